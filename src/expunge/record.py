@@ -1,0 +1,93 @@
+"""One run as one JSON file: what was run, on what, with which outcome. Reports and benchmarks read nothing else."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from .errors import ExpungeError
+from .files import write_json
+
+SCHEMA = 1
+
+
+@dataclass
+class Record:
+    """One run. Scores are in percent, times in seconds, memory in bytes; absent values are None, never NaN."""
+
+    kind: str  # "original" | "retrain" | "unlearn" | "erase"
+    method: str  # the method's name, as the command line has it: "salun"
+    settings: dict[str, Any] = field(default_factory=dict)  # the method's fields
+    goal: str = "unlearn"  # "untrain": remove the samples' influence; "unlearn": remove the ability
+    task: str = "classification"
+    model: dict[str, Any] = field(default_factory=dict)  # name, parameters, hash_before, hash_after
+    data: dict[str, Any] = field(default_factory=dict)  # name, classes (names)
+    split: dict[str, Any] = field(default_factory=dict)  # how it was drawn, hash, sizes
+    seed: int = 0
+    status: str = "finished"  # or why it stopped early, in words
+    scores: dict[str, Any] = field(default_factory=dict)  # UA RA TA MIA ..., "gap": {...} where a retrained model was given
+    curves: list[dict[str, Any]] = field(default_factory=list)  # one row a probe: step, epoch, loss, retain, forget
+    details: dict[str, Any] = field(default_factory=dict)  # what the report draws: histograms, per-class, features, images
+    seconds: float = 0.0  # RTE: `unlearn` alone, mask included
+    peak_memory: int | None = None  # bytes, of the process (CPU) or allocator (CUDA)
+    machine: dict[str, Any] = field(default_factory=lambda: machine())
+    created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    command: str = ""
+    schema: int = SCHEMA
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the record as JSON, atomically; NaN and infinity become null."""
+        write_json(path, plain(asdict(self)))
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Record:
+        """Read a record. Raises `ExpungeError` for files that are not one, or of a newer schema."""
+        try:
+            values = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise ExpungeError(f"{path} cannot be read as a record: {error}.") from error
+        if not isinstance(values, dict) or "kind" not in values or "schema" not in values:
+            raise ExpungeError(f"{path} is JSON but not a record of expunge.")
+        if values["schema"] > SCHEMA:
+            raise ExpungeError(f"{path} has schema {values['schema']}, this version reads up to {SCHEMA}: upgrade expunge.")
+        known = {f.name for f in fields(cls)}
+        return cls(**{k: v for k, v in values.items() if k in known})
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON can hold it: tuples as lists, paths as text, NumPy and 0-d tensors as numbers, NaN as None."""
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [plain(v) for v in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, str | int | float | bool) or value is None:
+        return value
+    return str(value)
+
+
+def machine() -> dict[str, Any]:
+    """What this run's figures depend on: processor, cores, GPU, versions. No host name, no path."""
+    import torch
+
+    found: dict[str, Any] = {"system": platform.system(), "arch": platform.machine(), "cores": os.cpu_count(),
+                             "threads": torch.get_num_threads(), "python": platform.python_version()}
+    if torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
+    for package in ("expunge", "torch", "numpy", "scikit-learn", "diffusers"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
