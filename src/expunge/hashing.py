@@ -1,0 +1,128 @@
+"""A name for a model's weights: SHA-256 of its tensors, the same on every machine, device and file format.
+
+The bytes hashed are, for each tensor in the order of its UTF-8 name: `name \\0 dtype \\0 shape \\0 values`, the
+shape as `3,4` and the values row by row in little-endian order. A tensor's length follows from its dtype and
+shape, so no two different state dictionaries give the same bytes. A pickle is never hashed: equal weights pickle
+differently.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .errors import CheckpointError, ExpungeError, ModelError, raise_all
+
+CHUNK = 1 << 24  # bytes converted at a time: a model is never copied whole
+
+
+def state_hash(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 (64 hex digits) of the tensors of `state`, on any device and of any strides.
+
+    Every bit counts: -0.0 and 0.0 differ, float32 and bfloat16 of the same values differ. Tied tensors count
+    under each of their names. Memory: a slab of `CHUNK` bytes of one tensor, or one row where a row is larger.
+    Raises `ModelError` listing every entry that is not a dense tensor with values.
+    """
+    raise_all([p for name in state for p in _problem(name, state[name])], ModelError)
+    digest = hashlib.sha256()
+    for name in sorted(state, key=str.encode):
+        tensor = state[name].detach()
+        shape = ",".join(map(str, tensor.shape))
+        digest.update(f"{name}\0{str(tensor.dtype).removeprefix('torch.')}\0{shape}\0".encode())
+        for chunk in _chunks(tensor):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def model_hash(source: nn.Module | Mapping[str, Tensor] | str | os.PathLike[str]) -> str:
+    """`state_hash` of a module's parameters and persistent buffers, of a state dictionary, or of a file with one.
+
+    Files: `.safetensors`, read tensor by tensor, or what `torch.save` wrote, opened with `weights_only=True` so
+    that nothing in it is executed. A checkpoint with its weights under `state_dict`, `model_state_dict` or `model`
+    is taken at its weights. Raises `CheckpointError` for files that cannot be read so, `ModelError` as
+    `state_hash` does.
+    """
+    if isinstance(source, nn.Module):
+        return state_hash(source.state_dict())
+    if isinstance(source, Mapping):
+        return state_hash(source)
+    path = Path(source)
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors import safe_open
+
+            with safe_open(path, framework="pt") as file:
+                return state_hash(_Lazy(file))
+        return state_hash(_weights(torch.load(path, map_location="cpu", weights_only=True, mmap=True), path))
+    except ExpungeError:
+        raise
+    except Exception as error:  # safetensors and torch raise many types for broken files
+        raise CheckpointError(f"{path} cannot be read as weights: {error}. Give a .safetensors file or "
+                              "a state dictionary written by torch.save.") from error
+
+
+class _Lazy(Mapping[str, Tensor]):
+    """The tensors of an open safetensors file, each read when it is asked for and not kept."""
+
+    def __init__(self, file: Any):
+        self.file, self.names = file, list(file.keys())
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.file.get_tensor(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def _weights(loaded: Any, path: Path) -> Mapping[str, Tensor]:
+    if isinstance(loaded, Mapping):
+        if loaded and all(isinstance(v, Tensor) for v in loaded.values()):
+            return loaded
+        for key in ("state_dict", "model_state_dict", "model"):
+            if isinstance(loaded.get(key), Mapping):
+                return loaded[key]
+    raise CheckpointError(f"{path} holds {type(loaded).__name__}, not weights. Save `model.state_dict()`.")
+
+
+def _problem(name: Any, value: Any) -> list[str]:
+    if not isinstance(name, str) or "\0" in name or name.encode(errors="ignore").decode() != name:
+        return [f"the entry {name!r} has no usable name: names are Unicode text without a zero byte."]
+    if not isinstance(value, Tensor):
+        return [f"`{name}` is a {type(value).__name__}: only tensors can be hashed. Leave extra state out."]
+    if value.layout != torch.strided or value.is_quantized:
+        kind = "quantized" if value.is_quantized else str(value.layout)
+        return [f"`{name}` is {kind}: only dense tensors have one byte order. Use to_dense() or dequantize()."]
+    if value.device.type == "meta":
+        return [f"`{name}` is on the meta device and has no values: load the weights first."]
+    return []
+
+
+def _chunks(tensor: Tensor) -> Iterator[memoryview]:
+    """The values of `tensor` row by row, in slabs of about `CHUNK` bytes, little-endian."""
+    if tensor.numel() == 0:
+        return
+    flat = tensor.reshape(-1) if tensor.is_contiguous() else tensor  # others are cut along their first axis
+    if flat.ndim == 0:
+        flat = flat.reshape(1)
+    rows = max(1, CHUNK * len(flat) // flat.nbytes)
+    for slab in flat.split(rows):
+        whole = slab.resolve_conj().resolve_neg().contiguous().cpu()
+        part = torch.view_as_real(whole) if whole.is_complex() else whole
+        yield _little_endian(part.reshape(-1).view(torch.uint8), part.element_size(), sys.byteorder)
+
+
+def _little_endian(data: Tensor, size: int, order: str) -> memoryview:
+    """The bytes (n * size,) of numbers of `size` bytes, least significant byte first."""
+    if order == "big" and size > 1:
+        data = data.reshape(-1, size).flip(1).reshape(-1)
+    return data.numpy().data
