@@ -1,0 +1,222 @@
+"""UA, RA, TA and MIA of a model on a split, beside those of Retrain; and what the report draws of them.
+
+UA = 100 - accuracy on the forget set, RA and TA the accuracies on retain and test set (class-wise: the test set without
+the forgotten classes), MIA = share of the forget set that the attack calls non-member, all in percent and all without
+augmentation; avg. gap = mean of |score - Retrain's score| over the four (SalUn, arXiv:2310.12508, section 6). No score
+is good by itself: a model retrained without the data has a UA near its test error, not near 100.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..classification import Classification, Predictions
+from ..data import Samples
+from ..errors import ExpungeError
+from ..split import Split
+from .mia import members_and_nonmembers, modified_entropy, svm_attack, threshold_attack
+
+HEADLINE = ("UA", "RA", "TA", "MIA")
+BINS = 20
+SHOWN = {"forget": 150, "retain": 300, "test": 150}  # points of the 2-D picture
+EXAMPLES = 12
+
+Scores: TypeAlias = dict[str, Any]
+
+
+@dataclass(eq=False)
+class Judged:
+    """A model's predictions on every set of a split, taken once, and the scores that follow from them."""
+
+    split: Split
+    forget: Predictions
+    retain: Predictions
+    test: Predictions
+    test_forgotten: Predictions
+    seed: int = 0
+
+    @cached_property
+    def scores(self) -> Scores:
+        """UA, RA, TA, MIA, MIA_entropy, and TFA (accuracy on the forgotten classes' test samples, None without them)."""
+        found: Scores = {"UA": 100 - self.forget.accuracy, "RA": self.retain.accuracy, "TA": self.test.accuracy}
+        member, nonmember = members_and_nonmembers(len(self.retain.labels), len(self.test.labels), seed=self.seed)
+        sure = [p.confidence.numpy() for p in (self.retain, self.test, self.forget)]
+        found["MIA"] = svm_attack(sure[0][member], sure[1][nonmember], sure[2])
+        # low entropy speaks for a member: the threshold attack wants scores that are high for members
+        low = [-modified_entropy(p.probabilities.numpy(), p.labels.numpy()) for p in (self.retain, self.test, self.forget)]
+        found["MIA_entropy"] = threshold_attack(low[0][member], low[1][nonmember], low[2])
+        found["TFA"] = self.test_forgotten.accuracy if len(self.test_forgotten.labels) else None
+        return found
+
+    @property
+    def per_class(self) -> list[float | None]:
+        """Test accuracy (percent) of every class, the forgotten ones included; None for classes without test samples."""
+        labels = torch.cat([self.test.labels, self.test_forgotten.labels])
+        right = torch.cat([self.test.correct, self.test_forgotten.correct]).double()
+        return [100 * right[labels == k].mean().item() if (labels == k).any() else None for k in range(self.test.logits.shape[1])]
+
+    @property
+    def redistribution(self) -> list[float]:
+        """Share of the forget samples that the model puts into each class."""
+        counts = torch.bincount(self.forget.logits.argmax(1), minlength=self.forget.logits.shape[1])
+        return (counts / counts.sum()).tolist()
+
+    def histogram(self) -> dict[str, list[int]]:
+        """Counts of true-class confidence in equal bins from 0 to 1, for forget, retain and test samples."""
+        return {n: np.histogram(p.confidence.numpy(), BINS, (0, 1))[0].tolist()
+                for n, p in (("forget", self.forget), ("retain", self.retain), ("test", self.test))}
+
+
+def judge(model: nn.Module, split: Split, task: Classification, *, seed: int = 0, batch_size: int = 1024) -> Judged:
+    """One pass over every set of the split."""
+    features = _has_head(task, model)
+    look = lambda s: task.predict(model, s, features=features, batch_size=batch_size)  # noqa: E731
+    return Judged(split, look(split.forget), look(split.retain), look(split.test), look(split.test_forgotten), seed)
+
+
+@dataclass(frozen=True)
+class AuditResult:
+    """What an audit found: `scores` (percent; with "gap" where Retrain was given), what the report draws, and `limits`,
+    sentences on what could not be said."""
+
+    scores: Scores
+    details: dict[str, Any] = field(default_factory=dict)
+    limits: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        shown = [f"{k} {v:.2f}" for k, v in self.scores.items() if isinstance(v, float)]
+        gap = self.scores.get("gap")
+        return ", ".join(shown) + (f"; avg. gap to Retrain {gap['avg']:.2f}" if gap else "; no gap: no retrained model was given")
+
+
+def gaps(scores: Scores, reference: Scores) -> dict[str, float]:
+    """|score - Retrain's score| of the four headline scores, and their mean as "avg" (points)."""
+    found = {k: abs(scores[k] - reference[k]) for k in HEADLINE}
+    return {**found, "avg": sum(found.values()) / len(found)}
+
+
+def summarize(judged: Judged, *, original: Judged | None = None, retrained: Judged | None = None) -> AuditResult:
+    """The audit of predictions already taken; `audit` takes them for you."""
+    split, models = judged.split, {"original": original, "unlearned": judged, "retrained": retrained}
+    given = {k: m for k, m in models.items() if m is not None}
+    scores, limits = dict(judged.scores), []
+    if retrained is not None:
+        scores["gap"] = gaps(scores, retrained.scores)
+    else:
+        limits.append("No retrained model was given: how close this is to never having seen the data cannot be said, and no score "
+                      "is good or bad by itself.")
+    if original is None:
+        limits.append("No original model was given: what unlearning cost in accuracy cannot be said.")
+    if not len(split.test_forgotten) and split.forget_classes:
+        limits.append("The test set has no samples of the forgotten class: whether unseen ones are recognised cannot be said.")
+    details: dict[str, Any] = {
+        "histograms": {"bins": np.linspace(0, 1, BINS + 1).round(4).tolist(), **{k: m.histogram() for k, m in given.items()}},
+        "per_class": {k: m.per_class for k, m in given.items()},
+        "redistribution": {k: m.redistribution for k, m in given.items()},
+        "examples": _examples(given),
+    }
+    if judged.forget.features is not None:
+        details["embedding"] = _embeddings(given)
+    if original is not None:
+        details["worst_class"] = worst_class(original, judged)
+    return AuditResult(scores, details, limits)
+
+
+def audit(model: nn.Module, split: Split, task: Classification, *, original: nn.Module | Judged | None = None,
+          retrained: nn.Module | Judged | None = None, seed: int = 0) -> AuditResult:
+    """How well `model` unlearned the split's forget set, beside the original and the retrained model where given.
+
+    Raises `ModelError` with all problems if a model does not fit the split.
+    """
+    def judged(which: nn.Module | Judged | None) -> Judged | None:
+        if which is None or isinstance(which, Judged):
+            if which is not None and which.split.hash != split.hash:
+                raise ExpungeError("a model judged on another split was given as reference; judge it on this split.")
+            return which
+        task.check(which, split)
+        return judge(which, split, task, seed=seed)
+
+    own = judged(model)
+    assert own is not None
+    return summarize(own, original=judged(original), retrained=judged(retrained))
+
+
+def worst_class(before: Judged, after: Judged) -> dict[str, Any] | None:
+    """The retained class whose test accuracy fell most: {"class", "drop" in points}."""
+    drops = {k: b - a for k, (b, a) in enumerate(zip(before.per_class, after.per_class, strict=True))
+             if a is not None and b is not None and k not in before.split.forget_classes}
+    return None if not drops else {"class": (worst := max(drops, key=lambda k: drops[k])), "drop": drops[worst]}
+
+
+def _has_head(task: Classification, model: nn.Module) -> bool:
+    try:
+        task.head(model)
+    except ExpungeError:
+        return False
+    return True
+
+
+def _few(count: int, n: int) -> Tensor:
+    """At most `n` of `count` positions, evenly spread and the same at each call."""
+    return torch.linspace(0, count - 1, min(n, count)).round().long() if count else torch.empty(0, dtype=torch.long)
+
+
+def _embeddings(models: dict[str, Judged]) -> dict[str, Any]:
+    """Penultimate features of some samples in the plane of their two largest principal components, for each model."""
+    found: dict[str, Any] = {"label": [], "set": []}
+    for number, (name, judged) in enumerate(models.items()):
+        sets = {s: getattr(judged, s) for s in SHOWN}
+        picked = {s: _few(len(p.labels), SHOWN[s]) for s, p in sets.items()}
+        if any(p.features is None for p in sets.values()):
+            continue
+        x = torch.cat([p.features[picked[s]] for s, p in sets.items()]).double()
+        _, _, v = torch.linalg.svd(x - x.mean(0), full_matrices=False)
+        plane = ((x - x.mean(0)) @ v[:2].T).round(decimals=3)
+        if plane.shape[1] < 2:
+            continue
+        found[name] = {"x": plane[:, 0].tolist(), "y": plane[:, 1].tolist()}
+        if not number:
+            found["label"] = torch.cat([p.labels[picked[s]] for s, p in sets.items()]).tolist()
+            found["set"] = [s for s in sets for _ in picked[s]]
+    return found
+
+
+def _examples(models: dict[str, Judged]) -> list[dict[str, Any]]:
+    """Some forget samples as pictures (where they are images) with what each model takes them for."""
+    first = next(iter(models.values()))
+    chosen = _few(len(first.forget.labels), EXAMPLES)
+    pictures = _pictures(first.split.forget.take(chosen))
+    names = first.split.forget.take(chosen).ids
+    rows = []
+    for place, png, name in zip(chosen.tolist(), pictures, names, strict=True):
+        row: dict[str, Any] = {"png": png, "label": int(first.forget.labels[place]), "id": name}
+        for which, judged in models.items():
+            p = judged.forget.probabilities[place]
+            row[which] = {"class": int(p.argmax()), "confidence": float(p.max())}
+        rows.append(row)
+    return rows
+
+
+def _pictures(samples: Samples) -> list[str | None]:
+    """PNGs in base64 of image samples in [0, 1]; None for anything else."""
+    from PIL import Image  # matplotlib brings it
+
+    batch = next(iter(samples.batches(len(samples))))
+    x = batch.x
+    if not isinstance(x, Tensor) or x.ndim != 4 or x.shape[1] not in (1, 3):
+        return [None] * len(samples)
+    pixels = (x.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    found: list[str | None] = []
+    for image in pixels:
+        file = io.BytesIO()
+        Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(file, "PNG")
+        found.append(base64.b64encode(file.getvalue()).decode())
+    return found

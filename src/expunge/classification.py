@@ -1,0 +1,155 @@
+"""Classifiers of images, text or anything with labels: cross-entropy on hard or soft labels, and one pass for all scores."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .data import Batch, Inputs, Samples
+from .errors import ModelError, raise_all
+from .split import Split
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a model says of some samples: logits (N, K) and features (N, D) or None, float32 on the CPU; labels (N,)."""
+
+    logits: Tensor
+    labels: Tensor
+    features: Tensor | None = None
+
+    @cached_property
+    def probabilities(self) -> Tensor:
+        """Softmax (N, K), in float64: confidences near 1 keep their order."""
+        return self.logits.double().softmax(1)
+
+    @property
+    def confidence(self) -> Tensor:
+        """Probability of the true class (N,)."""
+        return self.probabilities.gather(1, self.labels[:, None])[:, 0]
+
+    @property
+    def correct(self) -> Tensor:
+        """Whether the most likely class is the true one (N,), bool."""
+        return self.logits.argmax(1) == self.labels
+
+    @property
+    def accuracy(self) -> float:
+        """Percent correct; NaN for no samples."""
+        return 100 * self.correct.double().mean().item()
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in eval mode inside the block; every module's own mode is put back after it."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the model's first parameter is."""
+    return next(model.parameters()).device
+
+
+@dataclass(frozen=True)
+class Classification:
+    """The task of a classifier with `num_classes` classes: `model(x)`, or `model(**x)` for dicts, gives logits (B, K),
+    as a tensor or as an object with `.logits`. Source of the loss: cross-entropy, as in every method's paper."""
+
+    num_classes: int
+    name = "classification"
+    percent = True  # probes are 0 or 1 a sample: their mean is an accuracy
+    joint = True  # loss(b) == relabel_loss(b, b.y): forget and retain samples may share one forward pass
+
+    def logits(self, model: nn.Module, x: Inputs) -> Tensor:
+        """Logits (B, K)."""
+        out = model(**x) if isinstance(x, dict) else model(x)
+        return out if isinstance(out, Tensor) else out.logits
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Cross-entropy with the true labels (B,)."""
+        return F.cross_entropy(self.logits(model, batch.x), batch.y, reduction="none")
+
+    def relabel_loss(self, model: nn.Module, batch: Batch, y: Tensor) -> Tensor:
+        """Cross-entropy (B,) with other labels: class numbers (B,) or distributions (B, K)."""
+        return F.cross_entropy(self.logits(model, batch.x), y, reduction="none")
+
+    def probe(self, model: nn.Module, batch: Batch) -> Tensor:
+        """1 for each sample classified right, else 0 (B,); NaN where the logits are."""
+        logits = self.logits(model, batch.x)
+        return (logits.argmax(1) == batch.y).float() + 0 * logits.sum(1)
+
+    def head(self, model: nn.Module) -> tuple[str, nn.Linear]:
+        """Name and module of the last linear layer with `num_classes` outputs. Raises `ModelError` if there is none."""
+        found = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear) and m.out_features == self.num_classes]
+        if not found:
+            raise ModelError(f"the model has no linear layer with {self.num_classes} outputs, so there is no head to mask and no "
+                             "features before it; use a method that needs neither, or end the model with nn.Linear.")
+        return found[-1]
+
+    def with_features(self, model: nn.Module, x: Inputs) -> tuple[Tensor, Tensor]:
+        """What enters the head (B, D), and the logits (B, K), from one forward pass."""
+        caught: list[Tensor] = []
+        hook = self.head(model)[1].register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
+        try:
+            logits = self.logits(model, x)
+        finally:
+            hook.remove()
+        return caught[-1].flatten(1), logits
+
+    def predict(self, model: nn.Module, samples: Samples, *, features: bool = False, batch_size: int = 1024) -> Predictions:
+        """Logits (and features) of all samples, without augmentation, in one pass where the model is."""
+        logits, feats = [], []
+        with evaluating(model), torch.inference_mode():
+            for batch in samples.batches(batch_size, device=device_of(model)):
+                if features:
+                    feature, out = self.with_features(model, batch.x)
+                    feats.append(feature.float().cpu())
+                else:
+                    out = self.logits(model, batch.x)
+                logits.append(out.float().cpu())
+        empty = torch.empty(0, self.num_classes)
+        return Predictions(torch.cat(logits) if logits else empty, samples.labels, torch.cat(feats) if feats else None)
+
+    def check(self, model: nn.Module, split: Split) -> None:
+        """Raise `ModelError` with every reason why the model cannot be unlearned, or judged, on this split."""
+        problems = []
+        parameters = dict(model.named_parameters())
+        if not parameters:
+            raise ModelError("the model has no parameters; give a trained nn.Module.")
+        if not any(p.requires_grad for p in parameters.values()):
+            problems.append("no parameter requires a gradient, so nothing can be unlearned; call model.requires_grad_(True).")
+        broken = [n for n, p in parameters.items() if p.is_floating_point() and not p.isfinite().all()]
+        if broken:
+            problems.append(f"{len(broken)} parameters hold NaN or infinity (first: {broken[:3]}); load a sound checkpoint.")
+        if split.num_classes > self.num_classes:
+            problems.append(f"labels run up to {split.num_classes - 1}, the task has {self.num_classes} classes; set num_classes to match the model.")
+        if where := {p.device for p in parameters.values()} - {device_of(model)}:
+            problems.append(f"parameters are on {device_of(model)} and on {sorted(map(str, where))}; move the model to one device.")
+        else:
+            problems += self._forward_problems(model, split)
+        raise_all(problems, ModelError)
+
+    def _forward_problems(self, model: nn.Module, split: Split) -> list[str]:
+        batch: Any = next(iter(split.retain.take(torch.arange(min(2, len(split.retain)))).batches(2, device=device_of(model))))
+        shape = {k: tuple(v.shape) for k, v in batch.x.items()} if isinstance(batch.x, dict) else tuple(batch.x.shape)
+        try:
+            with evaluating(model), torch.inference_mode():
+                out = self.logits(model, batch.x)
+        except Exception as error:  # whatever a user's model raises is the message
+            return [f"the model fails on a batch of shape {shape}: {type(error).__name__}: {error}"]
+        if out.shape != (len(batch), self.num_classes):
+            return [f"the model gives outputs of shape {tuple(out.shape)} for a batch of {len(batch)}; expected ({len(batch)}, {self.num_classes})."]
+        return [] if out.isfinite().all() else ["the model's outputs on the retain set are not finite; check the inputs' scale and the checkpoint."]

@@ -1,0 +1,104 @@
+"""One run from settings to `Record`: train the original, retrain the reference, unlearn, judge. What the command line,
+the demo and the benchmark have in common."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from .audit.accuracy import AuditResult, Judged, judge, summarize
+from .classification import Classification
+from .data import Samples
+from .hashing import state_hash
+from .mask import Mask
+from .method import Method, execute
+from .methods.retrain import Retrain
+from .record import Record, plain
+from .run import Compute, Row, Run
+from .split import Split
+from .task import Task
+
+Factory = Callable[[], nn.Module]
+
+
+@dataclass(eq=False)
+class Outcome:
+    """A finished run: the model, what an audit found (None for models that are no classifiers), and the record."""
+
+    run: Run
+    record: Record
+    judged: Judged | None = None
+    audit: AuditResult | None = None
+
+    @property
+    def model(self) -> nn.Module:
+        """The resulting model."""
+        return self.run.model
+
+
+def train(model: nn.Module, split: Split, recipe: Retrain, task: Task, *, fresh: bool = False, **options: Any) -> Run:
+    """Train a copy of `model` on everything the original may see, forget + retain, by the loop that Retrain uses.
+
+    The weights handed in are where training starts, unless `fresh` is true. `options` are those of `execute`.
+    """
+    nothing = Samples(split.withheld.data, torch.empty(0, dtype=torch.int64))
+    whole = replace(split, retain=split.train, withheld=nothing)
+    if not fresh:
+        options = {**options, "factory": lambda: copy.deepcopy(model)}
+    return execute(model, whole, recipe, task, **options)
+
+
+def seeded_factory(factory: Factory, seed: int) -> Factory:
+    """`factory` with torch's random state seeded, so that original and retrained model start from the same weights."""
+    def make() -> nn.Module:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return factory()
+    return make
+
+
+def record_of(kind: str, run: Run, method: Method, *, before: str = "", names: dict[str, Any] | None = None,
+              command: str = "") -> Record:
+    """The record of a run, without scores. `names`: {"model": ..., "data": ..., "classes": [...]}."""
+    named = names or {}
+    weights = list(run.model.parameters())
+    return Record(
+        kind=kind, method=method.name(), settings=plain(asdict(method)), goal=run.split.goal, task=run.task.name,
+        model={"name": named.get("model", type(run.model).__name__), "parameters": sum(p.numel() for p in weights),
+               "hash_before": before, "hash_after": state_hash(run.model.state_dict()), "device": str(run.device)},
+        data={"name": named.get("data", run.split.forget.data.name), "classes": list(named.get("classes") or run.split.forget.data.classes or [])},
+        split=run.split.to_dict(), seed=run.seed, status=run.status, curves=plain(run.history),
+        details={"mask": {"density": run.mask.density}} if run.mask is not None else {},
+        seconds=run.seconds, peak_memory=run.peak_memory, command=command)
+
+
+def experiment(model: nn.Module, split: Split, method: Method, task: Task, *, kind: str = "unlearn", original: Judged | None = None,
+               retrained: Judged | None = None, seed: int = 0, compute: Compute | None = None, factory: Factory | None = None,
+               mask: Mask | None = None, state_file: Any = None, on_row: Callable[[Row], None] | None = None,
+               names: dict[str, Any] | None = None, command: str = "") -> Outcome:
+    """Run `method`, judge its result beside the original's and Retrain's predictions, and write the record of it all.
+
+    The clock of the record (RTE) is that of `execute` alone: judging is not in it.
+    """
+    before = state_hash(model.state_dict())
+    run = execute(model, split, method, task, mask=mask, seed=seed, compute=compute, factory=factory, state_file=state_file, on_row=on_row)
+    return judge_run(run, method, kind=kind, original=original, retrained=retrained, before=before, names=names, command=command)
+
+
+def judge_run(run: Run, method: Method, *, kind: str, original: Judged | None = None, retrained: Judged | None = None,
+              before: str = "", names: dict[str, Any] | None = None, command: str = "") -> Outcome:
+    """The outcome of a finished run."""
+    record = record_of(kind, run, method, before=before, names=names, command=command)
+    record.details.update(plain(method.details(run)))
+    if not isinstance(run.task, Classification):
+        return Outcome(run, record)
+    judged = judge(run.model, run.split, run.task, seed=run.seed)
+    found = summarize(judged, original=original, retrained=retrained if kind != "retrain" else judged)
+    record.scores = plain(found.scores)
+    record.details.update(plain(found.details), limits=found.limits)
+    return Outcome(run, record, judged, found)

@@ -1,0 +1,195 @@
+"""NHLE with class weight masking: teach a few samples an anti-label, then take the class's row out of the head.
+
+"Negative-Hot Label Encoding" and class weight masking (CWM), Scientific Reports, 2026, doi:10.1038/s41598-026-40379-9.
+
+Published (abstract and summaries; the body could not be read): whole classes are forgotten from a few of their own
+samples, without retain data, by an iterative fine-tuning with a label that makes the class an anti-class, and a mask on
+the class's weights; forgotten accuracy near 0, retained accuracy down by at most 0.035.
+
+Ours, all of it: the label vector is -1 on every forgotten class and 0 elsewhere; the losses (`loss_kind`): `bounded_ce`,
+-log(1 - P_F) with P_F the probability of all forgotten classes, is the direction of the literal cross-entropy, rescaled
+by the odds so that it is alive while the class is remembered and still once it is not; `mse_logits` pulls the logits to
+the label vector, the same for every forgotten sample; `ce` is the literal form, plain ascent, unbounded (it warns and
+needs clip); `submax` (Scrub-and-Learn, the same authors, AI 2025, 6(6):108) and `uniform` are baselines. 20 samples a
+class, full-batch steps, head frozen (a change of the logits then is one of the features), batch-norm statistics frozen
+and dropout off (there is no retain data to repair them). Masking (`masking`): `neg_inf` sets the row to 0 and its bias
+to -1e4, `zero` both to 0 (the class still wins where all other logits are negative). It is written into the weights.
+Masking alone brings forgotten accuracy to 0, so the run also reports the four cells NHLE x masking.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..classification import Classification
+from ..data import Batch
+from ..errors import ModelError
+from ..method import GradientMethod
+from ..run import Row, Run
+from ..train import Pair
+
+Masking = Literal["neg_inf", "zero", "none"]
+NEVER = -1e4  # a logit that never wins and that half precision can hold
+
+
+def negative_hot(classes: Sequence[int], num_classes: int) -> Tensor:
+    """The anti-label (K,): -1 on the forgotten classes, 0 elsewhere."""
+    label = torch.zeros(num_classes)
+    label[list(classes)] = -1.0
+    return label
+
+
+def bounded_loss(logits: Tensor, classes: Sequence[int]) -> Tensor:
+    """-log(1 - P_F) of each sample (B,), stably: logsumexp over all classes minus that over the retained ones."""
+    kept = [k for k in range(logits.shape[1]) if k not in set(classes)]
+    return logits.logsumexp(1) - logits[:, kept].logsumexp(1)
+
+
+@torch.no_grad()
+def mask_class_weights(model: nn.Module, task: Classification, classes: Sequence[int], how: Masking = "neg_inf") -> nn.Module:
+    """Take `classes` out of the model's head, in place and for good; other logits stay bit-identical. Idempotent.
+
+    Raises `ModelError` where no class would be left, or where `neg_inf` needs a bias that the head has not.
+    """
+    if how == "none":
+        return model
+    name, head = task.head(model)
+    rows = sorted(set(classes))
+    if len(rows) >= head.out_features:
+        raise ModelError(f"masking {len(rows)} of {head.out_features} classes leaves none; keep at least one.")
+    if how == "neg_inf" and head.bias is None:
+        raise ModelError(f"the head '{name}' has no bias to lower; use masking='zero', which may still let the class win.")
+    head.weight[rows] = 0
+    if head.bias is not None:
+        head.bias[rows] = NEVER if how == "neg_inf" else 0.0
+    return model
+
+
+@dataclass(frozen=True, kw_only=True)
+class NHLE(GradientMethod):
+    """NHLE + class weight masking: negative-hot labels from a few forget samples, no retain data."""
+
+    epochs: int = 60  # full-batch steps at most
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    clip: float | None = 1.0
+    max_drop: float = 3.5
+    probe_every: int = 10
+    samples: int = 20  # of each forgotten class
+    loss_kind: Literal["bounded_ce", "mse_logits", "ce", "submax", "uniform"] = "bounded_ce"
+    trainable: Literal["features", "all", "last_block"] = "features"  # what may move: all but the head, all, or the last block
+    masking: Masking = "neg_inf"
+    anchor: float = 0.0  # lambda: weight of the squared distance to the original weights
+
+    tasks: ClassVar = ("classification",)
+    scenarios: ClassVar = ("class",)
+    data: ClassVar = ("forget",)
+    search: ClassVar = {"lr": (3e-4, 1e-3, 3e-3, 1e-2)}
+
+    def prepare(self, run: Run) -> None:
+        draw, labels = run.generator("few"), run.split.forget.labels
+        few = [(labels == c).nonzero()[:, 0] for c in run.split.forget_classes]
+        chosen = torch.cat([f[torch.randperm(len(f), generator=draw)[: self.samples]] for f in few])
+        run.memo["few"] = run.split.forget.index[chosen]
+        if self.loss_kind == "ce":
+            warnings.warn("loss_kind='ce' is plain gradient ascent: unbounded, and without force on memorised samples.", stacklevel=2)
+
+    def pairs(self, run: Run) -> Iterator[Pair]:
+        few = type(run.split.forget)(run.split.forget.data, run.memo["few"])
+        yield from ((batch, None) for batch in few.batches(len(few), device=run.device))
+
+    def steps(self, run: Run) -> int:
+        return self.epochs
+
+    def train_mode(self, run: Run) -> None:
+        run.model.eval()  # running statistics stay bit-identical, dropout is off; gradients flow all the same
+
+    def frozen(self, run: Run) -> set[str]:
+        names = [n for n, _ in run.model.named_parameters()]
+        head, _ = run.task.head(run.model)  # type: ignore[attr-defined]
+        of_head = {n for n in names if n.startswith(f"{head}." if head else "")}
+        if self.trainable == "last_block":
+            owners = list(dict.fromkeys(n.rpartition(".")[0].rpartition(".")[0] for n in names if n not in of_head))
+            return {n for n in names if n in of_head or n.rpartition(".")[0].rpartition(".")[0] != owners[-1]}
+        return of_head if self.trainable == "features" else set()
+
+    def loss(self, run: Run, forget: Batch | None, retain: Batch | None) -> Tensor:
+        assert forget is not None
+        logits = run.task.logits(run.model, forget.x)  # type: ignore[attr-defined]
+        value = self.objective(logits, run.split.forget_classes)
+        run.memo["P_F"] = logits.detach().softmax(1)[:, list(run.split.forget_classes)].sum(1).mean()
+        run.memo["value"] = value.detach()
+        if self.anchor:
+            pull = sum(((p - q) ** 2).sum() for p, q in zip(run.model.parameters(), run.original.parameters(), strict=True))
+            value = value + self.anchor * pull
+        return value
+
+    def objective(self, logits: Tensor, classes: Sequence[int]) -> Tensor:
+        """The mean loss of logits (B, K) of forgotten samples."""
+        gone = list(classes)
+        if self.loss_kind == "bounded_ce":
+            return bounded_loss(logits, gone).mean()
+        if self.loss_kind == "mse_logits":
+            return ((logits - negative_hot(gone, logits.shape[1]).to(logits)) ** 2).mean()
+        if self.loss_kind == "ce":
+            return -(negative_hot(gone, logits.shape[1]).to(logits) * F.log_softmax(logits, 1)).sum(1).mean()
+        others = logits.detach().clone()
+        others[:, gone] = -torch.inf
+        if self.loss_kind == "submax":
+            return F.cross_entropy(logits, others.argmax(1))
+        share = others.isfinite().to(logits) / (logits.shape[1] - len(gone))
+        return F.cross_entropy(logits, share)
+
+    def stop(self, run: Run, row: Row) -> str | None:
+        if "P_F" not in run.memo:
+            return None
+        sure, value = float(run.memo["P_F"]), float(run.memo["value"])
+        if self.loss_kind == "mse_logits":
+            return f"the loss is {value:.3f}, under 0.05" if value < 0.05 else None
+        if sure < 1 / run.task.num_classes:
+            return f"the forgotten classes' probability is {sure:.3f}, under chance"
+        return None
+
+    def finish(self, run: Run) -> None:
+        task: Any = run.task
+        _, head = task.head(run.model)
+        run.memo["row"] = (head.weight.detach().clone(), None if head.bias is None else head.bias.detach().clone())
+        mask_class_weights(run.model, task, run.split.forget_classes, self.masking)
+
+    def details(self, run: Run) -> dict[str, Any]:
+        """The table NHLE x masking: accuracies (percent) of four models on forget, retain and test samples."""
+        task: Any = run.task
+        unmasked = copy.deepcopy(run.model)
+        _, head = task.head(unmasked)
+        with torch.no_grad():
+            head.weight.copy_(run.memo["row"][0])
+            if head.bias is not None:
+                head.bias.copy_(run.memo["row"][1])
+        how: Masking = "neg_inf" if self.masking == "none" else self.masking
+        rows = []
+        for nhle, model in ((False, run.original), (True, unmasked)):
+            for masking in (False, True):
+                judged = mask_class_weights(copy.deepcopy(model), task, run.split.forget_classes, how) if masking else model
+                score = {n: task.predict(judged, getattr(run.split, s)).accuracy for n, s in
+                         (("forget_accuracy", "forget"), ("retain_accuracy", "retain"),
+                          ("test_forgotten_accuracy", "test_forgotten"), ("test_retain_accuracy", "test"))}
+                rows.append({"nhle": nhle, "masking": masking, **score})
+        return {"table2x2": rows}
+
+    def problems(self) -> list[str]:
+        found = super().problems()
+        if self.samples < 1:
+            found.append(f"samples is {self.samples}; at least 1 of each forgotten class is needed.")
+        if self.loss_kind == "ce" and self.clip is None:
+            found.append("loss_kind='ce' is unbounded and needs clip; set one, such as 1.0, or use bounded_ce.")
+        return found
+
+

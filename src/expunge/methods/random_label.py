@@ -1,0 +1,61 @@
+"""RL: train on the forget set with random labels and on the retain set with true ones.
+
+Golatkar et al. (CVPR 2020); the form of SalUn's released code (Fan et al., ICLR 2024, arXiv:2310.12508): labels are
+drawn anew in each epoch, forget and retain pass through the same optimizer, 10 epochs.
+
+Published: two passes an epoch, forget first (`order="sequential"`, their CIFAR-10 branch), or the shuffled union
+(`order="mixed"`, their CIFAR-100 branch). The paper excludes the true label; the code draws over all classes, the true
+one included. Ours: the paper's rule is the default, `paper_exact=True` is the code's. `order="paired"` (a retain batch
+beside every forget batch, each a mean, retain weighted by `retain_weight`) is what the diffusion experiments do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from ..data import Batch
+from ..method import GradientMethod
+from ..run import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomLabel(GradientMethod):
+    """RL: random labels on the forget set, true labels on the retain set."""
+
+    order: Literal["sequential", "mixed", "paired"] = "sequential"  # how the two sets share an epoch
+    retain_weight: float = 1.0  # alpha: weight of a retain sample beside a forget sample
+    relabel: Literal["random", "next"] = "random"  # the other label: random, or the class after the true one
+    paper_exact: bool = False  # as the released code: the true label may be drawn
+
+    tasks: ClassVar = ("classification", "diffusion")
+    search: ClassVar = {"lr": (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)}
+
+    def plan(self) -> str:
+        return "forget+retain" if self.order == "paired" else self.order
+
+    def loss(self, run: Run, forget: Batch | None, retain: Batch | None) -> Tensor:
+        task, model = run.task, run.model
+        if forget is None:
+            assert retain is not None
+            return self.retain_weight * task.loss(model, retain).mean()
+        other = self.other_labels(run, forget.y)
+        if retain is None:
+            return task.relabel_loss(model, forget, other).mean()
+        if self.order == "paired" or not getattr(task, "joint", False):
+            return task.relabel_loss(model, forget, other).mean() + self.retain_weight * task.loss(model, retain).mean()
+        losses = task.relabel_loss(model, Batch.join(forget, retain), torch.cat([other, retain.y]))
+        weight = torch.ones_like(losses)
+        weight[len(forget):] = self.retain_weight
+        return (weight * losses).mean()
+
+    def other_labels(self, run: Run, y: Tensor) -> Tensor:
+        """Labels (B,) other than `y`; over all classes in the published code's form."""
+        k = run.task.num_classes
+        if self.relabel == "next":
+            return (y + 1) % k
+        draw = torch.randint(0 if self.paper_exact else 1, k, y.shape, generator=run.generator("labels")).to(y.device)
+        return (y + draw) % k

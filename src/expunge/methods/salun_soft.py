@@ -1,0 +1,50 @@
+"""SalUn-soft: random labels with an l1 pull of every weight to its original value, instead of a mask fixed beforehand.
+
+Fan et al., ICLR 2024, arXiv:2310.12508, appendix on soft thresholding. After each step the displacement d from the
+original weights becomes sign(d) * max(|d| - tau, 0), where tau is chosen so that a given share of all weights returns
+to the original; the share falls linearly from `ratio` to 0 over the run.
+
+Ours: the anchor is the original for the whole run (the released code takes a new one each epoch, so that the pull is to
+the last epoch's weights), and the momentum of the weights put back is kept, as the paper says nothing of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch.optim import Optimizer
+
+from ..run import Run
+from .random_label import RandomLabel
+
+
+@dataclass(frozen=True, kw_only=True)
+class SalUnSoft(RandomLabel):
+    """SalUn-soft: random labels with proximal soft thresholding toward the original weights."""
+
+    lr: float = 0.013
+    ratio: float = 0.5  # share of the weights put back after the first step
+
+    tasks: ClassVar = ("classification",)
+    search: ClassVar = {"lr": (1e-3, 5e-3, 1.3e-2, 3e-2, 5e-2)}
+
+    @torch.no_grad()
+    def after_step(self, run: Run, optimizer: Optimizer) -> None:
+        share = self.ratio * (1 - run.step / max(1, self.steps(run)))
+        pairs = list(zip(run.model.parameters(), run.original.parameters(), strict=True))
+        moved = torch.cat([(p - q).abs().flatten().float() for p, q in pairs])
+        k = int(share * len(moved))
+        if k == 0:
+            return
+        tau = moved.kthvalue(k).values
+        for p, q in pairs:
+            d = p - q
+            p.copy_(q + d.sign() * (d.abs() - tau).clamp_min(0))
+
+    def problems(self) -> list[str]:
+        found = super().problems()
+        if not 0 <= self.ratio <= 1:
+            found.append(f"ratio is {self.ratio}; it is the share of weights put back after the first step, from 0 to 1.")
+        return found

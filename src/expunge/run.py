@@ -1,0 +1,153 @@
+"""One unlearning run while it lasts: the changing model, the frozen original, the random streams, the history."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from .mask import Mask
+from .split import Split
+from .task import Task
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compute:
+    """How the arithmetic is done; none of it is part of a method."""
+
+    amp: Literal["off", "bf16", "fp16"] = "off"  # autocast of forward and loss; weights stay float32
+    channels_last: bool = False  # faster convolutions on most devices; the returned model is contiguous again
+    compile: bool = False  # torch.compile of the model's forward
+    accumulate: int = 1  # pieces a batch is cut into, one backward each, one step together
+    eval_batch: int = 1024
+
+
+@dataclass
+class Run:
+    """What a method works on. `model` is changed in place; `original` is what it was; nothing handed in is touched."""
+
+    model: nn.Module
+    split: Split
+    task: Task
+    seed: int = 0
+    compute: Compute = field(default_factory=Compute)
+    mask: Mask | None = None
+    factory: Callable[[], nn.Module] | None = None  # makes a model with fresh weights, for Retrain
+    source: nn.Module | None = None  # the model handed in; only read
+    state_file: Path | None = None  # where a resumable state is kept
+    on_row: Callable[[Row], None] | None = None
+    epoch: int = 0
+    epochs: int = 0
+    step: int = 0
+    status: str = "finished"
+    history: list[Row] = field(default_factory=list)
+    memo: dict[str, Any] = field(default_factory=dict)  # a method's own state; saved and restored on resume
+    seconds: float = 0.0
+    peak_memory: int | None = None
+    _original: nn.Module | None = None
+    _generators: dict[str, torch.Generator] = field(default_factory=dict)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is, and so where the work is done."""
+        return next(self.model.parameters()).device
+
+    @property
+    def original(self) -> nn.Module:
+        """The model as it was handed in, frozen and in eval mode: the teacher of methods that have one."""
+        if self._original is None:
+            self._original = copy.deepcopy(self.source if self.source is not None else self.model).eval().requires_grad_(False)
+        return self._original
+
+    def generator(self, name: str) -> torch.Generator:
+        """A random stream of its own (CPU), seeded from the run's seed and `name`: drawing from one never moves another."""
+        if name not in self._generators:
+            seed = int.from_bytes(hashlib.sha256(f"{self.seed}/{name}".encode()).digest()[:7], "big")
+            self._generators[name] = torch.Generator().manual_seed(seed)
+        return self._generators[name]
+
+    def log(self, row: Row) -> None:
+        """Add a row to the history and hand it to whoever watches."""
+        self.history.append(row)
+        if self.on_row is not None:
+            self.on_row(row)
+
+    def random_state(self) -> dict[str, Any]:
+        """Every random state that the rest of the run depends on."""
+        state: dict[str, Any] = {"torch": torch.get_rng_state(), **{f"stream/{k}": g.get_state() for k, g in self._generators.items()}}
+        if self.device.type == "cuda":
+            state["cuda"] = torch.cuda.get_rng_state(self.device)
+        return state
+
+    def set_random_state(self, state: dict[str, Any]) -> None:
+        """Put back what `random_state` gave."""
+        torch.set_rng_state(state["torch"])
+        if "cuda" in state:
+            torch.cuda.set_rng_state(state["cuda"], self.device)
+        for key, value in state.items():
+            if key.startswith("stream/"):
+                self.generator(key.removeprefix("stream/")).set_state(value)
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Torch's global random state seeded inside the block and as it was after it."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def clocked(run: Run) -> Iterator[None]:
+    """Count the block's seconds and peak memory into `run`: RTE, and bytes on the GPU or of the process (Linux)."""
+    cuda = run.device.type == "cuda"
+    if cuda:
+        torch.cuda.reset_peak_memory_stats(run.device)
+    else:
+        _reset_peak()
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        if cuda:
+            torch.cuda.synchronize(run.device)
+        run.seconds += time.perf_counter() - start
+        run.peak_memory = torch.cuda.max_memory_allocated(run.device) if cuda else _peak()
+
+
+def _reset_peak() -> None:
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: restarts the high-water mark of this process
+    except OSError:
+        pass
+
+
+def _peak() -> int | None:
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), None)
+
+
+def finite(model: nn.Module) -> bool:
+    """Whether all floating-point weights and buffers are finite; one transfer from the device."""
+    values = [t for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()]
+    if not values:
+        return True
+    return bool(torch.stack([t.detach().isfinite().all() for t in values]).all())
+
+
+def snapshot(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of the model's state."""
+    return {k: v.detach().clone() for k, v in model.state_dict().items()}
