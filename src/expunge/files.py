@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from .errors import ExpungeError
+
 
 @contextmanager
 def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -38,6 +40,32 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write `value` as readable JSON, atomically. NaN and infinity are refused (`ValueError`): they are not JSON."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_private(path: str | os.PathLike[str], text: str) -> None:
+    """Write `text` as UTF-8 into a new file that only its owner may read (0600), atomically.
+
+    Raises `ExpungeError` where the file exists: a key or a secret that is overwritten is lost.
+    """
+    target = Path(path)
+    taken = f"{target} exists and is not replaced: it may be the only copy. Move it away, or name another file."
+    if target.exists():
+        raise ExpungeError(taken)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)  # made with 0600
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(name, target)  # unlike a rename, it fails where another process was faster
+        except FileExistsError:
+            raise ExpungeError(taken) from None
+        except OSError:  # a file system without hard links
+            os.replace(name, target)
+    finally:
+        Path(name).unlink(missing_ok=True)
 
 
 def _umask() -> int:

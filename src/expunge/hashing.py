@@ -1,9 +1,9 @@
 """A name for a model's weights: SHA-256 of its tensors, the same on every machine, device and file format.
 
-The bytes hashed are, for each tensor in the order of its UTF-8 name: `name \\0 dtype \\0 shape \\0 values`, the
-shape as `3,4` and the values row by row in little-endian order. A tensor's length follows from its dtype and
-shape, so no two different state dictionaries give the same bytes. A pickle is never hashed: equal weights pickle
-differently.
+The bytes hashed are, for each tensor in the order of its UTF-8 name: `name \\0 dtype \\0 shape \\0 values`,
+the shape as `3,4` and the values row by row in little-endian order. A tensor's length follows from its dtype
+and shape, so no two different state dictionaries give the same bytes. A pickle is never hashed: equal weights
+pickle differently.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from .errors import CheckpointError, ExpungeError, ModelError, raise_all
@@ -27,8 +28,8 @@ def state_hash(state: Mapping[str, Tensor]) -> str:
     """SHA-256 (64 hex digits) of the tensors of `state`, on any device and of any strides.
 
     Every bit counts: -0.0 and 0.0 differ, float32 and bfloat16 of the same values differ. Tied tensors count
-    under each of their names. Memory: a slab of `CHUNK` bytes of one tensor, or one row where a row is larger.
-    Raises `ModelError` listing every entry that is not a dense tensor with values.
+    under each of their names. Memory: a slab of `CHUNK` bytes of one tensor, or one row where a row is
+    larger. Raises `ModelError` listing every entry that is not a dense tensor with values.
     """
     raise_all([p for name in state for p in _problem(name, state[name])], ModelError)
     digest = hashlib.sha256()
@@ -42,25 +43,27 @@ def state_hash(state: Mapping[str, Tensor]) -> str:
 
 
 def model_hash(source: nn.Module | Mapping[str, Tensor] | str | os.PathLike[str]) -> str:
-    """`state_hash` of a module's parameters and persistent buffers, of a state dictionary, or of a file with one.
+    """`state_hash` of what `load_weights` finds in `source`; raises as both do."""
+    return state_hash(load_weights(source))
 
-    Files: `.safetensors`, read tensor by tensor, or what `torch.save` wrote, opened with `weights_only=True` so
-    that nothing in it is executed. A checkpoint with its weights under `state_dict`, `model_state_dict` or `model`
-    is taken at its weights. Raises `CheckpointError` for files that cannot be read so, `ModelError` as
-    `state_hash` does.
+
+def load_weights(source: nn.Module | Mapping[str, Tensor] | str | os.PathLike[str]) -> Mapping[str, Tensor]:
+    """A module's parameters and persistent buffers, a state dictionary as it is, or the one in a file.
+
+    Files: `.safetensors`, read tensor by tensor as they are asked for, or what `torch.save` wrote, opened
+    with `weights_only=True` so that nothing in it is executed. A checkpoint with its weights under
+    `state_dict`, `model_state_dict` or `model` is taken at its weights. Raises `CheckpointError` for files
+    that cannot be read so.
     """
     if isinstance(source, nn.Module):
-        return state_hash(source.state_dict())
+        return source.state_dict()
     if isinstance(source, Mapping):
-        return state_hash(source)
+        return source
     path = Path(source)
     try:
         if path.suffix == ".safetensors":
-            from safetensors import safe_open
-
-            with safe_open(path, framework="pt") as file:
-                return state_hash(_Lazy(file))
-        return state_hash(_weights(torch.load(path, map_location="cpu", weights_only=True, mmap=True), path))
+            return _Lazy(path)
+        return _weights(torch.load(path, map_location="cpu", weights_only=True, mmap=True), path)
     except ExpungeError:
         raise
     except Exception as error:  # safetensors and torch raise many types for broken files
@@ -69,12 +72,15 @@ def model_hash(source: nn.Module | Mapping[str, Tensor] | str | os.PathLike[str]
 
 
 class _Lazy(Mapping[str, Tensor]):
-    """The tensors of an open safetensors file, each read when it is asked for and not kept."""
+    """The tensors of a safetensors file, each read when it is asked for and not kept."""
 
-    def __init__(self, file: Any):
-        self.file, self.names = file, list(file.keys())
+    def __init__(self, path: Path):
+        self.file = safe_open(path, framework="pt")
+        self.names = list(self.file.keys())
 
     def __getitem__(self, name: str) -> Tensor:
+        if name not in self.names:
+            raise KeyError(name)
         return self.file.get_tensor(name)
 
     def __iter__(self) -> Iterator[str]:
@@ -101,7 +107,7 @@ def _problem(name: Any, value: Any) -> list[str]:
         return [f"`{name}` is a {type(value).__name__}: only tensors can be hashed. Leave extra state out."]
     if value.layout != torch.strided or value.is_quantized:
         kind = "quantized" if value.is_quantized else str(value.layout)
-        return [f"`{name}` is {kind}: only dense tensors have one byte order. Use to_dense() or dequantize()."]
+        return [f"`{name}` is {kind}: only dense tensors have one byte order. Use to_dense or dequantize."]
     if value.device.type == "meta":
         return [f"`{name}` is on the meta device and has no values: load the weights first."]
     return []
