@@ -1,0 +1,210 @@
+"""Figures as text and findings as sentences. What cannot be known is a dash, with the reason where it stands alone."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from .study import METRICS, Group, Stat, Study, number, table
+
+DASH = "–"
+MEANING = {
+    "UA": "100 − accuracy on the forget set: how much of it the model now gets wrong",
+    "RA": "accuracy on the retain set",
+    "TA": "accuracy on the test set",
+    "MIA": "share of the forget set that a membership attack takes for unseen",
+}
+TOO_HIGH = {
+    "UA": "gets more of the forget set wrong than a model that never saw it",
+    "RA": "fits the retained samples more closely than Retrain does",
+    "TA": "does better on test data than Retrain",
+    "MIA": "makes the forgotten samples look more unseen than truly unseen ones do",
+}
+TOO_LOW = {
+    "UA": "still gets more of the forget set right than a model that never saw it",
+    "RA": "has lost accuracy on samples that were to be kept",
+    "TA": "has lost accuracy on test data",
+    "MIA": "leaves forgotten samples that an attack still takes for members",
+}
+
+
+def fixed(value: float | None, digits: int = 1, sign: bool = False) -> str:
+    """`12.3`, with a true minus; `+` in front where `sign`; a dash for None."""
+    if value is None or not math.isfinite(value):
+        return DASH
+    text = f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
+    if not float(text):
+        text = f"{0:.{digits}f}"
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def duration(seconds: float | None) -> str:
+    """`0.08 s`, `4.2 s`, `3 min 5 s`, `2 h 10 min`."""
+    if seconds is None:
+        return DASH
+    if seconds < 1:
+        return f"{seconds:.2f} s"
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def memory(size: float | None) -> str:
+    """Bytes in MB or GB (powers of 1,000)."""
+    if size is None:
+        return DASH
+    return f"{size / 1e6:,.0f} MB" if size < 1e9 else f"{size / 1e9:.1f} GB"
+
+
+def ratio(own: float | None, reference: float | None) -> str:
+    """`0.14 ×`: own seconds as a share of Retrain's; empty where one is missing."""
+    if own is None or not reference:
+        return ""
+    share = own / reference
+    return f"{share:.2g} ×" if share < 10 else f"{share:.0f} ×"
+
+
+def step_of(gap: float | None) -> int:
+    """Which of the four steps of closeness a gap is in: within 1, 3, 10 points, or beyond; -1 without one."""
+    return -1 if gap is None else sum(abs(gap) > limit + 1e-9 for limit in (1, 3, 10))
+
+
+def listed(words: list[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1] if words else ""
+
+
+def points(stat: Stat) -> str:
+    """`1.24 ± 0.10 points`, the spread where there is one; kept on one line."""
+    spread = f" ± {fixed(stat.spread, 2)}" if stat.spread is not None else ""
+    return f"{fixed(stat.mean, 2)}{spread} points".replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def tied(study: Study) -> list[Group]:
+    """The best method and those whose avg. gap is within the spread over seeds of it (root of summed squares)."""
+    best, *others = study.judged
+    if best.average is None or best.average.spread is None:
+        return [best]
+    found = [best]
+    for other in others:
+        if other.average is not None and other.average.spread is not None:
+            if other.average.mean - best.average.mean <= math.hypot(best.average.spread, other.average.spread):
+                found.append(other)
+    return found
+
+
+def headline(study: Study) -> str:
+    """The verdict in one sentence."""
+    if not study.methods:
+        return "The reference models, before any unlearning."
+    if not study.judged:
+        names = listed([g.label for g in study.methods[:3]]) + (" and others" if len(study.methods) > 3 else "")
+        return f"{names} ran, but how close they come to retraining cannot be said."
+    best = study.judged[0]
+    assert best.average is not None  # judged
+    if len(study.judged) == 1:
+        return f"{best.label} ends {points(best.average)} from retraining."
+    same = tied(study)
+    if len(same) > 1:
+        return f"{listed([g.label for g in same])} come closest to retraining, within the spread of each other."
+    return f"{best.label} comes closest to retraining: {points(best.average)} away."
+
+
+def setting(study: Study) -> str:
+    """What was to be forgotten, from what, in a sentence or two."""
+    record = study.lead
+    split, data, model = table(record.split), table(record.data), table(record.model)
+    sizes = table(split.get("sizes"))
+    forget, retain = number(sizes.get("forget")), number(sizes.get("retain"))
+    count = f"{forget:,.0f} samples" if forget else "The forget set"
+    if study.forgotten:
+        names = [f"“{study.class_name(c)}”" for c in study.forgotten]
+        count += f", {'part of' if split.get('scenario') == 'part of a class' else 'all'} of {listed(names)},"
+    elif forget and retain and split.get("scenario") == "random":
+        count += f" drawn at random, {100 * forget / (forget + retain):.0f} % of the training set,"
+    elif split.get("scenario") == "group":
+        count += f" in which {split.get('column')} is {listed([str(v) for v in split.get('values') or []])},"
+    weights = number(model.get("parameters"))
+    source = f" ({weights:,.0f} weights)" if weights else ""
+    plural = "was" if count == "The forget set" or forget == 1 else "were"
+    return (f"{count} {plural} to be forgotten by {model.get('name') or 'the model'}{source} "
+            f"trained on {data.get('name') or 'the data given'}.")
+
+
+def standfirst(study: Study) -> list[str]:
+    """What stands under the headline: the setting, the reference, the largest gap, the cost, the seeds."""
+    said = [setting(study)]
+    if study.judged:
+        best = study.judged[0]
+        said.append(" ".join(_against(study, best)))
+        said.append(" ".join([*_cost(study, best), *_seeds(study)]))
+        return [s for s in said if s]
+    if study.methods and study.retrain is None:
+        said.append("There is no retrained reference among these records: scores below are shown alone, and none of them "
+                    "is good or bad by itself. Retrain on the retain set alone to get a verdict.")
+    return [*said, *_seeds(study)]
+
+
+def _seeds(study: Study) -> list[str]:
+    ns = sorted({len(g.runs) for g in study.methods})
+    if ns == [1]:
+        return ["Each method ran with one seed: there is no spread, so small differences may be chance."]
+    count = f"{ns[0]}" if len(ns) == 1 else f"{ns[0]} to {ns[-1]}" if ns else ""
+    return [f"Means over {count} seeds, ± one standard deviation."] if ns else []
+
+
+def _against(study: Study, best: Group) -> list[str]:
+    said = []
+    gaps = [(abs(g.mean), g.mean, m) for m in METRICS if (g := best.gap(m)) is not None]
+    if gaps and study.retrain is not None:
+        size, signed, metric = max(gaps)
+        if size < 0.05:
+            said.append(f"On every score {best.name} equals Retrain to a tenth of a point.")
+        else:
+            way, why = ("above", TOO_HIGH) if signed > 0 else ("below", TOO_LOW)
+            said.append(f"Its largest gap is {metric}, {fixed(size)} points {way} Retrain: it {why[metric]}.")
+    if best.missing:
+        said.append(f"The average leaves out {listed(best.missing)}, for want of a figure.")
+    if study.original is not None and study.original.average is not None:
+        said.append(f"For comparison, the untouched original is {points(study.original.average)} away.")
+    return said
+
+
+def _cost(study: Study, best: Group) -> list[str]:
+    if best.seconds is None:
+        return []
+    retrain = study.retrain.seconds if study.retrain else None
+    if retrain is None or not retrain.mean:
+        return [f"It took {duration(best.seconds.mean)}."]
+    times = retrain.mean / best.seconds.mean
+    if times >= 1.05:
+        return [f"It took {duration(best.seconds.mean)}: {times:.2g} times faster than retraining ({duration(retrain.mean)})."
+                if times < 100 else f"It took {duration(best.seconds.mean)}; retraining took {duration(retrain.mean)}."]
+    return [f"It took {duration(best.seconds.mean)}, not faster than retraining ({duration(retrain.mean)})."]
+
+
+def verdict(group: Group) -> str:
+    """One line for a method, from its gaps."""
+    if group.average is None:
+        return "no retrained reference, no verdict"
+    size, signed, metric = max(((abs(g.mean), g.mean, m) for m in METRICS if (g := group.gap(m)) is not None),
+                               default=(0.0, 0.0, ""))
+    if not metric:
+        return f"{points(group.average)} from Retrain on average"
+    if size <= 1:
+        return "within one point of Retrain on every score"
+    return f"largest gap: {metric} {fixed(signed, sign=True)}"
+
+
+def setting_text(value: Any) -> str:
+    """A setting's value as it is typed."""
+    if value is None:
+        return DASH
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {setting_text(v)}" for k, v in value.items())
+    return ", ".join(setting_text(v) for v in value) if isinstance(value, list | tuple) else str(value)
