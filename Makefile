@@ -1,0 +1,51 @@
+# Two commands do everything on a bare machine with Python 3.11+ and make: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# real data for tests and benchmarks, where it is at hand (see CONTRIBUTING.md)
+EXPUNGE_DATA ?= $(wildcard $(CURDIR)/../shared/data)
+export EXPUNGE_DATA
+export HF_HUB_OFFLINE = 1
+ARGS ?=
+
+.PHONY: demo demo-generation test test-slow check bench-speed bench-cpu bench-gpu clean
+
+demo: $(VENV)/.installed
+	$(BIN)/expunge demo $(ARGS)
+
+demo-generation: $(VENV)/.installed-dev
+	$(BIN)/expunge demo-generation $(ARGS)
+
+test: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow" $(ARGS)
+
+test-slow: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -q -m slow $(ARGS)
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench-speed: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/speed/run.py $(ARGS)
+
+bench-cpu: $(VENV)/.installed-dev
+	for grid in digits fashion_mnist cifar10_resnet20; do $(BIN)/expunge bench benchmarks/grids/$$grid.toml $(ARGS) || exit 1; done
+
+bench-gpu: $(VENV)/.installed-dev
+	$(BIN)/expunge bench benchmarks/grids/gpu_cifar10_resnet18.toml --minutes 9 $(ARGS)
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit("expunge needs Python 3.11 or newer, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install -q -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	touch $@ $(VENV)/.installed
+
+clean:
+	rm -rf $(VENV) demo build src/*.egg-info

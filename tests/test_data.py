@@ -1,0 +1,92 @@
+"""Data: batches, augmentation against a slow literal version, resident and streamed data alike."""
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from expunge import CropFlip, ExpungeError, StreamData, TensorData
+from expunge.data import Batch, as_data
+
+
+class Pairs(Dataset):
+    def __init__(self, n=23):
+        self.x = torch.arange(n).float()[:, None] * torch.ones(2)
+        self.y = torch.arange(n) % 4
+
+    def __len__(self):
+        return len(self.x)
+
+    def __getitem__(self, i):
+        return self.x[i], int(self.y[i])
+
+
+class Dicts(Pairs):
+    def __getitem__(self, i):
+        return {"input_ids": self.x[i], "mask": self.x[i] > 3, "labels": int(self.y[i])}
+
+
+def test_streamed_and_resident_data_give_the_same_batches():
+    source = Pairs()
+    kinds = [TensorData(source.x, source.y), as_data(source), as_data(DataLoader(source, batch_size=5))]
+    for a, b, c in zip(*(k.samples().batches(6, shuffle=torch.Generator().manual_seed(3)) for k in kinds), strict=True):
+        assert torch.equal(a.x, b.x) and torch.equal(a.y, b.y) and torch.equal(a.index, b.index) and torch.equal(a.x, c.x)
+
+
+def test_dict_samples_keep_their_entries():
+    data = as_data(Dicts())
+    batch = next(data.samples(torch.tensor([4, 9])).batches(2))
+    assert set(batch.x) == {"input_ids", "mask"} and batch.y.tolist() == [0, 1]
+    half = batch.part(torch.tensor([False, True]))
+    assert half.x["input_ids"].tolist() == [[9.0, 9.0]] and half.index.tolist() == [9]
+    again = Batch.join(batch, half)
+    assert len(again) == 3 and again.x["mask"].shape == (3, 2)
+
+
+def test_labels_are_found_or_read_once():
+    class Targets(Pairs):
+        targets = (torch.arange(23) % 4).tolist()
+
+        def __getitem__(self, i):
+            raise AssertionError("labels were there")
+
+    assert StreamData(Targets()).labels.tolist() == StreamData(Pairs()).labels.tolist()
+
+
+def test_images_become_floats_between_0_and_1():
+    data = TensorData(torch.tensor([[[[0, 255]]]], dtype=torch.uint8), torch.tensor([0]))
+    assert next(data.samples().batches(1)).x.tolist() == [[[[0.0, 1.0]]]]
+
+
+@pytest.mark.parametrize(("pad", "flip"), [(2, True), (1, False), (0, True)])
+def test_crop_and_flip_against_a_loop(pad, flip):
+    x = torch.randint(0, 256, (40, 3, 6, 5), dtype=torch.uint8)
+    found = CropFlip(pad, flip)(x, torch.Generator().manual_seed(0))
+    g = torch.Generator().manual_seed(0)
+    shift = torch.randint(0, 2 * pad + 1, (2, 40), generator=g)
+    coin = torch.randint(0, 2, (40,), generator=g, dtype=torch.bool)
+    for i in range(40):
+        image = np.pad(x[i].numpy(), ((0, 0), (pad, pad), (pad, pad)))[:, shift[0, i]: shift[0, i] + 6, shift[1, i]: shift[1, i] + 5]
+        if flip and coin[i]:
+            image = image[:, :, ::-1]
+        assert np.array_equal(found[i].numpy(), image)
+
+
+def test_augmentation_is_for_training_batches_only():
+    data = TensorData(torch.randint(0, 256, (8, 1, 4, 4), dtype=torch.uint8), torch.zeros(8, dtype=torch.long), augment=CropFlip(2))
+    plain = next(data.samples().batches(8)).x
+    assert torch.equal(plain, next(data.samples().batches(8)).x)
+    assert not torch.equal(plain, next(data.samples().batches(8, augment=torch.Generator().manual_seed(0))).x)
+
+
+def test_refusals():
+    with pytest.raises(ExpungeError, match="one label an input"):
+        TensorData(torch.zeros(3, 2), torch.zeros(2, dtype=torch.long))
+    with pytest.raises(ExpungeError, match="`ids` has 2 entries"):
+        TensorData(torch.zeros(3, 2), torch.zeros(3, dtype=torch.long), ids=["a", "b"])
+    with pytest.raises(ExpungeError, match="give"):
+        as_data(5)
+    with pytest.raises(ExpungeError, match="map-style"):
+        StreamData(iter([1]))
+    with pytest.raises(ExpungeError, match="name the one with the label"):
+        StreamData(Dicts(), label="target", labels=torch.zeros(23)).samples().batches(2).__next__()

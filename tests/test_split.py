@@ -1,0 +1,133 @@
+"""Splits: what is drawn, what the hashes name, and every refusal."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from expunge import Split, SplitError, TensorData
+
+
+def data(n=200, k=5, ids=None, groups=None, seed=0, classes=None):
+    g = torch.Generator().manual_seed(seed)
+    return TensorData(torch.randint(0, 256, (n, 1, 4, 4), generator=g, dtype=torch.uint8), torch.arange(n) % k, ids=ids, groups=groups,
+                      classes=classes)
+
+
+@pytest.fixture
+def pair():
+    return data(), data(60, seed=1)
+
+
+def disjoint_and_whole(split, n):
+    sets = [split.forget, split.retain, split.validation, split.withheld]
+    together = torch.cat([s.index for s in sets])
+    return len(together) == n and len(together.unique()) == n
+
+
+@settings(max_examples=25, deadline=None)
+@given(share=st.floats(0.05, 0.9), validation=st.sampled_from([0.0, 0.1, 0.3]), seed=st.integers(0, 5))
+def test_random_split_is_a_partition_of_the_asked_size(share, validation, seed):
+    split = Split.random(data(), data(60, seed=1), share, validation=validation, seed=seed)
+    assert disjoint_and_whole(split, 200)
+    assert len(split.forget) == round(share * (200 - len(split.validation)))
+    assert len(split.validation) == round(200 * validation)
+
+
+def test_class_split_leaves_the_class_out_of_the_test_set(pair):
+    split = Split.by_class(*pair, forget=[3, 1])
+    assert split.forget_classes == (1, 3) and disjoint_and_whole(split, 200)
+    assert set(split.forget.labels.tolist()) == {1, 3}
+    assert not set(split.retain.labels.tolist()) & {1, 3}
+    assert not set(split.test.labels.tolist()) & {1, 3}
+    assert set(split.test_forgotten.labels.tolist()) == {1, 3}
+
+
+def test_part_of_a_class_is_withheld_or_retained_by_goal(pair):
+    unlearn = Split.by_class(*pair, forget=2, share=0.25)
+    untrain = Split.by_class(*pair, forget=2, share=0.25, goal="untrain")
+    assert len(unlearn.forget) == len(untrain.forget) == 9
+    assert len(unlearn.withheld) == 27 and 2 not in unlearn.retain.labels and unlearn.forget_classes == (2,)
+    assert len(untrain.withheld) == 0 and 2 in untrain.retain.labels and 2 in untrain.test.labels
+    assert unlearn.train_hash == untrain.train_hash
+
+
+def test_the_original_is_the_same_for_every_forget_set(pair):
+    hashes = {s.train_hash for s in (Split.by_class(*pair, forget=0), Split.random(*pair, 0.2), Split.by_ids(*pair, _seen(pair)))}
+    assert len(hashes) == 1
+    assert Split.random(*pair, 0.2, seed=1).train_hash not in hashes
+
+
+def _seen(pair):
+    return Split.random(*pair, 0.1).retain.ids[:3]
+
+
+def test_hash_names_content_and_positions(pair):
+    first = Split.random(*pair, 0.2)
+    assert first.hash == Split.random(data(), data(60, seed=1), 0.2).hash
+    assert first.hash != Split.random(*pair, 0.2, seed=3).hash
+    other = data()
+    other.x[0, 0, 0, 0] ^= 1
+    assert first.hash != Split.random(other, pair[1], 0.2).hash
+
+
+def test_ids_from_list_file_and_column(pair, tmp_path):
+    named = data(ids=[f"u{i}" for i in range(200)], groups={"site": np.arange(200) // 50})
+    split = Split.by_ids(named, pair[1], ["u7", "u9"], validation=0)
+    assert split.forget.ids == ["u7", "u9"]
+    (tmp_path / "ids.txt").write_text("u9\n\nu7\n")
+    assert Split.by_ids(named, pair[1], tmp_path / "ids.txt", validation=0).hash == split.hash
+    group = Split.by_group(named, pair[1], "site", 2, validation=0)
+    assert group.forget.index.tolist() == list(range(100, 150))
+
+
+def test_all_wrong_ids_are_told_at_once(pair):
+    named = data(ids=["a", "a"] + [f"u{i}" for i in range(2, 200)])
+    with pytest.raises(SplitError) as caught:
+        Split.by_ids(named, pair[1], ["u3", "u3", "zz", "a"], validation=0)
+    assert len(caught.value.problems) == 3
+    held = Split.random(*pair, 0.1).validation.ids[:2]
+    with pytest.raises(SplitError, match="validation set"):
+        Split.by_ids(*pair, held)
+
+
+@pytest.mark.parametrize(("draw", "words"), [
+    (lambda a, b: Split.by_class(a, b, forget=[7, "cat", 1, 1]), ["class 7 is not there", "named 'cat'", "named twice"]),
+    (lambda a, b: Split.by_class(a, b, forget=[]), ["no class is named"]),
+    (lambda a, b: Split.by_class(a, b, forget=[0, 1, 2, 3, 4]), ["retain set is empty", "only forgotten classes"]),
+    (lambda a, b: Split.random(a, b, 1.0), ["forgetting everything"]),
+    (lambda a, b: Split.random(a, b, 0.0), ["share is above 0"]),
+    (lambda a, b: Split.random(a, b, count=1000), ["1000 samples were asked for"]),
+    (lambda a, b: Split.random(a, a, 0.1), ["same object"]),
+    (lambda a, b: Split.random(a, b, 0.1, validation=1.5), ["validation is a share"]),
+    (lambda a, b: Split.by_ids(a, b, []), ["forget set is empty"]),
+    (lambda a, b: Split.by_ids(a, b, "no-such-file"), ["is no file"]),
+    (lambda a, b: Split.by_group(a, b, "site", 1), ["no group column"]),
+    (lambda a, b: Split.random(a, data(20, 9), 0.1), ["out of range"]),
+    (lambda a, b: Split.random(TensorData(torch.zeros(0, 1), torch.zeros(0, dtype=torch.long)), b), ["training set is empty"]),
+    (lambda a, b: Split.random(TensorData(torch.zeros(3, 1), torch.tensor([0, -1, 1])), b), ["labels below 0"]),
+])
+def test_refusals_say_what_and_how(pair, draw, words):
+    with pytest.raises(SplitError) as caught:
+        draw(*pair)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_shared_ids_of_forget_and_test_are_refused():
+    train, test = data(ids=[f"u{i}" for i in range(200)]), data(60, ids=[f"u{i + 195}" for i in range(60)], seed=1)
+    with pytest.raises(SplitError, match="in the forget and in the test set"):
+        Split.by_ids(train, test, ["u196", "u3"], validation=0)
+
+
+def test_copies_in_the_test_set_are_warned_of(pair):
+    test = data(60, seed=1)
+    test.x[5] = pair[0].x[7]
+    with pytest.warns(UserWarning, match="byte for byte"):
+        Split.by_ids(pair[0], test, [7], validation=0)
+
+
+def test_class_by_name(pair):
+    named = data(classes=["ant", "bee", "cat", "dog", "eel"])
+    assert Split.by_class(named, pair[1], forget="cat").forget_classes == (2,)

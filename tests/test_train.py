@@ -1,0 +1,188 @@
+"""The loop: which batches each schedule gives, rates, guards, accumulation, precision, compile, nothing handed in touched."""
+
+from collections import Counter
+
+import pytest
+import torch
+from torch import nn
+
+from expunge import Classification, Compute, ExpungeError, ModelError, Retrain, SalUn, Split, execute, unlearn
+from expunge.methods.finetune import FineTune
+from expunge.methods.gradient_ascent import GradientAscent
+from expunge.methods.random_label import RandomLabel
+from expunge.methods.retrain import reset
+from expunge.run import Run
+from expunge.train import pairs, rate, steps_per_epoch
+
+
+@pytest.fixture(scope="module")
+def setting():
+    g = torch.Generator().manual_seed(0)
+    y = torch.arange(250) % 5
+    x = torch.randn(250, 8, generator=g) + 3 * nn.functional.one_hot(y, 8)
+    split = Split.random((x[:200], y[:200]), (x[200:], y[200:]), 0.2)
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 5)), split, Classification(5)
+
+
+def same(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("schedule", ["forget", "retain", "forget+retain", "retain+forget", "sequential", "mixed"])
+def test_each_schedule_passes_once_over_what_it_says(setting, schedule):
+    model, split, task = setting
+    run = Run(model, split, task)
+    got = list(pairs(run, schedule, 32))
+    assert len(got) == steps_per_epoch(run, schedule, 32)
+    forget = Counter(i for f, _ in got if f is not None for i in f.index.tolist())
+    retain = Counter(i for _, r in got if r is not None for i in r.index.tolist())
+    whole = {"forget": (1, 0), "retain": (0, 1), "forget+retain": (1, None), "retain+forget": (None, 1), "sequential": (1, 1), "mixed": (1, 1)}
+    for seen, samples, times in ((forget, split.forget, whole[schedule][0]), (retain, split.retain, whole[schedule][1])):
+        assert set(seen) <= set(samples.index.tolist())
+        if times is not None:
+            assert all(seen[i] == times for i in samples.index.tolist())
+    if "+" in schedule:
+        assert all(len(f) == len(r) for f, r in got)
+    if schedule == "sequential":
+        kinds = ["f" if r is None else "r" for _, r in got]
+        assert kinds == sorted(kinds)
+
+
+def test_streams_do_not_move_each_other(setting):
+    model, split, task = setting
+    alone = [r.index for _, r in pairs(Run(model, split, task), "retain", 32)]
+    beside = [r.index for _, r in pairs(Run(model, split, task), "retain+forget", 32)]
+    assert all(torch.equal(a, b) for a, b in zip(alone, beside, strict=True))
+
+
+def test_rates_by_hand():
+    assert [rate("constant", 4)(s) for s in range(4)] == [1, 1, 1, 1]
+    assert [rate("linear", 4)(s) for s in range(4)] == [1, 0.75, 0.5, 0.25]
+    assert rate("cosine", 10)(5) == pytest.approx(0.5)
+    assert [rate("multistep", 8)(s) for s in (0, 4, 6)] == pytest.approx([1, 0.1, 0.01])
+    cycle = [rate("one_cycle", 20)(s) for s in range(20)]
+    assert max(cycle) == 1 and cycle[0] == 0.2 and 0 < cycle[-1] < 0.1
+
+
+def test_nothing_handed_in_is_touched(setting):
+    model, split, task = setting
+    model.train()
+    model[0].eval()
+    model[3].bias.requires_grad_(False)
+    kept = {k: v.clone() for k, v in model.state_dict().items()}
+    state = torch.get_rng_state()
+    after = unlearn(model, split, FineTune(epochs=2, lr=0.1), task)
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(torch.equal(kept[k], v) for k, v in model.state_dict().items())
+    assert model.training and not model[0].training and not model[3].bias.requires_grad
+    assert after.training and not after[0].training and torch.equal(after[3].bias, model[3].bias) and not same(model, after)
+    model[3].bias.requires_grad_(True)
+    model[0].train()
+
+
+def test_same_seed_same_weights(setting):
+    model, split, task = setting
+    runs = [execute(model, split, SalUn(epochs=2, batch_size=32), task, seed=s).model for s in (1, 1, 2)]
+    assert same(runs[0], runs[1]) and not same(runs[0], runs[2])
+
+
+def test_random_labels_exclude_the_true_one_unless_paper_exact(setting):
+    model, split, task = setting
+    run = Run(model, split, task)
+    y = torch.arange(5).repeat(2000)
+    for method, low in ((RandomLabel(), 0.0), (RandomLabel(paper_exact=True), 0.17)):
+        other = method.other_labels(run, y)
+        hit = (other == y).float().mean().item()
+        assert hit == 0 if low == 0 else low < hit < 0.23
+        counts = torch.bincount((other - y) % 5, minlength=5)[1:]
+        assert counts.min() > 0.8 * counts.max()
+    assert RandomLabel(relabel="next").other_labels(run, torch.tensor([3, 4])).tolist() == [4, 0]
+
+
+def test_divergence_keeps_the_last_good_state_and_says_what_to_change(setting):
+    model, split, task = setting
+    with pytest.warns(RuntimeWarning, match="Lower lr"):
+        run = execute(model, split, GradientAscent(epochs=30, lr=1e6, batch_size=8), task)
+    assert run.status.startswith("diverged")
+    assert all(v.isfinite().all() for v in run.model.state_dict().values() if v.is_floating_point())
+    assert same(run.model, model) or run.history[-1]["step"] > 0
+
+
+def test_collapse_is_a_divergence_within_max_drop(setting):
+    model, split, task = setting
+    good = unlearn(model, split, FineTune(epochs=30, lr=0.1, batch_size=32), task)
+    with pytest.warns(RuntimeWarning, match="max_drop"):
+        run = execute(good, split, GradientAscent(epochs=200, lr=0.03, batch_size=8, max_drop=10), task)
+    kept = task.predict(run.model, split.retain).accuracy
+    assert kept >= task.predict(good, split.retain).accuracy - 10
+
+
+def test_accumulation_gives_the_whole_batch_gradient(setting):
+    _, split, task = setting
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 5))  # without batch norm, which sees the pieces
+    whole, pieces = (execute(model, split, FineTune(epochs=2, lr=0.1, batch_size=32), task, compute=Compute(accumulate=k)).model for k in (1, 4))
+    for a, b in zip(whole.parameters(), pieces.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+
+
+@pytest.mark.parametrize("compute", [Compute(amp="bf16"), Compute(channels_last=True)])
+def test_precision_and_layout_run_and_come_back(setting, compute):
+    model, split, task = setting
+    run = execute(model, split, SalUn(epochs=1, batch_size=32), task, compute=compute)
+    assert all(p.dtype == torch.float32 and p.is_contiguous() for p in run.model.parameters())
+
+
+@pytest.mark.slow
+def test_compiled_run_agrees(setting):
+    model, split, task = setting
+    plain, compiled = (execute(model, split, FineTune(epochs=2, lr=0.1, batch_size=32), task, compute=Compute(compile=c)).model for c in (False, True))
+    for a, b in zip(plain.parameters(), compiled.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-4)
+
+
+def test_retrain_starts_afresh_and_never_sees_the_forget_set(setting):
+    model, split, task = setting
+    run = execute(model, split, Retrain(epochs=1, lr=0.0), task, seed=3)
+    assert not torch.equal(run.model[0].weight, model[0].weight)
+    assert same(run.model[0], execute(model, split, Retrain(epochs=1, lr=0.0), task, seed=3).model[0])
+
+
+def test_reset_names_what_it_cannot_reach():
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(2))
+            self.body = nn.Linear(2, 2)
+
+    with pytest.raises(ModelError, match=r"scale.*factory"):
+        reset(Odd())
+
+
+def test_settings_are_refused_all_at_once(setting):
+    model, split, task = setting
+    with pytest.raises(ExpungeError) as caught:
+        execute(model, split, FineTune(epochs=0, lr=-1, density=2, clip=0), task)
+    assert len(caught.value.problems) == 4
+
+
+def test_wrong_models_are_refused_with_every_reason(setting):
+    _, split, task = setting
+    with pytest.raises(ModelError, match="fails on a batch"):
+        execute(nn.Linear(3, 5), split, FineTune(), task)
+    with pytest.raises(ModelError, match=r"expected \(2, 5\)"):
+        execute(nn.Linear(8, 4), split, FineTune(), task)
+    broken = nn.Linear(8, 5).requires_grad_(False)
+    broken.weight[0, 0] = torch.nan
+    with pytest.raises(ModelError) as caught:
+        execute(broken, split, FineTune(), Classification(3))
+    assert len(caught.value.problems) >= 3
+
+
+def test_batch_norm_freeze_keeps_statistics(setting):
+    model, split, task = setting
+    run = execute(model, split, FineTune(epochs=1, lr=0.1, batch_norm="freeze"), task)
+    assert torch.equal(run.model[1].running_mean, model[1].running_mean)
+    run = execute(model, split, FineTune(epochs=1, lr=0.1), task)
+    assert not torch.equal(run.model[1].running_mean, model[1].running_mean)
