@@ -59,8 +59,7 @@ def _cut(words: str, length: int) -> str:
 
 def curves(record: Record, retrain: Group | None) -> list[Figure]:
     """Loss, and accuracy (or the task's own probe) on forget and retain samples, over steps; Retrain's end as dotted lines."""
-    rows = [r for r in record.curves if isinstance(r, dict) and number(r.get("step")) is not None] \
-        if isinstance(record.curves, list) else []
+    rows = [r for r in record.curves if number(r.get("step")) is not None]
     percent = record.task == "classification"
     references = {}
     if percent and retrain is not None:

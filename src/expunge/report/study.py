@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.resources import files
 from statistics import fmean, stdev
@@ -95,7 +95,7 @@ class Group:
 
     def score(self, metric: str) -> Stat | None:
         """A score over the runs, percent."""
-        return stat(number(table(r.scores).get(metric)) for r in self.runs)
+        return stat(number(r.scores.get(metric)) for r in self.runs)
 
     def reference(self, run: Record) -> list[Record]:
         """The retrained runs to judge `run` by: those of its own seed if there are any, else all of the setting."""
@@ -104,18 +104,18 @@ class Group:
 
     def gap_of(self, run: Record, metric: str) -> float | None:
         """Signed distance to Retrain in points; without a retrained run here, what the record itself stored."""
-        own = number(table(run.scores).get(metric))
-        there = stat(number(table(r.scores).get(metric)) for r in self.reference(run))
+        own = number(run.scores.get(metric))
+        there = stat(number(r.scores.get(metric)) for r in self.reference(run))
         if own is not None and there is not None:
             return own - there.mean
-        return None if self.retrain else number(table(table(run.scores).get("gap")).get(metric))
+        return None if self.retrain else number(table(run.scores.get("gap")).get(metric))
 
     def average_of(self, run: Record) -> float | None:
         """Mean of |gap| over the four scores, as far as they are there."""
         gaps = [abs(g) for m in METRICS if (g := self.gap_of(run, m)) is not None]
         if gaps:
             return fmean(gaps)
-        return None if self.retrain else number(table(table(run.scores).get("gap")).get("avg"))
+        return None if self.retrain else number(table(run.scores.get("gap")).get("avg"))
 
     def gap(self, metric: str) -> Stat | None:
         """`gap_of` over the runs."""
@@ -178,7 +178,7 @@ class Study:
     @cached_property
     def forgotten(self) -> list[int]:
         """The forgotten classes of a class-wise split, else nothing."""
-        found = next((v for r in self.records if (v := table(r.split).get("forget_classes"))), [])
+        found = next((v for r in self.records if (v := r.split.get("forget_classes"))), [])
         return [c for c in found if isinstance(c, int)] if isinstance(found, list | tuple) else []
 
     def class_name(self, index: Any) -> str:
@@ -192,16 +192,24 @@ def studies(records: Sequence[Record]) -> list[Study]:
     """The records by setting, in order of appearance; those without a split join the first setting of their task."""
     found: dict[str, list[Record]] = {}
     first: dict[str, str] = {}
-    for record in sorted(records, key=lambda r: not r.split):
+    for record in sorted(map(_typed, records), key=lambda r: not r.split):
         setting = _setting(record) if record.split else first.get(record.task) or _setting(record)
         first.setdefault(record.task, setting)
         found.setdefault(setting, []).append(record)
     return [_study(rows) for rows in found.values()]
 
 
+def _typed(record: Record) -> Record:
+    """A copy whose text fields are text and whose tables are tables, whatever the file had in their place."""
+    words = {k: str(getattr(record, k)) for k in ("kind", "method", "goal", "task", "status", "created", "command")}
+    tables = {k: table(getattr(record, k)) for k in ("settings", "model", "data", "split", "scores", "details", "machine")}
+    curves = [r for r in record.curves if isinstance(r, dict)] if isinstance(record.curves, list) else []
+    return replace(record, curves=curves, **words, **tables)
+
+
 def _setting(record: Record) -> str:
-    split = {k: v for k, v in table(record.split).items() if k not in _PER_SEED}
-    parts = [record.task, table(record.data).get("name"), table(record.model).get("name"), split]
+    split = {k: v for k, v in record.split.items() if k not in _PER_SEED}
+    parts = [record.task, record.data.get("name"), record.model.get("name"), split]
     return json.dumps(parts, sort_keys=True, default=str)
 
 
@@ -228,7 +236,7 @@ def _tell_apart(groups: list[Group]) -> None:
         same = [g for g in groups if g.name == name]
         if len(same) < 2:
             continue
-        every = [{**table(g.runs[0].settings), "goal": g.runs[0].goal} for g in same]
+        every = [{**g.runs[0].settings, "goal": g.runs[0].goal} for g in same]
         keys = sorted({k for s in every for k in s})
         differ = [k for k in keys if len({json.dumps(s.get(k), sort_keys=True, default=str) for s in every}) > 1]
         for group, settings in zip(same, every, strict=True):

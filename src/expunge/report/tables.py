@@ -24,7 +24,7 @@ def extras(study: Study) -> list[str]:
     """Further scores of the records, in their order."""
     names: dict[str, None] = {}
     for record in study.records:
-        names.update({k: None for k, v in table(record.scores).items() if k not in METRICS and number(v) is not None})
+        names.update({k: None for k, v in record.scores.items() if k not in METRICS and number(v) is not None})
     return list(names)
 
 
@@ -186,9 +186,9 @@ def grids(details: dict[str, Any]) -> list[dict[str, Any]]:
 
 def run_facts(record: Record) -> list[tuple[str, str]]:
     """What a run depended on, name and value, for the last section."""
-    split, model, machine = table(record.split), table(record.model), table(record.machine)
+    split, model, machine = record.split, record.model, record.machine
     facts = [("seed", record.seed), ("goal", record.goal), ("ended", record.status), ("when", record.created),
-             ("settings", table(record.settings)), ("data", table(record.data).get("name")), ("model", model.get("name")),
+             ("settings", record.settings), ("data", record.data.get("name")), ("model", model.get("name")),
              ("weights before", model.get("hash_before")), ("weights after", model.get("hash_after")),
              ("split", {k: v for k, v in split.items() if k not in ("hash", "train_hash", "sizes", "goal", "classes")}),
              ("split sizes", split.get("sizes")), ("split hash", split.get("hash")), ("training hash", split.get("train_hash")),
@@ -211,7 +211,7 @@ def limits(study: Study) -> list[str]:
                     "the strong audit asks harder questions.")
     said.append("A small gap means that the model behaves like a retrained one on these measures. It is no proof that nothing is left "
                 "of the data, and no certificate.")
-    machines = {setting_text({k: v for k, v in table(r.machine).items() if k in ("system", "arch", "cores", "gpu")}) for r in study.records}
+    machines = {setting_text({k: v for k, v in r.machine.items() if k in ("system", "arch", "cores", "gpu")}) for r in study.records}
     said.append("Seconds and memory hold for the machine named with each run" + (
         "; the runs compared here were made on different machines." if len(machines) > 1 else "."))
     stopped = [g.label for g in study.methods if any(r.status != "finished" for r in g.runs)]

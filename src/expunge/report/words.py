@@ -114,7 +114,7 @@ def headline(study: Study) -> str:
 def setting(study: Study) -> str:
     """What was to be forgotten, from what, in a sentence or two."""
     record = study.lead
-    split, data, model = table(record.split), table(record.data), table(record.model)
+    split, data, model = record.split, record.data, record.model
     sizes = table(split.get("sizes"))
     forget, retain = number(sizes.get("forget")), number(sizes.get("retain"))
     count = f"{forget:,.0f} samples" if forget else "The forget set"
@@ -124,7 +124,7 @@ def setting(study: Study) -> str:
     elif forget and retain and split.get("scenario") == "random":
         count += f" drawn at random, {100 * forget / (forget + retain):.0f} % of the training set,"
     elif split.get("scenario") == "group":
-        count += f" in which {split.get('column')} is {listed([str(v) for v in split.get('values') or []])},"
+        count += f" in which {split.get('column')} is {setting_text(split.get('values'))},"
     weights = number(model.get("parameters"))
     source = f" ({weights:,.0f} weights)" if weights else ""
     plural = "was" if count == "The forget set" or forget == 1 else "were"
