@@ -190,7 +190,7 @@ def execute(model: nn.Module, split: Split, method: Method, task: Task, *, mask:
         method.apply(run)
     for (_, before), (_, after) in zip(model.named_modules(), run.model.named_modules(), strict=False):
         after.training = before.training
-    if run.status.startswith("diverged"):
+    if "the last good state" in run.status:
         warnings.warn(f"{name} {run.status}", RuntimeWarning, stacklevel=2)
     return run
 

@@ -206,6 +206,7 @@ class Watch:
         self.total = torch.zeros((), device=run.device)
         self.count = 0
         self.good: dict[str, Tensor] | None = None
+        self.good_step = 0
         self.first: Row = {}
 
     def start(self) -> None:
@@ -222,36 +223,37 @@ class Watch:
         if every and self.run.step % every == 0:
             self.probe()
         elif self.run.step % NAN_EVERY == 0 and not bool(self.total.isfinite()):
-            self._diverged("the loss became NaN or infinite")
+            self._back("the loss became NaN or infinite")
         return self.run.status != "finished"
 
     def probe(self) -> None:
         """A row of the curves, and what follows from it."""
         sound = not self.count or bool(self.total.isfinite())
         if not sound or not finite(self.run.model):
-            return self._diverged("the loss or a weight became NaN or infinite")
+            return self._back("the loss or a weight became NaN or infinite")
         row = self._row(float(self.total) / max(1, self.count))
         if any(isinstance(v, float) and math.isnan(v) for v in row.values()):
-            return self._diverged("the model's outputs became NaN")
+            return self._back("the model's outputs became NaN")
         self.total.zero_()
         self.count = 0
         self.run.log(row)
         drop = (self.first.get("retain") or 0.0) - (row.get("retain") or 0.0)
         if getattr(self.run.task, "percent", False) and drop > self.method.max_drop:
-            return self._diverged(f"accuracy on retained samples fell by {drop:.1f} points, more than max_drop = {self.method.max_drop:g}")
-        self.good = snapshot(self.run.model)
+            return self._back(f"accuracy on retained samples fell by {drop:.1f} points, more than max_drop = {self.method.max_drop:g}")
+        self.good, self.good_step = snapshot(self.run.model), self.run.step
         if reason := self.method.stop(self.run, row):
             self.run.status = f"stopped: {reason}"
 
     def finish(self) -> None:
         if self.run.status == "finished" and not finite(self.run.model):
-            self._diverged("a weight became NaN or infinite")
+            self._back("a weight became NaN or infinite")
 
-    def _diverged(self, what: str) -> None:
+    def _back(self, what: str) -> None:
+        """End the run at the last good state: a divergence if that is where it started, else a stop."""
         if self.good is not None:
             self.run.model.load_state_dict(self.good)
-        self.run.status = (f"diverged at step {self.run.step}: {what}; the last good state (step {self.run.history[-1]['step']}) "
-                           f"was kept. Lower lr (now {self.method.lr:g}), run fewer epochs, or set clip.")
+        self.run.status = (f"{'stopped' if self.good_step else 'diverged'} at step {self.run.step}: {what}; the last good state "
+                           f"(step {self.good_step}) was kept. Lower lr (now {self.method.lr:g}), run fewer epochs, or set clip.")
 
     def _row(self, loss: float | None) -> Row:
         row: Row = {"step": self.run.step, "epoch": self.run.epoch, "loss": loss}
@@ -275,7 +277,7 @@ def _keep(run: Run, method: GradientMethod, optimizer: Optimizer, scheduler: Lam
     save_state(run.state_file, {
         "identity": _identity(run, method), "model": run.model.state_dict(), "optimizer": optimizer.state_dict(),
         "scheduler": scheduler.state_dict(), "random": run.random_state(), "mask": dict(run.mask or {}), "memo": run.memo,
-        "epoch": run.epoch, "step": run.step, "status": run.status, "history": run.history, "first": watch.first, "good": watch.good})
+        "epoch": run.epoch, "step": run.step, "status": run.status, "history": run.history, "first": watch.first, "good": watch.good, "good_step": watch.good_step})
 
 
 def _resume(run: Run, method: GradientMethod, optimizer: Optimizer, scheduler: LambdaLR, watch: Watch) -> bool:
@@ -291,5 +293,5 @@ def _resume(run: Run, method: GradientMethod, optimizer: Optimizer, scheduler: L
     run.set_random_state(state["random"])
     run.mask = Mask(state["mask"]) if state["mask"] else None
     run.memo, run.epoch, run.step, run.status, run.history = (state[k] for k in ("memo", "epoch", "step", "status", "history"))
-    watch.first, watch.good = state["first"], state["good"]
+    watch.first, watch.good, watch.good_step = state["first"], state["good"], state["good_step"]
     return True
