@@ -55,12 +55,14 @@ def methods(*, verbose: bool = False) -> None:
     Args:
         verbose: Print each method's page: source, what is published, what is ours, and all fields.
     """
-    table = Table("method", "what it does", "models", "forget sets", "needs", "mask")
+    table = Table("method", "what it does, and for what", show_lines=True)
+    table.columns[0].no_wrap = True
     for name in names():
         kind = find(name)
         summary = (kind.__doc__ or "").strip().splitlines()[0]
-        table.add_row(name, summary, ", ".join(kind.tasks), ", ".join(kind.scenarios) or "all", ", ".join(kind.data),
-                      "yes" if issubclass(kind, GradientMethod) else "no")
+        forget = ", ".join(kind.scenarios) or "all"
+        mask = "takes a mask" if issubclass(kind, GradientMethod) else "takes no mask"
+        table.add_row(name, f"{summary}\n[dim]{', '.join(kind.tasks)}; forget sets: {forget}; needs {' and '.join(kind.data)} samples; {mask}[/dim]")
         if verbose:
             print(f"\n## {name}\n{(sys.modules[kind.__module__].__doc__ or '').strip()}\n")
             print("\n".join(f"  {f.name} = {f.default!r}" for f in fields(kind)))

@@ -29,7 +29,7 @@ def result_table(records: Sequence[Record], title: str = "") -> Table:
     seeds = max((len(g) for g in by_method(records)), default=1)
     table = Table(title=title or None, caption="percent; the gap to Retrain in brackets, smaller is closer"
                   + (f"; mean ± standard deviation over {seeds} seeds" if seeds > 1 else ""))
-    table.add_column("method")
+    table.add_column("method", no_wrap=True)
     for name in (*HEADLINE, "avg. gap", "RTE s", "MiB"):
         table.add_column(name, justify="right")
     for group in by_method(records):
