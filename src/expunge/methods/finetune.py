@@ -21,6 +21,7 @@ class FineTune(GradientMethod):
     """FT: fine-tune on the retain set."""
 
     tasks: ClassVar = ("classification", "diffusion")
+    data: ClassVar = ("retain",)
     search: ClassVar = {"lr": (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)}
     schedule: ClassVar = "retain"
 
