@@ -1,8 +1,9 @@
-"""A headless Chromium driven over its debugging pipe (JSON, null-terminated, on descriptors 3 and 4): standard library only."""
+"""A headless Chromium driven over its debugging pipe: null-terminated JSON on descriptors 3 and 4."""
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import fcntl
 import json
 import os
@@ -16,18 +17,34 @@ import time
 from pathlib import Path
 from typing import Any
 
-FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--remote-debugging-pipe", "--hide-scrollbars")
-LAUNCH = "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); os.execv(sys.argv[3], sys.argv[3:])"
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--remote-debugging-pipe",
+    "--hide-scrollbars",
+)
+LAUNCH = """import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.dup2(int(sys.argv[2]), 4)
+os.execv(sys.argv[3], sys.argv[3:])"""
 
 
 def find() -> str | None:
     """The browser on PATH, if there is one."""
-    return next((p for name in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(name))), None)
+    return next(
+        (p for name in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(name))), None
+    )
 
 
 class Browser:
-    """One browser with one page. Use as a context manager; `errors` collects what the page's console complained of."""
+    """One browser with one page. A context manager; `errors` collects what the console complained of."""
 
     def __init__(self, timeout: float = 60.0):
         program = find()
@@ -36,16 +53,33 @@ class Browser:
         self.profile = tempfile.mkdtemp(prefix="expunge-browser-")
         theirs_in, ours_out = os.pipe()
         ours_in, theirs_out = os.pipe()
-        given = [fcntl.fcntl(fd, fcntl.F_DUPFD, 20) for fd in (theirs_in, theirs_out)]  # never 3 or 4 themselves
-        self.process = subprocess.Popen([sys.executable, "-c", LAUNCH, *map(str, given), program, *FLAGS,
-                                         f"--user-data-dir={self.profile}", "about:blank"], pass_fds=given,
-                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        given = [
+            fcntl.fcntl(fd, fcntl.F_DUPFD, 20) for fd in (theirs_in, theirs_out)
+        ]  # never 3 or 4 themselves
+        self.process = subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                LAUNCH,
+                *map(str, given),
+                program,
+                *FLAGS,
+                f"--user-data-dir={self.profile}",
+                "about:blank",
+            ],
+            pass_fds=given,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         for fd in (theirs_in, theirs_out, *given):
             os.close(fd)
         self._in, self._out = ours_in, ours_out
         self.session: str | None = None
         target = next(t for t in self._targets() if t["type"] == "page")
-        self.session = self.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)["sessionId"]
+        self.session = self.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)[
+            "sessionId"
+        ]
         for domain in ("Page", "Runtime", "Log"):
             self.call(f"{domain}.enable")
 
@@ -63,10 +97,8 @@ class Browser:
     def __exit__(self, *_: object) -> None:
         os.close(self._out)
         os.close(self._in)
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self.process.wait(10)
         shutil.rmtree(self.profile, ignore_errors=True)
 
@@ -106,13 +138,31 @@ class Browser:
                 return message["result"]
             self._note(message)
 
-    def open(self, path: Path, width: int, *, height: int = 900, dark: bool = False, scripts: bool = True, media: str = "") -> None:
+    def open(
+        self,
+        path: Path,
+        width: int,
+        *,
+        height: int = 900,
+        dark: bool = False,
+        scripts: bool = True,
+        media: str = "",
+    ) -> None:
         """Show a file at a width in CSS pixels and wait until it is laid out."""
         self.errors.clear()
         self.call("Emulation.setScriptExecutionDisabled", value=not scripts)
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
-        self.call("Emulation.setEmulatedMedia", media=media,
-                  features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
+        self.call(
+            "Emulation.setEmulatedMedia",
+            media=media,
+            features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}],
+        )
         self.call("Page.navigate", url=path.resolve().as_uri())
         end = time.monotonic() + self.timeout
         while self.run("document.readyState + location.protocol") != "completefile:":

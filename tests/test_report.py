@@ -1,9 +1,10 @@
-"""The report as text: figures by hand, missing parts, hostile records. What a browser makes of it: test_report_browser.py."""
+"""The report as text: figures by hand, missing parts, hostile records. Beside it: test_report_browser.py."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
 import math
 import re
@@ -17,16 +18,17 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from make_records import details, png, record, sample
 
 import expunge.report
 from expunge.errors import ExpungeError
 from expunge.record import Record
 from expunge.report import page, write_report
-from expunge.report.study import Group, number, studies
+from expunge.report.audits import loose, picture
+from expunge.report.study import Group, studies
 from expunge.report.svg import short, spread_out, tick_text, ticks
-from expunge.report.tables import loose, picture
+from expunge.report.values import number
 from expunge.report.words import duration, fixed, listed, memory, step_of
+from make_records import details, png, record, sample
 
 EVIL = "</title></svg>\"'><script>alert(1)</script><img src=x onerror=alert(1)>&{{7*7}}"
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -66,8 +68,12 @@ def words(text: str) -> str:
     return re.sub(r"\s+", " ", Outline(re.sub(r"<(script|style)>.*?</\1>", "", text, flags=re.DOTALL)).text)
 
 
-def one(kind: str, method: str, seed: int = 0, seconds: float = 1.0, scores: tuple[float, ...] = (), **more: Any) -> Record:
-    return record(kind, method, dict(zip(("UA", "RA", "TA", "MIA"), scores, strict=False)), seed, seconds, **more)
+def one(
+    kind: str, method: str, seed: int = 0, seconds: float = 1.0, scores: tuple[float, ...] = (), **more: Any
+) -> Record:
+    return record(
+        kind, method, dict(zip(("UA", "RA", "TA", "MIA"), scores, strict=False)), seed, seconds, **more
+    )
 
 
 def test_without_records() -> None:
@@ -82,7 +88,10 @@ def test_well_formed_and_self_contained() -> None:
     assert len(text) < 600_000
     for tag, attributes in outline.tags:
         for name in ("src", "href", "xlink:href", "action", "data"):
-            assert (attributes.get(name) or "#").startswith(("#", "data:image/png;base64,")), (tag, attributes)
+            assert (attributes.get(name) or "#").startswith(("#", "data:image/png;base64,")), (
+                tag,
+                attributes,
+            )
         assert tag not in {"link", "iframe", "object", "embed", "base"}
     assert outline.count("script") == 1 and outline.count("h1") == 1
     ids = [a["id"] for _, a in outline.tags if "id" in a]
@@ -107,8 +116,12 @@ def test_policy_allows_the_one_script_only() -> None:
 
 
 def test_gap_by_hand() -> None:
-    runs = [one("original", "original", scores=(0, 100, 99, 1)), one("retrain", "retrain", scores=(10, 98, 95, 20), seconds=10),
-            one("unlearn", "far", scores=(0, 90, 90, 0)), one("unlearn", "near", scores=(12, 97, 95, 15), seconds=2)]
+    runs = [
+        one("original", "original", scores=(0, 100, 99, 1)),
+        one("retrain", "retrain", scores=(10, 98, 95, 20), seconds=10),
+        one("unlearn", "far", scores=(0, 90, 90, 0)),
+        one("unlearn", "near", scores=(12, 97, 95, 15), seconds=2),
+    ]
     study = studies(runs)[0]
     near, far = study.methods
     assert (near.name, far.name) == ("near", "far")  # 2, 1, 0, 5 and 10, 8, 5, 20
@@ -127,11 +140,19 @@ def test_seeds_are_judged_by_their_own_reference() -> None:
         runs.append(one("retrain", "retrain", seed, scores=(50 + shift, 90, 80, 50)))
         runs.append(one("unlearn", "salun", seed, scores=(52 + shift, 90, 80, 50), seconds=1 + seed))
     group = studies(runs)[0].methods[0]
-    assert group.average is not None and (group.average.mean, group.average.spread, group.average.n) == (0.5, 0.0, 3)
+    assert group.average is not None and (group.average.mean, group.average.spread, group.average.n) == (
+        0.5,
+        0.0,
+        3,
+    )
     score = group.score("UA")
-    assert score is not None and math.isclose(score.mean, 54) and math.isclose(score.spread or 0, 7 ** 0.5)
+    assert score is not None and math.isclose(score.mean, 54) and math.isclose(score.spread or 0, 7**0.5)
     text = words(page(runs))
-    assert "mean ± standard deviation over 3 seeds" in text and "54.0 ± 2.6" in text and "Means over 3 seeds" in text
+    assert (
+        "mean ± standard deviation over 3 seeds" in text
+        and "54.0 ± 2.6" in text
+        and "Means over 3 seeds" in text
+    )
 
 
 def test_level_within_the_spread_is_said() -> None:
@@ -146,7 +167,10 @@ def test_level_within_the_spread_is_said() -> None:
 def test_without_a_reference_it_says_so() -> None:
     runs = [r for r in sample() if r.kind != "retrain"]
     text = words(page(runs))
-    assert "how close they come to retraining cannot be said" in text and "no retrained reference" in text.lower()
+    assert (
+        "how close they come to retraining cannot be said" in text
+        and "no retrained reference" in text.lower()
+    )
     assert "smallest gap" not in text and "Distance to retraining" not in text
 
 
@@ -159,7 +183,10 @@ def test_stored_gap_serves_without_a_retrained_record() -> None:
 
 def test_same_method_with_other_settings_stands_apart() -> None:
     runs = [one("retrain", "retrain", scores=(50, 90, 80, 50))]
-    runs += [one("unlearn", "salun", scores=(50, 90 - d, 80, 50), settings={"density": d, "lr": 0.1}) for d in (0.1, 0.5)]
+    runs += [
+        one("unlearn", "salun", scores=(50, 90 - d, 80, 50), settings={"density": d, "lr": 0.1})
+        for d in (0.1, 0.5)
+    ]
     assert [g.difference for g in studies(runs)[0].methods] == ["density 0.1", "density 0.5"]
 
 
@@ -179,15 +206,29 @@ def test_missing_figures_are_dashes_with_a_reason() -> None:
     assert "without TA and MIA" in words(text)
 
 
-@pytest.mark.parametrize(("key", "heading"), [
-    ("histograms", ">Confidence<"), ("per_class", "Accuracy change by class"), ("redistribution", "Where forgotten samples now go"),
-    ("embedding", ">Features<"), ("examples", "<h3>Forgotten samples<"), ("table2x2", "NHLE × masking"),
-    ("images", "Generated images"), ("attacks", "Strong audit: attacks"), ("features", "Strong audit: features"),
-    ("verdict", "The audit’s verdict")])
+@pytest.mark.parametrize(
+    ("key", "heading"),
+    [
+        ("histograms", ">Confidence<"),
+        ("per_class", "Accuracy change by class"),
+        ("redistribution", "Where forgotten samples now go"),
+        ("embedding", ">Features<"),
+        ("examples", "<h3>Forgotten samples<"),
+        ("table2x2", "NHLE × masking"),
+        ("images", "Generated images"),
+        ("attacks", "Strong audit: attacks"),
+        ("features", "Strong audit: features"),
+        ("verdict", "The audit’s verdict"),
+    ],
+)
 def test_parts_are_left_out(key: str, heading: str) -> None:
     run = next(r for r in sample() if r.method == "nhle")
-    run.details |= {"images": [{"title": "before", "png": run.details["examples"][0]["png"], "note": "n"}], "verdict": "It is well.",
-                    "attacks": {"u_lira": {"auc": 0.51, "retrained": {"auc": 0.5}}}, "features": [{"name": "probe", "unlearned": 61.0}]}
+    run.details |= {
+        "images": [{"title": "before", "png": run.details["examples"][0]["png"], "note": "n"}],
+        "verdict": "It is well.",
+        "attacks": {"u_lira": {"auc": 0.51, "retrained": {"auc": 0.5}}},
+        "features": [{"name": "probe", "unlearned": 61.0}],
+    }
     assert heading in page([run])
     del run.details[key]
     assert heading not in page([run])
@@ -199,16 +240,29 @@ def test_bare_record_is_a_page() -> None:
 
 
 def test_two_of_the_forgotten_move() -> None:
-    run = one("unlearn", "salun", details={"redistribution": {"unlearned": [0.5, 0.5, 0.0], "retrained": [0.3, 0.5, 0.2]}})
+    run = one(
+        "unlearn",
+        "salun",
+        details={"redistribution": {"unlearned": [0.5, 0.5, 0.0], "retrained": [0.3, 0.5, 0.2]}},
+    )
     assert "20.0 % of them would have to go elsewhere" in words(page([run]))
 
 
 def test_many_classes_are_cut_to_those_that_matter() -> None:
     original, unlearned = [90.0] * 100, [90.0] * 99 + [10.0]
     unlearned[3], original[50] = 0.0, 95.0
-    run = one("unlearn", "salun", details={"per_class": {"original": original, "unlearned": unlearned}}, data={"name": "x", "classes": []})
+    run = one(
+        "unlearn",
+        "salun",
+        details={"per_class": {"original": original, "unlearned": unlearned}},
+        data={"name": "x", "classes": []},
+    )
     text = page([run])
-    assert "24 largest changes of 100 classes" in words(text) and "class 50: −5.00" in text and "Worst retained class: class 99" in text
+    assert (
+        "24 largest changes of 100 classes" in words(text)
+        and "class 50: −5.00" in text
+        and "Worst retained class: class 99" in text
+    )
 
 
 def every_string(value: Any) -> Any:
@@ -223,8 +277,13 @@ def every_string(value: Any) -> Any:
 def hostile() -> list[Record]:
     found = []
     for run in sample():
-        run.details |= {"images": [{"title": "t", "png": png_of(run), "note": "n"}], "verdict": ["v"], "limits": ["l"],
-                        "attacks": {EVIL: {EVIL: 1.0}}, "features": [{"name": "x", EVIL: "y"}]}
+        run.details |= {
+            "images": [{"title": "t", "png": png_of(run), "note": "n"}],
+            "verdict": ["v"],
+            "limits": ["l"],
+            "attacks": {EVIL: {EVIL: 1.0}},
+            "features": [{"name": "x", EVIL: "y"}],
+        }
         values = {f.name: getattr(run, f.name) for f in fields(run)}
         evil = {k: v if k in ("kind", "task") else every_string(v) for k, v in values.items()}
         evil["settings"] = {**evil["settings"], EVIL: EVIL}
@@ -249,8 +308,11 @@ def test_hostile_strings_stay_text() -> None:
     assert "{{7*7}}" in outline.text  # never a template itself
 
 
-JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-                    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4), max_leaves=8)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=8,
+)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -281,17 +343,54 @@ def json_copy(runs: list[Record]) -> list[Record]:
     return [Record(**json.loads(json.dumps({f.name: getattr(r, f.name) for f in fields(r)}))) for r in runs]
 
 
-PLACES = [(f.name,) for f in fields(Record) if f.name not in ("kind",)] + [
-    ("details", k) for k in ("histograms", "per_class", "redistribution", "embedding", "examples", "table2x2", "images", "attacks",
-                             "features", "verdict", "worst_class", "limits")] + [
-    ("details", "histograms", "bins"), ("details", "histograms", "unlearned"), ("details", "histograms", "original", "forget"),
-    ("details", "per_class", "unlearned"), ("details", "redistribution", "unlearned"), ("details", "redistribution", "retrained"),
-    ("details", "embedding", "label"), ("details", "embedding", "set"), ("details", "embedding", "original", "x"),
-    ("details", "worst_class", "class"), ("scores", "UA"), ("scores", "gap"), ("split", "sizes"), ("split", "forget_classes"),
-    ("split", "sizes", "forget"), ("split", "scenario"), ("split", "values"), ("data", "classes"), ("data", "name"), ("model", "parameters")]
+PLACES = (
+    [(f.name,) for f in fields(Record) if f.name not in ("kind",)]
+    + [
+        ("details", k)
+        for k in (
+            "histograms",
+            "per_class",
+            "redistribution",
+            "embedding",
+            "examples",
+            "table2x2",
+            "images",
+            "attacks",
+            "features",
+            "verdict",
+            "worst_class",
+            "limits",
+        )
+    ]
+    + [
+        ("details", "histograms", "bins"),
+        ("details", "histograms", "unlearned"),
+        ("details", "histograms", "original", "forget"),
+        ("details", "per_class", "unlearned"),
+        ("details", "redistribution", "unlearned"),
+        ("details", "redistribution", "retrained"),
+        ("details", "embedding", "label"),
+        ("details", "embedding", "set"),
+        ("details", "embedding", "original", "x"),
+        ("details", "worst_class", "class"),
+        ("scores", "UA"),
+        ("scores", "gap"),
+        ("split", "sizes"),
+        ("split", "forget_classes"),
+        ("split", "sizes", "forget"),
+        ("split", "scenario"),
+        ("split", "values"),
+        ("data", "classes"),
+        ("data", "name"),
+        ("model", "parameters"),
+    ]
+)
 
 
-@pytest.mark.parametrize(("value", "text"), [("<svg onload=alert(1)>", ""), (None, ""), ("iVBORw0K", ""), ("AAAA" * 9, ""), (7, "")])
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [("<svg onload=alert(1)>", ""), (None, ""), ("iVBORw0K", ""), ("AAAA" * 9, ""), (7, "")],
+)
 def test_only_png_is_shown(value: Any, text: str) -> None:
     assert picture(value) == text
 
@@ -311,12 +410,18 @@ def test_loose_tables() -> None:
 
 
 def test_words() -> None:
-    assert [fixed(v, 1, True) for v in (-0.04, 0.04, -1.25, None, math.inf)] == ["0.0", "0.0", "−1.2", "–", "–"]
+    assert [fixed(v, 1, True) for v in (-0.04, 0.04, -1.25, None, math.inf)] == [
+        "0.0",
+        "0.0",
+        "−1.2",
+        "–",
+        "–",
+    ]
     assert [duration(v) for v in (0.081, 4.21, 185, 7800)] == ["0.08 s", "4.2 s", "3 min 5 s", "2 h 10 min"]
     assert [memory(v) for v in (312e6, 2.5e9, None)] == ["312 MB", "2.5 GB", "–"]
     assert [step_of(v) for v in (0.0, -1.0, 1.1, -10, 10.1, None)] == [0, 0, 1, 2, 3, -1]
     assert listed(["a", "b", "c"]) == "a, b and c" and listed([]) == ""
-    assert number(True) is None and number("3") is None and number(10 ** 400) is None and number(3) == 3.0
+    assert number(True) is None and number("3") is None and number(10**400) is None and number(3) == 3.0
     assert [tick_text(v) for v in (-0.5, 1e6, 0.25, 0)] == ["−0.5", "1e6", "0.25", "0"]
     assert [short(v) for v in (-0.01, 3.0, 2.55)] == ["0", "3", "2.5"]
 
@@ -332,11 +437,13 @@ def test_ticks_are_round_and_inside(low: float, size: float) -> None:
 def test_labels_do_not_collide(places: list[float]) -> None:
     found = spread_out([(p, "", "") for p in places], 13, 0, 200)
     ys = [p for p, _, _ in found]
-    assert all(b - a >= 13 - 1e-9 for a, b in zip(ys, ys[1:], strict=False)) and ys[0] >= -1e-9 and ys[-1] <= 200 + 1e-9
+    assert (
+        all(b - a >= 13 - 1e-9 for a, b in itertools.pairwise(ys)) and ys[0] >= -1e-9 and ys[-1] <= 200 + 1e-9
+    )
 
 
 def luminance(colour: str) -> float:
-    parts = [int(colour[i:i + 2], 16) / 255 for i in (1, 3, 5)]
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
@@ -345,7 +452,11 @@ def luminance(colour: str) -> float:
 def test_contrast(theme: int) -> None:
     """WCAG 2.2: text at 4.5 to 1 on whatever it stands on, marks at 3 to 1; light and dark."""
     style = Path(expunge.report.__file__).with_name("style.css").read_text(encoding="utf-8")
-    colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", re.findall(r":root \{(.*?)\n\s*\}", style, re.DOTALL)[theme]))
+    colours = dict(
+        re.findall(
+            r"--([\w-]+): (#[0-9a-f]{6});", re.findall(r":root \{(.*?)\n\s*\}", style, re.DOTALL)[theme]
+        )
+    )
 
     def ratio(a: str, b: str) -> float:
         high, low = sorted((luminance(colours[a]), luminance(colours[b])), reverse=True)
@@ -361,15 +472,20 @@ def test_contrast(theme: int) -> None:
 def test_report_needs_no_torch() -> None:
     """The report's own imports, with the package's front door (which brings torch) left shut."""
     root = Path(expunge.report.__file__).parents[1]
-    code = (f"import sys, types; p = types.ModuleType('expunge'); p.__path__ = [{str(root)!r}]; sys.modules['expunge'] = p; "
-            "import expunge.report; print(sorted({'torch', 'numpy', 'matplotlib', 'sklearn'} & set(sys.modules)))")
+    code = (
+        f"import sys, types; p = types.ModuleType('expunge'); p.__path__ = [{str(root)!r}]; "
+        "sys.modules['expunge'] = p; "
+        "import expunge.report; print(sorted({'torch', 'numpy', 'matplotlib', 'sklearn'} & set(sys.modules)))"
+    )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert found.stdout.strip() == "[]", found.stderr
 
 
 def test_written_whole(tmp_path: Path) -> None:
     path = write_report(tmp_path / "deep" / "report.html", sample())
-    assert path.read_text(encoding="utf-8") == page(sample()) and [p.name for p in path.parent.iterdir()] == ["report.html"]
+    assert path.read_text(encoding="utf-8") == page(sample()) and [p.name for p in path.parent.iterdir()] == [
+        "report.html"
+    ]
     saved = [Record.load(r.save(tmp_path / f"{i}.json")) for i, r in enumerate(sample())]
     assert page(saved) == page(sample())
 

@@ -1,29 +1,37 @@
-"""The report in a real browser: nothing overflows, nothing is empty, nothing complains; wide, narrow, dark, on paper."""
+"""The report in a real browser: nothing overflows, nothing is empty; wide, narrow, dark, on paper."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
-import browser
 import pytest
+
+import browser
+from expunge.report import write_report
 from make_records import sample
 from test_report import hostile
 
-from expunge.report import write_report
+pytestmark = pytest.mark.skipif(
+    browser.find() is None, reason="no Chromium on PATH: the page cannot be looked at"
+)
 
-pytestmark = pytest.mark.skipif(browser.find() is None, reason="no Chromium on PATH: the page cannot be looked at")
-
-OPEN = "document.querySelectorAll('details').forEach(d => d.open = true), document.documentElement.scrollWidth"
+OPEN = (
+    "document.querySelectorAll('details').forEach(d => d.open = true), document.documentElement.scrollWidth"
+)
 EMPTY = """[...document.querySelectorAll('figure, figure svg, figure img, .examples img, table')].filter(
-  e => { const r = e.getBoundingClientRect(); return r.width < 20 || r.height < 20; }).map(e => e.outerHTML.slice(0, 80))"""
+  e => { const r = e.getBoundingClientRect(); return r.width < 20 || r.height < 20; })
+  .map(e => e.outerHTML.slice(0, 80))"""
 WIDE = """[...document.querySelectorAll('body *')].filter(e => !e.closest('.scroll, pre, .defs') &&
-  e.getBoundingClientRect().right > document.documentElement.clientWidth + 1).map(e => e.outerHTML.slice(0, 80))"""
+  e.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
+  .map(e => e.outerHTML.slice(0, 80))"""
 SMALL = """[...document.querySelectorAll('svg text')].map(t => { const s = t.ownerSVGElement;
-  return parseFloat(getComputedStyle(t).fontSize) * s.getBoundingClientRect().width / s.viewBox.baseVal.width; })
+  const scale = s.getBoundingClientRect().width / s.viewBox.baseVal.width;
+  return parseFloat(getComputedStyle(t).fontSize) * scale; })
   .reduce((a, b) => Math.min(a, b), 99)"""
-OUTSIDE = """[...document.querySelectorAll('figure svg text')].filter(t => { const a = t.getBoundingClientRect(),
-  b = t.ownerSVGElement.getBoundingClientRect(); return a.left < b.left - 2 || a.right > b.right + 2; }).map(t => t.textContent)"""
+OUTSIDE = """[...document.querySelectorAll('figure svg text')].filter(t => {
+  const a = t.getBoundingClientRect(), b = t.ownerSVGElement.getBoundingClientRect();
+  return a.left < b.left - 2 || a.right > b.right + 2; }).map(t => t.textContent)"""
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +57,18 @@ def test_layout(window: browser.Browser, report: Path, width: int, dark: bool) -
     assert window.run(OUTSIDE) == []
     assert window.errors == []
     text = window.run("document.body.innerText")
-    for part in ("comes closest to retraining", "Beside Retrain", "Method by method", "What this does not say", "standard deviation",
-                 "smallest gap", "Confidence", "Where forgotten samples now go", "NHLE × masking", "expunge unlearn salun --data digits"):
+    for part in (
+        "comes closest to retraining",
+        "Beside Retrain",
+        "Method by method",
+        "What this does not say",
+        "standard deviation",
+        "smallest gap",
+        "Confidence",
+        "Where forgotten samples now go",
+        "NHLE × masking",
+        "expunge unlearn salun --data digits",
+    ):
         assert part in text, part
     assert (window.run("getComputedStyle(document.body).backgroundColor") == "rgb(19, 21, 25)") == dark
 
@@ -73,20 +91,32 @@ def test_without_scripts(window: browser.Browser, report: Path) -> None:
 
 def test_sorting_and_links(window: browser.Browser, report: Path) -> None:
     window.open(report, 1400)
-    names = "[...document.querySelectorAll('table.main tbody th')].map(t => t.querySelector('a')?.textContent ?? t.textContent.trim())"
+    names = (
+        "[...document.querySelectorAll('table.main tbody th')]"
+        ".map(t => t.querySelector('a')?.textContent ?? t.textContent.trim())"
+    )
     before = window.run(names)
-    window.run("[...document.querySelectorAll('th[data-sort] button')].find(b => b.textContent === 'UA').click()")
+    window.run(
+        "[...document.querySelectorAll('th[data-sort] button')].find(b => b.textContent === 'UA').click()"
+    )
     after = window.run(names)
-    values = window.run("[...document.querySelectorAll('table.main tr.method')].map(r => +r.cells[2].dataset.value)")
+    values = window.run(
+        "[...document.querySelectorAll('table.main tr.method')].map(r => +r.cells[2].dataset.value)"
+    )
     assert after[:2] == before[:2] and values == sorted(values) and sorted(after) == sorted(before)
     assert window.run("document.querySelector('th[aria-sort]').ariaSort") == "ascending"
     last = window.run("[...document.querySelectorAll('table.main a')].at(-1).click(), location.hash.slice(1)")
-    assert window.run(f"new Promise(done => setTimeout(() => done(document.getElementById('{last}').open), 50))")
+    assert window.run(
+        f"new Promise(done => setTimeout(() => done(document.getElementById('{last}').open), 50))"
+    )
 
 
 def test_on_paper_everything_is_open(window: browser.Browser, report: Path) -> None:
     window.open(report, 800, media="print")
-    hidden = "[...document.querySelectorAll('details.method figure')].filter(f => f.getBoundingClientRect().height < 20).length"
+    hidden = (
+        "[...document.querySelectorAll('details.method figure')]"
+        ".filter(f => f.getBoundingClientRect().height < 20).length"
+    )
     assert window.run(hidden) == 0
     assert window.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
 

@@ -1,4 +1,4 @@
-"""The report: any number of records as one HTML page that needs nothing else. No torch, no network, no script to work."""
+"""The report: any number of records as one HTML page that needs nothing else: no torch, no network."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from markupsafe import Markup
 from ..errors import ExpungeError
 from ..files import write_text
 from ..record import Record
-from . import bars, figures, tables, words
-from .study import Group, Study, studies, table
+from . import audits, bars, figures, scatter, tables, words
+from .study import Group, Study, studies
 
 __all__ = ["page", "write_report"]
 
-# Sorts the table by the column whose head is pressed, and opens the method that a link goes to. Without it the rows
-# stand in the order that matters, by avg. gap, and methods open by hand.
+# Sorts the table by the column whose head is pressed, and opens the method that a link goes to.
+# Without it the rows stand in the order that matters, by avg. gap, and methods open by hand.
 SCRIPT = """
 for (const head of document.querySelectorAll('th[data-sort]')) {
   const button = document.createElement('button');
@@ -38,29 +38,45 @@ for (const head of document.querySelectorAll('th[data-sort]')) {
     body.append(...free);
   };
 }
-const show = () => { const at = document.getElementById(location.hash.slice(1)); if (at && 'open' in at) at.open = true; };
+const show = () => {
+  const at = document.getElementById(location.hash.slice(1));
+  if (at && 'open' in at) at.open = true;
+};
 addEventListener('hashchange', show); show();
 """
 
 
 def page(records: Sequence[Record], title: str | None = None) -> str:
-    """The records as one HTML page. Everything that a record lacks is left out; `title` is made from them if not given.
+    """The records as one HTML page. What a record lacks is left out; `title` is made from them if not given.
 
     Raises `ExpungeError` without records.
     """
     if not records:
-        raise ExpungeError("There are no records to report on: give at least one, as `expunge unlearn` and `expunge demo` write them.")
+        raise ExpungeError(
+            "there are no records to report on: give one at least, as `expunge unlearn` and `demo` write"
+        )
     found = studies(records)
     runs = [r for s in found for r in s.records]
     shown = [_study(s, i) for i, s in enumerate(found)]
-    environment = Environment(loader=PackageLoader("expunge.report", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True,
-                              undefined=StrictUndefined)
+    environment = Environment(
+        loader=PackageLoader("expunge.report", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
     environment.globals.update(swatch=figures.swatch, meaning=words.MEANING)
     digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
     return environment.get_template("page.html").render(
-        title=title or _title(runs), studies=shown, script=Markup(SCRIPT), digest=digest, version=_version(),
-        style=Markup(files(__name__).joinpath("style.css").read_text(encoding="utf-8")), count=len(runs),
-        when=_when(runs))
+        title=title or _title(runs),
+        studies=shown,
+        script=Markup(SCRIPT),
+        digest=digest,
+        version=_version(),
+        style=Markup(files(__name__).joinpath("style.css").read_text(encoding="utf-8")),
+        count=len(runs),
+        when=_when(runs),
+    )
 
 
 def write_report(path: str | os.PathLike[str], records: Sequence[Record], title: str | None = None) -> Path:
@@ -88,11 +104,20 @@ def _when(records: Sequence[Record]) -> str:
 
 def _study(study: Study, index: int) -> dict[str, Any]:
     """A setting as the template wants it."""
-    return {"id": f"s{index}", "study": study, "headline": words.headline(study), "standfirst": words.standfirst(study),
-            "distances": figures.distances(study), "columns": tables.columns(study), "rows": tables.main_rows(study),
-            "extras": tables.extras(study), "extra_rows": tables.extra_rows(study), "limits": tables.limits(study),
-            "methods": [_method(g, study, f"s{index}m{i}") for i, g in enumerate(study.methods)],
-            "runs": [(g.label, r, tables.run_facts(r)) for g in study.groups for r in g.runs]}
+    return {
+        "id": f"s{index}",
+        "study": study,
+        "headline": words.headline(study),
+        "standfirst": words.standfirst(study),
+        "distances": figures.distances(study),
+        "columns": tables.columns(study),
+        "rows": tables.main_rows(study),
+        "extras": tables.extras(study),
+        "extra_rows": tables.extra_rows(study),
+        "limits": tables.limits(study),
+        "methods": [_method(g, study, f"s{index}m{i}") for i, g in enumerate(study.methods)],
+        "runs": [(g.label, r, tables.run_facts(r)) for g in study.groups for r in g.runs],
+    }
 
 
 def _method(group: Group, study: Study, name: str) -> dict[str, Any]:
@@ -100,13 +125,34 @@ def _method(group: Group, study: Study, name: str) -> dict[str, Any]:
     record = group.shown
     details = record.details
     each = (bars.per_class(details, study), bars.redistribution(details, study))
-    found = {"id": name, "group": group, "verdict": words.verdict(group), "seed": record.seed,
-             "curves": figures.curves(record, study.retrain), "histograms": figures.histograms(details),
-             "bars": [f for f in each if f is not None], "features": figures.features(details, study),
-             "examples": tables.examples(details, study), "grids": tables.grids(details), "two": tables.two_by_two(details),
-             "attacks": tables.loose(details.get("attacks")), "levels": tables.loose(details.get("features")),
-             "said": tables.verdict_lines(details),
-             "limits": [str(v) for v in details["limits"]] if isinstance(details.get("limits"), list) else []}
-    drawn = ("curves", "histograms", "bars", "features", "examples", "grids", "two", "attacks", "levels", "said")
+    found = {
+        "id": name,
+        "group": group,
+        "verdict": words.verdict(group),
+        "seed": record.seed,
+        "curves": figures.curves(record, study.retrain),
+        "histograms": figures.histograms(details),
+        "bars": [f for f in each if f is not None],
+        "features": scatter.features(details, study),
+        "examples": audits.examples(details, study),
+        "grids": audits.grids(details),
+        "two": audits.two_by_two(details),
+        "attacks": audits.loose(details.get("attacks")),
+        "levels": audits.loose(details.get("features")),
+        "said": audits.verdict_lines(details),
+        "limits": [str(v) for v in details["limits"]] if isinstance(details.get("limits"), list) else [],
+    }
+    drawn = (
+        "curves",
+        "histograms",
+        "bars",
+        "features",
+        "examples",
+        "grids",
+        "two",
+        "attacks",
+        "levels",
+        "said",
+    )
     found["empty"] = not any(found[k] for k in drawn)
     return found

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from .figures import _cut
-from .study import Study, number, numbers, table
+from .figures import cut
+from .study import Study
 from .svg import Figure, Plot, short, ticks
+from .values import number, numbers, table
 from .words import fixed, listed
 
 MOST = 24  # rows a figure shows; a hundred classes would bury the few that matter
@@ -21,12 +22,22 @@ def per_class(details: dict[str, Any], study: Study) -> Figure | None:
     """
     data = table(details.get("per_class"))
     before, after, there = (numbers(data.get(k)) for k in ("original", "unlearned", "retrained"))
-    change = {c: b - a for c, (a, b) in enumerate(zip(before, after, strict=False)) if a is not None and b is not None}
+    change = {
+        c: b - a
+        for c, (a, b) in enumerate(zip(before, after, strict=False))
+        if a is not None and b is not None
+    }
     if not change:
         return None
-    wanted = {c: b - a for c, (a, b) in enumerate(zip(before, there, strict=False)) if a is not None and b is not None}
+    wanted = {
+        c: b - a
+        for c, (a, b) in enumerate(zip(before, there, strict=False))
+        if a is not None and b is not None
+    }
     shown = _most(change, study)
-    kept = [v for c in shown for v in (change[c], wanted.get(c)) if v is not None and c not in study.forgotten]
+    kept = [
+        v for c in shown for v in (change[c], wanted.get(c)) if v is not None and c not in study.forgotten
+    ]
     low, high = min([-1.0, *kept]) * 1.1, max([1.0, *kept]) * 1.1
     plot = _rows(len(shown), (low, high), bool(wanted))
     _scale(plot, "points of test accuracy, after − before", sign=True)
@@ -37,7 +48,11 @@ def per_class(details: dict[str, Any], study: Study) -> Figure | None:
     if len(shown) < len(change):
         note += f" The {len(shown)} largest changes of {len(change)} classes are drawn."
     said = "; ".join(f"{study.class_name(c)} {fixed(change[c], sign=True)}" for c in shown)
-    return Figure(plot.svg(f"Change of test accuracy by class, in points: {said}."), "Accuracy change by class", note.strip())
+    return Figure(
+        plot.svg(f"Change of test accuracy by class, in points: {said}."),
+        "Accuracy change by class",
+        note.strip(),
+    )
 
 
 def _most(change: dict[int, float], study: Study) -> list[int]:
@@ -59,13 +74,18 @@ def _scale(plot: Plot, name: str, sign: bool = False) -> None:
     bottom = plot.height - plot.bottom
     for value in ticks(*plot.x, 4):
         plot.segment(plot.px(value), plot.top, plot.px(value), bottom, "grid")
-        plot.text(plot.px(value), bottom + 15, fixed(value, 0 if value == round(value) else 1, sign and value != 0), anchor="middle")
+        plot.text(
+            plot.px(value),
+            bottom + 15,
+            fixed(value, 0 if value == round(value) else 1, sign and value != 0),
+            anchor="middle",
+        )
     plot.text(plot.width / 2, plot.height - 3, name, "name", "middle")
 
 
 def _name(plot: Plot, y: float, name: str, forgotten: bool) -> None:
     """A row's class; a forgotten one in bold behind a hatched square."""
-    name = _cut(name, 12)
+    name = cut(name, 12)
     plot.text(plot.left - 8, y + 4, name, "row best" if forgotten else "row", "end")
     if forgotten:
         plot.rect(max(plot.left - 22 - 7 * len(name), 0), y - 4, 8, 8, "bar u hatched")
@@ -77,11 +97,15 @@ def _change(plot: Plot, row: int, name: str, forgotten: bool, own: float, wanted
     _name(plot, y, name, forgotten)
     end = min(max(own, plot.x[0]), plot.x[1])
     x1, x2 = sorted((plot.px(0), plot.px(end)))
-    hint = f"{name}: {fixed(own, 2, sign=True)} points" + (f", Retrain {fixed(wanted, 2, sign=True)}" if wanted is not None else "")
+    hint = f"{name}: {fixed(own, 2, sign=True)} points" + (
+        f", Retrain {fixed(wanted, 2, sign=True)}" if wanted is not None else ""
+    )
     plot.rect(x1, top + 5, max(x2 - x1, 1), ROW - 10, "bar u hatched" if forgotten else "bar u", hint)
     if end != own:  # cut off: two slanted strokes through the bar
         x = plot.px(end) + (12 if own < 0 else -12)
-        plot.parts.append(f'<path class="break" d="M{short(x)} {short(top + 2)}l-4 {short(ROW - 4)}m5 0l4-{short(ROW - 4)}"/>')
+        plot.parts.append(
+            f'<path class="break" d="M{short(x)} {short(top + 2)}l-4 {ROW - 4:g}m5 0l4-{ROW - 4:g}"/>'
+        )
     if wanted is not None and plot.x[0] <= wanted <= plot.x[1]:
         plot.segment(plot.px(wanted), top + 3, plot.px(wanted), top + ROW - 3, "tick r")
     right = plot.width - plot.right
@@ -110,7 +134,11 @@ def redistribution(details: dict[str, Any], study: Study) -> Figure | None:
     """What forgotten samples are now predicted as: the unlearned model's share per class above Retrain's."""
     data = table(details.get("redistribution"))
     raw = {k: [v or 0.0 for v in numbers(data.get(k))] for k in ("unlearned", "retrained", "original")}
-    shares = {k: [100 * v / sum(values) for v in values] for k, values in raw.items() if sum(values) > 0 and min(values) >= 0}
+    shares = {
+        k: [100 * v / sum(values) for v in values]
+        for k, values in raw.items()
+        if sum(values) > 0 and min(values) >= 0
+    }
     own, there = shares.get("unlearned"), shares.get("retrained", [])
     if own is None:
         return None
@@ -123,9 +151,14 @@ def redistribution(details: dict[str, Any], study: Study) -> Figure | None:
     for i, c in enumerate(shown):
         _share(plot, i, study.class_name(c), c in study.forgotten, share[c], wanted.get(c))
     plot.segment(plot.px(0), plot.top, plot.px(0), plot.height - plot.bottom, "zero")
-    said = ", ".join(f"{study.class_name(c)} {fixed(share[c])}" for c in sorted(share, key=lambda c: -share[c])[:5])
-    return Figure(plot.svg(f"Predictions on forgotten samples, percent: {said}."), "Where forgotten samples now go",
-                  _difference(share, wanted, study))
+    said = ", ".join(
+        f"{study.class_name(c)} {fixed(share[c])}" for c in sorted(share, key=lambda c: -share[c])[:5]
+    )
+    return Figure(
+        plot.svg(f"Predictions on forgotten samples, percent: {said}."),
+        "Where forgotten samples now go",
+        _difference(share, wanted, study),
+    )
 
 
 def _share(plot: Plot, row: int, name: str, forgotten: bool, own: float, wanted: float | None) -> None:
@@ -133,8 +166,14 @@ def _share(plot: Plot, row: int, name: str, forgotten: bool, own: float, wanted:
     _name(plot, top + ROW / 2, name, forgotten)
     paired = wanted is not None
     hint = f"{name}: {fixed(own)} %" + (f", Retrain {fixed(wanted)} %" if paired else "")
-    plot.rect(plot.px(0), top + (3 if paired else 5), plot.px(own) - plot.px(0), 9 if paired else 12,
-              "bar u hatched" if forgotten else "bar u", hint)
+    plot.rect(
+        plot.px(0),
+        top + (3 if paired else 5),
+        plot.px(own) - plot.px(0),
+        9 if paired else 12,
+        "bar u hatched" if forgotten else "bar u",
+        hint,
+    )
     right = plot.width - plot.right
     plot.text(right + 38, top + ROW / 2 + 4, fixed(own), "row value", "end")
     if wanted is not None:

@@ -1,11 +1,13 @@
-"""The figures of one method: curves, confidence histograms, 2-D features; each a list of small panels, empty without data.
+"""The figures of one method: curves, confidence histograms; each a list of small panels, empty without data.
 
-One code throughout: the unlearned model is the filled or thick orange one, Retrain the thin blue one, the original the
-dashed grey one; forgotten classes are hatched, forgotten samples are crosses. Each differs in shape as well as colour.
+One code throughout: the unlearned model is the filled or thick orange one, Retrain the thin blue one, the
+original the dashed grey one; forgotten classes are hatched, forgotten samples are crosses. Each differs in shape
+as well as in colour.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -13,8 +15,9 @@ from typing import Any
 from markupsafe import Markup
 
 from ..record import Record
-from .study import Group, Study, number, numbers, table
+from .study import Group, Study
 from .svg import Figure, Plot, short, spread_out, ticks
+from .values import number, numbers, table
 from .words import fixed
 
 MODELS = ("original", "unlearned", "retrained")
@@ -24,7 +27,7 @@ KINDS = {"original": "o", "unlearned": "u", "retrained": "r"}  # class names of 
 
 
 def distances(study: Study) -> Figure | None:
-    """Avg. gap of each method as a dot on one scale, closest first, with the spread over seeds; the original last."""
+    """Avg. gap of each method as a dot on one scale, closest first, with the spread; the original last."""
     groups = study.judged
     if not groups:
         return None
@@ -32,7 +35,7 @@ def distances(study: Study) -> Figure | None:
         groups = [*groups, study.original]
     rows = [(g, g.average) for g in groups if g.average is not None]
     limit = max(a.mean + (a.spread or 0.0) for _, a in rows) * 1.05 or 1.0
-    left = 24 + 6.2 * min(max(len(_cut(g.label, 20)) for g, _ in rows), 20)
+    left = 24 + 6.2 * min(max(len(cut(g.label, 20)) for g, _ in rows), 20)
     plot = Plot((0, limit), (0, 1), height=50 + 26 * len(rows), left=left, right=40, top=8)
     bottom = plot.height - plot.bottom
     for value in ticks(0, limit, 4):
@@ -41,42 +44,79 @@ def distances(study: Study) -> Figure | None:
     for i, (group, stat) in enumerate(rows):
         y, x = plot.top + 16 + 26 * i, plot.px(stat.mean)
         kind = "o" if group.kind == "original" else "u"
-        plot.text(left - 8, y + 4, _cut(group.label, 20), "row best" if i == 0 else "row", "end")
+        plot.text(left - 8, y + 4, cut(group.label, 20), "row best" if i == 0 else "row", "end")
         plot.segment(plot.px(0), y, x, y, f"stem {kind}")
         if stat.spread:
-            plot.segment(plot.px(max(stat.mean - stat.spread, 0)), y, plot.px(stat.mean + stat.spread), y, f"whisker {kind}")
+            plot.segment(
+                plot.px(max(stat.mean - stat.spread, 0)),
+                y,
+                plot.px(stat.mean + stat.spread),
+                y,
+                f"whisker {kind}",
+            )
         plot.parts.append(f'<circle class="dot {kind}" cx="{short(x)}" cy="{short(y)}" r="5"/>')
-        plot.text(plot.px(stat.mean + (stat.spread or 0)) + 9, y + 4, fixed(stat.mean, 2 if stat.mean < 10 else 1), "row value")
+        plot.text(
+            plot.px(stat.mean + (stat.spread or 0)) + 9,
+            y + 4,
+            fixed(stat.mean, 2 if stat.mean < 10 else 1),
+            "row value",
+        )
     plot.segment(plot.px(0), plot.top, plot.px(0), bottom, "zero r")
     plot.text(0, plot.height - 3, "0 = Retrain; points, mean of |score − Retrain’s|", "name")
     words = ", ".join(f"{g.label} {fixed(a.mean, 2)}" for g, a in rows)
     return Figure(plot.svg(f"Average gap to Retrain in points: {words}."), "Distance to retraining")
 
 
-def _cut(words: str, length: int) -> str:
+def cut(words: str, length: int) -> str:
+    """`words`, shortened to `length` characters."""
     return words if len(words) <= length else words[: length - 1] + "…"
 
 
 def curves(record: Record, retrain: Group | None) -> list[Figure]:
-    """Loss, and accuracy (or the task's own probe) on forget and retain samples, over steps; Retrain's end as dotted lines."""
+    """Loss, and accuracy (or the task's own probe) on both sets, over steps; Retrain's end dotted."""
     rows = [r for r in record.curves if number(r.get("step")) is not None]
     percent = record.task == "classification"
     references = {}
     if percent and retrain is not None:
         error, kept = retrain.score("UA"), retrain.score("RA")
-        references = {k: v for k, v in (("forget", 100 - error.mean if error else None), ("retain", kept.mean if kept else None))
-                      if v is not None}
+        references = {
+            k: v
+            for k, v in (
+                ("forget", 100 - error.mean if error else None),
+                ("retain", kept.mean if kept else None),
+            )
+            if v is not None
+        }
     unit = "accuracy, %" if percent else "score, higher is better"
-    found = [_curve(rows, ("loss",), "Loss of the method", "loss", {}),
-             _curve(rows, ("forget", "retain"), "Forget and retain set", unit, references, (0.0, 100.0) if percent else None)]
+    found = [
+        _curve(rows, ("loss",), "Loss of the method", "loss", {}),
+        _curve(
+            rows,
+            ("forget", "retain"),
+            "Forget and retain set",
+            unit,
+            references,
+            (0.0, 100.0) if percent else None,
+        ),
+    ]
     return [f for f in found if f is not None]
 
 
-def _curve(rows: Sequence[dict[str, Any]], names: Sequence[str], title: str, unit: str, references: dict[str, float],
-           limits: tuple[float, float] | None = None) -> Figure | None:
+def _curve(
+    rows: Sequence[dict[str, Any]],
+    names: Sequence[str],
+    title: str,
+    unit: str,
+    references: dict[str, float],
+    limits: tuple[float, float] | None = None,
+) -> Figure | None:
     lines = {}
     for name in names:
-        points = [(s, v) for r in rows if (s := number(r.get("step"))) is not None and (v := number(r.get(name))) is not None]
+        points = [
+            (s, v)
+            for r in rows
+            if (s := number(r.get("step"))) is not None and (v := number(r.get(name))) is not None
+        ]
         if points:
             lines[name] = points
     if not lines:
@@ -85,7 +125,9 @@ def _curve(rows: Sequence[dict[str, Any]], names: Sequence[str], title: str, uni
     values = [v for points in lines.values() for _, v in points]
     low, high = limits or _padded(min(values), max(values))
     named = len(names) > 1
-    plot = Plot((min(steps), max(max(steps), min(steps) + 1)), (low, high), right=74 if named else 14, top=22, left=44)
+    plot = Plot(
+        (min(steps), max(max(steps), min(steps) + 1)), (low, high), right=74 if named else 14, top=22, left=44
+    )
     plot.axes(ticks(*plot.x, 4), ticks(low, high, 5), "step", unit)
     for name, value in references.items():
         if name in lines:
@@ -96,10 +138,14 @@ def _curve(rows: Sequence[dict[str, Any]], names: Sequence[str], title: str, uni
         plot.line([s for s, _ in points], [v for _, v in points], kind)
         if len(points) < 3:
             for s, v in points:
-                plot.parts.append(f'<circle class="dot u" cx="{short(plot.px(s))}" cy="{short(plot.py(v))}" r="3"/>')
+                plot.parts.append(
+                    f'<circle class="dot u" cx="{short(plot.px(s))}" cy="{short(plot.py(v))}" r="3"/>'
+                )
         if named:
             labels.append((plot.py(points[-1][1]), f"{name} {fixed(points[-1][1], 1)}", "end u"))
-    labels += [(plot.py(v), f"Retrain {fixed(v, 1)}", "end r") for name, v in references.items() if name in lines]
+    labels += [
+        (plot.py(v), f"Retrain {fixed(v, 1)}", "end r") for name, v in references.items() if name in lines
+    ]
     for y, words, kind in spread_out(labels, 13, plot.top + 4, plot.height - plot.bottom):
         plot.text(plot.width - plot.right + 5, y + 3.5, words, kind)
     ends = "; ".join(f"{n} from {fixed(p[0][1], 2)} to {fixed(p[-1][1], 2)}" for n, p in lines.items())
@@ -115,7 +161,9 @@ def histograms(details: dict[str, Any]) -> list[Figure]:
     """Confidence in the true class on forget, retain and test samples, the three models over each other."""
     data = table(details.get("histograms"))
     edges = [e for e in numbers(data.get("bins")) if e is not None]
-    found = [_histogram(name, edges, data) for name in SETS] if len(edges) > 1 and edges == sorted(edges) else []
+    found = (
+        [_histogram(name, edges, data) for name in SETS] if len(edges) > 1 and edges == sorted(edges) else []
+    )
     return [f for f in found if f is not None]
 
 
@@ -123,78 +171,49 @@ def _histogram(name: str, edges: list[float], data: dict[str, Any]) -> Figure | 
     shares: dict[str, list[float]] = {}
     for model in MODELS:
         counts = [c for c in numbers(table(data.get(model)).get(name)) if c is not None and c >= 0]
-        if len(counts) == len(edges) - 1 and sum(counts):
+        if len(counts) == len(edges) - 1 and sum(counts) > 0:
             shares[model] = [100 * c / sum(counts) for c in counts]
     if not shares:
         return None
-    plot = Plot((edges[0], edges[-1]), (0, 100), width=THIRD, height=170, top=22, left=26, right=8, ymap=math.sqrt)
-    plot.axes(ticks(edges[0], edges[-1], 4), (0, 1, 5, 20, 50, 100), "confidence in the true class", "% of samples, square-root scale")
+    plot = Plot(
+        (edges[0], edges[-1]), (0, 100), width=THIRD, height=170, top=22, left=26, right=8, ymap=math.sqrt
+    )
+    plot.axes(
+        ticks(edges[0], edges[-1], 4),
+        (0, 1, 5, 20, 50, 100),
+        "confidence in the true class",
+        "% of samples, square-root scale",
+    )
     base = short(plot.py(0))
     for model in ("unlearned", "original", "retrained"):
         if model not in shares:
             continue
-        path = f"M{short(plot.px(edges[0]))} {base}" + "".join(
-            f"V{short(plot.py(v))}H{short(plot.px(e))}" for v, e in zip(shares[model], edges[1:], strict=True)) + f"V{base}"
+        path = (
+            f"M{short(plot.px(edges[0]))} {base}"
+            + "".join(
+                f"V{short(plot.py(v))}H{short(plot.px(e))}"
+                for v, e in zip(shares[model], edges[1:], strict=True)
+            )
+            + f"V{base}"
+        )
         plot.parts.append(f'<path class="step {KINDS[model]}" d="{path}"/>')
-    middle = [(a + b) / 2 for a, b in zip(edges, edges[1:], strict=False)]
+    middle = [(a + b) / 2 for a, b in itertools.pairwise(edges)]
     means = {m: sum(c * v for c, v in zip(middle, s, strict=True)) / 100 for m, s in shares.items()}
     words = ", ".join(f"{m} {fixed(v, 2)}" for m, v in means.items())
-    return Figure(plot.svg(f"Confidence in the true class, {name} set; means {words}."), f"{name.capitalize()} set", f"Mean: {words}.")
-
-
-def features(details: dict[str, Any], study: Study) -> list[Figure]:
-    """Penultimate features in 2-D, a panel per model; crosses are forgotten samples, dots all others, classes named."""
-    data = table(details.get("embedding"))
-    labels, sets = data.get("label"), data.get("set")
-    labels = labels if isinstance(labels, list) else []
-    sets = sets if isinstance(sets, list) else [None] * len(labels)
-    found = []
-    for model in MODELS:
-        xs, ys = numbers(table(data.get(model)).get("x")), numbers(table(data.get(model)).get("y"))
-        if labels and len(xs) == len(ys) == len(labels) == len(sets):
-            points = [(x, y, c, s) for x, y, c, s in zip(xs, ys, labels, sets, strict=True) if x is not None and y is not None]
-            if points:
-                found.append(_scatter(model, points, study))
-    return found
-
-
-def _scatter(model: str, points: list[tuple[float, float, Any, Any]], study: Study) -> Figure:
-    xs, ys = [p[0] for p in points], [p[1] for p in points]
-    plot = Plot(_wide(xs), _wide(ys), width=THIRD, height=210, left=4, right=4, top=4, bottom=4)
-    plot.parts.append(f'<rect class="frame" x="1" y="1" width="{short(plot.width - 2)}" height="{short(plot.height - 2)}"/>')
-    classes = sorted({p[2] for p in points if isinstance(p[2], int)})
-    crosses = [p for p in points if p[3] == "forget"]
-    for c in classes:
-        dots = "".join(f"M{short(plot.px(x))} {short(plot.py(y))}h0" for x, y, k, s in points if k == c and s != "forget")
-        if dots:
-            plot.parts.append(f'<path class="points k{c % 10}" d="{dots}"/>')
-    marks = "".join(f"M{short(plot.px(x) - 2.5)} {short(plot.py(y) - 2.5)}l5 5m-5 0l5-5" for x, y, _, _ in crosses)
-    if marks:
-        plot.parts.append(f'<path class="crosses" d="{marks}"/>')
-    if len(classes) <= 12:
-        for c in classes:
-            own = [(plot.px(x), plot.py(y)) for x, y, k, _ in points if k == c]
-            across, down = (sorted(v) for v in zip(*own, strict=True))
-            x, y = across[len(own) // 2], down[len(own) // 2]
-            if c in study.forgotten:  # above its crosses, which would hide it
-                y = down[len(own) // 20] - 11
-            name = study.class_name(c).removeprefix("class ")
-            plot.text(min(max(x, 24), plot.width - 24), min(max(y + 4, 14), plot.height - 6), _cut(name, 12),
-                      "tag", "middle")
-    words = f"{len(points)} samples in two dimensions, {len(crosses)} of them from the forget set"
-    return Figure(plot.svg(f"Penultimate features of the {model} model: {words}."), model.capitalize())
-
-
-def _wide(values: list[float]) -> tuple[float, float]:
-    low, high = min(values), max(values)
-    room = (high - low) * 0.05 or 1.0
-    return low - room, high + room
+    return Figure(
+        plot.svg(f"Confidence in the true class, {name} set; means {words}."),
+        f"{name.capitalize()} set",
+        f"Mean: {words}.",
+    )
 
 
 def swatch(kind: str) -> Markup:
     """A legend's sample of a line or mark."""
-    drawn = {"forgotten": '<rect class="bar u hatched" x="1" y="1" width="20" height="10"/>',
-             "cross": '<path class="crosses" d="M7 2l8 8m-8 0l8-8"/>', "dot": '<path class="points k1 big" d="M11 6h0"/>',
-             "u": '<rect class="step u" x="1" y="2" width="20" height="9"/>'}
+    drawn = {
+        "forgotten": '<rect class="bar u hatched" x="1" y="1" width="20" height="10"/>',
+        "cross": '<path class="crosses" d="M7 2l8 8m-8 0l8-8"/>',
+        "dot": '<path class="points k1 big" d="M11 6h0"/>',
+        "u": '<rect class="step u" x="1" y="2" width="20" height="9"/>',
+    }
     inner = drawn.get(kind, f'<path class="step {kind}" d="M1 6H21"/>')
     return Markup(f'<svg class="swatch" viewBox="0 0 22 12" aria-hidden="true">{inner}</svg>')

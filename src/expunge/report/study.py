@@ -1,61 +1,28 @@
-"""Records sorted for the report: runs of one setting side by side, seeds of one method together, each beside Retrain."""
+"""Records sorted for the report: runs of one setting side by side, seeds of one method together."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.resources import files
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 from ..record import Record
+from .values import Stat, number, stat, table
 
 METRICS = ("UA", "RA", "TA", "MIA")
+TEXTS = ("kind", "method", "goal", "task", "status", "created", "command")
+TABLES = ("settings", "model", "data", "split", "scores", "details", "machine")
 _PER_SEED = {"seed", "hash", "train_hash", "sizes", "goal"}
 
 
-@dataclass(frozen=True)
-class Stat:
-    """Mean over runs; `spread` is the sample standard deviation, None below two values."""
-
-    mean: float
-    spread: float | None
-    n: int
-
-
-def number(value: Any) -> float | None:
-    """`value` as a finite float, or None: records are read from files, so anything can stand where a figure belongs."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        found = float(value)
-    except OverflowError:
-        return None
-    return found if math.isfinite(found) else None
-
-
-def numbers(values: Any) -> list[float | None]:
-    """A list of figures; anything that is not a list is an empty one."""
-    return [number(v) for v in values] if isinstance(values, list | tuple) else []
-
-
-def table(value: Any) -> dict[str, Any]:
-    """`value` if it is a dict, else an empty one."""
-    return value if isinstance(value, dict) else {}
-
-
-def stat(values: Iterable[float | None]) -> Stat | None:
-    """Mean and spread of the figures there are; None where there are none."""
-    found = [v for v in values if v is not None]
-    return Stat(fmean(found), stdev(found) if len(found) > 1 else None, len(found)) if found else None
-
-
 def spelled(method: str) -> str:
-    """The method as its paper spells it: the name of the class in the method's file (read as text, nothing is imported)."""
+    """The method as its paper spells it: the name of the class in its file (read as text, not imported)."""
     if not re.fullmatch(r"[a-z_][a-z0-9_]*", method):
         return method
     try:
@@ -80,7 +47,7 @@ class Group:
 
     @cached_property
     def name(self) -> str:
-        """"Original", "Retrain", or the method's spelling."""
+        """ "Original", "Retrain", or the method's spelling."""
         fixed = {"original": "Original", "retrain": "Retrain"}
         return fixed.get(self.kind) or spelled(str(self.runs[0].method))
 
@@ -98,12 +65,12 @@ class Group:
         return stat(number(r.scores.get(metric)) for r in self.runs)
 
     def reference(self, run: Record) -> list[Record]:
-        """The retrained runs to judge `run` by: those of its own seed if there are any, else all of the setting."""
+        """The retrained runs to judge `run` by: those of its own seed, else all of the setting."""
         every = self.retrain.runs if self.retrain else []
         return [r for r in every if r.seed == run.seed] or every
 
     def gap_of(self, run: Record, metric: str) -> float | None:
-        """Signed distance to Retrain in points; without a retrained run here, what the record itself stored."""
+        """Signed distance to Retrain in points; without a retrained run, what the record stored."""
         own = number(run.scores.get(metric))
         there = stat(number(r.scores.get(metric)) for r in self.reference(run))
         if own is not None and there is not None:
@@ -141,7 +108,7 @@ class Group:
 
     @property
     def shown(self) -> Record:
-        """The run whose curves and figures stand for the group: the first that has figures, else the first."""
+        """The run whose curves and figures stand for the group: the first with figures, else the first."""
         return next((r for r in self.runs if r.details), self.runs[0])
 
 
@@ -152,12 +119,14 @@ class Study:
     records: list[Record]
     original: Group | None = None
     retrain: Group | None = None
-    methods: list[Group] = field(default_factory=list)  # by avg. gap, smallest first; those without one at the end
+    methods: list[Group] = field(
+        default_factory=list
+    )  # by avg. gap, smallest first; those without one at the end
 
     @property
     def lead(self) -> Record:
         """A record to tell the setting by."""
-        return (self.methods[0].shown if self.methods else self.records[0])
+        return self.methods[0].shown if self.methods else self.records[0]
 
     @property
     def groups(self) -> list[Group]:
@@ -171,15 +140,16 @@ class Study:
     @cached_property
     def classes(self) -> list[str]:
         """Class names as far as known."""
-        found = next((r.data.get("classes") for r in self.records
-                      if isinstance(r.data, dict) and isinstance(r.data.get("classes"), list | tuple)), [])
+        every = [r.data.get("classes") for r in self.records]
+        found: list[Any] = next((list(v) for v in every if isinstance(v, list | tuple) and v), [])
         return [str(c) for c in found]
 
     @cached_property
     def forgotten(self) -> list[int]:
         """The forgotten classes of a class-wise split, else nothing."""
-        found = next((v for r in self.records if (v := r.split.get("forget_classes"))), [])
-        return [c for c in found if isinstance(c, int)] if isinstance(found, list | tuple) else []
+        every = [r.split.get("forget_classes") for r in self.records]
+        found: list[Any] = next((list(v) for v in every if isinstance(v, list | tuple) and v), [])
+        return [c for c in found if isinstance(c, int)]
 
     def class_name(self, index: Any) -> str:
         """A class by its name, else by its number."""
@@ -189,7 +159,7 @@ class Study:
 
 
 def studies(records: Sequence[Record]) -> list[Study]:
-    """The records by setting, in order of appearance; those without a split join the first setting of their task."""
+    """The records by setting, in order of appearance; without a split, with the first of their task."""
     found: dict[str, list[Record]] = {}
     first: dict[str, str] = {}
     for record in sorted(map(_typed, records), key=lambda r: not r.split):
@@ -201,10 +171,11 @@ def studies(records: Sequence[Record]) -> list[Study]:
 
 def _typed(record: Record) -> Record:
     """A copy whose text fields are text and whose tables are tables, whatever the file had in their place."""
-    words = {k: str(getattr(record, k)) for k in ("kind", "method", "goal", "task", "status", "created", "command")}
-    tables = {k: table(getattr(record, k)) for k in ("settings", "model", "data", "split", "scores", "details", "machine")}
+    changed: dict[str, Any] = {k: str(getattr(record, k)) for k in TEXTS} | {
+        k: table(getattr(record, k)) for k in TABLES
+    }
     curves = [r for r in record.curves if isinstance(r, dict)] if isinstance(record.curves, list) else []
-    return replace(record, curves=curves, **words, **tables)
+    return replace(record, curves=curves, **changed)
 
 
 def _setting(record: Record) -> str:
@@ -238,6 +209,8 @@ def _tell_apart(groups: list[Group]) -> None:
             continue
         every = [{**g.runs[0].settings, "goal": g.runs[0].goal} for g in same]
         keys = sorted({k for s in every for k in s})
-        differ = [k for k in keys if len({json.dumps(s.get(k), sort_keys=True, default=str) for s in every}) > 1]
+        differ = [
+            k for k in keys if len({json.dumps(s.get(k), sort_keys=True, default=str) for s in every}) > 1
+        ]
         for group, settings in zip(same, every, strict=True):
             group.difference = ", ".join(f"{k} {settings.get(k, '–')}" for k in differ)

@@ -1,7 +1,7 @@
 """A small SVG writer: axes, lines and bars as inline SVG whose colours come from the page's style sheet.
 
-Figures are drawn about 360 units wide and laid out as small multiples, so that a unit is close to a CSS pixel on a
-phone as on a desk. Text stays text (selectable, searchable), and dark mode and print need no second drawing.
+Figures are drawn about 360 units wide and laid out as small multiples, so that a unit is close to a CSS pixel
+on a phone as on a desk. Text stays text (selectable, searchable); dark mode and print need no second drawing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ WIDTH = 360.0
 
 @dataclass(frozen=True)
 class Figure:
-    """One drawing: `svg` for the page, `title` above it and `note` below it (both plain text, may be empty)."""
+    """One drawing: `svg` for the page, `title` above it and `note` below it (plain text, may be empty)."""
 
     svg: Markup
     title: str = ""
@@ -56,7 +56,7 @@ def tick_text(value: float) -> str:
 
 @dataclass
 class Plot:
-    """A drawing area with data limits `x` and `y`, mapped by `xmap`/`ymap` (identity, or a square root) to pixels."""
+    """A drawing area with data limits `x` and `y`, mapped to pixels by `xmap`/`ymap` (identity or a root)."""
 
     x: tuple[float, float]
     y: tuple[float, float]
@@ -95,8 +95,10 @@ class Plot:
     def rect(self, x: float, y: float, width: float, height: float, kind: str, hint: str = "") -> None:
         """A bar; `hint` appears when the pointer rests on it."""
         inner = f"<title>{escape(hint)}</title>" if hint else ""
-        self.parts.append(f'<rect class="{kind}" x="{short(x)}" y="{short(y)}" width="{short(max(width, 0.0))}" '
-                          f'height="{short(height)}">{inner}</rect>')
+        self.parts.append(
+            f'<rect class="{kind}" x="{short(x)}" y="{short(y)}" width="{short(max(width, 0.0))}" '
+            f'height="{short(height)}">{inner}</rect>'
+        )
 
     def line(self, xs: Sequence[float], ys: Sequence[float], kind: str) -> None:
         """A polyline through data points."""
@@ -104,8 +106,10 @@ class Plot:
         if points:
             self.parts.append(f'<path class="{kind}" d="M{points}"/>')
 
-    def axes(self, xticks: Sequence[float], yticks: Sequence[float], xlabel: str = "", ylabel: str = "") -> None:
-        """Horizontal grid lines, tick figures and axis names. The y name stands above the axis, read without a turn."""
+    def axes(
+        self, xticks: Sequence[float], yticks: Sequence[float], xlabel: str = "", ylabel: str = ""
+    ) -> None:
+        """Horizontal grid lines, tick figures and axis names. The y name stands above the axis, unturned."""
         edge = self.width - self.right
         for value in yticks:
             self.segment(self.left, self.py(value), edge, self.py(value), "grid")
@@ -119,12 +123,16 @@ class Plot:
 
     def svg(self, label: str) -> Markup:
         """The finished drawing; `label` is read out by screen readers."""
-        return Markup(f'<svg viewBox="0 0 {short(self.width)} {short(self.height)}" role="img" '
-                      f'aria-label="{escape(label)}">{"".join(self.parts)}</svg>')
+        return Markup(
+            f'<svg viewBox="0 0 {short(self.width)} {short(self.height)}" role="img" '
+            f'aria-label="{escape(label)}">{"".join(self.parts)}</svg>'
+        )
 
 
-def spread_out(places: list[tuple[float, str, str]], gap: float, low: float, high: float) -> list[tuple[float, str, str]]:
-    """Move labels (pixel, words, kind) apart until neighbours are `gap` pixels away, within [low, high] where they fit."""
+def spread_out(
+    places: list[tuple[float, str, str]], gap: float, low: float, high: float
+) -> list[tuple[float, str, str]]:
+    """Move labels (pixel, words, kind) apart until neighbours are `gap` away, in [low, high] if they fit."""
     done: list[tuple[float, str, str]] = []
     for place, words, kind in sorted(places):
         place = max(place, low) if not done else max(place, done[-1][0] + gap)

@@ -1,11 +1,12 @@
-"""Figures as text and findings as sentences. What cannot be known is a dash, with the reason where it stands alone."""
+"""Figures as text and findings as sentences. What cannot be known is a dash."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-from .study import METRICS, Group, Stat, Study, number, table
+from .study import METRICS, Group, Study
+from .values import Stat, number, table
 
 DASH = "–"
 MEANING = {
@@ -82,15 +83,17 @@ def points(stat: Stat) -> str:
 
 
 def tied(study: Study) -> list[Group]:
-    """The best method and those whose avg. gap is within the spread over seeds of it (root of summed squares)."""
+    """The best method and those whose avg. gap is within the spread of it (root of summed squares)."""
     best, *others = study.judged
     if best.average is None or best.average.spread is None:
         return [best]
     found = [best]
     for other in others:
-        if other.average is not None and other.average.spread is not None:
-            if other.average.mean - best.average.mean <= math.hypot(best.average.spread, other.average.spread):
-                found.append(other)
+        gap = other.average
+        if gap is None or gap.spread is None:
+            continue
+        if gap.mean - best.average.mean <= math.hypot(best.average.spread, gap.spread):
+            found.append(other)
     return found
 
 
@@ -99,7 +102,9 @@ def headline(study: Study) -> str:
     if not study.methods:
         return "The reference models, before any unlearning."
     if not study.judged:
-        names = listed([g.label for g in study.methods[:3]]) + (" and others" if len(study.methods) > 3 else "")
+        names = listed([g.label for g in study.methods[:3]]) + (
+            " and others" if len(study.methods) > 3 else ""
+        )
         return f"{names} ran, but how close they come to retraining cannot be said."
     best = study.judged[0]
     assert best.average is not None  # judged
@@ -107,7 +112,9 @@ def headline(study: Study) -> str:
         return f"{best.label} ends {points(best.average)} from retraining."
     same = tied(study)
     if len(same) > 1:
-        return f"{listed([g.label for g in same])} come closest to retraining, within the spread of each other."
+        return (
+            f"{listed([g.label for g in same])} come closest to retraining, within the spread of each other."
+        )
     return f"{best.label} comes closest to retraining: {points(best.average)} away."
 
 
@@ -128,8 +135,10 @@ def setting(study: Study) -> str:
     weights = number(model.get("parameters"))
     source = f" ({weights:,.0f} weights)" if weights else ""
     plural = "was" if count == "The forget set" or forget == 1 else "were"
-    return (f"{count} {plural} to be forgotten by {model.get('name') or 'the model'}{source} "
-            f"trained on {data.get('name') or 'the data given'}.")
+    return (
+        f"{count} {plural} to be forgotten by {model.get('name') or 'the model'}{source} "
+        f"trained on {data.get('name') or 'the data given'}."
+    )
 
 
 def standfirst(study: Study) -> list[str]:
@@ -141,8 +150,10 @@ def standfirst(study: Study) -> list[str]:
         said.append(" ".join([*_cost(study, best), *_seeds(study)]))
         return [s for s in said if s]
     if study.methods and study.retrain is None:
-        said.append("There is no retrained reference among these records: scores below are shown alone, and none of them "
-                    "is good or bad by itself. Retrain on the retain set alone to get a verdict.")
+        said.append(
+            "There is no retrained reference among these records: scores are shown alone, and none of them "
+            "is good or bad by itself. Retrain on the retain set alone to get a verdict."
+        )
     return [*said, *_seeds(study)]
 
 
@@ -179,8 +190,12 @@ def _cost(study: Study, best: Group) -> list[str]:
         return [f"It took {duration(best.seconds.mean)}."]
     times = retrain.mean / best.seconds.mean
     if times >= 1.05:
-        return [f"It took {duration(best.seconds.mean)}: {times:.2g} times faster than retraining ({duration(retrain.mean)})."
-                if times < 100 else f"It took {duration(best.seconds.mean)}; retraining took {duration(retrain.mean)}."]
+        return [
+            f"It took {duration(best.seconds.mean)}: {times:.2g} times faster than retraining "
+            f"({duration(retrain.mean)})."
+            if times < 100
+            else f"It took {duration(best.seconds.mean)}; retraining took {duration(retrain.mean)}."
+        ]
     return [f"It took {duration(best.seconds.mean)}, not faster than retraining ({duration(retrain.mean)})."]
 
 
@@ -188,8 +203,9 @@ def verdict(group: Group) -> str:
     """One line for a method, from its gaps."""
     if group.average is None:
         return "no retrained reference, no verdict"
-    size, signed, metric = max(((abs(g.mean), g.mean, m) for m in METRICS if (g := group.gap(m)) is not None),
-                               default=(0.0, 0.0, ""))
+    size, signed, metric = max(
+        ((abs(g.mean), g.mean, m) for m in METRICS if (g := group.gap(m)) is not None), default=(0.0, 0.0, "")
+    )
     if not metric:
         return f"{points(group.average)} from Retrain on average"
     if size <= 1:

@@ -1,0 +1,169 @@
+"""What an audit found beyond the scores, as plain rows: pictures, NHLE x masking, attacks, verdict."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any
+
+from .study import Study
+from .values import number, table
+from .words import DASH, fixed, setting_text
+
+SCORES = {
+    "forget_accuracy": "Forget set",
+    "retain_accuracy": "Retain set",
+    "test_forgotten_accuracy": "Test, forgotten class",
+    "test_retain_accuracy": "Test, other classes",
+}
+
+
+def two_by_two(details: dict[str, Any]) -> dict[str, Any]:
+    """NHLE x masking: accuracies of the four combinations, with the columns there are."""
+    rows = (
+        [r for r in details.get("table2x2") or [] if isinstance(r, dict)]
+        if isinstance(details.get("table2x2"), list)
+        else []
+    )
+    keys = [k for k in SCORES if any(number(r.get(k)) is not None for r in rows)]
+    return (
+        {
+            "heads": [SCORES[k] for k in keys],
+            "rows": [
+                {
+                    "nhle": bool(r.get("nhle")),
+                    "masking": bool(r.get("masking")),
+                    "cells": [fixed(number(r.get(k))) for k in keys],
+                }
+                for r in rows
+            ],
+        }
+        if keys
+        else {}
+    )
+
+
+def loose(value: Any) -> dict[str, Any]:
+    """A table of a dict of dicts, a list of dicts, or a dict of figures; empty for anything else.
+
+    Nested dicts become columns of their own ("auc, retrained").
+    """
+    if isinstance(value, list):
+        named = [
+            (
+                str(r.get("attack") or r.get("name") or i + 1),
+                {k: v for k, v in r.items() if k not in ("attack", "name")},
+            )
+            for i, r in enumerate(value)
+            if isinstance(r, dict)
+        ]
+    elif isinstance(value, dict):
+        named = [(str(k), v if isinstance(v, dict) else {"value": v}) for k, v in value.items()]
+    else:
+        return {}
+    flat = [(name, _flat(row)) for name, row in named]
+    heads: dict[str, None] = {}
+    for _, row in flat:
+        heads.update({k: None for k in row})
+    return (
+        {
+            "heads": [h.replace("_", " ") for h in heads],
+            "rows": [(name.replace("_", " "), [_figure(row.get(h)) for h in heads]) for name, row in flat],
+        }
+        if heads
+        else {}
+    )
+
+
+def _flat(row: dict[Any, Any], before: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in row.items():
+        name = f"{before}{key}"
+        if isinstance(value, dict):
+            found.update(_flat(value, f"{name}, "))
+        else:
+            found[name] = value
+    return found
+
+
+def _figure(value: Any) -> str:
+    found = number(value)
+    if isinstance(value, list) and len(value) > 8:
+        return f"{len(value)} values"
+    if found is None or isinstance(value, int):
+        return setting_text(value)
+    return fixed(found, 3 if abs(found) < 10 else 1)
+
+
+def verdict_lines(details: dict[str, Any]) -> list[str]:
+    """The audit's verdict in sentences, kept as one, as a list of them, or as a dict with reasons."""
+    found = details.get("verdict")
+    if isinstance(found, dict):
+        return [
+            s for v in found.values() for s in (v if isinstance(v, list) else [v]) if isinstance(s, str) and s
+        ]
+    return [str(v) for v in found] if isinstance(found, list) else [str(found)] if found else []
+
+
+def picture(data: Any) -> str:
+    """A data address for base64 text that is a PNG; empty for anything else, which is then left out."""
+    if not isinstance(data, str):
+        return ""
+    text = data.removeprefix("data:image/png;base64,")
+    try:
+        start = base64.b64decode(text, validate=True)[:8]
+    except (binascii.Error, ValueError):
+        return ""
+    return f"data:image/png;base64,{text}" if start == b"\x89PNG\r\n\x1a\n" else ""
+
+
+def examples(details: dict[str, Any], study: Study) -> list[dict[str, Any]]:
+    """Forgotten samples with what each model says of them."""
+    found = []
+    for item in details.get("examples") or [] if isinstance(details.get("examples"), list) else []:
+        if not isinstance(item, dict):
+            continue
+        said = [
+            (
+                name,
+                study.class_name(table(item.get(key)).get("class")),
+                _percent(table(item.get(key)).get("confidence")),
+                table(item.get(key)).get("class") == item.get("label"),
+                key,
+            )
+            for name, key in (("before", "original"), ("after", "unlearned"), ("Retrain", "retrained"))
+            if item.get(key)
+        ]
+        found.append(
+            {
+                "src": picture(item.get("png")),
+                "label": study.class_name(item.get("label")),
+                "id": item.get("id"),
+                "said": said,
+            }
+        )
+    return found[:24]
+
+
+def _percent(value: Any) -> str:
+    found = number(value)
+    return DASH if found is None else f"{100 * found:.0f} %"
+
+
+def grids(details: dict[str, Any]) -> list[dict[str, Any]]:
+    """Pictures of generators, before and after."""
+    images = details.get("images")
+    found = (
+        [
+            {
+                "title": str(i.get("title") or ""),
+                "src": picture(i.get("png")),
+                "note": str(i.get("note") or ""),
+            }
+            for i in images
+            if isinstance(i, dict)
+        ]
+        if isinstance(images, list)
+        else []
+    )
+    return [g for g in found if g["src"]]

@@ -1,0 +1,45 @@
+"""Values out of records, which are files that anyone can edit: of the expected type, or nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Stat:
+    """Mean over runs; `spread` is the sample standard deviation, None below two values."""
+
+    mean: float
+    spread: float | None
+    n: int
+
+
+def number(value: Any) -> float | None:
+    """`value` as a finite float, or None: anything can stand where a figure belongs in a file."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        found = float(value)
+    except OverflowError:
+        return None
+    return found if math.isfinite(found) else None
+
+
+def numbers(values: Any) -> list[float | None]:
+    """A list of figures; anything that is not a list is an empty one."""
+    return [number(v) for v in values] if isinstance(values, list | tuple) else []
+
+
+def table(value: Any) -> dict[str, Any]:
+    """`value` if it is a dict, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def stat(values: Iterable[float | None]) -> Stat | None:
+    """Mean and spread of the figures there are; None where there are none."""
+    found = [v for v in values if v is not None]
+    return Stat(fmean(found), stdev(found) if len(found) > 1 else None, len(found)) if found else None
