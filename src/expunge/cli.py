@@ -15,6 +15,7 @@ from typing import Any
 import tyro
 from rich.console import Console
 from rich.table import Table
+from tyro.conf import OmitArgPrefixes as Flat
 
 from . import __version__, presets
 from .checkpoint import write_checkpoint
@@ -27,15 +28,12 @@ from .methods.retrain import Retrain
 from .record import Record, plain
 from .table import result_table, table_2x2
 
-FLAT = tyro.conf.OmitArgPrefixes
-
-
 def command_line() -> str:
     """The command as it could be typed again."""
     return shlex.join(["expunge", *sys.argv[1:]])
 
 
-def demo(*, data: str = "digits", split: FLAT[SplitFlags] = SplitFlags(), out: Path = Path("demo"), seeds: int = 1) -> None:
+def demo(*, data: str = "digits", split: Flat[SplitFlags] = SplitFlags(), out: Path = Path("demo"), seeds: int = 1) -> None:
     """The main job in minutes: original, retrained reference, unlearning, table and report, on real data.
 
     Args:
@@ -70,8 +68,8 @@ def methods(*, verbose: bool = False) -> None:
         Console().print(table)
 
 
-def train(*, model: FLAT[ModelFlags], out: Path, recipe: FLAT[RecipeFlags] = RecipeFlags(), split: FLAT[SplitFlags] = SplitFlags(),
-          compute: FLAT[ComputeFlags] = ComputeFlags(), seed: int = 0, without_forget: bool = False) -> None:
+def train(*, model: Flat[ModelFlags], out: Path, recipe: Flat[RecipeFlags] = RecipeFlags(), split: Flat[SplitFlags] = SplitFlags(),
+          compute: Flat[ComputeFlags] = ComputeFlags(), seed: int = 0, without_forget: bool = False) -> None:
     """Train an original model, or with --without-forget the retrained reference, and write a checkpoint that says on which samples.
 
     Args:
@@ -102,8 +100,8 @@ def train(*, model: FLAT[ModelFlags], out: Path, recipe: FLAT[RecipeFlags] = Rec
     print(f"accuracy: {outcome.record.scores['RA']:.2f} % of {seen} samples of the split, {outcome.record.scores['TA']:.2f} % of test samples")
 
 
-def unlearn(method: FLAT[Any], *, model: FLAT[ModelFlags], checkpoint: Path, out: Path | None = None, split: FLAT[SplitFlags] = SplitFlags(),
-            retrained: Path | None = None, compute: FLAT[ComputeFlags] = ComputeFlags(), seed: int = 0, report: Path | None = None) -> None:
+def unlearn(method: Flat[Any], *, model: Flat[ModelFlags], checkpoint: Path, out: Path | None = None, split: Flat[SplitFlags] = SplitFlags(),
+            retrained: Path | None = None, compute: Flat[ComputeFlags] = ComputeFlags(), seed: int = 0, report: Path | None = None) -> None:
     """Unlearn a forget set from a checkpoint, audit the result, and write the new checkpoint and its record.
 
     Args:
@@ -132,7 +130,7 @@ def unlearn(method: FLAT[Any], *, model: FLAT[ModelFlags], checkpoint: Path, out
     _show([start.record, *others, outcome.record], outcome.audit, report)
 
 
-def audit(*, model: FLAT[ModelFlags], checkpoint: Path, original: Path, split: FLAT[SplitFlags] = SplitFlags(), retrained: Path | None = None,
+def audit(*, model: Flat[ModelFlags], checkpoint: Path, original: Path, split: Flat[SplitFlags] = SplitFlags(), retrained: Path | None = None,
           seed: int = 0, max_gap: float | None = None, out: Path | None = None, report: Path | None = None) -> None:
     """Judge an unlearned checkpoint beside the original and a retrained one. Exit code 1 if the avg. gap exceeds --max-gap.
 
@@ -256,7 +254,7 @@ def main(args: Sequence[str] | None = None) -> int:
         return 0
     known = commands()
     if argv[:1] == ["unlearn"]:  # building the sub-command of every method costs half a second: only where it is needed
-        unlearn.__annotations__["method"] = FLAT[method_union()]
+        unlearn.__annotations__["method"] = Flat[method_union()]  # type: ignore[misc]
     try:
         tyro.extras.subcommand_cli_from_dict(known, prog="expunge", description="Machine unlearning for PyTorch.", args=argv,
                                              config=(tyro.conf.CascadeSubcommandArgs,))

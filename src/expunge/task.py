@@ -16,8 +16,13 @@ if TYPE_CHECKING:
 class Task(Protocol):
     """A kind of model. Losses are per sample, (B,); labels are class labels of a classifier, conditions of a generator."""
 
-    name: str
-    num_classes: int
+    @property
+    def name(self) -> str:
+        """What methods list under `tasks`: "classification" or "diffusion"."""
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes or conditions."""
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """The training loss of each sample (B,)."""
