@@ -179,6 +179,8 @@ def execute(model: nn.Module, split: Split, method: Method, task: Task, *, mask:
     if method.scenarios and split.scenario not in method.scenarios:
         problems.append(f"{name} serves forget sets drawn by {' or '.join(method.scenarios)}, not '{split.scenario}'; see `expunge methods`.")
     raise_all(problems, ExpungeError)
+    if method.exact and (mask is not None or getattr(method, "density", 1.0) < 1):
+        raise MaskError(f"{name} starts from fresh weights, so there is nothing a mask could hold; leave the mask out and density at 1.")
     if mask is not None:
         if not isinstance(method, GradientMethod):
             raise MaskError(f"{name} edits weights without gradient steps and takes no mask; leave the mask out.")
