@@ -21,13 +21,13 @@ ID_LENGTH = 26  # base32 characters: 130 bits
 
 
 def canonical(value: Any) -> bytes:
-    """`value` as canonical JSON. Raises `ExpungeError` listing everything in it that has no canonical form."""
+    """`value` as canonical JSON. Raises `ExpungeError` listing everything that has no such form."""
     _refuse_odd(value)
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def file_form(value: Any) -> bytes:
-    """`value` as the one readable form that our files have: canonical but for one space of indent and new lines."""
+    """`value` in the one readable form that our files have: canonical but for indent and lines."""
     _refuse_odd(value)
     return (json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode()
 
@@ -104,7 +104,8 @@ def exact(value: Any) -> Any:
     so that no key of a user can be taken for that mark.
     """
     if isinstance(value, dict):
-        return {unicodedata.normalize("NFC", k).encode("unicode_escape").decode(): exact(v) for k, v in value.items()}
+        named = ((unicodedata.normalize("NFC", k), v) for k, v in value.items())
+        return {k.encode("unicode_escape").decode(): exact(v) for k, v in named}
     if isinstance(value, list | tuple):
         return [exact(v) for v in value]
     if isinstance(value, float) or (isinstance(value, int) and abs(value) > LARGEST):
@@ -122,16 +123,18 @@ def _refuse_odd(value: Any) -> None:
 def _problems(value: Any, where: str) -> list[str]:
     """What in `value` has no canonical form, one sentence each."""
     if isinstance(value, dict):
-        bad = [f"{where} has the key {k!r}; keys are ASCII text." for k in value if not (isinstance(k, str) and k.isascii())]
+        bad = [f"{where} has the key {k!r}; keys are ASCII text." for k in value
+               if not (isinstance(k, str) and k.isascii())]
         return bad + [p for k, v in value.items() for p in _problems(v, f"{where}.{k}")]
     if isinstance(value, list):
         return [p for i, v in enumerate(value) for p in _problems(v, f"{where}[{i}]")]
     if isinstance(value, str):
         if any("\ud800" <= c <= "\udfff" for c in value):
             return [f"{where} holds half of a surrogate pair, which is not Unicode text."]
-        return [] if unicodedata.is_normalized("NFC", value) else [f"{where} is not in NFC; normalise it first."]
+        good = unicodedata.is_normalized("NFC", value)
+        return [] if good else [f"{where} is not in NFC; normalise it first."]
     if value is None or isinstance(value, bool):
         return []
     if isinstance(value, int):
         return [] if abs(value) <= LARGEST else [f"{where} is {value}, beyond 2^53 - 1; write it as text."]
-    return [f"{where} is {value!r}, a {type(value).__name__}; use text, integers, lists, dicts (fractions as text)."]
+    return [f"{where} is {value!r}, a {type(value).__name__}; use text, integers, lists, dicts."]

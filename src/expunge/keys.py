@@ -1,4 +1,4 @@
-"""Ed25519 keys (RFC 8032) for receipts: made, kept as PEM files, named by a fingerprint. Needs the extra `sign`."""
+"""Ed25519 keys (RFC 8032) for receipts: PEM files, named by a fingerprint. Needs the extra `sign`."""
 
 from __future__ import annotations
 
@@ -38,19 +38,20 @@ def fingerprint(public: bytes) -> str:
 
 
 def load_private(path: str | os.PathLike[str]) -> Any:
-    """The private key in a PEM file. Raises `ExpungeError` for anything but an Ed25519 key without a password."""
+    """The private key in a PEM file. Raises `ExpungeError` for all but Ed25519 keys without a password."""
     crypto = _crypto()
     try:
         key = crypto.serialization.load_pem_private_key(Path(path).read_bytes(), password=None)
     except (OSError, ValueError, TypeError, crypto.UnsupportedAlgorithm) as error:
-        raise ExpungeError(f"{path} cannot be read as a private key: {error}. Make one with `expunge keygen`.") from error
+        raise ExpungeError(f"{path} cannot be read as a private key: {error}. "
+                           "Make one with `expunge keygen`.") from error
     if not isinstance(key, crypto.Ed25519PrivateKey):
         raise ExpungeError(f"{path} is another kind of private key; receipts are signed with Ed25519.")
     return key
 
 
 def load_public(source: str | os.PathLike[str] | bytes) -> bytes:
-    """A public key (32 bytes) from those bytes, their 64 hex digits, or a PEM file. Raises `ExpungeError` otherwise."""
+    """A public key (32 bytes) from those bytes, 64 hex digits or a PEM file; else raises `ExpungeError`."""
     if isinstance(source, bytes):
         raw = source
     elif isinstance(source, str) and len(source) == 64 and all(c in "0123456789abcdefABCDEF" for c in source):
@@ -60,7 +61,7 @@ def load_public(source: str | os.PathLike[str] | bytes) -> bytes:
         try:
             key = crypto.serialization.load_pem_public_key(Path(source).read_bytes())
         except (OSError, ValueError, crypto.UnsupportedAlgorithm) as error:
-            raise ExpungeError(f"{source} cannot be read as a public key: {error}. Give the .pub file.") from error
+            raise ExpungeError(f"{source} is no public key: {error}. Give the .pub file.") from error
         if not isinstance(key, crypto.Ed25519PublicKey):
             raise ExpungeError(f"{source} is another kind of public key; receipts are signed with Ed25519.")
         raw = key.public_bytes_raw()
@@ -95,4 +96,5 @@ def _crypto() -> Any:
 
     return SimpleNamespace(
         Ed25519PrivateKey=ed25519.Ed25519PrivateKey, Ed25519PublicKey=ed25519.Ed25519PublicKey,
-        serialization=serialization, InvalidSignature=InvalidSignature, UnsupportedAlgorithm=UnsupportedAlgorithm)
+        serialization=serialization, InvalidSignature=InvalidSignature,
+        UnsupportedAlgorithm=UnsupportedAlgorithm)

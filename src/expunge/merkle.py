@@ -15,6 +15,7 @@ import hmac
 import os
 import secrets
 import unicodedata
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -55,7 +56,7 @@ def siblings(leaves: Sequence[bytes], index: int) -> list[bytes]:
 
 
 def climb(start: bytes, index: int, count: int, path: Sequence[bytes]) -> bytes | None:
-    """The root that the leaf `start` at `index` of `count` has with this path; None if the path has a wrong length."""
+    """The root above the leaf `start` at `index` of `count`; None if the path has a wrong length."""
     if not 0 <= index < count:
         return None
     node, width, rest = start, count, list(path)
@@ -92,7 +93,7 @@ def _levels(leaves: Sequence[bytes]) -> list[list[bytes]]:
 
 @dataclass(frozen=True)
 class Proof:
-    """That one id is in a commitment. It shows that id, its own salt and hashes of the others, nothing more."""
+    """That one id is in a commitment. It shows that id, its salt and hashes of others, nothing more."""
 
     name: str  # the id
     salt: str  # its own salt, 64 hex digits
@@ -102,7 +103,8 @@ class Proof:
 
     def holds(self, commitment: str, count: int) -> bool:
         """True if the id is in the set of `count` ids that `commitment` (64 hex digits) is for."""
-        top = climb(leaf(bytes.fromhex(self.salt), self.name), self.index, count, [bytes.fromhex(p) for p in self.path])
+        top = climb(leaf(bytes.fromhex(self.salt), self.name), self.index, count,
+                    [bytes.fromhex(p) for p in self.path])
         return top is not None and hmac.compare_digest(top.hex(), commitment)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -112,7 +114,8 @@ class Proof:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read a proof. Raises `ExpungeError` for anything else."""
-        values = _read(path, "expunge-proof/v1", {"name": str, "salt": str, "index": int, "path": list, "receipt": str})
+        values = _read(path, "expunge-proof/v1",
+                       {"name": str, "salt": str, "index": int, "path": list, "receipt": str})
         if not all(_is_digest(h) for h in [values["salt"], *values["path"]]):
             raise ExpungeError(f"{path} holds a hash that is not 64 hex digits: ask for the proof again.")
         return cls(**values)
@@ -120,7 +123,7 @@ class Proof:
 
 @dataclass(frozen=True)
 class Secret:
-    """What the holder keeps to open a commitment: the salt and the sorted leaves (64 hex digits each), no ids."""
+    """What the holder keeps to open a commitment: the salt and the sorted leaves (64 hex digits), no ids."""
 
     salt: str
     leaves: list[str]
@@ -134,7 +137,8 @@ class Secret:
         salt = secrets.token_bytes(SALT_BYTES) if salt is None else salt
         names = {unicodedata.normalize("NFC", name) for name in ids}
         if not ids or len(names) < len(ids):
-            raise ExpungeError(f"{len(ids)} ids came, {len(names)} of them different; give each id once, one at least.")
+            raise ExpungeError(f"{len(ids)} ids came, {len(names)} of them different; give each id once, "
+                               "one at least.")
         return cls(salt.hex(), sorted(leaf(leaf_salt(salt, name), name).hex() for name in names))
 
     @property
@@ -142,15 +146,23 @@ class Secret:
         """The root, 64 hex digits."""
         return root([bytes.fromhex(x) for x in self.leaves]).hex()
 
+    def __contains__(self, name: str) -> bool:
+        return self._index(name) is not None
+
+    def _index(self, name: str) -> int | None:
+        wanted = leaf(leaf_salt(bytes.fromhex(self.salt), name), name).hex()
+        place = bisect_left(self.leaves, wanted)
+        return place if self.leaves[place : place + 1] == [wanted] else None
+
     def prove(self, name: str) -> Proof:
         """The proof for one id. Raises `ExpungeError` if the id is not in the set."""
         own = leaf_salt(bytes.fromhex(self.salt), name)
-        wanted = leaf(own, name).hex()
-        if wanted not in self.leaves:
+        index = self._index(name)
+        if index is None:
             raise ExpungeError(f"the id {name!r} is not among the {len(self.leaves)} that were forgotten.")
-        index = self.leaves.index(wanted)
         path = siblings([bytes.fromhex(x) for x in self.leaves], index)
-        return Proof(unicodedata.normalize("NFC", name), own.hex(), index, [p.hex() for p in path], self.receipt)
+        return Proof(unicodedata.normalize("NFC", name), own.hex(), index, [p.hex() for p in path],
+                     self.receipt)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the secret, readable by its owner only (0600). An existing file is never replaced."""
@@ -161,7 +173,7 @@ class Secret:
         """Read a secret. Raises `ExpungeError` for anything else."""
         values = _read(path, "expunge-secret/v1", {"salt": str, "leaves": list, "receipt": str})
         if not values["leaves"] or not all(_is_digest(h) for h in [values["salt"], *values["leaves"]]):
-            raise ExpungeError(f"{path} holds a hash that is not 64 hex digits, or no leaves: it was damaged.")
+            raise ExpungeError(f"{path} has no leaves, or a hash that is not 64 hex digits: it was damaged.")
         return cls(**values)
 
 

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
+from unicodedata import normalize
 
 from torch import Tensor, nn
 
@@ -82,7 +83,7 @@ class Receipt:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a receipt without judging it (`verify` does that). Raises `ExpungeError` for what is not one."""
+        """Read a receipt, not judging it (`verify` does). Raises `ExpungeError` for what is not one."""
         try:
             values = parse(Path(path).read_bytes())
         except (OSError, ExpungeError) as error:
@@ -98,13 +99,14 @@ class Receipt:
         signature = values["signature"]
         signed = isinstance(signature, dict) and set(signature) == {"statement", "envelope"}
         if not (isinstance(values["statement"], dict) and isinstance(values["envelope"], dict)
-                and (signature == "unsigned" or (signed and all(isinstance(s, str) for s in signature.values())))):
+                and (signature == "unsigned"
+                     or (signed and all(isinstance(s, str) for s in signature.values())))):
             raise ExpungeError(f"{where} has a statement, an envelope or a signature of a wrong type.")
         return cls(values["statement"], values["envelope"], signature if signed else None)
 
 
 def record_hash(record: Record | str | os.PathLike[str]) -> str:
-    """SHA-256 of a run's record in canonical form, of the object or its JSON file. Scores, times, all of it."""
+    """SHA-256 of a run's record in canonical form: the object or its JSON file, scores, times, all of it."""
     if isinstance(record, Record):
         return sha256(exact(plain(asdict(record))))
     try:
@@ -126,22 +128,28 @@ def split_commitment(secret: Secret, split_hash: str) -> str:
 
 
 def issue(record: Record, forget_ids: Iterable[str] | None = None, *, before: Model | None = None,
-          after: Model | None = None, mask: Mapping[str, Tensor] | None = None, parent: Receipt | str | None = None,
-          key: str | os.PathLike[str] | None = None, salt: bytes | None = None) -> tuple[Receipt, Secret | None]:
+          after: Model | None = None, mask: Mapping[str, Tensor] | None = None,
+          parent: Receipt | str | None = None,
+          key: str | os.PathLike[str] | None = None,
+          salt: bytes | None = None) -> tuple[Receipt, Secret | None]:
     """The receipt of a finished run, and the secret that opens its commitment to `forget_ids`.
 
     The models' hashes are taken of `before` and `after` where they are given, else from `record.model`
-    ("hash_before", "hash_after"). `forget_ids` None is for runs without samples, such as erasing a concept.
+    ("hash_before", "hash_after"). Ids that repeat count once; `forget_ids` None is for runs without samples,
+    such as erasing a concept.
     `key` is a private key file; without it the receipt is unsigned and says so. A `salt` (32 bytes) given
     again makes the same commitment again. Raises `ExpungeError` where something is missing.
     """
     hashes = {name: model_hash(model) if model is not None else record.model.get(f"hash_{name}")
               for name, model in (("before", before), ("after", after))}
-    missing = [f"the model {name} the run has no hash: give `{name}`, or a record that has model['hash_{name}']."
+    missing = [f"the model {name} the run has no hash: give `{name}`, or a record that has "
+               f"model['hash_{name}']."
                for name, found in hashes.items() if not found]
     if missing:
         raise ExpungeError(missing)
-    secret = Secret.of(list(forget_ids), salt) if forget_ids is not None else None
+    secret = None
+    if forget_ids is not None:
+        secret = Secret.of(sorted({normalize("NFC", name) for name in forget_ids}), salt)
     split = record.split.get("hash")
     software = {k: str(record.machine[k]) for k in _SOFTWARE if k in record.machine}
     statement = {
@@ -151,7 +159,8 @@ def issue(record: Record, forget_ids: Iterable[str] | None = None, *, before: Mo
         "forget_commitment": secret.commitment if secret else None,
         "forget_count": len(secret.leaves) if secret else 0,
         "split_commitment": split_commitment(secret, split) if secret and split else None,
-        "mask": mask_hash(mask) if mask is not None else None, "record": record_hash(record), "software": software,
+        "mask": mask_hash(mask) if mask is not None else None, "record": record_hash(record),
+        "software": software,
         "parent": parent.id if isinstance(parent, Receipt) else parent}
     machine = {k: v for k, v in plain(record.machine).items() if k not in _SOFTWARE}
     receipt = signed(Receipt(statement, {"machine": decimals(machine)}), key)
@@ -159,7 +168,7 @@ def issue(record: Record, forget_ids: Iterable[str] | None = None, *, before: Mo
 
 
 def signed(receipt: Receipt, key: str | os.PathLike[str] | None) -> Receipt:
-    """`receipt` in a new envelope of now, signed with the private key file `key`, or unsigned. Its id stays."""
+    """`receipt` in a new envelope, signed with the private key file `key`, or unsigned. Its id stays."""
     private = load_private(key) if key is not None else None
     public = public_bytes(private) if private else b""
     envelope = {**receipt.envelope, "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -168,11 +177,13 @@ def signed(receipt: Receipt, key: str | os.PathLike[str] | None) -> Receipt:
     new = Receipt(receipt.statement, envelope)
     if private is None:
         return new
-    return Receipt(new.statement, envelope, {part: private.sign(message).hex() for part, message in messages(new).items()})
+    return Receipt(new.statement, envelope,
+                   {part: private.sign(message).hex() for part, message in messages(new).items()})
 
 
 def messages(receipt: Receipt) -> dict[str, bytes]:
-    """What is signed: a prefix of its own and 32 bytes each. The envelope's is bound to the statement it carries."""
+    """What is signed: a prefix and 32 bytes each. The envelope's are bound to the statement it carries."""
     statement = bytes.fromhex(receipt.digest)
+    both = hashlib.sha256(statement + bytes.fromhex(sha256(receipt.envelope)))
     return {"statement": SIGN_STATEMENT + statement,
-            "envelope": SIGN_ENVELOPE + hashlib.sha256(statement + bytes.fromhex(sha256(receipt.envelope))).digest()}
+            "envelope": SIGN_ENVELOPE + both.digest()}
