@@ -88,7 +88,7 @@ def train(*, model: Flat[ModelFlags], out: Path, recipe: Flat[RecipeFlags] = Rec
     drawn, task = flags.draw(source.train, source.test), Classification(len(source.classes))
     settings = chosen(presets.recipe(model.data), recipe)
     factory = seeded_factory(model.factory(source), seed)
-    watch = {"seed": seed, "compute": compute.compute(), "on_row": _progress(settings), "state_file": _state_file(out)}
+    watch: dict[str, Any] = {"seed": seed, "compute": compute.compute(), "on_row": _progress(settings), "state_file": _state_file(out)}
     info = {"model": model.model, "data": source.name, "classes": source.classes}
     if without_forget:
         outcome = experiment(factory(), drawn, settings, task, kind="retrain", factory=factory, names=info, command=command_line(), **watch)

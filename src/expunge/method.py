@@ -213,13 +213,13 @@ class _arranged:
 
     def __enter__(self) -> None:
         if self.run.compute.channels_last:
-            self.run.model.to(memory_format=torch.channels_last)
+            self.run.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.run.compute.compile:
             self.run.model.compile()
 
     def __exit__(self, *_: object) -> None:
         if self.run.compute.channels_last:
-            self.run.model.to(memory_format=torch.contiguous_format)
+            self.run.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         if self.run.compute.compile:
             self.run.model._compiled_call_impl = None
 

@@ -19,7 +19,7 @@ from .data import Batch, Samples
 from .errors import ExpungeError
 from .mask import Mask, combine, inverted_mask, masked, random_mask, saliency_scores, top_mask
 from .record import plain
-from .run import Run, finite, snapshot
+from .run import Row, Run, finite, snapshot
 
 if TYPE_CHECKING:
     from .method import GradientMethod
@@ -99,7 +99,7 @@ def _pieces(pair: Pair, count: int) -> Iterator[tuple[Pair, float]]:
 def make_optimizer(method: GradientMethod, model: nn.Module) -> Optimizer:
     """The method's optimizer over the trainable weights; fused kernels on a GPU."""
     weights = [p for p in model.parameters() if p.requires_grad]
-    fused = {"fused": True} if weights[0].is_cuda else {}
+    fused: dict[str, Any] = {"fused": True} if weights[0].is_cuda else {}
     if method.optimizer == "sgd":
         return torch.optim.SGD(weights, method.lr, momentum=method.momentum, weight_decay=method.weight_decay, **fused)
     kind = torch.optim.Adam if method.optimizer == "adam" else torch.optim.AdamW

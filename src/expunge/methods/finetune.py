@@ -20,7 +20,7 @@ from ..run import Run
 class FineTune(GradientMethod):
     """FT: fine-tune on the retain set."""
 
-    tasks: ClassVar = ("classification", "diffusion")
+    tasks: ClassVar[tuple[str, ...]] = ("classification", "diffusion")
     data: ClassVar = ("retain",)
     search: ClassVar = {"lr": (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)}
     schedule: ClassVar = "retain"

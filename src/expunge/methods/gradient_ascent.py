@@ -24,7 +24,7 @@ class GradientAscent(GradientMethod):
     epochs: int = 5
     lr: float = 1e-4
 
-    tasks: ClassVar = ("classification", "diffusion")
+    tasks: ClassVar[tuple[str, ...]] = ("classification", "diffusion")
     search: ClassVar = {"lr": (1e-5, 1e-4, 3e-4, 1e-3, 3e-3)}
     schedule: ClassVar = "forget"
 

@@ -89,7 +89,7 @@ class NHLE(GradientMethod):
     masking: Masking = "neg_inf"
     anchor: float = 0.0  # lambda: weight of the squared distance to the original weights
 
-    tasks: ClassVar = ("classification",)
+    tasks: ClassVar[tuple[str, ...]] = ("classification",)
     scenarios: ClassVar = ("class",)
     data: ClassVar = ("forget",)
     search: ClassVar = {"lr": (3e-4, 1e-3, 3e-3, 1e-2)}

@@ -31,7 +31,7 @@ class RandomLabel(GradientMethod):
     relabel: Literal["random", "next"] = "random"  # the other label: random, or the class after the true one
     paper_exact: bool = False  # as the released code: the true label may be drawn
 
-    tasks: ClassVar = ("classification", "diffusion")
+    tasks: ClassVar[tuple[str, ...]] = ("classification", "diffusion")
     search: ClassVar = {"lr": (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)}
 
     def plan(self) -> str:

@@ -27,7 +27,7 @@ class SalUnSoft(RandomLabel):
     lr: float = 0.013
     ratio: float = 0.5  # share of the weights put back after the first step
 
-    tasks: ClassVar = ("classification",)
+    tasks: ClassVar[tuple[str, ...]] = ("classification",)
     search: ClassVar = {"lr": (1e-3, 5e-3, 1.3e-2, 3e-2, 5e-2)}
 
     @torch.no_grad()

@@ -70,7 +70,7 @@ class UGradSL(GradientMethod):
     allow_positive: bool = False  # let smoothing be above 0, which ascends every class
     paper_exact: bool = False  # gate, clip, stop rule and drop limit off
 
-    tasks: ClassVar = ("classification",)
+    tasks: ClassVar[tuple[str, ...]] = ("classification",)
     search: ClassVar = {"lr": (1e-3, 3e-3, 1e-2), "p": (0.7, 0.9, 0.95), "smoothing": (0.0, -0.2, -1.0)}
 
     def __post_init__(self) -> None:
