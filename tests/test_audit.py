@@ -1,0 +1,81 @@
+"""The audit on models with known behaviour, the gap, and what it says it cannot say."""
+
+import pytest
+import torch
+from torch import nn
+
+from expunge import Classification, ExpungeError, Split, audit
+from expunge.audit import gaps, judge
+
+
+class Table(nn.Module):
+    """A classifier that looks its logits up: what it says of each sample is known."""
+
+    def __init__(self, logits):
+        super().__init__()
+        self.table = nn.Parameter(logits)
+
+    def forward(self, x):
+        return self.table[x[:, 0].long()]
+
+
+@pytest.fixture(scope="module")
+def split():
+    y = torch.arange(100) % 4
+    return Split.by_class((torch.arange(100).float()[:, None], y), (torch.arange(100, 140).float()[:, None], y[:40]), forget=2)
+
+
+def table(split, wrong=()):
+    y = torch.cat([split.forget.data.labels, split.test.data.labels])
+    logits = 4.0 * nn.functional.one_hot(y, 4)
+    for samples in wrong:
+        offset = 0 if samples.data is split.forget.data else 100
+        logits[samples.index + offset] = 4.0 * nn.functional.one_hot((y[samples.index + offset] + 1) % 4, 4)
+    return Table(logits)
+
+
+def test_scores_by_hand(split):
+    task = Classification(4)
+    found = audit(table(split, [split.forget]), split, task)
+    assert (found.scores["UA"], found.scores["RA"], found.scores["TA"], found.scores["TFA"]) == (100, 100, 100, 100)
+    assert "gap" not in found.scores and any("No retrained model" in t for t in found.limits)
+    assert found.details["redistribution"]["unlearned"] == [0, 0, 0, 1]
+
+
+def test_gap_to_retrain_and_worst_class(split):
+    task = Classification(4)
+    original = table(split)
+    retrained = table(split, [split.forget, split.test_forgotten])
+    few = split.test.take((split.test.labels == 3).nonzero()[:4, 0])
+    found = audit(table(split, [split.forget, few]), split, task, original=original, retrained=retrained)
+    assert found.scores["gap"]["UA"] == 0 and found.scores["gap"]["TA"] == pytest.approx(100 * 4 / 30)
+    assert found.scores["gap"]["avg"] == pytest.approx(sum(found.scores["gap"][k] for k in ("UA", "RA", "TA", "MIA")) / 4)
+    assert found.details["worst_class"] == {"class": 3, "drop": pytest.approx(40)}
+    assert found.details["per_class"]["retrained"][2] == 0
+    assert sum(found.details["histograms"]["unlearned"]["forget"]) == len(split.forget)
+
+
+def test_retrain_has_no_gap_to_itself(split):
+    task = Classification(4)
+    model = table(split, [split.forget])
+    assert audit(model, split, task, retrained=model).scores["gap"]["avg"] == 0
+    assert gaps({"UA": 1, "RA": 2, "TA": 3, "MIA": 4}, {"UA": 2, "RA": 0, "TA": 3, "MIA": 8}) == {"UA": 1, "RA": 2, "TA": 0, "MIA": 4, "avg": 7 / 4}
+
+
+def test_a_reference_of_another_split_is_refused(split):
+    task = Classification(4)
+    other = Split.by_class(split.forget.data, split.test.data, forget=1)
+    with pytest.raises(ExpungeError, match="another split"):
+        audit(table(split), split, task, retrained=judge(table(other), other, task))
+
+
+def test_images_become_examples_and_features_a_plane():
+    torch.manual_seed(0)
+    x, y = torch.randint(0, 256, (80, 1, 8, 8), dtype=torch.uint8), torch.arange(80) % 4
+    split = Split.random((x[:60], y[:60]), (x[60:], y[60:]), 0.2)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 4))
+    found = audit(model, split, Classification(4), original=model)
+    assert len(found.details["examples"]) == min(12, len(split.forget))
+    assert all(e["png"] and e["original"] == e["unlearned"] for e in found.details["examples"])
+    plane = found.details["embedding"]
+    assert len(plane["unlearned"]["x"]) == len(plane["set"]) == len(plane["label"])
