@@ -20,13 +20,26 @@ from tyro.conf import OmitArgPrefixes as Flat
 from . import __version__, presets
 from .checkpoint import write_checkpoint
 from .classification import Classification
+from .cli_receipt import ReceiptFlags
 from .errors import ExpungeError
-from .experiment import experiment, judge_run, seeded_factory, train as train_model
-from .flags import ComputeFlags, ModelFlags, RecipeFlags, SplitFlags, check_out, chosen, load_model, method_union, notice
+from .experiment import experiment, judge_run, seeded_factory
+from .experiment import train as train_model
+from .flags import (
+    ComputeFlags,
+    ModelFlags,
+    RecipeFlags,
+    SplitFlags,
+    check_out,
+    chosen,
+    load_model,
+    method_union,
+    notice,
+)
 from .method import GradientMethod, Method, find, names
 from .methods.retrain import Retrain
 from .record import Record, plain
 from .table import result_table, table_2x2
+
 
 def command_line() -> str:
     """The command as it could be typed again."""
@@ -101,8 +114,9 @@ def train(*, model: Flat[ModelFlags], out: Path, recipe: Flat[RecipeFlags] = Rec
 
 
 def unlearn(method: Flat[Any], *, model: Flat[ModelFlags], checkpoint: Path, out: Path | None = None, split: Flat[SplitFlags] = SplitFlags(),
-            retrained: Path | None = None, compute: Flat[ComputeFlags] = ComputeFlags(), seed: int = 0, report: Path | None = None) -> None:
-    """Unlearn a forget set from a checkpoint, audit the result, and write the new checkpoint and its record.
+            retrained: Path | None = None, compute: Flat[ComputeFlags] = ComputeFlags(), seed: int = 0, report: Path | None = None,
+            receipt: Flat[ReceiptFlags] = ReceiptFlags()) -> None:
+    """Unlearn a forget set from a checkpoint, audit the result, and write the new checkpoint, its record and its receipt.
 
     Args:
         method: The method and its settings.
@@ -114,7 +128,9 @@ def unlearn(method: Flat[Any], *, model: Flat[ModelFlags], checkpoint: Path, out
         compute: How the arithmetic is done.
         seed: Seed of everything random in the run.
         report: HTML report to write.
+        receipt: What was run, in a file that shows every change made to it.
     """
+    receipt.check()  # a key that cannot be read is better known before the run than after it
     source = model.source()
     out = out or checkpoint.with_name(f"{checkpoint.stem}-{method.name()}{checkpoint.suffix}")
     check_out(out, checkpoint, retrained)
@@ -127,6 +143,7 @@ def unlearn(method: Flat[Any], *, model: Flat[ModelFlags], checkpoint: Path, out
                          names={"model": model.model, "data": source.name, "classes": source.classes}, command=command_line())
     _write(out, outcome, {"split_hash": drawn.hash, "train_hash": drawn.train_hash, "split": json.dumps(drawn.to_dict()),
                           "method": method.name(), "settings": json.dumps(plain(asdict(method)))}, like=read)
+    receipt.write(out.with_suffix(".json"), checkpoint, out, drawn.forget.ids, outcome.run.mask)
     _show([start.record, *others, outcome.record], outcome.audit, report)
 
 
@@ -177,7 +194,8 @@ def report(records: tyro.conf.Positional[tuple[Path, ...]], *, out: Path = Path(
     """
     from .report import write_report
 
-    files = [f for r in records for f in (sorted(r.glob("*.json")) if r.is_dir() else [r])]
+    others = (".receipt.json", ".secret.json")  # they lie beside records
+    files = [f for r in records for f in (sorted(r.glob("*.json")) if r.is_dir() else [r]) if not f.name.endswith(others)]
     if not files:
         raise ExpungeError("no records were found; name JSON files that expunge wrote, or folders of them.")
     write_report(out, [Record.load(f) for f in files], **({"title": title} if title else {}))

@@ -14,7 +14,7 @@ from rich.table import Column, Table
 
 from .chain import Head
 from .errors import ExpungeError
-from .keys import make_key
+from .keys import load_private, make_key
 from .ledger import DAYS, Ledger, Request, Status, check_export
 from .merkle import Proof, Secret
 from .receipt import Receipt, issue, signed
@@ -86,19 +86,38 @@ def keygen(out: Place) -> None:
     print(f"private key: {out}\npublic key: {out}.pub\nfingerprint: {make_key(out)}")
 
 
-def write_receipt(record: Path, before: Path, after: Path, forget_ids: Sequence[str] | None, *,
-                  mask: Any = None,
-                  key: Path | None = None, parent: Path | None = None) -> None:
-    """Write the receipt of a run beside the checkpoint `after`, and its secret; named by `receipt_paths`."""
-    made, secret = issue(Record.load(record), forget_ids, before=before, after=after, mask=mask, key=key,
-                         parent=Receipt.load(parent) if parent is not None else None)
-    path, secret_path = receipt_paths(after, made.id)
-    if secret is not None:
-        secret.save(secret_path)  # first: a receipt whose commitment nobody can open would be worth little
-    made.save(path)
-    print(f"receipt: {path} ({made.id}, {'signed' if made.signature else 'unsigned'})")
-    if secret is not None:
-        print(f"secret: {secret_path} (keep it private; it proves which ids were forgotten)")
+@dataclass(frozen=True, kw_only=True)
+class ReceiptFlags:
+    """The receipt of a run."""
+
+    receipt: bool = True  # write one beside the checkpoint, and the secret that proves which ids were forgotten
+    sign_key: Path | None = None  # private key (`expunge keygen`) to sign the receipt with; unsigned without
+    parent: Path | None = None  # receipt of the run that made the input checkpoint, to name it in the new
+
+    def check(self) -> None:
+        """Raise `ExpungeError` for a key or a parent that could not be used after the run."""
+        if not self.receipt and (self.sign_key is not None or self.parent is not None):
+            raise ExpungeError("--no-receipt leaves nothing to sign or to name a parent in: drop one of the flags.")
+        if self.sign_key is not None:
+            load_private(self.sign_key)
+        if self.parent is not None:
+            Receipt.load(self.parent)
+
+    def write(self, record: Path, before: Path, after: Path, forget_ids: Sequence[str] | None,
+              mask: Any = None) -> None:
+        """Write the receipt of a run beside the checkpoint `after`, and its secret: `receipt_paths`."""
+        if not self.receipt:
+            return
+        parent = Receipt.load(self.parent) if self.parent is not None else None
+        made, secret = issue(Record.load(record), forget_ids, before=before, after=after, mask=mask,
+                             parent=parent, key=self.sign_key)
+        path, secret_path = receipt_paths(after, made.id)
+        if secret is not None:
+            secret.save(secret_path)  # first: a receipt whose commitment nobody can open is worth little
+        made.save(path)
+        print(f"receipt: {path} ({made.id}, {'signed' if made.signature else 'unsigned'})")
+        if secret is not None:
+            print(f"secret: {secret_path} (keep it private; it proves which ids were forgotten)")
 
 
 def receipt_paths(checkpoint: Path, name: str) -> tuple[Path, Path]:

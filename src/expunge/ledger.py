@@ -161,7 +161,7 @@ class Ledger:
         return Head(*row) if row else Head(0, "")
 
     def check(self, noted: Head | None = None) -> list[Check]:
-        """Whether the file is sound, the chain unbroken, each receipt whole, and `noted` a head it once had."""
+        """Whether the file is sound, the chain unbroken, each receipt whole, `noted` a head it had."""
         try:
             with self._open() as db:
                 sound = [row[0] for row in db.execute("PRAGMA integrity_check")]
