@@ -418,7 +418,7 @@ def test_words() -> None:
         "–",
     ]
     assert [duration(v) for v in (0.081, 4.21, 185, 7800)] == ["0.08 s", "4.2 s", "3 min 5 s", "2 h 10 min"]
-    assert [memory(v) for v in (312e6, 2.5e9, None)] == ["312 MB", "2.5 GB", "–"]
+    assert [memory(v) for v in (312 * 2**20, 2.5 * 2**30, None)] == ["312 MiB", "2.5 GiB", "–"]
     assert [step_of(v) for v in (0.0, -1.0, 1.1, -10, 10.1, None)] == [0, 0, 1, 2, 3, -1]
     assert listed(["a", "b", "c"]) == "a, b and c" and listed([]) == ""
     assert number(True) is None and number("3") is None and number(10**400) is None and number(3) == 3.0

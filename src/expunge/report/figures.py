@@ -1,13 +1,12 @@
 """The figures of one method: curves, confidence histograms; each a list of small panels, empty without data.
 
-One code throughout: the unlearned model is the filled or thick orange one, Retrain the thin blue one, the
-original the dashed grey one; forgotten classes are hatched, forgotten samples are crosses. Each differs in shape
-as well as in colour.
+One code throughout: the unlearned model is the filled or thick orange one, Retrain the thin blue one,
+the original the dashed grey one; forgotten classes are hatched, forgotten samples are crosses.
+Each differs in shape as well as in colour.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -197,13 +196,11 @@ def _histogram(name: str, edges: list[float], data: dict[str, Any]) -> Figure | 
             + f"V{base}"
         )
         plot.parts.append(f'<path class="step {KINDS[model]}" d="{path}"/>')
-    middle = [(a + b) / 2 for a, b in itertools.pairwise(edges)]
-    means = {m: sum(c * v for c, v in zip(middle, s, strict=True)) / 100 for m, s in shares.items()}
-    words = ", ".join(f"{m} {fixed(v, 2)}" for m, v in means.items())
+    half = min(range(len(edges)), key=lambda i: abs(edges[i] - 0.5))
+    sure = ", ".join(f"{m} {fixed(sum(s[half:]))} %" for m, s in shares.items())
+    said = f"Above {edges[half]:g}: {sure}."
     return Figure(
-        plot.svg(f"Confidence in the true class, {name} set; means {words}."),
-        f"{name.capitalize()} set",
-        f"Mean: {words}.",
+        plot.svg(f"Confidence in the true class, {name} set. {said}"), f"{name.capitalize()} set", said
     )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 from .figures import MODELS, THIRD, cut
 from .study import Study
 from .svg import Figure, Plot, short
 from .values import numbers, table
+
+Point: TypeAlias = tuple[float, float, Any, Any]  # x, y, class, set
 
 
 def features(details: dict[str, Any], study: Study) -> list[Figure]:
@@ -30,7 +32,7 @@ def features(details: dict[str, Any], study: Study) -> list[Figure]:
     return found
 
 
-def _scatter(model: str, points: list[tuple[float, float, Any, Any]], study: Study) -> Figure:
+def _scatter(model: str, points: list[Point], study: Study) -> Figure:
     xs, ys = [p[0] for p in points], [p[1] for p in points]
     plot = Plot(_wide(xs), _wide(ys), width=THIRD, height=210, left=4, right=4, top=4, bottom=4)
     plot.parts.append(
@@ -49,23 +51,32 @@ def _scatter(model: str, points: list[tuple[float, float, Any, Any]], study: Stu
     )
     if marks:
         plot.parts.append(f'<path class="crosses" d="{marks}"/>')
-    if len(classes) <= 12:
-        for c in classes:
-            own = [(plot.px(x), plot.py(y)) for x, y, k, _ in points if k == c]
-            across, down = (sorted(v) for v in zip(*own, strict=True))
-            x, y = across[len(own) // 2], down[len(own) // 2]
-            if c in study.forgotten:  # above its crosses, which would hide it
-                y = down[len(own) // 20] - 11
-            name = study.class_name(c).removeprefix("class ")
-            plot.text(
-                min(max(x, 24), plot.width - 24),
-                min(max(y + 4, 14), plot.height - 6),
-                cut(name, 12),
-                "tag",
-                "middle",
-            )
+    _names(plot, points, classes, study)
     words = f"{len(points)} samples in two dimensions, {len(crosses)} of them from the forget set"
     return Figure(plot.svg(f"Penultimate features of the {model} model: {words}."), model.capitalize())
+
+
+def _names(plot: Plot, points: list[Point], classes: list[int], study: Study) -> None:
+    """Each class named at the median of its points, a forgotten one above them; none where they would be a crowd."""
+    places: list[tuple[float, float, str]] = []
+    for c in classes if len(classes) <= 12 else []:
+        crosses = c in study.forgotten and any(k == c and s == "forget" for _, _, k, s in points)
+        own = [(plot.px(x), plot.py(y)) for x, y, k, s in points if k == c and (s == "forget" or not crosses)]
+        across, down = (sorted(v) for v in zip(*own, strict=True))
+        x, y = across[len(own) // 2], down[len(own) // 2] + 4
+        if crosses:
+            y = down[len(own) // 20] - 9
+        places.append((x, y, cut(study.class_name(c).removeprefix("class "), 12)))
+    done: list[tuple[float, float, float]] = []
+    for x, y, name in sorted(places, key=lambda p: p[1]):
+        half = 3.6 * len(name) + 2
+        x = min(max(x, half + 2), plot.width - half - 2)
+        for there, height, reach in done:  # from the top down, so one pass is enough
+            if abs(there - x) < half + reach and y - height < 12:
+                y = height + 12
+        y = min(max(y, 14), plot.height - 6)
+        done.append((x, y, half))
+        plot.text(x, y, name, "tag", "middle")
 
 
 def _wide(values: list[float]) -> tuple[float, float]:

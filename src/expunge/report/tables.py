@@ -42,7 +42,8 @@ def main_rows(study: Study) -> list[dict[str, Any]]:
             {
                 "group": group,
                 "note": note,
-                "ended": setting_text(ended[0]) if ended else "",
+                "ended": ended[0] if ended else "",
+                "diverged": any(not e.startswith("stopped") for e in ended),
                 "cells": [_cell(group, m) for m in columns(study)],
                 "average": _average(group),
                 "n": len(group.runs),
@@ -56,7 +57,9 @@ def main_rows(study: Study) -> list[dict[str, Any]]:
 
 def _ratio(group: Group, study: Study) -> str:
     own, there = group.seconds, study.retrain.seconds if study.retrain else None
-    return ratio(own.mean, there.mean) if own and there and group.kind not in ("retrain", "original") else ""
+    if group.kind in ("retrain", "original"):
+        return "of training" if own else ""
+    return f"{ratio(own.mean, there.mean)} Retrain" if own and there and there.mean else ""
 
 
 def _with_spread(stat: Stat | None, text: Any) -> dict[str, str]:

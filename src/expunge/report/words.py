@@ -52,10 +52,10 @@ def duration(seconds: float | None) -> str:
 
 
 def memory(size: float | None) -> str:
-    """Bytes in MB or GB (powers of 1,000)."""
+    """Bytes in MiB or GiB (powers of 1,024)."""
     if size is None:
         return DASH
-    return f"{size / 1e6:,.0f} MB" if size < 1e9 else f"{size / 1e9:.1f} GB"
+    return f"{size / 2**20:,.0f} MiB" if size < 2**30 else f"{size / 2**30:.1f} GiB"
 
 
 def ratio(own: float | None, reference: float | None) -> str:
@@ -196,7 +196,7 @@ def _cost(study: Study, best: Group) -> list[str]:
             if times < 100
             else f"It took {duration(best.seconds.mean)}; retraining took {duration(retrain.mean)}."
         ]
-    return [f"It took {duration(best.seconds.mean)}, not faster than retraining ({duration(retrain.mean)})."]
+    return [f"It took {duration(best.seconds.mean)}, longer than retraining ({duration(retrain.mean)})."]
 
 
 def verdict(group: Group) -> str:
@@ -210,7 +210,7 @@ def verdict(group: Group) -> str:
         return f"{points(group.average)} from Retrain on average"
     if size <= 1:
         return "within one point of Retrain on every score"
-    return f"largest gap: {metric} {fixed(signed, sign=True)}"
+    return f"{metric} {fixed(signed, sign=True)}: {(TOO_HIGH if signed > 0 else TOO_LOW)[metric]}"
 
 
 def setting_text(value: Any) -> str:
