@@ -34,7 +34,7 @@ def quick(name, **more):
     """The method with settings for a tiny model: few epochs, small batches, a rate at which nothing stops early."""
     kind = find(name)
     known = {f.name for f in fields(kind)}
-    small = {"epochs": 3, "lr": 1e-3, "batch_size": 64, "samples": 20, "shards": 2, "slices": 2, **more}
+    small = {"epochs": 3, "lr": 1e-3, "batch_size": 64, "max_drop": 100.0, "samples": 20, "shards": 2, "slices": 2, **more}
     return kind(**{k: v for k, v in small.items() if k in known})
 
 
@@ -58,7 +58,7 @@ def test_one_public_class_a_file_with_help_and_citation(name):
     module = sys.modules[kind.__module__]
     text = (module.__doc__ or "").strip()
     assert is_dataclass(kind) and kind.__dataclass_params__.frozen and kind.name() == name
-    assert re.search(r"arXiv|doi:|\bours\b|CVPR|ICLR|NeurIPS", text), "say where the method is from, or that it is ours"
+    assert re.search(r"arXiv|doi:|\bours\b", text, re.IGNORECASE), "say where the method is from, or that it is ours"
     assert (kind.__doc__ or "").strip() and "\n" not in kind.__doc__.strip(), "the class docstring is the one line of help"
     assert set(kind.data) <= {"forget", "retain"} and kind.tasks
     assert set(kind.search) <= {f.name for f in fields(kind)}, "tuning can only vary fields"

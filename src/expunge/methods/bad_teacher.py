@@ -1,0 +1,80 @@
+"""Bad teacher: imitate the original on the retain set and a network with random weights on the forget set.
+
+Chundawat, Tarun, Mandal, Kankanhalli, "Can Bad Teaching Induce Forgetting?", AAAI 2023, arXiv:2205.08096 (equation 1).
+
+Published: with l = 1 for forget and 0 for retain samples, the loss (1 - l) KL(T_s || S) + l KL(T_d || S), T_s the original,
+T_d a model of the same kind with random weights, both in eval mode, temperature 1; a shuffled union of the forget set and
+a random 30 % of the retain set, one epoch of Adam at 1e-4, batch 256. Ours: the part of the retain set is drawn anew each
+epoch.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from ..classification import Classification
+from ..data import Batch, Samples
+from ..method import GradientMethod
+from ..run import Run, snapshot
+from ..train import Pair, pairs
+from .retrain import reset
+from .scrub import divergence
+
+
+@dataclass(frozen=True, kw_only=True)
+class BadTeacher(GradientMethod):
+    """Bad teacher: two teachers, the original for retain samples, a random network for forget samples."""
+
+    epochs: int = 1
+    lr: float = 1e-4
+    optimizer: Literal["sgd", "adam", "adamw"] = "adam"
+    weight_decay: float = 0.0
+    retain_part: float = 0.3  # share of the retain set that an epoch sees
+    temperature: float = 1.0
+
+    search: ClassVar = {"lr": (1e-4, 3e-4, 1e-3, 3e-3), "epochs": (1, 3, 5)}
+    schedule: ClassVar = "mixed"
+
+    def prepare(self, run: Run) -> None:
+        fresh = run.factory() if run.factory is not None else reset(copy.deepcopy(run.model))
+        run.memo["teacher"] = {k: v.to(run.device) for k, v in snapshot(fresh).items()}
+
+    def pairs(self, run: Run) -> Iterator[Pair]:
+        retain, draw = run.split.retain, run.generator("part")
+        some = retain.take(torch.randperm(len(retain), generator=draw)[: self._count(run)].sort().values)
+        yield from pairs(_seeing(run, some), "mixed", self.batch_size)
+
+    def steps(self, run: Run) -> int:
+        return self.epochs * -(-(len(run.split.forget) + self._count(run)) // self.batch_size)
+
+    def _count(self, run: Run) -> int:
+        return max(1, round(self.retain_part * len(run.split.retain)))
+
+    def loss(self, run: Run, forget: Batch | None, retain: Batch | None) -> Tensor:
+        assert isinstance(run.task, Classification)
+        batches = [b for b in (forget, retain) if b is not None]
+        with torch.no_grad():
+            bad = lambda *inputs, **named: functional_call(run.original, run.memo["teacher"], inputs, named)  # noqa: E731
+            teachers = [run.task.logits(bad if b is forget else run.original, b.x) for b in batches]  # type: ignore[arg-type]
+        student = run.task.logits(run.model, Batch.join(*batches).x)
+        return divergence(torch.cat(teachers), student, self.temperature).mean()
+
+    def problems(self) -> list[str]:
+        found = super().problems()
+        if not 0 < self.retain_part <= 1:
+            found.append(f"retain_part is {self.retain_part}; it is the share of the retain set that an epoch sees, above 0.")
+        if self.temperature <= 0:
+            found.append(f"temperature is {self.temperature}; it must be above 0.")
+        return found
+
+
+def _seeing(run: Run, retain: Samples) -> Run:
+    """The run as its batches see it: with a part of the retain set. The random streams stay the run's own."""
+    return replace(run, split=replace(run.split, retain=retain))
