@@ -65,7 +65,7 @@ def page(records: Sequence[Record], title: str | None = None) -> str:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.globals.update(swatch=figures.swatch, meaning=words.MEANING)
+    environment.globals.update(swatch=figures.swatch, meaning=words.MEANING, more=words.MORE)
     digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
     return environment.get_template("page.html").render(
         title=title or _title(runs),

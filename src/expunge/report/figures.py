@@ -197,8 +197,8 @@ def _histogram(name: str, edges: list[float], data: dict[str, Any]) -> Figure | 
         )
         plot.parts.append(f'<path class="step {KINDS[model]}" d="{path}"/>')
     half = min(range(len(edges)), key=lambda i: abs(edges[i] - 0.5))
-    sure = ", ".join(f"{m} {fixed(sum(s[half:]))} %" for m, s in shares.items())
-    said = f"Above {edges[half]:g}: {sure}."
+    sure = ", ".join(f"{m} {fixed(sum(s[half:]))}\N{NO-BREAK SPACE}%" for m, s in shares.items())
+    said = f"Surer than {edges[half]:g}: {sure}."
     return Figure(
         plot.svg(f"Confidence in the true class, {name} set. {said}"), f"{name.capitalize()} set", said
     )

@@ -57,7 +57,7 @@ def _scatter(model: str, points: list[Point], study: Study) -> Figure:
 
 
 def _names(plot: Plot, points: list[Point], classes: list[int], study: Study) -> None:
-    """Each class named at the median of its points, a forgotten one above them; none where they would be a crowd."""
+    """Each class named at the median of its points, a forgotten one above them; none of more than twelve."""
     places: list[tuple[float, float, str]] = []
     for c in classes if len(classes) <= 12 else []:
         crosses = c in study.forgotten and any(k == c and s == "forget" for _, _, k, s in points)

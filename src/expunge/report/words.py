@@ -15,6 +15,10 @@ MEANING = {
     "TA": "accuracy on the test set",
     "MIA": "share of the forget set that a membership attack takes for unseen",
 }
+MORE = {
+    "MIA_entropy": "share of the forget set that a threshold attack on corrected entropy takes for unseen",
+    "TFA": "accuracy on test samples of the forgotten classes",
+}
 TOO_HIGH = {
     "UA": "gets more of the forget set wrong than a model that never saw it",
     "RA": "fits the retained samples more closely than Retrain does",
