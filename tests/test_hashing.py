@@ -113,6 +113,21 @@ def test_files_that_are_no_weights(tmp_path):
             model_hash(tmp_path / name)
 
 
+class Payload:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+def test_nothing_in_a_pickle_is_executed(tmp_path):
+    torch.save({"w": torch.ones(1), "x": Payload(str(tmp_path / "was-here"))}, tmp_path / "m.pt")
+    with pytest.raises(CheckpointError):
+        model_hash(tmp_path / "m.pt")
+    assert not (tmp_path / "was-here").exists()
+
+
 def test_entries_without_bytes_of_their_own_are_listed_together():
     bad = {"a": torch.eye(2).to_sparse(), "b": 3, "c": torch.empty(2, device="meta"), "d\0": torch.ones(1),
            "\ud800": torch.ones(1)}

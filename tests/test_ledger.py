@@ -324,7 +324,9 @@ def test_an_export_is_private_whole_and_checked_the_same_way(full, tmp_path):
 
 # several writers, and writers that die
 
-def _write(path, name, count):
+def _write(path, name, count, start=None):
+    if start is not None:
+        start.wait(60)
     ledger = Ledger(path, create=True)
     for i in range(count):
         ledger.add(f"{name}-{i}")
@@ -333,7 +335,8 @@ def _write(path, name, count):
 def test_concurrent_writers_even_of_the_first_row(tmp_path):
     path = tmp_path / "requests.db"
     context = multiprocessing.get_context("fork")
-    workers = [context.Process(target=_write, args=(path, name, 10)) for name in "abcd"]
+    start = context.Barrier(4)
+    workers = [context.Process(target=_write, args=(path, name, 25, start)) for name in "abcd"]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -341,7 +344,7 @@ def test_concurrent_writers_even_of_the_first_row(tmp_path):
     ledger = Ledger(path)
     assert [w.exitcode for w in workers] == [0] * 4 and holds(ledger.check())
     requests = ledger.requests()
-    assert [r.number for r in requests] == list(range(1, 41)) and len({r.subject for r in requests}) == 40
+    assert [r.number for r in requests] == list(range(1, 101)) and len({r.subject for r in requests}) == 100
 
 
 @pytest.mark.parametrize("delay", [0.02, 0.05, 0.11])

@@ -138,6 +138,8 @@ def test_a_chain_of_runs(world, tmp_path):
     assert holds(verify(second, parent=world["folder"] / "receipt.json"))
     assert not holds(verify(stray, parent=first)) and not holds(verify(first, parent=second))
     assert outcome(verify(second, parent=tmp_path / "missing"))["parent"] is False
+    twin, _ = issue(world["record"], ["other"], before=world["before"], after=world["after"])  # ends alike
+    assert not holds(verify(second, parent=twin))
 
 
 # models, records, masks, proofs that do not belong to it
@@ -279,8 +281,10 @@ def test_signatures_cannot_be_moved_between_parts_or_receipts(world):
     receipt = world["receipt"]
     swapped = {"statement": receipt.signature["envelope"], "envelope": receipt.signature["statement"]}
     assert not holds(verify(Receipt(receipt.statement, receipt.envelope, swapped)))
-    other = signed(Receipt({**receipt.statement, "seed": 9}, {}), world["folder"] / "mine")
-    assert not holds(verify(Receipt(receipt.statement, receipt.envelope | other.envelope, other.signature)))
+    other = signed(Receipt({**receipt.statement, "seed": 9}, receipt.envelope), world["folder"] / "mine")
+    assert not holds(verify(Receipt(receipt.statement, other.envelope, other.signature)))
+    lent = {"statement": receipt.signature["statement"], "envelope": other.signature["envelope"]}
+    assert not holds(verify(Receipt(receipt.statement, other.envelope, lent)))
     mixed = Receipt(receipt.statement, {**receipt.envelope, "created": "2001-01-01T00:00:00+00:00"},
                     receipt.signature)
     assert not holds(verify(mixed, public_key=world["folder"] / "mine.pub"))
@@ -291,14 +295,17 @@ def test_keys_are_private_never_replaced_and_of_the_right_kind(world, tmp_path):
     assert stat.S_IMODE((f / "mine").stat().st_mode) == 0o600
     assert public_bytes(load_private(f / "mine")) == load_public(f / "mine.pub")
     before = (f / "mine").read_bytes()
-    for path in (f / "mine",):
-        with pytest.raises(ExpungeError, match="not replaced"):
-            make_key(path)
+    with pytest.raises(ExpungeError, match="not replaced"):
+        make_key(f / "mine")
     make_key(tmp_path / "k")
     (tmp_path / "k.pub").unlink()
     with pytest.raises(ExpungeError, match="not replaced"):
         make_key(tmp_path / "k")
     assert (f / "mine").read_bytes() == before and not (tmp_path / "k.pub").exists()
+    (tmp_path / "half.pub").write_text("a public key whose private one is elsewhere")
+    with pytest.raises(ExpungeError, match="not replaced"):
+        make_key(tmp_path / "half")
+    assert not (tmp_path / "half").exists()
     from cryptography.hazmat.primitives import serialization as form
     from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -457,6 +464,25 @@ def test_a_receipt_of_a_later_schema_is_not_judged(world):
                    world["folder"] / "mine")
     check = verify(later)[0]
     assert not check.ok and "schema is 2" in check.words
+
+
+@pytest.mark.parametrize("part, change", [
+    ("statement", {"extra": 1}), ("statement", {"seed": True}), ("statement", {"parent": "ul-short"}),
+    ("statement", {"model_after": "A" * 64}), ("statement", {"forget_count": -1}),
+    ("statement", {"kind": "other"}), ("statement", {"forget_commitment": None}),
+    ("statement", {"mask": "0"}),
+    ("envelope", {"extra": 1}), ("envelope", {"machine": 1})])
+def test_what_is_no_receipt_is_not_made_one_by_a_good_signature(world, part, change):
+    parts = {"statement": world["receipt"].statement, "envelope": world["receipt"].envelope}
+    odd = signed(Receipt(**{**parts, part: {**parts[part], **change}}), world["folder"] / "mine")
+    assert not outcome(verify(odd))[part] and not holds(verify(odd, public_key=world["folder"] / "mine.pub"))
+
+
+def test_the_fingerprint_in_an_envelope_is_that_of_its_key(world):
+    receipt = world["receipt"]
+    key = {**receipt.envelope["key"], "fingerprint": "0" * 32}
+    odd = Receipt(receipt.statement, {**receipt.envelope, "key": key}, receipt.signature)
+    assert outcome(verify(odd))["envelope"] is False
 
 
 def test_many_ids_take_little_room(world):

@@ -90,14 +90,14 @@ def keygen(out: Place) -> None:
 class ReceiptFlags:
     """The receipt of a run."""
 
-    receipt: bool = True  # write one beside the checkpoint, and the secret that proves which ids were forgotten
+    receipt: bool = True  # write one beside the checkpoint, and the secret that shows what was forgotten
     sign_key: Path | None = None  # private key (`expunge keygen`) to sign the receipt with; unsigned without
     parent: Path | None = None  # receipt of the run that made the input checkpoint, to name it in the new
 
     def check(self) -> None:
         """Raise `ExpungeError` for a key or a parent that could not be used after the run."""
         if not self.receipt and (self.sign_key is not None or self.parent is not None):
-            raise ExpungeError("--no-receipt leaves nothing to sign or to name a parent in: drop one of the flags.")
+            raise ExpungeError("--no-receipt leaves nothing to sign or to name a parent in: drop a flag.")
         if self.sign_key is not None:
             load_private(self.sign_key)
         if self.parent is not None:

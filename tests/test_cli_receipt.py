@@ -1,0 +1,167 @@
+"""The commands verify, sign, keygen and ledger, as a user types them: output, exit codes, files."""
+
+import json
+import stat
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from expunge.cli import main
+from expunge.cli_receipt import ReceiptFlags, receipt_paths
+from expunge.errors import ExpungeError
+from expunge.keys import make_key
+from expunge.receipt import Receipt
+from expunge.record import Record
+
+IDS = ["17", "4", "23"]
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A finished run in the folder that is worked in: checkpoints, record, receipt, secret, a key pair."""
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    save_file(nn.Linear(3, 2).state_dict(), "before.safetensors")
+    save_file(nn.Linear(3, 2).state_dict(), "after.safetensors")
+    make_key("key")
+    (tmp_path / "ids.txt").write_text("17\n4\n\n 23 \n")
+    record = Record("unlearn", "salun", {"lr": 0.1}, split={"hash": "5" * 64}, scores={"UA": 99.5},
+                    machine={})
+    record.save("after.json")
+    files = [tmp_path / name for name in ("after.json", "before.safetensors", "after.safetensors")]
+    ReceiptFlags(sign_key=tmp_path / "key").write(*files, IDS)
+    return tmp_path
+
+
+def expunge(*words):
+    """The exit code of the command."""
+    try:
+        return main([str(w) for w in words])
+    except SystemExit as stop:
+        return stop.code
+
+
+def secret_of(run):
+    return receipt_paths(run / "after.safetensors", Receipt.load(run / "after.receipt.json").id)[1]
+
+
+def test_a_run_leaves_a_receipt_and_a_private_secret(run, capsys):
+    assert stat.S_IMODE(secret_of(run).stat().st_mode) == 0o600
+    assert expunge("verify", "after.receipt.json", "--model", "after.safetensors", "--original",
+                   "before.safetensors",
+                   "--record", "after.json", "--key", "key.pub", "--prove", "4") == 0
+    shown = capsys.readouterr().out
+    assert "all 13 checks hold" in shown and "FAILED" not in shown
+    assert "does not show that the data is forgotten" in shown
+
+
+@pytest.mark.parametrize("flags, failed", [
+    (["--model", "before.safetensors"], "model"), (["--record", "other.json"], "record"),
+    (["--key", "0" * 64], "signature"),
+    (["--prove", "5"], "proof"), (["--model", "missing.pt"], "model"),
+    (["--parent", "after.receipt.json"], "parent")])
+def test_what_does_not_belong_to_it_ends_with_1(run, capsys, flags, failed):
+    Record("unlearn", "other").save("other.json")
+    assert expunge("verify", "after.receipt.json", *flags) == 1
+    shown = capsys.readouterr().out
+    assert [line for line in shown.splitlines() if line.startswith(f"FAILED {failed}:")] and "1 of " in shown
+
+
+def test_a_changed_receipt_ends_with_1(run, capsys):
+    path = run / "after.receipt.json"
+    path.write_bytes(path.read_bytes().replace(b'"salun"', b'"scrub"'))
+    assert expunge("verify", path) == 1
+    assert "FAILED digest" in capsys.readouterr().out
+    path.write_bytes(b"{")
+    assert expunge("verify", path) == 1 and expunge("verify", path, "--prove", "4") == 1
+
+
+def test_a_proof_travels_without_the_secret(run, capsys):
+    assert expunge("verify", "after.receipt.json", "--prove", "17", "--write-proof", "proof.json") == 0
+    secret_of(run).rename(run / "elsewhere.json")
+    assert expunge("verify", "after.receipt.json", "--proof", "proof.json") == 0
+    assert "'17' is among the 3" in capsys.readouterr().out
+    assert expunge("verify", "after.receipt.json", "--prove", "17") == 2
+    assert "--secret" in capsys.readouterr().err
+    assert expunge("verify", "after.receipt.json", "--prove", "17", "--secret", "elsewhere.json") == 0
+    for flags in (["--prove", "4", "--proof", "proof.json"], ["--write-proof", "p.json"]):
+        assert expunge("verify", "after.receipt.json", *flags) == 2
+    assert expunge("verify", "after.receipt.json", "--prove", "99", "--secret", "elsewhere.json",
+                   "--write-proof", "no.json") == 1
+    assert not (run / "no.json").exists()
+
+
+def test_keys_and_signing_later(run, capsys):
+    assert expunge("keygen", "second") == 0 and expunge("keygen", "second") == 2
+    assert "not replaced" in capsys.readouterr().err
+    name = Receipt.load("after.receipt.json").id
+    assert expunge("sign", "after.receipt.json", "--key", "second", "--out", "signed.json") == 0
+    assert Receipt.load("signed.json").id == name
+    assert expunge("verify", "signed.json", "--key", "second.pub") == 0
+    assert expunge("verify", "after.receipt.json", "--key", "second.pub") == 1
+    assert expunge("sign", "after.receipt.json", "--key", "key.pub") == 2
+    (run / "signed.json").write_text("{}")
+    assert expunge("sign", "signed.json", "--key", "second") == 2
+
+
+def test_a_second_run_to_the_same_checkpoint_keeps_the_first_secret(run):
+    first, content = secret_of(run), secret_of(run).read_bytes()
+    files = [run / name for name in ("after.json", "before.safetensors", "after.safetensors")]
+    ReceiptFlags().write(*files, ["1"])
+    assert secret_of(run) != first and first.read_bytes() == content
+    assert Receipt.load("after.receipt.json").signature is None
+
+
+def test_flags_that_would_fail_after_the_run_fail_before_it(run):
+    ReceiptFlags(receipt=False).write(run / "none", run / "none", run / "none", IDS)
+    ReceiptFlags(sign_key=run / "key", parent=run / "after.receipt.json").check()
+    for flags in (ReceiptFlags(sign_key=run / "none"), ReceiptFlags(parent=run / "after.json"),
+                  ReceiptFlags(receipt=False, sign_key=run / "key")):
+        with pytest.raises(ExpungeError):
+            flags.check()
+
+
+def test_a_request_from_entry_to_export(run, capsys):
+    book = run / "requests.db"
+    assert expunge("ledger", "list", book) == 2 and not book.exists()
+    assert expunge("ledger", "add", book, "case 12", "--ids", "ids.txt", "--received", "2026-01-01") == 0
+    assert "request 1, due 2026-01-31" in capsys.readouterr().out
+    assert expunge("ledger", "overdue", book, "--today", "2026-01-31") == 0
+    assert expunge("ledger", "overdue", book, "--today", "2026-02-01") == 1
+    assert "case 12" in capsys.readouterr().out
+    assert expunge("ledger", "attach", book, "1", "--record", "after.json", "--audit", "after.json") == 0
+    assert "is running" in capsys.readouterr().out
+    assert expunge("ledger", "attach", book, "1", "--receipt", "after.receipt.json", "--secret",
+                   secret_of(run), "--ids", "ids.txt",
+                   "--key", "key.pub") == 0
+    assert "request 1 is done; all 3 ids shown" in capsys.readouterr().out
+    assert expunge("ledger", "overdue", book, "--today", "2030-01-01") == 0
+    assert expunge("ledger", "list", book) == 0 and expunge("ledger", "list", book, "--status", "open") == 0
+    shown = capsys.readouterr().out
+    assert shown.count("case 12") == 1 and "3, proved" in shown
+    assert expunge("ledger", "export", book, "book.json") == 0 and expunge("ledger", "check",
+                                                                           "book.json") == 0
+    capsys.readouterr()
+    assert expunge("ledger", "check", book) == 0
+    head = next(line for line in capsys.readouterr().out.splitlines() if "head" in line).split()[-1]
+    assert expunge("ledger", "add", book, "case 13") == 0
+    assert expunge("ledger", "check", book, "--head", head) == 0
+    assert expunge("ledger", "check", book, "--head", "3:" + "0" * 64) == 1
+    assert len(json.loads((run / "book.json").read_text())["events"]) == 4
+
+
+@pytest.mark.parametrize("words", [
+    ["add", "book", " "], ["add", "book", "x", "--ids", "none.txt"], ["add", "book", "x", "--due", "soon"],
+    ["attach", "book", "1"],
+    ["attach", "book", "9", "--status", "done"], ["attach", "book", "1", "--receipt", "after.json"],
+    ["overdue", "book", "--today", "now"],
+    ["check", "none.db"], ["check", "book", "--head", "x"], ["export", "book", "after.json"],
+    ["list", "ids.txt"]])
+def test_what_cannot_be_done_ends_with_2_and_a_sentence(run, capsys, words):
+    expunge("ledger", "add", "book", "case")
+    capsys.readouterr()
+    assert expunge("ledger", *words) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and "Traceback" not in said
