@@ -9,7 +9,7 @@ import pytest
 
 import browser
 from expunge.report import write_report
-from make_records import sample
+from make_records import generator, sample
 from test_report import hostile
 
 pytestmark = pytest.mark.skipif(
@@ -71,6 +71,24 @@ def test_layout(window: browser.Browser, report: Path, width: int, dark: bool) -
     ):
         assert part in text, part
     assert (window.run("getComputedStyle(document.body).backgroundColor") == "rgb(19, 21, 25)") == dark
+
+
+def test_generator(window: browser.Browser, tmp_path: Path) -> None:
+    path = write_report(tmp_path / "grids.html", generator())
+    for width in (390, 1400):
+        window.open(path, width)
+        assert (
+            window.run(OPEN) <= width
+            and window.run(WIDE) == []
+            and window.run(EMPTY) == []
+            and window.errors == []
+        )
+        shown = window.run(
+            "[...document.querySelectorAll('.grids img')]"
+            ".map(i => i.naturalWidth * i.getBoundingClientRect().width)"
+        )
+        assert len(shown) == 4 and min(shown) > 32 * 300
+        assert "FID" in window.run("document.querySelector('table.main').innerText")
 
 
 def test_hostile_page(window: browser.Browser, tmp_path: Path) -> None:

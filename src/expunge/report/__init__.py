@@ -65,7 +65,7 @@ def page(records: Sequence[Record], title: str | None = None) -> str:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.globals.update(swatch=figures.swatch, meaning=words.MEANING, more=words.MORE)
+    environment.globals.update(swatch=figures.swatch, more=words.MORE)
     digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
     return environment.get_template("page.html").render(
         title=title or _title(runs),
@@ -104,6 +104,7 @@ def _when(records: Sequence[Record]) -> str:
 
 def _study(study: Study, index: int) -> dict[str, Any]:
     """A setting as the template wants it."""
+    methods = [_method(g, study, f"s{index}m{i}") for i, g in enumerate(study.methods)]
     return {
         "id": f"s{index}",
         "study": study,
@@ -115,7 +116,9 @@ def _study(study: Study, index: int) -> dict[str, Any]:
         "extras": tables.extras(study),
         "extra_rows": tables.extra_rows(study),
         "limits": tables.limits(study),
-        "methods": [_method(g, study, f"s{index}m{i}") for i, g in enumerate(study.methods)],
+        "meaning": words.MEANING if study.lead.task == "classification" else words.GENERATED,
+        "drawn": {k for m in methods for k in ("curves", "histograms", "bars", "features") if m[k]},
+        "methods": methods,
         "runs": [(g.label, r, tables.run_facts(r)) for g in study.groups for r in g.runs],
     }
 

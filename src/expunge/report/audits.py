@@ -150,20 +150,34 @@ def _percent(value: Any) -> str:
     return DASH if found is None else f"{100 * found:.0f} %"
 
 
-def grids(details: dict[str, Any]) -> list[dict[str, Any]]:
-    """Pictures of generators, before and after."""
-    images = details.get("images")
-    found = (
-        [
-            {
-                "title": str(i.get("title") or ""),
-                "src": picture(i.get("png")),
-                "note": str(i.get("note") or ""),
-            }
-            for i in images
-            if isinstance(i, dict)
-        ]
-        if isinstance(images, list)
-        else []
+def shape(src: str) -> tuple[int, int]:
+    """Width and height of a picture in pixels, from the header of the PNG (bytes 16 to 24)."""
+    head = base64.b64decode(src.partition(",")[2][:32])
+    return (
+        (int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big"))
+        if len(head) >= 24
+        else (0, 0)
     )
-    return [g for g in found if g["src"]]
+
+
+def grids(details: dict[str, Any]) -> list[dict[str, Any]]:
+    """Pictures of generators, before and after; small ones enlarged by a whole factor."""
+    images = details.get("images")
+    found = []
+    for item in images if isinstance(images, list) else []:
+        src = picture(item.get("png")) if isinstance(item, dict) else ""
+        width, height = shape(src) if src else (0, 0)
+        if not 0 < width * height < 10**8:
+            continue
+        times = max(1, 480 // width)
+        found.append(
+            {
+                "title": str(item.get("title") or ""),
+                "note": str(item.get("note") or ""),
+                "src": src,
+                "width": times * width,
+                "height": times * height,
+                "small": times > 1,
+            }
+        )
+    return found

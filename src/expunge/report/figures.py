@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from ..record import Record
 from .study import Group, Study
-from .svg import Figure, Plot, short, spread_out, ticks
+from .svg import Figure, Plot, short, spread_out, tick_text, ticks
 from .values import number, numbers, table
 from .words import fixed
 
@@ -141,7 +141,8 @@ def _curve(
                     f'<circle class="dot u" cx="{short(plot.px(s))}" cy="{short(plot.py(v))}" r="3"/>'
                 )
         if named:
-            labels.append((plot.py(points[-1][1]), f"{name} {fixed(points[-1][1], 1)}", "end u"))
+            end = fixed(points[-1][1], 1) if limits else tick_text(float(f"{points[-1][1]:.2g}"))
+            labels.append((plot.py(points[-1][1]), f"{name} {end}", "end u"))
     labels += [
         (plot.py(v), f"Retrain {fixed(v, 1)}", "end r") for name, v in references.items() if name in lines
     ]

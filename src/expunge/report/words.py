@@ -15,6 +15,10 @@ MEANING = {
     "TA": "accuracy on the test set",
     "MIA": "share of the forget set that a membership attack takes for unseen",
 }
+GENERATED = {
+    "UA": "share of images of what was to be forgotten that a judge does not take for it",
+    "RA": "share of images of what was to be kept that a judge recognises",
+}
 MORE = {
     "MIA_entropy": "share of the forget set that a threshold attack on corrected entropy takes for unseen",
     "TFA": "accuracy on test samples of the forgotten classes",
@@ -105,6 +109,8 @@ def headline(study: Study) -> str:
     """The verdict in one sentence."""
     if not study.methods:
         return "The reference models, before any unlearning."
+    if not study.judged and (said := _changed(study)):
+        return said
     if not study.judged:
         names = listed([g.label for g in study.methods[:3]]) + (
             " and others" if len(study.methods) > 3 else ""
@@ -120,6 +126,15 @@ def headline(study: Study) -> str:
             f"{listed([g.label for g in same])} come closest to retraining, within the spread of each other."
         )
     return f"{best.label} comes closest to retraining: {points(best.average)} away."
+
+
+def _changed(study: Study) -> str:
+    """For generators, which seldom have a retrained twin: what UA was and is."""
+    before = study.original.score("UA") if study.original else None
+    found = [f"to {fixed(u.mean)} with {g.label}" for g in study.methods[:3] if (u := g.score("UA"))]
+    if before is None or not found or study.lead.task == "classification":
+        return ""
+    return f"UA went from {fixed(before.mean)} {', '.join(found)}."
 
 
 def setting(study: Study) -> str:
