@@ -99,6 +99,10 @@ def test_files_hash_as_the_model(tmp_path):
     torch.save({"state_dict": state, "epoch": 3}, tmp_path / "c.pt")
     assert {model_hash(tmp_path / n)
             for n in ("m.safetensors", "m.pt", "c.pt")} == {model_hash(model)} == {model_hash(state)}
+    wrapped = {f"module._orig_mod.{k}": v for k, v in state.items()}  # as DDP and torch.compile name them
+    save_file(wrapped, tmp_path / "w.safetensors")
+    torch.save(wrapped, tmp_path / "w.pt")
+    assert {model_hash(tmp_path / n) for n in ("w.safetensors", "w.pt")} == {model_hash(model)}
     lazy = load_weights(tmp_path / "m.safetensors")
     assert len(lazy) == len(state) and "nothing" not in lazy
 

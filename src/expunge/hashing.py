@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from .errors import CheckpointError, ExpungeError, ModelError, raise_all
+from .checkpoint import PREFIXES, read_checkpoint
+from .errors import CheckpointError, ModelError, raise_all
 
 CHUNK = 1 << 24  # bytes converted at a time: a model is never copied whole
 
@@ -48,27 +49,25 @@ def model_hash(source: nn.Module | Mapping[str, Tensor] | str | os.PathLike[str]
 
 
 def load_weights(source: nn.Module | Mapping[str, Tensor] | str | os.PathLike[str]) -> Mapping[str, Tensor]:
-    """A module's parameters and persistent buffers, a state dictionary as it is, or the one in a file.
+    """A module's parameters and persistent buffers, a state dictionary as it is, or the one in a checkpoint
+    file.
 
-    Files: `.safetensors`, read tensor by tensor as they are asked for, or what `torch.save` wrote, opened
-    with `weights_only=True` so that nothing in it is executed. A checkpoint with its weights under
-    `state_dict`, `model_state_dict` or `model` is taken at its weights. Raises `CheckpointError` for files
-    that cannot be read so.
+    A file's tensors go by the plain names that the model has for them, wherever in the file they lie and
+    whatever was put before their names, so that a file and the model loaded from it have one hash.
+    `.safetensors` is read tensor by tensor as they are asked for; nothing in any file is executed. Raises
+    `CheckpointError` as `checkpoint.read_checkpoint` does.
     """
     if isinstance(source, nn.Module):
         return source.state_dict()
     if isinstance(source, Mapping):
         return source
     path = Path(source)
+    if path.suffix != ".safetensors" or not path.is_file():
+        return read_checkpoint(path).state
     try:
-        if path.suffix == ".safetensors":
-            return _Lazy(path)
-        return _weights(torch.load(path, map_location="cpu", weights_only=True, mmap=True), path)
-    except ExpungeError:
-        raise
-    except Exception as error:  # safetensors and torch raise many types for broken files
-        raise CheckpointError(f"{path} cannot be read as weights: {error}. Give a .safetensors file or "
-                              "a state dictionary written by torch.save.") from error
+        return _Lazy(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read as safetensors (broken, cut off): {error}.") from error
 
 
 class _Lazy(Mapping[str, Tensor]):
@@ -76,28 +75,19 @@ class _Lazy(Mapping[str, Tensor]):
 
     def __init__(self, path: Path):
         self.file = safe_open(path, framework="pt")
-        self.names = list(self.file.keys())
+        plain = {name: name for name in self.file.keys()}  # noqa: SIM118
+        while prefix := next((p for p in PREFIXES if plain and all(k.startswith(p) for k in plain)), ""):
+            plain = {k.removeprefix(prefix): name for k, name in plain.items()}
+        self.names = plain
 
     def __getitem__(self, name: str) -> Tensor:
-        if name not in self.names:
-            raise KeyError(name)
-        return self.file.get_tensor(name)
+        return self.file.get_tensor(self.names[name])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)
 
     def __len__(self) -> int:
         return len(self.names)
-
-
-def _weights(loaded: Any, path: Path) -> Mapping[str, Tensor]:
-    if isinstance(loaded, Mapping):
-        if loaded and all(isinstance(v, Tensor) for v in loaded.values()):
-            return loaded
-        for key in ("state_dict", "model_state_dict", "model"):
-            if isinstance(loaded.get(key), Mapping):
-                return loaded[key]
-    raise CheckpointError(f"{path} holds {type(loaded).__name__}, not weights. Save `model.state_dict()`.")
 
 
 def _problem(name: Any, value: Any) -> list[str]:
