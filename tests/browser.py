@@ -47,26 +47,29 @@ class Browser:
     """One browser with one page. A context manager; `errors` collects what the console complained of."""
 
     def __init__(self, timeout: float = 60.0):
-        program = find()
-        assert program is not None
-        self.timeout, self.count, self.errors, self._rest = timeout, 0, [], b""
+        self.timeout, self.count, self._rest = timeout, 0, b""
+        self.errors: list[str] = []
+        self.session: str | None = None
         self.profile = tempfile.mkdtemp(prefix="expunge-browser-")
-        theirs_in, ours_out = os.pipe()
-        ours_in, theirs_out = os.pipe()
-        given = [
-            fcntl.fcntl(fd, fcntl.F_DUPFD, 20) for fd in (theirs_in, theirs_out)
-        ]  # never 3 or 4 themselves
+        self._start(find() or "chromium")
+        try:
+            target = next(t for t in self._targets() if t["type"] == "page")
+            found = self.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)
+            self.session = found["sessionId"]
+            for domain in ("Page", "Runtime", "Log"):
+                self.call(f"{domain}.enable")
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, program: str) -> None:
+        """Start the browser with its ends of two pipes on descriptors 3 and 4, in a process group of its own."""
+        theirs_in, self._out = os.pipe()
+        self._in, theirs_out = os.pipe()
+        given = [fcntl.fcntl(fd, fcntl.F_DUPFD, 20) for fd in (theirs_in, theirs_out)]
+        command = [sys.executable, "-c", LAUNCH, *map(str, given), program, *FLAGS]
         self.process = subprocess.Popen(
-            [
-                sys.executable,
-                "-c",
-                LAUNCH,
-                *map(str, given),
-                program,
-                *FLAGS,
-                f"--user-data-dir={self.profile}",
-                "about:blank",
-            ],
+            [*command, f"--user-data-dir={self.profile}", "about:blank"],
             pass_fds=given,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -74,14 +77,6 @@ class Browser:
         )
         for fd in (theirs_in, theirs_out, *given):
             os.close(fd)
-        self._in, self._out = ours_in, ours_out
-        self.session: str | None = None
-        target = next(t for t in self._targets() if t["type"] == "page")
-        self.session = self.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)[
-            "sessionId"
-        ]
-        for domain in ("Page", "Runtime", "Log"):
-            self.call(f"{domain}.enable")
 
     def _targets(self) -> list[dict[str, Any]]:
         for _ in range(100):
@@ -95,6 +90,10 @@ class Browser:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the browser and everything it started, and remove its profile."""
         os.close(self._out)
         os.close(self._in)
         with contextlib.suppress(ProcessLookupError):
@@ -117,9 +116,9 @@ class Browser:
         method, given = message.get("method"), message.get("params", {})
         if method == "Runtime.exceptionThrown":
             self.errors.append(given["exceptionDetails"].get("text", "exception"))
-        elif method == "Log.entryAdded" and given["entry"]["level"] in ("error", "warning"):
+        elif method == "Log.entryAdded" and given["entry"]["level"] == "error":
             self.errors.append(given["entry"]["text"])
-        elif method == "Runtime.consoleAPICalled" and given["type"] in ("error", "warning", "assert"):
+        elif method == "Runtime.consoleAPICalled" and given["type"] in ("error", "assert"):
             self.errors.append(json.dumps(given["args"]))
 
     def call(self, method: str, **given: Any) -> dict[str, Any]:

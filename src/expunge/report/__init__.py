@@ -117,7 +117,7 @@ def _study(study: Study, index: int) -> dict[str, Any]:
         "extra_rows": tables.extra_rows(study),
         "limits": tables.limits(study),
         "meaning": words.MEANING if study.lead.task == "classification" else words.GENERATED,
-        "drawn": {k for m in methods for k in ("curves", "histograms", "bars", "features") if m[k]},
+        "drawn": {k for m in methods for k in ("histograms", "bars", "features") if m[k]},
         "methods": methods,
         "runs": [(g.label, r, tables.run_facts(r)) for g in study.groups for r in g.runs],
     }

@@ -160,23 +160,30 @@ def limits(study: Study) -> list[str]:
     if any(g.score("MIA") for g in study.groups):
         said.append(
             "MIA here is one inexpensive attack on the true-class confidence. "
-            "A model can pass it and still remember; "
-            "the strong audit asks harder questions."
+            "A model can pass it and still remember; the strong audit asks harder questions."
         )
     said.append(
         "A small gap means that the model behaves like a retrained one on these measures. "
-        "It is no proof that nothing is left "
-        "of the data, and no certificate."
+        "It is no proof that nothing is left of the data, and no certificate."
     )
-    machines = {
-        setting_text({k: v for k, v in r.machine.items() if k in ("system", "arch", "cores", "gpu")})
-        for r in study.records
-    }
-    said.append(
-        "Seconds and memory hold for the machine named with each run"
-        + ("; the runs compared here were made on different machines." if len(machines) > 1 else ".")
-    )
+    said.append(_machines(study))
     stopped = [g.label for g in study.methods if any(r.status != "finished" for r in g.runs)]
     if stopped:
         said.append(f"Not every run went to its end: see the settings of {listed(stopped)}.")
     return said
+
+
+def _machines(study: Study) -> str:
+    found = {_machine(r) for r in study.records}
+    if len(found) > 1:
+        return f"Seconds and memory cannot be compared: the runs were made on {len(found)} machines."
+    return f"Seconds and memory hold for the machine they were measured on ({found.pop() or 'not recorded'})."
+
+
+def _machine(record: Record) -> str:
+    """`Linux x86_64, 2 cores, torch 2.13.0`, as far as the record says."""
+    made = {k: setting_text(v) for k, v in record.machine.items() if v}
+    parts = [" ".join(made[k] for k in ("system", "arch") if k in made), made.get("gpu", "")]
+    parts += [f"{made['cores']} cores" if "cores" in made else ""]
+    parts += [f"torch {made['torch']}" if "torch" in made else ""]
+    return ", ".join(p for p in parts if p)
