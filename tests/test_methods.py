@@ -22,8 +22,15 @@ METHODS = names()
 GRADIENT = [n for n in METHODS if issubclass(find(n), GradientMethod)]
 MASKABLE = [n for n in GRADIENT if not find(n).exact]
 
-# a last touch outside the loop that the paper puts on the head whatever the mask says is turned off to see the loop's promise
+SMALL = {"samples": 20, "shards": 2, "slices": 2, "sample_steps": 4, "pool": 40, "fisher_samples": 8}
+# a paper's last touch on the head, outside of the loop and any mask, is off where the loop's promise is tested
 WITHOUT_LAST_TOUCH = {"nhle": {"masking": "none"}}
+
+
+@pytest.fixture
+def toy(request, name):
+    """The toy of the kind of model that the method serves."""
+    return request.getfixturevalue("classifier" if "classification" in find(name).tasks else "generator")
 
 
 class Interrupted(Exception):
@@ -31,15 +38,15 @@ class Interrupted(Exception):
 
 
 def quick(name, **more):
-    """The method with settings for a tiny model: few epochs, small batches, a rate at which nothing stops early."""
+    """The method with settings for a tiny model: few epochs, small batches, a rate that stops no run early."""
     kind = find(name)
     known = {f.name for f in fields(kind)}
-    small = {"epochs": 3, "lr": 1e-3, "batch_size": 64, "max_drop": 100.0, "samples": 20, "shards": 2, "slices": 2, **more}
+    small = {"epochs": 3, "lr": 1e-3, "batch_size": 64, "max_drop": 100.0, **SMALL, **more}
     return kind(**{k: v for k, v in small.items() if k in known})
 
 
 def go(toy, method, **options):
-    """Run it on the toy; divergence is no matter here."""
+    """Run it on the toy, whatever it warns of."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return execute(toy.model, toy.split(method.scenarios), method, toy.task, **options)
@@ -58,14 +65,14 @@ def test_one_public_class_a_file_with_help_and_citation(name):
     module = sys.modules[kind.__module__]
     text = (module.__doc__ or "").strip()
     assert is_dataclass(kind) and kind.__dataclass_params__.frozen and kind.name() == name
-    assert re.search(r"arXiv|doi:|\bours\b", text, re.IGNORECASE), "say where the method is from, or that it is ours"
-    assert (kind.__doc__ or "").strip() and "\n" not in kind.__doc__.strip(), "the class docstring is the one line of help"
+    assert re.search(r"arXiv|doi:|\bours\b", text, re.IGNORECASE), "say where it is from, or that it is ours"
+    assert (kind.__doc__ or "").strip() and "\n" not in kind.__doc__.strip(), "the class docstring is one line"
     assert set(kind.data) <= {"forget", "retain"} and kind.tasks
     assert set(kind.search) <= {f.name for f in fields(kind)}, "tuning can only vary fields"
     assert all(kind(**{k: v}) for k, values in kind.search.items() for v in values)
     assert not kind().problems()
-    methods = [v for v in vars(module).values() if inspect.isclass(v) and issubclass(v, Method) and v.__module__ == module.__name__]
-    assert [m for m in methods if not m.__name__.startswith("_")] == [kind]
+    own = [v for v in vars(module).values() if inspect.isclass(v) and v.__module__ == module.__name__]
+    assert [v for v in own if issubclass(v, Method) and not v.__name__.startswith("_")] == [kind]
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -84,38 +91,39 @@ def test_unknown_names_are_answered_with_the_known_ones():
 @pytest.mark.parametrize("name", METHODS)
 def test_nothing_handed_in_is_changed_and_the_seed_decides(toy, name):
     model = toy.model
+    part, (frozen, weight) = next(model.children()), next(model.named_parameters())
     model.train()
-    model[1].eval()
-    model[0].bias.requires_grad_(False)
+    part.eval()
+    weight.requires_grad_(False)
     before, modes = snapshot(model), [m.training for m in model.modules()]
     keys, random_state = list(model.state_dict()), torch.get_rng_state()
     try:
         first, again, other = (go(toy, quick(name), seed=s) for s in (1, 1, 2))
         assert same(before, snapshot(model)) and keys == list(model.state_dict())
         assert modes == [m.training for m in model.modules()]
-        assert [n for n, p in model.named_parameters() if not p.requires_grad] == ["0.bias"]
-        assert all(p.grad is None for p in model.parameters()) and not model._forward_hooks and not model[-1]._forward_pre_hooks
+        assert [n for n, p in model.named_parameters() if not p.requires_grad] == [frozen]
+        assert all(p.grad is None for p in model.parameters())
+        assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
         assert torch.equal(random_state, torch.get_rng_state())
     finally:
-        model[0].bias.requires_grad_(True)
+        weight.requires_grad_(True)
         model.eval()
     assert first.model is not model and first.seconds > 0
     assert same(snapshot(first.model), snapshot(again.model))
     assert all(v.isfinite().all() for v in snapshot(first.model).values() if v.is_floating_point())
     if first._generators.keys() - {"probe"} or again.model.state_dict().keys() != before.keys():
-        assert not same(snapshot(first.model), snapshot(other.model)), "it draws at random, so another seed must give another model"
+        assert not same(snapshot(first.model), snapshot(other.model)), "random, so another seed is another model"
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [n for n in METHODS if not find(n).exact])
 def test_it_leaves_frozen_weights_alone(toy, name):
-    if find(name).exact:
-        pytest.skip("an exact method starts from fresh weights")
-    toy.model[0].weight.requires_grad_(False)
+    key, weight = next(toy.model.named_parameters())
+    weight.requires_grad_(False)
     try:
         after = go(toy, quick(name, lr=1e-2)).model
-        assert torch.equal(after[0].weight, toy.model[0].weight)
+        assert torch.equal(after.get_parameter(key), weight)
     finally:
-        toy.model[0].weight.requires_grad_(True)
+        weight.requires_grad_(True)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -140,7 +148,8 @@ def test_every_scenario_it_names_runs(toy, name):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             run = execute(toy.model, toy.at_random, quick(name, epochs=1), toy.task)
-        assert toy.task.predict(run.model, toy.at_random.test).logits.isfinite().all()
+        batch = next(toy.at_random.test.batches(64))
+        assert toy.task.probe(run.model.eval(), batch).isfinite().all()
 
 
 # ---- masks
@@ -232,7 +241,7 @@ def test_not_a_number_ends_the_run_at_the_last_good_state(toy, name, monkeypatch
 def candidates(kind):
     """Settings of a method to try on a toy: defaults with more force, and each of what tuning may try."""
     known = {f.name for f in fields(kind)}
-    base = {k: v for k, v in {"epochs": 15, "batch_size": 64, "shards": 2, "slices": 2}.items() if k in known}
+    base = {k: v for k, v in {"epochs": 15, "batch_size": 64, **SMALL}.items() if k in known - {"samples"}}
     rates = [0.05, 0.01, 0.2] if "lr" in known else []
     yield from ({**base, "lr": lr} for lr in rates)
     yield base
@@ -244,15 +253,18 @@ def candidates(kind):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_real_digits_are_forgotten_and_the_others_kept(toy, name):
+    """Classifiers: 30 points of accuracy on the forget set, 60 % left on the retain set. Generators: the
+    forget set's loss grows, three times as much as the retain set's."""
     kind = find(name)
-    split = toy.split(kind.scenarios)
-    before = toy.task.predict(toy.model, split.forget).accuracy
-    assert before > 95
+    before = {s: toy.probe(toy.model, s) for s in ("forget", "retain")}
+    assert toy.task.name == "diffusion" or before["forget"] > 95
     seen = []
     for settings in candidates(kind):
         run = go(toy, kind(**settings))
-        forget, retain = (toy.task.predict(run.model, s).accuracy for s in (split.forget, split.retain))
-        seen.append((settings, round(forget, 1), round(retain, 1)))
-        if forget <= before - 30 and retain >= 60:
+        lost = {s: before[s] - toy.probe(run.model, s) for s in before}
+        seen.append((settings, lost))
+        if toy.task.name == "classification" and lost["forget"] >= 30 and lost["retain"] <= 40:
+            return
+        if toy.task.name == "diffusion" and lost["forget"] > max(0.01, 3 * lost["retain"]):
             return
     pytest.fail(f"no setting forgot: {seen}")

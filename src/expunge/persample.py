@@ -1,7 +1,9 @@
-"""Gradients sample by sample, and what influence and importance methods make of them: sums, squares, products.
+"""Gradients sample by sample, and what influence and importance methods make of them: sums, squares,
+products.
 
-`torch.func` takes the gradients of a chunk at once; models that it cannot transform are taken sample by sample, with
-the same result. Models are in eval mode throughout: a sample's gradient must not depend on its batch.
+`torch.func` takes the gradients of a chunk at once; models that it cannot transform are taken sample by
+sample, with the same result. Models are in eval mode throughout: a sample's gradient must not depend on its
+batch.
 """
 
 from __future__ import annotations
@@ -50,7 +52,8 @@ def _one_by_one(model: nn.Module, task: Task, batch: Batch, labels: Tensor) -> W
         one = batch.part(torch.tensor([i]))
         value = task.loss(model, Batch(one.x, labels[i : i + 1], one.index)).sum()
         found = torch.autograd.grad(value, list(named.values()), allow_unused=True)
-        rows.append(tuple(torch.zeros_like(p) if g is None else g for g, p in zip(found, named.values(), strict=True)))
+        both = zip(found, named.values(), strict=True)
+        rows.append(tuple(torch.zeros_like(p) if g is None else g for g, p in both))
     return {n: torch.stack([row[k] for row in rows]) for k, n in enumerate(named)}
 
 
@@ -67,7 +70,8 @@ def mean_gradient(model: nn.Module, task: Task, samples: Samples, batch_size: in
     total = {n: torch.zeros_like(p) for n, p in named.items()}
     with evaluating(model):
         for batch in samples.batches(batch_size, device=next(model.parameters()).device):
-            found = torch.autograd.grad(task.loss(model, batch).sum(), list(named.values()), allow_unused=True)
+            losses = task.loss(model, batch)
+            found = torch.autograd.grad(losses.sum(), list(named.values()), allow_unused=True)
             for n, g in zip(named, found, strict=True):
                 if g is not None:
                     total[n] += g / len(samples)
@@ -77,8 +81,8 @@ def mean_gradient(model: nn.Module, task: Task, samples: Samples, batch_size: in
 def fisher_diagonal(model: nn.Module, task: Task, samples: Samples, *, expected: bool = False) -> Weights:
     """The diagonal of the Fisher information: the mean over samples of squared gradients.
 
-    With the samples' own labels (empirical), or with `expected` over all labels, each weighed by its probability under
-    the model (classifiers only).
+    With the samples' own labels (empirical), or with `expected` over all labels, each weighed by its
+    probability under the model (classifiers only).
     """
     total = {n: torch.zeros_like(p) for n, p in trainable(model).items()}
     for batch in chunks(model, samples):
@@ -96,9 +100,11 @@ def fisher_diagonal(model: nn.Module, task: Task, samples: Samples, *, expected:
 
 
 class GradientMatrix:
-    """The matrix G (T, P) of the gradients of T samples, never formed: products with it, one pass over the samples each.
+    """The matrix G (T, P) of the gradients of T samples, never formed: products with it, one pass over the
+    samples each.
 
-    G x is a directional derivative (forward mode), the transpose's product a backward pass of weighted losses.
+    G x is a directional derivative (forward mode), the transpose's product a backward pass of weighted
+    losses.
     """
 
     def __init__(self, model: nn.Module, task: Task, samples: Samples, batch_size: int = 128):
@@ -134,7 +140,8 @@ class GradientMatrix:
 
 def conjugate_gradient(product: Callable[[Tensor], Tensor], target: Tensor, tolerance: float,
                        most: int) -> tuple[Tensor, int, float]:
-    """The solution of A x = target (n,) for symmetric positive A given by its product: x, steps, relative residual."""
+    """The solution of A x = target (n,) for symmetric positive A given by its product: x, steps, relative
+    residual."""
     x, residual = torch.zeros_like(target), target.clone()
     direction, size = residual.clone(), residual @ residual
     first, steps = size.clone(), 0

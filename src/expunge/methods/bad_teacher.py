@@ -1,11 +1,12 @@
 """Bad teacher: imitate the original on the retain set and a network with random weights on the forget set.
 
-Chundawat, Tarun, Mandal, Kankanhalli, "Can Bad Teaching Induce Forgetting?", AAAI 2023, arXiv:2205.08096 (equation 1).
+Chundawat, Tarun, Mandal, Kankanhalli, "Can Bad Teaching Induce Forgetting?", AAAI 2023, arXiv:2205.08096
+(equation 1).
 
-Published: with l = 1 for forget and 0 for retain samples, the loss (1 - l) KL(T_s || S) + l KL(T_d || S), T_s the original,
-T_d a model of the same kind with random weights, both in eval mode, temperature 1; a shuffled union of the forget set and
-a random 30 % of the retain set, one epoch of Adam at 1e-4, batch 256. Ours: the part of the retain set is drawn anew each
-epoch.
+Published: with l = 1 for forget and 0 for retain samples, the loss (1 - l) KL(T_s || S) + l KL(T_d || S), T_s
+the original, T_d a model of the same kind with random weights, both in eval mode, temperature 1; a shuffled
+union of the forget set and a random 30 % of the retain set, one epoch of Adam at 1e-4, batch 256. Ours: the
+part of the retain set is drawn anew each epoch.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -62,14 +63,15 @@ class BadTeacher(GradientMethod):
         batches = [b for b in (forget, retain) if b is not None]
         with torch.no_grad():
             bad = lambda *inputs, **named: functional_call(run.original, run.memo["teacher"], inputs, named)  # noqa: E731
-            teachers = [run.task.logits(bad if b is forget else run.original, b.x) for b in batches]  # type: ignore[arg-type]
+            teachers: list[Any] = [bad if b is forget else run.original for b in batches]
+            wanted = [run.task.logits(t, b.x) for t, b in zip(teachers, batches, strict=True)]
         student = run.task.logits(run.model, Batch.join(*batches).x)
-        return divergence(torch.cat(teachers), student, self.temperature).mean()
+        return divergence(torch.cat(wanted), student, self.temperature).mean()
 
     def problems(self) -> list[str]:
         found = super().problems()
         if not 0 < self.retain_part <= 1:
-            found.append(f"retain_part is {self.retain_part}; it is the share of the retain set that an epoch sees, above 0.")
+            found.append(f"retain_part is {self.retain_part}; it is a share of the retain set, above 0 and at most 1.")
         if self.temperature <= 0:
             found.append(f"temperature is {self.temperature}; it must be above 0.")
         return found

@@ -1,8 +1,9 @@
 """Bias shift: lower the forgotten class's bias in the head, and nothing else. The null baseline.
 
-The edit b_f -= s is known from diagnoses of class-wise unlearning by the head's biases; as a baseline it is ours: every
-class-wise claim must beat it, for accuracy on the forgotten class falls to 0 while every feature of it stays. The
-default s is so large that the class is never predicted, and small enough for half precision to hold the logit.
+The edit b_f -= s is known from diagnoses of class-wise unlearning by the head's biases; as a baseline it is
+ours: every class-wise claim must beat it, for accuracy on the forgotten class falls to 0 while every feature
+of it stays. The default s is so large that the class is never predicted, and small enough for half precision
+to hold the logit.
 """
 
 from __future__ import annotations

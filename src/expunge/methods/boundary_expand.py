@@ -1,13 +1,14 @@
 """Boundary expand: move the forget set into a class of its own, then take that class away.
 
-Chen, Gao, Liu, Xu, Wang, CVPR 2023, arXiv:2303.11570 (section 4.3); settings as in SalUn's baselines (arXiv:2310.12508): 10
-epochs, rate in [1e-6, 1e-4].
+Chen, Gao, Liu, Xu, Wang, CVPR 2023, arXiv:2303.11570 (section 4.3); settings as in SalUn's baselines
+(arXiv:2310.12508): 10 epochs, rate in [1e-6, 1e-4].
 
-Published: a new output unit K is added to the head, all weights are trained on the forget set with label K, and the unit
-is removed at the end (the released baseline leaves it there, so that its probabilities are (K+1)-way). Ours: the unit
-lives beside the model, reading the head's input, so the model, its masks and its checkpoints keep their shape and
-removal is doing nothing. It starts as a fresh linear unit and moves by SGD with the method's momentum and weight decay
-and the optimizer's current rate, whichever optimizer the model has; it is outside of `density` and `clip`.
+Published: a new output unit K is added to the head, all weights are trained on the forget set with label K,
+and the unit is removed at the end (the released baseline leaves it there, so that its probabilities are
+(K+1)-way). Ours: the unit lives beside the model, reading the head's input, so the model, its masks and its
+checkpoints keep their shape and removal is doing nothing. It starts as a fresh linear unit and moves by SGD
+with the method's momentum and weight decay and the optimizer's current rate, whichever optimizer the model
+has; it is outside of `density` and `clip`.
 """
 
 from __future__ import annotations
@@ -40,10 +41,11 @@ class BoundaryExpand(GradientMethod):
     def prepare(self, run: Run) -> None:
         assert isinstance(run.task, Classification)
         if run.compute.amp == "fp16":
-            raise ExpungeError("boundary_expand has a unit outside of the model, whose gradient fp16 would leave scaled; use bf16.")
+            raise ExpungeError("boundary_expand has a unit outside of the model, whose gradient fp16 leaves scaled; "
+                               "use amp bf16 or off.")
         width = run.task.head(run.model)[1].in_features
-        unit = (2 * torch.rand(width + 1, generator=run.generator("unit")) - 1) / width**0.5  # weights, then the bias
-        run.memo["unit"] = unit.to(run.device)
+        unit = 2 * torch.rand(width + 1, generator=run.generator("unit")) - 1  # weights, then the bias
+        run.memo["unit"] = (unit / width**0.5).to(run.device)
         run.memo["speed"] = torch.zeros_like(run.memo["unit"])
 
     def loss(self, run: Run, forget: Batch | None, retain: Batch | None) -> Tensor:

@@ -1,13 +1,15 @@
-"""Boundary shrink: give each forget sample the label of the nearest other class, found by one adversarial step.
+"""Boundary shrink: give each forget sample the label of the nearest other class, found by one adversarial
+step.
 
-Chen, Gao, Liu, Xu, Wang, "Boundary Unlearning: Rapid Forgetting of Deep Networks via Shifting the Decision Boundary",
-CVPR 2023, arXiv:2303.11570 (section 4.2); settings as in SalUn's baselines (arXiv:2310.12508): 10 epochs, rate in
-[1e-6, 1e-4], step 0.1.
+Chen, Gao, Liu, Xu, Wang, "Boundary Unlearning: Rapid Forgetting of Deep Networks via Shifting the Decision
+Boundary", CVPR 2023, arXiv:2303.11570 (section 4.2); settings as in SalUn's baselines (arXiv:2310.12508): 10
+epochs, rate in [1e-6, 1e-4], step 0.1.
 
-Published: x' = x + 0.1 sign(grad_x CE(f0(x), y)) on images in [0, 1] before normalisation, clipped and rounded to 8 bits;
-the new label is f0's class of x'; cross-entropy with it on the forget set alone. f0 is the original, in eval mode. The
-step need not flip the class, so the new label may be the true one: `paper_exact=True` keeps it. Ours: where it did not
-flip, the most probable other class of x' is taken; inputs must be floats in [0, 1], which is what this toolkit feeds.
+Published: x' = x + 0.1 sign(grad_x CE(f0(x), y)) on images in [0, 1] before normalisation, clipped and
+rounded to 8 bits; the new label is f0's class of x'; cross-entropy with it on the forget set alone. f0 is the
+original, in eval mode. The step need not flip the class, so the new label may be the true one:
+`paper_exact=True` keeps it. Ours: where it did not flip, the most probable other class of x' is taken; inputs
+must be floats in [0, 1], which is what this toolkit feeds.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ class BoundaryShrink(GradientMethod):
         """The class (B,) that the original gives to each adversarially moved sample."""
         assert isinstance(run.task, Classification)
         if not (isinstance(batch.x, Tensor) and batch.x.is_floating_point()):
-            raise ExpungeError("boundary_shrink moves inputs along their gradient and needs images as one tensor of floats; "
+            raise ExpungeError("boundary_shrink moves inputs along their gradient and needs images as one tensor; "
                                "use boundary_expand or random_label for other inputs.")
         x = batch.x.detach().requires_grad_(True)
         with torch.enable_grad():

@@ -2,12 +2,12 @@
 
 Golatkar, Achille, Soatto, "Eternal Sunshine of the Spotless Net", CVPR 2020, arXiv:1911.04933 (section 5).
 
-Published, as in the released code: F the diagonal of the Fisher information on the retain set, expected over the
-model's own labels; noise of variance alpha * min(1 / (F + 1e-8), 1e3) (1e2 for the head), averaged over the inputs of
-each unit, ten times as much on the head and on vectors (batch norm, biases); alpha about 1e-9 to 1e-8 for their nets. The
-code also replaces the forgotten class's head row by noise of mean 0 and variance 1e-4, which alone makes its accuracy
-fall: here a flag, `reset_class`, off by default. Ours: squared gradients of single samples (the code squares batch
-gradients), on a random part of the retain set (`samples`).
+Published, as in the released code: F the diagonal of the Fisher information on the retain set, expected over
+the model's own labels; noise of variance alpha * min(1 / (F + 1e-8), 1e3) (1e2 for the head), averaged over
+the inputs of each unit, ten times as much on the head and on vectors (batch norm, biases); alpha about 1e-9
+to 1e-8 for their nets. The code also replaces the forgotten class's head row by noise of mean 0 and variance
+1e-4, which alone makes its accuracy fall: here a flag, `reset_class`, off by default. Ours: squared gradients
+of single samples (the code squares batch gradients), on a random part of the retain set (`samples`).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class FisherForgetting(Method):
 
     alpha: float = 1e-7  # scale of the noise's variance
     samples: int = 1000  # of the retain set, for the Fisher information; 0 for all
-    reset_class: bool = False  # class-wise: also replace the head's row of each forgotten class by small noise
+    reset_class: bool = False  # class-wise: also replace the head's row of a forgotten class by small noise
 
     data: ClassVar = ("retain",)
     search: ClassVar = {"alpha": (1e-8, 1e-7, 1e-6, 1e-5, 3e-5, 1e-4)}
@@ -54,7 +54,7 @@ class FisherForgetting(Method):
             for key, weight in run.model.named_parameters():
                 if key in fisher:
                     spread = noise_variance(fisher[key], self.alpha, key in of_head).sqrt()
-                    weight += spread * torch.randn(weight.shape, generator=draw).to(weight)
+                    weight.add_(spread * torch.randn(weight.shape, generator=draw).to(weight))
             if self.reset_class and run.split.forget_classes:
                 rows = list(run.split.forget_classes)
                 small = torch.randn(head.weight[rows].shape, generator=draw)

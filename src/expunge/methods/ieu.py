@@ -1,10 +1,12 @@
-"""IEU: ascent on the forget set beside descent on the retain set, with strong weight decay and noise on the weights.
+"""IEU: ascent on the forget set beside descent on the retain set, with strong weight decay and noise on the
+weights.
 
-Relearn-resistant influence elimination; only the paper's abstract could be read, which names the four parts: gradient
-ascent, weight decay, weight noise, retain cross-entropy, and says that the effect weakens when an attacker relearns with
-Adam. Everything else is ours: the objective CE(retain) - strength * CE(forget), with the ascent turned off for samples whose
-true class has fallen to chance (plain ascent has no bottom); Gaussian noise after each step, relative to each tensor's
-root mean square, shrinking linearly to 0 over the run so that the last steps repair it; the rates.
+Relearn-resistant influence elimination; only the paper's abstract could be read, which names the four parts:
+gradient ascent, weight decay, weight noise, retain cross-entropy, and says that the effect weakens when an
+attacker relearns with Adam. Everything else is ours: the objective CE(retain) - strength * CE(forget), with
+the ascent turned off for samples whose true class has fallen to chance (plain ascent has no bottom); Gaussian
+noise after each step, relative to each tensor's root mean square, shrinking linearly to 0 over the run so
+that the last steps repair it; the rates.
 """
 
 from __future__ import annotations
@@ -49,9 +51,10 @@ class IEU(GradientMethod):
             if self.noise and weight.requires_grad and name not in held:
                 draw = torch.randn(weight.shape, generator=run.generator("noise")).to(weight)
                 step = self.noise * left * weight.square().mean().sqrt() * draw
-                weight.copy_(weight + step if run.mask is None else torch.where(run.mask[name], weight + step, weight))
+                weight.add_(step if run.mask is None else step * run.mask[name])
 
     def problems(self) -> list[str]:
         found = super().problems()
-        return found + [f"{name} is {getattr(self, name)}; it must be at least 0." for name in ("strength", "noise")
-                        if getattr(self, name) < 0]
+        found += [f"{name} is {getattr(self, name)}; it must be at least 0." for name in ("strength", "noise")
+                  if getattr(self, name) < 0]
+        return found

@@ -1,15 +1,16 @@
 """IU: one Newton-like step that takes the forget set's influence on the weights away, by WoodFisher.
 
-Izzo et al., AISTATS 2021 (arXiv:2002.10077) and Koh & Liang, ICML 2017 (arXiv:1703.04730) are the theory; the form is
-that of SalUn's baselines (arXiv:2310.12508; Singh & Alistarh, NeurIPS 2020, arXiv:2004.14340, for WoodFisher).
+Izzo et al., AISTATS 2021 (arXiv:2002.10077) and Koh & Liang, ICML 2017 (arXiv:1703.04730) are the theory; the
+form is that of SalUn's baselines (arXiv:2310.12508; Singh & Alistarh, NeurIPS 2020, arXiv:2004.14340, for
+WoodFisher).
 
 Published: v = (n_f / n) (g_f - g_r), the mean gradients of forget and retain set, n = n_f + n_r; the update
-theta + alpha F^-1 v with F = I + (1/N) sum_t g_t g_t^T over N = 1,000 single retain samples; alpha in [1, 20]. The
-recursion F_t^-1 v = F_{t-1}^-1 v - o_t (g_t . F_{t-1}^-1 v) / (N + g_t . o_t), o_t = F_{t-1}^-1 g_t, needs all T
-vectors o_t. The released code keeps one, so that its step is v plus a multiple of the first sample's gradient:
-`paper_exact=True` does that. Ours: the same inverse by the matrix inversion lemma,
-(dI + G^T G / N)^-1 v = (v - G^T (dN I + G G^T)^-1 G v) / d, where the T x T system is solved by conjugate gradients with
-products of G alone: memory of a few copies of the weights for any T; N = T; `damping` d (published: 1).
+theta + alpha F^-1 v with F = I + (1/N) sum_t g_t g_t^T over N = 1,000 single retain samples; alpha in [1,
+20]. The recursion F_t^-1 v = F_{t-1}^-1 v - o_t (g_t . F_{t-1}^-1 v) / (N + g_t . o_t), o_t = F_{t-1}^-1 g_t,
+needs all T vectors o_t. The released code keeps one, so that its step is v plus a multiple of the first
+sample's gradient: `paper_exact=True` does that. Ours: the same inverse by the matrix inversion lemma, (dI +
+G^T G / N)^-1 v = (v - G^T (dN I + G G^T)^-1 G v) / d, where the T x T system is solved by conjugate gradients
+with products of G alone: memory of a few copies of the weights for any T; N = T; `damping` d (published: 1).
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class Influence(Method):
         with torch.no_grad():
             for name, weight in run.model.named_parameters():
                 if name in step:
-                    weight += self.alpha * step[name]
+                    weight.add_(step[name], alpha=self.alpha)
 
     def direction(self, run: Run) -> Weights:
         """F^-1 v."""
@@ -70,12 +71,12 @@ class Influence(Method):
 
     def _inverse(self, run: Run, few: Samples, v: Weights) -> Weights:
         matrix, size = GradientMatrix(run.model, run.task, few), self.damping * len(few)
-        a, steps, residual = conjugate_gradient(lambda a: size * a + (matrix @ matrix.transposed(a)), matrix @ v,
-                                                self.tolerance, self.iterations)
+        product = lambda a: size * a + (matrix @ matrix.transposed(a))  # noqa: E731
+        a, steps, residual = conjugate_gradient(product, matrix @ v, self.tolerance, self.iterations)
         run.memo.update(solver_steps=steps, residual=residual)
         if residual > 10 * self.tolerance:
-            warnings.warn(f"the influence step is solved to a relative residual of {residual:.1g} only; raise iterations "
-                          f"(now {self.iterations}) or damping.", RuntimeWarning, stacklevel=2)
+            warnings.warn(f"the influence step is solved to a relative residual of {residual:.1g} only; raise "
+                          f"iterations (now {self.iterations}) or damping.", RuntimeWarning, stacklevel=2)
         correction = matrix.transposed(a)
         return {n: (v[n] - correction[n]) / self.damping for n in v}
 

@@ -1,11 +1,11 @@
 """l1-sparse: fine-tune on the retain set with a penalty on the absolute weights that fades out.
 
 Jia, Liu, Ram, Yao, Liu, Liu, Sharma, Liu, "Model Sparsity Can Simplify Machine Unlearning", NeurIPS 2023,
-arXiv:2304.04934; settings as in SalUn's released code (arXiv:2310.12508): 10 epochs, rate in [1e-3, 1e-1], penalty in
-[1e-6, 1e-4].
+arXiv:2304.04934; settings as in SalUn's released code (arXiv:2310.12508): 10 epochs, rate in [1e-3, 1e-1],
+penalty in [1e-6, 1e-4].
 
-Published: CE(retain) + a_t |theta|_1 over all weights, a_t = a (1 - t / (E - e0)) in epoch t of E, 0 in the last e0 ones.
-The subgradient is taken; in spite of the name nothing is pruned.
+Published: CE(retain) + a_t |theta|_1 over all weights, a_t = a (1 - t / (E - e0)) in epoch t of E, 0 in the
+last e0 ones. The subgradient is taken; in spite of the name nothing is pruned.
 """
 
 from __future__ import annotations
@@ -51,5 +51,5 @@ class L1Sparse(GradientMethod):
         if self.penalty < 0:
             found.append(f"penalty is {self.penalty}; it must be at least 0.")
         if not 0 <= self.free_epochs <= self.epochs:
-            found.append(f"free_epochs is {self.free_epochs}; it must lie between 0 and epochs, {self.epochs}.")
+            found.append(f"free_epochs is {self.free_epochs}; it runs from 0 to epochs, {self.epochs}.")
         return found

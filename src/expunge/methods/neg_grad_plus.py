@@ -1,9 +1,10 @@
 """NegGrad+: descend on the retain set and ascend on the forget set in the same step.
 
-Kurmanji, Triantafillou, Hayes, Triantafillou, "Towards Unbounded Machine Unlearning", NeurIPS 2023, arXiv:2302.09880
-(section 4, baseline). Published: beta * CE(retain) - (1 - beta) * CE(forget), an epoch is a pass over the retain set with
-the forget set cycling beside it. Ours: the default beta of 0.95 (their notebooks use 0.95 to 0.9999, by data set); the
-ascent is unbounded, so gradients are clipped and `max_drop` ends a run that destroys the model.
+Kurmanji, Triantafillou, Hayes, Triantafillou, "Towards Unbounded Machine Unlearning", NeurIPS 2023,
+arXiv:2302.09880 (section 4, baseline). Published: beta * CE(retain) - (1 - beta) * CE(forget), an epoch is a
+pass over the retain set with the forget set cycling beside it. Ours: the default beta of 0.95 (their
+notebooks use 0.95 to 0.9999, by data set); the ascent is unbounded, so gradients are clipped and `max_drop`
+ends a run that destroys the model.
 """
 
 from __future__ import annotations
@@ -39,5 +40,5 @@ class NegGradPlus(GradientMethod):
     def problems(self) -> list[str]:
         found = super().problems()
         if not 0 <= self.retain_share <= 1:
-            found.append(f"retain_share is {self.retain_share}; it weighs retain against forget, from 0 to 1.")
+            found.append(f"retain_share is {self.retain_share}; it is a weight from 0 to 1.")
         return found

@@ -1,13 +1,14 @@
-"""SCRUB: a student that disagrees with the original on the forget set and agrees with it on the retain set, by turns.
+"""SCRUB: a student that disagrees with the original on the forget set, by turns agrees on the retain set.
 
-Kurmanji, Triantafillou, Hayes, Triantafillou, "Towards Unbounded Machine Unlearning", NeurIPS 2023, arXiv:2302.09880
-(equations 1 to 3).
+Kurmanji, Triantafillou, Hayes, Triantafillou, "Towards Unbounded Machine Unlearning", NeurIPS 2023,
+arXiv:2302.09880 (equations 1 to 3).
 
-Published: with d(x) = KL(original(x) || student(x)) of softened outputs, each epoch is a max step, one pass over the
-forget set on -d, only in the first `max_epochs` epochs, then a min step, one pass over the retain set on
-alpha d + gamma CE. Their notebooks: 3 to 10 epochs, 2 to 5 of them with max steps, rate 5e-4, alpha 0.001 to 0.5, gamma 0.99
-to 1, temperature 2 to 8, weight decay 5e-4. Ours: mean of d times T^2; the rate is constant unless `lr_schedule` says
-otherwise; no rewinding (SCRUB+R needs a checkpoint chosen by the forget set's error: the run's curves show it).
+Published: with d(x) = KL(original(x) || student(x)) of softened outputs, each epoch is a max step, one pass
+over the forget set on -d, only in the first `max_epochs` epochs, then a min step, one pass over the retain
+set on alpha d + gamma CE. Their notebooks: 3 to 10 epochs, 2 to 5 of them with max steps, rate 5e-4, alpha
+0.001 to 0.5, gamma 0.99 to 1, temperature 2 to 8, weight decay 5e-4. Ours: mean of d times T^2; the rate is
+constant unless `lr_schedule` says otherwise; no rewinding (SCRUB+R needs a checkpoint chosen by the forget
+set's error: the run's curves show it).
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from ..train import Pair, pairs, steps_per_epoch
 
 
 def divergence(teacher: Tensor, student: Tensor, temperature: float = 1.0) -> Tensor:
-    """KL(teacher || student) (B,) of softmax(logits / T), times T^2 so that its gradient does not depend on T's scale."""
+    """KL(teacher || student) (B,) of softmax(logits / T), times T^2 so that its gradient does not depend on
+    T's scale."""
     p, q = F.log_softmax(teacher / temperature, 1), F.log_softmax(student / temperature, 1)
     return temperature**2 * (p.exp() * (p - q)).sum(1)
 
@@ -53,7 +55,8 @@ class Scrub(GradientMethod):
 
     def steps(self, run: Run) -> int:
         away = steps_per_epoch(run, "forget", self.forget_batch_size)
-        return min(self.max_epochs, self.epochs) * away + self.epochs * steps_per_epoch(run, "retain", self.batch_size)
+        towards = steps_per_epoch(run, "retain", self.batch_size)
+        return min(self.max_epochs, self.epochs) * away + self.epochs * towards
 
     def loss(self, run: Run, forget: Batch | None, retain: Batch | None) -> Tensor:
         assert isinstance(run.task, Classification)
@@ -63,7 +66,9 @@ class Scrub(GradientMethod):
             teacher = run.task.logits(run.original, batch.x)
         student = run.task.logits(run.model, batch.x)
         apart = divergence(teacher, student, self.temperature).mean()
-        return -apart if forget is not None else self.alpha * apart + self.gamma * F.cross_entropy(student, batch.y)
+        if forget is not None:
+            return -apart
+        return self.alpha * apart + self.gamma * F.cross_entropy(student, batch.y)
 
     def problems(self) -> list[str]:
         found = super().problems()

@@ -1,12 +1,14 @@
-"""Scrub-and-Learn: teach a few forget samples the class that the model likes second best, without retain data.
+"""Scrub-and-Learn: teach a few forget samples the class that the model likes second best, without retain
+data.
 
-The predecessor of NHLE by the same authors, AI 2025, 6(6):108 (doi:10.3390/ai6060108); the body could not be read.
+The predecessor of NHLE by the same authors, AI 2025, 6(6):108 (doi:10.3390/ai6060108); the body could not be
+read.
 
-Published (abstract and skeleton): for each of a few samples of the forgotten class, drop that class from the model's
-probabilities and take the most probable rest, the "submaximum", as a one-hot label; fine-tune on those samples only.
-Ours: the labels are taken once, from the original; 50 samples of each forgotten class, drawn at random; full-batch
-steps; batch norm and dropout in eval mode, as there is no retain data to repair their statistics; at most 3.5 points of
-retained accuracy may be lost (on validation samples).
+Published (abstract and skeleton): for each of a few samples of the forgotten class, drop that class from the
+model's probabilities and take the most probable rest, the "submaximum", as a one-hot label; fine-tune on
+those samples only. Ours: the labels are taken once, from the original; 50 samples of each forgotten class,
+drawn at random; full-batch steps; batch norm and dropout in eval mode, as there is no retain data to repair
+their statistics; at most 3.5 points of retained accuracy may be lost (on validation samples).
 """
 
 from __future__ import annotations

@@ -1,14 +1,15 @@
 """SSD: shrink the weights that matter far more for the forget set than for the whole training set.
 
-Foster, Schoepf, Brintrup, "Fast Machine Unlearning without Retraining through Selective Synaptic Dampening", AAAI 2024,
-arXiv:2308.07707 (equation 6).
+Foster, Schoepf, Brintrup, "Fast Machine Unlearning without Retraining through Selective Synaptic Dampening",
+AAAI 2024, arXiv:2308.07707 (equation 6).
 
-Published: importances are the diagonal of the empirical Fisher matrix, on the forget set (I_f) and on the whole training
-set (I_D); where I_f > alpha I_D the weight becomes min(lambda I_D / I_f, 1) times itself; alpha = 10 and lambda = 1 on
-convolutional networks. The released code squares the gradients of batch means; `paper_exact=True` does so too. Ours:
-squares of single samples' gradients, as the formula says, and a random part of the training set for I_D (`samples`).
-Since the forget set is part of the training set, I_f / I_D never exceeds n / n_f when both are taken on all samples: a
-forget set of 10 % needs alpha below 10 to move anything.
+Published: importances are the diagonal of the empirical Fisher matrix, on the forget set (I_f) and on the
+whole training set (I_D); where I_f > alpha I_D the weight becomes min(lambda I_D / I_f, 1) times itself;
+alpha = 10 and lambda = 1 on convolutional networks. The released code squares the gradients of batch means;
+`paper_exact=True` does so too. Ours: squares of single samples' gradients, as the formula says, and a random
+part of the training set for I_D (`samples`). Since the forget set is part of the training set, I_f / I_D
+never exceeds n / n_f when both are taken on all samples: a forget set of 10 % needs alpha below 10 to move
+anything.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ class SSD(Method):
 
     def apply(self, run: Run) -> None:
         of_forget = self.importances(run, run.split.forget)
-        whole = run.split.train if self.paper_exact else some(run.split.train, self.samples, run.generator("importance"))
-        of_all = self.importances(run, whole)
+        count = 0 if self.paper_exact else self.samples
+        of_all = self.importances(run, some(run.split.train, count, run.generator("importance")))
         shrunk = 0
         with torch.no_grad():
             for name, weight in run.model.named_parameters():
@@ -71,6 +72,6 @@ class SSD(Method):
     def problems(self) -> list[str]:
         found = [f"{name} is {getattr(self, name)}; it must be above 0." for name in ("alpha", "batch_size")
                  if getattr(self, name) <= 0]
-        found += [f"{name} is {getattr(self, name)}; it must be at least 0." for name in ("dampening", "samples")
-                  if getattr(self, name) < 0]
+        found += [f"{name} is {getattr(self, name)}; it must be at least 0."
+                  for name in ("dampening", "samples") if getattr(self, name) < 0]
         return found
