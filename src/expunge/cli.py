@@ -271,7 +271,9 @@ def main(args: Sequence[str] | None = None) -> int:
         print(f"expunge {__version__}")
         return 0
     known = commands()
-    if argv[:1] == ["unlearn"]:  # building the sub-command of every method costs half a second: only where it is needed
+    if argv and argv[0] in known and argv[0] != "unlearn":
+        del known["unlearn"]  # building the sub-command of every method costs half a second: only where it is needed
+    else:
         unlearn.__annotations__["method"] = Flat[method_union()]  # type: ignore[misc]
     try:
         tyro.extras.subcommand_cli_from_dict(known, prog="expunge", description="Machine unlearning for PyTorch.", args=argv,
