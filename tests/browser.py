@@ -63,7 +63,7 @@ class Browser:
             raise
 
     def _start(self, program: str) -> None:
-        """Start the browser with its ends of two pipes on descriptors 3 and 4, in a process group of its own."""
+        """Start the browser with its ends of two pipes on descriptors 3 and 4, in a group of its own."""
         theirs_in, self._out = os.pipe()
         self._in, theirs_out = os.pipe()
         given = [fcntl.fcntl(fd, fcntl.F_DUPFD, 20) for fd in (theirs_in, theirs_out)]

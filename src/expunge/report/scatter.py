@@ -57,26 +57,22 @@ def _scatter(model: str, points: list[Point], study: Study) -> Figure:
 
 
 def _names(plot: Plot, points: list[Point], classes: list[int], study: Study) -> None:
-    """Each class named at the median of its points, a forgotten one above them; none of more than twelve."""
-    places: list[tuple[float, float, str]] = []
-    for c in classes if len(classes) <= 12 else []:
+    """Each class named at the median of its points, a forgotten one above them; none over another."""
+    done: list[tuple[float, float, float]] = []
+    for c in sorted(classes, key=lambda c: c not in study.forgotten) if len(classes) <= 12 else []:
         crosses = c in study.forgotten and any(k == c and s == "forget" for _, _, k, s in points)
         own = [(plot.px(x), plot.py(y)) for x, y, k, s in points if k == c and (s == "forget" or not crosses)]
         across, down = (sorted(v) for v in zip(*own, strict=True))
-        x, y = across[len(own) // 2], down[len(own) // 2] + 4
-        if crosses:
-            y = down[len(own) // 20] - 9
-        places.append((x, y, cut(study.class_name(c).removeprefix("class "), 12)))
-    done: list[tuple[float, float, float]] = []
-    for x, y, name in sorted(places, key=lambda p: p[1]):
-        half = 3.6 * len(name) + 2
-        x = min(max(x, half + 2), plot.width - half - 2)
-        for there, height, reach in done:  # from the top down, so one pass is enough
-            if abs(there - x) < half + reach and y - height < 12:
-                y = height + 12
-        y = min(max(y, 14), plot.height - 6)
-        done.append((x, y, half))
-        plot.text(x, y, name, "tag", "middle")
+        name = cut(study.class_name(c).removeprefix("class "), 12)
+        half = 3.3 * len(name) + 2
+        x = min(max(across[len(own) // 2], half + 2), plot.width - half - 2)
+        middle = down[len(own) // 20] - 9 if crosses else down[len(own) // 2] + 4
+        for y in (middle, middle + 12, middle - 12):  # a name further from its points would name others
+            free = all(abs(x - a) >= half + reach or abs(y - b) >= 12 for a, b, reach in done)
+            if free and 12 <= y <= plot.height - 5:
+                done.append((x, y, half))
+                plot.text(x, y, name, "tag", "middle")
+                break
 
 
 def _wide(values: list[float]) -> tuple[float, float]:
