@@ -187,6 +187,8 @@ def _proof(receipt: Receipt, prove: str | Proof, secret: Secret | None) -> Check
     if isinstance(prove, str):
         if secret is None:
             return Check("proof", False, f"to prove the id {prove!r} the holder's secret is needed: give it")
+        if prove not in secret:
+            return Check("proof", False, f"the id {prove!r} is not among the {len(secret.leaves)} of the secret")
         prove = secret.prove(prove)
     commitment, count = receipt.statement["forget_commitment"], receipt.statement["forget_count"]
     among = f"that the id {prove.name!r} is among the {count} forgotten ids of this receipt"
