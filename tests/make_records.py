@@ -249,13 +249,13 @@ def generator() -> list[Record]:
     """A diffusion model before and after, with pictures."""
     rng = np.random.default_rng(7)
     grid = [{"title": t, "png": png(rng, 16), "note": "eight seeds a class"} for t in ("before", "after")]
-    runs = [record("original", "original", {"UA": 2.0, "FID": 21.5}, 0, 300.0)]
+    runs = [record("original", "original", {"UA": 2.0, "FID_judge": 21.5}, 0, 300.0)]
     curve = [
         {"step": s, "epoch": 0, "loss": 0.05 + 0.2 / (s + 1), "retain": -0.05, "forget": -0.1}
         for s in range(9)
     ]
     for i, method in enumerate(("salun", "esd")):
-        scores = {"UA": 99.0 - i, "FID": 23.0 + i, "retained_accuracy": 95.0}
+        scores = {"UA": 99.0 - i, "RA": 90.0, "FID_judge": 23.0 + i, "KID_judge": 0.0123, "diversity": 95.0}
         runs.append(record("unlearn", method, scores, 0, 40.0, details={"images": grid}, curves=curve))
     for run in runs:
         run.task, run.model = "diffusion", {"name": "unet", "parameters": 1_200_000}

@@ -27,8 +27,8 @@ from expunge.report.audits import loose, picture
 from expunge.report.study import Group, studies
 from expunge.report.svg import short, spread_out, tick_text, ticks
 from expunge.report.values import number
-from expunge.report.words import duration, fixed, listed, memory, step_of
-from make_records import details, png, record, sample
+from expunge.report.words import duration, fixed, free, listed, memory, step_of
+from make_records import details, generator, png, record, sample
 
 EVIL = "</title></svg>\"'><script>alert(1)</script><img src=x onerror=alert(1)>&{{7*7}}"
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -248,6 +248,16 @@ def test_two_of_the_forgotten_move() -> None:
     assert "20.0 % of them would have to go elsewhere" in words(page([run]))
 
 
+def test_generators_have_words_of_their_own() -> None:
+    runs = generator()
+    assert "UA went from 2.0 to 99.0 with SalUn" in words(page(runs)) and "0.0123" in page(runs)
+    runs.append(one("retrain", "retrain", scores=(60.0, 95.0)))
+    runs[-1].task, runs[-1].model = "diffusion", runs[0].model
+    text = words(page(runs))
+    assert "draws the forgotten even less than a model" in text
+    assert "for want of a figure" not in text and "without TA" not in text  # generators have no TA
+
+
 def test_many_classes_are_cut_to_those_that_matter() -> None:
     original, unlearned = [90.0] * 100, [90.0] * 99 + [10.0]
     unlearned[3], original[50] = 0.0, 95.0
@@ -420,6 +430,7 @@ def test_words() -> None:
     assert [duration(v) for v in (0.081, 4.21, 185, 7800)] == ["0.08 s", "4.2 s", "3 min 5 s", "2 h 10 min"]
     assert [memory(v) for v in (312 * 2**20, 2.5 * 2**30, None)] == ["312 MiB", "2.5 GiB", "–"]
     assert [step_of(v) for v in (0.0, -1.0, 1.1, -10, 10.1, None)] == [0, 0, 1, 2, 3, -1]
+    assert [free(v) for v in (123.45, 1.2345, -0.012345, None)] == ["123.5", "1.23", "−0.0123", "–"]
     assert listed(["a", "b", "c"]) == "a, b and c" and listed([]) == ""
     assert number(True) is None and number("3") is None and number(10**400) is None and number(3) == 3.0
     assert [tick_text(v) for v in (-0.5, 1e6, 0.25, 0)] == ["−0.5", "1e6", "0.25", "0"]

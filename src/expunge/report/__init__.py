@@ -17,7 +17,7 @@ from markupsafe import Markup
 from ..errors import ExpungeError
 from ..files import write_text
 from ..record import Record
-from . import audits, bars, figures, scatter, tables, words
+from . import audits, bars, figures, glossary, scatter, tables, words
 from .study import Group, Study, studies
 
 __all__ = ["page", "write_report"]
@@ -65,7 +65,7 @@ def page(records: Sequence[Record], title: str | None = None) -> str:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.globals.update(swatch=figures.swatch, more=words.MORE)
+    environment.globals.update(swatch=figures.swatch)
     digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
     return environment.get_template("page.html").render(
         title=title or _title(runs),
@@ -116,7 +116,7 @@ def _study(study: Study, index: int) -> dict[str, Any]:
         "extras": tables.extras(study),
         "extra_rows": tables.extra_rows(study),
         "limits": tables.limits(study),
-        "meaning": words.MEANING if study.lead.task == "classification" else words.GENERATED,
+        "meaning": glossary.meanings(study.lead.task),
         "drawn": {k for m in methods for k in ("histograms", "bars", "features") if m[k]},
         "methods": methods,
         "runs": [(g.label, r, tables.run_facts(r)) for g in study.groups for r in g.runs],

@@ -40,7 +40,8 @@ def per_class(details: dict[str, Any], study: Study) -> Figure | None:
     ]
     low, high = min([-1.0, *kept]) * 1.1, max([1.0, *kept]) * 1.1
     plot = _rows(len(shown), (low, high), bool(wanted))
-    _scale(plot, "points of test accuracy, after − before", sign=True)
+    drawn = study.lead.task != "classification"
+    _scale(plot, f"points of {'images recognised' if drawn else 'test accuracy'}, after − before", sign=True)
     for i, c in enumerate(shown):
         _change(plot, i, study.class_name(c), c in study.forgotten, change[c], wanted.get(c))
     plot.segment(plot.px(0), plot.top, plot.px(0), plot.height - plot.bottom, "zero")
@@ -50,7 +51,7 @@ def per_class(details: dict[str, Any], study: Study) -> Figure | None:
     said = "; ".join(f"{study.class_name(c)} {fixed(change[c], sign=True)}" for c in shown)
     return Figure(
         plot.svg(f"Change of test accuracy by class, in points: {said}."),
-        "Accuracy change by class",
+        "Images recognised, by class" if drawn else "Accuracy change by class",
         note.strip(),
     )
 
@@ -147,7 +148,8 @@ def redistribution(details: dict[str, Any], study: Study) -> Figure | None:
     largest = {c: max(v, wanted.get(c, 0.0)) for c, v in share.items()}
     shown = _most(largest, study)
     plot = _rows(len(shown), (0, max(max(largest.values()), 1.0)), bool(wanted))
-    _scale(plot, "% of the forget set")
+    drawn = study.lead.task != "classification"
+    _scale(plot, "% of images asked for as forgotten" if drawn else "% of the forget set")
     for i, c in enumerate(shown):
         _share(plot, i, study.class_name(c), c in study.forgotten, share[c], wanted.get(c))
     plot.segment(plot.px(0), plot.top, plot.px(0), plot.height - plot.bottom, "zero")
@@ -156,7 +158,7 @@ def redistribution(details: dict[str, Any], study: Study) -> Figure | None:
     )
     return Figure(
         plot.svg(f"Predictions on forgotten samples, percent: {said}."),
-        "Where forgotten samples now go",
+        "What such images now show" if drawn else "Where forgotten samples now go",
         _difference(share, wanted, study),
     )
 

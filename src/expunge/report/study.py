@@ -95,8 +95,9 @@ class Group:
 
     @property
     def missing(self) -> list[str]:
-        """Which of the four scores the avg. gap does without."""
-        return [m for m in METRICS if self.gap(m) is None]
+        """Which of the scores that were taken the avg. gap does without."""
+        there = self.retrain.score if self.retrain else lambda _: None
+        return [m for m in METRICS if self.gap(m) is None and (self.score(m) or there(m))]
 
     @cached_property
     def seconds(self) -> Stat | None:

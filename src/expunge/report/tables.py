@@ -7,7 +7,7 @@ from typing import Any
 from ..record import Record
 from .study import METRICS, Group, Study
 from .values import Stat, number
-from .words import DASH, duration, fixed, listed, memory, ratio, setting_text, step_of, tied
+from .words import DASH, duration, fixed, free, listed, memory, ratio, setting_text, step_of, tied
 
 
 def columns(study: Study) -> list[str]:
@@ -65,10 +65,10 @@ def _ratio(group: Group, study: Study) -> str:
 def _with_spread(stat: Stat | None, text: Any) -> dict[str, str]:
     if stat is None:
         return {"value": DASH, "spread": ""}
-    digits = 2 if text is duration and stat.mean < 1 else 1
+    spread = free if text is free else lambda v: fixed(v, 2 if text is duration and stat.mean < 1 else 1)
     return {
         "value": text(stat.mean),
-        "spread": f"± {fixed(stat.spread, digits)}" if stat.spread is not None else "",
+        "spread": f"± {spread(stat.spread)}" if stat.spread is not None else "",
     }
 
 
@@ -77,7 +77,7 @@ def _cell(group: Group, metric: str) -> dict[str, Any]:
     gap = group.gap(metric) if group.kind != "retrain" and metric in METRICS else None
     why = "" if score else "not measured in this run"
     return {
-        **_with_spread(score, fixed),
+        **_with_spread(score, fixed if metric in METRICS else free),
         "gap": fixed(gap.mean, sign=True) if gap else "",
         "step": step_of(gap.mean if gap else None),
         "why": why,
@@ -115,11 +115,9 @@ def extra_rows(study: Study) -> list[tuple[str, list[str]]]:
 
 
 def _joined(stat: Stat | None) -> str:
-    return (
-        DASH
-        if stat is None
-        else fixed(stat.mean) + (f" ± {fixed(stat.spread)}" if stat.spread is not None else "")
-    )
+    if stat is None or stat.spread is None:
+        return free(stat.mean) if stat else DASH
+    return f"{free(stat.mean)} ± {free(stat.spread)}"
 
 
 def run_facts(record: Record) -> list[tuple[str, str]]:

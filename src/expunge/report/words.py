@@ -5,36 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from .glossary import because
 from .study import METRICS, Group, Study
+from .svg import tick_text
 from .values import Stat, number, table
 
 DASH = "–"
-MEANING = {
-    "UA": "100 − accuracy on the forget set: how much of it the model now gets wrong",
-    "RA": "accuracy on the retain set",
-    "TA": "accuracy on the test set",
-    "MIA": "share of the forget set that a membership attack takes for unseen",
-}
-GENERATED = {
-    "UA": "share of images of what was to be forgotten that a judge does not take for it",
-    "RA": "share of images of what was to be kept that a judge recognises",
-}
-MORE = {
-    "MIA_entropy": "share of the forget set that a threshold attack on corrected entropy takes for unseen",
-    "TFA": "accuracy on test samples of the forgotten classes",
-}
-TOO_HIGH = {
-    "UA": "gets more of the forget set wrong than a model that never saw it",
-    "RA": "fits the retained samples more closely than Retrain does",
-    "TA": "does better on test data than Retrain",
-    "MIA": "makes the forgotten samples look more unseen than truly unseen ones do",
-}
-TOO_LOW = {
-    "UA": "still gets more of the forget set right than a model that never saw it",
-    "RA": "has lost accuracy on samples that were to be kept",
-    "TA": "has lost accuracy on test data",
-    "MIA": "leaves forgotten samples that an attack still takes for members",
-}
 
 
 def fixed(value: float | None, digits: int = 1, sign: bool = False) -> str:
@@ -45,6 +21,13 @@ def fixed(value: float | None, digits: int = 1, sign: bool = False) -> str:
     if not float(text):
         text = f"{0:.{digits}f}"
     return text.replace("-", "\N{MINUS SIGN}")
+
+
+def free(value: float | None) -> str:
+    """A figure of unknown size: one decimal from 10 on, three significant digits below."""
+    if value is None or abs(value) >= 10 or not value:
+        return fixed(value)
+    return tick_text(float(f"{value:.3g}"))
 
 
 def duration(seconds: float | None) -> str:
@@ -192,8 +175,8 @@ def _against(study: Study, best: Group) -> list[str]:
         if size < 0.05:
             said.append(f"On every score {best.name} equals Retrain to a tenth of a point.")
         else:
-            way, why = ("above", TOO_HIGH) if signed > 0 else ("below", TOO_LOW)
-            said.append(f"Its largest gap is {metric}, {fixed(size)} points {way} Retrain: it {why[metric]}.")
+            way, why = "above" if signed > 0 else "below", because(study.lead.task, metric, signed)
+            said.append(f"Its largest gap is {metric}, {fixed(size)} points {way} Retrain: it {why}.")
     if best.missing:
         said.append(f"The average leaves out {listed(best.missing)}, for want of a figure.")
     if study.original is not None and study.original.average is not None:
@@ -229,7 +212,7 @@ def verdict(group: Group) -> str:
         return f"{points(group.average)} from Retrain on average"
     if size <= 1:
         return "within one point of Retrain on every score"
-    return f"{metric} {fixed(signed, sign=True)}: {(TOO_HIGH if signed > 0 else TOO_LOW)[metric]}"
+    return f"{metric} {fixed(signed, sign=True)}: {because(group.runs[0].task, metric, signed)}"
 
 
 def setting_text(value: Any) -> str:
