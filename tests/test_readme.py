@@ -8,11 +8,12 @@ from expunge.cli import main
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", TEXT, re.S | re.M)
 
 
 def test_the_python_blocks_run_in_order(capsys):
     space: dict = {}
-    blocks = re.findall(r"```python\n(.*?)```", TEXT, re.S)
+    blocks = [text for kind, text in BLOCKS if kind == "python"]
     assert len(blocks) == 2 and len(blocks[0].splitlines()) <= 16
     for block in blocks:
         exec(compile(block, "README.md", "exec"), space)
@@ -21,7 +22,7 @@ def test_the_python_blocks_run_in_order(capsys):
 
 def test_the_commands_run_as_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    block = next(b for b in re.findall(r"```\n(.*?)```", TEXT, re.S) if "expunge unlearn" in b)
+    block = next(text for _, text in BLOCKS if "expunge unlearn" in text)
     commands = [shlex.split(line, comments=True)[1:] for line in block.replace("\\\n", " ").splitlines() if line]
     assert [c[0] for c in commands] == ["methods", "train", "train", "unlearn", "audit"]
     for command in commands:

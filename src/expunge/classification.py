@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,6 +12,7 @@ from torch import Tensor, nn
 
 from .data import Batch, Inputs, Samples
 from .errors import ModelError, raise_all
+from .modes import device_of, evaluating
 from .split import Split
 
 
@@ -44,23 +43,6 @@ class Predictions:
     def accuracy(self) -> float:
         """Percent correct; NaN for no samples."""
         return 100 * self.correct.double().mean().item()
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in eval mode inside the block; every module's own mode is put back after it."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-
-
-def device_of(model: nn.Module) -> torch.device:
-    """Where the model's first parameter is."""
-    return next(model.parameters()).device
 
 
 @dataclass(frozen=True)

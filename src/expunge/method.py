@@ -27,7 +27,8 @@ from . import methods
 from .data import Batch
 from .errors import ExpungeError, MaskError, raise_all
 from .mask import Mask, check_mask
-from .run import Compute, Row, Run, clocked, seeded
+from .modes import seeded
+from .run import Compute, Row, Run, clocked
 from .split import Split
 from .task import Task
 from .train import Pair, descend, pairs, steps_per_epoch

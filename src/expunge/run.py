@@ -100,14 +100,6 @@ class Run:
 
 
 @contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Torch's global random state seeded inside the block and as it was after it."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
-
-
-@contextmanager
 def clocked(run: Run) -> Iterator[None]:
     """Count the block's seconds and peak memory into `run`: RTE, and bytes on the GPU or of the process (Linux)."""
     cuda = run.device.type == "cuda"

@@ -14,10 +14,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from .checkpoint import load_state, save_state
-from .classification import evaluating
 from .data import Batch, Samples
 from .errors import ExpungeError
 from .mask import Mask, combine, inverted_mask, masked, random_mask, saliency_scores, top_mask
+from .modes import evaluating
 from .record import plain
 from .run import Row, Run, finite, snapshot
 

@@ -27,9 +27,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..classification import evaluating
 from ..data import Batch
 from ..method import GradientMethod
+from ..modes import evaluating
 from ..run import Row, Run
 
 

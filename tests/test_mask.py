@@ -1,0 +1,200 @@
+"""Masks: the exact share, independence of the batch size, and weights held bit for bit under any optimizer."""
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from expunge import (CheckpointError, Classification, Mask, MaskError, TensorData, full_mask, inverted_mask, masked, overlap, random_mask,
+                     saliency_mask)
+from expunge.mask import check_mask, combine, saliency_scores, top_mask
+
+
+@pytest.fixture(scope="module")
+def setting():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 9), nn.BatchNorm1d(9), nn.ReLU(), nn.Linear(9, 4))
+    samples = TensorData(torch.randn(53, 6), torch.arange(53) % 4).samples()
+    return model, samples, Classification(4)
+
+
+def literal(model, samples, task):
+    """One sample at a time."""
+    total = {n: torch.zeros_like(p) for n, p in model.named_parameters()}
+    again = copy.deepcopy(model).eval()
+    for batch in samples.batches(1):
+        again.zero_grad()
+        task.loss(again, batch).sum().backward()
+        for n, p in again.named_parameters():
+            total[n] += p.grad
+    return {n: (t / len(samples)).abs() for n, t in total.items()}
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 53, 500])
+def test_scores_do_not_depend_on_the_batch_size(setting, batch_size):
+    model, samples, task = setting
+    found = saliency_scores(model, samples, task, batch_size=batch_size)
+    for name, want in literal(model, samples, task).items():
+        assert torch.allclose(found[name], want, atol=1e-6), name
+
+
+def test_paper_exact_overweights_a_short_last_batch(setting):
+    model, samples, task = setting
+    plain, paper = (saliency_scores(model, samples, task, batch_size=50, paper_exact=p)["3.weight"] for p in (False, True))
+    assert not torch.allclose(plain, paper, rtol=0.05)
+
+
+def test_scoring_leaves_the_model_as_it_was(setting):
+    model, samples, task = setting
+    model.train()
+    before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    saliency_mask(model, samples, task)
+    assert model.training and all(p.grad is None for p in model.parameters()) and torch.equal(state, torch.get_rng_state())
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+@pytest.mark.parametrize("density", [0.0, 0.1, 0.5, 0.737, 1.0])
+def test_exact_share_and_largest_scores(setting, density):
+    model, samples, task = setting
+    total = sum(p.numel() for p in model.parameters())
+    scores = saliency_scores(model, samples, task)
+    mask, low = top_mask(scores, density), inverted_mask(scores, density)
+    for found in (mask, low, random_mask(model, density, 3)):
+        assert found.count == round(density * total) and found.density == pytest.approx(found.count / total)
+    if 0 < density < 1:
+        inside = torch.cat([scores[n][m] for n, m in mask.items()])
+        outside = torch.cat([scores[n][~m] for n, m in mask.items()])
+        assert inside.min() >= outside.max()
+        assert torch.cat([scores[n][m] for n, m in low.items()]).max() <= inside.max()
+    many = saliency_mask(model, samples, task, [density, 0.3])
+    assert all(torch.equal(many[0][n], m) for n, m in mask.items()) and many[1].density == pytest.approx(0.3, abs=0.01)
+
+
+def test_untrainable_weights_are_never_chosen(setting):
+    model, samples, task = copy.deepcopy(setting[0]), *setting[1:]
+    model[0].weight.requires_grad_(False)
+    for mask in (saliency_mask(model, samples, task, 0.5), random_mask(model, 0.5), full_mask(model)):
+        assert not mask["0.weight"].any()
+        check_mask(model, mask)
+
+
+OPTIMIZERS = {
+    "sgd": lambda p: torch.optim.SGD(p, 0.1),
+    "momentum": lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, weight_decay=5e-4),
+    "nesterov": lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, weight_decay=0.1, nesterov=True, foreach=False),
+    "adam": lambda p: torch.optim.Adam(p, 0.05, weight_decay=0.1),
+    "adamw": lambda p: torch.optim.AdamW(p, 0.05, weight_decay=0.1, foreach=True),
+    "fused": lambda p: torch.optim.AdamW(p, 0.05, weight_decay=0.1, fused=True),
+    "rmsprop": lambda p: torch.optim.RMSprop(p, 0.05, momentum=0.9, weight_decay=0.1),
+    "adagrad": lambda p: torch.optim.Adagrad(p, 0.1, weight_decay=0.1),
+}
+
+
+def steps(model, optimizer, samples, task, count=6, held=None):
+    for _ in range(count):
+        for batch in samples.batches(20):
+            optimizer.zero_grad()
+            task.loss(model, batch).mean().backward()
+            if held is not None:
+                held.mask_gradients()
+            optimizer.step()
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+@settings(max_examples=6, deadline=None)
+@given(density=st.sampled_from([0.0, 0.03, 0.5, 0.97, 1.0]), before=st.booleans(), seed=st.integers(0, 3))
+def test_held_weights_are_bit_identical(setting, kind, density, before, seed):
+    model, samples, task = copy.deepcopy(setting[0]), *setting[1:]
+    with torch.no_grad():
+        model[0].bias[:3] = -0.0  # a zero whose sign must survive
+    optimizer = OPTIMIZERS[kind](model.parameters())
+    if before:
+        steps(model, optimizer, samples, task, 2)  # momentum from before the mask
+    mask = random_mask(model, density, seed)
+    kept = {n: p.detach().clone() for n, p in model.named_parameters()}
+    with masked(optimizer, model, mask):
+        steps(model, optimizer, samples, task)
+    for name, weight in model.named_parameters():
+        assert torch.equal(weight[~mask[name]].view(torch.int32), kept[name][~mask[name]].view(torch.int32)), name
+    if density:
+        assert any(not torch.equal(weight, kept[name]) for name, weight in model.named_parameters())
+
+
+def test_a_full_mask_changes_nothing_about_the_steps(setting):
+    runs = []
+    for use in (False, True):
+        model, samples, task = copy.deepcopy(setting[0]), *setting[1:]
+        optimizer = OPTIMIZERS["momentum"](model.parameters())
+        if use:
+            with masked(optimizer, model, full_mask(model)) as held:
+                assert not held.kept and not held.still
+                steps(model, optimizer, samples, task)
+        else:
+            steps(model, optimizer, samples, task)
+        runs.append(model.state_dict())
+    assert all(torch.equal(a, b) for a, b in zip(runs[0].values(), runs[1].values(), strict=True))
+
+
+def test_only_held_values_are_copied(setting):
+    model = copy.deepcopy(setting[0])
+    mask = random_mask(model, 0.25)
+    with masked(OPTIMIZERS["sgd"](model.parameters()), model, mask) as held:
+        partial = [m for m in mask.values() if m.any() and not m.all()]
+        assert sum(k.numel() for k in held.kept) == sum(int((~m).sum()) for m in partial)
+
+
+def test_gradients_are_masked_before_clipping_and_everything_ends_with_the_block(setting):
+    model, samples, task = copy.deepcopy(setting[0]), *setting[1:]
+    optimizer = OPTIMIZERS["momentum"](model.parameters())
+    mask = random_mask(model, 0.5)
+    mask["3.bias"][:] = False
+    with pytest.raises(RuntimeError, match="stop"), masked(optimizer, model, mask) as held:
+        assert not model[3].bias.requires_grad
+        task.loss(model, next(samples.batches(20))).mean().backward()
+        held.mask_gradients()
+        assert all(not p.grad[~mask[n]].any() for n, p in model.named_parameters() if p.grad is not None)
+        raise RuntimeError("stop")
+    assert all(p.requires_grad for p in model.parameters())
+    assert not optimizer._optimizer_step_pre_hooks and not optimizer._optimizer_step_post_hooks
+    before = copy.deepcopy(model[3].bias)
+    steps(model, optimizer, samples, task, 1)
+    assert not torch.equal(before, model[3].bias)
+
+
+def test_masks_of_other_models_are_refused_with_every_reason(setting):
+    model = setting[0]
+    mask = full_mask(model)
+    mask["0.weight"] = torch.ones(2, 2, dtype=torch.bool)
+    mask["0.bias"] = torch.ones(9)
+    mask["nope"] = mask.pop("3.bias")
+    with pytest.raises(MaskError) as caught, masked(OPTIMIZERS["sgd"](model.parameters()), model, mask):
+        pass
+    assert len(caught.value.problems) == 4
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 5), max_size=3), min_size=1, max_size=4), st.integers(0, 99))
+def test_saved_masks_are_packed_bits_and_come_back(tmp_path_factory, shapes, seed):
+    g = torch.Generator().manual_seed(seed)
+    mask = Mask({f"p{i}": torch.rand(s, generator=g) < 0.5 for i, s in enumerate(shapes)})
+    path = mask.save(tmp_path_factory.mktemp("m") / "mask.safetensors", density="0.5")
+    back = Mask.load(path)
+    assert all(torch.equal(back[n], m) and back[n].shape == m.shape for n, m in mask.items()) and len(back) == len(mask)
+
+
+def test_a_saved_mask_takes_one_bit_a_weight(tmp_path):
+    mask = Mask({"w": torch.rand(1000, 80) < 0.5})
+    assert mask.save(tmp_path / "m.safetensors").stat().st_size < 80_000 / 8 + 500
+    (tmp_path / "x.safetensors").write_bytes(b"no")
+    with pytest.raises(CheckpointError):
+        Mask.load(tmp_path / "x.safetensors")
+
+
+def test_overlap_layers_and_combination():
+    a = Mask({"w": torch.tensor([True, True, False, False])})
+    b = Mask({"w": torch.tensor([True, False, True, False])})
+    assert overlap(a, b) == pytest.approx(1 / 3) and overlap(a, a) == 1
+    assert a.layers() == {"w": 0.5} and combine(a, b)["w"].tolist() == [True, False, False, False]

@@ -1,0 +1,93 @@
+"""The streaming selection against a full stable sort."""
+
+import threading
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from expunge import MaskError
+from expunge import topk as module
+from expunge.topk import top_k
+
+
+def by_sorting(values, k):
+    flat = torch.cat([v.double().flatten() for v in values.values()]).abs()
+    chosen = torch.zeros(len(flat), dtype=torch.bool)
+    chosen[flat.argsort(descending=True, stable=True)[:k]] = True
+    return chosen
+
+
+def flat(mask):
+    return torch.cat([m.flatten() for m in mask.values()])
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=5), st.integers(0, 10**6), st.sampled_from(["float", "ties", "few", "tiny"]),
+       st.sampled_from([torch.float32, torch.float16, torch.bfloat16, torch.float64]), st.data())
+def test_same_as_a_stable_sort(sizes, seed, kind, dtype, draw):
+    g = torch.Generator().manual_seed(seed)
+    values = {}
+    for number, size in enumerate(sizes):
+        x = torch.randn(size, generator=g)
+        x = {"float": x, "ties": (x * 3).round() / 3, "few": (x > 0).float() * -0.0, "tiny": x * 1e-42}[kind]
+        values[str(number)] = x.to(dtype if number % 2 == 0 else torch.float32)
+    total = sum(sizes)
+    counts = sorted({0, total, draw.draw(st.integers(0, total)), total // 2})
+    for k, mask in zip(counts, top_k(values, counts), strict=True):
+        assert torch.equal(flat(mask), by_sorting(values, k)), k
+        assert all(mask[n].shape == v.shape for n, v in values.items())
+
+
+def test_chunks_do_not_matter(monkeypatch):
+    values = {"a": (torch.randn(700) * 2).round(), "b": (torch.randn(50, 9) * 2).round()}
+    whole = top_k(values, [400])[0]
+    monkeypatch.setitem(module.CHUNK, "cpu", 37)
+    assert torch.equal(flat(whole), flat(top_k(values, [400])[0]))
+
+
+def test_infinity_is_the_largest_and_nan_is_named():
+    values = {"a": torch.tensor([1.0, -torch.inf, 3.0]), "b": torch.tensor([[torch.inf, 2.0]])}
+    assert flat(top_k(values, [2])[0]).tolist() == [False, True, False, True, False]
+    with pytest.raises(MaskError, match="'b'"):
+        top_k({"a": torch.ones(3), "b": torch.tensor([1.0, torch.nan])}, [1])
+    with pytest.raises(MaskError, match="ask for 0 to 3"):
+        top_k({"a": torch.ones(3)}, [4])
+
+
+def test_shards_agree_with_one_process():
+    """Three processes as three threads that exchange their counts at barriers."""
+    whole = {"a": (torch.randn(90) * 2).round(), "b": (torch.randn(31) * 2).round()}
+    cuts = {"a": [0, 30, 61, 90], "b": [0, 10, 10, 31]}
+    want = top_k(whole, [50, 7])
+    box, barrier, got = {}, threading.Barrier(3), {}
+
+    class Thread:
+        def __init__(self, rank):
+            self.rank = rank
+
+        def exchange(self, counts):
+            box[self.rank] = counts
+            barrier.wait()
+            every = torch.stack([box[r] for r in range(3)])
+            barrier.wait()
+            return every
+
+        def sum(self, counts):
+            return self.exchange(counts).sum(0)
+
+        gather = exchange
+
+    def work(rank):
+        part = {n: v[cuts[n][rank]: cuts[n][rank + 1]] for n, v in whole.items()}
+        got[rank] = top_k(part, [50, 7], Thread(rank))
+
+    threads = [threading.Thread(target=work, args=(r,)) for r in range(3)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    for number in range(2):
+        for name in whole:
+            assert torch.equal(torch.cat([got[r][number][name] for r in range(3)]), want[number][name])
