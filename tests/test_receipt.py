@@ -462,8 +462,8 @@ def test_things_that_are_no_receipt(values):
 def test_a_receipt_of_a_later_schema_is_not_judged(world):
     later = signed(Receipt({**world["receipt"].statement, "schema": 2}, world["receipt"].envelope),
                    world["folder"] / "mine")
-    check = verify(later)[0]
-    assert not check.ok and "schema is 2" in check.words
+    check = next(c for c in verify(later) if not c.ok)
+    assert check.name == "statement" and "schema is 2" in check.words
 
 
 @pytest.mark.parametrize("part, change", [
@@ -483,6 +483,11 @@ def test_the_fingerprint_in_an_envelope_is_that_of_its_key(world):
     key = {**receipt.envelope["key"], "fingerprint": "0" * 32}
     odd = Receipt(receipt.statement, {**receipt.envelope, "key": key}, receipt.signature)
     assert outcome(verify(odd))["envelope"] is False
+
+
+def test_a_receipt_that_cannot_be_written_is_none(world):
+    odd = Receipt({**world["receipt"].statement, "settings": {"lr": 0.5}}, world["receipt"].envelope)
+    assert outcome(verify(odd)) == {"form": False}
 
 
 def test_many_ids_take_little_room(world):

@@ -80,9 +80,8 @@ def decimal_text(number: float) -> str:
 
 
 def decimals(value: Any) -> Any:
-    """Settings as canonical JSON can hold them: floats and integers beyond 2^53 - 1 as decimal text, tuples
-    as
-    lists, text in NFC. `"0.5"` and `0.5` come out alike: a setting's type is known from its method."""
+    """Settings as canonical JSON can hold them: floats and integers beyond 2^53 - 1 as text, tuples as lists,
+    text in NFC. `"0.5"` and `0.5` come out alike: a setting's type is known from its method."""
     if isinstance(value, dict):
         return {k: decimals(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

@@ -49,8 +49,7 @@ def model_hash(source: nn.Module | Mapping[str, Tensor] | str | os.PathLike[str]
 
 
 def load_weights(source: nn.Module | Mapping[str, Tensor] | str | os.PathLike[str]) -> Mapping[str, Tensor]:
-    """A module's parameters and persistent buffers, a state dictionary as it is, or the one in a checkpoint
-    file.
+    """A module's parameters and persistent buffers, a state dictionary as it is, or the one in a file.
 
     A file's tensors go by the plain names that the model has for them, wherever in the file they lie and
     whatever was put before their names, so that a file and the model loaded from it have one hash.

@@ -66,8 +66,8 @@ class Ledger:
         """Enter a request and return its number, from 1 on. `received` is today (UTC) unless given, `due`
         that day plus `days`.
 
-        Of the sample `ids` only a salted hash and their number are kept. Raises `ExpungeError` listing all
-        that is wrong.
+        Of the sample `ids` only a salted hash and their number are kept. Raises `ExpungeError`, all problems
+        listed.
         """
         problems = []
         if not subject.strip():
@@ -81,17 +81,15 @@ class Ledger:
         raise_all(problems)
         salt = secrets.token_hex(32)
         body = {"subject": subject.strip(), "received": start.isoformat(), "due": end.isoformat(),
-                "ids": len(ids), "ids_salt": salt, "ids_hash": ids_hash(salt, ids) if ids else "",
-                "note": note}
+                "ids": len(ids), "ids_salt": salt, "note": note,
+                "ids_hash": ids_hash(salt, ids) if ids else ""}
         return self._append("request", None, body)
 
-    def attach(self, request: int, *, record: Source | None = None,
-               audit: Source | None = None, receipt: Source | None = None,
-               secret: Source | None = None, ids: Sequence[str] = (),
-               status: Status | None = None,
-               note: str = "", public_key: Source | bytes | None = None) -> Request:
-        """Add to a request: the record of the run, that of the audit, the receipt, a status; return how it
-        stands.
+    def attach(self, request: int, *, record: Source | None = None, audit: Source | None = None,
+               receipt: Source | None = None, secret: Source | None = None, ids: Sequence[str] = (),
+               status: Status | None = None, note: str = "",
+               public_key: Source | bytes | None = None) -> Request:
+        """Add to a request: the run's record, the audit's, the receipt, a status; return how it stands.
 
         A receipt is verified (with the record and the public key where given) and kept whole; it makes the
         request done. With its `secret` and the request's `ids` it is checked that each of them is in the

@@ -51,8 +51,7 @@ Model = nn.Module | Mapping[str, Tensor] | str | os.PathLike[str]
 @dataclass(frozen=True)
 class Receipt:
     """One receipt: `statement` and `envelope` as they are in the file, `signature` of both (128 hex digits
-    each) or
-    None."""
+    each) or None."""
 
     statement: dict[str, Any]
     envelope: dict[str, Any]
@@ -121,16 +120,14 @@ def mask_hash(mask: Mapping[str, Tensor]) -> str:
 
 
 def split_commitment(secret: Secret, split_hash: str) -> str:
-    """The split's hash under the secret salt: in the clear it would let anyone who has the data test a guess
-    of
+    """The split's hash under the secret salt: in the clear, whoever has the data could test a guess of
     who is in the forget set."""
     return hmac.digest(bytes.fromhex(secret.salt), _SPLIT + split_hash.encode(), "sha256").hex()
 
 
 def issue(record: Record, forget_ids: Iterable[str] | None = None, *, before: Model | None = None,
           after: Model | None = None, mask: Mapping[str, Tensor] | None = None,
-          parent: Receipt | str | None = None,
-          key: str | os.PathLike[str] | None = None,
+          parent: Receipt | str | None = None, key: str | os.PathLike[str] | None = None,
           salt: bytes | None = None) -> tuple[Receipt, Secret | None]:
     """The receipt of a finished run, and the secret that opens its commitment to `forget_ids`.
 

@@ -17,17 +17,8 @@ from .errors import ExpungeError, MissingExtra
 from .hashing import load_weights, model_hash
 from .keys import fingerprint, load_public, signed_by
 from .merkle import Proof, Secret
-from .receipt import (
-    KIND,
-    SCHEMA,
-    STATEMENT,
-    Model,
-    Receipt,
-    mask_hash,
-    messages,
-    record_hash,
-    split_commitment,
-)
+from .receipt import KIND, SCHEMA, STATEMENT, Model, Receipt, mask_hash, messages, record_hash
+from .receipt import split_commitment as committed_split
 from .record import Record
 
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
@@ -81,7 +72,7 @@ def verify(receipt: Receipt | bytes | str | os.PathLike[str], model: Model | Non
                if given is not None]
     if secret is not None and record is not None and said["split_commitment"] is not None:
         checks.append(_same("split", "the split of the run", record, said["split_commitment"],
-                            lambda r: split_commitment(secret, _split_hash(r))))
+                            lambda r: committed_split(secret, _split_hash(r))))
     if mask is not None and model is not None and original is not None:
         checks.append(_guarded("kept", lambda: _kept(original, model, mask)))
     if prove is not None:
@@ -93,12 +84,13 @@ def verify(receipt: Receipt | bytes | str | os.PathLike[str], model: Model | Non
 
 def _read(source: Receipt | bytes | str | os.PathLike[str]) -> tuple[list[Check], Receipt | None]:
     """The receipt, and whether its file has the only form and the only digests that its content can have."""
-    if isinstance(source, Receipt):
-        return [], source
     try:
-        data = source if isinstance(source, bytes) else Path(source).read_bytes()
+        if isinstance(source, str | os.PathLike):
+            data = Path(source).read_bytes()
+        else:
+            data = source.to_bytes() if isinstance(source, Receipt) else source
         values = parse(data)
-        receipt = Receipt.of(values, "this" if isinstance(source, bytes) else os.fspath(source))
+        receipt = Receipt.of(values)
         whole = receipt.to_bytes()
     except (OSError, ExpungeError) as error:
         return [Check("form", False, f"not a readable receipt: {error}")], None
@@ -120,9 +112,8 @@ def _statement(said: dict[str, Any]) -> Check:
                  if k in said and type(said[k]) not in kinds]
     if not problems:
         problems = _unfit(said)
-    return Check.of("statement", not problems,
-                    f"{said.get('method')} on {said.get('forget_count')} forgotten ids, "
-                    "complete", "; ".join(problems))
+    return Check.of("statement", not problems, "; ".join(problems) if problems else
+                    f"{said['method']} on {said['forget_count']} forgotten ids", "; ".join(problems))
 
 
 def _unfit(said: dict[str, Any]) -> list[str]:
@@ -188,7 +179,7 @@ def _proof(receipt: Receipt, prove: str | Proof, secret: Secret | None) -> Check
         if secret is None:
             return Check("proof", False, f"to prove the id {prove!r} the holder's secret is needed: give it")
         if prove not in secret:
-            return Check("proof", False, f"the id {prove!r} is not among the {len(secret.leaves)} of the secret")
+            return Check("proof", False, f"the id {prove!r} is not among the {len(secret.leaves)} forgotten")
         prove = secret.prove(prove)
     commitment, count = receipt.statement["forget_commitment"], receipt.statement["forget_count"]
     among = f"that the id {prove.name!r} is among the {count} forgotten ids of this receipt"
