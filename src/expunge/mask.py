@@ -138,17 +138,20 @@ def saliency_mask(model: nn.Module, samples: Samples, task: Task, density: float
     Several densities come from one pass. Parameters that do not require a gradient are in the mask, all false.
     """
     scores = saliency_scores(model, samples, task, batch_size=batch_size, seed=seed)
-    made = top_mask(scores, [density] if isinstance(density, int | float) else list(density))
-    whole = [Mask({n: m.get(n, torch.zeros_like(p, dtype=torch.bool)) for n, p in model.named_parameters()}) for m in made]
-    return whole[0] if isinstance(density, int | float) else whole
+    made = [complete(m, model) for m in top_mask(scores, [density] if isinstance(density, int | float) else list(density))]
+    return made[0] if isinstance(density, int | float) else made
+
+
+def complete(mask: Mask, model: nn.Module) -> Mask:
+    """The mask with a tensor for every parameter of the model: all false for those it lacks, which require no gradient."""
+    return Mask({n: mask[n].to(p.device) if n in mask else torch.zeros_like(p, dtype=torch.bool) for n, p in model.named_parameters()})
 
 
 def random_mask(model: nn.Module, density: float, seed: int = 0) -> Mask:
     """The control with a random share: exactly round(density * N) of all trainable weights."""
     draw = torch.Generator().manual_seed(seed)
     scores = {n: torch.rand(p.shape, generator=draw) for n, p in model.named_parameters() if p.requires_grad}
-    chosen = top_mask(scores, density)
-    return Mask({n: chosen.get(n, torch.zeros(p.shape, dtype=torch.bool)).to(p.device) for n, p in model.named_parameters()})
+    return complete(top_mask(scores, density), model)
 
 
 def full_mask(model: nn.Module) -> Mask:

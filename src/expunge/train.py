@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from .checkpoint import load_state, save_state
 from .data import Batch, Samples
 from .errors import ExpungeError
-from .mask import Mask, combine, inverted_mask, masked, random_mask, saliency_scores, top_mask
+from .mask import Mask, combine, complete, inverted_mask, masked, random_mask, saliency_scores, top_mask
 from .modes import evaluating
 from .record import plain
 from .run import Row, Run, finite, snapshot
@@ -127,7 +127,7 @@ def choose_mask(run: Run, method: GradientMethod) -> Mask | None:
             mask = random_mask(run.model, method.density, run.seed)
         else:
             scores = saliency_scores(run.model, run.split.forget, run.task, seed=run.seed, **method.saliency_options())
-            mask = (inverted_mask if method.mask == "inverted" else top_mask)(scores, method.density)
+            mask = complete((inverted_mask if method.mask == "inverted" else top_mask)(scores, method.density), run.model)
     if frozen := method.frozen(run):
         free = Mask({n: torch.full_like(p, n not in frozen, dtype=torch.bool) for n, p in run.model.named_parameters()})
         mask = free if mask is None else combine(mask, free)
