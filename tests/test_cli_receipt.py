@@ -1,7 +1,10 @@
 """The commands verify, sign, keygen and ledger, as a user types them: output, exit codes, files."""
 
 import json
+import re
+import shlex
 import stat
+from pathlib import Path
 
 import pytest
 import torch
@@ -127,9 +130,9 @@ def test_a_request_from_entry_to_export(run, capsys):
     book = run / "requests.db"
     assert expunge("ledger", "list", book) == 2 and not book.exists()
     assert expunge("ledger", "add", book, "case 12", "--ids", "ids.txt", "--received", "2026-01-01") == 0
-    assert "request 1, due 2026-01-31" in capsys.readouterr().out
-    assert expunge("ledger", "overdue", book, "--today", "2026-01-31") == 0
-    assert expunge("ledger", "overdue", book, "--today", "2026-02-01") == 1
+    assert "request 1, due 2026-01-29" in capsys.readouterr().out
+    assert expunge("ledger", "overdue", book, "--today", "2026-01-29") == 0
+    assert expunge("ledger", "overdue", book, "--today", "2026-01-30") == 1
     assert "case 12" in capsys.readouterr().out
     assert expunge("ledger", "attach", book, "1", "--record", "after.json", "--audit", "after.json") == 0
     assert "is running" in capsys.readouterr().out
@@ -149,6 +152,28 @@ def test_a_request_from_entry_to_export(run, capsys):
     assert expunge("ledger", "check", book, "--head", head) == 0
     assert expunge("ledger", "check", book, "--head", "3:" + "0" * 64) == 1
     assert len(json.loads((run / "book.json").read_text())["events"]) == 4
+
+
+PAGE = (Path(__file__).parent.parent / "docs" / "receipts.md").read_text(encoding="utf-8")
+
+
+def test_the_python_of_the_page_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for block in re.findall(r"^```python\n(.*?)^```", PAGE, re.S | re.M):
+        exec(compile(block, "receipts.md", "exec"), {})
+    shown = capsys.readouterr().out
+    assert "True proof" in shown and "False" not in shown
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_page_run_as_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ids.txt").write_text("17\n230\n401\n")
+    blocks = re.findall(r"^```sh\n(.*?)^```", PAGE, re.S | re.M)
+    commands = [shlex.split(line)[1:] for line in "".join(blocks).splitlines()]
+    assert len(commands) == 13
+    for command in commands:
+        assert expunge(*command) == 0, command
 
 
 @pytest.mark.parametrize("words", [

@@ -17,7 +17,7 @@ from .receipt import Receipt, record_hash
 from .record import Record, plain
 from .verify import verify
 
-DAYS = 30  # a month at the latest, GDPR article 12 (3); other laws and contracts differ
+DAYS = 28  # never later than the month of GDPR article 12 (3); other laws and contracts differ
 
 Status = Literal["open", "running", "done", "refused", "withdrawn"]
 CLOSED = ("done", "refused", "withdrawn")
