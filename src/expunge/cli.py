@@ -245,10 +245,11 @@ def _progress(method: Method) -> Callable[[dict[str, Any]], None]:
     """Prints a line a probe to stderr: quiet enough for logs, alive enough for a terminal."""
     total = method.epochs if isinstance(method, GradientMethod) else 1
     shown = lambda v: "–" if v is None else f"{v:.3f}"  # noqa: E731
+    sets = ("retain",) if isinstance(method, Retrain) else ("forget", "retain")
 
     def on_row(row: dict[str, Any]) -> None:
-        print(f"\r{method.name()} epoch {row['epoch']}/{total} step {row['step']}: loss {shown(row['loss'])}, "
-              f"forget {shown(row['forget'])}, retain {shown(row['retain'])}   ", end="" if sys.stderr.isatty() else "\n", file=sys.stderr, flush=True)
+        print(f"\r{method.name()} epoch {row['epoch']}/{total} step {row['step']}: "
+              + ", ".join(f"{k} {shown(row[k])}" for k in ("loss", *sets)) + "   ", end="" if sys.stderr.isatty() else "\n", file=sys.stderr, flush=True)
     return on_row
 
 
