@@ -164,6 +164,20 @@ def test_level_within_the_spread_is_said() -> None:
     assert "level with it, within the spread" in text
 
 
+def test_equal_figures_share_the_headline() -> None:
+    runs = [one("retrain", "retrain", scores=(50, 90, 80, 50))]
+    for method, seconds, loss in (("a", 2, 0), ("b", 1, 0.01), ("c", 1, 4)):
+        runs.append(one("unlearn", method, seconds=seconds, scores=(50, 90 - loss, 80, 50)))
+    text = words(page(runs))
+    assert "b and a come closest to retraining: 0.00 points away" in text and text.count("smallest gap") == 2
+
+
+def test_close_scores_with_other_predictions_are_not_praised_alone() -> None:
+    moved = {"redistribution": {"unlearned": [60, 40, 0], "retrained": [0.2, 0.2, 0.6]}}
+    runs = [one(kind, "a", scores=(50, 90, 80, 50), details=moved) for kind in ("retrain", "unlearn")]
+    assert "Yet 60 % of the forgotten samples would have to go to another class" in words(page(runs))
+
+
 def test_without_a_reference_it_says_so() -> None:
     runs = [r for r in sample() if r.kind != "retrain"]
     text = words(page(runs))

@@ -7,7 +7,7 @@ from typing import Any
 from .figures import cut
 from .study import Study
 from .svg import Figure, Plot, short, ticks
-from .values import number, numbers, table
+from .values import apart, number, numbers, shares, table
 from .words import fixed, listed
 
 MOST = 24  # rows a figure shows; a hundred classes would bury the few that matter
@@ -134,14 +134,8 @@ def _worst(details: dict[str, Any], change: dict[int, float], study: Study) -> s
 def redistribution(details: dict[str, Any], study: Study) -> Figure | None:
     """What forgotten samples are now predicted as: the unlearned model's share per class above Retrain's."""
     data = table(details.get("redistribution"))
-    raw = {k: [v or 0.0 for v in numbers(data.get(k))] for k in ("unlearned", "retrained", "original")}
-    shares = {
-        k: [100 * v / sum(values) for v in values]
-        for k, values in raw.items()
-        if sum(values) > 0 and min(values) >= 0
-    }
-    own, there = shares.get("unlearned"), shares.get("retrained", [])
-    if own is None:
+    own, there = shares(data.get("unlearned")), shares(data.get("retrained"))
+    if not own:
         return None
     share = dict(enumerate(own))
     wanted = dict(enumerate(there)) if len(there) == len(own) else {}
@@ -188,5 +182,5 @@ def _difference(share: dict[int, float], wanted: dict[int, float], study: Study)
     said = f"Most go to {listed(top)}." if top else ""
     if not wanted:
         return said + " Without a retrained model it cannot be said where they should go."
-    moved = sum(abs(share[c] - wanted[c]) for c in share) / 2
+    moved = apart(list(share.values()), list(wanted.values()))
     return said + f" {fixed(moved)} % of them would have to go elsewhere to match Retrain (total variation)."

@@ -7,7 +7,7 @@ from typing import Any
 from ..record import Record
 from .study import METRICS, Group, Study
 from .values import Stat, number
-from .words import DASH, duration, fixed, free, listed, memory, ratio, setting_text, step_of, tied
+from .words import DASH, duration, equal, fixed, free, listed, memory, ratio, setting_text, step_of, tied
 
 
 def columns(study: Study) -> list[str]:
@@ -28,12 +28,11 @@ def extras(study: Study) -> list[str]:
 
 def main_rows(study: Study) -> list[dict[str, Any]]:
     """Original, Retrain, then the methods by avg. gap; each row with its cells, gap, seconds and memory."""
-    best = study.judged[0] if study.judged else None
-    level = tied(study) if best else []
+    same, level = (equal(study), tied(study)) if study.judged else ([], [])
     rows = []
     for group in study.groups:
         note = ""
-        if group is best:
+        if group in same:
             note = "smallest gap"
         elif group in level:
             note = "level with it, within the spread"

@@ -39,6 +39,20 @@ def table(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def shares(values: Any) -> list[float]:
+    """A distribution in percent from shares or counts; empty where it is none."""
+    found = [v or 0.0 for v in numbers(values)]
+    whole = sum(found)
+    return [100 * v / whole for v in found] if whole > 0 and min(found) >= 0 and math.isfinite(whole) else []
+
+
+def apart(own: list[float], other: list[float]) -> float | None:
+    """Total variation distance of two distributions, percent: what would have to move to make them equal."""
+    if not own or len(own) != len(other):
+        return None
+    return sum(abs(a - b) for a, b in zip(own, other, strict=True)) / 2
+
+
 def stat(values: Iterable[float | None]) -> Stat | None:
     """Mean and spread of the figures there are; None where there are none."""
     found = [v for v in values if v is not None]

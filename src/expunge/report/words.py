@@ -73,19 +73,25 @@ def points(stat: Stat) -> str:
     return f"{fixed(stat.mean, 2)}{spread} points".replace(" ", "\N{NO-BREAK SPACE}")
 
 
+def equal(study: Study) -> list[Group]:
+    """The best method and those whose avg. gap is the same figure as printed."""
+    best = study.judged[0]
+    return [g for g in study.judged if _apart(best, g) < 0.005]
+
+
 def tied(study: Study) -> list[Group]:
-    """The best method and those whose avg. gap is within the spread of it (root of summed squares)."""
-    best, *others = study.judged
-    if best.average is None or best.average.spread is None:
-        return [best]
-    found = [best]
-    for other in others:
-        gap = other.average
-        if gap is None or gap.spread is None:
-            continue
-        if gap.mean - best.average.mean <= math.hypot(best.average.spread, gap.spread):
-            found.append(other)
-    return found
+    """The best method and those level with it: same figure, or within the root of summed squared spreads."""
+    best = study.judged[0]
+    return [g for g in study.judged if _apart(best, g) < 0.005 or _apart(best, g) <= _reach(best, g)]
+
+
+def _apart(best: Group, other: Group) -> float:
+    return other.average.mean - best.average.mean if best.average and other.average else math.inf
+
+
+def _reach(*groups: Group) -> float:
+    spreads = [g.average.spread if g.average else None for g in groups]
+    return math.hypot(*(s for s in spreads if s is not None)) if None not in spreads else -1.0
 
 
 def headline(study: Study) -> str:
@@ -103,11 +109,12 @@ def headline(study: Study) -> str:
     assert best.average is not None  # judged
     if len(study.judged) == 1:
         return f"{best.label} ends {points(best.average)} from retraining."
-    same = tied(study)
-    if len(same) > 1:
-        return (
-            f"{listed([g.label for g in same])} come closest to retraining, within the spread of each other."
-        )
+    same, level = equal(study), tied(study)
+    if len(same) == len(level) > 1:
+        return f"{listed([g.label for g in same])} come closest to retraining: {points(best.average)} away."
+    if len(level) > 1:
+        names = listed([g.label for g in level])
+        return f"{names} come closest to retraining, within the spread of each other."
     return f"{best.label} comes closest to retraining: {points(best.average)} away."
 
 
@@ -173,10 +180,15 @@ def _against(study: Study, best: Group) -> list[str]:
     if gaps and study.retrain is not None:
         size, signed, metric = max(gaps)
         if size < 0.05:
-            said.append(f"On every score {best.name} equals Retrain to a tenth of a point.")
+            said.append(f"{best.name} equals Retrain on every score, to a tenth of a point.")
         else:
             way, why = "above" if signed > 0 else "below", because(study.lead.task, metric, signed)
             said.append(f"Its largest gap is {metric}, {fixed(size)} points {way} Retrain: it {why}.")
+    if best.average and best.average.mean < 3 and (moved := best.moved) and moved >= 25:
+        said.append(
+            f"Yet {moved:.0f} % of the forgotten samples would have to go to another class to be spread as "
+            "Retrain spreads them, which none of the scores sees."
+        )
     if best.missing:
         said.append(f"The average leaves out {listed(best.missing)}, for want of a figure.")
     if study.original is not None and study.original.average is not None:
