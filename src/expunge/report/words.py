@@ -201,16 +201,13 @@ def _cost(study: Study, best: Group) -> list[str]:
         return []
     retrain = study.retrain.seconds if study.retrain else None
     if retrain is None or not retrain.mean:
-        return [f"It took {duration(best.seconds.mean)}."]
-    times = retrain.mean / best.seconds.mean
+        return [f"{best.name} took {duration(best.seconds.mean)}."]
+    times, took, there = retrain.mean / best.seconds.mean, duration(best.seconds.mean), duration(retrain.mean)
+    if times >= 100:
+        return [f"{best.name} took {took}; retraining took {there}."]
     if times >= 1.05:
-        return [
-            f"It took {duration(best.seconds.mean)}: {times:.2g} times faster than retraining "
-            f"({duration(retrain.mean)})."
-            if times < 100
-            else f"It took {duration(best.seconds.mean)}; retraining took {duration(retrain.mean)}."
-        ]
-    return [f"It took {duration(best.seconds.mean)}, longer than retraining ({duration(retrain.mean)})."]
+        return [f"{best.name} took {took}: {times:.2g} times faster than retraining ({there})."]
+    return [f"{best.name} took {took}, longer than retraining ({there})."]
 
 
 def verdict(group: Group) -> str:
