@@ -94,8 +94,7 @@ def audited(path: Source) -> dict[str, Any]:
     audit = Record.load(path)
     verdict = audit.details.get("verdict", "")
     words = str(verdict.get("words", "")) if isinstance(verdict, dict) else str(verdict)
-    scores = {k: v for k, v in plain(audit.scores).items() if isinstance(v, int | float) and k.isascii()}
-    return {"record": record_hash(path), "scores": scores, "verdict": words}
+    return {"record": record_hash(path), "scores": plain(audit.scores), "verdict": words}
 
 
 def nfc(ids: Sequence[str]) -> set[str]:
