@@ -166,7 +166,7 @@ def limits(study: Study) -> list[str]:
     said.append(_machines(study))
     stopped = [g.label for g in study.methods if any(r.status != "finished" for r in g.runs)]
     if stopped:
-        said.append(f"Not every run went to its end: see the settings of {listed(stopped)}.")
+        said.append(f"Stopped before the last step, for the reason told with the run: {listed(stopped)}.")
     return said
 
 
