@@ -1,0 +1,118 @@
+"""Attacks on scores whose answer is known, and the machine against scikit-learn's."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+from sklearn.svm import SVC
+
+from expunge import ExpungeError
+from expunge.audit.mia import (auc, entropy, forgetting_rate, members_and_nonmembers, modified_entropy, svm_attack, threshold_attack, tpr_at_fpr,
+                               true_class_confidence)
+from expunge.audit.svm1d import Features, fit
+
+RNG = np.random.default_rng(0)
+CASES = {
+    "memorised": lambda n: (1 - RNG.beta(0.2, 20, n), 1 - RNG.beta(0.3, 3, n)),
+    "uniform": lambda n: (RNG.random(n), RNG.random(n)),
+    "separated": lambda n: (RNG.beta(20, 2, n), RNG.beta(2, 20, n)),
+    "ties": lambda n: (np.round(RNG.beta(5, 1, n), 1), np.round(RNG.beta(3, 1, n), 1)),
+    "logistic": lambda n: (1 / (1 + np.exp(-RNG.normal(8, 3, n))), 1 / (1 + np.exp(-RNG.normal(5, 4, n)))),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("members", "nonmembers"), [(15, 15), (400, 400), (300, 60), (40, 700)])
+def test_the_machine_is_scikit_learns(case, members, nonmembers):
+    a, b = CASES[case](max(members, nonmembers))
+    a, b = a[:members], b[:nonmembers]
+    ours = fit(a, b, 0.0, 1.0, 3.0, 1.0)
+    theirs = SVC(C=3, gamma="auto", tol=1e-5).fit(np.r_[a, b][:, None], np.repeat([1, 0], [members, nonmembers]))
+    grid = np.linspace(0, 1, 501)
+    want = theirs.decision_function(grid[:, None])
+    between = (grid >= min(a.min(), b.min())) & (grid <= max(a.max(), b.max()))
+    assert np.abs(ours.decide(grid) - want)[between].max() < 0.02
+    sure = np.abs(want) > 0.02
+    assert (np.sign(ours.decide(grid)) == np.sign(want))[sure].all()
+    agree = abs(svm_attack(a, b, a) - svm_attack(a, b, a, solver="sklearn"))
+    assert agree <= 1.0 or case == "uniform"
+
+
+def test_the_machine_is_the_optimum_of_its_objective():
+    """No small change of the bias or of the weights lowers the primal objective."""
+    a, b = CASES["memorised"](300)
+    machine = fit(a, b, 0.0, 1.0, 3.0, 1.0)
+    phi, y, w = machine.features(np.r_[a, b]), np.repeat([1.0, -1.0], 300), machine.weight
+
+    def primal(weight, bias):
+        return 0.5 * weight @ weight + 3 * np.maximum(0, 1 - y * (phi @ weight + bias)).sum()
+
+    least = primal(w, machine.bias)
+    for change in (0.01, -0.01):
+        assert primal(w, machine.bias + change) >= least - 1e-4
+        assert primal(w * (1 + change), machine.bias) >= least - 1e-4
+
+
+def test_features_are_the_kernel():
+    x = np.linspace(0, 1, 41)
+    phi = Features.fit(0.0, 1.0, 1.0)(x)
+    assert np.abs(phi @ phi.T - np.exp(-((x[:, None] - x) ** 2))).max() < 1e-12
+
+
+@pytest.mark.parametrize("attack", [svm_attack, threshold_attack])
+def test_known_answers(attack):
+    sure, unsure = np.full(50, 0.99), np.full(50, 0.2)
+    assert attack(sure, unsure, unsure) == 100 and attack(sure, unsure, sure) == 0
+    assert attack(sure, sure, sure) == 0  # no difference found: member
+    a = RNG.random(4000)
+    assert 25 < attack(a[:2000], a[2000:], RNG.random(4000)) < 75 or attack is svm_attack
+
+
+def test_svm_refuses_what_is_no_confidence():
+    good = np.array([0.1, 0.9])
+    for bad in (np.array([]), np.array([0.1, np.nan]), np.array([1.5])):
+        with pytest.raises(ExpungeError, match="true-class confidences"):
+            svm_attack(good, good, bad)
+
+
+def test_threshold_is_the_best_by_brute_force():
+    for _ in range(20):
+        member, nonmember = np.round(RNG.random(30), 1), np.round(RNG.random(25) ** 2, 1)
+        cuts = np.unique(np.r_[member, nonmember])
+        best = max(cuts, key=lambda c: ((nonmember < c).mean() + (member >= c).mean(), -c))
+        target = np.round(RNG.random(40), 2)
+        assert threshold_attack(member, nonmember, target) == pytest.approx(100 * (target < best).mean())
+
+
+def test_modified_entropy_by_hand():
+    p = np.array([[0.7, 0.2, 0.1], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    found = modified_entropy(p, np.array([0, 0, 0]))
+    assert found[0] == pytest.approx(-0.3 * math.log(0.7) - 0.2 * math.log(0.8) - 0.1 * math.log(0.9))
+    assert found[1] == 0 and found[2] > 100  # certain and right; certain and wrong
+    assert entropy(p)[0] == pytest.approx(-(0.7 * math.log(0.7) + 0.2 * math.log(0.2) + 0.1 * math.log(0.1))) and entropy(p)[1] == 0
+    assert true_class_confidence(p, np.array([2, 0, 1])).tolist() == [0.1, 1.0, 1.0]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=30), st.lists(st.integers(0, 6), min_size=1, max_size=30))
+def test_auc_and_tpr_against_their_definitions(positive, negative):
+    p, n = np.array(positive, float), np.array(negative, float)
+    assert auc(p, n) == pytest.approx(roc_auc_score(np.r_[np.ones(len(p)), np.zeros(len(n))], np.r_[p, n]))
+    for fpr in (0.0, 0.1, 0.5, 1.0):
+        cuts = [*np.unique(np.r_[p, n]), np.inf, -np.inf]
+        want = max((p > c).mean() for c in cuts if (n > c).mean() <= fpr + 1e-12)
+        assert tpr_at_fpr(p, n, fpr) == pytest.approx(want)
+
+
+def test_members_are_balanced_and_seeded():
+    a, b = members_and_nonmembers(100, 30, seed=1)
+    assert len(a) == len(b) == 30 == len(set(a)) and a.max() < 100 and b.max() < 30
+    assert (a == members_and_nonmembers(100, 30, seed=1)[0]).all() and (a != members_and_nonmembers(100, 30, seed=2)[0]).any()
+    assert members_and_nonmembers(5, 9, paper_exact=True)[1].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_forgetting_rate():
+    assert forgetting_rate(20, 60) == 0.5 and math.isnan(forgetting_rate(100, 100))
