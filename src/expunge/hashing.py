@@ -30,12 +30,15 @@ def state_hash(state: Mapping[str, Tensor]) -> str:
 
     Every bit counts: -0.0 and 0.0 differ, float32 and bfloat16 of the same values differ. Tied tensors count
     under each of their names. Memory: a slab of `CHUNK` bytes of one tensor, or one row where a row is
-    larger. Raises `ModelError` listing every entry that is not a dense tensor with values.
+    larger. Tensors sharded over processes are gathered one by one, so every process must call this and gets
+    the hash of the whole. Raises `ModelError` listing every entry that is not a dense tensor with values.
     """
     raise_all([p for name in state for p in _problem(name, state[name])], ModelError)
     digest = hashlib.sha256()
     for name in sorted(state, key=str.encode):
         tensor = state[name].detach()
+        if hasattr(tensor, "full_tensor"):  # a DTensor, whose import costs every command half a second
+            tensor = tensor.full_tensor()
         shape = ",".join(map(str, tensor.shape))
         digest.update(f"{name}\0{str(tensor.dtype).removeprefix('torch.')}\0{shape}\0".encode())
         for chunk in _chunks(tensor):
