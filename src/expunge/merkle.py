@@ -131,8 +131,8 @@ class Secret:
 
     @classmethod
     def of(cls, ids: Sequence[str], salt: bytes | None = None) -> Self:
-        """A commitment to `ids`, under a fresh random salt unless one is given. Raises `ExpungeError` for none
-        or for an id that is there twice (in Unicode normal form NFC)."""
+        """A commitment to `ids`, under a fresh random salt unless one is given. Raises `ExpungeError`
+        for none, or an id that is there twice (in Unicode normal form NFC)."""
         salt = secrets.token_bytes(SALT_BYTES) if salt is None else salt
         names = {unicodedata.normalize("NFC", name) for name in ids}
         if not ids or len(names) < len(ids):
