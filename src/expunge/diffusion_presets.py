@@ -19,7 +19,19 @@ RECIPES = {
     "cifar10": RetrainEMA(),
 }
 
+_SMALL = {**_PAIRED, "epochs": 15, "lr": 1e-3, "lr_schedule": "linear", "batch_size": 64}
+
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
+    "digits": {
+        "salun": {**_SMALL, "density": 0.5},
+        "random_label": _SMALL,
+        "finetune": {**_PLAIN, "epochs": 3, "lr": 1e-3, "batch_size": 64},
+        "gradient_ascent": {**_PLAIN, "epochs": 3, "lr": 1e-4, "batch_size": 64},
+        "esd": {"epochs": 4, "lr": 1e-4, "batch_size": 32},
+        "concept_ablation": {"epochs": 15, "lr": 1e-3, "lr_schedule": "linear", "batch_size": 64, "retain_weight": 3.0},
+        "selective_amnesia": {"epochs": 30, "lr": 1e-3, "batch_size": 64, "pool": 256, "sample_steps": 10,
+                              "fisher_samples": 32, "elastic": 1.0},
+    },
     "cifar10": {
         "salun": {**_PAIRED, "epochs": 29, "lr": 1e-4, "batch_size": 128, "density": 0.5},
         "random_label": {**_PAIRED, "epochs": 29, "lr": 1e-4, "batch_size": 128},

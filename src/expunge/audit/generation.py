@@ -1,0 +1,150 @@
+"""How well a generator forgot: what a judge sees in the images it draws, and how far those of kept classes are from real.
+
+UA = 100 - share of the images asked for as a forgotten class that the judge takes for it; RA = share of the images of kept
+classes that the judge takes for what was asked (both percent). UA alone means nothing, a generator of black squares has
+100: beside it always stand RA, `FID_judge` and `KID_judge` of the kept classes, and `diversity`, the spread of the judge's
+features within kept classes as a percentage of that of real images. Published: UA and entropy by a classifier in Heng and
+Soh (arXiv:2305.10120) and Fan et al. (arXiv:2310.12508); distances there are Inception's.
+
+Every model draws from the same starting noise. Images are clamped to [0, 1]; nothing is rescaled image by image.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..classification import Predictions
+from ..diffusion import Diffusion
+from ..errors import MissingExtra
+from ..sampling import Sampler
+from ..split import Split
+from .accuracy import AuditResult
+from .judge import Judge, distances
+
+COLUMNS = 12  # images of a condition in a grid
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """What a model drew: `images` (N, C, H, W) in [0, 1], asked for as `labels` (N,), and what the judge says of them."""
+
+    images: Tensor
+    labels: Tensor
+    said: Predictions
+    split: Split
+    real: Tensor  # the judge's features of real images of kept classes (R, D)
+    real_labels: Tensor
+
+    @property
+    def forgotten(self) -> Tensor:
+        """Which images were asked for as a forgotten class (N,), bool."""
+        return torch.isin(self.labels, torch.tensor(self.split.forget_classes))
+
+    @cached_property
+    def scores(self) -> dict[str, Any]:
+        """UA, RA, and what keeps them honest; see this file's head."""
+        gone, said = self.forgotten, self.said
+        p = said.probabilities[gone]
+        asked = p.gather(1, self.labels[gone, None])[:, 0]
+        found = {"UA": 100 - 100 * said.correct[gone].double().mean().item(), "RA": 100 * said.correct[~gone].double().mean().item()}
+        found |= distances(self.real, said.features[~gone])  # type: ignore[index]
+        found["diversity"] = 100 * self._spread(said.features[~gone], self.labels[~gone]) / self._spread(self.real, self.real_labels)  # type: ignore[index]
+        found["entropy"] = -(p * p.clamp_min(1e-30).log()).sum(1).mean().item()
+        found["confidence"] = 100 * asked.mean().item()
+        return found
+
+    @staticmethod
+    def _spread(features: Tensor, labels: Tensor) -> float:
+        """Mean over classes of the summed variance of features (N, D); classes of fewer than two images are left out."""
+        groups = [features[labels == k] for k in labels.unique()]
+        return torch.stack([g.double().var(0).sum() for g in groups if len(g) > 1]).mean().item()
+
+    @property
+    def per_class(self) -> list[float | None]:
+        """Share of images that the judge takes for what was asked, each class (percent)."""
+        right = self.said.correct.double()
+        return [100 * right[self.labels == k].mean().item() if (self.labels == k).any() else None for k in range(self.split.num_classes)]
+
+    @property
+    def redistribution(self) -> list[float]:
+        """Share of the images asked for as forgotten that the judge takes for each class."""
+        counts = torch.bincount(self.said.logits[self.forgotten].argmax(1), minlength=self.split.num_classes)
+        return (counts / counts.sum()).tolist()
+
+    def grid(self, columns: int = COLUMNS) -> str:
+        """Some images of each class as a PNG in base64: a row a class, a column a seed."""
+        rows = [self.images[self.labels == k][:columns] for k in self.labels.unique().tolist()]
+        return png(torch.cat(rows), min(columns, *(len(r) for r in rows)) if len({len(r) for r in rows}) > 1 else len(rows[0]))
+
+
+def draw(model: nn.Module, split: Split, task: Diffusion, judge: Judge, *, sampler: Sampler | None = None, per_class: int = 50,
+         seed: int = 0, decode: Any = None) -> Drawn:
+    """`per_class` images of every class from `model`, judged. `decode` makes images of what a model of latents draws."""
+    first = next(split.retain.take(torch.arange(1)).batches(1))
+    shape = tuple(task.images(first).shape[1:])
+    labels = torch.arange(split.num_classes).repeat_interleave(per_class)
+    images = (sampler or Sampler())(model, task, labels, shape, seed=seed)
+    if decode is not None:
+        images = decode(images)
+    kept = split.retain
+    batches = [(task.images(b), b.y) for b in kept.batches(512)]
+    real = torch.cat([decode(x) if decode is not None else x for x, _ in batches])
+    y = torch.cat([y for _, y in batches])
+    seen = judge.predict(real, y)
+    assert seen.features is not None
+    return Drawn(images, labels, judge.predict(images, labels), split, seen.features, y)
+
+
+def audit_generator(drawn: Drawn, judge: Judge, *, original: Drawn | None = None, retrained: Drawn | None = None,
+                    names: dict[str, str] | None = None) -> AuditResult:
+    """Scores, pictures and limits of what an unlearned model drew, beside the original's and a retrained model's images.
+
+    `names` may rename the pictures: {"original": ..., "unlearned": ..., "retrained": ...}.
+    """
+    given = {k: d for k, d in (("original", original), ("unlearned", drawn), ("retrained", retrained)) if d is not None}
+    scores, limits = dict(drawn.scores), [
+        f"The judge is a classifier that recognises {judge.accuracy:.1f} % of real test images; what it calls an image is all that UA and RA "
+        "say.", "FID_judge and KID_judge are taken in the judge's features: they do not compare with published FIDs."]
+    if retrained is not None:
+        gap = {k: abs(scores[k] - retrained.scores[k]) for k in ("UA", "RA")}
+        scores["gap"] = {**gap, "avg": sum(gap.values()) / len(gap)}
+    else:
+        limits.append("No retrained model was given: what a model that never saw the class draws for it cannot be said.")
+    titles = {"original": "before", "unlearned": "after", "retrained": "retrained without the class", **(names or {})}
+    classes = ", ".join(drawn.split.forget.data.classes[k] if drawn.split.forget.data.classes else str(k) for k in drawn.split.forget_classes)
+    details = {
+        "images": [{"title": titles[k], "png": d.grid(), "note": f"a row a class, forgotten: {classes}; a column a seed, the same in each picture"}
+                   for k, d in given.items()],
+        "per_class": {k: d.per_class for k, d in given.items()},
+        "redistribution": {k: d.redistribution for k, d in given.items()},
+        "judge": {"accuracy": judge.accuracy, "images": len(drawn.labels), "real": len(drawn.real)}, "limits": limits}
+    if original is not None:
+        drops = {k: b - a for k, (b, a) in enumerate(zip(original.per_class, drawn.per_class, strict=True))
+                 if a is not None and b is not None and k not in drawn.split.forget_classes}
+        details["worst_class"] = {"class": (worst := max(drops, key=lambda k: drops[k])), "drop": drops[worst]}
+    return AuditResult(scores, details, limits)
+
+
+def png(images: Tensor, columns: int, gap: int = 1) -> str:
+    """Images (N, C, H, W) in [0, 1], one or three channels, as one PNG in base64, `columns` to a row."""
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise MissingExtra("drawing a picture", "images") from error
+    n, c, h, w = images.shape
+    rows = -(-n // columns)
+    sheet = torch.full((c, rows * (h + gap) - gap, columns * (w + gap) - gap), 0.5)
+    for k, image in enumerate(images):
+        top, left = k // columns * (h + gap), k % columns * (w + gap)
+        sheet[:, top : top + h, left : left + w] = image
+    pixels = (sheet.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+    file = io.BytesIO()
+    Image.fromarray(pixels[:, :, 0] if c == 1 else pixels).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()

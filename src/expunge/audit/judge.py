@@ -1,0 +1,96 @@
+"""Who says what a generated image shows: a classifier trained here on the real images, named as such, and its features.
+
+Inception features are what published FIDs rest on; where their weights are not at hand, distances in the judge's own
+features say the same kind of thing on another scale, and are called `FID_judge` and `KID_judge`, never FID.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..classification import Classification, Predictions, device_of, evaluating
+from ..data import Samples
+from ..errors import ExpungeError, MissingExtra
+from ..method import execute
+from ..methods.retrain import Retrain
+from ..split import Split
+
+
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """A classifier of the real images: `accuracy` in percent on real test images, on which its word rests."""
+
+    model: nn.Module
+    task: Classification
+    accuracy: float
+    name: str = "judge"
+
+    def predict(self, images: Tensor, labels: Tensor, batch_size: int = 512) -> Predictions:
+        """Logits and features of images (N, C, H, W) in [0, 1], with what was asked for (N,)."""
+        logits, features = [], []
+        with evaluating(self.model), torch.inference_mode():
+            for x in images.split(batch_size):
+                feature, out = self.task.with_features(self.model, x.to(device_of(self.model)))
+                logits.append(out.float().cpu())
+                features.append(feature.float().cpu())
+        return Predictions(torch.cat(logits), labels.cpu(), torch.cat(features))
+
+
+def train_judge(split: Split, factory: Callable[[], nn.Module], recipe: Retrain, *, seed: int = 0) -> Judge:
+    """A judge trained on forget and retain set together, and tested on all test samples, the forgotten class among them.
+
+    Raises `ExpungeError` if it is too weak to be believed, at under 80 % of real test images.
+    """
+    task = Classification(split.num_classes)
+    nothing = Samples(split.withheld.data, torch.empty(0, dtype=torch.int64))
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = factory()
+    run = execute(model, replace(split, retain=split.train, withheld=nothing), recipe, task, seed=seed, factory=lambda: model)
+    right = torch.cat([task.predict(run.model, s).correct for s in (split.test, split.test_forgotten) if len(s)])
+    judge = Judge(run.model.requires_grad_(False), task, 100 * right.double().mean().item())
+    if judge.accuracy < 80:
+        raise ExpungeError(f"the judge recognises only {judge.accuracy:.1f} % of real test images; train it longer, or give a better one: "
+                           "below 80 % it can't tell whether a class was forgotten.")
+    return judge
+
+
+class _Given(nn.Module):
+    """Hands features through: the metrics of torchmetrics want a network, and ours has already looked."""
+
+    def __init__(self, num_features: int):
+        super().__init__()
+        self.num_features = num_features
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features
+
+
+def distances(real: Tensor, drawn: Tensor, *, subsets: int = 50, subset_size: int = 100, seed: int = 0) -> dict[str, float]:
+    """Frechet and kernel distance of features (N, D) of real and (M, D) of drawn images, by torchmetrics.
+
+    Heusel et al., arXiv:1706.08500; Binkowski et al., arXiv:1801.01401 (cubic kernel, mean over random subsets). Raises
+    `ExpungeError` for fewer than two images.
+    """
+    if min(len(real), len(drawn)) < 2:
+        raise ExpungeError(f"{len(real)} real and {len(drawn)} drawn images came; distances of distributions need at least two of each.")
+    try:
+        from torchmetrics.image.fid import FrechetInceptionDistance
+        from torchmetrics.image.kid import KernelInceptionDistance
+    except ImportError as error:
+        raise MissingExtra("the distance of drawn to real images", "diffusion") from error
+    size = min(subset_size, len(real), len(drawn))
+    found: dict[str, Any] = {"FID_judge": FrechetInceptionDistance(feature=_Given(real.shape[1])),
+                             "KID_judge": KernelInceptionDistance(feature=_Given(real.shape[1]), subsets=subsets, subset_size=size)}
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for metric in found.values():
+            metric.update(real.float(), real=True)
+            metric.update(drawn.float(), real=False)
+        fid, kid = found["FID_judge"].compute(), found["KID_judge"].compute()[0]
+    return {"FID_judge": float(fid), "KID_judge": float(kid)}
