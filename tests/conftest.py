@@ -42,8 +42,16 @@ class Toy:
 
 def tiny() -> nn.Module:
     """A convolution, a hidden layer, a head; both kinds of batch norm: 2,800 weights."""
-    return nn.Sequential(nn.Conv2d(1, 6, 3, stride=2, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(),
-                         nn.Linear(96, 24), nn.BatchNorm1d(24), nn.ReLU(), nn.Linear(24, 10))
+    return nn.Sequential(
+        nn.Conv2d(1, 6, 3, stride=2, padding=1),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(96, 24),
+        nn.BatchNorm1d(24),
+        nn.ReLU(),
+        nn.Linear(24, 10),
+    )
 
 
 class Denoiser(nn.Module):

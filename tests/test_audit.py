@@ -22,7 +22,9 @@ class Table(nn.Module):
 @pytest.fixture(scope="module")
 def split():
     y = torch.arange(100) % 4
-    return Split.by_class((torch.arange(100).float()[:, None], y), (torch.arange(100, 140).float()[:, None], y[:40]), forget=2)
+    return Split.by_class(
+        (torch.arange(100).float()[:, None], y), (torch.arange(100, 140).float()[:, None], y[:40]), forget=2
+    )
 
 
 def table(split, wrong=()):
@@ -37,7 +39,12 @@ def table(split, wrong=()):
 def test_scores_by_hand(split):
     task = Classification(4)
     found = audit(table(split, [split.forget]), split, task)
-    assert (found.scores["UA"], found.scores["RA"], found.scores["TA"], found.scores["TFA"]) == (100, 100, 100, 100)
+    assert (found.scores["UA"], found.scores["RA"], found.scores["TA"], found.scores["TFA"]) == (
+        100,
+        100,
+        100,
+        100,
+    )
     assert "gap" not in found.scores and any("No retrained model" in t for t in found.limits)
     assert found.details["redistribution"]["unlearned"] == [0, 0, 0, 1]
 
@@ -49,7 +56,9 @@ def test_gap_to_retrain_and_worst_class(split):
     few = split.test.take((split.test.labels == 3).nonzero()[:4, 0])
     found = audit(table(split, [split.forget, few]), split, task, original=original, retrained=retrained)
     assert found.scores["gap"]["UA"] == 0 and found.scores["gap"]["TA"] == pytest.approx(100 * 4 / 30)
-    assert found.scores["gap"]["avg"] == pytest.approx(sum(found.scores["gap"][k] for k in ("UA", "RA", "TA", "MIA")) / 4)
+    assert found.scores["gap"]["avg"] == pytest.approx(
+        sum(found.scores["gap"][k] for k in ("UA", "RA", "TA", "MIA")) / 4
+    )
     assert found.details["worst_class"] == {"class": 3, "drop": pytest.approx(40)}
     assert found.details["per_class"]["retrained"][2] == 0
     assert sum(found.details["histograms"]["unlearned"]["forget"]) == len(split.forget)
@@ -59,7 +68,13 @@ def test_retrain_has_no_gap_to_itself(split):
     task = Classification(4)
     model = table(split, [split.forget])
     assert audit(model, split, task, retrained=model).scores["gap"]["avg"] == 0
-    assert gaps({"UA": 1, "RA": 2, "TA": 3, "MIA": 4}, {"UA": 2, "RA": 0, "TA": 3, "MIA": 8}) == {"UA": 1, "RA": 2, "TA": 0, "MIA": 4, "avg": 7 / 4}
+    assert gaps({"UA": 1, "RA": 2, "TA": 3, "MIA": 4}, {"UA": 2, "RA": 0, "TA": 3, "MIA": 8}) == {
+        "UA": 1,
+        "RA": 2,
+        "TA": 0,
+        "MIA": 4,
+        "avg": 7 / 4,
+    }
 
 
 def test_a_reference_of_another_split_is_refused(split):

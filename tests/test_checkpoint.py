@@ -40,9 +40,11 @@ def test_torch_files_keep_their_layout(tmp_path, name):
     write_checkpoint(out, fresh.state_dict(), like=read, metadata={"method": "x"} if read.nest else None)
     before, after = torch.load(path, weights_only=True), torch.load(out, weights_only=True)
     assert set(after) - {"expunge"} == set(before) - {"optimizer"}
-    inside = (lambda d: d if read.nest is None else d[read.nest])
+    inside = lambda d: d if read.nest is None else d[read.nest]
     assert list(inside(before)) == list(inside(after))
-    assert all(torch.equal(a, b) for a, b in zip(inside(before).values(), inside(after).values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(inside(before).values(), inside(after).values(), strict=True)
+    )
     if name == "nested.pth":
         assert after["epoch"] == 7 and any("optimizer" in n for n in read.notices)
         assert read_checkpoint(out).metadata == {"method": "x"}
@@ -110,10 +112,16 @@ def test_pickle_code_is_never_run(tmp_path):
         read_checkpoint(tmp_path / "zip.pt")
 
 
-@pytest.mark.parametrize(("name", "content", "words"), [
-    ("a.pt", b"", "empty"), ("a.pt", b"<html>not found</html>", "no torch checkpoint"), ("a.safetensors", b"<html>", "safetensors"),
-    ("a.safetensors", (2**62).to_bytes(8, "little") + b"{}", "safetensors"),
-    ("a.pt", b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "Git LFS")])
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.pt", b"", "empty"),
+        ("a.pt", b"<html>not found</html>", "no torch checkpoint"),
+        ("a.safetensors", b"<html>", "safetensors"),
+        ("a.safetensors", (2**62).to_bytes(8, "little") + b"{}", "safetensors"),
+        ("a.pt", b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "Git LFS"),
+    ],
+)
 def test_files_that_are_no_checkpoints(tmp_path, name, content, words):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(CheckpointError, match=words):

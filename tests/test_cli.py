@@ -25,7 +25,21 @@ DIGITS = ["--data", "digits", "--model", "mlp"]
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli")
     assert main(["train", *DIGITS, "--out", str(folder / "original.safetensors"), *QUICK]) == 0
-    assert main(["train", *DIGITS, "--out", str(folder / "gold.safetensors"), "--without-forget", "--forget-class", "3", *QUICK]) == 0
+    assert (
+        main(
+            [
+                "train",
+                *DIGITS,
+                "--out",
+                str(folder / "gold.safetensors"),
+                "--without-forget",
+                "--forget-class",
+                "3",
+                *QUICK,
+            ]
+        )
+        == 0
+    )
     return folder
 
 
@@ -48,17 +62,44 @@ def test_a_checkpoint_says_what_it_was_trained_on(trained):
 
 
 def run_unlearn(folder, *more, method="salun", checkpoint="original.safetensors"):
-    return main(["unlearn", method, *DIGITS, "--checkpoint", str(folder / checkpoint), "--forget-class", "3", "--epochs", "1", *more])
+    return main(
+        [
+            "unlearn",
+            method,
+            *DIGITS,
+            "--checkpoint",
+            str(folder / checkpoint),
+            "--forget-class",
+            "3",
+            "--epochs",
+            "1",
+            *more,
+        ]
+    )
 
 
 def test_unlearn_writes_checkpoint_record_and_report(trained, tmp_path, capsys):
     before = (trained / "original.safetensors").read_bytes()
     out = tmp_path / "out.safetensors"
-    assert run_unlearn(trained, "--retrained", str(trained / "gold.safetensors"), "--out", str(out), "--report", str(tmp_path / "r.html")) == 0
+    assert (
+        run_unlearn(
+            trained,
+            "--retrained",
+            str(trained / "gold.safetensors"),
+            "--out",
+            str(out),
+            "--report",
+            str(tmp_path / "r.html"),
+        )
+        == 0
+    )
     assert (trained / "original.safetensors").read_bytes() == before
     record = Record.load(tmp_path / "out.json")
     assert set(record.scores["gap"]) == {"UA", "RA", "TA", "MIA", "avg"} and record.settings["density"] == 0.5
-    assert record.command.startswith("expunge") and record.split["hash"] == read_checkpoint(out).metadata["split_hash"]
+    assert (
+        record.command.startswith("expunge")
+        and record.split["hash"] == read_checkpoint(out).metadata["split_hash"]
+    )
     assert (tmp_path / "r.html").read_text().lower().startswith("<!doctype html>")
     assert "Retrain" in capsys.readouterr().out
     assert not [f for f in tmp_path.iterdir() if f.name.endswith((".state", ".part"))]
@@ -66,33 +107,167 @@ def test_unlearn_writes_checkpoint_record_and_report(trained, tmp_path, capsys):
 
 def test_torch_checkpoints_of_others_keep_their_form(trained, tmp_path, capsys):
     state = build("mlp", num_classes=10, shape=(1, 8, 8)).state_dict()
-    torch.save({"model": {"module." + k: v for k, v in state.items()}, "epoch": 9, "optimizer": {}}, tmp_path / "theirs.pt")
+    torch.save(
+        {"model": {"module." + k: v for k, v in state.items()}, "epoch": 9, "optimizer": {}},
+        tmp_path / "theirs.pt",
+    )
     assert run_unlearn(tmp_path, "--validation", "0", checkpoint="theirs.pt") == 0
     after = torch.load(tmp_path / "theirs-salun.pt", weights_only=True)
-    assert set(after) == {"model", "epoch", "expunge"} and all(k.startswith("module.") for k in after["model"])
+    assert set(after) == {"model", "epoch", "expunge"} and all(
+        k.startswith("module.") for k in after["model"]
+    )
     told = capsys.readouterr().err
-    assert "'module.'" in told and "does not say which samples" in told and "remember the training data" in told
+    assert (
+        "'module.'" in told and "does not say which samples" in told and "remember the training data" in told
+    )
 
 
-@pytest.mark.parametrize(("args", "words"), [
-    (["unlearn", "salun", *DIGITS, "--checkpoint", "none.pt", "--forget-class", "3"], "not there"),
-    (["unlearn", "salun", *DIGITS, "--checkpoint", "ORIGINAL"], "give exactly one"),
-    (["unlearn", "salun", *DIGITS, "--checkpoint", "ORIGINAL", "--forget-class", "3", "--forget-share", "0.1"], "give exactly one"),
-    (["unlearn", "salun", *DIGITS, "--checkpoint", "ORIGINAL", "--forget-class", "30"], "is not there"),
-    (["unlearn", "salun", *DIGITS, "--checkpoint", "ORIGINAL", "--forget-class", "3", "--out", "ORIGINAL"], "never overwritten"),
-    (["unlearn", "salun", *DIGITS, "--checkpoint", "ORIGINAL", "--forget-class", "3", "--split-seed", "4"], "trained on other samples"),
-    (["unlearn", "salun", *DIGITS, "--checkpoint", "ORIGINAL", "--forget-class", "3", "--density", "3"], "from 0 to 1"),
-    (["unlearn", "nhle", *DIGITS, "--checkpoint", "ORIGINAL", "--forget-share", "0.1"], "'random'"),
-    (["unlearn", "salun", "--data", "digits", "--model", "cnn", "--checkpoint", "ORIGINAL", "--forget-class", "3"], "of this architecture"),
-    (["unlearn", "salun", "--data", "digits", "--model", "cnnn", "--checkpoint", "ORIGINAL", "--forget-class", "3"], "no model 'cnnn'"),
-    (["unlearn", "salun", "--data", "digitz", "--model", "cnn", "--checkpoint", "ORIGINAL", "--forget-class", "3"], "no data 'digitz'"),
-    (["unlearn", "salun", "--data", "fashion-mnist:/none", "--model", "cnn", "--checkpoint", "ORIGINAL", "--forget-class", "3"], "IDX files"),
-    (["train", *DIGITS, "--out", "x.pt", "--forget-class", "3"], "--without-forget"),
-    (["train", *DIGITS, "--out", "x.pt", "--device", "cuda:77"], "not available"),
-    (["audit", *DIGITS, "--checkpoint", "ORIGINAL", "--original", "ORIGINAL", "--forget-class", "3", "--max-gap", "3"], "needs --retrained"),
-    (["report", "none.json"], "cannot be read"),
-])
-def test_wrong_input_ends_with_a_sentence_and_changes_nothing(trained, tmp_path, monkeypatch, capsys, args, words):
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["unlearn", "salun", *DIGITS, "--checkpoint", "none.pt", "--forget-class", "3"], "not there"),
+        (["unlearn", "salun", *DIGITS, "--checkpoint", "ORIGINAL"], "give exactly one"),
+        (
+            [
+                "unlearn",
+                "salun",
+                *DIGITS,
+                "--checkpoint",
+                "ORIGINAL",
+                "--forget-class",
+                "3",
+                "--forget-share",
+                "0.1",
+            ],
+            "give exactly one",
+        ),
+        (["unlearn", "salun", *DIGITS, "--checkpoint", "ORIGINAL", "--forget-class", "30"], "is not there"),
+        (
+            [
+                "unlearn",
+                "salun",
+                *DIGITS,
+                "--checkpoint",
+                "ORIGINAL",
+                "--forget-class",
+                "3",
+                "--out",
+                "ORIGINAL",
+            ],
+            "never overwritten",
+        ),
+        (
+            [
+                "unlearn",
+                "salun",
+                *DIGITS,
+                "--checkpoint",
+                "ORIGINAL",
+                "--forget-class",
+                "3",
+                "--split-seed",
+                "4",
+            ],
+            "trained on other samples",
+        ),
+        (
+            [
+                "unlearn",
+                "salun",
+                *DIGITS,
+                "--checkpoint",
+                "ORIGINAL",
+                "--forget-class",
+                "3",
+                "--density",
+                "3",
+            ],
+            "from 0 to 1",
+        ),
+        (["unlearn", "nhle", *DIGITS, "--checkpoint", "ORIGINAL", "--forget-share", "0.1"], "'random'"),
+        (
+            [
+                "unlearn",
+                "salun",
+                "--data",
+                "digits",
+                "--model",
+                "cnn",
+                "--checkpoint",
+                "ORIGINAL",
+                "--forget-class",
+                "3",
+            ],
+            "of this architecture",
+        ),
+        (
+            [
+                "unlearn",
+                "salun",
+                "--data",
+                "digits",
+                "--model",
+                "cnnn",
+                "--checkpoint",
+                "ORIGINAL",
+                "--forget-class",
+                "3",
+            ],
+            "no model 'cnnn'",
+        ),
+        (
+            [
+                "unlearn",
+                "salun",
+                "--data",
+                "digitz",
+                "--model",
+                "cnn",
+                "--checkpoint",
+                "ORIGINAL",
+                "--forget-class",
+                "3",
+            ],
+            "no data 'digitz'",
+        ),
+        (
+            [
+                "unlearn",
+                "salun",
+                "--data",
+                "fashion-mnist:/none",
+                "--model",
+                "cnn",
+                "--checkpoint",
+                "ORIGINAL",
+                "--forget-class",
+                "3",
+            ],
+            "IDX files",
+        ),
+        (["train", *DIGITS, "--out", "x.pt", "--forget-class", "3"], "--without-forget"),
+        (["train", *DIGITS, "--out", "x.pt", "--device", "cuda:77"], "not available"),
+        (
+            [
+                "audit",
+                *DIGITS,
+                "--checkpoint",
+                "ORIGINAL",
+                "--original",
+                "ORIGINAL",
+                "--forget-class",
+                "3",
+                "--max-gap",
+                "3",
+            ],
+            "needs --retrained",
+        ),
+        (["report", "none.json"], "cannot be read"),
+    ],
+)
+def test_wrong_input_ends_with_a_sentence_and_changes_nothing(
+    trained, tmp_path, monkeypatch, capsys, args, words
+):
     monkeypatch.chdir(tmp_path)
     original = trained / "original.safetensors"
     before = original.read_bytes()
@@ -113,8 +288,22 @@ def test_hostile_and_broken_checkpoints_are_refused(trained, tmp_path, capsys):
 
 def test_audit_gates_a_pipeline_by_its_exit_code(trained, capsys):
     def gate(model, gap):
-        return main(["audit", *DIGITS, "--checkpoint", str(trained / model), "--original", str(trained / "original.safetensors"),
-                     "--retrained", str(trained / "gold.safetensors"), "--forget-class", "3", "--max-gap", gap])
+        return main(
+            [
+                "audit",
+                *DIGITS,
+                "--checkpoint",
+                str(trained / model),
+                "--original",
+                str(trained / "original.safetensors"),
+                "--retrained",
+                str(trained / "gold.safetensors"),
+                "--forget-class",
+                "3",
+                "--max-gap",
+                gap,
+            ]
+        )
 
     assert gate("gold.safetensors", "0") == 0
     with pytest.raises(SystemExit) as ended:
@@ -127,30 +316,68 @@ def test_own_model_and_own_data(tmp_path, monkeypatch, capsys):
     rng = np.random.default_rng(0)
     y = np.arange(120) % 3
     x = (rng.normal(size=(120, 5)) + y[:, None]).astype(np.float32)
-    np.savez("mine.npz", x_train=x[:90], y_train=y[:90], x_test=x[90:], y_test=y[90:], ids=[f"u{i}" for i in range(90)], site=np.arange(90) // 30)
+    np.savez(
+        "mine.npz",
+        x_train=x[:90],
+        y_train=y[:90],
+        x_test=x[90:],
+        y_test=y[90:],
+        ids=[f"u{i}" for i in range(90)],
+        site=np.arange(90) // 30,
+    )
     (tmp_path / "my_own_net.py").write_text(
         "import torch\ndef net(num_classes, shape):\n    return torch.nn.Linear(shape[0], num_classes)\n"
-        "def data():\n    x, y = torch.randn(60, 5), torch.arange(60) % 3\n    return (x[:40], y[:40]), (x[40:], y[40:])\n")
+        "def data():\n    x, y = torch.randn(60, 5), torch.arange(60) % 3\n    return (x[:40], y[:40]), (x[40:], y[40:])\n"
+    )
     (tmp_path / "ids.txt").write_text("u3\nu4\n")
     own = ["--data", "npz:mine.npz", "--model", "my_own_net:net", "--validation", "0"]
     assert main(["train", *own, "--out", "o.pt", *QUICK]) == 0
-    for forget in (["--forget-ids", "ids.txt"], ["--forget-group", "site=1"], ["--forget-share", "0.2"], ["--forget-class", "1"]):
+    for forget in (
+        ["--forget-ids", "ids.txt"],
+        ["--forget-group", "site=1"],
+        ["--forget-share", "0.2"],
+        ["--forget-class", "1"],
+    ):
         assert main(["unlearn", "salun", *own, "--checkpoint", "o.pt", "--out", "u.pt", *forget, *QUICK]) == 0
-    assert main(["train", "--data", "my_own_net:data", "--model", "my_own_net:net", "--out", "f.pt", *QUICK]) == 0
+    assert (
+        main(["train", "--data", "my_own_net:data", "--model", "my_own_net:net", "--out", "f.pt", *QUICK])
+        == 0
+    )
 
 
 def test_recipe_flags_are_the_fields_of_retrain():
     assert [f.name for f in fields(RecipeFlags)] == [f.name for f in fields(Retrain)]
-    assert all(getattr(RecipeFlags(), f.name) is None for f in fields(RecipeFlags)) and SplitFlags().validation == 0.1
+    assert (
+        all(getattr(RecipeFlags(), f.name) is None for f in fields(RecipeFlags))
+        and SplitFlags().validation == 0.1
+    )
 
 
 def test_a_killed_run_leaves_whole_files_and_resumes_to_the_same_weights(trained, tmp_path):
-    command = [sys.executable, "-m", "expunge", "unlearn", "salun", *DIGITS, "--checkpoint", str(trained / "original.safetensors"),
-               "--forget-class", "3", "--epochs", "40", "--batch-size", "16", "--threads", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "expunge",
+        "unlearn",
+        "salun",
+        *DIGITS,
+        "--checkpoint",
+        str(trained / "original.safetensors"),
+        "--forget-class",
+        "3",
+        "--epochs",
+        "40",
+        "--batch-size",
+        "16",
+        "--threads",
+        "1",
+    ]
     whole, cut = tmp_path / "whole.safetensors", tmp_path / "cut.safetensors"
     subprocess.run([*command, "--out", str(whole)], check=True, capture_output=True)
     state = tmp_path / ".cut.safetensors.state"
-    process = subprocess.Popen([*command, "--out", str(cut)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [*command, "--out", str(cut)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     for _ in range(3000):
         if state.exists() or process.poll() is not None:
             break

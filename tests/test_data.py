@@ -29,8 +29,15 @@ class Dicts(Pairs):
 def test_streamed_and_resident_data_give_the_same_batches():
     source = Pairs()
     kinds = [TensorData(source.x, source.y), as_data(source), as_data(DataLoader(source, batch_size=5))]
-    for a, b, c in zip(*(k.samples().batches(6, shuffle=torch.Generator().manual_seed(3)) for k in kinds), strict=True):
-        assert torch.equal(a.x, b.x) and torch.equal(a.y, b.y) and torch.equal(a.index, b.index) and torch.equal(a.x, c.x)
+    for a, b, c in zip(
+        *(k.samples().batches(6, shuffle=torch.Generator().manual_seed(3)) for k in kinds), strict=True
+    ):
+        assert (
+            torch.equal(a.x, b.x)
+            and torch.equal(a.y, b.y)
+            and torch.equal(a.index, b.index)
+            and torch.equal(a.x, c.x)
+        )
 
 
 def test_dict_samples_keep_their_entries():
@@ -66,14 +73,20 @@ def test_crop_and_flip_against_a_loop(pad, flip):
     shift = torch.randint(0, 2 * pad + 1, (2, 40), generator=g)
     coin = torch.randint(0, 2, (40,), generator=g, dtype=torch.bool)
     for i in range(40):
-        image = np.pad(x[i].numpy(), ((0, 0), (pad, pad), (pad, pad)))[:, shift[0, i]: shift[0, i] + 6, shift[1, i]: shift[1, i] + 5]
+        image = np.pad(x[i].numpy(), ((0, 0), (pad, pad), (pad, pad)))[
+            :, shift[0, i] : shift[0, i] + 6, shift[1, i] : shift[1, i] + 5
+        ]
         if flip and coin[i]:
             image = image[:, :, ::-1]
         assert np.array_equal(found[i].numpy(), image)
 
 
 def test_augmentation_is_for_training_batches_only():
-    data = TensorData(torch.randint(0, 256, (8, 1, 4, 4), dtype=torch.uint8), torch.zeros(8, dtype=torch.long), augment=CropFlip(2))
+    data = TensorData(
+        torch.randint(0, 256, (8, 1, 4, 4), dtype=torch.uint8),
+        torch.zeros(8, dtype=torch.long),
+        augment=CropFlip(2),
+    )
     plain = next(data.samples().batches(8)).x
     assert torch.equal(plain, next(data.samples().batches(8)).x)
     assert not torch.equal(plain, next(data.samples().batches(8, augment=torch.Generator().manual_seed(0))).x)

@@ -8,8 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from expunge import (CheckpointError, Classification, Mask, MaskError, TensorData, full_mask, inverted_mask, masked, overlap, random_mask,
-                     saliency_mask)
+from expunge import (
+    CheckpointError,
+    Classification,
+    Mask,
+    MaskError,
+    TensorData,
+    full_mask,
+    inverted_mask,
+    masked,
+    overlap,
+    random_mask,
+    saliency_mask,
+)
 from expunge.mask import check_mask, combine, saliency_scores, top_mask
 
 
@@ -43,7 +54,9 @@ def test_scores_do_not_depend_on_the_batch_size(setting, batch_size):
 
 def test_paper_exact_overweights_a_short_last_batch(setting):
     model, samples, task = setting
-    plain, paper = (saliency_scores(model, samples, task, batch_size=50, paper_exact=p)["3.weight"] for p in (False, True))
+    plain, paper = (
+        saliency_scores(model, samples, task, batch_size=50, paper_exact=p)["3.weight"] for p in (False, True)
+    )
     assert not torch.allclose(plain, paper, rtol=0.05)
 
 
@@ -52,7 +65,11 @@ def test_scoring_leaves_the_model_as_it_was(setting):
     model.train()
     before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
     saliency_mask(model, samples, task)
-    assert model.training and all(p.grad is None for p in model.parameters()) and torch.equal(state, torch.get_rng_state())
+    assert (
+        model.training
+        and all(p.grad is None for p in model.parameters())
+        and torch.equal(state, torch.get_rng_state())
+    )
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
@@ -70,7 +87,9 @@ def test_exact_share_and_largest_scores(setting, density):
         assert inside.min() >= outside.max()
         assert torch.cat([scores[n][m] for n, m in low.items()]).max() <= inside.max()
     many = saliency_mask(model, samples, task, [density, 0.3])
-    assert all(torch.equal(many[0][n], m) for n, m in mask.items()) and many[1].density == pytest.approx(0.3, abs=0.01)
+    assert all(torch.equal(many[0][n], m) for n, m in mask.items()) and many[1].density == pytest.approx(
+        0.3, abs=0.01
+    )
 
 
 def test_untrainable_weights_are_never_chosen(setting):
@@ -84,7 +103,9 @@ def test_untrainable_weights_are_never_chosen(setting):
 OPTIMIZERS = {
     "sgd": lambda p: torch.optim.SGD(p, 0.1),
     "momentum": lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, weight_decay=5e-4),
-    "nesterov": lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, weight_decay=0.1, nesterov=True, foreach=False),
+    "nesterov": lambda p: torch.optim.SGD(
+        p, 0.1, momentum=0.9, weight_decay=0.1, nesterov=True, foreach=False
+    ),
     "adam": lambda p: torch.optim.Adam(p, 0.05, weight_decay=0.1),
     "adamw": lambda p: torch.optim.AdamW(p, 0.05, weight_decay=0.1, foreach=True),
     "fused": lambda p: torch.optim.AdamW(p, 0.05, weight_decay=0.1, fused=True),
@@ -118,7 +139,9 @@ def test_held_weights_are_bit_identical(setting, kind, density, before, seed):
     with masked(optimizer, model, mask):
         steps(model, optimizer, samples, task)
     for name, weight in model.named_parameters():
-        assert torch.equal(weight[~mask[name]].view(torch.int32), kept[name][~mask[name]].view(torch.int32)), name
+        assert torch.equal(
+            weight[~mask[name]].view(torch.int32), kept[name][~mask[name]].view(torch.int32)
+        ), name
     if density:
         assert any(not torch.equal(weight, kept[name]) for name, weight in model.named_parameters())
 
@@ -182,7 +205,9 @@ def test_saved_masks_are_packed_bits_and_come_back(tmp_path_factory, shapes, see
     mask = Mask({f"p{i}": torch.rand(s, generator=g) < 0.5 for i, s in enumerate(shapes)})
     path = mask.save(tmp_path_factory.mktemp("m") / "mask.safetensors", density="0.5")
     back = Mask.load(path)
-    assert all(torch.equal(back[n], m) and back[n].shape == m.shape for n, m in mask.items()) and len(back) == len(mask)
+    assert all(torch.equal(back[n], m) and back[n].shape == m.shape for n, m in mask.items()) and len(
+        back
+    ) == len(mask)
 
 
 def test_a_saved_mask_takes_one_bit_a_weight(tmp_path):

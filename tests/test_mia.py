@@ -10,8 +10,17 @@ from sklearn.metrics import roc_auc_score
 from sklearn.svm import SVC
 
 from expunge import ExpungeError
-from expunge.audit.mia import (auc, entropy, forgetting_rate, members_and_nonmembers, modified_entropy, svm_attack, threshold_attack, tpr_at_fpr,
-                               true_class_confidence)
+from expunge.audit.mia import (
+    auc,
+    entropy,
+    forgetting_rate,
+    members_and_nonmembers,
+    modified_entropy,
+    svm_attack,
+    threshold_attack,
+    tpr_at_fpr,
+    true_class_confidence,
+)
 from expunge.audit.svm1d import Features, fit
 
 RNG = np.random.default_rng(0)
@@ -30,7 +39,9 @@ def test_the_machine_is_scikit_learns(case, members, nonmembers):
     a, b = CASES[case](max(members, nonmembers))
     a, b = a[:members], b[:nonmembers]
     ours = fit(a, b, 0.0, 1.0, 3.0, 1.0)
-    theirs = SVC(C=3, gamma="auto", tol=1e-5).fit(np.r_[a, b][:, None], np.repeat([1, 0], [members, nonmembers]))
+    theirs = SVC(C=3, gamma="auto", tol=1e-5).fit(
+        np.r_[a, b][:, None], np.repeat([1, 0], [members, nonmembers])
+    )
     grid = np.linspace(0, 1, 501)
     want = theirs.decision_function(grid[:, None])
     between = (grid >= min(a.min(), b.min())) & (grid <= max(a.max(), b.max()))
@@ -92,12 +103,17 @@ def test_modified_entropy_by_hand():
     found = modified_entropy(p, np.array([0, 0, 0]))
     assert found[0] == pytest.approx(-0.3 * math.log(0.7) - 0.2 * math.log(0.8) - 0.1 * math.log(0.9))
     assert found[1] == 0 and found[2] > 100  # certain and right; certain and wrong
-    assert entropy(p)[0] == pytest.approx(-(0.7 * math.log(0.7) + 0.2 * math.log(0.2) + 0.1 * math.log(0.1))) and entropy(p)[1] == 0
+    assert (
+        entropy(p)[0] == pytest.approx(-(0.7 * math.log(0.7) + 0.2 * math.log(0.2) + 0.1 * math.log(0.1)))
+        and entropy(p)[1] == 0
+    )
     assert true_class_confidence(p, np.array([2, 0, 1])).tolist() == [0.1, 1.0, 1.0]
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.integers(0, 6), min_size=1, max_size=30), st.lists(st.integers(0, 6), min_size=1, max_size=30))
+@given(
+    st.lists(st.integers(0, 6), min_size=1, max_size=30), st.lists(st.integers(0, 6), min_size=1, max_size=30)
+)
 def test_auc_and_tpr_against_their_definitions(positive, negative):
     p, n = np.array(positive, float), np.array(negative, float)
     assert auc(p, n) == pytest.approx(roc_auc_score(np.r_[np.ones(len(p)), np.zeros(len(n))], np.r_[p, n]))
@@ -110,7 +126,9 @@ def test_auc_and_tpr_against_their_definitions(positive, negative):
 def test_members_are_balanced_and_seeded():
     a, b = members_and_nonmembers(100, 30, seed=1)
     assert len(a) == len(b) == 30 == len(set(a)) and a.max() < 100 and b.max() < 30
-    assert (a == members_and_nonmembers(100, 30, seed=1)[0]).all() and (a != members_and_nonmembers(100, 30, seed=2)[0]).any()
+    assert (a == members_and_nonmembers(100, 30, seed=1)[0]).all() and (
+        a != members_and_nonmembers(100, 30, seed=2)[0]
+    ).any()
     assert members_and_nonmembers(5, 9, paper_exact=True)[1].tolist() == [0, 1, 2, 3, 4]
 
 

@@ -81,7 +81,9 @@ def test_only_a_few_forget_samples_are_read_and_retain_data_never(setting, monke
         seen.append(order.clone())
         return plain(self, order, *rest)
 
-    monkeypatch.setattr(task.__class__, "check", lambda *a: None)  # which looks at two retained samples' shapes
+    monkeypatch.setattr(
+        task.__class__, "check", lambda *a: None
+    )  # which looks at two retained samples' shapes
     monkeypatch.setattr(kind, "batches", watched)
     run = execute(model, split, NHLE(samples=5, epochs=3, lr=1e-3, probe_every=100), task)
     assert len(run.memo["few"]) == 5
@@ -126,7 +128,9 @@ def test_several_classes_and_refusals(setting):
     with pytest.raises(ModelError, match="no bias"):
         mask_class_weights(nn.Linear(8, 4, bias=False), task, [0])
     with pytest.raises(ExpungeError, match="'random'"):
-        random = Split.random((torch.randn(40, 8), torch.arange(40) % 4), (torch.randn(8, 8), torch.arange(8) % 4), 0.2)
+        random = Split.random(
+            (torch.randn(40, 8), torch.arange(40) % 4), (torch.randn(8, 8), torch.arange(8) % 4), 0.2
+        )
         execute(model, random, NHLE(), task)
 
 
@@ -150,6 +154,12 @@ def test_literal_cross_entropy_warns_and_needs_a_clip(setting):
 @pytest.mark.parametrize(("trainable", "moves"), [("features", {"0", "1"}), ("all", {"0", "1", "4"})])
 def test_what_may_move(setting, trainable, moves):
     model, split, task = setting
-    run = execute(model, split, NHLE(trainable=trainable, masking="none", epochs=5, lr=0.01, samples=10), task)
-    changed = {n.split(".")[0] for (n, a), b in zip(model.named_parameters(), run.model.parameters(), strict=True) if not torch.equal(a, b)}
+    run = execute(
+        model, split, NHLE(trainable=trainable, masking="none", epochs=5, lr=0.01, samples=10), task
+    )
+    changed = {
+        n.split(".")[0]
+        for (n, a), b in zip(model.named_parameters(), run.model.parameters(), strict=True)
+        if not torch.equal(a, b)
+    }
     assert changed == moves

@@ -11,8 +11,13 @@ from expunge import Split, SplitError, TensorData
 
 def data(n=200, k=5, ids=None, groups=None, seed=0, classes=None):
     g = torch.Generator().manual_seed(seed)
-    return TensorData(torch.randint(0, 256, (n, 1, 4, 4), generator=g, dtype=torch.uint8), torch.arange(n) % k, ids=ids, groups=groups,
-                      classes=classes)
+    return TensorData(
+        torch.randint(0, 256, (n, 1, 4, 4), generator=g, dtype=torch.uint8),
+        torch.arange(n) % k,
+        ids=ids,
+        groups=groups,
+        classes=classes,
+    )
 
 
 @pytest.fixture
@@ -54,7 +59,10 @@ def test_part_of_a_class_is_withheld_or_retained_by_goal(pair):
 
 
 def test_the_original_is_the_same_for_every_forget_set(pair):
-    hashes = {s.train_hash for s in (Split.by_class(*pair, forget=0), Split.random(*pair, 0.2), Split.by_ids(*pair, _seen(pair)))}
+    hashes = {
+        s.train_hash
+        for s in (Split.by_class(*pair, forget=0), Split.random(*pair, 0.2), Split.by_ids(*pair, _seen(pair)))
+    }
     assert len(hashes) == 1
     assert Split.random(*pair, 0.2, seed=1).train_hash not in hashes
 
@@ -92,22 +100,37 @@ def test_all_wrong_ids_are_told_at_once(pair):
         Split.by_ids(*pair, held)
 
 
-@pytest.mark.parametrize(("draw", "words"), [
-    (lambda a, b: Split.by_class(a, b, forget=[7, "cat", 1, 1]), ["class 7 is not there", "named 'cat'", "named twice"]),
-    (lambda a, b: Split.by_class(a, b, forget=[]), ["no class is named"]),
-    (lambda a, b: Split.by_class(a, b, forget=[0, 1, 2, 3, 4]), ["retain set is empty", "only forgotten classes"]),
-    (lambda a, b: Split.random(a, b, 1.0), ["forgetting everything"]),
-    (lambda a, b: Split.random(a, b, 0.0), ["share is above 0"]),
-    (lambda a, b: Split.random(a, b, count=1000), ["1000 samples were asked for"]),
-    (lambda a, b: Split.random(a, a, 0.1), ["same object"]),
-    (lambda a, b: Split.random(a, b, 0.1, validation=1.5), ["validation is a share"]),
-    (lambda a, b: Split.by_ids(a, b, []), ["forget set is empty"]),
-    (lambda a, b: Split.by_ids(a, b, "no-such-file"), ["is no file"]),
-    (lambda a, b: Split.by_group(a, b, "site", 1), ["no group column"]),
-    (lambda a, b: Split.random(a, data(20, 9), 0.1), ["out of range"]),
-    (lambda a, b: Split.random(TensorData(torch.zeros(0, 1), torch.zeros(0, dtype=torch.long)), b), ["training set is empty"]),
-    (lambda a, b: Split.random(TensorData(torch.zeros(3, 1), torch.tensor([0, -1, 1])), b), ["labels below 0"]),
-])
+@pytest.mark.parametrize(
+    ("draw", "words"),
+    [
+        (
+            lambda a, b: Split.by_class(a, b, forget=[7, "cat", 1, 1]),
+            ["class 7 is not there", "named 'cat'", "named twice"],
+        ),
+        (lambda a, b: Split.by_class(a, b, forget=[]), ["no class is named"]),
+        (
+            lambda a, b: Split.by_class(a, b, forget=[0, 1, 2, 3, 4]),
+            ["retain set is empty", "only forgotten classes"],
+        ),
+        (lambda a, b: Split.random(a, b, 1.0), ["forgetting everything"]),
+        (lambda a, b: Split.random(a, b, 0.0), ["share is above 0"]),
+        (lambda a, b: Split.random(a, b, count=1000), ["1000 samples were asked for"]),
+        (lambda a, b: Split.random(a, a, 0.1), ["same object"]),
+        (lambda a, b: Split.random(a, b, 0.1, validation=1.5), ["validation is a share"]),
+        (lambda a, b: Split.by_ids(a, b, []), ["forget set is empty"]),
+        (lambda a, b: Split.by_ids(a, b, "no-such-file"), ["is no file"]),
+        (lambda a, b: Split.by_group(a, b, "site", 1), ["no group column"]),
+        (lambda a, b: Split.random(a, data(20, 9), 0.1), ["out of range"]),
+        (
+            lambda a, b: Split.random(TensorData(torch.zeros(0, 1), torch.zeros(0, dtype=torch.long)), b),
+            ["training set is empty"],
+        ),
+        (
+            lambda a, b: Split.random(TensorData(torch.zeros(3, 1), torch.tensor([0, -1, 1])), b),
+            ["labels below 0"],
+        ),
+    ],
+)
 def test_refusals_say_what_and_how(pair, draw, words):
     with pytest.raises(SplitError) as caught:
         draw(*pair)
@@ -116,7 +139,10 @@ def test_refusals_say_what_and_how(pair, draw, words):
 
 
 def test_shared_ids_of_forget_and_test_are_refused():
-    train, test = data(ids=[f"u{i}" for i in range(200)]), data(60, ids=[f"u{i + 195}" for i in range(60)], seed=1)
+    train, test = (
+        data(ids=[f"u{i}" for i in range(200)]),
+        data(60, ids=[f"u{i + 195}" for i in range(60)], seed=1),
+    )
     with pytest.raises(SplitError, match="in the forget and in the test set"):
         Split.by_ids(train, test, ["u196", "u3"], validation=0)
 

@@ -24,8 +24,13 @@ def flat(mask):
 
 
 @settings(max_examples=80, deadline=None)
-@given(st.lists(st.integers(1, 300), min_size=1, max_size=5), st.integers(0, 10**6), st.sampled_from(["float", "ties", "few", "tiny"]),
-       st.sampled_from([torch.float32, torch.float16, torch.bfloat16, torch.float64]), st.data())
+@given(
+    st.lists(st.integers(1, 300), min_size=1, max_size=5),
+    st.integers(0, 10**6),
+    st.sampled_from(["float", "ties", "few", "tiny"]),
+    st.sampled_from([torch.float32, torch.float16, torch.bfloat16, torch.float64]),
+    st.data(),
+)
 def test_same_as_a_stable_sort(sizes, seed, kind, dtype, draw):
     g = torch.Generator().manual_seed(seed)
     values = {}
@@ -80,7 +85,7 @@ def test_shards_agree_with_one_process():
         gather = exchange
 
     def work(rank):
-        part = {n: v[cuts[n][rank]: cuts[n][rank + 1]] for n, v in whole.items()}
+        part = {n: v[cuts[n][rank] : cuts[n][rank + 1]] for n, v in whole.items()}
         got[rank] = top_k(part, [50, 7], Thread(rank))
 
     threads = [threading.Thread(target=work, args=(r,)) for r in range(3)]

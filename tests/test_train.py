@@ -22,14 +22,22 @@ def setting():
     x = torch.randn(250, 8, generator=g) + 3 * nn.functional.one_hot(y, 8)
     split = Split.random((x[:200], y[:200]), (x[200:], y[200:]), 0.2)
     torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 5)), split, Classification(5)
+    return (
+        nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 5)),
+        split,
+        Classification(5),
+    )
 
 
 def same(a, b):
-    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+    return all(
+        torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+    )
 
 
-@pytest.mark.parametrize("schedule", ["forget", "retain", "forget+retain", "retain+forget", "sequential", "mixed"])
+@pytest.mark.parametrize(
+    "schedule", ["forget", "retain", "forget+retain", "retain+forget", "sequential", "mixed"]
+)
 def test_each_schedule_passes_once_over_what_it_says(setting, schedule):
     model, split, task = setting
     run = Run(model, split, task)
@@ -37,8 +45,18 @@ def test_each_schedule_passes_once_over_what_it_says(setting, schedule):
     assert len(got) == steps_per_epoch(run, schedule, 32)
     forget = Counter(i for f, _ in got if f is not None for i in f.index.tolist())
     retain = Counter(i for _, r in got if r is not None for i in r.index.tolist())
-    whole = {"forget": (1, 0), "retain": (0, 1), "forget+retain": (1, None), "retain+forget": (None, 1), "sequential": (1, 1), "mixed": (1, 1)}
-    for seen, samples, times in ((forget, split.forget, whole[schedule][0]), (retain, split.retain, whole[schedule][1])):
+    whole = {
+        "forget": (1, 0),
+        "retain": (0, 1),
+        "forget+retain": (1, None),
+        "retain+forget": (None, 1),
+        "sequential": (1, 1),
+        "mixed": (1, 1),
+    }
+    for seen, samples, times in (
+        (forget, split.forget, whole[schedule][0]),
+        (retain, split.retain, whole[schedule][1]),
+    ):
         assert set(seen) <= set(samples.index.tolist())
         if times is not None:
             assert all(seen[i] == times for i in samples.index.tolist())
@@ -76,7 +94,12 @@ def test_nothing_handed_in_is_touched(setting):
     assert torch.equal(state, torch.get_rng_state())
     assert all(torch.equal(kept[k], v) for k, v in model.state_dict().items())
     assert model.training and not model[0].training and not model[3].bias.requires_grad
-    assert after.training and not after[0].training and torch.equal(after[3].bias, model[3].bias) and not same(model, after)
+    assert (
+        after.training
+        and not after[0].training
+        and torch.equal(after[3].bias, model[3].bias)
+        and not same(model, after)
+    )
     model[3].bias.requires_grad_(True)
     model[0].train()
 
@@ -121,8 +144,15 @@ def test_collapse_is_a_divergence_within_max_drop(setting):
 def test_accumulation_gives_the_whole_batch_gradient(setting):
     _, split, task = setting
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 5))  # without batch norm, which sees the pieces
-    whole, pieces = (execute(model, split, FineTune(epochs=2, lr=0.1, batch_size=32), task, compute=Compute(accumulate=k)).model for k in (1, 4))
+    model = nn.Sequential(
+        nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 5)
+    )  # without batch norm, which sees the pieces
+    whole, pieces = (
+        execute(
+            model, split, FineTune(epochs=2, lr=0.1, batch_size=32), task, compute=Compute(accumulate=k)
+        ).model
+        for k in (1, 4)
+    )
     for a, b in zip(whole.parameters(), pieces.parameters(), strict=True):
         assert torch.allclose(a, b, atol=1e-5)
 
@@ -137,7 +167,12 @@ def test_precision_and_layout_run_and_come_back(setting, compute):
 @pytest.mark.slow
 def test_compiled_run_agrees(setting):
     model, split, task = setting
-    plain, compiled = (execute(model, split, FineTune(epochs=2, lr=0.1, batch_size=32), task, compute=Compute(compile=c)).model for c in (False, True))
+    plain, compiled = (
+        execute(
+            model, split, FineTune(epochs=2, lr=0.1, batch_size=32), task, compute=Compute(compile=c)
+        ).model
+        for c in (False, True)
+    )
     for a, b in zip(plain.parameters(), compiled.parameters(), strict=True):
         assert torch.allclose(a, b, atol=1e-4)
 

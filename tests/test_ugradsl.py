@@ -52,8 +52,16 @@ def test_memorised_sample_still_feels_the_smoothing():
 
 
 # K, r, alpha, p_y / p_k, epsilon: minimiser of r * CE - CE_alpha (label_methods.md 2.10, checked again here by optimisation)
-@pytest.mark.parametrize(("k", "r", "alpha", "odds", "epsilon"), [
-    (10, 1.5, -0.1, 41, 3.7136), (10, 1.5, -0.5, 1, 0.0), (10, 2, -0.4, 16, 2.7726), (10, 2, -1.05, 0.52381, 0.6466), (100, 1.5, -0.1, 401, 5.9940)])
+@pytest.mark.parametrize(
+    ("k", "r", "alpha", "odds", "epsilon"),
+    [
+        (10, 1.5, -0.1, 41, 3.7136),
+        (10, 1.5, -0.5, 1, 0.0),
+        (10, 2, -0.4, 16, 2.7726),
+        (10, 2, -1.05, 0.52381, 0.6466),
+        (100, 1.5, -0.1, 401, 5.9940),
+    ],
+)
 def test_label_privacy_odds_of_theorem_3(k, r, alpha, odds, epsilon):
     def value(free):
         z = torch.tensor(np.concatenate([free, [0.0] * (k - 1)]), dtype=torch.float64, requires_grad=True)
@@ -90,7 +98,9 @@ def setting():
 
 
 def same(a, b):
-    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+    return all(
+        torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+    )
 
 
 COMMON = {"epochs": 3, "lr": 0.05, "batch_size": 32, "clip": None, "max_drop": 100.0, "probe_every": 0}
@@ -105,8 +115,10 @@ def test_p_1_is_fine_tuning_step_for_step(setting):
 def test_p_0_without_smoothing_is_gradient_ascent_step_for_step(setting):
     model, split, task = setting
     plain = UGradSL(p=0.0, smoothing=0.0, paper_exact=True, **{**COMMON, "lr": 0.01})
-    assert same(execute(model, split, plain, task, seed=4).model,
-                execute(model, split, GradientAscent(**{**COMMON, "lr": 0.01}), task, seed=4).model)
+    assert same(
+        execute(model, split, plain, task, seed=4).model,
+        execute(model, split, GradientAscent(**{**COMMON, "lr": 0.01}), task, seed=4).model,
+    )
 
 
 def test_mixed_loss_is_the_equation_with_means(setting):
@@ -135,10 +147,16 @@ def test_adaptive_rates_by_hand(setting):
     run = execute(model, split, UGradSL(epochs=1, lr=0.0), task)
     retain = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
     forget = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
-    assert torch.allclose(distances(retain, forget), torch.tensor([[0.0, 1.0], [0.0, 1.0], [1.0, 0.0], [0.4, 0.2]]), atol=1e-6)
-    assert torch.allclose(distances(-retain, forget)[0], torch.tensor([1.0, 0.5]))  # negative features: half of 1 - cosine
+    assert torch.allclose(
+        distances(retain, forget), torch.tensor([[0.0, 1.0], [0.0, 1.0], [1.0, 0.0], [0.4, 0.2]]), atol=1e-6
+    )
+    assert torch.allclose(
+        distances(-retain, forget)[0], torch.tensor([1.0, 0.5])
+    )  # negative features: half of 1 - cosine
     run.memo["beta"] = 0.3
-    assert torch.allclose(UGradSL(rate="adaptive", max_rate=2.0).rates(run, retain, forget), torch.tensor([-1.0, -1.0]))
+    assert torch.allclose(
+        UGradSL(rate="adaptive", max_rate=2.0).rates(run, retain, forget), torch.tensor([-1.0, -1.0])
+    )
     run.memo["beta"] = 0.1
     assert torch.allclose(UGradSL(rate="literal").rates(run, retain, forget), torch.tensor([-0.5, -0.25]))
     assert torch.allclose(UGradSL(rate="adaptive").rates(run, retain, forget), torch.tensor([-0.5, -0.75]))
@@ -150,7 +168,9 @@ def test_adaptive_rates_by_hand(setting):
 @pytest.mark.parametrize("rate", ["fixed", "adaptive", "literal"])
 def test_it_forgets_a_class_and_keeps_the_others(setting, rate):
     model, split, task = setting
-    start = execute(model, split, FineTune(epochs=20, lr=0.1, batch_size=32), task).model  # knows the retained classes
+    start = execute(
+        model, split, FineTune(epochs=20, lr=0.1, batch_size=32), task
+    ).model  # knows the retained classes
     task_loss = UGradSLPlus(epochs=10, lr=0.05, batch_size=32, smoothing=-1.0, rate=rate)
     after = execute(start, split, task_loss, task)
     assert task.predict(after.model, split.forget).accuracy <= 5

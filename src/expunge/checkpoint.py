@@ -45,7 +45,9 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """
     file = Path(path)
     if not file.is_file():
-        raise CheckpointError(f"{file} is {'a folder' if file.is_dir() else 'not there'}; name a checkpoint file.")
+        raise CheckpointError(
+            f"{file} is {'a folder' if file.is_dir() else 'not there'}; name a checkpoint file."
+        )
     head = file.open("rb").read(256)
     if not head:
         raise CheckpointError(f"{file} is empty; copy or download it again.")
@@ -59,10 +61,12 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 def _safetensors(file: Path) -> Checkpoint:
     try:
         with safetensors.safe_open(file, framework="pt") as opened:
-            state = {k: opened.get_tensor(k) for k in opened.keys()}
+            state = {k: opened.get_tensor(k) for k in list(opened.keys())}
             metadata = dict(opened.metadata() or {})
     except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{file} cannot be read as safetensors (broken or cut off): {error}.") from error
+        raise CheckpointError(
+            f"{file} cannot be read as safetensors (broken or cut off): {error}."
+        ) from error
     return Checkpoint(state, file, "safetensors", metadata)
 
 
@@ -73,32 +77,49 @@ def _torch(file: Path) -> Checkpoint:
         raise CheckpointError(_why(file, error)) from error
     nest = None
     if isinstance(loaded, Mapping) and not _is_state(loaded):
-        inside = [k for k in NESTS if _is_state(loaded.get(k))] or [k for k, v in loaded.items() if _is_state(v)]
+        inside = [k for k in NESTS if _is_state(loaded.get(k))] or [
+            k for k, v in loaded.items() if _is_state(v)
+        ]
         nest = inside[0] if inside else None
     state = loaded if nest is None else loaded[nest]
     if not _is_state(state):
-        kind = f"a dict with the entries {sorted(map(str, loaded))[:8]}" if isinstance(loaded, Mapping) else f"a {type(loaded).__name__}"
+        kind = (
+            f"a dict with the entries {sorted(map(str, loaded))[:8]}"
+            if isinstance(loaded, Mapping)
+            else f"a {type(loaded).__name__}"
+        )
         raise CheckpointError(f"{file} holds {kind}, no state dict of tensors; save model.state_dict().")
     found = Checkpoint({k: v for k, v in state.items() if isinstance(v, Tensor)}, file, "pt", nest=nest)
     if nest is not None:
         found.metadata = dict(loaded.get(OURS) or {})
-        found.rest = {k: v for k, v in loaded.items() if k not in (nest, OURS) and not str(k).lower().startswith(MEMORY)}
+        found.rest = {
+            k: v for k, v in loaded.items() if k not in (nest, OURS) and not str(k).lower().startswith(MEMORY)
+        }
         if dropped := [k for k in loaded if str(k).lower().startswith(MEMORY)]:
-            found.notices.append(f"the entries {dropped} of {file.name} are not carried over: they remember the training data.")
+            found.notices.append(
+                f"the entries {dropped} of {file.name} are not carried over: they remember the training data."
+            )
     return found
 
 
 def _is_state(value: Any) -> bool:
-    return isinstance(value, Mapping) and bool(value) and all(isinstance(k, str) for k in value) and \
-        any(isinstance(v, Tensor) for v in value.values()) and not any(isinstance(v, Mapping) for k, v in value.items() if k != "_metadata")
+    return (
+        isinstance(value, Mapping)
+        and bool(value)
+        and all(isinstance(k, str) for k in value)
+        and any(isinstance(v, Tensor) for v in value.values())
+        and not any(isinstance(v, Mapping) for k, v in value.items() if k != "_metadata")
+    )
 
 
 def _why(file: Path, error: Exception) -> str:
     text = str(error)
     pickled = file.open("rb").read(1) == b"\x80" or zipfile.is_zipfile(file)
     if pickled and any(word in text for word in ("weights_only", "Weights only", "Unsupported", "GLOBAL")):
-        return (f"{file} holds more than tensors and plain values, so reading it could run code; it was not opened. "
-                "Save the state dict alone, or as safetensors.")
+        return (
+            f"{file} holds more than tensors and plain values, so reading it could run code; it was not opened. "
+            "Save the state dict alone, or as safetensors."
+        )
     if not zipfile.is_zipfile(file) and file.open("rb").read(2) == b"PK":
         return f"{file} is cut off: its archive has no end; copy or download it again."
     return f"{file} is no torch checkpoint, or is broken: {type(error).__name__}: {text.splitlines()[0] if text else 'no detail'}."
@@ -106,40 +127,68 @@ def _why(file: Path, error: Exception) -> str:
 
 def _strip(found: Checkpoint) -> None:
     """Take the prefixes of DataParallel, DDP and torch.compile off, if every name has them."""
-    while prefix := next((p for p in PREFIXES if found.state and all(k.startswith(p) for k in found.state)), None):
+    while prefix := next(
+        (p for p in PREFIXES if found.state and all(k.startswith(p) for k in found.state)), None
+    ):
         found.state = {k.removeprefix(prefix): v for k, v in found.state.items()}
         found.prefix += prefix
     if found.prefix:
-        found.notices.append(f"the names in {found.path.name} begin with '{found.prefix}'; it was taken off for loading and is put back on saving.")
+        found.notices.append(
+            f"the names in {found.path.name} begin with '{found.prefix}'; it was taken off for loading and is put back on saving."
+        )
 
 
 def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
     """Load the weights, all of them. Raises `CheckpointError` with every problem and leaves the model alone if there is one."""
     own, given = model.state_dict(), checkpoint.state
     problems = []
-    for words, names in (("lacks", [k for k in own if k not in given]), ("has, and the model has not,", [k for k in given if k not in own])):
+    for words, names in (
+        ("lacks", [k for k in own if k not in given]),
+        ("has, and the model has not,", [k for k in given if k not in own]),
+    ):
         if names:
-            problems.append(f"the checkpoint {words} {len(names)} tensors (first: {names[:4]}); is it of this architecture?")
-    shapes = [(k, tuple(given[k].shape), tuple(own[k].shape)) for k in own if k in given and given[k].shape != own[k].shape]
+            problems.append(
+                f"the checkpoint {words} {len(names)} tensors (first: {names[:4]}); is it of this architecture?"
+            )
+    shapes = [
+        (k, tuple(given[k].shape), tuple(own[k].shape))
+        for k in own
+        if k in given and given[k].shape != own[k].shape
+    ]
     last = [s for s in shapes if len(s[1]) in (1, 2) and s[1][1:] == s[2][1:]]
     if shapes and len(shapes) == len(last) and len({(s[1][0], s[2][0]) for s in shapes}) == 1:
-        problems.append(f"the checkpoint's head has {shapes[0][1][0]} classes, the data has {shapes[0][2][0]}; use the data it was trained on.")
+        problems.append(
+            f"the checkpoint's head has {shapes[0][1][0]} classes, the data has {shapes[0][2][0]}; use the data it was trained on."
+        )
     elif shapes:
-        problems.append("shapes differ (checkpoint, model): " + "; ".join(f"{k} {a}, {b}" for k, a, b in shapes[:4]) + f" ({len(shapes)} in all).")
+        problems.append(
+            "shapes differ (checkpoint, model): "
+            + "; ".join(f"{k} {a}, {b}" for k, a, b in shapes[:4])
+            + f" ({len(shapes)} in all)."
+        )
     if broken := [k for k, v in given.items() if v.is_floating_point() and not v.isfinite().all()]:
-        problems.append(f"{len(broken)} tensors hold NaN or infinity (first: {broken[:4]}); use a sound checkpoint.")
+        problems.append(
+            f"{len(broken)} tensors hold NaN or infinity (first: {broken[:4]}); use a sound checkpoint."
+        )
     raise_all([f"{checkpoint.path}: {p}" for p in problems], CheckpointError)
     model.load_state_dict(given)
 
 
-def write_checkpoint(path: str | os.PathLike[str], state: Mapping[str, Tensor], *, like: Checkpoint | None = None,
-                     metadata: Mapping[str, str] | None = None) -> Path:
+def write_checkpoint(
+    path: str | os.PathLike[str],
+    state: Mapping[str, Tensor],
+    *,
+    like: Checkpoint | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> Path:
     """Write a model's state atomically: in the format of the name's ending, with the keys, nesting and other entries of
     `like`. `metadata` (text) goes into the file's head or its entry "expunge". Raises `CheckpointError` rather than
     overwrite the file that `like` was read from."""
     file = Path(path)
     if like is not None and file.exists() and like.path.exists() and file.samefile(like.path):
-        raise CheckpointError(f"{file} is the input; an input checkpoint is never overwritten, name another file.")
+        raise CheckpointError(
+            f"{file} is the input; an input checkpoint is never overwritten, name another file."
+        )
     prefix = like.prefix if like is not None else ""
     tensors = {prefix + k: v.detach().cpu().contiguous() for k, v in state.items()}
     texts = {**(like.metadata if like is not None else {}), **dict(metadata or {})}
@@ -147,8 +196,15 @@ def write_checkpoint(path: str | os.PathLike[str], state: Mapping[str, Tensor], 
         if file.suffix == ".safetensors":
             safetensors.torch.save_file(_unshared(tensors), part, texts)
         else:
-            nest = like.nest if like is not None and like.nest is not None else ("state_dict" if texts else None)
-            torch.save(tensors if nest is None else {**(like.rest if like is not None else {}), nest: tensors, OURS: texts}, part)
+            nest = (
+                like.nest if like is not None and like.nest is not None else ("state_dict" if texts else None)
+            )
+            torch.save(
+                tensors
+                if nest is None
+                else {**(like.rest if like is not None else {}), nest: tensors, OURS: texts},
+                part,
+            )
     return file
 
 

@@ -75,10 +75,16 @@ class Classification:
 
     def head(self, model: nn.Module) -> tuple[str, nn.Linear]:
         """Name and module of the last linear layer with `num_classes` outputs. Raises `ModelError` if there is none."""
-        found = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear) and m.out_features == self.num_classes]
+        found = [
+            (n, m)
+            for n, m in model.named_modules()
+            if isinstance(m, nn.Linear) and m.out_features == self.num_classes
+        ]
         if not found:
-            raise ModelError(f"the model has no linear layer with {self.num_classes} outputs, so there is no head to mask and no "
-                             "features before it; use a method that needs neither, or end the model with nn.Linear.")
+            raise ModelError(
+                f"the model has no linear layer with {self.num_classes} outputs, so there is no head to mask and no "
+                "features before it; use a method that needs neither, or end the model with nn.Linear."
+            )
         return found[-1]
 
     def with_features(self, model: nn.Module, x: Inputs) -> tuple[Tensor, Tensor]:
@@ -91,7 +97,9 @@ class Classification:
             hook.remove()
         return caught[-1].flatten(1), logits
 
-    def predict(self, model: nn.Module, samples: Samples, *, features: bool = False, batch_size: int = 1024) -> Predictions:
+    def predict(
+        self, model: nn.Module, samples: Samples, *, features: bool = False, batch_size: int = 1024
+    ) -> Predictions:
         """Logits (and features) of all samples, without augmentation, in one pass where the model is."""
         logits, feats = [], []
         with evaluating(model), torch.inference_mode():
@@ -103,7 +111,9 @@ class Classification:
                     out = self.logits(model, batch.x)
                 logits.append(out.float().cpu())
         empty = torch.empty(0, self.num_classes)
-        return Predictions(torch.cat(logits) if logits else empty, samples.labels, torch.cat(feats) if feats else None)
+        return Predictions(
+            torch.cat(logits) if logits else empty, samples.labels, torch.cat(feats) if feats else None
+        )
 
     def check(self, model: nn.Module, split: Split) -> None:
         """Raise `ModelError` with every reason why the model cannot be unlearned, or judged, on this split."""
@@ -112,26 +122,50 @@ class Classification:
         if not parameters:
             raise ModelError("the model has no parameters; give a trained nn.Module.")
         if not any(p.requires_grad for p in parameters.values()):
-            problems.append("no parameter requires a gradient, so nothing can be unlearned; call model.requires_grad_(True).")
+            problems.append(
+                "no parameter requires a gradient, so nothing can be unlearned; call model.requires_grad_(True)."
+            )
         broken = [n for n, p in parameters.items() if p.is_floating_point() and not p.isfinite().all()]
         if broken:
-            problems.append(f"{len(broken)} parameters hold NaN or infinity (first: {broken[:3]}); load a sound checkpoint.")
+            problems.append(
+                f"{len(broken)} parameters hold NaN or infinity (first: {broken[:3]}); load a sound checkpoint."
+            )
         if split.num_classes > self.num_classes:
-            problems.append(f"labels run up to {split.num_classes - 1}, the task has {self.num_classes} classes; set num_classes to match the model.")
+            problems.append(
+                f"labels run up to {split.num_classes - 1}, the task has {self.num_classes} classes; set num_classes to match the model."
+            )
         if where := {p.device for p in parameters.values()} - {device_of(model)}:
-            problems.append(f"parameters are on {device_of(model)} and on {sorted(map(str, where))}; move the model to one device.")
+            problems.append(
+                f"parameters are on {device_of(model)} and on {sorted(map(str, where))}; move the model to one device."
+            )
         else:
             problems += self._forward_problems(model, split)
         raise_all(problems, ModelError)
 
     def _forward_problems(self, model: nn.Module, split: Split) -> list[str]:
-        batch: Any = next(iter(split.retain.take(torch.arange(min(2, len(split.retain)))).batches(2, device=device_of(model))))
-        shape = {k: tuple(v.shape) for k, v in batch.x.items()} if isinstance(batch.x, dict) else tuple(batch.x.shape)
+        batch: Any = next(
+            iter(
+                split.retain.take(torch.arange(min(2, len(split.retain)))).batches(2, device=device_of(model))
+            )
+        )
+        shape = (
+            {k: tuple(v.shape) for k, v in batch.x.items()}
+            if isinstance(batch.x, dict)
+            else tuple(batch.x.shape)
+        )
         try:
             with evaluating(model), torch.inference_mode():
                 out = self.logits(model, batch.x)
         except Exception as error:  # whatever a user's model raises is the message
             return [f"the model fails on a batch of shape {shape}: {type(error).__name__}: {error}"]
         if out.shape != (len(batch), self.num_classes):
-            return [f"the model gives outputs of shape {tuple(out.shape)} for a batch of {len(batch)}; expected ({len(batch)}, {self.num_classes})."]
-        return [] if out.isfinite().all() else ["the model's outputs on the retain set are not finite; check the inputs' scale and the checkpoint."]
+            return [
+                f"the model gives outputs of shape {tuple(out.shape)} for a batch of {len(batch)}; expected ({len(batch)}, {self.num_classes})."
+            ]
+        return (
+            []
+            if out.isfinite().all()
+            else [
+                "the model's outputs on the retain set are not finite; check the inputs' scale and the checkpoint."
+            ]
+        )

@@ -46,7 +46,9 @@ def command_line() -> str:
     return shlex.join(["expunge", *sys.argv[1:]])
 
 
-def demo(*, data: str = "digits", split: Flat[SplitFlags] = SplitFlags(), out: Path = Path("demo"), seeds: int = 1) -> None:
+def demo(
+    *, data: str = "digits", split: Flat[SplitFlags] = SplitFlags(), out: Path = Path("demo"), seeds: int = 1
+) -> None:
     """The main job in minutes: original, retrained reference, unlearning, table and report, on real data.
 
     Args:
@@ -73,7 +75,10 @@ def methods(*, verbose: bool = False) -> None:
         summary = (kind.__doc__ or "").strip().splitlines()[0]
         forget = ", ".join(kind.scenarios) or "all"
         mask = "takes a mask" if issubclass(kind, GradientMethod) else "takes no mask"
-        table.add_row(name, f"{summary}\n[dim]{', '.join(kind.tasks)}; forget sets: {forget}; needs {' and '.join(kind.data)} samples; {mask}[/dim]")
+        table.add_row(
+            name,
+            f"{summary}\n[dim]{', '.join(kind.tasks)}; forget sets: {forget}; needs {' and '.join(kind.data)} samples; {mask}[/dim]",
+        )
         if verbose:
             print(f"\n## {name}\n{(sys.modules[kind.__module__].__doc__ or '').strip()}\n")
             print("\n".join(f"  {f.name} = {f.default!r}" for f in fields(kind)))
@@ -81,8 +86,16 @@ def methods(*, verbose: bool = False) -> None:
         Console().print(table)
 
 
-def train(*, model: Flat[ModelFlags], out: Path, recipe: Flat[RecipeFlags] = RecipeFlags(), split: Flat[SplitFlags] = SplitFlags(),
-          compute: Flat[ComputeFlags] = ComputeFlags(), seed: int = 0, without_forget: bool = False) -> None:
+def train(
+    *,
+    model: Flat[ModelFlags],
+    out: Path,
+    recipe: Flat[RecipeFlags] = RecipeFlags(),
+    split: Flat[SplitFlags] = SplitFlags(),
+    compute: Flat[ComputeFlags] = ComputeFlags(),
+    seed: int = 0,
+    without_forget: bool = False,
+) -> None:
     """Train an original model, or with --without-forget the retrained reference, and write a checkpoint that says on which samples.
 
     Args:
@@ -95,27 +108,76 @@ def train(*, model: Flat[ModelFlags], out: Path, recipe: Flat[RecipeFlags] = Rec
         without_forget: Leave the forget set out: the reference that gaps are measured from.
     """
     source = model.source()
-    if not without_forget and (split.forget_class or split.forget_share or split.forget_ids or split.forget_group):
-        raise ExpungeError("an original is trained on forget and retain set together: leave the forget flags out, or add --without-forget.")
-    flags = split if without_forget else SplitFlags(forget_class=("0",), validation=split.validation, split_seed=split.split_seed)
+    if not without_forget and (
+        split.forget_class or split.forget_share or split.forget_ids or split.forget_group
+    ):
+        raise ExpungeError(
+            "an original is trained on forget and retain set together: leave the forget flags out, or add --without-forget."
+        )
+    flags = (
+        split
+        if without_forget
+        else SplitFlags(forget_class=("0",), validation=split.validation, split_seed=split.split_seed)
+    )
     drawn, task = flags.draw(source.train, source.test), Classification(len(source.classes))
     settings = chosen(presets.recipe(model.data), recipe)
     factory = seeded_factory(model.factory(source), seed)
-    watch: dict[str, Any] = {"seed": seed, "compute": compute.compute(), "on_row": _progress(settings), "state_file": _state_file(out)}
+    watch: dict[str, Any] = {
+        "seed": seed,
+        "compute": compute.compute(),
+        "on_row": _progress(settings),
+        "state_file": _state_file(out),
+    }
     info = {"model": model.model, "data": source.name, "classes": source.classes}
     if without_forget:
-        outcome = experiment(factory(), drawn, settings, task, kind="retrain", factory=factory, names=info, command=command_line(), **watch)
+        outcome = experiment(
+            factory(),
+            drawn,
+            settings,
+            task,
+            kind="retrain",
+            factory=factory,
+            names=info,
+            command=command_line(),
+            **watch,
+        )
     else:
-        outcome = judge_run(train_model(factory(), drawn, settings, task, **watch), settings, kind="original", names=info, command=command_line())
-    _write(out, outcome, {"train_hash": drawn.train_hash if not without_forget else "", "split": json.dumps(drawn.to_dict()),
-                          "recipe": json.dumps(plain(asdict(settings))), "seed": str(seed)})
+        outcome = judge_run(
+            train_model(factory(), drawn, settings, task, **watch),
+            settings,
+            kind="original",
+            names=info,
+            command=command_line(),
+        )
+    _write(
+        out,
+        outcome,
+        {
+            "train_hash": drawn.train_hash if not without_forget else "",
+            "split": json.dumps(drawn.to_dict()),
+            "recipe": json.dumps(plain(asdict(settings))),
+            "seed": str(seed),
+        },
+    )
     seen = "retained" if without_forget else "training"
-    print(f"accuracy: {outcome.record.scores['RA']:.2f} % of {seen} samples of the split, {outcome.record.scores['TA']:.2f} % of test samples")
+    print(
+        f"accuracy: {outcome.record.scores['RA']:.2f} % of {seen} samples of the split, {outcome.record.scores['TA']:.2f} % of test samples"
+    )
 
 
-def unlearn(method: Flat[Any], *, model: Flat[ModelFlags], checkpoint: Path, out: Path | None = None, split: Flat[SplitFlags] = SplitFlags(),
-            retrained: Path | None = None, compute: Flat[ComputeFlags] = ComputeFlags(), seed: int = 0, report: Path | None = None,
-            receipt: Flat[ReceiptFlags] = ReceiptFlags()) -> None:
+def unlearn(
+    method: Flat[Any],
+    *,
+    model: Flat[ModelFlags],
+    checkpoint: Path,
+    out: Path | None = None,
+    split: Flat[SplitFlags] = SplitFlags(),
+    retrained: Path | None = None,
+    compute: Flat[ComputeFlags] = ComputeFlags(),
+    seed: int = 0,
+    report: Path | None = None,
+    receipt: Flat[ReceiptFlags] = ReceiptFlags(),
+) -> None:
     """Unlearn a forget set from a checkpoint, audit the result, and write the new checkpoint, its record and its receipt.
 
     Args:
@@ -138,17 +200,49 @@ def unlearn(method: Flat[Any], *, model: Flat[ModelFlags], checkpoint: Path, out
     factory = model.factory(source)
     original, read = load_model(factory, checkpoint, drawn)
     start, gold, others = _references(drawn, task, factory, original, retrained, seed)
-    outcome = experiment(original, drawn, method, task, original=start.judged, retrained=gold, seed=seed, compute=compute.compute(),
-                         factory=factory, on_row=_progress(method), state_file=_state_file(out),
-                         names={"model": model.model, "data": source.name, "classes": source.classes}, command=command_line())
-    _write(out, outcome, {"split_hash": drawn.hash, "train_hash": drawn.train_hash, "split": json.dumps(drawn.to_dict()),
-                          "method": method.name(), "settings": json.dumps(plain(asdict(method)))}, like=read)
+    outcome = experiment(
+        original,
+        drawn,
+        method,
+        task,
+        original=start.judged,
+        retrained=gold,
+        seed=seed,
+        compute=compute.compute(),
+        factory=factory,
+        on_row=_progress(method),
+        state_file=_state_file(out),
+        names={"model": model.model, "data": source.name, "classes": source.classes},
+        command=command_line(),
+    )
+    _write(
+        out,
+        outcome,
+        {
+            "split_hash": drawn.hash,
+            "train_hash": drawn.train_hash,
+            "split": json.dumps(drawn.to_dict()),
+            "method": method.name(),
+            "settings": json.dumps(plain(asdict(method))),
+        },
+        like=read,
+    )
     receipt.write(out.with_suffix(".json"), checkpoint, out, drawn.forget.ids, outcome.run.mask)
     _show([start.record, *others, outcome.record], outcome.audit, report)
 
 
-def audit(*, model: Flat[ModelFlags], checkpoint: Path, original: Path, split: Flat[SplitFlags] = SplitFlags(), retrained: Path | None = None,
-          seed: int = 0, max_gap: float | None = None, out: Path | None = None, report: Path | None = None) -> None:
+def audit(
+    *,
+    model: Flat[ModelFlags],
+    checkpoint: Path,
+    original: Path,
+    split: Flat[SplitFlags] = SplitFlags(),
+    retrained: Path | None = None,
+    seed: int = 0,
+    max_gap: float | None = None,
+    out: Path | None = None,
+    report: Path | None = None,
+) -> None:
     """Judge an unlearned checkpoint beside the original and a retrained one. Exit code 1 if the avg. gap exceeds --max-gap.
 
     Args:
@@ -173,9 +267,18 @@ def audit(*, model: Flat[ModelFlags], checkpoint: Path, original: Path, split: F
     after, read = load_model(factory, checkpoint)
     start, gold, others = _references(drawn, task, factory, before, retrained, seed)
     settings = json.loads(read.metadata.get("settings", "{}"))
-    made_by = find(read.metadata["method"])(**settings) if read.metadata.get("method") in names() else Retrain()
-    outcome = judge_run(Run(after, drawn, task, seed), made_by, kind="unlearn", original=start.judged, retrained=gold,
-                        names={"model": model.model, "data": source.name, "classes": source.classes}, command=command_line())
+    made_by = (
+        find(read.metadata["method"])(**settings) if read.metadata.get("method") in names() else Retrain()
+    )
+    outcome = judge_run(
+        Run(after, drawn, task, seed),
+        made_by,
+        kind="unlearn",
+        original=start.judged,
+        retrained=gold,
+        names={"model": model.model, "data": source.name, "classes": source.classes},
+        command=command_line(),
+    )
     if out is not None:
         outcome.record.save(out)
     _show([start.record, *others, outcome.record], outcome.audit, report)
@@ -184,7 +287,12 @@ def audit(*, model: Flat[ModelFlags], checkpoint: Path, original: Path, split: F
         raise SystemExit(1)
 
 
-def report(records: tyro.conf.Positional[tuple[Path, ...]], *, out: Path = Path("report.html"), title: str | None = None) -> None:
+def report(
+    records: tyro.conf.Positional[tuple[Path, ...]],
+    *,
+    out: Path = Path("report.html"),
+    title: str | None = None,
+) -> None:
     """Make one self-contained HTML page of records (JSON files, or folders of them).
 
     Args:
@@ -195,7 +303,12 @@ def report(records: tyro.conf.Positional[tuple[Path, ...]], *, out: Path = Path(
     from .report import write_report
 
     others = (".receipt.json", ".secret.json")  # they lie beside records
-    files = [f for r in records for f in (sorted(r.glob("*.json")) if r.is_dir() else [r]) if not f.name.endswith(others)]
+    files = [
+        f
+        for r in records
+        for f in (sorted(r.glob("*.json")) if r.is_dir() else [r])
+        if not f.name.endswith(others)
+    ]
     if not files:
         raise ExpungeError("no records were found; name JSON files that expunge wrote, or folders of them.")
     write_report(out, [Record.load(f) for f in files], **({"title": title} if title else {}))
@@ -204,15 +317,24 @@ def report(records: tyro.conf.Positional[tuple[Path, ...]], *, out: Path = Path(
 
 # ---- pieces of the commands
 
-def _references(drawn: Any, task: Classification, factory: Any, original: Any, retrained: Path | None, seed: int) -> tuple[Any, Any, list[Record]]:
+
+def _references(
+    drawn: Any, task: Classification, factory: Any, original: Any, retrained: Path | None, seed: int
+) -> tuple[Any, Any, list[Record]]:
     """The original's outcome, the retrained model's predictions and its record, if there is one."""
     from .method import Run
 
     gold, records = None, []
     if retrained is not None:
-        again = judge_run(Run(load_model(factory, retrained)[0], drawn, task, seed), Retrain(), kind="retrain")
+        again = judge_run(
+            Run(load_model(factory, retrained)[0], drawn, task, seed), Retrain(), kind="retrain"
+        )
         gold, records = again.judged, [again.record]
-    return judge_run(Run(original, drawn, task, seed), Retrain(), kind="original", retrained=gold), gold, records
+    return (
+        judge_run(Run(original, drawn, task, seed), Retrain(), kind="original", retrained=gold),
+        gold,
+        records,
+    )
 
 
 def _state_file(out: Path) -> Path:
@@ -220,7 +342,9 @@ def _state_file(out: Path) -> Path:
 
 
 def _write(out: Path, outcome: Any, metadata: dict[str, str], like: Any = None) -> None:
-    write_checkpoint(out, outcome.model.state_dict(), like=like, metadata={"expunge": __version__, **metadata})
+    write_checkpoint(
+        out, outcome.model.state_dict(), like=like, metadata={"expunge": __version__, **metadata}
+    )
     record = outcome.record.save(out.with_suffix(".json"))
     _state_file(out).unlink(missing_ok=True)
     print(f"checkpoint: {out}\nrecord: {record}")
@@ -248,12 +372,26 @@ def _progress(method: Method) -> Callable[[dict[str, Any]], None]:
     sets = ("retain",) if isinstance(method, Retrain) else ("forget", "retain")
 
     def on_row(row: dict[str, Any]) -> None:
-        print(f"\r{method.name()} epoch {row['epoch']}/{total} step {row['step']}: "
-              + ", ".join(f"{k} {shown(row[k])}" for k in ("loss", *sets)) + "   ", end="" if sys.stderr.isatty() else "\n", file=sys.stderr, flush=True)
+        print(
+            f"\r{method.name()} epoch {row['epoch']}/{total} step {row['step']}: "
+            + ", ".join(f"{k} {shown(row[k])}" for k in ("loss", *sets))
+            + "   ",
+            end="" if sys.stderr.isatty() else "\n",
+            file=sys.stderr,
+            flush=True,
+        )
+
     return on_row
 
 
-COMMANDS: dict[str, Callable[..., Any]] = {"demo": demo, "methods": methods, "train": train, "unlearn": unlearn, "audit": audit, "report": report}
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "demo": demo,
+    "methods": methods,
+    "train": train,
+    "unlearn": unlearn,
+    "audit": audit,
+    "report": report,
+}
 
 
 def commands() -> dict[str, Callable[..., Any]]:
@@ -273,17 +411,27 @@ def main(args: Sequence[str] | None = None) -> int:
         return 0
     known = commands()
     if argv and argv[0] in known and argv[0] != "unlearn":
-        del known["unlearn"]  # building the sub-command of every method costs half a second: only where it is needed
+        del known[
+            "unlearn"
+        ]  # building the sub-command of every method costs half a second: only where it is needed
     else:
         unlearn.__annotations__["method"] = Flat[method_union()]  # type: ignore[misc]
     try:
-        tyro.extras.subcommand_cli_from_dict(known, prog="expunge", description="Machine unlearning for PyTorch.", args=argv,
-                                             config=(tyro.conf.CascadeSubcommandArgs,))
+        tyro.extras.subcommand_cli_from_dict(
+            known,
+            prog="expunge",
+            description="Machine unlearning for PyTorch.",
+            args=argv,
+            config=(tyro.conf.CascadeSubcommandArgs,),
+        )
     except ExpungeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted; the run resumes from its last finished epoch when the same command is given again", file=sys.stderr)
+        print(
+            "interrupted; the run resumes from its last finished epoch when the same command is given again",
+            file=sys.stderr,
+        )
         return 130
     return 0
 

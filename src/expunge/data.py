@@ -85,7 +85,9 @@ class CropFlip:
             cols = torch.where(coin[:, None], cols.flip(1), cols)
         padded = torch.nn.functional.pad(x, (self.pad,) * 4)
         # advanced indices around a slice put the indexed axes first: (B, H, W, C), which is channels_last storage
-        return padded[torch.arange(n, device=x.device)[:, None, None], :, rows[:, :, None], cols[:, None, :]].permute(0, 3, 1, 2)
+        return padded[
+            torch.arange(n, device=x.device)[:, None, None], :, rows[:, :, None], cols[:, None, :]
+        ].permute(0, 3, 1, 2)
 
 
 class Data(ABC):
@@ -111,15 +113,22 @@ class Data(ABC):
         self.groups = {k: np.asarray(v) for k, v in (groups or {}).items()}
         self.classes, self.augment, self.name = classes, augment, name
         n = len(self.labels)
-        problems = [f"`{k}` has {len(v)} entries for {n} samples; give one a sample." for k, v in
-                    {"ids": self.ids, **self.groups}.items() if v is not None and len(v) != n]
+        problems = [
+            f"`{k}` has {len(v)} entries for {n} samples; give one a sample."
+            for k, v in {"ids": self.ids, **self.groups}.items()
+            if v is not None and len(v) != n
+        ]
         if self.labels.ndim != 1:
-            problems.append(f"labels have shape {tuple(labels.shape)}; give one integer a sample, shape (N,).")
+            problems.append(
+                f"labels have shape {tuple(labels.shape)}; give one integer a sample, shape (N,)."
+            )
         if problems:
             raise ExpungeError(problems)
 
     @abstractmethod
-    def batches(self, order: Tensor, batch_size: int, device: torch.device, augment: torch.Generator | None) -> Iterator[Batch]:
+    def batches(
+        self, order: Tensor, batch_size: int, device: torch.device, augment: torch.Generator | None
+    ) -> Iterator[Batch]:
         """Batches of the samples at the positions `order` (CPU), in that order; augmented if a generator is given."""
 
     @abstractmethod
@@ -144,14 +153,24 @@ class TensorData(Data):
     when the lengths differ.
     """
 
-    def __init__(self, x: Inputs, y: Tensor, *, ids: Sequence[str] | np.ndarray | None = None,
-                 groups: Mapping[str, Sequence[Any] | np.ndarray] | None = None, classes: Sequence[str] | None = None,
-                 augment: Augment | None = None, name: str = "tensors"):
+    def __init__(
+        self,
+        x: Inputs,
+        y: Tensor,
+        *,
+        ids: Sequence[str] | np.ndarray | None = None,
+        groups: Mapping[str, Sequence[Any] | np.ndarray] | None = None,
+        classes: Sequence[str] | None = None,
+        augment: Augment | None = None,
+        name: str = "tensors",
+    ):
         self.x = x
         self._set(y, ids, groups, classes, augment, name)
         lengths = {len(v) for v in (x.values() if isinstance(x, dict) else [x])}
         if lengths != {len(self)}:
-            raise ExpungeError(f"{sorted(lengths)} inputs came with {len(self)} labels; give one label an input.")
+            raise ExpungeError(
+                f"{sorted(lengths)} inputs came with {len(self)} labels; give one label an input."
+            )
         self._on: dict[torch.device, tuple[Inputs, Tensor]] = {}
         self._fingerprint: str | None = None
 
@@ -165,7 +184,9 @@ class TensorData(Data):
             self._on[device] = (_apply(self.x, lambda t: t.to(device)), self.labels.to(device))
         return self._on[device]
 
-    def batches(self, order: Tensor, batch_size: int, device: torch.device, augment: torch.Generator | None) -> Iterator[Batch]:
+    def batches(
+        self, order: Tensor, batch_size: int, device: torch.device, augment: torch.Generator | None
+    ) -> Iterator[Batch]:
         resident = self._resident(device)
         x, y = resident or (self.x, self.labels)
         place = order.to(y.device, non_blocking=True)
@@ -193,15 +214,29 @@ class StreamData(Data):
     entry of dict items that holds the label. Raises `ExpungeError` for data sets without length or items.
     """
 
-    def __init__(self, dataset: Dataset[Any], *, labels: Tensor | Sequence[int] | None = None, label: str = "labels",
-                 ids: Sequence[str] | np.ndarray | None = None, groups: Mapping[str, Sequence[Any]] | None = None,
-                 classes: Sequence[str] | None = None, augment: Augment | None = None, name: str = "dataset",
-                 workers: int = 0, collate: Callable[[list[Any]], Any] | None = None):
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        *,
+        labels: Tensor | Sequence[int] | None = None,
+        label: str = "labels",
+        ids: Sequence[str] | np.ndarray | None = None,
+        groups: Mapping[str, Sequence[Any]] | None = None,
+        classes: Sequence[str] | None = None,
+        augment: Augment | None = None,
+        name: str = "dataset",
+        workers: int = 0,
+        collate: Callable[[list[Any]], Any] | None = None,
+    ):
         if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
-            raise ExpungeError(f"{type(dataset).__name__} has no length or no items by position; give a map-style Dataset.")
+            raise ExpungeError(
+                f"{type(dataset).__name__} has no length or no items by position; give a map-style Dataset."
+            )
         self.dataset, self.label, self.workers, self.collate = dataset, label, workers, collate
         found = labels if labels is not None else self._find_labels()
-        self._set(torch.as_tensor(found), ids, groups, classes or getattr(dataset, "classes", None), augment, name)
+        self._set(
+            torch.as_tensor(found), ids, groups, classes or getattr(dataset, "classes", None), augment, name
+        )
         if len(self) != len(dataset):  # type: ignore[arg-type]
             raise ExpungeError(f"{len(self)} labels came with {len(dataset)} samples; give one a sample.")  # type: ignore[arg-type]
 
@@ -215,13 +250,24 @@ class StreamData(Data):
     def _pair(self, item: Any) -> tuple[Inputs, Tensor]:
         if isinstance(item, Mapping):
             if self.label not in item:
-                raise ExpungeError(f"items have the entries {sorted(item)}; name the one with the label (`label=`).")
-            return {k: v for k, v in item.items() if k != self.label and isinstance(v, Tensor)}, item[self.label]
+                raise ExpungeError(
+                    f"items have the entries {sorted(item)}; name the one with the label (`label=`)."
+                )
+            return {k: v for k, v in item.items() if k != self.label and isinstance(v, Tensor)}, item[
+                self.label
+            ]
         return item[0], item[1]
 
-    def batches(self, order: Tensor, batch_size: int, device: torch.device, augment: torch.Generator | None) -> Iterator[Batch]:
-        loader = DataLoader(self.dataset, batch_sampler=_Chunks(order, batch_size), num_workers=self.workers,
-                            collate_fn=self.collate, pin_memory=device.type == "cuda")
+    def batches(
+        self, order: Tensor, batch_size: int, device: torch.device, augment: torch.Generator | None
+    ) -> Iterator[Batch]:
+        loader = DataLoader(
+            self.dataset,
+            batch_sampler=_Chunks(order, batch_size),
+            num_workers=self.workers,
+            collate_fn=self.collate,
+            pin_memory=device.type == "cuda",
+        )
         for number, item in enumerate(loader):
             x, _ = self._pair(item)
             at = order[number * batch_size : (number + 1) * batch_size]
@@ -279,8 +325,14 @@ class Samples:
         """The samples that `where`, bool (n,) or positions into this set, picks."""
         return Samples(self.data, self.index[where])
 
-    def batches(self, batch_size: int, *, device: torch.device | str = "cpu", shuffle: torch.Generator | None = None,
-                augment: torch.Generator | None = None) -> Iterator[Batch]:
+    def batches(
+        self,
+        batch_size: int,
+        *,
+        device: torch.device | str = "cpu",
+        shuffle: torch.Generator | None = None,
+        augment: torch.Generator | None = None,
+    ) -> Iterator[Batch]:
         """One pass: shuffled if a CPU generator is given, augmented if one is given, the last batch perhaps short."""
         order = self.index if shuffle is None else self.index[torch.randperm(len(self), generator=shuffle)]
         return self.data.batches(order, batch_size, torch.device(device), augment)
@@ -299,4 +351,6 @@ def as_data(source: Any, **options: Any) -> Data:
         return TensorData(x, torch.as_tensor(source[1]), **options)
     if hasattr(source, "__getitem__"):
         return StreamData(source, **options)
-    raise ExpungeError(f"data came as {type(source).__name__}; give (x, y) tensors, a Dataset, a DataLoader or expunge Data.")
+    raise ExpungeError(
+        f"data came as {type(source).__name__}; give (x, y) tensors, a Dataset, a DataLoader or expunge Data."
+    )

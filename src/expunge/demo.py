@@ -38,7 +38,9 @@ def place_of(data: str) -> str:
         return data
     root = os.environ.get("EXPUNGE_DATA")
     if not root:
-        raise ExpungeError(f"where is {kind}? Write --data {kind}:FOLDER, or set EXPUNGE_DATA to a folder that holds {FOLDERS[kind]}.")
+        raise ExpungeError(
+            f"where is {kind}? Write --data {kind}:FOLDER, or set EXPUNGE_DATA to a folder that holds {FOLDERS[kind]}."
+        )
     return f"{kind}:{Path(root) / FOLDERS[kind]}" + (f"?{rest}" if rest else "")
 
 
@@ -64,12 +66,25 @@ class Show:
 @contextmanager
 def showing(console: Console) -> Iterator[Show]:
     """Progress bars while the block runs."""
-    with Progress(TextColumn("{task.description:<26}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console) as progress:
+    with Progress(
+        TextColumn("{task.description:<26}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+    ) as progress:
         yield Show(progress)
 
 
-def demo(*, data: str = "digits", split: SplitFlags | None = None, out: Path = Path("demo"), seeds: int = 1,
-         methods: tuple[str, ...] = METHODS, command: str = "expunge demo") -> list[Record]:
+def demo(
+    *,
+    data: str = "digits",
+    split: SplitFlags | None = None,
+    out: Path = Path("demo"),
+    seeds: int = 1,
+    methods: tuple[str, ...] = METHODS,
+    command: str = "expunge demo",
+) -> list[Record]:
     """Train an original and the retrained reference on real data, unlearn with the given methods, and compare.
 
     Writes `report.html`, checkpoints (safetensors) and records (JSON) to `out`, and prints the table.
@@ -95,23 +110,40 @@ def describe(flags: SplitFlags) -> str:
     """The forget set in a few words."""
     if flags.forget_class:
         return "class " + ", ".join(flags.forget_class)
-    return f"{100 * flags.forget_share:g} % at random" if flags.forget_share else str(flags.forget_ids or flags.forget_group)
+    return (
+        f"{100 * flags.forget_share:g} % at random"
+        if flags.forget_share
+        else str(flags.forget_ids or flags.forget_group)
+    )
 
 
-def one_seed(source: Any, data: str, flags: SplitFlags, seed: int, out: Path, methods: tuple[str, ...], show: Show,
-             command: str) -> list[Record]:
+def one_seed(
+    source: Any,
+    data: str,
+    flags: SplitFlags,
+    seed: int,
+    out: Path,
+    methods: tuple[str, ...],
+    show: Show,
+    command: str,
+) -> list[Record]:
     """All runs of one seed, written to `out`: the original, the reference, every method that serves the scenario."""
     drawn = replace(flags, split_seed=flags.split_seed + seed).draw(source.train, source.test)
     task = Classification(len(source.classes))
     model_name = presets.MODELS.get(presets.kind(data), "cnn")
-    factory = seeded_factory(lambda: build(model_name, num_classes=len(source.classes), shape=source.shape), seed)
+    factory = seeded_factory(
+        lambda: build(model_name, num_classes=len(source.classes), shape=source.shape), seed
+    )
     recipe = presets.recipe(data)
     names = {"model": model_name, "data": source.name, "classes": source.classes}
     tag = f"-{seed}" if seed else ""
 
     def keep(outcome: Outcome, name: str) -> Judged | None:
-        write_checkpoint(out / f"{name}{tag}.safetensors", outcome.model.state_dict(),
-                         metadata={"split_hash": drawn.hash, "train_hash": drawn.train_hash, "method": name})
+        write_checkpoint(
+            out / f"{name}{tag}.safetensors",
+            outcome.model.state_dict(),
+            metadata={"split_hash": drawn.hash, "train_hash": drawn.train_hash, "method": name},
+        )
         outcome.record.save(out / f"{name}{tag}.json")
         found.append(outcome.record)
         return outcome.judged
@@ -121,8 +153,19 @@ def one_seed(source: Any, data: str, flags: SplitFlags, seed: int, out: Path, me
         run = train(factory(), drawn, recipe, task, seed=seed, on_row=on_row)
     start = judge_run(run, recipe, kind="original", names=names, command=command)
     with show.bar("retrain (reference)", recipe) as on_row:
-        again = experiment(run.model, drawn, recipe, task, kind="retrain", seed=seed, factory=factory, original=start.judged,
-                           on_row=on_row, names=names, command=command)
+        again = experiment(
+            run.model,
+            drawn,
+            recipe,
+            task,
+            kind="retrain",
+            seed=seed,
+            factory=factory,
+            original=start.judged,
+            on_row=on_row,
+            names=names,
+            command=command,
+        )
     compared = judge_run(run, recipe, kind="original", retrained=again.judged, names=names, command=command)
     original, retrained = keep(compared, "original"), keep(again, "retrain")
     for name in methods:
@@ -130,9 +173,18 @@ def one_seed(source: Any, data: str, flags: SplitFlags, seed: int, out: Path, me
         if method.scenarios and drawn.scenario not in method.scenarios:
             continue
         with show.bar(name, method) as on_row:
-            outcome = experiment(run.model, drawn, method, task, seed=seed, factory=factory, original=original, retrained=retrained,
-                                 on_row=on_row, names=names, command=command)
+            outcome = experiment(
+                run.model,
+                drawn,
+                method,
+                task,
+                seed=seed,
+                factory=factory,
+                original=original,
+                retrained=retrained,
+                on_row=on_row,
+                names=names,
+                command=command,
+            )
         keep(outcome, name)
     return found
-
-

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.table import Table
 from torch import nn
@@ -88,7 +90,7 @@ def demo_generation(*, data: str = "digits", forget: int = 3, out: Path = Path("
     split = Split.by_class(source.train, source.test, forget, seed=seed)
     factory = seeded_factory(lambda: for_data(kind, len(source.classes), _shape(source)), seed)
     records: list[Record] = []
-    with showing(console) as show:
+    with threads_for(source.shape), showing(console) as show:
         with show.bar("judge", recipe := presets.recipe(data)):
             judge = train_judge(split, lambda: build("cnn", num_classes=len(source.classes), shape=source.shape), recipe, seed=seed)
         setting = Setting(source=source, data=kind, split=split, task=Diffusion(len(source.classes)), judge=judge,
@@ -116,6 +118,19 @@ def demo_generation(*, data: str = "digits", forget: int = 3, out: Path = Path("
     console.print(table(records, methods))
     console.print(f"judge: {judge.accuracy:.1f} % of real test images\nreport: {out / 'report.html'}")
     return records
+
+
+@contextmanager
+def threads_for(shape: tuple[int, ...]) -> Iterator[None]:
+    """One thread for tiny images: their kernels are too short to share, and on a busy machine two wait for each other
+    (a step of 64 images of 8 x 8 took 0.07 s on one thread and 2.4 s on two, measured with other work on both cores)."""
+    before = torch.get_num_threads()
+    if shape[-1] <= 16:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def come_back(setting: Setting, models: dict[str, nn.Module], attack: Attack | None = None) -> dict[str, Any]:

@@ -10,7 +10,9 @@ class ExpungeError(ValueError):
 
     def __init__(self, problems: str | Sequence[str]):
         self.problems: list[str] = [problems] if isinstance(problems, str) else list(problems)
-        super().__init__("\n".join(self.problems) if len(self.problems) < 2 else "".join(f"\n- {p}" for p in self.problems))
+        super().__init__(
+            "\n".join(self.problems) if len(self.problems) < 2 else "".join(f"\n- {p}" for p in self.problems)
+        )
 
 
 class SplitError(ExpungeError):
@@ -33,7 +35,9 @@ class MissingExtra(ExpungeError, ImportError):
     """An optional library is needed for what was asked."""
 
     def __init__(self, what: str, extra: str):
-        super().__init__(f"{what} needs an optional library: install it with `pip install 'expunge[{extra}]'`.")
+        super().__init__(
+            f"{what} needs an optional library: install it with `pip install 'expunge[{extra}]'`."
+        )
 
 
 def raise_all(problems: Sequence[str], error: type[ExpungeError] = ExpungeError) -> None:

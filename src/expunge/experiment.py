@@ -41,7 +41,9 @@ class Outcome:
         return self.run.model
 
 
-def train(model: nn.Module, split: Split, recipe: Retrain, task: Task, *, fresh: bool = False, **options: Any) -> Run:
+def train(
+    model: nn.Module, split: Split, recipe: Retrain, task: Task, *, fresh: bool = False, **options: Any
+) -> Run:
     """Train a copy of `model` on everything the original may see, forget + retain, by the loop that Retrain uses.
 
     The weights handed in are where training starts, unless `fresh` is true. `options` are those of `execute`.
@@ -55,43 +57,113 @@ def train(model: nn.Module, split: Split, recipe: Retrain, task: Task, *, fresh:
 
 def seeded_factory(factory: Factory, seed: int) -> Factory:
     """`factory` with torch's random state seeded, so that original and retrained model start from the same weights."""
+
     def make() -> nn.Module:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             return factory()
+
     return make
 
 
-def record_of(kind: str, run: Run, method: Method, *, before: str = "", names: dict[str, Any] | None = None,
-              command: str = "") -> Record:
+def record_of(
+    kind: str,
+    run: Run,
+    method: Method,
+    *,
+    before: str = "",
+    names: dict[str, Any] | None = None,
+    command: str = "",
+) -> Record:
     """The record of a run, without scores. `names`: {"model": ..., "data": ..., "classes": [...]}."""
     named = names or {}
     weights = list(run.model.parameters())
     return Record(
-        kind=kind, method=method.name(), settings=plain(asdict(method)), goal=run.split.goal, task=run.task.name,
-        model={"name": named.get("model", type(run.model).__name__), "parameters": sum(p.numel() for p in weights),
-               "hash_before": before, "hash_after": state_hash(run.model.state_dict()), "device": str(run.device)},
-        data={"name": named.get("data", run.split.forget.data.name), "classes": list(named.get("classes") or run.split.forget.data.classes or [])},
-        split=run.split.to_dict(), seed=run.seed, status=run.status, curves=plain(run.history),
+        kind=kind,
+        method=method.name(),
+        settings=plain(asdict(method)),
+        goal=run.split.goal,
+        task=run.task.name,
+        model={
+            "name": named.get("model", type(run.model).__name__),
+            "parameters": sum(p.numel() for p in weights),
+            "hash_before": before,
+            "hash_after": state_hash(run.model.state_dict()),
+            "device": str(run.device),
+        },
+        data={
+            "name": named.get("data", run.split.forget.data.name),
+            "classes": list(named.get("classes") or run.split.forget.data.classes or []),
+        },
+        split=run.split.to_dict(),
+        seed=run.seed,
+        status=run.status,
+        curves=plain(run.history),
         details={"mask": {"density": run.mask.density}} if run.mask is not None else {},
-        seconds=run.seconds, peak_memory=run.peak_memory, command=command)
+        seconds=run.seconds,
+        peak_memory=run.peak_memory,
+        command=command,
+    )
 
 
-def experiment(model: nn.Module, split: Split, method: Method, task: Task, *, kind: str = "unlearn", original: Judged | None = None,
-               retrained: Judged | None = None, seed: int = 0, compute: Compute | None = None, factory: Factory | None = None,
-               mask: Mask | None = None, state_file: Any = None, on_row: Callable[[Row], None] | None = None,
-               names: dict[str, Any] | None = None, command: str = "") -> Outcome:
+def experiment(
+    model: nn.Module,
+    split: Split,
+    method: Method,
+    task: Task,
+    *,
+    kind: str = "unlearn",
+    original: Judged | None = None,
+    retrained: Judged | None = None,
+    seed: int = 0,
+    compute: Compute | None = None,
+    factory: Factory | None = None,
+    mask: Mask | None = None,
+    state_file: Any = None,
+    on_row: Callable[[Row], None] | None = None,
+    names: dict[str, Any] | None = None,
+    command: str = "",
+) -> Outcome:
     """Run `method`, judge its result beside the original's and Retrain's predictions, and write the record of it all.
 
     The clock of the record (RTE) is that of `execute` alone: judging is not in it.
     """
     before = state_hash(model.state_dict())
-    run = execute(model, split, method, task, mask=mask, seed=seed, compute=compute, factory=factory, state_file=state_file, on_row=on_row)
-    return judge_run(run, method, kind=kind, original=original, retrained=retrained, before=before, names=names, command=command)
+    run = execute(
+        model,
+        split,
+        method,
+        task,
+        mask=mask,
+        seed=seed,
+        compute=compute,
+        factory=factory,
+        state_file=state_file,
+        on_row=on_row,
+    )
+    return judge_run(
+        run,
+        method,
+        kind=kind,
+        original=original,
+        retrained=retrained,
+        before=before,
+        names=names,
+        command=command,
+    )
 
 
-def judge_run(run: Run, method: Method, *, kind: str, original: Judged | None = None, retrained: Judged | None = None,
-              before: str = "", names: dict[str, Any] | None = None, command: str = "") -> Outcome:
+def judge_run(
+    run: Run,
+    method: Method,
+    *,
+    kind: str,
+    original: Judged | None = None,
+    retrained: Judged | None = None,
+    before: str = "",
+    names: dict[str, Any] | None = None,
+    command: str = "",
+) -> Outcome:
     """The outcome of a finished run."""
     record = record_of(kind, run, method, before=before, names=names, command=command)
     record.details.update(plain(method.details(run)))

@@ -33,21 +33,41 @@ class SplitFlags:
     forget_ids: Path | None = None  # text file with the ids to forget, one a line
     forget_group: str | None = None  # forget the samples of a group: COLUMN=VALUE[,VALUE...]
     class_share: float = 1.0  # with forget_class: name only this share of each class
-    goal: Literal["untrain", "unlearn"] | None = None  # remove the samples' influence, or the ability; default by scenario
-    validation: float = 0.1  # share of each class held out of training; 0 if the original was trained on everything
+    goal: Literal["untrain", "unlearn"] | None = (
+        None  # remove the samples' influence, or the ability; default by scenario
+    )
+    validation: float = (
+        0.1  # share of each class held out of training; 0 if the original was trained on everything
+    )
     split_seed: int = 0  # seed of the validation set and of random forget sets
 
     def draw(self, train: Data, test: Data) -> Split:
         """The split that the flags ask for. Raises `SplitError`."""
-        given = {"forget_class": self.forget_class, "forget_share": self.forget_share, "forget_ids": self.forget_ids,
-                 "forget_group": self.forget_group}
+        given = {
+            "forget_class": self.forget_class,
+            "forget_share": self.forget_share,
+            "forget_ids": self.forget_ids,
+            "forget_group": self.forget_group,
+        }
         chosen = [k for k, v in given.items() if v not in ((), None)]
         if len(chosen) != 1:
             flags = ", ".join("--" + k.replace("_", "-") for k in given)
-            raise SplitError(f"{len(chosen)} of the flags {flags} were given ({', '.join(chosen) or 'none'}); give exactly one.")
-        rest: dict[str, Any] = {"validation": self.validation, "seed": self.split_seed, **({"goal": self.goal} if self.goal else {})}
+            raise SplitError(
+                f"{len(chosen)} of the flags {flags} were given ({', '.join(chosen) or 'none'}); give exactly one."
+            )
+        rest: dict[str, Any] = {
+            "validation": self.validation,
+            "seed": self.split_seed,
+            **({"goal": self.goal} if self.goal else {}),
+        }
         if self.forget_class:
-            return Split.by_class(train, test, [int(c) if c.isdigit() else c for c in self.forget_class], share=self.class_share, **rest)
+            return Split.by_class(
+                train,
+                test,
+                [int(c) if c.isdigit() else c for c in self.forget_class],
+                share=self.class_share,
+                **rest,
+            )
         if self.forget_share is not None:
             return Split.random(train, test, self.forget_share, **rest)
         if self.forget_ids is not None:
@@ -71,13 +91,21 @@ class ModelFlags:
     def factory(self, source: Source) -> Callable[[], nn.Module]:
         """A function that makes the model with fresh weights, on the device."""
         if self.device != "cpu" and not _there(self.device):
-            raise ExpungeError(f"the device '{self.device}' is not available here; use cpu or one of torch's devices of this machine.")
+            raise ExpungeError(
+                f"the device '{self.device}' is not available here; use cpu or one of torch's devices of this machine."
+            )
         return lambda: build(self.model, num_classes=len(source.classes), shape=source.shape).to(self.device)
 
 
 def _there(device: str) -> bool:
     kind = torch.device(device).type
-    return torch.cuda.is_available() if kind == "cuda" else torch.backends.mps.is_available() if kind == "mps" else kind == "cpu"
+    return (
+        torch.cuda.is_available()
+        if kind == "cuda"
+        else torch.backends.mps.is_available()
+        if kind == "mps"
+        else kind == "cpu"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,13 +129,22 @@ def method_union() -> Any:
 
 # every field of Retrain as an optional flag: what is not given comes from the data set's preset
 RecipeFlags: Any = make_dataclass(
-    "RecipeFlags", [(f.name, f"{f.type} | None", field(default=None)) for f in fields(Retrain)], frozen=True, kw_only=True,
-    namespace={"__module__": "expunge.methods.retrain", "__doc__": "The training recipe; what is not given comes from the data set's preset."})
+    "RecipeFlags",
+    [(f.name, f"{f.type} | None", field(default=None)) for f in fields(Retrain)],
+    frozen=True,
+    kw_only=True,
+    namespace={
+        "__module__": "expunge.methods.retrain",
+        "__doc__": "The training recipe; what is not given comes from the data set's preset.",
+    },
+)
 
 
 def chosen(preset: Retrain, flags: Any) -> Retrain:
     """The preset with the flags that were given."""
-    return replace(preset, **{f.name: v for f in fields(Retrain) if (v := getattr(flags, f.name)) is not None})
+    return replace(
+        preset, **{f.name: v for f in fields(Retrain) if (v := getattr(flags, f.name)) is not None}
+    )
 
 
 def notice(text: str) -> None:
@@ -115,7 +152,9 @@ def notice(text: str) -> None:
     print(f"note: {text}", file=sys.stderr)
 
 
-def load_model(factory: Callable[[], nn.Module], path: Path, split: Split | None = None) -> tuple[nn.Module, Checkpoint]:
+def load_model(
+    factory: Callable[[], nn.Module], path: Path, split: Split | None = None
+) -> tuple[nn.Module, Checkpoint]:
     """The model with the checkpoint's weights, after the check that it was trained on this split's forget + retain.
 
     Raises `CheckpointError` for unsafe, broken or foreign checkpoints, and for one trained on other samples.
@@ -127,18 +166,39 @@ def load_model(factory: Callable[[], nn.Module], path: Path, split: Split | None
         notice(text)
     trained_on = checkpoint.metadata.get("train_hash")
     if split is not None and trained_on is None:
-        notice(f"{path.name} does not say which samples it was trained on; if it saw the whole training set, add --validation 0.")
+        notice(
+            f"{path.name} does not say which samples it was trained on; if it saw the whole training set, add --validation 0."
+        )
     elif split is not None and trained_on != split.train_hash:
         drawn = json.loads(checkpoint.metadata.get("split", "{}"))
-        raise CheckpointError(f"{path} was trained on other samples than this split's forget + retain (its validation draw: "
-                              f"share {drawn.get('validation', '?')}, seed {drawn.get('seed', '?')}); use the same data, --validation and --split-seed.")
+        raise CheckpointError(
+            f"{path} was trained on other samples than this split's forget + retain (its validation draw: "
+            f"share {drawn.get('validation', '?')}, seed {drawn.get('seed', '?')}); use the same data, --validation and --split-seed."
+        )
     return model, checkpoint
 
 
 def check_out(out: Path, *inputs: Path | None) -> None:
     """Raise `ExpungeError` if the output would replace an input."""
-    raise_all([f"the output {out} is also the input {i}; an input is never overwritten, name another file."
-               for i in inputs if i is not None and out.exists() and i.exists() and out.samefile(i)], ExpungeError)
+    raise_all(
+        [
+            f"the output {out} is also the input {i}; an input is never overwritten, name another file."
+            for i in inputs
+            if i is not None and out.exists() and i.exists() and out.samefile(i)
+        ],
+        ExpungeError,
+    )
 
 
-__all__ = ["ComputeFlags", "Method", "ModelFlags", "RecipeFlags", "SplitFlags", "check_out", "chosen", "load_model", "method_union", "notice"]
+__all__ = [
+    "ComputeFlags",
+    "Method",
+    "ModelFlags",
+    "RecipeFlags",
+    "SplitFlags",
+    "check_out",
+    "chosen",
+    "load_model",
+    "method_union",
+    "notice",
+]

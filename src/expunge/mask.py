@@ -8,10 +8,11 @@ the optimizer, not to the loss: zeroing gradients alone lets weight decay and mo
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import overload
+from typing import Literal, overload
 
 import safetensors.torch
 import torch
@@ -22,13 +23,19 @@ from .checkpoint import read_checkpoint
 from .data import Samples
 from .errors import MaskError, raise_all
 from .files import atomic
+from .held import Held, local
 from .modes import device_of, evaluating, seeded
 from .task import Task
 from .topk import Shards, top_k
 
 
 class Mask(dict[str, Tensor]):
-    """{parameter name: bool tensor of its shape}, true = may move."""
+    """{parameter name: bool tensor of its shape}, true = may move. `about` (texts by name) says what it was made
+    from; it goes into the file."""
+
+    def __init__(self, tensors: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]] = (), about: Mapping[str, str] | None = None):
+        super().__init__(tensors)
+        self.about = dict(about or {})
 
     @property
     def count(self) -> int:
@@ -44,38 +51,62 @@ class Mask(dict[str, Tensor]):
         """The density within each parameter: a global ranking favours some layers."""
         return {n: m.float().mean().item() for n, m in self.items()}
 
+    def __invert__(self) -> Mask:
+        """The mask in which exactly the other weights may move."""
+        return Mask({n: ~m for n, m in self.items()}, self.about)
+
     def save(self, path: str | Path, **about: str) -> Path:
-        """Write the mask as packed bits, one a weight, in safetensors, atomically. `about` (text) goes into its head."""
+        """Write the mask as packed bits, one a weight, in safetensors, atomically. `about` is added to the mask's own:
+        name there the split's hash and the model's, and `load` can refuse a mask made for others."""
         shapes = {n: list(m.shape) for n, m in self.items()}
+        head = {**self.about, **about, "shapes": json.dumps(shapes), "expunge": "mask"}
         with atomic(path) as part:
-            safetensors.torch.save_file({n: _pack(m) for n, m in self.items()}, part, {**about, "shapes": json.dumps(shapes), "expunge": "mask"})
+            safetensors.torch.save_file({n: _pack(m) for n, m in self.items()}, part, head)
         return Path(path)
 
     @classmethod
-    def load(cls, path: str | Path) -> Mask:
-        """Read what `save` wrote. Raises `MaskError` or `CheckpointError` for anything else."""
+    def load(cls, path: str | Path, **expected: str) -> Mask:
+        """Read what `save` wrote. Raises `MaskError` if it was saved with other words than `expected` (for example
+        `split=split.hash`), and `MaskError` or `CheckpointError` for anything that is no mask."""
         read = read_checkpoint(path)
-        if read.metadata.get("expunge") != "mask":
+        about = dict(read.metadata)
+        if about.pop("expunge", None) != "mask":
             raise MaskError(f"{path} is no mask; save one with Mask.save.")
-        shapes = json.loads(read.metadata["shapes"])
-        return cls({n: _unpack(read.state[n], tuple(shape)) for n, shape in shapes.items()})
+        try:
+            shapes = json.loads(about.pop("shapes"))
+            mask = cls({n: _unpack(read.state[n.removeprefix(read.prefix)], tuple(s)) for n, s in shapes.items()}, about)
+        except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+            raise MaskError(f"{path} is a damaged mask ({type(error).__name__}: {error}); make it again.") from error
+        raise_all([f"{path} was made with {k} {about.get(k, '(not said)')}, not {v}; make a mask for this one."
+                   for k, v in expected.items() if about.get(k) != v], MaskError)
+        return mask
 
 
 def _pack(mask: Tensor) -> Tensor:
     flat = mask.reshape(-1).cpu().to(torch.uint8)
     flat = torch.nn.functional.pad(flat, (0, -len(flat) % 8)).view(-1, 8)
-    return (flat << torch.arange(8, dtype=torch.uint8)).sum(1).to(torch.uint8)
+    return (flat << torch.arange(8, dtype=torch.uint8)).sum(1, dtype=torch.uint8)
 
 
 def _unpack(packed: Tensor, shape: tuple[int, ...]) -> Tensor:
-    size = int(torch.tensor(shape).prod()) if shape else 1
-    return ((packed[:, None] >> torch.arange(8, dtype=torch.uint8)) & 1).view(-1)[:size].bool().view(shape)
+    bits = ((packed[:, None] >> torch.arange(8, dtype=torch.uint8)) & 1).view(-1)
+    return bits[: math.prod(shape)].bool().view(shape)
 
 
 # ---- making masks
 
-def saliency_scores(model: nn.Module, samples: Samples, task: Task, *, batch_size: int = 256, augment: bool = False,
-                    seed: int = 0, paper_exact: bool = False, reduce: Callable[[Tensor], Tensor] | None = None) -> dict[str, Tensor]:
+
+def saliency_scores(
+    model: nn.Module,
+    samples: Samples,
+    task: Task,
+    *,
+    batch_size: int = 256,
+    augment: bool = False,
+    seed: int = 0,
+    paper_exact: bool = False,
+    reduce: Callable[[Tensor], Tensor] | None = None,
+) -> dict[str, Tensor]:
     """|gradient of the mean loss over `samples`| for every trainable parameter, the model in eval mode and left as it was.
 
     Every sample weighs the same, so the result does not depend on the batch size. `paper_exact` averages the means of
@@ -83,15 +114,25 @@ def saliency_scores(model: nn.Module, samples: Samples, task: Task, *, batch_siz
     gradient over the processes of a distributed run, each of which hands in its part of the samples.
     """
     weights = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    total = {n: torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32)) for n, p in weights.items()}
+    total = {
+        n: torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32)) for n, p in weights.items()
+    }
     draw = torch.Generator().manual_seed(seed)
     steps = -(-len(samples) // batch_size)
     with evaluating(model), seeded(seed, device_of(model)):
-        for batch in samples.batches(batch_size, device=device_of(model), shuffle=draw if paper_exact else None,
-                                     augment=draw if paper_exact or augment else None):
+        for batch in samples.batches(
+            batch_size,
+            device=device_of(model),
+            shuffle=draw if paper_exact else None,
+            augment=draw if paper_exact or augment else None,
+        ):
             losses = task.loss(model, batch)
             loss = losses.mean() / steps if paper_exact else losses.sum() / len(samples)
-            for into, grad in zip(total.values(), torch.autograd.grad(loss, list(weights.values()), allow_unused=True), strict=True):
+            for into, grad in zip(
+                total.values(),
+                torch.autograd.grad(loss, list(weights.values()), allow_unused=True),
+                strict=True,
+            ):
                 if grad is not None:
                     into += grad
     return {n: (t if reduce is None else reduce(t)).abs_() for n, t in total.items()}
@@ -111,8 +152,12 @@ def _size(scores: Mapping[str, Tensor], shards: Shards | None) -> int:
 @overload
 def top_mask(scores: Mapping[str, Tensor], density: float, shards: Shards | None = None) -> Mask: ...
 @overload
-def top_mask(scores: Mapping[str, Tensor], density: Sequence[float], shards: Shards | None = None) -> list[Mask]: ...
-def top_mask(scores: Mapping[str, Tensor], density: float | Sequence[float], shards: Shards | None = None) -> Mask | list[Mask]:
+def top_mask(
+    scores: Mapping[str, Tensor], density: Sequence[float], shards: Shards | None = None
+) -> list[Mask]: ...
+def top_mask(
+    scores: Mapping[str, Tensor], density: float | Sequence[float], shards: Shards | None = None
+) -> Mask | list[Mask]:
     """The mask of exactly round(density * N) largest scores, ties by position; one mask for each of several densities."""
     wanted = [density] if isinstance(density, int | float) else list(density)
     total = _size(scores, shards)
@@ -128,23 +173,54 @@ def inverted_mask(scores: Mapping[str, Tensor], density: float) -> Mask:
 
 
 @overload
-def saliency_mask(model: nn.Module, samples: Samples, task: Task, density: float = 0.5, *, batch_size: int = 256, seed: int = 0) -> Mask: ...
+def saliency_mask(
+    model: nn.Module,
+    samples: Samples,
+    task: Task,
+    density: float = 0.5,
+    *,
+    batch_size: int = 256,
+    seed: int = 0,
+) -> Mask: ...
 @overload
-def saliency_mask(model: nn.Module, samples: Samples, task: Task, density: Sequence[float], *, batch_size: int = 256, seed: int = 0) -> list[Mask]: ...
-def saliency_mask(model: nn.Module, samples: Samples, task: Task, density: float | Sequence[float] = 0.5, *, batch_size: int = 256,
-                  seed: int = 0) -> Mask | list[Mask]:
+def saliency_mask(
+    model: nn.Module,
+    samples: Samples,
+    task: Task,
+    density: Sequence[float],
+    *,
+    batch_size: int = 256,
+    seed: int = 0,
+) -> list[Mask]: ...
+def saliency_mask(
+    model: nn.Module,
+    samples: Samples,
+    task: Task,
+    density: float | Sequence[float] = 0.5,
+    *,
+    batch_size: int = 256,
+    seed: int = 0,
+) -> Mask | list[Mask]:
     """The most salient share of all weights together for the loss on `samples` (SalUn, equation 4).
 
     Several densities come from one pass. Parameters that do not require a gradient are in the mask, all false.
     """
     scores = saliency_scores(model, samples, task, batch_size=batch_size, seed=seed)
-    made = [complete(m, model) for m in top_mask(scores, [density] if isinstance(density, int | float) else list(density))]
+    made = [
+        complete(m, model)
+        for m in top_mask(scores, [density] if isinstance(density, int | float) else list(density))
+    ]
     return made[0] if isinstance(density, int | float) else made
 
 
 def complete(mask: Mask, model: nn.Module) -> Mask:
     """The mask with a tensor for every parameter of the model: all false for those it lacks, which require no gradient."""
-    return Mask({n: mask[n].to(p.device) if n in mask else torch.zeros_like(p, dtype=torch.bool) for n, p in model.named_parameters()})
+    return Mask(
+        {
+            n: mask[n].to(p.device) if n in mask else torch.zeros_like(p, dtype=torch.bool)
+            for n, p in model.named_parameters()
+        }
+    )
 
 
 def random_mask(model: nn.Module, density: float, seed: int = 0) -> Mask:
@@ -156,12 +232,16 @@ def random_mask(model: nn.Module, density: float, seed: int = 0) -> Mask:
 
 def full_mask(model: nn.Module) -> Mask:
     """The control in which every trainable weight may move."""
-    return Mask({n: torch.full_like(p, p.requires_grad, dtype=torch.bool) for n, p in model.named_parameters()})
+    return Mask(
+        {n: torch.full_like(p, p.requires_grad, dtype=torch.bool) for n, p in model.named_parameters()}
+    )
 
 
 def combine(a: Mask, b: Mask) -> Mask:
     """The weights that both masks let move; a name in one mask only follows that one."""
-    return Mask({n: a[n] & b[n].to(a[n].device) if n in a and n in b else a.get(n, b.get(n)) for n in {**a, **b}})  # type: ignore[misc]
+    return Mask(
+        {n: a[n] & b[n].to(a[n].device) if n in a and n in b else a.get(n, b.get(n)) for n in {**a, **b}}
+    )  # type: ignore[misc]
 
 
 def overlap(a: Mask, b: Mask) -> float:
@@ -174,48 +254,28 @@ def overlap(a: Mask, b: Mask) -> float:
 def check_mask(model: nn.Module, mask: Mapping[str, Tensor]) -> None:
     """Raise `MaskError` with every reason why the mask is not one of this model."""
     weights = dict(model.named_parameters())
-    problems = [f"the mask {words} {len(n)} names (first: {n[:3]}); make it from this model." for words, n in
-                (("lacks", [k for k in weights if k not in mask]), ("has unknown", [k for k in mask if k not in weights])) if n]
-    problems += [f"{n} has shape {tuple(m.shape)} in the mask and {tuple(weights[n].shape)} in the model." for n, m in mask.items()
-                 if n in weights and m.shape != weights[n].shape]
-    problems += [f"{n} is {m.dtype} in the mask; masks are bool, true = may move." for n, m in mask.items() if m.dtype != torch.bool]
+    problems = [
+        f"the mask {words} {len(n)} names (first: {n[:3]}); make it from this model."
+        for words, n in (
+            ("lacks", [k for k in weights if k not in mask]),
+            ("has unknown", [k for k in mask if k not in weights]),
+        )
+        if n
+    ]
+    problems += [
+        f"{n} has shape {tuple(m.shape)} in the mask and {tuple(weights[n].shape)} in the model."
+        for n, m in mask.items()
+        if n in weights and m.shape != weights[n].shape
+    ]
+    problems += [
+        f"{n} is {m.dtype} in the mask; masks are bool, true = may move."
+        for n, m in mask.items()
+        if m.dtype != torch.bool
+    ]
     raise_all(problems, MaskError)
 
 
 # ---- holding weights still
-
-class Held:
-    """What `masked` yields. `mask_gradients()` zeroes the gradients of held weights, for loops that clip their norm; the
-    optimizer's step does it in any case."""
-
-    def __init__(self, weights: Mapping[str, nn.Parameter], mask: Mapping[str, Tensor]):
-        self.partial: list[tuple[nn.Parameter, Tensor]] = []
-        self.still: list[tuple[nn.Parameter, bool]] = []
-        anything = any(bool(m.any()) for m in mask.values())  # else a backward pass would find nothing to go to
-        for name, weight in weights.items():
-            free = mask[name].to(weight.device)
-            if anything and not bool(free.any()):
-                self.still.append((weight, weight.requires_grad))
-            elif not bool(free.all()):
-                self.partial.append((weight, free))
-        # what is held, and nothing else: on a CPU only the held values; on a GPU, where scattering needs a prefix sum
-        # as large as the tensor, the whole of each partly held tensor
-        self.held = [(~m if p.device.type == "cpu" else m) for p, m in self.partial]
-        self.kept = [p.detach()[h].clone() if p.device.type == "cpu" else p.detach().clone() for (p, _), h in zip(self.partial, self.held, strict=True)]
-
-    def mask_gradients(self, *_: object) -> None:
-        there = [(p.grad, m) for p, m in self.partial if p.grad is not None]
-        if there:
-            torch._foreach_mul_([g for g, _ in there], [m for _, m in there])
-
-    @torch.no_grad()
-    def restore(self, *_: object) -> None:
-        """Put the held weights back."""
-        for (weight, _), held, kept in zip(self.partial, self.held, self.kept, strict=True):
-            if weight.device.type == "cpu":
-                weight.masked_scatter_(held, kept)
-            else:
-                torch.where(held, weight, kept, out=weight)
 
 
 @contextmanager
@@ -231,7 +291,10 @@ def masked(optimizer: Optimizer, model: nn.Module, mask: Mapping[str, Tensor]) -
     for weight, _ in held.still:
         weight.requires_grad_(False)
         weight.grad = None
-    hooks = [optimizer.register_step_pre_hook(held.mask_gradients), optimizer.register_step_post_hook(held.restore)]
+    hooks = [
+        optimizer.register_step_pre_hook(held.mask_gradients),
+        optimizer.register_step_post_hook(held.restore),
+    ]
     try:
         yield held
     finally:

@@ -76,8 +76,12 @@ class GradientMethod(Method):
     clip: float | None = None  # largest norm of a step's gradient; None for no limit
     batch_norm: Literal["update", "freeze"] = "update"  # running statistics during the steps
     density: float = 1.0  # share of the weights that may move; below 1 a mask chooses them
-    mask: Literal["saliency", "random", "inverted"] = "saliency"  # which weights: most salient, random or least salient
-    max_drop: float = 50.0  # points of accuracy on retained samples; a larger fall ends the run at the last good state
+    mask: Literal["saliency", "random", "inverted"] = (
+        "saliency"  # which weights: most salient, random or least salient
+    )
+    max_drop: float = (
+        50.0  # points of accuracy on retained samples; a larger fall ends the run at the last good state
+    )
     probe_every: int = 0  # steps between looks at the accuracies; 0 for once an epoch
 
     schedule: ClassVar[str] = "retain"
@@ -137,9 +141,18 @@ class GradientMethod(Method):
 
     def problems(self) -> list[str]:
         """What is wrong with the settings, a sentence each."""
-        found = [f"{name} is {getattr(self, name)}; it must be at least {low}." for name, low in
-                 (("epochs", 1), ("batch_size", 1), ("lr", 0), ("momentum", 0), ("weight_decay", 0), ("probe_every", 0))
-                 if getattr(self, name) < low]
+        found = [
+            f"{name} is {getattr(self, name)}; it must be at least {low}."
+            for name, low in (
+                ("epochs", 1),
+                ("batch_size", 1),
+                ("lr", 0),
+                ("momentum", 0),
+                ("weight_decay", 0),
+                ("probe_every", 0),
+            )
+            if getattr(self, name) < low
+        ]
         if not 0 <= self.density <= 1:
             found.append(f"density is {self.density}; it is the share of weights that may move, from 0 to 1.")
         if self.clip is not None and self.clip <= 0:
@@ -157,16 +170,32 @@ def find(name: str) -> type[Method]:
     if name not in names():
         raise ExpungeError(f"there is no method '{name}'; known: {', '.join(names())}.")
     module = importlib.import_module(f"{methods.__name__}.{name}")
-    found = [v for v in vars(module).values()
-             if isinstance(v, type) and issubclass(v, Method) and v.__module__ == module.__name__ and not v.__name__.startswith("_")]
+    found = [
+        v
+        for v in vars(module).values()
+        if isinstance(v, type)
+        and issubclass(v, Method)
+        and v.__module__ == module.__name__
+        and not v.__name__.startswith("_")
+    ]
     if len(found) != 1:
         raise ExpungeError(f"methods/{name}.py defines {len(found)} methods; a file holds exactly one.")
     return found[0]
 
 
-def execute(model: nn.Module, split: Split, method: Method, task: Task, *, mask: Mask | None = None, seed: int = 0,
-            compute: Compute | None = None, factory: Callable[[], nn.Module] | None = None,
-            state_file: Path | str | None = None, on_row: Callable[[Row], None] | None = None) -> Run:
+def execute(
+    model: nn.Module,
+    split: Split,
+    method: Method,
+    task: Task,
+    *,
+    mask: Mask | None = None,
+    seed: int = 0,
+    compute: Compute | None = None,
+    factory: Callable[[], nn.Module] | None = None,
+    state_file: Path | str | None = None,
+    on_row: Callable[[Row], None] | None = None,
+) -> Run:
     """Run `method` on a copy of `model` and return the whole `Run`: model, history, seconds, peak memory, mask, status.
 
     `mask` overrides the method's own; `factory` makes a model with fresh weights (for Retrain, where resetting every
@@ -176,19 +205,37 @@ def execute(model: nn.Module, split: Split, method: Method, task: Task, *, mask:
     problems = method.problems()
     name = type(method).__name__
     if task.name not in method.tasks:
-        problems.append(f"{name} serves {' and '.join(method.tasks)}, not {task.name}; see `expunge methods`.")
+        problems.append(
+            f"{name} serves {' and '.join(method.tasks)}, not {task.name}; see `expunge methods`."
+        )
     if method.scenarios and split.scenario not in method.scenarios:
-        problems.append(f"{name} serves forget sets drawn by {' or '.join(method.scenarios)}, not '{split.scenario}'; see `expunge methods`.")
+        problems.append(
+            f"{name} serves forget sets drawn by {' or '.join(method.scenarios)}, not '{split.scenario}'; see `expunge methods`."
+        )
     raise_all(problems, ExpungeError)
     if method.exact and (mask is not None or getattr(method, "density", 1.0) < 1):
-        raise MaskError(f"{name} starts from fresh weights, so there is nothing a mask could hold; leave the mask out and density at 1.")
+        raise MaskError(
+            f"{name} starts from fresh weights, so there is nothing a mask could hold; leave the mask out and density at 1."
+        )
     if mask is not None:
         if not isinstance(method, GradientMethod):
-            raise MaskError(f"{name} edits weights without gradient steps and takes no mask; leave the mask out.")
+            raise MaskError(
+                f"{name} edits weights without gradient steps and takes no mask; leave the mask out."
+            )
         check_mask(model, mask)
     task.check(model, split)
-    run = Run(copy.deepcopy(model), split, task, seed, compute or Compute(), mask, factory, source=model,
-              state_file=None if state_file is None else Path(state_file), on_row=on_row)
+    run = Run(
+        copy.deepcopy(model),
+        split,
+        task,
+        seed,
+        compute or Compute(),
+        mask,
+        factory,
+        source=model,
+        state_file=None if state_file is None else Path(state_file),
+        on_row=on_row,
+    )
     with seeded(seed, run.device), clocked(run), _arranged(run):
         method.apply(run)
     for (_, before), (_, after) in zip(model.named_modules(), run.model.named_modules(), strict=False):

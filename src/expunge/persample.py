@@ -138,8 +138,9 @@ class GradientMatrix:
         return self.samples.batches(self.batch_size, device=next(self.model.parameters()).device)
 
 
-def conjugate_gradient(product: Callable[[Tensor], Tensor], target: Tensor, tolerance: float,
-                       most: int) -> tuple[Tensor, int, float]:
+def conjugate_gradient(
+    product: Callable[[Tensor], Tensor], target: Tensor, tolerance: float, most: int
+) -> tuple[Tensor, int, float]:
     """The solution of A x = target (n,) for symmetric positive A given by its product: x, steps, relative
     residual."""
     x, residual = torch.zeros_like(target), target.clone()

@@ -32,9 +32,15 @@ class Record:
     split: dict[str, Any] = field(default_factory=dict)  # how it was drawn, hash, sizes
     seed: int = 0
     status: str = "finished"  # or why it stopped early, in words
-    scores: dict[str, Any] = field(default_factory=dict)  # UA RA TA MIA ..., "gap": {...} where a retrained model was given
-    curves: list[dict[str, Any]] = field(default_factory=list)  # one row a probe: step, epoch, loss, retain, forget
-    details: dict[str, Any] = field(default_factory=dict)  # what the report draws: histograms, per-class, features, images
+    scores: dict[str, Any] = field(
+        default_factory=dict
+    )  # UA RA TA MIA ..., "gap": {...} where a retrained model was given
+    curves: list[dict[str, Any]] = field(
+        default_factory=list
+    )  # one row a probe: step, epoch, loss, retain, forget
+    details: dict[str, Any] = field(
+        default_factory=dict
+    )  # what the report draws: histograms, per-class, features, images
     seconds: float = 0.0  # RTE: `unlearn` alone, mask included
     peak_memory: int | None = None  # bytes, of the process (CPU) or allocator (CUDA)
     machine: dict[str, Any] = field(default_factory=lambda: machine())
@@ -57,7 +63,9 @@ class Record:
         if not isinstance(values, dict) or "kind" not in values or "schema" not in values:
             raise ExpungeError(f"{path} is JSON but not a record of expunge.")
         if values["schema"] > SCHEMA:
-            raise ExpungeError(f"{path} has schema {values['schema']}, this version reads up to {SCHEMA}: upgrade expunge.")
+            raise ExpungeError(
+                f"{path} has schema {values['schema']}, this version reads up to {SCHEMA}: upgrade expunge."
+            )
         known = {f.name for f in fields(cls)}
         return cls(**{k: v for k, v in values.items() if k in known})
 
@@ -81,8 +89,13 @@ def machine() -> dict[str, Any]:
     """What this run's figures depend on: processor, cores, GPU, versions. No host name, no path."""
     import torch
 
-    found: dict[str, Any] = {"system": platform.system(), "arch": platform.machine(), "cores": os.cpu_count(),
-                             "threads": torch.get_num_threads(), "python": platform.python_version()}
+    found: dict[str, Any] = {
+        "system": platform.system(),
+        "arch": platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+    }
     if torch.cuda.is_available():
         found["gpu"] = torch.cuda.get_device_name()
     for package in ("expunge", "torch", "numpy", "scikit-learn", "diffusers"):

@@ -66,7 +66,11 @@ class Run:
     def original(self) -> nn.Module:
         """The model as it was handed in, frozen and in eval mode: the teacher of methods that have one."""
         if self._original is None:
-            self._original = copy.deepcopy(self.source if self.source is not None else self.model).eval().requires_grad_(False)
+            self._original = (
+                copy.deepcopy(self.source if self.source is not None else self.model)
+                .eval()
+                .requires_grad_(False)
+            )
         return self._original
 
     def generator(self, name: str) -> torch.Generator:
@@ -84,7 +88,10 @@ class Run:
 
     def random_state(self) -> dict[str, Any]:
         """Every random state that the rest of the run depends on."""
-        state: dict[str, Any] = {"torch": torch.get_rng_state(), **{f"stream/{k}": g.get_state() for k, g in self._generators.items()}}
+        state: dict[str, Any] = {
+            "torch": torch.get_rng_state(),
+            **{f"stream/{k}": g.get_state() for k, g in self._generators.items()},
+        }
         if self.device.type == "cuda":
             state["cuda"] = torch.cuda.get_rng_state(self.device)
         return state

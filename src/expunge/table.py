@@ -18,7 +18,9 @@ def by_method(records: Sequence[Record]) -> list[list[Record]]:
     """Records of one kind, method and settings together (the seeds of a row): original, Retrain, then by avg. gap."""
     groups: dict[str, list[Record]] = {}
     for record in records:
-        groups.setdefault(repr((record.kind, record.method, sorted(record.settings.items(), key=str))), []).append(record)
+        groups.setdefault(
+            repr((record.kind, record.method, sorted(record.settings.items(), key=str))), []
+        ).append(record)
     worst = float("inf")
     gap = lambda g: mean(r.scores["gap"]["avg"] if r.scores.get("gap") else worst for r in g)  # noqa: E731
     return sorted(groups.values(), key=lambda g: (ORDER.get(g[0].kind, 2), gap(g)))
@@ -27,31 +29,57 @@ def by_method(records: Sequence[Record]) -> list[list[Record]]:
 def result_table(records: Sequence[Record], title: str = "") -> Table:
     """Scores beside Retrain's: mean (and spread over seeds) of UA, RA, TA, MIA with the gap, avg. gap, RTE."""
     seeds = max((len(g) for g in by_method(records)), default=1)
-    table = Table(title=title or None, caption="percent; the gap to Retrain in brackets, smaller is closer"
-                  + (f"; mean ± standard deviation over {seeds} seeds" if seeds > 1 else ""))
+    table = Table(
+        title=title or None,
+        caption="percent; the gap to Retrain in brackets, smaller is closer"
+        + (f"; mean ± standard deviation over {seeds} seeds" if seeds > 1 else ""),
+    )
     table.add_column("method", no_wrap=True)
     for name in (*HEADLINE, "avg. gap", "RTE s", "MiB"):
         table.add_column(name, justify="right")
     for group in by_method(records):
         first = group[0]
-        cells = [_cell([r.scores.get(k) for r in group], [(r.scores.get("gap") or {}).get(k) for r in group]) for k in HEADLINE]
+        cells = [
+            _cell([r.scores.get(k) for r in group], [(r.scores.get("gap") or {}).get(k) for r in group])
+            for k in HEADLINE
+        ]
         memory = [r.peak_memory for r in group if r.peak_memory]
-        note = "" if all(r.status == "finished" or r.status.startswith("stopped") for r in group) else " (diverged)"
-        table.add_row({"original": "Original", "retrain": "Retrain"}.get(first.kind, first.method) + note, *cells,
-                      "–" if first.kind == "retrain" else _cell([(r.scores.get("gap") or {}).get("avg") for r in group]),
-                      "–" if first.kind == "original" else _cell([r.seconds for r in group]),
-                      f"{max(memory) / 2**20:.0f}" if memory else "–", style="bold" if first.kind == "retrain" else "")
+        note = (
+            ""
+            if all(r.status == "finished" or r.status.startswith("stopped") for r in group)
+            else " (diverged)"
+        )
+        table.add_row(
+            {"original": "Original", "retrain": "Retrain"}.get(first.kind, first.method) + note,
+            *cells,
+            "–"
+            if first.kind == "retrain"
+            else _cell([(r.scores.get("gap") or {}).get("avg") for r in group]),
+            "–" if first.kind == "original" else _cell([r.seconds for r in group]),
+            f"{max(memory) / 2**20:.0f}" if memory else "–",
+            style="bold" if first.kind == "retrain" else "",
+        )
     return table
 
 
 def table_2x2(rows: Sequence[dict[str, Any]]) -> Table:
     """The four cells NHLE x class weight masking: accuracies in percent."""
-    table = Table(title="NHLE x class weight masking", caption="masking alone already forgets in name: judge NHLE on the unmasked rows")
+    table = Table(
+        title="NHLE x class weight masking",
+        caption="masking alone already forgets in name: judge NHLE on the unmasked rows",
+    )
     for name in ("NHLE", "masking", "forget", "retain", "test, forgotten class", "test, retained"):
         table.add_column(name, justify="right")
     for row in rows:
-        shown = [row[k] for k in ("forget_accuracy", "retain_accuracy", "test_forgotten_accuracy", "test_retain_accuracy")]
-        table.add_row("on" if row["nhle"] else "off", "on" if row["masking"] else "off", *("–" if v is None else f"{v:.2f}" for v in shown))
+        shown = [
+            row[k]
+            for k in ("forget_accuracy", "retain_accuracy", "test_forgotten_accuracy", "test_retain_accuracy")
+        ]
+        table.add_row(
+            "on" if row["nhle"] else "off",
+            "on" if row["masking"] else "off",
+            *("–" if v is None else f"{v:.2f}" for v in shown),
+        )
     return table
 
 

@@ -1,24 +1,27 @@
 """The k largest magnitudes of many tensors together, exactly, without concatenating or sorting them.
 
-The bits of a float's magnitude, read as an integer, are in the float's order. So a radix selection does it: a histogram
-of the leading 12 bits finds the bin of the k-th largest value, a histogram of the next bits of that bin's values narrows
-it, until the value is known to the last bit; ties go to the smaller position (order of the tensors, then of the
-elements). Three streaming passes for float32 and one to write the answer, whatever k, and all densities share them; the
-extra memory is one chunk of integers. A stable descending sort of all magnitudes gives the same answer.
+The bits of a float's magnitude, read as an integer, are in the float's order. So the k-th largest value is found by
+narrowing a bracket of integers. A look at every so many values says about where it lies; one streaming pass over all
+values counts those above that bracket and makes a histogram of the few inside, which gives the value to the last bit
+(float64, or a bracket that missed, takes further passes: the answer never rests on the guess). Ties go to the smaller
+position (order of the tensors, then of the elements). A stable descending sort of all magnitudes gives the same answer.
+All k share the passes; the extra memory is one chunk and one histogram for each k.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .errors import MaskError
 
-DIGIT = 12  # bits a histogram resolves: 4,096 bins stay in the processor's cache
+DIGIT = 17  # bits that a histogram resolves: 1 MiB of counts
+PILOT = 1 << 19  # about how many values the first guess looks at
 CHUNK = {"cpu": 1 << 18, "cuda": 1 << 24}
 
 
@@ -36,12 +39,30 @@ class Shards(Protocol):
 
 @dataclass(frozen=True)
 class _Kind:
+    wide: torch.dtype
     integer: torch.dtype
     bits: int  # of the magnitude: all but the sign
-    infinity: int
 
 
-_KINDS = {torch.float32: _Kind(torch.int32, 31, 0x7F800000), torch.float64: _Kind(torch.int64, 63, 0x7FF0000000000000)}
+_SINGLE = _Kind(torch.float32, torch.int32, 31)
+_DOUBLE = _Kind(torch.float64, torch.int64, 63)
+
+
+@dataclass
+class _Bracket:
+    """The k-th largest magnitude has bits from `low` to `high`, both included; `above` values are larger than `high`,
+    `inside` are in the bracket (both known once the bracket came from a pass over all values)."""
+
+    k: int
+    low: int
+    high: int
+    above: int = 0
+    inside: int = 0
+
+    @property
+    def shift(self) -> int:
+        """Low bits that a histogram of the bracket leaves out."""
+        return max(0, (self.high - self.low).bit_length() - DIGIT)
 
 
 def top_k(values: Mapping[str, Tensor], counts: Sequence[int], shards: Shards | None = None) -> list[dict[str, Tensor]]:
@@ -51,91 +72,147 @@ def top_k(values: Mapping[str, Tensor], counts: Sequence[int], shards: Shards | 
     `shards`, `values` are this process's parts, k counts over all processes, and the answer is for these parts. Raises
     `MaskError` for NaN, naming the tensors, and for a k below 0 or above the number of values.
     """
-    wide = torch.float64 if any(v.dtype == torch.float64 for v in values.values()) else torch.float32
-    picker = _Picker(values, _KINDS[wide], wide, shards)
-    total = picker.total()
-    if wrong := [k for k in counts if not 0 <= k <= total]:
-        raise MaskError(f"{wrong} of {total} values were asked for; ask for 0 to {total}.")
+    picker = _Picker(values, _DOUBLE if any(v.dtype == torch.float64 for v in values.values()) else _SINGLE, shards)
+    if wrong := [k for k in counts if not 0 <= k <= picker.total]:
+        raise MaskError(f"{wrong} of {picker.total} values were asked for; ask for 0 to {picker.total}.")
     picker.refuse_nan()
-    thresholds = {k: picker.threshold(k) for k in sorted(set(counts)) if 0 < k < total}
-    return [picker.mask(k, thresholds.get(k), full=k == total) for k in counts]
+    found = picker.thresholds(sorted({k for k in counts if 0 < k < picker.total}))
+    return [picker.mask(found[k]) if k in found else picker.constant(k > 0) for k in counts]
 
 
 class _Picker:
-    def __init__(self, values: Mapping[str, Tensor], kind: _Kind, wide: torch.dtype, shards: Shards | None):
-        self.values, self.kind, self.wide, self.shards = values, kind, wide, shards
-        self.seen: dict[tuple[int, int], Tensor] = {}  # histograms by (bits above them, their value): shared by all k
+    def __init__(self, values: Mapping[str, Tensor], kind: _Kind, shards: Shards | None):
+        self.values, self.kind, self.shards = values, kind, shards
+        self.top = 2**kind.bits - 1
+        self.total = int(self.sum(torch.tensor([sum(v.numel() for v in values.values())])))
 
-    def chunks(self, value: Tensor) -> Iterator[Tensor]:
-        """The magnitudes of a tensor as integers, a chunk at a time."""
+    def sum(self, counts: Tensor) -> Tensor:
+        return counts if self.shards is None else self.shards.sum(counts)
+
+    def bits(self, flat: Tensor) -> Any:
+        """The magnitudes of a flat tensor as integers: an array on the CPU, a tensor elsewhere."""
+        found = flat.to(self.kind.wide).view(self.kind.integer) & self.top
+        return found.numpy() if found.device.type == "cpu" else found  # NumPy counts and picks several times faster
+
+    def chunks(self, value: Tensor) -> Iterator[Any]:
         flat = value.detach().reshape(-1)
-        for part in flat.split(CHUNK.get(flat.device.type, CHUNK["cpu"])):
-            # int32 or int64 with the sign bit cleared
-            yield part.to(self.wide).view(self.kind.integer) & (2**self.kind.bits - 1)
-
-    def total(self) -> int:
-        size = torch.tensor([sum(v.numel() for v in self.values.values())])
-        return int(size if self.shards is None else self.shards.sum(size))
+        yield from map(self.bits, flat.split(CHUNK.get(flat.device.type, CHUNK["cpu"])))
 
     def refuse_nan(self) -> None:
-        top = self.histogram(self.kind.bits, 0)
-        if not int(top[self.kind.infinity >> (self.kind.bits - DIGIT):].sum()):
-            return
-        bad = [n for n, v in self.values.items() if bool(v.isnan().any())]
-        if bad:
-            raise MaskError(f"{len(bad)} tensors hold NaN (first: {bad[:4]}), which has no rank; check the loss and the weights.")
+        bad = [n for n, v in self.values.items() if v.numel() and bool(v.detach().amax().isnan())]  # amax keeps NaN
+        if int(self.sum(torch.tensor([len(bad)]))):
+            raise MaskError(f"tensors hold NaN ({len(bad)} here, first: {bad[:4]}), which has no rank; check the loss and the weights.")
 
-    def histogram(self, high: int, prefix: int) -> Tensor:
-        """Counts of the digit below bit `high` among magnitudes whose bits from `high` up are `prefix`."""
-        if (high, prefix) not in self.seen:
-            low = max(0, high - DIGIT)
-            counts = torch.zeros(2 ** (high - low), dtype=torch.int64)
-            for value in self.values.values():
-                part = torch.zeros(len(counts), dtype=torch.int64, device=value.device)
-                for bits in self.chunks(value):
-                    digit = bits >> low
-                    if high < self.kind.bits:
-                        digit = digit[(bits >> high) == prefix] - (prefix << (high - low))
-                    part += torch.bincount(digit, minlength=len(counts))
-                counts += part.cpu()
-            self.seen[high, prefix] = counts if self.shards is None else self.shards.sum(counts)
-        return self.seen[high, prefix]
+    # ---- the k-th largest value
 
-    def threshold(self, k: int) -> tuple[int, int]:
-        """The bits of the k-th largest magnitude, and how many of those equal to it are among the k."""
-        high, prefix = self.kind.bits, 0
-        while high > 0:
-            counts = self.histogram(high, prefix)
-            above = counts.flip(0).cumsum(0).flip(0)  # of this digit or a larger one
-            digit = int((above >= k).nonzero()[-1, 0])
-            k -= int(above[digit] - counts[digit])
-            low = max(0, high - DIGIT)
-            prefix, high = (prefix << (high - low)) + digit, low
-        return prefix, k
+    def thresholds(self, ks: Sequence[int]) -> dict[int, _Bracket]:
+        """Brackets of one value each."""
+        brackets = self.guesses(ks) if ks else []
+        while wide := [b for b in brackets if b.low < b.high or not b.inside]:
+            self.narrow(wide)
+        return {b.k: b for b in brackets}
 
-    def mask(self, k: int, threshold: tuple[int, int] | None, full: bool) -> dict[str, Tensor]:
-        if threshold is None:
-            return {n: torch.full_like(v, full and k > 0, dtype=torch.bool) for n, v in self.values.items()}
-        bits, ties = threshold
-        allowed = self.ties_here(bits, ties)
-        return {n: self.mask_of(v, bits, allowed[i]) for i, (n, v) in enumerate(self.values.items())}
-
-    def mask_of(self, value: Tensor, bits: int, ties: int) -> Tensor:
-        """Above the threshold, or among the first `ties` equal to it."""
+    def guesses(self, ks: Sequence[int]) -> list[_Bracket]:
+        """Where the k-th largest values lie, from every `stride`-th value, with a margin of four standard errors."""
+        stride, seen, low = max(1, self.total // PILOT), 0, self.kind.bits - DIGIT
         parts = []
+        for value in self.values.values():
+            parts.append(torch.as_tensor(self.bits(value.detach().reshape(-1)[-seen % stride :: stride].contiguous()) >> low).cpu())
+            seen += value.numel()
+        counts = self.sum(torch.bincount(torch.cat(parts), minlength=2**DIGIT))
+        size = int(counts.sum())
+        reach = counts.flip(0).cumsum(0).flip(0)  # values of this digit or a larger one
+        found = []
+        for k in ks:
+            share = k / self.total
+            margin = 4 * (size * share * (1 - share)) ** 0.5 + 2
+            most, least = (int((reach >= max(1.0, r)).sum()) - 1 for r in (share * size - margin, share * size + margin))
+            found.append(_Bracket(k, max(0, least) << low, ((most + 1) << low) - 1 if share * size > margin else self.top))
+        return found
+
+    def narrow(self, brackets: Sequence[_Bracket]) -> None:
+        """One pass over all values: each bracket becomes the part of it (or, after a wrong guess, the side) that the
+        k-th value is in."""
+        above = [0] * len(brackets)
+        histograms = [_Histogram(b) for b in brackets]
+        for value in self.values.values():
+            for bits in self.chunks(value):
+                for i, b in enumerate(brackets):
+                    over = bits > b.high
+                    above[i] += _count(over)
+                    histograms[i].add(bits[(bits >= b.low) ^ over])
+        larger = self.sum(torch.tensor(above)).tolist()
+        for b, above_all, histogram in zip(brackets, larger, histograms, strict=True):
+            counts = self.sum(histogram.finish())
+            if above_all >= b.k:
+                b.low, b.high = b.high + 1, self.top
+            elif above_all + int(counts.sum()) < b.k:
+                b.low, b.high = 0, b.low - 1
+            else:
+                reach = counts.flip(0).cumsum(0).flip(0) + above_all
+                digit, shift = int((reach >= b.k).nonzero()[-1, 0]), b.shift
+                b.inside = int(counts[digit])
+                b.above = int(reach[digit]) - b.inside
+                b.low, b.high = b.low + (digit << shift), min(b.high, b.low + ((digit + 1) << shift) - 1)
+
+    # ---- the answer
+
+    def constant(self, value: bool) -> dict[str, Tensor]:
+        return {n: torch.full_like(v, value, dtype=torch.bool, memory_format=torch.contiguous_format) for n, v in self.values.items()}
+
+    def mask(self, found: _Bracket) -> dict[str, Tensor]:
+        ties = found.k - found.above  # how many of the values equal to the threshold are wanted
+        allowed = self.ties_here(found.low, ties) if ties < found.inside else [None] * len(self.values)
+        return {n: self.mask_of(v, found.low, few) for (n, v), few in zip(self.values.items(), allowed, strict=True)}
+
+    def mask_of(self, value: Tensor, bits: int, ties: int | None) -> Tensor:
+        """Above the threshold, or equal to it: all of those, or the first `ties`."""
+        out = torch.empty(value.numel(), dtype=torch.bool, device=value.device)
+        place = out.numpy() if out.device.type == "cpu" else out
+        start = 0
         for chunk in self.chunks(value):
-            part = chunk > bits
+            part = place[start : start + len(chunk)]
+            start += len(chunk)
+            part[:] = chunk >= bits if ties is None else chunk > bits
             if ties:
-                equal = (chunk == bits).nonzero()[:ties, 0]
-                part[equal] = True
-                ties -= len(equal)
-            parts.append(part)
-        return torch.cat(parts).view(value.shape) if parts else torch.zeros_like(value, dtype=torch.bool)
+                equal = (chunk == bits).nonzero()
+                first = (equal[0] if isinstance(equal, tuple) else equal[:, 0])[:ties]
+                part[first] = True
+                ties -= len(first)
+        return out.view(value.shape)
 
     def ties_here(self, bits: int, ties: int) -> list[int]:
         """How many values equal to the threshold each tensor (or this process's part of it) may keep."""
-        equal = torch.tensor([sum(int((c == bits).sum()) for c in self.chunks(v)) for v in self.values.values()], dtype=torch.int64)
+        equal = torch.tensor([sum(_count(c == bits) for c in self.chunks(v)) for v in self.values.values()], dtype=torch.int64)
         every = equal[None] if self.shards is None else self.shards.gather(equal)  # (R, T)
         rank = 0 if self.shards is None else self.shards.rank
-        before = (every.T.reshape(-1).cumsum(0) - every.T.reshape(-1)).view(every.T.shape).T[rank]  # tensor by tensor, then by rank
+        order = every.T.reshape(-1)  # tensor by tensor, then by rank
+        before = (order.cumsum(0) - order).view(every.T.shape)[:, rank]
         return (ties - before).clamp_min(0).minimum(equal).tolist()
+
+
+class _Histogram:
+    """Counts of the values of a bracket, gathered from many small parts: a count of its own for each would cost more."""
+
+    def __init__(self, bracket: _Bracket):
+        self.low, self.shift = bracket.low, bracket.shift
+        self.counts = torch.zeros(((bracket.high - bracket.low) >> self.shift) + 1, dtype=torch.int64)
+        self.waiting: list[Tensor] = []
+        self.size = 0
+
+    def add(self, bits: Any) -> None:
+        self.waiting.append(torch.as_tensor(bits))
+        self.size += len(bits)
+        if self.size > 1 << DIGIT or self.waiting[0].device != self.waiting[-1].device:
+            self.finish()
+
+    def finish(self) -> Tensor:
+        for device in {w.device for w in self.waiting}:
+            digits = (torch.cat([w for w in self.waiting if w.device == device]) - self.low) >> self.shift
+            self.counts += torch.bincount(digits, minlength=len(self.counts)).cpu()
+        self.waiting, self.size = [], 0
+        return self.counts
+
+
+def _count(where: Any) -> int:
+    return int(np.count_nonzero(where)) if isinstance(where, np.ndarray) else int(torch.count_nonzero(where))

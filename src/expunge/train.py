@@ -32,6 +32,7 @@ NAN_EVERY = 25  # steps between looks at the loss, each of which waits for the d
 
 # ---- which batches a step sees
 
+
 def _stream(run: Run, name: str, samples: Samples, size: int) -> Iterator[Batch]:
     draw = run.generator(name)
     return samples.batches(size, device=run.device, shuffle=draw, augment=draw)
@@ -78,7 +79,14 @@ def _mixed(run: Run, size: int) -> Iterator[Pair]:
 def steps_per_epoch(run: Run, schedule: str, size: int) -> int:
     """How many pairs one epoch of `schedule` has."""
     f, r = len(run.split.forget), len(run.split.retain)
-    whole = {"forget": [f], "retain": [r], "forget+retain": [f], "retain+forget": [r], "sequential": [f, r], "mixed": [f + r]}
+    whole = {
+        "forget": [f],
+        "retain": [r],
+        "forget+retain": [f],
+        "retain+forget": [r],
+        "sequential": [f, r],
+        "mixed": [f + r],
+    }
     return sum(-(-n // size) for n in whole[schedule])
 
 
@@ -90,18 +98,24 @@ def _pieces(pair: Pair, count: int) -> Iterator[tuple[Pair, float]]:
     size = max(len(b) for b in pair if b is not None)
     count = min(count, min(len(b) for b in pair if b is not None))
     for k in range(count):
-        cut = [b if b is None else b.part(torch.arange(len(b) * k // count, len(b) * (k + 1) // count)) for b in pair]
+        cut = [
+            b if b is None else b.part(torch.arange(len(b) * k // count, len(b) * (k + 1) // count))
+            for b in pair
+        ]
         yield (cut[0], cut[1]), max(len(b) for b in cut if b is not None) / size
 
 
 # ---- optimizer, schedule, mask
+
 
 def make_optimizer(method: GradientMethod, model: nn.Module) -> Optimizer:
     """The method's optimizer over the trainable weights; fused kernels on a GPU."""
     weights = [p for p in model.parameters() if p.requires_grad]
     fused: dict[str, Any] = {"fused": True} if weights[0].is_cuda else {}
     if method.optimizer == "sgd":
-        return torch.optim.SGD(weights, method.lr, momentum=method.momentum, weight_decay=method.weight_decay, **fused)
+        return torch.optim.SGD(
+            weights, method.lr, momentum=method.momentum, weight_decay=method.weight_decay, **fused
+        )
     kind = torch.optim.Adam if method.optimizer == "adam" else torch.optim.AdamW
     return kind(weights, method.lr, weight_decay=method.weight_decay, **fused)
 
@@ -126,15 +140,25 @@ def choose_mask(run: Run, method: GradientMethod) -> Mask | None:
         if method.mask == "random":
             mask = random_mask(run.model, method.density, run.seed)
         else:
-            scores = saliency_scores(run.model, run.split.forget, run.task, seed=run.seed, **method.saliency_options())
-            mask = complete((inverted_mask if method.mask == "inverted" else top_mask)(scores, method.density), run.model)
+            scores = saliency_scores(
+                run.model, run.split.forget, run.task, seed=run.seed, **method.saliency_options()
+            )
+            mask = complete(
+                (inverted_mask if method.mask == "inverted" else top_mask)(scores, method.density), run.model
+            )
     if frozen := method.frozen(run):
-        free = Mask({n: torch.full_like(p, n not in frozen, dtype=torch.bool) for n, p in run.model.named_parameters()})
+        free = Mask(
+            {
+                n: torch.full_like(p, n not in frozen, dtype=torch.bool)
+                for n, p in run.model.named_parameters()
+            }
+        )
         mask = free if mask is None else combine(mask, free)
     return mask
 
 
 # ---- the loop
+
 
 def descend(run: Run, method: GradientMethod) -> None:
     """Run `method` to its end, its stop rule, or the last good state before it diverged."""
@@ -142,13 +166,17 @@ def descend(run: Run, method: GradientMethod) -> None:
     optimizer = make_optimizer(method, run.model)
     total = max(1, method.steps(run))
     scheduler = LambdaLR(optimizer, rate(method.lr_schedule, total))
-    scaler = torch.amp.GradScaler(run.device.type, enabled=run.compute.amp == "fp16" and run.device.type == "cuda")
+    scaler = torch.amp.GradScaler(
+        run.device.type, enabled=run.compute.amp == "fp16" and run.device.type == "cuda"
+    )
     watch = Watch(run, method)
     resumed = _resume(run, method, optimizer, scheduler, watch)
     if not resumed:
         run.mask = choose_mask(run, method)
         watch.start()
-    holding: AbstractContextManager[Any] = masked(optimizer, run.model, run.mask) if run.mask is not None else nullcontext()
+    holding: AbstractContextManager[Any] = (
+        masked(optimizer, run.model, run.mask) if run.mask is not None else nullcontext()
+    )
     with holding as held:
         while run.epoch < run.epochs and run.status == "finished":
             for pair in method.pairs(run):
@@ -166,7 +194,14 @@ def descend(run: Run, method: GradientMethod) -> None:
     watch.finish()
 
 
-def _step(run: Run, method: GradientMethod, pair: Pair, optimizer: Optimizer, scaler: torch.amp.GradScaler, held: Any) -> Tensor:
+def _step(
+    run: Run,
+    method: GradientMethod,
+    pair: Pair,
+    optimizer: Optimizer,
+    scaler: torch.amp.GradScaler,
+    held: Any,
+) -> Tensor:
     optimizer.zero_grad(set_to_none=True)
     total = torch.zeros((), device=run.device)
     for (forget, retain), share in _pieces(pair, run.compute.accumulate):
@@ -239,7 +274,9 @@ class Watch:
         self.run.log(row)
         drop = (self.first.get("retain") or 0.0) - (row.get("retain") or 0.0)
         if getattr(self.run.task, "percent", False) and drop > self.method.max_drop:
-            return self._back(f"accuracy on retained samples fell by {drop:.1f} points, more than max_drop = {self.method.max_drop:g}")
+            return self._back(
+                f"accuracy on retained samples fell by {drop:.1f} points, more than max_drop = {self.method.max_drop:g}"
+            )
         self.good, self.good_step = snapshot(self.run.model), self.run.step
         if reason := self.method.stop(self.run, row):
             self.run.status = f"stopped: {reason}"
@@ -252,20 +289,26 @@ class Watch:
         """End the run at the last good state: a divergence if that is where it started, else a stop."""
         if self.good is not None:
             self.run.model.load_state_dict(self.good)
-        self.run.status = (f"{'stopped' if self.good_step else 'diverged'} at step {self.run.step}: {what}; the last good state "
-                           f"(step {self.good_step}) was kept. Lower lr (now {self.method.lr:g}), run fewer epochs, or set clip.")
+        self.run.status = (
+            f"{'stopped' if self.good_step else 'diverged'} at step {self.run.step}: {what}; the last good state "
+            f"(step {self.good_step}) was kept. Lower lr (now {self.method.lr:g}), run fewer epochs, or set clip."
+        )
 
     def _row(self, loss: float | None) -> Row:
         row: Row = {"step": self.run.step, "epoch": self.run.epoch, "loss": loss}
         scale = 100.0 if getattr(self.run.task, "percent", False) else 1.0
         with evaluating(self.run.model), torch.inference_mode(), autocast(self.run):
             for name, samples in self.sets.items():
-                seen = [self.run.task.probe(self.run.model, b) for b in samples.batches(self.run.compute.eval_batch, device=self.run.device)]
+                seen = [
+                    self.run.task.probe(self.run.model, b)
+                    for b in samples.batches(self.run.compute.eval_batch, device=self.run.device)
+                ]
                 row[name] = scale * torch.cat(seen).double().mean().item() if seen else None
         return row
 
 
 # ---- resume
+
 
 def _identity(run: Run, method: GradientMethod) -> str:
     return repr((type(method).__name__, plain(asdict(method)), run.split.hash, run.seed, asdict(run.compute)))
@@ -274,24 +317,45 @@ def _identity(run: Run, method: GradientMethod) -> str:
 def _keep(run: Run, method: GradientMethod, optimizer: Optimizer, scheduler: LambdaLR, watch: Watch) -> None:
     if run.state_file is None:
         return
-    save_state(run.state_file, {
-        "identity": _identity(run, method), "model": run.model.state_dict(), "optimizer": optimizer.state_dict(),
-        "scheduler": scheduler.state_dict(), "random": run.random_state(), "mask": dict(run.mask or {}), "memo": run.memo,
-        "epoch": run.epoch, "step": run.step, "status": run.status, "history": run.history, "first": watch.first, "good": watch.good, "good_step": watch.good_step})
+    save_state(
+        run.state_file,
+        {
+            "identity": _identity(run, method),
+            "model": run.model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "scheduler": scheduler.state_dict(),
+            "random": run.random_state(),
+            "mask": dict(run.mask or {}),
+            "memo": run.memo,
+            "epoch": run.epoch,
+            "step": run.step,
+            "status": run.status,
+            "history": run.history,
+            "first": watch.first,
+            "good": watch.good,
+            "good_step": watch.good_step,
+        },
+    )
 
 
-def _resume(run: Run, method: GradientMethod, optimizer: Optimizer, scheduler: LambdaLR, watch: Watch) -> bool:
+def _resume(
+    run: Run, method: GradientMethod, optimizer: Optimizer, scheduler: LambdaLR, watch: Watch
+) -> bool:
     if run.state_file is None or not run.state_file.exists():
         return False
     state = load_state(run.state_file)
     if state["identity"] != _identity(run, method):
-        raise ExpungeError(f"{run.state_file} is the state of another run (method, settings, split or seed differ); "
-                           "remove it to start anew, or repeat the settings it was made with.")
+        raise ExpungeError(
+            f"{run.state_file} is the state of another run (method, settings, split or seed differ); "
+            "remove it to start anew, or repeat the settings it was made with."
+        )
     run.model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     scheduler.load_state_dict(state["scheduler"])
     run.set_random_state(state["random"])
     run.mask = Mask(state["mask"]) if state["mask"] else None
-    run.memo, run.epoch, run.step, run.status, run.history = (state[k] for k in ("memo", "epoch", "step", "status", "history"))
+    run.memo, run.epoch, run.step, run.status, run.history = (
+        state[k] for k in ("memo", "epoch", "step", "status", "history")
+    )
     watch.first, watch.good, watch.good_step = state["first"], state["good"], state["good_step"]
     return True

@@ -46,12 +46,21 @@ class Judged:
     @cached_property
     def scores(self) -> Scores:
         """UA, RA, TA, MIA, MIA_entropy, and TFA (accuracy on the forgotten classes' test samples, None without them)."""
-        found: Scores = {"UA": 100 - self.forget.accuracy, "RA": self.retain.accuracy, "TA": self.test.accuracy}
-        member, nonmember = members_and_nonmembers(len(self.retain.labels), len(self.test.labels), seed=self.seed)
+        found: Scores = {
+            "UA": 100 - self.forget.accuracy,
+            "RA": self.retain.accuracy,
+            "TA": self.test.accuracy,
+        }
+        member, nonmember = members_and_nonmembers(
+            len(self.retain.labels), len(self.test.labels), seed=self.seed
+        )
         sure = [p.confidence.numpy() for p in (self.retain, self.test, self.forget)]
         found["MIA"] = svm_attack(sure[0][member], sure[1][nonmember], sure[2])
         # low entropy speaks for a member: the threshold attack wants scores that are high for members
-        low = [-modified_entropy(p.probabilities.numpy(), p.labels.numpy()) for p in (self.retain, self.test, self.forget)]
+        low = [
+            -modified_entropy(p.probabilities.numpy(), p.labels.numpy())
+            for p in (self.retain, self.test, self.forget)
+        ]
         found["MIA_entropy"] = threshold_attack(low[0][member], low[1][nonmember], low[2])
         found["TFA"] = self.test_forgotten.accuracy if len(self.test_forgotten.labels) else None
         return found
@@ -61,7 +70,10 @@ class Judged:
         """Test accuracy (percent) of every class, the forgotten ones included; None for classes without test samples."""
         labels = torch.cat([self.test.labels, self.test_forgotten.labels])
         right = torch.cat([self.test.correct, self.test_forgotten.correct]).double()
-        return [100 * right[labels == k].mean().item() if (labels == k).any() else None for k in range(self.test.logits.shape[1])]
+        return [
+            100 * right[labels == k].mean().item() if (labels == k).any() else None
+            for k in range(self.test.logits.shape[1])
+        ]
 
     @property
     def redistribution(self) -> list[float]:
@@ -71,15 +83,21 @@ class Judged:
 
     def histogram(self) -> dict[str, list[int]]:
         """Counts of true-class confidence in equal bins from 0 to 1, for forget, retain and test samples."""
-        return {n: np.histogram(p.confidence.numpy(), BINS, (0, 1))[0].tolist()
-                for n, p in (("forget", self.forget), ("retain", self.retain), ("test", self.test))}
+        return {
+            n: np.histogram(p.confidence.numpy(), BINS, (0, 1))[0].tolist()
+            for n, p in (("forget", self.forget), ("retain", self.retain), ("test", self.test))
+        }
 
 
-def judge(model: nn.Module, split: Split, task: Classification, *, seed: int = 0, batch_size: int = 1024) -> Judged:
+def judge(
+    model: nn.Module, split: Split, task: Classification, *, seed: int = 0, batch_size: int = 1024
+) -> Judged:
     """One pass over every set of the split."""
     features = _has_head(task, model)
     look = lambda s: task.predict(model, s, features=features, batch_size=batch_size)  # noqa: E731
-    return Judged(split, look(split.forget), look(split.retain), look(split.test), look(split.test_forgotten), seed)
+    return Judged(
+        split, look(split.forget), look(split.retain), look(split.test), look(split.test_forgotten), seed
+    )
 
 
 @dataclass(frozen=True)
@@ -94,7 +112,9 @@ class AuditResult:
     def __str__(self) -> str:
         shown = [f"{k} {v:.2f}" for k, v in self.scores.items() if isinstance(v, float)]
         gap = self.scores.get("gap")
-        return ", ".join(shown) + (f"; avg. gap to Retrain {gap['avg']:.2f}" if gap else "; no gap: no retrained model was given")
+        return ", ".join(shown) + (
+            f"; avg. gap to Retrain {gap['avg']:.2f}" if gap else "; no gap: no retrained model was given"
+        )
 
 
 def gaps(scores: Scores, reference: Scores) -> dict[str, float]:
@@ -103,7 +123,9 @@ def gaps(scores: Scores, reference: Scores) -> dict[str, float]:
     return {**found, "avg": sum(found.values()) / len(found)}
 
 
-def summarize(judged: Judged, *, original: Judged | None = None, retrained: Judged | None = None) -> AuditResult:
+def summarize(
+    judged: Judged, *, original: Judged | None = None, retrained: Judged | None = None
+) -> AuditResult:
     """The audit of predictions already taken; `audit` takes them for you."""
     split, models = judged.split, {"original": original, "unlearned": judged, "retrained": retrained}
     given = {k: m for k, m in models.items() if m is not None}
@@ -111,14 +133,21 @@ def summarize(judged: Judged, *, original: Judged | None = None, retrained: Judg
     if retrained is not None:
         scores["gap"] = gaps(scores, retrained.scores)
     else:
-        limits.append("No retrained model was given: how close this is to never having seen the data cannot be said, and no score "
-                      "is good or bad by itself.")
+        limits.append(
+            "No retrained model was given: how close this is to never having seen the data cannot be said, and no score "
+            "is good or bad by itself."
+        )
     if original is None:
         limits.append("No original model was given: what unlearning cost in accuracy cannot be said.")
     if not len(split.test_forgotten) and split.forget_classes:
-        limits.append("The test set has no samples of the forgotten class: whether unseen ones are recognised cannot be said.")
+        limits.append(
+            "The test set has no samples of the forgotten class: whether unseen ones are recognised cannot be said."
+        )
     details: dict[str, Any] = {
-        "histograms": {"bins": np.linspace(0, 1, BINS + 1).round(4).tolist(), **{k: m.histogram() for k, m in given.items()}},
+        "histograms": {
+            "bins": np.linspace(0, 1, BINS + 1).round(4).tolist(),
+            **{k: m.histogram() for k, m in given.items()},
+        },
         "per_class": {k: m.per_class for k, m in given.items()},
         "redistribution": {k: m.redistribution for k, m in given.items()},
         "examples": _examples(given),
@@ -130,16 +159,26 @@ def summarize(judged: Judged, *, original: Judged | None = None, retrained: Judg
     return AuditResult(scores, details, limits)
 
 
-def audit(model: nn.Module, split: Split, task: Classification, *, original: nn.Module | Judged | None = None,
-          retrained: nn.Module | Judged | None = None, seed: int = 0) -> AuditResult:
+def audit(
+    model: nn.Module,
+    split: Split,
+    task: Classification,
+    *,
+    original: nn.Module | Judged | None = None,
+    retrained: nn.Module | Judged | None = None,
+    seed: int = 0,
+) -> AuditResult:
     """How well `model` unlearned the split's forget set, beside the original and the retrained model where given.
 
     Raises `ModelError` with all problems if a model does not fit the split.
     """
+
     def judged(which: nn.Module | Judged | None) -> Judged | None:
         if which is None or isinstance(which, Judged):
             if which is not None and which.split.hash != split.hash:
-                raise ExpungeError("a model judged on another split was given as reference; judge it on this split.")
+                raise ExpungeError(
+                    "a model judged on another split was given as reference; judge it on this split."
+                )
             return which
         task.check(which, split)
         return judge(which, split, task, seed=seed)
@@ -151,9 +190,14 @@ def audit(model: nn.Module, split: Split, task: Classification, *, original: nn.
 
 def worst_class(before: Judged, after: Judged) -> dict[str, Any] | None:
     """The retained class whose test accuracy fell most: {"class", "drop" in points}."""
-    drops = {k: b - a for k, (b, a) in enumerate(zip(before.per_class, after.per_class, strict=True))
-             if a is not None and b is not None and k not in before.split.forget_classes}
-    return None if not drops else {"class": (worst := max(drops, key=lambda k: drops[k])), "drop": drops[worst]}
+    drops = {
+        k: b - a
+        for k, (b, a) in enumerate(zip(before.per_class, after.per_class, strict=True))
+        if a is not None and b is not None and k not in before.split.forget_classes
+    }
+    return (
+        None if not drops else {"class": (worst := max(drops, key=lambda k: drops[k])), "drop": drops[worst]}
+    )
 
 
 def _has_head(task: Classification, model: nn.Module) -> bool:
@@ -166,7 +210,11 @@ def _has_head(task: Classification, model: nn.Module) -> bool:
 
 def _few(count: int, n: int) -> Tensor:
     """At most `n` of `count` positions, evenly spread and the same at each call."""
-    return torch.linspace(0, count - 1, min(n, count)).round().long() if count else torch.empty(0, dtype=torch.long)
+    return (
+        torch.linspace(0, count - 1, min(n, count)).round().long()
+        if count
+        else torch.empty(0, dtype=torch.long)
+    )
 
 
 def _embeddings(models: dict[str, Judged]) -> dict[str, Any]:

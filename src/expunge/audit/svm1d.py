@@ -1,10 +1,11 @@
 """The support vector machine of the field's membership attack, solved as the one-dimensional problem it is.
 
-`SVC(C=3, gamma="auto", kernel="rbf")` on one feature has the kernel exp(-(x - x')^2). On [0, 1] it is the product of
-about fifteen features to the last bit of a float64 (Chebyshev interpolation converges faster than any power), so
-its dual is a quadratic programme whose matrix has rank fifteen. An interior point method (Mehrotra, SIAM J. Optim.
-2(4), 1992) with low-rank linear algebra (Fine and Scheinberg, JMLR 2, 2001) solves it in about 20 steps of O(n)
-work. libsvm stops where the optimality conditions hold to 1e-3; this stops at 1e-6.
+`SVC(C=3, gamma="auto", kernel="rbf")` on one feature has the kernel exp(-(x - x')^2). On [0, 1] it is the
+product of about fifteen features to the last bit of a float64 (Chebyshev interpolation converges faster
+than any power), so its dual is a quadratic programme whose matrix has rank fifteen. An interior point
+method (Mehrotra, SIAM J. Optim. 2(4), 1992) with low-rank linear algebra (Fine and Scheinberg, JMLR 2,
+2001) solves it in about 20 steps of O(n) work. libsvm stops where the optimality conditions hold to 1e-3;
+this stops at 1e-6.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ class Features:
 
     @classmethod
     def fit(cls, low: float, high: float, gamma: float) -> Features:
-        """Interpolation at Chebyshev points of the second kind; directions below 1e-16 of the kernel are cut off."""
+        """Interpolation at Chebyshev points of the second kind; directions below 1e-16 of the kernel are
+        cut off.
+        """
         m = 20 + int(8 * np.sqrt(gamma) * (high - low))
         angle = np.pi * np.arange(m) / (m - 1)
         weights = (-1.0) ** np.arange(m)
@@ -42,7 +45,9 @@ class Features:
         x = (low + high) / 2 + nodes * (high - low) / 2
         values, vectors = np.linalg.eigh(np.exp(-gamma * (x[:, None] - x) ** 2))
         keep = values > 1e-16 * values[-1]
-        return cls(low, high, nodes, weights, vectors[:, keep] * np.sqrt(values[keep]))
+        return cls(
+            low, high, nodes, weights, np.asarray(vectors[:, keep] * np.sqrt(values[keep]), dtype=np.float64)
+        )
 
     def __call__(self, x: Floats) -> Floats:
         """Features (n, d) of the scores (n,)."""
@@ -117,7 +122,9 @@ def solve(phi: Floats, y: Floats, box: Floats) -> tuple[Floats, float]:
 
 
 def _bias(f: Floats, y: Floats, a: Floats, box: Floats, found: float) -> float:
-    """The middle of the biases that keep the optimality conditions, as libsvm takes it, where no point decides it."""
+    """The middle of the biases that keep the optimality conditions, as libsvm takes it, where no point
+    decides it.
+    """
     inner = (a > 1e-5 * box) & (a < (1 - 1e-5) * box)
     if inner.any():
         return found
@@ -132,7 +139,9 @@ def _bias(f: Floats, y: Floats, a: Floats, box: Floats, found: float) -> float:
 
 
 class _System:
-    """(Q + diag(scale)) da + y db = r, y'da = q, by the Woodbury identity: one d x d factorisation for both sides."""
+    """(Q + diag(scale)) da + y db = r, y'da = q, by the Woodbury identity: one d x d factorisation for both
+    sides.
+    """
 
     def __init__(self, z: Floats, y: Floats, scale: Floats):
         self.z, self.y, self.scale = z, y, scale

@@ -71,7 +71,9 @@ class BadTeacher(GradientMethod):
     def problems(self) -> list[str]:
         found = super().problems()
         if not 0 < self.retain_part <= 1:
-            found.append(f"retain_part is {self.retain_part}; it is a share of the retain set, above 0 and at most 1.")
+            found.append(
+                f"retain_part is {self.retain_part}; it is a share of the retain set, above 0 and at most 1."
+            )
         if self.temperature <= 0:
             found.append(f"temperature is {self.temperature}; it must be above 0.")
         return found

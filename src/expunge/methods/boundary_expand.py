@@ -41,8 +41,10 @@ class BoundaryExpand(GradientMethod):
     def prepare(self, run: Run) -> None:
         assert isinstance(run.task, Classification)
         if run.compute.amp == "fp16":
-            raise ExpungeError("boundary_expand has a unit outside of the model, whose gradient fp16 leaves scaled; "
-                               "use amp bf16 or off.")
+            raise ExpungeError(
+                "boundary_expand has a unit outside of the model, whose gradient fp16 leaves scaled; "
+                "use amp bf16 or off."
+            )
         width = run.task.head(run.model)[1].in_features
         unit = 2 * torch.rand(width + 1, generator=run.generator("unit")) - 1  # weights, then the bias
         run.memo["unit"] = (unit / width**0.5).to(run.device)

@@ -48,12 +48,14 @@ class BoundaryShrink(GradientMethod):
         """The class (B,) that the original gives to each adversarially moved sample."""
         assert isinstance(run.task, Classification)
         if not (isinstance(batch.x, Tensor) and batch.x.is_floating_point()):
-            raise ExpungeError("boundary_shrink moves inputs along their gradient and needs images as one tensor; "
-                               "use boundary_expand or random_label for other inputs.")
+            raise ExpungeError(
+                "boundary_shrink moves inputs along their gradient and needs images as one tensor; "
+                "use boundary_expand or random_label for other inputs."
+            )
         x = batch.x.detach().requires_grad_(True)
         with torch.enable_grad():
             cost = F.cross_entropy(run.task.logits(run.original, x), batch.y, reduction="sum")
-            slope, = torch.autograd.grad(cost, x)
+            (slope,) = torch.autograd.grad(cost, x)
         moved = (255 * (batch.x + self.bound * slope.sign()).clamp(0, 1)).round() / 255
         with torch.no_grad():
             logits = run.task.logits(run.original, moved)

@@ -61,5 +61,8 @@ class FisherForgetting(Method):
                 head.weight[rows] = 1e-2 * small.to(head.weight)
 
     def problems(self) -> list[str]:
-        return [f"{name} is {getattr(self, name)}; it must be at least 0." for name in ("alpha", "samples")
-                if getattr(self, name) < 0]
+        return [
+            f"{name} is {getattr(self, name)}; it must be at least 0."
+            for name in ("alpha", "samples")
+            if getattr(self, name) < 0
+        ]

@@ -55,6 +55,9 @@ class IEU(GradientMethod):
 
     def problems(self) -> list[str]:
         found = super().problems()
-        found += [f"{name} is {getattr(self, name)}; it must be at least 0." for name in ("strength", "noise")
-                  if getattr(self, name) < 0]
+        found += [
+            f"{name} is {getattr(self, name)}; it must be at least 0."
+            for name in ("strength", "noise")
+            if getattr(self, name) < 0
+        ]
         return found

@@ -75,8 +75,12 @@ class Influence(Method):
         a, steps, residual = conjugate_gradient(product, matrix @ v, self.tolerance, self.iterations)
         run.memo.update(solver_steps=steps, residual=residual)
         if residual > 10 * self.tolerance:
-            warnings.warn(f"the influence step is solved to a relative residual of {residual:.1g} only; raise "
-                          f"iterations (now {self.iterations}) or damping.", RuntimeWarning, stacklevel=2)
+            warnings.warn(
+                f"the influence step is solved to a relative residual of {residual:.1g} only; raise "
+                f"iterations (now {self.iterations}) or damping.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         correction = matrix.transposed(a)
         return {n: (v[n] - correction[n]) / self.damping for n in v}
 
@@ -100,8 +104,14 @@ class Influence(Method):
         return {"influence": {k: run.memo[k] for k in ("solver_steps", "residual") if k in run.memo}}
 
     def problems(self) -> list[str]:
-        found = [f"{name} is {getattr(self, name)}; it must be above 0." for name in ("damping", "tolerance")
-                 if getattr(self, name) <= 0]
-        found += [f"{name} is {getattr(self, name)}; it must be at least {low}."
-                  for name, low in (("samples", 0), ("iterations", 1)) if getattr(self, name) < low]
+        found = [
+            f"{name} is {getattr(self, name)}; it must be above 0."
+            for name in ("damping", "tolerance")
+            if getattr(self, name) <= 0
+        ]
+        found += [
+            f"{name} is {getattr(self, name)}; it must be at least {low}."
+            for name, low in (("samples", 0), ("iterations", 1))
+            if getattr(self, name) < low
+        ]
         return found

@@ -54,7 +54,9 @@ def bounded_loss(logits: Tensor, classes: Sequence[int]) -> Tensor:
 
 
 @torch.no_grad()
-def mask_class_weights(model: nn.Module, task: Classification, classes: Sequence[int], how: Masking = "neg_inf") -> nn.Module:
+def mask_class_weights(
+    model: nn.Module, task: Classification, classes: Sequence[int], how: Masking = "neg_inf"
+) -> nn.Module:
     """Take `classes` out of the model's head, in place and for good; other logits stay bit-identical. Idempotent.
 
     Raises `ModelError` where no class would be left, or where `neg_inf` needs a bias that the head has not.
@@ -64,9 +66,13 @@ def mask_class_weights(model: nn.Module, task: Classification, classes: Sequence
     name, head = task.head(model)
     rows = sorted(set(classes))
     if len(rows) >= head.out_features:
-        raise ModelError(f"masking {len(rows)} of {head.out_features} classes leaves none; keep at least one.")
+        raise ModelError(
+            f"masking {len(rows)} of {head.out_features} classes leaves none; keep at least one."
+        )
     if how == "neg_inf" and head.bias is None:
-        raise ModelError(f"the head '{name}' has no bias to lower; use masking='zero', which may still let the class win.")
+        raise ModelError(
+            f"the head '{name}' has no bias to lower; use masking='zero', which may still let the class win."
+        )
     head.weight[rows] = 0
     if head.bias is not None:
         head.bias[rows] = NEVER if how == "neg_inf" else 0.0
@@ -85,7 +91,9 @@ class NHLE(GradientMethod):
     probe_every: int = 10
     samples: int = 20  # of each forgotten class
     loss_kind: Literal["bounded_ce", "mse_logits", "ce", "submax", "uniform"] = "bounded_ce"
-    trainable: Literal["features", "all", "last_block"] = "features"  # what may move: all but the head, all, or the last block
+    trainable: Literal["features", "all", "last_block"] = (
+        "features"  # what may move: all but the head, all, or the last block
+    )
     masking: Masking = "neg_inf"
     anchor: float = 0.0  # lambda: weight of the squared distance to the original weights
 
@@ -100,7 +108,10 @@ class NHLE(GradientMethod):
         chosen = torch.cat([f[torch.randperm(len(f), generator=draw)[: self.samples]] for f in few])
         run.memo["few"] = run.split.forget.index[chosen]
         if self.loss_kind == "ce":
-            warnings.warn("loss_kind='ce' is plain gradient ascent: unbounded, and without force on memorised samples.", stacklevel=2)
+            warnings.warn(
+                "loss_kind='ce' is plain gradient ascent: unbounded, and without force on memorised samples.",
+                stacklevel=2,
+            )
 
     def pairs(self, run: Run) -> Iterator[Pair]:
         few = type(run.split.forget)(run.split.forget.data, run.memo["few"])
@@ -117,7 +128,9 @@ class NHLE(GradientMethod):
         head, _ = run.task.head(run.model)  # type: ignore[attr-defined]
         of_head = {n for n in names if n.startswith(f"{head}." if head else "")}
         if self.trainable == "last_block":
-            owners = list(dict.fromkeys(n.rpartition(".")[0].rpartition(".")[0] for n in names if n not in of_head))
+            owners = list(
+                dict.fromkeys(n.rpartition(".")[0].rpartition(".")[0] for n in names if n not in of_head)
+            )
             return {n for n in names if n in of_head or n.rpartition(".")[0].rpartition(".")[0] != owners[-1]}
         return of_head if self.trainable == "features" else set()
 
@@ -128,7 +141,10 @@ class NHLE(GradientMethod):
         run.memo["P_F"] = logits.detach().softmax(1)[:, list(run.split.forget_classes)].sum(1).mean()
         run.memo["value"] = value.detach()
         if self.anchor:
-            pull = sum(((p - q) ** 2).sum() for p, q in zip(run.model.parameters(), run.original.parameters(), strict=True))
+            pull = sum(
+                ((p - q) ** 2).sum()
+                for p, q in zip(run.model.parameters(), run.original.parameters(), strict=True)
+            )
             value = value + self.anchor * pull
         return value
 
@@ -161,7 +177,10 @@ class NHLE(GradientMethod):
     def finish(self, run: Run) -> None:
         task: Any = run.task
         _, head = task.head(run.model)
-        run.memo["row"] = (head.weight.detach().clone(), None if head.bias is None else head.bias.detach().clone())
+        run.memo["row"] = (
+            head.weight.detach().clone(),
+            None if head.bias is None else head.bias.detach().clone(),
+        )
         mask_class_weights(run.model, task, run.split.forget_classes, self.masking)
 
     def details(self, run: Run) -> dict[str, Any]:
@@ -177,10 +196,20 @@ class NHLE(GradientMethod):
         rows = []
         for nhle, model in ((False, run.original), (True, unmasked)):
             for masking in (False, True):
-                judged = mask_class_weights(copy.deepcopy(model), task, run.split.forget_classes, how) if masking else model
-                score = {n: task.predict(judged, getattr(run.split, s)).accuracy for n, s in
-                         (("forget_accuracy", "forget"), ("retain_accuracy", "retain"),
-                          ("test_forgotten_accuracy", "test_forgotten"), ("test_retain_accuracy", "test"))}
+                judged = (
+                    mask_class_weights(copy.deepcopy(model), task, run.split.forget_classes, how)
+                    if masking
+                    else model
+                )
+                score = {
+                    n: task.predict(judged, getattr(run.split, s)).accuracy
+                    for n, s in (
+                        ("forget_accuracy", "forget"),
+                        ("retain_accuracy", "retain"),
+                        ("test_forgotten_accuracy", "test_forgotten"),
+                        ("test_retain_accuracy", "test"),
+                    )
+                }
                 rows.append({"nhle": nhle, "masking": masking, **score})
         return {"table2x2": rows}
 
@@ -189,7 +218,7 @@ class NHLE(GradientMethod):
         if self.samples < 1:
             found.append(f"samples is {self.samples}; at least 1 of each forgotten class is needed.")
         if self.loss_kind == "ce" and self.clip is None:
-            found.append("loss_kind='ce' is unbounded and needs clip; set one, such as 1.0, or use bounded_ce.")
+            found.append(
+                "loss_kind='ce' is unbounded and needs clip; set one, such as 1.0, or use bounded_ce."
+            )
         return found
-
-

@@ -46,10 +46,13 @@ class RandomLabel(GradientMethod):
         if retain is None:
             return task.relabel_loss(model, forget, other).mean()
         if self.order == "paired" or not getattr(task, "joint", False):
-            return task.relabel_loss(model, forget, other).mean() + self.retain_weight * task.loss(model, retain).mean()
+            return (
+                task.relabel_loss(model, forget, other).mean()
+                + self.retain_weight * task.loss(model, retain).mean()
+            )
         losses = task.relabel_loss(model, Batch.join(forget, retain), torch.cat([other, retain.y]))
         weight = torch.ones_like(losses)
-        weight[len(forget):] = self.retain_weight
+        weight[len(forget) :] = self.retain_weight
         return (weight * losses).mean()
 
     def other_labels(self, run: Run, y: Tensor) -> Tensor:
@@ -57,5 +60,7 @@ class RandomLabel(GradientMethod):
         k = run.task.num_classes
         if self.relabel == "next":
             return (y + 1) % k
-        draw = torch.randint(0 if self.paper_exact else 1, k, y.shape, generator=run.generator("labels")).to(y.device)
+        draw = torch.randint(0 if self.paper_exact else 1, k, y.shape, generator=run.generator("labels")).to(
+            y.device
+        )
         return (y + draw) % k

@@ -53,6 +53,8 @@ def reset(model: nn.Module) -> nn.Module:
                 again()
             reached.update(id(t) for t in module.parameters())
     if missed := [n for n, p in model.named_parameters() if id(p) not in reached]:
-        raise ModelError(f"{len(missed)} parameters belong to modules without reset_parameters (first: {missed[:5]}); "
-                         "pass factory=, a function that makes the model with fresh weights.")
+        raise ModelError(
+            f"{len(missed)} parameters belong to modules without reset_parameters (first: {missed[:5]}); "
+            "pass factory=, a function that makes the model with fresh weights."
+        )
     return model

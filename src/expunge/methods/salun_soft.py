@@ -46,5 +46,7 @@ class SalUnSoft(RandomLabel):
     def problems(self) -> list[str]:
         found = super().problems()
         if not 0 <= self.ratio <= 1:
-            found.append(f"ratio is {self.ratio}; it is the share of weights put back after the first step, from 0 to 1.")
+            found.append(
+                f"ratio is {self.ratio}; it is the share of weights put back after the first step, from 0 to 1."
+            )
         return found

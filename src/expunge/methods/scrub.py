@@ -72,9 +72,11 @@ class Scrub(GradientMethod):
 
     def problems(self) -> list[str]:
         found = super().problems()
-        found += [f"{name} is {getattr(self, name)}; it must be at least {low}."
-                  for name, low in (("max_epochs", 0), ("forget_batch_size", 1), ("alpha", 0), ("gamma", 0))
-                  if getattr(self, name) < low]
+        found += [
+            f"{name} is {getattr(self, name)}; it must be at least {low}."
+            for name, low in (("max_epochs", 0), ("forget_batch_size", 1), ("alpha", 0), ("gamma", 0))
+            if getattr(self, name) < low
+        ]
         if self.temperature <= 0:
             found.append(f"temperature is {self.temperature}; it must be above 0.")
         return found

@@ -70,8 +70,14 @@ class SSD(Method):
         return {"ssd": {"dampened": run.memo["dampened"]}}
 
     def problems(self) -> list[str]:
-        found = [f"{name} is {getattr(self, name)}; it must be above 0." for name in ("alpha", "batch_size")
-                 if getattr(self, name) <= 0]
-        found += [f"{name} is {getattr(self, name)}; it must be at least 0."
-                  for name in ("dampening", "samples") if getattr(self, name) < 0]
+        found = [
+            f"{name} is {getattr(self, name)}; it must be above 0."
+            for name in ("alpha", "batch_size")
+            if getattr(self, name) <= 0
+        ]
+        found += [
+            f"{name} is {getattr(self, name)}; it must be at least 0."
+            for name in ("dampening", "samples")
+            if getattr(self, name) < 0
+        ]
         return found

@@ -58,9 +58,13 @@ class UGradSL(GradientMethod):
     lr: float = 3e-3
     p: float = 0.9  # weight of the retain term; 1 - p is that of the ascent
     smoothing: float = -0.2  # alpha, the fixed rate; 0 is plain ascent
-    rate: Literal["fixed", "adaptive", "literal"] = "fixed"  # one rate, or one a sample from its neighbourhood
+    rate: Literal["fixed", "adaptive", "literal"] = (
+        "fixed"  # one rate, or one a sample from its neighbourhood
+    )
     max_rate: float = 1.0  # the largest |alpha| that the adaptive rate gives
-    beta: float | None = None  # distance under which a retain sample is a neighbour; None: median of the first batch
+    beta: float | None = (
+        None  # distance under which a retain sample is a neighbour; None: median of the first batch
+    )
     gate: bool = True  # no force on samples at or under the gate's confidence
     gate_at: float | None = None  # None: 1/K class-wise, else the mean confidence on the validation set
     clip: float | None = 1.0
@@ -103,16 +107,18 @@ class UGradSL(GradientMethod):
             return self.p * task.loss(model, retain).mean()
         if retain is None:
             logits = task.logits(model, forget.x)  # type: ignore[attr-defined]
-            return -(1 - self.p) * self._ascent(run, logits, forget.y, torch.tensor(self.smoothing, device=logits.device))
+            return -(1 - self.p) * self._ascent(
+                run, logits, forget.y, torch.tensor(self.smoothing, device=logits.device)
+            )
         both = Batch.join(retain, forget)
         if self.rate == "fixed":
             logits = task.logits(model, both.x)  # type: ignore[attr-defined]
             alpha = torch.tensor(self.smoothing, device=logits.device)
         else:
             features, logits = task.with_features(model, both.x)  # type: ignore[attr-defined]
-            alpha = self.rates(run, features[: len(retain)].detach(), features[len(retain):].detach())
+            alpha = self.rates(run, features[: len(retain)].detach(), features[len(retain) :].detach())
         keep = F.cross_entropy(logits[: len(retain)], retain.y)
-        return self.p * keep - (1 - self.p) * self._ascent(run, logits[len(retain):], forget.y, alpha)
+        return self.p * keep - (1 - self.p) * self._ascent(run, logits[len(retain) :], forget.y, alpha)
 
     def _ascent(self, run: Run, logits: Tensor, y: Tensor, alpha: Tensor) -> Tensor:
         losses = smoothed_loss(logits, y, alpha)
@@ -139,8 +145,10 @@ class UGradSL(GradientMethod):
         if not 0 <= self.p <= 1:
             found.append(f"p is {self.p}; it weighs retain against forget, from 0 to 1.")
         if self.smoothing > 0 and not self.allow_positive:
-            found.append(f"smoothing is {self.smoothing}; ascent needs a rate of at most 0 (positive rates push every class down); "
-                         "set allow_positive to try it.")
+            found.append(
+                f"smoothing is {self.smoothing}; ascent needs a rate of at most 0 (positive rates push every class down); "
+                "set allow_positive to try it."
+            )
         if self.max_rate < 0:
             found.append(f"max_rate is {self.max_rate}; it must be at least 0.")
         return found

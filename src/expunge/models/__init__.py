@@ -16,7 +16,13 @@ from .cnn import CNN, MLP
 from .resnet import resnet18, resnet20
 from .vgg import VGG
 
-MODELS: dict[str, Callable[..., nn.Module]] = {"cnn": CNN, "mlp": MLP, "resnet20": resnet20, "resnet18": resnet18, "vgg16_bn": VGG}
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "cnn": CNN,
+    "mlp": MLP,
+    "resnet20": resnet20,
+    "resnet18": resnet18,
+    "vgg16_bn": VGG,
+}
 
 
 def build(name: str, *, num_classes: int, shape: tuple[int, ...] = (3, 32, 32), **options: Any) -> nn.Module:
@@ -32,7 +38,9 @@ def build(name: str, *, num_classes: int, shape: tuple[int, ...] = (3, 32, 32), 
             raise ModelError(f"{name} returned {type(made).__name__}; a model factory returns an nn.Module.")
         return made
     if name not in MODELS:
-        raise ModelError(f"there is no model '{name}'; known: {', '.join(MODELS)}, or package.module:factory.")
+        raise ModelError(
+            f"there is no model '{name}'; known: {', '.join(MODELS)}, or package.module:factory."
+        )
     return MODELS[name](num_classes=num_classes, shape=tuple(shape), **options)
 
 
@@ -44,7 +52,9 @@ def imported(spec: str, error: type[Exception]) -> Callable[..., Any]:
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as caught:
-        raise error(f"{spec} cannot be imported: {caught}; write package.module:function, importable from here.") from caught
+        raise error(
+            f"{spec} cannot be imported: {caught}; write package.module:function, importable from here."
+        ) from caught
     if not callable(found):
         raise error(f"{spec} is a {type(found).__name__}; name a function.")
     return found

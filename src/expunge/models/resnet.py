@@ -36,7 +36,9 @@ class ResNet(nn.Module):
         self.bn1 = nn.BatchNorm2d(widths[0])
         stages, at = [], widths[0]
         for number, width in enumerate(widths):
-            rows = [Block(at if k == 0 else width, width, 2 if number and k == 0 else 1) for k in range(blocks)]
+            rows = [
+                Block(at if k == 0 else width, width, 2 if number and k == 0 else 1) for k in range(blocks)
+            ]
             stages.append(nn.Sequential(*rows))
             at = width
         self.stages = nn.Sequential(*stages)

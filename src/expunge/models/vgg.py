@@ -18,13 +18,24 @@ class VGG(nn.Module):
         at = shape[0]
         for width, count in STAGES:
             for _ in range(count):
-                layers += [nn.Conv2d(at, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+                layers += [
+                    nn.Conv2d(at, width, 3, padding=1, bias=False),
+                    nn.BatchNorm2d(width),
+                    nn.ReLU(inplace=True),
+                ]
                 at = width
             layers.append(nn.MaxPool2d(2, ceil_mode=True))
         self.normalize = normalize(shape[0])
         self.features = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten())
-        self.classifier = nn.Sequential(nn.Linear(2048, 256), nn.ReLU(), nn.Dropout(), nn.Linear(256, 256), nn.ReLU(), nn.Dropout(),
-                                        nn.Linear(256, num_classes))
+        self.classifier = nn.Sequential(
+            nn.Linear(2048, 256),
+            nn.ReLU(),
+            nn.Dropout(),
+            nn.Linear(256, 256),
+            nn.ReLU(),
+            nn.Dropout(),
+            nn.Linear(256, num_classes),
+        )
         kaiming(self)
 
     def forward(self, x: Tensor) -> Tensor:
