@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from torch import nn
 
 from expunge import (
@@ -58,6 +59,27 @@ def test_paper_exact_overweights_a_short_last_batch(setting):
         saliency_scores(model, samples, task, batch_size=50, paper_exact=p)["3.weight"] for p in (False, True)
     )
     assert not torch.allclose(plain, paper, rtol=0.05)
+
+
+def test_other_saliencies_against_one_sample_at_a_time(setting):
+    model, samples, task = setting
+    for how, of in (("sum_abs", torch.abs), ("fisher", torch.square)):
+        want = {n: torch.zeros_like(p) for n, p in model.named_parameters()}
+        again = copy.deepcopy(model).eval()
+        for batch in samples.batches(1):
+            again.zero_grad()
+            task.loss(again, batch).sum().backward()
+            for n, p in again.named_parameters():
+                want[n] += of(p.grad) / len(samples)
+        found = saliency_scores(model, samples, task, how=how)
+        assert all(torch.allclose(found[n], w, atol=1e-6) for n, w in want.items()), how
+
+
+def test_a_share_of_every_layer(setting):
+    model, samples, task = setting
+    for mask in saliency_mask(model, samples, task, [0.25, 0.5], per_layer=True):
+        share = float(mask.about["density"])
+        assert all(int(m.sum()) == round(share * m.numel()) for m in mask.values())
 
 
 def test_scoring_leaves_the_model_as_it_was(setting):
@@ -146,6 +168,30 @@ def test_held_weights_are_bit_identical(setting, kind, density, before, seed):
         assert any(not torch.equal(weight, kept[name]) for name, weight in model.named_parameters())
 
 
+@pytest.mark.parametrize("how", ["compiled", "scaled", "accumulated"])
+def test_held_with_compilation_loss_scaling_and_accumulation(setting, how):
+    model, samples, task = copy.deepcopy(setting[0]), *setting[1:]
+    optimizer = OPTIMIZERS["adamw"](model.parameters())
+    mask = random_mask(model, 0.4)
+    mask["3.bias"][:] = False
+    kept = {n: p.detach().clone() for n, p in model.named_parameters()}
+    if how == "compiled":
+        model.compile(backend="aot_eager")
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0, enabled=how == "scaled")
+    with masked(optimizer, model, mask) as held:
+        for number, batch in enumerate(samples.batches(9)):
+            scaler.scale(task.loss(model, batch).mean()).backward()
+            if how != "accumulated" or number % 3 == 2:
+                scaler.unscale_(optimizer)
+                held.mask_gradients()
+                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                scaler.step(optimizer)
+                scaler.update()
+                optimizer.zero_grad(set_to_none=number % 2 == 0)
+    assert all(torch.equal(p[~mask[n]], kept[n][~mask[n]]) for n, p in model.named_parameters())
+    assert all(not torch.equal(p, kept[n]) for n, p in model.named_parameters() if mask[n].any())
+
+
 def test_a_full_mask_changes_nothing_about_the_steps(setting):
     runs = []
     for use in (False, True):
@@ -218,8 +264,39 @@ def test_a_saved_mask_takes_one_bit_a_weight(tmp_path):
         Mask.load(tmp_path / "x.safetensors")
 
 
+def test_a_mask_made_for_something_else_is_refused(setting, tmp_path):
+    model, samples, task = setting
+    made = saliency_mask(model, samples, task, 0.25)
+    path = made.save(tmp_path / "m.safetensors", split="abc", model="def")
+    about = {"density": "0.25", "saliency": "abs_sum", "split": "abc", "model": "def"}
+    assert Mask.load(path, split="abc").about == about
+    with pytest.raises(MaskError) as caught:
+        Mask.load(path, split="xyz", model="def", loss="mse")
+    assert len(caught.value.problems) == 2 and "abc, not xyz" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "head", [{"shapes": "no"}, {"shapes": '{"v": [8]}'}, {"shapes": '{"w": [9]}'}, {}, {"shapes": "[1]"}]
+)
+def test_damaged_masks_are_refused(tmp_path, head):
+    save_file(
+        {"w": torch.zeros(1, dtype=torch.uint8)}, tmp_path / "m.safetensors", {"expunge": "mask", **head}
+    )
+    with pytest.raises(MaskError, match="damaged"):
+        Mask.load(tmp_path / "m.safetensors")
+
+
+def test_masks_of_wrapped_models_keep_their_names(tmp_path):
+    mask = Mask({"module.w": torch.tensor([True, False]), "module.b": torch.tensor(True)})
+    back = Mask.load(mask.save(tmp_path / "m.safetensors"))
+    assert all(torch.equal(back[n], m) for n, m in mask.items()) and list(back) == list(mask)
+
+
 def test_overlap_layers_and_combination():
     a = Mask({"w": torch.tensor([True, True, False, False])})
     b = Mask({"w": torch.tensor([True, False, True, False])})
     assert overlap(a, b) == pytest.approx(1 / 3) and overlap(a, a) == 1
     assert a.layers() == {"w": 0.5} and combine(a, b)["w"].tolist() == [True, False, False, False]
+    assert (~a)["w"].tolist() == [False, False, True, True]
+    with pytest.raises(MaskError):
+        overlap(a, Mask({"v": a["w"]}))

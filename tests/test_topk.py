@@ -52,6 +52,38 @@ def test_chunks_do_not_matter(monkeypatch):
     assert torch.equal(flat(whole), flat(top_k(values, [400])[0]))
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(0, 10**6),
+    st.integers(1, 12),
+    st.integers(1, 5),
+    st.sampled_from([torch.float32, torch.float64]),
+)
+def test_wrong_guesses_only_cost_passes(monkeypatch_module, seed, look, digit, dtype):
+    """A look at a handful of values and histograms of a few bins still end at the exact answer."""
+    monkeypatch_module.setattr(module, "PILOT", look)
+    monkeypatch_module.setattr(module, "DIGIT", digit)
+    g = torch.Generator().manual_seed(seed)
+    steps = (
+        torch.rand(2000, generator=g, dtype=dtype).sort().values.exp()
+    )  # sorted: every so many values mislead
+    values = {"a": steps, "b": (torch.randn(301, generator=g, dtype=dtype) * 2).round()}
+    for k, mask in zip([1, 77, 2000, 2300], top_k(values, [1, 77, 2000, 2300]), strict=True):
+        assert torch.equal(flat(mask), by_sorting(values, k)), k
+
+
+@pytest.fixture(scope="module")
+def monkeypatch_module():
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+def test_strides_do_not_change_the_order_of_positions():
+    plain = (torch.randn(8, 3, 5, 5) * 2).round()
+    folded = plain.to(memory_format=torch.channels_last)
+    assert torch.equal(top_k({"w": folded}, [200])[0]["w"], top_k({"w": plain}, [200])[0]["w"])
+
+
 def test_infinity_is_the_largest_and_nan_is_named():
     values = {"a": torch.tensor([1.0, -torch.inf, 3.0]), "b": torch.tensor([[torch.inf, 2.0]])}
     assert flat(top_k(values, [2])[0]).tolist() == [False, True, False, True, False]

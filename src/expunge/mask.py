@@ -7,93 +7,32 @@ the optimizer, not to the loss: zeroing gradients alone lets weight decay and mo
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from .checkpoint import read_checkpoint
 from .data import Samples
 from .errors import MaskError, raise_all
-from .files import atomic
 from .held import Held, local
+from .maskfile import Mask, combine, overlap
 from .modes import device_of, evaluating, seeded
+from .persample import chunks, fisher_diagonal, per_sample_gradients, trainable
 from .task import Task
 from .topk import Shards, top_k
 
-
-class Mask(dict[str, Tensor]):
-    """{parameter name: bool tensor of its shape}, true = may move. `about` (texts by name) says what it was made
-    from; it goes into the file."""
-
-    def __init__(self, tensors: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]] = (), about: Mapping[str, str] | None = None):
-        super().__init__(tensors)
-        self.about = dict(about or {})
-
-    @property
-    def count(self) -> int:
-        """How many weights may move."""
-        return sum(int(m.sum()) for m in self.values())
-
-    @property
-    def density(self) -> float:
-        """The share of weights that may move."""
-        return self.count / max(1, sum(m.numel() for m in self.values()))
-
-    def layers(self) -> dict[str, float]:
-        """The density within each parameter: a global ranking favours some layers."""
-        return {n: m.float().mean().item() for n, m in self.items()}
-
-    def __invert__(self) -> Mask:
-        """The mask in which exactly the other weights may move."""
-        return Mask({n: ~m for n, m in self.items()}, self.about)
-
-    def save(self, path: str | Path, **about: str) -> Path:
-        """Write the mask as packed bits, one a weight, in safetensors, atomically. `about` is added to the mask's own:
-        name there the split's hash and the model's, and `load` can refuse a mask made for others."""
-        shapes = {n: list(m.shape) for n, m in self.items()}
-        head = {**self.about, **about, "shapes": json.dumps(shapes), "expunge": "mask"}
-        with atomic(path) as part:
-            safetensors.torch.save_file({n: _pack(m) for n, m in self.items()}, part, head)
-        return Path(path)
-
-    @classmethod
-    def load(cls, path: str | Path, **expected: str) -> Mask:
-        """Read what `save` wrote. Raises `MaskError` if it was saved with other words than `expected` (for example
-        `split=split.hash`), and `MaskError` or `CheckpointError` for anything that is no mask."""
-        read = read_checkpoint(path)
-        about = dict(read.metadata)
-        if about.pop("expunge", None) != "mask":
-            raise MaskError(f"{path} is no mask; save one with Mask.save.")
-        try:
-            shapes = json.loads(about.pop("shapes"))
-            mask = cls({n: _unpack(read.state[n.removeprefix(read.prefix)], tuple(s)) for n, s in shapes.items()}, about)
-        except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-            raise MaskError(f"{path} is a damaged mask ({type(error).__name__}: {error}); make it again.") from error
-        raise_all([f"{path} was made with {k} {about.get(k, '(not said)')}, not {v}; make a mask for this one."
-                   for k, v in expected.items() if about.get(k) != v], MaskError)
-        return mask
-
-
-def _pack(mask: Tensor) -> Tensor:
-    flat = mask.reshape(-1).cpu().to(torch.uint8)
-    flat = torch.nn.functional.pad(flat, (0, -len(flat) % 8)).view(-1, 8)
-    return (flat << torch.arange(8, dtype=torch.uint8)).sum(1, dtype=torch.uint8)
-
-
-def _unpack(packed: Tensor, shape: tuple[int, ...]) -> Tensor:
-    bits = ((packed[:, None] >> torch.arange(8, dtype=torch.uint8)) & 1).view(-1)
-    return bits[: math.prod(shape)].bool().view(shape)
-
+__all__ = [
+    "Mask", "Saliency", "check_mask", "combine", "complete", "full_mask", "inverted_mask", "masked", "overlap",
+    "random_mask", "saliency_mask", "saliency_scores", "top_mask",
+]  # fmt: skip
 
 # ---- making masks
+
+
+Saliency = Literal["abs_sum", "sum_abs", "fisher"]
 
 
 def saliency_scores(
@@ -104,19 +43,23 @@ def saliency_scores(
     batch_size: int = 256,
     augment: bool = False,
     seed: int = 0,
+    how: Saliency = "abs_sum",
     paper_exact: bool = False,
     reduce: Callable[[Tensor], Tensor] | None = None,
 ) -> dict[str, Tensor]:
-    """|gradient of the mean loss over `samples`| for every trainable parameter, the model in eval mode and left as it was.
+    """|gradient of the mean loss over `samples`| for every trainable parameter, the model in eval mode and left
+    as it was.
 
-    Every sample weighs the same, so the result does not depend on the batch size. `paper_exact` averages the means of
-    shuffled, augmented batches as the released code of SalUn does (a short last batch then weighs more). `reduce` sums a
-    gradient over the processes of a distributed run, each of which hands in its part of the samples.
+    Every sample weighs the same, so the result does not depend on the batch size. `how` "sum_abs" is the mean of
+    the samples' |gradient| instead (signs cannot cancel), "fisher" that of their squared gradients; both take
+    gradients sample by sample, for small models. `paper_exact` averages the means of shuffled, augmented batches
+    as the released code of SalUn does (a short last batch then weighs more). `reduce` makes of the mean over
+    these samples the mean over those of all processes of a distributed run.
     """
+    if how != "abs_sum":
+        return _sample_by_sample(model, samples, task, how)
     weights = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    total = {
-        n: torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32)) for n, p in weights.items()
-    }
+    total = {n: _zeros(p) for n, p in weights.items()}
     draw = torch.Generator().manual_seed(seed)
     steps = -(-len(samples) // batch_size)
     with evaluating(model), seeded(seed, device_of(model)):
@@ -128,14 +71,27 @@ def saliency_scores(
         ):
             losses = task.loss(model, batch)
             loss = losses.mean() / steps if paper_exact else losses.sum() / len(samples)
-            for into, grad in zip(
-                total.values(),
-                torch.autograd.grad(loss, list(weights.values()), allow_unused=True),
-                strict=True,
-            ):
+            found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
+            for into, grad in zip(total.values(), found, strict=True):
                 if grad is not None:
                     into += grad
     return {n: (t if reduce is None else reduce(t)).abs_() for n, t in total.items()}
+
+
+def _zeros(weight: Tensor) -> Tensor:
+    # in row-major order whatever the weight's: the selection then reads it without a copy
+    wide = torch.promote_types(weight.dtype, torch.float32)
+    return torch.zeros(weight.shape, dtype=wide, device=weight.device)
+
+
+def _sample_by_sample(model: nn.Module, samples: Samples, task: Task, how: Saliency) -> dict[str, Tensor]:
+    if how == "fisher":
+        return fisher_diagonal(model, task, samples)
+    total = {n: _zeros(p) for n, p in trainable(model).items()}
+    for batch in chunks(model, samples):
+        for n, g in per_sample_gradients(model, task, batch).items():
+            total[n] += g.abs().sum(0) / len(samples)
+    return total
 
 
 def _count(density: float, total: int) -> int:
@@ -150,47 +106,54 @@ def _size(scores: Mapping[str, Tensor], shards: Shards | None) -> int:
 
 
 @overload
-def top_mask(scores: Mapping[str, Tensor], density: float, shards: Shards | None = None) -> Mask: ...
+def top_mask(
+    scores: Mapping[str, Tensor], density: float, shards: Shards | None = None, *, per_layer: bool = False
+) -> Mask: ...
 @overload
 def top_mask(
-    scores: Mapping[str, Tensor], density: Sequence[float], shards: Shards | None = None
+    scores: Mapping[str, Tensor],
+    density: Sequence[float],
+    shards: Shards | None = None,
+    *,
+    per_layer: bool = False,
 ) -> list[Mask]: ...
 def top_mask(
-    scores: Mapping[str, Tensor], density: float | Sequence[float], shards: Shards | None = None
+    scores: Mapping[str, Tensor],
+    density: float | Sequence[float],
+    shards: Shards | None = None,
+    *,
+    per_layer: bool = False,
 ) -> Mask | list[Mask]:
-    """The mask of exactly round(density * N) largest scores, ties by position; one mask for each of several densities."""
+    """The mask of exactly round(density * N) largest scores, ties by position; one mask for each of several
+    densities. `per_layer` takes that share within every parameter instead of over all of them."""
     wanted = [density] if isinstance(density, int | float) else list(density)
-    total = _size(scores, shards)
-    found = [Mask(m) for m in top_k(scores, [_count(d, total) for d in wanted], shards)]
+    if per_layer:
+        each = [top_mask({n: s}, wanted, shards) for n, s in scores.items()]
+        found = [Mask({n: m for row in each for n, m in row[k].items()}) for k in range(len(wanted))]
+    else:
+        total = _size(scores, shards)
+        found = [Mask(m) for m in top_k(scores, [_count(d, total) for d in wanted], shards)]
+    for mask, share in zip(found, wanted, strict=True):
+        mask.about["density"] = f"{share:g}"
     return found[0] if isinstance(density, int | float) else found
 
 
 def inverted_mask(scores: Mapping[str, Tensor], density: float) -> Mask:
     """The control with the least salient share: exactly round(density * N) smallest scores."""
     total = _size(scores, None)
-    rest = top_k(scores, [total - _count(density, total)])[0]
-    return Mask({n: ~m for n, m in rest.items()})
+    rest = Mask(
+        top_k(scores, [total - _count(density, total)])[0], {"density": f"{density:g}", "inverted": "yes"}
+    )
+    return ~rest
 
 
 @overload
 def saliency_mask(
-    model: nn.Module,
-    samples: Samples,
-    task: Task,
-    density: float = 0.5,
-    *,
-    batch_size: int = 256,
-    seed: int = 0,
+    model: nn.Module, samples: Samples, task: Task, density: float = 0.5, **options: Any
 ) -> Mask: ...
 @overload
 def saliency_mask(
-    model: nn.Module,
-    samples: Samples,
-    task: Task,
-    density: Sequence[float],
-    *,
-    batch_size: int = 256,
-    seed: int = 0,
+    model: nn.Module, samples: Samples, task: Task, density: Sequence[float], **options: Any
 ) -> list[Mask]: ...
 def saliency_mask(
     model: nn.Module,
@@ -198,29 +161,31 @@ def saliency_mask(
     task: Task,
     density: float | Sequence[float] = 0.5,
     *,
-    batch_size: int = 256,
-    seed: int = 0,
+    per_layer: bool = False,
+    **options: Any,
 ) -> Mask | list[Mask]:
     """The most salient share of all weights together for the loss on `samples` (SalUn, equation 4).
 
     Several densities come from one pass. Parameters that do not require a gradient are in the mask, all false.
+    `per_layer` is that of `top_mask`, `options` are those of `saliency_scores`.
     """
-    scores = saliency_scores(model, samples, task, batch_size=batch_size, seed=seed)
-    made = [
-        complete(m, model)
-        for m in top_mask(scores, [density] if isinstance(density, int | float) else list(density))
-    ]
+    scores = saliency_scores(model, samples, task, **options)
+    wanted = [density] if isinstance(density, int | float) else list(density)
+    made = [complete(m, model) for m in top_mask(scores, wanted, per_layer=per_layer)]
+    for mask in made:
+        mask.about["saliency"] = str(options.get("how", "abs_sum"))
     return made[0] if isinstance(density, int | float) else made
 
 
 def complete(mask: Mask, model: nn.Module) -> Mask:
-    """The mask with a tensor for every parameter of the model: all false for those it lacks, which require no gradient."""
-    return Mask(
-        {
-            n: mask[n].to(p.device) if n in mask else torch.zeros_like(p, dtype=torch.bool)
-            for n, p in model.named_parameters()
-        }
-    )
+    """The mask with a tensor for every parameter of the model: all false for those it lacks, which require no
+    gradient."""
+    every = {n: local(p.detach()) for n, p in model.named_parameters()}
+    made = {
+        n: mask[n].to(p.device) if n in mask else torch.zeros_like(p, dtype=torch.bool)
+        for n, p in every.items()
+    }
+    return Mask(made, mask.about)
 
 
 def random_mask(model: nn.Module, density: float, seed: int = 0) -> Mask:
@@ -232,28 +197,13 @@ def random_mask(model: nn.Module, density: float, seed: int = 0) -> Mask:
 
 def full_mask(model: nn.Module) -> Mask:
     """The control in which every trainable weight may move."""
-    return Mask(
-        {n: torch.full_like(p, p.requires_grad, dtype=torch.bool) for n, p in model.named_parameters()}
-    )
-
-
-def combine(a: Mask, b: Mask) -> Mask:
-    """The weights that both masks let move; a name in one mask only follows that one."""
-    return Mask(
-        {n: a[n] & b[n].to(a[n].device) if n in a and n in b else a.get(n, b.get(n)) for n in {**a, **b}}
-    )  # type: ignore[misc]
-
-
-def overlap(a: Mask, b: Mask) -> float:
-    """Intersection over union of the weights that two masks let move; 1 for two empty masks."""
-    both = sum(int((a[n] & b[n]).sum()) for n in a)
-    either = sum(int((a[n] | b[n]).sum()) for n in a)
-    return both / either if either else 1.0
+    weights = {n: local(p) for n, p in model.named_parameters()}
+    return Mask({n: torch.full_like(p, p.requires_grad, dtype=torch.bool) for n, p in weights.items()})
 
 
 def check_mask(model: nn.Module, mask: Mapping[str, Tensor]) -> None:
     """Raise `MaskError` with every reason why the mask is not one of this model."""
-    weights = dict(model.named_parameters())
+    weights = {n: local(p.detach()) for n, p in model.named_parameters()}
     problems = [
         f"the mask {words} {len(n)} names (first: {n[:3]}); make it from this model."
         for words, n in (

@@ -65,14 +65,18 @@ class _Bracket:
         return max(0, (self.high - self.low).bit_length() - DIGIT)
 
 
-def top_k(values: Mapping[str, Tensor], counts: Sequence[int], shards: Shards | None = None) -> list[dict[str, Tensor]]:
+def top_k(
+    values: Mapping[str, Tensor], counts: Sequence[int], shards: Shards | None = None
+) -> list[dict[str, Tensor]]:
     """For each k of `counts`: bool tensors, true at the k largest |values| of all tensors together.
 
     Half-precision tensors are compared as float32 (exactly); if any tensor is float64, all are compared as float64. With
     `shards`, `values` are this process's parts, k counts over all processes, and the answer is for these parts. Raises
     `MaskError` for NaN, naming the tensors, and for a k below 0 or above the number of values.
     """
-    picker = _Picker(values, _DOUBLE if any(v.dtype == torch.float64 for v in values.values()) else _SINGLE, shards)
+    picker = _Picker(
+        values, _DOUBLE if any(v.dtype == torch.float64 for v in values.values()) else _SINGLE, shards
+    )
     if wrong := [k for k in counts if not 0 <= k <= picker.total]:
         raise MaskError(f"{wrong} of {picker.total} values were asked for; ask for 0 to {picker.total}.")
     picker.refuse_nan()
@@ -92,16 +96,22 @@ class _Picker:
     def bits(self, flat: Tensor) -> Any:
         """The magnitudes of a flat tensor as integers: an array on the CPU, a tensor elsewhere."""
         found = flat.to(self.kind.wide).view(self.kind.integer) & self.top
-        return found.numpy() if found.device.type == "cpu" else found  # NumPy counts and picks several times faster
+        return (
+            found.numpy() if found.device.type == "cpu" else found
+        )  # NumPy counts and picks several times faster
 
     def chunks(self, value: Tensor) -> Iterator[Any]:
         flat = value.detach().reshape(-1)
         yield from map(self.bits, flat.split(CHUNK.get(flat.device.type, CHUNK["cpu"])))
 
     def refuse_nan(self) -> None:
-        bad = [n for n, v in self.values.items() if v.numel() and bool(v.detach().amax().isnan())]  # amax keeps NaN
+        bad = [
+            n for n, v in self.values.items() if v.numel() and bool(v.detach().amax().isnan())
+        ]  # amax keeps NaN
         if int(self.sum(torch.tensor([len(bad)]))):
-            raise MaskError(f"tensors hold NaN ({len(bad)} here, first: {bad[:4]}), which has no rank; check the loss and the weights.")
+            raise MaskError(
+                f"tensors hold NaN ({len(bad)} here, first: {bad[:4]}), which has no rank; check the loss and the weights."
+            )
 
     # ---- the k-th largest value
 
@@ -117,7 +127,11 @@ class _Picker:
         stride, seen, low = max(1, self.total // PILOT), 0, self.kind.bits - DIGIT
         parts = []
         for value in self.values.values():
-            parts.append(torch.as_tensor(self.bits(value.detach().reshape(-1)[-seen % stride :: stride].contiguous()) >> low).cpu())
+            parts.append(
+                torch.as_tensor(
+                    self.bits(value.detach().reshape(-1)[-seen % stride :: stride].contiguous()) >> low
+                ).cpu()
+            )
             seen += value.numel()
         counts = self.sum(torch.bincount(torch.cat(parts), minlength=2**DIGIT))
         size = int(counts.sum())
@@ -126,8 +140,14 @@ class _Picker:
         for k in ks:
             share = k / self.total
             margin = 4 * (size * share * (1 - share)) ** 0.5 + 2
-            most, least = (int((reach >= max(1.0, r)).sum()) - 1 for r in (share * size - margin, share * size + margin))
-            found.append(_Bracket(k, max(0, least) << low, ((most + 1) << low) - 1 if share * size > margin else self.top))
+            most, least = (
+                int((reach >= max(1.0, r)).sum()) - 1 for r in (share * size - margin, share * size + margin)
+            )
+            found.append(
+                _Bracket(
+                    k, max(0, least) << low, ((most + 1) << low) - 1 if share * size > margin else self.top
+                )
+            )
         return found
 
     def narrow(self, brackets: Sequence[_Bracket]) -> None:
@@ -158,12 +178,18 @@ class _Picker:
     # ---- the answer
 
     def constant(self, value: bool) -> dict[str, Tensor]:
-        return {n: torch.full_like(v, value, dtype=torch.bool, memory_format=torch.contiguous_format) for n, v in self.values.items()}
+        return {
+            n: torch.full_like(v, value, dtype=torch.bool, memory_format=torch.contiguous_format)
+            for n, v in self.values.items()
+        }
 
     def mask(self, found: _Bracket) -> dict[str, Tensor]:
         ties = found.k - found.above  # how many of the values equal to the threshold are wanted
         allowed = self.ties_here(found.low, ties) if ties < found.inside else [None] * len(self.values)
-        return {n: self.mask_of(v, found.low, few) for (n, v), few in zip(self.values.items(), allowed, strict=True)}
+        return {
+            n: self.mask_of(v, found.low, few)
+            for (n, v), few in zip(self.values.items(), allowed, strict=True)
+        }
 
     def mask_of(self, value: Tensor, bits: int, ties: int | None) -> Tensor:
         """Above the threshold, or equal to it: all of those, or the first `ties`."""
@@ -183,7 +209,9 @@ class _Picker:
 
     def ties_here(self, bits: int, ties: int) -> list[int]:
         """How many values equal to the threshold each tensor (or this process's part of it) may keep."""
-        equal = torch.tensor([sum(_count(c == bits) for c in self.chunks(v)) for v in self.values.values()], dtype=torch.int64)
+        equal = torch.tensor(
+            [sum(_count(c == bits) for c in self.chunks(v)) for v in self.values.values()], dtype=torch.int64
+        )
         every = equal[None] if self.shards is None else self.shards.gather(equal)  # (R, T)
         rank = 0 if self.shards is None else self.shards.rank
         order = every.T.reshape(-1)  # tensor by tensor, then by rank
