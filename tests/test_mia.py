@@ -134,3 +134,9 @@ def test_members_are_balanced_and_seeded():
 
 def test_forgetting_rate():
     assert forgetting_rate(20, 60) == 0.5 and math.isnan(forgetting_rate(100, 100))
+
+
+def test_modified_entropy_keeps_its_order_near_one():
+    tiny = np.array([1e-18, 1e-20])
+    surely_wrong = modified_entropy(np.stack([1 - tiny, tiny], 1), [1, 1])
+    assert surely_wrong[0] < surely_wrong[1] and np.isfinite(surely_wrong).all()

@@ -59,7 +59,8 @@ def svm_attack(
         if not v.size or not np.isfinite(v).all() or v.min() < -1e-9 or v.max() > 1 + 1e-9
     ]:
         raise ExpungeError(
-            f"the {' and '.join(wrong)} scores are empty, not finite, or outside [0, 1]; give true-class confidences."
+            f"the {' and '.join(wrong)} scores are empty, not finite, or outside [0, 1]; "
+            "give true-class confidences."
         )
     if solver == "sklearn":
         from sklearn.svm import SVC
@@ -104,11 +105,15 @@ def modified_entropy(probabilities: np.ndarray, labels: np.ndarray) -> Scores:
     Song & Mittal, USENIX Security 2021 (arXiv:2003.10595), equation 8. SalUn's released code indexes whole
     columns here and takes log p_j; its figure of this name is another quantity.
     """
-    p = np.clip(np.asarray(probabilities, np.float64), 1e-300, 1)
+    p = np.asarray(probabilities, np.float64)
     rows = np.arange(len(labels))
-    others = p * np.log(np.clip(1 - p, 1e-300, 1))
-    own = p[rows, labels]
-    return -(1 - own) * np.log(own) - (others.sum(1) - others[rows, labels])
+    # 1 - p_j as the sum of the others, before and after it: near p_j = 1 a difference would lose every digit
+    rest = np.zeros_like(p)
+    rest[:, 1:] += p.cumsum(1)[:, :-1]
+    rest[:, :-1] += p[:, ::-1].cumsum(1)[:, ::-1][:, 1:]
+    others = p * np.log(np.clip(rest, 1e-300, 1))
+    others[rows, labels] = 0.0
+    return -rest[rows, labels] * np.log(np.clip(p[rows, labels], 1e-300, 1)) - others.sum(1)
 
 
 def auc(positive: Scores, negative: Scores) -> float:

@@ -39,7 +39,7 @@ class Features:
         """
         m = 20 + int(8 * np.sqrt(gamma) * (high - low))
         angle = np.pi * np.arange(m) / (m - 1)
-        weights = (-1.0) ** np.arange(m)
+        weights = np.where(np.arange(m) % 2, -1.0, 1.0)
         weights[[0, -1]] /= 2
         nodes = np.cos(angle)
         x = (low + high) / 2 + nodes * (high - low) / 2
