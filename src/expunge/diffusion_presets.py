@@ -19,7 +19,7 @@ RECIPES = {
     "cifar10": RetrainEMA(),
 }
 
-_SMALL = {**_PAIRED, "epochs": 15, "lr": 1e-3, "lr_schedule": "linear", "batch_size": 64}
+_SMALL = {**_PAIRED, "epochs": 20, "lr": 1e-3, "lr_schedule": "linear", "batch_size": 64}
 
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "digits": {

@@ -1,0 +1,234 @@
+"""Text-to-image pipelines of diffusers as models that the toolkit knows: prompts and latents encoded once, then cached.
+
+A pipeline's denoiser (the UNet of Stable Diffusion 1.x, 2.x or XL, or a class-conditional DiT) becomes a `Prompted`
+model, called as `model(x_t, t, y)` with `y` the number of a prompt: the same loop, masks, methods and attacks serve it as
+serve class-conditional models. Folders are those of `save_pretrained`, in and out. Nothing is fetched from a hub.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from .data import TensorData
+from .diffusion import Diffusion
+from .errors import CheckpointError, ExpungeError, MissingExtra, ModelError
+from .files import write_json
+
+Weights = Literal["full", "cross_attention", "not_cross_attention"]
+SCHEDULES = {"linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_cap_v2": "cosine"}
+
+
+class Prompted(nn.Module):
+    """A denoiser with a table of prompts: `model(x_t, t, y)` looks up row `y` and gives the prediction (B, C, H, W).
+
+    `prompts` (K + 1, L, D) holds text embeddings, the last row that of the empty prompt; `pooled` (K + 1, P) and `times`
+    (6,) are what XL wants besides; `labels` (K + 1,) are a DiT's classes, and then `prompts` is absent.
+    """
+
+    prompts: Tensor | None
+    pooled: Tensor | None
+    times: Tensor | None
+    labels: Tensor | None
+
+    def __init__(self, denoiser: nn.Module, *, prompts: Tensor | None = None, pooled: Tensor | None = None,
+                 times: Tensor | None = None, labels: Tensor | None = None):
+        super().__init__()
+        self.denoiser = denoiser
+        for name, value in (("prompts", prompts), ("pooled", pooled), ("times", times), ("labels", labels)):
+            self.register_buffer(name, value)
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        if self.labels is not None:
+            return self.denoiser(x, timestep=t, class_labels=self.labels[y]).sample
+        assert self.prompts is not None
+        more = {}
+        if self.pooled is not None and self.times is not None:
+            more["added_cond_kwargs"] = {"text_embeds": self.pooled[y], "time_ids": self.times.expand(len(y), -1)}
+        return self.denoiser(x, t, encoder_hidden_states=self.prompts[y], **more).sample
+
+    def train(self, mode: bool = True) -> Prompted:
+        """As every module; but a DiT's own dropping of labels stays off, since the task drops conditions where it should."""
+        super().train(mode)
+        for module in self.modules():
+            if type(module).__name__ == "LabelEmbedding":
+                module.training = False
+        return self
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A pipeline folder, opened: the pipeline, its kind, and the task its scheduler describes."""
+
+    pipeline: Any
+    kind: Literal["unet", "xl", "dit"]
+    folder: Path
+
+    @property
+    def denoiser(self) -> nn.Module:
+        """The network that is unlearned."""
+        return self.pipeline.transformer if self.kind == "dit" else self.pipeline.unet
+
+    @property
+    def size(self) -> int:
+        """Side of the latents."""
+        return int(self.denoiser.config.sample_size)  # type: ignore[union-attr, arg-type]
+
+    def task(self, count: int, condition_drop: float = 0.1) -> Diffusion:
+        """The task for `count` prompts, with the noise levels that the pipeline was trained with.
+
+        Raises `ModelError` for schedulers without betas, as of flow matching.
+        """
+        config = self.pipeline.scheduler.config
+        problems = [f"the scheduler's {k} is {config.get(k)!r}; known: {', '.join(known)}." for k, known in
+                    (("beta_schedule", SCHEDULES), ("prediction_type", ("epsilon", "v_prediction", "sample")))
+                    if config.get(k) not in known]
+        if problems:
+            raise ModelError(problems)
+        return Diffusion(count, steps=config.num_train_timesteps, beta_start=config.beta_start, beta_end=config.beta_end,
+                         beta_schedule=SCHEDULES[config.beta_schedule], prediction=config.prediction_type,  # type: ignore[arg-type]
+                         condition_drop=condition_drop, pixels=False)
+
+    @torch.no_grad()
+    def prompted(self, prompts: Sequence[str]) -> Prompted:
+        """The denoiser with the embeddings of `prompts` and of the empty prompt.
+
+        Raises `ExpungeError` for names that a DiT has no class for, all at once.
+        """
+        if self.kind == "dit":
+            return Prompted(self.denoiser, labels=self._labels(prompts))
+        rows = [self._encode(p) for p in [*prompts, ""]]
+        embeddings = torch.cat([r[0] for r in rows])
+        if self.kind == "unet":
+            return Prompted(self.denoiser, prompts=embeddings)
+        side = float(self.size * self.pipeline.vae_scale_factor)
+        times = torch.tensor([side, side, 0.0, 0.0, side, side], dtype=embeddings.dtype, device=embeddings.device)
+        return Prompted(self.denoiser, prompts=embeddings, pooled=torch.cat([r[1] for r in rows]), times=times)
+
+    def _encode(self, prompt: str) -> tuple[Tensor, Tensor]:
+        device = next(self.denoiser.parameters()).device
+        found = self.pipeline.encode_prompt(prompt, device=device, num_images_per_prompt=1, do_classifier_free_guidance=False)
+        return found[0], found[2] if self.kind == "xl" else torch.empty(0)
+
+    def _labels(self, names: Sequence[str]) -> Tensor:
+        known, count = self.pipeline.labels, int(self.denoiser.config.num_embeds_ada_norm)  # type: ignore[union-attr, arg-type]
+        found = [known.get(n, int(n) if n.isdigit() and int(n) < count else None) for n in names]
+        if missing := [n for n, k in zip(names, found, strict=True) if k is None]:
+            raise ExpungeError(f"the pipeline has no classes {missing}; known: {list(known)[:10] or 'no names'}, or numbers below {count}.")
+        return torch.tensor([*found, count], device=next(self.denoiser.parameters()).device)
+
+    @torch.no_grad()
+    def encode(self, images: Tensor, batch_size: int = 16) -> Tensor:
+        """Latents (N, c, h, w) of images (N, 3, H, W) in [0, 1]: the mean of the encoder's answer, scaled, on the CPU."""
+        vae = self.pipeline.vae
+        place = next(vae.parameters())
+        shift = getattr(vae.config, "shift_factor", None) or 0.0
+        done = [vae.encode(x.to(place) * 2 - 1).latent_dist.mean for x in images.split(batch_size)]
+        return ((torch.cat(done) - shift) * vae.config.scaling_factor).float().cpu()
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor, batch_size: int = 16) -> Tensor:
+        """Images (N, 3, H, W) in [0, 1], on the CPU, of latents."""
+        vae = self.pipeline.vae
+        place = next(vae.parameters())
+        shift = getattr(vae.config, "shift_factor", None) or 0.0
+        done = [vae.decode(z.to(place) / vae.config.scaling_factor + shift).sample for z in latents.split(batch_size)]
+        return (torch.cat(done).float().cpu() / 2 + 0.5).clamp(0, 1)
+
+    def data(self, images: Tensor, conditions: Tensor, name: str) -> TensorData:
+        """Images (N, 3, H, W) in [0, 1], one prompt's number each (N,), as latents that every step reuses."""
+        return TensorData(self.encode(images), conditions, name=name)
+
+
+def load(folder: str | Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Loaded:
+    """Open a `save_pretrained` folder of Stable Diffusion 1.x, 2.x, XL or DiT. Raises `CheckpointError` for anything else."""
+    try:
+        from diffusers import DiffusionPipeline
+    except ImportError as error:
+        raise MissingExtra("a text-to-image pipeline", "diffusion") from error
+    place = Path(folder)
+    if not (place / "model_index.json").is_file():
+        raise CheckpointError(f"{place} is no pipeline folder: it lacks model_index.json; give one that `save_pretrained` wrote.")
+    try:
+        pipeline = DiffusionPipeline.from_pretrained(str(place), local_files_only=True, torch_dtype=dtype)
+    except Exception as error:  # diffusers raises many kinds; the user needs the reason
+        raise CheckpointError(f"{place} can't be opened as a diffusers pipeline: {type(error).__name__}: {error}") from error
+    pipeline.set_progress_bar_config(disable=True)
+    name = type(pipeline).__name__
+    kinds = {"StableDiffusionPipeline": "unet", "StableDiffusionXLPipeline": "xl", "DiTPipeline": "dit"}
+    if name not in kinds:
+        raise CheckpointError(f"{place} is a {name}; known are {', '.join(kinds)}.")
+    return Loaded(pipeline.to(device), kinds[name], place)  # type: ignore[arg-type]
+
+
+def choose_weights(model: nn.Module, which: Weights) -> int:
+    """Let only these weights of the denoiser train, and say how many; the others need no gradient and no optimizer state.
+
+    Cross-attention is what diffusers calls `attn2`. Raises `ModelError` if none is left, as in a DiT without text.
+    """
+    count = 0
+    for name, weight in model.named_parameters():
+        cross = ".attn2." in name
+        weight.requires_grad_(which == "full" or cross == (which == "cross_attention"))
+        count += weight.numel() * weight.requires_grad
+    if not count:
+        raise ModelError(f"the model has no {which.replace('_', ' ')} weights; use weights='full'.")
+    return count
+
+
+def add_lora(denoiser: Any, rank: int, alpha: int | None = None) -> int:
+    """Freeze the denoiser and give its attention low-rank additions to train (peft); says how many weights train."""
+    try:
+        from peft import LoraConfig
+    except ImportError as error:
+        raise MissingExtra("LoRA", "diffusion") from error
+    denoiser.requires_grad_(False)
+    denoiser.add_adapter(LoraConfig(r=rank, lora_alpha=alpha or rank, target_modules=["to_k", "to_q", "to_v", "to_out.0"]))
+    return sum(p.numel() for p in denoiser.parameters() if p.requires_grad)
+
+
+def save(loaded: Loaded, model: Prompted, out: str | Path, *, lora: bool = False) -> Path:
+    """Write the pipeline with the model's denoiser to a new folder, whole or not at all; or only its LoRA weights.
+
+    A LoRA folder is for `pipeline.load_lora_weights(folder)`. Raises `CheckpointError` if `out` exists.
+    """
+    place = Path(out)
+    if place.exists():
+        raise CheckpointError(f"{place} exists and is not replaced; name another folder.")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".part", dir=place.parent))
+    try:
+        if lora:
+            from peft.utils import get_peft_model_state_dict
+
+            type(loaded.pipeline).save_lora_weights(str(part), unet_lora_layers=get_peft_model_state_dict(model.denoiser))
+        else:
+            name = "transformer" if loaded.kind == "dit" else "unet"
+            kept = getattr(loaded.pipeline, name)
+            setattr(loaded.pipeline, name, model.denoiser)
+            try:
+                loaded.pipeline.save_pretrained(str(part))
+            finally:
+                setattr(loaded.pipeline, name, kept)
+            _keep_names(loaded.folder, part)
+        part.chmod(0o755)
+        part.rename(place)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return place
+
+
+def _keep_names(source: Path, part: Path) -> None:
+    """A DiT's class names, which diffusers reads from model_index.json but leaves out when it writes one."""
+    names = json.loads((source / "model_index.json").read_text(encoding="utf-8")).get("id2label")
+    written = json.loads((part / "model_index.json").read_text(encoding="utf-8"))
+    if names and "id2label" not in written:
+        write_json(part / "model_index.json", {**written, "id2label": names})
