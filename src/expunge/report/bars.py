@@ -179,8 +179,9 @@ def _share(plot: Plot, row: int, name: str, forgotten: bool, own: float, wanted:
 
 def _difference(share: dict[int, float], wanted: dict[int, float], study: Study) -> str:
     top = [study.class_name(c) for c in sorted(share, key=lambda c: -share[c])[:2] if share[c] >= 0.05]
-    said = f"Most go to {listed(top)}." if top else ""
+    drawn = study.lead.task != "classification"
+    said = f"Most {'show' if drawn else 'go to'} {listed(top)}." if top else ""
     if not wanted:
-        return said + " Without a retrained model it cannot be said where they should go."
+        return said + " Without a retrained model it cannot be said what would be right."
     moved = apart(list(share.values()), list(wanted.values()))
     return said + f" {fixed(moved)} % of them would have to go elsewhere to match Retrain (total variation)."

@@ -34,7 +34,7 @@ def distances(study: Study) -> Figure | None:
         groups = [*groups, study.original]
     rows = [(g, g.average) for g in groups if g.average is not None]
     limit = max(a.mean + (a.spread or 0.0) for _, a in rows) * 1.05 or 1.0
-    left = 24 + 6.2 * min(max(len(cut(g.label, 20)) for g, _ in rows), 20)
+    left = 24 + 6.2 * min(max(len(cut(g.label, 24)) for g, _ in rows), 24)
     plot = Plot((0, limit), (0, 1), height=50 + 26 * len(rows), left=left, right=40, top=8)
     bottom = plot.height - plot.bottom
     for value in ticks(0, limit, 4):
@@ -43,7 +43,7 @@ def distances(study: Study) -> Figure | None:
     for i, (group, stat) in enumerate(rows):
         y, x = plot.top + 16 + 26 * i, plot.px(stat.mean)
         kind = "o" if group.kind == "original" else "u"
-        plot.text(left - 8, y + 4, cut(group.label, 20), "row best" if i == 0 else "row", "end")
+        plot.text(left - 8, y + 4, cut(group.label, 24), "row best" if i == 0 else "row", "end")
         plot.segment(plot.px(0), y, x, y, f"stem {kind}")
         if stat.spread:
             plot.segment(

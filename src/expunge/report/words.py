@@ -180,15 +180,14 @@ def _against(study: Study, best: Group) -> list[str]:
     if gaps and study.retrain is not None:
         size, signed, metric = max(gaps)
         if size < 0.05:
-            said.append(f"{best.name} equals Retrain on every score, to a tenth of a point.")
+            said.append(f"{best.label} equals Retrain on every score, to a tenth of a point.")
         else:
             way, why = "above" if signed > 0 else "below", because(study.lead.task, metric, signed)
             said.append(f"Its largest gap is {metric}, {fixed(size)} points {way} Retrain: it {why}.")
     if best.average and best.average.mean < 3 and (moved := best.moved) and moved >= 25:
-        said.append(
-            f"Yet {moved:.0f} % of the forgotten samples would have to go to another class to be spread as "
-            "Retrain spreads them, which none of the scores sees."
-        )
+        drawn = study.lead.task != "classification"
+        what = "images asked for as forgotten would have to show" if drawn else "forgotten samples would have to go to"
+        said.append(f"Yet {moved:.0f} % of the {what} another class to match Retrain, which none of the scores sees.")
     if best.missing:
         said.append(f"The average leaves out {listed(best.missing)}, for want of a figure.")
     if study.original is not None and study.original.average is not None:
@@ -201,13 +200,13 @@ def _cost(study: Study, best: Group) -> list[str]:
         return []
     retrain = study.retrain.seconds if study.retrain else None
     if retrain is None or not retrain.mean:
-        return [f"{best.name} took {duration(best.seconds.mean)}."]
+        return [f"{best.label} took {duration(best.seconds.mean)}."]
     times, took, there = retrain.mean / best.seconds.mean, duration(best.seconds.mean), duration(retrain.mean)
     if times >= 100:
-        return [f"{best.name} took {took}; retraining took {there}."]
+        return [f"{best.label} took {took}; retraining took {there}."]
     if times >= 1.05:
-        return [f"{best.name} took {took}: {times:.2g} times faster than retraining ({there})."]
-    return [f"{best.name} took {took}, longer than retraining ({there})."]
+        return [f"{best.label} took {took}: {times:.2g} times faster than retraining ({there})."]
+    return [f"{best.label} took {took}, longer than retraining ({there})."]
 
 
 def verdict(group: Group) -> str:
