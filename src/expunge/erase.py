@@ -17,6 +17,7 @@ from .data import Samples, TensorData
 from .diffusion import Diffusion
 from .errors import ExpungeError, MissingExtra, raise_all
 from .experiment import record_of
+from .forget_me_not import ForgetMeNot
 from .hashing import state_hash
 from .method import GradientMethod, Method, execute, find
 from .record import Record
@@ -39,10 +40,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "esd": {**_ADAM, "lr": 1e-5, "epochs": 8},
     "concept_ablation": {**_ADAM, "lr": 2e-6, "epochs": 5, "anchor": 1},
 }
+OWN: dict[str, type[Method]] = {"forget_me_not": ForgetMeNot}  # methods that serve pipelines only
 
 
 def settings(name: str, **changes: Any) -> Method:
     """A method with its published settings for Stable Diffusion, and `changes`."""
+    if name in OWN:
+        return replace(OWN[name](), **changes)
     return replace(find(name)(), **{**SETTINGS.get(name, _ADAM), **changes})
 
 
@@ -119,7 +123,7 @@ def erase(folder: str | Path, erasure: Erasure, method: Method, *, out: str | Pa
     loaded = load(folder, device=device)
     plain, sampler = loaded.kind == "dit", sampler or Sampler(steps=50, guidance=6.5, batch_size=8)
     prompts = erasure.prompts(plain)
-    original, task = loaded.prompted(prompts), loaded.task(len(prompts))
+    original, task = loaded.prompted(prompts, erasure.concept), loaded.task(len(prompts))
     data = (_read(loaded, Path(images), erasure, prompts) if images is not None
             else _draw(loaded, original, task, len(prompts), sampler, per_prompt, seed))
     split = split_of(data, erasure.concepts(plain), len(prompts), erasure.concept)

@@ -45,8 +45,9 @@ class Sampler:
         """`x` (B, C, H, W), pure noise, after `stop` of the sampler's steps (all if None), in the model's range."""
         scheduler = self.scheduler(task)
         noise = {"eta": self.eta, "generator": draw} if self.kind == "ddim" and self.eta else {}
+        state: dict[str, Any] = {}
         for t in scheduler.timesteps[:stop]:
-            x = scheduler.step(self.guided(model, task, x, t, y), t, x, **noise).prev_sample
+            x = scheduler.step(self.guided(model, task, x, t, y, state), t, x, **noise).prev_sample
         return x
 
     def scheduler(self, task: Diffusion) -> Any:
@@ -58,16 +59,46 @@ class Sampler:
         before = torch.cat([torch.ones(1), task.signal[:-1]])
         common = {"num_train_timesteps": task.steps, "trained_betas": (1 - task.signal / before).tolist(),
                   "prediction_type": task.prediction, "timestep_spacing": "trailing"}
-        scheduler = (DPMSolverMultistepScheduler(**common) if self.kind == "dpm"
+        scheduler: Any = (DPMSolverMultistepScheduler(**common) if self.kind == "dpm"
                      else DDIMScheduler(**common, clip_sample=task.pixels, set_alpha_to_one=True))
         scheduler.set_timesteps(self.steps)
         return scheduler
 
-    def guided(self, model: nn.Module, task: Diffusion, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
-        """The guided prediction (B, C, H, W) at one step `t` (a scalar) for all."""
+    def guided(self, model: nn.Module, task: Diffusion, x: Tensor, t: Tensor, y: Tensor, state: dict[str, Any]) -> Tensor:
+        """The guided prediction (B, C, H, W) at one step `t` (a scalar) for all; `state` lives as long as the drawing."""
         times = t.to(x.device).expand(len(x))
         if self.guidance == 0:
             return task.predict(model, x, times, y)
         both = task.predict(model, x.repeat(2, 1, 1, 1), times.repeat(2), torch.cat([y, torch.full_like(y, task.null)]))
         asked, free = both.chunk(2)
         return asked + self.guidance * (asked - free)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SafeSampler(Sampler):
+    """Safe latent diffusion: a concept is pushed away while drawing, and no weight is changed. A filter, not unlearning.
+
+    Schramowski, Brack, Deiseroth, Kersting, CVPR 2023, arXiv:2211.05105 (equations 3 to 8): from the guided prediction is
+    taken gamma = mu * (eps(concept) - eps(null)) + momentum_scale * nu, where mu = clip(|phi|, max 1), phi = scale *
+    (eps(c) - eps(concept)), wherever eps(c) - eps(concept) < threshold, else 0; nu is a running mean of gamma, which counts
+    from `warmup` steps on. Defaults are the paper's "strong" setting.
+    """
+
+    concept: int = 0  # the condition to stay away from
+    scale: float = 2000.0  # s_S
+    threshold: float = 0.025  # lambda
+    warmup: int = 7  # delta
+    momentum_scale: float = 0.5  # s_m
+    momentum: float = 0.7  # beta_m
+
+    def guided(self, model: nn.Module, task: Diffusion, x: Tensor, t: Tensor, y: Tensor, state: dict[str, Any]) -> Tensor:
+        times = t.to(x.device).expand(len(x)).repeat(3)
+        conditions = torch.cat([y, torch.full_like(y, task.null), torch.full_like(y, self.concept)])
+        asked, free, unsafe = task.predict(model, x.repeat(3, 1, 1, 1), times, conditions).chunk(3)
+        mu = torch.where(asked - unsafe < self.threshold, (self.scale * (asked - unsafe)).abs().clamp(max=1), 0.0)
+        nu = state.get("nu", torch.zeros_like(x))
+        away = mu * (unsafe - free) + self.momentum_scale * nu
+        state["nu"] = self.momentum * nu + (1 - self.momentum) * away
+        state["step"] = state.get("step", 0) + 1
+        push = away if state["step"] > self.warmup else torch.zeros_like(away)
+        return free + (1 + self.guidance) * (asked - free - push)

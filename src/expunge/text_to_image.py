@@ -31,19 +31,22 @@ class Prompted(nn.Module):
     """A denoiser with a table of prompts: `model(x_t, t, y)` looks up row `y` and gives the prediction (B, C, H, W).
 
     `prompts` (K + 1, L, D) holds text embeddings, the last row that of the empty prompt; `pooled` (K + 1, P) and `times`
-    (6,) are what XL wants besides; `labels` (K + 1,) are a DiT's classes, and then `prompts` is absent.
+    (6,) are what XL wants besides; `labels` (K + 1,) are a DiT's classes, and then `prompts` is absent. `tokens` (K + 1, L)
+    marks the words of a concept.
     """
 
     prompts: Tensor | None
     pooled: Tensor | None
     times: Tensor | None
     labels: Tensor | None
+    tokens: Tensor | None
 
     def __init__(self, denoiser: nn.Module, *, prompts: Tensor | None = None, pooled: Tensor | None = None,
-                 times: Tensor | None = None, labels: Tensor | None = None):
+                 times: Tensor | None = None, labels: Tensor | None = None, tokens: Tensor | None = None):
         super().__init__()
         self.denoiser = denoiser
-        for name, value in (("prompts", prompts), ("pooled", pooled), ("times", times), ("labels", labels)):
+        given = {"prompts": prompts, "pooled": pooled, "times": times, "labels": labels, "tokens": tokens}
+        for name, value in given.items():
             self.register_buffer(name, value)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
@@ -98,8 +101,8 @@ class Loaded:
                          condition_drop=condition_drop, pixels=False)
 
     @torch.no_grad()
-    def prompted(self, prompts: Sequence[str]) -> Prompted:
-        """The denoiser with the embeddings of `prompts` and of the empty prompt.
+    def prompted(self, prompts: Sequence[str], words: str = "") -> Prompted:
+        """The denoiser with the embeddings of `prompts` and of the empty prompt; `words` are marked where they stand in them.
 
         Raises `ExpungeError` for names that a DiT has no class for, all at once.
         """
@@ -107,11 +110,24 @@ class Loaded:
             return Prompted(self.denoiser, labels=self._labels(prompts))
         rows = [self._encode(p) for p in [*prompts, ""]]
         embeddings = torch.cat([r[0] for r in rows])
+        marked = torch.stack([self._mark(p, words) for p in [*prompts, ""]]).to(embeddings.device) if words else None
         if self.kind == "unet":
-            return Prompted(self.denoiser, prompts=embeddings)
+            return Prompted(self.denoiser, prompts=embeddings, tokens=marked)
         side = float(self.size * self.pipeline.vae_scale_factor)
         times = torch.tensor([side, side, 0.0, 0.0, side, side], dtype=embeddings.dtype, device=embeddings.device)
-        return Prompted(self.denoiser, prompts=embeddings, pooled=torch.cat([r[1] for r in rows]), times=times)
+        return Prompted(self.denoiser, prompts=embeddings, pooled=torch.cat([r[1] for r in rows]), times=times, tokens=marked)
+
+    def _mark(self, prompt: str, words: str) -> Tensor:
+        """Which tokens of the prompt (L,) are those of `words`, bool."""
+        tokenizer = self.pipeline.tokenizer
+        size = tokenizer.model_max_length
+        ids = tokenizer(prompt, padding="max_length", max_length=size, truncation=True).input_ids
+        own = tokenizer(words).input_ids[1:-1]  # without start and end
+        found = torch.zeros(size, dtype=torch.bool)
+        for k in range(size - len(own) + 1):
+            if ids[k : k + len(own)] == own:
+                found[k : k + len(own)] = True
+        return found
 
     def _encode(self, prompt: str) -> tuple[Tensor, Tensor]:
         device = next(self.denoiser.parameters()).device

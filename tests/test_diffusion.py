@@ -1,0 +1,354 @@
+"""The diffusion task, its samplers and its own methods, against slow literal versions and against diffusers."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from expunge import diffusion_presets
+from expunge.data import Batch
+from expunge.diffusion import Diffusion
+from expunge.errors import ExpungeError, ModelError
+from expunge.method import execute, find
+from expunge.models.unet import for_data, parameters, salun_cifar10, unet
+from expunge.run import Run
+from expunge.sampling import SafeSampler, Sampler
+from expunge.split import Split
+
+SHAPE = (1, 4, 4)
+
+
+class Net(nn.Module):
+    """A linear predictor with a vector a condition (3, and null)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Linear(16, 16)
+        self.condition = nn.Embedding(4, 16)
+
+    def forward(self, x, t, y):
+        return (self.mix(x.flatten(1)) + self.condition(y) * (t[:, None] / 1000)).view_as(x)
+
+
+@pytest.fixture
+def net():
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return Net()
+
+
+@pytest.fixture
+def split():
+    draw = torch.Generator().manual_seed(0)
+    x, y = torch.rand(60, *SHAPE, generator=draw), torch.arange(60) % 3
+    return Split.by_class((x, y), (x[:12].clone() * 0.9, y[:12]), 1, validation=0.0)
+
+
+def batch(n=6):
+    draw = torch.Generator().manual_seed(2)
+    return Batch(torch.rand(n, *SHAPE, generator=draw), torch.arange(n) % 3, torch.arange(n))
+
+
+# ---- noise levels
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "start", "end"),
+    [("linear", "linear", 1e-4, 0.02), ("scaled_linear", "scaled_linear", 0.00085, 0.012), ("cosine", "squaredcos_cap_v2", 1e-4, 0.02)],
+)
+def test_noise_levels_and_targets_are_those_of_diffusers(ours, theirs, start, end):
+    from diffusers import DDPMScheduler
+
+    other = DDPMScheduler(beta_schedule=theirs, beta_start=start, beta_end=end)
+    task = Diffusion(3, beta_schedule=ours, beta_start=start, beta_end=end, pixels=False, prediction="v_prediction")
+    torch.testing.assert_close(task.signal, other.alphas_cumprod, rtol=1e-4, atol=1e-7)
+    x, noise, t = torch.randn(5, *SHAPE), torch.randn(5, *SHAPE), torch.tensor([0, 10, 500, 900, 999])
+    found = task.noised(x, t, noise)
+    torch.testing.assert_close(found.x, other.add_noise(x, noise, t), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(found.target, other.get_velocity(x, noise, t), rtol=1e-3, atol=1e-4)
+
+
+@given(count=st.integers(1, 40), seed=st.integers(0, 1000))
+@settings(max_examples=30, deadline=None)
+def test_steps_are_mirrored(count, seed):
+    task = Diffusion(3)
+    t = task.times(count, torch.device("cpu"), torch.Generator().manual_seed(seed))
+    half = count // 2 + 1
+    assert t.shape == (count,) and 0 <= t.min() and t.max() < 1000
+    assert torch.equal(t[half:], 999 - t[: count - half])
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+def test_every_prediction_implies_the_noise(prediction):
+    task = Diffusion(3, prediction=prediction)
+    x, noise, t = torch.rand(4, *SHAPE), torch.randn(4, *SHAPE), torch.tensor([50, 300, 600, 900])
+    noisy = task.noised(x, t, noise)
+    torch.testing.assert_close(task.as_noise(noisy.target, noisy.x, t), noise, rtol=1e-3, atol=1e-3)
+
+
+# ---- losses
+
+
+def test_loss_is_the_mean_over_elements(net):
+    task, b = Diffusion(3), batch()
+    net.eval()
+    torch.manual_seed(5)
+    found = task.loss(net, b)
+    torch.manual_seed(5)
+    t = torch.randint(0, 1000, (4,))
+    t = torch.cat([t, 999 - t])[:6]
+    noise = torch.randn(6, *SHAPE)
+    for k in range(6):
+        a = task.signal[t[k]]
+        noisy = a.sqrt() * (2 * b.x[k] - 1) + (1 - a).sqrt() * noise[k]
+        literal = (net(noisy[None], t[k : k + 1], b.y[k : k + 1])[0] - noise[k]).pow(2).sum() / 16
+        torch.testing.assert_close(found[k], literal)
+
+
+def test_published_alpha_on_sums_is_3_07_on_means():
+    error = torch.randn(2, 3, 32, 32)
+    on_sums = 1e-3 * error.square().sum((1, 2, 3))
+    torch.testing.assert_close(3.072 * Diffusion.error(error, torch.zeros_like(error)), on_sums)
+    assert diffusion_presets.method("salun", "cifar10").retain_weight == pytest.approx(3.072, abs=0.01)
+
+
+def test_conditions_are_dropped_in_training_mode_only(net):
+    task, b = Diffusion(3, condition_drop=1.0), batch()
+    everything_null = Batch(b.x, torch.full_like(b.y, 3), b.index)
+
+    def loss(which, training):
+        net.train(training)
+        torch.manual_seed(0)
+        if training:
+            torch.rand(6)  # what the dropping draws before the noise
+        return Diffusion(3, condition_drop=0.0).loss(net, which)
+
+    net.train()
+    torch.manual_seed(0)
+    dropped = task.loss(net, b)
+    torch.testing.assert_close(dropped, loss(everything_null, True))
+    net.eval()
+    torch.manual_seed(0)
+    torch.testing.assert_close(task.loss(net, b), loss(b, False))
+
+
+def test_relabel_loss_moves_toward_the_other_condition_and_never_the_target(net):
+    task, b = Diffusion(3), batch()
+    other = (b.y + 1) % 3
+    torch.manual_seed(3)
+    task.relabel_loss(net, b, other).mean().backward()
+    torch.manual_seed(3)
+    noisy = task.draw(b.x)
+    fixed = net(noisy.x, noisy.t, other).detach()
+    literal = torch.autograd.grad((net(noisy.x, noisy.t, b.y) - fixed).pow(2).mean(), list(net.parameters()))
+    for weight, grad in zip(net.parameters(), literal, strict=True):
+        torch.testing.assert_close(weight.grad, grad)
+    assert task.relabel_loss(net, b, b.y).max() == 0
+    teacher = copy.deepcopy(net)
+    nn.init.zeros_(net.condition.weight)
+    assert replace(task, teacher=teacher).relabel_loss(net, b, b.y).min() > 0
+
+
+def test_relabel_loss_leaves_modes_as_they_were(net):
+    net.train()
+    net.mix.eval()
+    Diffusion(3).relabel_loss(net, batch(), torch.zeros(6, dtype=torch.int64))
+    assert net.training and not net.mix.training
+
+
+def test_probe_is_the_same_at_each_call_and_draws_nothing(net):
+    task, b = Diffusion(3), batch()
+    before = torch.get_rng_state()
+    assert torch.equal(task.probe(net, b), task.probe(net, b))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_check_lists_every_problem(net, split):
+    Diffusion(3).check(net, split)
+    net.mix.weight.data[0, 0] = float("nan")
+    with pytest.raises(ModelError) as caught:
+        Diffusion(2).check(net.requires_grad_(False), split)
+    assert len(caught.value.problems) >= 3
+    with pytest.raises(ModelError, match="null"):
+        Diffusion(3).check(unet(2, (1, 8, 8), width=8, multipliers=(1,), attention=()), split)
+    x = torch.rand(12, *SHAPE) * 3 - 1
+    wide = Split.by_class((x, torch.arange(12) % 3), (x + 0.01, torch.arange(12) % 3), 1, validation=0.0)
+    with pytest.raises(ModelError, match=r"\[0, 1\]"):
+        Diffusion(3).check(Net(), wide)
+
+
+# ---- sampling
+
+
+class Knows(nn.Module):
+    """Predicts exactly the noise that lies on one known image."""
+
+    def __init__(self, task, image):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.task, self.image = task, image
+
+    def forward(self, x, t, y):
+        a = self.task.signal[t].view(-1, 1, 1, 1)
+        return (x - a.sqrt() * (2 * self.image - 1)) / (1 - a).sqrt()
+
+
+@pytest.mark.parametrize("kind", ["ddim", "dpm"])
+def test_a_perfect_model_draws_its_image(kind):
+    task, image = Diffusion(3), torch.rand(SHAPE)
+    drawn = Sampler(kind=kind, steps=10)(Knows(task, image), task, torch.tensor([0, 1]), SHAPE)
+    torch.testing.assert_close(drawn, image.expand(2, *SHAPE), rtol=0, atol=2e-2)
+
+
+def test_drawing_depends_on_seed_and_not_on_batches(net):
+    task, y = Diffusion(3), torch.arange(9) % 3
+    one = Sampler(steps=4)(net, task, y, SHAPE, seed=7)
+    torch.testing.assert_close(one, Sampler(steps=4, batch_size=2)(net, task, y, SHAPE, seed=7))
+    assert not torch.allclose(one, Sampler(steps=4)(net, task, y, SHAPE, seed=8))
+    assert Sampler(steps=4)(net, task, y[:0], SHAPE).shape == (0, *SHAPE)
+
+
+def test_guidance_is_1_plus_w(net):
+    task, x, t, y = Diffusion(3), torch.randn(4, *SHAPE), torch.tensor(400), torch.tensor([0, 1, 2, 0])
+    times, null = torch.full((4,), 400), torch.full((4,), 3)
+    found = Sampler(guidance=2.0).guided(net, task, x, t, y, {})
+    torch.testing.assert_close(found, 3 * net(x, times, y) - 2 * net(x, times, null))
+    torch.testing.assert_close(Sampler(guidance=0.0).guided(net, task, x, t, y, {}), net(x, times, y))
+
+
+def test_safe_sampling_literally(net):
+    task, x, y = Diffusion(3), torch.randn(2, *SHAPE), torch.tensor([0, 2])
+    sampler, state = SafeSampler(concept=1, warmup=1, guidance=4.0, scale=10.0, threshold=0.01), {}
+    nu = torch.zeros_like(x)
+    for step, at in enumerate((900, 500, 100)):
+        times = torch.full((2,), at)
+        asked, free, unsafe = (net(x, times, c) for c in (y, torch.full((2,), 3), torch.full((2,), 1)))
+        mu = torch.zeros_like(x)
+        for place in torch.cartesian_prod(*[torch.arange(n) for n in x.shape]).tolist():
+            gap = asked[tuple(place)] - unsafe[tuple(place)]
+            if gap < 0.01:
+                mu[tuple(place)] = min(1.0, abs(10.0 * gap.item()))
+        gamma = mu * (unsafe - free) + 0.5 * nu
+        nu = 0.7 * nu + 0.3 * gamma
+        literal = free + 5 * (asked - free - (gamma if step >= 1 else 0))
+        torch.testing.assert_close(sampler.guided(net, task, x, torch.tensor(at), y, state), literal)
+
+
+# ---- networks
+
+
+def test_the_papers_networks_have_the_papers_sizes():
+    with torch.device("meta"):
+        assert parameters(salun_cifar10()) == 38_632_323
+        assert parameters(salun_cifar10(size=64)) == 83_159_683
+
+
+def test_the_papers_network_puts_class_beside_time():
+    with torch.device("meta"):
+        net = salun_cifar10()
+    time, label = net.time_embedding, net.class_embedding
+    assert time.pad == (0, 512) and label.pad == (512, 0)
+
+
+def test_networks_answer_for_every_condition():
+    net = for_data("digits", 10, (1, 8, 8))
+    assert net(torch.randn(3, 1, 8, 8), torch.tensor([0, 5, 999]), torch.tensor([0, 9, 10])).sample.shape == (3, 1, 8, 8)
+    with pytest.raises(ExpungeError, match="known"):
+        for_data("nothing", 10, (1, 8, 8))
+    with pytest.raises(ExpungeError, match="divides"):
+        unet(10, (1, 9, 9))
+
+
+# ---- methods
+
+
+def test_esd_target_literally(net, split):
+    task, run = Diffusion(3), Run(net, split, Diffusion(3))
+    b = next(split.forget.batches(4))
+    for base, eta in (("null", 1.0), ("concept", 2.0)):
+        method = find("esd")(source="data", base=base, eta=eta)
+        torch.manual_seed(9)
+        found = method.loss(run, b, None)
+        torch.manual_seed(9)
+        noisy = task.draw(b.x)
+        asked, free = net(noisy.x, noisy.t, b.y), net(noisy.x, noisy.t, torch.full_like(b.y, 3))
+        target = (free if base == "null" else asked) - eta * (asked - free)
+        torch.testing.assert_close(found, (asked - target.detach()).pow(2).mean())
+
+
+def test_esd_noisy_images_stop_where_their_step_says(net, split):
+    method = find("esd")(sample_steps=5)
+    run = Run(net, split, Diffusion(3))
+    for _ in range(5):
+        x, t = method._noisy(run, run.task, next(split.forget.batches(4)))
+        assert x.shape == (4, *SHAPE) and len(t.unique()) == 1 and int(t[0]) in (999, 799, 599, 399, 199)
+
+
+def test_selective_amnesia_pull_and_fisher_literally(net, split):
+    method = find("selective_amnesia")(pool=6, fisher_samples=6, sample_steps=2, replay="data")
+    run = Run(net, split, Diffusion(3))
+    torch.manual_seed(4)
+    method.prepare(run)
+    torch.manual_seed(4)
+    net.eval()
+    literal = torch.zeros_like(net.mix.bias)
+    for k in range(6):
+        one = Batch(run.memo["pool"][k : k + 1], run.memo["conditions"][k : k + 1], torch.tensor([k]))
+        literal += torch.autograd.grad(run.task.loss(net, one).sum(), net.mix.bias)[0] ** 2 / 6
+    torch.testing.assert_close(run.memo["fisher/mix.bias"], literal)
+    assert method._pull(run) == 0
+    start = run.original.mix.bias.clone()
+    with torch.no_grad():
+        net.mix.bias += 0.5
+    torch.testing.assert_close(method._pull(run), (literal * (net.mix.bias - start) ** 2).sum())
+    assert set(run.memo["conditions"].tolist()) <= {0, 2}
+
+
+def test_concept_ablation_anchors(net, split):
+    run = Run(net, split, Diffusion(3))
+    kind = find("concept_ablation")
+    assert kind().anchor_of(run) == 2 and kind(anchor=0).anchor_of(run) == 0 and kind(anchor=-1).anchor_of(run) == 3
+    with pytest.raises(ExpungeError, match="anchor is 1"):
+        kind(anchor=1).anchor_of(run)
+    method = kind(anchor=0, batch_size=8, epochs=2)
+    seen = list(method.pairs(run))
+    assert method.steps(run) == 2 * len(seen)
+    for forget, retain in seen:
+        assert retain is None and (forget.y == 1).all()
+        assert (split.forget.data.labels[forget.index] == 0).all()
+
+
+def test_averaged_weights_follow_the_average(net, split):
+    kind = find("retrain_ema")
+    common = {"epochs": 2, "lr": 1e-2, "batch_size": 16}
+    plain = execute(net, split, find("retrain")(**common, optimizer="adam", weight_decay=0.0, clip=1.0, lr_schedule="constant"),
+                    Diffusion(3), factory=Net)
+    last = execute(net, split, kind(**common, ema=0.0), Diffusion(3), factory=Net)
+    for a, b in zip(plain.model.parameters(), last.model.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+    averaged = execute(net, split, kind(**common, ema=0.9), Diffusion(3), factory=Net)
+    assert not torch.equal(averaged.model.mix.weight, last.model.mix.weight)
+
+
+@pytest.mark.parametrize("name", ["salun", "random_label", "gradient_ascent", "esd", "concept_ablation"])
+def test_presets_have_the_methods_fields(name):
+    for data in diffusion_presets.SETTINGS:
+        assert not diffusion_presets.method(name, data).problems()
+
+
+@pytest.mark.slow
+def test_demo_of_generation(tmp_path):
+    """The job of `make demo-generation`, with the one method it is about."""
+    from expunge.demo_generation import demo_generation
+
+    original, retrained, done = demo_generation(out=tmp_path, methods=("salun",), attacks=False)
+    assert original.scores["UA"] < 10 and retrained.scores["UA"] > 90
+    assert done.scores["UA"] >= 95
+    assert done.scores["RA"] >= original.scores["RA"] - 3
+    assert "data:image/png;base64" in (tmp_path / "report.html").read_text()
