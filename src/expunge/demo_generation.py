@@ -112,7 +112,7 @@ def demo_generation(*, data: str = "digits", forget: int = 3, out: Path = Path("
                                     original=start, retrained=gold)
             if attacks and label == "salun":
                 with show.bar("attacks", schooling):
-                    record.details["attacks"] = come_back(setting, {"unlearned": done.model, "retrained": again.model})
+                    record.details["attacks"] = come_back(setting, {"original": run.model, "unlearned": done.model, "retrained": again.model})
             _keep(out, records, label, done, record)
     write_report(out / "report.html", records, title=f"Forgetting in generation: {source.name}, class {source.classes[forget]}")
     console.print(table(records, methods))

@@ -58,6 +58,10 @@ class Prompted(nn.Module):
             more["added_cond_kwargs"] = {"text_embeds": self.pooled[y], "time_ids": self.times.expand(len(y), -1)}
         return self.denoiser(x, t, encoder_hidden_states=self.prompts[y], **more).sample
 
+    def with_denoiser(self, denoiser: nn.Module) -> Prompted:
+        """The same prompts before another denoiser."""
+        return Prompted(denoiser, prompts=self.prompts, pooled=self.pooled, times=self.times, labels=self.labels, tokens=self.tokens)
+
     def train(self, mode: bool = True) -> Prompted:
         """As every module; but a DiT's own dropping of labels stays off, since the task drops conditions where it should."""
         super().train(mode)
@@ -174,7 +178,7 @@ def load(folder: str | Path, *, device: str = "cpu", dtype: torch.dtype = torch.
     if not (place / "model_index.json").is_file():
         raise CheckpointError(f"{place} is no pipeline folder: it lacks model_index.json; give one that `save_pretrained` wrote.")
     try:
-        pipeline = DiffusionPipeline.from_pretrained(str(place), local_files_only=True, torch_dtype=dtype)
+        pipeline = DiffusionPipeline.from_pretrained(str(place), local_files_only=True).to(dtype)
     except Exception as error:  # diffusers raises many kinds; the user needs the reason
         raise CheckpointError(f"{place} can't be opened as a diffusers pipeline: {type(error).__name__}: {error}") from error
     pipeline.set_progress_bar_config(disable=True)

@@ -6,6 +6,7 @@ features say the same kind of thing on another scale, and are called `FID_judge`
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -85,8 +86,11 @@ def distances(real: Tensor, drawn: Tensor, *, subsets: int = 50, subset_size: in
     except ImportError as error:
         raise MissingExtra("the distance of drawn to real images", "diffusion") from error
     size = min(subset_size, len(real), len(drawn))
-    found: dict[str, Any] = {"FID_judge": FrechetInceptionDistance(feature=_Given(real.shape[1])),
-                             "KID_judge": KernelInceptionDistance(feature=_Given(real.shape[1]), subsets=subsets, subset_size=size)}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Metric `Kernel Inception Distance`")  # of its memory: these are features, not images
+        found: dict[str, Any] = {
+            "FID_judge": FrechetInceptionDistance(feature=_Given(real.shape[1])),
+            "KID_judge": KernelInceptionDistance(feature=_Given(real.shape[1]), subsets=subsets, subset_size=size)}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         for metric in found.values():

@@ -1,0 +1,192 @@
+"""The audit of generators on models and judges whose answers are known beforehand."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from expunge.audit.generation import Drawn, audit_generator, draw, png
+from expunge.audit.generation_attacks import Attack, Comeback, LearnedCondition, table_of
+from expunge.audit.judge import Judge, distances, train_judge
+from expunge.classification import Classification
+from expunge.diffusion import Diffusion
+from expunge.errors import ExpungeError, ModelError
+from expunge.methods.retrain import Retrain
+from expunge.sampling import Sampler
+from expunge.split import Split
+
+SHAPE = (1, 4, 4)
+
+
+def images(y, seed=0):
+    """Class k is an image of brightness 0.1 + 0.3 k, with a little noise."""
+    draw_ = torch.Generator().manual_seed(seed)
+    return (0.1 + 0.3 * y.float())[:, None, None, None].expand(-1, *SHAPE) + 0.02 * torch.rand(len(y), *SHAPE, generator=draw_)
+
+
+@pytest.fixture(scope="module")
+def split():
+    y = torch.arange(90) % 3
+    return Split.by_class((images(y), y), (images(y[:30], 1), y[:30]), 1, validation=0.0)
+
+
+class Nearest(nn.Module):
+    """A classifier by mean brightness, with a linear head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(1, 3)
+        with torch.no_grad():  # logits -(m - c)^2 up to what all classes share: 2 c m - c^2
+            centre = torch.tensor([0.11, 0.41, 0.71])
+            self.head.weight.copy_(200 * centre[:, None])
+            self.head.bias.copy_(-100 * centre**2)
+
+    def forward(self, x):
+        return self.head(x.flatten(1).mean(1, keepdim=True))
+
+
+@pytest.fixture(scope="module")
+def judge():
+    return Judge(Nearest(), Classification(3), 100.0)
+
+
+class Paints(nn.Module):
+    """Predicts the noise on a flat image whose brightness is that of `shown[y]`; null shows class 0."""
+
+    def __init__(self, shown=(0, 1, 2, 0)):
+        super().__init__()
+        self.shades = nn.Embedding(4, 1)
+        with torch.no_grad():
+            self.shades.weight.copy_(0.11 + 0.3 * torch.tensor([float(s) for s in shown])[:, None])
+        self.task = Diffusion(3)
+
+    def forward(self, x, t, y):
+        a = self.task.signal[t].view(-1, 1, 1, 1)
+        return (x - a.sqrt() * (2 * self.shades(y)[:, :, None, None] - 1)) / (1 - a).sqrt()
+
+
+def look(model, split, judge):
+    return draw(model, split, Diffusion(3), judge, sampler=Sampler(steps=5, guidance=0.0), per_class=8)
+
+
+def test_scores_of_known_painters(split, judge):
+    faithful, forgot = look(Paints(), split, judge), look(Paints((0, 2, 2, 0)), split, judge)
+    assert faithful.scores["UA"] == 0 and faithful.scores["RA"] == 100
+    assert forgot.scores["UA"] == 100 and forgot.scores["RA"] == 100
+    assert forgot.redistribution == [0, 0, 1] and faithful.redistribution == [0, 1, 0]
+    assert forgot.per_class == [100, 0, 100]
+
+
+def test_black_squares_are_no_unlearning(split, judge):
+    black = look(Paints((0, 0, 0, 0)), split, judge).scores
+    assert black["UA"] == 100 and black["RA"] == 50
+    assert black["FID_judge"] > 10 * look(Paints(), split, judge).scores["FID_judge"]
+
+
+def test_scores_literally(split, judge):
+    labels = torch.tensor([0, 0, 1, 1, 1, 1, 2, 2])
+    said = judge.predict(images(torch.tensor([0, 1, 1, 2, 0, 0, 2, 2])), labels)
+    real = judge.predict(images(torch.tensor([0, 0, 2, 2])), torch.tensor([0, 0, 2, 2]))
+    drawn = Drawn(torch.zeros(8, *SHAPE), labels, said, split, real.features, torch.tensor([0, 0, 2, 2]))
+    assert drawn.scores["UA"] == 75 and drawn.scores["RA"] == 75
+    p = said.logits[2:6].double().softmax(1)
+    assert drawn.scores["confidence"] == pytest.approx(100 * p[:, 1].mean().item())
+    assert drawn.scores["entropy"] == pytest.approx(-(p * p.log()).nan_to_num().sum(1).mean().item(), abs=1e-6)
+    f, r = said.features[:, 0].double(), real.features[:, 0].double()
+    spread = lambda a, b: (a.var() + b.var()) / 2  # noqa: E731
+    assert drawn.scores["diversity"] == pytest.approx(100 * (spread(f[:2], f[6:]) / spread(r[:2], r[2:])).item(), rel=1e-5)
+
+
+def test_frechet_and_kernel_distance_against_their_formulas():
+    from scipy.linalg import sqrtm
+
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(300, 4)), rng.normal(0.3, 1.4, size=(300, 4))
+    found = distances(torch.tensor(a), torch.tensor(b), subsets=200, subset_size=300)
+    ca, cb = np.cov(a.T), np.cov(b.T)
+    fid = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(ca + cb - 2 * sqrtm(ca @ cb).real)
+    assert found["FID_judge"] == pytest.approx(fid, rel=1e-3)
+    kernel = lambda x, y: (x @ y.T / 4 + 1) ** 3  # noqa: E731
+    within = lambda x: (kernel(x, x).sum() - np.trace(kernel(x, x))) / (300 * 299)  # noqa: E731
+    assert found["KID_judge"] == pytest.approx(within(a) + within(b) - 2 * kernel(a, b).mean(), rel=1e-3)
+    assert distances(torch.tensor(a), torch.tensor(a))["FID_judge"] == pytest.approx(0, abs=1e-3)
+    with pytest.raises(ExpungeError, match="at least two"):
+        distances(torch.zeros(1, 4), torch.zeros(5, 4))
+
+
+def test_audit_puts_models_side_by_side_and_says_its_limits(split, judge):
+    before, after, gold = (look(Paints(s), split, judge) for s in ((0, 1, 2, 0), (0, 2, 2, 0), (0, 0, 2, 0)))
+    found = audit_generator(after, judge, original=before, retrained=gold)
+    assert [i["title"] for i in found.details["images"]] == ["before", "after", "retrained without the class"]
+    assert found.scores["gap"] == {"UA": 0, "RA": 0, "avg": 0}
+    assert found.details["worst_class"]["drop"] == 0
+    assert "gap" not in audit_generator(after, judge).scores
+    assert any("retrained" in text for text in audit_generator(after, judge).limits)
+
+
+def test_pictures_keep_their_contrast():
+    from PIL import Image
+
+    grey = torch.full((6, 1, 4, 4), 0.25)
+    sheet = Image.open(io.BytesIO(base64.b64decode(png(grey, 3))))
+    assert sheet.size == (3 * 5 - 1, 2 * 5 - 1)
+    assert np.asarray(sheet)[:4, :4].max() == np.asarray(sheet)[:4, :4].min() == 64
+    assert Image.open(io.BytesIO(base64.b64decode(png(grey.expand(-1, 3, -1, -1), 2)))).mode == "RGB"
+
+
+def test_a_weak_judge_is_refused(split):
+    with pytest.raises(ExpungeError, match="below 80"):
+        train_judge(split, lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 3)), Retrain(epochs=1, lr=1e-6))
+
+
+def test_a_good_judge_is_believed(split):
+    judge = train_judge(split, lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 3)),
+                        Retrain(epochs=60, lr=0.05, lr_schedule="constant", batch_size=30))
+    assert judge.accuracy > 95
+
+
+# ---- attacks
+
+
+def test_learned_condition_changes_one_row_and_no_weight():
+    model = Paints((0, 2, 2, 0))
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    changed = LearnedCondition(model, 4, 1)
+    x, t = torch.randn(4, *SHAPE), torch.full((4,), 500)
+    with torch.no_grad():
+        changed.row.fill_(0.9)
+    for condition in (0, 2, 3):
+        y = torch.full((4,), condition)
+        torch.testing.assert_close(changed(x, t, y), model(x, t, y))
+    y = torch.ones(4, dtype=torch.int64)
+    assert not torch.allclose(changed(x, t, y), model(x, t, y))
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert [n for n, p in changed.named_parameters() if p.requires_grad] == ["row"]
+
+
+def test_models_without_a_table_are_refused():
+    with pytest.raises(ModelError, match="no embedding of 4"):
+        table_of(nn.Linear(3, 3), 4)
+
+
+def test_both_attacks_bring_a_hidden_class_back(split, judge):
+    attack = Attack(steps=60, every=10, lr=0.05, relearn_lr=0.02, count=8, batch_size=16, sampler=Sampler(steps=4, guidance=0.0))
+    hidden = Paints((0, 2, 2, 0))  # the painter can still draw class 1, it only points elsewhere
+    for run in (attack.learned_condition, attack.relearn):
+        found = run(hidden, Diffusion(3), split.forget, judge, 1)
+        assert found.curve[0] == (0, 0.0)
+        assert found.steps is not None and 0 < found.steps <= 60
+        assert found.to_dict()["highest"] >= 50
+    assert attack.relearn(Paints(), Diffusion(3), split.forget, judge, 1).steps == 0
+
+
+def test_comeback_counts_to_the_threshold():
+    assert Comeback([(0, 0.0), (25, 40.0), (50, 50.0), (75, 100.0)]).steps == 50
+    assert Comeback([(0, 10.0)]).steps is None
+    assert Comeback([(0, 10.0), (5, 80.0)], threshold=90).to_dict() == {
+        "curve": [(0, 10.0), (5, 80.0)], "threshold": 90, "steps": None, "highest": 80.0}
