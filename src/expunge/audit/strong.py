@@ -1,0 +1,186 @@
+"""The strong audit: attacks with shadow populations, attacks on one model, and features, each beside
+Retrain's.
+
+`strong_audit` runs what is asked for and gives the dictionaries that a record keeps under `attacks`,
+`features` and `verdict`. What each figure is, where it comes from and what it can say: `docs/audit.md`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from torch import nn
+
+from ..classification import Classification
+from ..errors import ExpungeError, raise_all
+from ..method import Method
+from ..methods.retrain import Retrain
+from ..split import Split
+from .accuracy import Scores, judge
+from .confusion import interclass_confusion
+from .features import feature_audit, has_head
+from .population import Shadows
+from .probing import label_only, relearning_delay
+from .shadow_attacks import population_attacks
+from .verdict import Verdict, verdict
+
+Attack = Literal["lira", "rmia", "challenge", "klom", "label-only", "relearning", "confusion", "features"]
+ATTACKS: tuple[Attack, ...] = get_args(Attack)
+OF_POPULATIONS = {"lira", "rmia", "challenge", "klom"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StrongSettings:
+    """What a strong audit runs, and with how much effort."""
+
+    attacks: tuple[Attack, ...] = ATTACKS
+    shadows: int = 32  # shadow originals, and as many retrained models
+    share: float = 1.0  # of its samples that each shadow sees
+    folder: Path | None = None  # where shadows are kept; a run that was cut off goes on from there
+    relearn_steps: int = 200
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class StrongResult:
+    """`attacks` and `features` as a record keeps them, the `verdict`, and `limits`: what was left out, and
+    why.
+    """
+
+    attacks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    features: dict[str, dict[str, Any]] = field(default_factory=dict)
+    verdict: Verdict | None = None
+    limits: list[str] = field(default_factory=list)
+
+    def details(self) -> dict[str, Any]:
+        """The entries for `Record.details`."""
+        found: dict[str, Any] = {"attacks": self.attacks, "features": self.features}
+        return {**found, "verdict": self.verdict.to_dict()} if self.verdict is not None else found
+
+
+def strong_audit(
+    model: nn.Module,
+    split: Split,
+    task: Classification,
+    *,
+    original: nn.Module | None = None,
+    retrained: nn.Module | None = None,
+    method: Method | None = None,
+    recipe: Retrain | None = None,
+    settings: StrongSettings | None = None,
+    scores: Scores | None = None,
+    retrained_scores: Sequence[Scores] = (),
+    factory: Callable[[], nn.Module] | None = None,
+    on_step: Callable[[str, int, int], None] | None = None,
+) -> StrongResult:
+    """Audit an unlearned `model` with everything that its arguments allow.
+
+    Populations and interclass confusion need `method` (that made the model) and `recipe` (that trained the
+    original); relearning needs `original` and `retrained`. What is missing is named in `limits`. `scores`
+    and `retrained_scores` (one or more seeds), the standard audit's, spare taking them again. No model
+    handed in is changed. Raises `ExpungeError` with all problems.
+    """
+    how = settings or StrongSettings()
+    problems = [
+        f"there is no attack '{a}'; known: {', '.join(ATTACKS)}." for a in how.attacks if a not in ATTACKS
+    ]
+    if how.shadows < 4:
+        problems.append(
+            f"shadows is {how.shadows}; populations are compared in halves of at least two: give 4 or more."
+        )
+    raise_all(problems, ExpungeError)
+    task.check(model, split)
+    wanted, limits = _possible(how, model, task, original, retrained, method, recipe)
+    named = {"original": original, "unlearned": model, "retrained": retrained}
+    models = {k: m for k, m in named.items() if m is not None}
+    attacks: dict[str, dict[str, Any]] = {}
+    if wanted & OF_POPULATIONS:
+        assert method is not None and recipe is not None
+        shadows = Shadows(
+            original or model,
+            split,
+            task,
+            recipe,
+            how.shadows,
+            how.seed,
+            how.share,
+            how.folder,
+            factory,
+            on_step=on_step,
+        )
+        attacks.update(population_attacks(shadows, method, wanted, model, how.seed))
+    if "label-only" in wanted:
+        try:
+            attacks["label-only"] = {n: label_only(m, split, task, seed=how.seed) for n, m in models.items()}
+        except ExpungeError as error:
+            limits += error.problems
+    if "relearning" in wanted:
+        assert original is not None and retrained is not None
+        attacks["relearning delay"] = _shown(
+            relearning_delay(model, retrained, original, split, task, most=how.relearn_steps, seed=how.seed)
+        )
+    if "confusion" in wanted:
+        assert method is not None and recipe is not None
+        maker = Shadows(original or model, split, task, recipe, factory=factory)
+        try:
+            attacks["interclass confusion"] = interclass_confusion(
+                original or model, split, task, method, recipe, seed=how.seed, fresh=maker.fresh
+            )
+        except ExpungeError as error:
+            limits += [f"Interclass confusion was left out: {p}" for p in error.problems]
+    features = feature_audit(models, split, task, seed=how.seed) if "features" in wanted else {}
+    mine = scores or judge(model, split, task, seed=how.seed).scores
+    theirs = list(retrained_scores) or (
+        [judge(retrained, split, task, seed=how.seed).scores] if retrained is not None else []
+    )
+    said = verdict(mine, theirs, sizes=split.sizes, goal=split.goal, attacks=attacks, features=features)
+    return StrongResult(attacks, features, said, limits)
+
+
+def _possible(
+    how: StrongSettings,
+    model: nn.Module,
+    task: Classification,
+    original: Any,
+    retrained: Any,
+    method: Any,
+    recipe: Any,
+) -> tuple[set[str], list[str]]:
+    """What can be run with what was given, and a sentence for what cannot."""
+    wanted: set[str] = set(how.attacks)
+    limits: list[str] = []
+    lost = wanted & (OF_POPULATIONS | {"confusion"})
+    if lost and (method is None or recipe is None):
+        limits.append(
+            f"{', '.join(sorted(lost))} were left out: they repeat the whole procedure, and the method that unlearned or the "
+            "recipe that trained the original was not given."
+        )
+        wanted -= lost
+    if "relearning" in wanted and (original is None or retrained is None):
+        limits.append(
+            "relearning was left out: its goal comes from the original and its measure from the retrained model; give both."
+        )
+        wanted.discard("relearning")
+    if "features" in wanted and not has_head(model, task):
+        limits.append("features were left out: the model has no linear head.")
+        wanted.discard("features")
+    return wanted, limits
+
+
+def _shown(delay: dict[str, Any]) -> dict[str, Any]:
+    """Without the curves, which a table cannot show."""
+    return {"goal": delay["goal"], **{k: delay[k] for k in ("sgd", "adam")}}
+
+
+def with_strong(details: dict[str, Any], found: StrongResult) -> dict[str, Any]:
+    """A record's details with the strong audit's entries, and its limits behind those there are."""
+    return {**details, **found.details(), "limits": [*details.get("limits", []), *found.limits]}
+
+
+def quick(settings: StrongSettings) -> StrongSettings:
+    """The same without what needs shadow models: seconds instead of minutes."""
+    kept = tuple(a for a in settings.attacks if a not in OF_POPULATIONS and a != "confusion")
+    return replace(settings, attacks=kept)

@@ -1,0 +1,202 @@
+"""Feature-level measures against slow forms, and a bias edit that the scores cannot see."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.neighbors import KNeighborsClassifier
+from torch import nn
+
+from conftest import tiny
+from expunge import Classification, Split
+from expunge.audit import features, probes
+from expunge.classification import Predictions
+from expunge.data import TensorData
+
+TASK = Classification(10)
+
+
+def clouds(n=300, dimension=6, classes=4, apart=8.0, seed=0):
+    draw = torch.Generator().manual_seed(seed)
+    centres = apart * torch.randn(classes, dimension, generator=torch.Generator().manual_seed(5))
+    y = torch.arange(n) % classes
+    return centres[y] + torch.randn(n, dimension, generator=draw), y
+
+
+# ---- probes
+
+
+def test_probe_and_neighbours_find_classes_that_are_there_and_none_that_are_not():
+    x, y = clouds()
+    new, truth = clouds(seed=1)
+    weights = probes.probe(x, y, 4)
+    assert (probes.probed(weights, new).argmax(1) == truth).double().mean() > 0.98
+    assert (probes.neighbours(x, y, new, 4) == truth).double().mean() > 0.98
+    noise, other = (clouds(apart=0, seed=s)[0] for s in (2, 3))
+    assert (probes.probed(probes.probe(noise, y, 4), other).argmax(1) == y).double().mean() < 0.45
+
+
+def test_neighbours_are_scikit_learns():
+    x, y = clouds(apart=0.8)
+    new, _ = clouds(apart=0.8, seed=1)
+    theirs = (
+        KNeighborsClassifier(1, metric="cosine")
+        .fit(x.double().numpy(), y.numpy())
+        .predict(new.double().numpy())
+    )
+    assert (probes.neighbours(x, y, new, 4, k=1).numpy() == theirs).all()
+
+
+def test_probe_weighs_every_class_the_same():
+    x, y = clouds(apart=1.5, classes=2)
+    rare = torch.cat([(y == 0).nonzero()[:, 0], (y == 1).nonzero()[:8, 0]])
+    found = probes.probed(probes.probe(x[rare], y[rare], 2), x).argmax(1)
+    assert abs((found == 1).double().mean() - 0.5) < 0.15
+
+
+def test_cka_by_definition_and_under_what_it_ignores():
+    a, b = (
+        torch.randn(40, 5, generator=torch.Generator().manual_seed(0)),
+        torch.randn(40, 7, generator=torch.Generator().manual_seed(1)),
+    )
+    centre = torch.eye(40) - 1 / 40
+    k, l = centre @ (a @ a.T) @ centre, centre @ (b @ b.T) @ centre
+    assert probes.cka(a, b) == pytest.approx(float((k * l).sum() / (k.norm() * l.norm())), rel=1e-4)
+    turn = torch.linalg.qr(torch.randn(5, 5)).Q
+    assert probes.cka(a, 3 * a @ turn + 2) == pytest.approx(1)
+
+
+def test_scatter_by_hand():
+    x = torch.tensor([[0.0], [2.0], [10.0], [12.0]])
+    assert probes.scatter_ratio(x, torch.tensor([0, 0, 1, 1]), [1]) == pytest.approx(100.0)
+    assert math.isnan(probes.scatter_ratio(x, torch.zeros(4, dtype=torch.long), [0]))
+
+
+# ---- the head
+
+
+def said(rows, labels):
+    return Predictions(torch.tensor(rows), torch.tensor(labels), torch.zeros(len(rows), 1))
+
+
+def test_bias_correction_finds_the_shift_that_was_taken_away():
+    draw = torch.Generator().manual_seed(0)
+    y = torch.arange(400) % 4
+    z = 8 * nn.functional.one_hot(y, 4) + torch.randn(400, 4, generator=draw)
+    hidden = z.clone()
+    hidden[:, 2] -= 30
+    at = lambda keep: Predictions(hidden[keep], y[keep], hidden[keep])  # noqa: E731
+    seen = features.Seen(at(y == 2), at(y != 2), at(y != 2), at(y == 2))
+    found = features.bias_correction(seen, [2])
+    assert 24 < found["shift"] < 36 and found["forgotten"] > 98 and found["retained"] > 98
+
+
+def test_bias_correction_is_the_best_of_a_grid():
+    draw = torch.Generator().manual_seed(1)
+    y = torch.arange(300) % 5
+    z = 1.5 * nn.functional.one_hot(y, 5) + torch.randn(300, 5, generator=draw)
+    z[:, :2] -= 2
+    forgotten = y < 2
+    at = lambda keep: Predictions(z[keep], y[keep], z[keep])  # noqa: E731
+    found = features.bias_correction(
+        features.Seen(at(forgotten), at(~forgotten), at(~forgotten), at(forgotten)), [0, 1]
+    )
+
+    def mean_accuracy(shift):
+        moved = z.double().clone()
+        moved[:, :2] += shift
+        right = moved.argmax(1) == y
+        return (right[forgotten].double().mean() + right[~forgotten].double().mean()) / 2
+
+    best = max(mean_accuracy(s) for s in np.linspace(-6, 10, 801))
+    assert mean_accuracy(found["shift"]) >= best - 1e-9
+    assert (found["forgotten"] + found["retained"]) / 200 == pytest.approx(mean_accuracy(found["shift"]))
+
+
+def test_head_bias_by_hand():
+    found = features.head_bias(torch.tensor([1.0, 2.0, 3.0, -4.0]), [3])
+    assert found["BSC"] == pytest.approx(1 / 7)
+    assert found["MBG"] == found["MBS"] == pytest.approx(1 / (1 + math.exp(5)))
+    assert features.head_bias(None, [0]) is None
+
+
+def test_where_predictions_go():
+    p = said([[1.0, 0, 0], [0, 1.0, 0], [0, 2.0, 1], [0, 3.0, 0]], [0, 0, 0, 0])
+    assert features.redistribution(p).tolist() == [0.25, 0.75, 0]
+    assert features.total_variation(np.array([0.25, 0.75, 0]), np.array([0.5, 0, 0.5])) == pytest.approx(0.75)
+
+
+def test_the_worst_group():
+    data = TensorData(
+        torch.zeros(4, 1),
+        torch.zeros(4, dtype=torch.long),
+        groups={"site": ["a", "a", "b", "b"], "age": [1, 2, 1, 2]},
+    )
+    p = said([[0, 1.0], [1.0, 0], [0, 1.0], [1.0, 0]], [0, 0, 0, 0])
+    assert features.worst_group(p, data.samples()) == {
+        "column": "age",
+        "value": "1",
+        "accuracy": 0,
+        "size": 2,
+    }
+    assert (
+        features.worst_group(p, TensorData(torch.zeros(4, 1), torch.zeros(4, dtype=torch.long)).samples())
+        is None
+    )
+
+
+# ---- together
+
+
+def test_a_bias_edit_that_passes_by_accuracy_is_exposed(classifier):
+    """The null baseline: one bias lowered. UA is 100 and nothing else moved, but the features still know the class."""
+    split, original = classifier.by_class, classifier.model
+    hidden = copy.deepcopy(original)
+    with torch.no_grad():
+        TASK.head(hidden)[1].bias[3] -= 100
+    assert TASK.predict(hidden, split.forget).accuracy == 0
+    found = features.feature_audit({"original": original, "unlearned": hidden}, split, TASK)
+    for measure in ("probe_forgotten", "knn_forgotten", "scatter", "cka_original"):
+        assert found[measure]["unlearned"] == pytest.approx(found[measure]["original"])
+    assert found["corrected_forgotten"]["unlearned"] == pytest.approx(
+        found["corrected_forgotten"]["original"], abs=5
+    )
+    assert found["corrected_forgotten"]["unlearned"] > 80
+    assert found["bias_shift"]["unlearned"] > 80 > abs(found["bias_shift"]["original"])
+    assert found["BSC"]["unlearned"] < 0.05
+
+
+def test_a_random_forget_set_has_no_class_figures(classifier):
+    found = features.feature_audit(
+        {"unlearned": classifier.model, "retrained": classifier.model}, classifier.at_random, TASK
+    )
+    assert "probe_forgotten" not in found and found["tv_retrained"]["unlearned"] == 0
+    assert found["cka_retrained"]["unlearned"] == pytest.approx(1)
+    assert 0.3 < found["member_probe"]["unlearned"] < 0.7
+
+
+def test_member_probe_sees_features_that_carry_membership():
+    x, _ = clouds(200, apart=0)
+    marked = x.clone()
+    marked[:, 0] += 4
+    at = lambda f: Predictions(torch.zeros(200, 4), torch.zeros(200, dtype=torch.long), f)  # noqa: E731
+    assert features._member_probe(features.Seen(at(marked), at(x), at(x), at(x)), []) > 0.95
+    few = Predictions(torch.zeros(4, 4), torch.zeros(4, dtype=torch.long), x[:4])
+    assert features._member_probe(features.Seen(at(marked), at(x), few, few), []) is None
+
+
+def test_a_model_without_a_head_is_known_to_have_none():
+    assert features.has_head(tiny(), TASK)
+    assert not features.has_head(nn.Sequential(nn.Flatten(), nn.Linear(64, 7)), TASK)
+
+
+def test_splits_without_unseen_samples_of_the_class(classifier):
+    split = classifier.by_class
+    keep = split.test.labels >= 0
+    lone = Split.by_class(
+        split.forget.data, (split.test.data.x[split.test.index[keep]], split.test.labels[keep]), forget=3
+    )
+    found = features.feature_audit({"unlearned": classifier.model}, lone, TASK)
+    assert "probe_forgotten" not in found and found["member_probe"]["unlearned"] is None

@@ -1,0 +1,168 @@
+"""Likelihood-ratio attacks, RMIA, forgetting score and KLOM on distributions whose answer is known."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import norm
+
+from expunge.audit import distance, lira
+from expunge.errors import ExpungeError
+
+
+def normal(models, samples, shift=0.0, seed=0):
+    """Margins (models, samples): every sample has a centre of its own, all models the deviation 1."""
+    centre = np.random.default_rng(99).normal(0, 3, samples)
+    return centre + shift + np.random.default_rng(seed).normal(0, 1, (models, samples))
+
+
+# ---- margins
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**31), st.integers(2, 6), st.floats(0.1, 8))
+def test_scaled_logit_is_its_definition(seed, classes, scale):
+    r = np.random.default_rng(seed)
+    z, y = r.normal(0, scale, (3, 4, classes)), r.integers(0, classes, 4)
+    p = np.exp(z) / np.exp(z).sum(-1, keepdims=True)
+    found = lira.scaled_logit(z, y)
+    for m in range(3):
+        for i in range(4):
+            others = sum(p[m, i, k] for k in range(classes) if k != y[i])
+            assert found[m, i] == pytest.approx(math.log(p[m, i, y[i]]) - math.log(others))
+
+
+def test_scaled_logit_does_not_overflow_or_cancel():
+    z = torch.tensor([[1000.0, 0, 0], [-1000, 0, 0], [60, 0, -1e4]]).numpy()
+    assert lira.scaled_logit(z, np.zeros(3, int)) == pytest.approx(
+        [1000 - math.log(2), -1000 - math.log(2), 60]
+    )
+
+
+# ---- likelihood ratios
+
+
+def test_likelihood_ratio_is_that_of_gaussians():
+    inside, outside = normal(200, 30, 2, 1), normal(200, 30, 0, 2)
+    target = normal(1, 30, 1, 3)[0]
+    found = lira.likelihood_ratio(target, inside, outside, pooled=False)
+    deviation = lambda v: np.sqrt(((v - np.median(v, 0)) ** 2).mean(0))  # noqa: E731
+    want = norm.logpdf(target, np.median(inside, 0), deviation(inside)) - norm.logpdf(
+        target, np.median(outside, 0), deviation(outside)
+    )
+    assert found == pytest.approx(want, rel=1e-5)
+
+
+@pytest.mark.parametrize("shift", [0.5, 1.0, 2.0, -1.0])
+def test_u_lira_reaches_the_best_possible_auc(shift):
+    """Between N(c, 1) and N(c + d, 1), known for each sample, no test has an AUC above Phi(|d| / sqrt(2))."""
+    told = lira.u_lira(normal(64, 300, shift, 1), normal(64, 300, 0, 2))
+    assert told.auc == pytest.approx(norm.cdf(abs(shift) / math.sqrt(2)), abs=0.015)
+    best = 1 - norm.cdf(norm.ppf(0.99) - abs(shift))  # Neyman and Pearson
+    assert told.tpr_at_1 == pytest.approx(best, abs=0.02)
+
+
+def test_u_lira_on_equal_populations_is_chance_and_not_biased_by_leaving_out():
+    aucs = [lira.u_lira(normal(8, 200, 0, 2 * k + 1), normal(8, 200, 0, 2 * k + 2)).auc for k in range(12)]
+    assert np.mean(aucs) == pytest.approx(0.5, abs=0.01)
+    told = lira.u_lira(normal(32, 400, 0, 1), normal(32, 400, 0, 2))
+    assert told.tpr_at_1 == pytest.approx(0.01, abs=0.005) and told.tpr_at_01 == pytest.approx(
+        0.001, abs=0.002
+    )
+
+
+def test_a_shift_that_averages_see_nothing_of_is_found():
+    """Half of the samples up, half down: means, and with them the standard scores, are equal."""
+    sign = np.where(np.arange(300) % 2, 1.5, -1.5)
+    assert lira.u_lira(normal(32, 300, 0, 1) + sign, normal(32, 300, 0, 2)).auc > 0.8
+
+
+def test_the_attack_on_one_model():
+    unlearned, retrained = normal(32, 500, 1.5, 1), normal(32, 500, 0, 2)
+    assert lira.lira_on_model(normal(1, 500, 1.5, 3)[0], unlearned, retrained).auc > 0.8
+    assert lira.lira_on_model(normal(1, 500, 0, 3)[0], unlearned, retrained).auc == pytest.approx(
+        0.5, abs=0.04
+    )
+
+
+def test_what_cannot_be_attacked_is_refused_with_all_reasons():
+    with pytest.raises(ExpungeError) as caught:
+        lira.u_lira(np.full((2, 4), np.nan), np.zeros((3, 4)))
+    assert len(caught.value.problems) == 3
+
+
+# ---- RMIA
+
+
+def confidences(models, forget, test, shift, seed):
+    sure = lambda n, s, k: 1 / (1 + np.exp(-normal(models, n, s, k)))  # noqa: E731
+    return sure(forget, shift, seed), sure(test, 0.0, seed + 50)
+
+
+def test_relative_ratio_equals_the_slow_form():
+    r = np.random.default_rng(0)
+    target, z, refs, around = r.random(5), r.random(40), r.random((3, 5)), r.random((3, 40))
+    found = lira.relative_ratio(target, z, refs, around, gamma=1.2, a=0.3)
+    for i in range(5):
+        mine = target[i] / (((1 + 0.3) * refs[:, i].mean() + 0.7) / 2)
+        other = [z[j] / (((1 + 0.3) * around[:, j].mean() + 0.7) / 2) for j in range(40)]
+        assert found[i] == pytest.approx(np.mean([mine / o >= 1.2 for o in other]))
+
+
+def test_rmia_on_populations():
+    same = lira.rmia(confidences(16, 200, 400, 0, 1), confidences(16, 200, 400, 0, 2))
+    far = lira.rmia(confidences(16, 200, 400, 2, 1), confidences(16, 200, 400, 0, 2))
+    assert same.auc == pytest.approx(0.5, abs=0.03)
+    assert far.auc > 0.7
+
+
+# ---- the challenge's score
+
+
+def test_epsilon_by_hand():
+    u, r = np.array([1.0, 2, 3, 4]), np.array([3.5, 5, 6, 7])
+    # between 3 and 3.5 no retrained value and one unlearned one is wrong: left out; between 3.5 and 4 one of each
+    assert distance.epsilons(u[:, None], r[:, None])[0] == pytest.approx(math.log(3))
+    assert distance.epsilons(np.zeros((4, 1)), np.ones((4, 1)))[0] == math.inf
+    assert distance.epsilons(np.zeros((4, 1)), np.zeros((4, 1)))[0] == 0
+
+
+def test_an_interval_finds_what_no_threshold_does():
+    u, r = np.array([[-2.0], [-1.9], [2.0], [2.1]]), np.array([[-0.1], [0.0], [0.1], [0.2]])
+    assert distance.epsilons(u, r)[0] == math.inf
+
+
+def test_epsilon_grows_with_the_distance_and_is_above_zero_without_one():
+    """Error rates of one in 400 make the estimate of equal populations noise: why a null stands beside it."""
+    one = distance.epsilons(normal(400, 10, 0, 1), normal(400, 10, 0, 2))
+    far = distance.epsilons(normal(400, 10, 1.5, 1), normal(400, 10, 0, 2))
+    assert 0 < np.median(one) < 3.5 and np.median(far) > np.median(one) + 1
+
+
+def test_the_final_score():
+    good = distance.challenge_score(
+        np.zeros((4, 3)), np.zeros((4, 3)), retain_accuracy=(0.9, 1), test_accuracy=(0.8, 1)
+    )
+    assert good.forgetting == 1 and good.final == pytest.approx(0.72) and good.separated == 0
+    bad = distance.challenge_score(np.zeros((4, 3)), np.ones((4, 3)))
+    assert bad.forgetting == 2 / 2**13 and bad.separated == 1 and bad.epsilon_median is None
+
+
+# ---- KLOM
+
+
+def test_klom_by_hand_and_between_equal_and_far_populations():
+    r, u = np.array([[0.0], [0.0], [1.0], [1.0]]), np.array([[0.0], [1.0], [1.0], [1.0]])
+    p, q = np.array([2.5, 2.5]) / 5, np.array([1.5, 3.5]) / 5
+    assert distance.klom(r, u, bins=2)[0] == pytest.approx((p * np.log(p / q)).sum())
+    same, far = (
+        distance.klom(normal(300, 40, 0, 1), normal(300, 40, 0, 2)),
+        distance.klom(normal(300, 40, 0, 1), normal(300, 40, 2, 2)),
+    )
+    assert same.mean() < 0.15 and far.mean() == pytest.approx(2, rel=0.4)  # KL of unit Gaussians 2 apart is 2
+    assert (distance.klom(r, r) == 0).all()
+    with pytest.raises(ExpungeError, match="same samples"):
+        distance.klom(np.zeros((3, 2)), np.zeros((3, 4)))

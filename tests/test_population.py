@@ -1,0 +1,126 @@
+"""Shadow models: trained together as one by one, kept, resumed, and none the less themselves."""
+
+import pytest
+import torch
+from torch import nn
+
+from conftest import tiny
+from expunge import Classification, ExpungeError
+from expunge.audit.population import Shadows
+from expunge.audit.together import train_together
+from expunge.methods.finetune import FineTune
+from expunge.methods.retrain import Retrain, reset
+
+RECIPE = Retrain(epochs=2, lr=0.05, lr_schedule="one_cycle", batch_size=64)
+TASK = Classification(10)
+
+
+def fresh(seed):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return reset(tiny())
+
+
+def plain_loop(model, samples, seed, clip=None):
+    """SGD by hand, one model."""
+    draw = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9, weight_decay=5e-4)
+    model.train()
+    for _ in range(2):
+        for batch in samples.batches(64, shuffle=draw):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(batch.x), batch.y).backward()
+            if clip:
+                nn.utils.clip_grad_norm_(model.parameters(), clip)
+            optimizer.step()
+    return model.eval()
+
+
+@pytest.mark.parametrize("clip", [None, 0.5])
+@pytest.mark.parametrize("vectorised", [True, False])
+def test_models_trained_together_are_those_trained_alone(splits, vectorised, clip):
+    recipe = Retrain(epochs=2, lr=0.05, lr_schedule="constant", batch_size=64, clip=clip)
+    retain = splits[1].retain
+    together = train_together(
+        [fresh(1), fresh(2)], [retain, retain], recipe, TASK, [11, 12], vectorised=vectorised
+    )
+    for model, seed in zip(together, (1, 2), strict=True):
+        alone = plain_loop(fresh(seed), retain, 10 + seed, clip)
+        for (name, a), b in zip(model.state_dict().items(), alone.state_dict().values(), strict=True):
+            assert torch.allclose(a.double(), b.double(), atol=2e-4), name
+
+
+def test_unequal_counts_and_divergence_are_refused(splits):
+    retain = splits[1].retain
+    with pytest.raises(ExpungeError, match="equally many"):
+        train_together([fresh(1), fresh(2)], [retain, retain.take(torch.arange(9))], RECIPE, TASK, [1, 2])
+    wild = Retrain(epochs=2, lr=1e12, lr_schedule="constant", batch_size=64)
+    with pytest.raises(ExpungeError, match="diverged"):
+        train_together([fresh(1)], [retain], wild, TASK, [1], vectorised=False)
+
+
+def test_shadows_are_kept_and_a_damaged_or_missing_one_is_made_anew(splits, tmp_path, monkeypatch):
+    made = []
+    options = {
+        "recipe": RECIPE,
+        "count": 3,
+        "folder": tmp_path,
+        "on_step": lambda kind, done, total: made.append((kind, done, total)),
+    }
+    sets = {"forget": splits[1].forget}
+    first = Shadows(tiny(), splits[1], TASK, **options).logits("retrained", sets)["forget"]
+    assert made == [("retrained", k, 3) for k in (1, 2, 3)] and first.shape == (3, len(splits[1].forget), 10)
+    files = sorted(tmp_path.glob("retrained-*/*.safetensors"))
+    assert len(files) == 3
+    made.clear()
+    assert (
+        torch.equal(Shadows(tiny(), splits[1], TASK, **options).logits("retrained", sets)["forget"], first)
+        and not made
+    )
+    files[1].write_bytes(files[1].read_bytes()[:100])
+    files[2].unlink()
+    assert torch.equal(Shadows(tiny(), splits[1], TASK, **options).logits("retrained", sets)["forget"], first)
+    assert len(made) == 2
+
+
+def test_what_changes_a_shadow_changes_its_place(splits, tmp_path):
+    one = Shadows(tiny(), splits[1], TASK, RECIPE, folder=tmp_path)
+    others = [
+        Shadows(tiny(), splits[0], TASK, RECIPE, folder=tmp_path),
+        Shadows(tiny(), splits[1], TASK, Retrain(epochs=3), folder=tmp_path),
+        Shadows(tiny(), splits[1], TASK, RECIPE, seed=1, folder=tmp_path),
+        Shadows(tiny(), splits[1], TASK, RECIPE, share=0.5, folder=tmp_path),
+        Shadows(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), splits[1], TASK, RECIPE, folder=tmp_path),
+    ]
+    places = {s._place(kind, []) for s in [one, *others] for kind in ("original", "retrained")}
+    assert len(places) == 12
+
+
+def test_populations_differ_by_seed_and_by_what_they_saw(splits):
+    shadows = Shadows(
+        tiny(), splits[0], TASK, Retrain(epochs=6, lr=0.1, lr_schedule="one_cycle", batch_size=32), count=2
+    )
+    sets = {"forget": splits[0].forget}
+    seen, unseen = (shadows.logits(kind, sets)["forget"] for kind in ("original", "retrained"))
+    assert not torch.equal(seen[0], seen[1])
+    right = [(z.argmax(-1) == splits[0].forget.labels).float().mean() for z in (seen, unseen)]
+    assert right[0] > 0.8 and right[1] == 0
+
+
+def test_unlearned_shadows_are_kept_by_method_and_settings(splits, tmp_path):
+    shadows = Shadows(tiny(), splits[1], TASK, RECIPE, count=2, folder=tmp_path)
+    sets = {"forget": splits[1].forget}
+    first = shadows.unlearned(FineTune(epochs=1), sets)["forget"]
+    again = Shadows(tiny(), splits[1], TASK, RECIPE, count=2, folder=tmp_path)
+    assert torch.equal(again.unlearned(FineTune(epochs=1), sets)["forget"], first)
+    assert not torch.equal(again.unlearned(FineTune(epochs=1, lr=0.02), sets)["forget"], first)
+    assert len(list(tmp_path.glob("unlearned-*"))) == 2
+
+
+def test_shares_are_drawn_for_each_shadow(splits):
+    from expunge.audit.population import _part
+
+    a, b = _part(splits[1].retain, 0.5, 1), _part(splits[1].retain, 0.5, 2)
+    assert len(a) == len(b) == round(len(splits[1].retain) / 2) and not torch.equal(a.index, b.index)
+    with pytest.raises(ExpungeError, match="share"):
+        _part(splits[1].retain, 0, 1)

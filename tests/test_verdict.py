@@ -1,0 +1,117 @@
+"""Verdicts from figures: each word from the figures that must give it, and what may never be said."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from expunge.audit.verdict import allowed, noise, verdict, within_gap
+from expunge.errors import ExpungeError
+
+SIZES = {"forget": 500, "retain": 5000, "test": 1000, "test_forgotten": 100}
+SEEDS = [
+    {"UA": 5.0 + d, "RA": 99.5 + d / 5, "TA": 94.0 + d / 2, "MIA": 13.0 + 2 * d} for d in (-0.4, 0.0, 0.4)
+]
+SAME = {"UA": 5.2, "RA": 99.5, "TA": 94.1, "MIA": 13.5}
+
+
+def words(seeds=SEEDS, **changes):
+    return verdict({**SAME, **changes}, seeds, sizes=SIZES, goal="untrain").words
+
+
+def test_each_word():
+    assert words() == ["indistinguishable"]
+    assert words(UA=0.0, MIA=0.2) == ["under-forgotten"]
+    assert words(UA=30.0, MIA=70.0) == ["over-forgotten"]
+    assert words(TA=80.0) == ["utility lost"]
+    assert words(UA=0.0, MIA=0.0, TA=60.0) == ["utility lost", "under-forgotten"]
+    assert words(TA=99.0) == ["different"]
+
+
+def test_the_sentence_names_the_figures_that_decide():
+    found = verdict({**SAME, "MIA": 40.0}, SEEDS, sizes=SIZES)
+    assert "MIA 40.00 against 13.00" in found.sentences[0] and "TA" not in found.sentences[0]
+    assert found.figures["MIA"]["beyond"] and not found.figures["UA"]["beyond"]
+    assert "3 retrained models" in verdict(SAME, SEEDS, sizes=SIZES).sentences[0]
+
+
+def test_forgotten_test_samples_count_the_other_way_round():
+    seeds = [{**s, "TFA": 0.0} for s in SEEDS]
+    assert words(seeds, TFA=20.0) == ["under-forgotten"]
+
+
+def test_what_is_allowed_by_hand():
+    width, measured = allowed([10.0, 12.0, 14.0], 10_000)
+    assert measured and width == pytest.approx(4.30 * 2 * math.sqrt(4 / 3))
+    width, measured = allowed([10.0], 400)
+    assert not measured and width == pytest.approx(100 * 1.96 * math.sqrt(2 * 0.09 / 400))
+    assert allowed([0.0], 20)[0] == 5  # one sample of twenty
+    assert allowed([0.0, 0.0, 0.0], 10**6)[0] == 0.5
+
+
+def test_one_retrained_model_is_said_to_be_one():
+    found = verdict(SAME, SEEDS[:1], sizes=SIZES)
+    assert any("Only one retrained model" in t for t in found.limits)
+    assert not any("Only one retrained model" in t for t in verdict(SAME, SEEDS, sizes=SIZES).limits)
+
+
+def test_without_a_reference_nothing_is_judged():
+    found = verdict(SAME, original={"UA": 0.0, "RA": 100.0, "TA": 95.0, "MIA": 0.1})
+    assert found.words == ["unknown"] and "cannot be said" in found.limits[0] and "+5.20" in str(found)
+
+
+def test_strong_figures_can_only_make_it_stricter():
+    lira = {
+        "U-LiRA": {
+            "auc": 0.71,
+            "auc_null": 0.5,
+            "spread": 0.02,
+            "shadows": 32,
+            "margin_shift": 1.0,
+            "auc_original": 0.8,
+        }
+    }
+    found = verdict(SAME, SEEDS, sizes=SIZES, attacks=lira)
+    assert found.words == ["under-forgotten"]
+    assert (
+        "indistinguishable" not in str(found)
+        and "0.710" in str(found)
+        and "0.800 without unlearning" in str(found)
+    )
+    lira["U-LiRA"]["margin_shift"] = -1.0
+    assert verdict(SAME, SEEDS, sizes=SIZES, attacks=lira).words == ["over-forgotten"]
+    lira["U-LiRA"]["auc"] = 0.505
+    assert verdict(SAME, SEEDS, sizes=SIZES, attacks=lira).words == ["indistinguishable"]
+    hidden = {"corrected_forgotten": {"original": 98.0, "unlearned": 97.0, "retrained": 60.0}}
+    found = verdict(SAME, SEEDS, sizes=SIZES, features=hidden)
+    assert found.words == ["under-forgotten"] and "below the head" in str(found)
+    alike = {"corrected_forgotten": {"original": 98.0, "unlearned": 62.0, "retrained": 60.0}}
+    assert verdict(SAME, SEEDS, sizes=SIZES, features=alike).words == ["indistinguishable"]
+
+
+def test_noise_of_an_auc():
+    assert noise({"spread": 0.1, "shadows": 16}) == pytest.approx(0.05)
+    assert noise({"spread": 0.01, "shadows": 16}) == noise({}) == 0.02
+
+
+def test_the_goal_names_its_reference():
+    assert "exactly these samples" in str(verdict(SAME, SEEDS, goal="untrain"))
+    assert "any sample of the concept" in str(verdict(SAME, SEEDS, goal="unlearn"))
+
+
+@given(
+    st.fixed_dictionaries({k: st.floats(0, 100) for k in ("UA", "RA", "TA", "MIA", "TFA")}), st.integers(0, 3)
+)
+def test_no_figures_are_ever_called_certified(scores, seeds):
+    found = verdict(scores, SEEDS[:seeds], sizes=SIZES)
+    text = str(found).lower()
+    assert not any(w in text for w in ("certif", "guarantee", "proven", "safe"))
+    assert found.words and found.sentences and found.to_dict()["words"] == found.words
+
+
+def test_max_gap():
+    assert within_gap({"gap": {"avg": 1.5}}, 1.5) and not within_gap({"gap": {"avg": 1.6}}, 1.5)
+    for scores in ({}, {"gap": {"avg": None}}, {"gap": {"avg": math.nan}}):
+        with pytest.raises(ExpungeError, match="retrained model"):
+            within_gap(scores, 1)
