@@ -9,17 +9,18 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-import tiny_pipelines as tiny
 from torch import Tensor
 
+import tiny_pipelines as tiny
 from expunge.audit.judge import Judge, train_judge
 from expunge.experiment import train
 from expunge.methods.retrain import Retrain
 from expunge.methods.retrain_ema import RetrainEMA
 from expunge.models import build
+from expunge.pipelines import load, save
 from expunge.sources import load as load_data
 from expunge.split import Split
-from expunge.text_to_image import Loaded, Prompted, load, save
+from expunge.text_to_image import Loaded, Prompted
 
 CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
 CAPTION = "a photo of a {}"
@@ -62,13 +63,19 @@ def train_autoencoder(vae: Any, x: Tensor, steps: int, seed: int = 0) -> None:
     vae.register_to_config(scaling_factor=1 / spread)
 
 
-def build_pipeline(folder: Path, *, count: int = 12000, steps: int = 400, epochs: int = 8, seed: int = 0) -> Fashion:
+def build_pipeline(
+    folder: Path, *, count: int = 12000, steps: int = 400, epochs: int = 8, seed: int = 0
+) -> Fashion:
     """Train the judge, the autoencoder and the UNet, and write the pipeline to `folder / "pipeline"`."""
     source = load_data(f"fashion-mnist:{Path(os.environ['EXPUNGE_DATA']) / 'fashion-mnist'}")
     x, y = images(source.train, count)
     real = Split.by_class((x, y), images(source.test, 2000), 1, seed=seed)
-    judge = train_judge(real, lambda: build("cnn", num_classes=10, shape=(3, 16, 16)),
-                        Retrain(epochs=4, lr=0.1, lr_schedule="one_cycle", batch_size=128), seed=seed)
+    judge = train_judge(
+        real,
+        lambda: build("cnn", num_classes=10, shape=(3, 16, 16)),
+        Retrain(epochs=4, lr=0.1, lr_schedule="one_cycle", batch_size=128),
+        seed=seed,
+    )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         pipeline = tiny.stable_diffusion(folder, width=32)
@@ -87,7 +94,15 @@ def draw(loaded: Loaded, prompts: list[str], count: int, *, seed: int = 0, steps
     """Images that the pipeline draws when it is called as any user would call it."""
     found = []
     for prompt in prompts:
-        out = loaded.pipeline(prompt, num_images_per_prompt=count, num_inference_steps=steps, guidance_scale=3.0, height=16, width=16,
-                              output_type="pt", generator=torch.Generator().manual_seed(seed))
+        out = loaded.pipeline(
+            prompt,
+            num_images_per_prompt=count,
+            num_inference_steps=steps,
+            guidance_scale=3.0,
+            height=16,
+            width=16,
+            output_type="pt",
+            generator=torch.Generator().manual_seed(seed),
+        )
         found.append(out.images.float().cpu())
     return torch.cat(found)

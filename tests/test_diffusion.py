@@ -60,13 +60,19 @@ def batch(n=6):
 
 @pytest.mark.parametrize(
     ("ours", "theirs", "start", "end"),
-    [("linear", "linear", 1e-4, 0.02), ("scaled_linear", "scaled_linear", 0.00085, 0.012), ("cosine", "squaredcos_cap_v2", 1e-4, 0.02)],
+    [
+        ("linear", "linear", 1e-4, 0.02),
+        ("scaled_linear", "scaled_linear", 0.00085, 0.012),
+        ("cosine", "squaredcos_cap_v2", 1e-4, 0.02),
+    ],
 )
 def test_noise_levels_and_targets_are_those_of_diffusers(ours, theirs, start, end):
     from diffusers import DDPMScheduler
 
     other = DDPMScheduler(beta_schedule=theirs, beta_start=start, beta_end=end)
-    task = Diffusion(3, beta_schedule=ours, beta_start=start, beta_end=end, pixels=False, prediction="v_prediction")
+    task = Diffusion(
+        3, beta_schedule=ours, beta_start=start, beta_end=end, pixels=False, prediction="v_prediction"
+    )
     torch.testing.assert_close(task.signal, other.alphas_cumprod, rtol=1e-4, atol=1e-7)
     x, noise, t = torch.randn(5, *SHAPE), torch.randn(5, *SHAPE), torch.tensor([0, 10, 500, 900, 999])
     found = task.noised(x, t, noise)
@@ -80,7 +86,7 @@ def test_steps_are_mirrored(count, seed):
     task = Diffusion(3)
     t = task.times(count, torch.device("cpu"), torch.Generator().manual_seed(seed))
     half = count // 2 + 1
-    assert t.shape == (count,) and 0 <= t.min() and t.max() < 1000
+    assert t.shape == (count,) and t.min() >= 0 and t.max() < 1000
     assert torch.equal(t[half:], 999 - t[: count - half])
 
 
@@ -258,7 +264,12 @@ def test_the_papers_network_puts_class_beside_time():
 
 def test_networks_answer_for_every_condition():
     net = for_data("digits", 10, (1, 8, 8))
-    assert net(torch.randn(3, 1, 8, 8), torch.tensor([0, 5, 999]), torch.tensor([0, 9, 10])).sample.shape == (3, 1, 8, 8)
+    assert net(torch.randn(3, 1, 8, 8), torch.tensor([0, 5, 999]), torch.tensor([0, 9, 10])).sample.shape == (
+        3,
+        1,
+        8,
+        8,
+    )
     with pytest.raises(ExpungeError, match="known"):
         for_data("nothing", 10, (1, 8, 8))
     with pytest.raises(ExpungeError, match="divides"):
@@ -313,7 +324,11 @@ def test_selective_amnesia_pull_and_fisher_literally(net, split):
 def test_concept_ablation_anchors(net, split):
     run = Run(net, split, Diffusion(3))
     kind = find("concept_ablation")
-    assert kind().anchor_of(run) == 2 and kind(anchor=0).anchor_of(run) == 0 and kind(anchor=-1).anchor_of(run) == 3
+    assert (
+        kind().anchor_of(run) == 2
+        and kind(anchor=0).anchor_of(run) == 0
+        and kind(anchor=-1).anchor_of(run) == 3
+    )
     with pytest.raises(ExpungeError, match="anchor is 1"):
         kind(anchor=1).anchor_of(run)
     method = kind(anchor=0, batch_size=8, epochs=2)
@@ -327,8 +342,13 @@ def test_concept_ablation_anchors(net, split):
 def test_averaged_weights_follow_the_average(net, split):
     kind = find("retrain_ema")
     common = {"epochs": 2, "lr": 1e-2, "batch_size": 16}
-    plain = execute(net, split, find("retrain")(**common, optimizer="adam", weight_decay=0.0, clip=1.0, lr_schedule="constant"),
-                    Diffusion(3), factory=Net)
+    plain = execute(
+        net,
+        split,
+        find("retrain")(**common, optimizer="adam", weight_decay=0.0, clip=1.0, lr_schedule="constant"),
+        Diffusion(3),
+        factory=Net,
+    )
     last = execute(net, split, kind(**common, ema=0.0), Diffusion(3), factory=Net)
     for a, b in zip(plain.model.parameters(), last.model.parameters(), strict=True):
         torch.testing.assert_close(a, b)

@@ -26,7 +26,9 @@ SHAPE = (1, 4, 4)
 def images(y, seed=0):
     """Class k is an image of brightness 0.1 + 0.3 k, with a little noise."""
     draw_ = torch.Generator().manual_seed(seed)
-    return (0.1 + 0.3 * y.float())[:, None, None, None].expand(-1, *SHAPE) + 0.02 * torch.rand(len(y), *SHAPE, generator=draw_)
+    return (0.1 + 0.3 * y.float())[:, None, None, None].expand(-1, *SHAPE) + 0.02 * torch.rand(
+        len(y), *SHAPE, generator=draw_
+    )
 
 
 @pytest.fixture(scope="module")
@@ -96,10 +98,14 @@ def test_scores_literally(split, judge):
     assert drawn.scores["UA"] == 75 and drawn.scores["RA"] == 75
     p = said.logits[2:6].double().softmax(1)
     assert drawn.scores["confidence"] == pytest.approx(100 * p[:, 1].mean().item())
-    assert drawn.scores["entropy"] == pytest.approx(-(p * p.log()).nan_to_num().sum(1).mean().item(), abs=1e-6)
+    assert drawn.scores["entropy"] == pytest.approx(
+        -(p * p.log()).nan_to_num().sum(1).mean().item(), abs=1e-6
+    )
     f, r = said.features[:, 0].double(), real.features[:, 0].double()
     spread = lambda a, b: (a.var() + b.var()) / 2  # noqa: E731
-    assert drawn.scores["diversity"] == pytest.approx(100 * (spread(f[:2], f[6:]) / spread(r[:2], r[2:])).item(), rel=1e-5)
+    assert drawn.scores["diversity"] == pytest.approx(
+        100 * (spread(f[:2], f[6:]) / spread(r[:2], r[2:])).item(), rel=1e-5
+    )
 
 
 def test_frechet_and_kernel_distance_against_their_formulas():
@@ -145,8 +151,11 @@ def test_a_weak_judge_is_refused(split):
 
 
 def test_a_good_judge_is_believed(split):
-    judge = train_judge(split, lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 3)),
-                        Retrain(epochs=60, lr=0.05, lr_schedule="constant", batch_size=30))
+    judge = train_judge(
+        split,
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 3)),
+        Retrain(epochs=60, lr=0.05, lr_schedule="constant", batch_size=30),
+    )
     assert judge.accuracy > 95
 
 
@@ -175,7 +184,15 @@ def test_models_without_a_table_are_refused():
 
 
 def test_both_attacks_bring_a_hidden_class_back(split, judge):
-    attack = Attack(steps=60, every=10, lr=0.05, relearn_lr=0.02, count=8, batch_size=16, sampler=Sampler(steps=4, guidance=0.0))
+    attack = Attack(
+        steps=60,
+        every=10,
+        lr=0.05,
+        relearn_lr=0.02,
+        count=8,
+        batch_size=16,
+        sampler=Sampler(steps=4, guidance=0.0),
+    )
     hidden = Paints((0, 2, 2, 0))  # the painter can still draw class 1, it only points elsewhere
     for run in (attack.learned_condition, attack.relearn):
         found = run(hidden, Diffusion(3), split.forget, judge, 1)
@@ -189,4 +206,8 @@ def test_comeback_counts_to_the_threshold():
     assert Comeback([(0, 0.0), (25, 40.0), (50, 50.0), (75, 100.0)]).steps == 50
     assert Comeback([(0, 10.0)]).steps is None
     assert Comeback([(0, 10.0), (5, 80.0)], threshold=90).to_dict() == {
-        "curve": [(0, 10.0), (5, 80.0)], "threshold": 90, "steps": None, "highest": 80.0}
+        "curve": [(0, 10.0), (5, 80.0)],
+        "threshold": 90,
+        "steps": None,
+        "highest": 80.0,
+    }

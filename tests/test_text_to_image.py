@@ -8,10 +8,10 @@ import warnings
 from dataclasses import replace
 
 import pytest
-import tiny_pipelines as tiny
 import torch
 from torch import nn
 
+import tiny_pipelines as tiny
 from expunge.audit.erasure import audit_erasure
 from expunge.audit.generation_attacks import LearnedCondition, table_of
 from expunge.audit.judge import Judge
@@ -20,9 +20,9 @@ from expunge.data import Batch
 from expunge.erase import Erasure, erase, picture, settings, split_of
 from expunge.errors import CheckpointError, ExpungeError, ModelError
 from expunge.forget_me_not import ForgetMeNot, attention_maps
+from expunge.pipelines import choose_weights, load, save
 from expunge.run import Run
 from expunge.sampling import Sampler
-from expunge.text_to_image import choose_weights, load, save
 
 FEW = Sampler(steps=2, guidance=2.0, batch_size=32)
 WHAT = Erasure(concept="dress", anchor="coat", keep=("sandal",))
@@ -61,10 +61,18 @@ def test_a_prompted_model_answers_as_its_pipelines_denoiser(folders, kind):
         found = model(x, t, torch.tensor([1, 2]))
         for k, prompt in enumerate(["coat", ""] if kind == "dit" else ["a photo of a coat", ""]):
             if kind == "dit":
-                one = loaded.denoiser(x[k : k + 1], t[k : k + 1], torch.tensor([4 if prompt else 1000])).sample
+                one = loaded.denoiser(
+                    x[k : k + 1], t[k : k + 1], torch.tensor([4 if prompt else 1000])
+                ).sample
             else:
-                words = loaded.pipeline.encode_prompt(prompt, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=False)
-                more = {"text_embeds": words[2], "time_ids": torch.tensor([[16.0, 16, 0, 0, 16, 16]])} if kind == "xl" else None
+                words = loaded.pipeline.encode_prompt(
+                    prompt, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=False
+                )
+                more = (
+                    {"text_embeds": words[2], "time_ids": torch.tensor([[16.0, 16, 0, 0, 16, 16]])}
+                    if kind == "xl"
+                    else None
+                )
                 one = loaded.denoiser(x[k : k + 1], t[k : k + 1], words[0], added_cond_kwargs=more).sample
             torch.testing.assert_close(found[k : k + 1], one, rtol=1e-4, atol=1e-5)
     assert loaded.task(2).predict(model, x, t, torch.tensor([0, 1])).shape == x.shape
@@ -118,7 +126,11 @@ def test_folders_come_out_that_any_user_can_load(folders, tmp_path, kind, method
     assert [i["title"] for i in done.record.details["images"]] == ["before", f"after {method}"]
     pipeline = DiffusionPipeline.from_pretrained(str(tmp_path / "out"), local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
-    asked = {"class_labels": [pipeline.labels["coat"]]} if kind == "dit" else {"prompt": "a photo of a coat", "height": 16, "width": 16}
+    asked = (
+        {"class_labels": [pipeline.labels["coat"]]}
+        if kind == "dit"
+        else {"prompt": "a photo of a coat", "height": 16, "width": 16}
+    )
     assert pipeline(**asked, num_inference_steps=2).images[0].size == (16, 16)
     before, after = states(folders[kind], tmp_path / "out", name="transformer" if kind == "dit" else "unet")
     assert changed(before, after)
@@ -136,13 +148,23 @@ def test_the_folder_handed_in_stays_as_it_was(folders, tmp_path):
 
 @pytest.mark.parametrize(("weights", "inside"), [("cross_attention", True), ("not_cross_attention", False)])
 def test_only_the_chosen_weights_move(folders, tmp_path, weights, inside):
-    erase(folders["unet"], WHAT, small("salun", density=1.0), out=tmp_path / "out", per_prompt=8, sampler=FEW, weights=weights)
+    erase(
+        folders["unet"],
+        WHAT,
+        small("salun", density=1.0),
+        out=tmp_path / "out",
+        per_prompt=8,
+        sampler=FEW,
+        weights=weights,
+    )
     moved = changed(*states(folders["unet"], tmp_path / "out"))
     assert moved and all((".attn2." in name) == inside for name in moved)
 
 
 def test_weights_outside_the_mask_are_bit_identical(folders, tmp_path):
-    done = erase(folders["unet"], WHAT, small("salun", density=0.1), out=tmp_path / "out", per_prompt=8, sampler=FEW)
+    done = erase(
+        folders["unet"], WHAT, small("salun", density=0.1), out=tmp_path / "out", per_prompt=8, sampler=FEW
+    )
     before, after = states(folders["unet"], tmp_path / "out")
     mask = {n.removeprefix("denoiser."): m for n, m in done.run.mask.items()}
     total = sum(m.numel() for m in mask.values())
@@ -152,8 +174,19 @@ def test_weights_outside_the_mask_are_bit_identical(folders, tmp_path):
 
 
 def test_lora_is_loaded_by_the_pipeline(folders, tmp_path):
-    done = erase(folders["unet"], WHAT, small("salun", density=1.0, lr=0.05), out=tmp_path / "lora", per_prompt=8, sampler=FEW, lora=2)
-    assert {p.name for p in (tmp_path / "lora").iterdir()} == {"expunge.json", "pytorch_lora_weights.safetensors"}
+    done = erase(
+        folders["unet"],
+        WHAT,
+        small("salun", density=1.0, lr=0.05),
+        out=tmp_path / "lora",
+        per_prompt=8,
+        sampler=FEW,
+        lora=2,
+    )
+    assert {p.name for p in (tmp_path / "lora").iterdir()} == {
+        "expunge.json",
+        "pytorch_lora_weights.safetensors",
+    }
     loaded = load(folders["unet"])
     x, t = torch.randn(2, 4, 8, 8), torch.tensor([3, 400])
     plain = loaded.prompted(done.prompts).eval()
@@ -164,7 +197,15 @@ def test_lora_is_loaded_by_the_pipeline(folders, tmp_path):
         torch.testing.assert_close(after, done.model.eval()(x, t, torch.tensor([0, 1])))
     assert not torch.allclose(before, after)
     with pytest.raises(ExpungeError, match="saliency"):
-        erase(folders["unet"], WHAT, small("salun", density=0.5), out=tmp_path / "no", per_prompt=8, sampler=FEW, lora=2)
+        erase(
+            folders["unet"],
+            WHAT,
+            small("salun", density=0.5),
+            out=tmp_path / "no",
+            per_prompt=8,
+            sampler=FEW,
+            lora=2,
+        )
 
 
 def test_images_may_come_from_folders(folders, tmp_path):
@@ -175,11 +216,20 @@ def test_images_may_come_from_folders(folders, tmp_path):
         for n in range(4):
             Image.new("RGB", (20, 30), (60 * k, 10 * n, 0)).save(tmp_path / "in" / word / f"{n}.png")
     two = replace(WHAT, templates=("a photo of a {}", "{}"))
-    done = erase(folders["unet"], two, small("salun"), out=tmp_path / "out", images=tmp_path / "in", sampler=FEW)
+    done = erase(
+        folders["unet"], two, small("salun"), out=tmp_path / "out", images=tmp_path / "in", sampler=FEW
+    )
     labels = done.run.split.forget.data.labels
     assert labels.bincount().tolist() == [2, 2, 2, 2, 2, 2] and done.run.split.sizes["forget"] == 4
     with pytest.raises(ExpungeError, match="boot"):
-        erase(folders["unet"], replace(WHAT, keep=("boot",)), small("salun"), out=tmp_path / "b", images=tmp_path / "in", sampler=FEW)
+        erase(
+            folders["unet"],
+            replace(WHAT, keep=("boot",)),
+            small("salun"),
+            out=tmp_path / "b",
+            images=tmp_path / "in",
+            sampler=FEW,
+        )
 
 
 def test_pictures_are_cut_at_the_centre(tmp_path):
@@ -251,8 +301,14 @@ def test_recorded_attention_changes_no_prediction(folders, kind):
 
 
 def test_forget_me_not_takes_attention_away(folders):
-    done = erase(folders["unet"], WHAT, settings("forget_me_not", lr=5e-3, epochs=6, batch_size=4), per_prompt=8, sampler=FEW,
-                 weights="cross_attention")
+    done = erase(
+        folders["unet"],
+        WHAT,
+        settings("forget_me_not", lr=5e-3, epochs=6, batch_size=4),
+        per_prompt=8,
+        sampler=FEW,
+        weights="cross_attention",
+    )
     batch = next(done.run.split.forget.batches(8))
 
     def attention(model):
@@ -282,7 +338,9 @@ def test_audit_of_an_erasure(folders):
     judge = Judge(nn.Sequential(nn.Flatten(), nn.Linear(3 * 256, 3)), Classification(3), 90.0)
     classes = {"dress": 0, "coat": 1, "sandal": 2}
     found = audit_erasure(done, judge, classes, sampler=FEW, count=3)
-    assert set(found.scores) == {"UA", "RA", "composition"} and set(found.details["before"]) == set(found.scores)
+    assert set(found.scores) == {"UA", "RA", "composition"} and set(found.details["before"]) == set(
+        found.scores
+    )
     assert found.scores["UA"] == 100 - found.details["prompts"]["dress"]["after"]
     with pytest.raises(ExpungeError, match="sandal"):
         audit_erasure(done, judge, {"dress": 0, "coat": 1}, sampler=FEW)
@@ -294,7 +352,9 @@ def test_audit_of_an_erasure(folders):
 @pytest.fixture(scope="module")
 def fashion(tmp_path_factory):
     if not os.environ.get("EXPUNGE_DATA"):
-        pytest.skip("EXPUNGE_DATA names no folder with fashion-mnist: the pipeline is trained on real captioned images")
+        pytest.skip(
+            "EXPUNGE_DATA names no folder with fashion-mnist: the pipeline is trained on real captioned images"
+        )
     import fashion_pipeline
 
     return fashion_pipeline.build_pipeline(tmp_path_factory.mktemp("fashion"))
@@ -304,12 +364,16 @@ def fashion(tmp_path_factory):
 def test_a_concept_is_erased_from_a_pipeline_that_can_draw_it(fashion, tmp_path):
     """Trousers from a pipeline that draws Fashion-MNIST on request, by the command line, judged on what users would draw."""
     import fashion_pipeline as f
-
     from expunge.cli import main
 
     def recognised(folder):
         drawn = f.draw(load(folder), [f.CAPTION.format(c) for c in f.CLASSES], 20)
-        said = fashion.judge.predict(drawn, torch.arange(10).repeat_interleave(20)).correct.double().view(10, 20).mean(1)
+        said = (
+            fashion.judge.predict(drawn, torch.arange(10).repeat_interleave(20))
+            .correct.double()
+            .view(10, 20)
+            .mean(1)
+        )
         return 100 * said[1].item(), 100 * said[[k for k in range(10) if k != 1]].mean().item()
 
     concept, kept = recognised(fashion.folder)
@@ -317,9 +381,36 @@ def test_a_concept_is_erased_from_a_pipeline_that_can_draw_it(fashion, tmp_path)
     keep = [c for c in f.CLASSES if c not in ("trouser", "dress")]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        code = main(["erase", str(fashion.folder), "--concept", "trouser", "--anchor", "dress", "--keep", *keep, "--out", str(tmp_path / "out"),
-                     "--lr", "5e-4", "--epochs", "15", "--batch-size", "16", "--retain-weight", "3", "--per-prompt", "48",
-                     "--sample-steps", "20", "--guidance", "2", "--report", str(tmp_path / "report.html")])
+        code = main(
+            [
+                "erase",
+                str(fashion.folder),
+                "--concept",
+                "trouser",
+                "--anchor",
+                "dress",
+                "--keep",
+                *keep,
+                "--out",
+                str(tmp_path / "out"),
+                "--lr",
+                "5e-4",
+                "--epochs",
+                "15",
+                "--batch-size",
+                "16",
+                "--retain-weight",
+                "3",
+                "--per-prompt",
+                "48",
+                "--sample-steps",
+                "20",
+                "--guidance",
+                "2",
+                "--report",
+                str(tmp_path / "report.html"),
+            ]
+        )
     assert code == 0
     concept_after, kept_after = recognised(tmp_path / "out")
     assert concept_after <= 5

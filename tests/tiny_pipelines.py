@@ -9,7 +9,21 @@ from typing import Any
 import torch
 
 CLASSES = {3: "dress", 4: "coat", 5: "sandal"}  # of the DiT
-WORDS = ("a", "photo", "of", "t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
+WORDS = (
+    "a",
+    "photo",
+    "of",
+    "t-shirt",
+    "trouser",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "boot",
+)
 
 
 def tokenizer(folder: Path) -> Any:
@@ -21,7 +35,7 @@ def tokenizer(folder: Path) -> Any:
     pieces = [*letters, *(c + "</w>" for c in letters)]
     merges = []
     for word in WORDS:
-        built = list(word[:-1]) + [word[-1] + "</w>"]
+        built = [*word[:-1], word[-1] + "</w>"]
         while len(built) > 1:
             merge = (built[0], built[1])
             if " ".join(merge) not in merges:
@@ -39,9 +53,17 @@ def text_encoder(vocabulary: int, width: int = 32, *, projection: bool = False) 
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
     config = CLIPTextConfig(
-        vocab_size=vocabulary, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=2, num_attention_heads=2,
-        max_position_embeddings=77, projection_dim=width, bos_token_id=vocabulary - 2, eos_token_id=vocabulary - 1,
-        pad_token_id=vocabulary - 1)
+        vocab_size=vocabulary,
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=77,
+        projection_dim=width,
+        bos_token_id=vocabulary - 2,
+        eos_token_id=vocabulary - 1,
+        pad_token_id=vocabulary - 1,
+    )
     return (CLIPTextModelWithProjection if projection else CLIPTextModel)(config).eval()
 
 
@@ -50,17 +72,34 @@ def autoencoder(channels: int = 4, width: int = 16) -> Any:
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(
-        in_channels=3, out_channels=3, down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
-        block_out_channels=(width, 2 * width), layers_per_block=1, latent_channels=channels, norm_num_groups=8, scaling_factor=1.0,
-        sample_size=16).eval()
+        in_channels=3,
+        out_channels=3,
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(width, 2 * width),
+        layers_per_block=1,
+        latent_channels=channels,
+        norm_num_groups=8,
+        scaling_factor=1.0,
+        sample_size=16,
+    ).eval()
 
 
 def scheduler(**changes: Any) -> Any:
     """The noise levels of Stable Diffusion."""
     from diffusers import DDIMScheduler
 
-    return DDIMScheduler(**{"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False,
-                            "set_alpha_to_one": False, "steps_offset": 1, **changes})
+    return DDIMScheduler(
+        **{
+            "beta_start": 0.00085,
+            "beta_end": 0.012,
+            "beta_schedule": "scaled_linear",
+            "clip_sample": False,
+            "set_alpha_to_one": False,
+            "steps_offset": 1,
+            **changes,
+        }
+    )
 
 
 def stable_diffusion(folder: Path, *, width: int = 16, seed: int = 0, prediction: str = "epsilon") -> Any:
@@ -71,12 +110,27 @@ def stable_diffusion(folder: Path, *, width: int = 16, seed: int = 0, prediction
         torch.manual_seed(seed)
         words = tokenizer(folder / "words")
         unet = UNet2DConditionModel(
-            sample_size=8, in_channels=4, out_channels=4, layers_per_block=1, block_out_channels=(width, 2 * width),
-            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-            cross_attention_dim=32, attention_head_dim=2, norm_num_groups=8)
+            sample_size=8,
+            in_channels=4,
+            out_channels=4,
+            layers_per_block=1,
+            block_out_channels=(width, 2 * width),
+            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+            cross_attention_dim=32,
+            attention_head_dim=2,
+            norm_num_groups=8,
+        )
         return StableDiffusionPipeline(
-            vae=autoencoder(), text_encoder=text_encoder(len(words)), tokenizer=words, unet=unet,
-            scheduler=scheduler(prediction_type=prediction), safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+            vae=autoencoder(),
+            text_encoder=text_encoder(len(words)),
+            tokenizer=words,
+            unet=unet,
+            scheduler=scheduler(prediction_type=prediction),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
 
 
 def stable_diffusion_xl(folder: Path, *, seed: int = 0) -> Any:
@@ -87,13 +141,31 @@ def stable_diffusion_xl(folder: Path, *, seed: int = 0) -> Any:
         torch.manual_seed(seed)
         words = tokenizer(folder / "words")
         unet = UNet2DConditionModel(
-            sample_size=8, in_channels=4, out_channels=4, layers_per_block=1, block_out_channels=(16, 32), norm_num_groups=8,
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-            cross_attention_dim=64, attention_head_dim=(2, 4), use_linear_projection=True, addition_embed_type="text_time",
-            addition_time_embed_dim=8, projection_class_embeddings_input_dim=32 + 6 * 8)
+            sample_size=8,
+            in_channels=4,
+            out_channels=4,
+            layers_per_block=1,
+            block_out_channels=(16, 32),
+            norm_num_groups=8,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            cross_attention_dim=64,
+            attention_head_dim=(2, 4),
+            use_linear_projection=True,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=32 + 6 * 8,
+        )
         return StableDiffusionXLPipeline(
-            vae=autoencoder(), text_encoder=text_encoder(len(words)), text_encoder_2=text_encoder(len(words), projection=True),
-            tokenizer=words, tokenizer_2=words, unet=unet, scheduler=scheduler(), add_watermarker=False)
+            vae=autoencoder(),
+            text_encoder=text_encoder(len(words)),
+            text_encoder_2=text_encoder(len(words), projection=True),
+            tokenizer=words,
+            tokenizer_2=words,
+            unet=unet,
+            scheduler=scheduler(),
+            add_watermarker=False,
+        )
 
 
 def dit(*, seed: int = 0) -> Any:
@@ -103,12 +175,21 @@ def dit(*, seed: int = 0) -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         transformer = DiTTransformer2DModel(
-            num_attention_heads=2, attention_head_dim=8, in_channels=4, out_channels=8, num_layers=2, sample_size=8,
+            num_attention_heads=2,
+            attention_head_dim=8,
+            in_channels=4,
+            out_channels=8,
+            num_layers=2,
+            sample_size=8,
             patch_size=2,
-            num_embeds_ada_norm=1000)  # DiTPipeline takes class 1000 for null
+            num_embeds_ada_norm=1000,
+        )  # DiTPipeline takes class 1000 for null
         return DiTPipeline(
-            transformer, autoencoder(), scheduler(beta_start=1e-4, beta_end=0.02, beta_schedule="linear"),
-            id2label=CLASSES)
+            transformer,
+            autoencoder(),
+            scheduler(beta_start=1e-4, beta_end=0.02, beta_schedule="linear"),
+            id2label=CLASSES,
+        )
 
 
 def save(pipeline: Any, folder: Path) -> Path:

@@ -7,20 +7,25 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-import tyro
+from tyro.conf import OmitArgPrefixes as Flat
 
 from .errors import CheckpointError, ExpungeError
 from .flags import ComputeFlags, check_out
 from .method import Method
 
-Folder = Annotated[Path, tyro.conf.Positional]
-FLAT = tyro.conf.OmitArgPrefixes
 
-
-def demo_generation(*, data: str = "digits", forget: int = 3, out: Path = Path("demo-generation"), methods: tuple[str, ...] = (),
-                    per_class: int = 50, attacks: bool = True, seed: int = 0) -> None:
+def demo_generation(
+    *,
+    data: str = "digits",
+    forget: int = 3,
+    out: Path = Path("demo-generation"),
+    methods: tuple[str, ...] = (),
+    per_class: int = 50,
+    attacks: bool = True,
+    seed: int = 0,
+) -> None:
     """Forget a class from a diffusion model of real images, in minutes: before and after, table and report.
 
     Args:
@@ -33,15 +38,34 @@ def demo_generation(*, data: str = "digits", forget: int = 3, out: Path = Path("
         seed: Seed of everything random.
     """
     from .cli import command_line
-    from .demo_generation import RUNS, SHOWN, demo_generation as run
+    from .demo_generation import RUNS, SHOWN
+    from .demo_generation import demo_generation as run
 
     if unknown := [m for m in methods if m not in RUNS]:
         raise ExpungeError(f"there are no runs {unknown}; known: {', '.join(RUNS)}.")
-    run(data=data, forget=forget, out=out, methods=methods or SHOWN, per_class=per_class, attacks=attacks, seed=seed, command=command_line())
+    run(
+        data=data,
+        forget=forget,
+        out=out,
+        methods=methods or SHOWN,
+        per_class=per_class,
+        attacks=attacks,
+        seed=seed,
+        command=command_line(),
+    )
 
 
-def train_generator(*, data: str, out: Path, epochs: int | None = None, lr: float | None = None, batch_size: int | None = None,
-                    validation: float = 0.1, compute: FLAT[ComputeFlags] = ComputeFlags(), seed: int = 0) -> None:  # noqa: B008
+def train_generator(
+    *,
+    data: str,
+    out: Path,
+    epochs: int | None = None,
+    lr: float | None = None,
+    batch_size: int | None = None,
+    validation: float = 0.1,
+    compute: Flat[ComputeFlags] = ComputeFlags(),
+    seed: int = 0,
+) -> None:
     """Train a class-conditional diffusion model with guidance and averaged weights; an interrupted run resumes.
 
     Args:
@@ -58,18 +82,52 @@ def train_generator(*, data: str, out: Path, epochs: int | None = None, lr: floa
     from .experiment import record_of, seeded_factory, train
 
     source, factory, split, task = _setting(data, 0, validation)
-    recipe = replace(diffusion_presets.recipe(_kind(data)), **_given(epochs=epochs, lr=lr, batch_size=batch_size))
+    recipe = replace(
+        diffusion_presets.recipe(_kind(data)), **given(epochs=epochs, lr=lr, batch_size=batch_size)
+    )
     state = out.with_name(f".{out.name}.state")
-    run = train(seeded_factory(factory, seed)(), split, recipe, task, seed=seed, compute=compute.compute(), state_file=state, on_row=_row)
-    record = record_of("original", run, recipe, names={"model": "unet", "data": source.name, "classes": source.classes}, command=_command())
-    _write(out, run, record, {"train_hash": split.train_hash, "data": _kind(data), "validation": str(validation)})
+    run = train(
+        seeded_factory(factory, seed)(),
+        split,
+        recipe,
+        task,
+        seed=seed,
+        compute=compute.compute(),
+        state_file=state,
+        on_row=print_row,
+    )
+    record = record_of(
+        "original",
+        run,
+        recipe,
+        names={"model": "unet", "data": source.name, "classes": source.classes},
+        command=typed(),
+    )
+    _write(
+        out, run, record, {"train_hash": split.train_hash, "data": _kind(data), "validation": str(validation)}
+    )
     state.unlink(missing_ok=True)
 
 
-def unlearn_generator(*, data: str, checkpoint: Path, forget: int, out: Path, method: str = "salun", density: float | None = None,
-                      mask: Literal["saliency", "random", "inverted"] = "saliency", epochs: int | None = None, lr: float | None = None,
-                      batch_size: int | None = None, retain_weight: float | None = None, frozen_target: bool = False, per_class: int = 50,
-                      report: Path | None = None, compute: FLAT[ComputeFlags] = ComputeFlags(), seed: int = 0) -> None:  # noqa: B008
+def unlearn_generator(
+    *,
+    data: str,
+    checkpoint: Path,
+    forget: int,
+    out: Path,
+    method: str = "salun",
+    density: float | None = None,
+    mask: Literal["saliency", "random", "inverted"] = "saliency",
+    epochs: int | None = None,
+    lr: float | None = None,
+    batch_size: int | None = None,
+    retain_weight: float | None = None,
+    frozen_target: bool = False,
+    per_class: int = 50,
+    report: Path | None = None,
+    compute: Flat[ComputeFlags] = ComputeFlags(),
+    seed: int = 0,
+) -> None:
     """Forget a class of a diffusion model that `train-generator` wrote; draw before and after, judge, write a record.
 
     Args:
@@ -106,93 +164,66 @@ def unlearn_generator(*, data: str, checkpoint: Path, forget: int, out: Path, me
     read = read_checkpoint(checkpoint)
     source, factory, split, task = _setting(data, forget, float(read.metadata.get("validation", 0.1)))
     if read.metadata.get("train_hash") not in (None, split.train_hash):
-        raise CheckpointError(f"{checkpoint} was trained on other samples than this data's forget + retain; give the data it was trained on.")
+        raise CheckpointError(
+            f"{checkpoint} was trained on other samples than this data's forget + retain; give the data it was trained on."
+        )
     load_into(model := factory(), read)
     task = replace(task, teacher=model if frozen_target else None)
-    changes = _given(density=density, epochs=epochs, lr=lr, batch_size=batch_size, retain_weight=retain_weight)
-    chosen = _method(diffusion_presets.method(method, _kind(data)), {**changes, **({} if mask == "saliency" else {"mask": mask})})
-    judge = train_judge(split, lambda: build("cnn", num_classes=split.num_classes, shape=source.shape), presets.recipe(data), seed=seed)
-    look = lambda m: draw(m, split, task, judge, sampler=Sampler(kind="dpm", steps=20, guidance=1.0), per_class=per_class, seed=seed)  # noqa: E731
-    run = execute(model, split, chosen, task, seed=seed, compute=compute.compute(), on_row=_row)
+    changes = given(density=density, epochs=epochs, lr=lr, batch_size=batch_size, retain_weight=retain_weight)
+    chosen = changed(
+        diffusion_presets.method(method, _kind(data)),
+        {**changes, **({} if mask == "saliency" else {"mask": mask})},
+    )
+    judge = train_judge(
+        split,
+        lambda: build("cnn", num_classes=split.num_classes, shape=source.shape),
+        presets.recipe(data),
+        seed=seed,
+    )
+    run = execute(model, split, chosen, task, seed=seed, compute=compute.compute(), on_row=print_row)
     names = {"model": "unet", "data": source.name, "classes": source.classes}
-    record = record_of("unlearn", run, chosen, before=state_hash(model.state_dict()), names=names, command=_command())
-    start, end = look(model), look(run.model)
+    record = record_of(
+        "unlearn", run, chosen, before=state_hash(model.state_dict()), names=names, command=typed()
+    )
+    sampler = Sampler(kind="dpm", steps=20, guidance=1.0)
+    start, end = (
+        draw(m, split, task, judge, sampler=sampler, per_class=per_class, seed=seed)
+        for m in (model, run.model)
+    )
     found = audit_generator(end, judge, original=start)
     record.scores = plain(found.scores)
     record.details.update(plain(found.details))
-    _write(out, run, record, {"split_hash": split.hash, "method": method, "settings": json.dumps(plain(asdict(chosen)))})
-    print(f"UA {start.scores['UA']:.1f} -> {end.scores['UA']:.1f} %, RA {start.scores['RA']:.1f} -> {end.scores['RA']:.1f} % "
-          f"(judge: {judge.accuracy:.1f} % of real test images)")
+    _write(
+        out,
+        run,
+        record,
+        {"split_hash": split.hash, "method": method, "settings": json.dumps(plain(asdict(chosen)))},
+    )
+    print(
+        f"UA {start.scores['UA']:.1f} -> {end.scores['UA']:.1f} %, RA {start.scores['RA']:.1f} -> {end.scores['RA']:.1f} % "
+        f"(judge: {judge.accuracy:.1f} % of real test images)"
+    )
     if report is not None:
         write_report(report, [record])
         print(f"report: {report}")
 
 
-def erase(pipeline: Folder, /, *, concept: str, out: Path, anchor: str = "", keep: tuple[str, ...] = (),
-          template: tuple[str, ...] = ("a photo of a {}",), method: str = "salun", images: Path | None = None, per_prompt: int = 64,
-          weights: Literal["full", "cross_attention", "not_cross_attention"] = "full", density: float | None = None,
-          lora: int | None = None, lr: float | None = None, epochs: int | None = None, batch_size: int | None = None,
-          retain_weight: float | None = None, sample_steps: int = 50, guidance: float = 6.5, gradient_checkpointing: bool = False,
-          device: str = "cpu", report: Path | None = None, compute: FLAT[ComputeFlags] = ComputeFlags(), seed: int = 0) -> None:  # noqa: B008
-    """Erase a concept from a diffusers pipeline folder (Stable Diffusion 1.x, 2.x, XL, DiT) and write a new folder.
-
-    Args:
-        pipeline: Folder that `save_pretrained` wrote; only read. Nothing is fetched from a hub.
-        concept: What to erase, as it would stand in a prompt.
-        out: Folder to write: an ordinary pipeline folder, or LoRA weights with --lora.
-        anchor: What the concept's prompts draw afterwards; empty: what no prompt draws.
-        keep: Further concepts that must stay.
-        template: Prompts, with {} where the concept goes.
-        method: salun, random_label, esd, concept_ablation, forget_me_not, finetune, gradient_ascent, selective_amnesia.
-        images: Folder with one sub-folder of images a concept; without it the pipeline draws them.
-        per_prompt: Images to draw a prompt, without --images.
-        weights: Which weights may train.
-        density: Share of those that may move, the most salient ones.
-        lora: Rank of low-rank additions to train instead.
-        lr: Learning rate.
-        epochs: Passes over the concept's images.
-        batch_size: Images a step, of each set.
-        retain_weight: Weight of the loss on kept images.
-        sample_steps: Steps of the sampler that draws.
-        guidance: w of (1 + w) eps(prompt) - w eps(empty); software that speaks of a guidance scale means w + 1.
-        gradient_checkpointing: Trade time for memory.
-        device: cpu, cuda or cuda:N.
-        report: HTML report to write.
-        compute: How the arithmetic is done.
-        seed: Seed of everything random.
-    """
-    from .erase import Erasure, settings
-    from .erase import erase as run
-    from .report import write_report
-    from .sampling import Sampler
-
-    changes = _given(density=density, lr=lr, epochs=epochs, batch_size=batch_size, retain_weight=retain_weight)
-    if lora and density is None and method == "salun":
-        changes["density"] = 1.0
-    chosen = _method(settings(method), changes)
-    done = run(pipeline, Erasure(concept=concept, anchor=anchor, keep=keep, templates=template), chosen, out=out, images=images,
-               per_prompt=per_prompt, weights=weights, lora=lora, seed=seed, device=device, compute=compute.compute(), on_row=_row,
-               sampler=Sampler(steps=sample_steps, guidance=guidance, batch_size=8), gradient_checkpointing=gradient_checkpointing,
-               command=_command())
-    print(f"pipeline: {done.out}" if not lora else f"LoRA weights: {done.out}")
-    if report is not None:
-        write_report(report, [done.record], title=f"Erased: {concept}")
-        print(f"report: {report}")
-
-
 # ---- pieces of the commands
 
-def _command() -> str:
+
+def typed() -> str:
+    """The command as it could be typed again."""
     from .cli import command_line
 
     return command_line()
 
 
-def _given(**changes: Any) -> dict[str, Any]:
+def given(**changes: Any) -> dict[str, Any]:
+    """The flags that were given."""
     return {k: v for k, v in changes.items() if v is not None}
 
 
-def _method(method: Method, changes: dict[str, Any]) -> Method:
+def changed(method: Method, changes: dict[str, Any]) -> Method:
     """The method with these changes. Raises `ExpungeError` for settings it has not."""
     own = {f.name for f in fields(method)}
     if wrong := [k for k in changes if k not in own]:
@@ -217,7 +248,12 @@ def _setting(data: str, forget: int, validation: float) -> tuple[Any, Callable[[
     source = load(place_of(data))
     split = Split.by_class(source.train, source.test, forget, validation=validation)
     c, h, w = source.shape
-    return source, lambda: for_data(_kind(data), len(source.classes), (c, h, w)), split, Diffusion(len(source.classes))
+    return (
+        source,
+        lambda: for_data(_kind(data), len(source.classes), (c, h, w)),
+        split,
+        Diffusion(len(source.classes)),
+    )
 
 
 def _write(out: Path, run: Any, record: Any, metadata: dict[str, str]) -> None:
@@ -228,11 +264,14 @@ def _write(out: Path, run: Any, record: Any, metadata: dict[str, str]) -> None:
     print(f"checkpoint: {out}\nrecord: {out.with_suffix('.json')}")
 
 
-def _row(row: dict[str, Any]) -> None:
-    shown = lambda v: "–" if v is None else f"{v:.4f}"  # noqa: E731
-    print(f"epoch {row['epoch']} step {row['step']}: loss {shown(row['loss'])}, forget {shown(row['forget'])}, retain {shown(row['retain'])}",
-          file=sys.stderr, flush=True)
+def print_row(row: dict[str, Any]) -> None:
+    """A line a probe, on stderr."""
+    shown = [f"{k} –" if row[k] is None else f"{k} {row[k]:.4f}" for k in ("loss", "forget", "retain")]
+    print(f"epoch {row['epoch']} step {row['step']}: {', '.join(shown)}", file=sys.stderr, flush=True)
 
 
 COMMANDS: dict[str, Callable[..., Any]] = {
-    "demo-generation": demo_generation, "train-generator": train_generator, "unlearn-generator": unlearn_generator, "erase": erase}
+    "demo-generation": demo_generation,
+    "train-generator": train_generator,
+    "unlearn-generator": unlearn_generator,
+}

@@ -65,10 +65,27 @@ class Setting:
 
     def look(self, model: nn.Module) -> Drawn:
         """What a model draws, from the same noise as every other."""
-        return draw(model, self.split, self.task, self.judge, sampler=self.sampler, per_class=self.per_class, seed=self.seed)
+        return draw(
+            model,
+            self.split,
+            self.task,
+            self.judge,
+            sampler=self.sampler,
+            per_class=self.per_class,
+            seed=self.seed,
+        )
 
-    def record(self, kind: str, run: Run, method: Method, drawn: Drawn, *, before: str = "", label: str = "",
-               **beside: Drawn | None) -> Record:
+    def record(
+        self,
+        kind: str,
+        run: Run,
+        method: Method,
+        drawn: Drawn,
+        *,
+        before: str = "",
+        label: str = "",
+        **beside: Drawn | None,
+    ) -> Record:
         """The record of a run, with its scores and pictures."""
         names = {"model": "unet", "data": self.source.name, "classes": self.source.classes}
         record = record_of(kind, run, method, before=before, names=names, command=self.command)
@@ -78,8 +95,17 @@ class Setting:
         return record
 
 
-def demo_generation(*, data: str = "digits", forget: int = 3, out: Path = Path("demo-generation"), methods: tuple[str, ...] = SHOWN,
-                    per_class: int = 50, attacks: bool = True, seed: int = 0, command: str = "expunge demo-generation") -> list[Record]:
+def demo_generation(
+    *,
+    data: str = "digits",
+    forget: int = 3,
+    out: Path = Path("demo-generation"),
+    methods: tuple[str, ...] = SHOWN,
+    per_class: int = 50,
+    attacks: bool = True,
+    seed: int = 0,
+    command: str = "expunge demo-generation",
+) -> list[Record]:
     """Train a class-conditional diffusion model and one without the class, forget the class with each of `methods`.
 
     Writes `report.html`, records (JSON) and checkpoints (safetensors) to `out`, and prints the table.
@@ -92,29 +118,72 @@ def demo_generation(*, data: str = "digits", forget: int = 3, out: Path = Path("
     records: list[Record] = []
     with threads_for(source.shape), showing(console) as show:
         with show.bar("judge", recipe := presets.recipe(data)):
-            judge = train_judge(split, lambda: build("cnn", num_classes=len(source.classes), shape=source.shape), recipe, seed=seed)
-        setting = Setting(source=source, data=kind, split=split, task=Diffusion(len(source.classes)), judge=judge,
-                          sampler=Sampler(kind="dpm", steps=10, guidance=1.0), factory=factory, seed=seed, per_class=per_class, command=command)
+            judge = train_judge(
+                split,
+                lambda: build("cnn", num_classes=len(source.classes), shape=source.shape),
+                recipe,
+                seed=seed,
+            )
+        setting = Setting(
+            source=source,
+            data=kind,
+            split=split,
+            task=Diffusion(len(source.classes)),
+            judge=judge,
+            sampler=Sampler(kind="dpm", steps=10, guidance=1.0),
+            factory=factory,
+            seed=seed,
+            per_class=per_class,
+            command=command,
+        )
         with show.bar("original", schooling := diffusion_presets.recipe(kind)) as on_row:
             run = train(factory(), split, schooling, setting.task, seed=seed, on_row=on_row)
         with show.bar("retrain (reference)", schooling) as on_row:
-            again = execute(run.model, split, schooling, setting.task, seed=seed, factory=factory, on_row=on_row)
+            again = execute(
+                run.model, split, schooling, setting.task, seed=seed, factory=factory, on_row=on_row
+            )
         start, gold = setting.look(run.model), setting.look(again.model)
-        _keep(out, records, "original", run, setting.record("original", run, schooling, start, retrained=gold, label="before"))
-        _keep(out, records, "retrain", again, setting.record("retrain", again, schooling, gold, original=start, label="retrained"))
+        _keep(
+            out,
+            records,
+            "original",
+            run,
+            setting.record("original", run, schooling, start, retrained=gold, label="before"),
+        )
+        _keep(
+            out,
+            records,
+            "retrain",
+            again,
+            setting.record("retrain", again, schooling, gold, original=start, label="retrained"),
+        )
         before = state_hash(run.model.state_dict())
         for label in methods:
             name, changes = RUNS[label]
             method = diffusion_presets.method(name, kind, **changes)
             with show.bar(label, method) as on_row:
                 done = execute(run.model, split, method, setting.task, seed=seed, on_row=on_row)
-            record = setting.record("unlearn", done, method, setting.look(done.model), before=before, label=f"after {label}",
-                                    original=start, retrained=gold)
+            record = setting.record(
+                "unlearn",
+                done,
+                method,
+                setting.look(done.model),
+                before=before,
+                label=f"after {label}",
+                original=start,
+                retrained=gold,
+            )
             if attacks and label == "salun":
                 with show.bar("attacks", schooling):
-                    record.details["attacks"] = come_back(setting, {"original": run.model, "unlearned": done.model, "retrained": again.model})
+                    record.details["attacks"] = come_back(
+                        setting, {"original": run.model, "unlearned": done.model, "retrained": again.model}
+                    )
             _keep(out, records, label, done, record)
-    write_report(out / "report.html", records, title=f"Forgetting in generation: {source.name}, class {source.classes[forget]}")
+    write_report(
+        out / "report.html",
+        records,
+        title=f"Forgetting in generation: {source.name}, class {source.classes[forget]}",
+    )
     console.print(table(records, methods))
     console.print(f"judge: {judge.accuracy:.1f} % of real test images\nreport: {out / 'report.html'}")
     return records
@@ -139,15 +208,24 @@ def come_back(setting: Setting, models: dict[str, nn.Module], attack: Attack | N
     target = setting.split.forget_classes[0]
     found: dict[str, Any] = {}
     for title, run in (("learned_condition", tool.learned_condition), ("relearning", tool.relearn)):
-        results = {k: run(m, setting.task, setting.split.forget, setting.judge, target, seed=setting.seed).to_dict() for k, m in models.items()}
-        found[title] = {"within": tool.steps, **{f"{k}_{what}": v[what] for k, v in results.items() for what in ("steps", "highest")}}
+        results = {
+            k: run(m, setting.task, setting.split.forget, setting.judge, target, seed=setting.seed).to_dict()
+            for k, m in models.items()
+        }
+        found[title] = {
+            "within": tool.steps,
+            **{f"{k}_{what}": v[what] for k, v in results.items() for what in ("steps", "highest")},
+        }
     return found
 
 
 def table(records: list[Record], labels: tuple[str, ...]) -> Table:
     """UA, RA and the distances of every run, for a terminal."""
-    shown = Table(title="images as the judge sees them", caption="UA: asked for the forgotten class, not recognised as it; RA: kept classes "
-                  "recognised; percent. Distances in the judge's features.")
+    shown = Table(
+        title="images as the judge sees them",
+        caption="UA: asked for the forgotten class, not recognised as it; RA: kept classes "
+        "recognised; percent. Distances in the judge's features.",
+    )
     shown.add_column("run", no_wrap=True)
     for name in (*SCORES, "RTE s"):
         shown.add_column(name, justify="right")
@@ -158,7 +236,11 @@ def table(records: list[Record], labels: tuple[str, ...]) -> Table:
 
 
 def _keep(out: Path, records: list[Record], name: str, run: Run, record: Record) -> None:
-    write_checkpoint(out / f"{name}.safetensors", run.model.state_dict(), metadata={"split_hash": run.split.hash, "method": name})
+    write_checkpoint(
+        out / f"{name}.safetensors",
+        run.model.state_dict(),
+        metadata={"split_hash": run.split.hash, "method": name},
+    )
     record.save(out / f"{name}.json")
     records.append(record)
 

@@ -51,7 +51,9 @@ class Diffusion:
     beta_schedule: Literal["linear", "scaled_linear", "cosine"] = "linear"
     prediction: Literal["epsilon", "v_prediction", "sample"] = "epsilon"
     condition_drop: float = 0.1  # share of conditions that become null in a training step; never in eval mode
-    pixels: bool = True  # inputs are images in [0, 1], which the model sees in [-1, 1]; False: latents, seen as they are
+    pixels: bool = (
+        True  # inputs are images in [0, 1], which the model sees in [-1, 1]; False: latents, seen as they are
+    )
     teacher: nn.Module | None = None
 
     name = "diffusion"
@@ -67,12 +69,19 @@ class Diffusion:
     def signal(self) -> Tensor:
         """Share of the signal's variance left at each step (T,), the cumulated product of 1 - beta, in float32."""
         if self.beta_schedule == "cosine":  # Nichol and Dhariwal, arXiv:2102.09672
-            at = (torch.arange(self.steps + 1, dtype=torch.float64) / self.steps + 0.008) / 1.008 * torch.pi / 2
+            at = (
+                (torch.arange(self.steps + 1, dtype=torch.float64) / self.steps + 0.008)
+                / 1.008
+                * torch.pi
+                / 2
+            )
             beta = (1 - at[1:].cos() ** 2 / at[:-1].cos() ** 2).clamp(max=0.999)
         elif self.beta_schedule == "linear":
             beta = torch.linspace(self.beta_start, self.beta_end, self.steps, dtype=torch.float64)
         else:
-            beta = torch.linspace(self.beta_start**0.5, self.beta_end**0.5, self.steps, dtype=torch.float64) ** 2
+            beta = (
+                torch.linspace(self.beta_start**0.5, self.beta_end**0.5, self.steps, dtype=torch.float64) ** 2
+            )
         return (1 - beta).cumprod(0).float()
 
     def times(self, count: int, device: torch.device, generator: torch.Generator | None = None) -> Tensor:
@@ -84,7 +93,9 @@ class Diffusion:
         """Images or latents `x` (B, C, H, W), in the task's range, with `noise` of their shape at steps `t` (B,)."""
         x = x * 2 - 1 if self.pixels else x
         a = self.signal.to(x.device)[t].view(-1, *[1] * (x.ndim - 1))
-        target = {"epsilon": noise, "sample": x, "v_prediction": a.sqrt() * noise - (1 - a).sqrt() * x}[self.prediction]
+        target = {"epsilon": noise, "sample": x, "v_prediction": a.sqrt() * noise - (1 - a).sqrt() * x}[
+            self.prediction
+        ]
         return Noisy(a.sqrt() * x + (1 - a).sqrt() * noise, t, target)
 
     def draw(self, x: Tensor, generator: torch.Generator | None = None) -> Noisy:
@@ -139,7 +150,9 @@ class Diffusion:
         """The batch's images. Raises `ModelError` for other inputs."""
         if not isinstance(batch.x, Tensor) or batch.x.ndim != 4:
             shape = sorted(batch.x) if isinstance(batch.x, dict) else tuple(batch.x.shape)
-            raise ModelError(f"inputs came as {shape}; diffusion needs images or latents as one tensor (N, C, H, W).")
+            raise ModelError(
+                f"inputs came as {shape}; diffusion needs images or latents as one tensor (N, C, H, W)."
+            )
         return batch.x
 
     def check(self, model: nn.Module, split: Split) -> None:
@@ -149,11 +162,17 @@ class Diffusion:
             raise ModelError("the model has no parameters; give a trained nn.Module.")
         problems = []
         if not any(p.requires_grad for p in parameters.values()):
-            problems.append("no parameter requires a gradient, so nothing can be unlearned; call model.requires_grad_(True).")
+            problems.append(
+                "no parameter requires a gradient, so nothing can be unlearned; call model.requires_grad_(True)."
+            )
         if broken := [n for n, p in parameters.items() if not p.isfinite().all()]:
-            problems.append(f"{len(broken)} parameters hold NaN or infinity (first: {broken[:3]}); load a sound checkpoint.")
+            problems.append(
+                f"{len(broken)} parameters hold NaN or infinity (first: {broken[:3]}); load a sound checkpoint."
+            )
         if split.num_classes > self.num_classes:
-            problems.append(f"labels run up to {split.num_classes - 1}, the task has {self.num_classes} conditions; set num_classes.")
+            problems.append(
+                f"labels run up to {split.num_classes - 1}, the task has {self.num_classes} conditions; set num_classes."
+            )
         raise_all(problems + self._forward_problems(model, split), ModelError)
 
     def _forward_problems(self, model: nn.Module, split: Split) -> list[str]:
@@ -162,18 +181,28 @@ class Diffusion:
         x = self.images(batch)
         problems = []
         if self.pixels and (x.min() < 0 or x.max() > 1):
-            problems.append(f"images run from {x.min():.2f} to {x.max():.2f}; give uint8, or floats in [0, 1] (latents: pixels=False).")
+            problems.append(
+                f"images run from {x.min():.2f} to {x.max():.2f}; give uint8, or floats in [0, 1] (latents: pixels=False)."
+            )
         noisy = self.draw(x, torch.Generator().manual_seed(0))
         for y in (batch.y, torch.full_like(batch.y, self.null)):
             try:
                 with evaluating(model), torch.inference_mode():
                     out = self.predict(model, noisy.x, noisy.t, y)
             except Exception as error:  # whatever a user's model raises is the message
-                what = f"with condition {int(y[0])}" + (" (null: the model needs num_classes + 1 conditions)" if y[0] == self.null else "")
-                problems.append(f"the model fails on images {tuple(x.shape)} {what}: {type(error).__name__}: {error}")
+                what = f"with condition {int(y[0])}" + (
+                    " (null: the model needs num_classes + 1 conditions)" if y[0] == self.null else ""
+                )
+                problems.append(
+                    f"the model fails on images {tuple(x.shape)} {what}: {type(error).__name__}: {error}"
+                )
                 continue
             if out.shape != x.shape:
-                problems.append(f"the model predicts {tuple(out.shape)} for images {tuple(x.shape)}; the shapes must be the same.")
+                problems.append(
+                    f"the model predicts {tuple(out.shape)} for images {tuple(x.shape)}; the shapes must be the same."
+                )
             elif not out.isfinite().all():
-                problems.append("the model's predictions on the retain set are not finite; check the checkpoint and the inputs' scale.")
+                problems.append(
+                    "the model's predictions on the retain set are not finite; check the checkpoint and the inputs' scale."
+                )
         return problems

@@ -10,7 +10,14 @@ from .methods.retrain_ema import RetrainEMA
 
 # SalUn, arXiv:2310.12508, released code: Adam 1e-4, clip 1, batch 128, 1000 steps (26 passes over 4500 or 5000 forget
 # images), target = next class, alpha 1e-3 on summed losses = 3.07 on means (see `Diffusion`).
-_PAIRED = {"optimizer": "adam", "weight_decay": 0.0, "clip": 1.0, "order": "paired", "relabel": "next", "retain_weight": 3.07}
+_PAIRED = {
+    "optimizer": "adam",
+    "weight_decay": 0.0,
+    "clip": 1.0,
+    "order": "paired",
+    "relabel": "next",
+    "retain_weight": 3.07,
+}
 _PLAIN = {"optimizer": "adam", "weight_decay": 0.0, "clip": 1.0}
 
 RECIPES = {
@@ -28,9 +35,22 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         "finetune": {**_PLAIN, "epochs": 3, "lr": 1e-3, "batch_size": 64},
         "gradient_ascent": {**_PLAIN, "epochs": 3, "lr": 1e-4, "batch_size": 64},
         "esd": {"epochs": 4, "lr": 1e-4, "batch_size": 32},
-        "concept_ablation": {"epochs": 15, "lr": 1e-3, "lr_schedule": "linear", "batch_size": 64, "retain_weight": 3.0},
-        "selective_amnesia": {"epochs": 30, "lr": 1e-3, "batch_size": 64, "pool": 256, "sample_steps": 10,
-                              "fisher_samples": 32, "elastic": 1.0},
+        "concept_ablation": {
+            "epochs": 15,
+            "lr": 1e-3,
+            "lr_schedule": "linear",
+            "batch_size": 64,
+            "retain_weight": 3.0,
+        },
+        "selective_amnesia": {
+            "epochs": 30,
+            "lr": 1e-3,
+            "batch_size": 64,
+            "pool": 256,
+            "sample_steps": 10,
+            "fisher_samples": 32,
+            "elastic": 1.0,
+        },
     },
     "cifar10": {
         "salun": {**_PAIRED, "epochs": 29, "lr": 1e-4, "batch_size": 128, "density": 0.5},

@@ -20,11 +20,12 @@ from .experiment import record_of
 from .forget_me_not import ForgetMeNot
 from .hashing import state_hash
 from .method import GradientMethod, Method, execute, find
+from .pipelines import Weights, add_lora, choose_weights, load, save
 from .record import Record
 from .run import Compute, Row, Run
 from .sampling import Sampler
 from .split import Split
-from .text_to_image import Loaded, Prompted, Weights, add_lora, choose_weights, load, save
+from .text_to_image import Loaded, Prompted
 
 TEMPLATES = ("a photo of a {}",)
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -33,8 +34,23 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 # there), the whole UNet; ESD: 1000 steps at 1e-5 (arXiv:2303.07345); concept ablation: arXiv:2303.13516.
 _ADAM = {"optimizer": "adam", "weight_decay": 0.0, "clip": 1.0, "batch_size": 8}
 SETTINGS: dict[str, dict[str, Any]] = {
-    "salun": {**_ADAM, "lr": 1e-5, "epochs": 5, "order": "paired", "relabel": "next", "retain_weight": 0.5, "density": 0.5},
-    "random_label": {**_ADAM, "lr": 1e-5, "epochs": 5, "order": "paired", "relabel": "next", "retain_weight": 0.5},
+    "salun": {
+        **_ADAM,
+        "lr": 1e-5,
+        "epochs": 5,
+        "order": "paired",
+        "relabel": "next",
+        "retain_weight": 0.5,
+        "density": 0.5,
+    },
+    "random_label": {
+        **_ADAM,
+        "lr": 1e-5,
+        "epochs": 5,
+        "order": "paired",
+        "relabel": "next",
+        "retain_weight": 0.5,
+    },
     "gradient_ascent": {**_ADAM, "lr": 1e-6, "epochs": 2},
     "finetune": {**_ADAM, "lr": 1e-5, "epochs": 1},
     "esd": {**_ADAM, "lr": 1e-5, "epochs": 8},
@@ -79,9 +95,13 @@ class Erasure:
         if not self.concept.strip():
             problems.append("the concept is empty; say in a few words what to erase.")
         if self.concept in (self.anchor, *self.keep):
-            problems.append(f"'{self.concept}' is both the concept and the anchor or a kept one; it can't be erased and kept.")
+            problems.append(
+                f"'{self.concept}' is both the concept and the anchor or a kept one; it can't be erased and kept."
+            )
         if bad := [t for t in self.templates if t.count("{}") != 1]:
-            problems.append(f"templates {bad} don't have the place of the concept, written {{}}, exactly once.")
+            problems.append(
+                f"templates {bad} don't have the place of the concept, written {{}}, exactly once."
+            )
         if not self.templates:
             problems.append("there is no template; '{}' is the plainest.")
         raise_all(problems)
@@ -105,10 +125,24 @@ class Erased:
         return self.run.model  # type: ignore[return-value]
 
 
-def erase(folder: str | Path, erasure: Erasure, method: Method, *, out: str | Path | None = None, images: str | Path | None = None,
-          per_prompt: int = 64, weights: Weights = "full", lora: int | None = None, sampler: Sampler | None = None, seed: int = 0,
-          device: str = "cpu", compute: Compute | None = None, gradient_checkpointing: bool = False,
-          on_row: Callable[[Row], None] | None = None, command: str = "") -> Erased:
+def erase(
+    folder: str | Path,
+    erasure: Erasure,
+    method: Method,
+    *,
+    out: str | Path | None = None,
+    images: str | Path | None = None,
+    per_prompt: int = 64,
+    weights: Weights = "full",
+    lora: int | None = None,
+    sampler: Sampler | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    compute: Compute | None = None,
+    gradient_checkpointing: bool = False,
+    on_row: Callable[[Row], None] | None = None,
+    command: str = "",
+) -> Erased:
     """Erase a concept from the pipeline in `folder` and write the result, an ordinary pipeline folder, to `out`.
 
     Training images are those of `images`, a folder with one sub-folder a concept (its name is the concept's), or are drawn by
@@ -119,13 +153,18 @@ def erase(folder: str | Path, erasure: Erasure, method: Method, *, out: str | Pa
     if out is not None and Path(out).exists():
         raise ExpungeError(f"{out} exists and is not replaced; name another folder.")
     if lora and isinstance(method, GradientMethod) and method.density < 1:
-        raise ExpungeError("low-rank additions have no saliency at the original weights (they start at zero); use density=1 with LoRA.")
+        raise ExpungeError(
+            "low-rank additions have no saliency at the original weights (they start at zero); use density=1 with LoRA."
+        )
     loaded = load(folder, device=device)
     plain, sampler = loaded.kind == "dit", sampler or Sampler(steps=50, guidance=6.5, batch_size=8)
     prompts = erasure.prompts(plain)
     original, task = loaded.prompted(prompts, erasure.concept), loaded.task(len(prompts))
-    data = (_read(loaded, Path(images), erasure, prompts) if images is not None
-            else _draw(loaded, original, task, len(prompts), sampler, per_prompt, seed))
+    data = (
+        _read(loaded, Path(images), erasure, prompts)
+        if images is not None
+        else _draw(loaded, original, task, len(prompts), sampler, per_prompt, seed)
+    )
     split = split_of(data, erasure.concepts(plain), len(prompts), erasure.concept)
     start = copy.deepcopy(original)
     if gradient_checkpointing:
@@ -133,10 +172,27 @@ def erase(folder: str | Path, erasure: Erasure, method: Method, *, out: str | Pa
     trained = add_lora(start.denoiser, lora) if lora else choose_weights(start, weights)
     before = state_hash(original.denoiser.state_dict())
     run = execute(start, split, method, task, seed=seed, compute=compute, on_row=on_row)
-    record = record_of("erase", run, method, before=before, command=command, names={
-        "model": type(loaded.pipeline).__name__, "data": "images" if images else "drawn by the pipeline", "classes": prompts})
-    record.details.update(erasure={"concept": erasure.concept, "anchor": erasure.anchor, "keep": list(erasure.keep), "prompts": prompts},
-                          trained={"weights": f"LoRA of rank {lora}" if lora else weights, "count": trained})
+    record = record_of(
+        "erase",
+        run,
+        method,
+        before=before,
+        command=command,
+        names={
+            "model": type(loaded.pipeline).__name__,
+            "data": "images" if images else "drawn by the pipeline",
+            "classes": prompts,
+        },
+    )
+    record.details.update(
+        erasure={
+            "concept": erasure.concept,
+            "anchor": erasure.anchor,
+            "keep": list(erasure.keep),
+            "prompts": prompts,
+        },
+        trained={"weights": f"LoRA of rank {lora}" if lora else weights, "count": trained},
+    )
     done = Erased(run, record, None, loaded, original, erasure, prompts)
     record.details["images"] = grids(done, sampler, seed=seed)
     if out is not None:
@@ -151,22 +207,45 @@ def grids(erased: Erased, sampler: Sampler, *, count: int = 6, seed: int = 0) ->
     y = torch.arange(len(erased.prompts)).repeat_interleave(count)
     shape = tuple(task.images(next(erased.run.split.retain.take(torch.arange(1)).batches(1))).shape[1:])
     note = "rows: " + ", ".join(f"“{p}”" for p in erased.prompts)
-    return [{"title": title, "png": png(erased.loaded.decode(sampler(model, task, y, shape, seed=seed)), count), "note": note}
-            for title, model in (("before", erased.original), (f"after {erased.record.method}", erased.model))]
+    return [
+        {
+            "title": title,
+            "png": png(erased.loaded.decode(sampler(model, task, y, shape, seed=seed)), count),
+            "note": note,
+        }
+        for title, model in (("before", erased.original), (f"after {erased.record.method}", erased.model))
+    ]
 
 
 def split_of(data: TensorData, concepts: Sequence[int], count: int, name: str) -> Split:
     """The split whose forget set are the samples of the conditions `concepts`; nothing is held out."""
     gone = torch.isin(data.labels, torch.tensor(concepts))
     at = lambda where: Samples(data, where.nonzero()[:, 0])  # noqa: E731
-    problems = [f"there are no images of {what}; give some." for what, where in (("the concept", gone), ("anything kept", ~gone)) if not where.any()]
+    problems = [
+        f"there are no images of {what}; give some."
+        for what, where in (("the concept", gone), ("anything kept", ~gone))
+        if not where.any()
+    ]
     raise_all(problems)
     none = at(gone & False)
-    return Split(at(gone), at(~gone), none, none, none, none, count, "class", "unlearn", {"scenario": "class", "forget": list(concepts),
-                 "concept": name}, tuple(concepts))
+    return Split(
+        at(gone),
+        at(~gone),
+        none,
+        none,
+        none,
+        none,
+        count,
+        "class",
+        "unlearn",
+        {"scenario": "class", "forget": list(concepts), "concept": name},
+        tuple(concepts),
+    )
 
 
-def _draw(loaded: Loaded, model: Prompted, task: Diffusion, count: int, sampler: Sampler, per_prompt: int, seed: int) -> TensorData:
+def _draw(
+    loaded: Loaded, model: Prompted, task: Diffusion, count: int, sampler: Sampler, per_prompt: int, seed: int
+) -> TensorData:
     """Latents that the pipeline itself draws for each prompt."""
     y = torch.arange(count).repeat_interleave(per_prompt)
     channels = int(loaded.denoiser.config.in_channels)  # type: ignore[union-attr, arg-type]
@@ -184,8 +263,14 @@ def _read(loaded: Loaded, folder: Path, erasure: Erasure, prompts: list[str]) ->
     for word in words:
         files = sorted(f for f in (folder / word).glob("*") if f.suffix.lower() in SUFFIXES)
         if not files and word != erasure.anchor:
-            problems.append(f"{folder / word} has no images ({', '.join(SUFFIXES)}); put those of '{word}' there.")
-        own = [k for k, p in enumerate(prompts) if p in {form.format(word) for form in (*erasure.templates, "{}")}]
+            problems.append(
+                f"{folder / word} has no images ({', '.join(SUFFIXES)}); put those of '{word}' there."
+            )
+        own = [
+            k
+            for k, p in enumerate(prompts)
+            if p in {form.format(word) for form in (*erasure.templates, "{}")}
+        ]
         for k, file in enumerate(files):
             found.append(picture(file, side))
             numbers.append(own[k % len(own)])

@@ -33,11 +33,20 @@ class _Seen:
     def __init__(self, maps: list[Tensor]):
         self.maps = maps
 
-    def __call__(self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None,
-                 attention_mask: Tensor | None = None, temb: Tensor | None = None, **_: Any) -> Tensor:
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+        **_: Any,
+    ) -> Tensor:
         words = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-        query, key, value = (attn.head_to_batch_dim(f(x)) for f, x in
-                             ((attn.to_q, hidden_states), (attn.to_k, words), (attn.to_v, words)))
+        query, key, value = (
+            attn.head_to_batch_dim(f(x))
+            for f, x in ((attn.to_q, hidden_states), (attn.to_k, words), (attn.to_v, words))
+        )
         self.maps.append(attn.get_attention_scores(query, key, attention_mask))
         out = attn.to_out[0](attn.batch_to_head_dim(torch.bmm(self.maps[-1], value)))
         out = attn.to_out[1](out)
@@ -48,7 +57,8 @@ class _Seen:
 def attention_maps(model: nn.Module) -> Iterator[list[Tensor]]:
     """Inside the block, the maps of every cross-attention layer (`attn2`), one after the other, as the model is called."""
     layers: list[Any] = [m for n, m in model.named_modules() if n.endswith(".attn2")]
-    kept, maps = [m.processor for m in layers], []
+    kept = [m.processor for m in layers]
+    maps: list[Tensor] = []
     for layer in layers:
         layer.processor = _Seen(maps)
     try:
@@ -76,9 +86,13 @@ class ForgetMeNot(GradientMethod):
         """Raise `ModelError` for models without cross-attention or without marked words."""
         problems = []
         if not any(n.endswith(".attn2") for n, _ in run.model.named_modules()):
-            problems.append("the model has no cross-attention (attn2), so there is none to take away; use esd or concept_ablation.")
+            problems.append(
+                "the model has no cross-attention (attn2), so there is none to take away; use esd or concept_ablation."
+            )
         if getattr(run.model, "tokens", None) is None:
-            problems.append("the model does not say which tokens are the concept's (`tokens`); open it by `Loaded.prompted(prompts, words)`.")
+            problems.append(
+                "the model does not say which tokens are the concept's (`tokens`); open it by `Loaded.prompted(prompts, words)`."
+            )
         if problems:
             raise ModelError(problems)
 

@@ -28,7 +28,9 @@ class Sampler:
     eta: float = 0.0  # noise added on the way by DDIM: 0 none, 1 as much as DDPM
     batch_size: int = 256
 
-    def __call__(self, model: nn.Module, task: Diffusion, y: Tensor, shape: tuple[int, ...], *, seed: int = 0) -> Tensor:
+    def __call__(
+        self, model: nn.Module, task: Diffusion, y: Tensor, shape: tuple[int, ...], *, seed: int = 0
+    ) -> Tensor:
         """Images of the conditions `y` (B,): (B, *shape), float32 on the CPU; in [0, 1] for tasks of pixels."""
         draw = torch.Generator().manual_seed(seed)
         noise = torch.randn((len(y), *shape), generator=draw)
@@ -40,8 +42,15 @@ class Sampler:
                 done.append((x / 2 + 0.5).clamp(0, 1).cpu() if task.pixels else x.cpu())
         return torch.cat(done) if done else torch.empty(0, *shape)
 
-    def denoise(self, model: nn.Module, task: Diffusion, x: Tensor, y: Tensor, draw: torch.Generator | None = None,
-                stop: int | None = None) -> Tensor:
+    def denoise(
+        self,
+        model: nn.Module,
+        task: Diffusion,
+        x: Tensor,
+        y: Tensor,
+        draw: torch.Generator | None = None,
+        stop: int | None = None,
+    ) -> Tensor:
         """`x` (B, C, H, W), pure noise, after `stop` of the sampler's steps (all if None), in the model's range."""
         scheduler = self.scheduler(task)
         noise = {"eta": self.eta, "generator": draw} if self.kind == "ddim" and self.eta else {}
@@ -57,19 +66,30 @@ class Sampler:
         except ImportError as error:
             raise MissingExtra("drawing images from a diffusion model", "diffusion") from error
         before = torch.cat([torch.ones(1), task.signal[:-1]])
-        common = {"num_train_timesteps": task.steps, "trained_betas": (1 - task.signal / before).tolist(),
-                  "prediction_type": task.prediction, "timestep_spacing": "trailing"}
-        scheduler: Any = (DPMSolverMultistepScheduler(**common) if self.kind == "dpm"
-                     else DDIMScheduler(**common, clip_sample=task.pixels, set_alpha_to_one=True))
+        common = {
+            "num_train_timesteps": task.steps,
+            "trained_betas": (1 - task.signal / before).tolist(),
+            "prediction_type": task.prediction,
+            "timestep_spacing": "trailing",
+        }
+        scheduler: Any = (
+            DPMSolverMultistepScheduler(**common)
+            if self.kind == "dpm"
+            else DDIMScheduler(**common, clip_sample=task.pixels, set_alpha_to_one=True)
+        )
         scheduler.set_timesteps(self.steps)
         return scheduler
 
-    def guided(self, model: nn.Module, task: Diffusion, x: Tensor, t: Tensor, y: Tensor, state: dict[str, Any]) -> Tensor:
+    def guided(
+        self, model: nn.Module, task: Diffusion, x: Tensor, t: Tensor, y: Tensor, state: dict[str, Any]
+    ) -> Tensor:
         """The guided prediction (B, C, H, W) at one step `t` (a scalar) for all; `state` lives as long as the drawing."""
         times = t.to(x.device).expand(len(x))
         if self.guidance == 0:
             return task.predict(model, x, times, y)
-        both = task.predict(model, x.repeat(2, 1, 1, 1), times.repeat(2), torch.cat([y, torch.full_like(y, task.null)]))
+        both = task.predict(
+            model, x.repeat(2, 1, 1, 1), times.repeat(2), torch.cat([y, torch.full_like(y, task.null)])
+        )
         asked, free = both.chunk(2)
         return asked + self.guidance * (asked - free)
 
@@ -91,11 +111,15 @@ class SafeSampler(Sampler):
     momentum_scale: float = 0.5  # s_m
     momentum: float = 0.7  # beta_m
 
-    def guided(self, model: nn.Module, task: Diffusion, x: Tensor, t: Tensor, y: Tensor, state: dict[str, Any]) -> Tensor:
+    def guided(
+        self, model: nn.Module, task: Diffusion, x: Tensor, t: Tensor, y: Tensor, state: dict[str, Any]
+    ) -> Tensor:
         times = t.to(x.device).expand(len(x)).repeat(3)
         conditions = torch.cat([y, torch.full_like(y, task.null), torch.full_like(y, self.concept)])
         asked, free, unsafe = task.predict(model, x.repeat(3, 1, 1, 1), times, conditions).chunk(3)
-        mu = torch.where(asked - unsafe < self.threshold, (self.scale * (asked - unsafe)).abs().clamp(max=1), 0.0)
+        mu = torch.where(
+            asked - unsafe < self.threshold, (self.scale * (asked - unsafe)).abs().clamp(max=1), 0.0
+        )
         nu = state.get("nu", torch.zeros_like(x))
         away = mu * (unsafe - free) + self.momentum_scale * nu
         state["nu"] = self.momentum * nu + (1 - self.momentum) * away

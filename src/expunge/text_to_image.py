@@ -7,9 +7,6 @@ serve class-conditional models. Folders are those of `save_pretrained`, in and o
 
 from __future__ import annotations
 
-import json
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +17,8 @@ from torch import Tensor, nn
 
 from .data import TensorData
 from .diffusion import Diffusion
-from .errors import CheckpointError, ExpungeError, MissingExtra, ModelError
-from .files import write_json
+from .errors import ExpungeError, ModelError
 
-Weights = Literal["full", "cross_attention", "not_cross_attention"]
 SCHEDULES = {"linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_cap_v2": "cosine"}
 
 
@@ -41,8 +36,16 @@ class Prompted(nn.Module):
     labels: Tensor | None
     tokens: Tensor | None
 
-    def __init__(self, denoiser: nn.Module, *, prompts: Tensor | None = None, pooled: Tensor | None = None,
-                 times: Tensor | None = None, labels: Tensor | None = None, tokens: Tensor | None = None):
+    def __init__(
+        self,
+        denoiser: nn.Module,
+        *,
+        prompts: Tensor | None = None,
+        pooled: Tensor | None = None,
+        times: Tensor | None = None,
+        labels: Tensor | None = None,
+        tokens: Tensor | None = None,
+    ):
         super().__init__()
         self.denoiser = denoiser
         given = {"prompts": prompts, "pooled": pooled, "times": times, "labels": labels, "tokens": tokens}
@@ -55,12 +58,22 @@ class Prompted(nn.Module):
         assert self.prompts is not None
         more = {}
         if self.pooled is not None and self.times is not None:
-            more["added_cond_kwargs"] = {"text_embeds": self.pooled[y], "time_ids": self.times.expand(len(y), -1)}
+            more["added_cond_kwargs"] = {
+                "text_embeds": self.pooled[y],
+                "time_ids": self.times.expand(len(y), -1),
+            }
         return self.denoiser(x, t, encoder_hidden_states=self.prompts[y], **more).sample
 
     def with_denoiser(self, denoiser: nn.Module) -> Prompted:
         """The same prompts before another denoiser."""
-        return Prompted(denoiser, prompts=self.prompts, pooled=self.pooled, times=self.times, labels=self.labels, tokens=self.tokens)
+        return Prompted(
+            denoiser,
+            prompts=self.prompts,
+            pooled=self.pooled,
+            times=self.times,
+            labels=self.labels,
+            tokens=self.tokens,
+        )
 
     def train(self, mode: bool = True) -> Prompted:
         """As every module; but a DiT's own dropping of labels stays off, since the task drops conditions where it should."""
@@ -95,14 +108,26 @@ class Loaded:
         Raises `ModelError` for schedulers without betas, as of flow matching.
         """
         config = self.pipeline.scheduler.config
-        problems = [f"the scheduler's {k} is {config.get(k)!r}; known: {', '.join(known)}." for k, known in
-                    (("beta_schedule", SCHEDULES), ("prediction_type", ("epsilon", "v_prediction", "sample")))
-                    if config.get(k) not in known]
+        problems = [
+            f"the scheduler's {k} is {config.get(k)!r}; known: {', '.join(known)}."
+            for k, known in (
+                ("beta_schedule", SCHEDULES),
+                ("prediction_type", ("epsilon", "v_prediction", "sample")),
+            )
+            if config.get(k) not in known
+        ]
         if problems:
             raise ModelError(problems)
-        return Diffusion(count, steps=config.num_train_timesteps, beta_start=config.beta_start, beta_end=config.beta_end,
-                         beta_schedule=SCHEDULES[config.beta_schedule], prediction=config.prediction_type,  # type: ignore[arg-type]
-                         condition_drop=condition_drop, pixels=False)
+        return Diffusion(
+            count,
+            steps=config.num_train_timesteps,
+            beta_start=config.beta_start,
+            beta_end=config.beta_end,
+            beta_schedule=SCHEDULES[config.beta_schedule],  # type: ignore[arg-type]
+            prediction=config.prediction_type,  # type: ignore[arg-type]
+            condition_drop=condition_drop,
+            pixels=False,
+        )
 
     @torch.no_grad()
     def prompted(self, prompts: Sequence[str], words: str = "") -> Prompted:
@@ -114,12 +139,24 @@ class Loaded:
             return Prompted(self.denoiser, labels=self._labels(prompts))
         rows = [self._encode(p) for p in [*prompts, ""]]
         embeddings = torch.cat([r[0] for r in rows])
-        marked = torch.stack([self._mark(p, words) for p in [*prompts, ""]]).to(embeddings.device) if words else None
+        marked = (
+            torch.stack([self._mark(p, words) for p in [*prompts, ""]]).to(embeddings.device)
+            if words
+            else None
+        )
         if self.kind == "unet":
             return Prompted(self.denoiser, prompts=embeddings, tokens=marked)
         side = float(self.size * self.pipeline.vae_scale_factor)
-        times = torch.tensor([side, side, 0.0, 0.0, side, side], dtype=embeddings.dtype, device=embeddings.device)
-        return Prompted(self.denoiser, prompts=embeddings, pooled=torch.cat([r[1] for r in rows]), times=times, tokens=marked)
+        times = torch.tensor(
+            [side, side, 0.0, 0.0, side, side], dtype=embeddings.dtype, device=embeddings.device
+        )
+        return Prompted(
+            self.denoiser,
+            prompts=embeddings,
+            pooled=torch.cat([r[1] for r in rows]),
+            times=times,
+            tokens=marked,
+        )
 
     def _mark(self, prompt: str, words: str) -> Tensor:
         """Which tokens of the prompt (L,) are those of `words`, bool."""
@@ -135,14 +172,18 @@ class Loaded:
 
     def _encode(self, prompt: str) -> tuple[Tensor, Tensor]:
         device = next(self.denoiser.parameters()).device
-        found = self.pipeline.encode_prompt(prompt, device=device, num_images_per_prompt=1, do_classifier_free_guidance=False)
+        found = self.pipeline.encode_prompt(
+            prompt, device=device, num_images_per_prompt=1, do_classifier_free_guidance=False
+        )
         return found[0], found[2] if self.kind == "xl" else torch.empty(0)
 
     def _labels(self, names: Sequence[str]) -> Tensor:
         known, count = self.pipeline.labels, int(self.denoiser.config.num_embeds_ada_norm)  # type: ignore[union-attr, arg-type]
         found = [known.get(n, int(n) if n.isdigit() and int(n) < count else None) for n in names]
         if missing := [n for n, k in zip(names, found, strict=True) if k is None]:
-            raise ExpungeError(f"the pipeline has no classes {missing}; known: {list(known)[:10] or 'no names'}, or numbers below {count}.")
+            raise ExpungeError(
+                f"the pipeline has no classes {missing}; known: {list(known)[:10] or 'no names'}, or numbers below {count}."
+            )
         return torch.tensor([*found, count], device=next(self.denoiser.parameters()).device)
 
     @torch.no_grad()
@@ -160,95 +201,12 @@ class Loaded:
         vae = self.pipeline.vae
         place = next(vae.parameters())
         shift = getattr(vae.config, "shift_factor", None) or 0.0
-        done = [vae.decode(z.to(place) / vae.config.scaling_factor + shift).sample for z in latents.split(batch_size)]
+        done = [
+            vae.decode(z.to(place) / vae.config.scaling_factor + shift).sample
+            for z in latents.split(batch_size)
+        ]
         return (torch.cat(done).float().cpu() / 2 + 0.5).clamp(0, 1)
 
     def data(self, images: Tensor, conditions: Tensor, name: str) -> TensorData:
         """Images (N, 3, H, W) in [0, 1], one prompt's number each (N,), as latents that every step reuses."""
         return TensorData(self.encode(images), conditions, name=name)
-
-
-def load(folder: str | Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Loaded:
-    """Open a `save_pretrained` folder of Stable Diffusion 1.x, 2.x, XL or DiT. Raises `CheckpointError` for anything else."""
-    try:
-        from diffusers import DiffusionPipeline
-    except ImportError as error:
-        raise MissingExtra("a text-to-image pipeline", "diffusion") from error
-    place = Path(folder)
-    if not (place / "model_index.json").is_file():
-        raise CheckpointError(f"{place} is no pipeline folder: it lacks model_index.json; give one that `save_pretrained` wrote.")
-    try:
-        pipeline = DiffusionPipeline.from_pretrained(str(place), local_files_only=True).to(dtype)
-    except Exception as error:  # diffusers raises many kinds; the user needs the reason
-        raise CheckpointError(f"{place} can't be opened as a diffusers pipeline: {type(error).__name__}: {error}") from error
-    pipeline.set_progress_bar_config(disable=True)
-    name = type(pipeline).__name__
-    kinds = {"StableDiffusionPipeline": "unet", "StableDiffusionXLPipeline": "xl", "DiTPipeline": "dit"}
-    if name not in kinds:
-        raise CheckpointError(f"{place} is a {name}; known are {', '.join(kinds)}.")
-    return Loaded(pipeline.to(device), kinds[name], place)  # type: ignore[arg-type]
-
-
-def choose_weights(model: nn.Module, which: Weights) -> int:
-    """Let only these weights of the denoiser train, and say how many; the others need no gradient and no optimizer state.
-
-    Cross-attention is what diffusers calls `attn2`. Raises `ModelError` if none is left, as in a DiT without text.
-    """
-    count = 0
-    for name, weight in model.named_parameters():
-        cross = ".attn2." in name
-        weight.requires_grad_(which == "full" or cross == (which == "cross_attention"))
-        count += weight.numel() * weight.requires_grad
-    if not count:
-        raise ModelError(f"the model has no {which.replace('_', ' ')} weights; use weights='full'.")
-    return count
-
-
-def add_lora(denoiser: Any, rank: int, alpha: int | None = None) -> int:
-    """Freeze the denoiser and give its attention low-rank additions to train (peft); says how many weights train."""
-    try:
-        from peft import LoraConfig
-    except ImportError as error:
-        raise MissingExtra("LoRA", "diffusion") from error
-    denoiser.requires_grad_(False)
-    denoiser.add_adapter(LoraConfig(r=rank, lora_alpha=alpha or rank, target_modules=["to_k", "to_q", "to_v", "to_out.0"]))
-    return sum(p.numel() for p in denoiser.parameters() if p.requires_grad)
-
-
-def save(loaded: Loaded, model: Prompted, out: str | Path, *, lora: bool = False) -> Path:
-    """Write the pipeline with the model's denoiser to a new folder, whole or not at all; or only its LoRA weights.
-
-    A LoRA folder is for `pipeline.load_lora_weights(folder)`. Raises `CheckpointError` if `out` exists.
-    """
-    place = Path(out)
-    if place.exists():
-        raise CheckpointError(f"{place} exists and is not replaced; name another folder.")
-    place.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".part", dir=place.parent))
-    try:
-        if lora:
-            from peft.utils import get_peft_model_state_dict
-
-            type(loaded.pipeline).save_lora_weights(str(part), unet_lora_layers=get_peft_model_state_dict(model.denoiser))
-        else:
-            name = "transformer" if loaded.kind == "dit" else "unet"
-            kept = getattr(loaded.pipeline, name)
-            setattr(loaded.pipeline, name, model.denoiser)
-            try:
-                loaded.pipeline.save_pretrained(str(part))
-            finally:
-                setattr(loaded.pipeline, name, kept)
-            _keep_names(loaded.folder, part)
-        part.chmod(0o755)
-        part.rename(place)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return place
-
-
-def _keep_names(source: Path, part: Path) -> None:
-    """A DiT's class names, which diffusers reads from model_index.json but leaves out when it writes one."""
-    names = json.loads((source / "model_index.json").read_text(encoding="utf-8")).get("id2label")
-    written = json.loads((part / "model_index.json").read_text(encoding="utf-8"))
-    if names and "id2label" not in written:
-        write_json(part / "model_index.json", {**written, "id2label": names})

@@ -25,8 +25,16 @@ if TYPE_CHECKING:
 TOGETHER = "a photo of a {} and a {}"
 
 
-def audit_erasure(erased: Erased, judge: Judge, classes: Mapping[str, int], *, sampler: Sampler | None = None, count: int = 20,
-                  together: str | None = TOGETHER, seed: int = 0) -> AuditResult:
+def audit_erasure(
+    erased: Erased,
+    judge: Judge,
+    classes: Mapping[str, int],
+    *,
+    sampler: Sampler | None = None,
+    count: int = 20,
+    together: str | None = TOGETHER,
+    seed: int = 0,
+) -> AuditResult:
     """Scores after and before ("before" in the details), percent; `classes` gives the judge's class of each concept's words.
 
     `together` is the prompt with two places that tests composition; None leaves it out, as for a DiT. Raises `ExpungeError`
@@ -35,7 +43,9 @@ def audit_erasure(erased: Erased, judge: Judge, classes: Mapping[str, int], *, s
     words = erased.erasure
     kept = [w for w in dict.fromkeys((words.anchor, *words.keep)) if w]
     if missing := [w for w in (words.concept, *kept) if w not in classes]:
-        raise ExpungeError(f"the judge's classes of {missing} are not given; name one for the concept, the anchor and everything kept.")
+        raise ExpungeError(
+            f"the judge's classes of {missing} are not given; name one for the concept, the anchor and everything kept."
+        )
     draw = sampler or Sampler(steps=20, guidance=2.0)
     look = lambda prompts: _said(erased, judge, prompts, draw, count, seed)  # noqa: E731
     forms = ("{}",) if erased.loaded.kind == "dit" else words.templates
@@ -43,7 +53,10 @@ def audit_erasure(erased: Erased, judge: Judge, classes: Mapping[str, int], *, s
     scores: dict[str, dict[str, Any]] = {"before": {}, "after": {}}
     per: dict[str, dict[str, float]] = {}
     for word in (words.concept, *kept):
-        share = {k: 100 * (said.argmax(2) == classes[word]).double().mean().item() for k, said in look(fill(word)).items()}
+        share = {
+            k: 100 * (said.argmax(2) == classes[word]).double().mean().item()
+            for k, said in look(fill(word)).items()
+        }
         per[word] = share
     for when, found in scores.items():
         found["UA"] = 100 - per[words.concept][when]
@@ -55,10 +68,14 @@ def audit_erasure(erased: Erased, judge: Judge, classes: Mapping[str, int], *, s
             asked = torch.tensor([classes[w] for w in kept])[:, None]
             scores[when]["composition"] = 100 * (others.argmax(2) == asked).double().mean().item()
     limits = [f"The judge recognises {judge.accuracy:.1f} % of real test images; {count} images a prompt."]
-    return AuditResult(scores["after"], {"before": scores["before"], "prompts": per, "limits": limits}, limits)
+    return AuditResult(
+        scores["after"], {"before": scores["before"], "prompts": per, "limits": limits}, limits
+    )
 
 
-def _said(erased: Erased, judge: Judge, prompts: list[str], sampler: Sampler, count: int, seed: int) -> dict[str, Tensor]:
+def _said(
+    erased: Erased, judge: Judge, prompts: list[str], sampler: Sampler, count: int, seed: int
+) -> dict[str, Tensor]:
     """The judge's logits (prompts, count, K) of what original and erased model draw, from the same noise."""
     original = erased.loaded.prompted(prompts)
     task: Diffusion = erased.loaded.task(len(prompts))

@@ -53,9 +53,15 @@ class Drawn:
         gone, said = self.forgotten, self.said
         p = said.probabilities[gone]
         asked = p.gather(1, self.labels[gone, None])[:, 0]
-        found = {"UA": 100 - 100 * said.correct[gone].double().mean().item(), "RA": 100 * said.correct[~gone].double().mean().item()}
-        found |= distances(self.real, said.features[~gone])  # type: ignore[index]
-        found["diversity"] = 100 * self._spread(said.features[~gone], self.labels[~gone]) / self._spread(self.real, self.real_labels)  # type: ignore[index]
+        found = {
+            "UA": 100 - 100 * said.correct[gone].double().mean().item(),
+            "RA": 100 * said.correct[~gone].double().mean().item(),
+        }
+        assert said.features is not None
+        kept = said.features[~gone]
+        found |= distances(self.real, kept)
+        spread, real = self._spread(kept, self.labels[~gone]), self._spread(self.real, self.real_labels)
+        found["diversity"] = 100 * spread / real
         found["entropy"] = -(p * p.clamp_min(1e-30).log()).sum(1).mean().item()
         found["confidence"] = 100 * asked.mean().item()
         return found
@@ -70,7 +76,10 @@ class Drawn:
     def per_class(self) -> list[float | None]:
         """Share of images that the judge takes for what was asked, each class (percent)."""
         right = self.said.correct.double()
-        return [100 * right[self.labels == k].mean().item() if (self.labels == k).any() else None for k in range(self.split.num_classes)]
+        return [
+            100 * right[self.labels == k].mean().item() if (self.labels == k).any() else None
+            for k in range(self.split.num_classes)
+        ]
 
     @property
     def redistribution(self) -> list[float]:
@@ -80,12 +89,21 @@ class Drawn:
 
     def grid(self, columns: int = COLUMNS) -> str:
         """Some images of each class as a PNG in base64: a row a class, a column a seed."""
-        rows = [self.images[self.labels == k][:columns] for k in self.labels.unique().tolist()]
-        return png(torch.cat(rows), min(columns, *(len(r) for r in rows)) if len({len(r) for r in rows}) > 1 else len(rows[0]))
+        width = min(columns, int(self.labels.bincount()[self.labels.unique()].min()))
+        return png(torch.cat([self.images[self.labels == k][:width] for k in self.labels.unique()]), width)
 
 
-def draw(model: nn.Module, split: Split, task: Diffusion, judge: Judge, *, sampler: Sampler | None = None, per_class: int = 50,
-         seed: int = 0, decode: Any = None) -> Drawn:
+def draw(
+    model: nn.Module,
+    split: Split,
+    task: Diffusion,
+    judge: Judge,
+    *,
+    sampler: Sampler | None = None,
+    per_class: int = 50,
+    seed: int = 0,
+    decode: Any = None,
+) -> Drawn:
     """`per_class` images of every class from `model`, judged. `decode` makes images of what a model of latents draws."""
     first = next(split.retain.take(torch.arange(1)).batches(1))
     shape = tuple(task.images(first).shape[1:])
@@ -102,33 +120,69 @@ def draw(model: nn.Module, split: Split, task: Diffusion, judge: Judge, *, sampl
     return Drawn(images, labels, judge.predict(images, labels), split, seen.features, y)
 
 
-def audit_generator(drawn: Drawn, judge: Judge, *, original: Drawn | None = None, retrained: Drawn | None = None,
-                    names: dict[str, str] | None = None) -> AuditResult:
+def audit_generator(
+    drawn: Drawn,
+    judge: Judge,
+    *,
+    original: Drawn | None = None,
+    retrained: Drawn | None = None,
+    names: dict[str, str] | None = None,
+) -> AuditResult:
     """Scores, pictures and limits of what an unlearned model drew, beside the original's and a retrained model's images.
 
     `names` may rename the pictures: {"original": ..., "unlearned": ..., "retrained": ...}.
     """
-    given = {k: d for k, d in (("original", original), ("unlearned", drawn), ("retrained", retrained)) if d is not None}
-    scores, limits = dict(drawn.scores), [
-        f"The judge is a classifier that recognises {judge.accuracy:.1f} % of real test images; what it calls an image is all that UA and RA "
-        "say.", "FID_judge and KID_judge are taken in the judge's features: they do not compare with published FIDs."]
+    given = {
+        k: d
+        for k, d in (("original", original), ("unlearned", drawn), ("retrained", retrained))
+        if d is not None
+    }
+    scores = dict(drawn.scores)
+    limits = [
+        f"The judge is a classifier that recognises {judge.accuracy:.1f} % of real test images; UA and RA are its word.",
+        "FID_judge and KID_judge are taken in the judge's features: they do not compare with published FIDs.",
+    ]
     if retrained is not None:
         gap = {k: abs(scores[k] - retrained.scores[k]) for k in ("UA", "RA")}
         scores["gap"] = {**gap, "avg": sum(gap.values()) / len(gap)}
     else:
-        limits.append("No retrained model was given: what a model that never saw the class draws for it cannot be said.")
-    titles = {"original": "before", "unlearned": "after", "retrained": "retrained without the class", **(names or {})}
-    classes = ", ".join(drawn.split.forget.data.classes[k] if drawn.split.forget.data.classes else str(k) for k in drawn.split.forget_classes)
+        limits.append(
+            "No retrained model was given: what a model that never saw the class draws for it cannot be said."
+        )
+    titles = {
+        "original": "before",
+        "unlearned": "after",
+        "retrained": "retrained without the class",
+        **(names or {}),
+    }
+    classes = ", ".join(
+        drawn.split.forget.data.classes[k] if drawn.split.forget.data.classes else str(k)
+        for k in drawn.split.forget_classes
+    )
     details = {
-        "images": [{"title": titles[k], "png": d.grid(), "note": f"a row a class, forgotten: {classes}; a column a seed, the same in each picture"}
-                   for k, d in given.items()],
+        "images": [
+            {
+                "title": titles[k],
+                "png": d.grid(),
+                "note": f"a row a class, forgotten: {classes}; a column a seed, the same in each picture",
+            }
+            for k, d in given.items()
+        ],
         "per_class": {k: d.per_class for k, d in given.items()},
         "redistribution": {k: d.redistribution for k, d in given.items()},
-        "judge": {"accuracy": judge.accuracy, "images": len(drawn.labels), "real": len(drawn.real)}, "limits": limits}
+        "judge": {"accuracy": judge.accuracy, "images": len(drawn.labels), "real": len(drawn.real)},
+        "limits": limits,
+    }
     if original is not None:
-        drops = {k: b - a for k, (b, a) in enumerate(zip(original.per_class, drawn.per_class, strict=True))
-                 if a is not None and b is not None and k not in drawn.split.forget_classes}
-        details["worst_class"] = {"class": (worst := max(drops, key=lambda k: drops[k])), "drop": drops[worst]}
+        drops = {
+            k: b - a
+            for k, (b, a) in enumerate(zip(original.per_class, drawn.per_class, strict=True))
+            if a is not None and b is not None and k not in drawn.split.forget_classes
+        }
+        details["worst_class"] = {
+            "class": (worst := max(drops, key=lambda k: drops[k])),
+            "drop": drops[worst],
+        }
     return AuditResult(scores, details, limits)
 
 

@@ -68,10 +68,16 @@ class LearnedCondition(nn.Module):
 
 def table_of(model: nn.Module, size: int) -> str:
     """Name of the parameter or buffer that holds the embeddings of `size` conditions, one a row."""
-    found = [f"{n}.weight" if n else "weight" for n, m in model.named_modules() if isinstance(m, nn.Embedding) and m.num_embeddings == size]
+    found = [
+        f"{n}.weight" if n else "weight"
+        for n, m in model.named_modules()
+        if isinstance(m, nn.Embedding) and m.num_embeddings == size
+    ]
     found += [n for n, b in model.named_buffers() if n.rpartition(".")[2] == "prompts" and len(b) == size]
     if not found:
-        raise ModelError(f"the model has no embedding of {size} conditions (nn.Embedding, or a buffer `prompts`), so there is none to learn.")
+        raise ModelError(
+            f"the model has no embedding of {size} conditions (nn.Embedding, or a buffer `prompts`), so there is none to learn."
+        )
     return found[0]
 
 
@@ -86,10 +92,19 @@ class Attack:
     batch_size: int = 64
     count: int = 50  # images drawn at each look
     threshold: float = 50.0  # percent recognised that counts as back
-    sampler: Sampler = Sampler(kind="dpm", steps=10, guidance=1.0)
+    sampler: Sampler = field(default_factory=lambda: Sampler(kind="dpm", steps=10, guidance=1.0))
 
-    def learned_condition(self, model: nn.Module, task: Diffusion, samples: Samples, judge: Judge, target: int, *,
-                          seed: int = 0, start: str = "null") -> Comeback:
+    def learned_condition(
+        self,
+        model: nn.Module,
+        task: Diffusion,
+        samples: Samples,
+        judge: Judge,
+        target: int,
+        *,
+        seed: int = 0,
+        start: str = "null",
+    ) -> Comeback:
         """Learn, for the frozen model, an embedding under which it denoises `samples`, images of the class `target`.
 
         White-box; the embedding starts at the null condition's, or with `start="own"` at the condition's own.
@@ -97,13 +112,26 @@ class Attack:
         changed = LearnedCondition(model, task.num_classes + 1, target, start=start)
         return self._run(changed, [changed.row], self.lr, task, samples, judge, target, seed)
 
-    def relearn(self, model: nn.Module, task: Diffusion, samples: Samples, judge: Judge, target: int, *, seed: int = 0) -> Comeback:
+    def relearn(
+        self, model: nn.Module, task: Diffusion, samples: Samples, judge: Judge, target: int, *, seed: int = 0
+    ) -> Comeback:
         """Train a copy of the whole model on `samples` and count the steps until it draws the class again."""
         copied = copy.deepcopy(model).requires_grad_(True)
-        return self._run(copied, list(copied.parameters()), self.relearn_lr, task, samples, judge, target, seed)
+        return self._run(
+            copied, list(copied.parameters()), self.relearn_lr, task, samples, judge, target, seed
+        )
 
-    def _run(self, model: nn.Module, weights: list[Tensor], lr: float, task: Diffusion, samples: Samples, judge: Judge, target: int,
-             seed: int) -> Comeback:
+    def _run(
+        self,
+        model: nn.Module,
+        weights: list[Tensor],
+        lr: float,
+        task: Diffusion,
+        samples: Samples,
+        judge: Judge,
+        target: int,
+        seed: int,
+    ) -> Comeback:
         device, optimizer = device_of(model), torch.optim.Adam(weights, lr)
         draw, curve = torch.Generator().manual_seed(seed), []
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -122,7 +150,9 @@ class Attack:
                 optimizer.step()
         return Comeback(curve, self.threshold)
 
-    def _recognised(self, model: nn.Module, task: Diffusion, samples: Samples, judge: Judge, target: int, seed: int) -> float:
+    def _recognised(
+        self, model: nn.Module, task: Diffusion, samples: Samples, judge: Judge, target: int, seed: int
+    ) -> float:
         labels = torch.full((self.count,), target)
         shape = tuple(task.images(next(samples.take(torch.arange(1)).batches(1))).shape[1:])
         images = self.sampler(model, task, labels, shape, seed=seed)

@@ -52,12 +52,23 @@ def train_judge(split: Split, factory: Callable[[], nn.Module], recipe: Retrain,
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = factory()
-    run = execute(model, replace(split, retain=split.train, withheld=nothing), recipe, task, seed=seed, factory=lambda: model)
-    right = torch.cat([task.predict(run.model, s).correct for s in (split.test, split.test_forgotten) if len(s)])
+    run = execute(
+        model,
+        replace(split, retain=split.train, withheld=nothing),
+        recipe,
+        task,
+        seed=seed,
+        factory=lambda: model,
+    )
+    right = torch.cat(
+        [task.predict(run.model, s).correct for s in (split.test, split.test_forgotten) if len(s)]
+    )
     judge = Judge(run.model.requires_grad_(False), task, 100 * right.double().mean().item())
     if judge.accuracy < 80:
-        raise ExpungeError(f"the judge recognises only {judge.accuracy:.1f} % of real test images; train it longer, or give a better one: "
-                           "below 80 % it can't tell whether a class was forgotten.")
+        raise ExpungeError(
+            f"the judge recognises only {judge.accuracy:.1f} % of real test images; train it longer, or give a better one: "
+            "below 80 % it can't tell whether a class was forgotten."
+        )
     return judge
 
 
@@ -72,14 +83,18 @@ class _Given(nn.Module):
         return features
 
 
-def distances(real: Tensor, drawn: Tensor, *, subsets: int = 50, subset_size: int = 100, seed: int = 0) -> dict[str, float]:
+def distances(
+    real: Tensor, drawn: Tensor, *, subsets: int = 50, subset_size: int = 100, seed: int = 0
+) -> dict[str, float]:
     """Frechet and kernel distance of features (N, D) of real and (M, D) of drawn images, by torchmetrics.
 
     Heusel et al., arXiv:1706.08500; Binkowski et al., arXiv:1801.01401 (cubic kernel, mean over random subsets). Raises
     `ExpungeError` for fewer than two images.
     """
     if min(len(real), len(drawn)) < 2:
-        raise ExpungeError(f"{len(real)} real and {len(drawn)} drawn images came; distances of distributions need at least two of each.")
+        raise ExpungeError(
+            f"{len(real)} real and {len(drawn)} drawn images came; distances of distributions need at least two of each."
+        )
     try:
         from torchmetrics.image.fid import FrechetInceptionDistance
         from torchmetrics.image.kid import KernelInceptionDistance
@@ -87,10 +102,15 @@ def distances(real: Tensor, drawn: Tensor, *, subsets: int = 50, subset_size: in
         raise MissingExtra("the distance of drawn to real images", "diffusion") from error
     size = min(subset_size, len(real), len(drawn))
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Metric `Kernel Inception Distance`")  # of its memory: these are features, not images
+        warnings.filterwarnings(
+            "ignore", "Metric `Kernel Inception Distance`"
+        )  # of its memory: these are features, not images
         found: dict[str, Any] = {
             "FID_judge": FrechetInceptionDistance(feature=_Given(real.shape[1])),
-            "KID_judge": KernelInceptionDistance(feature=_Given(real.shape[1]), subsets=subsets, subset_size=size)}
+            "KID_judge": KernelInceptionDistance(
+                feature=_Given(real.shape[1]), subsets=subsets, subset_size=size
+            ),
+        }
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         for metric in found.values():

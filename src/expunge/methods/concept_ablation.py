@@ -38,7 +38,9 @@ class ConceptAblation(GradientMethod):
     weight_decay: float = 0.0
     batch_size: int = 64
     clip: float | None = 1.0
-    anchor: int | None = None  # condition to draw instead; -1 for the null condition, None for the next kept one
+    anchor: int | None = (
+        None  # condition to draw instead; -1 for the null condition, None for the next kept one
+    )
     retain_weight: float = 0.0  # weight of the ordinary loss on retained samples
 
     tasks: ClassVar = ("diffusion",)
@@ -51,7 +53,9 @@ class ConceptAblation(GradientMethod):
             last = int(run.split.forget.labels.max())
             return next((k for k in kept if k > last), kept[0])
         if self.anchor != -1 and self.anchor not in kept:
-            raise ExpungeError(f"anchor is {self.anchor}; it must be a condition with retained images, one of {kept}, or -1 for null.")
+            raise ExpungeError(
+                f"anchor is {self.anchor}; it must be a condition with retained images, one of {kept}, or -1 for null."
+            )
         return run.task.null if self.anchor == -1 else self.anchor  # type: ignore[attr-defined]
 
     def images(self, run: Run) -> Samples:

@@ -53,5 +53,7 @@ class RetrainEMA(Retrain):
     def problems(self) -> list[str]:
         found = super().problems()
         if not 0 <= self.ema < 1:
-            found.append(f"ema is {self.ema}; it is the weight of the past in the running average, at least 0 and below 1.")
+            found.append(
+                f"ema is {self.ema}; it is the weight of the past in the running average, at least 0 and below 1."
+            )
         return found

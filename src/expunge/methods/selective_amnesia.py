@@ -58,7 +58,9 @@ class SelectiveAmnesia(GradientMethod):
         task: Diffusion = run.task  # type: ignore[assignment]
         x, y = self._pool(run, task)
         run.memo.update(pool=x, conditions=y)
-        for name, value in self._fisher(run, task, x[: self.fisher_samples], y[: self.fisher_samples]).items():
+        for name, value in self._fisher(
+            run, task, x[: self.fisher_samples], y[: self.fisher_samples]
+        ).items():
             run.memo[f"fisher/{name}"] = value
 
     def _pool(self, run: Run, task: Diffusion) -> tuple[Tensor, Tensor]:
@@ -72,15 +74,21 @@ class SelectiveAmnesia(GradientMethod):
         shape = task.images(next(kept.take(torch.arange(1)).batches(1))).shape[1:]
         sampler = Sampler(kind="ddim", steps=self.sample_steps, guidance=self.guidance)
         seed = int(torch.randint(0, 2**31, (), generator=draw))
-        return sampler(run.original, task, some.labels, tuple(shape), seed=seed).to(run.device), some.labels.to(run.device)
+        return sampler(run.original, task, some.labels, tuple(shape), seed=seed).to(
+            run.device
+        ), some.labels.to(run.device)
 
     def _fisher(self, run: Run, task: Diffusion, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         named = [(n, p) for n, p in run.model.named_parameters() if p.requires_grad]
         fisher = {n: torch.zeros_like(p) for n, p in named}
         with evaluating(run.model):
-            for k in range(len(x)):  # one sample at a time: squares of summed gradients are not sums of squares
+            for k in range(
+                len(x)
+            ):  # one sample at a time: squares of summed gradients are not sums of squares
                 loss = task.loss(run.model, Batch(x[k : k + 1], y[k : k + 1], torch.tensor([k]))).sum()
-                for (name, _), g in zip(named, torch.autograd.grad(loss, [p for _, p in named], allow_unused=True), strict=True):
+                for (name, _), g in zip(
+                    named, torch.autograd.grad(loss, [p for _, p in named], allow_unused=True), strict=True
+                ):
                     if g is not None:
                         fisher[name] += g.detach().square() / len(x)
         return fisher
@@ -91,7 +99,9 @@ class SelectiveAmnesia(GradientMethod):
         images = task.images(forget)
         noise = torch.rand_like(images)
         surrogate = noise if task.pixels else (2 * noise - 1) * 3**0.5
-        at = torch.randint(0, len(run.memo["pool"]), (len(forget),), generator=run.generator("replay")).to(images.device)
+        at = torch.randint(0, len(run.memo["pool"]), (len(forget),), generator=run.generator("replay")).to(
+            images.device
+        )
         replay = Batch(run.memo["pool"][at], run.memo["conditions"][at], at.cpu())
         loss = task.loss(run.model, Batch(surrogate, forget.y, forget.index)).mean()
         loss = loss + self.replay_weight * task.loss(run.model, replay).mean()
@@ -100,10 +110,16 @@ class SelectiveAmnesia(GradientMethod):
     def _pull(self, run: Run) -> Tensor:
         """sum_i F_i (theta_i - theta0_i)^2, a scalar."""
         start = dict(run.original.named_parameters())
-        terms = [(run.memo[f"fisher/{n}"] * (p - start[n]).square()).sum()
-                 for n, p in run.model.named_parameters() if f"fisher/{n}" in run.memo]
+        terms = [
+            (run.memo[f"fisher/{n}"] * (p - start[n]).square()).sum()
+            for n, p in run.model.named_parameters()
+            if f"fisher/{n}" in run.memo
+        ]
         return torch.stack(terms).sum()
 
     def problems(self) -> list[str]:
-        return super().problems() + [f"{n} is {getattr(self, n)}; it must be at least 1." for n in ("pool", "fisher_samples", "sample_steps")
-                                     if getattr(self, n) < 1]
+        return super().problems() + [
+            f"{n} is {getattr(self, n)}; it must be at least 1."
+            for n in ("pool", "fisher_samples", "sample_steps")
+            if getattr(self, n) < 1
+        ]

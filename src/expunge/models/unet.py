@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ..errors import ExpungeError, MissingExtra
@@ -21,22 +20,39 @@ def _diffusers() -> Any:
     return diffusers
 
 
-def unet(num_classes: int, shape: tuple[int, int, int], *, width: int = 32, multipliers: tuple[int, ...] = (1, 2, 2),
-         blocks: int = 1, attention: tuple[int, ...] = (4,), dropout: float = 0.0) -> nn.Module:
+def unet(
+    num_classes: int,
+    shape: tuple[int, int, int],
+    *,
+    width: int = 32,
+    multipliers: tuple[int, ...] = (1, 2, 2),
+    blocks: int = 1,
+    attention: tuple[int, ...] = (4,),
+    dropout: float = 0.0,
+) -> nn.Module:
     """A diffusers `UNet2DModel` for images of `shape` (C, H, W) and `num_classes` classes and the null condition.
 
     `attention` names the resolutions that attend to themselves. Raises `ExpungeError` for sizes that do not halve evenly.
     """
     channels, size = shape[0], shape[1]
     if shape[1] != shape[2] or size % 2 ** (len(multipliers) - 1) or width % 8:
-        raise ExpungeError(f"images of {shape} with width {width} and {len(multipliers)} levels do not fit: give square images whose side "
-                           f"divides by {2 ** (len(multipliers) - 1)}, and a width that divides by 8.")
+        raise ExpungeError(
+            f"images of {shape} with width {width} and {len(multipliers)} levels do not fit: give square images whose side "
+            f"divides by {2 ** (len(multipliers) - 1)}, and a width that divides by 8."
+        )
     attends = [size // 2**level in attention for level in range(len(multipliers))]
     return _diffusers().UNet2DModel(
-        sample_size=size, in_channels=channels, out_channels=channels, num_class_embeds=num_classes + 1, layers_per_block=blocks,
-        block_out_channels=tuple(width * m for m in multipliers), norm_num_groups=min(32, width // 4), dropout=dropout,
+        sample_size=size,
+        in_channels=channels,
+        out_channels=channels,
+        num_class_embeds=num_classes + 1,
+        layers_per_block=blocks,
+        block_out_channels=tuple(width * m for m in multipliers),
+        norm_num_groups=min(32, width // 4),
+        dropout=dropout,
         down_block_types=tuple("AttnDownBlock2D" if a else "DownBlock2D" for a in attends),
-        up_block_types=tuple("AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attends)))
+        up_block_types=tuple("AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attends)),
+    )
 
 
 class _Beside(nn.Module):
@@ -60,10 +76,20 @@ def salun_cifar10(num_classes: int = 10, *, size: int = 32) -> nn.Module:
     channels = (128,) + (256,) * 3 + (512,) * (levels - 4)
     at16 = [size // 2**level == 16 for level in range(levels)]
     net = _diffusers().UNet2DModel(
-        sample_size=size, block_out_channels=channels, layers_per_block=2, dropout=0.1, norm_eps=1e-6, attention_head_dim=None,
-        time_embedding_dim=1024, flip_sin_to_cos=False, freq_shift=1, downsample_padding=0, norm_num_groups=32,
+        sample_size=size,
+        block_out_channels=channels,
+        layers_per_block=2,
+        dropout=0.1,
+        norm_eps=1e-6,
+        attention_head_dim=None,
+        time_embedding_dim=1024,
+        flip_sin_to_cos=False,
+        freq_shift=1,
+        downsample_padding=0,
+        norm_num_groups=32,
         down_block_types=tuple("AttnDownBlock2D" if a else "DownBlock2D" for a in at16),
-        up_block_types=tuple("AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(at16)))
+        up_block_types=tuple("AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(at16)),
+    )
     two = lambda: [nn.Linear(128, 512), nn.SiLU(), nn.Linear(512, 512)]  # noqa: E731
     net.time_embedding = _Beside(nn.Sequential(*two()), 0, 512)
     net.class_embedding = _Beside(nn.Sequential(nn.Embedding(num_classes + 1, 128), *two()), 512, 0)
@@ -86,7 +112,7 @@ def for_data(name: str, num_classes: int, shape: tuple[int, int, int]) -> nn.Mod
     if name == "cifar10":
         return salun_cifar10(num_classes)
     if name not in SHAPES:
-        raise ExpungeError(f"there is no U-Net for '{name}'; known: {', '.join([*SHAPES, 'cifar10'])}. Use unet(...) with sizes of your own.")
+        raise ExpungeError(
+            f"there is no U-Net for '{name}'; known: {', '.join([*SHAPES, 'cifar10'])}. Use unet(...) with sizes of your own."
+        )
     return unet(num_classes, shape, **SHAPES[name])
-
-
