@@ -223,24 +223,24 @@ def sample(seeds: int = 1) -> list[Record]:
 
 
 def strong() -> dict[str, Any]:
-    """Details of a strong audit, with shapes as free as they may come."""
+    """Details of a strong audit, in the ways that figures are named."""
     return {
         "attacks": {
-            "u_lira": {
-                "auc": 0.53,
-                "tpr_at_1_fpr": 1.9,
-                "retrained": {"auc": 0.5, "tpr_at_1_fpr": 1.1},
-                "n": 32,
-            },
-            "rmia": {
-                "auc": 0.55,
-                "tpr_at_1_fpr": None,
-                "retrained": {"auc": 0.51, "tpr_at_1_fpr": 0.9},
-                "n": 4,
-            },
+            "U-LiRA": {"auc": 0.53, "tpr_at_1": 0.019, "auc_original": 0.97, "auc_null": 0.5, "shadows": 32},
+            "label-only": {"original": {"auc": 0.7}, "unlearned": {"auc": 0.55}, "retrained": {"auc": 0.51}},
+            "relearning delay": {"goal": 99.0, "sgd": {"steps": 4, "steps_retrained": None}},
+            "learned_condition": {"within": 100, "unlearned_steps": None, "retrained_steps": 25},
         },
-        "features": [{"name": "linear_probe", "original": 99.1, "unlearned": 71.0, "retrained": 64.5}],
-        "verdict": {"word": "under-forgotten", "reasons": ["A probe still finds the class in the features."]},
+        "features": {
+            "probe_forgotten": {"original": 99.1, "unlearned": 71.0, "retrained": 64.5},
+            "cka_original": {"original": 1.0, "unlearned": 0.8, "retrained": 0.6},
+        },
+        "verdict": {
+            "words": ["under-forgotten"],
+            "sentences": ["A probe still finds the class in the features."],
+            "limits": ["From one retrained model alone."],
+            "figures": {"UA": {"value": 99.6, "retrained": 100.0, "allowed": 0.8, "beyond": False}},
+        },
         "limits": ["Thirty-two shadow models: rates below 1 % are coarse."],
     }
 

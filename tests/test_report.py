@@ -23,12 +23,15 @@ import expunge.report
 from expunge.errors import ExpungeError
 from expunge.record import Record
 from expunge.report import page, write_report
-from expunge.report.audits import loose, picture
+from expunge.report.audits import picture
+from expunge.report.strong import attacks as strong_attacks
+from expunge.report.strong import features as strong_features
+from expunge.report.strong import verdict
 from expunge.report.study import Group, studies
 from expunge.report.svg import short, spread_out, tick_text, ticks
 from expunge.report.values import number
 from expunge.report.words import duration, fixed, free, listed, memory, step_of
-from make_records import details, generator, png, record, sample
+from make_records import details, generator, png, record, sample, strong
 
 EVIL = "</title></svg>\"'><script>alert(1)</script><img src=x onerror=alert(1)>&{{7*7}}"
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -104,7 +107,7 @@ def test_well_formed_and_self_contained() -> None:
         if tag == "svg" and "aria-hidden" not in attributes:
             assert attributes["role"] == "img" and len(attributes["aria-label"] or "") > 10
         if tag == "th":
-            assert attributes["scope"] in ("col", "row")
+            assert attributes["scope"] in ("col", "row", "rowgroup")
 
 
 def test_policy_allows_the_one_script_only() -> None:
@@ -339,7 +342,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_any_json_is_survived(data: st.DataObject) -> None:
     """A record is a file anyone can edit: whatever stands in a place, the page is made and well formed."""
@@ -426,11 +429,23 @@ def test_png_is_kept() -> None:
     assert picture(data) == picture("data:image/png;base64," + data) == "data:image/png;base64," + data
 
 
-def test_loose_tables() -> None:
-    found = loose({"u_lira": {"auc": 0.5, "retrained": {"auc": 0.25}}, "rmia": {"auc": 12.34}})
-    assert found["heads"] == ["auc", "retrained, auc"]
-    assert found["rows"] == [("u lira", ["0.500", "0.250"]), ("rmia", ["12.3", "–"])]
-    assert loose("text") == {} and loose([]) == {} and loose(None) == {}
+def test_figures_of_attacks_find_their_model() -> None:
+    found = strong_attacks(strong()["attacks"])
+    assert found["heads"] == ["here", "original", "Retrain", "chance"]
+    groups = {name: dict(rows) for name, rows in found["groups"]}
+    assert groups["U-LiRA"]["AUC"] == ["0.530", "0.970", "", "0.500"] and groups["U-LiRA"]["shadows"][0] == "32"
+    assert groups["label-only"]["AUC"] == ["0.550", "0.700", "0.510", ""]
+    assert groups["relearning delay"]["sgd, steps"] == ["4", "", "–", ""]
+    assert groups["learned condition"]["steps"] == ["–", "", "25", ""]
+    rows = dict(strong_features(strong()["features"])["groups"][0][1])
+    assert rows["CKA to the original"] == ["0.800", "1.000", "0.600"]
+    assert all(f(v) == {} for f in (strong_attacks, strong_features, verdict) for v in (None, [], {}, 3))
+
+
+def test_verdicts_in_any_form() -> None:
+    assert verdict("One.")["lines"] == ["One."] and verdict(["One.", "Two."])["lines"] == ["One.", "Two."]
+    found = verdict(strong()["verdict"])
+    assert found["words"] == "under-forgotten" and found["figures"] == [("UA", ["99.6", "100.0", "0.800"], False)]
 
 
 def test_words() -> None:

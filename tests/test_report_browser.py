@@ -87,7 +87,7 @@ def test_generator(window: browser.Browser, tmp_path: Path) -> None:
             "[...document.querySelectorAll('.grids img')]"
             ".map(i => i.naturalWidth * i.getBoundingClientRect().width)"
         )
-        assert len(shown) == 4 and min(shown) > 32 * 300
+        assert len(shown) == 4 and min(shown) > 32 * 200
         assert "FID" in window.run("document.querySelector('table.main').innerText")
 
 

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from ..errors import ExpungeError
 from ..files import write_text
 from ..record import Record
-from . import audits, bars, figures, glossary, scatter, tables, words
+from . import audits, bars, figures, glossary, scatter, strong, tables, words
 from .study import Group, Study, studies
 
 __all__ = ["page", "write_report"]
@@ -140,9 +140,9 @@ def _method(group: Group, study: Study, name: str) -> dict[str, Any]:
         "examples": audits.examples(details, study),
         "grids": audits.grids(details),
         "two": audits.two_by_two(details),
-        "attacks": audits.loose(details.get("attacks")),
-        "levels": audits.loose(details.get("features")),
-        "said": audits.verdict_lines(details),
+        "attacks": strong.attacks(details.get("attacks")),
+        "levels": strong.features(details.get("features")),
+        "said": strong.verdict(details.get("verdict")),
         "limits": [str(v) for v in details["limits"]] if isinstance(details.get("limits"), list) else [],
     }
     drawn = (

@@ -43,66 +43,14 @@ def two_by_two(details: dict[str, Any]) -> dict[str, Any]:
     )
 
 
-def loose(value: Any) -> dict[str, Any]:
-    """A table of a dict of dicts, a list of dicts, or a dict of figures; empty for anything else.
-
-    Nested dicts become columns of their own ("auc, retrained").
-    """
-    if isinstance(value, list):
-        named = [
-            (
-                str(r.get("attack") or r.get("name") or i + 1),
-                {k: v for k, v in r.items() if k not in ("attack", "name")},
-            )
-            for i, r in enumerate(value)
-            if isinstance(r, dict)
-        ]
-    elif isinstance(value, dict):
-        named = [(str(k), v if isinstance(v, dict) else {"value": v}) for k, v in value.items()]
-    else:
-        return {}
-    flat = [(name, _flat(row)) for name, row in named]
-    heads: dict[str, None] = {}
-    for _, row in flat:
-        heads.update({k: None for k in row})
-    return (
-        {
-            "heads": [h.replace("_", " ") for h in heads],
-            "rows": [(name.replace("_", " "), [_figure(row.get(h)) for h in heads]) for name, row in flat],
-        }
-        if heads
-        else {}
-    )
-
-
-def _flat(row: dict[Any, Any], before: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in row.items():
-        name = f"{before}{key}"
-        if isinstance(value, dict):
-            found.update(_flat(value, f"{name}, "))
-        else:
-            found[name] = value
-    return found
-
-
-def _figure(value: Any) -> str:
+def figure(value: Any) -> str:
+    """Any figure as text: three digits where it is small; long lists by their length."""
     found = number(value)
     if isinstance(value, list) and len(value) > 8:
         return f"{len(value)} values"
     if found is None or isinstance(value, int):
         return setting_text(value)
     return fixed(found, 3 if abs(found) < 10 else 1)
-
-
-def verdict_lines(details: dict[str, Any]) -> list[str]:
-    """The audit's verdict in sentences, kept as one, as a list of them, or as a dict with reasons."""
-    found = details.get("verdict")
-    if isinstance(found, dict):
-        return [
-            s for v in found.values() for s in (v if isinstance(v, list) else [v]) if isinstance(s, str) and s
-        ]
-    return [str(v) for v in found] if isinstance(found, list) else [str(found)] if found else []
 
 
 def picture(data: Any) -> str:

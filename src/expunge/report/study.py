@@ -13,7 +13,7 @@ from statistics import fmean
 from typing import Any
 
 from ..record import Record
-from .values import Stat, apart, number, shares, stat, table
+from .values import Stat, apart, number, shares, stat, table, texts
 
 METRICS = ("UA", "RA", "TA", "MIA")
 TEXTS = ("kind", "method", "goal", "task", "status", "created", "command")
@@ -106,6 +106,11 @@ class Group:
     @property
     def memory(self) -> Stat | None:
         return stat(number(r.peak_memory) for r in self.runs)
+
+    @property
+    def judgement(self) -> str:
+        """The words of the audit's verdict ("under-forgotten"), if there was one."""
+        return ", ".join(texts(table(self.shown.details.get("verdict")).get("words")))
 
     @property
     def moved(self) -> float | None:

@@ -57,3 +57,10 @@ def stat(values: Iterable[float | None]) -> Stat | None:
     """Mean and spread of the figures there are; None where there are none."""
     found = [v for v in values if v is not None]
     return Stat(fmean(found), stdev(found) if len(found) > 1 else None, len(found)) if found else None
+
+
+def texts(value: Any) -> list[str]:
+    """Sentences: a list of them, or one alone; empty for anything else."""
+    if isinstance(value, list | tuple):
+        return [str(v) for v in value if v is not None and v != ""]
+    return [value] if isinstance(value, str) and value else []

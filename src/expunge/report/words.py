@@ -188,6 +188,8 @@ def _against(study: Study, best: Group) -> list[str]:
         drawn = study.lead.task != "classification"
         what = "images asked for as forgotten would have to show" if drawn else "forgotten samples would have to go to"
         said.append(f"Yet {moved:.0f} % of the {what} another class to match Retrain, which none of the scores sees.")
+    if best.judgement:
+        said.append(f"The audit’s verdict on it: {best.judgement}.")
     if best.missing:
         said.append(f"The average leaves out {listed(best.missing)}, for want of a figure.")
     if study.original is not None and study.original.average is not None:
@@ -211,6 +213,11 @@ def _cost(study: Study, best: Group) -> list[str]:
 
 def verdict(group: Group) -> str:
     """One line for a method, from its gaps."""
+    said = f"{group.judgement} · " if group.judgement else ""
+    return said + _largest(group)
+
+
+def _largest(group: Group) -> str:
     if group.average is None:
         return "no retrained reference, no verdict"
     size, signed, metric = max(
