@@ -124,3 +124,19 @@ def test_shares_are_drawn_for_each_shadow(splits):
     assert len(a) == len(b) == round(len(splits[1].retain) / 2) and not torch.equal(a.index, b.index)
     with pytest.raises(ExpungeError, match="share"):
         _part(splits[1].retain, 0, 1)
+
+
+def test_threads_change_nothing(splits):
+    threads = torch.get_num_threads()
+    sets = {"forget": splits[1].forget}
+    shadows = {n: Shadows(tiny(), splits[1], TASK, RECIPE, count=3) for n in (1, 2)}
+    try:
+        torch.set_num_threads(2)
+        assert shadows[2]._workers() == 2
+        before = torch.get_rng_state()
+        two = shadows[2].logits("original", sets)["forget"]
+        assert torch.get_num_threads() == 2 and torch.equal(torch.get_rng_state(), before)
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.allclose(two, shadows[1].logits("original", sets)["forget"], atol=1e-4)
+    assert Shadows(nn.Sequential(nn.Dropout(), nn.Linear(4, 2)), splits[1], TASK, RECIPE)._workers() == 1

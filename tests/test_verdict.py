@@ -93,6 +93,7 @@ def test_strong_figures_can_only_make_it_stricter():
 def test_noise_of_an_auc():
     assert noise({"spread": 0.1, "shadows": 16}) == pytest.approx(0.05)
     assert noise({"spread": 0.01, "shadows": 16}) == noise({}) == 0.02
+    assert noise({"spread": 0.01, "shadows": 16, "auc_null": 0.44}) == pytest.approx(0.06)
 
 
 def test_the_goal_names_its_reference():

@@ -10,6 +10,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -101,23 +102,47 @@ class Shadows:
             names = set(self.model.state_dict())
             found = [_load(place, k, names) for k in range(self.count)]
             missing = [k for k, state in enumerate(found) if state is None]
-            size = self.together or self._stack_size()
-            for start in range(0, len(missing), size):
-                part = missing[start : start + size]
-                for k, model in zip(part, self._train(kind, part), strict=True):
+            for part, models in self._made(kind, missing):
+                for k, model in zip(part, models, strict=True):
                     found[k] = {n: t.detach().cpu().clone() for n, t in model.state_dict().items()}
                     _save(place, k, found[k])  # type: ignore[arg-type]
-                self._tell(kind, self.count - len(missing) + start + len(part))
+                self._tell(kind, sum(state is not None for state in found))
             self._kept[kind] = found  # type: ignore[assignment]
         return self._kept[kind]
 
-    def _train(self, kind: str, which: list[int]) -> list[nn.Module]:
+    def _made(self, kind: str, missing: list[int]) -> Iterator[tuple[list[int], list[nn.Module]]]:
+        """The missing models, stack by stack; on a CPU as many stacks at once as there are cores."""
+        size = self.together or self._stack_size()
+        parts = [missing[k : k + size] for k in range(0, len(missing), size)]
+        workers = self._workers()
+        threads = torch.get_num_threads()
+        for k in range(0, len(parts), workers):
+            group = parts[k : k + workers]
+            fresh = [
+                [self.fresh(self._seed(kind, n)) for n in part] for part in group
+            ]  # here: it seeds global state
+            if len(group) == 1:
+                yield group[0], self._train(kind, group[0], fresh[0])
+                continue
+            with torch.random.fork_rng(devices=[]), ThreadPoolExecutor(len(group)) as pool:
+                torch.set_num_threads(1)
+                try:
+                    done = list(pool.map(self._train, [kind] * len(group), group, fresh))
+                finally:
+                    torch.set_num_threads(threads)
+            yield from zip(group, done, strict=True)
+
+    def _train(self, kind: str, which: list[int], models: list[nn.Module]) -> list[nn.Module]:
         seeds = [self._seed(kind, k) for k in which]
         whole = self.split.train if kind == "original" else self.split.retain
         samples = [_part(whole, self.share, seed) for seed in seeds]
-        return train_together(
-            [self.fresh(s) for s in seeds], samples, self.recipe, self.task, seeds, vectorised=len(which) > 1
-        )
+        return train_together(models, samples, self.recipe, self.task, seeds, vectorised=len(which) > 1)
+
+    def _workers(self) -> int:
+        """Threads that train at once: the cores torch may use, on a CPU. Models that draw random numbers (dropout) share one
+        generator, so for them it is one thread: the same seed gives the same model."""
+        random = any("drop" in type(m).__name__.lower() for m in self.model.modules())
+        return 1 if random or device_of(self.model).type != "cpu" else torch.get_num_threads()
 
     def fresh(self, seed: int) -> nn.Module:
         """A model with fresh weights from `seed`, where the audited model is."""

@@ -203,11 +203,14 @@ def _stronger(attacks: Mapping[str, Any], features: Mapping[str, Any]) -> tuple[
         told = attacks.get(name) or {}
         if told.get("auc") is None:
             continue
-        null = told["auc_null"] if told.get("auc_null") is not None else 0.5
-        seen = abs(told["auc"] - null) > noise(told)
+        seen = told["auc"] - 0.5 > noise(told)
         if seen and name == "U-LiRA":
             words.append("under-forgotten" if (told.get("margin_shift") or 0.0) >= 0 else "over-forgotten")
-        beside = "" if told.get("auc_null") is None else f"; {null:.3f} between two sets of retrained models"
+        beside = (
+            ""
+            if told.get("auc_null") is None
+            else f"; {told['auc_null']:.3f} between two sets of retrained models"
+        )
         before = (
             "" if told.get("auc_original") is None else f"; {told['auc_original']:.3f} without unlearning"
         )
@@ -231,10 +234,12 @@ def _stronger(attacks: Mapping[str, Any], features: Mapping[str, Any]) -> tuple[
 
 
 def noise(told: Mapping[str, Any]) -> float:
-    """How far an AUC may lie from its null by chance: two standard errors over target models, at least
-    0.02.
-    """
-    return max(0.02, 2 * (told.get("spread") or 0.0) / math.sqrt(max(1, told.get("shadows") or 1)))
+    """How far above 0.5 an AUC may lie by chance: two standard errors over target models, at least 0.02 and at least as far
+    as two sets of retrained models are from 0.5."""
+    null = told["auc_null"] if told.get("auc_null") is not None else 0.5
+    return max(
+        0.02, abs(null - 0.5), 2 * (told.get("spread") or 0.0) / math.sqrt(max(1, told.get("shadows") or 1))
+    )
 
 
 def _alone(scores: Mapping[str, Any], original: Mapping[str, Any] | None) -> list[str]:

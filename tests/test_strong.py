@@ -1,0 +1,255 @@
+"""Attacks that question a model, interclass confusion, and the strong audit as a whole, on small real digits."""
+
+import copy
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+
+from conftest import tiny
+from expunge import Classification, ExpungeError, Split
+from expunge.audit import strong
+from expunge.audit.confusion import confuse, confusion, interclass_confusion
+from expunge.audit.probing import _delay, label_only, relearning, relearning_delay, robustness
+from expunge.audit.strong import ATTACKS, StrongSettings, quick, strong_audit, with_strong
+from expunge.audit.together import train_together
+from expunge.data import TensorData
+from expunge.method import Method, execute
+from expunge.methods.finetune import FineTune
+from expunge.methods.retrain import Retrain, reset
+from expunge.models.cnn import MLP
+
+TASK = Classification(10)
+RECIPE = Retrain(epochs=6, lr=0.1, lr_schedule="one_cycle", batch_size=32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Untouched(Method):
+    """Forgets nothing."""
+
+    def apply(self, run):
+        pass
+
+
+class Line(nn.Module):
+    """Two classes on a line, parted at 0; the distance to 0 is how robust a sample is."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(1, 2)
+        with torch.no_grad():
+            self.head.weight.copy_(torch.tensor([[-1.0], [1.0]]))
+            self.head.bias.zero_()
+
+    def forward(self, x):
+        return self.head(x)
+
+
+def fresh(seed):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return reset(tiny())
+
+
+@pytest.fixture(scope="module")
+def retrained(classifier):
+    return execute(classifier.model, classifier.by_class, RECIPE, TASK).model
+
+
+# ---- label-only
+
+
+def test_label_only_sees_distance_from_the_boundary():
+    draw = torch.Generator().manual_seed(0)
+    sign = torch.where(torch.arange(300) % 2 == 0, -1.0, 1.0)
+    far, near = sign * (2 + torch.rand(300, generator=draw)), sign * 0.3 * torch.rand(300, generator=draw)
+    y = (sign > 0).long()
+    test = (near[:, None] + 1e-6, y)
+    members = Split.by_ids(
+        (torch.cat([far, far])[:, None], torch.cat([y, y])), test, range(100), validation=0
+    )
+    strangers = Split.by_ids(
+        (torch.cat([near, far])[:, None], torch.cat([y, y])), test, range(300), validation=0
+    )
+    task = Classification(2)
+    known, unknown = label_only(Line(), members, task), label_only(Line(), strangers, task)
+    assert known["auc"] > 0.95 and known["nonmember"] < 5
+    assert unknown["auc"] == pytest.approx(0.5, abs=0.02) and unknown["nonmember"] > 95
+
+
+def test_robustness_by_hand_and_what_it_cannot_alter():
+    data = TensorData(torch.tensor([[-100.0], [100.0], [100.0]]), torch.tensor([0, 1, 0])).samples()
+    assert robustness(Line(), data, Classification(2), noises=(0.01,)).tolist() == [1, 1, 0]
+    tokens = TensorData(torch.ones(2, 4, dtype=torch.long), torch.zeros(2, dtype=torch.long)).samples()
+    with pytest.raises(ExpungeError, match="noise"):
+        robustness(Line(), tokens, Classification(2))
+
+
+# ---- relearning
+
+
+def test_relearning_is_immediate_with_residue_and_slow_without(classifier, retrained):
+    split = classifier.by_class
+    hidden = copy.deepcopy(classifier.model)
+    with torch.no_grad():
+        TASK.head(hidden)[1].bias[3] -= 5
+    before = {n: p.clone() for n, p in hidden.state_dict().items()}
+    found = relearning_delay(hidden, retrained, classifier.model, split, TASK, most=60)
+    for name in ("sgd", "adam"):
+        assert found[name]["delay"] < 0.9 and found[name]["area"] > found[name]["area_retrained"]
+    assert all(torch.equal(v, hidden.state_dict()[n]) for n, v in before.items())
+
+
+def test_delays_by_hand():
+    assert _delay(5, 10, 100) == (0.5, None) and _delay(7, 7, 100) == (1, None)
+    assert _delay(5, None, 100) == (0.05, "at most")
+    assert _delay(None, 10, 100) == (10, "at least")
+    assert _delay(None, None, 100) == _delay(5, 0, 100) == _delay(None, 0, 100) == (None, None)
+
+
+def test_relearning_counts_steps(classifier):
+    known = relearning(classifier.model, classifier.by_class, TASK, goal=50, most=5)
+    assert (
+        known["steps"] == 0
+        and len(known["curve"]) == 6
+        and known["area"] == pytest.approx(np.mean(known["curve"]))
+    )
+    never = relearning(classifier.model, classifier.by_class, TASK, goal=101, most=3)
+    assert never["steps"] is None
+
+
+# ---- interclass confusion
+
+
+def test_confuse_exchanges_labels_and_nothing_else(classifier):
+    split = classifier.at_random
+    drawn = confuse(split, (4, 9), 20)
+    true = split.train.data.labels
+    assert len(drawn.forget) == 20 and len(drawn.train) == len(split.train)
+    assert (drawn.forget.labels + true[drawn.forget.index] == 13).all()
+    assert (drawn.forget.labels != true[drawn.forget.index]).all()
+    assert torch.equal(drawn.retain.labels, true[drawn.retain.index])
+    assert torch.equal(split.train.labels, true[split.train.index]) and drawn.hash != split.hash
+    batch = next(drawn.forget.batches(4))
+    assert torch.equal(batch.y, drawn.forget.labels[:4])
+    with pytest.raises(ExpungeError) as caught:
+        confuse(split, (4, 9), 5000)
+    assert len(caught.value.problems) == 2
+
+
+def test_interclass_confusion_of_doing_nothing_and_of_retraining(classifier):
+    recipe = Retrain(epochs=12, lr=0.1, lr_schedule="one_cycle", batch_size=32)
+    options = {"pair": (4, 9), "count": 60, "fresh": fresh}
+    nothing = interclass_confusion(
+        classifier.model, classifier.at_random, TASK, Untouched(), recipe, **options
+    )
+    assert nothing["unlearned"] == nothing["original"]
+    assert nothing["original"]["test"] > nothing["retrained"]["test"] + 10
+    assert nothing["original"]["forget"] > nothing["retrained"]["forget"] + 30
+    again = interclass_confusion(classifier.model, classifier.at_random, TASK, recipe, recipe, **options)
+    assert abs(again["unlearned"]["test"] - again["retrained"]["test"]) <= 10
+    assert confusion(classifier.model, classifier.at_random.test, (4, 9), TASK) < 15
+
+
+# ---- all of it
+
+
+def test_the_strong_audit_end_to_end(classifier, retrained, tmp_path):
+    split = classifier.by_class
+    settings = StrongSettings(shadows=4, folder=tmp_path, relearn_steps=20)
+    before = {n: p.clone() for n, p in classifier.model.state_dict().items()}
+    steps = []
+    found = strong_audit(
+        classifier.model,
+        split,
+        TASK,
+        original=classifier.model,
+        retrained=retrained,
+        method=Untouched(),
+        recipe=RECIPE,
+        settings=settings,
+        on_step=lambda *s: steps.append(s),
+    )
+    assert set(found.attacks) == {
+        "U-LiRA",
+        "RMIA",
+        "forgetting score",
+        "KLOM",
+        "label-only",
+        "relearning delay",
+        "interclass confusion",
+    }
+    assert (
+        found.attacks["U-LiRA"]["auc"] > 0.95
+        and found.attacks["U-LiRA"]["auc"] == found.attacks["U-LiRA"]["auc_original"]
+    )
+    assert found.attacks["KLOM"]["forget"] >= found.attacks["KLOM"]["forget_null"]
+    assert "under-forgotten" in found.verdict.words and not found.limits
+    assert {s[0] for s in steps} == {"original", "retrained", "unlearned"}
+    assert all(torch.equal(v, classifier.model.state_dict()[n]) for n, v in before.items())
+    details = with_strong({"limits": ["a"]}, found)
+    from expunge.files import write_json
+    from expunge.record import plain
+
+    write_json(tmp_path / "details.json", plain(details))
+    assert details["limits"] == ["a"] and details["verdict"]["words"] == found.verdict.words
+
+
+def test_what_cannot_be_run_is_named(classifier):
+    found = strong_audit(classifier.model, classifier.at_random, TASK)
+    assert set(found.attacks) == {"label-only"} and found.features and len(found.limits) == 2
+    assert found.verdict.words == ["unknown"]
+    assert all(any(word in t for t in found.limits) for word in ("lira", "klom", "confusion", "relearning"))
+
+
+def test_settings_are_checked_at_once(classifier):
+    with pytest.raises(ExpungeError) as caught:
+        strong_audit(
+            classifier.model,
+            classifier.by_class,
+            TASK,
+            settings=StrongSettings(shadows=2, attacks=("lira", "magic")),
+        )
+    assert len(caught.value.problems) == 2
+    assert set(quick(StrongSettings()).attacks) == set(ATTACKS) - strong.OF_POPULATIONS - {"confusion"}
+
+
+@pytest.mark.slow
+def test_u_lira_between_never_seen_and_never_forgotten(tmp_path):
+    """16 shadows on real digits whose labels are partly wrong, so that there is something to memorise: retraining is not told
+    from retraining, an untouched model is told as if nothing was unlearned, fine-tuning lies between."""
+    digits = load_digits()
+    x, y = torch.from_numpy(digits.images).float().div(16)[:, None], torch.from_numpy(digits.target).long()
+    draw = torch.Generator().manual_seed(0)
+    wrong = torch.randperm(800, generator=draw)[:80]
+    labels = y[:800].clone()
+    labels[wrong] = (labels[wrong] + torch.randint(1, 10, (80,), generator=draw)) % 10
+    split = Split.by_ids((x[:800], labels), (x[800:1300], y[800:1300]), wrong.tolist(), validation=0)
+    recipe = Retrain(epochs=30, lr=0.1, lr_schedule="one_cycle", batch_size=32)
+    net = MLP(10, (1, 8, 8), 64)
+    original = train_together([net], [split.train], recipe, TASK, [0], vectorised=False)[0]
+    settings = StrongSettings(shadows=16, folder=tmp_path, attacks=("lira", "rmia", "challenge", "klom"))
+    told = {}
+    for name, method in (
+        ("retrain", recipe),
+        ("untouched", Untouched()),
+        ("finetune", FineTune(epochs=5, lr=0.05)),
+    ):
+        after = execute(original, split, method, TASK).model
+        told[name] = strong_audit(
+            after, split, TASK, original=original, method=method, recipe=recipe, settings=settings
+        ).attacks
+    print({n: {a: {k: v for k, v in row.items()} for a, row in t.items()} for n, t in told.items()})
+    assert told["retrain"]["U-LiRA"]["auc"] == pytest.approx(0.5, abs=0.03)
+    assert told["retrain"]["RMIA"]["auc"] == pytest.approx(0.5, abs=0.05)
+    assert told["untouched"]["U-LiRA"]["auc"] == told["untouched"]["U-LiRA"]["auc_original"] > 0.9
+    assert 0.53 < told["finetune"]["U-LiRA"]["auc"] <= told["untouched"]["U-LiRA"]["auc"]
+    assert (
+        told["retrain"]["forgetting score"]["forgetting"]
+        > 2 * told["untouched"]["forgetting score"]["forgetting"]
+    )
+    klom = told["untouched"]["KLOM"]
+    assert klom["forget"] > 3 * klom["forget_null"] and klom["test"] < klom["forget"]
