@@ -12,7 +12,7 @@ from torch import nn
 
 from expunge.audit.generation import Drawn, audit_generator, draw, png
 from expunge.audit.generation_attacks import Attack, Comeback, LearnedCondition, table_of
-from expunge.audit.judge import Judge, distances, train_judge
+from expunge.audit.judge import Judge, distances, network_distances, train_judge
 from expunge.classification import Classification
 from expunge.diffusion import Diffusion
 from expunge.errors import ExpungeError, ModelError
@@ -123,6 +123,18 @@ def test_frechet_and_kernel_distance_against_their_formulas():
     assert distances(torch.tensor(a), torch.tensor(a))["FID_judge"] == pytest.approx(0, abs=1e-3)
     with pytest.raises(ExpungeError, match="at least two"):
         distances(torch.zeros(1, 4), torch.zeros(5, 4))
+
+
+def test_distances_in_a_users_own_network():
+    real, drawn = torch.rand(40, *SHAPE), torch.rand(40, *SHAPE) * 0.5
+    found = network_distances(
+        real, drawn, nn.Sequential(nn.Flatten(), nn.Linear(16, 5)).eval(), "mine", subset_size=20
+    )
+    assert set(found) == {"FID_mine", "KID_mine"} and found["FID_mine"] > 0
+    flat = network_distances(
+        real, drawn, nn.Sequential(nn.Flatten(), nn.Identity(), nn.Linear(16, 16)), "x", batch_size=7
+    )
+    assert set(flat) == {"FID_x", "KID_x"}
 
 
 def test_audit_puts_models_side_by_side_and_says_its_limits(split, judge):

@@ -8,7 +8,7 @@ from typing import Any
 from .method import Method, find
 from .methods.retrain_ema import RetrainEMA
 
-# SalUn, arXiv:2310.12508, released code: Adam 1e-4, clip 1, batch 128, 1000 steps (26 passes over 4500 or 5000 forget
+# SalUn, arXiv:2310.12508, released code: Adam 1e-4, clip 1, batch 128, 1000 steps (28 passes over 4500 forget
 # images), target = next class, alpha 1e-3 on summed losses = 3.07 on means (see `Diffusion`).
 _PAIRED = {
     "optimizer": "adam",
@@ -53,12 +53,12 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         },
     },
     "cifar10": {
-        "salun": {**_PAIRED, "epochs": 29, "lr": 1e-4, "batch_size": 128, "density": 0.5},
-        "random_label": {**_PAIRED, "epochs": 29, "lr": 1e-4, "batch_size": 128},
+        "salun": {**_PAIRED, "epochs": 28, "lr": 1e-4, "batch_size": 128, "density": 0.5},
+        "random_label": {**_PAIRED, "epochs": 28, "lr": 1e-4, "batch_size": 128},
         "finetune": {**_PLAIN, "epochs": 3, "lr": 1e-4, "batch_size": 128},
         "gradient_ascent": {**_PLAIN, "epochs": 5, "lr": 1e-5, "batch_size": 128},
-        "esd": {"epochs": 29, "lr": 5e-5, "batch_size": 128},
-        "concept_ablation": {"epochs": 29, "lr": 1e-4, "batch_size": 128},
+        "esd": {"epochs": 28, "lr": 5e-5, "batch_size": 128},
+        "concept_ablation": {"epochs": 28, "lr": 1e-4, "batch_size": 128},
         "selective_amnesia": {"epochs": 560, "lr": 1e-4, "batch_size": 128, "pool": 4096, "sample_steps": 50},
     },
 }
