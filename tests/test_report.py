@@ -445,7 +445,7 @@ def test_figures_of_attacks_find_their_model() -> None:
 def test_verdicts_in_any_form() -> None:
     assert verdict("One.")["lines"] == ["One."] and verdict(["One.", "Two."])["lines"] == ["One.", "Two."]
     found = verdict(strong()["verdict"])
-    assert found["words"] == "under-forgotten" and found["figures"] == [("UA", ["99.6", "100.0", "0.800"], False)]
+    assert found["words"] == "under-forgotten" and found["figures"] == [("UA", ["99.60", "100.00", "0.80"], False)]
 
 
 def test_words() -> None:

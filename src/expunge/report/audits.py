@@ -50,7 +50,7 @@ def figure(value: Any) -> str:
         return f"{len(value)} values"
     if found is None or isinstance(value, int):
         return setting_text(value)
-    return fixed(found, 3 if abs(found) < 10 else 1)
+    return fixed(found, 3 if abs(found) < 10 else 1) if found else "0"
 
 
 def picture(data: Any) -> str:

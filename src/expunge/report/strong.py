@@ -10,6 +10,7 @@ from typing import Any
 
 from .audits import figure
 from .values import number, table, texts
+from .words import fixed
 
 HEADS = {"unlearned": "here", "original": "original", "retrained": "Retrain", "null": "chance", "this_model": "this very model"}
 NAMES = {
@@ -91,7 +92,7 @@ def verdict(value: Any) -> dict[str, Any]:
     words = texts(given.get("words"))
     lines = texts(given.get("sentences")) if given else texts(value)
     figures = [
-        (str(name), [figure(row.get(k)) for k in ("value", "retrained", "allowed")], bool(row.get("beyond")))
+        (str(name), [fixed(number(row.get(k)), 2) for k in ("value", "retrained", "allowed")], bool(row.get("beyond")))
         for name, row in table(given.get("figures")).items()
         if isinstance(row, dict) and number(row.get("value")) is not None
     ]
