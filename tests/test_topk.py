@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from expunge import MaskError
+from expunge import MaskError, radix
 from expunge import topk as module
 from expunge.topk import top_k
 
@@ -48,7 +48,7 @@ def test_same_as_a_stable_sort(sizes, seed, kind, dtype, draw):
 def test_chunks_do_not_matter(monkeypatch):
     values = {"a": (torch.randn(700) * 2).round(), "b": (torch.randn(50, 9) * 2).round()}
     whole = top_k(values, [400])[0]
-    monkeypatch.setitem(module.CHUNK, "cpu", 37)
+    monkeypatch.setitem(radix.CHUNK, "cpu", 37)
     assert torch.equal(flat(whole), flat(top_k(values, [400])[0]))
 
 
@@ -62,7 +62,7 @@ def test_chunks_do_not_matter(monkeypatch):
 def test_wrong_guesses_only_cost_passes(monkeypatch_module, seed, look, digit, dtype):
     """A look at a handful of values and histograms of a few bins still end at the exact answer."""
     monkeypatch_module.setattr(module, "PILOT", look)
-    monkeypatch_module.setattr(module, "DIGIT", digit)
+    monkeypatch_module.setattr(radix, "DIGIT", digit)
     g = torch.Generator().manual_seed(seed)
     steps = (
         torch.rand(2000, generator=g, dtype=dtype).sort().values.exp()

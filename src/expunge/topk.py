@@ -11,18 +11,15 @@ All k share the passes; the extra memory is one chunk and one histogram for each
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from .errors import MaskError
+from .radix import DOUBLE, SINGLE, Bracket, Histogram, Kind, Room, array, count, more
 
-DIGIT = 17  # bits that a histogram resolves: 1 MiB of counts
 PILOT = 1 << 19  # about how many values the first guess looks at
-CHUNK = {"cpu": 1 << 18, "cuda": 1 << 24}
 
 
 class Shards(Protocol):
@@ -37,34 +34,6 @@ class Shards(Protocol):
         """Every process's `counts` (T,), stacked in the order of the ranks: (R, T)."""
 
 
-@dataclass(frozen=True)
-class _Kind:
-    wide: torch.dtype
-    integer: torch.dtype
-    bits: int  # of the magnitude: all but the sign
-
-
-_SINGLE = _Kind(torch.float32, torch.int32, 31)
-_DOUBLE = _Kind(torch.float64, torch.int64, 63)
-
-
-@dataclass
-class _Bracket:
-    """The k-th largest magnitude has bits from `low` to `high`, both included; `above` values are larger than `high`,
-    `inside` are in the bracket (both known once the bracket came from a pass over all values)."""
-
-    k: int
-    low: int
-    high: int
-    above: int = 0
-    inside: int = 0
-
-    @property
-    def shift(self) -> int:
-        """Low bits that a histogram of the bracket leaves out."""
-        return max(0, (self.high - self.low).bit_length() - DIGIT)
-
-
 def top_k(
     values: Mapping[str, Tensor], counts: Sequence[int], shards: Shards | None = None
 ) -> list[dict[str, Tensor]]:
@@ -75,7 +44,7 @@ def top_k(
     `MaskError` for NaN, naming the tensors, and for a k below 0 or above the number of values.
     """
     picker = _Picker(
-        values, _DOUBLE if any(v.dtype == torch.float64 for v in values.values()) else _SINGLE, shards
+        values, DOUBLE if any(v.dtype == torch.float64 for v in values.values()) else SINGLE, shards
     )
     if wrong := [k for k in counts if not 0 <= k <= picker.total]:
         raise MaskError(f"{wrong} of {picker.total} values were asked for; ask for 0 to {picker.total}.")
@@ -85,24 +54,29 @@ def top_k(
 
 
 class _Picker:
-    def __init__(self, values: Mapping[str, Tensor], kind: _Kind, shards: Shards | None):
+    def __init__(self, values: Mapping[str, Tensor], kind: Kind, shards: Shards | None):
         self.values, self.kind, self.shards = values, kind, shards
         self.top = 2**kind.bits - 1
+        self.rooms: dict[torch.device, Room] = {}
         self.total = int(self.sum(torch.tensor([sum(v.numel() for v in values.values())])))
 
     def sum(self, counts: Tensor) -> Tensor:
         return counts if self.shards is None else self.shards.sum(counts)
 
-    def bits(self, flat: Tensor) -> Any:
-        """The magnitudes of a flat tensor as integers: an array on the CPU, a tensor elsewhere."""
-        found = flat.to(self.kind.wide).view(self.kind.integer) & self.top
-        return (
-            found.numpy() if found.device.type == "cpu" else found
-        )  # NumPy counts and picks several times faster
+    def room(self, device: torch.device) -> Room:
+        if device not in self.rooms:
+            self.rooms[device] = Room(self.kind, device)
+        return self.rooms[device]
 
     def chunks(self, value: Tensor) -> Iterator[Any]:
+        """The magnitudes as integers, a chunk at a time, each valid until the next: an array on the CPU (NumPy
+        counts and picks several times faster), a tensor elsewhere."""
         flat = value.detach().reshape(-1)
-        yield from map(self.bits, flat.split(CHUNK.get(flat.device.type, CHUNK["cpu"])))
+        room = self.room(flat.device)
+        for part in flat.split(room.size):
+            found = room.bits[: len(part)]
+            torch.bitwise_and(part.to(self.kind.wide).view(self.kind.integer), self.top, out=found)
+            yield array(found)
 
     def refuse_nan(self) -> None:
         bad = [
@@ -115,25 +89,22 @@ class _Picker:
 
     # ---- the k-th largest value
 
-    def thresholds(self, ks: Sequence[int]) -> dict[int, _Bracket]:
+    def thresholds(self, ks: Sequence[int]) -> dict[int, Bracket]:
         """Brackets of one value each."""
         brackets = self.guesses(ks) if ks else []
         while wide := [b for b in brackets if b.low < b.high or not b.inside]:
             self.narrow(wide)
         return {b.k: b for b in brackets}
 
-    def guesses(self, ks: Sequence[int]) -> list[_Bracket]:
+    def guesses(self, ks: Sequence[int]) -> list[Bracket]:
         """Where the k-th largest values lie, from every `stride`-th value, with a margin of four standard errors."""
-        stride, seen, low = max(1, self.total // PILOT), 0, self.kind.bits - DIGIT
-        parts = []
+        stride, seen = max(1, self.total // PILOT), 0
+        histogram = Histogram(Bracket(0, 0, self.top), self.kind)
         for value in self.values.values():
-            parts.append(
-                torch.as_tensor(
-                    self.bits(value.detach().reshape(-1)[-seen % stride :: stride].contiguous()) >> low
-                ).cpu()
-            )
+            few = value.detach().reshape(-1)[-seen % stride :: stride].to(self.kind.wide).contiguous()
+            histogram.add(array(few.view(self.kind.integer) & self.top))
             seen += value.numel()
-        counts = self.sum(torch.bincount(torch.cat(parts), minlength=2**DIGIT))
+        low, counts = histogram.shift, self.sum(histogram.finish())
         size = int(counts.sum())
         reach = counts.flip(0).cumsum(0).flip(0)  # values of this digit or a larger one
         found = []
@@ -144,23 +115,25 @@ class _Picker:
                 int((reach >= max(1.0, r)).sum()) - 1 for r in (share * size - margin, share * size + margin)
             )
             found.append(
-                _Bracket(
+                Bracket(
                     k, max(0, least) << low, ((most + 1) << low) - 1 if share * size > margin else self.top
                 )
             )
         return found
 
-    def narrow(self, brackets: Sequence[_Bracket]) -> None:
+    def narrow(self, brackets: Sequence[Bracket]) -> None:
         """One pass over all values: each bracket becomes the part of it (or, after a wrong guess, the side) that the
         k-th value is in."""
         above = [0] * len(brackets)
-        histograms = [_Histogram(b) for b in brackets]
+        histograms = [Histogram(b, self.kind) for b in brackets]
         for value in self.values.values():
+            room = self.room(value.device)
             for bits in self.chunks(value):
+                over, inside = array(room.over[: len(bits)]), array(room.inside[: len(bits)])
                 for i, b in enumerate(brackets):
-                    over = bits > b.high
-                    above[i] += _count(over)
-                    histograms[i].add(bits[(bits >= b.low) ^ over])
+                    above[i] += count(more(bits, b.high, over))
+                    more(bits, b.low - 1, inside)
+                    histograms[i].add(bits[inside ^ over])
         larger = self.sum(torch.tensor(above)).tolist()
         for b, above_all, histogram in zip(brackets, larger, histograms, strict=True):
             counts = self.sum(histogram.finish())
@@ -183,7 +156,7 @@ class _Picker:
             for n, v in self.values.items()
         }
 
-    def mask(self, found: _Bracket) -> dict[str, Tensor]:
+    def mask(self, found: Bracket) -> dict[str, Tensor]:
         ties = found.k - found.above  # how many of the values equal to the threshold are wanted
         allowed = self.ties_here(found.low, ties) if ties < found.inside else [None] * len(self.values)
         return {
@@ -194,12 +167,12 @@ class _Picker:
     def mask_of(self, value: Tensor, bits: int, ties: int | None) -> Tensor:
         """Above the threshold, or equal to it: all of those, or the first `ties`."""
         out = torch.empty(value.numel(), dtype=torch.bool, device=value.device)
-        place = out.numpy() if out.device.type == "cpu" else out
+        place = array(out)
         start = 0
         for chunk in self.chunks(value):
             part = place[start : start + len(chunk)]
             start += len(chunk)
-            part[:] = chunk >= bits if ties is None else chunk > bits
+            more(chunk, bits - 1 if ties is None else bits, part)
             if ties:
                 equal = (chunk == bits).nonzero()
                 first = (equal[0] if isinstance(equal, tuple) else equal[:, 0])[:ties]
@@ -210,37 +183,10 @@ class _Picker:
     def ties_here(self, bits: int, ties: int) -> list[int]:
         """How many values equal to the threshold each tensor (or this process's part of it) may keep."""
         equal = torch.tensor(
-            [sum(_count(c == bits) for c in self.chunks(v)) for v in self.values.values()], dtype=torch.int64
+            [sum(count(c == bits) for c in self.chunks(v)) for v in self.values.values()], dtype=torch.int64
         )
         every = equal[None] if self.shards is None else self.shards.gather(equal)  # (R, T)
         rank = 0 if self.shards is None else self.shards.rank
         order = every.T.reshape(-1)  # tensor by tensor, then by rank
         before = (order.cumsum(0) - order).view(every.T.shape)[:, rank]
         return (ties - before).clamp_min(0).minimum(equal).tolist()
-
-
-class _Histogram:
-    """Counts of the values of a bracket, gathered from many small parts: a count of its own for each would cost more."""
-
-    def __init__(self, bracket: _Bracket):
-        self.low, self.shift = bracket.low, bracket.shift
-        self.counts = torch.zeros(((bracket.high - bracket.low) >> self.shift) + 1, dtype=torch.int64)
-        self.waiting: list[Tensor] = []
-        self.size = 0
-
-    def add(self, bits: Any) -> None:
-        self.waiting.append(torch.as_tensor(bits))
-        self.size += len(bits)
-        if self.size > 1 << DIGIT or self.waiting[0].device != self.waiting[-1].device:
-            self.finish()
-
-    def finish(self) -> Tensor:
-        for device in {w.device for w in self.waiting}:
-            digits = (torch.cat([w for w in self.waiting if w.device == device]) - self.low) >> self.shift
-            self.counts += torch.bincount(digits, minlength=len(self.counts)).cpu()
-        self.waiting, self.size = [], 0
-        return self.counts
-
-
-def _count(where: Any) -> int:
-    return int(np.count_nonzero(where)) if isinstance(where, np.ndarray) else int(torch.count_nonzero(where))
