@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
+import tempfile
 from dataclasses import replace
 
 import pytest
@@ -274,6 +277,35 @@ def test_networks_answer_for_every_condition():
         for_data("nothing", 10, (1, 8, 8))
     with pytest.raises(ExpungeError, match="divides"):
         unet(10, (1, 9, 9))
+
+
+def test_the_core_does_without_the_extra_and_says_what_is_missing():
+    code = """
+import sys
+for name in ("diffusers", "transformers", "peft", "accelerate", "torchmetrics"):
+    sys.modules[name] = None  # as if it were not installed
+import torch
+import expunge.cli, expunge.erase, expunge.pipelines, expunge.demo_generation
+from expunge.audit.judge import distances
+from expunge.diffusion import Diffusion
+from expunge.errors import MissingExtra
+from expunge.models.unet import salun_cifar10, unet
+from expunge.sampling import Sampler
+assert len(expunge.cli.commands()) > 8
+(expunge.pipelines.Path("p")).mkdir()
+(expunge.pipelines.Path("p") / "model_index.json").write_text("{}")
+for call in (lambda: unet(10, (1, 8, 8)), salun_cifar10, lambda: Sampler().scheduler(Diffusion(2)),
+             lambda: distances(torch.rand(3, 2), torch.rand(3, 2)), lambda: expunge.pipelines.load("p")):
+    try:
+        call()
+    except MissingExtra as error:
+        assert "expunge[diffusion]" in str(error)
+    else:
+        raise SystemExit("no MissingExtra")
+"""
+    with tempfile.TemporaryDirectory() as place:
+        done = subprocess.run([sys.executable, "-c", code], cwd=place, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 # ---- methods

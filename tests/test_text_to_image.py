@@ -270,6 +270,8 @@ def test_a_dit_has_no_cross_attention_and_only_its_classes(folders, tmp_path):
         choose_weights(load(folders["dit"]).prompted(["dress"]), "cross_attention")
     with pytest.raises(ExpungeError, match="boot"):
         load(folders["dit"]).prompted(["boot", "5"])
+    with pytest.raises(ExpungeError, match="no place for LoRA"):
+        erase(folders["dit"], WHAT, small("random_label"), lora=2)
 
 
 def test_nothing_is_left_when_writing_fails(folders, tmp_path):

@@ -99,7 +99,7 @@ def demo_generation(
     *,
     data: str = "digits",
     forget: int = 3,
-    out: Path = Path("demo-generation"),
+    out: Path = Path("demo/generation"),
     methods: tuple[str, ...] = SHOWN,
     per_class: int = 50,
     attacks: bool = True,

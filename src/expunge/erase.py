@@ -157,6 +157,10 @@ def erase(
             "low-rank additions have no saliency at the original weights (they start at zero); use density=1 with LoRA."
         )
     loaded = load(folder, device=device)
+    if lora and loaded.kind == "dit":
+        raise ExpungeError(
+            "diffusers' DiT pipeline has no place for LoRA weights; leave lora out and train full weights."
+        )
     plain, sampler = loaded.kind == "dit", sampler or Sampler(steps=50, guidance=6.5, batch_size=8)
     prompts = erasure.prompts(plain)
     original, task = loaded.prompted(prompts, erasure.concept), loaded.task(len(prompts))
