@@ -250,9 +250,10 @@ class Worker:
 
     def setting(self, job: Job, seed: int) -> tuple[Source, Split, Classification]:
         source = _source(job.data)
-        flags = SplitFlags(
-            **{k: tuple(map(str, v)) if k == "forget_class" else v for k, v in job.split.items()}
-        )
+        values: dict[str, Any] = dict(job.split)
+        if "forget_class" in values:
+            values["forget_class"] = tuple(map(str, values["forget_class"]))
+        flags = SplitFlags(**values)
         if flags.forget_class == ("seed",):  # another class for each seed
             flags = replace(flags, forget_class=(str(seed % len(source.classes)),))
         return (

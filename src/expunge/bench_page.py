@@ -63,16 +63,13 @@ def markdown(entries: Sequence[Entry]) -> str:
             text = _spread([e["scores"].get(name) for e in group])
             gap = [g[name] for e in group if (g := e["scores"].get("gap"))]
             cells.append(text + (f" ({mean(gap):.2f})" if gap and group[0]["kind"] == "unlearn" else ""))
-        gap = (
-            "0"
-            if group[0]["kind"] == "retrain"
-            else _spread([(e["scores"].get("gap") or {}).get("avg") for e in group])
-        )
+        average = _spread([(e["scores"].get("gap") or {}).get("avg") for e in group])
+        if group[0]["kind"] == "retrain":
+            average = "0"
         seconds = "–" if group[0]["kind"] == "original" else _spread([e["seconds"] for e in group], 1)
         odd = sum(e["status"].startswith("diverged") for e in group)
-        lines.append(
-            f"| {group[0]['label']}{f' ({odd} diverged)' if odd else ''} | {' | '.join(cells)} | **{gap}** | {seconds} | {len(group)} |"
-        )
+        name = group[0]["label"] + (f" ({odd} diverged)" if odd else "")
+        lines.append(f"| {name} | {' | '.join(cells)} | **{average}** | {seconds} | {len(group)} |")
     return "\n".join(lines)
 
 
@@ -158,9 +155,9 @@ def _words(e: Entry) -> str:
     split = e["split"]
     if split.get("forget_share"):
         return f"forget {100 * split['forget_share']:g} % at random"
-    return f"forget class {', '.join(map(str, split.get('forget_class', ['?'])))}" + (
-        " (its number is the seed)" if split.get("forget_class") == ["seed"] else ""
-    )
+    if split.get("forget_class") == ["seed"]:
+        return "forget one class, another for each seed"
+    return f"forget class {', '.join(map(str, split.get('forget_class', ['?'])))}"
 
 
 PENDING = """## ResNet-18 on CIFAR-10 with the paper's recipe (GPU)

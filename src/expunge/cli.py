@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import pkgutil
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
@@ -18,7 +17,6 @@ from rich.table import Table
 from tyro.conf import OmitArgPrefixes as Flat
 
 from . import __version__, presets
-from .checkpoint import write_checkpoint
 from .classification import Classification
 from .cli_receipt import ReceiptFlags
 from .errors import ExpungeError
@@ -33,17 +31,10 @@ from .flags import (
     chosen,
     load_model,
     method_union,
-    notice,
 )
-from .method import GradientMethod, Method, find, names
-from .methods.retrain import Retrain
+from .method import GradientMethod, find, names
 from .record import Record, plain
-from .table import result_table, table_2x2
-
-
-def command_line() -> str:
-    """The command as it could be typed again."""
-    return shlex.join(["expunge", *sys.argv[1:]])
+from .terminal import command_line, progress, references, show, state_file, write
 
 
 def demo(
@@ -125,8 +116,8 @@ def train(
     watch: dict[str, Any] = {
         "seed": seed,
         "compute": compute.compute(),
-        "on_row": _progress(settings),
-        "state_file": _state_file(out),
+        "on_row": progress(settings),
+        "state_file": state_file(out),
     }
     info = {"model": model.model, "data": source.name, "classes": source.classes}
     if without_forget:
@@ -149,7 +140,7 @@ def train(
             names=info,
             command=command_line(),
         )
-    _write(
+    write(
         out,
         outcome,
         {
@@ -199,23 +190,25 @@ def unlearn(
     drawn, task = split.draw(source.train, source.test), Classification(len(source.classes))
     factory = model.factory(source)
     original, read = load_model(factory, checkpoint, drawn)
-    start, gold, others = _references(drawn, task, factory, original, retrained, seed)
+    named = {"model": model.model, "data": source.name, "classes": source.classes}
+    again = load_model(factory, retrained)[0] if retrained is not None else None
+    start, gold = references(drawn, task, original, again, seed, named)
     outcome = experiment(
         original,
         drawn,
         method,
         task,
         original=start.judged,
-        retrained=gold,
+        retrained=gold.judged if gold is not None else None,
         seed=seed,
         compute=compute.compute(),
         factory=factory,
-        on_row=_progress(method),
-        state_file=_state_file(out),
-        names={"model": model.model, "data": source.name, "classes": source.classes},
+        on_row=progress(method),
+        state_file=state_file(out),
+        names=named,
         command=command_line(),
     )
-    _write(
+    write(
         out,
         outcome,
         {
@@ -228,63 +221,7 @@ def unlearn(
         like=read,
     )
     receipt.write(out.with_suffix(".json"), checkpoint, out, drawn.forget.ids, outcome.run.mask)
-    _show([start.record, *others, outcome.record], outcome.audit, report)
-
-
-def audit(
-    *,
-    model: Flat[ModelFlags],
-    checkpoint: Path,
-    original: Path,
-    split: Flat[SplitFlags] = SplitFlags(),
-    retrained: Path | None = None,
-    seed: int = 0,
-    max_gap: float | None = None,
-    out: Path | None = None,
-    report: Path | None = None,
-) -> None:
-    """Judge an unlearned checkpoint beside the original and a retrained one. Exit code 1 if the avg. gap exceeds --max-gap.
-
-    Args:
-        model: The model and its data.
-        checkpoint: The unlearned model's weights.
-        original: The original's weights.
-        split: What was to be forgotten.
-        retrained: A model retrained without the forget set; without it no gap can be given.
-        seed: Seed of the attack's samples.
-        max_gap: Largest avg. gap to Retrain, in points, that passes.
-        out: Record to write (JSON).
-        report: HTML report to write.
-    """
-    from .method import Run
-
-    source = model.source()
-    drawn, task = split.draw(source.train, source.test), Classification(len(source.classes))
-    if max_gap is not None and retrained is None:
-        raise ExpungeError("--max-gap needs --retrained: without a retrained model there is no gap.")
-    factory = model.factory(source)
-    before, _ = load_model(factory, original, drawn)
-    after, read = load_model(factory, checkpoint)
-    start, gold, others = _references(drawn, task, factory, before, retrained, seed)
-    settings = json.loads(read.metadata.get("settings", "{}"))
-    made_by = (
-        find(read.metadata["method"])(**settings) if read.metadata.get("method") in names() else Retrain()
-    )
-    outcome = judge_run(
-        Run(after, drawn, task, seed),
-        made_by,
-        kind="unlearn",
-        original=start.judged,
-        retrained=gold,
-        names={"model": model.model, "data": source.name, "classes": source.classes},
-        command=command_line(),
-    )
-    if out is not None:
-        outcome.record.save(out)
-    _show([start.record, *others, outcome.record], outcome.audit, report)
-    if max_gap is not None and (gap := outcome.record.scores["gap"]["avg"]) > max_gap:
-        print(f"avg. gap {gap:.2f} is above --max-gap {max_gap:g}", file=sys.stderr)
-        raise SystemExit(1)
+    show([start, gold, outcome], report)
 
 
 def report(
@@ -315,81 +252,11 @@ def report(
     print(f"report: {out}")
 
 
-# ---- pieces of the commands
-
-
-def _references(
-    drawn: Any, task: Classification, factory: Any, original: Any, retrained: Path | None, seed: int
-) -> tuple[Any, Any, list[Record]]:
-    """The original's outcome, the retrained model's predictions and its record, if there is one."""
-    from .method import Run
-
-    gold, records = None, []
-    if retrained is not None:
-        again = judge_run(
-            Run(load_model(factory, retrained)[0], drawn, task, seed), Retrain(), kind="retrain"
-        )
-        gold, records = again.judged, [again.record]
-    return (
-        judge_run(Run(original, drawn, task, seed), Retrain(), kind="original", retrained=gold),
-        gold,
-        records,
-    )
-
-
-def _state_file(out: Path) -> Path:
-    return out.with_name(f".{out.name}.state")
-
-
-def _write(out: Path, outcome: Any, metadata: dict[str, str], like: Any = None) -> None:
-    write_checkpoint(
-        out, outcome.model.state_dict(), like=like, metadata={"expunge": __version__, **metadata}
-    )
-    record = outcome.record.save(out.with_suffix(".json"))
-    _state_file(out).unlink(missing_ok=True)
-    print(f"checkpoint: {out}\nrecord: {record}")
-    if outcome.record.status != "finished":
-        notice(outcome.record.status)
-
-
-def _show(records: Sequence[Record], found: Any, page: Path | None) -> None:
-    Console().print(result_table(records))
-    for row in [r.details["table2x2"] for r in records if "table2x2" in r.details]:
-        Console().print(table_2x2(row))
-    for text in found.limits:
-        notice(text)
-    if page is not None:
-        from .report import write_report
-
-        write_report(page, list(records))
-        print(f"report: {page}")
-
-
-def _progress(method: Method) -> Callable[[dict[str, Any]], None]:
-    """Prints a line a probe to stderr: quiet enough for logs, alive enough for a terminal."""
-    total = method.epochs if isinstance(method, GradientMethod) else 1
-    shown = lambda v: "–" if v is None else f"{v:.3f}"  # noqa: E731
-    sets = ("retain",) if isinstance(method, Retrain) else ("forget", "retain")
-
-    def on_row(row: dict[str, Any]) -> None:
-        print(
-            f"\r{method.name()} epoch {row['epoch']}/{total} step {row['step']}: "
-            + ", ".join(f"{k} {shown(row[k])}" for k in ("loss", *sets))
-            + "   ",
-            end="" if sys.stderr.isatty() else "\n",
-            file=sys.stderr,
-            flush=True,
-        )
-
-    return on_row
-
-
 COMMANDS: dict[str, Callable[..., Any]] = {
     "demo": demo,
     "methods": methods,
     "train": train,
     "unlearn": unlearn,
-    "audit": audit,
     "report": report,
 }
 
