@@ -125,7 +125,8 @@ def page(folder: Path, out: Path) -> None:
     if not found:
         raise ExpungeError(f"{folder} has no grid results; run `expunge bench GRID.toml` first.")
     text = [
-        "# Benchmarks\n\nMade by `expunge bench --make-page docs/benchmarks.md` from the files of `benchmarks/results`. Scores in percent, mean ± standard "
+        "# Benchmarks\n\nMade by `expunge bench --make-page docs/benchmarks.md` from the files of `benchmarks/results`. "
+        "Scores in percent, mean ± standard "
         "deviation over seeds (n); in brackets the mean gap to Retrain. RTE: seconds of unlearning alone. A method is "
         "good if its gap is small; no score is good by itself.\n"
     ]

@@ -160,7 +160,8 @@ class Classification:
             return [f"the model fails on a batch of shape {shape}: {type(error).__name__}: {error}"]
         if out.shape != (len(batch), self.num_classes):
             return [
-                f"the model gives outputs of shape {tuple(out.shape)} for a batch of {len(batch)}; expected ({len(batch)}, {self.num_classes})."
+                f"the model gives outputs of shape {tuple(out.shape)} for a batch of {len(batch)}; "
+                f"expected ({len(batch)}, {self.num_classes})."
             ]
         return (
             []

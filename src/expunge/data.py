@@ -75,7 +75,7 @@ class CropFlip:
 
     def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """`x` with a shift of at most `pad` pixels and a fair-coin flip for each image, drawn from `generator` (CPU)."""
-        n, c, h, w = x.shape
+        n, _, h, w = x.shape
         draw = torch.randint(0, 2 * self.pad + 1, (2, n), generator=generator)
         coin = torch.randint(0, 2, (n,), generator=generator, dtype=torch.bool)
         top, left, coin = (t.to(x.device, non_blocking=True) for t in (draw[0], draw[1], coin))

@@ -376,15 +376,16 @@ def _warn_of_copies(train: Data, test: Data, named: Tensor) -> None:
         and isinstance(test.x, Tensor)
     ):
         return
-    rows = lambda x: {
-        hashlib.blake2b(r.tobytes(), digest_size=8).digest() for r in x.cpu().flatten(1).numpy()
-    }
-    copies = len(rows(train.x[named]) & rows(test.x)) if train.x.dtype == test.x.dtype else 0
+    copies = len(_rows(train.x[named]) & _rows(test.x)) if train.x.dtype == test.x.dtype else 0
     if copies:
         warnings.warn(
             f"{copies} forget samples also stand in the test set, byte for byte: their forgetting cannot be judged on it.",
             stacklevel=4,
         )
+
+
+def _rows(x: Tensor) -> set[bytes]:
+    return {hashlib.blake2b(r.tobytes(), digest_size=8).digest() for r in x.cpu().flatten(1).numpy()}
 
 
 def _digest(*parts: str | Tensor) -> str:
