@@ -7,13 +7,17 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tyro.conf import OmitArgPrefixes as Flat
 
 from .errors import CheckpointError, ExpungeError
 from .flags import ComputeFlags, check_out
 from .method import Method
+from .record import plain
+
+if TYPE_CHECKING:
+    from .generation import Generation
 
 
 def demo_generation(
@@ -37,9 +41,9 @@ def demo_generation(
         attacks: Try to bring the class back, by a learned condition and by relearning.
         seed: Seed of everything random.
     """
-    from .cli import command_line
     from .demo_generation import RUNS, SHOWN
     from .demo_generation import demo_generation as run
+    from .terminal import command_line
 
     if unknown := [m for m in methods if m not in RUNS]:
         raise ExpungeError(f"there are no runs {unknown}; known: {', '.join(RUNS)}.")
@@ -79,34 +83,23 @@ def train_generator(
         seed: Seed of the weights and of everything random.
     """
     from . import diffusion_presets
-    from .experiment import record_of, seeded_factory, train
+    from .experiment import train
+    from .terminal import state_file
 
-    source, factory, split, task = _setting(data, 0, validation)
-    recipe = replace(
-        diffusion_presets.recipe(_kind(data)), **given(epochs=epochs, lr=lr, batch_size=batch_size)
-    )
-    state = out.with_name(f".{out.name}.state")
-    run = train(
-        seeded_factory(factory, seed)(),
-        split,
-        recipe,
-        task,
-        seed=seed,
-        compute=compute.compute(),
-        state_file=state,
-        on_row=print_row,
-    )
-    record = record_of(
-        "original",
-        run,
-        recipe,
-        names={"model": "unet", "data": source.name, "classes": source.classes},
-        command=typed(),
-    )
-    _write(
-        out, run, record, {"train_hash": split.train_hash, "data": _kind(data), "validation": str(validation)}
-    )
-    state.unlink(missing_ok=True)
+    setting = _setting(data, 0, validation, seed)
+    changes = given(epochs=epochs, lr=lr, batch_size=batch_size)
+    recipe = replace(diffusion_presets.recipe(setting.data), **changes)
+    watch: dict[str, Any] = {
+        "seed": seed,
+        "compute": compute.compute(),
+        "state_file": state_file(out),
+        "on_row": print_row,
+    }
+    run = train(setting.factory(), setting.split, recipe, setting.task, **watch)
+    record = setting.bare_record("original", run, recipe)
+    about = {"train_hash": setting.split.train_hash, "data": setting.data, "validation": str(validation)}
+    _write(out, run, record, about)
+    state_file(out).unlink(missing_ok=True)
 
 
 def unlearn_generator(
@@ -148,61 +141,40 @@ def unlearn_generator(
         compute: How the arithmetic is done.
         seed: Seed of everything random.
     """
-    from . import diffusion_presets, presets
-    from .audit.generation import audit_generator, draw
-    from .audit.judge import train_judge
+    from . import diffusion_presets
     from .checkpoint import load_into, read_checkpoint
-    from .experiment import record_of
     from .hashing import state_hash
     from .method import execute
-    from .models import build
-    from .record import plain
     from .report import write_report
-    from .sampling import Sampler
 
     check_out(out, checkpoint)
     read = read_checkpoint(checkpoint)
-    source, factory, split, task = _setting(data, forget, float(read.metadata.get("validation", 0.1)))
-    if read.metadata.get("train_hash") not in (None, split.train_hash):
+    setting = _setting(data, forget, float(read.metadata.get("validation", 0.1)), seed, per_class)
+    if read.metadata.get("train_hash") not in (None, setting.split.train_hash):
         raise CheckpointError(
-            f"{checkpoint} was trained on other samples than this data's forget + retain; give the data it was trained on."
+            f"{checkpoint} was trained on other samples; give the data that it was trained on."
         )
-    load_into(model := factory(), read)
-    task = replace(task, teacher=model if frozen_target else None)
-    changes = given(density=density, epochs=epochs, lr=lr, batch_size=batch_size, retain_weight=retain_weight)
+    load_into(model := setting.factory(), read)
+    flags = given(density=density, epochs=epochs, lr=lr, batch_size=batch_size, retain_weight=retain_weight)
     chosen = changed(
-        diffusion_presets.method(method, _kind(data)),
-        {**changes, **({} if mask == "saliency" else {"mask": mask})},
+        diffusion_presets.method(method, setting.data),
+        {**flags, **({} if mask == "saliency" else {"mask": mask})},
     )
-    judge = train_judge(
-        split,
-        lambda: build("cnn", num_classes=split.num_classes, shape=source.shape),
-        presets.recipe(data),
-        seed=seed,
-    )
-    run = execute(model, split, chosen, task, seed=seed, compute=compute.compute(), on_row=print_row)
-    names = {"model": "unet", "data": source.name, "classes": source.classes}
-    record = record_of(
-        "unlearn", run, chosen, before=state_hash(model.state_dict()), names=names, command=typed()
-    )
-    sampler = Sampler(kind="dpm", steps=20, guidance=1.0)
-    start, end = (
-        draw(m, split, task, judge, sampler=sampler, per_class=per_class, seed=seed)
-        for m in (model, run.model)
-    )
-    found = audit_generator(end, judge, original=start)
-    record.scores = plain(found.scores)
-    record.details.update(plain(found.details))
-    _write(
-        out,
-        run,
-        record,
-        {"split_hash": split.hash, "method": method, "settings": json.dumps(plain(asdict(chosen)))},
-    )
-    print(
-        f"UA {start.scores['UA']:.1f} -> {end.scores['UA']:.1f} %, RA {start.scores['RA']:.1f} -> {end.scores['RA']:.1f} % "
-        f"(judge: {judge.accuracy:.1f} % of real test images)"
-    )
+    task = replace(setting.task, teacher=model if frozen_target else None)
+    run = execute(model, setting.split, chosen, task, seed=seed, compute=compute.compute(), on_row=print_row)
+    judge = setting.judge()
+    start, end = setting.look(model, judge), setting.look(run.model, judge)
+    before = state_hash(model.state_dict())
+    record = setting.record("unlearn", run, chosen, end, judge, before=before, label="after", original=start)
+    about = {
+        "split_hash": setting.split.hash,
+        "method": method,
+        "settings": json.dumps(plain(asdict(chosen))),
+    }
+    _write(out, run, record, about)
+    for name in ("UA", "RA"):
+        print(f"{name}: {start.scores[name]:.1f} % before, {end.scores[name]:.1f} % after")
+    print(f"judge: {judge.accuracy:.1f} % of real test images")
     if report is not None:
         write_report(report, [record])
         print(f"report: {report}")
@@ -213,7 +185,7 @@ def unlearn_generator(
 
 def typed() -> str:
     """The command as it could be typed again."""
-    from .cli import command_line
+    from .terminal import command_line
 
     return command_line()
 
@@ -231,29 +203,13 @@ def changed(method: Method, changes: dict[str, Any]) -> Method:
     return replace(method, **changes)
 
 
-def _kind(data: str) -> str:
-    from . import presets
-
-    return presets.kind(data)
-
-
-def _setting(data: str, forget: int, validation: float) -> tuple[Any, Callable[[], Any], Any, Any]:
-    """The data's source, a factory of its U-Net, the split, the task."""
+def _setting(data: str, forget: int, validation: float, seed: int, per_class: int = 50) -> Generation:
     from .demo import place_of
-    from .diffusion import Diffusion
-    from .models.unet import for_data
+    from .generation import Generation
     from .sources import load
-    from .split import Split
 
-    source = load(place_of(data))
-    split = Split.by_class(source.train, source.test, forget, validation=validation)
-    c, h, w = source.shape
-    return (
-        source,
-        lambda: for_data(_kind(data), len(source.classes), (c, h, w)),
-        split,
-        Diffusion(len(source.classes)),
-    )
+    more = {"seed": seed, "per_class": per_class, "command": typed()}
+    return Generation.of(load(place_of(data)), data, forget, validation=validation, **more)
 
 
 def _write(out: Path, run: Any, record: Any, metadata: dict[str, str]) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +13,18 @@ from rich.table import Table
 from torch import nn
 
 from . import diffusion_presets, presets
-from .audit.generation import Drawn, audit_generator, draw
 from .audit.generation_attacks import Attack
-from .audit.judge import Judge, train_judge
+from .audit.judge import Judge
 from .checkpoint import write_checkpoint
-from .demo import place_of, showing
-from .diffusion import Diffusion
-from .experiment import record_of, seeded_factory, train
+from .demo import Show, place_of, showing
+from .experiment import train
+from .generation import Generation
 from .hashing import state_hash
-from .method import Method, execute
-from .models import build
-from .models.unet import for_data
-from .record import Record, plain
+from .method import execute
+from .record import Record
 from .report import write_report
 from .run import Run
-from .sampling import Sampler
-from .sources import Source, load
-from .split import Split
+from .sources import load
 
 # label -> (method, what differs from its settings for the data)
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -46,53 +40,6 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 SHOWN = ("salun", "salun-random-mask", "salun-inverted-mask", "esd", "concept_ablation", "gradient_ascent")
 SCORES = ("UA", "RA", "FID_judge", "KID_judge", "diversity")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Setting:
-    """What all runs of one demonstration share."""
-
-    source: Source
-    data: str
-    split: Split
-    task: Diffusion
-    judge: Judge
-    sampler: Sampler
-    factory: Callable[[], nn.Module]
-    seed: int
-    per_class: int
-    command: str
-
-    def look(self, model: nn.Module) -> Drawn:
-        """What a model draws, from the same noise as every other."""
-        return draw(
-            model,
-            self.split,
-            self.task,
-            self.judge,
-            sampler=self.sampler,
-            per_class=self.per_class,
-            seed=self.seed,
-        )
-
-    def record(
-        self,
-        kind: str,
-        run: Run,
-        method: Method,
-        drawn: Drawn,
-        *,
-        before: str = "",
-        label: str = "",
-        **beside: Drawn | None,
-    ) -> Record:
-        """The record of a run, with its scores and pictures."""
-        names = {"model": "unet", "data": self.source.name, "classes": self.source.classes}
-        record = record_of(kind, run, method, before=before, names=names, command=self.command)
-        found = audit_generator(drawn, self.judge, names={"unlearned": label or kind}, **beside)
-        record.scores = plain(found.scores)
-        record.details.update(plain(found.details))
-        return record
 
 
 def demo_generation(
@@ -112,81 +59,49 @@ def demo_generation(
     """
     console = Console()
     source = load(place_of(data))
-    kind = presets.kind(data)
-    split = Split.by_class(source.train, source.test, forget, seed=seed)
-    factory = seeded_factory(lambda: for_data(kind, len(source.classes), _shape(source)), seed)
-    records: list[Record] = []
+    setting = Generation.of(source, data, forget, seed=seed, per_class=per_class, command=command)
     with threads_for(source.shape), showing(console) as show:
-        with show.bar("judge", recipe := presets.recipe(data)):
-            judge = train_judge(
-                split,
-                lambda: build("cnn", num_classes=len(source.classes), shape=source.shape),
-                recipe,
-                seed=seed,
-            )
-        setting = Setting(
-            source=source,
-            data=kind,
-            split=split,
-            task=Diffusion(len(source.classes)),
-            judge=judge,
-            sampler=Sampler(kind="dpm", steps=10, guidance=1.0),
-            factory=factory,
-            seed=seed,
-            per_class=per_class,
-            command=command,
-        )
-        with show.bar("original", schooling := diffusion_presets.recipe(kind)) as on_row:
-            run = train(factory(), split, schooling, setting.task, seed=seed, on_row=on_row)
-        with show.bar("retrain (reference)", schooling) as on_row:
-            again = execute(
-                run.model, split, schooling, setting.task, seed=seed, factory=factory, on_row=on_row
-            )
-        start, gold = setting.look(run.model), setting.look(again.model)
-        _keep(
-            out,
-            records,
-            "original",
-            run,
-            setting.record("original", run, schooling, start, retrained=gold, label="before"),
-        )
-        _keep(
-            out,
-            records,
-            "retrain",
-            again,
-            setting.record("retrain", again, schooling, gold, original=start, label="retrained"),
-        )
-        before = state_hash(run.model.state_dict())
-        for label in methods:
-            name, changes = RUNS[label]
-            method = diffusion_presets.method(name, kind, **changes)
-            with show.bar(label, method) as on_row:
-                done = execute(run.model, split, method, setting.task, seed=seed, on_row=on_row)
-            record = setting.record(
-                "unlearn",
-                done,
-                method,
-                setting.look(done.model),
-                before=before,
-                label=f"after {label}",
-                original=start,
-                retrained=gold,
-            )
-            if attacks and label == "salun":
-                with show.bar("attacks", schooling):
-                    record.details["attacks"] = come_back(
-                        setting, {"original": run.model, "unlearned": done.model, "retrained": again.model}
-                    )
-            _keep(out, records, label, done, record)
-    write_report(
-        out / "report.html",
-        records,
-        title=f"Forgetting in generation: {source.name}, class {source.classes[forget]}",
-    )
+        records, judge = _all_runs(setting, out, methods, attacks, show)
+    title = f"Forgetting in generation: {source.name}, class {source.classes[forget]}"
+    write_report(out / "report.html", records, title=title)
     console.print(table(records, methods))
     console.print(f"judge: {judge.accuracy:.1f} % of real test images\nreport: {out / 'report.html'}")
     return records
+
+
+def _all_runs(
+    setting: Generation, out: Path, methods: tuple[str, ...], attacks: bool, show: Show
+) -> tuple[list[Record], Judge]:
+    """The original, the retrained reference and every method, written to `out` as they are finished."""
+    split, task, seed = setting.split, setting.task, setting.seed
+    with show.bar("judge", presets.recipe(setting.data)):
+        judge = setting.judge()
+    recipe = diffusion_presets.recipe(setting.data)
+    with show.bar("original", recipe) as on_row:
+        run = train(setting.factory(), split, recipe, task, seed=seed, on_row=on_row)
+    with show.bar("retrain (reference)", recipe) as on_row:
+        again = execute(run.model, split, recipe, task, seed=seed, factory=setting.factory, on_row=on_row)
+    start, gold = setting.look(run.model, judge), setting.look(again.model, judge)
+    first = setting.record("original", run, recipe, start, judge, retrained=gold, label="before")
+    second = setting.record("retrain", again, recipe, gold, judge, original=start, label="retrained")
+    records = [_kept(out, "original", run, first), _kept(out, "retrain", again, second)]
+    before = state_hash(run.model.state_dict())
+    for label in methods:
+        name, changes = RUNS[label]
+        method = diffusion_presets.method(name, setting.data, **changes)
+        with show.bar(label, method) as on_row:
+            done = execute(run.model, split, method, task, seed=seed, on_row=on_row)
+        beside = {"original": start, "retrained": gold}
+        drawn = setting.look(done.model, judge)
+        record = setting.record(
+            "unlearn", done, method, drawn, judge, before=before, label=f"after {label}", **beside
+        )
+        if attacks and label == "salun":
+            models = {"original": run.model, "unlearned": done.model, "retrained": again.model}
+            with show.bar("attacks", recipe):
+                record.details["attacks"] = come_back(setting, judge, models)
+        records.append(_kept(out, label, done, record))
+    return records, judge
 
 
 @contextmanager
@@ -202,14 +117,16 @@ def threads_for(shape: tuple[int, ...]) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def come_back(setting: Setting, models: dict[str, nn.Module], attack: Attack | None = None) -> dict[str, Any]:
+def come_back(
+    setting: Generation, judge: Judge, models: dict[str, nn.Module], attack: Attack | None = None
+) -> dict[str, Any]:
     """Steps of a learned condition, and of relearning, until half of the images show the forgotten class again."""
     tool = attack or Attack(steps=100, sampler=setting.sampler)
     target = setting.split.forget_classes[0]
     found: dict[str, Any] = {}
     for title, run in (("learned_condition", tool.learned_condition), ("relearning", tool.relearn)):
         results = {
-            k: run(m, setting.task, setting.split.forget, setting.judge, target, seed=setting.seed).to_dict()
+            k: run(m, setting.task, setting.split.forget, judge, target, seed=setting.seed).to_dict()
             for k, m in models.items()
         }
         found[title] = {
@@ -235,16 +152,9 @@ def table(records: list[Record], labels: tuple[str, ...]) -> Table:
     return shown
 
 
-def _keep(out: Path, records: list[Record], name: str, run: Run, record: Record) -> None:
-    write_checkpoint(
-        out / f"{name}.safetensors",
-        run.model.state_dict(),
-        metadata={"split_hash": run.split.hash, "method": name},
-    )
+def _kept(out: Path, name: str, run: Run, record: Record) -> Record:
+    """The record, after it and the checkpoint were written."""
+    about = {"split_hash": run.split.hash, "train_hash": run.split.train_hash, "method": name}
+    write_checkpoint(out / f"{name}.safetensors", run.model.state_dict(), metadata=about)
     record.save(out / f"{name}.json")
-    records.append(record)
-
-
-def _shape(source: Source) -> tuple[int, int, int]:
-    c, h, w = source.shape
-    return c, h, w
+    return record

@@ -132,11 +132,8 @@ def audit_generator(
 
     `names` may rename the pictures: {"original": ..., "unlearned": ..., "retrained": ...}.
     """
-    given = {
-        k: d
-        for k, d in (("original", original), ("unlearned", drawn), ("retrained", retrained))
-        if d is not None
-    }
+    models = (("original", original), ("unlearned", drawn), ("retrained", retrained))
+    given = {k: d for k, d in models if d is not None}
     scores = dict(drawn.scores)
     limits = [
         f"The judge is a classifier that recognises {judge.accuracy:.1f} % of real test images; UA and RA are its word.",
@@ -147,43 +144,34 @@ def audit_generator(
         scores["gap"] = {**gap, "avg": sum(gap.values()) / len(gap)}
     else:
         limits.append(
-            "No retrained model was given: what a model that never saw the class draws for it cannot be said."
+            "No retrained model was given: what one that never saw the class draws for it cannot be said."
         )
-    titles = {
-        "original": "before",
-        "unlearned": "after",
-        "retrained": "retrained without the class",
-        **(names or {}),
-    }
-    classes = ", ".join(
-        drawn.split.forget.data.classes[k] if drawn.split.forget.data.classes else str(k)
-        for k in drawn.split.forget_classes
-    )
-    details = {
-        "images": [
-            {
-                "title": titles[k],
-                "png": d.grid(),
-                "note": f"a row a class, forgotten: {classes}; a column a seed, the same in each picture",
-            }
-            for k, d in given.items()
-        ],
+    details: dict[str, Any] = {
+        "images": _pictures(given, names or {}),
         "per_class": {k: d.per_class for k, d in given.items()},
         "redistribution": {k: d.redistribution for k, d in given.items()},
         "judge": {"accuracy": judge.accuracy, "images": len(drawn.labels), "real": len(drawn.real)},
         "limits": limits,
     }
     if original is not None:
-        drops = {
+        falls = {
             k: b - a
             for k, (b, a) in enumerate(zip(original.per_class, drawn.per_class, strict=True))
             if a is not None and b is not None and k not in drawn.split.forget_classes
         }
-        details["worst_class"] = {
-            "class": (worst := max(drops, key=lambda k: drops[k])),
-            "drop": drops[worst],
-        }
+        worst = max(falls, key=lambda k: falls[k])
+        details["worst_class"] = {"class": worst, "drop": falls[worst]}
     return AuditResult(scores, details, limits)
+
+
+def _pictures(given: dict[str, Drawn], names: dict[str, str]) -> list[dict[str, str]]:
+    """A grid of each model's images, with a title and a note."""
+    titles = {"original": "before", "unlearned": "after", "retrained": "retrained without the class", **names}
+    split = next(iter(given.values())).split
+    classes = split.forget.data.classes or list(map(str, range(split.num_classes)))
+    gone = ", ".join(classes[k] for k in split.forget_classes)
+    note = f"a row a class, forgotten: {gone}; a column a seed, the same in each picture"
+    return [{"title": titles[k], "png": d.grid(), "note": note} for k, d in given.items()]
 
 
 def png(images: Tensor, columns: int, gap: int = 1) -> str:
