@@ -12,7 +12,8 @@ from expunge.methods.gradient_ascent import GradientAscent
 from expunge.methods.random_label import RandomLabel
 from expunge.methods.retrain import reset
 from expunge.run import Run
-from expunge.train import pairs, rate, steps_per_epoch
+from expunge.schedule import pairs, steps_per_epoch
+from expunge.train import rate
 
 
 @pytest.fixture(scope="module")

@@ -29,9 +29,10 @@ from .errors import ExpungeError, MaskError, raise_all
 from .mask import Mask, check_mask
 from .modes import seeded
 from .run import Compute, Row, Run, clocked
+from .schedule import Pair, pairs, steps_per_epoch
 from .split import Split
 from .task import Task
-from .train import Pair, descend, pairs, steps_per_epoch
+from .train import descend
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ import copy
 import hashlib
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -148,3 +148,10 @@ def finite(model: nn.Module) -> bool:
 def snapshot(model: nn.Module) -> dict[str, Tensor]:
     """A copy of the model's state."""
     return {k: v.detach().clone() for k, v in model.state_dict().items()}
+
+
+def autocast(run: Run) -> AbstractContextManager[Any]:
+    """Mixed precision as the run's `Compute` says."""
+    if run.compute.amp == "off":
+        return nullcontext()
+    return torch.autocast(run.device.type, torch.bfloat16 if run.compute.amp == "bf16" else torch.float16)

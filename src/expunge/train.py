@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -14,95 +14,15 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from .checkpoint import load_state, save_state
-from .data import Batch, Samples
 from .errors import ExpungeError
 from .mask import Mask, combine, complete, inverted_mask, masked, random_mask, saliency_scores, top_mask
-from .modes import evaluating
 from .record import plain
-from .run import Row, Run, finite, snapshot
+from .run import Run, autocast
+from .schedule import Pair, pieces
+from .watch import Watch
 
 if TYPE_CHECKING:
     from .method import GradientMethod
-
-Pair: TypeAlias = tuple[Batch | None, Batch | None]
-
-PROBE = 2048  # samples of each set that the curves and the guard look at
-NAN_EVERY = 25  # steps between looks at the loss, each of which waits for the device
-
-
-# ---- which batches a step sees
-
-
-def _stream(run: Run, name: str, samples: Samples, size: int) -> Iterator[Batch]:
-    draw = run.generator(name)
-    return samples.batches(size, device=run.device, shuffle=draw, augment=draw)
-
-
-def _endless(run: Run, name: str, samples: Samples, size: int) -> Iterator[Batch]:
-    """Passes without end; short last batches are left out where there are whole ones."""
-    whole = min(size, len(samples))
-    while True:
-        yield from (b for b in _stream(run, name, samples, size) if len(b) >= whole)
-
-
-def pairs(run: Run, schedule: str, size: int) -> Iterator[Pair]:
-    """One epoch of (forget batch, retain batch), either of which may be None. See `GradientMethod.schedule`."""
-    forget, retain = run.split.forget, run.split.retain
-    if schedule in ("forget", "sequential"):
-        yield from ((f, None) for f in _stream(run, "forget", forget, size))
-    if schedule in ("retain", "sequential"):
-        yield from ((None, r) for r in _stream(run, "retain", retain, size))
-    if schedule == "forget+retain":
-        beside = _endless(run, "retain", retain, size)
-        for f in _stream(run, "forget", forget, size):
-            r = next(beside)
-            yield f, r.part(torch.arange(len(f))) if len(r) > len(f) else r
-    if schedule == "retain+forget":
-        beside = _endless(run, "forget", forget, size)
-        for r in _stream(run, "retain", retain, size):
-            f = next(beside)
-            yield f.part(torch.arange(len(r))) if len(f) > len(r) else f, r
-    if schedule == "mixed":
-        yield from _mixed(run, size)
-
-
-def _mixed(run: Run, size: int) -> Iterator[Pair]:
-    forget, retain = run.split.forget, run.split.retain
-    is_forget = torch.zeros(len(forget.data), dtype=torch.bool)
-    is_forget[forget.index] = True
-    union = Samples(forget.data, torch.cat([forget.index, retain.index]))
-    for batch in _stream(run, "mixed", union, size):
-        f, r = batch.part(is_forget[batch.index]), batch.part(~is_forget[batch.index])
-        yield f if len(f) else None, r if len(r) else None
-
-
-def steps_per_epoch(run: Run, schedule: str, size: int) -> int:
-    """How many pairs one epoch of `schedule` has."""
-    f, r = len(run.split.forget), len(run.split.retain)
-    whole = {
-        "forget": [f],
-        "retain": [r],
-        "forget+retain": [f],
-        "retain+forget": [r],
-        "sequential": [f, r],
-        "mixed": [f + r],
-    }
-    return sum(-(-n // size) for n in whole[schedule])
-
-
-def _pieces(pair: Pair, count: int) -> Iterator[tuple[Pair, float]]:
-    """A pair cut for gradient accumulation, each piece with its share of the step's loss."""
-    if count == 1:
-        yield pair, 1.0
-        return
-    size = max(len(b) for b in pair if b is not None)
-    count = min(count, min(len(b) for b in pair if b is not None))
-    for k in range(count):
-        cut = [
-            b if b is None else b.part(torch.arange(len(b) * k // count, len(b) * (k + 1) // count))
-            for b in pair
-        ]
-        yield (cut[0], cut[1]), max(len(b) for b in cut if b is not None) / size
 
 
 # ---- optimizer, schedule, mask
@@ -204,7 +124,7 @@ def _step(
 ) -> Tensor:
     optimizer.zero_grad(set_to_none=True)
     total = torch.zeros((), device=run.device)
-    for (forget, retain), share in _pieces(pair, run.compute.accumulate):
+    for (forget, retain), share in pieces(pair, run.compute.accumulate):
         with autocast(run):
             loss = method.loss(run, forget, retain)
         scaler.scale(loss * share).backward()
@@ -218,93 +138,6 @@ def _step(
     scaler.update()
     method.after_step(run, optimizer)
     return total
-
-
-def autocast(run: Run) -> AbstractContextManager[Any]:
-    """Mixed precision as the run's `Compute` says."""
-    if run.compute.amp == "off":
-        return nullcontext()
-    return torch.autocast(run.device.type, torch.bfloat16 if run.compute.amp == "bf16" else torch.float16)
-
-
-class Watch:
-    """Looks at a run as it goes: curves, the method's stop rule, NaN and collapse; keeps the last good state."""
-
-    def __init__(self, run: Run, method: GradientMethod):
-        self.run, self.method = run, method
-        draw = run.generator("probe")
-        few = lambda s: s.take(torch.randperm(len(s), generator=draw)[:PROBE].sort().values)  # noqa: E731
-        guard = run.split.retain if "retain" in method.data else run.split.validation
-        if guard is run.split.validation and run.split.forget_classes and len(guard):
-            guard = guard.take(~torch.isin(guard.labels, torch.tensor(run.split.forget_classes)))
-        self.sets = {"forget": few(run.split.forget), "retain": few(guard)}
-        self.total = torch.zeros((), device=run.device)
-        self.count = 0
-        self.good: dict[str, Tensor] | None = None
-        self.good_step = 0
-        self.first: Row = {}
-
-    def start(self) -> None:
-        """The first row: the model before any step."""
-        self.first = self._row(None)
-        self.run.log(self.first)
-        self.good = snapshot(self.run.model)
-
-    def stops(self, loss: Tensor) -> bool:
-        """Take the loss of a step; True once the run must end inside an epoch."""
-        self.total += loss
-        self.count += 1
-        every = self.method.probe_every
-        if every and self.run.step % every == 0:
-            self.probe()
-        elif self.run.step % NAN_EVERY == 0 and not bool(self.total.isfinite()):
-            self._back("the loss became NaN or infinite")
-        return self.run.status != "finished"
-
-    def probe(self) -> None:
-        """A row of the curves, and what follows from it."""
-        sound = not self.count or bool(self.total.isfinite())
-        if not sound or not finite(self.run.model):
-            return self._back("the loss or a weight became NaN or infinite")
-        row = self._row(float(self.total) / max(1, self.count))
-        if any(isinstance(v, float) and math.isnan(v) for v in row.values()):
-            return self._back("the model's outputs became NaN")
-        self.total.zero_()
-        self.count = 0
-        self.run.log(row)
-        drop = (self.first.get("retain") or 0.0) - (row.get("retain") or 0.0)
-        if getattr(self.run.task, "percent", False) and drop > self.method.max_drop:
-            return self._back(
-                f"accuracy on retained samples fell by {drop:.1f} points, more than max_drop = {self.method.max_drop:g}"
-            )
-        self.good, self.good_step = snapshot(self.run.model), self.run.step
-        if reason := self.method.stop(self.run, row):
-            self.run.status = f"stopped: {reason}"
-
-    def finish(self) -> None:
-        if self.run.status == "finished" and not finite(self.run.model):
-            self._back("a weight became NaN or infinite")
-
-    def _back(self, what: str) -> None:
-        """End the run at the last good state: a divergence if that is where it started, else a stop."""
-        if self.good is not None:
-            self.run.model.load_state_dict(self.good)
-        self.run.status = (
-            f"{'stopped' if self.good_step else 'diverged'} at step {self.run.step}: {what}; the last good state "
-            f"(step {self.good_step}) was kept. Lower lr (now {self.method.lr:g}), run fewer epochs, or set clip."
-        )
-
-    def _row(self, loss: float | None) -> Row:
-        row: Row = {"step": self.run.step, "epoch": self.run.epoch, "loss": loss}
-        scale = 100.0 if getattr(self.run.task, "percent", False) else 1.0
-        with evaluating(self.run.model), torch.inference_mode(), autocast(self.run):
-            for name, samples in self.sets.items():
-                seen = [
-                    self.run.task.probe(self.run.model, b)
-                    for b in samples.batches(self.run.compute.eval_batch, device=self.run.device)
-                ]
-                row[name] = scale * torch.cat(seen).double().mean().item() if seen else None
-        return row
 
 
 # ---- resume

@@ -185,7 +185,7 @@ def measure(model: nn.Module, seen: Seen, split: Split, task: Classification) ->
             found.update(bias)
     found["member_probe"] = _member_probe(seen, classes)
     gone = redistribution(seen.test_forgotten if len(seen.test_forgotten.labels) else seen.forget)
-    found["redistribution_entropy"] = float(-(gone[gone > 0] * np.log(gone[gone > 0])).sum())
+    found["redistribution_entropy"] = abs(float((gone[gone > 0] * np.log(gone[gone > 0])).sum()))
     return found
 
 

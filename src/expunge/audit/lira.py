@@ -124,7 +124,7 @@ def relative_ratio(
     references: Floats,
     around: Floats,
     *,
-    gamma: float = 2.0,
+    gamma: float = 1.0,
     a: float = 0.3,
 ) -> Floats:
     """RMIA score (n,) in [0, 1]: the share of samples z that x beats by the factor `gamma` in p(x | model)
@@ -132,15 +132,16 @@ def relative_ratio(
 
     `target` (n,) and `population` (m,) are the model's confidences on x and on samples z nobody trained on,
     `references` (N, n) and `around` (N, m) those of the reference models, of which none was trained on x or
-    z. p(x) is estimated as ((1 + a) mean + 1 - a) / 2, the paper's equation 10 with its a = 0.3 and gamma =
-    2.
+    z. p(x) is estimated as ((1 + a) mean + 1 - a) / 2, the paper's equation 10 with its a = 0.3. The
+    paper's gamma is 2; ours is 1, since models that are sure of nearly all samples leave no ratio above 2
+    (on digits every score was 0 or 1, and the AUC between retrained models 0.40 instead of 0.51).
     """
     share = lambda own, other: own / np.maximum(((1 + a) * other.mean(0) + 1 - a) / 2, 1e-300)  # noqa: E731
     bar = np.sort(share(population, around) * gamma)
     return np.searchsorted(bar, share(target, references), side="right") / len(bar)
 
 
-def rmia(unlearned: tuple[Floats, Floats], retrained: tuple[Floats, Floats], *, gamma: float = 2.0) -> Told:
+def rmia(unlearned: tuple[Floats, Floats], retrained: tuple[Floats, Floats], *, gamma: float = 1.0) -> Told:
     """RMIA on a method. Each argument: confidences on the forget set (N, n) and on test samples (N, m) of a
     population.
     """

@@ -10,24 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from ..errors import ExpungeError
 from ..split import Goal
-
-Word = Literal[
-    "indistinguishable", "under-forgotten", "over-forgotten", "utility lost", "different", "unknown"
-]
+from .residue import Word, stronger
 
 HEADLINE = ("UA", "RA", "TA", "MIA")
 # two-sided 95 % quantiles of Student's t by degrees of freedom
 T95 = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26, 10: 2.23}
-BELOW_THE_HEAD = {
-    "corrected_forgotten": "One number added to the head brings back",
-    "probe_forgotten": "A linear probe finds",
-    "knn_forgotten": "Neighbours in feature space find",
-}
-POINTS = 5.0  # that a probe must find more than Retrain's to be called residue
 FLOOR = 0.5  # points: differences below this are never called a difference
 GOALS: dict[str, str] = {
     "untrain": "The goal was to remove the samples' influence: the reference is a model trained without exactly these samples, "
@@ -123,7 +114,7 @@ def verdict(
         }
     words = _words(figures)
     sentences = [_sentence(w, figures, len(retrained)) for w in words]
-    more, found = _stronger(attacks or {}, features or {})
+    more, found = stronger(attacks or {}, features or {}, counts.get("test_forgotten") or 1000)
     if found:
         words = [*found, *(w for w in words if w not in found and w != "indistinguishable")]
         sentences = [s.replace("indistinguishable from Retrain", "near Retrain", 1) for s in sentences]
@@ -193,53 +184,6 @@ def _sentence(word: Word, figures: Mapping[str, Any], seeds: int) -> str:
         )
         return f"{worse}: {listed(names)}."
     return f"Different from Retrain, though not in forgetting: {listed(list(beyond))}."
-
-
-def _stronger(attacks: Mapping[str, Any], features: Mapping[str, Any]) -> tuple[list[str], list[Word]]:
-    """Sentences on the strong audit's figures, and the words that they add to the scores'."""
-    lines: list[str] = []
-    words: list[Word] = []
-    for name in ("U-LiRA", "RMIA"):
-        told = attacks.get(name) or {}
-        if told.get("auc") is None:
-            continue
-        seen = told["auc"] - 0.5 > noise(told)
-        if seen and name == "U-LiRA":
-            words.append("under-forgotten" if (told.get("margin_shift") or 0.0) >= 0 else "over-forgotten")
-        beside = (
-            ""
-            if told.get("auc_null") is None
-            else f"; {told['auc_null']:.3f} between two sets of retrained models"
-        )
-        before = (
-            "" if told.get("auc_original") is None else f"; {told['auc_original']:.3f} without unlearning"
-        )
-        verb = "tells" if seen else "does not tell"
-        lines.append(
-            f"{name} {verb} unlearned from retrained models by single samples: AUC {told['auc']:.3f}{beside}{before}."
-        )
-    for measure, text in BELOW_THE_HEAD.items():
-        f = features.get(measure) or {}
-        if f.get("unlearned") is None or f.get("retrained") is None:
-            continue
-        seen = f["unlearned"] - f["retrained"] > POINTS
-        if seen and "under-forgotten" not in words:
-            words.append("under-forgotten")
-        ending = ": forgetting does not reach below the head" if seen else ""
-        lines.append(
-            f"{text} {f['unlearned']:.1f} % of the forgotten class's test samples, {f['retrained']:.1f} % in the "
-            f"retrained model{ending}."
-        )
-    return lines, words
-
-
-def noise(told: Mapping[str, Any]) -> float:
-    """How far above 0.5 an AUC may lie by chance: two standard errors over target models, at least 0.02 and at least as far
-    as two sets of retrained models are from 0.5."""
-    null = told["auc_null"] if told.get("auc_null") is not None else 0.5
-    return max(
-        0.02, abs(null - 0.5), 2 * (told.get("spread") or 0.0) / math.sqrt(max(1, told.get("shadows") or 1))
-    )
 
 
 def _alone(scores: Mapping[str, Any], original: Mapping[str, Any] | None) -> list[str]:

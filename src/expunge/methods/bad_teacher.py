@@ -24,7 +24,7 @@ from ..classification import Classification
 from ..data import Batch, Samples
 from ..method import GradientMethod
 from ..run import Run, snapshot
-from ..train import Pair, pairs
+from ..schedule import Pair, pairs
 from .retrain import reset
 from .scrub import divergence
 

@@ -25,7 +25,7 @@ from ..data import Batch, Samples
 from ..errors import ExpungeError
 from ..method import GradientMethod
 from ..run import Run
-from ..train import Pair
+from ..schedule import Pair
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,7 +34,7 @@ from ..data import Batch
 from ..errors import ModelError
 from ..method import GradientMethod
 from ..run import Row, Run
-from ..train import Pair
+from ..schedule import Pair
 
 Masking = Literal["neg_inf", "zero", "none"]
 NEVER = -1e4  # a logit that never wins and that half precision can hold

@@ -25,7 +25,7 @@ from ..classification import Classification
 from ..data import Batch
 from ..method import GradientMethod
 from ..run import Run
-from ..train import Pair, pairs, steps_per_epoch
+from ..schedule import Pair, pairs, steps_per_epoch
 
 
 def divergence(teacher: Tensor, student: Tensor, temperature: float = 1.0) -> Tensor:

@@ -24,7 +24,7 @@ from ..classification import Classification
 from ..data import Batch, Samples
 from ..method import GradientMethod
 from ..run import Row, Run
-from ..train import Pair
+from ..schedule import Pair
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,85 @@
+"""Which batches a step sees: the passes over forget and retain set that methods are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypeAlias
+
+import torch
+
+from .data import Batch, Samples
+from .run import Run
+
+Pair: TypeAlias = tuple[Batch | None, Batch | None]
+
+
+def _stream(run: Run, name: str, samples: Samples, size: int) -> Iterator[Batch]:
+    draw = run.generator(name)
+    return samples.batches(size, device=run.device, shuffle=draw, augment=draw)
+
+
+def _endless(run: Run, name: str, samples: Samples, size: int) -> Iterator[Batch]:
+    """Passes without end; short last batches are left out where there are whole ones."""
+    whole = min(size, len(samples))
+    while True:
+        yield from (b for b in _stream(run, name, samples, size) if len(b) >= whole)
+
+
+def pairs(run: Run, schedule: str, size: int) -> Iterator[Pair]:
+    """One epoch of (forget batch, retain batch), either of which may be None. See `GradientMethod.schedule`."""
+    forget, retain = run.split.forget, run.split.retain
+    if schedule in ("forget", "sequential"):
+        yield from ((f, None) for f in _stream(run, "forget", forget, size))
+    if schedule in ("retain", "sequential"):
+        yield from ((None, r) for r in _stream(run, "retain", retain, size))
+    if schedule == "forget+retain":
+        beside = _endless(run, "retain", retain, size)
+        for f in _stream(run, "forget", forget, size):
+            r = next(beside)
+            yield f, r.part(torch.arange(len(f))) if len(r) > len(f) else r
+    if schedule == "retain+forget":
+        beside = _endless(run, "forget", forget, size)
+        for r in _stream(run, "retain", retain, size):
+            f = next(beside)
+            yield f.part(torch.arange(len(r))) if len(f) > len(r) else f, r
+    if schedule == "mixed":
+        yield from _mixed(run, size)
+
+
+def _mixed(run: Run, size: int) -> Iterator[Pair]:
+    forget, retain = run.split.forget, run.split.retain
+    is_forget = torch.zeros(len(forget.data), dtype=torch.bool)
+    is_forget[forget.index] = True
+    union = Samples(forget.data, torch.cat([forget.index, retain.index]))
+    for batch in _stream(run, "mixed", union, size):
+        f, r = batch.part(is_forget[batch.index]), batch.part(~is_forget[batch.index])
+        yield f if len(f) else None, r if len(r) else None
+
+
+def steps_per_epoch(run: Run, schedule: str, size: int) -> int:
+    """How many pairs one epoch of `schedule` has."""
+    f, r = len(run.split.forget), len(run.split.retain)
+    whole = {
+        "forget": [f],
+        "retain": [r],
+        "forget+retain": [f],
+        "retain+forget": [r],
+        "sequential": [f, r],
+        "mixed": [f + r],
+    }
+    return sum(-(-n // size) for n in whole[schedule])
+
+
+def pieces(pair: Pair, count: int) -> Iterator[tuple[Pair, float]]:
+    """A pair cut for gradient accumulation, each piece with its share of the step's loss."""
+    if count == 1:
+        yield pair, 1.0
+        return
+    size = max(len(b) for b in pair if b is not None)
+    count = min(count, min(len(b) for b in pair if b is not None))
+    for k in range(count):
+        cut = [
+            b if b is None else b.part(torch.arange(len(b) * k // count, len(b) * (k + 1) // count))
+            for b in pair
+        ]
+        yield (cut[0], cut[1]), max(len(b) for b in cut if b is not None) / size

@@ -1,0 +1,98 @@
+"""What looks at a run as it goes: the curves, the stop rules, the guard against NaN and collapse."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from .modes import evaluating
+from .run import Row, Run, autocast, finite, snapshot
+
+if TYPE_CHECKING:
+    from .method import GradientMethod
+
+PROBE = 2048  # samples of each set that the curves and the guard look at
+NAN_EVERY = 25  # steps between looks at the loss, each of which waits for the device
+
+
+class Watch:
+    """Looks at a run as it goes: curves, the method's stop rule, NaN and collapse; keeps the last good state."""
+
+    def __init__(self, run: Run, method: GradientMethod):
+        self.run, self.method = run, method
+        draw = run.generator("probe")
+        few = lambda s: s.take(torch.randperm(len(s), generator=draw)[:PROBE].sort().values)  # noqa: E731
+        guard = run.split.retain if "retain" in method.data else run.split.validation
+        if guard is run.split.validation and run.split.forget_classes and len(guard):
+            guard = guard.take(~torch.isin(guard.labels, torch.tensor(run.split.forget_classes)))
+        self.sets = {"forget": few(run.split.forget), "retain": few(guard)}
+        self.total = torch.zeros((), device=run.device)
+        self.count = 0
+        self.good: dict[str, Tensor] | None = None
+        self.good_step = 0
+        self.first: Row = {}
+
+    def start(self) -> None:
+        """The first row: the model before any step."""
+        self.first = self._row(None)
+        self.run.log(self.first)
+        self.good = snapshot(self.run.model)
+
+    def stops(self, loss: Tensor) -> bool:
+        """Take the loss of a step; True once the run must end inside an epoch."""
+        self.total += loss
+        self.count += 1
+        every = self.method.probe_every
+        if every and self.run.step % every == 0:
+            self.probe()
+        elif self.run.step % NAN_EVERY == 0 and not bool(self.total.isfinite()):
+            self._back("the loss became NaN or infinite")
+        return self.run.status != "finished"
+
+    def probe(self) -> None:
+        """A row of the curves, and what follows from it."""
+        sound = not self.count or bool(self.total.isfinite())
+        if not sound or not finite(self.run.model):
+            return self._back("the loss or a weight became NaN or infinite")
+        row = self._row(float(self.total) / max(1, self.count))
+        if any(isinstance(v, float) and math.isnan(v) for v in row.values()):
+            return self._back("the model's outputs became NaN")
+        self.total.zero_()
+        self.count = 0
+        self.run.log(row)
+        drop = (self.first.get("retain") or 0.0) - (row.get("retain") or 0.0)
+        if getattr(self.run.task, "percent", False) and drop > self.method.max_drop:
+            return self._back(
+                f"accuracy on retained samples fell by {drop:.1f} points, more than max_drop = {self.method.max_drop:g}"
+            )
+        self.good, self.good_step = snapshot(self.run.model), self.run.step
+        if reason := self.method.stop(self.run, row):
+            self.run.status = f"stopped: {reason}"
+
+    def finish(self) -> None:
+        if self.run.status == "finished" and not finite(self.run.model):
+            self._back("a weight became NaN or infinite")
+
+    def _back(self, what: str) -> None:
+        """End the run at the last good state: a divergence if that is where it started, else a stop."""
+        if self.good is not None:
+            self.run.model.load_state_dict(self.good)
+        self.run.status = (
+            f"{'stopped' if self.good_step else 'diverged'} at step {self.run.step}: {what}; the last good state "
+            f"(step {self.good_step}) was kept. Lower lr (now {self.method.lr:g}), run fewer epochs, or set clip."
+        )
+
+    def _row(self, loss: float | None) -> Row:
+        row: Row = {"step": self.run.step, "epoch": self.run.epoch, "loss": loss}
+        scale = 100.0 if getattr(self.run.task, "percent", False) else 1.0
+        with evaluating(self.run.model), torch.inference_mode(), autocast(self.run):
+            for name, samples in self.sets.items():
+                seen = [
+                    self.run.task.probe(self.run.model, b)
+                    for b in samples.batches(self.run.compute.eval_batch, device=self.run.device)
+                ]
+                row[name] = scale * torch.cat(seen).double().mean().item() if seen else None
+        return row
