@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from expunge.audit.verdict import allowed, noise, verdict, within_gap
+from expunge.audit.residue import noise
+from expunge.audit.verdict import allowed, verdict, within_gap
 from expunge.errors import ExpungeError
 
 SIZES = {"forget": 500, "retain": 5000, "test": 1000, "test_forgotten": 100}
@@ -88,6 +89,30 @@ def test_strong_figures_can_only_make_it_stricter():
     assert found.words == ["under-forgotten"] and "below the head" in str(found)
     alike = {"corrected_forgotten": {"original": 98.0, "unlearned": 62.0, "retrained": 60.0}}
     assert verdict(SAME, SEEDS, sizes=SIZES, features=alike).words == ["indistinguishable"]
+
+
+def test_figures_of_few_samples_need_more():
+    two_of_37 = {"probe_forgotten": {"unlearned": 100.0, "retrained": 94.6}}
+    few = {**SIZES, "test_forgotten": 37}
+    assert verdict(SAME, SEEDS, sizes=few, features=two_of_37).words == ["indistinguishable"]
+    assert verdict(SAME, SEEDS, sizes={**SIZES, "test_forgotten": 1000}, features=two_of_37).words == [
+        "under-forgotten"
+    ]
+
+
+def test_features_of_the_original_are_named():
+    same = {"cka_original": {"original": 1.0, "unlearned": 1.0, "retrained": 0.97}}
+    found = verdict(SAME, SEEDS, sizes=SIZES, features=same)
+    assert found.words == ["under-forgotten"] and "nothing below the head" in str(found)
+    moved = {"cka_original": {"original": 1.0, "unlearned": 0.98, "retrained": 0.97}}
+    assert verdict(SAME, SEEDS, sizes=SIZES, features=moved).words == ["indistinguishable"]
+
+
+def test_rmia_below_one_half_is_too_much():
+    low = {"RMIA": {"auc": 0.38, "auc_null": 0.51, "spread": 0.04, "shadows": 32}}
+    assert verdict(SAME, SEEDS, sizes=SIZES, attacks=low).words == ["over-forgotten"]
+    low["RMIA"]["auc"] = 0.62
+    assert verdict(SAME, SEEDS, sizes=SIZES, attacks=low).words == ["under-forgotten"]
 
 
 def test_noise_of_an_auc():

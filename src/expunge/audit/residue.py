@@ -1,0 +1,79 @@
+"""What the strong audit's figures add to a verdict: sentences, and words that the scores alone would not give."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+Word = Literal[
+    "indistinguishable", "under-forgotten", "over-forgotten", "utility lost", "different", "unknown"
+]
+
+BELOW_THE_HEAD = {
+    "corrected_forgotten": "One number added to the head brings back",
+    "probe_forgotten": "A linear probe finds",
+    "knn_forgotten": "Neighbours in feature space find",
+}
+POINTS = 5.0  # that a probe must find more than Retrain's to be called residue
+
+
+def stronger(
+    attacks: Mapping[str, Any], features: Mapping[str, Any], unseen: int
+) -> tuple[list[str], list[Word]]:
+    """Sentences on the strong audit's figures, and the words that they add to the scores'.
+
+    `unseen` is the number of test samples of the forgotten classes, which the probes' figures are shares of.
+    """
+    lines: list[str] = []
+    words: list[Word] = []
+    for name in ("U-LiRA", "RMIA"):
+        told = attacks.get(name) or {}
+        if told.get("auc") is None:
+            continue
+        off = told["auc"] - 0.5
+        seen = abs(off) > noise(told) and (off > 0 or name == "RMIA")
+        # U-LiRA tells the two apart in either direction, the margins say in which; RMIA is high for members only
+        residue = (told.get("margin_shift") or 0.0) >= 0 if name == "U-LiRA" else off > 0
+        if seen:
+            words.append("under-forgotten" if residue else "over-forgotten")
+        beside = "".join(
+            f"; {told[key]:.3f} {text}"
+            for key, text in (
+                ("auc_null", "between two sets of retrained models"),
+                ("auc_original", "without unlearning"),
+            )
+            if told.get(key) is not None
+        )
+        verb = "tells" if seen else "does not tell"
+        lines.append(
+            f"{name} {verb} unlearned from retrained models by single samples: AUC {told['auc']:.3f}{beside}."
+        )
+    for measure, text in BELOW_THE_HEAD.items():
+        f = features.get(measure) or {}
+        if f.get("unlearned") is None or f.get("retrained") is None:
+            continue
+        share = (f["unlearned"] + f["retrained"]) / 200
+        error = 100 * 1.96 * math.sqrt(max(0.0, 2 * share * (1 - share) / max(unseen, 1)))
+        seen = f["unlearned"] - f["retrained"] > max(POINTS, error)
+        if seen:
+            words.append("under-forgotten")
+        ending = ": forgetting does not reach below the head" if seen else ""
+        lines.append(
+            f"{text} {f['unlearned']:.1f} % of the forgotten class's test samples, {f['retrained']:.1f} % in the "
+            f"retrained model{ending}."
+        )
+    alike = features.get("cka_original") or {}
+    if (alike.get("unlearned") or 0) > 0.9999 > 0.999 > (alike.get("retrained") or 1):
+        words.append("under-forgotten")
+        lines.append("The features are the original's: nothing below the head was changed.")
+    return lines, list(dict.fromkeys(words))
+
+
+def noise(told: Mapping[str, Any]) -> float:
+    """How far above 0.5 an AUC may lie by chance: two standard errors over target models, at least 0.02 and at least as far
+    as two sets of retrained models are from 0.5."""
+    null = told["auc_null"] if told.get("auc_null") is not None else 0.5
+    return max(
+        0.02, abs(null - 0.5), 2 * (told.get("spread") or 0.0) / math.sqrt(max(1, told.get("shadows") or 1))
+    )
