@@ -64,7 +64,7 @@ def train_autoencoder(vae: Any, x: Tensor, steps: int, seed: int = 0) -> None:
 
 
 def build_pipeline(
-    folder: Path, *, count: int = 12000, steps: int = 400, epochs: int = 8, seed: int = 0
+    folder: Path, *, count: int = 12000, steps: int = 400, epochs: int = 6, seed: int = 0
 ) -> Fashion:
     """Train the judge, the autoencoder and the UNet, and write the pipeline to `folder / "pipeline"`."""
     source = load_data(f"fashion-mnist:{Path(os.environ['EXPUNGE_DATA']) / 'fashion-mnist'}")

@@ -16,12 +16,13 @@ from expunge.audit.erasure import audit_erasure
 from expunge.audit.generation_attacks import LearnedCondition, table_of
 from expunge.audit.judge import Judge
 from expunge.classification import Classification
+from expunge.concepts import Erasure, picture, split_of
 from expunge.data import Batch
-from expunge.erase import Erasure, erase, picture, settings, split_of
+from expunge.erase import erase, settings
 from expunge.errors import CheckpointError, ExpungeError, ModelError
 from expunge.forget_me_not import ForgetMeNot, attention_maps
 from expunge.pipelines import choose_weights, load, save
-from expunge.run import Run
+from expunge.run import Compute, Run
 from expunge.sampling import Sampler
 
 FEW = Sampler(steps=2, guidance=2.0, batch_size=32)
@@ -206,6 +207,21 @@ def test_lora_is_loaded_by_the_pipeline(folders, tmp_path):
             sampler=FEW,
             lora=2,
         )
+
+
+def test_frozen_weights_may_be_halves_beside_lora(folders, tmp_path):
+    method = small("random_label", lr=0.05)
+    done = erase(
+        folders["unet"], WHAT, method, out=tmp_path / "lora", per_prompt=4, sampler=FEW, lora=2, half=True,
+        compute=Compute(amp="bf16", accumulate=2), gradient_checkpointing=True,
+    )  # fmt: skip
+    assert done.run.status == "finished"
+    kinds = {n: p.dtype for n, p in done.model.named_parameters()}
+    assert all((kind == torch.float32) == ("lora" in name) for name, kind in kinds.items())
+    load(folders["unet"]).pipeline.load_lora_weights(str(tmp_path / "lora"))
+    with pytest.raises(ExpungeError) as caught:
+        erase(folders["unet"], WHAT, method, out=tmp_path, half=True)
+    assert len(caught.value.problems) == 2
 
 
 def test_images_may_come_from_folders(folders, tmp_path):

@@ -28,6 +28,7 @@ def erase(
     weights: Literal["full", "cross_attention", "not_cross_attention"] = "full",
     density: float | None = None,
     lora: int | None = None,
+    half: bool = False,
     lr: float | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -55,6 +56,7 @@ def erase(
         weights: Which weights may train.
         density: Share of those that may move, the most salient ones.
         lora: Rank of low-rank additions to train instead.
+        half: Hold the frozen weights in bfloat16; with --lora and --amp bf16.
         lr: Learning rate.
         epochs: Passes over the concept's images.
         batch_size: Images a step, of each set.
@@ -67,8 +69,9 @@ def erase(
         compute: How the arithmetic is done.
         seed: Seed of everything random.
     """
-    from .erase import Erasure, settings
+    from .concepts import Erasure
     from .erase import erase as run
+    from .erase import settings
     from .report import write_report
     from .sampling import Sampler
 
@@ -85,6 +88,7 @@ def erase(
         per_prompt=per_prompt,
         weights=weights,
         lora=lora,
+        half=half,
         seed=seed,
         device=device,
         compute=compute.compute(),

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from .audit.generation import png
-from .data import Samples, TensorData
+from .concepts import Erasure, drawn_latents, read_latents, split_of
 from .diffusion import Diffusion
-from .errors import ExpungeError, MissingExtra, raise_all
+from .errors import ExpungeError, raise_all
 from .experiment import record_of
 from .forget_me_not import ForgetMeNot
 from .hashing import state_hash
@@ -24,11 +22,7 @@ from .pipelines import Weights, add_lora, choose_weights, load, save
 from .record import Record
 from .run import Compute, Row, Run
 from .sampling import Sampler
-from .split import Split
 from .text_to_image import Loaded, Prompted
-
-TEMPLATES = ("a photo of a {}",)
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 # SalUn for Stable Diffusion, released code of arXiv:2310.12508: Adam 1e-5, batch 8, 5 epochs, alpha 0.5 (both terms are means
 # there), the whole UNet; ESD: 1000 steps at 1e-5 (arXiv:2303.07345); concept ablation: arXiv:2303.13516.
@@ -66,47 +60,6 @@ def settings(name: str, **changes: Any) -> Method:
     return replace(find(name)(), **{**SETTINGS.get(name, _ADAM), **changes})
 
 
-@dataclass(frozen=True, kw_only=True)
-class Erasure:
-    """What is erased and what is kept, in words. Every concept and anchor goes into every template."""
-
-    concept: str
-    anchor: str = ""  # what the concept's prompts draw afterwards; empty: what no prompt draws
-    keep: tuple[str, ...] = ()  # concepts that must stay as they are; the anchor is always among them
-    templates: tuple[str, ...] = TEMPLATES
-
-    def prompts(self, plain: bool = False) -> list[str]:
-        """Conditions in their order: concept and anchor of each template side by side, then what is kept.
-
-        So "the next condition" of every concept prompt is its anchor. `plain` leaves the templates out (classes of a DiT).
-        """
-        forms = ("{}",) if plain else self.templates
-        fill = lambda form, word: form.format(word) if word or plain else word  # noqa: E731
-        pairs = [fill(form, word) for form in forms for word in (self.concept, self.anchor)]
-        return pairs + [fill(form, word) for word in self.keep for form in forms]
-
-    def concepts(self, plain: bool = False) -> list[int]:
-        """Which conditions are erased."""
-        return [2 * k for k in range(1 if plain else len(self.templates))]
-
-    def check(self, folder: Path | None = None) -> None:
-        """Raise `ExpungeError` with every problem."""
-        problems = []
-        if not self.concept.strip():
-            problems.append("the concept is empty; say in a few words what to erase.")
-        if self.concept in (self.anchor, *self.keep):
-            problems.append(
-                f"'{self.concept}' is both the concept and the anchor or a kept one; it can't be erased and kept."
-            )
-        if bad := [t for t in self.templates if t.count("{}") != 1]:
-            problems.append(
-                f"templates {bad} don't have the place of the concept, written {{}}, exactly once."
-            )
-        if not self.templates:
-            problems.append("there is no template; '{}' is the plainest.")
-        raise_all(problems)
-
-
 @dataclass(eq=False)
 class Erased:
     """What `erase` did: the run, the record, the folder written, and the pieces an audit needs."""
@@ -135,6 +88,7 @@ def erase(
     per_prompt: int = 64,
     weights: Weights = "full",
     lora: int | None = None,
+    half: bool = False,
     sampler: Sampler | None = None,
     seed: int = 0,
     device: str = "cpu",
@@ -147,62 +101,63 @@ def erase(
 
     Training images are those of `images`, a folder with one sub-folder a concept (its name is the concept's), or are drawn by
     the pipeline itself, `per_prompt` a prompt. `weights` says which may train, `method.density` below 1 picks the salient
-    among them; `lora` is the rank of low-rank additions instead, and then `out` holds only those. Raises `ExpungeError`s.
+    among them; `lora` is the rank of low-rank additions instead, and then `out` holds only those, and the frozen weights may
+    be held in bfloat16 (`half`). Raises `ExpungeError`s.
     """
-    erasure.check()
-    if out is not None and Path(out).exists():
-        raise ExpungeError(f"{out} exists and is not replaced; name another folder.")
-    if lora and isinstance(method, GradientMethod) and method.density < 1:
-        raise ExpungeError(
-            "low-rank additions have no saliency at the original weights (they start at zero); use density=1 with LoRA."
-        )
+    compute, sampler = compute or Compute(), sampler or Sampler(steps=50, guidance=6.5, batch_size=8)
+    _check(erasure, method, out, lora, half, compute)
     loaded = load(folder, device=device)
-    if lora and loaded.kind == "dit":
+    plain = loaded.kind == "dit"
+    if lora and plain:
         raise ExpungeError(
             "diffusers' DiT pipeline has no place for LoRA weights; leave lora out and train full weights."
         )
-    plain, sampler = loaded.kind == "dit", sampler or Sampler(steps=50, guidance=6.5, batch_size=8)
+    before = state_hash(loaded.denoiser.state_dict())
     prompts = erasure.prompts(plain)
     original, task = loaded.prompted(prompts, erasure.concept), loaded.task(len(prompts))
-    data = (
-        _read(loaded, Path(images), erasure, prompts)
-        if images is not None
-        else _draw(loaded, original, task, len(prompts), sampler, per_prompt, seed)
-    )
+    if half:
+        original.denoiser.to(torch.bfloat16)
+    if images is not None:
+        data = read_latents(loaded, Path(images), erasure, prompts)
+    else:
+        data = drawn_latents(loaded, original, task, len(prompts), sampler, per_prompt, seed)
     split = split_of(data, erasure.concepts(plain), len(prompts), erasure.concept)
-    start = copy.deepcopy(original)
+    start = copy.deepcopy(original) if lora else original
     if gradient_checkpointing:
         start.denoiser.enable_gradient_checkpointing()  # type: ignore[operator]
     trained = add_lora(start.denoiser, lora) if lora else choose_weights(start, weights)
-    before = state_hash(original.denoiser.state_dict())
     run = execute(start, split, method, task, seed=seed, compute=compute, on_row=on_row)
-    record = record_of(
-        "erase",
-        run,
-        method,
-        before=before,
-        command=command,
-        names={
-            "model": type(loaded.pipeline).__name__,
-            "data": "images" if images else "drawn by the pipeline",
-            "classes": prompts,
-        },
-    )
-    record.details.update(
-        erasure={
-            "concept": erasure.concept,
-            "anchor": erasure.anchor,
-            "keep": list(erasure.keep),
-            "prompts": prompts,
-        },
-        trained={"weights": f"LoRA of rank {lora}" if lora else weights, "count": trained},
-    )
+    source = "images" if images is not None else "drawn by the pipeline"
+    names = {"model": type(loaded.pipeline).__name__, "data": source, "classes": prompts}
+    record = record_of("erase", run, method, before=before, command=command, names=names)
+    words = {k: v for k, v in asdict(erasure).items() if k != "templates"}
+    record.details["erasure"] = {**words, "prompts": prompts}
+    record.details["trained"] = {"weights": f"LoRA of rank {lora}" if lora else weights, "count": trained}
     done = Erased(run, record, None, loaded, original, erasure, prompts)
     record.details["images"] = grids(done, sampler, seed=seed)
     if out is not None:
         done.out = save(loaded, done.model, out, lora=bool(lora))
         record.save(done.out / "expunge.json")
     return done
+
+
+def _check(
+    erasure: Erasure, method: Method, out: str | Path | None, lora: int | None, half: bool, compute: Compute
+) -> None:
+    """Raise `ExpungeError` with every reason why this can't be done, before anything is opened."""
+    erasure.check()
+    problems = method.problems()
+    if out is not None and Path(out).exists():
+        problems.append(f"{out} exists and is not replaced; name another folder.")
+    if lora and isinstance(method, GradientMethod) and method.density < 1:
+        problems.append(
+            "low-rank additions start at zero and have no saliency there; use density 1 with LoRA."
+        )
+    if half and not (lora and compute.amp == "bf16"):
+        problems.append(
+            "only frozen weights may be held in bfloat16: use half together with lora and amp bf16."
+        )
+    raise_all(problems)
 
 
 def grids(erased: Erased, sampler: Sampler, *, count: int = 6, seed: int = 0) -> list[dict[str, str]]:
@@ -219,79 +174,3 @@ def grids(erased: Erased, sampler: Sampler, *, count: int = 6, seed: int = 0) ->
         }
         for title, model in (("before", erased.original), (f"after {erased.record.method}", erased.model))
     ]
-
-
-def split_of(data: TensorData, concepts: Sequence[int], count: int, name: str) -> Split:
-    """The split whose forget set are the samples of the conditions `concepts`; nothing is held out."""
-    gone = torch.isin(data.labels, torch.tensor(concepts))
-    at = lambda where: Samples(data, where.nonzero()[:, 0])  # noqa: E731
-    problems = [
-        f"there are no images of {what}; give some."
-        for what, where in (("the concept", gone), ("anything kept", ~gone))
-        if not where.any()
-    ]
-    raise_all(problems)
-    none = at(gone & False)
-    return Split(
-        at(gone),
-        at(~gone),
-        none,
-        none,
-        none,
-        none,
-        count,
-        "class",
-        "unlearn",
-        {"scenario": "class", "forget": list(concepts), "concept": name},
-        tuple(concepts),
-    )
-
-
-def _draw(
-    loaded: Loaded, model: Prompted, task: Diffusion, count: int, sampler: Sampler, per_prompt: int, seed: int
-) -> TensorData:
-    """Latents that the pipeline itself draws for each prompt."""
-    y = torch.arange(count).repeat_interleave(per_prompt)
-    channels = int(loaded.denoiser.config.in_channels)  # type: ignore[union-attr, arg-type]
-    latents = sampler(model, task, y, (channels, loaded.size, loaded.size), seed=seed + 1)
-    return TensorData(latents, y, name="drawn by the pipeline")
-
-
-def _read(loaded: Loaded, folder: Path, erasure: Erasure, prompts: list[str]) -> TensorData:
-    """Latents of the images in the sub-folders of `folder`, each sub-folder a concept; images take turns at the templates."""
-    side = loaded.size * 2 ** (len(loaded.pipeline.vae.config.block_out_channels) - 1)
-    words = [w for w in dict.fromkeys((erasure.concept, erasure.anchor, *erasure.keep)) if w]
-    found: list[Tensor] = []
-    numbers: list[int] = []
-    problems = []
-    for word in words:
-        files = sorted(f for f in (folder / word).glob("*") if f.suffix.lower() in SUFFIXES)
-        if not files and word != erasure.anchor:
-            problems.append(
-                f"{folder / word} has no images ({', '.join(SUFFIXES)}); put those of '{word}' there."
-            )
-        own = [
-            k
-            for k, p in enumerate(prompts)
-            if p in {form.format(word) for form in (*erasure.templates, "{}")}
-        ]
-        for k, file in enumerate(files):
-            found.append(picture(file, side))
-            numbers.append(own[k % len(own)])
-    raise_all(problems)
-    return loaded.data(torch.stack(found), torch.tensor(numbers), folder.name)
-
-
-def picture(file: Path, side: int) -> Tensor:
-    """An image file as (3, side, side) in [0, 1]: the short side resized to `side` (bicubic), then cut at the centre."""
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise MissingExtra("reading images", "images") from error
-    with Image.open(file) as image:
-        rgb = image.convert("RGB")
-    scale = side / min(rgb.size)
-    width, height = (max(side, round(n * scale)) for n in rgb.size)
-    left, top = (width - side) // 2, (height - side) // 2
-    resized = rgb.resize((width, height), Image.Resampling.BICUBIC).crop((left, top, left + side, top + side))
-    return torch.from_numpy(np.asarray(resized).copy()).permute(2, 0, 1).float() / 255

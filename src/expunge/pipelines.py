@@ -67,7 +67,10 @@ def add_lora(denoiser: Any, rank: int, alpha: int | None = None) -> int:
     denoiser.add_adapter(
         LoraConfig(r=rank, lora_alpha=alpha or rank, target_modules=["to_k", "to_q", "to_v", "to_out.0"])
     )
-    return sum(p.numel() for p in denoiser.parameters() if p.requires_grad)
+    trained = [p for p in denoiser.parameters() if p.requires_grad]
+    for weight in trained:
+        weight.data = weight.data.float()  # whatever the frozen ones are held in
+    return sum(p.numel() for p in trained)
 
 
 def save(loaded: Loaded, model: Prompted, out: str | Path, *, lora: bool = False) -> Path:

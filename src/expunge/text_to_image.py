@@ -53,16 +53,18 @@ class Prompted(nn.Module):
             self.register_buffer(name, value)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        kind = next(self.denoiser.parameters()).dtype  # bfloat16 where frozen weights are held so
+        x = x.to(kind)
         if self.labels is not None:
             return self.denoiser(x, timestep=t, class_labels=self.labels[y]).sample
         assert self.prompts is not None
         more = {}
         if self.pooled is not None and self.times is not None:
             more["added_cond_kwargs"] = {
-                "text_embeds": self.pooled[y],
+                "text_embeds": self.pooled[y].to(kind),
                 "time_ids": self.times.expand(len(y), -1),
             }
-        return self.denoiser(x, t, encoder_hidden_states=self.prompts[y], **more).sample
+        return self.denoiser(x, t, encoder_hidden_states=self.prompts[y].to(kind), **more).sample
 
     def with_denoiser(self, denoiser: nn.Module) -> Prompted:
         """The same prompts before another denoiser."""
