@@ -82,6 +82,9 @@ def strong_audit(
     original); relearning needs `original` and `retrained`. What is missing is named in `limits`. `scores`
     and `retrained_scores` (one or more seeds), the standard audit's, spare taking them again. No model
     handed in is changed. Raises `ExpungeError` with all problems.
+
+    `factory` makes a model with fresh weights from torch's global random state, which is seeded anew for each
+    shadow: a factory with a seed of its own would start all shadows alike.
     """
     how = settings or StrongSettings()
     problems = [
