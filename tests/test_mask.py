@@ -207,6 +207,27 @@ def test_a_full_mask_changes_nothing_about_the_steps(setting):
     assert all(torch.equal(a, b) for a, b in zip(runs[0].values(), runs[1].values(), strict=True))
 
 
+@pytest.mark.parametrize("before,inside", [(True, True), (True, False), (False, True)])
+def test_held_whatever_the_weights_layout(before, inside):
+    """Channels-last weights, also where the layout changes inside the block."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+    layout = {True: torch.channels_last, False: torch.contiguous_format}
+    model.to(memory_format=layout[before])
+    samples = TensorData(torch.randn(20, 3, 9, 9), torch.arange(20) % 4).samples()
+    mask = random_mask(model, 0.5)
+    kept = {n: p.detach().clone() for n, p in model.named_parameters()}
+    optimizer = OPTIMIZERS["adamw"](model.parameters())
+    with masked(optimizer, model, mask):
+        steps(model, optimizer, samples, Classification(4), 1)
+        model.to(memory_format=layout[inside])
+        steps(model, optimizer, samples, Classification(4), 2)
+    for n, p in model.named_parameters():
+        assert torch.equal(p[~mask[n]], kept[n][~mask[n]]) and not torch.equal(p, kept[n])
+
+
 def test_only_held_values_are_copied(setting):
     model = copy.deepcopy(setting[0])
     mask = random_mask(model, 0.25)
