@@ -285,3 +285,22 @@ def test_real_digits_are_forgotten_and_the_others_kept(toy, name):
         if toy.task.name == "diffusion" and lost["forget"] > max(0.01, 3 * lost["retain"]):
             return
     pytest.fail(f"no setting forgot: {seen}")
+
+
+# ---- what the loop owes all of them
+
+
+@pytest.mark.parametrize("name", ["finetune"])
+def test_a_last_batch_of_one_sample_trains_with_batch_norm(toy, name):
+    size = next(b for b in range(16, 200) if len(toy.by_class.retain) % b == 1)
+    run = execute(toy.model, toy.by_class, quick(name, batch_size=size, epochs=1), toy.task)
+    assert run.step == len(toy.by_class.retain) // size + 1 and run.status == "finished"
+
+
+@pytest.mark.parametrize("name", ["finetune"])
+def test_a_run_is_not_resumed_under_another_mask(toy, name, tmp_path):
+    masks = [random_mask(toy.model, 0.5, s) for s in (0, 1)]
+    go(toy, quick(name), mask=masks[0], state_file=tmp_path / "state")
+    go(toy, quick(name), mask=masks[0], state_file=tmp_path / "state")
+    with pytest.raises(ExpungeError, match="another run"):
+        go(toy, quick(name), mask=masks[1], state_file=tmp_path / "state")

@@ -27,7 +27,7 @@ from . import methods
 from .data import Batch
 from .errors import ExpungeError, MaskError, raise_all
 from .mask import Mask, check_mask
-from .modes import seeded
+from .modes import freeze_batch_norm, seeded
 from .run import Compute, Row, Run, clocked
 from .schedule import Pair, pairs, steps_per_epoch
 from .split import Split
@@ -121,9 +121,7 @@ class GradientMethod(Method):
         """Put the model into the mode of a step."""
         run.model.train()
         if self.batch_norm == "freeze":
-            for module in run.model.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
+            freeze_batch_norm(run.model)
 
     def after_step(self, run: Run, optimizer: Optimizer) -> None:
         """After each optimizer step: for example a proximal step."""

@@ -29,6 +29,13 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
+def freeze_batch_norm(model: nn.Module) -> None:
+    """Batch norm normalises by its running statistics, and leaves them, until the model's mode is set again."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
+
+
 def device_of(model: nn.Module) -> torch.device:
     """Where the model's first parameter is."""
     return next(model.parameters()).device

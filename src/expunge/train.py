@@ -15,7 +15,9 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from .checkpoint import load_state, save_state
 from .errors import ExpungeError
+from .hashing import state_hash
 from .mask import Mask, combine, complete, inverted_mask, masked, random_mask, saliency_scores, top_mask
+from .modes import freeze_batch_norm
 from .record import plain
 from .run import Run, autocast
 from .schedule import Pair, pieces
@@ -23,6 +25,8 @@ from .watch import Watch
 
 if TYPE_CHECKING:
     from .method import GradientMethod
+
+LONE = "more than 1 value per channel"  # torch's words where batch norm gets one sample, as a last batch may be
 
 
 # ---- optimizer, schedule, mask
@@ -90,7 +94,8 @@ def descend(run: Run, method: GradientMethod) -> None:
         run.device.type, enabled=run.compute.amp == "fp16" and run.device.type == "cuda"
     )
     watch = Watch(run, method)
-    resumed = _resume(run, method, optimizer, scheduler, watch)
+    identity = _identity(run, method)  # with the mask handed in, not the one chosen
+    resumed = _resume(run, identity, optimizer, scheduler, watch)
     if not resumed:
         run.mask = choose_mask(run, method)
         watch.start()
@@ -101,7 +106,13 @@ def descend(run: Run, method: GradientMethod) -> None:
         while run.epoch < run.epochs and run.status == "finished":
             for pair in method.pairs(run):
                 method.train_mode(run)
-                loss = _step(run, method, pair, optimizer, scaler, held)
+                try:
+                    loss = _step(run, method, pair, optimizer, scaler, held)
+                except ValueError as error:
+                    if LONE not in str(error):
+                        raise
+                    freeze_batch_norm(run.model)  # for this step
+                    loss = _step(run, method, pair, optimizer, scaler, held)
                 scheduler.step()
                 run.step += 1
                 if watch.stops(loss):
@@ -110,7 +121,7 @@ def descend(run: Run, method: GradientMethod) -> None:
                 run.epoch += 1
                 if not (method.probe_every and run.step % method.probe_every == 0):
                     watch.probe()
-                _keep(run, method, optimizer, scheduler, watch)
+                _keep(run, identity, optimizer, scheduler, watch)
     watch.finish()
 
 
@@ -144,16 +155,18 @@ def _step(
 
 
 def _identity(run: Run, method: GradientMethod) -> str:
-    return repr((type(method).__name__, plain(asdict(method)), run.split.hash, run.seed, asdict(run.compute)))
+    given = None if run.mask is None else state_hash({k: v.to(torch.uint8) for k, v in run.mask.items()})
+    settings = plain(asdict(method))
+    return repr((type(method).__name__, settings, run.split.hash, run.seed, asdict(run.compute), given))
 
 
-def _keep(run: Run, method: GradientMethod, optimizer: Optimizer, scheduler: LambdaLR, watch: Watch) -> None:
+def _keep(run: Run, identity: str, optimizer: Optimizer, scheduler: LambdaLR, watch: Watch) -> None:
     if run.state_file is None:
         return
     save_state(
         run.state_file,
         {
-            "identity": _identity(run, method),
+            "identity": identity,
             "model": run.model.state_dict(),
             "optimizer": optimizer.state_dict(),
             "scheduler": scheduler.state_dict(),
@@ -172,14 +185,14 @@ def _keep(run: Run, method: GradientMethod, optimizer: Optimizer, scheduler: Lam
 
 
 def _resume(
-    run: Run, method: GradientMethod, optimizer: Optimizer, scheduler: LambdaLR, watch: Watch
+    run: Run, identity: str, optimizer: Optimizer, scheduler: LambdaLR, watch: Watch
 ) -> bool:
     if run.state_file is None or not run.state_file.exists():
         return False
     state = load_state(run.state_file)
-    if state["identity"] != _identity(run, method):
+    if state["identity"] != identity:
         raise ExpungeError(
-            f"{run.state_file} is the state of another run (method, settings, split or seed differ); "
+            f"{run.state_file} is the state of another run (method, settings, split, seed or mask differ); "
             "remove it to start anew, or repeat the settings it was made with."
         )
     run.model.load_state_dict(state["model"])

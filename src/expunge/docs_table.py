@@ -1,0 +1,90 @@
+"""`python -m expunge.docs_table [FILE]`: docs/methods.md, made of the method files; `--check` only compares."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+
+from .files import write_text
+from .method import GradientMethod, Method, find, names
+
+PAGE = Path("docs/methods.md")
+HEAD = """# Methods
+
+Made by `python -m expunge.docs_table` from the files in `src/expunge/methods/`; a test checks that it is current. Each
+file's text tells what is published from what is ours. `expunge methods --verbose` prints the same, and
+`expunge unlearn METHOD --help` the flags.
+
+*Needs* is the data a method is given; *forget sets* the ways of drawing one that it serves. A *mask* (`--density`,
+`--mask`) can be laid over every method that takes gradient steps; edits of the weights take none, and exact methods
+start from fresh weights, where there is nothing to hold.
+"""
+
+
+def line(name: str) -> str:
+    """The table's row of a method."""
+    kind = find(name)
+    needs = ", ".join(kind.data) or "nothing"
+    masks = "yes" if issubclass(kind, GradientMethod) and not kind.exact else "no"
+    cells = [
+        f"[{name}](#{name})",
+        help_of(kind),
+        ", ".join(kind.tasks),
+        ", ".join(kind.scenarios) or "all",
+        needs,
+        masks,
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def help_of(kind: type[Method]) -> str:
+    """The class's line of help, without a full stop."""
+    return (kind.__doc__ or "").strip().splitlines()[0].removesuffix(".")
+
+
+def section(name: str) -> str:
+    """A method's own text, and its settings: defaults, and what tuning tries."""
+    kind = find(name)
+    text = (sys.modules[kind.__module__].__doc__ or "").strip()
+    rows = [f"| `{f.name}` | `{getattr(kind(), f.name)!r}` | {tried(kind, f.name)} |" for f in fields(kind)]
+    return "\n".join(
+        [f"## {name}", "", text, "", "| setting | default | tuning tries |", "| --- | --- | --- |", *rows, ""]
+    )
+
+
+def tried(kind: type[Method], field: str) -> str:
+    """The values that tuning may give a field, as text."""
+    return ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in kind.search.get(field, ()))
+
+
+def page() -> str:
+    """The whole page."""
+    table = [
+        "| method | what it does | models | forget sets | needs | mask |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    return "\n".join([HEAD, *table, *map(line, names()), "", *map(section, names())])
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Write the page, or with `--check` say whether the one that is there is current (exit code 1 if it is not)."""
+    given = list(sys.argv[1:] if args is None else args)
+    check = "--check" in given
+    target = Path(next((a for a in given if not a.startswith("-")), PAGE))
+    if check:
+        current = target.is_file() and target.read_text(encoding="utf-8") == page()
+        print(
+            f"{target} is current"
+            if current
+            else f"{target} is out of date; run python -m expunge.docs_table"
+        )
+        return 0 if current else 1
+    write_text(target, page())
+    print(f"wrote {target}: {len(names())} methods")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

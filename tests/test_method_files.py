@@ -1,0 +1,96 @@
+"""A method that is dropped in as one file, CONTRIBUTING's own example, is there everywhere with nothing else edited."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import expunge.methods
+from expunge import docs_table
+from expunge.cli import main
+from expunge.errors import ExpungeError
+from expunge.method import GradientMethod, execute, find, names
+
+ROOT = Path(__file__).parent.parent
+NAME = "tug_of_war"
+
+# runs the conformance suite with a folder of further methods
+SUITE = "import sys, pytest, expunge.methods; expunge.methods.__path__.append(sys.argv[1]); sys.exit(pytest.main(sys.argv[2:]))"
+
+
+@pytest.fixture
+def dropped(tmp_path, monkeypatch):
+    """A folder with the example's file, among the folders where methods are looked for."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    template = next(b for b in re.findall(r"```python\n(.*?)```", text, re.S) if "GradientMethod" in b)
+    (tmp_path / f"{NAME}.py").write_text(template, encoding="utf-8")
+    monkeypatch.setattr(expunge.methods, "__path__", [*expunge.methods.__path__, str(tmp_path)])
+    yield tmp_path
+    sys.modules.pop(f"expunge.methods.{NAME}", None)
+    vars(expunge.methods).pop(NAME, None)
+
+
+def test_it_is_found_and_runs(dropped, classifier):
+    assert NAME in names()
+    kind = find(NAME)
+    assert issubclass(kind, GradientMethod)
+    before = classifier.probe(classifier.model, "forget")
+    run = execute(
+        classifier.model, classifier.by_class, kind(lr=0.05, batch_size=64, density=0.5), classifier.task
+    )
+    assert run.mask is not None and classifier.probe(run.model, "forget") < before - 30
+
+
+def test_the_command_line_has_it(dropped, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["unlearn", NAME, "--help"])
+    out = capsys.readouterr().out
+    assert ended.value.code == 0 and "--retain-share" in out and "--density" in out
+    assert main(["methods"]) == 0
+    assert NAME in capsys.readouterr().out
+
+
+def test_the_docs_have_it(dropped):
+    page = docs_table.page()
+    assert f"[{NAME}](#{NAME})" in page and f"## {NAME}\n" in page
+    assert "| `retain_share` | `0.95` | 0.9, 0.95 |" in page
+
+
+def test_the_conformance_suite_runs_on_it(dropped):
+    args = ["-q", "-p", "no:cacheprovider", "-k", NAME, str(ROOT / "tests" / "test_methods.py")]
+    done = subprocess.run(
+        [sys.executable, "-c", SUITE, str(dropped), *args], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) >= 12
+
+
+def test_without_the_file_it_is_unknown():
+    assert NAME not in names()
+    with pytest.raises(ExpungeError, match=NAME):
+        find(NAME)
+
+
+def test_a_file_with_two_methods_is_refused(dropped):
+    two = (dropped / f"{NAME}.py").read_text(encoding="utf-8")
+    (dropped / f"{NAME}.py").write_text(two + "\n\nclass Second(TugOfWar):\n    pass\n", encoding="utf-8")
+    with pytest.raises(ExpungeError, match="exactly one"):
+        find(NAME)
+
+
+def test_the_docs_page_is_current(capsys):
+    assert docs_table.main(["--check", str(ROOT / "docs" / "methods.md")]) == 0
+    assert "current" in capsys.readouterr().out
+
+
+def test_the_docs_page_notices_a_change(tmp_path, capsys):
+    page = tmp_path / "methods.md"
+    assert docs_table.main(["--check", str(page)]) == 1
+    assert docs_table.main([str(page)]) == 0 and docs_table.main(["--check", str(page)]) == 0
+    page.write_text(page.read_text(encoding="utf-8") + "x", encoding="utf-8")
+    assert docs_table.main(["--check", str(page)]) == 1
+    assert "out of date" in capsys.readouterr().out
