@@ -6,7 +6,7 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from torch import nn
@@ -14,6 +14,7 @@ from torch import nn
 from ..errors import ModelError
 from .cnn import CNN, MLP
 from .resnet import resnet18, resnet20
+from .transformer import TextTransformer, ViT
 from .vgg import VGG
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
@@ -22,7 +23,14 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "resnet20": resnet20,
     "resnet18": resnet18,
     "vgg16_bn": VGG,
+    "vit_tiny": ViT,
+    "text_transformer": TextTransformer,
 }
+
+
+def names() -> list[str]:
+    """The built-in models."""
+    return list(MODELS)
 
 
 def build(name: str, *, num_classes: int, shape: tuple[int, ...] = (3, 32, 32), **options: Any) -> nn.Module:
@@ -30,10 +38,7 @@ def build(name: str, *, num_classes: int, shape: tuple[int, ...] = (3, 32, 32), 
     `shape` (C, H, W) and `in_channels` it takes. Raises `ModelError` for unknown names and for what is no `nn.Module`."""
     given = {"num_classes": num_classes, "shape": tuple(shape), "in_channels": shape[0] if shape else 1}
     if ":" in name:
-        factory = imported(name, ModelError)
-        takes = inspect.signature(factory).parameters
-        anything = any(p.kind is p.VAR_KEYWORD for p in takes.values())
-        made = factory(**{k: v for k, v in given.items() if k in takes or anything}, **options)
+        made = called(name, {**given, **options}, ModelError, always=set(options))
         if not isinstance(made, nn.Module):
             raise ModelError(f"{name} returned {type(made).__name__}; a model factory returns an nn.Module.")
         return made
@@ -45,16 +50,44 @@ def build(name: str, *, num_classes: int, shape: tuple[int, ...] = (3, 32, 32), 
 
 
 def imported(spec: str, error: type[Exception]) -> Callable[..., Any]:
-    """The function that `package.module:function` names; modules of the current folder are found too."""
+    """The function that `package.module:function` names; modules of the current folder are found too.
+
+    Raises `error` for what cannot be imported, whatever the reason, and for what cannot be called.
+    """
     module, _, name = spec.partition(":")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
         found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as caught:
+    except Exception as caught:  # the module's own code runs here and may raise anything
         raise error(
-            f"{spec} cannot be imported: {caught}; write package.module:function, importable from here."
+            f"{spec} cannot be imported: {type(caught).__name__}: {caught}; write package.module:function, "
+            "importable from here."
         ) from caught
-    if not callable(found):
-        raise error(f"{spec} is a {type(found).__name__}; name a function.")
+    if not callable(found) or isinstance(found, nn.Module):
+        raise error(f"{spec} is a {type(found).__name__}; name a function or a class that makes one.")
     return found
+
+
+def called(spec: str, given: dict[str, Any], error: type[Exception], always: Collection[str] = ()) -> Any:
+    """What the function named by `spec` returns, called with whichever of `given` it takes, and with all of `always`."""
+    factory = imported(spec, error)
+    try:
+        takes = inspect.signature(factory).parameters
+    except ValueError:  # some functions written in C do not say
+        takes = {}  # type: ignore[assignment]
+    anything = any(p.kind is p.VAR_KEYWORD for p in takes.values())
+    chosen = {k: v for k, v in given.items() if anything or k in takes or k in always}
+    if needed := [
+        n
+        for n, p in takes.items()
+        if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) and n not in chosen
+    ]:
+        raise error(
+            f"{spec} needs the arguments {', '.join(needed)}; a factory is called with whichever of "
+            f"{', '.join(given) or 'nothing'} it takes: give the others a default."
+        )
+    try:
+        return factory(**chosen)
+    except Exception as caught:  # the factory is the user's code
+        raise error(f"{spec} failed: {type(caught).__name__}: {caught}") from caught

@@ -1,0 +1,127 @@
+"""Built-in models: their sizes as published, their inputs, and factories of the user's with their errors."""
+
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from expunge import Classification, ModelError
+from expunge.models import build, names
+
+IMAGES = [n for n in names() if n != "text_transformer"]
+
+
+def size(model):
+    return sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "count"),
+    [
+        ("resnet18", 10, 11_173_962),
+        ("resnet18", 100, 11_220_132),
+        ("resnet18", 200, 11_271_432),
+        ("vgg16_bn", 10, 15_311_818),
+        ("resnet20", 10, 272_474),
+        ("vit_tiny", 10, 1_205_642),
+        ("text_transformer", 10, 1_454_858),
+    ],
+)
+def test_parameter_counts(name, classes, count):
+    shape = (64,) if name == "text_transformer" else (3, 32, 32)
+    assert size(build(name, num_classes=classes, shape=shape)) == count
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32)])
+@pytest.mark.parametrize("name", IMAGES)
+def test_every_image_model_takes_every_image_size(name, shape):
+    model = build(name, num_classes=7, shape=shape)
+    logits = model(torch.rand(2, *shape))
+    assert logits.shape == (2, 7) and logits.isfinite().all()
+    logits.sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+    assert Classification(7).head(model)[1].out_features == 7
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_images_stay_in_0_to_1_outside_the_model(name):
+    """The channel constants are no part of a checkpoint, so a state dict of SalUn's layout has only weights."""
+    assert not any("mean" in k and "running" not in k for k in build(name, num_classes=3).state_dict())
+
+
+def test_normalize_gives_mean_0_and_deviation_1():
+    layer = build("resnet20", num_classes=3).normalize
+    x = layer.mean + layer.std * torch.tensor([-1.0, 0.0, 1.0])[:, None, None, None]
+    assert torch.allclose(layer(x)[:, :, 0, 0], torch.tensor([-1.0, 0, 1])[:, None].expand(3, 3), atol=1e-6)
+
+
+def test_padding_changes_nothing_for_a_text():
+    torch.manual_seed(0)
+    model = build("text_transformer", num_classes=4, shape=(12,), vocabulary=50).eval()
+    text = torch.randint(1, 50, (3, 8))
+    padded = torch.cat([text, torch.zeros(3, 4, dtype=torch.long)], 1)
+    assert torch.allclose(model(text), model(padded), atol=1e-5)
+    assert torch.allclose(model(input_ids=padded, attention_mask=padded != 0), model(padded))
+    assert model(torch.zeros(2, 12, dtype=torch.long)).isfinite().all()
+
+
+def test_shapes_that_do_not_fit_are_refused_all_at_once():
+    with pytest.raises(ModelError) as caught:
+        build("vit_tiny", num_classes=3, shape=(3, 30, 32), dim=10, heads=4)
+    assert len(caught.value.problems) == 2
+    with pytest.raises(ModelError, match="token numbers"):
+        build("text_transformer", num_classes=3, shape=(3, 32, 32))
+    with pytest.raises(ModelError, match="no model 'resnet50'"):
+        build("resnet50", num_classes=3)
+
+
+FACTORIES = """
+from torch import nn
+def plain(): return nn.Linear(4, 3)
+def some(in_channels, num_classes): return nn.Linear(in_channels, num_classes)
+def every(**given): return nn.Linear(given["shape"][0], given["num_classes"])
+class Net(nn.Linear):
+    def __init__(self, num_classes, shape): super().__init__(shape[0], num_classes)
+ready = nn.Linear(4, 3)
+number = 3
+def text(): return "no model"
+def fails(): raise RuntimeError("no weights here")
+def needs(num_classes, depth): ...
+"""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder of the user's, not on the path, holding a module of factories."""
+    (tmp_path / "my_factories.py").write_text(FACTORIES)
+    (tmp_path / "my_broken.py").write_text("def f(:\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p])
+    yield tmp_path
+    sys.modules.pop("my_factories", None)
+
+
+@pytest.mark.parametrize("name", ["plain", "some", "every", "Net"])
+def test_factories_get_what_they_take(here, name):
+    model = build(f"my_factories:{name}", num_classes=3, shape=(4,))
+    assert isinstance(model, nn.Module) and model(torch.rand(2, 4)).shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("my_factories:none", "cannot be imported"),
+        ("not_there_at_all:f", "cannot be imported"),
+        ("my_broken:f", "SyntaxError"),
+        (":f", "cannot be imported"),
+        ("my_factories:number", "is a int"),
+        ("my_factories:ready", "is a Linear; name a function"),
+        ("my_factories:text", "returned str"),
+        ("my_factories:fails", "failed: RuntimeError: no weights here"),
+        ("my_factories:needs", "needs the arguments depth"),
+    ],
+)
+def test_what_is_no_factory_is_told(here, spec, words):
+    with pytest.raises(ModelError, match=words):
+        build(spec, num_classes=3, shape=(4,))
