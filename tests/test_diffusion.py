@@ -404,3 +404,39 @@ def test_demo_of_generation(tmp_path):
     assert done.scores["UA"] >= 95
     assert done.scores["RA"] >= original.scores["RA"] - 3
     assert "data:image/png;base64" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_commands_train_and_unlearn_a_generator(tmp_path):
+    """`expunge train-generator` and `unlearn-generator`, one epoch each: files, records, refusals; not quality."""
+    from expunge.cli import main
+    from expunge.record import Record
+
+    model = str(tmp_path / "model.safetensors")
+    assert main(["train-generator", "--data", "digits", "--out", model, "--epochs", "1"]) == 0
+    assert Record.load(tmp_path / "model.json").kind == "original"
+    common = [
+        "unlearn-generator",
+        "--data",
+        "digits",
+        "--checkpoint",
+        model,
+        "--forget",
+        "3",
+        "--epochs",
+        "1",
+    ]
+    out = [
+        "--out",
+        str(tmp_path / "out.safetensors"),
+        "--report",
+        str(tmp_path / "report.html"),
+        "--per-class",
+        "4",
+    ]
+    assert main([*common, *out, "--frozen-target", "--mask", "random"]) == 0
+    record = Record.load(tmp_path / "out.json")
+    assert record.settings["mask"] == "random" and record.settings["density"] == 0.5
+    assert {"UA", "RA", "FID_judge"} <= set(record.scores) and (tmp_path / "report.html").exists()
+    assert main([*common, "--out", model]) == 2
+    assert main([*common, *out, "--method", "esd", "--retain-weight", "1"]) == 2
