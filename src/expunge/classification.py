@@ -98,7 +98,7 @@ class Classification:
         return caught[-1].flatten(1), logits
 
     def predict(
-        self, model: nn.Module, samples: Samples, *, features: bool = False, batch_size: int = 1024
+        self, model: nn.Module, samples: Samples, *, features: bool = False, batch_size: int = 256
     ) -> Predictions:
         """Logits (and features) of all samples, without augmentation, in one pass where the model is."""
         logits, feats = [], []

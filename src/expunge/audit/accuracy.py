@@ -90,7 +90,7 @@ class Judged:
 
 
 def judge(
-    model: nn.Module, split: Split, task: Classification, *, seed: int = 0, batch_size: int = 1024
+    model: nn.Module, split: Split, task: Classification, *, seed: int = 0, batch_size: int = 256
 ) -> Judged:
     """One pass over every set of the split."""
     features = _has_head(task, model)
