@@ -88,5 +88,5 @@ def run(quick: bool) -> list[dict[str, Any]]:
     if quick:
         return [measure("resnet20", 16, "sgd", 3)]
     return [
-        measure("resnet20", 128, "sgd", 11), measure("resnet20", 128, "adam", 5), measure("resnet18", 16, "sgd", 5),
+        measure("resnet20", 128, "sgd", 5), measure("resnet20", 128, "adam", 3), measure("resnet18", 16, "sgd", 5),
     ]  # fmt: skip

@@ -37,7 +37,7 @@ def curve(
 
 def run(quick: bool) -> list[dict[str, Any]]:
     """Saliency over the forget set, an unlearning epoch over the data, selection and held step over the weights."""
-    task, rounds = Classification(10), 1 if quick else 5
+    task, rounds = Classification(10), 1 if quick else 3
     torch.manual_seed(0)
     cnn = build("cnn", num_classes=10)
     pool = samples(8192, 0)
@@ -65,8 +65,8 @@ def run(quick: bool) -> list[dict[str, Any]]:
             return handle.restore
 
     return [
-        curve("saliency, over samples to forget", [128, 512, 2048, 8192 // scale], saliency, rounds),
-        curve("SalUn, one epoch, over samples", [1024, 2048, 4096 // scale], epoch, min(rounds, 3)),
+        curve("saliency, over samples to forget", [128, 512, 2048 // scale], saliency, rounds),
+        curve("SalUn, one epoch, over samples", [256, 512, 1024 // scale], epoch, min(rounds, 3)),
         curve(
             "selection, over weights",
             [100_000, 1_000_000, 10_000_000 // scale, 30_000_000 // scale],
