@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
-import io
-import struct
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -15,11 +12,12 @@ from urllib.parse import parse_qsl
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
-from .data import CropFlip, Data, StreamData, TensorData, as_data
+from . import formats
+from .data import CropFlip, Data, Inputs, StreamData, TensorData, as_data
 from .errors import ExpungeError, MissingExtra, raise_all
-from .models import imported
+from .models import called
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm", ".pgm")
 FASHION = (
@@ -55,7 +53,7 @@ def load(spec: str) -> Source:
     images of a folder. Raises `ExpungeError` saying what is missing or broken.
     """
     place, _, query = spec.partition("?")
-    options = dict(parse_qsl(query))
+    options = dict(parse_qsl(query, keep_blank_values=True))
     kind, _, where = place.partition(":")
     readers = {
         "digits": _digits,
@@ -64,6 +62,7 @@ def load(spec: str) -> Source:
         "folder": _folder,
         "npz": _npz,
     }
+    _check_options(kind, options)
     if kind in readers:
         if kind != "digits" and not where:
             raise ExpungeError(
@@ -76,18 +75,22 @@ def load(spec: str) -> Source:
         raise ExpungeError(
             f"there is no data '{spec}'; known: {', '.join(readers)} (with :PLACE), or package.module:factory."
         )
-    known = {"limit", "seed"} | ({"size"} if kind == "folder" else set())
-    raise_all(
-        [
-            f"'{k}' is no option of {kind}; known: {', '.join(sorted(known))}."
-            for k in options
-            if k not in known
-        ],
-        ExpungeError,
-    )
     return (
         _limited(source, int(options["limit"]), int(options.get("seed", 0))) if "limit" in options else source
     )
+
+
+def _check_options(kind: str, options: dict[str, str]) -> None:
+    known = {"limit": 1, "seed": 0} | ({"size": 1} if kind == "folder" else {})
+    problems = [
+        f"'{k}' is no option of {kind}; known: {', '.join(sorted(known))}." for k in options if k not in known
+    ]
+    problems += [
+        f"{k}={v} is no whole number of {known[k]} or more."
+        for k, v in options.items()
+        if k in known and not (v.isascii() and v.isdigit() and int(v) >= known[k])
+    ]
+    raise_all(problems, ExpungeError)
 
 
 def _digits(_: Path, options: dict[str, str]) -> Source:
@@ -126,90 +129,47 @@ def _images(
 
 
 def _fashion(folder: Path, options: dict[str, str]) -> Source:
-    parts = {
-        k: _idx(folder, f"{s}-{kind}")
-        for s in ("train", "t10k")
-        for k, kind in ((f"{s}x", "images-idx3-ubyte"), (f"{s}y", "labels-idx1-ubyte"))
-    }
-    x, y, x_test, y_test = (torch.from_numpy(parts[k]) for k in ("trainx", "trainy", "t10kx", "t10ky"))
-    raise_all(
-        [
-            f"{n}: {len(a)} images came with {len(b)} labels."
-            for n, a, b in (("train", x, y), ("t10k", x_test, y_test))
-            if len(a) != len(b)
-        ],
-        ExpungeError,
-    )
+    parts: dict[str, np.ndarray] = {}
+    problems: list[str] = []
+    for name, rank in (("images-idx3-ubyte", 3), ("labels-idx1-ubyte", 1)):
+        for part in ("train", "t10k"):
+            try:
+                parts[f"{part}-{rank}"] = formats.idx(folder, f"{part}-{name}", rank)
+            except ExpungeError as error:
+                problems += error.problems
+    raise_all(problems)
+    for part in ("train", "t10k"):
+        x, y = parts[f"{part}-3"], parts[f"{part}-1"]
+        if len(x) != len(y):
+            problems.append(
+                f"{folder}: {part} has {len(x)} images and {len(y)} labels; they must be as many."
+            )
+        if len(y) and y.max() > 9:
+            problems.append(f"{folder}: {part} has the label {y.max()}; Fashion-MNIST has 0 to 9.")
+    raise_all(problems)
+    x, y, x_test, y_test = (torch.from_numpy(parts[k]) for k in ("train-3", "train-1", "t10k-3", "t10k-1"))
     return _images(x[:, None], y, x_test[:, None], y_test, FASHION, "Fashion-MNIST")
 
 
-def _idx(folder: Path, name: str) -> np.ndarray:
-    """An IDX file of bytes, plain or gzipped."""
-    path = next((p for p in (folder / f"{name}.gz", folder / name) if p.is_file()), None)
-    if path is None:
-        raise ExpungeError(f"{folder} has no {name} or {name}.gz; name the folder with the four IDX files.")
-    try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        zero, kind, rank = struct.unpack(">HBB", raw[:4])
-        shape = struct.unpack(f">{rank}I", raw[4 : 4 + 4 * rank])
-    except (OSError, EOFError, struct.error) as error:
-        raise ExpungeError(f"{path} is no IDX file, or is cut off: {error}.") from error
-    data = raw[4 + 4 * rank :]
-    if zero or kind != 8 or len(data) != int(np.prod(shape)):
-        raise ExpungeError(
-            f"{path} is no IDX file of bytes, or is cut off: its head says {shape}, {len(data)} bytes follow."
-        )
-    return np.frombuffer(data, np.uint8).reshape(shape).copy()
-
-
 def _cifar(folder: Path, options: dict[str, str]) -> Source:
+    batches, name = [f"data_batch_{k}" for k in range(1, 6)], "CIFAR-10"
     if (folder / "data_batch_1.bin").is_file():
-        train = [_cifar_records(folder / f"data_batch_{k}.bin") for k in range(1, 6)]
-        x, y = torch.cat([t[0] for t in train]), torch.cat([t[1] for t in train])
-        x_test, y_test = _cifar_records(folder / "test_batch.bin")
-        name = "CIFAR-10"
+        train = [formats.cifar_binary(folder / f"{b}.bin") for b in batches]
+        x_test, y_test = formats.cifar_binary(folder / "test_batch.bin")
+    elif (folder / "data_batch_1").is_file():
+        train = [formats.cifar_pickle(folder / b) for b in batches]
+        x_test, y_test = formats.cifar_pickle(folder / "test_batch")
     elif (folder / "train.parquet").is_file():
-        (x, y), (x_test, y_test) = _parquet(folder / "train.parquet"), _parquet(folder / "test.parquet")
+        train = [formats.parquet(folder / "train.parquet")]
+        x_test, y_test = formats.parquet(folder / "test.parquet")
         name = "CIFAR-10 (JPEG)"
     else:
         raise ExpungeError(
             f"{folder} has neither train.parquet and test.parquet (columns img, label) nor data_batch_1.bin "
-            "(the binary version); name a folder with one of them."
+            "(the binary version) nor data_batch_1 (the python version); name a folder with one of them."
         )
+    x, y = torch.cat([t[0] for t in train]), torch.cat([t[1] for t in train])
     return _images(x, y, x_test, y_test, CIFAR, name, CropFlip(4))
-
-
-def _cifar_records(path: Path) -> tuple[Tensor, Tensor]:
-    """The binary version: a label byte and 3,072 pixel bytes a record."""
-    raw = np.fromfile(path, np.uint8) if path.is_file() else np.empty(0, np.uint8)
-    if not len(raw) or len(raw) % 3073:
-        raise ExpungeError(f"{path} is missing or cut off: its size is no multiple of 3,073 bytes.")
-    rows = torch.from_numpy(raw.reshape(-1, 3073))
-    return rows[:, 1:].reshape(-1, 3, 32, 32).clone(), rows[:, 0].long()
-
-
-def _parquet(path: Path) -> tuple[Tensor, Tensor]:
-    """Encoded images and labels in the Hugging Face layout: column `img` {bytes, path}, column `label`."""
-    try:
-        from PIL import Image
-        from pyarrow import parquet
-    except ImportError as error:
-        raise MissingExtra("reading parquet files", "images") from error
-    try:
-        table = parquet.read_table(path, columns=["img", "label"])
-    except Exception as error:  # pyarrow raises many kinds
-        raise ExpungeError(
-            f"{path} cannot be read as parquet with the columns img and label: {error}."
-        ) from error
-
-    def decode(raw: bytes) -> np.ndarray:
-        return np.asarray(Image.open(io.BytesIO(raw)).convert("RGB"))
-
-    with ThreadPoolExecutor() as pool:  # decoding releases the interpreter lock
-        pixels = np.stack(list(pool.map(decode, table["img"].combine_chunks().field("bytes").to_pylist())))
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(
-        table["label"].to_numpy().astype(np.int64)
-    )
 
 
 class ImageFolder(Dataset):
@@ -230,6 +190,10 @@ class ImageFolder(Dataset):
 
 
 def _folder(folder: Path, options: dict[str, str]) -> Source:
+    try:
+        import PIL  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra("reading image files", "images") from error
     size = int(options.get("size", 64))
     parts = (
         [folder / "train", folder / "test"]
@@ -251,7 +215,11 @@ def _folder(folder: Path, options: dict[str, str]) -> Source:
             f"{folder} has {len(classes)} class folders with images; give DIR/CLASS/*.png with two classes or more, "
             "or DIR/train/CLASS and DIR/test/CLASS."
         )
-    _check_images([f for part in files for f, _ in part])
+    unknown = sorted({p.name for part in parts[1:] for p in part.iterdir() if p.is_dir()} - set(classes))
+    raise_all(
+        [f"{parts[-1] / c} is a class that {parts[0]} has not; add it there, or remove it." for c in unknown]
+        + _broken_images([f for part in files for f, _ in part])
+    )
     if len(files) == 1:  # hold a fifth of each class out for testing
         rank = {
             f: i
@@ -279,7 +247,7 @@ def _folder(folder: Path, options: dict[str, str]) -> Source:
     return Source(data(files[0]), data(files[1]), classes, (3, size, size), folder.name)
 
 
-def _check_images(files: list[Path]) -> None:
+def _broken_images(files: list[Path]) -> list[str]:
     from PIL import Image
 
     def problem(path: Path) -> str | None:
@@ -291,45 +259,62 @@ def _check_images(files: list[Path]) -> None:
         return None
 
     with ThreadPoolExecutor() as pool:
-        raise_all([p for p in pool.map(problem, files) if p], ExpungeError)
+        return [p for p in pool.map(problem, files) if p]
 
 
 def _npz(path: Path, options: dict[str, str]) -> Source:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {k: file[k] for k in file.files}
-    except (OSError, ValueError, EOFError) as error:
-        raise ExpungeError(f"{path} cannot be read as .npz without pickles: {error}.") from error
-    if missing := [k for k in ("x_train", "y_train", "x_test", "y_test") if k not in arrays]:
+    """`x_train`, or `x_train.NAME` for each input of a model that takes several; `y_train`, `x_test`, `y_test`; optionally
+    `ids`, `classes` (names), and any other array (N,) as a group column."""
+    arrays = formats.npz(path)
+    x = {part: _inputs(arrays, f"x_{part}") for part in ("train", "test")}
+    lacking = [f"x_{p}" for p in x if x[p] is None] + [k for k in ("y_train", "y_test") if k not in arrays]
+    if lacking:
         raise ExpungeError(
-            f"{path} has {sorted(arrays)}, not {missing}; name the arrays x_train, y_train, x_test, y_test."
+            f"{path} has {sorted(arrays)}, not {lacking}; name the arrays x_train, y_train, x_test, y_test."
         )
-    n = len(arrays["y_train"])
-    extra = {
+    y = {p: arrays[f"y_{p}"] for p in x}
+    raise_all(
+        [
+            f"{path}: y_{p} is {v.dtype} of shape {v.shape}; give one whole number from 0 a sample."
+            for p, v in y.items()
+            if v.ndim != 1 or v.dtype.kind not in "iu" or not len(v) or v.min() < 0
+        ]
+    )
+    count = max(int(v.max()) for v in y.values()) + 1
+    classes = [str(c) for c in arrays.get("classes", range(count))]
+    if len(classes) < count:
+        raise ExpungeError(f"{path}: labels run up to {count - 1}, `classes` names {len(classes)}; name all.")
+    reserved = ("x_train", "x_test", "y_train", "y_test", "ids", "classes")
+    groups = {
         k: v
         for k, v in arrays.items()
-        if k not in ("x_train", "y_train", "x_test", "y_test", "ids", "classes") and v.shape == (n,)
+        if k.partition(".")[0] not in reserved and v.shape == (len(y["train"]),)
     }
-    names = [str(c) for c in arrays.get("classes", range(int(arrays["y_train"].max()) + 1))]
-    train = TensorData(
-        torch.from_numpy(arrays["x_train"]),
-        torch.from_numpy(arrays["y_train"].astype(np.int64)),
-        ids=arrays.get("ids"),
-        groups=extra,
-        classes=names,
-        name=path.stem,
+    more: dict[str, dict[str, Any]] = {"train": {"ids": arrays.get("ids"), "groups": groups}, "test": {}}
+    train, test = (
+        TensorData(x[p], torch.from_numpy(y[p].astype(np.int64)), classes=classes, name=path.stem, **more[p])  # type: ignore[arg-type]
+        for p in ("train", "test")
     )
-    test = TensorData(
-        torch.from_numpy(arrays["x_test"]),
-        torch.from_numpy(arrays["y_test"].astype(np.int64)),
-        classes=names,
-        name=path.stem,
-    )
-    return Source(train, test, names, tuple(arrays["x_train"].shape[1:]), path.stem)
+    return Source(train, test, classes, _shape(train), path.stem)
+
+
+def _inputs(arrays: dict[str, np.ndarray], name: str) -> Inputs | None:
+    parts = {
+        k.removeprefix(f"{name}."): torch.from_numpy(v) for k, v in arrays.items() if k.startswith(f"{name}.")
+    }
+    return torch.from_numpy(arrays[name]) if name in arrays else parts or None
+
+
+def _shape(data: Data) -> tuple[int, ...]:
+    """The shape of one input; of `input_ids`, or else of the first, where a model takes several."""
+    x = next(iter(data.samples(torch.arange(1)).batches(1))).x
+    if isinstance(x, dict):
+        x = x["input_ids"] if "input_ids" in x else next(iter(x.values()))
+    return tuple(x.shape[1:])
 
 
 def _from_factory(spec: str) -> Source:
-    made = imported(spec, ExpungeError)()
+    made = called(spec, {}, ExpungeError)
     if isinstance(made, Source):
         return made
     if not isinstance(made, tuple) or len(made) != 2:
@@ -337,38 +322,38 @@ def _from_factory(spec: str) -> Source:
             f"{spec} returned {type(made).__name__}; a data factory returns (train, test) or a Source."
         )
     train, test = as_data(made[0]), as_data(made[1])
-    batch = next(iter(train.samples(torch.arange(1)).batches(1)))
-    shape = tuple(batch.x.shape[1:]) if isinstance(batch.x, Tensor) else ()
+    raise_all([f"{spec}: the {n} set is empty." for n, d in (("train", train), ("test", test)) if not len(d)])
     classes = [str(c) for c in (train.classes or range(int(train.labels.max()) + 1))]
-    return Source(train, test, classes, shape, spec.rpartition(":")[2])
+    return Source(train, test, classes, _shape(train), spec.rpartition(":")[2])
 
 
 def _limited(source: Source, limit: int, seed: int) -> Source:
-    """A stratified part of the training set; the test set stays whole."""
+    """A stratified part of the training set, exactly `limit` samples in their old order; the test set stays whole."""
     train, draw = source.train, torch.Generator().manual_seed(seed)
-    if not isinstance(train, TensorData) or not 0 < limit <= len(train) or not isinstance(train.x, Tensor):
-        raise ExpungeError(f"limit={limit} needs data held in memory and a number from 1 to {len(train)}.")
-    share = limit / len(train)
-    kept = (
-        torch.cat(
-            [
-                of[torch.randperm(len(of), generator=draw)[: round(share * len(of))]]
-                for k in train.labels.unique()
-                for of in [(train.labels == k).nonzero()[:, 0]]
-            ]
-        )
-        .sort()
-        .values
-    )
-    part = TensorData(
-        train.x[kept],
-        train.labels[kept],
-        ids=None if train.ids is None else train.ids[kept.numpy()],
-        groups={k: v[kept.numpy()] for k, v in train.groups.items()},
-        classes=train.classes,
-        augment=train.augment,
-        name=train.name,
-    )
-    return Source(
-        part, source.test, source.classes, source.shape, f"{source.name}, {len(part)} training samples"
-    )
+    if limit > len(train):
+        raise ExpungeError(f"limit={limit} is more than the {len(train)} training samples there are.")
+    members = [(train.labels == k).nonzero()[:, 0] for k in train.labels.unique()]
+    counts = [limit * len(of) // len(train) for of in members]
+    # what rounding down leaves goes to the classes that lost most by it
+    for k in sorted(range(len(members)), key=lambda k: -(limit * len(members[k]) % len(train)))[
+        : limit - sum(counts)
+    ]:
+        counts[k] += 1
+    chosen = [of[torch.randperm(len(of), generator=draw)[:n]] for of, n in zip(members, counts, strict=True)]
+    kept = torch.cat(chosen).sort().values
+    more: dict[str, Any] = {
+        "ids": None if train.ids is None else train.ids[kept.numpy()],
+        "groups": {k: v[kept.numpy()] for k, v in train.groups.items()},
+        "classes": train.classes,
+        "augment": train.augment,
+        "name": train.name,
+    }
+    if isinstance(train, TensorData):
+        x = {k: v[kept] for k, v in train.x.items()} if isinstance(train.x, dict) else train.x[kept]
+        part: Data = TensorData(x, train.labels[kept], **more)
+    elif isinstance(train, StreamData):
+        given = {"label": train.label, "workers": train.workers, "collate": train.collate}
+        part = StreamData(Subset(train.dataset, kept.tolist()), labels=train.labels[kept], **given, **more)
+    else:
+        raise ExpungeError(f"limit={limit} cannot be drawn from a {type(train).__name__}; leave it out.")
+    return replace(source, train=part, name=f"{source.name}, {limit} training samples")

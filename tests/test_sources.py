@@ -1,0 +1,330 @@
+"""Named data: what each source gives, and every broken or hostile file told in words. Real sets only under EXPUNGE_DATA."""
+
+import gzip
+import os
+import pickle
+import struct
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from expunge import CropFlip, ExpungeError, Split, TensorData, formats
+from expunge.sources import FASHION, load
+
+DATA = os.environ.get("EXPUNGE_DATA")
+real = pytest.mark.skipif(not DATA, reason="EXPUNGE_DATA is not set: no real Fashion-MNIST and CIFAR-10 here")
+
+
+def refused(spec):
+    with pytest.raises(ExpungeError) as caught:
+        load(spec)
+    return caught.value
+
+
+def test_digits():
+    source = load("digits")
+    assert len(source.train) + len(source.test) == 1797 and source.shape == (1, 8, 8)
+    assert source.train.x.dtype == torch.uint8 and int(source.train.x.max()) == 255
+    share = torch.bincount(source.test.labels).numpy() / np.bincount(load_digits().target)
+    assert (abs(share - 0.2) < 0.004).all()
+    assert source.train.fingerprint() == load("digits").train.fingerprint()
+    rows = {r.numpy().tobytes() for r in source.train.x} & {r.numpy().tobytes() for r in source.test.x}
+    assert not rows, "no image is in both sets"
+
+
+def test_limit_is_exact_stratified_and_fixed_by_its_seed():
+    whole = load("digits").train
+    for n in (10, 137, 1000, len(whole)):
+        part = load(f"digits?limit={n}").train
+        fair = torch.bincount(whole.labels).double() * n / len(whole)
+        assert len(part) == n and ((torch.bincount(part.labels) - fair).abs() < 1).all()
+    draws = [load(f"digits?limit=137&seed={s}").train.fingerprint() for s in (0, 0, 1)]
+    assert draws[0] == draws[1] != draws[2]
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("digitz", "there is no data 'digitz'"),
+        ("npz", "names no place"),
+        ("digits?limit=x", "no whole number"),
+        ("digits?limit=0", "no whole number"),
+        ("digits?limit=99999", "more than the 1"),
+        ("digits?size=3", "no option of digits"),
+        ("folder:/nowhere", "0 class folders"),
+        ("cifar10:/nowhere", "neither train.parquet"),
+        ("npz:/nowhere.npz", "cannot be read"),
+        ("not_a_module:f", "cannot be imported"),
+    ],
+)
+def test_what_is_no_data_is_told(spec, words):
+    assert words in str(refused(spec))
+
+
+def test_all_wrong_options_are_told_at_once():
+    assert len(refused("digits?limit=x&seed=-1&colour=3").problems) == 3
+
+
+# IDX
+
+
+def idx(array, kind=8):
+    return struct.pack(f">HBB{array.ndim}I", 0, kind, array.ndim, *array.shape) + array.tobytes()
+
+
+@pytest.fixture
+def fashion(tmp_path):
+    for part, n, pack in (("train", 20, gzip.compress), ("t10k", 10, bytes)):
+        x, y = np.arange(n * 28 * 28, dtype=np.uint8).reshape(n, 28, 28), np.arange(n, dtype=np.uint8) % 10
+        end = ".gz" if pack is gzip.compress else ""
+        (tmp_path / f"{part}-images-idx3-ubyte{end}").write_bytes(pack(idx(x)))
+        (tmp_path / f"{part}-labels-idx1-ubyte{end}").write_bytes(pack(idx(y)))
+    return tmp_path
+
+
+def test_fashion_plain_and_gzipped(fashion):
+    source = load(f"fashion-mnist:{fashion}")
+    assert (len(source.train), len(source.test), source.shape) == (20, 10, (1, 28, 28))
+    assert source.classes == list(FASHION) and source.train.x[0, 0, 0, 5] == 5
+
+
+def test_broken_idx_files_are_told_all_at_once(fashion):
+    (fashion / "train-images-idx3-ubyte.gz").unlink()
+    whole = fashion / "t10k-images-idx3-ubyte"
+    whole.write_bytes(whole.read_bytes()[:-1])
+    labels = fashion / "train-labels-idx1-ubyte.gz"
+    labels.write_bytes(labels.read_bytes()[:-9])
+    (fashion / "t10k-labels-idx1-ubyte").write_bytes(idx(np.zeros((10, 2), np.uint8)))
+    problems = refused(f"fashion-mnist:{fashion}").problems
+    assert len(problems) == 4
+    for words in ("has no train-images", "7839 bytes follow", "cut off", "has 2 axes, expected 1"):
+        assert any(words in p for p in problems), words
+
+
+@pytest.mark.parametrize(
+    "head", [b"", b"\0\0", b"\0\0\x0d\x01\0\0\0\0", b"\x1f\x8b" * 9, b"\0\0\x08\xff" + b"\xff" * 99]
+)
+def test_files_that_are_no_idx(tmp_path, head):
+    for name in ("a", "b.gz"):
+        (tmp_path / name).write_bytes(head)
+        with pytest.raises(ExpungeError):
+            formats.idx(tmp_path, name.removesuffix(".gz"), 1)
+
+
+def test_images_and_labels_that_differ_in_number(fashion):
+    (fashion / "t10k-labels-idx1-ubyte").write_bytes(idx(np.full(9, 11, np.uint8)))
+    assert len(refused(f"fashion-mnist:{fashion}").problems) == 2
+
+
+# CIFAR-10
+
+
+def test_the_binary_and_the_python_version_hold_the_same(tmp_path):
+    rng = np.random.default_rng(0)
+    for number in [*range(1, 6), 0]:
+        x, y = rng.integers(0, 256, (4, 3072), np.uint8), rng.integers(0, 10, 4)
+        name = f"data_batch_{number}" if number else "test_batch"
+        for folder in ("bin", "py"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / "bin" / f"{name}.bin").write_bytes(np.column_stack([y.astype(np.uint8), x]).tobytes())
+        (tmp_path / "py" / name).write_bytes(pickle.dumps({b"data": x, b"labels": y.tolist()}, 2))
+    binary, python = load(f"cifar10:{tmp_path / 'bin'}"), load(f"cifar10:{tmp_path / 'py'}")
+    assert binary.train.fingerprint() == python.train.fingerprint() and len(binary.train) == 20
+    assert binary.test.fingerprint() == python.test.fingerprint()
+    assert binary.train.augment == CropFlip(4) and binary.test.augment is None
+
+
+class Bomb:
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return (os.system, (f"touch {self.target}",))
+
+
+def test_pickle_code_is_never_run(tmp_path):
+    mark = tmp_path / "owned"
+    (tmp_path / "data_batch_1").write_bytes(pickle.dumps({b"data": Bomb(mark), b"labels": [1]}))
+    assert "system, which no data file needs" in str(refused(f"cifar10:{tmp_path}"))
+    assert not mark.exists()
+    np.savez(tmp_path / "b.npz", x_train=np.array([Bomb(mark)], dtype=object))
+    assert "without pickles" in str(refused(f"npz:{tmp_path / 'b.npz'}")) and not mark.exists()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"x" * 100, pickle.dumps([1]), pickle.dumps({b"data": 3, b"labels": [1]})]
+)
+def test_files_that_are_no_cifar(tmp_path, content):
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    for read in (formats.cifar_binary, formats.cifar_pickle, formats.parquet):
+        with pytest.raises(ExpungeError):
+            read(path)
+
+
+def png(size=(6, 5), colour=(255, 0, 0)):
+    import io
+
+    out = io.BytesIO()
+    Image.new("RGB", size, colour).save(out, "png")
+    return out.getvalue()
+
+
+def test_parquet_names_every_broken_image(tmp_path):
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    def table(images):
+        rows = [{"bytes": i, "path": None} for i in images]
+        parquet.write_table(
+            pa.table({"img": rows, "label": list(range(len(images)))}), tmp_path / "t.parquet"
+        )
+        return tmp_path / "t.parquet"
+
+    x, y = formats.parquet(table([png(), png(colour=(0, 255, 0))]))
+    assert (
+        x.shape == (2, 3, 5, 6) and x[0, 0].eq(255).all() and x[1, 1].eq(255).all() and y.tolist() == [0, 1]
+    )
+    with pytest.raises(ExpungeError) as caught:
+        formats.parquet(table([png(), b"junk", None, png()[:40]]))
+    assert len(caught.value.problems) == 3
+    with pytest.raises(ExpungeError, match="2 sizes"):
+        formats.parquet(table([png(), png((4, 4))]))
+
+
+# folders of images
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for k, name in enumerate(("ant", "bee")):
+        (tmp_path / name / "deep").mkdir(parents=True)
+        for n in range(10):
+            Image.new("RGB", (10, 12), (k * 255, n, 0)).save(
+                tmp_path / name / ("deep" if n < 5 else "") / f"{n}.png"
+            )
+    return tmp_path
+
+
+def test_class_folders(folder):
+    source = load(f"folder:{folder}?size=8")
+    assert (len(source.train), len(source.test), source.shape) == (16, 4, (3, 8, 8))
+    assert source.classes == ["ant", "bee"] and torch.bincount(source.test.labels).tolist() == [2, 2]
+    assert not set(source.train.ids) & set(source.test.ids)
+    batch = next(source.train.samples().batches(16))
+    assert batch.x.shape == (16, 3, 8, 8) and torch.equal((batch.x[:, 0].mean((1, 2)) > 0.5).long(), batch.y)
+    split = Split.by_group(source.train, source.test, "folder", ["deep"])
+    assert all("deep/" in i for i in split.forget.ids)
+    limited = load(f"folder:{folder}?size=8&limit=6").train
+    assert len(limited) == 6 and torch.equal(next(limited.samples().batches(6)).y, limited.labels)
+
+
+def test_train_and_test_folders_and_every_broken_image(folder, tmp_path_factory):
+    root = tmp_path_factory.mktemp("parts")
+    for part in ("train", "test"):
+        os.symlink(folder, root / part)
+    assert len(load(f"folder:{root}").test) == 20
+    (folder / "ant" / "7.png").write_bytes(b"junk")
+    (folder / "bee" / "8.png").write_bytes(b"")
+    assert len(refused(f"folder:{folder}").problems) == 2
+    (root / "test").unlink()
+    for name in ("ant", "bee", "wasp"):
+        (root / "test" / name).mkdir(parents=True)
+        Image.new("RGB", (4, 4)).save(root / "test" / name / "1.png")
+    problems = refused(f"folder:{root}").problems
+    assert len(problems) == 3 and "wasp is a class that" in problems[0]
+
+
+# NumPy archives and factories
+
+
+def arrays(**more):
+    sets = {"x_train": np.zeros((6, 1, 4, 4), np.uint8), "y_train": np.arange(6) % 3}
+    return {**sets, "x_test": np.zeros((3, 1, 4, 4), np.uint8), "y_test": np.arange(3), **more}
+
+
+def test_npz_with_ids_groups_names_and_several_inputs(tmp_path):
+    path = tmp_path / "some.npz"
+    np.savez(
+        path, **arrays(ids=np.array(list("abcdef")), user=np.array([1, 1, 2, 2, 3, 3]), classes=list("xyz"))
+    )
+    source = load(f"npz:{path}")
+    assert source.classes == ["x", "y", "z"] and source.shape == (1, 4, 4) and source.name == "some"
+    assert Split.by_group(source.train, source.test, "user", [2], validation=0).forget.ids == ["c", "d"]
+    text = arrays()
+    for part, n in (("train", 6), ("test", 3)):
+        del text[f"x_{part}"]
+        text[f"x_{part}.input_ids"] = np.ones((n, 5), np.int64)
+        text[f"x_{part}.attention_mask"] = np.ones((n, 5), np.int64)
+    np.savez(path, **text)
+    source = load(f"npz:{path}?limit=3")
+    assert (
+        set(source.train.x) == {"input_ids", "attention_mask"}
+        and source.shape == (5,)
+        and len(source.train) == 3
+    )
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"y_train": np.ones(6)}, "float64"),
+        ({"y_train": np.zeros((6, 2), int)}, "shape (6, 2)"),
+        ({"y_test": -np.ones(3, int)}, "whole number from 0"),
+        ({"y_train": np.arange(5)}, "[6] inputs came with 5 labels"),
+        ({"classes": ["one"]}, "labels run up to 2"),
+    ],
+)
+def test_npz_files_that_do_not_fit(tmp_path, more, words):
+    np.savez(tmp_path / "a.npz", **arrays(**more))
+    assert words in str(refused(f"npz:{tmp_path / 'a.npz'}"))
+
+
+def test_npz_files_that_are_none(tmp_path):
+    np.savez(tmp_path / "a.npz", x_train=np.zeros(3))
+    assert "['x_test', 'y_train', 'y_test']" in str(refused(f"npz:{tmp_path / 'a.npz'}"))
+    whole = (tmp_path / "a.npz").read_bytes()
+    for content in (b"", b"junk", whole[: len(whole) // 2]):
+        (tmp_path / "a.npz").write_bytes(content)
+        assert "cannot be read" in str(refused(f"npz:{tmp_path / 'a.npz'}"))
+
+
+def test_factories(tmp_path, monkeypatch):
+    (tmp_path / "my_sources.py").write_text(
+        "import torch\n"
+        "def pair(): return (torch.rand(6, 3), torch.arange(6) % 2), (torch.rand(4, 3), torch.arange(4) % 2)\n"
+        "def bad(): return 3\n"
+        "def empty(): return (torch.rand(0, 3), torch.arange(0)), (torch.rand(0, 3), torch.arange(0))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    source = load("my_sources:pair?limit=4")
+    assert isinstance(source.train, TensorData) and len(source.train) == 4 and source.shape == (3,)
+    assert source.classes == ["0", "1"]
+    assert "returned int" in str(refused("my_sources:bad"))
+    assert len(refused("my_sources:empty").problems) == 2
+    sys.modules.pop("my_sources")
+
+
+# the real sets
+
+
+@real
+def test_real_fashion_mnist():
+    x, y = (
+        formats.idx(Path(DATA) / "fashion-mnist", f"t10k-{n}", r)
+        for n, r in (("images-idx3-ubyte", 3), ("labels-idx1-ubyte", 1))
+    )
+    assert x.shape == (10_000, 28, 28) and np.bincount(y).tolist() == [1000] * 10
+
+
+@real
+def test_real_cifar10():
+    x, y = formats.parquet(Path(DATA) / "cifar10-jpeg" / "test.parquet")
+    assert x.shape == (10_000, 3, 32, 32) and torch.bincount(y).tolist() == [1000] * 10
+    assert (x.float().mean((0, 2, 3)) / 255 - torch.tensor([0.494, 0.485, 0.450])).abs().max() < 0.01
