@@ -673,3 +673,24 @@ def test_sisa_votes_by_mean_probability_and_survives_a_disk(small, tmp_path):
     assert all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
     with pytest.raises(ExpungeError, match="same settings"):
         execute(ensemble, split, SISA(shards=2), task)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize(
+    "method", [BoundaryExpand(epochs=2), BadTeacher(epochs=2), IEU(epochs=2, density=0.5)]
+)
+def test_a_run_on_a_gpu_is_resumed_with_its_state_there(classifier, method, tmp_path):
+    model = copy.deepcopy(classifier.model).cuda()
+    whole = execute(model, classifier.by_class, method, classifier.task)
+
+    def stop(row):
+        if row["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        execute(model, classifier.by_class, method, classifier.task, state_file=tmp_path / "s", on_row=stop)
+    again = execute(model, classifier.by_class, method, classifier.task, state_file=tmp_path / "s")
+    assert all(
+        torch.equal(a, b) for a, b in zip(whole.model.parameters(), again.model.parameters(), strict=True)
+    )

@@ -296,7 +296,7 @@ def test_real_digits_are_forgotten_and_the_others_kept(toy, name):
 
 @pytest.mark.parametrize("name", ["finetune"])
 def test_a_last_batch_of_one_sample_trains_with_batch_norm(toy, name):
-    size = next(b for b in range(16, 200) if len(toy.by_class.retain) % b == 1)
+    size = next(b for b in range(16, 600) if len(toy.by_class.retain) % b == 1)
     run = execute(toy.model, toy.by_class, quick(name, batch_size=size, epochs=1), toy.task)
     assert run.step == len(toy.by_class.retain) // size + 1 and run.status == "finished"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ from .watch import Watch
 if TYPE_CHECKING:
     from .method import GradientMethod
 
-LONE = "more than 1 value per channel"  # torch's words where batch norm gets one sample, as a last batch may be
+LONE = "more than 1 value per channel"  # torch, where a last batch of one sample meets batch norm
 
 
 # ---- optimizer, schedule, mask
@@ -160,6 +160,19 @@ def _identity(run: Run, method: GradientMethod) -> str:
     return repr((type(method).__name__, settings, run.split.hash, run.seed, asdict(run.compute), given))
 
 
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        yield from (t for v in value.values() for t in _tensors(v))
+
+
+def _on(value: Any, device: torch.device) -> Any:
+    if isinstance(value, dict):
+        return {k: _on(v, device) for k, v in value.items()}
+    return value.to(device) if isinstance(value, Tensor) else value
+
+
 def _keep(run: Run, identity: str, optimizer: Optimizer, scheduler: LambdaLR, watch: Watch) -> None:
     if run.state_file is None:
         return
@@ -173,6 +186,7 @@ def _keep(run: Run, identity: str, optimizer: Optimizer, scheduler: LambdaLR, wa
             "random": run.random_state(),
             "mask": dict(run.mask or {}),
             "memo": run.memo,
+            "memo_on_device": [k for k, v in run.memo.items() if any(t.is_cuda for t in _tensors(v))],
             "epoch": run.epoch,
             "step": run.step,
             "status": run.status,
@@ -184,9 +198,7 @@ def _keep(run: Run, identity: str, optimizer: Optimizer, scheduler: LambdaLR, wa
     )
 
 
-def _resume(
-    run: Run, identity: str, optimizer: Optimizer, scheduler: LambdaLR, watch: Watch
-) -> bool:
+def _resume(run: Run, identity: str, optimizer: Optimizer, scheduler: LambdaLR, watch: Watch) -> bool:
     if run.state_file is None or not run.state_file.exists():
         return False
     state = load_state(run.state_file)
@@ -203,5 +215,7 @@ def _resume(
     run.memo, run.epoch, run.step, run.status, run.history = (
         state[k] for k in ("memo", "epoch", "step", "status", "history")
     )
+    for key in state["memo_on_device"]:  # states are read to the CPU, where a method may not look for its own
+        run.memo[key] = _on(run.memo[key], run.device)
     watch.first, watch.good, watch.good_step = state["first"], state["good"], state["good_step"]
     return True

@@ -51,7 +51,7 @@ class IEU(GradientMethod):
             if self.noise and weight.requires_grad and name not in held:
                 draw = torch.randn(weight.shape, generator=run.generator("noise")).to(weight)
                 step = self.noise * left * weight.square().mean().sqrt() * draw
-                weight.add_(step if run.mask is None else step * run.mask[name])
+                weight.add_(step if run.mask is None else step * run.mask[name].to(step.device))
 
     def problems(self) -> list[str]:
         found = super().problems()
