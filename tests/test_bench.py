@@ -1,13 +1,16 @@
 """Grids: every problem told at once, finished runs skipped, interrupted and parallel runs give the serial table, fair tuning."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
 from expunge import Classification, ExpungeError, Split
-from expunge.bench import Worker, read_grid, run_jobs
+from expunge.bench import run_jobs, stages
+from expunge.bench_grid import read_grid
 from expunge.bench_page import markdown, page
+from expunge.bench_work import Worker
 from expunge.cli import main
 from expunge.method import find
 from expunge.models import build
@@ -170,8 +173,49 @@ def test_tuned_settings_never_move_what_the_grid_fixes(tmp_path):
     (tmp_path / "g.toml").write_text(
         GRID.replace("epochs = 1", "epochs = 1, lr = 0.007").replace("[0.3, 0.5]", "[0.3]")
     )
-    grid = read_grid(tmp_path / "g.toml", tuned=True)
+    grid = read_grid(tmp_path / "g.toml", tuned="validation")
     worker = Worker(tmp_path / "cache")
     job = next(j for j in grid.jobs if j.method == "salun")
     assert worker.method(job).lr == 0.007 and worker.method(job).density == 0.3
     assert [p for _, p in run_jobs(grid, Worker(tmp_path / "c2", deadline=0.0))] == []
+
+
+def test_tuning_tries_what_a_preset_would_fix_and_has_a_seed_of_its_own(tmp_path):
+    (tmp_path / "g.toml").write_text(
+        GRID.replace("settings = { epochs = 1 }", "").replace("vary = { density = [0.3, 0.5] }", "")
+    )
+    plain, tuned = (
+        next(j for j in read_grid(tmp_path / "g.toml", tuned=t).jobs if j.method == "salun")
+        for t in (None, "validation")
+    )
+    assert "lr" in plain.settings and "lr" not in tuned.settings  # the preset's was chosen in other trials
+    assert tuned.key() != replace(tuned, tuning={**tuned.tuning, "by": "gap"}).key()
+    (tmp_path / "g.toml").write_text(GRID.replace("[recipe]", "[tune]\nseed = 1\n[recipe]"))
+    with pytest.raises(ExpungeError, match="seed 1, which is also reported"):
+        read_grid(tmp_path / "g.toml", tuned="validation")
+
+
+def test_what_runs_side_by_side_writes_no_file_twice(tmp_path):
+    (tmp_path / "g.toml").write_text(GRID)
+    jobs = read_grid(tmp_path / "g.toml", tuned="validation").jobs
+    plan = dict(stages(jobs))
+    originals = [{j.origin for j in group} for group in plan["original"]]
+    assert all(len(o) == 1 for o in originals) and len(originals) == 3  # two seeds, and that of tuning
+    assert len(plan["retrained"]) == len({j.place for j in jobs}) == 4
+    assert sorted(j.key() for g in plan[""] for j in g) == sorted(j.key() for j in jobs)
+    assert all(len({j.choice for j in group}) == 1 for group in plan[""])
+
+
+def test_a_run_that_fails_is_told_and_costs_no_other(tmp_path, monkeypatch):
+    (tmp_path / "g.toml").write_text(GRID)
+    grid = read_grid(tmp_path / "g.toml")
+    grid.jobs = grid.jobs[:2]
+
+    def work(self, job):
+        if job is grid.jobs[0]:
+            raise ExpungeError("no such head")
+        return tmp_path / "record.json"
+
+    monkeypatch.setattr(Worker, "__call__", work)
+    found = [r for _, r in run_jobs(grid, Worker(tmp_path))]
+    assert found == ["ExpungeError: no such head", tmp_path / "record.json"]

@@ -17,17 +17,25 @@ from .record import Record, machine, plain
 Entry = dict[str, Any]
 
 
-def entry(record: Record, label: str, split: dict[str, Any]) -> Entry:
+def entry(record: Record, label: str, split: dict[str, Any], vary: dict[str, Any] | None = None) -> Entry:
     """What of a record is committed: scores, settings, seconds; no pictures, no curves."""
     kept = {k: record.details[k] for k in ("table2x2", "worst_class") if record.details.get(k)}
     return {"label": label, "kind": record.kind, "method": record.method, "data": record.data.get("name"),
             "model": record.model.get("name"), "split": split, "scenario": record.split.get("scenario"), "seed": record.seed,
             "scores": record.scores, "seconds": record.seconds, "peak_memory": record.peak_memory, "status": record.status,
-            "settings": record.settings, "details": kept, "density": (record.details.get("mask") or {}).get("density")}  # fmt: skip
+            "settings": record.settings, "details": kept, "vary": vary or {},
+            "density": (record.details.get("mask") or {}).get("density")}  # fmt: skip
 
 
 def write_result(
-    path: Path, title: str, command: str, entries: Sequence[Entry], *, note: str = "", tuned: Any = None
+    path: Path,
+    title: str,
+    command: str,
+    entries: Sequence[Entry],
+    *,
+    note: str = "",
+    tuned: Any = None,
+    failed: dict[str, str] | None = None,
 ) -> None:
     """The grid's result as one JSON file: machine, versions, date and command beside every run."""
     about = {
@@ -37,6 +45,7 @@ def write_result(
         "machine": machine(),
         "note": note,
         "tuned": tuned,
+        "failed": failed or {},
     }
     write_json(path, plain({"about": about, "runs": list(entries)}))
 

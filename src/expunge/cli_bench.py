@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -14,8 +13,10 @@ import tyro
 from rich.console import Console
 from rich.live import Live
 
-from .bench import Grid, Job, Worker, read_grid, run_jobs
+from .bench import run_jobs
+from .bench_grid import Grid, Job, read_grid
 from .bench_page import Entry, entry, page, write_result
+from .bench_work import Worker
 from .errors import ExpungeError
 from .record import Record
 from .table import result_table
@@ -32,6 +33,7 @@ def bench(
     ray: bool = False,
     minutes: float | None = None,
     device: str = "cpu",
+    note: str = "",
     make_page: Path | None = None,
 ) -> None:
     """Run a grid of experiments from a TOML file; finished runs are skipped.
@@ -46,10 +48,14 @@ def bench(
         ray: Run the jobs on a Ray cluster (extra `ray`) instead of local processes.
         minutes: Stop cleanly after this time; give the same command again to go on.
         device: Where models are: cpu or cuda.
+        note: What the reader of the result should know of this machine.
         make_page: Markdown page to make from all results.
     """
     if grid is not None:
-        _run(read_grid(grid, tuned=tune), out, results, tune_by, jobs, ray, minutes, device)
+        # as it can be repeated elsewhere: no folder of this machine
+        command = f"expunge bench {grid}" + (f" --tune --tune-by {tune_by}" if tune else "")
+        read = read_grid(grid, tuned=tune_by if tune else None)
+        _run(read, command, out, results, jobs, ray, minutes, device, note)
     elif make_page is None:
         raise ExpungeError("name a grid file, or --make-page FILE to make the page of the results there are.")
     if make_page is not None:
@@ -58,33 +64,49 @@ def bench(
 
 
 def _run(
-    read: Grid, out: Path, results: Path, by: str, jobs: int, ray: bool, minutes: float | None, device: str
+    read: Grid,
+    command: str,
+    out: Path,
+    results: Path,
+    jobs: int,
+    ray: bool,
+    minutes: float | None,
+    device: str,
+    note: str,
 ) -> None:
-    worker = Worker(out / read.name, device, None if minutes is None else time.time() + 60 * minutes, by)
+    worker = Worker(out / read.name, device, None if minutes is None else time.time() + 60 * minutes)
     done: dict[str, tuple[Job, Record]] = {}
-    console = Console()
-    with Live(console=console, refresh_per_second=2) as live:
-        for job, path in run_jobs(read, worker, workers=jobs, ray=ray):
-            record = Record.load(path)
+    failed: dict[str, str] = {}
+    with Live(console=Console(), refresh_per_second=2) as live:
+        for job, found in run_jobs(read, worker, workers=jobs, ray=ray):
+            if isinstance(found, str):
+                failed[f"{job.label}, {job.split}, seed {job.seed}"] = found
+                continue
+            record = Record.load(found)
             record.method = job.label
             done[job.key()] = (job, record)
             same = [
                 r for j, r in done.values() if (j.data, j.model, j.split) == (job.data, job.model, job.split)
             ]
             live.update(result_table(same, f"{len(done)} of {len(read.jobs)} runs; {job.data}, {job.split}"))
-    entries = _entries(read, worker, done)
-    tuned = [json.loads(p.read_text()) for p in sorted((worker.folder / "tuned").glob("*.json"))] or None
-    write_result(
-        results / f"{read.name}.json",
-        read.title,
-        shlex.join(["expunge", *sys.argv[1:]]),
-        entries,
-        note=read.note,
-        tuned=tuned,
-    )
-    print(f"result: {results / (read.name + '.json')} ({len(done)} of {len(read.jobs)} runs)")
-    if len(done) < len(read.jobs):
+    tuned = [json.loads(p.read_text(encoding="utf-8")) for p in _tunings(read, worker)]
+    file = results / f"{read.name}.json"
+    write_result(file, read.title, command, _entries(read, worker, done), note=f"{read.note} {note}".strip(),
+                 tuned=tuned or None, failed=failed)  # fmt: skip
+    print(f"result: {file} ({len(done)} of {len(read.jobs)} runs)")
+    for what, why in failed.items():
+        print(f"failed: {what}: {why}", file=sys.stderr)
+    if len(done) + len(failed) < len(read.jobs):
         print("the time is over: give the same command again to go on", file=sys.stderr)
+
+
+def _tunings(read: Grid, worker: Worker) -> list[Path]:
+    """The files of the trials that this grid's settings were chosen from."""
+    files = {
+        worker.folder / "tuned" / f"{j.choice}-{(j.tuning or {}).get('by', 'validation')}.json"
+        for j in read.jobs
+    }
+    return sorted(f for f in files if f.exists())
 
 
 def _entries(read: Grid, worker: Worker, done: dict[str, tuple[Job, Record]]) -> list[Entry]:
@@ -94,12 +116,11 @@ def _entries(read: Grid, worker: Worker, done: dict[str, tuple[Job, Record]]) ->
     for job in read.jobs:
         if job.key() not in done:
             continue
-        place = job.key("data", "model", "split", "seed", "recipe", "compute")
-        if place not in seen:
-            seen.add(place)
+        if job.place not in seen:
+            seen.add(job.place)
             for record, label in zip(worker.references(job), ("Original", "Retrain"), strict=True):
                 found.append(entry(record, label, job.split))
-        found.append(entry(done[job.key()][1], job.label, job.split))
+        found.append(entry(done[job.key()][1], job.label, job.split, job.vary))
     return found
 
 

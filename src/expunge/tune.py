@@ -32,9 +32,12 @@ class Trial:
     status: str
 
 
-def trials(method: Method, count: int) -> list[dict[str, Any]]:
-    """`count` settings of the method's `search` space, the same at every call: all of them, or spread over the product."""
-    space = type(method).search
+def trials(method: Method, count: int, fixed: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+    """`count` settings of the method's `search` space, the same at every call: all of them, or spread over the product.
+
+    The fields in `fixed` keep their values, and no trial is spent on them.
+    """
+    space = {k: v for k, v in type(method).search.items() if k not in fixed}
     if not space:
         return [{}]
     every = [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
@@ -77,14 +80,18 @@ def tune(
     task: Classification,
     *,
     count: int = 4,
+    fixed: tuple[str, ...] = (),
     by: By = "validation",
     retrained: Judged | None = None,
     seed: int = 0,
     compute: Compute | None = None,
 ) -> list[Trial]:
-    """The trials of a method on this original and split, best first. `by="gap"` needs `retrained` and is an oracle."""
+    """The trials of a method on this original and split, best first. `by="gap"` needs `retrained` and is an oracle.
+
+    `fixed` names fields that are not to be tuned.
+    """
     found = []
-    for settings in trials(method, count):
+    for settings in trials(method, count, fixed):
         run = execute(model, split, replace(method, **settings), task, seed=seed, compute=compute)
         if by == "gap":
             assert retrained is not None
