@@ -59,10 +59,15 @@ class ViT(nn.Module):
         raise_all(problems, ModelError)
         self.normalize = normalize(shape[0])
         self.patches = nn.Conv2d(shape[0], dim, patch, patch)
-        self.position = nn.Parameter(torch.randn(1, (shape[1] // patch) * (shape[2] // patch), dim) * 0.02)
+        self.position = nn.Parameter(torch.empty(1, (shape[1] // patch) * (shape[2] // patch), dim))
         self.layers = nn.ModuleList(Layer(dim, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(dim)
         self.head = nn.Linear(dim, num_classes)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Fresh positions; the layers reset their own weights."""
+        nn.init.normal_(self.position, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.patches(self.normalize(x)).flatten(2).transpose(1, 2) + self.position
@@ -92,10 +97,15 @@ class TextTransformer(nn.Module):
             )
         raise_all(problems, ModelError)
         self.tokens = nn.Embedding(vocabulary, dim, padding_idx=0)
-        self.position = nn.Parameter(torch.randn(1, shape[0], dim) * 0.02)
+        self.position = nn.Parameter(torch.empty(1, shape[0], dim))
         self.layers = nn.ModuleList(Layer(dim, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(dim)
         self.head = nn.Linear(dim, num_classes)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Fresh positions; the layers reset their own weights."""
+        nn.init.normal_(self.position, std=0.02)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         seen = (input_ids != 0) if attention_mask is None else attention_mask.bool()
