@@ -124,6 +124,53 @@ def plots(entries: Sequence[Entry], path: Path) -> None:
     pyplot.close(figure)
 
 
+def curves(entries: Sequence[Entry], path: Path) -> list[str]:
+    """Average gap against each number the grid varies (density, smoothing, ...), one panel each, as SVG; what was drawn."""
+    found: dict[str, dict[str, dict[float, list[float]]]] = {}
+    for e in entries:
+        gap = (e["scores"].get("gap") or {}).get("avg")
+        for axis, value in (e.get("vary") or {}).items():
+            if gap is not None and isinstance(value, int | float) and not isinstance(value, bool):
+                found.setdefault(axis, {}).setdefault(e["label"].split(f", {axis} ")[0], {}).setdefault(
+                    value, []
+                ).append(gap)
+    return _panels({k: v for k, v in found.items() if max(map(len, v.values())) > 2}, path)
+
+
+def sizes(entries: Sequence[Entry], path: Path) -> list[str]:
+    """Average gap against the size of the forget set, where a grid has three or more random shares; as SVG."""
+    found: dict[str, dict[float, list[float]]] = {}
+    for e in entries:
+        share, gap = e["split"].get("forget_share"), (e["scores"].get("gap") or {}).get("avg")
+        if share and gap is not None and e["kind"] == "unlearn":
+            found.setdefault(e["label"], {}).setdefault(100 * share, []).append(gap)
+    axis = "forget set, % of the training samples"
+    return _panels({axis: found}, path) if found and max(map(len, found.values())) > 2 else []
+
+
+def _panels(found: dict[str, dict[str, dict[float, list[float]]]], path: Path) -> list[str]:
+    if not found:
+        return []
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(1, len(found), figsize=(4.2 * len(found), 3.4), squeeze=False)
+    for axes, (axis, methods) in zip(panels[0], found.items(), strict=True):
+        for method, points in methods.items():
+            x = sorted(points)
+            y, spread = [mean(points[v]) for v in x], [pstdev(points[v]) for v in x]
+            axes.errorbar(x, y, yerr=spread, marker="o", ms=4, lw=1, capsize=2, label=method)
+        axes.set(xlabel=axis, ylabel="average gap to Retrain (points)")
+        axes.grid(alpha=0.25)
+        axes.legend(fontsize=7)
+    with atomic(path) as part:
+        figure.savefig(part, format="svg", bbox_inches="tight", metadata={"Date": None})
+    pyplot.close(figure)
+    return list(found)
+
+
 def page(folder: Path, out: Path) -> None:
     """`out` (Markdown) and its figures from every grid result in `folder`."""
     found = []
@@ -148,6 +195,9 @@ def page(folder: Path, out: Path) -> None:
         }
         text.append(f"## {about['title']}\n\n`{about['command']}`, {about['date']}, "
                     + ", ".join(f"{k} {v}" for k, v in where.items()) + f".\n\n{about.get('note', '')}\n")  # fmt: skip
+        remarks = path.with_suffix(".md")  # what a person wrote about these figures
+        if remarks.exists():
+            text.append(remarks.read_text(encoding="utf-8"))
         keys: dict[str, list[Entry]] = {}
         for e in values["runs"]:
             keys.setdefault(f"{e['data']}, {e['model']}, {_words(e)}", []).append(e)
@@ -157,6 +207,12 @@ def page(folder: Path, out: Path) -> None:
                 figure = out.parent / "figures" / f"{path.stem}-{number}.svg"
                 plots(entries, figure)
                 text.append(f"![gap against RTE](figures/{figure.name})\n")
+            varied = out.parent / "figures" / f"{path.stem}-{number}-varied.svg"
+            if axes := curves(entries, varied):
+                text.append(f"![gap against {', '.join(axes)}](figures/{varied.name})\n")
+        whole = out.parent / "figures" / f"{path.stem}-sizes.svg"
+        if sizes(values["runs"], whole):
+            text.append(f"![gap against the size of the forget set](figures/{whole.name})\n")
     text.append(PENDING)
     write_text(out, "\n".join(text))
 
