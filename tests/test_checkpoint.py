@@ -62,6 +62,19 @@ def test_safetensors_round_trip_with_metadata_and_tied_weights(tmp_path):
     assert read_checkpoint(half).state["w"].dtype == torch.bfloat16
 
 
+def test_overlapping_views_are_written_each_whole(tmp_path):
+    base = torch.arange(12.0)
+    views = {"all": base, "tail": base[3:], "one": base[11:], "none": base[:0]}
+    read = read_checkpoint(write_checkpoint(tmp_path / "v.safetensors", views))
+    assert all(torch.equal(read.state[k], v) for k, v in views.items())
+
+
+def test_entries_that_are_no_tensors_are_told(tmp_path):
+    torch.save({**state(), "version": 3}, tmp_path / "m.pt")
+    read = read_checkpoint(tmp_path / "m.pt")
+    assert set(read.state) == set(state()) and any("version" in n for n in read.notices)
+
+
 def test_the_input_is_never_overwritten(tmp_path):
     path = tmp_path / "m.safetensors"
     safetensors.torch.save_file(state(), path)

@@ -90,6 +90,10 @@ def _torch(file: Path) -> Checkpoint:
         )
         raise CheckpointError(f"{file} holds {kind}, no state dict of tensors; save model.state_dict().")
     found = Checkpoint({k: v for k, v in state.items() if isinstance(v, Tensor)}, file, "pt", nest=nest)
+    if left := [k for k in state if k not in found.state and k != "_metadata"]:
+        found.notices.append(
+            f"the entries {left[:8]} among the weights of {file.name} are no tensors; they are not carried over."
+        )
     if nest is not None:
         found.metadata = dict(loaded.get(OURS) or {})
         found.rest = {
@@ -209,9 +213,14 @@ def write_checkpoint(
 
 
 def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """safetensors refuses tensors that share memory (tied weights): give each its own."""
+    """safetensors refuses tensors that share memory (tied weights, views of one buffer): give each its own."""
     seen: set[int] = set()
-    return {k: v.clone() if v.data_ptr() in seen or seen.add(v.data_ptr()) else v for k, v in tensors.items()}  # type: ignore[func-returns-value]
+    apart = {}
+    for name, tensor in tensors.items():
+        place = tensor.untyped_storage().data_ptr()
+        apart[name] = tensor.clone() if place in seen else tensor
+        seen.add(place)
+    return apart
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
