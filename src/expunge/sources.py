@@ -352,7 +352,7 @@ def _limited(source: Source, limit: int, seed: int) -> Source:
         x = {k: v[kept] for k, v in train.x.items()} if isinstance(train.x, dict) else train.x[kept]
         part: Data = TensorData(x, train.labels[kept], **more)
     elif isinstance(train, StreamData):
-        given = {"label": train.label, "workers": train.workers, "collate": train.collate}
+        given: dict[str, Any] = {"label": train.label, "workers": train.workers, "collate": train.collate}
         part = StreamData(Subset(train.dataset, kept.tolist()), labels=train.labels[kept], **given, **more)
     else:
         raise ExpungeError(f"limit={limit} cannot be drawn from a {type(train).__name__}; leave it out.")
