@@ -139,13 +139,13 @@ def _fashion(folder: Path, options: dict[str, str]) -> Source:
                 problems += error.problems
     raise_all(problems)
     for part in ("train", "t10k"):
-        x, y = parts[f"{part}-3"], parts[f"{part}-1"]
-        if len(x) != len(y):
+        images, labels = parts[f"{part}-3"], parts[f"{part}-1"]
+        if len(images) != len(labels):
             problems.append(
-                f"{folder}: {part} has {len(x)} images and {len(y)} labels; they must be as many."
+                f"{folder}: {part} has {len(images)} images and {len(labels)} labels; they must be as many."
             )
-        if len(y) and y.max() > 9:
-            problems.append(f"{folder}: {part} has the label {y.max()}; Fashion-MNIST has 0 to 9.")
+        if len(labels) and labels.max() > 9:
+            problems.append(f"{folder}: {part} has the label {labels.max()}; Fashion-MNIST has 0 to 9.")
     raise_all(problems)
     x, y, x_test, y_test = (torch.from_numpy(parts[k]) for k in ("train-3", "train-1", "t10k-3", "t10k-1"))
     return _images(x[:, None], y, x_test[:, None], y_test, FASHION, "Fashion-MNIST")
