@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -32,9 +32,8 @@ from torch import Tensor, nn
 from ..classification import Classification
 from ..data import Batch
 from ..errors import ModelError
-from ..method import GradientMethod
 from ..run import Row, Run
-from ..schedule import Pair
+from ._few import FewSamples
 
 Masking = Literal["neg_inf", "zero", "none"]
 NEVER = -1e4  # a logit that never wins and that half precision can hold
@@ -80,16 +79,9 @@ def mask_class_weights(
 
 
 @dataclass(frozen=True, kw_only=True)
-class NHLE(GradientMethod):
+class NHLE(FewSamples):
     """NHLE + class weight masking: negative-hot labels from a few forget samples, no retain data."""
 
-    epochs: int = 60  # full-batch steps at most
-    lr: float = 1e-3
-    weight_decay: float = 0.0
-    clip: float | None = 1.0
-    max_drop: float = 3.5
-    probe_every: int = 10
-    samples: int = 20  # of each forgotten class
     loss_kind: Literal["bounded_ce", "mse_logits", "ce", "submax", "uniform"] = "bounded_ce"
     trainable: Literal["features", "all", "last_block"] = (
         "features"  # what may move: all but the head, all, or the last block
@@ -98,30 +90,15 @@ class NHLE(GradientMethod):
     anchor: float = 0.0  # lambda: weight of the squared distance to the original weights
 
     tasks: ClassVar[tuple[str, ...]] = ("classification",)
-    scenarios: ClassVar = ("class",)
-    data: ClassVar = ("forget",)
     search: ClassVar = {"lr": (3e-4, 1e-3, 3e-3, 1e-2)}
 
     def prepare(self, run: Run) -> None:
-        draw, labels = run.generator("few"), run.split.forget.labels
-        few = [(labels == c).nonzero()[:, 0] for c in run.split.forget_classes]
-        chosen = torch.cat([f[torch.randperm(len(f), generator=draw)[: self.samples]] for f in few])
-        run.memo["few"] = run.split.forget.index[chosen]
+        super().prepare(run)
         if self.loss_kind == "ce":
             warnings.warn(
                 "loss_kind='ce' is plain gradient ascent: unbounded, and without force on memorised samples.",
                 stacklevel=2,
             )
-
-    def pairs(self, run: Run) -> Iterator[Pair]:
-        few = type(run.split.forget)(run.split.forget.data, run.memo["few"])
-        yield from ((batch, None) for batch in few.batches(len(few), device=run.device))
-
-    def steps(self, run: Run) -> int:
-        return self.epochs
-
-    def train_mode(self, run: Run) -> None:
-        run.model.eval()  # running statistics stay bit-identical, dropout is off; gradients flow all the same
 
     def frozen(self, run: Run) -> set[str]:
         names = [n for n, _ in run.model.named_parameters()]
@@ -217,8 +194,6 @@ class NHLE(GradientMethod):
 
     def problems(self) -> list[str]:
         found = super().problems()
-        if self.samples < 1:
-            found.append(f"samples is {self.samples}; at least 1 of each forgotten class is needed.")
         if self.loss_kind == "ce" and self.clip is None:
             found.append(
                 "loss_kind='ce' is unbounded and needs clip; set one, such as 1.0, or use bounded_ce."

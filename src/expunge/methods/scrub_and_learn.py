@@ -13,7 +13,6 @@ their statistics; at most 3.5 points of retained accuracy may be lost (on valida
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -21,43 +20,18 @@ import torch
 from torch import Tensor
 
 from ..classification import Classification
-from ..data import Batch, Samples
-from ..method import GradientMethod
+from ..data import Batch
 from ..run import Row, Run
-from ..schedule import Pair
+from ._few import FewSamples
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScrubAndLearn(GradientMethod):
+class ScrubAndLearn(FewSamples):
     """Scrub-and-Learn: a few forget samples are taught the second most probable class."""
 
-    epochs: int = 60  # full-batch steps at most
-    lr: float = 1e-3
-    weight_decay: float = 0.0
-    clip: float | None = 1.0
-    max_drop: float = 3.5
-    probe_every: int = 10
     samples: int = 50  # of each forgotten class
 
-    scenarios: ClassVar = ("class",)
-    data: ClassVar = ("forget",)
     search: ClassVar = {"lr": (3e-4, 1e-3, 3e-3, 1e-2), "samples": (20, 50, 100)}
-
-    def prepare(self, run: Run) -> None:
-        draw, labels = run.generator("few"), run.split.forget.labels
-        of_class = [(labels == c).nonzero()[:, 0] for c in run.split.forget_classes]
-        chosen = torch.cat([f[torch.randperm(len(f), generator=draw)[: self.samples]] for f in of_class])
-        run.memo["few"] = run.split.forget.index[chosen]
-
-    def pairs(self, run: Run) -> Iterator[Pair]:
-        few = Samples(run.split.forget.data, run.memo["few"])
-        yield from ((batch, None) for batch in few.batches(len(few), device=run.device))
-
-    def steps(self, run: Run) -> int:
-        return self.epochs
-
-    def train_mode(self, run: Run) -> None:
-        run.model.eval()
 
     def loss(self, run: Run, forget: Batch | None, retain: Batch | None) -> Tensor:
         assert forget is not None
@@ -75,9 +49,3 @@ class ScrubAndLearn(GradientMethod):
         if row["step"] and row["forget"] == 0:
             return "no forget sample is recognised any more"
         return None
-
-    def problems(self) -> list[str]:
-        found = super().problems()
-        if self.samples < 1:
-            found.append(f"samples is {self.samples}; at least 1 of each forgotten class is needed.")
-        return found
