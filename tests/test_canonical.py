@@ -24,17 +24,20 @@ from expunge.errors import ExpungeError
 
 text = st.text(st.characters(exclude_categories=["Cs"])).map(lambda s: unicodedata.normalize("NFC", s))
 keys = st.text(st.characters(max_codepoint=127))
-whole = st.recursive(st.none() | st.booleans() | st.integers(-LARGEST, LARGEST) | text,
-                     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=4),
-                     max_leaves=12)
-anything = st.recursive(st.none() | st.booleans() | st.integers() | text | st.floats(allow_nan=False,
-                                                                                     allow_infinity=False),
-                        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(text, inner, max_size=4),
-                        max_leaves=12)
+whole = st.recursive(
+    st.none() | st.booleans() | st.integers(-LARGEST, LARGEST) | text,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=4),
+    max_leaves=12,
+)
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | text | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(text, inner, max_size=4),
+    max_leaves=12,
+)
 
 
 def test_the_form_is_the_literal_one():
-    value = {"b": [1, -2, True, None], "a": "é\n\"", "A": {}, "_": LARGEST}
+    value = {"b": [1, -2, True, None], "a": 'é\n"', "A": {}, "_": LARGEST}
     assert canonical(value) == '{"A":{},"_":9007199254740991,"a":"é\\n\\"","b":[1,-2,true,null]}'.encode()
 
 
@@ -54,11 +57,22 @@ def test_both_forms_read_back_and_do_not_depend_on_order(value):
         assert canonical(dict(reversed(value.items()))) == canonical(value)
 
 
-@pytest.mark.parametrize("value, word", [
-    (0.5, "float"), ({"a": [1, {"b": math.nan}]}, r"value\.a\[1\]\.b"), (2**53, "2\\^53"),
-    (-(2**53), "2\\^53"), ({"é": 1}, "ASCII"),
-    ({1: 2}, "ASCII"), ("e\u0301", "NFC"), ("\ud800", "surrogate"), (b"x", "bytes"), ((1, 2), "tuple"),
-    ({1, 2}, "set")])
+@pytest.mark.parametrize(
+    "value, word",
+    [
+        (0.5, "float"),
+        ({"a": [1, {"b": math.nan}]}, r"value\.a\[1\]\.b"),
+        (2**53, "2\\^53"),
+        (-(2**53), "2\\^53"),
+        ({"é": 1}, "ASCII"),
+        ({1: 2}, "ASCII"),
+        ("e\u0301", "NFC"),
+        ("\ud800", "surrogate"),
+        (b"x", "bytes"),
+        ((1, 2), "tuple"),
+        ({1, 2}, "set"),
+    ],
+)
 def test_what_has_no_canonical_form_is_refused_with_its_place(value, word):
     for function in (canonical, file_form):
         with pytest.raises(ExpungeError, match=word):
@@ -71,10 +85,26 @@ def test_all_problems_are_listed_at_once():
     assert len(caught.value.problems) == 3
 
 
-@pytest.mark.parametrize("data", [
-    b'{"a":1,"a":1}', b'{"x":{"a":1,"b":2,"a":3}}', b"1.0", b"1e3", b"NaN", b"Infinity", b"-Infinity",
-    b'{"a":1', b"", b"\xff",
-    b'"\xc3"', b"[" * 100_000, b"1" * 5000, b"{} {}", b"\xef\xbb\xbf{}"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"a":1,"a":1}',
+        b'{"x":{"a":1,"b":2,"a":3}}',
+        b"1.0",
+        b"1e3",
+        b"NaN",
+        b"Infinity",
+        b"-Infinity",
+        b'{"a":1',
+        b"",
+        b"\xff",
+        b'"\xc3"',
+        b"[" * 100_000,
+        b"1" * 5000,
+        b"{} {}",
+        b"\xef\xbb\xbf{}",
+    ],
+)
 def test_files_with_more_than_one_meaning_are_refused(data):
     with pytest.raises(ExpungeError):
         parse(data)
@@ -99,11 +129,24 @@ def test_decimal_text_refuses_what_is_no_number(number):
 
 
 def test_settings_become_text():
-    given_ = {"lr": 0.01, "small": 1e-05, "n": 3, "seed": 2**64, "on": True, "none": None,
-              "t": (0.5, "e\u0301")}
-    assert decimals(given_) == {"lr": "0.01", "small": "1e-05", "n": 3, "seed": str(2**64), "on": True,
-                                "none": None,
-                                "t": ["0.5", "é"]}
+    given_ = {
+        "lr": 0.01,
+        "small": 1e-05,
+        "n": 3,
+        "seed": 2**64,
+        "on": True,
+        "none": None,
+        "t": (0.5, "e\u0301"),
+    }
+    assert decimals(given_) == {
+        "lr": "0.01",
+        "small": "1e-05",
+        "n": 3,
+        "seed": str(2**64),
+        "on": True,
+        "none": None,
+        "t": ["0.5", "é"],
+    }
 
 
 @given(anything, anything)

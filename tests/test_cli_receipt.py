@@ -30,8 +30,9 @@ def run(tmp_path, monkeypatch):
     save_file(nn.Linear(3, 2).state_dict(), "after.safetensors")
     make_key("key")
     (tmp_path / "ids.txt").write_text("17\n4\n\n 23 \n")
-    record = Record("unlearn", "salun", {"lr": 0.1}, split={"hash": "5" * 64}, scores={"UA": 99.5},
-                    machine={})
+    record = Record(
+        "unlearn", "salun", {"lr": 0.1}, split={"hash": "5" * 64}, scores={"UA": 99.5}, machine={}
+    )
     record.save("after.json")
     files = [tmp_path / name for name in ("after.json", "before.safetensors", "after.safetensors")]
     ReceiptFlags(sign_key=tmp_path / "key").write(*files, IDS)
@@ -52,19 +53,39 @@ def secret_of(run):
 
 def test_a_run_leaves_a_receipt_and_a_private_secret(run, capsys):
     assert stat.S_IMODE(secret_of(run).stat().st_mode) == 0o600
-    assert expunge("verify", "after.receipt.json", "--model", "after.safetensors", "--original",
-                   "before.safetensors",
-                   "--record", "after.json", "--key", "key.pub", "--prove", "4") == 0
+    assert (
+        expunge(
+            "verify",
+            "after.receipt.json",
+            "--model",
+            "after.safetensors",
+            "--original",
+            "before.safetensors",
+            "--record",
+            "after.json",
+            "--key",
+            "key.pub",
+            "--prove",
+            "4",
+        )
+        == 0
+    )
     shown = capsys.readouterr().out
     assert "all 13 checks hold" in shown and "FAILED" not in shown
     assert "does not show that the data is forgotten" in shown
 
 
-@pytest.mark.parametrize("flags, failed", [
-    (["--model", "before.safetensors"], "model"), (["--record", "other.json"], "record"),
-    (["--key", "0" * 64], "signature"),
-    (["--prove", "5"], "proof"), (["--model", "missing.pt"], "model"),
-    (["--parent", "after.receipt.json"], "parent")])
+@pytest.mark.parametrize(
+    "flags, failed",
+    [
+        (["--model", "before.safetensors"], "model"),
+        (["--record", "other.json"], "record"),
+        (["--key", "0" * 64], "signature"),
+        (["--prove", "5"], "proof"),
+        (["--model", "missing.pt"], "model"),
+        (["--parent", "after.receipt.json"], "parent"),
+    ],
+)
 def test_what_does_not_belong_to_it_ends_with_1(run, capsys, flags, failed):
     Record("unlearn", "other").save("other.json")
     assert expunge("verify", "after.receipt.json", *flags) == 1
@@ -91,8 +112,19 @@ def test_a_proof_travels_without_the_secret(run, capsys):
     assert expunge("verify", "after.receipt.json", "--prove", "17", "--secret", "elsewhere.json") == 0
     for flags in (["--prove", "4", "--proof", "proof.json"], ["--write-proof", "p.json"]):
         assert expunge("verify", "after.receipt.json", *flags) == 2
-    assert expunge("verify", "after.receipt.json", "--prove", "99", "--secret", "elsewhere.json",
-                   "--write-proof", "no.json") == 1
+    assert (
+        expunge(
+            "verify",
+            "after.receipt.json",
+            "--prove",
+            "99",
+            "--secret",
+            "elsewhere.json",
+            "--write-proof",
+            "no.json",
+        )
+        == 1
+    )
     assert not (run / "no.json").exists()
 
 
@@ -120,8 +152,11 @@ def test_a_second_run_to_the_same_checkpoint_keeps_the_first_secret(run):
 def test_flags_that_would_fail_after_the_run_fail_before_it(run):
     ReceiptFlags(receipt=False).write(run / "none", run / "none", run / "none", IDS)
     ReceiptFlags(sign_key=run / "key", parent=run / "after.receipt.json").check()
-    for flags in (ReceiptFlags(sign_key=run / "none"), ReceiptFlags(parent=run / "after.json"),
-                  ReceiptFlags(receipt=False, sign_key=run / "key")):
+    for flags in (
+        ReceiptFlags(sign_key=run / "none"),
+        ReceiptFlags(parent=run / "after.json"),
+        ReceiptFlags(receipt=False, sign_key=run / "key"),
+    ):
         with pytest.raises(ExpungeError):
             flags.check()
 
@@ -136,15 +171,29 @@ def test_a_request_from_entry_to_export(run, capsys):
     assert "case 12" in capsys.readouterr().out
     assert expunge("ledger", "attach", book, "1", "--record", "after.json", "--audit", "after.json") == 0
     assert "is running" in capsys.readouterr().out
-    assert expunge("ledger", "attach", book, "1", "--receipt", "after.receipt.json", "--ids", "ids.txt",
-                   "--key", "key.pub") == 0
+    assert (
+        expunge(
+            "ledger",
+            "attach",
+            book,
+            "1",
+            "--receipt",
+            "after.receipt.json",
+            "--ids",
+            "ids.txt",
+            "--key",
+            "key.pub",
+        )
+        == 0
+    )
     assert "request 1 is done; all 3 ids shown" in capsys.readouterr().out
     assert expunge("ledger", "overdue", book, "--today", "2030-01-01") == 0
     assert expunge("ledger", "list", book) == 0 and expunge("ledger", "list", book, "--status", "open") == 0
     shown = capsys.readouterr().out
     assert shown.count("case 12") == 1 and "3, proved" in shown
-    assert expunge("ledger", "export", book, "book.json") == 0 and expunge("ledger", "check",
-                                                                           "book.json") == 0
+    assert (
+        expunge("ledger", "export", book, "book.json") == 0 and expunge("ledger", "check", "book.json") == 0
+    )
     capsys.readouterr()
     assert expunge("ledger", "check", book) == 0
     head = next(line for line in capsys.readouterr().out.splitlines() if "head" in line).split()[-1]
@@ -176,13 +225,22 @@ def test_the_commands_of_the_page_run_as_written(tmp_path, monkeypatch):
         assert expunge(*command) == 0, command
 
 
-@pytest.mark.parametrize("words", [
-    ["add", "book", " "], ["add", "book", "x", "--ids", "none.txt"], ["add", "book", "x", "--due", "soon"],
-    ["attach", "book", "1"],
-    ["attach", "book", "9", "--status", "done"], ["attach", "book", "1", "--receipt", "after.json"],
-    ["overdue", "book", "--today", "now"],
-    ["check", "none.db"], ["check", "book", "--head", "x"], ["export", "book", "after.json"],
-    ["list", "ids.txt"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["add", "book", " "],
+        ["add", "book", "x", "--ids", "none.txt"],
+        ["add", "book", "x", "--due", "soon"],
+        ["attach", "book", "1"],
+        ["attach", "book", "9", "--status", "done"],
+        ["attach", "book", "1", "--receipt", "after.json"],
+        ["overdue", "book", "--today", "now"],
+        ["check", "none.db"],
+        ["check", "book", "--head", "x"],
+        ["export", "book", "after.json"],
+        ["list", "ids.txt"],
+    ],
+)
 def test_what_cannot_be_done_ends_with_2_and_a_sentence(run, capsys, words):
     expunge("ledger", "add", "book", "case")
     capsys.readouterr()

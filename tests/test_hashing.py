@@ -29,8 +29,16 @@ def test_bfloat16_by_hand():
     assert state_hash({"w": torch.ones(1, dtype=torch.bfloat16)}) == hashlib.sha256(data).hexdigest()
 
 
-DTYPES = [torch.float64, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.int8, torch.uint8,
-          torch.bool, torch.complex64]
+DTYPES = [
+    torch.float64,
+    torch.float16,
+    torch.bfloat16,
+    torch.float8_e4m3fn,
+    torch.int8,
+    torch.uint8,
+    torch.bool,
+    torch.complex64,
+]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -74,10 +82,15 @@ def test_what_is_the_same_and_what_is_not():
     start = state_hash(one)
     assert state_hash(dict(reversed(one.items()))) == start
     assert state_hash({k: nn.Parameter(v) for k, v in one.items()}) == start
-    others = [{"a": torch.zeros(3, 2), "b": torch.ones(1)}, {"a": torch.zeros(6), "b": torch.ones(1)},
-              {"a": torch.zeros(2, 3)},
-              {"a": -torch.zeros(2, 3), "b": torch.ones(1)}, {"c": torch.zeros(2, 3), "b": torch.ones(1)},
-              {"b": torch.zeros(2, 3), "a": torch.ones(1)}, {}]
+    others = [
+        {"a": torch.zeros(3, 2), "b": torch.ones(1)},
+        {"a": torch.zeros(6), "b": torch.ones(1)},
+        {"a": torch.zeros(2, 3)},
+        {"a": -torch.zeros(2, 3), "b": torch.ones(1)},
+        {"c": torch.zeros(2, 3), "b": torch.ones(1)},
+        {"b": torch.zeros(2, 3), "a": torch.ones(1)},
+        {},
+    ]
     assert len({state_hash(o) for o in others} | {start}) == len(others) + 1
 
 
@@ -113,8 +126,11 @@ def test_files_hash_as_the_model(tmp_path):
     save_file(state, tmp_path / "m.safetensors")
     torch.save(state, tmp_path / "m.pt")
     torch.save({"state_dict": state, "epoch": 3}, tmp_path / "c.pt")
-    assert {model_hash(tmp_path / n)
-            for n in ("m.safetensors", "m.pt", "c.pt")} == {model_hash(model)} == {model_hash(state)}
+    assert (
+        {model_hash(tmp_path / n) for n in ("m.safetensors", "m.pt", "c.pt")}
+        == {model_hash(model)}
+        == {model_hash(state)}
+    )
     wrapped = {f"module._orig_mod.{k}": v for k, v in state.items()}  # as DDP and torch.compile name them
     save_file(wrapped, tmp_path / "w.safetensors")
     torch.save(wrapped, tmp_path / "w.pt")
@@ -149,8 +165,13 @@ def test_nothing_in_a_pickle_is_executed(tmp_path):
 
 
 def test_entries_without_bytes_of_their_own_are_listed_together():
-    bad = {"a": torch.eye(2).to_sparse(), "b": 3, "c": torch.empty(2, device="meta"), "d\0": torch.ones(1),
-           "\ud800": torch.ones(1)}
+    bad = {
+        "a": torch.eye(2).to_sparse(),
+        "b": 3,
+        "c": torch.empty(2, device="meta"),
+        "d\0": torch.ones(1),
+        "\ud800": torch.ones(1),
+    }
     with pytest.raises(ModelError) as caught:
         state_hash(bad)
     assert len(caught.value.problems) == 5

@@ -37,15 +37,21 @@ def run(tmp_path_factory):
     make_key(folder / "key")
     record = Record("unlearn", "salun", {"lr": 0.1}, split={"hash": "5" * 64}, machine={})
     record.save(folder / "record.json")
-    Record("unlearn", "salun", scores={"UA": 97.5, "gap": {"UA": 1.0}},
-           details={"verdict": "under-forgotten"}, machine={}).save(
-        folder / "audit.json")
-    receipt, secret = issue(record, [*IDS, "c"], before=nn.Linear(2, 2), after=nn.Linear(2, 2),
-                            key=folder / "key")
+    Record(
+        "unlearn",
+        "salun",
+        scores={"UA": 97.5, "gap": {"UA": 1.0}},
+        details={"verdict": "under-forgotten"},
+        machine={},
+    ).save(folder / "audit.json")
+    receipt, secret = issue(
+        record, [*IDS, "c"], before=nn.Linear(2, 2), after=nn.Linear(2, 2), key=folder / "key"
+    )
     receipt.save(folder / "receipt.json")
     secret.save(folder / "secret.json")
-    other, _ = issue(Record("unlearn", "other", machine={}), ["z"], before=nn.Linear(2, 2),
-                     after=nn.Linear(2, 2))
+    other, _ = issue(
+        Record("unlearn", "other", machine={}), ["z"], before=nn.Linear(2, 2), after=nn.Linear(2, 2)
+    )
     other.save(folder / "other.json")
     return folder
 
@@ -68,6 +74,7 @@ def tamper(ledger, *statements):
 
 
 # requests
+
 
 def test_a_request_and_its_defaults(ledger):
     number = ledger.add("case 12", IDS)
@@ -114,14 +121,16 @@ def test_overdue(ledger):
 
 # attaching
 
+
 def test_run_audit_and_receipt_in_steps(ledger, run):
     ledger.add("case", IDS)
     assert ledger.attach(1, record=run / "record.json").status == "running"
     audited = ledger.attach(1, audit=run / "audit.json")
     assert audited.status == "running" and audited.verdict == "under-forgotten"
     assert audited.audit == record_hash(run / "audit.json")
-    done = ledger.attach(1, receipt=run / "receipt.json", secret=run / "secret.json", ids=IDS,
-                         public_key=run / "key.pub")
+    done = ledger.attach(
+        1, receipt=run / "receipt.json", secret=run / "secret.json", ids=IDS, public_key=run / "key.pub"
+    )
     assert done.status == "done" and done.proved and done.receipt.startswith("ul-") and done.method == "salun"
     assert done.run == record_hash(run / "record.json") and holds(ledger.check())
 
@@ -131,18 +140,27 @@ def test_a_receipt_alone_proves_nothing_about_the_ids(ledger, run):
     assert ledger.attach(1, receipt=run / "receipt.json").proved is False
 
 
-@pytest.mark.parametrize("given, word", [
-    ({"ids": ["a1", "a2", "c"]}, "not the 3 ids"), ({"ids": ["a1"]}, "not the 3 ids"),
-    ({"ids": []}, "both the ids and the secret"),
-    ({"secret": None}, "both the ids and the secret"), ({"public_key": bytes(32)}, "not signed"),
-    ({"record": "audit.json"}, "not the record"), ({"receipt": None}, "only with a receipt"),
-    ({"receipt": "other.json"}, "not the secret"),
-    ({"receipt": "secret.json"}, "not a receipt"), ({"receipt": "none"}, "not a readable receipt")])
+@pytest.mark.parametrize(
+    "given, word",
+    [
+        ({"ids": ["a1", "a2", "c"]}, "not the 3 ids"),
+        ({"ids": ["a1"]}, "not the 3 ids"),
+        ({"ids": []}, "both the ids and the secret"),
+        ({"secret": None}, "both the ids and the secret"),
+        ({"public_key": bytes(32)}, "not signed"),
+        ({"record": "audit.json"}, "not the record"),
+        ({"receipt": None}, "only with a receipt"),
+        ({"receipt": "other.json"}, "not the secret"),
+        ({"receipt": "secret.json"}, "not a receipt"),
+        ({"receipt": "none"}, "not a readable receipt"),
+    ],
+)
 def test_what_does_not_fit_is_refused_and_leaves_no_row(ledger, run, given, word):
     ledger.add("case", IDS)
     before = ledger.head()
-    files = {"receipt": "receipt.json", "secret": "secret.json"} | {k: v for k, v in given.items()
-                                                                    if k in ("receipt", "secret", "record")}
+    files = {"receipt": "receipt.json", "secret": "secret.json"} | {
+        k: v for k, v in given.items() if k in ("receipt", "secret", "record")
+    }
     rest = {"ids": IDS} | {k: v for k, v in given.items() if k in ("ids", "public_key")}
     with pytest.raises(ExpungeError, match=word):
         ledger.attach(1, **{k: run / v for k, v in files.items() if v}, **rest)
@@ -174,6 +192,7 @@ def test_nothing_or_nonsense_to_attach(ledger):
 
 # files that are no ledger
 
+
 def test_files_that_are_no_ledger(tmp_path):
     with pytest.raises(ExpungeError, match="no ledger at"):
         Ledger(tmp_path / "none.db")
@@ -192,6 +211,7 @@ def test_files_that_are_no_ledger(tmp_path):
 
 
 # tampering
+
 
 @pytest.fixture
 def full(ledger, run):
@@ -212,10 +232,19 @@ def test_the_table_refuses_edits_and_deletions(full):
     db.close()
 
 
-EDITS = [("at", "2020-01-01T00:00:00+00:00"), ("kind", "other"), ("request", 77), ("request", "1"),
-         ("body", "{}"),
-         ("previous", "f" * 64), ("hash", "f" * 64), ("seq", 99), ("body", b"\x00"), ("body", "not json"),
-         ("at", 0.5)]
+EDITS = [
+    ("at", "2020-01-01T00:00:00+00:00"),
+    ("kind", "other"),
+    ("request", 77),
+    ("request", "1"),
+    ("body", "{}"),
+    ("previous", "f" * 64),
+    ("hash", "f" * 64),
+    ("seq", 99),
+    ("body", b"\x00"),
+    ("body", "not json"),
+    ("at", 0.5),
+]
 
 
 @pytest.mark.parametrize("row", range(1, 9))
@@ -235,15 +264,21 @@ def test_every_lost_row(full, row):
 
 def test_rows_that_are_swapped_inserted_or_cut_off(full):
     copy = full.path.read_bytes()
-    for edits in (["UPDATE events SET seq = 100 WHERE seq = 3", "UPDATE events SET seq = 3 WHERE seq = 4",
-                   "UPDATE events SET seq = 4 WHERE seq = 100"],
-                  ["INSERT INTO events SELECT 9, at, kind, request, body, previous, hash FROM events WHERE "
-                   "seq = 8"],
-                  ["INSERT INTO events SELECT 0, at, kind, request, body, previous, hash FROM events WHERE "
-                   "seq = 1"],
-                  ["DELETE FROM events WHERE seq > 5"], ["DELETE FROM events"], ["DELETE FROM head"],
-                  ["DROP TABLE events"],
-                  ["UPDATE head SET count = 7"], ["UPDATE head SET hash = 'x'"]):
+    for edits in (
+        [
+            "UPDATE events SET seq = 100 WHERE seq = 3",
+            "UPDATE events SET seq = 3 WHERE seq = 4",
+            "UPDATE events SET seq = 4 WHERE seq = 100",
+        ],
+        ["INSERT INTO events SELECT 9, at, kind, request, body, previous, hash FROM events WHERE seq = 8"],
+        ["INSERT INTO events SELECT 0, at, kind, request, body, previous, hash FROM events WHERE seq = 1"],
+        ["DELETE FROM events WHERE seq > 5"],
+        ["DELETE FROM events"],
+        ["DELETE FROM head"],
+        ["DROP TABLE events"],
+        ["UPDATE head SET count = 7"],
+        ["UPDATE head SET hash = 'x'"],
+    ):
         tamper(full, *edits)
         assert not holds(full.check()), edits
         full.path.write_bytes(copy)
@@ -252,8 +287,9 @@ def test_rows_that_are_swapped_inserted_or_cut_off(full):
 
 def test_a_rehashed_row_breaks_the_next_one(full):
     row = full.events()[2]
-    forged = Event(row.seq, row.at, row.kind, row.request, row.body.replace("case 1", "case 9"),
-                   row.previous, "")
+    forged = Event(
+        row.seq, row.at, row.kind, row.request, row.body.replace("case 1", "case 9"), row.previous, ""
+    )
     tamper(full, ("UPDATE events SET body = ?, hash = ? WHERE seq = 3", (forged.body, forged.computed())))
     assert forged.body != row.body and outcome(full.check())["chain"] is False
 
@@ -264,8 +300,9 @@ def test_a_whole_new_history_is_found_by_a_head_noted_elsewhere(full):
     assert holds(full.check(noted)) and holds(full.check(full.head()))
     events, head = [], Head(0, START)
     for event in full.events():
-        events.append(Event.after(head, event.at, event.kind, event.request,
-                                  event.body.replace("case 1", "case 9")))
+        events.append(
+            Event.after(head, event.at, event.kind, event.request, event.body.replace("case 1", "case 9"))
+        )
         head = Head(events[-1].seq, events[-1].hash)
     assert holds(check_events(events, head))  # it fits together: nothing in the file itself can show it
     assert outcome(check_events(events, head, noted))["noted head"] is False
@@ -276,8 +313,9 @@ def test_a_whole_new_history_is_found_by_a_head_noted_elsewhere(full):
 def test_a_receipt_changed_in_a_chain_that_was_made_anew(full):
     events, head = [], Head(0, START)
     for event in full.events():
-        events.append(Event.after(head, event.at, event.kind, event.request,
-                                  event.body.replace("salun", "scrub")))
+        events.append(
+            Event.after(head, event.at, event.kind, event.request, event.body.replace("salun", "scrub"))
+        )
         head = Head(events[-1].seq, events[-1].hash)
     assert outcome(check_events(events, head)) == {"chain": True, "head": True, "receipts": False}
 
@@ -305,6 +343,7 @@ def test_heads_are_read_as_printed(text):
 
 # export
 
+
 def test_an_export_is_private_whole_and_checked_the_same_way(full, tmp_path):
     path = tmp_path / "export.json"
     full.export(path)
@@ -323,6 +362,7 @@ def test_an_export_is_private_whole_and_checked_the_same_way(full, tmp_path):
 
 
 # several writers, and writers that die
+
 
 def _write(path, name, count, start=None):
     if start is not None:

@@ -29,8 +29,9 @@ def slow_commitment(ids):
     leaves = []
     for name in ids:
         own = hmac.new(SALT, b"expunge-leaf-salt/v1\0" + name.encode(), hashlib.sha256).digest()
-        leaves.append(hashlib.sha256(b"\x00" + hmac.new(own, name.encode(),
-                                                        hashlib.sha256).digest()).digest())
+        leaves.append(
+            hashlib.sha256(b"\x00" + hmac.new(own, name.encode(), hashlib.sha256).digest()).digest()
+        )
     return hashlib.sha256(b"\x02" + len(leaves).to_bytes(8, "big") + slow_top(sorted(leaves))).hexdigest()
 
 
@@ -73,8 +74,9 @@ def test_any_change_of_a_proof_breaks_it(n, data):
     assert not Proof(proof.name, hashes[0], proof.index, hashes[1:]).holds(secret.commitment, n)
     for index in {proof.index + 1, proof.index - 1, -1, n, data.draw(st.integers(-5, 50))} - {proof.index}:
         assert not Proof(proof.name, proof.salt, index, proof.path).holds(secret.commitment, n)
-    assert not Proof(proof.name, proof.salt, proof.index, [*proof.path, proof.salt]).holds(secret.commitment,
-                                                                                           n)
+    assert not Proof(proof.name, proof.salt, proof.index, [*proof.path, proof.salt]).holds(
+        secret.commitment, n
+    )
     if proof.path:
         assert not Proof(proof.name, proof.salt, proof.index, proof.path[:-1]).holds(secret.commitment, n)
 
@@ -128,10 +130,18 @@ def test_files(tmp_path):
     assert Proof.load(tmp_path / "p.json") == proof
 
 
-@pytest.mark.parametrize("change", [
-    lambda v: v.pop("salt"), lambda v: v.update(salt="00"), lambda v: v.update(path=["zz"]),
-    lambda v: v.update(index="1"),
-    lambda v: v.update(index=True), lambda v: v.update(format="other"), lambda v: v.update(more=1)])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda v: v.pop("salt"),
+        lambda v: v.update(salt="00"),
+        lambda v: v.update(path=["zz"]),
+        lambda v: v.update(index="1"),
+        lambda v: v.update(index=True),
+        lambda v: v.update(format="other"),
+        lambda v: v.update(more=1),
+    ],
+)
 def test_broken_proof_files_are_refused(tmp_path, change):
     Secret.of(["a", "b"], SALT).prove("a").save(tmp_path / "p.json")
     values = json.loads((tmp_path / "p.json").read_text())

@@ -22,8 +22,14 @@ from expunge.verify import verify
 
 SALT = bytes(range(32))
 IDS = [f"person-{i}" for i in range(7)]
-MACHINE = {"system": "Linux", "cores": 2, "load": 0.25, "python": "3.12.1", "torch": "2.13.0",
-           "expunge": "0.1.0"}
+MACHINE = {
+    "system": "Linux",
+    "cores": 2,
+    "load": 0.25,
+    "python": "3.12.1",
+    "torch": "2.13.0",
+    "expunge": "0.1.0",
+}
 
 
 @pytest.fixture(scope="module")
@@ -32,26 +38,43 @@ def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("receipt")
     torch.manual_seed(0)
     before, after = nn.Linear(3, 2), nn.Linear(3, 2)
-    mask = {"weight": torch.tensor([[True, False, True], [False, True, True]]),
-            "bias": torch.tensor([True, False])}
+    mask = {
+        "weight": torch.tensor([[True, False, True], [False, True, True]]),
+        "bias": torch.tensor([True, False]),
+    }
     with torch.no_grad():
         for name, p in after.named_parameters():
             p.copy_(torch.where(mask[name], p, dict(before.named_parameters())[name]))
     save_file(before.state_dict(), folder / "before.safetensors")
     save_file(after.state_dict(), folder / "after.safetensors")
-    record = Record("unlearn", "salun", {"lr": 0.01, "epochs": 10, "density": 0.5}, seed=3, machine=MACHINE,
-                    split={"hash": "5" * 64}, scores={"UA": 98.7}, seconds=1.5)
+    record = Record(
+        "unlearn",
+        "salun",
+        {"lr": 0.01, "epochs": 10, "density": 0.5},
+        seed=3,
+        machine=MACHINE,
+        split={"hash": "5" * 64},
+        scores={"UA": 98.7},
+        seconds=1.5,
+    )
     record.save(folder / "record.json")
     for name in ("mine", "other"):
         make_key(folder / name)
-    receipt, secret = issue(record, IDS, before=before, after=after, mask=mask, salt=SALT,
-                            key=folder / "mine")
+    receipt, secret = issue(
+        record, IDS, before=before, after=after, mask=mask, salt=SALT, key=folder / "mine"
+    )
     receipt.save(folder / "receipt.json")
     signed(receipt, None).save(folder / "unsigned.json")
     secret.save(folder / "secret.json")
-    return {"folder": folder, "before": before, "after": after, "mask": mask, "record": record,
-            "receipt": receipt,
-            "secret": secret}
+    return {
+        "folder": folder,
+        "before": before,
+        "after": after,
+        "mask": mask,
+        "record": record,
+        "receipt": receipt,
+        "secret": secret,
+    }
 
 
 def outcome(checks):
@@ -64,16 +87,37 @@ def holds(checks):
 
 # what a receipt says
 
+
 def test_everything_given_everything_holds(world):
     f = world["folder"]
-    checks = verify(f / "receipt.json", f / "after.safetensors", f / "record.json", "person-3",
-                    f / "mine.pub",
-                    original=f / "before.safetensors", mask=world["mask"],
-                    secret=Secret.load(f / "secret.json"))
+    checks = verify(
+        f / "receipt.json",
+        f / "after.safetensors",
+        f / "record.json",
+        "person-3",
+        f / "mine.pub",
+        original=f / "before.safetensors",
+        mask=world["mask"],
+        secret=Secret.load(f / "secret.json"),
+    )
     assert holds(checks), checks
-    assert [c.name for c in checks] == ["form", "digest", "id", "envelope digest", "statement", "envelope",
-                                        "signature", "model",
-                                        "original", "record", "mask", "secret", "split", "kept", "proof"]
+    assert [c.name for c in checks] == [
+        "form",
+        "digest",
+        "id",
+        "envelope digest",
+        "statement",
+        "envelope",
+        "signature",
+        "model",
+        "original",
+        "record",
+        "mask",
+        "secret",
+        "split",
+        "kept",
+        "proof",
+    ]
 
 
 def test_the_statement_is_complete_and_without_floats(world):
@@ -144,6 +188,7 @@ def test_a_chain_of_runs(world, tmp_path):
 
 # models, records, masks, proofs that do not belong to it
 
+
 @pytest.mark.parametrize("bit", range(0, 64, 7))
 def test_any_bit_of_the_model_file(world, tmp_path, bit):
     data = bytearray((world["folder"] / "after.safetensors").read_bytes())
@@ -195,8 +240,9 @@ def test_a_number_in_a_record_is_not_its_text(tmp_path):
 def test_another_mask_or_a_weight_moved_outside_it(world):
     f, mask = world["folder"], world["mask"]
     other = {**mask, "bias": ~mask["bias"]}
-    assert outcome(verify(f / "receipt.json",
-                          mask=other))["mask"] is False and mask_hash(mask) != mask_hash(other)
+    assert outcome(verify(f / "receipt.json", mask=other))["mask"] is False and mask_hash(mask) != mask_hash(
+        other
+    )
     moved = {k: v.clone() for k, v in world["after"].state_dict().items()}
     moved["bias"][1] = -moved["bias"][1] if moved["bias"][1] else 1
     receipt, _ = issue(world["record"], IDS, before=world["before"], after=moved, mask=mask)
@@ -223,10 +269,13 @@ def test_proofs(world, tmp_path):
 
 # signatures
 
+
 def test_known_answer_of_rfc_8032():
     public = "fc51cd8e6218a1a38da47ed00230f0580816ed13ba3303ac5deb911548908025"  # section 7.1, test 3
-    signature = ("6291d657deec24024827e69c3abe01a30ce548a284743a445e3680d7db5ac3ac"
-                 "18ff9b538d16f290ae67f760984dc6594a7c15e9716ed28dc027beceea1ec40a")
+    signature = (
+        "6291d657deec24024827e69c3abe01a30ce548a284743a445e3680d7db5ac3ac"
+        "18ff9b538d16f290ae67f760984dc6594a7c15e9716ed28dc027beceea1ec40a"
+    )
     assert signed_by(load_public(public), bytes.fromhex(signature), bytes.fromhex("af82"))
     assert not signed_by(load_public(public), bytes.fromhex(signature), bytes.fromhex("af83"))
 
@@ -256,12 +305,14 @@ def test_a_pinned_key_and_the_one_in_the_receipt_say_different_things(world):
 
 def test_a_forger_who_signs_again_fools_only_those_who_pin_no_key(world):
     f = world["folder"]
-    forged = signed(Receipt({**world["receipt"].statement, "forget_count": 8}, world["receipt"].envelope),
-                    f / "other")
+    forged = signed(
+        Receipt({**world["receipt"].statement, "forget_count": 8}, world["receipt"].envelope), f / "other"
+    )
     assert holds(verify(forged)) and not holds(verify(forged, public_key=f / "mine.pub"))
     # claiming the name of the right key does not help
-    renamed = Receipt(forged.statement, {**forged.envelope, "key": world["receipt"].envelope["key"]},
-                      forged.signature)
+    renamed = Receipt(
+        forged.statement, {**forged.envelope, "key": world["receipt"].envelope["key"]}, forged.signature
+    )
     assert not holds(verify(renamed)) and not holds(verify(renamed, public_key=f / "mine.pub"))
 
 
@@ -285,8 +336,9 @@ def test_signatures_cannot_be_moved_between_parts_or_receipts(world):
     assert not holds(verify(Receipt(receipt.statement, other.envelope, other.signature)))
     lent = {"statement": receipt.signature["statement"], "envelope": other.signature["envelope"]}
     assert not holds(verify(Receipt(receipt.statement, other.envelope, lent)))
-    mixed = Receipt(receipt.statement, {**receipt.envelope, "created": "2001-01-01T00:00:00+00:00"},
-                    receipt.signature)
+    mixed = Receipt(
+        receipt.statement, {**receipt.envelope, "created": "2001-01-01T00:00:00+00:00"}, receipt.signature
+    )
     assert not holds(verify(mixed, public_key=world["folder"] / "mine.pub"))
 
 
@@ -310,17 +362,26 @@ def test_keys_are_private_never_replaced_and_of_the_right_kind(world, tmp_path):
     from cryptography.hazmat.primitives.asymmetric import ec
 
     curve = ec.generate_private_key(ec.SECP256R1())
-    (tmp_path / "ec").write_bytes(curve.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8,
-                                                      form.NoEncryption()))
-    (tmp_path / "ec.pub").write_bytes(curve.public_key().public_bytes(form.Encoding.PEM,
-                                                                      form.PublicFormat.SubjectPublicKeyInfo))
-    (tmp_path / "locked").write_bytes(load_private(f / "mine").private_bytes(
-        form.Encoding.PEM, form.PrivateFormat.PKCS8, form.BestAvailableEncryption(b"x")))
-    for load, path in [(load_private, tmp_path / "ec"), (load_private, tmp_path / "locked"),
-                       (load_private, f / "mine.pub"),
-                       (load_private, tmp_path / "none"), (load_public, tmp_path / "ec.pub"),
-                       (load_public, f / "mine"),
-                       (load_public, b"short")]:
+    (tmp_path / "ec").write_bytes(
+        curve.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption())
+    )
+    (tmp_path / "ec.pub").write_bytes(
+        curve.public_key().public_bytes(form.Encoding.PEM, form.PublicFormat.SubjectPublicKeyInfo)
+    )
+    (tmp_path / "locked").write_bytes(
+        load_private(f / "mine").private_bytes(
+            form.Encoding.PEM, form.PrivateFormat.PKCS8, form.BestAvailableEncryption(b"x")
+        )
+    )
+    for load, path in [
+        (load_private, tmp_path / "ec"),
+        (load_private, tmp_path / "locked"),
+        (load_private, f / "mine.pub"),
+        (load_private, tmp_path / "none"),
+        (load_public, tmp_path / "ec.pub"),
+        (load_public, f / "mine"),
+        (load_public, b"short"),
+    ]:
         with pytest.raises(ExpungeError):
             load(path)
     assert outcome(verify(f / "receipt.json", public_key=tmp_path / "none"))["signature"] is False
@@ -342,6 +403,7 @@ def test_without_cryptography_all_but_the_signature_is_checked(world, monkeypatc
 
 # tampering: every byte, every field
 
+
 @pytest.mark.parametrize("name", ["receipt.json", "unsigned.json"])
 def test_every_bit_of_the_file(world, name):
     data = (world["folder"] / name).read_bytes()
@@ -350,7 +412,7 @@ def test_every_bit_of_the_file(world, name):
         for bit in range(8) if name == "receipt.json" else (0, at % 7 + 1):
             changed = bytearray(data)
             changed[at] ^= 1 << bit
-            assert not holds(verify(bytes(changed))), (at, bit, data[max(0, at - 20):at + 20])
+            assert not holds(verify(bytes(changed))), (at, bit, data[max(0, at - 20) : at + 20])
 
 
 @pytest.mark.parametrize("name", ["receipt.json", "unsigned.json"])
@@ -358,8 +420,9 @@ def test_every_truncation_and_every_lost_or_doubled_byte(world, name):
     data = (world["folder"] / name).read_bytes()
     for at in range(len(data)):
         assert not holds(verify(data[:at]))
-        assert not holds(verify(data[:at] + data[at + 1:])) and not holds(verify(data[:at] + data[at:at + 1]
-                                                                                 + data[at:]))
+        assert not holds(verify(data[:at] + data[at + 1 :])) and not holds(
+            verify(data[:at] + data[at : at + 1] + data[at:])
+        )
 
 
 def rewritten(world, change):
@@ -392,6 +455,7 @@ def test_every_field_by_someone_who_recomputes_the_hashes(world, part):
     tried = 0
     for path in places(honest[part]):
         for new in [*REPLACEMENTS, "missing", "doubled"]:
+
             def change(values, path=path, new=new):
                 inside = at(values[part], path[:-1])
                 if new == "missing":
@@ -400,6 +464,7 @@ def test_every_field_by_someone_who_recomputes_the_hashes(world, part):
                     inside[str(path[-1]) + "2"] = inside[path[-1]]
                 else:
                     inside[path[-1]] = new
+
             if new == at(honest[part], path) and type(new) is type(at(honest[part], path)):
                 continue
             assert not holds(verify(rewritten(world, change))), (path, new)
@@ -422,11 +487,17 @@ def test_every_field_of_the_file_itself(world):
 def test_other_ways_to_write_the_same_receipt_are_refused(world):
     data = (world["folder"] / "receipt.json").read_bytes()
     value = json.loads(data)
-    for other in (canonical(value), data + b"\n", b" " + data, data.replace(b"\n", b"\r\n"),
-                  b"\xef\xbb\xbf" + data,
-                  json.dumps(value, indent=2).encode(), data.replace(b"salun", b"s\\u0061lun"),
-                  data.replace(b": 3", b": 3.0"),
-                  data.replace(b'"seed": 3', b'"seed": 3,\n  "seed": 3')):
+    for other in (
+        canonical(value),
+        data + b"\n",
+        b" " + data,
+        data.replace(b"\n", b"\r\n"),
+        b"\xef\xbb\xbf" + data,
+        json.dumps(value, indent=2).encode(),
+        data.replace(b"salun", b"s\\u0061lun"),
+        data.replace(b": 3", b": 3.0"),
+        data.replace(b'"seed": 3', b'"seed": 3,\n  "seed": 3'),
+    ):
         assert other != data and not holds(verify(other))
 
 
@@ -445,33 +516,71 @@ def test_no_file_makes_verify_raise(data):
     assert not holds(verify(data))
 
 
-@pytest.mark.parametrize("values", [
-    [], {}, {"format": "expunge-receipt/v1"}, {"format": "expunge-receipt/v2"},
-    {"format": "expunge-receipt/v1", "id": 1, "sha256": 2, "statement": {}, "envelope": {},
-     "envelope_sha256": 3, "signature": "unsigned"},
-    {"format": "expunge-receipt/v1", "id": 1, "sha256": 2, "statement": 0, "envelope": {},
-     "envelope_sha256": 3, "signature": "unsigned"},
-    {"format": "expunge-receipt/v1", "id": 1, "sha256": 2, "statement": {}, "envelope": {},
-     "envelope_sha256": 3,
-     "signature": {"statement": 1, "envelope": 2}}])
+@pytest.mark.parametrize(
+    "values",
+    [
+        [],
+        {},
+        {"format": "expunge-receipt/v1"},
+        {"format": "expunge-receipt/v2"},
+        {
+            "format": "expunge-receipt/v1",
+            "id": 1,
+            "sha256": 2,
+            "statement": {},
+            "envelope": {},
+            "envelope_sha256": 3,
+            "signature": "unsigned",
+        },
+        {
+            "format": "expunge-receipt/v1",
+            "id": 1,
+            "sha256": 2,
+            "statement": 0,
+            "envelope": {},
+            "envelope_sha256": 3,
+            "signature": "unsigned",
+        },
+        {
+            "format": "expunge-receipt/v1",
+            "id": 1,
+            "sha256": 2,
+            "statement": {},
+            "envelope": {},
+            "envelope_sha256": 3,
+            "signature": {"statement": 1, "envelope": 2},
+        },
+    ],
+)
 def test_things_that_are_no_receipt(values):
     assert not holds(verify(canonical(values)))
     assert not holds(verify(b"{" * 10_000)) and not holds(verify("no such file"))
 
 
 def test_a_receipt_of_a_later_schema_is_not_judged(world):
-    later = signed(Receipt({**world["receipt"].statement, "schema": 2}, world["receipt"].envelope),
-                   world["folder"] / "mine")
+    later = signed(
+        Receipt({**world["receipt"].statement, "schema": 2}, world["receipt"].envelope),
+        world["folder"] / "mine",
+    )
     check = next(c for c in verify(later) if not c.ok)
     assert check.name == "statement" and "schema is 2" in check.words
 
 
-@pytest.mark.parametrize("part, change", [
-    ("statement", {"extra": 1}), ("statement", {"seed": True}), ("statement", {"parent": "ul-short"}),
-    ("statement", {"model_after": "A" * 64}), ("statement", {"forget_count": -1}),
-    ("statement", {"kind": "other"}), ("statement", {"forget_commitment": None}),
-    ("statement", {"mask": "0"}),
-    ("envelope", {"extra": 1}), ("envelope", {"machine": 1})])
+@pytest.mark.parametrize(
+    "part, change",
+    [
+        ("statement", {"extra": 1}),
+        ("statement", {"seed": True}),
+        ("statement", {"parent": "ul-short"}),
+        ("statement", {"model_after": "A" * 64}),
+        ("statement", {"forget_count": -1}),
+        ("statement", {"kind": "other"}),
+        ("statement", {"forget_commitment": None}),
+        ("statement", {"mask": "0"}),
+        ("envelope", {"extra": 1}),
+        ("envelope", {"machine": 1}),
+    ],
+)
 def test_what_is_no_receipt_is_not_made_one_by_a_good_signature(world, part, change):
     parts = {"statement": world["receipt"].statement, "envelope": world["receipt"].envelope}
     odd = signed(Receipt(**{**parts, part: {**parts[part], **change}}), world["folder"] / "mine")

@@ -433,7 +433,9 @@ def test_figures_of_attacks_find_their_model() -> None:
     found = strong_attacks(strong()["attacks"])
     assert found["heads"] == ["here", "original", "Retrain", "chance"]
     groups = {name: dict(rows) for name, rows in found["groups"]}
-    assert groups["U-LiRA"]["AUC"] == ["0.530", "0.970", "", "0.500"] and groups["U-LiRA"]["shadows"][0] == "32"
+    assert (
+        groups["U-LiRA"]["AUC"] == ["0.530", "0.970", "", "0.500"] and groups["U-LiRA"]["shadows"][0] == "32"
+    )
     assert groups["label-only"]["AUC"] == ["0.550", "0.700", "0.510", ""]
     assert groups["relearning delay"]["sgd, steps"] == ["4", "", "–", ""]
     assert groups["learned condition"]["steps"] == ["–", "", "25", ""]
@@ -445,7 +447,9 @@ def test_figures_of_attacks_find_their_model() -> None:
 def test_verdicts_in_any_form() -> None:
     assert verdict("One.")["lines"] == ["One."] and verdict(["One.", "Two."])["lines"] == ["One.", "Two."]
     found = verdict(strong()["verdict"])
-    assert found["words"] == "under-forgotten" and found["figures"] == [("UA", ["99.60", "100.00", "0.80"], False)]
+    assert found["words"] == "under-forgotten" and found["figures"] == [
+        ("UA", ["99.60", "100.00", "0.80"], False)
+    ]
 
 
 def test_words() -> None:

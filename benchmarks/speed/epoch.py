@@ -66,4 +66,4 @@ def measure(size: int, batch: int, rounds: int) -> dict[str, Any]:
 
 def run(quick: bool) -> list[dict[str, Any]]:
     """A small set, where the look at the accuracies weighs, and a larger one."""
-    return [measure(512, 64, 1)] if quick else [measure(2000, 128, 1)]
+    return [measure(512, 64, 1)] if quick else [measure(2000, 128, 5), measure(6000, 128, 3)]

@@ -65,8 +65,8 @@ def run(quick: bool) -> list[dict[str, Any]]:
             return handle.restore
 
     return [
-        curve("saliency, over samples to forget", [128, 512, 2048 // scale], saliency, rounds),
-        curve("SalUn, one epoch, over samples", [256, 512, 1024 // scale], epoch, min(rounds, 3)),
+        curve("saliency, over samples to forget", [128, 512, 2048, 8192 // scale], saliency, rounds),
+        curve("SalUn, one epoch, over samples", [512, 1024, 2048, 4096 // scale], epoch, rounds),
         curve(
             "selection, over weights",
             [100_000, 1_000_000, 10_000_000 // scale, 30_000_000 // scale],

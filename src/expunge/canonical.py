@@ -60,8 +60,12 @@ def parse(text: bytes, *, floats: bool = False) -> Any:
         raise ExpungeError(f"the number {number} is not an integer; write fractions as text.")
 
     try:
-        return json.loads(text.decode(), object_pairs_hook=unique, parse_constant=refuse,
-                          parse_float=float if floats else refuse)
+        return json.loads(
+            text.decode(),
+            object_pairs_hook=unique,
+            parse_constant=refuse,
+            parse_float=float if floats else refuse,
+        )
     except ExpungeError:
         raise
     except RecursionError:
@@ -122,8 +126,11 @@ def _refuse_odd(value: Any) -> None:
 def _problems(value: Any, where: str) -> list[str]:
     """What in `value` has no canonical form, one sentence each."""
     if isinstance(value, dict):
-        bad = [f"{where} has the key {k!r}; keys are ASCII text." for k in value
-               if not (isinstance(k, str) and k.isascii())]
+        bad = [
+            f"{where} has the key {k!r}; keys are ASCII text."
+            for k in value
+            if not (isinstance(k, str) and k.isascii())
+        ]
         return bad + [p for k, v in value.items() for p in _problems(v, f"{where}.{k}")]
     if isinstance(value, list):
         return [p for i, v in enumerate(value) for p in _problems(v, f"{where}[{i}]")]

@@ -30,8 +30,9 @@ class Head:
         """A head as it was printed, `12:ab34...`. Raises `ExpungeError` for other text."""
         count, _, digest = text.strip().partition(":")
         if not count.isdecimal() or len(digest) != 64:
-            raise ExpungeError(f"{text!r} is not a head; write it as `expunge ledger check` prints it, "
-                               "count:hash.")
+            raise ExpungeError(
+                f"{text!r} is not a head; write it as `expunge ledger check` prints it, count:hash."
+            )
         return cls(int(count), digest.lower())
 
 
@@ -63,13 +64,25 @@ def check_events(events: Sequence[Event], head: Head, noted: Head | None = None)
     """Whether the rows form one unbroken chain that ends at `head` and passed through `noted`, a head kept
     elsewhere, and whether every receipt in them still holds."""
     found = Head(events[-1].seq, events[-1].hash) if events else Head(0, "")
-    checks = [_unbroken(events),
-              Check.of("head", bool(events) and found == head, f"the chain ends at {head}",
-                       f"the last row is {found}, but the head says {head}: rows were lost or added")]
+    checks = [
+        _unbroken(events),
+        Check.of(
+            "head",
+            bool(events) and found == head,
+            f"the chain ends at {head}",
+            f"the last row is {found}, but the head says {head}: rows were lost or added",
+        ),
+    ]
     if noted is not None:
         there = any((event.seq, event.hash) == (noted.count, noted.hash) for event in events)
-        checks.append(Check.of("noted head", there, f"row {noted.count} is the one that was noted",
-                               f"row {noted.count} is not the one that was noted: this is another history"))
+        checks.append(
+            Check.of(
+                "noted head",
+                there,
+                f"row {noted.count} is the one that was noted",
+                f"row {noted.count} is not the one that was noted: this is another history",
+            )
+        )
     checks.append(_receipts(events))
     return checks
 
@@ -86,14 +99,17 @@ def _unbroken(events: Sequence[Event]) -> Check:
         if not good:
             return Check("chain", False, f"row {place} was changed")
         if event.previous != previous:
-            return Check("chain", False,
-                         f"row {place} does not follow the row before it: one of them was replaced")
+            return Check(
+                "chain", False, f"row {place} does not follow the row before it: one of them was replaced"
+            )
         if (event.kind == "ledger") != (place == 1):
-            return Check("chain", False,
-                         f"row {place} is of kind {event.kind!r}: the start of the ledger is elsewhere")
+            return Check(
+                "chain", False, f"row {place} is of kind {event.kind!r}: the start of the ledger is elsewhere"
+            )
         previous = event.hash
-    return Check.of("chain", bool(events), f"{len(events)} rows, each follows from the one before",
-                    "there are no rows")
+    return Check.of(
+        "chain", bool(events), f"{len(events)} rows, each follows from the one before", "there are no rows"
+    )
 
 
 def _receipts(events: Sequence[Event]) -> Check:

@@ -33,9 +33,16 @@ class Add:
 
     def run(self) -> None:
         ledger = Ledger(self.ledger, create=True)
-        request = ledger.request(ledger.add(self.subject, _ids(self.ids), received=self.received,
-                                            due=self.due, days=self.days,
-                                            note=self.note))
+        request = ledger.request(
+            ledger.add(
+                self.subject,
+                _ids(self.ids),
+                received=self.received,
+                due=self.due,
+                days=self.days,
+                note=self.note,
+            )
+        )
         print(f"request {request.number}, due {request.due}")
 
 
@@ -69,9 +76,16 @@ class Attach:
         needed = self.receipt is not None and self.ids is not None
         secret = secret_path(self.receipt or Path(), self.secret, needed)
         now = Ledger(self.ledger).attach(
-            self.request, record=self.record, audit=self.audit, receipt=self.receipt, secret=secret,
+            self.request,
+            record=self.record,
+            audit=self.audit,
+            receipt=self.receipt,
+            secret=secret,
             ids=_ids(self.ids),
-            public_key=self.key, status=self.status, note=self.note)
+            public_key=self.key,
+            status=self.status,
+            note=self.note,
+        )
         shown = f"; all {now.ids} ids shown to be in its forget set" if now.proved else ""
         print(f"request {now.number} is {now.status}{shown}")
 
@@ -118,10 +132,19 @@ class Export:
         print(f"export: {self.out}, head {ledger.head()}")
 
 
-_ACTIONS: dict[str, type] = {"add": Add, "list": List, "attach": Attach, "overdue": Overdue,
-                             "check": CheckLedger, "export": Export}
-_Action: Any = Union[tuple(Annotated[kind, tyro.conf.subcommand(name=name, prefix_name=False)]  # noqa: UP007
-                           for name, kind in _ACTIONS.items())]
+_ACTIONS: dict[str, type] = {
+    "add": Add,
+    "list": List,
+    "attach": Attach,
+    "overdue": Overdue,
+    "check": CheckLedger,
+    "export": Export,
+}
+_Action: Any = Union[  # noqa: UP007
+    tuple(
+        Annotated[kind, tyro.conf.subcommand(name=name, prefix_name=False)] for name, kind in _ACTIONS.items()
+    )
+]
 
 
 def ledger(action: tyro.conf.OmitArgPrefixes[_Action]) -> None:
@@ -148,8 +171,15 @@ def _day(text: str) -> date | None:
 
 def _table(requests: Sequence[Request]) -> None:
     today = datetime.now(UTC).date()
-    table = Table("no.", "subject", Column("due", no_wrap=True), "status", "ids",
-                  Column("receipt", no_wrap=True), "remarks")
+    table = Table(
+        "no.",
+        "subject",
+        Column("due", no_wrap=True),
+        "status",
+        "ids",
+        Column("receipt", no_wrap=True),
+        "remarks",
+    )
     for r in requests:
         status = f"{r.status}, overdue" if r.is_overdue(today) else r.status
         ids = f"{r.ids}, proved" if r.proved else str(r.ids or "")

@@ -20,10 +20,19 @@ from .verify import verify as verify_receipt
 Place = tyro.conf.Positional[Path]
 
 
-def verify(receipt: Place, *, model: Path | None = None, original: Path | None = None,
-           record: Path | None = None, key: str | None = None, prove: str | None = None,
-           secret: Path | None = None, write_proof: Path | None = None, proof: Path | None = None,
-           parent: Path | None = None) -> None:
+def verify(
+    receipt: Place,
+    *,
+    model: Path | None = None,
+    original: Path | None = None,
+    record: Path | None = None,
+    key: str | None = None,
+    prove: str | None = None,
+    secret: Path | None = None,
+    write_proof: Path | None = None,
+    proof: Path | None = None,
+    parent: Path | None = None,
+) -> None:
     """Check a receipt and what belongs to it; exit code 1 if anything fails. It shows what was run, not that
     data is forgotten.
 
@@ -97,14 +106,22 @@ class ReceiptFlags:
         if self.parent is not None:
             Receipt.load(self.parent)
 
-    def write(self, record: Path, before: Path, after: Path, forget_ids: Sequence[str] | None,
-              mask: Any = None) -> None:
+    def write(
+        self, record: Path, before: Path, after: Path, forget_ids: Sequence[str] | None, mask: Any = None
+    ) -> None:
         """Write the receipt of a run beside the checkpoint `after`, and its secret: `receipt_paths`."""
         if not self.receipt:
             return
         parent = Receipt.load(self.parent) if self.parent is not None else None
-        made, secret = issue(Record.load(record), forget_ids, before=before, after=after, mask=mask,
-                             parent=parent, key=self.sign_key)
+        made, secret = issue(
+            Record.load(record),
+            forget_ids,
+            before=before,
+            after=after,
+            mask=mask,
+            parent=parent,
+            key=self.sign_key,
+        )
         path, beside = receipt_paths(after, made.id)
         if secret is not None:
             secret.save(beside)  # first: a receipt whose commitment nobody can open is worth little

@@ -64,9 +64,16 @@ class Request:
         return self.status not in CLOSED and date.fromisoformat(self.due) < today
 
 
-def fitting_receipt(request: Request, path: Source, *, record: Source | None, secret: Source | None,
-                    ids: Sequence[str], public_key: Source | bytes | None,
-                    problems: list[str]) -> tuple[dict[str, Any], bool]:
+def fitting_receipt(
+    request: Request,
+    path: Source,
+    *,
+    record: Source | None,
+    secret: Source | None,
+    ids: Sequence[str],
+    public_key: Source | bytes | None,
+    problems: list[str],
+) -> tuple[dict[str, Any], bool]:
     """The content of a receipt that may be attached to `request`, and whether it was shown to cover `ids`.
 
     What does not fit goes to `problems`, one sentence each.
@@ -84,8 +91,11 @@ def fitting_receipt(request: Request, path: Source, *, record: Source | None, se
     if ids and ids_hash(request.ids_salt, ids) != request.ids_hash:
         problems.append(f"these are not the {request.ids} ids of request {request.number}.")
     if opened is not None and not problems:
-        problems += [f"the id {name!r} is not among the {len(opened.leaves)} that were forgotten."
-                     for name in ids if name not in opened]
+        problems += [
+            f"the id {name!r} is not among the {len(opened.leaves)} that were forgotten."
+            for name in ids
+            if name not in opened
+        ]
     return parse(found.to_bytes()), bool(ids)
 
 

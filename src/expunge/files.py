@@ -48,11 +48,15 @@ def write_private(path: str | os.PathLike[str], text: str) -> None:
     Raises `ExpungeError` where the file exists: a key or a secret that is overwritten is lost.
     """
     target = Path(path)
-    taken = f"{target} exists and is not replaced: it may be the only copy. Move it away, or name another file."
+    taken = (
+        f"{target} exists and is not replaced: it may be the only copy. Move it away, or name another file."
+    )
     if target.exists():
         raise ExpungeError(taken)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)  # made with 0600
+    handle, name = tempfile.mkstemp(
+        prefix=f".{target.name}.", suffix=".part", dir=target.parent
+    )  # made with 0600
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)

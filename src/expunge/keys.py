@@ -43,8 +43,9 @@ def load_private(path: str | os.PathLike[str]) -> Any:
     try:
         key = crypto.serialization.load_pem_private_key(Path(path).read_bytes(), password=None)
     except (OSError, ValueError, TypeError, crypto.UnsupportedAlgorithm) as error:
-        raise ExpungeError(f"{path} cannot be read as a private key: {error}. "
-                           "Make one with `expunge keygen`.") from error
+        raise ExpungeError(
+            f"{path} cannot be read as a private key: {error}. Make one with `expunge keygen`."
+        ) from error
     if not isinstance(key, crypto.Ed25519PrivateKey):
         raise ExpungeError(f"{path} is another kind of private key; receipts are signed with Ed25519.")
     return key
@@ -95,6 +96,9 @@ def _crypto() -> Any:
         raise MissingExtra("signing receipts and checking signatures", "sign") from error
 
     return SimpleNamespace(
-        Ed25519PrivateKey=ed25519.Ed25519PrivateKey, Ed25519PublicKey=ed25519.Ed25519PublicKey,
-        serialization=serialization, InvalidSignature=InvalidSignature,
-        UnsupportedAlgorithm=UnsupportedAlgorithm)
+        Ed25519PrivateKey=ed25519.Ed25519PrivateKey,
+        Ed25519PublicKey=ed25519.Ed25519PublicKey,
+        serialization=serialization,
+        InvalidSignature=InvalidSignature,
+        UnsupportedAlgorithm=UnsupportedAlgorithm,
+    )

@@ -34,9 +34,11 @@ _TABLES = (
     """CREATE TABLE events (seq INTEGER PRIMARY KEY, at TEXT NOT NULL, kind TEXT NOT NULL, request INTEGER,
                             body TEXT NOT NULL, previous TEXT NOT NULL, hash TEXT NOT NULL)""",
     "CREATE TABLE head (one INTEGER PRIMARY KEY CHECK (one = 1), count INTEGER NOT NULL, hash TEXT NOT NULL)",
-    *(f"CREATE TRIGGER no_{what} BEFORE {what} ON events "
-      "BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END"
-      for what in ("UPDATE", "DELETE")),  # against accidents; the chain is what shows intent
+    *(
+        f"CREATE TRIGGER no_{what} BEFORE {what} ON events "
+        "BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END"
+        for what in ("UPDATE", "DELETE")
+    ),  # against accidents; the chain is what shows intent
 )
 
 
@@ -52,8 +54,9 @@ class Ledger:
             version = db.execute("PRAGMA user_version").fetchone()[0]
             tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             if version > VERSION:
-                raise ExpungeError(f"{self.path} has version {version}, this one reads up to {VERSION}: "
-                                   "upgrade expunge.")
+                raise ExpungeError(
+                    f"{self.path} has version {version}, this one reads up to {VERSION}: upgrade expunge."
+                )
             if version != VERSION and (tables or not create):
                 raise ExpungeError(f"{self.path} is not a ledger of expunge. Name another file.")
         if version != VERSION:
@@ -61,8 +64,16 @@ class Ledger:
 
     # writing
 
-    def add(self, subject: str, ids: Sequence[str] = (), *, received: str = "", due: str = "",
-            days: int = DAYS, note: str = "") -> int:
+    def add(
+        self,
+        subject: str,
+        ids: Sequence[str] = (),
+        *,
+        received: str = "",
+        due: str = "",
+        days: int = DAYS,
+        note: str = "",
+    ) -> int:
         """Enter a request and return its number, from 1 on. `received` is today (UTC) unless given, `due`
         that day plus `days`.
 
@@ -80,15 +91,30 @@ class Ledger:
             problems.append(f"due on {end} is before received on {start}.")
         raise_all(problems)
         salt = secrets.token_hex(32)
-        body = {"subject": subject.strip(), "received": start.isoformat(), "due": end.isoformat(),
-                "ids": len(ids), "ids_salt": salt, "note": note,
-                "ids_hash": ids_hash(salt, ids) if ids else ""}
+        body = {
+            "subject": subject.strip(),
+            "received": start.isoformat(),
+            "due": end.isoformat(),
+            "ids": len(ids),
+            "ids_salt": salt,
+            "note": note,
+            "ids_hash": ids_hash(salt, ids) if ids else "",
+        }
         return self._append("request", None, body)
 
-    def attach(self, request: int, *, record: Source | None = None, audit: Source | None = None,
-               receipt: Source | None = None, secret: Source | None = None, ids: Sequence[str] = (),
-               status: Status | None = None, note: str = "",
-               public_key: Source | bytes | None = None) -> Request:
+    def attach(
+        self,
+        request: int,
+        *,
+        record: Source | None = None,
+        audit: Source | None = None,
+        receipt: Source | None = None,
+        secret: Source | None = None,
+        ids: Sequence[str] = (),
+        status: Status | None = None,
+        note: str = "",
+        public_key: Source | bytes | None = None,
+    ) -> Request:
         """Add to a request: the run's record, the audit's, the receipt, a status; return how it stands.
 
         A receipt is verified (with the record and the public key where given) and kept whole; it makes the
@@ -100,13 +126,18 @@ class Ledger:
         problems: list[str] = []
         if record is not None:
             run = Record.load(record)
-            body["run"] = {"record": record_hash(record), "method": run.method, "kind": run.kind,
-                           "status": run.status}
+            body["run"] = {
+                "record": record_hash(record),
+                "method": run.method,
+                "kind": run.kind,
+                "status": run.status,
+            }
         if audit is not None:
             body["audit"] = audited(audit)
         if receipt is not None:
             body["receipt"], body["proved"] = fitting_receipt(
-                now, receipt, record=record, secret=secret, ids=ids, public_key=public_key, problems=problems)
+                now, receipt, record=record, secret=secret, ids=ids, public_key=public_key, problems=problems
+            )
         elif secret is not None or ids:
             problems.append("ids and a secret prove something only with a receipt: give it too.")
         if status is not None:
@@ -166,8 +197,10 @@ class Ledger:
             events, head = self.events(), self.head()
         except ExpungeError as error:
             return [Check("file", False, str(error))]
-        return [Check.of("file", sound == ["ok"], "SQLite finds the file sound", "; ".join(sound)),
-                *check_events(events, head, noted)]
+        return [
+            Check.of("file", sound == ["ok"], "SQLite finds the file sound", "; ".join(sound)),
+            *check_events(events, head, noted),
+        ]
 
     def export(self, path: Source) -> None:
         """Write all rows and the head as JSON, readable by the owner only, never over an existing file."""
@@ -207,6 +240,7 @@ class Ledger:
             _insert(db, kind, request, body)
             db.execute("COMMIT")
         return request
+
 
 def check_export(path: Source, noted: Head | None = None) -> list[Check]:
     """The checks of the chain on an exported file."""

@@ -103,8 +103,12 @@ class Proof:
 
     def holds(self, commitment: str, count: int) -> bool:
         """True if the id is in the set of `count` ids that `commitment` (64 hex digits) is for."""
-        top = climb(leaf(bytes.fromhex(self.salt), self.name), self.index, count,
-                    [bytes.fromhex(p) for p in self.path])
+        top = climb(
+            leaf(bytes.fromhex(self.salt), self.name),
+            self.index,
+            count,
+            [bytes.fromhex(p) for p in self.path],
+        )
         return top is not None and hmac.compare_digest(top.hex(), commitment)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -114,8 +118,9 @@ class Proof:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read a proof. Raises `ExpungeError` for anything else."""
-        values = _read(path, "expunge-proof/v1",
-                       {"name": str, "salt": str, "index": int, "path": list, "receipt": str})
+        values = _read(
+            path, "expunge-proof/v1", {"name": str, "salt": str, "index": int, "path": list, "receipt": str}
+        )
         if not all(_is_digest(h) for h in [values["salt"], *values["path"]]):
             raise ExpungeError(f"{path} holds a hash that is not 64 hex digits: ask for the proof again.")
         return cls(**values)
@@ -136,8 +141,9 @@ class Secret:
         salt = secrets.token_bytes(SALT_BYTES) if salt is None else salt
         names = {unicodedata.normalize("NFC", name) for name in ids}
         if not ids or len(names) < len(ids):
-            raise ExpungeError(f"{len(ids)} ids came, {len(names)} of them different; give each id once, "
-                               "one at least.")
+            raise ExpungeError(
+                f"{len(ids)} ids came, {len(names)} of them different; give each id once, one at least."
+            )
         return cls(salt.hex(), sorted(leaf(leaf_salt(salt, name), name).hex() for name in names))
 
     @property
@@ -160,8 +166,9 @@ class Secret:
         if index is None:
             raise ExpungeError(f"the id {name!r} is not among the {len(self.leaves)} that were forgotten.")
         path = siblings([bytes.fromhex(x) for x in self.leaves], index)
-        return Proof(unicodedata.normalize("NFC", name), own.hex(), index, [p.hex() for p in path],
-                     self.receipt)
+        return Proof(
+            unicodedata.normalize("NFC", name), own.hex(), index, [p.hex() for p in path], self.receipt
+        )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the secret, readable by its owner only (0600). An existing file is never replaced."""

@@ -39,10 +39,23 @@ _SPLIT = b"expunge-split/v1\0"
 _SOFTWARE = ("expunge", "torch", "numpy", "scikit-learn", "diffusers", "python")
 
 STATEMENT: dict[str, tuple[type, ...]] = {  # the entries of a statement and their types: no more, no fewer
-    "schema": (int,), "kind": (str,), "run": (str,), "task": (str,), "goal": (str,), "method": (str,),
-    "settings": (dict,), "seed": (int, str), "model_before": (str,), "model_after": (str,),
-    "forget_commitment": (str, type(None)), "forget_count": (int,), "split_commitment": (str, type(None)),
-    "mask": (str, type(None)), "record": (str,), "software": (dict,), "parent": (str, type(None)),
+    "schema": (int,),
+    "kind": (str,),
+    "run": (str,),
+    "task": (str,),
+    "goal": (str,),
+    "method": (str,),
+    "settings": (dict,),
+    "seed": (int, str),
+    "model_before": (str,),
+    "model_after": (str,),
+    "forget_commitment": (str, type(None)),
+    "forget_count": (int,),
+    "split_commitment": (str, type(None)),
+    "mask": (str, type(None)),
+    "record": (str,),
+    "software": (dict,),
+    "parent": (str, type(None)),
 }
 
 Model = nn.Module | Mapping[str, Tensor] | str | os.PathLike[str]
@@ -69,10 +82,17 @@ class Receipt:
 
     def to_bytes(self) -> bytes:
         """The file: one form only, so that any change to any byte of it shows."""
-        return file_form({
-            "format": FORMAT, "id": self.id, "sha256": self.digest, "statement": self.statement,
-            "envelope": self.envelope, "envelope_sha256": sha256(self.envelope),
-            "signature": self.signature or "unsigned"})
+        return file_form(
+            {
+                "format": FORMAT,
+                "id": self.id,
+                "sha256": self.digest,
+                "statement": self.statement,
+                "envelope": self.envelope,
+                "envelope_sha256": sha256(self.envelope),
+                "signature": self.signature or "unsigned",
+            }
+        )
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the receipt, atomically."""
@@ -97,9 +117,11 @@ class Receipt:
             raise ExpungeError(f"{where} is not a receipt of the form {FORMAT}.")
         signature = values["signature"]
         signed = isinstance(signature, dict) and set(signature) == {"statement", "envelope"}
-        if not (isinstance(values["statement"], dict) and isinstance(values["envelope"], dict)
-                and (signature == "unsigned"
-                     or (signed and all(isinstance(s, str) for s in signature.values())))):
+        if not (
+            isinstance(values["statement"], dict)
+            and isinstance(values["envelope"], dict)
+            and (signature == "unsigned" or (signed and all(isinstance(s, str) for s in signature.values())))
+        ):
             raise ExpungeError(f"{where} has a statement, an envelope or a signature of a wrong type.")
         return cls(values["statement"], values["envelope"], signature if signed else None)
 
@@ -125,10 +147,17 @@ def split_commitment(secret: Secret, split_hash: str) -> str:
     return hmac.digest(bytes.fromhex(secret.salt), _SPLIT + split_hash.encode(), "sha256").hex()
 
 
-def issue(record: Record, forget_ids: Iterable[str] | None = None, *, before: Model | None = None,
-          after: Model | None = None, mask: Mapping[str, Tensor] | None = None,
-          parent: Receipt | str | None = None, key: str | os.PathLike[str] | None = None,
-          salt: bytes | None = None) -> tuple[Receipt, Secret | None]:
+def issue(
+    record: Record,
+    forget_ids: Iterable[str] | None = None,
+    *,
+    before: Model | None = None,
+    after: Model | None = None,
+    mask: Mapping[str, Tensor] | None = None,
+    parent: Receipt | str | None = None,
+    key: str | os.PathLike[str] | None = None,
+    salt: bytes | None = None,
+) -> tuple[Receipt, Secret | None]:
     """The receipt of a finished run, and the secret that opens its commitment to `forget_ids`.
 
     The models' hashes are taken of `before` and `after` where they are given, else from `record.model`
@@ -137,11 +166,15 @@ def issue(record: Record, forget_ids: Iterable[str] | None = None, *, before: Mo
     `key` is a private key file; without it the receipt is unsigned and says so. A `salt` (32 bytes) given
     again makes the same commitment again. Raises `ExpungeError` where something is missing.
     """
-    hashes = {name: model_hash(model) if model is not None else record.model.get(f"hash_{name}")
-              for name, model in (("before", before), ("after", after))}
-    missing = [f"the model {name} the run has no hash: give `{name}`, or a record that has "
-               f"model['hash_{name}']."
-               for name, found in hashes.items() if not found]
+    hashes = {
+        name: model_hash(model) if model is not None else record.model.get(f"hash_{name}")
+        for name, model in (("before", before), ("after", after))
+    }
+    missing = [
+        f"the model {name} the run has no hash: give `{name}`, or a record that has model['hash_{name}']."
+        for name, found in hashes.items()
+        if not found
+    ]
     if missing:
         raise ExpungeError(missing)
     secret = None
@@ -150,15 +183,24 @@ def issue(record: Record, forget_ids: Iterable[str] | None = None, *, before: Mo
     split = record.split.get("hash")
     software = {k: str(record.machine[k]) for k in _SOFTWARE if k in record.machine}
     statement = {
-        "schema": SCHEMA, "kind": KIND, "run": record.kind, "task": record.task, "goal": record.goal,
-        "method": record.method, "settings": decimals(plain(record.settings)), "seed": decimals(record.seed),
-        "model_before": hashes["before"], "model_after": hashes["after"],
+        "schema": SCHEMA,
+        "kind": KIND,
+        "run": record.kind,
+        "task": record.task,
+        "goal": record.goal,
+        "method": record.method,
+        "settings": decimals(plain(record.settings)),
+        "seed": decimals(record.seed),
+        "model_before": hashes["before"],
+        "model_after": hashes["after"],
         "forget_commitment": secret.commitment if secret else None,
         "forget_count": len(secret.leaves) if secret else 0,
         "split_commitment": split_commitment(secret, split) if secret and split else None,
-        "mask": mask_hash(mask) if mask is not None else None, "record": record_hash(record),
+        "mask": mask_hash(mask) if mask is not None else None,
+        "record": record_hash(record),
         "software": software,
-        "parent": parent.id if isinstance(parent, Receipt) else parent}
+        "parent": parent.id if isinstance(parent, Receipt) else parent,
+    }
     machine = {k: v for k, v in plain(record.machine).items() if k not in _SOFTWARE}
     receipt = signed(Receipt(statement, {"machine": decimals(machine)}), key)
     return receipt, secret and Secret(secret.salt, secret.leaves, receipt.id)
@@ -168,19 +210,25 @@ def signed(receipt: Receipt, key: str | os.PathLike[str] | None) -> Receipt:
     """`receipt` in a new envelope, signed with the private key file `key`, or unsigned. Its id stays."""
     private = load_private(key) if key is not None else None
     public = public_bytes(private) if private else b""
-    envelope = {**receipt.envelope, "created": datetime.now(UTC).isoformat(timespec="seconds"),
-                "key": {"algorithm": "ed25519", "public": public.hex(), "fingerprint": fingerprint(public)}
-                if private else None}
+    envelope = {
+        **receipt.envelope,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "key": {"algorithm": "ed25519", "public": public.hex(), "fingerprint": fingerprint(public)}
+        if private
+        else None,
+    }
     new = Receipt(receipt.statement, envelope)
     if private is None:
         return new
-    return Receipt(new.statement, envelope,
-                   {part: private.sign(message).hex() for part, message in messages(new).items()})
+    return Receipt(
+        new.statement,
+        envelope,
+        {part: private.sign(message).hex() for part, message in messages(new).items()},
+    )
 
 
 def messages(receipt: Receipt) -> dict[str, bytes]:
     """What is signed: a prefix and 32 bytes each. The envelope's are bound to the statement it carries."""
     statement = bytes.fromhex(receipt.digest)
     both = hashlib.sha256(statement + bytes.fromhex(sha256(receipt.envelope)))
-    return {"statement": SIGN_STATEMENT + statement,
-            "envelope": SIGN_ENVELOPE + both.digest()}
+    return {"statement": SIGN_STATEMENT + statement, "envelope": SIGN_ENVELOPE + both.digest()}

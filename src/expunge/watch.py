@@ -14,7 +14,8 @@ from .run import Row, Run, autocast, finite, snapshot
 if TYPE_CHECKING:
     from .method import GradientMethod
 
-PROBE = 2048  # samples of each set that the curves and the guard look at
+PROBE = 2048  # samples of each set that the curves and the guard look at, at most
+SHARE = 16  # one in so many of those trained on between two looks: a look at both sets then costs 4 % of them
 NAN_EVERY = 25  # steps between looks at the loss, each of which waits for the device
 
 
@@ -24,7 +25,8 @@ class Watch:
     def __init__(self, run: Run, method: GradientMethod):
         self.run, self.method = run, method
         draw = run.generator("probe")
-        few = lambda s: s.take(torch.randperm(len(s), generator=draw)[:PROBE].sort().values)  # noqa: E731
+        most = self._samples()
+        few = lambda s: s.take(torch.randperm(len(s), generator=draw)[:most].sort().values)  # noqa: E731
         guard = run.split.retain if "retain" in method.data else run.split.validation
         if guard is run.split.validation and run.split.forget_classes and len(guard):
             guard = guard.take(~torch.isin(guard.labels, torch.tensor(run.split.forget_classes)))
@@ -34,6 +36,14 @@ class Watch:
         self.good: dict[str, Tensor] | None = None
         self.good_step = 0
         self.first: Row = {}
+
+    def _samples(self) -> int:
+        """How many samples of a set a look takes: few enough that looks cost little beside the training."""
+        between = self.method.probe_every or self.method.steps(self.run) / self.method.epochs
+        least = (
+            512 if self.method.probe_every else 128
+        )  # a method that asks for its own looks decides by them
+        return min(PROBE, max(least, round(between * self.method.batch_size) // SHARE))
 
     def start(self) -> None:
         """The first row: the model before any step."""

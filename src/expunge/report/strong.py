@@ -12,7 +12,13 @@ from .audits import figure
 from .values import number, table, texts
 from .words import fixed
 
-HEADS = {"unlearned": "here", "original": "original", "retrained": "Retrain", "null": "chance", "this_model": "this very model"}
+HEADS = {
+    "unlearned": "here",
+    "original": "original",
+    "retrained": "Retrain",
+    "null": "chance",
+    "this_model": "this very model",
+}
 NAMES = {
     "auc": "AUC", "tpr_at_01": "TPR at 0.1 % FPR", "tpr_at_1": "TPR at 1 % FPR", "p95": "95th percentile",
     "nonmember": "called unseen, %", "probe_forgotten": "linear probe, forgotten class, %",
@@ -30,7 +36,9 @@ NAMES = {
 def attacks(value: Any) -> dict[str, Any]:
     """{"heads": models, "groups": [(attack, [(measure, cells)])]} of `details.attacks`; empty without figures."""
     named = _named(value)
-    return _grid([(name.replace("_", " "), _measures(row)) for name, row in named.items() if isinstance(row, dict)])
+    return _grid(
+        [(name.replace("_", " "), _measures(row)) for name, row in named.items() if isinstance(row, dict)]
+    )
 
 
 def features(value: Any) -> dict[str, Any]:
@@ -42,7 +50,9 @@ def _named(value: Any) -> dict[str, Any]:
     """A dict as it is; a list of dicts by their names."""
     if isinstance(value, list):
         rows = [r for r in value if isinstance(r, dict)]
-        return {str(r.get("name", i + 1)): {k: v for k, v in r.items() if k != "name"} for i, r in enumerate(rows)}
+        return {
+            str(r.get("name", i + 1)): {k: v for k, v in r.items() if k != "name"} for i, r in enumerate(rows)
+        }
     return {str(k): v for k, v in table(value).items()}
 
 
@@ -79,7 +89,13 @@ def _split(path: tuple[str, ...]) -> tuple[str, list[str]]:
 def _grid(groups: list[tuple[str, dict[str, dict[str, Any]]]]) -> dict[str, Any]:
     models = [m for m in HEADS if any(m in row for _, rows in groups for row in rows.values())]
     filled = [
-        (name, [(measure, [figure(row[m]) if m in row else "" for m in models]) for measure, row in rows.items()])
+        (
+            name,
+            [
+                (measure, [figure(row[m]) if m in row else "" for m in models])
+                for measure, row in rows.items()
+            ],
+        )
         for name, rows in groups
     ]
     return {"heads": [HEADS[m] for m in models], "groups": [g for g in filled if g[1]]} if models else {}
@@ -92,9 +108,18 @@ def verdict(value: Any) -> dict[str, Any]:
     words = texts(given.get("words"))
     lines = texts(given.get("sentences")) if given else texts(value)
     figures = [
-        (str(name), [fixed(number(row.get(k)), 2) for k in ("value", "retrained", "allowed")], bool(row.get("beyond")))
+        (
+            str(name),
+            [fixed(number(row.get(k)), 2) for k in ("value", "retrained", "allowed")],
+            bool(row.get("beyond")),
+        )
         for name, row in table(given.get("figures")).items()
         if isinstance(row, dict) and number(row.get("value")) is not None
     ]
-    found = {"words": " · ".join(words), "lines": lines, "limits": texts(given.get("limits")), "figures": figures}
+    found = {
+        "words": " · ".join(words),
+        "lines": lines,
+        "limits": texts(given.get("limits")),
+        "figures": figures,
+    }
     return found if any(found.values()) else {}

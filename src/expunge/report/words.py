@@ -186,8 +186,14 @@ def _against(study: Study, best: Group) -> list[str]:
             said.append(f"Its largest gap is {metric}, {fixed(size)} points {way} Retrain: it {why}.")
     if best.average and best.average.mean < 3 and (moved := best.moved) and moved >= 25:
         drawn = study.lead.task != "classification"
-        what = "images asked for as forgotten would have to show" if drawn else "forgotten samples would have to go to"
-        said.append(f"Yet {moved:.0f} % of the {what} another class to match Retrain, which none of the scores sees.")
+        what = (
+            "images asked for as forgotten would have to show"
+            if drawn
+            else "forgotten samples would have to go to"
+        )
+        said.append(
+            f"Yet {moved:.0f} % of the {what} another class to match Retrain, which none of the scores sees."
+        )
     if best.judgement:
         said.append(f"The audit’s verdict on it: {best.judgement}.")
     if best.missing:
