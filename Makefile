@@ -31,9 +31,8 @@ bench-speed: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/speed/run.py $(ARGS)
 
 bench-cpu: $(VENV)/.installed-dev
-	for grid in digits fashion_mnist; do $(BIN)/expunge bench benchmarks/grids/$$grid.toml --tune $(ARGS) || exit 1; done
+	for grid in digits fashion_mnist cifar10_resnet20; do $(BIN)/expunge bench benchmarks/grids/$$grid.toml --tune $(ARGS) || exit 1; done
 	for grid in digits_ablations digits_sizes; do $(BIN)/expunge bench benchmarks/grids/$$grid.toml $(ARGS) || exit 1; done
-	$(BIN)/python benchmarks/cifar10_resnet20.py --out benchmarks/cache/cifar10_resnet20
 
 bench-gpu: $(VENV)/.installed-dev
 	$(BIN)/expunge bench benchmarks/grids/gpu_cifar10_resnet18.toml --tune --device cuda --minutes 9 $(ARGS)

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from expunge import CropFlip, ExpungeError, Split, TensorData, formats
+from expunge import CropFlip, ExpungeError, Split, SplitError, TensorData, formats
 from expunge.sources import FASHION, load
 
 DATA = os.environ.get("EXPUNGE_DATA")
@@ -209,6 +209,34 @@ def folder(tmp_path):
                 tmp_path / name / ("deep" if n < 5 else "") / f"{n}.png"
             )
     return tmp_path
+
+
+def test_parts_of_both_sets_and_no_augmentation(tmp_path):
+    source = load("digits?limit=200&test_limit=50&augment=0")
+    assert (len(source.train), len(source.test)) == (200, 50) and source.train.augment is None
+    assert torch.bincount(source.test.labels).tolist() == [5] * 10
+    assert source.name == "digits, 200 training samples, 50 test samples"
+    record = np.zeros((20, 3073), np.uint8)
+    record[:, 0] = np.arange(20) % 10
+    for name in (*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"):
+        record.tofile(tmp_path / f"{name}.bin")
+    assert load(f"cifar10:{tmp_path}").train.augment is not None
+    plain = load(f"cifar10:{tmp_path}?augment=0")
+    assert plain.train.augment is None and plain.name == "CIFAR-10, not augmented"
+
+
+def test_a_folder_takes_no_python_object_for_each_image(folder):
+    """Names are one NumPy array, labels one tensor: what a sample costs is bytes, and forked workers share them."""
+    source = load(f"folder:{folder}?size=8&limit=10")
+    images = source.train.dataset.dataset
+    assert isinstance(images.names.dtype, np.dtypes.StringDType) and isinstance(images.targets, torch.Tensor)
+    assert isinstance(source.train.dataset.indices, np.ndarray)
+    assert isinstance(source.train.ids.dtype, np.dtypes.StringDType)
+    names = [source.train.ids[3], source.train.ids[0]]
+    split = Split.by_ids(source.train, source.test, names, validation=0)
+    assert sorted(split.forget.ids) == sorted(names)
+    with pytest.raises(SplitError, match="unknown"):
+        Split.by_ids(source.train, source.test, ["no"])
 
 
 def test_class_folders(folder):

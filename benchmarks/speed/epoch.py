@@ -24,14 +24,16 @@ def samples(count: int, seed: int) -> TensorData:
 
 def measure(size: int, batch: int, rounds: int) -> dict[str, Any]:
     """SalUn at density 0.5, one epoch and two: the difference is an epoch with its look at the accuracies, the first also
-    has the mask, the copy of the model and the checks. The floor is the same number of plain steps on one batch."""
+    has the mask, the copy of the model and the checks. The floor is the same number of plain steps on one batch, laid out
+    as augmented batches are (channels last: faster on this processor than the other way)."""
     torch.manual_seed(0)
     model, task = build("resnet20", num_classes=10), Classification(10)
     split = Split.random(samples(size, 0), samples(1000, 1), share=0.1, validation=0.1)
     method = SalUn(epochs=1, batch_size=batch, lr=1e-4, max_drop=101)
     longer = SalUn(epochs=2, batch_size=batch, lr=1e-4, max_drop=101)
     sizes = [min(batch, n - at) for n in (len(split.forget), len(split.retain)) for at in range(0, n, batch)]
-    x, y = torch.randn(batch, 3, 32, 32), torch.randint(0, 10, (batch,))
+    x = torch.randn(batch, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    y = torch.randint(0, 10, (batch,))
     alone = copy.deepcopy(model).train()
     optimizer = torch.optim.SGD(alone.parameters(), 1e-4, momentum=0.9, weight_decay=5e-4)
 

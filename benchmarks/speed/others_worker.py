@@ -163,7 +163,7 @@ def salun(settings: dict[str, str], clock: Clock, seed: int) -> nn.Module:
         for one in loaders.values():
             utils.dataset_convert_to_test(one.dataset, args)
             validate(one, model, criterion, args)
-        first = torch.utils.data.Subset(data["retain"], list(range(len(data["test"]))))
+        first = torch.utils.data.Subset(data["retain"], range(min(len(data["test"]), len(data["retain"]))))
         evaluation.SVC_MIA(
             shadow_train=loader(first, settings, False), shadow_test=loaders["test"], target_train=None,
             target_test=loaders["forget"], model=model,

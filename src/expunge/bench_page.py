@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterable, Sequence
 from datetime import date
 from pathlib import Path
@@ -15,6 +16,7 @@ from .files import atomic, write_json, write_text
 from .record import Record, machine, plain
 
 Entry = dict[str, Any]
+ACCURACIES = ("forget_accuracy", "retain_accuracy", "test_forgotten_accuracy", "test_retain_accuracy")
 
 
 def entry(record: Record, label: str, split: dict[str, Any], vary: dict[str, Any] | None = None) -> Entry:
@@ -36,18 +38,30 @@ def write_result(
     note: str = "",
     tuned: Any = None,
     failed: dict[str, str] | None = None,
+    revised: str | None = None,
 ) -> None:
-    """The grid's result as one JSON file: machine, versions, date and command beside every run."""
+    """The grid's result as one JSON file: machine, versions, revision, date and command beside every run."""
     about = {
         "title": title,
         "command": command,
         "date": date.today().isoformat(),
+        "revision": revised,
         "machine": machine(),
         "note": note,
         "tuned": tuned,
         "failed": failed or {},
     }
     write_json(path, plain({"about": about, "runs": list(entries)}))
+
+
+def revision() -> str | None:
+    """The commit that this package's source is at, with a `+` where it was changed since; None outside a checkout."""
+    command = ["git", "describe", "--always", "--exclude=*", "--dirty=+", "--abbrev=10"]
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
 
 
 def rows(entries: Iterable[Entry]) -> list[list[Entry]]:
@@ -80,6 +94,23 @@ def markdown(entries: Sequence[Entry]) -> str:
         name = group[0]["label"] + (f" ({odd} diverged)" if odd else "")
         lines.append(f"| {name} | {' | '.join(cells)} | **{average}** | {seconds} | {len(group)} |")
     return "\n".join(lines)
+
+
+def two_by_two(entries: Sequence[Entry]) -> str:
+    """Accuracies with and without the training and the class weight masking, mean over seeds; empty without such runs."""
+    tables = [e["details"]["table2x2"] for e in entries if e["details"].get("table2x2")]
+    if not tables:
+        return ""
+    lines = [
+        f"NHLE x class weight masking, accuracies in percent (n = {len(tables)}):\n",
+        "| NHLE | masking | forget | retain | test, forgotten class | test, retained classes |",
+        "| --- " * 6 + "|",
+    ]
+    for cell in zip(*tables, strict=True):
+        shown = [_spread([c[k] for c in cell]) for k in ACCURACIES]
+        marks = ["yes" if cell[0][k] else "no" for k in ("nhle", "masking")]
+        lines.append("| " + " | ".join([*marks, *shown]) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def _spread(values: Sequence[float | None], digits: int = 2) -> str:
@@ -193,6 +224,8 @@ def page(folder: Path, out: Path) -> None:
             for k, v in about["machine"].items()
             if k in ("arch", "cores", "threads", "gpu", "python", "torch")
         }
+        if about.get("revision"):
+            where["revision"] = about["revision"]
         text.append(f"## {about['title']}\n\n`{about['command']}`, {about['date']}, "
                     + ", ".join(f"{k} {v}" for k, v in where.items()) + f".\n\n{about.get('note', '')}\n")  # fmt: skip
         remarks = path.with_suffix(".md")  # what a person wrote about these figures
@@ -203,6 +236,8 @@ def page(folder: Path, out: Path) -> None:
             keys.setdefault(f"{e['data']}, {e['model']}, {_words(e)}", []).append(e)
         for number, (key, entries) in enumerate(keys.items()):
             text.append(f"### {key}\n\n{markdown(entries)}\n")
+            if table := two_by_two(entries):
+                text.append(table)
             if sum(e["kind"] == "unlearn" for e in entries) > 2:
                 figure = out.parent / "figures" / f"{path.stem}-{number}.svg"
                 plots(entries, figure)

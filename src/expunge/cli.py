@@ -34,6 +34,7 @@ from .flags import (
 )
 from .method import GradientMethod, find, names
 from .record import Record, plain
+from .team import first
 from .terminal import command_line, progress, references, show, state_file, write
 
 
@@ -98,6 +99,7 @@ def train(
         seed: Seed of the weights and of the order of samples.
         without_forget: Leave the forget set out: the reference that gaps are measured from.
     """
+    how = compute.compute()  # first of all, as it decides which GPU is this process's
     source = model.source()
     if not without_forget and (
         split.forget_class or split.forget_share or split.forget_ids or split.forget_group
@@ -115,7 +117,7 @@ def train(
     factory = seeded_factory(model.factory(source), seed)
     watch: dict[str, Any] = {
         "seed": seed,
-        "compute": compute.compute(),
+        "compute": how,
         "on_row": progress(settings),
         "state_file": state_file(out),
     }
@@ -140,6 +142,8 @@ def train(
             names=info,
             command=command_line(),
         )
+    if not first():
+        return
     write(
         out,
         outcome,
@@ -183,6 +187,7 @@ def unlearn(
         report: HTML report to write.
         receipt: What was run, in a file that shows every change made to it.
     """
+    how = compute.compute()  # first of all, as it decides which GPU is this process's
     receipt.check()  # a key that cannot be read is better known before the run than after it
     source = model.source()
     out = out or checkpoint.with_name(f"{checkpoint.stem}-{method.name()}{checkpoint.suffix}")
@@ -201,13 +206,15 @@ def unlearn(
         original=start.judged,
         retrained=gold.judged if gold is not None else None,
         seed=seed,
-        compute=compute.compute(),
+        compute=how,
         factory=factory,
         on_row=progress(method),
         state_file=state_file(out),
         names=named,
         command=command_line(),
     )
+    if not first():
+        return
     write(
         out,
         outcome,

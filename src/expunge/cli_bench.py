@@ -15,7 +15,7 @@ from rich.live import Live
 
 from .bench import run_jobs
 from .bench_grid import Grid, Job, read_grid
-from .bench_page import Entry, entry, page, write_result
+from .bench_page import Entry, entry, page, revision, write_result
 from .bench_work import Worker
 from .errors import ExpungeError
 from .record import Record
@@ -40,7 +40,7 @@ def bench(
 
     Args:
         grid: The grid file; may be left out with --make-page.
-        out: Folder for models and records; the same folder again goes on where a call ended.
+        out: Folder for models and records, shared by all grids; the same folder again goes on where a call ended.
         results: Folder for the grid's result (JSON).
         tune: Give each method the same number of trials before its runs.
         tune_by: Choose trials on validation data, or by the gap to Retrain (an oracle that nobody has who must unlearn).
@@ -74,7 +74,8 @@ def _run(
     device: str,
     note: str,
 ) -> None:
-    worker = Worker(out / read.name, device, None if minutes is None else time.time() + 60 * minutes)
+    now = revision()  # the code may be changed while the grid runs
+    worker = Worker(out, device, None if minutes is None else time.time() + 60 * minutes)
     done: dict[str, tuple[Job, Record]] = {}
     failed: dict[str, str] = {}
     with Live(console=Console(), refresh_per_second=2) as live:
@@ -92,7 +93,7 @@ def _run(
     tuned = [json.loads(p.read_text(encoding="utf-8")) for p in _tunings(read, worker)]
     file = results / f"{read.name}.json"
     write_result(file, read.title, command, _entries(read, worker, done), note=f"{read.note} {note}".strip(),
-                 tuned=tuned or None, failed=failed)  # fmt: skip
+                 tuned=tuned or None, failed=failed, revised=now)  # fmt: skip
     print(f"result: {file} ({len(done)} of {len(read.jobs)} runs)")
     for what, why in failed.items():
         print(f"failed: {what}: {why}", file=sys.stderr)

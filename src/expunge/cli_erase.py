@@ -10,6 +10,7 @@ from tyro.conf import OmitArgPrefixes as Flat
 from tyro.conf import Positional
 
 from .cli_generation import changed, given, print_row, typed
+from .errors import ExpungeError
 from .flags import ComputeFlags
 
 
@@ -75,6 +76,9 @@ def erase(
     from .report import write_report
     from .sampling import Sampler
 
+    how = compute.compute()
+    if how.processes:
+        raise ExpungeError("expunge erase works in one process; start it without torchrun.")
     changes = given(density=density, lr=lr, epochs=epochs, batch_size=batch_size, retain_weight=retain_weight)
     if lora and density is None and method == "salun":
         changes["density"] = 1.0
@@ -91,7 +95,7 @@ def erase(
         half=half,
         seed=seed,
         device=device,
-        compute=compute.compute(),
+        compute=how,
         on_row=print_row,
         sampler=Sampler(steps=sample_steps, guidance=guidance, batch_size=8),
         gradient_checkpointing=gradient_checkpointing,

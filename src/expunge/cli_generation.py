@@ -15,6 +15,7 @@ from .errors import CheckpointError, ExpungeError
 from .flags import ComputeFlags, check_out
 from .method import Method
 from .record import plain
+from .team import first
 
 if TYPE_CHECKING:
     from .generation import Generation
@@ -86,16 +87,19 @@ def train_generator(
     from .experiment import train
     from .terminal import state_file
 
+    how = compute.compute()  # first of all, as it decides which GPU is this process's
     setting = _setting(data, 0, validation, seed)
     changes = given(epochs=epochs, lr=lr, batch_size=batch_size)
     recipe = replace(diffusion_presets.recipe(setting.data), **changes)
     watch: dict[str, Any] = {
         "seed": seed,
-        "compute": compute.compute(),
+        "compute": how,
         "state_file": state_file(out),
         "on_row": print_row,
     }
     run = train(setting.factory(), setting.split, recipe, setting.task, **watch)
+    if not first():
+        return
     record = setting.bare_record("original", run, recipe)
     about = {"train_hash": setting.split.train_hash, "data": setting.data, "validation": str(validation)}
     _write(out, run, record, about)
@@ -148,6 +152,7 @@ def unlearn_generator(
     from .report import write_report
 
     check_out(out, checkpoint)
+    how = compute.compute()  # before the model is made, as it decides which GPU is this process's
     read = read_checkpoint(checkpoint)
     setting = _setting(data, forget, float(read.metadata.get("validation", 0.1)), seed, per_class)
     if read.metadata.get("train_hash") not in (None, setting.split.train_hash):
@@ -161,7 +166,9 @@ def unlearn_generator(
         {**flags, **({} if mask == "saliency" else {"mask": mask})},
     )
     task = replace(setting.task, teacher=model if frozen_target else None)
-    run = execute(model, setting.split, chosen, task, seed=seed, compute=compute.compute(), on_row=print_row)
+    run = execute(model, setting.split, chosen, task, seed=seed, compute=how, on_row=print_row)
+    if not first():
+        return
     judge = setting.judge()
     start, end = setting.look(model, judge), setting.look(run.model, judge)
     before = state_hash(model.state_dict())
@@ -221,7 +228,9 @@ def _write(out: Path, run: Any, record: Any, metadata: dict[str, str]) -> None:
 
 
 def print_row(row: dict[str, Any]) -> None:
-    """A line a probe, on stderr."""
+    """A line a probe, on stderr; of several processes, the first."""
+    if not first():
+        return
     shown = [f"{k} –" if row[k] is None else f"{k} {row[k]:.4f}" for k in ("loss", "forget", "retain")]
     print(f"epoch {row['epoch']} step {row['step']}: {', '.join(shown)}", file=sys.stderr, flush=True)
 

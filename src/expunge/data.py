@@ -61,6 +61,12 @@ class Batch:
         return Batch(x, torch.cat([b.y for b in batches]), torch.cat([b.index for b in batches]))
 
 
+def as_text(values: Any) -> np.ndarray:
+    """Text (N,): variable-width as it came, everything else as fixed-width."""
+    found = np.asarray(values)
+    return found if isinstance(found.dtype, np.dtypes.StringDType) else found.astype(str)
+
+
 def as_float(x: Inputs) -> Inputs:
     """uint8 images as float32 in [0, 1]; everything else as it is."""
     return _apply(x, lambda t: t.float().div_(255) if t.dtype == torch.uint8 else t)
@@ -109,7 +115,7 @@ class Data(ABC):
 
     def _set(self, labels: Tensor, ids: Any, groups: Any, classes: Any, augment: Any, name: str) -> None:
         self.labels = labels.to("cpu", torch.int64)
-        self.ids = None if ids is None else np.asarray(ids).astype(str)
+        self.ids = None if ids is None else as_text(ids)
         self.groups = {k: np.asarray(v) for k, v in (groups or {}).items()}
         self.classes, self.augment, self.name = classes, augment, name
         n = len(self.labels)
@@ -221,7 +227,7 @@ class StreamData(Data):
         labels: Tensor | Sequence[int] | None = None,
         label: str = "labels",
         ids: Sequence[str] | np.ndarray | None = None,
-        groups: Mapping[str, Sequence[Any]] | None = None,
+        groups: Mapping[str, Sequence[Any] | np.ndarray] | None = None,
         classes: Sequence[str] | None = None,
         augment: Augment | None = None,
         name: str = "dataset",

@@ -7,7 +7,7 @@ part of each weight); `masked` and the optimizer then do as in one process. Ever
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import overload
+from typing import Any, overload
 
 import torch
 import torch.distributed as dist
@@ -62,8 +62,10 @@ def distributed_scores(
     *,
     batch_size: int = 256,
     group: dist.ProcessGroup | None = None,
+    **options: Any,
 ) -> dict[str, Tensor]:
-    """`mask.saliency_scores` with the samples divided among the processes; every process is given all of them.
+    """`mask.saliency_scores` with the samples divided among the processes; every process is given all of them. `options`
+    are those of `saliency_scores`, where weights are not cut.
 
     For a sharded model, the scores of this process's part of each weight. Names are those of the model given
     (a DistributedDataParallel one may be given wrapped or not). Equal to one process's up to the rounding of sums
@@ -80,7 +82,7 @@ def distributed_scores(
         dist.all_reduce(total, group=group)
         return total
 
-    found = saliency_scores(inner, own, task, batch_size=batch_size, reduce=reduce)
+    found = saliency_scores(inner, own, task, batch_size=batch_size, reduce=reduce, **options)
     return {prefix + n: s for n, s in found.items()}
 
 

@@ -22,6 +22,7 @@ from .models import build
 from .run import Compute
 from .sources import Source, load
 from .split import Split
+from .team import from_torchrun
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,10 +116,11 @@ class ComputeFlags(Compute):
     threads: int = 0  # CPU threads; 0 leaves torch's choice
 
     def compute(self) -> Compute:
-        """The settings of a run; sets the number of threads."""
+        """The settings of a run; sets the number of threads, and joins the other processes under `torchrun`."""
         if self.threads:
             torch.set_num_threads(self.threads)
-        return Compute(**{f.name: getattr(self, f.name) for f in fields(Compute)})
+        given = {f.name: getattr(self, f.name) for f in fields(Compute)}
+        return Compute(**{**given, "processes": from_torchrun() or self.processes})
 
 
 def method_union() -> Any:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from .mask import Mask
 from .split import Split
 from .task import Task
+from .team import Team
 
 Row = dict[str, Any]
 
@@ -29,6 +30,7 @@ class Compute:
     channels_last: bool = False  # faster convolutions on most devices; the returned model is contiguous again
     compile: bool = False  # torch.compile of the model's forward
     accumulate: int = 1  # pieces a batch is cut into, one backward each, one step together
+    processes: bool = False  # divide each batch among the processes of torchrun (a command does so by itself)
     eval_batch: int = 256  # in larger ones a CPU leaves its caches: 1,024 take almost twice as long a sample
 
 
@@ -55,6 +57,7 @@ class Run:
     seconds: float = 0.0
     peak_memory: int | None = None
     _original: nn.Module | None = None
+    _team: Team | None = None
     _generators: dict[str, torch.Generator] = field(default_factory=dict)
 
     @property
@@ -72,6 +75,12 @@ class Run:
                 .requires_grad_(False)
             )
         return self._original
+
+    @property
+    def team(self) -> Team:
+        """The processes that share this run. Raises `ExpungeError` where there should be several and is no group."""
+        self._team = self._team or Team(self.compute.processes)
+        return self._team
 
     def generator(self, name: str) -> torch.Generator:
         """A random stream of its own (CPU), seeded from the run's seed and `name`: drawing from one never moves another."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,14 @@ from urllib.parse import parse_qsl
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import Subset
 
 from . import formats
 from .data import CropFlip, Data, Inputs, StreamData, TensorData, as_data
-from .errors import ExpungeError, MissingExtra, raise_all
+from .errors import ExpungeError, raise_all
+from .folders import read_folder
 from .models import called
 
-IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm", ".pgm")
 FASHION = (
     "T-shirt/top",
     "trouser",
@@ -49,8 +48,9 @@ class Source:
 def load(spec: str) -> Source:
     """Data by its spec: `digits`, `fashion-mnist:DIR`, `cifar10:DIR`, `folder:DIR`, `npz:FILE` or `package.module:factory`.
 
-    Options follow a `?`: `limit=N` takes a stratified part of the training set (drawn by `seed=0`), `size=64` resizes the
-    images of a folder. Raises `ExpungeError` saying what is missing or broken.
+    Options follow a `?` and are joined by `&`: `limit=N` takes a stratified part of the training set and `test_limit=N` of
+    the test set (drawn by `seed=0`), `augment=0` trains on the images as they are, `size=64` resizes the images of a
+    folder. Raises `ExpungeError` saying what is missing or broken.
     """
     place, _, query = spec.partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True))
@@ -75,13 +75,22 @@ def load(spec: str) -> Source:
         raise ExpungeError(
             f"there is no data '{spec}'; known: {', '.join(readers)} (with :PLACE), or package.module:factory."
         )
-    return (
-        _limited(source, int(options["limit"]), int(options.get("seed", 0))) if "limit" in options else source
-    )
+    seed = int(options.get("seed", 0))
+    train, test, name = source.train, source.test, source.name
+    if "limit" in options:
+        train = _part(train, "training", int(options["limit"]), seed)
+        name += f", {len(train)} training samples"
+    if "test_limit" in options:
+        test = _part(test, "test", int(options["test_limit"]), seed)
+        name += f", {len(test)} test samples"
+    if options.get("augment") == "0" and train.augment is not None:
+        train = _like(train, train.samples().index, augment=None)
+        name += ", not augmented"
+    return replace(source, train=train, test=test, name=name)
 
 
 def _check_options(kind: str, options: dict[str, str]) -> None:
-    known = {"limit": 1, "seed": 0} | ({"size": 1} if kind == "folder" else {})
+    known = {"limit": 1, "test_limit": 1, "seed": 0, "augment": 0} | ({"size": 1} if kind == "folder" else {})
     problems = [
         f"'{k}' is no option of {kind}; known: {', '.join(sorted(known))}." for k in options if k not in known
     ]
@@ -172,94 +181,10 @@ def _cifar(folder: Path, options: dict[str, str]) -> Source:
     return _images(x, y, x_test, y_test, CIFAR, name, CropFlip(4))
 
 
-class ImageFolder(Dataset):
-    """Images in class folders, decoded when asked for: float32 (3, size, size) in [0, 1]."""
-
-    def __init__(self, files: Sequence[Path], labels: Sequence[int], size: int):
-        self.files, self.targets, self.size = list(files), list(labels), size
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        from PIL import Image
-
-        with Image.open(self.files[index]) as image:
-            pixels = np.asarray(image.convert("RGB").resize((self.size, self.size), Image.Resampling.BICUBIC))
-        return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255, self.targets[index]
-
-
 def _folder(folder: Path, options: dict[str, str]) -> Source:
-    try:
-        import PIL  # noqa: F401
-    except ImportError as error:
-        raise MissingExtra("reading image files", "images") from error
     size = int(options.get("size", 64))
-    parts = (
-        [folder / "train", folder / "test"]
-        if (folder / "train").is_dir() and (folder / "test").is_dir()
-        else [folder]
-    )
-    classes = sorted(p.name for p in parts[0].iterdir() if p.is_dir()) if parts[0].is_dir() else []
-    files = [
-        [
-            (f, k)
-            for k, c in enumerate(classes)
-            for f in sorted((part / c).rglob("*"))
-            if f.suffix.lower() in IMAGES
-        ]
-        for part in parts
-    ]
-    if len(classes) < 2 or not all(files):
-        raise ExpungeError(
-            f"{folder} has {len(classes)} class folders with images; give DIR/CLASS/*.png with two classes or more, "
-            "or DIR/train/CLASS and DIR/test/CLASS."
-        )
-    unknown = sorted({p.name for part in parts[1:] for p in part.iterdir() if p.is_dir()} - set(classes))
-    raise_all(
-        [f"{parts[-1] / c} is a class that {parts[0]} has not; add it there, or remove it." for c in unknown]
-        + _broken_images([f for part in files for f, _ in part])
-    )
-    if len(files) == 1:  # hold a fifth of each class out for testing
-        rank = {
-            f: i
-            for k in range(len(classes))
-            for i, f in enumerate(
-                np.random.RandomState(0).permutation([str(f) for f, c in files[0] if c == k])
-            )
-        }
-        size_of = np.bincount([c for _, c in files[0]])
-        files = [
-            [fc for fc in files[0] if (rank[str(fc[0])] >= round(0.2 * size_of[fc[1]])) == keep]
-            for keep in (True, False)
-        ]
-
-    def data(rows: list[tuple[Path, int]]) -> Data:
-        paths = [f for f, _ in rows]
-        return StreamData(
-            ImageFolder(paths, [k for _, k in rows], size),
-            classes=classes,
-            name=folder.name,
-            ids=[f.relative_to(folder).as_posix() for f in paths],
-            groups={"folder": [f.parent.name for f in paths]},
-        )
-
-    return Source(data(files[0]), data(files[1]), classes, (3, size, size), folder.name)
-
-
-def _broken_images(files: list[Path]) -> list[str]:
-    from PIL import Image
-
-    def problem(path: Path) -> str | None:
-        try:
-            with Image.open(path) as image:
-                image.verify()
-        except Exception as error:  # Pillow raises many kinds for broken files
-            return f"{path} cannot be read as an image: {type(error).__name__}; remove or replace it."
-        return None
-
-    with ThreadPoolExecutor() as pool:
-        return [p for p in pool.map(problem, files) if p]
+    train, test, classes = read_folder(folder, size)
+    return Source(train, test, classes, (3, size, size), folder.name)
 
 
 def _npz(path: Path, options: dict[str, str]) -> Source:
@@ -327,33 +252,36 @@ def _from_factory(spec: str) -> Source:
     return Source(train, test, classes, _shape(train), spec.rpartition(":")[2])
 
 
-def _limited(source: Source, limit: int, seed: int) -> Source:
-    """A stratified part of the training set, exactly `limit` samples in their old order; the test set stays whole."""
-    train, draw = source.train, torch.Generator().manual_seed(seed)
-    if limit > len(train):
-        raise ExpungeError(f"limit={limit} is more than the {len(train)} training samples there are.")
-    members = [(train.labels == k).nonzero()[:, 0] for k in train.labels.unique()]
-    counts = [limit * len(of) // len(train) for of in members]
+def _part(data: Data, what: str, limit: int, seed: int) -> Data:
+    """A stratified part of `data`, exactly `limit` samples in their old order."""
+    if limit > len(data):
+        raise ExpungeError(f"a limit of {limit} is more than the {len(data)} {what} samples there are.")
+    draw = torch.Generator().manual_seed(seed)
+    members = [(data.labels == k).nonzero()[:, 0] for k in data.labels.unique()]
+    counts = [limit * len(of) // len(data) for of in members]
     # what rounding down leaves goes to the classes that lost most by it
-    for k in sorted(range(len(members)), key=lambda k: -(limit * len(members[k]) % len(train)))[
-        : limit - sum(counts)
-    ]:
+    order = sorted(range(len(members)), key=lambda k: -(limit * len(members[k]) % len(data)))
+    for k in order[: limit - sum(counts)]:
         counts[k] += 1
     chosen = [of[torch.randperm(len(of), generator=draw)[:n]] for of, n in zip(members, counts, strict=True)]
-    kept = torch.cat(chosen).sort().values
+    return _like(data, torch.cat(chosen).sort().values)
+
+
+def _like(data: Data, kept: Tensor, **other: Any) -> Data:
+    """`data` with the samples at `kept` alone, and with what `other` names in place of its own."""
     more: dict[str, Any] = {
-        "ids": None if train.ids is None else train.ids[kept.numpy()],
-        "groups": {k: v[kept.numpy()] for k, v in train.groups.items()},
-        "classes": train.classes,
-        "augment": train.augment,
-        "name": train.name,
+        "ids": None if data.ids is None else data.ids[kept.numpy()],
+        "groups": {k: v[kept.numpy()] for k, v in data.groups.items()},
+        "classes": data.classes,
+        "augment": data.augment,
+        "name": data.name,
+        **other,
     }
-    if isinstance(train, TensorData):
-        x = {k: v[kept] for k, v in train.x.items()} if isinstance(train.x, dict) else train.x[kept]
-        part: Data = TensorData(x, train.labels[kept], **more)
-    elif isinstance(train, StreamData):
-        given: dict[str, Any] = {"label": train.label, "workers": train.workers, "collate": train.collate}
-        part = StreamData(Subset(train.dataset, kept.tolist()), labels=train.labels[kept], **given, **more)
-    else:
-        raise ExpungeError(f"limit={limit} cannot be drawn from a {type(train).__name__}; leave it out.")
-    return replace(source, train=part, name=f"{source.name}, {limit} training samples")
+    if isinstance(data, TensorData):
+        x = {k: v[kept] for k, v in data.x.items()} if isinstance(data.x, dict) else data.x[kept]
+        return TensorData(x, data.labels[kept], **more)
+    if isinstance(data, StreamData):
+        given: dict[str, Any] = {"label": data.label, "workers": data.workers, "collate": data.collate}
+        # positions as an array: a list of them would hold an object for each sample
+        return StreamData(Subset(data.dataset, kept.numpy()), labels=data.labels[kept], **given, **more)  # type: ignore[arg-type]
+    raise ExpungeError(f"a part of a {type(data).__name__} cannot be taken; leave the options out.")

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .data import Data, Samples, TensorData, as_data
+from .data import Data, Samples, TensorData, as_data, as_text
 from .errors import SplitError, raise_all
 
 Goal = Literal["untrain", "unlearn"]
@@ -155,7 +155,7 @@ class Split:
                 f"there is no group column '{column}'; the data has {sorted(train.groups) or 'none'}."
             )
         wanted = [values] if isinstance(values, str | int) else list(values)
-        there = train.groups[column].astype(str)
+        there = as_text(train.groups[column])
         if absent := [v for v in wanted if str(v) not in there]:
             raise SplitError(
                 f"no sample has {column} = {absent}; it takes the values {np.unique(there)[:20].tolist()}."
@@ -298,7 +298,8 @@ def _positions(ids: str | Path | Iterable[str | int], data: Data, keep: Tensor) 
     known = data.ids if data.ids is not None else np.arange(len(data)).astype(str)
     order = np.argsort(known, kind="stable")
     asked, times = np.unique(np.asarray(wanted, dtype=str), return_counts=True)
-    low, high = (np.searchsorted(known[order], asked, side=side) for side in ("left", "right"))
+    alike = asked.astype(known.dtype) if isinstance(known.dtype, np.dtypes.StringDType) else asked
+    low, high = (np.searchsorted(known[order], alike, side=side) for side in ("left", "right"))
     position = order[np.minimum(low, len(known) - 1)]
     unseen = asked[(high - low == 1) & ~keep.numpy()[position]]
     texts = [

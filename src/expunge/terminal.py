@@ -21,6 +21,7 @@ from .methods.retrain import Retrain
 from .run import Run
 from .split import Split
 from .table import result_table, table_2x2
+from .team import first
 
 
 def command_line() -> str:
@@ -81,7 +82,9 @@ def show(outcomes: Sequence[Outcome | None], page: Path | None) -> None:
 
 
 def progress(method: Method) -> Callable[[dict[str, Any]], None]:
-    """Prints a line a probe to stderr: quiet enough for logs, alive enough for a terminal."""
+    """Prints a line a probe to stderr: quiet enough for logs, alive enough for a terminal; of several processes, the first."""
+    if not first():
+        return lambda row: None
     total = method.epochs if isinstance(method, GradientMethod) else 1
     shown = lambda v: "–" if v is None else f"{v:.3f}"  # noqa: E731
     sets = ("retain",) if isinstance(method, Retrain) else ("forget", "retain")

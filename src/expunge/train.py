@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,7 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from .checkpoint import load_state, save_state
 from .errors import ExpungeError
 from .hashing import state_hash
-from .mask import Mask, combine, complete, inverted_mask, masked, random_mask, saliency_scores, top_mask
+from .mask import Mask, combine, complete, inverted_mask, masked, random_mask, top_mask
 from .modes import freeze_batch_norm
 from .record import plain
 from .run import Run, autocast
@@ -64,7 +65,7 @@ def choose_mask(run: Run, method: GradientMethod) -> Mask | None:
         if method.mask == "random":
             mask = random_mask(run.model, method.density, run.seed)
         else:
-            scores = saliency_scores(
+            scores = run.team.scores(
                 run.model, run.split.forget, run.task, seed=run.seed, **method.saliency_options()
             )
             mask = complete(
@@ -87,6 +88,8 @@ def choose_mask(run: Run, method: GradientMethod) -> Mask | None:
 def descend(run: Run, method: GradientMethod) -> None:
     """Run `method` to its end, its stop rule, or the last good state before it diverged."""
     run.epochs = method.epochs
+    team = run.team
+    team.begin(run.model)
     optimizer = make_optimizer(method, run.model)
     total = max(1, method.steps(run))
     scheduler = LambdaLR(optimizer, rate(method.lr_schedule, total))
@@ -95,7 +98,8 @@ def descend(run: Run, method: GradientMethod) -> None:
     )
     watch = Watch(run, method)
     identity = _identity(run, method)  # with the mask handed in, not the one chosen
-    resumed = _resume(run, identity, optimizer, scheduler, watch)
+    kept = {"optimizer": optimizer, "scheduler": scheduler, "scaler": scaler}
+    resumed = _resume(run, identity, kept, watch)
     if not resumed:
         run.mask = choose_mask(run, method)
         watch.start()
@@ -104,6 +108,7 @@ def descend(run: Run, method: GradientMethod) -> None:
     )
     with holding as held:
         while run.epoch < run.epochs and run.status == "finished":
+            team.epoch(run.seed, run.epoch)
             for pair in method.pairs(run):
                 method.train_mode(run)
                 try:
@@ -121,7 +126,8 @@ def descend(run: Run, method: GradientMethod) -> None:
                 run.epoch += 1
                 if not (method.probe_every and run.step % method.probe_every == 0):
                     watch.probe()
-                _keep(run, identity, optimizer, scheduler, watch)
+                if team.rank == 0:
+                    _keep(run, identity, kept, watch)
     watch.finish()
 
 
@@ -133,13 +139,16 @@ def _step(
     scaler: torch.amp.GradScaler,
     held: Any,
 ) -> Tensor:
+    team = run.team
     optimizer.zero_grad(set_to_none=True)
     total = torch.zeros((), device=run.device)
-    for (forget, retain), share in pieces(pair, run.compute.accumulate):
+    every = pieces(pair, run.compute.accumulate * team.size)
+    for (forget, retain), share in islice(every, team.rank, None, team.size):
         with autocast(run):
             loss = method.loss(run, forget, retain)
         scaler.scale(loss * share).backward()
         total += loss.detach() * share
+    team.sum_gradients(run.model)
     if method.clip is not None:
         scaler.unscale_(optimizer)
         if held is not None:
@@ -147,8 +156,9 @@ def _step(
         torch.nn.utils.clip_grad_norm_([p for p in run.model.parameters() if p.grad is not None], method.clip)
     scaler.step(optimizer)
     scaler.update()
+    team.average_buffers(run.model)
     method.after_step(run, optimizer)
-    return total
+    return team.sum(total)
 
 
 # ---- resume
@@ -173,7 +183,7 @@ def _on(value: Any, device: torch.device) -> Any:
     return value.to(device) if isinstance(value, Tensor) else value
 
 
-def _keep(run: Run, identity: str, optimizer: Optimizer, scheduler: LambdaLR, watch: Watch) -> None:
+def _keep(run: Run, identity: str, kept: dict[str, Any], watch: Watch) -> None:
     if run.state_file is None:
         return
     save_state(
@@ -181,8 +191,7 @@ def _keep(run: Run, identity: str, optimizer: Optimizer, scheduler: LambdaLR, wa
         {
             "identity": identity,
             "model": run.model.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "scheduler": scheduler.state_dict(),
+            **{name: part.state_dict() for name, part in kept.items()},
             "random": run.random_state(),
             "mask": dict(run.mask or {}),
             "memo": run.memo,
@@ -198,7 +207,7 @@ def _keep(run: Run, identity: str, optimizer: Optimizer, scheduler: LambdaLR, wa
     )
 
 
-def _resume(run: Run, identity: str, optimizer: Optimizer, scheduler: LambdaLR, watch: Watch) -> bool:
+def _resume(run: Run, identity: str, kept: dict[str, Any], watch: Watch) -> bool:
     if run.state_file is None or not run.state_file.exists():
         return False
     state = load_state(run.state_file)
@@ -208,8 +217,8 @@ def _resume(run: Run, identity: str, optimizer: Optimizer, scheduler: LambdaLR, 
             "remove it to start anew, or repeat the settings it was made with."
         )
     run.model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    scheduler.load_state_dict(state["scheduler"])
+    for name, part in kept.items():
+        part.load_state_dict(state[name])
     run.set_random_state(state["random"])
     run.mask = Mask(state["mask"]) if state["mask"] else None
     run.memo, run.epoch, run.step, run.status, run.history = (

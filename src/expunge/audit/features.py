@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..classification import Classification, Predictions
-from ..data import Samples
+from ..data import Samples, as_text
 from ..errors import ModelError
 from ..split import Split
 from .mia import auc
@@ -135,7 +135,7 @@ def worst_group(p: Predictions, samples: Samples) -> dict[str, Any] | None:
     """
     rows = []
     for column, values in samples.data.groups.items():
-        there = values[samples.index.numpy()].astype(str)
+        there = as_text(values[samples.index.numpy()])
         for value in np.unique(there):
             hit = torch.from_numpy(there == value)
             rows.append(

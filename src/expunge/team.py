@@ -1,0 +1,100 @@
+"""One run over several processes of `torchrun`: each step's batch is divided among them, and their gradients are summed.
+
+Every process holds the whole model, draws the same batches and takes every size-th piece of each, so the step is that of
+one process up to the rounding of sums in another order. As under DistributedDataParallel, batch norm sees the process's
+own piece; its running statistics are averaged. Random labels and noise are drawn per process: equal in law, not in bits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from .data import Samples
+from .distributed import distributed_scores
+from .errors import ExpungeError
+from .mask import saliency_scores
+from .task import Task
+
+
+class Team:
+    """The processes that share a run; of one process, it does nothing."""
+
+    def __init__(self, shared: bool = False):
+        if shared and not (dist.is_available() and dist.is_initialized()):
+            raise ExpungeError(
+                "processes is on, but there is no process group: start with `torchrun`, and in a program of your own call "
+                "torch.distributed.init_process_group first."
+            )
+        self.rank, self.size = (dist.get_rank(), dist.get_world_size()) if shared else (0, 1)
+
+    def begin(self, model: nn.Module) -> None:
+        """Give every process the first one's weights and buffers."""
+        if self.size > 1:
+            for t in model.state_dict().values():
+                dist.broadcast(t, 0)
+
+    def epoch(self, seed: int, number: int) -> None:
+        """A random stream of its own for each process but the first, which draws as one alone would."""
+        if self.rank:
+            text = f"{seed}/{number}/{self.rank}".encode()
+            torch.manual_seed(int.from_bytes(hashlib.sha256(text).digest()[:7], "big"))
+
+    def sum(self, value: Tensor) -> Tensor:
+        """`value` summed over the processes, in place."""
+        if self.size > 1:
+            dist.all_reduce(value)
+        return value
+
+    def sum_gradients(self, model: nn.Module) -> None:
+        """Every gradient summed over the processes; one that no process has stays None, so that its weight rests."""
+        if self.size == 1:
+            return
+        weights = [p for p in model.parameters() if p.requires_grad]
+        there = torch.tensor([p.grad is not None for p in weights], dtype=torch.int32)
+        some = self.sum(there.to(weights[0].device)).tolist()
+        waiting = []
+        for weight, count in zip(weights, some, strict=True):
+            if count:
+                if weight.grad is None:
+                    weight.grad = torch.zeros_like(weight)
+                waiting.append(dist.all_reduce(weight.grad, async_op=True))
+        for handle in waiting:
+            handle.wait()
+
+    def average_buffers(self, model: nn.Module) -> None:
+        """The mean over the processes of what layers count along the way, such as batch norm's statistics."""
+        buffers = [b for b in model.buffers() if b.is_floating_point()] if self.size > 1 else []
+        if buffers:
+            together = torch.cat([b.flatten() for b in buffers])
+            dist.all_reduce(together)
+            for b, mean in zip(buffers, together.split([b.numel() for b in buffers]), strict=True):
+                b.copy_((mean / self.size).view_as(b))
+
+    def scores(self, model: nn.Module, samples: Samples, task: Task, **options: object) -> dict[str, Tensor]:
+        """`saliency_scores`, its samples divided among the processes where the mean over them can be divided."""
+        alone = self.size == 1 or options.get("paper_exact") or options.get("how", "abs_sum") != "abs_sum"
+        return (saliency_scores if alone else distributed_scores)(model, samples, task, **options)  # type: ignore[arg-type]
+
+
+def from_torchrun() -> bool:
+    """Join the other processes if this one was started by `torchrun` with several; True if it was.
+
+    "cuda" then means the GPU of this process's local rank.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return False
+    if not dist.is_initialized():
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        dist.init_process_group()  # gloo for tensors on the CPU, NCCL for those on a GPU
+    return True
+
+
+def first() -> bool:
+    """Whether this process is the one that writes and prints."""
+    return not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
