@@ -9,8 +9,10 @@ import torch.distributed as dist
 from torch import nn
 
 from expunge import Classification, Compute, Split, TensorData, execute
+from expunge.methods.boundary_expand import BoundaryExpand
 from expunge.methods.finetune import FineTune
 from expunge.methods.neg_grad_plus import NegGradPlus
+from expunge.methods.nhle import NHLE
 from expunge.methods.salun import SalUn
 from expunge.methods.ssd import SSD
 
@@ -20,21 +22,24 @@ METHODS = {
     "clipped": NegGradPlus(epochs=2, lr=0.1, batch_size=20, clip=0.1, max_drop=101),
     "accumulated": SalUn(epochs=1, lr=0.1, batch_size=20, relabel="next", order="paired"),
     "ssd": SSD(),
+    "expand": BoundaryExpand(epochs=2, lr=0.05, batch_size=20, max_drop=101),
+    "nhle": NHLE(epochs=300, lr=3e-3, samples=7, probe_every=1, trainable="all", max_drop=101),
 }
 
 
-def setting():
+def setting(name=""):
     draw = torch.Generator().manual_seed(0)
     y = torch.arange(240) % 3
     x = torch.randn(240, 8, generator=draw) + 2 * torch.eye(3, 8)[y]
-    split = Split.random(TensorData(x[:180], y[:180]), TensorData(x[180:], y[180:]), 0.2, seed=0)
+    train, test = TensorData(x[:180], y[:180]), TensorData(x[180:], y[180:])
+    split = Split.by_class(train, test, 1) if name == "nhle" else Split.random(train, test, 0.2, seed=0)
     torch.manual_seed(1)
     return nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 3)), split, Classification(3)
 
 
 def weights(name, processes):
     """The weights and the curve that a method ends with."""
-    model, split, task = setting()
+    model, split, task = setting(name)
     accumulate = 2 if name == "accumulated" else 1
     run = execute(
         model, split, METHODS[name], task, compute=Compute(processes=processes, accumulate=accumulate)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from torch import nn
 from expunge.classification import Classification
 from expunge.data import Batch, TensorData
 from expunge.errors import ExpungeError, ModelError, SplitError
+from expunge.mask import Mask
 from expunge.method import execute
 from expunge.methods.amnesiac import Amnesiac, AmnesiacRecorder
 from expunge.methods.bad_teacher import BadTeacher
@@ -29,6 +31,7 @@ from expunge.methods.l1_sparse import L1Sparse
 from expunge.methods.lb_hr import LBHR
 from expunge.methods.neg_grad_plus import NegGradPlus
 from expunge.methods.retrain import Retrain
+from expunge.methods.salun_soft import SalUnSoft
 from expunge.methods.scrub import Scrub, divergence
 from expunge.methods.scrub_and_learn import ScrubAndLearn
 from expunge.methods.sisa import SISA, SisaEnsemble
@@ -36,7 +39,7 @@ from expunge.methods.ssd import SSD
 from expunge.methods.tarf import TARF, mismatch
 from expunge.methods.ts_bgrm import TSBGRM
 from expunge.persample import conjugate_gradient, fisher_diagonal, mean_gradient, per_sample_gradients
-from expunge.run import Run
+from expunge.run import Compute, Run
 from expunge.split import Split
 
 
@@ -694,3 +697,88 @@ def test_a_run_on_a_gpu_is_resumed_with_its_state_there(classifier, method, tmp_
     assert all(
         torch.equal(a, b) for a, b in zip(whole.model.parameters(), again.model.parameters(), strict=True)
     )
+
+
+# ---- what methods may not see, and may not lose
+
+
+def noise(count=80, classes=4, shape=(5,)):
+    """Samples and labels at random, in [0, 1]."""
+    draw = torch.Generator().manual_seed(0)
+    return torch.rand(count, *shape, generator=draw), torch.arange(count) % classes
+
+
+def test_ssd_is_not_shown_withheld_samples():
+    x, y = noise()
+    split = Split.by_class((x[:60], y[:60]), (x[60:], y[60:]), forget=1, share=0.3)
+    seen = set()
+
+    class Watching(Classification):
+        def loss(self, model, batch):
+            seen.update(batch.index.tolist())
+            return super().loss(model, batch)
+
+    execute(nn.Linear(5, 4), split, SSD(paper_exact=True), Watching(4))
+    assert len(split.withheld) and not seen & set(split.withheld.index.tolist())
+
+
+def test_sisa_deletes_bit_for_bit_in_half_precision_and_with_withheld_samples():
+    x, y = noise()
+    split = Split.by_class((x[:60], y[:60]), (x[60:], y[60:]), forget=1, share=0.3)
+    everything = replace(
+        split,
+        retain=split.train,
+        forget=split.forget.take(torch.zeros(0, dtype=torch.int64)),
+        withheld=split.withheld.take(torch.zeros(0, dtype=torch.int64)),
+    )
+    task, sisa, compute = (
+        Classification(4),
+        SISA(shards=2, slices=2, epochs=2, batch_size=16),
+        Compute(amp="bf16"),
+    )
+    model = nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.Dropout(), nn.Linear(6, 4)).eval()
+    whole = execute(model, everything, sisa, task, seed=3, compute=compute).model
+    assert not any(m.training for m in whole.modules()), "an ensemble of a model in eval mode is in eval mode"
+    less = execute(whole, split, sisa, task, compute=compute).model
+    fresh = execute(model, split, sisa, task, seed=3, compute=compute).model
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(less.state_dict().values(), fresh.state_dict().values(), strict=True)
+    )
+
+
+@pytest.mark.parametrize("held", ["frozen", "masked"])
+def test_salun_soft_ranks_only_what_may_move(held):
+    x, y = noise()
+    split, task = Split.random((x[:60], y[:60]), (x[60:], y[60:]), 0.2), Classification(4)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 64), nn.Tanh(), nn.Linear(64, 4))
+    if held == "frozen":
+        model[0].requires_grad_(False)
+    mask = {n: torch.full_like(p, n.startswith("2"), dtype=torch.bool) for n, p in model.named_parameters()}
+    run = execute(
+        model,
+        split,
+        SalUnSoft(epochs=1, lr=0.1, ratio=0.9),
+        task,
+        mask=Mask(mask) if held == "masked" else None,
+    )
+    share = (run.model[2].weight == model[2].weight).float().mean()
+    assert 0.05 < share < 0.95, "some weights are back at the original's, as the threshold falls to 0"
+
+
+def test_influence_serves_models_with_attention():
+    x, y = noise(40, 3, (6, 8))
+    split, task = Split.random((x[:30], y[:30]), (x[30:], y[30:]), 0.2), Classification(3)
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+    model = nn.Sequential(layer, nn.Flatten(), nn.Linear(48, 3))
+    run = execute(model, split, Influence(alpha=1e-3, samples=10), task)
+    assert not torch.equal(run.model[2].weight, model[2].weight)
+
+
+def test_boundary_shrink_wants_pixels():
+    x, y = noise()
+    split = Split.random((3 * x[:60] - 1, y[:60]), (x[60:], y[60:]), 0.2)
+    with pytest.raises(ExpungeError, match="normalise inside the model"):
+        execute(nn.Linear(5, 4), split, BoundaryShrink(), Classification(4))

@@ -321,3 +321,21 @@ def test_overlap_layers_and_combination():
     assert (~a)["w"].tolist() == [False, False, True, True]
     with pytest.raises(MaskError):
         overlap(a, Mask({"v": a["w"]}))
+
+
+@pytest.mark.parametrize("how", ["sum_abs", "fisher"])
+def test_scores_of_single_samples_have_a_seed_and_can_be_reduced(how):
+    class Noisy(Classification):
+        def loss(self, model, batch):
+            return super().loss(model, batch) * (1 + torch.rand(len(batch.y)))
+
+    torch.manual_seed(0)
+    model, data = nn.Linear(4, 3), TensorData(torch.randn(12, 4), torch.arange(12) % 3).samples()
+    state = torch.get_rng_state()
+    first, again, other = (saliency_scores(model, data, Noisy(3), how=how, seed=s) for s in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(first[n], again[n]) for n in first) and not torch.equal(
+        first["weight"], other["weight"]
+    )
+    halved = saliency_scores(model, data, Noisy(3), how=how, seed=1, reduce=lambda mean: mean / 2)
+    assert torch.equal(halved["weight"], first["weight"] / 2)

@@ -163,3 +163,29 @@ def test_what_may_move(setting, trainable, moves):
         if not torch.equal(a, b)
     }
     assert changed == moves
+
+
+def test_the_recorded_mask_holds_every_weight_that_changed():
+    """The rows that masking writes to are in it: a receipt's check of the mask must pass."""
+    torch.manual_seed(0)
+    y = torch.arange(60) % 3
+    x = torch.randn(60, 4) + 3 * nn.functional.one_hot(y, 4)
+    split = Split.by_class((x[:45], y[:45]), (x[45:], y[45:]), forget=1)
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    for method in (NHLE(epochs=3, lr=0.1), NHLE(epochs=3, lr=0.1, density=0.5)):
+        run = execute(model, split, method, Classification(3))
+        after = dict(run.model.named_parameters())
+        for name, weight in model.named_parameters():
+            assert not ((after[name] != weight) & ~run.mask[name]).any(), name
+
+
+def test_a_head_without_bias_is_refused_before_the_run():
+    y = torch.arange(60) % 3
+    x = torch.randn(60, 4) + 3 * nn.functional.one_hot(y, 4)
+    split, steps = Split.by_class((x[:45], y[:45]), (x[45:], y[45:]), forget=1), []
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3, bias=False))
+    with pytest.raises(ModelError, match="no bias"):
+        execute(model, split, NHLE(), Classification(3), on_row=steps.append)
+    assert not steps
+    run = execute(model, split, NHLE(masking="none", epochs=2), Classification(3))
+    assert len(NHLE(masking="none").details(run)["table2x2"]) == 4

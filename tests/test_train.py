@@ -9,11 +9,14 @@ from torch import nn
 from expunge import Classification, Compute, ExpungeError, ModelError, Retrain, SalUn, Split, execute, unlearn
 from expunge.methods.finetune import FineTune
 from expunge.methods.gradient_ascent import GradientAscent
+from expunge.methods.nhle import NHLE
 from expunge.methods.random_label import RandomLabel
 from expunge.methods.retrain import reset
+from expunge.methods.ugradsl import UGradSL
 from expunge.run import Run
 from expunge.schedule import pairs, steps_per_epoch
 from expunge.train import rate
+from expunge.tune import tune
 
 
 @pytest.fixture(scope="module")
@@ -222,3 +225,92 @@ def test_batch_norm_freeze_keeps_statistics(setting):
     assert torch.equal(run.model[1].running_mean, model[1].running_mean)
     run = execute(model, split, FineTune(epochs=1, lr=0.1), task)
     assert not torch.equal(run.model[1].running_mean, model[1].running_mean)
+
+
+# ---- going on from a state
+
+
+def interrupted(after):
+    """A row's watcher that stands for a killed process."""
+    rows = []
+
+    def on_row(row):
+        rows.append(row)
+        if len(rows) > after:
+            raise KeyboardInterrupt
+
+    return on_row
+
+
+def test_a_state_is_not_gone_on_from_with_another_model(setting, tmp_path):
+    model, split, task = setting
+    file = tmp_path / "state"
+    unlearn(model, split, FineTune(epochs=2), task, state_file=file)
+    other = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 5))
+    with pytest.raises(ExpungeError, match="another run"):
+        unlearn(other, split, FineTune(epochs=2), task, state_file=file)
+
+
+def test_seconds_before_an_interruption_count(setting, tmp_path):
+    model, split, task = setting
+    options = {"state_file": tmp_path / "state", "seed": 1}
+    with pytest.raises(KeyboardInterrupt):
+        execute(model, split, FineTune(epochs=4), task, on_row=interrupted(3), **options)
+    kept = torch.load(tmp_path / "state", weights_only=True)["seconds"]
+    run = execute(model, split, FineTune(epochs=4), task, **options)
+    assert kept > 0 and run.seconds > kept
+    assert same(run.model, execute(model, split, FineTune(epochs=4), task, seed=1).model)
+
+
+# ---- edges
+
+
+def test_words_that_are_no_choice_are_told(setting):
+    model, split, task = setting
+    with pytest.raises(ExpungeError) as caught:
+        unlearn(model, split, SalUn(optimizer="lion", mask="rand", batch_norm="frozen", relabel="nxt"), task)
+    assert len(caught.value.problems) == 4 and "'sgd'" in str(caught.value)
+
+
+def test_the_mask_is_taken_on_no_more_samples_at_once_than_a_step_has(setting):
+    model, split, _ = setting
+    seen = []
+
+    class Watching(Classification):
+        def loss(self, model, batch):
+            seen.append(len(batch))
+            return super().loss(model, batch)
+
+    unlearn(model, split, SalUn(epochs=1, batch_size=8), Watching(5), compute=Compute(accumulate=4))
+    assert max(seen) == 2
+    masks = [execute(model, split, SalUn(epochs=1, batch_size=n), Classification(5)).mask for n in (8, 100)]
+    assert all(torch.equal(masks[0][n], masks[1][n]) for n in masks[0])
+
+
+def test_a_frozen_trunk_is_the_same_in_the_retrained_model(setting):
+    model, split, task = setting
+    model[0].requires_grad_(False)
+    model[1].requires_grad_(False)
+    try:
+        gold = unlearn(model, split, Retrain(epochs=1), task)
+    finally:
+        model.requires_grad_(True)
+    assert torch.equal(gold[0].weight, model[0].weight) and torch.equal(gold[1].weight, model[1].weight)
+    assert not torch.equal(gold[3].weight, model[3].weight)
+
+
+def test_without_validation_samples_the_missing_guards_are_told():
+    y = torch.arange(60) % 3
+    x = torch.randn(60, 4)
+    split = Split.random((x[:40], y[:40]), (x[40:], y[40:]), 0.2, validation=0)
+    model, task = nn.Linear(4, 3), Classification(3)
+    with pytest.warns(RuntimeWarning, match="gate and the stop rule are off"):
+        run = execute(model, split, UGradSL(epochs=1), task)
+    assert run.memo["target"] < 0 and run.memo["gate"] < 0
+    with pytest.raises(ExpungeError, match="validation share"):
+        tune(model, split, FineTune(), task)
+    with pytest.raises(ExpungeError, match="retrained"):
+        tune(model, split, FineTune(), task, by="gap")
+    of_class = Split.by_class((x[:40], y[:40]), (x[40:], y[40:]), forget=1, validation=0)
+    with pytest.warns(RuntimeWarning, match="max_drop"):
+        unlearn(model, of_class, NHLE(epochs=1, trainable="all"), task)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from torch import nn
 
-from expunge import Classification, ExpungeError, Split, TensorData, UGradSL, UGradSLPlus, execute
+from expunge import Classification, ExpungeError, Split, StreamData, TensorData, UGradSL, UGradSLPlus, execute
 from expunge.methods.finetune import FineTune
 from expunge.methods.gradient_ascent import GradientAscent
 from expunge.methods.ugradsl import distances, smoothed_loss
@@ -209,3 +209,32 @@ def test_random_forgetting_takes_its_gate_from_validation(setting):
     seen = task.predict(model, split.validation)
     assert run.memo["gate"] == pytest.approx(seen.confidence.mean().item(), rel=1e-4)
     assert run.memo["target"] == pytest.approx(seen.accuracy, rel=1e-4)
+
+
+@pytest.mark.parametrize("rate", ["fixed", "adaptive"])
+def test_texts_padded_batch_by_batch(rate):
+    """Batches of forget and retain set then differ in length, and take a forward pass each."""
+    draw = torch.Generator().manual_seed(0)
+    texts = [
+        torch.randint(1, 20, (int(n),), generator=draw) for n in torch.randint(3, 12, (60,), generator=draw)
+    ]
+    pairs = [(t, i % 3) for i, t in enumerate(texts)]
+
+    def padded(items):
+        x = nn.utils.rnn.pad_sequence([t for t, _ in items], batch_first=True)
+        return x, torch.tensor([y for _, y in items])
+
+    class Bag(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.head = nn.Embedding(20, 8, padding_idx=0), nn.Linear(8, 3)
+
+        def forward(self, x):
+            return self.head(self.embed(x).sum(1))
+
+    train, test = (
+        StreamData(part, labels=[y for _, y in part], collate=padded) for part in (pairs[:45], pairs[45:])
+    )
+    split = Split.random(train, test, 0.2)
+    run = execute(Bag(), split, UGradSLPlus(epochs=1, batch_size=4, rate=rate), Classification(3))
+    assert run.status.startswith(("finished", "stopped"))

@@ -6,7 +6,7 @@ Finished jobs are skipped, so that an interrupted grid goes on where it was and 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from multiprocessing import get_context
@@ -17,6 +17,7 @@ import torch
 from .bench_grid import Grid, Job
 from .bench_work import OutOfTime, Worker
 from .errors import ExpungeError, MissingExtra
+from .stats import grouped
 
 Result = tuple[Job, Path | str]  # the file of the record, or why there is none
 Stage = tuple[
@@ -46,17 +47,10 @@ def stages(jobs: list[Job]) -> list[Stage]:
     places = {j.place: j for j in [*tuned, *jobs]}.values()
     judged = {j.place: j for j in jobs} | {j.place: j for j in tuned if (j.tuning or {}).get("by") == "gap"}
     return [
-        ("original", _grouped(places, lambda j: j.origin)),
+        ("original", grouped(places, lambda j: j.origin)),
         ("retrained", [[j] for j in judged.values()]),
-        ("", _grouped(jobs, lambda j: j.choice)),
+        ("", grouped(jobs, lambda j: j.choice)),
     ]
-
-
-def _grouped(jobs: Iterable[Job], by: Callable[[Job], str]) -> list[list[Job]]:
-    groups: dict[str, list[Job]] = {}
-    for job in jobs:
-        groups.setdefault(by(job), []).append(job)
-    return list(groups.values())
 
 
 def _work(what: str, group: list[Job], worker: Worker, threads: int) -> list[Result]:

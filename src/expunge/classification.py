@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .data import Batch, Inputs, Samples
 from .errors import ModelError, raise_all
+from .layout import laid_out
 from .modes import device_of, evaluating
 from .split import Split
 
@@ -57,7 +58,7 @@ class Classification:
 
     def logits(self, model: nn.Module, x: Inputs) -> Tensor:
         """Logits (B, K)."""
-        out = model(**x) if isinstance(x, dict) else model(x)
+        out = model(**x) if isinstance(x, dict) else model(laid_out(model, x))
         return out if isinstance(out, Tensor) else out.logits
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:

@@ -40,6 +40,13 @@ class Batch:
     def __len__(self) -> int:
         return len(self.y)
 
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """The shape of one sample's input, or of each of its inputs by name."""
+        if isinstance(self.x, dict):
+            return tuple((k, tuple(v.shape[1:])) for k, v in sorted(self.x.items()))
+        return tuple(self.x.shape[1:])
+
     def to(self, device: torch.device | str) -> Batch:
         """The same samples on `device`."""
         move = lambda t: t.to(device, non_blocking=True)  # noqa: E731
@@ -300,7 +307,8 @@ class _Chunks:
 
 def _prepared(batch: Batch, transform: Augment | None, generator: torch.Generator | None) -> Batch:
     if transform is not None and generator is not None and isinstance(batch.x, Tensor):
-        batch.x = transform(batch.x, generator)  # before the conversion: a quarter of the bytes to move
+        # before the conversion: a quarter of the bytes to move; row-major, as models that take a view of it expect
+        batch.x = transform(batch.x, generator).contiguous()
     batch.x = as_float(batch.x)
     return batch
 

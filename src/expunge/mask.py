@@ -52,12 +52,14 @@ def saliency_scores(
 
     Every sample weighs the same, so the result does not depend on the batch size. `how` "sum_abs" is the mean of
     the samples' |gradient| instead (signs cannot cancel), "fisher" that of their squared gradients; both take
-    gradients sample by sample, for small models. `paper_exact` averages the means of shuffled, augmented batches
+    gradients sample by sample, for small models, and neither augments. `paper_exact` averages the means of shuffled, augmented batches
     as the released code of SalUn does (a short last batch then weighs more). `reduce` makes of the mean over
     these samples the mean over those of all processes of a distributed run.
     """
     if how != "abs_sum":
-        return _sample_by_sample(model, samples, task, how)
+        with seeded(seed, device_of(model)):
+            means = _sample_by_sample(model, samples, task, how)
+        return {n: t if reduce is None else reduce(t) for n, t in means.items()}
     weights = {n: p for n, p in model.named_parameters() if p.requires_grad}
     total = {n: _zeros(p) for n, p in weights.items()}
     draw = torch.Generator().manual_seed(seed)

@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -159,6 +159,16 @@ class GradientMethod(Method):
         return found
 
 
+def choices(method: Method) -> list[str]:
+    """What is wrong with the settings that take one of a few words, a sentence each."""
+    found = []
+    for name, hint in get_type_hints(type(method)).items():
+        allowed, given = get_args(hint), getattr(method, name, None)
+        if get_origin(hint) is Literal and given not in allowed:
+            found.append(f"{name} is {given!r}; it must be one of {', '.join(map(repr, allowed))}.")
+    return found
+
+
 def names() -> list[str]:
     """The names of all methods: the files of `expunge/methods`."""
     return sorted(m.name for m in pkgutil.iter_modules(methods.__path__) if not m.name.startswith("_"))
@@ -201,7 +211,7 @@ def execute(
     module is not enough); `state_file` keeps a resumable state after each epoch and is resumed from if it is there;
     `on_row` is called with each row of the curves. Raises `ExpungeError` with all problems before anything is done.
     """
-    problems = method.problems()
+    problems = choices(method) or method.problems()
     name = type(method).__name__
     if task.name not in method.tasks:
         problems.append(
@@ -237,8 +247,9 @@ def execute(
     )
     with seeded(seed, run.device), clocked(run), _arranged(run):
         method.apply(run)
-    for (_, before), (_, after) in zip(model.named_modules(), run.model.named_modules(), strict=False):
-        after.training = before.training
+    modes = {name: module.training for name, module in model.named_modules()}
+    for name, module in run.model.named_modules():  # a method may return another model, such as an ensemble
+        module.training = modes.get(name, model.training)
     if "the last good state" in run.status:
         warnings.warn(f"{name} {run.status}", RuntimeWarning, stacklevel=2)
     return run

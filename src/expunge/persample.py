@@ -9,11 +9,13 @@ batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .classification import evaluating
 from .data import Batch, Inputs, Samples
@@ -113,7 +115,7 @@ class GradientMatrix:
     def __matmul__(self, direction: Weights) -> Tensor:
         """G x (T,), float64."""
         weights, state, found = trainable(self.model), _state(self.model), []
-        with evaluating(self.model):
+        with evaluating(self.model), _plain_attention():
             for batch in self._batches():
                 losses = lambda w, b=batch: self.task.loss(_with(self.model, {**state, **w}), b)  # noqa: E731
                 found.append(jvp(losses, (weights,), (direction,))[1].double())
@@ -162,6 +164,18 @@ def some(samples: Samples, count: int, generator: torch.Generator) -> Samples:
     if not 0 < count < len(samples):
         return samples
     return samples.take(torch.randperm(len(samples), generator=generator)[:count].sort().values)
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Attention by operators that have a forward-mode derivative; the fused kernels have none."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def _state(model: nn.Module) -> Weights:

@@ -56,6 +56,7 @@ class Run:
     memo: dict[str, Any] = field(default_factory=dict)  # a method's own state; saved and restored on resume
     seconds: float = 0.0
     peak_memory: int | None = None
+    _started: float | None = None  # clock at the start of the work under way
     _original: nn.Module | None = None
     _team: Team | None = None
     _generators: dict[str, torch.Generator] = field(default_factory=dict)
@@ -75,6 +76,11 @@ class Run:
                 .requires_grad_(False)
             )
         return self._original
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of work so far, those before an interruption among them."""
+        return self.seconds + (0.0 if self._started is None else time.perf_counter() - self._started)
 
     @property
     def team(self) -> Team:
@@ -123,14 +129,15 @@ def clocked(run: Run) -> Iterator[None]:
         torch.cuda.reset_peak_memory_stats(run.device)
     else:
         _reset_peak()
-    start = time.perf_counter()
+    run._started = time.perf_counter()
     try:
         yield
     finally:
         if cuda:
             torch.cuda.synchronize(run.device)
-        run.seconds += time.perf_counter() - start
-        run.peak_memory = torch.cuda.max_memory_allocated(run.device) if cuda else _peak()
+        run.seconds, run._started = run.elapsed, None
+        now = peak_memory(run.device)
+        run.peak_memory = now if run.peak_memory is None or now is None else max(now, run.peak_memory)
 
 
 def _reset_peak() -> None:
@@ -138,7 +145,10 @@ def _reset_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5")  # Linux: restarts the high-water mark of this process
 
 
-def _peak() -> int | None:
+def peak_memory(device: torch.device) -> int | None:
+    """The most bytes since the clock started: allocated on a GPU, else of this process (Linux; None elsewhere)."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:

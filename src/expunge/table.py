@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import mean, pstdev
 from typing import Any
 
 from rich.table import Table
 
-from .audit.accuracy import HEADLINE
 from .record import Record
-
-ORDER = {"original": 0, "retrain": 1}
+from .stats import HEADLINE, grouped, place, shown, stat
 
 
 def by_method(records: Sequence[Record]) -> list[list[Record]]:
     """Records of one kind, method and settings together (the seeds of a row): original, Retrain, then by avg. gap."""
-    groups: dict[str, list[Record]] = {}
-    for record in records:
-        groups.setdefault(
-            repr((record.kind, record.method, sorted(record.settings.items(), key=str))), []
-        ).append(record)
-    worst = float("inf")
-    gap = lambda g: mean(r.scores["gap"]["avg"] if r.scores.get("gap") else worst for r in g)  # noqa: E731
-    return sorted(groups.values(), key=lambda g: (ORDER.get(g[0].kind, 2), gap(g)))
+    groups = grouped(records, lambda r: repr((r.kind, r.method, sorted(r.settings.items(), key=str))))
+    return sorted(groups, key=lambda g: place(g[0].kind, [_gap(r, "avg") for r in g]))
+
+
+def _gap(record: Record, name: str) -> float | None:
+    return (record.scores.get("gap") or {}).get(name)
 
 
 def result_table(records: Sequence[Record], title: str = "") -> Table:
@@ -32,7 +27,7 @@ def result_table(records: Sequence[Record], title: str = "") -> Table:
     table = Table(
         title=title or None,
         caption="percent; the gap to Retrain in brackets, smaller is closer"
-        + (f"; mean ± standard deviation over {seeds} seeds" if seeds > 1 else ""),
+        + (f"; mean ± sample standard deviation over {seeds} seeds" if seeds > 1 else ""),
     )
     table.add_column("method", no_wrap=True)
     for name in (*HEADLINE, "avg. gap", "RTE s", "MiB"):
@@ -40,7 +35,7 @@ def result_table(records: Sequence[Record], title: str = "") -> Table:
     for group in by_method(records):
         first = group[0]
         cells = [
-            _cell([r.scores.get(k) for r in group], [(r.scores.get("gap") or {}).get(k) for r in group])
+            _cell([r.scores.get(k) for r in group], [_gap(r, k) for r in group])
             for k in HEADLINE
         ]
         memory = [r.peak_memory for r in group if r.peak_memory]
@@ -54,8 +49,8 @@ def result_table(records: Sequence[Record], title: str = "") -> Table:
             *cells,
             "–"
             if first.kind == "retrain"
-            else _cell([(r.scores.get("gap") or {}).get("avg") for r in group]),
-            "–" if first.kind == "original" else _cell([r.seconds for r in group]),
+            else shown(_gap(r, "avg") for r in group),
+            "–" if first.kind == "original" else shown(r.seconds for r in group),
             f"{max(memory) / 2**20:.0f}" if memory else "–",
             style="bold" if first.kind == "retrain" else "",
         )
@@ -83,10 +78,6 @@ def table_2x2(rows: Sequence[dict[str, Any]]) -> Table:
     return table
 
 
-def _cell(values: Sequence[float | None], gaps: Sequence[float | None] = ()) -> str:
-    there = [v for v in values if v is not None]
-    if not there:
-        return "–"
-    spread = f" ±{pstdev(there):.2f}" if len(there) > 1 else ""
-    known = [g for g in gaps if g is not None]
-    return f"{mean(there):.2f}{spread}" + (f" ({mean(known):.2f})" if known else "")
+def _cell(values: Sequence[float | None], gaps: Sequence[float | None]) -> str:
+    gap = stat(gaps)
+    return shown(values) + (f" ({gap.mean:.2f})" if gap else "")

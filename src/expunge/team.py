@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -50,6 +51,15 @@ class Team:
             dist.all_reduce(value)
         return value
 
+    def agreed(self, row: dict[str, Any], device: torch.device) -> dict[str, Any]:
+        """`row` with the first process's numbers: on a GPU two processes may round apart."""
+        if self.size == 1:
+            return row
+        where = [k for k, v in row.items() if isinstance(v, float)]
+        values = torch.tensor([row[k] for k in where], dtype=torch.float64, device=device)
+        dist.broadcast(values, 0)
+        return {**row, **dict(zip(where, values.tolist(), strict=True))}
+
     def sum_gradients(self, model: nn.Module) -> None:
         """Every gradient summed over the processes; one that no process has stays None, so that its weight rests."""
         if self.size == 1:
@@ -77,7 +87,7 @@ class Team:
 
     def scores(self, model: nn.Module, samples: Samples, task: Task, **options: object) -> dict[str, Tensor]:
         """`saliency_scores`, its samples divided among the processes where the mean over them can be divided."""
-        alone = self.size == 1 or options.get("paper_exact") or options.get("how", "abs_sum") != "abs_sum"
+        alone = self.size == 1 or options.get("paper_exact")
         return (saliency_scores if alone else distributed_scores)(model, samples, task, **options)  # type: ignore[arg-type]
 
 

@@ -20,7 +20,7 @@ from .hashing import state_hash
 from .mask import Mask, combine, complete, inverted_mask, masked, random_mask, top_mask
 from .modes import freeze_batch_norm
 from .record import plain
-from .run import Run, autocast
+from .run import Run, autocast, peak_memory
 from .schedule import Pair, pieces
 from .watch import Watch
 
@@ -65,9 +65,11 @@ def choose_mask(run: Run, method: GradientMethod) -> Mask | None:
         if method.mask == "random":
             mask = random_mask(run.model, method.density, run.seed)
         else:
-            scores = run.team.scores(
-                run.model, run.split.forget, run.task, seed=run.seed, **method.saliency_options()
-            )
+            options = method.saliency_options()
+            # as many samples at once as a step has, so that what trains in memory also gets its mask there
+            size = method.batch_size if options.get("paper_exact") else min(256, method.batch_size)
+            options = {"batch_size": max(1, size // run.compute.accumulate), "seed": run.seed, **options}
+            scores = run.team.scores(run.model, run.split.forget, run.task, **options)
             mask = complete(
                 (inverted_mask if method.mask == "inverted" else top_mask)(scores, method.density), run.model
             )
@@ -167,7 +169,13 @@ def _step(
 def _identity(run: Run, method: GradientMethod) -> str:
     given = None if run.mask is None else state_hash({k: v.to(torch.uint8) for k, v in run.mask.items()})
     settings = plain(asdict(method))
-    return repr((type(method).__name__, settings, run.split.hash, run.seed, asdict(run.compute), given))
+    origin = None  # the weights that the run started from: hashed only where a state is kept
+    if run.state_file is not None and run.source is not None:
+        origin = state_hash(run.source.state_dict())
+    task = (type(run.task).__name__, run.task.num_classes)
+    return repr(
+        (type(method).__name__, settings, run.split.hash, run.seed, asdict(run.compute), given, origin, task)
+    )
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
@@ -200,6 +208,8 @@ def _keep(run: Run, identity: str, kept: dict[str, Any], watch: Watch) -> None:
             "step": run.step,
             "status": run.status,
             "history": run.history,
+            "seconds": run.elapsed,
+            "peak_memory": peak_memory(run.device) or 0,
             "first": watch.first,
             "good": watch.good,
             "good_step": watch.good_step,
@@ -213,7 +223,7 @@ def _resume(run: Run, identity: str, kept: dict[str, Any], watch: Watch) -> bool
     state = load_state(run.state_file)
     if state["identity"] != identity:
         raise ExpungeError(
-            f"{run.state_file} is the state of another run (method, settings, split, seed or mask differ); "
+            f"{run.state_file} is the state of another run (model, method, settings, split, seed or mask differ); "
             "remove it to start anew, or repeat the settings it was made with."
         )
     run.model.load_state_dict(state["model"])
@@ -224,6 +234,7 @@ def _resume(run: Run, identity: str, kept: dict[str, Any], watch: Watch) -> bool
     run.memo, run.epoch, run.step, run.status, run.history = (
         state[k] for k in ("memo", "epoch", "step", "status", "history")
     )
+    run.seconds, run.peak_memory = state["seconds"], state["peak_memory"] or None
     for key in state["memo_on_device"]:  # states are read to the CPU, where a method may not look for its own
         run.memo[key] = _on(run.memo[key], run.device)
     watch.first, watch.good, watch.good_step = state["first"], state["good"], state["good_step"]

@@ -16,6 +16,7 @@ from torch import nn
 
 from .audit.accuracy import Judged, gaps, judge
 from .classification import Classification
+from .errors import ExpungeError
 from .method import Method, execute
 from .run import Compute
 from .split import Split
@@ -88,13 +89,22 @@ def tune(
 ) -> list[Trial]:
     """The trials of a method on this original and split, best first. `by="gap"` needs `retrained` and is an oracle.
 
-    `fixed` names fields that are not to be tuned.
+    `fixed` names fields that are not to be tuned. Raises `ExpungeError` without validation samples, or without
+    `retrained` where the gap chooses.
     """
+    if by == "gap" and retrained is None:
+        raise ExpungeError(
+            "by='gap' measures from the retrained model; give `retrained`, or choose by='validation'."
+        )
+    if by == "validation" and not len(split.validation):
+        raise ExpungeError(
+            "trials are chosen on validation samples and the split has none; draw it with a validation share, such as 0.1."
+        )
     found = []
     for settings in trials(method, count, fixed):
         run = execute(model, split, replace(method, **settings), task, seed=seed, compute=compute)
         if by == "gap":
-            assert retrained is not None
+            assert retrained is not None  # checked above
             distance = gaps(judge(run.model, split, task, seed=seed).scores, retrained.scores)["avg"]
         else:
             distance = distance_from_unseen(run.model, model, split, task)

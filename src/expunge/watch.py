@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import TYPE_CHECKING
 
 import torch
@@ -31,6 +32,13 @@ class Watch:
         if guard is run.split.validation and run.split.forget_classes and len(guard):
             guard = guard.take(~torch.isin(guard.labels, torch.tensor(run.split.forget_classes)))
         self.sets = {"forget": few(run.split.forget), "retain": few(guard)}
+        if not len(guard) and method.max_drop < 100 and "retain" not in method.data:
+            warnings.warn(
+                f"the split has no validation samples, so nothing ends the run where retained accuracy falls by max_drop = "
+                f"{method.max_drop:g} points; draw it with a validation share.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         self.total = torch.zeros((), device=run.device)
         self.count = 0
         self.good: dict[str, Tensor] | None = None
@@ -105,4 +113,6 @@ class Watch:
                     for b in samples.batches(self.run.compute.eval_batch, device=self.run.device)
                 ]
                 row[name] = scale * torch.cat(seen).double().mean().item() if seen else None
-        return row
+        return self.run.team.agreed(
+            row, self.run.device
+        )  # processes decide alike, or one would wait for another for ever

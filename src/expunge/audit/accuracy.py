@@ -22,9 +22,9 @@ from ..classification import Classification, Predictions
 from ..data import Samples
 from ..errors import ExpungeError
 from ..split import Split
+from ..stats import HEADLINE
 from .mia import members_and_nonmembers, modified_entropy, svm_attack, threshold_attack
 
-HEADLINE = ("UA", "RA", "TA", "MIA")
 BINS = 20
 SHOWN = {"forget": 150, "retain": 300, "test": 150}  # points of the 2-D picture
 EXAMPLES = 12

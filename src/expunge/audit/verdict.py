@@ -14,9 +14,9 @@ from typing import Any
 
 from ..errors import ExpungeError
 from ..split import Goal
+from ..stats import HEADLINE
 from .residue import Word, stronger
 
-HEADLINE = ("UA", "RA", "TA", "MIA")
 # two-sided 95 % quantiles of Student's t by degrees of freedom
 T95 = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26, 10: 2.23}
 FLOOR = 0.5  # points: differences below this are never called a difference

@@ -95,6 +95,10 @@ class _Recorded(Retrain):
 
     def loss(self, run: Run, forget: Batch | None, retain: Batch | None) -> Tensor:
         assert retain is not None
+        if run.team.size > 1:
+            raise ExpungeError(
+                "an AmnesiacRecorder logs whole steps and works in one process; train without torchrun."
+            )
         self.recorder.before(run.model, retain.index, run.step)
         return super().loss(run, forget, retain)
 

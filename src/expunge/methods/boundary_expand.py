@@ -61,5 +61,7 @@ class BoundaryExpand(GradientMethod):
     @torch.no_grad()
     def after_step(self, run: Run, optimizer: Optimizer) -> None:
         unit, speed = run.memo["unit"].detach(), run.memo["speed"]
-        speed.mul_(self.momentum).add_(run.memo["unit"].grad + self.weight_decay * unit)
+        slope = run.memo["unit"].grad
+        slope = run.team.sum(torch.zeros_like(unit) if slope is None else slope)
+        speed.mul_(self.momentum).add_(slope + self.weight_decay * unit)
         run.memo["unit"] = unit - optimizer.param_groups[0]["lr"] * speed

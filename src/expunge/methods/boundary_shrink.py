@@ -52,8 +52,14 @@ class BoundaryShrink(GradientMethod):
                 "boundary_shrink moves inputs along their gradient and needs images as one tensor; "
                 "use boundary_expand or random_label for other inputs."
             )
+        if batch.x.min() < 0 or batch.x.max() > 1:
+            raise ExpungeError(
+                f"boundary_shrink moves pixels within 0 to 1 and inputs from {float(batch.x.min()):.3g} to "
+                f"{float(batch.x.max()):.3g} came; give images in [0, 1] (or uint8) and normalise inside the model."
+            )
         x = batch.x.detach().requires_grad_(True)
-        with torch.enable_grad():
+        # in float32: the slopes of memorised samples are too small for half precision, and nothing scales this loss
+        with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
             cost = F.cross_entropy(run.task.logits(run.original, x), batch.y, reduction="sum")
             (slope,) = torch.autograd.grad(cost, x)
         moved = (255 * (batch.x + self.bound * slope.sign()).clamp(0, 1)).round() / 255

@@ -7,7 +7,8 @@ the model's own labels; noise of variance alpha * min(1 / (F + 1e-8), 1e3) (1e2 
 the inputs of each unit, ten times as much on the head and on vectors (batch norm, biases); alpha about 1e-9
 to 1e-8 for their nets. The code also replaces the forgotten class's head row by noise of mean 0 and variance
 1e-4, which alone makes its accuracy fall: here a flag, `reset_class`, off by default. Ours: squared gradients
-of single samples (the code squares batch gradients), on a random part of the retain set (`samples`).
+of single samples (the code squares batch gradients), on a random part of the retain set (`samples`); alpha is
+1e-7 by default, larger than theirs, and is to be chosen (`search`).
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from ..classification import Classification
 from ..data import Batch
 from ..errors import ModelError
+from ..maskfile import Mask
 from ..run import Row, Run
 from ._few import FewSamples
 
@@ -52,6 +53,14 @@ def bounded_loss(logits: Tensor, classes: Sequence[int]) -> Tensor:
     return logits.logsumexp(1) - logits[:, kept].logsumexp(1)
 
 
+def _check_bias(named: tuple[str, nn.Linear], how: Masking) -> None:
+    name, head = named
+    if how == "neg_inf" and head.bias is None:
+        raise ModelError(
+            f"the head '{name}' has no bias to lower; use masking='zero', which may still let the class win."
+        )
+
+
 @torch.no_grad()
 def mask_class_weights(
     model: nn.Module, task: Classification, classes: Sequence[int], how: Masking = "neg_inf"
@@ -68,14 +77,20 @@ def mask_class_weights(
         raise ModelError(
             f"masking {len(rows)} of {head.out_features} classes leaves none; keep at least one."
         )
-    if how == "neg_inf" and head.bias is None:
-        raise ModelError(
-            f"the head '{name}' has no bias to lower; use masking='zero', which may still let the class win."
-        )
+    _check_bias((name, head), how)
     head.weight[rows] = 0
     if head.bias is not None:
         head.bias[rows] = NEVER if how == "neg_inf" else 0.0
     return model
+
+
+def with_rows(mask: Mask, head: str, classes: Sequence[int]) -> Mask:
+    """`mask` with these rows of the head free: what class weight masking writes to lies in the mask that is recorded."""
+    changed = {k: m.clone() for k, m in mask.items()}
+    for part in ("weight", "bias"):
+        if (name := f"{head}.{part}" if head else part) in changed:
+            changed[name][sorted(set(classes))] = True
+    return Mask(changed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +109,7 @@ class NHLE(FewSamples):
 
     def prepare(self, run: Run) -> None:
         super().prepare(run)
+        _check_bias(run.task.head(run.model), self.masking)  # type: ignore[attr-defined]
         if self.loss_kind == "ce":
             warnings.warn(
                 "loss_kind='ce' is plain gradient ascent: unbounded, and without force on memorised samples.",
@@ -115,8 +131,7 @@ class NHLE(FewSamples):
         assert forget is not None
         logits = run.task.logits(run.model, forget.x)  # type: ignore[attr-defined]
         value = self.objective(logits, run.split.forget_classes)
-        run.memo["P_F"] = logits.detach().softmax(1)[:, list(run.split.forget_classes)].sum(1).mean()
-        run.memo["value"] = value.detach()
+        self._note(run, logits.detach(), value.detach())
         if self.anchor:
             pull = sum(
                 ((p - q) ** 2).sum()
@@ -124,6 +139,14 @@ class NHLE(FewSamples):
             )
             value = value + self.anchor * pull
         return value
+
+    def _note(self, run: Run, logits: Tensor, value: Tensor) -> None:
+        """Sums over the step's samples, for the stop rule: P_F, the loss, and how many they are."""
+        if run.memo.get("noted") != run.step:
+            run.memo.update(noted=run.step, seen=torch.zeros(3, device=run.device))
+        sure = logits.softmax(1)[:, list(run.split.forget_classes)].sum()
+        count = torch.tensor(float(len(logits)), device=run.device)
+        run.memo["seen"] += torch.stack([sure.float(), value.float() * count, count])
 
     def objective(self, logits: Tensor, classes: Sequence[int]) -> Tensor:
         """The mean loss of logits (B, K) of forgotten samples."""
@@ -142,9 +165,11 @@ class NHLE(FewSamples):
         return F.cross_entropy(logits, share)
 
     def stop(self, run: Run, row: Row) -> str | None:
-        if "P_F" not in run.memo:
+        nothing = torch.zeros(3, device=run.device)
+        sure, value, count = run.team.sum(run.memo.get("seen", nothing).clone()).tolist()
+        if not count:
             return None
-        sure, value = float(run.memo["P_F"]), float(run.memo["value"])
+        sure, value = sure / count, value / count
         if self.loss_kind == "mse_logits":
             return f"the loss is {value:.3f}, under 0.05" if value < 0.05 else None
         if sure < 1 / run.task.num_classes:
@@ -159,6 +184,8 @@ class NHLE(FewSamples):
             None if head.bias is None else head.bias.detach().clone(),
         )
         mask_class_weights(run.model, task, run.split.forget_classes, self.masking)
+        if run.mask is not None and self.masking != "none":
+            run.mask = with_rows(run.mask, task.head(run.model)[0], run.split.forget_classes)
 
     def details(self, run: Run) -> dict[str, Any]:
         """The table NHLE x masking: accuracies (percent) of four models on forget, retain and test samples."""
@@ -171,7 +198,8 @@ class NHLE(FewSamples):
             head.weight.copy_(run.memo["row"][0])
             if head.bias is not None:
                 head.bias.copy_(run.memo["row"][1])
-        how: Masking = "neg_inf" if self.masking == "none" else self.masking
+        most: Masking = "neg_inf" if head.bias is not None else "zero"
+        how: Masking = most if self.masking == "none" else self.masking
         rows = []
         for nhle, model in ((False, run.original), (True, unmasked)):
             for masking in (False, True):

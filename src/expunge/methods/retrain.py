@@ -2,7 +2,8 @@
 
 Defaults: the recipe of SalUn's released code (Fan et al., ICLR 2024, arXiv:2310.12508): SGD 0.1, momentum 0.9, weight
 decay 5e-4, batch 256, 182 epochs, the rate divided by ten at half and three quarters. Use the original's own recipe.
-The same loop, given forget and retain set together, trains the original (`expunge.original.train`).
+The same loop, given forget and retain set together, trains the original (`expunge.train`). Frozen
+weights stay as they are, here as there.
 """
 
 from __future__ import annotations
@@ -33,12 +34,33 @@ class Retrain(GradientMethod):
     schedule: ClassVar = "retain"
 
     def prepare(self, run: Run) -> None:
-        fresh = run.factory() if run.factory is not None else reset(run.model)
+        fresh = run.factory() if run.factory is not None else _but_frozen(reset(run.model), run.source)
         run.model.load_state_dict(fresh.state_dict())
 
     def loss(self, run: Run, forget: Batch | None, retain: Batch | None) -> Tensor:
         assert retain is not None
         return run.task.loss(run.model, retain).mean()
+
+
+@torch.no_grad()
+def _but_frozen(model: nn.Module, source: nn.Module | None) -> nn.Module:
+    """`model` with what is not trained as in `source`: frozen weights, and the buffers of modules that are all frozen.
+
+    They were there before any sample was seen (a pretrained trunk, say): a model without the forget set has them too.
+    """
+    if source is None:
+        return model
+    theirs = dict(source.named_parameters())
+    for name, weight in model.named_parameters():
+        if not weight.requires_grad:
+            weight.copy_(theirs[name])
+    modules = dict(source.named_modules())
+    for name, module in model.named_modules():
+        own = list(module.parameters(recurse=False))
+        if own and not any(p.requires_grad for p in own):
+            for key, buffer in module.named_buffers(recurse=False):
+                buffer.copy_(modules[name].get_buffer(key))
+    return model
 
 
 def reset(model: nn.Module) -> nn.Module:

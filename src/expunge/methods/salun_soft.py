@@ -33,15 +33,17 @@ class SalUnSoft(RandomLabel):
     @torch.no_grad()
     def after_step(self, run: Run, optimizer: Optimizer) -> None:
         share = self.ratio * (1 - run.step / max(1, self.steps(run)))
-        pairs = list(zip(run.model.parameters(), run.original.parameters(), strict=True))
-        moved = torch.cat([(p - q).abs().flatten().float() for p, q in pairs])
-        k = int(share * len(moved))
+        free = [n for n, p in run.model.named_parameters() if p.requires_grad]
+        now, then = dict(run.model.named_parameters()), dict(run.original.named_parameters())
+        moved = [(now[n] - then[n]).abs()[... if run.mask is None else run.mask[n]] for n in free]
+        flat = torch.cat([d.flatten().float() for d in moved])  # only what may move has a part in the share
+        k = int(share * len(flat))
         if k == 0:
             return
-        tau = moved.kthvalue(k).values
-        for p, q in pairs:
-            d = p - q
-            p.copy_(q + d.sign() * (d.abs() - tau).clamp_min(0))
+        tau = flat.kthvalue(k).values
+        for n in free:
+            d = now[n] - then[n]
+            now[n].copy_(then[n] + d.sign() * (d.abs() - tau).clamp_min(0))
 
     def problems(self) -> list[str]:
         found = super().problems()

@@ -100,7 +100,7 @@ class SISA(Method):
 
     def apply(self, run: Run) -> None:
         if isinstance(run.model, SisaEnsemble):
-            run.model = self.delete(run.model, run.split, run.task)
+            run.model = self.delete(run.model, run.split, run.task, compute=run.compute)
             return
         fresh = run.factory or (lambda: reset(copy.deepcopy(run.model)))
         run.model = self.train(fresh, run.split, run.task, run.seed, compute=run.compute)
@@ -128,7 +128,9 @@ class SISA(Method):
                 "give the same settings."
             )
         where = self.assignment(len(split.retain.data), ensemble.seed)
-        lost = where[split.forget.index]
+        lost = where[
+            torch.cat([split.forget.index, split.withheld.index])
+        ]  # neither is among what is retained
         for s in lost.div(self.slices, rounding_mode="floor").unique().tolist():
             first = int((lost[lost // self.slices == s] % self.slices).min())
             model, states = ensemble.shards[s], ensemble.kept[s][: first + 1]

@@ -41,7 +41,10 @@ class SSD(Method):
     def apply(self, run: Run) -> None:
         of_forget = self.importances(run, run.split.forget)
         count = 0 if self.paper_exact else self.samples
-        of_all = self.importances(run, some(run.split.train, count, run.generator("importance")))
+        # forget and retain set: samples of the forgotten kind that were not named are not shown to a method
+        shown = torch.cat([run.split.forget.index, run.split.retain.index]).sort().values
+        every = Samples(run.split.forget.data, shown)
+        of_all = self.importances(run, some(every, count, run.generator("importance")))
         shrunk = 0
         with torch.no_grad():
             for name, weight in run.model.named_parameters():

@@ -15,13 +15,14 @@ that negative smoothing needs, `rate="adaptive"` gives samples in a dense retain
 argues, `rate="literal"` more, as its formula says. The ascent is unbounded below (its label is no distribution), hence,
 all on by default and all off under `paper_exact=True`: the gate (a sample at or under the confidence of unseen ones
 exerts no force), the norm clip, the stop rule and the 5-point limit on retained accuracy. The loop's NaN guard stays.
-p = 1 is FT and p = 0 with smoothing 0 and no gate is GA, step for step.
+p = 1 is FT, and p = 0 with smoothing 0, gate and early_stop off and clip None is GA, step for step.
 """
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -87,9 +88,11 @@ class UGradSL(GradientMethod):
 
     def prepare(self, run: Run) -> None:
         """What unseen samples look like to the original: the gate's confidence and the stop rule's accuracy (percent)."""
-        class_wise = bool(run.split.forget_classes)
         run.memo.update(gate=1 / run.task.num_classes, target=0.0)
-        if not class_wise and len(run.split.validation) and (self.gate or self.early_stop):
+        if not run.split.forget_classes and (self.gate or self.early_stop):
+            if not len(run.split.validation):
+                self._unguarded(run)
+                return
             right, sure = [], []
             with evaluating(run.model), torch.inference_mode():
                 for batch in run.split.validation.batches(run.compute.eval_batch, device=run.device):
@@ -99,6 +102,16 @@ class UGradSL(GradientMethod):
             run.memo.update(gate=torch.cat(sure).mean().item(), target=100 * torch.cat(right).mean().item())
         if self.gate_at is not None:
             run.memo["gate"] = self.gate_at
+
+    def _unguarded(self, run: Run) -> None:
+        """Without validation samples nothing says what an unseen sample looks like: no gate, no stop rule."""
+        run.memo.update(gate=-1.0 if self.gate_at is None else self.gate_at, target=-1.0)
+        warnings.warn(
+            "the split has no validation samples, so the gate and the stop rule are off; draw it with a validation share, "
+            "or set gate_at and epochs.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
     def loss(self, run: Run, forget: Batch | None, retain: Batch | None) -> Tensor:
         task, model = run.task, run.model
@@ -110,15 +123,25 @@ class UGradSL(GradientMethod):
             return -(1 - self.p) * self._ascent(
                 run, logits, forget.y, torch.tensor(self.smoothing, device=logits.device)
             )
-        both = Batch.join(retain, forget)
-        if self.rate == "fixed":
-            logits = task.logits(model, both.x)  # type: ignore[attr-defined]
-            alpha = torch.tensor(self.smoothing, device=logits.device)
-        else:
-            features, logits = task.with_features(model, both.x)  # type: ignore[attr-defined]
+        features, logits = self._forward(run, retain, forget)
+        alpha = torch.tensor(self.smoothing, device=logits.device)
+        if self.rate != "fixed":
             alpha = self.rates(run, features[: len(retain)].detach(), features[len(retain) :].detach())
         keep = F.cross_entropy(logits[: len(retain)], retain.y)
         return self.p * keep - (1 - self.p) * self._ascent(run, logits[len(retain) :], forget.y, alpha)
+
+    def _forward(self, run: Run, *batches: Batch) -> tuple[Tensor, Tensor]:
+        """Features (B, D), none at a fixed rate, and logits (B, K) of all batches: in one pass where they have one shape
+        (texts padded batch by batch have not)."""
+        task: Any = run.task
+        together = [Batch.join(*batches)] if len({b.shape for b in batches}) == 1 else batches
+        outs = [
+            (torch.empty(0), task.logits(run.model, b.x))
+            if self.rate == "fixed"
+            else task.with_features(run.model, b.x)
+            for b in together
+        ]
+        return torch.cat([f for f, _ in outs]), torch.cat([logits for _, logits in outs])
 
     def _ascent(self, run: Run, logits: Tensor, y: Tensor, alpha: Tensor) -> Tensor:
         losses = smoothed_loss(logits, y, alpha)

@@ -13,9 +13,9 @@ from statistics import fmean
 from typing import Any
 
 from ..record import Record
-from .values import Stat, apart, number, shares, stat, table, texts
+from ..stats import HEADLINE, Stat, grouped, stat
+from .values import apart, number, shares, table, texts
 
-METRICS = ("UA", "RA", "TA", "MIA")
 TEXTS = ("kind", "method", "goal", "task", "status", "created", "command")
 TABLES = ("settings", "model", "data", "split", "scores", "details", "machine")
 _PER_SEED = {"seed", "hash", "train_hash", "sizes", "goal"}
@@ -79,7 +79,7 @@ class Group:
 
     def average_of(self, run: Record) -> float | None:
         """Mean of |gap| over the four scores, as far as they are there."""
-        gaps = [abs(g) for m in METRICS if (g := self.gap_of(run, m)) is not None]
+        gaps = [abs(g) for m in HEADLINE if (g := self.gap_of(run, m)) is not None]
         if gaps:
             return fmean(gaps)
         return None if self.retrain else number(table(run.scores.get("gap")).get("avg"))
@@ -97,7 +97,7 @@ class Group:
     def missing(self) -> list[str]:
         """Which of the scores that were taken the avg. gap does without."""
         there = self.retrain.score if self.retrain else lambda _: None
-        return [m for m in METRICS if self.gap(m) is None and (self.score(m) or there(m))]
+        return [m for m in HEADLINE if self.gap(m) is None and (self.score(m) or there(m))]
 
     @cached_property
     def seconds(self) -> Stat | None:
@@ -197,11 +197,11 @@ def _setting(record: Record) -> str:
 
 
 def _study(records: list[Record]) -> Study:
-    grouped: dict[str, list[Record]] = {}
-    for r in records:
+    def row(r: Record) -> str:
         own = [] if r.kind in ("original", "retrain") else [r.method, r.settings, r.goal]
-        grouped.setdefault(json.dumps([r.kind, own], sort_keys=True, default=str), []).append(r)
-    groups = [Group(sorted(runs, key=lambda r: str(r.seed))) for runs in grouped.values()]
+        return json.dumps([r.kind, own], sort_keys=True, default=str)
+
+    groups = [Group(sorted(runs, key=lambda r: str(r.seed))) for runs in grouped(records, row)]
     study = Study(records)
     study.original = next((g for g in groups if g.kind == "original"), None)
     study.retrain = next((g for g in groups if g.kind == "retrain"), None)

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from ..record import Record
-from .study import METRICS, Group, Study
-from .values import Stat, number
+from ..stats import HEADLINE, Stat
+from .study import Group, Study
+from .values import number
 from .words import DASH, duration, equal, fixed, free, listed, memory, ratio, setting_text, step_of, tied
 
 
 def columns(study: Study) -> list[str]:
     """The scores with a column of their own: the four, where any run has them; all of them for generators."""
-    found = [m for m in METRICS if any(g.score(m) for g in study.groups)]
+    found = [m for m in HEADLINE if any(g.score(m) for g in study.groups)]
     return found if study.lead.task == "classification" else found + extras(study)
 
 
@@ -21,7 +22,7 @@ def extras(study: Study) -> list[str]:
     names: dict[str, None] = {}
     for record in study.records:
         names.update(
-            {k: None for k, v in record.scores.items() if k not in METRICS and number(v) is not None}
+            {k: None for k, v in record.scores.items() if k not in HEADLINE and number(v) is not None}
         )
     return list(names)
 
@@ -73,10 +74,10 @@ def _with_spread(stat: Stat | None, text: Any) -> dict[str, str]:
 
 def _cell(group: Group, metric: str) -> dict[str, Any]:
     score = group.score(metric)
-    gap = group.gap(metric) if group.kind != "retrain" and metric in METRICS else None
+    gap = group.gap(metric) if group.kind != "retrain" and metric in HEADLINE else None
     why = "" if score else "not measured in this run"
     return {
-        **_with_spread(score, fixed if metric in METRICS else free),
+        **_with_spread(score, fixed if metric in HEADLINE else free),
         "gap": fixed(gap.mean, sign=True) if gap else "",
         "step": step_of(gap.mean if gap else None),
         "why": why,

@@ -3,19 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
-from statistics import fmean, stdev
 from typing import Any
-
-
-@dataclass(frozen=True)
-class Stat:
-    """Mean over runs; `spread` is the sample standard deviation, None below two values."""
-
-    mean: float
-    spread: float | None
-    n: int
 
 
 def number(value: Any) -> float | None:
@@ -51,12 +39,6 @@ def apart(own: list[float], other: list[float]) -> float | None:
     if not own or len(own) != len(other):
         return None
     return sum(abs(a - b) for a, b in zip(own, other, strict=True)) / 2
-
-
-def stat(values: Iterable[float | None]) -> Stat | None:
-    """Mean and spread of the figures there are; None where there are none."""
-    found = [v for v in values if v is not None]
-    return Stat(fmean(found), stdev(found) if len(found) > 1 else None, len(found)) if found else None
 
 
 def texts(value: Any) -> list[str]:

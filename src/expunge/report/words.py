@@ -6,9 +6,10 @@ import math
 from typing import Any
 
 from .glossary import because
-from .study import METRICS, Group, Study
+from ..stats import HEADLINE, Stat
+from .study import Group, Study
 from .svg import tick_text
-from .values import Stat, number, table
+from .values import number, table
 
 DASH = "–"
 
@@ -176,7 +177,7 @@ def _seeds(study: Study) -> list[str]:
 
 def _against(study: Study, best: Group) -> list[str]:
     said = []
-    gaps = [(abs(g.mean), g.mean, m) for m in METRICS if (g := best.gap(m)) is not None]
+    gaps = [(abs(g.mean), g.mean, m) for m in HEADLINE if (g := best.gap(m)) is not None]
     if gaps and study.retrain is not None:
         size, signed, metric = max(gaps)
         if size < 0.05:
@@ -227,7 +228,7 @@ def _largest(group: Group) -> str:
     if group.average is None:
         return "no retrained reference, no verdict"
     size, signed, metric = max(
-        ((abs(g.mean), g.mean, m) for m in METRICS if (g := group.gap(m)) is not None), default=(0.0, 0.0, "")
+        ((abs(g.mean), g.mean, m) for m in HEADLINE if (g := group.gap(m)) is not None), default=(0.0, 0.0, "")
     )
     if not metric:
         return f"{points(group.average)} from Retrain on average"
