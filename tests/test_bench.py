@@ -127,12 +127,25 @@ def test_a_ray_cluster_gives_the_serial_table(serial, tmp_path):
 def test_the_page_has_the_tables(serial, tmp_path):
     page(serial[0], tmp_path / "page.md")
     text = (tmp_path / "page.md").read_text()
-    assert "## small" in text and "salun, density 0.3" in text and "not yet run" in text.lower()
+    assert "## small" in text and "salun, density 0.3" in text and "sample standard deviation" in text
     assert list((tmp_path / "figures").glob("*.svg"))
     table = markdown([e for e in serial[1]["runs"] if e["scenario"] == "class"])
     assert table.splitlines()[2].startswith("| Original |") and table.splitlines()[3].startswith(
         "| Retrain |"
     )
+
+
+def test_what_is_still_to_be_run_is_the_folders_own_word(tmp_path):
+    (tmp_path / "small.json").write_text(
+        json.dumps({"about": {"title": "small", "command": "", "date": "", "machine": {}}, "runs": []})
+    )
+    page(tmp_path, tmp_path / "page.md")
+    assert (
+        "not yet run" not in (tmp_path / "page.md").read_text().lower()
+    )  # a user's page says nothing of ours
+    (tmp_path / "_pending.md").write_text("## Larger\n\nNot yet run.\n")
+    page(tmp_path, tmp_path / "page.md")
+    assert (tmp_path / "page.md").read_text().endswith("## Larger\n\nNot yet run.\n")
 
 
 @pytest.mark.parametrize(("text", "words"), [

@@ -152,7 +152,7 @@ def test_seeds_are_judged_by_their_own_reference() -> None:
     assert score is not None and math.isclose(score.mean, 54) and math.isclose(score.spread or 0, 7**0.5)
     text = words(page(runs))
     assert (
-        "mean ± standard deviation over 3 seeds" in text
+        "mean ± sample standard deviation over 3 seeds" in text
         and "54.0 ± 2.6" in text
         and "Means over 3 seeds" in text
     )

@@ -7,13 +7,13 @@ import subprocess
 from collections.abc import Iterable, Sequence
 from datetime import date
 from pathlib import Path
-from statistics import mean, pstdev
 from typing import Any
 
-from .audit.accuracy import HEADLINE
+from .bench_plots import curves, plots, sizes
 from .errors import ExpungeError
-from .files import atomic, write_json, write_text
+from .files import write_json, write_text
 from .record import Record, machine, plain
+from .stats import HEADLINE, grouped, place, shown, stat
 
 Entry = dict[str, Any]
 ACCURACIES = ("forget_accuracy", "retain_accuracy", "test_forgotten_accuracy", "test_retain_accuracy")
@@ -66,30 +66,28 @@ def revision() -> str | None:
 
 def rows(entries: Iterable[Entry]) -> list[list[Entry]]:
     """Entries of one label together (its seeds), by average gap; original and Retrain first."""
-    groups: dict[str, list[Entry]] = {}
-    for e in entries:
-        groups.setdefault(e["label"], []).append(e)
+    groups = grouped(entries, lambda e: e["label"])
+    return sorted(groups, key=lambda group: place(group[0]["kind"], [gap_of(e) for e in group]))
 
-    def place(group: list[Entry]) -> tuple[int, float]:
-        first = {"original": 0, "retrain": 1}.get(group[0]["kind"], 2)
-        return first, mean((e["scores"].get("gap") or {}).get("avg", 1e9) for e in group)
 
-    return sorted(groups.values(), key=place)
+def gap_of(e: Entry, name: str = "avg") -> float | None:
+    """The gap to Retrain of a score, or the average; None where there is none."""
+    return (e["scores"].get("gap") or {}).get(name)
 
 
 def markdown(entries: Sequence[Entry]) -> str:
-    """The table of one split: mean ± standard deviation over seeds, the gap of each score in brackets."""
+    """The table of one split: mean ± sample standard deviation over seeds, the gap of each score in brackets."""
     lines = ["| method | UA | RA | TA | MIA | avg. gap | RTE s | n |", "| --- " * 8 + "|"]
     for group in rows(entries):
         cells = []
         for name in HEADLINE:
-            text = _spread([e["scores"].get(name) for e in group])
-            gap = [g[name] for e in group if (g := e["scores"].get("gap"))]
-            cells.append(text + (f" ({mean(gap):.2f})" if gap and group[0]["kind"] == "unlearn" else ""))
-        average = _spread([(e["scores"].get("gap") or {}).get("avg") for e in group])
+            gap = stat(gap_of(e, name) for e in group) if group[0]["kind"] == "unlearn" else None
+            text = shown(e["scores"].get(name) for e in group)
+            cells.append(text + (f" ({gap.mean:.2f})" if gap else ""))
+        average = shown(gap_of(e) for e in group)
         if group[0]["kind"] == "retrain":
             average = "0"
-        seconds = "–" if group[0]["kind"] == "original" else _spread([e["seconds"] for e in group], 1)
+        seconds = "–" if group[0]["kind"] == "original" else shown((e["seconds"] for e in group), 1)
         odd = sum(e["status"].startswith("diverged") for e in group)
         name = group[0]["label"] + (f" ({odd} diverged)" if odd else "")
         lines.append(f"| {name} | {' | '.join(cells)} | **{average}** | {seconds} | {len(group)} |")
@@ -107,99 +105,9 @@ def two_by_two(entries: Sequence[Entry]) -> str:
         "| --- " * 6 + "|",
     ]
     for cell in zip(*tables, strict=True):
-        shown = [_spread([c[k] for c in cell]) for k in ACCURACIES]
         marks = ["yes" if cell[0][k] else "no" for k in ("nhle", "masking")]
-        lines.append("| " + " | ".join([*marks, *shown]) + " |")
+        lines.append("| " + " | ".join([*marks, *(shown(c[k] for c in cell) for k in ACCURACIES)]) + " |")
     return "\n".join(lines) + "\n"
-
-
-def _spread(values: Sequence[float | None], digits: int = 2) -> str:
-    there = [v for v in values if v is not None]
-    if not there:
-        return "–"
-    return f"{mean(there):.{digits}f}" + (f"±{pstdev(there):.{digits}f}" if len(there) > 1 else "")
-
-
-def plots(entries: Sequence[Entry], path: Path) -> None:
-    """Average gap against RTE of one split, every method at its mean over seeds, as SVG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(7, 4.2))
-    for group in rows(entries):
-        if group[0]["kind"] != "unlearn" or not group[0]["scores"].get("gap"):
-            continue
-        x, y = mean(e["seconds"] for e in group), [e["scores"]["gap"]["avg"] for e in group]
-        axes.errorbar(
-            max(x, 1e-3),
-            max(mean(y), 1e-2),
-            yerr=pstdev(y) if len(y) > 1 else None,
-            fmt="o",
-            color="#b5532a",
-            ms=4,
-            lw=0.8,
-        )
-        axes.annotate(
-            group[0]["label"],
-            (max(x, 1e-3), max(mean(y), 1e-2)),
-            fontsize=6.5,
-            xytext=(4, 2),
-            textcoords="offset points",
-        )
-    axes.set(xscale="log", yscale="log", xlabel="RTE (seconds)", ylabel="average gap to Retrain (points)")
-    axes.grid(alpha=0.25)
-    with atomic(path) as part:
-        figure.savefig(part, format="svg", bbox_inches="tight", metadata={"Date": None})
-    pyplot.close(figure)
-
-
-def curves(entries: Sequence[Entry], path: Path) -> list[str]:
-    """Average gap against each number the grid varies (density, smoothing, ...), one panel each, as SVG; what was drawn."""
-    found: dict[str, dict[str, dict[float, list[float]]]] = {}
-    for e in entries:
-        gap = (e["scores"].get("gap") or {}).get("avg")
-        for axis, value in (e.get("vary") or {}).items():
-            if gap is not None and isinstance(value, int | float) and not isinstance(value, bool):
-                found.setdefault(axis, {}).setdefault(e["label"].split(f", {axis} ")[0], {}).setdefault(
-                    value, []
-                ).append(gap)
-    return _panels({k: v for k, v in found.items() if max(map(len, v.values())) > 2}, path)
-
-
-def sizes(entries: Sequence[Entry], path: Path) -> list[str]:
-    """Average gap against the size of the forget set, where a grid has three or more random shares; as SVG."""
-    found: dict[str, dict[float, list[float]]] = {}
-    for e in entries:
-        share, gap = e["split"].get("forget_share"), (e["scores"].get("gap") or {}).get("avg")
-        if share and gap is not None and e["kind"] == "unlearn":
-            found.setdefault(e["label"], {}).setdefault(100 * share, []).append(gap)
-    axis = "forget set, % of the training samples"
-    return _panels({axis: found}, path) if found and max(map(len, found.values())) > 2 else []
-
-
-def _panels(found: dict[str, dict[str, dict[float, list[float]]]], path: Path) -> list[str]:
-    if not found:
-        return []
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, panels = pyplot.subplots(1, len(found), figsize=(4.2 * len(found), 3.4), squeeze=False)
-    for axes, (axis, methods) in zip(panels[0], found.items(), strict=True):
-        for method, points in methods.items():
-            x = sorted(points)
-            y, spread = [mean(points[v]) for v in x], [pstdev(points[v]) for v in x]
-            axes.errorbar(x, y, yerr=spread, marker="o", ms=4, lw=1, capsize=2, label=method)
-        axes.set(xlabel=axis, ylabel="average gap to Retrain (points)")
-        axes.grid(alpha=0.25)
-        axes.legend(fontsize=7)
-    with atomic(path) as part:
-        figure.savefig(part, format="svg", bbox_inches="tight", metadata={"Date": None})
-    pyplot.close(figure)
-    return list(found)
 
 
 def page(folder: Path, out: Path) -> None:
@@ -213,8 +121,8 @@ def page(folder: Path, out: Path) -> None:
         raise ExpungeError(f"{folder} has no grid results; run `expunge bench GRID.toml` first.")
     text = [
         "# Benchmarks\n\nMade by `expunge bench --make-page docs/benchmarks.md` from the files of `benchmarks/results`. "
-        "Scores in percent, mean ± standard "
-        "deviation over seeds (n); in brackets the mean gap to Retrain. RTE: seconds of unlearning alone. A method is "
+        "Scores in percent, mean ± sample "
+        "standard deviation over seeds (n); in brackets the mean gap to Retrain. RTE: seconds of unlearning alone. A method is "
         "good if its gap is small; no score is good by itself.\n"
     ]
     for path, values in found:
@@ -240,7 +148,7 @@ def page(folder: Path, out: Path) -> None:
                 text.append(table)
             if sum(e["kind"] == "unlearn" for e in entries) > 2:
                 figure = out.parent / "figures" / f"{path.stem}-{number}.svg"
-                plots(entries, figure)
+                plots(rows(entries), figure)
                 text.append(f"![gap against RTE](figures/{figure.name})\n")
             varied = out.parent / "figures" / f"{path.stem}-{number}-varied.svg"
             if axes := curves(entries, varied):
@@ -248,7 +156,9 @@ def page(folder: Path, out: Path) -> None:
         whole = out.parent / "figures" / f"{path.stem}-sizes.svg"
         if sizes(values["runs"], whole):
             text.append(f"![gap against the size of the forget set](figures/{whole.name})\n")
-    text.append(PENDING)
+    pending = folder / "_pending.md"  # what is still to be run, as a person wrote it
+    if pending.exists():
+        text.append(pending.read_text(encoding="utf-8"))
     write_text(out, "\n".join(text))
 
 
@@ -259,13 +169,3 @@ def _words(e: Entry) -> str:
     if split.get("forget_class") == ["seed"]:
         return "forget one class, another for each seed"
     return f"forget class {', '.join(map(str, split.get('forget_class', ['?'])))}"
-
-
-PENDING = """## ResNet-18 on CIFAR-10 with the paper's recipe (GPU)
-
-Not yet run: `make bench-gpu` (grid `benchmarks/grids/gpu_cifar10_resnet18.toml`) needs a CUDA device. Beside its rows
-belong the published ones (SalUn, 10 % random: avg. gap 1.15; an independent rerun with the split mended: 1.60). The
-published code draws the validation set for the original with another seed than for forget and retain set, so that a
-tenth of the forget set was never seen by the original; figures below about 0.6 points of UA and RA cannot be matched on
-a clean split.
-"""

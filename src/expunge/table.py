@@ -34,10 +34,7 @@ def result_table(records: Sequence[Record], title: str = "") -> Table:
         table.add_column(name, justify="right")
     for group in by_method(records):
         first = group[0]
-        cells = [
-            _cell([r.scores.get(k) for r in group], [_gap(r, k) for r in group])
-            for k in HEADLINE
-        ]
+        cells = [_cell([r.scores.get(k) for r in group], [_gap(r, k) for r in group]) for k in HEADLINE]
         memory = [r.peak_memory for r in group if r.peak_memory]
         note = (
             ""
@@ -47,10 +44,9 @@ def result_table(records: Sequence[Record], title: str = "") -> Table:
         table.add_row(
             {"original": "Original", "retrain": "Retrain"}.get(first.kind, first.method) + note,
             *cells,
-            "–"
-            if first.kind == "retrain"
-            else shown(_gap(r, "avg") for r in group),
-            "–" if first.kind == "original" else shown(r.seconds for r in group),
+            "–" if first.kind == "retrain" else shown(_gap(r, "avg") for r in group),
+            # a model that was only looked at has no seconds
+            "–" if first.kind == "original" else shown(r.seconds or None for r in group),
             f"{max(memory) / 2**20:.0f}" if memory else "–",
             style="bold" if first.kind == "retrain" else "",
         )

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import ExpungeError
 from ..split import Goal
-from ..stats import HEADLINE
+from ..stats import HEADLINE, stat
 from .residue import Word, stronger
 
 # two-sided 95 % quantiles of Student's t by degrees of freedom
@@ -59,13 +59,12 @@ def allowed(values: Sequence[float], size: int) -> tuple[float, bool]:
     error of two shares of `size` samples, a lower bound, since seeds differ too. Never below half a point
     or one sample.
     """
-    n = len(values)
+    found = stat(values)
+    assert found is not None
     least = max(FLOOR, 100 / max(size, 1))
-    mean = sum(values) / n
-    if n > 1:
-        spread = math.sqrt(sum((v - mean) ** 2 for v in values) / (n - 1))
-        return max(least, T95.get(n - 1, 2.0) * spread * math.sqrt(1 + 1 / n)), True
-    p = min(max(mean / 100, 0.0), 1.0)
+    if found.spread is not None:
+        return max(least, T95.get(found.n - 1, 2.0) * found.spread * math.sqrt(1 + 1 / found.n)), True
+    p = min(max(found.mean / 100, 0.0), 1.0)
     return max(least, 100 * 1.96 * math.sqrt(2 * p * (1 - p) / max(size, 1))), False
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .glossary import because
 from ..stats import HEADLINE, Stat
+from .glossary import because
 from .study import Group, Study
 from .svg import tick_text
 from .values import number, table
@@ -172,7 +172,7 @@ def _seeds(study: Study) -> list[str]:
     if ns == [1]:
         return ["Each method ran with one seed: there is no spread, so small differences may be chance."]
     count = f"{ns[0]}" if len(ns) == 1 else f"{ns[0]} to {ns[-1]}" if ns else ""
-    return [f"Means over {count} seeds, ± one standard deviation."] if ns else []
+    return [f"Means over {count} seeds, ± one sample standard deviation."] if ns else []
 
 
 def _against(study: Study, best: Group) -> list[str]:
@@ -228,7 +228,8 @@ def _largest(group: Group) -> str:
     if group.average is None:
         return "no retrained reference, no verdict"
     size, signed, metric = max(
-        ((abs(g.mean), g.mean, m) for m in HEADLINE if (g := group.gap(m)) is not None), default=(0.0, 0.0, "")
+        ((abs(g.mean), g.mean, m) for m in HEADLINE if (g := group.gap(m)) is not None),
+        default=(0.0, 0.0, ""),
     )
     if not metric:
         return f"{points(group.average)} from Retrain on average"

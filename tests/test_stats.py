@@ -1,0 +1,41 @@
+"""One mean and one spread, the sample standard deviation, in the terminal's table, on the benchmarks page and in the report."""
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from expunge.bench_page import entry, markdown
+from expunge.record import Record
+from expunge.report import page
+from expunge.stats import grouped, place, shown, stat
+from expunge.table import result_table
+
+
+def test_stat_by_hand():
+    found = stat([1.0, None, 3.0])
+    assert found.mean == 2 and found.spread == pytest.approx(2**0.5) and found.n == 2
+    assert found.text() == "2.00±1.41" and shown([1.0, 3.0], 1) == "2.0±1.4"
+    assert stat([None, 4.0]).spread is None and shown([4.0]) == "4.00" and shown([None]) == "–"
+    assert stat([]) is None
+
+
+def test_rows_stand_together_in_order():
+    assert grouped([1, 2, 3, 4], lambda n: n % 2) == [[1, 3], [2, 4]]
+    order = [("unlearn", [None]), ("unlearn", [2.0]), ("retrain", [0.0]), ("original", [9.0])]
+    assert sorted(order, key=lambda row: place(*row)) == order[::-1]
+
+
+def test_the_spread_is_the_same_figure_everywhere():
+    setting = {"split": {"scenario": "class", "forget_class": ["1"]}, "data": {"name": "toy"}}
+    runs = [
+        Record("unlearn", "salun", seed=seed, scores={k: ua for k in ("UA", "RA", "TA", "MIA")}, **setting)
+        for seed, ua in enumerate((20.0, 22.0, 27.0))
+    ]
+    console = Console(width=200, file=io.StringIO())
+    console.print(result_table(runs))
+    table = console.file.getvalue()
+    assert "23.00±3.61" in table and "sample standard deviation" in " ".join(table.split())
+    assert "23.00±3.61" in markdown([entry(r, "salun", {}) for r in runs])
+    assert "± 3.6" in re.sub(r"<[^>]*>", "", page(runs)).replace("\xa0", " ")
