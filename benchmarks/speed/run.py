@@ -20,7 +20,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from expunge.files import write_json
 from expunge.record import machine
 
-PARTS = ("saliency", "masked_step", "epoch", "attack", "scaling")
+PARTS = ("saliency", "masked_step", "epoch", "attack", "scaling", "processes")
+MORE = ("floor",)  # not run unless asked for: they need what not every machine has
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +39,8 @@ def main(options: Options) -> None:
     """Measure the parts one after another."""
     torch.set_num_threads(options.threads)
     for name in options.parts:
-        if name not in PARTS:
-            raise SystemExit(f"there is no part '{name}'; known: {', '.join(PARTS)}.")
+        if name not in (*PARTS, *MORE):
+            raise SystemExit(f"there is no part '{name}'; known: {', '.join((*PARTS, *MORE))}.")
     for name in options.parts:
         print(f"{name} ...", flush=True)
         found = importlib.import_module(name).run(options.quick)
