@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,13 +9,14 @@ from typing import Any, Literal
 
 from tyro.conf import OmitArgPrefixes as Flat
 
-from .audit.strong import StrongSettings, strong_audit
-from .audit.verdict import verdict
+from .audit.strong import StrongSettings, strong_audit, with_strong
+from .audit.verdict import verdict, within_gap
 from .classification import Classification
 from .errors import ExpungeError
 from .experiment import judge_run
-from .flags import ModelFlags, SplitFlags, load_model, notice
-from .method import Method, find, names
+from .flags import ModelFlags, SplitFlags, load_model, load_reference, notice
+from .heads import check_audited, recipe
+from .heads import method as made_by
 from .methods.retrain import Retrain
 from .record import plain
 from .run import Run
@@ -61,50 +61,46 @@ def audit(
     factory = model.factory(source)
     before, read = load_model(factory, original, drawn)
     after, made = load_model(factory, checkpoint)
-    again = load_model(factory, retrained)[0] if retrained is not None else None
+    check_audited(made, drawn)
+    again = load_reference(factory, retrained, drawn) if retrained is not None else None
     named = {"model": model.model, "data": source.name, "classes": source.classes}
-    start, gold = references(drawn, task, before, again, seed, named)
-    method = _made_by(made.metadata)
+    start, gold = references(drawn, task, (before, read), again, seed, named)
+    method = made_by(made)
     outcome = judge_run(
         Run(after, drawn, task, seed),
-        method or Retrain(),
+        method,
         kind="unlearn",
         original=start.judged,
         retrained=gold.judged if gold is not None else None,
         names=named,
         command=command_line(),
     )
-    scores, theirs = outcome.record.scores, [gold.record.scores] if gold is not None else []
+    record, theirs = outcome.record, [gold.record.scores] if gold is not None else []
     if level == "strong":
-        recipe = Retrain(**json.loads(read.metadata["recipe"])) if "recipe" in read.metadata else None
+        trained_by = recipe(read)
         found = strong_audit(
-            after, drawn, task, original=before, retrained=again, method=method, recipe=recipe, settings=strong,
-            scores=scores, retrained_scores=theirs, factory=factory, on_step=_step,
+            after, drawn, task, original=before, retrained=again[0] if again is not None else None, method=method,
+            recipe=trained_by if isinstance(trained_by, Retrain) else None, settings=strong, scores=record.scores,
+            retrained_scores=theirs, factory=factory, on_step=_step,
         )  # fmt: skip
-        outcome.record.details.update(
-            plain(found.details()), limits=[*outcome.record.details["limits"], *found.limits]
-        )
+        record.details = plain(with_strong(record.details, found))
         for text in found.limits:
             notice(text)
         said = found.verdict
     else:
-        said = verdict(scores, theirs, sizes=drawn.sizes, goal=drawn.goal, original=start.record.scores)
+        said = verdict(
+            record.scores, theirs, sizes=drawn.sizes, goal=drawn.goal, original=start.record.scores
+        )
     if said is not None:
-        outcome.record.details["verdict"] = plain(said.to_dict())
+        record.details["verdict"] = plain(said.to_dict())
     if out is not None:
-        outcome.record.save(out)
+        record.save(out)
     show([start, gold, outcome], report)
     print(said)
-    if max_gap is not None and (gap := scores["gap"]["avg"]) > max_gap:
+    if max_gap is not None and not within_gap(record.scores, max_gap):
+        gap = record.scores["gap"]["avg"]
         print(f"avg. gap {gap:.2f} is above --max-gap {max_gap:g}", file=sys.stderr)
         raise SystemExit(1)
-
-
-def _made_by(metadata: dict[str, str]) -> Method | None:
-    """The method that made a checkpoint, as its head says."""
-    if metadata.get("method") not in names():
-        return None
-    return find(metadata["method"])(**json.loads(metadata.get("settings", "{}")))
 
 
 def _step(what: str, done: int, total: int) -> None:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tyro.conf import OmitArgPrefixes as Flat
 
-from .errors import CheckpointError, ExpungeError
-from .flags import ComputeFlags, check_out
+from .errors import ExpungeError
+from .flags import ComputeFlags, check_out, notice
 from .method import Method
-from .record import plain
 from .team import first
 
 if TYPE_CHECKING:
@@ -85,25 +83,21 @@ def train_generator(
     """
     from . import diffusion_presets
     from .experiment import train
-    from .terminal import state_file
+    from .heads import head
+    from .terminal import resumable
 
     how = compute.compute()  # first of all, as it decides which GPU is this process's
     setting = _setting(data, 0, validation, seed)
     changes = given(epochs=epochs, lr=lr, batch_size=batch_size)
     recipe = replace(diffusion_presets.recipe(setting.data), **changes)
-    watch: dict[str, Any] = {
-        "seed": seed,
-        "compute": how,
-        "state_file": state_file(out),
-        "on_row": print_row,
-    }
-    run = train(setting.factory(), setting.split, recipe, setting.task, **watch)
+    with resumable(out) as state:
+        watch: dict[str, Any] = {"seed": seed, "compute": how, "state_file": state, "on_row": print_row}
+        run = train(setting.factory(), setting.split, recipe, setting.task, **watch)
     if not first():
         return
     record = setting.bare_record("original", run, recipe)
-    about = {"train_hash": setting.split.train_hash, "data": setting.data, "validation": str(validation)}
-    _write(out, run, record, about)
-    state_file(out).unlink(missing_ok=True)
+    _write(out, run, record, head("original", setting.split, recipe, seed))
+    state.unlink(missing_ok=True)
 
 
 def unlearn_generator(
@@ -148,17 +142,16 @@ def unlearn_generator(
     from . import diffusion_presets
     from .checkpoint import load_into, read_checkpoint
     from .hashing import state_hash
+    from .heads import check_original, drawing, head
     from .method import execute
     from .report import write_report
 
     check_out(out, checkpoint)
     how = compute.compute()  # before the model is made, as it decides which GPU is this process's
     read = read_checkpoint(checkpoint)
-    setting = _setting(data, forget, float(read.metadata.get("validation", 0.1)), seed, per_class)
-    if read.metadata.get("train_hash") not in (None, setting.split.train_hash):
-        raise CheckpointError(
-            f"{checkpoint} was trained on other samples; give the data that it was trained on."
-        )
+    setting = _setting(data, forget, float(drawing(read).get("validation", 0.1)), seed, per_class)
+    if said := check_original(read, setting.split):
+        notice(said)
     load_into(model := setting.factory(), read)
     flags = given(density=density, epochs=epochs, lr=lr, batch_size=batch_size, retain_weight=retain_weight)
     chosen = changed(
@@ -173,12 +166,7 @@ def unlearn_generator(
     start, end = setting.look(model, judge), setting.look(run.model, judge)
     before = state_hash(model.state_dict())
     record = setting.record("unlearn", run, chosen, end, judge, before=before, label="after", original=start)
-    about = {
-        "split_hash": setting.split.hash,
-        "method": method,
-        "settings": json.dumps(plain(asdict(chosen))),
-    }
-    _write(out, run, record, about)
+    _write(out, run, record, head("unlearn", setting.split, chosen, seed))
     for name in ("UA", "RA"):
         print(f"{name}: {start.scores[name]:.1f} % before, {end.scores[name]:.1f} % after")
     print(f"judge: {judge.accuracy:.1f} % of real test images")

@@ -16,6 +16,7 @@ from .chain import Head
 from .cli_receipt import Place, secret_path, show_checks
 from .deletion import DAYS, Request, Status
 from .errors import ExpungeError
+from .files import read_ids
 from .ledger import Ledger, check_export
 
 
@@ -36,7 +37,7 @@ class Add:
         request = ledger.request(
             ledger.add(
                 self.subject,
-                _ids(self.ids),
+                read_ids(self.ids) if self.ids else [],
                 received=self.received,
                 due=self.due,
                 days=self.days,
@@ -81,7 +82,7 @@ class Attach:
             audit=self.audit,
             receipt=self.receipt,
             secret=secret,
-            ids=_ids(self.ids),
+            ids=read_ids(self.ids) if self.ids else [],
             public_key=self.key,
             status=self.status,
             note=self.note,
@@ -150,16 +151,6 @@ _Action: Any = Union[  # noqa: UP007
 def ledger(action: tyro.conf.OmitArgPrefixes[_Action]) -> None:
     """Keep deletion requests and their receipts in one file that shows every later change."""
     action.run()
-
-
-def _ids(path: Path | None) -> list[str]:
-    """The ids in a text file, one a line, as `--forget-ids` reads them."""
-    if path is None:
-        return []
-    try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ExpungeError(f"{path} cannot be read as ids, one a line: {error}.") from error
 
 
 def _day(text: str) -> date | None:

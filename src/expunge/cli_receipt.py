@@ -11,6 +11,7 @@ import tyro
 
 from .errors import ExpungeError
 from .keys import load_private, make_key
+from .mask import Mask
 from .merkle import Proof, Secret
 from .receipt import Receipt, issue, signed
 from .record import Record
@@ -26,6 +27,7 @@ def verify(
     model: Path | None = None,
     original: Path | None = None,
     record: Path | None = None,
+    mask: Path | None = None,
     key: str | None = None,
     prove: str | None = None,
     secret: Path | None = None,
@@ -41,6 +43,7 @@ def verify(
         model: Checkpoint that the run wrote.
         original: Checkpoint that the run started from.
         record: The run's record (JSON).
+        mask: The run's mask (a file of Mask.save); with both checkpoints, no weight outside it may have changed.
         key: Public key of the signer you trust: its .pub file or 64 hex digits.
         prove: Id to show among the forgotten ones; needs the secret.
         secret: The secret file of the receipt; looked for beside the receipt if left out.
@@ -55,7 +58,17 @@ def verify(
     path = secret_path(receipt, secret, prove is not None)
     kept = Secret.load(path) if path is not None else None
     shown = Proof.load(proof) if proof is not None else prove
-    checks = verify_receipt(receipt, model, record, shown, key, original=original, secret=kept, parent=parent)
+    checks = verify_receipt(
+        receipt,
+        model,
+        record,
+        shown,
+        key,
+        original=original,
+        mask=Mask.load(mask) if mask is not None else None,
+        secret=kept,
+        parent=parent,
+    )
     good = show_checks(checks)
     if good and write_proof is not None and kept is not None and prove is not None:
         kept.prove(prove).save(write_proof)

@@ -19,6 +19,7 @@ from .classification import Classification
 from .errors import ExpungeError
 from .experiment import Outcome, experiment, judge_run, seeded_factory, train
 from .flags import SplitFlags
+from .heads import Kind, head
 from .method import GradientMethod, Method
 from .models import build
 from .record import Record
@@ -92,7 +93,7 @@ def demo(
     console = Console()
     source = load(place_of(data))
     flags = split if split is not None else SplitFlags(forget_class=("3",))
-    if not (flags.forget_class or flags.forget_share or flags.forget_ids or flags.forget_group):
+    if not flags.forgets:
         flags = replace(flags, forget_class=("3",))
     records: list[Record] = []
     with showing(console) as show:
@@ -138,11 +139,12 @@ def one_seed(
     names = {"model": model_name, "data": source.name, "classes": source.classes}
     tag = f"-{seed}" if seed else ""
 
-    def keep(outcome: Outcome, name: str) -> Judged | None:
+    def keep(outcome: Outcome, name: str, method: Method) -> Judged | None:
+        kind: Kind = "original" if name == "original" else "retrain" if name == "retrain" else "unlearn"
         write_checkpoint(
             out / f"{name}{tag}.safetensors",
             outcome.model.state_dict(),
-            metadata={"split_hash": drawn.hash, "train_hash": drawn.train_hash, "method": name},
+            metadata=head(kind, drawn, method, seed),
         )
         outcome.record.save(out / f"{name}{tag}.json")
         found.append(outcome.record)
@@ -167,7 +169,7 @@ def one_seed(
             command=command,
         )
     compared = judge_run(run, recipe, kind="original", retrained=again.judged, names=names, command=command)
-    original, retrained = keep(compared, "original"), keep(again, "retrain")
+    original, retrained = keep(compared, "original", recipe), keep(again, "retrain", recipe)
     for name in methods:
         method = presets.method(name, data, drawn.scenario)
         if method.scenarios and drawn.scenario not in method.scenarios:
@@ -186,5 +188,5 @@ def one_seed(
                 names=names,
                 command=command,
             )
-        keep(outcome, name)
+        keep(outcome, name, method)
     return found

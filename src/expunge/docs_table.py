@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
+from .field_help import field_help
 from .files import write_text
 from .method import GradientMethod, Method, find, names
 
@@ -26,17 +27,30 @@ start from fresh weights, where there is nothing to hold.
 def line(name: str) -> str:
     """The table's row of a method."""
     kind = find(name)
-    needs = ", ".join(kind.data) or "nothing"
-    masks = "yes" if issubclass(kind, GradientMethod) and not kind.exact else "no"
     cells = [
         f"[{name}](#{name})",
         help_of(kind),
         ", ".join(kind.tasks),
-        ", ".join(kind.scenarios) or "all",
-        needs,
-        masks,
+        forgets(kind),
+        needs(kind),
+        masked(kind),
     ]
     return "| " + " | ".join(cells) + " |"
+
+
+def forgets(kind: type[Method]) -> str:
+    """The forget sets a method serves, by how they are drawn."""
+    return ", ".join(kind.scenarios) or "all"
+
+
+def needs(kind: type[Method]) -> str:
+    """The samples a method is given."""
+    return ", ".join(kind.data) or "nothing"
+
+
+def masked(kind: type[Method]) -> str:
+    """Whether a mask can be laid over a method: "yes" or "no"."""
+    return "yes" if issubclass(kind, GradientMethod) and not kind.exact else "no"
 
 
 def help_of(kind: type[Method]) -> str:
@@ -48,10 +62,17 @@ def section(name: str) -> str:
     """A method's own text, and its settings: defaults, and what tuning tries."""
     kind = find(name)
     text = (sys.modules[kind.__module__].__doc__ or "").strip()
-    rows = [f"| `{f.name}` | `{getattr(kind(), f.name)!r}` | {tried(kind, f.name)} |" for f in fields(kind)]
-    return "\n".join(
-        [f"## {name}", "", text, "", "| setting | default | tuning tries |", "| --- | --- | --- |", *rows, ""]
-    )
+    rows = [
+        f"| `{f.name}` | `{getattr(kind(), f.name)!r}` | {tried(kind, f.name)} | {_cell(field_help(kind, f.name))} |"
+        for f in fields(kind)
+    ]
+    head = ["| setting | default | tuning tries | meaning |", "| --- | --- | --- | --- |"]
+    return "\n".join([f"## {name}", "", text, "", *head, *rows, ""])
+
+
+def _cell(text: str) -> str:
+    """Text in a cell of a Markdown table."""
+    return text.replace("|", "\\|")
 
 
 def tried(kind: type[Method], field: str) -> str:

@@ -69,19 +69,23 @@ def seeded_factory(factory: Factory, seed: int) -> Factory:
 def record_of(
     kind: str,
     run: Run,
-    method: Method,
+    method: Method | None,
     *,
     before: str = "",
     names: dict[str, Any] | None = None,
     command: str = "",
 ) -> Record:
-    """The record of a run, without scores. `names`: {"model": ..., "data": ..., "classes": [...]}."""
+    """The record of a run, without scores. `names`: {"model": ..., "data": ..., "classes": [...]}.
+
+    `method` is None for a model of which nobody says how it was made: then no settings are made up for it.
+    """
+    unsaid = "retrain" if kind in ("original", "retrain") else "unknown"
     named = names or {}
     weights = list(run.model.parameters())
     return Record(
         kind=kind,
-        method=method.name(),
-        settings=plain(asdict(method)),
+        method=method.name() if method is not None else unsaid,
+        settings=plain(asdict(method)) if method is not None else {},
         goal=run.split.goal,
         task=run.task.name,
         model={
@@ -155,7 +159,7 @@ def experiment(
 
 def judge_run(
     run: Run,
-    method: Method,
+    method: Method | None,
     *,
     kind: str,
     original: Judged | None = None,
@@ -164,9 +168,10 @@ def judge_run(
     names: dict[str, Any] | None = None,
     command: str = "",
 ) -> Outcome:
-    """The outcome of a finished run."""
+    """The outcome of a finished run, or of a model that came from elsewhere (`method` as for `record_of`)."""
     record = record_of(kind, run, method, before=before, names=names, command=command)
-    record.details.update(plain(method.details(run)))
+    if method is not None:
+        record.details.update(plain(method.details(run)))
     if not isinstance(run.task, Classification):
         return Outcome(run, record)
     judged = judge(run.model, run.split, run.task, seed=run.seed)

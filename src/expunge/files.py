@@ -31,6 +31,18 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def read_ids(path: str | os.PathLike[str], error: type[ExpungeError] = ExpungeError) -> list[str]:
+    """The ids in a text file, one a line, blank lines left out. Raises `error` for a file that is none."""
+    wanted = "give a text file in UTF-8 with one id a line"
+    if not Path(path).is_file():
+        raise error(f"{path} is no file; {wanted}.")
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as problem:
+        raise error(f"{path} cannot be read as ids: {problem}; {wanted}.") from problem
+    return [line.strip() for line in lines if line.strip()]
+
+
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write `text` as UTF-8, atomically."""
     with atomic(path) as part:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, make_dataclass, replace
@@ -15,7 +14,9 @@ from torch import nn
 
 from .checkpoint import Checkpoint, load_into, read_checkpoint
 from .data import Data
-from .errors import CheckpointError, ExpungeError, SplitError, raise_all
+from .errors import ExpungeError, SplitError, raise_all
+from .field_help import field_help
+from .heads import check_original, check_retrained
 from .method import Method, find, names
 from .methods.retrain import Retrain
 from .models import build
@@ -24,38 +25,61 @@ from .sources import Source, load
 from .split import Split
 from .team import from_torchrun
 
+FORGET = ("--forget-class", "--forget-share", "--forget-ids", "--forget-group")
+
 
 @dataclass(frozen=True, kw_only=True)
 class SplitFlags:
     """What to forget (give exactly one of the four forget flags), and how the validation set is drawn."""
 
-    forget_class: tuple[str, ...] = ()  # classes to forget, by number or name
-    forget_share: float | None = None  # forget a random share of the training samples, such as 0.1
-    forget_ids: Path | None = None  # text file with the ids to forget, one a line
-    forget_group: str | None = None  # forget the samples of a group: COLUMN=VALUE[,VALUE...]
-    class_share: float = 1.0  # with forget_class: name only this share of each class
-    goal: Literal["untrain", "unlearn"] | None = (
-        None  # remove the samples' influence, or the ability; default by scenario
-    )
-    validation: float = (
-        0.1  # share of each class held out of training; 0 if the original was trained on everything
-    )
-    split_seed: int = 0  # seed of the validation set and of random forget sets
+    # classes to forget, by number or name
+    forget_class: tuple[str, ...] = ()
+    # forget a random share of the training samples, such as 0.1
+    forget_share: float | None = None
+    # text file with the ids to forget, one a line
+    forget_ids: Path | None = None
+    # forget the samples of a group: COLUMN=VALUE[,VALUE...]
+    forget_group: str | None = None
+    # with --forget-class: name only this share of each class
+    class_share: float = 1.0
+    # remove the samples' influence, or the ability; default by scenario
+    goal: Literal["untrain", "unlearn"] | None = None
+    # share of each class held out of training; 0 if the original was trained on everything
+    validation: float = 0.1
+    # seed of the validation set and of random forget sets
+    split_seed: int = 0
+
+    @property
+    def forgets(self) -> bool:
+        """Whether any of the four forget flags is given."""
+        return bool(self._given())
+
+    def _given(self) -> list[str]:
+        values = (self.forget_class or None, self.forget_share, self.forget_ids, self.forget_group)
+        return [flag for flag, value in zip(FORGET, values, strict=True) if value is not None]
+
+    def _problems(self) -> list[str]:
+        """What is wrong with the flags, a sentence each."""
+        chosen, found = self._given(), []
+        if len(chosen) != 1:
+            found.append(
+                f"{len(chosen)} of the flags {', '.join(FORGET)} were given ({', '.join(chosen) or 'none'}); give exactly one."
+            )
+        if self.class_share != 1 and not self.forget_class:
+            found.append(
+                f"--class-share {self.class_share:g} is a share of the classes of --forget-class, which is not given; "
+                "name classes, or leave it out."
+            )
+        column, equals, _ = (self.forget_group or "").partition("=")
+        if self.forget_group is not None and not (column and equals):
+            found.append(
+                f"--forget-group is '{self.forget_group}'; write COLUMN=VALUE, or COLUMN=VALUE,VALUE."
+            )
+        return found
 
     def draw(self, train: Data, test: Data) -> Split:
         """The split that the flags ask for. Raises `SplitError`."""
-        given = {
-            "forget_class": self.forget_class,
-            "forget_share": self.forget_share,
-            "forget_ids": self.forget_ids,
-            "forget_group": self.forget_group,
-        }
-        chosen = [k for k, v in given.items() if v not in ((), None)]
-        if len(chosen) != 1:
-            flags = ", ".join("--" + k.replace("_", "-") for k in given)
-            raise SplitError(
-                f"{len(chosen)} of the flags {flags} were given ({', '.join(chosen) or 'none'}); give exactly one."
-            )
+        raise_all(self._problems(), SplitError)
         rest: dict[str, Any] = {
             "validation": self.validation,
             "seed": self.split_seed,
@@ -65,7 +89,7 @@ class SplitFlags:
             return Split.by_class(
                 train,
                 test,
-                [int(c) if c.isdigit() else c for c in self.forget_class],
+                [int(c) if c.isascii() and c.isdigit() else c for c in self.forget_class],
                 share=self.class_share,
                 **rest,
             )
@@ -81,9 +105,12 @@ class SplitFlags:
 class ModelFlags:
     """The model and its data."""
 
-    data: str  # digits | fashion-mnist:DIR | cifar10:DIR | folder:DIR | npz:FILE | package.module:factory
-    model: str  # a built-in name (cnn, resnet20, resnet18, ...) or package.module:factory
-    device: str = "cpu"  # cpu, cuda, cuda:1, mps
+    # digits | fashion-mnist:DIR | cifar10:DIR | folder:DIR | npz:FILE | package.module:factory; options: docs/data.md
+    data: str
+    # a built-in name (cnn, mlp, resnet20, resnet18, vgg16_bn, vit_tiny, text_transformer) or package.module:factory
+    model: str
+    # cpu, cuda, cuda:1, mps
+    device: str = "cpu"
 
     def source(self) -> Source:
         """The data. Raises `ExpungeError`."""
@@ -91,29 +118,33 @@ class ModelFlags:
 
     def factory(self, source: Source) -> Callable[[], nn.Module]:
         """A function that makes the model with fresh weights, on the device."""
-        if self.device != "cpu" and not _there(self.device):
+        if not _there(self.device):
             raise ExpungeError(
-                f"the device '{self.device}' is not available here; use cpu or one of torch's devices of this machine."
+                f"the device '{self.device}' is not available here; use cpu or one of torch's devices of this machine "
+                "(cuda, cuda:1, mps)."
             )
         return lambda: build(self.model, num_classes=len(source.classes), shape=source.shape).to(self.device)
 
 
-def _there(device: str) -> bool:
-    kind = torch.device(device).type
-    return (
-        torch.cuda.is_available()
-        if kind == "cuda"
-        else torch.backends.mps.is_available()
-        if kind == "mps"
-        else kind == "cpu"
-    )
+def _there(name: str) -> bool:
+    """Whether torch has the device on this machine."""
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        return False
+    if device.type == "cuda":
+        return (device.index or 0) < torch.cuda.device_count()
+    if device.type == "mps":
+        return torch.backends.mps.is_available()
+    return device.type == "cpu"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ComputeFlags(Compute):
     """How the arithmetic is done."""
 
-    threads: int = 0  # CPU threads; 0 leaves torch's choice
+    # CPU threads; 0 leaves torch's choice
+    threads: int = 0
 
     def compute(self) -> Compute:
         """The settings of a run; sets the number of threads, and joins the other processes under `torchrun`."""
@@ -124,15 +155,21 @@ class ComputeFlags(Compute):
 
 
 def method_union() -> Any:
-    """All methods as sub-commands, from their files."""
-    kinds = [find(n) for n in names()]
+    """The methods that serve classifiers as sub-commands, from their files."""
+    kinds = [kind for name in names() if "classification" in (kind := find(name)).tasks]
     return Union[tuple(Annotated[k, tyro.conf.subcommand(name=k.name(), prefix_name=False)] for k in kinds)]  # noqa: UP007
 
 
-# every field of Retrain as an optional flag: what is not given comes from the data set's preset
+# a mask holds weights as they were, and a recipe starts from fresh ones
+_NO_RECIPE = ("density", "mask")
+# every other field of Retrain as an optional flag: what is not given comes from the data set's preset
 RecipeFlags: Any = make_dataclass(
     "RecipeFlags",
-    [(f.name, f"{f.type} | None", field(default=None)) for f in fields(Retrain)],
+    [
+        (f.name, f"{f.type} | None", field(default=None, metadata={"help": field_help(Retrain, f.name)}))
+        for f in fields(Retrain)
+        if f.name not in _NO_RECIPE
+    ],
     frozen=True,
     kw_only=True,
     namespace={
@@ -144,9 +181,7 @@ RecipeFlags: Any = make_dataclass(
 
 def chosen(preset: Retrain, flags: Any) -> Retrain:
     """The preset with the flags that were given."""
-    return replace(
-        preset, **{f.name: v for f in fields(Retrain) if (v := getattr(flags, f.name)) is not None}
-    )
+    return replace(preset, **{f.name: v for f in fields(flags) if (v := getattr(flags, f.name)) is not None})
 
 
 def notice(text: str) -> None:
@@ -161,22 +196,31 @@ def load_model(
 
     Raises `CheckpointError` for unsafe, broken or foreign checkpoints, and for one trained on other samples.
     """
+    model, checkpoint = _loaded(factory, path)
+    if split is not None and (said := check_original(checkpoint, split)):
+        notice(said)
+    return model, checkpoint
+
+
+def load_reference(
+    factory: Callable[[], nn.Module], path: Path, split: Split
+) -> tuple[nn.Module, Checkpoint]:
+    """The retrained model of a checkpoint, after the check that it was trained without this split's forget set.
+
+    Raises `CheckpointError` as `load_model` does, and for a model that is no reference for this split.
+    """
+    model, checkpoint = _loaded(factory, path)
+    if said := check_retrained(checkpoint, split):
+        notice(said)
+    return model, checkpoint
+
+
+def _loaded(factory: Callable[[], nn.Module], path: Path) -> tuple[nn.Module, Checkpoint]:
     checkpoint = read_checkpoint(path)
     model = factory()
     load_into(model, checkpoint)
     for text in checkpoint.notices:
         notice(text)
-    trained_on = checkpoint.metadata.get("train_hash")
-    if split is not None and trained_on is None:
-        notice(
-            f"{path.name} does not say which samples it was trained on; if it saw the whole training set, add --validation 0."
-        )
-    elif split is not None and trained_on != split.train_hash:
-        drawn = json.loads(checkpoint.metadata.get("split", "{}"))
-        raise CheckpointError(
-            f"{path} was trained on other samples than this split's forget + retain (its validation draw: "
-            f"share {drawn.get('validation', '?')}, seed {drawn.get('seed', '?')}); use the same data, --validation and --split-seed."
-        )
     return model, checkpoint
 
 
@@ -201,6 +245,7 @@ __all__ = [
     "check_out",
     "chosen",
     "load_model",
+    "load_reference",
     "method_union",
     "notice",
 ]

@@ -192,6 +192,14 @@ def find(name: str) -> type[Method]:
     return found[0]
 
 
+def not_for(kind: type[Method], task: str) -> str:
+    """The sentence for a method that is asked to work on a kind of model that it does not serve."""
+    where = "see `expunge methods`"
+    if kind.tasks == ("diffusion",):
+        where = "the commands for diffusion models are `expunge unlearn-generator` and `expunge erase`"
+    return f"{kind.__name__} serves {' and '.join(kind.tasks)}, not {task}; {where}."
+
+
 def execute(
     model: nn.Module,
     split: Split,
@@ -214,9 +222,7 @@ def execute(
     problems = choices(method) or method.problems()
     name = type(method).__name__
     if task.name not in method.tasks:
-        problems.append(
-            f"{name} serves {' and '.join(method.tasks)}, not {task.name}; see `expunge methods`."
-        )
+        problems.append(not_for(type(method), task.name))
     if method.scenarios and split.scenario not in method.scenarios:
         problems.append(
             f"{name} serves forget sets drawn by {' or '.join(method.scenarios)}, not '{split.scenario}'; see `expunge methods`."

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from .data import Data, Samples, TensorData, as_data, as_text
 from .errors import SplitError, raise_all
+from .files import read_ids
 
 Goal = Literal["untrain", "unlearn"]
 
@@ -290,9 +291,7 @@ def _class_numbers(wanted: list[int | str], data: Data, num_classes: int) -> lis
 
 def _positions(ids: str | Path | Iterable[str | int], data: Data, keep: Tensor) -> Tensor:
     if isinstance(ids, str | Path):
-        if not Path(ids).is_file():
-            raise SplitError(f"{ids} is no file; give a list of ids or a text file with one id a line.")
-        wanted = [line.strip() for line in Path(ids).read_text(encoding="utf-8").splitlines() if line.strip()]
+        wanted = read_ids(ids, SplitError)
     else:
         wanted = [str(i) for i in ids]
     known = data.ids if data.ids is not None else np.arange(len(data)).astype(str)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from torch import nn
 
-from . import __version__
+from .audit.accuracy import Judged
 from .checkpoint import Checkpoint, write_checkpoint
 from .classification import Classification
 from .experiment import Outcome, judge_run
 from .flags import notice
+from .heads import recipe
 from .method import GradientMethod, Method
 from .methods.retrain import Retrain
 from .run import Run
@@ -32,20 +34,38 @@ def command_line() -> str:
 def references(
     drawn: Split,
     task: Classification,
-    original: nn.Module,
-    retrained: nn.Module | None,
+    original: tuple[nn.Module, Checkpoint],
+    retrained: tuple[nn.Module, Checkpoint] | None,
     seed: int,
     names: dict[str, Any],
 ) -> tuple[Outcome, Outcome | None]:
-    """The outcomes of the original and of the retrained model, if there is one."""
-    gold = None
-    if retrained is not None:
-        gold = judge_run(Run(retrained, drawn, task, seed), Retrain(), kind="retrain", names=names)
-    known = gold.judged if gold is not None else None
-    start = judge_run(
-        Run(original, drawn, task, seed), Retrain(), kind="original", retrained=known, names=names
-    )
-    return start, gold
+    """The outcomes of the original and of the retrained model, if there is one, with the recipes that their heads name."""
+
+    def judged(kind: str, loaded: tuple[nn.Module, Checkpoint], known: Judged | None) -> Outcome:
+        model, checkpoint = loaded
+        return judge_run(
+            Run(model, drawn, task, seed),
+            recipe(checkpoint),
+            kind=kind,
+            retrained=known,
+            names=names,
+            command=command_line(),
+        )
+
+    gold = judged("retrain", retrained, None) if retrained is not None else None
+    return judged("original", original, gold.judged if gold is not None else None), gold
+
+
+@contextmanager
+def resumable(out: Path) -> Iterator[Path]:
+    """Where the run in the block, which writes `out`, keeps its resumable state. Interrupted, it says whether there is one."""
+    path = state_file(out)
+    try:
+        yield path
+    except KeyboardInterrupt:
+        if path.exists():
+            notice("the run resumes from its last finished epoch when the same command is given again.")
+        raise
 
 
 def state_file(out: Path) -> Path:
@@ -53,11 +73,9 @@ def state_file(out: Path) -> Path:
     return out.with_name(f".{out.name}.state")
 
 
-def write(out: Path, outcome: Outcome, metadata: dict[str, str], like: Checkpoint | None = None) -> None:
+def write(out: Path, outcome: Outcome, head: dict[str, str], like: Checkpoint | None = None) -> None:
     """Write the checkpoint, and the record beside it."""
-    write_checkpoint(
-        out, outcome.model.state_dict(), like=like, metadata={"expunge": __version__, **metadata}
-    )
+    write_checkpoint(out, outcome.model.state_dict(), like=like, metadata=head)
     record = outcome.record.save(out.with_suffix(".json"))
     state_file(out).unlink(missing_ok=True)
     print(f"checkpoint: {out}\nrecord: {record}")

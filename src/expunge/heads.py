@@ -1,0 +1,150 @@
+"""What a checkpoint's head says of the model in it, one form for every command: which kind of model it is, on which samples
+it was trained, by which method with which settings; and what is asked of it before it is used."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, fields
+from typing import Any, Literal
+
+from .checkpoint import Checkpoint
+from .errors import CheckpointError
+from .method import Method, find, names
+from .record import plain
+from .split import Split
+
+Kind = Literal["original", "retrain", "unlearn"]
+
+
+def head(kind: Kind, split: Split, method: Method, seed: int) -> dict[str, str]:
+    """The head of a checkpoint: of an original, of the retrained reference, or of an unlearned model.
+
+    `train_hash` names the samples that the weights come from: forget and retain set for an original and for what was made
+    of one, nothing for a retrained model. An original belongs to no forget set and so has no `split_hash`.
+    """
+    from . import __version__
+
+    if method.exact and kind == "unlearn":
+        kind = "retrain"  # `expunge unlearn retrain`: what it ends with never saw the forget set
+    return {
+        "expunge": __version__,
+        "kind": kind,
+        "train_hash": "" if kind == "retrain" else split.train_hash,
+        "split_hash": "" if kind == "original" else split.hash,
+        "split": json.dumps(plain(split.to_dict())),
+        "seed": str(seed),
+        **({"recipe": _settings(method)} if kind != "unlearn" else {}),
+        "method": method.name(),
+        "settings": _settings(method),
+    }
+
+
+def check_original(checkpoint: Checkpoint, split: Split) -> str | None:
+    """Raise `CheckpointError` for a model that was not trained on this split's forget + retain; a sentence for the person
+    where the head does not say."""
+    trained_on, path = checkpoint.metadata.get("train_hash"), checkpoint.path
+    if trained_on is None:
+        return (
+            f"{path.name} does not say which samples it was trained on; if it saw the whole training set, add "
+            "--validation 0."
+        )
+    if not trained_on:
+        raise CheckpointError(
+            f"{path} was trained without a forget set: it is a retrained model, no original; give it to --retrained."
+        )
+    if trained_on != split.train_hash:
+        drawn = drawing(checkpoint)
+        raise CheckpointError(
+            f"{path} was trained on other samples than this split's forget + retain (its validation draw: "
+            f"share {drawn.get('validation', '?')}, seed {drawn.get('seed', '?')}); use the same data, --validation and --split-seed."
+        )
+    return None
+
+
+def check_retrained(checkpoint: Checkpoint, split: Split) -> str | None:
+    """Raise `CheckpointError` for a model that is no reference for this split: an original, an unlearned model, or one
+    retrained without another forget set; a sentence for the person where the head does not say."""
+    said, path = checkpoint.metadata, checkpoint.path
+    if "train_hash" not in said:
+        return (
+            f"{path.name} does not say which samples it was trained on; every gap is measured from it, so be sure that "
+            "it never saw the forget set."
+        )
+    if said["train_hash"]:
+        what = "an unlearned model" if said.get("kind") == "unlearn" else "an original"
+        raise CheckpointError(
+            f"{path} is {what}, not trained without the forget set; make the reference with `expunge train --without-forget`."
+        )
+    drawn = drawing(checkpoint)
+    if drawn.get("hash") != split.hash:
+        raise CheckpointError(
+            f"{path} was retrained for another split ({_told(drawn)}) than this one ({_told(split.to_dict())}); give the "
+            "same data, forget flags, --goal, --validation and --split-seed, or retrain for this split."
+        )
+    return None
+
+
+def check_audited(checkpoint: Checkpoint, split: Split) -> None:
+    """Raise `CheckpointError` for a model whose head names another forget set or other training samples."""
+    said, path = checkpoint.metadata, checkpoint.path
+    if said.get("split_hash") not in (None, "", split.hash):
+        raise CheckpointError(
+            f"{path} was made for another split ({_told(drawing(checkpoint))}) than this one ({_told(split.to_dict())}); "
+            "give the data, forget flags, --goal, --validation and --split-seed that it was made with."
+        )
+    if said.get("train_hash") not in (None, "", split.train_hash):
+        check_original(checkpoint, split)
+
+
+def recipe(checkpoint: Checkpoint) -> Method | None:
+    """How an original or a retrained model was trained; None where the head does not say, or another version wrote it."""
+    said = checkpoint.metadata
+    name = said.get("method", "") if said.get("kind") in ("original", "retrain") else "retrain"
+    return _made(name, said.get("recipe"))
+
+
+def method(checkpoint: Checkpoint) -> Method | None:
+    """The method that made an unlearned or retrained model; None for an original, and where the head does not say."""
+    said = checkpoint.metadata
+    return None if said.get("kind") == "original" else _made(said.get("method", ""), said.get("settings"))
+
+
+def drawing(checkpoint: Checkpoint) -> dict[str, Any]:
+    """How the split of a checkpoint was drawn: `Split.to_dict`; empty where the head does not say."""
+    try:
+        found = json.loads(checkpoint.metadata.get("split", "{}"))
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _settings(method: Method) -> str:
+    return json.dumps(plain(asdict(method)))
+
+
+def _made(name: str, settings: str | None) -> Method | None:
+    """The method with the settings of a head."""
+    if settings is None or name not in names():
+        return None
+    kind = find(name)
+    try:
+        given = json.loads(settings)
+    except ValueError:
+        return None
+    if not isinstance(given, dict) or set(given) - {f.name for f in fields(kind)}:
+        return None
+    try:
+        made = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
+        return None if made.problems() else made
+    except TypeError:
+        return None
+
+
+def _told(drawn: dict[str, Any]) -> str:
+    """A split in a few words."""
+    shown = {
+        k: v
+        for k, v in drawn.items()
+        if k in ("scenario", "forget_classes", "goal", "validation", "seed") and v != []
+    }
+    return ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in shown.items()) or "not said"

@@ -1,0 +1,146 @@
+"""What checkpoints say of themselves, whichever command wrote them, and what `unlearn` and `audit` make of it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from expunge import Record, Retrain, heads
+from expunge.checkpoint import read_checkpoint, write_checkpoint
+from expunge.cli import main
+from expunge.demo import demo
+from expunge.flags import SplitFlags
+from expunge.models import build
+
+DIGITS = ["--data", "digits?limit=300", "--model", "mlp"]
+QUICK = ["--epochs", "2", "--batch-size", "64"]
+FORGET = ["--forget-class", "3"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """original, gold (without 3), other (without 4), ours (SalUn on 3), and the names of their files."""
+    at = {
+        n: str(tmp_path_factory.mktemp("heads") / f"{n}.safetensors")
+        for n in ("original", "gold", "other", "ours")
+    }
+    assert main(["train", *DIGITS, "--out", at["original"], *QUICK]) == 0
+    for name, digit in (("gold", "3"), ("other", "4")):
+        more = ["--without-forget", "--forget-class", digit]
+        assert main(["train", *DIGITS, "--out", at[name], *more, *QUICK, "--lr", "0.05"]) == 0
+    more = ["--checkpoint", at["original"], "--out", at["ours"], "--epochs", "1"]
+    assert main(["unlearn", "salun", *DIGITS, *FORGET, *more]) == 0
+    return at
+
+
+def audit(made, checkpoint="ours", original="original", **more):
+    flags = [part for k, v in more.items() for part in (f"--{k}", made.get(v, v))]
+    named = ["--checkpoint", made.get(checkpoint, checkpoint), "--original", made.get(original, original)]
+    return main(["audit", *DIGITS, *FORGET, *named, *flags])
+
+
+def test_heads_say_what_the_weights_come_from(made):
+    said = {n: read_checkpoint(path).metadata for n, path in made.items()}
+    assert [said[n]["kind"] for n in said] == ["original", "retrain", "retrain", "unlearn"]
+    assert len(said["original"]["train_hash"]) == 64 and said["gold"]["train_hash"] == ""
+    assert said["ours"]["train_hash"] == said["original"]["train_hash"]
+    assert not said["original"]["split_hash"] and said["gold"]["split_hash"] == said["ours"]["split_hash"]
+    assert json.loads(said["gold"]["recipe"])["lr"] == 0.05
+    assert said["ours"]["method"] == "salun" and json.loads(said["ours"]["settings"])["epochs"] == 1
+
+
+@pytest.mark.parametrize(
+    ("retrained", "words"),
+    [("original", "is an original"), ("ours", "is an unlearned model"), ("other", "forget classes [4]")],
+)
+@pytest.mark.parametrize("command", ["unlearn", "audit"])
+def test_what_is_no_reference_is_refused(made, command, retrained, words, tmp_path, capsys):
+    if command == "audit":
+        assert audit(made, retrained=retrained) == 2
+    else:
+        more = [
+            "--checkpoint",
+            made["original"],
+            "--retrained",
+            made[retrained],
+            "--out",
+            str(tmp_path / "x.pt"),
+        ]
+        assert main(["unlearn", "salun", *DIGITS, *FORGET, *more]) == 2
+    assert words in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_originals_and_audited_models_are_checked_too(made, tmp_path, capsys):
+    assert audit(made, original="gold") == 2
+    assert "no original" in capsys.readouterr().err
+    assert audit(made, checkpoint="other") == 2
+    assert "was made for another split" in capsys.readouterr().err
+    assert audit(made, checkpoint="original") == 0
+    assert audit(made, checkpoint="gold", retrained="gold") == 0
+
+
+def test_a_reference_without_a_head_is_taken_with_a_note(made, tmp_path, capsys):
+    foreign = write_checkpoint(tmp_path / "bare.pt", read_checkpoint(made["gold"]).state)
+    assert audit(made, retrained=str(foreign)) == 0
+    assert "be sure that it never saw the forget set" in capsys.readouterr().err
+
+
+def test_nothing_is_made_up_of_a_model_that_nobody_describes(made, tmp_path):
+    bare = {
+        n: write_checkpoint(tmp_path / f"{n}.pt", read_checkpoint(made[n]).state)
+        for n in ("ours", "original")
+    }
+    out, page = tmp_path / "record.json", tmp_path / "page.html"
+    assert audit(made, str(bare["ours"]), str(bare["original"]), out=str(out), report=str(page)) == 0
+    record = Record.load(out)
+    assert record.method == "unknown" and record.settings == {}
+
+
+def test_references_carry_their_own_recipe_and_the_command(made, monkeypatch):
+    seen: list[Record] = []
+    monkeypatch.setattr("expunge.cli_audit.show", lambda them, page: seen.extend(o.record for o in them))
+    assert audit(made, retrained="gold") == 0
+    start, gold, ours = seen
+    assert start.settings["epochs"] == gold.settings["epochs"] == 2 and gold.settings["lr"] == 0.05
+    assert start.command == gold.command == ours.command != ""
+    assert ours.method == "salun" and ours.settings["epochs"] == 1
+
+
+def test_models_that_were_only_looked_at_show_no_seconds(made, capsys):
+    assert audit(made, retrained="gold") == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+    rows = [line for line in lines if line.split("│")[1].strip()]
+    assert len(rows) == 3 and all(line.split("│")[-3].strip() == "–" for line in rows)
+
+
+def test_unlearn_retrain_makes_a_reference(made, tmp_path):
+    out = str(tmp_path / "again.safetensors")
+    more = ["--checkpoint", made["original"], "--out", out, "--epochs", "1", "--lr-schedule", "constant"]
+    assert main(["unlearn", "retrain", *DIGITS, *FORGET, *more]) == 0
+    assert audit(made, retrained=out) == 0
+
+
+def test_the_demo_writes_the_same_heads(tmp_path, monkeypatch):
+    quick = Retrain(epochs=1, lr=0.1, lr_schedule="constant", batch_size=64)
+    monkeypatch.setattr("expunge.presets.recipe", lambda data: quick)
+    demo(data="digits?limit=200", split=SplitFlags(), out=tmp_path, methods=("salun",))
+    made = {n: str(tmp_path / f"{n}.safetensors") for n in ("original", "retrain", "salun")}
+    flags = ["--data", "digits?limit=200", "--model", "cnn", *FORGET]
+    judged = [*flags, "--checkpoint", made["salun"], "--original", made["original"]]
+    assert main(["audit", *judged, "--retrained", made["retrain"], "--out", str(tmp_path / "a.json")]) == 0
+    assert Record.load(tmp_path / "a.json").method == "salun"
+    assert main(["audit", *judged, "--retrained", made["original"]]) == 2
+    again = ["--checkpoint", made["retrain"], "--out", str(tmp_path / "u.pt")]
+    assert main(["unlearn", "salun", *flags, *again]) == 2
+    assert heads.recipe(read_checkpoint(made["original"])) == quick
+
+
+def test_a_head_of_another_version_gives_no_settings(tmp_path):
+    state = build("mlp", num_classes=10, shape=(1, 8, 8)).state_dict()
+    for said in ({"epochs": 2, "was_there_once": 1}, {"epochs": None}, [1]):
+        about = {"kind": "unlearn", "method": "salun", "settings": json.dumps(said), "recipe": "{broken"}
+        read = read_checkpoint(write_checkpoint(tmp_path / "m.safetensors", state, metadata=about))
+        assert heads.method(read) is None and heads.recipe(read) is None
+    assert all(torch.equal(v, read.state[k]) for k, v in state.items())
