@@ -13,6 +13,9 @@ from expunge.bench_page import markdown, page
 from expunge.bench_work import Worker
 from expunge.cli import main
 from expunge.method import find
+from expunge.methods.damp import DAMP
+from expunge.methods.finetune import FineTune
+from expunge.methods.ugradsl import UGradSL
 from expunge.models import build
 from expunge.sources import load
 from expunge.tune import distance_from_unseen, trials, tune
@@ -160,6 +163,15 @@ def test_problems_of_a_grid_are_told_at_once(tmp_path, text, words):
     with pytest.raises(ExpungeError) as caught:
         read_grid(tmp_path / "g.toml")
     assert all(w in str(caught.value) for w in words)
+
+
+def test_trials_cover_each_field_from_end_to_end():
+    assert [t["lr"] for t in trials(FineTune(), 3)] == [1e-3, 1e-2, 1e-1]
+    found = trials(UGradSL(), 3)
+    for name, values in UGradSL.search.items():
+        assert {t[name] for t in found} == set(values)
+    assert len({tuple(t.values()) for t in trials(DAMP(), 11)}) == 11
+    assert len(trials(FineTune(), 99)) == len(FineTune.search["lr"])
 
 
 def test_trials_are_equal_in_number_and_the_same_each_time():

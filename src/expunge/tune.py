@@ -34,18 +34,24 @@ class Trial:
 
 
 def trials(method: Method, count: int, fixed: tuple[str, ...] = ()) -> list[dict[str, Any]]:
-    """`count` settings of the method's `search` space, the same at every call: all of them, or spread over the product.
+    """`count` settings of the method's `search` space, the same at every call: all of them, or a Latin hypercube.
 
-    The fields in `fixed` keep their values, and no trial is spent on them.
+    Then each field's values are taken from end to end as evenly as `count` allows (of five learning rates three trials
+    take the first, third and fifth), in an order of their own for each field but the first. The fields in `fixed` keep
+    their values, and no trial is spent on them.
     """
     space = {k: v for k, v in type(method).search.items() if k not in fixed}
     if not space:
         return [{}]
-    every = [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
-    if len(every) <= count:
-        return every
-    draw = np.random.RandomState(0).permutation(len(every))[:count]
-    return [every[i] for i in sorted(draw)]
+    every = list(itertools.product(*space.values()))
+    draw, columns = np.random.RandomState(0), []
+    for values in space.values():
+        even = [values[int((k + 0.5) * len(values) / count)] for k in range(count)]
+        columns.append([even[k] for k in draw.permutation(count)] if columns else even)
+    rows = dict.fromkeys(
+        [*zip(*columns, strict=True), *every]
+    )  # a row that came twice makes room for one more
+    return [dict(zip(space, row, strict=True)) for row in list(rows)[:count]]
 
 
 def distance_from_unseen(model: nn.Module, original: nn.Module, split: Split, task: Classification) -> float:
