@@ -21,10 +21,9 @@ import tyro
 
 from expunge import Compute, Retrain, Split, diffusion_presets
 from expunge.audit.generation import Drawn, audit_generator, draw
-from expunge.audit.judge import network_distances, train_judge
+from expunge.audit.image_judge import network_distances, train_judge
 from expunge.checkpoint import load_into, read_checkpoint, write_checkpoint
 from expunge.data import TensorData
-from expunge.demo import place_of
 from expunge.diffusion import Diffusion
 from expunge.errors import ExpungeError
 from expunge.experiment import record_of, seeded_factory, train
@@ -35,7 +34,7 @@ from expunge.record import plain
 from expunge.report import write_report
 from expunge.run import Run
 from expunge.sampling import Sampler
-from expunge.sources import load
+from expunge.sources import load, place_of
 
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "salun": ("salun", {}),

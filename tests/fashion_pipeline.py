@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import tiny_pipelines as tiny
-from expunge.audit.judge import Judge, train_judge
+from expunge.audit.image_judge import Judge, train_judge
 from expunge.experiment import train
 from expunge.methods.retrain import Retrain
 from expunge.methods.retrain_ema import RetrainEMA

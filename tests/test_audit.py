@@ -1,11 +1,16 @@
 """The audit on models with known behaviour, the gap, and what it says it cannot say."""
 
+import importlib
+import pkgutil
+import types
+
 import pytest
 import torch
 from torch import nn
 
 from expunge import Classification, ExpungeError, Split, audit
 from expunge.audit import gaps, judge
+from expunge.data import TensorData
 
 
 class Table(nn.Module):
@@ -94,3 +99,24 @@ def test_images_become_examples_and_features_a_plane():
     assert all(e["png"] and e["original"] == e["unlearned"] for e in found.details["examples"])
     plane = found.details["embedding"]
     assert len(plane["unlearned"]["x"]) == len(plane["set"]) == len(plane["label"])
+
+
+def test_no_file_of_the_audit_takes_the_name_of_a_function():
+    """Importing a submodule puts it on the package under its name: `expunge.audit.judge` must stay the function."""
+    package = importlib.import_module("expunge.audit")
+    files = {m.name for m in pkgutil.iter_modules(package.__path__)}
+    assert not files & set(package.__all__)
+    for name in ("expunge.generation", *(f"expunge.audit.{f}" for f in files)):
+        importlib.import_module(name)
+    assert isinstance(package.judge, types.FunctionType) and package.judge is judge
+
+
+def test_shares_of_no_samples_keep_their_shape():
+    task, model = Classification(4), nn.Sequential(nn.Flatten(), nn.Linear(3, 5), nn.Linear(5, 4))
+    data = TensorData(torch.rand(6, 3), torch.arange(6) % 4)
+    nothing = task.predict(model, data.samples(torch.arange(0)), features=True)
+    assert nothing.logits.shape == (0, 4) and nothing.features.shape == (0, 5)
+    some = task.predict(model, data.samples(), features=True)
+    assert (
+        some.features.shape == (6, 5) and some.shares.sum() == pytest.approx(1) and some.shares.shape == (4,)
+    )

@@ -1,7 +1,10 @@
 """Grids: every problem told at once, finished runs skipped, interrupted and parallel runs give the serial table, fair tuning."""
 
+import ast
+import importlib.util
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -149,6 +152,14 @@ def test_what_is_still_to_be_run_is_the_folders_own_word(tmp_path):
     (tmp_path / "_pending.md").write_text("## Larger\n\nNot yet run.\n")
     page(tmp_path, tmp_path / "page.md")
     assert (tmp_path / "page.md").read_text().endswith("## Larger\n\nNot yet run.\n")
+
+
+def test_grids_stand_below_the_command_line():
+    """What does the work of a grid on another machine needs no flags and no terminal."""
+    for name in ("bench", "bench_grid", "bench_work", "bench_page", "bench_plots", "split_spec", "sources"):
+        text = Path(importlib.util.find_spec(f"expunge.{name}").origin).read_text()
+        taken = {n.module for n in ast.walk(ast.parse(text)) if isinstance(n, ast.ImportFrom)}
+        assert not taken & {"flags", "demo", "terminal", "table", "cli", "tyro", "rich"}, name
 
 
 @pytest.mark.parametrize(("text", "words"), [

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,7 +20,9 @@ from expunge.data import Batch
 from expunge.diffusion import Diffusion
 from expunge.errors import ExpungeError, ModelError
 from expunge.method import execute, find
-from expunge.models.unet import for_data, parameters, salun_cifar10, unet
+from expunge.methods.finetune import FineTune
+from expunge.methods.random_label import RandomLabel
+from expunge.models.unet import for_data, salun_cifar10, unet
 from expunge.run import Run
 from expunge.sampling import SafeSampler, Sampler
 from expunge.split import Split
@@ -98,7 +101,13 @@ def test_every_prediction_implies_the_noise(prediction):
     task = Diffusion(3, prediction=prediction)
     x, noise, t = torch.rand(4, *SHAPE), torch.randn(4, *SHAPE), torch.tensor([50, 300, 600, 900])
     noisy = task.noised(x, t, noise)
-    torch.testing.assert_close(task.as_noise(noisy.target, noisy.x, t), noise, rtol=1e-3, atol=1e-3)
+    a = task.signal[t].view(-1, 1, 1, 1)
+    implied = {
+        "epsilon": noisy.target,
+        "v_prediction": a.sqrt() * noisy.target + (1 - a).sqrt() * noisy.x,
+        "sample": (noisy.x - a.sqrt() * noisy.target) / (1 - a).sqrt(),
+    }
+    torch.testing.assert_close(implied[prediction], noise, rtol=1e-3, atol=1e-3)
 
 
 # ---- losses
@@ -254,8 +263,8 @@ def test_safe_sampling_literally(net):
 
 def test_the_papers_networks_have_the_papers_sizes():
     with torch.device("meta"):
-        assert parameters(salun_cifar10()) == 38_632_323
-        assert parameters(salun_cifar10(size=64)) == 83_159_683
+        for options, count in (({}, 38_632_323), ({"size": 64}, 83_159_683)):
+            assert sum(p.numel() for p in salun_cifar10(**options).parameters()) == count
 
 
 def test_the_papers_network_puts_class_beside_time():
@@ -286,7 +295,7 @@ for name in ("diffusers", "transformers", "peft", "accelerate", "torchmetrics"):
     sys.modules[name] = None  # as if it were not installed
 import torch
 import expunge.cli, expunge.erase, expunge.pipelines, expunge.demo_generation
-from expunge.audit.judge import distances
+from expunge.audit.image_judge import distances
 from expunge.diffusion import Diffusion
 from expunge.errors import MissingExtra
 from expunge.models.unet import salun_cifar10, unet
@@ -434,9 +443,35 @@ def test_commands_train_and_unlearn_a_generator(tmp_path):
         "--per-class",
         "4",
     ]
-    assert main([*common, *out, "--frozen-target", "--mask", "random"]) == 0
+    gold = str(tmp_path / "gold.safetensors")
+    assert main([*common, "--out", gold, "--method", "retrain_ema", "--per-class", "4"]) == 0
+    assert main([*common, *out, "--frozen-target", "--mask", "random", "--retrained", gold]) == 0
     record = Record.load(tmp_path / "out.json")
     assert record.settings["mask"] == "random" and record.settings["density"] == 0.5
     assert {"UA", "RA", "FID_judge"} <= set(record.scores) and (tmp_path / "report.html").exists()
     assert main([*common, "--out", model]) == 2
+    assert main([*common, *out, "--retrained", model]) == 2
+    assert main([*common, *out, "--device", "cuda:9"]) == 2
     assert main([*common, *out, "--method", "esd", "--retain-weight", "1"]) == 2
+
+
+@pytest.mark.parametrize("relabel", ["next", "random"])
+def test_a_generator_is_not_taught_to_draw_what_another_condition_forgets(relabel):
+    task, split = Diffusion(9), SimpleNamespace(forget_classes=(3, 4, 8))
+    run = SimpleNamespace(task=task, split=split, generator=lambda name: torch.Generator().manual_seed(0))
+    found = RandomLabel(relabel=relabel).other_labels(run, torch.tensor([3, 4, 8] * 30))
+    assert not set(found.tolist()) & {3, 4, 8}
+    if relabel == "next":
+        assert found[:3].tolist() == [5, 5, 0]
+
+
+def test_the_reference_has_the_recipe_of_the_original():
+    assert diffusion_presets.method("retrain_ema", "digits") == diffusion_presets.recipe("digits")
+
+
+def test_a_state_of_another_diffusion_task_is_refused(tmp_path, generator):
+    method, file = FineTune(epochs=1, lr=1e-4, batch_size=64), tmp_path / "state"
+    execute(generator.model, generator.by_class, method, generator.task, state_file=file)
+    other = replace(generator.task, prediction="v_prediction")
+    with pytest.raises(ExpungeError, match="another run"):
+        execute(generator.model, generator.by_class, method, other, state_file=file)

@@ -11,7 +11,7 @@ from torch import nn
 
 from conftest import tiny
 from expunge import Classification, Split
-from expunge.audit import features, probes
+from expunge.audit import Judged, features, probes
 from expunge.classification import Predictions
 from expunge.data import TensorData
 
@@ -81,6 +81,11 @@ def said(rows, labels):
     return Predictions(torch.tensor(rows), torch.tensor(labels), torch.zeros(len(rows), 1))
 
 
+def seen(*sets):
+    """The predictions of a model on forget, retain, test and forgotten test samples."""
+    return Judged(None, *sets)
+
+
 def test_bias_correction_finds_the_shift_that_was_taken_away():
     draw = torch.Generator().manual_seed(0)
     y = torch.arange(400) % 4
@@ -88,8 +93,8 @@ def test_bias_correction_finds_the_shift_that_was_taken_away():
     hidden = z.clone()
     hidden[:, 2] -= 30
     at = lambda keep: Predictions(hidden[keep], y[keep], hidden[keep])  # noqa: E731
-    seen = features.Seen(at(y == 2), at(y != 2), at(y != 2), at(y == 2))
-    found = features.bias_correction(seen, [2])
+    judged = seen(at(y == 2), at(y != 2), at(y != 2), at(y == 2))
+    found = features.bias_correction(judged, [2])
     assert 24 < found["shift"] < 36 and found["forgotten"] > 98 and found["retained"] > 98
 
 
@@ -101,7 +106,7 @@ def test_bias_correction_is_the_best_of_a_grid():
     forgotten = y < 2
     at = lambda keep: Predictions(z[keep], y[keep], z[keep])  # noqa: E731
     found = features.bias_correction(
-        features.Seen(at(forgotten), at(~forgotten), at(~forgotten), at(forgotten)), [0, 1]
+        seen(at(forgotten), at(~forgotten), at(~forgotten), at(forgotten)), [0, 1]
     )
 
     def mean_accuracy(shift):
@@ -124,8 +129,8 @@ def test_head_bias_by_hand():
 
 def test_where_predictions_go():
     p = said([[1.0, 0, 0], [0, 1.0, 0], [0, 2.0, 1], [0, 3.0, 0]], [0, 0, 0, 0])
-    assert features.redistribution(p).tolist() == [0.25, 0.75, 0]
-    assert features.total_variation(np.array([0.25, 0.75, 0]), np.array([0.5, 0, 0.5])) == pytest.approx(0.75)
+    assert p.shares.tolist() == [0.25, 0.75, 0]
+    assert features.total_variation(p.shares, torch.tensor([0.5, 0, 0.5])) == pytest.approx(0.75)
 
 
 def test_the_worst_group():
@@ -182,14 +187,14 @@ def test_member_probe_sees_features_that_carry_membership():
     marked = x.clone()
     marked[:, 0] += 4
     at = lambda f: Predictions(torch.zeros(200, 4), torch.zeros(200, dtype=torch.long), f)  # noqa: E731
-    assert features._member_probe(features.Seen(at(marked), at(x), at(x), at(x)), []) > 0.95
+    assert features._member_probe(seen(at(marked), at(x), at(x), at(x)), []) > 0.95
     few = Predictions(torch.zeros(4, 4), torch.zeros(4, dtype=torch.long), x[:4])
-    assert features._member_probe(features.Seen(at(marked), at(x), few, few), []) is None
+    assert features._member_probe(seen(at(marked), at(x), few, few), []) is None
 
 
 def test_a_model_without_a_head_is_known_to_have_none():
-    assert features.has_head(tiny(), TASK)
-    assert not features.has_head(nn.Sequential(nn.Flatten(), nn.Linear(64, 7)), TASK)
+    assert TASK.has_head(tiny())
+    assert not TASK.has_head(nn.Sequential(nn.Flatten(), nn.Linear(64, 7)))
 
 
 def test_splits_without_unseen_samples_of_the_class(classifier):

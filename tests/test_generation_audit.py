@@ -12,7 +12,7 @@ from torch import nn
 
 from expunge.audit.generation import Drawn, audit_generator, draw, png
 from expunge.audit.generation_attacks import Attack, Comeback, LearnedCondition, table_of
-from expunge.audit.judge import Judge, distances, network_distances, train_judge
+from expunge.audit.image_judge import Judge, distances, network_distances, train_judge
 from expunge.classification import Classification
 from expunge.diffusion import Diffusion
 from expunge.errors import ExpungeError, ModelError

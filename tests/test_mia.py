@@ -12,16 +12,13 @@ from sklearn.svm import SVC
 from expunge import ExpungeError
 from expunge.audit.mia import (
     auc,
-    entropy,
-    forgetting_rate,
     members_and_nonmembers,
     modified_entropy,
     svm_attack,
     threshold_attack,
     tpr_at_fpr,
-    true_class_confidence,
 )
-from expunge.audit.svm1d import Features, fit
+from expunge.audit.svm1d import WIDEST, Boundary, Features, Libsvm, fit
 
 RNG = np.random.default_rng(0)
 CASES = {
@@ -67,6 +64,21 @@ def test_the_machine_is_the_optimum_of_its_objective():
         assert primal(w * (1 + change), machine.bias) >= least - 1e-4
 
 
+def test_a_kernel_too_narrow_for_the_interpolation_goes_to_scikit_learn():
+    a, b = RNG.beta(5, 2, 80), RNG.beta(3, 2, 80)
+    assert isinstance(fit(a, b, 0.0, 1.0, 3.0, WIDEST), Boundary)
+    assert isinstance(fit(a, b, 0.0, 1.0, 3.0, WIDEST * 1.01), Libsvm)
+    ways = [svm_attack(a, b, a, gamma=300.0, solver=s) for s in ("one_dimensional", "sklearn")]
+    assert ways[0] == ways[1]
+
+
+def test_the_widest_kernel_is_still_its_features():
+    x = RNG.random(60)
+    phi = Features.fit(0.0, 1.0, WIDEST)(x)
+    assert np.abs(phi @ phi.T - np.exp(-WIDEST * (x[:, None] - x) ** 2)).max() < 1e-13
+    assert Features.fit(0.0, 1.0, 1.0).root.shape[1] == 11  # the rank that the docs name
+
+
 def test_features_are_the_kernel():
     x = np.linspace(0, 1, 41)
     phi = Features.fit(0.0, 1.0, 1.0)(x)
@@ -103,11 +115,6 @@ def test_modified_entropy_by_hand():
     found = modified_entropy(p, np.array([0, 0, 0]))
     assert found[0] == pytest.approx(-0.3 * math.log(0.7) - 0.2 * math.log(0.8) - 0.1 * math.log(0.9))
     assert found[1] == 0 and found[2] > 100  # certain and right; certain and wrong
-    assert (
-        entropy(p)[0] == pytest.approx(-(0.7 * math.log(0.7) + 0.2 * math.log(0.2) + 0.1 * math.log(0.1)))
-        and entropy(p)[1] == 0
-    )
-    assert true_class_confidence(p, np.array([2, 0, 1])).tolist() == [0.1, 1.0, 1.0]
 
 
 @settings(max_examples=50, deadline=None)
@@ -130,10 +137,6 @@ def test_members_are_balanced_and_seeded():
         a != members_and_nonmembers(100, 30, seed=2)[0]
     ).any()
     assert members_and_nonmembers(5, 9, paper_exact=True)[1].tolist() == [0, 1, 2, 3, 4]
-
-
-def test_forgetting_rate():
-    assert forgetting_rate(20, 60) == 0.5 and math.isnan(forgetting_rate(100, 100))
 
 
 def test_modified_entropy_keeps_its_order_near_one():

@@ -11,10 +11,9 @@ from torch import nn
 
 from conftest import tiny
 from expunge import Classification, ExpungeError, Split
-from expunge.audit import strong
 from expunge.audit.confusion import confuse, confusion, interclass_confusion
 from expunge.audit.probing import _delay, label_only, relearning, relearning_delay, robustness
-from expunge.audit.strong import ATTACKS, StrongSettings, quick, strong_audit, with_strong
+from expunge.audit.strong import StrongSettings, strong_audit, with_strong
 from expunge.audit.together import train_together
 from expunge.data import TensorData
 from expunge.method import Method, execute
@@ -214,7 +213,6 @@ def test_settings_are_checked_at_once(classifier):
             settings=StrongSettings(shadows=2, attacks=("lira", "magic")),
         )
     assert len(caught.value.problems) == 2
-    assert set(quick(StrongSettings()).attacks) == set(ATTACKS) - strong.OF_POPULATIONS - {"confusion"}
 
 
 @pytest.mark.slow

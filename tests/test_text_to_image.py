@@ -14,7 +14,7 @@ from torch import nn
 import tiny_pipelines as tiny
 from expunge.audit.erasure import audit_erasure
 from expunge.audit.generation_attacks import LearnedCondition, table_of
-from expunge.audit.judge import Judge
+from expunge.audit.image_judge import Judge
 from expunge.classification import Classification
 from expunge.concepts import Erasure, picture, split_of
 from expunge.data import Batch

@@ -13,11 +13,11 @@ from typing import Any
 
 from . import presets
 from .errors import ExpungeError, raise_all
-from .flags import SplitFlags
 from .method import find, names
 from .methods.retrain import Retrain
 from .record import SCHEMA, plain
 from .run import Compute
+from .split_spec import SplitSpec
 from .tune import By
 
 ENTRIES = ("title", "data", "models", "seeds", "threads", "note", "recipe", "compute", "tune", "defaults", "split", "method")  # fmt: skip
@@ -143,7 +143,7 @@ def _problems(values: dict[str, Any], tuned: By | None) -> list[str]:
         f"'{k}' is no setting of tune; known: seed, trials." for k in values.get("tune", {}) if k not in TUNE
     ]
     for split in values["split"]:
-        found += _unknown("split", split, SplitFlags)
+        found += _unknown("split", split, SplitSpec)
         if sum(bool(split.get(flag)) for flag in SCENARIOS) != 1:
             found.append(f"a split needs exactly one of {', '.join(SCENARIOS)}; {split} came.")
     seed = {**TUNE, **values.get("tune", {})}["seed"]

@@ -17,17 +17,16 @@ from .audit.accuracy import Judged, judge
 from .bench_grid import Job
 from .checkpoint import load_into, read_checkpoint, write_checkpoint
 from .classification import Classification
-from .demo import place_of
 from .experiment import Outcome, experiment, judge_run, seeded_factory, train
 from .files import write_json
-from .flags import SplitFlags
 from .method import Method, find
 from .methods.retrain import Retrain
 from .models import build
 from .record import Record, plain
 from .run import Compute, Row, Run
-from .sources import Source, load
+from .sources import Source, load, place_of
 from .split import Split
+from .split_spec import SplitSpec
 from .tune import By, tune
 
 KEPT = (
@@ -56,10 +55,10 @@ def _setting(data: str, split: str, seed: int) -> Setting:
     values: dict[str, Any] = json.loads(split)
     if "forget_class" in values:
         values["forget_class"] = tuple(map(str, values["forget_class"]))
-    flags = SplitFlags(**values)
-    if flags.forget_class == ("seed",):  # another class for each seed
-        flags = replace(flags, forget_class=(str(seed % len(source.classes)),))
-    drawn = replace(flags, split_seed=seed).draw(source.train, source.test)
+    spec = SplitSpec(**values)
+    if spec.forget_class == ("seed",):  # another class for each seed
+        spec = replace(spec, forget_class=(str(seed % len(source.classes)),))
+    drawn = replace(spec, split_seed=seed).draw(source.train, source.test)
     return source, drawn, Classification(len(source.classes))
 
 

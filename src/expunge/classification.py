@@ -36,6 +36,13 @@ class Predictions:
         return self.probabilities.gather(1, self.labels[:, None])[:, 0]
 
     @property
+    def shares(self) -> Tensor:
+        """Share of the samples that the model takes for each class (K,)."""
+        return torch.bincount(self.logits.argmax(1), minlength=self.logits.shape[1]).double() / len(
+            self.logits
+        )
+
+    @property
     def correct(self) -> Tensor:
         """Whether the most likely class is the true one (N,), bool."""
         return self.logits.argmax(1) == self.labels
@@ -88,6 +95,14 @@ class Classification:
             )
         return found[-1]
 
+    def has_head(self, model: nn.Module) -> bool:
+        """Whether `head` finds one; without it there are no penultimate features to look at."""
+        try:
+            self.head(model)
+        except ModelError:
+            return False
+        return True
+
     def with_features(self, model: nn.Module, x: Inputs) -> tuple[Tensor, Tensor]:
         """What enters the head (B, D), and the logits (B, K), from one forward pass."""
         caught: list[Tensor] = []
@@ -102,7 +117,8 @@ class Classification:
         self, model: nn.Module, samples: Samples, *, features: bool = False, batch_size: int = 256
     ) -> Predictions:
         """Logits (and features) of all samples, without augmentation, in one pass where the model is."""
-        logits, feats = [], []
+        logits = [torch.empty(0, self.num_classes)]
+        feats = [torch.empty(0, self.head(model)[1].in_features)] if features else []
         with evaluating(model), torch.inference_mode():
             for batch in samples.batches(batch_size, device=device_of(model)):
                 if features:
@@ -111,10 +127,7 @@ class Classification:
                 else:
                     out = self.logits(model, batch.x)
                 logits.append(out.float().cpu())
-        empty = torch.empty(0, self.num_classes)
-        return Predictions(
-            torch.cat(logits) if logits else empty, samples.labels, torch.cat(feats) if feats else None
-        )
+        return Predictions(torch.cat(logits), samples.labels, torch.cat(feats) if features else None)
 
     def check(self, model: nn.Module, split: Split) -> None:
         """Raise `ModelError` with every reason why the model cannot be unlearned, or judged, on this split."""

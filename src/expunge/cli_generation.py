@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tyro.conf import OmitArgPrefixes as Flat
 
 from .errors import ExpungeError
-from .flags import ComputeFlags, check_out, notice
+from .flags import ComputeFlags, check_device, check_out, load_reference, notice
 from .method import Method
 from .team import first
 
@@ -35,7 +35,7 @@ def demo_generation(
         data: digits or fashion-mnist (the latter with :FOLDER, or found in EXPUNGE_DATA).
         forget: The class to forget.
         out: Folder for report.html, checkpoints and records.
-        methods: Runs to make; by default salun, its random and inverted masks, esd, concept_ablation, gradient_ascent.
+        methods: Runs to make; by default salun, its random, inverted and full masks (random_label), esd, concept_ablation, gradient_ascent.
         per_class: Images drawn of each class.
         attacks: Try to bring the class back, by a learned condition and by relearning.
         seed: Seed of everything random.
@@ -66,6 +66,7 @@ def train_generator(
     lr: float | None = None,
     batch_size: int | None = None,
     validation: float = 0.1,
+    device: str = "cpu",
     compute: Flat[ComputeFlags] = ComputeFlags(),
     seed: int = 0,
 ) -> None:
@@ -78,6 +79,7 @@ def train_generator(
         lr: Largest learning rate.
         batch_size: Images a step.
         validation: Share of each class that is held out of training.
+        device: Where the model is: cpu, cuda, cuda:1, mps.
         compute: How the arithmetic is done.
         seed: Seed of the weights and of everything random.
     """
@@ -87,7 +89,7 @@ def train_generator(
     from .terminal import resumable
 
     how = compute.compute()  # first of all, as it decides which GPU is this process's
-    setting = _setting(data, 0, validation, seed)
+    setting = _setting(data, (0,), validation, seed, device)
     changes = given(epochs=epochs, lr=lr, batch_size=batch_size)
     recipe = replace(diffusion_presets.recipe(setting.data), **changes)
     with resumable(out) as state:
@@ -104,7 +106,7 @@ def unlearn_generator(
     *,
     data: str,
     checkpoint: Path,
-    forget: int,
+    forget: tuple[str, ...],
     out: Path,
     method: str = "salun",
     density: float | None = None,
@@ -114,8 +116,10 @@ def unlearn_generator(
     batch_size: int | None = None,
     retain_weight: float | None = None,
     frozen_target: bool = False,
+    retrained: Path | None = None,
     per_class: int = 50,
     report: Path | None = None,
+    device: str = "cpu",
     compute: Flat[ComputeFlags] = ComputeFlags(),
     seed: int = 0,
 ) -> None:
@@ -124,7 +128,7 @@ def unlearn_generator(
     Args:
         data: The data the model was trained on.
         checkpoint: The model; only read.
-        forget: The class to forget.
+        forget: The class to forget, or several, by number or name.
         out: Checkpoint to write.
         method: The method, with its settings for this data.
         density: Share of the weights that may move.
@@ -134,7 +138,9 @@ def unlearn_generator(
         batch_size: Images a step.
         retain_weight: Weight of the loss on retained images, both losses being means over pixels.
         frozen_target: Take the targets of relabelled images from the original instead of the changing model.
+        retrained: A model trained without these classes (`--method retrain_ema` makes one), drawn beside the result.
         per_class: Images drawn of each class for the audit.
+        device: Where the models are: cpu, cuda, cuda:1, mps.
         report: HTML report to write.
         compute: How the arithmetic is done.
         seed: Seed of everything random.
@@ -146,13 +152,15 @@ def unlearn_generator(
     from .method import execute
     from .report import write_report
 
-    check_out(out, checkpoint)
+    check_out(out, checkpoint, retrained)
     how = compute.compute()  # before the model is made, as it decides which GPU is this process's
     read = read_checkpoint(checkpoint)
-    setting = _setting(data, forget, float(drawing(read).get("validation", 0.1)), seed, per_class)
+    classes = tuple(int(c) if c.isdigit() else c for c in forget)
+    setting = _setting(data, classes, float(drawing(read).get("validation", 0.1)), seed, device, per_class)
     if said := check_original(read, setting.split):
         notice(said)
     load_into(model := setting.factory(), read)
+    gold = load_reference(setting.factory, retrained, setting.split)[0] if retrained is not None else None
     flags = given(density=density, epochs=epochs, lr=lr, batch_size=batch_size, retain_weight=retain_weight)
     chosen = changed(
         diffusion_presets.method(method, setting.data),
@@ -165,7 +173,8 @@ def unlearn_generator(
     judge = setting.judge()
     start, end = setting.look(model, judge), setting.look(run.model, judge)
     before = state_hash(model.state_dict())
-    record = setting.record("unlearn", run, chosen, end, judge, before=before, label="after", original=start)
+    beside = {"original": start, **({"retrained": setting.look(gold, judge)} if gold is not None else {})}
+    record = setting.record("unlearn", run, chosen, end, judge, before=before, label="after", **beside)
     _write(out, run, record, head("unlearn", setting.split, chosen, seed))
     for name in ("UA", "RA"):
         print(f"{name}: {start.scores[name]:.1f} % before, {end.scores[name]:.1f} % after")
@@ -198,12 +207,14 @@ def changed(method: Method, changes: dict[str, Any]) -> Method:
     return replace(method, **changes)
 
 
-def _setting(data: str, forget: int, validation: float, seed: int, per_class: int = 50) -> Generation:
-    from .demo import place_of
+def _setting(
+    data: str, forget: tuple[int | str, ...], validation: float, seed: int, device: str, per_class: int = 50
+) -> Generation:
     from .generation import Generation
-    from .sources import load
+    from .sources import load, place_of
 
-    more = {"seed": seed, "per_class": per_class, "command": typed()}
+    check_device(device)
+    more: dict[str, Any] = {"seed": seed, "per_class": per_class, "command": typed(), "device": device}
     return Generation.of(load(place_of(data)), data, forget, validation=validation, **more)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,7 +15,6 @@ from . import presets
 from .audit.accuracy import Judged
 from .checkpoint import write_checkpoint
 from .classification import Classification
-from .errors import ExpungeError
 from .experiment import Outcome, experiment, judge_run, seeded_factory, train
 from .flags import SplitFlags
 from .heads import Kind, head
@@ -25,24 +23,10 @@ from .models import build
 from .record import Record
 from .report import write_report
 from .run import Row
-from .sources import load
+from .sources import load, place_of
 from .table import result_table, table_2x2
 
 METHODS = ("salun", "ugradsl", "ugradsl_plus", "nhle", "finetune", "gradient_ascent", "random_label")
-FOLDERS = {"fashion-mnist": "fashion-mnist", "cifar10": "cifar10-jpeg"}
-
-
-def place_of(data: str) -> str:
-    """`data` with the folder that EXPUNGE_DATA names, for the two data sets that need one and came without."""
-    kind, _, rest = data.partition("?")
-    if kind not in FOLDERS:
-        return data
-    root = os.environ.get("EXPUNGE_DATA")
-    if not root:
-        raise ExpungeError(
-            f"where is {kind}? Write --data {kind}:FOLDER, or set EXPUNGE_DATA to a folder that holds {FOLDERS[kind]}."
-        )
-    return f"{kind}:{Path(root) / FOLDERS[kind]}" + (f"?{rest}" if rest else "")
 
 
 @dataclass

@@ -14,17 +14,18 @@ from torch import nn
 
 from . import diffusion_presets, presets
 from .audit.generation_attacks import Attack
-from .audit.judge import Judge
+from .audit.image_judge import Judge
 from .checkpoint import write_checkpoint
-from .demo import Show, place_of, showing
+from .demo import Show, showing
 from .experiment import train
 from .generation import Generation
 from .hashing import state_hash
-from .method import execute
+from .heads import Kind, head
+from .method import Method, execute
 from .record import Record
 from .report import write_report
 from .run import Run
-from .sources import load
+from .sources import load, place_of
 
 # label -> (method, what differs from its settings for the data)
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -38,7 +39,15 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "finetune": ("finetune", {}),
     "gradient_ascent": ("gradient_ascent", {}),
 }
-SHOWN = ("salun", "salun-random-mask", "salun-inverted-mask", "esd", "concept_ablation", "gradient_ascent")
+SHOWN = (
+    "salun",
+    "salun-random-mask",
+    "salun-inverted-mask",
+    "random_label",
+    "esd",
+    "concept_ablation",
+    "gradient_ascent",
+)
 SCORES = ("UA", "RA", "FID_judge", "KID_judge", "diversity")
 
 
@@ -84,7 +93,10 @@ def _all_runs(
     start, gold = setting.look(run.model, judge), setting.look(again.model, judge)
     first = setting.record("original", run, recipe, start, judge, retrained=gold, label="before")
     second = setting.record("retrain", again, recipe, gold, judge, original=start, label="retrained")
-    records = [_kept(out, "original", run, first), _kept(out, "retrain", again, second)]
+    records = [
+        _kept(out, "original", run, first, "original", recipe),
+        _kept(out, "retrain", again, second, "retrain", recipe),
+    ]
     before = state_hash(run.model.state_dict())
     for label in methods:
         name, changes = RUNS[label]
@@ -100,7 +112,7 @@ def _all_runs(
             models = {"original": run.model, "unlearned": done.model, "retrained": again.model}
             with show.bar("attacks", recipe):
                 record.details["attacks"] = come_back(setting, judge, models)
-        records.append(_kept(out, label, done, record))
+        records.append(_kept(out, label, done, record, "unlearn", method))
     return records, judge
 
 
@@ -152,9 +164,9 @@ def table(records: list[Record], labels: tuple[str, ...]) -> Table:
     return shown
 
 
-def _kept(out: Path, name: str, run: Run, record: Record) -> Record:
+def _kept(out: Path, name: str, run: Run, record: Record, kind: Kind, method: Method) -> Record:
     """The record, after it and the checkpoint were written."""
-    about = {"split_hash": run.split.hash, "train_hash": run.split.train_hash, "method": name}
+    about = head(kind, run.split, method, run.seed)
     write_checkpoint(out / f"{name}.safetensors", run.model.state_dict(), metadata=about)
     record.save(out / f"{name}.json")
     return record

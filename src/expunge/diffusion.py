@@ -17,9 +17,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from .classification import device_of, evaluating
 from .data import Batch
 from .errors import ModelError, raise_all
+from .modes import device_of, evaluating
 from .split import Split
 
 
@@ -111,13 +111,6 @@ class Diffusion:
         out: Any = model(x, t, y)
         out = out if isinstance(out, Tensor) else out.sample
         return out[:, : x.shape[1]].float()
-
-    def as_noise(self, prediction: Tensor, x: Tensor, t: Tensor) -> Tensor:
-        """A prediction of this task's type at `x` (B, C, H, W) and `t` (B,) as the noise that it implies."""
-        a = self.signal.to(x.device)[t].view(-1, *[1] * (x.ndim - 1))
-        if self.prediction == "v_prediction":
-            return a.sqrt() * prediction + (1 - a).sqrt() * x
-        return (x - a.sqrt() * prediction) / (1 - a).sqrt() if self.prediction == "sample" else prediction
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Mean squared error of the prediction (B,), with some conditions dropped if the model is in training mode."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from .audit.generation import png
+from .audit.pictures import png
 from .concepts import Erasure, drawn_latents, read_latents, split_of
 from .diffusion import Diffusion
 from .errors import ExpungeError, raise_all

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -13,7 +13,6 @@ from torch import nn
 
 from .audit.accuracy import AuditResult, Judged, judge, summarize
 from .classification import Classification
-from .data import Samples
 from .hashing import state_hash
 from .mask import Mask
 from .method import Method, execute
@@ -48,11 +47,9 @@ def train(
 
     The weights handed in are where training starts, unless `fresh` is true. `options` are those of `execute`.
     """
-    nothing = Samples(split.withheld.data, torch.empty(0, dtype=torch.int64))
-    whole = replace(split, retain=split.train, withheld=nothing)
     if not fresh:
         options = {**options, "factory": lambda: copy.deepcopy(model)}
-    return execute(model, whole, recipe, task, **options)
+    return execute(model, split.for_original, recipe, task, **options)
 
 
 def seeded_factory(factory: Factory, seed: int) -> Factory:

@@ -6,15 +6,14 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union
+from typing import Annotated, Any, Union
 
 import torch
 import tyro
 from torch import nn
 
 from .checkpoint import Checkpoint, load_into, read_checkpoint
-from .data import Data
-from .errors import ExpungeError, SplitError, raise_all
+from .errors import ExpungeError, raise_all
 from .field_help import field_help
 from .heads import check_original, check_retrained
 from .method import Method, find, names
@@ -23,82 +22,13 @@ from .models import build
 from .run import Compute
 from .sources import Source, load
 from .split import Split
+from .split_spec import SplitSpec
 from .team import from_torchrun
-
-FORGET = ("--forget-class", "--forget-share", "--forget-ids", "--forget-group")
 
 
 @dataclass(frozen=True, kw_only=True)
-class SplitFlags:
+class SplitFlags(SplitSpec):
     """What to forget (give exactly one of the four forget flags), and how the validation set is drawn."""
-
-    # classes to forget, by number or name
-    forget_class: tuple[str, ...] = ()
-    # forget a random share of the training samples, such as 0.1
-    forget_share: float | None = None
-    # text file with the ids to forget, one a line
-    forget_ids: Path | None = None
-    # forget the samples of a group: COLUMN=VALUE[,VALUE...]
-    forget_group: str | None = None
-    # with --forget-class: name only this share of each class
-    class_share: float = 1.0
-    # remove the samples' influence, or the ability; default by scenario
-    goal: Literal["untrain", "unlearn"] | None = None
-    # share of each class held out of training; 0 if the original was trained on everything
-    validation: float = 0.1
-    # seed of the validation set and of random forget sets
-    split_seed: int = 0
-
-    @property
-    def forgets(self) -> bool:
-        """Whether any of the four forget flags is given."""
-        return bool(self._given())
-
-    def _given(self) -> list[str]:
-        values = (self.forget_class or None, self.forget_share, self.forget_ids, self.forget_group)
-        return [flag for flag, value in zip(FORGET, values, strict=True) if value is not None]
-
-    def _problems(self) -> list[str]:
-        """What is wrong with the flags, a sentence each."""
-        chosen, found = self._given(), []
-        if len(chosen) != 1:
-            found.append(
-                f"{len(chosen)} of the flags {', '.join(FORGET)} were given ({', '.join(chosen) or 'none'}); give exactly one."
-            )
-        if self.class_share != 1 and not self.forget_class:
-            found.append(
-                f"--class-share {self.class_share:g} is a share of the classes of --forget-class, which is not given; "
-                "name classes, or leave it out."
-            )
-        column, equals, _ = (self.forget_group or "").partition("=")
-        if self.forget_group is not None and not (column and equals):
-            found.append(
-                f"--forget-group is '{self.forget_group}'; write COLUMN=VALUE, or COLUMN=VALUE,VALUE."
-            )
-        return found
-
-    def draw(self, train: Data, test: Data) -> Split:
-        """The split that the flags ask for. Raises `SplitError`."""
-        raise_all(self._problems(), SplitError)
-        rest: dict[str, Any] = {
-            "validation": self.validation,
-            "seed": self.split_seed,
-            **({"goal": self.goal} if self.goal else {}),
-        }
-        if self.forget_class:
-            return Split.by_class(
-                train,
-                test,
-                [int(c) if c.isascii() and c.isdigit() else c for c in self.forget_class],
-                share=self.class_share,
-                **rest,
-            )
-        if self.forget_share is not None:
-            return Split.random(train, test, self.forget_share, **rest)
-        if self.forget_ids is not None:
-            return Split.by_ids(train, test, self.forget_ids, **rest)
-        column, _, values = str(self.forget_group).partition("=")
-        return Split.by_group(train, test, column, values.split(","), **rest)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,12 +48,17 @@ class ModelFlags:
 
     def factory(self, source: Source) -> Callable[[], nn.Module]:
         """A function that makes the model with fresh weights, on the device."""
-        if not _there(self.device):
-            raise ExpungeError(
-                f"the device '{self.device}' is not available here; use cpu or one of torch's devices of this machine "
-                "(cuda, cuda:1, mps)."
-            )
+        check_device(self.device)
         return lambda: build(self.model, num_classes=len(source.classes), shape=source.shape).to(self.device)
+
+
+def check_device(name: str) -> None:
+    """Raise `ExpungeError` if torch has no such device on this machine."""
+    if not _there(name):
+        raise ExpungeError(
+            f"the device '{name}' is not available here; use cpu or one of torch's devices of this machine "
+            "(cuda, cuda:1, mps)."
+        )
 
 
 def _there(name: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from torch import nn
 
 from . import presets
 from .audit.generation import Drawn, audit_generator, draw
-from .audit.judge import Judge, train_judge
+from .audit.image_judge import Judge, train_judge
 from .diffusion import Diffusion
 from .experiment import record_of, seeded_factory
 from .method import Method
@@ -31,6 +31,7 @@ class Generation:
     data: str  # the data's kind, as "digits"
     split: Split
     task: Diffusion
+    device: str = "cpu"
     sampler: Sampler = Sampler(kind="dpm", steps=10, guidance=1.0)  # noqa: RUF009 frozen
     seed: int = 0
     per_class: int = 50
@@ -38,9 +39,15 @@ class Generation:
 
     @classmethod
     def of(
-        cls, source: Source, data: str, forget: int, *, validation: float = 0.1, **more: Any
+        cls,
+        source: Source,
+        data: str,
+        forget: int | Sequence[int | str],
+        *,
+        validation: float = 0.1,
+        **more: Any,
     ) -> Generation:
-        """The setting of a data set by its spec."""
+        """The setting of a data set by its spec; `forget` is a class, or several, by number or name."""
         split = Split.by_class(source.train, source.test, forget, validation=validation)
         return cls(
             source=source, data=presets.kind(data), split=split, task=Diffusion(len(source.classes)), **more
@@ -50,11 +57,14 @@ class Generation:
     def factory(self) -> Callable[[], nn.Module]:
         """Makes the U-Net with fresh weights, the same at each call."""
         c, h, w = self.source.shape
-        return seeded_factory(lambda: for_data(self.data, len(self.source.classes), (c, h, w)), self.seed)
+        made = lambda: for_data(self.data, len(self.source.classes), (c, h, w)).to(self.device)  # noqa: E731
+        return seeded_factory(made, self.seed)
 
     def judge(self) -> Judge:
         """A judge trained on the data with its own recipe."""
-        make = lambda: build("cnn", num_classes=len(self.source.classes), shape=self.source.shape)  # noqa: E731
+        make = lambda: build(  # noqa: E731
+            "cnn", num_classes=len(self.source.classes), shape=self.source.shape
+        ).to(self.device)
         return train_judge(self.split, make, presets.recipe(self.data), seed=self.seed)
 
     def look(self, model: nn.Module, judge: Judge) -> Drawn:

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from .classification import evaluating
 from .data import Batch, Inputs, Samples
+from .modes import evaluating
 from .task import Task
 
 Weights = dict[str, Tensor]

@@ -15,6 +15,8 @@ CHUNK = {"cpu": 1 << 18, "cuda": 1 << 24}
 
 @dataclass(frozen=True)
 class Kind:
+    """A floating-point type: what its values are widened to, and the integers that their bits are read as."""
+
     wide: torch.dtype
     integer: torch.dtype
     bits: int  # of the magnitude: all but the sign
@@ -62,6 +64,7 @@ class Histogram:
         self.size = 0
 
     def add(self, bits: Any) -> None:
+        """Count these values (n,), all of them inside the bracket, now or later."""
         if self.size + len(bits) > len(self.waiting):
             self.finish()
         if len(bits) > len(self.waiting) or not isinstance(bits, np.ndarray):
@@ -75,12 +78,14 @@ class Histogram:
             self.counts += torch.bincount((bits - self.low) >> self.shift, minlength=len(self.counts)).cpu()
 
     def finish(self) -> Tensor:
+        """The counts (bins,), with what was waiting."""
         self._count(self.waiting[: self.size])
         self.size = 0
         return self.counts
 
 
 def array(tensor: Tensor) -> Any:
+    """The tensor's memory as NumPy where it is on the CPU, whose passes are faster there; else the tensor."""
     return tensor.numpy() if tensor.device.type == "cpu" else tensor
 
 
@@ -92,4 +97,5 @@ def more(bits: Any, than: int, out: Any) -> Any:
 
 
 def count(where: Any) -> int:
+    """How many are true."""
     return int(np.count_nonzero(where)) if isinstance(where, np.ndarray) else int(torch.count_nonzero(where))

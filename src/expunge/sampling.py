@@ -13,9 +13,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from .classification import device_of, evaluating
 from .diffusion import Diffusion
 from .errors import MissingExtra
+from .modes import device_of, evaluating
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,6 +34,8 @@ FASHION = (
 )
 CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
+FOLDERS = {"fashion-mnist": "fashion-mnist", "cifar10": "cifar10-jpeg"}  # as EXPUNGE_DATA holds them
+
 
 @dataclass(frozen=True)
 class Source:
@@ -43,6 +46,19 @@ class Source:
     classes: list[str]
     shape: tuple[int, ...]
     name: str
+
+
+def place_of(data: str) -> str:
+    """`data` with the folder that EXPUNGE_DATA names, for the two data sets that need one and came without."""
+    kind, _, rest = data.partition("?")
+    if kind not in FOLDERS:
+        return data
+    root = os.environ.get("EXPUNGE_DATA")
+    if not root:
+        raise ExpungeError(
+            f"where is {kind}? Write --data {kind}:FOLDER, or set EXPUNGE_DATA to a folder that holds {FOLDERS[kind]}."
+        )
+    return f"{kind}:{Path(root) / FOLDERS[kind]}" + (f"?{rest}" if rest else "")
 
 
 def load(spec: str) -> Source:

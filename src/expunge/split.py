@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -21,9 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .data import Data, Samples, TensorData, as_data, as_text
+from .data import Data, Samples, as_text
+from .drawing import begin, class_numbers, positions, share_of, warn_of_copies
 from .errors import SplitError, raise_all
-from .files import read_ids
 
 Goal = Literal["untrain", "unlearn"]
 
@@ -68,11 +67,11 @@ class Split:
         With `share` below 1 only that part of each class is named: under goal "unlearn" the rest is withheld from the
         method and from the reference, under "untrain" it is retained. Raises `SplitError` with every problem.
         """
-        train, test, keep, held = _begin(train, test, validation, seed)
+        train, test, keep, held = begin(train, test, validation, seed)
         wanted = [forget] if isinstance(forget, int | str) else list(forget)
-        classes = _class_numbers(wanted, train, int(train.labels.max()) + 1)
+        classes = class_numbers(wanted, train, int(train.labels.max()) + 1)
         of_class = torch.isin(train.labels, torch.tensor(classes)) & keep
-        named = of_class if share >= 1 else _share_of(of_class, share, seed, per_class=train.labels)
+        named = of_class if share >= 1 else share_of(of_class, share, seed, per_class=train.labels)
         whole = share >= 1 or goal == "unlearn"
         spec = {"scenario": "class", "forget": classes, "share": share, "goal": goal}
         return _finish(
@@ -100,9 +99,12 @@ class Split:
         validation: float = 0.1,
         seed: int = 0,
     ) -> Split:
-        """Forget a random share of the training samples, or exactly `count` of them."""
-        train, test, keep, held = _begin(train, test, validation, seed)
-        named = _share_of(keep, share, seed, count=count)
+        """Forget a random share of the training samples, or exactly `count` of them.
+
+        Raises `SplitError` for a share or count that cannot be drawn, and for data that no split can be made of.
+        """
+        train, test, keep, held = begin(train, test, validation, seed)
+        named = share_of(keep, share, seed, count=count)
         spec = {
             "scenario": "random",
             "share": None if count else share,
@@ -125,9 +127,12 @@ class Split:
         validation: float = 0.1,
         seed: int = 0,
     ) -> Split:
-        """Forget the samples with these ids (of `Data.ids`, else positions): a list, or a text file with one a line."""
-        train, test, keep, held = _begin(train, test, validation, seed)
-        named = _positions(ids, train, keep)
+        """Forget the samples with these ids (of `Data.ids`, else positions): a list, or a text file with one a line.
+
+        Raises `SplitError` with every id that is unknown, named twice, or held out for validation.
+        """
+        train, test, keep, held = begin(train, test, validation, seed)
+        named = positions(ids, train, keep)
         spec = {
             "scenario": "ids",
             "count": int(named.sum()),
@@ -149,8 +154,11 @@ class Split:
         validation: float = 0.1,
         seed: int = 0,
     ) -> Split:
-        """Forget the samples whose `Data.groups[column]` is one of `values`."""
-        train, test, keep, held = _begin(train, test, validation, seed)
+        """Forget the samples whose `Data.groups[column]` is one of `values`.
+
+        Raises `SplitError` for a column or value that is not there, and for data that no split can be made of.
+        """
+        train, test, keep, held = begin(train, test, validation, seed)
         if column not in train.groups:
             raise SplitError(
                 f"there is no group column '{column}'; the data has {sorted(train.groups) or 'none'}."
@@ -182,6 +190,12 @@ class Split:
             self.forget.data,
             torch.cat([self.forget.index, self.retain.index, self.withheld.index]).sort().values,
         )
+
+    @property
+    def for_original(self) -> Split:
+        """This split as an original is trained on it: its retain set is all of `train`, and nothing is withheld."""
+        nothing = Samples(self.withheld.data, torch.empty(0, dtype=torch.int64))
+        return replace(self, retain=self.train, withheld=nothing)
 
     @cached_property
     def train_hash(self) -> str:
@@ -217,110 +231,6 @@ class Split:
         }
 
 
-def _begin(train: Any, test: Any, validation: float, seed: int) -> tuple[Data, Data, Tensor, Tensor]:
-    """The data, and which training samples are kept for training and held for validation: bool (N,) each."""
-    if not 0 <= validation < 1:
-        raise SplitError(f"validation is a share of each class, at least 0 and below 1; {validation} came.")
-    data, held_out = as_data(train), as_data(test)
-    problems = [
-        f"the {name} set is empty; give at least one sample."
-        for name, d in (("training", data), ("test", held_out))
-        if not len(d)
-    ]
-    problems += [
-        f"the {name} set has labels below 0 (lowest {int(d.labels.min())}); number classes from 0."
-        for name, d in (("training", data), ("test", held_out))
-        if len(d) and d.labels.min() < 0
-    ]
-    if data is held_out:
-        problems.append(
-            "the training and the test set are the same object: forget and test would overlap; give separate data."
-        )
-    raise_all(problems, SplitError)
-    if held_out.labels.max() > data.labels.max():
-        raise SplitError(
-            f"the test set has labels up to {int(held_out.labels.max())}, the training set up to "
-            f"{int(data.labels.max())}: labels out of range; number both alike."
-        )
-    held = torch.zeros(len(data), dtype=torch.bool)
-    if validation:
-        held = _share_of(~held, validation, seed, per_class=data.labels)
-    return data, held_out, ~held, held
-
-
-def _share_of(
-    among: Tensor, share: float, seed: int, *, per_class: Tensor | None = None, count: int | None = None
-) -> Tensor:
-    """Which of the samples `among` (bool) are drawn: a share of all, of each class, or a count."""
-    if not 0 < share <= 1:
-        raise SplitError(f"a share is above 0 and at most 1; {share} came.")
-    generator = torch.Generator().manual_seed(seed)
-    drawn = torch.zeros_like(among)
-    groups = [among] if per_class is None else [among & (per_class == k) for k in per_class[among].unique()]
-    for group in groups:
-        place = group.nonzero()[:, 0]
-        size = round(share * len(place)) if count is None else count
-        if not 0 <= size <= len(place):
-            raise SplitError(
-                f"{size} samples were asked for and {len(place)} are there; ask for 1 to {len(place) - 1}."
-            )
-        drawn[place[torch.randperm(len(place), generator=generator)[:size]]] = True
-    return drawn
-
-
-def _class_numbers(wanted: list[int | str], data: Data, num_classes: int) -> list[int]:
-    names = [str(c) for c in data.classes or []]
-    found, problems = [], []
-    for value in wanted:
-        number = (
-            names.index(value) if value in names else int(value) if str(value).lstrip("-").isdigit() else None
-        )
-        if number is None:
-            problems.append(f"there is no class named '{value}'; known: {names or 'no names, use numbers'}.")
-        elif not 0 <= number < num_classes or not (data.labels == number).any():
-            problems.append(f"class {number} is not there; labels run from 0 to {num_classes - 1}.")
-        elif number in found:
-            problems.append(f"class {number} is named twice; name each once.")
-        else:
-            found.append(number)
-    if not wanted:
-        problems.append("no class is named; name at least one to forget.")
-    raise_all(problems, SplitError)
-    return sorted(found)
-
-
-def _positions(ids: str | Path | Iterable[str | int], data: Data, keep: Tensor) -> Tensor:
-    if isinstance(ids, str | Path):
-        wanted = read_ids(ids, SplitError)
-    else:
-        wanted = [str(i) for i in ids]
-    known = data.ids if data.ids is not None else np.arange(len(data)).astype(str)
-    order = np.argsort(known, kind="stable")
-    asked, times = np.unique(np.asarray(wanted, dtype=str), return_counts=True)
-    alike = asked.astype(known.dtype) if isinstance(known.dtype, np.dtypes.StringDType) else asked
-    low, high = (np.searchsorted(known[order], alike, side=side) for side in ("left", "right"))
-    position = order[np.minimum(low, len(known) - 1)]
-    unseen = asked[(high - low == 1) & ~keep.numpy()[position]]
-    texts = [
-        ("is unknown; check it against the data's ids", asked[high == low]),
-        ("is asked for twice; name each once", asked[times > 1]),
-        ("belongs to several samples; give the data unique ids", asked[high - low > 1]),
-        (
-            "lies in the validation set, which the original model never saw; leave it out or draw without validation",
-            unseen,
-        ),
-    ]
-    problems = [
-        f"{len(found)} id(s) like '{found[0]}': each {text} (first: {found[:5].tolist()})."
-        for text, found in texts
-        if len(found)
-    ]
-    raise_all(problems, SplitError)
-    named = torch.zeros(len(data), dtype=torch.bool)
-    named[torch.from_numpy(position)] = True
-    return named
-
-
 def _finish(
     train: Data,
     test: Data,
@@ -351,7 +261,7 @@ def _finish(
                 f"{len(both)} ids are in the forget and in the test set (first: {both[:5].tolist()}); remove them from one."
             )
     raise_all(problems, SplitError)
-    _warn_of_copies(train, test, named)
+    warn_of_copies(train, test, named)
     at = lambda where, data: Samples(data, where.nonzero()[:, 0])  # noqa: E731
     return Split(
         at(named, train),
@@ -366,26 +276,6 @@ def _finish(
         spec,
         tuple(classes),
     )
-
-
-def _warn_of_copies(train: Data, test: Data, named: Tensor) -> None:
-    if not (
-        isinstance(train, TensorData)
-        and isinstance(test, TensorData)
-        and isinstance(train.x, Tensor)
-        and isinstance(test.x, Tensor)
-    ):
-        return
-    copies = len(_rows(train.x[named]) & _rows(test.x)) if train.x.dtype == test.x.dtype else 0
-    if copies:
-        warnings.warn(
-            f"{copies} forget samples also stand in the test set, byte for byte: their forgetting cannot be judged on it.",
-            stacklevel=4,
-        )
-
-
-def _rows(x: Tensor) -> set[bytes]:
-    return {hashlib.blake2b(r.tobytes(), digest_size=8).digest() for r in x.cpu().flatten(1).numpy()}
 
 
 def _digest(*parts: str | Tensor) -> str:

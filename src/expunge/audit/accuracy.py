@@ -8,26 +8,23 @@ is good by itself: a model retrained without the data has a UA near its test err
 
 from __future__ import annotations
 
-import base64
-import io
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..classification import Classification, Predictions
-from ..data import Samples
 from ..errors import ExpungeError
 from ..split import Split
 from ..stats import HEADLINE
 from .mia import members_and_nonmembers, modified_entropy, svm_attack, threshold_attack
+from .pictures import embeddings, examples
 
 BINS = 20
-SHOWN = {"forget": 150, "retain": 300, "test": 150}  # points of the 2-D picture
-EXAMPLES = 12
 
 Scores: TypeAlias = dict[str, Any]
 
@@ -78,8 +75,7 @@ class Judged:
     @property
     def redistribution(self) -> list[float]:
         """Share of the forget samples that the model puts into each class."""
-        counts = torch.bincount(self.forget.logits.argmax(1), minlength=self.forget.logits.shape[1])
-        return (counts / counts.sum()).tolist()
+        return self.forget.shares.tolist()
 
     def histogram(self) -> dict[str, list[int]]:
         """Counts of true-class confidence in equal bins from 0 to 1, for forget, retain and test samples."""
@@ -93,7 +89,7 @@ def judge(
     model: nn.Module, split: Split, task: Classification, *, seed: int = 0, batch_size: int = 256
 ) -> Judged:
     """One pass over every set of the split."""
-    features = _has_head(task, model)
+    features = task.has_head(model)
     look = lambda s: task.predict(model, s, features=features, batch_size=batch_size)  # noqa: E731
     return Judged(
         split, look(split.forget), look(split.retain), look(split.test), look(split.test_forgotten), seed
@@ -150,12 +146,12 @@ def summarize(
         },
         "per_class": {k: m.per_class for k, m in given.items()},
         "redistribution": {k: m.redistribution for k, m in given.items()},
-        "examples": _examples(given),
+        "examples": examples(given),
     }
     if judged.forget.features is not None:
-        details["embedding"] = _embeddings(given)
+        details["embedding"] = embeddings(given)
     if original is not None:
-        details["worst_class"] = worst_class(original, judged)
+        details["worst_class"] = worst_class(original.per_class, judged.per_class, split.forget_classes)
     return AuditResult(scores, details, limits)
 
 
@@ -188,83 +184,15 @@ def audit(
     return summarize(own, original=judged(original), retrained=judged(retrained))
 
 
-def worst_class(before: Judged, after: Judged) -> dict[str, Any] | None:
-    """The retained class whose test accuracy fell most: {"class", "drop" in points}."""
+def worst_class(
+    before: Sequence[float | None], after: Sequence[float | None], forgotten: Sequence[int]
+) -> dict[str, Any] | None:
+    """The retained class whose figure (one a class, None where there is none) fell most: {"class", "drop" in points}."""
     drops = {
         k: b - a
-        for k, (b, a) in enumerate(zip(before.per_class, after.per_class, strict=True))
-        if a is not None and b is not None and k not in before.split.forget_classes
+        for k, (b, a) in enumerate(zip(before, after, strict=True))
+        if a is not None and b is not None and k not in forgotten
     }
     return (
         None if not drops else {"class": (worst := max(drops, key=lambda k: drops[k])), "drop": drops[worst]}
     )
-
-
-def _has_head(task: Classification, model: nn.Module) -> bool:
-    try:
-        task.head(model)
-    except ExpungeError:
-        return False
-    return True
-
-
-def _few(count: int, n: int) -> Tensor:
-    """At most `n` of `count` positions, evenly spread and the same at each call."""
-    return (
-        torch.linspace(0, count - 1, min(n, count)).round().long()
-        if count
-        else torch.empty(0, dtype=torch.long)
-    )
-
-
-def _embeddings(models: dict[str, Judged]) -> dict[str, Any]:
-    """Penultimate features of some samples in the plane of their two largest principal components, for each model."""
-    found: dict[str, Any] = {"label": [], "set": []}
-    for number, (name, judged) in enumerate(models.items()):
-        sets = {s: getattr(judged, s) for s in SHOWN}
-        picked = {s: _few(len(p.labels), SHOWN[s]) for s, p in sets.items()}
-        if any(p.features is None for p in sets.values()):
-            continue
-        x = torch.cat([p.features[picked[s]] for s, p in sets.items()]).double()
-        _, _, v = torch.linalg.svd(x - x.mean(0), full_matrices=False)
-        plane = ((x - x.mean(0)) @ v[:2].T).round(decimals=3)
-        if plane.shape[1] < 2:
-            continue
-        found[name] = {"x": plane[:, 0].tolist(), "y": plane[:, 1].tolist()}
-        if not number:
-            found["label"] = torch.cat([p.labels[picked[s]] for s, p in sets.items()]).tolist()
-            found["set"] = [s for s in sets for _ in picked[s]]
-    return found
-
-
-def _examples(models: dict[str, Judged]) -> list[dict[str, Any]]:
-    """Some forget samples as pictures (where they are images) with what each model takes them for."""
-    first = next(iter(models.values()))
-    chosen = _few(len(first.forget.labels), EXAMPLES)
-    pictures = _pictures(first.split.forget.take(chosen))
-    names = first.split.forget.take(chosen).ids
-    rows = []
-    for place, png, name in zip(chosen.tolist(), pictures, names, strict=True):
-        row: dict[str, Any] = {"png": png, "label": int(first.forget.labels[place]), "id": name}
-        for which, judged in models.items():
-            p = judged.forget.probabilities[place]
-            row[which] = {"class": int(p.argmax()), "confidence": float(p.max())}
-        rows.append(row)
-    return rows
-
-
-def _pictures(samples: Samples) -> list[str | None]:
-    """PNGs in base64 of image samples in [0, 1]; None for anything else."""
-    from PIL import Image  # matplotlib brings it
-
-    batch = next(iter(samples.batches(len(samples))))
-    x = batch.x
-    if not isinstance(x, Tensor) or x.ndim != 4 or x.shape[1] not in (1, 3):
-        return [None] * len(samples)
-    pixels = (x.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
-    found: list[str | None] = []
-    for image in pixels:
-        file = io.BytesIO()
-        Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(file, "PNG")
-        found.append(base64.b64encode(file.getvalue()).decode())
-    return found

@@ -17,7 +17,7 @@ from ..diffusion import Diffusion
 from ..errors import ExpungeError
 from ..sampling import Sampler
 from .accuracy import AuditResult
-from .judge import Judge
+from .image_judge import Judge
 
 if TYPE_CHECKING:
     from ..erase import Erased

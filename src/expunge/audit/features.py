@@ -8,7 +8,7 @@ stands beside Retrain's.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,47 +17,30 @@ from torch import Tensor, nn
 
 from ..classification import Classification, Predictions
 from ..data import Samples, as_text
-from ..errors import ModelError
 from ..split import Split
+from .accuracy import Judged, judge
 from .mia import auc
 from .probes import cka, neighbours, probe, probed, scatter_ratio
 
 MOST = 20_000  # training samples that probes and neighbours are taken from
 
 
-@dataclass(frozen=True, eq=False)
-class Seen:
-    """One model's predictions with features: training samples (`forget`, `retain`), unseen ones of the
-    retained classes (`test`) and of the forgotten ones (`test_forgotten`)."""
-
-    forget: Predictions
-    retain: Predictions
-    test: Predictions
-    test_forgotten: Predictions
-
-
 def look(
-    model: nn.Module, split: Split, task: Classification, *, seed: int = 0, batch_size: int = 1024
-) -> Seen:
+    model: nn.Module, split: Split, task: Classification, *, seed: int = 0, batch_size: int = 256
+) -> Judged:
     """One pass over the split; at most 20,000 retain samples. Raises `ModelError` for models without a
     linear head.
     """
+    task.head(model)
     draw = torch.Generator().manual_seed(seed)
     few = split.retain.take(torch.randperm(len(split.retain), generator=draw)[:MOST].sort().values)
-    at = lambda s: task.predict(model, s, features=True, batch_size=batch_size)  # noqa: E731
-    empty = torch.empty(0, task.head(model)[1].in_features)
-
-    def seen(samples: Samples) -> Predictions:
-        p = at(samples)
-        return p if p.features is not None else Predictions(p.logits, p.labels, empty)
-
-    return Seen(*(seen(s) for s in (split.forget, few, split.test, split.test_forgotten)))
+    return judge(model, replace(split, retain=few), task, seed=seed, batch_size=batch_size)
 
 
 # ---- the head's bias
 
 
-def bias_correction(seen: Seen, classes: list[int]) -> dict[str, float]:
+def bias_correction(seen: Judged, classes: list[int]) -> dict[str, float]:
     """What one number added to the forgotten classes' logits brings back.
 
     The shift that makes the mean of forget and retain accuracy (training samples) best, and with it the
@@ -119,14 +102,14 @@ def head_bias(bias: Tensor | None, classes: list[int]) -> dict[str, float] | Non
 # ---- where predictions go, and who pays
 
 
-def redistribution(p: Predictions) -> np.ndarray:
-    """Share of the samples predicted as each class (K,)."""
-    return (torch.bincount(p.logits.argmax(1), minlength=p.logits.shape[1]).double() / len(p.logits)).numpy()
+def total_variation(p: Tensor, q: Tensor) -> float:
+    """Half the sum of absolute differences of two distributions (K,), in [0, 1]."""
+    return float((p - q).abs().sum() / 2)
 
 
-def total_variation(p: np.ndarray, q: np.ndarray) -> float:
-    """Half the sum of absolute differences of two distributions, in [0, 1]."""
-    return float(np.abs(p - q).sum() / 2)
+def _gone(seen: Judged) -> Tensor:
+    """Where predictions of forgotten samples go (K,), of unseen ones where there are any."""
+    return (seen.test_forgotten if len(seen.test_forgotten.labels) else seen.forget).shares
 
 
 def worst_group(p: Predictions, samples: Samples) -> dict[str, Any] | None:
@@ -152,7 +135,7 @@ def worst_group(p: Predictions, samples: Samples) -> dict[str, Any] | None:
 # ---- all of it
 
 
-def measure(model: nn.Module, seen: Seen, split: Split, task: Classification) -> dict[str, Any]:
+def measure(model: nn.Module, seen: Judged, split: Split, task: Classification) -> dict[str, Any]:
     """The figures of one model that need no other model; percent where they are accuracies. See
     `docs/audit.md`.
     """
@@ -184,8 +167,8 @@ def measure(model: nn.Module, seen: Seen, split: Split, task: Classification) ->
         if bias := head_bias(task.head(model)[1].bias, classes):
             found.update(bias)
     found["member_probe"] = _member_probe(seen, classes)
-    gone = redistribution(seen.test_forgotten if len(seen.test_forgotten.labels) else seen.forget)
-    found["redistribution_entropy"] = abs(float((gone[gone > 0] * np.log(gone[gone > 0])).sum()))
+    gone = _gone(seen)
+    found["redistribution_entropy"] = abs(float((gone[gone > 0] * gone[gone > 0].log()).sum()))
     return found
 
 
@@ -198,7 +181,7 @@ def _percent(predicted: Tensor, labels: Tensor) -> float:
     return 100 * (predicted == labels).double().mean().item()
 
 
-def _member_probe(seen: Seen, classes: list[int]) -> float | None:
+def _member_probe(seen: Judged, classes: list[int]) -> float | None:
     """AUC of a linear probe that tells forget samples' features from unseen ones of the same kind, each
     judged by a probe that was fitted on the other half; None where there are fewer than ten unseen ones."""
     unseen = seen.test_forgotten if classes else seen.test
@@ -228,16 +211,12 @@ def feature_audit(
     """
     seen = {name: look(m, split, task, seed=seed) for name, m in models.items()}
     found = {name: measure(m, seen[name], split, task) for name, m in models.items()}
-    gone = {
-        n: redistribution(s.test_forgotten if len(s.test_forgotten.labels) else s.forget)
-        for n, s in seen.items()
-    }
     for name, row in found.items():
         for other in ("original", "retrained"):
             if other in seen:
                 row[f"cka_{other}"] = cka(_x(seen[name].forget), _x(seen[other].forget))
-        if "retrained" in gone:
-            row["tv_retrained"] = total_variation(gone[name], gone["retrained"])
+        if "retrained" in seen:
+            row["tv_retrained"] = total_variation(_gone(seen[name]), _gone(seen["retrained"]))
         p = seen[name].test
         row["worst_class_accuracy"] = min(
             100 * p.correct[p.labels == k].double().mean().item() for k in p.labels.unique()
@@ -247,12 +226,3 @@ def feature_audit(
             row["worst_group_accuracy"] = group["accuracy"]
     measures = {m: None for row in found.values() for m in row}
     return {m: {name: row[m] for name, row in found.items() if m in row} for m in measures}
-
-
-def has_head(model: nn.Module, task: Classification) -> bool:
-    """Whether the model has a linear head, without which there are no penultimate features to look at."""
-    try:
-        task.head(model)
-    except ModelError:
-        return False
-    return True

@@ -11,8 +11,6 @@ Every model draws from the same starting noise. Images are clamped to [0, 1]; no
 
 from __future__ import annotations
 
-import base64
-import io
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -22,11 +20,11 @@ from torch import Tensor, nn
 
 from ..classification import Predictions
 from ..diffusion import Diffusion
-from ..errors import MissingExtra
 from ..sampling import Sampler
 from ..split import Split
-from .accuracy import AuditResult
-from .judge import Judge, distances
+from .accuracy import AuditResult, worst_class
+from .image_judge import Judge, distances
+from .pictures import png
 
 COLUMNS = 12  # images of a condition in a grid
 
@@ -84,8 +82,8 @@ class Drawn:
     @property
     def redistribution(self) -> list[float]:
         """Share of the images asked for as forgotten that the judge takes for each class."""
-        counts = torch.bincount(self.said.logits[self.forgotten].argmax(1), minlength=self.split.num_classes)
-        return (counts / counts.sum()).tolist()
+        gone = self.forgotten
+        return Predictions(self.said.logits[gone], self.labels[gone]).shares.tolist()
 
     def grid(self, columns: int = COLUMNS) -> str:
         """Some images of each class as a PNG in base64: a row a class, a column a seed."""
@@ -154,13 +152,7 @@ def audit_generator(
         "limits": limits,
     }
     if original is not None:
-        falls = {
-            k: b - a
-            for k, (b, a) in enumerate(zip(original.per_class, drawn.per_class, strict=True))
-            if a is not None and b is not None and k not in drawn.split.forget_classes
-        }
-        worst = max(falls, key=lambda k: falls[k])
-        details["worst_class"] = {"class": worst, "drop": falls[worst]}
+        details["worst_class"] = worst_class(original.per_class, drawn.per_class, drawn.split.forget_classes)
     return AuditResult(scores, details, limits)
 
 
@@ -172,21 +164,3 @@ def _pictures(given: dict[str, Drawn], names: dict[str, str]) -> list[dict[str, 
     gone = ", ".join(classes[k] for k in split.forget_classes)
     note = f"a row a class, forgotten: {gone}; a column a seed, the same in each picture"
     return [{"title": titles[k], "png": d.grid(), "note": note} for k, d in given.items()]
-
-
-def png(images: Tensor, columns: int, gap: int = 1) -> str:
-    """Images (N, C, H, W) in [0, 1], one or three channels, as one PNG in base64, `columns` to a row."""
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise MissingExtra("drawing a picture", "images") from error
-    n, c, h, w = images.shape
-    rows = -(-n // columns)
-    sheet = torch.full((c, rows * (h + gap) - gap, columns * (w + gap) - gap), 0.5)
-    for k, image in enumerate(images):
-        top, left = k // columns * (h + gap), k % columns * (w + gap)
-        sheet[:, top : top + h, left : left + w] = image
-    pixels = (sheet.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
-    file = io.BytesIO()
-    Image.fromarray(pixels[:, :, 0] if c == 1 else pixels).save(file, "PNG")
-    return base64.b64encode(file.getvalue()).decode()

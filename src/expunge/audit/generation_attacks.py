@@ -17,12 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..classification import device_of
 from ..data import Batch, Samples
 from ..diffusion import Diffusion
 from ..errors import ModelError
+from ..modes import device_of, seeded
 from ..sampling import Sampler
-from .judge import Judge
+from .image_judge import Judge
 
 
 @dataclass(frozen=True)
@@ -134,8 +134,7 @@ class Attack:
     ) -> Comeback:
         device, optimizer = device_of(model), torch.optim.Adam(weights, lr)
         draw, curve = torch.Generator().manual_seed(seed), []
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(seed)
+        with seeded(seed, device):
             for step in range(self.steps + 1):
                 if step % self.every == 0:
                     curve.append((step, self._recognised(model, task, samples, judge, target, seed)))

@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from ..errors import ExpungeError
-from .svm1d import fit
+from .svm1d import fit, libsvm
 
 Scores: TypeAlias = np.ndarray
 UNDECIDED = 1e-9  # a decision this near 0 is none: the machine has found no difference, and says member
@@ -46,7 +46,8 @@ def svm_attack(
 
     Scores (n,) in [0, 1] are true-class confidences. Published: scikit-learn's SVC(C=3, gamma="auto",
     kernel="rbf") on one feature, so gamma is 1. `solver="one_dimensional"` finds the same machine
-    (`svm1d.py`); predictions differ only where libsvm's own stopping tolerance leaves them open. Raises
+    (`svm1d.py`; above a gamma of 144 it is scikit-learn's, too); predictions differ only where libsvm's own
+    stopping tolerance leaves them open. Raises
     `ExpungeError` for empty, NaN or out-of-range scores.
     """
     parts = {
@@ -63,13 +64,7 @@ def svm_attack(
             "give true-class confidences."
         )
     if solver == "sklearn":
-        from sklearn.svm import SVC
-
-        machine = SVC(C=C, gamma=gamma, kernel="rbf")
-        machine.fit(
-            np.concatenate([parts["member"], parts["nonmember"]])[:, None],
-            np.repeat([1, 0], [len(member), len(nonmember)]),
-        )
+        machine = libsvm(parts["member"], parts["nonmember"], C, gamma).machine
         return 100 * float((machine.predict(parts["target"][:, None]) == 0).mean())
     decision = fit(parts["member"], parts["nonmember"], 0.0, 1.0, C, gamma).decide(parts["target"].clip(0, 1))
     return 100 * float((decision < -UNDECIDED).mean())
@@ -86,16 +81,6 @@ def threshold_attack(member: Scores, nonmember: Scores, target: Scores) -> float
     caught = np.searchsorted(np.sort(nonmember), cut, side="left") / len(nonmember)
     kept = 1 - np.searchsorted(np.sort(member), cut, side="left") / len(member)
     return 100 * float((np.asarray(target) < cut[np.argmax(caught + kept)]).mean())
-
-
-def true_class_confidence(probabilities: np.ndarray, labels: np.ndarray) -> Scores:
-    """Probability of the true class (n,) from probabilities (n, K)."""
-    return probabilities[np.arange(len(labels)), labels]
-
-
-def entropy(probabilities: np.ndarray) -> Scores:
-    """Entropy (n,) in nats of probabilities (n, K)."""
-    return -(probabilities * np.log(np.clip(probabilities, 1e-300, 1))).sum(1)
 
 
 def modified_entropy(probabilities: np.ndarray, labels: np.ndarray) -> Scores:
@@ -137,13 +122,3 @@ def tpr_at_fpr(positive: Scores, negative: Scores, fpr: float) -> float:
     if allowed >= len(order):
         return 1.0
     return float((np.asarray(positive) > order[allowed]).mean())
-
-
-def forgetting_rate(before: float, after: float) -> float:
-    """Share of the forget set's members that unlearning turned into non-members, from MIA before and after
-    (percent).
-
-    Forsaken (Ma et al., TDSC 2022): (AF - BF) / BT. NaN where none was called a member before.
-    """
-    called_member = 100 - before
-    return (after - before) / called_member if called_member else float("nan")

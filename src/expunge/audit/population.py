@@ -25,14 +25,14 @@ from ..data import Samples
 from ..errors import ExpungeError
 from ..files import atomic
 from ..method import Method, execute
-from ..methods.retrain import Retrain, reset
-from ..modes import device_of
+from ..methods.retrain import Retrain, reset_trained
+from ..modes import device_of, seeded
 from ..record import plain
 from ..split import Split
 from .together import train_together
 
 Tensors = dict[str, Tensor]
-VERSION = 1  # of the files on disk
+VERSION = 2  # of the files on disk
 
 
 @dataclass
@@ -147,9 +147,8 @@ class Shadows:
     def fresh(self, seed: int) -> nn.Module:
         """A model with fresh weights from `seed`, where the audited model is."""
         device = device_of(self.model)
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(seed)
-            made = self.factory() if self.factory is not None else reset(copy.deepcopy(self.model))
+        with seeded(seed, device):
+            made = self.factory() if self.factory is not None else reset_trained(copy.deepcopy(self.model))
         return made.to(device)
 
     def _stack_size(self) -> int:

@@ -8,7 +8,7 @@ Retrain's.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -21,7 +21,7 @@ from ..methods.retrain import Retrain
 from ..split import Split
 from .accuracy import Scores, judge
 from .confusion import interclass_confusion
-from .features import feature_audit, has_head
+from .features import feature_audit
 from .population import Shadows
 from .probing import label_only, relearning_delay
 from .shadow_attacks import population_attacks
@@ -36,12 +36,12 @@ OF_POPULATIONS = {"lira", "rmia", "challenge", "klom"}
 class StrongSettings:
     """What a strong audit runs, and with how much effort."""
 
-    attacks: tuple[Attack, ...] = ATTACKS
+    attacks: tuple[Attack, ...] = ATTACKS  # what to run
     shadows: int = 32  # shadow originals, and as many retrained models
     share: float = 1.0  # of its samples that each shadow sees
     folder: Path | None = None  # where shadows are kept; a run that was cut off goes on from there
-    relearn_steps: int = 200
-    seed: int = 0
+    relearn_steps: int = 200  # at which relearning gives up
+    seed: int = 0  # of everything random in it
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def _possible(
             "relearning was left out: its goal comes from the original and its measure from the retrained model; give both."
         )
         wanted.discard("relearning")
-    if "features" in wanted and not has_head(model, task):
+    if "features" in wanted and not task.has_head(model):
         limits.append("features were left out: the model has no linear head.")
         wanted.discard("features")
     return wanted, limits
@@ -181,9 +181,3 @@ def _shown(delay: dict[str, Any]) -> dict[str, Any]:
 def with_strong(details: dict[str, Any], found: StrongResult) -> dict[str, Any]:
     """A record's details with the strong audit's entries, and its limits behind those there are."""
     return {**details, **found.details(), "limits": [*details.get("limits", []), *found.limits]}
-
-
-def quick(settings: StrongSettings) -> StrongSettings:
-    """The same without what needs shadow models: seconds instead of minutes."""
-    kept = tuple(a for a in settings.attacks if a not in OF_POPULATIONS and a != "confusion")
-    return replace(settings, attacks=kept)

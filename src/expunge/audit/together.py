@@ -21,8 +21,8 @@ from ..classification import Classification
 from ..data import Batch, Inputs, Samples
 from ..errors import ExpungeError
 from ..methods.retrain import Retrain
-from ..modes import device_of
-from ..train import make_optimizer, rate
+from ..modes import device_of, freeze_batch_norm, seeded
+from ..train import LONE, make_optimizer, rate
 
 Tensors = dict[str, Tensor]
 
@@ -50,8 +50,13 @@ def train_together(
     device = device_of(models[0])
     base = copy.deepcopy(models[0]).train()
     weights, buffers = stack_module_state([m.train() for m in models])  # type: ignore[arg-type]
-    stack = nn.ParameterList([nn.Parameter(w.detach()) for w in weights.values()])
-    named = dict(zip(weights, stack, strict=True))
+    trained = {n for n, p in base.named_parameters() if p.requires_grad}
+    buffers = {
+        **buffers,
+        **{n: w.detach() for n, w in weights.items() if n not in trained},
+    }  # frozen: held as they are
+    named: Tensors = {n: nn.Parameter(w.detach()) for n, w in weights.items() if n in trained}
+    stack = nn.ParameterList(named.values())
     optimizer = make_optimizer(recipe, stack)
     total = recipe.epochs * -(-len(samples[0]) // recipe.batch_size)
     scheduler = LambdaLR(optimizer, rate(recipe.lr_schedule, total))
@@ -62,8 +67,7 @@ def train_together(
 
     many = vmap(loss, randomness="different") if vectorised else _one_by_one(loss)
     draws = [torch.Generator().manual_seed(s) for s in seeds]
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seeds[0])
+    with seeded(seeds[0], device):
         for _ in range(recipe.epochs):
             passes = [
                 s.batches(recipe.batch_size, device=device, shuffle=d, augment=d)
@@ -71,9 +75,18 @@ def train_together(
             ]
             for batches in zip(*passes, strict=True):
                 optimizer.zero_grad(set_to_none=True)
-                many(
-                    named, buffers, _stacked([b.x for b in batches]), torch.stack([b.y for b in batches])
-                ).sum().backward()
+                given = _stacked([b.x for b in batches]), torch.stack([b.y for b in batches])
+                try:
+                    losses = many(named, buffers, *given)
+                except (
+                    ValueError
+                ) as error:  # a last batch of one sample, for this step by the running statistics
+                    if LONE not in str(error):
+                        raise
+                    freeze_batch_norm(base)
+                    losses = many(named, buffers, *given)
+                    base.train()
+                losses.sum().backward()
                 if recipe.clip is not None:
                     _clip([p for p in stack], recipe.clip)
                 optimizer.step()
@@ -104,9 +117,7 @@ def _clip(stack: list[nn.Parameter], largest: float) -> None:
         g.mul_(factor.view(-1, *[1] * (g.ndim - 1)))
 
 
-def _unstacked(
-    models: list[nn.Module], weights: dict[str, nn.Parameter], buffers: Tensors
-) -> list[nn.Module]:
+def _unstacked(models: list[nn.Module], weights: Tensors, buffers: Tensors) -> list[nn.Module]:
     for k, model in enumerate(models):
         state = {n: t.detach()[k].clone() for n, t in {**weights, **buffers}.items()}
         model.load_state_dict(state, strict=False)  # buffers that are not saved stay as they are

@@ -27,9 +27,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from torch import Tensor, nn
 
-from ..classification import evaluating
 from ..data import Samples
 from ..method import Method
+from ..modes import evaluating
 from ..persample import some
 from ..run import Run
 

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ..classification import evaluating
 from ..data import Batch
 from ..method import GradientMethod
+from ..modes import evaluating
 from ..run import Run
 from ..sampling import Sampler
 
@@ -46,8 +46,8 @@ class SelectiveAmnesia(GradientMethod):
     replay: Literal["model", "data"] = "model"  # where images of the kept conditions come from
     pool: int = 512  # replayed images drawn beforehand
     fisher_samples: int = 128  # of the pool, for the Fisher information
-    sample_steps: int = 20
-    guidance: float = 2.0
+    sample_steps: int = 20  # of the sampler that draws the replay
+    guidance: float = 2.0  # w of that sampler
 
     tasks: ClassVar = ("diffusion",)
     schedule: ClassVar = "forget"

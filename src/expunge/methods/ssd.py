@@ -19,9 +19,9 @@ from typing import Any, ClassVar
 
 import torch
 
-from ..classification import evaluating
 from ..data import Samples
 from ..method import Method
+from ..modes import evaluating
 from ..persample import Weights, fisher_diagonal, some, trainable
 from ..run import Run
 

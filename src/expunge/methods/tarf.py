@@ -1,5 +1,4 @@
-"""TARF: forget a concept whose borders are not those of the labels: find, separate, repair. With its task
-generator.
+"""TARF: forget a concept whose borders are not those of the labels: find, separate, repair.
 
 Zhu, Han, Yao, Xu, Niu, Sugiyama, "Decoupling the Class Label and the Target Concept in Machine Unlearning",
 arXiv:2406.08288.
@@ -8,8 +7,8 @@ Published: k(t) * (-CE on the forget data) + tau(x, t) * CE on the rest; k(t) = 
 ascent that fades out; tau = 0 before t1, after that 0 for samples of the rest whose loss the ascent has
 changed by more than beta (they belong to the concept), else 1. Four tasks by three label domains, of the
 forget data D, the model's outputs M and the target concept T: all match; target mismatch (D = M below T);
-model mismatch (D = T below M); data mismatch (D below T = M). `mismatch` makes them from any data with two
-levels of labels.
+model mismatch (D = T below M); data mismatch (D below T = M). `expunge.mismatch` makes them from any data
+with two levels of labels.
 
 Ours (the paper's constants were not found): t counts epochs; beta is given in parts of the forget data's own
 mean change of loss; an epoch after t1 is a pass over the rest with the forget data cycling beside it;
@@ -18,79 +17,18 @@ gradients are clipped.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from ..classification import evaluating
-from ..data import Batch, Samples, TensorData
-from ..errors import SplitError
+from ..data import Batch, Samples
 from ..method import GradientMethod
+from ..modes import evaluating
 from ..run import Run
 from ..schedule import Pair, pairs, steps_per_epoch
-from ..split import Split
-
-Kind = Literal["match", "target", "model", "data"]
-
-
-@dataclass(frozen=True)
-class Mismatch:
-    """A task where labels and concept differ: what the method is `given`, and the truth it is `judged` on.
-
-    Both see the same training samples; `judged.forget` is the whole concept. `classes` is the model's number
-    of outputs.
-    """
-
-    given: Split
-    judged: Split
-    kind: Kind
-    classes: int
-
-
-def mismatch(
-    train: tuple[Tensor, Tensor],
-    test: tuple[Tensor, Tensor],
-    coarse: Sequence[int] | Tensor,
-    forget: int,
-    kind: Kind,
-    *,
-    validation: float = 0.1,
-    seed: int = 0,
-) -> Mismatch:
-    """The task of this kind from inputs (N, ...) with fine labels (N,), the superclass of each fine class,
-    and the fine class `forget` that names the forget data.
-
-    "match" and "target": the model has fine outputs; "model" and "data": it has superclass outputs. The
-    concept is the fine class ("match", "model") or its whole superclass ("target", "data"). Raises
-    `SplitError`.
-    """
-    above = torch.as_tensor(coarse)
-    if not 0 <= forget < len(above) or int(train[1].max()) >= len(above):
-        raise SplitError(
-            f"superclasses were given for {len(above)} fine classes; labels run to {int(train[1].max())} "
-            f"and class {forget} is to be forgotten: give one superclass a fine class."
-        )
-    wide = kind in ("target", "data")
-    concept = [k for k in range(len(above)) if (above[k] == above[forget] if wide else k == forget)]
-    of_superclass = kind in ("model", "data")
-    data, held_out = (
-        TensorData(x, above[y] if of_superclass else y, groups={"fine": y.numpy()}, name=f"{kind} labels")
-        for x, y in (train, test)
-    )
-    gone = torch.isin(test[1], torch.tensor(concept))
-
-    def draw(named: list[int]) -> Split:
-        split = Split.by_group(
-            data, held_out, "fine", named, goal="unlearn", validation=validation, seed=seed
-        )
-        return replace(
-            split, test=held_out.samples().take(~gone), test_forgotten=held_out.samples().take(gone)
-        )
-
-    return Mismatch(draw([forget]), draw(concept), kind, int(data.labels.max()) + 1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -96,11 +96,6 @@ def salun_cifar10(num_classes: int = 10, *, size: int = 32) -> nn.Module:
     return net
 
 
-def parameters(model: nn.Module) -> int:
-    """Number of weights."""
-    return sum(p.numel() for p in model.parameters())
-
-
 SHAPES: dict[str, dict[str, Any]] = {
     "digits": {"width": 32, "multipliers": (1, 2), "blocks": 1, "attention": (4,)},
     "fashion-mnist": {"width": 48, "multipliers": (1, 2, 2), "blocks": 1, "attention": (8,)},

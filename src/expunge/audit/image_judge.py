@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..classification import Classification, Predictions, device_of, evaluating
-from ..data import Samples
+from ..classification import Classification, Predictions
 from ..errors import ExpungeError, MissingExtra
 from ..method import execute
 from ..methods.retrain import Retrain
+from ..modes import device_of, evaluating
 from ..split import Split
 
 
@@ -50,18 +50,10 @@ def train_judge(
     Raises `ExpungeError` if it is too weak to be believed, at under `least` percent of real test images.
     """
     task = Classification(split.num_classes)
-    nothing = Samples(split.withheld.data, torch.empty(0, dtype=torch.int64))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = factory()
-    run = execute(
-        model,
-        replace(split, retain=split.train, withheld=nothing),
-        recipe,
-        task,
-        seed=seed,
-        factory=lambda: model,
-    )
+    run = execute(model, split.for_original, recipe, task, seed=seed, factory=lambda: model)
     right = torch.cat(
         [task.predict(run.model, s).correct for s in (split.test, split.test_forgotten) if len(s)]
     )

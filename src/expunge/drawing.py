@@ -1,0 +1,144 @@
+"""The pieces of drawing a split: data checked, shares, classes and ids found, copies told. `Split` puts them together."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .data import Data, TensorData, as_data
+from .errors import SplitError, raise_all
+from .files import read_ids
+
+
+def begin(train: Any, test: Any, validation: float, seed: int) -> tuple[Data, Data, Tensor, Tensor]:
+    """The data, and which training samples are kept for training and held for validation: bool (N,) each."""
+    if not 0 <= validation < 1:
+        raise SplitError(f"validation is a share of each class, at least 0 and below 1; {validation} came.")
+    data, held_out = as_data(train), as_data(test)
+    problems = [
+        f"the {name} set is empty; give at least one sample."
+        for name, d in (("training", data), ("test", held_out))
+        if not len(d)
+    ]
+    problems += [
+        f"the {name} set has labels below 0 (lowest {int(d.labels.min())}); number classes from 0."
+        for name, d in (("training", data), ("test", held_out))
+        if len(d) and d.labels.min() < 0
+    ]
+    if data is held_out:
+        problems.append(
+            "the training and the test set are the same object: forget and test would overlap; give separate data."
+        )
+    raise_all(problems, SplitError)
+    if held_out.labels.max() > data.labels.max():
+        raise SplitError(
+            f"the test set has labels up to {int(held_out.labels.max())}, the training set up to "
+            f"{int(data.labels.max())}: labels out of range; number both alike."
+        )
+    held = torch.zeros(len(data), dtype=torch.bool)
+    if validation:
+        held = share_of(~held, validation, seed, per_class=data.labels)
+    return data, held_out, ~held, held
+
+
+def share_of(
+    among: Tensor, share: float, seed: int, *, per_class: Tensor | None = None, count: int | None = None
+) -> Tensor:
+    """Which of the samples `among` (bool) are drawn: a share of all, of each class, or a count."""
+    if not 0 < share <= 1:
+        raise SplitError(f"a share is above 0 and at most 1; {share} came.")
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.zeros_like(among)
+    groups = [among] if per_class is None else [among & (per_class == k) for k in per_class[among].unique()]
+    for group in groups:
+        place = group.nonzero()[:, 0]
+        size = round(share * len(place)) if count is None else count
+        if not 0 <= size <= len(place):
+            raise SplitError(
+                f"{size} samples were asked for and {len(place)} are there; ask for 1 to {len(place) - 1}."
+            )
+        drawn[place[torch.randperm(len(place), generator=generator)[:size]]] = True
+    return drawn
+
+
+def class_numbers(wanted: list[int | str], data: Data, num_classes: int) -> list[int]:
+    """The classes by number, in order. Raises `SplitError` with all that are unknown or named twice."""
+    names = [str(c) for c in data.classes or []]
+    found, problems = [], []
+    for value in wanted:
+        number = (
+            names.index(value) if value in names else int(value) if str(value).lstrip("-").isdigit() else None
+        )
+        if number is None:
+            problems.append(f"there is no class named '{value}'; known: {names or 'no names, use numbers'}.")
+        elif not 0 <= number < num_classes or not (data.labels == number).any():
+            problems.append(f"class {number} is not there; labels run from 0 to {num_classes - 1}.")
+        elif number in found:
+            problems.append(f"class {number} is named twice; name each once.")
+        else:
+            found.append(number)
+    if not wanted:
+        problems.append("no class is named; name at least one to forget.")
+    raise_all(problems, SplitError)
+    return sorted(found)
+
+
+def positions(ids: str | Path | Iterable[str | int], data: Data, keep: Tensor) -> Tensor:
+    """Which samples have these ids, or stand at these positions: bool (N,). Raises `SplitError` with all that fail."""
+    if isinstance(ids, str | Path):
+        wanted = read_ids(ids, SplitError)
+    else:
+        wanted = [str(i) for i in ids]
+    known = data.ids if data.ids is not None else np.arange(len(data)).astype(str)
+    order = np.argsort(known, kind="stable")
+    asked, times = np.unique(np.asarray(wanted, dtype=str), return_counts=True)
+    alike = asked.astype(known.dtype) if isinstance(known.dtype, np.dtypes.StringDType) else asked
+    low, high = (np.searchsorted(known[order], alike, side=side) for side in ("left", "right"))
+    position = order[np.minimum(low, len(known) - 1)]
+    unseen = asked[(high - low == 1) & ~keep.numpy()[position]]
+    texts = [
+        ("is unknown; check it against the data's ids", asked[high == low]),
+        ("is asked for twice; name each once", asked[times > 1]),
+        ("belongs to several samples; give the data unique ids", asked[high - low > 1]),
+        (
+            "lies in the validation set, which the original model never saw; leave it out or draw without validation",
+            unseen,
+        ),
+    ]
+    problems = [
+        f"{len(found)} id(s) like '{found[0]}': each {text} (first: {found[:5].tolist()})."
+        for text, found in texts
+        if len(found)
+    ]
+    raise_all(problems, SplitError)
+    named = torch.zeros(len(data), dtype=torch.bool)
+    named[torch.from_numpy(position)] = True
+    return named
+
+
+def warn_of_copies(train: Data, test: Data, named: Tensor) -> None:
+    """Warn of forget samples that stand in the test set as well, byte for byte (of tensors alone)."""
+    if not (
+        isinstance(train, TensorData)
+        and isinstance(test, TensorData)
+        and isinstance(train.x, Tensor)
+        and isinstance(test.x, Tensor)
+    ):
+        return
+    copies = len(_rows(train.x[named]) & _rows(test.x)) if train.x.dtype == test.x.dtype else 0
+    if copies:
+        warnings.warn(
+            f"{copies} forget samples also stand in the test set, byte for byte: their forgetting cannot be judged on it.",
+            stacklevel=4,
+        )
+
+
+def _rows(x: Tensor) -> set[bytes]:
+    return {hashlib.blake2b(r.tobytes(), digest_size=8).digest() for r in x.cpu().flatten(1).numpy()}

@@ -1,0 +1,86 @@
+"""A split by values alone, as flags and grid files give it, and how it is drawn from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from .data import Data
+from .errors import SplitError, raise_all
+from .split import Split
+
+FORGET = ("--forget-class", "--forget-share", "--forget-ids", "--forget-group")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitSpec:
+    """What to forget (exactly one of the four), and how the validation set is drawn."""
+
+    # classes to forget, by number or name
+    forget_class: tuple[str, ...] = ()
+    # forget a random share of the training samples, such as 0.1
+    forget_share: float | None = None
+    # text file with the ids to forget, one a line
+    forget_ids: Path | None = None
+    # forget the samples of a group: COLUMN=VALUE[,VALUE...]
+    forget_group: str | None = None
+    # with --forget-class: name only this share of each class
+    class_share: float = 1.0
+    # remove the samples' influence, or the ability; default by scenario
+    goal: Literal["untrain", "unlearn"] | None = None
+    # share of each class held out of training; 0 if the original was trained on everything
+    validation: float = 0.1
+    # seed of the validation set and of random forget sets
+    split_seed: int = 0
+
+    @property
+    def forgets(self) -> bool:
+        """Whether it says what to forget."""
+        return bool(self._given())
+
+    def _given(self) -> list[str]:
+        values = (self.forget_class or None, self.forget_share, self.forget_ids, self.forget_group)
+        return [flag for flag, value in zip(FORGET, values, strict=True) if value is not None]
+
+    def _problems(self) -> list[str]:
+        """What is wrong, a sentence each."""
+        chosen, found = self._given(), []
+        if len(chosen) != 1:
+            found.append(
+                f"{len(chosen)} of the flags {', '.join(FORGET)} were given ({', '.join(chosen) or 'none'}); give exactly one."
+            )
+        if self.class_share != 1 and not self.forget_class:
+            found.append(
+                f"--class-share {self.class_share:g} is a share of the classes of --forget-class, which is not given; "
+                "name classes, or leave it out."
+            )
+        column, equals, _ = (self.forget_group or "").partition("=")
+        if self.forget_group is not None and not (column and equals):
+            found.append(
+                f"--forget-group is '{self.forget_group}'; write COLUMN=VALUE, or COLUMN=VALUE,VALUE."
+            )
+        return found
+
+    def draw(self, train: Data, test: Data) -> Split:
+        """The split that is asked for. Raises `SplitError`."""
+        raise_all(self._problems(), SplitError)
+        rest: dict[str, Any] = {
+            "validation": self.validation,
+            "seed": self.split_seed,
+            **({"goal": self.goal} if self.goal else {}),
+        }
+        if self.forget_class:
+            return Split.by_class(
+                train,
+                test,
+                [int(c) if c.isascii() and c.isdigit() else c for c in self.forget_class],
+                share=self.class_share,
+                **rest,
+            )
+        if self.forget_share is not None:
+            return Split.random(train, test, self.forget_share, **rest)
+        if self.forget_ids is not None:
+            return Split.by_ids(train, test, self.forget_ids, **rest)
+        column, _, values = str(self.forget_group).partition("=")
+        return Split.by_group(train, test, column, values.split(","), **rest)
