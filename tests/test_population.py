@@ -140,3 +140,24 @@ def test_threads_change_nothing(splits):
         torch.set_num_threads(threads)
     assert torch.allclose(two, shadows[1].logits("original", sets)["forget"], atol=1e-4)
     assert Shadows(nn.Sequential(nn.Dropout(), nn.Linear(4, 2)), splits[1], TASK, RECIPE)._workers() == 1
+
+
+def test_frozen_weights_are_the_same_in_every_shadow(splits):
+    """As in the original and in the retrained model; only the others are trained."""
+    model = tiny()
+    model[0].requires_grad_(False)
+    recipe = Retrain(epochs=1, lr=0.05, batch_size=64)
+    shadows = Shadows(model, splits[0], Classification(10), recipe, count=2)
+    for kind in ("original", "retrained"):
+        for made in shadows.models(kind):
+            assert torch.equal(made[0].weight, model[0].weight)
+            assert not torch.equal(made[4].weight, model[4].weight)
+
+
+@pytest.mark.parametrize("vectorised", [True, False])
+def test_a_last_batch_of_one_sample(splits, vectorised):
+    samples = splits[0].retain.take(torch.arange(34))
+    recipe = Retrain(epochs=1, lr=0.05, batch_size=11)
+    models = [reset(tiny()) for _ in range(2)]
+    made = train_together(models, [samples] * 2, recipe, Classification(10), [1, 2], vectorised=vectorised)
+    assert all(p.isfinite().all() for m in made for p in m.parameters())

@@ -71,5 +71,7 @@ def recipe(data: str) -> RetrainEMA:
 
 def method(name: str, data: str, **changes: Any) -> Method:
     """The method with its settings for this data set, or the published ones, and `changes`."""
+    if name == RetrainEMA.name():  # the reference is trained as the original was
+        return replace(recipe(data), **changes)
     fields = SETTINGS.get(data, SETTINGS["cifar10"]).get(name, {})
     return replace(find(name)(), **{**fields, **changes})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, fields, is_dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -172,10 +172,16 @@ def _identity(run: Run, method: GradientMethod) -> str:
     origin = None  # the weights that the run started from: hashed only where a state is kept
     if run.state_file is not None and run.source is not None:
         origin = state_hash(run.source.state_dict())
-    task = (type(run.task).__name__, run.task.num_classes)
+    task = (type(run.task).__name__, run.task.num_classes, _settings_of(run.task))
     return repr(
         (type(method).__name__, settings, run.split.hash, run.seed, asdict(run.compute), given, origin, task)
     )
+
+
+def _settings_of(task: Any) -> dict[str, str]:
+    """What a task is made with; a network among it by its weights."""
+    named = {f.name: getattr(task, f.name) for f in fields(task)} if is_dataclass(task) else {}
+    return {k: state_hash(v.state_dict()) if isinstance(v, nn.Module) else repr(v) for k, v in named.items()}
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

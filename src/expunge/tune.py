@@ -44,7 +44,8 @@ def trials(method: Method, count: int, fixed: tuple[str, ...] = ()) -> list[dict
     if not space:
         return [{}]
     every = list(itertools.product(*space.values()))
-    draw, columns = np.random.RandomState(0), []
+    draw = np.random.RandomState(0)
+    columns: list[list[Any]] = []
     for values in space.values():
         even = [values[int((k + 0.5) * len(values) / count)] for k in range(count)]
         columns.append([even[k] for k in draw.permutation(count)] if columns else even)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .modes import evaluating
-from .run import Row, Run, autocast, finite, snapshot
+from .run import Row, Run, autocast, finite
 
 if TYPE_CHECKING:
     from .method import GradientMethod
@@ -57,7 +57,7 @@ class Watch:
         """The first row: the model before any step."""
         self.first = self._row(None)
         self.run.log(self.first)
-        self.good = snapshot(self.run.model)
+        self.good = self._moving()
 
     def stops(self, loss: Tensor) -> bool:
         """Take the loss of a step; True once the run must end inside an epoch."""
@@ -86,9 +86,14 @@ class Watch:
             return self._back(
                 f"accuracy on retained samples fell by {drop:.1f} points, more than max_drop = {self.method.max_drop:g}"
             )
-        self.good, self.good_step = snapshot(self.run.model), self.run.step
+        self.good, self.good_step = self._moving(), self.run.step
         if reason := self.method.stop(self.run, row):
             self.run.status = f"stopped: {reason}"
+
+    def _moving(self) -> dict[str, Tensor]:
+        """A copy of what a step can change: of a frozen network with small adapters, the adapters alone."""
+        still = {n for n, p in self.run.model.named_parameters() if not p.requires_grad}
+        return {k: v.detach().clone() for k, v in self.run.model.state_dict().items() if k not in still}
 
     def finish(self) -> None:
         if self.run.status == "finished" and not finite(self.run.model):
@@ -97,7 +102,7 @@ class Watch:
     def _back(self, what: str) -> None:
         """End the run at the last good state: a divergence if that is where it started, else a stop."""
         if self.good is not None:
-            self.run.model.load_state_dict(self.good)
+            self.run.model.load_state_dict(self.good, strict=False)
         self.run.status = (
             f"{'stopped' if self.good_step else 'diverged'} at step {self.run.step}: {what}; the last good state "
             f"(step {self.good_step}) was kept. Lower lr (now {self.method.lr:g}), run fewer epochs, or set clip."

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..data import Batch
+from ..errors import ExpungeError
 from ..method import GradientMethod
 from ..run import Run
 
@@ -56,11 +57,25 @@ class RandomLabel(GradientMethod):
         return (weight * losses).mean()
 
     def other_labels(self, run: Run, y: Tensor) -> Tensor:
-        """Labels (B,) other than `y`; over all classes in the published code's form."""
-        k = run.task.num_classes
+        """Labels (B,) other than `y`; over all classes in the published code's form. For a generator, kept ones: a condition
+        may not learn to draw what another is made to forget."""
+        k, forgotten = run.task.num_classes, run.split.forget_classes
+        if not getattr(run.task, "joint", False) and len(forgotten) > 1 and not self.paper_exact:
+            return self._kept_labels(run, y, sorted(set(range(k)) - set(forgotten)))
         if self.relabel == "next":
             return (y + 1) % k
         draw = torch.randint(0 if self.paper_exact else 1, k, y.shape, generator=run.generator("labels")).to(
             y.device
         )
         return (y + draw) % k
+
+    def _kept_labels(self, run: Run, y: Tensor, kept: list[int]) -> Tensor:
+        """Labels (B,) among `kept`: the next one after `y`, or any."""
+        if not kept:
+            raise ExpungeError(
+                "every class is to be forgotten, so there is no label to give instead; keep at least one."
+            )
+        classes = torch.tensor(kept)
+        if self.relabel == "next":
+            return classes[torch.searchsorted(classes, y.cpu(), right=True) % len(kept)].to(y.device)
+        return classes[torch.randint(0, len(kept), y.shape, generator=run.generator("labels"))].to(y.device)

@@ -34,7 +34,7 @@ class Retrain(GradientMethod):
     schedule: ClassVar = "retain"
 
     def prepare(self, run: Run) -> None:
-        fresh = run.factory() if run.factory is not None else _but_frozen(reset(run.model), run.source)
+        fresh = run.factory() if run.factory is not None else reset_trained(run.model)
         run.model.load_state_dict(fresh.state_dict())
 
     def loss(self, run: Run, forget: Batch | None, retain: Batch | None) -> Tensor:
@@ -42,24 +42,16 @@ class Retrain(GradientMethod):
         return run.task.loss(run.model, retain).mean()
 
 
-@torch.no_grad()
-def _but_frozen(model: nn.Module, source: nn.Module | None) -> nn.Module:
-    """`model` with what is not trained as in `source`: frozen weights, and the buffers of modules that are all frozen.
-
-    They were there before any sample was seen (a pretrained trunk, say): a model without the forget set has them too.
-    """
-    if source is None:
-        return model
-    theirs = dict(source.named_parameters())
-    for name, weight in model.named_parameters():
-        if not weight.requires_grad:
-            weight.copy_(theirs[name])
-    modules = dict(source.named_modules())
-    for name, module in model.named_modules():
+def reset_trained(model: nn.Module) -> nn.Module:
+    """Fresh weights in place by `reset`, but for what is not trained: frozen weights, and the buffers of modules that are
+    all frozen. They were there before any sample was seen (a pretrained trunk, say), here as in the original."""
+    kept = {n: p.detach().clone() for n, p in model.named_parameters() if not p.requires_grad}
+    for prefix, module in model.named_modules():
         own = list(module.parameters(recurse=False))
         if own and not any(p.requires_grad for p in own):
-            for key, buffer in module.named_buffers(recurse=False):
-                buffer.copy_(modules[name].get_buffer(key))
+            buffers = module.named_buffers(prefix, recurse=False)
+            kept.update({n: b.detach().clone() for n, b in buffers})
+    reset(model).load_state_dict(kept, strict=False)
     return model
 
 

@@ -14,6 +14,10 @@ is deleted, and all randomness of a slice comes from the ensemble's seed, shard 
 gives, bit for bit, the ensemble that training without the samples would have given. Handed a
 `SisaEnsemble`, the method deletes; handed any other model, it trains an ensemble of such models on the
 retain set from fresh weights. The mean of probabilities is the vote.
+
+What comes out is an ensemble with all its kept states, not one model's weights: `expunge unlearn` cannot write it, so
+use it from Python: `ensemble = unlearn(model, split, SISA(), task)`, `ensemble.save(folder)`, and for a later deletion
+`SisaEnsemble.load(folder, factory)` (from `expunge.methods.sisa`), handed to `unlearn` in the place of the model.
 """
 
 from __future__ import annotations
@@ -36,7 +40,7 @@ from ..method import Method, execute
 from ..run import Run, snapshot
 from ..split import Split
 from ..task import Task
-from .retrain import Retrain, reset
+from .retrain import Retrain, reset_trained
 
 State = dict[str, Tensor]
 
@@ -89,20 +93,25 @@ class SISA(Method):
     shards: int = 5  # S: models, each on its part of the training set
     slices: int = 4  # R: steps in which a model gets its part
     epochs: int = 30  # E: how often a sample is seen, on average
-    lr: float = 0.1
-    batch_size: int = 256
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
+    lr: float = 0.1  # largest learning rate
+    batch_size: int = 256  # samples a step
+    momentum: float = 0.9  # of sgd
+    weight_decay: float = 5e-4  # pull of the weights towards 0
+    # of each slice, as for the methods that take gradient steps
     lr_schedule: Literal["constant", "linear", "cosine", "one_cycle", "multistep"] = "one_cycle"
 
     data: ClassVar = ("forget", "retain")
     exact: ClassVar = True
+    python_only: ClassVar = (  # why the command line refuses it
+        "sisa makes an ensemble of models with all their kept states, which no single checkpoint can hold; use it from "
+        "Python: unlearn(model, split, SISA(), task).save(FOLDER), and SisaEnsemble.load(FOLDER, factory) to delete more."
+    )
 
     def apply(self, run: Run) -> None:
         if isinstance(run.model, SisaEnsemble):
             run.model = self.delete(run.model, run.split, run.task, compute=run.compute)
             return
-        fresh = run.factory or (lambda: reset(copy.deepcopy(run.model)))
+        fresh = run.factory or (lambda: reset_trained(copy.deepcopy(run.model)))
         run.model = self.train(fresh, run.split, run.task, run.seed, compute=run.compute)
 
     def train(
