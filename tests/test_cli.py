@@ -14,6 +14,7 @@ import torch
 from expunge import Record, Retrain
 from expunge.checkpoint import read_checkpoint, write_checkpoint
 from expunge.cli import main
+from expunge.errors import SplitError
 from expunge.flags import RecipeFlags, SplitFlags
 from expunge.models import build
 
@@ -247,6 +248,30 @@ def test_torch_checkpoints_of_others_keep_their_form(trained, tmp_path, capsys):
         ),
         (["train", *DIGITS, "--out", "x.pt", "--forget-class", "3"], "--without-forget"),
         (["train", *DIGITS, "--out", "x.pt", "--device", "cuda:77"], "not available"),
+        (["train", *DIGITS, "--out", "x.pt", "--device", "foo"], "'foo' is not available"),
+        (["unlearn", "esd", *DIGITS, "--checkpoint", "ORIGINAL", "--forget-class", "3"], "unlearn-generator"),
+        (
+            ["unlearn", "sisa", *DIGITS, "--checkpoint", "ORIGINAL", "--forget-class", "3"],
+            "SisaEnsemble.load",
+        ),
+        (
+            ["unlearn", "salun", *DIGITS, "--checkpoint", "ORIGINAL", "--forget-group", "folder"],
+            "write COLUMN=VALUE",
+        ),
+        (
+            [
+                "unlearn",
+                "salun",
+                *DIGITS,
+                "--checkpoint",
+                "ORIGINAL",
+                "--forget-share",
+                "0.1",
+                "--class-share",
+                "0.5",
+            ],
+            "--class-share 0.5",
+        ),
         (
             [
                 "audit",
@@ -275,6 +300,47 @@ def test_wrong_input_ends_with_a_sentence_and_changes_nothing(
     told = capsys.readouterr().err
     assert words in told and "Traceback" not in told
     assert original.read_bytes() == before and not list(tmp_path.iterdir())
+
+
+def test_ids_that_are_no_text_are_refused_in_words(trained, tmp_path, capsys):
+    (tmp_path / "ids.txt").write_bytes(b"\xff\xfe3\x00\n")
+    for command in (
+        ["unlearn", "salun", *DIGITS, "--checkpoint", str(trained / "original.safetensors"), "--forget-ids"],
+        ["ledger", "add", str(tmp_path / "l.sqlite"), "someone", "--ids"],
+    ):
+        assert main([*command, str(tmp_path / "ids.txt")]) == 2
+        assert "text file in UTF-8" in capsys.readouterr().err
+
+
+def test_several_wrong_forget_flags_are_told_together():
+    with pytest.raises(SplitError) as told:
+        SplitFlags(forget_group="site", forget_share=0.1, class_share=0.5).draw(None, None)
+    assert len(told.value.problems) == 3
+
+
+def test_methods_says_what_the_docs_table_says(capsys):
+    assert main(["methods"]) == 0
+    words = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "needs: nothing; mask: no" in words  # the bias shift
+    assert "needs: retain; mask: no" in words  # Retrain starts from fresh weights
+    assert "needs  samples" not in words
+
+
+def test_an_interruption_promises_only_what_is_there(tmp_path, monkeypatch, capsys):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("expunge.cli_unlearn.train_model", interrupted)
+    command = ["train", *DIGITS, "--out", str(tmp_path / "o.pt")]
+    assert main(command) == 130
+    assert "resumes" not in capsys.readouterr().err
+    (tmp_path / ".o.pt.state").write_bytes(b"")
+    assert main(command) == 130
+    assert "resumes from its last finished epoch" in capsys.readouterr().err
+    monkeypatch.setattr("expunge.demo.demo", interrupted)
+    assert main(["demo"]) == 130
+    told = capsys.readouterr().err
+    assert "interrupted" in told and "resumes" not in told
 
 
 def test_hostile_and_broken_checkpoints_are_refused(trained, tmp_path, capsys):
@@ -345,8 +411,9 @@ def test_own_model_and_own_data(tmp_path, monkeypatch, capsys):
     )
 
 
-def test_recipe_flags_are_the_fields_of_retrain():
-    assert [f.name for f in fields(RecipeFlags)] == [f.name for f in fields(Retrain)]
+def test_recipe_flags_are_the_fields_of_retrain_but_those_of_masks():
+    of_recipe = [f.name for f in fields(Retrain) if f.name not in ("density", "mask")]
+    assert [f.name for f in fields(RecipeFlags)] == of_recipe
     assert (
         all(getattr(RecipeFlags(), f.name) is None for f in fields(RecipeFlags))
         and SplitFlags().validation == 0.1

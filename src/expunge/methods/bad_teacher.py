@@ -38,7 +38,7 @@ class BadTeacher(GradientMethod):
     optimizer: Literal["sgd", "adam", "adamw"] = "adam"
     weight_decay: float = 0.0
     retain_part: float = 0.3  # share of the retain set that an epoch sees
-    temperature: float = 1.0
+    temperature: float = 1.0  # of the softmax of teachers and student
 
     search: ClassVar = {"lr": (1e-4, 3e-4, 1e-3, 3e-3), "epochs": (1, 3, 5)}
     schedule: ClassVar = "mixed"

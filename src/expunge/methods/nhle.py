@@ -97,10 +97,11 @@ def with_rows(mask: Mask, head: str, classes: Sequence[int]) -> Mask:
 class NHLE(FewSamples):
     """NHLE + class weight masking: negative-hot labels from a few forget samples, no retain data."""
 
+    # what is descended on; `expunge methods --verbose` tells them apart
     loss_kind: Literal["bounded_ce", "mse_logits", "ce", "submax", "uniform"] = "bounded_ce"
-    trainable: Literal["features", "all", "last_block"] = (
-        "features"  # what may move: all but the head, all, or the last block
-    )
+    # what may move: all but the head, all, or the last block
+    trainable: Literal["features", "all", "last_block"] = "features"
+    # the class's row of the head: 0 and never chosen, 0 altogether, or left as it is
     masking: Masking = "neg_inf"
     anchor: float = 0.0  # lambda: weight of the squared distance to the original weights
 

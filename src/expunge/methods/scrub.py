@@ -44,7 +44,7 @@ class Scrub(GradientMethod):
     forget_batch_size: int = 256  # samples of a max step
     alpha: float = 0.1  # weight of agreeing with the original on the retain set
     gamma: float = 1.0  # weight of the retain set's cross-entropy
-    temperature: float = 4.0
+    temperature: float = 4.0  # of the softmax of teacher and student
 
     search: ClassVar = {"lr": (5e-4, 1e-3, 5e-3, 1e-2), "max_epochs": (2, 3, 5), "alpha": (0.001, 0.1, 0.5)}
 

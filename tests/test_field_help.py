@@ -1,0 +1,80 @@
+"""Every flag says what it means, wherever it is shown."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields
+
+import pytest
+
+from expunge.audit.strong import StrongSettings
+from expunge.cli import main
+from expunge.cli_ledger import _ACTIONS
+from expunge.cli_receipt import ReceiptFlags
+from expunge.field_help import field_help
+from expunge.flags import ComputeFlags, ModelFlags, RecipeFlags, SplitFlags
+from expunge.method import find, names
+
+GROUPS = [SplitFlags, ModelFlags, ComputeFlags, RecipeFlags, ReceiptFlags, StrongSettings, *_ACTIONS.values()]
+
+
+@dataclass
+class Parent:
+    plain: int = 0  # beside
+    # above, in
+    # two lines
+    above: int = 0
+    bracketed: int = (
+        0  # in brackets
+    )  # fmt: skip
+    kept: int = 0  # of the parent
+    silent: int = 0
+
+    other = 1  # no field
+
+
+@dataclass
+class Child(Parent):
+    kept: int = 1
+    plain: int = 2  # of the child
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "said"),
+    [
+        (Parent, "plain", "beside"),
+        (Parent, "above", "above, in two lines"),
+        (Parent, "bracketed", "in brackets"),
+        (Parent, "silent", ""),
+        (Child, "kept", "of the parent"),
+        (Child, "plain", "of the child"),
+        (Child, "above", "above, in two lines"),
+    ],
+)
+def test_help_is_the_comment_of_the_nearest_class(kind, name, said):
+    assert field_help(kind, name) == said
+
+
+def test_every_field_of_every_method_and_group_of_flags_has_help():
+    kinds = [*map(find, names()), *GROUPS]
+    assert not [f"{k.__name__}.{f.name}" for k in kinds for f in fields(k) if not field_help(k, f.name)]
+
+
+@pytest.mark.parametrize(
+    ("command", "kinds"),
+    [
+        (["unlearn", "salun"], [find("salun"), SplitFlags, ModelFlags, ComputeFlags, ReceiptFlags]),
+        (["train"], [RecipeFlags, SplitFlags]),
+        (["audit"], [StrongSettings]),
+        (["ledger", "add"], [_ACTIONS["add"]]),
+    ],
+    ids=lambda v: v[-1] if isinstance(v[0], str) else "",
+)
+def test_the_help_of_a_command_shows_it(command, kinds, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--help"])
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).replace("│", " ")
+    shown = "".join(plain.split())
+    texts = {f.name: field_help(k, f.name) for k in kinds for f in fields(k)}
+    assert ended.value.code == 0 and len(texts) > 5
+    assert not [name for name, text in texts.items() if "".join(text.split()) not in shown]
