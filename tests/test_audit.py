@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from expunge import Classification, ExpungeError, Split, audit
+from expunge import Classification, Compute, ExpungeError, Split, audit
 from expunge.audit import gaps, judge
 from expunge.data import TensorData
 
@@ -120,3 +120,9 @@ def test_shares_of_no_samples_keep_their_shape():
     assert (
         some.features.shape == (6, 5) and some.shares.sum() == pytest.approx(1) and some.shares.shape == (4,)
     )
+
+
+def test_an_audit_in_half_precision_agrees_up_to_rounding(classifier):
+    model, split, task = classifier.model, classifier.by_class, classifier.task
+    full, half = (audit(model, split, task, compute=c).scores for c in (None, Compute(amp="bf16")))
+    assert all(abs(full[k] - half[k]) < 3 for k in ("UA", "RA", "TA"))

@@ -58,7 +58,7 @@ def expunge(settings: dict[str, str], clock: Clock, seed: int, amp: str = "off")
     with clock.phase("unlearn"):
         result = unlearn(model, split, method, task, mask=mask, seed=seed, compute=compute)
     with clock.phase("audit"):
-        audit(result, split, task)
+        audit(result, split, task, compute=compute)
     return result
 
 

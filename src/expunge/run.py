@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .mask import Mask
+from .record import Ended
 from .split import Split
 from .task import Task
 from .team import Team
@@ -51,7 +52,9 @@ class Run:
     epoch: int = 0
     epochs: int = 0
     step: int = 0
-    status: str = "finished"
+    status: str = "finished"  # or why it ended before the last step, in words
+    ended: Ended = "finished"  # "stopped" by its rule or after sound steps, "diverged" if no step was sound
+    taken_back: bool = False  # whether what the last steps did was thrown away
     history: list[Row] = field(default_factory=list)
     memo: dict[str, Any] = field(default_factory=dict)  # a method's own state; saved and restored on resume
     seconds: float = 0.0
@@ -171,6 +174,11 @@ def snapshot(model: nn.Module) -> dict[str, Tensor]:
 
 def autocast(run: Run) -> AbstractContextManager[Any]:
     """Mixed precision as the run's `Compute` says."""
-    if run.compute.amp == "off":
+    return precision(run.compute, run.device)
+
+
+def precision(compute: Compute, device: torch.device) -> AbstractContextManager[Any]:
+    """Mixed precision of what is computed on `device` inside the block."""
+    if compute.amp == "off":
         return nullcontext()
-    return torch.autocast(run.device.type, torch.bfloat16 if run.compute.amp == "bf16" else torch.float16)
+    return torch.autocast(device.type, torch.bfloat16 if compute.amp == "bf16" else torch.float16)

@@ -19,6 +19,8 @@ from torch import nn
 
 from ..classification import Classification, Predictions
 from ..errors import ExpungeError
+from ..modes import device_of
+from ..run import Compute, precision
 from ..split import Split
 from ..stats import HEADLINE
 from .mia import members_and_nonmembers, modified_entropy, svm_attack, threshold_attack
@@ -86,14 +88,20 @@ class Judged:
 
 
 def judge(
-    model: nn.Module, split: Split, task: Classification, *, seed: int = 0, batch_size: int = 256
+    model: nn.Module,
+    split: Split,
+    task: Classification,
+    *,
+    seed: int = 0,
+    batch_size: int = 256,
+    compute: Compute | None = None,
 ) -> Judged:
-    """One pass over every set of the split."""
+    """One pass over every set of the split, in full precision unless `compute` says otherwise."""
     features = task.has_head(model)
     look = lambda s: task.predict(model, s, features=features, batch_size=batch_size)  # noqa: E731
-    return Judged(
-        split, look(split.forget), look(split.retain), look(split.test), look(split.test_forgotten), seed
-    )
+    with precision(compute or Compute(), device_of(model)):
+        sets = [look(s) for s in (split.forget, split.retain, split.test, split.test_forgotten)]
+    return Judged(split, *sets, seed)
 
 
 @dataclass(frozen=True)
@@ -163,10 +171,12 @@ def audit(
     original: nn.Module | Judged | None = None,
     retrained: nn.Module | Judged | None = None,
     seed: int = 0,
+    compute: Compute | None = None,
 ) -> AuditResult:
     """How well `model` unlearned the split's forget set, beside the original and the retrained model where given.
 
-    Raises `ModelError` with all problems if a model does not fit the split.
+    In full precision, unless `compute` asks for less: scores then carry its rounding. Raises `ModelError` with all
+    problems if a model does not fit the split.
     """
 
     def judged(which: nn.Module | Judged | None) -> Judged | None:
@@ -177,7 +187,7 @@ def audit(
                 )
             return which
         task.check(which, split)
-        return judge(which, split, task, seed=seed)
+        return judge(which, split, task, seed=seed, compute=compute)
 
     own = judged(model)
     assert own is not None
