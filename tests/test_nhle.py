@@ -100,7 +100,7 @@ def test_statistics_and_head_stay_and_the_class_goes(setting):
             assert torch.equal(before[name], after[name]), name
     assert task.predict(run.model, split.forget).accuracy < 20
     assert task.predict(run.model, split.test).accuracy > task.predict(model, split.test).accuracy - 5
-    assert run.status.startswith("stopped")
+    assert run.ended == "stopped" and run.status.startswith("stopped")
 
 
 @pytest.mark.parametrize("how", ["neg_inf", "zero"])

@@ -131,7 +131,8 @@ def test_divergence_keeps_the_last_good_state_and_says_what_to_change(setting):
     model, split, task = setting
     with pytest.warns(RuntimeWarning, match="Lower lr"):
         run = execute(model, split, GradientAscent(epochs=30, lr=1e6, batch_size=8), task)
-    assert "the last good state" in run.status
+    assert "the last good state" in run.status and run.taken_back
+    assert run.ended == ("stopped" if "stopped" in run.status else "diverged")
     assert all(v.isfinite().all() for v in run.model.state_dict().values() if v.is_floating_point())
     assert same(run.model, model) or run.history[-1]["step"] > 0
 

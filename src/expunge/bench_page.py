@@ -12,7 +12,7 @@ from typing import Any
 from .bench_plots import curves, plots, sizes
 from .errors import ExpungeError
 from .files import write_json, write_text
-from .record import Record, machine, plain
+from .record import Record, ended_as_told, machine, plain
 from .stats import HEADLINE, grouped, place, shown, stat
 
 Entry = dict[str, Any]
@@ -25,6 +25,7 @@ def entry(record: Record, label: str, split: dict[str, Any], vary: dict[str, Any
     return {"label": label, "kind": record.kind, "method": record.method, "data": record.data.get("name"),
             "model": record.model.get("name"), "split": split, "scenario": record.split.get("scenario"), "seed": record.seed,
             "scores": record.scores, "seconds": record.seconds, "peak_memory": record.peak_memory, "status": record.status,
+            "ended": record.ended,
             "settings": record.settings, "details": kept, "vary": vary or {},
             "density": (record.details.get("mask") or {}).get("density")}  # fmt: skip
 
@@ -88,7 +89,8 @@ def markdown(entries: Sequence[Entry]) -> str:
         if group[0]["kind"] == "retrain":
             average = "0"
         seconds = "–" if group[0]["kind"] == "original" else shown((e["seconds"] for e in group), 1)
-        odd = sum(e["status"].startswith("diverged") for e in group)
+        # results written before runs said how they ended have the words alone
+        odd = sum((e.get("ended") or ended_as_told(e["status"])) == "diverged" for e in group)
         name = group[0]["label"] + (f" ({odd} diverged)" if odd else "")
         lines.append(f"| {name} | {' | '.join(cells)} | **{average}** | {seconds} | {len(group)} |")
     return "\n".join(lines)

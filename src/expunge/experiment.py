@@ -99,6 +99,7 @@ def record_of(
         split=run.split.to_dict(),
         seed=run.seed,
         status=run.status,
+        ended=run.ended,
         curves=plain(run.history),
         details={"mask": {"density": run.mask.density}} if run.mask is not None else {},
         seconds=run.seconds,

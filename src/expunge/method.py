@@ -70,19 +70,18 @@ class GradientMethod(Method):
     epochs: int = 10  # passes of the method's schedule
     lr: float = 0.01  # learning rate
     batch_size: int = 256  # samples of one set in a step
-    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"  # what takes the steps
     momentum: float = 0.9  # of sgd
-    weight_decay: float = 5e-4
+    weight_decay: float = 5e-4  # pull of the weights towards 0
+    # how the learning rate falls: not at all, to 0 straight, along a cosine or after a rise, or at half and three quarters
     lr_schedule: Literal["constant", "linear", "cosine", "one_cycle", "multistep"] = "constant"
     clip: float | None = None  # largest norm of a step's gradient; None for no limit
     batch_norm: Literal["update", "freeze"] = "update"  # running statistics during the steps
     density: float = 1.0  # share of the weights that may move; below 1 a mask chooses them
-    mask: Literal["saliency", "random", "inverted"] = (
-        "saliency"  # which weights: most salient, random or least salient
-    )
-    max_drop: float = (
-        50.0  # points of accuracy on retained samples; a larger fall ends the run at the last good state
-    )
+    # which weights: most salient, random or least salient
+    mask: Literal["saliency", "random", "inverted"] = "saliency"
+    # points of accuracy on retained samples; a larger fall ends the run at the last good state
+    max_drop: float = 50.0
     probe_every: int = 0  # steps between looks at the accuracies; 0 for once an epoch
 
     schedule: ClassVar[str] = "retain"
@@ -256,7 +255,7 @@ def execute(
     modes = {name: module.training for name, module in model.named_modules()}
     for name, module in run.model.named_modules():  # a method may return another model, such as an ensemble
         module.training = modes.get(name, model.training)
-    if "the last good state" in run.status:
+    if run.taken_back:
         warnings.warn(f"{name} {run.status}", RuntimeWarning, stacklevel=2)
     return run
 

@@ -10,12 +10,13 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from .errors import ExpungeError
 from .files import write_json
 
 SCHEMA = 1
+Ended = Literal["finished", "stopped", "diverged"]
 
 
 @dataclass
@@ -32,6 +33,7 @@ class Record:
     split: dict[str, Any] = field(default_factory=dict)  # how it was drawn, hash, sizes
     seed: int = 0
     status: str = "finished"  # or why it stopped early, in words
+    ended: Ended | None = None  # the same as one word; made of `status` where a record was written without it
     scores: dict[str, Any] = field(
         default_factory=dict
     )  # UA RA TA MIA ..., "gap": {...} where a retrained model was given
@@ -47,6 +49,10 @@ class Record:
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     command: str = ""
     schema: int = SCHEMA
+
+    def __post_init__(self) -> None:
+        if self.ended not in get_args(Ended):
+            self.ended = ended_as_told(self.status)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the record as JSON, atomically; NaN and infinity become null."""
@@ -68,6 +74,12 @@ class Record:
             )
         known = {f.name for f in fields(cls)}
         return cls(**{k: v for k, v in values.items() if k in known})
+
+
+def ended_as_told(status: Any) -> Ended:
+    """How a run ended, from the words of a record that was written before records had `ended`."""
+    told = str(status).partition(" ")[0].rstrip(":")
+    return "finished" if told == "finished" else "stopped" if told == "stopped" else "diverged"
 
 
 def plain(value: Any) -> Any:

@@ -36,11 +36,7 @@ def result_table(records: Sequence[Record], title: str = "") -> Table:
         first = group[0]
         cells = [_cell([r.scores.get(k) for r in group], [_gap(r, k) for r in group]) for k in HEADLINE]
         memory = [r.peak_memory for r in group if r.peak_memory]
-        note = (
-            ""
-            if all(r.status == "finished" or r.status.startswith("stopped") for r in group)
-            else " (diverged)"
-        )
+        note = " (diverged)" if any(r.ended == "diverged" for r in group) else ""
         table.add_row(
             {"original": "Original", "retrain": "Retrain"}.get(first.kind, first.method) + note,
             *cells,

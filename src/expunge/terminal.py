@@ -79,7 +79,7 @@ def write(out: Path, outcome: Outcome, head: dict[str, str], like: Checkpoint | 
     record = outcome.record.save(out.with_suffix(".json"))
     state_file(out).unlink(missing_ok=True)
     print(f"checkpoint: {out}\nrecord: {record}")
-    if outcome.record.status != "finished":
+    if outcome.record.ended != "finished":
         notice(outcome.record.status)
 
 

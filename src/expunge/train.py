@@ -109,7 +109,7 @@ def descend(run: Run, method: GradientMethod) -> None:
         masked(optimizer, run.model, run.mask) if run.mask is not None else nullcontext()
     )
     with holding as held:
-        while run.epoch < run.epochs and run.status == "finished":
+        while run.epoch < run.epochs and run.ended == "finished":
             team.epoch(run.seed, run.epoch)
             for pair in method.pairs(run):
                 method.train_mode(run)
@@ -213,6 +213,8 @@ def _keep(run: Run, identity: str, kept: dict[str, Any], watch: Watch) -> None:
             "epoch": run.epoch,
             "step": run.step,
             "status": run.status,
+            "ended": run.ended,
+            "taken_back": run.taken_back,
             "history": run.history,
             "seconds": run.elapsed,
             "peak_memory": peak_memory(run.device) or 0,
@@ -237,9 +239,8 @@ def _resume(run: Run, identity: str, kept: dict[str, Any], watch: Watch) -> bool
         part.load_state_dict(state[name])
     run.set_random_state(state["random"])
     run.mask = Mask(state["mask"]) if state["mask"] else None
-    run.memo, run.epoch, run.step, run.status, run.history = (
-        state[k] for k in ("memo", "epoch", "step", "status", "history")
-    )
+    for name in ("memo", "epoch", "step", "status", "ended", "taken_back", "history"):
+        setattr(run, name, state[name])
     run.seconds, run.peak_memory = state["seconds"], state["peak_memory"] or None
     for key in state["memo_on_device"]:  # states are read to the CPU, where a method may not look for its own
         run.memo[key] = _on(run.memo[key], run.device)

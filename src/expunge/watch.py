@@ -68,7 +68,7 @@ class Watch:
             self.probe()
         elif self.run.step % NAN_EVERY == 0 and not bool(self.total.isfinite()):
             self._back("the loss became NaN or infinite")
-        return self.run.status != "finished"
+        return self.run.ended != "finished"
 
     def probe(self) -> None:
         """A row of the curves, and what follows from it."""
@@ -88,7 +88,7 @@ class Watch:
             )
         self.good, self.good_step = self._moving(), self.run.step
         if reason := self.method.stop(self.run, row):
-            self.run.status = f"stopped: {reason}"
+            self.run.ended, self.run.status = "stopped", f"stopped: {reason}"
 
     def _moving(self) -> dict[str, Tensor]:
         """A copy of what a step can change: of a frozen network with small adapters, the adapters alone."""
@@ -96,15 +96,16 @@ class Watch:
         return {k: v.detach().clone() for k, v in self.run.model.state_dict().items() if k not in still}
 
     def finish(self) -> None:
-        if self.run.status == "finished" and not finite(self.run.model):
+        if self.run.ended == "finished" and not finite(self.run.model):
             self._back("a weight became NaN or infinite")
 
     def _back(self, what: str) -> None:
         """End the run at the last good state: a divergence if that is where it started, else a stop."""
         if self.good is not None:
             self.run.model.load_state_dict(self.good, strict=False)
+        self.run.ended, self.run.taken_back = "stopped" if self.good_step else "diverged", True
         self.run.status = (
-            f"{'stopped' if self.good_step else 'diverged'} at step {self.run.step}: {what}; the last good state "
+            f"{self.run.ended} at step {self.run.step}: {what}; the last good state "
             f"(step {self.good_step}) was kept. Lower lr (now {self.method.lr:g}), run fewer epochs, or set clip."
         )
 

@@ -47,7 +47,7 @@ class RetrainEMA(Retrain):
                 average[name].copy_(value)
 
     def finish(self, run: Run) -> None:
-        if run.status == "finished" and "ema" in run.memo:
+        if run.ended == "finished" and "ema" in run.memo:
             run.model.load_state_dict(run.memo.pop("ema"))
 
     def problems(self) -> list[str]:

@@ -37,13 +37,13 @@ def main_rows(study: Study) -> list[dict[str, Any]]:
             note = "smallest gap"
         elif group in level:
             note = "level with it, within the spread"
-        ended = [r.status for r in group.runs if r.status != "finished"]
+        ended = [r.status for r in group.runs if r.ended != "finished"]
         rows.append(
             {
                 "group": group,
                 "note": note,
                 "ended": ended[0] if ended else "",
-                "diverged": any(not e.startswith("stopped") for e in ended),
+                "diverged": any(r.ended == "diverged" for r in group.runs),
                 "cells": [_cell(group, m) for m in columns(study)],
                 "average": _average(group),
                 "n": len(group.runs),
@@ -165,7 +165,7 @@ def limits(study: Study) -> list[str]:
         "It is no proof that nothing is left of the data, and no certificate."
     )
     said.append(_machines(study))
-    stopped = [g.label for g in study.methods if any(r.status != "finished" for r in g.runs)]
+    stopped = [g.label for g in study.methods if any(r.ended != "finished" for r in g.runs)]
     if stopped:
         said.append(f"Stopped before the last step, for the reason told with the run: {listed(stopped)}.")
     return said

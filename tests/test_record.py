@@ -1,0 +1,38 @@
+"""How a run ended is one word, in new records and in those written before there was one."""
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from expunge.bench_page import entry, markdown
+from expunge.record import Record
+from expunge.report.study import studies
+from expunge.report.tables import main_rows
+from expunge.table import result_table
+
+
+@pytest.mark.parametrize(("status", "ended"), [
+    ("finished", "finished"),
+    ("stopped: the forget set is at chance", "stopped"),
+    ("stopped at step 9: the loss became NaN; the last good state (step 5) was kept.", "stopped"),
+    ("diverged at step 1: a weight became NaN", "diverged"),
+    ("lost", "diverged")])  # fmt: skip
+def test_a_record_without_the_word_is_read_by_its_status(tmp_path, status, ended):
+    values = json.loads(Record("unlearn", "salun", status=status).save(tmp_path / "new.json").read_text())
+    assert values.pop("ended") == ended
+    (tmp_path / "old.json").write_text(json.dumps(values))
+    assert Record.load(tmp_path / "old.json").ended == ended == Record.load(tmp_path / "new.json").ended
+
+
+def test_the_word_decides_and_not_the_status():
+    run = Record("unlearn", "salun", status="finished, said somebody", ended="diverged", scores={"UA": 1.0})
+    console = Console(width=200, file=io.StringIO())
+    console.print(result_table([run]))
+    assert "salun (diverged)" in console.file.getvalue()
+    written = entry(run, "salun", {})
+    assert "salun (1 diverged)" in markdown([written])
+    assert "salun (1 diverged)" in markdown([{**written, "ended": None, "status": "diverged at step 3: NaN"}])
+    assert main_rows(studies([run])[0])[0]["diverged"]
+    assert Record("unlearn", "salun", ended=["no", "word"]).ended == "finished"  # a file that was edited
