@@ -100,8 +100,9 @@ def judge(
     features = task.has_head(model)
     look = lambda s: task.predict(model, s, features=features, batch_size=batch_size)  # noqa: E731
     with precision(compute or Compute(), device_of(model)):
-        sets = [look(s) for s in (split.forget, split.retain, split.test, split.test_forgotten)]
-    return Judged(split, *sets, seed)
+        forget, retain = look(split.forget), look(split.retain)
+        test, gone = look(split.test), look(split.test_forgotten)
+    return Judged(split, forget, retain, test, gone, seed)
 
 
 @dataclass(frozen=True)
