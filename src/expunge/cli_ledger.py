@@ -33,6 +33,7 @@ class Add:
     note: str = ""  # anything worth keeping
 
     def run(self) -> None:
+        """Enter the request and print its number and the day it is due."""
         ledger = Ledger(self.ledger, create=True)
         request = ledger.request(
             ledger.add(
@@ -55,6 +56,7 @@ class List:
     status: Status | None = None  # only those with this status
 
     def run(self) -> None:
+        """Print the requests as a table."""
         _table([r for r in Ledger(self.ledger).requests() if self.status in (None, r.status)])
 
 
@@ -74,6 +76,7 @@ class Attach:
     note: str = ""  # anything worth keeping
 
     def run(self) -> None:
+        """Attach what was given and print how the request stands now."""
         needed = self.receipt is not None and self.ids is not None
         secret = secret_path(self.receipt or Path(), self.secret, needed)
         now = Ledger(self.ledger).attach(
@@ -99,6 +102,7 @@ class Overdue:
     today: str = ""  # the day to judge by, as 2026-01-31; today (UTC) by default
 
     def run(self) -> None:
+        """Print the requests that are late; exit code 1 if there are any."""
         found = Ledger(self.ledger).overdue(_day(self.today))
         _table(found)
         if found:
@@ -113,6 +117,7 @@ class CheckLedger:
     head: str = ""  # a head that an earlier check printed (count:hash): was this ledger ever there?
 
     def run(self) -> None:
+        """Print every check; exit code 1 if one failed."""
         noted = Head.of(self.head) if self.head else None
         exported = self.ledger.suffix == ".json"
         checks = check_export(self.ledger, noted) if exported else Ledger(self.ledger).check(noted)
@@ -128,6 +133,7 @@ class Export:
     out: Place  # file to write; an existing one is not replaced
 
     def run(self) -> None:
+        """Write the file and print its head."""
         ledger = Ledger(self.ledger)
         ledger.export(self.out)
         print(f"export: {self.out}, head {ledger.head()}")
