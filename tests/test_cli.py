@@ -247,6 +247,7 @@ def test_torch_checkpoints_of_others_keep_their_form(trained, tmp_path, capsys):
             "IDX files",
         ),
         (["train", *DIGITS, "--out", "x.pt", "--forget-class", "3"], "--without-forget"),
+        (["train", *DIGITS, "--out", "x.pt", "--class-share", "0.5"], "--without-forget"),
         (["train", *DIGITS, "--out", "x.pt", "--device", "cuda:77"], "not available"),
         (["train", *DIGITS, "--out", "x.pt", "--device", "foo"], "'foo' is not available"),
         (["unlearn", "esd", *DIGITS, "--checkpoint", "ORIGINAL", "--forget-class", "3"], "unlearn-generator"),

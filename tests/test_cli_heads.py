@@ -7,12 +7,15 @@ import json
 import pytest
 import torch
 
-from expunge import Record, Retrain, heads
+from expunge import CheckpointError, Method, Record, Retrain, Run, Split, find, heads
 from expunge.checkpoint import read_checkpoint, write_checkpoint
 from expunge.cli import main
 from expunge.demo import demo
+from expunge.demo_generation import _kept
+from expunge.diffusion import Diffusion
 from expunge.flags import SplitFlags
 from expunge.models import build
+from expunge.sources import load
 
 DIGITS = ["--data", "digits?limit=300", "--model", "mlp"]
 QUICK = ["--epochs", "2", "--batch-size", "64"]
@@ -115,6 +118,15 @@ def test_models_that_were_only_looked_at_show_no_seconds(made, capsys):
     assert len(rows) == 3 and all(line.split("│")[-3].strip() == "–" for line in rows)
 
 
+def test_the_mask_of_a_run_can_be_verified(made, tmp_path, capsys):
+    out, mask = tmp_path / "u.safetensors", tmp_path / "mask.safetensors"
+    command = ["unlearn", "salun", *DIGITS, *FORGET, "--checkpoint", made["original"], "--out", str(out)]
+    assert main([*command, "--epochs", "1", "--density", "0.3", "--save-mask", str(mask)]) == 0
+    held = ["--model", str(out), "--original", made["original"], "--mask", str(mask)]
+    assert main(["verify", str(out.with_suffix(".receipt.json")), *held]) == 0
+    assert "no weight outside the mask has changed" in capsys.readouterr().out
+
+
 def test_unlearn_retrain_makes_a_reference(made, tmp_path):
     out = str(tmp_path / "again.safetensors")
     more = ["--checkpoint", made["original"], "--out", out, "--epochs", "1", "--lr-schedule", "constant"]
@@ -144,3 +156,26 @@ def test_a_head_of_another_version_gives_no_settings(tmp_path):
         read = read_checkpoint(write_checkpoint(tmp_path / "m.safetensors", state, metadata=about))
         assert heads.method(read) is None and heads.recipe(read) is None
     assert all(torch.equal(v, read.state[k]) for k, v in state.items())
+
+
+def test_generators_have_the_same_heads(tmp_path):
+    source = load("digits?limit=200")
+    split = Split.by_class(source.train, source.test, forget=3)
+    run, recipe = Run(torch.nn.Linear(2, 2), split, Diffusion(10)), find("retrain_ema")(epochs=2)
+    made: tuple[tuple[heads.Kind, Method], ...] = (
+        ("original", recipe),
+        ("retrain", recipe),
+        ("unlearn", find("esd")()),
+    )
+    for kind, method in made:
+        _kept(tmp_path, kind, run, Record(kind, method.name(), {}), kind, method)
+    read = {kind: read_checkpoint(tmp_path / f"{kind}.safetensors") for kind, _ in made}
+    assert heads.recipe(read["original"]) == heads.recipe(read["retrain"]) == recipe
+    assert (
+        heads.check_original(read["original"], split) is heads.check_retrained(read["retrain"], split) is None
+    )
+    with pytest.raises(CheckpointError, match="no original"):
+        heads.check_original(read["retrain"], split)
+    for kind in ("original", "unlearn"):
+        with pytest.raises(CheckpointError, match="--without-forget"):
+            heads.check_retrained(read[kind], split)

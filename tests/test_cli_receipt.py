@@ -15,6 +15,7 @@ from expunge.cli import main
 from expunge.cli_receipt import ReceiptFlags, receipt_paths
 from expunge.errors import ExpungeError
 from expunge.keys import make_key
+from expunge.mask import Mask
 from expunge.receipt import Receipt
 from expunge.record import Record
 
@@ -91,6 +92,32 @@ def test_what_does_not_belong_to_it_ends_with_1(run, capsys, flags, failed):
     assert expunge("verify", "after.receipt.json", *flags) == 1
     shown = capsys.readouterr().out
     assert [line for line in shown.splitlines() if line.startswith(f"FAILED {failed}:")] and "1 of " in shown
+
+
+def test_a_mask_that_held_is_shown_and_one_that_did_not_fails(run, capsys):
+    before = {"weight": torch.zeros(2, 3), "bias": torch.zeros(2)}
+    mask = Mask({"weight": torch.tensor([[True, False, False]] * 2), "bias": torch.ones(2, dtype=torch.bool)})
+    mask.save("mask.safetensors")
+    (~mask).save("other.safetensors")
+    save_file(before, "a.safetensors")
+    save_file({**before, "weight": torch.tensor([[1.0, 0, 0], [0, 0, 0]])}, "b.safetensors")
+    ReceiptFlags().write(Path("after.json"), Path("a.safetensors"), Path("b.safetensors"), IDS, mask)
+    command = [
+        "verify",
+        "b.receipt.json",
+        "--model",
+        "b.safetensors",
+        "--original",
+        "a.safetensors",
+        "--mask",
+    ]
+    assert expunge(*command, "mask.safetensors") == 0
+    assert "no weight outside the mask has changed" in capsys.readouterr().out
+    assert expunge(*command, "other.safetensors") == 1
+    told = capsys.readouterr().out
+    assert "FAILED mask" in told and "FAILED kept" in told
+    assert expunge(*command, "a.safetensors") == 2
+    assert "is no mask" in capsys.readouterr().err
 
 
 def test_a_changed_receipt_ends_with_1(run, capsys):

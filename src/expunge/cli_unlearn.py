@@ -25,6 +25,7 @@ from .flags import (
     load_model,
     load_reference,
     method_union,
+    notice,
 )
 from .heads import head
 from .team import first
@@ -54,11 +55,12 @@ def train(
     """
     how = compute.compute()  # first of all, as it decides which GPU is this process's
     source = model.source()
-    if not without_forget and split.forgets:
+    if not without_forget and (split.forgets or split.class_share != 1):
         raise ExpungeError(
             "an original is trained on forget and retain set together: leave the forget flags out, or add --without-forget."
         )
-    flags = split if without_forget else replace(split, forget_class=("0",))
+    # an original is the same for every forget set: any will do
+    flags = split if without_forget else replace(split, forget_class=("0",), goal=None)
     drawn, task = flags.draw(source.train, source.test), Classification(len(source.classes))
     settings = chosen(presets.recipe(model.data), recipe)
     factory = seeded_factory(model.factory(source), seed)
@@ -99,6 +101,7 @@ def unlearn(
     compute: Flat[ComputeFlags] = ComputeFlags(),
     seed: int = 0,
     report: Path | None = None,
+    save_mask: Path | None = None,
     receipt: Flat[ReceiptFlags] = ReceiptFlags(),
 ) -> None:
     """Unlearn a forget set from a checkpoint, audit the result, and write the new checkpoint, its record and its receipt.
@@ -113,6 +116,7 @@ def unlearn(
         compute: How the arithmetic is done.
         seed: Seed of everything random in the run.
         report: HTML report to write.
+        save_mask: File to write the mask to, a bit a weight, for `expunge verify --mask`.
         receipt: What was run, in a file that shows every change made to it.
     """
     how = compute.compute()  # first of all, as it decides which GPU is this process's
@@ -147,7 +151,12 @@ def unlearn(
     if not first():
         return
     write(out, outcome, head("unlearn", drawn, method, seed), like=read)
-    receipt.write(out.with_suffix(".json"), checkpoint, out, drawn.forget.ids, outcome.run.mask)
+    mask = outcome.run.mask
+    if save_mask is not None and mask is not None:
+        print(f"mask: {mask.save(save_mask, split=drawn.hash)}")
+    elif save_mask is not None:
+        notice(f"the run had no mask, so {save_mask} was not written; --density below 1 makes one.")
+    receipt.write(out.with_suffix(".json"), checkpoint, out, drawn.forget.ids, mask)
     show([start, gold, outcome], report)
 
 
