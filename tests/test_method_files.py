@@ -57,7 +57,7 @@ def test_the_command_line_has_it(dropped, capsys):
 def test_the_docs_have_it(dropped):
     page = docs_table.page()
     assert f"[{NAME}](#{NAME})" in page and f"## {NAME}\n" in page
-    assert "| `retain_share` | `0.95` | 0.9, 0.95 |" in page
+    assert "| `retain_share` | `0.95` | 0.9, 0.95 | weight of the retain term |" in page
 
 
 def test_the_conformance_suite_runs_on_it(dropped):
