@@ -37,6 +37,7 @@ bench-cpu: $(VENV)/.installed-dev
 bench-gpu: $(VENV)/.installed-dev
 	$(BIN)/expunge bench benchmarks/grids/gpu_cifar10_resnet18.toml --tune --device cuda --minutes 9 $(ARGS)
 	$(BIN)/python benchmarks/speed/run.py --parts floor
+	$(BIN)/python benchmarks/gpu_cifar10_ddpm.py --out benchmarks/cache/gpu_cifar10_ddpm --minutes 9
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit("expunge needs Python 3.11 or newer, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'

@@ -4,7 +4,7 @@
 
 Trains the 38.6 M parameter network (the paper: 800,000 steps of 128 images) and one without the class, then forgets
 the class with every method and mask at the published settings, and judges 500 images a class by a ResNet-18 trained
-here. Training resumes where it was stopped, finished pieces are kept in OUT. Data is CIFAR-10 (JPEG) where that is what
+here. Training resumes where it was stopped (`--minutes 9` stops it), finished pieces are kept in OUT. Data is CIFAR-10 (JPEG) where that is what
 EXPUNGE_DATA holds: say so beside every number. `--features` names a function that makes the Inception network of
 published FIDs, if you have its weights; without it distances are in the judge's features, which compare with nothing
 published. `--smoke` runs every line on a CPU with toy sizes; its numbers mean nothing.
@@ -12,6 +12,7 @@ published. `--smoke` runs every line on a CPU with toy sizes; its numbers mean n
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,13 @@ from expunge.data import TensorData
 from expunge.diffusion import Diffusion
 from expunge.errors import ExpungeError
 from expunge.experiment import record_of, seeded_factory, train
-from expunge.method import execute
+from expunge.heads import Kind, head
+from expunge.method import Method, execute
 from expunge.models import build, imported
 from expunge.models.unet import salun_cifar10, unet
 from expunge.record import plain
 from expunge.report import write_report
-from expunge.run import Run
+from expunge.run import Row, Run
 from expunge.sampling import Sampler
 from expunge.sources import load, place_of
 
@@ -56,6 +58,7 @@ def main(
     seed: int = 0,
     per_class: int = 500,
     features: str | None = None,
+    minutes: float | None = None,
     smoke: bool = False,
 ) -> None:
     """See the head of this file. `images` counts training images seen, 128 a step."""
@@ -84,17 +87,21 @@ def main(
         least=0 if smoke else 80,
     )
     sampler = Sampler(steps=3 if smoke else 100, guidance=2.0)
-    common = {"seed": seed, "compute": compute}
+    end = None if minutes is None else time.time() + 60 * minutes
 
-    def kept(name: str, make: Any) -> Run:
+    def on_row(row: Row) -> None:
+        if end is not None and time.time() > end:
+            raise SystemExit("the time is over: give the same command again to go on")
+
+    common = {"seed": seed, "compute": compute, "on_row": on_row}
+
+    def kept(name: str, kind: Kind, method: Method, make: Any) -> Run:
         file = out / f"{name}.safetensors"
         if file.exists():
             load_into(model := factory(), read_checkpoint(file))
             return Run(model, split, task, seed)
         run = make(out / f".{name}.state")
-        write_checkpoint(
-            file, run.model.state_dict(), metadata={"split_hash": split.hash, "train_hash": split.train_hash}
-        )
+        write_checkpoint(file, run.model.state_dict(), metadata=head(kind, split, method, seed))
         (out / f".{name}.state").unlink(missing_ok=True)
         return run
 
@@ -105,10 +112,15 @@ def main(
 
     out.mkdir(parents=True, exist_ok=True)
     start = kept(
-        "original", lambda state: train(factory(), split, schooling, task, state_file=state, **common)
+        "original",
+        "original",
+        schooling,
+        lambda state: train(factory(), split, schooling, task, state_file=state, **common),
     )
     gold = kept(
         "retrain",
+        "retrain",
+        schooling,
         lambda state: execute(
             start.model, split, schooling, task, factory=factory, state_file=state, **common
         ),
@@ -121,7 +133,10 @@ def main(
         method = diffusion_presets.method(name, "cifar10", **changes)
         method = replace(method, **{k: v for k, v in small.items() if hasattr(method, k)})
         run = kept(
-            label, lambda state, m=method: execute(start.model, split, m, task, state_file=state, **common)
+            label,
+            "unlearn",
+            method,
+            lambda state, m=method: execute(start.model, split, m, task, state_file=state, **common),
         )
         drawn = look(run)
         found = audit_generator(
