@@ -258,6 +258,47 @@ def test_safe_sampling_literally(net):
         torch.testing.assert_close(sampler.guided(net, task, x, torch.tensor(at), y, state), literal)
 
 
+class Says(nn.Module):
+    """What a network that predicts noise implies, said as another prediction."""
+
+    def __init__(self, net, task):
+        super().__init__()
+        self.net, self.task = net, task
+
+    def forward(self, x, t, y):
+        noise, a = self.net(x, t, y), self.task.signal[t].view(-1, 1, 1, 1)
+        image = (x - (1 - a).sqrt() * noise) / a.sqrt()
+        return {"epsilon": noise, "sample": image, "v_prediction": a.sqrt() * noise - (1 - a).sqrt() * image}[
+            self.task.prediction
+        ]
+
+
+def test_safe_sampling_does_not_depend_on_what_the_network_says(net):
+    drawn = []
+    for prediction in ("epsilon", "v_prediction", "sample"):
+        task = Diffusion(3, prediction=prediction, beta_end=0.01, pixels=False)
+        sampler = SafeSampler(concept=1, warmup=1, guidance=2.0, scale=10.0, steps=6)
+        drawn.append(sampler(Says(net, task), task, torch.tensor([0, 2]), SHAPE))
+    torch.testing.assert_close(drawn[1], drawn[0], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(drawn[2], drawn[0], rtol=1e-3, atol=1e-3)
+    plain = Sampler(guidance=2.0, steps=6)(Says(net, task), task, torch.tensor([0, 2]), SHAPE)
+    assert not torch.allclose(plain, drawn[0], atol=1e-2)
+
+
+@pytest.mark.parametrize("prediction", ["v_prediction", "sample"])
+def test_safe_sampling_where_no_signal_is_left(net, prediction):
+    levels = (*torch.linspace(0.99, 0.01, 99).tolist(), 0.0)
+    task = Diffusion(3, steps=100, levels=levels, prediction=prediction, pixels=False)
+    sampler = SafeSampler(concept=1, warmup=0, steps=5)
+    assert sampler(net, task, torch.tensor([0, 2]), SHAPE).isfinite().all()
+
+
+def test_a_look_takes_steps_of_its_own_for_every_batch(net):
+    b = batch()
+    alone = [Diffusion(3).probe(net, Batch(b.x[:1], b.y[:1], torch.tensor([k]))) for k in range(4)]
+    assert len({round(v.item(), 6) for v in alone}) == 4
+
+
 # ---- networks
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from expunge.audit.generation import Drawn, audit_generator, draw, png
-from expunge.audit.generation_attacks import Attack, Comeback, LearnedCondition, table_of
+from expunge.audit.generation_attacks import Attack, Comeback, LearnedCondition, tables_of
 from expunge.audit.image_judge import Judge, distances, network_distances, train_judge
 from expunge.classification import Classification
 from expunge.diffusion import Diffusion
@@ -180,19 +180,19 @@ def test_learned_condition_changes_one_row_and_no_weight():
     changed = LearnedCondition(model, 4, 1)
     x, t = torch.randn(4, *SHAPE), torch.full((4,), 500)
     with torch.no_grad():
-        changed.row.fill_(0.9)
+        changed.rows[0].fill_(0.9)
     for condition in (0, 2, 3):
         y = torch.full((4,), condition)
         torch.testing.assert_close(changed(x, t, y), model(x, t, y))
     y = torch.ones(4, dtype=torch.int64)
     assert not torch.allclose(changed(x, t, y), model(x, t, y))
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
-    assert [n for n, p in changed.named_parameters() if p.requires_grad] == ["row"]
+    assert [n for n, p in changed.named_parameters() if p.requires_grad] == ["rows.0"]
 
 
 def test_models_without_a_table_are_refused():
     with pytest.raises(ModelError, match="no embedding of 4"):
-        table_of(nn.Linear(3, 3), 4)
+        tables_of(nn.Linear(3, 3), 4)
 
 
 def test_both_attacks_bring_a_hidden_class_back(split, judge):

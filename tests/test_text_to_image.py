@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import warnings
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,17 +16,19 @@ from torch import nn
 
 import tiny_pipelines as tiny
 from expunge.audit.erasure import audit_erasure
-from expunge.audit.generation_attacks import LearnedCondition, table_of
-from expunge.audit.image_judge import Judge
-from expunge.classification import Classification
-from expunge.concepts import Erasure, picture, split_of
-from expunge.data import Batch
-from expunge.erase import erase, settings
+from expunge.audit.generation_attacks import Attack, LearnedCondition, tables_of
+from expunge.concepts import Erasure, picture, read_latents, split_of
+from expunge.data import TensorData
+from expunge.erase import _anchored, erase
+from expunge.erase_presets import OWN, SETTINGS, STEPS, settings
 from expunge.errors import CheckpointError, ExpungeError, ModelError
 from expunge.forget_me_not import ForgetMeNot, attention_maps
+from expunge.hashing import state_hash
 from expunge.pipelines import choose_weights, load, save
+from expunge.prompted import Prompted
 from expunge.run import Compute, Run
 from expunge.sampling import Sampler
+from expunge.text_to_image import Loaded
 
 FEW = Sampler(steps=2, guidance=2.0, batch_size=32)
 WHAT = Erasure(concept="dress", anchor="coat", keep=("sandal",))
@@ -67,8 +72,11 @@ def test_a_prompted_model_answers_as_its_pipelines_denoiser(folders, kind):
                 ).sample
             else:
                 words = loaded.pipeline.encode_prompt(
-                    prompt, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=False
+                    prompt, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=not prompt
                 )
+                if not prompt:  # null is what the pipeline itself guides away from
+                    words = words[1::2] if kind == "xl" else words[1:]
+                    words = (words[0], None, words[-1])
                 more = (
                     {"text_embeds": words[2], "time_ids": torch.tensor([[16.0, 16, 0, 0, 16, 16]])}
                     if kind == "xl"
@@ -77,6 +85,28 @@ def test_a_prompted_model_answers_as_its_pipelines_denoiser(folders, kind):
                 one = loaded.denoiser(x[k : k + 1], t[k : k + 1], words[0], added_cond_kwargs=more).sample
             torch.testing.assert_close(found[k : k + 1], one, rtol=1e-4, atol=1e-5)
     assert loaded.task(2).predict(model, x, t, torch.tensor([0, 1])).shape == x.shape
+
+
+def test_null_of_an_xl_is_zeros_and_an_empty_anchor_is_encoded(folders):
+    loaded = load(folders["xl"])
+    model = loaded.prompted(["", "a photo of a dress"])
+    for table in (model.prompts, model.pooled):
+        assert not table[-1].any() and table[0].any() and table[1].any()
+    loaded.pipeline.register_to_config(force_zeros_for_empty_prompt=False)
+    model = loaded.prompted([""])
+    assert torch.equal(model.prompts[0], model.prompts[1]) and torch.equal(model.pooled[0], model.pooled[1])
+
+
+def test_copies_share_frozen_weights_only_while_they_are_told_to():
+    model = Prompted(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), labels=torch.arange(3))
+    model.denoiser[0].requires_grad_(False)
+    apart = copy.deepcopy(model)
+    model.shares = True
+    beside = copy.deepcopy(copy.deepcopy(model))
+    for a, b, frozen in zip(model.parameters(), beside.parameters(), (1, 1, 0, 0), strict=True):
+        assert (a is b) == bool(frozen) and torch.equal(a, b)
+    assert not {id(p) for p in model.parameters()} & {id(p) for p in apart.parameters()}
+    assert beside.labels is not model.labels and torch.equal(beside.labels, model.labels)
 
 
 def test_a_dits_own_dropping_of_labels_stays_off(folders):
@@ -104,6 +134,34 @@ def test_schedulers_that_cannot_be_served_are_named(folders, tmp_path):
     with pytest.raises(ModelError) as caught:
         loaded.task(2)
     assert len(caught.value.problems) == 2
+
+
+def scheduled(scheduler):
+    return Loaded(SimpleNamespace(scheduler=scheduler), "unet", Path())
+
+
+@pytest.mark.parametrize("kind", ["ddim", "dpm"])
+def test_levels_of_a_schedulers_own_are_taken_as_they_are(kind):
+    rescaled = tiny.scheduler(rescale_betas_zero_snr=True, prediction_type="v_prediction")
+    own = tiny.scheduler(trained_betas=torch.linspace(1e-4, 0.03, 500).tolist(), num_train_timesteps=500)
+    for scheduler in (rescaled, own):
+        task = scheduled(scheduler).task(2)
+        assert torch.equal(task.signal, scheduler.alphas_cumprod) and task.steps == len(task.signal)
+        x, noise, t = torch.randn(3, 4, 8, 8), torch.randn(3, 4, 8, 8), torch.tensor([0, 300, task.steps - 1])
+        torch.testing.assert_close(task.noised(x, t, noise).x, scheduler.add_noise(x, noise, t))
+        drawn = Sampler(kind=kind, steps=4)(Constant(), task, torch.tensor([0, 1]), (4, 8, 8))
+        assert drawn.isfinite().all()
+    with pytest.raises(ModelError, match="keeps no signal"):
+        scheduled(tiny.scheduler(rescale_betas_zero_snr=True)).task(2)
+
+
+class Constant(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.level = nn.Parameter(torch.full((1, 1, 1, 1), 0.1))
+
+    def forward(self, x, t, y):
+        return self.level.expand_as(x)
 
 
 def test_foreign_folders_are_refused(tmp_path):
@@ -135,6 +193,8 @@ def test_folders_come_out_that_any_user_can_load(folders, tmp_path, kind, method
     assert pipeline(**asked, num_inference_steps=2).images[0].size == (16, 16)
     before, after = states(folders[kind], tmp_path / "out", name="transformer" if kind == "dit" else "unet")
     assert changed(before, after)
+    for when, state in (("before", before), ("after", after)):
+        assert done.record.model[f"hash_{when}"] == state_hash(state)
     assert json.loads((tmp_path / "out" / "expunge.json").read_text())["method"] == method
 
 
@@ -224,6 +284,46 @@ def test_frozen_weights_may_be_halves_beside_lora(folders, tmp_path):
     assert len(caught.value.problems) == 2
 
 
+def test_lora_of_the_cross_attention_stays_in_it_and_on_the_originals_weights(folders, tmp_path):
+    done = erase(
+        folders["unet"], WHAT, small("random_label", lr=0.05), per_prompt=4, sampler=FEW, lora=2,
+        weights="cross_attention",
+    )  # fmt: skip
+    own = dict(done.model.named_parameters())
+    assert all(".attn2." in n for n in own if "lora_" in n) and any("lora_" in n for n in own)
+    frozen = {id(p) for n, p in own.items() if "lora_" not in n}
+    assert frozen == {id(p) for p in done.original.parameters()}
+    assert not frozen & {
+        id(p) for p in copy.deepcopy(done.model).parameters()
+    }  # an attack may train all of it
+    told = done.record.details["trained"]
+    assert told["weights"] == "cross_attention" and told["lora"] == 2 and told["count"] > 0
+    assert done.record.model["hash_before"] != done.record.model["hash_after"]
+    with pytest.raises(ExpungeError) as caught:
+        erase("nowhere", WHAT, small("random_label"), lora=0, weights="not_cross_attention")
+    assert len(caught.value.problems) == 2
+
+
+def test_what_was_trained_survives_when_its_pictures_cannot_be_drawn(folders, tmp_path, monkeypatch):
+    import expunge.erase as module
+
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("no memory left")
+
+    monkeypatch.setattr(module, "grids", full)
+    with pytest.warns(RuntimeWarning, match="no memory left"):
+        erase(folders["unet"], WHAT, small("salun"), out=tmp_path / "out", per_prompt=4, sampler=FEW, steps=3)
+    assert changed(*states(folders["unet"], tmp_path / "out"))
+    told = json.loads((tmp_path / "out" / "expunge.json").read_text())
+    assert told["details"]["trained"]["steps"] == 3 and told["settings"]["epochs"] == 3  # one step a pass
+
+
+def test_every_preset_says_its_steps():
+    assert set(SETTINGS) | set(OWN) <= set(STEPS)
+    with pytest.raises(ExpungeError, match="steps is 0"):
+        erase("nowhere", WHAT, small("salun"), steps=0)
+
+
 def test_images_may_come_from_folders(folders, tmp_path):
     from PIL import Image
 
@@ -237,6 +337,8 @@ def test_images_may_come_from_folders(folders, tmp_path):
     )
     labels = done.run.split.forget.data.labels
     assert labels.bincount().tolist() == [2, 2, 2, 2, 2, 2] and done.run.split.sizes["forget"] == 4
+    pieces = read_latents(done.loaded, tmp_path / "in", two, done.prompts, batch_size=5)
+    torch.testing.assert_close(pieces.x, done.run.split.forget.data.x)
     with pytest.raises(ExpungeError, match="boot"):
         erase(
             folders["unet"],
@@ -276,9 +378,18 @@ def test_every_problem_of_an_erasure_is_said_at_once():
 
 
 def load_nothing():
-    from expunge.data import TensorData
-
     return TensorData(torch.zeros(2, 4, 8, 8), torch.ones(2, dtype=torch.int64))
+
+
+def test_without_an_anchor_the_concept_goes_to_null(folders):
+    alone = Erasure(concept="dress", keep=("sandal",))
+    assert load(folders["dit"]).prompted(alone.prompts(plain=True)).labels.tolist() == [3, 1000, 5, 1000]
+    latents = torch.zeros(6, 4, 8, 8)
+    worded = split_of(TensorData(latents, torch.tensor([0, 0, 0, 2, 2, 2])), [0], 3, "dress")
+    drawn = split_of(TensorData(latents, torch.tensor([0, 0, 1, 1, 2, 2])), [0], 3, "dress")
+    method = settings("concept_ablation")
+    assert _anchored(method, alone, worded).anchor == -1
+    assert _anchored(method, alone, drawn).anchor == 1 and _anchored(method, WHAT, worded).anchor == 1
 
 
 def test_a_dit_has_no_cross_attention_and_only_its_classes(folders, tmp_path):
@@ -342,26 +453,76 @@ def test_forget_me_not_says_what_it_needs(folders):
     assert len(caught.value.problems) == 2
 
 
-def test_a_prompts_embedding_can_be_learned(folders):
-    model = load(folders["unet"]).prompted(["a photo of a dress", "a photo of a coat"])
-    assert table_of(model, 3) == "prompts"
-    changed_model = LearnedCondition(model, 3, 0)
-    batch = Batch(torch.randn(2, 4, 8, 8), torch.zeros(2, dtype=torch.int64), torch.arange(2))
-    load(folders["unet"]).task(2).loss(changed_model.eval(), batch).mean().backward()
-    assert changed_model.row.grad.shape == (77, 32) and changed_model.row.grad.abs().sum() > 0
+def test_forget_me_not_refuses_what_would_do_nothing(folders):
+    loaded = load(folders["unet"])
+    model = loaded.prompted(["a photo of a dress", "many dresses"], "dress")
+    assert ForgetMeNot.unmet(model, [0]) == []
+    assert "don't stand in prompts [1]" in ForgetMeNot.unmet(model, [0, 1])[0]
+    loaded.denoiser.enable_gradient_checkpointing()
+    assert "checkpointing" in ForgetMeNot.unmet(model, [0])[0]
+
+
+@pytest.mark.parametrize("kind", ["unet", "xl", "dit"])
+def test_a_prompts_embedding_can_be_learned(folders, kind):
+    loaded = load(folders[kind])
+    model = loaded.prompted(["dress", "coat"]).eval()
+    found = LearnedCondition(model, 3, 0)
+    if kind == "dit":
+        assert len(found.names) == 2 and all("embedding_table" in n for n in found.names)  # one a block
+    else:
+        assert tables_of(model, 3) == (["prompts"] if kind == "unet" else ["prompts", "pooled"])
+    x, t = torch.randn(2, 4, 8, 8), torch.tensor([9, 700])
+    loaded.task(2).predict(found, x, t, torch.tensor([0, 0])).square().mean().backward()
+    for row in found.rows:
+        assert row.grad.abs().sum() > 0
+        row.data.add_(1.0)
+    with torch.no_grad():
+        for y, same in ((0, False), (1, True), (2, True)):
+            asked = torch.full((2,), y)
+            assert torch.allclose(model(x, t, asked), found(x, t, asked), atol=1e-5) == same
 
 
 def test_audit_of_an_erasure(folders):
     done = erase(folders["unet"], WHAT, small("salun"), per_prompt=8, sampler=FEW)
-    judge = Judge(nn.Sequential(nn.Flatten(), nn.Linear(3 * 256, 3)), Classification(3), 90.0)
-    classes = {"dress": 0, "coat": 1, "sandal": 2}
-    found = audit_erasure(done, judge, classes, sampler=FEW, count=3)
-    assert set(found.scores) == {"UA", "RA", "composition"} and set(found.details["before"]) == set(
-        found.scores
-    )
+    judge = tiny.judge()
+    classes = {"dress": 2, "coat": 1, "sandal": 0}  # the judge numbers them in its own way
+    attack = Attack(steps=2, every=1, count=2, batch_size=4, sampler=FEW, threshold=101.0)
+    found = audit_erasure(done, judge, classes, sampler=FEW, count=3, attack=attack)
+    assert set(found.scores) == {"UA", "RA", "FID_judge", "KID_judge", "composition"}
+    assert set(found.details["before"]) == set(found.scores)
+    assert set(found.details["attacks"]) == {"learned_condition", "relearning"}
+    for figures in found.details["attacks"].values():
+        assert figures["within"] == 2 and figures["unlearned_steps"] is None
+        assert {"original_highest", "unlearned_highest"} <= set(figures)
     assert found.scores["UA"] == 100 - found.details["prompts"]["dress"]["after"]
     with pytest.raises(ExpungeError, match="sandal"):
         audit_erasure(done, judge, {"dress": 0, "coat": 1}, sampler=FEW)
+
+
+def test_the_command_masks_judges_and_draws_the_filter(folders, tmp_path, capsys):
+    from expunge.cli import main
+
+    words = [
+        "erase", str(folders["unet"]), "--concept", "dress", "--anchor", "coat", "--keep", "sandal", "--per-prompt", "4",
+        "--sample-steps", "2", "--batch-size", "4", "--out",
+    ]  # fmt: skip
+    judge = ["--judge", "tiny_pipelines:judge", "--judge-class", "dress=0", "coat=1", "sandal=2"]
+    more = ["--density", "0.3", "--mask", "random", "--steps", "2", "--safe", *judge, "--judge-count", "2"]
+    assert main([*words, str(tmp_path / "out"), *more]) == 0
+    told = json.loads((tmp_path / "out" / "expunge.json").read_text())
+    assert told["settings"]["mask"] == "random" and told["details"]["trained"]["steps"] == 2
+    assert {"UA", "RA", "FID_judge"} <= set(told["scores"])
+    assert "safe latent diffusion" in told["details"]["images"][2]["title"]
+    refused = (
+        ["--method", "esd", "--mask", "random"],
+        ["--steps", "2", "--epochs", "2"],
+        judge[:3],
+        ["--attacks"],
+        ["--judge", "tiny_pipelines:scheduler", *judge[2:]],
+    )
+    for flags in refused:
+        assert main([*words, str(tmp_path / "no"), *flags]) == 2
+    assert not (tmp_path / "no").exists()
 
 
 # ---- the whole job

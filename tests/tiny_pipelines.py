@@ -192,6 +192,19 @@ def dit(*, seed: int = 0) -> Any:
         )
 
 
+def judge() -> Any:
+    """A judge of 16 x 16 images that knows nothing: three classes, random weights."""
+    from torch import nn
+
+    from expunge.audit.image_judge import Judge
+    from expunge.classification import Classification
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(48, 8), nn.ReLU(), nn.Linear(8, 3))
+    return Judge(model, Classification(3), 90.0)
+
+
 def save(pipeline: Any, folder: Path) -> Path:
     """Write a pipeline; a DiT's class names as the published folders have them."""
     pipeline.save_pretrained(str(folder))

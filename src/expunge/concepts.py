@@ -98,11 +98,13 @@ def drawn_latents(
     return TensorData(latents, y, name="drawn by the pipeline")
 
 
-def read_latents(loaded: Loaded, folder: Path, erasure: Erasure, prompts: list[str]) -> TensorData:
+def read_latents(
+    loaded: Loaded, folder: Path, erasure: Erasure, prompts: list[str], batch_size: int = 8
+) -> TensorData:
     """Latents of the images in the sub-folders of `folder`, each sub-folder a concept; images take turns at the templates."""
     side = loaded.size * 2 ** (len(loaded.pipeline.vae.config.block_out_channels) - 1)
     words = [w for w in dict.fromkeys((erasure.concept, erasure.anchor, *erasure.keep)) if w]
-    found: list[Tensor] = []
+    found: list[Path] = []
     numbers: list[int] = []
     problems = []
     for word in words:
@@ -117,10 +119,14 @@ def read_latents(loaded: Loaded, folder: Path, erasure: Erasure, prompts: list[s
             if p in {form.format(word) for form in (*erasure.templates, "{}")}
         ]
         for k, file in enumerate(files):
-            found.append(picture(file, side))
+            found.append(file)
             numbers.append(own[k % len(own)])
     raise_all(problems)
-    return loaded.data(torch.stack(found), torch.tensor(numbers), folder.name)
+    latents = [
+        loaded.encode(torch.stack([picture(f, side) for f in found[at : at + batch_size]]))
+        for at in range(0, len(found), batch_size)
+    ]
+    return TensorData(torch.cat(latents), torch.tensor(numbers), name=folder.name)
 
 
 def picture(file: Path, side: int) -> Tensor:

@@ -55,6 +55,8 @@ class Diffusion:
         True  # inputs are images in [0, 1], which the model sees in [-1, 1]; False: latents, seen as they are
     )
     teacher: nn.Module | None = None
+    # share of the signal's variance left at each step, where no schedule above gives it; 0 at the last means none is left
+    levels: tuple[float, ...] | None = None
 
     name = "diffusion"
     percent = False
@@ -68,6 +70,8 @@ class Diffusion:
     @cached_property
     def signal(self) -> Tensor:
         """Share of the signal's variance left at each step (T,), the cumulated product of 1 - beta, in float32."""
+        if self.levels is not None:
+            return torch.tensor(self.levels, dtype=torch.float32)
         if self.beta_schedule == "cosine":  # Nichol and Dhariwal, arXiv:2102.09672
             at = (
                 (torch.arange(self.steps + 1, dtype=torch.float64) / self.steps + 0.008)
@@ -112,6 +116,16 @@ class Diffusion:
         out = out if isinstance(out, Tensor) else out.sample
         return out[:, : x.shape[1]].float()
 
+    def noise_per(self, t: Tensor, axes: int = 4) -> Tensor:
+        """How much noise a unit of the prediction stands for at steps `t` (B,), as (B, 1, ...) of so many axes.
+
+        The implied noise is linear in the prediction: eps = v sqrt(a) + x_t sqrt(1 - a) = (x_t - x_0 sqrt(a)) / sqrt(1 - a).
+        """
+        a = self.signal.to(t.device)[t].view(-1, *[1] * (axes - 1))
+        return {"epsilon": torch.ones_like(a), "v_prediction": a.sqrt(), "sample": -(a / (1 - a)).sqrt()}[
+            self.prediction
+        ]
+
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Mean squared error of the prediction (B,), with some conditions dropped if the model is in training mode."""
         y = batch.y
@@ -130,7 +144,10 @@ class Diffusion:
 
     def probe(self, model: nn.Module, batch: Batch) -> Tensor:
         """Minus the loss (B,), with the same steps and noise at each call, so that curves show the model alone."""
-        noisy = self.draw(self.images(batch), torch.Generator().manual_seed(0))
+        seed = (
+            int(batch.index[0]) if len(batch.index) else 0
+        )  # batches of few samples need steps of their own
+        noisy = self.draw(self.images(batch), torch.Generator().manual_seed(seed))
         return -self.error(self.predict(model, noisy.x, noisy.t, batch.y), noisy.target)
 
     @staticmethod

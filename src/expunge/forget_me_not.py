@@ -10,7 +10,7 @@ concept's tokens get together. It lies outside of `methods/`, since it serves on
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from .data import Batch
-from .errors import ModelError
+from .errors import ModelError, raise_all
 from .method import GradientMethod
 from .run import Run
 
@@ -83,18 +83,33 @@ class ForgetMeNot(GradientMethod):
     schedule: ClassVar = "forget"
 
     def prepare(self, run: Run) -> None:
-        """Raise `ModelError` for models without cross-attention or without marked words."""
+        """Raise `ModelError` for models without cross-attention, or with prompts in which the concept's words aren't marked."""
+        raise_all(self.unmet(run.model, run.split.forget_classes), ModelError)
+
+    @staticmethod
+    def unmet(model: nn.Module, concepts: Sequence[int]) -> list[str]:
+        """What the method lacks to erase these conditions of the model, a sentence each."""
         problems = []
-        if not any(n.endswith(".attn2") for n, _ in run.model.named_modules()):
+        if not any(n.endswith(".attn2") for n, _ in model.named_modules()):
             problems.append(
                 "the model has no cross-attention (attn2), so there is none to take away; use esd or concept_ablation."
             )
-        if getattr(run.model, "tokens", None) is None:
+        tokens: Any = getattr(model, "tokens", None)
+        if tokens is None:
             problems.append(
                 "the model does not say which tokens are the concept's (`tokens`); open it by `Loaded.prompted(prompts, words)`."
             )
-        if problems:
-            raise ModelError(problems)
+        elif bare := [k for k in concepts if not tokens[k].any()]:
+            problems.append(
+                f"the concept's words don't stand in prompts {bare} as the tokenizer reads them, so there is no attention to take "
+                "away; write them as words of their own, as in 'a photo of a {}'."
+            )
+        if any(getattr(m, "gradient_checkpointing", False) for m in model.modules()):
+            problems.append(
+                "Forget-Me-Not reads the attention of the forward pass, which gradient checkpointing throws away; leave "
+                "checkpointing out, and take a smaller batch_size or accumulate."
+            )
+        return problems
 
     def loss(self, run: Run, forget: Batch | None, retain: Batch | None) -> Tensor:
         assert forget is not None

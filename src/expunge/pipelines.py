@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from .errors import CheckpointError, MissingExtra, ModelError
+from .errors import CheckpointError, MissingExtra, ModelError, raise_all
 from .files import write_json
 from .text_to_image import Loaded, Prompted
 
@@ -57,20 +57,37 @@ def choose_weights(model: nn.Module, which: Weights) -> int:
     return count
 
 
-def add_lora(denoiser: Any, rank: int, alpha: int | None = None) -> int:
-    """Freeze the denoiser and give its attention low-rank additions to train (peft); says how many weights train."""
+def add_lora(denoiser: Any, rank: int, weights: Weights = "full", alpha: int | None = None) -> int:
+    """Freeze the denoiser and give its attention, or its cross-attention alone, low-rank additions to train (peft).
+
+    Says how many weights train. Raises `ModelError` for a rank below 1 and for weights outside the cross-attention.
+    """
+    raise_all(lora_problems(rank, weights), ModelError)
     try:
         from peft import LoraConfig
     except ImportError as error:
         raise MissingExtra("LoRA", "diffusion") from error
     denoiser.requires_grad_(False)
-    denoiser.add_adapter(
-        LoraConfig(r=rank, lora_alpha=alpha or rank, target_modules=["to_k", "to_q", "to_v", "to_out.0"])
-    )
+    layers = r"(to_k|to_q|to_v|to_out\.0)"
+    where = rf".*\.attn2\.{layers}" if weights == "cross_attention" else rf".*\.{layers}"
+    denoiser.add_adapter(LoraConfig(r=rank, lora_alpha=alpha or rank, target_modules=where))
     trained = [p for p in denoiser.parameters() if p.requires_grad]
     for weight in trained:
         weight.data = weight.data.float()  # whatever the frozen ones are held in
     return sum(p.numel() for p in trained)
+
+
+def lora_problems(rank: int, weights: Weights) -> list[str]:
+    """What speaks against low-rank additions of this rank to these weights, a sentence each."""
+    problems = []
+    if rank < 1:
+        problems.append(f"the rank of LoRA is {rank}; it must be at least 1, or leave LoRA out.")
+    if weights == "not_cross_attention":
+        problems.append(
+            "low-rank additions are made to attention alone, so they can't train what lies outside the cross-attention; "
+            "use weights full or cross_attention with LoRA, or leave LoRA out."
+        )
+    return problems
 
 
 def save(loaded: Loaded, model: Prompted, out: str | Path, *, lora: bool = False) -> Path:

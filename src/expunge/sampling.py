@@ -65,10 +65,11 @@ class Sampler:
             from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
         except ImportError as error:
             raise MissingExtra("drawing images from a diffusion model", "diffusion") from error
-        before = torch.cat([torch.ones(1), task.signal[:-1]])
+        signal = task.signal.clamp_min(2**-24)  # DPM-Solver takes its logarithm
+        before = torch.cat([torch.ones(1), signal[:-1]])
         common = {
             "num_train_timesteps": task.steps,
-            "trained_betas": (1 - task.signal / before).tolist(),
+            "trained_betas": (1 - signal / before).tolist(),
             "prediction_type": task.prediction,
             "timestep_spacing": "trailing",
         }
@@ -101,7 +102,8 @@ class SafeSampler(Sampler):
     Schramowski, Brack, Deiseroth, Kersting, CVPR 2023, arXiv:2211.05105 (equations 3 to 8): from the guided prediction is
     taken gamma = mu * (eps(concept) - eps(null)) + momentum_scale * nu, where mu = clip(|phi|, max 1), phi = scale *
     (eps(c) - eps(concept)), wherever eps(c) - eps(concept) < threshold, else 0; nu is a running mean of gamma, which counts
-    from `warmup` steps on. Defaults are the paper's "strong" setting.
+    from `warmup` steps on. Defaults are the paper's "strong" setting. All in terms of the noise, as published: the differences
+    of models that predict something else are turned into differences of implied noise, and gamma back.
     """
 
     concept: int = 0  # the condition to stay away from
@@ -117,12 +119,15 @@ class SafeSampler(Sampler):
         times = t.to(x.device).expand(len(x)).repeat(3)
         conditions = torch.cat([y, torch.full_like(y, task.null), torch.full_like(y, self.concept)])
         asked, free, unsafe = task.predict(model, x.repeat(3, 1, 1, 1), times, conditions).chunk(3)
-        mu = torch.where(
-            asked - unsafe < self.threshold, (self.scale * (asked - unsafe)).abs().clamp(max=1), 0.0
-        )
+        unit = task.noise_per(times[: len(x)], x.ndim)
+        gap = unit * (asked - unsafe)
+        mu = torch.where(gap < self.threshold, (self.scale * gap).abs().clamp(max=1), 0.0)
         nu = state.get("nu", torch.zeros_like(x))
-        away = mu * (unsafe - free) + self.momentum_scale * nu
+        away = mu * unit * (unsafe - free) + self.momentum_scale * nu
         state["nu"] = self.momentum * nu + (1 - self.momentum) * away
         state["step"] = state.get("step", 0) + 1
-        push = away if state["step"] > self.warmup else torch.zeros_like(away)
+        acts = (unit != 0) & (
+            state["step"] > self.warmup
+        )  # where no signal is left, all predictions imply the same noise
+        push = torch.where(acts, away / unit, 0.0)
         return free + (1 + self.guidance) * (asked - free - push)

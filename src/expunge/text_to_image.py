@@ -17,73 +17,10 @@ from torch import Tensor, nn
 
 from .data import TensorData
 from .diffusion import Diffusion
-from .errors import ExpungeError, ModelError
+from .errors import ExpungeError, ModelError, raise_all
+from .prompted import Prompted
 
 SCHEDULES = {"linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_cap_v2": "cosine"}
-
-
-class Prompted(nn.Module):
-    """A denoiser with a table of prompts: `model(x_t, t, y)` looks up row `y` and gives the prediction (B, C, H, W).
-
-    `prompts` (K + 1, L, D) holds text embeddings, the last row that of the empty prompt; `pooled` (K + 1, P) and `times`
-    (6,) are what XL wants besides; `labels` (K + 1,) are a DiT's classes, and then `prompts` is absent. `tokens` (K + 1, L)
-    marks the words of a concept.
-    """
-
-    prompts: Tensor | None
-    pooled: Tensor | None
-    times: Tensor | None
-    labels: Tensor | None
-    tokens: Tensor | None
-
-    def __init__(
-        self,
-        denoiser: nn.Module,
-        *,
-        prompts: Tensor | None = None,
-        pooled: Tensor | None = None,
-        times: Tensor | None = None,
-        labels: Tensor | None = None,
-        tokens: Tensor | None = None,
-    ):
-        super().__init__()
-        self.denoiser = denoiser
-        given = {"prompts": prompts, "pooled": pooled, "times": times, "labels": labels, "tokens": tokens}
-        for name, value in given.items():
-            self.register_buffer(name, value)
-
-    def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
-        kind = next(self.denoiser.parameters()).dtype  # bfloat16 where frozen weights are held so
-        x = x.to(kind)
-        if self.labels is not None:
-            return self.denoiser(x, timestep=t, class_labels=self.labels[y]).sample
-        assert self.prompts is not None
-        more = {}
-        if self.pooled is not None and self.times is not None:
-            more["added_cond_kwargs"] = {
-                "text_embeds": self.pooled[y].to(kind),
-                "time_ids": self.times.expand(len(y), -1),
-            }
-        return self.denoiser(x, t, encoder_hidden_states=self.prompts[y].to(kind), **more).sample
-
-    def with_denoiser(self, denoiser: nn.Module) -> Prompted:
-        """The same prompts before another denoiser."""
-        return Prompted(
-            denoiser,
-            prompts=self.prompts,
-            pooled=self.pooled,
-            times=self.times,
-            labels=self.labels,
-            tokens=self.tokens,
-        )
-
-    def train(self, mode: bool = True) -> Prompted:
-        """As every module; but a DiT's own dropping of labels stays off, since the task drops conditions where it should."""
-        super().train(mode)
-        for module in self.modules():
-            if type(module).__name__ == "LabelEmbedding":
-                module.training = False
-        return self
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +37,19 @@ class Loaded:
         return self.pipeline.transformer if self.kind == "dit" else self.pipeline.unet
 
     @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.denoiser.parameters()).device
+
+    def rest(self) -> None:
+        """Leave the device to the denoiser: autoencoder and text encoders go to the CPU until something asks for them."""
+        for part in ("vae", "text_encoder", "text_encoder_2"):
+            if (module := getattr(self.pipeline, part, None)) is not None:
+                module.to("cpu")
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    @property
     def size(self) -> int:
         """Side of the latents."""
         return int(self.denoiser.config.sample_size)  # type: ignore[union-attr, arg-type]
@@ -107,39 +57,50 @@ class Loaded:
     def task(self, count: int, condition_drop: float = 0.1) -> Diffusion:
         """The task for `count` prompts, with the noise levels that the pipeline was trained with.
 
+        Levels of its own (`trained_betas`, or rescaled to end without signal) are taken from the scheduler as they are.
         Raises `ModelError` for schedulers without betas, as of flow matching.
         """
-        config = self.pipeline.scheduler.config
+        scheduler, config = self.pipeline.scheduler, self.pipeline.scheduler.config
+        own = config.get("trained_betas") is not None or bool(config.get("rescale_betas_zero_snr"))
+        named = {} if own else {"beta_schedule": SCHEDULES}
+        kinds = ("epsilon", "v_prediction", "sample")
         problems = [
             f"the scheduler's {k} is {config.get(k)!r}; known: {', '.join(known)}."
-            for k, known in (
-                ("beta_schedule", SCHEDULES),
-                ("prediction_type", ("epsilon", "v_prediction", "sample")),
-            )
+            for k, known in {**named, "prediction_type": kinds}.items()
             if config.get(k) not in known
         ]
-        if problems:
-            raise ModelError(problems)
+        levels = tuple(scheduler.alphas_cumprod.tolist()) if own else None
+        if levels and levels[-1] <= 2**-24 and config.get("prediction_type") == "epsilon":
+            problems.append(
+                "the scheduler's last step keeps no signal (rescale_betas_zero_snr), where predicted noise says nothing of the "
+                "image; such pipelines predict v: correct prediction_type or rescale_betas_zero_snr in its config."
+            )
+        raise_all(problems, ModelError)
+        common: dict[str, Any] = {"condition_drop": condition_drop, "pixels": False}
+        common["prediction"] = config.prediction_type
+        if levels:
+            return Diffusion(count, steps=len(levels), levels=levels, **common)
         return Diffusion(
             count,
             steps=config.num_train_timesteps,
             beta_start=config.beta_start,
             beta_end=config.beta_end,
             beta_schedule=SCHEDULES[config.beta_schedule],  # type: ignore[arg-type]
-            prediction=config.prediction_type,  # type: ignore[arg-type]
-            condition_drop=condition_drop,
-            pixels=False,
+            **common,
         )
 
     @torch.no_grad()
     def prompted(self, prompts: Sequence[str], words: str = "") -> Prompted:
-        """The denoiser with the embeddings of `prompts` and of the empty prompt; `words` are marked where they stand in them.
+        """The denoiser with the embeddings of `prompts` and of the null condition; `words` are marked where they stand in them.
 
+        Null is what the pipeline itself guides away from: the empty prompt, and zeros for an XL that is made so.
         Raises `ExpungeError` for names that a DiT has no class for, all at once.
         """
         if self.kind == "dit":
             return Prompted(self.denoiser, labels=self._labels(prompts))
         rows = [self._encode(p) for p in [*prompts, ""]]
+        if self.kind == "xl" and self.pipeline.config.get("force_zeros_for_empty_prompt"):
+            rows[-1] = (torch.zeros_like(rows[-1][0]), torch.zeros_like(rows[-1][1]))
         embeddings = torch.cat([r[0] for r in rows])
         marked = (
             torch.stack([self._mark(p, words) for p in [*prompts, ""]]).to(embeddings.device)
@@ -173,41 +134,44 @@ class Loaded:
         return found
 
     def _encode(self, prompt: str) -> tuple[Tensor, Tensor]:
-        device = next(self.denoiser.parameters()).device
+        for part in ("text_encoder", "text_encoder_2"):
+            if (encoder := getattr(self.pipeline, part, None)) is not None:
+                encoder.to(self.device)
         found = self.pipeline.encode_prompt(
-            prompt, device=device, num_images_per_prompt=1, do_classifier_free_guidance=False
+            prompt, device=self.device, num_images_per_prompt=1, do_classifier_free_guidance=False
         )
         return found[0], found[2] if self.kind == "xl" else torch.empty(0)
 
     def _labels(self, names: Sequence[str]) -> Tensor:
         known, count = self.pipeline.labels, int(self.denoiser.config.num_embeds_ada_norm)  # type: ignore[union-attr, arg-type]
+        known = {**known, "": count}  # no word, no class: null
         found = [known.get(n, int(n) if n.isdigit() and int(n) < count else None) for n in names]
         if missing := [n for n, k in zip(names, found, strict=True) if k is None]:
             raise ExpungeError(
-                f"the pipeline has no classes {missing}; known: {list(known)[:10] or 'no names'}, or numbers below {count}."
+                f"the pipeline has no classes {missing}; known: {list(known)[:-1][:10] or 'no names'}, or numbers below {count}."
             )
-        return torch.tensor([*found, count], device=next(self.denoiser.parameters()).device)
+        return torch.tensor([*found, count], device=self.device)
 
     @torch.no_grad()
     def encode(self, images: Tensor, batch_size: int = 16) -> Tensor:
         """Latents (N, c, h, w) of images (N, 3, H, W) in [0, 1]: the mean of the encoder's answer, scaled, on the CPU."""
-        vae = self.pipeline.vae
+        vae = self.pipeline.vae.to(self.device)
         place = next(vae.parameters())
         shift = getattr(vae.config, "shift_factor", None) or 0.0
-        done = [vae.encode(x.to(place) * 2 - 1).latent_dist.mean for x in images.split(batch_size)]
-        return ((torch.cat(done) - shift) * vae.config.scaling_factor).float().cpu()
+        done = [vae.encode(x.to(place) * 2 - 1).latent_dist.mean.cpu() for x in images.split(batch_size)]
+        return ((torch.cat(done) - shift) * vae.config.scaling_factor).float()
 
     @torch.no_grad()
     def decode(self, latents: Tensor, batch_size: int = 16) -> Tensor:
         """Images (N, 3, H, W) in [0, 1], on the CPU, of latents."""
-        vae = self.pipeline.vae
+        vae = self.pipeline.vae.to(self.device)
         place = next(vae.parameters())
         shift = getattr(vae.config, "shift_factor", None) or 0.0
         done = [
-            vae.decode(z.to(place) / vae.config.scaling_factor + shift).sample
+            vae.decode(z.to(place) / vae.config.scaling_factor + shift).sample.cpu()
             for z in latents.split(batch_size)
         ]
-        return (torch.cat(done).float().cpu() / 2 + 0.5).clamp(0, 1)
+        return (torch.cat(done).float() / 2 + 0.5).clamp(0, 1)
 
     def data(self, images: Tensor, conditions: Tensor, name: str) -> TensorData:
         """Images (N, 3, H, W) in [0, 1], one prompt's number each (N,), as latents that every step reuses."""

@@ -1,28 +1,35 @@
 """How well a concept was erased from a text-to-image pipeline, as a judge sees it, and what went with it.
 
-UA and RA as for class-conditional models, over prompts; `composition` = share of images of "concept and kept" prompts in
-which, the concept apart, the judge finds the kept one: erasers that break it erode more than they erase (the benchmark
+UA and RA as for class-conditional models, over prompts; `FID_judge` and `KID_judge` of what kept prompts draw, in the judge's
+features, from the kept images that the run was trained beside; `composition` = share of images of "concept and kept" prompts
+in which, the concept apart, the judge finds the kept one: erasers that break it erode more than they erase (the benchmark
 "Erasure or Erosion" finds losses from 10 to 84 % behind equal UAs). All beside the same figures before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from ..classification import Predictions
 from ..diffusion import Diffusion
 from ..errors import ExpungeError
 from ..sampling import Sampler
 from .accuracy import AuditResult
-from .image_judge import Judge
+from .generation_attacks import Attack
+from .image_judge import Judge, distances
 
 if TYPE_CHECKING:
     from ..erase import Erased
 
 TOGETHER = "a photo of a {} and a {}"
+REFERENCE = 512  # kept images that distances are taken from, at most
+
+Said = dict[str, Predictions]  # "before" and "after", each (prompts * count)
 
 
 def audit_erasure(
@@ -33,12 +40,14 @@ def audit_erasure(
     sampler: Sampler | None = None,
     count: int = 20,
     together: str | None = TOGETHER,
+    attack: Attack | None = None,
     seed: int = 0,
 ) -> AuditResult:
     """Scores after and before ("before" in the details), percent; `classes` gives the judge's class of each concept's words.
 
-    `together` is the prompt with two places that tests composition; None leaves it out, as for a DiT. Raises `ExpungeError`
-    for concepts that the judge has no class for.
+    `together` is the prompt with two places that tests composition; None leaves it out, and a DiT has none. `attack` has the
+    settings of the attempts to bring the concept back, which are not made without it. Raises `ExpungeError` for concepts that
+    the judge has no class for.
     """
     words = erased.erasure
     kept = [w for w in dict.fromkeys((words.anchor, *words.keep)) if w]
@@ -46,43 +55,93 @@ def audit_erasure(
         raise ExpungeError(
             f"the judge's classes of {missing} are not given; name one for the concept, the anchor and everything kept."
         )
-    draw = sampler or Sampler(steps=20, guidance=2.0)
-    look = lambda prompts: _said(erased, judge, prompts, draw, count, seed)  # noqa: E731
-    forms = ("{}",) if erased.loaded.kind == "dit" else words.templates
-    fill = lambda word: [form.format(word) for form in forms]  # noqa: E731
+    draw = sampler or Sampler(steps=20, guidance=2.0, batch_size=8)
+    plain = erased.loaded.kind == "dit"
+    forms = ("{}",) if plain else words.templates
+    seen = {
+        word: _said(erased, judge, [f.format(word) for f in forms], classes[word], draw, count, seed)
+        for word in (words.concept, *kept)
+    }
+    per = {word: {when: _share(said) for when, said in found.items()} for word, found in seen.items()}
     scores: dict[str, dict[str, Any]] = {"before": {}, "after": {}}
-    per: dict[str, dict[str, float]] = {}
-    for word in (words.concept, *kept):
-        share = {
-            k: 100 * (said.argmax(2) == classes[word]).double().mean().item()
-            for k, said in look(fill(word)).items()
-        }
-        per[word] = share
+    real = _reference(erased, judge, draw.batch_size)
     for when, found in scores.items():
         found["UA"] = 100 - per[words.concept][when]
         found["RA"] = sum(per[w][when] for w in kept) / len(kept) if kept else None
-    if together is not None and kept:
-        for when, said in look([together.format(words.concept, w) for w in kept]).items():
-            others = said.clone()
-            others[:, :, classes[words.concept]] = -torch.inf
-            asked = torch.tensor([classes[w] for w in kept])[:, None]
-            scores[when]["composition"] = 100 * (others.argmax(2) == asked).double().mean().item()
-    limits = [f"The judge recognises {judge.accuracy:.1f} % of real test images; {count} images a prompt."]
-    return AuditResult(
-        scores["after"], {"before": scores["before"], "prompts": per, "limits": limits}, limits
-    )
+        if kept and len(real) > 1:
+            found |= distances(real, torch.cat([_features(seen[w][when]) for w in kept]))
+    if together is not None and kept and not plain:
+        for word in kept:
+            asked = [together.format(words.concept, word)]
+            for when, said in _said(erased, judge, asked, classes[word], draw, count, seed).items():
+                others = said.logits.clone()
+                others[:, classes[words.concept]] = -torch.inf
+                share = _share(Predictions(others, said.labels)) / len(kept)
+                scores[when]["composition"] = scores[when].get("composition", 0.0) + share
+    source = erased.record.data["name"]
+    limits = [
+        f"The judge recognises {judge.accuracy:.1f} % of real test images; {count} images a prompt.",
+        f"FID_judge and KID_judge are taken in the judge's features, from {len(real)} kept images ({source}).",
+    ]
+    details: dict[str, Any] = {"before": scores["before"], "prompts": per, "limits": limits}
+    if attack is not None:
+        details["attacks"] = come_back(erased, judge, classes[words.concept], attack, seed)
+    return AuditResult(scores["after"], details, limits)
+
+
+def come_back(erased: Erased, judge: Judge, shown: int, attack: Attack, seed: int = 0) -> dict[str, Any]:
+    """Steps of a learned prompt, and of relearning, until the judge sees the concept, its class `shown`, again.
+
+    Of the erased model beside the original, from which nothing was erased: the attack's best case.
+    """
+    loaded, task = erased.loaded, erased.run.task
+    tool = replace(attack, decode=lambda z: loaded.decode(z, attack.sampler.batch_size))
+    models = {"original": erased.original, "unlearned": erased.model}
+    found: dict[str, Any] = {}
+    for title, run in (("learned_condition", tool.learned_condition), ("relearning", tool.relearn)):
+        results = {
+            k: run(m, task, erased.run.split.forget, judge, 0, shown=shown, seed=seed).to_dict()  # type: ignore[arg-type]
+            for k, m in models.items()
+        }
+        figures = {f"{k}_{what}": v[what] for k, v in results.items() for what in ("steps", "highest")}
+        found[title] = {"within": tool.steps, **figures}
+    return found
+
+
+def _share(said: Predictions) -> float:
+    """Percent of images that show what was asked for."""
+    return 100 * said.correct.double().mean().item()
+
+
+def _features(said: Predictions) -> Tensor:
+    assert said.features is not None
+    return said.features
+
+
+def _reference(erased: Erased, judge: Judge, batch_size: int) -> Tensor:
+    """The judge's features (N, D) of images of kept concepts that the run was trained beside, decoded, at most `REFERENCE`."""
+    retain = erased.run.split.retain
+    worded = torch.tensor([k for k, p in enumerate(erased.prompts) if p])
+    some = retain.take(torch.isin(retain.labels, worded))
+    some = some.take(torch.linspace(0, len(some) - 1, min(REFERENCE, len(some))).round().long())
+    found = [
+        _features(judge.predict(erased.loaded.decode(Diffusion.images(b), batch_size), b.y))
+        for b in some.batches(batch_size)
+    ]
+    return torch.cat(found) if found else torch.empty(0, 0)
 
 
 def _said(
-    erased: Erased, judge: Judge, prompts: list[str], sampler: Sampler, count: int, seed: int
-) -> dict[str, Tensor]:
-    """The judge's logits (prompts, count, K) of what original and erased model draw, from the same noise."""
+    erased: Erased, judge: Judge, prompts: list[str], shown: int, sampler: Sampler, count: int, seed: int
+) -> Said:
+    """What the judge, asked for its class `shown`, says of what original and erased model draw, from the same noise."""
     original = erased.loaded.prompted(prompts)
     task: Diffusion = erased.loaded.task(len(prompts))
     latents = task.images(next(erased.run.split.retain.take(torch.arange(1)).batches(1)))
     y = torch.arange(len(prompts)).repeat_interleave(count)
     found = {}
     for when, model in (("before", original), ("after", original.with_denoiser(erased.model.denoiser))):
-        drawn = erased.loaded.decode(sampler(model, task, y, tuple(latents.shape[1:]), seed=seed))
-        found[when] = judge.predict(drawn, y).logits.unflatten(0, (len(prompts), count))
+        drawn = sampler(model, task, y, tuple(latents.shape[1:]), seed=seed)
+        images = erased.loaded.decode(drawn, sampler.batch_size)
+        found[when] = judge.predict(images, torch.full_like(y, shown))
     return found

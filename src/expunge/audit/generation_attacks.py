@@ -11,6 +11,7 @@ ICLR 2024, arXiv:2308.01508 (textual inversion of Gal et al., arXiv:2208.01618, 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -43,47 +44,66 @@ class Comeback:
 
 
 class LearnedCondition(nn.Module):
-    """A frozen model in which one condition's embedding is a free vector.
+    """A frozen model in which one condition's embedding is free: `rows`, one for each of the model's tables of conditions.
 
-    The table of embeddings is the model's `nn.Embedding` with `size` rows, or a buffer called `prompts` with as many.
-    Raises `ModelError` if the model has neither.
+    See `tables_of`; a DiT of diffusers has a table in every block, and each gets a row of its own. Raises `ModelError` for
+    models without tables.
     """
 
     def __init__(self, model: nn.Module, size: int, condition: int, *, start: str = "null"):
         super().__init__()
         self.inner = copy.deepcopy(model).eval().requires_grad_(False)
-        self.condition = condition
-        self.table = table_of(self.inner, size)
-        rows = self._rows()
-        self.row = nn.Parameter((rows[-1] if start == "null" else rows[condition]).clone())
+        self.names = tables_of(self.inner, size)
+        labels: Tensor | None = getattr(self.inner, "labels", None)  # type: ignore[assignment]
+        self.place = condition if labels is None else int(labels[condition])
+        null = size - 1 if labels is None else int(labels[-1])
+        at = null if start == "null" else self.place
+        self.rows = nn.ParameterList(table[at].detach().clone().float() for table in self._tables())
 
-    def _rows(self) -> Tensor:
-        return dict([*self.inner.named_parameters(), *self.inner.named_buffers()])[self.table]
+    def _tables(self) -> list[Tensor]:
+        held = dict([*self.inner.named_parameters(), *self.inner.named_buffers()])
+        return [held[name] for name in self.names]
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Any:
-        rows = self._rows()
-        changed = torch.cat([rows[: self.condition], self.row[None], rows[self.condition + 1 :]])
-        return torch.func.functional_call(self.inner, {self.table: changed}, (x, t, y))
+        k = self.place
+        changed = {
+            name: torch.cat([table[:k], row[None].to(table.dtype), table[k + 1 :]])
+            for name, table, row in zip(self.names, self._tables(), self.rows, strict=True)
+        }
+        return torch.func.functional_call(self.inner, changed, (x, t, y))
 
 
-def table_of(model: nn.Module, size: int) -> str:
-    """Name of the parameter or buffer that holds the embeddings of `size` conditions, one a row."""
-    found = [
-        f"{n}.weight" if n else "weight"
-        for n, m in model.named_modules()
-        if isinstance(m, nn.Embedding) and m.num_embeddings == size
-    ]
-    found += [n for n, b in model.named_buffers() if n.rpartition(".")[2] == "prompts" and len(b) == size]
+def tables_of(model: nn.Module, size: int) -> list[str]:
+    """Names of the parameters or buffers that hold the embeddings of `size` conditions, one a row.
+
+    An `nn.Embedding` with so many rows; or the buffers `prompts` and `pooled` of a text-conditioned model; or, where a buffer
+    `labels` says which class a condition is, every `embedding_table` of a DiT. Raises `ModelError` if there is none.
+    """
+    embeddings = {
+        f"{n}.weight" if n else "weight": m for n, m in model.named_modules() if isinstance(m, nn.Embedding)
+    }
+    labels = getattr(model, "labels", None)
+    if labels is not None:
+        found = [
+            n
+            for n, m in embeddings.items()
+            if "embedding_table" in n and m.num_embeddings > int(labels.max())
+        ]
+    else:
+        found = [n for n, m in embeddings.items() if m.num_embeddings == size][:1]
+    if not found:
+        words = ("prompts", "pooled")
+        found = [n for n, b in model.named_buffers() if n.rpartition(".")[2] in words and len(b) == size]
     if not found:
         raise ModelError(
             f"the model has no embedding of {size} conditions (nn.Embedding, or a buffer `prompts`), so there is none to learn."
         )
-    return found[0]
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
 class Attack:
-    """The settings of both attacks."""
+    """The settings of both attacks. `decode` makes images, for the judge, of what a model of latents draws."""
 
     steps: int = 200
     every: int = 25  # steps between looks
@@ -93,6 +113,7 @@ class Attack:
     count: int = 50  # images drawn at each look
     threshold: float = 50.0  # percent recognised that counts as back
     sampler: Sampler = field(default_factory=lambda: Sampler(kind="dpm", steps=10, guidance=1.0))
+    decode: Callable[[Tensor], Tensor] | None = None
 
     def learned_condition(
         self,
@@ -104,40 +125,52 @@ class Attack:
         *,
         seed: int = 0,
         start: str = "null",
+        shown: int | None = None,
     ) -> Comeback:
-        """Learn, for the frozen model, an embedding under which it denoises `samples`, images of the class `target`.
+        """Learn, for the frozen model, an embedding under which it denoises `samples`, images of the condition `target`.
 
-        White-box; the embedding starts at the null condition's, or with `start="own"` at the condition's own.
+        White-box; the embedding starts at the null condition's, or with `start="own"` at the condition's own. `shown` is the
+        judge's class of such images where it numbers them otherwise than the model.
         """
         changed = LearnedCondition(model, task.num_classes + 1, target, start=start)
-        return self._run(changed, [changed.row], self.lr, task, samples, judge, target, seed)
+        rows = list(changed.rows.parameters())
+        return self._run(changed, rows, self.lr, task, samples, judge, target, shown, seed)
 
     def relearn(
-        self, model: nn.Module, task: Diffusion, samples: Samples, judge: Judge, target: int, *, seed: int = 0
+        self,
+        model: nn.Module,
+        task: Diffusion,
+        samples: Samples,
+        judge: Judge,
+        target: int,
+        *,
+        seed: int = 0,
+        shown: int | None = None,
     ) -> Comeback:
         """Train a copy of the whole model on `samples` and count the steps until it draws the class again."""
-        copied = copy.deepcopy(model).requires_grad_(True)
-        return self._run(
-            copied, list(copied.parameters()), self.relearn_lr, task, samples, judge, target, seed
-        )
+        copied = copy.deepcopy(model).float().requires_grad_(True)
+        weights = list(copied.parameters())
+        return self._run(copied, weights, self.relearn_lr, task, samples, judge, target, shown, seed)
 
     def _run(
         self,
         model: nn.Module,
-        weights: list[Tensor],
+        weights: list[nn.Parameter],
         lr: float,
         task: Diffusion,
         samples: Samples,
         judge: Judge,
         target: int,
+        shown: int | None,
         seed: int,
     ) -> Comeback:
         device, optimizer = device_of(model), torch.optim.Adam(weights, lr)
+        look = lambda: self._recognised(model, task, samples, judge, target, shown, seed)  # noqa: E731
         draw, curve = torch.Generator().manual_seed(seed), []
         with seeded(seed, device):
             for step in range(self.steps + 1):
                 if step % self.every == 0:
-                    curve.append((step, self._recognised(model, task, samples, judge, target, seed)))
+                    curve.append((step, look()))
                     if curve[-1][1] >= self.threshold:
                         break
                 at = torch.randint(0, len(samples), (self.batch_size,), generator=draw)
@@ -150,9 +183,18 @@ class Attack:
         return Comeback(curve, self.threshold)
 
     def _recognised(
-        self, model: nn.Module, task: Diffusion, samples: Samples, judge: Judge, target: int, seed: int
+        self,
+        model: nn.Module,
+        task: Diffusion,
+        samples: Samples,
+        judge: Judge,
+        target: int,
+        shown: int | None,
+        seed: int,
     ) -> float:
         labels = torch.full((self.count,), target)
         shape = tuple(task.images(next(samples.take(torch.arange(1)).batches(1))).shape[1:])
-        images = self.sampler(model, task, labels, shape, seed=seed)
-        return 100 * judge.predict(images, labels).correct.double().mean().item()
+        drawn = self.sampler(model, task, labels, shape, seed=seed)
+        images = drawn if self.decode is None else self.decode(drawn)
+        said = judge.predict(images, torch.full_like(labels, target if shown is None else shown))
+        return 100 * said.correct.double().mean().item()

@@ -72,7 +72,10 @@ class SelectiveAmnesia(GradientMethod):
             batch = Batch.join(*some.batches(self.pool, device=run.device))
             return task.images(batch), batch.y
         shape = task.images(next(kept.take(torch.arange(1)).batches(1))).shape[1:]
-        sampler = Sampler(kind="ddim", steps=self.sample_steps, guidance=self.guidance)
+        # as many at once as a step has, so that what trains in memory is also drawn there
+        sampler = Sampler(
+            kind="ddim", steps=self.sample_steps, guidance=self.guidance, batch_size=self.batch_size
+        )
         seed = int(torch.randint(0, 2**31, (), generator=draw))
         return sampler(run.original, task, some.labels, tuple(shape), seed=seed).to(
             run.device
