@@ -90,16 +90,11 @@ def erase(
     sampler = sampler or Sampler(steps=50, guidance=6.5, batch_size=min(8, together))
     loaded = load(folder, device=device)
     plain = loaded.kind == "dit"
-    if lora and plain:
-        raise ExpungeError(
-            "diffusers' DiT pipeline has no place for LoRA weights; leave lora out and train full weights."
-        )
     if gradient_checkpointing:
         loaded.denoiser.enable_gradient_checkpointing()  # type: ignore[operator]
     prompts = erasure.prompts(plain)
     original, task = loaded.prompted(prompts, erasure.concept), loaded.task(len(prompts))
-    if isinstance(method, ForgetMeNot):  # before hours of drawing
-        raise_all(method.unmet(original, erasure.concepts(plain)), ModelError)
+    _check_loaded(original, method, lora, erasure.concepts(plain))
     loaded.rest()
     if half:
         original.denoiser.to(torch.bfloat16)
@@ -125,17 +120,22 @@ def erase(
     record.details["erasure"] = {**words, "prompts": prompts}
     record.details["trained"] = {"weights": weights, "lora": lora, "count": trained, "steps": run.step}
     done = Erased(run, record, None, loaded, original, erasure, prompts)
-    if out is not None:  # first of all: what follows may run out of memory
+    if out is not None:
         done.out = save(loaded, done.model, out, lora=bool(lora))
+    _illustrate(done, sampler, seed, safe)
+    return done
+
+
+def _illustrate(done: Erased, sampler: Sampler, seed: int, safe: bool) -> None:
+    """Write the record, draw before and after, and write it again: what was trained is not lost to the drawing."""
     done.save_record()
     try:
-        record.details["images"] = grids(done, sampler, seed=seed, safe=safe)
+        done.record.details["images"] = grids(done, sampler, seed=seed, safe=safe)
     except torch.OutOfMemoryError as error:
         warnings.warn(
-            f"the pictures of before and after could not be drawn: {error}", RuntimeWarning, stacklevel=2
+            f"the pictures of before and after could not be drawn: {error}", RuntimeWarning, stacklevel=3
         )
     done.save_record()
-    return done
 
 
 def _check(
@@ -166,6 +166,16 @@ def _check(
     if steps is not None and steps < 1:
         problems.append(f"steps is {steps}; it must be at least 1.")
     raise_all(problems)
+
+
+def _check_loaded(original: Prompted, method: Method, lora: int | None, concepts: list[int]) -> None:
+    """Raise `ExpungeError` for what this pipeline has no place for, before hours of drawing."""
+    if lora and original.labels is not None:
+        raise ExpungeError(
+            "diffusers' DiT pipeline has no place for LoRA weights; leave lora out and train full weights."
+        )
+    if isinstance(method, ForgetMeNot):
+        raise_all(method.unmet(original, concepts), ModelError)
 
 
 def _anchored(method: Method, erasure: Erasure, split: Split) -> Method:
