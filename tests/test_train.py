@@ -1,6 +1,7 @@
 """The loop: which batches each schedule gives, rates, guards, accumulation, precision, compile, nothing handed in touched."""
 
 from collections import Counter
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -315,3 +316,35 @@ def test_without_validation_samples_the_missing_guards_are_told():
     of_class = Split.by_class((x[:40], y[:40]), (x[40:], y[40:]), forget=1, validation=0)
     with pytest.warns(RuntimeWarning, match="max_drop"):
         unlearn(model, of_class, NHLE(epochs=1, trainable="all"), task)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dip(FineTune):
+    """Ascends on the retain set in the epochs from `down` on, and descends from `up` on."""
+
+    down: int = 0
+    up: int = 1
+
+    def loss(self, run, forget, retain):
+        sign = -1 if self.down <= run.epoch < self.up else 1
+        return sign * super().loss(run, forget, retain)
+
+
+def test_a_fall_that_is_repaired_does_not_end_a_run(setting):
+    model, split, task = setting
+    good = unlearn(model, split, FineTune(epochs=5, lr=0.1, batch_size=16), task)
+    method = Dip(up=4, epochs=12, lr=0.1, momentum=0.0, batch_size=16, clip=1.0, max_drop=10)
+    run = execute(good, split, method, task)
+    retain = [row["retain"] for row in run.history]
+    assert retain[0] - min(retain) > 10, "it did fall"
+    assert run.ended == "finished" and run.epoch == 12 and retain[0] - retain[-1] <= 10
+
+
+def test_a_fall_that_lasts_ends_with_the_last_good_state(setting):
+    model, split, task = setting
+    good = unlearn(model, split, FineTune(epochs=5, lr=0.1, batch_size=16), task)
+    method = Dip(down=2, up=9, epochs=9, lr=0.1, batch_size=16, clip=1.0, max_drop=10)
+    with pytest.warns(RuntimeWarning, match="max_drop"):
+        run = execute(good, split, method, task)
+    assert run.ended == "stopped" and run.taken_back
+    assert task.predict(run.model, split.retain).accuracy > run.history[0]["retain"] - 15

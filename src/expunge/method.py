@@ -80,7 +80,8 @@ class GradientMethod(Method):
     density: float = 1.0  # share of the weights that may move; below 1 a mask chooses them
     # which weights: most salient, random or least salient
     mask: Literal["saliency", "random", "inverted"] = "saliency"
-    # points of accuracy on retained samples; a larger fall ends the run at the last good state
+    # points of accuracy on retained samples that may be lost; after a larger fall the last good state is what remains, at
+    # once, or for what trains on retained samples (and may repair itself) at the end of the run
     max_drop: float = 50.0
     probe_every: int = 0  # steps between looks at the accuracies; 0 for once an epoch
 

@@ -39,6 +39,7 @@ class Watch:
                 RuntimeWarning,
                 stacklevel=2,
             )
+        self.repairs = "retain" in method.data and method.plan() != "forget"
         self.total = torch.zeros((), device=run.device)
         self.count = 0
         self.good: dict[str, Tensor] | None = None
@@ -81,14 +82,19 @@ class Watch:
         self.total.zero_()
         self.count = 0
         self.run.log(row)
-        drop = (self.first.get("retain") or 0.0) - (row.get("retain") or 0.0)
-        if getattr(self.run.task, "percent", False) and drop > self.method.max_drop:
-            return self._back(
-                f"accuracy on retained samples fell by {drop:.1f} points, more than max_drop = {self.method.max_drop:g}"
-            )
+        if fallen := self._fallen(row):
+            # what trains on retained samples may fall on its way and repair itself: it is judged at its end
+            return None if self.repairs else self._back(fallen)
         self.good, self.good_step = self._moving(), self.run.step
         if reason := self.method.stop(self.run, row):
             self.run.ended, self.run.status = "stopped", f"stopped: {reason}"
+
+    def _fallen(self, row: Row) -> str:
+        """What to say of retained accuracy that fell by more than `max_drop`; nothing where it did not."""
+        drop = (self.first.get("retain") or 0.0) - (row.get("retain") or 0.0)
+        if not getattr(self.run.task, "percent", False) or drop <= self.method.max_drop:
+            return ""
+        return f"accuracy on retained samples fell by {drop:.1f} points, more than max_drop = {self.method.max_drop:g}"
 
     def _moving(self) -> dict[str, Tensor]:
         """A copy of what a step can change: of a frozen network with small adapters, the adapters alone."""
@@ -96,8 +102,13 @@ class Watch:
         return {k: v.detach().clone() for k, v in self.run.model.state_dict().items() if k not in still}
 
     def finish(self) -> None:
-        if self.run.ended == "finished" and not finite(self.run.model):
+        """What a finished run must not end with."""
+        if self.run.ended != "finished":
+            return
+        if not finite(self.run.model):
             self._back("a weight became NaN or infinite")
+        elif self.run.history and (fallen := self._fallen(self.run.history[-1])):
+            self._back(fallen)
 
     def _back(self, what: str) -> None:
         """End the run at the last good state: a divergence if that is where it started, else a stop."""
