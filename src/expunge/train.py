@@ -126,8 +126,7 @@ def descend(run: Run, method: GradientMethod) -> None:
                     break
             else:
                 run.epoch += 1
-                if not (method.probe_every and run.step % method.probe_every == 0):
-                    watch.probe()
+                watch.epoch()
                 if team.rank == 0:
                     _keep(run, identity, kept, watch)
     watch.finish()

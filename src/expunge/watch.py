@@ -32,7 +32,10 @@ class Watch:
         if guard is run.split.validation and run.split.forget_classes and len(guard):
             guard = guard.take(~torch.isin(guard.labels, torch.tensor(run.split.forget_classes)))
         self.sets = {"forget": few(run.split.forget), "retain": few(guard)}
-        if not len(guard) and method.max_drop < 100 and "retain" not in method.data:
+        self.percent = bool(
+            getattr(run.task, "percent", False)
+        )  # where probes are accuracies, falls are judged
+        if self.percent and not len(guard) and method.max_drop < 100 and "retain" not in method.data:
             warnings.warn(
                 f"the split has no validation samples, so nothing ends the run where retained accuracy falls by max_drop = "
                 f"{method.max_drop:g} points; draw it with a validation share.",
@@ -71,6 +74,15 @@ class Watch:
             self._back("the loss became NaN or infinite")
         return self.run.ended != "finished"
 
+    def epoch(self) -> None:
+        """The look at the end of an epoch, if the steps did not bring one. Where nothing but curves comes of it, short
+        epochs share one: with a few steps each, looks would cost as much as they."""
+        every, last = self.method.probe_every, self.run.history[-1]["step"] if self.run.history else 0
+        if every and self.run.step % every == 0:
+            return
+        if self.percent or self.run.epoch == self.run.epochs or self.run.step - last >= NAN_EVERY:
+            self.probe()
+
     def probe(self) -> None:
         """A row of the curves, and what follows from it."""
         sound = not self.count or bool(self.total.isfinite())
@@ -92,7 +104,7 @@ class Watch:
     def _fallen(self, row: Row) -> str:
         """What to say of retained accuracy that fell by more than `max_drop`; nothing where it did not."""
         drop = (self.first.get("retain") or 0.0) - (row.get("retain") or 0.0)
-        if not getattr(self.run.task, "percent", False) or drop <= self.method.max_drop:
+        if not self.percent or drop <= self.method.max_drop:
             return ""
         return f"accuracy on retained samples fell by {drop:.1f} points, more than max_drop = {self.method.max_drop:g}"
 
@@ -122,7 +134,7 @@ class Watch:
 
     def _row(self, loss: float | None) -> Row:
         row: Row = {"step": self.run.step, "epoch": self.run.epoch, "loss": loss}
-        scale = 100.0 if getattr(self.run.task, "percent", False) else 1.0
+        scale = 100.0 if self.percent else 1.0
         with evaluating(self.run.model), torch.inference_mode(), autocast(self.run):
             for name, samples in self.sets.items():
                 seen = [
