@@ -75,12 +75,9 @@ class Watch:
         return self.run.ended != "finished"
 
     def epoch(self) -> None:
-        """The look at the end of an epoch, if the steps did not bring one. Where nothing but curves comes of it, short
-        epochs share one: with a few steps each, looks would cost as much as they."""
-        every, last = self.method.probe_every, self.run.history[-1]["step"] if self.run.history else 0
-        if every and self.run.step % every == 0:
-            return
-        if self.percent or self.run.epoch == self.run.epochs or self.run.step - last >= NAN_EVERY:
+        """The look at the end of an epoch, if the steps did not bring one."""
+        every = self.method.probe_every
+        if not (every and self.run.step % every == 0):
             self.probe()
 
     def probe(self) -> None:
