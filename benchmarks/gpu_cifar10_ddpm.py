@@ -20,7 +20,7 @@ from typing import Any
 import torch
 import tyro
 
-from expunge import Compute, Retrain, Split, diffusion_presets
+from expunge import Compute, Retrain, Split
 from expunge.audit.generation import Drawn, audit_generator, draw
 from expunge.audit.image_judge import network_distances, train_judge
 from expunge.checkpoint import load_into, read_checkpoint, write_checkpoint
@@ -28,6 +28,8 @@ from expunge.data import TensorData
 from expunge.diffusion import Diffusion
 from expunge.errors import ExpungeError
 from expunge.experiment import record_of, seeded_factory, train
+from expunge.generation import presets as diffusion_presets
+from expunge.generation.sampling import Sampler
 from expunge.heads import Kind, head
 from expunge.method import Method, execute
 from expunge.models import build, imported
@@ -35,7 +37,6 @@ from expunge.models.unet import salun_cifar10, unet
 from expunge.record import plain
 from expunge.report import write_report
 from expunge.run import Row, Run
-from expunge.sampling import Sampler
 from expunge.sources import load, place_of
 
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {

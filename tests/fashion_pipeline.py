@@ -14,14 +14,14 @@ from torch import Tensor
 import tiny_pipelines as tiny
 from expunge.audit.image_judge import Judge, train_judge
 from expunge.experiment import train
+from expunge.generation.pipelines import load, save
+from expunge.generation.prompted import Prompted
+from expunge.generation.text_to_image import Loaded
 from expunge.methods.retrain import Retrain
 from expunge.methods.retrain_ema import RetrainEMA
 from expunge.models import build
-from expunge.pipelines import load, save
-from expunge.prompted import Prompted
 from expunge.sources import load as load_data
 from expunge.split import Split
-from expunge.text_to_image import Loaded
 
 CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
 CAPTION = "a photo of a {}"

@@ -38,9 +38,9 @@ from expunge.methods.sisa import SISA, SisaEnsemble
 from expunge.methods.ssd import SSD
 from expunge.methods.tarf import TARF
 from expunge.methods.ts_bgrm import TSBGRM
-from expunge.mismatch import mismatch
 from expunge.persample import conjugate_gradient, fisher_diagonal, mean_gradient, per_sample_gradients
 from expunge.run import Compute, Run
+from expunge.sources.mismatch import mismatch
 from expunge.split import Split
 
 

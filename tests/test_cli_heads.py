@@ -10,10 +10,10 @@ import torch
 from expunge import CheckpointError, Method, Record, Retrain, Run, Split, find, heads
 from expunge.checkpoint import read_checkpoint, write_checkpoint
 from expunge.cli import main
-from expunge.demo import demo
-from expunge.demo_generation import _kept
+from expunge.cli.demo import demo
+from expunge.cli.demo_generation import _kept
+from expunge.cli.flags import SplitFlags
 from expunge.diffusion import Diffusion
-from expunge.flags import SplitFlags
 from expunge.models import build
 from expunge.sources import load
 
@@ -103,7 +103,7 @@ def test_nothing_is_made_up_of_a_model_that_nobody_describes(made, tmp_path):
 
 def test_references_carry_their_own_recipe_and_the_command(made, monkeypatch):
     seen: list[Record] = []
-    monkeypatch.setattr("expunge.cli_audit.show", lambda them, page: seen.extend(o.record for o in them))
+    monkeypatch.setattr("expunge.cli.audit.show", lambda them, page: seen.extend(o.record for o in them))
     assert audit(made, retrained="gold") == 0
     start, gold, ours = seen
     assert start.settings["epochs"] == gold.settings["epochs"] == 2 and gold.settings["lr"] == 0.05

@@ -12,11 +12,11 @@ from safetensors.torch import save_file
 from torch import nn
 
 from expunge.cli import main
-from expunge.cli_receipt import ReceiptFlags, receipt_paths
+from expunge.cli.receipt import ReceiptFlags, receipt_paths
 from expunge.errors import ExpungeError
-from expunge.keys import make_key
 from expunge.mask import Mask
-from expunge.receipt import Receipt
+from expunge.receipts.keys import make_key
+from expunge.receipts.receipt import Receipt
 from expunge.record import Record
 
 IDS = ["17", "4", "23"]

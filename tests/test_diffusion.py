@@ -15,16 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from expunge import diffusion_presets
 from expunge.data import Batch
 from expunge.diffusion import Diffusion
 from expunge.errors import ExpungeError, ModelError
+from expunge.generation import presets as diffusion_presets
+from expunge.generation.sampling import SafeSampler, Sampler
 from expunge.method import execute, find
 from expunge.methods.finetune import FineTune
 from expunge.methods.random_label import RandomLabel
 from expunge.models.unet import for_data, salun_cifar10, unet
 from expunge.run import Run
-from expunge.sampling import SafeSampler, Sampler
 from expunge.split import Split
 
 SHAPE = (1, 4, 4)
@@ -335,17 +335,17 @@ import sys
 for name in ("diffusers", "transformers", "peft", "accelerate", "torchmetrics"):
     sys.modules[name] = None  # as if it were not installed
 import torch
-import expunge.cli, expunge.erase, expunge.pipelines, expunge.demo_generation
+import expunge.cli, expunge.generation.erase, expunge.generation.pipelines, expunge.cli.demo_generation
 from expunge.audit.image_judge import distances
 from expunge.diffusion import Diffusion
 from expunge.errors import MissingExtra
 from expunge.models.unet import salun_cifar10, unet
-from expunge.sampling import Sampler
+from expunge.generation.sampling import Sampler
 assert len(expunge.cli.commands()) > 8
-(expunge.pipelines.Path("p")).mkdir()
-(expunge.pipelines.Path("p") / "model_index.json").write_text("{}")
+(expunge.generation.pipelines.Path("p")).mkdir()
+(expunge.generation.pipelines.Path("p") / "model_index.json").write_text("{}")
 for call in (lambda: unet(10, (1, 8, 8)), salun_cifar10, lambda: Sampler().scheduler(Diffusion(2)),
-             lambda: distances(torch.rand(3, 2), torch.rand(3, 2)), lambda: expunge.pipelines.load("p")):
+             lambda: distances(torch.rand(3, 2), torch.rand(3, 2)), lambda: expunge.generation.pipelines.load("p")):
     try:
         call()
     except MissingExtra as error:
@@ -447,7 +447,7 @@ def test_presets_have_the_methods_fields(name):
 @pytest.mark.slow
 def test_demo_of_generation(tmp_path):
     """The job of `make demo-generation`, with the one method it is about."""
-    from expunge.demo_generation import demo_generation
+    from expunge.cli.demo_generation import demo_generation
 
     original, retrained, done = demo_generation(out=tmp_path, methods=("salun",), attacks=False)
     assert original.scores["UA"] < 10 and retrained.scores["UA"] > 90

@@ -16,8 +16,8 @@ from expunge.audit.image_judge import Judge, distances, network_distances, train
 from expunge.classification import Classification
 from expunge.diffusion import Diffusion
 from expunge.errors import ExpungeError, ModelError
+from expunge.generation.sampling import Sampler
 from expunge.methods.retrain import Retrain
-from expunge.sampling import Sampler
 from expunge.split import Split
 
 SHAPE = (1, 4, 4)

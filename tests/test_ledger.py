@@ -13,12 +13,12 @@ import pytest
 import torch
 from torch import nn
 
-from expunge.canonical import canonical
-from expunge.chain import START, Event, Head, check_events
 from expunge.errors import ExpungeError
-from expunge.keys import make_key
-from expunge.ledger import DAYS, Ledger, check_export
-from expunge.receipt import issue, record_hash
+from expunge.receipts.canonical import canonical
+from expunge.receipts.chain import START, Event, Head, check_events
+from expunge.receipts.keys import make_key
+from expunge.receipts.ledger import DAYS, Ledger, check_export
+from expunge.receipts.receipt import issue, record_hash
 from expunge.record import Record
 
 IDS = ["a1", "a2", "b7"]
@@ -404,7 +404,7 @@ def test_a_writer_killed_at_any_moment_leaves_whole_rows(tmp_path, delay):
 def test_an_error_in_a_transaction_leaves_nothing(ledger, monkeypatch):
     ledger.add("x")
     before = ledger.head()
-    monkeypatch.setattr("expunge.ledger.canonical", lambda value: b"\xff")
+    monkeypatch.setattr("expunge.receipts.ledger.canonical", lambda value: b"\xff")
     with pytest.raises(UnicodeDecodeError):
         ledger.add("y")
     monkeypatch.undo()

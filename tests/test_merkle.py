@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expunge.errors import ExpungeError
-from expunge.merkle import Proof, Secret, climb, leaf, leaf_salt, root, siblings
+from expunge.receipts.merkle import Proof, Secret, climb, leaf, leaf_salt, root, siblings
 
 SALT = bytes(range(32))
 

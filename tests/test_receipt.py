@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
 
-from expunge.canonical import canonical, file_form, parse, sha256
 from expunge.errors import ExpungeError, MissingExtra
-from expunge.keys import fingerprint, load_private, load_public, make_key, public_bytes, signed_by
-from expunge.merkle import Proof, Secret
-from expunge.receipt import STATEMENT, Receipt, issue, mask_hash, record_hash, signed
+from expunge.receipts.canonical import canonical, file_form, parse, sha256
+from expunge.receipts.keys import fingerprint, load_private, load_public, make_key, public_bytes, signed_by
+from expunge.receipts.merkle import Proof, Secret
+from expunge.receipts.receipt import STATEMENT, Receipt, issue, mask_hash, record_hash, signed
+from expunge.receipts.verify import verify
 from expunge.record import Record
-from expunge.verify import verify
 
 SALT = bytes(range(32))
 IDS = [f"person-{i}" for i in range(7)]

@@ -6,11 +6,11 @@ import json
 import pytest
 from rich.console import Console
 
-from expunge.bench_page import entry, markdown
+from expunge.bench.page import entry, markdown
+from expunge.cli.table import result_table
 from expunge.record import Record
 from expunge.report.study import studies
 from expunge.report.tables import main_rows
-from expunge.table import result_table
 
 
 @pytest.mark.parametrize(("status", "ended"), [

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from expunge import CropFlip, ExpungeError, Split, SplitError, TensorData, formats
-from expunge.sources import FASHION, load
+from expunge import CropFlip, ExpungeError, Split, SplitError, TensorData
+from expunge.sources import FASHION, formats, load
 
 DATA = os.environ.get("EXPUNGE_DATA")
 real = pytest.mark.skipif(not DATA, reason="EXPUNGE_DATA is not set: no real Fashion-MNIST and CIFAR-10 here")

@@ -6,11 +6,11 @@ import re
 import pytest
 from rich.console import Console
 
-from expunge.bench_page import entry, markdown
+from expunge.bench.page import entry, markdown
+from expunge.cli.table import result_table
 from expunge.record import Record
 from expunge.report import page
 from expunge.stats import grouped, place, shown, stat
-from expunge.table import result_table
 
 
 def test_stat_by_hand():

@@ -17,18 +17,18 @@ from torch import nn
 import tiny_pipelines as tiny
 from expunge.audit.erasure import audit_erasure
 from expunge.audit.generation_attacks import Attack, LearnedCondition, tables_of
-from expunge.concepts import Erasure, picture, read_latents, split_of
 from expunge.data import TensorData
-from expunge.erase import _anchored, erase
-from expunge.erase_presets import OWN, SETTINGS, STEPS, settings
 from expunge.errors import CheckpointError, ExpungeError, ModelError
-from expunge.forget_me_not import ForgetMeNot, attention_maps
+from expunge.generation.concepts import Erasure, picture, read_latents, split_of
+from expunge.generation.erase import _anchored, erase
+from expunge.generation.erase_presets import OWN, SETTINGS, STEPS, settings
+from expunge.generation.forget_me_not import ForgetMeNot, attention_maps
+from expunge.generation.pipelines import choose_weights, load, save
+from expunge.generation.prompted import Prompted
+from expunge.generation.sampling import Sampler
+from expunge.generation.text_to_image import Loaded
 from expunge.hashing import state_hash
-from expunge.pipelines import choose_weights, load, save
-from expunge.prompted import Prompted
 from expunge.run import Compute, Run
-from expunge.sampling import Sampler
-from expunge.text_to_image import Loaded
 
 FEW = Sampler(steps=2, guidance=2.0, batch_size=32)
 WHAT = Erasure(concept="dress", anchor="coat", keep=("sandal",))
@@ -305,7 +305,7 @@ def test_lora_of_the_cross_attention_stays_in_it_and_on_the_originals_weights(fo
 
 
 def test_what_was_trained_survives_when_its_pictures_cannot_be_drawn(folders, tmp_path, monkeypatch):
-    import expunge.erase as module
+    import expunge.generation.erase as module
 
     def full(*_, **__):
         raise torch.OutOfMemoryError("no memory left")

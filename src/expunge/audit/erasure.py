@@ -18,13 +18,13 @@ from torch import Tensor
 from ..classification import Predictions
 from ..diffusion import Diffusion
 from ..errors import ExpungeError
-from ..sampling import Sampler
+from ..generation.sampling import Sampler
 from .accuracy import AuditResult
 from .generation_attacks import Attack
 from .image_judge import Judge, distances
 
 if TYPE_CHECKING:
-    from ..erase import Erased
+    from ..generation.erase import Erased
 
 TOGETHER = "a photo of a {} and a {}"
 REFERENCE = 512  # kept images that distances are taken from, at most

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ..classification import Predictions
 from ..diffusion import Diffusion
-from ..sampling import Sampler
+from ..generation.sampling import Sampler
 from ..split import Split
 from .accuracy import AuditResult, worst_class
 from .image_judge import Judge, distances

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from ..data import Batch, Samples
 from ..diffusion import Diffusion
 from ..errors import ModelError
+from ..generation.sampling import Sampler
 from ..modes import device_of, seeded
-from ..sampling import Sampler
 from .image_judge import Judge
 
 

@@ -22,10 +22,10 @@ import torch
 from torch import Tensor
 
 from ..data import Batch
+from ..generation.sampling import Sampler
 from ..method import GradientMethod
 from ..modes import evaluating
 from ..run import Run
-from ..sampling import Sampler
 
 if TYPE_CHECKING:
     from ..diffusion import Diffusion

@@ -7,7 +7,7 @@ Published: k(t) * (-CE on the forget data) + tau(x, t) * CE on the rest; k(t) = 
 ascent that fades out; tau = 0 before t1, after that 0 for samples of the rest whose loss the ascent has
 changed by more than beta (they belong to the concept), else 1. Four tasks by three label domains, of the
 forget data D, the model's outputs M and the target concept T: all match; target mismatch (D = M below T);
-model mismatch (D = T below M); data mismatch (D below T = M). `expunge.mismatch` makes them from any data
+model mismatch (D = T below M); data mismatch (D below T = M). `expunge.sources.mismatch` makes them from any data
 with two levels of labels.
 
 Ours (the paper's constants were not found): t counts epochs; beta is given in parts of the forget data's own

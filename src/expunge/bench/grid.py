@@ -1,0 +1,186 @@
+"""What a grid file says: the runs it asks for, each by values alone, every problem of the file told at once."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import tomllib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from .. import presets
+from ..errors import ExpungeError, raise_all
+from ..method import find, names
+from ..methods.retrain import Retrain
+from ..record import SCHEMA, plain
+from ..run import Compute
+from ..split_spec import SplitSpec
+from .tune import By
+
+ENTRIES = ("title", "data", "models", "seeds", "threads", "note", "recipe", "compute", "tune", "defaults", "split", "method")  # fmt: skip
+METHOD_ENTRIES = ("name", "label", "settings", "vary", "only", "but")
+SCENARIOS = {"forget_class": "class", "forget_share": "random", "forget_ids": "ids", "forget_group": "group"}
+TUNE = {"trials": 4, "seed": 100}  # a seed that no grid may report
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run, by values alone, so that any process on any machine can do it."""
+
+    data: str
+    model: str
+    split: dict[str, Any]
+    seed: int
+    method: str
+    label: str
+    settings: dict[str, Any]  # the method's fields, as the presets and the grid have them
+    recipe: dict[str, Any]
+    compute: dict[str, Any]
+    tuning: dict[str, Any] | None = None  # trials and seed; by="gap" where the oracle chooses
+    vary: dict[str, Any] = field(default_factory=dict)  # the fields of `settings` that this grid varies
+
+    def key(self, *parts: str) -> str:
+        """A name by content: of the fields `parts`, or of all that the result depends on."""
+        chosen = parts or tuple(f.name for f in fields(self) if f.name not in ("label", "vary"))
+        text = json.dumps([SCHEMA, {p: getattr(self, p) for p in chosen}], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+    @property
+    def origin(self) -> str:
+        """The same for jobs whose originals are made alike."""
+        return self.key("data", "model", "seed", "recipe", "compute")
+
+    @property
+    def place(self) -> str:
+        """The same for jobs that are judged by one retrained model."""
+        return self.key("data", "model", "split", "seed", "recipe", "compute")
+
+    @property
+    def choice(self) -> str:
+        """The same for jobs that differ in the seed alone, so that one tuning serves them all."""
+        return self.key("data", "model", "split", "method", "settings", "recipe", "compute", "tuning")
+
+
+@dataclass
+class Grid:
+    """A grid file, read and checked. The jobs of one method stand together, the methods in the file's order."""
+
+    name: str
+    title: str
+    jobs: list[Job]
+    threads: int = 1
+    note: str = ""
+    skipped: list[str] = field(default_factory=list)  # methods that do not serve a split
+
+
+def read_grid(path: Path, *, tuned: By | None = None) -> Grid:
+    """Read and check a grid; with `tuned`, each method's settings are chosen before its runs.
+
+    Raises `ExpungeError` with every problem at once.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ExpungeError(f"{path} cannot be read as a grid: {error}.") from error
+    raise_all([f"{path.name}: {p}" for p in _problems(values, tuned)], ExpungeError)
+    grid = Grid(
+        path.stem, values.get("title", path.stem), [], values.get("threads", 1), values.get("note", "")
+    )
+    problems: list[str] = []
+    axes = itertools.product(
+        values["data"], values.get("models") or [""], list(_methods(values)), values["split"], values["seeds"]
+    )
+    for data, model, (name, entry, extra), split, seed in axes:
+        kind, scenario = find(name), _scenario(split)
+        label = entry.get("label", name) + "".join(f", {k} {v}" for k, v in extra.items())
+        serves = "classification" in kind.tasks and (not kind.scenarios or scenario in kind.scenarios)
+        if not serves or scenario not in entry.get("only", [scenario]):
+            grid.skipped.append(f"{label} ({scenario})")
+            continue
+        fixed = {**entry.get("settings", {}), **extra}
+        own = presets.SETTINGS.get((presets.kind(data), scenario), {}).get(name, {})
+        shared = {k: v for k, v in values.get("defaults", {}).items() if k in {f.name for f in fields(kind)}}
+        problems += [f"{label}: {p}" for p in _unknown(name, fixed, kind)]
+        tuning = None
+        if tuned:
+            # a field that every method's trials choose may not come from a preset that other trials chose
+            own = {k: v for k, v in own.items() if k not in kind.search}
+            tuning = {**TUNE, **values.get("tune", {}), **({"by": "gap"} if tuned == "gap" else {})}
+        recipe = plain(asdict(replace(presets.recipe(data), **values.get("recipe", {}))))
+        model = model or presets.MODELS.get(presets.kind(data), "cnn")
+        grid.jobs.append(
+            Job(data, model, split, seed, name, label, {**shared, **own, **fixed}, recipe,
+                values.get("compute", {}), tuning, extra))  # fmt: skip
+    raise_all([f"{path.name}: {p}" for p in dict.fromkeys(problems)], ExpungeError)
+    grid.skipped = sorted(set(grid.skipped))
+    return grid
+
+
+def _problems(values: dict[str, Any], tuned: By | None) -> list[str]:
+    """What is wrong with the file apart from the methods' own settings."""
+    found = [
+        f"'{k}' is no entry of a grid; known: {', '.join(sorted(ENTRIES))}."
+        for k in values
+        if k not in ENTRIES
+    ]
+    found += [
+        f"the grid has no '{k}'; add it." for k in ("data", "seeds", "split", "method") if not values.get(k)
+    ]
+    for key in ("data", "models", "seeds", "split", "method"):
+        if key in values and not isinstance(values[key], list):
+            found.append(f"'{key}' must be a list.")
+    for key in ("recipe", "compute", "tune", "defaults"):
+        if key in values and not isinstance(values[key], dict):
+            found.append(f"'{key}' must be a table.")
+    if found:
+        return found
+    found += _unknown("recipe", values.get("recipe", {}), Retrain)
+    found += _unknown("compute", values.get("compute", {}), Compute)
+    found += [
+        f"'{k}' is no setting of tune; known: seed, trials." for k in values.get("tune", {}) if k not in TUNE
+    ]
+    for split in values["split"]:
+        found += _unknown("split", split, SplitSpec)
+        if sum(bool(split.get(flag)) for flag in SCENARIOS) != 1:
+            found.append(f"a split needs exactly one of {', '.join(SCENARIOS)}; {split} came.")
+    seed = {**TUNE, **values.get("tune", {})}["seed"]
+    if tuned and seed in values["seeds"]:
+        found.append(f"tuning uses seed {seed}, which is also reported; give [tune] another seed.")
+    for entry in values["method"]:
+        found += [
+            f"'{k}' is no entry of a method; known: {', '.join(METHOD_ENTRIES)}."
+            for k in entry
+            if k not in METHOD_ENTRIES
+        ]
+        if entry.get("name") != "all" and entry.get("name") not in names():
+            found.append(f"there is no method '{entry.get('name')}'; known: all, {', '.join(names())}.")
+    return found
+
+
+def _unknown(what: str, given: dict[str, Any], kind: type) -> list[str]:
+    allowed = {f.name for f in fields(kind)}
+    return [
+        f"'{k}' is no setting of {what}; known: {', '.join(sorted(allowed))}."
+        for k in given
+        if k not in allowed
+    ]
+
+
+def _scenario(split: dict[str, Any]) -> str:
+    return next(scenario for flag, scenario in SCENARIOS.items() if split.get(flag))
+
+
+def _methods(values: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """(name, entry, varied fields): `name = "all"` stands for all methods not named before, `vary` for a product."""
+    plainly = {e["name"] for e in values["method"] if not e.get("vary") and not e.get("label")}
+    for entry in values["method"]:
+        which = [entry["name"]]
+        if entry["name"] == "all":  # exact methods are references, trained in their own way: not among them
+            which = [n for n in names() if not find(n).exact and n not in {*entry.get("but", []), *plainly}]
+        vary = entry.get("vary", {})
+        for name in which:
+            for chosen in itertools.product(*vary.values()):
+                yield name, entry, dict(zip(vary, chosen, strict=True))

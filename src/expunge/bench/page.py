@@ -1,0 +1,173 @@
+"""What a finished grid leaves: one compact JSON to commit, and a page of tables and plots made from such files."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterable, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from ..errors import ExpungeError
+from ..files import write_json, write_text
+from ..record import Record, ended_as_told, machine, plain
+from ..stats import HEADLINE, grouped, place, shown, stat
+from .plots import curves, plots, sizes
+
+Entry = dict[str, Any]
+ACCURACIES = ("forget_accuracy", "retain_accuracy", "test_forgotten_accuracy", "test_retain_accuracy")
+
+
+def entry(record: Record, label: str, split: dict[str, Any], vary: dict[str, Any] | None = None) -> Entry:
+    """What of a record is committed: scores, settings, seconds; no pictures, no curves."""
+    kept = {k: record.details[k] for k in ("table2x2", "worst_class") if record.details.get(k)}
+    return {"label": label, "kind": record.kind, "method": record.method, "data": record.data.get("name"),
+            "model": record.model.get("name"), "split": split, "scenario": record.split.get("scenario"), "seed": record.seed,
+            "scores": record.scores, "seconds": record.seconds, "peak_memory": record.peak_memory, "status": record.status,
+            "ended": record.ended,
+            "settings": record.settings, "details": kept, "vary": vary or {},
+            "density": (record.details.get("mask") or {}).get("density")}  # fmt: skip
+
+
+def write_result(
+    path: Path,
+    title: str,
+    command: str,
+    entries: Sequence[Entry],
+    *,
+    note: str = "",
+    tuned: Any = None,
+    failed: dict[str, str] | None = None,
+    revised: str | None = None,
+) -> None:
+    """The grid's result as one JSON file: machine, versions, revision, date and command beside every run."""
+    about = {
+        "title": title,
+        "command": command,
+        "date": date.today().isoformat(),
+        "revision": revised,
+        "machine": machine(),
+        "note": note,
+        "tuned": tuned,
+        "failed": failed or {},
+    }
+    write_json(path, plain({"about": about, "runs": list(entries)}))
+
+
+def revision() -> str | None:
+    """The commit that this package's source is at, with a `+` where it was changed since; None outside a checkout."""
+    command = ["git", "describe", "--always", "--exclude=*", "--dirty=+", "--abbrev=10"]
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+def rows(entries: Iterable[Entry]) -> list[list[Entry]]:
+    """Entries of one label together (its seeds), by average gap; original and Retrain first."""
+    groups = grouped(entries, lambda e: e["label"])
+    return sorted(groups, key=lambda group: place(group[0]["kind"], [gap_of(e) for e in group]))
+
+
+def gap_of(e: Entry, name: str = "avg") -> float | None:
+    """The gap to Retrain of a score, or the average; None where there is none."""
+    return (e["scores"].get("gap") or {}).get(name)
+
+
+def markdown(entries: Sequence[Entry]) -> str:
+    """The table of one split: mean ± sample standard deviation over seeds, the gap of each score in brackets."""
+    lines = ["| method | UA | RA | TA | MIA | avg. gap | RTE s | n |", "| --- " * 8 + "|"]
+    for group in rows(entries):
+        cells = []
+        for name in HEADLINE:
+            gap = stat(gap_of(e, name) for e in group) if group[0]["kind"] == "unlearn" else None
+            text = shown(e["scores"].get(name) for e in group)
+            cells.append(text + (f" ({gap.mean:.2f})" if gap else ""))
+        average = shown(gap_of(e) for e in group)
+        if group[0]["kind"] == "retrain":
+            average = "0"
+        seconds = "–" if group[0]["kind"] == "original" else shown((e["seconds"] for e in group), 1)
+        # results written before runs said how they ended have the words alone
+        odd = sum((e.get("ended") or ended_as_told(e["status"])) == "diverged" for e in group)
+        name = group[0]["label"] + (f" ({odd} diverged)" if odd else "")
+        lines.append(f"| {name} | {' | '.join(cells)} | **{average}** | {seconds} | {len(group)} |")
+    return "\n".join(lines)
+
+
+def two_by_two(entries: Sequence[Entry]) -> str:
+    """Accuracies with and without the training and the class weight masking, mean over seeds; empty without such runs."""
+    tables = [e["details"]["table2x2"] for e in entries if e["details"].get("table2x2")]
+    if not tables:
+        return ""
+    lines = [
+        f"NHLE x class weight masking, accuracies in percent (n = {len(tables)}):\n",
+        "| NHLE | masking | forget | retain | test, forgotten class | test, retained classes |",
+        "| --- " * 6 + "|",
+    ]
+    for cell in zip(*tables, strict=True):
+        marks = ["yes" if cell[0][k] else "no" for k in ("nhle", "masking")]
+        lines.append("| " + " | ".join([*marks, *(shown(c[k] for c in cell) for k in ACCURACIES)]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def page(folder: Path, out: Path) -> None:
+    """`out` (Markdown) and its figures from every grid result in `folder`."""
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(values, dict) and "runs" in values and "about" in values and "title" in values["about"]:
+            found.append((path, values))
+    if not found:
+        raise ExpungeError(f"{folder} has no grid results; run `expunge bench GRID.toml` first.")
+    text = [
+        "# Benchmarks\n\nMade by `expunge bench --make-page docs/benchmarks.md` from the files of `benchmarks/results`. "
+        "Scores in percent, mean ± sample "
+        "standard deviation over seeds (n); in brackets the mean gap to Retrain. RTE: seconds of unlearning alone. A method is "
+        "good if its gap is small; no score is good by itself.\n"
+    ]
+    for path, values in found:
+        about = values["about"]
+        where = {
+            k: v
+            for k, v in about["machine"].items()
+            if k in ("arch", "cores", "threads", "gpu", "python", "torch")
+        }
+        if about.get("revision"):
+            where["revision"] = about["revision"]
+        text.append(f"## {about['title']}\n\n`{about['command']}`, {about['date']}, "
+                    + ", ".join(f"{k} {v}" for k, v in where.items()) + f".\n\n{about.get('note', '')}\n")  # fmt: skip
+        remarks = path.with_suffix(".md")  # what a person wrote about these figures
+        if remarks.exists():
+            text.append(remarks.read_text(encoding="utf-8"))
+        keys: dict[str, list[Entry]] = {}
+        for e in values["runs"]:
+            keys.setdefault(f"{e['data']}, {e['model']}, {_words(e)}", []).append(e)
+        for number, (key, entries) in enumerate(keys.items()):
+            text.append(f"### {key}\n\n{markdown(entries)}\n")
+            if table := two_by_two(entries):
+                text.append(table)
+            if sum(e["kind"] == "unlearn" for e in entries) > 2:
+                figure = out.parent / "figures" / f"{path.stem}-{number}.svg"
+                plots(rows(entries), figure)
+                text.append(f"![gap against RTE](figures/{figure.name})\n")
+            varied = out.parent / "figures" / f"{path.stem}-{number}-varied.svg"
+            if axes := curves(entries, varied):
+                text.append(f"![gap against {', '.join(axes)}](figures/{varied.name})\n")
+        whole = out.parent / "figures" / f"{path.stem}-sizes.svg"
+        if sizes(values["runs"], whole):
+            text.append(f"![gap against the size of the forget set](figures/{whole.name})\n")
+    pending = folder / "_pending.md"  # what is still to be run, as a person wrote it
+    if pending.exists():
+        text.append(pending.read_text(encoding="utf-8"))
+    write_text(out, "\n".join(text))
+
+
+def _words(e: Entry) -> str:
+    split = e["split"]
+    if split.get("forget_share"):
+        return f"forget {100 * split['forget_share']:g} % at random"
+    if split.get("forget_class") == ["seed"]:
+        return "forget one class, another for each seed"
+    return f"forget class {', '.join(map(str, split.get('forget_class', ['?'])))}"

@@ -1,0 +1,128 @@
+"""The command that runs a grid."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+from rich.console import Console
+from rich.live import Live
+
+from ..bench import run_jobs
+from ..bench.grid import Grid, Job, read_grid
+from ..bench.page import Entry, entry, page, revision, write_result
+from ..bench.work import Worker
+from ..errors import ExpungeError
+from ..record import Record
+from .table import result_table
+
+
+def bench(
+    grid: tyro.conf.Positional[Path | None] = None,
+    *,
+    out: Path = Path("benchmarks/cache"),
+    results: Path = Path("benchmarks/results"),
+    tune: bool = False,
+    tune_by: Literal["validation", "gap"] = "validation",
+    jobs: int = 1,
+    ray: bool = False,
+    minutes: float | None = None,
+    device: str = "cpu",
+    note: str = "",
+    make_page: Path | None = None,
+) -> None:
+    """Run a grid of experiments from a TOML file; finished runs are skipped.
+
+    Args:
+        grid: The grid file; may be left out with --make-page.
+        out: Folder for models and records, shared by all grids; the same folder again goes on where a call ended.
+        results: Folder for the grid's result (JSON).
+        tune: Give each method the same number of trials before its runs.
+        tune_by: Choose trials on validation data, or by the gap to Retrain (an oracle that nobody has who must unlearn).
+        jobs: Processes that work side by side.
+        ray: Run the jobs on a Ray cluster (extra `ray`) instead of local processes.
+        minutes: Stop cleanly after this time; give the same command again to go on.
+        device: Where models are: cpu or cuda.
+        note: What the reader of the result should know of this machine.
+        make_page: Markdown page to make from all results.
+    """
+    if grid is not None:
+        # as it can be repeated elsewhere: no folder of this machine
+        command = f"expunge bench {grid}" + (f" --tune --tune-by {tune_by}" if tune else "")
+        read = read_grid(grid, tuned=tune_by if tune else None)
+        _run(read, command, out, results, jobs, ray, minutes, device, note)
+    elif make_page is None:
+        raise ExpungeError("name a grid file, or --make-page FILE to make the page of the results there are.")
+    if make_page is not None:
+        page(results, make_page)
+        print(f"page: {make_page}")
+
+
+def _run(
+    read: Grid,
+    command: str,
+    out: Path,
+    results: Path,
+    jobs: int,
+    ray: bool,
+    minutes: float | None,
+    device: str,
+    note: str,
+) -> None:
+    now = revision()  # the code may be changed while the grid runs
+    worker = Worker(out, device, None if minutes is None else time.time() + 60 * minutes)
+    done: dict[str, tuple[Job, Record]] = {}
+    failed: dict[str, str] = {}
+    with Live(console=Console(), refresh_per_second=2) as live:
+        for job, found in run_jobs(read, worker, workers=jobs, ray=ray):
+            if isinstance(found, str):
+                failed[f"{job.label}, {job.split}, seed {job.seed}"] = found
+                continue
+            record = Record.load(found)
+            record.method = job.label
+            done[job.key()] = (job, record)
+            same = [
+                r for j, r in done.values() if (j.data, j.model, j.split) == (job.data, job.model, job.split)
+            ]
+            live.update(result_table(same, f"{len(done)} of {len(read.jobs)} runs; {job.data}, {job.split}"))
+    tuned = [json.loads(p.read_text(encoding="utf-8")) for p in _tunings(read, worker)]
+    file = results / f"{read.name}.json"
+    write_result(file, read.title, command, _entries(read, worker, done), note=f"{read.note} {note}".strip(),
+                 tuned=tuned or None, failed=failed, revised=now)  # fmt: skip
+    print(f"result: {file} ({len(done)} of {len(read.jobs)} runs)")
+    for what, why in failed.items():
+        print(f"failed: {what}: {why}", file=sys.stderr)
+    if len(done) + len(failed) < len(read.jobs):
+        print("the time is over: give the same command again to go on", file=sys.stderr)
+
+
+def _tunings(read: Grid, worker: Worker) -> list[Path]:
+    """The files of the trials that this grid's settings were chosen from."""
+    files = {
+        worker.folder / "tuned" / f"{j.choice}-{(j.tuning or {}).get('by', 'validation')}.json"
+        for j in read.jobs
+    }
+    return sorted(f for f in files if f.exists())
+
+
+def _entries(read: Grid, worker: Worker, done: dict[str, tuple[Job, Record]]) -> list[Entry]:
+    """The runs in the grid's order, the original and Retrain of each split and seed before them."""
+    found: list[Entry] = []
+    seen: set[str] = set()
+    for job in read.jobs:
+        if job.key() not in done:
+            continue
+        if job.place not in seen:
+            seen.add(job.place)
+            for record, label in zip(worker.references(job), ("Original", "Retrain"), strict=True):
+                found.append(entry(record, label, job.split))
+        found.append(entry(done[job.key()][1], job.label, job.split, job.vary))
+    return found
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {"bench": bench}

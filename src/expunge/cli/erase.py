@@ -1,0 +1,199 @@
+"""The command that erases a concept from a pipeline folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from tyro.conf import OmitArgPrefixes as Flat
+from tyro.conf import Positional
+
+from ..errors import ExpungeError, raise_all
+from .flags import ComputeFlags
+from .generation import changed, given, print_row, typed
+
+if TYPE_CHECKING:
+    from ..audit.image_judge import Judge
+    from ..generation.erase import Erased
+    from ..generation.sampling import Sampler
+
+
+def erase(
+    pipeline: Positional[Path],
+    /,
+    *,
+    concept: str,
+    out: Path,
+    anchor: str = "",
+    keep: tuple[str, ...] = (),
+    template: tuple[str, ...] = ("a photo of a {}",),
+    method: str = "salun",
+    images: Path | None = None,
+    per_prompt: int = 64,
+    weights: Literal["full", "cross_attention", "not_cross_attention"] = "full",
+    density: float | None = None,
+    mask: Literal["saliency", "random", "inverted"] = "saliency",
+    lora: int | None = None,
+    half: bool = False,
+    lr: float | None = None,
+    steps: int | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    retain_weight: float | None = None,
+    sample_steps: int = 50,
+    guidance: float = 6.5,
+    safe: bool = False,
+    judge: str | None = None,
+    judge_class: tuple[str, ...] = (),
+    judge_count: int = 20,
+    attacks: bool = False,
+    gradient_checkpointing: bool = False,
+    device: str = "cpu",
+    report: Path | None = None,
+    compute: Flat[ComputeFlags] = ComputeFlags(),
+    seed: int = 0,
+) -> None:
+    """Erase a concept from a diffusers pipeline folder (Stable Diffusion 1.x, 2.x, XL, DiT) and write a new folder.
+
+    Args:
+        pipeline: Folder that `save_pretrained` wrote; only read. Nothing is fetched from a hub.
+        concept: What to erase, as it would stand in a prompt.
+        out: Folder to write: an ordinary pipeline folder, or LoRA weights with --lora.
+        anchor: What the concept's prompts draw afterwards; empty: what no prompt draws.
+        keep: Further concepts that must stay.
+        template: Prompts, with {} where the concept goes.
+        method: salun, random_label, esd, concept_ablation, forget_me_not, selective_amnesia, finetune or gradient_ascent.
+        images: Folder with one sub-folder of images a concept; without it the pipeline draws them.
+        per_prompt: Images to draw a prompt, without --images.
+        weights: Which weights may train.
+        density: Share of those that may move.
+        mask: Which share: most salient, random or least salient, the controls of SalUn.
+        lora: Rank of low-rank additions to the attention to train instead; with --weights cross_attention to that alone.
+        half: Hold the frozen weights in bfloat16; with --lora and --amp bf16.
+        lr: Learning rate.
+        steps: Steps to train, in whole passes over the concept's images; the published number of the method if not given.
+        epochs: Passes over the concept's images, in place of --steps.
+        batch_size: Images a step, of each set.
+        retain_weight: Weight of the loss on kept images.
+        sample_steps: Steps of the sampler that draws.
+        guidance: w of (1 + w) eps(prompt) - w eps(empty); software that speaks of a guidance scale means w + 1.
+        safe: Also draw what safe latent diffusion, a filter that changes no weight, makes of the original.
+        judge: package.module:function that returns an expunge.audit.image_judge.Judge; scores are then in the record.
+        judge_class: The judge's class of the concept, the anchor and everything kept, written WORDS=NUMBER.
+        judge_count: Images a prompt for the judge.
+        attacks: With --judge: try to bring the concept back, by a learned prompt and by relearning.
+        gradient_checkpointing: Trade time for memory.
+        device: cpu, cuda or cuda:N.
+        report: HTML report to write.
+        compute: How the arithmetic is done.
+        seed: Seed of everything random.
+    """
+    from ..generation.concepts import Erasure
+    from ..generation.erase import erase as run
+    from ..generation.erase_presets import STEPS, settings
+    from ..generation.sampling import Sampler
+    from ..report import write_report
+
+    judged = _judge(judge, judge_class, (concept, anchor, *keep), attacks)
+    how = compute.compute()
+    if how.processes:
+        raise ExpungeError("expunge erase works in one process; start it without torchrun.")
+    changes = given(density=density, lr=lr, epochs=epochs, batch_size=batch_size, retain_weight=retain_weight)
+    if mask != "saliency":
+        changes["mask"] = mask
+    if lora and density is None and method == "salun":
+        changes["density"] = 1.0
+    chosen = changed(settings(method), changes)
+    if mask != "saliency" and getattr(chosen, "density", 1.0) == 1:
+        raise ExpungeError(
+            f"at density 1 every weight moves and no {mask} mask is drawn; give --density too."
+        )
+    if steps is not None and epochs is not None:
+        raise ExpungeError("--steps and --epochs both say how long to train; give one of them.")
+    at_once = max(1, min(8, getattr(chosen, "batch_size", 8) // how.accumulate))
+    sampler = Sampler(steps=sample_steps, guidance=guidance, batch_size=at_once)
+    done = run(
+        pipeline,
+        Erasure(concept=concept, anchor=anchor, keep=keep, templates=template),
+        chosen,
+        out=out,
+        images=images,
+        per_prompt=per_prompt,
+        weights=weights,
+        lora=lora,
+        half=half,
+        steps=steps if steps is not None or epochs is not None else STEPS.get(method),
+        safe=safe,
+        seed=seed,
+        device=device,
+        compute=how,
+        on_row=print_row,
+        sampler=sampler,
+        gradient_checkpointing=gradient_checkpointing,
+        command=typed(),
+    )
+    print(f"pipeline: {done.out}" if not lora else f"LoRA weights: {done.out}")
+    if judged is not None:
+        _audited(done, *judged, sampler, judge_count, attacks, seed)
+    if report is not None:
+        write_report(report, [done.record], title=f"Erased: {concept}")
+        print(f"report: {report}")
+
+
+def _judge(
+    spec: str | None, given: tuple[str, ...], words: tuple[str, ...], attacks: bool
+) -> tuple[Judge, dict[str, int]] | None:
+    """The judge that the user's function makes, and its classes of `words`. Raises `ExpungeError` with every problem."""
+    from ..audit.image_judge import Judge
+    from ..models import called
+
+    if spec is None:
+        if given or attacks:
+            raise ExpungeError(
+                "--judge-class and --attacks need a judge; give --judge package.module:function."
+            )
+        return None
+    found = {w: n for w, _, n in (g.rpartition("=") for g in given)}
+    problems = [
+        f"--judge-class {w}={n}: {n} is no class number." for w, n in found.items() if not n.isdigit()
+    ]
+    if missing := [w for w in words if w and w not in found]:
+        problems.append(f"the judge's classes of {missing} are not given; write --judge-class WORDS=NUMBER.")
+    if ":" not in spec:
+        problems.append(f"--judge is '{spec}'; write package.module:function, importable from here.")
+    raise_all(problems)
+    judge = called(spec, {}, ExpungeError)
+    if not isinstance(judge, Judge):
+        raise ExpungeError(
+            f"{spec} returned {type(judge).__name__}; it must return an expunge.audit.image_judge.Judge."
+        )
+    return judge, {w: int(n) for w, n in found.items()}
+
+
+def _audited(
+    done: Erased,
+    judge: Judge,
+    classes: dict[str, int],
+    sampler: Sampler,
+    count: int,
+    attacks: bool,
+    seed: int,
+) -> None:
+    """Scores into the record, beside the weights and on the terminal."""
+    from ..audit.erasure import audit_erasure
+    from ..audit.generation_attacks import Attack
+    from ..record import plain
+
+    size: dict[str, Any] = {"batch_size": sampler.batch_size, "count": count, "sampler": sampler}
+    attack = Attack(**size) if attacks else None
+    found = audit_erasure(done, judge, classes, sampler=sampler, count=count, attack=attack, seed=seed)
+    done.record.scores = plain(found.scores)
+    done.record.details.update(plain(found.details))
+    done.save_record()
+    for name, value in found.scores.items():
+        if value is not None:
+            print(f"{name}: {found.details['before'][name]:.3g} before, {value:.3g} after")
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {"erase": erase}

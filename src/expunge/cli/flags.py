@@ -1,0 +1,186 @@
+"""The groups of command-line flags that commands share, as dataclasses, and what they resolve to."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, make_dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Union
+
+import torch
+import tyro
+from torch import nn
+
+from ..checkpoint import Checkpoint, load_into, read_checkpoint
+from ..errors import ExpungeError, raise_all
+from ..field_help import field_help
+from ..heads import check_original, check_retrained
+from ..method import Method, find, names
+from ..methods.retrain import Retrain
+from ..models import build
+from ..run import Compute
+from ..sources import Source, load
+from ..split import Split
+from ..split_spec import SplitSpec
+from ..team import from_torchrun
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitFlags(SplitSpec):
+    """What to forget (give exactly one of the four forget flags), and how the validation set is drawn."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFlags:
+    """The model and its data."""
+
+    # digits | fashion-mnist:DIR | cifar10:DIR | folder:DIR | npz:FILE | package.module:factory; options: docs/data.md
+    data: str
+    # a built-in name (cnn, mlp, resnet20, resnet18, vgg16_bn, vit_tiny, text_transformer) or package.module:factory
+    model: str
+    # cpu, cuda, cuda:1, mps
+    device: str = "cpu"
+
+    def source(self) -> Source:
+        """The data. Raises `ExpungeError`."""
+        return load(self.data)
+
+    def factory(self, source: Source) -> Callable[[], nn.Module]:
+        """A function that makes the model with fresh weights, on the device."""
+        check_device(self.device)
+        return lambda: build(self.model, num_classes=len(source.classes), shape=source.shape).to(self.device)
+
+
+def check_device(name: str) -> None:
+    """Raise `ExpungeError` if torch has no such device on this machine."""
+    if not _there(name):
+        raise ExpungeError(
+            f"the device '{name}' is not available here; use cpu or one of torch's devices of this machine "
+            "(cuda, cuda:1, mps)."
+        )
+
+
+def _there(name: str) -> bool:
+    """Whether torch has the device on this machine."""
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        return False
+    if device.type == "cuda":
+        return (device.index or 0) < torch.cuda.device_count()
+    if device.type == "mps":
+        return torch.backends.mps.is_available()
+    return device.type == "cpu"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeFlags(Compute):
+    """How the arithmetic is done."""
+
+    # CPU threads; 0 leaves torch's choice
+    threads: int = 0
+
+    def compute(self) -> Compute:
+        """The settings of a run; sets the number of threads, and joins the other processes under `torchrun`."""
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        given = {f.name: getattr(self, f.name) for f in fields(Compute)}
+        return Compute(**{**given, "processes": from_torchrun() or self.processes})
+
+
+def method_union() -> Any:
+    """The methods that serve classifiers as sub-commands, from their files."""
+    kinds = [kind for name in names() if "classification" in (kind := find(name)).tasks]
+    return Union[tuple(Annotated[k, tyro.conf.subcommand(name=k.name(), prefix_name=False)] for k in kinds)]  # noqa: UP007
+
+
+# a mask holds weights as they were, and a recipe starts from fresh ones
+_NO_RECIPE = ("density", "mask")
+# every other field of Retrain as an optional flag: what is not given comes from the data set's preset
+RecipeFlags: Any = make_dataclass(
+    "RecipeFlags",
+    [
+        (f.name, f"{f.type} | None", field(default=None, metadata={"help": field_help(Retrain, f.name)}))
+        for f in fields(Retrain)
+        if f.name not in _NO_RECIPE
+    ],
+    frozen=True,
+    kw_only=True,
+    namespace={
+        "__module__": "expunge.methods.retrain",
+        "__doc__": "The training recipe; what is not given comes from the data set's preset.",
+    },
+)
+
+
+def chosen(preset: Retrain, flags: Any) -> Retrain:
+    """The preset with the flags that were given."""
+    return replace(preset, **{f.name: v for f in fields(flags) if (v := getattr(flags, f.name)) is not None})
+
+
+def notice(text: str) -> None:
+    """One line to the person at the terminal."""
+    print(f"note: {text}", file=sys.stderr)
+
+
+def load_model(
+    factory: Callable[[], nn.Module], path: Path, split: Split | None = None
+) -> tuple[nn.Module, Checkpoint]:
+    """The model with the checkpoint's weights, after the check that it was trained on this split's forget + retain.
+
+    Raises `CheckpointError` for unsafe, broken or foreign checkpoints, and for one trained on other samples.
+    """
+    model, checkpoint = _loaded(factory, path)
+    if split is not None and (said := check_original(checkpoint, split)):
+        notice(said)
+    return model, checkpoint
+
+
+def load_reference(
+    factory: Callable[[], nn.Module], path: Path, split: Split
+) -> tuple[nn.Module, Checkpoint]:
+    """The retrained model of a checkpoint, after the check that it was trained without this split's forget set.
+
+    Raises `CheckpointError` as `load_model` does, and for a model that is no reference for this split.
+    """
+    model, checkpoint = _loaded(factory, path)
+    if said := check_retrained(checkpoint, split):
+        notice(said)
+    return model, checkpoint
+
+
+def _loaded(factory: Callable[[], nn.Module], path: Path) -> tuple[nn.Module, Checkpoint]:
+    checkpoint = read_checkpoint(path)
+    model = factory()
+    load_into(model, checkpoint)
+    for text in checkpoint.notices:
+        notice(text)
+    return model, checkpoint
+
+
+def check_out(out: Path, *inputs: Path | None) -> None:
+    """Raise `ExpungeError` if the output would replace an input."""
+    raise_all(
+        [
+            f"the output {out} is also the input {i}; an input is never overwritten, name another file."
+            for i in inputs
+            if i is not None and out.exists() and i.exists() and out.samefile(i)
+        ],
+        ExpungeError,
+    )
+
+
+__all__ = [
+    "ComputeFlags",
+    "Method",
+    "ModelFlags",
+    "RecipeFlags",
+    "SplitFlags",
+    "check_out",
+    "chosen",
+    "load_model",
+    "load_reference",
+    "method_union",
+    "notice",
+]

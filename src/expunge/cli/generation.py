@@ -1,0 +1,241 @@
+"""The commands of generation."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from tyro.conf import OmitArgPrefixes as Flat
+
+from ..errors import ExpungeError
+from ..method import Method
+from ..team import first
+from .flags import ComputeFlags, check_device, check_out, load_reference, notice
+
+if TYPE_CHECKING:
+    from ..generation.runs import Generation
+
+
+def demo_generation(
+    *,
+    data: str = "digits",
+    forget: int = 3,
+    out: Path = Path("demo/generation"),
+    methods: tuple[str, ...] = (),
+    per_class: int = 50,
+    attacks: bool = True,
+    seed: int = 0,
+) -> None:
+    """Forget a class from a diffusion model of real images, in minutes: before and after, table and report.
+
+    Args:
+        data: digits or fashion-mnist (the latter with :FOLDER, or found in EXPUNGE_DATA).
+        forget: The class to forget.
+        out: Folder for report.html, checkpoints and records.
+        methods: Runs to make; by default salun, its random, inverted and full masks (random_label), esd, concept_ablation, gradient_ascent.
+        per_class: Images drawn of each class.
+        attacks: Try to bring the class back, by a learned condition and by relearning.
+        seed: Seed of everything random.
+    """
+    from .demo_generation import RUNS, SHOWN
+    from .demo_generation import demo_generation as run
+    from .terminal import command_line
+
+    if unknown := [m for m in methods if m not in RUNS]:
+        raise ExpungeError(f"there are no runs {unknown}; known: {', '.join(RUNS)}.")
+    run(
+        data=data,
+        forget=forget,
+        out=out,
+        methods=methods or SHOWN,
+        per_class=per_class,
+        attacks=attacks,
+        seed=seed,
+        command=command_line(),
+    )
+
+
+def train_generator(
+    *,
+    data: str,
+    out: Path,
+    epochs: int | None = None,
+    lr: float | None = None,
+    batch_size: int | None = None,
+    validation: float = 0.1,
+    device: str = "cpu",
+    compute: Flat[ComputeFlags] = ComputeFlags(),
+    seed: int = 0,
+) -> None:
+    """Train a class-conditional diffusion model with guidance and averaged weights; an interrupted run resumes.
+
+    Args:
+        data: digits, fashion-mnist or cifar10 (the latter two with :FOLDER, or found in EXPUNGE_DATA).
+        out: Checkpoint to write (.safetensors or .pt).
+        epochs: Passes over the training data; the data set's own recipe if not given.
+        lr: Largest learning rate.
+        batch_size: Images a step.
+        validation: Share of each class that is held out of training.
+        device: Where the model is: cpu, cuda, cuda:1, mps.
+        compute: How the arithmetic is done.
+        seed: Seed of the weights and of everything random.
+    """
+    from ..experiment import train
+    from ..generation import presets as diffusion_presets
+    from ..heads import head
+    from .terminal import resumable
+
+    how = compute.compute()  # first of all, as it decides which GPU is this process's
+    setting = _setting(data, (0,), validation, seed, device)
+    changes = given(epochs=epochs, lr=lr, batch_size=batch_size)
+    recipe = replace(diffusion_presets.recipe(setting.data), **changes)
+    with resumable(out) as state:
+        watch: dict[str, Any] = {"seed": seed, "compute": how, "state_file": state, "on_row": print_row}
+        run = train(setting.factory(), setting.split, recipe, setting.task, **watch)
+    if not first():
+        return
+    record = setting.bare_record("original", run, recipe)
+    _write(out, run, record, head("original", setting.split, recipe, seed))
+    state.unlink(missing_ok=True)
+
+
+def unlearn_generator(
+    *,
+    data: str,
+    checkpoint: Path,
+    forget: tuple[str, ...],
+    out: Path,
+    method: str = "salun",
+    density: float | None = None,
+    mask: Literal["saliency", "random", "inverted"] = "saliency",
+    epochs: int | None = None,
+    lr: float | None = None,
+    batch_size: int | None = None,
+    retain_weight: float | None = None,
+    frozen_target: bool = False,
+    retrained: Path | None = None,
+    per_class: int = 50,
+    report: Path | None = None,
+    device: str = "cpu",
+    compute: Flat[ComputeFlags] = ComputeFlags(),
+    seed: int = 0,
+) -> None:
+    """Forget a class of a diffusion model that `train-generator` wrote; draw before and after, judge, write a record.
+
+    Args:
+        data: The data the model was trained on.
+        checkpoint: The model; only read.
+        forget: The class to forget, or several, by number or name.
+        out: Checkpoint to write.
+        method: The method, with its settings for this data.
+        density: Share of the weights that may move.
+        mask: Which weights: most salient, random or least salient.
+        epochs: Passes of the method.
+        lr: Learning rate.
+        batch_size: Images a step.
+        retain_weight: Weight of the loss on retained images, both losses being means over pixels.
+        frozen_target: Take the targets of relabelled images from the original instead of the changing model.
+        retrained: A model trained without these classes (`--method retrain_ema` makes one), drawn beside the result.
+        per_class: Images drawn of each class for the audit.
+        device: Where the models are: cpu, cuda, cuda:1, mps.
+        report: HTML report to write.
+        compute: How the arithmetic is done.
+        seed: Seed of everything random.
+    """
+    from ..checkpoint import load_into, read_checkpoint
+    from ..generation import presets as diffusion_presets
+    from ..hashing import state_hash
+    from ..heads import check_original, drawing, head
+    from ..method import execute
+    from ..report import write_report
+
+    check_out(out, checkpoint, retrained)
+    how = compute.compute()  # before the model is made, as it decides which GPU is this process's
+    read = read_checkpoint(checkpoint)
+    classes = tuple(int(c) if c.isdigit() else c for c in forget)
+    setting = _setting(data, classes, float(drawing(read).get("validation", 0.1)), seed, device, per_class)
+    if said := check_original(read, setting.split):
+        notice(said)
+    load_into(model := setting.factory(), read)
+    gold = load_reference(setting.factory, retrained, setting.split)[0] if retrained is not None else None
+    flags = given(density=density, epochs=epochs, lr=lr, batch_size=batch_size, retain_weight=retain_weight)
+    chosen = changed(
+        diffusion_presets.method(method, setting.data),
+        {**flags, **({} if mask == "saliency" else {"mask": mask})},
+    )
+    task = replace(setting.task, teacher=model if frozen_target else None)
+    run = execute(model, setting.split, chosen, task, seed=seed, compute=how, on_row=print_row)
+    if not first():
+        return
+    judge = setting.judge()
+    start, end = setting.look(model, judge), setting.look(run.model, judge)
+    before = state_hash(model.state_dict())
+    beside = {"original": start, **({"retrained": setting.look(gold, judge)} if gold is not None else {})}
+    record = setting.record("unlearn", run, chosen, end, judge, before=before, label="after", **beside)
+    _write(out, run, record, head("unlearn", setting.split, chosen, seed))
+    for name in ("UA", "RA"):
+        print(f"{name}: {start.scores[name]:.1f} % before, {end.scores[name]:.1f} % after")
+    print(f"judge: {judge.accuracy:.1f} % of real test images")
+    if report is not None:
+        write_report(report, [record])
+        print(f"report: {report}")
+
+
+# ---- pieces of the commands
+
+
+def typed() -> str:
+    """The command as it could be typed again."""
+    from .terminal import command_line
+
+    return command_line()
+
+
+def given(**changes: Any) -> dict[str, Any]:
+    """The flags that were given."""
+    return {k: v for k, v in changes.items() if v is not None}
+
+
+def changed(method: Method, changes: dict[str, Any]) -> Method:
+    """The method with these changes. Raises `ExpungeError` for settings it has not."""
+    own = {f.name for f in fields(method)}
+    if wrong := [k for k in changes if k not in own]:
+        raise ExpungeError(f"{method.name()} has no settings {wrong}; it has {sorted(own)}.")
+    return replace(method, **changes)
+
+
+def _setting(
+    data: str, forget: tuple[int | str, ...], validation: float, seed: int, device: str, per_class: int = 50
+) -> Generation:
+    from ..generation.runs import Generation
+    from ..sources import load, place_of
+
+    check_device(device)
+    more: dict[str, Any] = {"seed": seed, "per_class": per_class, "command": typed(), "device": device}
+    return Generation.of(load(place_of(data)), data, forget, validation=validation, **more)
+
+
+def _write(out: Path, run: Any, record: Any, metadata: dict[str, str]) -> None:
+    from ..checkpoint import write_checkpoint
+
+    write_checkpoint(out, run.model.state_dict(), metadata=metadata)
+    record.save(out.with_suffix(".json"))
+    print(f"checkpoint: {out}\nrecord: {out.with_suffix('.json')}")
+
+
+def print_row(row: dict[str, Any]) -> None:
+    """A line a probe, on stderr; of several processes, the first."""
+    if not first():
+        return
+    shown = [f"{k} –" if row[k] is None else f"{k} {row[k]:.4f}" for k in ("loss", "forget", "retain")]
+    print(f"epoch {row['epoch']} step {row['step']}: {', '.join(shown)}", file=sys.stderr, flush=True)
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "demo-generation": demo_generation,
+    "train-generator": train_generator,
+    "unlearn-generator": unlearn_generator,
+}

@@ -1,0 +1,75 @@
+"""The result table for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.table import Table
+
+from ..record import Record
+from ..stats import HEADLINE, grouped, place, shown, stat
+
+
+def by_method(records: Sequence[Record]) -> list[list[Record]]:
+    """Records of one kind, method and settings together (the seeds of a row): original, Retrain, then by avg. gap."""
+    groups = grouped(records, lambda r: repr((r.kind, r.method, sorted(r.settings.items(), key=str))))
+    return sorted(groups, key=lambda g: place(g[0].kind, [_gap(r, "avg") for r in g]))
+
+
+def _gap(record: Record, name: str) -> float | None:
+    return (record.scores.get("gap") or {}).get(name)
+
+
+def result_table(records: Sequence[Record], title: str = "") -> Table:
+    """Scores beside Retrain's: mean (and spread over seeds) of UA, RA, TA, MIA with the gap, avg. gap, RTE."""
+    seeds = max((len(g) for g in by_method(records)), default=1)
+    table = Table(
+        title=title or None,
+        caption="percent; the gap to Retrain in brackets, smaller is closer"
+        + (f"; mean ± sample standard deviation over {seeds} seeds" if seeds > 1 else ""),
+    )
+    table.add_column("method", no_wrap=True)
+    for name in (*HEADLINE, "avg. gap", "RTE s", "MiB"):
+        table.add_column(name, justify="right")
+    for group in by_method(records):
+        first = group[0]
+        cells = [_cell([r.scores.get(k) for r in group], [_gap(r, k) for r in group]) for k in HEADLINE]
+        memory = [r.peak_memory for r in group if r.peak_memory]
+        note = " (diverged)" if any(r.ended == "diverged" for r in group) else ""
+        table.add_row(
+            {"original": "Original", "retrain": "Retrain"}.get(first.kind, first.method) + note,
+            *cells,
+            "–" if first.kind == "retrain" else shown(_gap(r, "avg") for r in group),
+            # a model that was only looked at has no seconds
+            "–" if first.kind == "original" else shown(r.seconds or None for r in group),
+            f"{max(memory) / 2**20:.0f}" if memory else "–",
+            style="bold" if first.kind == "retrain" else "",
+        )
+    return table
+
+
+def table_2x2(rows: Sequence[dict[str, Any]]) -> Table:
+    """The four cells NHLE x class weight masking: accuracies in percent."""
+    table = Table(
+        title="NHLE x class weight masking",
+        caption="masking alone already forgets in name: judge NHLE on the unmasked rows",
+    )
+    for name in ("NHLE", "masking", "forget", "retain", "test, forgotten class", "test, retained"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        shown = [
+            row[k]
+            for k in ("forget_accuracy", "retain_accuracy", "test_forgotten_accuracy", "test_retain_accuracy")
+        ]
+        table.add_row(
+            "on" if row["nhle"] else "off",
+            "on" if row["masking"] else "off",
+            *("–" if v is None else f"{v:.2f}" for v in shown),
+        )
+    return table
+
+
+def _cell(values: Sequence[float | None], gaps: Sequence[float | None]) -> str:
+    gap = stat(gaps)
+    return shown(values) + (f" ({gap.mean:.2f})" if gap else "")

@@ -1,0 +1,120 @@
+"""What the commands share: the command as typed, references, outputs beside each other, progress."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from torch import nn
+
+from ..audit.accuracy import Judged
+from ..checkpoint import Checkpoint, write_checkpoint
+from ..classification import Classification
+from ..experiment import Outcome, judge_run
+from ..heads import recipe
+from ..method import GradientMethod, Method
+from ..methods.retrain import Retrain
+from ..run import Run
+from ..split import Split
+from ..team import first
+from .flags import notice
+from .table import result_table, table_2x2
+
+
+def command_line() -> str:
+    """The command as it could be typed again."""
+    return shlex.join(["expunge", *sys.argv[1:]])
+
+
+def references(
+    drawn: Split,
+    task: Classification,
+    original: tuple[nn.Module, Checkpoint],
+    retrained: tuple[nn.Module, Checkpoint] | None,
+    seed: int,
+    names: dict[str, Any],
+) -> tuple[Outcome, Outcome | None]:
+    """The outcomes of the original and of the retrained model, if there is one, with the recipes that their heads name."""
+
+    def judged(kind: str, loaded: tuple[nn.Module, Checkpoint], known: Judged | None) -> Outcome:
+        model, checkpoint = loaded
+        return judge_run(
+            Run(model, drawn, task, seed),
+            recipe(checkpoint),
+            kind=kind,
+            retrained=known,
+            names=names,
+            command=command_line(),
+        )
+
+    gold = judged("retrain", retrained, None) if retrained is not None else None
+    return judged("original", original, gold.judged if gold is not None else None), gold
+
+
+@contextmanager
+def resumable(out: Path) -> Iterator[Path]:
+    """Where the run in the block, which writes `out`, keeps its resumable state. Interrupted, it says whether there is one."""
+    path = state_file(out)
+    try:
+        yield path
+    except KeyboardInterrupt:
+        if path.exists():
+            notice("the run resumes from its last finished epoch when the same command is given again.")
+        raise
+
+
+def state_file(out: Path) -> Path:
+    """Where a run that writes `out` keeps its resumable state."""
+    return out.with_name(f".{out.name}.state")
+
+
+def write(out: Path, outcome: Outcome, head: dict[str, str], like: Checkpoint | None = None) -> None:
+    """Write the checkpoint, and the record beside it."""
+    write_checkpoint(out, outcome.model.state_dict(), like=like, metadata=head)
+    record = outcome.record.save(out.with_suffix(".json"))
+    state_file(out).unlink(missing_ok=True)
+    print(f"checkpoint: {out}\nrecord: {record}")
+    if outcome.record.ended != "finished":
+        notice(outcome.record.status)
+
+
+def show(outcomes: Sequence[Outcome | None], page: Path | None) -> None:
+    """Print the table of the outcomes that there are, the last one's limits, and write the report if asked for."""
+    there = [o for o in outcomes if o is not None]
+    records = [o.record for o in there]
+    Console().print(result_table(records))
+    for row in [r.details["table2x2"] for r in records if "table2x2" in r.details]:
+        Console().print(table_2x2(row))
+    for text in there[-1].audit.limits if there[-1].audit is not None else []:
+        notice(text)
+    if page is not None:
+        from ..report import write_report
+
+        write_report(page, records)
+        print(f"report: {page}")
+
+
+def progress(method: Method) -> Callable[[dict[str, Any]], None]:
+    """Prints a line a probe to stderr: quiet enough for logs, alive enough for a terminal; of several processes, the first."""
+    if not first():
+        return lambda row: None
+    total = method.epochs if isinstance(method, GradientMethod) else 1
+    shown = lambda v: "–" if v is None else f"{v:.3f}"  # noqa: E731
+    sets = ("retain",) if isinstance(method, Retrain) else ("forget", "retain")
+
+    def on_row(row: dict[str, Any]) -> None:
+        print(
+            f"\r{method.name()} epoch {row['epoch']}/{total} step {row['step']}: "
+            + ", ".join(f"{k} {shown(row[k])}" for k in ("loss", *sets))
+            + "   ",
+            end="" if sys.stderr.isatty() else "\n",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    return on_row

@@ -1,0 +1,246 @@
+"""Concept erasure: from a pipeline folder to a pipeline folder in which the prompt of a concept draws something else."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..audit.pictures import png
+from ..diffusion import Diffusion
+from ..errors import ExpungeError, ModelError, raise_all
+from ..experiment import record_of
+from ..hashing import state_hash
+from ..method import GradientMethod, Method, execute
+from ..methods.concept_ablation import ConceptAblation
+from ..record import Record
+from ..run import Compute, Row, Run
+from ..split import Split
+from .concepts import Erasure, drawn_latents, read_latents, split_of
+from .forget_me_not import ForgetMeNot
+from .pipelines import Weights, add_lora, choose_weights, load, lora_problems, save
+from .prompted import Prompted
+from .sampling import SafeSampler, Sampler
+from .text_to_image import Loaded
+
+
+@dataclass(eq=False)
+class Erased:
+    """What `erase` did: the run, the record, the folder written, and the pieces an audit needs."""
+
+    run: Run
+    record: Record
+    out: Path | None
+    loaded: Loaded
+    original: Prompted
+    erasure: Erasure
+    prompts: list[str] = field(default_factory=list)
+
+    @property
+    def model(self) -> Prompted:
+        """The erased model; its conditions are `prompts`."""
+        return self.run.model  # type: ignore[return-value]
+
+    def save_record(self) -> None:
+        """Write the record beside the weights, if they were written."""
+        if self.out is not None:
+            self.record.save(self.out / "expunge.json")
+
+
+def erase(
+    folder: str | Path,
+    erasure: Erasure,
+    method: Method,
+    *,
+    out: str | Path | None = None,
+    images: str | Path | None = None,
+    per_prompt: int = 64,
+    weights: Weights = "full",
+    lora: int | None = None,
+    half: bool = False,
+    steps: int | None = None,
+    safe: bool = False,
+    sampler: Sampler | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    compute: Compute | None = None,
+    gradient_checkpointing: bool = False,
+    on_row: Callable[[Row], None] | None = None,
+    command: str = "",
+) -> Erased:
+    """Erase a concept from the pipeline in `folder` and write the result, an ordinary pipeline folder, to `out`.
+
+    Training images are those of `images`, a folder with one sub-folder a concept (its name is the concept's), or are drawn by
+    the pipeline itself, `per_prompt` a prompt. `weights` says which may train, `method.density` below 1 picks the salient
+    among them; `lora` is the rank of low-rank additions to the attention (all of it, or `weights="cross_attention"`) instead,
+    and then `out` holds only those, and the frozen weights may be held in bfloat16 (`half`). `steps` is the length of the
+    training, in place of `method.epochs`: as many whole passes as it takes. `safe` also draws what the original draws under
+    safe latent diffusion, a filter. Raises `ExpungeError`s.
+    """
+    compute = compute or Compute()
+    _check(erasure, method, out, lora, weights, half, compute, steps)
+    together = max(1, getattr(method, "batch_size", 8) // compute.accumulate)  # samples in memory at once
+    compute = replace(compute, eval_batch=min(compute.eval_batch, together))
+    sampler = sampler or Sampler(steps=50, guidance=6.5, batch_size=min(8, together))
+    loaded = load(folder, device=device)
+    plain = loaded.kind == "dit"
+    if gradient_checkpointing:
+        loaded.denoiser.enable_gradient_checkpointing()  # type: ignore[operator]
+    prompts = erasure.prompts(plain)
+    original, task = loaded.prompted(prompts, erasure.concept), loaded.task(len(prompts))
+    _check_loaded(original, method, lora, erasure.concepts(plain))
+    loaded.rest()
+    if half:
+        original.denoiser.to(torch.bfloat16)
+    if images is not None:
+        data = read_latents(loaded, Path(images), erasure, prompts, min(8, together))
+    else:
+        data = drawn_latents(loaded, original, task, len(prompts), sampler, per_prompt, seed)
+    loaded.rest()
+    split = split_of(data, erasure.concepts(plain), len(prompts), erasure.concept)
+    method = _anchored(method, erasure, split)
+    if steps is not None and isinstance(method, GradientMethod):
+        method = replace(method, epochs=_passes(method, Run(original, split, task), steps))
+    with _sharing(original):
+        start, trained = _trainable(original, lora, weights)
+        before = _hash(start, lora)
+        run = execute(start, split, method, task, seed=seed, compute=compute, on_row=on_row)
+    _own(run, start)
+    source = "images" if images is not None else "drawn by the pipeline"
+    names = {"model": type(loaded.pipeline).__name__, "data": source, "classes": prompts}
+    record = record_of("erase", run, method, before=before, command=command, names=names)
+    record.model["hash_after"] = _hash(run.model, lora)  # of the same tensors as the hash before
+    words = {k: v for k, v in asdict(erasure).items() if k != "templates"}
+    record.details["erasure"] = {**words, "prompts": prompts}
+    record.details["trained"] = {"weights": weights, "lora": lora, "count": trained, "steps": run.step}
+    done = Erased(run, record, None, loaded, original, erasure, prompts)
+    if out is not None:
+        done.out = save(loaded, done.model, out, lora=bool(lora))
+    _illustrate(done, sampler, seed, safe)
+    return done
+
+
+def _illustrate(done: Erased, sampler: Sampler, seed: int, safe: bool) -> None:
+    """Write the record, draw before and after, and write it again: what was trained is not lost to the drawing."""
+    done.save_record()
+    try:
+        done.record.details["images"] = grids(done, sampler, seed=seed, safe=safe)
+    except torch.OutOfMemoryError as error:
+        warnings.warn(
+            f"the pictures of before and after could not be drawn: {error}", RuntimeWarning, stacklevel=3
+        )
+    done.save_record()
+
+
+def _check(
+    erasure: Erasure,
+    method: Method,
+    out: str | Path | None,
+    lora: int | None,
+    weights: Weights,
+    half: bool,
+    compute: Compute,
+    steps: int | None,
+) -> None:
+    """Raise `ExpungeError` with every reason why this can't be done, before anything is opened."""
+    erasure.check()
+    problems = method.problems()
+    if out is not None and Path(out).exists():
+        problems.append(f"{out} exists and is not replaced; name another folder.")
+    if lora is not None:
+        problems += lora_problems(lora, weights)
+        if isinstance(method, GradientMethod) and method.density < 1:
+            problems.append(
+                "low-rank additions start at zero and have no saliency there; use density 1 with LoRA."
+            )
+    if half and not (lora and compute.amp == "bf16"):
+        problems.append(
+            "only frozen weights may be held in bfloat16: use half together with lora and amp bf16."
+        )
+    if steps is not None and steps < 1:
+        problems.append(f"steps is {steps}; it must be at least 1.")
+    raise_all(problems)
+
+
+def _check_loaded(original: Prompted, method: Method, lora: int | None, concepts: list[int]) -> None:
+    """Raise `ExpungeError` for what this pipeline has no place for, before hours of drawing."""
+    if lora and original.labels is not None:
+        raise ExpungeError(
+            "diffusers' DiT pipeline has no place for LoRA weights; leave lora out and train full weights."
+        )
+    if isinstance(method, ForgetMeNot):
+        raise_all(method.unmet(original, concepts), ModelError)
+
+
+def _anchored(method: Method, erasure: Erasure, split: Split) -> Method:
+    """The method; concept ablation without an anchor's words, and so without its images, goes to the null condition."""
+    if not isinstance(method, ConceptAblation) or erasure.anchor or method.anchor != 1:
+        return method
+    return method if (split.retain.labels == 1).any() else replace(method, anchor=-1)
+
+
+def _passes(method: GradientMethod, run: Run, steps: int) -> int:
+    """How many passes make at least so many steps."""
+    return -(-steps // max(1, replace(method, epochs=1).steps(run)))
+
+
+def _trainable(original: Prompted, lora: int | None, weights: Weights) -> tuple[Prompted, int]:
+    """The model to train, and how many of its weights do; with LoRA a copy, on the original's frozen weights."""
+    if not lora:
+        return original, choose_weights(original, weights)
+    original.requires_grad_(False)
+    start = copy.deepcopy(original)
+    return start, add_lora(start.denoiser, lora, weights)
+
+
+def _hash(model: nn.Module, lora: int | None) -> str:
+    """Hash of the denoiser, or of its low-rank additions: what the folder written holds."""
+    state = model.denoiser.state_dict()  # type: ignore[union-attr, operator]
+    return state_hash({k: v for k, v in state.items() if not lora or "lora_" in k})
+
+
+@contextmanager
+def _sharing(model: Prompted) -> Iterator[None]:
+    """Inside the block copies of `model` hold its very own frozen weights."""
+    model.shares = True
+    try:
+        yield
+    finally:
+        model.shares = False
+
+
+def _own(run: Run, start: Prompted) -> None:
+    """After the training a copy is a copy again, since an attack may train all of it."""
+    for model in (run.model, start, run._original):
+        if isinstance(model, Prompted):
+            model.shares = False
+
+
+def grids(
+    erased: Erased, sampler: Sampler, *, count: int = 6, seed: int = 0, safe: bool = False
+) -> list[dict[str, str]]:
+    """Before and after: a row a prompt, a column a seed, the same in all pictures; `safe` adds safe latent diffusion's."""
+    task: Diffusion = erased.run.task  # type: ignore[assignment]
+    y = torch.arange(len(erased.prompts)).repeat_interleave(count)
+    shape = tuple(task.images(next(erased.run.split.retain.take(torch.arange(1)).batches(1))).shape[1:])
+    note = "rows: " + ", ".join(f"“{p}”" for p in erased.prompts)
+    rows = [
+        ("before", erased.original, sampler),
+        (f"after {erased.record.method}", erased.model, sampler),
+    ]
+    if safe:
+        rows.append(("before, drawn by safe latent diffusion", erased.original, filtered(sampler)))
+    made = {title: tool(model, task, y, shape, seed=seed) for title, model, tool in rows}
+    picture = lambda z: png(erased.loaded.decode(z, sampler.batch_size), count)  # noqa: E731
+    return [{"title": title, "png": picture(z), "note": note} for title, z in made.items()]
+
+
+def filtered(sampler: Sampler, concept: int = 0) -> SafeSampler:
+    """The same sampler as safe latent diffusion that stays away from a condition."""
+    return SafeSampler(concept=concept, **{f.name: getattr(sampler, f.name) for f in fields(Sampler)})

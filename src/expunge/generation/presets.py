@@ -1,0 +1,77 @@
+"""Settings of the methods for diffusion models: the published ones for CIFAR-10, and ones that fit small networks on a CPU."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from ..method import Method, find
+from ..methods.retrain_ema import RetrainEMA
+
+# SalUn, arXiv:2310.12508, released code: Adam 1e-4, clip 1, batch 128, 1000 steps (28 passes over 4500 forget
+# images), target = next class, alpha 1e-3 on summed losses = 3.07 on means (see `Diffusion`).
+_PAIRED = {
+    "optimizer": "adam",
+    "weight_decay": 0.0,
+    "clip": 1.0,
+    "order": "paired",
+    "relabel": "next",
+    "retain_weight": 3.07,
+}
+_PLAIN = {"optimizer": "adam", "weight_decay": 0.0, "clip": 1.0}
+
+RECIPES = {
+    "digits": RetrainEMA(epochs=45, lr=2e-3, lr_schedule="one_cycle", batch_size=64, ema=0.995),
+    "fashion-mnist": RetrainEMA(epochs=20, lr=1e-3, lr_schedule="one_cycle", batch_size=128, ema=0.999),
+    "cifar10": RetrainEMA(),
+}
+
+_SMALL = {**_PAIRED, "epochs": 20, "lr": 1e-3, "lr_schedule": "linear", "batch_size": 64}
+
+SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
+    "digits": {
+        "salun": {**_SMALL, "density": 0.5},
+        "random_label": _SMALL,
+        "finetune": {**_PLAIN, "epochs": 3, "lr": 1e-3, "batch_size": 64},
+        "gradient_ascent": {**_PLAIN, "epochs": 3, "lr": 1e-4, "batch_size": 64},
+        "esd": {"epochs": 4, "lr": 1e-4, "batch_size": 32},
+        "concept_ablation": {
+            "epochs": 15,
+            "lr": 1e-3,
+            "lr_schedule": "linear",
+            "batch_size": 64,
+            "retain_weight": 3.0,
+        },
+        "selective_amnesia": {
+            "epochs": 30,
+            "lr": 1e-3,
+            "batch_size": 64,
+            "pool": 256,
+            "sample_steps": 10,
+            "fisher_samples": 32,
+            "elastic": 1.0,
+        },
+    },
+    "cifar10": {
+        "salun": {**_PAIRED, "epochs": 28, "lr": 1e-4, "batch_size": 128, "density": 0.5},
+        "random_label": {**_PAIRED, "epochs": 28, "lr": 1e-4, "batch_size": 128},
+        "finetune": {**_PLAIN, "epochs": 3, "lr": 1e-4, "batch_size": 128},
+        "gradient_ascent": {**_PLAIN, "epochs": 5, "lr": 1e-5, "batch_size": 128},
+        "esd": {"epochs": 28, "lr": 5e-5, "batch_size": 128},
+        "concept_ablation": {"epochs": 28, "lr": 1e-4, "batch_size": 128},
+        "selective_amnesia": {"epochs": 560, "lr": 1e-4, "batch_size": 128, "pool": 4096, "sample_steps": 50},
+    },
+}
+
+
+def recipe(data: str) -> RetrainEMA:
+    """How an original of this data set is trained; DDPM's published recipe for others."""
+    return RECIPES.get(data, RetrainEMA())
+
+
+def method(name: str, data: str, **changes: Any) -> Method:
+    """The method with its settings for this data set, or the published ones, and `changes`."""
+    if name == RetrainEMA.name():  # the reference is trained as the original was
+        return replace(recipe(data), **changes)
+    fields = SETTINGS.get(data, SETTINGS["cifar10"]).get(name, {})
+    return replace(find(name)(), **{**fields, **changes})

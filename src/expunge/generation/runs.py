@@ -1,0 +1,97 @@
+"""What the runs of one generator share: data, split, task, judge and sampler; and a record of each with its pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from .. import presets
+from ..audit.generation import Drawn, audit_generator, draw
+from ..audit.image_judge import Judge, train_judge
+from ..diffusion import Diffusion
+from ..experiment import record_of, seeded_factory
+from ..method import Method
+from ..models import build
+from ..models.unet import for_data
+from ..record import Record, plain
+from ..run import Run
+from ..sources import Source
+from ..split import Split
+from .sampling import Sampler
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generation:
+    """A data set with a class to forget, the U-Net that suits it, and how its images are judged."""
+
+    source: Source
+    data: str  # the data's kind, as "digits"
+    split: Split
+    task: Diffusion
+    device: str = "cpu"
+    sampler: Sampler = Sampler(kind="dpm", steps=10, guidance=1.0)  # noqa: RUF009 frozen
+    seed: int = 0
+    per_class: int = 50
+    command: str = ""
+
+    @classmethod
+    def of(
+        cls,
+        source: Source,
+        data: str,
+        forget: int | Sequence[int | str],
+        *,
+        validation: float = 0.1,
+        **more: Any,
+    ) -> Generation:
+        """The setting of a data set by its spec; `forget` is a class, or several, by number or name."""
+        split = Split.by_class(source.train, source.test, forget, validation=validation)
+        return cls(
+            source=source, data=presets.kind(data), split=split, task=Diffusion(len(source.classes)), **more
+        )
+
+    @property
+    def factory(self) -> Callable[[], nn.Module]:
+        """Makes the U-Net with fresh weights, the same at each call."""
+        c, h, w = self.source.shape
+        made = lambda: for_data(self.data, len(self.source.classes), (c, h, w)).to(self.device)  # noqa: E731
+        return seeded_factory(made, self.seed)
+
+    def judge(self) -> Judge:
+        """A judge trained on the data with its own recipe."""
+        make = lambda: build(  # noqa: E731
+            "cnn", num_classes=len(self.source.classes), shape=self.source.shape
+        ).to(self.device)
+        return train_judge(self.split, make, presets.recipe(self.data), seed=self.seed)
+
+    def look(self, model: nn.Module, judge: Judge) -> Drawn:
+        """What a model draws, from the same noise as every other."""
+        more = {"sampler": self.sampler, "per_class": self.per_class, "seed": self.seed}
+        return draw(model, self.split, self.task, judge, **more)  # type: ignore[arg-type]
+
+    def bare_record(self, kind: str, run: Run, method: Method, before: str = "") -> Record:
+        """The record of a run, not yet judged."""
+        names = {"model": "unet", "data": self.source.name, "classes": self.source.classes}
+        return record_of(kind, run, method, before=before, names=names, command=self.command)
+
+    def record(
+        self,
+        kind: str,
+        run: Run,
+        method: Method,
+        drawn: Drawn,
+        judge: Judge,
+        *,
+        before: str = "",
+        label: str = "",
+        **beside: Drawn | None,
+    ) -> Record:
+        """The record of a run, with its scores and pictures, `beside` an original and a retrained model's."""
+        record = self.bare_record(kind, run, method, before)
+        found = audit_generator(drawn, judge, names={"unlearned": label or kind}, **beside)
+        record.scores = plain(found.scores)
+        record.details.update(plain(found.details))
+        return record

@@ -1,0 +1,117 @@
+"""One deletion request: how it stands, and what may be attached to it."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Literal
+
+from ..record import Record, plain
+from .canonical import canonical, parse
+from .merkle import Secret
+from .receipt import Receipt, record_hash
+from .verify import verify
+
+DAYS = 28  # never later than the month of GDPR article 12 (3); other laws and contracts differ
+
+Status = Literal["open", "running", "done", "refused", "withdrawn"]
+CLOSED = ("done", "refused", "withdrawn")
+STATUSES = ("open", "running", *CLOSED)
+
+Source = str | os.PathLike[str]
+
+
+@dataclass
+class Request:
+    """One deletion request as it stands. Dates are ISO days, hashes 64 hex digits, "" where none is yet."""
+
+    number: int
+    subject: str  # a reference to the person, better not the name: rows cannot be deleted
+    received: str
+    due: str
+    ids: int = 0  # how many sample ids were named
+    ids_salt: str = ""
+    ids_hash: str = ""
+    status: Status = "open"
+    run: str = ""  # hash of the run's record
+    method: str = ""
+    audit: str = ""  # hash of the audit's record
+    verdict: str = ""
+    receipt: str = ""  # its id
+    proved: bool = False  # every id of the request was shown to be in the receipt's forget set
+    note: str = ""
+
+    def apply(self, body: dict[str, Any]) -> None:
+        """Bring the request up to date with one attachment, as the ledger keeps it."""
+        if "run" in body:
+            self.run, self.method = body["run"]["record"], body["run"]["method"]
+            self.status = "running" if self.status == "open" else self.status
+        if "audit" in body:
+            self.audit, self.verdict = body["audit"]["record"], body["audit"]["verdict"]
+        if "receipt" in body:
+            self.receipt, self.proved, self.status = body["receipt"]["id"], body["proved"], "done"
+            self.method = body["receipt"]["statement"]["method"]
+        self.status = body.get("status", self.status)
+        self.note = body["note"] or self.note
+
+    def is_overdue(self, today: date) -> bool:
+        """True if it is still to be answered and its day has passed."""
+        return self.status not in CLOSED and date.fromisoformat(self.due) < today
+
+
+def fitting_receipt(
+    request: Request,
+    path: Source,
+    *,
+    record: Source | None,
+    secret: Source | None,
+    ids: Sequence[str],
+    public_key: Source | bytes | None,
+    problems: list[str],
+) -> tuple[dict[str, Any], bool]:
+    """The content of a receipt that may be attached to `request`, and whether it was shown to cover `ids`.
+
+    What does not fit goes to `problems`, one sentence each.
+    """
+    opened = Secret.load(secret) if secret is not None else None
+    checks = verify(path, record=record, public_key=public_key, secret=opened)
+    problems += [f"{path}: {check.words}." for check in checks if not check.ok]
+    if problems:
+        return {}, False
+    found = Receipt.load(path)
+    if request.run and record is None and found.statement["record"] != request.run:
+        problems.append(f"{path} is for another run than the one attached to request {request.number}.")
+    if (opened is None) != (not ids):
+        problems.append("to prove that ids are in the forget set, both the ids and the secret are needed.")
+    if ids and ids_hash(request.ids_salt, ids) != request.ids_hash:
+        problems.append(f"these are not the {request.ids} ids of request {request.number}.")
+    if opened is not None and not problems:
+        problems += [
+            f"the id {name!r} is not among the {len(opened.leaves)} that were forgotten."
+            for name in ids
+            if name not in opened
+        ]
+    return parse(found.to_bytes()), bool(ids)
+
+
+def audited(path: Source) -> dict[str, Any]:
+    """What the ledger keeps of an audit: its record's hash, the scores, the verdict in words."""
+    audit = Record.load(path)
+    verdict = audit.details.get("verdict", "")
+    words = str(verdict.get("words", "")) if isinstance(verdict, dict) else str(verdict)
+    return {"record": record_hash(path), "scores": plain(audit.scores), "verdict": words}
+
+
+def nfc(ids: Sequence[str]) -> set[str]:
+    """The different ids, in Unicode normal form NFC."""
+    return {unicodedata.normalize("NFC", name) for name in ids}
+
+
+def ids_hash(salt: str, ids: Sequence[str]) -> str:
+    """A salted hash (64 hex digits) of a set of ids, in any order."""
+    return hmac.new(bytes.fromhex(salt), canonical(sorted(nfc(ids))), hashlib.sha256).hexdigest()

@@ -1,0 +1,124 @@
+"""Images in class folders: found, checked, and decoded when asked for, with no Python list of all of them.
+
+Names are kept as one NumPy array of variable-width text (about 16 bytes and the name's own a sample), so that 14 million
+images cost hundreds of megabytes, not gigabytes, and workers of a `DataLoader` share the pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ..data import StreamData
+from ..errors import ExpungeError, MissingExtra, raise_all
+
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm", ".pgm")
+TEXT = np.dtypes.StringDType()
+CHECKED = 4096  # files whose check is under way at once
+
+
+class ImageFolder(Dataset):
+    """Images by their names (N,) below `root` and labels (N,): float32 (3, size, size) in [0, 1], decoded when asked for."""
+
+    def __init__(self, root: Path, names: np.ndarray, labels: np.ndarray, size: int):
+        self.root, self.names, self.targets, self.size = root, names, torch.from_numpy(labels), size
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        from PIL import Image
+
+        with Image.open(self.root / str(self.names[index])) as image:
+            pixels = np.asarray(image.convert("RGB").resize((self.size, self.size), Image.Resampling.BICUBIC))
+        return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255, int(self.targets[index])
+
+
+def read_folder(root: Path, size: int = 64) -> tuple[StreamData, StreamData, list[str]]:
+    """Training and test data and the class names of `root/CLASS/*.png`, or `root/train/CLASS` and `root/test/CLASS`.
+
+    Without `train` and `test` a fixed fifth of each class is held out for testing. Ids are the paths below `root`, and
+    each image's folder is the group column `folder`. Raises `ExpungeError` with every broken image at once.
+    """
+    try:
+        import PIL  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra("reading image files", "images") from error
+    parts = [""]
+    if (root / "train").is_dir() and (root / "test").is_dir():
+        parts = ["train", "test"]
+    classes = _classes(root / parts[0])
+    found = [_names(root, part, classes) for part in parts]
+    if len(classes) < 2 or not all(len(names) for names, _ in found):
+        raise ExpungeError(
+            f"{root} has {len(classes)} class folders with images; give DIR/CLASS/*.png with two classes or more, "
+            "or DIR/train/CLASS and DIR/test/CLASS."
+        )
+    unknown = [c for part in parts[1:] for c in _classes(root / part) if c not in classes]
+    raise_all(
+        [
+            f"{root / parts[-1] / c} is a class that {root / parts[0]} has not; add it there, or remove it."
+            for c in unknown
+        ]
+        + [p for names, _ in found for p in _broken(root, names)]
+    )
+    if len(found) == 1:
+        held = _held_out(found[0][1], len(classes))
+        found = [(names[keep], labels[keep]) for names, labels in found for keep in (~held, held)]
+    train, test = (
+        StreamData(
+            ImageFolder(root, names, labels, size),
+            classes=classes,
+            name=root.name,
+            ids=names,
+            groups={"folder": np.array([n.rpartition("/")[0].rpartition("/")[2] for n in names], TEXT)},
+        )
+        for names, labels in found
+    )
+    return train, test, classes
+
+
+def _classes(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+
+
+def _names(root: Path, part: str, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Paths below `root` (N,) and labels (N,), class by class, sorted within each."""
+    names = [np.array([], TEXT)]
+    for c in classes:
+        files = (f for f in (root / part / c).rglob("*") if f.suffix.lower() in IMAGES)
+        names.append(np.array(sorted(f.relative_to(root).as_posix() for f in files), TEXT))
+    labels = np.repeat(np.arange(len(classes)), [len(n) for n in names[1:]])
+    return np.concatenate(names), labels
+
+
+def _held_out(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Bool (N,): a fifth of each class, the same at every call."""
+    held = np.zeros(len(labels), bool)
+    for k in range(classes):
+        of = np.flatnonzero(labels == k)
+        held[of[np.random.RandomState(0).permutation(len(of))[: round(0.2 * len(of))]]] = True
+    return held
+
+
+def _broken(root: Path, names: np.ndarray) -> Iterator[str]:
+    """A sentence for each file that is no image."""
+    from PIL import Image
+
+    def problem(name: str) -> str | None:
+        try:
+            with Image.open(root / name) as image:
+                image.verify()
+        except Exception as error:  # Pillow raises many kinds for broken files
+            return f"{root / name} cannot be read as an image: {type(error).__name__}; remove or replace it."
+        return None
+
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, len(names), CHECKED):
+            yield from (p for p in pool.map(problem, names[start : start + CHECKED]) if p)
