@@ -64,19 +64,21 @@ def train_autoencoder(vae: Any, x: Tensor, steps: int, seed: int = 0) -> None:
     vae.register_to_config(scaling_factor=1 / spread)
 
 
+def train_the_judge(count: int = 12000, seed: int = 0) -> tuple[Judge, Tensor, Tensor]:
+    """A classifier of the real images at the size that the pipeline draws, and the images and labels it learned from."""
+    source = load_data(f"fashion-mnist:{Path(os.environ['EXPUNGE_DATA']) / 'fashion-mnist'}")
+    x, y = images(source.train, count)
+    real = Split.by_class((x, y), images(source.test, 2000), 1, seed=seed)
+    make = lambda: build("cnn", num_classes=10, shape=(3, 16, 16))  # noqa: E731
+    recipe = Retrain(epochs=4, lr=0.1, lr_schedule="one_cycle", batch_size=128)
+    return train_judge(real, make, recipe, seed=seed), x, y
+
+
 def build_pipeline(
     folder: Path, *, count: int = 12000, steps: int = 400, epochs: int = 6, seed: int = 0
 ) -> Fashion:
     """Train the judge, the autoencoder and the UNet, and write the pipeline to `folder / "pipeline"`."""
-    source = load_data(f"fashion-mnist:{Path(os.environ['EXPUNGE_DATA']) / 'fashion-mnist'}")
-    x, y = images(source.train, count)
-    real = Split.by_class((x, y), images(source.test, 2000), 1, seed=seed)
-    judge = train_judge(
-        real,
-        lambda: build("cnn", num_classes=10, shape=(3, 16, 16)),
-        Retrain(epochs=4, lr=0.1, lr_schedule="one_cycle", batch_size=128),
-        seed=seed,
-    )
+    judge, x, y = train_the_judge(count, seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         pipeline = tiny.stable_diffusion(folder, width=32)

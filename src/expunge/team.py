@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import Any
+from collections.abc import Iterator
 
 import torch
 import torch.distributed as dist
@@ -20,6 +20,8 @@ from .distributed import distributed_scores
 from .errors import ExpungeError
 from .mask import saliency_scores
 from .task import Task
+
+BUCKET = 1 << 25  # numbers in a message of gradients
 
 
 class Team:
@@ -51,33 +53,30 @@ class Team:
             dist.all_reduce(value)
         return value
 
-    def agreed(self, row: dict[str, Any], device: torch.device) -> dict[str, Any]:
-        """`row` with the first process's numbers: on a GPU two processes may round apart."""
-        if self.size == 1:
-            return row
-        where = [k for k, v in row.items() if isinstance(v, float)]
-        values = torch.tensor([row[k] for k in where], dtype=torch.float64, device=device)
-        dist.broadcast(values, 0)
-        return {**row, **dict(zip(where, values.tolist(), strict=True))}
+    def mean(self, mine: list[Tensor], device: torch.device) -> float | None:
+        """The mean of all values that the processes hold, the same number in each; None where there is none."""
+        values = torch.cat(mine).cpu().double() if mine else torch.zeros(0, dtype=torch.float64)
+        found = torch.stack([values.sum(), values.new_tensor(len(values))])
+        if self.size > 1:
+            found = self.sum(found.to(device))
+        total, count = found.tolist()
+        return total / count if count else None
+
+    def share(self, samples: Samples) -> Samples:
+        """The part of `samples` that this process looks at."""
+        return samples if self.size == 1 else samples.take(torch.arange(self.rank, len(samples), self.size))
 
     def sum_gradients(self, model: nn.Module) -> None:
         """Every gradient summed over the processes; one that no process has stays None, so that its weight rests."""
-        if self.size == 1:
-            return
-        weights = [p for p in model.parameters() if p.requires_grad]
-        there = torch.tensor([p.grad is not None for p in weights], dtype=torch.int32)
-        some = self.sum(there.to(weights[0].device)).tolist()
-        waiting = []
-        for weight, count in zip(weights, some, strict=True):
-            if count:
-                if weight.grad is None:
-                    weight.grad = torch.zeros_like(weight)
-                waiting.append(dist.all_reduce(weight.grad, async_op=True))
-        for handle in waiting:
-            handle.wait()
+        if self.size > 1:
+            for bucket in _buckets([p for p in model.parameters() if p.requires_grad]):
+                _sum_bucket(bucket)
 
     def average_buffers(self, model: nn.Module) -> None:
-        """The mean over the processes of what layers count along the way, such as batch norm's statistics."""
+        """The mean over the processes of what layers count along the way, such as batch norm's statistics.
+
+        Running means are linear in what they saw: averaged before each look they are what they would be averaged at each step.
+        """
         buffers = [b for b in model.buffers() if b.is_floating_point()] if self.size > 1 else []
         if buffers:
             together = torch.cat([b.flatten() for b in buffers])
@@ -89,6 +88,34 @@ class Team:
         """`saliency_scores`, its samples divided among the processes where the mean over them can be divided."""
         alone = self.size == 1 or options.get("paper_exact")
         return (saliency_scores if alone else distributed_scores)(model, samples, task, **options)  # type: ignore[arg-type]
+
+
+def _buckets(weights: list[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
+    """Weights of one kind together, up to `BUCKET` numbers: a message costs more than what is in it."""
+    kinds: dict[object, list[nn.Parameter]] = {}
+    for weight in weights:
+        kinds.setdefault((weight.dtype, weight.device), []).append(weight)
+    for same in kinds.values():
+        bucket: list[nn.Parameter] = []
+        for weight in same:
+            if bucket and sum(w.numel() for w in bucket) + weight.numel() > BUCKET:
+                yield bucket
+                bucket = []
+            bucket.append(weight)
+        yield bucket
+
+
+def _sum_bucket(weights: list[nn.Parameter]) -> None:
+    """One message: the gradients, and for each whether this process has one."""
+    mine = [w.grad is not None for w in weights]
+    parts = [torch.zeros_like(w) if w.grad is None else w.grad for w in weights]
+    there = parts[0].new_ones(len(mine)) if all(mine) else parts[0].new_tensor(mine)
+    flat = torch.cat([*(p.reshape(-1) for p in parts), there])
+    dist.all_reduce(flat)
+    *sums, counts = flat.split([*(p.numel() for p in parts), len(mine)])
+    some = mine if all(mine) else (counts > 0).tolist()  # a GPU is waited for only where one is missing
+    for weight, part, total, any_has in zip(weights, parts, sums, some, strict=True):
+        weight.grad = part.copy_(total.view_as(part)) if any_has else None
 
 
 def from_torchrun() -> bool:

@@ -157,9 +157,8 @@ def _step(
         torch.nn.utils.clip_grad_norm_([p for p in run.model.parameters() if p.grad is not None], method.clip)
     scaler.step(optimizer)
     scaler.update()
-    team.average_buffers(run.model)
     method.after_step(run, optimizer)
-    return team.sum(total)
+    return total
 
 
 # ---- resume

@@ -64,13 +64,13 @@ class Watch:
         self.good = self._moving()
 
     def stops(self, loss: Tensor) -> bool:
-        """Take the loss of a step; True once the run must end inside an epoch."""
+        """Take the loss of a step (this process's part of it); True once the run must end inside an epoch."""
         self.total += loss
         self.count += 1
         every = self.method.probe_every
         if every and self.run.step % every == 0:
             self.probe()
-        elif self.run.step % NAN_EVERY == 0 and not bool(self.total.isfinite()):
+        elif self.run.step % NAN_EVERY == 0 and not bool(self._total().isfinite()):
             self._back("the loss became NaN or infinite")
         return self.run.ended != "finished"
 
@@ -80,12 +80,18 @@ class Watch:
         if not (every and self.run.step % every == 0):
             self.probe()
 
+    def _total(self) -> Tensor:
+        """The losses since the last look, of all processes."""
+        return self.run.team.sum(self.total.clone())
+
     def probe(self) -> None:
         """A row of the curves, and what follows from it."""
-        sound = not self.count or bool(self.total.isfinite())
+        self.run.team.average_buffers(self.run.model)
+        total = self._total()
+        sound = not self.count or bool(total.isfinite())
         if not sound or not finite(self.run.model):
             return self._back("the loss or a weight became NaN or infinite")
-        row = self._row(float(self.total) / max(1, self.count))
+        row = self._row(float(total) / max(1, self.count))
         if any(isinstance(v, float) and math.isnan(v) for v in row.values()):
             return self._back("the model's outputs became NaN")
         self.total.zero_()
@@ -134,11 +140,11 @@ class Watch:
         scale = 100.0 if self.percent else 1.0
         with evaluating(self.run.model), torch.inference_mode(), autocast(self.run):
             for name, samples in self.sets.items():
+                mine = self.run.team.share(samples)
                 seen = [
                     self.run.task.probe(self.run.model, b)
-                    for b in samples.batches(self.run.compute.eval_batch, device=self.run.device)
+                    for b in mine.batches(self.run.compute.eval_batch, device=self.run.device)
                 ]
-                row[name] = scale * torch.cat(seen).double().mean().item() if seen else None
-        return self.run.team.agreed(
-            row, self.run.device
-        )  # processes decide alike, or one would wait for another for ever
+                mean = self.run.team.mean(seen, self.run.device)  # one number for all, or one would wait
+                row[name] = None if mean is None else scale * mean
+        return row
