@@ -86,7 +86,7 @@ def test_ids_from_list_file_and_column(pair, tmp_path):
     assert split.forget.ids == ["u7", "u9"]
     (tmp_path / "ids.txt").write_text("u9\n\nu7\n")
     assert Split.by_ids(named, pair[1], tmp_path / "ids.txt", validation=0).hash == split.hash
-    group = Split.by_group(named, pair[1], "site", 2, validation=0)
+    group = Split.by_group(named, pair[1], "site", np.int64(2), validation=0)
     assert group.forget.index.tolist() == list(range(100, 150))
 
 
@@ -116,7 +116,11 @@ def test_all_wrong_ids_are_told_at_once(pair):
         (lambda a, b: Split.random(a, b, 0.0), ["share is above 0"]),
         (lambda a, b: Split.random(a, b, count=1000), ["1000 samples were asked for"]),
         (lambda a, b: Split.random(a, a, 0.1), ["same object"]),
-        (lambda a, b: Split.random(a, b, 0.1, validation=1.5), ["validation is a share"]),
+        (lambda a, b: Split.by_class(a, b, forget=1, share=1.5), ["above 0 and at most 1; 1.5 came"]),
+        (
+            lambda a, b: Split.random(a, b, 0.1, validation=1.5, goal="unlern"),
+            ["validation is a share", "goal is 'unlern'", "untrain or unlearn"],
+        ),
         (lambda a, b: Split.by_ids(a, b, []), ["forget set is empty"]),
         (lambda a, b: Split.by_ids(a, b, "no-such-file"), ["is no file"]),
         (lambda a, b: Split.by_group(a, b, "site", 1), ["no group column"]),

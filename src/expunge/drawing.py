@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .data import Data, TensorData, as_data
+from .data import Data, TensorData, as_data, as_text
 from .errors import SplitError, raise_all
 from .files import read_ids
 
+Goal = Literal["untrain", "unlearn"]
 
-def begin(train: Any, test: Any, validation: float, seed: int) -> tuple[Data, Data, Tensor, Tensor]:
-    """The data, and which training samples are kept for training and held for validation: bool (N,) each."""
-    if not 0 <= validation < 1:
-        raise SplitError(f"validation is a share of each class, at least 0 and below 1; {validation} came.")
+
+class Pool(NamedTuple):
+    """What a forget set is drawn from: the data, and which training samples are kept for training and which are held for
+    validation, bool (N,) each; `settings` are those that every way of drawing has."""
+
+    train: Data
+    test: Data
+    keep: Tensor
+    held: Tensor
+    settings: dict[str, Any]
+
+
+def begin(train: Any, test: Any, validation: float, seed: int, goal: str = "untrain") -> Pool:
+    """The data with the validation set drawn. Raises `SplitError` with what is wrong with either, or with the goal."""
+    raise_all(_settings_problems(validation, goal), SplitError)
     data, held_out = as_data(train), as_data(test)
     problems = [
         f"the {name} set is empty; give at least one sample."
@@ -45,7 +58,16 @@ def begin(train: Any, test: Any, validation: float, seed: int) -> tuple[Data, Da
     held = torch.zeros(len(data), dtype=torch.bool)
     if validation:
         held = share_of(~held, validation, seed, per_class=data.labels)
-    return data, held_out, ~held, held
+    return Pool(data, held_out, ~held, held, {"goal": goal, "validation": validation, "seed": seed})
+
+
+def _settings_problems(validation: float, goal: str) -> list[str]:
+    found = []
+    if not 0 <= validation < 1:
+        found.append(f"validation is a share of each class, at least 0 and below 1; {validation} came.")
+    if goal not in get_args(Goal):
+        found.append(f"goal is '{goal}'; it must be {' or '.join(get_args(Goal))}.")
+    return found
 
 
 def share_of(
@@ -121,6 +143,59 @@ def positions(ids: str | Path | Iterable[str | int], data: Data, keep: Tensor) -
     named = torch.zeros(len(data), dtype=torch.bool)
     named[torch.from_numpy(position)] = True
     return named
+
+
+def in_group(column: str, values: Any, pool: Pool) -> Tensor:
+    """Which samples have one of `values` (a value, or several) in the column of `Data.groups`: bool (N,). Raises `SplitError`
+    for a column or values that are not there."""
+    groups = pool.train.groups
+    if column not in groups:
+        raise SplitError(f"there is no group column '{column}'; the data has {sorted(groups) or 'none'}.")
+    there, wanted = as_text(groups[column]), listed(values)
+    if absent := [v for v in wanted if v not in there]:
+        raise SplitError(
+            f"no sample has {column} = {absent}; it takes the values {np.unique(there)[:20].tolist()}."
+        )
+    return torch.from_numpy(np.isin(there, wanted)) & pool.keep
+
+
+def listed(values: Any) -> list[str]:
+    """One value, or several, as texts."""
+    several = isinstance(values, Iterable) and not isinstance(values, str)
+    return [str(v) for v in (values if several else [values])]
+
+
+def check_sets(pool: Pool, named: Tensor, retain: Tensor, forgotten: Tensor) -> None:
+    """Raise `SplitError` with every reason why these are no forget set (N,), no retain set (N,), or leave no test set:
+    `forgotten` (M,) are the test samples of the forgotten classes."""
+    train, test, problems = pool.train, pool.test, []
+    if not named.any():
+        problems.append("the forget set is empty; name at least one training sample.")
+    if not retain.any():
+        problems.append(
+            "the retain set is empty: forgetting everything is training a new model; keep at least one sample."
+        )
+    if forgotten.all():
+        problems.append("the test set has only forgotten classes; give test samples of the retained ones.")
+    if train.ids is not None and test.ids is not None:
+        both = np.intersect1d(train.ids[named.numpy()], test.ids)
+        if len(both):
+            problems.append(
+                f"{len(both)} ids are in the forget and in the test set (first: {both[:5].tolist()}); remove them from one."
+            )
+    raise_all(problems, SplitError)
+
+
+def digest(*parts: str | Tensor) -> str:
+    """SHA-256 (hex) of texts and positions (n,), each told from the next."""
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(
+            json.dumps(part).encode()
+            if isinstance(part, str)
+            else f"{len(part)}:".encode() + part.to(torch.int64).numpy().tobytes()
+        )
+    return found.hexdigest()
 
 
 def warn_of_copies(train: Data, test: Data, named: Tensor) -> None:

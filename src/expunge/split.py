@@ -8,23 +8,32 @@ checkpoint and is asserted on load.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from .data import Data, Samples, as_text
-from .drawing import begin, class_numbers, positions, share_of, warn_of_copies
-from .errors import SplitError, raise_all
+from .data import Samples
+from .drawing import (
+    Goal,
+    Pool,
+    begin,
+    check_sets,
+    class_numbers,
+    digest,
+    in_group,
+    listed,
+    positions,
+    share_of,
+    warn_of_copies,
+)
+from .errors import SplitError
 
-Goal = Literal["untrain", "unlearn"]
+__all__ = ["Goal", "Split"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,25 +76,18 @@ class Split:
         With `share` below 1 only that part of each class is named: under goal "unlearn" the rest is withheld from the
         method and from the reference, under "untrain" it is retained. Raises `SplitError` with every problem.
         """
-        train, test, keep, held = begin(train, test, validation, seed)
+        if share > 1:
+            raise SplitError(f"a share of a class is above 0 and at most 1; {share} came.")
+        pool = begin(train, test, validation, seed, goal)
+        labels = pool.train.labels
         wanted = [forget] if isinstance(forget, int | str) else list(forget)
-        classes = class_numbers(wanted, train, int(train.labels.max()) + 1)
-        of_class = torch.isin(train.labels, torch.tensor(classes)) & keep
-        named = of_class if share >= 1 else share_of(of_class, share, seed, per_class=train.labels)
-        whole = share >= 1 or goal == "unlearn"
-        spec = {"scenario": "class", "forget": classes, "share": share, "goal": goal}
-        return _finish(
-            train,
-            test,
-            keep,
-            held,
-            named,
-            of_class & ~named if whole else named & False,
-            classes if whole else [],
-            "class" if whole else "part of a class",
-            goal,
-            {**spec, "validation": validation, "seed": seed},
-        )
+        classes = class_numbers(wanted, pool.train, int(labels.max()) + 1)
+        of_class = torch.isin(labels, torch.tensor(classes)) & pool.keep
+        named = of_class if share == 1 else share_of(of_class, share, seed, per_class=labels)
+        spec = {"forget": classes, "share": share}
+        if share < 1 and goal == "untrain":
+            return _finish(pool, named, "part of a class", spec)
+        return _finish(pool, named, "class", spec, withheld=of_class & ~named, classes=classes)
 
     @classmethod
     def random(
@@ -103,18 +105,9 @@ class Split:
 
         Raises `SplitError` for a share or count that cannot be drawn, and for data that no split can be made of.
         """
-        train, test, keep, held = begin(train, test, validation, seed)
-        named = share_of(keep, share, seed, count=count)
-        spec = {
-            "scenario": "random",
-            "share": None if count else share,
-            "count": count,
-            "validation": validation,
-            "seed": seed,
-        }
-        return _finish(
-            train, test, keep, held, named, named & False, [], "random", goal, {**spec, "goal": goal}
-        )
+        pool = begin(train, test, validation, seed, goal)
+        named = share_of(pool.keep, share, seed, count=count)
+        return _finish(pool, named, "random", {"share": None if count else share, "count": count})
 
     @classmethod
     def by_ids(
@@ -131,16 +124,9 @@ class Split:
 
         Raises `SplitError` with every id that is unknown, named twice, or held out for validation.
         """
-        train, test, keep, held = begin(train, test, validation, seed)
-        named = positions(ids, train, keep)
-        spec = {
-            "scenario": "ids",
-            "count": int(named.sum()),
-            "validation": validation,
-            "seed": seed,
-            "goal": goal,
-        }
-        return _finish(train, test, keep, held, named, named & False, [], "ids", goal, spec)
+        pool = begin(train, test, validation, seed, goal)
+        named = positions(ids, pool.train, pool.keep)
+        return _finish(pool, named, "ids", {"count": int(named.sum())})
 
     @classmethod
     def by_group(
@@ -158,28 +144,9 @@ class Split:
 
         Raises `SplitError` for a column or value that is not there, and for data that no split can be made of.
         """
-        train, test, keep, held = begin(train, test, validation, seed)
-        if column not in train.groups:
-            raise SplitError(
-                f"there is no group column '{column}'; the data has {sorted(train.groups) or 'none'}."
-            )
-        wanted = [values] if isinstance(values, str | int) else list(values)
-        there = as_text(train.groups[column])
-        if absent := [v for v in wanted if str(v) not in there]:
-            raise SplitError(
-                f"no sample has {column} = {absent}; it takes the values {np.unique(there)[:20].tolist()}."
-            )
-        named = torch.from_numpy(np.isin(there, [str(v) for v in wanted])) & keep
-        spec = {
-            "scenario": "group",
-            "column": column,
-            "values": [str(v) for v in wanted],
-            "validation": validation,
-            "seed": seed,
-        }
-        return _finish(
-            train, test, keep, held, named, named & False, [], "group", goal, {**spec, "goal": goal}
-        )
+        pool = begin(train, test, validation, seed, goal)
+        spec = {"column": column, "values": listed(values)}
+        return _finish(pool, in_group(column, values, pool), "group", spec)
 
     # ---- what was drawn
 
@@ -200,13 +167,13 @@ class Split:
     @cached_property
     def train_hash(self) -> str:
         """SHA-256 (hex) of the training samples: the same for every forget set with the same validation draw."""
-        return _digest(self.forget.data.fingerprint(), self.train.index)
+        return digest(self.forget.data.fingerprint(), self.train.index)
 
     @cached_property
     def hash(self) -> str:
         """SHA-256 (hex) of the whole split: the data's content and the positions of each set."""
         sets = [self.forget, self.retain, self.validation, self.test, self.test_forgotten, self.withheld]
-        return _digest(
+        return digest(
             self.forget.data.fingerprint() + self.test.data.fingerprint() + self.goal,
             *(s.index for s in sets),
         )
@@ -232,35 +199,20 @@ class Split:
 
 
 def _finish(
-    train: Data,
-    test: Data,
-    keep: Tensor,
-    held: Tensor,
+    pool: Pool,
     named: Tensor,
-    withheld: Tensor,
-    classes: list[int],
     scenario: str,
-    goal: Goal,
     spec: dict[str, Any],
+    *,
+    withheld: Tensor | None = None,
+    classes: Sequence[int] = (),
 ) -> Split:
-    retain = keep & ~named & ~withheld
-    forgotten = torch.isin(test.labels, torch.tensor(classes, dtype=torch.int64))
-    problems = []
-    if not named.any():
-        problems.append("the forget set is empty; name at least one training sample.")
-    if not retain.any():
-        problems.append(
-            "the retain set is empty: forgetting everything is training a new model; keep at least one sample."
-        )
-    if forgotten.all():
-        problems.append("the test set has only forgotten classes; give test samples of the retained ones.")
-    if train.ids is not None and test.ids is not None:
-        both = np.intersect1d(train.ids[named.numpy()], test.ids)
-        if len(both):
-            problems.append(
-                f"{len(both)} ids are in the forget and in the test set (first: {both[:5].tolist()}); remove them from one."
-            )
-    raise_all(problems, SplitError)
+    """The split whose forget set are the training samples `named`, bool (N,) as `withheld`."""
+    train, test, keep, held, settings = pool
+    apart = named & False if withheld is None else withheld
+    retain = keep & ~named & ~apart
+    forgotten = torch.isin(test.labels, torch.tensor(list(classes), dtype=torch.int64))
+    check_sets(pool, named, retain, forgotten)
     warn_of_copies(train, test, named)
     at = lambda where, data: Samples(data, where.nonzero()[:, 0])  # noqa: E731
     return Split(
@@ -269,21 +221,10 @@ def _finish(
         at(held, train),
         at(~forgotten, test),
         at(forgotten, test),
-        at(withheld, train),
+        at(apart, train),
         int(train.labels.max()) + 1,
         scenario,
-        goal,
-        spec,
+        settings["goal"],
+        {"scenario": scenario, **spec, **settings},
         tuple(classes),
     )
-
-
-def _digest(*parts: str | Tensor) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(
-            json.dumps(part).encode()
-            if isinstance(part, str)
-            else f"{len(part)}:".encode() + part.to(torch.int64).numpy().tobytes()
-        )
-    return digest.hexdigest()
