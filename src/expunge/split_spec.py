@@ -10,7 +10,7 @@ from .data import Data
 from .errors import SplitError, raise_all
 from .split import Split
 
-FORGET = ("--forget-class", "--forget-share", "--forget-ids", "--forget-group")
+FORGET = ("forget_class", "forget_share", "forget_ids", "forget_group")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class SplitSpec:
     forget_ids: Path | None = None
     # forget the samples of a group: COLUMN=VALUE[,VALUE...]
     forget_group: str | None = None
-    # with --forget-class: name only this share of each class
+    # name only this share of each class to forget
     class_share: float = 1.0
     # remove the samples' influence, or the ability; default by scenario
     goal: Literal["untrain", "unlearn"] | None = None
@@ -39,26 +39,30 @@ class SplitSpec:
         """Whether it says what to forget."""
         return bool(self._given())
 
+    def spelled(self, field: str) -> str:
+        """A field as whoever wrote it knows it: a grid file's entry here, a flag on the command line."""
+        return field
+
     def _given(self) -> list[str]:
-        values = (self.forget_class or None, self.forget_share, self.forget_ids, self.forget_group)
-        return [flag for flag, value in zip(FORGET, values, strict=True) if value is not None]
+        return [field for field in FORGET if getattr(self, field) not in ((), None)]
 
     def _problems(self) -> list[str]:
         """What is wrong, a sentence each."""
-        chosen, found = self._given(), []
+        chosen, found, name = self._given(), [], self.spelled
         if len(chosen) != 1:
             found.append(
-                f"{len(chosen)} of the flags {', '.join(FORGET)} were given ({', '.join(chosen) or 'none'}); give exactly one."
+                f"{len(chosen)} of {', '.join(map(name, FORGET))} were given "
+                f"({', '.join(map(name, chosen)) or 'none'}); give exactly one."
             )
         if self.class_share != 1 and not self.forget_class:
             found.append(
-                f"--class-share {self.class_share:g} is a share of the classes of --forget-class, which is not given; "
-                "name classes, or leave it out."
+                f"{name('class_share')} {self.class_share:g} is a share of the classes of {name('forget_class')}, which is "
+                "not given; name classes, or leave it out."
             )
         column, equals, _ = (self.forget_group or "").partition("=")
         if self.forget_group is not None and not (column and equals):
             found.append(
-                f"--forget-group is '{self.forget_group}'; write COLUMN=VALUE, or COLUMN=VALUE,VALUE."
+                f"{name('forget_group')} is '{self.forget_group}'; write COLUMN=VALUE, or COLUMN=VALUE,VALUE."
             )
         return found
 

@@ -16,7 +16,7 @@ from ..checkpoint import Checkpoint, load_into, read_checkpoint
 from ..errors import ExpungeError, raise_all
 from ..field_help import field_help
 from ..heads import check_original, check_retrained
-from ..method import Method, find, names
+from ..method import find, names
 from ..methods.retrain import Retrain
 from ..models import build
 from ..run import Compute
@@ -29,6 +29,10 @@ from ..team import from_torchrun
 @dataclass(frozen=True, kw_only=True)
 class SplitFlags(SplitSpec):
     """What to forget (give exactly one of the four forget flags), and how the validation set is drawn."""
+
+    def spelled(self, field: str) -> str:
+        """A field as a flag."""
+        return f"--{field.replace('_', '-')}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,18 +173,3 @@ def check_out(out: Path, *inputs: Path | None) -> None:
         ],
         ExpungeError,
     )
-
-
-__all__ = [
-    "ComputeFlags",
-    "Method",
-    "ModelFlags",
-    "RecipeFlags",
-    "SplitFlags",
-    "check_out",
-    "chosen",
-    "load_model",
-    "load_reference",
-    "method_union",
-    "notice",
-]
