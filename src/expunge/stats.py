@@ -9,6 +9,13 @@ from statistics import fmean, stdev
 from typing import TypeVar
 
 HEADLINE = ("UA", "RA", "TA", "MIA")  # the scores whose gaps to Retrain make the avg. gap
+# accuracies (percent) in a row of the table NHLE x class weight masking: the set of the split they are taken on, and its head
+TABLE_2X2 = {
+    "forget_accuracy": ("forget", "forget set"),
+    "retain_accuracy": ("retain", "retain set"),
+    "test_forgotten_accuracy": ("test_forgotten", "test, forgotten class"),
+    "test_retain_accuracy": ("test", "test, other classes"),
+}
 
 Item = TypeVar("Item")
 

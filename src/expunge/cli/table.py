@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from ..record import Record
-from ..stats import HEADLINE, grouped, place, shown, stat
+from ..stats import HEADLINE, TABLE_2X2, grouped, place, shown, stat
 
 
 def by_method(records: Sequence[Record]) -> list[list[Record]]:
@@ -55,13 +55,10 @@ def table_2x2(rows: Sequence[dict[str, Any]]) -> Table:
         title="NHLE x class weight masking",
         caption="masking alone already forgets in name: judge NHLE on the unmasked rows",
     )
-    for name in ("NHLE", "masking", "forget", "retain", "test, forgotten class", "test, retained"):
+    for name in ("NHLE", "masking", *(head for _, head in TABLE_2X2.values())):
         table.add_column(name, justify="right")
     for row in rows:
-        shown = [
-            row[k]
-            for k in ("forget_accuracy", "retain_accuracy", "test_forgotten_accuracy", "test_retain_accuracy")
-        ]
+        shown = [row[k] for k in TABLE_2X2]
         table.add_row(
             "on" if row["nhle"] else "off",
             "on" if row["masking"] else "off",

@@ -34,6 +34,7 @@ from ..data import Batch
 from ..errors import ModelError
 from ..maskfile import Mask
 from ..run import Row, Run
+from ..stats import TABLE_2X2
 from ._few import FewSamples
 
 Masking = Literal["neg_inf", "zero", "none"]
@@ -210,13 +211,8 @@ class NHLE(FewSamples):
                     else model
                 )
                 score = {
-                    n: task.predict(judged, getattr(run.split, s)).accuracy
-                    for n, s in (
-                        ("forget_accuracy", "forget"),
-                        ("retain_accuracy", "retain"),
-                        ("test_forgotten_accuracy", "test_forgotten"),
-                        ("test_retain_accuracy", "test"),
-                    )
+                    name: task.predict(judged, getattr(run.split, which)).accuracy
+                    for name, (which, _) in TABLE_2X2.items()
                 }
                 rows.append({"nhle": nhle, "masking": masking, **score})
         return {"table2x2": rows}

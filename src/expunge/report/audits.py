@@ -6,16 +6,10 @@ import base64
 import binascii
 from typing import Any
 
+from ..stats import TABLE_2X2
 from .study import Study
 from .values import number, table
 from .words import DASH, fixed, setting_text
-
-SCORES = {
-    "forget_accuracy": "Forget set",
-    "retain_accuracy": "Retain set",
-    "test_forgotten_accuracy": "Test, forgotten class",
-    "test_retain_accuracy": "Test, other classes",
-}
 
 
 def two_by_two(details: dict[str, Any]) -> dict[str, Any]:
@@ -25,10 +19,10 @@ def two_by_two(details: dict[str, Any]) -> dict[str, Any]:
         if isinstance(details.get("table2x2"), list)
         else []
     )
-    keys = [k for k in SCORES if any(number(r.get(k)) is not None for r in rows)]
+    keys = [k for k in TABLE_2X2 if any(number(r.get(k)) is not None for r in rows)]
     return (
         {
-            "heads": [SCORES[k] for k in keys],
+            "heads": [TABLE_2X2[k][1].capitalize() for k in keys],
             "rows": [
                 {
                     "nhle": bool(r.get("nhle")),
