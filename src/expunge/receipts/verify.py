@@ -1,43 +1,23 @@
-"""Checks of a receipt: each with its outcome in words, and no more said than the check shows."""
+"""Checks of a receipt and of what belongs to it: each with its outcome in words, and no more said than the check shows."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..errors import ExpungeError, MissingExtra
+from ..errors import ExpungeError
 from ..hashing import load_weights, model_hash
 from ..record import Record
-from .canonical import parse, sha256
-from .keys import fingerprint, load_public, signed_by
+from .checks import Check, check_alone, equal
 from .merkle import Proof, Secret
-from .receipt import KIND, SCHEMA, STATEMENT, Model, Receipt, mask_hash, messages, record_hash
+from .receipt import Model, Receipt, mask_hash, record_hash
 from .receipt import split_commitment as committed_split
 
-_DIGEST = re.compile(r"[0-9a-f]{64}\Z")
-_SIGNATURE = re.compile(r"[0-9a-f]{128}\Z")
-_ID = re.compile(r"ul-[A-Z2-7]{26}\Z")
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was looked at: its name, whether it held, and what that means in words."""
-
-    name: str
-    ok: bool
-    words: str
-
-    @classmethod
-    def of(cls, name: str, ok: bool, held: str, failed: str) -> Self:
-        """The check with the words for its outcome."""
-        return cls(name, ok, held if ok else failed)
+__all__ = ["Check", "verify"]
 
 
 def verify(
@@ -60,13 +40,9 @@ def verify(
     shows that nothing changed since signing but not who signed. `parent`: the receipt of the run before. A
     broken file is a failed check, not an exception.
     """
-    checks, found = _read(receipt)
+    checks, found = check_alone(receipt, public_key)
     if found is None:
         return checks
-    checks += [_statement(found.statement), _envelope(found.envelope)]
-    if not all(check.ok for check in checks):  # nothing in such a receipt can be relied on, signature or not
-        return checks
-    checks.append(_signature(found, public_key))
     said = found.statement
     hashed: list[tuple[str, str, Any, str | None, Callable[[Any], str]]] = [
         ("model", "the model after the run", model, said["model_after"], model_hash),
@@ -97,137 +73,6 @@ def verify(
     if parent is not None:
         checks.append(_guarded("parent", lambda: _parent(found, parent)))
     return checks
-
-
-def _read(source: Receipt | bytes | str | os.PathLike[str]) -> tuple[list[Check], Receipt | None]:
-    """The receipt, and whether its file has the only form and the only digests that its content can have."""
-    try:
-        if isinstance(source, str | os.PathLike):
-            data = Path(source).read_bytes()
-        else:
-            data = source.to_bytes() if isinstance(source, Receipt) else source
-        values = parse(data)
-        receipt = Receipt.of(values)
-        whole = receipt.to_bytes()
-    except (OSError, ExpungeError) as error:
-        return [Check("form", False, f"not a readable receipt: {error}")], None
-    return [
-        Check.of(
-            "form",
-            data == whole,
-            "every byte is as the content requires",
-            "the file is not written as receipts are: it was changed or re-formatted",
-        ),
-        _equal("digest", values["sha256"], receipt.digest, "the statement is the one that was hashed"),
-        _equal("id", values["id"], receipt.id, f"{receipt.id} is the name of this statement"),
-        _equal(
-            "envelope digest",
-            values["envelope_sha256"],
-            sha256(receipt.envelope),
-            "date, machine and key are the ones that were hashed",
-        ),
-    ], receipt
-
-
-def _statement(said: dict[str, Any]) -> Check:
-    """Whether it has exactly the entries of this schema, in their types."""
-    problems = [f"`{k}` is missing" for k in STATEMENT if k not in said]
-    problems += [f"`{k}` is unknown" for k in said if k not in STATEMENT]
-    problems += [
-        f"`{k}` is a {type(said[k]).__name__}"
-        for k, kinds in STATEMENT.items()
-        if k in said and type(said[k]) not in kinds
-    ]
-    if not problems:
-        problems = _unfit(said)
-    return Check.of(
-        "statement",
-        not problems,
-        "; ".join(problems) if problems else f"{said['method']} on {said['forget_count']} forgotten ids",
-        "; ".join(problems),
-    )
-
-
-def _unfit(said: dict[str, Any]) -> list[str]:
-    """What is wrong with the values of a statement whose types are right."""
-    problems = []
-    if said["schema"] != SCHEMA:
-        problems.append(f"its schema is {said['schema']}, this version reads {SCHEMA}")
-    if said["kind"] != KIND:
-        problems.append(f"its kind is {said['kind']!r}, not {KIND!r}")
-    hashes = ("model_before", "model_after", "record", "forget_commitment", "split_commitment", "mask")
-    problems += [
-        f"`{k}` is not 64 hex digits" for k in hashes if said[k] is not None and not _DIGEST.match(said[k])
-    ]
-    if said["parent"] is not None and not _ID.match(said["parent"]):
-        problems.append("`parent` is not the id of a receipt")
-    if (said["forget_commitment"] is None) != (said["forget_count"] == 0) or said["forget_count"] < 0:
-        problems.append("`forget_count` does not fit the commitment")
-    return problems
-
-
-def _envelope(envelope: dict[str, Any]) -> Check:
-    key = envelope.get("key")
-    good = (
-        set(envelope) == {"created", "machine", "key"}
-        and isinstance(envelope["created"], str)
-        and isinstance(envelope["machine"], dict)
-    )
-    if good and key is not None:
-        good = (
-            isinstance(key, dict)
-            and set(key) == {"algorithm", "public", "fingerprint"}
-            and key["algorithm"] == "ed25519"
-            and isinstance(key["public"], str)
-            and bool(_DIGEST.match(key["public"]))
-            and key["fingerprint"] == fingerprint(bytes.fromhex(key["public"]))
-        )
-    return Check.of(
-        "envelope",
-        good,
-        f"issued {envelope.get('created')}, as the issuer says",
-        "date, machine and key are not as receipts have them",
-    )
-
-
-def _signature(receipt: Receipt, pinned: str | os.PathLike[str] | bytes | None) -> Check:
-    """Whether both parts are signed, by the pinned key or, failing that, by the one the receipt carries."""
-    carried, name = receipt.envelope["key"], "signature"
-    if receipt.signature is None and carried is not None:
-        return Check(name, False, "a key is named but the signature is gone: it was removed")
-    if receipt.signature is None:
-        return Check.of(
-            name,
-            pinned is None,
-            "unsigned: it fits together, but anyone could have written it",
-            "unsigned, and a key was asked for",
-        )
-    if carried is None:
-        return Check(name, False, "signatures are there but no key is named")
-    try:
-        raw = bytes.fromhex(carried["public"]) if pinned is None else load_public(pinned)
-        good = all(
-            _SIGNATURE.match(text) is not None and signed_by(raw, bytes.fromhex(text), message)
-            for text, message in ((receipt.signature[k], m) for k, m in messages(receipt).items())
-        )
-    except MissingExtra as error:
-        return Check(name, False, f"signed, but not checked: {error}")
-    except ExpungeError as error:
-        return Check(name, False, str(error))
-    if pinned is not None:
-        return Check.of(
-            name,
-            good,
-            f"signed by the key you gave, {fingerprint(raw)}",
-            f"not signed by the key you gave, {fingerprint(raw)}; the receipt names {carried['fingerprint']}",
-        )
-    return Check.of(
-        name,
-        good,
-        f"signed by the key it carries itself, {fingerprint(raw)}: unchanged since, but give "
-        "the signer's public key to learn who signed",
-        "the signature is not of this receipt and the key it carries",
-    )
 
 
 def _proof(receipt: Receipt, prove: str | Proof, secret: Secret | None) -> Check:
@@ -286,12 +131,8 @@ def _same(name: str, what: str, given: Any, wanted: str | None, hasher: Callable
     if wanted is None:
         return Check(name, False, f"the receipt says nothing of {what}")
     return _guarded(
-        name, lambda: _equal(name, wanted, hasher(given), f"this is {what}", f"this is not {what}")
+        name, lambda: equal(name, wanted, hasher(given), f"this is {what}", f"this is not {what}")
     )
-
-
-def _equal(name: str, wanted: Any, got: Any, held: str, failed: str = "changed") -> Check:
-    return Check.of(name, wanted == got, held, f"{failed}: it says {wanted}, found {got}")
 
 
 def _guarded(name: str, check: Callable[[], Check]) -> Check:
