@@ -1,11 +1,13 @@
 """The streaming selection against a full stable sort."""
 
 import threading
+from collections import Counter
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from expunge import MaskError, radix
 from expunge import topk as module
@@ -17,6 +19,18 @@ def by_sorting(values, k):
     chosen = torch.zeros(len(flat), dtype=torch.bool)
     chosen[flat.argsort(descending=True, stable=True)[:k]] = True
     return chosen
+
+
+class Waits(TorchDispatchMode):
+    """Counts the operations inside the block by name."""
+
+    def __enter__(self):
+        self.seen = Counter()
+        return super().__enter__()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.seen[str(function)] += 1
+        return function(*args, **(kwargs or {}))
 
 
 def flat(mask):
@@ -76,6 +90,48 @@ def test_wrong_guesses_only_cost_passes(monkeypatch_module, seed, look, digit, d
 def monkeypatch_module():
     with pytest.MonkeyPatch.context() as patch:
         yield patch
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch):
+    """Counting and picking by torch instead of NumPy, as values on a GPU are."""
+    for place in (radix, module):
+        monkeypatch.setattr(place, "array", lambda tensor: tensor)
+
+
+@pytest.mark.parametrize("chunk", [37, 1 << 18])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_the_way_of_a_gpu_gives_the_same_answer(as_on_a_gpu, monkeypatch, chunk, dtype):
+    monkeypatch.setitem(radix.CHUNK, "cpu", chunk)
+    values = {
+        "ties": (torch.randn(700) * 2).round().to(dtype),
+        "none": torch.empty(0),
+        "fine": torch.randn(40, 9).to(dtype),
+        "zeros": torch.zeros(150).to(dtype),
+    }
+    counts = [0, 1, 400, 1055, 1100, 1210]
+    for k, mask in zip(counts, top_k(values, counts), strict=True):
+        assert torch.equal(flat(mask), by_sorting(values, k)), k
+
+
+def test_a_gpu_is_not_waited_for_at_every_count(as_on_a_gpu, monkeypatch):
+    """Only the picking of a bracket's values waits, once a chunk and pass; counts are read at the end of a pass."""
+    draw = torch.Generator().manual_seed(0)
+    values = {str(n): torch.randn(5000, generator=draw) for n in range(4)}
+    monkeypatch.setitem(radix.CHUNK, "cpu", 500)
+    with Waits() as waits:
+        top_k(values, [9000])
+    chunks = 40
+    assert waits.seen["aten.index.Tensor"] in (chunks, 2 * chunks)
+    assert waits.seen["aten._local_scalar_dense.default"] < chunks
+    assert waits.seen["aten.bincount.default"] == 0
+
+
+def test_a_gpus_chunk_stays_below_two_percent():
+    total = 100_000_000
+    room = radix.Room(radix.SINGLE, torch.device("meta"), total)
+    assert sum(t.nbytes for t in (room.bits, room.over, room.inside)) < 0.02 * 4 * total
+    assert radix.Room(radix.SINGLE, torch.device("cpu"), total).size == radix.CHUNK["cpu"]
 
 
 def test_strides_do_not_change_the_order_of_positions():

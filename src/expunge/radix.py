@@ -10,7 +10,10 @@ import torch
 from torch import Tensor
 
 DIGIT = 17  # bits that a histogram resolves: 1 MiB of counts
-CHUNK = {"cpu": 1 << 18, "cuda": 1 << 24}
+CHUNK = {"cpu": 1 << 18, "cuda": 1 << 24}  # values looked at together, at most
+PARTS = (
+    128  # on a GPU, of how many chunks all values are at least: a chunk's memory is then under 2 % of theirs
+)
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,10 @@ class Bracket:
 class Room:
     """Memory for one chunk, used again and again: fresh pieces of it would leave holes as large as the weights."""
 
-    def __init__(self, kind: Kind, device: torch.device):
+    def __init__(self, kind: Kind, device: torch.device, total: int):
         self.size = CHUNK.get(device.type, CHUNK["cpu"])
+        if device.type != "cpu":
+            self.size = max(CHUNK["cpu"], min(self.size, total // PARTS))
         self.bits = torch.empty(self.size, dtype=kind.integer, device=device)
         self.over = torch.empty(self.size, dtype=torch.bool, device=device)
         self.inside = torch.empty(self.size, dtype=torch.bool, device=device)
@@ -62,26 +67,62 @@ class Histogram:
         self.counts = torch.zeros(((bracket.high - bracket.low) >> self.shift) + 1, dtype=torch.int64)
         self.waiting = torch.empty(1 << 15, dtype=kind.integer)
         self.size = 0
+        self.elsewhere: dict[torch.device, Tensor] = {}  # counts of values on GPUs, kept there to the end
 
     def add(self, bits: Any) -> None:
         """Count these values (n,), all of them inside the bracket, now or later."""
+        if not isinstance(bits, np.ndarray):
+            return self._count_there(bits)
         if self.size + len(bits) > len(self.waiting):
-            self.finish()
-        if len(bits) > len(self.waiting) or not isinstance(bits, np.ndarray):
-            self._count(torch.as_tensor(bits))
+            self._flush()
+        if len(bits) > len(self.waiting):
+            self._count(torch.from_numpy(bits))
         else:
             self.waiting[self.size : self.size + len(bits)] = torch.from_numpy(bits)
             self.size += len(bits)
 
     def _count(self, bits: Tensor) -> None:
         if len(bits):
-            self.counts += torch.bincount((bits - self.low) >> self.shift, minlength=len(self.counts)).cpu()
+            self.counts += torch.bincount((bits - self.low) >> self.shift, minlength=len(self.counts))
+
+    def _count_there(self, bits: Tensor) -> None:
+        # bincount would wait for the device twice, for the least and the largest value; sums of integers are exact
+        if bits.device not in self.elsewhere:
+            self.elsewhere[bits.device] = torch.zeros_like(self.counts, device=bits.device)
+        place = ((bits - self.low) >> self.shift).long()
+        one = torch.ones((), dtype=torch.int64, device=bits.device)
+        self.elsewhere[bits.device].scatter_add_(0, place, one.expand(len(place)))
+
+    def _flush(self) -> None:
+        self._count(self.waiting[: self.size])
+        self.size = 0
 
     def finish(self) -> Tensor:
         """The counts (bins,), with what was waiting."""
-        self._count(self.waiting[: self.size])
-        self.size = 0
+        self._flush()
+        for counts in self.elsewhere.values():
+            self.counts += counts.cpu()
+        self.elsewhere.clear()
         return self.counts
+
+
+class Tally:
+    """How many are true, summed over chunks; on a GPU without waiting for each."""
+
+    def __init__(self) -> None:
+        self.here = 0
+        self.there: dict[torch.device, Tensor] = {}
+
+    def add(self, where: Any) -> None:
+        """Add the number of true entries."""
+        if isinstance(where, np.ndarray):
+            self.here += int(np.count_nonzero(where))
+        else:
+            found = torch.count_nonzero(where)
+            self.there[where.device] = self.there.get(where.device, torch.zeros_like(found)) + found
+
+    def __int__(self) -> int:
+        return self.here + sum(int(count) for count in self.there.values())
 
 
 def array(tensor: Tensor) -> Any:
@@ -94,8 +135,3 @@ def more(bits: Any, than: int, out: Any) -> Any:
     if isinstance(bits, np.ndarray):
         return np.greater(bits, than, out=out)
     return torch.gt(bits, than, out=out)
-
-
-def count(where: Any) -> int:
-    """How many are true."""
-    return int(np.count_nonzero(where)) if isinstance(where, np.ndarray) else int(torch.count_nonzero(where))

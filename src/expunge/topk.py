@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .errors import MaskError
-from .radix import DOUBLE, SINGLE, Bracket, Histogram, Kind, Room, array, count, more
+from .radix import DOUBLE, SINGLE, Bracket, Histogram, Kind, Room, Tally, array, more
 
 PILOT = 1 << 19  # about how many values the first guess looks at
 
@@ -58,14 +58,15 @@ class _Picker:
         self.values, self.kind, self.shards = values, kind, shards
         self.top = 2**kind.bits - 1
         self.rooms: dict[torch.device, Room] = {}
-        self.total = int(self.sum(torch.tensor([sum(v.numel() for v in values.values())])))
+        self.own = sum(v.numel() for v in values.values())
+        self.total = int(self.sum(torch.tensor([self.own])))
 
     def sum(self, counts: Tensor) -> Tensor:
         return counts if self.shards is None else self.shards.sum(counts)
 
     def room(self, device: torch.device) -> Room:
         if device not in self.rooms:
-            self.rooms[device] = Room(self.kind, device)
+            self.rooms[device] = Room(self.kind, device, self.own)
         return self.rooms[device]
 
     def chunks(self, value: Tensor) -> Iterator[Any]:
@@ -79,9 +80,12 @@ class _Picker:
             yield array(found)
 
     def refuse_nan(self) -> None:
-        bad = [
-            n for n, v in self.values.items() if v.numel() and bool(v.detach().amax().isnan())
-        ]  # amax keeps NaN
+        found = {n: v.detach().amax().isnan() for n, v in self.values.items() if v.numel()}  # amax keeps NaN
+        bad = []
+        for device in {f.device: None for f in found.values()}:  # each device is waited for once
+            names = [n for n, f in found.items() if f.device == device]
+            flags = torch.stack([found[n] for n in names]).tolist()
+            bad += [n for n, flag in zip(names, flags, strict=True) if flag]
         if int(self.sum(torch.tensor([len(bad)]))):
             raise MaskError(
                 f"tensors hold NaN ({len(bad)} here, first: {bad[:4]}), which has no rank; check the loss and the weights."
@@ -124,17 +128,17 @@ class _Picker:
     def narrow(self, brackets: Sequence[Bracket]) -> None:
         """One pass over all values: each bracket becomes the part of it (or, after a wrong guess, the side) that the
         k-th value is in."""
-        above = [0] * len(brackets)
+        above = [Tally() for _ in brackets]
         histograms = [Histogram(b, self.kind) for b in brackets]
         for value in self.values.values():
             room = self.room(value.device)
             for bits in self.chunks(value):
                 over, inside = array(room.over[: len(bits)]), array(room.inside[: len(bits)])
                 for i, b in enumerate(brackets):
-                    above[i] += count(more(bits, b.high, over))
+                    above[i].add(more(bits, b.high, over))
                     more(bits, b.low - 1, inside)
                     histograms[i].add(bits[inside ^ over])
-        larger = self.sum(torch.tensor(above)).tolist()
+        larger = self.sum(torch.tensor([int(tally) for tally in above])).tolist()
         for b, above_all, histogram in zip(brackets, larger, histograms, strict=True):
             counts = self.sum(histogram.finish())
             if above_all >= b.k:
@@ -182,9 +186,11 @@ class _Picker:
 
     def ties_here(self, bits: int, ties: int) -> list[int]:
         """How many values equal to the threshold each tensor (or this process's part of it) may keep."""
-        equal = torch.tensor(
-            [sum(count(c == bits) for c in self.chunks(v)) for v in self.values.values()], dtype=torch.int64
-        )
+        found = [Tally() for _ in self.values]
+        for tally, value in zip(found, self.values.values(), strict=True):
+            for chunk in self.chunks(value):
+                tally.add(chunk == bits)
+        equal = torch.tensor([int(tally) for tally in found], dtype=torch.int64)
         every = equal[None] if self.shards is None else self.shards.gather(equal)  # (R, T)
         rank = 0 if self.shards is None else self.shards.rank
         order = every.T.reshape(-1)  # tensor by tensor, then by rank
