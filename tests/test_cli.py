@@ -311,6 +311,7 @@ def test_ids_that_are_no_text_are_refused_in_words(trained, tmp_path, capsys):
     ):
         assert main([*command, str(tmp_path / "ids.txt")]) == 2
         assert "text file in UTF-8" in capsys.readouterr().err
+    assert [f.name for f in tmp_path.iterdir()] == ["ids.txt"]
 
 
 def test_several_wrong_forget_flags_are_told_together():

@@ -105,6 +105,9 @@ def test_everything_wrong_with_a_request_is_said_at_once(ledger):
     assert len(caught.value.problems) == 4
     with pytest.raises(ExpungeError, match="before received"):
         ledger.add("x", received="2026-02-02", due="2026-02-01")
+    for days in (-1, 10**9):
+        with pytest.raises(ExpungeError, match="days is"):
+            ledger.add("x", days=days)
     assert ledger.requests() == [] and holds(ledger.check())
 
 
@@ -404,7 +407,7 @@ def test_a_writer_killed_at_any_moment_leaves_whole_rows(tmp_path, delay):
 def test_an_error_in_a_transaction_leaves_nothing(ledger, monkeypatch):
     ledger.add("x")
     before = ledger.head()
-    monkeypatch.setattr("expunge.receipts.ledger.canonical", lambda value: b"\xff")
+    monkeypatch.setattr("expunge.receipts.rows.canonical", lambda value: b"\xff")
     with pytest.raises(UnicodeDecodeError):
         ledger.add("y")
     monkeypatch.undo()

@@ -15,7 +15,7 @@ from rich.table import Column, Table
 from ..errors import ExpungeError
 from ..files import read_ids
 from ..receipts.chain import Head
-from ..receipts.deletion import DAYS, Request, Status
+from ..receipts.deletion import DAYS, Request, Status, entered
 from ..receipts.ledger import Ledger, check_export
 from .receipt import Place, secret_path, show_checks
 
@@ -34,17 +34,11 @@ class Add:
 
     def run(self) -> None:
         """Enter the request and print its number and the day it is due."""
+        ids = read_ids(self.ids) if self.ids else []
+        said: Any = {"received": self.received, "due": self.due, "days": self.days, "note": self.note}
+        entered(self.subject, ids, **said)  # what is wrong with it is told before there is a file
         ledger = Ledger(self.ledger, create=True)
-        request = ledger.request(
-            ledger.add(
-                self.subject,
-                read_ids(self.ids) if self.ids else [],
-                received=self.received,
-                due=self.due,
-                days=self.days,
-                note=self.note,
-            )
-        )
+        request = ledger.request(ledger.add(self.subject, ids, **said))
         print(f"request {request.number}, due {request.due}")
 
 

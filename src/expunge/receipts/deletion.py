@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import secrets
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal
 
+from ..errors import raise_all
 from ..record import Record, plain
 from .canonical import canonical, parse
 from .merkle import Secret
@@ -18,6 +20,7 @@ from .receipt import Receipt, record_hash
 from .verify import verify
 
 DAYS = 28  # never later than the month of GDPR article 12 (3); other laws and contracts differ
+LONGEST = 3650  # days that an answer may take
 
 Status = Literal["open", "running", "done", "refused", "withdrawn"]
 CLOSED = ("done", "refused", "withdrawn")
@@ -62,6 +65,34 @@ class Request:
     def is_overdue(self, today: date) -> bool:
         """True if it is still to be answered and its day has passed."""
         return self.status not in CLOSED and date.fromisoformat(self.due) < today
+
+
+def entered(
+    subject: str, ids: Sequence[str] = (), received: str = "", due: str = "", days: int = DAYS, note: str = ""
+) -> dict[str, Any]:
+    """What the ledger keeps of a new request, as `Ledger.add` describes it. Raises `ExpungeError`, all problems listed."""
+    problems = []
+    if not subject.strip():
+        problems.append("the subject is empty; give a reference that you can trace to the person.")
+    if len(nfc(ids)) < len(ids):
+        problems.append("an id is there twice; give each once.")
+    start = _day("received", received, problems) or datetime.now(UTC).date()
+    if not 0 <= days <= LONGEST:
+        problems.append(f"days is {days}; give 0 to {LONGEST}.")
+    end = _day("due", due, problems) or start + timedelta(days=min(max(0, days), LONGEST))
+    if end < start:
+        problems.append(f"due on {end} is before received on {start}.")
+    raise_all(problems)
+    salt = secrets.token_hex(32)
+    return {
+        "subject": subject.strip(),
+        "received": start.isoformat(),
+        "due": end.isoformat(),
+        "ids": len(ids),
+        "ids_salt": salt,
+        "note": note,
+        "ids_hash": ids_hash(salt, ids) if ids else "",
+    }
 
 
 def fitting_receipt(
@@ -115,3 +146,12 @@ def nfc(ids: Sequence[str]) -> set[str]:
 def ids_hash(salt: str, ids: Sequence[str]) -> str:
     """A salted hash (64 hex digits) of a set of ids, in any order."""
     return hmac.new(bytes.fromhex(salt), canonical(sorted(nfc(ids))), hashlib.sha256).hexdigest()
+
+
+def _day(name: str, text: str, problems: list[str]) -> date | None:
+    """The day that `text` names, None for no text; what is wrong with it goes to `problems`."""
+    try:
+        return date.fromisoformat(text) if text else None
+    except ValueError:
+        problems.append(f"{name} is {text!r}; write a day as 2026-01-31.")
+        return None

@@ -9,58 +9,24 @@ leaves the rows before it.
 
 from __future__ import annotations
 
-import os
-import secrets
-import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 from ..errors import ExpungeError, raise_all
 from ..files import write_private
 from ..record import Record
-from .canonical import canonical, decimals, file_form, parse
+from .canonical import canonical, file_form, parse
 from .chain import Event, Head, check_events
-from .deletion import DAYS, STATUSES, Request, Source, Status, audited, fitting_receipt, ids_hash, nfc
+from .deletion import DAYS, STATUSES, Request, Source, Status, audited, entered, fitting_receipt
 from .receipt import record_hash
+from .rows import FORMAT, Rows
 from .verify import Check
 
-FORMAT = "expunge-ledger/v1"
-VERSION = 1
-_COLUMNS = "seq, at, kind, request, body, previous, hash"
-_TABLES = (
-    """CREATE TABLE events (seq INTEGER PRIMARY KEY, at TEXT NOT NULL, kind TEXT NOT NULL, request INTEGER,
-                            body TEXT NOT NULL, previous TEXT NOT NULL, hash TEXT NOT NULL)""",
-    "CREATE TABLE head (one INTEGER PRIMARY KEY CHECK (one = 1), count INTEGER NOT NULL, hash TEXT NOT NULL)",
-    *(
-        f"CREATE TRIGGER no_{what} BEFORE {what} ON events "
-        "BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END"
-        for what in ("UPDATE", "DELETE")
-    ),  # against accidents; the chain is what shows intent
-)
 
-
-class Ledger:
-    """An existing ledger file, or with `create` a new one (readable by its owner only). Raises `ExpungeError`
-    for files that are none."""
-
-    def __init__(self, path: Source, *, create: bool = False):
-        self.path = Path(path)
-        if not create and not self.path.is_file():
-            raise ExpungeError(f"there is no ledger at {self.path}. `expunge ledger add` makes one.")
-        with self._open() as db:
-            version = db.execute("PRAGMA user_version").fetchone()[0]
-            tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            if version > VERSION:
-                raise ExpungeError(
-                    f"{self.path} has version {version}, this one reads up to {VERSION}: upgrade expunge."
-                )
-            if version != VERSION and (tables or not create):
-                raise ExpungeError(f"{self.path} is not a ledger of expunge. Name another file.")
-        if version != VERSION:
-            self._create()
+class Ledger(Rows):
+    """Deletion requests in a ledger file: entered, answered, listed, checked."""
 
     # writing
 
@@ -80,27 +46,7 @@ class Ledger:
         Of the sample `ids` only a salted hash and their number are kept. Raises `ExpungeError`, all problems
         listed.
         """
-        problems = []
-        if not subject.strip():
-            problems.append("the subject is empty; give a reference that you can trace to the person.")
-        if len(nfc(ids)) < len(ids):
-            problems.append("an id is there twice; give each once.")
-        start = _day("received", received, problems) or datetime.now(UTC).date()
-        end = _day("due", due, problems) or start + timedelta(days=days)
-        if end < start:
-            problems.append(f"due on {end} is before received on {start}.")
-        raise_all(problems)
-        salt = secrets.token_hex(32)
-        body = {
-            "subject": subject.strip(),
-            "received": start.isoformat(),
-            "due": end.isoformat(),
-            "ids": len(ids),
-            "ids_salt": salt,
-            "note": note,
-            "ids_hash": ids_hash(salt, ids) if ids else "",
-        }
-        return self._append("request", None, body)
+        return self._append("request", None, entered(subject, ids, received, due, days, note))
 
     def attach(
         self,
@@ -178,23 +124,10 @@ class Ledger:
         today = today or datetime.now(UTC).date()
         return sorted((r for r in self.requests() if r.is_overdue(today)), key=lambda r: (r.due, r.number))
 
-    def events(self) -> list[Event]:
-        """The rows as they are, in order. Raises `ExpungeError` where the file is damaged."""
-        with self._open() as db:
-            return [Event(*row) for row in db.execute(f"SELECT {_COLUMNS} FROM events ORDER BY seq")]
-
-    def head(self) -> Head:
-        """How many rows there are and the hash of the last: note it elsewhere, `check` can compare."""
-        with self._open() as db:
-            row = db.execute("SELECT count, hash FROM head").fetchone()
-        return Head(*row) if row else Head(0, "")
-
     def check(self, noted: Head | None = None) -> list[Check]:
         """Whether the file is sound, the chain unbroken, each receipt whole, `noted` a head it had."""
         try:
-            with self._open() as db:
-                sound = [row[0] for row in db.execute("PRAGMA integrity_check")]
-            events, head = self.events(), self.head()
+            sound, events, head = self._sound(), self.events(), self.head()
         except ExpungeError as error:
             return [Check("file", False, str(error))]
         return [
@@ -208,39 +141,6 @@ class Ledger:
         whole = {"format": FORMAT, "head": self.head().__dict__, "events": rows}
         write_private(path, file_form(whole).decode())
 
-    # inside
-
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        if not self.path.exists():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
-        try:
-            with closing(sqlite3.connect(self.path, timeout=60, isolation_level=None)) as db:
-                db.execute("PRAGMA synchronous = EXTRA")  # on disk before the lock is given back
-                yield db
-        except sqlite3.Error as error:
-            raise ExpungeError(f"the ledger {self.path} cannot be used: {error}.") from error
-
-    def _create(self) -> None:
-        with self._open() as db:
-            db.execute("BEGIN IMMEDIATE")
-            if db.execute("PRAGMA user_version").fetchone()[0] == 0:  # no other process was faster
-                for statement in _TABLES:
-                    db.execute(statement)
-                _insert(db, "ledger", None, {"format": FORMAT, "ledger": secrets.token_hex(16)})
-                db.execute(f"PRAGMA user_version = {VERSION}")
-            db.execute("COMMIT")
-
-    def _append(self, kind: str, request: int | None, body: dict[str, Any]) -> int:
-        with self._open() as db:
-            db.execute("BEGIN IMMEDIATE")  # others wait here, so that each sees the row before its own
-            if request is None:
-                request = 1 + db.execute("SELECT count(*) FROM events WHERE kind = 'request'").fetchone()[0]
-            _insert(db, kind, request, body)
-            db.execute("COMMIT")
-        return request
-
 
 def check_export(path: Source, noted: Head | None = None) -> list[Check]:
     """The checks of the chain on an exported file."""
@@ -252,22 +152,3 @@ def check_export(path: Source, noted: Head | None = None) -> list[Check]:
         return check_events(events, Head(**values["head"]), noted)
     except (OSError, ExpungeError, TypeError, KeyError) as error:
         return [Check("file", False, f"{path} is not an exported ledger: {error}")]
-
-
-def _insert(db: sqlite3.Connection, kind: str, request: int | None, body: dict[str, Any]) -> None:
-    """The next row of the chain, inside the caller's transaction."""
-    last = db.execute("SELECT count, hash FROM head").fetchone()
-    head = Head(*last) if last else Head(0, "0" * 64)
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    event = Event.after(head, now, kind, request, canonical(decimals(body)).decode())
-    db.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)", tuple(event.__dict__.values()))
-    db.execute("INSERT OR REPLACE INTO head VALUES (1, ?, ?)", (event.seq, event.hash))
-
-
-def _day(name: str, text: str, problems: list[str]) -> date | None:
-    """The day that `text` names, None for no text; what is wrong with it goes to `problems`."""
-    try:
-        return date.fromisoformat(text) if text else None
-    except ValueError:
-        problems.append(f"{name} is {text!r}; write a day as 2026-01-31.")
-        return None
