@@ -16,6 +16,7 @@ from expunge import (
     MaskError,
     TensorData,
     full_mask,
+    held,
     inverted_mask,
     masked,
     overlap,
@@ -226,6 +227,71 @@ def test_held_whatever_the_weights_layout(before, inside):
         steps(model, optimizer, samples, Classification(4), 2)
     for n, p in model.named_parameters():
         assert torch.equal(p[~mask[n]], kept[n][~mask[n]]) and not torch.equal(p, kept[n])
+
+
+@pytest.fixture(params=[10, 1 << 16], ids=["some together", "all together"])
+def as_on_a_gpu(request, monkeypatch):
+    """Held in whole copies, small tensors together, as weights on a GPU are."""
+    monkeypatch.setattr(held, "in_kernels", lambda values: True)
+    monkeypatch.setattr(held, "SMALL", request.param)
+
+
+def literally(model, optimizer, samples, task, mask, count=4):
+    """Gradients multiplied by the mask, then every held value assigned from a copy."""
+    kept = {n: p.detach().clone() for n, p in model.named_parameters()}
+    for _ in range(count):
+        for batch in samples.batches(20):
+            optimizer.zero_grad()
+            task.loss(model, batch).mean().backward()
+            for n, p in model.named_parameters():
+                p.grad[~mask[n]] = 0
+            optimizer.step()
+            with torch.no_grad():
+                for n, p in model.named_parameters():
+                    p[~mask[n]] = kept[n][~mask[n]]
+
+
+@pytest.mark.parametrize("kind", ["momentum", "adamw"])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_the_way_of_a_gpu_ends_at_the_literal_weights(as_on_a_gpu, kind, layout, dtype):
+    torch.manual_seed(0)
+    first = nn.Sequential(
+        nn.Conv2d(3, 8, 3),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 4),
+    ).to(dtype, memory_format=layout)
+    with torch.no_grad():
+        first[0].weight[0, 0] = -0.0
+    samples = TensorData(torch.randn(40, 3, 7, 7).to(dtype), torch.arange(40) % 4).samples()
+    mask = random_mask(first, 0.5)
+    mask["5.bias"][:] = True
+    ours, theirs = copy.deepcopy(first), copy.deepcopy(first)
+    optimizers = [OPTIMIZERS[kind](m.parameters()) for m in (ours, theirs)]
+    with masked(optimizers[0], ours, mask) as handle:
+        assert handle.together
+        steps(ours, optimizers[0], samples, Classification(4), 4)
+    literally(theirs, optimizers[1], samples, Classification(4), mask)
+    for (n, a), b, start in zip(
+        ours.named_parameters(), theirs.parameters(), first.parameters(), strict=True
+    ):
+        assert torch.equal(a, b), n
+        assert torch.equal(a[~mask[n]].signbit(), start[~mask[n]].signbit()), n
+
+
+def test_the_way_of_a_gpu_holds_through_nan_and_infinity(as_on_a_gpu, setting):
+    model = copy.deepcopy(setting[0])
+    mask = random_mask(model, 0.5)
+    kept = {n: p.detach().clone() for n, p in model.named_parameters()}
+    optimizer = OPTIMIZERS["sgd"](model.parameters())
+    with masked(optimizer, model, mask):
+        for number, p in enumerate(model.parameters()):
+            p.grad = torch.full_like(p, (torch.nan, torch.inf)[number % 2])
+        optimizer.step()
+    assert all(torch.equal(p[~mask[n]], kept[n][~mask[n]]) for n, p in model.named_parameters())
 
 
 def test_only_held_values_are_copied(setting):
