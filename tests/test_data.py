@@ -1,12 +1,14 @@
 """Data: batches, augmentation against a slow literal version, resident and streamed data alike."""
 
+import hashlib
+
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from expunge import CropFlip, ExpungeError, StreamData, TensorData
-from expunge.data import Batch, as_data
+from expunge.data import Batch, _own_stream, as_data
 
 
 class Pairs(Dataset):
@@ -38,6 +40,47 @@ def test_streamed_and_resident_data_give_the_same_batches():
             and torch.equal(a.index, b.index)
             and torch.equal(a.x, c.x)
         )
+
+
+def test_data_that_does_not_fit_a_device_gives_the_same_batches(monkeypatch):
+    x = torch.randint(0, 256, (23, 3, 6, 6), dtype=torch.uint8)
+    data = TensorData(x, torch.arange(23) % 4, augment=CropFlip(1))
+    passes = []
+    for fits in (True, False):
+        if not fits:
+            monkeypatch.setattr(data, "_resident", lambda device: None)
+        draw = torch.Generator().manual_seed(3)
+        passes.append(list(data.samples().batches(6, shuffle=draw, augment=draw)))
+    for a, b in zip(*passes, strict=True):
+        assert torch.equal(a.x, b.x) and torch.equal(a.y, b.y) and torch.equal(a.index, b.index)
+
+
+def test_streaming_draws_nothing_from_the_global_state():
+    """Else a look at the accuracies, which is a pass, would move the dropout and the noise of the steps after it."""
+    data = StreamData(Pairs(), workers=1)
+    state = torch.get_rng_state()
+    assert len(list(data.samples().batches(6))) == 4
+    assert torch.equal(torch.get_rng_state(), state)
+    orders = [torch.randperm(23, generator=torch.Generator().manual_seed(s)) for s in (1, 1, 2)]
+    seeds = [_own_stream(order).initial_seed() for order in orders]
+    assert seeds[0] == seeds[1] != seeds[2], "workers draw anew in each shuffled pass"
+
+
+@pytest.mark.parametrize("kind", [TensorData, StreamData])
+def test_a_part_by_slice_positions_or_truth(kind):
+    data = as_data(Dicts()) if kind is StreamData else TensorData(Pairs().x, Pairs().y)
+    batch = next(data.samples().batches(9))
+    for part in (slice(2, 5), torch.tensor([2, 3, 4]), (torch.arange(9) >= 2) & (torch.arange(9) < 5)):
+        found = batch.part(part)
+        assert found.index.tolist() == [2, 3, 4] and torch.equal(found.y, batch.y[2:5])
+        x, whole = (b.x["input_ids"] if kind is StreamData else b.x for b in (found, batch))
+        assert torch.equal(x, whole[2:5])
+
+
+def test_a_fingerprint_covers_every_id_in_order():
+    y, ids = torch.zeros(70_000, dtype=torch.int64), np.arange(70_000).astype(str)
+    whole = hashlib.sha256(y.numpy().tobytes() + "\0".join(ids).encode()).hexdigest()
+    assert TensorData(y, y, ids=ids)._hash_labels().hexdigest() == whole
 
 
 def test_dict_samples_keep_their_entries():

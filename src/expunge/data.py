@@ -29,6 +29,13 @@ def _apply(x: Inputs, function: Callable[[Tensor], Tensor]) -> Inputs:
     return {k: function(v) for k, v in x.items()} if isinstance(x, dict) else function(x)
 
 
+def moved(t: Tensor, device: torch.device) -> Tensor:
+    """`t` on `device`. On its way to a GPU it is pinned first: a copy from other memory waits for the GPU's queue."""
+    if device.type == "cuda" and t.device.type == "cpu" and not t.is_pinned():
+        t = t.pin_memory()
+    return t.to(device, non_blocking=True)
+
+
 @dataclass(slots=True)
 class Batch:
     """Samples for one step: inputs `x` (B, ...) or a dict of them, labels `y` (B,), positions in their data (B,)."""
@@ -49,13 +56,17 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The same samples on `device`."""
-        move = lambda t: t.to(device, non_blocking=True)  # noqa: E731
+        move = lambda t: moved(t, torch.device(device))  # noqa: E731
         return Batch(_apply(self.x, move), move(self.y), self.index)
 
-    def part(self, keep: Tensor) -> Batch:
-        """The samples that `keep`, bool or positions, picks."""
-        there = keep.to(self.y.device)
-        return Batch(_apply(self.x, lambda t: t[there]), self.y[there], self.index[keep.cpu()])
+    def part(self, keep: Tensor | slice) -> Batch:
+        """The samples that `keep` picks: bool, positions, or a slice, which copies nothing."""
+        if isinstance(keep, slice):
+            return Batch(_apply(self.x, lambda t: t[keep]), self.y[keep], self.index[keep])
+        at = keep.cpu()  # positions found here: a GPU would be waited for to count them
+        at = at.nonzero()[:, 0] if at.dtype == torch.bool else at
+        there = moved(at, self.y.device)
+        return Batch(_apply(self.x, lambda t: t[there]), self.y[there], self.index[at])
 
     @staticmethod
     def join(*batches: Batch) -> Batch:
@@ -91,11 +102,11 @@ class CropFlip:
         n, _, h, w = x.shape
         draw = torch.randint(0, 2 * self.pad + 1, (2, n), generator=generator)
         coin = torch.randint(0, 2, (n,), generator=generator, dtype=torch.bool)
-        top, left, coin = (t.to(x.device, non_blocking=True) for t in (draw[0], draw[1], coin))
+        top, left, turned = moved(torch.cat([draw, coin[None]]), x.device)  # one transfer
         rows = top[:, None] + torch.arange(h, device=x.device)  # (B, H)
         cols = left[:, None] + torch.arange(w, device=x.device)  # (B, W)
         if self.flip:
-            cols = torch.where(coin[:, None], cols.flip(1), cols)
+            cols = torch.where(turned[:, None] > 0, cols.flip(1), cols)
         padded = torch.nn.functional.pad(x, (self.pad,) * 4)
         # advanced indices around a slice put the indexed axes first: (B, H, W, C), which is channels_last storage
         return padded[
@@ -153,9 +164,11 @@ class Data(ABC):
         return Samples(self, torch.arange(len(self)) if index is None else index)
 
     def _hash_labels(self) -> Any:
-        digest = hashlib.sha256(self.labels.numpy().tobytes())
+        digest = hashlib.sha256(self.labels.contiguous().numpy().data)
         if self.ids is not None:
-            digest.update("\0".join(self.ids).encode())
+            # in parts: one text of all of them would be as large as they are
+            for start in range(0, len(self.ids), 1 << 16):
+                digest.update(("\0" * (start > 0) + "\0".join(self.ids[start : start + (1 << 16)])).encode())
         return digest
 
 
@@ -189,9 +202,13 @@ class TensorData(Data):
 
     def _resident(self, device: torch.device) -> tuple[Inputs, Tensor] | None:
         """The whole data on `device`, moved there once; None where it would not fit."""
+        if device.type == "cuda" and device.index is None:
+            # "cuda" and "cuda:0" are one place, not two copies
+            device = torch.device("cuda", torch.cuda.current_device())
         if device not in self._on:
             if device.type == "cuda":
-                size = sum(t.nbytes for t in (self.x.values() if isinstance(self.x, dict) else [self.x]))
+                parts = self.x.values() if isinstance(self.x, dict) else [self.x]
+                size = sum(t.nbytes for t in parts if t.device != device)
                 if size > RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
                     return None
             self._on[device] = (_apply(self.x, lambda t: t.to(device)), self.labels.to(device))
@@ -202,7 +219,7 @@ class TensorData(Data):
     ) -> Iterator[Batch]:
         resident = self._resident(device)
         x, y = resident or (self.x, self.labels)
-        place = order.to(y.device, non_blocking=True)
+        place = moved(order, y.device)
         for start in range(0, len(order), batch_size):
             at = place[start : start + batch_size]
             batch = Batch(_apply(x, lambda t: t[at]), y[at], order[start : start + batch_size])  # noqa: B023
@@ -257,7 +274,9 @@ class StreamData(Data):
         for name in ("targets", "labels"):
             if getattr(self.dataset, name, None) is not None:
                 return getattr(self.dataset, name)
-        loader = DataLoader(self.dataset, batch_size=256, num_workers=self.workers, collate_fn=self.collate)
+        loader = DataLoader(
+            self.dataset, 256, num_workers=self.workers, collate_fn=self.collate, generator=torch.Generator()
+        )
         return torch.cat([torch.as_tensor(self._pair(item)[1]).reshape(-1) for item in loader])
 
     def _pair(self, item: Any) -> tuple[Inputs, Tensor]:
@@ -280,6 +299,7 @@ class StreamData(Data):
             num_workers=self.workers,
             collate_fn=self.collate,
             pin_memory=device.type == "cuda",
+            generator=_own_stream(order),
         )
         for number, item in enumerate(loader):
             x, _ = self._pair(item)
@@ -289,6 +309,13 @@ class StreamData(Data):
     def fingerprint(self) -> str:
         # reading every sample only to name the data would cost an epoch: labels, ids and length stand for it
         return self._hash_labels().hexdigest()
+
+
+def _own_stream(order: Tensor) -> torch.Generator:
+    """What a loader's workers are seeded from: another for each shuffled pass. Without it a loader draws from torch's
+    global state, and a look at the accuracies would change the steps after it."""
+    name = hashlib.sha256(order[:4096].numpy().tobytes()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(name[:7], "big"))
 
 
 class _Chunks:

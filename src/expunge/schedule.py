@@ -36,12 +36,12 @@ def pairs(run: Run, schedule: str, size: int) -> Iterator[Pair]:
         beside = _endless(run, "retain", retain, size)
         for f in _stream(run, "forget", forget, size):
             r = next(beside)
-            yield f, r.part(torch.arange(len(f))) if len(r) > len(f) else r
+            yield f, r.part(slice(len(f))) if len(r) > len(f) else r
     if schedule == "retain+forget":
         beside = _endless(run, "forget", forget, size)
         for r in _stream(run, "retain", retain, size):
             f = next(beside)
-            yield f.part(torch.arange(len(r))) if len(f) > len(r) else f, r
+            yield f.part(slice(len(r))) if len(f) > len(r) else f, r
     if schedule == "mixed":
         yield from _mixed(run, size)
 
@@ -79,7 +79,6 @@ def pieces(pair: Pair, count: int) -> Iterator[tuple[Pair, float]]:
     count = min(count, min(len(b) for b in pair if b is not None))
     for k in range(count):
         cut = [
-            b if b is None else b.part(torch.arange(len(b) * k // count, len(b) * (k + 1) // count))
-            for b in pair
+            b if b is None else b.part(slice(len(b) * k // count, len(b) * (k + 1) // count)) for b in pair
         ]
         yield (cut[0], cut[1]), max(len(b) for b in cut if b is not None) / size
