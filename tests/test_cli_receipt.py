@@ -52,6 +52,22 @@ def secret_of(run):
     return receipt_paths(run / "after.safetensors", Receipt.load(run / "after.receipt.json").id)[1]
 
 
+def test_a_locked_key_signs_with_its_passphrase_alone(run, capsys):
+    (run / "word").write_text("open sesame\n")
+    assert expunge("keygen", "locked", "--passphrase-file", "word") == 0
+    assert "locked with the passphrase" in capsys.readouterr().out
+    before = (run / "after.receipt.json").read_bytes()
+    assert expunge("sign", "after.receipt.json", "--key", "locked") == 2
+    assert "locked: give its passphrase" in capsys.readouterr().err
+    assert (run / "after.receipt.json").read_bytes() == before
+    assert expunge("sign", "after.receipt.json", "--key", "locked", "--passphrase-file", "word") == 0
+    assert expunge("verify", "after.receipt.json", "--key", "locked.pub") == 0
+    ReceiptFlags(sign_key=run / "locked", passphrase_file=run / "word").check()
+    for flags in ({"passphrase_file": run / "word"}, {"sign_key": run / "locked"}):
+        with pytest.raises(ExpungeError, match="passphrase"):
+            ReceiptFlags(**flags).check()
+
+
 def test_a_run_leaves_a_receipt_and_a_private_secret(run, capsys):
     assert stat.S_IMODE(secret_of(run).stat().st_mode) == 0o600
     assert (

@@ -14,7 +14,15 @@ from torch import nn
 
 from expunge.errors import ExpungeError, MissingExtra
 from expunge.receipts.canonical import canonical, file_form, parse, sha256
-from expunge.receipts.keys import fingerprint, load_private, load_public, make_key, public_bytes, signed_by
+from expunge.receipts.keys import (
+    fingerprint,
+    load_private,
+    load_public,
+    make_key,
+    public_bytes,
+    read_passphrase,
+    signed_by,
+)
 from expunge.receipts.merkle import Proof, Secret
 from expunge.receipts.receipt import STATEMENT, Receipt, issue, mask_hash, record_hash, signed
 from expunge.receipts.verify import verify
@@ -385,6 +393,30 @@ def test_keys_are_private_never_replaced_and_of_the_right_kind(world, tmp_path):
         with pytest.raises(ExpungeError):
             load(path)
     assert outcome(verify(f / "receipt.json", public_key=tmp_path / "none"))["signature"] is False
+
+
+def test_a_key_may_be_locked_with_a_passphrase(world, tmp_path, monkeypatch):
+    (tmp_path / "word").write_text("open sesame\nnot this\n")
+    word = read_passphrase(tmp_path / "word")
+    assert word == b"open sesame" and read_passphrase() is None
+    make_key(tmp_path / "k", word)
+    assert b"ENCRYPTED" in (tmp_path / "k").read_bytes()
+    good = signed(world["receipt"], tmp_path / "k", word)
+    assert holds(verify(good, public_key=tmp_path / "k.pub"))
+    plain_key = world["folder"] / "mine"
+    for path, tried, words in (
+        (tmp_path / "k", None, "--passphrase-file, or in EXPUNGE_PASSPHRASE"),
+        (tmp_path / "k", b"wrong", "cannot be read"),
+        (plain_key, word, "not locked"),
+    ):
+        with pytest.raises(ExpungeError, match=words):
+            load_private(path, tried)
+    monkeypatch.setenv("EXPUNGE_PASSPHRASE", "open sesame")
+    assert load_private(tmp_path / "k") and load_private(plain_key)  # the environment is for locked keys
+    (tmp_path / "word").write_text("\n")
+    for path in (tmp_path / "word", tmp_path / "none"):
+        with pytest.raises(ExpungeError, match="passphrase"):
+            read_passphrase(path)
 
 
 def test_without_cryptography_all_but_the_signature_is_checked(world, monkeypatch):

@@ -11,7 +11,7 @@ import tyro
 
 from ..errors import ExpungeError
 from ..mask import Mask
-from ..receipts.keys import load_private, make_key
+from ..receipts.keys import load_private, make_key, read_passphrase
 from ..receipts.merkle import Proof, Secret
 from ..receipts.receipt import Receipt, issue, signed
 from ..receipts.verify import Check
@@ -78,28 +78,38 @@ def verify(
     print("This shows what was run. It does not show that the data is forgotten: see the audit for that.")
 
 
-def sign(receipt: Place, *, key: Path, out: Path | None = None) -> None:
+def sign(receipt: Place, *, key: Path, passphrase_file: Path | None = None, out: Path | None = None) -> None:
     """Sign a receipt, or sign it anew with another key. Its id stays; date and key in its envelope are new.
 
     Args:
         receipt: The receipt to sign; it must hold.
         key: Private key file, made by `expunge keygen`.
+        passphrase_file: File whose first line opens the key, if it is locked; EXPUNGE_PASSPHRASE if left out.
         out: File to write; in place by default.
     """
     if not all(check.ok for check in verify_receipt(receipt)):
         raise ExpungeError(f"{receipt} does not hold as it is, so it is not signed: see `expunge verify`.")
-    new = signed(Receipt.load(receipt), key)
+    new = signed(Receipt.load(receipt), key, _passphrase(passphrase_file))
     print(f"receipt: {new.save(out or receipt)} ({new.id}, signed by {new.envelope['key']['fingerprint']})")
 
 
-def keygen(out: Place) -> None:
+def keygen(out: Place, *, passphrase_file: Path | None = None) -> None:
     """Make a key pair for receipts: the private key in OUT (keep it), the public one in OUT.pub (give it
     away).
 
     Args:
         out: File of the private key, readable by you only; existing files are not replaced.
+        passphrase_file: File whose first line locks the private key; EXPUNGE_PASSPHRASE if left out, and no lock without.
     """
-    print(f"private key: {out}\npublic key: {out}.pub\nfingerprint: {make_key(out)}")
+    passphrase = read_passphrase(passphrase_file)
+    name = make_key(out, passphrase)
+    lock = "not locked" if passphrase is None else "locked with the passphrase"
+    print(f"private key: {out} ({lock})\npublic key: {out}.pub\nfingerprint: {name}")
+
+
+def _passphrase(file: Path | None) -> bytes | None:
+    """What the file says; without one the key itself decides whether the environment is asked."""
+    return read_passphrase(file) if file is not None else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,14 +118,18 @@ class ReceiptFlags:
 
     receipt: bool = True  # write one beside the checkpoint, and the secret that shows what was forgotten
     sign_key: Path | None = None  # private key (`expunge keygen`) to sign the receipt with; unsigned without
+    # file whose first line opens that key, if it is locked; EXPUNGE_PASSPHRASE if left out
+    passphrase_file: Path | None = None
     parent: Path | None = None  # receipt of the run that made the input checkpoint, to name it in the new
 
     def check(self) -> None:
         """Raise `ExpungeError` for a key or a parent that could not be used after the run."""
         if not self.receipt and (self.sign_key is not None or self.parent is not None):
             raise ExpungeError("--no-receipt leaves nothing to sign or to name a parent in: drop a flag.")
+        if self.passphrase_file is not None and self.sign_key is None:
+            raise ExpungeError("--passphrase-file opens the key of --sign-key, which is not given.")
         if self.sign_key is not None:
-            load_private(self.sign_key)
+            load_private(self.sign_key, _passphrase(self.passphrase_file))
         if self.parent is not None:
             Receipt.load(self.parent)
 
@@ -134,6 +148,7 @@ class ReceiptFlags:
             mask=mask,
             parent=parent,
             key=self.sign_key,
+            passphrase=_passphrase(self.passphrase_file),
         )
         path, beside = receipt_paths(after, made.id)
         if secret is not None:

@@ -11,10 +11,12 @@ from typing import Any
 from ..errors import ExpungeError, MissingExtra
 from ..files import write_private, write_text
 
+PASSPHRASE = "EXPUNGE_PASSPHRASE"  # the environment variable that opens locked keys
 
-def make_key(path: str | os.PathLike[str]) -> str:
-    """Make a key pair: the private key in `path` (PEM, PKCS8, not encrypted, 0600), the public one in
-    `path`.pub.
+
+def make_key(path: str | os.PathLike[str], passphrase: bytes | None = None) -> str:
+    """Make a key pair: the private key in `path` (PEM, PKCS8, 0600, locked with `passphrase` if there is one), the public
+    one in `path`.pub.
 
     Returns the fingerprint of the public key. Existing files are never replaced. Raises `MissingExtra`
     without `cryptography`.
@@ -25,7 +27,8 @@ def make_key(path: str | os.PathLike[str]) -> str:
         raise ExpungeError(f"{public_path} exists and is not replaced. Move it away, or name another file.")
     key = crypto.Ed25519PrivateKey.generate()
     form = crypto.serialization
-    private = key.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption())
+    lock = form.NoEncryption() if passphrase is None else form.BestAvailableEncryption(passphrase)
+    private = key.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, lock)
     write_private(path, private.decode())
     public = key.public_key().public_bytes(form.Encoding.PEM, form.PublicFormat.SubjectPublicKeyInfo)
     write_text(public_path, public.decode())
@@ -37,11 +40,39 @@ def fingerprint(public: bytes) -> str:
     return hashlib.sha256(public).hexdigest()[:32]
 
 
-def load_private(path: str | os.PathLike[str]) -> Any:
-    """The private key in a PEM file. Raises `ExpungeError` for all but Ed25519 keys without a password."""
+def read_passphrase(file: str | os.PathLike[str] | None = None) -> bytes | None:
+    """A passphrase: the first line of `file`, else what EXPUNGE_PASSPHRASE holds, else None. Raises `ExpungeError` for a
+    file without one."""
+    if file is None:
+        return os.environ.get(PASSPHRASE, "").encode() or None
+    try:
+        found = Path(file).read_bytes().partition(b"\n")[0].rstrip(b"\r")
+    except OSError as error:
+        raise ExpungeError(f"{file} cannot be read: {error}. Name a file with the passphrase.") from error
+    if not 0 < len(found) < 1024:
+        raise ExpungeError(
+            f"the first line of {file} has {len(found)} bytes; a passphrase has 1 to 1023, on the first line."
+        )
+    return found
+
+
+def load_private(path: str | os.PathLike[str], passphrase: bytes | None = None) -> Any:
+    """The Ed25519 key in a PEM file, opened with `passphrase`, or what EXPUNGE_PASSPHRASE holds, if it is locked. Raises
+    `ExpungeError` for all other files."""
     crypto = _crypto()
     try:
-        key = crypto.serialization.load_pem_private_key(Path(path).read_bytes(), password=None)
+        data = Path(path).read_bytes()
+        locked = b"ENCRYPTED" in data
+        given = read_passphrase() if passphrase is None and locked else passphrase
+        if locked != (given is not None):
+            raise ExpungeError(
+                f"{path} is locked: give its passphrase with --passphrase-file, or in {PASSPHRASE}."
+                if locked
+                else f"{path} is not locked, and a passphrase came: leave it out, or name the locked key."
+            )
+        key = crypto.serialization.load_pem_private_key(data, password=given)
+    except ExpungeError:
+        raise
     except (OSError, ValueError, TypeError, crypto.UnsupportedAlgorithm) as error:
         raise ExpungeError(
             f"{path} cannot be read as a private key: {error}. Make one with `expunge keygen`."

@@ -156,6 +156,7 @@ def issue(
     mask: Mapping[str, Tensor] | None = None,
     parent: Receipt | str | None = None,
     key: str | os.PathLike[str] | None = None,
+    passphrase: bytes | None = None,
     salt: bytes | None = None,
 ) -> tuple[Receipt, Secret | None]:
     """The receipt of a finished run, and the secret that opens its commitment to `forget_ids`.
@@ -163,8 +164,9 @@ def issue(
     The models' hashes are taken of `before` and `after` where they are given, else from `record.model`
     ("hash_before", "hash_after"). Ids that repeat count once; `forget_ids` None is for runs without samples,
     such as erasing a concept.
-    `key` is a private key file; without it the receipt is unsigned and says so. A `salt` (32 bytes) given
-    again makes the same commitment again. Raises `ExpungeError` where something is missing.
+    `key` is a private key file, opened with `passphrase` if it is locked; without it the receipt is unsigned and
+    says so. A `salt` (32 bytes) given again makes the same commitment again. Raises `ExpungeError` where
+    something is missing.
     """
     hashes = {
         name: model_hash(model) if model is not None else record.model.get(f"hash_{name}")
@@ -202,13 +204,14 @@ def issue(
         "parent": parent.id if isinstance(parent, Receipt) else parent,
     }
     machine = {k: v for k, v in plain(record.machine).items() if k not in _SOFTWARE}
-    receipt = signed(Receipt(statement, {"machine": decimals(machine)}), key)
+    receipt = signed(Receipt(statement, {"machine": decimals(machine)}), key, passphrase)
     return receipt, secret and Secret(secret.salt, secret.leaves, receipt.id)
 
 
-def signed(receipt: Receipt, key: str | os.PathLike[str] | None) -> Receipt:
-    """`receipt` in a new envelope, signed with the private key file `key`, or unsigned. Its id stays."""
-    private = load_private(key) if key is not None else None
+def signed(receipt: Receipt, key: str | os.PathLike[str] | None, passphrase: bytes | None = None) -> Receipt:
+    """`receipt` in a new envelope, signed with the private key file `key`, or unsigned. Its id stays. Raises `ExpungeError`
+    for a key that cannot be read or opened."""
+    private = load_private(key, passphrase) if key is not None else None
     public = public_bytes(private) if private else b""
     envelope = {
         **receipt.envelope,
