@@ -71,13 +71,15 @@ class Run:
 
     @property
     def original(self) -> nn.Module:
-        """The model as it was handed in, frozen and in eval mode: the teacher of methods that have one."""
+        """The model as it was handed in, frozen and in eval mode: the teacher of methods that have one.
+
+        It holds the very weights of that model, which nobody changes while the run lasts: a copy would be of no use.
+        """
         if self._original is None:
-            self._original = (
-                copy.deepcopy(self.source if self.source is not None else self.model)
-                .eval()
-                .requires_grad_(False)
-            )
+            model = self.model if self.source is None else self.source
+            own = [] if self.source is None else self.source.parameters()
+            same: dict[int, Any] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in own}
+            self._original = copy.deepcopy(model, same).eval().requires_grad_(False)
         return self._original
 
     @property

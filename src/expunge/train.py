@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, fields, is_dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +13,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from .checkpoint import load_state, save_state
-from .errors import ExpungeError
-from .hashing import state_hash
 from .mask import Mask, combine, complete, inverted_mask, masked, random_mask, top_mask
 from .modes import freeze_batch_norm
-from .record import plain
-from .run import Run, autocast, peak_memory
+from .resume import State
+from .run import Run, autocast
 from .schedule import Pair, pieces
 from .watch import Watch
 
@@ -99,10 +95,9 @@ def descend(run: Run, method: GradientMethod) -> None:
         run.device.type, enabled=run.compute.amp == "fp16" and run.device.type == "cuda"
     )
     watch = Watch(run, method)
-    identity = _identity(run, method)  # with the mask handed in, not the one chosen
-    kept = {"optimizer": optimizer, "scheduler": scheduler, "scaler": scaler}
-    resumed = _resume(run, identity, kept, watch)
-    if not resumed:
+    parts = {"optimizer": optimizer, "scheduler": scheduler, "scaler": scaler}
+    state = State(run, method, parts, watch)  # before the mask is chosen: a run is known by the one handed in
+    if not state.resume():
         run.mask = choose_mask(run, method)
         watch.start()
     holding: AbstractContextManager[Any] = (
@@ -128,7 +123,7 @@ def descend(run: Run, method: GradientMethod) -> None:
                 run.epoch += 1
                 watch.epoch()
                 if team.rank == 0:
-                    _keep(run, identity, kept, watch)
+                    state.keep()
     watch.finish()
 
 
@@ -159,88 +154,3 @@ def _step(
     scaler.update()
     method.after_step(run, optimizer)
     return total
-
-
-# ---- resume
-
-
-def _identity(run: Run, method: GradientMethod) -> str:
-    given = None if run.mask is None else state_hash({k: v.to(torch.uint8) for k, v in run.mask.items()})
-    settings = plain(asdict(method))
-    origin = None  # the weights that the run started from: hashed only where a state is kept
-    if run.state_file is not None and run.source is not None:
-        origin = state_hash(run.source.state_dict())
-    task = (type(run.task).__name__, run.task.num_classes, _settings_of(run.task))
-    return repr(
-        (type(method).__name__, settings, run.split.hash, run.seed, asdict(run.compute), given, origin, task)
-    )
-
-
-def _settings_of(task: Any) -> dict[str, str]:
-    """What a task is made with; a network among it by its weights."""
-    named = {f.name: getattr(task, f.name) for f in fields(task)} if is_dataclass(task) else {}
-    return {k: state_hash(v.state_dict()) if isinstance(v, nn.Module) else repr(v) for k, v in named.items()}
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, dict):
-        yield from (t for v in value.values() for t in _tensors(v))
-
-
-def _on(value: Any, device: torch.device) -> Any:
-    if isinstance(value, dict):
-        return {k: _on(v, device) for k, v in value.items()}
-    return value.to(device) if isinstance(value, Tensor) else value
-
-
-def _keep(run: Run, identity: str, kept: dict[str, Any], watch: Watch) -> None:
-    if run.state_file is None:
-        return
-    save_state(
-        run.state_file,
-        {
-            "identity": identity,
-            "model": run.model.state_dict(),
-            **{name: part.state_dict() for name, part in kept.items()},
-            "random": run.random_state(),
-            "mask": dict(run.mask or {}),
-            "memo": run.memo,
-            "memo_on_device": [k for k, v in run.memo.items() if any(t.is_cuda for t in _tensors(v))],
-            "epoch": run.epoch,
-            "step": run.step,
-            "status": run.status,
-            "ended": run.ended,
-            "taken_back": run.taken_back,
-            "history": run.history,
-            "seconds": run.elapsed,
-            "peak_memory": peak_memory(run.device) or 0,
-            "first": watch.first,
-            "good": watch.good,
-            "good_step": watch.good_step,
-        },
-    )
-
-
-def _resume(run: Run, identity: str, kept: dict[str, Any], watch: Watch) -> bool:
-    if run.state_file is None or not run.state_file.exists():
-        return False
-    state = load_state(run.state_file)
-    if state["identity"] != identity:
-        raise ExpungeError(
-            f"{run.state_file} is the state of another run (model, method, settings, split, seed or mask differ); "
-            "remove it to start anew, or repeat the settings it was made with."
-        )
-    run.model.load_state_dict(state["model"])
-    for name, part in kept.items():
-        part.load_state_dict(state[name])
-    run.set_random_state(state["random"])
-    run.mask = Mask(state["mask"]) if state["mask"] else None
-    for name in ("memo", "epoch", "step", "status", "ended", "taken_back", "history"):
-        setattr(run, name, state[name])
-    run.seconds, run.peak_memory = state["seconds"], state["peak_memory"] or None
-    for key in state["memo_on_device"]:  # states are read to the CPU, where a method may not look for its own
-        run.memo[key] = _on(run.memo[key], run.device)
-    watch.first, watch.good, watch.good_step = state["first"], state["good"], state["good_step"]
-    return True

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 PROBE = 2048  # samples of each set that the curves and the guard look at, at most
 SHARE = 16  # one in so many of those trained on between two looks: a look at both sets then costs 4 % of them
 NAN_EVERY = 25  # steps between looks at the loss, each of which waits for the device
+LOOKS, APART = (
+    20,
+    100,
+)  # where only curves come of them: at least so many looks a run, or one in so many steps
 
 
 class Watch:
@@ -42,6 +46,7 @@ class Watch:
                 RuntimeWarning,
                 stacklevel=2,
             )
+        self.apart = min(APART, method.steps(run) / LOOKS)
         self.repairs = "retain" in method.data and method.plan() != "forget"
         self.total = torch.zeros((), device=run.device)
         self.count = 0
@@ -75,9 +80,14 @@ class Watch:
         return self.run.ended != "finished"
 
     def epoch(self) -> None:
-        """The look at the end of an epoch, if the steps did not bring one."""
-        every = self.method.probe_every
-        if not (every and self.run.step % every == 0):
+        """The look at the end of an epoch, if the steps did not bring one.
+
+        Where nothing but curves comes of it, many epochs of a few steps share one: a look costs as much as several steps.
+        """
+        every, step, last = self.method.probe_every, self.run.step, self.run.epoch == self.run.epochs
+        if every and step % every == 0:
+            return
+        if self.percent or every or last or step - self.run.history[-1]["step"] >= self.apart:
             self.probe()
 
     def _total(self) -> Tensor:

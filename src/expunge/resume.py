@@ -1,0 +1,133 @@
+"""The state of a run that may be interrupted: kept after an epoch, and gone on from by the same call."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, fields, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from .checkpoint import load_state, save_state
+from .errors import ExpungeError
+from .hashing import state_hash
+from .mask import Mask
+from .record import plain
+from .run import Run, peak_memory
+from .watch import Watch
+
+if TYPE_CHECKING:
+    from .method import GradientMethod
+
+SMALL = 1 << 26  # bytes of a state that is written after every epoch
+REST = 10  # a larger one is not written again before so many times the seconds that the last writing took
+
+
+class State:
+    """What the rest of `run` depends on, in its `state_file`; does nothing where there is none.
+
+    `parts` are the optimizer and whatever else has a `state_dict`.
+    """
+
+    def __init__(self, run: Run, method: GradientMethod, parts: dict[str, Any], watch: Watch):
+        self.run, self.parts, self.watch = run, parts, watch
+        self.identity = _identity(run, method) if run.state_file is not None else ""
+        self.rests_until = 0.0
+
+    def keep(self) -> None:
+        """Write the state after an epoch; of a large network with short epochs only now and then, and at the end."""
+        run = self.run
+        if run.state_file is None:
+            return
+        state = self._state()
+        large = sum(t.nbytes for t in _tensors(state)) > SMALL
+        start = time.perf_counter()
+        if large and run.epoch < run.epochs and start < self.rests_until:
+            return
+        save_state(run.state_file, state)
+        now = time.perf_counter()
+        self.rests_until = now + REST * (now - start)
+
+    def _state(self) -> dict[str, Any]:
+        run, watch = self.run, self.watch
+        return {
+            "identity": self.identity,
+            "model": run.model.state_dict(),
+            **{name: part.state_dict() for name, part in self.parts.items()},
+            "random": run.random_state(),
+            "mask": dict(run.mask or {}),
+            "memo": run.memo,
+            "memo_on_device": [k for k, v in run.memo.items() if any(t.is_cuda for t in _tensors(v))],
+            "epoch": run.epoch,
+            "step": run.step,
+            "status": run.status,
+            "ended": run.ended,
+            "taken_back": run.taken_back,
+            "history": run.history,
+            "seconds": run.elapsed,
+            "peak_memory": peak_memory(run.device) or 0,
+            "first": watch.first,
+            "good": watch.good,
+            "good_step": watch.good_step,
+            "total": watch.total,
+            "count": watch.count,
+        }
+
+    def resume(self) -> bool:
+        """Put the run where its state file says it was; False without one. Raises `ExpungeError` for another run's state."""
+        run, watch = self.run, self.watch
+        if run.state_file is None or not run.state_file.exists():
+            return False
+        state = load_state(run.state_file)
+        if state["identity"] != self.identity:
+            raise ExpungeError(
+                f"{run.state_file} is the state of another run (model, method, settings, split, seed or mask differ); "
+                "remove it to start anew, or repeat the settings it was made with."
+            )
+        run.model.load_state_dict(state["model"])
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
+        run.set_random_state(state["random"])
+        run.mask = Mask(state["mask"]) if state["mask"] else None
+        for name in ("memo", "epoch", "step", "status", "ended", "taken_back", "history"):
+            setattr(run, name, state[name])
+        run.seconds, run.peak_memory = state["seconds"], state["peak_memory"] or None
+        for key in state[
+            "memo_on_device"
+        ]:  # states are read to the CPU, where a method may not look for its own
+            run.memo[key] = _on(run.memo[key], run.device)
+        watch.first, watch.good, watch.good_step = state["first"], state["good"], state["good_step"]
+        watch.total, watch.count = state["total"].to(run.device), state["count"]
+        return True
+
+
+def _identity(run: Run, method: GradientMethod) -> str:
+    given = None if run.mask is None else state_hash({k: v.to(torch.uint8) for k, v in run.mask.items()})
+    # the weights that the run started from
+    origin = None if run.source is None else state_hash(run.source.state_dict())
+    task = (type(run.task).__name__, run.task.num_classes, _settings_of(run.task))
+    settings = plain(asdict(method))
+    return repr(
+        (type(method).__name__, settings, run.split.hash, run.seed, asdict(run.compute), given, origin, task)
+    )
+
+
+def _settings_of(task: Any) -> dict[str, str]:
+    """What a task is made with; a network among it by its weights."""
+    named = {f.name: getattr(task, f.name) for f in fields(task)} if is_dataclass(task) else {}
+    return {k: state_hash(v.state_dict()) if isinstance(v, nn.Module) else repr(v) for k, v in named.items()}
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        yield from (t for v in value.values() for t in _tensors(v))
+
+
+def _on(value: Any, device: torch.device) -> Any:
+    if isinstance(value, dict):
+        return {k: _on(v, device) for k, v in value.items()}
+    return value.to(device) if isinstance(value, Tensor) else value
