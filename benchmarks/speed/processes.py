@@ -52,12 +52,14 @@ def seconds(count: int, size: int) -> float:
             "--nproc-per-node",
             str(count),
         ]
-        subprocess.run(
+        done = subprocess.run(
             [*command, __file__, folder, str(size)],
             env={**os.environ, "OMP_NUM_THREADS": "1"},
-            check=True,
             capture_output=True,
+            text=True,
         )
+        if done.returncode:
+            raise RuntimeError(f"{count} processes ended with {done.returncode}:\n{done.stderr[-3000:]}")
         return max(json.loads(f.read_text()) for f in Path(folder).glob("*.json"))
 
 
