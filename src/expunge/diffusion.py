@@ -88,6 +88,13 @@ class Diffusion:
             )
         return (1 - beta).cumprod(0).float()
 
+    def signal_on(self, device: torch.device) -> Tensor:
+        """`signal` on `device`, moved there once: moved at every step, it would make every step wait for a GPU's queue."""
+        kept: dict[torch.device, Tensor] = self.__dict__.setdefault("_signals", {})
+        if device not in kept:
+            kept[device] = self.signal.to(device)
+        return kept[device]
+
     def times(self, count: int, device: torch.device, generator: torch.Generator | None = None) -> Tensor:
         """Random steps (count,), half of them mirrored (t and T - 1 - t), which steadies the loss of a batch."""
         half = torch.randint(0, self.steps, (count // 2 + 1,), device=device, generator=generator)
@@ -96,7 +103,7 @@ class Diffusion:
     def noised(self, x: Tensor, t: Tensor, noise: Tensor) -> Noisy:
         """Images or latents `x` (B, C, H, W), in the task's range, with `noise` of their shape at steps `t` (B,)."""
         x = x * 2 - 1 if self.pixels else x
-        a = self.signal.to(x.device)[t].view(-1, *[1] * (x.ndim - 1))
+        a = self.signal_on(x.device)[t].view(-1, *[1] * (x.ndim - 1))
         target = {"epsilon": noise, "sample": x, "v_prediction": a.sqrt() * noise - (1 - a).sqrt() * x}[
             self.prediction
         ]
@@ -121,7 +128,7 @@ class Diffusion:
 
         The implied noise is linear in the prediction: eps = v sqrt(a) + x_t sqrt(1 - a) = (x_t - x_0 sqrt(a)) / sqrt(1 - a).
         """
-        a = self.signal.to(t.device)[t].view(-1, *[1] * (axes - 1))
+        a = self.signal_on(t.device)[t].view(-1, *[1] * (axes - 1))
         return {"epsilon": torch.ones_like(a), "v_prediction": a.sqrt(), "sample": -(a / (1 - a)).sqrt()}[
             self.prediction
         ]
