@@ -1,4 +1,4 @@
-"""A model's mode and torch's random state, set inside a block and put back after it."""
+"""A model's mode, its layout and torch's random state, set inside a block and put back after it."""
 
 from __future__ import annotations
 
@@ -27,6 +27,22 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
+
+
+@contextmanager
+def arranged(model: nn.Module, channels_last: bool, compiled: bool) -> Iterator[None]:
+    """The model in channels-last storage, and compiled, inside the block; contiguous and not compiled after it."""
+    if channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if compiled:
+        model.compile()
+    try:
+        yield
+    finally:
+        if channels_last:
+            model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        if compiled:
+            model._compiled_call_impl = None
 
 
 def freeze_batch_norm(model: nn.Module) -> None:
