@@ -1,21 +1,26 @@
 """Grids: every problem told at once, finished runs skipped, interrupted and parallel runs give the serial table, fair tuning."""
 
+import itertools
 import json
+import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from expunge import Classification, ExpungeError, Split
-from expunge.bench import run_jobs, stages
+from expunge.bench import run_jobs, side_by_side, stages
 from expunge.bench.grid import read_grid
 from expunge.bench.page import markdown, page
-from expunge.bench.tune import distance_from_unseen, trials, tune
-from expunge.bench.work import Worker
+from expunge.bench.search import Trial, following, space_of
+from expunge.bench.tune import Looks, distance_from_unseen, estimated_gap, expected, tune
+from expunge.bench.work import OutOfTime, Worker
+from expunge.classification import Predictions
 from expunge.cli import main
-from expunge.method import find
-from expunge.methods.damp import DAMP
+from expunge.method import find, names
 from expunge.methods.finetune import FineTune
+from expunge.methods.salun import SalUn
 from expunge.methods.ugradsl import UGradSL
 from expunge.models import build
 from expunge.sources import load
@@ -50,10 +55,8 @@ def scores(entries):
 def serial(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bench")
     (folder / "small.toml").write_text(GRID)
-    assert (
-        main(["bench", str(folder / "small.toml"), "--out", str(folder / "cache"), "--results", str(folder)])
-        == 0
-    )
+    args = ["--out", str(folder / "cache"), "--results", str(folder), "--jobs", "1"]
+    assert main(["bench", str(folder / "small.toml"), *args]) == 0
     return folder, json.loads((folder / "small.json").read_text())
 
 
@@ -78,10 +81,8 @@ def test_finished_runs_are_skipped_and_missing_ones_made_alike(serial):
     records = sorted((folder / "cache/runs").glob("*.json"))
     times = {r: r.stat().st_mtime_ns for r in records}
     records[3].unlink()
-    assert (
-        main(["bench", str(folder / "small.toml"), "--out", str(folder / "cache"), "--results", str(folder)])
-        == 0
-    )
+    args = ["--out", str(folder / "cache"), "--results", str(folder), "--jobs", "1"]
+    assert main(["bench", str(folder / "small.toml"), *args]) == 0
     again = json.loads((folder / "small.json").read_text())
     assert scores(again["runs"]) == scores(first["runs"])
     assert all(r.stat().st_mtime_ns == t for r, t in times.items() if r != records[3]) and records[3].exists()
@@ -89,7 +90,16 @@ def test_finished_runs_are_skipped_and_missing_ones_made_alike(serial):
 
 def test_an_interrupted_grid_goes_on_to_the_same_table(serial, tmp_path):
     folder, first = serial
-    args = ["bench", str(folder / "small.toml"), "--out", str(tmp_path), "--results", str(tmp_path)]
+    args = [
+        "bench",
+        str(folder / "small.toml"),
+        "--out",
+        str(tmp_path),
+        "--results",
+        str(tmp_path),
+        "--jobs",
+        "1",
+    ]
     assert main([*args, "--minutes", "0"]) == 0
     assert not json.loads((tmp_path / "small.json").read_text())["runs"]
     assert main([*args, "--minutes", "0.03"]) == 0
@@ -165,20 +175,37 @@ def test_problems_of_a_grid_are_told_at_once(tmp_path, text, words):
     assert all(w in str(caught.value) for w in words)
 
 
-def test_trials_cover_each_field_from_end_to_end():
-    assert [t["lr"] for t in trials(FineTune(), 3)] == [1e-3, 1e-2, 1e-1]
-    found = trials(UGradSL(), 3)
-    for name, values in UGradSL.search.items():
-        assert {t[name] for t in found} == set(values)
-    assert len({tuple(t.values()) for t in trials(DAMP(), 11)}) == 11
-    assert len(trials(FineTune(), 99)) == len(FineTune.search["lr"])
+def walk(method, count, distance, fixed=()):
+    """The settings of a search whose distances `distance` gives."""
+    done = []
+    while len(done) < count and (settings := following(method, done, count, fixed)) is not None:
+        done.append(Trial(settings, distance(settings), "finished"))
+    return [t.settings for t in done]
 
 
-def test_trials_are_equal_in_number_and_the_same_each_time():
-    for name in ("salun", "ugradsl_plus", "finetune"):
-        found = trials(find(name)(), 4)
-        assert len(found) == 4 and found == trials(find(name)(), 4)
-        assert all(set(t) == set(find(name).search) for t in found)
+@pytest.mark.parametrize("name", [n for n in names() if find(n).search])
+def test_trials_begin_with_the_methods_own_settings_and_none_comes_twice(name):
+    kind, method = find(name), find(name)()
+    found = walk(method, 4, lambda s: 1.0)
+    assert found[0] == {k: getattr(method, k) for k in kind.search}
+    most = math.prod(len(values) for values in space_of(method).values())
+    assert len({tuple(s.values()) for s in found}) == len(found) == min(4, most)
+    assert found == walk(method, 4, lambda s: 1.0), "the same at every call"
+    assert walk(method, 2, lambda s: 1.0, fixed=tuple(kind.search)) == [{}]
+
+
+def test_trials_are_coarse_at_first_and_go_on_around_the_best():
+    rates = SalUn.search["lr"]
+    assert (SalUn().lr, rates[3]) == (0.013, 0.005), "the README's, and that of the rerun on a clean split"
+    away = lambda at: lambda s: abs(math.log(s["lr"] / at))  # noqa: E731
+    assert [s["lr"] for s in walk(SalUn(), 3, away(0.02))] == [0.013, 1e-3, 0.03]
+    assert 0.02 in [s["lr"] for s in walk(SalUn(), 4, away(0.02))]  # between the two best
+    assert 0.1 in [s["lr"] for s in walk(FineTune(), 4, away(0.1))]  # outwards from the outermost
+    assert len(walk(FineTune(), 99, away(0.1))) == len(rates) - 2  # all there are
+    found = walk(
+        UGradSL(), 8, lambda s: abs(math.log(s["lr"] / 0.03)) + abs(s["p"] - 0.7) + abs(s["smoothing"] + 1)
+    )
+    assert all(len({s[name] for s in found}) > 2 for name in UGradSL.search)  # no field is left at one value
 
 
 def test_tuning_prefers_the_model_that_looks_unseen_and_never_asks_for_retrain():
@@ -192,6 +219,51 @@ def test_tuning_prefers_the_model_that_looks_unseen_and_never_asks_for_retrain()
     found = tune(original, split, find("gradient_ascent")(batch_size=64, max_drop=100), task, count=5)
     assert found == sorted(found, key=lambda t: t.distance) and len(found) == 5
     assert distance_from_unseen(original, original, split, task) > found[0].distance
+
+
+def test_what_is_expected_of_retrain_comes_from_validation_samples_alone():
+    """On samples whose predictions are made by hand: half of the unseen ones are wrong and unsure."""
+
+    def said(confidences):
+        p = torch.tensor(confidences)
+        return Predictions(torch.stack([p, 1 - p], 1).log(), torch.zeros(len(p), dtype=torch.int64))
+
+    split = SimpleNamespace(forget_classes=())
+    sure, mixed, none = said([0.99] * 40), said([0.99, 0.2] * 20), said([])
+    original = Looks(sure, sure, mixed, none)
+    wanted = expected(original, split)
+    assert wanted["RA"] == 100 and wanted["TA"] == 50 and wanted["UA"] == 50
+    assert 30 < wanted["MIA"] < 70  # the unsure ones are told from members, the sure ones are not
+    assert estimated_gap(Looks(mixed, sure, mixed, none), wanted) < 5
+    assert estimated_gap(original, wanted) > 20  # as if never unlearned
+    assert (
+        estimated_gap(Looks(said([0.2] * 40), sure, mixed, none), wanted) > 20
+    )  # more than unseen samples are
+    of_class = expected(Looks(sure, sure, mixed, sure), SimpleNamespace(forget_classes=(3,)))
+    assert (of_class["UA"], of_class["MIA"], of_class["TA"]) == (100, 100, 50)
+    half = Looks(said([0.2] * 40), sure, mixed, sure)  # unseen samples of the class are known as before
+    assert estimated_gap(half, of_class) == pytest.approx(12.5, abs=1)
+
+
+def test_interrupted_trials_are_gone_on_from(tmp_path, monkeypatch):
+    (tmp_path / "g.toml").write_text(GRID.replace("vary = { density = [0.3, 0.5] }", ""))
+    job = next(j for j in read_grid(tmp_path / "g.toml", tuned="validation").jobs if j.method == "nhle")
+    whole = Worker(tmp_path / "one").method(job)
+    worker, asked = Worker(tmp_path / "two"), []
+
+    def stop():
+        asked.append(len(list((tmp_path / "two/tuned").glob("*.part"))))
+        if len(asked) == 12:
+            raise OutOfTime
+
+    monkeypatch.setattr(worker, "check_time", stop)
+    with pytest.raises(OutOfTime):
+        worker.method(job)
+    monkeypatch.undo()
+    assert asked[-1] == 1 and worker.method(job) == whole  # some trials were done
+    tables = [json.loads(f.read_text()) for f in tmp_path.glob("*/tuned/*.json")]
+    assert tables[0] == tables[1] and len(tables[0]["trials"]) == 4
+    assert not list(tmp_path.rglob("*.part")) and not list(tmp_path.rglob("*.state"))
 
 
 def test_tuned_settings_never_move_what_the_grid_fixes(tmp_path):
@@ -229,6 +301,14 @@ def test_what_runs_side_by_side_writes_no_file_twice(tmp_path):
     assert len(plan["retrained"]) == len({j.place for j in jobs}) == 4
     assert sorted(j.key() for g in plan[""] for j in g) == sorted(j.key() for j in jobs)
     assert all(len({j.choice for j in group}) == 1 for group in plan[""])
+
+
+def test_a_grid_goes_split_by_split_and_seed_by_seed(tmp_path):
+    (tmp_path / "g.toml").write_text(GRID)
+    jobs = read_grid(tmp_path / "g.toml").jobs
+    order = [(str(j.split), j.seed) for j in jobs]
+    assert len(list(itertools.groupby(order))) == len(set(order)) == 4
+    assert side_by_side("cpu", 1) >= 1 and side_by_side("cpu", 10**6) == 1
 
 
 def test_a_run_that_fails_is_told_and_costs_no_other(tmp_path, monkeypatch):

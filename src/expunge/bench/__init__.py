@@ -6,6 +6,7 @@ Finished jobs are skipped, so that an interrupted grid goes on where it was and 
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
@@ -34,8 +35,21 @@ def run_jobs(grid: Grid, worker: Worker, *, workers: int = 1, ray: bool = False)
     if workers == 1 and not ray:
         yield from _serial(grid.jobs, worker)
         return
-    for done in (_ray if ray else _pool)(stages(grid.jobs), worker, workers, grid.threads):
+    plan = [
+        stage
+        for jobs in grouped(grid.jobs, lambda j: (j.data, j.model, str(j.split)))
+        for stage in stages(jobs)
+    ]
+    for done in (_ray if ray else _pool)(plan, worker, workers, grid.threads):
         yield from done
+
+
+def side_by_side(device: str, threads: int) -> int:
+    """How many processes a machine has room for: one for each GPU, or for each `threads` of the cores it may use."""
+    if device == "cuda":
+        return max(1, torch.cuda.device_count())
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // threads)
 
 
 def stages(jobs: list[Job]) -> list[Stage]:
@@ -60,8 +74,7 @@ def _work(what: str, group: list[Job], worker: Worker, threads: int) -> list[Res
         return list(_serial(group, worker))
     try:
         for job in group:
-            worker.check_time()
-            getattr(worker, what)(job)
+            getattr(worker, f"make_{what}")(job)
     except (OutOfTime, ExpungeError):  # told by the jobs that need the model
         pass
     return []

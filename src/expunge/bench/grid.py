@@ -66,7 +66,8 @@ class Job:
 
 @dataclass
 class Grid:
-    """A grid file, read and checked. The jobs of one method stand together, the methods in the file's order."""
+    """A grid file, read and checked. The jobs of one split stand together, in it those of one seed, the methods in the
+    file's order: a grid that is interrupted has whole rows of the first split before it goes to the next."""
 
     name: str
     title: str
@@ -91,9 +92,9 @@ def read_grid(path: Path, *, tuned: By | None = None) -> Grid:
     )
     problems: list[str] = []
     axes = itertools.product(
-        values["data"], values.get("models") or [""], list(_methods(values)), values["split"], values["seeds"]
+        values["data"], values.get("models") or [""], values["split"], values["seeds"], list(_methods(values))
     )
-    for data, model, (name, entry, extra), split, seed in axes:
+    for data, model, split, seed, (name, entry, extra) in axes:
         kind, scenario = find(name), _scenario(split)
         label = entry.get("label", name) + "".join(f", {k} {v}" for k, v in extra.items())
         serves = "classification" in kind.tasks and (not kind.scenarios or scenario in kind.scenarios)

@@ -6,79 +6,89 @@ is offered as `by="gap"` and named an oracle wherever it is shown.
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import nn
 
-from ..audit.accuracy import Judged, gaps, judge
-from ..classification import Classification
+from ..audit.accuracy import Judged, Scores, gaps, judge
+from ..audit.mia import members_and_nonmembers, svm_attack
+from ..classification import Classification, Predictions
 from ..errors import ExpungeError
 from ..method import Method, execute
-from ..run import Compute
+from ..run import Compute, Row
 from ..split import Split
+from .search import Trial, following
 
 By = Literal["validation", "gap"]
 
 
-@dataclass(frozen=True)
-class Trial:
-    """Settings that were tried, and their distance (points, smaller is better)."""
+@dataclass(frozen=True, eq=False)
+class Looks:
+    """What a model says of the samples that may be looked at while settings are chosen."""
 
-    settings: dict[str, Any]
-    distance: float
-    status: str
+    forget: Predictions
+    retain: Predictions
+    kept: Predictions  # validation samples, without those of forgotten classes
+    gone: Predictions  # validation samples of the forgotten classes
+
+    def mia(self, nonmember: torch.Tensor | None = None, target: torch.Tensor | None = None) -> float:
+        """The attack that "MIA" is, with validation samples for non-members: at the positions `nonmember` of `kept`, and
+        asked about those at `target`; without positions all of them, and the forget set."""
+        sure = self.kept.confidence
+        outside = (sure if nonmember is None else sure[nonmember]).numpy()
+        asked = (self.forget.confidence if target is None else sure[target]).numpy()
+        member, other = members_and_nonmembers(len(self.retain.labels), len(outside))
+        return svm_attack(self.retain.confidence.numpy()[member], outside[other], asked)
 
 
-def trials(method: Method, count: int, fixed: tuple[str, ...] = ()) -> list[dict[str, Any]]:
-    """`count` settings of the method's `search` space, the same at every call: all of them, or a Latin hypercube.
+def look(model: nn.Module, split: Split, task: Classification) -> Looks:
+    """The model's predictions on forget, retain and validation set; the test set is not looked at."""
+    gone = torch.isin(split.validation.labels, torch.tensor(split.forget_classes))
+    sets = (split.forget, split.retain, split.validation.take(~gone), split.validation.take(gone))
+    return Looks(*(task.predict(model, s) for s in sets))
 
-    Then each field's values are taken from end to end as evenly as `count` allows (of five learning rates three trials
-    take the first, third and fifth), in an order of their own for each field but the first. The fields in `fixed` keep
-    their values, and no trial is spent on them.
+
+def expected(original: Looks, split: Split) -> Scores:
+    """What Retrain's scores should be, as far as the original and validation samples can tell (percent).
+
+    Validation samples are to the original what forget samples are to Retrain: unseen. So its error on them stands for UA,
+    and for MIA the share of one half of them that the attack, fitted on the other half, calls non-member. A class that
+    was never seen is never predicted: 100 for both.
     """
-    space = {k: v for k, v in type(method).search.items() if k not in fixed}
-    if not space:
-        return [{}]
-    every = list(itertools.product(*space.values()))
-    draw = np.random.RandomState(0)
-    columns: list[list[Any]] = []
-    for values in space.values():
-        even = [values[int((k + 0.5) * len(values) / count)] for k in range(count)]
-        columns.append([even[k] for k in draw.permutation(count)] if columns else even)
-    rows = dict.fromkeys(
-        [*zip(*columns, strict=True), *every]
-    )  # a row that came twice makes room for one more
-    return [dict(zip(space, row, strict=True)) for row in list(rows)[:count]]
+    found: Scores = {"RA": original.retain.accuracy, "TA": original.kept.accuracy}
+    count = len(original.kept.labels)
+    if split.forget_classes:
+        return {"UA": 100.0, "MIA": 100.0, **found}
+    order = torch.from_numpy(np.random.RandomState(0).permutation(count))
+    halves = order[: count // 2], order[count // 2 :]
+    shares = [original.mia(a, b) for a, b in (halves, halves[::-1])] if count > 1 else [0.0]
+    return {"UA": 100 - original.kept.accuracy, "MIA": sum(shares) / len(shares), **found}
+
+
+def estimated_gap(model: Looks, wanted: Scores) -> float:
+    """The average gap to Retrain with what `expected` gives in the place of Retrain's scores; points, smaller is better.
+
+    RA and TA count where they fell: what more training gained, Retrain may have too. Of a forgotten class, UA is the mean
+    of that on the forget set and on validation samples of the class, where there are some.
+    """
+    errors = [100 - p.accuracy for p in (model.forget, model.gone) if len(p.labels)]
+    found = [
+        abs(sum(errors) / len(errors) - wanted["UA"]),
+        max(0.0, wanted["RA"] - model.retain.accuracy),
+    ]
+    if len(model.kept.labels):
+        found += [abs(model.mia() - wanted["MIA"]), max(0.0, wanted["TA"] - model.kept.accuracy)]
+    return sum(found) / len(found)
 
 
 def distance_from_unseen(model: nn.Module, original: nn.Module, split: Split, task: Classification) -> float:
-    """How far forget samples are from what unseen ones look like, and what was lost, in points; smaller is better.
-
-    Ours. The mean of four figures: class-wise, accuracy on the forget set and on the forgotten classes' validation
-    samples (a model that never saw the class has 0); else |accuracy on forget - the original's on validation| and the
-    same for the true class's mean confidence; and the falls of accuracy on retained training and validation samples.
-    """
-    held = split.validation
-    if split.forget_classes:
-        gone = torch.isin(held.labels, torch.tensor(split.forget_classes))
-        kept = held.take(~gone)
-        seen = task.predict(model, split.forget).accuracy
-        unseen = task.predict(model, held.take(gone)).accuracy if gone.any() else seen
-        residue = [seen, unseen]
-    else:
-        kept = held
-        now, before = task.predict(model, split.forget), task.predict(original, held)
-        residue = [
-            abs(now.accuracy - before.accuracy),
-            100 * abs((now.confidence.mean() - before.confidence.mean()).item()),
-        ]
-    sets = [s for s in (split.retain, kept) if len(s)]
-    lost = [max(0.0, task.predict(original, s).accuracy - task.predict(model, s).accuracy) for s in sets]
-    return sum(residue + lost) / len(residue + lost)
+    """`estimated_gap` of a model, from its original."""
+    return estimated_gap(look(model, split, task), expected(look(original, split, task), split))
 
 
 def tune(
@@ -93,11 +103,16 @@ def tune(
     retrained: Judged | None = None,
     seed: int = 0,
     compute: Compute | None = None,
+    done: Sequence[Trial] = (),
+    on_trial: Callable[[list[Trial]], None] | None = None,
+    on_row: Callable[[Row], None] | None = None,
+    state_file: Path | None = None,
 ) -> list[Trial]:
     """The trials of a method on this original and split, best first. `by="gap"` needs `retrained` and is an oracle.
 
-    `fixed` names fields that are not to be tuned. Raises `ExpungeError` without validation samples, or without
-    `retrained` where the gap chooses.
+    `fixed` names fields that are not to be tuned. `done` are the trials of an interrupted call, in the order in which
+    `on_trial` was handed them; `on_row` and `state_file` are those of `execute`. Raises `ExpungeError` without validation samples, or
+    without `retrained` where the gap chooses.
     """
     if by == "gap" and retrained is None:
         raise ExpungeError(
@@ -107,13 +122,18 @@ def tune(
         raise ExpungeError(
             "trials are chosen on validation samples and the split has none; draw it with a validation share, such as 0.1."
         )
-    found = []
-    for settings in trials(method, count, fixed):
-        run = execute(model, split, replace(method, **settings), task, seed=seed, compute=compute)
-        if by == "gap":
-            assert retrained is not None  # checked above
+    wanted = expected(look(model, split, task), split) if by == "validation" else {}
+    found = list(done)
+    while len(found) < count and (settings := following(method, found, count, fixed)) is not None:
+        chosen = replace(method, **settings)
+        run = execute(model, split, chosen, task, seed=seed, compute=compute, on_row=on_row, state_file=state_file)  # fmt: skip
+        if state_file is not None:
+            state_file.unlink(missing_ok=True)
+        if retrained is not None and by == "gap":
             distance = gaps(judge(run.model, split, task, seed=seed).scores, retrained.scores)["avg"]
         else:
-            distance = distance_from_unseen(run.model, model, split, task)
+            distance = estimated_gap(look(run.model, split, task), wanted)
         found.append(Trial(settings, distance, run.status))
+        if on_trial is not None:
+            on_trial(found)
     return sorted(found, key=lambda t: t.distance)

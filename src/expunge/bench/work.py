@@ -27,6 +27,7 @@ from ..sources import Source, load, place_of
 from ..split import Split
 from ..split_spec import SplitSpec
 from .grid import Job
+from .search import Trial
 from .tune import By, tune
 
 KEPT = (
@@ -38,6 +39,8 @@ KEPT = (
     "histograms",
 )  # of a record's details
 Setting = tuple[Source, Split, Classification]
+HELD = 8  # models that a process keeps at hand
+_AT_HAND: dict[tuple[Path, str, str], tuple[torch.nn.Module, Judged]] = {}  # of this process, judged once
 
 
 class OutOfTime(Exception):
@@ -73,7 +76,6 @@ class Worker:
 
     def __init__(self, folder: Path, device: str = "cpu", deadline: float | None = None):
         self.folder, self.device, self.deadline = folder, device, deadline
-        self.judged: dict[Path, tuple[torch.nn.Module, Judged]] = {}  # models at hand, judged once
 
     def __call__(self, job: Job) -> Path:
         """The record's file of a finished job."""
@@ -81,6 +83,7 @@ class Worker:
         if file.exists():
             return file
         self.check_time()
+        self.references(job)
         source, split, task = self.setting(job)
         original, start = self.original(job)
         _, gold = self.retrained(job)
@@ -91,14 +94,18 @@ class Worker:
         return file
 
     def references(self, job: Job) -> list[Record]:
-        """The records of the original and of the retrained model of a job."""
-        source, split, task = self.setting(job)
-        original, _ = self.original(job)
-        _, gold = self.retrained(job)
-        named = {"model": job.model, "data": source.name}
-        before = judge_run(Run(original, split, task, job.seed), Retrain(**job.recipe), kind="original", retrained=gold,
-                           names=named)  # fmt: skip
-        return [before.record, Record.load(self._retrained_file(job).with_suffix(".json"))]
+        """The records of the original and of the retrained model of a job; made once, and read where they are."""
+        first, second = self._original_record(job), self.retrained_file(job).with_suffix(".json")
+        if not second.exists():
+            self.make_retrained(job)
+        if not first.exists():
+            source, split, task = self.setting(job)
+            original, _ = self.original(job)
+            _, gold = self.retrained(job)
+            found = judge_run(Run(original, split, task, job.seed), Retrain(**job.recipe), kind="original", retrained=gold,
+                              names={"model": job.model, "data": source.name})  # fmt: skip
+            self.keep(first, found)
+        return [Record.load(first), Record.load(second)]
 
     def check_time(self) -> None:
         """Raises `OutOfTime` after the deadline."""
@@ -128,45 +135,59 @@ class Worker:
 
     # ---- what jobs share
 
-    def original(self, job: Job) -> tuple[torch.nn.Module, Judged]:
-        """The model trained on forget + retain; the same file for every forget set of one training set."""
+    def make_original(self, job: Job) -> Path:
+        """The file of the model trained on forget + retain; the same for every forget set of one training set."""
         source, split, task = self.setting(job)
         path = self.folder / "models" / f"original-{job.origin}-{split.train_hash[:12]}.safetensors"
         if not path.exists():
+            self.check_time()
             options = self.options(job, source, path)
             del options["names"], options["factory"]
             run = train(
                 self.factory(job, source)(), split, Retrain(**job.recipe), task, seed=job.seed, **options
             )
             self.write(path, run.model)
-        return self.known(path, job)
+        return path
 
-    def retrained(self, job: Job) -> tuple[torch.nn.Module, Judged]:
-        """The model that never saw the forget set."""
-        path = self._retrained_file(job)
+    def make_retrained(self, job: Job) -> Path:
+        """The file of the model that never saw the forget set, its record beside it."""
+        path = self.retrained_file(job)
         if not path.exists():
+            self.check_time()
             source, split, task = self.setting(job)
             original, start = self.original(job)
             outcome = experiment(original, split, Retrain(**job.recipe), task, kind="retrain", original=start, seed=job.seed,
                                  **self.options(job, source, path))  # fmt: skip
             self.keep(path.with_suffix(".json"), outcome)
             self.write(path, outcome.model)
-        return self.known(path, job)
+        return path
 
-    def _retrained_file(self, job: Job) -> Path:
+    def original(self, job: Job) -> tuple[torch.nn.Module, Judged]:
+        """The model trained on forget + retain, and its scores on the job's split."""
+        return self.known(self.make_original(job), job)
+
+    def retrained(self, job: Job) -> tuple[torch.nn.Module, Judged]:
+        """The model that never saw the forget set, and its scores."""
+        return self.known(self.make_retrained(job), job)
+
+    def retrained_file(self, job: Job) -> Path:
+        """Where the model that never saw the forget set is, or will be."""
         return self.folder / "models" / f"retrain-{job.place}.safetensors"
 
+    def _original_record(self, job: Job) -> Path:
+        return self.folder / "models" / f"original-{job.place}.json"
+
     def known(self, path: Path, job: Job) -> tuple[torch.nn.Module, Judged]:
-        """The model of a file and its scores on the job's split, kept for the next job that asks."""
+        """The model of a file and its scores on the job's split, kept for the next job of this process that asks."""
         source, split, task = self.setting(job)
-        key = path.with_name(f"{path.name} {split.hash}")
-        if key not in self.judged:
-            while len(self.judged) >= 8:
-                del self.judged[next(iter(self.judged))]
+        key = path.resolve(), split.hash, self.device
+        if key not in _AT_HAND:
+            while len(_AT_HAND) >= HELD:
+                del _AT_HAND[next(iter(_AT_HAND))]
             model = self.factory(job, source)()
             load_into(model, read_checkpoint(path))
-            self.judged[key] = model.eval(), judge(model, split, task, seed=job.seed)
-        return self.judged[key]
+            _AT_HAND[key] = model.eval(), _lean(judge(model, split, task, seed=job.seed))
+        return _AT_HAND[key]
 
     def method(self, job: Job) -> Method:
         """The job's method, with settings tuned on a seed of their own if the grid asks for it."""
@@ -176,23 +197,30 @@ class Worker:
         by: By = job.tuning.get("by", "validation")
         file = self.folder / "tuned" / f"{job.choice}-{by}.json"
         if not file.exists():
-            place = replace(job, seed=job.tuning["seed"])
-            _, split, task = self.setting(place)
-            original, _ = self.original(place)
-            gold = self.retrained(place)[1] if by == "gap" else None
-            found = tune(original, split, method, task, count=job.tuning["trials"], by=by, retrained=gold,
-                         fixed=tuple(job.settings), seed=place.seed, compute=Compute(**job.compute))  # fmt: skip
-            told = {
-                "by": by,
-                "method": job.method,
-                "label": job.label,
-                "split": job.split,
-                "fixed": job.settings,
-            }
-            write_json(file, plain({**told, "trials": [asdict(t) for t in found]}))
+            self._tune(job, method, by, file)
         best = json.loads(file.read_text(encoding="utf-8"))["trials"][0]["settings"]
         # what the grid fixes (an ablation's axis, say) is not tuned away
         return replace(method, **{k: v for k, v in best.items() if k not in job.settings})
+
+    def _tune(self, job: Job, method: Method, by: By, file: Path) -> None:
+        """Write the trials of a job's method to `file`; those of an interrupted call are gone on from."""
+        place, tuning = replace(job, seed=(job.tuning or {})["seed"]), job.tuning or {}
+        source, split, task = self.setting(place)
+        original, _ = self.original(place)
+        gold = self.retrained(place)[1] if by == "gap" else None
+        told = {"by": by, "method": job.method, "label": job.label, "split": job.split, "fixed": job.settings}
+        part = file.with_suffix(".part")
+        done = json.loads(part.read_text(encoding="utf-8")) if part.exists() else []
+
+        def on_trial(trials: list[Trial]) -> None:
+            write_json(part, plain([asdict(t) for t in trials]))
+
+        options = self.options(place, source, file)
+        found = tune(original, split, method, task, count=tuning["trials"], by=by, retrained=gold, seed=place.seed,
+                     fixed=tuple(job.settings), compute=options["compute"], done=[Trial(**t) for t in done],
+                     on_trial=on_trial, on_row=options["on_row"], state_file=options["state_file"])  # fmt: skip
+        write_json(file, plain({**told, "trials": [asdict(t) for t in found]}))
+        part.unlink(missing_ok=True)
 
     def keep(self, file: Path, outcome: Outcome) -> None:
         """Write the record without its pictures, and drop the state it could have gone on from."""
@@ -204,3 +232,9 @@ class Worker:
         """Write a model, and drop the state it could have gone on from."""
         write_checkpoint(path, model.state_dict())
         path.with_suffix(".state").unlink(missing_ok=True)
+
+
+def _lean(judged: Judged) -> Judged:
+    """Without the features: a grid draws none, and of large data they are most of the memory."""
+    sets = ("forget", "retain", "test", "test_forgotten")
+    return replace(judged, **{n: replace(getattr(judged, n), features=None) for n in sets})

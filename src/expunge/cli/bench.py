@@ -13,7 +13,7 @@ import tyro
 from rich.console import Console
 from rich.live import Live
 
-from ..bench import run_jobs
+from ..bench import run_jobs, side_by_side
 from ..bench.grid import Grid, Job, read_grid
 from ..bench.page import Entry, entry, page, revision, write_result
 from ..bench.work import Worker
@@ -29,7 +29,7 @@ def bench(
     results: Path = Path("benchmarks/results"),
     tune: bool = False,
     tune_by: Literal["validation", "gap"] = "validation",
-    jobs: int = 1,
+    jobs: int | None = None,
     ray: bool = False,
     minutes: float | None = None,
     device: str = "cpu",
@@ -44,7 +44,8 @@ def bench(
         results: Folder for the grid's result (JSON).
         tune: Give each method the same number of trials before its runs.
         tune_by: Choose trials on validation data, or by the gap to Retrain (an oracle that nobody has who must unlearn).
-        jobs: Processes that work side by side.
+        jobs: Processes that work side by side; one for each core, or for each GPU, if not given. Seconds of runs that share
+            a GPU or a memory bus are longer: give 1 where they matter.
         ray: Run the jobs on a Ray cluster (extra `ray`) instead of local processes.
         minutes: Stop cleanly after this time; give the same command again to go on.
         device: Where models are: cpu or cuda.
@@ -55,7 +56,12 @@ def bench(
         # as it can be repeated elsewhere: no folder of this machine
         command = f"expunge bench {grid}" + (f" --tune --tune-by {tune_by}" if tune else "")
         read = read_grid(grid, tuned=tune_by if tune else None)
-        _run(read, command, out, results, jobs, ray, minutes, device, note)
+        if jobs is not None and jobs < 1:
+            raise ExpungeError(
+                f"jobs is {jobs}; at least one process must work, or leave it out for one a core."
+            )
+        many = side_by_side(device, read.threads) if jobs is None else jobs
+        _run(read, command, out, results, many, ray, minutes, device, note)
     elif make_page is None:
         raise ExpungeError("name a grid file, or --make-page FILE to make the page of the results there are.")
     if make_page is not None:

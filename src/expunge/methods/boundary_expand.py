@@ -8,7 +8,8 @@ and the unit is removed at the end (the released baseline leaves it there, so th
 (K+1)-way). Ours: the unit lives beside the model, reading the head's input, so the model, its masks and its
 checkpoints keep their shape and removal is doing nothing. It starts as a fresh linear unit and moves by SGD
 with the method's momentum and weight decay and the optimizer's current rate, whichever optimizer the model
-has; it is outside of `density` and `clip`.
+has; it is outside of `density` and `clip`. Tuning goes above the published range: on small data its few steps
+would move nothing.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class BoundaryExpand(GradientMethod):
     lr: float = 1e-4
 
     data: ClassVar = ("forget",)
-    search: ClassVar = {"lr": (1e-5, 1e-4, 3e-4, 1e-3, 3e-3)}
+    search: ClassVar = {"lr": (1e-6, 1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)}
     schedule: ClassVar = "forget"
 
     def prepare(self, run: Run) -> None:

@@ -9,7 +9,8 @@ Published: x' = x + 0.1 sign(grad_x CE(f0(x), y)) on images in [0, 1] before nor
 rounded to 8 bits; the new label is f0's class of x'; cross-entropy with it on the forget set alone. f0 is the
 original, in eval mode. The step need not flip the class, so the new label may be the true one:
 `paper_exact=True` keeps it. Ours: where it did not flip, the most probable other class of x' is taken; inputs
-must be floats in [0, 1], which is what this toolkit feeds.
+must be floats in [0, 1], which is what this toolkit feeds. Tuning goes above the published range: on small data
+its few steps would move nothing.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class BoundaryShrink(GradientMethod):
     paper_exact: bool = False  # keep labels that the step did not flip
 
     data: ClassVar = ("forget",)
-    search: ClassVar = {"lr": (1e-5, 1e-4, 3e-4, 1e-3, 3e-3)}
+    search: ClassVar = {"lr": (1e-6, 1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)}
     schedule: ClassVar = "forget"
 
     def loss(self, run: Run, forget: Batch | None, retain: Batch | None) -> Tensor:

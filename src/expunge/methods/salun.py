@@ -10,7 +10,8 @@ CIFAR-10 example, searched in [5e-4, 5e-2]. Ours: exactly round(density * N) wei
 weighs the same in the mask, whatever the batch size (the code averages batch means; `paper_exact=True` does so too, with
 the training augmentation, and lets the true label be drawn); weights outside the mask are bit-identical to the original
 (the code before February 2026 let weight decay and momentum move them). Batch-norm statistics are no weights and follow
-`batch_norm`. Controls: `mask="random"` and `mask="inverted"`; `density=1` is RL.
+`batch_norm`. Controls: `mask="random"` and `mask="inverted"`; `density=1` is RL. Tuning keeps the
+density, so that a mask and its controls have the same one.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class SalUn(RandomLabel):
     lr: float = 0.013
     density: float = 0.5
 
-    search: ClassVar = {"lr": (1e-3, 5e-3, 1.3e-2, 3e-2, 5e-2)}
+    search: ClassVar = {"lr": (5e-4, 1e-3, 2e-3, 5e-3, 1.3e-2, 2e-2, 3e-2, 5e-2)}
 
     def saliency_options(self) -> dict[str, Any]:
         return {"paper_exact": self.paper_exact}

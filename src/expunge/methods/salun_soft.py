@@ -28,7 +28,7 @@ class SalUnSoft(RandomLabel):
     ratio: float = 0.5  # share of the weights put back after the first step
 
     tasks: ClassVar[tuple[str, ...]] = ("classification",)
-    search: ClassVar = {"lr": (1e-3, 5e-3, 1.3e-2, 3e-2, 5e-2)}
+    search: ClassVar = {"lr": (5e-4, 1e-3, 2e-3, 5e-3, 1.3e-2, 2e-2, 3e-2, 5e-2)}
 
     @torch.no_grad()
     def after_step(self, run: Run, optimizer: Optimizer) -> None:

@@ -6,8 +6,10 @@ arXiv:2302.09880 (equations 1 to 3).
 Published: with d(x) = KL(original(x) || student(x)) of softened outputs, each epoch is a max step, one pass
 over the forget set on -d, only in the first `max_epochs` epochs, then a min step, one pass over the retain
 set on alpha d + gamma CE. Their notebooks: 3 to 10 epochs, 2 to 5 of them with max steps, rate 5e-4, alpha
-0.001 to 0.5, gamma 0.99 to 1, temperature 2 to 8, weight decay 5e-4. Ours: mean of d times T^2; the rate is
-constant unless `lr_schedule` says otherwise; no rewinding (SCRUB+R needs a checkpoint chosen by the forget
+0.001 to 0.5, gamma 0.99 to 1, temperature 2 to 8, weight decay 5e-4, 512 samples a max step where a class is
+forgotten and 16 where single samples are (few large steps then move nothing), Adam in the small experiments
+and SGD in the large ones, as here. Ours: mean of d times T^2; the rate is constant unless `lr_schedule` says
+otherwise; no rewinding (SCRUB+R needs a checkpoint chosen by the forget
 set's error: the run's curves show it).
 """
 
@@ -46,7 +48,12 @@ class Scrub(GradientMethod):
     gamma: float = 1.0  # weight of the retain set's cross-entropy
     temperature: float = 4.0  # of the softmax of teacher and student
 
-    search: ClassVar = {"lr": (5e-4, 1e-3, 5e-3, 1e-2), "max_epochs": (2, 3, 5), "alpha": (0.001, 0.1, 0.5)}
+    search: ClassVar = {
+        "lr": (5e-4, 1e-3, 5e-3, 1e-2, 3e-2),
+        "forget_batch_size": (16, 64, 256, 512),
+        "max_epochs": (2, 3, 5),
+        "alpha": (0.001, 0.1, 0.5),
+    }
 
     def pairs(self, run: Run) -> Iterator[Pair]:
         if run.epoch < self.max_epochs:

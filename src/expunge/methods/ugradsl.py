@@ -14,7 +14,8 @@ Ours: sums become means over the two batches; one forward pass for both; distanc
 that negative smoothing needs, `rate="adaptive"` gives samples in a dense retain neighbourhood less effort, as the paper
 argues, `rate="literal"` more, as its formula says. The ascent is unbounded below (its label is no distribution), hence,
 all on by default and all off under `paper_exact=True`: the gate (a sample at or under the confidence of unseen ones
-exerts no force), the norm clip, the stop rule and the 5-point limit on retained accuracy. The loop's NaN guard stays.
+exerts no force), the norm clip, the stop rule (a look every `probe_every` steps: it overshoots by what those do) and the
+5-point limit on retained accuracy. The loop's NaN guard stays.
 p = 1 is FT, and p = 0 with smoothing 0, gate and early_stop off and clip None is GA, step for step.
 """
 
@@ -71,12 +72,16 @@ class UGradSL(GradientMethod):
     clip: float | None = 1.0
     early_stop: bool = True  # stop once forget accuracy is that of unseen samples
     max_drop: float = 5.0
-    probe_every: int = 50
+    probe_every: int = 10
     allow_positive: bool = False  # let smoothing be above 0, which ascends every class
     paper_exact: bool = False  # gate, clip, stop rule and drop limit off
 
     tasks: ClassVar[tuple[str, ...]] = ("classification",)
-    search: ClassVar = {"lr": (1e-3, 3e-3, 1e-2), "p": (0.7, 0.9, 0.95), "smoothing": (0.0, -0.2, -1.0)}
+    search: ClassVar = {
+        "lr": (1e-3, 3e-3, 1e-2, 3e-2, 1e-1),
+        "p": (0.5, 0.7, 0.9, 0.95, 0.98),
+        "smoothing": (0.0, -0.2, -0.5, -1.0, -2.0, -4.0),
+    }
 
     def __post_init__(self) -> None:
         if self.paper_exact:
