@@ -173,11 +173,32 @@ def test_relabel_loss_moves_toward_the_other_condition_and_never_the_target(net)
     assert replace(task, teacher=teacher).relabel_loss(net, b, b.y).min() > 0
 
 
+def test_targets_taken_under_autocast_leave_every_weight_its_gradient(net):
+    b, task = batch(), Diffusion(3)
+    torch.manual_seed(0)
+    task.relabel_loss(net, b, torch.zeros(6, dtype=torch.int64)).mean().backward()
+    exact = net.mix.weight.grad.clone()
+    net.zero_grad()
+    torch.manual_seed(0)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = task.relabel_loss(net, b, torch.zeros(6, dtype=torch.int64)).mean()
+    loss.backward()
+    assert (net.mix.weight.grad - exact).norm() < 0.1 * exact.norm()
+
+
 def test_relabel_loss_leaves_modes_as_they_were(net):
     net.train()
     net.mix.eval()
     Diffusion(3).relabel_loss(net, batch(), torch.zeros(6, dtype=torch.int64))
     assert net.training and not net.mix.training
+
+
+def test_the_signal_is_moved_to_a_device_once():
+    task = Diffusion(3)
+    meta = torch.device("meta")
+    assert task.signal_on(meta) is task.signal_on(meta) and task.signal_on(meta).device == meta
+    assert torch.equal(task.signal_on(torch.device("cpu")), task.signal)
+    assert replace(task, beta_end=0.01).signal_on(meta) is not task.signal_on(meta)
 
 
 def test_probe_is_the_same_at_each_call_and_draws_nothing(net):
@@ -230,6 +251,35 @@ def test_drawing_depends_on_seed_and_not_on_batches(net):
     torch.testing.assert_close(one, Sampler(steps=4, batch_size=2)(net, task, y, SHAPE, seed=7))
     assert not torch.allclose(one, Sampler(steps=4)(net, task, y, SHAPE, seed=8))
     assert Sampler(steps=4)(net, task, y[:0], SHAPE).shape == (0, *SHAPE)
+
+
+def test_numbers_of_steps_that_ddim_cannot_take_are_refused(net):
+    task, y = Diffusion(3), torch.tensor([0, 1])
+    for kind, steps, fits in (
+        ("ddim", 300, False),
+        ("ddim", 30, True),
+        ("dpm", 300, True),
+        ("dpm", 1001, False),
+    ):
+        sampler = Sampler(kind=kind, steps=steps)
+        if fits:
+            assert len(sampler.scheduler(task).timesteps) == steps
+        else:
+            with pytest.raises(ExpungeError, match="do not fit"):
+                sampler(net, task, y, SHAPE)
+    with pytest.raises(ExpungeError) as caught:
+        Sampler(steps=0, batch_size=0, eta=-1.0)
+    assert len(caught.value.problems) == 3
+
+
+def test_a_part_of_a_drawing_says_the_next_step(net):
+    task, y, sampler = Diffusion(3), torch.tensor([0, 1]), Sampler(steps=5)
+    x = torch.randn(2, *SHAPE)
+    half, at = sampler.part(net, task, x, y, 3)
+    assert at == 399 and not torch.equal(half, x)
+    whole, end = sampler.part(net, task, x, y, 5)
+    assert end == -1 and torch.equal(whole, sampler.denoise(net, task, x, y))
+    assert torch.equal(sampler.part(net, task, x, y, 0)[0], x)
 
 
 def test_guidance_is_1_plus_w(net):
@@ -306,6 +356,21 @@ def test_the_papers_networks_have_the_papers_sizes():
     with torch.device("meta"):
         for options, count in (({}, 38_632_323), ({"size": 64}, 83_159_683)):
             assert sum(p.numel() for p in salun_cifar10(**options).parameters()) == count
+
+
+def test_the_papers_networks_answer():
+    with torch.device("meta"):
+        for size in (32, 64):
+            net, x = salun_cifar10(size=size), torch.zeros(2, 3, size, size)
+            out = net(x, torch.tensor([3, 999]), torch.tensor([0, 10])).sample
+            assert out.shape == x.shape and out.dtype == torch.float32
+
+
+def test_fashion_images_attend_to_themselves_at_a_quarter_of_their_side():
+    with torch.device("meta"):
+        for size in (28, 32):
+            kinds = [type(b).__name__ for b in for_data("fashion-mnist", 10, (1, size, size)).down_blocks]
+            assert kinds == ["DownBlock2D", "DownBlock2D", "AttnDownBlock2D"]
 
 
 def test_the_papers_network_puts_class_beside_time():
@@ -403,6 +468,19 @@ def test_selective_amnesia_pull_and_fisher_literally(net, split):
     assert set(run.memo["conditions"].tolist()) <= {0, 2}
 
 
+def test_selective_amnesia_leaves_null_to_the_images(net, split):
+    method = find("selective_amnesia")(
+        pool=6, fisher_samples=2, sample_steps=2, replay="data", replay_weight=0.0, elastic=0.0
+    )
+    run = Run(net.train(), split, Diffusion(3, condition_drop=1.0))
+    method.prepare(run)
+    asked = []
+    net.condition.register_forward_hook(lambda module, given, out: asked.append(given[0]))
+    method.loss(run, next(split.forget.batches(4)), None)
+    noise, replayed = asked
+    assert (noise == 1).all() and (replayed == 3).all()
+
+
 def test_concept_ablation_anchors(net, split):
     run = Run(net, split, Diffusion(3))
     kind = find("concept_ablation")
@@ -436,6 +514,23 @@ def test_averaged_weights_follow_the_average(net, split):
         torch.testing.assert_close(a, b)
     averaged = execute(net, split, kind(**common, ema=0.9), Diffusion(3), factory=Net)
     assert not torch.equal(averaged.model.mix.weight, last.model.mix.weight)
+
+
+def test_the_average_literally(net, split):
+    method, run = find("retrain_ema")(ema=0.5), Run(net, split, Diffusion(3))
+    net.register_buffer("count", torch.tensor(0))
+    average = None
+    for step in range(4):
+        with torch.no_grad():
+            net.mix.weight += 1.0
+            net.count += 1
+        run.step = step
+        method.after_step(run, None)
+        past = min(0.5, (1 + step) / (10 + step))
+        now = net.mix.weight.detach().clone()
+        average = now if average is None else past * average + (1 - past) * now
+        torch.testing.assert_close(run.memo["ema"]["mix.weight"], average)
+    assert run.memo["ema"]["count"] == 4
 
 
 @pytest.mark.parametrize("name", ["salun", "random_label", "gradient_ascent", "esd", "concept_ablation"])
@@ -494,6 +589,10 @@ def test_commands_train_and_unlearn_a_generator(tmp_path):
     assert main([*common, *out, "--retrained", model]) == 2
     assert main([*common, *out, "--device", "cuda:9"]) == 2
     assert main([*common, *out, "--method", "esd", "--retain-weight", "1"]) == 2
+    assert main([*common, *out, "--method", "esd", "--frozen-target"]) == 2
+    assert main([*common, *out, "--method", "random_label", "--mask", "random"]) == 2
+    assert main([*common, "--out", gold, "--per-class", "1"]) == 2
+    assert not list(tmp_path.glob(".*"))  # no state of a finished run
 
 
 @pytest.mark.parametrize("relabel", ["next", "random"])

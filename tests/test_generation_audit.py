@@ -14,8 +14,10 @@ from expunge.audit.generation import Drawn, audit_generator, draw, png
 from expunge.audit.generation_attacks import Attack, Comeback, LearnedCondition, tables_of
 from expunge.audit.image_judge import Judge, distances, network_distances, train_judge
 from expunge.classification import Classification
+from expunge.data import CropFlip, TensorData
 from expunge.diffusion import Diffusion
 from expunge.errors import ExpungeError, ModelError
+from expunge.generation.runs import for_drawing
 from expunge.generation.sampling import Sampler
 from expunge.methods.retrain import Retrain
 from expunge.split import Split
@@ -82,6 +84,26 @@ def test_scores_of_known_painters(split, judge):
     assert forgot.scores["UA"] == 100 and forgot.scores["RA"] == 100
     assert forgot.redistribution == [0, 0, 1] and faithful.redistribution == [0, 1, 0]
     assert forgot.per_class == [100, 0, 100]
+
+
+def test_images_drawn_before_are_judged_as_they_are(split, judge):
+    first = look(Paints(), split, judge)
+    again = draw(None, split, Diffusion(3), judge, per_class=8, images=first.images)
+    assert again.scores == first.scores and torch.equal(again.images, first.images)
+
+
+def test_generators_train_on_whole_images():
+    y = torch.arange(60) % 3
+    data = TensorData(torch.full((60, 1, 8, 8), 255, dtype=torch.uint8), y, augment=CropFlip(4))
+    split = Split.by_class(data, (images(y, 1), y), 1, validation=0.0)
+    whole, draws = for_drawing(split), torch.Generator().manual_seed(0)
+    assert whole.hash == split.hash and split.forget.data.augment == CropFlip(4)
+    for samples in (whole.forget, whole.retain, whole.train):
+        assert samples.data.augment == CropFlip(0)
+        assert all((b.x == 1).all() for b in samples.batches(20, augment=draws))
+    assert not all((b.x == 1).all() for b in split.train.batches(20, augment=draws))
+    plain = Split.by_class((images(y), y), (images(y, 1), y), 1, validation=0.0)
+    assert for_drawing(plain) is plain
 
 
 def test_black_squares_are_no_unlearning(split, judge):

@@ -304,6 +304,38 @@ def test_lora_of_the_cross_attention_stays_in_it_and_on_the_originals_weights(fo
     assert len(caught.value.problems) == 2
 
 
+def test_a_teacher_costs_no_network_of_its_own(folders):
+    method = small("esd", sample_steps=2)
+    done = erase(folders["unet"], WHAT, method, per_prompt=4, sampler=FEW)
+    given, teacher, made = (
+        dict(m.named_parameters()) for m in (done.original, done.run.original, done.model)
+    )
+    assert all(teacher[n].data_ptr() == p.data_ptr() != made[n].data_ptr() for n, p in given.items())
+    assert any(not torch.equal(p, made[n]) for n, p in given.items())
+
+
+def test_what_cannot_be_is_said_before_hours_of_drawing(folders, monkeypatch):
+    import expunge.generation.erase as module
+
+    monkeypatch.setattr(module, "drawn_latents", None)
+    spoken = replace(WHAT, templates=("a picture of a {}",))
+    with pytest.raises(ModelError) as caught:
+        erase(folders["dit"], spoken, small("random_label"), lora=2, weights="cross_attention")
+    assert len(caught.value.problems) == 3
+    for name in ("retrain", "retrain_ema"):
+        with pytest.raises(ExpungeError, match="fresh weights"):
+            erase(folders["unet"], WHAT, settings(name))
+
+
+def test_folders_of_a_variant_are_opened_in_float32(folders, tmp_path):
+    pipeline = tiny.stable_diffusion(tmp_path).to(dtype=torch.float16)
+    pipeline.save_pretrained(str(tmp_path / "half"), variant="fp16")
+    assert not (tmp_path / "half" / "unet" / "diffusion_pytorch_model.safetensors").exists()
+    loaded = load(tmp_path / "half")
+    assert {p.dtype for p in loaded.denoiser.parameters()} == {torch.float32}
+    assert loaded.prompted(["a photo of a dress"]).prompts.dtype == torch.float32
+
+
 def test_what_was_trained_survives_when_its_pictures_cannot_be_drawn(folders, tmp_path, monkeypatch):
     import expunge.generation.erase as module
 
@@ -518,6 +550,8 @@ def test_the_command_masks_judges_and_draws_the_filter(folders, tmp_path, capsys
         ["--steps", "2", "--epochs", "2"],
         judge[:3],
         ["--attacks"],
+        ["--device", "cuda:9"],
+        ["--images", str(tmp_path)],
         ["--judge", "tiny_pipelines:scheduler", *judge[2:]],
     )
     for flags in refused:

@@ -136,6 +136,7 @@ def _said(
 ) -> Said:
     """What the judge, asked for its class `shown`, says of what original and erased model draw, from the same noise."""
     original = erased.loaded.prompted(prompts)
+    erased.loaded.rest()  # the text encoders have done their part
     task: Diffusion = erased.loaded.task(len(prompts))
     latents = task.images(next(erased.run.split.retain.take(torch.arange(1)).batches(1)))
     y = torch.arange(len(prompts)).repeat_interleave(count)

@@ -101,14 +101,18 @@ def draw(
     per_class: int = 50,
     seed: int = 0,
     decode: Any = None,
+    images: Tensor | None = None,
 ) -> Drawn:
-    """`per_class` images of every class from `model`, judged. `decode` makes images of what a model of latents draws."""
+    """`per_class` images of every class from `model`, judged. `decode` makes images of what a model of latents draws.
+
+    `images` are what it drew before, class after class; then nothing is drawn.
+    """
     first = next(split.retain.take(torch.arange(1)).batches(1))
     shape = tuple(task.images(first).shape[1:])
     labels = torch.arange(split.num_classes).repeat_interleave(per_class)
-    images = (sampler or Sampler())(model, task, labels, shape, seed=seed)
-    if decode is not None:
-        images = decode(images)
+    if images is None:
+        images = (sampler or Sampler())(model, task, labels, shape, seed=seed)
+        images = images if decode is None else decode(images)
     kept = split.retain
     batches = [(task.images(b), b.y) for b in kept.batches(512)]
     real = torch.cat([decode(x) if decode is not None else x for x, _ in batches])

@@ -43,17 +43,24 @@ class Judge:
 
 
 def train_judge(
-    split: Split, factory: Callable[[], nn.Module], recipe: Retrain, *, seed: int = 0, least: float = 80.0
+    split: Split,
+    factory: Callable[[], nn.Module],
+    recipe: Retrain,
+    *,
+    seed: int = 0,
+    least: float = 80.0,
+    **options: Any,
 ) -> Judge:
     """A judge trained on forget and retain set together, and tested on all test samples, the forgotten class among them.
 
-    Raises `ExpungeError` if it is too weak to be believed, at under `least` percent of real test images.
+    `options` are those of `execute`, such as compute and state_file. Raises `ExpungeError` if it is too weak to be believed,
+    at under `least` percent of real test images.
     """
     task = Classification(split.num_classes)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = factory()
-    run = execute(model, split.for_original, recipe, task, seed=seed, factory=lambda: model)
+    run = execute(model, split.for_original, recipe, task, seed=seed, factory=lambda: model, **options)
     right = torch.cat(
         [task.predict(run.model, s).correct for s in (split.test, split.test_forgotten) if len(s)]
     )

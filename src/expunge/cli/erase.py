@@ -10,8 +10,8 @@ from tyro.conf import OmitArgPrefixes as Flat
 from tyro.conf import Positional
 
 from ..errors import ExpungeError, raise_all
-from .flags import ComputeFlags
-from .generation import changed, given, print_row, typed
+from .flags import ComputeFlags, check_device
+from .settings import changed, check_mask, given, print_row, typed
 
 if TYPE_CHECKING:
     from ..audit.image_judge import Judge
@@ -30,7 +30,7 @@ def erase(
     template: tuple[str, ...] = ("a photo of a {}",),
     method: str = "salun",
     images: Path | None = None,
-    per_prompt: int = 64,
+    per_prompt: int | None = None,
     weights: Literal["full", "cross_attention", "not_cross_attention"] = "full",
     density: float | None = None,
     mask: Literal["saliency", "random", "inverted"] = "saliency",
@@ -65,7 +65,7 @@ def erase(
         template: Prompts, with {} where the concept goes.
         method: salun, random_label, esd, concept_ablation, forget_me_not, selective_amnesia, finetune or gradient_ascent.
         images: Folder with one sub-folder of images a concept; without it the pipeline draws them.
-        per_prompt: Images to draw a prompt, without --images.
+        per_prompt: Images to draw a prompt, 64 if not given; without --images.
         weights: Which weights may train.
         density: Share of those that may move.
         mask: Which share: most salient, random or least salient, the controls of SalUn.
@@ -96,6 +96,7 @@ def erase(
     from ..report import write_report
 
     judged = _judge(judge, judge_class, (concept, anchor, *keep), attacks)
+    check_device(device)
     how = compute.compute()
     if how.processes:
         raise ExpungeError("expunge erase works in one process; start it without torchrun.")
@@ -105,12 +106,11 @@ def erase(
     if lora and density is None and method == "salun":
         changes["density"] = 1.0
     chosen = changed(settings(method), changes)
-    if mask != "saliency" and getattr(chosen, "density", 1.0) == 1:
-        raise ExpungeError(
-            f"at density 1 every weight moves and no {mask} mask is drawn; give --density too."
-        )
+    check_mask(chosen)
     if steps is not None and epochs is not None:
         raise ExpungeError("--steps and --epochs both say how long to train; give one of them.")
+    if images is not None and per_prompt is not None:
+        raise ExpungeError("--images brings the images and --per-prompt draws them; give one of them.")
     at_once = max(1, min(8, getattr(chosen, "batch_size", 8) // how.accumulate))
     sampler = Sampler(steps=sample_steps, guidance=guidance, batch_size=at_once)
     done = run(
@@ -119,7 +119,7 @@ def erase(
         chosen,
         out=out,
         images=images,
-        per_prompt=per_prompt,
+        per_prompt=64 if per_prompt is None else per_prompt,
         weights=weights,
         lora=lora,
         half=half,

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tyro.conf import OmitArgPrefixes as Flat
 
 from ..errors import ExpungeError
-from ..method import Method
 from ..team import first
 from .flags import ComputeFlags, check_device, check_out, load_reference, notice
+from .settings import changed, check_mask, given, print_row, typed
 
 if TYPE_CHECKING:
     from ..generation.runs import Generation
@@ -118,12 +117,15 @@ def unlearn_generator(
     frozen_target: bool = False,
     retrained: Path | None = None,
     per_class: int = 50,
+    attacks: bool = False,
     report: Path | None = None,
     device: str = "cpu",
     compute: Flat[ComputeFlags] = ComputeFlags(),
     seed: int = 0,
 ) -> None:
     """Forget a class of a diffusion model that `train-generator` wrote; draw before and after, judge, write a record.
+
+    An interrupted run resumes.
 
     Args:
         data: The data the model was trained on.
@@ -137,9 +139,10 @@ def unlearn_generator(
         lr: Learning rate.
         batch_size: Images a step.
         retain_weight: Weight of the loss on retained images, both losses being means over pixels.
-        frozen_target: Take the targets of relabelled images from the original instead of the changing model.
+        frozen_target: Take the targets of salun, random_label and concept_ablation from the original, not the changing model.
         retrained: A model trained without these classes (`--method retrain_ema` makes one), drawn beside the result.
         per_class: Images drawn of each class for the audit.
+        attacks: Try to bring the class back, by a learned condition and by relearning.
         device: Where the models are: cpu, cuda, cuda:1, mps.
         report: HTML report to write.
         compute: How the arithmetic is done.
@@ -150,7 +153,11 @@ def unlearn_generator(
     from ..hashing import state_hash
     from ..heads import check_original, drawing, head
     from ..method import execute
+    from ..methods.concept_ablation import ConceptAblation
+    from ..methods.random_label import RandomLabel
     from ..report import write_report
+    from .demo_generation import come_back
+    from .terminal import resumable
 
     check_out(out, checkpoint, retrained)
     how = compute.compute()  # before the model is made, as it decides which GPU is this process's
@@ -166,8 +173,13 @@ def unlearn_generator(
         diffusion_presets.method(method, setting.data),
         {**flags, **({} if mask == "saliency" else {"mask": mask})},
     )
+    check_mask(chosen)
+    if frozen_target and not isinstance(chosen, RandomLabel | ConceptAblation):
+        raise ExpungeError(f"{method} has no targets of relabelled images; leave --frozen-target out.")
     task = replace(setting.task, teacher=model if frozen_target else None)
-    run = execute(model, setting.split, chosen, task, seed=seed, compute=how, on_row=print_row)
+    with resumable(out) as state:
+        watch: dict[str, Any] = {"seed": seed, "compute": how, "state_file": state, "on_row": print_row}
+        run = execute(model, setting.split, chosen, task, **watch)
     if not first():
         return
     judge = setting.judge()
@@ -175,7 +187,15 @@ def unlearn_generator(
     before = state_hash(model.state_dict())
     beside = {"original": start, **({"retrained": setting.look(gold, judge)} if gold is not None else {})}
     record = setting.record("unlearn", run, chosen, end, judge, before=before, label="after", **beside)
+    if attacks:
+        models = {
+            "original": model,
+            "unlearned": run.model,
+            **({"retrained": gold} if gold is not None else {}),
+        }
+        record.details["attacks"] = come_back(setting, judge, models)
     _write(out, run, record, head("unlearn", setting.split, chosen, seed))
+    state.unlink(missing_ok=True)
     for name in ("UA", "RA"):
         print(f"{name}: {start.scores[name]:.1f} % before, {end.scores[name]:.1f} % after")
     print(f"judge: {judge.accuracy:.1f} % of real test images")
@@ -187,26 +207,6 @@ def unlearn_generator(
 # ---- pieces of the commands
 
 
-def typed() -> str:
-    """The command as it could be typed again."""
-    from .terminal import command_line
-
-    return command_line()
-
-
-def given(**changes: Any) -> dict[str, Any]:
-    """The flags that were given."""
-    return {k: v for k, v in changes.items() if v is not None}
-
-
-def changed(method: Method, changes: dict[str, Any]) -> Method:
-    """The method with these changes. Raises `ExpungeError` for settings it has not."""
-    own = {f.name for f in fields(method)}
-    if wrong := [k for k in changes if k not in own]:
-        raise ExpungeError(f"{method.name()} has no settings {wrong}; it has {sorted(own)}.")
-    return replace(method, **changes)
-
-
 def _setting(
     data: str, forget: tuple[int | str, ...], validation: float, seed: int, device: str, per_class: int = 50
 ) -> Generation:
@@ -214,6 +214,10 @@ def _setting(
     from ..sources import load, place_of
 
     check_device(device)
+    if per_class < 2:
+        raise ExpungeError(
+            f"--per-class is {per_class}; distances of drawn images need at least 2 of each class."
+        )
     more: dict[str, Any] = {"seed": seed, "per_class": per_class, "command": typed(), "device": device}
     return Generation.of(load(place_of(data)), data, forget, validation=validation, **more)
 
@@ -224,14 +228,6 @@ def _write(out: Path, run: Any, record: Any, metadata: dict[str, str]) -> None:
     write_checkpoint(out, run.model.state_dict(), metadata=metadata)
     record.save(out.with_suffix(".json"))
     print(f"checkpoint: {out}\nrecord: {out.with_suffix('.json')}")
-
-
-def print_row(row: dict[str, Any]) -> None:
-    """A line a probe, on stderr; of several processes, the first."""
-    if not first():
-        return
-    shown = [f"{k} –" if row[k] is None else f"{k} {row[k]:.4f}" for k in ("loss", "forget", "retain")]
-    print(f"epoch {row['epoch']} step {row['step']}: {', '.join(shown)}", file=sys.stderr, flush=True)
 
 
 COMMANDS: dict[str, Callable[..., Any]] = {

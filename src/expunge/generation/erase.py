@@ -6,15 +6,13 @@ import copy
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from ..audit.pictures import png
-from ..diffusion import Diffusion
-from ..errors import ExpungeError, ModelError, raise_all
+from ..errors import ModelError, raise_all
 from ..experiment import record_of
 from ..hashing import state_hash
 from ..method import GradientMethod, Method, execute
@@ -22,11 +20,12 @@ from ..methods.concept_ablation import ConceptAblation
 from ..record import Record
 from ..run import Compute, Row, Run
 from ..split import Split
-from .concepts import Erasure, drawn_latents, read_latents, split_of
+from .concepts import TEMPLATES, Erasure, drawn_latents, read_latents, split_of
 from .forget_me_not import ForgetMeNot
-from .pipelines import Weights, add_lora, choose_weights, load, lora_problems, save
+from .pipelines import Weights, add_lora, choose_weights, load, lora_problems, save, weights_problems
 from .prompted import Prompted
-from .sampling import SafeSampler, Sampler
+from .sampling import Sampler
+from .side_by_side import grids
 from .text_to_image import Loaded
 
 
@@ -94,7 +93,7 @@ def erase(
         loaded.denoiser.enable_gradient_checkpointing()  # type: ignore[operator]
     prompts = erasure.prompts(plain)
     original, task = loaded.prompted(prompts, erasure.concept), loaded.task(len(prompts))
-    _check_loaded(original, method, lora, erasure.concepts(plain))
+    _check_loaded(original, method, lora, weights, erasure)
     loaded.rest()
     if half:
         original.denoiser.to(torch.bfloat16)
@@ -151,6 +150,10 @@ def _check(
     """Raise `ExpungeError` with every reason why this can't be done, before anything is opened."""
     erasure.check()
     problems = method.problems()
+    if method.exact:
+        problems.append(
+            f"{type(method).__name__} trains fresh weights, which no pipeline can be made of here; see `expunge erase --help`."
+        )
     if out is not None and Path(out).exists():
         problems.append(f"{out} exists and is not replaced; name another folder.")
     if lora is not None:
@@ -168,14 +171,21 @@ def _check(
     raise_all(problems)
 
 
-def _check_loaded(original: Prompted, method: Method, lora: int | None, concepts: list[int]) -> None:
-    """Raise `ExpungeError` for what this pipeline has no place for, before hours of drawing."""
-    if lora and original.labels is not None:
-        raise ExpungeError(
+def _check_loaded(
+    original: Prompted, method: Method, lora: int | None, weights: Weights, erasure: Erasure
+) -> None:
+    """Raise `ModelError` with everything that this pipeline has no place for, before hours of drawing."""
+    plain = original.labels is not None
+    problems = weights_problems(original, weights)
+    if plain and lora:
+        problems.append(
             "diffusers' DiT pipeline has no place for LoRA weights; leave lora out and train full weights."
         )
+    if plain and erasure.templates != TEMPLATES:
+        problems.append("a DiT is told classes, not sentences; leave the templates out.")
     if isinstance(method, ForgetMeNot):
-        raise_all(method.unmet(original, concepts), ModelError)
+        problems += method.unmet(original, erasure.concepts(plain))
+    raise_all(problems, ModelError)
 
 
 def _anchored(method: Method, erasure: Erasure, split: Split) -> Method:
@@ -220,27 +230,3 @@ def _own(run: Run, start: Prompted) -> None:
     for model in (run.model, start, run._original):
         if isinstance(model, Prompted):
             model.shares = False
-
-
-def grids(
-    erased: Erased, sampler: Sampler, *, count: int = 6, seed: int = 0, safe: bool = False
-) -> list[dict[str, str]]:
-    """Before and after: a row a prompt, a column a seed, the same in all pictures; `safe` adds safe latent diffusion's."""
-    task: Diffusion = erased.run.task  # type: ignore[assignment]
-    y = torch.arange(len(erased.prompts)).repeat_interleave(count)
-    shape = tuple(task.images(next(erased.run.split.retain.take(torch.arange(1)).batches(1))).shape[1:])
-    note = "rows: " + ", ".join(f"“{p}”" for p in erased.prompts)
-    rows = [
-        ("before", erased.original, sampler),
-        (f"after {erased.record.method}", erased.model, sampler),
-    ]
-    if safe:
-        rows.append(("before, drawn by safe latent diffusion", erased.original, filtered(sampler)))
-    made = {title: tool(model, task, y, shape, seed=seed) for title, model, tool in rows}
-    picture = lambda z: png(erased.loaded.decode(z, sampler.batch_size), count)  # noqa: E731
-    return [{"title": title, "png": picture(z), "note": note} for title, z in made.items()]
-
-
-def filtered(sampler: Sampler, concept: int = 0) -> SafeSampler:
-    """The same sampler as safe latent diffusion that stays away from a condition."""
-    return SafeSampler(concept=concept, **{f.name: getattr(sampler, f.name) for f in fields(Sampler)})

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import nn
 
 from ..errors import CheckpointError, MissingExtra, ModelError, raise_all
@@ -18,7 +19,10 @@ Weights = Literal["full", "cross_attention", "not_cross_attention"]
 
 
 def load(folder: str | Path, *, device: str = "cpu") -> Loaded:
-    """Open a `save_pretrained` folder of Stable Diffusion 1.x, 2.x, XL or DiT. Raises `CheckpointError` for anything else."""
+    """Open a `save_pretrained` folder of Stable Diffusion 1.x, 2.x, XL or DiT. Raises `CheckpointError` for anything else.
+
+    The denoiser is put on `device`; the rest stays on the CPU until it is asked for something.
+    """
     try:
         from diffusers import DiffusionPipeline
     except ImportError as error:
@@ -29,7 +33,9 @@ def load(folder: str | Path, *, device: str = "cpu") -> Loaded:
             f"{place} is no pipeline folder: it lacks model_index.json; give one that `save_pretrained` wrote."
         )
     try:
-        pipeline = DiffusionPipeline.from_pretrained(str(place), local_files_only=True)
+        pipeline = DiffusionPipeline.from_pretrained(
+            str(place), local_files_only=True, dtype=torch.float32, **_variant(place)
+        )
     except Exception as error:  # diffusers raises many kinds; the user needs the reason
         raise CheckpointError(
             f"{place} can't be opened as a diffusers pipeline: {type(error).__name__}: {error}"
@@ -39,7 +45,16 @@ def load(folder: str | Path, *, device: str = "cpu") -> Loaded:
     kinds = {"StableDiffusionPipeline": "unet", "StableDiffusionXLPipeline": "xl", "DiTPipeline": "dit"}
     if name not in kinds:
         raise CheckpointError(f"{place} is a {name}; known are {', '.join(kinds)}.")
-    return Loaded(pipeline.to(device), kinds[name], place)  # type: ignore[arg-type]
+    loaded = Loaded(pipeline, kinds[name], place)  # type: ignore[arg-type]
+    loaded.denoiser.to(device)
+    return loaded
+
+
+def _variant(place: Path) -> dict[str, str]:
+    """How the folder's weights are told apart where it has only those of a variant, as `save_pretrained(variant="fp16")` makes."""
+    names = [f.name for part in ("unet", "transformer") for f in (place / part).glob("*.safetensors")]
+    marks = {n.split(".")[1] for n in names if n.count(".") == 2}
+    return {"variant": marks.pop()} if len(marks) == 1 and all(n.count(".") == 2 for n in names) else {}
 
 
 def choose_weights(model: nn.Module, which: Weights) -> int:
@@ -47,17 +62,26 @@ def choose_weights(model: nn.Module, which: Weights) -> int:
 
     Cross-attention is what diffusers calls `attn2`. Raises `ModelError` if none is left, as in a DiT without text.
     """
+    raise_all(weights_problems(model, which), ModelError)
     count = 0
     for name, weight in model.named_parameters():
-        cross = ".attn2." in name
-        weight.requires_grad_(which == "full" or cross == (which == "cross_attention"))
+        weight.requires_grad_(_chosen(name, which))
         count += weight.numel() * weight.requires_grad
-    if not count:
-        raise ModelError(f"the model has no {which.replace('_', ' ')} weights; use weights='full'.")
     return count
 
 
-def add_lora(denoiser: Any, rank: int, weights: Weights = "full", alpha: int | None = None) -> int:
+def weights_problems(model: nn.Module, which: Weights) -> list[str]:
+    """What speaks against training these weights of the denoiser, a sentence each."""
+    if any(_chosen(name, which) for name, _ in model.named_parameters()):
+        return []
+    return [f"the model has no {which.replace('_', ' ')} weights; use weights='full'."]
+
+
+def _chosen(name: str, which: Weights) -> bool:
+    return which == "full" or (".attn2." in name) == (which == "cross_attention")
+
+
+def add_lora(denoiser: Any, rank: int, weights: Weights = "full") -> int:
     """Freeze the denoiser and give its attention, or its cross-attention alone, low-rank additions to train (peft).
 
     Says how many weights train. Raises `ModelError` for a rank below 1 and for weights outside the cross-attention.
@@ -70,7 +94,9 @@ def add_lora(denoiser: Any, rank: int, weights: Weights = "full", alpha: int | N
     denoiser.requires_grad_(False)
     layers = r"(to_k|to_q|to_v|to_out\.0)"
     where = rf".*\.attn2\.{layers}" if weights == "cross_attention" else rf".*\.{layers}"
-    denoiser.add_adapter(LoraConfig(r=rank, lora_alpha=alpha or rank, target_modules=where))
+    denoiser.add_adapter(
+        LoraConfig(r=rank, lora_alpha=rank, target_modules=where)
+    )  # scale 1: the file has no place for another
     trained = [p for p in denoiser.parameters() if p.requires_grad]
     for weight in trained:
         weight.data = weight.data.float()  # whatever the frozen ones are held in

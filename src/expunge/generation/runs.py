@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -11,6 +12,7 @@ from torch import nn
 from .. import presets
 from ..audit.generation import Drawn, audit_generator, draw
 from ..audit.image_judge import Judge, train_judge
+from ..data import CropFlip, Data, Samples
 from ..diffusion import Diffusion
 from ..experiment import record_of, seeded_factory
 from ..method import Method
@@ -48,7 +50,7 @@ class Generation:
         **more: Any,
     ) -> Generation:
         """The setting of a data set by its spec; `forget` is a class, or several, by number or name."""
-        split = Split.by_class(source.train, source.test, forget, validation=validation)
+        split = for_drawing(Split.by_class(source.train, source.test, forget, validation=validation))
         return cls(
             source=source, data=presets.kind(data), split=split, task=Diffusion(len(source.classes)), **more
         )
@@ -65,7 +67,8 @@ class Generation:
         make = lambda: build(  # noqa: E731
             "cnn", num_classes=len(self.source.classes), shape=self.source.shape
         ).to(self.device)
-        return train_judge(self.split, make, presets.recipe(self.data), seed=self.seed)
+        real = _of(self.split, self.source.train)  # with the crops that a classifier trains on
+        return train_judge(real, make, presets.recipe(self.data), seed=self.seed)
 
     def look(self, model: nn.Module, judge: Judge) -> Drawn:
         """What a model draws, from the same noise as every other."""
@@ -95,3 +98,20 @@ class Generation:
         record.scores = plain(found.scores)
         record.details.update(plain(found.details))
         return record
+
+
+def for_drawing(split: Split) -> Split:
+    """The split as a generator trains on it: images flipped but not cropped, or it would learn to draw the crops' borders."""
+    data = split.forget.data
+    if not isinstance(data.augment, CropFlip):
+        return split
+    whole = copy.copy(data)
+    whole.augment = replace(data.augment, pad=0)
+    return _of(split, whole)
+
+
+def _of(split: Split, data: Data) -> Split:
+    """The split with the same training samples of `data`."""
+    sets = ("forget", "retain", "validation", "withheld")
+    same: dict[str, Any] = {k: Samples(data, getattr(split, k).index) for k in sets}
+    return replace(split, **same)

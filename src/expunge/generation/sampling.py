@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..diffusion import Diffusion
-from ..errors import MissingExtra
+from ..errors import ExpungeError, MissingExtra, raise_all
 from ..modes import device_of, evaluating
 
 
@@ -27,6 +27,14 @@ class Sampler:
     guidance: float = 2.0  # w
     eta: float = 0.0  # noise added on the way by DDIM: 0 none, 1 as much as DDPM
     batch_size: int = 256
+
+    def __post_init__(self) -> None:
+        found = [
+            f"{name} of the sampler is {getattr(self, name)}; it must be at least {low}."
+            for name, low in (("steps", 1), ("batch_size", 1), ("eta", 0))
+            if getattr(self, name) < low
+        ]
+        raise_all(found, ExpungeError)
 
     def __call__(
         self, model: nn.Module, task: Diffusion, y: Tensor, shape: tuple[int, ...], *, seed: int = 0
@@ -49,15 +57,26 @@ class Sampler:
         x: Tensor,
         y: Tensor,
         draw: torch.Generator | None = None,
-        stop: int | None = None,
     ) -> Tensor:
-        """`x` (B, C, H, W), pure noise, after `stop` of the sampler's steps (all if None), in the model's range."""
+        """`x` (B, C, H, W), pure noise, after all of the sampler's steps, in the model's range."""
+        return self.part(model, task, x, y, self.steps, draw)[0]
+
+    def part(
+        self,
+        model: nn.Module,
+        task: Diffusion,
+        x: Tensor,
+        y: Tensor,
+        stop: int,
+        draw: torch.Generator | None = None,
+    ) -> tuple[Tensor, int]:
+        """`x` (B, C, H, W), pure noise, after the first `stop` steps, and the time step of the next (-1 after the last)."""
         scheduler = self.scheduler(task)
         noise = {"eta": self.eta, "generator": draw} if self.kind == "ddim" and self.eta else {}
         state: dict[str, Any] = {}
         for t in scheduler.timesteps[:stop]:
             x = scheduler.step(self.guided(model, task, x, t, y, state), t, x, **noise).prev_sample
-        return x
+        return x, int(scheduler.timesteps[stop]) if stop < len(scheduler.timesteps) else -1
 
     def scheduler(self, task: Diffusion) -> Any:
         """The diffusers scheduler with the task's noise levels."""
@@ -65,6 +84,13 @@ class Sampler:
             from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
         except ImportError as error:
             raise MissingExtra("drawing images from a diffusion model", "diffusion") from error
+        # DDIM of diffusers takes steps of the whole number, whatever the distance to the next one is
+        wide, whole = task.steps / self.steps, task.steps // self.steps
+        if not whole or (self.kind == "ddim" and wide > 1.05 * whole):
+            raise ExpungeError(
+                f"{self.steps} sampler steps do not fit into the {task.steps} of the model; give a number that divides it, or one "
+                f"of at most {task.steps // 20}."
+            )
         signal = task.signal.clamp_min(2**-24)  # DPM-Solver takes its logarithm
         before = torch.cat([torch.ones(1), signal[:-1]])
         common = {

@@ -42,9 +42,9 @@ class Loaded:
         return next(self.denoiser.parameters()).device
 
     def rest(self) -> None:
-        """Leave the device to the denoiser: autoencoder and text encoders go to the CPU until something asks for them."""
-        for part in ("vae", "text_encoder", "text_encoder_2"):
-            if (module := getattr(self.pipeline, part, None)) is not None:
+        """Leave the device to the denoiser: all else goes to the CPU until something asks for it."""
+        for module in self.pipeline.components.values():
+            if isinstance(module, nn.Module) and module is not self.denoiser:
                 module.to("cpu")
         if self.device.type == "cuda":
             torch.cuda.empty_cache()

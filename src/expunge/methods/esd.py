@@ -67,8 +67,7 @@ class ESD(GradientMethod):
             return noisy.x, noisy.t
         sampler = Sampler(kind="ddim", steps=self.sample_steps, guidance=self.guidance)
         stop = int(torch.randint(0, self.sample_steps, (), generator=run.generator("esd")))
-        x = sampler.denoise(run.original, task, torch.randn_like(images), forget.y, stop=stop)
-        at = int(sampler.scheduler(task).timesteps[stop])
+        x, at = sampler.part(run.original, task, torch.randn_like(images), forget.y, stop)
         return x, torch.full((len(x),), at, device=x.device)
 
     def problems(self) -> list[str]:

@@ -40,11 +40,12 @@ class RetrainEMA(Retrain):
         if average is None:
             average = run.memo["ema"] = snapshot(run.model)
         share = 1 - min(self.ema, (1 + run.step) / (10 + run.step))
-        for name, value in run.model.state_dict().items():
-            if value.is_floating_point():
-                average[name].lerp_(value, share)
-            else:
-                average[name].copy_(value)
+        now = run.model.state_dict()
+        moving = [n for n, value in now.items() if value.is_floating_point()]
+        # all at once: hundreds of small kernels a step would hold a GPU up
+        torch._foreach_lerp_([average[n] for n in moving], [now[n] for n in moving], share)
+        for name in now.keys() - moving:
+            average[name].copy_(now[name])
 
     def finish(self, run: Run) -> None:
         if run.ended == "finished" and "ema" in run.memo:

@@ -9,7 +9,8 @@ Published: loss(x ~ U[-1, 1], c_f) + gamma * loss(images of the other conditions
 leaves lambda * D * F, so `elastic` is their lambda and is multiplied by D here.
 
 Ours: F is the mean over samples of the squared gradient of one sample's loss at one random step (the public code adds a
-sample's gradients over all steps before squaring); the samples are the replayed images. `replay="data"` uses retain samples
+sample's gradients over all steps before squaring); the samples are the replayed images; noise is learned under the
+forgotten condition alone, never under null, which guidance rests on. `replay="data"` uses retain samples
 instead of drawn ones. Latents take surrogates of variance 1, U[-3^0.5, 3^0.5].
 """
 
@@ -106,7 +107,9 @@ class SelectiveAmnesia(GradientMethod):
             images.device
         )
         replay = Batch(run.memo["pool"][at], run.memo["conditions"][at], at.cpu())
-        loss = task.loss(run.model, Batch(surrogate, forget.y, forget.index)).mean()
+        noisy = task.draw(surrogate)
+        # by hand, since `task.loss` drops some conditions
+        loss = task.error(task.predict(run.model, noisy.x, noisy.t, forget.y), noisy.target).mean()
         loss = loss + self.replay_weight * task.loss(run.model, replay).mean()
         return loss + self.elastic * images[0].numel() * self._pull(run)
 

@@ -1,0 +1,48 @@
+"""What the commands of generation share: a method's settings from the flags that were given, the command as typed, progress."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import fields, replace
+from typing import Any
+
+from ..errors import ExpungeError
+from ..method import Method
+from ..team import first
+
+
+def typed() -> str:
+    """The command as it could be typed again."""
+    from .terminal import command_line
+
+    return command_line()
+
+
+def given(**changes: Any) -> dict[str, Any]:
+    """The flags that were given."""
+    return {k: v for k, v in changes.items() if v is not None}
+
+
+def changed(method: Method, changes: dict[str, Any]) -> Method:
+    """The method with these changes. Raises `ExpungeError` for settings it has not."""
+    own = {f.name for f in fields(method)}
+    if wrong := [k for k in changes if k not in own]:
+        raise ExpungeError(f"{method.name()} has no settings {wrong}; it has {sorted(own)}.")
+    return replace(method, **changes)
+
+
+def check_mask(method: Method) -> None:
+    """Raise `ExpungeError` for a control of the mask where there is no mask."""
+    kind = getattr(method, "mask", "saliency")
+    if kind != "saliency" and getattr(method, "density", 1.0) == 1:
+        raise ExpungeError(
+            f"at density 1 every weight moves and no {kind} mask is drawn; give --density too."
+        )
+
+
+def print_row(row: dict[str, Any]) -> None:
+    """A line a probe, on stderr; of several processes, the first."""
+    if not first():
+        return
+    shown = [f"{k} –" if row[k] is None else f"{k} {row[k]:.4f}" for k in ("loss", "forget", "retain")]
+    print(f"epoch {row['epoch']} step {row['step']}: {', '.join(shown)}", file=sys.stderr, flush=True)
