@@ -8,8 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from expunge import masked, random_mask
+from expunge import Classification, Compute, CropFlip, Split, TensorData, find, masked, random_mask
+from expunge.run import Run
+from expunge.train import _step, make_optimizer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks" / "speed"))
 import attack
@@ -55,3 +58,60 @@ def test_both_attacks_say_the_same():
 def test_ratios_are_taken_turn_by_turn():
     a, b = ({"wall": timing.summary(v)} for v in ([2.0, 6.0, 1.0], [1.0, 2.0, 1.0]))
     assert timing.ratio(a, b)["all"] == [2.0, 3.0, 1.0] and timing.ratio(a, b)["median"] == 2.0
+
+
+# ---- nothing in a step waits for the device
+
+
+class Blocking(TorchDispatchMode):
+    """Where a tensor with values goes to the device without leave to go on meanwhile, that is kept in `seen`."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if function is torch.ops.aten._to_copy.default and args[0].device.type == "cpu":
+            away = torch.device(kwargs.get("device") or "cpu").type == "meta"
+            if away and not kwargs.get("non_blocking"):
+                self.seen.append(tuple(args[0].shape))
+        return function(*args, **kwargs)
+
+
+def steps_on_meta(method, compute=None):
+    """An epoch of masked steps on the meta device, whose tensors have no values: what reads one back fails there, as does
+    what mixes devices. A stand-in for a GPU, on which reading a value back stops the queue."""
+    x = torch.randint(0, 256, (90, 3, 8, 8), dtype=torch.uint8)
+    y = torch.arange(90) % 3
+    split = Split.random(TensorData(x[:70], y[:70], augment=CropFlip(1)), TensorData(x[70:], y[70:]), 0.2)
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(256, 3)
+    )
+    mask = random_mask(model, 0.5)
+    away = copy.deepcopy(model).to("meta")
+    run = Run(away, split, Classification(3), 0, compute or Compute(), source=model.to("meta"))
+    optimizer = make_optimizer(method, run.model)
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    next(run.split.train.batches(16, device="meta"))  # the data moves there once
+    with masked(optimizer, run.model, mask) as held, Blocking() as blocking:
+        for pair in method.pairs(run):
+            method.train_mode(run)
+            loss = _step(run, method, pair, optimizer, scaler, held)
+    assert loss.device.type == "meta"
+    return blocking.seen
+
+
+@pytest.mark.parametrize(
+    "name", ["finetune", "gradient_ascent", "l1_sparse", "neg_grad_plus", "retrain", "scrub"]
+)
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_no_step_waits_for_the_device(name, accumulate):
+    method = find(name)(batch_size=16, clip=1.0)
+    assert steps_on_meta(method, Compute(accumulate=accumulate)) == []
+
+
+@pytest.mark.parametrize("order", ["sequential", "mixed", "paired"])
+def test_no_step_with_other_labels_reads_anything_back(order):
+    labels = steps_on_meta(find("salun")(batch_size=16, order=order))
+    assert all(len(shape) == 1 for shape in labels), "at most the labels of a batch are waited for"

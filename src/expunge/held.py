@@ -43,12 +43,12 @@ class Held:
             bool(m.any()) for m in mask.values()
         )  # else a backward pass would find nothing to go to
         for name, weight in weights.items():
-            free = mask[name].to(weight.device)
+            free = mask[name]
             sharded = local(weight) is not weight  # another process's part of it may move
             if anything and not sharded and not bool(free.any()):
                 self.still.append((weight, weight.requires_grad))
             elif not bool(free.all()):
-                self._hold(weight, free)
+                self._hold(weight, free.to(weight.device))
         self.copies: list[Tensor] = []  # for each of `partial`
         self.where: list[
             Tensor | None
