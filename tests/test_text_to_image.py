@@ -540,16 +540,19 @@ def test_the_command_masks_judges_and_draws_the_filter(folders, tmp_path, capsys
     ]  # fmt: skip
     judge = ["--judge", "tiny_pipelines:judge", "--judge-class", "dress=0", "coat=1", "sandal=2"]
     more = ["--density", "0.3", "--mask", "random", "--steps", "2", "--safe", *judge, "--judge-count", "2"]
+    more += ["--features", "tiny_pipelines:features"]
     assert main([*words, str(tmp_path / "out"), *more]) == 0
     told = json.loads((tmp_path / "out" / "expunge.json").read_text())
     assert told["settings"]["mask"] == "random" and told["details"]["trained"]["steps"] == 2
-    assert {"UA", "RA", "FID_judge"} <= set(told["scores"])
+    assert {"UA", "RA", "FID_judge", "FID_features", "KID_features"} <= set(told["scores"])
     assert "safe latent diffusion" in told["details"]["images"][2]["title"]
     refused = (
         ["--method", "esd", "--mask", "random"],
         ["--steps", "2", "--epochs", "2"],
         judge[:3],
         ["--attacks"],
+        ["--features", "tiny_pipelines:features"],
+        [*judge, "--features", "tiny_pipelines:judge"],
         ["--device", "cuda:9"],
         ["--images", str(tmp_path)],
         ["--judge", "tiny_pipelines:scheduler", *judge[2:]],

@@ -205,6 +205,13 @@ def judge() -> Any:
     return Judge(model, Classification(3), 90.0)
 
 
+def features() -> Any:
+    """A network that gives four features of an image."""
+    from torch import nn
+
+    return nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(12, 4))
+
+
 def save(pipeline: Any, folder: Path) -> Path:
     """Write a pipeline; a DiT's class names as the published folders have them."""
     pipeline.save_pretrained(str(folder))

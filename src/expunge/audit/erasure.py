@@ -9,11 +9,11 @@ in which, the concept apart, the judge finds the kept one: erasers that break it
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..classification import Predictions
 from ..diffusion import Diffusion
@@ -21,7 +21,7 @@ from ..errors import ExpungeError
 from ..generation.sampling import Sampler
 from .accuracy import AuditResult
 from .generation_attacks import Attack
-from .image_judge import Judge, distances
+from .image_judge import Judge, named_distances, network_features
 
 if TYPE_CHECKING:
     from ..generation.erase import Erased
@@ -29,7 +29,31 @@ if TYPE_CHECKING:
 TOGETHER = "a photo of a {} and a {}"
 REFERENCE = 512  # kept images that distances are taken from, at most
 
-Said = dict[str, Predictions]  # "before" and "after", each (prompts * count)
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What the judge says of some images, and their features by whoever gives some: the judge, and a network of the user's."""
+
+    said: Predictions
+    features: dict[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Eyes:
+    """The judge, and the network whose features distances are taken in besides its own, if there is one."""
+
+    judge: Judge
+    network: nn.Module | None = None
+    name: str = "network"
+
+    def see(self, images: Tensor, labels: Tensor) -> Seen:
+        """Images (N, C, H, W) in [0, 1], asked for as the judge's classes `labels`."""
+        said = self.judge.predict(images, labels)
+        assert said.features is not None
+        features = {"judge": said.features}
+        if self.network is not None:
+            features[self.name] = network_features(self.network, images)
+        return Seen(said, features)
 
 
 def audit_erasure(
@@ -41,13 +65,16 @@ def audit_erasure(
     count: int = 20,
     together: str | None = TOGETHER,
     attack: Attack | None = None,
+    network: nn.Module | None = None,
+    name: str = "network",
     seed: int = 0,
 ) -> AuditResult:
     """Scores after and before ("before" in the details), percent; `classes` gives the judge's class of each concept's words.
 
     `together` is the prompt with two places that tests composition; None leaves it out, and a DiT has none. `attack` has the
-    settings of the attempts to bring the concept back, which are not made without it. Raises `ExpungeError` for concepts that
-    the judge has no class for.
+    settings of the attempts to bring the concept back, which are not made without it. `network`, if given, gives features
+    (B, D) of images for further distances, `FID_name` and `KID_name`. Raises `ExpungeError` for concepts that the judge has no
+    class for.
     """
     words = erased.erasure
     kept = [w for w in dict.fromkeys((words.anchor, *words.keep)) if w]
@@ -58,30 +85,34 @@ def audit_erasure(
     draw = sampler or Sampler(steps=20, guidance=2.0, batch_size=8)
     plain = erased.loaded.kind == "dit"
     forms = ("{}",) if plain else words.templates
+    eyes = Eyes(judge, network, name)
     seen = {
-        word: _said(erased, judge, [f.format(word) for f in forms], classes[word], draw, count, seed)
+        word: _seen(erased, eyes, [f.format(word) for f in forms], classes[word], draw, count, seed)
         for word in (words.concept, *kept)
     }
-    per = {word: {when: _share(said) for when, said in found.items()} for word, found in seen.items()}
+    per = {word: {when: _share(one.said) for when, one in found.items()} for word, found in seen.items()}
     scores: dict[str, dict[str, Any]] = {"before": {}, "after": {}}
-    real = _reference(erased, judge, draw.batch_size)
+    real = _reference(erased, eyes, draw.batch_size)
+    pictured = len(real["judge"]) if real else 0
     for when, found in scores.items():
         found["UA"] = 100 - per[words.concept][when]
         found["RA"] = sum(per[w][when] for w in kept) / len(kept) if kept else None
-        if kept and len(real) > 1:
-            found |= distances(real, torch.cat([_features(seen[w][when]) for w in kept]))
+        for title, features in real.items() if kept and pictured > 1 else ():
+            found |= named_distances(
+                features, torch.cat([seen[w][when].features[title] for w in kept]), title
+            )
     if together is not None and kept and not plain:
         for word in kept:
             asked = [together.format(words.concept, word)]
-            for when, said in _said(erased, judge, asked, classes[word], draw, count, seed).items():
-                others = said.logits.clone()
+            for when, one in _seen(erased, Eyes(judge), asked, classes[word], draw, count, seed).items():
+                others = one.said.logits.clone()
                 others[:, classes[words.concept]] = -torch.inf
-                share = _share(Predictions(others, said.labels)) / len(kept)
+                share = _share(Predictions(others, one.said.labels)) / len(kept)
                 scores[when]["composition"] = scores[when].get("composition", 0.0) + share
     source = erased.record.data["name"]
     limits = [
         f"The judge recognises {judge.accuracy:.1f} % of real test images; {count} images a prompt.",
-        f"FID_judge and KID_judge are taken in the judge's features, from {len(real)} kept images ({source}).",
+        f"FID_judge and KID_judge are taken in the judge's features, from {pictured} kept images ({source}).",
     ]
     details: dict[str, Any] = {"before": scores["before"], "prompts": per, "limits": limits}
     if attack is not None:
@@ -113,28 +144,23 @@ def _share(said: Predictions) -> float:
     return 100 * said.correct.double().mean().item()
 
 
-def _features(said: Predictions) -> Tensor:
-    assert said.features is not None
-    return said.features
-
-
-def _reference(erased: Erased, judge: Judge, batch_size: int) -> Tensor:
-    """The judge's features (N, D) of images of kept concepts that the run was trained beside, decoded, at most `REFERENCE`."""
+def _reference(erased: Erased, eyes: Eyes, batch_size: int) -> dict[str, Tensor]:
+    """Features (N, D) of images of kept concepts that the run was trained beside, decoded, at most `REFERENCE`."""
     retain = erased.run.split.retain
     worded = torch.tensor([k for k, p in enumerate(erased.prompts) if p])
     some = retain.take(torch.isin(retain.labels, worded))
     some = some.take(torch.linspace(0, len(some) - 1, min(REFERENCE, len(some))).round().long())
     found = [
-        _features(judge.predict(erased.loaded.decode(Diffusion.images(b), batch_size), b.y))
+        eyes.see(erased.loaded.decode(Diffusion.images(b), batch_size), b.y).features
         for b in some.batches(batch_size)
     ]
-    return torch.cat(found) if found else torch.empty(0, 0)
+    return {title: torch.cat([f[title] for f in found]) for title in (found[0] if found else ())}
 
 
-def _said(
-    erased: Erased, judge: Judge, prompts: list[str], shown: int, sampler: Sampler, count: int, seed: int
-) -> Said:
-    """What the judge, asked for its class `shown`, says of what original and erased model draw, from the same noise."""
+def _seen(
+    erased: Erased, eyes: Eyes, prompts: list[str], shown: int, sampler: Sampler, count: int, seed: int
+) -> dict[str, Seen]:
+    """What is seen in what original ("before") and erased model ("after") draw, from the same noise, for the judge's class."""
     original = erased.loaded.prompted(prompts)
     erased.loaded.rest()  # the text encoders have done their part
     task: Diffusion = erased.loaded.task(len(prompts))
@@ -144,5 +170,5 @@ def _said(
     for when, model in (("before", original), ("after", original.with_denoiser(erased.model.denoiser))):
         drawn = sampler(model, task, y, tuple(latents.shape[1:]), seed=seed)
         images = erased.loaded.decode(drawn, sampler.batch_size)
-        found[when] = judge.predict(images, torch.full_like(y, shown))
+        found[when] = eyes.see(images, torch.full_like(y, shown))
     return found

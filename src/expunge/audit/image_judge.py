@@ -121,6 +121,17 @@ def distances(
     return {"FID_judge": float(fid), "KID_judge": float(kid)}
 
 
+def network_features(network: nn.Module, images: Tensor, batch_size: int = 64) -> Tensor:
+    """Features (N, D) of images (N, C, H, W) in [0, 1], on the CPU."""
+    with evaluating(network), torch.inference_mode():
+        found = [network(x.to(_place(network))).flatten(1).float().cpu() for x in images.split(batch_size)]
+    return torch.cat(found)
+
+
+def _place(network: nn.Module) -> torch.device:
+    return next((t.device for t in (*network.parameters(), *network.buffers())), torch.device("cpu"))
+
+
 def network_distances(
     real: Tensor, drawn: Tensor, network: nn.Module, name: str, batch_size: int = 64, **options: Any
 ) -> dict[str, float]:
@@ -129,13 +140,11 @@ def network_distances(
     `network` gives features (B, D); with the Inception network that published FIDs use, if you have its weights, these
     are FID and KID as published (for the same numbers of images: both depend on them). `options` as for `distances`.
     """
+    both = [network_features(network, x, batch_size) for x in (real, drawn)]
+    return named_distances(both[0], both[1], name, **options)
 
-    def features(images: Tensor) -> Tensor:
-        with evaluating(network), torch.inference_mode():
-            found = [
-                network(x.to(device_of(network))).flatten(1).float().cpu() for x in images.split(batch_size)
-            ]
-        return torch.cat(found)
 
-    found = distances(features(real), features(drawn), **options)
+def named_distances(real: Tensor, drawn: Tensor, name: str, **options: Any) -> dict[str, float]:
+    """`distances` of features, called by the name of what gave them: `FID_name` and `KID_name`."""
+    found = distances(real, drawn, **options)
     return {key.replace("judge", name): value for key, value in found.items()}

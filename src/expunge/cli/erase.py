@@ -11,9 +11,11 @@ from tyro.conf import Positional
 
 from ..errors import ExpungeError, raise_all
 from .flags import ComputeFlags, check_device
-from .settings import changed, check_mask, given, print_row, typed
+from .settings import changed, check_mask, feature_network, given, print_row, typed
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from ..audit.image_judge import Judge
     from ..generation.erase import Erased
     from ..generation.sampling import Sampler
@@ -48,6 +50,7 @@ def erase(
     judge_class: tuple[str, ...] = (),
     judge_count: int = 20,
     attacks: bool = False,
+    features: str | None = None,
     gradient_checkpointing: bool = False,
     device: str = "cpu",
     report: Path | None = None,
@@ -83,6 +86,7 @@ def erase(
         judge_class: The judge's class of the concept, the anchor and everything kept, written WORDS=NUMBER.
         judge_count: Images a prompt for the judge.
         attacks: With --judge: try to bring the concept back, by a learned prompt and by relearning.
+        features: package.module:function that makes the network of published FIDs, for FID and KID by it beside --judge.
         gradient_checkpointing: Trade time for memory.
         device: cpu, cuda or cuda:N.
         report: HTML report to write.
@@ -95,8 +99,9 @@ def erase(
     from ..generation.sampling import Sampler
     from ..report import write_report
 
-    judged = _judge(judge, judge_class, (concept, anchor, *keep), attacks)
     check_device(device)
+    judged = _judge(judge, judge_class, (concept, anchor, *keep), attacks or features is not None)
+    network = feature_network(features, device)
     how = compute.compute()
     if how.processes:
         raise ExpungeError("expunge erase works in one process; start it without torchrun.")
@@ -135,23 +140,23 @@ def erase(
     )
     print(f"pipeline: {done.out}" if not lora else f"LoRA weights: {done.out}")
     if judged is not None:
-        _audited(done, *judged, sampler, judge_count, attacks, seed)
+        _audited(done, *judged, sampler, judge_count, attacks, network, seed)
     if report is not None:
         write_report(report, [done.record], title=f"Erased: {concept}")
         print(f"report: {report}")
 
 
 def _judge(
-    spec: str | None, given: tuple[str, ...], words: tuple[str, ...], attacks: bool
+    spec: str | None, given: tuple[str, ...], words: tuple[str, ...], needed: bool
 ) -> tuple[Judge, dict[str, int]] | None:
     """The judge that the user's function makes, and its classes of `words`. Raises `ExpungeError` with every problem."""
     from ..audit.image_judge import Judge
     from ..models import called
 
     if spec is None:
-        if given or attacks:
+        if given or needed:
             raise ExpungeError(
-                "--judge-class and --attacks need a judge; give --judge package.module:function."
+                "--judge-class, --attacks and --features need a judge; give --judge package.module:function."
             )
         return None
     found = {w: n for w, _, n in (g.rpartition("=") for g in given)}
@@ -178,6 +183,7 @@ def _audited(
     sampler: Sampler,
     count: int,
     attacks: bool,
+    network: tuple[nn.Module, str] | None,
     seed: int,
 ) -> None:
     """Scores into the record, beside the weights and on the terminal."""
@@ -187,7 +193,10 @@ def _audited(
 
     size: dict[str, Any] = {"batch_size": sampler.batch_size, "count": count, "sampler": sampler}
     attack = Attack(**size) if attacks else None
-    found = audit_erasure(done, judge, classes, sampler=sampler, count=count, attack=attack, seed=seed)
+    more: dict[str, Any] = {} if network is None else dict(zip(("network", "name"), network, strict=True))
+    found = audit_erasure(
+        done, judge, classes, sampler=sampler, count=count, attack=attack, seed=seed, **more
+    )
     done.record.scores = plain(found.scores)
     done.record.details.update(plain(found.details))
     done.save_record()

@@ -11,8 +11,9 @@ from tyro.conf import OmitArgPrefixes as Flat
 
 from ..errors import ExpungeError
 from ..team import first
-from .flags import ComputeFlags, check_device, check_out, load_reference, notice
-from .settings import changed, check_mask, given, print_row, typed
+from .flags import ComputeFlags, check_device, check_outputs, load_reference, notice
+from .settings import changed, check_mask, feature_network, given, print_row, typed
+from .terminal import with_record
 
 if TYPE_CHECKING:
     from ..generation.runs import Generation
@@ -88,6 +89,7 @@ def train_generator(
     from .terminal import resumable
 
     how = compute.compute()  # first of all, as it decides which GPU is this process's
+    check_outputs(with_record(out))
     setting = _setting(data, (0,), validation, seed, device)
     changes = given(epochs=epochs, lr=lr, batch_size=batch_size)
     recipe = replace(diffusion_presets.recipe(setting.data), **changes)
@@ -118,6 +120,7 @@ def unlearn_generator(
     retrained: Path | None = None,
     per_class: int = 50,
     attacks: bool = False,
+    features: str | None = None,
     report: Path | None = None,
     device: str = "cpu",
     compute: Flat[ComputeFlags] = ComputeFlags(),
@@ -143,11 +146,15 @@ def unlearn_generator(
         retrained: A model trained without these classes (`--method retrain_ema` makes one), drawn beside the result.
         per_class: Images drawn of each class for the audit.
         attacks: Try to bring the class back, by a learned condition and by relearning.
+        features: package.module:function that makes the network of published FIDs, if you have its weights: FID and KID by it.
         device: Where the models are: cpu, cuda, cuda:1, mps.
         report: HTML report to write.
         compute: How the arithmetic is done.
         seed: Seed of everything random.
     """
+    import torch
+
+    from ..audit.image_judge import network_distances
     from ..checkpoint import load_into, read_checkpoint
     from ..generation import presets as diffusion_presets
     from ..hashing import state_hash
@@ -159,7 +166,8 @@ def unlearn_generator(
     from .demo_generation import come_back
     from .terminal import resumable
 
-    check_out(out, checkpoint, retrained)
+    check_outputs({**with_record(out), "--report": report}, checkpoint, retrained)
+    network = feature_network(features, device)
     how = compute.compute()  # before the model is made, as it decides which GPU is this process's
     read = read_checkpoint(checkpoint)
     classes = tuple(int(c) if c.isdigit() else c for c in forget)
@@ -187,6 +195,9 @@ def unlearn_generator(
     before = state_hash(model.state_dict())
     beside = {"original": start, **({"retrained": setting.look(gold, judge)} if gold is not None else {})}
     record = setting.record("unlearn", run, chosen, end, judge, before=before, label="after", **beside)
+    if network is not None:
+        real = torch.cat([task.images(b) for b in setting.split.retain.batches(512)])
+        record.scores |= network_distances(real, end.images[~end.forgotten], *network)
     if attacks:
         models = {
             "original": model,

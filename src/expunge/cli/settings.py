@@ -6,8 +6,11 @@ import sys
 from dataclasses import fields, replace
 from typing import Any
 
+from torch import nn
+
 from ..errors import ExpungeError
 from ..method import Method
+from ..models import called
 from ..team import first
 
 
@@ -38,6 +41,20 @@ def check_mask(method: Method) -> None:
         raise ExpungeError(
             f"at density 1 every weight moves and no {kind} mask is drawn; give --density too."
         )
+
+
+def feature_network(spec: str | None, device: str) -> tuple[nn.Module, str] | None:
+    """The network that the user's function makes, and the name its distances go by. Raises `ExpungeError`."""
+    if spec is None:
+        return None
+    if ":" not in spec:
+        raise ExpungeError(f"--features is '{spec}'; write package.module:function, importable from here.")
+    network = called(spec, {}, ExpungeError)
+    if not isinstance(network, nn.Module):
+        raise ExpungeError(
+            f"{spec} returned {type(network).__name__}; it must return an nn.Module that gives features (B, D) of images."
+        )
+    return network.to(device), spec.rpartition(":")[2]
 
 
 def print_row(row: dict[str, Any]) -> None:
