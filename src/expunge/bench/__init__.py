@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from ..errors import ExpungeError, MissingExtra
+from ..memory import keep_freed_memory
 from ..stats import grouped
 from .grid import Grid, Job
 from .work import OutOfTime, Worker
@@ -99,7 +100,7 @@ def _spread(worker: Worker) -> Iterator[Worker]:
 
 
 def _pool(plan: list[Stage], worker: Worker, workers: int, threads: int) -> Iterator[list[Result]]:
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=keep_freed_memory) as pool:
         for what, groups in plan:
             pairs = zip(groups, _spread(worker), strict=False)
             for done in as_completed([pool.submit(_work, what, g, w, threads) for g, w in pairs]):
