@@ -24,6 +24,7 @@ from .task import Task
 Weights = dict[str, Tensor]
 
 CHUNK = 2**26  # numbers held at once: samples of a chunk times weights
+LARGE = 2**30  # the same on a GPU, where small chunks leave it idle
 
 
 def trainable(model: nn.Module) -> Weights:
@@ -61,9 +62,13 @@ def _one_by_one(model: nn.Module, task: Task, batch: Batch, labels: Tensor) -> W
 
 def chunks(model: nn.Module, samples: Samples, largest: int = 256) -> Iterator[Batch]:
     """All samples in order, as many at a time as their gradients fit in memory."""
-    weights = trainable(model)
-    size = max(1, min(largest, CHUNK // max(1, sum(p.numel() for p in weights.values()))))
-    return samples.batches(size, device=next(model.parameters()).device)
+    device = next(model.parameters()).device
+    room = CHUNK
+    if device.type == "cuda":
+        # a sixteenth of the free memory: gradients in the making, and other processes, need some too
+        room = min(LARGE, max(CHUNK, torch.cuda.mem_get_info(device)[0] // 64))
+    size = max(1, min(largest, room // max(1, sum(p.numel() for p in trainable(model).values()))))
+    return samples.batches(size, device=device)
 
 
 def mean_gradient(model: nn.Module, task: Task, samples: Samples, batch_size: int = 256) -> Weights:
@@ -115,7 +120,7 @@ class GradientMatrix:
     def __matmul__(self, direction: Weights) -> Tensor:
         """G x (T,), float64."""
         weights, state, found = trainable(self.model), _state(self.model), []
-        with evaluating(self.model), _plain_attention():
+        with evaluating(self.model), _plain_attention(), _full_precision():
             for batch in self._batches():
                 losses = lambda w, b=batch: self.task.loss(_with(self.model, {**state, **w}), b)  # noqa: E731
                 found.append(jvp(losses, (weights,), (direction,))[1].double())
@@ -125,7 +130,7 @@ class GradientMatrix:
         """G^T a for `a` (T,)."""
         named = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
         total, start = {n: torch.zeros_like(p) for n, p in named.items()}, 0
-        with evaluating(self.model):
+        with evaluating(self.model), _full_precision():
             for batch in self._batches():
                 losses = self.task.loss(self.model, batch)
                 share = weight[start : start + len(batch)].to(losses)
@@ -176,6 +181,17 @@ def _plain_attention() -> Iterator[None]:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """Convolutions in float32, where a GPU rounds their inputs to ten bits: what solves a system needs products that agree."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def _state(model: nn.Module) -> Weights:

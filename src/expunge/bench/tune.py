@@ -25,6 +25,7 @@ from ..split import Split
 from .search import Trial, following
 
 By = Literal["validation", "gap"]
+FOLDS = 5  # of the validation samples, for what the attack says of samples it was not fitted on
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +58,7 @@ def expected(original: Looks, split: Split) -> Scores:
     """What Retrain's scores should be, as far as the original and validation samples can tell (percent).
 
     Validation samples are to the original what forget samples are to Retrain: unseen. So its error on them stands for UA,
-    and for MIA the share of one half of them that the attack, fitted on the other half, calls non-member. A class that
+    and for MIA the share of each fifth of them that the attack, fitted on the other four, calls non-member. A class that
     was never seen is never predicted: 100 for both.
     """
     found: Scores = {"RA": original.retain.accuracy, "TA": original.kept.accuracy}
@@ -65,8 +66,10 @@ def expected(original: Looks, split: Split) -> Scores:
     if split.forget_classes:
         return {"UA": 100.0, "MIA": 100.0, **found}
     order = torch.from_numpy(np.random.RandomState(0).permutation(count))
-    halves = order[: count // 2], order[count // 2 :]
-    shares = [original.mia(a, b) for a, b in (halves, halves[::-1])] if count > 1 else [0.0]
+    parts = [p for p in order.chunk(FOLDS) if len(p)]
+    shares = [
+        original.mia(torch.cat([q for q in parts if q is not p]), p) for p in parts if len(parts) > 1
+    ] or [0.0]
     return {"UA": 100 - original.kept.accuracy, "MIA": sum(shares) / len(shares), **found}
 
 

@@ -98,7 +98,8 @@ def _run(
             live.update(result_table(same, f"{len(done)} of {len(read.jobs)} runs; {job.data}, {job.split}"))
     tuned = [json.loads(p.read_text(encoding="utf-8")) for p in _tunings(read, worker)]
     file = results / f"{read.name}.json"
-    write_result(file, read.title, command, _entries(read, worker, done), note=f"{read.note} {note}".strip(),
+    beside = f"{jobs} runs side by side." if jobs > 1 else ""  # their seconds are those of a shared machine
+    write_result(file, read.title, command, _entries(read, worker, done), note=" ".join(filter(None, (read.note, beside, note))),
                  tuned=tuned or None, failed=failed, revised=now)  # fmt: skip
     print(f"result: {file} ({len(done)} of {len(read.jobs)} runs)")
     for what, why in failed.items():

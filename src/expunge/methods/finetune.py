@@ -22,7 +22,7 @@ class FineTune(GradientMethod):
 
     tasks: ClassVar[tuple[str, ...]] = ("classification", "diffusion")
     data: ClassVar = ("retain",)
-    search: ClassVar = {"lr": (1e-3, 3e-3, 1e-2, 2e-2, 5e-2, 1e-1)}
+    search: ClassVar = {"lr": (1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1)}
     schedule: ClassVar = "retain"
 
     def loss(self, run: Run, forget: Batch | None, retain: Batch | None) -> Tensor:

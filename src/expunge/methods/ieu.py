@@ -46,12 +46,21 @@ class IEU(GradientMethod):
     @torch.no_grad()
     def after_step(self, run: Run, optimizer: Optimizer) -> None:
         left = max(0.0, 1 - run.step / max(1, self.steps(run)))
-        held = self.frozen(run)
+        held, draws = self.frozen(run), self._draws(run)
         for name, weight in run.model.named_parameters():
             if self.noise and weight.requires_grad and name not in held:
-                draw = torch.randn(weight.shape, generator=run.generator("noise")).to(weight)
+                draw = torch.randn(weight.shape, generator=draws, device=draws.device).to(weight)
                 step = self.noise * left * weight.square().mean().sqrt() * draw
                 weight.add_(step if run.mask is None else step * run.mask[name].to(step.device))
+
+    def _draws(self, run: Run) -> torch.Generator:
+        """The stream of the step's noise, where the weights are: a GPU would wait for millions of a CPU's draws. Its seed
+        comes from the run's own stream, so that a resumed run and every process of a team draw the same."""
+        own = run.generator("noise")
+        if run.device.type != "cuda":
+            return own
+        seed = int(torch.randint(2**62, (), generator=own))
+        return torch.Generator(run.device).manual_seed(seed)
 
     def problems(self) -> list[str]:
         found = super().problems()

@@ -30,7 +30,7 @@ class L1Sparse(GradientMethod):
 
     tasks: ClassVar = ("classification", "diffusion")
     data: ClassVar = ("retain",)
-    search: ClassVar = {"lr": (1e-3, 3e-3, 1e-2, 2e-2, 5e-2, 1e-1), "penalty": (1e-6, 1e-5, 1e-4, 5e-4)}
+    search: ClassVar = {"lr": (1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1), "penalty": (1e-6, 1e-5, 1e-4, 5e-4)}
     schedule: ClassVar = "retain"
 
     def loss(self, run: Run, forget: Batch | None, retain: Batch | None) -> Tensor:

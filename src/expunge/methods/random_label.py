@@ -33,7 +33,7 @@ class RandomLabel(GradientMethod):
     paper_exact: bool = False  # as the released code: the true label may be drawn
 
     tasks: ClassVar[tuple[str, ...]] = ("classification", "diffusion")
-    search: ClassVar = {"lr": (1e-3, 3e-3, 1e-2, 2e-2, 5e-2, 1e-1)}
+    search: ClassVar = {"lr": (1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1)}
 
     def plan(self) -> str:
         return "forget+retain" if self.order == "paired" else self.order

@@ -29,7 +29,7 @@ class SalUn(RandomLabel):
     lr: float = 0.013
     density: float = 0.5
 
-    search: ClassVar = {"lr": (5e-4, 1e-3, 2e-3, 5e-3, 1.3e-2, 2e-2, 3e-2, 5e-2)}
+    search: ClassVar = {"lr": (5e-4, 1e-3, 2e-3, 5e-3, 8e-3, 1.3e-2, 2e-2, 3e-2, 5e-2)}
 
     def saliency_options(self) -> dict[str, Any]:
         return {"paper_exact": self.paper_exact}

@@ -28,7 +28,7 @@ class SalUnSoft(RandomLabel):
     ratio: float = 0.5  # share of the weights put back after the first step
 
     tasks: ClassVar[tuple[str, ...]] = ("classification",)
-    search: ClassVar = {"lr": (5e-4, 1e-3, 2e-3, 5e-3, 1.3e-2, 2e-2, 3e-2, 5e-2)}
+    search: ClassVar = {"lr": (5e-4, 1e-3, 2e-3, 5e-3, 8e-3, 1.3e-2, 2e-2, 3e-2, 5e-2)}
 
     @torch.no_grad()
     def after_step(self, run: Run, optimizer: Optimizer) -> None:
@@ -40,7 +40,8 @@ class SalUnSoft(RandomLabel):
         k = int(share * len(flat))
         if k == 0:
             return
-        tau = flat.kthvalue(k).values
+        # a GPU finds the k-th of one long row with a single block of threads, and sorts it with all of them
+        tau = flat.sort().values[k - 1] if flat.is_cuda else flat.kthvalue(k).values
         for n in free:
             d = now[n] - then[n]
             now[n].copy_(then[n] + d.sign() * (d.abs() - tau).clamp_min(0))

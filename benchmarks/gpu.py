@@ -1,0 +1,98 @@
+"""Everything that needs a GPU, in pieces of minutes that go on where the last one ended: `make bench-gpu` until it says done.
+
+    python benchmarks/gpu.py [--minutes 9] [--parts grid floor ddpm] [--jobs 3]
+
+`grid` is benchmarks/grids/gpu_cifar10_resnet18.toml, `floor` the time over the arithmetic floor, `ddpm` the diffusion model.
+A piece ends a little after its minutes at the latest; a part that does not resume is begun only where its own are left.
+One process does not fill a large GPU with networks of this size, so the grid runs `--jobs` side by side: its table says so,
+and its seconds are those of a shared GPU.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from expunge.bench.grid import read_grid
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Part:
+    """A command that takes the minutes left as its last argument (unless `whole`), and whether it has done its work."""
+
+    command: list[str]
+    done: Callable[[], bool]
+    least: float = 1.0  # minutes under which it is not begun
+    whole: bool = False  # does not resume, so it is not told when to stop
+
+
+def main(
+    minutes: float = 9.0,
+    parts: tuple[str, ...] = ("grid", "floor", "ddpm"),
+    jobs: int = 3,
+    device: str = "cuda",
+    grid: Path = HERE / "grids/gpu_cifar10_resnet18.toml",
+    out: Path = HERE / "cache",
+    results: Path = HERE / "results",
+) -> None:
+    """See the head of this file."""
+    known = every_part(grid, out, results, device, jobs)
+    if unknown := [p for p in parts if p not in known]:
+        raise SystemExit(f"there is no part {', '.join(unknown)}; known: {', '.join(known)}.")
+    end = time.time() + 60 * minutes
+    for name in parts:
+        part = known[name]
+        if part.done():
+            print(f"{name}: done", flush=True)
+            continue
+        left = (end - time.time()) / 60
+        if left < min(part.least, minutes):
+            break
+        print(f"{name}: {left:.1f} minutes are left", flush=True)
+        told = [] if part.whole else ["--minutes", f"{left:.3f}"]
+        code = subprocess.run([sys.executable, *part.command, *told]).returncode
+        if code and time.time() < end:
+            raise SystemExit(code)  # it failed, and not because its time was over
+        if not part.done():
+            break
+    left_over = [name for name in parts if not known[name].done()]
+    print(f"still to do: {', '.join(left_over)}; give the same command again" if left_over else "all is done")
+
+
+def every_part(grid: Path, out: Path, results: Path, device: str, jobs: int) -> dict[str, Part]:
+    """The parts by name."""
+    bench = ["-m", "expunge", "bench", str(grid), "--tune", "--device", device, "--jobs", str(jobs)]
+    places = ["--out", str(out), "--results", str(results)]
+    floor = [str(HERE / "speed/run.py"), "--parts", "floor", "--out", str(results)]
+    pictures = out / "gpu_cifar10_ddpm"
+    return {
+        "grid": Part([*bench, *places], lambda: grid_done(grid, results)),
+        "floor": Part(floor, lambda: (results / "speed_floor.json").exists(), least=8.5, whole=True),
+        "ddpm": Part(
+            [str(HERE / "gpu_cifar10_ddpm.py"), "--out", str(pictures)],
+            lambda: (pictures / "report.html").exists(),
+        ),
+    }
+
+
+def grid_done(grid: Path, results: Path) -> bool:
+    """Whether every job of the grid is in its result, with scores or with why it failed."""
+    file = results / f"{grid.stem}.json"
+    if not file.exists():
+        return False
+    found = json.loads(file.read_text(encoding="utf-8"))
+    runs = sum(r["kind"] == "unlearn" for r in found["runs"])
+    return runs + len(found["about"]["failed"]) >= len(read_grid(grid, tuned="validation").jobs)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
