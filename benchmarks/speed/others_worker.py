@@ -41,11 +41,13 @@ class Clock:
 
 
 def expunge(settings: dict[str, str], clock: Clock, seed: int, amp: str = "off") -> nn.Module:
-    """Ours: mask, unlearning and audit by the public functions."""
+    """Ours: mask, unlearning and audit by the public functions, memory kept as the command line keeps it."""
     from others import Options, model_of, the_split
 
     from expunge import Compute, SalUn, audit, saliency_mask, unlearn
+    from expunge.memory import keep_freed_memory
 
+    keep_freed_memory()
     options = Options(data="", work=Path(settings["work"]), seed=int(settings["seed"]))
     (split, task), model = the_split(options), model_of(options, "original")
     compute = Compute(channels_last=amp == "bf16", amp=amp)  # type: ignore[arg-type]
