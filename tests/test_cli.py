@@ -5,12 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import fields
 
 import numpy as np
 import pytest
 import torch
 
+import expunge.cli
 from expunge import Record, Retrain
 from expunge.checkpoint import read_checkpoint, write_checkpoint
 from expunge.cli import main
@@ -121,6 +123,9 @@ def test_torch_checkpoints_of_others_keep_their_form(trained, tmp_path, capsys):
     assert (
         "'module.'" in told and "does not say which samples" in told and "remember the training data" in told
     )
+
+
+SALUN = ["unlearn", "salun", *DIGITS, "--checkpoint", "ORIGINAL", "--forget-class", "3"]
 
 
 @pytest.mark.parametrize(
@@ -289,6 +294,22 @@ def test_torch_checkpoints_of_others_keep_their_form(trained, tmp_path, capsys):
             "needs --retrained",
         ),
         (["report", "none.json"], "cannot be read"),
+        (
+            ["unlearn", "salunn", *DIGITS, "--checkpoint", "ORIGINAL"],
+            "there is no method 'salunn'; known: amnesiac",
+        ),
+        ([*SALUN, "--seed", "-1"], "the seed is -1"),
+        ([*SALUN, "--split-seed", str(2**64)], "from 0 to 2^63 - 1"),
+        (["train", *DIGITS, "--out", "x.pt", "--seed", str(2**64)], "from 0 to 2^63 - 1"),
+        ([*SALUN, "--lr", "nan"], "lr is nan; it must be a finite number"),
+        ([*SALUN, "--report", "ORIGINAL"], "--report"),
+        ([*SALUN, "--save-mask", "ORIGINAL"], "also an input"),
+        ([*SALUN, "--out", "x.pt", "--report", "x.pt"], "--out and --report are both x.pt"),
+        (["train", *DIGITS, "--out", "x.json"], "--out and its record are both x.json"),
+        (
+            ["audit", *DIGITS, "--checkpoint", "ORIGINAL", "--original", "ORIGINAL", "--out", "ORIGINAL"],
+            "never overwritten",
+        ),
     ],
 )
 def test_wrong_input_ends_with_a_sentence_and_changes_nothing(
@@ -326,6 +347,15 @@ def test_methods_says_what_the_docs_table_says(capsys):
     assert "needs: nothing; mask: no" in words  # the bias shift
     assert "needs: retain; mask: no" in words  # Retrain starts from fresh weights
     assert "needs  samples" not in words
+
+
+def test_a_warning_of_the_package_is_one_note(capsys, monkeypatch):
+    code = compile("def warned():\n    warnings.warn('too few samples')", expunge.cli.__file__, "exec")
+    exec(code, space := {"warnings": warnings})
+    monkeypatch.setattr(expunge.cli, "commands", lambda: dict.fromkeys(("demo", "unlearn"), space["warned"]))
+    before = warnings.showwarning
+    assert main(["demo"]) == 0 and warnings.showwarning is before
+    assert capsys.readouterr().err == "note: too few samples\n"
 
 
 def test_an_interruption_promises_only_what_is_there(tmp_path, monkeypatch, capsys):

@@ -130,7 +130,7 @@ def test_random_labels_exclude_the_true_one_unless_paper_exact(setting):
 
 def test_divergence_keeps_the_last_good_state_and_says_what_to_change(setting):
     model, split, task = setting
-    with pytest.warns(RuntimeWarning, match="Lower lr"):
+    with pytest.warns(RuntimeWarning, match="^GradientAscent .*Lower lr"):
         run = execute(model, split, GradientAscent(epochs=30, lr=1e6, batch_size=8), task)
     assert "the last good state" in run.status and run.taken_back
     assert run.ended == ("stopped" if "stopped" in run.status else "diverged")

@@ -4,6 +4,7 @@ input's format with the input's keys, whole or not at all."""
 from __future__ import annotations
 
 import os
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -72,7 +73,9 @@ def _safetensors(file: Path) -> Checkpoint:
 
 def _torch(file: Path) -> Checkpoint:
     try:
-        loaded = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # torch tells of pickle protocols
+            warnings.simplefilter("ignore")
+            loaded = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds; the kind of failure is told apart below
         raise CheckpointError(_why(file, error)) from error
     nest = None
@@ -126,7 +129,10 @@ def _why(file: Path, error: Exception) -> str:
         )
     if not zipfile.is_zipfile(file) and file.open("rb").read(2) == b"PK":
         return f"{file} is cut off: its archive has no end; copy or download it again."
-    return f"{file} is no torch checkpoint, or is broken: {type(error).__name__}: {text.splitlines()[0] if text else 'no detail'}."
+    return (
+        f"{file} is no torch checkpoint, or is broken ({type(error).__name__}: {text.partition('. ')[0][:80] or 'no detail'}); "
+        "name a file that torch.save or safetensors wrote."
+    )
 
 
 def _strip(found: Checkpoint) -> None:

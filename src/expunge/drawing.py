@@ -16,6 +16,7 @@ from torch import Tensor
 from .data import Data, TensorData, as_data, as_text
 from .errors import SplitError, raise_all
 from .files import read_ids
+from .modes import check_seed
 
 Goal = Literal["untrain", "unlearn"]
 
@@ -33,6 +34,7 @@ class Pool(NamedTuple):
 
 def begin(train: Any, test: Any, validation: float, seed: int, goal: str = "untrain") -> Pool:
     """The data with the validation set drawn. Raises `SplitError` with what is wrong with either, or with the goal."""
+    check_seed(seed)
     raise_all(_settings_problems(validation, goal), SplitError)
     data, held_out = as_data(train), as_data(test)
     problems = [

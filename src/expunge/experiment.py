@@ -17,6 +17,7 @@ from .hashing import state_hash
 from .mask import Mask
 from .method import Method, execute
 from .methods.retrain import Retrain
+from .modes import check_seed
 from .record import Record, plain
 from .run import Compute, Row, Run
 from .split import Split
@@ -53,7 +54,9 @@ def train(
 
 
 def seeded_factory(factory: Factory, seed: int) -> Factory:
-    """`factory` with torch's random state seeded, so that original and retrained model start from the same weights."""
+    """`factory` with torch's random state seeded, so that original and retrained model start from the same weights.
+    Raises `ExpungeError` for what is no seed."""
+    check_seed(seed)
 
     def make() -> nn.Module:
         with torch.random.fork_rng():

@@ -16,7 +16,7 @@ from . import methods
 from .errors import ExpungeError, MaskError, raise_all
 from .mask import Mask, check_mask
 from .method_base import GradientMethod, Method, choices
-from .modes import arranged, seeded
+from .modes import arranged, check_seed, seeded
 from .run import Compute, Row, Run, clocked
 from .split import Split
 from .task import Task
@@ -74,6 +74,7 @@ def execute(
     module is not enough); `state_file` keeps a resumable state after each epoch and is resumed from if it is there;
     `on_row` is called with each row of the curves. Raises `ExpungeError` with all problems before anything is done.
     """
+    check_seed(seed)
     problems = choices(method) or method.problems()
     name = type(method).__name__
     if task.name not in method.tasks:
@@ -112,9 +113,9 @@ def execute(
         arranged(run.model, run.compute.channels_last, run.compute.compile),
     ):
         method.apply(run)
-    modes = {name: module.training for name, module in model.named_modules()}
-    for name, module in run.model.named_modules():  # a method may return another model, such as an ensemble
-        module.training = modes.get(name, model.training)
+    modes = {part: module.training for part, module in model.named_modules()}
+    for part, module in run.model.named_modules():  # a method may return another model, such as an ensemble
+        module.training = modes.get(part, model.training)
     if run.taken_back:
         warnings.warn(f"{name} {run.status}", RuntimeWarning, stacklevel=2)
     return run

@@ -8,6 +8,7 @@ docstring is the help and the citation. Each is a file of its own under `methods
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
@@ -128,7 +129,7 @@ class GradientMethod(Method):
     def problems(self) -> list[str]:
         """What is wrong with the settings, a sentence each."""
         found = [
-            f"{name} is {getattr(self, name)}; it must be at least {low}."
+            f"{name} is {getattr(self, name)}; it must be a finite number of at least {low}."
             for name, low in (
                 ("epochs", 1),
                 ("batch_size", 1),
@@ -136,12 +137,13 @@ class GradientMethod(Method):
                 ("momentum", 0),
                 ("weight_decay", 0),
                 ("probe_every", 0),
+                ("max_drop", 0),
             )
-            if getattr(self, name) < low
+            if not low <= getattr(self, name) < math.inf
         ]
         if not 0 <= self.density <= 1:
             found.append(f"density is {self.density}; it is the share of weights that may move, from 0 to 1.")
-        if self.clip is not None and self.clip <= 0:
+        if self.clip is not None and not self.clip > 0:
             found.append(f"clip is {self.clip}; it must be above 0, or None for no limit.")
         return found
 

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from .errors import ExpungeError
+
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
@@ -19,6 +21,12 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+def check_seed(seed: int) -> None:
+    """Raise `ExpungeError` for a seed that torch or NumPy does not take."""
+    if not 0 <= seed < 2**63:
+        raise ExpungeError(f"the seed is {seed}; give a whole number from 0 to 2^63 - 1.")
 
 
 @contextmanager

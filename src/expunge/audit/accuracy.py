@@ -19,7 +19,7 @@ from torch import nn
 
 from ..classification import Classification, Predictions
 from ..errors import ExpungeError
-from ..modes import device_of
+from ..modes import check_seed, device_of
 from ..run import Compute, precision
 from ..split import Split
 from ..stats import HEADLINE
@@ -97,6 +97,7 @@ def judge(
     compute: Compute | None = None,
 ) -> Judged:
     """One pass over every set of the split, in full precision unless `compute` says otherwise."""
+    check_seed(seed)
     features = task.has_head(model)
     look = lambda s: task.predict(model, s, features=features, batch_size=batch_size)  # noqa: E731
     with precision(compute or Compute(), device_of(model)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -19,9 +20,10 @@ from .. import __version__
 from ..docs_table import forgets, masked, needs
 from ..errors import ExpungeError
 from ..field_help import field_help
+from ..memory import keep_freed_memory
 from ..method import Method, find, names, not_for
 from ..record import Record
-from .flags import SplitFlags
+from .flags import SplitFlags, check_outputs
 from .registry import registry
 from .terminal import command_line
 from .unlearn import add_methods
@@ -100,6 +102,7 @@ def report(
     ]
     if not files:
         raise ExpungeError("no records were found; name JSON files that expunge wrote, or folders of them.")
+    check_outputs({"--out": out}, *files)
     write_report(out, [Record.load(f) for f in files], **({"title": title} if title else {}))
     print(f"report: {out}")
 
@@ -125,7 +128,23 @@ def main(args: Sequence[str] | None = None) -> int:
     if argv[:1] == ["--version"]:
         print(f"expunge {__version__}")
         return 0
+    keep_freed_memory()
     known = commands()
+    with warnings.catch_warnings():
+        warnings.showwarning = _as_note  # type: ignore[assignment]
+        return _run(argv, known)
+
+
+def _as_note(message: Warning | str, category: type[Warning], filename: str, *_: Any) -> None:
+    """The package's own warnings as one line, without the place in the code; others as they are."""
+    own = Path(__file__).parent.parent in Path(filename).parents
+    print(
+        f"note: {message}" if own else warnings.formatwarning(message, category, filename, 0, ""),
+        file=sys.stderr,
+    )
+
+
+def _run(argv: list[str], known: dict[str, Callable[..., Any]]) -> int:
     try:
         if argv and argv[0] in known and argv[0] != "unlearn":
             del known["unlearn"]  # the sub-commands of all methods are built only where they are needed
@@ -150,9 +169,9 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _check_method(argv: Sequence[str]) -> None:
-    """Raise `ExpungeError` where `unlearn`, which is for classifiers, is asked for a method that serves none."""
+    """Raise `ExpungeError` where `unlearn`, which is for classifiers, is asked for a method that serves none or is none."""
     name = argv[1] if argv[:1] == ["unlearn"] and len(argv) > 1 else ""
-    if name in names() and "classification" not in find(name).tasks:
+    if name and not name.startswith("-") and "classification" not in find(name).tasks:
         raise ExpungeError(not_for(find(name), "classification"))
 
 

@@ -19,7 +19,7 @@ from ..heads import method as made_by
 from ..methods.retrain import Retrain
 from ..record import plain
 from ..run import Run
-from .flags import ModelFlags, SplitFlags, load_model, load_reference, notice
+from .flags import ModelFlags, SplitFlags, check_outputs, load_model, load_reference, notice
 from .terminal import command_line, references, show
 
 
@@ -54,6 +54,7 @@ def audit(
         out: Record to write (JSON).
         report: HTML report to write.
     """
+    check_outputs({"--out": out, "--report": report}, checkpoint, original, retrained, split.forget_ids)
     source = model.source()
     drawn, task = split.draw(source.train, source.test), Classification(len(source.classes))
     if max_gap is not None and retrained is None:

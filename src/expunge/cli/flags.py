@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Union
@@ -163,13 +164,17 @@ def _loaded(factory: Callable[[], nn.Module], path: Path) -> tuple[nn.Module, Ch
     return model, checkpoint
 
 
-def check_out(out: Path, *inputs: Path | None) -> None:
-    """Raise `ExpungeError` if the output would replace an input."""
-    raise_all(
-        [
-            f"the output {out} is also the input {i}; an input is never overwritten, name another file."
-            for i in inputs
-            if i is not None and out.exists() and i.exists() and out.samefile(i)
-        ],
-        ExpungeError,
-    )
+def check_outputs(outputs: Mapping[str, Path | None], *inputs: Path | None) -> None:
+    """Raise `ExpungeError` if an output, by its flag, would replace an input or another output."""
+    given = {flag: path for flag, path in outputs.items() if path is not None}
+    problems = [
+        f"{flag} {path} is also an input; an input is never overwritten, name another file."
+        for flag, path in given.items()
+        if path.resolve() in {i.resolve() for i in inputs if i is not None}
+    ]
+    problems += [
+        f"{one} and {other} are both {given[one]}; name different files."
+        for one, other in itertools.combinations(given, 2)
+        if given[one].resolve() == given[other].resolve()
+    ]
+    raise_all(problems)

@@ -17,6 +17,7 @@ from ..receipts.receipt import Receipt, issue, signed
 from ..receipts.verify import Check
 from ..receipts.verify import verify as verify_receipt
 from ..record import Record
+from .flags import check_outputs
 
 Place = tyro.conf.Positional[Path]
 
@@ -55,6 +56,7 @@ def verify(
         raise ExpungeError("--prove makes a proof from the secret and --proof checks one: give one of them.")
     if write_proof is not None and prove is None:
         raise ExpungeError("--write-proof needs --prove ID: whose proof is to be written?")
+    check_outputs({"--write-proof": write_proof}, receipt, model, original, record, mask, secret, parent)
     path = secret_path(receipt, secret, prove is not None)
     kept = Secret.load(path) if path is not None else None
     shown = Proof.load(proof) if proof is not None else prove

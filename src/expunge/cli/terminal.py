@@ -73,13 +73,18 @@ def state_file(out: Path) -> Path:
     return out.with_name(f".{out.name}.state")
 
 
+def with_record(out: Path) -> dict[str, Path]:
+    """What is written for `--out`: the checkpoint, and the record beside it."""
+    return {"--out": out, "its record": out.with_suffix(".json")}
+
+
 def write(out: Path, outcome: Outcome, head: dict[str, str], like: Checkpoint | None = None) -> None:
     """Write the checkpoint, and the record beside it."""
     write_checkpoint(out, outcome.model.state_dict(), like=like, metadata=head)
     record = outcome.record.save(out.with_suffix(".json"))
     state_file(out).unlink(missing_ok=True)
     print(f"checkpoint: {out}\nrecord: {record}")
-    if outcome.record.ended != "finished":
+    if outcome.record.ended != "finished" and not outcome.run.taken_back:  # of that a warning has told
         notice(outcome.record.status)
 
 
@@ -99,8 +104,9 @@ def show(outcomes: Sequence[Outcome | None], page: Path | None) -> None:
         print(f"report: {page}")
 
 
-def progress(method: Method) -> Callable[[dict[str, Any]], None]:
-    """Prints a line a probe to stderr: quiet enough for logs, alive enough for a terminal; of several processes, the first."""
+def progress(method: Method, what: str = "") -> Callable[[dict[str, Any]], None]:
+    """Prints a line a probe to stderr: quiet enough for logs, alive enough for a terminal; of several processes, the first.
+    `what` is run, the method if nothing is said."""
     if not first():
         return lambda row: None
     total = method.epochs if isinstance(method, GradientMethod) else 1
@@ -109,7 +115,7 @@ def progress(method: Method) -> Callable[[dict[str, Any]], None]:
 
     def on_row(row: dict[str, Any]) -> None:
         print(
-            f"\r{method.name()} epoch {row['epoch']}/{total} step {row['step']}: "
+            f"\r{what or method.name()} epoch {row['epoch']}/{total} step {row['step']}: "
             + ", ".join(f"{k} {shown(row[k])}" for k in ("loss", *sets))
             + "   ",
             end="" if sys.stderr.isatty() else "\n",

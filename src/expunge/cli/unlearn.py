@@ -21,7 +21,7 @@ from .flags import (
     ModelFlags,
     RecipeFlags,
     SplitFlags,
-    check_out,
+    check_outputs,
     chosen,
     load_model,
     load_reference,
@@ -29,7 +29,7 @@ from .flags import (
     notice,
 )
 from .receipt import ReceiptFlags
-from .terminal import command_line, progress, references, resumable, show, write
+from .terminal import command_line, progress, references, resumable, show, with_record, write
 
 
 def train(
@@ -47,13 +47,14 @@ def train(
     Args:
         model: The model and its data.
         out: Checkpoint to write (.safetensors or .pt).
-        recipe: The training recipe.
+        recipe: The training recipe; what is not given comes from the preset of the data.
         split: How the validation set is drawn; a forget set only with --without-forget.
         compute: How the arithmetic is done.
         seed: Seed of the weights and of the order of samples.
         without_forget: Leave the forget set out: the reference that gaps are measured from.
     """
     how = compute.compute()  # first of all, as it decides which GPU is this process's
+    check_outputs(with_record(out), split.forget_ids)
     source = model.source()
     if not without_forget and (split.forgets or split.class_share != 1):
         raise ExpungeError(
@@ -70,7 +71,7 @@ def train(
         watch: dict[str, Any] = {
             "seed": seed,
             "compute": how,
-            "on_row": progress(settings),
+            "on_row": progress(settings, "retrained" if without_forget else "original"),
             "state_file": state,
         }
         if without_forget:
@@ -125,7 +126,10 @@ def unlearn(
     receipt.check()  # a key that cannot be read is better known before the run than after it
     source = model.source()
     out = out or checkpoint.with_name(f"{checkpoint.stem}-{method.name()}{checkpoint.suffix}")
-    check_out(out, checkpoint, retrained)
+    check_outputs(
+        {**with_record(out), "--report": report, "--save-mask": save_mask},
+        *(checkpoint, retrained, split.forget_ids, receipt.sign_key, receipt.parent),
+    )
     drawn, task = split.draw(source.train, source.test), Classification(len(source.classes))
     factory = model.factory(source)
     original, read = load_model(factory, checkpoint, drawn)
