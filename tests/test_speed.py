@@ -16,6 +16,7 @@ from expunge.train import _step, make_optimizer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks" / "speed"))
 import attack
+import floor
 import masked_step
 import saliency
 import timing
@@ -58,6 +59,30 @@ def test_both_attacks_say_the_same():
 def test_ratios_are_taken_turn_by_turn():
     a, b = ({"wall": timing.summary(v)} for v in ([2.0, 6.0, 1.0], [1.0, 2.0, 1.0]))
     assert timing.ratio(a, b)["all"] == [2.0, 3.0, 1.0] and timing.ratio(a, b)["median"] == 2.0
+
+
+def test_the_floor_goes_on_from_the_pieces_that_are_done(tmp_path, monkeypatch):
+    made, keep = [], tmp_path / "pieces.json"
+    values = {
+        "matrix_flops_a_second": 2.0,
+        "flops_a_sample": 4.0,
+        "retrain": {"sample_passes": 5, "seconds": 30.0},
+    }
+
+    def pieces(device, quick):
+        return {n: lambda n=n, v=v: made.append(n) or v for n, v in values.items()}
+
+    monkeypatch.setattr(floor, "pieces", pieces)
+    clock = iter([0.0, 0.0, 2.0, 0.0])
+    monkeypatch.setattr(floor.time, "time", lambda: next(clock))
+    assert floor.run(True, keep, end=1.0) is None and made == list(values)[:2]
+    found = floor.run(True, keep, end=1.0)
+    assert made == list(values)
+    assert found["retrain"]["floor_seconds"] == 10 and found["retrain"]["times_the_floor"] == 3
+
+
+def test_the_selection_of_a_gpu_is_compared_by_its_answer():
+    assert floor.selection("cpu", 4000, 1)["same_answer"]
 
 
 # ---- nothing in a step waits for the device

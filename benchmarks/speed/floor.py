@@ -4,24 +4,33 @@
 
 The floor of a run is its counted multiply-adds (`torch.utils.flop_counter`: forward and backward of every step, and the
 mask's) over the rate at which this device multiplies large matrices in the same precision, measured beside it. Whole
-runs of the paper's length: 182 epochs of Retrain, 10 of SalUn, batch 256, 45,000 training images.
+runs of the paper's length: 182 epochs of Retrain, 10 of SalUn, batch 256, 45,000 training images; each after a run of one
+epoch, whose seconds (compilation among them) stand beside. Also the masked step beside the plain one, and the selection
+beside an argsort there. Pieces that are done are kept beside the result, so a run that was cut off goes on.
 """
 
 from __future__ import annotations
 
-import copy
+import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from epoch import samples
+from saliency import argsort
 from timing import beside, ratio
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from expunge import Classification, Compute, Retrain, SalUn, Split, execute, masked, random_mask
+from expunge.files import write_json
 from expunge.models import build
+from expunge.topk import top_k
+
+STEPS = 20  # between two looks at the clock: a run does not wait for the device at each step either
 
 
 def matrix_rate(device: str, size: int, rounds: int) -> float:
@@ -53,7 +62,7 @@ def flops_a_sample(device: str) -> float:
 
 
 def step_overhead(device: str, batch: int, rounds: int) -> dict[str, Any]:
-    """The masked step beside the plain one, and what the mask's copies take."""
+    """The masked step beside the plain one."""
     torch.manual_seed(0)
     x, y = torch.randn(batch, 3, 32, 32, device=device), torch.randint(0, 10, (batch,), device=device)
     models = [
@@ -61,66 +70,125 @@ def step_overhead(device: str, batch: int, rounds: int) -> dict[str, Any]:
     ]
     optimizers = [torch.optim.SGD(m.parameters(), 1e-3, momentum=0.9, fused=device != "cpu") for m in models]
 
-    def step(place: int) -> Callable[[], None]:
-        def once() -> None:
-            optimizers[place].zero_grad()
-            with torch.autocast(torch.device(device).type, torch.bfloat16):
-                loss = torch.nn.functional.cross_entropy(models[place](x), y)
-            loss.backward()
-            optimizers[place].step()
+    def steps(place: int) -> Callable[[], None]:
+        def some() -> None:
+            for _ in range(STEPS if device != "cpu" else 1):
+                optimizers[place].zero_grad()
+                with torch.autocast(torch.device(device).type, torch.bfloat16):
+                    loss = torch.nn.functional.cross_entropy(models[place](x), y)
+                loss.backward()
+                optimizers[place].step()
             clock(device)
 
-        return once
+        return some
 
     with masked(optimizers[1], models[1], random_mask(models[1], 0.5)):
-        taken = beside({"plain": step(0), "masked": step(1)}, rounds, warm=3)
-    return {"batch": batch, "seconds": taken, "masked_over_plain": ratio(taken["masked"], taken["plain"])}
+        taken = beside({"plain": steps(0), "masked": steps(1)}, rounds, warm=2)
+    return {
+        "batch": batch, "steps_a_turn": STEPS, "seconds": taken,
+        "masked_over_plain": ratio(taken["masked"], taken["plain"]),
+    }  # fmt: skip
 
 
-def timed(
-    method: Retrain | SalUn, split: Split, model: torch.nn.Module, compute: Compute, rate: float, each: float
-) -> dict[str, Any]:
-    """Seconds of a whole run, its floor, and the ten kernels that took most of a run of one epoch."""
-    device, task = str(next(model.parameters()).device), Classification(10)
+def selection(device: str, size: int, rounds: int) -> dict[str, Any]:
+    """The mask of half of `size` weights on the device: streaming selection beside an argsort; extra memory of both."""
+    draw = torch.Generator(device).manual_seed(0)
+    scores = {str(k): torch.randn(size // 8, generator=draw, device=device).mul_(10.0**-k) for k in range(8)}
+    half = sum(s.numel() for s in scores.values()) // 2
+
+    def select() -> dict[str, torch.Tensor]:
+        return top_k(scores, [half])[0]
+
+    def sort() -> dict[str, torch.Tensor]:
+        return argsort(scores, 0.5)
+
+    same = all(torch.equal(a, b) for a, b in zip(select().values(), sort().values(), strict=True))
+    extra = {n: extra_bytes(device, part) for n, part in (("select", select), ("argsort", sort))}
+    waited = {
+        n: lambda part=part: (part(), clock(device)) for n, part in (("select", select), ("argsort", sort))
+    }
+    taken = beside(waited, rounds)
+    return {
+        "weights": size, "same_answer": same, "seconds": taken, "times_faster": ratio(taken["argsort"], taken["select"]),
+        "extra_share": {n: None if e is None else e / (4 * size) for n, e in extra.items()},
+    }  # fmt: skip
+
+
+def extra_bytes(device: str, part: Callable[[], dict[str, torch.Tensor]]) -> int | None:
+    """The most that `part` held on a GPU above what there was and what it gives."""
+    if device == "cpu":
+        return None
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    answer = sum(t.nbytes for t in part().values())
+    return torch.cuda.max_memory_allocated() - before - answer
+
+
+def timed(method: Retrain | SalUn, split: Split, model: torch.nn.Module, compute: Compute) -> dict[str, Any]:
+    """Seconds of a whole run and of a first one of one epoch, and the ten kernels that took most of another of one."""
+    device, task, short = str(next(model.parameters()).device), Classification(10), replace(method, epochs=1)
+    start = clock(device)
+    execute(model, split, short, task, compute=compute)
+    first = clock(device) - start
+    kinds = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device != "cpu" else [])
+    with profile(activities=kinds) as found:
+        execute(model, split, short, task, compute=compute)
     start = clock(device)
     run = execute(model, split, method, task, compute=compute)
     seconds = clock(device) - start
     seen = len(split.retain) if isinstance(method, Retrain) else len(split.forget) + len(split.retain)
     passes = method.epochs * seen + (0 if isinstance(method, Retrain) else len(split.forget))
-    short = copy.copy(method)
-    object.__setattr__(short, "epochs", 1)
-    kinds = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device != "cpu" else [])
-    with profile(activities=kinds) as found:
-        execute(model, split, short, task, compute=compute)
     key = "self_device_time_total" if device != "cpu" else "self_cpu_time_total"
     top = sorted(found.key_averages(), key=lambda e: -getattr(e, key))[:10]
     return {
-        "method": method.name(), "epochs": method.epochs, "seconds": seconds, "floor_seconds": passes * each / rate,
-        "times_the_floor": seconds / (passes * each / rate), "peak_memory": run.peak_memory,
-        "top_of_one_epoch": {e.key: getattr(e, key) / 1e6 for e in top},
+        "method": method.name(), "epochs": method.epochs, "compile": compute.compile, "ended": run.ended, "seconds": seconds,
+        "first_run_of_one_epoch_seconds": first, "sample_passes": passes, "milliseconds_a_step": 1e3 * seconds / run.step,
+        "peak_memory": run.peak_memory, "top_of_one_epoch": {e.key: getattr(e, key) / 1e6 for e in top},
     }  # fmt: skip
 
 
-def run(quick: bool) -> dict[str, Any]:
-    """Everything on one device. Raises `SystemExit` without a CUDA device, unless it is only tried."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cpu" and not quick:
-        raise SystemExit("the part 'floor' needs a CUDA device; --quick tries its lines on a CPU")
-    rate, each = matrix_rate(device, 256 if quick else 8192, 1 if quick else 5), flops_a_sample(device)
+def pieces(device: str, quick: bool) -> dict[str, Callable[[], Any]]:
+    """Everything there is to measure, by name, the short ones first."""
     count, batch = (64, 16) if quick else (50_000, 256)
     split = Split.random(samples(count, 0), samples(16 if quick else 10_000, 1), share=0.1, validation=0.1)
     torch.manual_seed(0)
     model = build("resnet18", num_classes=10).to(device)
-    runs = []
-    for compiled in (False,) if quick else (False, True):
-        compute = Compute(amp="bf16", channels_last=True, compile=compiled)
-        for method in (
-            SalUn(epochs=1 if quick else 10, batch_size=batch, max_drop=101),
-            Retrain(epochs=1 if quick else 182, batch_size=batch),
-        ):
-            runs.append({"compile": compiled, **timed(method, split, model, compute, rate, each)})
-    return {
-        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu", "matrix_flops_a_second": rate,
-        "flops_a_sample": each, "training_images": count, "runs": runs,
-        "step": step_overhead(device, batch, 1 if quick else 30),
-    }  # fmt: skip
+    salun = SalUn(epochs=1 if quick else 10, batch_size=batch, max_drop=101)
+    retrain = Retrain(epochs=1 if quick else 182, batch_size=batch, max_drop=101)
+    found: dict[str, Callable[[], Any]] = {
+        "matrix_flops_a_second": lambda: matrix_rate(device, 256 if quick else 8192, 1 if quick else 5),
+        "flops_a_sample": lambda: flops_a_sample(device),
+        "step": lambda: step_overhead(device, batch, 1 if quick else 20),
+    }
+    for size in (20_000,) if quick else (100_000_000, 1_000_000_000):
+        found[f"selection_{size}"] = lambda size=size: selection(device, size, 1 if quick else 5)  # type: ignore[misc]
+    for method in (salun, retrain):
+        for compiled in (False,) if quick else (False, True):
+            compute = Compute(amp="bf16", channels_last=True, compile=compiled)
+            name = f"{method.name()}{'_compiled' * compiled}"
+            found[name] = lambda m=method, c=compute: timed(m, split, model, c)  # type: ignore[misc]
+    return found
+
+
+def run(quick: bool, keep: Path | None = None, end: float | None = None) -> dict[str, Any] | None:
+    """Everything on one device; None where the time `end` came first: pieces done are in `keep`. Raises `SystemExit` without
+    a CUDA device, unless it is only tried."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu" and not quick:
+        raise SystemExit("the part 'floor' needs a CUDA device; --quick tries its lines on a CPU")
+    done: dict[str, Any] = json.loads(keep.read_text()) if keep is not None and keep.exists() else {}
+    for name, piece in pieces(device, quick).items():
+        if name in done:
+            continue
+        if end is not None and time.time() > end:
+            return None
+        print(f"  {name}", flush=True)
+        done[name] = piece()
+        if keep is not None:
+            write_json(keep, done)
+    for found in done.values():
+        if isinstance(found, dict) and "sample_passes" in found:
+            floor = found["sample_passes"] * done["flops_a_sample"] / done["matrix_flops_a_second"]
+            found |= {"floor_seconds": floor, "times_the_floor": found["seconds"] / floor}
+    name = torch.cuda.get_device_name() if device == "cuda" else "cpu"
+    return {"device": name, "training_images": 64 if quick else 50_000, **done}

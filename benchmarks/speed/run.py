@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +34,8 @@ class Options:
     threads: int = 1  # of torch; one is steadier on a shared machine
     quick: bool = False  # smallest sizes, to see that it runs; written nowhere
     note: str = ""  # what else the machine was doing
+    # begin nothing after these; the same command goes on with what is left of `floor`
+    minutes: float | None = None
 
 
 def main(options: Options) -> None:
@@ -41,9 +44,14 @@ def main(options: Options) -> None:
     for name in options.parts:
         if name not in (*PARTS, *MORE):
             raise SystemExit(f"there is no part '{name}'; known: {', '.join((*PARTS, *MORE))}.")
+    end = None if options.minutes is None else time.time() + 60 * options.minutes
     for name in options.parts:
         print(f"{name} ...", flush=True)
-        found = importlib.import_module(name).run(options.quick)
+        part, pieces = importlib.import_module(name), options.out / f"speed_{name}.part.json"
+        resumes = name in MORE and not options.quick
+        found = part.run(False, pieces, end) if resumes else part.run(options.quick)
+        if found is None:
+            raise SystemExit("the time is over: give the same command again to go on")
         record = {
             "part": name, "command": f"python benchmarks/speed/run.py --parts {name} --threads {options.threads}",
             "date": datetime.now(UTC).isoformat(timespec="seconds"), "note": options.note, "machine": machine(),
@@ -52,6 +60,7 @@ def main(options: Options) -> None:
         print(json.dumps(short(found), indent=1))
         if not options.quick:
             write_json(options.out / f"speed_{name}.json", record)
+            pieces.unlink(missing_ok=True)
 
 
 def short(value: object) -> object:
