@@ -12,7 +12,7 @@ import torch
 from expunge import Classification, ExpungeError, Split
 from expunge.bench import run_jobs, side_by_side, stages
 from expunge.bench.grid import read_grid
-from expunge.bench.page import markdown, page
+from expunge.bench.page import markdown, others, page
 from expunge.bench.search import Trial, following, space_of
 from expunge.bench.tune import Looks, distance_from_unseen, estimated_gap, expected, tune
 from expunge.bench.work import OutOfTime, Worker
@@ -146,6 +146,26 @@ def test_the_page_has_the_tables(serial, tmp_path):
     assert table.splitlines()[2].startswith("| Original |") and table.splitlines()[3].startswith(
         "| Retrain |"
     )
+
+
+def test_what_others_published_stands_beside_the_split_it_was_made_on(tmp_path):
+    table = {
+        "source": "Somebody, 1999:",
+        "split": {"forget_share": 0.1},
+        "rows": [["SalUn", 2.85, 99.62, 93.93, 14.39, 1.15]],
+    }
+    row = '["SalUn", 2.85, 99.62, 93.93, 14.39, 1.15]'
+    text = f'published = [{{ source = "Somebody, 1999:", split = {{ forget_share = 0.1 }}, rows = [{row}] }}]'
+    (tmp_path / "g.toml").write_text(text + GRID)
+    assert read_grid(tmp_path / "g.toml").published == [table]
+    said = others({"published": [table]}, {"forget_share": 0.1})
+    assert said.startswith("Somebody, 1999:") and "| SalUn | 2.85 | 99.62 | 93.93 | 14.39 | 1.15 |" in said
+    assert not others({"published": [table]}, {"forget_class": ["seed"]}) and not others(
+        {}, {"forget_share": 0.1}
+    )
+    (tmp_path / "g.toml").write_text(text.replace(", 1.15", "") + GRID)
+    with pytest.raises(ExpungeError, match="a published table needs"):
+        read_grid(tmp_path / "g.toml")
 
 
 def test_what_is_still_to_be_run_is_the_folders_own_word(tmp_path):

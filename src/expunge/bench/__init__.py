@@ -113,10 +113,15 @@ def _ray(plan: list[Stage], worker: Worker, workers: int, threads: int) -> Itera
     except ImportError as error:
         raise MissingExtra("a grid on several machines", "ray") from error
     if not ray.is_initialized():
-        ray.init(address=None, num_cpus=workers, include_dashboard=False, log_to_driver=False)
-    remote = ray.remote(num_cpus=1)(_work)
+        # a cluster that RAY_ADDRESS names has its own cores, and may not be told how many
+        cores = None if os.environ.get("RAY_ADDRESS") else workers
+        ray.init(num_cpus=cores, include_dashboard=False, log_to_driver=False)
+    gpus = 0.0
+    if worker.device == "cuda":  # what does not ask for a GPU is shown none; each sees its own as the first
+        gpus = min(1.0, ray.cluster_resources().get("GPU", 0.0) / workers)
+    remote = ray.remote(num_cpus=1, num_gpus=gpus)(_work)
     for what, groups in plan:
-        waiting = [remote.remote(what, g, w, threads) for g, w in zip(groups, _spread(worker), strict=False)]
+        waiting = [remote.remote(what, group, worker, threads) for group in groups]
         while waiting:
             done, waiting = ray.wait(waiting)
             yield ray.get(done[0])

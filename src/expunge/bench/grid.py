@@ -20,7 +20,9 @@ from ..run import Compute
 from ..split_spec import SplitSpec
 from .tune import By
 
-ENTRIES = ("title", "data", "models", "seeds", "threads", "note", "recipe", "compute", "tune", "defaults", "split", "method")  # fmt: skip
+ENTRIES = (
+    "title", "data", "models", "seeds", "threads", "note", "recipe", "compute", "tune", "defaults", "split", "method", "published",
+)  # fmt: skip
 METHOD_ENTRIES = ("name", "label", "settings", "vary", "only", "but")
 SCENARIOS = {"forget_class": "class", "forget_share": "random", "forget_ids": "ids", "forget_group": "group"}
 TUNE = {"trials": 4, "seed": 100}  # a seed that no grid may report
@@ -75,6 +77,9 @@ class Grid:
     threads: int = 1
     note: str = ""
     skipped: list[str] = field(default_factory=list)  # methods that do not serve a split
+    published: list[dict[str, Any]] = field(
+        default_factory=list
+    )  # tables of others, for the splits they were made on
 
 
 def read_grid(path: Path, *, tuned: By | None = None) -> Grid:
@@ -88,7 +93,12 @@ def read_grid(path: Path, *, tuned: By | None = None) -> Grid:
         raise ExpungeError(f"{path} cannot be read as a grid: {error}.") from error
     raise_all([f"{path.name}: {p}" for p in _problems(values, tuned)], ExpungeError)
     grid = Grid(
-        path.stem, values.get("title", path.stem), [], values.get("threads", 1), values.get("note", "")
+        path.stem,
+        values.get("title", path.stem),
+        [],
+        values.get("threads", 1),
+        values.get("note", ""),
+        published=values.get("published", []),
     )
     problems: list[str] = []
     axes = itertools.product(
@@ -130,7 +140,7 @@ def _problems(values: dict[str, Any], tuned: By | None) -> list[str]:
     found += [
         f"the grid has no '{k}'; add it." for k in ("data", "seeds", "split", "method") if not values.get(k)
     ]
-    for key in ("data", "models", "seeds", "split", "method"):
+    for key in ("data", "models", "seeds", "split", "method", "published"):
         if key in values and not isinstance(values[key], list):
             found.append(f"'{key}' must be a list.")
     for key in ("recipe", "compute", "tune", "defaults"):
@@ -147,6 +157,11 @@ def _problems(values: dict[str, Any], tuned: By | None) -> list[str]:
         found += _unknown("split", split, SplitSpec)
         if sum(bool(split.get(flag)) for flag in SCENARIOS) != 1:
             found.append(f"a split needs exactly one of {', '.join(SCENARIOS)}; {split} came.")
+    found += [
+        "a published table needs `source`, `split`, and `rows` of a method's name with UA, RA, TA, MIA and avg. gap."
+        for table in values.get("published", [])
+        if set(table) != {"source", "split", "rows"} or any(len(row) != 6 for row in table["rows"])
+    ]
     seed = {**TUNE, **values.get("tune", {})}["seed"]
     if tuned and seed in values["seeds"]:
         found.append(f"tuning uses seed {seed}, which is also reported; give [tune] another seed.")

@@ -40,6 +40,7 @@ def write_result(
     tuned: Any = None,
     failed: dict[str, str] | None = None,
     revised: str | None = None,
+    published: Sequence[dict[str, Any]] = (),
 ) -> None:
     """The grid's result as one JSON file: machine, versions, revision, date and command beside every run."""
     about = {
@@ -51,18 +52,20 @@ def write_result(
         "note": note,
         "tuned": tuned,
         "failed": failed or {},
+        **({"published": list(published)} if published else {}),
     }
     write_json(path, plain({"about": about, "runs": list(entries)}))
 
 
 def revision() -> str | None:
     """The commit that this package's source is at, with a `+` where it was changed since; None outside a checkout."""
-    command = ["git", "describe", "--always", "--exclude=*", "--dirty=+", "--abbrev=10"]
+    here = Path(__file__).resolve().parents[1]
+    ask = lambda *words: subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, timeout=30)  # noqa: E731
     try:
-        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=30)
+        at, changed = ask("rev-parse", "--short=10", "HEAD"), ask("status", "--porcelain", "--", ".")
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() or None
+    return at.stdout.strip() + ("+" if changed.stdout else "") if at.returncode == 0 else None
 
 
 def rows(entries: Iterable[Entry]) -> list[list[Entry]]:
@@ -112,6 +115,20 @@ def two_by_two(entries: Sequence[Entry]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def others(about: dict[str, Any], split: dict[str, Any]) -> str:
+    """Tables that others published for a split like this one, as the grid file has them; empty without any."""
+    text = []
+    for table in about.get("published", []):
+        if table["split"] == split:
+            text += [f"{table['source']}\n", "| method | UA | RA | TA | MIA | avg. gap |", "| --- " * 6 + "|"]
+            text += [
+                f"| {name} | " + " | ".join(f"{v:.2f}" for v in figures) + " |"
+                for name, *figures in table["rows"]
+            ]
+            text.append("")
+    return "\n".join(text)
+
+
 def page(folder: Path, out: Path) -> None:
     """`out` (Markdown) and its figures from every grid result in `folder`."""
     found = []
@@ -146,8 +163,7 @@ def page(folder: Path, out: Path) -> None:
             keys.setdefault(f"{e['data']}, {e['model']}, {_words(e)}", []).append(e)
         for number, (key, entries) in enumerate(keys.items()):
             text.append(f"### {key}\n\n{markdown(entries)}\n")
-            if table := two_by_two(entries):
-                text.append(table)
+            text += [t for t in (others(about, entries[0]["split"]), two_by_two(entries)) if t]
             if sum(e["kind"] == "unlearn" for e in entries) > 2:
                 figure = out.parent / "figures" / f"{path.stem}-{number}.svg"
                 plots(rows(entries), figure)

@@ -75,7 +75,8 @@ class Worker:
     """
 
     def __init__(self, folder: Path, device: str = "cpu", deadline: float | None = None):
-        self.folder, self.device, self.deadline = folder, device, deadline
+        self.folder = folder.resolve()  # other processes may stand elsewhere
+        self.device, self.deadline = device, deadline
 
     def __call__(self, job: Job) -> Path:
         """The record's file of a finished job."""

@@ -100,7 +100,7 @@ def _run(
     file = results / f"{read.name}.json"
     beside = f"{jobs} runs side by side." if jobs > 1 else ""  # their seconds are those of a shared machine
     write_result(file, read.title, command, _entries(read, worker, done), note=" ".join(filter(None, (read.note, beside, note))),
-                 tuned=tuned or None, failed=failed, revised=now)  # fmt: skip
+                 tuned=tuned or None, failed=failed, revised=now, published=read.published)  # fmt: skip
     print(f"result: {file} ({len(done)} of {len(read.jobs)} runs)")
     for what, why in failed.items():
         print(f"failed: {what}: {why}", file=sys.stderr)
