@@ -90,6 +90,17 @@ def test_ids_from_list_file_and_column(pair, tmp_path):
     assert group.forget.index.tolist() == list(range(100, 150))
 
 
+def test_ids_of_variable_width_are_found_however_long(pair):
+    """Image folders keep their ids so; a search of the sorted ids fails on texts over 15 bytes."""
+    names = np.array(
+        [f"train/a folder of some length/{i}.png" for i in range(200)], dtype=np.dtypes.StringDType()
+    )
+    split = Split.by_ids(data(ids=names), pair[1], names[[7, 120]].tolist(), validation=0)
+    assert split.forget.index.tolist() == [7, 120] and split.forget.ids == names[[7, 120]].tolist()
+    with pytest.raises(SplitError, match="is unknown"):
+        Split.by_ids(data(ids=names), pair[1], ["train/a folder of some length/7"], validation=0)
+
+
 def test_all_wrong_ids_are_told_at_once(pair):
     named = data(ids=["a", "a"] + [f"u{i}" for i in range(2, 200)])
     with pytest.raises(SplitError) as caught:

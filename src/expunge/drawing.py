@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -120,30 +121,34 @@ def positions(ids: str | Path | Iterable[str | int], data: Data, keep: Tensor) -
         wanted = read_ids(ids, SplitError)
     else:
         wanted = [str(i) for i in ids]
-    known = data.ids if data.ids is not None else np.arange(len(data)).astype(str)
-    order = np.argsort(known, kind="stable")
-    asked, times = np.unique(np.asarray(wanted, dtype=str), return_counts=True)
-    alike = asked.astype(known.dtype) if isinstance(known.dtype, np.dtypes.StringDType) else asked
-    low, high = (np.searchsorted(known[order], alike, side=side) for side in ("left", "right"))
-    position = order[np.minimum(low, len(known) - 1)]
-    unseen = asked[(high - low == 1) & ~keep.numpy()[position]]
+    asked = Counter(wanted)
+    known: Iterable[str] = data.ids if data.ids is not None else map(str, range(len(data)))
+    there: dict[
+        str, list[int]
+    ] = {}  # of the asked ids alone; a search of the sorted ids fails on NumPy's variable-width text
+    for place, name in enumerate(known):
+        if name in asked:
+            there.setdefault(str(name), []).append(place)
     texts = [
-        ("is unknown; check it against the data's ids", asked[high == low]),
-        ("is asked for twice; name each once", asked[times > 1]),
-        ("belongs to several samples; give the data unique ids", asked[high - low > 1]),
+        ("is unknown; check it against the data's ids", [k for k in asked if k not in there]),
+        ("is asked for twice; name each once", [k for k, times in asked.items() if times > 1]),
+        (
+            "belongs to several samples; give the data unique ids",
+            [k for k, at in there.items() if len(at) > 1],
+        ),
         (
             "lies in the validation set, which the original model never saw; leave it out or draw without validation",
-            unseen,
+            [k for k, at in there.items() if len(at) == 1 and not keep[at[0]]],
         ),
     ]
     problems = [
-        f"{len(found)} id(s) like '{found[0]}': each {text} (first: {found[:5].tolist()})."
+        f"{len(found)} id(s) like '{found[0]}': each {text} (first: {found[:5]})."
         for text, found in texts
         if len(found)
     ]
     raise_all(problems, SplitError)
     named = torch.zeros(len(data), dtype=torch.bool)
-    named[torch.from_numpy(position)] = True
+    named[[at[0] for at in there.values()]] = True
     return named
 
 
