@@ -71,7 +71,8 @@ class GradientMethod(Method):
     # points of accuracy on retained samples that may be lost; after a larger fall the last good state is what remains, at
     # once, or for what trains on retained samples (and may repair itself) at the end of the run
     max_drop: float = 50.0
-    probe_every: int = 0  # steps between looks at the accuracies; 0 for once an epoch
+    # steps between looks at the accuracies; 0 for once an epoch (of a generator, short epochs share a look)
+    probe_every: int = 0
 
     schedule: ClassVar[str] = "retain"
     """Which batches a step sees: "forget" or "retain" (one pass over it), "forget+retain" (a pass over forget, a random
