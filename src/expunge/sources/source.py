@@ -1,0 +1,67 @@
+"""What a data set comes as, and parts of one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Subset
+
+from ..data import Data, StreamData, TensorData
+from ..errors import ExpungeError
+
+
+@dataclass(frozen=True)
+class Source:
+    """Training and test data, the class names, the shape of one input (C, H, W) and a name for records."""
+
+    train: Data
+    test: Data
+    classes: list[str]
+    shape: tuple[int, ...]
+    name: str
+
+
+def shape_of(data: Data) -> tuple[int, ...]:
+    """The shape of one input; of `input_ids`, or else of the first, where a model takes several."""
+    x = next(iter(data.samples(torch.arange(1)).batches(1))).x
+    if isinstance(x, dict):
+        x = x["input_ids"] if "input_ids" in x else next(iter(x.values()))
+    return tuple(x.shape[1:])
+
+
+def part_of(data: Data, what: str, limit: int, seed: int) -> Data:
+    """A stratified part of `data`, exactly `limit` samples in their old order."""
+    if limit > len(data):
+        raise ExpungeError(f"a limit of {limit} is more than the {len(data)} {what} samples there are.")
+    draw = torch.Generator().manual_seed(seed)
+    members = [(data.labels == k).nonzero()[:, 0] for k in data.labels.unique()]
+    counts = [limit * len(of) // len(data) for of in members]
+    # what rounding down leaves goes to the classes that lost most by it
+    order = sorted(range(len(members)), key=lambda k: -(limit * len(members[k]) % len(data)))
+    for k in order[: limit - sum(counts)]:
+        counts[k] += 1
+    chosen = [of[torch.randperm(len(of), generator=draw)[:n]] for of, n in zip(members, counts, strict=True)]
+    return like(data, torch.cat(chosen).sort().values)
+
+
+def like(data: Data, kept: Tensor, **other: Any) -> Data:
+    """`data` with the samples at `kept` alone, and with what `other` names in place of its own."""
+    more: dict[str, Any] = {
+        "ids": None if data.ids is None else data.ids[kept.numpy()],
+        "groups": {k: v[kept.numpy()] for k, v in data.groups.items()},
+        "classes": data.classes,
+        "augment": data.augment,
+        "name": data.name,
+        **other,
+    }
+    if isinstance(data, TensorData):
+        x = {k: v[kept] for k, v in data.x.items()} if isinstance(data.x, dict) else data.x[kept]
+        return TensorData(x, data.labels[kept], **more)
+    if isinstance(data, StreamData):
+        given: dict[str, Any] = {"label": data.label, "workers": data.workers, "collate": data.collate}
+        # positions as an array: a list of them would hold an object for each sample
+        return StreamData(Subset(data.dataset, kept.numpy()), labels=data.labels[kept], **given, **more)  # type: ignore[arg-type]
+    raise ExpungeError(f"a part of a {type(data).__name__} cannot be taken; leave the options out.")
