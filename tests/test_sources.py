@@ -268,6 +268,22 @@ def test_train_and_test_folders_and_every_broken_image(folder, tmp_path_factory)
     assert len(problems) == 3 and "wasp is a class that" in problems[0]
 
 
+def test_workers_decode_the_same_images(folder):
+    plain, apart = (load(f"folder:{folder}?size=8{more}").train for more in ("", "&workers=1"))
+    assert (plain.workers, apart.workers) == (0, 1)
+    assert plain.dataset[0][0].dtype == torch.uint8
+    for a, b in zip(plain.samples().batches(9), apart.samples().batches(9), strict=True):
+        assert torch.equal(a.x, b.x) and torch.equal(a.y, b.y) and a.x.dtype == torch.float32
+
+
+def test_an_image_that_was_not_checked_is_told_when_it_is_read(folder):
+    (folder / "ant" / "7.png").write_bytes(b"junk")
+    source = load(f"folder:{folder}?size=8&check=0")
+    with pytest.raises(ExpungeError, match=r"7\.png cannot be read as an image"):
+        for data in (source.train, source.test):
+            list(data.samples().batches(9))
+
+
 # NumPy archives and factories
 
 

@@ -38,8 +38,9 @@ def load(spec: str) -> Source:
     """Data by its spec: `digits`, `fashion-mnist:DIR`, `cifar10:DIR`, `folder:DIR`, `npz:FILE` or `package.module:factory`.
 
     Options follow a `?` and are joined by `&`: `limit=N` takes a stratified part of the training set and `test_limit=N` of
-    the test set (drawn by `seed=0`), `augment=0` trains on the images as they are, `size=64` resizes the images of a
-    folder. Raises `ExpungeError` saying what is missing or broken.
+    the test set (drawn by `seed=0`), `augment=0` trains on the images as they are. Of a folder, `size=64` resizes the images,
+    `workers=8` decodes them in processes of their own, and `check=0` trusts that they can be read. Raises `ExpungeError`
+    saying what is missing or broken.
     """
     place, _, query = spec.partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True))
@@ -79,7 +80,9 @@ def load(spec: str) -> Source:
 
 
 def _check_options(kind: str, options: dict[str, str]) -> None:
-    known = {"limit": 1, "test_limit": 1, "seed": 0, "augment": 0} | ({"size": 1} if kind == "folder" else {})
+    known = {"limit": 1, "test_limit": 1, "seed": 0, "augment": 0} | (
+        {"size": 1, "workers": 0, "check": 0} if kind == "folder" else {}
+    )
     problems = [
         f"'{k}' is no option of {kind}; known: {', '.join(sorted(known))}." for k in options if k not in known
     ]
@@ -93,7 +96,8 @@ def _check_options(kind: str, options: dict[str, str]) -> None:
 
 def _folder(folder: Path, options: dict[str, str]) -> Source:
     size = int(options.get("size", 64))
-    train, test, classes = read_folder(folder, size)
+    workers, check = int(options.get("workers", 0)), options.get("check") != "0"
+    train, test, classes = read_folder(folder, size, workers=workers, check=check)
     return Source(train, test, classes, (3, size, size), folder.name)
 
 
