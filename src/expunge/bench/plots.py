@@ -31,9 +31,7 @@ def plots(groups: Sequence[list[Entry]], path: Path) -> None:
         axes.annotate(group[0]["label"], at, fontsize=6.5, xytext=(4, 2), textcoords="offset points")
     axes.set(xscale="log", yscale="log", xlabel="RTE (seconds)", ylabel="average gap to Retrain (points)")
     axes.grid(alpha=0.25)
-    with atomic(path) as part:
-        figure.savefig(part, format="svg", bbox_inches="tight", metadata={"Date": None})
-    pyplot.close(figure)
+    _write(figure, path)
 
 
 def curves(entries: Sequence[Entry], path: Path) -> list[str]:
@@ -86,7 +84,14 @@ def _panels(found: Panels, path: Path) -> list[str]:
         axes.set(xlabel=axis, ylabel="average gap to Retrain (points)")
         axes.grid(alpha=0.25)
         axes.legend(fontsize=7)
-    with atomic(path) as part:
+    _write(figure, path)
+    return list(found)
+
+
+def _write(figure: Any, path: Path) -> None:
+    """As SVG, the same bytes for the same figure: else each page made anew would change every plot."""
+    from matplotlib import pyplot, rc_context
+
+    with rc_context({"svg.hashsalt": path.name}), atomic(path) as part:
         figure.savefig(part, format="svg", bbox_inches="tight", metadata={"Date": None})
     pyplot.close(figure)
-    return list(found)
