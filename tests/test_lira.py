@@ -65,6 +65,21 @@ def test_u_lira_reaches_the_best_possible_auc(shift):
     assert told.tpr_at_1 == pytest.approx(best, abs=0.02)
 
 
+@pytest.mark.parametrize("models", [3, 4, 8, 9, 64, 66])
+def test_u_lira_gives_the_bits_of_the_slow_form(models):
+    """Each model in turn left out, the medians of the others taken anew."""
+    unlearned, retrained = (np.round(normal(models, 50, s, k), 1) for s, k in ((1.0, 1), (0.0, 2)))  # ties
+    positive, negative = [], []
+    for k in range(models):
+        rest = np.arange(models) != k
+        assert (lira.medians_without_each(unlearned)[k] == np.median(unlearned[rest], 0)).all()
+        positive.append(lira.likelihood_ratio(unlearned[k], unlearned[rest], retrained[rest]))
+        negative.append(lira.likelihood_ratio(retrained[k], unlearned[rest], retrained[rest]))
+    assert lira.u_lira(unlearned, retrained) == lira.Told.of(np.stack(positive), np.stack(negative))
+    one = lira.likelihood_ratio(unlearned[0], unlearned, retrained)[None]
+    assert lira.lira_on_model(unlearned[0], unlearned, retrained) == lira.Told.of(one, np.stack(negative))
+
+
 def test_u_lira_on_equal_populations_is_chance_and_not_biased_by_leaving_out():
     aucs = [lira.u_lira(normal(8, 200, 0, 2 * k + 1), normal(8, 200, 0, 2 * k + 2)).auc for k in range(12)]
     assert np.mean(aucs) == pytest.approx(0.5, abs=0.01)

@@ -9,8 +9,9 @@ arXiv:2312.03262, offline form: only retrained models are references.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,14 +81,44 @@ def likelihood_ratio(
     The centre of each Gaussian is the median, its deviation that of the sample's own values, or, `pooled`
     (the default below 64 models), of all samples' deviations from their medians together.
     """
-    found = []
-    for population in (inside, outside):
-        centre = np.median(population, 0)
-        few = len(population) < FEW if pooled is None else pooled
-        away = (population - centre) ** 2
-        deviation = np.sqrt(away.mean() if few else away.mean(0)) + 1e-8
-        found.append(-(((target - centre) / deviation) ** 2) / 2 - np.log(deviation))
-    return found[0] - found[1]
+    gaussians = [_gaussian(population, np.median(population, 0), pooled) for population in (inside, outside)]
+    return _log_density(target, *gaussians[0]) - _log_density(target, *gaussians[1])
+
+
+def _gaussian(population: Floats, centre: Floats, pooled: bool | None = None) -> tuple[Floats, Any]:
+    """Centre (n,) and deviation, (n,) or one for all samples."""
+    few = len(population) < FEW if pooled is None else pooled
+    away = (population - centre) ** 2
+    return centre, np.sqrt(away.mean() if few else away.mean(0)) + 1e-8
+
+
+def _log_density(target: Floats, centre: Floats, deviation: Any) -> Floats:
+    return np.asarray(-(((target - centre) / deviation) ** 2) / 2 - np.log(deviation), dtype=np.float64)
+
+
+def medians_without_each(population: Floats) -> Floats:
+    """Row k: the median (n,) of all rows of `population` (N, n) but the k-th, from one sort instead of N medians."""
+    count = len(population)
+    order = population.argsort(0)
+    rank = np.empty_like(order)
+    np.put_along_axis(rank, order, np.broadcast_to(np.arange(count)[:, None], order.shape), 0)
+    sorted_ = np.take_along_axis(population, order, 0)
+    others = lambda at: np.where(rank <= at, sorted_[at + 1], sorted_[at])  # noqa: E731  # their at-th smallest
+    middle = (count - 1) // 2
+    return others(middle) if count % 2 == 0 else (others(middle - 1) + others(middle)) / 2
+
+
+def _without_each(unlearned: Floats, retrained: Floats) -> Iterator[tuple[int, Callable[[Floats], Floats]]]:
+    """For each pair of shadows in turn its number and the likelihood ratio that the others give."""
+    both = (unlearned, retrained)
+    pairs = _paired(*both)
+    centres = [medians_without_each(population) for population in both]
+    for k, rest in pairs:
+        inside, outside = (_gaussian(p[rest], c[k]) for p, c in zip(both, centres, strict=True))
+        yield (
+            k,
+            lambda target, a=inside, b=outside: _log_density(target, *a) - _log_density(target, *b),  # type: ignore[misc]
+        )
 
 
 def u_lira(unlearned: Floats, retrained: Floats) -> Told:
@@ -96,14 +127,7 @@ def u_lira(unlearned: Floats, retrained: Floats) -> Told:
     Taking a model out of both populations keeps the game fair: for equal populations the expected AUC is 0.5.
     Raises `ExpungeError` for fewer than three models, or for values that are not finite.
     """
-    pairs = _paired(unlearned, retrained)
-    scores = [
-        (
-            likelihood_ratio(unlearned[k], unlearned[rest], retrained[rest]),
-            likelihood_ratio(retrained[k], unlearned[rest], retrained[rest]),
-        )
-        for k, rest in pairs
-    ]
+    scores = [(ratio(unlearned[k]), ratio(retrained[k])) for k, ratio in _without_each(unlearned, retrained)]
     return Told.of(np.stack([s[0] for s in scores]), np.stack([s[1] for s in scores]))
 
 
@@ -111,10 +135,7 @@ def lira_on_model(model: Floats, unlearned: Floats, retrained: Floats) -> Told:
     """U-LiRA on one model: its forget samples (n,) against those of the retrained shadows, each judged
     without itself.
     """
-    negative = [
-        likelihood_ratio(retrained[k], unlearned[rest], retrained[rest])
-        for k, rest in _paired(unlearned, retrained)
-    ]
+    negative = [ratio(retrained[k]) for k, ratio in _without_each(unlearned, retrained)]
     return Told.of(likelihood_ratio(model, unlearned, retrained)[None], np.stack(negative))
 
 
