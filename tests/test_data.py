@@ -8,7 +8,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from expunge import CropFlip, ExpungeError, StreamData, TensorData
-from expunge.data import Batch, _own_stream, as_data
+from expunge.data import Batch, as_data
+from expunge.stream import _own_stream
 
 
 class Pairs(Dataset):

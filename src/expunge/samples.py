@@ -1,0 +1,119 @@
+"""`Data`, all samples of one source in a fixed order, and `Samples`, some of them by their positions."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .batch import Augment, Batch
+from .errors import ExpungeError
+
+
+def as_text(values: Any) -> np.ndarray:
+    """Text (N,): variable-width as it came, everything else as fixed-width."""
+    found = np.asarray(values)
+    return found if isinstance(found.dtype, np.dtypes.StringDType) else found.astype(str)
+
+
+class Data(ABC):
+    """All samples of one source in a fixed order; a `Split` points into it by position.
+
+    Attributes: `labels` (N,) int64 on the CPU; `ids` (N,) array of strings or None (then the position is the id);
+    `groups` {column: (N,) array}; `classes` names or None; `augment` applied to training batches; `name`.
+    """
+
+    labels: Tensor
+    ids: np.ndarray | None
+    groups: Mapping[str, np.ndarray]
+    classes: Sequence[str] | None
+    augment: Augment | None
+    name: str
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def _set(self, labels: Tensor, ids: Any, groups: Any, classes: Any, augment: Any, name: str) -> None:
+        self.labels = labels.to("cpu", torch.int64)
+        self.ids = None if ids is None else as_text(ids)
+        self.groups = {k: np.asarray(v) for k, v in (groups or {}).items()}
+        self.classes, self.augment, self.name = classes, augment, name
+        n = len(self.labels)
+        problems = [
+            f"`{k}` has {len(v)} entries for {n} samples; give one a sample."
+            for k, v in {"ids": self.ids, **self.groups}.items()
+            if v is not None and len(v) != n
+        ]
+        if self.labels.ndim != 1:
+            problems.append(
+                f"labels have shape {tuple(labels.shape)}; give one integer a sample, shape (N,)."
+            )
+        if problems:
+            raise ExpungeError(problems)
+
+    @abstractmethod
+    def batches(
+        self, order: Tensor, batch_size: int, device: torch.device, augment: torch.Generator | None
+    ) -> Iterator[Batch]:
+        """Batches of the samples at the positions `order` (CPU), in that order; augmented if a generator is given."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of what the samples are, so that a split can be recognised."""
+
+    def samples(self, index: Tensor | None = None) -> Samples:
+        """The samples at `index`, or all of them."""
+        return Samples(self, torch.arange(len(self)) if index is None else index)
+
+    def _hash_labels(self) -> Any:
+        digest = hashlib.sha256(self.labels.contiguous().numpy().data)
+        if self.ids is not None:
+            # in parts: one text of all of them would be as large as they are
+            for start in range(0, len(self.ids), 1 << 16):
+                digest.update(("\0" * (start > 0) + "\0".join(self.ids[start : start + (1 << 16)])).encode())
+        return digest
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Some samples of a `Data`: the positions `index` (n,) on the CPU, in ascending order unless given otherwise."""
+
+    data: Data
+    index: Tensor
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def labels(self) -> Tensor:
+        """Labels (n,), on the CPU."""
+        return self.data.labels[self.index]
+
+    @property
+    def ids(self) -> list[str]:
+        """The samples' ids: the data's own, or positions as text."""
+        if self.data.ids is None:
+            return [str(i) for i in self.index.tolist()]
+        return self.data.ids[self.index.numpy()].tolist()
+
+    def take(self, where: Tensor) -> Samples:
+        """The samples that `where`, bool (n,) or positions into this set, picks."""
+        return Samples(self.data, self.index[where])
+
+    def batches(
+        self,
+        batch_size: int,
+        *,
+        device: torch.device | str = "cpu",
+        shuffle: torch.Generator | None = None,
+        augment: torch.Generator | None = None,
+    ) -> Iterator[Batch]:
+        """One pass: shuffled if a CPU generator is given, augmented if one is given, the last batch perhaps short."""
+        order = self.index if shuffle is None else self.index[torch.randperm(len(self), generator=shuffle)]
+        return self.data.batches(order, batch_size, torch.device(device), augment)
