@@ -64,7 +64,7 @@ def distributed_scores(
     group: dist.ProcessGroup | None = None,
     **options: Any,
 ) -> dict[str, Tensor]:
-    """`mask.saliency_scores` with the samples divided among the processes; every process is given all of them. `options`
+    """`saliency.saliency_scores` with the samples divided among the processes; every process is given all of them. `options`
     are those of `saliency_scores`, where weights are not cut.
 
     For a sharded model, the scores of this process's part of each weight. Names are those of the model given
@@ -93,6 +93,7 @@ def _sharded_scores(
     _check_cuts(weights)
     before = {n: p.grad for n, p in weights.items()}
     own, weight = processes.share(samples)
+    weight = weight.to(device_of(model))  # once: moved batch by batch, it would make each wait for a GPU
     try:
         for p in weights.values():
             p.grad = None
@@ -100,7 +101,7 @@ def _sharded_scores(
             start = 0
             for batch in own.batches(batch_size, device=device_of(model)):
                 losses = task.loss(model, batch)
-                share = weight[start : start + len(batch)].to(losses)
+                share = weight[start : start + len(batch)].to(losses.dtype)
                 start += len(batch)
                 # FSDP2 averages gradients over the processes: times their number, it is the sum
                 ((losses * share).sum() * processes.size / len(samples)).backward()
