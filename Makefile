@@ -35,7 +35,7 @@ bench-cpu: $(VENV)/.installed-dev
 	for grid in digits fashion_mnist cifar10_resnet20; do $(BIN)/expunge bench benchmarks/grids/$$grid.toml --tune $(ARGS) || exit 1; done
 	for grid in digits_ablations digits_sizes; do $(BIN)/expunge bench benchmarks/grids/$$grid.toml $(ARGS) || exit 1; done
 
-# one piece of nine minutes a call, until it says that all is done; where no package index can be reached, with a Python
+# one piece of under ten minutes a call, until it says that all is done; where no package index can be reached, with a Python
 # that has the packages: make bench-gpu RUN=python3
 bench-gpu: $(if $(filter $(BIN)/python,$(RUN)),$(VENV)/.installed-dev)
 	PYTHONPATH=$(CURDIR)/src$${PYTHONPATH:+:$$PYTHONPATH} $(RUN) benchmarks/gpu.py $(ARGS)

@@ -323,6 +323,13 @@ def test_what_runs_side_by_side_writes_no_file_twice(tmp_path):
     assert all(len({j.choice for j in group}) == 1 for group in plan[""])
 
 
+def test_a_device_or_a_number_of_processes_that_cannot_be_is_refused(tmp_path, capsys):
+    (tmp_path / "g.toml").write_text(GRID)
+    for words, said in ((["--device", "gpu0"], "gpu0"), (["--jobs", "0"], "jobs is 0")):
+        assert main(["bench", str(tmp_path / "g.toml"), "--out", str(tmp_path), *words]) != 0
+        assert said in capsys.readouterr().err
+
+
 def test_a_grid_goes_split_by_split_and_seed_by_seed(tmp_path):
     (tmp_path / "g.toml").write_text(GRID)
     jobs = read_grid(tmp_path / "g.toml").jobs

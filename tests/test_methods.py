@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import itertools
 import re
@@ -19,7 +20,7 @@ from expunge.data import TensorData
 from expunge.errors import ExpungeError, MaskError
 from expunge.mask import random_mask
 from expunge.method import GradientMethod, Method, execute, find, names
-from expunge.run import snapshot
+from expunge.run import Compute, snapshot
 from expunge.split import Split
 
 METHODS = names()
@@ -289,6 +290,18 @@ def test_real_digits_are_forgotten_and_the_others_kept(toy, name):
         if toy.task.name == "diffusion" and lost["forget"] > max(0.01, 3 * lost["retain"]):
             return
     pytest.fail(f"no setting forgot: {seen}")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("name", METHODS)
+def test_it_runs_on_a_gpu_as_the_grids_run_it(toy, name):
+    model, method = copy.deepcopy(toy.model).cuda(), quick(name, epochs=2)
+    compute = Compute(amp="bf16", channels_last=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        run = execute(model, toy.split(method.scenarios), method, toy.task, compute=compute)
+    assert all(p.is_cuda and p.isfinite().all() for p in run.model.parameters())
 
 
 # ---- what the loop owes all of them

@@ -19,6 +19,7 @@ from ..bench.page import Entry, entry, page, revision, write_result
 from ..bench.work import Worker
 from ..errors import ExpungeError
 from ..record import Record
+from .flags import check_device
 from .table import result_table
 
 
@@ -55,6 +56,7 @@ def bench(
     if grid is not None:
         # as it can be repeated elsewhere: no folder of this machine
         command = f"expunge bench {grid}" + (f" --tune --tune-by {tune_by}" if tune else "")
+        check_device(device)
         read = read_grid(grid, tuned=tune_by if tune else None)
         if jobs is not None and jobs < 1:
             raise ExpungeError(
