@@ -85,6 +85,41 @@ def test_the_selection_of_a_gpu_is_compared_by_its_answer():
     assert floor.selection("cpu", 4000, 1)["same_answer"]
 
 
+def test_one_pass_gives_the_scores_that_samples_one_by_one_give():
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 8), nn.Linear(8, 3)
+    )
+    x = torch.randint(0, 256, (23, 3, 8, 8), dtype=torch.uint8)
+    seen = Classification(3).predict(
+        model, TensorData(x, torch.arange(23) % 3).samples(), features=True, batch_size=7
+    )
+    model.eval()
+    for k in range(23):
+        feature = model[:-1](x[k : k + 1] / 255)
+        assert torch.allclose(seen.features[k], feature[0], atol=1e-5)
+        assert torch.allclose(seen.logits[k], model[-1](feature)[0], atol=1e-5)
+
+
+def test_activation_checkpointing_gives_the_same_gradients():
+    pytest.importorskip("diffusers")
+    from expunge.diffusion import Diffusion
+    from expunge.models.unet import unet
+
+    torch.manual_seed(0)
+    plain = unet(2, (1, 8, 8), width=8, multipliers=(1,), attention=())
+    saving = copy.deepcopy(plain)
+    saving.enable_gradient_checkpointing()
+    data = TensorData(torch.rand(4, 1, 8, 8), torch.arange(4) % 2)
+    for model in (plain, saving):
+        model.train()
+        torch.manual_seed(1)
+        Diffusion(2).loss(model, next(data.samples().batches(4))).mean().backward()
+    assert any(getattr(m, "gradient_checkpointing", False) for m in saving.modules())
+    for a, b in zip(plain.parameters(), saving.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
+
+
 # ---- nothing in a step waits for the device
 
 

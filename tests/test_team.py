@@ -11,6 +11,7 @@ import torch
 from expunge import Compute, ExpungeError, execute
 from expunge.cli import main
 from expunge.record import Record
+from expunge.team import from_torchrun
 from team_worker import METHODS, setting, weights
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -58,6 +59,17 @@ def test_without_a_group_it_is_told():
     model, split, task = setting()
     with pytest.raises(ExpungeError, match="torchrun"):
         execute(model, split, METHODS["finetune"], task, compute=Compute(processes=True))
+
+
+@pytest.mark.parametrize(("rank", "set_to"), [(0, [0]), (1, [])])
+def test_more_processes_than_gpus_may_share_a_run_on_the_cpu(monkeypatch, rank, set_to):
+    seen = []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", str(rank))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "set_device", seen.append)
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda: None)
+    assert from_torchrun() and seen == set_to
 
 
 def test_the_commands_under_torchrun(tmp_path, capsys):

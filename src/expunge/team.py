@@ -126,8 +126,9 @@ def from_torchrun() -> bool:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return False
     if not dist.is_initialized():
-        if torch.cuda.is_available():
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        own = int(os.environ.get("LOCAL_RANK", "0"))
+        if own < torch.cuda.device_count():  # more processes than GPUs may share a run on the CPU
+            torch.cuda.set_device(own)
         dist.init_process_group()  # gloo for tensors on the CPU, NCCL for those on a GPU
     return True
 
