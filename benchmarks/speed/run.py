@@ -47,7 +47,7 @@ def main(options: Options) -> None:
     end = None if options.minutes is None else time.time() + 60 * options.minutes
     for name in options.parts:
         print(f"{name} ...", flush=True)
-        part, pieces = importlib.import_module(name), options.out / f"speed_{name}.part.json"
+        part, pieces = importlib.import_module(name), options.out / f"speed_{name}.pieces"
         resumes = name in MORE and not options.quick
         found = part.run(False, pieces, end) if resumes else part.run(options.quick)
         if found is None:
