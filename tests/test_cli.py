@@ -18,6 +18,7 @@ from expunge.checkpoint import read_checkpoint, write_checkpoint
 from expunge.cli import main
 from expunge.cli.flags import RecipeFlags, SplitFlags
 from expunge.errors import SplitError
+from expunge.mask import full_mask
 from expunge.models import build
 
 QUICK = ["--epochs", "4", "--batch-size", "64"]
@@ -306,6 +307,10 @@ SALUN = ["unlearn", "salun", *DIGITS, "--checkpoint", "ORIGINAL", "--forget-clas
         ([*SALUN, "--save-mask", "ORIGINAL"], "also an input"),
         ([*SALUN, "--out", "x.pt", "--report", "x.pt"], "--out and --report are both x.pt"),
         (["train", *DIGITS, "--out", "x.json"], "--out and its record are both x.json"),
+        (["train", *DIGITS, "--out", "."], "--out . is a folder"),
+        (["demo", "--seeds", "0"], "--seeds is 0"),
+        (["report", "none.json", "--out", "."], "--out . is a folder"),
+        (["verify", "none.json", "--model", "ORIGINAL"], "none.json is no file"),
         (
             ["audit", *DIGITS, "--checkpoint", "ORIGINAL", "--original", "ORIGINAL", "--out", "ORIGINAL"],
             "never overwritten",
@@ -322,6 +327,27 @@ def test_wrong_input_ends_with_a_sentence_and_changes_nothing(
     told = capsys.readouterr().err
     assert words in told and "Traceback" not in told
     assert original.read_bytes() == before and not list(tmp_path.iterdir())
+
+
+def test_a_mask_is_no_checkpoint(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    full_mask(build("mlp", num_classes=10, shape=(1, 8, 8))).save("mask.safetensors")
+    before = ["audit", *DIGITS, "--forget-class", "3", "--original", str(trained / "original.safetensors")]
+    assert main([*before, "--checkpoint", "mask.safetensors"]) == 2
+    assert "mask.safetensors is a mask, no model" in capsys.readouterr().err
+    assert main([*before, "--checkpoint", "mask.safetensors", "--retrained", "x", "--max-gap", "nan"]) == 2
+    assert "--max-gap is nan" in capsys.readouterr().err
+
+
+def test_data_that_is_not_finite_ends_in_scores_and_a_note(tmp_path, capsys):
+    x = np.random.default_rng(0).normal(size=(60, 5)).astype("float32")
+    y = np.arange(60) % 3
+    x[7] = np.nan
+    np.savez(tmp_path / "d.npz", x_train=x[:40], y_train=y[:40], x_test=x[40:], y_test=y[40:])
+    command = ["train", "--data", f"npz:{tmp_path / 'd.npz'}", "--model", "mlp", "--epochs", "2"]
+    assert main([*command, "--batch-size", "8", "--out", str(tmp_path / "o.pt")]) == 0
+    told = capsys.readouterr().err
+    assert "note: Retrain" in told and "NaN" in told and "diverged" in told
 
 
 def test_ids_that_are_no_text_are_refused_in_words(trained, tmp_path, capsys):

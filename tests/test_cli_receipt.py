@@ -99,7 +99,6 @@ def test_a_run_leaves_a_receipt_and_a_private_secret(run, capsys):
         (["--record", "other.json"], "record"),
         (["--key", "0" * 64], "signature"),
         (["--prove", "5"], "proof"),
-        (["--model", "missing.pt"], "model"),
         (["--parent", "after.receipt.json"], "parent"),
     ],
 )
@@ -108,6 +107,13 @@ def test_what_does_not_belong_to_it_ends_with_1(run, capsys, flags, failed):
     assert expunge("verify", "after.receipt.json", *flags) == 1
     shown = capsys.readouterr().out
     assert [line for line in shown.splitlines() if line.startswith(f"FAILED {failed}:")] and "1 of " in shown
+
+
+def test_files_that_are_not_there_end_with_2_and_are_told_together(run, capsys):
+    flags = ["--model", "missing.pt", "--parent", "gone.json", "--proof", "lost.json"]
+    assert expunge("verify", "after.receipt.json", *flags) == 2
+    told = capsys.readouterr().err
+    assert all(f"{name} is no file" in told for name in ("missing.pt", "gone.json", "lost.json"))
 
 
 def test_a_mask_that_held_is_shown_and_one_that_did_not_fails(run, capsys):

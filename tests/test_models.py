@@ -88,6 +88,7 @@ number = 3
 def text(): return "no model"
 def fails(): raise RuntimeError("no weights here")
 def needs(num_classes, depth): ...
+def lazy(num_classes): return nn.LazyLinear(num_classes)
 """
 
 
@@ -120,6 +121,7 @@ def test_factories_get_what_they_take(here, name):
         ("my_factories:text", "returned str"),
         ("my_factories:fails", "failed: RuntimeError: no weights here"),
         ("my_factories:needs", "needs the arguments depth"),
+        ("my_factories:lazy", "no shape yet"),
     ],
 )
 def test_what_is_no_factory_is_told(here, spec, words):

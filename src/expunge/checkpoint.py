@@ -150,6 +150,8 @@ def _strip(found: Checkpoint) -> None:
 
 def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
     """Load the weights, all of them. Raises `CheckpointError` with every problem and leaves the model alone if there is one."""
+    if checkpoint.metadata.get(OURS) == "mask":
+        raise CheckpointError(f"{checkpoint.path} is a mask, no model; name a checkpoint.")
     own, given = model.state_dict(), checkpoint.state
     problems = []
     for words, names in (

@@ -171,7 +171,13 @@ class Classification:
             with evaluating(model), torch.inference_mode():
                 out = self.logits(model, batch.x)
         except Exception as error:  # whatever a user's model raises is the message
-            return [f"the model fails on a batch of shape {shape}: {type(error).__name__}: {error}"]
+            said = f"the model fails on a batch of shape {shape}: {type(error).__name__}: {error}"
+            weight = next(model.parameters()).dtype
+            odd = isinstance(batch.x, Tensor) and batch.x.is_floating_point() and batch.x.dtype != weight
+            return [
+                said
+                + (f"; the inputs are {batch.x.dtype}, the weights {weight}: make them alike." if odd else "")
+            ]
         if out.shape != (len(batch), self.num_classes):
             return [
                 f"the model gives outputs of shape {tuple(out.shape)} for a batch of {len(batch)}; "

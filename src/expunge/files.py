@@ -15,10 +15,12 @@ from .errors import ExpungeError
 
 @contextmanager
 def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path in the target's folder; it replaces `path` only if the block ends without an exception."""
+    """Yield a temporary path in the target's folder; it replaces `path` only if the block ends without an exception.
+
+    Raises `ExpungeError` where nothing can be written there.
+    """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+    handle, name = _beside(target)
     os.close(handle)
     part = Path(name)
     try:
@@ -29,6 +31,17 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(part, target)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _beside(target: Path) -> tuple[int, str]:
+    """A new private file (0600) in the target's folder, open, and its name. Raises `ExpungeError` where there can be none."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_dir():
+            raise ExpungeError(f"{target} is a folder; name a file to write.")
+        return tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+    except OSError as error:
+        raise ExpungeError(f"{target} cannot be written: {error.strerror}; name another place.") from error
 
 
 def read_ids(path: str | os.PathLike[str], error: type[ExpungeError] = ExpungeError) -> list[str]:
@@ -65,10 +78,7 @@ def write_private(path: str | os.PathLike[str], text: str) -> None:
     )
     if target.exists():
         raise ExpungeError(taken)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(
-        prefix=f".{target.name}.", suffix=".part", dir=target.parent
-    )  # made with 0600
+    handle, name = _beside(target)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)

@@ -37,6 +37,8 @@ def embeddings(models: dict[str, Judged]) -> dict[str, Any]:
         if any(p.features is None for p in sets.values()):
             continue
         x = torch.cat([p.features[picked[s]] for s, p in sets.items()]).double()
+        if not x.isfinite().all():  # of a model or of data that is broken: the scores show it
+            continue
         _, _, v = torch.linalg.svd(x - x.mean(0), full_matrices=False)
         plane = ((x - x.mean(0)) @ v[:2].T).round(decimals=3)
         if plane.shape[1] < 2:

@@ -54,6 +54,8 @@ def audit(
         out: Record to write (JSON).
         report: HTML report to write.
     """
+    if max_gap is not None and not max_gap >= 0:
+        raise ExpungeError(f"--max-gap is {max_gap:g}; give the points that are allowed, 0 or more.")
     check_outputs({"--out": out, "--report": report}, checkpoint, original, retrained, split.forget_ids)
     source = model.source()
     drawn, task = split.draw(source.train, source.test), Classification(len(source.classes))

@@ -15,6 +15,7 @@ from .. import presets
 from ..audit.accuracy import Judged
 from ..checkpoint import write_checkpoint
 from ..classification import Classification
+from ..errors import ExpungeError
 from ..experiment import Outcome, experiment, judge_run, seeded_factory, train
 from ..heads import Kind, head
 from ..method import GradientMethod, Method
@@ -74,6 +75,8 @@ def demo(
 
     Writes `report.html`, checkpoints (safetensors) and records (JSON) to `out`, and prints the table.
     """
+    if seeds < 1:
+        raise ExpungeError(f"--seeds is {seeds}; give 1 or more.")
     console = Console()
     source = load(place_of(data))
     flags = split if split is not None else SplitFlags(forget_class=("3",))

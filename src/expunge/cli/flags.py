@@ -165,7 +165,7 @@ def _loaded(factory: Callable[[], nn.Module], path: Path) -> tuple[nn.Module, Ch
 
 
 def check_outputs(outputs: Mapping[str, Path | None], *inputs: Path | None) -> None:
-    """Raise `ExpungeError` if an output, by its flag, would replace an input or another output."""
+    """Raise `ExpungeError` if an output, by its flag, would replace an input, another output or a folder."""
     given = {flag: path for flag, path in outputs.items() if path is not None}
     problems = [
         f"{flag} {path} is also an input; an input is never overwritten, name another file."
@@ -177,4 +177,5 @@ def check_outputs(outputs: Mapping[str, Path | None], *inputs: Path | None) -> N
         for one, other in itertools.combinations(given, 2)
         if given[one].resolve() == given[other].resolve()
     ]
+    problems += [f"{flag} {path} is a folder; name a file." for flag, path in given.items() if path.is_dir()]
     raise_all(problems)

@@ -9,7 +9,7 @@ from typing import Any
 
 import tyro
 
-from ..errors import ExpungeError
+from ..errors import ExpungeError, raise_all
 from ..mask import Mask
 from ..receipts.keys import load_private, make_key, read_passphrase
 from ..receipts.merkle import Proof, Secret
@@ -56,7 +56,9 @@ def verify(
         raise ExpungeError("--prove makes a proof from the secret and --proof checks one: give one of them.")
     if write_proof is not None and prove is None:
         raise ExpungeError("--write-proof needs --prove ID: whose proof is to be written?")
-    check_outputs({"--write-proof": write_proof}, receipt, model, original, record, mask, secret, parent)
+    files = (receipt, model, original, record, mask, secret, proof, parent)
+    raise_all([f"{f} is no file; name one." for f in files if f is not None and not f.is_file()])
+    check_outputs({"--write-proof": write_proof}, *files)
     path = secret_path(receipt, secret, prove is not None)
     kept = Secret.load(path) if path is not None else None
     shown = Proof.load(proof) if proof is not None else prove

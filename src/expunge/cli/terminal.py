@@ -75,7 +75,7 @@ def state_file(out: Path) -> Path:
 
 def with_record(out: Path) -> dict[str, Path]:
     """What is written for `--out`: the checkpoint, and the record beside it."""
-    return {"--out": out, "its record": out.with_suffix(".json")}
+    return {"--out": out, **({"its record": out.with_suffix(".json")} if out.name else {})}
 
 
 def write(out: Path, outcome: Outcome, head: dict[str, str], like: Checkpoint | None = None) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from ..errors import ModelError
 from .cnn import CNN, MLP
@@ -41,6 +42,11 @@ def build(name: str, *, num_classes: int, shape: tuple[int, ...] = (3, 32, 32), 
         made = called(name, {**given, **options}, ModelError, always=set(options))
         if not isinstance(made, nn.Module):
             raise ModelError(f"{name} returned {type(made).__name__}; a model factory returns an nn.Module.")
+        if lazy := [n for n, p in made.named_parameters() if is_lazy(p)]:
+            raise ModelError(
+                f"{name} returned a model whose weights have no shape yet (first: {lazy[:3]}); run a batch through it "
+                "in the factory, or give its layers their sizes."
+            )
         return made
     if name not in MODELS:
         raise ModelError(
@@ -84,8 +90,9 @@ def called(spec: str, given: dict[str, Any], error: type[Exception], always: Col
         if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) and n not in chosen
     ]:
         raise error(
-            f"{spec} needs the arguments {', '.join(needed)}; a factory is called with whichever of "
-            f"{', '.join(given) or 'nothing'} it takes: give the others a default."
+            f"{spec} needs the arguments {', '.join(needed)}; it is called with "
+            + (f"whichever of {', '.join(given)} it takes" if given else "no arguments")
+            + ": give the others a default."
         )
     try:
         return factory(**chosen)

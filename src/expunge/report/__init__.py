@@ -53,7 +53,7 @@ def page(records: Sequence[Record], title: str | None = None) -> str:
     """
     if not records:
         raise ExpungeError(
-            "there are no records to report on: give one at least, as `expunge unlearn` and `demo` write"
+            "there are no records to report on; give at least one, as `expunge unlearn` and `expunge demo` write them."
         )
     found = studies(records)
     runs = [r for s in found for r in s.records]
