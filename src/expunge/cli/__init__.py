@@ -114,12 +114,16 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 }
 
 
+# in the help; the others follow by file
+FIRST = ("demo", "methods", "train", "unlearn", "audit", "report", "bench")
+
+
 def commands() -> dict[str, Callable[..., Any]]:
     """All commands: those above and those of the files beside this one that have any."""
     found = dict(COMMANDS)
     for module in pkgutil.iter_modules(importlib.import_module(__package__).__path__):
         found.update(getattr(importlib.import_module(f"{__package__}.{module.name}"), "COMMANDS", {}))
-    return found
+    return {**{name: found[name] for name in FIRST if name in found}, **found}
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -154,7 +158,7 @@ def _run(argv: list[str], known: dict[str, Callable[..., Any]]) -> int:
         tyro.extras.subcommand_cli_from_dict(
             known,
             prog="expunge",
-            description="Machine unlearning for PyTorch.",
+            description="Machine unlearning for PyTorch. `expunge --version` prints the version.",
             args=argv,
             config=(tyro.conf.CascadeSubcommandArgs,),
             registry=registry(),

@@ -43,6 +43,7 @@ class Group:
 
     @property
     def kind(self) -> str:
+        """What its runs are: "original", "retrain", "unlearn" or "erase"."""
         return str(self.runs[0].kind)
 
     @cached_property
@@ -55,10 +56,6 @@ class Group:
     def label(self) -> str:
         """The name, with what tells it from its namesakes."""
         return f"{self.name} ({self.difference})" if self.difference else self.name
-
-    @property
-    def seeds(self) -> list[int]:
-        return sorted({r.seed for r in self.runs if isinstance(r.seed, int)})
 
     def score(self, metric: str) -> Stat | None:
         """A score over the runs, percent."""
@@ -101,10 +98,12 @@ class Group:
 
     @cached_property
     def seconds(self) -> Stat | None:
+        """RTE over the runs that have one, seconds."""
         return stat(s if (s := number(r.seconds)) else None for r in self.runs)
 
     @property
     def memory(self) -> Stat | None:
+        """Peak memory over the runs, bytes."""
         return stat(number(r.peak_memory) for r in self.runs)
 
     @property
@@ -142,6 +141,7 @@ class Study:
 
     @property
     def groups(self) -> list[Group]:
+        """The rows of the table: original, Retrain, methods."""
         return [g for g in (self.original, self.retrain, *self.methods) if g is not None]
 
     @property
