@@ -162,6 +162,15 @@ def test_shared_ids_of_forget_and_test_are_refused():
         Split.by_ids(train, test, ["u196", "u3"], validation=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.int64])
+def test_inputs_of_any_type_can_be_split(dtype):
+    x = torch.arange(40).to(dtype)
+    for shape in ((40,), (40, 1, 1)):
+        train, test = (x[:30], torch.arange(30) % 3), (x[30:], torch.arange(10) % 3)
+        both = [(part.view(-1, *shape[1:]), y) for part, y in (train, test)]
+        assert len(Split.random(*both, 0.2, validation=0).forget) == 6
+
+
 def test_copies_in_the_test_set_are_warned_of(pair):
     test = data(60, seed=1)
     test.x[5] = pair[0].x[7]

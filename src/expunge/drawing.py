@@ -223,4 +223,5 @@ def warn_of_copies(train: Data, test: Data, named: Tensor) -> None:
 
 
 def _rows(x: Tensor) -> set[bytes]:
-    return {hashlib.blake2b(r.tobytes(), digest_size=8).digest() for r in x.cpu().flatten(1).numpy()}
+    rows = x.cpu().unsqueeze(1).flatten(1).contiguous().view(torch.uint8)  # NumPy has no bfloat16
+    return {hashlib.blake2b(r.tobytes(), digest_size=8).digest() for r in rows.numpy()}
