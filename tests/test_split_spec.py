@@ -37,5 +37,5 @@ def test_problems_are_told_at_once_and_in_the_writers_words(kind, names):
 def test_each_of_the_four_is_seen_alone(field):
     given = {"forget_class": ("3",), "forget_share": 0.1, "forget_ids": "ids.txt", "forget_group": "site=1"}
     assert SplitSpec(**{field: given[field]}).forgets and not SplitSpec().forgets
-    with pytest.raises(SplitError, match="0 of .*none.*give exactly one"):
+    with pytest.raises(SplitError, match=r"0 of .*none.*give exactly one"):
         SplitSpec().draw(None, None)
