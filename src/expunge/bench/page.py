@@ -12,11 +12,10 @@ from typing import Any
 from ..errors import ExpungeError
 from ..files import write_json, write_text
 from ..record import Record, ended_as_told, machine, plain
-from ..stats import HEADLINE, grouped, place, shown, stat
+from ..stats import HEADLINE, TABLE_2X2, grouped, place, shown, stat
 from .plots import curves, plots, sizes
 
 Entry = dict[str, Any]
-ACCURACIES = ("forget_accuracy", "retain_accuracy", "test_forgotten_accuracy", "test_retain_accuracy")
 
 
 def entry(record: Record, label: str, split: dict[str, Any], vary: dict[str, Any] | None = None) -> Entry:
@@ -111,7 +110,7 @@ def two_by_two(entries: Sequence[Entry]) -> str:
     ]
     for cell in zip(*tables, strict=True):
         marks = ["yes" if cell[0][k] else "no" for k in ("nhle", "masking")]
-        lines.append("| " + " | ".join([*marks, *(shown(c[k] for c in cell) for k in ACCURACIES)]) + " |")
+        lines.append("| " + " | ".join([*marks, *(shown(c[k] for c in cell) for k in TABLE_2X2)]) + " |")
     return "\n".join(lines) + "\n"
 
 

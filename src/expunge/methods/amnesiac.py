@@ -27,7 +27,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..data import Batch, Samples
+from ..batch import Batch, moved
+from ..data import Samples
 from ..errors import ExpungeError
 from ..files import atomic
 from ..method import GradientMethod
@@ -181,7 +182,7 @@ class Amnesiac(GradientMethod):
         batch = Batch.join(*batches)
         if self.log is not None:
             return run.task.loss(run.model, batch).mean()
-        labels = run.memo["labels"][batch.index].to(batch.y.device)
+        labels = moved(run.memo["labels"][batch.index], batch.y.device)
         return run.task.relabel_loss(run.model, batch, labels).mean()
 
     def details(self, run: Run) -> dict[str, Any]:

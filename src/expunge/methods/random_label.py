@@ -17,7 +17,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ..data import Batch
+from ..batch import Batch, moved
 from ..errors import ExpungeError
 from ..method import GradientMethod
 from ..run import Run
@@ -64,10 +64,8 @@ class RandomLabel(GradientMethod):
             return self._kept_labels(run, y, sorted(set(range(k)) - set(forgotten)))
         if self.relabel == "next":
             return (y + 1) % k
-        draw = torch.randint(0 if self.paper_exact else 1, k, y.shape, generator=run.generator("labels")).to(
-            y.device
-        )
-        return (y + draw) % k
+        draw = torch.randint(0 if self.paper_exact else 1, k, y.shape, generator=run.generator("labels"))
+        return (y + moved(draw, y.device)) % k
 
     def _kept_labels(self, run: Run, y: Tensor, kept: list[int]) -> Tensor:
         """Labels (B,) among `kept`: the next one after `y`, or any."""
@@ -78,4 +76,5 @@ class RandomLabel(GradientMethod):
         classes = torch.tensor(kept)
         if self.relabel == "next":
             return classes[torch.searchsorted(classes, y.cpu(), right=True) % len(kept)].to(y.device)
-        return classes[torch.randint(0, len(kept), y.shape, generator=run.generator("labels"))].to(y.device)
+        drawn = torch.randint(0, len(kept), y.shape, generator=run.generator("labels"))
+        return moved(classes[drawn], y.device)
