@@ -9,7 +9,7 @@ export HF_HUB_OFFLINE = 1
 ARGS ?=
 RUN ?= $(BIN)/python
 
-.PHONY: demo demo-generation test test-slow check bench-speed bench-cpu bench-gpu clean
+.PHONY: demo demo-generation test test-slow check bench-speed bench-cpu bench-generation bench-gpu clean
 
 demo: $(VENV)/.installed
 	$(BIN)/expunge demo $(ARGS)
@@ -32,8 +32,12 @@ bench-speed: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/speed/run.py $(ARGS)
 
 bench-cpu: $(VENV)/.installed-dev
-	for grid in digits fashion_mnist cifar10_resnet20; do $(BIN)/expunge bench benchmarks/grids/$$grid.toml --tune $(ARGS) || exit 1; done
+	for grid in digits fashion_mnist cifar10_headline cifar10_resnet20; do $(BIN)/expunge bench benchmarks/grids/$$grid.toml --tune $(ARGS) || exit 1; done
 	for grid in digits_ablations digits_sizes; do $(BIN)/expunge bench benchmarks/grids/$$grid.toml $(ARGS) || exit 1; done
+
+bench-generation: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/generation_digits.py $(ARGS)
+	$(BIN)/python benchmarks/text_to_image.py
 
 # one piece of under ten minutes a call, until it says that all is done; where no package index can be reached, with a Python
 # that has the packages: make bench-gpu RUN=python3
