@@ -128,15 +128,7 @@ def come_back(erased: Erased, judge: Judge, shown: int, attack: Attack, seed: in
     loaded, task = erased.loaded, erased.run.task
     tool = replace(attack, decode=lambda z: loaded.decode(z, attack.sampler.batch_size))
     models = {"original": erased.original, "unlearned": erased.model}
-    found: dict[str, Any] = {}
-    for title, run in (("learned_condition", tool.learned_condition), ("relearning", tool.relearn)):
-        results = {
-            k: run(m, task, erased.run.split.forget, judge, 0, shown=shown, seed=seed).to_dict()  # type: ignore[arg-type]
-            for k, m in models.items()
-        }
-        figures = {f"{k}_{what}": v[what] for k, v in results.items() for what in ("steps", "highest")}
-        found[title] = {"within": tool.steps, **figures}
-    return found
+    return tool.both(models, task, erased.run.split.forget, judge, 0, shown=shown, seed=seed)  # type: ignore[arg-type]
 
 
 def _share(said: Predictions) -> float:

@@ -152,6 +152,26 @@ class Attack:
         weights = list(copied.parameters())
         return self._run(copied, weights, self.relearn_lr, task, samples, judge, target, shown, seed)
 
+    def both(
+        self,
+        models: dict[str, nn.Module],
+        task: Diffusion,
+        samples: Samples,
+        judge: Judge,
+        target: int,
+        *,
+        seed: int = 0,
+        shown: int | None = None,
+    ) -> dict[str, Any]:
+        """Both attacks on each of `models`, as a record has them: steps, and the highest share of images that showed the class."""
+        found: dict[str, Any] = {}
+        for title, run in (("learned_condition", self.learned_condition), ("relearning", self.relearn)):
+            found[title] = {"within": self.steps}
+            for name, model in models.items():
+                back = run(model, task, samples, judge, target, seed=seed, shown=shown).to_dict()
+                found[title] |= {f"{name}_{what}": back[what] for what in ("steps", "highest")}
+        return found
+
     def _run(
         self,
         model: nn.Module,

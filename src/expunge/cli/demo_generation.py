@@ -136,17 +136,7 @@ def come_back(
     """Steps of a learned condition, and of relearning, until half of the images show the forgotten class again."""
     tool = attack or Attack(steps=100, sampler=setting.sampler)
     target = setting.split.forget_classes[0]
-    found: dict[str, Any] = {}
-    for title, run in (("learned_condition", tool.learned_condition), ("relearning", tool.relearn)):
-        results = {
-            k: run(m, setting.task, setting.split.forget, judge, target, seed=setting.seed).to_dict()
-            for k, m in models.items()
-        }
-        found[title] = {
-            "within": tool.steps,
-            **{f"{k}_{what}": v[what] for k, v in results.items() for what in ("steps", "highest")},
-        }
-    return found
+    return tool.both(models, setting.task, setting.split.forget, judge, target, seed=setting.seed)
 
 
 def table(records: list[Record], labels: tuple[str, ...]) -> Table:

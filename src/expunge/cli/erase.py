@@ -11,7 +11,8 @@ from tyro.conf import Positional
 
 from ..errors import ExpungeError, raise_all
 from .flags import ComputeFlags, check_device
-from .settings import changed, check_mask, feature_network, given, print_row, typed
+from .settings import changed, check_mask, feature_network, given, print_row
+from .terminal import command_line
 
 if TYPE_CHECKING:
     from torch import nn
@@ -136,7 +137,7 @@ def erase(
         on_row=print_row,
         sampler=sampler,
         gradient_checkpointing=gradient_checkpointing,
-        command=typed(),
+        command=command_line(),
     )
     print(f"pipeline: {done.out}" if not lora else f"LoRA weights: {done.out}")
     if judged is not None:

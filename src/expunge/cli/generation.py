@@ -12,8 +12,8 @@ from tyro.conf import OmitArgPrefixes as Flat
 from ..errors import ExpungeError
 from ..team import first
 from .flags import ComputeFlags, check_device, check_outputs, load_reference, notice
-from .settings import changed, check_mask, feature_network, given, print_row, typed
-from .terminal import with_record
+from .settings import changed, check_mask, feature_network, given, print_row
+from .terminal import command_line, resumable, with_record
 
 if TYPE_CHECKING:
     from ..generation.runs import Generation
@@ -42,7 +42,6 @@ def demo_generation(
     """
     from .demo_generation import RUNS, SHOWN
     from .demo_generation import demo_generation as run
-    from .terminal import command_line
 
     if unknown := [m for m in methods if m not in RUNS]:
         raise ExpungeError(f"there are no runs {unknown}; known: {', '.join(RUNS)}.")
@@ -86,7 +85,6 @@ def train_generator(
     from ..experiment import train
     from ..generation import presets as diffusion_presets
     from ..heads import head
-    from .terminal import resumable
 
     how = compute.compute()  # first of all, as it decides which GPU is this process's
     check_outputs(with_record(out))
@@ -164,7 +162,6 @@ def unlearn_generator(
     from ..methods.random_label import RandomLabel
     from ..report import write_report
     from .demo_generation import come_back
-    from .terminal import resumable
 
     check_outputs({**with_record(out), "--report": report}, checkpoint, retrained)
     network = feature_network(features, device)
@@ -229,7 +226,7 @@ def _setting(
         raise ExpungeError(
             f"--per-class is {per_class}; distances of drawn images need at least 2 of each class."
         )
-    more: dict[str, Any] = {"seed": seed, "per_class": per_class, "command": typed(), "device": device}
+    more: dict[str, Any] = {"seed": seed, "per_class": per_class, "command": command_line(), "device": device}
     return Generation.of(load(place_of(data)), data, forget, validation=validation, **more)
 
 

@@ -1,4 +1,4 @@
-"""What the commands of generation share: a method's settings from the flags that were given, the command as typed, progress."""
+"""What the commands of generation share: a method's settings from the flags that were given, and progress."""
 
 from __future__ import annotations
 
@@ -12,13 +12,6 @@ from ..errors import ExpungeError
 from ..method import Method
 from ..models import called
 from ..team import first
-
-
-def typed() -> str:
-    """The command as it could be typed again."""
-    from .terminal import command_line
-
-    return command_line()
 
 
 def given(**changes: Any) -> dict[str, Any]:
