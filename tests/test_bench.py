@@ -88,18 +88,23 @@ def test_finished_runs_are_skipped_and_missing_ones_made_alike(serial):
     assert all(r.stat().st_mtime_ns == t for r, t in times.items() if r != records[3]) and records[3].exists()
 
 
-def test_an_interrupted_grid_goes_on_to_the_same_table(serial, tmp_path):
-    folder, first = serial
-    args = [
+def bench(folder, out, jobs):
+    """The command that runs the small grid into `out`."""
+    return [
         "bench",
         str(folder / "small.toml"),
         "--out",
-        str(tmp_path),
+        str(out),
         "--results",
-        str(tmp_path),
+        str(out),
         "--jobs",
-        "1",
+        str(jobs),
     ]
+
+
+def test_an_interrupted_grid_goes_on_to_the_same_table(serial, tmp_path):
+    folder, first = serial
+    args = bench(folder, tmp_path, 1)
     assert main([*args, "--minutes", "0"]) == 0
     assert not json.loads((tmp_path / "small.json").read_text())["runs"]
     assert main([*args, "--minutes", "0.03"]) == 0
@@ -110,21 +115,7 @@ def test_an_interrupted_grid_goes_on_to_the_same_table(serial, tmp_path):
 
 def test_two_processes_give_the_serial_table(serial, tmp_path):
     folder, first = serial
-    assert (
-        main(
-            [
-                "bench",
-                str(folder / "small.toml"),
-                "--out",
-                str(tmp_path),
-                "--results",
-                str(tmp_path),
-                "--jobs",
-                "2",
-            ]
-        )
-        == 0
-    )
+    assert main(bench(folder, tmp_path, 2)) == 0
     assert scores(json.loads((tmp_path / "small.json").read_text())["runs"]) == scores(first["runs"])
 
 
@@ -132,8 +123,7 @@ def test_two_processes_give_the_serial_table(serial, tmp_path):
 def test_a_ray_cluster_gives_the_serial_table(serial, tmp_path):
     pytest.importorskip("ray", reason="needs the extra `ray`")
     folder, first = serial
-    args = ["--out", str(tmp_path), "--results", str(tmp_path), "--jobs", "2", "--ray"]
-    assert main(["bench", str(folder / "small.toml"), *args]) == 0
+    assert main([*bench(folder, tmp_path, 2), "--ray"]) == 0
     assert scores(json.loads((tmp_path / "small.json").read_text())["runs"]) == scores(first["runs"])
 
 

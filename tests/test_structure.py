@@ -39,7 +39,7 @@ def test_only_the_command_line_knows_flags_terminals_and_reports():
     assert not wrong
 
 
-def test_methods_know_no_audit_and_audits_know_no_method():
+def test_methods_know_no_audit_and_audits_no_grid():
     wrong = [
         f"{file.relative_to(ROOT)} imports {name}"
         for folder, other in (("methods", "expunge.audit"), ("audit", "expunge.bench"))
