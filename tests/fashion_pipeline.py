@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from expunge.methods.retrain import Retrain
 from expunge.methods.retrain_ema import RetrainEMA
 from expunge.models import build
 from expunge.sources import load as load_data
+from expunge.sources import place_of
 from expunge.split import Split
 
 CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
@@ -66,7 +66,7 @@ def train_autoencoder(vae: Any, x: Tensor, steps: int, seed: int = 0) -> None:
 
 def train_the_judge(count: int = 12000, seed: int = 0) -> tuple[Judge, Tensor, Tensor]:
     """A classifier of the real images at the size that the pipeline draws, and the images and labels it learned from."""
-    source = load_data(f"fashion-mnist:{Path(os.environ['EXPUNGE_DATA']) / 'fashion-mnist'}")
+    source = load_data(place_of("fashion-mnist"))
     x, y = images(source.train, count)
     real = Split.by_class((x, y), images(source.test, 2000), 1, seed=seed)
     make = lambda: build("cnn", num_classes=10, shape=(3, 16, 16))  # noqa: E731

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from timing import summary
 
-from expunge import Classification, CropFlip, SalUn, Split, TensorData, execute
+from expunge import Classification, CropFlip, SalUn, Split, TensorData, execute, keep_freed_memory
 from expunge.models import build
 
 
@@ -68,4 +68,5 @@ def measure(size: int, batch: int, rounds: int) -> dict[str, Any]:
 
 def run(quick: bool) -> list[dict[str, Any]]:
     """A small set, where the look at the accuracies weighs, and a larger one."""
+    keep_freed_memory()  # as the command line does
     return [measure(512, 64, 1)] if quick else [measure(2000, 128, 5), measure(6000, 128, 3)]

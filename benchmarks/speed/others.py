@@ -1,6 +1,7 @@
 """Expunge beside other projects' own code, end to end: saliency, unlearning, audit. Same data, model, batch, epochs.
 
-    python benchmarks/speed/others.py --data cifar10:DIR --work DIR --salun DIR --deepunlearn DIR --erasus DIR
+    python benchmarks/speed/others.py --data cifar10:DIR --work DIR --salun DIR --deepunlearn DIR --torchunlearn DIR
+        --erasus DIR
 
 Each path is a checkout (or an unpacked release) of that project; none of their code is here, it is imported from there
 and called as its own entry scripts call it. What is changed is only what a CPU needs: `.cuda()` stays where it is, and
@@ -34,6 +35,8 @@ from expunge.record import machine
 from expunge.run import Compute
 from expunge.sources import load
 
+FIRST = "expunge-bf16"  # what the others' time is held against
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
@@ -44,6 +47,9 @@ class Options:
     salun: Path | None = None  # OPTML-Group/Unlearn-Saliency, the folder with Classification/
     deepunlearn: Path | None = None  # xcadet/deepunlearn
     erasus: Path | None = None  # OnePunchMonk/erasus
+    torchunlearn: Path | None = None  # Harry24k/machine-unlearning-pytorch
+    # which to run; none named: both of ours, and every project whose path is given
+    systems: tuple[str, ...] = ()
     extra: tuple[Path, ...] = ()  # folders with what those import and this environment lacks
     train_size: int = 5000
     test_size: int = 1000
@@ -102,8 +108,12 @@ def main(options: Options) -> None:
     torch.set_num_threads(options.threads)
     prepare(options)
     (options.work / "options.json").write_text(json.dumps({k: str(v) for k, v in vars(options).items()}))
-    systems = ["expunge", "expunge-bf16"]
-    systems += [n for n in ("salun", "deepunlearn", "erasus") if getattr(options, n) is not None]
+    given = [n for n in ("salun", "deepunlearn", "torchunlearn", "erasus") if getattr(options, n) is not None]
+    systems = options.systems or (FIRST, "expunge", *given)
+    if systems[0] != FIRST:
+        raise SystemExit(
+            f"the systems begin with {systems[0]}; begin with {FIRST}, which the others are held against."
+        )
     split, task = the_split(options)
     gold = judge(model_of(options, "retrained"), split, task)
     rows: dict[str, list[dict[str, Any]]] = {n: [] for n in systems}
@@ -136,14 +146,14 @@ def one(options: Options, name: str, turn: int) -> dict[str, Any]:
 
 
 def report(options: Options, rows: dict[str, list[dict[str, Any]]], gold: dict[str, Any]) -> dict[str, Any]:
-    """Medians, spread, and ratios to our plain run of the same round."""
+    """Medians, spread, and ratios to our run in bfloat16 of the same round."""
     found: dict[str, Any] = {}
     for name, mine in rows.items():
-        pairs = list(zip(mine, rows["expunge"], strict=True))
+        pairs = list(zip(mine, rows[FIRST], strict=True))
         found[name] = {
             "wall_seconds": {p: summary([r["wall"][p] for r in mine]) for p in mine[0]["wall"]},
             "cpu_seconds": {p: summary([r["cpu"][p] for r in mine]) for p in mine[0]["cpu"]},
-            "times_as_long_as_expunge": {
+            "times_as_long_as_ours_in_bfloat16": {
                 clock: summary([r[clock]["total"] / e[clock]["total"] for r, e in pairs])
                 for clock in ("wall", "cpu")
             },

@@ -7,7 +7,6 @@ import json
 import random
 import sys
 import time
-import types
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +15,8 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch._dynamo  # the first optimizer imports it otherwise: 1.5 s inside the first one's clock, whoever it is
+from others_given import IntegerTargets, cpu_only, empty, loader, package, sets
 from torch import nn
 
 Phases = dict[str, dict[str, float]]
@@ -44,8 +45,7 @@ def expunge(settings: dict[str, str], clock: Clock, seed: int, amp: str = "off")
     """Ours: mask, unlearning and audit by the public functions, memory kept as the command line keeps it."""
     from others import Options, model_of, the_split
 
-    from expunge import Compute, SalUn, audit, saliency_mask, unlearn
-    from expunge.memory import keep_freed_memory
+    from expunge import Compute, SalUn, audit, keep_freed_memory, saliency_mask, unlearn
 
     keep_freed_memory()
     options = Options(data="", work=Path(settings["work"]), seed=int(settings["seed"]))
@@ -69,64 +69,7 @@ def expunge_bf16(settings: dict[str, str], clock: Clock, seed: int) -> nn.Module
     return expunge(settings, clock, seed, "bf16")
 
 
-# ---- what the others are given: images as they expect them, from a data set class of torchvision's
-
-
-def cpu_only() -> None:
-    """`.cuda()` leaves things where they are; nothing pinned."""
-    torch.Tensor.cuda = lambda self, *a, **k: self  # type: ignore[method-assign,assignment]
-    nn.Module.cuda = lambda self, *a, **k: self  # type: ignore[method-assign,assignment]
-    library = torch.library.Library("torchvision", "DEF")
-    for op in ("nms", "qnms"):  # a torchvision built for CUDA imports once its operators have a schema
-        library.define(f"{op}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    cpu_only.kept = library  # type: ignore[attr-defined]
-
-
-def empty(name: str, **members: Any) -> None:
-    """A module that is imported but not needed."""
-    parts = name.split(".")
-    for k in range(1, len(parts) + 1):
-        sys.modules.setdefault(".".join(parts[:k]), types.ModuleType(".".join(parts[:k])))
-    vars(sys.modules[name]).update(members)
-
-
-def package(name: str, folder: Path, **members: Any) -> None:
-    """A package whose own start imports a function that its files do not have."""
-    made = types.ModuleType(name)
-    made.__path__ = [str(folder)]
-    vars(made).update(members)
-    sys.modules[name] = made
-
-
-def sets(settings: dict[str, str]) -> tuple[nn.Module, dict[str, Any]]:
-    """The original model, and torchvision data sets: images by Pillow, augmented one by one."""
-    from others import Options, model_of, the_split
-    from torchvision import datasets, transforms
-
-    class Images(datasets.CIFAR10):
-        def __init__(self, samples: Any, augmented: bool):
-            x = samples.data.x[samples.index].permute(0, 2, 3, 1)
-            self.data, self.targets = x.contiguous().numpy(), samples.labels.numpy().copy()
-            crop = (
-                [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip()] if augmented else []
-            )
-            self.transform, self.target_transform, self.train = (
-                transforms.Compose([*crop, transforms.ToTensor()]),
-                None,
-                augmented,
-            )
-
-    options = Options(data="", work=Path(settings["work"]), seed=int(settings["seed"]))
-    split, _ = the_split(options)
-    found = {
-        n: Images(getattr(split, n), n in ("forget", "retain"))
-        for n in ("forget", "retain", "validation", "test")
-    }
-    return model_of(options, "original"), found
-
-
-def loader(data: Any, settings: dict[str, str], shuffle: bool) -> Any:
-    return torch.utils.data.DataLoader(data, batch_size=int(settings["batch_size"]), shuffle=shuffle)
+# ---- the others, called as their own entry scripts call them
 
 
 def salun(settings: dict[str, str], clock: Clock, seed: int) -> nn.Module:
@@ -217,24 +160,6 @@ def deepunlearn(settings: dict[str, str], clock: Clock, seed: int) -> nn.Module:
     return model
 
 
-class IntegerTargets(torch.utils.data.Dataset):
-    """Labels as the tensors that deepunlearn's evaluation wants."""
-
-    def __init__(self, data: Any):
-        self.data = data
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __getitem__(self, index: int) -> tuple[Any, int]:
-        x, y = self.data[index]
-        return x, int(y)
-
-    @classmethod
-    def of(cls, one: Any) -> Any:
-        return torch.utils.data.DataLoader(cls(one.dataset), batch_size=one.batch_size)
-
-
 def timed(function: Callable[..., Any], into: dict[str, float]) -> Callable[..., Any]:
     def inner(*args: Any, **options: Any) -> Any:
         wall, cpu = time.perf_counter(), time.process_time()
@@ -243,6 +168,34 @@ def timed(function: Callable[..., Any], into: dict[str, float]) -> Callable[...,
         return found
 
     return inner
+
+
+def torchunlearn(settings: dict[str, str], clock: Clock, seed: int) -> nn.Module:
+    """torchunlearn's SalUn trainer (momentum and weight decay set as SalUn's), then its evaluator with its cap of 1,000 samples."""
+    cpu_only()
+    sys.path.insert(0, settings["torchunlearn"])
+    import torchunlearn as theirs
+    from torchunlearn.utils.data import MergedLoaders
+    from torchvision import transforms
+
+    model, data = sets(settings)
+    wrapped = theirs.RobModel(model, n_classes=10)
+    pair = {
+        "Retain": loader(data["retain"], settings, True),
+        "Forget": loader(data["forget"], settings, True),
+    }
+    trainer = theirs.SalUn(wrapped, saliency_threshold=0.5)
+    epochs = int(settings["epochs"])
+    with clock.phase("mask"):
+        trainer.compute_saliency_mask(pair["Forget"])
+    with clock.phase("unlearn"):
+        trainer.setup(optimizer=f"SGD(lr={settings['lr']}, momentum=0.9, weight_decay=5e-4)", n_epochs=epochs)
+        trainer.fit(train_loaders=MergedLoaders(pair), n_epochs=epochs)
+    with clock.phase("audit"):
+        for one in pair.values():
+            one.dataset.transform = transforms.ToTensor()
+        theirs.UnlearningEvaluator(wrapped, pair, {"Test": loader(data["test"], settings, False)}).evaluate()
+    return model
 
 
 def erasus(settings: dict[str, str], clock: Clock, seed: int) -> nn.Module:

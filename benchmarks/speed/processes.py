@@ -22,12 +22,14 @@ SAMPLES, BATCH = 2000, 128
 def worker(out: Path, size: int) -> None:
     """Wall seconds of the run in this process, the mask among them."""
     import torch
+    import torch._dynamo  # the first optimizer imports it otherwise, for 1.5 s of the clock
     import torch.distributed as dist
     from epoch import samples
 
-    from expunge import Classification, Compute, SalUn, Split, execute
+    from expunge import Classification, Compute, SalUn, Split, execute, keep_freed_memory
     from expunge.models import build
 
+    keep_freed_memory()  # as the command line does
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
     torch.manual_seed(0)

@@ -76,6 +76,6 @@ def run(quick: bool) -> list[dict[str, Any]]:
         return [measure(1_000_000, 3, sorts=2)]
     return [
         measure(10_000_000, 3, sorts=2),
-        measure(100_000_000, 1, sorts=1, warm=0),
-        measure(1_000_000_000, 1, warm=0),
+        measure(100_000_000, 3, sorts=1),
+        measure(1_000_000_000, 3),
     ]

@@ -13,7 +13,7 @@ from saliency import gradients
 from timing import beside
 from torch import nn
 
-from expunge import Classification, SalUn, Split, execute, masked
+from expunge import Classification, SalUn, Split, execute, keep_freed_memory, masked
 from expunge.mask import saliency_scores
 from expunge.models import build
 from expunge.topk import top_k
@@ -37,6 +37,7 @@ def curve(
 
 def run(quick: bool) -> list[dict[str, Any]]:
     """Saliency over the forget set, an unlearning epoch over the data, selection and held step over the weights."""
+    keep_freed_memory()  # as the command line does
     task, rounds = Classification(10), 1 if quick else 3
     torch.manual_seed(0)
     cnn = build("cnn", num_classes=10)

@@ -6,6 +6,7 @@ from .data import Batch, CropFlip, Data, Samples, StreamData, TensorData
 from .errors import CheckpointError, ExpungeError, MaskError, ModelError, SplitError
 from .experiment import experiment, train
 from .mask import Mask, full_mask, inverted_mask, masked, overlap, random_mask, saliency_mask
+from .memory import keep_freed_memory
 from .method import GradientMethod, Method, execute, find, names, unlearn
 from .methods.nhle import NHLE, mask_class_weights
 from .methods.retrain import Retrain
@@ -51,6 +52,7 @@ __all__ = [
     "find",
     "full_mask",
     "inverted_mask",
+    "keep_freed_memory",
     "mask_class_weights",
     "masked",
     "names",

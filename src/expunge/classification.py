@@ -119,14 +119,19 @@ class Classification:
         """Logits (and features) of all samples, without augmentation, in one pass where the model is."""
         logits = [torch.empty(0, self.num_classes)]
         feats = [torch.empty(0, self.head(model)[1].in_features)] if features else []
+        device = device_of(model)
         with evaluating(model), torch.inference_mode():
-            for batch in samples.batches(batch_size, device=device_of(model)):
+            for batch in samples.batches(batch_size, device=device):
                 if features:
                     feature, out = self.with_features(model, batch.x)
-                    feats.append(feature.float().cpu())
+                    feats.append(feature.float().to("cpu", non_blocking=True))
                 else:
                     out = self.logits(model, batch.x)
-                logits.append(out.float().cpu())
+                logits.append(out.float().to("cpu", non_blocking=True))
+        if (
+            device.type != "cpu"
+        ):  # the copies went on while later batches ran: they are there once the device is done
+            torch.accelerator.synchronize(device)
         return Predictions(torch.cat(logits), samples.labels, torch.cat(feats) if features else None)
 
     def check(self, model: nn.Module, split: Split) -> None:

@@ -47,7 +47,7 @@ def audit(
         original: The original's weights.
         split: What was to be forgotten.
         retrained: A model retrained without the forget set; without it no gap can be given.
-        level: strong adds attacks with shadow populations, relearning, and features; minutes instead of seconds.
+        level: strong adds attacks with shadow populations, relearning, and features; minutes to hours instead of seconds.
         strong: What the strong audit runs.
         seed: Seed of the attack's samples.
         max_gap: Largest avg. gap to Retrain, in points, that passes.

@@ -4,7 +4,7 @@ Gandikota, Materzynska, Fiotto-Kaufman, Bau, "Erasing Concepts from Diffusion Mo
 
 Published: x_t is drawn from the frozen model under the concept c (guidance 3, stopped at a random step); the target is
 eps0(null) - eta * (eps0(c) - eps0(null)) with eta = 1, eps0 the frozen model; only the answer to c is trained; ESD-x
-trains cross-attention, ESD-u everything else (here the mask of `execute`, see `expunge.generation.text_to_image`). The authors' present
+trains cross-attention, ESD-u everything else (here the `weights` of `erase`, see `expunge.generation.pipelines`). The authors' present
 code starts from eps0(c) with eta = 2 instead (`base="concept"`). No training data is needed; nothing holds the rest in place.
 
 Ours: `source="data"` takes x_t from noised forget samples (cheaper, but needs them). A pass over the forget set only says how

@@ -7,7 +7,7 @@ From a diagnosis of class-wise unlearning by the head's biases: methods tend to 
 Published, as released: CE(retain) + lambda * sum over forgotten classes of max(0, b_min - b_f)^2, with b_min
 the smallest bias of a retained class; only the head moves; SGD at 0.1, 5 to 10 epochs. Ours: lambda = 1 (not
 found), b_min without gradient, and the features in eval mode (running statistics and dropout are none of the
-head's).
+head's), whatever `batch_norm` says.
 """
 
 from __future__ import annotations

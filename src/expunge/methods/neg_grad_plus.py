@@ -3,8 +3,8 @@
 Kurmanji, Triantafillou, Hayes, Triantafillou, "Towards Unbounded Machine Unlearning", NeurIPS 2023,
 arXiv:2302.09880 (section 4, baseline). Published: beta * CE(retain) - (1 - beta) * CE(forget), an epoch is a
 pass over the retain set with the forget set cycling beside it. Ours: the default beta of 0.95 (their
-notebooks use 0.95 to 0.9999, by data set); the ascent is unbounded, so gradients are clipped and `max_drop`
-ends a run that destroys the model.
+notebooks use 0.95 to 0.9999, by data set); the ascent is unbounded, so gradients are clipped, and a run
+that ends more than `max_drop` lower is taken back to its last good state.
 """
 
 from __future__ import annotations

@@ -12,8 +12,9 @@ by the odds so that it is alive while the class is remembered and still once it 
 the label vector, the same for every forgotten sample; `ce` is the literal form, plain ascent, unbounded (it warns and
 needs clip); `submax` (Scrub-and-Learn, the same authors, AI 2025, 6(6):108) and `uniform` are baselines. 20 samples a
 class, full-batch steps, head frozen (a change of the logits then is one of the features), batch-norm statistics frozen
-and dropout off (there is no retain data to repair them). Masking (`masking`): `neg_inf` sets the row to 0 and its bias
-to -1e4, `zero` both to 0 (the class still wins where all other logits are negative). It is written into the weights.
+and dropout off (there is no retain data to repair them); `batch_size` and `batch_norm` therefore have no effect.
+Masking (`masking`): `neg_inf` sets the row to 0 and its bias to -1e4, `zero` both to 0 (the class still wins where all
+other logits are negative). It is written into the weights.
 Masking alone brings forgotten accuracy to 0, so the run also reports the four cells NHLE x masking.
 """
 

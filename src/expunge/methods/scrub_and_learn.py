@@ -7,8 +7,9 @@ read.
 Published (abstract and skeleton): for each of a few samples of the forgotten class, drop that class from the
 model's probabilities and take the most probable rest, the "submaximum", as a one-hot label; fine-tune on
 those samples only. Ours: the labels are taken once, from the original; 50 samples of each forgotten class,
-drawn at random; full-batch steps; batch norm and dropout in eval mode, as there is no retain data to repair
-their statistics; at most 3.5 points of retained accuracy may be lost (on validation samples).
+drawn at random; full-batch steps, whatever `batch_size` says; batch norm and dropout in eval mode, whatever
+`batch_norm` says, as there is no retain data to repair their statistics; at most 3.5 points of retained
+accuracy may be lost (on validation samples).
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ class rather than forgetting it.
 Published: stage 1 is gradient ascent on the forget set, head only, with the bias gradients of the kept
 classes multiplied by a factor (reversed); stage 2 fine-tunes the head on the retain set. As released the
 factor is +1, so nothing is reversed: `reversal=1` is that form. Ours: the factor -1, epochs and rate;
-features in eval mode.
+features in eval mode, whatever `batch_norm` says.
 """
 
 from __future__ import annotations

@@ -16,7 +16,8 @@ argues, `rate="literal"` more, as its formula says. The ascent is unbounded belo
 all on by default and all off under `paper_exact=True`: the gate (a sample at or under the confidence of unseen ones
 exerts no force), the norm clip, the stop rule (a look every `probe_every` steps: it overshoots by what those do) and the
 5-point limit on retained accuracy. The loop's NaN guard stays.
-p = 1 is FT, and p = 0 with smoothing 0, gate and early_stop off and clip None is GA, step for step.
+With early_stop off and clip None, p = 1 is FT (in `ugradsl_plus`, whose epochs are FT's), and p = 0 with smoothing 0 and the
+gate off is GA, step for step.
 """
 
 from __future__ import annotations

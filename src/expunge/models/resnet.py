@@ -22,8 +22,9 @@ class Block(nn.Module):
             self.shortcut = nn.Sequential(nn.Conv2d(a, b, 1, stride, bias=False), nn.BatchNorm2d(b))
 
     def forward(self, x: Tensor) -> Tensor:
-        h = F.relu(self.bn1(self.conv1(x)))
-        return F.relu(self.bn2(self.conv2(h)) + self.shortcut(x))
+        # in place: batch norm's backward pass needs its input only, so a third of the activations need no memory
+        h = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        return F.relu(self.bn2(self.conv2(h)).add_(self.shortcut(x)), inplace=True)
 
 
 class ResNet(nn.Module):
@@ -46,7 +47,7 @@ class ResNet(nn.Module):
         kaiming(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.stages(F.relu(self.bn1(self.conv1(self.normalize(x)))))
+        h = self.stages(F.relu(self.bn1(self.conv1(self.normalize(x))), inplace=True))
         return self.fc(F.adaptive_avg_pool2d(h, 1).flatten(1))
 
 
