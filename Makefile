@@ -9,7 +9,7 @@ export HF_HUB_OFFLINE = 1
 ARGS ?=
 RUN ?= $(BIN)/python
 
-.PHONY: demo demo-generation test test-slow check bench-speed bench-cpu bench-generation bench-gpu clean
+.PHONY: demo demo-generation test test-slow check bench-speed bench-cpu bench-audit bench-generation bench-gpu clean
 
 demo: $(VENV)/.installed
 	$(BIN)/expunge demo $(ARGS)
@@ -34,6 +34,9 @@ bench-speed: $(VENV)/.installed-dev
 bench-cpu: $(VENV)/.installed-dev
 	for grid in digits fashion_mnist cifar10_headline cifar10_resnet20; do $(BIN)/expunge bench benchmarks/grids/$$grid.toml --tune $(ARGS) || exit 1; done
 	for grid in digits_ablations digits_sizes; do $(BIN)/expunge bench benchmarks/grids/$$grid.toml $(ARGS) || exit 1; done
+
+bench-audit: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/strong_audit.py $(ARGS)
 
 bench-generation: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/generation_digits.py $(ARGS)

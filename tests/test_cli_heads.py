@@ -147,6 +147,8 @@ def test_the_demo_writes_the_same_heads(tmp_path, monkeypatch):
     again = ["--checkpoint", made["retrain"], "--out", str(tmp_path / "u.pt")]
     assert main(["unlearn", "salun", *flags, *again]) == 2
     assert heads.recipe(read_checkpoint(made["original"])) == quick
+    kept = {n: Record.load(tmp_path / f"{n}.json").split for n in ("original", "retrain", "salun")}
+    assert kept["original"] == kept["retrain"] == kept["salun"]  # judged on the same samples
 
 
 def test_a_head_of_another_version_gives_no_settings(tmp_path):
