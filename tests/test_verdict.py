@@ -42,6 +42,29 @@ def test_forgotten_test_samples_count_the_other_way_round():
     assert words(seeds, TFA=20.0) == ["under-forgotten"]
 
 
+def relearned(sgd, adam):
+    """A verdict on scores like Retrain's, where relearning took these steps, and Retrain 4 of SGD and 20 of Adam."""
+    both = {
+        k: {"steps": n, "steps_retrained": m, "delay": None if n is None else n / m}
+        for k, n, m in (("sgd", sgd, 4), ("adam", adam, 20))
+    }
+    return verdict(SAME, SEEDS, sizes=SIZES, attacks={"relearning delay": {"goal": 90.0, **both}})
+
+
+def test_relearning_much_sooner_than_retrain_by_both_optimizers_is_residue():
+    found = relearned(1, 9)
+    assert found.words == ["under-forgotten"] and "1 / 9, in the retrained model 4 / 20" in str(found)
+    for sgd, adam in (
+        (2, 9),
+        (1, 10),
+        (1, 40),
+        (8, 1),
+    ):  # one of the two is like Retrain's, within what seeds do
+        assert relearned(sgd, adam).words == ["indistinguishable"]
+    nothing = relearned(None, 9)  # no delay: nothing is said
+    assert nothing.words == ["indistinguishable"] and "learned again" not in str(nothing)
+
+
 def test_what_is_allowed_by_hand():
     width, measured = allowed([10.0, 12.0, 14.0], 10_000)
     assert measured and width == pytest.approx(4.30 * 2 * math.sqrt(4 / 3))

@@ -16,6 +16,7 @@ BELOW_THE_HEAD = {
     "knn_forgotten": "Neighbours in feature space find",
 }
 POINTS = 5.0  # that a probe must find more than Retrain's to be called residue
+SOONER = 0.5  # of Retrain's steps: relearning in fewer, by both optimizers, is residue (Retrain's own seeds differ twofold)
 
 
 def stronger(
@@ -62,6 +63,19 @@ def stronger(
         lines.append(
             f"{text} {f['unlearned']:.1f} % of the forgotten class's test samples, {f['retrained']:.1f} % in the "
             f"retrained model{ending}."
+        )
+    delays = [(attacks.get("relearning delay") or {}).get(k) or {} for k in ("sgd", "adam")]
+    if all(d.get("delay") is not None for d in delays):
+        seen = all(d["delay"] < SOONER for d in delays)
+        if seen:
+            words.append("under-forgotten")
+        mine, theirs = (
+            " / ".join("not reached" if d[k] is None else str(d[k]) for d in delays)
+            for k in ("steps", "steps_retrained")
+        )
+        ending = ": it had not been forgotten" if seen else ""
+        lines.append(
+            f"Steps of SGD / Adam until the forget set is learned again: {mine}, in the retrained model {theirs}{ending}."
         )
     alike = features.get("cka_original") or {}
     if (alike.get("unlearned") or 0) > 0.9999 > 0.999 > (alike.get("retrained") or 1):
