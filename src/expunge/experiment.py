@@ -47,14 +47,11 @@ def train(
     """Train a copy of `model` on everything the original may see, forget + retain, by the loop that Retrain uses.
 
     The weights handed in are where training starts, unless `fresh` is true. `options` are those of `execute`. The run
-    that comes back has `split` itself: judged, it is the original of that split, whose forget set is not among what it
-    retains.
+    that comes back has the split it was trained on: its retain set is all training samples.
     """
     if not fresh:
         options = {**options, "factory": lambda: copy.deepcopy(model)}
-    run = execute(model, split.for_original, recipe, task, **options)
-    run.split = split
-    return run
+    return execute(model, split.for_original, recipe, task, **options)
 
 
 def seeded_factory(factory: Factory, seed: int) -> Factory:

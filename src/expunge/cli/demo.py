@@ -140,6 +140,7 @@ def one_seed(
     found: list[Record] = []
     with show.bar("original", recipe) as on_row:
         run = train(factory(), drawn, recipe, task, seed=seed, on_row=on_row)
+    run.split = drawn  # judged on what the others are judged on: its forget set is none of what it retains
     start = judge_run(run, recipe, kind="original", names=names, command=command)
     with show.bar("retrain (reference)", recipe) as on_row:
         again = experiment(

@@ -89,6 +89,7 @@ def _all_runs(
     recipe = diffusion_presets.recipe(setting.data)
     with show.bar("original", recipe) as on_row:
         run = train(setting.factory(), split, recipe, task, seed=seed, on_row=on_row)
+    run.split = split  # its record names the samples that the others' do
     with show.bar("retrain (reference)", recipe) as on_row:
         again = execute(run.model, split, recipe, task, seed=seed, factory=setting.factory, on_row=on_row)
     start, gold = setting.look(run.model, judge), setting.look(again.model, judge)
