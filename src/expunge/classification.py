@@ -128,9 +128,8 @@ class Classification:
                 else:
                     out = self.logits(model, batch.x)
                 logits.append(out.float().to("cpu", non_blocking=True))
-        if (
-            device.type != "cpu"
-        ):  # the copies went on while later batches ran: they are there once the device is done
+        if device.type != "cpu":
+            # the copies went on while later batches ran: they are there once the device is done
             torch.accelerator.synchronize(device)
         return Predictions(torch.cat(logits), samples.labels, torch.cat(feats) if features else None)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 Word = Literal[
@@ -64,24 +64,26 @@ def stronger(
             f"{text} {f['unlearned']:.1f} % of the forgotten class's test samples, {f['retrained']:.1f} % in the "
             f"retrained model{ending}."
         )
-    delays = [(attacks.get("relearning delay") or {}).get(k) or {} for k in ("sgd", "adam")]
+    relearned = attacks.get("relearning delay") or {}
+    delays = [relearned.get(k) or {} for k in ("sgd", "adam")]
     if all(d.get("delay") is not None for d in delays):
         seen = all(d["delay"] < SOONER for d in delays)
         if seen:
             words.append("under-forgotten")
-        mine, theirs = (
-            " / ".join("not reached" if d[k] is None else str(d[k]) for d in delays)
-            for k in ("steps", "steps_retrained")
-        )
         ending = ": it had not been forgotten" if seen else ""
         lines.append(
-            f"Steps of SGD / Adam until the forget set is learned again: {mine}, in the retrained model {theirs}{ending}."
+            f"Steps of SGD / Adam until the forget set is learned again: {_steps(delays, 'steps')}, in the retrained "
+            f"model {_steps(delays, 'steps_retrained')}{ending}."
         )
     alike = features.get("cka_original") or {}
     if (alike.get("unlearned") or 0) > 0.9999 > 0.999 > (alike.get("retrained") or 1):
         words.append("under-forgotten")
         lines.append("The features are the original's: nothing below the head was changed.")
     return lines, list(dict.fromkeys(words))
+
+
+def _steps(delays: Sequence[Mapping[str, Any]], whose: str) -> str:
+    return " / ".join("not reached" if d[whose] is None else str(d[whose]) for d in delays)
 
 
 def noise(told: Mapping[str, Any]) -> float:
