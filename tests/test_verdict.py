@@ -57,7 +57,8 @@ def test_relearning_much_sooner_than_retrain_by_both_optimizers_is_residue():
     # one of the two is like Retrain's, within what seeds do
     for sgd, adam in ((2, 9), (1, 10), (1, 40), (8, 1)):
         assert relearned(sgd, adam).words == ["indistinguishable"]
-    never = {"steps": 2, "steps_retrained": None, "delay": 0.01, "bound": "at most"}  # Retrain never got there
+    # Retrain never got there
+    never = {"steps": 2, "steps_retrained": None, "delay": 0.01, "bound": "at most"}
     told = {"relearning delay": {"goal": 90.0, "sgd": never, "adam": never}}
     found = verdict(SAME, SEEDS, sizes=SIZES, attacks=told)
     assert found.words == ["under-forgotten"] and "not reached / not reached" in str(found)

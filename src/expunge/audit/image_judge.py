@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from ..classification import Classification, Predictions
+from ..data import TensorData
 from ..errors import ExpungeError, MissingExtra
 from ..method import execute
 from ..methods.retrain import Retrain
-from ..modes import device_of, evaluating
+from ..modes import evaluating
 from ..split import Split
 
 
@@ -33,13 +34,8 @@ class Judge:
 
     def predict(self, images: Tensor, labels: Tensor, batch_size: int = 512) -> Predictions:
         """Logits and features of images (N, C, H, W) in [0, 1], with what was asked for (N,)."""
-        logits, features = [], []
-        with evaluating(self.model), torch.inference_mode():
-            for x in images.split(batch_size):
-                feature, out = self.task.with_features(self.model, x.to(device_of(self.model)))
-                logits.append(out.float().cpu())
-                features.append(feature.float().cpu())
-        return Predictions(torch.cat(logits), labels.cpu(), torch.cat(features))
+        samples = TensorData(images, labels).samples()
+        return self.task.predict(self.model, samples, features=True, batch_size=batch_size)
 
 
 def train_judge(
