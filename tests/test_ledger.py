@@ -6,6 +6,7 @@ import os
 import signal
 import sqlite3
 import stat
+import threading
 import time
 from datetime import UTC, date, datetime, timedelta
 
@@ -388,6 +389,25 @@ def test_concurrent_writers_even_of_the_first_row(tmp_path):
     assert [w.exitcode for w in workers] == [0] * 4 and holds(ledger.check())
     requests = ledger.requests()
     assert [r.number for r in requests] == list(range(1, 101)) and len({r.subject for r in requests}) == 100
+
+
+def test_a_ledger_made_by_another_while_it_is_looked_at(tmp_path, monkeypatch):
+    path, connect = tmp_path / "requests.db", sqlite3.connect
+    other = threading.Thread(target=Ledger, args=(path,), kwargs={"create": True})
+
+    class Slow(sqlite3.Connection):
+        def execute(self, statement, *values):
+            answer = super().execute(statement, *values)
+            if statement == "PRAGMA user_version" and other.ident is None:
+                monkeypatch.setattr(sqlite3, "connect", connect)
+                other.start()
+                other.join(0.5)  # time enough to make the tables, if this one lets it
+            return answer
+
+    monkeypatch.setattr(sqlite3, "connect", lambda *args, **options: connect(*args, factory=Slow, **options))
+    ledger = Ledger(path, create=True)
+    other.join(60)
+    assert holds(ledger.check()) and [event.kind for event in ledger.events()] == ["ledger"]
 
 
 @pytest.mark.parametrize("delay", [0.02, 0.05, 0.11])

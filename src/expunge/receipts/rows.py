@@ -40,8 +40,10 @@ class Rows:
         if not create and not self.path.is_file():
             raise ExpungeError(f"there is no ledger at {self.path}. `expunge ledger add` makes one.")
         with self._open() as db:
+            db.execute("BEGIN")  # one snapshot: another process may make the tables between the two looks
             version = db.execute("PRAGMA user_version").fetchone()[0]
             tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            db.execute("COMMIT")
             if version > VERSION:
                 raise ExpungeError(
                     f"{self.path} has version {version}, this one reads up to {VERSION}: upgrade expunge."
