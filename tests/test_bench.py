@@ -13,8 +13,6 @@ from expunge import Classification, ExpungeError, Split
 from expunge.bench import run_jobs, side_by_side, stages
 from expunge.bench.grid import read_grid
 from expunge.bench.page import markdown, others, page
-from expunge.bench.search import Trial, following, space_of
-from expunge.bench.tune import Looks, distance_from_unseen, estimated_gap, expected, tune
 from expunge.bench.work import OutOfTime, Worker
 from expunge.classification import Predictions
 from expunge.cli import main
@@ -23,7 +21,9 @@ from expunge.methods.finetune import FineTune
 from expunge.methods.salun import SalUn
 from expunge.methods.ugradsl import UGradSL
 from expunge.models import build
+from expunge.search import Trial, following, space_of
 from expunge.sources import load
+from expunge.tuning import Looks, distance_from_unseen, estimated_gap, expected, tune
 
 GRID = """
 title = "small"
@@ -299,6 +299,25 @@ def test_tuning_tries_what_a_preset_would_fix_and_has_a_seed_of_its_own(tmp_path
     assert tuned.key() != replace(tuned, tuning={**tuned.tuning, "by": "gap"}).key()
     (tmp_path / "g.toml").write_text(GRID.replace("[recipe]", "[tune]\nseed = 1\n[recipe]"))
     with pytest.raises(ExpungeError, match="seed 1, which is also reported"):
+        read_grid(tmp_path / "g.toml", tuned="validation")
+
+
+def test_trials_on_each_runs_own_split_and_original(tmp_path):
+    text = GRID.replace("settings = { epochs = 1 }", "").replace("vary = { density = [0.3, 0.5] }", "")
+    (tmp_path / "g.toml").write_text(text.replace("[recipe]", '[tune]\nseed = "own"\n[recipe]'))
+    jobs = read_grid(tmp_path / "g.toml", tuned="validation").jobs
+    assert all(job.tuned_on == job for job in jobs)
+    assert len({job.choice for job in jobs}) == len({job.key() for job in jobs})
+    assert len(dict(stages(jobs))["original"]) == 2  # no third seed to train one for
+    worker, tables = Worker(tmp_path / "cache"), []
+    for job in [j for j in jobs if j.method == "nhle"]:
+        found = worker.method(job)
+        tables.append(json.loads((tmp_path / f"cache/tuned/{job.choice}-validation.json").read_text()))
+        best = min(tables[-1]["trials"], key=lambda t: t["distance"])["settings"]
+        assert {k: getattr(found, k) for k in best} == best and tables[-1]["seed"] == job.seed
+    assert [t["seed"] for t in tables] == [0, 1]
+    (tmp_path / "g.toml").write_text(text.replace("[recipe]", '[tune]\nseed = "mine"\n[recipe]'))
+    with pytest.raises(ExpungeError, match="the seed of tune is 'mine'; give a number, or 'own'"):
         read_grid(tmp_path / "g.toml", tuned="validation")
 
 

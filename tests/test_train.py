@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from expunge import Classification, Compute, ExpungeError, ModelError, Retrain, SalUn, Split, execute, unlearn
-from expunge.bench.tune import tune
 from expunge.methods.finetune import FineTune
 from expunge.methods.gradient_ascent import GradientAscent
 from expunge.methods.nhle import NHLE
@@ -18,6 +17,7 @@ from expunge.methods.ugradsl import UGradSL
 from expunge.run import Run
 from expunge.schedule import pairs, steps_per_epoch
 from expunge.train import rate
+from expunge.tuning import tune
 
 
 @pytest.fixture(scope="module")

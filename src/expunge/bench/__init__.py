@@ -9,7 +9,6 @@ import itertools
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -58,7 +57,7 @@ def stages(jobs: list[Job]) -> list[Stage]:
 
     Jobs that write one file stand in one group, and a group is done by one worker in order.
     """
-    tuned = [replace(j, seed=j.tuning["seed"]) for j in jobs if j.tuning]
+    tuned = [j.tuned_on for j in jobs if j.tuning]
     places = {j.place: j for j in [*tuned, *jobs]}.values()
     judged = {j.place: j for j in jobs} | {j.place: j for j in tuned if (j.tuning or {}).get("by") == "gap"}
     return [

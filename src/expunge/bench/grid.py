@@ -18,14 +18,15 @@ from ..methods.retrain import Retrain
 from ..record import SCHEMA, plain
 from ..run import Compute
 from ..split_spec import SplitSpec
-from .tune import By
+from ..tuning import By
 
 ENTRIES = (
     "title", "data", "models", "seeds", "threads", "note", "recipe", "compute", "tune", "defaults", "split", "method", "published",
 )  # fmt: skip
 METHOD_ENTRIES = ("name", "label", "settings", "vary", "only", "but")
 SCENARIOS = {"forget_class": "class", "forget_share": "random", "forget_ids": "ids", "forget_group": "group"}
-TUNE = {"trials": 4, "seed": 100}  # a seed that no grid may report
+OWN = "own"  # trials on each run's own split and original, as one would who must unlearn just that
+TUNE = {"trials": 4, "seed": 100}  # a seed that no grid may report, or `OWN`
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,15 @@ class Job:
 
     @property
     def choice(self) -> str:
-        """The same for jobs that differ in the seed alone, so that one tuning serves them all."""
-        return self.key("data", "model", "split", "method", "settings", "recipe", "compute", "tuning")
+        """The same for jobs that one tuning serves: those that differ in the seed alone, if that has a seed of its own."""
+        own = ("seed",) if (self.tuning or {}).get("seed") == OWN else ()
+        return self.key("data", "model", "split", *own, "method", "settings", "recipe", "compute", "tuning")
+
+    @property
+    def tuned_on(self) -> Job:
+        """The job on whose split and original its trials are made."""
+        seed = (self.tuning or {}).get("seed", OWN)
+        return self if seed == OWN else replace(self, seed=seed)
 
 
 @dataclass
@@ -163,8 +171,12 @@ def _problems(values: dict[str, Any], tuned: By | None) -> list[str]:
         if set(table) != {"source", "split", "rows"} or any(len(row) != 6 for row in table["rows"])
     ]
     seed = {**TUNE, **values.get("tune", {})}["seed"]
+    if seed != OWN and type(seed) is not int:
+        found.append(f"the seed of tune is {seed!r}; give a number, or '{OWN}' for each run's own.")
     if tuned and seed in values["seeds"]:
-        found.append(f"tuning uses seed {seed}, which is also reported; give [tune] another seed.")
+        found.append(
+            f"tuning uses seed {seed}, which is also reported; give [tune] another seed, or '{OWN}' for trials on each run's own."
+        )
     for entry in values["method"]:
         found += [
             f"'{k}' is no entry of a method; known: {', '.join(METHOD_ENTRIES)}."

@@ -23,12 +23,12 @@ from ..methods.retrain import Retrain
 from ..models import build
 from ..record import Record, plain
 from ..run import Compute, Row, Run
+from ..search import Trial
 from ..sources import Source, load, place_of
 from ..split import Split
 from ..split_spec import SplitSpec
+from ..tuning import By, tune
 from .grid import Job
-from .search import Trial
-from .tune import By, tune
 
 KEPT = (
     "table2x2",
@@ -191,7 +191,7 @@ class Worker:
         return _AT_HAND[key]
 
     def method(self, job: Job) -> Method:
-        """The job's method, with settings tuned on a seed of their own if the grid asks for it."""
+        """The job's method, with settings tuned as the grid asks for it."""
         method = find(job.method)(**job.settings)
         if not job.tuning or not type(method).search:
             return method
@@ -205,11 +205,18 @@ class Worker:
 
     def _tune(self, job: Job, method: Method, by: By, file: Path) -> None:
         """Write the trials of a job's method to `file`; those of an interrupted call are gone on from."""
-        place, tuning = replace(job, seed=(job.tuning or {})["seed"]), job.tuning or {}
+        place, tuning = job.tuned_on, job.tuning or {}
         source, split, task = self.setting(place)
         original, _ = self.original(place)
         gold = self.retrained(place)[1] if by == "gap" else None
-        told = {"by": by, "method": job.method, "label": job.label, "split": job.split, "fixed": job.settings}
+        told = {
+            "by": by,
+            "method": job.method,
+            "label": job.label,
+            "split": job.split,
+            "seed": place.seed,
+            "fixed": job.settings,
+        }
         part = file.with_suffix(".part")
         done = json.loads(part.read_text(encoding="utf-8")) if part.exists() else []
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..method import Method
+from .method import Method
 
 COARSE = 2  # trials spread over the fields after the method's own settings, before the finer ones
 

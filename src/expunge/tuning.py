@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..audit.accuracy import Judged, Scores, gaps, judge
-from ..audit.mia import members_and_nonmembers, svm_attack
-from ..classification import Classification, Predictions
-from ..errors import ExpungeError
-from ..method import Method, execute
-from ..run import Compute, Row
-from ..split import Split
+from .audit.accuracy import Judged, Scores, gaps, judge
+from .audit.mia import members_and_nonmembers, svm_attack
+from .classification import Classification, Predictions
+from .errors import ExpungeError
+from .method import Method, execute
+from .run import Compute, Row
 from .search import Trial, following
+from .split import Split
 
 By = Literal["validation", "gap"]
 FOLDS = 5  # of the validation samples, for what the attack says of samples it was not fitted on
