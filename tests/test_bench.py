@@ -226,9 +226,12 @@ def test_tuning_prefers_the_model_that_looks_unseen_and_never_asks_for_retrain()
     from expunge.experiment import train
 
     original = train(build("mlp", num_classes=10, shape=data.shape), split, model, task).model
-    found = tune(original, split, find("gradient_ascent")(batch_size=64, max_drop=100), task, count=5)
+    tuned = tune(original, split, find("gradient_ascent")(batch_size=64, max_drop=100), task, count=5)
+    found = tuned.trials
     assert found == sorted(found, key=lambda t: t.distance) and len(found) == 5
     assert distance_from_unseen(original, original, split, task) > found[0].distance
+    assert tuned.method.lr == found[0].settings["lr"]
+    assert distance_from_unseen(tuned.run.model, original, split, task) == pytest.approx(found[0].distance)
 
 
 def test_what_is_expected_of_retrain_comes_from_validation_samples_alone():
@@ -272,6 +275,9 @@ def test_interrupted_trials_are_gone_on_from(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert asked[-1] == 1 and worker.method(job) == whole  # some trials were done
     tables = [json.loads(f.read_text()) for f in tmp_path.glob("*/tuned/*.json")]
+    for table in tables:
+        for trial in table["trials"]:
+            assert trial.pop("seconds") > 0
     assert tables[0] == tables[1] and len(tables[0]["trials"]) == 4
     assert not list(tmp_path.rglob("*.part")) and not list(tmp_path.rglob("*.state"))
 

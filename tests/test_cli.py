@@ -384,6 +384,70 @@ def test_a_warning_of_the_package_is_one_note(capsys, monkeypatch):
     assert capsys.readouterr().err == "note: too few samples\n"
 
 
+def test_trials_choose_settings_by_validation_data(trained, tmp_path, capsys):
+    out = tmp_path / "out.safetensors"
+    # a field that is given as a flag is not tried
+    command = ["--trials", "3", "--smoothing=-0.5", "--batch-size", "64", "--out", str(out)]
+    assert run_unlearn(trained, *command, method="ugradsl_plus") == 0
+    record, told = Record.load(tmp_path / "out.json"), capsys.readouterr()
+    tries = record.details["trials"]
+    assert len(tries) == 3 and tries == sorted(tries, key=lambda t: t["distance"])
+    assert all("smoothing" not in t["settings"] and t["seconds"] > 0 for t in tries)
+    assert record.settings["smoothing"] == -0.5 and record.seconds == tries[0]["seconds"]
+    best = tries[0]["settings"]
+    written = json.loads(read_checkpoint(out).metadata["settings"])
+    assert {k: record.settings[k] for k in best} == {k: written[k] for k in best} == best
+    assert (
+        told.err.count("points from what Retrain should be") == 3 and "the best of 3 trials: lr " in told.out
+    )
+    assert "--trials 3" in record.command
+    assert not [f for f in tmp_path.iterdir() if f.name.startswith(".")]
+    again = ["--smoothing=-0.5", *(f"--{k}={v}" for k, v in best.items()), "--batch-size", "64"]
+    assert run_unlearn(trained, *again, "--out", str(tmp_path / "b.safetensors"), method="ugradsl_plus") == 0
+    a, b = (read_checkpoint(p).state for p in (out, tmp_path / "b.safetensors"))
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_interrupted_trials_go_on_to_the_same_model(trained, tmp_path, monkeypatch, capsys):
+    from expunge import tuning
+
+    command = ["--trials", "3", "--batch-size", "64"]
+    assert run_unlearn(trained, *command, "--out", str(tmp_path / "whole.safetensors")) == 0
+    execute, count = tuning.execute, []
+
+    def third_fails(*args, **options):
+        count.append(1)
+        if len(count) == 3:
+            raise KeyboardInterrupt
+        return execute(*args, **options)
+
+    cut = str(tmp_path / "cut.safetensors")
+    monkeypatch.setattr(tuning, "execute", third_fails)
+    assert run_unlearn(trained, *command, "--out", cut) == 130
+    assert "after its last finished trial" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert run_unlearn(trained, *command, "--seed", "1", "--out", cut) == 2
+    assert "holds the trials of another run" in capsys.readouterr().err
+    assert run_unlearn(trained, *command, "--out", cut) == 0
+    a, b = (read_checkpoint(tmp_path / f"{n}.safetensors").state for n in ("whole", "cut"))
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    a, b = (Record.load(tmp_path / f"{n}.json").details["trials"] for n in ("whole", "cut"))
+    assert [t["settings"] for t in a] == [t["settings"] for t in b]
+    assert not [f for f in tmp_path.iterdir() if f.name.startswith(".")]
+
+
+@pytest.mark.parametrize(
+    ("method", "more", "said"),
+    [
+        ("retrain", ("--trials", "2"), "retrain has no settings to try; leave the trials out."),
+        ("salun", ("--trials", "0"), "0 trials are none; give 1 or more."),
+    ],
+)
+def test_trials_that_cannot_be_made_are_refused(trained, tmp_path, capsys, method, more, said):
+    assert run_unlearn(trained, *more, "--out", str(tmp_path / "o.pt"), method=method) == 2
+    assert said in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
 def test_an_interruption_promises_only_what_is_there(tmp_path, monkeypatch, capsys):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt

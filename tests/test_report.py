@@ -232,6 +232,7 @@ def test_missing_figures_are_dashes_with_a_reason() -> None:
         ("embedding", ">Features<"),
         ("examples", "<h3>Forgotten samples<"),
         ("table2x2", "NHLE × masking"),
+        ("trials", "Settings tried"),
         ("images", "Generated images"),
         ("attacks", "Strong audit: attacks"),
         ("features", "Strong audit: features"),
@@ -243,6 +244,7 @@ def test_parts_are_left_out(key: str, heading: str) -> None:
     run.details |= {
         "images": [{"title": "before", "png": run.details["examples"][0]["png"], "note": "n"}],
         "verdict": "It is well.",
+        "trials": [{"settings": {"lr": 0.01}, "distance": 1.5, "status": "finished", "seconds": 2.0}],
         "attacks": {"u_lira": {"auc": 0.51, "retrained": {"auc": 0.5}}},
         "features": [{"name": "probe", "unlearned": 61.0}],
     }
@@ -381,6 +383,7 @@ PLACES = (
             "embedding",
             "examples",
             "table2x2",
+            "trials",
             "images",
             "attacks",
             "features",

@@ -86,3 +86,9 @@ def test_the_commands_under_torchrun(tmp_path, capsys):
     assert (tmp_path / "less.safetensors").exists() and Record.load(
         tmp_path / "less.json"
     ).status == "finished"
+    done = torchrun("-m", "expunge", "unlearn", "salun", *common, "--forget-class", "3", "--epochs", "1", "--trials", "3",
+                    "--checkpoint", tmp_path / "two.safetensors", "--out", tmp_path / "tried.safetensors")  # fmt: skip
+    assert (
+        len(Record.load(tmp_path / "tried.json").details["trials"]) == 3 and done.stdout.count("record:") == 1
+    )
+    assert not [f for f in tmp_path.iterdir() if f.name.startswith(".")]

@@ -21,6 +21,20 @@ file's text tells what is published from what is ours. `expunge methods --verbos
 *Needs* is the data a method is given; *forget sets* the ways of drawing one that it serves. A *mask* (`--density`,
 `--mask`) can be laid over every method that takes gradient steps; edits of the weights take none, and exact methods
 start from fresh weights, where there is nothing to hold.
+
+## Choosing settings
+
+How strongly a method forgets hangs on its rate over decades, and the right rate on the model and its data: defaults are a
+start, not an answer. `expunge unlearn METHOD ... --trials 4` (in Python `experiment(..., trials=4)`, or
+`expunge.tuning.tune`) runs the method with its own settings, then with others out of the column *tuning tries* of its
+table below, the later ones beside the best so far, and keeps the model that comes nearest to what Retrain should be.
+What that is, validation samples say, which the original never saw: its error on them, and what the membership attack
+says of them, stand for a random forget set, 100 stands for a class's, and the original's accuracies for those to keep.
+Neither the test set nor a retrained model is looked at. Fields that are given as flags stay as given. An interrupted
+command goes on after its last finished trial; record and report list all of them.
+
+`expunge bench GRID --tune` gives each method of a grid its trials in the same way: on one seed of their own (`[tune] seed =
+100`), or, dearer, for every run by itself (`seed = "own"`).
 """
 
 

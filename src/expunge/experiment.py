@@ -4,8 +4,9 @@ the demo and the benchmark have in common."""
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import nn
 
 from .audit.accuracy import AuditResult, Judged, judge, summarize
 from .classification import Classification
+from .errors import ExpungeError
 from .hashing import state_hash
 from .mask import Mask
 from .method import Method, execute
@@ -20,8 +22,10 @@ from .methods.retrain import Retrain
 from .modes import check_seed
 from .record import Record, plain
 from .run import Compute, Row, Run
+from .search import Trial
 from .split import Split
 from .task import Task
+from .tuning import tune
 
 Factory = Callable[[], nn.Module]
 
@@ -34,6 +38,7 @@ class Outcome:
     record: Record
     judged: Judged | None = None
     audit: AuditResult | None = None
+    method: Method | None = None  # with the settings that trials chose, where there were some
 
     @property
     def model(self) -> nn.Module:
@@ -129,26 +134,31 @@ def experiment(
     on_row: Callable[[Row], None] | None = None,
     names: dict[str, Any] | None = None,
     command: str = "",
+    trials: int = 1,
+    fixed: Collection[str] = (),
+    on_trial: Callable[[list[Trial]], None] | None = None,
+    trials_file: Path | None = None,
 ) -> Outcome:
     """Run `method`, judge its result beside the original's and Retrain's predictions, and write the record of it all.
 
-    The clock of the record (RTE) is that of `execute` alone: judging is not in it.
+    With `trials` above 1 the method's settings, but for the fields in `fixed`, are chosen first by that many trials on
+    validation data (`tuning.tune`, with `on_trial` and `trials_file`); the record lists them. The clock of the record (RTE) is
+    that of the one run whose model this is: neither the other trials nor judging are in it.
     """
     before = state_hash(model.state_dict())
-    run = execute(
-        model,
-        split,
-        method,
-        task,
-        mask=mask,
-        seed=seed,
-        compute=compute,
-        factory=factory,
-        state_file=state_file,
-        on_row=on_row,
-    )
-    return judge_run(
-        run,
+    options: dict[str, Any] = {"mask": mask, "seed": seed, "compute": compute, "factory": factory,
+                               "state_file": state_file, "on_row": on_row}  # fmt: skip
+    run, tried = None, []
+    if trials != 1:
+        if not isinstance(task, Classification):
+            raise ExpungeError(
+                f"trials choose settings for classifiers, not for {task.name}; leave them out."
+            )
+        tuned = tune(model, split, method, task, count=trials, fixed=fixed, on_trial=on_trial,
+                     trials_file=trials_file, **options)  # fmt: skip
+        method, run, tried = tuned.method, tuned.run, tuned.trials
+    outcome = judge_run(
+        run or execute(model, split, method, task, **options),
         method,
         kind=kind,
         original=original,
@@ -157,6 +167,9 @@ def experiment(
         names=names,
         command=command,
     )
+    if tried:
+        outcome.record.details["trials"] = plain([asdict(t) for t in tried])
+    return outcome
 
 
 def judge_run(
@@ -175,9 +188,9 @@ def judge_run(
     if method is not None:
         record.details.update(plain(method.details(run)))
     if not isinstance(run.task, Classification):
-        return Outcome(run, record)
+        return Outcome(run, record, method=method)
     judged = judge(run.model, run.split, run.task, seed=run.seed)
     found = summarize(judged, original=original, retrained=retrained if kind != "retrain" else judged)
     record.scores = plain(found.scores)
     record.details.update(plain(found.details), limits=found.limits)
-    return Outcome(run, record, judged, found)
+    return Outcome(run, record, judged, found, method)

@@ -8,7 +8,7 @@ ones says. Every method gets the same number of trials, and the same distances g
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,12 +26,13 @@ class Trial:
     settings: dict[str, Any]
     distance: float
     status: str
+    seconds: float = 0.0  # of the run
 
 
 Space = dict[str, list[Any]]
 
 
-def space_of(method: Method, fixed: tuple[str, ...] = ()) -> Space:
+def space_of(method: Method, fixed: Collection[str] = ()) -> Space:
     """The values of each field that trials may take: its `search`, and the method's own; without the fields in `fixed`."""
     found: Space = {}
     for name, values in type(method).search.items():
@@ -42,7 +43,7 @@ def space_of(method: Method, fixed: tuple[str, ...] = ()) -> Space:
 
 
 def following(
-    method: Method, done: Sequence[Trial], count: int, fixed: tuple[str, ...] = ()
+    method: Method, done: Sequence[Trial], count: int, fixed: Collection[str] = ()
 ) -> dict[str, Any] | None:
     """The settings to try after those in `done`, of `count` in all; None where everything was tried.
 

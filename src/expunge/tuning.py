@@ -1,15 +1,12 @@
-"""Choosing a method's settings at an equal budget, on validation data, without the model that never saw the forget set.
-
-The field's published settings were chosen by the smallest gap to Retrain, which nobody has who must unlearn; that choice
-is offered as `by="gap"` and named an oracle wherever it is shown.
-"""
+"""Choosing a method's settings by a few trials, on validation data, without the model that never saw the forget set."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,11 +15,15 @@ from torch import nn
 from .audit.accuracy import Judged, Scores, gaps, judge
 from .audit.mia import members_and_nonmembers, svm_attack
 from .classification import Classification, Predictions
-from .errors import ExpungeError
+from .errors import ExpungeError, raise_all
+from .files import write_json
+from .hashing import state_hash
 from .method import Method, execute
-from .run import Compute, Row
+from .record import plain
+from .run import Compute, Run
 from .search import Trial, following
 from .split import Split
+from .team import Team, first
 
 By = Literal["validation", "gap"]
 FOLDS = 5  # of the validation samples, for what the attack says of samples it was not fitted on
@@ -94,6 +95,15 @@ def distance_from_unseen(model: nn.Module, original: nn.Module, split: Split, ta
     return estimated_gap(look(model, split, task), expected(look(original, split, task), split))
 
 
+@dataclass(frozen=True, eq=False)
+class Tuned:
+    """What came of trials."""
+
+    trials: list[Trial]  # best first
+    method: Method  # with the settings of the best
+    run: Run | None  # the best one's run, None where an interrupted call made it
+
+
 def tune(
     model: nn.Module,
     split: Split,
@@ -101,42 +111,81 @@ def tune(
     task: Classification,
     *,
     count: int = 4,
-    fixed: tuple[str, ...] = (),
+    fixed: Collection[str] = (),
     by: By = "validation",
     retrained: Judged | None = None,
     seed: int = 0,
     compute: Compute | None = None,
-    done: Sequence[Trial] = (),
     on_trial: Callable[[list[Trial]], None] | None = None,
-    on_row: Callable[[Row], None] | None = None,
+    trials_file: Path | None = None,
     state_file: Path | None = None,
-) -> list[Trial]:
-    """The trials of a method on this original and split, best first. `by="gap"` needs `retrained` and is an oracle.
+    **options: Any,
+) -> Tuned:
+    """Try `count` settings of a method on this original and split, and choose the nearest to what Retrain should be.
 
-    `fixed` names fields that are not to be tuned. `done` are the trials of an interrupted call, in the order in which
-    `on_trial` was handed them; `on_row` and `state_file` are those of `execute`. Raises `ExpungeError` without validation samples, or
-    without `retrained` where the gap chooses.
+    The field's published settings were chosen by the smallest gap to Retrain itself, which nobody has who must unlearn:
+    `by="gap"` does so, needs `retrained`, and is an oracle. `fixed` names fields that are not to be tried. `on_trial` is
+    called after each trial with all there are. `trials_file` keeps finished trials, from which an interrupted call is
+    gone on from; it is left for the caller to remove. `seed`, `compute`, `state_file` and `options` are those of `execute`.
+    Raises `ExpungeError` for a method that has nothing to try, without validation samples, without `retrained` where the
+    gap chooses, and for the trials of another call.
     """
-    if by == "gap" and retrained is None:
-        raise ExpungeError(
-            "by='gap' measures from the retrained model; give `retrained`, or choose by='validation'."
-        )
-    if by == "validation" and not len(split.validation):
-        raise ExpungeError(
-            "trials are chosen on validation samples and the split has none; draw it with a validation share, such as 0.1."
-        )
+    how = compute or Compute()
+    raise_all(_problems(split, method, count, by, retrained))
     wanted = expected(look(model, split, task), split) if by == "validation" else {}
-    found = list(done)
+    said = plain(asdict(method))
+    identity = repr((type(method).__name__, said, split.hash, seed, asdict(how), state_hash(model.state_dict()),
+                     count, sorted(fixed), by))  # fmt: skip
+    found = _done(trials_file, identity)
+    best: Run | None = None
+    team = Team(how.processes)
     while len(found) < count and (settings := following(method, found, count, fixed)) is not None:
         chosen = replace(method, **settings)
-        run = execute(model, split, chosen, task, seed=seed, compute=compute, on_row=on_row, state_file=state_file)  # fmt: skip
-        if state_file is not None:
-            state_file.unlink(missing_ok=True)
-        if retrained is not None and by == "gap":
+        run = execute(model, split, chosen, task, seed=seed, compute=how, state_file=state_file, **options)
+        if by == "gap" and retrained is not None:
             distance = gaps(judge(run.model, split, task, seed=seed).scores, retrained.scores)["avg"]
         else:
             distance = estimated_gap(look(run.model, split, task), wanted)
-        found.append(Trial(settings, distance, run.status))
+        # every process chooses alike, and none goes on while another still writes the state of this trial
+        distance = team.mean([torch.tensor([distance], dtype=torch.float64)], run.device) or 0.0
+        if state_file is not None:
+            state_file.unlink(missing_ok=True)
+        if all(distance < t.distance for t in found):
+            best = run
+        found.append(Trial(settings, distance, run.status, run.seconds))
+        if trials_file is not None and first():
+            write_json(trials_file, plain({"identity": identity, "trials": [asdict(t) for t in found]}))
         if on_trial is not None:
             on_trial(found)
-    return sorted(found, key=lambda t: t.distance)
+    found = sorted(found, key=lambda t: t.distance)
+    return Tuned(found, replace(method, **found[0].settings), best)
+
+
+def _problems(split: Split, method: Method, count: int, by: By, retrained: Judged | None) -> list[str]:
+    found = []
+    if count < 1:
+        found.append(f"{count} trials are none; give 1 or more.")
+    if not type(method).search:
+        found.append(f"{method.name()} has no settings to try; leave the trials out.")
+    if by == "gap" and retrained is None:
+        found.append(
+            "by='gap' measures from the retrained model; give `retrained`, or choose by='validation'."
+        )
+    if by == "validation" and not len(split.validation):
+        found.append(
+            "trials are chosen on validation samples and the split has none; draw it with a validation share, such as 0.1."
+        )
+    return found
+
+
+def _done(file: Path | None, identity: str) -> list[Trial]:
+    """The trials of an interrupted call. Raises `ExpungeError` where they are of another one."""
+    if file is None or not file.exists():
+        return []
+    kept = json.loads(file.read_text(encoding="utf-8"))
+    if kept["identity"] != identity:
+        raise ExpungeError(
+            f"{file} holds the trials of another run (model, method, settings, split, seed or their number differ); "
+            "remove it to start anew, or repeat the settings it was made with."
+        )
+    return [Trial(**t) for t in kept["trials"]]

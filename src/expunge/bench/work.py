@@ -23,7 +23,6 @@ from ..methods.retrain import Retrain
 from ..models import build
 from ..record import Record, plain
 from ..run import Compute, Row, Run
-from ..search import Trial
 from ..sources import Source, load, place_of
 from ..split import Split
 from ..split_spec import SplitSpec
@@ -218,16 +217,11 @@ class Worker:
             "fixed": job.settings,
         }
         part = file.with_suffix(".part")
-        done = json.loads(part.read_text(encoding="utf-8")) if part.exists() else []
-
-        def on_trial(trials: list[Trial]) -> None:
-            write_json(part, plain([asdict(t) for t in trials]))
-
         options = self.options(place, source, file)
         found = tune(original, split, method, task, count=tuning["trials"], by=by, retrained=gold, seed=place.seed,
-                     fixed=tuple(job.settings), compute=options["compute"], done=[Trial(**t) for t in done],
-                     on_trial=on_trial, on_row=options["on_row"], state_file=options["state_file"])  # fmt: skip
-        write_json(file, plain({**told, "trials": [asdict(t) for t in found]}))
+                     fixed=job.settings, compute=options["compute"], on_row=options["on_row"],
+                     trials_file=part, state_file=options["state_file"])  # fmt: skip
+        write_json(file, plain({**told, "trials": [asdict(t) for t in found.trials]}))
         part.unlink(missing_ok=True)
 
     def keep(self, file: Path, outcome: Outcome) -> None:

@@ -134,9 +134,16 @@ def main(args: Sequence[str] | None = None) -> int:
         return 0
     keep_freed_memory()
     known = commands()
-    with warnings.catch_warnings():
-        warnings.showwarning = _as_note  # type: ignore[assignment]
-        return _run(argv, known)
+    before, sys.argv = (
+        sys.argv,
+        [*sys.argv[:1], *argv],
+    )  # records and flags tell of this command, not of a host's
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _as_note  # type: ignore[assignment]
+            return _run(argv, known)
+    finally:
+        sys.argv = before
 
 
 def _as_note(message: Warning | str, category: type[Warning], filename: str, *_: Any) -> None:

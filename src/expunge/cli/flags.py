@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Union
@@ -122,6 +122,12 @@ RecipeFlags: Any = make_dataclass(
 def chosen(preset: Retrain, flags: Any) -> Retrain:
     """The preset with the flags that were given."""
     return replace(preset, **{f.name: v for f in fields(flags) if (v := getattr(flags, f.name)) is not None})
+
+
+def typed(names: Collection[str]) -> list[str]:
+    """Those of the fields `names` that were given as flags on the command line."""
+    flags = {a.partition("=")[0].lstrip("-").replace("-", "_") for a in sys.argv[1:] if a.startswith("--")}
+    return [name for name in names if flags & {name, f"no_{name}"}]
 
 
 def notice(text: str) -> None:

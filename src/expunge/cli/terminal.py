@@ -20,6 +20,7 @@ from ..heads import recipe
 from ..method import GradientMethod, Method
 from ..methods.retrain import Retrain
 from ..run import Run
+from ..search import Trial
 from ..split import Split
 from ..team import first
 from .flags import notice
@@ -65,12 +66,19 @@ def resumable(out: Path) -> Iterator[Path]:
     except KeyboardInterrupt:
         if path.exists():
             notice("the run resumes from its last finished epoch when the same command is given again.")
+        elif trials_file(out).exists():
+            notice("the run goes on after its last finished trial when the same command is given again.")
         raise
 
 
 def state_file(out: Path) -> Path:
     """Where a run that writes `out` keeps its resumable state."""
     return out.with_name(f".{out.name}.state")
+
+
+def trials_file(out: Path) -> Path:
+    """Where a run that writes `out` keeps the trials that its settings are chosen from."""
+    return out.with_name(f".{out.name}.trials")
 
 
 def with_record(out: Path) -> dict[str, Path]:
@@ -82,7 +90,8 @@ def write(out: Path, outcome: Outcome, head: dict[str, str], like: Checkpoint | 
     """Write the checkpoint, and the record beside it."""
     write_checkpoint(out, outcome.model.state_dict(), like=like, metadata=head)
     record = outcome.record.save(out.with_suffix(".json"))
-    state_file(out).unlink(missing_ok=True)
+    for kept in (state_file(out), trials_file(out)):
+        kept.unlink(missing_ok=True)
     print(f"checkpoint: {out}\nrecord: {record}")
     if outcome.record.ended != "finished" and not outcome.run.taken_back:  # of that a warning has told
         notice(outcome.record.status)
@@ -102,6 +111,23 @@ def show(outcomes: Sequence[Outcome | None], page: Path | None) -> None:
 
         write_report(page, records)
         print(f"report: {page}")
+
+
+def settings_line(trial: Trial) -> str:
+    """The settings of a trial, for a person."""
+    return ", ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in trial.settings.items())
+
+
+def tried(count: int) -> Callable[[list[Trial]], None]:
+    """Prints a line a trial to stderr; of several processes, the first."""
+
+    def on_trial(trials: list[Trial]) -> None:
+        last = trials[-1]
+        if first():
+            print(f"trial {len(trials)} of {count}: {settings_line(last)}: {last.distance:.2f} points from what Retrain "
+                  f"should be, by validation data ({last.seconds:.1f} s)", file=sys.stderr)  # fmt: skip
+
+    return on_trial
 
 
 def progress(method: Method, what: str = "") -> Callable[[dict[str, Any]], None]:

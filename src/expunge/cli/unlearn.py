@@ -15,6 +15,7 @@ from ..errors import ExpungeError
 from ..experiment import experiment, judge_run, seeded_factory
 from ..experiment import train as train_model
 from ..heads import head
+from ..search import Trial
 from ..team import first
 from .flags import (
     ComputeFlags,
@@ -27,9 +28,21 @@ from .flags import (
     load_reference,
     method_union,
     notice,
+    typed,
 )
 from .receipt import ReceiptFlags
-from .terminal import command_line, progress, references, resumable, show, with_record, write
+from .terminal import (
+    command_line,
+    progress,
+    references,
+    resumable,
+    settings_line,
+    show,
+    trials_file,
+    tried,
+    with_record,
+    write,
+)
 
 
 def train(
@@ -101,6 +114,7 @@ def unlearn(
     retrained: Path | None = None,
     compute: Flat[ComputeFlags] = ComputeFlags(),
     seed: int = 0,
+    trials: int = 1,
     report: Path | None = None,
     save_mask: Path | None = None,
     receipt: Flat[ReceiptFlags] = ReceiptFlags(),
@@ -116,6 +130,7 @@ def unlearn(
         retrained: Checkpoint of a model retrained without the forget set, to measure the gap from.
         compute: How the arithmetic is done.
         seed: Seed of everything random in the run.
+        trials: How many settings to try, chosen by validation data; fields given as flags stay. 1 takes the settings as they are.
         report: HTML report to write.
         save_mask: File to write the mask to, a bit a weight, for `expunge verify --mask`.
         receipt: What was run, in a file that shows every change made to it.
@@ -151,10 +166,16 @@ def unlearn(
             state_file=state,
             names=named,
             command=command_line(),
+            trials=trials,
+            fixed=typed(type(method).search),
+            on_trial=tried(trials),
+            trials_file=trials_file(out),
         )
     if not first():
         return
-    write(out, outcome, head("unlearn", drawn, method, seed), like=read)
+    write(out, outcome, head("unlearn", drawn, outcome.method or method, seed), like=read)
+    if tries := outcome.record.details.get("trials"):
+        print(f"settings, the best of {len(tries)} trials: {settings_line(Trial(**tries[0]))}")
     mask = outcome.run.mask
     if save_mask is not None and mask is not None:
         print(f"mask: {mask.save(save_mask, split=drawn.hash)}")

@@ -37,6 +37,32 @@ def two_by_two(details: dict[str, Any]) -> dict[str, Any]:
     )
 
 
+def trials(details: dict[str, Any]) -> dict[str, Any]:
+    """The settings that were tried before the run, in their order of distance: a column for each field."""
+    found = details.get("trials")
+    rows = (
+        [(table(t.get("settings")), t) for t in found if isinstance(t, dict)]
+        if isinstance(found, list)
+        else []
+    )
+    heads = list(dict.fromkeys(str(k) for settings, _ in rows for k in settings))
+    return (
+        {
+            "heads": heads,
+            "rows": [
+                {
+                    "settings": [setting_text(settings.get(k)) for k in heads],
+                    "distance": fixed(number(t.get("distance"))),
+                    "status": str(t.get("status") or ""),
+                }
+                for settings, t in rows
+            ],
+        }
+        if heads
+        else {}
+    )
+
+
 def figure(value: Any) -> str:
     """Any figure as text: three digits where it is small; long lists by their length."""
     found = number(value)
