@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from expunge.audit.generation import Drawn, audit_generator, draw, png
-from expunge.audit.generation_attacks import Attack, Comeback, LearnedCondition, tables_of
+from expunge.audit.generation_attacks import Aim, Attack, Comeback, LearnedCondition, tables_of
 from expunge.audit.image_judge import Judge, distances, network_distances, train_judge
 from expunge.classification import Classification
 from expunge.data import CropFlip, TensorData
@@ -227,13 +227,14 @@ def test_both_attacks_bring_a_hidden_class_back(split, judge):
         batch_size=16,
         sampler=Sampler(steps=4, guidance=0.0),
     )
+    aim = Aim(task=Diffusion(3), samples=split.forget, judge=judge, target=1)
     hidden = Paints((0, 2, 2, 0))  # the painter can still draw class 1, it only points elsewhere
     for run in (attack.learned_condition, attack.relearn):
-        found = run(hidden, Diffusion(3), split.forget, judge, 1)
+        found = run(hidden, aim)
         assert found.curve[0] == (0, 0.0)
         assert found.steps is not None and 0 < found.steps <= 60
         assert found.to_dict()["highest"] >= 50
-    assert attack.relearn(Paints(), Diffusion(3), split.forget, judge, 1).steps == 0
+    assert attack.relearn(Paints(), aim).steps == 0
 
 
 def test_comeback_counts_to_the_threshold():

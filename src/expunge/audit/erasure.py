@@ -20,7 +20,7 @@ from ..diffusion import Diffusion
 from ..errors import ExpungeError
 from ..generation.sampling import Sampler
 from .accuracy import AuditResult
-from .generation_attacks import Attack
+from .generation_attacks import Aim, Attack
 from .image_judge import Judge, named_distances, network_features
 
 if TYPE_CHECKING:
@@ -128,7 +128,8 @@ def come_back(erased: Erased, judge: Judge, shown: int, attack: Attack, seed: in
     loaded, task = erased.loaded, erased.run.task
     tool = replace(attack, decode=lambda z: loaded.decode(z, attack.sampler.batch_size))
     models = {"original": erased.original, "unlearned": erased.model}
-    return tool.both(models, task, erased.run.split.forget, judge, 0, shown=shown, seed=seed)  # type: ignore[arg-type]
+    aim = Aim(task=task, samples=erased.run.split.forget, judge=judge, target=0, shown=shown, seed=seed)  # type: ignore[arg-type]
+    return tool.both(models, aim)
 
 
 def _share(said: Predictions) -> float:

@@ -11,7 +11,7 @@ ICLR 2024, arXiv:2308.01508 (textual inversion of Gal et al., arXiv:2208.01618, 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -101,6 +101,20 @@ def tables_of(model: nn.Module, size: int) -> list[str]:
     return found
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Aim:
+    """What an attack wants back, and who tells whether it is."""
+
+    task: Diffusion
+    samples: Samples  # images of the forgotten condition, which an attacker has
+    judge: Judge
+    target: int  # the forgotten condition
+    shown: int | None = (
+        None  # the judge's class of such images, where it numbers them otherwise than the model
+    )
+    seed: int = 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Attack:
     """The settings of both attacks. `decode` makes images, for the judge, of what a model of latents draws."""
@@ -115,106 +129,51 @@ class Attack:
     sampler: Sampler = field(default_factory=lambda: Sampler(kind="dpm", steps=10, guidance=1.0))
     decode: Callable[[Tensor], Tensor] | None = None
 
-    def learned_condition(
-        self,
-        model: nn.Module,
-        task: Diffusion,
-        samples: Samples,
-        judge: Judge,
-        target: int,
-        *,
-        seed: int = 0,
-        start: str = "null",
-        shown: int | None = None,
-    ) -> Comeback:
-        """Learn, for the frozen model, an embedding under which it denoises `samples`, images of the condition `target`.
+    def learned_condition(self, model: nn.Module, aim: Aim, *, start: str = "null") -> Comeback:
+        """Learn, for the frozen model, an embedding under which it denoises the aim's images.
 
-        White-box; the embedding starts at the null condition's, or with `start="own"` at the condition's own. `shown` is the
-        judge's class of such images where it numbers them otherwise than the model.
+        White-box; the embedding starts at the null condition's, or with `start="own"` at the condition's own.
         """
-        changed = LearnedCondition(model, task.num_classes + 1, target, start=start)
-        rows = list(changed.rows.parameters())
-        return self._run(changed, rows, self.lr, task, samples, judge, target, shown, seed)
+        changed = LearnedCondition(model, aim.task.num_classes + 1, aim.target, start=start)
+        return self._run(changed, list(changed.rows.parameters()), self.lr, aim)
 
-    def relearn(
-        self,
-        model: nn.Module,
-        task: Diffusion,
-        samples: Samples,
-        judge: Judge,
-        target: int,
-        *,
-        seed: int = 0,
-        shown: int | None = None,
-    ) -> Comeback:
-        """Train a copy of the whole model on `samples` and count the steps until it draws the class again."""
+    def relearn(self, model: nn.Module, aim: Aim) -> Comeback:
+        """Train a copy of the whole model on the aim's images and count the steps until it draws the class again."""
         copied = copy.deepcopy(model).float().requires_grad_(True)
-        weights = list(copied.parameters())
-        return self._run(copied, weights, self.relearn_lr, task, samples, judge, target, shown, seed)
+        return self._run(copied, list(copied.parameters()), self.relearn_lr, aim)
 
-    def both(
-        self,
-        models: dict[str, nn.Module],
-        task: Diffusion,
-        samples: Samples,
-        judge: Judge,
-        target: int,
-        *,
-        seed: int = 0,
-        shown: int | None = None,
-    ) -> dict[str, Any]:
+    def both(self, models: Mapping[str, nn.Module], aim: Aim) -> dict[str, Any]:
         """Both attacks on each of `models`, as a record has them: steps, and the highest share of images that showed the class."""
         found: dict[str, Any] = {}
         for title, run in (("learned_condition", self.learned_condition), ("relearning", self.relearn)):
             found[title] = {"within": self.steps}
             for name, model in models.items():
-                back = run(model, task, samples, judge, target, seed=seed, shown=shown).to_dict()
+                back = run(model, aim).to_dict()
                 found[title] |= {f"{name}_{what}": back[what] for what in ("steps", "highest")}
         return found
 
-    def _run(
-        self,
-        model: nn.Module,
-        weights: list[nn.Parameter],
-        lr: float,
-        task: Diffusion,
-        samples: Samples,
-        judge: Judge,
-        target: int,
-        shown: int | None,
-        seed: int,
-    ) -> Comeback:
+    def _run(self, model: nn.Module, weights: list[nn.Parameter], lr: float, aim: Aim) -> Comeback:
         device, optimizer = device_of(model), torch.optim.Adam(weights, lr)
-        look = lambda: self._recognised(model, task, samples, judge, target, shown, seed)  # noqa: E731
-        draw, curve = torch.Generator().manual_seed(seed), []
-        with seeded(seed, device):
+        draw, curve = torch.Generator().manual_seed(aim.seed), []
+        with seeded(aim.seed, device):
             for step in range(self.steps + 1):
                 if step % self.every == 0:
-                    curve.append((step, look()))
+                    curve.append((step, self._recognised(model, aim)))
                     if curve[-1][1] >= self.threshold:
                         break
-                at = torch.randint(0, len(samples), (self.batch_size,), generator=draw)
-                batch = next(samples.take(at).batches(self.batch_size, device=device))
+                at = torch.randint(0, len(aim.samples), (self.batch_size,), generator=draw)
+                batch = next(aim.samples.take(at).batches(self.batch_size, device=device))
                 model.eval()  # no dropout and no dropped conditions: the attacker wants this condition
-                loss = task.loss(model, Batch(batch.x, torch.full_like(batch.y, target), batch.index)).mean()
+                asked = Batch(batch.x, torch.full_like(batch.y, aim.target), batch.index)
                 optimizer.zero_grad(set_to_none=True)
-                loss.backward()
+                aim.task.loss(model, asked).mean().backward()
                 optimizer.step()
         return Comeback(curve, self.threshold)
 
-    def _recognised(
-        self,
-        model: nn.Module,
-        task: Diffusion,
-        samples: Samples,
-        judge: Judge,
-        target: int,
-        shown: int | None,
-        seed: int,
-    ) -> float:
-        labels = torch.full((self.count,), target)
-        shape = tuple(task.images(next(samples.take(torch.arange(1)).batches(1))).shape[1:])
-        drawn = self.sampler(model, task, labels, shape, seed=seed)
+    def _recognised(self, model: nn.Module, aim: Aim) -> float:
+        labels = torch.full((self.count,), aim.target)
+        one = next(aim.samples.take(torch.arange(1)).batches(1))
+        drawn = self.sampler(model, aim.task, labels, tuple(aim.task.images(one).shape[1:]), seed=aim.seed)
         images = drawn if self.decode is None else self.decode(drawn)
-        said = judge.predict(images, torch.full_like(labels, target if shown is None else shown))
+        said = aim.judge.predict(images, labels if aim.shown is None else torch.full_like(labels, aim.shown))
         return 100 * said.correct.double().mean().item()

@@ -13,7 +13,7 @@ from rich.table import Table
 from torch import nn
 
 from .. import presets
-from ..audit.generation_attacks import Attack
+from ..audit.generation_attacks import Aim, Attack
 from ..audit.image_judge import Judge
 from ..checkpoint import write_checkpoint
 from ..experiment import train
@@ -136,8 +136,15 @@ def come_back(
 ) -> dict[str, Any]:
     """Steps of a learned condition, and of relearning, until half of the images show the forgotten class again."""
     tool = attack or Attack(steps=100, sampler=setting.sampler)
-    target = setting.split.forget_classes[0]
-    return tool.both(models, setting.task, setting.split.forget, judge, target, seed=setting.seed)
+    split = setting.split
+    aim = Aim(
+        task=setting.task,
+        samples=split.forget,
+        judge=judge,
+        target=split.forget_classes[0],
+        seed=setting.seed,
+    )
+    return tool.both(models, aim)
 
 
 def table(records: list[Record], labels: tuple[str, ...]) -> Table:
