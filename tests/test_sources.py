@@ -3,6 +3,7 @@
 import gzip
 import os
 import pickle
+import re
 import struct
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from expunge import CropFlip, ExpungeError, Split, SplitError, TensorData
+from expunge import CropFlip, ExpungeError, Normalize, Split, SplitError, TensorData
 from expunge.sources import FASHION, formats, load
 
 DATA = os.environ.get("EXPUNGE_DATA")
@@ -372,3 +373,39 @@ def test_real_cifar10():
     x, y = formats.parquet(Path(DATA) / "cifar10-jpeg" / "test.parquet")
     assert x.shape == (10_000, 3, 32, 32) and torch.bincount(y).tolist() == [1000] * 10
     assert (x.float().mean((0, 2, 3)) / 255 - torch.tensor([0.494, 0.485, 0.450])).abs().max() < 0.01
+
+
+def test_normalised_images(folder, tmp_path):
+    """The same numbers whether data is held or streamed; the data itself, and what pictures show, stay as they were."""
+    from expunge.audit.pictures import pictures
+
+    plain, mean, std = load(f"folder:{folder}?size=4"), (0.5, 0.25, 0.125), (0.5, 2.0, 4.0)
+    told = ",".join(map(str, mean)), ",".join(map(str, std))
+    source = load(f"folder:{folder}?size=4&mean={told[0]}&std={told[1]}")
+    assert source.name == f"{plain.name}, normalised" and plain.train.normalize is None
+    for part in ("train", "test"):
+        before, after = (next(getattr(s, part).samples().batches(100)).x for s in (plain, source))
+        wanted = (before - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+        assert torch.equal(after, wanted)
+        assert pictures(getattr(source, part).samples()) == pictures(getattr(plain, part).samples())
+    kept = torch.rand(6, 3, 4, 4)
+    held = TensorData(kept.clone(), torch.arange(6) % 2, normalize=Normalize(mean, std))
+    twice = [next(held.samples().batches(6)).x for _ in range(2)]
+    assert torch.equal(twice[0], twice[1]) and torch.equal(held.x, kept)  # floats are not changed in place
+    torch.testing.assert_close(held.normalize.undo(twice[0]), kept)
+    small = load(f"folder:{folder}?size=4&limit=4&mean={told[0]}&std={told[1]}")
+    assert small.train.normalize == Normalize(mean, std) and source.train.fingerprint() == plain.train.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("digits?mean=0.5", "mean and std belong together"),
+        ("digits?mean=0.5&std=0", "std above 0"),
+        ("digits?mean=0.5,x&std=nan", "mean=0.5,x is no list of numbers"),
+        ("digits?mean=0.5,0.5,0.5&std=1,1,1", r"have 3 numbers and an input the shape \(1, 8, 8\)"),
+        ("digits?mean=0.5&std=1,1", "the mean has 1 numbers, the std 2"),
+    ],
+)
+def test_what_normalises_nothing_is_told(spec, words):
+    assert re.search(words, str(refused(spec)))

@@ -2,7 +2,7 @@
 
 from .audit import AuditResult, audit
 from .classification import Classification
-from .data import Batch, CropFlip, Data, Samples, StreamData, TensorData
+from .data import Batch, CropFlip, Data, Normalize, Samples, StreamData, TensorData
 from .errors import CheckpointError, ExpungeError, MaskError, ModelError, SplitError
 from .experiment import experiment, train
 from .mask import Mask, full_mask, inverted_mask, masked, overlap, random_mask, saliency_mask
@@ -34,6 +34,7 @@ __all__ = [
     "MaskError",
     "Method",
     "ModelError",
+    "Normalize",
     "Record",
     "Retrain",
     "Run",

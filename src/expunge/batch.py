@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
+
+from .errors import ExpungeError, raise_all
 
 Inputs: TypeAlias = Tensor | dict[str, Tensor]
 Augment: TypeAlias = Callable[[Tensor, torch.Generator], Tensor]
@@ -97,10 +101,58 @@ class CropFlip:
         ].permute(0, 3, 1, 2)
 
 
-def prepared(batch: Batch, transform: Augment | None, generator: torch.Generator | None) -> Batch:
-    """The batch as a model takes it: augmented if there is a generator, images as numbers in [0, 1]."""
+@dataclass(frozen=True)
+class Normalize:
+    """Images in [0, 1] less `mean`, over `std`, a number of each for every channel: for models that expect it and do not do
+    so inside. Raises `ExpungeError` for lengths that differ and for a `std` that is not above 0."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        problems = []
+        if len(self.mean) != len(self.std):
+            problems.append(
+                f"the mean has {len(self.mean)} numbers, the std {len(self.std)}; give one a channel of each."
+            )
+        if not all(math.isfinite(m) for m in self.mean) or not all(0 < s < math.inf for s in self.std):
+            problems.append(f"mean {self.mean} and std {self.std} must be finite, and the std above 0.")
+        raise_all(problems, ExpungeError)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """`x` (B, C, ...) normalised, in its own memory."""
+        mean, std = self._values(x)
+        return x.sub_(mean).div_(std)
+
+    def undo(self, x: Tensor) -> Tensor:
+        """The images in [0, 1] that normalised ones (B, C, ...) were."""
+        mean, std = self._values(x)
+        return x * std + mean
+
+    def _values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if x.ndim < 2 or x.shape[1] != len(self.mean):
+            raise ExpungeError(
+                f"inputs have shape {tuple(x.shape[1:])} and the mean {len(self.mean)} numbers; give one a channel."
+            )
+        both = _constants((self.mean, self.std), x.dtype, x.device)
+        return tuple(both.view(2, 1, -1, *[1] * (x.ndim - 2)))  # type: ignore[return-value]
+
+
+@lru_cache(maxsize=16)
+def _constants(values: tuple[tuple[float, ...], ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A tensor of constants, copied to a device once: each copy would make a GPU's queue wait."""
+    return torch.tensor(values, dtype=dtype, device=device)
+
+
+def prepared(
+    batch: Batch, transform: Augment | None, generator: torch.Generator | None, normalize: Normalize | None
+) -> Batch:
+    """The batch as a model takes it: augmented if there is a generator, images as numbers in [0, 1], or normalised."""
     if transform is not None and generator is not None and isinstance(batch.x, Tensor):
         # before the conversion: a quarter of the bytes to move; row-major, as models that take a view of it expect
         batch.x = transform(batch.x, generator).contiguous()
-    batch.x = as_float(batch.x)
+    given = batch.x
+    batch.x = as_float(given)
+    if normalize is not None and isinstance(batch.x, Tensor):
+        batch.x = normalize(batch.x.clone() if batch.x is given else batch.x)  # floats may be the data's own
     return batch

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from .batch import Augment, Batch, CropFlip, Inputs, as_float, each, moved, prepared
+from .batch import Augment, Batch, CropFlip, Inputs, Normalize, as_float, each, moved, prepared
 from .errors import ExpungeError
 from .samples import Data, Samples, as_text
 from .stream import StreamData
 
 __all__ = [
-    "Augment", "Batch", "CropFlip", "Data", "Inputs", "Samples", "StreamData", "TensorData", "as_data", "as_float", "as_text",
+    "Augment", "Batch", "CropFlip", "Data", "Inputs", "Normalize", "Samples", "StreamData", "TensorData", "as_data", "as_float", "as_text",
 ]  # fmt: skip
 
 RESIDENT_SHARE = 0.5  # of a GPU's free memory that a data set may take before it stays on the host
@@ -42,10 +42,11 @@ class TensorData(Data):
         groups: Mapping[str, Sequence[Any] | np.ndarray] | None = None,
         classes: Sequence[str] | None = None,
         augment: Augment | None = None,
+        normalize: Normalize | None = None,
         name: str = "tensors",
     ):
         self.x = x
-        self._set(y, ids, groups, classes, augment, name)
+        self._set(y, ids, groups, classes, augment, normalize, name)
         lengths = {len(v) for v in (x.values() if isinstance(x, dict) else [x])}
         if lengths != {len(self)}:
             raise ExpungeError(
@@ -79,7 +80,7 @@ class TensorData(Data):
             batch = Batch(each(x, lambda t: t[at]), y[at], order[start : start + batch_size])  # noqa: B023
             if resident is None:
                 batch = batch.to(device)
-            yield prepared(batch, self.augment, augment)
+            yield prepared(batch, self.augment, augment, self.normalize)
 
     def fingerprint(self) -> str:
         if self._fingerprint is None:

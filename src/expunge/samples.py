@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .batch import Augment, Batch
+from .batch import Augment, Batch, Normalize
 from .errors import ExpungeError
 
 
@@ -26,7 +26,8 @@ class Data(ABC):
     """All samples of one source in a fixed order; a `Split` points into it by position.
 
     Attributes: `labels` (N,) int64 on the CPU; `ids` (N,) array of strings or None (then the position is the id);
-    `groups` {column: (N,) array}; `classes` names or None; `augment` applied to training batches; `name`.
+    `groups` {column: (N,) array}; `classes` names or None; `augment` applied to training batches;
+    `normalize` to all; `name`.
     """
 
     labels: Tensor
@@ -34,16 +35,19 @@ class Data(ABC):
     groups: Mapping[str, np.ndarray]
     classes: Sequence[str] | None
     augment: Augment | None
+    normalize: Normalize | None
     name: str
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def _set(self, labels: Tensor, ids: Any, groups: Any, classes: Any, augment: Any, name: str) -> None:
+    def _set(
+        self, labels: Tensor, ids: Any, groups: Any, classes: Any, augment: Any, normalize: Any, name: str
+    ) -> None:
         self.labels = labels.to("cpu", torch.int64)
         self.ids = None if ids is None else as_text(ids)
         self.groups = {k: np.asarray(v) for k, v in (groups or {}).items()}
-        self.classes, self.augment, self.name = classes, augment, name
+        self.classes, self.augment, self.normalize, self.name = classes, augment, normalize, name
         n = len(self.labels)
         problems = [
             f"`{k}` has {len(v)} entries for {n} samples; give one a sample."

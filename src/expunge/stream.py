@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from .batch import Augment, Batch, Inputs, prepared
+from .batch import Augment, Batch, Inputs, Normalize, prepared
 from .errors import ExpungeError
 from .samples import Data
 
@@ -33,6 +33,7 @@ class StreamData(Data):
         groups: Mapping[str, Sequence[Any] | np.ndarray] | None = None,
         classes: Sequence[str] | None = None,
         augment: Augment | None = None,
+        normalize: Normalize | None = None,
         name: str = "dataset",
         workers: int = 0,
         collate: Callable[[list[Any]], Any] | None = None,
@@ -44,7 +45,13 @@ class StreamData(Data):
         self.dataset, self.label, self.workers, self.collate = dataset, label, workers, collate
         found = labels if labels is not None else self._find_labels()
         self._set(
-            torch.as_tensor(found), ids, groups, classes or getattr(dataset, "classes", None), augment, name
+            torch.as_tensor(found),
+            ids,
+            groups,
+            classes or getattr(dataset, "classes", None),
+            augment,
+            normalize,
+            name,
         )
         if len(self) != len(dataset):  # type: ignore[arg-type]
             raise ExpungeError(f"{len(self)} labels came with {len(dataset)} samples; give one a sample.")  # type: ignore[arg-type]
@@ -83,7 +90,7 @@ class StreamData(Data):
         for number, item in enumerate(loader):
             x, _ = self._pair(item)
             at = order[number * batch_size : (number + 1) * batch_size]
-            yield prepared(Batch(x, self.labels[at], at).to(device), self.augment, augment)
+            yield prepared(Batch(x, self.labels[at], at).to(device), self.augment, augment, self.normalize)
 
     def fingerprint(self) -> str:
         # reading every sample only to name the data would cost an epoch: labels, ids and length stand for it

@@ -67,10 +67,12 @@ def examples(models: dict[str, Judged]) -> list[dict[str, Any]]:
 
 
 def pictures(samples: Samples) -> list[str | None]:
-    """PNGs in base64 of image samples in [0, 1]; None for anything else."""
+    """PNGs in base64 of image samples in [0, 1], or normalised by their data; None for anything else."""
     x = next(iter(samples.batches(len(samples)))).x
     if not isinstance(x, Tensor) or x.ndim != 4 or x.shape[1] not in (1, 3):
         return [None] * len(samples)
+    if samples.data.normalize is not None:
+        x = samples.data.normalize.undo(x)
     return [png(image[None], 1) for image in x]
 
 

@@ -36,10 +36,11 @@ def names() -> list[str]:
 
 def build(name: str, *, num_classes: int, shape: tuple[int, ...] = (3, 32, 32), **options: Any) -> nn.Module:
     """A model with fresh weights: a built-in name, or `package.module:factory`, called with whichever of `num_classes`,
-    `shape` (C, H, W) and `in_channels` it takes. Raises `ModelError` for unknown names and for what is no `nn.Module`."""
+    `shape` (C, H, W) and `in_channels` it names, and with `num_classes` if it takes any keyword, as those of torchvision
+    do. Raises `ModelError` for unknown names and for what is no `nn.Module`."""
     given = {"num_classes": num_classes, "shape": tuple(shape), "in_channels": shape[0] if shape else 1}
     if ":" in name:
-        made = called(name, {**given, **options}, ModelError, always=set(options))
+        made = called(name, {**given, **options}, ModelError, always=set(options), hidden=("num_classes",))
         if not isinstance(made, nn.Module):
             raise ModelError(f"{name} returned {type(made).__name__}; a model factory returns an nn.Module.")
         if lazy := [n for n, p in made.named_parameters() if is_lazy(p)]:
@@ -75,15 +76,24 @@ def imported(spec: str, error: type[Exception]) -> Callable[..., Any]:
     return found
 
 
-def called(spec: str, given: dict[str, Any], error: type[Exception], always: Collection[str] = ()) -> Any:
-    """What the function named by `spec` returns, called with whichever of `given` it takes, and with all of `always`."""
+def called(
+    spec: str,
+    given: dict[str, Any],
+    error: type[Exception],
+    always: Collection[str] = (),
+    hidden: Collection[str] = (),
+) -> Any:
+    """What the function named by `spec` returns, called with whichever of `given` it names, and with all of `always`.
+
+    One that takes any keyword hands most of them to another function, which may know few: it gets those in `hidden` too.
+    """
     factory = imported(spec, error)
     try:
         takes = inspect.signature(factory).parameters
     except ValueError:  # some functions written in C do not say
         takes = {}  # type: ignore[assignment]
-    anything = any(p.kind is p.VAR_KEYWORD for p in takes.values())
-    chosen = {k: v for k, v in given.items() if anything or k in takes or k in always}
+    more = hidden if any(p.kind is p.VAR_KEYWORD for p in takes.values()) else ()
+    chosen = {k: v for k, v in given.items() if k in takes or k in always or k in more}
     if needed := [
         n
         for n, p in takes.items()

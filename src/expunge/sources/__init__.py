@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qsl
 
-from ..data import as_data
+from ..data import Data, Normalize, as_data
 from ..errors import ExpungeError, raise_all
 from ..models import called
 from . import formats
@@ -38,7 +40,8 @@ def load(spec: str) -> Source:
     """Data by its spec: `digits`, `fashion-mnist:DIR`, `cifar10:DIR`, `folder:DIR`, `npz:FILE` or `package.module:factory`.
 
     Options follow a `?` and are joined by `&`: `limit=N` takes a stratified part of the training set and `test_limit=N` of
-    the test set (drawn by `seed=0`), `augment=0` trains on the images as they are. Of a folder, `size=64` resizes the images,
+    the test set (drawn by `seed=0`), `augment=0` trains on the images as they are, `mean=A,B,C&std=A,B,C` normalises them, a
+    number a channel, for models that do not do so inside. Of a folder, `size=64` resizes the images,
     `workers=8` decodes them in processes of their own, and `check=0` trusts that they can be read. Raises `ExpungeError`
     saying what is missing or broken.
     """
@@ -76,7 +79,22 @@ def load(spec: str) -> Source:
     if options.get("augment") == "0" and train.augment is not None:
         train = like(train, train.samples().index, augment=None)
         name += ", not augmented"
+    if "mean" in options:
+        train, test = (_normalized(d, options, source.shape) for d in (train, test))
+        name += ", normalised"
     return replace(source, train=train, test=test, name=name)
+
+
+def _normalized(data: Data, options: dict[str, str], shape: tuple[int, ...]) -> Data:
+    """The same data, normalised by the options `mean` and `std`."""
+    mean, std = (tuple(map(float, options[k].split(","))) for k in ("mean", "std"))
+    if isinstance(getattr(data, "x", None), dict) or len(shape) < 3 or len(mean) != shape[0]:
+        raise ExpungeError(
+            f"mean and std have {len(mean)} numbers and an input the shape {tuple(shape)}; give one a channel, of images."
+        )
+    found = copy.copy(data)  # a function of the user's may hand out the same data again
+    found.normalize = Normalize(mean, std)
+    return found
 
 
 def _check_options(kind: str, options: dict[str, str]) -> None:
@@ -84,14 +102,30 @@ def _check_options(kind: str, options: dict[str, str]) -> None:
         {"size": 1, "workers": 0, "check": 0} if kind == "folder" else {}
     )
     problems = [
-        f"'{k}' is no option of {kind}; known: {', '.join(sorted(known))}." for k in options if k not in known
+        f"'{k}' is no option of {kind}; known: {', '.join(sorted([*known, 'mean', 'std']))}."
+        for k in options
+        if k not in (*known, "mean", "std")
     ]
     problems += [
         f"{k}={v} is no whole number of {known[k]} or more."
         for k, v in options.items()
         if k in known and not (v.isascii() and v.isdigit() and int(v) >= known[k])
     ]
+    problems += [
+        f"{k}={options[k]} is no list of numbers; write it as {k}=0.5,0.5,0.5."
+        for k in ("mean", "std")
+        if k in options and not all(map(_number, options[k].split(",")))
+    ]
+    if len({"mean", "std"} & set(options)) == 1:
+        problems.append("mean and std belong together; give both, a number a channel.")
     raise_all(problems, ExpungeError)
+
+
+def _number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _folder(folder: Path, options: dict[str, str]) -> Source:

@@ -54,6 +54,7 @@ def like(data: Data, kept: Tensor, **other: Any) -> Data:
         "groups": {k: v[kept.numpy()] for k, v in data.groups.items()},
         "classes": data.classes,
         "augment": data.augment,
+        "normalize": data.normalize,
         "name": data.name,
         **other,
     }
