@@ -394,7 +394,10 @@ def test_normalised_images(folder, tmp_path):
     assert torch.equal(twice[0], twice[1]) and torch.equal(held.x, kept)  # floats are not changed in place
     torch.testing.assert_close(held.normalize.undo(twice[0]), kept)
     small = load(f"folder:{folder}?size=4&limit=4&mean={told[0]}&std={told[1]}")
-    assert small.train.normalize == Normalize(mean, std) and source.train.fingerprint() == plain.train.fingerprint()
+    assert (
+        small.train.normalize == Normalize(mean, std)
+        and source.train.fingerprint() == plain.train.fingerprint()
+    )
 
 
 @pytest.mark.parametrize(

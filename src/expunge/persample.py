@@ -18,7 +18,7 @@ from torch.func import functional_call, grad, jvp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .data import Batch, Inputs, Samples
-from .modes import evaluating
+from .modes import device_of, evaluating
 from .task import Task
 
 Weights = dict[str, Tensor]
@@ -62,7 +62,7 @@ def _one_by_one(model: nn.Module, task: Task, batch: Batch, labels: Tensor) -> W
 
 def chunks(model: nn.Module, samples: Samples, largest: int = 256) -> Iterator[Batch]:
     """All samples in order, as many at a time as their gradients fit in memory."""
-    device = next(model.parameters()).device
+    device = device_of(model)
     room = CHUNK
     if device.type == "cuda":
         # a sixteenth of the free memory: gradients in the making, and other processes, need some too
@@ -76,7 +76,7 @@ def mean_gradient(model: nn.Module, task: Task, samples: Samples, batch_size: in
     named = {n: p for n, p in model.named_parameters() if p.requires_grad}
     total = {n: torch.zeros_like(p) for n, p in named.items()}
     with evaluating(model):
-        for batch in samples.batches(batch_size, device=next(model.parameters()).device):
+        for batch in samples.batches(batch_size, device=device_of(model)):
             losses = task.loss(model, batch)
             found = torch.autograd.grad(losses.sum(), list(named.values()), allow_unused=True)
             for n, g in zip(named, found, strict=True):
@@ -142,7 +142,7 @@ class GradientMatrix:
         return total
 
     def _batches(self) -> Iterator[Batch]:
-        return self.samples.batches(self.batch_size, device=next(self.model.parameters()).device)
+        return self.samples.batches(self.batch_size, device=device_of(self.model))
 
 
 def conjugate_gradient(

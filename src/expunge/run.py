@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .mask import Mask
+from .modes import device_of
 from .record import Ended
 from .split import Split
 from .task import Task
@@ -67,7 +68,7 @@ class Run:
     @property
     def device(self) -> torch.device:
         """Where the model is, and so where the work is done."""
-        return next(self.model.parameters()).device
+        return device_of(self.model)
 
     @property
     def original(self) -> nn.Module:
