@@ -124,6 +124,22 @@ def test_figures_of_few_samples_need_more():
     ]
 
 
+def test_a_class_that_lies_elsewhere_among_the_others_is_a_difference():
+    """The shift trades one class for the others, in each seed of Retrain differently: their mean decides."""
+
+    def said(forgotten, retained):
+        told = {"corrected_forgotten": forgotten, "corrected_retained": retained}
+        shares = {k: {"unlearned": v[0], "retrained": v[1]} for k, v in told.items()}
+        return verdict(SAME, SEEDS, sizes={**SIZES, "test_forgotten": 150, "test": 1350}, features=shares)
+
+    # two seeds of Retrain: Fashion-MNIST, 1,500 samples, class 0
+    for pair in (((90.7, 84.7), (52.7, 57.9)), ((84.7, 90.7), (57.9, 52.7))):
+        assert said(*pair).words == ["indistinguishable"]
+    found = said((89.2, 90.1), (61.5, 92.9))
+    assert found.words == ["different"] and "in no model that never saw it" in str(found)
+    assert "the mean of both shares is 75.3 % and 91.5 %" in str(found)
+
+
 def test_features_of_the_original_are_named():
     same = {"cka_original": {"original": 1.0, "unlearned": 1.0, "retrained": 0.97}}
     found = verdict(SAME, SEEDS, sizes=SIZES, features=same)

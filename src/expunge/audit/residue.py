@@ -15,16 +15,17 @@ BELOW_THE_HEAD = {
     "probe_forgotten": "A linear probe finds",
     "knn_forgotten": "Neighbours in feature space find",
 }
-POINTS = 5.0  # that a probe must find more than Retrain's to be called residue
+POINTS = 5.0  # that a share below the head must differ from Retrain's to count
 SOONER = 0.5  # of Retrain's steps: relearning in fewer, by both optimizers, is residue (Retrain's own seeds differ twofold)
 
 
 def stronger(
-    attacks: Mapping[str, Any], features: Mapping[str, Any], unseen: int
+    attacks: Mapping[str, Any], features: Mapping[str, Any], unseen: int, others: int
 ) -> tuple[list[str], list[Word]]:
     """Sentences on the strong audit's figures, and the words that they add to the scores'.
 
-    `unseen` is the number of test samples of the forgotten classes, which the probes' figures are shares of.
+    `unseen` is the number of test samples of the forgotten classes, `others` that of the retained ones: what the probes'
+    figures are shares of.
     """
     lines: list[str] = []
     words: list[Word] = []
@@ -54,15 +55,27 @@ def stronger(
         f = features.get(measure) or {}
         if f.get("unlearned") is None or f.get("retrained") is None:
             continue
-        share = (f["unlearned"] + f["retrained"]) / 200
-        error = 100 * 1.96 * math.sqrt(max(0.0, 2 * share * (1 - share) / max(unseen, 1)))
-        seen = f["unlearned"] - f["retrained"] > max(POINTS, error)
+        seen = f["unlearned"] - f["retrained"] > max(POINTS, _error(f, unseen))
         if seen:
             words.append("under-forgotten")
         ending = ": forgetting does not reach below the head" if seen else ""
         lines.append(
             f"{text} {f['unlearned']:.1f} % of the forgotten class's test samples, {f['retrained']:.1f} % in the "
             f"retrained model{ending}."
+        )
+    both = [features.get(k) or {} for k in ("corrected_forgotten", "corrected_retained")]
+    if all(f.get(k) is not None for f in both for k in ("unlearned", "retrained")):
+        # the shift trades one for the other, from seed to seed differently: their mean is what holds still
+        mine, theirs = (sum(f[k] for f in both) / 2 for k in ("unlearned", "retrained"))
+        errors = [_error(f, size) for f, size in zip(both, (unseen, others), strict=True)]
+        seen = theirs - mine > max(POINTS, math.hypot(*errors) / 2)
+        if seen:
+            words.append("different")
+        ending = ": the class lies among the others as it does in no model that never saw it" if seen else ""
+        lines.append(
+            f"With the class so brought back, {both[1]['unlearned']:.1f} % of the other classes' test samples are still "
+            f"recognised, {both[1]['retrained']:.1f} % in the retrained model; the mean of both shares is {mine:.1f} % and "
+            f"{theirs:.1f} %{ending}."
         )
     relearned = attacks.get("relearning delay") or {}
     delays = [relearned.get(k) or {} for k in ("sgd", "adam")]
@@ -80,6 +93,12 @@ def stronger(
         words.append("under-forgotten")
         lines.append("The features are the original's: nothing below the head was changed.")
     return lines, list(dict.fromkeys(words))
+
+
+def _error(told: Mapping[str, Any], size: int) -> float:
+    """How far two shares of `size` samples (percent) may differ by chance, at 95 %."""
+    share = (told["unlearned"] + told["retrained"]) / 200
+    return 100 * 1.96 * math.sqrt(max(0.0, 2 * share * (1 - share) / max(size, 1)))
 
 
 def _steps(delays: Sequence[Mapping[str, Any]], whose: str) -> str:

@@ -113,7 +113,9 @@ def verdict(
         }
     words = _words(figures)
     sentences = [_sentence(w, figures, len(retrained)) for w in words]
-    more, found = stronger(attacks or {}, features or {}, counts.get("test_forgotten") or 1000)
+    more, found = stronger(
+        attacks or {}, features or {}, counts.get("test_forgotten") or 1000, counts.get("test") or 1000
+    )
     if found:
         words = [*found, *(w for w in words if w not in found and w != "indistinguishable")]
         sentences = [s.replace("indistinguishable from Retrain", "near Retrain", 1) for s in sentences]
