@@ -21,6 +21,7 @@ METHODS = {
     "salun": SalUn(epochs=2, lr=0.1, batch_size=20, relabel="next"),  # the labels of one process alone
     "clipped": NegGradPlus(epochs=2, lr=0.1, batch_size=20, clip=0.1, max_drop=101),
     "accumulated": SalUn(epochs=1, lr=0.1, batch_size=20, relabel="next", order="paired"),
+    "mixed": SalUn(epochs=2, lr=0.1, batch_size=20, relabel="next", order="mixed"),
     "ssd": SSD(),
     "expand": BoundaryExpand(epochs=2, lr=0.05, batch_size=20, max_drop=101),
     "nhle": NHLE(epochs=300, lr=3e-3, samples=7, probe_every=1, trainable="all", max_drop=101),

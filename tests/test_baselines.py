@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from expunge.classification import Classification
-from expunge.data import Batch, TensorData
+from expunge.data import Batch, Normalize, TensorData
 from expunge.errors import ExpungeError, ModelError, SplitError
 from expunge.mask import Mask
 from expunge.method import execute
@@ -220,6 +220,15 @@ def test_ssd_as_released_squares_batch_means(small):
     assert torch.allclose(flat(got), total, atol=1e-14)
 
 
+def test_ssd_as_released_leaves_a_weight_that_nothing_uses(small):
+    model, split, task = small
+    spare = copy.deepcopy(model)
+    spare.unused = nn.Parameter(torch.ones(2, dtype=torch.float64))
+    spare.forward = model.forward
+    run = Run(spare, split, task)
+    assert not SSD(paper_exact=True, batch_size=10).importances(run, split.forget)["unused"].any()
+
+
 def test_ssd_ratio_is_bounded_by_the_forget_sets_share(small):
     model, split, task = small
     of_forget, of_all = (
@@ -324,6 +333,15 @@ def test_bad_teacher_teaches_each_set_its_own(small):
     assert method.steps(run) == math.ceil(len(seen) / 16)
 
 
+class Undo(nn.Module):
+    def __init__(self, normalize):
+        super().__init__()
+        self.normalize = normalize
+
+    def forward(self, x):
+        return self.normalize.undo(x)
+
+
 def test_boundary_shrink_labels_by_a_literal_step():
     g = torch.Generator().manual_seed(1)
     x = torch.rand(40, 1, 3, 3, generator=g)
@@ -343,6 +361,12 @@ def test_boundary_shrink_labels_by_a_literal_step():
         assert kept[i] == logits.argmax()
         logits[batch.y[i]] = -torch.inf
         assert got[i] == logits.argmax() != batch.y[i]
+    # the same pixels, normalised by the data for a model that undoes it
+    held = TensorData(x[:30], y[:30], normalize=Normalize((0.4,), (0.3,)))
+    same = Split.by_class(held, (x[30:], y[30:]), forget=0)
+    undone = nn.Sequential(Undo(held.normalize), model)
+    labels = BoundaryShrink().nearest(Run(undone, same, Classification(3)), everything(same.forget))
+    assert torch.equal(labels, got)
     words = Batch({"ids": torch.zeros(2, 3, dtype=torch.int64)}, batch.y[:2], batch.index[:2])
     with pytest.raises(ExpungeError, match="boundary_expand"):
         BoundaryShrink().nearest(run, words)
@@ -781,5 +805,5 @@ def test_influence_serves_models_with_attention():
 def test_boundary_shrink_wants_pixels():
     x, y = noise()
     split = Split.random((3 * x[:60] - 1, y[:60]), (x[60:], y[60:]), 0.2)
-    with pytest.raises(ExpungeError, match="normalise inside the model"):
+    with pytest.raises(ExpungeError, match="inside the model"):
         execute(nn.Linear(5, 4), split, BoundaryShrink(), Classification(4))

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 
 from expunge import Classification, ExpungeError, Split
 from expunge.bench import run_jobs, side_by_side, stages
@@ -23,7 +24,7 @@ from expunge.methods.ugradsl import UGradSL
 from expunge.models import build
 from expunge.search import Trial, following, space_of
 from expunge.sources import load
-from expunge.tuning import Looks, distance_from_unseen, estimated_gap, expected, tune
+from expunge.tuning import Looks, _estimated, distance_from_unseen, estimated_gap, expected, tune
 
 GRID = """
 title = "small"
@@ -258,6 +259,36 @@ def test_what_is_expected_of_retrain_comes_from_validation_samples_alone():
     assert estimated_gap(half, of_class) == pytest.approx(12.5, abs=1)
 
 
+def test_what_cannot_be_tried_is_told_at_once():
+    data, task = load("digits?limit=200"), Classification(10)
+    split, model = (
+        Split.by_class(data.train, data.test, forget=3),
+        build("mlp", num_classes=10, shape=data.shape),
+    )
+    with pytest.raises(ExpungeError) as caught:
+        tune(model, split, find("salun")(), task, count=2.5, fixed=["lrr"], by="gaps")
+    assert [w for w in ("2.5 trials came", "['lrr']", "'gaps'") if w in str(caught.value)] == [
+        "2.5 trials came",
+        "['lrr']",
+        "'gaps'",
+    ]
+
+
+def test_a_trial_that_ends_in_no_numbers_does_not_end_the_others():
+    data, task = load("digits?limit=300"), Classification(10)
+    split, model = (
+        Split.by_class(data.train, data.test, forget=3),
+        build("mlp", num_classes=10, shape=data.shape),
+    )
+    broken = nn.Sequential(model, Broken())
+    assert _estimated(broken, split, task, {}) == 100.0
+
+
+class Broken(nn.Module):
+    def forward(self, x):
+        return x * float("nan")
+
+
 def test_interrupted_trials_are_gone_on_from(tmp_path, monkeypatch):
     (tmp_path / "g.toml").write_text(GRID.replace("vary = { density = [0.3, 0.5] }", ""))
     job = next(j for j in read_grid(tmp_path / "g.toml", tuned="validation").jobs if j.method == "nhle")
@@ -325,6 +356,16 @@ def test_trials_on_each_runs_own_split_and_original(tmp_path):
     (tmp_path / "g.toml").write_text(text.replace("[recipe]", '[tune]\nseed = "mine"\n[recipe]'))
     with pytest.raises(ExpungeError, match="the seed of tune is 'mine'; give a number, or 'own'"):
         read_grid(tmp_path / "g.toml", tuned="validation")
+    (tmp_path / "g.toml").write_text(text.replace("[recipe]", '[tune]\ntrials = "x"\n[recipe]'))
+    with pytest.raises(ExpungeError, match="the trials of tune are 'x'"):
+        read_grid(tmp_path / "g.toml", tuned="validation")
+
+
+def test_part_of_a_class_is_a_forget_set_of_its_own(tmp_path):
+    part = 'forget_class = ["seed"]\nclass_share = 0.5\ngoal = "untrain"'
+    (tmp_path / "g.toml").write_text(GRID.replace('forget_class = ["seed"]', part))
+    grid = read_grid(tmp_path / "g.toml")
+    assert grid.skipped == ["nhle (part of a class)", "nhle (random)"]
 
 
 def test_what_runs_side_by_side_writes_no_file_twice(tmp_path):

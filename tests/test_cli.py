@@ -440,12 +440,36 @@ def test_interrupted_trials_go_on_to_the_same_model(trained, tmp_path, monkeypat
     ("method", "more", "said"),
     [
         ("retrain", ("--trials", "2"), "retrain has no settings to try; leave the trials out."),
-        ("salun", ("--trials", "0"), "0 trials are none; give 1 or more."),
+        ("salun", ("--trials", "0"), "0 trials came; give a whole number of 1 or more."),
+        (
+            "salun",
+            ("--trials", "2", "--lr", "0.01"),
+            "every setting of salun that trials may choose (lr) was given",
+        ),
     ],
 )
 def test_trials_that_cannot_be_made_are_refused(trained, tmp_path, capsys, method, more, said):
     assert run_unlearn(trained, *more, "--out", str(tmp_path / "o.pt"), method=method) == 2
     assert said in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_trials_that_gain_nothing_are_told(trained, tmp_path, capsys):
+    """A rate at which nothing moves: the model as it came is as near, and the record says so."""
+    out = tmp_path / "o.safetensors"
+    shares = ["--density", "1e-6", "--trials", "2", "--out", str(out), "--batch-size", "64"]
+    assert run_unlearn(trained, *shares) == 0
+    assert "no trial of salun came nearer to what Retrain should be" in capsys.readouterr().err
+    details = Record.load(out.with_suffix(".json")).details
+    assert details["trials"][0]["distance"] >= details["trials_untouched"] > 0
+
+
+def test_reports_of_folders_leave_out_what_is_no_record(trained, tmp_path, capsys):
+    (tmp_path / "gold.json").write_bytes((trained / "gold.json").read_bytes())
+    (tmp_path / "proof-1.json").write_text('{"kind": "proof", "path": []}')
+    (tmp_path / "requests.json").write_text("[1, 2]")
+    assert main(["report", str(tmp_path), "--out", str(tmp_path / "r.html")]) == 0
+    assert main(["report", str(tmp_path / "proof-1.json"), "--out", str(tmp_path / "r2.html")]) == 2
+    assert "not a record" in capsys.readouterr().err
 
 
 def test_an_interruption_promises_only_what_is_there(tmp_path, monkeypatch, capsys):

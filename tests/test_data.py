@@ -7,9 +7,36 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from expunge import CropFlip, ExpungeError, StreamData, TensorData
+from expunge import CropFlip, ExpungeError, Normalize, StreamData, TensorData
 from expunge.data import Batch, as_data
 from expunge.stream import _own_stream
+
+
+def test_what_normalises_outlives_the_block_that_asks_first():
+    normalize, x = Normalize([0.25], [0.125]), torch.rand(2, 1, 3, 3)
+    assert normalize == Normalize((0.25,), (0.125,)) and hash(normalize)
+    with torch.inference_mode():
+        normalize(x.clone())
+    free = x.clone().requires_grad_(True)
+    normalize.undo(free).sum().backward()
+    assert torch.equal(free.grad, torch.full_like(x, 0.125))
+    with pytest.raises(ExpungeError, match=r"inputs are torch.int32 of shape \(1, 3, 3\)"):
+        normalize(x.int())
+    with pytest.raises(ExpungeError, match=r"of shape \(2, 3, 3\)"):
+        normalize(torch.rand(1, 2, 3, 3))
+
+
+def test_how_inputs_are_made_ready_is_the_same_text_in_every_process():
+    def mine(x, generator):
+        return x
+
+    x, y = torch.rand(4, 3, 2, 2), torch.arange(4) % 2
+    said = {
+        TensorData(x, y, augment=a, normalize=n).preparation
+        for a in (None, CropFlip(2), mine)
+        for n in (None, Normalize((0.5,) * 3, (1.0,) * 3))
+    }
+    assert len(said) == 6 and not any(" at 0x" in text for text in said)
 
 
 class Pairs(Dataset):

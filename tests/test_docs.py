@@ -58,3 +58,15 @@ def test_the_factory_of_the_data_page_works(tmp_path, monkeypatch):
     (tmp_path / "mine_of_the_docs.py").write_text(re.findall(r"```python\n(.*?)```", text, re.S)[0])
     source = load("mine_of_the_docs:data")
     assert source.shape == (5,) and len(source.train) == 200 and source.train.ids[3] == "user-3"
+
+
+def test_every_entry_of_a_grid_is_explained_and_the_example_is_one(tmp_path):
+    from expunge.bench.grid import ENTRIES, METHOD_ENTRIES, SCENARIOS, TUNE, read_grid
+
+    text = (ROOT / "docs/grids.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`\[*(\w+)\]*`", text))
+    assert not {*ENTRIES, *METHOD_ENTRIES, *TUNE, *SCENARIOS.values()} - named
+    (tmp_path / "g.toml").write_text(re.findall(r"```toml\n(.*?)```", text, re.S)[0])
+    grid = read_grid(tmp_path / "g.toml", tuned="validation")
+    assert len(grid.jobs) == 12 and not grid.skipped
+    assert {j.settings["epochs"] for j in grid.jobs} == {1} and grid.jobs[0].tuned_on == grid.jobs[0]

@@ -54,6 +54,12 @@ def test_scores_do_not_depend_on_the_batch_size(setting, batch_size):
         assert torch.allclose(found[name], want, atol=1e-6), name
 
 
+def test_a_mask_may_have_any_name(setting, tmp_path):
+    mask = full_mask(setting[0])
+    read = Mask.load(mask.save(tmp_path / "own.mask"))
+    assert all(torch.equal(read[n], mask[n]) for n in mask)
+
+
 def test_paper_exact_overweights_a_short_last_batch(setting):
     model, samples, task = setting
     plain, paper = (

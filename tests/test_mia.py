@@ -117,6 +117,18 @@ def test_modified_entropy_by_hand():
     assert found[1] == 0 and found[2] > 100  # certain and right; certain and wrong
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_saturated_scores_are_decided_as_libsvm_does(seed):
+    """Nearly all confidences within 1e-3 of 1, where no point lies on the margin and the bias is the middle of what is free."""
+    draw = np.random.default_rng(seed)
+    member, other = (1 - 10.0 ** -draw.uniform(low, 16, 800) for low in (3, 1))
+    machine = SVC(C=3, gamma=1.0, kernel="rbf", tol=1e-8)
+    machine.fit(np.concatenate([member, other])[:, None], np.repeat([1, 0], 800))
+    asked = np.linspace(0, 1, 201)
+    wanted = machine.decision_function(asked[:, None])
+    assert np.abs(fit(member, other, 0.0, 1.0, 3.0, 1.0).decide(asked) - wanted).max() < 0.01
+
+
 @settings(max_examples=50, deadline=None)
 @given(
     st.lists(st.integers(0, 6), min_size=1, max_size=30), st.lists(st.integers(0, 6), min_size=1, max_size=30)

@@ -31,6 +31,10 @@ def test_bounded_loss_is_minus_log_of_the_rest_and_the_odds_times_plain_ascent()
     p = z.softmax(1)
     assert torch.allclose(bounded_loss(z, [2]), -torch.log(1 - p[:, 2]))
     assert torch.allclose(bounded_loss(z, [2, 4]), -torch.log(1 - p[:, 2] - p[:, 4]))
+    late = torch.tensor(
+        [[9.0, -4.0, 1.0]], dtype=torch.bfloat16
+    )  # a difference that half precision would lose
+    assert bounded_loss(late, [1]).item() == pytest.approx(bounded_loss(late.double(), [1]).item(), rel=1e-2)
     ours = torch.autograd.grad(bounded_loss(z, [2]).sum(), z)[0]
     plain = torch.autograd.grad(p[:, 2].log().sum(), z, retain_graph=True)[0]
     assert torch.allclose(ours, (p[:, 2] / (1 - p[:, 2])).detach()[:, None] * plain)

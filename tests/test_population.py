@@ -1,11 +1,14 @@
 """Shadow models: trained together as one by one, kept, resumed, and none the less themselves."""
 
+import copy
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 from conftest import tiny
-from expunge import Classification, ExpungeError
+from expunge import Classification, ExpungeError, Normalize, Samples
 from expunge.audit.population import Shadows
 from expunge.audit.together import train_together
 from expunge.methods.finetune import FineTune
@@ -92,8 +95,20 @@ def test_what_changes_a_shadow_changes_its_place(splits, tmp_path):
         Shadows(tiny(), splits[1], TASK, RECIPE, share=0.5, folder=tmp_path),
         Shadows(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), splits[1], TASK, RECIPE, folder=tmp_path),
     ]
+    normalized = copy.copy(splits[1].retain.data)
+    normalized.normalize = Normalize((0.5,), (0.5,))
+    moved = {
+        n: Samples(normalized, getattr(splits[1], n).index)
+        for n in ("forget", "retain", "validation", "withheld")
+    }
+    others.append(Shadows(tiny(), replace(splits[1], **moved), TASK, RECIPE, folder=tmp_path))
+    for seed in (1, 2):  # a trunk that stays as it is, in each of two models another
+        torch.manual_seed(seed)
+        model = tiny()
+        next(p for p in model.parameters() if p.ndim > 1).requires_grad_(False)
+        others.append(Shadows(model, splits[1], TASK, RECIPE, folder=tmp_path))
     places = {s._place(kind, []) for s in [one, *others] for kind in ("original", "retrained")}
-    assert len(places) == 12
+    assert len(places) == 18
 
 
 def test_populations_differ_by_seed_and_by_what_they_saw(splits):

@@ -382,7 +382,7 @@ def test_normalised_images(folder, tmp_path):
     plain, mean, std = load(f"folder:{folder}?size=4"), (0.5, 0.25, 0.125), (0.5, 2.0, 4.0)
     told = ",".join(map(str, mean)), ",".join(map(str, std))
     source = load(f"folder:{folder}?size=4&mean={told[0]}&std={told[1]}")
-    assert source.name == f"{plain.name}, normalised" and plain.train.normalize is None
+    assert source.name == f"{plain.name}, mean {told[0]}, std {told[1]}" and plain.train.normalize is None
     for part in ("train", "test"):
         before, after = (next(getattr(s, part).samples().batches(100)).x for s in (plain, source))
         wanted = (before - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
@@ -393,6 +393,16 @@ def test_normalised_images(folder, tmp_path):
     twice = [next(held.samples().batches(6)).x for _ in range(2)]
     assert torch.equal(twice[0], twice[1]) and torch.equal(held.x, kept)  # floats are not changed in place
     torch.testing.assert_close(held.normalize.undo(twice[0]), kept)
+    named = tmp_path / "named.npz"
+    half = {
+        f"{part}_{p}": v
+        for p in ("train", "test")
+        for part, v in (("x", np.zeros((8, 3, 2, 2))), ("y", np.arange(8) % 2))
+    }
+    np.savez(
+        named, **{k.replace("x_train", "x_train.a").replace("x_test", "x_test.a"): v for k, v in half.items()}
+    )
+    assert "one of several by name" in str(refused(f"npz:{named}?mean={told[0]}&std={told[1]}"))
     small = load(f"folder:{folder}?size=4&limit=4&mean={told[0]}&std={told[1]}")
     assert (
         small.train.normalize == Normalize(mean, std)
@@ -404,6 +414,7 @@ def test_normalised_images(folder, tmp_path):
     ("spec", "words"),
     [
         ("digits?mean=0.5", "mean and std belong together"),
+        ("digits?limit=600&limit=300", "gives an option twice"),
         ("digits?mean=0.5&std=0", "std above 0"),
         ("digits?mean=0.5,x&std=nan", "mean=0.5,x is no list of numbers"),
         ("digits?mean=0.5,0.5,0.5&std=1,1,1", r"have 3 numbers and an input the shape \(1, 8, 8\)"),

@@ -11,7 +11,8 @@ import torch
 from expunge import Compute, ExpungeError, execute
 from expunge.cli import main
 from expunge.record import Record
-from expunge.team import from_torchrun
+from expunge.run import Run
+from expunge.team import Team, from_torchrun
 from team_worker import METHODS, setting, weights
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -53,6 +54,16 @@ def test_processes_start_alike_and_share_batch_statistics(ranks):
     first, second = (r["normed"] for r in ranks)
     assert all(torch.equal(first[k], second[k]) for k in first)
     assert first["1.running_mean"].abs().sum() > 0
+
+
+def test_each_process_draws_labels_of_its_own():
+    _, split, task = setting()
+    runs = [Run(torch.nn.Linear(2, 2), split, task, 3) for _ in range(2)]
+    for rank, run in enumerate(runs):
+        run._team = Team()
+        run._team.rank = rank
+    mine, theirs = (run.own_generator("labels").initial_seed() for run in runs)
+    assert mine == runs[0].generator("labels").initial_seed() != theirs
 
 
 def test_without_a_group_it_is_told():

@@ -1,5 +1,6 @@
 """The loop: which batches each schedule gives, rates, guards, accumulation, precision, compile, nothing handed in touched."""
 
+import sys
 from collections import Counter
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from expunge.methods.random_label import RandomLabel
 from expunge.methods.retrain import reset
 from expunge.methods.ugradsl import UGradSL
 from expunge.run import Run
-from expunge.schedule import pairs, steps_per_epoch
+from expunge.schedule import pairs, pieces, steps_per_epoch
 from expunge.train import rate
 from expunge.tuning import tune
 
@@ -161,6 +162,33 @@ def test_accumulation_gives_the_whole_batch_gradient(setting):
     )
     for a, b in zip(whole.parameters(), pieces.parameters(), strict=True):
         assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_a_union_in_pieces_is_one_mean(setting):
+    """The pieces of a mixed batch hold forget and retain samples in other shares than the batch does."""
+    _, split, _ = setting
+    f, r = split.forget.batches(5), split.retain.batches(27)
+    pair, value = (next(f), next(r)), torch.linspace(0, 1, 250)
+    whole = torch.cat([value[b.index] for b in pair]).mean()
+    cut = list(pieces(pair, 4, union=True))
+    parts = sum(share * torch.cat([value[b.index] for b in both]).mean() for both, share in cut)
+    assert len(cut) == 4 and abs(parts - whole) < 1e-6
+
+
+def test_a_lone_sample_that_torch_compile_meets(setting, monkeypatch):
+    """It hands the error of batch norm on as another kind."""
+    loop = sys.modules["expunge.train"]  # the name in the package is a function's
+    model, split, task = setting
+    step, failed = loop._step, []
+
+    def compiled(*args):
+        if not failed:
+            failed.append(1)
+            raise RuntimeError(f"failed in a compiled graph: Expected {loop.LONE} when training")
+        return step(*args)
+
+    monkeypatch.setattr(loop, "_step", compiled)
+    assert execute(model, split, FineTune(epochs=1, batch_size=32), task).status == "finished" and failed
 
 
 @pytest.mark.parametrize("compute", [Compute(amp="bf16"), Compute(channels_last=True)])

@@ -161,6 +161,17 @@ def test_noise_of_an_auc():
     assert noise({"spread": 0.01, "shadows": 16, "auc_null": 0.44}) == pytest.approx(0.06)
 
 
+def test_words_come_first_and_contradict_nothing():
+    low = {**SAME, "TA": SAME["TA"] + 20}
+    assert "though not in forgetting" in str(verdict(low, SEEDS, sizes=SIZES))
+    soon = {
+        "relearning delay": {k: {"delay": 0.2, "steps": 2, "steps_retrained": 10} for k in ("sgd", "adam")}
+    }
+    found = verdict(low, SEEDS, sizes=SIZES, attacks=soon)
+    assert str(found).startswith("Verdict: under-forgotten, different.")
+    assert "though not in forgetting" not in str(found) and "it had not been forgotten" in str(found)
+
+
 def test_the_goal_names_its_reference():
     assert "exactly these samples" in str(verdict(SAME, SEEDS, goal="untrain"))
     assert "any sample of the concept" in str(verdict(SAME, SEEDS, goal="unlearn"))

@@ -110,6 +110,8 @@ class Normalize:
     std: tuple[float, ...]
 
     def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            object.__setattr__(self, name, tuple(float(v) for v in getattr(self, name)))
         problems = []
         if len(self.mean) != len(self.std):
             problems.append(
@@ -130,9 +132,10 @@ class Normalize:
         return x * std + mean
 
     def _values(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        if x.ndim < 2 or x.shape[1] != len(self.mean):
+        if x.ndim < 2 or x.shape[1] != len(self.mean) or not x.is_floating_point():
             raise ExpungeError(
-                f"inputs have shape {tuple(x.shape[1:])} and the mean {len(self.mean)} numbers; give one a channel."
+                f"inputs are {x.dtype} of shape {tuple(x.shape[1:])} and the mean has {len(self.mean)} numbers; give images as "
+                "uint8 or as floats, and one number a channel."
             )
         both = _constants((self.mean, self.std), x.dtype, x.device)
         return tuple(both.view(2, 1, -1, *[1] * (x.ndim - 2)))  # type: ignore[return-value]
@@ -141,7 +144,8 @@ class Normalize:
 @lru_cache(maxsize=16)
 def _constants(values: tuple[tuple[float, ...], ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """A tensor of constants, copied to a device once: each copy would make a GPU's queue wait."""
-    return torch.tensor(values, dtype=dtype, device=device)
+    with torch.inference_mode(False):  # they outlive the block that asks first
+        return torch.tensor(values, dtype=dtype, device=device)
 
 
 def prepared(

@@ -54,7 +54,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         raise CheckpointError(f"{file} is empty; copy or download it again.")
     if head.startswith(b"version https://git-lfs"):
         raise CheckpointError(f"{file} is a Git LFS pointer, not the checkpoint itself; run `git lfs pull`.")
-    found = _safetensors(file) if file.suffix == ".safetensors" else _torch(file)
+    # by its content, where that says so: a mask may have any name
+    found = _safetensors(file) if file.suffix == ".safetensors" or head[8:9] == b"{" else _torch(file)
     _strip(found)
     return found
 

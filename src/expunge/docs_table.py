@@ -28,13 +28,15 @@ How strongly a method forgets hangs on its rate over decades, and the right rate
 start, not an answer. `expunge unlearn METHOD ... --trials 4` (in Python `experiment(..., trials=4)`, or
 `expunge.tuning.tune`) runs the method with its own settings, then with others out of the column *tuning tries* of its
 table below, the later ones beside the best so far, and keeps the model that comes nearest to what Retrain should be.
-What that is, validation samples say, which the original never saw: its error on them, and what the membership attack
-says of them, stand for a random forget set, 100 stands for a class's, and the original's accuracies for those to keep.
-Neither the test set nor a retrained model is looked at. Fields that are given as flags stay as given. An interrupted
-command goes on after its last finished trial; record and report list all of them.
+What that is, validation samples say, which the original never saw: its error on them, and what a membership attack (a
+threshold on confidences) says of them, stand for a random forget set, 100 stands for a class's, and the original's
+accuracies for those to keep. Neither the test set nor a retrained model is looked at. Fields that are given as flags
+stay as given. Where no trial comes nearer than the model as it came, a note says so. An interrupted command goes on
+after its last finished trial; record and report list all of them. A checkpoint of yours that was trained on the
+validation samples too has nothing to choose by: draw them as they were drawn for it, or leave the trials out.
 
-`expunge bench GRID --tune` gives each method of a grid its trials in the same way: on one seed of their own (`[tune] seed =
-100`), or, dearer, for every run by itself (`seed = "own"`).
+`expunge bench GRID --tune` ([grids.md](grids.md)) gives each method of a grid its trials in the same way: on one seed of
+their own (`[tune] seed = 100`), or, dearer, for every run by itself (`seed = "own"`).
 """
 
 

@@ -137,7 +137,7 @@ def experiment(
     trials: int = 1,
     fixed: Collection[str] = (),
     on_trial: Callable[[list[Trial]], None] | None = None,
-    trials_file: Path | None = None,
+    trials_file: Path | str | None = None,
 ) -> Outcome:
     """Run `method`, judge its result beside the original's and Retrain's predictions, and write the record of it all.
 
@@ -148,7 +148,7 @@ def experiment(
     before = state_hash(model.state_dict())
     options: dict[str, Any] = {"mask": mask, "seed": seed, "compute": compute, "factory": factory,
                                "state_file": state_file, "on_row": on_row}  # fmt: skip
-    run, tried = None, []
+    run, found = None, {}
     if trials != 1:
         if not isinstance(task, Classification):
             raise ExpungeError(
@@ -156,7 +156,8 @@ def experiment(
             )
         tuned = tune(model, split, method, task, count=trials, fixed=fixed, on_trial=on_trial,
                      trials_file=trials_file, **options)  # fmt: skip
-        method, run, tried = tuned.method, tuned.run, tuned.trials
+        method, run = tuned.method, tuned.run
+        found = {"trials": [asdict(t) for t in tuned.trials], "trials_untouched": tuned.untouched}
     outcome = judge_run(
         run or execute(model, split, method, task, **options),
         method,
@@ -167,8 +168,7 @@ def experiment(
         names=names,
         command=command,
     )
-    if tried:
-        outcome.record.details["trials"] = plain([asdict(t) for t in tried])
+    outcome.record.details |= plain(found)
     return outcome
 
 

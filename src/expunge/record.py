@@ -76,6 +76,15 @@ class Record:
         return cls(**{k: v for k, v in values.items() if k in known})
 
 
+def is_record(path: Path) -> bool:
+    """Whether a JSON file has the form of a record; receipts, proofs and lists of requests lie beside them."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError):
+        return True  # whoever reads it will say what is wrong
+    return isinstance(values, dict) and "kind" in values and "schema" in values
+
+
 def ended_as_told(status: Any) -> Ended:
     """How a run ended, from the words of a record that was written before records had `ended`."""
     told = str(status).partition(" ")[0].rstrip(":")

@@ -110,7 +110,17 @@ def _identity(run: Run, method: GradientMethod) -> str:
     task = (type(run.task).__name__, run.task.num_classes, _settings_of(run.task))
     settings = plain(asdict(method))
     return repr(
-        (type(method).__name__, settings, run.split.hash, run.seed, asdict(run.compute), given, origin, task)
+        (
+            type(method).__name__,
+            settings,
+            run.split.hash,
+            run.split.preparation,
+            run.seed,
+            asdict(run.compute),
+            given,
+            origin,
+            task,
+        )
     )
 
 

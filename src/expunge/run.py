@@ -101,6 +101,10 @@ class Run:
             self._generators[name] = torch.Generator().manual_seed(seed)
         return self._generators[name]
 
+    def own_generator(self, name: str) -> torch.Generator:
+        """The same, but another stream in each process that shares the run: for what is drawn for its own pieces."""
+        return self.generator(name if not self.team.rank else f"{name}/{self.team.rank}")
+
     def log(self, row: Row) -> None:
         """Add a row to the history and hand it to whoever watches."""
         self.history.append(row)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -70,6 +70,23 @@ class Data(ABC):
     @abstractmethod
     def fingerprint(self) -> str:
         """SHA-256 (hex) of what the samples are, so that a split can be recognised."""
+
+    @property
+    def preparation(self) -> str:
+        """How inputs are made ready, as text that is the same in every process: part of what a run and a model depend on."""
+        said: Any = self.augment
+        # a function of the user's by its name, not by its address
+        if said is not None and not is_dataclass(said):
+            said = getattr(said, "__qualname__", type(said).__qualname__)
+        return f"augment {said}, normalize {self.normalize}"
+
+    @property
+    def normalize_text(self) -> str:
+        """The normalisation as the options of a data source; empty without one."""
+        if self.normalize is None:
+            return ""
+        both = (f"{k}={','.join(f'{v:g}' for v in getattr(self.normalize, k))}" for k in ("mean", "std"))
+        return "&".join(both)
 
     def samples(self, index: Tensor | None = None) -> Samples:
         """The samples at `index`, or all of them."""

@@ -70,15 +70,21 @@ def steps_per_epoch(run: Run, schedule: str, size: int) -> int:
     return sum(-(-n // size) for n in whole[schedule])
 
 
-def pieces(pair: Pair, count: int) -> Iterator[tuple[Pair, float]]:
-    """A pair cut for gradient accumulation, each piece with its share of the step's loss."""
+def pieces(pair: Pair, count: int, union: bool = False) -> Iterator[tuple[Pair, float]]:
+    """A pair cut for gradient accumulation, each piece with its share of the step's loss.
+
+    That is the piece's share of the larger side, or with `union`, where the loss is one mean over both sides, of all samples.
+    The pieces' sum is then the step's loss, but for a smaller side whose samples do not divide by `count`: of those, the
+    ones in smaller pieces weigh more.
+    """
     if count == 1:
         yield pair, 1.0
         return
-    size = max(len(b) for b in pair if b is not None)
+    measure = sum if union else max
+    size = measure(len(b) for b in pair if b is not None)
     count = min(count, min(len(b) for b in pair if b is not None))
     for k in range(count):
         cut = [
             b if b is None else b.part(slice(len(b) * k // count, len(b) * (k + 1) // count)) for b in pair
         ]
-        yield (cut[0], cut[1]), max(len(b) for b in cut if b is not None) / size
+        yield (cut[0], cut[1]), measure(len(b) for b in cut if b is not None) / size

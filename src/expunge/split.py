@@ -169,6 +169,11 @@ class Split:
         """SHA-256 (hex) of the training samples: the same for every forget set with the same validation draw."""
         return digest(self.forget.data.fingerprint(), self.train.index)
 
+    @property
+    def preparation(self) -> str:
+        """How the inputs of both data are made ready (`Data.preparation`), which the hashes do not tell."""
+        return f"{self.retain.data.preparation}; test: {self.test.data.preparation}"
+
     @cached_property
     def hash(self) -> str:
         """SHA-256 (hex) of the whole split: the data's content and the positions of each set."""

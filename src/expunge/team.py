@@ -1,8 +1,10 @@
 """One run over several processes of `torchrun`: each step's batch is divided among them, and their gradients are summed.
 
 Every process holds the whole model, draws the same batches and takes every size-th piece of each, so the step is that of
-one process up to the rounding of sums in another order. As under DistributedDataParallel, batch norm sees the process's
-own piece; its running statistics are averaged. Random labels and noise are drawn per process: equal in law, not in bits.
+one process up to the rounding of sums in another order. What a loss takes from its whole batch it takes from the process's
+own piece: batch norm (as under DistributedDataParallel; its running statistics are averaged), UGradSL's adaptive gate, TARF's
+mean, the mean over a forget side whose few samples do not divide (`schedule.pieces`). Random labels and noise are drawn per
+process: equal in law, not in bits.
 """
 
 from __future__ import annotations

@@ -62,9 +62,12 @@ def choose_mask(run: Run, method: GradientMethod) -> Mask | None:
             mask = random_mask(run.model, method.density, run.seed)
         else:
             options = method.saliency_options()
-            # as many samples at once as a step has, so that what trains in memory also gets its mask there
-            size = method.batch_size if options.get("paper_exact") else min(256, method.batch_size)
-            options = {"batch_size": max(1, size // run.compute.accumulate), "seed": run.seed, **options}
+            # as many samples at once as a step has, so that what trains in memory also gets its mask there; of the code's
+            # own form the batches are part of the result
+            size = max(1, min(256, method.batch_size) // run.compute.accumulate)
+            if options.get("paper_exact"):
+                size = method.batch_size
+            options = {"batch_size": size, "seed": run.seed, **options}
             scores = run.team.scores(run.model, run.split.forget, run.task, **options)
             mask = complete(
                 (inverted_mask if method.mask == "inverted" else top_mask)(scores, method.density), run.model
@@ -110,7 +113,7 @@ def descend(run: Run, method: GradientMethod) -> None:
                 method.train_mode(run)
                 try:
                     loss = _step(run, method, pair, optimizer, scaler, held)
-                except ValueError as error:
+                except (ValueError, RuntimeError) as error:  # the latter from torch.compile
                     if LONE not in str(error):
                         raise
                     freeze_batch_norm(run.model)  # for this step
@@ -138,7 +141,8 @@ def _step(
     team = run.team
     optimizer.zero_grad(set_to_none=True)
     total = torch.zeros((), device=run.device)
-    every = pieces(pair, run.compute.accumulate * team.size)
+    union = method.plan() == "mixed" and getattr(run.task, "joint", False)
+    every = pieces(pair, run.compute.accumulate * team.size, union)
     for (forget, retain), share in islice(every, team.rank, None, team.size):
         with autocast(run):
             loss = method.loss(run, forget, retain)

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Collection
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from torch import nn
 
 from .audit.accuracy import Judged, Scores, gaps, judge
-from .audit.mia import members_and_nonmembers, svm_attack
+from .audit.mia import members_and_nonmembers, threshold_attack
 from .classification import Classification, Predictions
 from .errors import ExpungeError, raise_all
 from .files import write_json
 from .hashing import state_hash
+from .mask import Mask
 from .method import Method, execute
 from .record import plain
 from .run import Compute, Run
-from .search import Trial, following
+from .search import Trial, following, space_of
 from .split import Split
 from .team import Team, first
 
@@ -39,13 +41,17 @@ class Looks:
     gone: Predictions  # validation samples of the forgotten classes
 
     def mia(self, nonmember: torch.Tensor | None = None, target: torch.Tensor | None = None) -> float:
-        """The attack that "MIA" is, with validation samples for non-members: at the positions `nonmember` of `kept`, and
-        asked about those at `target`; without positions all of them, and the forget set."""
+        """An attack on confidences, with validation samples for non-members: at the positions `nonmember` of `kept`, and
+        asked about those at `target`; without positions all of them, and the forget set.
+
+        A threshold, not the machine that "MIA" is: that one may say anything below the confidences it was fitted on,
+        where a forgotten class lies, and trials would be ranked by it.
+        """
         sure = self.kept.confidence
         outside = (sure if nonmember is None else sure[nonmember]).numpy()
         asked = (self.forget.confidence if target is None else sure[target]).numpy()
         member, other = members_and_nonmembers(len(self.retain.labels), len(outside))
-        return svm_attack(self.retain.confidence.numpy()[member], outside[other], asked)
+        return threshold_attack(self.retain.confidence.numpy()[member], outside[other], asked)
 
 
 def look(model: nn.Module, split: Split, task: Classification) -> Looks:
@@ -101,6 +107,7 @@ class Tuned:
 
     trials: list[Trial]  # best first
     method: Method  # with the settings of the best
+    untouched: float  # the distance of the model as it came
     run: Run | None  # the best one's run, None where an interrupted call made it
 
 
@@ -117,8 +124,8 @@ def tune(
     seed: int = 0,
     compute: Compute | None = None,
     on_trial: Callable[[list[Trial]], None] | None = None,
-    trials_file: Path | None = None,
-    state_file: Path | None = None,
+    trials_file: Path | str | None = None,
+    state_file: Path | str | None = None,
     **options: Any,
 ) -> Tuned:
     """Try `count` settings of a method on this original and split, and choose the nearest to what Retrain should be.
@@ -131,42 +138,74 @@ def tune(
     gap chooses, and for the trials of another call.
     """
     how = compute or Compute()
-    raise_all(_problems(split, method, count, by, retrained))
+    raise_all(_problems(split, method, count, fixed, by, retrained))
+    state, kept = (None if f is None else Path(f) for f in (state_file, trials_file))
     wanted = expected(look(model, split, task), split) if by == "validation" else {}
+
+    def distance_of(candidate: nn.Module) -> float:
+        if by == "gap" and retrained is not None:
+            return gaps(judge(candidate, split, task, seed=seed).scores, retrained.scores)["avg"]
+        return _estimated(candidate, split, task, wanted)
+
     said = plain(asdict(method))
-    identity = repr((type(method).__name__, said, split.hash, seed, asdict(how), state_hash(model.state_dict()),
-                     count, sorted(fixed), by))  # fmt: skip
-    found = _done(trials_file, identity)
+    mask: Mask | None = options.get("mask")
+    given = None if mask is None else state_hash({k: v.to(torch.uint8) for k, v in mask.items()})
+    identity = repr((type(method).__name__, said, split.hash, split.preparation, seed, asdict(how), given,
+                     state_hash(model.state_dict()), count, sorted(fixed), by))  # fmt: skip
+    found = _done(kept, identity)
     best: Run | None = None
     team = Team(how.processes)
     while len(found) < count and (settings := following(method, found, count, fixed)) is not None:
         chosen = replace(method, **settings)
-        run = execute(model, split, chosen, task, seed=seed, compute=how, state_file=state_file, **options)
-        if by == "gap" and retrained is not None:
-            distance = gaps(judge(run.model, split, task, seed=seed).scores, retrained.scores)["avg"]
-        else:
-            distance = estimated_gap(look(run.model, split, task), wanted)
+        run = execute(model, split, chosen, task, seed=seed, compute=how, state_file=state, **options)
         # every process chooses alike, and none goes on while another still writes the state of this trial
-        distance = team.mean([torch.tensor([distance], dtype=torch.float64)], run.device) or 0.0
-        if state_file is not None:
-            state_file.unlink(missing_ok=True)
+        mine = torch.tensor([distance_of(run.model)], dtype=torch.float64)
+        distance = team.mean([mine], run.device) or 0.0
+        if state is not None:
+            state.unlink(missing_ok=True)
         if all(distance < t.distance for t in found):
             best = run
         found.append(Trial(settings, distance, run.status, run.seconds))
-        if trials_file is not None and first():
-            write_json(trials_file, plain({"identity": identity, "trials": [asdict(t) for t in found]}))
+        if kept is not None and first():
+            write_json(kept, plain({"identity": identity, "trials": [asdict(t) for t in found]}))
         if on_trial is not None:
             on_trial(found)
-    found = sorted(found, key=lambda t: t.distance)
-    return Tuned(found, replace(method, **found[0].settings), best)
+    found, untouched = sorted(found, key=lambda t: t.distance), distance_of(model)
+    if found[0].distance >= untouched:
+        warnings.warn(
+            f"no trial of {method.name()} came nearer to what Retrain should be than the model as it came ({untouched:.2f} "
+            f"points; the best trial {found[0].distance:.2f}): more epochs, other settings or another method may.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return Tuned(found, replace(method, **found[0].settings), untouched, best)
 
 
-def _problems(split: Split, method: Method, count: int, by: By, retrained: Judged | None) -> list[str]:
+def _estimated(model: nn.Module, split: Split, task: Classification, wanted: Scores) -> float:
+    """`estimated_gap` of a trial; of a model whose outputs are no numbers, the largest there is."""
+    found = look(model, split, task)
+    broken = any(not p.logits.isfinite().all() for p in (found.forget, found.retain, found.kept, found.gone))
+    return 100.0 if broken else estimated_gap(found, wanted)
+
+
+def _problems(
+    split: Split, method: Method, count: int, fixed: Collection[str], by: By, retrained: Judged | None
+) -> list[str]:
     found = []
-    if count < 1:
-        found.append(f"{count} trials are none; give 1 or more.")
+    own = {f.name for f in fields(method)}
+    if type(count) is not int or count < 1:
+        found.append(f"{count} trials came; give a whole number of 1 or more.")
+    if wrong := [n for n in fixed if n not in own]:
+        found.append(f"{method.name()} has no settings {wrong} to leave as they are; it has {sorted(own)}.")
+    if by not in get_args(By):
+        found.append(f"trials are chosen by {by!r}; it must be {' or '.join(get_args(By))}.")
     if not type(method).search:
         found.append(f"{method.name()} has no settings to try; leave the trials out.")
+    elif not space_of(method, fixed):
+        found.append(
+            f"every setting of {method.name()} that trials may choose ({', '.join(type(method).search)}) was given; leave the "
+            "trials out, or one of them."
+        )
     if by == "gap" and retrained is None:
         found.append(
             "by='gap' measures from the retrained model; give `retrained`, or choose by='validation'."

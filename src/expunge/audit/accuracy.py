@@ -129,6 +129,9 @@ def gaps(scores: Scores, reference: Scores) -> dict[str, float]:
     return {**found, "avg": sum(found.values()) / len(found)}
 
 
+APART = 50.0  # points between two attacks on one model that cannot both be right
+
+
 def summarize(
     judged: Judged, *, original: Judged | None = None, retrained: Judged | None = None
 ) -> AuditResult:
@@ -148,6 +151,12 @@ def summarize(
     if not len(split.test_forgotten) and split.forget_classes:
         limits.append(
             "The test set has no samples of the forgotten class: whether unseen ones are recognised cannot be said."
+        )
+    svm, threshold = (float(scores[k]) for k in ("MIA", "MIA_entropy"))  # type: ignore[arg-type]
+    if abs(svm - threshold) > APART:
+        limits.append(
+            f"MIA ({svm:.0f}) and the threshold attack MIA_entropy ({threshold:.0f}) contradict each other: the forget samples lie "
+            "outside the confidences that the machine behind MIA was fitted on, and what it says there is no finding."
         )
     details: dict[str, Any] = {
         "histograms": {

@@ -24,6 +24,7 @@ from ..classification import Classification
 from ..data import Samples
 from ..errors import ExpungeError
 from ..files import atomic
+from ..hashing import state_hash
 from ..method import Method, execute
 from ..methods.retrain import Retrain, reset_trained
 from ..modes import device_of, seeded
@@ -164,15 +165,17 @@ class Shadows:
         """The folder of a population: a hash of everything that decides what its models are."""
         if self.folder is None:
             return None
-        shape = [[n, list(t.shape), str(t.dtype)] for n, t in self.model.state_dict().items()]
+        # where training starts: initialisation, and what a frozen trunk holds
+        start = state_hash(self.fresh(self.seed).state_dict())
         what = [
             VERSION,
             kind,
-            shape,
+            start,
             repr(self.model),
             type(self.recipe).__name__,
             plain(asdict(self.recipe)),
             self.split.hash,
+            self.split.preparation,
             self.seed,
             self.share,
             *more,

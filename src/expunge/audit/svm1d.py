@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 WIDEST = 144.0  # gamma * range^2 up to which the interpolation is trusted: 56 features there; beyond, libsvm
-GAP = 1e-6  # optimality conditions hold to this; libsvm's default is 1e-3
+GAP = 1e-7  # optimality conditions hold to this; libsvm's default is 1e-3
 STEPS = 100
 
 
@@ -148,18 +148,21 @@ def solve(phi: Floats, y: Floats, box: Floats) -> tuple[Floats, float]:
         ds, dt = -s + cs - s / a * da, -t + ct + t / (box - a) * da
         step = 0.995 * min(_longest(a, da, box), _longest_dual(s, ds, t, dt))
         a, b, s, t = a + step * da, b + step * db, s + step * ds, t + step * dt
-    return z.T @ a, _bias(phi @ (z.T @ a), y, a, box, b)
+    return z.T @ a, _bias(phi @ (z.T @ a), y, (a, s), (box - a, t), b)
 
 
-def _bias(f: Floats, y: Floats, a: Floats, box: Floats, found: float) -> float:
+def _bias(
+    f: Floats, y: Floats, low: tuple[Floats, Floats], high: tuple[Floats, Floats], found: float
+) -> float:
     """The middle of the biases that keep the optimality conditions, as libsvm takes it, where no point
-    decides it.
+    decides it. `low` and `high` are a multiplier's distance from each bound and the bound's own multiplier: of the two
+    the one that does not go to 0 says whether the bound holds it (strict complementarity).
     """
-    inner = (a > 1e-5 * box) & (a < (1 - 1e-5) * box)
+    inner = (low[0] > low[1]) & (high[0] > high[1])
     if inner.any():
         return found
     # without a point on the margin the bias is free in [lowest, highest]
-    full = a >= box / 2
+    full = low[0] >= high[0]
     edge = y - f
     at_most = edge[(full & (y > 0)) | (~full & (y < 0))]
     at_least = edge[(full & (y < 0)) | (~full & (y > 0))]

@@ -17,8 +17,10 @@ from ..split import Goal
 from ..stats import HEADLINE, stat
 from .residue import Word, stronger
 
-# two-sided 95 % quantiles of Student's t by degrees of freedom
-T95 = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26, 10: 2.23}
+# two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom
+T95 = (
+    12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13, 2.12, 2.11, 2.10, 2.09, 2.09,
+)  # fmt: skip
 FLOOR = 0.5  # points: differences below this are never called a difference
 GOALS: dict[str, str] = {
     "untrain": "The goal was to remove the samples' influence: the reference is a model trained without exactly these samples, "
@@ -39,7 +41,7 @@ class Verdict:
     limits: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        return "\n".join([*self.sentences, *self.limits])
+        return "\n".join([f"Verdict: {', '.join(self.words)}.", *self.sentences, *self.limits])
 
     def to_dict(self) -> dict[str, Any]:
         """For a record."""
@@ -63,7 +65,12 @@ def allowed(values: Sequence[float], size: int) -> tuple[float, bool]:
     assert found is not None
     least = max(FLOOR, 100 / max(size, 1))
     if found.spread is not None:
-        return max(least, T95.get(found.n - 1, 2.0) * found.spread * math.sqrt(1 + 1 / found.n)), True
+        return max(
+            least,
+            (T95[found.n - 2] if found.n - 2 < len(T95) else 2.08)
+            * found.spread
+            * math.sqrt(1 + 1 / found.n),
+        ), True
     p = min(max(found.mean / 100, 0.0), 1.0)
     return max(least, 100 * 1.96 * math.sqrt(2 * p * (1 - p) / max(size, 1))), False
 
@@ -118,7 +125,12 @@ def verdict(
     )
     if found:
         words = [*found, *(w for w in words if w not in found and w != "indistinguishable")]
-        sentences = [s.replace("indistinguishable from Retrain", "near Retrain", 1) for s in sentences]
+        sentences = [
+            s.replace("indistinguishable from Retrain", "near Retrain", 1).replace(
+                "Different from Retrain, though not in forgetting:", "Different from Retrain in accuracy:", 1
+            )
+            for s in sentences
+        ]
     limits = [GOALS[goal]]
     if not measured:
         limits.insert(

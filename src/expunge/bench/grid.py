@@ -121,7 +121,9 @@ def read_grid(path: Path, *, tuned: By | None = None) -> Grid:
             continue
         fixed = {**entry.get("settings", {}), **extra}
         own = presets.SETTINGS.get((presets.kind(data), scenario), {}).get(name, {})
-        shared = {k: v for k, v in values.get("defaults", {}).items() if k in {f.name for f in fields(kind)}}
+        # exact methods are trained by the recipe
+        own_fields = set() if kind.exact else {f.name for f in fields(kind)}
+        shared = {k: v for k, v in values.get("defaults", {}).items() if k in own_fields}
         problems += [f"{label}: {p}" for p in _unknown(name, fixed, kind)]
         tuning = None
         if tuned:
@@ -131,7 +133,7 @@ def read_grid(path: Path, *, tuned: By | None = None) -> Grid:
         recipe = plain(asdict(replace(presets.recipe(data), **values.get("recipe", {}))))
         model = model or presets.MODELS.get(presets.kind(data), "cnn")
         grid.jobs.append(
-            Job(data, model, split, seed, name, label, {**shared, **own, **fixed}, recipe,
+            Job(data, model, split, seed, name, label, {**own, **shared, **fixed}, recipe,
                 values.get("compute", {}), tuning, extra))  # fmt: skip
     raise_all([f"{path.name}: {p}" for p in dict.fromkeys(problems)], ExpungeError)
     grid.skipped = sorted(set(grid.skipped))
@@ -173,6 +175,9 @@ def _problems(values: dict[str, Any], tuned: By | None) -> list[str]:
     seed = {**TUNE, **values.get("tune", {})}["seed"]
     if seed != OWN and type(seed) is not int:
         found.append(f"the seed of tune is {seed!r}; give a number, or '{OWN}' for each run's own.")
+    trials = {**TUNE, **values.get("tune", {})}["trials"]
+    if type(trials) is not int or trials < 1:
+        found.append(f"the trials of tune are {trials!r}; give a whole number of 1 or more.")
     if tuned and seed in values["seeds"]:
         found.append(
             f"tuning uses seed {seed}, which is also reported; give [tune] another seed, or '{OWN}' for trials on each run's own."
@@ -198,6 +203,8 @@ def _unknown(what: str, given: dict[str, Any], kind: type) -> list[str]:
 
 
 def _scenario(split: dict[str, Any]) -> str:
+    if split.get("forget_class") and split.get("class_share", 1) != 1 and split.get("goal") == "untrain":
+        return "part of a class"
     return next(scenario for flag, scenario in SCENARIOS.items() if split.get(flag))
 
 

@@ -23,6 +23,7 @@ from ..methods.retrain import Retrain
 from ..models import build
 from ..record import Record, plain
 from ..run import Compute, Row, Run
+from ..search import space_of
 from ..sources import Source, load, place_of
 from ..split import Split
 from ..split_spec import SplitSpec
@@ -192,7 +193,7 @@ class Worker:
     def method(self, job: Job) -> Method:
         """The job's method, with settings tuned as the grid asks for it."""
         method = find(job.method)(**job.settings)
-        if not job.tuning or not type(method).search:
+        if not job.tuning or not space_of(method, job.settings):  # nothing to try, or the grid fixes it
             return method
         by: By = job.tuning.get("by", "validation")
         file = self.folder / "tuned" / f"{job.choice}-{by}.json"

@@ -22,7 +22,7 @@ from ..errors import ExpungeError
 from ..field_help import field_help
 from ..memory import keep_freed_memory
 from ..method import Method, find, names, not_for
-from ..record import Record
+from ..record import Record, is_record
 from .flags import SplitFlags, check_outputs
 from .registry import registry
 from .terminal import command_line
@@ -93,12 +93,10 @@ def report(
     """
     from ..report import write_report
 
-    others = (".receipt.json", ".secret.json")  # they lie beside records
     files = [
         f
         for r in records
-        for f in (sorted(r.glob("*.json")) if r.is_dir() else [r])
-        if not f.name.endswith(others)
+        for f in ([p for p in sorted(r.glob("*.json")) if is_record(p)] if r.is_dir() else [r])
     ]
     if not files:
         raise ExpungeError("no records were found; name JSON files that expunge wrote, or folders of them.")

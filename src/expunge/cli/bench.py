@@ -92,7 +92,8 @@ def _run(
                 failed[f"{job.label}, {job.split}, seed {job.seed}"] = found
                 continue
             record = Record.load(found)
-            record.method = job.label
+            # the label says what the grid varies; settings that trials chose would part the seeds of a row
+            record.method, record.settings = job.label, {}
             done[job.key()] = (job, record)
             same = [
                 r for j, r in done.values() if (j.data, j.model, j.split) == (job.data, job.model, job.split)

@@ -150,6 +150,10 @@ def unlearn(
     original, read = load_model(factory, checkpoint, drawn)
     again = load_reference(factory, retrained, drawn) if retrained is not None else None
     named = {"model": model.model, "data": source.name, "classes": source.classes}
+    if trials > 1 and "train_hash" not in read.metadata:
+        notice(
+            f"trials are chosen on the validation samples; if {checkpoint.name} was trained on them too, they choose badly."
+        )
     start, gold = references(drawn, task, (original, read), again, seed, named)
     with resumable(out) as state:
         outcome = experiment(
@@ -175,7 +179,8 @@ def unlearn(
         return
     write(out, outcome, head("unlearn", drawn, outcome.method or method, seed), like=read)
     if tries := outcome.record.details.get("trials"):
-        print(f"settings, the best of {len(tries)} trials: {settings_line(Trial(**tries[0]))}")
+        all_there_are = "" if len(tries) == trials else " (there are no more to try)"
+        print(f"settings, the best of {len(tries)} trials{all_there_are}: {settings_line(Trial(**tries[0]))}")
     mask = outcome.run.mask
     if save_mask is not None and mask is not None:
         print(f"mask: {mask.save(save_mask, split=drawn.hash)}")

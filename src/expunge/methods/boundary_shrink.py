@@ -9,7 +9,7 @@ Published: x' = x + 0.1 sign(grad_x CE(f0(x), y)) on images in [0, 1] before nor
 rounded to 8 bits; the new label is f0's class of x'; cross-entropy with it on the forget set alone. f0 is the
 original, in eval mode. The step need not flip the class, so the new label may be the true one:
 `paper_exact=True` keeps it. Ours: where it did not flip, the most probable other class of x' is taken; inputs
-must be floats in [0, 1], which is what this toolkit feeds. Tuning goes above the published range: on small data
+must be in [0, 1] before the data's own normalisation. Tuning goes above the published range: on small data
 its few steps would move nothing.
 """
 
@@ -27,6 +27,8 @@ from ..data import Batch
 from ..errors import ExpungeError
 from ..method import GradientMethod
 from ..run import Run
+
+SLACK = 1e-4  # of pixels that were normalised and are taken back
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,17 +55,21 @@ class BoundaryShrink(GradientMethod):
                 "boundary_shrink moves inputs along their gradient and needs images as one tensor; "
                 "use boundary_expand or random_label for other inputs."
             )
-        if batch.x.min() < 0 or batch.x.max() > 1:
+        normalize = run.split.forget.data.normalize
+        pixels = batch.x if normalize is None else normalize.undo(batch.x)
+        if pixels.min() < -SLACK or pixels.max() > 1 + SLACK:
             raise ExpungeError(
-                f"boundary_shrink moves pixels within 0 to 1 and inputs from {float(batch.x.min()):.3g} to "
-                f"{float(batch.x.max()):.3g} came; give images in [0, 1] (or uint8) and normalise inside the model."
+                f"boundary_shrink moves pixels within 0 to 1 and inputs from {float(pixels.min()):.3g} to "
+                f"{float(pixels.max()):.3g} came; give images in [0, 1] (or uint8), and what normalises them as `normalize` of "
+                "the data or inside the model."
             )
         x = batch.x.detach().requires_grad_(True)
         # in float32: the slopes of memorised samples are too small for half precision, and nothing scales this loss
         with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
             cost = F.cross_entropy(run.task.logits(run.original, x), batch.y, reduction="sum")
             (slope,) = torch.autograd.grad(cost, x)
-        moved = (255 * (batch.x + self.bound * slope.sign()).clamp(0, 1)).round() / 255
+        moved = (255 * (pixels + self.bound * slope.sign()).clamp(0, 1)).round() / 255
+        moved = moved if normalize is None else normalize(moved)
         with torch.no_grad():
             logits = run.task.logits(run.original, moved)
         if not self.paper_exact:

@@ -50,9 +50,10 @@ def negative_hot(classes: Sequence[int], num_classes: int) -> Tensor:
 
 
 def bounded_loss(logits: Tensor, classes: Sequence[int]) -> Tensor:
-    """-log(1 - P_F) of each sample (B,), stably: logsumexp over all classes minus that over the retained ones."""
+    """-log(1 - P_F) of each sample (B,), stably: softplus of the log odds of the forgotten classes."""
     kept = [k for k in range(logits.shape[1]) if k not in set(classes)]
-    return logits.logsumexp(1) - logits[:, kept].logsumexp(1)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # of half precision under autocast
+    return F.softplus(logits[:, list(classes)].logsumexp(1) - logits[:, kept].logsumexp(1))
 
 
 def _check_bias(named: tuple[str, nn.Linear], how: Masking) -> None:

@@ -64,7 +64,7 @@ class RandomLabel(GradientMethod):
             return self._kept_labels(run, y, sorted(set(range(k)) - set(forgotten)))
         if self.relabel == "next":
             return (y + 1) % k
-        draw = torch.randint(0 if self.paper_exact else 1, k, y.shape, generator=run.generator("labels"))
+        draw = torch.randint(0 if self.paper_exact else 1, k, y.shape, generator=run.own_generator("labels"))
         return (y + moved(draw, y.device)) % k
 
     def _kept_labels(self, run: Run, y: Tensor, kept: list[int]) -> Tensor:
@@ -76,5 +76,5 @@ class RandomLabel(GradientMethod):
         classes = torch.tensor(kept)
         if self.relabel == "next":
             return classes[torch.searchsorted(classes, y.cpu(), right=True) % len(kept)].to(y.device)
-        drawn = torch.randint(0, len(kept), y.shape, generator=run.generator("labels"))
+        drawn = torch.randint(0, len(kept), y.shape, generator=run.own_generator("labels"))
         return moved(classes[drawn], y.device)

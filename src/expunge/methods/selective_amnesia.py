@@ -103,9 +103,8 @@ class SelectiveAmnesia(GradientMethod):
         images = task.images(forget)
         noise = torch.rand_like(images)
         surrogate = noise if task.pixels else (2 * noise - 1) * 3**0.5
-        at = torch.randint(0, len(run.memo["pool"]), (len(forget),), generator=run.generator("replay")).to(
-            images.device
-        )
+        own = run.own_generator("replay")
+        at = torch.randint(0, len(run.memo["pool"]), (len(forget),), generator=own).to(images.device)
         replay = Batch(run.memo["pool"][at], run.memo["conditions"][at], at.cpu())
         noisy = task.draw(surrogate)
         # by hand, since `task.loss` drops some conditions

@@ -64,8 +64,10 @@ class SSD(Method):
         with evaluating(run.model):
             for batch in samples.batches(self.batch_size, device=run.device):
                 loss = run.task.loss(run.model, batch).mean()
-                for n, g in zip(named, torch.autograd.grad(loss, list(named.values())), strict=True):
-                    total[n] += g.square()
+                found = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
+                for n, g in zip(named, found, strict=True):
+                    if g is not None:
+                        total[n] += g.square()
                 count += 1
         return {n: t / count for n, t in total.items()}
 

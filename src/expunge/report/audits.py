@@ -49,6 +49,7 @@ def trials(details: dict[str, Any]) -> dict[str, Any]:
     return (
         {
             "heads": heads,
+            "untouched": fixed(number(details.get("trials_untouched"))),
             "rows": [
                 {
                     "settings": [setting_text(settings.get(k)) for k in heads],

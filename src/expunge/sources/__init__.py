@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qsl
 
+import torch
+
 from ..data import Data, Normalize, as_data
 from ..errors import ExpungeError, raise_all
 from ..models import called
@@ -46,7 +48,10 @@ def load(spec: str) -> Source:
     saying what is missing or broken.
     """
     place, _, query = spec.partition("?")
-    options = dict(parse_qsl(query, keep_blank_values=True))
+    pairs = parse_qsl(query, keep_blank_values=True)
+    options = dict(pairs)
+    if len(options) < len(pairs):
+        raise ExpungeError(f"'{spec}' gives an option twice; give each once.")
     kind, _, where = place.partition(":")
     readers = {
         "digits": digits,
@@ -81,16 +86,19 @@ def load(spec: str) -> Source:
         name += ", not augmented"
     if "mean" in options:
         train, test = (_normalized(d, options, source.shape) for d in (train, test))
-        name += ", normalised"
+        name += f", mean {options['mean']}, std {options['std']}"
     return replace(source, train=train, test=test, name=name)
 
 
 def _normalized(data: Data, options: dict[str, str], shape: tuple[int, ...]) -> Data:
     """The same data, normalised by the options `mean` and `std`."""
     mean, std = (tuple(map(float, options[k].split(","))) for k in ("mean", "std"))
-    if isinstance(getattr(data, "x", None), dict) or len(shape) < 3 or len(mean) != shape[0]:
+    several = isinstance(next(iter(data.samples(torch.arange(1)).batches(1))).x, dict)
+    if several or len(shape) < 3 or len(mean) != shape[0]:
         raise ExpungeError(
-            f"mean and std have {len(mean)} numbers and an input the shape {tuple(shape)}; give one a channel, of images."
+            f"mean and std have {len(mean)} numbers and an input the shape {tuple(shape)}"
+            + (", one of several by name" if several else "")
+            + "; give one a channel, of images."
         )
     found = copy.copy(data)  # a function of the user's may hand out the same data again
     found.normalize = Normalize(mean, std)
