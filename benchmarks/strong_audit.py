@@ -97,7 +97,8 @@ def told(made: dict[str, Outcome], name: str, clock: Any = None, **settings: Any
     record = made[name].record
     found = strong_audit(
         made[name].model, made[name].run.split, TASK, original=made["original"].model, retrained=made[RETRAINED[0]].model,
-        method=presets.method("salun", "digits", "random") if clock else None, recipe=RECIPE, scores=record.scores,
+        method=presets.method("salun", "digits", "random") if clock else None, recipe=RECIPE,
+        judged={k: made[n].judged for k, n in (("original", "original"), ("unlearned", name), ("retrained", RETRAINED[0]))},
         retrained_scores=[made[k].record.scores for k in RETRAINED], settings=StrongSettings(**settings),
         factory=fresh, on_step=clock,
     )  # fmt: skip

@@ -1,7 +1,7 @@
 """Attacks that question a model, interclass confusion, and the strong audit as a whole, on small real digits."""
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ from torch import nn
 
 from conftest import tiny
 from expunge import Classification, ExpungeError, Split
+from expunge.audit.accuracy import judge
 from expunge.audit.confusion import confuse, confusion, interclass_confusion
 from expunge.audit.probing import _delay, label_only, relearning, relearning_delay, robustness
 from expunge.audit.strong import StrongSettings, strong_audit, with_strong
@@ -172,6 +173,17 @@ def test_the_strong_audit_end_to_end(classifier, retrained, tmp_path):
         settings=settings,
         on_step=lambda *s: steps.append(s),
     )
+    of = {"original": classifier.model, "unlearned": classifier.model, "retrained": retrained}
+    spared = strong_audit(
+        classifier.model,
+        split,
+        TASK,
+        original=classifier.model,
+        retrained=retrained,
+        settings=replace(settings, attacks=("features",)),
+        judged={name: judge(m, split, TASK) for name, m in of.items()},
+    )
+    assert spared.features == found.features and spared.verdict.figures == found.verdict.figures
     assert set(found.attacks) == {
         "U-LiRA",
         "RMIA",

@@ -8,6 +8,7 @@ stands beside Retrain's.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -26,15 +27,20 @@ MOST = 20_000  # training samples that probes and neighbours are taken from
 
 
 def look(
-    model: nn.Module, split: Split, task: Classification, *, seed: int = 0, batch_size: int = 256
+    model: nn.Module, split: Split, task: Classification, *, seed: int = 0, judged: Judged | None = None
 ) -> Judged:
-    """One pass over the split; at most 20,000 retain samples. Raises `ModelError` for models without a
-    linear head.
+    """One pass over the split; at most 20,000 retain samples. Out of `judged` where the whole split was seen before. Raises
+    `ModelError` for models without a linear head.
     """
     task.head(model)
     draw = torch.Generator().manual_seed(seed)
-    few = split.retain.take(torch.randperm(len(split.retain), generator=draw)[:MOST].sort().values)
-    return judge(model, replace(split, retain=few), task, seed=seed, batch_size=batch_size)
+    at = torch.randperm(len(split.retain), generator=draw)[:MOST].sort().values
+    fewer = replace(split, retain=split.retain.take(at))
+    if judged is None or judged.retain.features is None:
+        return judge(model, fewer, task, seed=seed)
+    seen = judged.retain
+    few = Predictions(seen.logits[at], seen.labels[at], seen.features[at])  # type: ignore[index]
+    return replace(judged, split=fewer, retain=few)
 
 
 # ---- the head's bias
@@ -200,16 +206,23 @@ def _member_probe(seen: Judged, classes: list[int]) -> float | None:
 
 
 def feature_audit(
-    models: dict[str, nn.Module], split: Split, task: Classification, *, seed: int = 0
+    models: dict[str, nn.Module],
+    split: Split,
+    task: Classification,
+    *,
+    seed: int = 0,
+    judged: Mapping[str, Judged] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Every feature-level figure of each model given ("original", "unlearned", "retrained"), {measure:
     {model: figure}}.
 
-    Also `cka_original` and `cka_retrained` on the forget set, `tv_retrained` (total variation distance of
-    where its predictions of forgotten samples go to where Retrain's go), `worst_class_accuracy` and
-    `worst_group`. Raises `ModelError` for a model without a linear head.
+    Also `cka_original` and `cka_retrained` on the forget set, `tv_retrained` (total variation distance of where its
+    predictions of forgotten samples go to where Retrain's go), `worst_class_accuracy` and `worst_group`. `judged` are
+    the models' predictions on the whole split, where they were taken. Raises `ModelError` for a model without a linear
+    head.
     """
-    seen = {name: look(m, split, task, seed=seed) for name, m in models.items()}
+    known = judged or {}
+    seen = {name: look(m, split, task, seed=seed, judged=known.get(name)) for name, m in models.items()}
     found = {name: measure(m, seen[name], split, task) for name, m in models.items()}
     for name, row in found.items():
         for other in ("original", "retrained"):

@@ -7,7 +7,7 @@ Retrain's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -19,7 +19,7 @@ from ..errors import ExpungeError, raise_all
 from ..method import Method
 from ..methods.retrain import Retrain
 from ..split import Split
-from .accuracy import Scores, judge
+from .accuracy import Judged, Scores, judge
 from .confusion import interclass_confusion
 from .features import feature_audit
 from .population import Shadows
@@ -71,7 +71,7 @@ def strong_audit(
     method: Method | None = None,
     recipe: Retrain | None = None,
     settings: StrongSettings | None = None,
-    scores: Scores | None = None,
+    judged: Mapping[str, Judged] | None = None,
     retrained_scores: Sequence[Scores] = (),
     factory: Callable[[], nn.Module] | None = None,
     on_step: Callable[[str, int, int], None] | None = None,
@@ -79,9 +79,9 @@ def strong_audit(
     """Audit an unlearned `model` with everything that its arguments allow.
 
     Populations and interclass confusion need `method` (that made the model) and `recipe` (that trained the
-    original); relearning needs `original` and `retrained`. What is missing is named in `limits`. `scores`
-    and `retrained_scores` (one or more seeds), the standard audit's, spare taking them again. No model
-    handed in is changed. Raises `ExpungeError` with all problems.
+    original); relearning needs `original` and `retrained`. What is missing is named in `limits`. `judged`,
+    what the standard audit saw of "unlearned", "original" and "retrained", spares their passes; `retrained_scores` are those of
+    one or more seeds. No model handed in is changed. Raises `ExpungeError` with all problems.
 
     `factory` makes a model with fresh weights from torch's global random state, which is seeded anew for each
     shadow: a factory with a seed of its own would start all shadows alike.
@@ -134,12 +134,21 @@ def strong_audit(
             )
         except ExpungeError as error:
             limits += [f"Interclass confusion was left out: {p}" for p in error.problems]
-    features = feature_audit(models, split, task, seed=how.seed) if "features" in wanted else {}
-    mine = scores or judge(model, split, task, seed=how.seed).scores
-    theirs = list(retrained_scores) or (
-        [judge(retrained, split, task, seed=how.seed).scores] if retrained is not None else []
+    needed = models if "features" in wanted else {k: m for k, m in models.items() if k != "original"}
+    seen = {
+        **{k: judge(m, split, task, seed=how.seed) for k, m in needed.items() if k not in (judged or {})},
+        **(judged or {}),
+    }
+    features = feature_audit(models, split, task, seed=how.seed, judged=seen) if "features" in wanted else {}
+    theirs = list(retrained_scores) or ([seen["retrained"].scores] if retrained is not None else [])
+    said = verdict(
+        seen["unlearned"].scores,
+        theirs,
+        sizes=split.sizes,
+        goal=split.goal,
+        attacks=attacks,
+        features=features,
     )
-    said = verdict(mine, theirs, sizes=split.sizes, goal=split.goal, attacks=attacks, features=features)
     return StrongResult(attacks, features, said, limits)
 
 
