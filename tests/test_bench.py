@@ -24,7 +24,7 @@ from expunge.methods.ugradsl import UGradSL
 from expunge.models import build
 from expunge.search import Trial, following, space_of
 from expunge.sources import load
-from expunge.tuning import Looks, _estimated, distance_from_unseen, estimated_gap, expected, tune
+from expunge.tuning import Looks, distance_from_unseen, estimated_gap, expected, tune
 
 GRID = """
 title = "small"
@@ -281,7 +281,7 @@ def test_a_trial_that_ends_in_no_numbers_does_not_end_the_others():
         build("mlp", num_classes=10, shape=data.shape),
     )
     broken = nn.Sequential(model, Broken())
-    assert _estimated(broken, split, task, {}) == 100.0
+    assert distance_from_unseen(broken, model, split, task) == 100.0
 
 
 class Broken(nn.Module):

@@ -28,6 +28,7 @@ from .split import Split
 from .team import Team, first
 
 By = Literal["validation", "gap"]
+Measure = Callable[[nn.Module], float]
 FOLDS = 5  # of the validation samples, for what the attack says of samples it was not fitted on
 
 
@@ -97,8 +98,8 @@ def estimated_gap(model: Looks, wanted: Scores) -> float:
 
 
 def distance_from_unseen(model: nn.Module, original: nn.Module, split: Split, task: Classification) -> float:
-    """`estimated_gap` of a model, from its original."""
-    return estimated_gap(look(model, split, task), expected(look(original, split, task), split))
+    """`estimated_gap` of a model, from its original; the largest there is where its outputs are no numbers."""
+    return _to_expected(original, split, task)(model)
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,13 +141,10 @@ def tune(
     how = compute or Compute()
     raise_all(_problems(split, method, count, fixed, by, retrained))
     state, kept = (None if f is None else Path(f) for f in (state_file, trials_file))
-    wanted = expected(look(model, split, task), split) if by == "validation" else {}
-
-    def distance_of(candidate: nn.Module) -> float:
-        if by == "gap" and retrained is not None:
-            return gaps(judge(candidate, split, task, seed=seed).scores, retrained.scores)["avg"]
-        return _estimated(candidate, split, task, wanted)
-
+    measure = (
+        _to_retrain(retrained) if by == "gap" and retrained is not None else _to_expected(model, split, task)
+    )
+    untouched = measure(model)
     said = plain(asdict(method))
     mask: Mask | None = options.get("mask")
     given = None if mask is None else state_hash({k: v.to(torch.uint8) for k, v in mask.items()})
@@ -159,7 +157,7 @@ def tune(
         chosen = replace(method, **settings)
         run = execute(model, split, chosen, task, seed=seed, compute=how, state_file=state, **options)
         # every process chooses alike, and none goes on while another still writes the state of this trial
-        mine = torch.tensor([distance_of(run.model)], dtype=torch.float64)
+        mine = torch.tensor([measure(run.model)], dtype=torch.float64)
         distance = team.mean([mine], run.device) or 0.0
         if state is not None:
             state.unlink(missing_ok=True)
@@ -170,7 +168,7 @@ def tune(
             write_json(kept, plain({"identity": identity, "trials": [asdict(t) for t in found]}))
         if on_trial is not None:
             on_trial(found)
-    found, untouched = sorted(found, key=lambda t: t.distance), distance_of(model)
+    found = sorted(found, key=lambda t: t.distance)
     if found[0].distance >= untouched:
         warnings.warn(
             f"no trial of {method.name()} came nearer to what Retrain should be than the model as it came ({untouched:.2f} "
@@ -181,11 +179,25 @@ def tune(
     return Tuned(found, replace(method, **found[0].settings), untouched, best)
 
 
-def _estimated(model: nn.Module, split: Split, task: Classification, wanted: Scores) -> float:
-    """`estimated_gap` of a trial; of a model whose outputs are no numbers, the largest there is."""
-    found = look(model, split, task)
-    broken = any(not p.logits.isfinite().all() for p in (found.forget, found.retain, found.kept, found.gone))
-    return 100.0 if broken else estimated_gap(found, wanted)
+def _to_expected(original: nn.Module, split: Split, task: Classification) -> Measure:
+    wanted = expected(look(original, split, task), split)
+
+    def measure(model: nn.Module) -> float:
+        found = look(model, split, task)
+        sets = (found.forget, found.retain, found.kept, found.gone)
+        return estimated_gap(found, wanted) if all(p.logits.isfinite().all() for p in sets) else 100.0
+
+    return measure
+
+
+def _to_retrain(retrained: Judged) -> Measure:
+    """The average gap to the retrained model itself."""
+
+    def measure(model: nn.Module) -> float:
+        task = Classification(retrained.test.logits.shape[1])
+        return gaps(judge(model, retrained.split, task, seed=retrained.seed).scores, retrained.scores)["avg"]
+
+    return measure
 
 
 def _problems(
@@ -221,10 +233,14 @@ def _done(file: Path | None, identity: str) -> list[Trial]:
     """The trials of an interrupted call. Raises `ExpungeError` where they are of another one."""
     if file is None or not file.exists():
         return []
-    kept = json.loads(file.read_text(encoding="utf-8"))
-    if kept["identity"] != identity:
+    try:
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        said, trials = kept["identity"], [Trial(**t) for t in kept["trials"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ExpungeError(f"{file} cannot be read as trials ({type(error).__name__}); remove it.") from error
+    if said != identity:
         raise ExpungeError(
             f"{file} holds the trials of another run (model, method, settings, split, seed or their number differ); "
             "remove it to start anew, or repeat the settings it was made with."
         )
-    return [Trial(**t) for t in kept["trials"]]
+    return trials
