@@ -222,7 +222,8 @@ class Worker:
         found = tune(original, split, method, task, count=tuning["trials"], by=by, retrained=gold, seed=place.seed,
                      fixed=job.settings, compute=options["compute"], on_row=options["on_row"],
                      trials_file=part, state_file=options["state_file"])  # fmt: skip
-        write_json(file, plain({**told, "trials": [asdict(t) for t in found.trials]}))
+        trials = [asdict(t) for t in found.trials]
+        write_json(file, plain({**told, "untouched": found.untouched, "trials": trials}))
         part.unlink(missing_ok=True)
 
     def keep(self, file: Path, outcome: Outcome) -> None:
