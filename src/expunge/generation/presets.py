@@ -34,7 +34,8 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         "random_label": _SMALL,
         "finetune": {**_PLAIN, "epochs": 3, "lr": 1e-3, "batch_size": 64},
         "gradient_ascent": {**_PLAIN, "epochs": 3, "lr": 1e-4, "batch_size": 64},
-        "esd": {"epochs": 4, "lr": 1e-4, "batch_size": 32},
+        # noisy images of real samples: those of the small model itself are too few and cost more than the steps
+        "esd": {"epochs": 4, "lr": 2e-4, "batch_size": 32, "source": "data"},
         "concept_ablation": {
             "epochs": 15,
             "lr": 1e-3,
