@@ -598,7 +598,7 @@ def test_commands_train_and_unlearn_a_generator(tmp_path):
 @pytest.mark.parametrize("relabel", ["next", "random"])
 def test_a_generator_is_not_taught_to_draw_what_another_condition_forgets(relabel):
     task, split = Diffusion(9), SimpleNamespace(forget_classes=(3, 4, 8))
-    run = SimpleNamespace(task=task, split=split, generator=lambda name: torch.Generator().manual_seed(0))
+    run = SimpleNamespace(task=task, split=split, own_generator=lambda name: torch.Generator().manual_seed(0))
     found = RandomLabel(relabel=relabel).other_labels(run, torch.tensor([3, 4, 8] * 30))
     assert not set(found.tolist()) & {3, 4, 8}
     if relabel == "next":
