@@ -8,7 +8,18 @@ import pytest
 import torch
 from torch import nn
 
-from expunge import Classification, Compute, ExpungeError, ModelError, Retrain, SalUn, Split, execute, unlearn
+from expunge import (
+    Classification,
+    Compute,
+    ExpungeError,
+    ModelError,
+    Normalize,
+    Retrain,
+    SalUn,
+    Split,
+    execute,
+    unlearn,
+)
 from expunge.methods.finetune import FineTune
 from expunge.methods.gradient_ascent import GradientAscent
 from expunge.methods.nhle import NHLE
@@ -162,6 +173,45 @@ def test_accumulation_gives_the_whole_batch_gradient(setting):
     )
     for a, b in zip(whole.parameters(), pieces.parameters(), strict=True):
         assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_the_released_mask_does_not_hang_on_accumulation(setting):
+    """Its batches are part of the result, and stay the method's."""
+    model, split, task = setting
+    masks = [
+        execute(
+            model,
+            split,
+            SalUn(epochs=1, batch_size=16, paper_exact=True),
+            task,
+            compute=Compute(accumulate=k),
+        ).mask
+        for k in (1, 4)
+    ]
+    assert all(torch.equal(masks[0][n], masks[1][n]) for n in masks[0])
+
+
+def test_a_state_of_otherwise_normalised_data_is_refused(setting, tmp_path):
+    model, split, task = setting
+    file, seen = tmp_path / "state", []
+
+    def stop(row):
+        seen.append(row)
+        if len(seen) > 3:
+            raise KeyboardInterrupt
+
+    method = FineTune(epochs=6, batch_size=32)
+    with pytest.raises(KeyboardInterrupt):
+        execute(model, split, method, task, state_file=file, on_row=stop)
+    assert file.exists()
+    data = split.retain.data
+    try:
+        data.normalize = Normalize((0.5,) * 8, (2.0,) * 8)
+        with pytest.raises(ExpungeError, match="state of another run"):
+            execute(model, split, method, task, state_file=file)
+    finally:
+        data.normalize = None
+    assert execute(model, split, method, task, state_file=file).status == "finished"
 
 
 def test_a_union_in_pieces_is_one_mean(setting):

@@ -75,6 +75,16 @@ def test_what_is_allowed_by_hand():
     assert allowed([0.0, 0.0, 0.0], 10**6)[0] == 0.5
 
 
+def test_quantiles_of_many_seeds():
+    from scipy.stats import t
+
+    for n in (2, 3, 11, 12, 21, 22, 60):
+        values = [float(k % 2) * 20 for k in range(n)]
+        spread = math.sqrt(sum((v - sum(values) / n) ** 2 for v in values) / (n - 1))
+        wanted = t.ppf(0.975, n - 1) * spread * math.sqrt(1 + 1 / n)
+        assert allowed(values, 10_000)[0] == pytest.approx(wanted, rel=0.05)
+
+
 def test_one_retrained_model_is_said_to_be_one():
     found = verdict(SAME, SEEDS[:1], sizes=SIZES)
     assert any("Only one retrained model" in t for t in found.limits)
