@@ -28,7 +28,7 @@ from ..errors import ExpungeError
 from ..method import GradientMethod
 from ..run import Run
 
-SLACK = 1e-4  # of pixels that were normalised and are taken back
+SLACK = 1e-4  # rounding of pixels that were normalised and are taken back
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,8 @@ class BoundaryShrink(GradientMethod):
             )
         normalize = run.split.forget.data.normalize
         pixels = batch.x if normalize is None else normalize.undo(batch.x)
-        if pixels.min() < -SLACK or pixels.max() > 1 + SLACK:
+        slack = 0.0 if normalize is None else SLACK
+        if pixels.min() < -slack or pixels.max() > 1 + slack:
             raise ExpungeError(
                 f"boundary_shrink moves pixels within 0 to 1 and inputs from {float(pixels.min()):.3g} to "
                 f"{float(pixels.max()):.3g} came; give images in [0, 1] (or uint8), and what normalises them as `normalize` of "
