@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from expunge.errors import ExpungeError, MissingExtra
+from expunge.hashing import mask_hash
 from expunge.receipts.canonical import canonical, file_form, parse, sha256
 from expunge.receipts.keys import (
     fingerprint,
@@ -24,7 +25,7 @@ from expunge.receipts.keys import (
     signed_by,
 )
 from expunge.receipts.merkle import Proof, Secret
-from expunge.receipts.receipt import STATEMENT, Receipt, issue, mask_hash, record_hash, signed
+from expunge.receipts.receipt import STATEMENT, Receipt, issue, record_hash, signed
 from expunge.receipts.verify import verify
 from expunge.record import Record
 

@@ -46,6 +46,11 @@ def state_hash(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+def mask_hash(mask: Mapping[str, Tensor]) -> str:
+    """SHA-256 of a saliency mask {parameter name: bool tensor}, as of a model."""
+    return state_hash({name: m.bool() for name, m in mask.items()})
+
+
 def model_hash(source: nn.Module | Mapping[str, Tensor] | str | os.PathLike[str]) -> str:
     """`state_hash` of what `load_weights` finds in `source`; raises as both do."""
     return state_hash(load_weights(source))

@@ -66,7 +66,7 @@ class Record:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise ExpungeError(f"{path} cannot be read as a record: {error}.") from error
-        if not isinstance(values, dict) or "kind" not in values or "schema" not in values:
+        if not _has_form(values):
             raise ExpungeError(f"{path} is JSON but not a record of expunge.")
         if values["schema"] > SCHEMA:
             raise ExpungeError(
@@ -82,6 +82,10 @@ def is_record(path: Path) -> bool:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError):
         return True  # whoever reads it will say what is wrong
+    return _has_form(values)
+
+
+def _has_form(values: Any) -> bool:
     return isinstance(values, dict) and "kind" in values and "schema" in values
 
 

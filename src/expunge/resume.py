@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .checkpoint import load_state, save_state
 from .errors import ExpungeError
-from .hashing import state_hash
+from .hashing import mask_hash, state_hash
 from .mask import Mask
 from .record import plain
 from .run import Run, peak_memory
@@ -104,7 +104,7 @@ class State:
 
 
 def _identity(run: Run, method: GradientMethod) -> str:
-    given = None if run.mask is None else state_hash({k: v.to(torch.uint8) for k, v in run.mask.items()})
+    given = None if run.mask is None else mask_hash(run.mask)
     # the weights that the run started from
     origin = None if run.source is None else state_hash(run.source.state_dict())
     task = (type(run.task).__name__, run.task.num_classes, _settings_of(run.task))

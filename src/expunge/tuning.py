@@ -18,7 +18,7 @@ from .audit.mia import members_and_nonmembers, threshold_attack
 from .classification import Classification, Predictions
 from .errors import ExpungeError, raise_all
 from .files import write_json
-from .hashing import state_hash
+from .hashing import mask_hash, state_hash
 from .mask import Mask
 from .method import Method, execute
 from .record import plain
@@ -145,10 +145,9 @@ def tune(
         _to_retrain(retrained) if by == "gap" and retrained is not None else _to_expected(model, split, task)
     )
     untouched = measure(model)
-    said = plain(asdict(method))
     mask: Mask | None = options.get("mask")
-    given = None if mask is None else state_hash({k: v.to(torch.uint8) for k, v in mask.items()})
-    identity = repr((type(method).__name__, said, split.hash, split.preparation, seed, asdict(how), given,
+    given = None if mask is None else mask_hash(mask)
+    identity = repr((type(method).__name__, plain(asdict(method)), split.hash, split.preparation, seed, asdict(how), given,
                      state_hash(model.state_dict()), count, sorted(fixed), by))  # fmt: skip
     found = _done(kept, identity)
     best: Run | None = None

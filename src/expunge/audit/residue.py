@@ -29,6 +29,13 @@ def stronger(
     """
     lines: list[str] = []
     words: list[Word] = []
+
+    def say(figures: str, seen: bool, word: Word, meaning: str) -> None:
+        """A sentence on figures; where they see a difference, what it means, and the word for it."""
+        lines.append(f"{figures}: {meaning}." if seen else f"{figures}.")
+        if seen:
+            words.append(word)
+
     for name in ("U-LiRA", "RMIA"):
         told = attacks.get(name) or {}
         if told.get("auc") is None:
@@ -55,38 +62,34 @@ def stronger(
         f = features.get(measure) or {}
         if f.get("unlearned") is None or f.get("retrained") is None:
             continue
-        seen = f["unlearned"] - f["retrained"] > max(POINTS, _error(f, unseen))
-        if seen:
-            words.append("under-forgotten")
-        ending = ": forgetting does not reach below the head" if seen else ""
-        lines.append(
-            f"{text} {f['unlearned']:.1f} % of the forgotten class's test samples, {f['retrained']:.1f} % in the "
-            f"retrained model{ending}."
+        say(
+            f"{text} {f['unlearned']:.1f} % of the forgotten class's test samples, {f['retrained']:.1f} % in the retrained model",
+            f["unlearned"] - f["retrained"] > max(POINTS, _error(f, unseen)),
+            "under-forgotten",
+            "forgetting does not reach below the head",
         )
     both = [features.get(k) or {} for k in ("corrected_forgotten", "corrected_retained")]
     if all(f.get(k) is not None for f in both for k in ("unlearned", "retrained")):
         # the shift trades one for the other, from seed to seed differently: their mean is what holds still
         mine, theirs = (sum(f[k] for f in both) / 2 for k in ("unlearned", "retrained"))
         errors = [_error(f, size) for f, size in zip(both, (unseen, others), strict=True)]
-        seen = theirs - mine > max(POINTS, math.hypot(*errors) / 2)
-        if seen:
-            words.append("different")
-        ending = ": the class lies among the others as it does in no model that never saw it" if seen else ""
-        lines.append(
+        say(
             f"With the class so brought back, {both[1]['unlearned']:.1f} % of the other classes' test samples are still "
             f"recognised, {both[1]['retrained']:.1f} % in the retrained model; the mean of both shares is {mine:.1f} % and "
-            f"{theirs:.1f} %{ending}."
+            f"{theirs:.1f} %",
+            theirs - mine > max(POINTS, math.hypot(*errors) / 2),
+            "different",
+            "the class lies among the others as it does in no model that never saw it",
         )
     relearned = attacks.get("relearning delay") or {}
     delays = [relearned.get(k) or {} for k in ("sgd", "adam")]
     if all(d.get("delay") is not None for d in delays):
-        seen = all(d["delay"] < SOONER for d in delays)
-        if seen:
-            words.append("under-forgotten")
-        ending = ": it had not been forgotten" if seen else ""
-        lines.append(
+        say(
             f"Steps of SGD / Adam until the forget set is learned again: {_steps(delays, 'steps')}, in the retrained "
-            f"model {_steps(delays, 'steps_retrained')}{ending}."
+            f"model {_steps(delays, 'steps_retrained')}",
+            all(d["delay"] < SOONER for d in delays),
+            "under-forgotten",
+            "it had not been forgotten",
         )
     alike = features.get("cka_original") or {}
     if (alike.get("unlearned") or 0) > 0.9999 > 0.999 > (alike.get("retrained") or 1):
@@ -96,9 +99,13 @@ def stronger(
 
 
 def _error(told: Mapping[str, Any], size: int) -> float:
-    """How far two shares of `size` samples (percent) may differ by chance, at 95 %."""
-    share = (told["unlearned"] + told["retrained"]) / 200
-    return 100 * 1.96 * math.sqrt(max(0.0, 2 * share * (1 - share) / max(size, 1)))
+    return sampling_error((told["unlearned"] + told["retrained"]) / 2, size)
+
+
+def sampling_error(percent: float, size: int) -> float:
+    """How far two shares of `size` samples, of about `percent`, may differ by chance, at 95 % (points)."""
+    share = min(max(percent / 100, 0.0), 1.0)
+    return 100 * 1.96 * math.sqrt(2 * share * (1 - share) / max(size, 1))
 
 
 def _steps(delays: Sequence[Mapping[str, Any]], whose: str) -> str:

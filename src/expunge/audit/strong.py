@@ -134,11 +134,10 @@ def strong_audit(
             )
         except ExpungeError as error:
             limits += [f"Interclass confusion was left out: {p}" for p in error.problems]
-    needed = models if "features" in wanted else {k: m for k, m in models.items() if k != "original"}
-    seen = {
-        **{k: judge(m, split, task, seed=how.seed) for k, m in needed.items() if k not in (judged or {})},
-        **(judged or {}),
-    }
+    seen = dict(judged or {})
+    for name in ("unlearned",) if retrained_scores else ("unlearned", "retrained"):
+        if name in models and name not in seen:
+            seen[name] = judge(models[name], split, task, seed=how.seed)
     features = feature_audit(models, split, task, seed=how.seed, judged=seen) if "features" in wanted else {}
     theirs = list(retrained_scores) or ([seen["retrained"].scores] if retrained is not None else [])
     said = verdict(

@@ -15,11 +15,12 @@ from typing import Any
 from ..errors import ExpungeError
 from ..split import Goal
 from ..stats import HEADLINE, stat
-from .residue import Word, stronger
+from .residue import Word, sampling_error, stronger
 
-# two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom
+# two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom; the last for all above
 T95 = (
     12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13, 2.12, 2.11, 2.10, 2.09, 2.09,
+    2.08,
 )  # fmt: skip
 FLOOR = 0.5  # points: differences below this are never called a difference
 GOALS: dict[str, str] = {
@@ -65,14 +66,9 @@ def allowed(values: Sequence[float], size: int) -> tuple[float, bool]:
     assert found is not None
     least = max(FLOOR, 100 / max(size, 1))
     if found.spread is not None:
-        return max(
-            least,
-            (T95[found.n - 2] if found.n - 2 < len(T95) else 2.08)
-            * found.spread
-            * math.sqrt(1 + 1 / found.n),
-        ), True
-    p = min(max(found.mean / 100, 0.0), 1.0)
-    return max(least, 100 * 1.96 * math.sqrt(2 * p * (1 - p) / max(size, 1))), False
+        quantile = T95[min(found.n - 2, len(T95) - 1)]
+        return max(least, quantile * found.spread * math.sqrt(1 + 1 / found.n)), True
+    return max(least, sampling_error(found.mean, size)), False
 
 
 def verdict(
@@ -119,18 +115,12 @@ def verdict(
             "beyond": abs(mine - mean) > width,
         }
     words = _words(figures)
-    sentences = [_sentence(w, figures, len(retrained)) for w in words]
     more, found = stronger(
         attacks or {}, features or {}, counts.get("test_forgotten") or 1000, counts.get("test") or 1000
     )
+    sentences = [_sentence(w, figures, len(retrained), alone=not found) for w in words]
     if found:
         words = [*found, *(w for w in words if w not in found and w != "indistinguishable")]
-        sentences = [
-            s.replace("indistinguishable from Retrain", "near Retrain", 1).replace(
-                "Different from Retrain, though not in forgetting:", "Different from Retrain in accuracy:", 1
-            )
-            for s in sentences
-        ]
     limits = [GOALS[goal]]
     if not measured:
         limits.insert(
@@ -169,7 +159,9 @@ def _words(figures: Mapping[str, Any]) -> list[Word]:
     return found or ["indistinguishable"]
 
 
-def _sentence(word: Word, figures: Mapping[str, Any], seeds: int) -> str:
+def _sentence(word: Word, figures: Mapping[str, Any], seeds: int, *, alone: bool) -> str:
+    """What a word says of the scores; `alone` unless the strong audit's figures say more than they."""
+
     def listed(names: Sequence[str]) -> str:
         return ", ".join(
             f"{n} {figures[n]['value']:.2f} against {figures[n]['retrained']:.2f} (allowed ±{figures[n]['allowed']:.2f})"
@@ -180,7 +172,8 @@ def _sentence(word: Word, figures: Mapping[str, Any], seeds: int) -> str:
     beyond = {n: _side(figures, n) for n in figures if figures[n]["beyond"]}
     if word == "indistinguishable":
         of = f"the spread of {seeds} retrained models" if seeds > 1 else "the sampling error of the scores"
-        return f"By {' , '.join(figures).replace(' ,', ',')} indistinguishable from Retrain within {of}: {listed(list(figures))}."
+        where = "indistinguishable from" if alone else "near"
+        return f"By {', '.join(figures)} {where} Retrain within {of}: {listed(list(figures))}."
     if word == "utility lost":
         return f"Utility lost: {listed([n for n in ('RA', 'TA') if beyond.get(n, 0) < 0])}."
     if word == "under-forgotten":
@@ -196,7 +189,8 @@ def _sentence(word: Word, figures: Mapping[str, Any], seeds: int) -> str:
             "Over-forgotten, worse on the forget set than a model that never saw it, which marks it as well"
         )
         return f"{worse}: {listed(names)}."
-    return f"Different from Retrain, though not in forgetting: {listed(list(beyond))}."
+    where = ", though not in forgetting" if alone else " in accuracy"
+    return f"Different from Retrain{where}: {listed(list(beyond))}."
 
 
 def _alone(scores: Mapping[str, Any], original: Mapping[str, Any] | None) -> list[str]:

@@ -172,10 +172,10 @@ def _problems(values: dict[str, Any], tuned: By | None) -> list[str]:
         for table in values.get("published", [])
         if set(table) != {"source", "split", "rows"} or any(len(row) != 6 for row in table["rows"])
     ]
-    seed = {**TUNE, **values.get("tune", {})}["seed"]
+    tune = {**TUNE, **values.get("tune", {})}
+    seed, trials = tune["seed"], tune["trials"]
     if seed != OWN and type(seed) is not int:
         found.append(f"the seed of tune is {seed!r}; give a number, or '{OWN}' for each run's own.")
-    trials = {**TUNE, **values.get("tune", {})}["trials"]
     if type(trials) is not int or trials < 1:
         found.append(f"the trials of tune are {trials!r}; give a whole number of 1 or more.")
     if tuned and seed in values["seeds"]:

@@ -132,10 +132,8 @@ def main(args: Sequence[str] | None = None) -> int:
         return 0
     keep_freed_memory()
     known = commands()
-    before, sys.argv = (
-        sys.argv,
-        [*sys.argv[:1], *argv],
-    )  # records and flags tell of this command, not of a host's
+    before = sys.argv
+    sys.argv = [*sys.argv[:1], *argv]  # records and flags tell of this command, not of a host's
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _as_note  # type: ignore[assignment]

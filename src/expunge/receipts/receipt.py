@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from ..errors import ExpungeError
 from ..files import atomic
-from ..hashing import model_hash, state_hash
+from ..hashing import mask_hash, model_hash
 from ..record import Record, plain
 from .canonical import decimals, exact, file_form, parse, sha256, short_id
 from .keys import fingerprint, load_private, public_bytes
@@ -134,11 +134,6 @@ def record_hash(record: Record | str | os.PathLike[str]) -> str:
         return sha256(exact(parse(Path(record).read_bytes(), floats=True)))
     except (OSError, ExpungeError) as error:
         raise ExpungeError(f"{record} cannot be read as a record: {error}") from error
-
-
-def mask_hash(mask: Mapping[str, Tensor]) -> str:
-    """SHA-256 of a saliency mask {parameter name: bool tensor}, as of a model."""
-    return state_hash({name: m.bool() for name, m in mask.items()})
 
 
 def split_commitment(secret: Secret, split_hash: str) -> str:

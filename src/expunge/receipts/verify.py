@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from ..errors import ExpungeError
-from ..hashing import load_weights, model_hash
+from ..hashing import load_weights, mask_hash, model_hash
 from ..record import Record
 from .checks import Check, check_alone, equal
 from .merkle import Proof, Secret
-from .receipt import Model, Receipt, mask_hash, record_hash
+from .receipt import Model, Receipt, record_hash
 from .receipt import split_commitment as committed_split
 
 __all__ = ["Check", "verify"]
