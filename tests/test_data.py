@@ -31,12 +31,16 @@ def test_how_inputs_are_made_ready_is_the_same_text_in_every_process():
         return x
 
     x, y = torch.rand(4, 3, 2, 2), torch.arange(4) % 2
-    said = {
-        TensorData(x, y, augment=a, normalize=n).preparation
+    made = [
+        TensorData(x, y, augment=a, normalize=n)
         for a in (None, CropFlip(2), mine)
         for n in (None, Normalize((0.5,) * 3, (1.0,) * 3))
-    }
-    assert len(said) == 6 and not any(" at 0x" in text for text in said)
+        for _ in range(2)
+    ]
+    for data in made[1::2]:
+        data.read_as = "size=8"
+    said = {data.preparation for data in made}
+    assert len(said) == 12 and not any(" at 0x" in text for text in said)
 
 
 class Pairs(Dataset):

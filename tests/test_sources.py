@@ -15,6 +15,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from expunge import CropFlip, ExpungeError, Normalize, Split, SplitError, TensorData
+from expunge.fit import Fit
 from expunge.sources import FASHION, formats, load
 
 DATA = os.environ.get("EXPUNGE_DATA")
@@ -57,6 +58,8 @@ def test_limit_is_exact_stratified_and_fixed_by_its_seed():
         ("digits?limit=0", "no whole number"),
         ("digits?limit=99999", "more than the 1"),
         ("digits?size=3", "no option of digits"),
+        ("digits?augment=yes", "augment=yes is unknown; augment is 0 or 1 or crop"),
+        ("folder:/nowhere?channels=2", "channels=2 is unknown; channels is 1 or 3"),
         ("folder:/nowhere", "0 class folders"),
         ("cifar10:/nowhere", "neither train.parquet"),
         ("npz:/nowhere.npz", "cannot be read"),
@@ -251,6 +254,54 @@ def test_class_folders(folder):
     assert all("deep/" in i for i in split.forget.ids)
     limited = load(f"folder:{folder}?size=8&limit=6").train
     assert len(limited) == 6 and torch.equal(next(limited.samples().batches(6)).y, limited.labels)
+
+
+def test_the_middle_of_images_of_any_shape(tmp_path):
+    """Cut where torchvision's Resize(8) and CenterCrop(6) cut: long side truncated, offsets rounded half to even."""
+    draw = np.random.default_rng(0)
+    sizes = [(9, 25), (25, 9), (8, 8), (31, 17), (6, 7), (3, 2)]
+    for n, size in enumerate(sizes * 2):
+        (tmp_path / "ab"[n % 2]).mkdir(exist_ok=True)
+        pixels = draw.integers(0, 256, (*size, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "ab"[n % 2] / f"{n:02}.png")
+    source = load(f"folder:{tmp_path}?size=8&crop=6")
+    assert source.shape == (3, 6, 6) and source.train.read_as == "size=8&crop=6"
+    for data in (source.train, source.test):
+        x = next(data.samples().batches(99)).x
+        for name, found in zip(data.ids, x, strict=True):
+            with Image.open(tmp_path / str(name)) as image:
+                w, h = image.size
+                wide, high = (8, int(8 * h / w)) if w <= h else (int(8 * w / h), 8)
+                left, top = round((wide - 6) / 2.0), round((high - 6) / 2.0)
+                resized = np.asarray(image.resize((wide, high), Image.Resampling.BICUBIC))
+            wanted = torch.from_numpy(resized[top : top + 6, left : left + 6].copy()).permute(2, 0, 1) / 255
+            assert torch.equal(found, wanted)
+    assert load(f"folder:{tmp_path}?crop=4").train.dataset.fit == Fit(
+        4, 4
+    )  # the short side to the crop itself
+    grey = load(f"folder:{tmp_path}?size=5&channels=1&limit=4")
+    assert grey.shape == (1, 5, 5) and grey.train.read_as == "size=5&channels=1"
+    assert next(grey.train.samples().batches(4)).x.shape == (4, 1, 5, 5)
+    assert load(f"folder:{tmp_path}").train.read_as == "size=64"
+    assert "crop=9 is more than size=8" in str(refused(f"folder:{tmp_path}?size=8&crop=9"))
+
+
+def test_augmentation_is_chosen(folder):
+    plain, both, shifted = (load(f"folder:{folder}?size=16{m}") for m in ("", "&augment=1", "&augment=crop"))
+    assert plain.train.augment is None and both.test.augment is None
+    assert both.train.augment == CropFlip(2, flip=True) and both.name == f"{plain.name}, shifted and flipped"
+    assert shifted.train.augment == CropFlip(2, flip=False) and shifted.name == f"{plain.name}, shifted"
+    draw = torch.Generator().manual_seed(0)
+    x = next(shifted.train.samples().batches(16, augment=draw)).x
+    assert not torch.equal(x, next(shifted.train.samples().batches(16)).x)
+    assert load("digits?augment=crop").train.augment == CropFlip(1, flip=False)
+
+
+def test_cifar_is_augmented_by_itself(tmp_path):
+    record = np.zeros((20, 3073), np.uint8)
+    for name in (*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"):
+        record.tofile(tmp_path / f"{name}.bin")
+    assert load(f"cifar10:{tmp_path}?augment=1").name == load(f"cifar10:{tmp_path}").name == "CIFAR-10"
 
 
 def test_train_and_test_folders_and_every_broken_image(folder, tmp_path_factory):

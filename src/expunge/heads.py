@@ -33,7 +33,7 @@ def head(kind: Kind, split: Split, method: Method, seed: int) -> dict[str, str]:
         "split_hash": "" if kind == "original" else split.hash,
         "split": json.dumps(plain(split.to_dict())),
         "seed": str(seed),
-        "normalize": split.retain.data.normalize_text,
+        "inputs": split.retain.data.inputs_text,
         **({"recipe": _settings(method)} if kind != "unlearn" else {}),
         "method": method.name(),
         "settings": _settings(method),
@@ -53,7 +53,7 @@ def check_original(checkpoint: Checkpoint, split: Split) -> str | None:
         raise CheckpointError(
             f"{path} was trained without a forget set: it is a retrained model, no original; give it to --retrained."
         )
-    _check_normalize(checkpoint, split)
+    _check_inputs(checkpoint, split)
     if trained_on != split.train_hash:
         drawn = drawing(checkpoint)
         raise CheckpointError(
@@ -78,7 +78,7 @@ def check_retrained(checkpoint: Checkpoint, split: Split) -> str | None:
         raise CheckpointError(
             f"{path} is {what}, not trained without the forget set; make the reference with `expunge train --without-forget`."
         )
-    _check_normalize(checkpoint, split)
+    _check_inputs(checkpoint, split)
     drawn = drawing(checkpoint)
     if drawn.get("hash") != split.hash:
         raise CheckpointError(
@@ -91,7 +91,7 @@ def check_retrained(checkpoint: Checkpoint, split: Split) -> str | None:
 def check_audited(checkpoint: Checkpoint, split: Split) -> None:
     """Raise `CheckpointError` for a model whose head names another forget set or other training samples."""
     said, path = checkpoint.metadata, checkpoint.path
-    _check_normalize(checkpoint, split)
+    _check_inputs(checkpoint, split)
     if said.get("split_hash") not in (None, "", split.hash):
         raise CheckpointError(
             f"{path} was made for another split ({_told(drawing(checkpoint))}) than this one ({_told(split.to_dict())}); "
@@ -101,13 +101,13 @@ def check_audited(checkpoint: Checkpoint, split: Split) -> None:
         check_original(checkpoint, split)
 
 
-def _check_normalize(checkpoint: Checkpoint, split: Split) -> None:
-    """Raise `CheckpointError` for a model that was trained on inputs normalised otherwise than the data here."""
-    then, now = checkpoint.metadata.get("normalize"), split.retain.data.normalize_text
+def _check_inputs(checkpoint: Checkpoint, split: Split) -> None:
+    """Raise `CheckpointError` for a model that was trained on inputs of another size or normalisation than the data here."""
+    then, now = checkpoint.metadata.get("inputs"), split.retain.data.inputs_text
     if then is not None and then != now:
-        said = {t: f"with {t}" if t else "without mean and std" for t in (then, now)}
+        said = {t: f"with {t}" if t else "as they are" for t in (then, now)}
         raise CheckpointError(
-            f"{checkpoint.path} was trained on images {said[then]} and the data came {said[now]}; give --data the same mean and std."
+            f"{checkpoint.path} was trained on images {said[then]} and the data came {said[now]}; give --data the same options."
         )
 
 

@@ -27,7 +27,7 @@ class Data(ABC):
 
     Attributes: `labels` (N,) int64 on the CPU; `ids` (N,) array of strings or None (then the position is the id);
     `groups` {column: (N,) array}; `classes` names or None; `augment` applied to training batches;
-    `normalize` to all; `name`.
+    `normalize` to all; `name`; `read_as`, with which options of the source its images were read.
     """
 
     labels: Tensor
@@ -37,6 +37,7 @@ class Data(ABC):
     augment: Augment | None
     normalize: Normalize | None
     name: str
+    read_as: str = ""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -78,15 +79,16 @@ class Data(ABC):
         # a function of the user's by its name, not by its address
         if said is not None and not is_dataclass(said):
             said = getattr(said, "__qualname__", type(said).__qualname__)
-        return f"augment {said}, normalize {self.normalize}"
+        return f"augment {said}, normalize {self.normalize}, read as {self.read_as}"
 
     @property
-    def normalize_text(self) -> str:
-        """The normalisation as the options of a data source; empty without one."""
-        if self.normalize is None:
-            return ""
-        both = (f"{k}={','.join(f'{v:g}' for v in getattr(self.normalize, k))}" for k in ("mean", "std"))
-        return "&".join(both)
+    def inputs_text(self) -> str:
+        """What a model sees of a sample, as the options of a data source: size and normalisation; empty where nothing is said."""
+        said = [self.read_as] if self.read_as else []
+        if self.normalize is not None:
+            of = self.normalize
+            said += [f"{k}={','.join(f'{v:g}' for v in getattr(of, k))}" for k in ("mean", "std")]
+        return "&".join(said)
 
     def samples(self, index: Tensor | None = None) -> Samples:
         """The samples at `index`, or all of them."""

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..data import Samples, TensorData
 from ..diffusion import Diffusion
 from ..errors import MissingExtra, raise_all
+from ..fit import Fit
 from ..split import Split
 from .sampling import Sampler
 from .text_to_image import Loaded, Prompted
@@ -130,15 +130,10 @@ def read_latents(
 
 
 def picture(file: Path, side: int) -> Tensor:
-    """An image file as (3, side, side) in [0, 1]: the short side resized to `side` (bicubic), then cut at the centre."""
+    """An image file as (3, side, side) in [0, 1]: the short side resized to `side`, then cut at the centre."""
     try:
         from PIL import Image
     except ImportError as error:
         raise MissingExtra("reading images", "images") from error
     with Image.open(file) as image:
-        rgb = image.convert("RGB")
-    scale = side / min(rgb.size)
-    width, height = (max(side, round(n * scale)) for n in rgb.size)
-    left, top = (width - side) // 2, (height - side) // 2
-    resized = rgb.resize((width, height), Image.Resampling.BICUBIC).crop((left, top, left + side, top + side))
-    return torch.from_numpy(np.asarray(resized).copy()).permute(2, 0, 1).float() / 255
+        return Fit(side, crop=side)(image).float() / 255

@@ -11,14 +11,15 @@ from urllib.parse import parse_qsl
 
 import torch
 
-from ..data import Data, Normalize, as_data
+from ..data import CropFlip, Data, Normalize, as_data
 from ..errors import ExpungeError, raise_all
+from ..fit import Fit
 from ..models import called
 from . import formats
 from .arrays import npz
 from .folders import read_folder
 from .known import CIFAR, FASHION, cifar, digits, fashion
-from .source import Source, like, part_of, shape_of
+from .source import Source, part_of, shape_of
 
 __all__ = ["CIFAR", "FASHION", "FOLDERS", "Source", "formats", "load", "place_of"]
 
@@ -42,10 +43,11 @@ def load(spec: str) -> Source:
     """Data by its spec: `digits`, `fashion-mnist:DIR`, `cifar10:DIR`, `folder:DIR`, `npz:FILE` or `package.module:factory`.
 
     Options follow a `?` and are joined by `&`: `limit=N` takes a stratified part of the training set and `test_limit=N` of
-    the test set (drawn by `seed=0`), `augment=0` trains on the images as they are, `mean=A,B,C&std=A,B,C` normalises them, a
-    number a channel, for models that do not do so inside. Of a folder, `size=64` resizes the images,
-    `workers=8` decodes them in processes of their own, and `check=0` trusts that they can be read. Raises `ExpungeError`
-    saying what is missing or broken.
+    the test set (drawn by `seed=0`), `augment=0` trains on the images as they are, `augment=1` on shifted and flipped ones and
+    `augment=crop` on shifted ones, `mean=A,B,C&std=A,B,C` normalises them, a number a channel, for models that do not do so
+    inside. Of a folder, `size=64` resizes the images, `size=256&crop=224` only their short side, to keep the middle,
+    `channels=1` makes them grey, `workers=8` decodes them in processes of their own, and `check=0` trusts that they can be
+    read. Raises `ExpungeError` saying what is missing or broken.
     """
     place, _, query = spec.partition("?")
     pairs = parse_qsl(query, keep_blank_values=True)
@@ -81,13 +83,30 @@ def load(spec: str) -> Source:
     if "test_limit" in options:
         test = part_of(test, "test", int(options["test_limit"]), seed)
         name += f", {len(test)} test samples"
-    if options.get("augment") == "0" and train.augment is not None:
-        train = like(train, train.samples().index, augment=None)
-        name += ", not augmented"
+    if "augment" in options:
+        train, said = _augmented(train, options["augment"], source.shape)
+        name += said
     if "mean" in options:
         train, test = (_normalized(d, options, source.shape) for d in (train, test))
         name += f", mean {options['mean']}, std {options['std']}"
     return replace(source, train=train, test=test, name=name)
+
+
+def _augmented(data: Data, how: str, shape: tuple[int, ...]) -> tuple[Data, str]:
+    """The same data, augmented as the option says, and what a name says of it: nothing where it was so already."""
+    if how == "0":
+        wanted = None
+    elif len(shape) == 3:
+        wanted = CropFlip(max(1, shape[-1] // 8), flip=how == "1")  # CIFAR-10's usual 4 pixels of 32
+    else:
+        raise ExpungeError(
+            f"augment={how} shifts images (C, H, W), and an input has the shape {tuple(shape)}; leave it out."
+        )
+    if data.augment == wanted:
+        return data, ""
+    found = copy.copy(data)  # a function of the user's may hand out the same data again
+    found.augment = wanted
+    return found, {"0": ", not augmented", "1": ", shifted and flipped", "crop": ", shifted"}[how]
 
 
 def _normalized(data: Data, options: dict[str, str], shape: tuple[int, ...]) -> Data:
@@ -100,24 +119,32 @@ def _normalized(data: Data, options: dict[str, str], shape: tuple[int, ...]) -> 
             + (", one of several by name" if several else "")
             + "; give one a channel, of images."
         )
-    found = copy.copy(data)  # a function of the user's may hand out the same data again
+    found = copy.copy(data)
     found.normalize = Normalize(mean, std)
     return found
 
 
 def _check_options(kind: str, options: dict[str, str]) -> None:
-    known = {"limit": 1, "test_limit": 1, "seed": 0, "augment": 0} | (
-        {"size": 1, "workers": 0, "check": 0} if kind == "folder" else {}
+    of_folders = kind == "folder"
+    least = {"limit": 1, "test_limit": 1, "seed": 0} | (
+        {"size": 1, "crop": 1, "workers": 0} if of_folders else {}
     )
+    choices = {"augment": ("0", "1", "crop")} | (
+        {"channels": ("1", "3"), "check": ("0", "1")} if of_folders else {}
+    )
+    known = (*least, *choices, "mean", "std")
     problems = [
-        f"'{k}' is no option of {kind}; known: {', '.join(sorted([*known, 'mean', 'std']))}."
-        for k in options
-        if k not in (*known, "mean", "std")
+        f"'{k}' is no option of {kind}; known: {', '.join(sorted(known))}." for k in options if k not in known
     ]
     problems += [
-        f"{k}={v} is no whole number of {known[k]} or more."
+        f"{k}={v} is no whole number of {least[k]} or more."
         for k, v in options.items()
-        if k in known and not (v.isascii() and v.isdigit() and int(v) >= known[k])
+        if k in least and not (v.isascii() and v.isdigit() and int(v) >= least[k])
+    ]
+    problems += [
+        f"{k}={options[k]} is unknown; {k} is {' or '.join(allowed)}."
+        for k, allowed in choices.items()
+        if k in options and options[k] not in allowed
     ]
     problems += [
         f"{k}={options[k]} is no list of numbers; write it as {k}=0.5,0.5,0.5."
@@ -137,10 +164,15 @@ def _number(text: str) -> bool:
 
 
 def _folder(folder: Path, options: dict[str, str]) -> Source:
-    size = int(options.get("size", 64))
+    crop = int(options["crop"]) if "crop" in options else None
+    fit = Fit(int(options.get("size", crop or 64)), crop, int(options.get("channels", 3)))
+    if crop is not None and crop > fit.size:
+        raise ExpungeError(
+            f"crop={crop} is more than size={fit.size}, to which the short side is resized before; give size={crop} or more."
+        )
     workers, check = int(options.get("workers", 0)), options.get("check") != "0"
-    train, test, classes = read_folder(folder, size, workers=workers, check=check)
-    return Source(train, test, classes, (3, size, size), folder.name)
+    train, test, classes = read_folder(folder, fit, workers=workers, check=check)
+    return Source(train, test, classes, fit.shape, folder.name)
 
 
 def _from_factory(spec: str) -> Source:

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 
 from ..data import StreamData
 from ..errors import ExpungeError, MissingExtra, raise_all
+from ..fit import Fit
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm", ".pgm")
 TEXT = np.dtypes.StringDType()
@@ -24,11 +25,11 @@ CHECKED = 4096  # files whose check is under way at once
 
 
 class ImageFolder(Dataset):
-    """Images by their names (N,) below `root` and labels (N,): uint8 (3, size, size), decoded when asked for. Batches of
-    them become numbers in [0, 1] on the device: a quarter of the bytes to carry there."""
+    """Images by their names (N,) below `root` and labels (N,): uint8 (C, H, W) as `fit` makes them, decoded when asked for.
+    Batches of them become numbers in [0, 1] on the device: a quarter of the bytes to carry there."""
 
-    def __init__(self, root: Path, names: np.ndarray, labels: np.ndarray, size: int):
-        self.root, self.names, self.targets, self.size = root, names, torch.from_numpy(labels), size
+    def __init__(self, root: Path, names: np.ndarray, labels: np.ndarray, fit: Fit):
+        self.root, self.names, self.targets, self.fit = root, names, torch.from_numpy(labels), fit
 
     def __len__(self) -> int:
         return len(self.names)
@@ -39,21 +40,20 @@ class ImageFolder(Dataset):
         file = self.root / str(self.names[index])
         try:
             with Image.open(file) as image:
-                small = image.convert("RGB").resize((self.size, self.size), Image.Resampling.BICUBIC)
+                return self.fit(image), int(self.targets[index])
         except Exception as error:  # Pillow raises many kinds for broken files
             raise ExpungeError(_unreadable(file, error)) from error
-        return torch.from_numpy(np.array(small)).permute(2, 0, 1), int(self.targets[index])
 
 
 def read_folder(
-    root: Path, size: int = 64, *, workers: int = 0, check: bool = True
+    root: Path, fit: Fit, *, workers: int = 0, check: bool = True
 ) -> tuple[StreamData, StreamData, list[str]]:
     """Training and test data and the class names of `root/CLASS/*.png`, or `root/train/CLASS` and `root/test/CLASS`.
 
     Without `train` and `test` a fixed fifth of each class is held out for testing. Ids are the paths below `root`, and
-    each image's folder is the group column `folder`. `workers` processes decode ahead of the steps. Raises `ExpungeError`
-    with every broken image at once, unless `check` is false: then each is met when it is read (opening millions of files
-    takes longer than many a run).
+    each image's folder is the group column `folder`. `fit` makes the images one size. `workers` processes decode ahead of
+    the steps. Raises `ExpungeError` with every broken image at once, unless `check` is false: then each is met when it is
+    read (opening millions of files takes longer than many a run).
     """
     try:
         import PIL  # noqa: F401
@@ -82,7 +82,7 @@ def read_folder(
         found = [(names[keep], labels[keep]) for names, labels in found for keep in (~held, held)]
     train, test = (
         StreamData(
-            ImageFolder(root, names, labels, size),
+            ImageFolder(root, names, labels, fit),
             classes=classes,
             name=root.name,
             ids=names,
@@ -91,6 +91,8 @@ def read_folder(
         )
         for names, labels in found
     )
+    for data in (train, test):
+        data.read_as = str(fit)
     return train, test, classes
 
 

@@ -44,11 +44,11 @@ def part_of(data: Data, what: str, limit: int, seed: int) -> Data:
     for k in order[: limit - sum(counts)]:
         counts[k] += 1
     chosen = [of[torch.randperm(len(of), generator=draw)[:n]] for of, n in zip(members, counts, strict=True)]
-    return like(data, torch.cat(chosen).sort().values)
+    return _at(data, torch.cat(chosen).sort().values)
 
 
-def like(data: Data, kept: Tensor, **other: Any) -> Data:
-    """`data` with the samples at `kept` alone, and with what `other` names in place of its own."""
+def _at(data: Data, kept: Tensor) -> Data:
+    """`data` with the samples at `kept` alone."""
     more: dict[str, Any] = {
         "ids": None if data.ids is None else data.ids[kept.numpy()],
         "groups": {k: v[kept.numpy()] for k, v in data.groups.items()},
@@ -56,13 +56,15 @@ def like(data: Data, kept: Tensor, **other: Any) -> Data:
         "augment": data.augment,
         "normalize": data.normalize,
         "name": data.name,
-        **other,
     }
     if isinstance(data, TensorData):
         x = {k: v[kept] for k, v in data.x.items()} if isinstance(data.x, dict) else data.x[kept]
-        return TensorData(x, data.labels[kept], **more)
-    if isinstance(data, StreamData):
+        part: Data = TensorData(x, data.labels[kept], **more)
+    elif isinstance(data, StreamData):
         given: dict[str, Any] = {"label": data.label, "workers": data.workers, "collate": data.collate}
         # positions as an array: a list of them would hold an object for each sample
-        return StreamData(Subset(data.dataset, kept.numpy()), labels=data.labels[kept], **given, **more)  # type: ignore[arg-type]
-    raise ExpungeError(f"a part of a {type(data).__name__} cannot be taken; leave the options out.")
+        part = StreamData(Subset(data.dataset, kept.numpy()), labels=data.labels[kept], **given, **more)  # type: ignore[arg-type]
+    else:
+        raise ExpungeError(f"a part of a {type(data).__name__} cannot be taken; leave the options out.")
+    part.read_as = data.read_as
+    return part
