@@ -14,8 +14,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from expunge import CropFlip, ExpungeError, Normalize, Split, SplitError, TensorData
-from expunge.fit import Fit
+from expunge import CropFlip, ExpungeError, Normalize, Split, SplitError, StreamData, TensorData
 from expunge.sources import FASHION, formats, load
 
 DATA = os.environ.get("EXPUNGE_DATA")
@@ -59,6 +58,7 @@ def test_limit_is_exact_stratified_and_fixed_by_its_seed():
         ("digits?limit=99999", "more than the 1"),
         ("digits?size=3", "no option of digits"),
         ("digits?augment=yes", "augment=yes is unknown; augment is 0 or 1 or crop"),
+        ("folder:/nowhere?hold=1&workers=2", "leaves nothing to workers"),
         ("folder:/nowhere?channels=2", "channels=2 is unknown; channels is 1 or 3"),
         ("folder:/nowhere", "0 class folders"),
         ("cifar10:/nowhere", "neither train.parquet"),
@@ -231,7 +231,7 @@ def test_parts_of_both_sets_and_no_augmentation(tmp_path):
 
 def test_a_folder_takes_no_python_object_for_each_image(folder):
     """Names are one NumPy array, labels one tensor: what a sample costs is bytes, and forked workers share them."""
-    source = load(f"folder:{folder}?size=8&limit=10")
+    source = load(f"folder:{folder}?size=8&limit=10&hold=0")
     images = source.train.dataset.dataset
     assert isinstance(images.names.dtype, np.dtypes.StringDType) and isinstance(images.targets, torch.Tensor)
     assert isinstance(source.train.dataset.indices, np.ndarray)
@@ -276,9 +276,7 @@ def test_the_middle_of_images_of_any_shape(tmp_path):
                 resized = np.asarray(image.resize((wide, high), Image.Resampling.BICUBIC))
             wanted = torch.from_numpy(resized[top : top + 6, left : left + 6].copy()).permute(2, 0, 1) / 255
             assert torch.equal(found, wanted)
-    assert load(f"folder:{tmp_path}?crop=4").train.dataset.fit == Fit(
-        4, 4
-    )  # the short side to the crop itself
+    assert load(f"folder:{tmp_path}?crop=4").shape == (3, 4, 4)
     grey = load(f"folder:{tmp_path}?size=5&channels=1&limit=4")
     assert grey.shape == (1, 5, 5) and grey.train.read_as == "size=5&channels=1"
     assert next(grey.train.samples().batches(4)).x.shape == (4, 1, 5, 5)
@@ -321,17 +319,41 @@ def test_train_and_test_folders_and_every_broken_image(folder, tmp_path_factory)
 
 
 def test_workers_decode_the_same_images(folder):
-    plain, apart = (load(f"folder:{folder}?size=8{more}").train for more in ("", "&workers=1"))
-    assert (plain.workers, apart.workers) == (0, 1)
-    assert plain.dataset[0][0].dtype == torch.uint8
-    for a, b in zip(plain.samples().batches(9), apart.samples().batches(9), strict=True):
+    sources = [
+        load(f"folder:{folder}?size=8&limit=11{more}") for more in ("&hold=0", "&workers=1", "", "&hold=1")
+    ]
+    plain, apart, held, asked = (s.train for s in sources)
+    assert (
+        (plain.workers, apart.workers) == (0, 1)
+        and isinstance(held, TensorData)
+        and isinstance(asked, TensorData)
+    )
+    assert plain.dataset[0][0].dtype == held.x.dtype == torch.uint8
+    passes = [list(d.samples().batches(4)) for d in (plain, apart, held)]
+    for a, b, c in zip(*passes, strict=True):
         assert torch.equal(a.x, b.x) and torch.equal(a.y, b.y) and a.x.dtype == torch.float32
+        assert torch.equal(a.x, c.x) and torch.equal(a.y, c.y)
+    # one folder is one data set, however it is read
+    assert (
+        len({d.fingerprint() for d in (plain, apart, held)})
+        == 1
+        == len({d.preparation for d in (plain, held)})
+    )
+    assert plain.ids.tolist() == held.ids.tolist() and plain.groups.keys() == held.groups.keys()
+
+
+def test_large_folders_are_not_held(folder, monkeypatch):
+    monkeypatch.setattr("expunge.sources.FITS", 20 * 3 * 8 * 8 - 1)  # 20 images
+    assert isinstance(load(f"folder:{folder}?size=8").train, StreamData)
+    assert isinstance(load(f"folder:{folder}?size=8&test_limit=3").train, TensorData)
 
 
 def test_an_image_that_was_not_checked_is_told_when_it_is_read(folder):
     (folder / "ant" / "7.png").write_bytes(b"junk")
-    source = load(f"folder:{folder}?size=8&check=0")
-    with pytest.raises(ExpungeError, match=r"7\.png cannot be read as an image"):
+    (folder / "ant" / "8.png").write_bytes(b"")
+    assert len(refused(f"folder:{folder}?size=8&check=0").problems) == 2  # held: read at once
+    source = load(f"folder:{folder}?size=8&check=0&hold=0")
+    with pytest.raises(ExpungeError, match=r"[78]\.png cannot be read as an image"):
         for data in (source.train, source.test):
             list(data.samples().batches(9))
 

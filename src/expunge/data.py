@@ -29,8 +29,8 @@ RESIDENT_SHARE = 0.5  # of a GPU's free memory that a data set may take before i
 class TensorData(Data):
     """Samples that fit in memory: `x` one tensor (N, ...), or a dict of tensors, and labels `y` (N,).
 
-    Images are best kept as uint8 (N, C, H, W): a batch becomes float32 in [0, 1] on the device. Raises `ExpungeError`
-    when the lengths differ.
+    Images are best kept as uint8 (N, C, H, W): a batch becomes float32 in [0, 1] on the device. `fingerprint` names the
+    samples where something else than their contents does. Raises `ExpungeError` when the lengths differ.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class TensorData(Data):
         augment: Augment | None = None,
         normalize: Normalize | None = None,
         name: str = "tensors",
+        fingerprint: str | None = None,
     ):
         self.x = x
         self._set(y, ids, groups, classes, augment, normalize, name)
@@ -53,7 +54,7 @@ class TensorData(Data):
                 f"{sorted(lengths)} inputs came with {len(self)} labels; give one label an input."
             )
         self._on: dict[torch.device, tuple[Inputs, Tensor]] = {}
-        self._fingerprint: str | None = None
+        self._fingerprint = fingerprint
 
     def _resident(self, device: torch.device) -> tuple[Inputs, Tensor] | None:
         """The whole data on `device`, moved there once; None where it would not fit."""

@@ -17,7 +17,7 @@ from ..fit import Fit
 from ..models import called
 from . import formats
 from .arrays import npz
-from .folders import read_folder
+from .folders import FITS, in_memory, read_folder
 from .known import CIFAR, FASHION, cifar, digits, fashion
 from .source import Source, part_of, shape_of
 
@@ -46,8 +46,9 @@ def load(spec: str) -> Source:
     the test set (drawn by `seed=0`), `augment=0` trains on the images as they are, `augment=1` on shifted and flipped ones and
     `augment=crop` on shifted ones, `mean=A,B,C&std=A,B,C` normalises them, a number a channel, for models that do not do so
     inside. Of a folder, `size=64` resizes the images, `size=256&crop=224` only their short side, to keep the middle,
-    `channels=1` makes them grey, `workers=8` decodes them in processes of their own, and `check=0` trusts that they can be
-    read. Raises `ExpungeError` saying what is missing or broken.
+    `channels=1` makes them grey, `hold=1` decodes all of them now and `hold=0` each when it is asked for (if nothing is said:
+    now, where they take at most 1 GiB), then `workers=8` does so in processes of its own, and `check=0` trusts that they can
+    be read. Raises `ExpungeError` saying what is missing or broken.
     """
     place, _, query = spec.partition("?")
     pairs = parse_qsl(query, keep_blank_values=True)
@@ -83,6 +84,8 @@ def load(spec: str) -> Source:
     if "test_limit" in options:
         test = part_of(test, "test", int(options["test_limit"]), seed)
         name += f", {len(test)} test samples"
+    if kind == "folder" and _held(options, len(train) + len(test), source.shape):
+        train, test = in_memory(train, test)  # type: ignore[arg-type]
     if "augment" in options:
         train, said = _augmented(train, options["augment"], source.shape)
         name += said
@@ -90,6 +93,13 @@ def load(spec: str) -> Source:
         train, test = (_normalized(d, options, source.shape) for d in (train, test))
         name += f", mean {options['mean']}, std {options['std']}"
     return replace(source, train=train, test=test, name=name)
+
+
+def _held(options: dict[str, str], count: int, shape: tuple[int, ...]) -> bool:
+    """Whether the images of a folder are decoded once: as the options say, or where they fit."""
+    if "hold" in options:
+        return options["hold"] == "1"
+    return "workers" not in options and count * math.prod(shape) <= FITS
 
 
 def _augmented(data: Data, how: str, shape: tuple[int, ...]) -> tuple[Data, str]:
@@ -130,7 +140,7 @@ def _check_options(kind: str, options: dict[str, str]) -> None:
         {"size": 1, "crop": 1, "workers": 0} if of_folders else {}
     )
     choices = {"augment": ("0", "1", "crop")} | (
-        {"channels": ("1", "3"), "check": ("0", "1")} if of_folders else {}
+        {"channels": ("1", "3"), "check": ("0", "1"), "hold": ("0", "1")} if of_folders else {}
     )
     known = (*least, *choices, "mean", "std")
     problems = [
@@ -146,6 +156,8 @@ def _check_options(kind: str, options: dict[str, str]) -> None:
         for k, allowed in choices.items()
         if k in options and options[k] not in allowed
     ]
+    if options.get("hold") == "1" and "workers" in options:
+        problems.append("hold=1 decodes all images at once and leaves nothing to workers; give one of them.")
     problems += [
         f"{k}={options[k]} is no list of numbers; write it as {k}=0.5,0.5,0.5."
         for k in ("mean", "std")

@@ -1,4 +1,5 @@
-"""Images in class folders: found, checked, and decoded when asked for, with no Python list of all of them.
+"""Images in class folders: found, checked, and decoded once into memory where they fit there, else when asked for, with no
+Python list of all of them.
 
 Names are kept as one NumPy array of variable-width text (about 16 bytes and the name's own a sample), so that 14 million
 images cost hundreds of megabytes, not gigabytes, and workers of a `DataLoader` share the pages.
@@ -15,13 +16,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..data import StreamData
+from ..data import StreamData, TensorData
 from ..errors import ExpungeError, MissingExtra, raise_all
 from ..fit import Fit
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm", ".pgm")
 TEXT = np.dtypes.StringDType()
 CHECKED = 4096  # files whose check is under way at once
+FITS = 1 << 30  # bytes of decoded images that are held in memory without being asked to
 
 
 class ImageFolder(Dataset):
@@ -94,6 +96,36 @@ def read_folder(
     for data in (train, test):
         data.read_as = str(fit)
     return train, test, classes
+
+
+def in_memory(*parts: StreamData) -> list[TensorData]:
+    """The same samples, every image decoded now: no epoch decodes it again. Raises `ExpungeError` with every broken one."""
+    decoded = [_decoded(data.dataset) for data in parts]
+    raise_all(sorted(p for _, problems in decoded for p in problems), ExpungeError)
+    held = [
+        TensorData(x, data.labels, ids=data.ids, groups=data.groups, classes=data.classes, augment=data.augment,
+                   normalize=data.normalize, name=data.name, fingerprint=data.fingerprint())
+        for (x, _), data in zip(decoded, parts, strict=True)
+    ]  # fmt: skip
+    for new, data in zip(held, parts, strict=True):
+        new.read_as = data.read_as
+    return held
+
+
+def _decoded(images: Dataset) -> tuple[Tensor, list[str]]:
+    """uint8 (N, C, H, W), and a sentence for each image that is none."""
+    count, problems = len(images), []  # type: ignore[arg-type]
+    x = torch.empty(0)
+    with ThreadPoolExecutor() as pool:  # Pillow decodes without Python's lock
+        for start in range(0, count, CHECKED):
+            tasks = [pool.submit(images.__getitem__, k) for k in range(start, min(start + CHECKED, count))]
+            problems += [p for t in tasks if isinstance(e := t.exception(), ExpungeError) for p in e.problems]
+            if problems:
+                continue  # only what else is broken matters now
+            part = torch.stack([t.result()[0] for t in tasks])
+            x = part.new_empty(count, *part.shape[1:]) if start == 0 else x
+            x[start : start + len(part)] = part
+    return x, problems
 
 
 def _classes(folder: Path) -> list[str]:
