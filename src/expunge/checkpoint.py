@@ -207,7 +207,9 @@ def write_checkpoint(
     texts = {**(like.metadata if like is not None else {}), **dict(metadata or {})}
     with atomic(file) as part:
         if file.suffix == ".safetensors":
-            safetensors.torch.save_file(_unshared(tensors), part, texts)
+            safetensors.torch.save_file(
+                _unshared(tensors), part, {"format": "pt", **texts}
+            )  # transformers asks for it
         else:
             nest = (
                 like.nest if like is not None and like.nest is not None else ("state_dict" if texts else None)

@@ -40,9 +40,10 @@ class SplitFlags(SplitSpec):
 class ModelFlags:
     """The model and its data."""
 
-    # digits | fashion-mnist:DIR | cifar10:DIR | folder:DIR | npz:FILE | package.module:factory; options: docs/data.md
+    # digits | fashion-mnist:DIR | cifar10:DIR | folder:DIR | text:FILE | npz:FILE | package.module:factory; options: docs/data.md
     data: str
-    # a built-in name (cnn, mlp, resnet20, resnet18, vgg16_bn, vit_tiny, text_transformer) or package.module:factory
+    # a built-in name (cnn, mlp, resnet20, resnet18, vgg16_bn, vit_tiny, text_transformer), hf-config:DIR or hf-weights:DIR
+    # (transformers), or package.module:factory
     model: str
     # cpu, cuda, cuda:1, mps
     device: str = "cpu"

@@ -14,6 +14,7 @@ from torch.nn.parameter import is_lazy
 
 from ..errors import ModelError
 from .cnn import CNN, MLP
+from .pretrained import KINDS, from_folder
 from .resnet import resnet18, resnet20
 from .transformer import TextTransformer, ViT
 from .vgg import VGG
@@ -35,9 +36,12 @@ def names() -> list[str]:
 
 
 def build(name: str, *, num_classes: int, shape: tuple[int, ...] = (3, 32, 32), **options: Any) -> nn.Module:
-    """A model with fresh weights: a built-in name, or `package.module:factory`, called with whichever of `num_classes`,
-    `shape` (C, H, W) and `in_channels` it names, and with `num_classes` if it takes any keyword, as those of torchvision
-    do. Raises `ModelError` for unknown names and for what is no `nn.Module`."""
+    """A model with fresh weights: a built-in name, `hf-config:DIR` or `hf-weights:DIR` (see `pretrained.from_folder`), or
+    `package.module:factory`, called with whichever of `num_classes`, `shape` (C, H, W) and `in_channels` it names, and with
+    `num_classes` if it takes any keyword, as those of torchvision do. Raises `ModelError` for unknown names and for what is
+    no `nn.Module`."""
+    if name.partition(":")[0] in KINDS:
+        return from_folder(name, num_classes, shape)
     given = {"num_classes": num_classes, "shape": tuple(shape), "in_channels": shape[0] if shape else 1}
     if ":" in name:
         made = called(name, {**given, **options}, ModelError, always=set(options), hidden=("num_classes",))
@@ -51,7 +55,7 @@ def build(name: str, *, num_classes: int, shape: tuple[int, ...] = (3, 32, 32), 
         return made
     if name not in MODELS:
         raise ModelError(
-            f"there is no model '{name}'; known: {', '.join(MODELS)}, or package.module:factory."
+            f"there is no model '{name}'; known: {', '.join(MODELS)}, hf-config:DIR, hf-weights:DIR or package.module:factory."
         )
     return MODELS[name](num_classes=num_classes, shape=tuple(shape), **options)
 

@@ -7,7 +7,6 @@ import math
 import os
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import parse_qsl
 
 import torch
 
@@ -20,6 +19,7 @@ from .arrays import npz
 from .folders import FITS, in_memory, read_folder
 from .known import CIFAR, FASHION, cifar, digits, fashion
 from .source import Source, part_of, shape_of
+from .texts import texts
 
 __all__ = ["CIFAR", "FASHION", "FOLDERS", "Source", "formats", "load", "place_of"]
 
@@ -40,7 +40,8 @@ def place_of(data: str) -> str:
 
 
 def load(spec: str) -> Source:
-    """Data by its spec: `digits`, `fashion-mnist:DIR`, `cifar10:DIR`, `folder:DIR`, `npz:FILE` or `package.module:factory`.
+    """Data by its spec: `digits`, `fashion-mnist:DIR`, `cifar10:DIR`, `folder:DIR`, `text:FILE`, `npz:FILE` or
+    `package.module:factory`.
 
     Options follow a `?` and are joined by `&`: `limit=N` takes a stratified part of the training set and `test_limit=N` of
     the test set (drawn by `seed=0`), `augment=0` trains on the images as they are, `augment=1` on shifted and flipped ones and
@@ -48,10 +49,10 @@ def load(spec: str) -> Source:
     inside. Of a folder, `size=64` resizes the images, `size=256&crop=224` only their short side, to keep the middle,
     `channels=1` makes them grey, `hold=1` decodes all of them now and `hold=0` each when it is asked for (if nothing is said:
     now, where they take at most 1 GiB), then `workers=8` does so in processes of its own, and `check=0` trusts that they can
-    be read. Raises `ExpungeError` saying what is missing or broken.
+    be read. Of texts see `texts.texts`. Raises `ExpungeError` saying what is missing or broken.
     """
     place, _, query = spec.partition("?")
-    pairs = parse_qsl(query, keep_blank_values=True)
+    pairs = [part.partition("=")[::2] for part in query.split("&") if part]
     options = dict(pairs)
     if len(options) < len(pairs):
         raise ExpungeError(f"'{spec}' gives an option twice; give each once.")
@@ -61,13 +62,14 @@ def load(spec: str) -> Source:
         "fashion-mnist": fashion,
         "cifar10": cifar,
         "folder": _folder,
+        "text": texts,
         "npz": npz,
     }
     _check_options(kind, options)
     if kind in readers:
         if kind != "digits" and not where:
             raise ExpungeError(
-                f"'{spec}' names no place; write {kind}:{'FILE' if kind == 'npz' else 'FOLDER'}."
+                f"'{spec}' names no place; write {kind}:{'FILE' if kind in ('npz', 'text') else 'FOLDER'}."
             )
         source = readers[kind](Path(where).expanduser(), options)
     elif ":" in place:
@@ -135,14 +137,15 @@ def _normalized(data: Data, options: dict[str, str], shape: tuple[int, ...]) -> 
 
 
 def _check_options(kind: str, options: dict[str, str]) -> None:
-    of_folders = kind == "folder"
+    of_folders, of_texts = kind == "folder", kind == "text"
     least = {"limit": 1, "test_limit": 1, "seed": 0} | (
-        {"size": 1, "crop": 1, "workers": 0} if of_folders else {}
+        {"size": 1, "crop": 1, "workers": 0} if of_folders else {"length": 1} if of_texts else {}
     )
+    named = ("tokenizer", "text", "label", "id", "test") if of_texts else ()
     choices = {"augment": ("0", "1", "crop")} | (
         {"channels": ("1", "3"), "check": ("0", "1"), "hold": ("0", "1")} if of_folders else {}
     )
-    known = (*least, *choices, "mean", "std")
+    known = (*least, *choices, *named, "mean", "std")
     problems = [
         f"'{k}' is no option of {kind}; known: {', '.join(sorted(known))}." for k in options if k not in known
     ]
@@ -156,6 +159,7 @@ def _check_options(kind: str, options: dict[str, str]) -> None:
         for k, allowed in choices.items()
         if k in options and options[k] not in allowed
     ]
+    problems += [f"{k}= names nothing; write a name behind it." for k in named if options.get(k) == ""]
     if options.get("hold") == "1" and "workers" in options:
         problems.append("hold=1 decodes all images at once and leaves nothing to workers; give one of them.")
     problems += [

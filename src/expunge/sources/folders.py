@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 from ..data import StreamData, TensorData
 from ..errors import ExpungeError, MissingExtra, raise_all
 from ..fit import Fit
+from .source import held_out
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm", ".pgm")
 TEXT = np.dtypes.StringDType()
@@ -80,7 +81,7 @@ def read_folder(
         + [p for names, _ in found if check for p in _broken(root, names)]
     )
     if len(found) == 1:
-        held = _held_out(found[0][1], len(classes))
+        held = held_out(found[0][1], len(classes))
         found = [(names[keep], labels[keep]) for names, labels in found for keep in (~held, held)]
     train, test = (
         StreamData(
@@ -147,15 +148,6 @@ def _folders(names: np.ndarray) -> np.ndarray:
     parts = [names[start : start + CHECKED] for start in range(0, len(names), CHECKED)]
     found = [np.array([n.rpartition("/")[0].rpartition("/")[2] for n in some], TEXT) for some in parts]
     return np.concatenate([np.array([], TEXT), *found])
-
-
-def _held_out(labels: np.ndarray, classes: int) -> np.ndarray:
-    """Bool (N,): a fifth of each class, the same at every call."""
-    held = np.zeros(len(labels), bool)
-    for k in range(classes):
-        of = np.flatnonzero(labels == k)
-        held[of[np.random.RandomState(0).permutation(len(of))[: round(0.2 * len(of))]]] = True
-    return held
 
 
 def _unreadable(file: Path, error: Exception) -> str:

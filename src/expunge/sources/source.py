@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Subset
@@ -22,6 +23,15 @@ class Source:
     classes: list[str]
     shape: tuple[int, ...]
     name: str
+
+
+def held_out(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Bool (N,): a fifth of each class, the same at every call."""
+    held = np.zeros(len(labels), bool)
+    for k in range(classes):
+        of = np.flatnonzero(labels == k)
+        held[of[np.random.RandomState(0).permutation(len(of))[: round(0.2 * len(of))]]] = True
+    return held
 
 
 def shape_of(data: Data) -> tuple[int, ...]:

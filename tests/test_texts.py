@@ -1,0 +1,215 @@
+"""Labelled texts from tables, and classifiers of transformers from their folders: read, refused, trained, loaded again."""
+
+import csv
+import json
+
+import pytest
+import torch
+
+from expunge import ExpungeError, ModelError, Split, StreamData
+from expunge.cli import main
+from expunge.models import build
+from expunge.sources import load
+
+ROWS = [
+    {
+        "text": f"{word} number {k}, said user {k % 4}",
+        "label": label,
+        "id": f"r{label}{k}",
+        "user": f"u{k % 4}",
+    }
+    for label, word in (("good", "fine"), ("bad", "poor"), ("odd", "strange"))
+    for k in range(10)
+]
+
+
+def write(path, rows=ROWS):
+    if path.suffix == ".jsonl":
+        path.write_text("\n".join(json.dumps(r) for r in rows) + "\n\n")
+    elif path.suffix == ".parquet":
+        pa = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        parquet.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        with path.open("w", newline="") as file:
+            names = list(dict.fromkeys(k for r in rows for k in r))
+            table = csv.DictWriter(file, names, delimiter="\t" if path.suffix == ".tsv" else ",")
+            table.writeheader()
+            table.writerows(rows)
+    return path
+
+
+def refused(spec):
+    with pytest.raises(ExpungeError) as caught:
+        load(spec)
+    return caught.value
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """What save_pretrained writes for a small BERT and its tokenizer; the classes in an order that no sorting gives."""
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    place = tmp_path_factory.mktemp("bert")
+    words = Tokenizer(models.WordLevel(unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    words.train_from_iterator(
+        [r["text"] for r in ROWS], trainers.WordLevelTrainer(special_tokens=["[PAD]", "[UNK]"])
+    )
+    made = transformers.PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]")
+    made.save_pretrained(place)
+    names = {0: "odd", 1: "good", 2: "bad"}
+    config = transformers.BertConfig(
+        vocab_size=words.get_vocab_size(), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        max_position_embeddings=16, num_labels=3, id2label=names, label2id={n: k for k, n in names.items()},
+    )  # fmt: skip
+    transformers.BertForSequenceClassification(config).save_pretrained(place)
+    return place
+
+
+@pytest.mark.parametrize("end", [".csv", ".tsv", ".jsonl", ".parquet"])
+def test_every_kind_of_table_gives_the_same_data(tmp_path, end):
+    source = load(f"text:{write(tmp_path / f'all{end}')}?length=6")
+    assert source.classes == ["bad", "good", "odd"] and source.shape == (6,) and source.name == "all"
+    assert (len(source.train), len(source.test)) == (24, 6)
+    assert torch.bincount(source.test.labels).tolist() == [2, 2, 2]
+    assert {n[1:-1] for n in source.train.ids} == {"good", "bad", "odd"}
+    assert (
+        source.train.fingerprint()
+        == load(f"text:{write(tmp_path / 'again.csv')}?length=6").train.fingerprint()
+    )
+    split = Split.by_group(source.train, source.test, "user", ["u1"], validation=0)
+    assert len(split.forget) and all(int(i[-1]) % 4 == 1 for i in split.forget.ids)
+    x = next(source.train.samples().batches(100)).x
+    assert x["input_ids"].shape == x["attention_mask"].shape == (24, 6)
+    assert x["input_ids"].max() < 8192 and torch.equal(x["attention_mask"], (x["input_ids"] > 0).long())
+    assert len(x["input_ids"][:, 1].unique()) == 1  # "number" is one number everywhere
+
+
+def test_columns_numbers_and_a_test_file_of_ones_own(tmp_path):
+    rows = [{"body": f"a b{k}", "stars": k % 5} for k in range(40)]
+    write(tmp_path / "a.csv", rows)
+    write(tmp_path / "b.jsonl", rows[:7])
+    source = load(f"text:{tmp_path}/a.csv?text=body&label=stars&test={tmp_path}/b.jsonl&limit=20")
+    assert (len(source.train), len(source.test), source.classes) == (20, 7, list("01234"))
+    assert source.test.labels.tolist() == [0, 1, 2, 3, 4, 0, 1] and source.train.ids is None
+    write(tmp_path / "c.csv", [*rows, {"body": "x", "stars": 7}])
+    assert "has the labels ['7']" in str(
+        refused(f"text:{tmp_path}/a.csv?text=body&label=stars&test={tmp_path}/c.csv")
+    )
+
+
+def test_long_texts_and_strange_characters(tmp_path):
+    rows = [
+        {"text": 'naïve "quoted", ' + "x " * 100_000, "label": "a"},
+        {"text": "Ω\nnew line", "label": "b"},
+    ] * 5
+    source = load(f"text:{write(tmp_path / 'a+b.csv', rows)}?length=4")
+    assert source.train.x["input_ids"].shape == (8, 4)
+
+
+@pytest.mark.parametrize(
+    ("content", "query", "words"),
+    [
+        ("text,label\n", "", "has no rows"),
+        ("body,label\nx,1\n", "", "has the columns ['body', 'label'], not 'text'"),
+        ("text,label\nx,1\n", "?id=key", "not 'key'"),
+        ('text,label\n"x,1\n', "", "cannot be read"),
+        ("text,label\nx,1\n", "?text=", "text= names nothing"),
+        ("text,label\nx,1\n", "?length=0", "length=0 is no whole number of 1 or more"),
+        ("text,label\nx,1\n", "?size=3", "no option of text"),
+        ("text,label\nx,1\n", "?tokenizer=/nowhere", "holds no tokenizer"),
+        ("text,label\nx,1\n", "?test=/nowhere.csv", "cannot be read"),
+    ],
+)
+def test_what_is_no_table_of_texts_is_told(tmp_path, content, query, words):
+    (tmp_path / "t.csv").write_text(content)
+    if "tokenizer" in query:
+        pytest.importorskip("transformers", reason="transformers is not installed")
+    assert words in str(refused(f"text:{tmp_path}/t.csv{query}"))
+
+
+def test_every_broken_row_is_told_at_once(tmp_path):
+    rows = [*ROWS, *[{"text": "", "label": "good"}, {"text": "x", "label": None}] * 15]
+    problems = refused(f"text:{write(tmp_path / 'a.jsonl', rows)}").problems
+    assert len(problems) == 21 and "row 31 has no text" in problems[0] and "10 more" in problems[-1]
+    assert "is none of .csv" in str(refused(f"text:{tmp_path}/a.txt"))
+    (tmp_path / "b.jsonl").write_text('{"text": "a", "label": 1}\n[1]\n')
+    assert "entry 2 is no object" in str(refused(f"text:{tmp_path}/b.jsonl"))
+
+
+def test_a_tokenizers_folder_says_the_order_of_the_classes(tmp_path, folder):
+    spec = f"text:{write(tmp_path / 'a.csv')}?tokenizer={folder}&length=8"
+    source = load(spec)
+    assert source.classes == ["odd", "good", "bad"] and not isinstance(source.train, StreamData)
+    assert {
+        source.classes[int(y)]
+        for i, y in zip(source.train.ids, source.train.labels, strict=True)
+        if "good" in i
+    } == {"good"}
+    numbered = [{**r, "label": ["odd", "good", "bad"].index(r["label"])} for r in ROWS]
+    again = load(f"text:{write(tmp_path / 'b.csv', numbered)}?tokenizer={folder}&length=8")
+    assert again.classes == source.classes and torch.equal(
+        again.train.labels.sort()[0], source.train.labels.sort()[0]
+    )
+    others = [{**r, "label": f"x{r['label']}"} for r in ROWS]
+    assert load(f"text:{write(tmp_path / 'c.csv', others)}?tokenizer={folder}").classes == [
+        "xbad",
+        "xgood",
+        "xodd",
+    ]
+
+
+def test_models_of_transformers_from_a_folder(folder, tmp_path):
+    torch.manual_seed(0)
+    fresh, kept = (build(f"hf-{kind}:{folder}", num_classes=3, shape=(8,)) for kind in ("config", "weights"))
+    assert type(fresh) is type(kept) and fresh.config.id2label[0] == "odd"
+    name = "bert.embeddings.word_embeddings.weight"
+    import safetensors.torch
+
+    there = safetensors.torch.load_file(folder / "model.safetensors")[name]
+    assert torch.equal(kept.state_dict()[name], there) and not torch.equal(fresh.state_dict()[name], there)
+    with pytest.raises(ModelError, match=r"describes 3 classes, the data has 5"):
+        build(f"hf-config:{folder}", num_classes=5, shape=(8,))
+    with pytest.raises(ModelError, match=r"no config\.json"):
+        build(f"hf-config:{tmp_path}", num_classes=3, shape=(8,))
+    with pytest.raises(ModelError, match="gives no classifier"):
+        build(f"hf-weights:{folder}", num_classes=3, shape=(3, 8, 8))  # BERT reads no images
+
+
+def test_pictures_too(tmp_path):
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    config = transformers.ViTConfig(
+        image_size=8, patch_size=4, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, num_labels=4,
+        num_channels=1,
+    )  # fmt: skip
+    config.save_pretrained(tmp_path)
+    model = build(f"hf-config:{tmp_path}", num_classes=4, shape=(1, 8, 8))
+    assert model(torch.rand(2, 1, 8, 8)).logits.shape == (2, 4)
+
+
+def test_a_fine_tuned_classifier_goes_in_and_comes_out(folder, tmp_path, capsys):
+    """The whole way of a user of transformers: a checkpoint of their folder, a table, a person who wants to be forgotten."""
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    data = f"text:{write(tmp_path / 'a.csv')}?tokenizer={folder}&length=8"
+    flags = ["--data", data, "--model", f"hf-config:{folder}"]
+    out = tmp_path / "out" / "model.safetensors"
+    assert main(["unlearn", "salun", *flags, "--checkpoint", str(folder / "model.safetensors"), "--validation", "0", "--epochs", "1",
+                 "--forget-group", "user=u1", "--batch-size", "8", "--out", str(out)]) == 0  # fmt: skip
+    for file in folder.glob("*.json"):
+        (out.parent / file.name).write_bytes(file.read_bytes())
+    model, told = transformers.AutoModelForSequenceClassification.from_pretrained(
+        out.parent, output_loading_info=True
+    )
+    assert not any(told.values()) and model.config.id2label[0] == "odd"
+    words = transformers.AutoTokenizer.from_pretrained(out.parent)(["fine number 1"], return_tensors="pt")
+    assert model(**words).logits.isfinite().all()
+
+
+def test_a_small_transformer_learns_a_table(tmp_path, capsys):
+    data = ["--data", f"text:{write(tmp_path / 'a.csv')}?length=8", "--model", "text_transformer"]
+    assert main(["train", *data, "--epochs", "8", "--lr", "0.003", "--optimizer", "adamw", "--batch-size", "8",
+                 "--out", str(tmp_path / "o.safetensors")]) == 0  # fmt: skip
+    assert "accuracy: 100.00 % of training samples" in capsys.readouterr().out
