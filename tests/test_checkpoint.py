@@ -57,7 +57,9 @@ def test_safetensors_round_trip_with_metadata_and_tied_weights(tmp_path):
     tensors["again"] = tensors["0.weight"]
     path = write_checkpoint(tmp_path / "m.safetensors", tensors, metadata={"train_hash": "ab"})
     read = read_checkpoint(path)
-    assert read.metadata == {"format": "pt", "train_hash": "ab"} and torch.equal(read.state["again"], tensors["0.weight"])
+    assert read.metadata == {"format": "pt", "train_hash": "ab"} and torch.equal(
+        read.state["again"], tensors["0.weight"]
+    )
     half = write_checkpoint(tmp_path / "h.safetensors", {"w": torch.randn(3, 4).bfloat16().T})
     assert read_checkpoint(half).state["w"].dtype == torch.bfloat16
 

@@ -20,7 +20,7 @@ from expunge.audit.generation_attacks import Attack, LearnedCondition, tables_of
 from expunge.data import TensorData
 from expunge.errors import CheckpointError, ExpungeError, ModelError
 from expunge.generation.concepts import Erasure, picture, read_latents, split_of
-from expunge.generation.erase import _anchored, erase
+from expunge.generation.erase import _anchored, erase, latents_file
 from expunge.generation.erase_presets import OWN, SETTINGS, STEPS, settings
 from expunge.generation.forget_me_not import ForgetMeNot, attention_maps
 from expunge.generation.pipelines import choose_weights, load, save
@@ -560,6 +560,65 @@ def test_the_command_masks_judges_and_draws_the_filter(folders, tmp_path, capsys
     for flags in refused:
         assert main([*words, str(tmp_path / "no"), *flags]) == 2
     assert not (tmp_path / "no").exists()
+
+
+# ---- interrupted
+
+
+def stopping(after):
+    """Interrupts the run at the first row of an epoch behind `after`."""
+
+    def on_row(row):
+        if row["epoch"] > after:
+            raise KeyboardInterrupt
+
+    return on_row
+
+
+@pytest.mark.parametrize("more", [{}, {"lora": 2}, {"weights": "cross_attention"}], ids=str)
+def test_an_interrupted_erasure_goes_on_to_the_same_weights(folders, tmp_path, monkeypatch, more):
+    method = small("salun", epochs=3, density=1.0 if "lora" in more else 0.5)
+    options = {"per_prompt": 4, "sampler": FEW, **more}
+    torch.manual_seed(1)
+    whole = erase(folders["unet"], WHAT, method, **options)
+    state = tmp_path / ".out.state"
+    torch.manual_seed(2)  # nothing may hang on it
+    with pytest.raises(KeyboardInterrupt):
+        erase(folders["unet"], WHAT, method, **options, state_file=state, on_row=stopping(1))
+    kept = torch.load(state, weights_only=True)
+    trained = {n for n, p in whole.model.named_parameters() if p.requires_grad}
+    assert kept["epoch"] == 1 and {k for k in kept["model"] if "denoiser" in k} == (
+        trained if more else {n for n, _ in whole.model.named_parameters()}
+    )  # frozen weights are those of the folder
+    with monkeypatch.context() as patched:
+        patched.setattr("expunge.generation.erase.drawn_latents", None)  # they are not drawn again
+        again = erase(folders["unet"], WHAT, method, **options, state_file=state)
+    assert again.run.step == whole.run.step and not changed(
+        again.model.state_dict(), whole.model.state_dict()
+    )
+    assert latents_file(state).exists()
+    with pytest.raises(ExpungeError, match="latents of another call"):
+        erase(folders["unet"], WHAT, method, **{**options, "per_prompt": 5}, state_file=state)
+
+
+def test_the_command_resumes_and_cleans_up(folders, tmp_path, monkeypatch, capsys):
+    from PIL import Image
+
+    from expunge.cli import main
+
+    for n, word in enumerate(("dress", "coat")):
+        (tmp_path / "in" / word).mkdir(parents=True)
+        for k in range(4):
+            Image.new("RGB", (20, 20), (80 * n, 40 * k, 0)).save(tmp_path / "in" / word / f"{k}.png")
+    command = ["erase", str(folders["unet"]), "--concept", "dress", "--anchor", "coat", "--images", str(tmp_path / "in"),
+               "--out", str(tmp_path / "out"), "--epochs", "2", "--batch-size", "4", "--sample-steps", "2"]  # fmt: skip
+    with monkeypatch.context() as patched:
+        patched.setattr("expunge.cli.erase.print_row", stopping(1))
+        assert main(command) == 130
+    assert "resumes from its last finished epoch" in capsys.readouterr().err
+    assert {f.name for f in tmp_path.iterdir()} == {"in", ".out.state", ".out.latents"}
+    assert main(command) == 0
+    assert {f.name for f in tmp_path.iterdir()} == {"in", "out"}
 
 
 # ---- the whole job

@@ -52,9 +52,10 @@ class State:
 
     def _state(self) -> dict[str, Any]:
         run, watch = self.run, self.watch
+        shared = _shared(run)
         return {
             "identity": self.identity,
-            "model": run.model.state_dict(),
+            "model": {k: t for k, t in run.model.state_dict().items() if k not in shared},
             **{name: part.state_dict() for name, part in self.parts.items()},
             "random": run.random_state(),
             "mask": dict(run.mask or {}),
@@ -86,7 +87,7 @@ class State:
                 f"{run.state_file} is the state of another run (model, method, settings, split, seed or mask differ); "
                 "remove it to start anew, or repeat the settings it was made with."
             )
-        run.model.load_state_dict(state["model"])
+        run.model.load_state_dict({**_shared(run), **state["model"]})
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
         run.set_random_state(state["random"])
@@ -101,6 +102,12 @@ class State:
         watch.first, watch.good, watch.good_step = state["first"], state["good"], state["good_step"]
         watch.total, watch.count = state["total"].to(run.device), state["count"]
         return True
+
+
+def _shared(run: Run) -> dict[str, Tensor]:
+    """The run's tensors that are the very ones of the model it started from: frozen, and so not worth writing."""
+    at = {} if run.source is None else {k: t.data_ptr() for k, t in run.source.state_dict().items()}
+    return {k: t for k, t in run.model.state_dict().items() if t.numel() and at.get(k) == t.data_ptr()}
 
 
 def _identity(run: Run, method: GradientMethod) -> str:

@@ -12,7 +12,7 @@ from tyro.conf import Positional
 from ..errors import ExpungeError, raise_all
 from .flags import ComputeFlags, check_device
 from .settings import changed, check_mask, feature_network, given, print_row
-from .terminal import command_line
+from .terminal import command_line, forget_state, resumable
 
 if TYPE_CHECKING:
     from torch import nn
@@ -59,6 +59,8 @@ def erase(
     seed: int = 0,
 ) -> None:
     """Erase a concept from a diffusers pipeline folder (Stable Diffusion 1.x, 2.x, XL, DiT) and write a new folder.
+
+    An interrupted run resumes.
 
     Args:
         pipeline: Folder that `save_pretrained` wrote; only read. Nothing is fetched from a hub.
@@ -119,26 +121,29 @@ def erase(
         raise ExpungeError("--images brings the images and --per-prompt draws them; give one of them.")
     at_once = max(1, min(8, getattr(chosen, "batch_size", 8) // how.accumulate))
     sampler = Sampler(steps=sample_steps, guidance=guidance, batch_size=at_once)
-    done = run(
-        pipeline,
-        Erasure(concept=concept, anchor=anchor, keep=keep, templates=template),
-        chosen,
-        out=out,
-        images=images,
-        per_prompt=64 if per_prompt is None else per_prompt,
-        weights=weights,
-        lora=lora,
-        half=half,
-        steps=steps if steps is not None or epochs is not None else STEPS.get(method),
-        safe=safe,
-        seed=seed,
-        device=device,
-        compute=how,
-        on_row=print_row,
-        sampler=sampler,
-        gradient_checkpointing=gradient_checkpointing,
-        command=command_line(),
-    )
+    with resumable(out) as state:
+        done = run(
+            pipeline,
+            Erasure(concept=concept, anchor=anchor, keep=keep, templates=template),
+            chosen,
+            out=out,
+            images=images,
+            per_prompt=64 if per_prompt is None else per_prompt,
+            weights=weights,
+            lora=lora,
+            half=half,
+            steps=steps if steps is not None or epochs is not None else STEPS.get(method),
+            safe=safe,
+            seed=seed,
+            device=device,
+            compute=how,
+            on_row=print_row,
+            sampler=sampler,
+            gradient_checkpointing=gradient_checkpointing,
+            state_file=state,
+            command=command_line(),
+        )
+    forget_state(out)
     print(f"pipeline: {done.out}" if not lora else f"LoRA weights: {done.out}")
     if judged is not None:
         _audited(done, *judged, sampler, judge_count, attacks, network, seed)

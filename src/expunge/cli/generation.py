@@ -13,7 +13,7 @@ from ..errors import ExpungeError
 from ..team import first
 from .flags import ComputeFlags, check_device, check_outputs, load_reference, notice
 from .settings import changed, check_mask, feature_network, given, print_row
-from .terminal import command_line, resumable, with_record
+from .terminal import command_line, forget_state, resumable, with_record
 
 if TYPE_CHECKING:
     from ..generation.runs import Generation
@@ -98,7 +98,7 @@ def train_generator(
         return
     record = setting.bare_record("original", run, recipe)
     _write(out, run, record, head("original", setting.split, recipe, seed))
-    state.unlink(missing_ok=True)
+    forget_state(out)
 
 
 def unlearn_generator(
@@ -203,7 +203,7 @@ def unlearn_generator(
         }
         record.details["attacks"] = come_back(setting, judge, models)
     _write(out, run, record, head("unlearn", setting.split, chosen, seed))
-    state.unlink(missing_ok=True)
+    forget_state(out)
     for name in ("UA", "RA"):
         print(f"{name}: {start.scores[name]:.1f} % before, {end.scores[name]:.1f} % after")
     print(f"judge: {judge.accuracy:.1f} % of real test images")

@@ -64,10 +64,12 @@ def resumable(out: Path) -> Iterator[Path]:
     try:
         yield path
     except KeyboardInterrupt:
-        if path.exists():
-            notice("the run resumes from its last finished epoch when the same command is given again.")
-        elif trials_file(out).exists():
-            notice("the run goes on after its last finished trial when the same command is given again.")
+        for kept, words in ((path, "resumes from its last finished epoch"),
+                            (trials_file(out), "goes on after its last finished trial"),
+                            (path.with_suffix(".latents"), "goes on with the same training images")):  # fmt: skip
+            if kept.exists():
+                notice(f"the run {words} when the same command is given again.")
+                break
         raise
 
 
@@ -78,7 +80,13 @@ def state_file(out: Path) -> Path:
 
 def trials_file(out: Path) -> Path:
     """Where a run that writes `out` keeps the trials that its settings are chosen from."""
-    return out.with_name(f".{out.name}.trials")
+    return state_file(out).with_suffix(".trials")
+
+
+def forget_state(out: Path) -> None:
+    """Remove what an interrupted run of `out` would have gone on from: it is finished."""
+    for end in (".state", ".trials", ".latents"):
+        state_file(out).with_suffix(end).unlink(missing_ok=True)
 
 
 def with_record(out: Path) -> dict[str, Path]:
@@ -90,8 +98,7 @@ def write(out: Path, outcome: Outcome, head: dict[str, str], like: Checkpoint | 
     """Write the checkpoint, and the record beside it."""
     write_checkpoint(out, outcome.model.state_dict(), like=like, metadata=head)
     record = outcome.record.save(out.with_suffix(".json"))
-    for kept in (state_file(out), trials_file(out)):
-        kept.unlink(missing_ok=True)
+    forget_state(out)
     print(f"checkpoint: {out}\nrecord: {record}")
     if outcome.record.ended != "finished" and not outcome.run.taken_back:  # of that a warning has told
         notice(outcome.record.status)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from ..checkpoint import load_state, save_state
 from ..data import Samples, TensorData
 from ..diffusion import Diffusion
-from ..errors import MissingExtra, raise_all
+from ..errors import ExpungeError, MissingExtra, raise_all
 from ..fit import Fit
 from ..split import Split
 from .sampling import Sampler
@@ -62,6 +63,40 @@ class Erasure:
         raise_all(problems)
 
 
+def kept_latents(file: Path, made_of: tuple[object, ...], make: Callable[[], TensorData]) -> TensorData:
+    """What `make` returns, from `file` if it was kept there by an interrupted call; kept there otherwise. Latents may differ
+    from call to call in their last bits on a GPU, and a run goes on only from a state of the same data.
+
+    `made_of` says what they depend on. Raises `ExpungeError` for a file that was made of something else.
+    """
+    identity = repr(made_of)
+    if file.exists():
+        found = load_state(file)
+        if found.get("identity") != identity:
+            raise ExpungeError(
+                f"{file} holds the latents of another call (pipeline, prompts, images, their number, sampler or seed differ); "
+                "remove it to start anew, or repeat the settings it was made with."
+            )
+        return TensorData(found["latents"], found["conditions"], name=found["name"])
+    data = make()
+    save_state(file, {"identity": identity, "latents": data.x, "conditions": data.labels, "name": data.name})
+    return data
+
+
+def image_files(folder: Path, erasure: Erasure) -> dict[str, list[Path]]:
+    """The image files of each concept's sub-folder, sorted. Raises `ExpungeError` with every folder that has none."""
+    words = [w for w in dict.fromkeys((erasure.concept, erasure.anchor, *erasure.keep)) if w]
+    found = {w: sorted(f for f in (folder / w).glob("*") if f.suffix.lower() in SUFFIXES) for w in words}
+    raise_all(
+        [
+            f"{folder / word} has no images ({', '.join(SUFFIXES)}); put those of '{word}' there."
+            for word, files in found.items()
+            if not files and word != erasure.anchor
+        ]
+    )
+    return found
+
+
 def split_of(data: TensorData, concepts: Sequence[int], count: int, name: str) -> Split:
     """The split whose forget set are the samples of the conditions `concepts`; nothing is held out."""
     gone = torch.isin(data.labels, torch.tensor(concepts))
@@ -103,16 +138,9 @@ def read_latents(
 ) -> TensorData:
     """Latents of the images in the sub-folders of `folder`, each sub-folder a concept; images take turns at the templates."""
     side = loaded.size * 2 ** (len(loaded.pipeline.vae.config.block_out_channels) - 1)
-    words = [w for w in dict.fromkeys((erasure.concept, erasure.anchor, *erasure.keep)) if w]
     found: list[Path] = []
     numbers: list[int] = []
-    problems = []
-    for word in words:
-        files = sorted(f for f in (folder / word).glob("*") if f.suffix.lower() in SUFFIXES)
-        if not files and word != erasure.anchor:
-            problems.append(
-                f"{folder / word} has no images ({', '.join(SUFFIXES)}); put those of '{word}' there."
-            )
+    for word, files in image_files(folder, erasure).items():
         own = [
             k
             for k, p in enumerate(prompts)
@@ -121,7 +149,6 @@ def read_latents(
         for k, file in enumerate(files):
             found.append(file)
             numbers.append(own[k % len(own)])
-    raise_all(problems)
     latents = [
         loaded.encode(torch.stack([picture(f, side) for f in found[at : at + batch_size]]))
         for at in range(0, len(found), batch_size)

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,10 +18,11 @@ from ..experiment import record_of
 from ..hashing import state_hash
 from ..method import GradientMethod, Method, execute
 from ..methods.concept_ablation import ConceptAblation
+from ..modes import seeded
 from ..record import Record
 from ..run import Compute, Row, Run
 from ..split import Split
-from .concepts import TEMPLATES, Erasure, drawn_latents, read_latents, split_of
+from .concepts import TEMPLATES, Erasure, drawn_latents, image_files, kept_latents, read_latents, split_of
 from .forget_me_not import ForgetMeNot
 from .pipelines import Weights, add_lora, choose_weights, load, lora_problems, save, weights_problems
 from .prompted import Prompted
@@ -71,6 +73,7 @@ def erase(
     compute: Compute | None = None,
     gradient_checkpointing: bool = False,
     on_row: Callable[[Row], None] | None = None,
+    state_file: str | Path | None = None,
     command: str = "",
 ) -> Erased:
     """Erase a concept from the pipeline in `folder` and write the result, an ordinary pipeline folder, to `out`.
@@ -80,10 +83,12 @@ def erase(
     among them; `lora` is the rank of low-rank additions to the attention (all of it, or `weights="cross_attention"`) instead,
     and then `out` holds only those, and the frozen weights may be held in bfloat16 (`half`). `steps` is the length of the
     training, in place of `method.epochs`: as many whole passes as it takes. `safe` also draws what the original draws under
-    safe latent diffusion, a filter. Raises `ExpungeError`s.
+    safe latent diffusion, a filter. `state_file` keeps a resumable state, and beside it (`latents_file`) the latents, from
+    which an interrupted call is gone on from; both are left for the caller to remove. Raises `ExpungeError`s.
     """
     compute = compute or Compute()
     _check(erasure, method, out, lora, weights, half, compute, steps)
+    files = {} if images is None else image_files(Path(images), erasure)
     together = max(1, getattr(method, "batch_size", 8) // compute.accumulate)  # samples in memory at once
     compute = replace(compute, eval_batch=min(compute.eval_batch, together))
     sampler = sampler or Sampler(steps=50, guidance=6.5, batch_size=min(8, together))
@@ -98,18 +103,30 @@ def erase(
     if half:
         original.denoiser.to(torch.bfloat16)
     if images is not None:
-        data = read_latents(loaded, Path(images), erasure, prompts, min(8, together))
+        make = partial(read_latents, loaded, Path(images), erasure, prompts, min(8, together))
+        made_of: tuple[object, ...] = tuple(
+            (w, f.name, f.stat().st_size) for w, some in files.items() for f in some
+        )
     else:
-        data = drawn_latents(loaded, original, task, len(prompts), sampler, per_prompt, seed)
+        make = partial(drawn_latents, loaded, original, task, len(prompts), sampler, per_prompt, seed)
+        made_of = (repr(sampler), per_prompt, seed)
+    if state_file is None:
+        data = make()
+    else:
+        made_of = (state_hash(original.state_dict()), prompts, *made_of)
+        data = kept_latents(latents_file(state_file), made_of, make)
     loaded.rest()
     split = split_of(data, erasure.concepts(plain), len(prompts), erasure.concept)
     method = _anchored(method, erasure, split)
     if steps is not None and isinstance(method, GradientMethod):
         method = replace(method, epochs=_passes(method, Run(original, split, task), steps))
     with _sharing(original):
-        start, trained = _trainable(original, lora, weights)
+        with seeded(seed, loaded.device):  # low-rank additions begin at random
+            start, trained = _trainable(original, lora, weights)
         before = _hash(start, lora)
-        run = execute(start, split, method, task, seed=seed, compute=compute, on_row=on_row)
+        run = execute(
+            start, split, method, task, seed=seed, compute=compute, on_row=on_row, state_file=state_file
+        )
     _own(run, start)
     source = "images" if images is not None else "drawn by the pipeline"
     names = {"model": type(loaded.pipeline).__name__, "data": source, "classes": prompts}
@@ -123,6 +140,11 @@ def erase(
         done.out = save(loaded, done.model, out, lora=bool(lora))
     _illustrate(done, sampler, seed, safe)
     return done
+
+
+def latents_file(state_file: str | Path) -> Path:
+    """Where an interruptible `erase` keeps the latents that it read or drew."""
+    return Path(state_file).with_suffix(".latents")
 
 
 def _illustrate(done: Erased, sampler: Sampler, seed: int, safe: bool) -> None:
