@@ -158,3 +158,9 @@ def test_exact_tells_any_two_values_apart(one, other):
 def test_exact_keeps_a_float_apart_from_its_text_and_from_its_mark():
     values = [0.5, "0.5", {"\\decimal": "0.5"}, {"decimal": "0.5"}, 1, 1.0, True, 2**60, str(2**60)]
     assert len({canonical(exact(v)) for v in values}) == len(values)
+
+
+def test_keys_that_are_the_same_text_are_refused():
+    """Two spellings of one character: a reader could take either value, and the hash would hide the other."""
+    with pytest.raises(ExpungeError, match="same text in NFC"):
+        exact({"\u00e9": 1, "e\u0301": 2})

@@ -62,10 +62,10 @@ def test_a_locked_key_signs_with_its_passphrase_alone(run, capsys):
     assert (run / "after.receipt.json").read_bytes() == before
     assert expunge("sign", "after.receipt.json", "--key", "locked", "--passphrase-file", "word") == 0
     assert expunge("verify", "after.receipt.json", "--key", "locked.pub") == 0
-    ReceiptFlags(sign_key=run / "locked", passphrase_file=run / "word").check()
+    ReceiptFlags(sign_key=run / "locked", passphrase_file=run / "word").check(run / "before.safetensors")
     for flags in ({"passphrase_file": run / "word"}, {"sign_key": run / "locked"}):
         with pytest.raises(ExpungeError, match="passphrase"):
-            ReceiptFlags(**flags).check()
+            ReceiptFlags(**flags).check(run / "before.safetensors")
 
 
 def test_a_run_leaves_a_receipt_and_a_private_secret(run, capsys):
@@ -88,7 +88,7 @@ def test_a_run_leaves_a_receipt_and_a_private_secret(run, capsys):
         == 0
     )
     shown = capsys.readouterr().out
-    assert "all 13 checks hold" in shown and "FAILED" not in shown
+    assert "all 14 checks hold" in shown and "FAILED" not in shown
     assert "does not show that the data is forgotten" in shown
 
 
@@ -134,7 +134,7 @@ def test_a_mask_that_held_is_shown_and_one_that_did_not_fails(run, capsys):
         "--mask",
     ]
     assert expunge(*command, "mask.safetensors") == 0
-    assert "no weight outside the mask has changed" in capsys.readouterr().out
+    assert "no weight that the mask holds has changed" in capsys.readouterr().out
     assert expunge(*command, "other.safetensors") == 1
     told = capsys.readouterr().out
     assert "FAILED mask" in told and "FAILED kept" in told
@@ -200,14 +200,35 @@ def test_a_second_run_to_the_same_checkpoint_keeps_the_first_secret(run):
 
 def test_flags_that_would_fail_after_the_run_fail_before_it(run):
     ReceiptFlags(receipt=False).write(run / "none", run / "none", run / "none", IDS)
-    ReceiptFlags(sign_key=run / "key", parent=run / "after.receipt.json").check()
+    ReceiptFlags(sign_key=run / "key", parent=run / "after.receipt.json").check(run / "after.safetensors")
     for flags in (
         ReceiptFlags(sign_key=run / "none"),
         ReceiptFlags(parent=run / "after.json"),
         ReceiptFlags(receipt=False, sign_key=run / "key"),
     ):
         with pytest.raises(ExpungeError):
-            flags.check()
+            flags.check(run / "after.safetensors")
+
+
+def test_brackets_in_a_subject_are_no_markup(run, capsys):
+    for subject in ("case [/42]", "case [red] alert"):
+        assert expunge("ledger", "add", "book.db", subject) == 0
+    capsys.readouterr()
+    assert expunge("ledger", "list", "book.db") == 0
+    shown = capsys.readouterr().out
+    assert "case [/42]" in shown and "case [red] alert" in shown
+
+
+def test_a_parent_that_made_another_model_is_refused_before_the_run(run):
+    with pytest.raises(ExpungeError, match="ended with another model than"):
+        ReceiptFlags(parent=run / "after.receipt.json").check(run / "before.safetensors")
+
+
+def test_a_run_that_changed_nothing_leaves_no_receipt(run, capsys):
+    same = {"hash_before": "a" * 64, "hash_after": "a" * 64}
+    Record("unlearn", "finetune", model=same, ended="diverged", machine={}).save("same.json")
+    ReceiptFlags().write(run / "same.json", run / "before.safetensors", run / "same.safetensors", IDS)
+    assert "no receipt was written" in capsys.readouterr().err and not (run / "same.receipt.json").exists()
 
 
 def test_a_request_from_entry_to_export(run, capsys):

@@ -19,7 +19,7 @@ from expunge.receipts.canonical import canonical
 from expunge.receipts.chain import START, Event, Head, check_events
 from expunge.receipts.keys import make_key
 from expunge.receipts.ledger import DAYS, Ledger, check_export
-from expunge.receipts.receipt import issue, record_hash
+from expunge.receipts.receipt import Receipt, issue, record_hash
 from expunge.record import Record
 
 IDS = ["a1", "a2", "b7"]
@@ -98,6 +98,47 @@ def test_the_file_is_private_and_shows_no_id(ledger):
 def test_two_requests_for_the_same_ids_do_not_look_alike(ledger):
     one, two = (ledger.request(ledger.add("x", IDS)) for _ in range(2))
     assert one.ids_hash != two.ids_hash
+
+
+def test_only_a_run_that_removed_something_answers(ledger, run, tmp_path):
+    number = ledger.add("case 12")
+    Record("unlearn", "salun", status="diverged at step 3", ended="diverged", machine={}).save(
+        tmp_path / "bad.json"
+    )
+    Record("original", "retrain", machine={}).save(tmp_path / "original.json")
+    for name, words in (
+        ("bad", "diverged at step 3; attach one that ended well"),
+        ("original", "of the kind 'original'"),
+    ):
+        with pytest.raises(ExpungeError, match=words):
+            ledger.attach(number, record=tmp_path / f"{name}.json")
+    trained, _ = issue(
+        Record("original", "retrain", machine={}), None, before=nn.Linear(2, 2), after=nn.Linear(2, 2)
+    )
+    trained.save(tmp_path / "trained.json")
+    with pytest.raises(ExpungeError, match="a run of the kind 'original'"):
+        ledger.attach(number, receipt=tmp_path / "trained.json")
+    assert ledger.request(number).status == "open"
+
+
+def test_an_audit_of_another_model_is_refused_before_and_after_the_receipt(ledger, run, tmp_path):
+    after = Receipt.load(run / "receipt.json").statement["model_after"]
+    for name, found in (("mine", after), ("other", "f" * 64)):
+        verdict = {"words": ["under-forgotten", "worse"]}
+        record = Record(
+            "audit", "salun", model={"hash_after": found}, details={"verdict": verdict}, machine={}
+        )
+        record.save(tmp_path / f"{name}.json")
+    first, second = ledger.add("case 12"), ledger.add("case 13")
+    ledger.attach(first, receipt=run / "receipt.json")
+    with pytest.raises(ExpungeError, match=r"looked at another model \(ffffffffffff\)"):
+        ledger.attach(first, audit=tmp_path / "other.json")
+    assert ledger.attach(first, audit=tmp_path / "mine.json").verdict == "under-forgotten, worse"
+    ledger.attach(second, audit=tmp_path / "other.json")
+    with pytest.raises(ExpungeError, match="looked at another model"):
+        ledger.attach(second, receipt=run / "receipt.json")
+    with pytest.raises(ExpungeError, match="looked at another model"):
+        ledger.attach(ledger.add("x"), receipt=run / "receipt.json", audit=tmp_path / "other.json")
 
 
 def test_everything_wrong_with_a_request_is_said_at_once(ledger):

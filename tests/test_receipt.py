@@ -1,5 +1,6 @@
 """Receipts: what they hold, who signed them, and that no byte of one can change unseen."""
 
+import copy
 import json
 import random
 import stat
@@ -117,6 +118,7 @@ def test_everything_given_everything_holds(world):
         "envelope digest",
         "statement",
         "envelope",
+        "changed",
         "signature",
         "model",
         "original",
@@ -186,13 +188,25 @@ def test_a_chain_of_runs(world, tmp_path):
     first = world["receipt"]
     third = nn.Linear(3, 2)
     second, _ = issue(world["record"], ["x"], before=world["after"], after=third, parent=first)
-    stray, _ = issue(world["record"], ["x"], before=third, after=third, parent=first)
+    stray, _ = issue(world["record"], ["x"], before=third, after=world["before"], parent=first.id)
+    with pytest.raises(ExpungeError, match="ended with another model"):
+        issue(world["record"], ["x"], before=third, after=world["before"], parent=first)
     assert holds(verify(second, parent=first))
     assert holds(verify(second, parent=world["folder"] / "receipt.json"))
     assert not holds(verify(stray, parent=first)) and not holds(verify(first, parent=second))
     assert outcome(verify(second, parent=tmp_path / "missing"))["parent"] is False
     twin, _ = issue(world["record"], ["other"], before=world["before"], after=world["after"])  # ends alike
     assert not holds(verify(second, parent=twin))
+
+
+def test_a_run_that_changed_nothing_proves_nothing(world):
+    same = copy.deepcopy(world["before"])
+    with pytest.raises(ExpungeError, match="ended with the model that it began with"):
+        issue(world["record"], IDS, before=world["before"], after=same)
+    said = world["receipt"].statement
+    forged = Receipt({**said, "model_after": said["model_before"]}, world["receipt"].envelope)
+    found = {c.name: c for c in verify(signed(forged, None))}
+    assert not found["changed"].ok and "removed nothing" in found["changed"].words
 
 
 # models, records, masks, proofs that do not belong to it
@@ -431,7 +445,7 @@ def test_without_cryptography_all_but_the_signature_is_checked(world, monkeypatc
         make_key(f / "new")
     assert holds(verify(f / "unsigned.json", f / "after.safetensors"))
     checks = verify(f / "receipt.json", f / "after.safetensors")
-    assert [c.name for c in checks if not c.ok] == ["signature"] and "not checked" in checks[6].words
+    assert [c.name for c in checks if not c.ok] == ["signature"] and "not checked" in checks[7].words
 
 
 # tampering: every byte, every field

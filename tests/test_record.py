@@ -8,6 +8,7 @@ from rich.console import Console
 
 from expunge.bench.page import entry, markdown
 from expunge.cli.table import result_table
+from expunge.errors import ExpungeError
 from expunge.record import Record
 from expunge.report.study import studies
 from expunge.report.tables import main_rows
@@ -36,3 +37,12 @@ def test_the_word_decides_and_not_the_status():
     assert "salun (1 diverged)" in markdown([{**written, "ended": None, "status": "diverged at step 3: NaN"}])
     assert main_rows(studies([run])[0])[0]["diverged"]
     assert Record("unlearn", "salun", ended=["no", "word"]).ended == "finished"  # a file that was edited
+
+
+@pytest.mark.parametrize(
+    "values", [{"kind": "unlearn", "schema": 1}, {"kind": "unlearn", "method": "salun", "schema": "1"}, []]
+)
+def test_what_lacks_the_form_of_a_record_is_none(tmp_path, values):
+    (tmp_path / "r.json").write_text(json.dumps(values))
+    with pytest.raises(ExpungeError, match="not a record"):
+        Record.load(tmp_path / "r.json")

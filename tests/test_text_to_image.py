@@ -575,6 +575,10 @@ def stopping(after):
     return on_row
 
 
+def never(*args, **options):
+    raise AssertionError("not to be called")
+
+
 @pytest.mark.parametrize("more", [{}, {"lora": 2}, {"weights": "cross_attention"}], ids=str)
 def test_an_interrupted_erasure_goes_on_to_the_same_weights(folders, tmp_path, monkeypatch, more):
     method = small("salun", epochs=3, density=1.0 if "lora" in more else 0.5)
@@ -591,7 +595,7 @@ def test_an_interrupted_erasure_goes_on_to_the_same_weights(folders, tmp_path, m
         trained if more else {n for n, _ in whole.model.named_parameters()}
     )  # frozen weights are those of the folder
     with monkeypatch.context() as patched:
-        patched.setattr("expunge.generation.erase.drawn_latents", None)  # they are not drawn again
+        patched.setattr("expunge.generation.erase.drawn_latents", never)  # they are not drawn again
         again = erase(folders["unet"], WHAT, method, **options, state_file=state)
     assert again.run.step == whole.run.step and not changed(
         again.model.state_dict(), whole.model.state_dict()

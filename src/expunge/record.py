@@ -86,7 +86,11 @@ def is_record(path: Path) -> bool:
 
 
 def _has_form(values: Any) -> bool:
-    return isinstance(values, dict) and "kind" in values and "schema" in values
+    return (
+        isinstance(values, dict)
+        and all(isinstance(values.get(k), str) for k in ("kind", "method"))
+        and type(values.get("schema")) is int
+    )
 
 
 def ended_as_told(status: Any) -> Ended:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Union
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Column, Table
 
 from ..errors import ExpungeError
@@ -175,7 +176,8 @@ def _table(requests: Sequence[Request]) -> None:
         status = f"{r.status}, overdue" if r.is_overdue(today) else r.status
         ids = f"{r.ids}, proved" if r.proved else str(r.ids or "")
         remarks = ". ".join(text for text in (r.verdict, r.note) if text)
-        table.add_row(str(r.number), r.subject, r.due, status, ids, r.receipt[:11], remarks)
+        # what people wrote may hold brackets, which would be taken for markup
+        table.add_row(str(r.number), escape(r.subject), r.due, status, ids, r.receipt[:11], escape(remarks))
     Console().print(table)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import tyro
 
 from ..errors import ExpungeError, raise_all
+from ..hashing import model_hash
 from ..mask import Mask
 from ..receipts.keys import load_private, make_key, read_passphrase
 from ..receipts.merkle import Proof, Secret
@@ -17,7 +18,7 @@ from ..receipts.receipt import Receipt, issue, signed
 from ..receipts.verify import Check
 from ..receipts.verify import verify as verify_receipt
 from ..record import Record
-from .flags import check_outputs
+from .flags import check_outputs, notice
 
 Place = tyro.conf.Positional[Path]
 
@@ -126,8 +127,8 @@ class ReceiptFlags:
     passphrase_file: Path | None = None
     parent: Path | None = None  # receipt of the run that made the input checkpoint, to name it in the new
 
-    def check(self) -> None:
-        """Raise `ExpungeError` for a key or a parent that could not be used after the run."""
+    def check(self, checkpoint: Path) -> None:
+        """Raise `ExpungeError` for a key or a parent that could not be used after a run that begins with `checkpoint`."""
         if not self.receipt and (self.sign_key is not None or self.parent is not None):
             raise ExpungeError("--no-receipt leaves nothing to sign or to name a parent in: drop a flag.")
         if self.passphrase_file is not None and self.sign_key is None:
@@ -135,7 +136,16 @@ class ReceiptFlags:
         if self.sign_key is not None:
             load_private(self.sign_key, _passphrase(self.passphrase_file))
         if self.parent is not None:
-            Receipt.load(self.parent)
+            ended_with = Receipt.load(self.parent).statement.get("model_after")
+            if checkpoint.is_file() and model_hash(checkpoint) != ended_with:
+                raise ExpungeError(
+                    f"{self.parent} is the receipt of a run that ended with another model than {checkpoint}; give the receipt "
+                    "of the run that made it, or leave --parent out."
+                )
+
+    def written(self, out: Path) -> dict[str, Path]:
+        """What is written beside the checkpoint `out`, but for the secret, whose name no other file has."""
+        return {"the receipt": receipt_paths(out, "")[0]} if self.receipt and out.name else {}
 
     def write(
         self, record: Path, before: Path, after: Path, forget_ids: Sequence[str] | None, mask: Any = None
@@ -144,8 +154,12 @@ class ReceiptFlags:
         if not self.receipt:
             return
         parent = Receipt.load(self.parent) if self.parent is not None else None
+        run = Record.load(record)
+        if run.model.get("hash_after") and run.model.get("hash_before") == run.model["hash_after"]:
+            notice("no receipt was written: the run ended with the model that it began with.")
+            return
         made, secret = issue(
-            Record.load(record),
+            run,
             forget_ids,
             before=before,
             after=after,

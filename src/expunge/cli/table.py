@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from ..record import Record
@@ -25,7 +26,7 @@ def result_table(records: Sequence[Record], title: str = "") -> Table:
     """Scores beside Retrain's: mean (and spread over seeds) of UA, RA, TA, MIA with the gap, avg. gap, RTE."""
     seeds = max((len(g) for g in by_method(records)), default=1)
     table = Table(
-        title=title or None,
+        title=escape(title) or None,
         caption="percent; the gap to Retrain in brackets, smaller is closer"
         + (f"; mean ± sample standard deviation over {seeds} seeds" if seeds > 1 else ""),
     )
@@ -38,7 +39,7 @@ def result_table(records: Sequence[Record], title: str = "") -> Table:
         memory = [r.peak_memory for r in group if r.peak_memory]
         note = " (diverged)" if any(r.ended == "diverged" for r in group) else ""
         table.add_row(
-            {"original": "Original", "retrain": "Retrain"}.get(first.kind, first.method) + note,
+            escape({"original": "Original", "retrain": "Retrain"}.get(first.kind, first.method)) + note,
             *cells,
             "–" if first.kind == "retrain" else shown(_gap(r, "avg") for r in group),
             # a model that was only looked at has no seconds

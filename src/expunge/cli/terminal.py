@@ -28,8 +28,8 @@ from .table import result_table, table_2x2
 
 
 def command_line() -> str:
-    """The command as it could be typed again."""
-    return shlex.join(["expunge", *sys.argv[1:]])
+    """The command as it could be typed again; bytes that are no text (of file names) escaped, as JSON has no place for them."""
+    return shlex.join(["expunge", *sys.argv[1:]]).encode("utf-8", "backslashreplace").decode()
 
 
 def references(

@@ -138,11 +138,11 @@ def unlearn(
     how = compute.compute()  # first of all, as it decides which GPU is this process's
     if why := getattr(method, "python_only", ""):
         raise ExpungeError(why)
-    receipt.check()  # a key that cannot be read is better known before the run than after it
+    receipt.check(checkpoint)  # a key that cannot be read is better known before the run than after it
     source = model.source()
     out = out or checkpoint.with_name(f"{checkpoint.stem}-{method.name()}{checkpoint.suffix}")
     check_outputs(
-        {**with_record(out), "--report": report, "--save-mask": save_mask},
+        {**with_record(out), **receipt.written(out), "--report": report, "--save-mask": save_mask},
         *(checkpoint, retrained, split.forget_ids, receipt.sign_key, receipt.parent),
     )
     drawn, task = split.draw(source.train, source.test), Classification(len(source.classes))

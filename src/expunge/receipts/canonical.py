@@ -107,7 +107,11 @@ def exact(value: Any) -> Any:
     so that no key of a user can be taken for that mark.
     """
     if isinstance(value, dict):
-        named = ((unicodedata.normalize("NFC", k), v) for k, v in value.items())
+        named = [(unicodedata.normalize("NFC", k), v) for k, v in value.items()]
+        if len({k for k, _ in named}) < len(named):
+            raise ExpungeError(
+                f"two keys of {sorted(value)[:5]} are the same text in NFC; a reader could take either value."
+            )
         return {k.encode("unicode_escape").decode(): exact(v) for k, v in named}
     if isinstance(value, list | tuple):
         return [exact(v) for v in value]

@@ -43,7 +43,7 @@ def check_alone(
     checks += [_statement(found.statement), _envelope(found.envelope)]
     if not all(check.ok for check in checks):
         return checks, None
-    return [*checks, _signature(found, public_key)], found
+    return [*checks, _changed(found.statement), _signature(found, public_key)], found
 
 
 def equal(name: str, wanted: Any, got: Any, held: str, failed: str = "changed") -> Check:
@@ -116,6 +116,16 @@ def _unfit(said: dict[str, Any]) -> list[str]:
     if (said["forget_commitment"] is None) != (said["forget_count"] == 0) or said["forget_count"] < 0:
         problems.append("`forget_count` does not fit the commitment")
     return problems
+
+
+def _changed(said: dict[str, Any]) -> Check:
+    """A run that ended with the model it began with, as one that diverged and was taken back, has removed nothing."""
+    return Check.of(
+        "changed",
+        said["model_before"] != said["model_after"],
+        "the model after the run is another than the one before",
+        "the model after the run is the one before it: the run removed nothing",
+    )
 
 
 def _envelope(envelope: dict[str, Any]) -> Check:

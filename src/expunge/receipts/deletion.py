@@ -21,6 +21,7 @@ from .verify import verify
 
 DAYS = 28  # never later than the month of GDPR article 12 (3); other laws and contracts differ
 LONGEST = 3650  # days that an answer may take
+ANSWERS = ("unlearn", "retrain", "erase")  # kinds of run that remove something
 
 Status = Literal["open", "running", "done", "refused", "withdrawn"]
 CLOSED = ("done", "refused", "withdrawn")
@@ -43,7 +44,9 @@ class Request:
     status: Status = "open"
     run: str = ""  # hash of the run's record
     method: str = ""
+    model: str = ""  # hash of the weights that the run ended with
     audit: str = ""  # hash of the audit's record
+    audit_model: str = ""  # hash of the weights that it looked at
     verdict: str = ""
     receipt: str = ""  # its id
     proved: bool = False  # every id of the request was shown to be in the receipt's forget set
@@ -53,12 +56,15 @@ class Request:
         """Bring the request up to date with one attachment, as the ledger keeps it."""
         if "run" in body:
             self.run, self.method = body["run"]["record"], body["run"]["method"]
+            self.model = body["run"].get("model", "")
             self.status = "running" if self.status == "open" else self.status
         if "audit" in body:
             self.audit, self.verdict = body["audit"]["record"], body["audit"]["verdict"]
+            self.audit_model = body["audit"].get("model", "")
         if "receipt" in body:
             self.receipt, self.proved, self.status = body["receipt"]["id"], body["proved"], "done"
             self.method = body["receipt"]["statement"]["method"]
+            self.model = body["receipt"]["statement"]["model_after"]
         self.status = body.get("status", self.status)
         self.note = body["note"] or self.note
 
@@ -115,6 +121,10 @@ def fitting_receipt(
     if problems:
         return {}, False
     found = Receipt.load(path)
+    if found.statement["run"] not in ANSWERS:
+        problems.append(
+            f"{path} is the receipt of a run of the kind {found.statement['run']!r}; what answers a request is one of {', '.join(ANSWERS)}."
+        )
     if request.run and record is None and found.statement["record"] != request.run:
         problems.append(f"{path} is for another run than the one attached to request {request.number}.")
     if (opened is None) != (not ids):
@@ -130,12 +140,33 @@ def fitting_receipt(
     return parse(found.to_bytes()), bool(ids)
 
 
+def ran(path: Source, problems: list[str]) -> dict[str, Any]:
+    """What the ledger keeps of a run: its record's hash, how it ended, and with which model."""
+    run = Record.load(path)
+    if run.kind not in ANSWERS:
+        problems.append(
+            f"{path} is of the kind {run.kind!r}; what answers a request is one of {', '.join(ANSWERS)}."
+        )
+    if run.ended == "diverged":
+        problems.append(f"the run of {path} {run.status}; attach one that ended well.")
+    model = str(run.model.get("hash_after") or "")
+    return {
+        "record": record_hash(path),
+        "method": run.method,
+        "kind": run.kind,
+        "status": run.status,
+        "model": model,
+    }
+
+
 def audited(path: Source) -> dict[str, Any]:
-    """What the ledger keeps of an audit: its record's hash, the scores, the verdict in words."""
+    """What the ledger keeps of an audit: its record's hash, the model it looked at, the scores, the verdict in words."""
     audit = Record.load(path)
     verdict = audit.details.get("verdict", "")
-    words = str(verdict.get("words", "")) if isinstance(verdict, dict) else str(verdict)
-    return {"record": record_hash(path), "scores": plain(audit.scores), "verdict": words}
+    words = verdict.get("words", "") if isinstance(verdict, dict) else verdict
+    told = ", ".join(map(str, words)) if isinstance(words, list) else str(words)
+    model = str(audit.model.get("hash_after") or "")
+    return {"record": record_hash(path), "model": model, "scores": plain(audit.scores), "verdict": told}
 
 
 def nfc(ids: Sequence[str]) -> set[str]:

@@ -10,17 +10,16 @@ leaves the rows before it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 from ..errors import ExpungeError, raise_all
 from ..files import write_private
-from ..record import Record
 from .canonical import canonical, file_form, parse
 from .chain import Event, Head, check_events
-from .deletion import DAYS, STATUSES, Request, Source, Status, audited, entered, fitting_receipt
-from .receipt import record_hash
+from .deletion import DAYS, STATUSES, Request, Source, Status, audited, entered, fitting_receipt, ran
 from .rows import FORMAT, Rows
 from .verify import Check
 
@@ -64,20 +63,15 @@ class Ledger(Rows):
         """Add to a request: the run's record, the audit's, the receipt, a status; return how it stands.
 
         A receipt is verified (with the record and the public key where given) and kept whole; it makes the
-        request done. With its `secret` and the request's `ids` it is checked that each of them is in the
+        request done. A run must be one that removes something and must not have diverged, and an audit one of the model
+        that it ended with. With its `secret` and the request's `ids` it is checked that each of them is in the
         forget set. All is entered or nothing. Raises `ExpungeError` listing what does not fit.
         """
         now = self.request(request)
         body: dict[str, Any] = {}
         problems: list[str] = []
         if record is not None:
-            run = Record.load(record)
-            body["run"] = {
-                "record": record_hash(record),
-                "method": run.method,
-                "kind": run.kind,
-                "status": run.status,
-            }
+            body["run"] = ran(record, problems)
         if audit is not None:
             body["audit"] = audited(audit)
         if receipt is not None:
@@ -90,6 +84,8 @@ class Ledger(Rows):
             if status not in STATUSES:
                 problems.append(f"the status {status!r} is unknown; use one of {', '.join(STATUSES)}.")
             body["status"] = status
+        if not problems:
+            problems += _strange(now, {**body, "note": note})
         if not body:
             problems.append("nothing to attach: give a record, an audit, a receipt or a status.")
         raise_all(problems)
@@ -140,6 +136,18 @@ class Ledger(Rows):
         rows = [{**event.__dict__, "body": parse(event.body.encode())} for event in self.events()]
         whole = {"format": FORMAT, "head": self.head().__dict__, "events": rows}
         write_private(path, file_form(whole).decode())
+
+
+def _strange(now: Request, body: dict[str, Any]) -> list[str]:
+    """What is wrong if the audit of a request looked at another model than its run ended with."""
+    then = replace(now)
+    then.apply(body)
+    if not then.model or not then.audit_model or then.model == then.audit_model:
+        return []
+    return [
+        f"the audit looked at another model ({then.audit_model[:12]}) than the one that the run ended with "
+        f"({then.model[:12]}); audit that one."
+    ]
 
 
 def check_export(path: Source, noted: Head | None = None) -> list[Check]:

@@ -161,7 +161,7 @@ def issue(
     such as erasing a concept.
     `key` is a private key file, opened with `passphrase` if it is locked; without it the receipt is unsigned and
     says so. A `salt` (32 bytes) given again makes the same commitment again. Raises `ExpungeError` where
-    something is missing.
+    something is missing, for a run that changed nothing, and for a `parent` that ended with another model.
     """
     hashes = {
         name: model_hash(model) if model is not None else record.model.get(f"hash_{name}")
@@ -174,6 +174,15 @@ def issue(
     ]
     if missing:
         raise ExpungeError(missing)
+    if hashes["before"] == hashes["after"]:
+        raise ExpungeError(
+            f"the run ended with the model that it began with ({record.status}), so there is nothing to make a receipt of."
+        )
+    if isinstance(parent, Receipt) and parent.statement["model_after"] != hashes["before"]:
+        raise ExpungeError(
+            f"{parent.id} ended with another model than the one that this run began with; name the receipt of the run "
+            "before this one, or none."
+        )
     secret = None
     if forget_ids is not None:
         secret = Secret.of(sorted({normalize("NFC", name) for name in forget_ids}), salt)

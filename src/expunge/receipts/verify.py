@@ -112,8 +112,8 @@ def _kept(before: Model, after: Model, mask: Mapping[str, Tensor]) -> Check:
     return Check.of(
         "kept",
         moved == 0,
-        "no weight outside the mask has changed",
-        f"{moved} weights outside the mask have changed",
+        "no weight that the mask holds has changed",  # of tensors that it does not name nothing is said
+        f"{moved} weights that the mask holds have changed",
     )
 
 
@@ -139,5 +139,5 @@ def _guarded(name: str, check: Callable[[], Check]) -> Check:
     """The check, or a failed one in the words of the error that stopped it."""
     try:
         return check()
-    except (ExpungeError, KeyError, RuntimeError, ValueError) as error:
+    except (ExpungeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         return Check(name, False, f"could not be checked: {error}")
