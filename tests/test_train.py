@@ -20,11 +20,13 @@ from expunge import (
     execute,
     unlearn,
 )
+from expunge.methods.bad_teacher import BadTeacher
 from expunge.methods.finetune import FineTune
 from expunge.methods.gradient_ascent import GradientAscent
 from expunge.methods.nhle import NHLE
 from expunge.methods.random_label import RandomLabel
 from expunge.methods.retrain import reset
+from expunge.methods.sisa import SISA
 from expunge.methods.ugradsl import UGradSL
 from expunge.run import Run
 from expunge.schedule import pairs, pieces, steps_per_epoch
@@ -275,8 +277,68 @@ def test_reset_names_what_it_cannot_reach():
             self.scale = nn.Parameter(torch.ones(2))
             self.body = nn.Linear(2, 2)
 
-    with pytest.raises(ModelError, match=r"scale.*factory"):
+    class Above(Odd):
+        """A reset of its own, that of what is below it is not."""
+
+        def __init__(self):
+            super().__init__()
+            self.below = Odd()
+
+        def reset_parameters(self):
+            nn.init.ones_(self.scale)
+
+    with pytest.raises(ModelError, match=r"1 parameters .*\['scale'\].*factory"):
         reset(Odd())
+    with pytest.raises(ModelError, match=r"1 parameters .*below\.scale.*factory"):
+        reset(Above())
+    for wrap in (torch.nn.utils.parametrizations.weight_norm, torch.nn.utils.parametrizations.spectral_norm):
+        with pytest.raises(ModelError, match=r"weight.*weight_norm.*factory"):
+            reset(nn.Sequential(wrap(nn.Linear(2, 2))))
+
+
+def test_reset_does_a_module_after_its_parts_as_its_constructor_did():
+    class Small(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Linear(2, 2)
+
+        def reset_parameters(self):
+            nn.init.constant_(self.body.weight, 0.5)
+
+    assert bool((reset(Small()).body.weight == 0.5).all())
+    assert not nn.Module.__call__(reset(nn.MultiheadAttention(4, 2)), *[torch.zeros(1, 1, 4)] * 3)[0].any()
+
+
+class Remembers(nn.Module):
+    """What it saw in training is a buffer, and nothing sets it anew."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(8))
+        self.register_buffer("constant", torch.ones(8))
+
+    def forward(self, x):
+        if self.training:
+            self.seen.mul_(0.9).add_(0.1 * x.mean(0))
+        return (x - self.seen) * self.constant
+
+
+def test_retrain_refuses_buffers_that_would_still_tell_of_what_was_forgotten(setting):
+    _, split, task = setting
+    model = nn.Sequential(Remembers(), nn.Linear(8, 5))
+    once = Retrain(epochs=1)
+    for method in (once, SISA(epochs=1, shards=1, slices=1)):
+        with pytest.raises(ModelError, match=r"1 buffers .*0\.seen.*factory"):
+            execute(model, split, method, task)
+    fresh = lambda: nn.Sequential(Remembers(), nn.Linear(8, 5))  # noqa: E731
+    assert execute(model, split, once, task, factory=fresh).ended == "finished"
+
+
+def test_bad_teacher_takes_a_model_whose_layers_share_a_weight(setting):
+    _, split, task = setting
+    model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8), nn.Linear(8, 5))
+    model[2].weight = model[0].weight
+    assert execute(model, split, BadTeacher(), task).ended == "finished"
 
 
 def test_settings_are_refused_all_at_once(setting):

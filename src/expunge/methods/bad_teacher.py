@@ -23,7 +23,7 @@ from torch.func import functional_call
 from ..classification import Classification
 from ..data import Batch, Samples
 from ..method import GradientMethod
-from ..run import Run, snapshot
+from ..run import Run
 from ..schedule import Pair, pairs
 from .retrain import reset
 from .scrub import divergence
@@ -45,7 +45,9 @@ class BadTeacher(GradientMethod):
 
     def prepare(self, run: Run) -> None:
         fresh = run.factory() if run.factory is not None else reset(copy.deepcopy(run.model))
-        run.memo["teacher"] = {k: v.to(run.device) for k, v in snapshot(fresh).items()}
+        # by the names of its tensors, each once: those that are tied have two in its state
+        named = {**dict(fresh.named_parameters()), **dict(fresh.named_buffers())}
+        run.memo["teacher"] = {k: v.detach().to(run.device, copy=True) for k, v in named.items()}
 
     def pairs(self, run: Run) -> Iterator[Pair]:
         retain, draw = run.split.retain, run.generator("part")

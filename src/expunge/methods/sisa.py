@@ -40,7 +40,7 @@ from ..method import Method, execute
 from ..run import Run, snapshot
 from ..split import Split
 from ..task import Task
-from .retrain import Retrain, reset_trained
+from .retrain import Retrain, fresh_weights
 
 State = dict[str, Tensor]
 
@@ -111,7 +111,7 @@ class SISA(Method):
         if isinstance(run.model, SisaEnsemble):
             run.model = self.delete(run.model, run.split, run.task, compute=run.compute)
             return
-        fresh = run.factory or (lambda: reset_trained(copy.deepcopy(run.model)))
+        fresh = lambda: fresh_weights(replace(run, model=copy.deepcopy(run.model)))  # noqa: E731
         run.model = self.train(fresh, run.split, run.task, run.seed, compute=run.compute)
 
     def train(
