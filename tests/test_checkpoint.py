@@ -37,7 +37,7 @@ def test_torch_files_keep_their_layout(tmp_path, name):
     read = read_checkpoint(path)
     fresh = model()
     load_into(fresh, read)
-    write_checkpoint(out, fresh.state_dict(), like=read, metadata={"method": "x"} if read.nest else None)
+    write_checkpoint(out, fresh.state_dict(), like=read, metadata={"method": "x"})
     before, after = torch.load(path, weights_only=True), torch.load(out, weights_only=True)
     assert set(after) - {"expunge"} == set(before) - {"optimizer"}
     if read.nest is not None:
@@ -46,7 +46,14 @@ def test_torch_files_keep_their_layout(tmp_path, name):
     assert all(torch.equal(a, b) for a, b in zip(inside[0].values(), inside[1].values(), strict=True))
     if name == "nested.pth":
         assert after["epoch"] == 7 and any("optimizer" in n for n in read.notices)
-        assert read_checkpoint(out).metadata == {"method": "x"}
+    assert read_checkpoint(out).metadata == {"method": "x"}
+    if name == "plain.pt":  # what was a state dict is one, for every reader
+        for options in ({"weights_only": True}, {"weights_only": False}, {"mmap": True}):
+            model().load_state_dict(torch.load(out, **options))
+        again = write_checkpoint(
+            tmp_path / "twice.pt", fresh.state_dict(), like=read_checkpoint(out), metadata={"seed": "1"}
+        )
+        assert read_checkpoint(again).metadata == {"method": "x", "seed": "1"}
     if read.prefix:
         assert any(read.prefix in n for n in read.notices)
 
@@ -62,6 +69,53 @@ def test_safetensors_round_trip_with_metadata_and_tied_weights(tmp_path):
     )
     half = write_checkpoint(tmp_path / "h.safetensors", {"w": torch.randn(3, 4).bfloat16().T})
     assert read_checkpoint(half).state["w"].dtype == torch.bfloat16
+
+
+def test_the_format_that_was_read_is_written_where_the_name_does_not_say(tmp_path):
+    path = tmp_path / "model.bin"
+    path.write_bytes(write_checkpoint(tmp_path / "m.safetensors", state()).read_bytes())
+    out = write_checkpoint(tmp_path / "new.bin", state(), like=read_checkpoint(path))
+    assert read_checkpoint(out).format == "safetensors"
+    assert (
+        read_checkpoint(write_checkpoint(tmp_path / "new.pt", state(), like=read_checkpoint(path))).format
+        == "pt"
+    )
+
+
+def test_tied_weights_that_a_file_leaves_out(tmp_path):
+    import safetensors.torch
+
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 3), nn.Linear(3, 3)
+            self.b.weight = self.a.weight
+
+    torch.manual_seed(0)
+    saved, fresh = Tied(), Tied()
+    safetensors.torch.save_model(saved, str(tmp_path / "m.safetensors"))
+    load_into(fresh, read_checkpoint(tmp_path / "m.safetensors"))
+    assert torch.equal(fresh.b.weight, saved.a.weight) and torch.equal(fresh.b.bias, saved.b.bias)
+
+
+def test_a_model_whose_own_names_begin_with_module(tmp_path):
+    whole = nn.Module()
+    whole.module = model()
+    torch.save(whole.state_dict(), tmp_path / "m.pt")
+    read = read_checkpoint(tmp_path / "m.pt")
+    load_into(whole, read)
+    assert not read.notices
+    out = write_checkpoint(tmp_path / "o.pt", whole.state_dict(), like=read)
+    assert set(torch.load(out)) == set(whole.state_dict())
+
+
+def test_other_precision_is_told(tmp_path):
+    half = {k: v.half() for k, v in state().items()}
+    read = read_checkpoint(write_checkpoint(tmp_path / "h.safetensors", half))
+    load_into(model(), read)
+    assert read.notices == [
+        "the weights of h.safetensors are torch.float16, the model's torch.float32: they are trained, and written, as torch.float32."
+    ]
 
 
 def test_overlapping_views_are_written_each_whole(tmp_path):

@@ -65,6 +65,24 @@ def test_a_model_of_images_normalised_otherwise_is_refused(made, tmp_path, capsy
     assert "give --data the same options" in capsys.readouterr().err
 
 
+def test_what_was_forgotten_is_not_learned_again_by_a_second_request(made, tmp_path, capsys):
+    """A model that has forgotten class 3 is no start for forgetting class 4 alone: class 3 would be among the retained."""
+    ours = ["--checkpoint", made["ours"], "--epochs", "1", "--batch-size", "64"]
+    first, second = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    assert main(["unlearn", "salun", *DIGITS, "--forget-class", "4", *ours, "--out", str(first)]) == 2
+    told = capsys.readouterr().err
+    assert "has forgotten the classes [3]" in told and "together with what is to be forgotten now" in told
+    assert main(["unlearn", "salun", *DIGITS, "--forget-class", "3", "4", *ours, "--out", str(first)]) == 0
+    assert "learned again" not in capsys.readouterr().err
+    start = ["unlearn", "salun", *DIGITS, "--epochs", "1", "--batch-size", "64"]
+    some = ["--checkpoint", made["original"], "--forget-share", "0.1", "--out", str(second)]
+    assert main([*start, *some]) == 0
+    capsys.readouterr()
+    later = ["--checkpoint", str(second), "--forget-class", "4", "--out", str(tmp_path / "c.safetensors")]
+    assert main([*start, *later]) == 0
+    assert "has forgotten other samples before" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("retrained", "words"),
     [("original", "is an original"), ("ours", "is an unlearned model"), ("other", "forget classes [4]")],

@@ -3,6 +3,7 @@ input's format with the input's keys, whole or not at all."""
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 import zipfile
@@ -23,6 +24,7 @@ NESTS = ("state_dict", "model_state_dict", "model", "net", "weights", "params")
 PREFIXES = ("module.", "_orig_mod.")
 MEMORY = ("optimizer", "optim", "ema", "momentum")  # entries that remember the training data too
 OURS = "expunge"
+HEAD = "expunge.json"
 
 
 @dataclass
@@ -98,7 +100,9 @@ def _torch(file: Path) -> Checkpoint:
         found.notices.append(
             f"the entries {left[:8]} among the weights of {file.name} are no tensors; they are not carried over."
         )
-    if nest is not None:
+    if nest is None:
+        found.metadata = _beside(file)
+    else:
         found.metadata = dict(loaded.get(OURS) or {})
         found.rest = {
             k: v for k, v in loaded.items() if k not in (nest, OURS) and not str(k).lower().startswith(MEMORY)
@@ -108,6 +112,15 @@ def _torch(file: Path) -> Checkpoint:
                 f"the entries {dropped} of {file.name} are not carried over: they remember the training data."
             )
     return found
+
+
+def _beside(file: Path) -> dict[str, str]:
+    """The head of a file that holds weights and nothing else: an entry of its archive, which torch does not look at."""
+    if not zipfile.is_zipfile(file):
+        return {}
+    with zipfile.ZipFile(file) as archive:
+        name = next((n for n in archive.namelist() if n.endswith(f"/{HEAD}")), None)
+        return {} if name is None else json.loads(archive.read(name))
 
 
 def _is_state(value: Any) -> bool:
@@ -154,6 +167,13 @@ def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
     if checkpoint.metadata.get(OURS) == "mask":
         raise CheckpointError(f"{checkpoint.path} is a mask, no model; name a checkpoint.")
     own, given = model.state_dict(), checkpoint.state
+    if checkpoint.prefix and set(own) == {
+        checkpoint.prefix + k for k in given
+    }:  # the model's own names begin so
+        given = checkpoint.state = {checkpoint.prefix + k: v for k, v in given.items()}
+        checkpoint.notices = [n for n in checkpoint.notices if f"begin with '{checkpoint.prefix}'" not in n]
+        checkpoint.prefix = ""
+    given.update(_tied(own, given))
     problems = []
     for words, names in (
         ("lacks", [k for k in own if k not in given]),
@@ -184,7 +204,23 @@ def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
             f"{len(broken)} tensors hold NaN or infinity (first: {broken[:4]}); use a sound checkpoint."
         )
     raise_all([f"{checkpoint.path}: {p}" for p in problems], CheckpointError)
+    kinds = {
+        (given[k].dtype, v.dtype)
+        for k, v in own.items()
+        if v.is_floating_point() and given[k].dtype != v.dtype
+    }
+    for came, is_ in sorted(kinds, key=str):
+        checkpoint.notices.append(
+            f"the weights of {checkpoint.path.name} are {came}, the model's {is_}: they are trained, and written, as {is_}."
+        )
     model.load_state_dict(given)
+
+
+def _tied(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights that the file leaves out because they are those of another name (`safetensors.torch.save_model`)."""
+    there = {(own[k].data_ptr(), own[k].shape): v for k, v in given.items() if k in own and own[k].numel()}
+    places = {k: (v.data_ptr(), v.shape) for k, v in own.items() if k not in given}
+    return {k: there[place] for k, place in places.items() if place in there}
 
 
 def write_checkpoint(
@@ -194,9 +230,10 @@ def write_checkpoint(
     like: Checkpoint | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write a model's state atomically: in the format of the name's ending, with the keys, nesting and other entries of
-    `like`. `metadata` (text) goes into the file's head or its entry "expunge". Raises `CheckpointError` rather than
-    overwrite the file that `like` was read from."""
+    """Write a model's state atomically: in the format of the name's ending (of one that says nothing, in that of `like`), with
+    the keys, nesting and other entries of `like`. `metadata` (text) goes into the file's head, its entry "expunge", or, where
+    `like` was a state dict and nothing else, beside it in torch's archive, so that the file still is one. Raises
+    `CheckpointError` rather than overwrite the file that `like` was read from."""
     file = Path(path)
     if like is not None and file.exists() and like.path.exists() and file.samefile(like.path):
         raise CheckpointError(
@@ -205,21 +242,20 @@ def write_checkpoint(
     prefix = like.prefix if like is not None else ""
     tensors = {prefix + k: v.detach().cpu().contiguous() for k, v in state.items()}
     texts = {**(like.metadata if like is not None else {}), **dict(metadata or {})}
+    same = like is not None and like.format == "safetensors" and file.suffix == like.path.suffix
     with atomic(file) as part:
-        if file.suffix == ".safetensors":
+        if file.suffix == ".safetensors" or same:
             safetensors.torch.save_file(
                 _unshared(tensors), part, {"format": "pt", **texts}
             )  # transformers asks for it
         else:
-            nest = (
-                like.nest if like is not None and like.nest is not None else ("state_dict" if texts else None)
-            )
-            torch.save(
-                tensors
-                if nest is None
-                else {**(like.rest if like is not None else {}), nest: tensors, OURS: texts},
-                part,
-            )
+            flat = like is not None and like.format == "pt" and like.nest is None
+            nest = like.nest if like is not None and like.nest is not None else "state_dict"
+            rest = like.rest if like is not None else {}
+            torch.save(tensors if flat or not texts else {**rest, nest: tensors, OURS: texts}, part)
+            if flat and texts:
+                with zipfile.ZipFile(part, "a") as archive:
+                    archive.writestr(f"{archive.namelist()[0].partition('/')[0]}/{HEAD}", json.dumps(texts))
     return file
 
 

@@ -41,8 +41,8 @@ def head(kind: Kind, split: Split, method: Method, seed: int) -> dict[str, str]:
 
 
 def check_original(checkpoint: Checkpoint, split: Split) -> str | None:
-    """Raise `CheckpointError` for a model that was not trained on this split's forget + retain; a sentence for the person
-    where the head does not say."""
+    """Raise `CheckpointError` for a model that was not trained on this split's forget + retain, and for one that has forgotten
+    what this split would teach it again; a sentence for the person where the head does not say."""
     trained_on, path = checkpoint.metadata.get("train_hash"), checkpoint.path
     if trained_on is None:
         return (
@@ -61,7 +61,30 @@ def check_original(checkpoint: Checkpoint, split: Split) -> str | None:
             f"share {drawn.get('validation', '?')}, seed {drawn.get('seed', '?')}); use the same data, --validation and --split-seed "
             "(a function for --data must return the same samples at every call)."
         )
-    return None
+    return _forgotten_before(checkpoint, split)
+
+
+def _forgotten_before(checkpoint: Checkpoint, split: Split) -> str | None:
+    """Whether an unlearned model would learn again, from this split's retain set, what it was made to forget."""
+    said, path, then = checkpoint.metadata, checkpoint.path, drawing(checkpoint)
+    if said.get("kind") != "unlearn" or said.get("split_hash") in ("", split.hash):
+        return None
+    advice = "name what was forgotten then together with what is to be forgotten now"
+    classes, now = set(then.get("forget_classes") or []), split.to_dict()
+    if then.get("scenario") == "class" and classes:
+        if classes & set(split.retain.labels.unique().tolist()):
+            raise CheckpointError(
+                f"{path} has forgotten the classes {sorted(classes)}, and samples of them are in this split's retain set, from "
+                f"which they would be learned again; {advice}."
+            )
+        return None
+    same_column = then.get("column") is not None and then.get("column") == now.get("column")
+    if same_column and set(then.get("values", [])) <= set(now.get("values", [])):
+        return None
+    return (
+        f"{path.name} has forgotten other samples before ({_told(then)}); where they are in this split's retain set they are "
+        f"learned again: {advice}."
+    )
 
 
 def check_retrained(checkpoint: Checkpoint, split: Split) -> str | None:
