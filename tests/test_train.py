@@ -21,14 +21,17 @@ from expunge import (
     unlearn,
 )
 from expunge.methods.bad_teacher import BadTeacher
+from expunge.methods.damp import DAMP
 from expunge.methods.finetune import FineTune
+from expunge.methods.fisher_forgetting import FisherForgetting
 from expunge.methods.gradient_ascent import GradientAscent
 from expunge.methods.nhle import NHLE
 from expunge.methods.random_label import RandomLabel
 from expunge.methods.retrain import reset
 from expunge.methods.sisa import SISA
+from expunge.methods.ssd import SSD
 from expunge.methods.ugradsl import UGradSL
-from expunge.run import Run
+from expunge.run import Run, finite
 from expunge.schedule import pairs, pieces, steps_per_epoch
 from expunge.train import rate
 from expunge.tuning import tune
@@ -346,6 +349,60 @@ def test_settings_are_refused_all_at_once(setting):
     with pytest.raises(ExpungeError) as caught:
         execute(model, split, FineTune(epochs=0, lr=-1, density=2, clip=0), task)
     assert len(caught.value.problems) == 4
+    with pytest.raises(ExpungeError) as caught:
+        compute = Compute(accumulate=0, eval_batch=-1, amp="fp16")
+        execute(model, split, FineTune(epochs=0), task, compute=compute)
+    assert [p.split()[0] for p in caught.value.problems] == [
+        "epochs",
+        "accumulate",
+        "eval_batch",
+        "amp='fp16'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        (FineTune(epochs=1.5), "epochs is 1.5; it must be a whole number"),
+        (FineTune(lr="0.1"), "lr is '0.1'; it must be a finite number"),
+        (FineTune(clip=float("inf")), "clip is inf; it must be a finite number or None"),
+        (DAMP(strength=float("nan")), "strength is nan; it must be a finite number"),
+        (SSD(samples=True), "samples is True; it must be a whole number"),
+        (UGradSL(gate=1), "gate is 1; it must be True or False"),
+        (FineTune(optimizer="rmsprop"), "optimizer is 'rmsprop'; it must be one of"),
+    ],
+)
+def test_settings_of_the_wrong_kind_are_refused(setting, method, said):
+    model, split, task = setting
+    with pytest.raises(ExpungeError, match=said):
+        execute(model, split, method, task)
+    with pytest.raises(ExpungeError, match=r"amp is 'bfloat16'.*'bf16'"):
+        execute(model, split, FineTune(), task, compute=Compute(amp="bfloat16"))
+
+
+def test_a_method_without_a_loop_that_ends_in_infinity_gives_the_original_back(setting):
+    model, split, task = setting
+    with pytest.warns(RuntimeWarning, match="FisherForgetting diverged"):
+        run = execute(model, split, FisherForgetting(alpha=1e80, samples=10), task)
+    assert run.ended == "diverged"
+    assert run.taken_back
+    assert same(run.model, model)
+
+
+def test_sisa_tells_what_a_shard_could_not_learn(setting):
+    model, split, task = setting
+    with pytest.warns(RuntimeWarning, match="diverged"):
+        run = execute(model, split, SISA(shards=2, slices=1, epochs=1, lr=1e30, batch_size=16), task)
+    assert run.ended == "diverged"
+    assert run.status.startswith("shard 0, slice 0: diverged")
+
+
+def test_a_mask_of_attention_among_the_buffers_is_no_divergence():
+    model = nn.Linear(2, 2)
+    model.register_buffer("causal", torch.tensor([0.0, -torch.inf]))
+    assert finite(model)
+    model.causal[0] = torch.nan
+    assert not finite(model)
 
 
 def test_wrong_models_are_refused_with_every_reason(setting):

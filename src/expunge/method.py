@@ -16,8 +16,8 @@ from . import methods
 from .errors import ExpungeError, MaskError, raise_all
 from .mask import Mask, check_mask
 from .method_base import GradientMethod, Method, choices
-from .modes import arranged, check_seed, seeded
-from .run import Compute, Row, Run, clocked
+from .modes import arranged, check_seed, device_of, seeded
+from .run import Compute, Row, Run, clocked, finite
 from .split import Split
 from .task import Task
 
@@ -75,7 +75,8 @@ def execute(
     `on_row` is called with each row of the curves. Raises `ExpungeError` with all problems before anything is done.
     """
     check_seed(seed)
-    problems = choices(method) or method.problems()
+    how = compute or Compute()
+    problems = (choices(method) or method.problems()) + how.problems(device_of(model))
     name = type(method).__name__
     if task.name not in method.tasks:
         problems.append(not_for(type(method), task.name))
@@ -100,7 +101,7 @@ def execute(
         split,
         task,
         seed,
-        compute or Compute(),
+        how,
         mask,
         factory,
         source=model,
@@ -113,6 +114,11 @@ def execute(
         arranged(run.model, run.compute.channels_last, run.compute.compile),
     ):
         method.apply(run)
+    if run.ended == "finished" and not finite(run.model):  # of methods without a loop, which looks itself
+        run.model, run.ended, run.taken_back = copy.deepcopy(model), "diverged", True
+        run.status = (
+            "diverged: a weight became NaN or infinite; the model is as it came. Choose weaker settings."
+        )
     modes = {part: module.training for part, module in model.named_modules()}
     for part, module in run.model.named_modules():  # a method may return another model, such as an ensemble
         module.training = modes.get(part, model.training)

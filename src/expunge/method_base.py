@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -20,6 +20,7 @@ from .data import Batch
 from .modes import freeze_batch_norm
 from .run import Row, Run
 from .schedule import Pair, pairs, steps_per_epoch
+from .settings import choices as choices
 from .train import descend
 
 
@@ -42,7 +43,8 @@ class Method:
         return {}
 
     def problems(self) -> list[str]:
-        """What is wrong with the settings, a sentence each."""
+        """What is wrong with the settings, a sentence each. Their types were looked at before: floats are finite numbers,
+        and ints whole ones."""
         return []
 
     @classmethod
@@ -147,13 +149,3 @@ class GradientMethod(Method):
         if self.clip is not None and not self.clip > 0:
             found.append(f"clip is {self.clip}; it must be above 0, or None for no limit.")
         return found
-
-
-def choices(method: Method) -> list[str]:
-    """What is wrong with the settings that take one of a few words, a sentence each."""
-    found = []
-    for name, hint in get_type_hints(type(method)).items():
-        allowed, given = get_args(hint), getattr(method, name, None)
-        if get_origin(hint) is Literal and given not in allowed:
-            found.append(f"{name} is {given!r}; it must be one of {', '.join(map(repr, allowed))}.")
-    return found

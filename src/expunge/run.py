@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from .mask import Mask
 from .modes import device_of
 from .record import Ended
+from .settings import choices
 from .split import Split
 from .task import Task
 from .team import Team
@@ -34,6 +36,21 @@ class Compute:
     accumulate: int = 1  # pieces a batch is cut into, one backward each, one step together
     processes: bool = False  # divide each batch among the processes of torchrun (a command does so by itself)
     eval_batch: int = 256  # in larger ones a CPU leaves its caches: 1,024 take almost twice as long a sample
+
+    def problems(self, device: torch.device | None = None) -> list[str]:
+        """What is wrong with the settings, and for `device`, a sentence each."""
+        if found := choices(self):
+            return found
+        found = [
+            f"{name} is {getattr(self, name)}; it must be at least 1."
+            for name in ("accumulate", "eval_batch")
+            if getattr(self, name) < 1
+        ]
+        if self.amp == "fp16" and device is not None and device.type != "cuda":
+            found.append(
+                f"amp='fp16' is for GPUs of Nvidia or AMD and the model is on {device}; use bf16 or off."
+            )
+        return found
 
 
 @dataclass
@@ -167,11 +184,11 @@ def peak_memory(device: torch.device) -> int | None:
 
 
 def finite(model: nn.Module) -> bool:
-    """Whether all floating-point weights and buffers are finite; one transfer from the device."""
-    values = [t for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()]
-    if not values:
-        return True
-    return bool(torch.stack([t.detach().isfinite().all() for t in values]).all())
+    """Whether all floating-point weights and buffers are finite, -inf in buffers aside; one transfer from the device."""
+    sound = [p.detach().isfinite().all() for p in model.parameters() if p.is_floating_point()]
+    # masks of attention hold -inf, what training gathers does not
+    sound += [(b.isfinite() | (b == -math.inf)).all() for b in model.buffers() if b.is_floating_point()]
+    return not sound or bool(torch.stack(sound).all())
 
 
 def snapshot(model: nn.Module) -> dict[str, Tensor]:

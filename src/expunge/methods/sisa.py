@@ -37,12 +37,14 @@ from torch import Tensor, nn
 from ..errors import ExpungeError
 from ..files import atomic, write_json
 from ..method import Method, execute
+from ..record import Ended
 from ..run import Run, snapshot
 from ..split import Split
 from ..task import Task
 from .retrain import Retrain, fresh_weights
 
 State = dict[str, Tensor]
+Told = list[tuple[Ended, str]]
 
 
 class SisaEnsemble(nn.Module):
@@ -108,29 +110,41 @@ class SISA(Method):
     )
 
     def apply(self, run: Run) -> None:
-        if isinstance(run.model, SisaEnsemble):
-            run.model = self.delete(run.model, run.split, run.task, compute=run.compute)
-            return
         fresh = lambda: fresh_weights(replace(run, model=copy.deepcopy(run.model)))  # noqa: E731
-        run.model = self.train(fresh, run.split, run.task, run.seed, compute=run.compute)
+        told: Told = []
+        if isinstance(run.model, SisaEnsemble):
+            run.model = self.delete(run.model, run.split, run.task, told, compute=run.compute)
+        else:
+            run.model = self.train(fresh, run.split, run.task, run.seed, told, compute=run.compute)
+        if told:  # what a shard could not learn is no finished run
+            (run.ended, run.status), run.taken_back = told[0], True
 
     def train(
-        self, fresh: Callable[[], nn.Module], split: Split, task: Task, seed: int = 0, **options: Any
+        self,
+        fresh: Callable[[], nn.Module],
+        split: Split,
+        task: Task,
+        seed: int = 0,
+        told: Told | None = None,
+        **options: Any,
     ) -> SisaEnsemble:
-        """An ensemble trained on the retain set of `split`, from models with fresh weights."""
+        """An ensemble trained on the retain set of `split`, from models with fresh weights. `told` gets what is to say of
+        shards whose training did not finish."""
         where = self.assignment(len(split.retain.data), seed)
         models, kept = [], []
         for s in range(self.shards):
             with torch.random.fork_rng():
                 torch.manual_seed(stream(seed, s, 0))
                 model = fresh()
-            states = self._learn(model, [state_of(model)], split, where, s, task, seed, options)
+            states = self._learn(model, [state_of(model)], split, where, s, task, seed, told, options)
             models.append(model)
             kept.append(states)
         return SisaEnsemble(models, self, seed, kept)
 
-    def delete(self, ensemble: SisaEnsemble, split: Split, task: Task, **options: Any) -> SisaEnsemble:
-        """`ensemble` without the forget set of `split`: changed in place, and returned."""
+    def delete(
+        self, ensemble: SisaEnsemble, split: Split, task: Task, told: Told | None = None, **options: Any
+    ) -> SisaEnsemble:
+        """`ensemble` without the forget set of `split`: changed in place, and returned. `told` as for `train`."""
         if self != ensemble.settings:
             raise ExpungeError(
                 f"the ensemble was trained with {ensemble.settings}, deletion was asked for with {self}; "
@@ -144,7 +158,7 @@ class SISA(Method):
             first = int((lost[lost // self.slices == s] % self.slices).min())
             model, states = ensemble.shards[s], ensemble.kept[s][: first + 1]
             model.load_state_dict(states[-1])
-            ensemble.kept[s] = self._learn(model, states, split, where, s, task, ensemble.seed, options)
+            ensemble.kept[s] = self._learn(model, states, split, where, s, task, ensemble.seed, told, options)
         return ensemble
 
     def assignment(self, size: int, seed: int) -> Tensor:
@@ -161,6 +175,7 @@ class SISA(Method):
         s: int,
         task: Task,
         seed: int,
+        told: Told | None,
         options: dict[str, Any],
     ) -> list[State]:
         """Train `model` on from the last of `states` (one for the start and each slice done); all
@@ -183,6 +198,8 @@ class SISA(Method):
                     model, part, recipe, task, seed=stream(seed, s, r + 1), factory=lambda: model, **options
                 )
                 model.load_state_dict(run.model.state_dict())
+                if told is not None and run.ended != "finished":
+                    told.append((run.ended, f"shard {s}, slice {r}: {run.status}"))
             states = [*states, state_of(model)]
         return states
 
