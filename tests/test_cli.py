@@ -482,7 +482,7 @@ def test_an_interruption_promises_only_what_is_there(tmp_path, monkeypatch, caps
     assert "resumes" not in capsys.readouterr().err
     (tmp_path / ".o.pt.state").write_bytes(b"")
     assert main(command) == 130
-    assert "resumes from its last finished epoch" in capsys.readouterr().err
+    assert "resumes from its last written state" in capsys.readouterr().err
     monkeypatch.setattr("expunge.cli.demo.demo", interrupted)
     assert main(["demo"]) == 130
     told = capsys.readouterr().err

@@ -28,6 +28,7 @@ from expunge.generation.prompted import Prompted
 from expunge.generation.sampling import Sampler
 from expunge.generation.text_to_image import Loaded
 from expunge.hashing import state_hash
+from expunge.method import find
 from expunge.run import Compute, Run
 
 FEW = Sampler(steps=2, guidance=2.0, batch_size=32)
@@ -314,7 +315,7 @@ def test_a_teacher_costs_no_network_of_its_own(folders):
     assert any(not torch.equal(p, made[n]) for n, p in given.items())
 
 
-def test_what_cannot_be_is_said_before_hours_of_drawing(folders, monkeypatch):
+def test_what_cannot_be_is_said_before_hours_of_drawing(folders, tmp_path, monkeypatch):
     import expunge.generation.erase as module
 
     monkeypatch.setattr(module, "drawn_latents", None)
@@ -325,6 +326,20 @@ def test_what_cannot_be_is_said_before_hours_of_drawing(folders, monkeypatch):
     for name in ("retrain", "retrain_ema"):
         with pytest.raises(ExpungeError, match="fresh weights"):
             erase(folders["unet"], WHAT, settings(name))
+    for name in ("scrub", "nhle", "fisher_forgetting", "salami"):
+        with pytest.raises(ExpungeError, match=f"'{name}' has no form for pipelines; .*salun"):
+            settings(name)
+    with pytest.raises(ExpungeError, match="serves classification, not diffusion"):
+        erase("nowhere", WHAT, find("scrub")())
+    with pytest.raises(ExpungeError, match="the seed is -1"):
+        erase("nowhere", WHAT, small("salun"), seed=-1)
+    (tmp_path / "file").touch()
+    with pytest.raises(ExpungeError) as caught:
+        erase("nowhere", WHAT, small("salun", optimizer="sgdd"), out=tmp_path / "file/a/b", per_prompt=0)
+    assert len(caught.value.problems) == 3 and "'sgdd'" in str(caught.value)
+    with pytest.raises(ModelError, match="300 sampler steps do not fit") as caught:
+        erase(folders["unet"], WHAT, small("esd", sample_steps=700), sampler=Sampler(steps=300))
+    assert len(caught.value.problems) == 2
 
 
 def test_folders_of_a_variant_are_opened_in_float32(folders, tmp_path):
@@ -527,11 +542,12 @@ def test_audit_of_an_erasure(folders):
         assert figures["within"] == 2 and figures["unlearned_steps"] is None
         assert {"original_highest", "unlearned_highest"} <= set(figures)
     assert found.scores["UA"] == 100 - found.details["prompts"]["dress"]["after"]
-    with pytest.raises(ExpungeError, match="sandal"):
-        audit_erasure(done, judge, {"dress": 0, "coat": 1}, sampler=FEW)
+    with pytest.raises(ExpungeError) as caught:
+        audit_erasure(done, judge, {"dress": 3, "coat": -1}, count=1, network=nn.Identity(), name="judge")
+    assert len(caught.value.problems) == 5 and "['sandal']" in caught.value.problems[0]
 
 
-def test_the_command_masks_judges_and_draws_the_filter(folders, tmp_path, capsys):
+def test_the_command_masks_judges_and_draws_the_filter(folders, tmp_path, capsys, monkeypatch):
     from expunge.cli import main
 
     words = [
@@ -556,10 +572,20 @@ def test_the_command_masks_judges_and_draws_the_filter(folders, tmp_path, capsys
         ["--device", "cuda:9"],
         ["--images", str(tmp_path)],
         ["--judge", "tiny_pipelines:scheduler", *judge[2:]],
+        [*judge, "--judge-count", "1"],
+        [*judge[:-1], "sandal=3"],
+        [*judge[:-1], "sandal=²"],
+        ["--method", "fisher_forgetting"],
+        ["--report", str(tmp_path)],
     )
-    for flags in refused:
-        assert main([*words, str(tmp_path / "no"), *flags]) == 2
-    assert not (tmp_path / "no").exists()
+    with monkeypatch.context() as patched:
+        patched.setattr("expunge.generation.erase.execute", never)
+        for flags in refused:
+            assert main([*words, str(tmp_path / "no"), *flags]) == 2
+    capsys.readouterr()
+    assert main([*words, "."]) == 2
+    assert "error: . exists and is not replaced" in capsys.readouterr().err
+    assert {f.name for f in tmp_path.iterdir()} == {"out"}
 
 
 # ---- interrupted
@@ -603,6 +629,32 @@ def test_an_interrupted_erasure_goes_on_to_the_same_weights(folders, tmp_path, m
     assert latents_file(state).exists()
     with pytest.raises(ExpungeError, match="latents of another call"):
         erase(folders["unet"], WHAT, method, **{**options, "per_prompt": 5}, state_file=state)
+    state.unlink()
+    with monkeypatch.context() as patched:  # after memory ran out, fewer at once train on the same latents
+        patched.setattr("expunge.generation.erase.drawn_latents", never)
+        fewer = {**options, "sampler": replace(FEW, batch_size=2), "compute": Compute(accumulate=2)}
+        erase(folders["unet"], WHAT, method, **fewer, state_file=state)
+
+
+def test_kept_latents_are_those_of_the_images_and_the_autoencoder(folders, tmp_path):
+    from PIL import Image
+
+    for word in ("dress", "coat"):
+        (tmp_path / "in" / word).mkdir(parents=True)
+        Image.new("RGB", (16, 16), (80, 0, 0)).save(tmp_path / "in" / word / "0.bmp")
+    what = Erasure(concept="dress", anchor="coat")
+    options = {"images": tmp_path / "in", "sampler": FEW, "state_file": tmp_path / ".state"}
+    pipeline = load(folders["unet"]).pipeline
+    pipeline.vae.decoder.conv_out.bias.data += 1
+    pipeline.save_pretrained(tmp_path / "other")
+    erase(folders["unet"], what, small("finetune"), **options)
+    options["state_file"].unlink()
+    erase(folders["unet"], what, small("finetune"), **options)
+    with pytest.raises(ExpungeError, match="latents of another call"):
+        erase(tmp_path / "other", what, small("finetune"), **options)
+    Image.new("RGB", (16, 16), (90, 0, 0)).save(tmp_path / "in/dress/0.bmp")  # the same size in bytes
+    with pytest.raises(ExpungeError, match="latents of another call"):
+        erase(folders["unet"], what, small("finetune"), **options)
 
 
 def test_the_command_resumes_and_cleans_up(folders, tmp_path, monkeypatch, capsys):
@@ -619,10 +671,23 @@ def test_the_command_resumes_and_cleans_up(folders, tmp_path, monkeypatch, capsy
     with monkeypatch.context() as patched:
         patched.setattr("expunge.cli.erase.print_row", stopping(1))
         assert main(command) == 130
-    assert "resumes from its last finished epoch" in capsys.readouterr().err
+    assert "resumes from its last written state" in capsys.readouterr().err
     assert {f.name for f in tmp_path.iterdir()} == {"in", ".out.state", ".out.latents"}
     assert main(command) == 0
     assert {f.name for f in tmp_path.iterdir()} == {"in", "out"}
+
+    def interrupted(*args, **options):
+        raise KeyboardInterrupt
+
+    command[command.index("--out") + 1] = str(tmp_path / "b")
+    capsys.readouterr()
+    with monkeypatch.context() as patched:  # while the pictures are drawn: everything else is there
+        patched.setattr("expunge.generation.erase.grids", interrupted)
+        assert main(command) == 130
+    said = capsys.readouterr().err
+    assert "what is missing in it is only pictures and scores" in said and "the run resumes" not in said
+    assert {f.name for f in tmp_path.iterdir()} == {"in", "out", "b"}
+    assert (tmp_path / "b/expunge.json").exists()
 
 
 # ---- the whole job

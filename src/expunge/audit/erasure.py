@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from ..classification import Predictions
 from ..diffusion import Diffusion
-from ..errors import ExpungeError
+from ..errors import raise_all
+from ..generation.concepts import Erasure
 from ..generation.sampling import Sampler
 from .accuracy import AuditResult
 from .generation_attacks import Aim, Attack
@@ -73,15 +74,11 @@ def audit_erasure(
 
     `together` is the prompt with two places that tests composition; None leaves it out, and a DiT has none. `attack` has the
     settings of the attempts to bring the concept back, which are not made without it. `network`, if given, gives features
-    (B, D) of images for further distances, `FID_name` and `KID_name`. Raises `ExpungeError` for concepts that the judge has no
-    class for.
+    (B, D) of images for further distances, `FID_name` and `KID_name`. Raises `ExpungeError` as `check_judging` does.
     """
     words = erased.erasure
+    check_judging(words, judge, classes, count, None if network is None else name)
     kept = [w for w in dict.fromkeys((words.anchor, *words.keep)) if w]
-    if missing := [w for w in (words.concept, *kept) if w not in classes]:
-        raise ExpungeError(
-            f"the judge's classes of {missing} are not given; name one for the concept, the anchor and everything kept."
-        )
     draw = sampler or Sampler(steps=20, guidance=2.0, batch_size=8)
     plain = erased.loaded.kind == "dit"
     forms = ("{}",) if plain else words.templates
@@ -118,6 +115,34 @@ def audit_erasure(
     if attack is not None:
         details["attacks"] = come_back(erased, judge, classes[words.concept], attack, seed)
     return AuditResult(scores["after"], details, limits)
+
+
+def check_judging(
+    words: Erasure, judge: Judge, classes: Mapping[str, int], count: int, name: str | None = None
+) -> None:
+    """Raise `ExpungeError` with every reason why an erasure can't be judged so; `name` is that of a network, if there is one."""
+    problems = []
+    if missing := [
+        w for w in dict.fromkeys((words.concept, words.anchor, *words.keep)) if w and w not in classes
+    ]:
+        problems.append(
+            f"the judge's classes of {missing} are not given; name one for the concept, the anchor and everything kept "
+            "(--judge-class WORDS=NUMBER)."
+        )
+    problems += [
+        f"the judge's class of '{word}' is {number}; it has {judge.task.num_classes}, numbered from 0."
+        for word, number in classes.items()
+        if not 0 <= number < judge.task.num_classes
+    ]
+    if count < 2:
+        problems.append(
+            f"{count} images a prompt are asked for the judge; distances of distributions need at least 2."
+        )
+    if name == "judge":
+        problems.append(
+            "the network's name is 'judge', and FID_judge is a distance in the judge's own features; give it another name."
+        )
+    raise_all(problems)
 
 
 def come_back(erased: Erased, judge: Judge, shown: int, attack: Attack, seed: int = 0) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,9 +11,9 @@ from tyro.conf import OmitArgPrefixes as Flat
 from tyro.conf import Positional
 
 from ..errors import ExpungeError, raise_all
-from .flags import ComputeFlags, check_device
+from .flags import ComputeFlags, check_device, check_outputs, notice
 from .settings import changed, check_mask, feature_network, given, print_row
-from .terminal import command_line, forget_state, resumable
+from .terminal import command_line, resumable
 
 if TYPE_CHECKING:
     from torch import nn
@@ -96,15 +97,22 @@ def erase(
         compute: How the arithmetic is done.
         seed: Seed of everything random.
     """
+    from ..audit.erasure import check_judging
     from ..generation.concepts import Erasure
     from ..generation.erase import erase as run
+    from ..generation.erase_checks import place_problems
     from ..generation.erase_presets import STEPS, settings
     from ..generation.sampling import Sampler
     from ..report import write_report
 
+    raise_all(place_problems(out))
+    check_outputs({"--out": out, "--report": report}, pipeline)
     check_device(device)
-    judged = _judge(judge, judge_class, (concept, anchor, *keep), attacks or features is not None)
+    what = Erasure(concept=concept, anchor=anchor, keep=keep, templates=template)
+    judged = _judge(judge, judge_class, attacks or features is not None)
     network = feature_network(features, device)
+    if judged is not None:
+        check_judging(what, *judged, judge_count, None if network is None else network[1])
     how = compute.compute()
     if how.processes:
         raise ExpungeError("expunge erase works in one process; start it without torchrun.")
@@ -121,10 +129,10 @@ def erase(
         raise ExpungeError("--images brings the images and --per-prompt draws them; give one of them.")
     at_once = max(1, min(8, getattr(chosen, "batch_size", 8) // how.accumulate))
     sampler = Sampler(steps=sample_steps, guidance=guidance, batch_size=at_once)
-    with resumable(out) as state:
+    with _written(out), resumable(out) as state:
         done = run(
             pipeline,
-            Erasure(concept=concept, anchor=anchor, keep=keep, templates=template),
+            what,
             chosen,
             out=out,
             images=images,
@@ -143,19 +151,27 @@ def erase(
             state_file=state,
             command=command_line(),
         )
-    forget_state(out)
-    print(f"pipeline: {done.out}" if not lora else f"LoRA weights: {done.out}")
-    if judged is not None:
-        _audited(done, *judged, sampler, judge_count, attacks, network, seed)
+        print(f"pipeline: {done.out}" if not lora else f"LoRA weights: {done.out}")
+        if judged is not None:
+            _audited(done, *judged, sampler, judge_count, attacks, network, seed)
     if report is not None:
         write_report(report, [done.record], title=f"Erased: {concept}")
         print(f"report: {report}")
 
 
-def _judge(
-    spec: str | None, given: tuple[str, ...], words: tuple[str, ...], needed: bool
-) -> tuple[Judge, dict[str, int]] | None:
-    """The judge that the user's function makes, and its classes of `words`. Raises `ExpungeError` with every problem."""
+@contextmanager
+def _written(out: Path) -> Iterator[None]:
+    """Around a run that writes the new folder `out`: interrupted when that is there, it says what there is and what is not."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if out.exists():
+            notice(f"{out} and its record are written; what is missing in it is only pictures and scores.")
+        raise
+
+
+def _judge(spec: str | None, given: tuple[str, ...], needed: bool) -> tuple[Judge, dict[str, int]] | None:
+    """The judge that the user's function makes, and its classes by words. Raises `ExpungeError` with every problem."""
     from ..audit.image_judge import Judge
     from ..models import called
 
@@ -167,10 +183,10 @@ def _judge(
         return None
     found = {w: n for w, _, n in (g.rpartition("=") for g in given)}
     problems = [
-        f"--judge-class {w}={n}: {n} is no class number." for w, n in found.items() if not n.isdigit()
+        f"--judge-class {w}={n}: {n or 'nothing'} is no class number; write --judge-class WORDS=NUMBER."
+        for w, n in found.items()
+        if not n.isdecimal()
     ]
-    if missing := [w for w in words if w and w not in found]:
-        problems.append(f"the judge's classes of {missing} are not given; write --judge-class WORDS=NUMBER.")
     if ":" not in spec:
         problems.append(f"--judge is '{spec}'; write package.module:function, importable from here.")
     raise_all(problems)

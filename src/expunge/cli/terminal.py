@@ -64,7 +64,7 @@ def resumable(out: Path) -> Iterator[Path]:
     try:
         yield path
     except KeyboardInterrupt:
-        for kept, words in ((path, "resumes from its last finished epoch"),
+        for kept, words in ((path, "resumes from its last written state"),
                             (trials_file(out), "goes on after its last finished trial"),
                             (path.with_suffix(".latents"), "goes on with the same training images")):  # fmt: skip
             if kept.exists():

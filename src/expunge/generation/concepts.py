@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,6 +96,15 @@ def image_files(folder: Path, erasure: Erasure) -> dict[str, list[Path]]:
         ]
     )
     return found
+
+
+def contents(files: Mapping[str, Sequence[Path]]) -> list[tuple[str, str, str]]:
+    """Each concept's image files by name, and by a hash of what is in them."""
+    return [
+        (word, f.name, hashlib.sha256(f.read_bytes()).hexdigest())
+        for word, some in files.items()
+        for f in some
+    ]
 
 
 def split_of(data: TensorData, concepts: Sequence[int], count: int, name: str) -> Split:

@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..errors import ModelError, raise_all
 from ..experiment import record_of
 from ..hashing import state_hash
 from ..method import GradientMethod, Method, execute
@@ -22,9 +21,9 @@ from ..modes import seeded
 from ..record import Record
 from ..run import Compute, Row, Run
 from ..split import Split
-from .concepts import TEMPLATES, Erasure, drawn_latents, image_files, kept_latents, read_latents, split_of
-from .forget_me_not import ForgetMeNot
-from .pipelines import Weights, add_lora, choose_weights, load, lora_problems, save, weights_problems
+from .concepts import Erasure, contents, drawn_latents, image_files, kept_latents, read_latents, split_of
+from .erase_checks import check, check_loaded
+from .pipelines import Weights, add_lora, choose_weights, load, save
 from .prompted import Prompted
 from .sampling import Sampler
 from .side_by_side import grids
@@ -84,10 +83,11 @@ def erase(
     and then `out` holds only those, and the frozen weights may be held in bfloat16 (`half`). `steps` is the length of the
     training, in place of `method.epochs`: as many whole passes as it takes. `safe` also draws what the original draws under
     safe latent diffusion, a filter. `state_file` keeps a resumable state, and beside it (`latents_file`) the latents, from
-    which an interrupted call is gone on from; both are left for the caller to remove. Raises `ExpungeError`s.
+    which an interrupted call is gone on from; both are removed once `out` is written, and left to the caller without `out`.
+    Interrupted after that, only pictures are missing. Raises `ExpungeError`s.
     """
     compute = compute or Compute()
-    _check(erasure, method, out, lora, weights, half, compute, steps)
+    check(erasure, method, out, lora, weights, half, compute, steps, per_prompt, seed)
     files = {} if images is None else image_files(Path(images), erasure)
     together = max(1, getattr(method, "batch_size", 8) // compute.accumulate)  # samples in memory at once
     compute = replace(compute, eval_batch=min(compute.eval_batch, together))
@@ -98,23 +98,24 @@ def erase(
         loaded.denoiser.enable_gradient_checkpointing()  # type: ignore[operator]
     prompts = erasure.prompts(plain)
     original, task = loaded.prompted(prompts, erasure.concept), loaded.task(len(prompts))
-    _check_loaded(original, method, lora, weights, erasure)
+    check_loaded(original, task, method, lora, weights, erasure, sampler)
     loaded.rest()
     if half:
         original.denoiser.to(torch.bfloat16)
     if images is not None:
         make = partial(read_latents, loaded, Path(images), erasure, prompts, min(8, together))
-        made_of: tuple[object, ...] = tuple(
-            (w, f.name, f.stat().st_size) for w, some in files.items() for f in some
-        )
     else:
         make = partial(drawn_latents, loaded, original, task, len(prompts), sampler, per_prompt, seed)
-        made_of = (repr(sampler), per_prompt, seed)
     if state_file is None:
         data = make()
     else:
-        made_of = (state_hash(original.state_dict()), prompts, *made_of)
-        data = kept_latents(latents_file(state_file), made_of, make)
+        shown = (
+            (contents(files),)
+            if images is not None
+            else (repr(replace(sampler, batch_size=1)), per_prompt, seed)
+        )
+        weights_of = (state_hash(m.state_dict()) for m in (original, loaded.pipeline.vae))
+        data = kept_latents(latents_file(state_file), (*weights_of, repr(task), prompts, *shown), make)
     loaded.rest()
     split = split_of(data, erasure.concepts(plain), len(prompts), erasure.concept)
     method = _anchored(method, erasure, split)
@@ -138,6 +139,9 @@ def erase(
     done = Erased(run, record, None, loaded, original, erasure, prompts)
     if out is not None:
         done.out = save(loaded, done.model, out, lora=bool(lora))
+        done.save_record()
+        for kept in () if state_file is None else (Path(state_file), latents_file(state_file)):
+            kept.unlink(missing_ok=True)  # nothing can go on from them: `out` is not replaced
     _illustrate(done, sampler, seed, safe)
     return done
 
@@ -148,8 +152,7 @@ def latents_file(state_file: str | Path) -> Path:
 
 
 def _illustrate(done: Erased, sampler: Sampler, seed: int, safe: bool) -> None:
-    """Write the record, draw before and after, and write it again: what was trained is not lost to the drawing."""
-    done.save_record()
+    """Draw before and after into the record, which was written without them: what was trained is not lost to the drawing."""
     try:
         done.record.details["images"] = grids(done, sampler, seed=seed, safe=safe)
     except torch.OutOfMemoryError as error:
@@ -157,57 +160,6 @@ def _illustrate(done: Erased, sampler: Sampler, seed: int, safe: bool) -> None:
             f"the pictures of before and after could not be drawn: {error}", RuntimeWarning, stacklevel=3
         )
     done.save_record()
-
-
-def _check(
-    erasure: Erasure,
-    method: Method,
-    out: str | Path | None,
-    lora: int | None,
-    weights: Weights,
-    half: bool,
-    compute: Compute,
-    steps: int | None,
-) -> None:
-    """Raise `ExpungeError` with every reason why this can't be done, before anything is opened."""
-    erasure.check()
-    problems = method.problems()
-    if method.exact:
-        problems.append(
-            f"{type(method).__name__} trains fresh weights, which no pipeline can be made of here; see `expunge erase --help`."
-        )
-    if out is not None and Path(out).exists():
-        problems.append(f"{out} exists and is not replaced; name another folder.")
-    if lora is not None:
-        problems += lora_problems(lora, weights)
-        if isinstance(method, GradientMethod) and method.density < 1:
-            problems.append(
-                "low-rank additions start at zero and have no saliency there; use density 1 with LoRA."
-            )
-    if half and not (lora and compute.amp == "bf16"):
-        problems.append(
-            "only frozen weights may be held in bfloat16: use half together with lora and amp bf16."
-        )
-    if steps is not None and steps < 1:
-        problems.append(f"steps is {steps}; it must be at least 1.")
-    raise_all(problems)
-
-
-def _check_loaded(
-    original: Prompted, method: Method, lora: int | None, weights: Weights, erasure: Erasure
-) -> None:
-    """Raise `ModelError` with everything that this pipeline has no place for, before hours of drawing."""
-    plain = original.labels is not None
-    problems = weights_problems(original, weights)
-    if plain and lora:
-        problems.append(
-            "diffusers' DiT pipeline has no place for LoRA weights; leave lora out and train full weights."
-        )
-    if plain and erasure.templates != TEMPLATES:
-        problems.append("a DiT is told classes, not sentences; leave the templates out.")
-    if isinstance(method, ForgetMeNot):
-        problems += method.unmet(original, erasure.concepts(plain))
-    raise_all(problems, ModelError)
 
 
 def _anchored(method: Method, erasure: Erasure, split: Split) -> Method:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from ..method import Method, find
+from ..errors import ExpungeError
+from ..method import Method, find, names
 from .forget_me_not import ForgetMeNot
 
 # SalUn for Stable Diffusion, released code of arXiv:2310.12508: Adam 1e-5, batch 8, alpha 0.5 (both terms are means there), the
@@ -36,7 +37,12 @@ OWN: dict[str, type[Method]] = {"forget_me_not": ForgetMeNot}  # methods that se
 
 
 def settings(name: str, **changes: Any) -> Method:
-    """A method with its published settings for Stable Diffusion, and `changes`; the published number of steps is in `STEPS`."""
+    """A method with its published settings for Stable Diffusion, and `changes`; the published number of steps is in `STEPS`.
+
+    Raises `ExpungeError` for a name of no method that has a form for pipelines.
+    """
     if name in OWN:
         return replace(OWN[name](), **changes)
+    if name not in names() or "diffusion" not in find(name).tasks:
+        raise ExpungeError(f"'{name}' has no form for pipelines; those that have: {', '.join(STEPS)}.")
     return replace(find(name)(), **{**SETTINGS.get(name, _ADAM), **changes})
