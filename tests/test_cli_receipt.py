@@ -231,6 +231,15 @@ def test_a_run_that_changed_nothing_leaves_no_receipt(run, capsys):
     assert "no receipt was written" in capsys.readouterr().err and not (run / "same.receipt.json").exists()
 
 
+def test_signing_replaces_no_key_and_names_what_is_missing(run, capsys):
+    before = (run / "key").read_bytes()
+    assert expunge("sign", "after.receipt.json", "--key", "key", "--out", "key") == 2
+    assert "is also an input" in capsys.readouterr().err and (run / "key").read_bytes() == before
+    assert expunge("sign", "missing.json", "--key", "none") == 2
+    told = capsys.readouterr().err
+    assert "missing.json is no file" in told and "none is no file" in told
+
+
 def test_a_request_from_entry_to_export(run, capsys):
     book = run / "requests.db"
     assert expunge("ledger", "list", book) == 2 and not book.exists()

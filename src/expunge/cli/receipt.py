@@ -92,6 +92,8 @@ def sign(receipt: Place, *, key: Path, passphrase_file: Path | None = None, out:
         passphrase_file: File whose first line opens the key, if it is locked; EXPUNGE_PASSPHRASE if left out.
         out: File to write; in place by default.
     """
+    raise_all([f"{f} is no file; name one." for f in (receipt, key) if not f.is_file()])
+    check_outputs({"--out": out}, key, passphrase_file)
     if not all(check.ok for check in verify_receipt(receipt)):
         raise ExpungeError(f"{receipt} does not hold as it is, so it is not signed: see `expunge verify`.")
     new = signed(Receipt.load(receipt), key, _passphrase(passphrase_file))
