@@ -1,11 +1,12 @@
 """Data: batches, augmentation against a slow literal version, resident and streamed data alike."""
 
 import hashlib
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Subset, SubsetRandomSampler
 
 from expunge import CropFlip, ExpungeError, Normalize, StreamData, TensorData
 from expunge.data import Batch, as_data
@@ -41,6 +42,10 @@ def test_how_inputs_are_made_ready_is_the_same_text_in_every_process():
         data.read_as = "size=8"
     said = {data.preparation for data in made}
     assert len(said) == 12 and not any(" at 0x" in text for text in said)
+    parts = [partial(mine, generator=n) for n in (1, 2)]
+    said = [TensorData(x, y, augment=p).preparation for p in (*parts, partial(mine, mine))]
+    assert [s.partition("mine(")[2].partition(",")[0] for s in said[:2]] == ["generator=1)", "generator=2)"]
+    assert not any(" at 0x" in text for text in said)
 
 
 class Pairs(Dataset):
@@ -127,17 +132,35 @@ def test_dict_samples_keep_their_entries():
 
 def test_labels_are_found_or_read_once():
     class Targets(Pairs):
-        targets = (torch.arange(23) % 4).tolist()
+        def __init__(self):
+            super().__init__()
+            self.read, self.targets = [], self.y.tolist()
 
         def __getitem__(self, i):
-            raise AssertionError("labels were there")
+            self.read.append(i)
+            torch.rand(1)
+            return super().__getitem__(i)
 
-    assert StreamData(Targets()).labels.tolist() == StreamData(Pairs()).labels.tolist()
+    state = torch.get_rng_state()
+    source = Targets()
+    assert StreamData(source).labels.tolist() == StreamData(Pairs()).labels.tolist()
+    assert source.read == [0, 11, 22], "the labels were there"
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("targets", [[k % 4 + 3 for k in range(23)], ["ant"] * 23, [0, 1, 2, 3]])
+def test_targets_that_are_not_what_the_items_carry_are_not_taken(targets):
+    """As under a `target_transform`: the model sees the items' labels."""
+    data = Pairs()
+    data.targets = targets
+    assert as_data(data).labels.tolist() == [k % 4 for k in range(23)]
 
 
 def test_images_become_floats_between_0_and_1():
     data = TensorData(torch.tensor([[[[0, 255]]]], dtype=torch.uint8), torch.tensor([0]))
     assert next(data.samples().batches(1)).x.tolist() == [[[[0.0, 1.0]]]]
+    table = TensorData(torch.tensor([[3, 200]], dtype=torch.uint8), torch.tensor([0]))
+    assert next(table.samples().batches(1)).x.tolist() == [[3, 200]], "a table of bytes is no image"
 
 
 @pytest.mark.parametrize(("pad", "flip"), [(2, True), (1, False), (0, True)])
@@ -177,4 +200,40 @@ def test_refusals():
     with pytest.raises(ExpungeError, match="map-style"):
         StreamData(iter([1]))
     with pytest.raises(ExpungeError, match="name the one with the label"):
-        StreamData(Dicts(), label="target", labels=torch.zeros(23)).samples().batches(2).__next__()
+        StreamData(Dicts(), label="target", labels=torch.zeros(23).long()).samples().batches(2).__next__()
+    for labels in (torch.tensor([0.9, torch.nan]), torch.zeros(2, 1).long(), torch.tensor(1)):
+        with pytest.raises(ExpungeError, match="one whole number a sample"):
+            TensorData(torch.zeros(2, 1), labels)
+
+
+def test_loaders_that_leave_samples_out_are_refused():
+    """Else the held-out part of a data set would count as trained on."""
+    part = SubsetRandomSampler(range(9))
+    for more in (
+        {"sampler": part},
+        {"batch_sampler": [[0, 1], [4]]},
+        {"batch_sampler": BatchSampler(part, 2, False)},
+    ):
+        with pytest.raises(
+            ExpungeError, match=r"may leave samples out.*give the data set itself, or .*Subset"
+        ):
+            as_data(DataLoader(Pairs(), **more))
+    assert len(as_data(DataLoader(Subset(Pairs(), range(9)), shuffle=True))) == 9
+
+
+def test_arrays_of_numpy_and_names_in_them():
+    x, y = {"a": np.zeros((6, 2), np.float32), "b": np.ones(6, np.uint8)}, np.arange(6) % 2
+    data = as_data((x, y), classes=np.array(["ant", "bee"]))
+    batch = next(data.samples().batches(6))
+    assert batch.x["a"].shape == (6, 2) and data.classes == ["ant", "bee"]
+    assert StreamData(Pairs(), classes=np.array(["ant", "bee"])).classes == data.classes
+    assert batch.x["b"].dtype == torch.uint8, "a mask of bytes is no image"
+
+
+def test_inputs_by_name_are_neither_augmented_nor_normalised():
+    x, y, half = {"pixels": torch.rand(6, 3, 4, 4)}, torch.arange(6) % 2, (0.5,) * 3
+    for more in ({"augment": CropFlip(1)}, {"normalize": Normalize(half, half)}):
+        with pytest.raises(ExpungeError, match=r"several by name \(pixels\)"):
+            TensorData(x, y, **more)
+        with pytest.raises(ExpungeError, match=r"several by name \(input_ids, mask\)"):
+            next(StreamData(Dicts(), **more).samples().batches(2))

@@ -107,8 +107,18 @@ def test_all_wrong_ids_are_told_at_once(pair):
         Split.by_ids(named, pair[1], ["u3", "u3", "zz", "a"], validation=0)
     assert len(caught.value.problems) == 3
     held = Split.random(*pair, 0.1).validation.ids[:2]
-    with pytest.raises(SplitError, match="validation set"):
+    with pytest.raises(SplitError, match=r"holds out of training.*--validation 0"):
         Split.by_ids(*pair, held)
+
+
+def test_ids_of_test_samples_are_told_as_such():
+    """A model that was trained elsewhere saw what a source without a test set of its own holds out."""
+    train, test = (data(n, ids=[f"{p}{i}" for i in range(n)]) for p, n in (("a", 200), ("b", 60)))
+    with pytest.raises(SplitError) as caught:
+        Split.by_ids(train, test, ["a1", "b4", "zz", "b2"], validation=0)
+    unknown, tested = caught.value.problems
+    assert "like 'zz': each is unknown" in unknown
+    assert "each lies in the test set" in tested and "test=FILE" in tested and "['b4', 'b2']" in tested
 
 
 @pytest.mark.parametrize(
@@ -181,3 +191,7 @@ def test_copies_in_the_test_set_are_warned_of(pair):
 def test_class_by_name(pair):
     named = data(classes=["ant", "bee", "cat", "dog", "eel"])
     assert Split.by_class(named, pair[1], forget="cat").forget_classes == (2,)
+    for third in (2, "2", np.int64(2), np.array([2])):
+        assert Split.by_class(named, pair[1], forget=third).forget_classes == (2,)
+    with pytest.raises(SplitError, match=r"no class named '--1'.*\n.*class -1 is not there"):
+        Split.by_class(named, pair[1], forget=["--1", "-1"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeAlias
@@ -73,8 +73,8 @@ class Batch:
 
 
 def as_float(x: Inputs) -> Inputs:
-    """uint8 images as float32 in [0, 1]; everything else as it is."""
-    return each(x, lambda t: t.float().div_(255) if t.dtype == torch.uint8 else t)
+    """uint8 images (B, C, H, W) as float32 in [0, 1]; everything else as it is, a mask of bytes or a table too."""
+    return each(x, lambda t: t.float().div_(255) if t.dtype == torch.uint8 and t.ndim > 3 else t)
 
 
 @dataclass(frozen=True)
@@ -152,11 +152,25 @@ def prepared(
     batch: Batch, transform: Augment | None, generator: torch.Generator | None, normalize: Normalize | None
 ) -> Batch:
     """The batch as a model takes it: augmented if there is a generator, images as numbers in [0, 1], or normalised."""
-    if transform is not None and generator is not None and isinstance(batch.x, Tensor):
+    if isinstance(batch.x, dict):
+        if transform is not None or normalize is not None:
+            raise ExpungeError(several(batch.x))
+        batch.x = as_float(batch.x)
+        return batch
+    if transform is not None and generator is not None:
         # before the conversion: a quarter of the bytes to move; row-major, as models that take a view of it expect
         batch.x = transform(batch.x, generator).contiguous()
     given = batch.x
-    batch.x = as_float(given)
-    if normalize is not None and isinstance(batch.x, Tensor):
-        batch.x = normalize(batch.x.clone() if batch.x is given else batch.x)  # floats may be the data's own
+    x: Tensor = as_float(given)  # type: ignore[assignment]
+    if normalize is not None:
+        x = normalize(x.clone() if x is given else x)  # floats may be the data's own
+    batch.x = x
     return batch
+
+
+def several(x: Mapping[str, Tensor]) -> str:
+    """Why inputs by name are neither augmented nor normalised."""
+    return (
+        f"augment and normalize change one tensor of images, and an input is several by name ({', '.join(x)}); "
+        "leave them out, and prepare the inputs in your data or in the model."
+    )

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
 
-from .batch import Augment, Batch, CropFlip, Inputs, Normalize, as_float, each, moved, prepared
+from .batch import Augment, Batch, CropFlip, Inputs, Normalize, as_float, each, moved, prepared, several
 from .errors import ExpungeError
 from .samples import Data, Samples, as_text
 from .stream import StreamData
@@ -46,8 +46,10 @@ class TensorData(Data):
         name: str = "tensors",
         fingerprint: str | None = None,
     ):
-        self.x = x
-        self._set(y, ids, groups, classes, augment, normalize, name)
+        self.x = x = each(x, torch.as_tensor)  # of NumPy's arrays too
+        if isinstance(x, dict) and (augment is not None or normalize is not None):
+            raise ExpungeError(several(x))
+        self._set(torch.as_tensor(y), ids, groups, classes, augment, normalize, name)
         lengths = {len(v) for v in (x.values() if isinstance(x, dict) else [x])}
         if lengths != {len(self)}:
             raise ExpungeError(
@@ -94,11 +96,12 @@ class TensorData(Data):
 
 
 def as_data(source: Any, **options: Any) -> Data:
-    """Any of: `Data`, a pair of tensors or arrays (x, y), a map-style `Dataset`, a `DataLoader` (its data set, workers
-    and collate function are kept). `options` go to `TensorData` or `StreamData`. Raises `ExpungeError` otherwise."""
+    """Any of: `Data`, a pair of tensors or arrays (x, y), a map-style `Dataset`, a `DataLoader` that reads all of one (its data
+    set, workers and collate function are kept). `options` go to `TensorData` or `StreamData`. Raises `ExpungeError` otherwise."""
     if isinstance(source, Data):
         return source
     if isinstance(source, DataLoader):
+        _check_sampler(source)
         kept = {"workers": source.num_workers, "collate": source.collate_fn}
         return StreamData(source.dataset, **{**kept, **options})
     if isinstance(source, tuple | list) and len(source) == 2:
@@ -109,3 +112,14 @@ def as_data(source: Any, **options: Any) -> Data:
     raise ExpungeError(
         f"data came as {type(source).__name__}; give (x, y) tensors, a Dataset, a DataLoader or expunge Data."
     )
+
+
+def _check_sampler(loader: DataLoader[Any]) -> None:
+    """Raise `ExpungeError` for a loader that may leave samples of its data set out: they would count as trained on."""
+    drawn: Any = loader.sampler if loader.batch_sampler is None else loader.batch_sampler
+    drawn = drawn.sampler if type(drawn) is BatchSampler else drawn
+    if hasattr(loader.dataset, "__len__") and not isinstance(drawn, SequentialSampler | RandomSampler):
+        raise ExpungeError(
+            f"the DataLoader has a {type(drawn).__name__}, which may leave samples out, and all of its data set would be taken; "
+            "give the data set itself, or a torch.utils.data.Subset with the samples that are meant."
+        )

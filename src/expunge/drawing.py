@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import warnings
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -93,14 +94,16 @@ def share_of(
     return drawn
 
 
-def class_numbers(wanted: list[int | str], data: Data, num_classes: int) -> list[int]:
-    """The classes by number, in order. Raises `SplitError` with all that are unknown or named twice."""
-    names = [str(c) for c in data.classes or []]
+def class_numbers(wanted: Sequence[int | str], data: Data, num_classes: int) -> list[int]:
+    """The classes by number, in order. A text is a name, and a number only where no class has that name: folders `0` to `11`
+    are sorted as texts. Raises `SplitError` with all that are unknown or named twice."""
+    names = list(data.classes or [])
     found, problems = [], []
     for value in wanted:
-        number = (
-            names.index(value) if value in names else int(value) if str(value).lstrip("-").isdigit() else None
-        )
+        if isinstance(value, str) and value in names:
+            number: int | None = names.index(value)
+        else:
+            number = int(value) if re.fullmatch(r"-?[0-9]+", str(value)) else None
         if number is None:
             problems.append(f"there is no class named '{value}'; known: {names or 'no names, use numbers'}.")
         elif not 0 <= number < num_classes or not (data.labels == number).any():
@@ -115,8 +118,9 @@ def class_numbers(wanted: list[int | str], data: Data, num_classes: int) -> list
     return sorted(found)
 
 
-def positions(ids: str | Path | Iterable[str | int], data: Data, keep: Tensor) -> Tensor:
+def positions(ids: str | Path | Iterable[str | int], pool: Pool) -> Tensor:
     """Which samples have these ids, or stand at these positions: bool (N,). Raises `SplitError` with all that fail."""
+    data = pool.train
     if isinstance(ids, str | Path):
         wanted = read_ids(ids, SplitError)
     else:
@@ -129,16 +133,24 @@ def positions(ids: str | Path | Iterable[str | int], data: Data, keep: Tensor) -
     for place, name in enumerate(known):
         if name in asked:
             there.setdefault(str(name), []).append(place)
+    absent = {k for k in asked if k not in there}
+    tested = set() if pool.test.ids is None else {str(k) for k in pool.test.ids if k in absent}
     texts = [
-        ("is unknown; check it against the data's ids", [k for k in asked if k not in there]),
+        ("is unknown; check it against the data's ids", [k for k in asked if k in absent - tested]),
+        (
+            "lies in the test set, which is never forgotten; if the model was trained on it, give the data a test set of its own "
+            "(test=FILE of texts, a folder `test` of images), so that none of its training samples is held out",
+            [k for k in asked if k in tested],
+        ),
         ("is asked for twice; name each once", [k for k, times in asked.items() if times > 1]),
         (
             "belongs to several samples; give the data unique ids",
             [k for k, at in there.items() if len(at) > 1],
         ),
         (
-            "lies in the validation set, which the original model never saw; leave it out or draw without validation",
-            [k for k, at in there.items() if len(at) == 1 and not keep[at[0]]],
+            "lies in the validation set, which this split holds out of training; if the model was trained on it, draw without "
+            "validation samples (--validation 0, validation=0), else leave it out",
+            [k for k, at in there.items() if len(at) == 1 and not pool.keep[at[0]]],
         ),
     ]
     problems = [

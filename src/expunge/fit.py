@@ -47,9 +47,18 @@ class Fit:
         if self.crop is not None:
             short = min(image.size)
             width, height = (self.size if n == short else self.size * n // short for n in image.size)
-        made = image.convert(MODES[self.channels]).resize((width, height), Resampling.BICUBIC)
+        made = _of_8_bits(image).convert(MODES[self.channels]).resize((width, height), Resampling.BICUBIC)
         if self.crop is not None:
             left, top = round((width - self.crop) / 2), round((height - self.crop) / 2)
             made = made.crop((left, top, left + self.crop, top + self.crop))
         values = torch.from_numpy(np.array(made))
         return values[None] if self.channels == 1 else values.permute(2, 0, 1)
+
+
+def _of_8_bits(image: Image) -> Image:
+    """A grey image of 16 bits (modes `I;16`, `I`) scaled to 8, which Pillow's own conversion would clip at 255."""
+    from PIL.Image import fromarray
+
+    if not image.mode.startswith("I"):
+        return image
+    return fromarray((np.asarray(image) * (255 / 65535)).round().clip(0, 255).astype(np.uint8))

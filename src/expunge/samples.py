@@ -6,6 +6,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,24 @@ import torch
 from torch import Tensor
 
 from .batch import Augment, Batch, Normalize
-from .errors import ExpungeError
+from .errors import ExpungeError, raise_all
 
 
 def as_text(values: Any) -> np.ndarray:
     """Text (N,): variable-width as it came, everything else as fixed-width."""
     found = np.asarray(values)
     return found if isinstance(found.dtype, np.dtypes.StringDType) else found.astype(str)
+
+
+def _said(function: Any) -> str:
+    """A function of the user's by its name and its settings, not by its address."""
+    if isinstance(function, partial):
+        named = sorted(function.keywords.items())
+        given = [*map(_said, function.args), *(f"{k}={_said(v)}" for k, v in named)]
+        return f"{_said(function.func)}({', '.join(given)})"
+    if is_dataclass(function) or not callable(function):
+        return str(function)
+    return str(getattr(function, "__qualname__", type(function).__qualname__))
 
 
 class Data(ABC):
@@ -45,22 +57,22 @@ class Data(ABC):
     def _set(
         self, labels: Tensor, ids: Any, groups: Any, classes: Any, augment: Any, normalize: Any, name: str
     ) -> None:
+        if labels.ndim != 1 or labels.is_floating_point() or labels.is_complex():
+            raise ExpungeError(
+                f"labels are {labels.dtype} of shape {tuple(labels.shape)}; give one whole number a sample, shape (N,)."
+            )
         self.labels = labels.to("cpu", torch.int64)
         self.ids = None if ids is None else as_text(ids)
         self.groups = {k: np.asarray(v) for k, v in (groups or {}).items()}
-        self.classes, self.augment, self.normalize, self.name = classes, augment, normalize, name
+        self.classes = None if classes is None or not len(classes) else [str(c) for c in classes]
+        self.augment, self.normalize, self.name = augment, normalize, name
         n = len(self.labels)
         problems = [
             f"`{k}` has {len(v)} entries for {n} samples; give one a sample."
             for k, v in {"ids": self.ids, **self.groups}.items()
             if v is not None and len(v) != n
         ]
-        if self.labels.ndim != 1:
-            problems.append(
-                f"labels have shape {tuple(labels.shape)}; give one integer a sample, shape (N,)."
-            )
-        if problems:
-            raise ExpungeError(problems)
+        raise_all(problems)
 
     @abstractmethod
     def batches(
@@ -75,11 +87,7 @@ class Data(ABC):
     @property
     def preparation(self) -> str:
         """How inputs are made ready, as text that is the same in every process: part of what a run and a model depend on."""
-        said: Any = self.augment
-        # a function of the user's by its name, not by its address
-        if said is not None and not is_dataclass(said):
-            said = getattr(said, "__qualname__", type(said).__qualname__)
-        return f"augment {said}, normalize {self.normalize}, read as {self.read_as}"
+        return f"augment {_said(self.augment)}, normalize {self.normalize}, read as {self.read_as}"
 
     @property
     def inputs_text(self) -> str:

@@ -71,7 +71,7 @@ class Split:
         validation: float = 0.1,
         seed: int = 0,
     ) -> Split:
-        """Forget one or several classes, by number or name.
+        """Forget one or several classes, by number or name; a text is a number where no class has that name.
 
         With `share` below 1 only that part of each class is named: under goal "unlearn" the rest is withheld from the
         method and from the reference, under "untrain" it is retained. Raises `SplitError` with every problem.
@@ -80,7 +80,7 @@ class Split:
             raise SplitError(f"a share of a class is above 0 and at most 1; {share} came.")
         pool = begin(train, test, validation, seed, goal)
         labels = pool.train.labels
-        wanted = [forget] if isinstance(forget, int | str) else list(forget)
+        wanted = [forget] if isinstance(forget, str) or not isinstance(forget, Iterable) else list(forget)
         classes = class_numbers(wanted, pool.train, int(labels.max()) + 1)
         of_class = torch.isin(labels, torch.tensor(classes)) & pool.keep
         named = of_class if share == 1 else share_of(of_class, share, seed, per_class=labels)
@@ -125,7 +125,7 @@ class Split:
         Raises `SplitError` with every id that is unknown, named twice, or held out for validation.
         """
         pool = begin(train, test, validation, seed, goal)
-        named = positions(ids, pool.train, pool.keep)
+        named = positions(ids, pool)
         return _finish(pool, named, "ids", {"count": int(named.sum())})
 
     @classmethod

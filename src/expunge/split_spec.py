@@ -17,7 +17,7 @@ FORGET = ("forget_class", "forget_share", "forget_ids", "forget_group")
 class SplitSpec:
     """What to forget (exactly one of the four), and how the validation set is drawn."""
 
-    # classes to forget, by number or name
+    # classes to forget, by name, or by number where no class has that name
     forget_class: tuple[str, ...] = ()
     # forget a random share of the training samples, such as 0.1
     forget_share: float | None = None
@@ -46,7 +46,7 @@ class SplitSpec:
     def _given(self) -> list[str]:
         return [field for field in FORGET if getattr(self, field) not in ((), None)]
 
-    def _problems(self) -> list[str]:
+    def problems(self) -> list[str]:
         """What is wrong, a sentence each."""
         chosen, found, name = self._given(), [], self.spelled
         if len(chosen) != 1:
@@ -59,6 +59,16 @@ class SplitSpec:
                 f"{name('class_share')} {self.class_share:g} is a share of the classes of {name('forget_class')}, which is "
                 "not given; name classes, or leave it out."
             )
+        found += [
+            f"{name(field)} is {share:g}; it is a share, above 0 and {'below' if field == 'forget_share' else 'at most'} 1."
+            for field in ("forget_share", "class_share")
+            if (share := getattr(self, field)) is not None
+            and not (0 < share < 1 or (share == 1 and field == "class_share"))
+        ]
+        if not 0 <= self.validation < 1:
+            found.append(
+                f"{name('validation')} is {self.validation:g}; it is a share of each class, at least 0 and below 1."
+            )
         column, equals, _ = (self.forget_group or "").partition("=")
         if self.forget_group is not None and not (column and equals):
             found.append(
@@ -68,20 +78,14 @@ class SplitSpec:
 
     def draw(self, train: Data, test: Data) -> Split:
         """The split that is asked for. Raises `SplitError`."""
-        raise_all(self._problems(), SplitError)
+        raise_all(self.problems(), SplitError)
         rest: dict[str, Any] = {
             "validation": self.validation,
             "seed": self.split_seed,
             **({"goal": self.goal} if self.goal else {}),
         }
         if self.forget_class:
-            return Split.by_class(
-                train,
-                test,
-                [int(c) if c.isascii() and c.isdigit() else c for c in self.forget_class],
-                share=self.class_share,
-                **rest,
-            )
+            return Split.by_class(train, test, self.forget_class, share=self.class_share, **rest)
         if self.forget_share is not None:
             return Split.random(train, test, self.forget_share, **rest)
         if self.forget_ids is not None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from .batch import Augment, Batch, Inputs, Normalize, prepared
 from .errors import ExpungeError
@@ -19,8 +19,9 @@ from .samples import Data
 class StreamData(Data):
     """A map-style `Dataset` that is read as it is needed: items are (x, y) pairs, or dicts with a label among them.
 
-    Labels are taken from the argument, from the data set's `targets` or `labels`, or read once. `label` names the
-    entry of dict items that holds the label. Raises `ExpungeError` for data sets without length or items.
+    Labels are taken from the argument, from the data set's `targets` or `labels` where the first, middle and last item carry
+    the same, or read once. `label` names the entry of dict items that holds the label. Raises `ExpungeError` for data sets
+    without length or items.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class StreamData(Data):
             torch.as_tensor(found),
             ids,
             groups,
-            classes or getattr(dataset, "classes", None),
+            getattr(dataset, "classes", None) if classes is None else classes,
             augment,
             normalize,
             name,
@@ -57,13 +58,26 @@ class StreamData(Data):
             raise ExpungeError(f"{len(self)} labels came with {len(dataset)} samples; give one a sample.")  # type: ignore[arg-type]
 
     def _find_labels(self) -> Any:
+        count = len(self.dataset)  # type: ignore[arg-type]
+        few = sorted({0, count // 2, count - 1}) if count else []
         for name in ("targets", "labels"):
-            if getattr(self.dataset, name, None) is not None:
-                return getattr(self.dataset, name)
+            found = getattr(self.dataset, name, None)
+            if found is not None and _are(found, few, count, self._read(few, 0)):
+                return found
+        return self._read(range(count), self.workers)
+
+    def _read(self, places: Sequence[int], workers: int) -> Tensor:
+        """The labels (n,) that the items at `places` carry. Their other contents may be drawn anew; no later draw moves."""
         loader = DataLoader(
-            self.dataset, 256, num_workers=self.workers, collate_fn=self.collate, generator=torch.Generator()
+            Subset(self.dataset, places),
+            256,
+            num_workers=workers,
+            collate_fn=self.collate,
+            generator=torch.Generator(),
         )
-        return torch.cat([torch.as_tensor(self._pair(item)[1]).reshape(-1) for item in loader])
+        with torch.random.fork_rng(devices=[]):
+            parts = [torch.as_tensor(self._pair(item)[1]).reshape(-1) for item in loader]
+        return torch.cat([torch.empty(0, dtype=torch.int64), *parts])
 
     def _pair(self, item: Any) -> tuple[Inputs, Tensor]:
         if isinstance(item, Mapping):
@@ -95,6 +109,15 @@ class StreamData(Data):
     def fingerprint(self) -> str:
         # reading every sample only to name the data would cost an epoch: labels, ids and length stand for it
         return self._hash_labels().hexdigest()
+
+
+def _are(found: Any, places: Sequence[int], count: int, carried: Tensor) -> bool:
+    """Whether `found` are the labels of `count` samples: those at `places` are what the items carry (a `target_transform`, a
+    wrapper, or names instead of numbers make them others)."""
+    try:
+        return len(found) == count and [int(found[k]) for k in places] == carried.tolist()
+    except (TypeError, ValueError, LookupError):
+        return False
 
 
 def _own_stream(order: Tensor) -> torch.Generator:

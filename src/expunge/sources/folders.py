@@ -86,6 +86,7 @@ def read_folder(
     train, test = (
         StreamData(
             ImageFolder(root, names, labels, fit),
+            labels=torch.from_numpy(labels),
             classes=classes,
             name=root.name,
             ids=names,
