@@ -139,6 +139,33 @@ def test_the_page_has_the_tables(serial, tmp_path):
     )
 
 
+def test_splits_stand_apart_on_the_page_and_are_worded_as_they_are(tmp_path):
+    splits = {
+        "forget the group user=a": {"forget_group": "user=a"},
+        "forget the group user=b": {"forget_group": "user=b"},
+        "forget the ids of ids.txt": {"forget_ids": "ids.txt"},
+        "forget class 1, 2": {"forget_class": ["1", "2"]},
+        "forget 50 % of class 1, goal untrain": {
+            "forget_class": ["1"],
+            "class_share": 0.5,
+            "goal": "untrain",
+        },
+        "forget 10 % at random": {"forget_share": 0.1},
+        "forget 10 % at random, validation 0": {"forget_share": 0.1, "validation": 0},
+    }
+    runs = [
+        {"label": "RL", "kind": "unlearn", "data": "digits", "model": "mlp", "split": split, "scores": {"UA": ua},
+         "seconds": 1.0, "status": "finished", "ended": "finished", "details": {}}
+        for ua, split in enumerate(splits.values())
+    ]  # fmt: skip
+    about = {"title": "small", "command": "", "date": "", "machine": {}}
+    (tmp_path / "small.json").write_text(json.dumps({"about": about, "runs": runs}))
+    page(tmp_path, tmp_path / "page.md")
+    lines = (tmp_path / "page.md").read_text().splitlines()
+    assert [k for k in lines if k.startswith("### ")] == [f"### digits, mlp, {words}" for words in splits]
+    assert len([k for k in lines if k.startswith("| RL |") and k.endswith("| 1 |")]) == len(splits)
+
+
 def test_what_others_published_stands_beside_the_split_it_was_made_on(tmp_path):
     table = {
         "source": "Somebody, 1999:",
@@ -178,12 +205,54 @@ def test_what_is_still_to_be_run_is_the_folders_own_word(tmp_path):
     (GRID.replace("epochs = 2", "rounds = 2"), ["'rounds' is no setting of recipe"]),
     (GRID.replace('"salun"', '"salum"'), ["no method 'salum'"]),
     (GRID.replace("forget_share = 0.1", "share = 0.1"), ["'share' is no setting of split"]),
+    (GRID + 'label = "salun, density 0.3"', ["two methods are called 'salun, density 0.3'"]),
+    (GRID + '[[method]]\nname = "nhle"\nsettings = { epochs = 3 }\nlabel = "b"', ["'nhle' and 'b' are the same run"]),
+    (GRID.replace("forget_share = 0.1", "forget_class = 'seed'"), ["split: names {'forget_class': ['seed']} twice"]),
+    ('data = ["digits"]\nseeds = [0]\nsplit = ["x"]\nmethod = ["salun"]', ["of 'split' must be a table; 'x'", "'salun' came"]),
+    ('data = ["digits"]\nseeds = [0]\nsplit = [{ forget_share = 0.1 }]\nmethod = [{ name = "nhle" }]', ["nhle (random)"]),
     ("[[", ["cannot be read"])])  # fmt: skip
 def test_problems_of_a_grid_are_told_at_once(tmp_path, text, words):
     (tmp_path / "g.toml").write_text(text)
     with pytest.raises(ExpungeError) as caught:
         read_grid(tmp_path / "g.toml")
     assert all(w in str(caught.value) for w in words)
+
+
+def test_values_that_no_run_could_take_are_told_before_any_and_all_at_once(tmp_path):
+    (tmp_path / "g.toml").write_text("""
+data = ["digits", "nope", "digits?limit=x"]
+models = ["mlp", "nope"]
+seeds = [0, 0, "a", -1]
+threads = 1
+recipe = { lr = -1 }
+compute = { amp = "bfloat16" }
+tune = { trials = 0 }
+defaults = { epoch = 1 }
+split = [{ forget_share = 1.5, validation = 2 }, { forget_share = 0.1, split_seed = 5 }, { forget_class = [1], goal = "x" },
+         { forget_class = "3", class_share = 0.5 }]
+method = [{ name = "salun", settings = { lr = -1, order = "mixed" } }, { name = "finetune", vary = { lr = 0.1 } },
+          { name = "random_label", only = "class", vary = { density = 2 } }, { name = "ssd", only = ["klass"] },
+          { name = "ugradsl", settings = { lr = "0.1" } }, { name = "nhle", vary = { density = [2] } }]
+""")
+    with pytest.raises(ExpungeError) as caught:
+        read_grid(tmp_path / "g.toml")
+    for words in (
+        "seeds: names 0 twice", "the seed is 'a'", "the seed is -1", "no data 'nope'", "limit=x is no whole number",
+        "no model 'nope'", "recipe: lr is -1", "compute: amp is 'bfloat16'", "trials of tune are 0", "'epoch' is no setting of any",
+        "forget_share is 1.5", "validation is 2", "'split_seed' is not for a grid", "goal is 'x'", "salun: lr is -1",
+        "'vary' has lr = 0.1", "'only' must be a list; 'class' came", "'only' names 'klass'", "ugradsl: lr is '0.1'",
+        "nhle, density 2: density is 2",
+    ):  # fmt: skip
+        assert sum(words in p for p in caught.value.problems) == 1, words
+    assert all(p.startswith("g.toml: ") for p in caught.value.problems)
+
+
+def test_one_class_needs_no_list_and_is_not_taken_for_its_letters(tmp_path):
+    (tmp_path / "g.toml").write_text(
+        GRID.replace('["seed"]', '"12"').replace("forget_share = 0.1", "forget_class = 3")
+    )
+    jobs = read_grid(tmp_path / "g.toml").jobs
+    assert {str(j.split) for j in jobs} == {"{'forget_class': ['12']}", "{'forget_class': [3]}"}
 
 
 def walk(method, count, distance, fixed=()):
@@ -242,7 +311,8 @@ def test_what_is_expected_of_retrain_comes_from_validation_samples_alone():
         p = torch.tensor(confidences)
         return Predictions(torch.stack([p, 1 - p], 1).log(), torch.zeros(len(p), dtype=torch.int64))
 
-    split = SimpleNamespace(forget_classes=())
+    unseen = SimpleNamespace(labels=torch.zeros(40, dtype=torch.int64))
+    split = SimpleNamespace(forget_classes=(), scenario="random", validation=unseen)
     sure, mixed, none = said([0.99] * 40), said([0.99, 0.2] * 20), said([])
     original = Looks(sure, sure, mixed, none)
     wanted = expected(original, split)
@@ -394,16 +464,31 @@ def test_a_grid_goes_split_by_split_and_seed_by_seed(tmp_path):
     assert side_by_side("cpu", 1) >= 1 and side_by_side("cpu", 10**6) == 1
 
 
-def test_a_run_that_fails_is_told_and_costs_no_other(tmp_path, monkeypatch):
+@pytest.mark.parametrize("error", [ExpungeError, TypeError, KeyError, AttributeError, AssertionError])
+def test_a_run_that_fails_is_told_and_costs_no_other(tmp_path, monkeypatch, error):
     (tmp_path / "g.toml").write_text(GRID)
     grid = read_grid(tmp_path / "g.toml")
     grid.jobs = grid.jobs[:2]
 
     def work(self, job):
         if job is grid.jobs[0]:
-            raise ExpungeError("no such head")
+            raise error("no such head")
         return tmp_path / "record.json"
 
     monkeypatch.setattr(Worker, "__call__", work)
-    found = [r for _, r in run_jobs(grid, Worker(tmp_path))]
-    assert found == ["ExpungeError: no such head", tmp_path / "record.json"]
+    (_, said), (_, file) = run_jobs(grid, Worker(tmp_path))
+    assert error.__name__ in said and "no such head" in said and file == tmp_path / "record.json"
+
+
+def test_a_grid_whose_runs_fail_ends_with_code_1_and_names_each(tmp_path, monkeypatch, capsys):
+    (tmp_path / "small.toml").write_text(GRID.replace('["mlp"]', '["mlp", "cnn"]'))
+
+    def work(self, job):
+        raise TypeError("no such head")
+
+    monkeypatch.setattr(Worker, "__call__", work)
+    with pytest.raises(SystemExit) as caught:
+        main(bench(tmp_path, tmp_path, 1))
+    assert caught.value.code == 1 and "the time is over" not in capsys.readouterr().err
+    failed = json.loads((tmp_path / "small.json").read_text())["about"]["failed"]
+    assert len(failed) == 2 * 2 * (3 + 2) and sum("digits, cnn, nhle" in name for name in failed) == 2

@@ -61,7 +61,8 @@ def test_the_factory_of_the_data_page_works(tmp_path, monkeypatch):
 
 
 def test_every_entry_of_a_grid_is_explained_and_the_example_is_one(tmp_path):
-    from expunge.bench.grid import ENTRIES, METHOD_ENTRIES, SCENARIOS, TUNE, read_grid
+    from expunge.bench.checks import ENTRIES, METHOD_ENTRIES, SCENARIOS, TUNE
+    from expunge.bench.grid import read_grid
 
     text = (ROOT / "docs/grids.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`\[*(\w+)\]*`", text))

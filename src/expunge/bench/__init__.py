@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from ..errors import ExpungeError, MissingExtra
+from ..errors import MissingExtra
 from ..memory import keep_freed_memory
 from ..stats import grouped
 from .grid import Grid, Job
@@ -75,7 +75,7 @@ def _work(what: str, group: list[Job], worker: Worker, threads: int) -> list[Res
     try:
         for job in group:
             getattr(worker, f"make_{what}")(job)
-    except (OutOfTime, ExpungeError):  # told by the jobs that need the model
+    except Exception:  # told by the jobs that need the model
         pass
     return []
 
@@ -86,8 +86,8 @@ def _serial(group: Iterable[Job], worker: Worker) -> Iterator[Result]:
             yield job, worker(job)
         except OutOfTime:
             return
-        except (ExpungeError, RuntimeError, ValueError, ArithmeticError) as error:
-            # one method that cannot serve a model must not cost the others their runs
+        except Exception as error:
+            # whatever it is: one method that cannot serve a model must not cost the others their runs
             yield job, f"{type(error).__name__}: {error}"
 
 

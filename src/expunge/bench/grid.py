@@ -14,19 +14,10 @@ from typing import Any
 from .. import presets
 from ..errors import ExpungeError, raise_all
 from ..method import find, names
-from ..methods.retrain import Retrain
 from ..record import SCHEMA, plain
-from ..run import Compute
-from ..split_spec import SplitSpec
+from ..stats import grouped
 from ..tuning import By
-
-ENTRIES = (
-    "title", "data", "models", "seeds", "threads", "note", "recipe", "compute", "tune", "defaults", "split", "method", "published",
-)  # fmt: skip
-METHOD_ENTRIES = ("name", "label", "settings", "vary", "only", "but")
-SCENARIOS = {"forget_class": "class", "forget_share": "random", "forget_ids": "ids", "forget_group": "group"}
-OWN = "own"  # trials on each run's own split and original, as one would who must unlearn just that
-TUNE = {"trials": 4, "seed": 100}  # a seed that no grid may report, or `OWN`
+from .checks import OWN, SCENARIOS, TUNE, checked, settings_problems
 
 
 @dataclass(frozen=True)
@@ -99,107 +90,77 @@ def read_grid(path: Path, *, tuned: By | None = None) -> Grid:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ExpungeError(f"{path} cannot be read as a grid: {error}.") from error
-    raise_all([f"{path.name}: {p}" for p in _problems(values, tuned)], ExpungeError)
-    grid = Grid(
-        path.stem,
-        values.get("title", path.stem),
-        [],
-        values.get("threads", 1),
-        values.get("note", ""),
-        published=values.get("published", []),
-    )
-    problems: list[str] = []
+    for split in _splits(values):
+        if isinstance(split.get("forget_class"), str | int):  # one class: a text is not a list of its letters
+            split["forget_class"] = [split["forget_class"]]
+    try:
+        problems, sound = checked(values, tuned)
+        jobs, skipped, more = _jobs(sound, tuned)
+        problems += more
+        raise_all(problems or _same(jobs), ExpungeError)
+        if not jobs:
+            raise ExpungeError(f"no method serves a split that it is asked for ({'; '.join(skipped)}).")
+    except ExpungeError as error:
+        raise ExpungeError([f"{path.name}: {p}" for p in error.problems]) from error
+    return Grid(path.stem, values.get("title", path.stem), jobs, values.get("threads", 1), values.get("note", ""),
+                skipped, values.get("published", []))  # fmt: skip
+
+
+def _jobs(values: dict[str, Any], tuned: By | None) -> tuple[list[Job], list[str], list[str]]:
+    """The runs, the methods that do not serve a split, and what is wrong with the settings of methods."""
+    jobs, skipped, problems = [], [], []
     axes = itertools.product(
-        values["data"], values.get("models") or [""], values["split"], values["seeds"], list(_methods(values))
+        values["data"], values["models"] or [""], values["split"], values["seeds"], list(_methods(values))
     )
     for data, model, split, seed, (name, entry, extra) in axes:
         kind, scenario = find(name), _scenario(split)
         label = entry.get("label", name) + "".join(f", {k} {v}" for k, v in extra.items())
         serves = "classification" in kind.tasks and (not kind.scenarios or scenario in kind.scenarios)
         if not serves or scenario not in entry.get("only", [scenario]):
-            grid.skipped.append(f"{label} ({scenario})")
+            skipped.append(f"{label} ({scenario})")
             continue
         fixed = {**entry.get("settings", {}), **extra}
         own = presets.SETTINGS.get((presets.kind(data), scenario), {}).get(name, {})
         # exact methods are trained by the recipe
         own_fields = set() if kind.exact else {f.name for f in fields(kind)}
         shared = {k: v for k, v in values.get("defaults", {}).items() if k in own_fields}
-        problems += [f"{label}: {p}" for p in _unknown(name, fixed, kind)]
         tuning = None
         if tuned:
             # a field that every method's trials choose may not come from a preset that other trials chose
             own = {k: v for k, v in own.items() if k not in kind.search}
             tuning = {**TUNE, **values.get("tune", {}), **({"by": "gap"} if tuned == "gap" else {})}
+        settings = {**own, **shared, **fixed}
+        problems += [f"{label}: {p}" for p in settings_problems(name, kind, settings)]
         recipe = plain(asdict(replace(presets.recipe(data), **values.get("recipe", {}))))
         model = model or presets.MODELS.get(presets.kind(data), "cnn")
-        grid.jobs.append(
-            Job(data, model, split, seed, name, label, {**own, **shared, **fixed}, recipe,
+        jobs.append(
+            Job(data, model, split, seed, name, label, settings, recipe,
                 values.get("compute", {}), tuning, extra))  # fmt: skip
-    raise_all([f"{path.name}: {p}" for p in dict.fromkeys(problems)], ExpungeError)
-    grid.skipped = sorted(set(grid.skipped))
-    return grid
+    return jobs, sorted(set(skipped)), list(dict.fromkeys(problems))
 
 
-def _problems(values: dict[str, Any], tuned: By | None) -> list[str]:
-    """What is wrong with the file apart from the methods' own settings."""
-    found = [
-        f"'{k}' is no entry of a grid; known: {', '.join(sorted(ENTRIES))}."
-        for k in values
-        if k not in ENTRIES
-    ]
-    found += [
-        f"the grid has no '{k}'; add it." for k in ("data", "seeds", "split", "method") if not values.get(k)
-    ]
-    for key in ("data", "models", "seeds", "split", "method", "published"):
-        if key in values and not isinstance(values[key], list):
-            found.append(f"'{key}' must be a list.")
-    for key in ("recipe", "compute", "tune", "defaults"):
-        if key in values and not isinstance(values[key], dict):
-            found.append(f"'{key}' must be a table.")
-    if found:
-        return found
-    found += _unknown("recipe", values.get("recipe", {}), Retrain)
-    found += _unknown("compute", values.get("compute", {}), Compute)
-    found += [
-        f"'{k}' is no setting of tune; known: seed, trials." for k in values.get("tune", {}) if k not in TUNE
-    ]
-    for split in values["split"]:
-        found += _unknown("split", split, SplitSpec)
-        if sum(bool(split.get(flag)) for flag in SCENARIOS) != 1:
-            found.append(f"a split needs exactly one of {', '.join(SCENARIOS)}; {split} came.")
-    found += [
-        "a published table needs `source`, `split`, and `rows` of a method's name with UA, RA, TA, MIA and avg. gap."
-        for table in values.get("published", [])
-        if set(table) != {"source", "split", "rows"} or any(len(row) != 6 for row in table["rows"])
-    ]
-    tune = {**TUNE, **values.get("tune", {})}
-    seed, trials = tune["seed"], tune["trials"]
-    if seed != OWN and type(seed) is not int:
-        found.append(f"the seed of tune is {seed!r}; give a number, or '{OWN}' for each run's own.")
-    if type(trials) is not int or trials < 1:
-        found.append(f"the trials of tune are {trials!r}; give a whole number of 1 or more.")
-    if tuned and seed in values["seeds"]:
-        found.append(
-            f"tuning uses seed {seed}, which is also reported; give [tune] another seed, or '{OWN}' for trials on each run's own."
-        )
-    for entry in values["method"]:
-        found += [
-            f"'{k}' is no entry of a method; known: {', '.join(METHOD_ENTRIES)}."
-            for k in entry
-            if k not in METHOD_ENTRIES
-        ]
-        if entry.get("name") != "all" and entry.get("name") not in names():
-            found.append(f"there is no method '{entry.get('name')}'; known: all, {', '.join(names())}.")
-    return found
+def _splits(values: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every split that the file names, those of published tables among them."""
+    for key in ("split", "published"):
+        for one in values[key] if isinstance(values.get(key), list) else []:
+            split = one.get("split") if key == "published" and isinstance(one, dict) else one
+            if isinstance(split, dict):
+                yield split
 
 
-def _unknown(what: str, given: dict[str, Any], kind: type) -> list[str]:
-    allowed = {f.name for f in fields(kind)}
-    return [
-        f"'{k}' is no setting of {what}; known: {', '.join(sorted(allowed))}."
-        for k in given
-        if k not in allowed
-    ]
+def _same(jobs: list[Job]) -> list[str]:
+    """Runs that would stand in one row as if they were seeds, or that are one run under two labels."""
+    found = {}
+    for of in (lambda j: (j.place, j.label), lambda j: j.key()):
+        for group in grouped(jobs, of):
+            if len(group) > 1:
+                a, b = group[:2]
+                found[a.label, b.label] = (
+                    f"two methods are called '{a.label}'; give one a 'label'."
+                    if a.label == b.label
+                    else f"'{a.label}' and '{b.label}' are the same run; leave one out."
+                )
+    return list(found.values())
 
 
 def _scenario(split: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from ..errors import ExpungeError
 from ..files import write_json, write_text
 from ..record import Record, ended_as_told, machine, plain
 from ..stats import HEADLINE, TABLE_2X2, grouped, place, shown, stat
+from .checks import SCENARIOS
 from .plots import curves, plots, sizes
 
 Entry = dict[str, Any]
@@ -157,11 +158,14 @@ def page(folder: Path, out: Path) -> None:
         remarks = path.with_suffix(".md")  # what a person wrote about these figures
         if remarks.exists():
             text.append(remarks.read_text(encoding="utf-8"))
-        keys: dict[str, list[Entry]] = {}
-        for e in values["runs"]:
-            keys.setdefault(f"{e['data']}, {e['model']}, {_words(e)}", []).append(e)
-        for number, (key, entries) in enumerate(keys.items()):
-            text.append(f"### {key}\n\n{markdown(entries)}\n")
+        places = grouped(
+            values["runs"], lambda e: (e["data"], e["model"], json.dumps(e["split"], sort_keys=True))
+        )
+        for number, entries in enumerate(places):
+            first = entries[0]
+            text.append(
+                f"### {first['data']}, {first['model']}, {_words(first['split'])}\n\n{markdown(entries)}\n"
+            )
             text += [t for t in (others(about, entries[0]["split"]), two_by_two(entries)) if t]
             if sum(e["kind"] == "unlearn" for e in entries) > 2:
                 figure = out.parent / "figures" / f"{path.stem}-{number}.svg"
@@ -179,10 +183,20 @@ def page(folder: Path, out: Path) -> None:
     write_text(out, "\n".join(text))
 
 
-def _words(e: Entry) -> str:
-    split = e["split"]
-    if split.get("forget_share"):
-        return f"forget {100 * split['forget_share']:g} % at random"
-    if split.get("forget_class") == ["seed"]:
-        return "forget one class, another for each seed"
-    return f"forget class {', '.join(map(str, split.get('forget_class', ['?'])))}"
+def _words(split: dict[str, Any]) -> str:
+    """A split in words, every entry that the grid file gives it: two splits never read alike."""
+    classes = ", ".join(map(str, split.get("forget_class") or []))
+    share = split.get("class_share", 1)
+    part = "" if share == 1 else f"{100 * share:g} % of "
+    if split.get("forget_share") is not None:
+        text = f"forget {100 * split['forget_share']:g} % at random"
+    elif classes == "seed":
+        text = f"forget {part}one class, another for each seed"
+    elif classes:
+        text = f"forget {part}class {classes}"
+    elif split.get("forget_ids"):
+        text = f"forget the ids of {split['forget_ids']}"
+    else:
+        text = f"forget the group {split.get('forget_group')}"
+    worded = ("class_share", *SCENARIOS)
+    return text + "".join(f", {k} {v}" for k, v in sorted(split.items()) if k not in worded)

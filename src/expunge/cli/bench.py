@@ -37,7 +37,7 @@ def bench(
     note: str = "",
     make_page: Path | None = None,
 ) -> None:
-    """Run a grid of experiments from a TOML file; finished runs are skipped.
+    """Run a grid of experiments from a TOML file; finished runs are skipped. Exit code 1 if any run failed.
 
     Args:
         grid: The grid file; may be left out with --make-page.
@@ -53,6 +53,7 @@ def bench(
         note: What the reader of the result should know of this machine.
         make_page: Markdown page to make from all results.
     """
+    sound = True
     if grid is not None:
         # as it can be repeated elsewhere: no folder of this machine
         command = f"expunge bench {grid}" + (f" --tune --tune-by {tune_by}" if tune else "")
@@ -63,12 +64,14 @@ def bench(
                 f"jobs is {jobs}; at least one process must work, or leave it out for one a core."
             )
         many = side_by_side(device, read.threads) if jobs is None else jobs
-        _run(read, command, out, results, many, ray, minutes, device, note)
+        sound = _run(read, command, out, results, many, ray, minutes, device, note)
     elif make_page is None:
         raise ExpungeError("name a grid file, or --make-page FILE to make the page of the results there are.")
     if make_page is not None:
         page(results, make_page)
         print(f"page: {make_page}")
+    if not sound:
+        raise SystemExit(1)
 
 
 def _run(
@@ -81,15 +84,16 @@ def _run(
     minutes: float | None,
     device: str,
     note: str,
-) -> None:
+) -> bool:
+    """Run what is not yet done, and write what there is; whether no run failed."""
     now = revision()  # the code may be changed while the grid runs
     worker = Worker(out, device, None if minutes is None else time.time() + 60 * minutes)
     done: dict[str, tuple[Job, Record]] = {}
-    failed: dict[str, str] = {}
+    failed: dict[str, tuple[Job, str]] = {}
     with Live(console=Console(), refresh_per_second=2) as live:
         for job, found in run_jobs(read, worker, workers=jobs, ray=ray):
             if isinstance(found, str):
-                failed[f"{job.label}, {job.split}, seed {job.seed}"] = found
+                failed[job.key()] = (job, found)
                 continue
             record = Record.load(found)
             # the label says what the grid varies; settings that trials chose would part the seeds of a row
@@ -100,15 +104,17 @@ def _run(
             ]
             live.update(result_table(same, f"{len(done)} of {len(read.jobs)} runs; {job.data}, {job.split}"))
     tuned = [json.loads(p.read_text(encoding="utf-8")) for p in _tunings(read, worker)]
+    why = {f"{j.data}, {j.model}, {j.label}, {j.split}, seed {j.seed}": w for j, w in failed.values()}
     file = results / f"{read.name}.json"
     beside = f"{jobs} runs side by side." if jobs > 1 else ""  # their seconds are those of a shared machine
     write_result(file, read.title, command, _entries(read, worker, done), note=" ".join(filter(None, (read.note, beside, note))),
-                 tuned=tuned or None, failed=failed, revised=now, published=read.published)  # fmt: skip
+                 tuned=tuned or None, failed=why, revised=now, published=read.published)  # fmt: skip
     print(f"result: {file} ({len(done)} of {len(read.jobs)} runs)")
-    for what, why in failed.items():
-        print(f"failed: {what}: {why}", file=sys.stderr)
+    for what, said in why.items():
+        print(f"failed: {what}: {said}", file=sys.stderr)
     if len(done) + len(failed) < len(read.jobs):
         print("the time is over: give the same command again to go on", file=sys.stderr)
+    return not failed
 
 
 def _tunings(read: Grid, worker: Worker) -> list[Path]:

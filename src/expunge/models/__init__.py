@@ -53,11 +53,16 @@ def build(name: str, *, num_classes: int, shape: tuple[int, ...] = (3, 32, 32), 
                 "in the factory, or give its layers their sizes."
             )
         return made
-    if name not in MODELS:
+    check_name(name)
+    return MODELS[name](num_classes=num_classes, shape=tuple(shape), **options)
+
+
+def check_name(name: str) -> None:
+    """Raise `ModelError` for what is neither a built-in name nor written as a place of models."""
+    if ":" not in name and name not in MODELS:
         raise ModelError(
             f"there is no model '{name}'; known: {', '.join(MODELS)}, hf-config:DIR, hf-weights:DIR or package.module:factory."
         )
-    return MODELS[name](num_classes=num_classes, shape=tuple(shape), **options)
 
 
 def imported(spec: str, error: type[Exception]) -> Callable[..., Any]:

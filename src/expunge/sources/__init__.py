@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from .known import CIFAR, FASHION, cifar, digits, fashion
 from .source import Source, part_of, shape_of
 from .texts import texts
 
-__all__ = ["CIFAR", "FASHION", "FOLDERS", "Source", "formats", "load", "place_of"]
+__all__ = ["CIFAR", "FASHION", "FOLDERS", "Source", "check_spec", "formats", "load", "place_of"]
 
 FOLDERS = {"fashion-mnist": "fashion-mnist", "cifar10": "cifar10-jpeg"}  # as EXPUNGE_DATA holds them
 
@@ -51,33 +52,15 @@ def load(spec: str) -> Source:
     now, where they take at most 1 GiB), then `workers=8` does so in processes of its own, and `check=0` trusts that they can
     be read. Of texts see `texts.texts`. Raises `ExpungeError` saying what is missing or broken.
     """
-    place, _, query = spec.partition("?")
-    pairs = [part.partition("=")[::2] for part in query.split("&") if part]
-    options = dict(pairs)
-    if len(options) < len(pairs):
-        raise ExpungeError(f"'{spec}' gives an option twice; give each once.")
-    kind, _, where = place.partition(":")
-    readers = {
-        "digits": digits,
-        "fashion-mnist": fashion,
-        "cifar10": cifar,
-        "folder": _folder,
-        "text": texts,
-        "npz": npz,
-    }
-    _check_options(kind, options)
-    if kind in readers:
+    kind, where, options = check_spec(spec)
+    if kind in READERS:
         if kind != "digits" and not where:
             raise ExpungeError(
                 f"'{spec}' names no place; write {kind}:{'FILE' if kind in ('npz', 'text') else 'FOLDER'}."
             )
-        source = readers[kind](Path(where).expanduser(), options)
-    elif ":" in place:
-        source = _from_factory(place)
+        source = READERS[kind](Path(where).expanduser(), options)
     else:
-        raise ExpungeError(
-            f"there is no data '{spec}'; known: {', '.join(readers)} (with :PLACE), or package.module:factory."
-        )
+        source = _from_factory(f"{kind}:{where}")
     seed = int(options.get("seed", 0))
     train, test, name = source.train, source.test, source.name
     if "limit" in options:
@@ -95,6 +78,22 @@ def load(spec: str) -> Source:
         train, test = (_normalized(d, options, source.shape) for d in (train, test))
         name += f", mean {options['mean']}, std {options['std']}"
     return replace(source, train=train, test=test, name=name)
+
+
+def check_spec(spec: str) -> tuple[str, str, dict[str, str]]:
+    """The kind, the place and the options of a data spec. Raises `ExpungeError` for what no spec says, before any is read."""
+    place, _, query = spec.partition("?")
+    pairs = [part.partition("=")[::2] for part in query.split("&") if part]
+    options = dict(pairs)
+    if len(options) < len(pairs):
+        raise ExpungeError(f"'{spec}' gives an option twice; give each once.")
+    kind, _, where = place.partition(":")
+    if kind not in READERS and not where:
+        raise ExpungeError(
+            f"there is no data '{spec}'; known: {', '.join(READERS)} (with :PLACE), or package.module:factory."
+        )
+    _check_options(kind, options)
+    return kind, where, options
 
 
 def _held(options: dict[str, str], count: int, shape: tuple[int, ...]) -> bool:
@@ -203,3 +202,13 @@ def _from_factory(spec: str) -> Source:
     raise_all([f"{spec}: the {n} set is empty." for n, d in (("train", train), ("test", test)) if not len(d)])
     classes = [str(c) for c in (train.classes or range(int(train.labels.max()) + 1))]
     return Source(train, test, classes, shape_of(train), spec.rpartition(":")[2])
+
+
+READERS: dict[str, Callable[[Path, dict[str, str]], Source]] = {
+    "digits": digits,
+    "fashion-mnist": fashion,
+    "cifar10": cifar,
+    "folder": _folder,
+    "text": texts,
+    "npz": npz,
+}
