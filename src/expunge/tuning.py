@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from .audit.accuracy import Judged, Scores, gaps, judge
-from .audit.mia import members_and_nonmembers, threshold_attack
+from .audit.mia import best_threshold, members_and_nonmembers
 from .classification import Classification, Predictions
 from .errors import ExpungeError, raise_all
 from .files import write_json
@@ -26,6 +26,7 @@ from .run import Compute, Run
 from .search import Trial, following, space_of
 from .split import Split
 from .team import Team, first
+from .unseen import likeness, mean_like
 
 By = Literal["validation", "gap"]
 Measure = Callable[[nn.Module], float]
@@ -41,18 +42,20 @@ class Looks:
     kept: Predictions  # validation samples, without those of forgotten classes
     gone: Predictions  # validation samples of the forgotten classes
 
-    def mia(self, nonmember: torch.Tensor | None = None, target: torch.Tensor | None = None) -> float:
-        """An attack on confidences, with validation samples for non-members: at the positions `nonmember` of `kept`, and
-        asked about those at `target`; without positions all of them, and the forget set.
+    def strangers(self, asked: torch.Tensor, nonmember: torch.Tensor | None = None) -> torch.Tensor:
+        """Which of the confidences `asked` (N,) an attack calls non-members': bool (N,). Its own are validation samples, at
+        the positions `nonmember` of `kept` or all.
 
         A threshold, not the machine that "MIA" is: that one may say anything below the confidences it was fitted on,
         where a forgotten class lies, and trials would be ranked by it.
         """
-        sure = self.kept.confidence
-        outside = (sure if nonmember is None else sure[nonmember]).numpy()
-        asked = (self.forget.confidence if target is None else sure[target]).numpy()
+        outside = (self.kept.confidence if nonmember is None else self.kept.confidence[nonmember]).numpy()
         member, other = members_and_nonmembers(len(self.retain.labels), len(outside))
-        return threshold_attack(self.retain.confidence.numpy()[member], outside[other], asked)
+        return asked < best_threshold(self.retain.confidence.numpy()[member], outside[other])
+
+    def mia(self) -> float:
+        """Percent of the forget set that the attack calls non-member."""
+        return 100 * self.strangers(self.forget.confidence).double().mean().item()
 
 
 def look(model: nn.Module, split: Split, task: Classification) -> Looks:
@@ -65,20 +68,21 @@ def look(model: nn.Module, split: Split, task: Classification) -> Looks:
 def expected(original: Looks, split: Split) -> Scores:
     """What Retrain's scores should be, as far as the original and validation samples can tell (percent).
 
-    Validation samples are to the original what forget samples are to Retrain: unseen. So its error on them stands for UA,
-    and for MIA the share of each fifth of them that the attack, fitted on the other four, calls non-member. A class that
-    was never seen is never predicted: 100 for both.
+    Validation samples are to the original what forget samples are to Retrain: unseen. So its error on them, weighed to be
+    like those (`likeness`), stands for UA, and for MIA the share of each fifth of them that the attack, fitted on the other
+    four, calls non-member. A class that was never seen is never predicted: 100 for both.
     """
     found: Scores = {"RA": original.retain.accuracy, "TA": original.kept.accuracy}
-    count = len(original.kept.labels)
     if split.forget_classes:
         return {"UA": 100.0, "MIA": 100.0, **found}
-    order = torch.from_numpy(np.random.RandomState(0).permutation(count))
-    parts = [p for p in order.chunk(FOLDS) if len(p)]
-    shares = [
-        original.mia(torch.cat([q for q in parts if q is not p]), p) for p in parts if len(parts) > 1
-    ] or [0.0]
-    return {"UA": 100 - original.kept.accuracy, "MIA": sum(shares) / len(shares), **found}
+    alike, sure = likeness(split), original.kept.confidence
+    order = torch.from_numpy(np.random.RandomState(0).permutation(len(sure)))
+    parts, called = order.chunk(FOLDS), torch.zeros(len(sure))
+    for part in parts if len(sure) > 1 else ():
+        rest = torch.cat([p for p in parts if p is not part])
+        called[part] = original.strangers(sure[part], rest).float()
+    right = mean_like(original.kept.correct, alike)
+    return {"UA": 100 - 100 * right, "MIA": 100 * mean_like(called, alike), **found}
 
 
 def estimated_gap(model: Looks, wanted: Scores) -> float:

@@ -77,10 +77,15 @@ def threshold_attack(member: Scores, nonmember: Scores, target: Scores) -> float
     Yeom et al., CSF 2018; the sweep of Song & Mittal, USENIX Security 2021. Of equally good thresholds the
     lowest is taken, so that scores without any difference are called members.
     """
-    cut = np.unique(np.concatenate([member, nonmember]))  # a score below the cut is a non-member's
+    return 100 * float((np.asarray(target) < best_threshold(member, nonmember)).mean())
+
+
+def best_threshold(member: Scores, nonmember: Scores) -> float:
+    """The threshold of `threshold_attack`: a score below it is a non-member's."""
+    cut = np.unique(np.concatenate([member, nonmember]))
     caught = np.searchsorted(np.sort(nonmember), cut, side="left") / len(nonmember)
     kept = 1 - np.searchsorted(np.sort(member), cut, side="left") / len(member)
-    return 100 * float((np.asarray(target) < cut[np.argmax(caught + kept)]).mean())
+    return float(cut[np.argmax(caught + kept)])
 
 
 def modified_entropy(probabilities: np.ndarray, labels: np.ndarray) -> Scores:

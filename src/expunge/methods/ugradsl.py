@@ -34,6 +34,7 @@ from ..data import Batch
 from ..method import GradientMethod
 from ..modes import evaluating
 from ..run import Row, Run
+from ..unseen import likeness, mean_like
 
 
 def smoothed_loss(logits: Tensor, y: Tensor, alpha: Tensor | float) -> Tensor:
@@ -93,7 +94,8 @@ class UGradSL(GradientMethod):
         return "forget" if self.p == 0 else "forget+retain"
 
     def prepare(self, run: Run) -> None:
-        """What unseen samples look like to the original: the gate's confidence and the stop rule's accuracy (percent)."""
+        """What unseen samples like those of the forget set look like to the original: the gate's confidence and the stop
+        rule's accuracy (percent)."""
         run.memo.update(gate=1 / run.task.num_classes, target=0.0)
         if not run.split.forget_classes and (self.gate or self.early_stop):
             if not len(run.split.validation):
@@ -105,7 +107,10 @@ class UGradSL(GradientMethod):
                     loss = run.task.loss(run.model, batch)
                     sure.append((-loss).exp())
                     right.append(run.task.probe(run.model, batch))
-            run.memo.update(gate=torch.cat(sure).mean().item(), target=100 * torch.cat(right).mean().item())
+            alike = likeness(run.split)
+            run.memo.update(
+                gate=mean_like(torch.cat(sure), alike), target=100 * mean_like(torch.cat(right), alike)
+            )
         if self.gate_at is not None:
             run.memo["gate"] = self.gate_at
 
