@@ -1,11 +1,14 @@
 """A split by values: problems are told in the words of whoever wrote them, a grid file's entries or flags."""
 
+import warnings
+
 import pytest
 import torch
 
 from expunge import Split, TensorData
-from expunge.cli.flags import SplitFlags
+from expunge.cli.flags import SplitFlags, of_original, told
 from expunge.errors import SplitError
+from expunge.sources import Source
 from expunge.split_spec import FORGET, SplitSpec
 
 
@@ -61,3 +64,31 @@ def test_a_class_is_named_and_numbered_only_where_none_has_that_name(names, aske
     )
     for split in (SplitSpec(forget_class=(asked,)).draw(train, test), Split.by_class(train, test, asked)):
         assert split.forget_classes == (number,)
+
+
+def source(names, first=0):
+    """48 and 24 samples of the classes from `first` on; the test samples are copies of training samples."""
+    x, y = torch.arange(48).float()[:, None], torch.arange(48) % (len(names) - first) + first
+    train, test = (TensorData(x[:n], y[:n], classes=names) for n in (48, 24))
+    return Source(train, test, names, (1,), "some")
+
+
+@pytest.mark.filterwarnings("ignore:.*also stand in the test set")
+def test_the_person_is_told_what_is_forgotten(capsys):
+    told(SplitFlags(forget_class=("10", "ant"), validation=0), source(["0", "10", "ant", "bee"]))
+    assert (
+        capsys.readouterr().err
+        == "note: forgets 24 of 48 training samples, of class 10 (number 1), ant (number 2).\n"
+    )
+    told(SplitFlags(forget_share=0.25, validation=0), source(["0", "1"]))
+    assert capsys.readouterr().err == "note: forgets 12 of 48 training samples.\n"
+
+
+def test_an_original_forgets_nothing_and_needs_no_class_0(capsys):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        split = of_original(SplitFlags(validation=0.25, split_seed=3), source(["0", "1", "2"], first=1))
+    assert len(split.for_original.retain) == 36 and capsys.readouterr().err == ""
+    with pytest.warns(UserWarning, match="also stand in the test set"):
+        asked = SplitFlags(forget_class=("2",), validation=0.25, split_seed=3)
+        assert told(asked, source(["0", "1", "2"], first=1)).train_hash == split.train_hash

@@ -45,10 +45,10 @@ def check_original(checkpoint: Checkpoint, split: Split) -> str | None:
     what this split would teach it again; a sentence for the person where the head does not say."""
     trained_on, path = checkpoint.metadata.get("train_hash"), checkpoint.path
     if trained_on is None:
-        return (
-            f"{path.name} does not say which samples it was trained on; if it saw the whole training set, add "
-            "--validation 0."
-        )
+        said = f"{path.name} does not say which samples it was trained on; "
+        if len(split.validation):
+            return said + "if it saw the whole training set, add --validation 0."
+        return said + f"it is taken to have seen all {len(split.train):,} training samples."
     if not trained_on:
         raise CheckpointError(
             f"{path} was trained without a forget set: it is a retrained model, no original; give it to --retrained."

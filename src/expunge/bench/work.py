@@ -60,7 +60,7 @@ def _setting(data: str, split: str, seed: int) -> Setting:
         values["forget_class"] = tuple(map(str, values["forget_class"]))
     spec = SplitSpec(**values)
     if spec.forget_class == ("seed",):  # another class for each seed
-        spec = replace(spec, forget_class=(str(seed % len(source.classes)),))
+        spec = replace(spec, forget_class=(source.classes[seed % len(source.classes)],))
     drawn = replace(spec, split_seed=seed).draw(source.train, source.test)
     return source, drawn, Classification(len(source.classes))
 

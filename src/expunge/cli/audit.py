@@ -19,7 +19,7 @@ from ..heads import method as made_by
 from ..methods.retrain import Retrain
 from ..record import plain
 from ..run import Run
-from .flags import ModelFlags, SplitFlags, check_outputs, load_model, load_reference, notice
+from .flags import ModelFlags, SplitFlags, check_outputs, load_model, load_reference, notice, told
 from .terminal import command_line, references, show
 
 
@@ -58,7 +58,7 @@ def audit(
         raise ExpungeError(f"--max-gap is {max_gap:g}; give the points that are allowed, 0 or more.")
     check_outputs({"--out": out, "--report": report}, checkpoint, original, retrained, split.forget_ids)
     source = model.source()
-    drawn, task = split.draw(source.train, source.test), Classification(len(source.classes))
+    drawn, task = told(split, source), Classification(len(source.classes))
     if max_gap is not None and retrained is None:
         raise ExpungeError("--max-gap needs --retrained: without a retrained model there is no gap.")
     factory = model.factory(source)

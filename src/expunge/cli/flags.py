@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+import warnings
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
@@ -134,6 +135,28 @@ def typed(names: Collection[str]) -> list[str]:
 def notice(text: str) -> None:
     """One line to the person at the terminal."""
     print(f"note: {text}", file=sys.stderr)
+
+
+def told(flags: SplitSpec, source: Source) -> Split:
+    """The split that the flags ask for, and a line to the person on what it forgets. Raises `SplitError`."""
+    split = flags.draw(source.train, source.test)
+    names = [
+        source.classes[k] + (f" (number {k})" if source.classes[k] != str(k) else "")
+        for k in split.spec.get("forget", ())
+    ]
+    of = f", of class {', '.join(names)}" if names else ""
+    notice(f"forgets {len(split.forget):,} of {len(split.train):,} training samples{of}.")
+    return split
+
+
+def of_original(flags: SplitSpec, source: Source) -> Split:
+    """A split to train an original on, which is the same for every forget set: a class that is there stands for any."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*also stand in the test set")  # nobody asked to forget them
+        lowest = int(source.train.labels.min())
+        return Split.by_class(
+            source.train, source.test, lowest, validation=flags.validation, seed=flags.split_seed
+        )
 
 
 def load_model(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,8 @@ from .flags import (
     load_reference,
     method_union,
     notice,
+    of_original,
+    told,
     typed,
 )
 from .receipt import ReceiptFlags
@@ -73,9 +74,10 @@ def train(
         raise ExpungeError(
             "an original is trained on forget and retain set together: leave the forget flags out, or add --without-forget."
         )
-    # an original is the same for every forget set: any will do
-    flags = split if without_forget else replace(split, forget_class=("0",), goal=None)
-    drawn, task = flags.draw(source.train, source.test), Classification(len(source.classes))
+    drawn, task = (
+        (told if without_forget else of_original)(split, source),
+        Classification(len(source.classes)),
+    )
     settings = chosen(presets.recipe(model.data), recipe)
     factory = seeded_factory(model.factory(source), seed)
     info = {"model": model.model, "data": source.name, "classes": source.classes}
@@ -145,7 +147,7 @@ def unlearn(
         {**with_record(out), **receipt.written(out), "--report": report, "--save-mask": save_mask},
         *(checkpoint, retrained, split.forget_ids, receipt.sign_key, receipt.parent),
     )
-    drawn, task = split.draw(source.train, source.test), Classification(len(source.classes))
+    drawn, task = told(split, source), Classification(len(source.classes))
     factory = model.factory(source)
     original, read = load_model(factory, checkpoint, drawn)
     again = load_reference(factory, retrained, drawn) if retrained is not None else None
