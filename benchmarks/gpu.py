@@ -3,8 +3,8 @@
     python benchmarks/gpu.py [--minutes 8.5] [--parts grid floor ddpm] [--jobs 3]
 
 `grid` is benchmarks/grids/gpu_cifar10_resnet18.toml, `floor` the time over the arithmetic floor, `ddpm` the diffusion model.
-A piece ends after its minutes and what a run without epochs takes, at most about one more; a part that does not resume is
-begun only where its own are left.
+A piece ends after its minutes and what cannot be stopped takes: of the grid and the diffusion model a run without epochs, at
+most about one minute more; of `floor` a whole run, of which those of Retrain are the longest.
 One process does not fill a large GPU with networks of this size, so the grid runs `--jobs` side by side: its table says so,
 and its seconds are those of a shared GPU.
 """
@@ -28,12 +28,11 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Part:
-    """A command that takes the minutes left as its last argument (unless `whole`), and whether it has done its work."""
+    """A command that takes the minutes left as its last argument, and whether it has done its work."""
 
     command: list[str]
     done: Callable[[], bool]
     least: float = 1.0  # minutes under which it is not begun
-    whole: bool = False  # does not resume, so it is not told when to stop
 
 
 def main(
@@ -56,11 +55,10 @@ def main(
             print(f"{name}: done", flush=True)
             continue
         left = (end - time.time()) / 60
-        if left < min(part.least, minutes):
+        if left < min(part.least, 0.9 * minutes):  # a piece that has no more than this is begun at its start
             break
         print(f"{name}: {left:.1f} minutes are left", flush=True)
-        told = [] if part.whole else ["--minutes", f"{left:.3f}"]
-        code = subprocess.run([sys.executable, *part.command, *told]).returncode
+        code = subprocess.run([sys.executable, *part.command, "--minutes", f"{left:.3f}"]).returncode
         if code and time.time() < end:
             raise SystemExit(code)  # it failed, and not because its time was over
         if not part.done():
@@ -77,7 +75,7 @@ def every_part(grid: Path, out: Path, results: Path, device: str, jobs: int) -> 
     pictures = out / "gpu_cifar10_ddpm"
     return {
         "grid": Part([*bench, *places], lambda: grid_done(grid, results)),
-        "floor": Part(floor, lambda: (results / "speed_floor.json").exists(), least=8.0, whole=True),
+        "floor": Part(floor, lambda: (results / "speed_floor.json").exists(), least=5.0),
         "ddpm": Part(
             [str(HERE / "gpu_cifar10_ddpm.py"), "--out", str(pictures)],
             lambda: (pictures / "report.html").exists(),

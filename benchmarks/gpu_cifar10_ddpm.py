@@ -5,7 +5,8 @@
 Trains the 38.6 M parameter network (the paper: 800,000 steps of 128 images, random flips) and one without the class, then
 forgets the class with every method and mask at the published settings, and judges 500 images a class by a ResNet-18 trained
 here. `--minutes 9` stops it after so long; the same command then goes on: training resumes, and networks, images and records
-that are finished are kept in OUT. Data is CIFAR-10 (JPEG) where that is what EXPUNGE_DATA holds: say so beside every number.
+that are finished are kept in OUT, which takes no others than those of the arguments, data, source, torch and device (by name)
+that it was begun with. Data is CIFAR-10 (JPEG) where that is what EXPUNGE_DATA holds: say so beside every number.
 `--features` names a function that makes the Inception network of published FIDs, if you have its weights; without it
 distances are in the judge's features, which compare with nothing published. `--smoke` runs every line with toy sizes, on
 a CPU too; its numbers mean nothing.
@@ -13,6 +14,7 @@ a CPU too; its numbers mean nothing.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -43,6 +45,9 @@ from expunge.record import Record, plain
 from expunge.report import write_report
 from expunge.run import Row, Run, precision
 from expunge.sources import Source, load, place_of
+
+sys.path.append(str(Path(__file__).parent))
+from identity import made_of, only_of
 
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "salun": ("salun", {}),
@@ -179,7 +184,8 @@ def main(
     split = Split.by_class(data, source.test, forget, validation=0.0 if smoke else 0.1, seed=seed)
     device, count = "cuda" if torch.cuda.is_available() else "cpu", 3 if smoke else per_class
     bench = Bench(out, source, split, device, seed, count, smoke, features, end)
-    out.mkdir(parents=True, exist_ok=True)
+    told = {"images": images, "forget": forget, "seed": seed, "per_class": count, "features": features}
+    only_of(out, made_of(Path(__file__), data=source.name, split=split.hash, smoke=smoke, **told))
     epochs = 1 if smoke else max(1, round(images / len(split.train)))
     records = every_run(bench, replace(diffusion_presets.recipe("cifar10"), epochs=epochs))
     title = "CIFAR-10 diffusion model" + (" (smoke: means nothing)" if smoke else "")

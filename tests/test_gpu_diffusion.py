@@ -89,3 +89,11 @@ def test_a_network_is_made_once_and_keeps_its_record(module, source, tmp_path):
         assert torch.equal(a, b)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["original.json", "original.safetensors"]
     assert one.split.forget.data.augment == CropFlip(0) and one.judged.forget.data.augment == CropFlip(4)
+
+
+def test_a_folder_takes_no_networks_of_other_arguments(module, tmp_path):
+    about = {"forget": 0, "source": "a"}
+    module.only_of(tmp_path / "new", about)
+    module.only_of(tmp_path / "new", about)
+    with pytest.raises(SystemExit, match="another forget 0, now 1"):
+        module.only_of(tmp_path / "new", {**about, "forget": 1})

@@ -74,11 +74,32 @@ def test_the_floor_goes_on_from_the_pieces_that_are_done(tmp_path, monkeypatch):
 
     monkeypatch.setattr(floor, "pieces", pieces)
     clock = iter([0.0, 0.0, 2.0, 0.0])
+    monkeypatch.setattr(floor, "made_of", lambda *files, **arguments: about)
+    about = {"device": "cpu", "source": "1"}
     monkeypatch.setattr(floor.time, "time", lambda: next(clock))
     assert floor.run(True, keep, end=1.0) is None and made == list(values)[:2]
+    about = {"device": "cpu", "source": "2"}
+    with pytest.raises(SystemExit, match="another source '1', now '2'"):
+        floor.run(True, keep, end=1.0)
+    about = {"device": "cpu", "source": "1"}
     found = floor.run(True, keep, end=1.0)
-    assert made == list(values)
+    assert made == list(values) and "made of" not in found
     assert found["retrain"]["floor_seconds"] == 10 and found["retrain"]["times_the_floor"] == 3
+
+
+def test_what_pieces_are_made_of_is_the_source_the_device_and_the_arguments(tmp_path):
+    file = tmp_path / "a.py"
+    file.write_text("1")
+    first = floor.made_of(file, at=("a", 1))
+    assert floor.made_of(file, at=("a", 1)) == first and first["at"] == ["a", 1]
+    assert {"device", "torch", "source"} < set(first)
+    file.write_text("2")
+    assert floor.made_of(file)["source"] != first["source"]
+
+
+def test_a_sort_is_taken_where_its_scores_are():
+    scores = {"a": torch.randn(8, device="meta"), "b": torch.randn(4, device="meta")}
+    assert {m.device.type for m in saliency.argsort(scores, 0.5).values()} == {"meta"}
 
 
 def test_the_selection_of_a_gpu_is_compared_by_its_answer():

@@ -6,12 +6,14 @@ The floor of a run is its counted multiply-adds (`torch.utils.flop_counter`: for
 mask's) over the rate at which this device multiplies large matrices in the same precision, measured beside it. Whole
 runs of the paper's length: 182 epochs of Retrain, 10 of SalUn, batch 256, 45,000 training images; each after a run of one
 epoch, whose seconds (compilation among them) stand beside. Also the masked step beside the plain one, and the selection
-beside an argsort there. Pieces that are done are kept beside the result, so a run that was cut off goes on.
+beside an argsort there. Pieces that are done are kept beside the result, so a run that was cut off goes on: on the same kind
+of device, with the same torch and source.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,6 +26,9 @@ from saliency import argsort
 from timing import beside, ratio
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
+
+sys.path.append(str(Path(__file__).parents[1]))
+from identity import made_of, refuse_other
 
 from expunge import Classification, Compute, Retrain, SalUn, Split, execute, masked, random_mask
 from expunge.files import write_json
@@ -176,7 +181,11 @@ def run(quick: bool, keep: Path | None = None, end: float | None = None) -> dict
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu" and not quick:
         raise SystemExit("the part 'floor' needs a CUDA device; --quick tries its lines on a CPU")
-    done: dict[str, Any] = json.loads(keep.read_text()) if keep is not None and keep.exists() else {}
+    about = made_of(*sorted(Path(__file__).parent.glob("*.py")), quick=quick)
+    done: dict[str, Any] = {}
+    if keep is not None and keep.exists():
+        done = json.loads(keep.read_text())
+        refuse_other(done.pop("made of", {}), about, keep)
     for name, piece in pieces(device, quick).items():
         if name in done:
             continue
@@ -185,10 +194,9 @@ def run(quick: bool, keep: Path | None = None, end: float | None = None) -> dict
         print(f"  {name}", flush=True)
         done[name] = piece()
         if keep is not None:
-            write_json(keep, done)
+            write_json(keep, {"made of": about, **done})
     for found in done.values():
         if isinstance(found, dict) and "sample_passes" in found:
             floor = found["sample_passes"] * done["flops_a_sample"] / done["matrix_flops_a_second"]
             found |= {"floor_seconds": floor, "times_the_floor": found["seconds"] / floor}
-    name = torch.cuda.get_device_name() if device == "cuda" else "cpu"
-    return {"device": name, "training_images": 64 if quick else 50_000, **done}
+    return {"device": about["device"], "training_images": 64 if quick else 50_000, **done}

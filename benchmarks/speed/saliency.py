@@ -25,7 +25,7 @@ def gradients(size: int) -> dict[str, Tensor]:
 def argsort(scores: dict[str, Tensor], density: float) -> dict[str, Tensor]:
     """Concatenate, sort everything once, set the first ones: the least that a sort can do."""
     flat = torch.cat([s.flatten() for s in scores.values()]).abs_()
-    chosen = torch.zeros(len(flat), dtype=torch.bool)
+    chosen = torch.zeros(len(flat), dtype=torch.bool, device=flat.device)
     chosen[flat.argsort(descending=True, stable=True)[: round(density * len(flat))]] = True
     parts = chosen.split([s.numel() for s in scores.values()])
     return {n: p.view(s.shape) for (n, s), p in zip(scores.items(), parts, strict=True)}
