@@ -16,8 +16,9 @@ from rich.table import Column, Table
 from ..errors import ExpungeError
 from ..files import read_ids
 from ..receipts.chain import Head
-from ..receipts.deletion import DAYS, Request, Status, entered
+from ..receipts.deletion import DAYS, Request, Status, a_month_after, entered
 from ..receipts.ledger import Ledger, check_export
+from .flags import notice
 from .receipt import Place, secret_path, show_checks
 
 
@@ -41,6 +42,8 @@ class Add:
         ledger = Ledger(self.ledger, create=True)
         request = ledger.request(ledger.add(self.subject, ids, **said))
         print(f"request {request.number}, due {request.due}")
+        if date.fromisoformat(request.due) > (month := a_month_after(date.fromisoformat(request.received))):
+            notice(f"the month of GDPR article 12 (3) ends on {month}; due on {request.due} is later.")
 
 
 @dataclass

@@ -7,6 +7,7 @@ import hmac
 import os
 import secrets
 import unicodedata
+from calendar import monthrange
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -71,6 +72,12 @@ class Request:
     def is_overdue(self, today: date) -> bool:
         """True if it is still to be answered and its day has passed."""
         return self.status not in CLOSED and date.fromisoformat(self.due) < today
+
+
+def a_month_after(day: date) -> date:
+    """The same day of the next month, or that month's last."""
+    year, month = (day.year, day.month + 1) if day.month < 12 else (day.year + 1, 1)
+    return date(year, month, min(day.day, monthrange(year, month)[1]))
 
 
 def entered(
