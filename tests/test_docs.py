@@ -71,3 +71,19 @@ def test_every_entry_of_a_grid_is_explained_and_the_example_is_one(tmp_path):
     grid = read_grid(tmp_path / "g.toml", tuned="validation")
     assert len(grid.jobs) == 12 and not grid.skipped
     assert {j.settings["epochs"] for j in grid.jobs} == {1} and grid.jobs[0].tuned_on == grid.jobs[0]
+
+
+def test_the_blocks_of_the_python_page_run_in_order(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    space: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text(encoding="utf-8"), re.S):
+        exec(compile(block, "python.md", "exec"), space)
+    assert (tmp_path / "salun.state").exists() and space["run"].ended == "finished"
+    assert not (space["ours"](space["first"].x).argmax(1) == 3).any()
+
+
+def test_every_name_of_the_package_is_somewhere_in_the_documentation():
+    import expunge
+
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    assert not [name for name in expunge.__all__ if not re.search(rf"\b{name}\b", text)]
