@@ -30,6 +30,7 @@ from expunge.methods.influence import Influence
 from expunge.methods.l1_sparse import L1Sparse
 from expunge.methods.lb_hr import LBHR
 from expunge.methods.neg_grad_plus import NegGradPlus
+from expunge.methods.nhle import NHLE
 from expunge.methods.retrain import Retrain
 from expunge.methods.salun_soft import SalUnSoft
 from expunge.methods.scrub import Scrub, divergence
@@ -807,3 +808,32 @@ def test_boundary_shrink_wants_pixels():
     split = Split.random((3 * x[:60] - 1, y[:60]), (x[60:], y[60:]), 0.2)
     with pytest.raises(ExpungeError, match="inside the model"):
         execute(nn.Linear(5, 4), split, BoundaryShrink(), Classification(4))
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        NHLE(epochs=1),
+        BiasShift(),
+        LBHR(epochs=1),
+        TSBGRM(epochs=1),
+        FisherForgetting(reset_class=True, samples=10),
+    ],
+    ids=lambda m: m.name(),
+)
+def test_edits_of_a_frozen_head_are_refused(method, classifier):
+    model = copy.deepcopy(classifier.model)
+    model[-1].requires_grad_(False)
+    with pytest.raises(ModelError, match="head '7' is frozen"):
+        execute(model, classifier.by_class, method, classifier.task)
+
+
+@pytest.mark.parametrize(
+    "method", [NHLE(epochs=1), FisherForgetting(reset_class=True, samples=10), DAMP()], ids=lambda m: m.name()
+)
+@pytest.mark.parametrize("norm", ["weight_norm", "spectral_norm"])
+def test_edits_that_a_parametrized_head_would_lose_are_refused(method, norm, classifier):
+    model = copy.deepcopy(classifier.model)
+    getattr(nn.utils.parametrizations, norm)(model[-1])
+    with pytest.raises(ModelError, match="computed from other"):
+        execute(model, classifier.by_class, method, classifier.task)

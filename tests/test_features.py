@@ -10,8 +10,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
 from conftest import tiny
-from expunge import Classification, Split
-from expunge.audit import Judged, features, probes
+from expunge import Classification, ModelError, Split
+from expunge.audit import Judged, audit, features, judge, probes
 from expunge.classification import Predictions
 from expunge.data import TensorData
 
@@ -195,6 +195,29 @@ def test_member_probe_sees_features_that_carry_membership():
 def test_a_model_without_a_head_is_known_to_have_none():
     assert TASK.has_head(tiny())
     assert not TASK.has_head(nn.Sequential(nn.Flatten(), nn.Linear(64, 7)))
+
+
+class PerToken(nn.Module):
+    """A head on every row of an image, whose logits are averaged; in eval mode an exit before the head."""
+
+    def __init__(self, leaves=False):
+        super().__init__()
+        self.leaves, self.early, self.head = leaves, nn.Linear(8, 10, bias=False), nn.Linear(8, 10)
+
+    def forward(self, x):
+        gone = self.leaves and not self.training
+        return (self.early if gone else self.head)(x[:, 0]).mean(1)
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_a_head_without_one_vector_a_sample_is_judged_without_features(classifier, leaves):
+    split, model = classifier.by_class, PerToken(leaves)
+    assert TASK.has_head(model) and not TASK.has_head(model, split.retain)
+    judged = judge(model, split, TASK)
+    assert judged.retain.features is None
+    assert "UA" in audit(model, split, TASK).scores
+    with pytest.raises(ModelError, match="one vector a sample"):
+        features.look(model, split, TASK)
 
 
 def test_splits_without_unseen_samples_of_the_class(classifier):

@@ -95,13 +95,41 @@ class Classification:
             )
         return found[-1]
 
-    def has_head(self, model: nn.Module) -> bool:
-        """Whether `head` finds one; without it there are no penultimate features to look at."""
+    def open_head(self, model: nn.Module, *parts: str, frozen: bool = False) -> tuple[str, nn.Linear]:
+        """`head`, whose `parts` ("weight", "bias") are to be written to. Raises `ModelError` where one is missing, is computed
+        from other weights, or, unless `frozen`, does not train."""
+        name, head = self.head(model)
+        own, problems = dict(head.named_parameters(recurse=False)), []
+        for part in parts:
+            if getattr(head, part) is None:
+                problems.append(
+                    f"the head '{name}' has no {part} to edit; use a method that does not edit it."
+                )
+            elif part not in own:
+                problems.append(
+                    f"the {part} of the head '{name}' is computed from other weights (weight_norm, spectral_norm), so an edit "
+                    "of it would be lost; remove the parametrization first (torch.nn.utils.parametrize)."
+                )
+            elif not (frozen or own[part].requires_grad):
+                problems.append(
+                    f"the {part} of the head '{name}' is frozen and would be edited; call requires_grad_(True) on it."
+                )
+        raise_all(problems, ModelError)
+        return name, head
+
+    def has_head(self, model: nn.Module, samples: Samples | None = None) -> bool:
+        """Whether `head` finds one, and with `samples` also whether it takes one vector of each; without it there are no
+        penultimate features to look at."""
         try:
-            self.head(model)
-        except ModelError:
+            width = self.head(model)[1].in_features
+            if samples is None or not len(samples):
+                return True
+            few = samples.take(torch.arange(min(2, len(samples))))
+            with evaluating(model), torch.inference_mode():
+                found, _ = self.with_features(model, next(few.batches(2, device=device_of(model))).x)
+        except (ModelError, IndexError):  # the latter where the head is not called
             return False
-        return True
+        return found.shape == (len(few), width)
 
     def with_features(self, model: nn.Module, x: Inputs) -> tuple[Tensor, Tensor]:
         """What enters the head (B, D), and the logits (B, K), from one forward pass."""

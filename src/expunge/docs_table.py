@@ -29,11 +29,12 @@ start, not an answer. `expunge unlearn METHOD ... --trials 4` (in Python `experi
 `expunge.tuning.tune`) runs the method with its own settings, then with others out of the column *tuning tries* of its
 table below, the later ones beside the best so far, and keeps the model that comes nearest to what Retrain should be.
 What that is, validation samples say, which the original never saw: its error on them, and what a membership attack (a
-threshold on confidences) says of them, stand for a forget set's (those of the same classes, and the same group where one
-is forgotten, in the same shares), 100 stands for a class's, and the original's accuracies for those to keep. Neither the test set nor a retrained model is looked at. Fields that are given as flags
-stay as given. Where no trial comes nearer than the model as it came, a note says so. An interrupted command goes on
-after its last finished trial; record and report list all of them. A checkpoint of yours that was trained on the
-validation samples too has nothing to choose by: draw them as they were drawn for it, or leave the trials out.
+threshold on confidences) says of them, stand for the forget set's (of samples of its classes in its shares, and of its
+group where one is forgotten); 100 stands for a class's, and the original's accuracies for those to keep. Neither the test
+set nor a retrained model is looked at. Fields that are given as flags stay as given. Where no trial comes nearer than the
+model as it came, a note says so. An interrupted command goes on after its last finished trial; record and report list all
+of them. A checkpoint of yours that was trained on the validation samples too has nothing to choose by: draw them as they
+were drawn for it, or leave the trials out.
 
 `expunge bench GRID --tune` ([grids.md](grids.md)) gives each method of a grid its trials in the same way: on one seed of
 their own (`[tune] seed = 100`), or, dearer, for every run by itself (`seed = "own"`).

@@ -98,7 +98,7 @@ def judge(
 ) -> Judged:
     """One pass over every set of the split, in full precision unless `compute` says otherwise."""
     check_seed(seed)
-    features = task.has_head(model)
+    features = task.has_head(model, split.retain)
     look = lambda s: task.predict(model, s, features=features, batch_size=batch_size)  # noqa: E731
     with precision(compute or Compute(), device_of(model)):
         forget, retain = look(split.forget), look(split.retain)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ..classification import Classification, Predictions
 from ..data import Samples, as_text
+from ..errors import ModelError
 from ..split import Split
 from .accuracy import Judged, judge
 from .mia import auc
@@ -32,7 +33,10 @@ def look(
     """One pass over the split; at most 20,000 retain samples. Out of `judged` where the whole split was seen before. Raises
     `ModelError` for models without a linear head.
     """
-    task.head(model)
+    if not task.has_head(model, split.retain):
+        raise ModelError(
+            "the model has no linear head that takes one vector a sample, so it has no features to look at."
+        )
     draw = torch.Generator().manual_seed(seed)
     at = torch.randperm(len(split.retain), generator=draw)[:MOST].sort().values
     fewer = replace(split, retain=split.retain.take(at))

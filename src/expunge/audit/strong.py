@@ -96,7 +96,7 @@ def strong_audit(
         )
     raise_all(problems, ExpungeError)
     task.check(model, split)
-    wanted, limits = _possible(how, model, task, original, retrained, method, recipe)
+    wanted, limits = _possible(how, model, split, task, original, retrained, method, recipe)
     named = {"original": original, "unlearned": model, "retrained": retrained}
     models = {k: m for k, m in named.items() if m is not None}
     attacks: dict[str, dict[str, Any]] = {}
@@ -154,6 +154,7 @@ def strong_audit(
 def _possible(
     how: StrongSettings,
     model: nn.Module,
+    split: Split,
     task: Classification,
     original: Any,
     retrained: Any,
@@ -175,8 +176,8 @@ def _possible(
             "relearning was left out: its goal comes from the original and its measure from the retrained model; give both."
         )
         wanted.discard("relearning")
-    if "features" in wanted and not task.has_head(model):
-        limits.append("features were left out: the model has no linear head.")
+    if "features" in wanted and not task.has_head(model, split.retain):
+        limits.append("features were left out: the model has no linear head that takes one vector a sample.")
         wanted.discard("features")
     return wanted, limits
 

@@ -31,8 +31,8 @@ class BiasShift(Method):
 
     def apply(self, run: Run) -> None:
         assert isinstance(run.task, Classification)
-        name, head = run.task.head(run.model)
-        if head.bias is None:
-            raise ModelError(f"the head '{name}' has no bias to shift; use nhle with masking='zero' instead.")
+        if run.task.head(run.model)[1].bias is None:
+            raise ModelError("the head has no bias to shift; use nhle with masking='zero' instead.")
+        _, head = run.task.open_head(run.model, "bias")
         with torch.no_grad():
             head.bias[list(run.split.forget_classes)] -= self.shift

@@ -28,6 +28,7 @@ from sklearn.metrics import balanced_accuracy_score
 from torch import Tensor, nn
 
 from ..data import Samples
+from ..errors import ModelError
 from ..method import Method
 from ..modes import evaluating
 from ..persample import some
@@ -63,6 +64,12 @@ class DAMP(Method):
     search: ClassVar = {"strength": (0.5, 1.0, 1.5), "energy": (0.9, 0.95, 0.99, 0.999)}
 
     def apply(self, run: Run) -> None:
+        own = dict(run.model.named_parameters(remove_duplicate=False))
+        if lost := [n for n, m in _layers(run.model) if (f"{n}.weight" if n else "weight") not in own]:
+            raise ModelError(
+                f"the weights of {lost[:5]} are computed from others (weight_norm, spectral_norm), so an edit of them would be "
+                "lost; remove the parametrization first (torch.nn.utils.parametrize)."
+            )
         draw = run.generator("samples")
         sets = [some(s, self.samples, draw) for s in (run.split.forget, run.split.retain)]
         seen = [inputs(run, s) for s in sets]
@@ -114,6 +121,16 @@ def inputs(run: Run, samples: Samples) -> dict[str, Tensor]:
     return {name: torch.cat(rows).float() for name, rows in caught.items()}
 
 
+def _layers(model: nn.Module) -> list[tuple[str, nn.Linear | nn.Conv2d]]:
+    """What is projected: linear and ungrouped convolution layers that are not frozen."""
+    return [
+        (n, m)
+        for n, m in model.named_modules()
+        if (isinstance(m, nn.Linear) or (isinstance(m, nn.Conv2d) and m.groups == 1))
+        and m.weight.requires_grad
+    ]
+
+
 @contextmanager
 def _catching(model: nn.Module, caught: dict[str, list[Tensor]]) -> Iterator[None]:
     def hook(name: str) -> Any:
@@ -124,13 +141,7 @@ def _catching(model: nn.Module, caught: dict[str, list[Tensor]]) -> Iterator[Non
 
         return catch
 
-    plain = [
-        (n, m)
-        for n, m in model.named_modules()
-        if (isinstance(m, nn.Linear) or (isinstance(m, nn.Conv2d) and m.groups == 1))
-        and m.weight.requires_grad
-    ]
-    hooks = [m.register_forward_pre_hook(hook(n)) for n, m in plain]
+    hooks = [m.register_forward_pre_hook(hook(n)) for n, m in _layers(model)]
     try:
         yield
     finally:

@@ -46,17 +46,18 @@ class FisherForgetting(Method):
 
     def apply(self, run: Run) -> None:
         assert isinstance(run.task, Classification)
+        edited = self.reset_class and bool(run.split.forget_classes)
+        name, head = run.task.open_head(run.model, *(["weight"] if edited else []))
         draw = run.generator("noise")
         few = some(run.split.retain, self.samples, run.generator("fisher"))
         fisher = fisher_diagonal(run.model, run.task, few, expected=True)
-        name, head = run.task.head(run.model)
         of_head = {f"{name}.{part}" if name else part for part in ("weight", "bias")}
         with torch.no_grad():
             for key, weight in run.model.named_parameters():
                 if key in fisher:
                     spread = noise_variance(fisher[key], self.alpha, key in of_head).sqrt()
                     weight.add_(spread * torch.randn(weight.shape, generator=draw).to(weight))
-            if self.reset_class and run.split.forget_classes:
+            if edited:
                 rows = list(run.split.forget_classes)
                 small = torch.randn(head.weight[rows].shape, generator=draw)
                 head.weight[rows] = 1e-2 * small.to(head.weight)

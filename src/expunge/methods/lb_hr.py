@@ -31,6 +31,10 @@ def biased_head(run: Run) -> tuple[str, nn.Linear]:
     name, head = run.task.head(run.model)
     if head.bias is None:
         raise ModelError(f"the head '{name}' has no bias, so a method on its biases is not applicable.")
+    if not any(p.requires_grad for p in head.parameters()):
+        raise ModelError(
+            f"the head '{name}' is frozen and is all that would train; call requires_grad_(True) on it."
+        )
     return name, head
 
 

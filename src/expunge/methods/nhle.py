@@ -64,6 +64,11 @@ def _check_bias(named: tuple[str, nn.Linear], how: Masking) -> None:
         )
 
 
+def _parts(task: Classification, model: nn.Module) -> list[str]:
+    """What masking writes to."""
+    return ["weight"] if task.head(model)[1].bias is None else ["weight", "bias"]
+
+
 @torch.no_grad()
 def mask_class_weights(
     model: nn.Module, task: Classification, classes: Sequence[int], how: Masking = "neg_inf"
@@ -74,7 +79,7 @@ def mask_class_weights(
     """
     if how == "none":
         return model
-    name, head = task.head(model)
+    name, head = task.open_head(model, *_parts(task, model), frozen=True)
     rows = sorted(set(classes))
     if len(rows) >= head.out_features:
         raise ModelError(
@@ -113,7 +118,9 @@ class NHLE(FewSamples):
 
     def prepare(self, run: Run) -> None:
         super().prepare(run)
-        _check_bias(run.task.head(run.model), self.masking)  # type: ignore[attr-defined]
+        task: Any = run.task
+        if self.masking != "none":
+            _check_bias(task.open_head(run.model, *_parts(task, run.model)), self.masking)
         if self.loss_kind == "ce":
             warnings.warn(
                 "loss_kind='ce' is plain gradient ascent: unbounded, and without force on memorised samples.",
