@@ -7,8 +7,10 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import replace
+from importlib import import_module
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -593,6 +595,47 @@ def test_commands_train_and_unlearn_a_generator(tmp_path):
     assert main([*common, *out, "--method", "random_label", "--mask", "random"]) == 2
     assert main([*common, "--out", gold, "--per-class", "1"]) == 2
     assert not list(tmp_path.glob(".*"))  # no state of a finished run
+
+
+def test_generators_are_refused_before_anything_is_trained(tmp_path, monkeypatch, capsys):
+    from expunge.checkpoint import write_checkpoint
+    from expunge.cli import main
+
+    told = []
+
+    def weak(self):
+        told.append("judge")
+        raise ExpungeError("the judge is weak")
+
+    def never(*args, **options):
+        raise AssertionError("not to be called")
+
+    monkeypatch.setattr("expunge.generation.runs.Generation.judge", weak)
+    for module, name in (("method", "execute"), ("experiment", "train"), ("cli.demo_generation", "train")):
+        monkeypatch.setattr(import_module(f"expunge.{module}"), name, never)
+    assert main(["demo-generation", "--per-class", "1", "--out", str(tmp_path / "demo")]) == 2
+    assert "--per-class is 1; distances" in capsys.readouterr().err
+    draw = np.random.default_rng(0)
+    values = {"x_train": draw.normal(size=(20, 5)), "x_test": draw.normal(size=(10, 5))}
+    values = {k: v.astype(np.float32) for k, v in values.items()}
+    np.savez(tmp_path / "a.npz", **values, y_train=np.arange(20) % 2, y_test=np.arange(10) % 2)
+    rows = ["train-generator", "--data", f"npz:{tmp_path / 'a.npz'}", "--out", str(tmp_path / "a.pt")]
+    assert main(rows) == 2
+    assert (
+        "no generator for the data 'npz'; known are digits, fashion-mnist, cifar10" in capsys.readouterr().err
+    )
+    write_checkpoint(tmp_path / "g.safetensors", for_data("digits", 10, (1, 8, 8)).state_dict())
+    unlearn = ["unlearn-generator", "--data", "digits", "--checkpoint", str(tmp_path / "g.safetensors"), "--forget", "3",
+               "--out", str(tmp_path / "o.safetensors")]  # fmt: skip
+    for flags in (
+        ["--lr", "-1"],
+        ["--method", "scrub"],
+        ["--device", "cuda:9", "--features", "tiny_pipelines:features"],
+    ):
+        assert main([*unlearn, *flags]) == 2
+    assert told == []
+    assert main(unlearn) == 2 and told == ["judge"]
+    assert "the judge is weak" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("relabel", ["next", "random"])

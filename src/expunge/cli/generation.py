@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tyro.conf import OmitArgPrefixes as Flat
 
-from ..errors import ExpungeError
+from ..errors import ExpungeError, raise_all
 from ..team import first
 from .flags import ComputeFlags, check_device, check_outputs, load_reference, notice
 from .settings import changed, check_mask, feature_network, given, print_row
@@ -157,18 +157,19 @@ def unlearn_generator(
     from ..generation import presets as diffusion_presets
     from ..hashing import state_hash
     from ..heads import check_original, drawing, head
-    from ..method import execute
+    from ..method import execute, not_for
+    from ..method_base import choices
     from ..methods.concept_ablation import ConceptAblation
     from ..methods.random_label import RandomLabel
     from ..report import write_report
     from .demo_generation import come_back
 
     check_outputs({**with_record(out), "--report": report}, checkpoint, retrained)
-    network = feature_network(features, device)
     how = compute.compute()  # before the model is made, as it decides which GPU is this process's
     read = read_checkpoint(checkpoint)
     classes = tuple(int(c) if c.isdigit() else c for c in forget)
     setting = _setting(data, classes, float(drawing(read).get("validation", 0.1)), seed, device, per_class)
+    network = feature_network(features, device)
     if said := check_original(read, setting.split):
         notice(said)
     load_into(model := setting.factory(), read)
@@ -179,15 +180,20 @@ def unlearn_generator(
         {**flags, **({} if mask == "saliency" else {"mask": mask})},
     )
     check_mask(chosen)
+    if "diffusion" not in chosen.tasks:
+        raise ExpungeError(not_for(type(chosen), "diffusion"))
+    raise_all(choices(chosen) or chosen.problems())  # before the judge, which takes a while
     if frozen_target and not isinstance(chosen, RandomLabel | ConceptAblation):
         raise ExpungeError(f"{method} has no targets of relabelled images; leave --frozen-target out.")
     task = replace(setting.task, teacher=model if frozen_target else None)
+    judge = (
+        setting.judge()
+    )  # first, and by every process: one too weak to be believed ends all of them at once
     with resumable(out) as state:
         watch: dict[str, Any] = {"seed": seed, "compute": how, "state_file": state, "on_row": print_row}
         run = execute(model, setting.split, chosen, task, **watch)
     if not first():
         return
-    judge = setting.judge()
     start, end = setting.look(model, judge), setting.look(run.model, judge)
     before = state_hash(model.state_dict())
     beside = {"original": start, **({"retrained": setting.look(gold, judge)} if gold is not None else {})}
@@ -222,10 +228,6 @@ def _setting(
     from ..sources import load, place_of
 
     check_device(device)
-    if per_class < 2:
-        raise ExpungeError(
-            f"--per-class is {per_class}; distances of drawn images need at least 2 of each class."
-        )
     more: dict[str, Any] = {"seed": seed, "per_class": per_class, "command": command_line(), "device": device}
     return Generation.of(load(place_of(data)), data, forget, validation=validation, **more)
 

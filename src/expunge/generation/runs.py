@@ -14,10 +14,11 @@ from ..audit.generation import Drawn, audit_generator, draw
 from ..audit.image_judge import Judge, train_judge
 from ..data import CropFlip, Data, Samples
 from ..diffusion import Diffusion
+from ..errors import ExpungeError, raise_all
 from ..experiment import record_of, seeded_factory
 from ..method import Method
 from ..models import build
-from ..models.unet import for_data
+from ..models.unet import for_data, unserved
 from ..record import Record, plain
 from ..run import Run
 from ..sources import Source
@@ -39,6 +40,12 @@ class Generation:
     per_class: int = 50
     command: str = ""
 
+    def __post_init__(self) -> None:
+        if self.per_class < 2:
+            raise ExpungeError(
+                f"--per-class is {self.per_class}; distances of drawn images need at least 2 of each class."
+            )
+
     @classmethod
     def of(
         cls,
@@ -49,7 +56,8 @@ class Generation:
         validation: float = 0.1,
         **more: Any,
     ) -> Generation:
-        """The setting of a data set by its spec; `forget` is a class, or several, by number or name."""
+        """The setting of a data set by its spec; `forget` is a class, or several, by number or name. Raises `ExpungeError`s."""
+        raise_all(unserved(presets.kind(data)))
         split = for_drawing(Split.by_class(source.train, source.test, forget, validation=validation))
         return cls(
             source=source, data=presets.kind(data), split=split, task=Diffusion(len(source.classes)), **more
@@ -58,8 +66,7 @@ class Generation:
     @property
     def factory(self) -> Callable[[], nn.Module]:
         """Makes the U-Net with fresh weights, the same at each call."""
-        c, h, w = self.source.shape
-        made = lambda: for_data(self.data, len(self.source.classes), (c, h, w)).to(self.device)  # noqa: E731
+        made = lambda: for_data(self.data, len(self.source.classes), self.source.shape).to(self.device)  # type: ignore[arg-type]  # noqa: E731
         return seeded_factory(made, self.seed)
 
     def judge(self) -> Judge:

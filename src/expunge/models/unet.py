@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..errors import ExpungeError, MissingExtra
+from ..errors import ExpungeError, MissingExtra, raise_all
 
 
 def _diffusers() -> Any:
@@ -104,11 +104,22 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 def for_data(name: str, num_classes: int, shape: tuple[int, int, int]) -> nn.Module:
-    """The network that suits a data set: "digits" (8 x 8), "fashion-mnist" (28 x 28 or 32 x 32), "cifar10" (the paper's)."""
+    """The network that suits a data set: "digits" (8 x 8), "fashion-mnist" (28 x 28 or 32 x 32), "cifar10" (the paper's).
+
+    Raises `ExpungeError` for others.
+    """
+    raise_all(unserved(name))
     if name == "cifar10":
         return salun_cifar10(num_classes)
-    if name not in SHAPES:
-        raise ExpungeError(
-            f"there is no U-Net for '{name}'; known: {', '.join([*SHAPES, 'cifar10'])}. Use unet(...) with sizes of your own."
-        )
     return unet(num_classes, shape, **SHAPES[name])
+
+
+def unserved(name: str) -> list[str]:
+    """What speaks against a network for the data set of this name, a sentence each."""
+    known = [*SHAPES, "cifar10"]
+    if name in known:
+        return []
+    return [
+        f"there is no generator for the data '{name}'; known are {', '.join(known)} (in Python, `expunge.models.unet.unet` makes the "
+        "network for square images of other sizes)."
+    ]
