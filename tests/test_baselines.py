@@ -837,3 +837,15 @@ def test_edits_that_a_parametrized_head_would_lose_are_refused(method, norm, cla
     getattr(nn.utils.parametrizations, norm)(model[-1])
     with pytest.raises(ModelError, match="computed from other"):
         execute(model, classifier.by_class, method, classifier.task)
+
+
+@pytest.mark.parametrize("method", [Influence(samples=20), SSD(samples=50), FisherForgetting(samples=20)])
+def test_importances_and_steps_of_half_precision_are_taken_in_full(method, classifier):
+    model = copy.deepcopy(classifier.model).bfloat16()
+    split = classifier.at_random
+    half = TensorData(split.retain.data.x.bfloat16(), split.retain.data.labels)
+    half = Split.random(half, TensorData(split.test.data.x.bfloat16(), split.test.data.labels), 0.1)
+    run = execute(model, half, method, classifier.task)
+    assert run.ended == "finished"
+    assert next(run.model.parameters()).dtype == torch.bfloat16
+    assert mean_gradient(model, classifier.task, half.forget)["0.weight"].dtype == torch.float32

@@ -411,3 +411,21 @@ def test_scores_of_single_samples_have_a_seed_and_can_be_reduced(how):
     )
     halved = saliency_scores(model, data, Noisy(3), how=how, seed=1, reduce=lambda mean: mean / 2)
     assert torch.equal(halved["weight"], first["weight"] / 2)
+
+
+@pytest.mark.parametrize("how", ["abs_sum", "sum_abs", "fisher"])
+def test_scores_of_half_precision_are_those_of_the_same_weights_in_full(how):
+    """Losses of a confident model on many samples: divided in half precision, its gradients would round to 0."""
+    torch.manual_seed(0)
+    y = torch.arange(3000) % 3
+    x = (torch.randn(3000, 3) + 6 * nn.functional.one_hot(y, 3)).half()
+    model, task = nn.Linear(3, 3).half(), Classification(3)
+    with torch.no_grad():
+        model.weight.copy_(torch.eye(3))
+    found = saliency_scores(model, TensorData(x, y).samples(), task, how=how)
+    wanted = saliency_scores(
+        copy.deepcopy(model).float(), TensorData(x.float(), y).samples(), task, how=how, batch_size=3000
+    )
+    for name, score in found.items():
+        assert score.dtype == torch.float32
+        assert torch.allclose(score, wanted[name], rtol=0.03, atol=1e-5 * float(wanted[name].max())), name

@@ -32,6 +32,11 @@ def trainable(model: nn.Module) -> Weights:
     return {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
 
 
+def wide(values: Tensor) -> Tensor:
+    """Half precision as float32, in which sums and squares of gradients neither vanish nor lose digits; others as they are."""
+    return values.float() if values.itemsize < 4 else values
+
+
 def per_sample_gradients(model: nn.Module, task: Task, batch: Batch, y: Tensor | None = None) -> Weights:
     """Gradients {name: (B, *shape)} of each sample's loss, with labels `y` instead of its own if given."""
     labels = batch.y if y is None else y
@@ -74,14 +79,14 @@ def chunks(model: nn.Module, samples: Samples, largest: int = 256) -> Iterator[B
 def mean_gradient(model: nn.Module, task: Task, samples: Samples, batch_size: int = 256) -> Weights:
     """The mean of the samples' gradients, every sample weighing the same."""
     named = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    total = {n: torch.zeros_like(p) for n, p in named.items()}
+    total = {n: wide(torch.zeros_like(p)) for n, p in named.items()}
     with evaluating(model):
         for batch in samples.batches(batch_size, device=device_of(model)):
             losses = task.loss(model, batch)
             found = torch.autograd.grad(losses.sum(), list(named.values()), allow_unused=True)
             for n, g in zip(named, found, strict=True):
                 if g is not None:
-                    total[n] += g / len(samples)
+                    total[n] += wide(g) / len(samples)
     return total
 
 
@@ -91,18 +96,18 @@ def fisher_diagonal(model: nn.Module, task: Task, samples: Samples, *, expected:
     With the samples' own labels (empirical), or with `expected` over all labels, each weighed by its
     probability under the model (classifiers only).
     """
-    total = {n: torch.zeros_like(p) for n, p in trainable(model).items()}
+    total = {n: wide(torch.zeros_like(p)) for n, p in trainable(model).items()}
     for batch in chunks(model, samples):
         if not expected:
             for n, g in per_sample_gradients(model, task, batch).items():
-                total[n] += g.square().sum(0) / len(samples)
+                total[n] += wide(g).square().sum(0) / len(samples)
             continue
         with evaluating(model), torch.no_grad():
             p = task.logits(model, batch.x).softmax(1)  # type: ignore[attr-defined]  # (B, K)
         for k in range(p.shape[1]):
             found = per_sample_gradients(model, task, batch, torch.full_like(batch.y, k))
             for n, g in found.items():
-                total[n] += torch.einsum("b,b...->...", p[:, k], g.square()) / len(samples)
+                total[n] += torch.einsum("b,b...->...", p[:, k].to(total[n]), wide(g).square()) / len(samples)
     return total
 
 
@@ -120,6 +125,7 @@ class GradientMatrix:
     def __matmul__(self, direction: Weights) -> Tensor:
         """G x (T,), float64."""
         weights, state, found = trainable(self.model), _state(self.model), []
+        direction = {n: d.to(weights[n]) for n, d in direction.items()}
         with evaluating(self.model), _plain_attention(), _full_precision():
             for batch in self._batches():
                 losses = lambda w, b=batch: self.task.loss(_with(self.model, {**state, **w}), b)  # noqa: E731
@@ -129,7 +135,7 @@ class GradientMatrix:
     def transposed(self, weight: Tensor) -> Weights:
         """G^T a for `a` (T,)."""
         named = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
-        total, start = {n: torch.zeros_like(p) for n, p in named.items()}, 0
+        total, start = {n: wide(torch.zeros_like(p)) for n, p in named.items()}, 0
         with evaluating(self.model), _full_precision():
             for batch in self._batches():
                 losses = self.task.loss(self.model, batch)
@@ -138,7 +144,7 @@ class GradientMatrix:
                 found = torch.autograd.grad((losses * share).sum(), list(named.values()), allow_unused=True)
                 for n, g in zip(named, found, strict=True):
                     if g is not None:
-                        total[n] += g
+                        total[n] += wide(g)
         return total
 
     def _batches(self) -> Iterator[Batch]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .data import Samples
 from .modes import device_of, evaluating, seeded
-from .persample import chunks, fisher_diagonal, per_sample_gradients, trainable
+from .persample import chunks, fisher_diagonal, per_sample_gradients, trainable, wide
 from .task import Task
 
 Saliency = Literal["abs_sum", "sum_abs", "fisher"]
@@ -43,6 +43,7 @@ def saliency_scores(
         return {n: t if reduce is None else reduce(t) for n, t in means.items()}
     weights = {n: p for n, p in model.named_parameters() if p.requires_grad}
     total = {n: _zeros(p) for n, p in weights.items()}
+    half = any(p.itemsize < 4 for p in weights.values())
     draw = torch.Generator().manual_seed(seed)
     steps = -(-len(samples) // batch_size)
     with evaluating(model), seeded(seed, device_of(model)):
@@ -53,18 +54,20 @@ def saliency_scores(
             augment=draw if paper_exact or augment else None,
         ):
             losses = task.loss(model, batch)
-            loss = losses.mean() / steps if paper_exact else losses.sum() / len(samples)
+            loss, parts = (losses.mean(), steps) if paper_exact else (losses.sum(), len(samples))
+            # gradients of half precision are divided when they are wide: before, most would round to 0
+            loss, share = (loss, 1 / parts) if half else (loss / parts, 1.0)
             found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
             for into, grad in zip(total.values(), found, strict=True):
                 if grad is not None:
-                    into += grad
+                    into.add_(grad, alpha=share)
     return {n: (t if reduce is None else reduce(t)).abs_() for n, t in total.items()}
 
 
 def _zeros(weight: Tensor) -> Tensor:
     # in row-major order whatever the weight's: the selection then reads it without a copy
-    wide = torch.promote_types(weight.dtype, torch.float32)
-    return torch.zeros(weight.shape, dtype=wide, device=weight.device)
+    dtype = torch.promote_types(weight.dtype, torch.float32)
+    return torch.zeros(weight.shape, dtype=dtype, device=weight.device)
 
 
 def _sample_by_sample(model: nn.Module, samples: Samples, task: Task, how: Saliency) -> dict[str, Tensor]:
@@ -73,5 +76,5 @@ def _sample_by_sample(model: nn.Module, samples: Samples, task: Task, how: Salie
     total = {n: _zeros(p) for n, p in trainable(model).items()}
     for batch in chunks(model, samples):
         for n, g in per_sample_gradients(model, task, batch).items():
-            total[n] += g.abs().sum(0) / len(samples)
+            total[n] += wide(g).abs().sum(0) / len(samples)
     return total

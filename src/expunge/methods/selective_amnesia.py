@@ -26,6 +26,7 @@ from ..data import Batch
 from ..generation.sampling import Sampler
 from ..method import GradientMethod
 from ..modes import evaluating
+from ..persample import wide
 from ..run import Run
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class SelectiveAmnesia(GradientMethod):
 
     def _fisher(self, run: Run, task: Diffusion, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         named = [(n, p) for n, p in run.model.named_parameters() if p.requires_grad]
-        fisher = {n: torch.zeros_like(p) for n, p in named}
+        fisher = {n: wide(torch.zeros_like(p)) for n, p in named}
         with evaluating(run.model):
             for k in range(
                 len(x)
@@ -94,7 +95,7 @@ class SelectiveAmnesia(GradientMethod):
                     named, torch.autograd.grad(loss, [p for _, p in named], allow_unused=True), strict=True
                 ):
                     if g is not None:
-                        fisher[name] += g.detach().square() / len(x)
+                        fisher[name] += wide(g.detach()).square() / len(x)
         return fisher
 
     def loss(self, run: Run, forget: Batch | None, retain: Batch | None) -> Tensor:

@@ -22,7 +22,7 @@ import torch
 from ..data import Samples
 from ..method import Method
 from ..modes import evaluating
-from ..persample import Weights, fisher_diagonal, some, trainable
+from ..persample import Weights, fisher_diagonal, some, trainable, wide
 from ..run import Run
 
 
@@ -60,14 +60,14 @@ class SSD(Method):
         if not self.paper_exact:
             return fisher_diagonal(run.model, run.task, samples)
         named = {n: p for n, p in run.model.named_parameters() if p.requires_grad}
-        total, count = {n: torch.zeros_like(p) for n, p in trainable(run.model).items()}, 0
+        total, count = {n: wide(torch.zeros_like(p)) for n, p in trainable(run.model).items()}, 0
         with evaluating(run.model):
             for batch in samples.batches(self.batch_size, device=run.device):
                 loss = run.task.loss(run.model, batch).mean()
                 found = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
                 for n, g in zip(named, found, strict=True):
                     if g is not None:
-                        total[n] += g.square()
+                        total[n] += wide(g).square()
                 count += 1
         return {n: t / count for n, t in total.items()}
 
