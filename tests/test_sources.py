@@ -4,6 +4,7 @@ import gzip
 import os
 import pickle
 import re
+import shutil
 import struct
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from expunge import CropFlip, ExpungeError, Normalize, Split, SplitError, StreamData, TensorData
+from expunge.fit import Fit
 from expunge.sources import FASHION, formats, load
 
 DATA = os.environ.get("EXPUNGE_DATA")
@@ -64,6 +66,8 @@ def test_limit_is_exact_stratified_and_fixed_by_its_seed():
         ("cifar10:/nowhere", "neither train.parquet"),
         ("npz:/nowhere.npz", "cannot be read"),
         ("not_a_module:f", "cannot be imported"),
+        ("csv:some.csv", "is text:some.csv"),
+        ("some.jsonl?limit=3", "is text:some.jsonl"),
     ],
 )
 def test_what_is_no_data_is_told(spec, words):
@@ -284,6 +288,46 @@ def test_the_middle_of_images_of_any_shape(tmp_path):
     assert "crop=9 is more than size=8" in str(refused(f"folder:{tmp_path}?size=8&crop=9"))
 
 
+def test_the_layout_of_imagenet(folder, tmp_path_factory):
+    """train/ and val/ are parts, not classes; test/ comes first; train/ alone is asked about."""
+    for name in ("val", "valid", "validation"):
+        root = tmp_path_factory.mktemp("parts")
+        os.symlink(folder, root / "train")
+        assert "has train/ and none of test, val" in str(refused(f"folder:{root}?size=8"))
+        os.symlink(folder, root / name)
+        source = load(f"folder:{root}?size=8")
+        assert source.classes == ["ant", "bee"] and len(source.train) == len(source.test) == 20
+        assert all(i.startswith(f"{name}/") for i in source.test.ids)
+    os.symlink(folder, root / "test")
+    assert load(f"folder:{root}?size=8").test.ids[0].startswith("test/")
+
+
+def test_hidden_folders_are_no_classes_and_empty_ones_are_named(folder):
+    shutil.copytree(folder / "ant", folder / ".ipynb_checkpoints")
+    shutil.copytree(folder / "bee", folder / "ant" / ".ipynb_checkpoints")
+    (folder / "bee" / "._1.png").write_bytes(b"")
+    source = load(f"folder:{folder}?size=8")
+    assert source.classes == ["ant", "bee"] and len(source.train) + len(source.test) == 20
+    for name in ("cat", "dog"):
+        (folder / name).mkdir()
+    problems = refused(f"folder:{folder}?size=8").problems
+    assert [p.partition(" holds no images")[0][-3:] for p in problems] == ["cat", "dog"]
+
+
+def test_grey_images_of_16_bits_are_scaled(tmp_path):
+    """Pillow's own conversion cuts them off at 255."""
+    deep = np.array([[0, 257, 300], [32_768, 65_278, 65_535]], np.uint16)
+    Image.fromarray(deep).save(tmp_path / "a.png")
+    head = b"P5 3 2 65535\n"
+    (tmp_path / "c.pgm").write_bytes(head + deep.astype(">u2").tobytes())
+    for name in ("a.png", "c.pgm"):
+        with Image.open(tmp_path / name) as image:
+            assert image.mode.startswith("I")
+            wanted = Image.fromarray((deep / 257).round().astype(np.uint8))
+            for channels in (1, 3):
+                assert torch.equal(Fit(6, channels=channels)(image), Fit(6, channels=channels)(wanted))
+
+
 def test_augmentation_is_chosen(folder):
     plain, both, shifted = (load(f"folder:{folder}?size=16{m}") for m in ("", "&augment=1", "&augment=crop"))
     assert plain.train.augment is None and both.test.augment is None
@@ -396,6 +440,8 @@ def test_npz_with_ids_groups_names_and_several_inputs(tmp_path):
         ({"y_test": -np.ones(3, int)}, "whole number from 0"),
         ({"y_train": np.arange(5)}, "[6] inputs came with 5 labels"),
         ({"classes": ["one"]}, "labels run up to 2"),
+        ({"user": np.arange(5)}, "user has the shape (5,) and there are 6 training samples"),
+        ({"x_train": np.zeros((6, 8, 8, 3), np.uint8)}, "x_train.transpose(0, 3, 1, 2)"),
     ],
 )
 def test_npz_files_that_do_not_fit(tmp_path, more, words):
@@ -476,6 +522,7 @@ def test_normalised_images(folder, tmp_path):
         named, **{k.replace("x_train", "x_train.a").replace("x_test", "x_test.a"): v for k, v in half.items()}
     )
     assert "one of several by name" in str(refused(f"npz:{named}?mean={told[0]}&std={told[1]}"))
+    assert "an input is several by name (a)" in str(refused(f"npz:{named}?augment=1"))
     small = load(f"folder:{folder}?size=4&limit=4&mean={told[0]}&std={told[1]}")
     assert (
         small.train.normalize == Normalize(mean, std)

@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 
-from expunge import ExpungeError, ModelError, Split, StreamData
+from expunge import ExpungeError, ModelError, Split, SplitError, StreamData
 from expunge.cli import main
 from expunge.models import build
 from expunge.sources import load
@@ -94,7 +94,17 @@ def test_columns_numbers_and_a_test_file_of_ones_own(tmp_path):
     write(tmp_path / "b.jsonl", rows[:7])
     source = load(f"text:{tmp_path}/a.csv?text=body&label=stars&test={tmp_path}/b.jsonl&limit=20")
     assert (len(source.train), len(source.test), source.classes) == (20, 7, list("01234"))
-    assert source.test.labels.tolist() == [0, 1, 2, 3, 4, 0, 1] and source.train.ids is None
+    assert source.test.labels.tolist() == [0, 1, 2, 3, 4, 0, 1] and source.test.ids is None
+    assert [int(i) % 5 for i in source.train.ids] == source.train.labels.tolist()  # row numbers in a.csv
+    held = load(f"text:{tmp_path}/a.csv?text=body&label=stars")
+    assert sorted(map(int, [*held.train.ids, *held.test.ids])) == list(range(40))
+    for part in (held.train, held.test):
+        assert [int(i) % 5 for i in part.ids] == part.labels.tolist()
+    with pytest.raises(SplitError, match=r"lies in the test set.*test=FILE"):
+        Split.by_ids(held.train, held.test, held.test.ids[:2].tolist())
+    write(tmp_path / "d.csv", [{"id": n, **r} for n, r in enumerate(rows[:7])])
+    mixed = load(f"text:{tmp_path}/a.csv?text=body&label=stars&test={tmp_path}/d.csv")
+    assert len(Split.by_ids(mixed.train, mixed.test, ["3"], validation=0).forget) == 1
     write(tmp_path / "c.csv", [*rows, {"body": "x", "stars": 7}])
     assert "has the labels ['7']" in str(
         refused(f"text:{tmp_path}/a.csv?text=body&label=stars&test={tmp_path}/c.csv")
@@ -160,6 +170,22 @@ def test_a_tokenizers_folder_says_the_order_of_the_classes(tmp_path, folder):
         "xgood",
         "xodd",
     ]
+
+
+def test_numbers_that_do_not_begin_at_0_are_names(tmp_path, folder):
+    def read(labels, query=""):
+        rows = [{"text": f"fine {k}", "label": labels[k % len(labels)], "id": k} for k in range(30)]
+        source = load(f"text:{write(tmp_path / 'a.csv', rows)}{query}")
+        if source.classes[0].isdigit():
+            for data in (source.train, source.test):
+                wanted = [labels[int(i) % len(labels)] for i in data.ids]
+                assert [source.classes[y] for y in data.labels] == wanted
+        return source.classes, sorted(set(source.train.labels.tolist()))
+
+    assert read(["5", "1", "2", "10"]) == (["1", "2", "5", "10"], [0, 1, 2, 3])
+    assert read(["2", "0", "1"]) == (["0", "1", "2"], [0, 1, 2])
+    assert read(["1", "2"], f"?tokenizer={folder}&length=8") == (["odd", "good", "bad"], [1, 2])
+    assert read(["1", "2", "3"], f"?tokenizer={folder}&length=8") == (["1", "2", "3"], [0, 1, 2])
 
 
 def test_models_of_transformers_from_a_folder(folder, tmp_path):

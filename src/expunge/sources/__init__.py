@@ -11,7 +11,8 @@ from pathlib import Path
 
 import torch
 
-from ..data import CropFlip, Data, Normalize, as_data
+from ..batch import several
+from ..data import CropFlip, Data, Inputs, Normalize, as_data
 from ..errors import ExpungeError, raise_all
 from ..fit import Fit
 from ..models import called
@@ -20,7 +21,7 @@ from .arrays import npz
 from .folders import FITS, in_memory, read_folder
 from .known import CIFAR, FASHION, cifar, digits, fashion
 from .source import Source, part_of, shape_of
-from .texts import texts
+from .texts import KINDS, texts
 
 __all__ = ["CIFAR", "FASHION", "FOLDERS", "Source", "check_spec", "formats", "load", "place_of"]
 
@@ -88,6 +89,8 @@ def check_spec(spec: str) -> tuple[str, str, dict[str, str]]:
     if len(options) < len(pairs):
         raise ExpungeError(f"'{spec}' gives an option twice; give each once.")
     kind, _, where = place.partition(":")
+    if kind not in READERS and Path(place).suffix in KINDS:
+        raise ExpungeError(f"there is no data '{spec}'; a table of labelled texts is text:{where or kind}.")
     if kind not in READERS and not where:
         raise ExpungeError(
             f"there is no data '{spec}'; known: {', '.join(READERS)} (with :PLACE), or package.module:factory."
@@ -115,6 +118,8 @@ def _augmented(data: Data, how: str, shape: tuple[int, ...]) -> tuple[Data, str]
         )
     if data.augment == wanted:
         return data, ""
+    if wanted is not None and isinstance(x := _first(data), dict):
+        raise ExpungeError(several(x))
     found = copy.copy(data)  # a function of the user's may hand out the same data again
     found.augment = wanted
     return found, {"0": ", not augmented", "1": ", shifted and flipped", "crop": ", shifted"}[how]
@@ -123,16 +128,21 @@ def _augmented(data: Data, how: str, shape: tuple[int, ...]) -> tuple[Data, str]
 def _normalized(data: Data, options: dict[str, str], shape: tuple[int, ...]) -> Data:
     """The same data, normalised by the options `mean` and `std`."""
     mean, std = (tuple(map(float, options[k].split(","))) for k in ("mean", "std"))
-    several = isinstance(next(iter(data.samples(torch.arange(1)).batches(1))).x, dict)
-    if several or len(shape) < 3 or len(mean) != shape[0]:
+    named = isinstance(_first(data), dict)
+    if named or len(shape) < 3 or len(mean) != shape[0]:
         raise ExpungeError(
             f"mean and std have {len(mean)} numbers and an input the shape {tuple(shape)}"
-            + (", one of several by name" if several else "")
+            + (", one of several by name" if named else "")
             + "; give one a channel, of images."
         )
     found = copy.copy(data)
     found.normalize = Normalize(mean, std)
     return found
+
+
+def _first(data: Data) -> Inputs:
+    """The input of the first sample, as a batch of one."""
+    return next(iter(data.samples(torch.arange(1)).batches(1))).x
 
 
 def _check_options(kind: str, options: dict[str, str]) -> None:

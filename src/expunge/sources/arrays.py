@@ -13,10 +13,13 @@ from ..errors import ExpungeError, raise_all
 from . import formats
 from .source import Source, shape_of
 
+RESERVED = ("x_train", "x_test", "y_train", "y_test", "ids", "classes")
+
 
 def npz(path: Path, options: dict[str, str]) -> Source:
     """`x_train`, or `x_train.NAME` for each input of a model that takes several; `y_train`, `x_test`, `y_test`; optionally
-    `ids`, `classes` (names), and any other array (N,) as a group column."""
+    `ids`, `classes` (names), and any other array (N,) as a group column. Raises `ExpungeError` with every array that is none of
+    these."""
     arrays = formats.npz(path)
     x = {part: _inputs(arrays, f"x_{part}") for part in ("train", "test")}
     lacking = [f"x_{p}" for p in x if x[p] is None] + [k for k in ("y_train", "y_test") if k not in arrays]
@@ -36,12 +39,20 @@ def npz(path: Path, options: dict[str, str]) -> Source:
     classes = [str(c) for c in arrays.get("classes", range(count))]
     if len(classes) < count:
         raise ExpungeError(f"{path}: labels run up to {count - 1}, `classes` names {len(classes)}; name all.")
-    reserved = ("x_train", "x_test", "y_train", "y_test", "ids", "classes")
-    groups = {
-        k: v
-        for k, v in arrays.items()
-        if k.partition(".")[0] not in reserved and v.shape == (len(y["train"]),)
-    }
+    groups = {k: v for k, v in arrays.items() if k.partition(".")[0] not in RESERVED}
+    raise_all(
+        [
+            f"{path}: {k} has the shape {v.shape} and there are {len(y['train'])} training samples; a group has one value a "
+            "training sample: complete it, or leave it out."
+            for k, v in groups.items()
+            if v.shape != (len(y["train"]),)
+        ]
+        + [
+            f"{path}: {k} is uint8 {v.shape}, images with their channels last; give (N, C, H, W): {k}.transpose(0, 3, 1, 2)."
+            for k, v in arrays.items()
+            if k.startswith(("x_train", "x_test")) and _channels_last(v)
+        ]
+    )
     more: dict[str, dict[str, Any]] = {"train": {"ids": arrays.get("ids"), "groups": groups}, "test": {}}
     train, test = (
         TensorData(x[p], torch.from_numpy(y[p].astype(np.int64)), classes=classes, name=path.stem, **more[p])  # type: ignore[arg-type]
@@ -55,3 +66,7 @@ def _inputs(arrays: dict[str, np.ndarray], name: str) -> Inputs | None:
         k.removeprefix(f"{name}."): torch.from_numpy(v) for k, v in arrays.items() if k.startswith(f"{name}.")
     }
     return torch.from_numpy(arrays[name]) if name in arrays else parts or None
+
+
+def _channels_last(x: np.ndarray) -> bool:
+    return x.dtype == np.uint8 and x.ndim == 4 and x.shape[3] in (1, 3) and x.shape[1] not in (1, 3)

@@ -23,6 +23,7 @@ from .source import held_out
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm", ".pgm")
 TEXT = np.dtypes.StringDType()
+TESTS = ("test", "val", "valid", "validation")  # the first that is there
 CHECKED = 4096  # files whose check is under way at once
 FITS = 1 << 30  # bytes of decoded images that are held in memory without being asked to
 
@@ -51,9 +52,10 @@ class ImageFolder(Dataset):
 def read_folder(
     root: Path, fit: Fit, *, workers: int = 0, check: bool = True
 ) -> tuple[StreamData, StreamData, list[str]]:
-    """Training and test data and the class names of `root/CLASS/*.png`, or `root/train/CLASS` and `root/test/CLASS`.
+    """Training and test data and the class names of `root/CLASS/*.png`, or `root/train/CLASS` and `root/test/CLASS` (or a folder
+    of `TESTS` that comes after it).
 
-    Without `train` and `test` a fixed fifth of each class is held out for testing. Ids are the paths below `root`, and
+    Without these parts a fixed fifth of each class is held out for testing. Ids are the paths below `root`, and
     each image's folder is the group column `folder`. `fit` makes the images one size. `workers` processes decode ahead of
     the steps. Raises `ExpungeError` with every broken image at once, unless `check` is false: then each is met when it is
     read (opening millions of files takes longer than many a run).
@@ -62,9 +64,7 @@ def read_folder(
         import PIL  # noqa: F401
     except ImportError as error:
         raise MissingExtra("reading image files", "images") from error
-    parts = [""]
-    if (root / "train").is_dir() and (root / "test").is_dir():
-        parts = ["train", "test"]
+    parts = _parts(root)
     classes = _classes(root / parts[0])
     found = [_names(root, part, classes) for part in parts]
     if len(classes) < 2 or not all(len(names) for names, _ in found):
@@ -72,12 +72,14 @@ def read_folder(
             f"{root} has {len(classes)} class folders with images; give DIR/CLASS/*.png with two classes or more, "
             "or DIR/train/CLASS and DIR/test/CLASS."
         )
+    empty = np.flatnonzero(np.bincount(found[0][1], minlength=len(classes)) == 0)
     unknown = [c for part in parts[1:] for c in _classes(root / part) if c not in classes]
     raise_all(
         [
             f"{root / parts[-1] / c} is a class that {root / parts[0]} has not; add it there, or remove it."
             for c in unknown
         ]
+        + [f"{root / parts[0] / classes[k]} holds no images; put some there, or remove it." for k in empty]
         + [p for names, _ in found if check for p in _broken(root, names)]
     )
     if len(found) == 1:
@@ -130,8 +132,23 @@ def _decoded(images: Dataset) -> tuple[Tensor, list[str]]:
     return x, problems
 
 
+def _parts(root: Path) -> list[str]:
+    """The folders of the training and of the test part below `root`, or `root` itself as the only one."""
+    tests = [name for name in TESTS if (root / name).is_dir()]
+    if (root / "train").is_dir() and tests:
+        return ["train", tests[0]]
+    if _classes(root / "train"):
+        raise ExpungeError(
+            f"{root} has train/ and none of {', '.join(TESTS)} beside it; add one with the same class folders, or name "
+            f"folder:{root / 'train'}, of which a fifth is held out for testing."
+        )
+    return [""]
+
+
 def _classes(folder: Path) -> list[str]:
-    return sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+    if not folder.is_dir():
+        return []
+    return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
 def _names(root: Path, part: str, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -139,7 +156,9 @@ def _names(root: Path, part: str, classes: list[str]) -> tuple[np.ndarray, np.nd
     names = [np.array([], TEXT)]
     for c in classes:
         files = (f for f in (root / part / c).rglob("*") if f.suffix.lower() in IMAGES)
-        names.append(np.array(sorted(f.relative_to(root).as_posix() for f in files), TEXT))
+        paths = (f.relative_to(root).as_posix() for f in files)
+        # what programs leave behind (.ipynb_checkpoints, ._picture.png) is no picture of the class
+        names.append(np.array(sorted(p for p in paths if "/." not in p), TEXT))
     labels = np.repeat(np.arange(len(classes)), [len(n) for n in names[1:]])
     return np.concatenate(names), labels
 

@@ -29,7 +29,8 @@ def texts(path: Path, options: dict[str, str]) -> Source:
 
     `tokenizer` is a folder that `save_pretrained` wrote; its `config.json`, where there is one, says which name has which
     number. Without it words are hashed. `length` tokens are kept of a text. `text`, `label` and `id` name the columns; every
-    other column is a group. Raises `ExpungeError` with every problem.
+    other column is a group. Without ids a row's number in its file, from 0, is its id: it is the same whatever is held out.
+    Raises `ExpungeError` with every problem.
     """
     columns = {k: options.get(k, k) for k in ("text", "label", "id")}
     length, folder = int(options.get("length", 128)), options.get("tokenizer")
@@ -46,21 +47,23 @@ def texts(path: Path, options: dict[str, str]) -> Source:
             f"{files[-1]} has the labels {unknown[:5]}, which {path} has not; every class needs training texts."
         )
     encode = _hashed if place is None else _tokenizer(place)
+    x = [encode([str(row[columns["text"]]) for row in rows], length) for rows in tables]
+    y = [torch.tensor([numbers[n] for n in some]) for some in names]
+    kept = [np.arange(len(rows)) for rows in tables]
+    if len(files) == 1:
+        out = held_out(y[0].numpy(), len(classes))
+        tables, x, y, kept = tables * 2, x * 2, y * 2, [np.flatnonzero(~out), np.flatnonzero(out)]
     parts = []
-    for rows, labels in zip(tables, names, strict=True):
-        x = encode([str(row[columns["text"]]) for row in rows], length)
-        parts.append((x, torch.tensor([numbers[n] for n in labels]), rows))
-    if len(parts) == 1:
-        x, y, rows = parts[0]
-        out = held_out(y.numpy(), len(classes))
-        parts = [
-            ({k: v[keep] for k, v in x.items()}, y[keep], [rows[n] for n in np.flatnonzero(keep)])
-            for keep in (~out, out)
-        ]
-    train, test = (
-        TensorData(x, y, ids=_ids(rows, columns["id"]), groups=_groups(rows, columns), classes=classes, name=path.stem)
-        for x, y, rows in parts
-    )  # fmt: skip
+    for k, at in enumerate(kept):
+        rows = [tables[k][n] for n in at]
+        ids: Any = (
+            at.astype(str) if k == 0 or len(files) == 1 else None
+        )  # in a test file it is another row's number
+        if all(columns["id"] in row for some in tables[: k + 1] for row in some):
+            ids = [str(row[columns["id"]]) for row in rows]
+        inputs, groups = {name: v[at] for name, v in x[k].items()}, _groups(rows, columns)
+        parts.append(TensorData(inputs, y[k][at], ids=ids, groups=groups, classes=classes, name=path.stem))
+    train, test = parts
     for data in (train, test):
         data.read_as = f"length={length}"
     return Source(train, test, classes, shape_of(train), path.stem)
@@ -127,22 +130,15 @@ def _classes(labels: Sequence[str], folder: Path | None) -> tuple[list[str], dic
     config = _config(folder)
     own = {int(k): str(v) for k, v in config.get("id2label", {}).items()}
     there = set(labels)
-    if all(t.isascii() and t.isdigit() for t in there):
-        count = max(map(int, there)) + 1
-        names = (
-            [own[k] for k in range(len(own))]
-            if len(own) >= count and set(own) == set(range(len(own)))
-            else []
-        )
-        return names or [str(k) for k in range(count)], {t: int(t) for t in there} | {
-            str(k): k for k in range(max(count, len(names)))
-        }
-    if there <= set(own.values()) and set(own) == set(
-        range(len(own))
-    ):  # the order that the checkpoint was trained with
-        names = [own[k] for k in range(len(own))]
-    else:
-        names = sorted(there)
+    # the order that the checkpoint was trained with
+    of_model = [own[k] for k in range(len(own))] if set(own) == set(range(len(own))) else []
+    numeric = all(t.isascii() and t.isdigit() for t in there)
+    if there <= set(of_model):
+        names = of_model
+    elif numeric and max(map(int, there)) < len(of_model):
+        return of_model, {t: int(t) for t in there} | {str(k): k for k in range(len(of_model))}
+    else:  # of stars from 1 to 5 the first class is "1"
+        names = sorted(there, key=lambda t: (int(t), t)) if numeric else sorted(there)
     return names, {n: k for k, n in enumerate(names)}
 
 
@@ -190,10 +186,6 @@ def _hashed(some: list[str], length: int) -> dict[str, Tensor]:
             [zlib.crc32(w.encode()) % (HASHED - 1) + 1 for w in words]
         ).long()
     return {"input_ids": tokens, "attention_mask": (tokens != 0).long()}
-
-
-def _ids(rows: Sequence[Row], column: str) -> list[str] | None:
-    return [str(row[column]) for row in rows] if all(column in row for row in rows) else None
 
 
 def _groups(rows: Sequence[Row], columns: Mapping[str, str]) -> dict[str, list[str]]:
