@@ -141,6 +141,18 @@ def test_shares_are_drawn_for_each_shadow(splits):
         _part(splits[1].retain, 0, 1)
 
 
+def test_a_share_is_of_what_stays_and_forget_samples_are_in_every_original(splits):
+    half, whole = (Shadows(tiny(), splits[1], TASK, RECIPE, share=s) for s in (0.5, 1))
+    split = splits[1]
+    for seed in (1, 2):
+        seen = half._samples("original", seed)
+        assert torch.isin(split.forget.index, seen.index).all()
+        assert len(seen) == len(split.forget) + round((len(split.train) - len(split.forget)) / 2)
+        assert not torch.isin(half._samples("retrained", seed).index, split.forget.index).any()
+    assert torch.equal(whole._samples("original", 1).index, split.train.index)
+    assert torch.equal(whole._samples("retrained", 1).index, split.retain.index)
+
+
 def test_threads_change_nothing(splits):
     threads = torch.get_num_threads()
     sets = {"forget": splits[1].forget}

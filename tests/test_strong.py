@@ -222,9 +222,29 @@ def test_settings_are_checked_at_once(classifier):
             classifier.model,
             classifier.by_class,
             TASK,
-            settings=StrongSettings(shadows=2, attacks=("lira", "magic")),
+            settings=StrongSettings(shadows=2, share=1.5, relearn_steps=0, attacks=("lira", "magic")),
         )
-    assert len(caught.value.problems) == 2
+    assert len(caught.value.problems) == 4
+    with pytest.raises(ExpungeError, match="the seed is -1"):
+        StrongSettings(seed=-1).check()
+
+
+def test_the_command_checks_them_before_it_reads_anything(capsys):
+    from expunge.cli import main
+
+    command = ["audit", "--data", "digits", "--model", "mlp", "--checkpoint", "none", "--original", "none"]
+    assert main([*command, "--level", "strong", "--strong.share", "0", "--strong.shadows", "3"]) == 2
+    said = capsys.readouterr().err
+    assert "share is 0" in said and "shadows is 3" in said
+
+
+def test_what_is_left_out_is_said_in_a_sentence(classifier):
+    one = StrongSettings(attacks=("lira",))
+    (said,) = strong_audit(classifier.model, classifier.at_random, TASK, settings=one).limits
+    assert said.startswith("lira was left out, since it repeats") and "heads of checkpoints" in said
+    two = StrongSettings(attacks=("confusion", "lira"))
+    (said,) = strong_audit(classifier.model, classifier.at_random, TASK, settings=two).limits
+    assert said.startswith("lira, confusion were left out, since they repeat")
 
 
 @pytest.mark.slow

@@ -42,8 +42,8 @@ class Shadows:
     (retain alone).
 
     `folder` keeps each as a file named by its content: architecture, recipe, split, seed. What is there is
-    not trained again. `share` below 1 gives each shadow its own part of its samples. `together`: how many
-    are stacked; None lets the device decide. `on_step(kind, done, total)` is told of progress.
+    not trained again. `share` below 1 gives each shadow its own part of the samples that stay; forget samples are in every
+    original. `together`: how many are stacked; None lets the device decide. `on_step(kind, done, total)` is told of progress.
     """
 
     model: nn.Module
@@ -135,9 +135,18 @@ class Shadows:
 
     def _train(self, kind: str, which: list[int], models: list[nn.Module]) -> list[nn.Module]:
         seeds = [self._seed(kind, k) for k in which]
-        whole = self.split.train if kind == "original" else self.split.retain
-        samples = [_part(whole, self.share, seed) for seed in seeds]
+        samples = [self._samples(kind, seed) for seed in seeds]
         return train_together(models, samples, self.recipe, self.task, seeds, vectorised=len(which) > 1)
+
+    def _samples(self, kind: str, seed: int) -> Samples:
+        """What a shadow sees: its part of the samples that stay; an original the whole forget set besides, or it would not be
+        one that the set was "in"."""
+        split = self.split
+        if kind != "original":
+            return _part(split.retain, self.share, seed)
+        whole = split.train
+        rest = _part(whole.take(~torch.isin(whole.index, split.forget.index)), self.share, seed)
+        return Samples(whole.data, torch.cat([split.forget.index, rest.index]).sort().values)
 
     def _workers(self) -> int:
         """Threads that train at once: the cores torch may use, on a CPU. Models that draw random numbers (dropout) share one
@@ -177,7 +186,7 @@ class Shadows:
             self.split.hash,
             self.split.preparation,
             self.seed,
-            self.share,
+            self.share if self.share == 1 else f"{self.share} of what stays",
             *more,
         ]
         return Path(self.folder) / f"{kind}-{hashlib.sha256(json.dumps(what).encode()).hexdigest()[:20]}"

@@ -18,6 +18,7 @@ from ..classification import Classification
 from ..errors import ExpungeError, raise_all
 from ..method import Method
 from ..methods.retrain import Retrain
+from ..modes import check_seed
 from ..split import Split
 from .accuracy import Judged, Scores, judge
 from .confusion import interclass_confusion
@@ -38,10 +39,30 @@ class StrongSettings:
 
     attacks: tuple[Attack, ...] = ATTACKS  # what to run
     shadows: int = 32  # shadow originals, and as many retrained models
-    share: float = 1.0  # of its samples that each shadow sees
+    share: float = (
+        1.0  # of the samples that stay which each shadow sees; forget samples are in every original
+    )
     folder: Path | None = None  # where shadows are kept; a run that was cut off goes on from there
     relearn_steps: int = 200  # at which relearning gives up
     seed: int = 0  # of everything random in it
+
+    def check(self) -> None:
+        """Raise `ExpungeError` with every problem."""
+        check_seed(self.seed)
+        found = [
+            f"there is no attack '{a}'; known: {', '.join(ATTACKS)}."
+            for a in self.attacks
+            if a not in ATTACKS
+        ]
+        if self.shadows < 4:
+            found.append(
+                f"shadows is {self.shadows}; populations are compared in halves of at least two: give 4 or more."
+            )
+        if not 0 < self.share <= 1:
+            found.append(f"share is {self.share:g}; it is above 0 and at most 1.")
+        if self.relearn_steps < 1:
+            found.append(f"relearn_steps is {self.relearn_steps}; it must be at least 1.")
+        raise_all(found)
 
 
 @dataclass(frozen=True)
@@ -87,14 +108,7 @@ def strong_audit(
     shadow: a factory with a seed of its own would start all shadows alike.
     """
     how = settings or StrongSettings()
-    problems = [
-        f"there is no attack '{a}'; known: {', '.join(ATTACKS)}." for a in how.attacks if a not in ATTACKS
-    ]
-    if how.shadows < 4:
-        problems.append(
-            f"shadows is {how.shadows}; populations are compared in halves of at least two: give 4 or more."
-        )
-    raise_all(problems, ExpungeError)
+    how.check()
     task.check(model, split)
     wanted, limits = _possible(how, model, split, task, original, retrained, method, recipe)
     named = {"original": original, "unlearned": model, "retrained": retrained}
@@ -166,9 +180,11 @@ def _possible(
     limits: list[str] = []
     lost = wanted & (OF_POPULATIONS | {"confusion"})
     if lost and (method is None or recipe is None):
+        named, several = ", ".join(a for a in ATTACKS if a in lost), len(lost) > 1
         limits.append(
-            f"{', '.join(sorted(lost))} were left out: they repeat the whole procedure, and the method that unlearned or the "
-            "recipe that trained the original was not given."
+            f"{named} {'were' if several else 'was'} left out, since {'they repeat' if several else 'it repeats'} the whole "
+            "procedure: the method that unlearned, or the recipe that trained the original, is not known. The command line reads "
+            "both from the heads of checkpoints that Expunge wrote; in Python give `method` and `recipe`."
         )
         wanted -= lost
     if "relearning" in wanted and (original is None or retrained is None):

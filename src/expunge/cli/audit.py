@@ -57,6 +57,8 @@ def audit(
     if max_gap is not None and not max_gap >= 0:
         raise ExpungeError(f"--max-gap is {max_gap:g}; give the points that are allowed, 0 or more.")
     check_outputs({"--out": out, "--report": report}, checkpoint, original, retrained, split.forget_ids)
+    if level == "strong":
+        strong.check()
     source = model.source()
     drawn, task = told(split, source), Classification(len(source.classes))
     if max_gap is not None and retrained is None:
