@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+import copy
 
-from expunge import resume
+import pytest
+import torch
+
+from expunge import ExpungeError, resume
 from expunge.method import execute
 from expunge.methods.finetune import FineTune
 from expunge.methods.salun import SalUn
+from expunge.methods.selective_amnesia import SelectiveAmnesia
 
 
 class Killed(Exception):
@@ -67,6 +71,75 @@ def test_a_large_state_is_not_written_after_every_short_epoch(generator, tmp_pat
     monkeypatch.setattr(resume, "REST", 10**12)
     go()
     assert epochs == [1, 6]
+
+
+@pytest.mark.parametrize("name", ["classifier", "generator"])
+def test_a_program_that_ends_a_run_in_the_look_at_an_epoch_loses_none(name, request, tmp_path):
+    """As a grid does whose time is over: each call goes one epoch on, and ends where one call would."""
+    toy, method, state = request.getfixturevalue(name), SalUn(epochs=3, lr=1e-3, density=0.3), tmp_path / "s"
+    whole = execute(toy.model, toy.by_class, method, toy.task)
+    seen = []
+
+    def until(row):
+        seen.append(row["epoch"])
+        if len(seen) == 2:
+            raise Killed
+
+    for _ in range(2):
+        seen.clear()
+        with pytest.raises(Killed):
+            execute(toy.model, toy.by_class, method, toy.task, state_file=state, on_row=until)
+    again = execute(toy.model, toy.by_class, method, toy.task, state_file=state)
+    keys = ("step", "epoch", "loss", "retain", "forget")
+    assert [[r[k] for k in keys] for r in again.history] == [[r[k] for k in keys] for r in whole.history]
+    assert all(
+        torch.equal(a, b) for a, b in zip(again.model.parameters(), whole.model.parameters(), strict=True)
+    )
+    assert again.mask.about == whole.mask.about == {"density": "0.3"}
+
+
+def test_a_state_of_other_trainable_weights_is_refused(classifier, tmp_path):
+    model, split, task = classifier.model, classifier.by_class, classifier.task
+    with pytest.raises(Killed):
+        execute(model, split, killed_in(1)(epochs=2), task, state_file=tmp_path / "s")
+    fewer = copy.deepcopy(model)
+    fewer[0].requires_grad_(False)
+    with pytest.raises(ExpungeError, match="trained other weights"):
+        execute(fewer, split, FineTune(epochs=2), task, state_file=tmp_path / "s")
+
+
+def test_a_state_that_finds_no_room_does_not_end_the_run(classifier, tmp_path, monkeypatch):
+    def full(path, state):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(resume, "save_state", full)
+    with pytest.warns(RuntimeWarning, match="No space left.*goes on without") as told:
+        run = execute(
+            classifier.model,
+            classifier.by_class,
+            FineTune(epochs=3),
+            classifier.task,
+            state_file=tmp_path / "s",
+        )
+    assert run.ended == "finished" and len([w for w in told if "goes on" in str(w.message)]) == 1
+
+
+def test_replay_is_not_drawn_again_for_a_run_that_goes_on(generator, tmp_path, monkeypatch):
+    method = SelectiveAmnesia(epochs=2, pool=8, fisher_samples=2, sample_steps=2)
+    go = lambda **more: execute(generator.model, generator.by_class, method, generator.task, **more)  # noqa: E731
+    whole = go()
+
+    def end(row):
+        if row["epoch"] == 1:
+            raise Killed
+
+    with pytest.raises(Killed):
+        go(state_file=tmp_path / "s", on_row=end)
+    monkeypatch.setattr(SelectiveAmnesia, "_pool", None)
+    again = go(state_file=tmp_path / "s")
+    assert all(
+        torch.equal(a, b) for a, b in zip(again.model.parameters(), whole.model.parameters(), strict=True)
+    )
 
 
 def test_a_teacher_holds_the_weights_handed_in_and_no_copies_of_them(classifier):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
@@ -34,19 +35,31 @@ class State:
     def __init__(self, run: Run, method: GradientMethod, parts: dict[str, Any], watch: Watch):
         self.run, self.parts, self.watch = run, parts, watch
         self.identity = _identity(run, method) if run.state_file is not None else ""
+        # before a mask holds whole parameters still
+        self.trainable = [n for n, p in run.model.named_parameters() if p.requires_grad]
         self.rests_until = 0.0
+        self.full = False  # no room for a state
 
     def keep(self) -> None:
         """Write the state after an epoch; of a large network with short epochs only now and then, and at the end."""
         run = self.run
-        if run.state_file is None:
+        if run.state_file is None or self.full:
             return
         state = self._state()
         large = sum(t.nbytes for t in _tensors(state)) > SMALL
         start = time.perf_counter()
         if large and run.epoch < run.epochs and start < self.rests_until:
             return
-        save_state(run.state_file, state)
+        try:
+            save_state(run.state_file, state)
+        except (OSError, RuntimeError) as error:  # the latter from torch
+            self.full = True
+            warnings.warn(
+                f"the state of the run could not be written to {run.state_file} ({error}); the run goes on without, and an "
+                "interruption would lose what is done since. Make room, or give another place.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         now = time.perf_counter()
         self.rests_until = now + REST * (now - start)
 
@@ -59,6 +72,8 @@ class State:
             **{name: part.state_dict() for name, part in self.parts.items()},
             "random": run.random_state(),
             "mask": dict(run.mask or {}),
+            "mask_about": {} if run.mask is None else dict(run.mask.about),
+            "trainable": self.trainable,
             "memo": run.memo,
             "memo_on_device": [k for k, v in run.memo.items() if any(t.is_cuda for t in _tensors(v))],
             "epoch": run.epoch,
@@ -87,11 +102,16 @@ class State:
                 f"{run.state_file} is the state of another run (model, method, settings, split, seed or mask differ); "
                 "remove it to start anew, or repeat the settings it was made with."
             )
+        if state.get("trainable", self.trainable) != self.trainable:
+            raise ExpungeError(
+                f"{run.state_file} is the state of a run that trained other weights than now require a gradient; remove it to "
+                "start anew, or free the weights it was made with."
+            )
         run.model.load_state_dict({**_shared(run), **state["model"]})
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
         run.set_random_state(state["random"])
-        run.mask = Mask(state["mask"]) if state["mask"] else None
+        run.mask = Mask(state["mask"], state.get("mask_about", {})) if state["mask"] else None
         for name in ("memo", "epoch", "step", "status", "ended", "taken_back", "history"):
             setattr(run, name, state[name])
         run.seconds, run.peak_memory = state["seconds"], state["peak_memory"] or None
@@ -101,13 +121,15 @@ class State:
             run.memo[key] = _on(run.memo[key], run.device)
         watch.first, watch.good, watch.good_step = state["first"], state["good"], state["good_step"]
         watch.total, watch.count = state["total"].to(run.device), state["count"]
+        if run.team.rank:
+            watch.total.zero_()  # the state is the first process's, which has the sum of all
         return True
 
 
 def _shared(run: Run) -> dict[str, Tensor]:
     """The run's tensors that are the very ones of the model it started from: frozen, and so not worth writing."""
     at = {} if run.source is None else {k: t.data_ptr() for k, t in run.source.state_dict().items()}
-    return {k: t for k, t in run.model.state_dict().items() if t.numel() and at.get(k) == t.data_ptr()}
+    return {k: t for k, t in run.model.state_dict().items() if t.data_ptr() and at.get(k) == t.data_ptr()}
 
 
 def _identity(run: Run, method: GradientMethod) -> str:

@@ -100,7 +100,10 @@ def descend(run: Run, method: GradientMethod) -> None:
     watch = Watch(run, method)
     parts = {"optimizer": optimizer, "scheduler": scheduler, "scaler": scaler}
     state = State(run, method, parts, watch)  # before the mask is chosen: a run is known by the one handed in
-    if not state.resume():
+    if state.resume():
+        if run.ended == "finished" and run.step != run.history[-1]["step"]:
+            watch.epoch()  # a state is that before the look at its epoch
+    else:
         run.mask = choose_mask(run, method)
         watch.start()
     holding: AbstractContextManager[Any] = (
@@ -124,9 +127,10 @@ def descend(run: Run, method: GradientMethod) -> None:
                     break
             else:
                 run.epoch += 1
-                watch.epoch()
+                watch.gather()
                 if team.rank == 0:
-                    state.keep()
+                    state.keep()  # before the look, in which a program may end the run for today
+                watch.epoch()
     watch.finish()
 
 

@@ -90,6 +90,12 @@ class Watch:
         if self.percent or every or last or step - self.run.history[-1]["step"] >= self.apart:
             self.probe()
 
+    def gather(self) -> None:
+        """What all processes have gathered, brought to the first, whose state is kept."""
+        self.run.team.average_buffers(self.run.model)
+        total = self._total()
+        self.total = total if self.run.team.rank == 0 else torch.zeros_like(total)
+
     def _total(self) -> Tensor:
         """The losses since the last look, of all processes."""
         return self.run.team.sum(self.total.clone())

@@ -57,6 +57,8 @@ class SelectiveAmnesia(GradientMethod):
 
     def prepare(self, run: Run) -> None:
         """Draw the images to replay, and take the Fisher information on some of them."""
+        if run.state_file is not None and run.state_file.exists():
+            return  # an interrupted run's state holds all of it
         task: Diffusion = run.task  # type: ignore[assignment]
         x, y = self._pool(run, task)
         run.memo.update(pool=x, conditions=y)
