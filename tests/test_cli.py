@@ -603,3 +603,20 @@ def test_a_killed_run_leaves_whole_files_and_resumes_to_the_same_weights(trained
     a, b = read_checkpoint(whole), read_checkpoint(cut)
     assert all(torch.equal(a.state[k], b.state[k]) for k in a.state)
     assert Record.load(tmp_path / "cut.json").curves == Record.load(tmp_path / "whole.json").curves
+
+
+def test_one_problem_stands_behind_the_word_and_several_below_it(tmp_path, capsys):
+    recipe = [
+        "train",
+        "--data",
+        "digits?limit=100",
+        "--model",
+        "mlp",
+        "--out",
+        str(tmp_path / "o.pt"),
+        "--epochs",
+        "-1",
+    ]
+    for more, begins in (([], "error: epochs is -1"), (["--lr", "-1"], "error:\n- epochs is -1")):
+        assert main([*recipe, *more]) == 2
+        assert capsys.readouterr().err.startswith(begins)

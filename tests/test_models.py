@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from expunge import Classification, ModelError
+from expunge import Classification, ModelError, Split
+from expunge.errors import MissingExtra
 from expunge.models import build, names
 
 IMAGES = [n for n in names() if n != "text_transformer"]
@@ -104,6 +105,29 @@ def here(tmp_path, monkeypatch):
     sys.modules.pop("my_factories", None)
 
 
+@pytest.mark.parametrize(
+    ("name", "shape", "others"),
+    [
+        ("cnn", (5,), "mlp (anything of a fixed shape) or text_transformer (token numbers (T,)), or"),
+        ("vit_tiny", (5, 6), "take mlp (anything of a fixed shape), or"),
+        ("text_transformer", (1, 8, 8), "cnn (images (C, H, W)) or mlp"),
+    ],
+)
+def test_a_model_that_cannot_take_the_data_names_those_that_can(name, shape, others):
+    with pytest.raises(ModelError) as caught:
+        build(name, num_classes=3, shape=shape)
+    assert (
+        str(caught.value).startswith(name) and str(shape) in str(caught.value) and others in str(caught.value)
+    )
+    assert isinstance(build("mlp", num_classes=3, shape=(5, 6)), nn.Module)
+
+
+def test_a_factory_of_an_optional_library_names_its_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision", None)  # as where it is not installed
+    with pytest.raises(MissingExtra, match=r"torchvision.models:resnet18 needs .*expunge\[vision\]"):
+        build("torchvision.models:resnet18", num_classes=3)
+
+
 @pytest.mark.parametrize("name", ["plain", "some", "every", "Net"])
 def test_factories_get_what_they_take(here, name):
     model = build(f"my_factories:{name}", num_classes=3, shape=(4,))
@@ -128,3 +152,17 @@ def test_factories_get_what_they_take(here, name):
 def test_what_is_no_factory_is_told(here, spec, words):
     with pytest.raises(ModelError, match=words):
         build(spec, num_classes=3, shape=(4,))
+
+
+def test_whole_numbers_where_the_weights_want_others_are_told_with_the_remedy():
+    x, y = torch.randint(0, 9, (60, 5)), torch.arange(60) % 3
+    split = Split.random((x[:50], y[:50]), (x[50:], y[50:]))
+    with pytest.raises(
+        ModelError, match=r"the inputs are torch.int64, the weights torch.float32: make them alike"
+    ):
+        Classification(3).check(build("mlp", num_classes=3, shape=(5,)), split)
+    beyond = torch.full_like(x, 10**6)  # tokens that the model does not have
+    split = Split.random((beyond[:50], y[:50]), (x[50:], y[50:]))
+    with pytest.raises(ModelError) as caught:
+        Classification(3).check(build("text_transformer", num_classes=3, shape=(5,)), split)
+    assert "fails on a batch" in str(caught.value) and "alike" not in str(caught.value)

@@ -205,7 +205,8 @@ class Classification:
         except Exception as error:  # whatever a user's model raises is the message
             said = f"the model fails on a batch of shape {shape}: {type(error).__name__}: {error}"
             weight = next(model.parameters()).dtype
-            odd = isinstance(batch.x, Tensor) and batch.x.is_floating_point() and batch.x.dtype != weight
+            odd = isinstance(batch.x, Tensor) and batch.x.dtype != weight
+            odd = odd and (batch.x.is_floating_point() or "type" in str(error))  # whole numbers may be tokens
             return [
                 said
                 + (f"; the inputs are {batch.x.dtype}, the weights {weight}: make them alike." if odd else "")

@@ -167,7 +167,8 @@ def _run(argv: list[str], known: dict[str, Callable[..., Any]]) -> int:
             registry=registry(),
         )
     except ExpungeError as error:
-        print(f"error: {error}", file=sys.stderr)
+        # several problems are a list, which begins on a line of its own
+        print("error:" + ("" if len(error.problems) > 1 else " ") + str(error), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -7,12 +7,13 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Collection
+from importlib.util import find_spec
 from typing import Any
 
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from ..errors import ModelError
+from ..errors import MissingExtra, ModelError
 from .cnn import CNN, MLP
 from .pretrained import KINDS, from_folder
 from .resnet import resnet18, resnet20
@@ -28,6 +29,10 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "vit_tiny": ViT,
     "text_transformer": TextTransformer,
 }
+# axes of an input (None for any number), in words; the other models take images
+TAKES = {"mlp": (None, "anything of a fixed shape"), "text_transformer": (1, "token numbers (T,)")}
+IMPORTABLE = "write package.module:function, importable from here."
+EXTRAS = {"torchvision": "vision", "transformers": "text", "diffusers": "diffusion"}
 
 
 def names() -> list[str]:
@@ -54,6 +59,7 @@ def build(name: str, *, num_classes: int, shape: tuple[int, ...] = (3, 32, 32), 
             )
         return made
     check_name(name)
+    _check_shape(name, tuple(shape))
     return MODELS[name](num_classes=num_classes, shape=tuple(shape), **options)
 
 
@@ -62,6 +68,18 @@ def check_name(name: str) -> None:
     if ":" not in name and name not in MODELS:
         raise ModelError(
             f"there is no model '{name}'; known: {', '.join(MODELS)}, hf-config:DIR, hf-weights:DIR or package.module:factory."
+        )
+
+
+def _check_shape(name: str, shape: tuple[int, ...]) -> None:
+    """Raise `ModelError` where a built-in model cannot take inputs of this shape, with those that can."""
+    takes = {m: TAKES.get(m, (3, "images (C, H, W)")) for m in MODELS}
+    axes, what = takes[name]
+    if axes not in (None, len(shape)):
+        others = [f"{m} ({words})" for m, (n, words) in takes.items() if n in (None, len(shape))]
+        raise ModelError(
+            f"{name} takes {what} and an input of the data has the shape {shape}; for that take {' or '.join(others)}, or "
+            "a model of your own by package.module:factory."
         )
 
 
@@ -75,11 +93,13 @@ def imported(spec: str, error: type[Exception]) -> Callable[..., Any]:
         sys.path.insert(0, os.getcwd())
     try:
         found = getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as caught:
+        package = (caught.name or "").partition(".")[0]
+        if package in EXTRAS and find_spec(package) is None:
+            raise MissingExtra(spec, EXTRAS[package]) from caught
+        raise error(f"{spec} cannot be imported: {caught}; {IMPORTABLE}") from caught
     except Exception as caught:  # the module's own code runs here and may raise anything
-        raise error(
-            f"{spec} cannot be imported: {type(caught).__name__}: {caught}; write package.module:function, "
-            "importable from here."
-        ) from caught
+        raise error(f"{spec} cannot be imported: {type(caught).__name__}: {caught}; {IMPORTABLE}") from caught
     if not callable(found) or isinstance(found, nn.Module):
         raise error(f"{spec} is a {type(found).__name__}; name a function or a class that makes one.")
     return found
