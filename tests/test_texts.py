@@ -224,6 +224,8 @@ def test_a_fine_tuned_classifier_goes_in_and_comes_out(folder, tmp_path, capsys)
     out = tmp_path / "out" / "model.safetensors"
     assert main(["unlearn", "salun", *flags, "--checkpoint", str(folder / "model.safetensors"), "--validation", "0", "--epochs", "1",
                  "--forget-group", "user=u1", "--batch-size", "8", "--out", str(out)]) == 0  # fmt: skip
+    said = capsys.readouterr().err
+    assert "forgets " in said and "seen all 24 training and none of the 6 test samples" in said
     for file in folder.glob("*.json"):
         (out.parent / file.name).write_bytes(file.read_bytes())
     model, told = transformers.AutoModelForSequenceClassification.from_pretrained(

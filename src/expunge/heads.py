@@ -48,7 +48,11 @@ def check_original(checkpoint: Checkpoint, split: Split) -> str | None:
         said = f"{path.name} does not say which samples it was trained on; "
         if len(split.validation):
             return said + "if it saw the whole training set, add --validation 0."
-        return said + f"it is taken to have seen all {len(split.train):,} training samples."
+        tests = len(split.test) + len(split.test_forgotten)
+        return (
+            said
+            + f"it is taken to have seen all {len(split.train):,} training and none of the {tests:,} test samples."
+        )
     if not trained_on:
         raise CheckpointError(
             f"{path} was trained without a forget set: it is a retrained model, no original; give it to --retrained."
