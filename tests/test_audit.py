@@ -82,6 +82,19 @@ def test_retrain_has_no_gap_to_itself(split):
     }
 
 
+def test_contradicting_attacks_are_told_of_each_model(split):
+    from expunge.audit.accuracy import summarize
+
+    task = Classification(4)
+    models = {n: judge(table(split), split, task) for n in ("judged", "original", "retrained")}
+    for one in models.values():
+        one.__dict__["scores"] = {**one.scores, "MIA": 100.0, "MIA_entropy": 20.0}
+    models["original"].__dict__["scores"] |= {"MIA_entropy": 70.0}
+    told = [t for t in summarize(models.pop("judged"), **models).limits if "contradict" in t]
+    assert len(told) == 2 and "MIA_entropy (20) contradict" in told[0]
+    assert "MIA_entropy (20) of the retrained model contradict" in told[1]
+
+
 def test_a_reference_of_another_split_is_refused(split):
     task = Classification(4)
     other = Split.by_class(split.forget.data, split.test.data, forget=1)

@@ -91,6 +91,26 @@ def test_one_retrained_model_is_said_to_be_one():
     assert not any("Only one retrained model" in t for t in verdict(SAME, SEEDS, sizes=SIZES).limits)
 
 
+def test_every_score_that_one_retrained_model_has_is_said_to_be_of_one():
+    some = [SEEDS[0], SEEDS[1], {**SEEDS[2], "TFA": 0.0}]
+    told = verdict({**SAME, "TFA": 0.0}, some, sizes=SIZES).limits[0]
+    assert told.startswith("Only one retrained model has TFA, so")
+    some = [{k: v for k, v in s.items() if k != "UA"} for s in SEEDS[1:]]
+    assert (
+        verdict(SAME, [SEEDS[0], *some], sizes=SIZES).limits[0].startswith("Only one retrained model has UA")
+    )
+
+
+def test_a_contradicted_mia_takes_no_part():
+    apart = {**SAME, "MIA": 100.0, "MIA_entropy": 14.0}
+    found = verdict(apart, SEEDS, sizes=SIZES)
+    assert found.words == ["indistinguishable"] and "MIA" not in found.figures
+    assert found.limits[0].startswith("MIA takes no part") and "MIA" not in " ".join(found.sentences)
+    assert words(MIA=100.0, MIA_entropy=60.0) == ["over-forgotten"]
+    assert words([*SEEDS[1:], {**SEEDS[0], "MIA_entropy": 90.0}], MIA=40.0) == ["indistinguishable"]
+    assert words(MIA=40.0, MIA_entropy=None) == ["over-forgotten"]
+
+
 def test_without_a_reference_nothing_is_judged():
     found = verdict(SAME, original={"UA": 0.0, "RA": 100.0, "TA": 95.0, "MIA": 0.1})
     assert found.words == ["unknown"] and "cannot be said" in found.limits[0] and "+5.20" in str(found)

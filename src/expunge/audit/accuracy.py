@@ -8,7 +8,7 @@ is good by itself: a model retrained without the data has a UA near its test err
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -132,6 +132,12 @@ def gaps(scores: Scores, reference: Scores) -> dict[str, float]:
 APART = 50.0  # points between two attacks on one model that cannot both be right
 
 
+def contradicted(scores: Mapping[str, Any]) -> bool:
+    """Whether the two membership attacks on a model contradict each other, so that its MIA is no finding."""
+    both = [scores.get(k) for k in ("MIA", "MIA_entropy")]
+    return all(v is not None for v in both) and abs(both[0] - both[1]) > APART  # type: ignore[operator]
+
+
 def summarize(
     judged: Judged, *, original: Judged | None = None, retrained: Judged | None = None
 ) -> AuditResult:
@@ -152,12 +158,14 @@ def summarize(
         limits.append(
             "The test set has no samples of the forgotten class: whether unseen ones are recognised cannot be said."
         )
-    svm, threshold = (float(scores[k]) for k in ("MIA", "MIA_entropy"))  # type: ignore[arg-type]
-    if abs(svm - threshold) > APART:
-        limits.append(
-            f"MIA ({svm:.0f}) and the threshold attack MIA_entropy ({threshold:.0f}) contradict each other: the forget samples lie "
-            "outside the confidences that the machine behind MIA was fitted on, and what it says there is no finding."
-        )
+    whose = {"unlearned": "", "original": " of the original", "retrained": " of the retrained model"}
+    limits += [
+        f"MIA ({m.scores['MIA']:.0f}) and the threshold attack MIA_entropy ({m.scores['MIA_entropy']:.0f}){whose[name]} contradict "
+        "each other: its forget samples lie outside the confidences that the machine behind MIA was fitted on, and what MIA says "
+        "there is no finding."
+        for name, m in given.items()
+        if contradicted(m.scores)
+    ]
     details: dict[str, Any] = {
         "histograms": {
             "bins": np.linspace(0, 1, BINS + 1).round(4).tolist(),

@@ -15,6 +15,7 @@ from typing import Any
 from ..errors import ExpungeError
 from ..split import Goal
 from ..stats import HEADLINE, stat
+from .accuracy import contradicted
 from .residue import Word, sampling_error, stronger
 
 # two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom; the last for all above
@@ -101,12 +102,14 @@ def verdict(
         )
     counts = sizes or {}
     of = {"UA": "forget", "RA": "retain", "TA": "test", "MIA": "forget", "TFA": "test_forgotten"}
-    figures, measured = {}, True
+    figures, once = {}, []
+    doubtful = any(contradicted(found) for found in (scores, *retrained))
     for name in (*HEADLINE, "TFA"):
         theirs = [float(r[name]) for r in retrained if r.get(name) is not None]
-        if scores.get(name) is None or not theirs:
+        if scores.get(name) is None or not theirs or (doubtful and name == "MIA"):
             continue
         width, measured = allowed(theirs, counts.get(of[name], 1000))
+        once += [] if measured else [name]
         mean, mine = sum(theirs) / len(theirs), float(scores[name])
         figures[name] = {
             "value": mine,
@@ -122,10 +125,16 @@ def verdict(
     if found:
         words = [*found, *(w for w in words if w not in found and w != "indistinguishable")]
     limits = [GOALS[goal]]
-    if not measured:
+    if doubtful:
         limits.insert(
             0,
-            "Only one retrained model was given, so the spread over seeds is not known: the interval is the sampling "
+            "MIA takes no part: of this model or of a retrained one it and MIA_entropy contradict each other, so it is no finding.",
+        )
+    if once:
+        few = "was given" if len(retrained) == 1 else f"has {', '.join(once)}"
+        limits.insert(
+            0,
+            f"Only one retrained model {few}, so the spread over seeds is not known: the interval is the sampling "
             "error of the scores alone, and a small difference may be the seed's.",
         )
     if not attacks:
