@@ -562,6 +562,13 @@ def test_the_command_masks_judges_and_draws_the_filter(folders, tmp_path, capsys
     assert told["settings"]["mask"] == "random" and told["details"]["trained"]["steps"] == 2
     assert {"UA", "RA", "FID_judge", "FID_features", "KID_features"} <= set(told["scores"])
     assert "safe latent diffusion" in told["details"]["images"][2]["title"]
+    from expunge.record import Record
+    from expunge.report import page
+
+    shown = page([Record.load(tmp_path / "out" / "expunge.json")])
+    assert (
+        "Before and after" in shown and "“sandal” shown when asked for" in shown and "FID features" in shown
+    )
     refused = (
         ["--method", "esd", "--mask", "random"],
         ["--steps", "2", "--epochs", "2"],

@@ -42,12 +42,16 @@ def feature_network(spec: str | None, device: str) -> tuple[nn.Module, str] | No
         return None
     if ":" not in spec:
         raise ExpungeError(f"--features is '{spec}'; write package.module:function, importable from here.")
+    if (name := spec.rpartition(":")[2]) == "judge":
+        raise ExpungeError(
+            f"--features {spec} would give FID_judge, the name of the distance in the judge's own features; rename the function."
+        )
     network = called(spec, {}, ExpungeError)
     if not isinstance(network, nn.Module):
         raise ExpungeError(
             f"{spec} returned {type(network).__name__}; it must return an nn.Module that gives features (B, D) of images."
         )
-    return network.to(device), spec.rpartition(":")[2]
+    return network.to(device), name
 
 
 def print_row(row: dict[str, Any]) -> None:

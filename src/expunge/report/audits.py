@@ -9,7 +9,7 @@ from typing import Any
 from ..stats import TABLE_2X2
 from .study import Study
 from .values import number, table
-from .words import DASH, fixed, setting_text
+from .words import DASH, fixed, free, setting_text
 
 
 def two_by_two(details: dict[str, Any]) -> dict[str, Any]:
@@ -35,6 +35,19 @@ def two_by_two(details: dict[str, Any]) -> dict[str, Any]:
         if keys
         else {}
     )
+
+
+def before(details: dict[str, Any], scores: dict[str, Any]) -> dict[str, Any]:
+    """The scores of an erasure beside the original's, and how often each concept's prompts show it; empty without."""
+    pairs = {str(k): (v, scores.get(k)) for k, v in table(details.get("before")).items()}
+    for word, told in table(details.get("prompts")).items():
+        pairs[f"“{word}” shown when asked for"] = (table(told).get("before"), table(told).get("after"))
+    rows = [
+        (name.replace("_", " "), [free(v) if (v := number(x)) is not None else DASH for x in pair])
+        for name, pair in pairs.items()
+        if number(pair[0]) is not None
+    ]
+    return {"heads": ["before", "after"], "rows": rows} if rows else {}
 
 
 def trials(details: dict[str, Any]) -> dict[str, Any]:
