@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from expunge import Classification, ExpungeError, Split
-from expunge.bench import run_jobs, side_by_side, stages
+from expunge.bench import plots, run_jobs, side_by_side, stages
 from expunge.bench.grid import read_grid
 from expunge.bench.page import markdown, others, page
 from expunge.bench.work import OutOfTime, Worker
@@ -164,6 +164,48 @@ def test_splits_stand_apart_on_the_page_and_are_worded_as_they_are(tmp_path):
     lines = (tmp_path / "page.md").read_text().splitlines()
     assert [k for k in lines if k.startswith("### ")] == [f"### digits, mlp, {words}" for words in splits]
     assert len([k for k in lines if k.startswith("| RL |") and k.endswith("| 1 |")]) == len(splits)
+
+
+def test_a_line_of_a_plot_holds_all_but_its_axis(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(plots, "_panels", lambda found, path: seen.append((path.name, found)) or [])
+    both = list(itertools.product((0.1, 0.3, 0.5), (0.01, 0.02)))
+    entry = {"kind": "unlearn", "data": "digits", "model": "mlp", "split": {"forget_share": 0.1}, "seconds": 1.0,
+             "status": "finished", "ended": "finished", "details": {}}  # fmt: skip
+    runs = [
+        {
+            **entry,
+            "label": f"RL, density {d}, lr {r}",
+            "scores": {"gap": {"avg": d}},
+            "vary": {"density": d, "lr": r},
+        }
+        for d, r in both
+    ]
+    plots.curves(runs, tmp_path / "x.svg")
+    assert seen.pop()[1] == {
+        "density": {f"RL, lr {r}": {d: [d] for d in (0.1, 0.3, 0.5)} for r in (0.01, 0.02)}
+    }
+    shares = [
+        {
+            **entry,
+            "label": "RL",
+            "model": model,
+            "split": {"forget_share": share, "validation": 0},
+            "scores": {"gap": {"avg": 1}},
+        }
+        for share in (0.1, 0.2, 0.3)
+        for model in ("mlp", "cnn")
+    ]
+    about = {"title": "small", "command": "", "date": "", "machine": {}}
+    (tmp_path / "small.json").write_text(json.dumps({"about": about, "runs": shares}))
+    page(tmp_path, tmp_path / "page.md")
+    sizes = {name: found for name, found in seen if "-sizes" in name}
+    assert list(sizes) == ["small-sizes.svg", "small-sizes-1.svg"]
+    assert all(
+        list(map(len, lines["RL"].values())) == [1, 1, 1]
+        for found in sizes.values()
+        for lines in found.values()
+    )
 
 
 def test_what_others_published_stands_beside_the_split_it_was_made_on(tmp_path):

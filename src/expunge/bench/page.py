@@ -158,10 +158,7 @@ def page(folder: Path, out: Path) -> None:
         remarks = path.with_suffix(".md")  # what a person wrote about these figures
         if remarks.exists():
             text.append(remarks.read_text(encoding="utf-8"))
-        places = grouped(
-            values["runs"], lambda e: (e["data"], e["model"], json.dumps(e["split"], sort_keys=True))
-        )
-        for number, entries in enumerate(places):
+        for number, entries in enumerate(grouped(values["runs"], _place)):
             first = entries[0]
             text.append(
                 f"### {first['data']}, {first['model']}, {_words(first['split'])}\n\n{markdown(entries)}\n"
@@ -174,13 +171,21 @@ def page(folder: Path, out: Path) -> None:
             varied = out.parent / "figures" / f"{path.stem}-{number}-varied.svg"
             if axes := curves(entries, varied):
                 text.append(f"![gap against {', '.join(axes)}](figures/{varied.name})\n")
-        whole = out.parent / "figures" / f"{path.stem}-sizes.svg"
-        if sizes(values["runs"], whole):
-            text.append(f"![gap against the size of the forget set](figures/{whole.name})\n")
+        shares = [e for e in values["runs"] if e["split"].get("forget_share")]
+        for number, entries in enumerate(grouped(shares, lambda e: _place(e, but="forget_share"))):
+            whole = out.parent / "figures" / f"{path.stem}-sizes{f'-{number}' if number else ''}.svg"
+            if sizes(entries, whole):
+                text.append(f"![gap against the size of the forget set](figures/{whole.name})\n")
     pending = folder / "_pending.md"  # what is still to be run, as a person wrote it
     if pending.exists():
         text.append(pending.read_text(encoding="utf-8"))
     write_text(out, "\n".join(text))
+
+
+def _place(e: Entry, but: str = "") -> tuple[str, str, str]:
+    """The same for entries of one data set, model and split, whatever the split's entry `but`."""
+    split = {k: v for k, v in e["split"].items() if k != but}
+    return e["data"], e["model"], json.dumps(split, sort_keys=True)
 
 
 def _words(split: dict[str, Any]) -> str:

@@ -41,9 +41,9 @@ def curves(entries: Sequence[Entry], path: Path) -> list[str]:
         gap = (e["scores"].get("gap") or {}).get("avg")
         for axis, value in (e.get("vary") or {}).items():
             if gap is not None and isinstance(value, int | float) and not isinstance(value, bool):
-                found.setdefault(axis, {}).setdefault(e["label"].split(f", {axis} ")[0], {}).setdefault(
-                    value, []
-                ).append(gap)
+                found.setdefault(axis, {}).setdefault(
+                    e["label"].replace(f", {axis} {value}", ""), {}
+                ).setdefault(value, []).append(gap)
     return _panels({k: v for k, v in found.items() if max(map(len, v.values())) > 2}, path)
 
 
