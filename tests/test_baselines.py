@@ -39,7 +39,13 @@ from expunge.methods.sisa import SISA, SisaEnsemble
 from expunge.methods.ssd import SSD
 from expunge.methods.tarf import TARF
 from expunge.methods.ts_bgrm import TSBGRM
-from expunge.persample import conjugate_gradient, fisher_diagonal, mean_gradient, per_sample_gradients
+from expunge.persample import (
+    GradientMatrix,
+    conjugate_gradient,
+    fisher_diagonal,
+    mean_gradient,
+    per_sample_gradients,
+)
 from expunge.run import Compute, Run
 from expunge.sources.mismatch import mismatch
 from expunge.split import Split
@@ -849,3 +855,34 @@ def test_importances_and_steps_of_half_precision_are_taken_in_full(method, class
     assert run.ended == "finished"
     assert next(run.model.parameters()).dtype == torch.bfloat16
     assert mean_gradient(model, classifier.task, half.forget)["0.weight"].dtype == torch.float32
+
+
+class Recurrent(nn.Module):
+    """Has no forward-mode derivative on a CPU."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.LSTM(8, 6, batch_first=True), nn.Linear(6, 10)
+
+    def forward(self, x):
+        return self.head(self.body(x[:, 0])[0][:, -1])
+
+
+def test_influence_of_a_model_without_forward_mode(classifier):
+    torch.manual_seed(0)
+    model, few = Recurrent(), classifier.at_random.forget
+    matrix = GradientMatrix(model, classifier.task, few)
+    along = {n: torch.randn_like(p) for n, p in model.named_parameters()}
+    rows = per_sample_gradients(model, classifier.task, next(few.batches(len(few))))
+    wanted = sum((rows[n].flatten(1) @ along[n].flatten()) for n in rows)
+    assert torch.allclose(matrix @ along, wanted.double(), atol=1e-4)
+    run = execute(model, classifier.at_random, Influence(samples=20), classifier.task)
+    assert run.ended == "finished"
+
+
+def test_a_recorder_does_not_mix_two_trainings(classifier, tmp_path):
+    recipe = AmnesiacRecorder(tmp_path, classifier.at_random.forget).recipe(Retrain(epochs=1, lr=0.01))
+    trained = classifier.model, classifier.at_random.for_original, recipe, classifier.task
+    execute(*trained)
+    with pytest.raises(ExpungeError, match="log of another training"):
+        execute(*trained)

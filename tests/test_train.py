@@ -1,5 +1,6 @@
 """The loop: which batches each schedule gives, rates, guards, accumulation, precision, compile, nothing handed in touched."""
 
+import copy
 import sys
 from collections import Counter
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from expunge import (
     Classification,
     Compute,
     ExpungeError,
+    MaskError,
     ModelError,
     Normalize,
     Retrain,
@@ -20,21 +22,27 @@ from expunge import (
     execute,
     unlearn,
 )
+from expunge.audit.accuracy import judge
+from expunge.data import StreamData
+from expunge.experiment import experiment, record_of
+from expunge.mask import random_mask
 from expunge.methods.bad_teacher import BadTeacher
 from expunge.methods.damp import DAMP
 from expunge.methods.finetune import FineTune
 from expunge.methods.fisher_forgetting import FisherForgetting
 from expunge.methods.gradient_ascent import GradientAscent
+from expunge.methods.ieu import IEU
 from expunge.methods.nhle import NHLE
 from expunge.methods.random_label import RandomLabel
 from expunge.methods.retrain import reset
+from expunge.methods.salun_soft import SalUnSoft
 from expunge.methods.sisa import SISA
 from expunge.methods.ssd import SSD
 from expunge.methods.ugradsl import UGradSL
 from expunge.run import Run, finite
 from expunge.schedule import pairs, pieces, steps_per_epoch
 from expunge.train import rate
-from expunge.tuning import tune
+from expunge.tuning import _to_retrain, tune
 
 
 @pytest.fixture(scope="module")
@@ -545,3 +553,96 @@ def test_a_fall_that_lasts_ends_with_the_last_good_state(setting):
         run = execute(good, split, method, task)
     assert run.ended == "stopped" and run.taken_back
     assert task.predict(run.model, split.retain).accuracy > run.history[0]["retain"] - 15
+
+
+def test_looks_do_not_change_what_data_that_draws_as_it_is_read_gives_the_steps(setting):
+    """Read in this process: a user's transform draws from torch's own state."""
+
+    class Noisy(torch.utils.data.Dataset):
+        def __init__(self, samples):
+            self.x, self.targets = samples.data.x, samples.data.labels
+
+        def __len__(self):
+            return len(self.x)
+
+        def __getitem__(self, k):
+            return self.x[k] + torch.randn(8), self.targets[k]
+
+    model, split, task = setting
+    data = [StreamData(Noisy(s)) for s in (split.train, split.test)]
+    noisy = Split.random(*data, 0.2)
+    once, often = (
+        execute(model, noisy, FineTune(epochs=2, batch_size=64, probe_every=k), task).model for k in (0, 1)
+    )
+    assert same(once, often)
+
+
+@pytest.mark.parametrize("method", [IEU(epochs=1, batch_size=64), SalUnSoft(epochs=1, batch_size=64)])
+def test_held_zeros_keep_their_sign(setting, method):
+    model, split, task = setting
+    model = copy.deepcopy(model)
+    with torch.no_grad():
+        model[0].weight[0] = -0.0
+    mask = random_mask(model, 0.5)
+    run = execute(model, split, method, task, mask=mask)
+    assert (
+        run.model[0].weight[~mask["0.weight"]].signbit().equal(model[0].weight[~mask["0.weight"]].signbit())
+    )
+
+
+def test_a_mask_that_frees_frozen_weights_alone_is_refused_and_a_dict_becomes_one(setting):
+    model, split, task = setting
+    model = copy.deepcopy(model)
+    model[0].requires_grad_(False)
+    free = {n: torch.full_like(p, n.startswith("0."), dtype=torch.bool) for n, p in model.named_parameters()}
+    with pytest.raises(MaskError, match="frozen"):
+        execute(model, split, FineTune(epochs=1), task, mask=free)
+    run = execute(model, split, FineTune(epochs=1), task, mask={n: ~m for n, m in free.items()})
+    assert record_of("unlearn", run, FineTune()).details["mask"]["density"] < 1
+
+
+def test_a_classifier_of_one_class_is_refused():
+    x, y = torch.randn(40, 4), torch.zeros(40, dtype=torch.int64)
+    split = Split.random((x[:30], y[:30]), (x[30:], y[30:]), 0.2)
+    with pytest.raises(ModelError, match="2 or more"):
+        execute(nn.Linear(4, 1), split, SalUn(), Classification(1))
+
+
+def test_batch_norm_that_sees_lone_samples_at_every_step_is_told_once(setting):
+    model, split, task = setting
+    with pytest.warns(RuntimeWarning, match="cut into 8 pieces") as told:
+        execute(model, split, FineTune(epochs=2, batch_size=8), task, compute=Compute(accumulate=8))
+    assert len([w for w in told if "pieces" in str(w.message)]) == 1
+
+
+def test_a_small_side_does_not_keep_the_large_one_from_being_cut(setting):
+    _, split, _ = setting
+    f, r = next(split.forget.batches(2)), next(split.retain.batches(40))
+    value = torch.linspace(0, 1, 250)
+    mean = lambda b: value[b.index].mean()  # noqa: E731
+    cut = list(pieces((f, r), 8))
+    assert [len(b) for (_, b), _ in cut] == [5] * 8
+    assert float(sum(s * (mean(a) + mean(b)) for (a, b), s in cut)) == pytest.approx(float(mean(f) + mean(r)))
+    union = list(pieces((f, r), 8, union=True))
+    assert len(union) == 8 and sum(a is not None for (a, _), _ in union) == 2
+    whole = torch.cat([value[b.index] for b in (f, r)]).mean()
+    parts = sum(s * torch.cat([value[b.index] for b in p if b is not None]).mean() for p, s in union)
+    assert float(parts) == pytest.approx(float(whole))
+
+
+def test_a_model_judged_on_another_split_is_no_reference(setting):
+    model, split, task = setting
+    other = Split.random(split.forget.data, split.test.data, 0.1)
+    with pytest.raises(ExpungeError, match="another split"):
+        experiment(model, split, FineTune(epochs=1), task, retrained=judge(model, other, task))
+    with pytest.raises(ExpungeError, match="another split"):
+        tune(model, split, FineTune(epochs=1), task, by="gap", retrained=judge(model, other, task))
+
+
+def test_trials_by_the_gap_go_on_after_one_that_is_no_number(setting, monkeypatch):
+    model, split, task = setting
+    gold = judge(model, split, task)
+    broken = copy.deepcopy(model)
+    with torch.no_grad():
+        broken[3].bias[0] = torch.nan
+    assert _to_retrain(gold)(broken) == 100 > _to_retrain(gold)(model)

@@ -176,6 +176,10 @@ class Classification:
             problems.append(
                 f"{len(broken)} parameters hold NaN or infinity (first: {broken[:3]}); load a sound checkpoint."
             )
+        if self.num_classes < 2:
+            problems.append(
+                f"the task has {self.num_classes} classes; a classifier needs 2 or more (of one output, give it two)."
+            )
         if split.num_classes > self.num_classes:
             problems.append(
                 f"labels run up to {split.num_classes - 1}, the task has {self.num_classes} classes; set num_classes to match the model."

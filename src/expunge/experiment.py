@@ -145,6 +145,7 @@ def experiment(
     validation data (`tuning.tune`, with `on_trial` and `trials_file`); the record lists them. The clock of the record (RTE) is
     that of the one run whose model this is: neither the other trials nor judging are in it.
     """
+    _check_references(split, original, retrained)
     before = state_hash(model.state_dict())
     options: dict[str, Any] = {"mask": mask, "seed": seed, "compute": compute, "factory": factory,
                                "state_file": state_file, "on_row": on_row}  # fmt: skip
@@ -184,6 +185,7 @@ def judge_run(
     command: str = "",
 ) -> Outcome:
     """The outcome of a finished run, or of a model that came from elsewhere (`method` as for `record_of`)."""
+    _check_references(run.split, original, retrained)
     record = record_of(kind, run, method, before=before, names=names, command=command)
     if method is not None:
         record.details.update(plain(method.details(run)))
@@ -194,3 +196,8 @@ def judge_run(
     record.scores = plain(found.scores)
     record.details.update(plain(found.details), limits=found.limits)
     return Outcome(run, record, judged, found, method)
+
+
+def _check_references(split: Split, *judged: Judged | None) -> None:
+    if any(j is not None and j.split.hash != split.hash for j in judged):
+        raise ExpungeError("a model judged on another split was given as reference; judge it on this split.")

@@ -6,11 +6,11 @@ import copy
 import importlib
 import pkgutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from . import methods
 from .errors import ExpungeError, MaskError, raise_all
@@ -61,7 +61,7 @@ def execute(
     method: Method,
     task: Task,
     *,
-    mask: Mask | None = None,
+    mask: Mapping[str, Tensor] | None = None,
     seed: int = 0,
     compute: Compute | None = None,
     factory: Callable[[], nn.Module] | None = None,
@@ -95,6 +95,7 @@ def execute(
                 f"{name} edits weights without gradient steps and takes no mask; leave the mask out."
             )
         check_mask(model, mask)
+        mask = mask if isinstance(mask, Mask) else Mask(mask)
     task.check(model, split)
     run = Run(
         copy.deepcopy(model),

@@ -18,6 +18,7 @@ from torch.func import functional_call, grad, jvp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .data import Batch, Inputs, Samples
+from .errors import ModelError
 from .modes import device_of, evaluating
 from .task import Task
 
@@ -129,8 +130,32 @@ class GradientMatrix:
         with evaluating(self.model), _plain_attention(), _full_precision():
             for batch in self._batches():
                 losses = lambda w, b=batch: self.task.loss(_with(self.model, {**state, **w}), b)  # noqa: E731
-                found.append(jvp(losses, (weights,), (direction,))[1].double())
+                try:
+                    along = jvp(losses, (weights,), (direction,))[1]
+                except NotImplementedError:  # a layer without forward mode, such as nn.LSTM
+                    along = self._twice_backwards(batch, direction)
+                found.append(along.double())
         return torch.cat(found)
+
+    def _twice_backwards(self, batch: Batch, direction: Weights) -> Tensor:
+        """G x of a batch (B,): the weighted losses' gradient is linear in their weights, and this is its slope."""
+        named = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+        try:
+            losses = self.task.loss(self.model, batch)
+            share = torch.zeros_like(losses, requires_grad=True)
+            found = torch.autograd.grad(
+                (losses * share).sum(), list(named.values()), create_graph=True, allow_unused=True
+            )
+            both = zip(found, named, strict=True)
+            total = torch.stack([(g * direction[n]).sum() for g, n in both if g is not None]).sum()
+            return torch.autograd.grad(total, share)[0]
+        except (NotImplementedError, RuntimeError) as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            raise ModelError(
+                f"the model has a layer whose gradients cannot be differentiated ({error}); use another method than influence, or "
+                "its paper_exact form."
+            ) from error
 
     def transposed(self, weight: Tensor) -> Weights:
         """G^T a for `a` (T,)."""

@@ -75,16 +75,22 @@ def pieces(pair: Pair, count: int, union: bool = False) -> Iterator[tuple[Pair, 
 
     That is the piece's share of the larger side, or with `union`, where the loss is one mean over both sides, of all samples.
     The pieces' sum is then the step's loss, but for a smaller side whose samples do not divide by `count`: of those, the
-    ones in smaller pieces weigh more.
+    ones in smaller pieces weigh more. A side of fewer samples than there are pieces is in each as a whole, or with `union` in
+    some.
     """
     if count == 1:
         yield pair, 1.0
         return
     measure = sum if union else max
     size = measure(len(b) for b in pair if b is not None)
-    count = min(count, min(len(b) for b in pair if b is not None))
+    count = min(count, max(len(b) for b in pair if b is not None))
     for k in range(count):
-        cut = [
-            b if b is None else b.part(slice(len(b) * k // count, len(b) * (k + 1) // count)) for b in pair
-        ]
+        cut = [_piece(b, k, count, union) for b in pair]
         yield (cut[0], cut[1]), measure(len(b) for b in cut if b is not None) / size
+
+
+def _piece(batch: Batch | None, k: int, count: int, union: bool) -> Batch | None:
+    if batch is None or (len(batch) < count and not union):
+        return batch
+    part = batch.part(slice(len(batch) * k // count, len(batch) * (k + 1) // count))
+    return part if len(part) else None

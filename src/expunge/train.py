@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from .errors import MaskError
 from .mask import Mask, combine, complete, inverted_mask, masked, random_mask, top_mask
 from .modes import freeze_batch_norm
 from .resume import State
@@ -80,6 +82,14 @@ def choose_mask(run: Run, method: GradientMethod) -> Mask | None:
             }
         )
         mask = free if mask is None else combine(mask, free)
+    trains = {
+        p.requires_grad for n, p in run.model.named_parameters() if mask is not None and bool(mask[n].any())
+    }
+    if trains == {False}:
+        raise MaskError(
+            "every weight that the mask frees is frozen (requires_grad is False), so nothing could move; make the mask from this "
+            "model, or free those weights."
+        )
     return mask
 
 
@@ -109,6 +119,7 @@ def descend(run: Run, method: GradientMethod) -> None:
     holding: AbstractContextManager[Any] = (
         masked(optimizer, run.model, run.mask) if run.mask is not None else nullcontext()
     )
+    lone = False
     with holding as held:
         while run.epoch < run.epochs and run.ended == "finished":
             team.epoch(run.seed, run.epoch)
@@ -120,6 +131,8 @@ def descend(run: Run, method: GradientMethod) -> None:
                     if LONE not in str(error):
                         raise
                     freeze_batch_norm(run.model)  # for this step
+                    if not lone and method.batch_size < 2 * run.compute.accumulate * team.size:
+                        lone = _warn_of_lone(method.batch_size, run.compute.accumulate * team.size)
                     loss = _step(run, method, pair, optimizer, scaler, held)
                 scheduler.step()
                 run.step += 1
@@ -132,6 +145,16 @@ def descend(run: Run, method: GradientMethod) -> None:
                     state.keep()  # before the look, in which a program may end the run for today
                 watch.epoch()
     watch.finish()
+
+
+def _warn_of_lone(size: int, count: int) -> bool:
+    warnings.warn(
+        f"a batch of {size} is cut into {count} pieces, some of one sample, from which batch norm can learn nothing: its running "
+        "statistics are used and left in such steps. Take a larger batch_size or fewer pieces (accumulate, processes).",
+        RuntimeWarning,
+        stacklevel=3,
+    )
+    return True
 
 
 def _step(

@@ -198,7 +198,11 @@ def _to_retrain(retrained: Judged) -> Measure:
 
     def measure(model: nn.Module) -> float:
         task = Classification(retrained.test.logits.shape[1])
-        return gaps(judge(model, retrained.split, task, seed=retrained.seed).scores, retrained.scores)["avg"]
+        found = judge(model, retrained.split, task, seed=retrained.seed)
+        sets = (found.forget, found.retain, found.test, found.test_forgotten)
+        if not all(p.logits.isfinite().all() for p in sets):
+            return 100.0
+        return gaps(found.scores, retrained.scores)["avg"]
 
     return measure
 
@@ -225,6 +229,8 @@ def _problems(
         found.append(
             "by='gap' measures from the retrained model; give `retrained`, or choose by='validation'."
         )
+    if retrained is not None and retrained.split.hash != split.hash:
+        found.append("the retrained model was judged on another split; judge it on this one.")
     if by == "validation" and not len(split.validation):
         found.append(
             "trials are chosen on validation samples and the split has none; draw it with a validation share, such as 0.1."

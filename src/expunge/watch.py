@@ -154,7 +154,14 @@ class Watch:
     def _row(self, loss: float | None) -> Row:
         row: Row = {"step": self.run.step, "epoch": self.run.epoch, "loss": loss}
         scale = 100.0 if self.percent else 1.0
-        with evaluating(self.run.model), torch.inference_mode(), autocast(self.run):
+        own = [self.run.device] if self.run.device.type == "cuda" else []
+        # data that draws as it is read (a user's transforms, without workers) must not draw from what the steps get
+        with (
+            torch.random.fork_rng(devices=own),
+            evaluating(self.run.model),
+            torch.inference_mode(),
+            autocast(self.run),
+        ):
             for name, samples in self.sets.items():
                 mine = self.run.team.share(samples)
                 seen = [

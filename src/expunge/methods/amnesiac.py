@@ -94,6 +94,15 @@ class AmnesiacRecorder:
 class _Recorded(Retrain):
     recorder: Any = field(default=None, compare=False)
 
+    def prepare(self, run: Run) -> None:
+        goes_on = run.state_file is not None and run.state_file.exists()
+        if not goes_on and any(self.recorder.folder.glob("*.safetensors")):
+            raise ExpungeError(
+                f"{self.recorder.folder} holds the log of another training, whose steps would be taken for this one's; give an "
+                "empty folder, or remove the log."
+            )
+        super().prepare(run)
+
     def loss(self, run: Run, forget: Batch | None, retain: Batch | None) -> Tensor:
         assert retain is not None
         if run.team.size > 1:

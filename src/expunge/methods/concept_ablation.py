@@ -48,6 +48,12 @@ class ConceptAblation(GradientMethod):
 
     def anchor_of(self, run: Run) -> int:
         """The anchor's condition. Raises `ExpungeError` if it is a forgotten one, or has no retained image."""
+        key = f"anchor/{self.anchor}"
+        if key not in run.memo:  # labels of all samples are read once a run, not at every step
+            run.memo[key] = self._find_anchor(run)
+        return run.memo[key]
+
+    def _find_anchor(self, run: Run) -> int:
         kept = run.split.retain.labels.unique().tolist()
         if self.anchor is None:
             last = int(run.split.forget.labels.max())

@@ -51,7 +51,10 @@ class IEU(GradientMethod):
             if self.noise and weight.requires_grad and name not in held:
                 draw = torch.randn(weight.shape, generator=draws, device=draws.device).to(weight)
                 step = self.noise * left * weight.square().mean().sqrt() * draw
-                weight.add_(step if run.mask is None else step * run.mask[name].to(step.device))
+                if run.mask is None:
+                    weight.add_(step)
+                else:  # not a product with the mask: -0.0 + 0.0 is another number
+                    weight.copy_(torch.where(run.mask[name].to(step.device), weight + step, weight))
 
     def _draws(self, run: Run) -> torch.Generator:
         """The stream of the step's noise, where the weights are: a GPU would wait for millions of a CPU's draws. Its seed

@@ -60,6 +60,10 @@ class RandomLabel(GradientMethod):
         """Labels (B,) other than `y`; over all classes in the published code's form. For a generator, kept ones: a condition
         may not learn to draw what another is made to forget."""
         k, forgotten = run.task.num_classes, run.split.forget_classes
+        if k < 2:
+            raise ExpungeError(
+                f"there are {k} classes, so no label is another's; use a method without random labels."
+            )
         if not getattr(run.task, "joint", False) and len(forgotten) > 1 and not self.paper_exact:
             return self._kept_labels(run, y, sorted(set(range(k)) - set(forgotten)))
         if self.relabel == "next":

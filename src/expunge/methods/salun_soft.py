@@ -44,7 +44,8 @@ class SalUnSoft(RandomLabel):
         tau = flat.sort().values[k - 1] if flat.is_cuda else flat.kthvalue(k).values
         for n in free:
             d = now[n] - then[n]
-            now[n].copy_(then[n] + d.sign() * (d.abs() - tau).clamp_min(0))
+            back = then[n] + d.sign() * (d.abs() - tau).clamp_min(0)
+            now[n].copy_(torch.where(d.abs() <= tau, then[n], back))  # with the sign of a zero, too
 
     def problems(self) -> list[str]:
         found = super().problems()
