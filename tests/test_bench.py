@@ -289,6 +289,25 @@ method = [{ name = "salun", settings = { lr = -1, order = "mixed" } }, { name = 
     assert all(p.startswith("g.toml: ") for p in caught.value.problems)
 
 
+def test_another_list_of_ids_under_the_same_name_is_another_run(tmp_path):
+    ids = tmp_path / "ids.txt"
+    (tmp_path / "g.toml").write_text(GRID.replace("forget_share = 0.1", f'forget_ids = "{ids.as_posix()}"'))
+    with pytest.raises(ExpungeError, match="is no file"):
+        read_grid(tmp_path / "g.toml")
+    keys = []
+    for text in ("1\n2\n", "1\n3\n"):
+        ids.write_text(text)
+        keys.append(
+            [
+                (j.key(), j.place, j.origin)
+                for j in read_grid(tmp_path / "g.toml").jobs
+                if "forget_ids" in j.split
+            ]
+        )
+    for (run, place, origin), (run2, place2, origin2) in zip(*keys, strict=True):
+        assert run != run2 and place != place2 and origin == origin2
+
+
 def test_one_class_needs_no_list_and_is_not_taken_for_its_letters(tmp_path):
     (tmp_path / "g.toml").write_text(
         GRID.replace('["seed"]', '"12"').replace("forget_share = 0.1", "forget_class = 3")

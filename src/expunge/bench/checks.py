@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, get_args
 
 from ..errors import ExpungeError, raise_all
@@ -143,6 +144,8 @@ def _of_split(split: dict[str, Any]) -> list[str]:
     ]
     if split.get("goal", "untrain") not in get_args(Goal):
         found.append(f"goal is {split['goal']!r}; it must be {' or '.join(get_args(Goal))}.")
+    if not found and "forget_ids" in split and not Path(split["forget_ids"]).is_file():
+        found.append(f"forget_ids: {split['forget_ids']} is no file; name one with an id a line.")
     return found or settings_problems("split", SplitSpec, split)
 
 

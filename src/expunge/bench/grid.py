@@ -39,7 +39,10 @@ class Job:
     def key(self, *parts: str) -> str:
         """A name by content: of the fields `parts`, or of all that the result depends on."""
         chosen = parts or tuple(f.name for f in fields(self) if f.name not in ("label", "vary"))
-        text = json.dumps([SCHEMA, {p: getattr(self, p) for p in chosen}], sort_keys=True)
+        values = {p: getattr(self, p) for p in chosen}
+        if "split" in values and (ids := self.split.get("forget_ids")):  # another list is another forget set
+            values["ids"] = hashlib.sha256(Path(ids).read_bytes()).hexdigest()
+        text = json.dumps([SCHEMA, values], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
     @property
