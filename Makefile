@@ -32,7 +32,7 @@ bench-speed: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/speed/run.py $(ARGS)
 
 bench-cpu: $(VENV)/.installed-dev
-	for grid in digits fashion_mnist cifar10_resnet20 cifar10_own_trials; do $(BIN)/expunge bench benchmarks/grids/$$grid.toml --tune $(ARGS) || exit 1; done
+	for grid in digits fashion_mnist cifar10_resnet20; do $(BIN)/expunge bench benchmarks/grids/$$grid.toml --tune $(ARGS) || exit 1; done
 	for grid in digits_ablations digits_sizes; do $(BIN)/expunge bench benchmarks/grids/$$grid.toml $(ARGS) || exit 1; done
 
 bench-audit: $(VENV)/.installed-dev
