@@ -70,7 +70,7 @@ def test_weights_outside_the_mask_never_moved(runs):
 
 @pytest.mark.parametrize("count,size", [(53, 2), (7, 3), (1, 4), (12, 4)])
 def test_every_process_has_as_many_samples_and_each_sample_counts_once(count, size):
-    samples = TensorData(torch.randn(count, 1), torch.zeros(count)).samples()
+    samples = TensorData(torch.randn(count, 1), torch.zeros(count, dtype=torch.int64)).samples()
     seen, sizes = [], set()
     for rank in range(size):
         one = object.__new__(Processes)

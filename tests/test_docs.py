@@ -76,7 +76,9 @@ def test_every_entry_of_a_grid_is_explained_and_the_example_is_one(tmp_path):
 def test_the_blocks_of_the_python_page_run_in_order(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     space: dict = {}
-    for block in re.findall(r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text(encoding="utf-8"), re.S):
+    for block in re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text(encoding="utf-8"), re.S
+    ):
         exec(compile(block, "python.md", "exec"), space)
     assert (tmp_path / "salun.state").exists() and space["run"].ended == "finished"
     assert not (space["ours"](space["first"].x).argmax(1) == 3).any()
