@@ -22,8 +22,8 @@ def likeness(split: Split) -> Tensor:
     if split.scenario == "random":
         return counts
     if split.scenario == "group":
-        column = as_text(split.forget.data.groups[split.spec["column"]])
-        alike = torch.tensor([v in set(split.spec["values"]) for v in column[split.validation.index.numpy()]])
+        column, values = as_text(split.forget.data.groups[split.spec["column"]]), set(split.spec["values"])
+        alike = torch.tensor([v in values for v in column[split.validation.index.numpy()]])
         counts = alike.double() if int(alike.sum()) >= FEW else counts
     there = torch.bincount(labels, counts, split.num_classes)
     wanted = torch.bincount(split.forget.labels, minlength=split.num_classes)
