@@ -44,12 +44,13 @@ class TensorData(Data):
         augment: Augment | None = None,
         normalize: Normalize | None = None,
         name: str = "tensors",
+        read_as: str = "",
         fingerprint: str | None = None,
     ):
         self.x = x = each(x, torch.as_tensor)  # of NumPy's arrays too
         if isinstance(x, dict) and (augment is not None or normalize is not None):
             raise ExpungeError(several(x))
-        self._set(torch.as_tensor(y), ids, groups, classes, augment, normalize, name)
+        self._set(torch.as_tensor(y), ids, groups, classes, augment, normalize, name, read_as)
         lengths = {len(v) for v in (x.values() if isinstance(x, dict) else [x])}
         if lengths != {len(self)}:
             raise ExpungeError(

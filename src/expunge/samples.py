@@ -55,7 +55,15 @@ class Data(ABC):
         return len(self.labels)
 
     def _set(
-        self, labels: Tensor, ids: Any, groups: Any, classes: Any, augment: Any, normalize: Any, name: str
+        self,
+        labels: Tensor,
+        ids: Any,
+        groups: Any,
+        classes: Any,
+        augment: Any,
+        normalize: Any,
+        name: str,
+        read_as: str,
     ) -> None:
         if labels.ndim != 1 or labels.is_floating_point() or labels.is_complex():
             raise ExpungeError(
@@ -65,7 +73,7 @@ class Data(ABC):
         self.ids = None if ids is None else as_text(ids)
         self.groups = {k: np.asarray(v) for k, v in (groups or {}).items()}
         self.classes = None if classes is None or not len(classes) else [str(c) for c in classes]
-        self.augment, self.normalize, self.name = augment, normalize, name
+        self.augment, self.normalize, self.name, self.read_as = augment, normalize, name, read_as
         n = len(self.labels)
         problems = [
             f"`{k}` has {len(v)} entries for {n} samples; give one a sample."
@@ -83,6 +91,15 @@ class Data(ABC):
     @abstractmethod
     def fingerprint(self) -> str:
         """SHA-256 (hex) of what the samples are, so that a split can be recognised."""
+
+    def about(self, kept: Tensor | None = None) -> dict[str, Any]:
+        """All but inputs and labels, of the samples at `kept` or of all, as `TensorData` and `StreamData` take it."""
+        at = slice(None) if kept is None else kept.numpy()
+        return {
+            "ids": None if self.ids is None else self.ids[at],
+            "groups": {k: v[at] for k, v in self.groups.items()},
+            **{k: getattr(self, k) for k in ("classes", "augment", "normalize", "name", "read_as")},
+        }
 
     @property
     def preparation(self) -> str:

@@ -36,6 +36,7 @@ class StreamData(Data):
         augment: Augment | None = None,
         normalize: Normalize | None = None,
         name: str = "dataset",
+        read_as: str = "",
         workers: int = 0,
         collate: Callable[[list[Any]], Any] | None = None,
     ):
@@ -53,6 +54,7 @@ class StreamData(Data):
             augment,
             normalize,
             name,
+            read_as,
         )
         if len(self) != len(dataset):  # type: ignore[arg-type]
             raise ExpungeError(f"{len(self)} labels came with {len(dataset)} samples; give one a sample.")  # type: ignore[arg-type]

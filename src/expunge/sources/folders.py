@@ -93,12 +93,11 @@ def read_folder(
             name=root.name,
             ids=names,
             groups={"folder": _folders(names)},
+            read_as=str(fit),
             workers=workers,
         )
         for names, labels in found
     )
-    for data in (train, test):
-        data.read_as = str(fit)
     return train, test, classes
 
 
@@ -106,14 +105,10 @@ def in_memory(*parts: StreamData) -> list[TensorData]:
     """The same samples, every image decoded now: no epoch decodes it again. Raises `ExpungeError` with every broken one."""
     decoded = [_decoded(data.dataset) for data in parts]
     raise_all(sorted(p for _, problems in decoded for p in problems), ExpungeError)
-    held = [
-        TensorData(x, data.labels, ids=data.ids, groups=data.groups, classes=data.classes, augment=data.augment,
-                   normalize=data.normalize, name=data.name, fingerprint=data.fingerprint())
+    return [
+        TensorData(x, data.labels, **data.about(), fingerprint=data.fingerprint())
         for (x, _), data in zip(decoded, parts, strict=True)
-    ]  # fmt: skip
-    for new, data in zip(held, parts, strict=True):
-        new.read_as = data.read_as
-    return held
+    ]
 
 
 def _decoded(images: Dataset) -> tuple[Tensor, list[str]]:

@@ -59,22 +59,12 @@ def part_of(data: Data, what: str, limit: int, seed: int) -> Data:
 
 def _at(data: Data, kept: Tensor) -> Data:
     """`data` with the samples at `kept` alone."""
-    more: dict[str, Any] = {
-        "ids": None if data.ids is None else data.ids[kept.numpy()],
-        "groups": {k: v[kept.numpy()] for k, v in data.groups.items()},
-        "classes": data.classes,
-        "augment": data.augment,
-        "normalize": data.normalize,
-        "name": data.name,
-    }
+    more = data.about(kept)
     if isinstance(data, TensorData):
         x = {k: v[kept] for k, v in data.x.items()} if isinstance(data.x, dict) else data.x[kept]
-        part: Data = TensorData(x, data.labels[kept], **more)
-    elif isinstance(data, StreamData):
+        return TensorData(x, data.labels[kept], **more)
+    if isinstance(data, StreamData):
         given: dict[str, Any] = {"label": data.label, "workers": data.workers, "collate": data.collate}
         # positions as an array: a list of them would hold an object for each sample
-        part = StreamData(Subset(data.dataset, kept.numpy()), labels=data.labels[kept], **given, **more)  # type: ignore[arg-type]
-    else:
-        raise ExpungeError(f"a part of a {type(data).__name__} cannot be taken; leave the options out.")
-    part.read_as = data.read_as
-    return part
+        return StreamData(Subset(data.dataset, kept.numpy()), labels=data.labels[kept], **given, **more)  # type: ignore[arg-type]
+    raise ExpungeError(f"a part of a {type(data).__name__} cannot be taken; leave the options out.")

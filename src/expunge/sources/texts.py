@@ -47,25 +47,24 @@ def texts(path: Path, options: dict[str, str]) -> Source:
             f"{files[-1]} has the labels {unknown[:5]}, which {path} has not; every class needs training texts."
         )
     encode = _hashed if place is None else _tokenizer(place)
-    x = [encode([str(row[columns["text"]]) for row in rows], length) for rows in tables]
-    y = [torch.tensor([numbers[n] for n in some]) for some in names]
-    kept = [np.arange(len(rows)) for rows in tables]
+    own = [all(columns["id"] in row for row in rows) for rows in tables]
+    parts = [list(enumerate(rows)) for rows in tables]
     if len(files) == 1:
-        out = held_out(y[0].numpy(), len(classes))
-        tables, x, y, kept = tables * 2, x * 2, y * 2, [np.flatnonzero(~out), np.flatnonzero(out)]
-    parts = []
-    for k, at in enumerate(kept):
-        rows = [tables[k][n] for n in at]
-        ids: Any = (
-            at.astype(str) if k == 0 or len(files) == 1 else None
-        )  # in a test file it is another row's number
-        if all(columns["id"] in row for some in tables[: k + 1] for row in some):
-            ids = [str(row[columns["id"]]) for row in rows]
-        inputs, groups = {name: v[at] for name, v in x[k].items()}, _groups(rows, columns)
-        parts.append(TensorData(inputs, y[k][at], ids=ids, groups=groups, classes=classes, name=path.stem))
-    train, test = parts
-    for data in (train, test):
-        data.read_as = f"length={length}"
+        out = held_out(np.array([numbers[n] for n in names[0]]), len(classes))
+        parts = [[parts[0][k] for k in np.flatnonzero(out == held)] for held in (False, True)]
+
+    def data(part: list[tuple[int, Row]], ids: Any) -> TensorData:
+        rows = [row for _, row in part]
+        y = torch.tensor([numbers[str(row[columns["label"]])] for row in rows])
+        x = encode([str(row[columns["text"]]) for row in rows], length)
+        return TensorData(x, y, ids=ids, groups=_groups(rows, columns), classes=classes, name=path.stem,
+                          read_as=f"length={length}")  # fmt: skip
+
+    named = [[str(row.get(columns["id"])) for _, row in part] for part in parts]
+    counted = [[str(k) for k, _ in part] for part in parts]
+    unnamed = counted[1] if len(files) == 1 else None  # in a test file they are other rows' numbers
+    train = data(parts[0], named[0] if own[0] else counted[0])
+    test = data(parts[1], named[1] if all(own) else unnamed)
     return Source(train, test, classes, shape_of(train), path.stem)
 
 
@@ -107,19 +106,18 @@ def _problems(
     if not rows:
         return [f"{file} has no rows; give texts with labels."]
     there = sorted({str(k) for row in rows for k in row})
-    needed = [columns["text"], columns["label"], *([columns["id"]] if "id" in options else [])]
+    needed = {k: v for k, v in columns.items() if k != "id" or "id" in options}
     found = [
         f"{file} has the columns {there}, not '{n}'; name those that you have: text=COLUMN&label=COLUMN."
-        for n in needed
+        for n in needed.values()
         if n not in there
     ]
     if found:
         return found
     broken = [
-        f"{file}: row {k} has no {'text' if n == columns['text'] else 'label' if n == columns['label'] else 'id'}; "
-        "complete it or remove it."
+        f"{file}: row {k} has no {what}; complete it or remove it."
         for k, row in enumerate(rows, 1)
-        for n in needed
+        for what, n in needed.items()
         if row.get(n) is None or not str(row[n]).strip()
     ]
     return broken[:SHOWN] + [f"{file}: and {len(broken) - SHOWN} more."] * (len(broken) > SHOWN)
