@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .audit.accuracy import AuditResult, Judged, judge, summarize
+from .audit.accuracy import AuditResult, Judged, check_references, judge, summarize
 from .classification import Classification
 from .errors import ExpungeError
 from .hashing import state_hash
@@ -145,7 +145,7 @@ def experiment(
     validation data (`tuning.tune`, with `on_trial` and `trials_file`); the record lists them. The clock of the record (RTE) is
     that of the one run whose model this is: neither the other trials nor judging are in it.
     """
-    _check_references(split, original, retrained)
+    check_references(split, original, retrained)
     before = state_hash(model.state_dict())
     options: dict[str, Any] = {"mask": mask, "seed": seed, "compute": compute, "factory": factory,
                                "state_file": state_file, "on_row": on_row}  # fmt: skip
@@ -185,7 +185,7 @@ def judge_run(
     command: str = "",
 ) -> Outcome:
     """The outcome of a finished run, or of a model that came from elsewhere (`method` as for `record_of`)."""
-    _check_references(run.split, original, retrained)
+    check_references(run.split, original, retrained)
     record = record_of(kind, run, method, before=before, names=names, command=command)
     if method is not None:
         record.details.update(plain(method.details(run)))
@@ -196,8 +196,3 @@ def judge_run(
     record.scores = plain(found.scores)
     record.details.update(plain(found.details), limits=found.limits)
     return Outcome(run, record, judged, found, method)
-
-
-def _check_references(split: Split, *judged: Judged | None) -> None:
-    if any(j is not None and j.split.hash != split.hash for j in judged):
-        raise ExpungeError("a model judged on another split was given as reference; judge it on this split.")

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from . import methods
 from .errors import ExpungeError, MaskError, raise_all
 from .mask import Mask, check_mask
-from .method_base import GradientMethod, Method, choices
+from .method_base import GradientMethod, Method
 from .modes import arranged, check_seed, device_of, seeded
 from .run import Compute, Row, Run, clocked, finite
+from .settings import faults
 from .split import Split
 from .task import Task
 
@@ -76,7 +77,7 @@ def execute(
     """
     check_seed(seed)
     how = compute or Compute()
-    problems = (choices(method) or method.problems()) + how.problems(device_of(model))
+    problems = faults(method) + how.problems(device_of(model))
     name = type(method).__name__
     if task.name not in method.tasks:
         problems.append(not_for(type(method), task.name))

@@ -20,7 +20,6 @@ from .data import Batch
 from .modes import freeze_batch_norm
 from .run import Row, Run
 from .schedule import Pair, pairs, steps_per_epoch
-from .settings import choices as choices
 from .train import descend
 
 

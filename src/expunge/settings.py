@@ -29,6 +29,11 @@ def choices(settings: Any) -> list[str]:
     return found
 
 
+def faults(settings: Any) -> list[str]:
+    """What is wrong with settings that have `problems`: by their types, and where these are right by what they say themselves."""
+    return choices(settings) or settings.problems()
+
+
 def _is(value: Any, kind: Any) -> bool:
     if kind is float:
         return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)

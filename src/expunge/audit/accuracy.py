@@ -182,6 +182,12 @@ def summarize(
     return AuditResult(scores, details, limits)
 
 
+def check_references(split: Split, *judged: Judged | None) -> None:
+    """Raise `ExpungeError` if one of these was judged on another split: a gap to it would say nothing."""
+    if any(j is not None and j.split.hash != split.hash for j in judged):
+        raise ExpungeError("a model judged on another split was given as reference; judge it on this split.")
+
+
 def audit(
     model: nn.Module,
     split: Split,
@@ -200,10 +206,7 @@ def audit(
 
     def judged(which: nn.Module | Judged | None) -> Judged | None:
         if which is None or isinstance(which, Judged):
-            if which is not None and which.split.hash != split.hash:
-                raise ExpungeError(
-                    "a model judged on another split was given as reference; judge it on this split."
-                )
+            check_references(split, which)
             return which
         task.check(which, split)
         return judge(which, split, task, seed=seed, compute=compute)

@@ -9,11 +9,11 @@ from typing import Any, get_args
 
 from ..errors import ExpungeError, raise_all
 from ..method import find, names
-from ..method_base import choices
 from ..methods.retrain import Retrain
 from ..models import check_name
 from ..modes import check_seed
 from ..run import Compute
+from ..settings import faults
 from ..sources import check_spec
 from ..split import Goal
 from ..split_spec import SplitSpec
@@ -72,8 +72,7 @@ def settings_problems(what: str, kind: Any, given: dict[str, Any]) -> list[str]:
     ]
     if found:
         return found
-    made = kind(**given)
-    return choices(made) or (made.problems() if hasattr(made, "problems") else [])
+    return faults(kind(**given))
 
 
 def _of_shape(values: dict[str, Any]) -> list[str]:

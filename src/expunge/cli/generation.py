@@ -158,17 +158,16 @@ def unlearn_generator(
     from ..hashing import state_hash
     from ..heads import check_original, drawing, head
     from ..method import execute, not_for
-    from ..method_base import choices
     from ..methods.concept_ablation import ConceptAblation
     from ..methods.random_label import RandomLabel
     from ..report import write_report
+    from ..settings import faults
     from .demo_generation import come_back
 
     check_outputs({**with_record(out), "--report": report}, checkpoint, retrained)
     how = compute.compute()  # before the model is made, as it decides which GPU is this process's
     read = read_checkpoint(checkpoint)
-    classes = tuple(int(c) if c.isdigit() else c for c in forget)
-    setting = _setting(data, classes, float(drawing(read).get("validation", 0.1)), seed, device, per_class)
+    setting = _setting(data, forget, float(drawing(read).get("validation", 0.1)), seed, device, per_class)
     network = feature_network(features, device)
     if said := check_original(read, setting.split):
         notice(said)
@@ -182,7 +181,7 @@ def unlearn_generator(
     check_mask(chosen)
     if "diffusion" not in chosen.tasks:
         raise ExpungeError(not_for(type(chosen), "diffusion"))
-    raise_all(choices(chosen) or chosen.problems())  # before the judge, which takes a while
+    raise_all(faults(chosen))  # before the judge, which takes a while
     if frozen_target and not isinstance(chosen, RandomLabel | ConceptAblation):
         raise ExpungeError(f"{method} has no targets of relabelled images; leave --frozen-target out.")
     task = replace(setting.task, teacher=model if frozen_target else None)

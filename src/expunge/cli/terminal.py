@@ -85,8 +85,8 @@ def trials_file(out: Path) -> Path:
 
 def forget_state(out: Path) -> None:
     """Remove what an interrupted run of `out` would have gone on from: it is finished."""
-    for end in (".state", ".trials", ".latents"):
-        state_file(out).with_suffix(end).unlink(missing_ok=True)
+    for kept in (state_file(out), trials_file(out)):
+        kept.unlink(missing_ok=True)
 
 
 def with_record(out: Path) -> dict[str, Path]:

@@ -9,9 +9,9 @@ from pathlib import Path
 from ..diffusion import Diffusion
 from ..errors import ExpungeError, ModelError, raise_all
 from ..method import GradientMethod, Method, not_for
-from ..method_base import choices
 from ..modes import check_seed
 from ..run import Compute
+from ..settings import faults
 from .concepts import TEMPLATES, Erasure
 from .forget_me_not import ForgetMeNot
 from .pipelines import Weights, lora_problems, weights_problems
@@ -57,7 +57,7 @@ def check(
 
 def method_problems(method: Method) -> list[str]:
     """What speaks against this method, with its settings, on any pipeline, a sentence each."""
-    found = choices(method) or method.problems()
+    found = faults(method)
     name = type(method).__name__
     if method.exact:
         found.append(
