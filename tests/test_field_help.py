@@ -39,9 +39,26 @@ class Child(Parent):
     plain: int = 2  # of the child
 
 
+@dataclass
+class Documented(Child):
+    """Say what it is.
+
+    Args:
+        kept: From the docstring,
+            on two lines.
+        plain: Percent: a colon, and more.
+    """
+
+    kept: int = 3  # not this
+    plain: int = 2
+
+
 @pytest.mark.parametrize(
     ("kind", "name", "said"),
     [
+        (Documented, "kept", "From the docstring, on two lines."),
+        (Documented, "plain", "Percent: a colon, and more."),
+        (Documented, "above", "above, in two lines"),
         (Parent, "plain", "beside"),
         (Parent, "above", "above, in two lines"),
         (Parent, "bracketed", "in brackets"),

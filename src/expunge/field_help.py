@@ -1,5 +1,9 @@
-"""The help of a dataclass field is the comment beside it, or the lines of comment above it, in the class that declares it or
-in the nearest parent that says something. Flags, `expunge methods --verbose` and the docs table take it from here."""
+"""Find the help of a dataclass field.
+
+The help stands in the `Args:` section of the class's docstring, or of the nearest parent that documents the field.
+Flags, `expunge methods --verbose` and the docs table use it. A comment beside a field still counts where a class has no
+`Args:` entry for it.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +15,30 @@ import tokenize
 from dataclasses import fields, is_dataclass
 from functools import cache
 
+from docstring_parser import DocstringStyle, parse
+
 _DIRECTIVES = ("noqa", "type:", "fmt:", "mypy:")  # comments for tools, not for people
 
 
 def field_help(kind: type, name: str) -> str:
-    """What the field `name` of a dataclass means; "" where no class of its line says so."""
-    for at in kind.__mro__:
-        if is_dataclass(at) and at is not object:
-            told = {f.name: f.metadata.get("help", "") for f in fields(at)}.get(name) or _comments(at).get(
-                name
+    """Return what the field `name` of a dataclass means; "" where no class in its line of parents documents it."""
+    for parent in kind.__mro__:
+        if is_dataclass(parent):
+            help_text = (
+                _documented(parent).get(name)
+                or {f.name: f.metadata.get("help", "") for f in fields(parent)}.get(name)
+                or _comments(parent).get(name)
             )
-            if told:
-                return told
+            if help_text:
+                return help_text
     return ""
+
+
+@cache
+def _documented(kind: type) -> dict[str, str]:
+    """{field: help} of the `Args:` section of the class's own docstring, each on one line."""
+    parsed = parse(kind.__dict__.get("__doc__") or "", style=DocstringStyle.GOOGLE)
+    return {p.arg_name: " ".join((p.description or "").split()) for p in parsed.params}
 
 
 @cache
