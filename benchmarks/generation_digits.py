@@ -15,9 +15,9 @@ from typing import Any
 
 from expunge.bench.page import revision
 from expunge.cli.demo_generation import RUNS, SCORES, demo_generation
-from expunge.files import write_json
-from expunge.record import Record, machine
-from expunge.stats import stat
+from expunge.records.atomic_files import write_json
+from expunge.records.record import Record, machine
+from expunge.records.statistics import stat
 
 LABELS = ("original", "retrain", *RUNS)
 

@@ -28,23 +28,24 @@ from torch import Tensor, nn
 from expunge import Compute, Retrain, Split
 from expunge.audit.generation import Drawn, audit_generator, draw
 from expunge.audit.image_judge import Judge, network_distances, train_judge
-from expunge.checkpoint import load_into, read_checkpoint, write_checkpoint
-from expunge.classification import Classification
-from expunge.data import TensorData
-from expunge.diffusion import Diffusion
+from expunge.data.tensors import TensorData
 from expunge.errors import ExpungeError
-from expunge.experiment import record_of, seeded_factory, train
 from expunge.generation import presets as diffusion_presets
 from expunge.generation.runs import for_drawing
 from expunge.generation.sampling import Sampler
-from expunge.heads import Kind, head
-from expunge.method import Method, execute
 from expunge.models import build, imported
 from expunge.models.unet import salun_cifar10, unet
-from expunge.record import Record, plain
+from expunge.pipeline.experiment import record_of, seeded_factory, train
+from expunge.records.checkpoint import load_into, read_checkpoint, write_checkpoint
+from expunge.records.checkpoint_metadata import Kind, head
+from expunge.records.record import Record, plain
 from expunge.report import write_report
-from expunge.run import Row, Run, precision
 from expunge.sources import Source, load, place_of
+from expunge.tasks.classification import Classification
+from expunge.tasks.diffusion import Diffusion
+from expunge.training.execute import execute
+from expunge.training.method import Method
+from expunge.training.run import Row, Run, precision
 
 sys.path.append(str(Path(__file__).parent))
 from identity import made_of, only_of

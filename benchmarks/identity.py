@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 import expunge
-from expunge.files import write_json
-from expunge.record import plain
+from expunge.records.atomic_files import write_json
+from expunge.records.record import plain
 
 ASIDE = ("bench", "cli", "receipts", "report")  # parts of the package that no figure comes from
 

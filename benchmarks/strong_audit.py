@@ -19,18 +19,18 @@ from typing import Any
 import torch
 import tyro
 
-from expunge import presets
 from expunge.audit.strong import StrongSettings, strong_audit
 from expunge.bench.page import revision
-from expunge.classification import Classification
-from expunge.experiment import Outcome, experiment, judge_run, seeded_factory, train
-from expunge.files import write_json
+from expunge.data.split_settings import SplitSpec
 from expunge.models import build
-from expunge.record import machine, plain
-from expunge.run import Run
+from expunge.pipeline.experiment import Outcome, experiment, judge_run, seeded_factory, train
+from expunge.records.atomic_files import write_json
+from expunge.records.record import machine, plain
+from expunge.records.statistics import shown
 from expunge.sources import load
-from expunge.split_spec import SplitSpec
-from expunge.stats import shown
+from expunge.tasks.classification import Classification
+from expunge.training.run import Run
+from expunge.tuning.trials import presets
 
 SEEDS = (0, 1, 2)  # of Retrain; all else has the first
 RETRAINED = tuple(f"retrain {seed}" for seed in SEEDS)

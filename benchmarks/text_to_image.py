@@ -26,13 +26,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import fashion_pipeline as fashion
 from expunge.audit.image_judge import Judge
-from expunge.files import write_json
 from expunge.generation.concepts import Erasure
 from expunge.generation.erase import erase
 from expunge.generation.erase_presets import settings
 from expunge.generation.pipelines import load
 from expunge.generation.sampling import Sampler
-from expunge.record import machine
+from expunge.records.atomic_files import write_json
+from expunge.records.record import machine
 
 TRIAL = ("boot", "sandal")  # concept and anchor on which learning rates are chosen
 CONCEPTS = (("trouser", "dress"), ("bag", "t-shirt"), ("sneaker", "sandal"))  # of seeds 0, 1, 2

@@ -9,10 +9,10 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from expunge.classification import Classification
-from expunge.diffusion import Diffusion
-from expunge.split import Split
-from expunge.task import Task
+from expunge.data.split import Split
+from expunge.tasks.classification import Classification
+from expunge.tasks.diffusion import Diffusion
+from expunge.tasks.task import Task
 
 torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
 

@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from expunge import Classification, MaskError, TensorData, masked, saliency_mask
-from expunge.distributed import Processes, distributed_mask, distributed_scores
-from expunge.mask import saliency_scores
+from expunge.masks.saliency import saliency_scores
+from expunge.masks.sharded import Processes, distributed_mask, distributed_scores
 
 TASK = Classification(4)
 DENSITIES = [0.1, 0.5, 0.93]

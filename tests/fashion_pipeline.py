@@ -12,16 +12,16 @@ from torch import Tensor
 
 import tiny_pipelines as tiny
 from expunge.audit.image_judge import Judge, train_judge
-from expunge.experiment import train
+from expunge.data.split import Split
 from expunge.generation.pipelines import load, save
 from expunge.generation.prompted import Prompted
 from expunge.generation.text_to_image import Loaded
 from expunge.methods.retrain import Retrain
 from expunge.methods.retrain_ema import RetrainEMA
 from expunge.models import build
+from expunge.pipeline.experiment import train
 from expunge.sources import load as load_data
 from expunge.sources import place_of
-from expunge.split import Split
 
 CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
 CAPTION = "a photo of a {}"

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from expunge.record import Record
+from expunge.records.record import Record
 
 CLASSES = [str(k) for k in range(10)]
 FORGOTTEN = 3

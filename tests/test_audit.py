@@ -10,7 +10,7 @@ from torch import nn
 
 from expunge import Classification, Compute, ExpungeError, Split, audit
 from expunge.audit import gaps, judge
-from expunge.data import TensorData
+from expunge.data.tensors import TensorData
 
 
 class Table(nn.Module):

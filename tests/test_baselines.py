@@ -13,11 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from expunge.classification import Classification
-from expunge.data import Batch, Normalize, TensorData
+from expunge.data.batch import Batch, Normalize
+from expunge.data.split import Split
+from expunge.data.tensors import TensorData
 from expunge.errors import ExpungeError, ModelError, SplitError
-from expunge.mask import Mask
-from expunge.method import execute
+from expunge.masks.mask_file import Mask
+from expunge.masks.per_sample_gradients import (
+    GradientMatrix,
+    conjugate_gradient,
+    fisher_diagonal,
+    mean_gradient,
+    per_sample_gradients,
+)
 from expunge.methods.amnesiac import Amnesiac, AmnesiacRecorder
 from expunge.methods.bad_teacher import BadTeacher
 from expunge.methods.bias_shift import BiasShift
@@ -39,16 +46,10 @@ from expunge.methods.sisa import SISA, SisaEnsemble
 from expunge.methods.ssd import SSD
 from expunge.methods.tarf import TARF
 from expunge.methods.ts_bgrm import TSBGRM
-from expunge.persample import (
-    GradientMatrix,
-    conjugate_gradient,
-    fisher_diagonal,
-    mean_gradient,
-    per_sample_gradients,
-)
-from expunge.run import Compute, Run
 from expunge.sources.mismatch import mismatch
-from expunge.split import Split
+from expunge.tasks.classification import Classification
+from expunge.training.execute import execute
+from expunge.training.run import Compute, Run
 
 
 def net() -> nn.Module:

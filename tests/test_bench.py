@@ -15,16 +15,16 @@ from expunge.bench import plots, run_jobs, side_by_side, stages
 from expunge.bench.grid import read_grid
 from expunge.bench.page import markdown, others, page
 from expunge.bench.work import OutOfTime, Worker
-from expunge.classification import Predictions
 from expunge.cli import main
-from expunge.method import find, names
 from expunge.methods.finetune import FineTune
 from expunge.methods.salun import SalUn
 from expunge.methods.ugradsl import UGradSL
 from expunge.models import build
-from expunge.search import Trial, following, space_of
 from expunge.sources import load
-from expunge.tuning import Looks, distance_from_unseen, estimated_gap, expected, tune
+from expunge.tasks.classification import Predictions
+from expunge.training.registry import find, names
+from expunge.tuning.search import Trial, following, space_of
+from expunge.tuning.trials import Looks, distance_from_unseen, estimated_gap, expected, tune
 
 GRID = """
 title = "small"
@@ -354,7 +354,7 @@ def test_tuning_prefers_the_model_that_looks_unseen_and_never_asks_for_retrain()
     data, task = load("digits"), Classification(10)
     split = Split.by_class(data.train, data.test, forget=3)
     model = find("retrain")(epochs=3, lr=0.05, batch_size=64)
-    from expunge.experiment import train
+    from expunge.pipeline.experiment import train
 
     original = train(build("mlp", num_classes=10, shape=data.shape), split, model, task).model
     tuned = tune(original, split, find("gradient_ascent")(batch_size=64, max_drop=100), task, count=5)

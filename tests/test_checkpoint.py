@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from expunge import CheckpointError
-from expunge.checkpoint import load_into, load_state, read_checkpoint, save_state, write_checkpoint
+from expunge.records.checkpoint import load_into, load_state, read_checkpoint, save_state, write_checkpoint
 
 
 def model(classes=3):

@@ -14,12 +14,12 @@ import torch
 
 import expunge.cli
 from expunge import Record, Retrain
-from expunge.checkpoint import read_checkpoint, write_checkpoint
 from expunge.cli import main
 from expunge.cli.flags import RecipeFlags, SplitFlags
 from expunge.errors import SplitError
-from expunge.mask import full_mask
+from expunge.masks.mask import full_mask
 from expunge.models import build
+from expunge.records.checkpoint import read_checkpoint, write_checkpoint
 
 QUICK = ["--epochs", "4", "--batch-size", "64"]
 DIGITS = ["--data", "digits", "--model", "mlp"]
@@ -409,7 +409,7 @@ def test_trials_choose_settings_by_validation_data(trained, tmp_path, capsys):
 
 
 def test_interrupted_trials_go_on_to_the_same_model(trained, tmp_path, monkeypatch, capsys):
-    from expunge import tuning
+    from expunge.tuning.trials import trials as tuning
 
     command = ["--trials", "3", "--batch-size", "64"]
     assert run_unlearn(trained, *command, "--out", str(tmp_path / "whole.safetensors")) == 0

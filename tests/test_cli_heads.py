@@ -7,15 +7,16 @@ import json
 import pytest
 import torch
 
-from expunge import CheckpointError, Method, Record, Retrain, Run, Split, find, heads
-from expunge.checkpoint import read_checkpoint, write_checkpoint
+from expunge import CheckpointError, Method, Record, Retrain, Run, Split, find
 from expunge.cli import main
 from expunge.cli.demo import demo
 from expunge.cli.demo_generation import _kept
 from expunge.cli.flags import SplitFlags
-from expunge.diffusion import Diffusion
 from expunge.models import build
+from expunge.records import checkpoint_metadata as heads
+from expunge.records.checkpoint import read_checkpoint, write_checkpoint
 from expunge.sources import load
+from expunge.tasks.diffusion import Diffusion
 
 DIGITS = ["--data", "digits?limit=300", "--model", "mlp"]
 QUICK = ["--epochs", "2", "--batch-size", "64"]
@@ -165,7 +166,7 @@ def test_unlearn_retrain_makes_a_reference(made, tmp_path):
 
 def test_the_demo_writes_the_same_heads(tmp_path, monkeypatch):
     quick = Retrain(epochs=1, lr=0.1, lr_schedule="constant", batch_size=64)
-    monkeypatch.setattr("expunge.presets.recipe", lambda data: quick)
+    monkeypatch.setattr("expunge.tuning.presets.recipe", lambda data: quick)
     demo(data="digits?limit=200", split=SplitFlags(), out=tmp_path, methods=("salun",))
     made = {n: str(tmp_path / f"{n}.safetensors") for n in ("original", "retrain", "salun")}
     flags = ["--data", "digits?limit=200", "--model", "cnn", *FORGET]

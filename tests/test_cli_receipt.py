@@ -14,10 +14,10 @@ from torch import nn
 from expunge.cli import main
 from expunge.cli.receipt import ReceiptFlags, receipt_paths
 from expunge.errors import ExpungeError
-from expunge.mask import Mask
+from expunge.masks.mask_file import Mask
 from expunge.receipts.keys import make_key
 from expunge.receipts.receipt import Receipt
-from expunge.record import Record
+from expunge.records.record import Record
 
 IDS = ["17", "4", "23"]
 

@@ -9,8 +9,9 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Subset, SubsetRandomSampler
 
 from expunge import CropFlip, ExpungeError, Normalize, StreamData, TensorData
-from expunge.data import Batch, as_data
-from expunge.stream import _own_stream
+from expunge.data.batch import Batch
+from expunge.data.stream import _own_stream
+from expunge.data.tensors import as_data
 
 
 def test_what_normalises_outlives_the_block_that_asks_first():

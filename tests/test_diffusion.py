@@ -17,17 +17,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from expunge.data import Batch
-from expunge.diffusion import Diffusion
+from expunge.data.batch import Batch
+from expunge.data.split import Split
 from expunge.errors import ExpungeError, ModelError
 from expunge.generation import presets as diffusion_presets
 from expunge.generation.sampling import SafeSampler, Sampler
-from expunge.method import execute, find
 from expunge.methods.finetune import FineTune
 from expunge.methods.random_label import RandomLabel
 from expunge.models.unet import for_data, salun_cifar10, unet
-from expunge.run import Run
-from expunge.split import Split
+from expunge.tasks.diffusion import Diffusion
+from expunge.training.execute import execute
+from expunge.training.registry import find
+from expunge.training.run import Run
 
 SHAPE = (1, 4, 4)
 
@@ -404,7 +405,7 @@ for name in ("diffusers", "transformers", "peft", "accelerate", "torchmetrics"):
 import torch
 import expunge.cli, expunge.generation.erase, expunge.generation.pipelines, expunge.cli.demo_generation
 from expunge.audit.image_judge import distances
-from expunge.diffusion import Diffusion
+from expunge.tasks.diffusion import Diffusion
 from expunge.errors import MissingExtra
 from expunge.models.unet import salun_cifar10, unet
 from expunge.generation.sampling import Sampler
@@ -557,7 +558,7 @@ def test_demo_of_generation(tmp_path):
 def test_commands_train_and_unlearn_a_generator(tmp_path):
     """`expunge train-generator` and `unlearn-generator`, one epoch each: files, records, refusals; not quality."""
     from expunge.cli import main
-    from expunge.record import Record
+    from expunge.records.record import Record
 
     model = str(tmp_path / "model.safetensors")
     assert main(["train-generator", "--data", "digits", "--out", model, "--epochs", "1"]) == 0
@@ -598,8 +599,8 @@ def test_commands_train_and_unlearn_a_generator(tmp_path):
 
 
 def test_generators_are_refused_before_anything_is_trained(tmp_path, monkeypatch, capsys):
-    from expunge.checkpoint import write_checkpoint
     from expunge.cli import main
+    from expunge.records.checkpoint import write_checkpoint
 
     told = []
 

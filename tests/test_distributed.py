@@ -10,7 +10,7 @@ import torch
 
 from distributed_worker import DENSITIES, alone, model_and_samples
 from expunge import ModelError, TensorData
-from expunge.distributed import Processes, _check_cuts
+from expunge.masks.sharded import Processes, _check_cuts
 
 WORKER = Path(__file__).with_name("distributed_worker.py")
 

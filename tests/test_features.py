@@ -12,8 +12,8 @@ from torch import nn
 from conftest import tiny
 from expunge import Classification, ModelError, Split
 from expunge.audit import Judged, audit, features, judge, probes
-from expunge.classification import Predictions
-from expunge.data import TensorData
+from expunge.data.tensors import TensorData
+from expunge.tasks.classification import Predictions
 
 TASK = Classification(10)
 

@@ -9,11 +9,11 @@ import pytest
 
 from expunge.audit.strong import StrongSettings
 from expunge.cli import main
+from expunge.cli.field_help import field_help
 from expunge.cli.flags import ComputeFlags, ModelFlags, RecipeFlags, SplitFlags
 from expunge.cli.ledger import _ACTIONS
 from expunge.cli.receipt import ReceiptFlags
-from expunge.field_help import field_help
-from expunge.method import find, names
+from expunge.training.registry import find, names
 
 GROUPS = [SplitFlags, ModelFlags, ComputeFlags, RecipeFlags, ReceiptFlags, StrongSettings, *_ACTIONS.values()]
 

@@ -3,7 +3,7 @@
 import pytest
 
 from expunge.errors import ExpungeError
-from expunge.files import atomic, write_private, write_text
+from expunge.records.atomic_files import atomic, write_private, write_text
 
 
 def test_a_block_that_fails_leaves_nothing(tmp_path):

@@ -13,14 +13,15 @@ from torch import nn
 from expunge.audit.generation import Drawn, audit_generator, draw, png
 from expunge.audit.generation_attacks import Aim, Attack, Comeback, LearnedCondition, tables_of
 from expunge.audit.image_judge import Judge, distances, network_distances, train_judge
-from expunge.classification import Classification
-from expunge.data import CropFlip, TensorData
-from expunge.diffusion import Diffusion
+from expunge.data.batch import CropFlip
+from expunge.data.split import Split
+from expunge.data.tensors import TensorData
 from expunge.errors import ExpungeError, ModelError
 from expunge.generation.runs import for_drawing
 from expunge.generation.sampling import Sampler
 from expunge.methods.retrain import Retrain
-from expunge.split import Split
+from expunge.tasks.classification import Classification
+from expunge.tasks.diffusion import Diffusion
 
 SHAPE = (1, 4, 4)
 

@@ -11,13 +11,14 @@ import torch
 from torch import nn
 
 from expunge.audit.image_judge import Judge
-from expunge.classification import Classification
-from expunge.data import CropFlip, TensorData
-from expunge.experiment import train
+from expunge.data.batch import CropFlip
+from expunge.data.split import Split
+from expunge.data.tensors import TensorData
 from expunge.generation.sampling import Sampler
 from expunge.methods.retrain_ema import RetrainEMA
+from expunge.pipeline.experiment import train
 from expunge.sources import Source
-from expunge.split import Split
+from expunge.tasks.classification import Classification
 
 
 @pytest.fixture(scope="module")

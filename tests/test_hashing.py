@@ -12,9 +12,9 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 
-from expunge import hashing
 from expunge.errors import CheckpointError, ModelError
-from expunge.hashing import load_weights, model_hash, state_hash
+from expunge.records import hashing
+from expunge.records.hashing import load_weights, model_hash, state_hash
 
 
 def test_by_hand():

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from expunge import Classification, CropFlip, Split, TensorData, execute
-from expunge.layout import laid_out
 from expunge.methods.finetune import FineTune
+from expunge.torch_utils.memory_format import laid_out
 
 
 class Viewing(nn.Module):

@@ -20,7 +20,7 @@ from expunge.receipts.chain import START, Event, Head, check_events
 from expunge.receipts.keys import make_key
 from expunge.receipts.ledger import DAYS, Ledger, check_export
 from expunge.receipts.receipt import Receipt, issue, record_hash
-from expunge.record import Record
+from expunge.records.record import Record
 
 IDS = ["a1", "a2", "b7"]
 

@@ -16,14 +16,16 @@ from expunge import (
     MaskError,
     TensorData,
     full_mask,
-    held,
     inverted_mask,
     masked,
     overlap,
     random_mask,
     saliency_mask,
 )
-from expunge.mask import check_mask, combine, saliency_scores, top_mask
+from expunge.masks import freezer as held
+from expunge.masks.mask import check_mask, top_mask
+from expunge.masks.mask_file import combine
+from expunge.masks.saliency import saliency_scores
 
 
 @pytest.fixture(scope="module")

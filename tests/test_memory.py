@@ -8,7 +8,7 @@ import pytest
 PROGRAM = """
 import resource, sys
 import torch
-from expunge.memory import keep_freed_memory
+from expunge.torch_utils.allocator import keep_freed_memory
 if sys.argv[1] == "keep":
     if not keep_freed_memory():
         sys.exit(3)
@@ -38,6 +38,6 @@ def test_the_second_step_uses_the_memory_of_the_first():
 
 @pytest.mark.skipif(sys.platform.startswith("linux"), reason="elsewhere than on Linux")
 def test_elsewhere_nothing_happens():
-    from expunge.memory import keep_freed_memory
+    from expunge.torch_utils.allocator import keep_freed_memory
 
     assert not keep_freed_memory()

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 import expunge.methods
-from expunge import docs_table
 from expunge.cli import main
+from expunge.cli import methods_page as docs_table
 from expunge.errors import ExpungeError
-from expunge.method import GradientMethod, execute, find, names
+from expunge.training.execute import execute
+from expunge.training.method import GradientMethod
+from expunge.training.registry import find, names
 
 ROOT = Path(__file__).parent.parent
 NAME = "tug_of_war"

@@ -15,13 +15,15 @@ import pytest
 import torch
 import tyro
 
-from expunge.classification import Classification
-from expunge.data import TensorData
+from expunge.data.split import Split
+from expunge.data.tensors import TensorData
 from expunge.errors import ExpungeError, MaskError
-from expunge.mask import random_mask
-from expunge.method import GradientMethod, Method, execute, find, names
-from expunge.run import Compute, snapshot
-from expunge.split import Split
+from expunge.masks.mask import random_mask
+from expunge.tasks.classification import Classification
+from expunge.training.execute import execute
+from expunge.training.method import GradientMethod, Method
+from expunge.training.registry import find, names
+from expunge.training.run import Compute, snapshot
 
 METHODS = names()
 GRADIENT = [n for n in METHODS if issubclass(find(n), GradientMethod)]

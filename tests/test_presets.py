@@ -4,9 +4,9 @@ from dataclasses import fields
 
 import pytest
 
-from expunge import presets
-from expunge.method import find, names
 from expunge.models import build
+from expunge.training.registry import find, names
+from expunge.tuning.trials import presets
 
 
 @pytest.mark.parametrize("key", presets.SETTINGS, ids=str)

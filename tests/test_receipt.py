@@ -14,7 +14,6 @@ from safetensors.torch import save_file
 from torch import nn
 
 from expunge.errors import ExpungeError, MissingExtra
-from expunge.hashing import mask_hash
 from expunge.receipts.canonical import canonical, file_form, parse, sha256
 from expunge.receipts.keys import (
     fingerprint,
@@ -28,7 +27,8 @@ from expunge.receipts.keys import (
 from expunge.receipts.merkle import Proof, Secret
 from expunge.receipts.receipt import STATEMENT, Receipt, issue, record_hash, signed
 from expunge.receipts.verify import verify
-from expunge.record import Record
+from expunge.records.hashing import mask_hash
+from expunge.records.record import Record
 
 SALT = bytes(range(32))
 IDS = [f"person-{i}" for i in range(7)]

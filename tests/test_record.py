@@ -9,7 +9,7 @@ from rich.console import Console
 from expunge.bench.page import entry, markdown
 from expunge.cli.table import result_table
 from expunge.errors import ExpungeError
-from expunge.record import Record
+from expunge.records.record import Record
 from expunge.report.study import studies
 from expunge.report.tables import main_rows
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 import expunge.report
 from expunge.errors import ExpungeError
-from expunge.record import Record
+from expunge.records.record import Record
 from expunge.report import page, write_report
 from expunge.report.audits import picture
 from expunge.report.strong import attacks as strong_attacks

@@ -7,11 +7,12 @@ import copy
 import pytest
 import torch
 
-from expunge import ExpungeError, resume
-from expunge.method import execute
+from expunge import ExpungeError
 from expunge.methods.finetune import FineTune
 from expunge.methods.salun import SalUn
 from expunge.methods.selective_amnesia import SelectiveAmnesia
+from expunge.training import resume
+from expunge.training.execute import execute
 
 
 class Killed(Exception):

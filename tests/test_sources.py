@@ -16,7 +16,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from expunge import CropFlip, ExpungeError, Normalize, Split, SplitError, StreamData, TensorData
-from expunge.fit import Fit
+from expunge.data.resize import Fit
 from expunge.sources import FASHION, formats, load
 
 DATA = os.environ.get("EXPUNGE_DATA")

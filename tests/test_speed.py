@@ -11,8 +11,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from expunge import Classification, Compute, CropFlip, Split, TensorData, find, masked, random_mask
-from expunge.run import Run
-from expunge.train import _step, make_optimizer
+from expunge.training.loop import _step, make_optimizer
+from expunge.training.run import Run
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks" / "speed"))
 import attack
@@ -124,8 +124,8 @@ def test_one_pass_gives_the_scores_that_samples_one_by_one_give():
 
 def test_activation_checkpointing_gives_the_same_gradients():
     pytest.importorskip("diffusers")
-    from expunge.diffusion import Diffusion
     from expunge.models.unet import unet
+    from expunge.tasks.diffusion import Diffusion
 
     torch.manual_seed(0)
     plain = unet(2, (1, 8, 8), width=8, multipliers=(1,), attention=())

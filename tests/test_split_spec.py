@@ -7,9 +7,9 @@ import torch
 
 from expunge import Split, TensorData
 from expunge.cli.flags import SplitFlags, of_original, told
+from expunge.data.split_settings import FORGET, SplitSpec
 from expunge.errors import SplitError
 from expunge.sources import Source
-from expunge.split_spec import FORGET, SplitSpec
 
 
 @pytest.mark.parametrize(

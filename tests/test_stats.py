@@ -8,9 +8,9 @@ from rich.console import Console
 
 from expunge.bench.page import entry, markdown
 from expunge.cli.table import result_table
-from expunge.record import Record
+from expunge.records.record import Record
+from expunge.records.statistics import grouped, place, shown, stat
 from expunge.report import page
-from expunge.stats import grouped, place, shown, stat
 
 
 def test_stat_by_hand():

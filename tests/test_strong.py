@@ -16,11 +16,12 @@ from expunge.audit.confusion import confuse, confusion, interclass_confusion
 from expunge.audit.probing import _delay, label_only, relearning, relearning_delay, robustness
 from expunge.audit.strong import StrongSettings, strong_audit, with_strong
 from expunge.audit.together import train_together
-from expunge.data import TensorData
-from expunge.method import Method, execute
+from expunge.data.tensors import TensorData
 from expunge.methods.finetune import FineTune
 from expunge.methods.retrain import Retrain, reset
 from expunge.models.cnn import MLP
+from expunge.training.execute import execute
+from expunge.training.method import Method
 
 TASK = Classification(10)
 RECIPE = Retrain(epochs=6, lr=0.1, lr_schedule="one_cycle", batch_size=32)
@@ -202,8 +203,8 @@ def test_the_strong_audit_end_to_end(classifier, retrained, tmp_path):
     assert {s[0] for s in steps} == {"original", "retrained", "unlearned"}
     assert all(torch.equal(v, classifier.model.state_dict()[n]) for n, v in before.items())
     details = with_strong({"limits": ["a"]}, found)
-    from expunge.files import write_json
-    from expunge.record import plain
+    from expunge.records.atomic_files import write_json
+    from expunge.records.record import plain
 
     write_json(tmp_path / "details.json", plain(details))
     assert details["limits"] == ["a"] and details["verdict"]["words"] == found.verdict.words

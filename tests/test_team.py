@@ -10,9 +10,9 @@ import torch
 
 from expunge import Compute, ExpungeError, execute
 from expunge.cli import main
-from expunge.record import Record
-from expunge.run import Run
-from expunge.team import Team, from_torchrun
+from expunge.records.record import Record
+from expunge.training.processes import Team, from_torchrun
+from expunge.training.run import Run
 from team_worker import METHODS, setting, weights
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

@@ -17,7 +17,7 @@ from torch import nn
 import tiny_pipelines as tiny
 from expunge.audit.erasure import audit_erasure
 from expunge.audit.generation_attacks import Attack, LearnedCondition, tables_of
-from expunge.data import TensorData
+from expunge.data.tensors import TensorData
 from expunge.errors import CheckpointError, ExpungeError, ModelError
 from expunge.generation.concepts import Erasure, picture, read_latents, split_of
 from expunge.generation.erase import _anchored, erase, latents_file
@@ -27,9 +27,9 @@ from expunge.generation.pipelines import choose_weights, load, save
 from expunge.generation.prompted import Prompted
 from expunge.generation.sampling import Sampler
 from expunge.generation.text_to_image import Loaded
-from expunge.hashing import state_hash
-from expunge.method import find
-from expunge.run import Compute, Run
+from expunge.records.hashing import state_hash
+from expunge.training.registry import find
+from expunge.training.run import Compute, Run
 
 FEW = Sampler(steps=2, guidance=2.0, batch_size=32)
 WHAT = Erasure(concept="dress", anchor="coat", keep=("sandal",))
@@ -562,7 +562,7 @@ def test_the_command_masks_judges_and_draws_the_filter(folders, tmp_path, capsys
     assert told["settings"]["mask"] == "random" and told["details"]["trained"]["steps"] == 2
     assert {"UA", "RA", "FID_judge", "FID_features", "KID_features"} <= set(told["scores"])
     assert "safe latent diffusion" in told["details"]["images"][2]["title"]
-    from expunge.record import Record
+    from expunge.records.record import Record
     from expunge.report import page
 
     shown = page([Record.load(tmp_path / "out" / "expunge.json")])

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from expunge import MaskError, radix
-from expunge import topk as module
-from expunge.topk import top_k
+from expunge import MaskError
+from expunge.masks import radix
+from expunge.masks import topk as module
+from expunge.masks.topk import top_k
 
 
 def by_sorting(values, k):

@@ -23,9 +23,8 @@ from expunge import (
     unlearn,
 )
 from expunge.audit.accuracy import judge
-from expunge.data import StreamData
-from expunge.experiment import experiment, record_of
-from expunge.mask import random_mask
+from expunge.data.stream import StreamData
+from expunge.masks.mask import random_mask
 from expunge.methods.bad_teacher import BadTeacher
 from expunge.methods.damp import DAMP
 from expunge.methods.finetune import FineTune
@@ -39,10 +38,11 @@ from expunge.methods.salun_soft import SalUnSoft
 from expunge.methods.sisa import SISA
 from expunge.methods.ssd import SSD
 from expunge.methods.ugradsl import UGradSL
-from expunge.run import Run, finite
-from expunge.schedule import pairs, pieces, steps_per_epoch
-from expunge.train import rate
-from expunge.tuning import _to_retrain, tune
+from expunge.pipeline.experiment import experiment, record_of
+from expunge.training.loop import rate
+from expunge.training.run import Run, finite
+from expunge.training.schedule import pairs, pieces, steps_per_epoch
+from expunge.tuning.trials import _to_retrain, tune
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from torch import nn
 
-from expunge import Classification, ExpungeError, Split, StreamData, TensorData, UGradSL, UGradSLPlus, execute
+from expunge import (
+    Classification,
+    ExpungeError,
+    Split,
+    StreamData,
+    TensorData,
+    UGradSL,
+    UGradSLPlus,
+    execute,
+)
 from expunge.methods.finetune import FineTune
 from expunge.methods.gradient_ascent import GradientAscent
 from expunge.methods.ugradsl import distances, smoothed_loss

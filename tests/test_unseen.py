@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from expunge import Classification, Split, TensorData, execute
+from expunge.data.likeness import FEW, likeness, mean_like
 from expunge.methods.ugradsl import UGradSL
-from expunge.tuning import expected, look
-from expunge.unseen import FEW, likeness, mean_like
+from expunge.tuning.trials import expected, look
 
 Y = torch.arange(900) % 3
 GROUP = torch.arange(900) // 3 % 4

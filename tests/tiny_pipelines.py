@@ -197,7 +197,7 @@ def judge() -> Any:
     from torch import nn
 
     from expunge.audit.image_judge import Judge
-    from expunge.classification import Classification
+    from expunge.tasks.classification import Classification
 
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -31,9 +31,9 @@ sys.path.append(str(Path(__file__).parents[1]))
 from identity import made_of, refuse_other
 
 from expunge import Classification, Compute, Retrain, SalUn, Split, execute, masked, random_mask
-from expunge.files import write_json
+from expunge.masks.topk import top_k
 from expunge.models import build
-from expunge.topk import top_k
+from expunge.records.atomic_files import write_json
 
 STEPS = 20  # between two looks at the clock: a run does not wait for the device at each step either
 

@@ -29,11 +29,11 @@ from timing import summary
 
 from expunge import Classification, Retrain, Split, train, unlearn
 from expunge.audit.accuracy import judge, summarize
-from expunge.files import write_json
 from expunge.models import build
-from expunge.record import machine
-from expunge.run import Compute
+from expunge.records.atomic_files import write_json
+from expunge.records.record import machine
 from expunge.sources import load
+from expunge.training.run import Compute
 
 FIRST = "expunge-bf16"  # what the others' time is held against
 

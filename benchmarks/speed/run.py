@@ -18,8 +18,8 @@ import torch
 import tyro
 
 sys.path.insert(0, str(Path(__file__).parent))
-from expunge.files import write_json
-from expunge.record import machine
+from expunge.records.atomic_files import write_json
+from expunge.records.record import machine
 
 PARTS = ("saliency", "masked_step", "epoch", "attack", "scaling", "processes")
 MORE = ("floor",)  # not run unless asked for: they need what not every machine has

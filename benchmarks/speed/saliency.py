@@ -8,7 +8,7 @@ import torch
 from timing import PeakMemory, beside, ratio
 from torch import Tensor
 
-from expunge.topk import top_k
+from expunge.masks.topk import top_k
 
 
 def gradients(size: int) -> dict[str, Tensor]:

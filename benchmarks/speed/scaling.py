@@ -14,9 +14,9 @@ from timing import beside
 from torch import nn
 
 from expunge import Classification, SalUn, Split, execute, keep_freed_memory, masked
-from expunge.mask import saliency_scores
+from expunge.masks.saliency import saliency_scores
+from expunge.masks.topk import top_k
 from expunge.models import build
-from expunge.topk import top_k
 
 
 def curve(

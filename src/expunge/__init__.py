@@ -1,22 +1,28 @@
 """Expunge: remove what a trained PyTorch model learned from given data, and measure how close it comes to retraining."""
 
 from .audit import AuditResult, audit
-from .classification import Classification
-from .data import Batch, CropFlip, Data, Normalize, Samples, StreamData, TensorData
+from .data.batch import Batch, CropFlip, Normalize
+from .data.samples import Data, Samples
+from .data.split import Split
+from .data.stream import StreamData
+from .data.tensors import TensorData
 from .errors import CheckpointError, ExpungeError, MaskError, ModelError, SplitError
-from .experiment import experiment, train
-from .mask import Mask, full_mask, inverted_mask, masked, overlap, random_mask, saliency_mask
-from .memory import keep_freed_memory
-from .method import GradientMethod, Method, execute, find, names, unlearn
+from .masks.mask import full_mask, inverted_mask, masked, random_mask, saliency_mask
+from .masks.mask_file import Mask, overlap
 from .methods.nhle import NHLE, mask_class_weights
 from .methods.retrain import Retrain
 from .methods.salun import SalUn
 from .methods.ugradsl import UGradSL
 from .methods.ugradsl_plus import UGradSLPlus
-from .record import Record
-from .run import Compute, Run
-from .split import Split
-from .task import Task
+from .pipeline.experiment import experiment, train
+from .records.record import Record
+from .tasks.classification import Classification
+from .tasks.task import Task
+from .torch_utils.allocator import keep_freed_memory
+from .training.execute import execute, unlearn
+from .training.method import GradientMethod, Method
+from .training.registry import find, names
+from .training.run import Compute, Run
 
 __version__ = "0.1.0"
 __all__ = [

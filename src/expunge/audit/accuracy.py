@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..classification import Classification, Predictions
+from ..data.split import Split
 from ..errors import ExpungeError
-from ..modes import check_seed, device_of
-from ..run import Compute, precision
-from ..split import Split
-from ..stats import HEADLINE
+from ..records.statistics import HEADLINE
+from ..tasks.classification import Classification, Predictions
+from ..torch_utils.module_state import check_seed, device_of
+from ..training.run import Compute, precision
 from .mia import members_and_nonmembers, modified_entropy, svm_attack, threshold_attack
 from .pictures import embeddings, examples
 

@@ -12,12 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..classification import Classification
-from ..data import Data, Samples, TensorData
+from ..data.samples import Data, Samples
+from ..data.split import Split
+from ..data.tensors import TensorData
 from ..errors import ExpungeError, raise_all
-from ..method import Method, execute
 from ..methods.retrain import Retrain
-from ..split import Split
+from ..tasks.classification import Classification
+from ..training.execute import execute
+from ..training.method import Method
 from .together import train_together
 
 

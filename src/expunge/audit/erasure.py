@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ..classification import Predictions
-from ..diffusion import Diffusion
 from ..errors import raise_all
 from ..generation.concepts import Erasure
 from ..generation.sampling import Sampler
+from ..tasks.classification import Predictions
+from ..tasks.diffusion import Diffusion
 from .accuracy import AuditResult
 from .generation_attacks import Aim, Attack
 from .image_judge import Judge, named_distances, network_features

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..classification import Classification, Predictions
-from ..data import Samples, as_text
+from ..data.samples import Samples, as_text
+from ..data.split import Split
 from ..errors import ModelError
-from ..split import Split
+from ..tasks.classification import Classification, Predictions
 from .accuracy import Judged, judge
 from .mia import auc
 from .probes import cka, neighbours, probe, probed, scatter_ratio

@@ -18,10 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..classification import Predictions
-from ..diffusion import Diffusion
+from ..data.split import Split
 from ..generation.sampling import Sampler
-from ..split import Split
+from ..tasks.classification import Predictions
+from ..tasks.diffusion import Diffusion
 from .accuracy import AuditResult, worst_class
 from .image_judge import Judge, distances
 from .pictures import png

@@ -18,11 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..data import Batch, Samples
-from ..diffusion import Diffusion
+from ..data.batch import Batch
+from ..data.samples import Samples
 from ..errors import ModelError
 from ..generation.sampling import Sampler
-from ..modes import device_of, seeded
+from ..tasks.diffusion import Diffusion
+from ..torch_utils.module_state import device_of, seeded
 from .image_judge import Judge
 
 

@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..classification import Classification, Predictions
-from ..data import TensorData
+from ..data.split import Split
+from ..data.tensors import TensorData
 from ..errors import ExpungeError, MissingExtra
-from ..method import execute
 from ..methods.retrain import Retrain
-from ..modes import evaluating
-from ..split import Split
+from ..tasks.classification import Classification, Predictions
+from ..torch_utils.module_state import evaluating
+from ..training.execute import execute
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..data import Samples
+from ..data.samples import Samples
 from ..errors import MissingExtra
 
 if TYPE_CHECKING:

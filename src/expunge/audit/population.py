@@ -20,16 +20,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ..classification import Classification
-from ..data import Samples
+from ..data.samples import Samples
+from ..data.split import Split
 from ..errors import ExpungeError
-from ..files import atomic
-from ..hashing import state_hash
-from ..method import Method, execute
 from ..methods.retrain import Retrain, reset_trained
-from ..modes import device_of, seeded
-from ..record import plain
-from ..split import Split
+from ..records.atomic_files import atomic
+from ..records.hashing import state_hash
+from ..records.record import plain
+from ..tasks.classification import Classification
+from ..torch_utils.module_state import device_of, seeded
+from ..training.execute import execute
+from ..training.method import Method
 from .together import train_together
 
 Tensors = dict[str, Tensor]

@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..classification import Classification
-from ..data import Batch, CropFlip, Samples
+from ..data.batch import Batch, CropFlip
+from ..data.samples import Samples
+from ..data.split import Split
 from ..errors import ExpungeError
-from ..modes import device_of, evaluating
-from ..split import Split
+from ..tasks.classification import Classification
+from ..torch_utils.module_state import device_of, evaluating
 from .mia import auc, members_and_nonmembers, threshold_attack
 
 NOISES = (0.05, 0.1, 0.2, 0.3)  # standard deviations, in units of the inputs' own standard deviation

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..data import Samples
-from ..method import Method
+from ..data.samples import Samples
+from ..training.method import Method
 from .distance import challenge_score, klom, klom_summary
 from .lira import Told, halves, lira_on_model, rmia, scaled_logit, u_lira
 from .population import Shadows

@@ -14,12 +14,12 @@ from typing import Any, Literal, get_args
 
 from torch import nn
 
-from ..classification import Classification
+from ..data.split import Split
 from ..errors import ExpungeError, raise_all
-from ..method import Method
 from ..methods.retrain import Retrain
-from ..modes import check_seed
-from ..split import Split
+from ..tasks.classification import Classification
+from ..torch_utils.module_state import check_seed
+from ..training.method import Method
 from .accuracy import Judged, Scores, judge
 from .confusion import interclass_confusion
 from .features import feature_audit

@@ -17,12 +17,13 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from torch.optim.lr_scheduler import LambdaLR
 
-from ..classification import Classification
-from ..data import Batch, Inputs, Samples
+from ..data.batch import Batch, Inputs
+from ..data.samples import Samples
 from ..errors import ExpungeError
 from ..methods.retrain import Retrain
-from ..modes import device_of, freeze_batch_norm, seeded
-from ..train import LONE, make_optimizer, rate
+from ..tasks.classification import Classification
+from ..torch_utils.module_state import device_of, freeze_batch_norm, seeded
+from ..training.loop import LONE, make_optimizer, rate
 
 Tensors = dict[str, Tensor]
 

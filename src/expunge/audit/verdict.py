@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..data.split import Goal
 from ..errors import ExpungeError
-from ..split import Goal
-from ..stats import HEADLINE, stat
+from ..records.statistics import HEADLINE, stat
 from .accuracy import contradicted
 from .residue import Word, sampling_error, stronger
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 
 from ..errors import MissingExtra
-from ..memory import keep_freed_memory
-from ..stats import grouped
+from ..records.statistics import grouped
+from ..torch_utils.allocator import keep_freed_memory
 from .grid import Grid, Job
 from .work import OutOfTime, Worker
 

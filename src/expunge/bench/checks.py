@@ -7,16 +7,16 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
 
+from ..data.split import Goal
+from ..data.split_settings import SplitSpec
 from ..errors import ExpungeError, raise_all
-from ..method import find, names
 from ..methods.retrain import Retrain
 from ..models import check_name
-from ..modes import check_seed
-from ..run import Compute
-from ..settings import faults
 from ..sources import check_spec
-from ..split import Goal
-from ..split_spec import SplitSpec
+from ..torch_utils.module_state import check_seed
+from ..training.registry import find, names
+from ..training.run import Compute
+from ..training.settings import faults
 
 ENTRIES = (
     "title", "data", "models", "seeds", "threads", "note", "recipe", "compute", "tune", "defaults", "split", "method", "published",

@@ -11,12 +11,12 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from .. import presets
 from ..errors import ExpungeError, raise_all
-from ..method import find, names
-from ..record import SCHEMA, plain
-from ..stats import grouped
-from ..tuning import By
+from ..records.record import SCHEMA, plain
+from ..records.statistics import grouped
+from ..training.registry import find, names
+from ..tuning import presets
+from ..tuning.trials import By
 from .checks import OWN, SCENARIOS, TUNE, checked, settings_problems
 
 

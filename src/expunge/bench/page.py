@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ExpungeError
-from ..files import write_json, write_text
-from ..record import Record, ended_as_told, machine, plain
-from ..stats import HEADLINE, TABLE_2X2, grouped, place, shown, stat
+from ..records.atomic_files import write_json, write_text
+from ..records.record import Record, ended_as_told, machine, plain
+from ..records.statistics import HEADLINE, TABLE_2X2, grouped, place, shown, stat
 from .checks import SCENARIOS
 from .plots import curves, plots, sizes
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..files import atomic
-from ..stats import stat
+from ..records.atomic_files import atomic
+from ..records.statistics import stat
 
 Entry = dict[str, Any]
 Panels = dict[str, dict[str, dict[float, list[float]]]]  # axis -> method -> value -> gaps

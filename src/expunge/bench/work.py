@@ -14,20 +14,21 @@ from typing import Any
 import torch
 
 from ..audit.accuracy import Judged, judge
-from ..checkpoint import load_into, read_checkpoint, write_checkpoint
-from ..classification import Classification
-from ..experiment import Outcome, experiment, judge_run, seeded_factory, train
-from ..files import write_json
-from ..method import Method, find
+from ..data.split import Split
+from ..data.split_settings import SplitSpec
 from ..methods.retrain import Retrain
 from ..models import build
-from ..record import Record, plain
-from ..run import Compute, Row, Run
-from ..search import space_of
+from ..pipeline.experiment import Outcome, experiment, judge_run, seeded_factory, train
+from ..records.atomic_files import write_json
+from ..records.checkpoint import load_into, read_checkpoint, write_checkpoint
+from ..records.record import Record, plain
 from ..sources import Source, load, place_of
-from ..split import Split
-from ..split_spec import SplitSpec
-from ..tuning import By, tune
+from ..tasks.classification import Classification
+from ..training.method import Method
+from ..training.registry import find
+from ..training.run import Compute, Row, Run
+from ..tuning.search import space_of
+from ..tuning.trials import By, tune
 from .grid import Job
 
 KEPT = (

@@ -17,13 +17,14 @@ from rich.table import Table
 from tyro.conf import OmitArgPrefixes as Flat
 
 from .. import __version__
-from ..docs_table import forgets, masked, needs
 from ..errors import ExpungeError
-from ..field_help import field_help
-from ..memory import keep_freed_memory
-from ..method import Method, find, names, not_for
-from ..record import Record, is_record
+from ..records.record import Record, is_record
+from ..torch_utils.allocator import keep_freed_memory
+from ..training.method import Method
+from ..training.registry import find, names, not_for
+from .field_help import field_help
 from .flags import SplitFlags, check_outputs
+from .methods_page import forgets, masked, needs
 from .registry import registry
 from .terminal import command_line
 from .unlearn import add_methods

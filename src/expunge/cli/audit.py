@@ -11,14 +11,15 @@ from tyro.conf import OmitArgPrefixes as Flat
 
 from ..audit.strong import StrongSettings, strong_audit, with_strong
 from ..audit.verdict import verdict, within_gap
-from ..classification import Classification
 from ..errors import ExpungeError
-from ..experiment import judge_run
-from ..heads import check_audited, recipe
-from ..heads import method as made_by
 from ..methods.retrain import Retrain
-from ..record import plain
-from ..run import Run
+from ..pipeline.experiment import judge_run
+from ..records.checkpoint_metadata import check_audited
+from ..records.record import plain
+from ..tasks.classification import Classification
+from ..training.registry import method as made_by
+from ..training.registry import recipe
+from ..training.run import Run
 from .flags import ModelFlags, SplitFlags, check_outputs, load_model, load_reference, notice, told
 from .terminal import command_line, references, show
 

@@ -18,7 +18,7 @@ from ..bench.grid import Grid, Job, read_grid
 from ..bench.page import Entry, entry, page, revision, write_result
 from ..bench.work import Worker
 from ..errors import ExpungeError
-from ..record import Record
+from ..records.record import Record
 from .flags import check_device
 from .table import result_table
 

@@ -11,19 +11,19 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from .. import presets
 from ..audit.accuracy import Judged
-from ..checkpoint import write_checkpoint
-from ..classification import Classification
 from ..errors import ExpungeError
-from ..experiment import Outcome, experiment, judge_run, seeded_factory, train
-from ..heads import Kind, head
-from ..method import GradientMethod, Method
 from ..models import build
-from ..record import Record
+from ..pipeline.experiment import Outcome, experiment, judge_run, seeded_factory, train
+from ..records.checkpoint import write_checkpoint
+from ..records.checkpoint_metadata import Kind, head
+from ..records.record import Record
 from ..report import write_report
-from ..run import Row
 from ..sources import load, place_of
+from ..tasks.classification import Classification
+from ..training.method import GradientMethod, Method
+from ..training.run import Row
+from ..tuning import presets
 from .flags import SplitFlags
 from .table import result_table, table_2x2
 

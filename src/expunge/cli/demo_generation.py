@@ -12,20 +12,21 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from .. import presets
 from ..audit.generation_attacks import Aim, Attack
 from ..audit.image_judge import Judge
-from ..checkpoint import write_checkpoint
-from ..experiment import train
 from ..generation import presets as diffusion_presets
 from ..generation.runs import Generation
-from ..hashing import state_hash
-from ..heads import Kind, head
-from ..method import Method, execute
-from ..record import Record
+from ..pipeline.experiment import train
+from ..records.checkpoint import write_checkpoint
+from ..records.checkpoint_metadata import Kind, head
+from ..records.hashing import state_hash
+from ..records.record import Record
 from ..report import write_report
-from ..run import Run
 from ..sources import load, place_of
+from ..training.execute import execute
+from ..training.method import Method
+from ..training.run import Run
+from ..tuning import presets
 from .demo import Show, showing
 
 # label -> (method, what differs from its settings for the data)

@@ -211,7 +211,7 @@ def _audited(
     """Scores into the record, beside the weights and on the terminal."""
     from ..audit.erasure import audit_erasure
     from ..audit.generation_attacks import Attack
-    from ..record import plain
+    from ..records.record import plain
 
     size: dict[str, Any] = {"batch_size": sampler.batch_size, "count": count, "sampler": sampler}
     attack = Attack(**size) if attacks else None

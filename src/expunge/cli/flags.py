@@ -14,18 +14,18 @@ import torch
 import tyro
 from torch import nn
 
-from ..checkpoint import Checkpoint, load_into, read_checkpoint
+from ..data.split import Split
+from ..data.split_settings import SplitSpec
 from ..errors import ExpungeError, raise_all
-from ..field_help import field_help
-from ..heads import check_original, check_retrained
-from ..method import find, names
 from ..methods.retrain import Retrain
 from ..models import build
-from ..run import Compute
+from ..records.checkpoint import Checkpoint, load_into, read_checkpoint
+from ..records.checkpoint_metadata import check_original, check_retrained
 from ..sources import Source, load
-from ..split import Split
-from ..split_spec import SplitSpec
-from ..team import from_torchrun
+from ..training.processes import from_torchrun
+from ..training.registry import find, names
+from ..training.run import Compute
+from .field_help import field_help
 
 
 @dataclass(frozen=True, kw_only=True)

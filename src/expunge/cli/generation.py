@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tyro.conf import OmitArgPrefixes as Flat
 
 from ..errors import ExpungeError, raise_all
-from ..team import first
+from ..training.processes import first
 from .flags import ComputeFlags, check_device, check_outputs, load_reference, notice
 from .settings import changed, check_mask, feature_network, given, print_row
 from .terminal import command_line, forget_state, resumable, with_record
@@ -82,9 +82,9 @@ def train_generator(
         compute: How the arithmetic is done.
         seed: Seed of the weights and of everything random.
     """
-    from ..experiment import train
     from ..generation import presets as diffusion_presets
-    from ..heads import head
+    from ..pipeline.experiment import train
+    from ..records.checkpoint_metadata import head
 
     how = compute.compute()  # first of all, as it decides which GPU is this process's
     check_outputs(with_record(out))
@@ -153,15 +153,16 @@ def unlearn_generator(
     import torch
 
     from ..audit.image_judge import network_distances
-    from ..checkpoint import load_into, read_checkpoint
     from ..generation import presets as diffusion_presets
-    from ..hashing import state_hash
-    from ..heads import check_original, drawing, head
-    from ..method import execute, not_for
     from ..methods.concept_ablation import ConceptAblation
     from ..methods.random_label import RandomLabel
+    from ..records.checkpoint import load_into, read_checkpoint
+    from ..records.checkpoint_metadata import check_original, drawing, head
+    from ..records.hashing import state_hash
     from ..report import write_report
-    from ..settings import faults
+    from ..training.execute import execute
+    from ..training.registry import not_for
+    from ..training.settings import faults
     from .demo_generation import come_back
 
     check_outputs({**with_record(out), "--report": report}, checkpoint, retrained)
@@ -232,7 +233,7 @@ def _setting(
 
 
 def _write(out: Path, run: Any, record: Any, metadata: dict[str, str]) -> None:
-    from ..checkpoint import write_checkpoint
+    from ..records.checkpoint import write_checkpoint
 
     write_checkpoint(out, run.model.state_dict(), metadata=metadata)
     record.save(out.with_suffix(".json"))

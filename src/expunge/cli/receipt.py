@@ -10,14 +10,14 @@ from typing import Any
 import tyro
 
 from ..errors import ExpungeError, raise_all
-from ..hashing import model_hash
-from ..mask import Mask
+from ..masks.mask_file import Mask
 from ..receipts.keys import load_private, make_key, read_passphrase
 from ..receipts.merkle import Proof, Secret
 from ..receipts.receipt import Receipt, issue, signed
 from ..receipts.verify import Check
 from ..receipts.verify import verify as verify_receipt
-from ..record import Record
+from ..records.hashing import model_hash
+from ..records.record import Record
 from .flags import check_outputs, notice
 
 Place = tyro.conf.Positional[Path]

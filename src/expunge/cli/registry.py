@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 from tyro import MISSING_NONPROP
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
 
-from ..field_help import field_help
+from .field_help import field_help
 
 
 def registry() -> ConstructorRegistry:

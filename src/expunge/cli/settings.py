@@ -9,9 +9,9 @@ from typing import Any
 from torch import nn
 
 from ..errors import ExpungeError
-from ..method import Method
 from ..models import called
-from ..team import first
+from ..training.method import Method
+from ..training.processes import first
 
 
 def given(**changes: Any) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from ..record import Record
-from ..stats import HEADLINE, TABLE_2X2, grouped, place, shown, stat
+from ..records.record import Record
+from ..records.statistics import HEADLINE, TABLE_2X2, grouped, place, shown, stat
 
 
 def by_method(records: Sequence[Record]) -> list[list[Record]]:

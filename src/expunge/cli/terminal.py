@@ -13,16 +13,16 @@ from rich.console import Console
 from torch import nn
 
 from ..audit.accuracy import Judged
-from ..checkpoint import Checkpoint, write_checkpoint
-from ..classification import Classification
-from ..experiment import Outcome, judge_run
-from ..heads import recipe
-from ..method import GradientMethod, Method
+from ..data.split import Split
 from ..methods.retrain import Retrain
-from ..run import Run
-from ..search import Trial
-from ..split import Split
-from ..team import first
+from ..pipeline.experiment import Outcome, judge_run
+from ..records.checkpoint import Checkpoint, write_checkpoint
+from ..tasks.classification import Classification
+from ..training.method import GradientMethod, Method
+from ..training.processes import first
+from ..training.registry import recipe
+from ..training.run import Run
+from ..tuning.search import Trial
 from .flags import notice
 from .table import result_table, table_2x2
 

@@ -8,14 +8,14 @@ from typing import Any
 
 from tyro.conf import OmitArgPrefixes as Flat
 
-from .. import presets
-from ..classification import Classification
 from ..errors import ExpungeError
-from ..experiment import experiment, judge_run, seeded_factory
-from ..experiment import train as train_model
-from ..heads import head
-from ..search import Trial
-from ..team import first
+from ..pipeline.experiment import experiment, judge_run, seeded_factory
+from ..pipeline.experiment import train as train_model
+from ..records.checkpoint_metadata import head
+from ..tasks.classification import Classification
+from ..training.processes import first
+from ..tuning import presets
+from ..tuning.search import Trial
 from .flags import (
     ComputeFlags,
     ModelFlags,

@@ -10,12 +10,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..checkpoint import load_state, save_state
-from ..data import Samples, TensorData
-from ..diffusion import Diffusion
+from ..data.resize import Fit
+from ..data.samples import Samples
+from ..data.split import Split
+from ..data.tensors import TensorData
 from ..errors import ExpungeError, MissingExtra, raise_all
-from ..fit import Fit
-from ..split import Split
+from ..records.checkpoint import load_state, save_state
+from ..tasks.diffusion import Diffusion
 from .sampling import Sampler
 from .text_to_image import Loaded, Prompted
 

@@ -13,14 +13,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..experiment import record_of
-from ..hashing import state_hash
-from ..method import GradientMethod, Method, execute
+from ..data.split import Split
 from ..methods.concept_ablation import ConceptAblation
-from ..modes import seeded
-from ..record import Record
-from ..run import Compute, Row, Run
-from ..split import Split
+from ..pipeline.experiment import record_of
+from ..records.hashing import state_hash
+from ..records.record import Record
+from ..torch_utils.module_state import seeded
+from ..training.execute import execute
+from ..training.method import GradientMethod, Method
+from ..training.run import Compute, Row, Run
 from .concepts import Erasure, contents, drawn_latents, image_files, kept_latents, read_latents, split_of
 from .erase_checks import check, check_loaded
 from .pipelines import Weights, add_lora, choose_weights, load, save

@@ -6,12 +6,13 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from ..diffusion import Diffusion
 from ..errors import ExpungeError, ModelError, raise_all
-from ..method import GradientMethod, Method, not_for
-from ..modes import check_seed
-from ..run import Compute
-from ..settings import faults
+from ..tasks.diffusion import Diffusion
+from ..torch_utils.module_state import check_seed
+from ..training.method import GradientMethod, Method
+from ..training.registry import not_for
+from ..training.run import Compute
+from ..training.settings import faults
 from .concepts import TEMPLATES, Erasure
 from .forget_me_not import ForgetMeNot
 from .pipelines import Weights, lora_problems, weights_problems

@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import ExpungeError
-from ..method import Method, find, names
+from ..training.method import Method
+from ..training.registry import find, names
 from .forget_me_not import ForgetMeNot
 
 # SalUn for Stable Diffusion, released code of arXiv:2310.12508: Adam 1e-5, batch 8, alpha 0.5 (both terms are means there), the

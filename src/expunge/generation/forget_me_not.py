@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from ..data import Batch
+from ..data.batch import Batch
 from ..errors import ModelError, raise_all
-from ..method import GradientMethod
-from ..run import Run
+from ..training.method import GradientMethod
+from ..training.run import Run
 
 if TYPE_CHECKING:
-    from ..diffusion import Diffusion
+    from ..tasks.diffusion import Diffusion
 
 
 class _Seen:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ..errors import CheckpointError, MissingExtra, ModelError, raise_all
-from ..files import write_json
+from ..records.atomic_files import write_json
 from .text_to_image import Loaded, Prompted
 
 Weights = Literal["full", "cross_attention", "not_cross_attention"]

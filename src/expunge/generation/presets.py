@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from ..method import Method, find
 from ..methods.retrain_ema import RetrainEMA
+from ..training.method import Method
+from ..training.registry import find
 
 # SalUn, arXiv:2310.12508, released code: Adam 1e-4, clip 1, batch 128, 1000 steps (28 passes over 4500 forget
 # images), target = next class, alpha 1e-3 on summed losses = 3.07 on means (see `Diffusion`).

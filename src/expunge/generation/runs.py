@@ -9,20 +9,21 @@ from typing import Any
 
 from torch import nn
 
-from .. import presets
 from ..audit.generation import Drawn, audit_generator, draw
 from ..audit.image_judge import Judge, train_judge
-from ..data import CropFlip, Data, Samples
-from ..diffusion import Diffusion
+from ..data.batch import CropFlip
+from ..data.samples import Data, Samples
+from ..data.split import Split
 from ..errors import ExpungeError, raise_all
-from ..experiment import record_of, seeded_factory
-from ..method import Method
 from ..models import build
 from ..models.unet import for_data, unserved
-from ..record import Record, plain
-from ..run import Run
+from ..pipeline.experiment import record_of, seeded_factory
+from ..records.record import Record, plain
 from ..sources import Source
-from ..split import Split
+from ..tasks.diffusion import Diffusion
+from ..training.method import Method
+from ..training.run import Run
+from ..tuning import presets
 from .sampling import Sampler
 
 

@@ -13,9 +13,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ..diffusion import Diffusion
 from ..errors import ExpungeError, MissingExtra, raise_all
-from ..modes import device_of, evaluating
+from ..tasks.diffusion import Diffusion
+from ..torch_utils.module_state import device_of, evaluating
 
 
 @dataclass(frozen=True, kw_only=True)

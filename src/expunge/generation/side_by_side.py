@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..audit.pictures import png
-from ..diffusion import Diffusion
+from ..tasks.diffusion import Diffusion
 from .sampling import SafeSampler, Sampler
 
 if TYPE_CHECKING:

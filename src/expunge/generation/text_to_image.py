@@ -15,9 +15,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ..data import TensorData
-from ..diffusion import Diffusion
+from ..data.tensors import TensorData
 from ..errors import ExpungeError, ModelError, raise_all
+from ..tasks.diffusion import Diffusion
 from .prompted import Prompted
 
 SCHEDULES = {"linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_cap_v2": "cosine"}

@@ -8,10 +8,10 @@ from typing import ClassVar
 
 import torch
 
-from ..data import Samples
-from ..method import GradientMethod
-from ..run import Run
-from ..schedule import Pair
+from ..data.samples import Samples
+from ..training.method import GradientMethod
+from ..training.run import Run
+from ..training.schedule import Pair
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,13 +27,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..batch import Batch, moved
-from ..data import Samples
+from ..data.batch import Batch, moved
+from ..data.samples import Samples
 from ..errors import ExpungeError
-from ..files import atomic
-from ..method import GradientMethod
-from ..run import Run
-from ..train import choose_mask
+from ..records.atomic_files import atomic
+from ..training.loop import choose_mask
+from ..training.method import GradientMethod
+from ..training.run import Run
 from .retrain import Retrain
 
 BATCH = "batch/positions"  # the entry of a log file that names its samples

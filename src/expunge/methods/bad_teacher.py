@@ -20,11 +20,12 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from ..classification import Classification
-from ..data import Batch, Samples
-from ..method import GradientMethod
-from ..run import Run
-from ..schedule import Pair, pairs
+from ..data.batch import Batch
+from ..data.samples import Samples
+from ..tasks.classification import Classification
+from ..training.method import GradientMethod
+from ..training.run import Run
+from ..training.schedule import Pair, pairs
 from .retrain import reset
 from .scrub import divergence
 

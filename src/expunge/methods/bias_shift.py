@@ -13,10 +13,10 @@ from typing import ClassVar
 
 import torch
 
-from ..classification import Classification
 from ..errors import ModelError
-from ..method import Method
-from ..run import Run
+from ..tasks.classification import Classification
+from ..training.method import Method
+from ..training.run import Run
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,11 +22,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ..classification import Classification
-from ..data import Batch
+from ..data.batch import Batch
 from ..errors import ExpungeError
-from ..method import GradientMethod
-from ..run import Run
+from ..tasks.classification import Classification
+from ..training.method import GradientMethod
+from ..training.run import Run
 
 
 @dataclass(frozen=True, kw_only=True)

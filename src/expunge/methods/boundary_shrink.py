@@ -22,11 +22,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..classification import Classification
-from ..data import Batch
+from ..data.batch import Batch
 from ..errors import ExpungeError
-from ..method import GradientMethod
-from ..run import Run
+from ..tasks.classification import Classification
+from ..training.method import GradientMethod
+from ..training.run import Run
 
 SLACK = 1e-4  # rounding of pixels that were normalised and are taken back
 

@@ -21,11 +21,12 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ..data import Batch, Samples
+from ..data.batch import Batch
+from ..data.samples import Samples
 from ..errors import ExpungeError
-from ..method import GradientMethod
-from ..run import Run
-from ..schedule import Pair
+from ..training.method import GradientMethod
+from ..training.run import Run
+from ..training.schedule import Pair
 
 
 @dataclass(frozen=True, kw_only=True)

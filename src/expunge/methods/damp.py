@@ -27,12 +27,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from torch import Tensor, nn
 
-from ..data import Samples
+from ..data.samples import Samples
 from ..errors import ModelError
-from ..method import Method
-from ..modes import evaluating
-from ..persample import some
-from ..run import Run
+from ..masks.per_sample_gradients import some
+from ..torch_utils.module_state import evaluating
+from ..training.method import Method
+from ..training.run import Run
 
 
 def residual_directions(forgotten: Tensor, retained: Tensor, energy: float) -> Tensor:

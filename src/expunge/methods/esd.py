@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ..data import Batch
+from ..data.batch import Batch
 from ..generation.sampling import Sampler
-from ..method import GradientMethod
-from ..run import Run
+from ..training.method import GradientMethod
+from ..training.run import Run
 
 if TYPE_CHECKING:
-    from ..diffusion import Diffusion
+    from ..tasks.diffusion import Diffusion
 
 
 @dataclass(frozen=True, kw_only=True)

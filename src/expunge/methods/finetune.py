@@ -11,9 +11,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from ..data import Batch
-from ..method import GradientMethod
-from ..run import Run
+from ..data.batch import Batch
+from ..training.method import GradientMethod
+from ..training.run import Run
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,10 +19,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..classification import Classification
-from ..method import Method
-from ..persample import fisher_diagonal, some
-from ..run import Run
+from ..masks.per_sample_gradients import fisher_diagonal, some
+from ..tasks.classification import Classification
+from ..training.method import Method
+from ..training.run import Run
 
 
 def noise_variance(fisher: Tensor, alpha: float, head: bool) -> Tensor:

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ..data import Batch
-from ..method import GradientMethod
-from ..run import Run
+from ..data.batch import Batch
+from ..training.method import GradientMethod
+from ..training.run import Run
 
 
 @dataclass(frozen=True, kw_only=True)

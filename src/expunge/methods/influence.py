@@ -21,9 +21,8 @@ from typing import Any, ClassVar
 
 import torch
 
-from ..data import Samples
-from ..method import Method
-from ..persample import (
+from ..data.samples import Samples
+from ..masks.per_sample_gradients import (
     GradientMatrix,
     Weights,
     chunks,
@@ -32,7 +31,8 @@ from ..persample import (
     per_sample_gradients,
     some,
 )
-from ..run import Run
+from ..training.method import Method
+from ..training.run import Run
 
 
 def dot(a: Weights, b: Weights) -> torch.Tensor:

@@ -18,11 +18,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..classification import Classification
-from ..data import Batch
+from ..data.batch import Batch
 from ..errors import ModelError
-from ..method import GradientMethod
-from ..run import Run
+from ..tasks.classification import Classification
+from ..training.method import GradientMethod
+from ..training.run import Run
 
 
 def biased_head(run: Run) -> tuple[str, nn.Linear]:

@@ -30,12 +30,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..classification import Classification
-from ..data import Batch
+from ..data.batch import Batch
 from ..errors import ModelError
-from ..maskfile import Mask
-from ..run import Row, Run
-from ..stats import TABLE_2X2
+from ..masks.mask_file import Mask
+from ..records.statistics import TABLE_2X2
+from ..tasks.classification import Classification
+from ..training.run import Row, Run
 from ._few import FewSamples
 
 Masking = Literal["neg_inf", "zero", "none"]

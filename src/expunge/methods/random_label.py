@@ -17,10 +17,10 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ..batch import Batch, moved
+from ..data.batch import Batch, moved
 from ..errors import ExpungeError
-from ..method import GradientMethod
-from ..run import Run
+from ..training.method import GradientMethod
+from ..training.run import Run
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,11 +15,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from ..data import Batch
+from ..data.batch import Batch
 from ..errors import ModelError
-from ..method import GradientMethod
-from ..modes import freeze_batch_norm, seeded
-from ..run import Run
+from ..torch_utils.module_state import freeze_batch_norm, seeded
+from ..training.method import GradientMethod
+from ..training.run import Run
 
 FACTORY = "pass factory=, a function that makes the model with fresh weights."
 

@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 import torch
 from torch.optim import Optimizer
 
-from ..run import Run, snapshot
+from ..training.run import Run, snapshot
 from .retrain import Retrain
 
 

@@ -16,7 +16,7 @@ from typing import ClassVar
 import torch
 from torch.optim import Optimizer
 
-from ..run import Run
+from ..training.run import Run
 from .random_label import RandomLabel
 
 

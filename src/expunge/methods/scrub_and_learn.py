@@ -20,9 +20,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..classification import Classification
-from ..data import Batch
-from ..run import Row, Run
+from ..data.batch import Batch
+from ..tasks.classification import Classification
+from ..training.run import Row, Run
 from ._few import FewSamples
 
 

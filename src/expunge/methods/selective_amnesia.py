@@ -22,15 +22,15 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ..data import Batch
+from ..data.batch import Batch
 from ..generation.sampling import Sampler
-from ..method import GradientMethod
-from ..modes import evaluating
-from ..persample import wide
-from ..run import Run
+from ..masks.per_sample_gradients import wide
+from ..torch_utils.module_state import evaluating
+from ..training.method import GradientMethod
+from ..training.run import Run
 
 if TYPE_CHECKING:
-    from ..diffusion import Diffusion
+    from ..tasks.diffusion import Diffusion
 
 
 @dataclass(frozen=True, kw_only=True)

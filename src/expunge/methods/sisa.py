@@ -34,13 +34,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ..data.split import Split
 from ..errors import ExpungeError
-from ..files import atomic, write_json
-from ..method import Method, execute
-from ..record import Ended
-from ..run import Run, snapshot
-from ..split import Split
-from ..task import Task
+from ..records.atomic_files import atomic, write_json
+from ..records.record import Ended
+from ..tasks.task import Task
+from ..training.execute import execute
+from ..training.method import Method
+from ..training.run import Run, snapshot
 from .retrain import Retrain, fresh_weights
 
 State = dict[str, Tensor]

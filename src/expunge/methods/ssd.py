@@ -19,11 +19,11 @@ from typing import Any, ClassVar
 
 import torch
 
-from ..data import Samples
-from ..method import Method
-from ..modes import evaluating
-from ..persample import Weights, fisher_diagonal, some, trainable, wide
-from ..run import Run
+from ..data.samples import Samples
+from ..masks.per_sample_gradients import Weights, fisher_diagonal, some, trainable, wide
+from ..torch_utils.module_state import evaluating
+from ..training.method import Method
+from ..training.run import Run
 
 
 @dataclass(frozen=True, kw_only=True)

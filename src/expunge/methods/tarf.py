@@ -24,11 +24,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..data import Batch, Samples
-from ..method import GradientMethod
-from ..modes import evaluating
-from ..run import Run
-from ..schedule import Pair, pairs, steps_per_epoch
+from ..data.batch import Batch
+from ..data.samples import Samples
+from ..torch_utils.module_state import evaluating
+from ..training.method import GradientMethod
+from ..training.run import Run
+from ..training.schedule import Pair, pairs, steps_per_epoch
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,11 +20,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..classification import Classification
-from ..data import Batch
-from ..method import GradientMethod
-from ..run import Run
-from ..schedule import Pair, pairs, steps_per_epoch
+from ..data.batch import Batch
+from ..tasks.classification import Classification
+from ..training.method import GradientMethod
+from ..training.run import Run
+from ..training.schedule import Pair, pairs, steps_per_epoch
 from .lb_hr import all_but_head, biased_head
 
 

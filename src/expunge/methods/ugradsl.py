@@ -30,11 +30,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..data import Batch
-from ..method import GradientMethod
-from ..modes import evaluating
-from ..run import Row, Run
-from ..unseen import likeness, mean_like
+from ..data.batch import Batch
+from ..data.likeness import likeness, mean_like
+from ..torch_utils.module_state import evaluating
+from ..training.method import GradientMethod
+from ..training.run import Row, Run
 
 
 def smoothed_loss(logits: Tensor, y: Tensor, alpha: Tensor | float) -> Tensor:

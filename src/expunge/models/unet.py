@@ -1,6 +1,6 @@
 """Class-conditional U-Nets of diffusers: small ones for a CPU, and the network of the SalUn paper for CIFAR-10.
 
-A network for K classes has K + 1 class embeddings; the last is the null condition (see `expunge.diffusion`).
+A network for K classes has K + 1 class embeddings; the last is the null condition (see `expunge.tasks.diffusion`).
 """
 
 from __future__ import annotations

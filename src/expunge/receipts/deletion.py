@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal
 
 from ..errors import raise_all
-from ..record import Record, plain
+from ..records.record import Record, plain
 from .canonical import canonical, parse
 from .merkle import Secret
 from .receipt import Receipt, record_hash

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from ..errors import ExpungeError, MissingExtra
-from ..files import write_private, write_text
+from ..records.atomic_files import write_private, write_text
 
 PASSPHRASE = "EXPUNGE_PASSPHRASE"  # the environment variable that opens locked keys
 

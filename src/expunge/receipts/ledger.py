@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ExpungeError, raise_all
-from ..files import write_private
+from ..records.atomic_files import write_private
 from .canonical import canonical, file_form, parse
 from .chain import Event, Head, check_events
 from .deletion import DAYS, STATUSES, Request, Source, Status, audited, entered, fitting_receipt, ran

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from ..errors import ExpungeError
-from ..files import write_private, write_text
+from ..records.atomic_files import write_private, write_text
 from .canonical import file_form, parse
 
 SALT_BYTES = 32

@@ -23,9 +23,9 @@ from unicodedata import normalize
 from torch import Tensor, nn
 
 from ..errors import ExpungeError
-from ..files import atomic
-from ..hashing import mask_hash, model_hash
-from ..record import Record, plain
+from ..records.atomic_files import atomic
+from ..records.hashing import mask_hash, model_hash
+from ..records.record import Record, plain
 from .canonical import decimals, exact, file_form, parse, sha256, short_id
 from .keys import fingerprint, load_private, public_bytes
 from .merkle import Secret

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ..errors import ExpungeError
-from ..hashing import load_weights, mask_hash, model_hash
-from ..record import Record
+from ..records.hashing import load_weights, mask_hash, model_hash
+from ..records.record import Record
 from .checks import Check, check_alone, equal
 from .merkle import Proof, Secret
 from .receipt import Model, Receipt, record_hash

@@ -15,8 +15,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ..errors import ExpungeError
-from ..files import write_text
-from ..record import Record
+from ..records.atomic_files import write_text
+from ..records.record import Record
 from . import audits, bars, figures, glossary, scatter, strong, tables, words
 from .study import Group, Study, studies
 

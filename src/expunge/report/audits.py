@@ -6,7 +6,7 @@ import base64
 import binascii
 from typing import Any
 
-from ..stats import TABLE_2X2
+from ..records.statistics import TABLE_2X2
 from .study import Study
 from .values import number, table
 from .words import DASH, fixed, free, setting_text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..stats import Stat
+from ..records.statistics import Stat
 from .svg import tick_text
 
 DASH = "–"

@@ -13,7 +13,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ..record import Record
+from ..records.record import Record
 from .study import Group, Study
 from .svg import Figure, Plot, short, spread_out, tick_text, ticks
 from .values import number, numbers, table

@@ -12,8 +12,8 @@ from importlib.resources import files
 from statistics import fmean
 from typing import Any
 
-from ..record import Record
-from ..stats import HEADLINE, Stat, grouped, stat
+from ..records.record import Record
+from ..records.statistics import HEADLINE, Stat, grouped, stat
 from .values import apart, number, shares, table, texts
 
 TEXTS = ("kind", "method", "goal", "task", "status", "created", "command")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..record import Record
-from ..stats import HEADLINE, Stat
+from ..records.record import Record
+from ..records.statistics import HEADLINE, Stat
 from .study import Group, Study
 from .values import number
 from .words import DASH, duration, equal, fixed, free, listed, memory, ratio, setting_text, step_of, tied

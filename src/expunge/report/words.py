@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ..stats import HEADLINE
+from ..records.statistics import HEADLINE
 from .figure_text import DASH, duration, fixed, free, listed, memory, points, ratio, setting_text, step_of
 from .glossary import because
 from .study import Group, Study

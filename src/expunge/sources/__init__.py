@@ -11,10 +11,11 @@ from pathlib import Path
 
 import torch
 
-from ..batch import several
-from ..data import CropFlip, Data, Inputs, Normalize, as_data
+from ..data.batch import CropFlip, Inputs, Normalize, several
+from ..data.resize import Fit
+from ..data.samples import Data
+from ..data.tensors import as_data
 from ..errors import ExpungeError, raise_all
-from ..fit import Fit
 from ..models import called
 from . import formats
 from .arrays import npz

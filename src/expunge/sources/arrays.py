@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..data import Inputs, TensorData
+from ..data.batch import Inputs
+from ..data.tensors import TensorData
 from ..errors import ExpungeError, raise_all
 from . import formats
 from .source import Source, shape_of

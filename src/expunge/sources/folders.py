@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..data import StreamData, TensorData
+from ..data.resize import Fit
+from ..data.stream import StreamData
+from ..data.tensors import TensorData
 from ..errors import ExpungeError, MissingExtra, raise_all
-from ..fit import Fit
 from .source import held_out
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm", ".pgm")

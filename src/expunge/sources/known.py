@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data import CropFlip, TensorData
+from ..data.batch import CropFlip
+from ..data.tensors import TensorData
 from ..errors import ExpungeError, raise_all
 from . import formats
 from .source import Source

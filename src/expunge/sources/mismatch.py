@@ -14,9 +14,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..data import TensorData
+from ..data.split import Split
+from ..data.tensors import TensorData
 from ..errors import SplitError
-from ..split import Split
 
 Kind = Literal["match", "target", "model", "data"]
 

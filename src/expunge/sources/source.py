@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Subset
 
-from ..data import Data, StreamData, TensorData
+from ..data.samples import Data
+from ..data.stream import StreamData
+from ..data.tensors import TensorData
 from ..errors import ExpungeError
 
 

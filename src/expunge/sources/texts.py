@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data import TensorData
+from ..data.tensors import TensorData
 from ..errors import ExpungeError, MissingExtra, raise_all
 from .source import Source, held_out, shape_of
 
