@@ -20,7 +20,7 @@ import torch
 import tyro
 
 from expunge.audit.strong import StrongSettings, strong_audit
-from expunge.bench.page import revision
+from expunge.bench.results import revision
 from expunge.data.split_settings import SplitSpec
 from expunge.models import build
 from expunge.pipeline.experiment import Outcome, experiment, judge_run, seeded_factory, train
@@ -30,7 +30,7 @@ from expunge.records.statistics import shown
 from expunge.sources import load
 from expunge.tasks.classification import Classification
 from expunge.training.run import Run
-from expunge.tuning.trials import presets
+from expunge.tuning import presets
 
 SEEDS = (0, 1, 2)  # of Retrain; all else has the first
 RETRAINED = tuple(f"retrain {seed}" for seed in SEEDS)
@@ -98,7 +98,7 @@ def told(made: dict[str, Outcome], name: str, clock: Any = None, **settings: Any
     found = strong_audit(
         made[name].model, made[name].run.split, TASK, original=made["original"].model, retrained=made[RETRAINED[0]].model,
         method=presets.method("salun", "digits", "random") if clock else None, recipe=RECIPE,
-        judged={k: made[n].judged for k, n in (("original", "original"), ("unlearned", name), ("retrained", RETRAINED[0]))},
+        evaluations={k: made[n].judged for k, n in (("original", "original"), ("unlearned", name), ("retrained", RETRAINED[0]))},
         retrained_scores=[made[k].record.scores for k in RETRAINED], settings=StrongSettings(**settings),
         factory=fresh, on_step=clock,
     )  # fmt: skip

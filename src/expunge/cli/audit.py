@@ -87,7 +87,7 @@ def audit(
         found = strong_audit(
             after, drawn, task, original=before, retrained=again[0] if again is not None else None, method=method,
             recipe=trained_by if isinstance(trained_by, Retrain) else None, settings=strong,
-            judged={k: o.judged for k, o in (("original", start), ("unlearned", outcome), ("retrained", gold)) if o and o.judged},
+            evaluations={k: o.judged for k, o in (("original", start), ("unlearned", outcome), ("retrained", gold)) if o and o.judged},
             retrained_scores=theirs, factory=factory, on_step=_step,
         )  # fmt: skip
         record.details = plain(with_strong(record.details, found))

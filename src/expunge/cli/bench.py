@@ -13,10 +13,10 @@ import tyro
 from rich.console import Console
 from rich.live import Live
 
-from ..bench import run_jobs, side_by_side
+from ..bench import Worker, default_workers, run_jobs
 from ..bench.grid import Grid, Job, read_grid
-from ..bench.page import Entry, entry, page, revision, write_result
-from ..bench.work import Worker
+from ..bench.page import page
+from ..bench.results import Entry, entry, revision, write_result
 from ..errors import ExpungeError
 from ..records.record import Record
 from .flags import check_device
@@ -63,7 +63,7 @@ def bench(
             raise ExpungeError(
                 f"jobs is {jobs}; at least one process must work, or leave it out for one a core."
             )
-        many = side_by_side(device, read.threads) if jobs is None else jobs
+        many = default_workers(device, read.threads) if jobs is None else jobs
         sound = _run(read, command, out, results, many, ray, minutes, device, note)
     elif make_page is None:
         raise ExpungeError("name a grid file, or --make-page FILE to make the page of the results there are.")

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ..audit.accuracy import Judged
+from ..audit.evaluation import Evaluation
 from ..errors import ExpungeError
 from ..models import build
 from ..pipeline.experiment import Outcome, experiment, judge_run, seeded_factory, train
@@ -126,7 +126,7 @@ def one_seed(
     names = {"model": model_name, "data": source.name, "classes": source.classes}
     tag = f"-{seed}" if seed else ""
 
-    def keep(outcome: Outcome, name: str, method: Method) -> Judged | None:
+    def keep(outcome: Outcome, name: str, method: Method) -> Evaluation | None:
         kind: Kind = "original" if name == "original" else "retrain" if name == "retrain" else "unlearn"
         write_checkpoint(
             out / f"{name}{tag}.safetensors",

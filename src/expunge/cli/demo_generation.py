@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from ..audit.generation_attacks import Aim, Attack
 from ..audit.image_judge import Judge
+from ..audit.recovery_attacks import RecoveryAttack, RecoveryGoal
 from ..generation import presets as diffusion_presets
 from ..generation.runs import Generation
 from ..pipeline.experiment import train
@@ -133,12 +133,12 @@ def threads_for(shape: tuple[int, ...]) -> Iterator[None]:
 
 
 def come_back(
-    setting: Generation, judge: Judge, models: dict[str, nn.Module], attack: Attack | None = None
+    setting: Generation, judge: Judge, models: dict[str, nn.Module], attack: RecoveryAttack | None = None
 ) -> dict[str, Any]:
     """Steps of a learned condition, and of relearning, until half of the images show the forgotten class again."""
-    tool = attack or Attack(steps=100, sampler=setting.sampler)
+    tool = attack or RecoveryAttack(steps=100, sampler=setting.sampler)
     split = setting.split
-    aim = Aim(
+    aim = RecoveryGoal(
         task=setting.task,
         samples=split.forget,
         judge=judge,

@@ -210,11 +210,11 @@ def _audited(
 ) -> None:
     """Scores into the record, beside the weights and on the terminal."""
     from ..audit.erasure import audit_erasure
-    from ..audit.generation_attacks import Attack
+    from ..audit.recovery_attacks import RecoveryAttack
     from ..records.record import plain
 
     size: dict[str, Any] = {"batch_size": sampler.batch_size, "count": count, "sampler": sampler}
-    attack = Attack(**size) if attacks else None
+    attack = RecoveryAttack(**size) if attacks else None
     more: dict[str, Any] = {} if network is None else dict(zip(("network", "name"), network, strict=True))
     found = audit_erasure(
         done, judge, classes, sampler=sampler, count=count, attack=attack, seed=seed, **more

@@ -152,7 +152,7 @@ def unlearn_generator(
     """
     import torch
 
-    from ..audit.image_judge import network_distances
+    from ..audit.image_distances import network_distances
     from ..generation import presets as diffusion_presets
     from ..methods.concept_ablation import ConceptAblation
     from ..methods.random_label import RandomLabel

@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from torch import nn
 
-from ..audit.accuracy import Judged
+from ..audit.evaluation import Evaluation
 from ..data.split import Split
 from ..methods.retrain import Retrain
 from ..pipeline.experiment import Outcome, judge_run
@@ -42,7 +42,7 @@ def references(
 ) -> tuple[Outcome, Outcome | None]:
     """The outcomes of the original and of the retrained model, if there is one, with the recipes that their heads name."""
 
-    def judged(kind: str, loaded: tuple[nn.Module, Checkpoint], known: Judged | None) -> Outcome:
+    def judged(kind: str, loaded: tuple[nn.Module, Checkpoint], known: Evaluation | None) -> Outcome:
         model, checkpoint = loaded
         return judge_run(
             Run(model, drawn, task, seed),

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..audit.accuracy import AuditResult, Judged, check_references, judge, summarize
+from ..audit.evaluation import Evaluation, evaluate
+from ..audit.standard import AuditResult, check_references, summarize
 from ..data.split import Split
 from ..errors import ExpungeError
 from ..masks.mask_file import Mask
@@ -37,7 +38,7 @@ class Outcome:
 
     run: Run
     record: Record
-    judged: Judged | None = None
+    judged: Evaluation | None = None
     audit: AuditResult | None = None
     method: Method | None = None  # with the settings that trials chose, where there were some
 
@@ -125,8 +126,8 @@ def experiment(
     task: Task,
     *,
     kind: str = "unlearn",
-    original: Judged | None = None,
-    retrained: Judged | None = None,
+    original: Evaluation | None = None,
+    retrained: Evaluation | None = None,
     seed: int = 0,
     compute: Compute | None = None,
     factory: Factory | None = None,
@@ -179,8 +180,8 @@ def judge_run(
     method: Method | None,
     *,
     kind: str,
-    original: Judged | None = None,
-    retrained: Judged | None = None,
+    original: Evaluation | None = None,
+    retrained: Evaluation | None = None,
     before: str = "",
     names: dict[str, Any] | None = None,
     command: str = "",
@@ -192,7 +193,7 @@ def judge_run(
         record.details.update(plain(method.details(run)))
     if not isinstance(run.task, Classification):
         return Outcome(run, record, method=method)
-    judged = judge(run.model, run.split, run.task, seed=run.seed)
+    judged = evaluate(run.model, run.split, run.task, seed=run.seed)
     found = summarize(judged, original=original, retrained=retrained if kind != "retrain" else judged)
     record.scores = plain(found.scores)
     record.details.update(plain(found.details), limits=found.limits)

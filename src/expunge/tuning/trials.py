@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..audit.accuracy import Judged, Scores, gaps, judge
+from ..audit.evaluation import Evaluation, Scores, evaluate, gaps
 from ..audit.mia import best_threshold, members_and_nonmembers
 from ..data.likeness import likeness, mean_like
 from ..data.split import Split
@@ -126,7 +126,7 @@ def tune(
     count: int = 4,
     fixed: Collection[str] = (),
     by: By = "validation",
-    retrained: Judged | None = None,
+    retrained: Evaluation | None = None,
     seed: int = 0,
     compute: Compute | None = None,
     on_trial: Callable[[list[Trial]], None] | None = None,
@@ -194,12 +194,12 @@ def _to_expected(original: nn.Module, split: Split, task: Classification) -> Mea
     return measure
 
 
-def _to_retrain(retrained: Judged) -> Measure:
+def _to_retrain(retrained: Evaluation) -> Measure:
     """The average gap to the retrained model itself."""
 
     def measure(model: nn.Module) -> float:
         task = Classification(retrained.test.logits.shape[1])
-        found = judge(model, retrained.split, task, seed=retrained.seed)
+        found = evaluate(model, retrained.split, task, seed=retrained.seed)
         sets = (found.forget, found.retain, found.test, found.test_forgotten)
         if not all(p.logits.isfinite().all() for p in sets):
             return 100.0
@@ -209,7 +209,7 @@ def _to_retrain(retrained: Judged) -> Measure:
 
 
 def _problems(
-    split: Split, method: Method, count: int, fixed: Collection[str], by: By, retrained: Judged | None
+    split: Split, method: Method, count: int, fixed: Collection[str], by: By, retrained: Evaluation | None
 ) -> list[str]:
     found = []
     own = {f.name for f in fields(method)}
@@ -231,7 +231,7 @@ def _problems(
             "by='gap' measures from the retrained model; give `retrained`, or choose by='validation'."
         )
     if retrained is not None and retrained.split.hash != split.hash:
-        found.append("the retrained model was judged on another split; judge it on this one.")
+        found.append("the retrained model was evaluated on another split; evaluate it on this one.")
     if by == "validation" and not len(split.validation):
         found.append(
             "trials are chosen on validation samples and the split has none; draw it with a validation share, such as 0.1."
