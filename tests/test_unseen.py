@@ -8,7 +8,7 @@ import torch
 from expunge import Classification, Split, TensorData, execute
 from expunge.data.likeness import FEW, likeness, mean_like
 from expunge.methods.ugradsl import UGradSL
-from expunge.tuning.trials import expected, look
+from expunge.tuning.trials import expected_scores, predict_sets
 
 Y = torch.arange(900) % 3
 GROUP = torch.arange(900) // 3 % 4
@@ -50,7 +50,7 @@ def test_unseen_samples_like_those_of_the_forget_set(split, wrong):
             assert share == pytest.approx((split.forget.labels == k).double().mean().item())
     error = 100 - 100 * mean_like(task.predict(model, held).correct, alike)
     assert error > (20 if wrong else 1)
-    assert expected(look(model, split, task), split)["UA"] == pytest.approx(error)
+    assert expected_scores(predict_sets(model, split, task), split)["UA"] == pytest.approx(error)
     run = execute(model, split, UGradSL(epochs=1, lr=0.0), task)
     assert run.memo["target"] == pytest.approx(100 - error, abs=0.01)
 
