@@ -19,7 +19,7 @@ from ..records.checkpoint import write_checkpoint
 from ..records.checkpoint_metadata import Kind, head
 from ..records.record import Record
 from ..report import write_report
-from ..sources import load, place_of
+from ..sources import load, locate
 from ..tasks.classification import Classification
 from ..training.method import GradientMethod, Method
 from ..training.run import Row
@@ -78,7 +78,7 @@ def demo(
     if seeds < 1:
         raise ExpungeError(f"--seeds is {seeds}; give 1 or more.")
     console = Console()
-    source = load(place_of(data))
+    source = load(locate(data))
     flags = split if split is not None else SplitFlags(forget_class=("3",))
     if not flags.forgets:
         flags = replace(flags, forget_class=("3",))

@@ -22,7 +22,7 @@ from ..records.checkpoint_metadata import Kind, head
 from ..records.hashing import state_hash
 from ..records.record import Record
 from ..report import write_report
-from ..sources import load, place_of
+from ..sources import load, locate
 from ..training.execute import execute
 from ..training.method import Method
 from ..training.run import Run
@@ -69,7 +69,7 @@ def demo_generation(
     Writes `report.html`, records (JSON) and checkpoints (safetensors) to `out`, and prints the table.
     """
     console = Console()
-    source = load(place_of(data))
+    source = load(locate(data))
     setting = Generation.of(source, data, forget, seed=seed, per_class=per_class, command=command)
     with threads_for(source.shape), showing(console) as show:
         records, judge = _all_runs(setting, out, methods, attacks, show)

@@ -156,7 +156,8 @@ def unlearn_generator(
     from ..generation import presets as diffusion_presets
     from ..methods.concept_ablation import ConceptAblation
     from ..methods.random_label import RandomLabel
-    from ..records.checkpoint import load_into, read_checkpoint
+    from ..records.checkpoint import read_checkpoint
+    from ..records.checkpoint_loading import load_into
     from ..records.checkpoint_metadata import check_original, drawing, head
     from ..records.hashing import state_hash
     from ..report import write_report
@@ -225,11 +226,11 @@ def _setting(
     data: str, forget: tuple[int | str, ...], validation: float, seed: int, device: str, per_class: int = 50
 ) -> Generation:
     from ..generation.runs import Generation
-    from ..sources import load, place_of
+    from ..sources import load, locate
 
     check_device(device)
     more: dict[str, Any] = {"seed": seed, "per_class": per_class, "command": command_line(), "device": device}
-    return Generation.of(load(place_of(data)), data, forget, validation=validation, **more)
+    return Generation.of(load(locate(data)), data, forget, validation=validation, **more)
 
 
 def _write(out: Path, run: Any, record: Any, metadata: dict[str, str]) -> None:

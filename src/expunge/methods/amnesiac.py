@@ -27,7 +27,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..data.batch import Batch, moved
+from ..data.batch import Batch, to_device
 from ..data.samples import Samples
 from ..errors import ExpungeError
 from ..records.atomic_files import atomic
@@ -191,7 +191,7 @@ class Amnesiac(GradientMethod):
         batch = Batch.join(*batches)
         if self.log is not None:
             return run.task.loss(run.model, batch).mean()
-        labels = moved(run.memo["labels"][batch.index], batch.y.device)
+        labels = to_device(run.memo["labels"][batch.index], batch.y.device)
         return run.task.relabel_loss(run.model, batch, labels).mean()
 
     def details(self, run: Run) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ..data.batch import Batch, moved
+from ..data.batch import Batch, to_device
 from ..errors import ExpungeError
 from ..training.method import GradientMethod
 from ..training.run import Run
@@ -69,7 +69,7 @@ class RandomLabel(GradientMethod):
         if self.relabel == "next":
             return (y + 1) % k
         draw = torch.randint(0 if self.paper_exact else 1, k, y.shape, generator=run.own_generator("labels"))
-        return (y + moved(draw, y.device)) % k
+        return (y + to_device(draw, y.device)) % k
 
     def _kept_labels(self, run: Run, y: Tensor, kept: list[int]) -> Tensor:
         """Labels (B,) among `kept`: the next one after `y`, or any."""
@@ -81,4 +81,4 @@ class RandomLabel(GradientMethod):
         if self.relabel == "next":
             return classes[torch.searchsorted(classes, y.cpu(), right=True) % len(kept)].to(y.device)
         drawn = torch.randint(0, len(kept), y.shape, generator=run.own_generator("labels"))
-        return moved(classes[drawn], y.device)
+        return to_device(classes[drawn], y.device)

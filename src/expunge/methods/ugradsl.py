@@ -31,7 +31,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..data.batch import Batch
-from ..data.likeness import likeness, mean_like
+from ..data.likeness import importance_weights, weighted_mean
 from ..torch_utils.module_state import evaluating
 from ..training.method import GradientMethod
 from ..training.run import Row, Run
@@ -107,9 +107,10 @@ class UGradSL(GradientMethod):
                     loss = run.task.loss(run.model, batch)
                     sure.append((-loss).exp())
                     right.append(run.task.probe(run.model, batch))
-            alike = likeness(run.split)
+            alike = importance_weights(run.split)
             run.memo.update(
-                gate=mean_like(torch.cat(sure), alike), target=100 * mean_like(torch.cat(right), alike)
+                gate=weighted_mean(torch.cat(sure), alike),
+                target=100 * weighted_mean(torch.cat(right), alike),
             )
         if self.gate_at is not None:
             run.memo["gate"] = self.gate_at

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from ..errors import ExpungeError
 from ..masks.mask_file import Mask
-from ..records.checkpoint import load_state, save_state
 from ..records.hashing import mask_hash, state_hash
 from ..records.record import plain
+from ..records.torch_files import load_state, save_state
 from .guard import Watch
 from .run import Run, peak_memory
 
