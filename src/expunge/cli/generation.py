@@ -160,8 +160,9 @@ def unlearn_generator(
     from ..records.checkpoint_metadata import check_original, drawing, head
     from ..records.hashing import state_hash
     from ..report import write_report
+    from ..tasks.diffusion import Diffusion
     from ..training.execute import execute
-    from ..training.registry import not_for
+    from ..training.registry import serves, unsuited_text
     from ..training.settings import faults
     from .demo_generation import come_back
 
@@ -180,8 +181,8 @@ def unlearn_generator(
         {**flags, **({} if mask == "saliency" else {"mask": mask})},
     )
     check_mask(chosen)
-    if "diffusion" not in chosen.tasks:
-        raise ExpungeError(not_for(type(chosen), "diffusion"))
+    if not serves(type(chosen), Diffusion):
+        raise ExpungeError(unsuited_text(type(chosen), Diffusion))
     raise_all(faults(chosen))  # before the judge, which takes a while
     if frozen_target and not isinstance(chosen, RandomLabel | ConceptAblation):
         raise ExpungeError(f"{method} has no targets of relabelled images; leave --frozen-target out.")
