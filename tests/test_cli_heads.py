@@ -195,7 +195,7 @@ def test_generators_have_the_same_heads(tmp_path):
     source = load("digits?limit=200")
     split = Split.by_class(source.train, source.test, forget=3)
     run, recipe = Run(torch.nn.Linear(2, 2), split, Diffusion(10)), find("retrain_ema")(epochs=2)
-    made: tuple[tuple[checkpoint_metadata.Kind, Method], ...] = (
+    made: tuple[tuple[checkpoint_metadata.Role, Method], ...] = (
         ("original", recipe),
         ("retrain", recipe),
         ("unlearn", find("esd")()),

@@ -84,7 +84,7 @@ def train_generator(
     """
     from ..generation import presets as diffusion_presets
     from ..pipeline.experiment import train
-    from ..records.checkpoint_metadata import head
+    from ..records.checkpoint_metadata import metadata_for
 
     how = compute.compute()  # first of all, as it decides which GPU is this process's
     check_outputs(with_record(out))
@@ -97,7 +97,7 @@ def train_generator(
     if not first():
         return
     record = setting.bare_record("original", run, recipe)
-    _write(out, run, record, head("original", setting.split, recipe, seed))
+    _write(out, run, record, metadata_for("original", setting.split, recipe, seed))
     forget_state(out)
 
 
@@ -157,7 +157,7 @@ def unlearn_generator(
     from ..methods.concept_ablation import ConceptAblation
     from ..methods.random_label import RandomLabel
     from ..records.checkpoint import load_into, read_checkpoint
-    from ..records.checkpoint_metadata import check_original, drawing, head
+    from ..records.checkpoint_metadata import check_original, metadata_for, split_description
     from ..records.hashing import state_hash
     from ..report import write_report
     from ..tasks.diffusion import Diffusion
@@ -169,7 +169,9 @@ def unlearn_generator(
     check_outputs({**with_record(out), "--report": report}, checkpoint, retrained)
     how = compute.compute()  # before the model is made, as it decides which GPU is this process's
     read = read_checkpoint(checkpoint)
-    setting = _setting(data, forget, float(drawing(read).get("validation", 0.1)), seed, device, per_class)
+    setting = _setting(
+        data, forget, float(split_description(read).get("validation", 0.1)), seed, device, per_class
+    )
     network = feature_network(features, device)
     if said := check_original(read, setting.split):
         notice(said)
@@ -209,7 +211,7 @@ def unlearn_generator(
             **({"retrained": gold} if gold is not None else {}),
         }
         record.details["attacks"] = come_back(setting, judge, models)
-    _write(out, run, record, head("unlearn", setting.split, chosen, seed))
+    _write(out, run, record, metadata_for("unlearn", setting.split, chosen, seed))
     forget_state(out)
     for name in ("UA", "RA"):
         print(f"{name}: {start.scores[name]:.1f} % before, {end.scores[name]:.1f} % after")
