@@ -38,7 +38,7 @@ from expunge.models.unet import salun_cifar10, unet
 from expunge.pipeline.experiment import record_of, seeded_factory, train
 from expunge.records.checkpoint import read_checkpoint, write_checkpoint
 from expunge.records.checkpoint_loading import load_into
-from expunge.records.checkpoint_metadata import Kind, head
+from expunge.records.checkpoint_metadata import Role, metadata_for
 from expunge.records.record import Record, plain
 from expunge.report import write_report
 from expunge.sources import Source, load, locate
@@ -118,7 +118,7 @@ class Bench:
         return found
 
     def made(
-        self, name: str, kind: Kind, method: Method, make: Callable[[Path], Run]
+        self, name: str, kind: Role, method: Method, make: Callable[[Path], Run]
     ) -> tuple[nn.Module, Record]:
         """A network and its record, without scores; made at the first call."""
         file, told, state = (self.out / n for n in (f"{name}.safetensors", f"{name}.json", f".{name}.state"))
@@ -130,7 +130,9 @@ class Bench:
         names = {"model": "unet", "data": self.source.name, "classes": self.source.classes}
         record = record_of(kind, run, method, names=names)
         record.save(told)  # first: where there are weights, there is their record
-        write_checkpoint(file, run.model.state_dict(), metadata=head(kind, self.split, method, self.seed))
+        write_checkpoint(
+            file, run.model.state_dict(), metadata=metadata_for(kind, self.split, method, self.seed)
+        )
         state.unlink(missing_ok=True)
         return run.model, record
 

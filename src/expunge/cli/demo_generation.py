@@ -18,7 +18,7 @@ from ..generation import presets as diffusion_presets
 from ..generation.runs import Generation
 from ..pipeline.experiment import train
 from ..records.checkpoint import write_checkpoint
-from ..records.checkpoint_metadata import Kind, head
+from ..records.checkpoint_metadata import Role, metadata_for
 from ..records.hashing import state_hash
 from ..records.record import Record
 from ..report import write_report
@@ -164,9 +164,9 @@ def table(records: list[Record], labels: tuple[str, ...]) -> Table:
     return shown
 
 
-def _kept(out: Path, name: str, run: Run, record: Record, kind: Kind, method: Method) -> Record:
+def _kept(out: Path, name: str, run: Run, record: Record, kind: Role, method: Method) -> Record:
     """The record, after it and the checkpoint were written."""
-    about = head(kind, run.split, method, run.seed)
+    about = metadata_for(kind, run.split, method, run.seed)
     write_checkpoint(out / f"{name}.safetensors", run.model.state_dict(), metadata=about)
     record.save(out / f"{name}.json")
     return record

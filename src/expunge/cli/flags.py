@@ -23,8 +23,9 @@ from ..records.checkpoint import Checkpoint, read_checkpoint
 from ..records.checkpoint_loading import load_into
 from ..records.checkpoint_metadata import check_original, check_retrained
 from ..sources import Source, load
+from ..tasks.classification import Classification
 from ..training.processes import from_torchrun
-from ..training.registry import find, names
+from ..training.registry import find, names, serves
 from ..training.run import Compute
 from .field_help import field_help
 
@@ -99,7 +100,7 @@ class ComputeFlags(Compute):
 
 def method_union() -> Any:
     """The methods that serve classifiers as sub-commands, from their files."""
-    kinds = [kind for name in names() if "classification" in (kind := find(name)).tasks]
+    kinds = [kind for name in names() if serves(kind := find(name), Classification)]
     return Union[tuple(Annotated[k, tyro.conf.subcommand(name=k.name(), prefix_name=False)] for k in kinds)]  # noqa: UP007
 
 

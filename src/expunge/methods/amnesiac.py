@@ -159,6 +159,7 @@ class Amnesiac(GradientMethod):
         None  # folder of an AmnesiacRecorder: take those steps back, then repair on the retain set
     )
 
+    needs: ClassVar = ("relabel", "other_labels")
     search: ClassVar = {"lr": (1e-3, 3e-3, 1e-2, 3e-2), "epochs": (1, 3, 5)}
 
     def plan(self) -> str:
@@ -166,10 +167,9 @@ class Amnesiac(GradientMethod):
 
     def prepare(self, run: Run) -> None:
         if self.log is None:
-            k, forget = run.task.num_classes, run.split.forget
+            forget = run.split.forget
             labels = forget.data.labels.clone()
-            draw = torch.randint(1, k, (len(forget),), generator=run.generator("labels"))
-            labels[forget.index] = (labels[forget.index] + draw) % k
+            labels[forget.index] = run.task.other_labels(labels[forget.index], run.generator("labels"))
             run.memo["labels"] = labels
             return
         change, run.memo["steps_removed"] = logged_change(self.log, run.split.forget)
