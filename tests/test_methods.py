@@ -21,9 +21,10 @@ from expunge.data.tensors import TensorData
 from expunge.errors import ExpungeError, MaskError
 from expunge.masks.mask import random_mask
 from expunge.tasks.classification import Classification
+from expunge.tasks.task import CAPABILITIES, Task
 from expunge.training.execute import execute
 from expunge.training.method import GradientMethod, Method
-from expunge.training.registry import find, names
+from expunge.training.registry import find, names, served_tasks, serves
 from expunge.training.run import Compute, snapshot
 
 METHODS = names()
@@ -87,7 +88,8 @@ def test_a_file_has_one_public_class_with_help_and_source(name):
     assert summary.endswith(".") and not "".join(rest[:1]).strip(), (
         "the class docstring begins with a summary of one line"
     )
-    assert set(kind.data) <= {"forget", "retain"} and kind.tasks
+    assert set(kind.data) <= {"forget", "retain"}
+    assert set(kind.needs) <= set(CAPABILITIES) and served_tasks(kind)
     assert set(kind.search) <= {f.name for f in fields(kind)}, "tuning can only vary fields"
     assert all(kind(**{k: v}) for k, values in kind.search.items() for v in values)
     assert not kind().problems()
@@ -161,11 +163,23 @@ def test_frozen_parameters_stay_unchanged(toy, name):
 def test_wrong_tasks_and_scenarios_are_refused(toy, name):
     kind = find(name)
 
-    class Other(type(toy.task)):
+    class Other(Task):
+        """A task that offers nothing but its loss."""
+
         name = "weather"
 
-    with pytest.raises(ExpungeError, match="weather"):
-        execute(toy.model, toy.by_class, quick(name), Other(10))
+        def loss(self, model, batch):
+            return toy.task.loss(model, batch)
+
+    if kind.needs:
+        with pytest.raises(ExpungeError, match="weather") as refusal:
+            execute(toy.model, toy.by_class, quick(name), Other())
+        assert all(f"{n} ({CAPABILITIES[n][1]}" in str(refusal.value) for n in kind.needs)
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            scenario = toy.at_random if kind.scenarios and "class" not in kind.scenarios else toy.by_class
+            assert execute(toy.model, scenario, quick(name, epochs=1), Other()).status
     for split in (toy.by_class, toy.at_random):
         if kind.scenarios and split.scenario not in kind.scenarios:
             with pytest.raises(ExpungeError, match=split.scenario):
@@ -180,7 +194,7 @@ def test_a_random_split_runs_if_the_method_serves_it(toy, name):
             warnings.simplefilter("ignore")
             run = execute(toy.model, toy.at_random, quick(name, epochs=1), toy.task)
         batch = next(toy.at_random.test.batches(64))
-        assert toy.task.probe(run.model.eval(), batch).isfinite().all()
+        assert toy.task.sample_scores(run.model.eval(), batch).isfinite().all()
 
 
 # ---- masks
@@ -352,7 +366,7 @@ class Words(torch.nn.Module):
         return SimpleNamespace(logits=self.head(self.norm(mean)))
 
 
-@pytest.mark.parametrize("name", [n for n in METHODS if "classification" in find(n).tasks])
+@pytest.mark.parametrize("name", [n for n in METHODS if serves(find(n), Classification)])
 def test_models_of_text_with_named_inputs(name):
     draw = torch.Generator().manual_seed(0)
     y = torch.arange(160) % 10

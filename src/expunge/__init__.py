@@ -24,9 +24,10 @@ from .training.execute import execute, unlearn
 from .training.method import GradientMethod, Method
 from .training.registry import find, names
 from .training.run import Compute, Run
+from .version import __version__
 
-__version__ = "0.1.0"
 __all__ = [
+    "__version__",
     "NHLE",
     "AuditResult",
     "Batch",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..records.atomic_files import write_text
 from ..training.method import GradientMethod, Method
-from ..training.registry import find, names
+from ..training.registry import find, names, served_tasks
 from .field_help import field_help
 
 PAGE = Path("docs/methods.md")
@@ -78,7 +78,7 @@ def line(name: str) -> str:
     cells = [
         f"[{name}](#{name})",
         help_of(kind),
-        ", ".join(kind.tasks),
+        ", ".join(served_tasks(kind)) or "a task of your own",
         forgets(kind),
         needs(kind),
         masked(kind),

@@ -27,7 +27,6 @@ from torch.func import functional_call
 
 from ..data.batch import Batch
 from ..data.samples import Samples
-from ..tasks.classification import Classification
 from ..training.method import GradientMethod
 from ..training.run import Run
 from ..training.schedule import Pair, pairs
@@ -55,6 +54,7 @@ class BadTeacher(GradientMethod):
     retain_part: float = 0.3
     temperature: float = 1.0
 
+    needs: ClassVar = ("logits",)
     search: ClassVar = {"lr": (1e-4, 3e-4, 1e-3, 3e-3), "epochs": (1, 3, 5)}
     schedule: ClassVar = "mixed"
 
@@ -79,7 +79,6 @@ class BadTeacher(GradientMethod):
 
     def loss(self, run: Run, forget: Batch | None, retain: Batch | None) -> Tensor:
         """Return the mean KL divergence of the model from the teacher of each sample."""
-        assert isinstance(run.task, Classification)
         batches = [b for b in (forget, retain) if b is not None]
         with torch.no_grad():
             bad = lambda *inputs, **named: functional_call(run.original, run.memo["teacher"], inputs, named)  # noqa: E731

@@ -19,7 +19,6 @@ from typing import ClassVar
 import torch
 
 from ..errors import ModelError
-from ..tasks.classification import Classification
 from ..training.method import Method
 from ..training.run import Run
 
@@ -34,13 +33,13 @@ class BiasShift(Method):
 
     shift: float = 1e4
 
+    needs: ClassVar = ("head",)
     scenarios: ClassVar = ("class",)
     data: ClassVar = ()
     search: ClassVar = {"shift": (2.0, 5.0, 10.0, 1e4)}
 
     def apply(self, run: Run) -> None:
         """Lower the biases in place."""
-        assert isinstance(run.task, Classification)
         if run.task.head(run.model)[1].bias is None:
             raise ModelError(
                 "the head has no bias to lower; use the method nhle with masking='zero' instead."

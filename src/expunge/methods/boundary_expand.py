@@ -31,7 +31,6 @@ from torch.optim import Optimizer
 
 from ..data.batch import Batch
 from ..errors import ExpungeError
-from ..tasks.classification import Classification
 from ..training.method import GradientMethod
 from ..training.run import Run
 
@@ -46,13 +45,13 @@ class BoundaryExpand(GradientMethod):
 
     lr: float = 1e-4
 
+    needs: ClassVar = ("logits", "features", "head")
     data: ClassVar = ("forget",)
     search: ClassVar = {"lr": (1e-6, 1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)}
     schedule: ClassVar = "forget"
 
     def prepare(self, run: Run) -> None:
         """Draw the extra unit: D weights and a bias, as one vector (D + 1,)."""
-        assert isinstance(run.task, Classification)
         if run.compute.amp == "fp16":
             raise ExpungeError(
                 "boundary_expand cannot run with amp='fp16': its extra unit lies outside the model, so its gradient would stay "
@@ -65,7 +64,7 @@ class BoundaryExpand(GradientMethod):
 
     def loss(self, run: Run, forget: Batch | None, retain: Batch | None) -> Tensor:
         """Return the cross-entropy of the forget batch with the extra class as its label."""
-        assert forget is not None and isinstance(run.task, Classification)
+        assert forget is not None
         unit = run.memo["unit"].requires_grad_(True)
         features, logits = run.task.with_features(run.model, forget.x)
         extra = features @ unit[:-1].to(features) + unit[-1]

@@ -29,7 +29,6 @@ from torch import Tensor
 
 from ..data.batch import Batch
 from ..errors import ExpungeError
-from ..tasks.classification import Classification
 from ..training.method import GradientMethod
 from ..training.run import Run
 
@@ -51,6 +50,7 @@ class BoundaryShrink(GradientMethod):
     bound: float = 0.1
     paper_exact: bool = False
 
+    needs: ClassVar = ("relabel", "logits")
     data: ClassVar = ("forget",)
     search: ClassVar = {"lr": (1e-6, 1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)}
     schedule: ClassVar = "forget"
@@ -66,7 +66,6 @@ class BoundaryShrink(GradientMethod):
         Raises:
             ExpungeError: The inputs are not images in [0, 1].
         """
-        assert isinstance(run.task, Classification)
         normalize = run.split.forget.data.normalize
         pixels = self._pixels(run, batch)
         x = batch.x.detach().requires_grad_(True)  # type: ignore[union-attr]

@@ -75,6 +75,7 @@ class DAMP(Method):
     energy: float = 0.99
     samples: int = 2000
 
+    needs: ClassVar = ("logits", "features", "head")
     scenarios: ClassVar = ("class",)
     search: ClassVar = {"strength": (0.5, 1.0, 1.5), "energy": (0.9, 0.95, 0.99, 0.999)}
 

@@ -64,7 +64,7 @@ class ESD(GradientMethod):
     sample_steps: int = 20
     guidance: float = 2.0
 
-    tasks: ClassVar = ("diffusion",)
+    needs: ClassVar = ("noise",)
     data: ClassVar = ("forget",)
     schedule: ClassVar = "forget"
     search: ClassVar = {"lr": (1e-5, 5e-5, 1e-4, 3e-4), "eta": (1.0, 2.0)}

@@ -28,7 +28,6 @@ import torch
 from torch import Tensor
 
 from ..masks.per_sample_gradients import fisher_diagonal, some
-from ..tasks.classification import Classification
 from ..training.method import Method
 from ..training.run import Run
 
@@ -61,12 +60,12 @@ class FisherForgetting(Method):
     samples: int = 1000
     reset_class: bool = False
 
+    needs: ClassVar = ("logits", "head")
     data: ClassVar = ("retain",)
     search: ClassVar = {"alpha": (1e-8, 1e-7, 1e-6, 1e-5, 3e-5, 1e-4)}
 
     def apply(self, run: Run) -> None:
         """Add the noise in place."""
-        assert isinstance(run.task, Classification)
         resets = self.reset_class and bool(run.split.forget_classes)
         name, head = run.task.open_head(run.model, *(["weight"] if resets else []))
         draw = run.generator("noise")

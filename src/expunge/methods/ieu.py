@@ -46,6 +46,7 @@ class IEU(GradientMethod):
     strength: float = 0.5
     noise: float = 0.01
 
+    needs: ClassVar = ("logits", "classes")
     search: ClassVar = {"lr": (3e-3, 1e-2, 3e-2), "strength": (0.2, 0.5, 1.0), "noise": (0.003, 0.01, 0.03)}
     schedule: ClassVar = "retain+forget"
 

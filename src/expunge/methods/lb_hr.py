@@ -25,7 +25,6 @@ from torch import Tensor, nn
 
 from ..data.batch import Batch
 from ..errors import ModelError
-from ..tasks.classification import Classification
 from ..training.method import GradientMethod
 from ..training.run import Run
 
@@ -36,7 +35,6 @@ def biased_head(run: Run) -> tuple[str, nn.Linear]:
     Raises:
         ModelError: The head has no bias, or all of it is frozen.
     """
-    assert isinstance(run.task, Classification)
     name, head = run.task.head(run.model)
     if head.bias is None:
         raise ModelError(
@@ -68,6 +66,7 @@ class LBHR(GradientMethod):
     lr: float = 0.1
     penalty: float = 1.0
 
+    needs: ClassVar = ("logits", "head")
     scenarios: ClassVar = ("class",)
     data: ClassVar = ("retain",)
     search: ClassVar = {"lr": (0.01, 0.1, 0.5), "penalty": (0.1, 1.0, 10.0)}

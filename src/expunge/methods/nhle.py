@@ -80,7 +80,7 @@ class NHLE(FewSamplesMethod):
     masking: Masking = "neg_inf"
     anchor: float = 0.0
 
-    tasks: ClassVar[tuple[str, ...]] = ("classification",)
+    needs: ClassVar = ("logits", "head")
     search: ClassVar = {"lr": (3e-4, 1e-3, 3e-3, 1e-2)}
 
     def prepare(self, run: Run) -> None:

@@ -28,8 +28,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ..data.batch import Batch, moved
+from ..data.batch import Batch, to_device
 from ..errors import ExpungeError
+from ..tasks.task import Capability
 from ..training.method import GradientMethod
 from ..training.run import Run
 
@@ -51,8 +52,12 @@ class RandomLabel(GradientMethod):
     relabel: Literal["random", "next"] = "random"
     paper_exact: bool = False
 
-    tasks: ClassVar[tuple[str, ...]] = ("classification", "diffusion")
+    needs: ClassVar = ("relabel", "other_labels")
     search: ClassVar = {"lr": (1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1)}
+
+    def requires(self) -> tuple[Capability, ...]:
+        classes: tuple[Capability, ...] = ("classes",) if self.relabel == "next" or self.paper_exact else ()
+        return (*self.needs, *classes)
 
     def plan(self) -> str:
         return "forget+retain" if self.order == "paired" else self.order
@@ -66,7 +71,7 @@ class RandomLabel(GradientMethod):
         other = self.other_labels(run, forget.y)
         if retain is None:
             return task.relabel_loss(model, forget, other).mean()
-        if self.order == "paired" or not getattr(task, "joint", False):
+        if self.order == "paired" or not task.joint:
             return (
                 task.relabel_loss(model, forget, other).mean()
                 + self.retain_weight * task.loss(model, retain).mean()
@@ -84,19 +89,21 @@ class RandomLabel(GradientMethod):
 
         Raises:
             ExpungeError: There is no other label to give.
+            ModelError: The same, for a diffusion model.
         """
-        k, forgotten = run.task.num_classes, run.split.forget_classes
-        if k < 2:
-            raise ExpungeError(
-                f"the task has {k} classes, so a sample cannot get another label; 2 or more are needed. Use a method "
-                "without random labels."
-            )
-        if not getattr(run.task, "joint", False) and len(forgotten) > 1 and not self.paper_exact:
+        task, forgotten = run.task, run.split.forget_classes
+        k = task.num_classes
+        # a task without classes chooses its own wrong labels
+        if not k:
+            return task.other_labels(y, run.own_generator("labels"))
+        if not task.joint and len(forgotten) > 1 and not self.paper_exact:
             return self._kept_labels(run, y, sorted(set(range(k)) - set(forgotten)))
+        if k < 2 or (self.relabel == "random" and not self.paper_exact):
+            return task.other_labels(y, run.own_generator("labels"))
         if self.relabel == "next":
             return (y + 1) % k
-        draw = torch.randint(0 if self.paper_exact else 1, k, y.shape, generator=run.own_generator("labels"))
-        return (y + moved(draw, y.device)) % k
+        draw = torch.randint(0, k, y.shape, generator=run.own_generator("labels"))
+        return (y + to_device(draw, y.device)) % k
 
     def _kept_labels(self, run: Run, y: Tensor, kept: list[int]) -> Tensor:
         """Return labels (B,) from the classes in `kept`: the next one after `y`, or a random one."""
@@ -108,4 +115,4 @@ class RandomLabel(GradientMethod):
         if self.relabel == "next":
             return classes[torch.searchsorted(classes, y.cpu(), right=True) % len(kept)].to(y.device)
         drawn = torch.randint(0, len(kept), y.shape, generator=run.own_generator("labels"))
-        return moved(classes[drawn], y.device)
+        return to_device(classes[drawn], y.device)

@@ -52,7 +52,7 @@ class RetrainEMA(Retrain):
     clip: float | None = 1.0
     ema: float = 0.9999
 
-    tasks: ClassVar = ("diffusion",)
+    needs: ClassVar = ("noise",)
 
     @torch.no_grad()
     def after_step(self, run: Run, optimizer: Optimizer) -> None:

@@ -30,7 +30,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..data.batch import Batch
-from ..tasks.classification import Classification
 from ..training.method import GradientMethod
 from ..training.run import Run
 from ..training.schedule import Pair, pairs, steps_per_epoch
@@ -70,6 +69,7 @@ class Scrub(GradientMethod):
     gamma: float = 1.0
     temperature: float = 4.0
 
+    needs: ClassVar = ("logits",)
     search: ClassVar = {
         "lr": (5e-4, 1e-3, 5e-3, 1e-2, 3e-2),
         "forget_batch_size": (16, 64, 256, 512),
@@ -89,7 +89,6 @@ class Scrub(GradientMethod):
 
     def loss(self, run: Run, forget: Batch | None, retain: Batch | None) -> Tensor:
         """Return the loss of a max step for a forget batch, and of a min step for a retain batch."""
-        assert isinstance(run.task, Classification)
         batch = forget if forget is not None else retain
         assert batch is not None
         with torch.no_grad():

@@ -24,7 +24,6 @@ import torch
 from torch import Tensor
 
 from ..data.batch import Batch
-from ..tasks.classification import Classification
 from ..training.run import Row, Run
 from ._few_samples import FewSamplesMethod
 
@@ -39,6 +38,7 @@ class ScrubAndLearn(FewSamplesMethod):
 
     samples: int = 50
 
+    needs: ClassVar = ("relabel", "logits")
     search: ClassVar = {"lr": (3e-4, 1e-3, 3e-3, 1e-2), "samples": (20, 50, 100)}
 
     def loss(self, run: Run, forget: Batch | None, retain: Batch | None) -> Tensor:
@@ -48,7 +48,6 @@ class ScrubAndLearn(FewSamplesMethod):
 
     def submaximum(self, run: Run, batch: Batch) -> Tensor:
         """Return the most probable class (B,) of the original that is not forgotten."""
-        assert isinstance(run.task, Classification)
         with torch.no_grad():
             logits = run.task.logits(run.original, batch.x).clone()
         logits[:, list(run.split.forget_classes)] = -torch.inf

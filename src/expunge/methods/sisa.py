@@ -130,6 +130,7 @@ class SISA(Method):
     weight_decay: float = 5e-4
     lr_schedule: Literal["constant", "linear", "cosine", "one_cycle", "multistep"] = "one_cycle"
 
+    needs: ClassVar = ("logits",)
     data: ClassVar = ("forget", "retain")
     exact: ClassVar = True
     # the error with which the command line refuses the method

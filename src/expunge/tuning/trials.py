@@ -15,7 +15,7 @@ from torch import nn
 
 from ..audit.accuracy import Judged, Scores, gaps, judge
 from ..audit.mia import best_threshold, members_and_nonmembers
-from ..data.likeness import likeness, mean_like
+from ..data.likeness import importance_weights, weighted_mean
 from ..data.split import Split
 from ..errors import ExpungeError, raise_all
 from ..masks.mask_file import Mask
@@ -95,14 +95,14 @@ def expected_scores(original: SetPredictions, split: Split) -> Scores:
     scores: Scores = {"RA": original.retain.accuracy, "TA": original.validation.accuracy}
     if split.forget_classes:
         return {"UA": 100.0, "MIA": 100.0, **scores}
-    weights, confidence = likeness(split), original.validation.confidence
+    weights, confidence = importance_weights(split), original.validation.confidence
     order = torch.from_numpy(np.random.RandomState(0).permutation(len(confidence)))
     parts, nonmember = order.chunk(FOLDS), torch.zeros(len(confidence))
     for part in parts if len(confidence) > 1 else ():
         others = torch.cat([p for p in parts if p is not part])
         nonmember[part] = original.called_nonmember(confidence[part], others).float()
-    accuracy = mean_like(original.validation.correct, weights)
-    return {"UA": 100 - 100 * accuracy, "MIA": 100 * mean_like(nonmember, weights), **scores}
+    accuracy = weighted_mean(original.validation.correct, weights)
+    return {"UA": 100 - 100 * accuracy, "MIA": 100 * weighted_mean(nonmember, weights), **scores}
 
 
 def estimated_gap(model: SetPredictions, expected: Scores) -> float:
