@@ -47,7 +47,7 @@ WITHOUT_FINAL_EDIT = {"nhle": {"masking": "none"}}
 @pytest.fixture
 def toy(request, name):
     """The toy classifier if the method serves classifiers, else the toy generator."""
-    return request.getfixturevalue("classifier" if "classification" in find(name).tasks else "generator")
+    return request.getfixturevalue("classifier" if serves(find(name), Classification) else "generator")
 
 
 class Interrupted(Exception):
