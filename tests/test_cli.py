@@ -132,7 +132,7 @@ SALUN = ["unlearn", "salun", *DIGITS, "--checkpoint", "ORIGINAL", "--forget-clas
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["unlearn", "salun", *DIGITS, "--checkpoint", "none.pt", "--forget-class", "3"], "not there"),
+        (["unlearn", "salun", *DIGITS, "--checkpoint", "none.pt", "--forget-class", "3"], "does not exist"),
         (["unlearn", "salun", *DIGITS, "--checkpoint", "ORIGINAL"], "give exactly one"),
         (
             [
@@ -148,7 +148,10 @@ SALUN = ["unlearn", "salun", *DIGITS, "--checkpoint", "ORIGINAL", "--forget-clas
             ],
             "give exactly one",
         ),
-        (["unlearn", "salun", *DIGITS, "--checkpoint", "ORIGINAL", "--forget-class", "30"], "is not there"),
+        (
+            ["unlearn", "salun", *DIGITS, "--checkpoint", "ORIGINAL", "--forget-class", "30"],
+            "there is no class 30",
+        ),
         (
             [
                 "unlearn",
@@ -205,7 +208,7 @@ SALUN = ["unlearn", "salun", *DIGITS, "--checkpoint", "ORIGINAL", "--forget-clas
                 "--forget-class",
                 "3",
             ],
-            "of this architecture",
+            "of the same architecture",
         ),
         (
             [
@@ -334,7 +337,7 @@ def test_a_mask_is_no_checkpoint(trained, tmp_path, monkeypatch, capsys):
     full_mask(build("mlp", num_classes=10, shape=(1, 8, 8))).save("mask.safetensors")
     before = ["audit", *DIGITS, "--forget-class", "3", "--original", str(trained / "original.safetensors")]
     assert main([*before, "--checkpoint", "mask.safetensors"]) == 2
-    assert "mask.safetensors is a mask, no model" in capsys.readouterr().err
+    assert "mask.safetensors is a mask, not a model" in capsys.readouterr().err
     assert main([*before, "--checkpoint", "mask.safetensors", "--retrained", "x", "--max-gap", "nan"]) == 2
     assert "--max-gap is nan" in capsys.readouterr().err
 
@@ -440,11 +443,11 @@ def test_interrupted_trials_go_on_to_the_same_model(trained, tmp_path, monkeypat
     ("method", "more", "said"),
     [
         ("retrain", ("--trials", "2"), "retrain has no settings to try; leave the trials out."),
-        ("salun", ("--trials", "0"), "0 trials came; give a whole number of 1 or more."),
+        ("salun", ("--trials", "0"), "the number of trials is 0; it must be a whole number of at least 1."),
         (
             "salun",
             ("--trials", "2", "--lr", "0.01"),
-            "every setting of salun that trials may choose (lr) was given",
+            "every setting of salun that trials can choose (lr) is fixed",
         ),
     ],
 )
@@ -458,7 +461,7 @@ def test_trials_that_gain_nothing_are_told(trained, tmp_path, capsys):
     out = tmp_path / "o.safetensors"
     shares = ["--density", "1e-6", "--trials", "2", "--out", str(out), "--batch-size", "64"]
     assert run_unlearn(trained, *shares) == 0
-    assert "no trial of salun came nearer to what Retrain should be" in capsys.readouterr().err
+    assert "trials of salun improved on the original model" in capsys.readouterr().err
     details = Record.load(out.with_suffix(".json")).details
     assert details["trials"][0]["distance"] >= details["trials_untouched"] > 0
 

@@ -207,22 +207,22 @@ def test_the_signal_is_moved_to_a_device_once():
 def test_probe_is_the_same_at_each_call_and_draws_nothing(net):
     task, b = Diffusion(3), batch()
     before = torch.get_rng_state()
-    assert torch.equal(task.probe(net, b), task.probe(net, b))
+    assert torch.equal(task.sample_scores(net, b), task.sample_scores(net, b))
     assert torch.equal(before, torch.get_rng_state())
 
 
 def test_check_lists_every_problem(net, split):
-    Diffusion(3).check(net, split)
+    Diffusion(3).check(net, split.retain)
     net.mix.weight.data[0, 0] = float("nan")
     with pytest.raises(ModelError) as caught:
-        Diffusion(2).check(net.requires_grad_(False), split)
+        Diffusion(2).check(net.requires_grad_(False), split.retain)
     assert len(caught.value.problems) >= 3
     with pytest.raises(ModelError, match="null"):
-        Diffusion(3).check(unet(2, (1, 8, 8), width=8, multipliers=(1,), attention=()), split)
+        Diffusion(3).check(unet(2, (1, 8, 8), width=8, multipliers=(1,), attention=()), split.retain)
     x = torch.rand(12, *SHAPE) * 3 - 1
     wide = Split.by_class((x, torch.arange(12) % 3), (x + 0.01, torch.arange(12) % 3), 1, validation=0.0)
     with pytest.raises(ModelError, match=r"\[0, 1\]"):
-        Diffusion(3).check(Net(), wide)
+        Diffusion(3).check(Net(), wide.retain)
 
 
 # ---- sampling
@@ -348,7 +348,7 @@ def test_safe_sampling_where_no_signal_is_left(net, prediction):
 
 def test_a_look_takes_steps_of_its_own_for_every_batch(net):
     b = batch()
-    alone = [Diffusion(3).probe(net, Batch(b.x[:1], b.y[:1], torch.tensor([k]))) for k in range(4)]
+    alone = [Diffusion(3).sample_scores(net, Batch(b.x[:1], b.y[:1], torch.tensor([k]))) for k in range(4)]
     assert len({round(v.item(), 6) for v in alone}) == 4
 
 
@@ -463,11 +463,11 @@ def test_selective_amnesia_pull_and_fisher_literally(net, split):
         one = Batch(run.memo["pool"][k : k + 1], run.memo["conditions"][k : k + 1], torch.tensor([k]))
         literal += torch.autograd.grad(run.task.loss(net, one).sum(), net.mix.bias)[0] ** 2 / 6
     torch.testing.assert_close(run.memo["fisher/mix.bias"], literal)
-    assert method._pull(run) == 0
+    assert method._elastic_term(run) == 0
     start = run.original.mix.bias.clone()
     with torch.no_grad():
         net.mix.bias += 0.5
-    torch.testing.assert_close(method._pull(run), (literal * (net.mix.bias - start) ** 2).sum())
+    torch.testing.assert_close(method._elastic_term(run), (literal * (net.mix.bias - start) ** 2).sum())
     assert set(run.memo["conditions"].tolist()) <= {0, 2}
 
 
@@ -612,7 +612,11 @@ def test_generators_are_refused_before_anything_is_trained(tmp_path, monkeypatch
         raise AssertionError("not to be called")
 
     monkeypatch.setattr("expunge.generation.runs.Generation.judge", weak)
-    for module, name in (("method", "execute"), ("experiment", "train"), ("cli.demo_generation", "train")):
+    for module, name in (
+        ("training.execute", "execute"),
+        ("pipeline.experiment", "train"),
+        ("cli.demo_generation", "train"),
+    ):
         monkeypatch.setattr(import_module(f"expunge.{module}"), name, never)
     assert main(["demo-generation", "--per-class", "1", "--out", str(tmp_path / "demo")]) == 2
     assert "--per-class is 1; distances" in capsys.readouterr().err

@@ -9,7 +9,8 @@ from .data.tensors import TensorData
 from .errors import CheckpointError, ExpungeError, MaskError, ModelError, SplitError
 from .masks.mask import full_mask, inverted_mask, masked, random_mask, saliency_mask
 from .masks.mask_file import Mask, overlap
-from .methods.nhle import NHLE, mask_class_weights
+from .methods._class_weight_masking import mask_class_weights
+from .methods.nhle import NHLE
 from .methods.retrain import Retrain
 from .methods.salun import SalUn
 from .methods.ugradsl import UGradSL
@@ -23,9 +24,10 @@ from .training.execute import execute, unlearn
 from .training.method import GradientMethod, Method
 from .training.registry import find, names
 from .training.run import Compute, Run
+from .version import __version__
 
-__version__ = "0.1.0"
 __all__ = [
+    "__version__",
     "NHLE",
     "AuditResult",
     "Batch",

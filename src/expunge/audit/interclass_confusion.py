@@ -135,7 +135,7 @@ def _relabelled(data: Data, labels: Tensor) -> Data:
     other.labels = labels
     if isinstance(other, TensorData):
         # copies on devices and the content hash belong to the old labels
-        other._on, other._fingerprint = {}, None
+        other._on_device, other._fingerprint = {}, None
     return other
 
 

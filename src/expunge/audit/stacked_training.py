@@ -22,7 +22,7 @@ from ..errors import ExpungeError
 from ..methods.retrain import Retrain
 from ..tasks.classification import Classification
 from ..torch_utils.module_state import device_of, freeze_batch_norm, seeded
-from ..training.loop import LONE, make_optimizer, rate
+from ..training.loop import SINGLE_SAMPLE, make_optimizer, rate
 
 Tensors = dict[str, Tensor]
 Losses = Callable[[Tensors, Tensors, Inputs, Tensor], Tensor]
@@ -113,7 +113,7 @@ def _losses(base: nn.Module, task: Classification, vectorised: bool) -> Losses:
         try:
             return losses(parameters, buffers, x, y)
         except ValueError as error:
-            if LONE not in str(error):
+            if SINGLE_SAMPLE not in str(error):
                 raise
         # a last batch of one sample has no batch statistics: this step uses the running ones
         freeze_batch_norm(base)

@@ -76,7 +76,7 @@ def audit(
         if which is None or isinstance(which, Evaluation):
             check_references(split, which)
             return which
-        task.check(which, split)
+        task.check(which, split.retain)
         return evaluate(which, split, task, seed=seed, compute=compute)
 
     evaluation = evaluation_of(model)

@@ -95,7 +95,7 @@ def strong_audit(
     """
     settings = settings or StrongSettings()
     settings.check()
-    task.check(model, split)
+    task.check(model, split.retain)
     inputs = _Inputs(model, split, task, original, retrained, method, recipe, settings, factory, on_step)
     wanted, limits = inputs.possible()
     attacks, attack_limits = inputs.attacks(wanted)

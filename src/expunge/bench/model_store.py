@@ -21,8 +21,9 @@ from ..data.split_settings import SplitSpec
 from ..methods.retrain import Retrain
 from ..models import build
 from ..pipeline.experiment import Outcome, experiment, seeded_factory, train
-from ..records.checkpoint import load_into, read_checkpoint, write_checkpoint
-from ..sources import Source, load, place_of
+from ..records.checkpoint import read_checkpoint, write_checkpoint
+from ..records.checkpoint_loading import load_into
+from ..sources import Source, load, locate
 from ..tasks.classification import Classification
 from ..training.run import Compute, Row
 from .grid import Job
@@ -42,7 +43,7 @@ class OutOfTime(Exception):
 
 @lru_cache(maxsize=2)
 def _source(data: str) -> Source:
-    return load(place_of(data))
+    return load(locate(data))
 
 
 @lru_cache(maxsize=8)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ..records.record import ended_as_told
-from ..records.statistics import HEADLINE, TABLE_2X2, grouped, place, shown, stat
+from ..records.record import ended_from_status
+from ..records.statistics import HEADLINE, TABLE_2X2, grouped, row_order, stat, stat_text
 from .results import Entry
 
 
@@ -20,7 +20,7 @@ def rows(entries: Iterable[Entry]) -> list[list[Entry]]:
         One list of entries for each label.
     """
     groups = grouped(entries, lambda e: e["label"])
-    return sorted(groups, key=lambda group: place(group[0]["kind"], [gap_of(e) for e in group]))
+    return sorted(groups, key=lambda group: row_order(group[0]["kind"], [gap_of(e) for e in group]))
 
 
 def gap_of(entry: Entry, score: str = "avg") -> float | None:
@@ -43,12 +43,12 @@ def markdown(entries: Sequence[Entry]) -> str:
         cells = []
         for name in HEADLINE:
             gap = stat(gap_of(e, name) for e in group) if kind == "unlearn" else None
-            text = shown(e["scores"].get(name) for e in group)
+            text = stat_text(e["scores"].get(name) for e in group)
             cells.append(text + (f" ({gap.mean:.2f})" if gap else ""))
-        average = "0" if kind == "retrain" else shown(gap_of(e) for e in group)
-        seconds = "–" if kind == "original" else shown((e["seconds"] for e in group), 1)
+        average = "0" if kind == "retrain" else stat_text(gap_of(e) for e in group)
+        seconds = "–" if kind == "original" else stat_text((e["seconds"] for e in group), 1)
         # old results have no "ended", only the words of "status"
-        diverged = sum((e.get("ended") or ended_as_told(e["status"])) == "diverged" for e in group)
+        diverged = sum((e.get("ended") or ended_from_status(e["status"])) == "diverged" for e in group)
         label = group[0]["label"] + (f" ({diverged} diverged)" if diverged else "")
         lines.append(f"| {label} | {' | '.join(cells)} | **{average}** | {seconds} | {len(group)} |")
     return "\n".join(lines)
@@ -73,7 +73,7 @@ def two_by_two(entries: Sequence[Entry]) -> str:
     ]
     for cells in zip(*tables, strict=True):
         marks = ["yes" if cells[0][k] else "no" for k in ("nhle", "masking")]
-        lines.append("| " + " | ".join([*marks, *(shown(c[k] for c in cells) for k in TABLE_2X2)]) + " |")
+        lines.append("| " + " | ".join([*marks, *(stat_text(c[k] for c in cells) for k in TABLE_2X2)]) + " |")
     return "\n".join(lines) + "\n"
 
 

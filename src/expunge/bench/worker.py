@@ -13,7 +13,7 @@ from ..records.record import Record, plain
 from ..training.method import Method
 from ..training.registry import find
 from ..training.run import Run
-from ..tuning.search import space_of
+from ..tuning.search import search_space
 from ..tuning.trials import By, tune
 from .grid import Job
 from .model_store import ModelStore
@@ -90,7 +90,7 @@ class Worker(ModelStore):
         """Return the method of a job. If the grid asks for it, tune its settings first."""
         method = find(job.method)(**job.settings)
         # nothing to tune if the method has no search space, or if the grid fixes all of it
-        if not job.tuning or not space_of(method, job.settings):
+        if not job.tuning or not search_space(method, job.settings):
             return method
         by: By = job.tuning.get("by", "validation")
         file = self.folder / "tuned" / f"{job.choice}-{by}.json"

@@ -19,9 +19,10 @@ from tyro.conf import OmitArgPrefixes as Flat
 from .. import __version__
 from ..errors import ExpungeError
 from ..records.record import Record, is_record
+from ..tasks.classification import Classification
 from ..torch_utils.allocator import keep_freed_memory
 from ..training.method import Method
-from ..training.registry import find, names, not_for
+from ..training.registry import find, names, served_tasks, serves, unsuited_text
 from .field_help import field_help
 from .flags import SplitFlags, check_outputs
 from .methods_page import forgets, masked, needs
@@ -62,7 +63,7 @@ def methods(*, verbose: bool = False) -> None:
         kind = find(name)
         facts = "; ".join(
             [
-                ", ".join(kind.tasks),
+                ", ".join(served_tasks(kind)),
                 f"forget sets: {forgets(kind)}",
                 f"needs: {needs(kind)}",
                 f"mask: {masked(kind)}",
@@ -180,8 +181,8 @@ def _run(argv: list[str], known: dict[str, Callable[..., Any]]) -> int:
 def _check_method(argv: Sequence[str]) -> None:
     """Raise `ExpungeError` where `unlearn`, which is for classifiers, is asked for a method that serves none or is none."""
     name = argv[1] if argv[:1] == ["unlearn"] and len(argv) > 1 else ""
-    if name and not name.startswith("-") and "classification" not in find(name).tasks:
-        raise ExpungeError(not_for(find(name), "classification"))
+    if name and not name.startswith("-") and not serves(find(name), Classification):
+        raise ExpungeError(unsuited_text(find(name), Classification))
 
 
 if __name__ == "__main__":

@@ -17,8 +17,7 @@ from ..pipeline.experiment import judge_run
 from ..records.checkpoint_metadata import check_audited
 from ..records.record import plain
 from ..tasks.classification import Classification
-from ..training.registry import method as made_by
-from ..training.registry import recipe
+from ..training.registry import method_from_metadata, recipe_from_metadata
 from ..training.run import Run
 from .flags import ModelFlags, SplitFlags, check_outputs, load_model, load_reference, notice, told
 from .terminal import command_line, references, show
@@ -71,7 +70,7 @@ def audit(
     again = load_reference(factory, retrained, drawn) if retrained is not None else None
     named = {"model": model.model, "data": source.name, "classes": source.classes}
     start, gold = references(drawn, task, (before, read), again, seed, named)
-    method = made_by(made)
+    method = method_from_metadata(made)
     outcome = judge_run(
         Run(after, drawn, task, seed),
         method,
@@ -83,7 +82,7 @@ def audit(
     )
     record, theirs = outcome.record, [gold.record.scores] if gold is not None else []
     if level == "strong":
-        trained_by = recipe(read)
+        trained_by = recipe_from_metadata(read)
         found = strong_audit(
             after, drawn, task, original=before, retrained=again[0] if again is not None else None, method=method,
             recipe=trained_by if isinstance(trained_by, Retrain) else None, settings=strong,

@@ -19,11 +19,13 @@ from ..data.split_settings import SplitSpec
 from ..errors import ExpungeError, raise_all
 from ..methods.retrain import Retrain
 from ..models import build
-from ..records.checkpoint import Checkpoint, load_into, read_checkpoint
+from ..records.checkpoint import Checkpoint, read_checkpoint
+from ..records.checkpoint_loading import load_into
 from ..records.checkpoint_metadata import check_original, check_retrained
 from ..sources import Source, load
+from ..tasks.classification import Classification
 from ..training.processes import from_torchrun
-from ..training.registry import find, names
+from ..training.registry import find, names, serves
 from ..training.run import Compute
 from .field_help import field_help
 
@@ -32,7 +34,7 @@ from .field_help import field_help
 class SplitFlags(SplitSpec):
     """What to forget (give exactly one of the four forget flags), and how the validation set is drawn."""
 
-    def spelled(self, field: str) -> str:
+    def display_name(self, field: str) -> str:
         """A field as a flag."""
         return f"--{field.replace('_', '-')}"
 
@@ -98,7 +100,7 @@ class ComputeFlags(Compute):
 
 def method_union() -> Any:
     """The methods that serve classifiers as sub-commands, from their files."""
-    kinds = [kind for name in names() if "classification" in (kind := find(name)).tasks]
+    kinds = [kind for name in names() if serves(kind := find(name), Classification)]
     return Union[tuple(Annotated[k, tyro.conf.subcommand(name=k.name(), prefix_name=False)] for k in kinds)]  # noqa: UP007
 
 
@@ -152,7 +154,7 @@ def told(flags: SplitSpec, source: Source) -> Split:
 def of_original(flags: SplitSpec, source: Source) -> Split:
     """A split to train an original on, which is the same for every forget set: a class that is there stands for any."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*also stand in the test set")  # nobody asked to forget them
+        warnings.filterwarnings("ignore", ".*are also in the test set")  # nobody asked to forget them
         lowest = int(source.train.labels.min())
         return Split.by_class(
             source.train, source.test, lowest, validation=flags.validation, seed=flags.split_seed

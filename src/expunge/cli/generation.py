@@ -84,7 +84,7 @@ def train_generator(
     """
     from ..generation import presets as diffusion_presets
     from ..pipeline.experiment import train
-    from ..records.checkpoint_metadata import head
+    from ..records.checkpoint_metadata import metadata_for
 
     how = compute.compute()  # first of all, as it decides which GPU is this process's
     check_outputs(with_record(out))
@@ -97,7 +97,7 @@ def train_generator(
     if not first():
         return
     record = setting.bare_record("original", run, recipe)
-    _write(out, run, record, head("original", setting.split, recipe, seed))
+    _write(out, run, record, metadata_for("original", setting.split, recipe, seed))
     forget_state(out)
 
 
@@ -156,19 +156,23 @@ def unlearn_generator(
     from ..generation import presets as diffusion_presets
     from ..methods.concept_ablation import ConceptAblation
     from ..methods.random_label import RandomLabel
-    from ..records.checkpoint import load_into, read_checkpoint
-    from ..records.checkpoint_metadata import check_original, drawing, head
+    from ..records.checkpoint import read_checkpoint
+    from ..records.checkpoint_loading import load_into
+    from ..records.checkpoint_metadata import check_original, metadata_for, split_description
     from ..records.hashing import state_hash
     from ..report import write_report
+    from ..tasks.diffusion import Diffusion
     from ..training.execute import execute
-    from ..training.registry import not_for
+    from ..training.registry import serves, unsuited_text
     from ..training.settings import faults
     from .demo_generation import come_back
 
     check_outputs({**with_record(out), "--report": report}, checkpoint, retrained)
     how = compute.compute()  # before the model is made, as it decides which GPU is this process's
     read = read_checkpoint(checkpoint)
-    setting = _setting(data, forget, float(drawing(read).get("validation", 0.1)), seed, device, per_class)
+    setting = _setting(
+        data, forget, float(split_description(read).get("validation", 0.1)), seed, device, per_class
+    )
     network = feature_network(features, device)
     if said := check_original(read, setting.split):
         notice(said)
@@ -180,8 +184,8 @@ def unlearn_generator(
         {**flags, **({} if mask == "saliency" else {"mask": mask})},
     )
     check_mask(chosen)
-    if "diffusion" not in chosen.tasks:
-        raise ExpungeError(not_for(type(chosen), "diffusion"))
+    if not serves(type(chosen), Diffusion):
+        raise ExpungeError(unsuited_text(type(chosen), Diffusion))
     raise_all(faults(chosen))  # before the judge, which takes a while
     if frozen_target and not isinstance(chosen, RandomLabel | ConceptAblation):
         raise ExpungeError(f"{method} has no targets of relabelled images; leave --frozen-target out.")
@@ -208,7 +212,7 @@ def unlearn_generator(
             **({"retrained": gold} if gold is not None else {}),
         }
         record.details["attacks"] = come_back(setting, judge, models)
-    _write(out, run, record, head("unlearn", setting.split, chosen, seed))
+    _write(out, run, record, metadata_for("unlearn", setting.split, chosen, seed))
     forget_state(out)
     for name in ("UA", "RA"):
         print(f"{name}: {start.scores[name]:.1f} % before, {end.scores[name]:.1f} % after")
@@ -225,11 +229,11 @@ def _setting(
     data: str, forget: tuple[int | str, ...], validation: float, seed: int, device: str, per_class: int = 50
 ) -> Generation:
     from ..generation.runs import Generation
-    from ..sources import load, place_of
+    from ..sources import load, locate
 
     check_device(device)
     more: dict[str, Any] = {"seed": seed, "per_class": per_class, "command": command_line(), "device": device}
-    return Generation.of(load(place_of(data)), data, forget, validation=validation, **more)
+    return Generation.of(load(locate(data)), data, forget, validation=validation, **more)
 
 
 def _write(out: Path, run: Any, record: Any, metadata: dict[str, str]) -> None:

@@ -9,36 +9,66 @@ from pathlib import Path
 
 from ..records.atomic_files import write_text
 from ..training.method import GradientMethod, Method
-from ..training.registry import find, names
+from ..training.registry import find, names, served_tasks
 from .field_help import field_help
 
 PAGE = Path("docs/methods.md")
 HEAD = """# Methods
 
-Made by `python -m expunge.cli.methods_page` from the files in `src/expunge/methods/`; a test checks that it is current. Each
-file's text tells what is published from what is ours. `expunge methods --verbose` prints the same, and
-`expunge unlearn METHOD --help` the flags.
+This page lists every unlearning method: what it does, where it is from, what it needs, and its settings.
 
-*Needs* is the data a method is given; *forget sets* the ways of drawing one that it serves. A *mask* (`--density`,
-`--mask`) can be laid over every method that takes gradient steps; edits of the weights take none, and exact methods
-start from fresh weights, where there is nothing to hold.
+```
+expunge unlearn salun --data digits --model cnn --checkpoint original.safetensors --forget-class 3 --out unlearned.safetensors
+```
+
+`python -m expunge.cli.methods_page` makes this page from the files in `src/expunge/methods/`; a test checks that it is current.
+`expunge methods --verbose` prints the same text, and `expunge unlearn METHOD --help` lists the flags of a method.
+
+- *Models* are the tasks that a method works on.
+- *Forget sets* are the ways of drawing the forget set that a method accepts.
+- *Needs* are the sets of samples that a method gets.
+- *Mask* tells whether a mask (`--density`, `--mask`) can restrict the method. Methods with gradient steps accept one, except
+  exact methods: they start from fresh weights, so there is nothing to protect. Methods that edit weights accept none.
 
 ## Choosing settings
 
-How strongly a method forgets hangs on its rate over decades, and the right rate on the model and its data: defaults are a
-start, not an answer. `expunge unlearn METHOD ... --trials 4` (in Python `experiment(..., trials=4)`, or
-`expunge.tuning.tune`) runs the method with its own settings, then with others out of the column *tuning tries* of its
-table below, the later ones beside the best so far, and keeps the model that comes nearest to what Retrain should be.
-What that is, validation samples say, which the original never saw: its error on them, and what a membership attack (a
-threshold on confidences) says of them, stand for the forget set's (of samples of its classes in its shares, and of its
-group where one is forgotten); 100 stands for a class's, and the original's accuracies for those to keep. Neither the test
-set nor a retrained model is looked at. Fields that are given as flags stay as given. Where no trial comes nearer than the
-model as it came, a note says so. An interrupted command goes on after its last finished trial; record and report list all
-of them. A checkpoint of yours that was trained on the validation samples too has nothing to choose by: draw them as they
-were drawn for it, or leave the trials out.
+How strongly a method forgets depends on its learning rate over orders of magnitude, and the right value depends on the model
+and the data. So the defaults are only a start. Let trials choose:
 
-`expunge bench GRID --tune` ([grids.md](grids.md)) gives each method of a grid its trials in the same way: on one seed of
-their own (`[tune] seed = 100`), or, dearer, for every run by itself (`seed = "own"`).
+```
+expunge unlearn salun --data digits --model cnn --checkpoint original.safetensors --forget-class 3 --trials 4
+```
+
+In Python, use `experiment(..., trials=4)` or `expunge.tuning.tune`. The first trial uses the method's own settings. Later
+trials take other values from the column *tuning tries* below; the last ones search near the best so far. The model
+closest to Retrain's estimated scores is kept. Fields that you set as flags stay fixed.
+
+If no trial improves on the original, a warning says so. An interrupted command continues after its last finished trial.
+The record and the report list all trials.
+
+### How the distance is estimated
+
+Trials use neither the test set nor a retrained model. They use validation samples, which the original never saw:
+
+| score | estimate of Retrain's score |
+| --- | --- |
+| UA | the original's error on validation samples; 100 for a forgotten class |
+| MIA | the share of validation samples that an attack calls non-member; 100 for a forgotten class |
+| RA, TA | the original's accuracies on the retain set and on validation samples; only a lower score counts |
+
+The attack is a threshold on confidences. For UA and MIA, importance weights give the validation samples the class
+distribution of the forget set. If a group is forgotten, only validation samples of this group count, if there are at
+least 20.
+
+A checkpoint that was trained on the validation samples too gives no estimate. Draw the split as it was drawn for the
+checkpoint, or leave the trials out.
+
+### Trials in a grid
+
+`expunge bench GRID --tune` ([grids.md](grids.md)) gives each method of a grid its trials. They run on one separate seed
+(`[tune] seed = 100`), or for every run on its own seed, which takes longer (`seed = "own"`).
+
+## Overview
 """
 
 
@@ -48,7 +78,7 @@ def line(name: str) -> str:
     cells = [
         f"[{name}](#{name})",
         help_of(kind),
-        ", ".join(kind.tasks),
+        ", ".join(served_tasks(kind)) or "a task of your own",
         forgets(kind),
         needs(kind),
         masked(kind),

@@ -20,7 +20,7 @@ from ..records.checkpoint import Checkpoint, write_checkpoint
 from ..tasks.classification import Classification
 from ..training.method import GradientMethod, Method
 from ..training.processes import first
-from ..training.registry import recipe
+from ..training.registry import recipe_from_metadata
 from ..training.run import Run
 from ..tuning.search import Trial
 from .flags import notice
@@ -46,7 +46,7 @@ def references(
         model, checkpoint = loaded
         return judge_run(
             Run(model, drawn, task, seed),
-            recipe(checkpoint),
+            recipe_from_metadata(checkpoint),
             kind=kind,
             retrained=known,
             names=names,

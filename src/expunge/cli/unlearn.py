@@ -11,7 +11,7 @@ from tyro.conf import OmitArgPrefixes as Flat
 from ..errors import ExpungeError
 from ..pipeline.experiment import experiment, judge_run, seeded_factory
 from ..pipeline.experiment import train as train_model
-from ..records.checkpoint_metadata import head
+from ..records.checkpoint_metadata import metadata_for
 from ..tasks.classification import Classification
 from ..training.processes import first
 from ..tuning import presets
@@ -98,7 +98,7 @@ def train(
             outcome = judge_run(run, settings, kind="original", **said)
     if not first():
         return
-    write(out, outcome, head("retrain" if without_forget else "original", drawn, settings, seed))
+    write(out, outcome, metadata_for("retrain" if without_forget else "original", drawn, settings, seed))
     seen = "retained" if without_forget else "training"
     scores = outcome.record.scores
     print(
@@ -179,7 +179,7 @@ def unlearn(
         )
     if not first():
         return
-    write(out, outcome, head("unlearn", drawn, outcome.method or method, seed), like=read)
+    write(out, outcome, metadata_for("unlearn", drawn, outcome.method or method, seed), like=read)
     if tries := outcome.record.details.get("trials"):
         all_there_are = "" if len(tries) == trials else " (there are no more to try)"
         print(f"settings, the best of {len(tries)} trials{all_there_are}: {settings_line(Trial(**tries[0]))}")
