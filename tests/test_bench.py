@@ -25,8 +25,9 @@ from expunge.models import build
 from expunge.sources import load
 from expunge.tasks.classification import Predictions
 from expunge.training.registry import find, names
+from expunge.tuning.estimate import SetPredictions, estimated_distance, estimated_gap, expected_scores
 from expunge.tuning.search import Trial, next_settings, search_space
-from expunge.tuning.trials import SetPredictions, estimated_distance, estimated_gap, expected_scores, tune
+from expunge.tuning.trials import tune
 
 GRID = """
 title = "small"

@@ -20,8 +20,7 @@ from ..masks.mask_file import Mask
 from ..methods.retrain import Retrain
 from ..records.hashing import state_hash
 from ..records.record import Record, plain
-from ..tasks.classification import Classification
-from ..tasks.task import Task
+from ..tasks.task import Task, require
 from ..torch_utils.module_state import check_seed
 from ..training.execute import execute
 from ..training.method import Method
@@ -153,10 +152,7 @@ def experiment(
                                "state_file": state_file, "on_row": on_row}  # fmt: skip
     run, found = None, {}
     if trials != 1:
-        if not isinstance(task, Classification):
-            raise ExpungeError(
-                f"trials choose settings for classifiers, not for {task.name}; leave them out."
-            )
+        require(task, ["scores"], "tuning")
         tuned = tune(model, split, method, task, count=trials, fixed=fixed, on_trial=on_trial,
                      trials_file=trials_file, **options)  # fmt: skip
         method, run = tuned.method, tuned.run
@@ -191,7 +187,7 @@ def judge_run(
     record = record_of(kind, run, method, before=before, names=names, command=command)
     if method is not None:
         record.details.update(plain(method.details(run)))
-    if not isinstance(run.task, Classification):
+    if "scores" not in run.task.offers:
         return Outcome(run, record, method=method)
     judged = evaluate(run.model, run.split, run.task, seed=run.seed)
     found = summarize(judged, original=original, retrained=retrained if kind != "retrain" else judged)

@@ -62,6 +62,11 @@ class SampleScores:
     labels: Tensor
 
     @property
+    def finite(self) -> bool:
+        """Whether all scores are finite."""
+        return bool(self.correct.isfinite().all())
+
+    @property
     def accuracy(self) -> float:
         """Mean of `correct` in percent; NaN for no samples."""
         return 100 * self.correct.double().mean().item()
