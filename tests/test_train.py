@@ -42,7 +42,8 @@ from expunge.pipeline.experiment import experiment, record_of
 from expunge.training.loop import rate
 from expunge.training.run import Run, finite
 from expunge.training.schedule import pairs, pieces, steps_per_epoch
-from expunge.tuning.trials import _to_retrain, tune
+from expunge.tuning.estimate import distance_to_retrained
+from expunge.tuning.trials import tune
 
 
 @pytest.fixture(scope="module")

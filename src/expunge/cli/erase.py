@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ..audit.image_judge import Judge
     from ..generation.erase import Erased
-    from ..generation.sampling import Sampler
+    from ..tasks.sampling import Sampler
 
 
 def erase(
@@ -97,13 +97,13 @@ def erase(
         compute: How the arithmetic is done.
         seed: Seed of everything random.
     """
-    from ..audit.erasure import check_judging
     from ..generation.concepts import Erasure
     from ..generation.erase import erase as run
     from ..generation.erase_checks import place_problems
     from ..generation.erase_presets import STEPS, settings
-    from ..generation.sampling import Sampler
+    from ..generation.erasure_audit import check_judging
     from ..report import write_report
+    from ..tasks.sampling import Sampler
 
     raise_all(place_problems(out))
     check_outputs({"--out": out, "--report": report}, pipeline)
@@ -173,7 +173,7 @@ def _written(out: Path) -> Iterator[None]:
 def _judge(spec: str | None, given: tuple[str, ...], needed: bool) -> tuple[Judge, dict[str, int]] | None:
     """The judge that the user's function makes, and its classes by words. Raises `ExpungeError` with every problem."""
     from ..audit.image_judge import Judge
-    from ..models import called
+    from ..imports import call_object
 
     if spec is None:
         if given or needed:
@@ -190,7 +190,7 @@ def _judge(spec: str | None, given: tuple[str, ...], needed: bool) -> tuple[Judg
     if ":" not in spec:
         problems.append(f"--judge is '{spec}'; write package.module:function, importable from here.")
     raise_all(problems)
-    judge = called(spec, {}, ExpungeError)
+    judge = call_object(spec, {}, ExpungeError)
     if not isinstance(judge, Judge):
         raise ExpungeError(
             f"{spec} returned {type(judge).__name__}; it must return an expunge.audit.image_judge.Judge."
@@ -209,8 +209,8 @@ def _audited(
     seed: int,
 ) -> None:
     """Scores into the record, beside the weights and on the terminal."""
-    from ..audit.erasure import audit_erasure
     from ..audit.recovery_attacks import RecoveryAttack
+    from ..generation.erasure_audit import audit_erasure
     from ..records.record import plain
 
     size: dict[str, Any] = {"batch_size": sampler.batch_size, "count": count, "sampler": sampler}

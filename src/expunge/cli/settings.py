@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from ..errors import ExpungeError
-from ..models import called
+from ..imports import call_object
 from ..training.method import Method
 from ..training.processes import first
 
@@ -46,7 +46,7 @@ def feature_network(spec: str | None, device: str) -> tuple[nn.Module, str] | No
         raise ExpungeError(
             f"--features {spec} would give FID_judge, the name of the distance in the judge's own features; rename the function."
         )
-    network = called(spec, {}, ExpungeError)
+    network = call_object(spec, {}, ExpungeError)
     if not isinstance(network, nn.Module):
         raise ExpungeError(
             f"{spec} returned {type(network).__name__}; it must return an nn.Module that gives features (B, D) of images."

@@ -15,7 +15,6 @@ from torch import nn
 from ..audit.evaluation import Evaluation, evaluate
 from ..audit.standard import AuditResult, check_references, summarize
 from ..data.split import Split
-from ..errors import ExpungeError
 from ..masks.mask_file import Mask
 from ..methods.retrain import Retrain
 from ..records.hashing import state_hash
