@@ -250,7 +250,7 @@ def test_comeback_counts_to_the_threshold():
 
 
 def test_a_network_may_not_be_called_as_the_judge():
-    from expunge.cli.settings import feature_network
+    from expunge.cli.feature_network import feature_network
 
     with pytest.raises(ExpungeError, match="FID_judge"):
         feature_network("tiny_pipelines:judge", "cpu")

@@ -48,10 +48,9 @@ def test_it_is_found_and_runs(dropped, classifier):
 
 
 def test_the_command_line_has_it(dropped, capsys):
-    with pytest.raises(SystemExit) as ended:
-        main(["unlearn", NAME, "--help"])
+    assert main(["unlearn", NAME, "--help"]) == 0
     out = capsys.readouterr().out
-    assert ended.value.code == 0 and "--retain-share" in out and "--density" in out
+    assert "--retain-share" in out and "--density" in out
     assert main(["methods"]) == 0
     assert NAME in capsys.readouterr().out
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import SplitError, raise_all
-from .samples import Data
-from .split import Split
+
+if TYPE_CHECKING:
+    from .samples import Data
+    from .split import Split
 
 FORGET = ("forget_class", "forget_share", "forget_ids", "forget_group")
 
@@ -78,6 +80,8 @@ class SplitSpec:
 
     def draw(self, train: Data, test: Data) -> Split:
         """The split that is asked for. Raises `SplitError`."""
+        from .split import Split  # here, so that the help of a command does not import torch
+
         raise_all(self.problems(), SplitError)
         rest: dict[str, Any] = {
             "validation": self.validation,

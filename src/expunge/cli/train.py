@@ -1,0 +1,93 @@
+"""`expunge train`: train an original model or the retrained reference."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from ..errors import raise_all
+from ..pipeline.experiment import experiment, judge_run, seeded_factory
+from ..pipeline.experiment import train as train_original
+from ..records.checkpoint_metadata import head
+from ..tasks.classification import Classification
+from ..training.processes import first
+from ..tuning import presets
+from .checks import output_problems, run_problems
+from .compute_flags import ComputeFlags, RecipeFlags
+from .flags import COMPUTE, MODEL, SPLIT, ModelFlags, SplitFlags
+from .inputs import draw_split, split_for_original
+from .invocation import command_line
+from .outputs import resumable, with_record, write_outcome
+from .settings_flags import flag_group, given
+from .terminal import progress
+
+
+def train(
+    *,
+    model: Annotated[ModelFlags, MODEL],
+    out: Path,
+    seed: int = 0,
+    without_forget: bool = False,
+    recipe: Annotated[RecipeFlags, flag_group("Training recipe", 4)] = RecipeFlags(),
+    split: Annotated[SplitFlags, SPLIT] = SplitFlags(),
+    compute: Annotated[ComputeFlags, COMPUTE] = ComputeFlags(),
+) -> None:
+    """Train an original model, or with --without-forget the retrained reference.
+
+    The checkpoint's metadata say on which samples the model was trained. Later commands check them. An interrupted run
+    resumes when you give the same command again.
+
+    Args:
+        model: The model and its data.
+        out: Checkpoint to write (.safetensors or .pt). The record is written beside it.
+        seed: Seed of the initial parameters and of the order of samples.
+        without_forget: Train the retrained reference: leave out the forget set, from which all gaps are measured.
+        recipe: The training recipe. Fields without a flag come from the preset of the data.
+        split: How the validation set is drawn. Forget flags are allowed only with --without-forget.
+        compute: How the arithmetic is done.
+    """
+    how = compute.start()
+    settings = replace(presets.recipe(model.data), **given(recipe))
+    raise_all(
+        output_problems(with_record(out), split.forget_ids)
+        + _split_problems(split, without_forget)
+        + run_problems(model, settings, how, seed)
+    )
+    source = model.source()
+    draw = draw_split if without_forget else split_for_original
+    drawn, task = draw(split, source), Classification(len(source.classes))
+    factory = seeded_factory(model.factory(source), seed)
+    described: dict[str, Any] = {"names": model.names(source), "command": command_line()}
+    with resumable(out) as state:
+        label = "retrained" if without_forget else "original"
+        options: dict[str, Any] = {
+            "seed": seed,
+            "compute": how,
+            "on_row": progress(settings, label),
+            "state_file": state,
+        }
+        if without_forget:
+            outcome = experiment(
+                factory(), drawn, settings, task, kind="retrain", factory=factory, **described, **options
+            )
+        else:
+            run = train_original(factory(), drawn, settings, task, **options)
+            outcome = judge_run(run, settings, kind="original", **described)
+    if not first():
+        return
+    write_outcome(out, outcome, head("retrain" if without_forget else "original", drawn, settings, seed))
+    scores, seen = outcome.record.scores, "retained" if without_forget else "training"
+    print(
+        f"accuracy: {scores['RA']:.2f} % of {seen} samples of the split, {scores['TA']:.2f} % of test samples"
+    )
+
+
+def _split_problems(split: SplitFlags, without_forget: bool) -> list[str]:
+    if without_forget:
+        return split.problems()
+    if split.forgets or split.class_share != 1:
+        return [
+            "an original is trained on forget and retain set together: leave the forget flags out, or add --without-forget."
+        ]
+    return []

@@ -1,0 +1,227 @@
+"""`expunge unlearn-generator METHOD`: unlearn classes from a diffusion model."""
+
+# annotations are evaluated here, because the class of the settings' flags is made for the method
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from torch import nn
+
+from ..audit.generation import Drawn
+from ..audit.image_judge import Judge, network_distances
+from ..errors import ExpungeError, raise_all
+from ..generation import presets
+from ..generation.runs import Generation
+from ..methods.concept_ablation import ConceptAblation
+from ..methods.random_label import RandomLabel
+from ..records.checkpoint import load_into, read_checkpoint
+from ..records.checkpoint_metadata import check_original, drawing, head
+from ..records.hashing import state_hash
+from ..records.record import Record
+from ..report import write_report
+from ..tasks.diffusion import Diffusion
+from ..training.execute import execute
+from ..training.method import Method
+from ..training.processes import first
+from ..training.registry import find, names, not_for
+from ..training.run import Run
+from ..training.settings import faults
+from ..tuning.presets import kind as data_name
+from .checks import mask_problems, output_problems, scenario_problems
+from .compute_flags import ComputeFlags
+from .demo_generation import come_back
+from .feature_network import feature_network
+from .flags import COMPUTE
+from .inputs import load_retrained
+from .method_commands import MethodCommands, first_line
+from .outputs import resumable, with_record
+from .settings_flags import FLAT, flag_group, given, method_group, settings_flags, with_help
+from .terminal import notice, print_row
+from .train_generator import GeneratorFlags, write_generator
+
+TEXT = """Unlearn classes from a diffusion model that `train-generator` wrote, and audit the images.
+
+The command samples images before and after, and writes the new checkpoint and its record. An interrupted run resumes when you
+give the same command again."""
+
+
+@with_help
+@dataclass(frozen=True, kw_only=True)
+class UnlearnGeneratorFlags:
+    """The files of one run, and how its images are audited.
+
+    Args:
+        checkpoint: The model. It is only read.
+        forget: The class to forget, or several, by number or name.
+        out: Checkpoint to write. The record is written beside it.
+        retrained: A model trained without these classes (`expunge unlearn-generator retrain_ema` makes one), sampled beside
+            the result.
+        frozen_target: Take the targets of salun, random_label and concept_ablation from the original, not from the model that
+            changes.
+        per_class: Number of images to sample per class for the audit.
+        attacks: Try to bring the class back, by a learned condition and by relearning.
+        features: package.module:function that makes the network of published FIDs, for FID and KID in its features. The
+            network's weights are yours: none are shipped.
+        report: HTML report to write.
+    """
+
+    checkpoint: Path
+    forget: tuple[str, ...]
+    out: Path
+    retrained: Path | None = None
+    frozen_target: bool = False
+    per_class: int = 50
+    attacks: bool = False
+    features: str | None = None
+    report: Path | None = None
+
+
+def unlearn_generator_commands() -> MethodCommands:
+    """Return `expunge unlearn-generator` with one sub-command per method that serves diffusion models."""
+    return MethodCommands("unlearn-generator", TEXT, _methods, _command)
+
+
+def _methods() -> dict[str, str]:
+    methods = {name: find(name) for name in names()}
+    return {name: first_line(method) for name, method in methods.items() if Diffusion.name in method.tasks}
+
+
+def _command(name: str) -> Callable[..., None]:
+    """Return the function of one method's sub-command. Raises `ExpungeError` for a method that has none."""
+    method_class = find(name)
+    if Diffusion.name not in method_class.tasks:
+        raise ExpungeError(not_for(method_class, Diffusion.name))
+    settings_class: Any = settings_flags(method_class, default_text="from the preset of the data")
+
+    def unlearn_generator(
+        *,
+        flags: Annotated[UnlearnGeneratorFlags, FLAT],
+        generator: Annotated[GeneratorFlags, flag_group("Data", 1)],
+        settings: Annotated[settings_class, method_group(name)] = settings_class(),
+        compute: Annotated[ComputeFlags, COMPUTE] = ComputeFlags(),
+    ) -> None:
+        method = replace(presets.method(name, data_name(generator.data)), **given(settings))
+        GeneratorRun(method, flags, generator, compute).run()
+
+    unlearn_generator.__doc__ = f"{first_line(method_class)}\n\n{TEXT}"
+    return unlearn_generator
+
+
+class GeneratorRun:
+    """One call of the command.
+
+    Args:
+        method: The method with its settings.
+        flags: The files, and how the images are audited.
+        generator: The data and the place.
+        compute: How the arithmetic is done.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        flags: UnlearnGeneratorFlags,
+        generator: GeneratorFlags,
+        compute: ComputeFlags,
+    ):
+        self.method, self.flags, self.generator = method, flags, generator
+        # before any model is made: it decides which GPU belongs to this process
+        self.compute = compute.start()
+
+    def run(self) -> None:
+        """Check the call, unlearn, sample and judge the images, write and print the results. Raises `ExpungeError`."""
+        flags, seed = self.flags, self.generator.seed
+        raise_all(self._problems())
+        setting, model, retrained, network = self._load()
+        task = replace(setting.task, teacher=model if flags.frozen_target else None)
+        # before the run, and in every process: a judge that is too weak ends all of them at once
+        judge = setting.judge()
+        with resumable(flags.out) as state:
+            run = execute(
+                model,
+                setting.split,
+                self.method,
+                task,
+                seed=seed,
+                compute=self.compute,
+                state_file=state,
+                on_row=print_row,
+            )
+        if not first():
+            return
+        models = {"original": model, "unlearned": run.model}
+        if retrained is not None:
+            models["retrained"] = retrained
+        images = {name: setting.look(generator, judge) for name, generator in models.items()}
+        record = self._record(setting, judge, run, images, network, state_hash(model.state_dict()))
+        if flags.attacks:
+            record.details["attacks"] = come_back(setting, judge, models)
+        write_generator(flags.out, run, record, head("unlearn", setting.split, self.method, seed))
+        for name in ("UA", "RA"):
+            before, after = (images[k].scores[name] for k in ("original", "unlearned"))
+            print(f"{name}: {before:.1f} % before, {after:.1f} % after")
+        print(f"judge: {judge.accuracy:.1f} % of real test images")
+        if flags.report is not None:
+            write_report(flags.report, [record])
+            print(f"report: {flags.report}")
+
+    def _problems(self) -> list[str]:
+        """Return the problems that are known before data and models are read."""
+        flags, method = self.flags, self.method
+        outputs = {**with_record(flags.out), "--report": flags.report}
+        problems = [
+            *output_problems(outputs, flags.checkpoint, flags.retrained),
+            *self.generator.problems(),
+            *faults(method),
+            *mask_problems(method),
+            *scenario_problems(method, "class"),
+            *self.compute.problems(),
+        ]
+        if flags.per_class < 2:
+            problems.append(
+                f"--per-class is {flags.per_class}; distances of sampled images need at least 2 of each class."
+            )
+        if flags.frozen_target and not isinstance(method, RandomLabel | ConceptAblation):
+            problems.append(
+                f"{method.name()} has no targets of relabelled images; leave --frozen-target out."
+            )
+        return problems
+
+    def _load(self) -> tuple[Generation, nn.Module, nn.Module | None, tuple[nn.Module, str] | None]:
+        """Return the setting, the original, the retrained model if given, and the network of `--features` if given."""
+        flags = self.flags
+        checkpoint = read_checkpoint(flags.checkpoint)
+        validation = float(drawing(checkpoint).get("validation", 0.1))
+        network = feature_network(flags.features, self.generator.device)
+        setting = self.generator.setting(flags.forget, validation, flags.per_class)
+        if warning := check_original(checkpoint, setting.split):
+            notice(warning)
+        model = setting.factory()
+        load_into(model, checkpoint)
+        retrained = None
+        if flags.retrained is not None:
+            retrained = load_retrained(setting.factory, flags.retrained, setting.split)[0]
+        return setting, model, retrained, network
+
+    def _record(
+        self,
+        setting: Generation,
+        judge: Judge,
+        run: Run,
+        images: dict[str, Drawn],
+        network: tuple[nn.Module, str] | None,
+        before: str,
+    ) -> Record:
+        """Return the record with the scores of the sampled images of each model; `before` is the original's hash."""
+        unlearned = images["unlearned"]
+        references = {name: drawn for name, drawn in images.items() if name != "unlearned"}
+        record = setting.record(
+            "unlearn", run, self.method, unlearned, judge, before=before, label="after", **references
+        )
+        if network is not None:
+            real = torch.cat([setting.task.images(batch) for batch in setting.split.retain.batches(512)])
+            record.scores |= network_distances(real, unlearned.images[~unlearned.forgotten], *network)
+        return record
