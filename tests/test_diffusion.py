@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import replace
-from importlib import import_module
 from types import SimpleNamespace
 
 import numpy as np
@@ -603,8 +602,8 @@ def test_generators_are_refused_before_anything_is_trained(tmp_path, monkeypatch
         raise AssertionError("not to be called")
 
     monkeypatch.setattr("expunge.generation.runs.Generation.judge", weak)
-    for module, name in (("method", "execute"), ("experiment", "train"), ("cli.demo_generation", "train")):
-        monkeypatch.setattr(import_module(f"expunge.{module}"), name, never)
+    for place in ("unlearn_generator.execute", "train_generator.train_original", "demo_generation.train"):
+        monkeypatch.setattr(f"expunge.cli.{place}", never)
     assert main(["demo-generation", "--per-class", "1", "--out", str(tmp_path / "demo")]) == 2
     assert "--per-class is 1; distances" in capsys.readouterr().err
     draw = np.random.default_rng(0)

@@ -179,7 +179,7 @@ class EraseRun:
         outputs, training = self.outputs, self.training
         problems = [
             *place_problems(outputs.out),
-            *output_problems({"--out": outputs.out, "--report": outputs.report}, self.pipeline),
+            *output_problems({"--report": outputs.report}, self.pipeline, outputs.out),
             *device_problems(outputs.device),
             *mask_problems(method),
         ]
