@@ -36,11 +36,12 @@ from expunge.generation.sampling import Sampler
 from expunge.models import build, imported
 from expunge.models.unet import salun_cifar10, unet
 from expunge.pipeline.experiment import record_of, seeded_factory, train
-from expunge.records.checkpoint import load_into, read_checkpoint, write_checkpoint
-from expunge.records.checkpoint_metadata import Kind, head
+from expunge.records.checkpoint import read_checkpoint, write_checkpoint
+from expunge.records.checkpoint_loading import load_into
+from expunge.records.checkpoint_metadata import Role, metadata_for
 from expunge.records.record import Record, plain
 from expunge.report import write_report
-from expunge.sources import Source, load, place_of
+from expunge.sources import Source, load, locate
 from expunge.tasks.classification import Classification
 from expunge.tasks.diffusion import Diffusion
 from expunge.training.execute import execute
@@ -117,7 +118,7 @@ class Bench:
         return found
 
     def made(
-        self, name: str, kind: Kind, method: Method, make: Callable[[Path], Run]
+        self, name: str, kind: Role, method: Method, make: Callable[[Path], Run]
     ) -> tuple[nn.Module, Record]:
         """A network and its record, without scores; made at the first call."""
         file, told, state = (self.out / n for n in (f"{name}.safetensors", f"{name}.json", f".{name}.state"))
@@ -129,7 +130,9 @@ class Bench:
         names = {"model": "unet", "data": self.source.name, "classes": self.source.classes}
         record = record_of(kind, run, method, names=names)
         record.save(told)  # first: where there are weights, there is their record
-        write_checkpoint(file, run.model.state_dict(), metadata=head(kind, self.split, method, self.seed))
+        write_checkpoint(
+            file, run.model.state_dict(), metadata=metadata_for(kind, self.split, method, self.seed)
+        )
         state.unlink(missing_ok=True)
         return run.model, record
 
@@ -180,7 +183,7 @@ def main(
             "this is a GPU benchmark and torch sees none; --smoke checks on a CPU that every line runs."
         )
     torch.backends.cudnn.benchmark = True
-    source = load(place_of("cifar10"))
+    source = load(locate("cifar10"))
     data = _few(source.train, 200) if smoke else source.train
     split = Split.by_class(data, source.test, forget, validation=0.0 if smoke else 0.1, seed=seed)
     device, count = "cuda" if torch.cuda.is_available() else "cpu", 3 if smoke else per_class

@@ -26,7 +26,7 @@ from expunge.models import build
 from expunge.pipeline.experiment import Outcome, experiment, judge_run, seeded_factory, train
 from expunge.records.atomic_files import write_json
 from expunge.records.record import machine, plain
-from expunge.records.statistics import shown
+from expunge.records.statistics import stat_text
 from expunge.sources import load
 from expunge.tasks.classification import Classification
 from expunge.training.run import Run
@@ -134,16 +134,16 @@ def tables(attacks: dict[str, Any], rows: dict[str, Any]) -> str:
     """Both tables of the docs; in Retrain's column the mean and sample standard deviation of its seeds."""
     lines = ["| | SalUn | without unlearning | null |", "| --- | --- | --- | --- |"]
     for name, key in POPULATION_FIGURES:
-        cells = [shown([attacks[name].get(key + end)], 4) for end in ("", "_original", "_null")]
+        cells = [stat_text([attacks[name].get(key + end)], 4) for end in ("", "_original", "_null")]
         lines.append(f"| {name}, {key} | {' | '.join(cells)} |")
     columns = {"original": ["original"], "Retrain": list(RETRAINED), **{m: [m] for m in METHODS}}
     lines += ["", "| | " + " | ".join(columns) + " |", "| --- " * (len(columns) + 1) + "|"]
     for key in FEATURES:
-        cells = [shown((rows[n]["features"][key] for n in names), 2) for names in columns.values()]
+        cells = [stat_text((rows[n]["features"][key] for n in names), 2) for names in columns.values()]
         lines.append(f"| {key} | {' | '.join(cells)} |")
     for rule in ("sgd", "adam"):
         found = [[rows[n]["attacks"]["relearning delay"][rule] for n in names] for names in columns.values()]
-        cells = [", ".join(f"{d['steps']} ({shown([d['delay']])})" for d in each) for each in found]
+        cells = [", ".join(f"{d['steps']} ({stat_text([d['delay']])})" for d in each) for each in found]
         lines.append(f"| steps (delay), {rule} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -611,9 +611,9 @@ def test_mismatch_tasks_know_what_is_given_and_what_is_judged():
         data = task.given.forget.data
         assert isinstance(data, TensorData) and task.classes == classes == task.given.num_classes
         assert set(fine[task.given.forget.index].tolist()) == {2}
-        assert set(fine[task.judged.forget.index].tolist()) == concept
-        assert not concept & set(fine[task.judged.retain.index].tolist())
-        assert torch.equal(task.given.train.index, task.judged.train.index)
+        assert set(fine[task.truth.forget.index].tolist()) == concept
+        assert not concept & set(fine[task.truth.retain.index].tolist())
+        assert torch.equal(task.given.train.index, task.truth.train.index)
         assert set(fine[90:][task.given.test_forgotten.index].tolist()) == concept
         assert not concept & set(fine[90:][task.given.test.index].tolist())
         expected = fine[:90] if classes == 6 else torch.tensor(coarse)[fine[:90]]

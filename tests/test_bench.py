@@ -279,7 +279,7 @@ method = [{ name = "salun", settings = { lr = -1, order = "mixed" } }, { name = 
     with pytest.raises(ExpungeError) as caught:
         read_grid(tmp_path / "g.toml")
     for words in (
-        "seeds: names 0 twice", "the seed is 'a'", "the seed is -1", "no data 'nope'", "limit=x is no whole number",
+        "seeds: names 0 twice", "the seed is 'a'", "the seed is -1", "no data 'nope'", "limit=x is not allowed",
         "no model 'nope'", "recipe: lr is -1", "compute: amp is 'bfloat16'", "trials of tune are 0", "'epoch' is no setting of any",
         "forget_share is 1.5", "validation is 2", "'split_seed' is not for a grid", "goal is 'x'", "salun: lr is -1",
         "'vary' has lr = 0.1", "'only' must be a list; 'class' came", "'only' names 'klass'", "ugradsl: lr is '0.1'",

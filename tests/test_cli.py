@@ -132,7 +132,7 @@ SALUN = ["unlearn", "salun", *DIGITS, "--checkpoint", "ORIGINAL", "--forget-clas
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["unlearn", "salun", *DIGITS, "--checkpoint", "none.pt", "--forget-class", "3"], "not there"),
+        (["unlearn", "salun", *DIGITS, "--checkpoint", "none.pt", "--forget-class", "3"], "does not exist"),
         (["unlearn", "salun", *DIGITS, "--checkpoint", "ORIGINAL"], "give exactly one"),
         (
             [
@@ -148,7 +148,10 @@ SALUN = ["unlearn", "salun", *DIGITS, "--checkpoint", "ORIGINAL", "--forget-clas
             ],
             "give exactly one",
         ),
-        (["unlearn", "salun", *DIGITS, "--checkpoint", "ORIGINAL", "--forget-class", "30"], "is not there"),
+        (
+            ["unlearn", "salun", *DIGITS, "--checkpoint", "ORIGINAL", "--forget-class", "30"],
+            "there is no class 30",
+        ),
         (
             [
                 "unlearn",
@@ -205,7 +208,7 @@ SALUN = ["unlearn", "salun", *DIGITS, "--checkpoint", "ORIGINAL", "--forget-clas
                 "--forget-class",
                 "3",
             ],
-            "of this architecture",
+            "of the same architecture",
         ),
         (
             [
@@ -334,7 +337,7 @@ def test_a_mask_is_no_checkpoint(trained, tmp_path, monkeypatch, capsys):
     full_mask(build("mlp", num_classes=10, shape=(1, 8, 8))).save("mask.safetensors")
     before = ["audit", *DIGITS, "--forget-class", "3", "--original", str(trained / "original.safetensors")]
     assert main([*before, "--checkpoint", "mask.safetensors"]) == 2
-    assert "mask.safetensors is a mask, no model" in capsys.readouterr().err
+    assert "mask.safetensors is a mask, not a model" in capsys.readouterr().err
     assert main([*before, "--checkpoint", "mask.safetensors", "--retrained", "x", "--max-gap", "nan"]) == 2
     assert "--max-gap is nan" in capsys.readouterr().err
 

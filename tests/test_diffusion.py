@@ -206,22 +206,22 @@ def test_the_signal_is_moved_to_a_device_once():
 def test_probe_is_the_same_at_each_call_and_draws_nothing(net):
     task, b = Diffusion(3), batch()
     before = torch.get_rng_state()
-    assert torch.equal(task.probe(net, b), task.probe(net, b))
+    assert torch.equal(task.sample_scores(net, b), task.sample_scores(net, b))
     assert torch.equal(before, torch.get_rng_state())
 
 
 def test_check_lists_every_problem(net, split):
-    Diffusion(3).check(net, split)
+    Diffusion(3).check(net, split.retain)
     net.mix.weight.data[0, 0] = float("nan")
     with pytest.raises(ModelError) as caught:
-        Diffusion(2).check(net.requires_grad_(False), split)
+        Diffusion(2).check(net.requires_grad_(False), split.retain)
     assert len(caught.value.problems) >= 3
     with pytest.raises(ModelError, match="null"):
-        Diffusion(3).check(unet(2, (1, 8, 8), width=8, multipliers=(1,), attention=()), split)
+        Diffusion(3).check(unet(2, (1, 8, 8), width=8, multipliers=(1,), attention=()), split.retain)
     x = torch.rand(12, *SHAPE) * 3 - 1
     wide = Split.by_class((x, torch.arange(12) % 3), (x + 0.01, torch.arange(12) % 3), 1, validation=0.0)
     with pytest.raises(ModelError, match=r"\[0, 1\]"):
-        Diffusion(3).check(Net(), wide)
+        Diffusion(3).check(Net(), wide.retain)
 
 
 # ---- sampling
@@ -347,7 +347,7 @@ def test_safe_sampling_where_no_signal_is_left(net, prediction):
 
 def test_a_look_takes_steps_of_its_own_for_every_batch(net):
     b = batch()
-    alone = [Diffusion(3).probe(net, Batch(b.x[:1], b.y[:1], torch.tensor([k]))) for k in range(4)]
+    alone = [Diffusion(3).sample_scores(net, Batch(b.x[:1], b.y[:1], torch.tensor([k]))) for k in range(4)]
     assert len({round(v.item(), 6) for v in alone}) == 4
 
 

@@ -21,9 +21,10 @@ from expunge.data.tensors import TensorData
 from expunge.errors import ExpungeError, MaskError
 from expunge.masks.mask import random_mask
 from expunge.tasks.classification import Classification
+from expunge.tasks.task import CAPABILITIES, Task
 from expunge.training.execute import execute
 from expunge.training.method import GradientMethod, Method
-from expunge.training.registry import find, names
+from expunge.training.registry import find, names, served_tasks, serves
 from expunge.training.run import Compute, snapshot
 
 METHODS = names()
@@ -46,7 +47,7 @@ WITHOUT_LAST_TOUCH = {"nhle": {"masking": "none"}}
 @pytest.fixture
 def toy(request, name):
     """The toy of the kind of model that the method serves."""
-    return request.getfixturevalue("classifier" if "classification" in find(name).tasks else "generator")
+    return request.getfixturevalue("classifier" if serves(find(name), Classification) else "generator")
 
 
 class Interrupted(Exception):
@@ -86,7 +87,8 @@ def test_one_public_class_a_file_with_help_and_citation(name):
     assert (kind.__doc__ or "").strip() and "\n" not in kind.__doc__.strip(), (
         "the class docstring is one line"
     )
-    assert set(kind.data) <= {"forget", "retain"} and kind.tasks
+    assert set(kind.data) <= {"forget", "retain"}
+    assert set(kind.needs) <= set(CAPABILITIES) and served_tasks(kind)
     assert set(kind.search) <= {f.name for f in fields(kind)}, "tuning can only vary fields"
     assert all(kind(**{k: v}) for k, values in kind.search.items() for v in values)
     assert not kind().problems()
@@ -173,11 +175,23 @@ def test_it_leaves_frozen_weights_alone(toy, name):
 def test_wrong_tasks_and_scenarios_are_refused(toy, name):
     kind = find(name)
 
-    class Other(type(toy.task)):
+    class Other(Task):
+        """A task that offers nothing but its loss."""
+
         name = "weather"
 
-    with pytest.raises(ExpungeError, match="weather"):
-        execute(toy.model, toy.by_class, quick(name), Other(10))
+        def loss(self, model, batch):
+            return toy.task.loss(model, batch)
+
+    if kind.needs:
+        with pytest.raises(ExpungeError, match="weather") as refusal:
+            execute(toy.model, toy.by_class, quick(name), Other())
+        assert all(f"{n} ({CAPABILITIES[n][1]}" in str(refusal.value) for n in kind.needs)
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            scenario = toy.at_random if kind.scenarios and "class" not in kind.scenarios else toy.by_class
+            assert execute(toy.model, scenario, quick(name, epochs=1), Other()).status
     for split in (toy.by_class, toy.at_random):
         if kind.scenarios and split.scenario not in kind.scenarios:
             with pytest.raises(ExpungeError, match=split.scenario):
@@ -192,7 +206,7 @@ def test_every_scenario_it_names_runs(toy, name):
             warnings.simplefilter("ignore")
             run = execute(toy.model, toy.at_random, quick(name, epochs=1), toy.task)
         batch = next(toy.at_random.test.batches(64))
-        assert toy.task.probe(run.model.eval(), batch).isfinite().all()
+        assert toy.task.sample_scores(run.model.eval(), batch).isfinite().all()
 
 
 # ---- masks
@@ -362,7 +376,7 @@ class Words(torch.nn.Module):
         return SimpleNamespace(logits=self.head(self.norm(mean)))
 
 
-@pytest.mark.parametrize("name", [n for n in METHODS if "classification" in find(n).tasks])
+@pytest.mark.parametrize("name", [n for n in METHODS if serves(find(n), Classification)])
 def test_models_of_text_with_named_inputs(name):
     draw = torch.Generator().manual_seed(0)
     y = torch.arange(160) % 10

@@ -240,14 +240,14 @@ def test_a_union_in_pieces_is_one_mean(setting):
 
 def test_a_lone_sample_that_torch_compile_meets(setting, monkeypatch):
     """It hands the error of batch norm on as another kind."""
-    loop = sys.modules["expunge.train"]  # the name in the package is a function's
+    loop = sys.modules["expunge.training.loop"]
     model, split, task = setting
     step, failed = loop._step, []
 
     def compiled(*args):
         if not failed:
             failed.append(1)
-            raise RuntimeError(f"failed in a compiled graph: Expected {loop.LONE} when training")
+            raise RuntimeError(f"failed in a compiled graph: Expected {loop.SINGLE_SAMPLE} when training")
         return step(*args)
 
     monkeypatch.setattr(loop, "_step", compiled)

@@ -35,8 +35,10 @@ if TYPE_CHECKING:
     from .training.registry import find, names
     from .training.run import Compute, Run
 
-__version__ = "0.1.0"
+from .version import __version__
+
 __all__ = [
+    "__version__",
     "NHLE",
     "AuditResult",
     "Batch",

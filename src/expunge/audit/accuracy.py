@@ -208,7 +208,7 @@ def audit(
         if which is None or isinstance(which, Judged):
             check_references(split, which)
             return which
-        task.check(which, split)
+        task.check(which, split.retain)
         return judge(which, split, task, seed=seed, compute=compute)
 
     own = judged(model)

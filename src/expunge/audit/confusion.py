@@ -63,7 +63,7 @@ def _relabelled(data: Data, labels: Tensor) -> Data:
     other = copy.copy(data)
     other.labels = labels
     if isinstance(other, TensorData):
-        other._on, other._fingerprint = {}, None
+        other._on_device, other._fingerprint = {}, None
     return other
 
 

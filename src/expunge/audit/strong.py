@@ -109,7 +109,7 @@ def strong_audit(
     """
     how = settings or StrongSettings()
     how.check()
-    task.check(model, split)
+    task.check(model, split.retain)
     wanted, limits = _possible(how, model, split, task, original, retrained, method, recipe)
     named = {"original": original, "unlearned": model, "retrained": retrained}
     models = {k: m for k, m in named.items() if m is not None}

@@ -23,7 +23,7 @@ from ..errors import ExpungeError
 from ..methods.retrain import Retrain
 from ..tasks.classification import Classification
 from ..torch_utils.module_state import device_of, freeze_batch_norm, seeded
-from ..training.loop import LONE, make_optimizer, rate
+from ..training.loop import SINGLE_SAMPLE, make_optimizer, rate
 
 Tensors = dict[str, Tensor]
 
@@ -82,7 +82,7 @@ def train_together(
                 except (
                     ValueError
                 ) as error:  # a last batch of one sample, for this step by the running statistics
-                    if LONE not in str(error):
+                    if SINGLE_SAMPLE not in str(error):
                         raise
                     freeze_batch_norm(base)
                     losses = many(named, buffers, *given)

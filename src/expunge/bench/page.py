@@ -11,8 +11,8 @@ from typing import Any
 
 from ..errors import ExpungeError
 from ..records.atomic_files import write_json, write_text
-from ..records.record import Record, ended_as_told, machine, plain
-from ..records.statistics import HEADLINE, TABLE_2X2, grouped, place, shown, stat
+from ..records.record import Record, ended_from_status, machine, plain
+from ..records.statistics import HEADLINE, TABLE_2X2, grouped, row_order, stat, stat_text
 from .checks import SCENARIOS
 from .plots import curves, plots, sizes
 
@@ -71,7 +71,7 @@ def revision() -> str | None:
 def rows(entries: Iterable[Entry]) -> list[list[Entry]]:
     """Entries of one label together (its seeds), by average gap; original and Retrain first."""
     groups = grouped(entries, lambda e: e["label"])
-    return sorted(groups, key=lambda group: place(group[0]["kind"], [gap_of(e) for e in group]))
+    return sorted(groups, key=lambda group: row_order(group[0]["kind"], [gap_of(e) for e in group]))
 
 
 def gap_of(e: Entry, name: str = "avg") -> float | None:
@@ -86,14 +86,14 @@ def markdown(entries: Sequence[Entry]) -> str:
         cells = []
         for name in HEADLINE:
             gap = stat(gap_of(e, name) for e in group) if group[0]["kind"] == "unlearn" else None
-            text = shown(e["scores"].get(name) for e in group)
+            text = stat_text(e["scores"].get(name) for e in group)
             cells.append(text + (f" ({gap.mean:.2f})" if gap else ""))
-        average = shown(gap_of(e) for e in group)
+        average = stat_text(gap_of(e) for e in group)
         if group[0]["kind"] == "retrain":
             average = "0"
-        seconds = "–" if group[0]["kind"] == "original" else shown((e["seconds"] for e in group), 1)
+        seconds = "–" if group[0]["kind"] == "original" else stat_text((e["seconds"] for e in group), 1)
         # results written before runs said how they ended have the words alone
-        odd = sum((e.get("ended") or ended_as_told(e["status"])) == "diverged" for e in group)
+        odd = sum((e.get("ended") or ended_from_status(e["status"])) == "diverged" for e in group)
         name = group[0]["label"] + (f" ({odd} diverged)" if odd else "")
         lines.append(f"| {name} | {' | '.join(cells)} | **{average}** | {seconds} | {len(group)} |")
     return "\n".join(lines)
@@ -111,7 +111,7 @@ def two_by_two(entries: Sequence[Entry]) -> str:
     ]
     for cell in zip(*tables, strict=True):
         marks = ["yes" if cell[0][k] else "no" for k in ("nhle", "masking")]
-        lines.append("| " + " | ".join([*marks, *(shown(c[k] for c in cell) for k in TABLE_2X2)]) + " |")
+        lines.append("| " + " | ".join([*marks, *(stat_text(c[k] for c in cell) for k in TABLE_2X2)]) + " |")
     return "\n".join(lines) + "\n"
 
 

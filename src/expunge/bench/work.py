@@ -20,9 +20,10 @@ from ..methods.retrain import Retrain
 from ..models import build
 from ..pipeline.experiment import Outcome, experiment, judge_run, seeded_factory, train
 from ..records.atomic_files import write_json
-from ..records.checkpoint import load_into, read_checkpoint, write_checkpoint
+from ..records.checkpoint import read_checkpoint, write_checkpoint
+from ..records.checkpoint_loading import load_into
 from ..records.record import Record, plain
-from ..sources import Source, load, place_of
+from ..sources import Source, load, locate
 from ..tasks.classification import Classification
 from ..training.method import Method
 from ..training.registry import find
@@ -50,7 +51,7 @@ class OutOfTime(Exception):
 
 @lru_cache(maxsize=2)
 def _source(data: str) -> Source:
-    return load(place_of(data))
+    return load(locate(data))
 
 
 @lru_cache(maxsize=8)

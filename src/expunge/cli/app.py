@@ -17,9 +17,9 @@ from typing import Any
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.exceptions import MissingArgumentError, UnknownCommandError, UnusedCliTokensError
 
-from .. import __version__
 from ..errors import ExpungeError
 from ..torch_utils.allocator import keep_freed_memory
+from ..version import __version__
 from .invocation import invoked_with
 from .settings_flags import default_string, help_text
 

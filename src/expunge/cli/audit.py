@@ -17,8 +17,7 @@ from ..pipeline.experiment import Outcome, judge_run
 from ..records.checkpoint_metadata import check_audited
 from ..records.record import plain
 from ..tasks.classification import Classification
-from ..training.registry import method as method_of
-from ..training.registry import recipe as recipe_of
+from ..training.registry import method_from_metadata, recipe_from_metadata
 from ..training.run import Run
 from .checks import device_problems, output_problems, problems_of
 from .flags import MODEL, SPLIT, ModelFlags, SplitFlags
@@ -97,7 +96,7 @@ def audit(
     start, gold = score_references(drawn, task, original, retrained, flags.seed, names)
     outcome = judge_run(
         Run(unlearned, drawn, task, flags.seed),
-        method_of(checkpoint),
+        method_from_metadata(checkpoint),
         kind="unlearn",
         original=start.judged,
         retrained=gold.judged if gold is not None else None,
@@ -159,7 +158,7 @@ def _strong(
 ) -> StrongResult:
     """Run the strong audit of an outcome beside the outcomes of the original (`start`) and the retrained model (`gold`)."""
     (original, original_checkpoint), retrained = loaded
-    recipe = recipe_of(original_checkpoint)
+    recipe = recipe_from_metadata(original_checkpoint)
     outcomes = {"original": start, "unlearned": outcome, "retrained": gold}
     return strong_audit(
         outcome.model,

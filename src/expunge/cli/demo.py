@@ -16,10 +16,10 @@ from ..errors import ExpungeError
 from ..models import build
 from ..pipeline.experiment import Outcome, experiment, judge_run, seeded_factory, train
 from ..records.checkpoint import write_checkpoint
-from ..records.checkpoint_metadata import Kind, head
+from ..records.checkpoint_metadata import Role, metadata_for
 from ..records.record import Record
 from ..report import write_report
-from ..sources import load, place_of
+from ..sources import load, locate
 from ..tasks.classification import Classification
 from ..training.method import GradientMethod, Method
 from ..training.run import Row
@@ -78,7 +78,7 @@ def demo(
     if seeds < 1:
         raise ExpungeError(f"--seeds is {seeds}; give 1 or more.")
     console = Console()
-    source = load(place_of(data))
+    source = load(locate(data))
     flags = split if split is not None else SplitFlags(forget_class=("3",))
     if not flags.forgets:
         flags = replace(flags, forget_class=("3",))
@@ -127,11 +127,11 @@ def one_seed(
     tag = f"-{seed}" if seed else ""
 
     def keep(outcome: Outcome, name: str, method: Method) -> Judged | None:
-        kind: Kind = "original" if name == "original" else "retrain" if name == "retrain" else "unlearn"
+        kind: Role = "original" if name == "original" else "retrain" if name == "retrain" else "unlearn"
         write_checkpoint(
             out / f"{name}{tag}.safetensors",
             outcome.model.state_dict(),
-            metadata=head(kind, drawn, method, seed),
+            metadata=metadata_for(kind, drawn, method, seed),
         )
         outcome.record.save(out / f"{name}{tag}.json")
         found.append(outcome.record)

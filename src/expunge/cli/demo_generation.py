@@ -18,11 +18,11 @@ from ..generation import presets as diffusion_presets
 from ..generation.runs import Generation
 from ..pipeline.experiment import train
 from ..records.checkpoint import write_checkpoint
-from ..records.checkpoint_metadata import Kind, head
+from ..records.checkpoint_metadata import Role, metadata_for
 from ..records.hashing import state_hash
 from ..records.record import Record
 from ..report import write_report
-from ..sources import load, place_of
+from ..sources import load, locate
 from ..training.execute import execute
 from ..training.method import Method
 from ..training.run import Run
@@ -69,7 +69,7 @@ def demo_generation(
     Writes `report.html`, records (JSON) and checkpoints (safetensors) to `out`, and prints the table.
     """
     console = Console()
-    source = load(place_of(data))
+    source = load(locate(data))
     setting = Generation.of(source, data, forget, seed=seed, per_class=per_class, command=command)
     with threads_for(source.shape), showing(console) as show:
         records, judge = _all_runs(setting, out, methods, attacks, show)
@@ -164,9 +164,9 @@ def table(records: list[Record], labels: tuple[str, ...]) -> Table:
     return shown
 
 
-def _kept(out: Path, name: str, run: Run, record: Record, kind: Kind, method: Method) -> Record:
+def _kept(out: Path, name: str, run: Run, record: Record, kind: Role, method: Method) -> Record:
     """The record, after it and the checkpoint were written."""
-    about = head(kind, run.split, method, run.seed)
+    about = metadata_for(kind, run.split, method, run.seed)
     write_checkpoint(out / f"{name}.safetensors", run.model.state_dict(), metadata=about)
     record.save(out / f"{name}.json")
     return record

@@ -24,7 +24,7 @@ COMPUTE = flag_group("Computation", 6)
 class SplitFlags(SplitSpec):
     """What to forget (exactly one of the four forget flags), and how the validation set is drawn."""
 
-    def spelled(self, field: str) -> str:
+    def display_name(self, field: str) -> str:
         """Return a field as its flag, for messages."""
         return f"--{field.replace('_', '-')}"
 

@@ -13,11 +13,12 @@ from ..audit.accuracy import Judged
 from ..data.split import Split
 from ..data.split_settings import SplitSpec
 from ..pipeline.experiment import Outcome, judge_run
-from ..records.checkpoint import Checkpoint, load_into, read_checkpoint
+from ..records.checkpoint import Checkpoint, read_checkpoint
+from ..records.checkpoint_loading import load_into
 from ..records.checkpoint_metadata import check_original, check_retrained
 from ..sources import Source
 from ..tasks.classification import Classification
-from ..training.registry import recipe
+from ..training.registry import recipe_from_metadata
 from ..training.run import Run
 from .invocation import command_line
 from .terminal import notice
@@ -41,7 +42,7 @@ def split_for_original(flags: SplitSpec, source: Source) -> Split:
     """Return a split to train an original on. It is the same for every forget set, so any class stands for it."""
     with warnings.catch_warnings():
         # the warning is about forget samples, and nothing is forgotten here
-        warnings.filterwarnings("ignore", ".*also stand in the test set")
+        warnings.filterwarnings("ignore", ".*are also in the test set")
         lowest = int(source.train.labels.min())
         return Split.by_class(
             source.train, source.test, lowest, validation=flags.validation, seed=flags.split_seed
@@ -97,7 +98,7 @@ def score_references(
         model, checkpoint = loaded
         run = Run(model, split, task, seed)
         return judge_run(
-            run, recipe(checkpoint), kind=kind, retrained=beside, names=names, command=command_line()
+            run, recipe_from_metadata(checkpoint), kind=kind, retrained=beside, names=names, command=command_line()
         )
 
     gold = outcome("retrain", retrained, None) if retrained is not None else None

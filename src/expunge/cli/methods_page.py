@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..records.atomic_files import write_text
 from ..training.method import GradientMethod, Method
-from ..training.registry import find, names
+from ..training.registry import find, names, served_tasks
 from .field_help import field_help
 from .method_commands import first_line
 
@@ -56,7 +56,7 @@ def row(name: str) -> str:
     cells = [
         f"[{name}](#{name})",
         first_line(method).removesuffix("."),
-        ", ".join(method.tasks),
+        models(method),
         forget_sets(method),
         needed_samples(method),
         takes_mask(method),
@@ -67,9 +67,14 @@ def row(name: str) -> str:
 def facts(method: type[Method]) -> str:
     """Return the table's facts about a method as one line, for a terminal."""
     return (
-        f"{', '.join(method.tasks)}; forget sets: {forget_sets(method)}; needs: {needed_samples(method)}; "
+        f"{models(method)}; forget sets: {forget_sets(method)}; needs: {needed_samples(method)}; "
         f"mask: {takes_mask(method)}"
     )
+
+
+def models(method: type[Method]) -> str:
+    """Return the built-in tasks that a method serves."""
+    return ", ".join(served_tasks(method)) or "a task of your own"
 
 
 def forget_sets(method: type[Method]) -> str:

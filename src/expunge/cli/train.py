@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from ..errors import raise_all
 from ..pipeline.experiment import experiment, judge_run, seeded_factory
 from ..pipeline.experiment import train as train_original
-from ..records.checkpoint_metadata import head
+from ..records.checkpoint_metadata import metadata_for
 from ..tasks.classification import Classification
 from ..training.processes import first
 from ..tuning import presets
@@ -76,7 +76,7 @@ def train(
             outcome = judge_run(run, settings, kind="original", **described)
     if not first():
         return
-    write_outcome(out, outcome, head("retrain" if without_forget else "original", drawn, settings, seed))
+    write_outcome(out, outcome, metadata_for("retrain" if without_forget else "original", drawn, settings, seed))
     scores, seen = outcome.record.scores, "retained" if without_forget else "training"
     print(
         f"accuracy: {scores['RA']:.2f} % of {seen} samples of the split, {scores['TA']:.2f} % of test samples"

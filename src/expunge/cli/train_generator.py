@@ -13,9 +13,9 @@ from ..methods.retrain_ema import RetrainEMA
 from ..models.unet import unserved
 from ..pipeline.experiment import train as train_original
 from ..records.checkpoint import write_checkpoint
-from ..records.checkpoint_metadata import head
+from ..records.checkpoint_metadata import metadata_for
 from ..records.record import Record
-from ..sources import check_spec, load, place_of
+from ..sources import check_spec, load, locate
 from ..torch_utils.module_state import check_seed
 from ..training.processes import first
 from ..training.run import Run
@@ -53,14 +53,14 @@ class GeneratorFlags:
         """Return what is wrong with the flags, one sentence each."""
         return [
             *device_problems(self.device),
-            *problems_of(lambda: check_spec(place_of(self.data)), lambda: check_seed(self.seed)),
+            *problems_of(lambda: check_spec(locate(self.data)), lambda: check_seed(self.seed)),
             *unserved(data_name(self.data)),
         ]
 
     def setting(self, forget: tuple[int | str, ...], validation: float, per_class: int = 50) -> Generation:
         """Return the data with the classes to forget, the network that suits it, and how images are sampled."""
         return Generation.of(
-            load(place_of(self.data)),
+            load(locate(self.data)),
             self.data,
             forget,
             validation=validation,
@@ -109,7 +109,7 @@ def train_generator(
     if not first():
         return
     record = setting.bare_record("original", run, settings)
-    write_generator(out, run, record, head("original", setting.split, settings, generator.seed))
+    write_generator(out, run, record, metadata_for("original", setting.split, settings, generator.seed))
 
 
 def write_generator(out: Path, run: Run, record: Record, metadata: dict[str, str]) -> None:

@@ -10,12 +10,12 @@ from typing import Annotated, Any
 from ..errors import ExpungeError, raise_all
 from ..pipeline.experiment import Outcome, experiment
 from ..records.checkpoint import Checkpoint
-from ..records.checkpoint_metadata import head
+from ..records.checkpoint_metadata import metadata_for
 from ..tasks.classification import Classification
 from ..torch_utils.module_state import check_seed
 from ..training.method import Method
 from ..training.processes import first
-from ..training.registry import find, names, not_for
+from ..training.registry import find, names, serves, unsuited_text
 from ..tuning.search import Trial
 from .checks import output_problems, problems_of, run_problems, scenario_of, scenario_problems
 from .compute_flags import ComputeFlags
@@ -87,15 +87,15 @@ def unlearn_commands() -> MethodCommands:
 def _methods() -> dict[str, str]:
     methods = {name: find(name) for name in names()}
     return {
-        name: first_line(method) for name, method in methods.items() if Classification.name in method.tasks
+        name: first_line(method) for name, method in methods.items() if serves(method, Classification)
     }
 
 
 def _command(name: str) -> Callable[..., None]:
     """Return the function of one method's sub-command. Raises `ExpungeError` for a method that has none."""
     method_class = find(name)
-    if Classification.name not in method_class.tasks:
-        raise ExpungeError(not_for(method_class, Classification.name))
+    if not serves(method_class, Classification):
+        raise ExpungeError(unsuited_text(method_class, Classification))
     if reason := getattr(method_class, "python_only", ""):
         raise ExpungeError(reason)
     settings_class: Any = settings_flags(method_class)
@@ -161,7 +161,7 @@ def run(request: Request) -> None:
         )
     if not first():
         return
-    metadata = head("unlearn", drawn, outcome.method or method, flags.seed)
+    metadata = metadata_for("unlearn", drawn, outcome.method or method, flags.seed)
     write_outcome(out, outcome, metadata, like=checkpoint)
     _print_trials(outcome, flags.trials)
     mask = outcome.run.mask

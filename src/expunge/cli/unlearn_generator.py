@@ -17,8 +17,9 @@ from ..generation import presets
 from ..generation.runs import Generation
 from ..methods.concept_ablation import ConceptAblation
 from ..methods.random_label import RandomLabel
-from ..records.checkpoint import load_into, read_checkpoint
-from ..records.checkpoint_metadata import check_original, drawing, head
+from ..records.checkpoint import read_checkpoint
+from ..records.checkpoint_loading import load_into
+from ..records.checkpoint_metadata import check_original, metadata_for, split_description
 from ..records.hashing import state_hash
 from ..records.record import Record
 from ..report import write_report
@@ -26,7 +27,7 @@ from ..tasks.diffusion import Diffusion
 from ..training.execute import execute
 from ..training.method import Method
 from ..training.processes import first
-from ..training.registry import find, names, not_for
+from ..training.registry import find, names, serves, unsuited_text
 from ..training.run import Run
 from ..training.settings import faults
 from ..tuning.presets import kind as data_name
@@ -86,14 +87,14 @@ def unlearn_generator_commands() -> MethodCommands:
 
 def _methods() -> dict[str, str]:
     methods = {name: find(name) for name in names()}
-    return {name: first_line(method) for name, method in methods.items() if Diffusion.name in method.tasks}
+    return {name: first_line(method) for name, method in methods.items() if serves(method, Diffusion)}
 
 
 def _command(name: str) -> Callable[..., None]:
     """Return the function of one method's sub-command. Raises `ExpungeError` for a method that has none."""
     method_class = find(name)
-    if Diffusion.name not in method_class.tasks:
-        raise ExpungeError(not_for(method_class, Diffusion.name))
+    if not serves(method_class, Diffusion):
+        raise ExpungeError(unsuited_text(method_class, Diffusion))
     settings_class: Any = settings_flags(method_class, default_text="from the preset of the data")
 
     def unlearn_generator(
@@ -159,7 +160,7 @@ class GeneratorRun:
         record = self._record(setting, judge, run, images, network, state_hash(model.state_dict()))
         if flags.attacks:
             record.details["attacks"] = come_back(setting, judge, models)
-        write_generator(flags.out, run, record, head("unlearn", setting.split, self.method, seed))
+        write_generator(flags.out, run, record, metadata_for("unlearn", setting.split, self.method, seed))
         for name in ("UA", "RA"):
             before, after = (images[k].scores[name] for k in ("original", "unlearned"))
             print(f"{name}: {before:.1f} % before, {after:.1f} % after")
@@ -194,7 +195,7 @@ class GeneratorRun:
         """Return the setting, the original, the retrained model if given, and the network of `--features` if given."""
         flags = self.flags
         checkpoint = read_checkpoint(flags.checkpoint)
-        validation = float(drawing(checkpoint).get("validation", 0.1))
+        validation = float(split_description(checkpoint).get("validation", 0.1))
         network = feature_network(flags.features, self.generator.device)
         setting = self.generator.setting(flags.forget, validation, flags.per_class)
         if warning := check_original(checkpoint, setting.split):

@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..data.resize import Fit
+from ..data.resize import Resize
 from ..data.samples import Samples
 from ..data.split import Split
 from ..data.tensors import TensorData
 from ..errors import ExpungeError, MissingExtra, raise_all
-from ..records.checkpoint import load_state, save_state
+from ..records.torch_files import load_state, save_state
 from ..tasks.diffusion import Diffusion
 from .sampling import Sampler
 from .text_to_image import Loaded, Prompted
@@ -174,4 +174,4 @@ def picture(file: Path, side: int) -> Tensor:
     except ImportError as error:
         raise MissingExtra("reading images", "images") from error
     with Image.open(file) as image:
-        return Fit(side, crop=side)(image).float() / 255
+        return Resize(side, crop=side)(image).float() / 255

@@ -10,7 +10,7 @@ from ..errors import ExpungeError, ModelError, raise_all
 from ..tasks.diffusion import Diffusion
 from ..torch_utils.module_state import check_seed
 from ..training.method import GradientMethod, Method
-from ..training.registry import not_for
+from ..training.registry import serves, unsuited_text
 from ..training.run import Compute
 from ..training.settings import faults
 from .concepts import TEMPLATES, Erasure
@@ -64,8 +64,8 @@ def method_problems(method: Method) -> list[str]:
         found.append(
             f"{name} trains fresh weights, which no pipeline can be made of here; see `expunge erase --help`."
         )
-    elif Diffusion.name not in method.tasks:
-        found.append(not_for(type(method), Diffusion.name))
+    elif not serves(type(method), Diffusion):
+        found.append(unsuited_text(type(method), Diffusion))
     if method.scenarios and "class" not in method.scenarios:
         found.append(f"{name} serves no forget set that is a concept; see `expunge erase --help`.")
     return found

@@ -27,7 +27,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..data.batch import Batch, moved
+from ..data.batch import Batch, to_device
 from ..data.samples import Samples
 from ..errors import ExpungeError
 from ..records.atomic_files import atomic
@@ -159,6 +159,7 @@ class Amnesiac(GradientMethod):
         None  # folder of an AmnesiacRecorder: take those steps back, then repair on the retain set
     )
 
+    needs: ClassVar = ("relabel", "other_labels")
     search: ClassVar = {"lr": (1e-3, 3e-3, 1e-2, 3e-2), "epochs": (1, 3, 5)}
 
     def plan(self) -> str:
@@ -166,10 +167,9 @@ class Amnesiac(GradientMethod):
 
     def prepare(self, run: Run) -> None:
         if self.log is None:
-            k, forget = run.task.num_classes, run.split.forget
+            forget = run.split.forget
             labels = forget.data.labels.clone()
-            draw = torch.randint(1, k, (len(forget),), generator=run.generator("labels"))
-            labels[forget.index] = (labels[forget.index] + draw) % k
+            labels[forget.index] = run.task.other_labels(labels[forget.index], run.generator("labels"))
             run.memo["labels"] = labels
             return
         change, run.memo["steps_removed"] = logged_change(self.log, run.split.forget)
@@ -191,7 +191,7 @@ class Amnesiac(GradientMethod):
         batch = Batch.join(*batches)
         if self.log is not None:
             return run.task.loss(run.model, batch).mean()
-        labels = moved(run.memo["labels"][batch.index], batch.y.device)
+        labels = to_device(run.memo["labels"][batch.index], batch.y.device)
         return run.task.relabel_loss(run.model, batch, labels).mean()
 
     def details(self, run: Run) -> dict[str, Any]:

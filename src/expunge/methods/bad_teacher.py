@@ -22,7 +22,6 @@ from torch.func import functional_call
 
 from ..data.batch import Batch
 from ..data.samples import Samples
-from ..tasks.classification import Classification
 from ..training.method import GradientMethod
 from ..training.run import Run
 from ..training.schedule import Pair, pairs
@@ -41,6 +40,7 @@ class BadTeacher(GradientMethod):
     retain_part: float = 0.3  # share of the retain set that an epoch sees
     temperature: float = 1.0  # of the softmax of teachers and student
 
+    needs: ClassVar = ("logits",)
     search: ClassVar = {"lr": (1e-4, 3e-4, 1e-3, 3e-3), "epochs": (1, 3, 5)}
     schedule: ClassVar = "mixed"
 
@@ -62,7 +62,6 @@ class BadTeacher(GradientMethod):
         return max(1, round(self.retain_part * len(run.split.retain)))
 
     def loss(self, run: Run, forget: Batch | None, retain: Batch | None) -> Tensor:
-        assert isinstance(run.task, Classification)
         batches = [b for b in (forget, retain) if b is not None]
         with torch.no_grad():
             bad = lambda *inputs, **named: functional_call(run.original, run.memo["teacher"], inputs, named)  # noqa: E731

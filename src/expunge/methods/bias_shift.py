@@ -14,7 +14,6 @@ from typing import ClassVar
 import torch
 
 from ..errors import ModelError
-from ..tasks.classification import Classification
 from ..training.method import Method
 from ..training.run import Run
 
@@ -25,12 +24,12 @@ class BiasShift(Method):
 
     shift: float = 1e4  # s: how much the forgotten classes' biases are lowered
 
+    needs: ClassVar = ("head",)
     scenarios: ClassVar = ("class",)
     data: ClassVar = ()
     search: ClassVar = {"shift": (2.0, 5.0, 10.0, 1e4)}
 
     def apply(self, run: Run) -> None:
-        assert isinstance(run.task, Classification)
         if run.task.head(run.model)[1].bias is None:
             raise ModelError("the head has no bias to shift; use nhle with masking='zero' instead.")
         _, head = run.task.open_head(run.model, "bias")

@@ -24,7 +24,6 @@ from torch.optim import Optimizer
 
 from ..data.batch import Batch
 from ..errors import ExpungeError
-from ..tasks.classification import Classification
 from ..training.method import GradientMethod
 from ..training.run import Run
 
@@ -35,12 +34,12 @@ class BoundaryExpand(GradientMethod):
 
     lr: float = 1e-4
 
+    needs: ClassVar = ("logits", "features", "head")
     data: ClassVar = ("forget",)
     search: ClassVar = {"lr": (1e-6, 1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)}
     schedule: ClassVar = "forget"
 
     def prepare(self, run: Run) -> None:
-        assert isinstance(run.task, Classification)
         if run.compute.amp == "fp16":
             raise ExpungeError(
                 "boundary_expand has a unit outside of the model, whose gradient fp16 leaves scaled; "
@@ -52,7 +51,7 @@ class BoundaryExpand(GradientMethod):
         run.memo["speed"] = torch.zeros_like(run.memo["unit"])
 
     def loss(self, run: Run, forget: Batch | None, retain: Batch | None) -> Tensor:
-        assert forget is not None and isinstance(run.task, Classification)
+        assert forget is not None
         unit = run.memo["unit"].requires_grad_(True)
         features, logits = run.task.with_features(run.model, forget.x)
         extra = features @ unit[:-1].to(features) + unit[-1]

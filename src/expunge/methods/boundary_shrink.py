@@ -24,7 +24,6 @@ from torch import Tensor
 
 from ..data.batch import Batch
 from ..errors import ExpungeError
-from ..tasks.classification import Classification
 from ..training.method import GradientMethod
 from ..training.run import Run
 
@@ -39,6 +38,7 @@ class BoundaryShrink(GradientMethod):
     bound: float = 0.1  # length of the adversarial step, in units of pixels from 0 to 1
     paper_exact: bool = False  # keep labels that the step did not flip
 
+    needs: ClassVar = ("relabel", "logits")
     data: ClassVar = ("forget",)
     search: ClassVar = {"lr": (1e-6, 1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)}
     schedule: ClassVar = "forget"
@@ -49,7 +49,6 @@ class BoundaryShrink(GradientMethod):
 
     def nearest(self, run: Run, batch: Batch) -> Tensor:
         """The class (B,) that the original gives to each adversarially moved sample."""
-        assert isinstance(run.task, Classification)
         if not (isinstance(batch.x, Tensor) and batch.x.is_floating_point()):
             raise ExpungeError(
                 "boundary_shrink moves inputs along their gradient and needs images as one tensor; "

@@ -44,7 +44,7 @@ class ConceptAblation(GradientMethod):
     )
     retain_weight: float = 0.0  # weight of the ordinary loss on retained samples
 
-    tasks: ClassVar = ("diffusion",)
+    needs: ClassVar = ("relabel", "classes", "noise")
     search: ClassVar = {"lr": (1e-5, 5e-5, 1e-4, 3e-4, 1e-3), "retain_weight": (0.0, 1.0)}
 
     def anchor_of(self, run: Run) -> int:

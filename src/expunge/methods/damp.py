@@ -60,6 +60,7 @@ class DAMP(Method):
     energy: float = 0.99  # share of the retained means' energy that counts as theirs
     samples: int = 2000  # of the forget and of the retain set, for means and probes; 0 for all
 
+    needs: ClassVar = ("logits", "features", "head")
     scenarios: ClassVar = ("class",)
     search: ClassVar = {"strength": (0.5, 1.0, 1.5), "energy": (0.9, 0.95, 0.99, 0.999)}
 

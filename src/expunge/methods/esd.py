@@ -44,7 +44,7 @@ class ESD(GradientMethod):
     sample_steps: int = 20  # of the sampler that makes them
     guidance: float = 2.0  # w of that sampler; the paper's scale 3
 
-    tasks: ClassVar = ("diffusion",)
+    needs: ClassVar = ("noise",)
     data: ClassVar = ("forget",)
     schedule: ClassVar = "forget"
     search: ClassVar = {"lr": (1e-5, 5e-5, 1e-4, 3e-4), "eta": (1.0, 2.0)}

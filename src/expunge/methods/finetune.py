@@ -20,7 +20,6 @@ from ..training.run import Run
 class FineTune(GradientMethod):
     """FT: fine-tune on the retain set."""
 
-    tasks: ClassVar[tuple[str, ...]] = ("classification", "diffusion")
     data: ClassVar = ("retain",)
     search: ClassVar = {"lr": (1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1)}
     schedule: ClassVar = "retain"

@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 
 from ..masks.per_sample_gradients import fisher_diagonal, some
-from ..tasks.classification import Classification
 from ..training.method import Method
 from ..training.run import Run
 
@@ -41,11 +40,11 @@ class FisherForgetting(Method):
     samples: int = 1000  # of the retain set, for the Fisher information; 0 for all
     reset_class: bool = False  # class-wise: also replace the head's row of a forgotten class by small noise
 
+    needs: ClassVar = ("logits", "head")
     data: ClassVar = ("retain",)
     search: ClassVar = {"alpha": (1e-8, 1e-7, 1e-6, 1e-5, 3e-5, 1e-4)}
 
     def apply(self, run: Run) -> None:
-        assert isinstance(run.task, Classification)
         edited = self.reset_class and bool(run.split.forget_classes)
         name, head = run.task.open_head(run.model, *(["weight"] if edited else []))
         draw = run.generator("noise")

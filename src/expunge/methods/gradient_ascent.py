@@ -25,7 +25,6 @@ class GradientAscent(GradientMethod):
     epochs: int = 5
     lr: float = 1e-4
 
-    tasks: ClassVar[tuple[str, ...]] = ("classification", "diffusion")
     search: ClassVar = {"lr": (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)}
     schedule: ClassVar = "forget"
 

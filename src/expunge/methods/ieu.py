@@ -33,6 +33,7 @@ class IEU(GradientMethod):
     strength: float = 0.5  # weight of the ascent on the forget set
     noise: float = 0.01  # first step's noise, in parts of each tensor's root mean square
 
+    needs: ClassVar = ("logits", "classes")
     search: ClassVar = {"lr": (3e-3, 1e-2, 3e-2), "strength": (0.2, 0.5, 1.0), "noise": (0.003, 0.01, 0.03)}
     schedule: ClassVar = "retain+forget"
 

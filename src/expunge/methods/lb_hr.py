@@ -20,14 +20,12 @@ from torch import Tensor, nn
 
 from ..data.batch import Batch
 from ..errors import ModelError
-from ..tasks.classification import Classification
 from ..training.method import GradientMethod
 from ..training.run import Run
 
 
 def biased_head(run: Run) -> tuple[str, nn.Linear]:
     """Name and module of the head. Raises `ModelError` where it has no bias: the diagnosis does not apply."""
-    assert isinstance(run.task, Classification)
     name, head = run.task.head(run.model)
     if head.bias is None:
         raise ModelError(f"the head '{name}' has no bias, so a method on its biases is not applicable.")
@@ -52,6 +50,7 @@ class LBHR(GradientMethod):
     lr: float = 0.1
     penalty: float = 1.0  # lambda
 
+    needs: ClassVar = ("logits", "head")
     scenarios: ClassVar = ("class",)
     data: ClassVar = ("retain",)
     search: ClassVar = {"lr": (0.01, 0.1, 0.5), "penalty": (0.1, 1.0, 10.0)}

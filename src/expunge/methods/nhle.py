@@ -113,7 +113,7 @@ class NHLE(FewSamples):
     masking: Masking = "neg_inf"
     anchor: float = 0.0  # lambda: weight of the squared distance to the original weights
 
-    tasks: ClassVar[tuple[str, ...]] = ("classification",)
+    needs: ClassVar = ("logits", "head")
     search: ClassVar = {"lr": (3e-4, 1e-3, 3e-3, 1e-2)}
 
     def prepare(self, run: Run) -> None:

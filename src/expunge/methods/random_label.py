@@ -17,8 +17,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ..data.batch import Batch, moved
+from ..data.batch import Batch, to_device
 from ..errors import ExpungeError
+from ..tasks.task import Capability
 from ..training.method import GradientMethod
 from ..training.run import Run
 
@@ -32,8 +33,12 @@ class RandomLabel(GradientMethod):
     relabel: Literal["random", "next"] = "random"  # the other label: random, or the class after the true one
     paper_exact: bool = False  # as the released code: the true label may be drawn
 
-    tasks: ClassVar[tuple[str, ...]] = ("classification", "diffusion")
+    needs: ClassVar = ("relabel", "other_labels")
     search: ClassVar = {"lr": (1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1)}
+
+    def requires(self) -> tuple[Capability, ...]:
+        classes: tuple[Capability, ...] = ("classes",) if self.relabel == "next" or self.paper_exact else ()
+        return (*self.needs, *classes)
 
     def plan(self) -> str:
         return "forget+retain" if self.order == "paired" else self.order
@@ -46,7 +51,7 @@ class RandomLabel(GradientMethod):
         other = self.other_labels(run, forget.y)
         if retain is None:
             return task.relabel_loss(model, forget, other).mean()
-        if self.order == "paired" or not getattr(task, "joint", False):
+        if self.order == "paired" or not task.joint:
             return (
                 task.relabel_loss(model, forget, other).mean()
                 + self.retain_weight * task.loss(model, retain).mean()
@@ -59,17 +64,18 @@ class RandomLabel(GradientMethod):
     def other_labels(self, run: Run, y: Tensor) -> Tensor:
         """Labels (B,) other than `y`; over all classes in the published code's form. For a generator, kept ones: a condition
         may not learn to draw what another is made to forget."""
-        k, forgotten = run.task.num_classes, run.split.forget_classes
-        if k < 2:
-            raise ExpungeError(
-                f"there are {k} classes, so no label is another's; use a method without random labels."
-            )
-        if not getattr(run.task, "joint", False) and len(forgotten) > 1 and not self.paper_exact:
+        task, forgotten = run.task, run.split.forget_classes
+        k = task.num_classes
+        if not k:  # a task without classes chooses its own wrong labels
+            return task.other_labels(y, run.own_generator("labels"))
+        if not task.joint and len(forgotten) > 1 and not self.paper_exact:
             return self._kept_labels(run, y, sorted(set(range(k)) - set(forgotten)))
+        if k < 2 or (self.relabel == "random" and not self.paper_exact):
+            return task.other_labels(y, run.own_generator("labels"))
         if self.relabel == "next":
             return (y + 1) % k
-        draw = torch.randint(0 if self.paper_exact else 1, k, y.shape, generator=run.own_generator("labels"))
-        return (y + moved(draw, y.device)) % k
+        draw = torch.randint(0, k, y.shape, generator=run.own_generator("labels"))
+        return (y + to_device(draw, y.device)) % k
 
     def _kept_labels(self, run: Run, y: Tensor, kept: list[int]) -> Tensor:
         """Labels (B,) among `kept`: the next one after `y`, or any."""
@@ -81,4 +87,4 @@ class RandomLabel(GradientMethod):
         if self.relabel == "next":
             return classes[torch.searchsorted(classes, y.cpu(), right=True) % len(kept)].to(y.device)
         drawn = torch.randint(0, len(kept), y.shape, generator=run.own_generator("labels"))
-        return moved(classes[drawn], y.device)
+        return to_device(classes[drawn], y.device)

@@ -32,7 +32,6 @@ class Retrain(GradientMethod):
     lr: float = 0.1
     lr_schedule: Literal["constant", "linear", "cosine", "one_cycle", "multistep"] = "multistep"
 
-    tasks: ClassVar[tuple[str, ...]] = ("classification", "diffusion")
     data: ClassVar = ("retain",)
     exact: ClassVar = True
     schedule: ClassVar = "retain"

@@ -1,7 +1,7 @@
 """Retrain for diffusion models: the same loop, and at the end the running average of the weights instead of the last ones.
 
 Ho et al., DDPM, arXiv:2006.11239: Adam 2e-4, batch 128, gradient norm at most 1, running average 0.9999, 800,000 steps on
-CIFAR-10. It also trains originals (`expunge.experiment.train`). SalUn's released code unlearns from the raw weights, which
+CIFAR-10. It also trains originals (`expunge.train`). SalUn's released code unlearns from the raw weights, which
 draw worse images than the averaged ones that everything is judged by; here the averaged weights are the model.
 
 Ours: the average warms up, min(ema, (1 + step) / (10 + step)), so that short runs do not keep the first weights.
@@ -32,7 +32,7 @@ class RetrainEMA(Retrain):
     clip: float | None = 1.0
     ema: float = 0.9999  # weight of the past in the running average
 
-    tasks: ClassVar = ("diffusion",)
+    needs: ClassVar = ("noise",)
 
     @torch.no_grad()
     def after_step(self, run: Run, optimizer: Optimizer) -> None:

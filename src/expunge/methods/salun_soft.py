@@ -27,7 +27,6 @@ class SalUnSoft(RandomLabel):
     lr: float = 0.013
     ratio: float = 0.5  # share of the weights put back after the first step
 
-    tasks: ClassVar[tuple[str, ...]] = ("classification",)
     search: ClassVar = {"lr": (5e-4, 1e-3, 2e-3, 5e-3, 8e-3, 1.3e-2, 2e-2, 3e-2, 5e-2)}
 
     @torch.no_grad()

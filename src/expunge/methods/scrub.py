@@ -24,7 +24,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..data.batch import Batch
-from ..tasks.classification import Classification
 from ..training.method import GradientMethod
 from ..training.run import Run
 from ..training.schedule import Pair, pairs, steps_per_epoch
@@ -48,6 +47,7 @@ class Scrub(GradientMethod):
     gamma: float = 1.0  # weight of the retain set's cross-entropy
     temperature: float = 4.0  # of the softmax of teacher and student
 
+    needs: ClassVar = ("logits",)
     search: ClassVar = {
         "lr": (5e-4, 1e-3, 5e-3, 1e-2, 3e-2),
         "forget_batch_size": (16, 64, 256, 512),
@@ -66,7 +66,6 @@ class Scrub(GradientMethod):
         return min(self.max_epochs, self.epochs) * away + self.epochs * towards
 
     def loss(self, run: Run, forget: Batch | None, retain: Batch | None) -> Tensor:
-        assert isinstance(run.task, Classification)
         batch = forget if forget is not None else retain
         assert batch is not None
         with torch.no_grad():

@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 
 from ..data.batch import Batch
-from ..tasks.classification import Classification
 from ..training.run import Row, Run
 from ._few import FewSamples
 
@@ -32,6 +31,7 @@ class ScrubAndLearn(FewSamples):
 
     samples: int = 50  # of each forgotten class
 
+    needs: ClassVar = ("relabel", "logits")
     search: ClassVar = {"lr": (3e-4, 1e-3, 3e-3, 1e-2), "samples": (20, 50, 100)}
 
     def loss(self, run: Run, forget: Batch | None, retain: Batch | None) -> Tensor:
@@ -40,7 +40,6 @@ class ScrubAndLearn(FewSamples):
 
     def submaximum(self, run: Run, batch: Batch) -> Tensor:
         """The original's most probable class (B,) that is not forgotten."""
-        assert isinstance(run.task, Classification)
         with torch.no_grad():
             logits = run.task.logits(run.original, batch.x).clone()
         logits[:, list(run.split.forget_classes)] = -torch.inf

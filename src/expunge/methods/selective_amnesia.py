@@ -51,7 +51,7 @@ class SelectiveAmnesia(GradientMethod):
     sample_steps: int = 20  # of the sampler that draws the replay
     guidance: float = 2.0  # w of that sampler
 
-    tasks: ClassVar = ("diffusion",)
+    needs: ClassVar = ("noise",)
     schedule: ClassVar = "forget"
     search: ClassVar = {"lr": (5e-5, 1e-4, 3e-4, 1e-3), "elastic": (1.0, 10.0, 100.0)}
 

@@ -103,6 +103,7 @@ class SISA(Method):
     # of each slice, as for the methods that take gradient steps
     lr_schedule: Literal["constant", "linear", "cosine", "one_cycle", "multistep"] = "one_cycle"
 
+    needs: ClassVar = ("logits",)
     data: ClassVar = ("forget", "retain")
     exact: ClassVar = True
     python_only: ClassVar = (  # why the command line refuses it

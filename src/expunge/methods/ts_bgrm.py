@@ -21,7 +21,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..data.batch import Batch
-from ..tasks.classification import Classification
 from ..training.method import GradientMethod
 from ..training.run import Run
 from ..training.schedule import Pair, pairs, steps_per_epoch
@@ -36,6 +35,7 @@ class TSBGRM(GradientMethod):
     ascent_epochs: int = 5  # stage 1; the other epochs are stage 2
     reversal: float = -1.0  # factor on the bias gradients of kept classes in stage 1
 
+    needs: ClassVar = ("logits", "features", "head")
     scenarios: ClassVar = ("class",)
     search: ClassVar = {"lr": (0.003, 0.01, 0.03, 0.1), "ascent_epochs": (2, 5, 8)}
 
@@ -57,7 +57,6 @@ class TSBGRM(GradientMethod):
         if forget is None:
             assert retain is not None
             return run.task.loss(run.model, retain).mean()
-        assert isinstance(run.task, Classification)
         head = biased_head(run)[1]
         features, _ = run.task.with_features(run.model, forget.x)
         factor = torch.full_like(head.bias, self.reversal)

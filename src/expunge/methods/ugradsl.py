@@ -31,7 +31,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..data.batch import Batch
-from ..data.likeness import likeness, mean_like
+from ..data.likeness import importance_weights, weighted_mean
+from ..tasks.task import Capability
 from ..torch_utils.module_state import evaluating
 from ..training.method import GradientMethod
 from ..training.run import Row, Run
@@ -78,7 +79,7 @@ class UGradSL(GradientMethod):
     allow_positive: bool = False  # let smoothing be above 0, which ascends every class
     paper_exact: bool = False  # gate, clip, stop rule and drop limit off
 
-    tasks: ClassVar[tuple[str, ...]] = ("classification",)
+    needs: ClassVar = ("logits", "classes", "scores")
     search: ClassVar = {
         "lr": (1e-3, 3e-3, 1e-2, 3e-2, 1e-1),
         "p": (0.5, 0.7, 0.9, 0.95, 0.98),
@@ -89,6 +90,10 @@ class UGradSL(GradientMethod):
         if self.paper_exact:
             for name, value in (("gate", False), ("clip", None), ("early_stop", False), ("max_drop", 100.0)):
                 object.__setattr__(self, name, value)
+
+    def requires(self) -> tuple[Capability, ...]:
+        features: tuple[Capability, ...] = () if self.rate == "fixed" else ("features", "head")
+        return (*self.needs, *features)
 
     def plan(self) -> str:
         return "forget" if self.p == 0 else "forget+retain"
@@ -106,10 +111,11 @@ class UGradSL(GradientMethod):
                 for batch in run.split.validation.batches(run.compute.eval_batch, device=run.device):
                     loss = run.task.loss(run.model, batch)
                     sure.append((-loss).exp())
-                    right.append(run.task.probe(run.model, batch))
-            alike = likeness(run.split)
+                    right.append(run.task.sample_scores(run.model, batch))
+            alike = importance_weights(run.split)
             run.memo.update(
-                gate=mean_like(torch.cat(sure), alike), target=100 * mean_like(torch.cat(right), alike)
+                gate=weighted_mean(torch.cat(sure), alike),
+                target=100 * weighted_mean(torch.cat(right), alike),
             )
         if self.gate_at is not None:
             run.memo["gate"] = self.gate_at

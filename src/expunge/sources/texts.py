@@ -16,15 +16,15 @@ from torch import Tensor
 
 from ..data.tensors import TensorData
 from ..errors import ExpungeError, MissingExtra, raise_all
-from .source import Source, held_out, shape_of
+from .source import Source, held_out, input_shape
+from .spec import TABLE_SUFFIXES
 
-KINDS = (".csv", ".tsv", ".jsonl", ".parquet")
 HASHED = 8192  # numbers that words are hashed to without a tokenizer: the vocabulary of `text_transformer`
 SHOWN = 20  # broken rows that are named one by one
 Row = Mapping[str, Any]
 
 
-def texts(path: Path, options: dict[str, str]) -> Source:
+def read_texts(path: Path, options: dict[str, str]) -> Source:
     """The rows of `path`, each with a text and a label; a fixed fifth of each class, or the file `test`, is the test set.
 
     `tokenizer` is a folder that `save_pretrained` wrote; its `config.json`, where there is one, says which name has which
@@ -65,13 +65,13 @@ def texts(path: Path, options: dict[str, str]) -> Source:
     unnamed = counted[1] if len(files) == 1 else None  # in a test file they are other rows' numbers
     train = data(parts[0], named[0] if own[0] else counted[0])
     test = data(parts[1], named[1] if all(own) else unnamed)
-    return Source(train, test, classes, shape_of(train), path.stem)
+    return Source(train, test, classes, input_shape(train), path.stem)
 
 
 def _rows(file: Path) -> list[Row]:
-    if file.suffix not in KINDS:
+    if file.suffix not in TABLE_SUFFIXES:
         raise ExpungeError(
-            f"{file} is none of {', '.join(KINDS)}; write the texts in a file of one of these."
+            f"{file} is none of {', '.join(TABLE_SUFFIXES)}; write the texts in a file of one of these."
         )
     try:
         if file.suffix == ".parquet":

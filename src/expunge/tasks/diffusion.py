@@ -17,10 +17,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ..data.batch import Batch
-from ..data.split import Split
+from ..data.batch import Batch, to_device
+from ..data.samples import Samples
 from ..errors import ModelError, raise_all
 from ..torch_utils.module_state import device_of, evaluating
+from .task import Task, parameter_problems
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +34,7 @@ class Noisy:
 
 
 @dataclass(frozen=True, eq=False)
-class Diffusion:
+class Diffusion(Task):
     """The task of a conditional diffusion model with `num_classes` conditions.
 
     Losses are means over the elements (C * H * W) of a sample, both in `loss` and in `relabel_loss`. SalUn's released
@@ -59,8 +60,7 @@ class Diffusion:
     levels: tuple[float, ...] | None = None
 
     name = "diffusion"
-    percent = False
-    joint = False
+    offers = ("relabel", "other_labels", "classes", "noise")
 
     @property
     def null(self) -> int:
@@ -89,7 +89,7 @@ class Diffusion:
         return (1 - beta).cumprod(0).float()
 
     def signal_on(self, device: torch.device) -> Tensor:
-        """`signal` on `device`, moved there once: moved at every step, it would make every step wait for a GPU's queue."""
+        """`signal` on `device`, to_device there once: to_device at every step, it would make every step wait for a GPU's queue."""
         kept: dict[torch.device, Tensor] = self.__dict__.setdefault("_signals", {})
         if device not in kept:
             kept[device] = self.signal.to(device)
@@ -149,7 +149,16 @@ class Diffusion:
             target = self.predict(judge, noisy.x, noisy.t, y)
         return self.error(self.predict(model, noisy.x, noisy.t, batch.y), target)
 
-    def probe(self, model: nn.Module, batch: Batch) -> Tensor:
+    def other_labels(self, y: Tensor, generator: torch.Generator) -> Tensor:
+        """Return conditions (B,) other than `y`, uniform over the rest; never the null condition."""
+        if self.num_classes < 2:
+            raise ModelError(
+                f"there are {self.num_classes} conditions, so none is another's; use a method without random labels."
+            )
+        shift = torch.randint(1, self.num_classes, y.shape, generator=generator)
+        return (y + to_device(shift, y.device)) % self.num_classes
+
+    def sample_scores(self, model: nn.Module, batch: Batch) -> Tensor:
         """Minus the loss (B,), with the same steps and noise at each call, so that curves show the model alone."""
         seed = (
             int(batch.index[0]) if len(batch.index) else 0
@@ -172,28 +181,18 @@ class Diffusion:
             )
         return batch.x
 
-    def check(self, model: nn.Module, split: Split) -> None:
-        """Raise `ModelError` with every reason why the model cannot be unlearned on this split."""
-        parameters = dict(model.named_parameters())
-        if not parameters:
-            raise ModelError("the model has no parameters; give a trained nn.Module.")
-        problems = []
-        if not any(p.requires_grad for p in parameters.values()):
+    def check(self, model: nn.Module, samples: Samples) -> None:
+        """Raise `ModelError` with every reason why the model cannot be unlearned on these samples."""
+        problems = parameter_problems(model)
+        highest = int(samples.data.labels.max())
+        if highest >= self.num_classes:
             problems.append(
-                "no parameter requires a gradient, so nothing can be unlearned; call model.requires_grad_(True)."
+                f"labels run up to {highest}, the task has {self.num_classes} conditions; set num_classes."
             )
-        if broken := [n for n, p in parameters.items() if not p.isfinite().all()]:
-            problems.append(
-                f"{len(broken)} parameters hold NaN or infinity (first: {broken[:3]}); load a sound checkpoint."
-            )
-        if split.num_classes > self.num_classes:
-            problems.append(
-                f"labels run up to {split.num_classes - 1}, the task has {self.num_classes} conditions; set num_classes."
-            )
-        raise_all(problems + self._forward_problems(model, split), ModelError)
+        raise_all(problems + self._forward_problems(model, samples), ModelError)
 
-    def _forward_problems(self, model: nn.Module, split: Split) -> list[str]:
-        few = split.retain.take(torch.arange(min(2, len(split.retain))))
+    def _forward_problems(self, model: nn.Module, samples: Samples) -> list[str]:
+        few = samples.take(torch.arange(min(2, len(samples))))
         batch = next(few.batches(2, device=device_of(model)))
         x = self.images(batch)
         problems = []

@@ -37,12 +37,12 @@ def pairs(run: Run, schedule: str, size: int) -> Iterator[Pair]:
         beside = _endless(run, "retain", retain, size)
         for f in _stream(run, "forget", forget, size):
             r = next(beside)
-            yield f, r.part(slice(len(f))) if len(r) > len(f) else r
+            yield f, r.take(slice(len(f))) if len(r) > len(f) else r
     if schedule == "retain+forget":
         beside = _endless(run, "forget", forget, size)
         for r in _stream(run, "retain", retain, size):
             f = next(beside)
-            yield f.part(slice(len(r))) if len(f) > len(r) else f, r
+            yield f.take(slice(len(r))) if len(f) > len(r) else f, r
     if schedule == "mixed":
         yield from _mixed(run, size)
 
@@ -53,7 +53,7 @@ def _mixed(run: Run, size: int) -> Iterator[Pair]:
     is_forget[forget.index] = True
     union = Samples(forget.data, torch.cat([forget.index, retain.index]))
     for batch in _stream(run, "mixed", union, size):
-        f, r = batch.part(is_forget[batch.index]), batch.part(~is_forget[batch.index])
+        f, r = batch.take(is_forget[batch.index]), batch.take(~is_forget[batch.index])
         yield f if len(f) else None, r if len(r) else None
 
 
@@ -93,5 +93,5 @@ def pieces(pair: Pair, count: int, union: bool = False) -> Iterator[tuple[Pair, 
 def _piece(batch: Batch | None, k: int, count: int, union: bool) -> Batch | None:
     if batch is None or (len(batch) < count and not union):
         return batch
-    part = batch.part(slice(len(batch) * k // count, len(batch) * (k + 1) // count))
+    part = batch.take(slice(len(batch) * k // count, len(batch) * (k + 1) // count))
     return part if len(part) else None

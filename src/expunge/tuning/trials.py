@@ -15,7 +15,7 @@ from torch import nn
 
 from ..audit.accuracy import Judged, Scores, gaps, judge
 from ..audit.mia import best_threshold, members_and_nonmembers
-from ..data.likeness import likeness, mean_like
+from ..data.likeness import importance_weights, weighted_mean
 from ..data.split import Split
 from ..errors import ExpungeError, raise_all
 from ..masks.mask_file import Mask
@@ -70,20 +70,20 @@ def expected(original: Looks, split: Split) -> Scores:
     """What Retrain's scores should be, as far as the original and validation samples can tell (percent).
 
     Validation samples are to the original what forget samples are to Retrain: unseen. So its error on them, weighed to be
-    like those (`likeness`), stands for UA, and for MIA the share of each fifth of them that the attack, fitted on the other
+    like those (`importance_weights`), stands for UA, and for MIA the share of each fifth of them that the attack, fitted on the other
     four, calls non-member. A class that was never seen is never predicted: 100 for both.
     """
     found: Scores = {"RA": original.retain.accuracy, "TA": original.kept.accuracy}
     if split.forget_classes:
         return {"UA": 100.0, "MIA": 100.0, **found}
-    alike, sure = likeness(split), original.kept.confidence
+    alike, sure = importance_weights(split), original.kept.confidence
     order = torch.from_numpy(np.random.RandomState(0).permutation(len(sure)))
     parts, called = order.chunk(FOLDS), torch.zeros(len(sure))
     for part in parts if len(sure) > 1 else ():
         rest = torch.cat([p for p in parts if p is not part])
         called[part] = original.strangers(sure[part], rest).float()
-    right = mean_like(original.kept.correct, alike)
-    return {"UA": 100 - 100 * right, "MIA": 100 * mean_like(called, alike), **found}
+    right = weighted_mean(original.kept.correct, alike)
+    return {"UA": 100 - 100 * right, "MIA": 100 * weighted_mean(called, alike), **found}
 
 
 def estimated_gap(model: Looks, wanted: Scores) -> float:
