@@ -92,7 +92,7 @@ REQUIRED = ["unlearn", "salun", "--data", "digits", "--model", "mlp", "--checkpo
             'unable to convert "high" into float',
         ),
         (["erase", "scrub", "PIPELINE"], "'scrub' has no form for pipelines; those that have: salun"),
-        (["unlearn-generator", "scrub"], "Scrub serves classification, not diffusion"),
+        (["unlearn-generator", "scrub"], "Scrub needs what the task 'diffusion' does not offer"),
         (["keygen", "a", "b"], "unexpected word 'b'"),
     ],
 )

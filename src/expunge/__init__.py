@@ -35,10 +35,9 @@ if TYPE_CHECKING:
     from .training.registry import find, names
     from .training.run import Compute, Run
 
-from .version import __version__
+from .version import __version__ as __version__
 
 __all__ = [
-    "__version__",
     "NHLE",
     "AuditResult",
     "Batch",

@@ -135,9 +135,13 @@ def _with_settings(name: str, settings: str | None) -> Method | None:
 # ---- where classes come from
 
 
-@cache
 def _files() -> tuple[str, ...]:
-    return tuple(m.name for m in pkgutil.iter_modules(methods.__path__) if not m.name.startswith("_"))
+    return _files_in(tuple(methods.__path__))
+
+
+@cache
+def _files_in(folders: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(m.name for m in pkgutil.iter_modules(folders) if not m.name.startswith("_"))
 
 
 @cache
