@@ -8,10 +8,20 @@ import pytest
 import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Subset, SubsetRandomSampler
 
-from expunge import CropFlip, ExpungeError, Normalize, StreamData, TensorData
+from expunge import (
+    Classification,
+    CropFlip,
+    ExpungeError,
+    ModelError,
+    Normalize,
+    Split,
+    SplitError,
+    StreamData,
+    TensorData,
+)
 from expunge.data.batch import Batch
+from expunge.data.convert import as_data
 from expunge.data.stream import _worker_generator
-from expunge.data.tensors import as_data
 
 
 def test_normalisation_constants_outlive_an_inference_block():
@@ -202,9 +212,15 @@ def test_wrong_data_is_refused():
         StreamData(iter([1]))
     with pytest.raises(ExpungeError, match="name the entry with the label"):
         StreamData(Dicts(), label="target", labels=torch.zeros(23).long()).samples().batches(2).__next__()
-    for labels in (torch.tensor([0.9, torch.nan]), torch.zeros(2, 1).long(), torch.tensor(1)):
-        with pytest.raises(ExpungeError, match="one whole number per sample"):
-            TensorData(torch.zeros(2, 1), labels)
+    with pytest.raises(ExpungeError, match="one label per sample"):
+        TensorData(torch.zeros(2, 1), torch.tensor(1))
+    for labels in (torch.tensor([0.9, torch.nan]), torch.zeros(2, 1).long()):
+        data = TensorData(torch.zeros(2, 1), labels)  # other tasks take them
+        assert not data.has_classes and data.num_classes == 0
+        with pytest.raises(ModelError, match="one whole number per sample"):
+            Classification(2).check(torch.nn.Linear(1, 2), data.samples())
+        with pytest.raises(SplitError, match="no class numbers"):
+            Split.by_class(data, TensorData(torch.zeros(2, 1), labels), forget=0)
 
 
 def test_loaders_that_leave_samples_out_are_refused():

@@ -21,7 +21,7 @@ def importance_weights(split: Split) -> Tensor:
 
     If a group is forgotten and the validation set has at least 20 samples of it, the other samples get weight 0. A random
     forget set has the distribution of the validation set, so all weights are 1. Classes without validation samples count
-    nowhere.
+    nowhere. Labels that are no class numbers are not weighted.
 
     Returns:
         Weights (N,), float64, mean 1: one per validation sample.
@@ -38,6 +38,8 @@ def importance_weights(split: Split) -> Tensor:
         column, values = as_text(split.forget.data.groups[split.spec["column"]]), set(split.spec["values"])
         in_group = torch.tensor([v in values for v in column[split.validation.index.numpy()]])
         weights = in_group.double() if int(in_group.sum()) >= MIN_GROUP else weights
+    if not split.num_classes:
+        return weights / weights.mean()
     available = torch.bincount(labels, weights, split.num_classes)
     wanted = torch.bincount(split.forget.labels, minlength=split.num_classes)
     weights = weights * (wanted / available.clamp(min=1))[labels]

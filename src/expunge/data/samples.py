@@ -43,7 +43,8 @@ class Data(ABC):
     `TensorData` holds the samples in memory. `StreamData` reads them from a `Dataset`.
 
     Attributes:
-        labels: Labels (N,), int64, on the CPU.
+        labels: Labels on the CPU: class numbers (N,), int64, or anything else a task takes, such as floats (N,) of a
+            regression or rows (N, K) of a multi-label task.
         ids: One text per sample (N,), or None. Without ids the position is the id.
         groups: {column: values (N,)}, such as the user that each sample belongs to.
         classes: Class names, or None.
@@ -77,11 +78,12 @@ class Data(ABC):
         read_as: str,
     ) -> None:
         """Check the attributes and set them."""
-        if labels.ndim != 1 or labels.is_floating_point() or labels.is_complex():
+        if labels.ndim == 0 or labels.is_complex():
             raise ExpungeError(
-                f"labels are {labels.dtype} of shape {tuple(labels.shape)}; give one whole number per sample, shape (N,)."
+                f"labels are {labels.dtype} of shape {tuple(labels.shape)}; give one label per sample, shape (N,) or (N, K)."
             )
-        self.labels = labels.to("cpu", torch.int64)
+        whole = labels.ndim == 1 and not labels.is_floating_point()
+        self.labels = labels.to("cpu", torch.int64) if whole else labels.detach().cpu()
         self.ids = None if ids is None else as_text(ids)
         self.groups = {k: np.asarray(v) for k, v in (groups or {}).items()}
         self.classes = None if classes is None or not len(classes) else [str(c) for c in classes]
@@ -93,6 +95,16 @@ class Data(ABC):
             if v is not None and len(v) != n
         ]
         raise_all(problems)
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether labels are class numbers: one whole number per sample."""
+        return self.labels.ndim == 1 and self.labels.dtype == torch.int64
+
+    @property
+    def num_classes(self) -> int:
+        """One more than the highest class number; 0 where labels are no class numbers."""
+        return int(self.labels.max()) + 1 if self.has_classes and len(self) else 0
 
     @abstractmethod
     def batches(

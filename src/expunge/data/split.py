@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..errors import SplitError
+from .convert import as_data
 from .forget_set import as_texts, class_numbers, samples_in_group, samples_with_ids
 from .samples import Samples
 from .split_parts import (
@@ -106,10 +107,14 @@ class Split:
         """
         if share > 1:
             raise SplitError(f"the share of a class is {share}; give a share above 0 and at most 1.")
-        pool = draw_validation(train, test, validation, seed, goal)
+        pool = draw_validation(as_data(train), as_data(test), validation, seed, goal)
+        if not pool.train.has_classes:
+            raise SplitError(
+                "labels are no class numbers, so no class can be forgotten; draw the forget set with random, by_ids or by_group."
+            )
         labels = pool.train.labels
         wanted = [forget] if isinstance(forget, str) or not isinstance(forget, Iterable) else list(forget)
-        classes = class_numbers(wanted, pool.train, int(labels.max()) + 1)
+        classes = class_numbers(wanted, pool.train, pool.train.num_classes)
         of_class = torch.isin(labels, torch.tensor(classes)) & pool.for_training
         forgotten = of_class if share == 1 else draw_share(of_class, share, seed, per_class=labels)
         spec = {"forget": classes, "share": share}
@@ -146,7 +151,7 @@ class Split:
         Example:
             >>> split = Split.random(train, test, count=100, seed=1)
         """
-        pool = draw_validation(train, test, validation, seed, goal)
+        pool = draw_validation(as_data(train), as_data(test), validation, seed, goal)
         forgotten = draw_share(pool.for_training, share, seed, count=count)
         return _build(pool, forgotten, "random", {"share": None if count else share, "count": count})
 
@@ -177,7 +182,7 @@ class Split:
         Example:
             >>> split = Split.by_ids(train, test, "request.txt", validation=0)
         """
-        pool = draw_validation(train, test, validation, seed, goal)
+        pool = draw_validation(as_data(train), as_data(test), validation, seed, goal)
         forgotten = samples_with_ids(ids, pool.train, pool.for_training, pool.test)
         return _build(pool, forgotten, "ids", {"count": int(forgotten.sum())})
 
@@ -210,7 +215,7 @@ class Split:
         Example:
             >>> split = Split.by_group(train, test, "user", ["alice", "bob"])
         """
-        pool = draw_validation(train, test, validation, seed, goal)
+        pool = draw_validation(as_data(train), as_data(test), validation, seed, goal)
         spec = {"column": column, "values": as_texts(values)}
         forgotten = samples_in_group(column, values, pool.train, pool.for_training)
         return _build(pool, forgotten, "group", spec)
@@ -283,7 +288,9 @@ def _build(
     train, test, for_training, for_validation, settings = pool
     withheld = forget & False if withheld is None else withheld
     retain = for_training & ~forget & ~withheld
-    test_forgotten = torch.isin(test.labels, torch.tensor(list(classes), dtype=torch.int64))
+    test_forgotten = torch.zeros(len(test), dtype=torch.bool)
+    if classes:
+        test_forgotten = torch.isin(test.labels, torch.tensor(list(classes), dtype=torch.int64))
     check_sets(pool, forget, retain, test_forgotten)
     warn_of_test_copies(train, test, forget)
     samples = lambda which, data: Samples(data, which.nonzero()[:, 0])  # noqa: E731
@@ -294,7 +301,7 @@ def _build(
         test=samples(~test_forgotten, test),
         test_forgotten=samples(test_forgotten, test),
         withheld=samples(withheld, train),
-        num_classes=int(train.labels.max()) + 1,
+        num_classes=train.num_classes,
         scenario=scenario,
         goal=settings["goal"],
         spec={"scenario": scenario, **spec, **settings},

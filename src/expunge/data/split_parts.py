@@ -14,7 +14,7 @@ from torch import Tensor
 from ..errors import SplitError, raise_all
 from ..torch_utils.module_state import check_seed
 from .samples import Data
-from .tensors import TensorData, as_data
+from .tensors import TensorData
 
 Goal = Literal["untrain", "unlearn"]
 
@@ -40,12 +40,14 @@ class Pool(NamedTuple):
     settings: dict[str, Any]
 
 
-def draw_validation(train: Any, test: Any, validation: float, seed: int, goal: str = "untrain") -> Pool:
+def draw_validation(
+    train_data: Data, test_data: Data, validation: float, seed: int, goal: str = "untrain"
+) -> Pool:
     """Check the data and draw the validation set.
 
     Args:
-        train: The training data, as `as_data` takes it.
-        test: The test data, as `as_data` takes it.
+        train_data: The training data.
+        test_data: The test data.
         validation: Share of each class to hold out, at least 0 and below 1.
         seed: Seed of the draw.
         goal: "untrain" or "unlearn".
@@ -55,27 +57,33 @@ def draw_validation(train: Any, test: Any, validation: float, seed: int, goal: s
     """
     check_seed(seed)
     raise_all(_setting_problems(validation, goal), SplitError)
-    train_data, test_data = as_data(train), as_data(test)
     both = (("training", train_data), ("test", test_data))
     problems = [f"the {name} set is empty; give at least one sample." for name, d in both if not len(d)]
     problems += [
         f"the {name} set has labels below 0 (lowest: {int(d.labels.min())}); number the classes from 0."
         for name, d in both
-        if len(d) and d.labels.min() < 0
+        if d.has_classes and len(d) and d.labels.min() < 0
     ]
     if train_data is test_data:
         problems.append(
             "the training set and the test set are the same object, so forget and test set would overlap; give separate data."
         )
+    shapes = [(d.labels.dtype, tuple(d.labels.shape[1:])) for _, d in both]
+    if shapes[0] != shapes[1]:
+        problems.append(
+            f"training labels are {shapes[0][0]} of shape (N, {shapes[0][1]}), test labels {shapes[1][0]} of shape (N, "
+            f"{shapes[1][1]}); give labels of one kind."
+        )
     raise_all(problems, SplitError)
-    if test_data.labels.max() > train_data.labels.max():
+    if test_data.num_classes > train_data.num_classes:
         raise SplitError(
             f"test labels are out of range: they go up to {int(test_data.labels.max())}, training labels up to "
             f"{int(train_data.labels.max())}; number the classes of both sets alike."
         )
     held_out = torch.zeros(len(train_data), dtype=torch.bool)
     if validation:
-        held_out = draw_share(~held_out, validation, seed, per_class=train_data.labels)
+        per_class = train_data.labels if train_data.has_classes else None
+        held_out = draw_share(~held_out, validation, seed, per_class=per_class)
     settings = {"goal": goal, "validation": validation, "seed": seed}
     return Pool(train_data, test_data, ~held_out, held_out, settings)
 

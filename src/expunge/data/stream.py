@@ -109,8 +109,8 @@ class StreamData(Data):
             generator=torch.Generator(),
         )
         with torch.random.fork_rng(devices=[]):
-            parts = [torch.as_tensor(self._split_item(item)[1]).reshape(-1) for item in loader]
-        return torch.cat([torch.empty(0, dtype=torch.int64), *parts])
+            parts = [_one_per_sample(torch.as_tensor(self._split_item(item)[1])) for item in loader]
+        return torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64)
 
     def _split_item(self, item: Any) -> tuple[Inputs, Tensor]:
         """The inputs and the label of an item, or of a collated batch of items."""
@@ -143,6 +143,12 @@ class StreamData(Data):
     def fingerprint(self) -> str:
         # Reading all inputs only to name the data costs an epoch. Labels, ids and length stand for them.
         return self._hash_labels().hexdigest()
+
+
+def _one_per_sample(labels: Tensor) -> Tensor:
+    """Labels with a leading axis of samples; whole numbers of shape (B, 1) become (B,)."""
+    column = labels.ndim == 2 and labels.shape[1] == 1 and not labels.is_floating_point()
+    return labels.reshape(-1) if column or labels.ndim == 0 else labels
 
 
 def _labels_agree(labels: Any, positions: Sequence[int], count: int, of_items: Tensor) -> bool:

@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 
 from ..data.batch import CropFlip, Inputs, Normalize, named_inputs_problem
+from ..data.convert import as_data
 from ..data.resize import Resize
 from ..data.samples import Data
-from ..data.tensors import as_data
 from ..errors import ExpungeError, raise_all
 from ..models import called
 from .folders import MEMORY_LIMIT, in_memory, read_folder

@@ -204,7 +204,13 @@ class Classification(Task):
             problems.append(
                 f"the task has {self.num_classes} classes; a classifier needs 2 or more (of one output, give it two)."
             )
-        highest = int(samples.data.labels.max())
+        labels = samples.data.labels
+        if not samples.data.has_classes:
+            problems.append(
+                f"labels are {labels.dtype} of shape {tuple(labels.shape)}; give one whole number per sample, its class, shape (N,)."
+            )
+            raise_all(problems, ModelError)
+        highest = int(labels.max())
         if highest >= self.num_classes:
             problems.append(
                 f"labels run up to {highest}, the task has {self.num_classes} classes; set num_classes to match the model."

@@ -184,7 +184,13 @@ class Diffusion(Task):
     def check(self, model: nn.Module, samples: Samples) -> None:
         """Raise `ModelError` with every reason why the model cannot be unlearned on these samples."""
         problems = parameter_problems(model)
-        highest = int(samples.data.labels.max())
+        labels = samples.data.labels
+        if not samples.data.has_classes:
+            problems.append(
+                f"labels are {labels.dtype} of shape {tuple(labels.shape)}; give one whole number per sample, its condition, shape (N,)."
+            )
+            raise_all(problems, ModelError)
+        highest = int(labels.max())
         if highest >= self.num_classes:
             problems.append(
                 f"labels run up to {highest}, the task has {self.num_classes} conditions; set num_classes."
