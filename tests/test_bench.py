@@ -23,8 +23,8 @@ from expunge.models import build
 from expunge.sources import load
 from expunge.tasks.classification import Predictions
 from expunge.training.registry import find, names
-from expunge.tuning.search import Trial, following, space_of
-from expunge.tuning.trials import Looks, distance_from_unseen, estimated_gap, expected, tune
+from expunge.tuning.search import Trial, next_settings, search_space
+from expunge.tuning.trials import SetPredictions, estimated_distance, estimated_gap, expected_scores, tune
 
 GRID = """
 title = "small"
@@ -319,7 +319,7 @@ def test_one_class_needs_no_list_and_is_not_taken_for_its_letters(tmp_path):
 def walk(method, count, distance, fixed=()):
     """The settings of a search whose distances `distance` gives."""
     done = []
-    while len(done) < count and (settings := following(method, done, count, fixed)) is not None:
+    while len(done) < count and (settings := next_settings(method, done, count, fixed)) is not None:
         done.append(Trial(settings, distance(settings), "finished"))
     return [t.settings for t in done]
 
@@ -329,7 +329,7 @@ def test_trials_begin_with_the_methods_own_settings_and_none_comes_twice(name):
     kind, method = find(name), find(name)()
     found = walk(method, 4, lambda s: 1.0)
     assert found[0] == {k: getattr(method, k) for k in kind.search}
-    most = math.prod(len(values) for values in space_of(method).values())
+    most = math.prod(len(values) for values in search_space(method).values())
     assert len({tuple(s.values()) for s in found}) == len(found) == min(4, most)
     assert found == walk(method, 4, lambda s: 1.0), "the same at every call"
     assert walk(method, 2, lambda s: 1.0, fixed=tuple(kind.search)) == [{}]
@@ -360,9 +360,9 @@ def test_tuning_prefers_the_model_that_looks_unseen_and_never_asks_for_retrain()
     tuned = tune(original, split, find("gradient_ascent")(batch_size=64, max_drop=100), task, count=5)
     found = tuned.trials
     assert found == sorted(found, key=lambda t: t.distance) and len(found) == 5
-    assert distance_from_unseen(original, original, split, task) > found[0].distance
+    assert estimated_distance(original, original, split, task) > found[0].distance
     assert tuned.method.lr == found[0].settings["lr"]
-    assert distance_from_unseen(tuned.run.model, original, split, task) == pytest.approx(found[0].distance)
+    assert estimated_distance(tuned.run.model, original, split, task) == pytest.approx(found[0].distance)
 
 
 def test_what_is_expected_of_retrain_comes_from_validation_samples_alone():
@@ -375,18 +375,20 @@ def test_what_is_expected_of_retrain_comes_from_validation_samples_alone():
     unseen = SimpleNamespace(labels=torch.zeros(40, dtype=torch.int64))
     split = SimpleNamespace(forget_classes=(), scenario="random", validation=unseen)
     sure, mixed, none = said([0.99] * 40), said([0.99, 0.2] * 20), said([])
-    original = Looks(sure, sure, mixed, none)
-    wanted = expected(original, split)
+    original = SetPredictions(sure, sure, mixed, none)
+    wanted = expected_scores(original, split)
     assert wanted["RA"] == 100 and wanted["TA"] == 50 and wanted["UA"] == 50
     assert 30 < wanted["MIA"] < 70  # the unsure ones are told from members, the sure ones are not
-    assert estimated_gap(Looks(mixed, sure, mixed, none), wanted) < 5
+    assert estimated_gap(SetPredictions(mixed, sure, mixed, none), wanted) < 5
     assert estimated_gap(original, wanted) > 20  # as if never unlearned
     assert (
-        estimated_gap(Looks(said([0.2] * 40), sure, mixed, none), wanted) > 20
+        estimated_gap(SetPredictions(said([0.2] * 40), sure, mixed, none), wanted) > 20
     )  # more than unseen samples are
-    of_class = expected(Looks(sure, sure, mixed, sure), SimpleNamespace(forget_classes=(3,)))
+    of_class = expected_scores(SetPredictions(sure, sure, mixed, sure), SimpleNamespace(forget_classes=(3,)))
     assert (of_class["UA"], of_class["MIA"], of_class["TA"]) == (100, 100, 50)
-    half = Looks(said([0.2] * 40), sure, mixed, sure)  # unseen samples of the class are known as before
+    half = SetPredictions(
+        said([0.2] * 40), sure, mixed, sure
+    )  # unseen samples of the class are known as before
     assert estimated_gap(half, of_class) == pytest.approx(12.5, abs=1)
 
 
@@ -398,8 +400,8 @@ def test_what_cannot_be_tried_is_told_at_once():
     )
     with pytest.raises(ExpungeError) as caught:
         tune(model, split, find("salun")(), task, count=2.5, fixed=["lrr"], by="gaps")
-    assert [w for w in ("2.5 trials came", "['lrr']", "'gaps'") if w in str(caught.value)] == [
-        "2.5 trials came",
+    assert [w for w in ("number of trials is 2.5", "['lrr']", "'gaps'") if w in str(caught.value)] == [
+        "number of trials is 2.5",
         "['lrr']",
         "'gaps'",
     ]
@@ -412,7 +414,7 @@ def test_a_trial_that_ends_in_no_numbers_does_not_end_the_others():
         build("mlp", num_classes=10, shape=data.shape),
     )
     broken = nn.Sequential(model, Broken())
-    assert distance_from_unseen(broken, model, split, task) == 100.0
+    assert estimated_distance(broken, model, split, task) == 100.0
 
 
 class Broken(nn.Module):

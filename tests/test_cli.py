@@ -441,11 +441,11 @@ def test_interrupted_trials_go_on_to_the_same_model(trained, tmp_path, monkeypat
     ("method", "more", "said"),
     [
         ("retrain", ("--trials", "2"), "retrain has no settings to try; leave the trials out."),
-        ("salun", ("--trials", "0"), "0 trials came; give a whole number of 1 or more."),
+        ("salun", ("--trials", "0"), "the number of trials is 0; it must be a whole number of at least 1."),
         (
             "salun",
             ("--trials", "2", "--lr", "0.01"),
-            "every setting of salun that trials may choose (lr) was given",
+            "every setting of salun that trials can choose (lr) is fixed",
         ),
     ],
 )
@@ -459,7 +459,7 @@ def test_trials_that_gain_nothing_are_told(trained, tmp_path, capsys):
     out = tmp_path / "o.safetensors"
     shares = ["--density", "1e-6", "--trials", "2", "--out", str(out), "--batch-size", "64"]
     assert run_unlearn(trained, *shares) == 0
-    assert "no trial of salun came nearer to what Retrain should be" in capsys.readouterr().err
+    assert "trials of salun improved on the original model" in capsys.readouterr().err
     details = Record.load(out.with_suffix(".json")).details
     assert details["trials"][0]["distance"] >= details["trials_untouched"] > 0
 

@@ -462,11 +462,11 @@ def test_selective_amnesia_pull_and_fisher_literally(net, split):
         one = Batch(run.memo["pool"][k : k + 1], run.memo["conditions"][k : k + 1], torch.tensor([k]))
         literal += torch.autograd.grad(run.task.loss(net, one).sum(), net.mix.bias)[0] ** 2 / 6
     torch.testing.assert_close(run.memo["fisher/mix.bias"], literal)
-    assert method._pull(run) == 0
+    assert method._elastic_term(run) == 0
     start = run.original.mix.bias.clone()
     with torch.no_grad():
         net.mix.bias += 0.5
-    torch.testing.assert_close(method._pull(run), (literal * (net.mix.bias - start) ** 2).sum())
+    torch.testing.assert_close(method._elastic_term(run), (literal * (net.mix.bias - start) ** 2).sum())
     assert set(run.memo["conditions"].tolist()) <= {0, 2}
 
 

@@ -132,7 +132,7 @@ def test_long_texts_and_strange_characters(tmp_path):
         ("text,label\nx,1\n", "?text=", "text= has no value"),
         ("text,label\nx,1\n", "?length=0", "length=0 is not allowed; give a whole number of 1 or more"),
         ("text,label\nx,1\n", "?size=3", "no option of text"),
-        ("text,label\nx,1\n", "?tokenizer=/nowhere", "holds no tokenizer"),
+        ("text,label\nx,1\n", "?tokenizer=/nowhere", "has no tokenizer"),
         ("text,label\nx,1\n", "?test=/nowhere.csv", "cannot be read"),
     ],
 )
@@ -146,7 +146,7 @@ def test_wrong_tables_are_refused(tmp_path, content, query, words):
 def test_one_error_lists_the_broken_rows(tmp_path):
     rows = [*ROWS, *[{"text": "", "label": "good"}, {"text": "x", "label": None}] * 15]
     problems = refused(f"text:{write(tmp_path / 'a.jsonl', rows)}").problems
-    assert len(problems) == 21 and "row 31 has no text" in problems[0] and "10 more" in problems[-1]
+    assert len(problems) == 21 and "row 31 has no text" in problems[0] and "10 more problems" in problems[-1]
     assert "is none of .csv" in str(refused(f"text:{tmp_path}/a.txt"))
     (tmp_path / "b.jsonl").write_text('{"text": "a", "label": 1}\n[1]\n')
     assert "entry 2 is no object" in str(refused(f"text:{tmp_path}/b.jsonl"))

@@ -8,7 +8,7 @@ import torch
 from expunge import Classification, Split, TensorData, execute
 from expunge.data.likeness import MIN_GROUP, importance_weights, weighted_mean
 from expunge.methods.ugradsl import UGradSL
-from expunge.tuning.trials import expected, look
+from expunge.tuning.trials import expected_scores, predict_sets
 
 Y = torch.arange(900) % 3
 GROUP = torch.arange(900) // 3 % 4
@@ -54,7 +54,7 @@ def test_weights_pick_validation_samples_like_the_forget_set(split, wrong):
             assert share == pytest.approx((split.forget.labels == k).double().mean().item())
     error = 100 - 100 * weighted_mean(task.predict(model, held_out).correct, weights)
     assert error > (20 if wrong else 1)
-    assert expected(look(model, split, task), split)["UA"] == pytest.approx(error)
+    assert expected_scores(predict_sets(model, split, task), split)["UA"] == pytest.approx(error)
     run = execute(model, split, UGradSL(epochs=1, lr=0.0), task)
     assert run.memo["target"] == pytest.approx(100 - error, abs=0.01)
 

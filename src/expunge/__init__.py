@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from .errors import CheckpointError, ExpungeError, MaskError, ModelError, SplitError
     from .masks.mask import full_mask, inverted_mask, masked, random_mask, saliency_mask
     from .masks.mask_file import Mask, overlap
-    from .methods.nhle import NHLE, mask_class_weights
+    from .methods._class_weight_masking import mask_class_weights
+    from .methods.nhle import NHLE
     from .methods.retrain import Retrain
     from .methods.salun import SalUn
     from .methods.ugradsl import UGradSL
@@ -93,7 +94,8 @@ _MODULES = {
     "errors": ("CheckpointError", "ExpungeError", "MaskError", "ModelError", "SplitError"),
     "masks.mask": ("full_mask", "inverted_mask", "masked", "random_mask", "saliency_mask"),
     "masks.mask_file": ("Mask", "overlap"),
-    "methods.nhle": ("NHLE", "mask_class_weights"),
+    "methods._class_weight_masking": ("mask_class_weights",),
+    "methods.nhle": ("NHLE",),
     "methods.retrain": ("Retrain",),
     "methods.salun": ("SalUn",),
     "methods.ugradsl": ("UGradSL",),

@@ -124,7 +124,7 @@ def _jobs(values: dict[str, Any], tuned: By | None) -> tuple[list[Job], list[str
             skipped.append(f"{label} ({scenario})")
             continue
         fixed = {**entry.get("settings", {}), **extra}
-        own = presets.SETTINGS.get((presets.kind(data), scenario), {}).get(name, {})
+        own = presets.SETTINGS.get((presets.data_name(data), scenario), {}).get(name, {})
         # exact methods are trained by the recipe
         own_fields = set() if kind.exact else {f.name for f in fields(kind)}
         shared = {k: v for k, v in values.get("defaults", {}).items() if k in own_fields}
@@ -136,7 +136,7 @@ def _jobs(values: dict[str, Any], tuned: By | None) -> tuple[list[Job], list[str
         settings = {**own, **shared, **fixed}
         problems += [f"{label}: {p}" for p in settings_problems(name, kind, settings)]
         recipe = plain(asdict(replace(presets.recipe(data), **values.get("recipe", {}))))
-        model = model or presets.MODELS.get(presets.kind(data), "cnn")
+        model = model or presets.MODELS.get(presets.data_name(data), "cnn")
         jobs.append(
             Job(data, model, split, seed, name, label, settings, recipe,
                 values.get("compute", {}), tuning, extra))  # fmt: skip

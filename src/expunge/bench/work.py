@@ -28,7 +28,7 @@ from ..tasks.classification import Classification
 from ..training.method import Method
 from ..training.registry import find
 from ..training.run import Compute, Row, Run
-from ..tuning.search import space_of
+from ..tuning.search import search_space
 from ..tuning.trials import By, tune
 from .grid import Job
 
@@ -195,7 +195,7 @@ class Worker:
     def method(self, job: Job) -> Method:
         """The job's method, with settings tuned as the grid asks for it."""
         method = find(job.method)(**job.settings)
-        if not job.tuning or not space_of(method, job.settings):  # nothing to try, or the grid fixes it
+        if not job.tuning or not search_space(method, job.settings):  # nothing to try, or the grid fixes it
             return method
         by: By = job.tuning.get("by", "validation")
         file = self.folder / "tuned" / f"{job.choice}-{by}.json"

@@ -14,14 +14,13 @@ from ..audit.verdict import verdict, within_gap
 from ..errors import raise_all
 from ..methods.retrain import Retrain
 from ..pipeline.experiment import Outcome, judge_run
-from ..records.checkpoint_metadata import check_audited
 from ..records.record import plain
 from ..tasks.classification import Classification
 from ..training.registry import method_from_metadata, recipe_from_metadata
 from ..training.run import Run
-from .checks import device_problems, output_problems, problems_of
+from .checks import output_problems, problems_of
 from .flags import MODEL, SPLIT, ModelFlags, SplitFlags
-from .inputs import Loaded, draw_split, load_model, load_original, load_retrained, score_references
+from .inputs import Loaded, draw_split, score_references
 from .invocation import command_line
 from .settings_flags import FLAT, with_help
 from .terminal import notice, show_outcomes
@@ -85,14 +84,16 @@ def audit(
         split: What was to be forgotten.
         strong: What the strong audit runs, with --level strong.
     """
-    raise_all(_problems(flags, model, split, strong))
+    files = ModelFiles(
+        model, {"original": flags.original, "unlearned": flags.checkpoint, "retrained": flags.retrained}
+    )
+    raise_all(_problems(flags, model, split, strong) + model.problems() + files.problems())
     source = model.source()
     drawn, task = draw_split(split, source), Classification(len(source.classes))
     factory, names = model.factory(source), model.names(source)
-    original = load_original(factory, flags.original, drawn)
-    unlearned, checkpoint = load_model(factory, flags.checkpoint)
-    check_audited(checkpoint, drawn)
-    retrained = load_retrained(factory, flags.retrained, drawn) if flags.retrained is not None else None
+    original = files.load("original", source, drawn)
+    unlearned, checkpoint = files.load("unlearned", source, drawn)
+    retrained = files.load_if_given("retrained", source, drawn)
     start, gold = score_references(drawn, task, original, retrained, flags.seed, names)
     outcome = judge_run(
         Run(unlearned, drawn, task, flags.seed),
@@ -128,8 +129,6 @@ def audit(
 
 def _problems(flags: AuditFlags, model: ModelFlags, split: SplitFlags, strong: StrongSettings) -> list[str]:
     """Return the problems that are known before the data is read."""
-    from ..models import check_name
-    from ..sources import check_spec
     from ..torch_utils.module_state import check_seed
 
     outputs = {"--out": flags.out, "--report": flags.report}
@@ -137,10 +136,7 @@ def _problems(flags: AuditFlags, model: ModelFlags, split: SplitFlags, strong: S
         *flags.problems(),
         *output_problems(outputs, flags.checkpoint, flags.original, flags.retrained, split.forget_ids),
         *split.problems(),
-        *device_problems(model.device),
         *problems_of(
-            lambda: check_name(model.model),
-            lambda: check_spec(model.data),
             lambda: check_seed(flags.seed),
             lambda: check_seed(split.split_seed),
             strong.check if flags.level == "strong" else lambda: None,

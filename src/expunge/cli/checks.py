@@ -11,9 +11,9 @@ from ..data.split_settings import SplitSpec
 from ..errors import ExpungeError
 
 if TYPE_CHECKING:
+    from ..tasks.task import Task
     from ..training.method import Method
     from ..training.run import Compute
-    from .flags import ModelFlags
 
 
 def problems_of(*checks: Callable[[], object]) -> list[str]:
@@ -85,25 +85,16 @@ def scenario_of(flags: SplitSpec) -> str:
     return next((name for field, name in names.items() if getattr(flags, field) is not None), "")
 
 
-def run_problems(model: ModelFlags, method: Method, compute: Compute, seed: int) -> list[str]:
-    """Return what is wrong with the model's name, the data's name, the method's settings, the computation or the seed."""
+def run_problems(method: Method, task: Task, compute: Compute, device: str, seed: int) -> list[str]:
+    """Return what is wrong with settings, task, computation or seed of a run, one sentence each."""
     import torch
 
-    from ..models import check_name
-    from ..sources import check_spec
-    from ..torch_utils.module_state import check_seed
-    from ..training.settings import faults
+    from ..training.execute import check_run
 
-    no_device = device_problems(model.device)
-    device = None if no_device else torch.device(model.device)
-    return [
-        *no_device,
-        *problems_of(
-            lambda: check_name(model.model), lambda: check_spec(model.data), lambda: check_seed(seed)
-        ),
-        *faults(method),
-        *compute.problems(device),
-    ]
+    problems = problems_of(lambda: check_run(method, None, task, seed=seed, compute=compute))
+    if not device_problems(device):
+        problems += compute.problems(torch.device(device))
+    return list(dict.fromkeys(problems))
 
 
 def scenario_problems(method: Method, scenario: str) -> list[str]:

@@ -118,7 +118,7 @@ def one_seed(
     """All runs of one seed, written to `out`: the original, the reference, every method that serves the scenario."""
     drawn = replace(flags, split_seed=flags.split_seed + seed).draw(source.train, source.test)
     task = Classification(len(source.classes))
-    model_name = presets.MODELS.get(presets.kind(data), "cnn")
+    model_name = presets.MODELS.get(presets.data_name(data), "cnn")
     factory = seeded_factory(
         lambda: build(model_name, num_classes=len(source.classes), shape=source.shape), seed
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..data.split_settings import SplitSpec
+from .checks import device_problems, problems_of
 from .settings_flags import flag_group, with_help
 
 if TYPE_CHECKING:
@@ -45,6 +46,16 @@ class ModelFlags:
     data: str
     model: str
     device: str = "cpu"
+
+    def problems(self) -> list[str]:
+        """Return what is wrong with the names, one sentence each. No data is read and no model is made."""
+        from ..models import check_name
+        from ..sources import check_spec
+
+        return [
+            *device_problems(self.device),
+            *problems_of(lambda: check_name(self.model), lambda: check_spec(self.data)),
+        ]
 
     def source(self) -> Source:
         """Return the data. Raises `ExpungeError`."""

@@ -1,26 +1,23 @@
-"""What flags name: the split, models from checkpoints, and a line to the user where something deserves attention."""
+"""What flags name: the split, and models from checkpoints."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+import torch
 from torch import nn
 
-from ..audit.accuracy import Judged
 from ..data.split import Split
 from ..data.split_settings import SplitSpec
-from ..pipeline.experiment import Outcome, judge_run
+from ..models import MODELS, build
 from ..records.checkpoint import Checkpoint, read_checkpoint
 from ..records.checkpoint_loading import load_into
-from ..records.checkpoint_metadata import check_original, check_retrained
-from ..sources import Source
-from ..tasks.classification import Classification
-from ..training.registry import recipe_from_metadata
-from ..training.run import Run
-from .invocation import command_line
+from ..records.checkpoint_metadata import check_audited, check_original, check_retrained, check_role
+from ..sources import Preview, Source, preview
+from .checks import problems_of
+from .flags import ModelFlags
 from .terminal import notice
 
 Loaded = tuple[nn.Module, Checkpoint]
@@ -49,57 +46,66 @@ def split_for_original(flags: SplitSpec, source: Source) -> Split:
         )
 
 
-def load_model(factory: Callable[[], nn.Module], path: Path) -> Loaded:
-    """Return the model with the parameters of the checkpoint.
+class ModelFiles:
+    """The checkpoints that a command reads, and the models made from them.
 
-    Raises `CheckpointError` for a checkpoint that is unsafe, broken, or of another model.
+    `problems` reads the files before the data. If the model is a built-in one and the data's spec says classes and shape, it also
+    makes the models, so that a checkpoint of another model is refused within a second.
+
+    Args:
+        flags: The model and its data.
+        files: {role: checkpoint}, the roles being "original", "retrained" and "unlearned"; None where no file was given.
     """
-    checkpoint = read_checkpoint(path)
-    model = factory()
-    load_into(model, checkpoint)
-    for text in checkpoint.notices:
-        notice(text)
-    return model, checkpoint
 
+    def __init__(self, flags: ModelFlags, files: Mapping[str, Path | None]):
+        self.flags = flags
+        self.files = {role: path for role, path in files.items() if path is not None}
+        self._checkpoints: dict[str, Checkpoint] = {}
+        self._models: dict[str, nn.Module] = {}
+        self._preview: Preview | None = None
 
-def load_original(factory: Callable[[], nn.Module], path: Path, split: Split) -> Loaded:
-    """Return the original model of a checkpoint, which must be trained on this split's forget and retain set.
+    def problems(self) -> list[str]:
+        """Return what is wrong with the files, as far as it can be known before the data is read."""
+        problems = problems_of(*(lambda role=role: self._read(role) for role in self.files))
+        if self.flags.problems():
+            return problems
+        self._preview = preview(self.flags.data) if self.flags.model in MODELS else None
+        if self._preview is not None:
+            problems += problems_of(*(lambda role=role: self._make(role) for role in self._checkpoints))
+        return list(dict.fromkeys(problems))
 
-    Raises `CheckpointError`.
-    """
-    loaded = load_model(factory, path)
-    if warning := check_original(loaded[1], split):
-        notice(warning)
-    return loaded
+    def load(self, role: str, source: Source, split: Split) -> Loaded:
+        """Return the model of one checkpoint, after the check that its metadata fit the role and the split.
 
+        Raises:
+            CheckpointError: The checkpoint is of another model, or was trained on other samples.
+        """
+        now = Preview(len(source.classes), tuple(source.shape))
+        if role not in self._models or self._preview != now:
+            self._preview = now
+            self._make(role)
+        checkpoint = self._checkpoints[role]
+        for text in checkpoint.notices:
+            notice(text)
+        checks = {"original": check_original, "retrained": check_retrained, "unlearned": check_audited}
+        if warning := checks[role](checkpoint, split):
+            notice(warning)
+        return self._models[role].to(self.flags.device), checkpoint
 
-def load_retrained(factory: Callable[[], nn.Module], path: Path, split: Split) -> Loaded:
-    """Return the retrained model of a checkpoint, which must be trained without this split's forget set.
+    def load_if_given(self, role: str, source: Source, split: Split) -> Loaded | None:
+        """Return `load`, or None if the user gave no file for this role."""
+        return self.load(role, source, split) if role in self.files else None
 
-    Raises `CheckpointError`.
-    """
-    loaded = load_model(factory, path)
-    if warning := check_retrained(loaded[1], split):
-        notice(warning)
-    return loaded
+    def _read(self, role: str) -> None:
+        checkpoint = read_checkpoint(self.files[role])
+        if role != "unlearned":
+            check_role(checkpoint, role)  # type: ignore[arg-type]
+        self._checkpoints[role] = checkpoint
 
-
-def score_references(
-    split: Split,
-    task: Classification,
-    original: Loaded,
-    retrained: Loaded | None,
-    seed: int,
-    names: dict[str, Any],
-) -> tuple[Outcome, Outcome | None]:
-    """Return the outcomes of the original and, if given, of the retrained model, with the recipes of their metadata."""
-
-    def outcome(kind: str, loaded: Loaded, beside: Judged | None) -> Outcome:
-        model, checkpoint = loaded
-        run = Run(model, split, task, seed)
-        return judge_run(
-            run, recipe_from_metadata(checkpoint), kind=kind, retrained=beside, names=names, command=command_line()
-        )
-
-    gold = outcome("retrain", retrained, None) if retrained is not None else None
-    return outcome("original", original, gold.judged if gold is not None else None), gold
+    def _make(self, role: str) -> None:
+        """Make the model of one checkpoint, without touching the random state of later steps."""
+        assert self._preview is not None
+        with torch.random.fork_rng(devices=[]):
+            model = build(self.flags.model, num_classes=self._preview.classes, shape=self._preview.shape)
+        load_into(model, self._checkpoints[role])
+        self._models[role] = model

@@ -16,37 +16,60 @@ from .method_commands import first_line
 PAGE = Path("docs/methods.md")
 HEADER = """# Methods
 
-`python -m expunge.cli.methods_page` writes this page from the files in `src/expunge/methods/`. A test checks that it is
-current. The text of each method says what is published and what is ours. `expunge methods --verbose` prints the same text, and
-`expunge unlearn METHOD --help` prints the flags.
+This page lists every unlearning method: what it does, where it is from, what it needs, and its settings.
 
-*Needs* names the samples that a method is given. *Forget sets* names the ways of drawing a forget set that it serves. A *mask*
-(`--density`, `--mask`) works with every method that takes gradient steps. Methods that edit parameters directly take no mask.
-Exact methods start from fresh parameters, so a mask has nothing to hold.
+```
+expunge unlearn salun --data digits --model cnn --checkpoint original.safetensors --forget-class 3 --out unlearned.safetensors
+```
+
+`python -m expunge.cli.methods_page` makes this page from the files in `src/expunge/methods/`; a test checks that it is current.
+`expunge methods --verbose` prints the same text, and `expunge unlearn METHOD --help` lists the flags of a method.
+
+- *Models* are the tasks that a method works on.
+- *Forget sets* are the ways of drawing the forget set that a method accepts.
+- *Needs* are the sets of samples that a method gets.
+- *Mask* tells whether a mask (`--density`, `--mask`) can restrict the method. Methods with gradient steps accept one, except
+  exact methods: they start from fresh weights, so there is nothing to protect. Methods that edit weights accept none.
 
 ## Choosing settings
 
-How strongly a method forgets depends on its learning rate, over several decades. The right rate depends on the model and the
-data, so the defaults are only a start. With `--trials 4`, `expunge unlearn METHOD` tries four settings and keeps the best (in
-Python: `experiment(..., trials=4)` or `expunge.tuning.trials.tune`):
+How strongly a method forgets depends on its learning rate over orders of magnitude, and the right value depends on the model
+and the data. So the defaults are only a start. Let trials choose:
 
-1. The first trial runs the method with its own settings.
-2. Later trials take values from the column *tuning tries* of the method's table below, first coarse, then near the best so far.
-3. The model with the smallest estimated gap to Retrain is kept.
+```
+expunge unlearn salun --data digits --model cnn --checkpoint original.safetensors --forget-class 3 --trials 4
+```
 
-The gap is estimated from validation samples, which the original never saw. The original's error on them stands for UA, and the
-share of them that a membership attack (a threshold on confidences) calls non-members stands for MIA. They are weighted by the
-classes of the forget set, and by its group if a group is forgotten. For a forgotten class both are 100. The original's
-accuracies stand for RA and TA. Neither the test set nor a retrained model is used.
+In Python, use `experiment(..., trials=4)` or `expunge.tuning.trials.tune`. The first trial uses the method's own settings. Later
+trials take other values from the column *tuning tries* below; the last ones search near the best so far. The model
+closest to Retrain's estimated scores is kept. Fields that you set as flags stay fixed.
 
-- Fields that you give as flags stay fixed.
-- If no trial improves on the original model, a note says so.
-- An interrupted command goes on after its last finished trial. Record and report list all trials.
-- If your checkpoint was trained on the validation samples, they cannot choose anything. Draw the validation set as it was drawn
-  for the checkpoint, or do not use trials.
+If no trial improves on the original, a warning says so. An interrupted command continues after its last finished trial.
+The record and the report list all trials.
 
-`expunge bench GRID --tune` ([grids.md](grids.md)) gives each method of a grid its trials in the same way: on one separate seed
-(`[tune] seed = 100`), or for every run separately (`seed = "own"`), which takes longer.
+### How the distance is estimated
+
+Trials use neither the test set nor a retrained model. They use validation samples, which the original never saw:
+
+| score | estimate of Retrain's score |
+| --- | --- |
+| UA | the original's error on validation samples; 100 for a forgotten class |
+| MIA | the share of validation samples that an attack calls non-member; 100 for a forgotten class |
+| RA, TA | the original's accuracies on the retain set and on validation samples; only a lower score counts |
+
+The attack is a threshold on confidences. For UA and MIA, importance weights give the validation samples the class
+distribution of the forget set. If a group is forgotten, only validation samples of this group count, if there are at
+least 20.
+
+A checkpoint that was trained on the validation samples too gives no estimate. Draw the split as it was drawn for the
+checkpoint, or leave the trials out.
+
+### Trials in a grid
+
+`expunge bench GRID --tune` ([grids.md](grids.md)) gives each method of a grid its trials. They run on one separate seed
+(`[tune] seed = 100`), or for every run on its own seed, which takes longer (`seed = "own"`).
+
+## Overview
 """
 
 

@@ -51,8 +51,9 @@ def train(
     settings = replace(presets.recipe(model.data), **given(recipe))
     raise_all(
         output_problems(with_record(out), split.forget_ids)
+        + model.problems()
         + _split_problems(split, without_forget)
-        + run_problems(model, settings, how, seed)
+        + run_problems(settings, Classification(2), how, model.device, seed)
     )
     source = model.source()
     draw = draw_split if without_forget else split_for_original

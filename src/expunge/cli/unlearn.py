@@ -20,7 +20,7 @@ from ..tuning.search import Trial
 from .checks import output_problems, problems_of, run_problems, scenario_of, scenario_problems
 from .compute_flags import ComputeFlags
 from .flags import COMPUTE, MODEL, SPLIT, ModelFlags, SplitFlags
-from .inputs import draw_split, load_original, load_retrained, score_references
+from .inputs import ModelFiles, draw_split
 from .invocation import command_line
 from .method_commands import MethodCommands, first_line
 from .outputs import resumable, trials_file, with_record, write_outcome
@@ -131,12 +131,15 @@ def run(request: Request) -> None:
     method, flags, split = request.method, request.flags, request.split
     how = request.compute.start()
     out = flags.checkpoint_to_write(method)
-    raise_all(_problems(request, out) + run_problems(request.model, method, how, flags.seed))
+    files = ModelFiles(request.model, {"original": flags.checkpoint, "retrained": flags.retrained})
+    # the number of classes is not known yet, and no setting depends on it
+    checked = run_problems(method, Classification(2), how, request.model.device, flags.seed)
+    raise_all(_problems(request, out) + checked + request.model.problems() + files.problems())
     source = request.model.source()
     drawn, task = draw_split(split, source), Classification(len(source.classes))
     factory, described = request.model.factory(source), request.model.names(source)
-    original, checkpoint = load_original(factory, flags.checkpoint, drawn)
-    retrained = load_retrained(factory, flags.retrained, drawn) if flags.retrained is not None else None
+    original, checkpoint = files.load("original", source, drawn)
+    retrained = files.load_if_given("retrained", source, drawn)
     _note_on_trials(flags, checkpoint)
     start, gold = score_references(drawn, task, (original, checkpoint), retrained, flags.seed, described)
     with resumable(out) as state:

@@ -58,10 +58,14 @@ class Generation:
         **more: Any,
     ) -> Generation:
         """The setting of a data set by its spec; `forget` is a class, or several, by number or name. Raises `ExpungeError`s."""
-        raise_all(unserved(presets.kind(data)))
+        raise_all(unserved(presets.data_name(data)))
         split = for_drawing(Split.by_class(source.train, source.test, forget, validation=validation))
         return cls(
-            source=source, data=presets.kind(data), split=split, task=Diffusion(len(source.classes)), **more
+            source=source,
+            data=presets.data_name(data),
+            split=split,
+            task=Diffusion(len(source.classes)),
+            **more,
         )
 
     @property

@@ -1,12 +1,23 @@
-"""RL: train on the forget set with random labels and on the retain set with true ones.
+"""RL: train on the forget set with random labels and on the retain set with true labels.
 
-Golatkar et al. (CVPR 2020); the form of SalUn's released code (Fan et al., ICLR 2024, arXiv:2310.12508): labels are
-drawn anew in each epoch, forget and retain pass through the same optimizer, 10 epochs.
+    loss = CE(forget, random labels) + alpha * CE(retain)
 
-Published: two passes an epoch, forget first (`order="sequential"`, their CIFAR-10 branch), or the shuffled union
-(`order="mixed"`, their CIFAR-100 branch). The paper excludes the true label; the code draws over all classes, the true
-one included. Ours: the paper's rule is the default, `paper_exact=True` is the code's. `order="paired"` (a retain batch
-beside every forget batch, each a mean, retain weighted by `retain_weight`) is what the diffusion experiments do.
+New random labels are drawn in every epoch. The same optimizer takes the forget and the retain steps.
+
+Source: Golatkar et al., CVPR 2020. The form follows SalUn's released code (Fan et al., ICLR 2024, arXiv:2310.12508),
+which trains for 10 epochs.
+
+Published:
+- `order="sequential"` passes over the forget set, then over the retain set (their CIFAR-10 branch).
+- `order="mixed"` passes over the shuffled union of both sets (their CIFAR-100 branch).
+- `order="paired"` puts a retain batch beside every forget batch (their diffusion experiments). Each term is a mean, and
+  `retain_weight` scales the retain term.
+
+Difference from the released code: the paper excludes the true label, but the code draws over all classes. We follow the
+paper by default; `paper_exact=True` follows the code.
+
+Ours: on a task whose loss and relabelled loss differ (diffusion), random labels exclude all forgotten classes if
+there are several. A generator must not learn to draw one forgotten class in place of another.
 """
 
 from __future__ import annotations
@@ -26,12 +37,20 @@ from ..training.run import Run
 
 @dataclass(frozen=True, kw_only=True)
 class RandomLabel(GradientMethod):
-    """RL: random labels on the forget set, true labels on the retain set."""
+    """Train with random labels on the forget set and true labels on the retain set (RL).
 
-    order: Literal["sequential", "mixed", "paired"] = "sequential"  # how the two sets share an epoch
-    retain_weight: float = 1.0  # alpha: weight of a retain sample beside a forget sample
-    relabel: Literal["random", "next"] = "random"  # the other label: random, or the class after the true one
-    paper_exact: bool = False  # as the released code: the true label may be drawn
+    Args:
+        order: How an epoch combines the two sets. "sequential" is forget, then retain; "mixed" is their shuffled union;
+            "paired" is one retain batch beside each forget batch.
+        retain_weight: alpha, the weight of a retain sample relative to a forget sample.
+        relabel: The new label. "random" draws another class; "next" takes the class after the true one.
+        paper_exact: Follow the released code, which may draw the true label.
+    """
+
+    order: Literal["sequential", "mixed", "paired"] = "sequential"
+    retain_weight: float = 1.0
+    relabel: Literal["random", "next"] = "random"
+    paper_exact: bool = False
 
     needs: ClassVar = ("relabel", "other_labels")
     search: ClassVar = {"lr": (1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1)}
@@ -44,6 +63,7 @@ class RandomLabel(GradientMethod):
         return "forget+retain" if self.order == "paired" else self.order
 
     def loss(self, run: Run, forget: Batch | None, retain: Batch | None) -> Tensor:
+        """Return the loss under new labels on the forget batch plus the weighted loss on the retain batch."""
         task, model = run.task, run.model
         if forget is None:
             assert retain is not None
@@ -57,16 +77,24 @@ class RandomLabel(GradientMethod):
                 + self.retain_weight * task.loss(model, retain).mean()
             )
         losses = task.relabel_loss(model, Batch.join(forget, retain), torch.cat([other, retain.y]))
-        weight = torch.ones_like(losses)
-        weight[len(forget) :] = self.retain_weight
-        return (weight * losses).mean()
+        sample_weights = torch.ones_like(losses)
+        sample_weights[len(forget) :] = self.retain_weight
+        return (sample_weights * losses).mean()
 
     def other_labels(self, run: Run, y: Tensor) -> Tensor:
-        """Labels (B,) other than `y`; over all classes in the published code's form. For a generator, kept ones: a condition
-        may not learn to draw what another is made to forget."""
+        """Return a new label for each label in `y` (B,).
+
+        The new label differs from the true one, except with `paper_exact`, which draws over all classes. On a task that
+        is not joint, such as diffusion, it also avoids every forgotten class.
+
+        Raises:
+            ExpungeError: There is no other label to give.
+            ModelError: The same, for a diffusion model.
+        """
         task, forgotten = run.task, run.split.forget_classes
         k = task.num_classes
-        if not k:  # a task without classes chooses its own wrong labels
+        # a task without classes chooses its own wrong labels
+        if not k:
             return task.other_labels(y, run.own_generator("labels"))
         if not task.joint and len(forgotten) > 1 and not self.paper_exact:
             return self._kept_labels(run, y, sorted(set(range(k)) - set(forgotten)))
@@ -78,10 +106,10 @@ class RandomLabel(GradientMethod):
         return (y + to_device(draw, y.device)) % k
 
     def _kept_labels(self, run: Run, y: Tensor, kept: list[int]) -> Tensor:
-        """Labels (B,) among `kept`: the next one after `y`, or any."""
+        """Return labels (B,) from the classes in `kept`: the next one after `y`, or a random one."""
         if not kept:
             raise ExpungeError(
-                "every class is to be forgotten, so there is no label to give instead; keep at least one."
+                "every class is to be forgotten, so there is no label to give instead; keep at least one class."
             )
         classes = torch.tensor(kept)
         if self.relabel == "next":

@@ -61,13 +61,13 @@ def check_spec(spec: str) -> tuple[str, str, dict[str, str]]:
     Raises:
         ExpungeError: The source is unknown, or options are unknown, repeated or out of range.
     """
-    place, _, query = spec.partition("?")
+    address, _, query = spec.partition("?")
     pairs = [part.partition("=")[::2] for part in query.split("&") if part]
     options = dict(pairs)
     if len(options) < len(pairs):
         raise ExpungeError(f"'{spec}' gives an option twice; give each option once.")
-    source, _, path = place.partition(":")
-    if source not in PATHS and Path(place).suffix in TABLE_SUFFIXES:
+    source, _, path = address.partition(":")
+    if source not in PATHS and Path(address).suffix in TABLE_SUFFIXES:
         raise ExpungeError(
             f"there is no data '{spec}'; write text:{path or source} for a table of labelled texts."
         )
