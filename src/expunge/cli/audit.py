@@ -20,7 +20,7 @@ from ..training.registry import method_from_metadata, recipe_from_metadata
 from ..training.run import Run
 from .checks import output_problems, problems_of
 from .flags import MODEL, SPLIT, ModelFlags, SplitFlags
-from .inputs import Loaded, draw_split, score_references
+from .inputs import Loaded, ModelFiles, draw_split, score_references
 from .invocation import command_line
 from .settings_flags import FLAT, with_help
 from .terminal import notice, show_outcomes
@@ -85,9 +85,11 @@ def audit(
         strong: What the strong audit runs, with --level strong.
     """
     files = ModelFiles(
-        model, {"original": flags.original, "unlearned": flags.checkpoint, "retrained": flags.retrained}
+        {"original": flags.original, "unlearned": flags.checkpoint, "retrained": flags.retrained},
+        model.build,
+        model.device,
     )
-    raise_all(_problems(flags, model, split, strong) + model.problems() + files.problems())
+    raise_all(_problems(flags, model, split, strong) + model.problems() + files.problems(model.preview()))
     source = model.source()
     drawn, task = draw_split(split, source), Classification(len(source.classes))
     factory, names = model.factory(source), model.names(source)

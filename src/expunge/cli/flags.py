@@ -13,7 +13,7 @@ from .settings_flags import flag_group, with_help
 if TYPE_CHECKING:
     from torch import nn
 
-    from ..sources import Source
+    from ..sources import Preview, Source
 
 MODEL = flag_group("Model and data", 1)
 SPLIT = flag_group("Forget set and validation set", 2)
@@ -57,6 +57,19 @@ class ModelFlags:
             *problems_of(lambda: check_name(self.model), lambda: check_spec(self.data)),
         ]
 
+    def preview(self) -> Preview | None:
+        """Return classes and shape of the data for a built-in model; None where only the data itself can tell."""
+        from ..models import MODELS
+        from ..sources import preview
+
+        return preview(self.data) if self.model in MODELS and not self.problems() else None
+
+    def build(self, data: Preview) -> nn.Module:
+        """Return the model with fresh parameters, on the CPU."""
+        from ..models import build
+
+        return build(self.model, num_classes=data.classes, shape=data.shape)
+
     def source(self) -> Source:
         """Return the data. Raises `ExpungeError`."""
         from ..sources import load
@@ -69,6 +82,6 @@ class ModelFlags:
 
     def factory(self, source: Source) -> Callable[[], nn.Module]:
         """Return a function that makes the model with fresh parameters, on its device."""
-        from ..models import build
+        from ..sources import Preview
 
-        return lambda: build(self.model, num_classes=len(source.classes), shape=source.shape).to(self.device)
+        return lambda: self.build(Preview(len(source.classes), source.shape)).to(self.device)

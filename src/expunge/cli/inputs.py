@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
+from ..audit.accuracy import Judged
 from ..data.split import Split
 from ..data.split_settings import SplitSpec
-from ..models import MODELS, build
+from ..pipeline.experiment import Outcome, judge_run
 from ..records.checkpoint import Checkpoint, read_checkpoint
 from ..records.checkpoint_loading import load_into
 from ..records.checkpoint_metadata import check_audited, check_original, check_retrained, check_role
-from ..sources import Preview, Source, preview
+from ..sources import Preview, Source
+from ..tasks.classification import Classification
+from ..training.registry import recipe_from_metadata
+from ..training.run import Run
 from .checks import problems_of
-from .flags import ModelFlags
+from .invocation import command_line
 from .terminal import notice
 
 Loaded = tuple[nn.Module, Checkpoint]
+# role -> the check of its metadata; returns a sentence where the metadata leave a question open
+CHECKS: dict[str, Callable[[Checkpoint, Split], str | None]] = {
+    "original": check_original,
+    "retrained": check_retrained,
+    "unlearned": check_audited,
+}
 
 
 def draw_split(flags: SplitSpec, source: Source) -> Split:
@@ -49,30 +61,39 @@ def split_for_original(flags: SplitSpec, source: Source) -> Split:
 class ModelFiles:
     """The checkpoints that a command reads, and the models made from them.
 
-    `problems` reads the files before the data. If the model is a built-in one and the data's spec says classes and shape, it also
-    makes the models, so that a checkpoint of another model is refused within a second.
+    `problems` reads the files before the data. If classes and shape are known by then, it also makes the models, so that a
+    checkpoint of another model is refused within a second.
 
     Args:
-        flags: The model and its data.
         files: {role: checkpoint}, the roles being "original", "retrained" and "unlearned"; None where no file was given.
+        build: Makes a model with fresh parameters for a number of classes and a shape.
+        device: Where the models go.
     """
 
-    def __init__(self, flags: ModelFlags, files: Mapping[str, Path | None]):
-        self.flags = flags
+    def __init__(
+        self, files: Mapping[str, Path | None], build: Callable[[Preview], nn.Module], device: str = "cpu"
+    ):
         self.files = {role: path for role, path in files.items() if path is not None}
+        self.build, self.device = build, device
         self._checkpoints: dict[str, Checkpoint] = {}
         self._models: dict[str, nn.Module] = {}
-        self._preview: Preview | None = None
+        self._made_for: Preview | None = None
 
-    def problems(self) -> list[str]:
-        """Return what is wrong with the files, as far as it can be known before the data is read."""
-        problems = problems_of(*(lambda role=role: self._read(role) for role in self.files))
-        if self.flags.problems():
-            return problems
-        self._preview = preview(self.flags.data) if self.flags.model in MODELS else None
-        if self._preview is not None:
-            problems += problems_of(*(lambda role=role: self._make(role) for role in self._checkpoints))
+    def problems(self, early: Preview | None) -> list[str]:
+        """Return what is wrong with the files, as far as it can be known before the data is read.
+
+        Args:
+            early: Classes and shape of the data; None where they are not known yet.
+        """
+        problems = problems_of(*(partial(self._read, role) for role in self.files))
+        if early is not None:
+            self._made_for = early
+            problems += problems_of(*(partial(self._make, role) for role in self._checkpoints))
         return list(dict.fromkeys(problems))
+
+    def metadata(self, role: str) -> Checkpoint:
+        """Return a checkpoint that `problems` has read."""
+        return self._checkpoints[role]
 
     def load(self, role: str, source: Source, split: Split) -> Loaded:
         """Return the model of one checkpoint, after the check that its metadata fit the role and the split.
@@ -81,16 +102,15 @@ class ModelFiles:
             CheckpointError: The checkpoint is of another model, or was trained on other samples.
         """
         now = Preview(len(source.classes), tuple(source.shape))
-        if role not in self._models or self._preview != now:
-            self._preview = now
+        if role not in self._models or self._made_for != now:
+            self._made_for = now
             self._make(role)
         checkpoint = self._checkpoints[role]
         for text in checkpoint.notices:
             notice(text)
-        checks = {"original": check_original, "retrained": check_retrained, "unlearned": check_audited}
-        if warning := checks[role](checkpoint, split):
+        if warning := CHECKS[role](checkpoint, split):
             notice(warning)
-        return self._models[role].to(self.flags.device), checkpoint
+        return self._models[role].to(self.device), checkpoint
 
     def load_if_given(self, role: str, source: Source, split: Split) -> Loaded | None:
         """Return `load`, or None if the user gave no file for this role."""
@@ -103,9 +123,35 @@ class ModelFiles:
         self._checkpoints[role] = checkpoint
 
     def _make(self, role: str) -> None:
-        """Make the model of one checkpoint, without touching the random state of later steps."""
-        assert self._preview is not None
+        """Make the model of one checkpoint. The random state of later steps stays as it is."""
+        assert self._made_for is not None
         with torch.random.fork_rng(devices=[]):
-            model = build(self.flags.model, num_classes=self._preview.classes, shape=self._preview.shape)
+            model = self.build(self._made_for)
         load_into(model, self._checkpoints[role])
         self._models[role] = model
+
+
+def score_references(
+    split: Split,
+    task: Classification,
+    original: Loaded,
+    retrained: Loaded | None,
+    seed: int,
+    names: dict[str, Any],
+) -> tuple[Outcome, Outcome | None]:
+    """Return the outcomes of the original and, if given, of the retrained model, with the recipes of their metadata."""
+
+    def outcome(kind: str, loaded: Loaded, beside: Judged | None) -> Outcome:
+        model, checkpoint = loaded
+        run = Run(model, split, task, seed)
+        return judge_run(
+            run,
+            recipe_from_metadata(checkpoint),
+            kind=kind,
+            retrained=beside,
+            names=names,
+            command=command_line(),
+        )
+
+    gold = outcome("retrain", retrained, None) if retrained is not None else None
+    return outcome("original", original, gold.judged if gold is not None else None), gold

@@ -77,7 +77,9 @@ def train(
             outcome = judge_run(run, settings, kind="original", **described)
     if not first():
         return
-    write_outcome(out, outcome, metadata_for("retrain" if without_forget else "original", drawn, settings, seed))
+    write_outcome(
+        out, outcome, metadata_for("retrain" if without_forget else "original", drawn, settings, seed)
+    )
     scores, seen = outcome.record.scores, "retained" if without_forget else "training"
     print(
         f"accuracy: {scores['RA']:.2f} % of {seen} samples of the split, {scores['TA']:.2f} % of test samples"

@@ -6,21 +6,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+from torch import nn
+
 from ..errors import raise_all
 from ..generation import presets
 from ..generation.runs import Generation
 from ..methods.retrain_ema import RetrainEMA
-from ..models.unet import unserved
+from ..models.unet import for_data, unserved
 from ..pipeline.experiment import train as train_original
 from ..records.checkpoint import write_checkpoint
 from ..records.checkpoint_metadata import metadata_for
 from ..records.record import Record
-from ..sources import check_spec, load, locate
+from ..sources import Preview, check_spec, load, locate, preview
 from ..torch_utils.module_state import check_seed
 from ..training.processes import first
 from ..training.run import Run
 from ..training.settings import faults
-from ..tuning.presets import kind as data_name
+from ..tuning.presets import data_name
 from .checks import device_problems, output_problems, problems_of
 from .compute_flags import ComputeFlags
 from .flags import COMPUTE
@@ -56,6 +58,14 @@ class GeneratorFlags:
             *problems_of(lambda: check_spec(locate(self.data)), lambda: check_seed(self.seed)),
             *unserved(data_name(self.data)),
         ]
+
+    def preview(self) -> Preview | None:
+        """Return classes and shape of the data; None where the flags have problems."""
+        return None if self.problems() else preview(locate(self.data))
+
+    def build(self, data: Preview) -> nn.Module:
+        """Return the network for the data with fresh parameters, on the CPU."""
+        return for_data(data_name(self.data), data.classes, data.shape)  # type: ignore[arg-type]
 
     def setting(self, forget: tuple[int | str, ...], validation: float, per_class: int = 50) -> Generation:
         """Return the data with the classes to forget, the network that suits it, and how images are sampled."""

@@ -20,7 +20,7 @@ from ..tuning.search import Trial
 from .checks import output_problems, problems_of, run_problems, scenario_of, scenario_problems
 from .compute_flags import ComputeFlags
 from .flags import COMPUTE, MODEL, SPLIT, ModelFlags, SplitFlags
-from .inputs import ModelFiles, draw_split
+from .inputs import ModelFiles, draw_split, score_references
 from .invocation import command_line
 from .method_commands import MethodCommands, first_line
 from .outputs import resumable, trials_file, with_record, write_outcome
@@ -86,9 +86,7 @@ def unlearn_commands() -> MethodCommands:
 
 def _methods() -> dict[str, str]:
     methods = {name: find(name) for name in names()}
-    return {
-        name: first_line(method) for name, method in methods.items() if serves(method, Classification)
-    }
+    return {name: first_line(method) for name, method in methods.items() if serves(method, Classification)}
 
 
 def _command(name: str) -> Callable[..., None]:
@@ -131,13 +129,16 @@ def run(request: Request) -> None:
     method, flags, split = request.method, request.flags, request.split
     how = request.compute.start()
     out = flags.checkpoint_to_write(method)
-    files = ModelFiles(request.model, {"original": flags.checkpoint, "retrained": flags.retrained})
+    model = request.model
+    files = ModelFiles(
+        {"original": flags.checkpoint, "retrained": flags.retrained}, model.build, model.device
+    )
     # the number of classes is not known yet, and no setting depends on it
-    checked = run_problems(method, Classification(2), how, request.model.device, flags.seed)
-    raise_all(_problems(request, out) + checked + request.model.problems() + files.problems())
-    source = request.model.source()
+    checked = run_problems(method, Classification(2), how, model.device, flags.seed)
+    raise_all(_problems(request, out) + checked + model.problems() + files.problems(model.preview()))
+    source = model.source()
     drawn, task = draw_split(split, source), Classification(len(source.classes))
-    factory, described = request.model.factory(source), request.model.names(source)
+    factory, described = model.factory(source), model.names(source)
     original, checkpoint = files.load("original", source, drawn)
     retrained = files.load_if_given("retrained", source, drawn)
     _note_on_trials(flags, checkpoint)

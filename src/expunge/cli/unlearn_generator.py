@@ -17,9 +17,7 @@ from ..generation import presets
 from ..generation.runs import Generation
 from ..methods.concept_ablation import ConceptAblation
 from ..methods.random_label import RandomLabel
-from ..records.checkpoint import read_checkpoint
-from ..records.checkpoint_loading import load_into
-from ..records.checkpoint_metadata import check_original, metadata_for, split_description
+from ..records.checkpoint_metadata import metadata_for, split_description
 from ..records.hashing import state_hash
 from ..records.record import Record
 from ..report import write_report
@@ -30,17 +28,17 @@ from ..training.processes import first
 from ..training.registry import find, names, serves, unsuited_text
 from ..training.run import Run
 from ..training.settings import faults
-from ..tuning.presets import kind as data_name
+from ..tuning.presets import data_name
 from .checks import mask_problems, output_problems, scenario_problems
 from .compute_flags import ComputeFlags
 from .demo_generation import come_back
 from .feature_network import feature_network
 from .flags import COMPUTE
-from .inputs import load_retrained
+from .inputs import ModelFiles
 from .method_commands import MethodCommands, first_line
 from .outputs import resumable, with_record
 from .settings_flags import FLAT, flag_group, given, method_group, settings_flags, with_help
-from .terminal import notice, print_row
+from .terminal import print_row
 from .train_generator import GeneratorFlags, write_generator
 
 TEXT = """Unlearn classes from a diffusion model that `train-generator` wrote, and audit the images.
@@ -131,6 +129,9 @@ class GeneratorRun:
         self.method, self.flags, self.generator = method, flags, generator
         # before any model is made: it decides which GPU belongs to this process
         self.compute = compute.start()
+        self.files = ModelFiles(
+            {"original": flags.checkpoint, "retrained": flags.retrained}, generator.build, generator.device
+        )
 
     def run(self) -> None:
         """Check the call, unlearn, sample and judge the images, write and print the results. Raises `ExpungeError`."""
@@ -180,6 +181,7 @@ class GeneratorRun:
             *mask_problems(method),
             *scenario_problems(method, "class"),
             *self.compute.problems(),
+            *self.files.problems(self.generator.preview()),
         ]
         if flags.per_class < 2:
             problems.append(
@@ -194,18 +196,12 @@ class GeneratorRun:
     def _load(self) -> tuple[Generation, nn.Module, nn.Module | None, tuple[nn.Module, str] | None]:
         """Return the setting, the original, the retrained model if given, and the network of `--features` if given."""
         flags = self.flags
-        checkpoint = read_checkpoint(flags.checkpoint)
-        validation = float(split_description(checkpoint).get("validation", 0.1))
         network = feature_network(flags.features, self.generator.device)
+        validation = float(split_description(self.files.metadata("original")).get("validation", 0.1))
         setting = self.generator.setting(flags.forget, validation, flags.per_class)
-        if warning := check_original(checkpoint, setting.split):
-            notice(warning)
-        model = setting.factory()
-        load_into(model, checkpoint)
-        retrained = None
-        if flags.retrained is not None:
-            retrained = load_retrained(setting.factory, flags.retrained, setting.split)[0]
-        return setting, model, retrained, network
+        model, _ = self.files.load("original", setting.source, setting.split)
+        retrained = self.files.load_if_given("retrained", setting.source, setting.split)
+        return setting, model, None if retrained is None else retrained[0], network
 
     def _record(
         self,

@@ -11,7 +11,7 @@ from ..data.resize import Resize
 from ..errors import ExpungeError
 from .folders import class_names
 from .loading import folder_resize
-from .spec import check_spec
+from .spec import PATHS, check_spec
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ def preview(spec: str) -> Preview | None:
         Preview(classes=10, shape=(3, 32, 32))
     """
     source, path, options = check_spec(spec)
+    if PATHS.get(source) and not Path(path).expanduser().exists():
+        return None
     if source in STANDARD_SETS:
         return STANDARD_SETS[source]
     try:
@@ -64,7 +66,11 @@ def _npz(path: Path) -> Preview | None:
         count = max(int(archive[f"y_{part}"].max()) for part in ("train", "test")) + 1
         with archive.zip.open("x_train.npy") as file:
             version = np.lib.format.read_magic(file)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            read = (
+                np.lib.format.read_array_header_1_0
+                if version == (1, 0)
+                else np.lib.format.read_array_header_2_0
+            )
             shape = read(file)[0]
     return Preview(count if names is None else len(names), tuple(shape[1:]))
 
