@@ -477,7 +477,7 @@ def test_an_interruption_promises_only_what_is_there(tmp_path, monkeypatch, caps
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("expunge.cli.train.train_original", interrupted)
+    monkeypatch.setattr("expunge.pipeline.pipeline.execute", interrupted)
     command = ["train", *DIGITS, "--out", str(tmp_path / "o.pt")]
     assert main(command) == 130
     assert "resumes" not in capsys.readouterr().err

@@ -10,9 +10,10 @@ import torch
 from expunge import CheckpointError, Method, Record, Retrain, Run, Split, find
 from expunge.cli import main
 from expunge.cli.demo import demo
-from expunge.cli.demo_generation import _kept
+from expunge.cli.demo_generation import write_run
 from expunge.cli.flags import SplitFlags
 from expunge.models import build
+from expunge.pipeline import Outcome
 from expunge.records import checkpoint_metadata
 from expunge.records.checkpoint import read_checkpoint, write_checkpoint
 from expunge.sources import load
@@ -201,7 +202,7 @@ def test_generators_have_the_same_heads(tmp_path):
         ("unlearn", find("esd")()),
     )
     for kind, method in made:
-        _kept(tmp_path, kind, run, Record(kind, method.name(), {}), kind, method)
+        write_run(tmp_path, kind, Outcome(run, Record(kind, method.name(), {}), method=method))
     read = {kind: read_checkpoint(tmp_path / f"{kind}.safetensors") for kind, _ in made}
     assert recipe_from_metadata(read["original"]) == recipe_from_metadata(read["retrain"]) == recipe
     assert (

@@ -602,8 +602,8 @@ def test_generators_are_refused_before_anything_is_trained(tmp_path, monkeypatch
         raise AssertionError("not to be called")
 
     monkeypatch.setattr("expunge.generation.runs.Generation.judge", weak)
-    for place in ("unlearn_generator.execute", "train_generator.train_original", "demo_generation.train"):
-        monkeypatch.setattr(f"expunge.cli.{place}", never)
+    monkeypatch.setattr("expunge.pipeline.pipeline.execute", never)
+    monkeypatch.setattr("expunge.cli.train_generator.train_original", never)
     assert main(["demo-generation", "--per-class", "1", "--out", str(tmp_path / "demo")]) == 2
     assert "--per-class is 1; distances" in capsys.readouterr().err
     draw = np.random.default_rng(0)

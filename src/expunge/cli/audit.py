@@ -9,18 +9,19 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
-from ..audit.strong import StrongResult, StrongSettings, strong_audit, with_strong
-from ..audit.verdict import verdict, within_gap
+from ..audit.strong import StrongSettings, strong_audit, with_strong
+from ..audit.verdict import Verdict, verdict, within_gap
 from ..errors import raise_all
 from ..methods.retrain import Retrain
-from ..pipeline.experiment import Outcome, judge_run
+from ..pipeline import Outcome, Pipeline, References
+from ..pipeline.factory import Factory
 from ..records.record import plain
 from ..tasks.classification import Classification
-from ..training.registry import method_from_metadata, recipe_from_metadata
+from ..training.registry import method_from_metadata
 from ..training.run import Run
 from .checks import output_problems, problems_of
 from .flags import MODEL, SPLIT, ModelFlags, SplitFlags
-from .inputs import Loaded, ModelFiles, draw_split, score_references
+from .inputs import ModelFiles, draw_split, reference_of
 from .invocation import command_line
 from .settings_flags import FLAT, with_help
 from .terminal import notice, show_outcomes
@@ -92,39 +93,28 @@ def audit(
     raise_all(_problems(flags, model, split, strong) + model.problems() + files.problems(model.preview()))
     source = model.source()
     drawn, task = draw_split(split, source), Classification(len(source.classes))
-    factory, names = model.factory(source), model.names(source)
     original = files.load("original", source, drawn)
     unlearned, checkpoint = files.load("unlearned", source, drawn)
     retrained = files.load_if_given("retrained", source, drawn)
-    start, gold = score_references(drawn, task, original, retrained, flags.seed, names)
-    outcome = judge_run(
+    pipeline = Pipeline(
+        split=drawn, task=task, seed=flags.seed, names=model.names(source), command=command_line()
+    )
+    references = pipeline.references(
+        lambda: reference_of(original, drawn, task, flags.seed),
+        lambda _: None if retrained is None else reference_of(retrained, drawn, task, flags.seed),
+    )
+    outcome = pipeline.outcome(
+        "unlearn",
         Run(unlearned, drawn, task, flags.seed),
         method_from_metadata(checkpoint),
-        kind="unlearn",
-        original=start.judged,
-        retrained=gold.judged if gold is not None else None,
-        names=names,
-        command=command_line(),
+        **references.measured,
     )
-    if flags.level == "strong":
-        result = _strong(outcome, start, gold, (original, retrained), strong, factory)
-        outcome.record.details = plain(with_strong(outcome.record.details, result))
-        for text in result.limits:
-            notice(text)
-        said = result.verdict
-    else:
-        said = verdict(
-            outcome.record.scores,
-            [gold.record.scores] if gold is not None else [],
-            sizes=drawn.sizes,
-            goal=drawn.goal,
-            original=start.record.scores,
-        )
+    said = _verdict(outcome, references, strong if flags.level == "strong" else None, model.factory(source))
     if said is not None:
         outcome.record.details["verdict"] = plain(said.to_dict())
     if flags.out is not None:
         outcome.record.save(flags.out)
-    show_outcomes([start, gold, outcome], flags.report)
+    show_outcomes([references.original, references.retrained, outcome], flags.report)
     print(said)
     return _exit_code(outcome, flags.max_gap)
 
@@ -146,32 +136,40 @@ def _problems(flags: AuditFlags, model: ModelFlags, split: SplitFlags, strong: S
     ]
 
 
-def _strong(
-    outcome: Outcome,
-    start: Outcome,
-    gold: Outcome | None,
-    loaded: tuple[Loaded, Loaded | None],
-    settings: StrongSettings,
-    factory: Any,
-) -> StrongResult:
-    """Run the strong audit of an outcome beside the outcomes of the original (`start`) and the retrained model (`gold`)."""
-    (original, original_checkpoint), retrained = loaded
-    recipe = recipe_from_metadata(original_checkpoint)
-    outcomes = {"original": start, "unlearned": outcome, "retrained": gold}
-    return strong_audit(
+def _verdict(
+    outcome: Outcome, references: References, strong: StrongSettings | None, factory: Factory
+) -> Verdict | None:
+    """Return the verdict; with `strong` settings, after the strong audit, whose results go into the record."""
+    retrained = references.retrained
+    retrained_scores = [] if retrained is None else [retrained.record.scores]
+    if strong is None:
+        return verdict(
+            outcome.record.scores,
+            retrained_scores,
+            sizes=outcome.run.split.sizes,
+            goal=outcome.run.split.goal,
+            original=references.original.record.scores,
+        )
+    recipe = references.original.method
+    outcomes = {"original": references.original, "unlearned": outcome, "retrained": retrained}
+    result = strong_audit(
         outcome.model,
         outcome.run.split,
         outcome.run.task,  # type: ignore[arg-type]
-        original=original,
-        retrained=retrained[0] if retrained is not None else None,
+        original=references.original.model,
+        retrained=retrained.model if retrained is not None else None,
         method=outcome.method,
         recipe=recipe if isinstance(recipe, Retrain) else None,
-        settings=settings,
-        judged={k: o.judged for k, o in outcomes.items() if o is not None and o.judged is not None},
-        retrained_scores=[gold.record.scores] if gold is not None else [],
+        settings=strong,
+        judged={role: o.judged for role, o in outcomes.items() if o is not None and o.judged is not None},
+        retrained_scores=retrained_scores,
         factory=factory,
         on_step=_print_step,
     )
+    outcome.record.details = plain(with_strong(outcome.record.details, result))
+    for text in result.limits:
+        notice(text)
+    return result.verdict
 
 
 def _exit_code(outcome: Outcome, max_gap: float | None) -> int:

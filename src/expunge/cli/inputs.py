@@ -6,24 +6,21 @@ import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
-from ..audit.accuracy import Judged
 from ..data.split import Split
 from ..data.split_settings import SplitSpec
-from ..pipeline.experiment import Outcome, judge_run
+from ..pipeline import Reference
 from ..records.checkpoint import Checkpoint, read_checkpoint
 from ..records.checkpoint_loading import load_into
 from ..records.checkpoint_metadata import check_audited, check_original, check_retrained, check_role
 from ..sources import Preview, Source
-from ..tasks.classification import Classification
+from ..tasks.task import Task
 from ..training.registry import recipe_from_metadata
 from ..training.run import Run
 from .checks import problems_of
-from .invocation import command_line
 from .terminal import notice
 
 Loaded = tuple[nn.Module, Checkpoint]
@@ -131,27 +128,7 @@ class ModelFiles:
         self._models[role] = model
 
 
-def score_references(
-    split: Split,
-    task: Classification,
-    original: Loaded,
-    retrained: Loaded | None,
-    seed: int,
-    names: dict[str, Any],
-) -> tuple[Outcome, Outcome | None]:
-    """Return the outcomes of the original and, if given, of the retrained model, with the recipes of their metadata."""
-
-    def outcome(kind: str, loaded: Loaded, beside: Judged | None) -> Outcome:
-        model, checkpoint = loaded
-        run = Run(model, split, task, seed)
-        return judge_run(
-            run,
-            recipe_from_metadata(checkpoint),
-            kind=kind,
-            retrained=beside,
-            names=names,
-            command=command_line(),
-        )
-
-    gold = outcome("retrain", retrained, None) if retrained is not None else None
-    return outcome("original", original, gold.judged if gold is not None else None), gold
+def reference_of(loaded: Loaded, split: Split, task: Task, seed: int) -> Reference:
+    """Return a model from a file for the pipeline, with the recipe that its metadata name."""
+    model, checkpoint = loaded
+    return Reference(Run(model, split, task, seed), recipe_from_metadata(checkpoint))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
 from ..errors import raise_all
-from ..pipeline.experiment import experiment, judge_run, seeded_factory
-from ..pipeline.experiment import train as train_original
+from ..pipeline import Pipeline, Watch, seeded_factory
 from ..records.checkpoint_metadata import metadata_for
 from ..tasks.classification import Classification
+from ..training.method import Method
 from ..training.processes import first
 from ..tuning import presets
 from .checks import output_problems, run_problems
@@ -58,28 +60,30 @@ def train(
     source = model.source()
     draw = draw_split if without_forget else split_for_original
     drawn, task = draw(split, source), Classification(len(source.classes))
-    factory = seeded_factory(model.factory(source), seed)
-    described: dict[str, Any] = {"names": model.names(source), "command": command_line()}
-    with resumable(out) as state:
-        label = "retrained" if without_forget else "original"
-        options: dict[str, Any] = {
-            "seed": seed,
-            "compute": how,
-            "on_row": progress(settings, label),
-            "state_file": state,
-        }
-        if without_forget:
-            outcome = experiment(
-                factory(), drawn, settings, task, kind="retrain", factory=factory, **described, **options
+    role: Literal["original", "retrain"] = "retrain" if without_forget else "original"
+
+    @contextmanager
+    def watch(label: str, method: Method) -> Iterator[Watch]:
+        with resumable(out) as state:
+            yield Watch(
+                on_row=progress(method, "retrained" if without_forget else "original"), state_file=state
             )
-        else:
-            run = train_original(factory(), drawn, settings, task, **options)
-            outcome = judge_run(run, settings, kind="original", **described)
+
+    pipeline = Pipeline(
+        split=drawn,
+        task=task,
+        factory=seeded_factory(model.factory(source), seed),
+        recipe=settings,
+        seed=seed,
+        compute=how,
+        names=model.names(source),
+        command=command_line(),
+        watch=watch,
+    )
+    outcome = pipeline.train_alone(role)
     if not first():
         return
-    write_outcome(
-        out, outcome, metadata_for("retrain" if without_forget else "original", drawn, settings, seed)
-    )
+    write_outcome(out, outcome, metadata_for(role, drawn, settings, seed))
     scores, seen = outcome.record.scores, "retained" if without_forget else "training"
     print(
         f"accuracy: {scores['RA']:.2f} % of {seen} samples of the split, {scores['TA']:.2f} % of test samples"

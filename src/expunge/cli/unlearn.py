@@ -2,13 +2,14 @@
 
 # annotations are evaluated here, because the class of the settings' flags is made for the method
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from ..errors import ExpungeError, raise_all
-from ..pipeline.experiment import Outcome, experiment
+from ..pipeline import Outcome, Pipeline, Trials, Watch
 from ..records.checkpoint import Checkpoint
 from ..records.checkpoint_metadata import metadata_for
 from ..tasks.classification import Classification
@@ -20,7 +21,7 @@ from ..tuning.search import Trial
 from .checks import output_problems, problems_of, run_problems, scenario_of, scenario_problems
 from .compute_flags import ComputeFlags
 from .flags import COMPUTE, MODEL, SPLIT, ModelFlags, SplitFlags
-from .inputs import ModelFiles, draw_split, score_references
+from .inputs import ModelFiles, draw_split, reference_of
 from .invocation import command_line
 from .method_commands import MethodCommands, first_line
 from .outputs import resumable, trials_file, with_record, write_outcome
@@ -126,10 +127,9 @@ def _command(name: str) -> Callable[..., None]:
 
 def run(request: Request) -> None:
     """Check the request, unlearn, and write and show the results. Raises `ExpungeError`."""
-    method, flags, split = request.method, request.flags, request.split
+    method, flags, model = request.method, request.flags, request.model
     how = request.compute.start()
     out = flags.checkpoint_to_write(method)
-    model = request.model
     files = ModelFiles(
         {"original": flags.checkpoint, "retrained": flags.retrained}, model.build, model.device
     )
@@ -137,44 +137,54 @@ def run(request: Request) -> None:
     checked = run_problems(method, Classification(2), how, model.device, flags.seed)
     raise_all(_problems(request, out) + checked + model.problems() + files.problems(model.preview()))
     source = model.source()
-    drawn, task = draw_split(split, source), Classification(len(source.classes))
-    factory, described = model.factory(source), model.names(source)
-    original, checkpoint = files.load("original", source, drawn)
-    retrained = files.load_if_given("retrained", source, drawn)
-    _note_on_trials(flags, checkpoint)
-    start, gold = score_references(drawn, task, (original, checkpoint), retrained, flags.seed, described)
-    with resumable(out) as state:
-        outcome = experiment(
-            original,
-            drawn,
-            method,
-            task,
-            original=start.judged,
-            retrained=gold.judged if gold is not None else None,
-            seed=flags.seed,
-            compute=how,
-            factory=factory,
-            on_row=progress(method),
-            state_file=state,
-            names=described,
-            command=command_line(),
-            trials=flags.trials,
+    split, task = draw_split(request.split, source), Classification(len(source.classes))
+    original = files.load("original", source, split)
+    retrained = files.load_if_given("retrained", source, split)
+    _note_on_trials(flags, original[1])
+
+    @contextmanager
+    def watch(label: str, method: Method) -> Iterator[Watch]:
+        trials = Trials(
+            count=flags.trials,
             fixed=request.fixed,
             on_trial=print_trials(flags.trials),
-            trials_file=trials_file(out),
+            file=trials_file(out),
         )
-    if not first():
-        return
-    metadata = metadata_for("unlearn", drawn, outcome.method or method, flags.seed)
-    write_outcome(out, outcome, metadata, like=checkpoint)
+        with resumable(out) as state:
+            yield Watch(on_row=progress(method), state_file=state, trials=trials)
+
+    outcomes = Pipeline(
+        split=split,
+        task=task,
+        factory=model.factory(source),
+        seed=flags.seed,
+        compute=how,
+        names=model.names(source),
+        command=command_line(),
+        watch=watch,
+    ).run(
+        {method.name(): method},
+        original=lambda: reference_of(original, split, task, flags.seed),
+        retrained=lambda _: None if retrained is None else reference_of(retrained, split, task, flags.seed),
+    )
+    if first():
+        _write(request, out, outcomes, original[1])
+
+
+def _write(request: Request, out: Path, outcomes: list[Outcome], like: Checkpoint) -> None:
+    """Write checkpoint, record, mask, receipt and report of a finished run, and print what there is."""
+    flags, outcome = request.flags, outcomes[-1]
+    split = outcome.run.split
+    metadata = metadata_for("unlearn", split, outcome.method or request.method, flags.seed)
+    write_outcome(out, outcome, metadata, like=like)
     _print_trials(outcome, flags.trials)
     mask = outcome.run.mask
     if flags.save_mask is not None and mask is not None:
-        print(f"mask: {mask.save(flags.save_mask, split=drawn.hash)}")
+        print(f"mask: {mask.save(flags.save_mask, split=split.hash)}")
     elif flags.save_mask is not None:
         notice(f"the run had no mask, so {flags.save_mask} was not written; --density below 1 makes one.")
-    request.receipt.write(out.with_suffix(".json"), flags.checkpoint, out, drawn.forget.ids, mask)
-    show_outcomes([start, gold, outcome], flags.report)
+    request.receipt.write(out.with_suffix(".json"), flags.checkpoint, out, split.forget.ids, mask)
+    show_outcomes(outcomes, flags.report)
 
 
 def _problems(request: Request, out: Path) -> list[str]:

@@ -2,7 +2,8 @@
 
 # annotations are evaluated here, because the class of the settings' flags is made for the method
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,19 +11,16 @@ from typing import Annotated, Any
 import torch
 from torch import nn
 
-from ..audit.generation import Drawn
 from ..audit.image_judge import Judge, network_distances
 from ..errors import ExpungeError, raise_all
 from ..generation import presets
 from ..generation.runs import Generation
 from ..methods.concept_ablation import ConceptAblation
 from ..methods.random_label import RandomLabel
+from ..pipeline import Outcome, Pipeline, Reference, Watch
 from ..records.checkpoint_metadata import metadata_for, split_description
-from ..records.hashing import state_hash
-from ..records.record import Record
 from ..report import write_report
 from ..tasks.diffusion import Diffusion
-from ..training.execute import execute
 from ..training.method import Method
 from ..training.processes import first
 from ..training.registry import find, names, serves, unsuited_text
@@ -34,6 +32,7 @@ from .compute_flags import ComputeFlags
 from .demo_generation import come_back
 from .feature_network import feature_network
 from .flags import COMPUTE
+from .generator_scoring import GeneratorScoring, names_for
 from .inputs import ModelFiles
 from .method_commands import MethodCommands, first_line
 from .outputs import resumable, with_record
@@ -135,40 +134,57 @@ class GeneratorRun:
 
     def run(self) -> None:
         """Check the call, unlearn, sample and judge the images, write and print the results. Raises `ExpungeError`."""
-        flags, seed = self.flags, self.generator.seed
+        flags = self.flags
         raise_all(self._problems())
-        setting, model, retrained, network = self._load()
-        task = replace(setting.task, teacher=model if flags.frozen_target else None)
+        setting, models, network = self._load()
         # before the run, and in every process: a judge that is too weak ends all of them at once
         judge = setting.judge()
-        with resumable(flags.out) as state:
-            run = execute(
-                model,
-                setting.split,
-                self.method,
-                task,
-                seed=seed,
-                compute=self.compute,
-                state_file=state,
-                on_row=print_row,
-            )
+        outcomes = self._pipeline(setting, judge, models["original"]).run(
+            {self.method.name(): self.method},
+            original=lambda: self._reference(setting, models["original"]),
+            retrained=lambda _: (
+                self._reference(setting, models["retrained"]) if "retrained" in models else None
+            ),
+        )
         if not first():
             return
-        models = {"original": model, "unlearned": run.model}
-        if retrained is not None:
-            models["retrained"] = retrained
-        images = {name: setting.look(generator, judge) for name, generator in models.items()}
-        record = self._record(setting, judge, run, images, network, state_hash(model.state_dict()))
+        start, outcome = outcomes[0], outcomes[-1]
+        record = outcome.record
+        if network is not None:
+            record.scores |= _network_scores(setting, outcome, network)
         if flags.attacks:
-            record.details["attacks"] = come_back(setting, judge, models)
-        write_generator(flags.out, run, record, metadata_for("unlearn", setting.split, self.method, seed))
+            order = {"original": models["original"], "unlearned": outcome.model, **models}
+            record.details["attacks"] = come_back(setting, judge, order)
+        metadata = metadata_for("unlearn", setting.split, self.method, setting.seed)
+        write_generator(flags.out, outcome.run, record, metadata)
         for name in ("UA", "RA"):
-            before, after = (images[k].scores[name] for k in ("original", "unlearned"))
-            print(f"{name}: {before:.1f} % before, {after:.1f} % after")
+            print(f"{name}: {start.judged.scores[name]:.1f} % before, {record.scores[name]:.1f} % after")
         print(f"judge: {judge.accuracy:.1f} % of real test images")
         if flags.report is not None:
             write_report(flags.report, [record])
             print(f"report: {flags.report}")
+
+    def _pipeline(self, setting: Generation, judge: Judge, original: nn.Module) -> Pipeline:
+        @contextmanager
+        def watch(label: str, method: Method) -> Iterator[Watch]:
+            with resumable(self.flags.out) as state:
+                yield Watch(on_row=print_row, state_file=state)
+
+        return Pipeline(
+            split=setting.split,
+            task=replace(setting.task, teacher=original if self.flags.frozen_target else None),
+            factory=setting.factory,
+            seed=setting.seed,
+            compute=self.compute,
+            names=names_for(setting),
+            command=setting.command,
+            scoring=GeneratorScoring(setting, judge, {self.method.name(): "after"}),
+            watch=watch,
+        )
+
+    @staticmethod
+    def _reference(setting: Generation, model: nn.Module) -> Reference:
+        return Reference(Run(model, setting.split, setting.task, setting.seed))
 
     def _problems(self) -> list[str]:
         """Return the problems that are known before data and models are read."""
@@ -193,32 +209,20 @@ class GeneratorRun:
             )
         return problems
 
-    def _load(self) -> tuple[Generation, nn.Module, nn.Module | None, tuple[nn.Module, str] | None]:
-        """Return the setting, the original, the retrained model if given, and the network of `--features` if given."""
+    def _load(self) -> tuple[Generation, dict[str, nn.Module], tuple[nn.Module, str] | None]:
+        """Return the setting, the models by role, and the network of `--features` if given."""
         flags = self.flags
         network = feature_network(flags.features, self.generator.device)
         validation = float(split_description(self.files.metadata("original")).get("validation", 0.1))
         setting = self.generator.setting(flags.forget, validation, flags.per_class)
-        model, _ = self.files.load("original", setting.source, setting.split)
-        retrained = self.files.load_if_given("retrained", setting.source, setting.split)
-        return setting, model, None if retrained is None else retrained[0], network
+        models = {role: self.files.load(role, setting.source, setting.split)[0] for role in self.files.files}
+        return setting, models, network
 
-    def _record(
-        self,
-        setting: Generation,
-        judge: Judge,
-        run: Run,
-        images: dict[str, Drawn],
-        network: tuple[nn.Module, str] | None,
-        before: str,
-    ) -> Record:
-        """Return the record with the scores of the sampled images of each model; `before` is the original's hash."""
-        unlearned = images["unlearned"]
-        references = {name: drawn for name, drawn in images.items() if name != "unlearned"}
-        record = setting.record(
-            "unlearn", run, self.method, unlearned, judge, before=before, label="after", **references
-        )
-        if network is not None:
-            real = torch.cat([setting.task.images(batch) for batch in setting.split.retain.batches(512)])
-            record.scores |= network_distances(real, unlearned.images[~unlearned.forgotten], *network)
-        return record
+
+def _network_scores(
+    setting: Generation, outcome: Outcome, network: tuple[nn.Module, str]
+) -> dict[str, float]:
+    """Return FID and KID of the kept classes in the features of the user's network."""
+    unlearned = outcome.judged
+    real = torch.cat([setting.task.images(batch) for batch in setting.split.retain.batches(512)])
+    return network_distances(real, unlearned.images[~unlearned.forgotten], *network)

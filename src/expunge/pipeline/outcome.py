@@ -47,12 +47,14 @@ class Scoring(Protocol):
     def measure(self, run: Run) -> Any:
         """Return what the scores of a model are computed from: predictions, or sampled images."""
 
-    def describe(self, record: Record, role: str, own: Any, original: Any, retrained: Any) -> AuditResult | None:
+    def describe(
+        self, record: Record, label: str, own: Any, original: Any, retrained: Any
+    ) -> AuditResult | None:
         """Write scores and tables into the record.
 
         Args:
             record: The record of the run.
-            role: "original", "retrain" or the label of the method.
+            label: "original", "retrain" or the label of the method.
             own: What `measure` returned for this model.
             original: The same for the original, or None.
             retrained: The same for the retrained model, or None.
@@ -66,10 +68,10 @@ class ClassifierScoring:
         """Return the predictions of the run's model on each set."""
         return judge(run.model, run.split, run.task, seed=run.seed)  # type: ignore[arg-type]
 
-    def describe(self, record: Record, role: str, own: Any, original: Any, retrained: Any) -> AuditResult:
+    def describe(self, record: Record, label: str, own: Any, original: Any, retrained: Any) -> AuditResult:
         """Write scores, tables and limits into the record. The retrained model is compared with itself."""
         check_references(own.split, original, retrained)
-        audit = summarize(own, original=original, retrained=own if role == "retrain" else retrained)
+        audit = summarize(own, original=original, retrained=own if record.kind == "retrain" else retrained)
         record.scores = plain(audit.scores)
         record.details.update(plain(audit.details), limits=audit.limits)
         return audit
