@@ -21,8 +21,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import cyclopts
 import torch
-import tyro
 from torch import Tensor, nn
 
 from expunge import Compute, Retrain, Split
@@ -243,4 +243,4 @@ def _few(data: Any, count: int) -> TensorData:
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    cyclopts.run(main)

@@ -22,7 +22,7 @@ from ..audit.recovery_attacks import RecoveryAttack, RecoveryGoal
 from ..audit.standard import AuditResult
 from ..errors import raise_all
 from .concepts import Erasure
-from .sampling import Sampler
+from ..tasks.sampling import Sampler
 
 if TYPE_CHECKING:
     from .erase import Erased
