@@ -30,7 +30,7 @@ from expunge.records.statistics import shown
 from expunge.sources import load
 from expunge.tasks.classification import Classification
 from expunge.training.run import Run
-from expunge.tuning.trials import presets
+from expunge.tuning import presets
 
 SEEDS = (0, 1, 2)  # of Retrain; all else has the first
 RETRAINED = tuple(f"retrain {seed}" for seed in SEEDS)

@@ -409,7 +409,7 @@ def test_trials_choose_settings_by_validation_data(trained, tmp_path, capsys):
 
 
 def test_interrupted_trials_go_on_to_the_same_model(trained, tmp_path, monkeypatch, capsys):
-    from expunge.tuning.trials import trials as tuning
+    from expunge.tuning import trials as tuning
 
     command = ["--trials", "3", "--batch-size", "64"]
     assert run_unlearn(trained, *command, "--out", str(tmp_path / "whole.safetensors")) == 0

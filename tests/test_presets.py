@@ -6,7 +6,7 @@ import pytest
 
 from expunge.models import build
 from expunge.training.registry import find, names
-from expunge.tuning.trials import presets
+from expunge.tuning import presets
 
 
 @pytest.mark.parametrize("key", presets.SETTINGS, ids=str)

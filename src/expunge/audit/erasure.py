@@ -25,7 +25,7 @@ from .generation_attacks import Aim, Attack
 from .image_judge import Judge, named_distances, network_features
 
 if TYPE_CHECKING:
-    from ..generation.erase import Erased
+    from ..generation.erased import Erased
 
 TOGETHER = "a photo of a {} and a {}"
 REFERENCE = 512  # kept images that distances are taken from, at most
@@ -180,7 +180,7 @@ def _seen(
 ) -> dict[str, Seen]:
     """What is seen in what original ("before") and erased model ("after") draw, from the same noise, for the judge's class."""
     original = erased.loaded.prompted(prompts)
-    erased.loaded.rest()  # the text encoders have done their part
+    erased.loaded.offload()  # the text encoders have done their part
     task: Diffusion = erased.loaded.task(len(prompts))
     latents = task.images(next(erased.run.split.retain.take(torch.arange(1)).batches(1)))
     y = torch.arange(len(prompts)).repeat_interleave(count)

@@ -93,7 +93,7 @@ def _all_runs(
     run.split = split  # its record names the samples that the others' do
     with show.bar("retrain (reference)", recipe) as on_row:
         again = execute(run.model, split, recipe, task, seed=seed, factory=setting.factory, on_row=on_row)
-    start, gold = setting.look(run.model, judge), setting.look(again.model, judge)
+    start, gold = setting.sample(run.model, judge), setting.sample(again.model, judge)
     first = setting.record("original", run, recipe, start, judge, retrained=gold, label="before")
     second = setting.record("retrain", again, recipe, gold, judge, original=start, label="retrained")
     records = [
@@ -107,7 +107,7 @@ def _all_runs(
         with show.bar(label, method) as on_row:
             done = execute(run.model, split, method, task, seed=seed, on_row=on_row)
         beside = {"original": start, "retrained": gold}
-        drawn = setting.look(done.model, judge)
+        drawn = setting.sample(done.model, judge)
         record = setting.record(
             "unlearn", done, method, drawn, judge, before=before, label=f"after {label}", **beside
         )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ..audit.image_judge import Judge
-    from ..generation.erase import Erased
+    from ..generation.erased import Erased
     from ..generation.sampling import Sampler
 
 
@@ -102,6 +102,7 @@ def erase(
     from ..generation.erase import erase as run
     from ..generation.erase_checks import place_problems
     from ..generation.erase_presets import STEPS, settings
+    from ..generation.options import EraseOptions
     from ..generation.sampling import Sampler
     from ..report import write_report
 
@@ -134,20 +135,22 @@ def erase(
             pipeline,
             what,
             chosen,
+            EraseOptions(
+                images=images,
+                per_prompt=64 if per_prompt is None else per_prompt,
+                weights=weights,
+                lora=lora,
+                half=half,
+                steps=steps if steps is not None or epochs is not None else STEPS.get(method),
+                safe=safe,
+                sampler=sampler,
+                seed=seed,
+                device=device,
+                compute=how,
+                gradient_checkpointing=gradient_checkpointing,
+            ),
             out=out,
-            images=images,
-            per_prompt=64 if per_prompt is None else per_prompt,
-            weights=weights,
-            lora=lora,
-            half=half,
-            steps=steps if steps is not None or epochs is not None else STEPS.get(method),
-            safe=safe,
-            seed=seed,
-            device=device,
-            compute=how,
             on_row=print_row,
-            sampler=sampler,
-            gradient_checkpointing=gradient_checkpointing,
             state_file=state,
             command=command_line(),
         )

@@ -194,9 +194,9 @@ def unlearn_generator(
         run = execute(model, setting.split, chosen, task, **watch)
     if not first():
         return
-    start, end = setting.look(model, judge), setting.look(run.model, judge)
+    start, end = setting.sample(model, judge), setting.sample(run.model, judge)
     before = state_hash(model.state_dict())
-    beside = {"original": start, **({"retrained": setting.look(gold, judge)} if gold is not None else {})}
+    beside = {"original": start, **({"retrained": setting.sample(gold, judge)} if gold is not None else {})}
     record = setting.record("unlearn", run, chosen, end, judge, before=before, label="after", **beside)
     if network is not None:
         real = torch.cat([task.images(b) for b in setting.split.retain.batches(512)])

@@ -27,7 +27,7 @@ start from fresh weights, where there is nothing to hold.
 
 How strongly a method forgets hangs on its rate over decades, and the right rate on the model and its data: defaults are a
 start, not an answer. `expunge unlearn METHOD ... --trials 4` (in Python `experiment(..., trials=4)`, or
-`expunge.tuning.trials.tune`) runs the method with its own settings, then with others out of the column *tuning tries* of its
+`expunge.tuning.tune`) runs the method with its own settings, then with others out of the column *tuning tries* of its
 table below, the later ones beside the best so far, and keeps the model that comes nearest to what Retrain should be.
 What that is, validation samples say, which the original never saw: its error on them, and what a membership attack (a
 threshold on confidences) says of them, stand for the forget set's (of samples of its classes in its shares, and of its

@@ -15,9 +15,13 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
 
 from ..errors import ExpungeError
-from .batch import Augment, Batch, Inputs, Normalize, each, moved, prepared, several
-from .samples import Data
+from .batch import Augment, Batch, CropFlip, Inputs, Normalize, as_float, each, moved, prepared, several
+from .samples import Data, Samples, as_text
 from .stream import StreamData
+
+__all__ = [
+    "Augment", "Batch", "CropFlip", "Data", "Inputs", "Normalize", "Samples", "StreamData", "TensorData", "as_data", "as_float", "as_text",
+]  # fmt: skip
 
 RESIDENT_SHARE = 0.5  # of a GPU's free memory that a data set may take before it stays on the host
 

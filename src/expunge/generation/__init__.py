@@ -1,1 +1,1 @@
-"""Generators: drawing from diffusion models, text-to-image pipelines, and erasing a concept from them."""
+"""Sample images from diffusion models, load text-to-image pipelines, and erase concepts from them."""

@@ -19,9 +19,14 @@ from ..data.samples import Samples
 from ..errors import MaskError, raise_all
 from ..tasks.task import Task
 from .freezer import Held, local
-from .mask_file import Mask
-from .saliency import saliency_scores
+from .mask_file import Mask, combine, overlap
+from .saliency import Saliency, saliency_scores
 from .topk import Shards, top_k
+
+__all__ = [
+    "Mask", "Saliency", "check_mask", "combine", "complete", "full_mask", "inverted_mask", "masked", "overlap",
+    "random_mask", "saliency_mask", "saliency_scores", "top_mask",
+]  # fmt: skip
 
 # ---- making masks
 

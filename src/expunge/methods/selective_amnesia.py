@@ -109,7 +109,7 @@ class SelectiveAmnesia(GradientMethod):
         own = run.own_generator("replay")
         at = torch.randint(0, len(run.memo["pool"]), (len(forget),), generator=own).to(images.device)
         replay = Batch(run.memo["pool"][at], run.memo["conditions"][at], at.cpu())
-        noisy = task.draw(surrogate)
+        noisy = task.add_random_noise(surrogate)
         # by hand, since `task.loss` drops some conditions
         loss = task.error(task.predict(run.model, noisy.x, noisy.t, forget.y), noisy.target).mean()
         loss = loss + self.replay_weight * task.loss(run.model, replay).mean()
