@@ -21,28 +21,31 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import cyclopts
 import torch
-import tyro
 from torch import Tensor, nn
 
 from expunge import Compute, Retrain, Split
-from expunge.audit.generation import Drawn, audit_generator, draw
-from expunge.audit.image_judge import Judge, network_distances, train_judge
+from expunge.audit.generators import JudgedImages, audit_generator, generate_and_judge
+from expunge.audit.image_distances import network_distances
+from expunge.audit.image_judge import Judge, train_judge
 from expunge.data.tensors import TensorData
 from expunge.errors import ExpungeError
 from expunge.generation import presets as diffusion_presets
 from expunge.generation.runs import without_crops
-from expunge.generation.sampling import Sampler
-from expunge.models import build, imported
+from expunge.imports import import_object
+from expunge.models import build
 from expunge.models.unet import salun_cifar10, unet
 from expunge.pipeline.experiment import record_of, seeded_factory, train
-from expunge.records.checkpoint import load_into, read_checkpoint, write_checkpoint
-from expunge.records.checkpoint_metadata import Kind, head
+from expunge.records.checkpoint import read_checkpoint, write_checkpoint
+from expunge.records.checkpoint_loading import load_into
+from expunge.records.checkpoint_metadata import Role, metadata_for
 from expunge.records.record import Record, plain
 from expunge.report import write_report
-from expunge.sources import Source, load, place_of
+from expunge.sources import Source, load, locate
 from expunge.tasks.classification import Classification
 from expunge.tasks.diffusion import Diffusion
+from expunge.tasks.sampling import Sampler
 from expunge.training.execute import execute
 from expunge.training.method import Method
 from expunge.training.run import Row, Run, precision
@@ -117,7 +120,7 @@ class Bench:
         return found
 
     def made(
-        self, name: str, kind: Kind, method: Method, make: Callable[[Path], Run]
+        self, name: str, kind: Role, method: Method, make: Callable[[Path], Run]
     ) -> tuple[nn.Module, Record]:
         """A network and its record, without scores; made at the first call."""
         file, told, state = (self.out / n for n in (f"{name}.safetensors", f"{name}.json", f".{name}.state"))
@@ -129,11 +132,13 @@ class Bench:
         names = {"model": "unet", "data": self.source.name, "classes": self.source.classes}
         record = record_of(kind, run, method, names=names)
         record.save(told)  # first: where there are weights, there is their record
-        write_checkpoint(file, run.model.state_dict(), metadata=head(kind, self.split, method, self.seed))
+        write_checkpoint(
+            file, run.model.state_dict(), metadata=metadata_for(kind, self.split, method, self.seed)
+        )
         state.unlink(missing_ok=True)
         return run.model, record
 
-    def look(self, name: str, model: nn.Module, judge: Judge) -> Drawn:
+    def look(self, name: str, model: nn.Module, judge: Judge) -> JudgedImages:
         """What a network draws, in 8 bits as files of images hold it: each class is kept as soon as it is drawn."""
         file = self.out / f"{name}.images.safetensors"
         parts: dict[str, Tensor] = dict(read_checkpoint(file).state) if file.exists() else {}
@@ -147,15 +152,19 @@ class Bench:
             parts[f"class {k}"] = (255 * x).round().byte()
             write_checkpoint(file, parts)
         images = torch.cat([parts[f"class {k}"] for k in range(10)]).float() / 255
-        return draw(model, self.split, self.task, judge, per_class=self.per_class, images=images)
+        return generate_and_judge(
+            model, self.split, self.task, judge, per_class=self.per_class, images=images
+        )
 
-    def scored(self, name: str, record: Record, judge: Judge, drawn: Drawn, **beside: Drawn) -> Record:
+    def scored(
+        self, name: str, record: Record, judge: Judge, drawn: JudgedImages, **beside: JudgedImages
+    ) -> Record:
         """The record with its scores, written."""
         found = audit_generator(drawn, judge, names={"unlearned": f"after {name}"}, **beside)
         record.scores = plain(found.scores)
         record.details.update(plain(found.details))
         if self.features is not None:
-            network = imported(self.features, ExpungeError)().to(self.device)
+            network = import_object(self.features, ExpungeError)().to(self.device)
             real = torch.cat([b.x for b in self.split.retain.batches(512)])  # type: ignore[misc]
             record.scores |= network_distances(real, drawn.images[~drawn.forgotten], network, "given")
         record.save(self.out / f"{name}.json")
@@ -180,7 +189,7 @@ def main(
             "this is a GPU benchmark and torch sees none; --smoke checks on a CPU that every line runs."
         )
     torch.backends.cudnn.benchmark = True
-    source = load(place_of("cifar10"))
+    source = load(locate("cifar10"))
     data = _few(source.train, 200) if smoke else source.train
     split = Split.by_class(data, source.test, forget, validation=0.0 if smoke else 0.1, seed=seed)
     device, count = "cuda" if torch.cuda.is_available() else "cpu", 3 if smoke else per_class
@@ -234,4 +243,4 @@ def _few(data: Any, count: int) -> TensorData:
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    cyclopts.run(main)

@@ -16,17 +16,17 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import cyclopts
 import torch
-import tyro
 
 from expunge.audit.strong import StrongSettings, strong_audit
-from expunge.bench.page import revision
+from expunge.bench.results import revision
 from expunge.data.split_settings import SplitSpec
 from expunge.models import build
 from expunge.pipeline.experiment import Outcome, experiment, judge_run, seeded_factory, train
 from expunge.records.atomic_files import write_json
 from expunge.records.record import machine, plain
-from expunge.records.statistics import shown
+from expunge.records.statistics import stat_text
 from expunge.sources import load
 from expunge.tasks.classification import Classification
 from expunge.training.run import Run
@@ -43,6 +43,7 @@ SOURCE, RECIPE = load("digits"), presets.recipe("digits")
 TASK = Classification(len(SOURCE.classes))
 
 
+@cyclopts.Parameter(name="*", consume_multiple=True)
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """How many shadow models, and where things are kept."""
@@ -98,7 +99,7 @@ def told(made: dict[str, Outcome], name: str, clock: Any = None, **settings: Any
     found = strong_audit(
         made[name].model, made[name].run.split, TASK, original=made["original"].model, retrained=made[RETRAINED[0]].model,
         method=presets.method("salun", "digits", "random") if clock else None, recipe=RECIPE,
-        judged={k: made[n].judged for k, n in (("original", "original"), ("unlearned", name), ("retrained", RETRAINED[0]))},
+        evaluations={k: made[n].judged for k, n in (("original", "original"), ("unlearned", name), ("retrained", RETRAINED[0]))},
         retrained_scores=[made[k].record.scores for k in RETRAINED], settings=StrongSettings(**settings),
         factory=fresh, on_step=clock,
     )  # fmt: skip
@@ -133,16 +134,16 @@ def tables(attacks: dict[str, Any], rows: dict[str, Any]) -> str:
     """Both tables of the docs; in Retrain's column the mean and sample standard deviation of its seeds."""
     lines = ["| | SalUn | without unlearning | null |", "| --- | --- | --- | --- |"]
     for name, key in POPULATION_FIGURES:
-        cells = [shown([attacks[name].get(key + end)], 4) for end in ("", "_original", "_null")]
+        cells = [stat_text([attacks[name].get(key + end)], 4) for end in ("", "_original", "_null")]
         lines.append(f"| {name}, {key} | {' | '.join(cells)} |")
     columns = {"original": ["original"], "Retrain": list(RETRAINED), **{m: [m] for m in METHODS}}
     lines += ["", "| | " + " | ".join(columns) + " |", "| --- " * (len(columns) + 1) + "|"]
     for key in FEATURES:
-        cells = [shown((rows[n]["features"][key] for n in names), 2) for names in columns.values()]
+        cells = [stat_text((rows[n]["features"][key] for n in names), 2) for names in columns.values()]
         lines.append(f"| {key} | {' | '.join(cells)} |")
     for rule in ("sgd", "adam"):
         found = [[rows[n]["attacks"]["relearning delay"][rule] for n in names] for names in columns.values()]
-        cells = [", ".join(f"{d['steps']} ({shown([d['delay']])})" for d in each) for each in found]
+        cells = [", ".join(f"{d['steps']} ({stat_text([d['delay']])})" for d in each) for each in found]
         lines.append(f"| steps (delay), {rule} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -161,4 +162,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    cyclopts.run(main)

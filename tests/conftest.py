@@ -36,7 +36,7 @@ class Toy:
         samples = getattr(self.by_class, which)
         model.eval()
         with torch.no_grad():
-            values = torch.cat([self.task.probe(model, b) for b in samples.batches(256)])
+            values = torch.cat([self.task.sample_scores(model, b) for b in samples.batches(256)])
         return values.mean().item() * (100 if self.task.name == "classification" else 1)
 
 

@@ -57,7 +57,7 @@ def whole(parts, like):
 
 def half(batch):
     rank, size = dist.get_rank(), dist.get_world_size()
-    return batch.part(torch.arange(rank, len(batch), size))
+    return batch.take(torch.arange(rank, len(batch), size))
 
 
 def work(kind):

@@ -21,7 +21,7 @@ from expunge.methods.retrain_ema import RetrainEMA
 from expunge.models import build
 from expunge.pipeline.experiment import train
 from expunge.sources import load as load_data
-from expunge.sources import place_of
+from expunge.sources import locate
 
 CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
 CAPTION = "a photo of a {}"
@@ -66,7 +66,7 @@ def train_autoencoder(vae: Any, x: Tensor, steps: int, seed: int = 0) -> None:
 
 def train_the_judge(count: int = 12000, seed: int = 0) -> tuple[Judge, Tensor, Tensor]:
     """A classifier of the real images at the size that the pipeline draws, and the images and labels it learned from."""
-    source = load_data(place_of("fashion-mnist"))
+    source = load_data(locate("fashion-mnist"))
     x, y = images(source.train, count)
     real = Split.by_class((x, y), images(source.test, 2000), 1, seed=seed)
     make = lambda: build("cnn", num_classes=10, shape=(3, 16, 16))  # noqa: E731

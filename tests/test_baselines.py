@@ -1,4 +1,4 @@
-"""The baselines' formulas against slow literal versions and numbers worked out by hand."""
+"""Compare the formulas of the baselines with slow literal versions and with numbers computed by hand."""
 
 from __future__ import annotations
 
@@ -58,14 +58,15 @@ def net() -> nn.Module:
 
 @pytest.fixture(scope="module")
 def small():
-    """60 samples of 4 classes in double precision, a random network, the split without class 1."""
+    """A random network, 60 training samples of 4 classes in double precision, and the split that forgets class 1."""
     g = torch.Generator().manual_seed(0)
     y = torch.arange(80) % 4
     x = torch.randn(80, 5, generator=g, dtype=torch.float64) + F.one_hot(y, 5)
     with torch.random.fork_rng():
         torch.manual_seed(3)
         model = net()
-        model(x)  # running statistics of their own
+        # gives batch norm running statistics of this data
+        model(x)
     split = Split.by_class((x[:60], y[:60]), (x[60:], y[60:]), forget=1, validation=0.1)
     return model.eval(), split, Classification(4)
 
@@ -75,7 +76,7 @@ def everything(samples) -> Batch:
 
 
 def literal_gradients(model, task, samples):
-    """One backward pass a sample, flattened: (T, P)."""
+    """Return the flattened gradients (T, P), from one backward pass per sample."""
     rows = []
     for batch in samples.batches(1):
         grads = torch.autograd.grad(task.loss(model, batch).sum(), list(model.parameters()))
@@ -88,7 +89,7 @@ def flat(named):
 
 
 def moved(run, model):
-    """theta_after - theta_before, flat."""
+    """Return theta_after - theta_before as one vector."""
     pairs = zip(run.model.parameters(), model.parameters(), strict=True)
     return torch.cat([(p - q).detach().flatten() for p, q in pairs])
 
@@ -96,7 +97,7 @@ def moved(run, model):
 # ---- gradients of single samples
 
 
-def test_per_sample_gradients_are_those_of_one_backward_pass_each(small):
+def test_per_sample_gradients_equal_one_backward_pass_per_sample(small):
     model, split, task = small
     batch = everything(split.forget)
     fast = per_sample_gradients(model, task, batch)
@@ -108,7 +109,7 @@ def test_per_sample_gradients_are_those_of_one_backward_pass_each(small):
     assert torch.allclose(flat(fisher_diagonal(model, task, split.forget)), slow.square().mean(0), atol=1e-12)
 
 
-def test_a_model_that_cannot_be_transformed_is_taken_sample_by_sample(small):
+def test_per_sample_gradients_of_a_model_without_batching_rule(small):
     model, split, task = small
 
     class Odd(nn.Module):
@@ -117,7 +118,8 @@ def test_a_model_that_cannot_be_transformed_is_taken_sample_by_sample(small):
             self.body = model
 
         def forward(self, x):
-            return self.body(x) * (1.0 if float(x.sum()) < 1e9 else 0.0)  # a value read out: no batching rule
+            # reading a value out of a tensor has no batching rule
+            return self.body(x) * (1.0 if float(x.sum()) < 1e9 else 0.0)
 
     slow = literal_gradients(model, task, split.forget)
     odd = per_sample_gradients(Odd().eval(), task, everything(split.forget))
@@ -157,7 +159,7 @@ def direction_parts(model, split, task):
 
 
 def woodfisher(rows, v):
-    """The recursion as it should be, all o_t kept implicitly in the dense inverse."""
+    """Return F^-1 v by the published recursion; the dense inverse keeps all o_t implicitly."""
     n, inverse = len(rows), torch.eye(rows.shape[1], dtype=rows.dtype)
     for g in rows:
         o = inverse @ g
@@ -175,7 +177,8 @@ def test_influence_is_the_dense_inverse_and_the_correct_recursion(small, damping
     assert torch.allclose(moved(run, model), 2.5 * torch.linalg.solve(dense, v), atol=1e-10)
     if damping == 1:
         assert torch.allclose(moved(run, model), 2.5 * woodfisher(rows, v), atol=1e-10)
-    assert not torch.allclose(moved(run, model), 2.5 * v, rtol=0.1)  # the inverse is not the identity here
+    # the inverse differs from the identity here
+    assert not torch.allclose(moved(run, model), 2.5 * v, rtol=0.1)
     assert run.memo["residual"] <= 1e-11
 
 
@@ -188,11 +191,12 @@ def test_influence_as_released_keeps_one_vector(small):
         k, o = k - (k @ g) / (n + t) * o, o - t / (n + t) * o
     run = execute(model, split, Influence(samples=0, paper_exact=True), task)
     assert torch.allclose(moved(run, model), k, atol=1e-12)
-    beyond = k - v  # the fault: whatever it adds to v is along the first sample's gradient
-    assert torch.allclose(beyond, (beyond @ rows[0]) / (rows[0] @ rows[0]) * rows[0], atol=1e-12)
+    # the fault of the code: what it adds to v is a multiple of the first sample's gradient
+    added = k - v
+    assert torch.allclose(added, (added @ rows[0]) / (rows[0] @ rows[0]) * rows[0], atol=1e-12)
 
 
-def test_influence_says_when_it_is_not_solved(small):
+def test_influence_warns_if_the_solver_does_not_converge(small):
     model, split, task = small
     with pytest.warns(RuntimeWarning, match="iterations"):
         execute(model, split, Influence(samples=0, damping=1e-6, tolerance=1e-12, iterations=2), task)
@@ -201,7 +205,7 @@ def test_influence_says_when_it_is_not_solved(small):
 # ---- SSD, Fisher forgetting
 
 
-def test_ssd_literally(small):
+def test_ssd_equals_its_literal_form(small):
     model, split, task = small
     of_forget, of_all = (
         literal_gradients(model, task, s).square().mean(0) for s in (split.forget, split.train)
@@ -228,7 +232,7 @@ def test_ssd_as_released_squares_batch_means(small):
     assert torch.allclose(flat(got), total, atol=1e-14)
 
 
-def test_ssd_as_released_leaves_a_weight_that_nothing_uses(small):
+def test_ssd_as_released_accepts_an_unused_parameter(small):
     model, split, task = small
     spare = copy.deepcopy(model)
     spare.unused = nn.Parameter(torch.ones(2, dtype=torch.float64))
@@ -292,14 +296,14 @@ def test_neg_grad_plus_by_hand(small):
     assert torch.allclose(NegGradPlus(retain_share=0.8).loss(run, f, r), expected)
 
 
-def test_divergence_is_the_definition_of_kl():
+def test_divergence_equals_the_definition_of_kl():
     z, w = torch.randn(5, 3, dtype=torch.float64), torch.randn(5, 3, dtype=torch.float64)
     p, q = (z / 2).softmax(1), (w / 2).softmax(1)
     assert torch.allclose(divergence(z, w, 2.0), 4 * (p * (p / q).log()).sum(1))
     assert divergence(z, z).abs().max() < 1e-14
 
 
-def test_scrub_alternates_and_both_signs_are_right(small):
+def test_scrub_alternates_and_both_losses_have_the_right_sign(small):
     run, method = (
         run_of(small),
         Scrub(epochs=3, max_epochs=2, batch_size=16, forget_batch_size=8, temperature=2.0),
@@ -321,7 +325,7 @@ def test_scrub_alternates_and_both_signs_are_right(small):
     assert torch.allclose(method.loss(run, None, r), expected)
 
 
-def test_bad_teacher_teaches_each_set_its_own(small):
+def test_bad_teacher_uses_the_right_teacher_for_each_set(small):
     model, split, task = small
     run, method = run_of(small), BadTeacher(retain_part=0.4, batch_size=16)
     run.factory = net
@@ -350,7 +354,7 @@ class Undo(nn.Module):
         return self.normalize.undo(x)
 
 
-def test_boundary_shrink_labels_by_a_literal_step():
+def test_boundary_shrink_labels_equal_those_of_a_literal_step():
     g = torch.Generator().manual_seed(1)
     x = torch.rand(40, 1, 3, 3, generator=g)
     y = torch.arange(40) % 3
@@ -369,10 +373,10 @@ def test_boundary_shrink_labels_by_a_literal_step():
         assert kept[i] == logits.argmax()
         logits[batch.y[i]] = -torch.inf
         assert got[i] == logits.argmax() != batch.y[i]
-    # the same pixels, normalised by the data for a model that undoes it
-    held = TensorData(x[:30], y[:30], normalize=Normalize((0.4,), (0.3,)))
-    same = Split.by_class(held, (x[30:], y[30:]), forget=0)
-    undone = nn.Sequential(Undo(held.normalize), model)
+    # the same pixels, normalised by the data, for a model that undoes the normalisation
+    normalized = TensorData(x[:30], y[:30], normalize=Normalize((0.4,), (0.3,)))
+    same = Split.by_class(normalized, (x[30:], y[30:]), forget=0)
+    undone = nn.Sequential(Undo(normalized.normalize), model)
     labels = BoundaryShrink().nearest(Run(undone, same, Classification(3)), everything(same.forget))
     assert torch.equal(labels, got)
     words = Batch({"ids": torch.zeros(2, 3, dtype=torch.int64)}, batch.y[:2], batch.index[:2])
@@ -380,8 +384,8 @@ def test_boundary_shrink_labels_by_a_literal_step():
         BoundaryShrink().nearest(run, words)
 
 
-def test_boundary_expand_is_training_with_one_more_output_that_is_then_removed():
-    """The literal version: widen the head, train it with torch's SGD on the forget set, cut the head back."""
+def test_boundary_expand_equals_training_with_an_extra_output():
+    """Literal version: add an output to the head, train with torch's SGD on the forget set, remove the output."""
     g = torch.Generator().manual_seed(1)
     x, y = torch.randn(40, 5, generator=g), torch.arange(40) % 4
     split = Split.by_class((x[:32], y[:32]), (x[32:], y[32:]), forget=2)
@@ -408,7 +412,7 @@ def test_boundary_expand_is_training_with_one_more_output_that_is_then_removed()
     assert torch.allclose(run.memo["unit"], torch.cat([wide.weight[4], wide.bias[4:]]), atol=1e-6)
 
 
-def test_scrub_and_learn_takes_the_second_best_of_the_original(small):
+def test_scrub_and_learn_takes_the_originals_second_most_probable_class(small):
     run, method = run_of(small), ScrubAndLearn(samples=5)
     method.prepare(run)
     ((batch, _),) = method.pairs(run)
@@ -418,7 +422,7 @@ def test_scrub_and_learn_takes_the_second_best_of_the_original(small):
     assert method.submaximum(run, batch).tolist() == expected
 
 
-def test_ieu_ascent_is_still_at_chance_and_noise_fades(small):
+def test_ieu_ascent_stops_at_chance_and_noise_fades(small):
     run, method = run_of(small), IEU(epochs=1, strength=0.5, noise=0.1, batch_size=64)
     f, r = everything(run.split.forget), everything(run.split.retain)
     losses = run.task.loss(run.model, f)
@@ -453,7 +457,7 @@ def test_lb_hr_by_hand(small):
         execute(bare, run.split, LBHR(), run.task)
 
 
-def test_ts_bgrm_turns_the_kept_classes_bias_gradients(small):
+def test_ts_bgrm_scales_the_bias_gradients_of_kept_classes(small):
     run = run_of(small)
     forget, head = everything(run.split.forget), run.model[3]
     plain = torch.autograd.grad(-run.task.loss(run.model, forget).mean(), [head.weight, head.bias])
@@ -486,7 +490,7 @@ def test_bias_shift_never_predicts_the_class_and_changes_one_number(small):
 # ---- DAMP
 
 
-def test_damp_removes_what_only_the_forgotten_mean_has():
+def test_damp_removes_the_directions_of_the_forgotten_mean_alone():
     retained = torch.tensor([[1.0, 0, 0, 0], [0, 2.0, 0, 0]])
     forgotten = torch.tensor([[3.0, 1.0, 4.0, 0]])
     basis = residual_directions(forgotten, retained, 1.0)
@@ -500,7 +504,7 @@ def test_damp_removes_what_only_the_forgotten_mean_has():
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 3), st.integers(1, 5), st.integers(0, 10**6))
-def test_damp_full_projection_is_blind_to_the_directions(f, k, seed):
+def test_damp_full_projection_removes_the_directions(f, k, seed):
     g = torch.Generator().manual_seed(seed)
     forgotten, retained = torch.randn(f, 12, generator=g), torch.randn(k, 12, generator=g)
     basis = residual_directions(forgotten, retained, 1.0)
@@ -516,18 +520,16 @@ def test_damp_probe_and_details(classifier):
     assert separability(x[:100] + torch.tensor([6.0, 0, 0]), x[100:]) > 0.95
     assert 0.3 < separability(x[:100], x[100:]) < 0.7
     run = execute(classifier.model, classifier.by_class, DAMP(), classifier.task)
-    found = DAMP().details(run)["damp"]
-    assert list(found["alphas"]) == [
-        "4",
-        "7",
-    ]  # the first convolution has one input channel: nothing to project
-    assert 0 <= found["alphas"]["4"] <= found["alphas"]["7"] <= 1 and found["selectivity"] > 0
+    details = DAMP().details(run)["damp"]
+    # the first convolution has one input channel, so there is nothing to project
+    assert list(details["alphas"]) == ["4", "7"]
+    assert 0 <= details["alphas"]["4"] <= details["alphas"]["7"] <= 1 and details["selectivity"] > 0
 
 
 # ---- amnesiac
 
 
-def test_amnesiac_relabels_once_and_never_with_the_true_class(small):
+def test_amnesiac_draws_labels_that_differ_from_the_true_ones(small):
     run, method = run_of(small), Amnesiac()
     method.prepare(run)
     labels, truth = run.memo["labels"], run.split.forget.data.labels
@@ -535,7 +537,7 @@ def test_amnesiac_relabels_once_and_never_with_the_true_class(small):
     assert torch.equal(labels[run.split.retain.index], truth[run.split.retain.index])
 
 
-def test_amnesiac_log_takes_exactly_the_steps_back_that_saw_a_forget_sample(small, tmp_path):
+def test_amnesiac_subtracts_exactly_the_logged_steps_that_saw_a_forget_sample(small, tmp_path):
     model, split, task = small
     recorder = AmnesiacRecorder(tmp_path / "log", split.forget)
     student, expected = copy.deepcopy(model).train(), None
@@ -560,7 +562,7 @@ def test_amnesiac_log_takes_exactly_the_steps_back_that_saw_a_forget_sample(smal
         assert torch.allclose(p, expected[n], atol=1e-12)
 
 
-def test_amnesiac_recorder_with_the_toolkits_loop_and_a_mask(classifier, tmp_path):
+def test_amnesiac_recorder_in_the_packages_loop_and_with_a_mask(classifier, tmp_path):
     split, task = classifier.by_class, classifier.task
     recipe = Retrain(epochs=1, lr=0.01, batch_size=64)
     whole = Split.random(
@@ -577,7 +579,7 @@ def test_amnesiac_recorder_with_the_toolkits_loop_and_a_mask(classifier, tmp_pat
     assert any((p != logged.get_parameter(n)).any() for n, p in run.model.named_parameters())
 
 
-def test_amnesiac_refuses_logs_that_do_not_fit(small, tmp_path):
+def test_amnesiac_refuses_logs_of_other_models_or_samples(small, tmp_path):
     model, split, task = small
     with pytest.raises(ExpungeError, match="no log"):
         execute(model, split, Amnesiac(log=tmp_path / "nothing"), task)
@@ -596,7 +598,7 @@ def test_amnesiac_refuses_logs_that_do_not_fit(small, tmp_path):
 # ---- TARF
 
 
-def test_mismatch_tasks_know_what_is_given_and_what_is_judged():
+def test_mismatch_tasks_have_the_right_given_and_evaluated_sets():
     g = torch.Generator().manual_seed(0)
     fine = torch.arange(120) % 6
     x, coarse = torch.rand(120, 4, generator=g), [0, 0, 1, 1, 2, 2]
@@ -611,9 +613,9 @@ def test_mismatch_tasks_know_what_is_given_and_what_is_judged():
         data = task.given.forget.data
         assert isinstance(data, TensorData) and task.classes == classes == task.given.num_classes
         assert set(fine[task.given.forget.index].tolist()) == {2}
-        assert set(fine[task.judged.forget.index].tolist()) == concept
-        assert not concept & set(fine[task.judged.retain.index].tolist())
-        assert torch.equal(task.given.train.index, task.judged.train.index)
+        assert set(fine[task.truth.forget.index].tolist()) == concept
+        assert not concept & set(fine[task.truth.retain.index].tolist())
+        assert torch.equal(task.given.train.index, task.truth.train.index)
         assert set(fine[90:][task.given.test_forgotten.index].tolist()) == concept
         assert not concept & set(fine[90:][task.given.test.index].tolist())
         expected = fine[:90] if classes == 6 else torch.tensor(coarse)[fine[:90]]
@@ -625,7 +627,7 @@ def test_mismatch_tasks_know_what_is_given_and_what_is_judged():
 def test_tarf_phases_by_hand(small):
     run = run_of(small)
     method = TARF(epochs=8, strength=0.5, calm_epochs=2, find_epochs=2, beta=0.5, batch_size=16)
-    assert [method.force(e) for e in (0, 2, 6, 7)] == [0.375, 0.25, 0.0, 0.0]
+    assert [method.ascent_weight(e) for e in (0, 2, 6, 7)] == [0.375, 0.25, 0.0, 0.0]
     f, r = everything(run.split.forget), everything(run.split.retain)
     assert torch.allclose(method.loss(run, f, None), -0.375 * run.task.loss(run.model, f).mean())
     with torch.no_grad():
@@ -646,14 +648,14 @@ SISA_SMALL = SISA(shards=3, slices=3, epochs=4, lr=0.1, batch_size=16)
 
 
 def ensemble_of(small, retained=None, **options):
-    """An ensemble trained on the whole training set, or on some of it."""
+    """Return an ensemble trained on the whole training set, or on `retained`."""
     from dataclasses import replace
 
     _, split, task = small
     return SISA_SMALL.train(net, replace(split, retain=retained or split.train), task, seed=5, **options)
 
 
-def test_sisa_deletion_is_training_without_the_samples_bit_for_bit(small):
+def test_sisa_deletion_equals_training_without_the_samples_bit_for_bit(small):
     _, split, task = small
     whole, never = ensemble_of(small), ensemble_of(small, split.retain)
     after = execute(whole, split, SISA_SMALL, task).model
@@ -668,7 +670,7 @@ def test_sisa_deletion_is_training_without_the_samples_bit_for_bit(small):
     )
 
 
-def test_sisa_retrains_only_what_a_sample_touched(small):
+def test_sisa_retrains_only_the_slices_that_saw_a_sample(small):
     _, split, task = small
     where = SISA_SMALL.assignment(len(split.train.data), 5)
     last = split.train.index[where[split.train.index] % 3 == 2][:1]
@@ -685,7 +687,8 @@ def test_sisa_retrains_only_what_a_sample_touched(small):
         same = [
             all(torch.equal(a[k], b[k]) for k in a) for a, b in zip(after.kept[s], whole.kept[s], strict=True)
         ]
-        assert same == [True, True, True, s != shard]  # only its own slice, the last, was learned again
+        # only the sample's slice, the last one, is learned again
+        assert same == [True, True, True, s != shard]
 
 
 def test_sisa_from_a_plain_model_never_sees_the_forget_set(small):
@@ -697,7 +700,7 @@ def test_sisa_from_a_plain_model_never_sees_the_forget_set(small):
     )
 
 
-def test_sisa_votes_by_mean_probability_and_survives_a_disk(small, tmp_path):
+def test_sisa_predicts_the_mean_probability_and_can_be_saved(small, tmp_path):
     _, split, task = small
     ensemble = ensemble_of(small).eval()
     x = everything(split.test).x
@@ -716,7 +719,7 @@ def test_sisa_votes_by_mean_probability_and_survives_a_disk(small, tmp_path):
 @pytest.mark.parametrize(
     "method", [BoundaryExpand(epochs=2), BadTeacher(epochs=2), IEU(epochs=2, density=0.5)]
 )
-def test_a_run_on_a_gpu_is_resumed_with_its_state_there(classifier, method, tmp_path):
+def test_a_resumed_run_on_a_gpu_equals_an_uninterrupted_one(classifier, method, tmp_path):
     model = copy.deepcopy(classifier.model).cuda()
     whole = execute(model, classifier.by_class, method, classifier.task)
 
@@ -732,16 +735,16 @@ def test_a_run_on_a_gpu_is_resumed_with_its_state_there(classifier, method, tmp_
     )
 
 
-# ---- what methods may not see, and may not lose
+# ---- withheld samples, precision and refusals
 
 
 def noise(count=80, classes=4, shape=(5,)):
-    """Samples and labels at random, in [0, 1]."""
+    """Return random samples in [0, 1] and their labels."""
     draw = torch.Generator().manual_seed(0)
     return torch.rand(count, *shape, generator=draw), torch.arange(count) % classes
 
 
-def test_ssd_is_not_shown_withheld_samples():
+def test_ssd_never_sees_withheld_samples():
     x, y = noise()
     split = Split.by_class((x[:60], y[:60]), (x[60:], y[60:]), forget=1, share=0.3)
     seen = set()
@@ -755,7 +758,7 @@ def test_ssd_is_not_shown_withheld_samples():
     assert len(split.withheld) and not seen & set(split.withheld.index.tolist())
 
 
-def test_sisa_deletes_bit_for_bit_in_half_precision_and_with_withheld_samples():
+def test_sisa_deletion_is_exact_in_half_precision_and_with_withheld_samples():
     x, y = noise()
     split = Split.by_class((x[:60], y[:60]), (x[60:], y[60:]), forget=1, share=0.3)
     everything = replace(
@@ -771,7 +774,7 @@ def test_sisa_deletes_bit_for_bit_in_half_precision_and_with_withheld_samples():
     )
     model = nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.Dropout(), nn.Linear(6, 4)).eval()
     whole = execute(model, everything, sisa, task, seed=3, compute=compute).model
-    assert not any(m.training for m in whole.modules()), "an ensemble of a model in eval mode is in eval mode"
+    assert not any(m.training for m in whole.modules()), "the ensemble must keep the eval mode of the model"
     less = execute(whole, split, sisa, task, compute=compute).model
     fresh = execute(model, split, sisa, task, seed=3, compute=compute).model
     assert all(
@@ -780,13 +783,13 @@ def test_sisa_deletes_bit_for_bit_in_half_precision_and_with_withheld_samples():
     )
 
 
-@pytest.mark.parametrize("held", ["frozen", "masked"])
-def test_salun_soft_ranks_only_what_may_move(held):
+@pytest.mark.parametrize("fixed_by", ["freezing", "mask"])
+def test_salun_soft_ranks_only_weights_that_may_move(fixed_by):
     x, y = noise()
     split, task = Split.random((x[:60], y[:60]), (x[60:], y[60:]), 0.2), Classification(4)
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(5, 64), nn.Tanh(), nn.Linear(64, 4))
-    if held == "frozen":
+    if fixed_by == "freezing":
         model[0].requires_grad_(False)
     mask = {n: torch.full_like(p, n.startswith("2"), dtype=torch.bool) for n, p in model.named_parameters()}
     run = execute(
@@ -794,13 +797,13 @@ def test_salun_soft_ranks_only_what_may_move(held):
         split,
         SalUnSoft(epochs=1, lr=0.1, ratio=0.9),
         task,
-        mask=Mask(mask) if held == "masked" else None,
+        mask=Mask(mask) if fixed_by == "mask" else None,
     )
     share = (run.model[2].weight == model[2].weight).float().mean()
-    assert 0.05 < share < 0.95, "some weights are back at the original's, as the threshold falls to 0"
+    assert 0.05 < share < 0.95, "some weights return to the original, since the threshold falls to 0"
 
 
-def test_influence_serves_models_with_attention():
+def test_influence_works_on_models_with_attention():
     x, y = noise(40, 3, (6, 8))
     split, task = Split.random((x[:30], y[:30]), (x[30:], y[30:]), 0.2), Classification(3)
     torch.manual_seed(0)
@@ -810,7 +813,7 @@ def test_influence_serves_models_with_attention():
     assert not torch.equal(run.model[2].weight, model[2].weight)
 
 
-def test_boundary_shrink_wants_pixels():
+def test_boundary_shrink_refuses_inputs_outside_0_to_1():
     x, y = noise()
     split = Split.random((3 * x[:60] - 1, y[:60]), (x[60:], y[60:]), 0.2)
     with pytest.raises(ExpungeError, match="inside the model"):
@@ -839,7 +842,7 @@ def test_edits_of_a_frozen_head_are_refused(method, classifier):
     "method", [NHLE(epochs=1), FisherForgetting(reset_class=True, samples=10), DAMP()], ids=lambda m: m.name()
 )
 @pytest.mark.parametrize("norm", ["weight_norm", "spectral_norm"])
-def test_edits_that_a_parametrized_head_would_lose_are_refused(method, norm, classifier):
+def test_edits_of_a_parametrized_head_are_refused(method, norm, classifier):
     model = copy.deepcopy(classifier.model)
     getattr(nn.utils.parametrizations, norm)(model[-1])
     with pytest.raises(ModelError, match="computed from other"):
@@ -847,7 +850,7 @@ def test_edits_that_a_parametrized_head_would_lose_are_refused(method, norm, cla
 
 
 @pytest.mark.parametrize("method", [Influence(samples=20), SSD(samples=50), FisherForgetting(samples=20)])
-def test_importances_and_steps_of_half_precision_are_taken_in_full(method, classifier):
+def test_importances_of_half_precision_models_use_full_precision(method, classifier):
     model = copy.deepcopy(classifier.model).bfloat16()
     split = classifier.at_random
     half = TensorData(split.retain.data.x.bfloat16(), split.retain.data.labels)
@@ -859,7 +862,7 @@ def test_importances_and_steps_of_half_precision_are_taken_in_full(method, class
 
 
 class Recurrent(nn.Module):
-    """Has no forward-mode derivative on a CPU."""
+    """A model whose layer has no forward-mode derivative on a CPU."""
 
     def __init__(self):
         super().__init__()
@@ -881,7 +884,7 @@ def test_influence_of_a_model_without_forward_mode(classifier):
     assert run.ended == "finished"
 
 
-def test_a_recorder_does_not_mix_two_trainings(classifier, tmp_path):
+def test_a_recorder_refuses_the_log_of_another_training(classifier, tmp_path):
     recipe = AmnesiacRecorder(tmp_path, classifier.at_random.forget).recipe(Retrain(epochs=1, lr=0.01))
     trained = classifier.model, classifier.at_random.for_original, recipe, classifier.task
     execute(*trained)

@@ -1,4 +1,4 @@
-"""Checkpoints: round trips in the input's shape, and every hostile or broken file refused."""
+"""Checkpoints: outputs have the form of their input, and every hostile or broken file is refused."""
 
 import os
 import pickle
@@ -10,7 +10,9 @@ import torch
 from torch import nn
 
 from expunge import CheckpointError
-from expunge.records.checkpoint import load_into, load_state, read_checkpoint, save_state, write_checkpoint
+from expunge.records.checkpoint import read_checkpoint, write_checkpoint
+from expunge.records.checkpoint_loading import load_into
+from expunge.records.torch_files import load_state, save_state
 
 
 def model(classes=3):
@@ -47,7 +49,7 @@ def test_torch_files_keep_their_layout(tmp_path, name):
     if name == "nested.pth":
         assert after["epoch"] == 7 and any("optimizer" in n for n in read.notices)
     assert read_checkpoint(out).metadata == {"method": "x"}
-    if name == "plain.pt":  # what was a state dict is one, for every reader
+    if name == "plain.pt":  # a state dict stays one for every reader
         for options in ({"weights_only": True}, {"weights_only": False}, {"mmap": True}):
             model().load_state_dict(torch.load(out, **options))
         again = write_checkpoint(
@@ -71,7 +73,7 @@ def test_safetensors_round_trip_with_metadata_and_tied_weights(tmp_path):
     assert read_checkpoint(half).state["w"].dtype == torch.bfloat16
 
 
-def test_the_format_that_was_read_is_written_where_the_name_does_not_say(tmp_path):
+def test_equal_suffixes_keep_the_format_of_the_input(tmp_path):
     path = tmp_path / "model.bin"
     path.write_bytes(write_checkpoint(tmp_path / "m.safetensors", state()).read_bytes())
     out = write_checkpoint(tmp_path / "new.bin", state(), like=read_checkpoint(path))
@@ -82,7 +84,7 @@ def test_the_format_that_was_read_is_written_where_the_name_does_not_say(tmp_pat
     )
 
 
-def test_tied_weights_that_a_file_leaves_out(tmp_path):
+def test_tied_parameters_that_a_file_does_not_repeat(tmp_path):
     import safetensors.torch
 
     class Tied(nn.Module):
@@ -109,23 +111,24 @@ def test_a_model_whose_own_names_begin_with_module(tmp_path):
     assert set(torch.load(out)) == set(whole.state_dict())
 
 
-def test_other_precision_is_told(tmp_path):
+def test_a_notice_tells_of_another_precision(tmp_path):
     half = {k: v.half() for k, v in state().items()}
     read = read_checkpoint(write_checkpoint(tmp_path / "h.safetensors", half))
     load_into(model(), read)
-    assert read.notices == [
-        "the weights of h.safetensors are torch.float16, the model's torch.float32: they are trained, and written, as torch.float32."
-    ]
+    assert len(read.notices) == 1 and read.notices[0] == (
+        "the tensors of h.safetensors are torch.float16, those of the model are torch.float32: "
+        "they are trained and written as torch.float32."
+    )
 
 
-def test_overlapping_views_are_written_each_whole(tmp_path):
+def test_overlapping_views_are_written_whole(tmp_path):
     base = torch.arange(12.0)
     views = {"all": base, "tail": base[3:], "one": base[11:], "none": base[:0]}
     read = read_checkpoint(write_checkpoint(tmp_path / "v.safetensors", views))
     assert all(torch.equal(read.state[k], v) for k, v in views.items())
 
 
-def test_entries_that_are_no_tensors_are_told(tmp_path):
+def test_a_notice_tells_of_entries_that_are_no_tensors(tmp_path):
     torch.save({**state(), "version": 3}, tmp_path / "m.pt")
     read = read_checkpoint(tmp_path / "m.pt")
     assert set(read.state) == set(state()) and any("version" in n for n in read.notices)
@@ -206,8 +209,8 @@ def test_cut_off_files(tmp_path, name):
             read_checkpoint(path)
 
 
-def test_missing_folders_and_other_content(tmp_path):
-    with pytest.raises(CheckpointError, match="not there"):
+def test_missing_files_folders_and_other_content(tmp_path):
+    with pytest.raises(CheckpointError, match="does not exist"):
         read_checkpoint(tmp_path / "none.pt")
     with pytest.raises(CheckpointError, match="a folder"):
         read_checkpoint(tmp_path)
@@ -216,7 +219,7 @@ def test_missing_folders_and_other_content(tmp_path):
         read_checkpoint(tmp_path / "list.pt")
 
 
-def test_every_misfit_is_told_and_the_model_is_left_alone(tmp_path):
+def test_one_error_lists_all_problems_and_the_model_stays_as_it_is(tmp_path):
     tensors = state()
     tensors["0.weight"] = torch.zeros(5, 9)
     tensors["0.bias"] = torch.full((5,), torch.nan)
@@ -230,7 +233,7 @@ def test_every_misfit_is_told_and_the_model_is_left_alone(tmp_path):
     assert all(torch.equal(v, before[k]) for k, v in fresh.state_dict().items())
 
 
-def test_a_wrong_class_count_is_told_as_such(tmp_path):
+def test_a_wrong_number_of_classes_has_its_own_message(tmp_path):
     read = read_checkpoint(write_checkpoint(tmp_path / "m.pt", state()))
     with pytest.raises(CheckpointError, match="3 classes, the data has 7"):
         load_into(model(7), read)

@@ -10,13 +10,15 @@ import torch
 from expunge import CheckpointError, Method, Record, Retrain, Run, Split, find
 from expunge.cli import main
 from expunge.cli.demo import demo
-from expunge.cli.demo_generation import _kept
+from expunge.cli.demo_generation import write_run
 from expunge.cli.flags import SplitFlags
 from expunge.models import build
-from expunge.records import checkpoint_metadata as heads
+from expunge.pipeline import Outcome
+from expunge.records import checkpoint_metadata
 from expunge.records.checkpoint import read_checkpoint, write_checkpoint
 from expunge.sources import load
 from expunge.tasks.diffusion import Diffusion
+from expunge.training.registry import method_from_metadata, recipe_from_metadata
 
 DIGITS = ["--data", "digits?limit=300", "--model", "mlp"]
 QUICK = ["--epochs", "2", "--batch-size", "64"]
@@ -133,7 +135,9 @@ def test_nothing_is_made_up_of_a_model_that_nobody_describes(made, tmp_path):
 
 def test_references_carry_their_own_recipe_and_the_command(made, monkeypatch):
     seen: list[Record] = []
-    monkeypatch.setattr("expunge.cli.audit.show", lambda them, page: seen.extend(o.record for o in them))
+    monkeypatch.setattr(
+        "expunge.cli.audit.show_outcomes", lambda them, page: seen.extend(o.record for o in them)
+    )
     assert audit(made, retrained="gold") == 0
     start, gold, ours = seen
     assert start.settings["epochs"] == gold.settings["epochs"] == 2 and gold.settings["lr"] == 0.05
@@ -176,7 +180,7 @@ def test_the_demo_writes_the_same_heads(tmp_path, monkeypatch):
     assert main(["audit", *judged, "--retrained", made["original"]]) == 2
     again = ["--checkpoint", made["retrain"], "--out", str(tmp_path / "u.pt")]
     assert main(["unlearn", "salun", *flags, *again]) == 2
-    assert heads.recipe(read_checkpoint(made["original"])) == quick
+    assert recipe_from_metadata(read_checkpoint(made["original"])) == quick
     kept = {n: Record.load(tmp_path / f"{n}.json").split for n in ("original", "retrain", "salun")}
     assert kept["original"] == kept["retrain"] == kept["salun"]  # judged on the same samples
 
@@ -186,7 +190,7 @@ def test_a_head_of_another_version_gives_no_settings(tmp_path):
     for said in ({"epochs": 2, "was_there_once": 1}, {"epochs": None}, [1]):
         about = {"kind": "unlearn", "method": "salun", "settings": json.dumps(said), "recipe": "{broken"}
         read = read_checkpoint(write_checkpoint(tmp_path / "m.safetensors", state, metadata=about))
-        assert heads.method(read) is None and heads.recipe(read) is None
+        assert method_from_metadata(read) is None and recipe_from_metadata(read) is None
     assert all(torch.equal(v, read.state[k]) for k, v in state.items())
 
 
@@ -194,20 +198,22 @@ def test_generators_have_the_same_heads(tmp_path):
     source = load("digits?limit=200")
     split = Split.by_class(source.train, source.test, forget=3)
     run, recipe = Run(torch.nn.Linear(2, 2), split, Diffusion(10)), find("retrain_ema")(epochs=2)
-    made: tuple[tuple[heads.Kind, Method], ...] = (
+    made: tuple[tuple[checkpoint_metadata.Role, Method], ...] = (
         ("original", recipe),
         ("retrain", recipe),
         ("unlearn", find("esd")()),
     )
     for kind, method in made:
-        _kept(tmp_path, kind, run, Record(kind, method.name(), {}), kind, method)
+        write_run(tmp_path, kind, Outcome(run, Record(kind, method.name(), {}), method=method))
     read = {kind: read_checkpoint(tmp_path / f"{kind}.safetensors") for kind, _ in made}
-    assert heads.recipe(read["original"]) == heads.recipe(read["retrain"]) == recipe
+    assert recipe_from_metadata(read["original"]) == recipe_from_metadata(read["retrain"]) == recipe
     assert (
-        heads.check_original(read["original"], split) is heads.check_retrained(read["retrain"], split) is None
+        checkpoint_metadata.check_original(read["original"], split)
+        is checkpoint_metadata.check_retrained(read["retrain"], split)
+        is None
     )
     with pytest.raises(CheckpointError, match="no original"):
-        heads.check_original(read["retrain"], split)
+        checkpoint_metadata.check_original(read["retrain"], split)
     for kind in ("original", "unlearn"):
         with pytest.raises(CheckpointError, match="--without-forget"):
-            heads.check_retrained(read[kind], split)
+            checkpoint_metadata.check_retrained(read[kind], split)

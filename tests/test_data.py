@@ -1,4 +1,4 @@
-"""Data: batches, augmentation against a slow literal version, resident and streamed data alike."""
+"""Data: batches, augmentation against a slow loop, and equal batches of resident and streamed data."""
 
 import hashlib
 from functools import partial
@@ -8,13 +8,23 @@ import pytest
 import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Subset, SubsetRandomSampler
 
-from expunge import CropFlip, ExpungeError, Normalize, StreamData, TensorData
+from expunge import (
+    Classification,
+    CropFlip,
+    ExpungeError,
+    ModelError,
+    Normalize,
+    Split,
+    SplitError,
+    StreamData,
+    TensorData,
+)
 from expunge.data.batch import Batch
-from expunge.data.stream import _own_stream
-from expunge.data.tensors import as_data
+from expunge.data.convert import as_data
+from expunge.data.stream import _worker_generator
 
 
-def test_what_normalises_outlives_the_block_that_asks_first():
+def test_normalisation_constants_outlive_an_inference_block():
     normalize, x = Normalize([0.25], [0.125]), torch.rand(2, 1, 3, 3)
     assert normalize == Normalize((0.25,), (0.125,)) and hash(normalize)
     with torch.inference_mode():
@@ -28,25 +38,25 @@ def test_what_normalises_outlives_the_block_that_asks_first():
         normalize(torch.rand(1, 2, 3, 3))
 
 
-def test_how_inputs_are_made_ready_is_the_same_text_in_every_process():
+def test_preparation_text_is_equal_in_every_process():
     def mine(x, generator):
         return x
 
     x, y = torch.rand(4, 3, 2, 2), torch.arange(4) % 2
-    made = [
+    variants = [
         TensorData(x, y, augment=a, normalize=n)
         for a in (None, CropFlip(2), mine)
         for n in (None, Normalize((0.5,) * 3, (1.0,) * 3))
         for _ in range(2)
     ]
-    for data in made[1::2]:
+    for data in variants[1::2]:
         data.read_as = "size=8"
-    said = {data.preparation for data in made}
-    assert len(said) == 12 and not any(" at 0x" in text for text in said)
+    texts = {data.preparation for data in variants}
+    assert len(texts) == 12 and not any(" at 0x" in text for text in texts)
     parts = [partial(mine, generator=n) for n in (1, 2)]
-    said = [TensorData(x, y, augment=p).preparation for p in (*parts, partial(mine, mine))]
-    assert [s.partition("mine(")[2].partition(",")[0] for s in said[:2]] == ["generator=1)", "generator=2)"]
-    assert not any(" at 0x" in text for text in said)
+    texts = [TensorData(x, y, augment=p).preparation for p in (*parts, partial(mine, mine))]
+    assert [t.partition("mine(")[2].partition(",")[0] for t in texts[:2]] == ["generator=1)", "generator=2)"]
+    assert not any(" at 0x" in text for text in texts)
 
 
 class Pairs(Dataset):
@@ -68,9 +78,9 @@ class Dicts(Pairs):
 
 def test_streamed_and_resident_data_give_the_same_batches():
     source = Pairs()
-    kinds = [TensorData(source.x, source.y), as_data(source), as_data(DataLoader(source, batch_size=5))]
+    same_data = [TensorData(source.x, source.y), as_data(source), as_data(DataLoader(source, batch_size=5))]
     for a, b, c in zip(
-        *(k.samples().batches(6, shuffle=torch.Generator().manual_seed(3)) for k in kinds), strict=True
+        *(d.samples().batches(6, shuffle=torch.Generator().manual_seed(3)) for d in same_data), strict=True
     ):
         assert (
             torch.equal(a.x, b.x)
@@ -87,31 +97,31 @@ def test_data_that_does_not_fit_a_device_gives_the_same_batches(monkeypatch):
     for fits in (True, False):
         if not fits:
             monkeypatch.setattr(data, "_resident", lambda device: None)
-        draw = torch.Generator().manual_seed(3)
-        passes.append(list(data.samples().batches(6, shuffle=draw, augment=draw)))
+        generator = torch.Generator().manual_seed(3)
+        passes.append(list(data.samples().batches(6, shuffle=generator, augment=generator)))
     for a, b in zip(*passes, strict=True):
         assert torch.equal(a.x, b.x) and torch.equal(a.y, b.y) and torch.equal(a.index, b.index)
 
 
 def test_streaming_draws_nothing_from_the_global_state():
-    """Else a look at the accuracies, which is a pass, would move the dropout and the noise of the steps after it."""
+    """Evaluating a model must not change the dropout and noise of its next training steps."""
     data = StreamData(Pairs(), workers=1)
     state = torch.get_rng_state()
     assert len(list(data.samples().batches(6))) == 4
     assert torch.equal(torch.get_rng_state(), state)
     orders = [torch.randperm(23, generator=torch.Generator().manual_seed(s)) for s in (1, 1, 2)]
-    seeds = [_own_stream(order).initial_seed() for order in orders]
-    assert seeds[0] == seeds[1] != seeds[2], "workers draw anew in each shuffled pass"
+    seeds = [_worker_generator(order).initial_seed() for order in orders]
+    assert seeds[0] == seeds[1] != seeds[2], "each shuffled pass seeds its workers anew"
 
 
-@pytest.mark.parametrize("kind", [TensorData, StreamData])
-def test_a_part_by_slice_positions_or_truth(kind):
-    data = as_data(Dicts()) if kind is StreamData else TensorData(Pairs().x, Pairs().y)
+@pytest.mark.parametrize("data_class", [TensorData, StreamData])
+def test_batch_take_by_slice_positions_or_bools(data_class):
+    data = as_data(Dicts()) if data_class is StreamData else TensorData(Pairs().x, Pairs().y)
     batch = next(data.samples().batches(9))
-    for part in (slice(2, 5), torch.tensor([2, 3, 4]), (torch.arange(9) >= 2) & (torch.arange(9) < 5)):
-        found = batch.part(part)
-        assert found.index.tolist() == [2, 3, 4] and torch.equal(found.y, batch.y[2:5])
-        x, whole = (b.x["input_ids"] if kind is StreamData else b.x for b in (found, batch))
+    for which in (slice(2, 5), torch.tensor([2, 3, 4]), (torch.arange(9) >= 2) & (torch.arange(9) < 5)):
+        taken = batch.take(which)
+        assert taken.index.tolist() == [2, 3, 4] and torch.equal(taken.y, batch.y[2:5])
+        x, whole = (b.x["input_ids"] if data_class is StreamData else b.x for b in (taken, batch))
         assert torch.equal(x, whole[2:5])
 
 
@@ -125,13 +135,13 @@ def test_dict_samples_keep_their_entries():
     data = as_data(Dicts())
     batch = next(data.samples(torch.tensor([4, 9])).batches(2))
     assert set(batch.x) == {"input_ids", "mask"} and batch.y.tolist() == [0, 1]
-    half = batch.part(torch.tensor([False, True]))
+    half = batch.take(torch.tensor([False, True]))
     assert half.x["input_ids"].tolist() == [[9.0, 9.0]] and half.index.tolist() == [9]
     again = Batch.join(batch, half)
     assert len(again) == 3 and again.x["mask"].shape == (3, 2)
 
 
-def test_labels_are_found_or_read_once():
+def test_labels_of_an_attribute_are_checked_on_three_items():
     class Targets(Pairs):
         def __init__(self):
             super().__init__()
@@ -145,13 +155,13 @@ def test_labels_are_found_or_read_once():
     state = torch.get_rng_state()
     source = Targets()
     assert StreamData(source).labels.tolist() == StreamData(Pairs()).labels.tolist()
-    assert source.read == [0, 11, 22], "the labels were there"
+    assert source.read == [0, 11, 22], "only the checked items are read"
     assert torch.equal(torch.get_rng_state(), state)
 
 
 @pytest.mark.parametrize("targets", [[k % 4 + 3 for k in range(23)], ["ant"] * 23, [0, 1, 2, 3]])
-def test_targets_that_are_not_what_the_items_carry_are_not_taken(targets):
-    """As under a `target_transform`: the model sees the items' labels."""
+def test_targets_that_differ_from_the_items_are_not_used(targets):
+    """A `target_transform` makes them differ. The model sees the labels of the items."""
     data = Pairs()
     data.targets = targets
     assert as_data(data).labels.tolist() == [k % 4 for k in range(23)]
@@ -161,26 +171,26 @@ def test_images_become_floats_between_0_and_1():
     data = TensorData(torch.tensor([[[[0, 255]]]], dtype=torch.uint8), torch.tensor([0]))
     assert next(data.samples().batches(1)).x.tolist() == [[[[0.0, 1.0]]]]
     table = TensorData(torch.tensor([[3, 200]], dtype=torch.uint8), torch.tensor([0]))
-    assert next(table.samples().batches(1)).x.tolist() == [[3, 200]], "a table of bytes is no image"
+    assert next(table.samples().batches(1)).x.tolist() == [[3, 200]], "a table of bytes is not an image"
 
 
 @pytest.mark.parametrize(("pad", "flip"), [(2, True), (1, False), (0, True)])
 def test_crop_and_flip_against_a_loop(pad, flip):
     x = torch.randint(0, 256, (40, 3, 6, 5), dtype=torch.uint8)
-    found = CropFlip(pad, flip)(x, torch.Generator().manual_seed(0))
+    augmented = CropFlip(pad, flip)(x, torch.Generator().manual_seed(0))
     g = torch.Generator().manual_seed(0)
-    shift = torch.randint(0, 2 * pad + 1, (2, 40), generator=g)
-    coin = torch.randint(0, 2, (40,), generator=g, dtype=torch.bool)
+    shifts = torch.randint(0, 2 * pad + 1, (2, 40), generator=g)
+    coins = torch.randint(0, 2, (40,), generator=g, dtype=torch.bool)
     for i in range(40):
         image = np.pad(x[i].numpy(), ((0, 0), (pad, pad), (pad, pad)))[
-            :, shift[0, i] : shift[0, i] + 6, shift[1, i] : shift[1, i] + 5
+            :, shifts[0, i] : shifts[0, i] + 6, shifts[1, i] : shifts[1, i] + 5
         ]
-        if flip and coin[i]:
+        if flip and coins[i]:
             image = image[:, :, ::-1]
-        assert np.array_equal(found[i].numpy(), image)
+        assert np.array_equal(augmented[i].numpy(), image)
 
 
-def test_augmentation_is_for_training_batches_only():
+def test_only_batches_with_a_generator_are_augmented():
     data = TensorData(
         torch.randint(0, 256, (8, 1, 4, 4), dtype=torch.uint8),
         torch.zeros(8, dtype=torch.long),
@@ -191,8 +201,8 @@ def test_augmentation_is_for_training_batches_only():
     assert not torch.equal(plain, next(data.samples().batches(8, augment=torch.Generator().manual_seed(0))).x)
 
 
-def test_refusals():
-    with pytest.raises(ExpungeError, match="one label an input"):
+def test_wrong_data_is_refused():
+    with pytest.raises(ExpungeError, match="one label per input"):
         TensorData(torch.zeros(3, 2), torch.zeros(2, dtype=torch.long))
     with pytest.raises(ExpungeError, match="`ids` has 2 entries"):
         TensorData(torch.zeros(3, 2), torch.zeros(3, dtype=torch.long), ids=["a", "b"])
@@ -200,20 +210,26 @@ def test_refusals():
         as_data(5)
     with pytest.raises(ExpungeError, match="map-style"):
         StreamData(iter([1]))
-    with pytest.raises(ExpungeError, match="name the one with the label"):
+    with pytest.raises(ExpungeError, match="name the entry with the label"):
         StreamData(Dicts(), label="target", labels=torch.zeros(23).long()).samples().batches(2).__next__()
-    for labels in (torch.tensor([0.9, torch.nan]), torch.zeros(2, 1).long(), torch.tensor(1)):
-        with pytest.raises(ExpungeError, match="one whole number a sample"):
-            TensorData(torch.zeros(2, 1), labels)
+    with pytest.raises(ExpungeError, match="one label per sample"):
+        TensorData(torch.zeros(2, 1), torch.tensor(1))
+    for labels in (torch.tensor([0.9, torch.nan]), torch.zeros(2, 1).long()):
+        data = TensorData(torch.zeros(2, 1), labels)  # other tasks take them
+        assert not data.has_classes and data.num_classes == 0
+        with pytest.raises(ModelError, match="one whole number per sample"):
+            Classification(2).check(torch.nn.Linear(1, 2), data.samples())
+        with pytest.raises(SplitError, match="no class numbers"):
+            Split.by_class(data, TensorData(torch.zeros(2, 1), labels), forget=0)
 
 
 def test_loaders_that_leave_samples_out_are_refused():
-    """Else the held-out part of a data set would count as trained on."""
-    part = SubsetRandomSampler(range(9))
+    """Otherwise samples that the model never saw would count as trained on."""
+    sampler = SubsetRandomSampler(range(9))
     for more in (
-        {"sampler": part},
+        {"sampler": sampler},
         {"batch_sampler": [[0, 1], [4]]},
-        {"batch_sampler": BatchSampler(part, 2, False)},
+        {"batch_sampler": BatchSampler(sampler, 2, False)},
     ):
         with pytest.raises(
             ExpungeError, match=r"may leave samples out.*give the data set itself, or .*Subset"
@@ -222,19 +238,19 @@ def test_loaders_that_leave_samples_out_are_refused():
     assert len(as_data(DataLoader(Subset(Pairs(), range(9)), shuffle=True))) == 9
 
 
-def test_arrays_of_numpy_and_names_in_them():
+def test_numpy_arrays_as_inputs_and_class_names():
     x, y = {"a": np.zeros((6, 2), np.float32), "b": np.ones(6, np.uint8)}, np.arange(6) % 2
     data = as_data((x, y), classes=np.array(["ant", "bee"]))
     batch = next(data.samples().batches(6))
     assert batch.x["a"].shape == (6, 2) and data.classes == ["ant", "bee"]
     assert StreamData(Pairs(), classes=np.array(["ant", "bee"])).classes == data.classes
-    assert batch.x["b"].dtype == torch.uint8, "a mask of bytes is no image"
+    assert batch.x["b"].dtype == torch.uint8, "a byte mask is not an image"
 
 
-def test_inputs_by_name_are_neither_augmented_nor_normalised():
+def test_named_inputs_are_neither_augmented_nor_normalised():
     x, y, half = {"pixels": torch.rand(6, 3, 4, 4)}, torch.arange(6) % 2, (0.5,) * 3
     for more in ({"augment": CropFlip(1)}, {"normalize": Normalize(half, half)}):
-        with pytest.raises(ExpungeError, match=r"several by name \(pixels\)"):
+        with pytest.raises(ExpungeError, match=r"several named inputs \(pixels\)"):
             TensorData(x, y, **more)
-        with pytest.raises(ExpungeError, match=r"several by name \(input_ids, mask\)"):
+        with pytest.raises(ExpungeError, match=r"several named inputs \(input_ids, mask\)"):
             next(StreamData(Dicts(), **more).samples().batches(2))

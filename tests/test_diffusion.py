@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import replace
-from importlib import import_module
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,11 +20,11 @@ from expunge.data.batch import Batch
 from expunge.data.split import Split
 from expunge.errors import ExpungeError, ModelError
 from expunge.generation import presets as diffusion_presets
-from expunge.generation.sampling import SafeSampler, Sampler
 from expunge.methods.finetune import FineTune
 from expunge.methods.random_label import RandomLabel
 from expunge.models.unet import for_data, salun_cifar10, unet
 from expunge.tasks.diffusion import Diffusion
+from expunge.tasks.sampling import SafeSampler, Sampler
 from expunge.training.execute import execute
 from expunge.training.registry import find
 from expunge.training.run import Run
@@ -207,22 +206,22 @@ def test_the_signal_is_moved_to_a_device_once():
 def test_probe_is_the_same_at_each_call_and_draws_nothing(net):
     task, b = Diffusion(3), batch()
     before = torch.get_rng_state()
-    assert torch.equal(task.probe(net, b), task.probe(net, b))
+    assert torch.equal(task.sample_scores(net, b), task.sample_scores(net, b))
     assert torch.equal(before, torch.get_rng_state())
 
 
 def test_check_lists_every_problem(net, split):
-    Diffusion(3).check(net, split)
+    Diffusion(3).check(net, split.retain)
     net.mix.weight.data[0, 0] = float("nan")
     with pytest.raises(ModelError) as caught:
-        Diffusion(2).check(net.requires_grad_(False), split)
+        Diffusion(2).check(net.requires_grad_(False), split.retain)
     assert len(caught.value.problems) >= 3
     with pytest.raises(ModelError, match="null"):
-        Diffusion(3).check(unet(2, (1, 8, 8), width=8, multipliers=(1,), attention=()), split)
+        Diffusion(3).check(unet(2, (1, 8, 8), width=8, multipliers=(1,), attention=()), split.retain)
     x = torch.rand(12, *SHAPE) * 3 - 1
     wide = Split.by_class((x, torch.arange(12) % 3), (x + 0.01, torch.arange(12) % 3), 1, validation=0.0)
     with pytest.raises(ModelError, match=r"\[0, 1\]"):
-        Diffusion(3).check(Net(), wide)
+        Diffusion(3).check(Net(), wide.retain)
 
 
 # ---- sampling
@@ -348,7 +347,7 @@ def test_safe_sampling_where_no_signal_is_left(net, prediction):
 
 def test_a_look_takes_steps_of_its_own_for_every_batch(net):
     b = batch()
-    alone = [Diffusion(3).probe(net, Batch(b.x[:1], b.y[:1], torch.tensor([k]))) for k in range(4)]
+    alone = [Diffusion(3).sample_scores(net, Batch(b.x[:1], b.y[:1], torch.tensor([k]))) for k in range(4)]
     assert len({round(v.item(), 6) for v in alone}) == 4
 
 
@@ -403,13 +402,13 @@ import sys
 for name in ("diffusers", "transformers", "peft", "accelerate", "torchmetrics"):
     sys.modules[name] = None  # as if it were not installed
 import torch
-import expunge.cli, expunge.generation.erase, expunge.generation.pipelines, expunge.cli.demo_generation
-from expunge.audit.image_judge import distances
+import expunge.cli.app, expunge.generation.erase, expunge.generation.pipelines, expunge.cli.demo_generation
+from expunge.audit.image_distances import distances
 from expunge.tasks.diffusion import Diffusion
 from expunge.errors import MissingExtra
 from expunge.models.unet import salun_cifar10, unet
-from expunge.generation.sampling import Sampler
-assert len(expunge.cli.commands()) > 8
+from expunge.tasks.sampling import Sampler
+assert all(command.load() for command in expunge.cli.app.COMMANDS.values())
 (expunge.generation.pipelines.Path("p")).mkdir()
 (expunge.generation.pipelines.Path("p") / "model_index.json").write_text("{}")
 for call in (lambda: unet(10, (1, 8, 8)), salun_cifar10, lambda: Sampler().scheduler(Diffusion(2)),
@@ -463,11 +462,11 @@ def test_selective_amnesia_pull_and_fisher_literally(net, split):
         one = Batch(run.memo["pool"][k : k + 1], run.memo["conditions"][k : k + 1], torch.tensor([k]))
         literal += torch.autograd.grad(run.task.loss(net, one).sum(), net.mix.bias)[0] ** 2 / 6
     torch.testing.assert_close(run.memo["fisher/mix.bias"], literal)
-    assert method._pull(run) == 0
+    assert method._elastic_term(run) == 0
     start = run.original.mix.bias.clone()
     with torch.no_grad():
         net.mix.bias += 0.5
-    torch.testing.assert_close(method._pull(run), (literal * (net.mix.bias - start) ** 2).sum())
+    torch.testing.assert_close(method._elastic_term(run), (literal * (net.mix.bias - start) ** 2).sum())
     assert set(run.memo["conditions"].tolist()) <= {0, 2}
 
 
@@ -563,17 +562,8 @@ def test_commands_train_and_unlearn_a_generator(tmp_path):
     model = str(tmp_path / "model.safetensors")
     assert main(["train-generator", "--data", "digits", "--out", model, "--epochs", "1"]) == 0
     assert Record.load(tmp_path / "model.json").kind == "original"
-    common = [
-        "unlearn-generator",
-        "--data",
-        "digits",
-        "--checkpoint",
-        model,
-        "--forget",
-        "3",
-        "--epochs",
-        "1",
-    ]
+    common = ["--data", "digits", "--checkpoint", model, "--forget", "3", "--epochs", "1"]
+    salun = ["unlearn-generator", "salun", *common]
     out = [
         "--out",
         str(tmp_path / "out.safetensors"),
@@ -583,18 +573,18 @@ def test_commands_train_and_unlearn_a_generator(tmp_path):
         "4",
     ]
     gold = str(tmp_path / "gold.safetensors")
-    assert main([*common, "--out", gold, "--method", "retrain_ema", "--per-class", "4"]) == 0
-    assert main([*common, *out, "--frozen-target", "--mask", "random", "--retrained", gold]) == 0
+    assert main(["unlearn-generator", "retrain_ema", *common, "--out", gold, "--per-class", "4"]) == 0
+    assert main([*salun, *out, "--frozen-target", "--mask", "random", "--retrained", gold]) == 0
     record = Record.load(tmp_path / "out.json")
     assert record.settings["mask"] == "random" and record.settings["density"] == 0.5
     assert {"UA", "RA", "FID_judge"} <= set(record.scores) and (tmp_path / "report.html").exists()
-    assert main([*common, "--out", model]) == 2
-    assert main([*common, *out, "--retrained", model]) == 2
-    assert main([*common, *out, "--device", "cuda:9"]) == 2
-    assert main([*common, *out, "--method", "esd", "--retain-weight", "1"]) == 2
-    assert main([*common, *out, "--method", "esd", "--frozen-target"]) == 2
-    assert main([*common, *out, "--method", "random_label", "--mask", "random"]) == 2
-    assert main([*common, "--out", gold, "--per-class", "1"]) == 2
+    assert main([*salun, "--out", model]) == 2
+    assert main([*salun, *out, "--retrained", model]) == 2
+    assert main([*salun, *out, "--device", "cuda:9"]) == 2
+    assert main(["unlearn-generator", "esd", *common, *out, "--retain-weight", "1"]) == 2
+    assert main(["unlearn-generator", "esd", *common, *out, "--frozen-target"]) == 2
+    assert main(["unlearn-generator", "random_label", *common, *out, "--mask", "random"]) == 2
+    assert main([*salun, "--out", gold, "--per-class", "1"]) == 2
     assert not list(tmp_path.glob(".*"))  # no state of a finished run
 
 
@@ -612,8 +602,8 @@ def test_generators_are_refused_before_anything_is_trained(tmp_path, monkeypatch
         raise AssertionError("not to be called")
 
     monkeypatch.setattr("expunge.generation.runs.Generation.judge", weak)
-    for module, name in (("method", "execute"), ("experiment", "train"), ("cli.demo_generation", "train")):
-        monkeypatch.setattr(import_module(f"expunge.{module}"), name, never)
+    monkeypatch.setattr("expunge.pipeline.pipeline.execute", never)
+    monkeypatch.setattr("expunge.cli.train_generator.train_original", never)
     assert main(["demo-generation", "--per-class", "1", "--out", str(tmp_path / "demo")]) == 2
     assert "--per-class is 1; it must be at least 2" in capsys.readouterr().err
     draw = np.random.default_rng(0)
@@ -624,14 +614,14 @@ def test_generators_are_refused_before_anything_is_trained(tmp_path, monkeypatch
     assert main(rows) == 2
     assert "no generator for the data 'npz'; known: digits, fashion-mnist, cifar10" in capsys.readouterr().err
     write_checkpoint(tmp_path / "g.safetensors", for_data("digits", 10, (1, 8, 8)).state_dict())
-    unlearn = ["unlearn-generator", "--data", "digits", "--checkpoint", str(tmp_path / "g.safetensors"), "--forget", "3",
+    unlearn = ["unlearn-generator", "salun", "--data", "digits", "--checkpoint", str(tmp_path / "g.safetensors"), "--forget", "3",
                "--out", str(tmp_path / "o.safetensors")]  # fmt: skip
     for flags in (
         ["--lr", "-1"],
-        ["--method", "scrub"],
         ["--device", "cuda:9", "--features", "tiny_pipelines:features"],
     ):
         assert main([*unlearn, *flags]) == 2
+    assert main(["unlearn-generator", "scrub", *unlearn[2:]]) == 2
     assert told == []
     assert main(unlearn) == 2 and told == ["judge"]
     assert "the judge is weak" in capsys.readouterr().err

@@ -55,7 +55,8 @@ def test_the_factory_of_the_data_page_works(tmp_path, monkeypatch):
 
     text = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine_of_the_docs.py").write_text(re.findall(r"```python\n(.*?)```", text, re.S)[0])
+    blocks = re.findall(r"```python\n(.*?)```", text, re.S)
+    (tmp_path / "mine_of_the_docs.py").write_text(next(b for b in blocks if "def data" in b))
     source = load("mine_of_the_docs:data")
     assert source.shape == (5,) and len(source.train) == 200 and source.train.ids[3] == "user-3"
 

@@ -1,4 +1,4 @@
-"""Outputs: whole or not at all, and a sentence where nothing can be written."""
+"""Outputs are written whole or not at all, with a clear error where writing is not possible."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from expunge.errors import ExpungeError
 from expunge.records.atomic_files import atomic, write_private, write_text
 
 
-def test_a_block_that_fails_leaves_nothing(tmp_path):
+def test_a_failed_block_leaves_no_file(tmp_path):
     with pytest.raises(RuntimeError), atomic(tmp_path / "x") as part:
         part.write_text("half")
         raise RuntimeError
@@ -14,10 +14,10 @@ def test_a_block_that_fails_leaves_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("write", [write_text, write_private])
-def test_where_nothing_can_be_written_a_sentence_says_so(tmp_path, write):
+def test_impossible_outputs_are_refused(tmp_path, write):
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(ExpungeError, match=r"cannot be written: .*name another place"):
+    with pytest.raises(ExpungeError, match=r"cannot be written: .*give another path"):
         write(tmp_path / "file" / "x.txt", "text")
     with pytest.raises(ExpungeError):
         write(tmp_path / "folder", "text")

@@ -1,4 +1,4 @@
-"""The model hash: against a literal version, over formats, strides, chunks and dtypes, and refusals."""
+"""The model hash: against bytes written by hand, over formats, strides, chunks and dtypes, and refusals."""
 
 import hashlib
 import struct
@@ -77,7 +77,7 @@ def test_every_bit_counts():
     assert model_hash(model) == start
 
 
-def test_what_is_the_same_and_what_is_not():
+def test_order_and_type_do_not_count_but_names_shapes_and_values_do():
     one = {"a": torch.zeros(2, 3), "b": torch.ones(1)}
     start = state_hash(one)
     assert state_hash(dict(reversed(one.items()))) == start
@@ -139,11 +139,11 @@ def test_files_hash_as_the_model(tmp_path):
     assert len(lazy) == len(state) and "nothing" not in lazy
 
 
-def test_files_that_are_no_weights(tmp_path):
+def test_files_without_tensors_are_refused(tmp_path):
     (tmp_path / "a.safetensors").write_bytes(b"nothing")
     (tmp_path / "b.pt").write_bytes(b"nothing")
     torch.save([1, 2], tmp_path / "c.pt")
-    torch.save(nn.Linear(2, 2), tmp_path / "d.pt")  # a pickled class: not loaded, so nothing of it runs
+    torch.save(nn.Linear(2, 2), tmp_path / "d.pt")  # a pickled class is not loaded, so none of its code runs
     for name in ("a.safetensors", "b.pt", "c.pt", "d.pt", "missing.pt", "missing.safetensors"):
         with pytest.raises(CheckpointError):
             model_hash(tmp_path / name)
@@ -164,7 +164,7 @@ def test_nothing_in_a_pickle_is_executed(tmp_path):
     assert not (tmp_path / "was-here").exists()
 
 
-def test_entries_without_bytes_of_their_own_are_listed_together():
+def test_one_error_lists_all_entries_that_cannot_be_hashed():
     bad = {
         "a": torch.eye(2).to_sparse(),
         "b": 3,

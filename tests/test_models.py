@@ -160,9 +160,9 @@ def test_whole_numbers_where_the_weights_want_others_are_told_with_the_remedy():
     with pytest.raises(
         ModelError, match=r"the inputs are torch.int64, the weights torch.float32: make them alike"
     ):
-        Classification(3).check(build("mlp", num_classes=3, shape=(5,)), split)
+        Classification(3).check(build("mlp", num_classes=3, shape=(5,)), split.retain)
     beyond = torch.full_like(x, 10**6)  # tokens that the model does not have
     split = Split.random((beyond[:50], y[:50]), (x[50:], y[50:]))
     with pytest.raises(ModelError) as caught:
-        Classification(3).check(build("text_transformer", num_classes=3, shape=(5,)), split)
+        Classification(3).check(build("text_transformer", num_classes=3, shape=(5,)), split.retain)
     assert "fails on a batch" in str(caught.value) and "alike" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""NHLE and class weight masking: the losses' algebra, what may move, and the masked head."""
+"""Test NHLE and class weight masking: the losses, the parameters that may move, and the masked head."""
 
 import copy
 
@@ -26,21 +26,20 @@ def setting():
     return model.eval(), split, Classification(4)
 
 
-def test_bounded_loss_is_minus_log_of_the_rest_and_the_odds_times_plain_ascent():
+def test_bounded_loss_is_minus_log_of_1_minus_p_and_the_odds_times_plain_ascent():
     z = torch.randn(6, 5, dtype=torch.float64, requires_grad=True)
     p = z.softmax(1)
     assert torch.allclose(bounded_loss(z, [2]), -torch.log(1 - p[:, 2]))
     assert torch.allclose(bounded_loss(z, [2, 4]), -torch.log(1 - p[:, 2] - p[:, 4]))
-    late = torch.tensor(
-        [[9.0, -4.0, 1.0]], dtype=torch.bfloat16
-    )  # a difference that half precision would lose
+    # half precision would lose this difference
+    late = torch.tensor([[9.0, -4.0, 1.0]], dtype=torch.bfloat16)
     assert bounded_loss(late, [1]).item() == pytest.approx(bounded_loss(late.double(), [1]).item(), rel=1e-2)
     ours = torch.autograd.grad(bounded_loss(z, [2]).sum(), z)[0]
     plain = torch.autograd.grad(p[:, 2].log().sum(), z, retain_graph=True)[0]
     assert torch.allclose(ours, (p[:, 2] / (1 - p[:, 2])).detach()[:, None] * plain)
 
 
-def test_bounded_loss_is_finite_and_alive_when_certain():
+def test_bounded_loss_has_a_finite_value_and_a_gradient_for_certain_predictions():
     z = torch.tensor([[200.0, 0, 0]], requires_grad=True)
     loss = bounded_loss(z, [0])
     loss.sum().backward()
@@ -64,7 +63,7 @@ def test_mse_has_the_fixed_point_of_the_label():
 def test_other_losses_by_their_definition(kind):
     z = torch.randn(5, 6, dtype=torch.float64)
     p = z.softmax(1)
-    found = NHLE(loss_kind=kind).objective(z, [1, 2])
+    loss = NHLE(loss_kind=kind).objective(z, [1, 2])
     if kind == "ce":
         want = (p[:, 1].log() + p[:, 2].log()).mean()
     else:
@@ -72,7 +71,7 @@ def test_other_losses_by_their_definition(kind):
         rest[:, [1, 2]] = 0
         kept = [0, 3, 4, 5]
         want = -(rest.max(1).values.log().mean() if kind == "submax" else p[:, kept].log().mean(1).mean())
-    assert found.item() == pytest.approx(want.item(), rel=1e-9)
+    assert loss.item() == pytest.approx(want.item(), rel=1e-9)
 
 
 def test_only_a_few_forget_samples_are_read_and_retain_data_never(setting, monkeypatch):
@@ -94,7 +93,7 @@ def test_only_a_few_forget_samples_are_read_and_retain_data_never(setting, monke
     assert not torch.isin(torch.cat(seen), split.retain.index).any()
 
 
-def test_statistics_and_head_stay_and_the_class_goes(setting):
+def test_statistics_and_head_stay_and_the_class_is_forgotten(setting):
     model, split, task = setting
     before = copy.deepcopy(model.state_dict())
     run = execute(model, split, NHLE(lr=0.03, masking="none"), task)
@@ -123,7 +122,7 @@ def test_masking_is_idempotent_and_leaves_other_logits_bit_identical(setting, ho
         assert (once[:, 1] == 0).all()
 
 
-def test_several_classes_and_refusals(setting):
+def test_masking_several_classes_and_its_refusals(setting):
     model, split, task = setting
     masked = mask_class_weights(copy.deepcopy(model), task, [0, 1])
     assert set(masked(next(split.test.batches(64)).x).argmax(1).tolist()) <= {2, 3}
@@ -156,7 +155,7 @@ def test_literal_cross_entropy_warns_and_needs_a_clip(setting):
 
 
 @pytest.mark.parametrize(("trainable", "moves"), [("features", {"0", "1"}), ("all", {"0", "1", "4"})])
-def test_what_may_move(setting, trainable, moves):
+def test_only_trainable_parameters_move(setting, trainable, moves):
     model, split, task = setting
     run = execute(
         model, split, NHLE(trainable=trainable, masking="none", epochs=5, lr=0.01, samples=10), task
@@ -170,7 +169,7 @@ def test_what_may_move(setting, trainable, moves):
 
 
 def test_the_recorded_mask_holds_every_weight_that_changed():
-    """The rows that masking writes to are in it: a receipt's check of the mask must pass."""
+    """The mask holds the rows that masking changes, so a receipt's check of the mask passes."""
     torch.manual_seed(0)
     y = torch.arange(60) % 3
     x = torch.randn(60, 4) + 3 * nn.functional.one_hot(y, 4)

@@ -1,4 +1,4 @@
-"""Presets name what is there."""
+"""Test that presets name existing methods, fields and models."""
 
 from dataclasses import fields
 

@@ -1,4 +1,4 @@
-"""How a run ended is one word, in new records and in those written before there was one."""
+"""Records: `ended` says in one word how a run ended, also for records written before the field existed."""
 
 import io
 import json
@@ -6,7 +6,8 @@ import json
 import pytest
 from rich.console import Console
 
-from expunge.bench.page import entry, markdown
+from expunge.bench.results import entry
+from expunge.bench.tables import markdown
 from expunge.cli.table import result_table
 from expunge.errors import ExpungeError
 from expunge.records.record import Record
@@ -20,15 +21,15 @@ from expunge.report.tables import main_rows
     ("stopped at step 9: the loss became NaN; the last good state (step 5) was kept.", "stopped"),
     ("diverged at step 1: a weight became NaN", "diverged"),
     ("lost", "diverged")])  # fmt: skip
-def test_a_record_without_the_word_is_read_by_its_status(tmp_path, status, ended):
+def test_ended_of_an_old_record_comes_from_its_status(tmp_path, status, ended):
     values = json.loads(Record("unlearn", "salun", status=status).save(tmp_path / "new.json").read_text())
     assert values.pop("ended") == ended
     (tmp_path / "old.json").write_text(json.dumps(values))
     assert Record.load(tmp_path / "old.json").ended == ended == Record.load(tmp_path / "new.json").ended
 
 
-def test_the_word_decides_and_not_the_status():
-    run = Record("unlearn", "salun", status="finished, said somebody", ended="diverged", scores={"UA": 1.0})
+def test_ended_counts_and_not_the_status():
+    run = Record("unlearn", "salun", status="finished, by hand", ended="diverged", scores={"UA": 1.0})
     console = Console(width=200, file=io.StringIO())
     console.print(result_table([run]))
     assert "salun (diverged)" in console.file.getvalue()
@@ -36,13 +37,13 @@ def test_the_word_decides_and_not_the_status():
     assert "salun (1 diverged)" in markdown([written])
     assert "salun (1 diverged)" in markdown([{**written, "ended": None, "status": "diverged at step 3: NaN"}])
     assert main_rows(studies([run])[0])[0]["diverged"]
-    assert Record("unlearn", "salun", ended=["no", "word"]).ended == "finished"  # a file that was edited
+    assert Record("unlearn", "salun", ended=["no", "word"]).ended == "finished"  # an edited file
 
 
 @pytest.mark.parametrize(
     "values", [{"kind": "unlearn", "schema": 1}, {"kind": "unlearn", "method": "salun", "schema": "1"}, []]
 )
-def test_what_lacks_the_form_of_a_record_is_none(tmp_path, values):
+def test_other_json_is_not_a_record(tmp_path, values):
     (tmp_path / "r.json").write_text(json.dumps(values))
     with pytest.raises(ExpungeError, match="not a record"):
         Record.load(tmp_path / "r.json")

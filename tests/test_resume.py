@@ -68,7 +68,7 @@ def test_a_large_state_is_not_written_after_every_short_epoch(generator, tmp_pat
     go()
     assert epochs == [1, 2, 3, 4, 5, 6]
     epochs.clear()
-    monkeypatch.setattr(resume, "SMALL", 0)
+    monkeypatch.setattr(resume, "SMALL_BYTES", 0)
     monkeypatch.setattr(resume, "REST", 10**12)
     go()
     assert epochs == [1, 6]

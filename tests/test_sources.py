@@ -1,4 +1,4 @@
-"""Named data: what each source gives, and every broken or hostile file told in words. Real sets only under EXPUNGE_DATA."""
+"""Data by name: what each source reads, and every broken or hostile file is refused. Real sets need EXPUNGE_DATA."""
 
 import gzip
 import os
@@ -16,11 +16,11 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from expunge import CropFlip, ExpungeError, Normalize, Split, SplitError, StreamData, TensorData
-from expunge.data.resize import Fit
-from expunge.sources import FASHION, formats, load
+from expunge.data.resize import Resize
+from expunge.sources import FASHION_CLASSES, formats, load
 
 DATA = os.environ.get("EXPUNGE_DATA")
-real = pytest.mark.skipif(not DATA, reason="EXPUNGE_DATA is not set: no real Fashion-MNIST and CIFAR-10 here")
+real = pytest.mark.skipif(not DATA, reason="EXPUNGE_DATA is not set: no real Fashion-MNIST and CIFAR-10")
 
 
 def refused(spec):
@@ -54,35 +54,35 @@ def test_limit_is_exact_stratified_and_fixed_by_its_seed():
     ("spec", "words"),
     [
         ("digitz", "there is no data 'digitz'"),
-        ("npz", "names no place"),
-        ("digits?limit=x", "no whole number"),
-        ("digits?limit=0", "no whole number"),
+        ("npz", "names no file; write npz:FILE"),
+        ("digits?limit=x", "give a whole number of 1 or more"),
+        ("digits?limit=0", "give a whole number of 1 or more"),
         ("digits?limit=99999", "more than the 1"),
         ("digits?size=3", "no option of digits"),
-        ("digits?augment=yes", "augment=yes is unknown; augment is 0 or 1 or crop"),
-        ("folder:/nowhere?hold=1&workers=2", "leaves nothing to workers"),
-        ("folder:/nowhere?channels=2", "channels=2 is unknown; channels is 1 or 3"),
+        ("digits?augment=yes", "augment=yes is not allowed; give 0, 1 or crop"),
+        ("folder:/nowhere?hold=1&workers=2", "workers have nothing to do"),
+        ("folder:/nowhere?channels=2", "channels=2 is not allowed; give 1 or 3"),
         ("folder:/nowhere", "0 class folders"),
-        ("cifar10:/nowhere", "neither train.parquet"),
+        ("cifar10:/nowhere", "has no file of CIFAR-10; give a folder with train.parquet"),
         ("npz:/nowhere.npz", "cannot be read"),
         ("not_a_module:f", "cannot be imported"),
-        ("csv:some.csv", "is text:some.csv"),
-        ("some.jsonl?limit=3", "is text:some.jsonl"),
+        ("csv:some.csv", "write text:some.csv"),
+        ("some.jsonl?limit=3", "write text:some.jsonl"),
     ],
 )
-def test_what_is_no_data_is_told(spec, words):
+def test_wrong_specs_are_refused(spec, words):
     assert words in str(refused(spec))
 
 
-def test_all_wrong_options_are_told_at_once():
+def test_one_error_lists_all_wrong_options():
     assert len(refused("digits?limit=x&seed=-1&colour=3").problems) == 3
 
 
 # IDX
 
 
-def idx(array, kind=8):
-    return struct.pack(f">HBB{array.ndim}I", 0, kind, array.ndim, *array.shape) + array.tobytes()
+def idx(array, value_type=8):
+    return struct.pack(f">HBB{array.ndim}I", 0, value_type, array.ndim, *array.shape) + array.tobytes()
 
 
 @pytest.fixture
@@ -98,10 +98,10 @@ def fashion(tmp_path):
 def test_fashion_plain_and_gzipped(fashion):
     source = load(f"fashion-mnist:{fashion}")
     assert (len(source.train), len(source.test), source.shape) == (20, 10, (1, 28, 28))
-    assert source.classes == list(FASHION) and source.train.x[0, 0, 0, 5] == 5
+    assert source.classes == list(FASHION_CLASSES) and source.train.x[0, 0, 0, 5] == 5
 
 
-def test_broken_idx_files_are_told_all_at_once(fashion):
+def test_one_error_lists_all_broken_idx_files(fashion):
     (fashion / "train-images-idx3-ubyte.gz").unlink()
     whole = fashion / "t10k-images-idx3-ubyte"
     whole.write_bytes(whole.read_bytes()[:-1])
@@ -110,7 +110,7 @@ def test_broken_idx_files_are_told_all_at_once(fashion):
     (fashion / "t10k-labels-idx1-ubyte").write_bytes(idx(np.zeros((10, 2), np.uint8)))
     problems = refused(f"fashion-mnist:{fashion}").problems
     assert len(problems) == 4
-    for words in ("has no train-images", "7839 bytes follow", "cut off", "has 2 axes, expected 1"):
+    for words in ("has no train-images", "7839 bytes follow", "cut off", "has 2 axes instead of 1"):
         assert any(words in p for p in problems), words
 
 
@@ -121,7 +121,7 @@ def test_files_that_are_no_idx(tmp_path, head):
     for name in ("a", "b.gz"):
         (tmp_path / name).write_bytes(head)
         with pytest.raises(ExpungeError):
-            formats.idx(tmp_path, name.removesuffix(".gz"), 1)
+            formats.read_idx(tmp_path, name.removesuffix(".gz"), 1)
 
 
 def test_images_and_labels_that_differ_in_number(fashion):
@@ -170,7 +170,7 @@ def test_pickle_code_is_never_run(tmp_path):
 def test_files_that_are_no_cifar(tmp_path, content):
     path = tmp_path / "file"
     path.write_bytes(content)
-    for read in (formats.cifar_binary, formats.cifar_pickle, formats.parquet):
+    for read in (formats.read_cifar_binary, formats.read_cifar_pickle, formats.read_image_parquet):
         with pytest.raises(ExpungeError):
             read(path)
 
@@ -194,15 +194,15 @@ def test_parquet_names_every_broken_image(tmp_path):
         )
         return tmp_path / "t.parquet"
 
-    x, y = formats.parquet(table([png(), png(colour=(0, 255, 0))]))
+    x, y = formats.read_image_parquet(table([png(), png(colour=(0, 255, 0))]))
     assert (
         x.shape == (2, 3, 5, 6) and x[0, 0].eq(255).all() and x[1, 1].eq(255).all() and y.tolist() == [0, 1]
     )
     with pytest.raises(ExpungeError) as caught:
-        formats.parquet(table([png(), b"junk", None, png()[:40]]))
+        formats.read_image_parquet(table([png(), b"junk", None, png()[:40]]))
     assert len(caught.value.problems) == 3
     with pytest.raises(ExpungeError, match="2 sizes"):
-        formats.parquet(table([png(), png((4, 4))]))
+        formats.read_image_parquet(table([png(), png((4, 4))]))
 
 
 # folders of images
@@ -219,7 +219,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_parts_of_both_sets_and_no_augmentation(tmp_path):
+def test_limits_of_both_sets_and_no_augmentation(tmp_path):
     source = load("digits?limit=200&test_limit=50&augment=0")
     assert (len(source.train), len(source.test)) == (200, 50) and source.train.augment is None
     assert torch.bincount(source.test.labels).tolist() == [5] * 10
@@ -234,7 +234,7 @@ def test_parts_of_both_sets_and_no_augmentation(tmp_path):
 
 
 def test_a_folder_takes_no_python_object_for_each_image(folder):
-    """Names are one NumPy array, labels one tensor: what a sample costs is bytes, and forked workers share them."""
+    """Names are one NumPy array and labels one tensor, which forked workers share."""
     source = load(f"folder:{folder}?size=8&limit=10&hold=0")
     images = source.train.dataset.dataset
     assert isinstance(images.names.dtype, np.dtypes.StringDType) and isinstance(images.targets, torch.Tensor)
@@ -260,8 +260,8 @@ def test_class_folders(folder):
     assert len(limited) == 6 and torch.equal(next(limited.samples().batches(6)).y, limited.labels)
 
 
-def test_the_middle_of_images_of_any_shape(tmp_path):
-    """Cut where torchvision's Resize(8) and CenterCrop(6) cut: long side truncated, offsets rounded half to even."""
+def test_crops_of_images_of_any_shape(tmp_path):
+    """The cut of torchvision's Resize(8) and CenterCrop(6): the long side is truncated, offsets round half to even."""
     draw = np.random.default_rng(0)
     sizes = [(9, 25), (25, 9), (8, 8), (31, 17), (6, 7), (3, 2)]
     for n, size in enumerate(sizes * 2):
@@ -272,14 +272,14 @@ def test_the_middle_of_images_of_any_shape(tmp_path):
     assert source.shape == (3, 6, 6) and source.train.read_as == "size=8&crop=6"
     for data in (source.train, source.test):
         x = next(data.samples().batches(99)).x
-        for name, found in zip(data.ids, x, strict=True):
+        for name, cut in zip(data.ids, x, strict=True):
             with Image.open(tmp_path / str(name)) as image:
                 w, h = image.size
                 wide, high = (8, int(8 * h / w)) if w <= h else (int(8 * w / h), 8)
                 left, top = round((wide - 6) / 2.0), round((high - 6) / 2.0)
                 resized = np.asarray(image.resize((wide, high), Image.Resampling.BICUBIC))
             wanted = torch.from_numpy(resized[top : top + 6, left : left + 6].copy()).permute(2, 0, 1) / 255
-            assert torch.equal(found, wanted)
+            assert torch.equal(cut, wanted)
     assert load(f"folder:{tmp_path}?crop=4").shape == (3, 4, 4)
     grey = load(f"folder:{tmp_path}?size=5&channels=1&limit=4")
     assert grey.shape == (1, 5, 5) and grey.train.read_as == "size=5&channels=1"
@@ -289,11 +289,11 @@ def test_the_middle_of_images_of_any_shape(tmp_path):
 
 
 def test_the_layout_of_imagenet(folder, tmp_path_factory):
-    """train/ and val/ are parts, not classes; test/ comes first; train/ alone is asked about."""
+    """train/ and val/ are parts, not classes. test/ comes first. train/ alone is refused."""
     for name in ("val", "valid", "validation"):
         root = tmp_path_factory.mktemp("parts")
         os.symlink(folder, root / "train")
-        assert "has train/ and none of test, val" in str(refused(f"folder:{root}?size=8"))
+        assert "has train/ but none of test, val" in str(refused(f"folder:{root}?size=8"))
         os.symlink(folder, root / name)
         source = load(f"folder:{root}?size=8")
         assert source.classes == ["ant", "bee"] and len(source.train) == len(source.test) == 20
@@ -302,7 +302,7 @@ def test_the_layout_of_imagenet(folder, tmp_path_factory):
     assert load(f"folder:{root}?size=8").test.ids[0].startswith("test/")
 
 
-def test_hidden_folders_are_no_classes_and_empty_ones_are_named(folder):
+def test_hidden_folders_are_ignored_and_empty_classes_are_refused(folder):
     shutil.copytree(folder / "ant", folder / ".ipynb_checkpoints")
     shutil.copytree(folder / "bee", folder / "ant" / ".ipynb_checkpoints")
     (folder / "bee" / "._1.png").write_bytes(b"")
@@ -311,11 +311,11 @@ def test_hidden_folders_are_no_classes_and_empty_ones_are_named(folder):
     for name in ("cat", "dog"):
         (folder / name).mkdir()
     problems = refused(f"folder:{folder}?size=8").problems
-    assert [p.partition(" holds no images")[0][-3:] for p in problems] == ["cat", "dog"]
+    assert [p.partition(" has no images")[0][-3:] for p in problems] == ["cat", "dog"]
 
 
 def test_grey_images_of_16_bits_are_scaled(tmp_path):
-    """Pillow's own conversion cuts them off at 255."""
+    """Pillow's own conversion clips them at 255."""
     deep = np.array([[0, 257, 300], [32_768, 65_278, 65_535]], np.uint16)
     Image.fromarray(deep).save(tmp_path / "a.png")
     head = b"P5 3 2 65535\n"
@@ -325,10 +325,10 @@ def test_grey_images_of_16_bits_are_scaled(tmp_path):
             assert image.mode.startswith("I")
             wanted = Image.fromarray((deep / 257).round().astype(np.uint8))
             for channels in (1, 3):
-                assert torch.equal(Fit(6, channels=channels)(image), Fit(6, channels=channels)(wanted))
+                assert torch.equal(Resize(6, channels=channels)(image), Resize(6, channels=channels)(wanted))
 
 
-def test_augmentation_is_chosen(folder):
+def test_the_augment_option(folder):
     plain, both, shifted = (load(f"folder:{folder}?size=16{m}") for m in ("", "&augment=1", "&augment=crop"))
     assert plain.train.augment is None and both.test.augment is None
     assert both.train.augment == CropFlip(2, flip=True) and both.name == f"{plain.name}, shifted and flipped"
@@ -339,7 +339,7 @@ def test_augmentation_is_chosen(folder):
     assert load("digits?augment=crop").train.augment == CropFlip(1, flip=False)
 
 
-def test_cifar_is_augmented_by_itself(tmp_path):
+def test_cifar10_is_augmented_by_default(tmp_path):
     record = np.zeros((20, 3073), np.uint8)
     for name in (*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"):
         record.tofile(tmp_path / f"{name}.bin")
@@ -366,36 +366,38 @@ def test_workers_decode_the_same_images(folder):
     sources = [
         load(f"folder:{folder}?size=8&limit=11{more}") for more in ("&hold=0", "&workers=1", "", "&hold=1")
     ]
-    plain, apart, held, asked = (s.train for s in sources)
+    plain, with_worker, held, asked = (s.train for s in sources)
     assert (
-        (plain.workers, apart.workers) == (0, 1)
+        (plain.workers, with_worker.workers) == (0, 1)
         and isinstance(held, TensorData)
         and isinstance(asked, TensorData)
     )
     assert plain.dataset[0][0].dtype == held.x.dtype == torch.uint8
-    passes = [list(d.samples().batches(4)) for d in (plain, apart, held)]
+    passes = [list(d.samples().batches(4)) for d in (plain, with_worker, held)]
     for a, b, c in zip(*passes, strict=True):
         assert torch.equal(a.x, b.x) and torch.equal(a.y, b.y) and a.x.dtype == torch.float32
         assert torch.equal(a.x, c.x) and torch.equal(a.y, c.y)
-    # one folder is one data set, however it is read
+    # The ways of reading do not change the identity of the data.
     assert (
-        len({d.fingerprint() for d in (plain, apart, held)})
+        len({d.fingerprint() for d in (plain, with_worker, held)})
         == 1
         == len({d.preparation for d in (plain, held)})
     )
     assert plain.ids.tolist() == held.ids.tolist() and plain.groups.keys() == held.groups.keys()
 
 
-def test_large_folders_are_not_held(folder, monkeypatch):
-    monkeypatch.setattr("expunge.sources.FITS", 20 * 3 * 8 * 8 - 1)  # 20 images
+def test_folders_above_the_memory_limit_are_streamed(folder, monkeypatch):
+    monkeypatch.setattr("expunge.sources.loading.MEMORY_LIMIT", 20 * 3 * 8 * 8 - 1)  # 20 images
     assert isinstance(load(f"folder:{folder}?size=8").train, StreamData)
     assert isinstance(load(f"folder:{folder}?size=8&test_limit=3").train, TensorData)
 
 
-def test_an_image_that_was_not_checked_is_told_when_it_is_read(folder):
+def test_an_unchecked_broken_image_raises_when_it_is_read(folder):
     (folder / "ant" / "7.png").write_bytes(b"junk")
     (folder / "ant" / "8.png").write_bytes(b"")
-    assert len(refused(f"folder:{folder}?size=8&check=0").problems) == 2  # held: read at once
+    assert (
+        len(refused(f"folder:{folder}?size=8&check=0").problems) == 2
+    )  # held in memory, so all are read now
     source = load(f"folder:{folder}?size=8&check=0&hold=0")
     with pytest.raises(ExpungeError, match=r"[78]\.png cannot be read as an image"):
         for data in (source.train, source.test):
@@ -438,18 +440,18 @@ def test_npz_with_ids_groups_names_and_several_inputs(tmp_path):
         ({"y_train": np.ones(6)}, "float64"),
         ({"y_train": np.zeros((6, 2), int)}, "shape (6, 2)"),
         ({"y_test": -np.ones(3, int)}, "whole number from 0"),
-        ({"y_train": np.arange(5)}, "[6] inputs came with 5 labels"),
-        ({"classes": ["one"]}, "labels run up to 2"),
+        ({"y_train": np.arange(5)}, "[6] inputs and 5 labels"),
+        ({"classes": ["one"]}, "labels go up to 2"),
         ({"user": np.arange(5)}, "user has the shape (5,) and there are 6 training samples"),
         ({"x_train": np.zeros((6, 8, 8, 3), np.uint8)}, "x_train.transpose(0, 3, 1, 2)"),
     ],
 )
-def test_npz_files_that_do_not_fit(tmp_path, more, words):
+def test_npz_files_with_wrong_arrays(tmp_path, more, words):
     np.savez(tmp_path / "a.npz", **arrays(**more))
     assert words in str(refused(f"npz:{tmp_path / 'a.npz'}"))
 
 
-def test_npz_files_that_are_none(tmp_path):
+def test_npz_files_that_are_incomplete_or_broken(tmp_path):
     np.savez(tmp_path / "a.npz", x_train=np.zeros(3))
     assert "['x_test', 'y_train', 'y_test']" in str(refused(f"npz:{tmp_path / 'a.npz'}"))
     whole = (tmp_path / "a.npz").read_bytes()
@@ -481,7 +483,7 @@ def test_factories(tmp_path, monkeypatch):
 @real
 def test_real_fashion_mnist():
     x, y = (
-        formats.idx(Path(DATA) / "fashion-mnist", f"t10k-{n}", r)
+        formats.read_idx(Path(DATA) / "fashion-mnist", f"t10k-{n}", r)
         for n, r in (("images-idx3-ubyte", 3), ("labels-idx1-ubyte", 1))
     )
     assert x.shape == (10_000, 28, 28) and np.bincount(y).tolist() == [1000] * 10
@@ -489,19 +491,19 @@ def test_real_fashion_mnist():
 
 @real
 def test_real_cifar10():
-    x, y = formats.parquet(Path(DATA) / "cifar10-jpeg" / "test.parquet")
+    x, y = formats.read_image_parquet(Path(DATA) / "cifar10-jpeg" / "test.parquet")
     assert x.shape == (10_000, 3, 32, 32) and torch.bincount(y).tolist() == [1000] * 10
     assert (x.float().mean((0, 2, 3)) / 255 - torch.tensor([0.494, 0.485, 0.450])).abs().max() < 0.01
 
 
 def test_normalised_images(folder, tmp_path):
-    """The same numbers whether data is held or streamed; the data itself, and what pictures show, stay as they were."""
+    """Held and streamed data give the same numbers. The data itself and shown images do not change."""
     from expunge.audit.pictures import pictures
 
     plain, mean, std = load(f"folder:{folder}?size=4"), (0.5, 0.25, 0.125), (0.5, 2.0, 4.0)
-    told = ",".join(map(str, mean)), ",".join(map(str, std))
-    source = load(f"folder:{folder}?size=4&mean={told[0]}&std={told[1]}")
-    assert source.name == f"{plain.name}, mean {told[0]}, std {told[1]}" and plain.train.normalize is None
+    texts = ",".join(map(str, mean)), ",".join(map(str, std))
+    source = load(f"folder:{folder}?size=4&mean={texts[0]}&std={texts[1]}")
+    assert source.name == f"{plain.name}, mean {texts[0]}, std {texts[1]}" and plain.train.normalize is None
     for part in ("train", "test"):
         before, after = (next(getattr(s, part).samples().batches(100)).x for s in (plain, source))
         wanted = (before - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
@@ -510,7 +512,9 @@ def test_normalised_images(folder, tmp_path):
     kept = torch.rand(6, 3, 4, 4)
     held = TensorData(kept.clone(), torch.arange(6) % 2, normalize=Normalize(mean, std))
     twice = [next(held.samples().batches(6)).x for _ in range(2)]
-    assert torch.equal(twice[0], twice[1]) and torch.equal(held.x, kept)  # floats are not changed in place
+    assert torch.equal(twice[0], twice[1]) and torch.equal(
+        held.x, kept
+    )  # float inputs do not change in place
     torch.testing.assert_close(held.normalize.undo(twice[0]), kept)
     named = tmp_path / "named.npz"
     half = {
@@ -521,9 +525,9 @@ def test_normalised_images(folder, tmp_path):
     np.savez(
         named, **{k.replace("x_train", "x_train.a").replace("x_test", "x_test.a"): v for k, v in half.items()}
     )
-    assert "one of several by name" in str(refused(f"npz:{named}?mean={told[0]}&std={told[1]}"))
-    assert "an input is several by name (a)" in str(refused(f"npz:{named}?augment=1"))
-    small = load(f"folder:{folder}?size=4&limit=4&mean={told[0]}&std={told[1]}")
+    assert "one of several named inputs" in str(refused(f"npz:{named}?mean={texts[0]}&std={texts[1]}"))
+    assert "a sample has several named inputs (a)" in str(refused(f"npz:{named}?augment=1"))
+    small = load(f"folder:{folder}?size=4&limit=4&mean={texts[0]}&std={texts[1]}")
     assert (
         small.train.normalize == Normalize(mean, std)
         and source.train.fingerprint() == plain.train.fingerprint()
@@ -535,11 +539,11 @@ def test_normalised_images(folder, tmp_path):
     [
         ("digits?mean=0.5", "mean and std belong together"),
         ("digits?limit=600&limit=300", "gives an option twice"),
-        ("digits?mean=0.5&std=0", "std above 0"),
+        ("digits?mean=0.5&std=0", "each std above 0"),
         ("digits?mean=0.5,x&std=nan", "mean=0.5,x is no list of numbers"),
-        ("digits?mean=0.5,0.5,0.5&std=1,1,1", r"have 3 numbers and an input the shape \(1, 8, 8\)"),
-        ("digits?mean=0.5&std=1,1", "the mean has 1 numbers, the std 2"),
+        ("digits?mean=0.5,0.5,0.5&std=1,1,1", r"have 3 numbers and an input has the shape \(1, 8, 8\)"),
+        ("digits?mean=0.5&std=1,1", "mean has 1 numbers and std has 2"),
     ],
 )
-def test_what_normalises_nothing_is_told(spec, words):
+def test_wrong_normalisation_is_refused(spec, words):
     assert re.search(words, str(refused(spec)))

@@ -1,4 +1,4 @@
-"""Splits: what is drawn, what the hashes name, and every refusal."""
+"""Splits: the sets that are drawn, what the hashes depend on, and every refusal."""
 
 import numpy as np
 import pytest
@@ -25,24 +25,24 @@ def pair():
     return data(), data(60, seed=1)
 
 
-def disjoint_and_whole(split, n):
+def is_partition(split, n):
     sets = [split.forget, split.retain, split.validation, split.withheld]
-    together = torch.cat([s.index for s in sets])
-    return len(together) == n and len(together.unique()) == n
+    positions = torch.cat([s.index for s in sets])
+    return len(positions) == n and len(positions.unique()) == n
 
 
 @settings(max_examples=25, deadline=None)
 @given(share=st.floats(0.05, 0.9), validation=st.sampled_from([0.0, 0.1, 0.3]), seed=st.integers(0, 5))
-def test_random_split_is_a_partition_of_the_asked_size(share, validation, seed):
+def test_random_split_is_a_partition_of_the_requested_size(share, validation, seed):
     split = Split.random(data(), data(60, seed=1), share, validation=validation, seed=seed)
-    assert disjoint_and_whole(split, 200)
+    assert is_partition(split, 200)
     assert len(split.forget) == round(share * (200 - len(split.validation)))
     assert len(split.validation) == round(200 * validation)
 
 
 def test_class_split_leaves_the_class_out_of_the_test_set(pair):
     split = Split.by_class(*pair, forget=[3, 1])
-    assert split.forget_classes == (1, 3) and disjoint_and_whole(split, 200)
+    assert split.forget_classes == (1, 3) and is_partition(split, 200)
     assert set(split.forget.labels.tolist()) == {1, 3}
     assert not set(split.retain.labels.tolist()) & {1, 3}
     assert not set(split.test.labels.tolist()) & {1, 3}
@@ -61,17 +61,21 @@ def test_part_of_a_class_is_withheld_or_retained_by_goal(pair):
 def test_the_original_is_the_same_for_every_forget_set(pair):
     hashes = {
         s.train_hash
-        for s in (Split.by_class(*pair, forget=0), Split.random(*pair, 0.2), Split.by_ids(*pair, _seen(pair)))
+        for s in (
+            Split.by_class(*pair, forget=0),
+            Split.random(*pair, 0.2),
+            Split.by_ids(*pair, _trained_on(pair)),
+        )
     }
     assert len(hashes) == 1
     assert Split.random(*pair, 0.2, seed=1).train_hash not in hashes
 
 
-def _seen(pair):
+def _trained_on(pair):
     return Split.random(*pair, 0.1).retain.ids[:3]
 
 
-def test_hash_names_content_and_positions(pair):
+def test_hash_depends_on_content_and_positions(pair):
     first = Split.random(*pair, 0.2)
     assert first.hash == Split.random(data(), data(60, seed=1), 0.2).hash
     assert first.hash != Split.random(*pair, 0.2, seed=3).hash
@@ -91,7 +95,7 @@ def test_ids_from_list_file_and_column(pair, tmp_path):
 
 
 def test_ids_of_variable_width_are_found_however_long(pair):
-    """Image folders keep their ids so; a search of the sorted ids fails on texts over 15 bytes."""
+    """Image folders have such ids. A search in sorted ids fails on texts over 15 bytes."""
     names = np.array(
         [f"train/a folder of some length/{i}.png" for i in range(200)], dtype=np.dtypes.StringDType()
     )
@@ -101,24 +105,24 @@ def test_ids_of_variable_width_are_found_however_long(pair):
         Split.by_ids(data(ids=names), pair[1], ["train/a folder of some length/7"], validation=0)
 
 
-def test_all_wrong_ids_are_told_at_once(pair):
+def test_one_error_lists_all_wrong_ids(pair):
     named = data(ids=["a", "a"] + [f"u{i}" for i in range(2, 200)])
     with pytest.raises(SplitError) as caught:
         Split.by_ids(named, pair[1], ["u3", "u3", "zz", "a"], validation=0)
     assert len(caught.value.problems) == 3
-    held = Split.random(*pair, 0.1).validation.ids[:2]
+    held_out = Split.random(*pair, 0.1).validation.ids[:2]
     with pytest.raises(SplitError, match=r"holds out of training.*--validation 0"):
-        Split.by_ids(*pair, held)
+        Split.by_ids(*pair, held_out)
 
 
-def test_ids_of_test_samples_are_told_as_such():
-    """A model that was trained elsewhere saw what a source without a test set of its own holds out."""
+def test_ids_in_the_test_set_have_their_own_message():
+    """A model trained elsewhere may have seen what a source without a test set holds out."""
     train, test = (data(n, ids=[f"{p}{i}" for i in range(n)]) for p, n in (("a", 200), ("b", 60)))
     with pytest.raises(SplitError) as caught:
         Split.by_ids(train, test, ["a1", "b4", "zz", "b2"], validation=0)
-    unknown, tested = caught.value.problems
+    unknown, in_test = caught.value.problems
     assert "like 'zz': each is unknown" in unknown
-    assert "each lies in the test set" in tested and "test=FILE" in tested and "['b4', 'b2']" in tested
+    assert "each lies in the test set" in in_test and "test=FILE" in in_test and "['b4', 'b2']" in in_test
 
 
 @pytest.mark.parametrize(
@@ -126,21 +130,24 @@ def test_ids_of_test_samples_are_told_as_such():
     [
         (
             lambda a, b: Split.by_class(a, b, forget=[7, "cat", 1, 1]),
-            ["class 7 is not there", "named 'cat'", "named twice"],
+            ["there is no class 7", "named 'cat'", "given twice"],
         ),
-        (lambda a, b: Split.by_class(a, b, forget=[]), ["no class is named"]),
+        (lambda a, b: Split.by_class(a, b, forget=[]), ["no class to forget is given"]),
         (
             lambda a, b: Split.by_class(a, b, forget=[0, 1, 2, 3, 4]),
             ["retain set is empty", "only forgotten classes"],
         ),
-        (lambda a, b: Split.random(a, b, 1.0), ["forgetting everything"]),
-        (lambda a, b: Split.random(a, b, 0.0), ["share is above 0"]),
-        (lambda a, b: Split.random(a, b, count=1000), ["1000 samples were asked for"]),
+        (lambda a, b: Split.random(a, b, 1.0), ["to forget everything"]),
+        (lambda a, b: Split.random(a, b, 0.0), ["the share is 0.0; give a share above 0"]),
+        (lambda a, b: Split.random(a, b, count=1000), ["1000 samples cannot be drawn"]),
         (lambda a, b: Split.random(a, a, 0.1), ["same object"]),
-        (lambda a, b: Split.by_class(a, b, forget=1, share=1.5), ["above 0 and at most 1; 1.5 came"]),
+        (
+            lambda a, b: Split.by_class(a, b, forget=1, share=1.5),
+            ["is 1.5; give a share above 0 and at most 1"],
+        ),
         (
             lambda a, b: Split.random(a, b, 0.1, validation=1.5, goal="unlern"),
-            ["validation is a share", "goal is 'unlern'", "untrain or unlearn"],
+            ["validation is 1.5; give the share", "goal is 'unlern'", "untrain or unlearn"],
         ),
         (lambda a, b: Split.by_ids(a, b, []), ["forget set is empty"]),
         (lambda a, b: Split.by_ids(a, b, "no-such-file"), ["is no file"]),
@@ -156,7 +163,7 @@ def test_ids_of_test_samples_are_told_as_such():
         ),
     ],
 )
-def test_refusals_say_what_and_how(pair, draw, words):
+def test_refused_requests(pair, draw, words):
     with pytest.raises(SplitError) as caught:
         draw(*pair)
     for word in words:
@@ -168,7 +175,7 @@ def test_shared_ids_of_forget_and_test_are_refused():
         data(ids=[f"u{i}" for i in range(200)]),
         data(60, ids=[f"u{i + 195}" for i in range(60)], seed=1),
     )
-    with pytest.raises(SplitError, match="in the forget and in the test set"):
+    with pytest.raises(SplitError, match="in the forget set and in the test set"):
         Split.by_ids(train, test, ["u196", "u3"], validation=0)
 
 
@@ -181,7 +188,7 @@ def test_inputs_of_any_type_can_be_split(dtype):
         assert len(Split.random(*both, 0.2, validation=0).forget) == 6
 
 
-def test_copies_in_the_test_set_are_warned_of(pair):
+def test_copies_in_the_test_set_raise_a_warning(pair):
     test = data(60, seed=1)
     test.x[5] = pair[0].x[7]
     with pytest.warns(UserWarning, match="byte for byte"):
@@ -191,7 +198,7 @@ def test_copies_in_the_test_set_are_warned_of(pair):
 def test_class_by_name(pair):
     named = data(classes=["ant", "bee", "cat", "dog", "eel"])
     assert Split.by_class(named, pair[1], forget="cat").forget_classes == (2,)
-    for third in (2, "2", np.int64(2), np.array([2])):
-        assert Split.by_class(named, pair[1], forget=third).forget_classes == (2,)
-    with pytest.raises(SplitError, match=r"no class named '--1'.*\n.*class -1 is not there"):
+    for number in (2, "2", np.int64(2), np.array([2])):
+        assert Split.by_class(named, pair[1], forget=number).forget_classes == (2,)
+    with pytest.raises(SplitError, match=r"no class named '--1'.*\n.*there is no class -1"):
         Split.by_class(named, pair[1], forget=["--1", "-1"])

@@ -15,21 +15,21 @@ import torch
 from torch import nn
 
 import tiny_pipelines as tiny
-from expunge.audit.erasure import audit_erasure
-from expunge.audit.generation_attacks import Attack, LearnedCondition, tables_of
+from expunge.audit.recovery_attacks import LearnedCondition, RecoveryAttack, condition_tables
 from expunge.data.tensors import TensorData
 from expunge.errors import CheckpointError, ExpungeError, ModelError
 from expunge.generation import erase as erasing
 from expunge.generation.concepts import Erasure, picture, read_latents, split_of
 from expunge.generation.erase import _with_anchor, latents_file
 from expunge.generation.erase_presets import PIPELINE_METHODS, SETTINGS, STEPS, settings
+from expunge.generation.erasure_audit import audit_erasure
 from expunge.generation.forget_me_not import ForgetMeNot, attention_maps
 from expunge.generation.options import EraseOptions
 from expunge.generation.pipelines import choose_weights, load, save
 from expunge.generation.prompted import Prompted
-from expunge.generation.sampling import Sampler
 from expunge.generation.text_to_image import Loaded
 from expunge.records.hashing import state_hash
+from expunge.tasks.sampling import Sampler
 from expunge.training.registry import find
 from expunge.training.run import Compute, Run
 
@@ -526,7 +526,7 @@ def test_a_prompts_embedding_can_be_learned(folders, kind):
     if kind == "dit":
         assert len(found.names) == 2 and all("embedding_table" in n for n in found.names)  # one a block
     else:
-        assert tables_of(model, 3) == (["prompts"] if kind == "unet" else ["prompts", "pooled"])
+        assert condition_tables(model, 3) == (["prompts"] if kind == "unet" else ["prompts", "pooled"])
     x, t = torch.randn(2, 4, 8, 8), torch.tensor([9, 700])
     loaded.task(2).predict(found, x, t, torch.tensor([0, 0])).square().mean().backward()
     for row in found.rows:
@@ -542,7 +542,7 @@ def test_audit_of_an_erasure(folders):
     done = erase(folders["unet"], WHAT, small("salun"), per_prompt=8, sampler=FEW)
     judge = tiny.judge()
     classes = {"dress": 2, "coat": 1, "sandal": 0}  # the judge numbers them in its own way
-    attack = Attack(steps=2, every=1, count=2, batch_size=4, sampler=FEW, threshold=101.0)
+    attack = RecoveryAttack(steps=2, every=1, count=2, batch_size=4, sampler=FEW, threshold=101.0)
     found = audit_erasure(done, judge, classes, sampler=FEW, count=3, attack=attack)
     assert set(found.scores) == {"UA", "RA", "FID_judge", "KID_judge", "composition"}
     assert set(found.details["before"]) == set(found.scores)
@@ -560,7 +560,7 @@ def test_the_command_masks_judges_and_draws_the_filter(folders, tmp_path, capsys
     from expunge.cli import main
 
     words = [
-        "erase", str(folders["unet"]), "--concept", "dress", "--anchor", "coat", "--keep", "sandal", "--per-prompt", "4",
+        "erase", "salun", str(folders["unet"]), "--concept", "dress", "--anchor", "coat", "--keep", "sandal", "--per-prompt", "4",
         "--sample-steps", "2", "--batch-size", "4", "--out",
     ]  # fmt: skip
     judge = ["--judge", "tiny_pipelines:judge", "--judge-class", "dress=0", "coat=1", "sandal=2"]
@@ -579,7 +579,6 @@ def test_the_command_masks_judges_and_draws_the_filter(folders, tmp_path, capsys
         "Before and after" in shown and "“sandal” shown when asked for" in shown and "FID features" in shown
     )
     refused = (
-        ["--method", "esd", "--mask", "random"],
         ["--steps", "2", "--epochs", "2"],
         judge[:3],
         ["--attacks"],
@@ -591,13 +590,14 @@ def test_the_command_masks_judges_and_draws_the_filter(folders, tmp_path, capsys
         [*judge, "--judge-count", "1"],
         [*judge[:-1], "sandal=3"],
         [*judge[:-1], "sandal=²"],
-        ["--method", "fisher_forgetting"],
         ["--report", str(tmp_path)],
     )
     with monkeypatch.context() as patched:
         patched.setattr("expunge.generation.erase.execute", never)
         for flags in refused:
             assert main([*words, str(tmp_path / "no"), *flags]) == 2
+        for method, flags in (("esd", ["--mask", "random"]), ("fisher_forgetting", [])):
+            assert main(["erase", method, *words[2:], str(tmp_path / "no"), *flags]) == 2
     capsys.readouterr()
     assert main([*words, "."]) == 2
     assert "error: . exists and is not replaced" in capsys.readouterr().err
@@ -682,7 +682,7 @@ def test_the_command_resumes_and_cleans_up(folders, tmp_path, monkeypatch, capsy
         (tmp_path / "in" / word).mkdir(parents=True)
         for k in range(4):
             Image.new("RGB", (20, 20), (80 * n, 40 * k, 0)).save(tmp_path / "in" / word / f"{k}.png")
-    command = ["erase", str(folders["unet"]), "--concept", "dress", "--anchor", "coat", "--images", str(tmp_path / "in"),
+    command = ["erase", "salun", str(folders["unet"]), "--concept", "dress", "--anchor", "coat", "--images", str(tmp_path / "in"),
                "--out", str(tmp_path / "out"), "--epochs", "2", "--batch-size", "4", "--sample-steps", "2"]  # fmt: skip
     with monkeypatch.context() as patched:
         patched.setattr("expunge.cli.erase.print_row", stopping(1))
@@ -701,7 +701,7 @@ def test_the_command_resumes_and_cleans_up(folders, tmp_path, monkeypatch, capsy
         patched.setattr("expunge.generation.erase.grids", interrupted)
         assert main(command) == 130
     said = capsys.readouterr().err
-    assert "what is missing in it is only pictures and scores" in said and "the run resumes" not in said
+    assert "only images and scores are missing" in said and "the run resumes" not in said
     assert {f.name for f in tmp_path.iterdir()} == {"in", "out", "b"}
     assert (tmp_path / "b/expunge.json").exists()
 
@@ -744,6 +744,7 @@ def test_a_concept_is_erased_from_a_pipeline_that_can_draw_it(fashion, tmp_path)
         code = main(
             [
                 "erase",
+                "salun",
                 str(fashion.folder),
                 "--concept",
                 "trouser",

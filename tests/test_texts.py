@@ -1,4 +1,4 @@
-"""Labelled texts from tables, and classifiers of transformers from their folders: read, refused, trained, loaded again."""
+"""Tables of labelled texts, and classifiers from folders of transformers: reading, refusals, training, loading again."""
 
 import csv
 import json
@@ -48,7 +48,7 @@ def refused(spec):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """What save_pretrained writes for a small BERT and its tokenizer; the classes in an order that no sorting gives."""
+    """A folder of a small BERT and its tokenizer, with classes in an order that no sorting gives."""
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
@@ -70,7 +70,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize("end", [".csv", ".tsv", ".jsonl", ".parquet"])
-def test_every_kind_of_table_gives_the_same_data(tmp_path, end):
+def test_every_table_format_gives_the_same_data(tmp_path, end):
     source = load(f"text:{write(tmp_path / f'all{end}')}?length=6")
     assert source.classes == ["bad", "good", "odd"] and source.shape == (6,) and source.name == "all"
     assert (len(source.train), len(source.test)) == (24, 6)
@@ -85,17 +85,19 @@ def test_every_kind_of_table_gives_the_same_data(tmp_path, end):
     x = next(source.train.samples().batches(100)).x
     assert x["input_ids"].shape == x["attention_mask"].shape == (24, 6)
     assert x["input_ids"].max() < 8192 and torch.equal(x["attention_mask"], (x["input_ids"] > 0).long())
-    assert len(x["input_ids"][:, 1].unique()) == 1  # "number" is one number everywhere
+    assert len(x["input_ids"][:, 1].unique()) == 1  # the word "number" is the same token everywhere
 
 
-def test_columns_numbers_and_a_test_file_of_ones_own(tmp_path):
+def test_column_names_row_numbers_and_a_test_file(tmp_path):
     rows = [{"body": f"a b{k}", "stars": k % 5} for k in range(40)]
     write(tmp_path / "a.csv", rows)
     write(tmp_path / "b.jsonl", rows[:7])
     source = load(f"text:{tmp_path}/a.csv?text=body&label=stars&test={tmp_path}/b.jsonl&limit=20")
     assert (len(source.train), len(source.test), source.classes) == (20, 7, list("01234"))
     assert source.test.labels.tolist() == [0, 1, 2, 3, 4, 0, 1] and source.test.ids is None
-    assert [int(i) % 5 for i in source.train.ids] == source.train.labels.tolist()  # row numbers in a.csv
+    assert [
+        int(i) % 5 for i in source.train.ids
+    ] == source.train.labels.tolist()  # ids are row numbers in a.csv
     held = load(f"text:{tmp_path}/a.csv?text=body&label=stars")
     assert sorted(map(int, [*held.train.ids, *held.test.ids])) == list(range(40))
     for part in (held.train, held.test):
@@ -127,30 +129,30 @@ def test_long_texts_and_strange_characters(tmp_path):
         ("body,label\nx,1\n", "", "has the columns ['body', 'label'], not 'text'"),
         ("text,label\nx,1\n", "?id=key", "not 'key'"),
         ('text,label\n"x,1\n', "", "cannot be read"),
-        ("text,label\nx,1\n", "?text=", "text= names nothing"),
-        ("text,label\nx,1\n", "?length=0", "length=0 is no whole number of 1 or more"),
+        ("text,label\nx,1\n", "?text=", "text= has no value"),
+        ("text,label\nx,1\n", "?length=0", "length=0 is not allowed; give a whole number of 1 or more"),
         ("text,label\nx,1\n", "?size=3", "no option of text"),
-        ("text,label\nx,1\n", "?tokenizer=/nowhere", "holds no tokenizer"),
+        ("text,label\nx,1\n", "?tokenizer=/nowhere", "has no tokenizer"),
         ("text,label\nx,1\n", "?test=/nowhere.csv", "cannot be read"),
     ],
 )
-def test_what_is_no_table_of_texts_is_told(tmp_path, content, query, words):
+def test_wrong_tables_are_refused(tmp_path, content, query, words):
     (tmp_path / "t.csv").write_text(content)
     if "tokenizer" in query:
         pytest.importorskip("transformers", reason="transformers is not installed")
     assert words in str(refused(f"text:{tmp_path}/t.csv{query}"))
 
 
-def test_every_broken_row_is_told_at_once(tmp_path):
+def test_one_error_lists_the_broken_rows(tmp_path):
     rows = [*ROWS, *[{"text": "", "label": "good"}, {"text": "x", "label": None}] * 15]
     problems = refused(f"text:{write(tmp_path / 'a.jsonl', rows)}").problems
-    assert len(problems) == 21 and "row 31 has no text" in problems[0] and "10 more" in problems[-1]
+    assert len(problems) == 21 and "row 31 has no text" in problems[0] and "10 more problems" in problems[-1]
     assert "is none of .csv" in str(refused(f"text:{tmp_path}/a.txt"))
     (tmp_path / "b.jsonl").write_text('{"text": "a", "label": 1}\n[1]\n')
     assert "entry 2 is no object" in str(refused(f"text:{tmp_path}/b.jsonl"))
 
 
-def test_a_tokenizers_folder_says_the_order_of_the_classes(tmp_path, folder):
+def test_the_config_of_a_tokenizer_folder_orders_the_classes(tmp_path, folder):
     spec = f"text:{write(tmp_path / 'a.csv')}?tokenizer={folder}&length=8"
     source = load(spec)
     assert source.classes == ["odd", "good", "bad"] and not isinstance(source.train, StreamData)
@@ -172,7 +174,7 @@ def test_a_tokenizers_folder_says_the_order_of_the_classes(tmp_path, folder):
     ]
 
 
-def test_numbers_that_do_not_begin_at_0_are_names(tmp_path, folder):
+def test_number_labels_that_do_not_begin_at_0_are_names(tmp_path, folder):
     def read(labels, query=""):
         rows = [{"text": f"fine {k}", "label": labels[k % len(labels)], "id": k} for k in range(30)]
         source = load(f"text:{write(tmp_path / 'a.csv', rows)}{query}")
@@ -190,7 +192,9 @@ def test_numbers_that_do_not_begin_at_0_are_names(tmp_path, folder):
 
 def test_models_of_transformers_from_a_folder(folder, tmp_path):
     torch.manual_seed(0)
-    fresh, kept = (build(f"hf-{kind}:{folder}", num_classes=3, shape=(8,)) for kind in ("config", "weights"))
+    fresh, kept = (
+        build(f"hf-{start}:{folder}", num_classes=3, shape=(8,)) for start in ("config", "weights")
+    )
     assert type(fresh) is type(kept) and fresh.config.id2label[0] == "odd"
     name = "bert.embeddings.word_embeddings.weight"
     import safetensors.torch
@@ -202,10 +206,10 @@ def test_models_of_transformers_from_a_folder(folder, tmp_path):
     with pytest.raises(ModelError, match=r"no config\.json"):
         build(f"hf-config:{tmp_path}", num_classes=3, shape=(8,))
     with pytest.raises(ModelError, match="gives no classifier"):
-        build(f"hf-weights:{folder}", num_classes=3, shape=(3, 8, 8))  # BERT reads no images
+        build(f"hf-weights:{folder}", num_classes=3, shape=(3, 8, 8))  # BERT takes no images
 
 
-def test_pictures_too(tmp_path):
+def test_an_image_model_of_transformers(tmp_path):
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     config = transformers.ViTConfig(
         image_size=8, patch_size=4, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, num_labels=4,
@@ -217,26 +221,26 @@ def test_pictures_too(tmp_path):
 
 
 def test_a_fine_tuned_classifier_goes_in_and_comes_out(folder, tmp_path, capsys):
-    """The whole way of a user of transformers: a checkpoint of their folder, a table, a person who wants to be forgotten."""
+    """A user of transformers: a checkpoint from their folder, a table, and a person to forget."""
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     data = f"text:{write(tmp_path / 'a.csv')}?tokenizer={folder}&length=8"
     flags = ["--data", data, "--model", f"hf-config:{folder}"]
     out = tmp_path / "out" / "model.safetensors"
     assert main(["unlearn", "salun", *flags, "--checkpoint", str(folder / "model.safetensors"), "--validation", "0", "--epochs", "1",
                  "--forget-group", "user=u1", "--batch-size", "8", "--out", str(out)]) == 0  # fmt: skip
-    said = capsys.readouterr().err
-    assert "forgets " in said and "seen all 24 training and none of the 6 test samples" in said
+    notes = capsys.readouterr().err
+    assert "forgets " in notes and "seen all 24 training and none of the 6 test samples" in notes
     for file in folder.glob("*.json"):
         (out.parent / file.name).write_bytes(file.read_bytes())
-    model, told = transformers.AutoModelForSequenceClassification.from_pretrained(
+    model, loading = transformers.AutoModelForSequenceClassification.from_pretrained(
         out.parent, output_loading_info=True
     )
-    assert not any(told.values()) and model.config.id2label[0] == "odd"
+    assert not any(loading.values()) and model.config.id2label[0] == "odd"
     words = transformers.AutoTokenizer.from_pretrained(out.parent)(["fine number 1"], return_tensors="pt")
     assert model(**words).logits.isfinite().all()
 
 
-def test_a_small_transformer_learns_a_table(tmp_path, capsys):
+def test_text_transformer_learns_a_table(tmp_path, capsys):
     data = ["--data", f"text:{write(tmp_path / 'a.csv')}?length=8", "--model", "text_transformer"]
     assert main(["train", *data, "--epochs", "8", "--lr", "0.003", "--optimizer", "adamw", "--batch-size", "8",
                  "--out", str(tmp_path / "o.safetensors")]) == 0  # fmt: skip

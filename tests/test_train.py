@@ -22,7 +22,7 @@ from expunge import (
     execute,
     unlearn,
 )
-from expunge.audit.accuracy import judge
+from expunge.audit.evaluation import evaluate
 from expunge.data.stream import StreamData
 from expunge.masks.mask import random_mask
 from expunge.methods.bad_teacher import BadTeacher
@@ -42,7 +42,8 @@ from expunge.pipeline.experiment import experiment, record_of
 from expunge.training.loop import rate
 from expunge.training.run import Run, finite
 from expunge.training.schedule import pairs, pieces, steps_per_epoch
-from expunge.tuning.trials import _to_retrain, tune
+from expunge.tuning.estimate import distance_to_retrained
+from expunge.tuning.trials import tune
 
 
 @pytest.fixture(scope="module")
@@ -240,14 +241,14 @@ def test_a_union_in_pieces_is_one_mean(setting):
 
 def test_a_lone_sample_that_torch_compile_meets(setting, monkeypatch):
     """It hands the error of batch norm on as another kind."""
-    loop = sys.modules["expunge.train"]  # the name in the package is a function's
+    loop = sys.modules["expunge.training.loop"]
     model, split, task = setting
     step, failed = loop._step, []
 
     def compiled(*args):
         if not failed:
             failed.append(1)
-            raise RuntimeError(f"failed in a compiled graph: Expected {loop.LONE} when training")
+            raise RuntimeError(f"failed in a compiled graph: Expected {loop.SINGLE_SAMPLE} when training")
         return step(*args)
 
     monkeypatch.setattr(loop, "_step", compiled)
@@ -634,15 +635,15 @@ def test_a_model_judged_on_another_split_is_no_reference(setting):
     model, split, task = setting
     other = Split.random(split.forget.data, split.test.data, 0.1)
     with pytest.raises(ExpungeError, match="another split"):
-        experiment(model, split, FineTune(epochs=1), task, retrained=judge(model, other, task))
+        experiment(model, split, FineTune(epochs=1), task, retrained=evaluate(model, other, task))
     with pytest.raises(ExpungeError, match="another split"):
-        tune(model, split, FineTune(epochs=1), task, by="gap", retrained=judge(model, other, task))
+        tune(model, split, FineTune(epochs=1), task, by="gap", retrained=evaluate(model, other, task))
 
 
 def test_trials_by_the_gap_go_on_after_one_that_is_no_number(setting, monkeypatch):
     model, split, task = setting
-    gold = judge(model, split, task)
+    gold = evaluate(model, split, task)
     broken = copy.deepcopy(model)
     with torch.no_grad():
         broken[3].bias[0] = torch.nan
-    assert _to_retrain(gold)(broken) == 100 > _to_retrain(gold)(model)
+    assert distance_to_retrained(gold, task)(broken) == 100 > distance_to_retrained(gold, task)(model)

@@ -1,4 +1,4 @@
-"""UGradSL: the smoothed loss against its literal form, its identities with GA and FT, the adaptive rate, the stabilisers."""
+"""Test UGradSL: the smoothed loss, its special cases GA and FT, the adaptive rate and the safeguards."""
 
 from dataclasses import replace
 
@@ -34,13 +34,13 @@ def soft_cross_entropy(z, y, alpha):
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.floats(-20, 20), min_size=2, max_size=7), st.floats(-8, 1), st.data())
-def test_smoothed_loss_is_soft_label_cross_entropy(z, alpha, pick):
+def test_smoothed_loss_equals_soft_label_cross_entropy(z, alpha, pick):
     y = pick.draw(st.integers(0, len(z) - 1))
-    found = smoothed_loss(torch.tensor([z], dtype=torch.float64), torch.tensor([y]), alpha)
-    assert found.item() == pytest.approx(soft_cross_entropy(z, y, alpha), rel=1e-9, abs=1e-9)
+    loss = smoothed_loss(torch.tensor([z], dtype=torch.float64), torch.tensor([y]), alpha)
+    assert loss.item() == pytest.approx(soft_cross_entropy(z, y, alpha), rel=1e-9, abs=1e-9)
 
 
-def test_smoothed_loss_gradient_is_softmax_minus_label_with_a_rate_a_sample():
+def test_smoothed_loss_gradient_is_softmax_minus_label_with_a_rate_per_sample():
     z = torch.randn(4, 5, dtype=torch.float64, requires_grad=True)
     y, alpha = torch.tensor([0, 3, 1, 4]), torch.tensor([0.3, 0.0, -0.5, -4.0], dtype=torch.float64)
     smoothed_loss(z, y, alpha).sum().backward()
@@ -49,7 +49,7 @@ def test_smoothed_loss_gradient_is_softmax_minus_label_with_a_rate_a_sample():
     assert torch.autograd.gradcheck(lambda t: smoothed_loss(t, y, alpha), (z,))
 
 
-def test_memorised_sample_still_feels_the_smoothing():
+def test_smoothing_gives_a_memorised_sample_a_gradient():
     k, a = 10, 1.0
     z = torch.zeros(1, k, dtype=torch.float64)
     z[0, 0] = 40.0
@@ -60,7 +60,7 @@ def test_memorised_sample_still_feels_the_smoothing():
         assert logits.grad[0, 1].item() == pytest.approx(-force / (k - 1), abs=1e-9)
 
 
-# K, r, alpha, p_y / p_k, epsilon: minimiser of r * CE - CE_alpha (label_methods.md 2.10, checked again here by optimisation)
+# K, r, alpha, p_y / p_k, epsilon of the minimiser of r * CE - CE_alpha, computed by hand and checked by optimisation
 @pytest.mark.parametrize(
     ("k", "r", "alpha", "odds", "epsilon"),
     [
@@ -115,13 +115,13 @@ def same(a, b):
 COMMON = {"epochs": 3, "lr": 0.05, "batch_size": 32, "clip": None, "max_drop": 100.0, "probe_every": 0}
 
 
-def test_p_1_is_fine_tuning_step_for_step(setting):
+def test_p_1_equals_fine_tuning_step_for_step(setting):
     model, split, task = setting
     ours = execute(model, split, UGradSLPlus(p=1.0, early_stop=False, **COMMON), task, seed=4)
     assert same(ours.model, execute(model, split, FineTune(**COMMON), task, seed=4).model)
 
 
-def test_p_0_without_smoothing_is_gradient_ascent_step_for_step(setting):
+def test_p_0_without_smoothing_equals_gradient_ascent_step_for_step(setting):
     model, split, task = setting
     plain = UGradSL(p=0.0, smoothing=0.0, paper_exact=True, **{**COMMON, "lr": 0.01})
     assert same(
@@ -130,7 +130,7 @@ def test_p_0_without_smoothing_is_gradient_ascent_step_for_step(setting):
     )
 
 
-def test_mixed_loss_is_the_equation_with_means(setting):
+def test_loss_equals_the_equation_with_means(setting):
     model, split, task = setting
     run = execute(model, split, UGradSL(epochs=1, lr=0.0), task)
     run.model.eval()
@@ -141,11 +141,12 @@ def test_mixed_loss_is_the_equation_with_means(setting):
     assert method.loss(run, f, r).item() == pytest.approx(want.item(), rel=1e-5)
 
 
-def test_gate_silences_forgotten_samples(setting):
+def test_the_gate_stops_the_gradient_of_forgotten_samples(setting):
     model, split, task = setting
     run = execute(model, split, UGradSL(epochs=1, lr=0.0), task)
     f = next(split.forget.batches(20))
-    run.memo["gate"] = 1.0  # nobody is above it
+    # no confidence is above 1
+    run.memo["gate"] = 1.0
     logits = run.model(f.x)
     loss = UGradSL()._ascent(run, logits, f.y, torch.tensor(-0.2))
     assert not torch.autograd.grad(loss, logits, allow_unused=True)[0].any()
@@ -159,9 +160,8 @@ def test_adaptive_rates_by_hand(setting):
     assert torch.allclose(
         distances(retain, forget), torch.tensor([[0.0, 1.0], [0.0, 1.0], [1.0, 0.0], [0.4, 0.2]]), atol=1e-6
     )
-    assert torch.allclose(
-        distances(-retain, forget)[0], torch.tensor([1.0, 0.5])
-    )  # negative features: half of 1 - cosine
+    # negative features: half of 1 - cosine
+    assert torch.allclose(distances(-retain, forget)[0], torch.tensor([1.0, 0.5]))
     run.memo["beta"] = 0.3
     assert torch.allclose(
         UGradSL(rate="adaptive", max_rate=2.0).rates(run, retain, forget), torch.tensor([-1.0, -1.0])
@@ -177,11 +177,10 @@ def test_adaptive_rates_by_hand(setting):
 @pytest.mark.parametrize("rate", ["fixed", "adaptive", "literal"])
 def test_it_forgets_a_class_and_keeps_the_others(setting, rate):
     model, split, task = setting
-    start = execute(
-        model, split, FineTune(epochs=20, lr=0.1, batch_size=32), task
-    ).model  # knows the retained classes
-    task_loss = UGradSLPlus(epochs=10, lr=0.05, batch_size=32, smoothing=-1.0, rate=rate)
-    after = execute(start, split, task_loss, task)
+    # a model that knows the retained classes
+    start = execute(model, split, FineTune(epochs=20, lr=0.1, batch_size=32), task).model
+    method = UGradSLPlus(epochs=10, lr=0.05, batch_size=32, smoothing=-1.0, rate=rate)
+    after = execute(start, split, method, task)
     assert task.predict(after.model, split.forget).accuracy <= 5
     assert task.predict(after.model, split.retain).accuracy >= task.predict(start, split.retain).accuracy - 5
 
@@ -192,14 +191,14 @@ def test_stop_rule_ends_the_run_early(setting):
     assert run.ended == "stopped" and not run.taken_back and run.epoch < 50
 
 
-def test_paper_exact_turns_the_stabilisers_off():
+def test_paper_exact_turns_the_safeguards_off():
     method = UGradSL(paper_exact=True)
     assert (method.gate, method.clip, method.early_stop, method.max_drop) == (False, None, False, 100.0)
 
 
-def test_refusals():
-    found = replace(UGradSL(), p=1.5, smoothing=0.3, max_rate=-1.0).problems()
-    assert len(found) == 3
+def test_settings_out_of_range_are_refused():
+    problems = replace(UGradSL(), p=1.5, smoothing=0.3, max_rate=-1.0).problems()
+    assert len(problems) == 3
     assert not UGradSL(smoothing=0.3, allow_positive=True).problems()
 
 
@@ -222,7 +221,7 @@ def test_random_forgetting_takes_its_gate_from_validation(setting):
 
 @pytest.mark.parametrize("rate", ["fixed", "adaptive"])
 def test_texts_padded_batch_by_batch(rate):
-    """Batches of forget and retain set then differ in length, and take a forward pass each."""
+    """Forget and retain batches then differ in length, so each gets its own forward pass."""
     draw = torch.Generator().manual_seed(0)
     texts = [
         torch.randint(1, 20, (int(n),), generator=draw) for n in torch.randint(3, 12, (60,), generator=draw)

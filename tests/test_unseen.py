@@ -1,4 +1,4 @@
-"""What the forget set should look like to Retrain comes from validation samples like it: its classes, its group."""
+"""Weighted validation samples estimate the scores of Retrain on the forget set."""
 
 from dataclasses import replace
 
@@ -6,18 +6,18 @@ import pytest
 import torch
 
 from expunge import Classification, Split, TensorData, execute
-from expunge.data.likeness import FEW, likeness, mean_like
+from expunge.data.likeness import MIN_GROUP, importance_weights, weighted_mean
 from expunge.methods.ugradsl import UGradSL
-from expunge.tuning.trials import expected, look
+from expunge.tuning.trials import expected_scores, predict_sets
 
 Y = torch.arange(900) % 3
 GROUP = torch.arange(900) // 3 % 4
 X = torch.nn.functional.one_hot(Y, 4).float()
-X[:, 3] = (GROUP == 1) & (Y == 0)  # samples of class 0 in group 1 are taken for class 2
+X[:, 3] = (GROUP == 1) & (Y == 0)  # the model predicts class 2 for samples of class 0 in group 1
 DATA, TEST = TensorData(X, Y, groups={"from": GROUP}), TensorData(X[:90] + 0.001, Y[:90])
 
 
-def knows() -> torch.nn.Module:
+def trained() -> torch.nn.Module:
     model = torch.nn.Linear(4, 3, bias=False)
     with torch.no_grad():
         model.weight.copy_(torch.eye(4)[:3] * 5)
@@ -34,32 +34,36 @@ def knows() -> torch.nn.Module:
         (lambda: Split.random(DATA, TEST, 0.2, validation=0.4), ()),
     ],
 )
-def test_unseen_samples_like_those_of_the_forget_set(split, wrong):
-    split, task, model = split(), Classification(3), knows()
-    alike, held = likeness(split), split.validation
-    assert len(alike) == len(held)
+def test_weights_pick_validation_samples_like_the_forget_set(split, wrong):
+    split, task, model = split(), Classification(3), trained()
+    weights, held_out = importance_weights(split), split.validation
+    assert len(weights) == len(held_out)
     if wrong is None:
         return
-    assert float(alike.mean()) == pytest.approx(1)
-    which = {"class": Y, "group": GROUP}
-    chosen = which[wrong[0]][held.index] == wrong[1] if wrong else torch.ones(len(held), dtype=torch.bool)
-    assert bool((alike[~chosen] == 0).all())
-    for k in range(3):  # the classes in the shares of the forget set
-        share = float((alike * (held.labels == k)).sum() / alike.sum())
+    assert float(weights.mean()) == pytest.approx(1)
+    columns = {"class": Y, "group": GROUP}
+    chosen = (
+        columns[wrong[0]][held_out.index] == wrong[1]
+        if wrong
+        else torch.ones(len(held_out), dtype=torch.bool)
+    )
+    assert bool((weights[~chosen] == 0).all())
+    for k in range(3):  # the class distribution of the forget set
+        share = float((weights * (held_out.labels == k)).sum() / weights.sum())
         if wrong:
             assert share == pytest.approx((split.forget.labels == k).double().mean().item())
-    error = 100 - 100 * mean_like(task.predict(model, held).correct, alike)
+    error = 100 - 100 * weighted_mean(task.predict(model, held_out).correct, weights)
     assert error > (20 if wrong else 1)
-    assert expected(look(model, split, task), split)["UA"] == pytest.approx(error)
+    assert expected_scores(predict_sets(model, split, task), split)["UA"] == pytest.approx(error)
     run = execute(model, split, UGradSL(epochs=1, lr=0.0), task)
     assert run.memo["target"] == pytest.approx(100 - error, abs=0.01)
 
 
-def test_a_group_of_few_and_classes_of_none_fall_back_on_all():
+def test_small_groups_and_missing_classes_use_all_validation_samples():
     groups = {"from": (torch.arange(900) > 300).long()}
     split = Split.by_group(TensorData(X, Y, groups=groups), TEST, "from", 1, validation=0.4)
-    few = split.validation.take(torch.arange(FEW))  # the first ones, of the other group
-    assert bool((likeness(replace(split, validation=few)) > 0).all())
+    few = split.validation.take(torch.arange(MIN_GROUP))  # the first samples are of the other group
+    assert bool((importance_weights(replace(split, validation=few)) > 0).all())
     none = split.validation.take(split.validation.labels != 0)
     only = split.forget.take(split.forget.labels == 0)
-    assert bool((likeness(replace(split, scenario="ids", forget=only, validation=none)) == 1).all())
+    assert bool((importance_weights(replace(split, scenario="ids", forget=only, validation=none)) == 1).all())

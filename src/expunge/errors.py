@@ -1,4 +1,7 @@
-"""What Expunge raises at its edges: `ValueError`s that list every problem found, each with a remedy."""
+"""Exceptions of Expunge.
+
+All are `ValueError`s. One exception lists every problem that a check found.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,19 @@ from collections.abc import Sequence
 
 
 class ExpungeError(ValueError):
-    """Input that cannot be used. `problems` holds one sentence a problem: what came, what is allowed, what to do."""
+    """Input that Expunge cannot use.
+
+    Each problem is one sentence: what was wrong, what is allowed, what to do.
+
+    Args:
+        problems: One sentence, or a list of sentences. The attribute `problems` is always a list.
+
+    Example:
+        >>> try:
+        ...     split = Split.random(train, test, share=2.0)
+        ... except ExpungeError as error:
+        ...     print(error.problems[0])
+    """
 
     def __init__(self, problems: str | Sequence[str]):
         self.problems: list[str] = [problems] if isinstance(problems, str) else list(problems)
@@ -16,7 +31,7 @@ class ExpungeError(ValueError):
 
 
 class SplitError(ExpungeError):
-    """The forget, retain, validation and test sets cannot be drawn as asked."""
+    """The requested forget, retain, validation and test sets cannot be drawn."""
 
 
 class ModelError(ExpungeError):
@@ -24,23 +39,28 @@ class ModelError(ExpungeError):
 
 
 class CheckpointError(ExpungeError):
-    """A checkpoint is unsafe, broken, or does not belong to this model or split."""
+    """A checkpoint is unsafe or broken, or it belongs to another model or split."""
 
 
 class MaskError(ExpungeError):
-    """A mask does not belong to this model, or a method cannot use one."""
+    """A mask belongs to another model, or the method cannot use a mask."""
 
 
 class MissingExtra(ExpungeError, ImportError):
-    """An optional library is needed for what was asked."""
+    """An optional library is not installed.
 
-    def __init__(self, what: str, extra: str):
+    Args:
+        feature: What needs the library, as the subject of a sentence: "reading image files".
+        extra: The extra of Expunge that installs it: "images".
+    """
+
+    def __init__(self, feature: str, extra: str):
         super().__init__(
-            f"{what} needs an optional library: install it with `pip install 'expunge[{extra}]'`."
+            f"{feature} needs an optional library: install it with `pip install 'expunge[{extra}]'`."
         )
 
 
 def raise_all(problems: Sequence[str], error: type[ExpungeError] = ExpungeError) -> None:
-    """Raise `error` with all `problems` at once; do nothing when there are none."""
+    """Raise one `error` that lists all `problems`. Do nothing if the list is empty."""
     if problems:
         raise error(problems)

@@ -14,7 +14,8 @@ from typing import Any
 from ..errors import ExpungeError, raise_all
 from ..records.record import SCHEMA, plain
 from ..records.statistics import grouped
-from ..training.registry import find, names
+from ..tasks.classification import Classification
+from ..training.registry import find, names, serves
 from ..tuning import presets
 from ..tuning.trials import By
 from .checks import OWN, SCENARIOS, TUNE, checked, settings_problems
@@ -118,12 +119,12 @@ def _jobs(values: dict[str, Any], tuned: By | None) -> tuple[list[Job], list[str
     for data, model, split, seed, (name, entry, extra) in axes:
         kind, scenario = find(name), _scenario(split)
         label = entry.get("label", name) + "".join(f", {k} {v}" for k, v in extra.items())
-        serves = "classification" in kind.tasks and (not kind.scenarios or scenario in kind.scenarios)
-        if not serves or scenario not in entry.get("only", [scenario]):
+        suited = serves(kind, Classification) and (not kind.scenarios or scenario in kind.scenarios)
+        if not suited or scenario not in entry.get("only", [scenario]):
             skipped.append(f"{label} ({scenario})")
             continue
         fixed = {**entry.get("settings", {}), **extra}
-        own = presets.SETTINGS.get((presets.kind(data), scenario), {}).get(name, {})
+        own = presets.SETTINGS.get((presets.data_name(data), scenario), {}).get(name, {})
         # exact methods are trained by the recipe
         own_fields = set() if kind.exact else {f.name for f in fields(kind)}
         shared = {k: v for k, v in values.get("defaults", {}).items() if k in own_fields}
@@ -135,7 +136,7 @@ def _jobs(values: dict[str, Any], tuned: By | None) -> tuple[list[Job], list[str
         settings = {**own, **shared, **fixed}
         problems += [f"{label}: {p}" for p in settings_problems(name, kind, settings)]
         recipe = plain(asdict(replace(presets.recipe(data), **values.get("recipe", {}))))
-        model = model or presets.MODELS.get(presets.kind(data), "cnn")
+        model = model or presets.MODELS.get(presets.data_name(data), "cnn")
         jobs.append(
             Job(data, model, split, seed, name, label, settings, recipe,
                 values.get("compute", {}), tuning, extra))  # fmt: skip

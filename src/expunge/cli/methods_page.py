@@ -1,4 +1,4 @@
-"""`python -m expunge.cli.methods_page [FILE]`: docs/methods.md, made of the method files; `--check` only compares."""
+"""Write docs/methods.md from the method files: `python -m expunge.cli.methods_page [FILE]`; `--check` only compares."""
 
 from __future__ import annotations
 
@@ -9,116 +9,152 @@ from pathlib import Path
 
 from ..records.atomic_files import write_text
 from ..training.method import GradientMethod, Method
-from ..training.registry import find, names
+from ..training.registry import find, names, served_tasks
 from .field_help import field_help
+from .method_commands import first_line
 
 PAGE = Path("docs/methods.md")
-HEAD = """# Methods
+HEADER = """# Methods
 
-Made by `python -m expunge.cli.methods_page` from the files in `src/expunge/methods/`; a test checks that it is current. Each
-file's text tells what is published from what is ours. `expunge methods --verbose` prints the same, and
-`expunge unlearn METHOD --help` the flags.
+This page lists every unlearning method: what it does, where it is from, what it needs, and its settings.
 
-*Needs* is the data a method is given; *forget sets* the ways of drawing one that it serves. A *mask* (`--density`,
-`--mask`) can be laid over every method that takes gradient steps; edits of the weights take none, and exact methods
-start from fresh weights, where there is nothing to hold.
+```
+expunge unlearn salun --data digits --model cnn --checkpoint original.safetensors --forget-class 3 --out unlearned.safetensors
+```
+
+`python -m expunge.cli.methods_page` makes this page from the files in `src/expunge/methods/`; a test checks that it is current.
+`expunge methods --verbose` prints the same text, and `expunge unlearn METHOD --help` lists the flags of a method.
+
+- *Models* are the tasks that a method works on.
+- *Forget sets* are the ways of drawing the forget set that a method accepts.
+- *Needs* are the sets of samples that a method gets.
+- *Mask* tells whether a mask (`--density`, `--mask`) can restrict the method. Methods with gradient steps accept one, except
+  exact methods: they start from fresh weights, so there is nothing to protect. Methods that edit weights accept none.
 
 ## Choosing settings
 
-How strongly a method forgets hangs on its rate over decades, and the right rate on the model and its data: defaults are a
-start, not an answer. `expunge unlearn METHOD ... --trials 4` (in Python `experiment(..., trials=4)`, or
-`expunge.tuning.tune`) runs the method with its own settings, then with others out of the column *tuning tries* of its
-table below, the later ones beside the best so far, and keeps the model that comes nearest to what Retrain should be.
-What that is, validation samples say, which the original never saw: its error on them, and what a membership attack (a
-threshold on confidences) says of them, stand for the forget set's (of samples of its classes in its shares, and of its
-group where one is forgotten); 100 stands for a class's, and the original's accuracies for those to keep. Neither the test
-set nor a retrained model is looked at. Fields that are given as flags stay as given. Where no trial comes nearer than the
-model as it came, a note says so. An interrupted command goes on after its last finished trial; record and report list all
-of them. A checkpoint of yours that was trained on the validation samples too has nothing to choose by: draw them as they
-were drawn for it, or leave the trials out.
+How strongly a method forgets depends on its learning rate over orders of magnitude, and the right value depends on the model
+and the data. So the defaults are only a start. Let trials choose:
 
-`expunge bench GRID --tune` ([grids.md](grids.md)) gives each method of a grid its trials in the same way: on one seed of
-their own (`[tune] seed = 100`), or, dearer, for every run by itself (`seed = "own"`).
+```
+expunge unlearn salun --data digits --model cnn --checkpoint original.safetensors --forget-class 3 --trials 4
+```
+
+In Python, use `experiment(..., trials=4)` or `expunge.tuning.trials.tune`. The first trial uses the method's own settings. Later
+trials take other values from the column *tuning tries* below; the last ones search near the best so far. The model
+closest to Retrain's estimated scores is kept. Fields that you set as flags stay fixed.
+
+If no trial improves on the original, a warning says so. An interrupted command continues after its last finished trial.
+The record and the report list all trials.
+
+### How the distance is estimated
+
+Trials use neither the test set nor a retrained model. They use validation samples, which the original never saw:
+
+| score | estimate of Retrain's score |
+| --- | --- |
+| UA | the original's error on validation samples; 100 for a forgotten class |
+| MIA | the share of validation samples that an attack calls non-member; 100 for a forgotten class |
+| RA, TA | the original's accuracies on the retain set and on validation samples; only a lower score counts |
+
+The attack is a threshold on confidences. For UA and MIA, importance weights give the validation samples the class
+distribution of the forget set. If a group is forgotten, only validation samples of this group count, if there are at
+least 20.
+
+A checkpoint that was trained on the validation samples too gives no estimate. Draw the split as it was drawn for the
+checkpoint, or leave the trials out.
+
+### Trials in a grid
+
+`expunge bench GRID --tune` ([grids.md](grids.md)) gives each method of a grid its trials. They run on one separate seed
+(`[tune] seed = 100`), or for every run on its own seed, which takes longer (`seed = "own"`).
+
+## Overview
 """
 
 
-def line(name: str) -> str:
-    """The table's row of a method."""
-    kind = find(name)
+def row(name: str) -> str:
+    """Return the row of a method in the table."""
+    method = find(name)
     cells = [
         f"[{name}](#{name})",
-        help_of(kind),
-        ", ".join(kind.tasks),
-        forgets(kind),
-        needs(kind),
-        masked(kind),
+        first_line(method).removesuffix("."),
+        models(method),
+        forget_sets(method),
+        needed_samples(method),
+        takes_mask(method),
     ]
     return "| " + " | ".join(cells) + " |"
 
 
-def forgets(kind: type[Method]) -> str:
-    """The forget sets a method serves, by how they are drawn."""
-    return ", ".join(kind.scenarios) or "all"
+def facts(method: type[Method]) -> str:
+    """Return the table's facts about a method as one line, for a terminal."""
+    return (
+        f"{models(method)}; forget sets: {forget_sets(method)}; needs: {needed_samples(method)}; "
+        f"mask: {takes_mask(method)}"
+    )
 
 
-def needs(kind: type[Method]) -> str:
-    """The samples a method is given."""
-    return ", ".join(kind.data) or "nothing"
+def models(method: type[Method]) -> str:
+    """Return the built-in tasks that a method serves."""
+    return ", ".join(served_tasks(method)) or "a task of your own"
 
 
-def masked(kind: type[Method]) -> str:
-    """Whether a mask can be laid over a method: "yes" or "no"."""
-    return "yes" if issubclass(kind, GradientMethod) and not kind.exact else "no"
+def forget_sets(method: type[Method]) -> str:
+    """Return the ways of drawing a forget set that a method serves."""
+    return ", ".join(method.scenarios) or "all"
 
 
-def help_of(kind: type[Method]) -> str:
-    """The class's line of help, without a full stop."""
-    return (kind.__doc__ or "").strip().splitlines()[0].removesuffix(".")
+def needed_samples(method: type[Method]) -> str:
+    """Return the sets of samples that a method is given."""
+    return ", ".join(method.data) or "nothing"
+
+
+def takes_mask(method: type[Method]) -> str:
+    """Return "yes" if a mask works with the method, else "no"."""
+    return "yes" if issubclass(method, GradientMethod) and not method.exact else "no"
 
 
 def section(name: str) -> str:
-    """A method's own text, and its settings: defaults, and what tuning tries."""
-    kind = find(name)
-    text = (sys.modules[kind.__module__].__doc__ or "").strip()
+    """Return the section of a method: the documentation of its file, and the table of its settings."""
+    method = find(name)
+    text = (sys.modules[method.__module__].__doc__ or "").strip()
+    defaults = method()
     rows = [
-        f"| `{f.name}` | `{getattr(kind(), f.name)!r}` | {tried(kind, f.name)} | {_cell(field_help(kind, f.name))} |"
-        for f in fields(kind)
+        f"| `{f.name}` | `{getattr(defaults, f.name)!r}` | {tried_values(method, f.name)} | {_cell(field_help(method, f.name))} |"
+        for f in fields(method)
     ]
-    head = ["| setting | default | tuning tries | meaning |", "| --- | --- | --- | --- |"]
-    return "\n".join([f"## {name}", "", text, "", *head, *rows, ""])
+    header = ["| setting | default | tuning tries | meaning |", "| --- | --- | --- | --- |"]
+    return "\n".join([f"## {name}", "", text, "", *header, *rows, ""])
 
 
 def _cell(text: str) -> str:
-    """Text in a cell of a Markdown table."""
+    """Escape text for a cell of a Markdown table."""
     return text.replace("|", "\\|")
 
 
-def tried(kind: type[Method], field: str) -> str:
-    """The values that tuning may give a field, as text."""
-    return ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in kind.search.get(field, ()))
+def tried_values(method: type[Method], field: str) -> str:
+    """Return the values that tuning may give a field, as text."""
+    return ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in method.search.get(field, ()))
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the whole page."""
     table = [
         "| method | what it does | models | forget sets | needs | mask |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    return "\n".join([HEAD, *table, *map(line, names()), "", *map(section, names())])
+    return "\n".join([HEADER, *table, *map(row, names()), "", *map(section, names())])
 
 
-def main(args: Sequence[str] | None = None) -> int:
-    """Write the page, or with `--check` say whether the one that is there is current (exit code 1 if it is not)."""
-    given = list(sys.argv[1:] if args is None else args)
-    check = "--check" in given
-    target = Path(next((a for a in given if not a.startswith("-")), PAGE))
-    if check:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the page. With `--check`, only say whether it is current: exit code 1 if it is not."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    target = Path(next((word for word in words if not word.startswith("-")), PAGE))
+    if "--check" in words:
         current = target.is_file() and target.read_text(encoding="utf-8") == page()
-        print(
-            f"{target} is current"
-            if current
-            else f"{target} is out of date; run python -m expunge.cli.methods_page"
-        )
+        state = "current" if current else "out of date; run python -m expunge.cli.methods_page"
+        print(f"{target} is {state}")
         return 0 if current else 1
     write_text(target, page())
     print(f"wrote {target}: {len(names())} methods")

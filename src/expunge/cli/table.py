@@ -9,13 +9,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..records.record import Record
-from ..records.statistics import HEADLINE, TABLE_2X2, grouped, place, shown, stat
+from ..records.statistics import HEADLINE, TABLE_2X2, grouped, row_order, stat, stat_text
 
 
 def by_method(records: Sequence[Record]) -> list[list[Record]]:
     """Records of one kind, method and settings together (the seeds of a row): original, Retrain, then by avg. gap."""
     groups = grouped(records, lambda r: repr((r.kind, r.method, sorted(r.settings.items(), key=str))))
-    return sorted(groups, key=lambda g: place(g[0].kind, [_gap(r, "avg") for r in g]))
+    return sorted(groups, key=lambda g: row_order(g[0].kind, [_gap(r, "avg") for r in g]))
 
 
 def _gap(record: Record, name: str) -> float | None:
@@ -41,9 +41,9 @@ def result_table(records: Sequence[Record], title: str = "") -> Table:
         table.add_row(
             escape({"original": "Original", "retrain": "Retrain"}.get(first.kind, first.method)) + note,
             *cells,
-            "–" if first.kind == "retrain" else shown(_gap(r, "avg") for r in group),
+            "–" if first.kind == "retrain" else stat_text(_gap(r, "avg") for r in group),
             # a model that was only looked at has no seconds
-            "–" if first.kind == "original" else shown(r.seconds or None for r in group),
+            "–" if first.kind == "original" else stat_text(r.seconds or None for r in group),
             f"{max(memory) / 2**20:.0f}" if memory else "–",
             style="bold" if first.kind == "retrain" else "",
         )
@@ -70,4 +70,4 @@ def table_2x2(rows: Sequence[dict[str, Any]]) -> Table:
 
 def _cell(values: Sequence[float | None], gaps: Sequence[float | None]) -> str:
     gap = stat(gaps)
-    return shown(values) + (f" ({gap.mean:.2f})" if gap else "")
+    return stat_text(values) + (f" ({gap.mean:.2f})" if gap else "")

@@ -1,4 +1,4 @@
-"""A batch: samples on a device, converted and augmented there."""
+"""Batches: samples on a device, converted, augmented and normalised there."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ Inputs: TypeAlias = Tensor | dict[str, Tensor]
 Augment: TypeAlias = Callable[[Tensor, torch.Generator], Tensor]
 
 
-def each(x: Inputs, function: Callable[[Tensor], Tensor]) -> Inputs:
-    """`function` of the input, or of each of several by name."""
-    return {k: function(v) for k, v in x.items()} if isinstance(x, dict) else function(x)
+def map_inputs(x: Inputs, function: Callable[[Tensor], Tensor]) -> Inputs:
+    """Apply `function` to the input tensor, or to each tensor of a dict."""
+    return {name: function(t) for name, t in x.items()} if isinstance(x, dict) else function(x)
 
 
-def moved(t: Tensor, device: torch.device) -> Tensor:
-    """`t` on `device`. On its way to a GPU it is pinned first: a copy from other memory waits for the GPU's queue."""
+def to_device(t: Tensor, device: torch.device) -> Tensor:
+    """Copy `t` to `device` without waiting for the device's queue."""
+    # A copy from memory that is not pinned waits for all queued work of the GPU.
     if device.type == "cuda" and t.device.type == "cpu" and not t.is_pinned():
         t = t.pin_memory()
     return t.to(device, non_blocking=True)
@@ -31,7 +32,13 @@ def moved(t: Tensor, device: torch.device) -> Tensor:
 
 @dataclass(slots=True)
 class Batch:
-    """Samples for one step: inputs `x` (B, ...) or a dict of them, labels `y` (B,), positions in their data (B,)."""
+    """The samples of one step.
+
+    Args:
+        x: Inputs (B, ...), or a dict of such tensors.
+        y: Labels (B,), or the conditions of a diffusion model.
+        index: Positions (B,) of the samples in their `Data`, on the CPU.
+    """
 
     x: Inputs
     y: Tensor
@@ -42,69 +49,104 @@ class Batch:
 
     @property
     def shape(self) -> tuple[Any, ...]:
-        """The shape of one sample's input, or of each of its inputs by name."""
+        """The shape of one input, or pairs (name, shape) if a sample has several inputs."""
         if isinstance(self.x, dict):
-            return tuple((k, tuple(v.shape[1:])) for k, v in sorted(self.x.items()))
+            return tuple((name, tuple(t.shape[1:])) for name, t in sorted(self.x.items()))
         return tuple(self.x.shape[1:])
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same samples on `device`."""
-        move = lambda t: moved(t, torch.device(device))  # noqa: E731
-        return Batch(each(self.x, move), move(self.y), self.index)
+        """Return the batch on `device`. The positions stay on the CPU."""
+        move = lambda t: to_device(t, torch.device(device))  # noqa: E731
+        return Batch(map_inputs(self.x, move), move(self.y), self.index)
 
-    def part(self, keep: Tensor | slice) -> Batch:
-        """The samples that `keep` picks: bool, positions, or a slice, which copies nothing."""
-        if isinstance(keep, slice):
-            return Batch(each(self.x, lambda t: t[keep]), self.y[keep], self.index[keep])
-        at = keep.cpu()  # positions found here: a GPU would be waited for to count them
-        at = at.nonzero()[:, 0] if at.dtype == torch.bool else at
-        there = moved(at, self.y.device)
-        return Batch(each(self.x, lambda t: t[there]), self.y[there], self.index[at])
+    def take(self, which: Tensor | slice) -> Batch:
+        """Return some samples of the batch.
+
+        Args:
+            which: A bool tensor (B,), positions in the batch, or a slice. A slice copies nothing.
+        """
+        if isinstance(which, slice):
+            return Batch(map_inputs(self.x, lambda t: t[which]), self.y[which], self.index[which])
+        # Count on the CPU: on a GPU the count would wait for all queued work.
+        positions = which.cpu()
+        positions = positions.nonzero()[:, 0] if positions.dtype == torch.bool else positions
+        on_device = to_device(positions, self.y.device)
+        return Batch(map_inputs(self.x, lambda t: t[on_device]), self.y[on_device], self.index[positions])
 
     @staticmethod
     def join(*batches: Batch) -> Batch:
-        """One batch of all the samples, in the order given."""
+        """Return one batch with the samples of all `batches`, in the given order."""
         first = batches[0].x
         if isinstance(first, dict):
-            x: Inputs = {k: torch.cat([b.x[k] for b in batches]) for k in first}  # type: ignore[index]
+            x: Inputs = {name: torch.cat([b.x[name] for b in batches]) for name in first}  # type: ignore[index]
         else:
             x = torch.cat([b.x for b in batches])  # type: ignore[misc]
         return Batch(x, torch.cat([b.y for b in batches]), torch.cat([b.index for b in batches]))
 
 
 def as_float(x: Inputs) -> Inputs:
-    """uint8 images (B, C, H, W) as float32 in [0, 1]; everything else as it is, a mask of bytes or a table too."""
-    return each(x, lambda t: t.float().div_(255) if t.dtype == torch.uint8 and t.ndim > 3 else t)
+    """Convert uint8 images (B, C, H, W) to float32 in [0, 1].
+
+    All other tensors stay as they are. A byte mask or a table of bytes is not an image.
+    """
+    return map_inputs(x, lambda t: t.float().div_(255) if t.dtype == torch.uint8 and t.ndim > 3 else t)
 
 
 @dataclass(frozen=True)
 class CropFlip:
-    """Random crop after zero padding, and horizontal flip, on whole batches (B, C, H, W) where they are."""
+    """Random crop after zero padding, and random horizontal flip, for batches (B, C, H, W).
+
+    Args:
+        pad: Maximum shift in pixels, in each direction. Default 4.
+        flip: Whether to mirror each image with probability 0.5. Default True.
+
+    Example:
+        >>> train = TensorData(x, y, augment=CropFlip(4))
+    """
 
     pad: int = 4
     flip: bool = True
 
     def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """`x` with a shift of at most `pad` pixels and a fair-coin flip for each image, drawn from `generator` (CPU)."""
+        """Return augmented images of the same shape.
+
+        Args:
+            x: Images (B, C, H, W).
+            generator: The CPU generator that draws shifts and flips.
+        """
         n, _, h, w = x.shape
-        draw = torch.randint(0, 2 * self.pad + 1, (2, n), generator=generator)
-        coin = torch.randint(0, 2, (n,), generator=generator, dtype=torch.bool)
-        top, left, turned = moved(torch.cat([draw, coin[None]]), x.device)  # one transfer
+        shifts = torch.randint(0, 2 * self.pad + 1, (2, n), generator=generator)
+        coins = torch.randint(0, 2, (n,), generator=generator, dtype=torch.bool)
+        # One transfer to the device instead of three.
+        top, left, flipped = to_device(torch.cat([shifts, coins[None]]), x.device)
         rows = top[:, None] + torch.arange(h, device=x.device)  # (B, H)
-        cols = left[:, None] + torch.arange(w, device=x.device)  # (B, W)
+        columns = left[:, None] + torch.arange(w, device=x.device)  # (B, W)
         if self.flip:
-            cols = torch.where(turned[:, None] > 0, cols.flip(1), cols)
+            columns = torch.where(flipped[:, None] > 0, columns.flip(1), columns)
         padded = torch.nn.functional.pad(x, (self.pad,) * 4)
-        # advanced indices around a slice put the indexed axes first: (B, H, W, C), which is channels_last storage
+        # Advanced indices around a slice come first: (B, H, W, C), which is channels_last storage.
         return padded[
-            torch.arange(n, device=x.device)[:, None, None], :, rows[:, :, None], cols[:, None, :]
+            torch.arange(n, device=x.device)[:, None, None], :, rows[:, :, None], columns[:, None, :]
         ].permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True)
 class Normalize:
-    """Images in [0, 1] less `mean`, over `std`, a number of each for every channel: for models that expect it and do not do
-    so inside. Raises `ExpungeError` for lengths that differ and for a `std` that is not above 0."""
+    """Normalisation of images in [0, 1]: subtract `mean` and divide by `std`, per channel.
+
+    Use it for models that expect normalised images and do not normalise inside.
+
+    Args:
+        mean: One number per channel.
+        std: One number per channel, above 0.
+
+    Raises:
+        ExpungeError: The lengths differ, a number is not finite, or a `std` is not above 0.
+
+    Example:
+        >>> imagenet = Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+        >>> train = TensorData(x, y, normalize=imagenet)
+    """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -115,62 +157,80 @@ class Normalize:
         problems = []
         if len(self.mean) != len(self.std):
             problems.append(
-                f"the mean has {len(self.mean)} numbers, the std {len(self.std)}; give one a channel of each."
+                f"mean has {len(self.mean)} numbers and std has {len(self.std)}; give both one number per channel."
             )
         if not all(math.isfinite(m) for m in self.mean) or not all(0 < s < math.inf for s in self.std):
-            problems.append(f"mean {self.mean} and std {self.std} must be finite, and the std above 0.")
+            problems.append(
+                f"mean is {self.mean} and std is {self.std}; give finite numbers, with each std above 0."
+            )
         raise_all(problems, ExpungeError)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """`x` (B, C, ...) normalised, in its own memory."""
-        mean, std = self._values(x)
+        """Normalise `x` (B, C, ...) in place and return it."""
+        mean, std = self._constants_for(x)
         return x.sub_(mean).div_(std)
 
     def undo(self, x: Tensor) -> Tensor:
-        """The images in [0, 1] that normalised ones (B, C, ...) were."""
-        mean, std = self._values(x)
+        """Return the images in [0, 1] of normalised images `x` (B, C, ...)."""
+        mean, std = self._constants_for(x)
         return x * std + mean
 
-    def _values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _constants_for(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and std, shaped to broadcast over `x`."""
         if x.ndim < 2 or x.shape[1] != len(self.mean) or not x.is_floating_point():
             raise ExpungeError(
-                f"inputs are {x.dtype} of shape {tuple(x.shape[1:])} and the mean has {len(self.mean)} numbers; give images as "
-                "uint8 or as floats, and one number a channel."
+                f"inputs are {x.dtype} of shape {tuple(x.shape[1:])} and mean has {len(self.mean)} numbers; give images as "
+                "uint8 or floats, and one number per channel."
             )
-        both = _constants((self.mean, self.std), x.dtype, x.device)
-        return tuple(both.view(2, 1, -1, *[1] * (x.ndim - 2)))  # type: ignore[return-value]
+        constants = _constants((self.mean, self.std), x.dtype, x.device)
+        return tuple(constants.view(2, 1, -1, *[1] * (x.ndim - 2)))  # type: ignore[return-value]
 
 
 @lru_cache(maxsize=16)
 def _constants(values: tuple[tuple[float, ...], ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A tensor of constants, copied to a device once: each copy would make a GPU's queue wait."""
-    with torch.inference_mode(False):  # they outlive the block that asks first
+    """Make a tensor of constants once per device: each copy to a GPU waits for its queue."""
+    # The cached tensor outlives the inference_mode block of the first caller.
+    with torch.inference_mode(False):
         return torch.tensor(values, dtype=dtype, device=device)
 
 
-def prepared(
-    batch: Batch, transform: Augment | None, generator: torch.Generator | None, normalize: Normalize | None
+def prepare(
+    batch: Batch, augment: Augment | None, generator: torch.Generator | None, normalize: Normalize | None
 ) -> Batch:
-    """The batch as a model takes it: augmented if there is a generator, images as numbers in [0, 1], or normalised."""
+    """Augment, convert and normalise a batch, so that a model can take it.
+
+    Args:
+        batch: The batch. Its `x` is replaced.
+        augment: The augmentation of the data, or None.
+        generator: The generator of the augmentation. Without one, nothing is augmented.
+        normalize: The normalisation of the data, or None.
+
+    Returns:
+        The same batch object.
+
+    Raises:
+        ExpungeError: The samples have several named inputs and `augment` or `normalize` is set.
+    """
     if isinstance(batch.x, dict):
-        if transform is not None or normalize is not None:
-            raise ExpungeError(several(batch.x))
+        if augment is not None or normalize is not None:
+            raise ExpungeError(named_inputs_problem(batch.x))
         batch.x = as_float(batch.x)
         return batch
-    if transform is not None and generator is not None:
-        # before the conversion: a quarter of the bytes to move; row-major, as models that take a view of it expect
-        batch.x = transform(batch.x, generator).contiguous()
-    given = batch.x
-    x: Tensor = as_float(given)  # type: ignore[assignment]
+    if augment is not None and generator is not None:
+        # Bytes are a quarter of the floats. Models that take a view expect contiguous images.
+        batch.x = augment(batch.x, generator).contiguous()
+    before = batch.x
+    x: Tensor = as_float(before)  # type: ignore[assignment]
     if normalize is not None:
-        x = normalize(x.clone() if x is given else x)  # floats may be the data's own
+        # Float inputs may be the memory of the data set itself, and normalising works in place.
+        x = normalize(x.clone() if x is before else x)
     batch.x = x
     return batch
 
 
-def several(x: Mapping[str, Tensor]) -> str:
-    """Why inputs by name are neither augmented nor normalised."""
+def named_inputs_problem(x: Mapping[str, Tensor]) -> str:
+    """Say why named inputs are neither augmented nor normalised."""
     return (
-        f"augment and normalize change one tensor of images, and an input is several by name ({', '.join(x)}); "
-        "leave them out, and prepare the inputs in your data or in the model."
+        f"a sample has several named inputs ({', '.join(x)}), but augment and normalize change one tensor of images; "
+        "leave them out, and prepare the inputs in your data or model."
     )

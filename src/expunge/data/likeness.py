@@ -1,4 +1,8 @@
-"""What samples like the forget set look like to a model that never saw them: validation samples, weighed to be alike."""
+"""Importance weights that make validation samples stand for unseen samples like those of the forget set.
+
+Retrain never saw the forget set. The original never saw the validation set. So the weighted validation scores of the
+original estimate the forget scores of Retrain, without training it.
+"""
 
 from __future__ import annotations
 
@@ -8,29 +12,40 @@ from torch import Tensor
 from .samples import as_text
 from .split import Split
 
-FEW = 20  # validation samples of a group: fewer say less of it than all the others do
+# With fewer validation samples of the forgotten group, all validation samples are the better estimate.
+MIN_GROUP = 20
 
 
-def likeness(split: Split) -> Tensor:
-    """How much each validation sample counts (N,), 1 on average, for them to be what Retrain's forget samples are: unseen
-    ones of the same classes in the same shares, and where a group is forgotten, of that group.
+def importance_weights(split: Split) -> Tensor:
+    """Weight validation samples to have the class distribution of the forget set.
 
-    A random forget set is made up as they are. Classes that no validation sample has are left out.
+    If a group is forgotten and the validation set has at least 20 samples of it, the other samples get weight 0. A random
+    forget set has the distribution of the validation set, so all weights are 1. Classes without validation samples count
+    nowhere. Labels that are no class numbers are not weighted.
+
+    Returns:
+        Weights (N,), float64, mean 1: one per validation sample.
+
+    Example:
+        >>> correct = task.predict(original, split.validation).correct
+        >>> expected_accuracy = weighted_mean(correct, importance_weights(split))
     """
     labels = split.validation.labels
-    counts = torch.ones(len(labels), dtype=torch.float64)
+    weights = torch.ones(len(labels), dtype=torch.float64)
     if split.scenario == "random":
-        return counts
+        return weights
     if split.scenario == "group":
         column, values = as_text(split.forget.data.groups[split.spec["column"]]), set(split.spec["values"])
-        alike = torch.tensor([v in values for v in column[split.validation.index.numpy()]])
-        counts = alike.double() if int(alike.sum()) >= FEW else counts
-    there = torch.bincount(labels, counts, split.num_classes)
+        in_group = torch.tensor([v in values for v in column[split.validation.index.numpy()]])
+        weights = in_group.double() if int(in_group.sum()) >= MIN_GROUP else weights
+    if not split.num_classes:
+        return weights / weights.mean()
+    available = torch.bincount(labels, weights, split.num_classes)
     wanted = torch.bincount(split.forget.labels, minlength=split.num_classes)
-    counts = counts * (wanted / there.clamp(min=1))[labels]
-    return counts / counts.mean() if counts.any() else torch.ones_like(counts)
+    weights = weights * (wanted / available.clamp(min=1))[labels]
+    return weights / weights.mean() if weights.any() else torch.ones_like(weights)
 
 
-def mean_like(values: Tensor, likeness: Tensor) -> float:
-    """The mean of `values` (N,), each counting as much as `likeness` says."""
-    return float((values.double().cpu() * likeness).sum() / likeness.sum())
+def weighted_mean(values: Tensor, weights: Tensor) -> float:
+    """Return the mean of `values` (N,) under `weights` (N,)."""
+    return float((values.double().cpu() * weights).sum() / weights.sum())

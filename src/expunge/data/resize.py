@@ -1,4 +1,4 @@
-"""An image file of any size as the tensor of one size that a model takes."""
+"""`Resize`: make an image file of any size the tensor of one size that a model takes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,24 @@ from torch import Tensor
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-MODES = {1: "L", 3: "RGB"}
+PILLOW_MODES = {1: "L", 3: "RGB"}
 
 
 @dataclass(frozen=True)
-class Fit:
-    """Resizes (bicubic) to `size` x `size`; with `crop` only the short side to `size`, and the middle `crop` x `crop` is kept,
-    cut where torchvision's `Resize` and `CenterCrop` cut. `channels` is 3 (colour) or 1 (grey)."""
+class Resize:
+    """Resize images (bicubic), and optionally keep only the middle.
+
+    Args:
+        size: Side in pixels. Without `crop`, an image becomes `size` x `size`.
+        crop: If given, only the short side is resized to `size`, and the middle `crop` x `crop` is kept. The cut is the same
+            as with torchvision's `Resize` and `CenterCrop`.
+        channels: 3 for colour, 1 for grey.
+
+    Example:
+        >>> resize = Resize(256, crop=224)
+        >>> resize(Image.open("cat.jpg")).shape
+        torch.Size([3, 224, 224])
+    """
 
     size: int
     crop: int | None = None
@@ -26,37 +37,38 @@ class Fit:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of every image."""
+        """The shape (C, H, W) of every resized image."""
         side = self.crop or self.size
         return self.channels, side, side
 
     def __str__(self) -> str:
-        """As the options of a data source."""
-        said = {
+        """The same as options of a data source: "size=256&crop=224"."""
+        options = {
             "size": self.size,
             "crop": self.crop,
             "channels": self.channels if self.channels != 3 else None,
         }
-        return "&".join(f"{k}={v}" for k, v in said.items() if v is not None)
+        return "&".join(f"{k}={v}" for k, v in options.items() if v is not None)
 
     def __call__(self, image: Image) -> Tensor:
-        """uint8 (C, H, W)."""
+        """Return the resized image as uint8 (C, H, W)."""
         from PIL.Image import Resampling
 
         width = height = self.size
         if self.crop is not None:
             short = min(image.size)
             width, height = (self.size if n == short else self.size * n // short for n in image.size)
-        made = _of_8_bits(image).convert(MODES[self.channels]).resize((width, height), Resampling.BICUBIC)
+        image = _to_8_bits(image).convert(PILLOW_MODES[self.channels])
+        image = image.resize((width, height), Resampling.BICUBIC)
         if self.crop is not None:
             left, top = round((width - self.crop) / 2), round((height - self.crop) / 2)
-            made = made.crop((left, top, left + self.crop, top + self.crop))
-        values = torch.from_numpy(np.array(made))
-        return values[None] if self.channels == 1 else values.permute(2, 0, 1)
+            image = image.crop((left, top, left + self.crop, top + self.crop))
+        pixels = torch.from_numpy(np.array(image))
+        return pixels[None] if self.channels == 1 else pixels.permute(2, 0, 1)
 
 
-def _of_8_bits(image: Image) -> Image:
-    """A grey image of 16 bits (modes `I;16`, `I`) scaled to 8, which Pillow's own conversion would clip at 255."""
+def _to_8_bits(image: Image) -> Image:
+    """Scale a grey image of 16 bits (modes `I;16` and `I`) to 8 bits. Pillow's own conversion clips it at 255."""
     from PIL.Image import fromarray
 
     if not image.mode.startswith("I"):

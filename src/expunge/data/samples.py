@@ -1,4 +1,4 @@
-"""`Data`, all samples of one source in a fixed order, and `Samples`, some of them by their positions."""
+"""`Data`, all samples of one source in a fixed order, and `Samples`, some of them by position."""
 
 from __future__ import annotations
 
@@ -16,30 +16,42 @@ from torch import Tensor
 from ..errors import ExpungeError, raise_all
 from .batch import Augment, Batch, Normalize
 
+# ids that are joined to one text at a time: all of them joined take as much memory as the ids
+ID_BLOCK = 1 << 16
+
 
 def as_text(values: Any) -> np.ndarray:
-    """Text (N,): variable-width as it came, everything else as fixed-width."""
-    found = np.asarray(values)
-    return found if isinstance(found.dtype, np.dtypes.StringDType) else found.astype(str)
+    """Return `values` (N,) as an array of text. Variable-width text keeps its dtype."""
+    array = np.asarray(values)
+    return array if isinstance(array.dtype, np.dtypes.StringDType) else array.astype(str)
 
 
-def _said(function: Any) -> str:
-    """A function of the user's by its name and its settings, not by its address."""
+def _describe(function: Any) -> str:
+    """The name and the arguments of a user's function, without its address in memory."""
     if isinstance(function, partial):
-        named = sorted(function.keywords.items())
-        given = [*map(_said, function.args), *(f"{k}={_said(v)}" for k, v in named)]
-        return f"{_said(function.func)}({', '.join(given)})"
+        keywords = sorted(function.keywords.items())
+        arguments = [*map(_describe, function.args), *(f"{k}={_describe(v)}" for k, v in keywords)]
+        return f"{_describe(function.func)}({', '.join(arguments)})"
     if is_dataclass(function) or not callable(function):
         return str(function)
     return str(getattr(function, "__qualname__", type(function).__qualname__))
 
 
 class Data(ABC):
-    """All samples of one source in a fixed order; a `Split` points into it by position.
+    """All samples of one source in a fixed order. A `Split` refers to them by position.
 
-    Attributes: `labels` (N,) int64 on the CPU; `ids` (N,) array of strings or None (then the position is the id);
-    `groups` {column: (N,) array}; `classes` names or None; `augment` applied to training batches;
-    `normalize` to all; `name`; `read_as`, with which options of the source its images were read.
+    `TensorData` holds the samples in memory. `StreamData` reads them from a `Dataset`.
+
+    Attributes:
+        labels: Labels on the CPU: class numbers (N,), int64, or anything else a task takes, such as floats (N,) of a
+            regression or rows (N, K) of a multi-label task.
+        ids: One text per sample (N,), or None. Without ids the position is the id.
+        groups: {column: values (N,)}, such as the user that each sample belongs to.
+        classes: Class names, or None.
+        augment: Augmentation of training batches, or None.
+        normalize: Normalisation of all batches, or None.
+        name: Name for records.
+        read_as: Source options that the images were read with, such as "size=64".
     """
 
     labels: Tensor
@@ -65,36 +77,59 @@ class Data(ABC):
         name: str,
         read_as: str,
     ) -> None:
-        if labels.ndim != 1 or labels.is_floating_point() or labels.is_complex():
+        """Check the attributes and set them."""
+        if labels.ndim == 0 or labels.is_complex():
             raise ExpungeError(
-                f"labels are {labels.dtype} of shape {tuple(labels.shape)}; give one whole number a sample, shape (N,)."
+                f"labels are {labels.dtype} of shape {tuple(labels.shape)}; give one label per sample, shape (N,) or (N, K)."
             )
-        self.labels = labels.to("cpu", torch.int64)
+        whole = labels.ndim == 1 and not labels.is_floating_point()
+        self.labels = labels.to("cpu", torch.int64) if whole else labels.detach().cpu()
         self.ids = None if ids is None else as_text(ids)
         self.groups = {k: np.asarray(v) for k, v in (groups or {}).items()}
         self.classes = None if classes is None or not len(classes) else [str(c) for c in classes]
         self.augment, self.normalize, self.name, self.read_as = augment, normalize, name, read_as
         n = len(self.labels)
         problems = [
-            f"`{k}` has {len(v)} entries for {n} samples; give one a sample."
+            f"`{k}` has {len(v)} entries for {n} samples; give one entry per sample."
             for k, v in {"ids": self.ids, **self.groups}.items()
             if v is not None and len(v) != n
         ]
         raise_all(problems)
 
+    @property
+    def has_classes(self) -> bool:
+        """Whether labels are class numbers: one whole number per sample."""
+        return self.labels.ndim == 1 and self.labels.dtype == torch.int64
+
+    @property
+    def num_classes(self) -> int:
+        """One more than the highest class number; 0 where labels are no class numbers."""
+        return int(self.labels.max()) + 1 if self.has_classes and len(self) else 0
+
     @abstractmethod
     def batches(
         self, order: Tensor, batch_size: int, device: torch.device, augment: torch.Generator | None
     ) -> Iterator[Batch]:
-        """Batches of the samples at the positions `order` (CPU), in that order; augmented if a generator is given."""
+        """Yield batches of samples on a device.
+
+        Args:
+            order: Positions (n,) of the samples, on the CPU, in the order to read them.
+            batch_size: Samples per batch. The last batch may have fewer.
+            device: Where the batches go.
+            augment: CPU generator of the augmentation, or None for no augmentation.
+        """
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of what the samples are, so that a split can be recognised."""
+        """Return a SHA-256 (hex) that names the samples. A split hash contains it."""
 
-    def about(self, kept: Tensor | None = None) -> dict[str, Any]:
-        """All but inputs and labels, of the samples at `kept` or of all, as `TensorData` and `StreamData` take it."""
-        at = slice(None) if kept is None else kept.numpy()
+    def attributes(self, positions: Tensor | None = None) -> dict[str, Any]:
+        """Return everything but inputs and labels, as keyword arguments of `TensorData` and `StreamData`.
+
+        Args:
+            positions: The samples to keep. Default: all.
+        """
+        at = slice(None) if positions is None else positions.numpy()
         return {
             "ids": None if self.ids is None else self.ids[at],
             "groups": {k: v[at] for k, v in self.groups.items()},
@@ -103,34 +138,47 @@ class Data(ABC):
 
     @property
     def preparation(self) -> str:
-        """How inputs are made ready, as text that is the same in every process: part of what a run and a model depend on."""
-        return f"augment {_said(self.augment)}, normalize {self.normalize}, read as {self.read_as}"
+        """How inputs are prepared, as text that is equal in every process.
+
+        Cache keys and saved run states contain it.
+        """
+        return f"augment {_describe(self.augment)}, normalize {self.normalize}, read as {self.read_as}"
 
     @property
-    def inputs_text(self) -> str:
-        """What a model sees of a sample, as the options of a data source: size and normalisation; empty where nothing is said."""
-        said = [self.read_as] if self.read_as else []
+    def input_options(self) -> str:
+        """Size and normalisation of the inputs, as the options of a data source. Empty if none is known."""
+        options = [self.read_as] if self.read_as else []
         if self.normalize is not None:
-            of = self.normalize
-            said += [f"{k}={','.join(f'{v:g}' for v in getattr(of, k))}" for k in ("mean", "std")]
-        return "&".join(said)
+            normalize = self.normalize
+            options += [f"{k}={','.join(f'{v:g}' for v in getattr(normalize, k))}" for k in ("mean", "std")]
+        return "&".join(options)
 
     def samples(self, index: Tensor | None = None) -> Samples:
-        """The samples at `index`, or all of them."""
+        """Return the samples at the positions `index`. Default: all samples."""
         return Samples(self, torch.arange(len(self)) if index is None else index)
 
     def _hash_labels(self) -> Any:
+        """A SHA-256 object that contains the labels and ids."""
         digest = hashlib.sha256(self.labels.contiguous().numpy().data)
         if self.ids is not None:
-            # in parts: one text of all of them would be as large as they are
-            for start in range(0, len(self.ids), 1 << 16):
-                digest.update(("\0" * (start > 0) + "\0".join(self.ids[start : start + (1 << 16)])).encode())
+            for start in range(0, len(self.ids), ID_BLOCK):
+                block = "\0".join(self.ids[start : start + ID_BLOCK])
+                digest.update(("\0" * (start > 0) + block).encode())
         return digest
 
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Some samples of a `Data`: the positions `index` (n,) on the CPU, in ascending order unless given otherwise."""
+    """Some samples of a `Data`, such as the forget set of a split.
+
+    Args:
+        data: The data that holds the samples.
+        index: Positions (n,) of the samples in `data`, on the CPU. Splits keep them in ascending order.
+
+    Example:
+        >>> for batch in split.retain.batches(128, device="cuda"):
+        ...     loss = task.loss(model, batch).mean()
+    """
 
     data: Data
     index: Tensor
@@ -145,14 +193,18 @@ class Samples:
 
     @property
     def ids(self) -> list[str]:
-        """The samples' ids: the data's own, or positions as text."""
+        """The ids of the samples. Without ids in the data, these are positions as text."""
         if self.data.ids is None:
             return [str(i) for i in self.index.tolist()]
         return self.data.ids[self.index.numpy()].tolist()
 
-    def take(self, where: Tensor) -> Samples:
-        """The samples that `where`, bool (n,) or positions into this set, picks."""
-        return Samples(self.data, self.index[where])
+    def take(self, which: Tensor) -> Samples:
+        """Return some of these samples.
+
+        Args:
+            which: A bool tensor (n,), or positions in this set.
+        """
+        return Samples(self.data, self.index[which])
 
     def batches(
         self,
@@ -162,6 +214,13 @@ class Samples:
         shuffle: torch.Generator | None = None,
         augment: torch.Generator | None = None,
     ) -> Iterator[Batch]:
-        """One pass: shuffled if a CPU generator is given, augmented if one is given, the last batch perhaps short."""
+        """Yield batches of one pass over the samples.
+
+        Args:
+            batch_size: Samples per batch. The last batch may have fewer.
+            device: Where the batches go.
+            shuffle: CPU generator that draws the order. Default: the order of `index`.
+            augment: CPU generator of the augmentation. Default: no augmentation.
+        """
         order = self.index if shuffle is None else self.index[torch.randperm(len(self), generator=shuffle)]
         return self.data.batches(order, batch_size, torch.device(device), augment)

@@ -1,9 +1,9 @@
-"""What is forgotten, what is kept, and what both are judged on: drawn once, named by a content hash.
+"""`Split`: the forget, retain, validation and test set of one run, with a content hash.
 
-The validation set is drawn first, from the seed alone, so that one original model, trained on everything else, serves
-every forget set. The published code of SalUn draws it twice with two seeds, so that a tenth of its forget set was
-never seen by the model that should forget it; here the hash of what the original was trained on travels with its
-checkpoint and is asserted on load.
+The validation set is drawn first, from the seed alone. One original model, trained on all other samples, therefore
+serves every forget set. The published code of SalUn draws the validation set twice with two seeds: a tenth of its
+forget set was never seen by the model that should forget it. Here the hash of the original's training samples is
+stored in its checkpoint metadata and checked when it is loaded.
 """
 
 from __future__ import annotations
@@ -18,19 +18,17 @@ import torch
 from torch import Tensor
 
 from ..errors import SplitError
+from .convert import as_data
+from .forget_set import as_texts, class_numbers, samples_in_group, samples_with_ids
 from .samples import Samples
 from .split_parts import (
     Goal,
     Pool,
-    begin,
     check_sets,
-    class_numbers,
-    digest,
-    in_group,
-    listed,
-    positions,
-    share_of,
-    warn_of_copies,
+    draw_share,
+    draw_validation,
+    hash_parts,
+    warn_of_test_copies,
 )
 
 __all__ = ["Goal", "Split"]
@@ -38,11 +36,29 @@ __all__ = ["Goal", "Split"]
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Forget, retain, validation and test set of one run. Draw one with `by_class`, `random`, `by_ids` or `by_group`.
+    """The sets of one run.
 
-    `test_forgotten` holds the test samples of the forgotten classes, which class-wise runs leave out of `test`;
-    `withheld` the training samples of the concept that the method is not shown (class unlearning from a part of it).
-    `goal` is "untrain" (remove the samples' influence) or "unlearn" (remove the ability); `spec` says how it was drawn.
+    Draw a split with `by_class`, `random`, `by_ids` or `by_group`. Their arguments `train` and `test` are whatever
+    `as_data` takes: `Data`, tensors (x, y), a `Dataset` or a `DataLoader`.
+
+    Args:
+        forget: Training samples to forget. They are exactly those that were requested.
+        retain: Training samples to keep.
+        validation: Samples that no model is trained on. Tuning uses them.
+        test: Test samples. After a class request they have no sample of the forgotten classes.
+        test_forgotten: Test samples of the forgotten classes.
+        withheld: Training samples of the forgotten classes that the method does not get. They exist if goal is "unlearn"
+            and only a share of each class was requested.
+        num_classes: Number of classes.
+        scenario: "class", "part of a class", "random", "ids" or "group".
+        goal: "untrain" to remove the influence of the samples, "unlearn" to remove the ability.
+        spec: How the split was drawn.
+        forget_classes: Numbers of the forgotten classes of a class request.
+
+    Example:
+        >>> split = Split.by_class((x, y), (x_test, y_test), forget=3)
+        >>> split.sizes["forget"]
+        500
     """
 
     forget: Samples
@@ -71,23 +87,40 @@ class Split:
         validation: float = 0.1,
         seed: int = 0,
     ) -> Split:
-        """Forget one or several classes, by number or name; a text is a number where no class has that name.
+        """Forget one or several classes.
 
-        With `share` below 1 only that part of each class is named: under goal "unlearn" the rest is withheld from the
-        method and from the reference, under "untrain" it is retained. Raises `SplitError` with every problem.
+        Args:
+            train: Training data.
+            test: Test data.
+            forget: Class names or numbers. A text is a number only if no class has that name.
+            share: Share of each class to forget, above 0 and at most 1. Below 1, the rest of the class is withheld from
+                method and reference if goal is "unlearn", and retained if goal is "untrain".
+            goal: "unlearn" or "untrain".
+            validation: Share of each class to hold out of training, at least 0 and below 1.
+            seed: Seed of the validation set and of the share.
+
+        Raises:
+            SplitError: Lists every problem.
+
+        Example:
+            >>> split = Split.by_class(train, test, forget=["cat", "dog"])
         """
         if share > 1:
-            raise SplitError(f"a share of a class is above 0 and at most 1; {share} came.")
-        pool = begin(train, test, validation, seed, goal)
+            raise SplitError(f"the share of a class is {share}; give a share above 0 and at most 1.")
+        pool = draw_validation(as_data(train), as_data(test), validation, seed, goal)
+        if not pool.train.has_classes:
+            raise SplitError(
+                "labels are no class numbers, so no class can be forgotten; draw the forget set with random, by_ids or by_group."
+            )
         labels = pool.train.labels
         wanted = [forget] if isinstance(forget, str) or not isinstance(forget, Iterable) else list(forget)
-        classes = class_numbers(wanted, pool.train, int(labels.max()) + 1)
-        of_class = torch.isin(labels, torch.tensor(classes)) & pool.keep
-        named = of_class if share == 1 else share_of(of_class, share, seed, per_class=labels)
+        classes = class_numbers(wanted, pool.train, pool.train.num_classes)
+        of_class = torch.isin(labels, torch.tensor(classes)) & pool.for_training
+        forgotten = of_class if share == 1 else draw_share(of_class, share, seed, per_class=labels)
         spec = {"forget": classes, "share": share}
         if share < 1 and goal == "untrain":
-            return _finish(pool, named, "part of a class", spec)
-        return _finish(pool, named, "class", spec, withheld=of_class & ~named, classes=classes)
+            return _build(pool, forgotten, "part of a class", spec)
+        return _build(pool, forgotten, "class", spec, withheld=of_class & ~forgotten, classes=classes)
 
     @classmethod
     def random(
@@ -101,13 +134,26 @@ class Split:
         validation: float = 0.1,
         seed: int = 0,
     ) -> Split:
-        """Forget a random share of the training samples, or exactly `count` of them.
+        """Forget random training samples.
 
-        Raises `SplitError` for a share or count that cannot be drawn, and for data that no split can be made of.
+        Args:
+            train: Training data.
+            test: Test data.
+            share: Share of the training samples to forget, above 0. Default 0.1.
+            count: Number of samples to forget, instead of a share.
+            goal: "untrain" or "unlearn".
+            validation: Share of each class to hold out of training, at least 0 and below 1.
+            seed: Seed of the validation set and of the forget set.
+
+        Raises:
+            SplitError: Lists every problem.
+
+        Example:
+            >>> split = Split.random(train, test, count=100, seed=1)
         """
-        pool = begin(train, test, validation, seed, goal)
-        named = share_of(pool.keep, share, seed, count=count)
-        return _finish(pool, named, "random", {"share": None if count else share, "count": count})
+        pool = draw_validation(as_data(train), as_data(test), validation, seed, goal)
+        forgotten = draw_share(pool.for_training, share, seed, count=count)
+        return _build(pool, forgotten, "random", {"share": None if count else share, "count": count})
 
     @classmethod
     def by_ids(
@@ -120,13 +166,25 @@ class Split:
         validation: float = 0.1,
         seed: int = 0,
     ) -> Split:
-        """Forget the samples with these ids (of `Data.ids`, else positions): a list, or a text file with one a line.
+        """Forget the samples with these ids.
 
-        Raises `SplitError` with every id that is unknown, named twice, or held out for validation.
+        Args:
+            train: Training data. Its ids are `Data.ids`, or positions if it has none.
+            test: Test data.
+            ids: A list of ids, or a text file with one id per line.
+            goal: "untrain" or "unlearn".
+            validation: Share of each class to hold out of training, at least 0 and below 1.
+            seed: Seed of the validation set.
+
+        Raises:
+            SplitError: Lists every problem, such as ids that are unknown, given twice, or held out for validation.
+
+        Example:
+            >>> split = Split.by_ids(train, test, "request.txt", validation=0)
         """
-        pool = begin(train, test, validation, seed, goal)
-        named = positions(ids, pool)
-        return _finish(pool, named, "ids", {"count": int(named.sum())})
+        pool = draw_validation(as_data(train), as_data(test), validation, seed, goal)
+        forgotten = samples_with_ids(ids, pool.train, pool.for_training, pool.test)
+        return _build(pool, forgotten, "ids", {"count": int(forgotten.sum())})
 
     @classmethod
     def by_group(
@@ -140,19 +198,33 @@ class Split:
         validation: float = 0.1,
         seed: int = 0,
     ) -> Split:
-        """Forget the samples whose `Data.groups[column]` is one of `values`.
+        """Forget the samples of a group, such as all samples of one user.
 
-        Raises `SplitError` for a column or value that is not there, and for data that no split can be made of.
+        Args:
+            train: Training data with groups (`Data.groups`).
+            test: Test data.
+            column: The group column.
+            values: One value, or a list of values. They are compared as texts.
+            goal: "untrain" or "unlearn".
+            validation: Share of each class to hold out of training, at least 0 and below 1.
+            seed: Seed of the validation set.
+
+        Raises:
+            SplitError: Lists every problem, such as an unknown column or value.
+
+        Example:
+            >>> split = Split.by_group(train, test, "user", ["alice", "bob"])
         """
-        pool = begin(train, test, validation, seed, goal)
-        spec = {"column": column, "values": listed(values)}
-        return _finish(pool, in_group(column, values, pool), "group", spec)
+        pool = draw_validation(as_data(train), as_data(test), validation, seed, goal)
+        spec = {"column": column, "values": as_texts(values)}
+        forgotten = samples_in_group(column, values, pool.train, pool.for_training)
+        return _build(pool, forgotten, "group", spec)
 
     # ---- what was drawn
 
     @property
     def train(self) -> Samples:
-        """What the original model was trained on: forget + retain (+ withheld), in data order."""
+        """The samples that the original is trained on, in data order: forget, retain and withheld."""
         return Samples(
             self.forget.data,
             torch.cat([self.forget.index, self.retain.index, self.withheld.index]).sort().values,
@@ -160,25 +232,25 @@ class Split:
 
     @property
     def for_original(self) -> Split:
-        """This split as an original is trained on it: its retain set is all of `train`, and nothing is withheld."""
+        """The split to train an original with: its retain set is all of `train`, and nothing is withheld."""
         nothing = Samples(self.withheld.data, torch.empty(0, dtype=torch.int64))
         return replace(self, retain=self.train, withheld=nothing)
 
     @cached_property
     def train_hash(self) -> str:
-        """SHA-256 (hex) of the training samples: the same for every forget set with the same validation draw."""
-        return digest(self.forget.data.fingerprint(), self.train.index)
+        """SHA-256 (hex) of `train`. It is equal for all forget sets with the same validation set."""
+        return hash_parts(self.forget.data.fingerprint(), self.train.index)
 
     @property
     def preparation(self) -> str:
-        """How the inputs of both data are made ready (`Data.preparation`), which the hashes do not tell."""
+        """How the inputs of training and test data are prepared. The hashes do not contain it."""
         return f"{self.retain.data.preparation}; test: {self.test.data.preparation}"
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 (hex) of the whole split: the data's content and the positions of each set."""
+        """SHA-256 (hex) of the whole split: the content of the data and the positions of each set."""
         sets = [self.forget, self.retain, self.validation, self.test, self.test_forgotten, self.withheld]
-        return digest(
+        return hash_parts(
             self.forget.data.fingerprint() + self.test.data.fingerprint() + self.goal,
             *(s.index for s in sets),
         )
@@ -190,7 +262,7 @@ class Split:
         return {name: len(getattr(self, name)) for name in names}
 
     def to_dict(self) -> dict[str, Any]:
-        """What a record keeps: how it was drawn, the sizes, the hashes. No sample ids."""
+        """Return what a record stores of the split: how it was drawn, sizes and hashes, but no ids."""
         return {
             **self.spec,
             "scenario": self.scenario,
@@ -203,33 +275,35 @@ class Split:
         }
 
 
-def _finish(
+def _build(
     pool: Pool,
-    named: Tensor,
+    forget: Tensor,
     scenario: str,
     spec: dict[str, Any],
     *,
     withheld: Tensor | None = None,
     classes: Sequence[int] = (),
 ) -> Split:
-    """The split whose forget set are the training samples `named`, bool (N,) as `withheld`."""
-    train, test, keep, held, settings = pool
-    apart = named & False if withheld is None else withheld
-    retain = keep & ~named & ~apart
-    forgotten = torch.isin(test.labels, torch.tensor(list(classes), dtype=torch.int64))
-    check_sets(pool, named, retain, forgotten)
-    warn_of_copies(train, test, named)
-    at = lambda where, data: Samples(data, where.nonzero()[:, 0])  # noqa: E731
+    """Build the split with this forget set. `forget` and `withheld` are bool (N,)."""
+    train, test, for_training, for_validation, settings = pool
+    withheld = forget & False if withheld is None else withheld
+    retain = for_training & ~forget & ~withheld
+    test_forgotten = torch.zeros(len(test), dtype=torch.bool)
+    if classes:
+        test_forgotten = torch.isin(test.labels, torch.tensor(list(classes), dtype=torch.int64))
+    check_sets(pool, forget, retain, test_forgotten)
+    warn_of_test_copies(train, test, forget)
+    samples = lambda which, data: Samples(data, which.nonzero()[:, 0])  # noqa: E731
     return Split(
-        at(named, train),
-        at(retain, train),
-        at(held, train),
-        at(~forgotten, test),
-        at(forgotten, test),
-        at(apart, train),
-        int(train.labels.max()) + 1,
-        scenario,
-        settings["goal"],
-        {"scenario": scenario, **spec, **settings},
-        tuple(classes),
+        forget=samples(forget, train),
+        retain=samples(retain, train),
+        validation=samples(for_validation, train),
+        test=samples(~test_forgotten, test),
+        test_forgotten=samples(test_forgotten, test),
+        withheld=samples(withheld, train),
+        num_classes=train.num_classes,
+        scenario=scenario,
+        goal=settings["goal"],
+        spec={"scenario": scenario, **spec, **settings},
+        forget_classes=tuple(classes),
     )

@@ -1,14 +1,10 @@
-"""The pieces of drawing a split: data checked, shares, classes and ids found, copies told. `Split` puts them together."""
+"""The steps of drawing a split: check the data, draw at random, check and hash the sets. `Split` calls them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
 import warnings
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -16,210 +12,177 @@ import torch
 from torch import Tensor
 
 from ..errors import SplitError, raise_all
-from ..records.atomic_files import read_ids
 from ..torch_utils.module_state import check_seed
-from .samples import Data, as_text
-from .tensors import TensorData, as_data
+from .samples import Data
+from .tensors import TensorData
 
 Goal = Literal["untrain", "unlearn"]
 
+# ids that a message shows
+SHOWN_IDS = 5
+
 
 class Pool(NamedTuple):
-    """What a forget set is drawn from: the data, and which training samples are kept for training and which are held for
-    validation, bool (N,) each; `settings` are those that every way of drawing has."""
+    """The data that a forget set is drawn from.
+
+    Args:
+        train: The training data.
+        test: The test data.
+        for_training: Bool (N,), the training samples that models are trained on.
+        for_validation: Bool (N,), the training samples that are held out for validation.
+        settings: The settings that every way of drawing has.
+    """
 
     train: Data
     test: Data
-    keep: Tensor
-    held: Tensor
+    for_training: Tensor
+    for_validation: Tensor
     settings: dict[str, Any]
 
 
-def begin(train: Any, test: Any, validation: float, seed: int, goal: str = "untrain") -> Pool:
-    """The data with the validation set drawn. Raises `SplitError` with what is wrong with either, or with the goal."""
+def draw_validation(
+    train_data: Data, test_data: Data, validation: float, seed: int, goal: str = "untrain"
+) -> Pool:
+    """Check the data and draw the validation set.
+
+    Args:
+        train_data: The training data.
+        test_data: The test data.
+        validation: Share of each class to hold out, at least 0 and below 1.
+        seed: Seed of the draw.
+        goal: "untrain" or "unlearn".
+
+    Raises:
+        SplitError: The data, the share or the goal cannot be used.
+    """
     check_seed(seed)
-    raise_all(_settings_problems(validation, goal), SplitError)
-    data, held_out = as_data(train), as_data(test)
-    problems = [
-        f"the {name} set is empty; give at least one sample."
-        for name, d in (("training", data), ("test", held_out))
-        if not len(d)
-    ]
+    raise_all(_setting_problems(validation, goal), SplitError)
+    both = (("training", train_data), ("test", test_data))
+    problems = [f"the {name} set is empty; give at least one sample." for name, d in both if not len(d)]
     problems += [
-        f"the {name} set has labels below 0 (lowest {int(d.labels.min())}); number classes from 0."
-        for name, d in (("training", data), ("test", held_out))
-        if len(d) and d.labels.min() < 0
+        f"the {name} set has labels below 0 (lowest: {int(d.labels.min())}); number the classes from 0."
+        for name, d in both
+        if d.has_classes and len(d) and d.labels.min() < 0
     ]
-    if data is held_out:
+    if train_data is test_data:
         problems.append(
-            "the training and the test set are the same object: forget and test would overlap; give separate data."
+            "the training set and the test set are the same object, so forget and test set would overlap; give separate data."
+        )
+    shapes = [(d.labels.dtype, tuple(d.labels.shape[1:])) for _, d in both]
+    if shapes[0] != shapes[1]:
+        problems.append(
+            f"training labels are {shapes[0][0]} of shape (N, {shapes[0][1]}), test labels {shapes[1][0]} of shape (N, "
+            f"{shapes[1][1]}); give labels of one kind."
         )
     raise_all(problems, SplitError)
-    if held_out.labels.max() > data.labels.max():
+    if test_data.num_classes > train_data.num_classes:
         raise SplitError(
-            f"the test set has labels up to {int(held_out.labels.max())}, the training set up to "
-            f"{int(data.labels.max())}: labels out of range; number both alike."
+            f"test labels are out of range: they go up to {int(test_data.labels.max())}, training labels up to "
+            f"{int(train_data.labels.max())}; number the classes of both sets alike."
         )
-    held = torch.zeros(len(data), dtype=torch.bool)
+    held_out = torch.zeros(len(train_data), dtype=torch.bool)
     if validation:
-        held = share_of(~held, validation, seed, per_class=data.labels)
-    return Pool(data, held_out, ~held, held, {"goal": goal, "validation": validation, "seed": seed})
+        per_class = train_data.labels if train_data.has_classes else None
+        held_out = draw_share(~held_out, validation, seed, per_class=per_class)
+    settings = {"goal": goal, "validation": validation, "seed": seed}
+    return Pool(train_data, test_data, ~held_out, held_out, settings)
 
 
-def _settings_problems(validation: float, goal: str) -> list[str]:
-    found = []
+def _setting_problems(validation: float, goal: str) -> list[str]:
+    problems = []
     if not 0 <= validation < 1:
-        found.append(f"validation is a share of each class, at least 0 and below 1; {validation} came.")
+        problems.append(
+            f"validation is {validation}; give the share of each class to hold out, at least 0 and below 1."
+        )
     if goal not in get_args(Goal):
-        found.append(f"goal is '{goal}'; it must be {' or '.join(get_args(Goal))}.")
-    return found
+        problems.append(f"goal is '{goal}'; give {' or '.join(get_args(Goal))}.")
+    return problems
 
 
-def share_of(
-    among: Tensor, share: float, seed: int, *, per_class: Tensor | None = None, count: int | None = None
+def draw_share(
+    candidates: Tensor, share: float, seed: int, *, per_class: Tensor | None = None, count: int | None = None
 ) -> Tensor:
-    """Which of the samples `among` (bool) are drawn: a share of all, of each class, or a count."""
+    """Draw samples at random.
+
+    Args:
+        candidates: Bool (N,), the samples to draw from.
+        share: Share to draw, above 0 and at most 1.
+        seed: Seed of the draw.
+        per_class: Labels (N,). If given, draw the share of each class.
+        count: Number of samples to draw, instead of a share.
+
+    Returns:
+        Bool (N,), the drawn samples.
+
+    Raises:
+        SplitError: The share or the count cannot be drawn.
+    """
     if not 0 < share <= 1:
-        raise SplitError(f"a share is above 0 and at most 1; {share} came.")
+        raise SplitError(f"the share is {share}; give a share above 0 and at most 1.")
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.zeros_like(among)
-    groups = [among] if per_class is None else [among & (per_class == k) for k in per_class[among].unique()]
+    drawn = torch.zeros_like(candidates)
+    groups = [candidates]
+    if per_class is not None:
+        groups = [candidates & (per_class == k) for k in per_class[candidates].unique()]
     for group in groups:
-        place = group.nonzero()[:, 0]
-        size = round(share * len(place)) if count is None else count
-        if not 0 <= size <= len(place):
+        positions = group.nonzero()[:, 0]
+        size = round(share * len(positions)) if count is None else count
+        if not 0 <= size <= len(positions):
             raise SplitError(
-                f"{size} samples were asked for and {len(place)} are there; ask for 1 to {len(place) - 1}."
+                f"{size} samples cannot be drawn from {len(positions)}; ask for 1 to {len(positions) - 1}."
             )
-        drawn[place[torch.randperm(len(place), generator=generator)[:size]]] = True
+        drawn[positions[torch.randperm(len(positions), generator=generator)[:size]]] = True
     return drawn
 
 
-def class_numbers(wanted: Sequence[int | str], data: Data, num_classes: int) -> list[int]:
-    """The classes by number, in order. A text is a name, and a number only where no class has that name: folders `0` to `11`
-    are sorted as texts. Raises `SplitError` with all that are unknown or named twice."""
-    names = list(data.classes or [])
-    found, problems = [], []
-    for value in wanted:
-        if isinstance(value, str) and value in names:
-            number: int | None = names.index(value)
-        else:
-            number = int(value) if re.fullmatch(r"-?[0-9]+", str(value)) else None
-        if number is None:
-            problems.append(f"there is no class named '{value}'; known: {names or 'no names, use numbers'}.")
-        elif not 0 <= number < num_classes or not (data.labels == number).any():
-            problems.append(f"class {number} is not there; labels run from 0 to {num_classes - 1}.")
-        elif number in found:
-            problems.append(f"class {number} is named twice; name each once.")
-        else:
-            found.append(number)
-    if not wanted:
-        problems.append("no class is named; name at least one to forget.")
-    raise_all(problems, SplitError)
-    return sorted(found)
+def check_sets(pool: Pool, forget: Tensor, retain: Tensor, test_forgotten: Tensor) -> None:
+    """Raise `SplitError` with every reason why these sets cannot be used.
 
-
-def positions(ids: str | Path | Iterable[str | int], pool: Pool) -> Tensor:
-    """Which samples have these ids, or stand at these positions: bool (N,). Raises `SplitError` with all that fail."""
-    data = pool.train
-    if isinstance(ids, str | Path):
-        wanted = read_ids(ids, SplitError)
-    else:
-        wanted = [str(i) for i in ids]
-    asked = Counter(wanted)
-    known: Iterable[str] = data.ids if data.ids is not None else map(str, range(len(data)))
-    there: dict[
-        str, list[int]
-    ] = {}  # of the asked ids alone; a search of the sorted ids fails on NumPy's variable-width text
-    for place, name in enumerate(known):
-        if name in asked:
-            there.setdefault(str(name), []).append(place)
-    absent = {k for k in asked if k not in there}
-    tested = set() if pool.test.ids is None else {str(k) for k in pool.test.ids if k in absent}
-    texts = [
-        ("is unknown; check it against the data's ids", [k for k in asked if k in absent - tested]),
-        (
-            "lies in the test set, which is never forgotten; if the model was trained on it, give the data a test set of its own "
-            "(test=FILE of texts, a folder `test` of images), so that none of its training samples is held out",
-            [k for k in asked if k in tested],
-        ),
-        ("is asked for twice; name each once", [k for k, times in asked.items() if times > 1]),
-        (
-            "belongs to several samples; give the data unique ids",
-            [k for k, at in there.items() if len(at) > 1],
-        ),
-        (
-            "lies in the validation set, which this split holds out of training; if the model was trained on it, draw without "
-            "validation samples (--validation 0, validation=0), else leave it out",
-            [k for k, at in there.items() if len(at) == 1 and not pool.keep[at[0]]],
-        ),
-    ]
-    problems = [
-        f"{len(found)} id(s) like '{found[0]}': each {text} (first: {found[:5]})."
-        for text, found in texts
-        if len(found)
-    ]
-    raise_all(problems, SplitError)
-    named = torch.zeros(len(data), dtype=torch.bool)
-    named[[at[0] for at in there.values()]] = True
-    return named
-
-
-def in_group(column: str, values: Any, pool: Pool) -> Tensor:
-    """Which samples have one of `values` (a value, or several) in the column of `Data.groups`: bool (N,). Raises `SplitError`
-    for a column or values that are not there."""
-    groups = pool.train.groups
-    if column not in groups:
-        raise SplitError(f"there is no group column '{column}'; the data has {sorted(groups) or 'none'}.")
-    there, wanted = as_text(groups[column]), listed(values)
-    if absent := [v for v in wanted if v not in there]:
-        raise SplitError(
-            f"no sample has {column} = {absent}; it takes the values {np.unique(there)[:20].tolist()}."
-        )
-    return torch.from_numpy(np.isin(there, wanted)) & pool.keep
-
-
-def listed(values: Any) -> list[str]:
-    """One value, or several, as texts."""
-    several = isinstance(values, Iterable) and not isinstance(values, str)
-    return [str(v) for v in (values if several else [values])]
-
-
-def check_sets(pool: Pool, named: Tensor, retain: Tensor, forgotten: Tensor) -> None:
-    """Raise `SplitError` with every reason why these are no forget set (N,), no retain set (N,), or leave no test set:
-    `forgotten` (M,) are the test samples of the forgotten classes."""
-    train, test, problems = pool.train, pool.test, []
-    if not named.any():
-        problems.append("the forget set is empty; name at least one training sample.")
+    Args:
+        pool: The data.
+        forget: Bool (N,), the training samples to forget.
+        retain: Bool (N,), the training samples to keep.
+        test_forgotten: Bool (M,), the test samples of the forgotten classes.
+    """
+    train, test = pool.train, pool.test
+    problems = []
+    if not forget.any():
+        problems.append("the forget set is empty; give at least one training sample to forget.")
     if not retain.any():
         problems.append(
-            "the retain set is empty: forgetting everything is training a new model; keep at least one sample."
+            "the retain set is empty; keep at least one sample, or train a new model to forget everything."
         )
-    if forgotten.all():
-        problems.append("the test set has only forgotten classes; give test samples of the retained ones.")
+    if test_forgotten.all():
+        problems.append(
+            "the test set has only forgotten classes; give test samples of the retained classes too."
+        )
     if train.ids is not None and test.ids is not None:
-        both = np.intersect1d(train.ids[named.numpy()], test.ids)
-        if len(both):
+        shared = np.intersect1d(train.ids[forget.numpy()], test.ids)
+        if len(shared):
             problems.append(
-                f"{len(both)} ids are in the forget and in the test set (first: {both[:5].tolist()}); remove them from one."
+                f"{len(shared)} ids are in the forget set and in the test set (first: {shared[:SHOWN_IDS].tolist()}); "
+                "remove them from one."
             )
     raise_all(problems, SplitError)
 
 
-def digest(*parts: str | Tensor) -> str:
-    """SHA-256 (hex) of texts and positions (n,), each told from the next."""
-    found = hashlib.sha256()
+def hash_parts(*parts: str | Tensor) -> str:
+    """Return the SHA-256 (hex) of texts and positions (n,). The encoding separates the parts."""
+    digest = hashlib.sha256()
     for part in parts:
-        found.update(
+        digest.update(
             json.dumps(part).encode()
             if isinstance(part, str)
             else f"{len(part)}:".encode() + part.to(torch.int64).numpy().tobytes()
         )
-    return found.hexdigest()
+    return digest.hexdigest()
 
 
-def warn_of_copies(train: Data, test: Data, named: Tensor) -> None:
-    """Warn of forget samples that stand in the test set as well, byte for byte (of tensors alone)."""
+def warn_of_test_copies(train: Data, test: Data, forget: Tensor) -> None:
+    """Warn of forget samples whose inputs are also in the test set, byte for byte.
+
+    Only single-tensor inputs of `TensorData` are compared.
+    """
     if not (
         isinstance(train, TensorData)
         and isinstance(test, TensorData)
@@ -227,14 +190,17 @@ def warn_of_copies(train: Data, test: Data, named: Tensor) -> None:
         and isinstance(test.x, Tensor)
     ):
         return
-    copies = len(_rows(train.x[named]) & _rows(test.x)) if train.x.dtype == test.x.dtype else 0
+    copies = len(_row_hashes(train.x[forget]) & _row_hashes(test.x)) if train.x.dtype == test.x.dtype else 0
     if copies:
+        # The warning points at the caller of Split.random, Split.by_class, ...
         warnings.warn(
-            f"{copies} forget samples also stand in the test set, byte for byte: their forgetting cannot be judged on it.",
+            f"{copies} forget samples are also in the test set, byte for byte: the test set cannot show that they are "
+            "forgotten; remove the copies from the test set.",
             stacklevel=4,
         )
 
 
-def _rows(x: Tensor) -> set[bytes]:
-    rows = x.cpu().unsqueeze(1).flatten(1).contiguous().view(torch.uint8)  # NumPy has no bfloat16
+def _row_hashes(x: Tensor) -> set[bytes]:
+    # Compare bytes: NumPy has no bfloat16.
+    rows = x.cpu().unsqueeze(1).flatten(1).contiguous().view(torch.uint8)
     return {hashlib.blake2b(r.tobytes(), digest_size=8).digest() for r in rows.numpy()}

@@ -1,4 +1,4 @@
-"""Data sets that are read as they are needed, through a `DataLoader`: pinned memory and workers ahead of the steps."""
+"""`StreamData`: a `Dataset` that is read on demand, in worker processes and through pinned memory."""
 
 from __future__ import annotations
 
@@ -12,16 +12,45 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from ..errors import ExpungeError
-from .batch import Augment, Batch, Inputs, Normalize, prepared
+from .batch import Augment, Batch, Inputs, Normalize, prepare
 from .samples import Data
+
+# batch size of the pass that reads labels
+LABEL_BATCH = 256
+# positions of a pass that the seed of its workers depends on
+SEED_POSITIONS = 4096
 
 
 class StreamData(Data):
-    """A map-style `Dataset` that is read as it is needed: items are (x, y) pairs, or dicts with a label among them.
+    """Samples of a map-style `Dataset`, read on demand through a `DataLoader`.
 
-    Labels are taken from the argument, from the data set's `targets` or `labels` where the first, middle and last item carry
-    the same, or read once. `label` names the entry of dict items that holds the label. Raises `ExpungeError` for data sets
-    without length or items.
+    An item is a pair (x, y), or a dict that contains the label and named inputs.
+
+    Labels come from the first of these that applies:
+
+    1. the argument `labels`;
+    2. the attribute `targets` or `labels` of the data set, if the first, middle and last item carry the same labels;
+    3. one pass over all items.
+
+    Args:
+        dataset: The data set, with a length and items by position.
+        labels: Labels (N,). Default: found as above.
+        label: The entry of a dict item that holds the label. Default "labels".
+        ids: One id per sample. Default: the position is the id.
+        groups: {column: one value per sample}, for requests such as `Split.by_group(..., "user", "alice")`.
+        classes: Class names. Default: the attribute `classes` of the data set.
+        augment: Augmentation of training batches, such as `CropFlip()`.
+        normalize: Normalisation of all batches.
+        name: Name for records.
+        read_as: Source options that the images were read with.
+        workers: Processes that read items ahead of the steps. Default 0: read in this process.
+        collate: Function that makes a batch of items. Default: the one of `DataLoader`.
+
+    Raises:
+        ExpungeError: The data set has no length or no items by position, or the number of labels differs from it.
+
+    Example:
+        >>> train = StreamData(torchvision.datasets.ImageFolder("train", transform), workers=8)
     """
 
     def __init__(
@@ -45,9 +74,8 @@ class StreamData(Data):
                 f"{type(dataset).__name__} has no length or no items by position; give a map-style Dataset."
             )
         self.dataset, self.label, self.workers, self.collate = dataset, label, workers, collate
-        found = labels if labels is not None else self._find_labels()
         self._set(
-            torch.as_tensor(found),
+            torch.as_tensor(labels if labels is not None else self._find_labels()),
             ids,
             groups,
             getattr(dataset, "classes", None) if classes is None else classes,
@@ -57,39 +85,42 @@ class StreamData(Data):
             read_as,
         )
         if len(self) != len(dataset):  # type: ignore[arg-type]
-            raise ExpungeError(f"{len(self)} labels came with {len(dataset)} samples; give one a sample.")  # type: ignore[arg-type]
+            raise ExpungeError(
+                f"the data set has {len(dataset)} samples and {len(self)} labels; give one label per sample."  # type: ignore[arg-type]
+            )
 
     def _find_labels(self) -> Any:
+        """Take the labels from an attribute of the data set, or read them from all items."""
         count = len(self.dataset)  # type: ignore[arg-type]
-        few = sorted({0, count // 2, count - 1}) if count else []
+        checked = sorted({0, count // 2, count - 1}) if count else []
         for name in ("targets", "labels"):
-            found = getattr(self.dataset, name, None)
-            if found is not None and _are(found, few, count, self._read(few, 0)):
-                return found
-        return self._read(range(count), self.workers)
+            labels = getattr(self.dataset, name, None)
+            if labels is not None and _labels_agree(labels, checked, count, self._read_labels(checked, 0)):
+                return labels
+        return self._read_labels(range(count), self.workers)
 
-    def _read(self, places: Sequence[int], workers: int) -> Tensor:
-        """The labels (n,) that the items at `places` carry. Their other contents may be drawn anew; no later draw moves."""
+    def _read_labels(self, positions: Sequence[int], workers: int) -> Tensor:
+        """Read the labels (n,) of the items at `positions`, without a change to torch's random state."""
         loader = DataLoader(
-            Subset(self.dataset, places),
-            256,
+            Subset(self.dataset, positions),
+            LABEL_BATCH,
             num_workers=workers,
             collate_fn=self.collate,
             generator=torch.Generator(),
         )
         with torch.random.fork_rng(devices=[]):
-            parts = [torch.as_tensor(self._pair(item)[1]).reshape(-1) for item in loader]
-        return torch.cat([torch.empty(0, dtype=torch.int64), *parts])
+            parts = [_one_per_sample(torch.as_tensor(self._split_item(item)[1])) for item in loader]
+        return torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64)
 
-    def _pair(self, item: Any) -> tuple[Inputs, Tensor]:
+    def _split_item(self, item: Any) -> tuple[Inputs, Tensor]:
+        """The inputs and the label of an item, or of a collated batch of items."""
         if isinstance(item, Mapping):
             if self.label not in item:
                 raise ExpungeError(
-                    f"items have the entries {sorted(item)}; name the one with the label (`label=`)."
+                    f"items have the entries {sorted(item)} and no '{self.label}'; name the entry with the label (`label=`)."
                 )
-            return {k: v for k, v in item.items() if k != self.label and isinstance(v, Tensor)}, item[
-                self.label
-            ]
+            inputs = {k: v for k, v in item.items() if k != self.label and isinstance(v, Tensor)}
+            return inputs, item[self.label]
         return item[0], item[1]
 
     def batches(
@@ -97,40 +128,49 @@ class StreamData(Data):
     ) -> Iterator[Batch]:
         loader = DataLoader(
             self.dataset,
-            batch_sampler=_Chunks(order, batch_size),
+            batch_sampler=_PositionBatches(order, batch_size),
             num_workers=self.workers,
             collate_fn=self.collate,
             pin_memory=device.type == "cuda",
-            generator=_own_stream(order),
+            generator=_worker_generator(order),
         )
         for number, item in enumerate(loader):
-            x, _ = self._pair(item)
+            x, _ = self._split_item(item)
             at = order[number * batch_size : (number + 1) * batch_size]
-            yield prepared(Batch(x, self.labels[at], at).to(device), self.augment, augment, self.normalize)
+            batch = Batch(x, self.labels[at], at).to(device)
+            yield prepare(batch, self.augment, augment, self.normalize)
 
     def fingerprint(self) -> str:
-        # reading every sample only to name the data would cost an epoch: labels, ids and length stand for it
+        # Reading all inputs only to name the data costs an epoch. Labels, ids and length stand for them.
         return self._hash_labels().hexdigest()
 
 
-def _are(found: Any, places: Sequence[int], count: int, carried: Tensor) -> bool:
-    """Whether `found` are the labels of `count` samples: those at `places` are what the items carry (a `target_transform`, a
-    wrapper, or names instead of numbers make them others)."""
+def _one_per_sample(labels: Tensor) -> Tensor:
+    """Labels with a leading axis of samples; whole numbers of shape (B, 1) become (B,)."""
+    column = labels.ndim == 2 and labels.shape[1] == 1 and not labels.is_floating_point()
+    return labels.reshape(-1) if column or labels.ndim == 0 else labels
+
+
+def _labels_agree(labels: Any, positions: Sequence[int], count: int, of_items: Tensor) -> bool:
+    """Whether `labels` has `count` entries, and those at `positions` equal the labels `of_items`.
+
+    They differ under a `target_transform`, in a wrapper, or if the attribute holds names instead of numbers.
+    """
     try:
-        return len(found) == count and [int(found[k]) for k in places] == carried.tolist()
+        return len(labels) == count and [int(labels[k]) for k in positions] == of_items.tolist()
     except (TypeError, ValueError, LookupError):
         return False
 
 
-def _own_stream(order: Tensor) -> torch.Generator:
-    """What a loader's workers are seeded from: another for each shuffled pass. Without it a loader draws from torch's
-    global state, and a look at the accuracies would change the steps after it."""
-    name = hashlib.sha256(order[:4096].numpy().tobytes()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(name[:7], "big"))
+def _worker_generator(order: Tensor) -> torch.Generator:
+    """Make the generator that seeds the workers of a pass. It differs for each shuffled order."""
+    # By default a loader draws from torch's global state: evaluating a model would change its next steps.
+    digest = hashlib.sha256(order[:SEED_POSITIONS].numpy().tobytes()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
-class _Chunks:
-    """The batches of positions that a `DataLoader` reads, without a Python list of all of them."""
+class _PositionBatches:
+    """A batch sampler over a tensor of positions. It makes no Python list of all positions."""
 
     def __init__(self, order: Tensor, batch_size: int):
         self.order, self.batch_size = order, batch_size

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ..audit.pictures import png
 from ..tasks.diffusion import Diffusion
+from ..tasks.sampling import SafeSampler, Sampler
 from .erased import Erased
-from .sampling import SafeSampler, Sampler
 
 
 def grids(

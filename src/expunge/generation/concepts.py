@@ -13,14 +13,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..data.resize import Fit
+from ..data.resize import Resize
 from ..data.samples import Samples
 from ..data.split import Split
 from ..data.tensors import TensorData
 from ..errors import ExpungeError, MissingExtra, raise_all
-from ..records.checkpoint import load_state, save_state
+from ..records.torch_files import load_state, save_state
 from ..tasks.diffusion import Diffusion
-from .sampling import Sampler
+from ..tasks.sampling import Sampler
 from .text_to_image import Loaded, Prompted
 
 TEMPLATES = ("a photo of a {}",)
@@ -233,4 +233,4 @@ def picture(path: Path, side: int) -> Tensor:
     except ImportError as error:
         raise MissingExtra("reading images", "images") from error
     with Image.open(path) as image:
-        return Fit(side, crop=side)(image).float() / 255
+        return Resize(side, crop=side)(image).float() / 255

@@ -24,6 +24,7 @@ from ..pipeline.experiment import record_of
 from ..records.hashing import state_hash
 from ..records.record import Record
 from ..tasks.diffusion import Diffusion
+from ..tasks.sampling import Sampler
 from ..torch_utils.module_state import seeded
 from ..training.execute import execute
 from ..training.method import GradientMethod, Method
@@ -35,7 +36,6 @@ from .erased import Erased
 from .options import EraseOptions
 from .pipelines import Weights, add_lora, choose_weights, load, save
 from .prompted import Prompted
-from .sampling import Sampler
 from .text_to_image import Loaded
 
 

@@ -8,16 +8,16 @@ from pathlib import Path
 
 from ..errors import ExpungeError, ModelError, raise_all
 from ..tasks.diffusion import Diffusion
+from ..tasks.sampling import Sampler
 from ..torch_utils.module_state import check_seed
 from ..training.method import GradientMethod, Method
-from ..training.registry import not_for
+from ..training.registry import serves, unsuited_text
 from ..training.settings import faults
 from .concepts import TEMPLATES, Erasure
 from .forget_me_not import ForgetMeNot
 from .options import EraseOptions
 from .pipelines import lora_problems, weights_problems
 from .prompted import Prompted
-from .sampling import Sampler
 
 
 def check(erasure: Erasure, method: Method, options: EraseOptions, out: str | Path | None) -> None:
@@ -54,8 +54,8 @@ def method_problems(method: Method) -> list[str]:
             f"{name} trains fresh weights, and no pipeline can be trained from scratch here; "
             "choose a method of `expunge erase --help`."
         )
-    elif Diffusion.name not in method.tasks:
-        problems.append(not_for(type(method), Diffusion.name))
+    elif not serves(type(method), Diffusion):
+        problems.append(unsuited_text(type(method), Diffusion))
     if method.scenarios and "class" not in method.scenarios:
         problems.append(
             f"{name} cannot forget a concept; it serves forget sets of {' or '.join(method.scenarios)}. "

@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import ExpungeError
+from ..tasks.diffusion import Diffusion
 from ..training.method import Method
-from ..training.registry import find, names
+from ..training.registry import find, names, serves
 from .forget_me_not import ForgetMeNot
 
 # SalUn for Stable Diffusion, from the released code of arXiv:2310.12508: Adam 1e-5, batch size 8, alpha 0.5 (both terms
@@ -55,6 +56,6 @@ def settings(name: str, **changes: Any) -> Method:
     """
     if name in PIPELINE_METHODS:
         return replace(PIPELINE_METHODS[name](), **changes)
-    if name not in names() or "diffusion" not in find(name).tasks:
+    if name not in names() or not serves(find(name), Diffusion):
         raise ExpungeError(f"'{name}' has no form for pipelines; choose one of {', '.join(STEPS)}.")
     return replace(find(name)(), **{**SETTINGS.get(name, _ADAM), **changes})

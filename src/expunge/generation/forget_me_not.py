@@ -90,7 +90,7 @@ class ForgetMeNot(GradientMethod):
     weight_decay: float = 0.0
     batch_size: int = 8
 
-    tasks: ClassVar = ("diffusion",)
+    needs: ClassVar = ("noise",)
     data: ClassVar = ("forget",)
     schedule: ClassVar = "forget"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..tasks.sampling import Sampler
 from ..training.run import Compute
 from .pipelines import Weights
-from .sampling import Sampler
 
 
 @dataclass(frozen=True, kw_only=True)

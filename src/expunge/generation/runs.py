@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from ..audit.generation import Drawn, audit_generator, draw
+from ..audit.generators import JudgedImages, audit_generator, generate_and_judge
 from ..audit.image_judge import Judge, train_judge
 from ..data.batch import CropFlip
 from ..data.samples import Data, Samples
@@ -21,10 +21,10 @@ from ..pipeline.experiment import record_of, seeded_factory
 from ..records.record import Record, plain
 from ..sources import Source
 from ..tasks.diffusion import Diffusion
+from ..tasks.sampling import Sampler
 from ..training.method import Method
 from ..training.run import Run
 from ..tuning import presets
-from .sampling import Sampler
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,10 +84,14 @@ class Generation:
         Raises:
             ExpungeError: If no U-Net suits the data set or a class is unknown.
         """
-        raise_all(unserved(presets.kind(data)))
+        raise_all(unserved(presets.data_name(data)))
         split = without_crops(Split.by_class(source.train, source.test, forget, validation=validation))
         return cls(
-            source=source, data=presets.kind(data), split=split, task=Diffusion(len(source.classes)), **more
+            source=source,
+            data=presets.data_name(data),
+            split=split,
+            task=Diffusion(len(source.classes)),
+            **more,
         )
 
     @property
@@ -111,10 +115,10 @@ class Generation:
         real = _with_data(self.split, self.source.train)
         return train_judge(real, make, presets.recipe(self.data), seed=self.seed)
 
-    def sample(self, model: nn.Module, judge: Judge) -> Drawn:
+    def sample(self, model: nn.Module, judge: Judge) -> JudgedImages:
         """Sample images from a model and judge them. Every model starts from the same noise."""
         more = {"sampler": self.sampler, "per_class": self.per_class, "seed": self.seed}
-        return draw(model, self.split, self.task, judge, **more)  # type: ignore[arg-type]
+        return generate_and_judge(model, self.split, self.task, judge, **more)  # type: ignore[arg-type]
 
     def bare_record(self, kind: str, run: Run, method: Method, before: str = "") -> Record:
         """Return the record of a run without scores of images."""
@@ -126,12 +130,12 @@ class Generation:
         kind: str,
         run: Run,
         method: Method,
-        drawn: Drawn,
+        drawn: JudgedImages,
         judge: Judge,
         *,
         before: str = "",
         label: str = "",
-        **beside: Drawn | None,
+        **beside: JudgedImages | None,
     ) -> Record:
         """Return the record of a run with its scores and pictures.
 

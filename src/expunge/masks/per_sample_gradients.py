@@ -59,7 +59,7 @@ def _one_by_one(model: nn.Module, task: Task, batch: Batch, labels: Tensor) -> W
     named = {n: p for n, p in model.named_parameters() if p.requires_grad}
     rows: list[tuple[Tensor, ...]] = []
     for i in range(len(batch)):
-        one = batch.part(torch.tensor([i]))
+        one = batch.take(torch.tensor([i]))
         value = task.loss(model, Batch(one.x, labels[i : i + 1], one.index)).sum()
         found = torch.autograd.grad(value, list(named.values()), allow_unused=True)
         both = zip(found, named.values(), strict=True)

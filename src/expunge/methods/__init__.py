@@ -1,1 +1,1 @@
-"""One file a method; the file's name is the method's name, and this folder is the registry (see `expunge.training.registry.find`)."""
+"""Unlearning methods, one file each. The file name is the method's name; `expunge.training.registry.find` looks it up here."""

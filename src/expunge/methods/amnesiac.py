@@ -1,16 +1,20 @@
-"""Amnesiac unlearning: wrong labels for the forget set, or the forget set's own training steps taken back.
+"""Amnesiac unlearning: train with wrong labels on the forget set, or subtract the training steps that saw it.
 
-Graves, Nagisetty, Ganesh, "Amnesiac Machine Learning", AAAI 2021, arXiv:2010.10981.
+Source: Graves, Nagisetty, Ganesh, "Amnesiac Machine Learning", AAAI 2021, arXiv:2010.10981.
 
-Published: (a) "unlearning": each forget sample gets a random label other than its own, once, and the model is
-trained on for a few passes over everything; (b) "amnesiac unlearning": while the model is trained, the change
-of the weights in each step whose batch holds a sample that may have to go is kept; later theta - sum of those
-changes, then a brief repair on the rest. (b) is exact only for one step: later steps were taken from where
-the removed ones had led.
+Published, in two forms:
+- Unlearning: each forget sample gets one random label other than its own. Training then continues for a few passes over
+  all samples.
+- Amnesiac unlearning: training logs the change of the parameters in every step whose batch holds a sample that may have
+  to go. Unlearning subtracts the sum of these changes, then repairs the model on the retain set for a short time.
 
-`log` names the folder that an `AmnesiacRecorder` wrote and chooses (b). Ours: 3 epochs and the rate; only
-weights are logged, running statistics of batch norm are left to the repair; under a mask only the weights in
-it are taken back.
+The second form is exact only for a single step, because later steps started from parameters that the removed steps had
+changed. Set `log` to the folder of an `AmnesiacRecorder` to select it.
+
+Ours:
+- The default of 3 epochs, and the learning rates.
+- The log holds parameters only; the repair corrects the running statistics of batch norm.
+- Under a mask, only the weights inside it are changed back.
 """
 
 from __future__ import annotations
@@ -27,7 +31,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..data.batch import Batch, moved
+from ..data.batch import Batch, to_device
 from ..data.samples import Samples
 from ..errors import ExpungeError
 from ..records.atomic_files import atomic
@@ -36,21 +40,32 @@ from ..training.method import GradientMethod
 from ..training.run import Run
 from .retrain import Retrain
 
-BATCH = "batch/positions"  # the entry of a log file that names its samples
+# entry of a log file with the positions of its samples
+BATCH = "batch/positions"
 
 
 class AmnesiacRecorder:
-    """Logs what single training steps do to the weights, for samples that may have to be forgotten later.
+    """Log how single training steps change the parameters, for samples that may have to be forgotten later.
 
-    In a loop of your own: `with recorder.step(model, positions): optimizer.step()`. In the toolkit's: train
-    with `recorder.recipe(recipe)` instead of `recipe`. Each logged step is a file of the size of the weights.
+    Each logged step is one file of the size of the model.
+
+    Args:
+        folder: Folder of the log.
+        wanted: Samples, or their positions in the data, whose steps are logged. None logs every step.
+
+    Example:
+        In a training loop of your own:
+
+            recorder = AmnesiacRecorder("steps", wanted=split.forget)
+            with recorder.step(model, batch.index):
+                optimizer.step()
+
+        In the loop of this package, pass `recorder.recipe(recipe)` in place of `recipe`.
     """
 
     def __init__(self, folder: Path | str, wanted: Samples | Tensor | None = None):
         self.folder = Path(folder)
-        self.wanted = (
-            wanted.index if isinstance(wanted, Samples) else wanted
-        )  # positions; None for every sample
+        self.wanted = wanted.index if isinstance(wanted, Samples) else wanted
         self._before: dict[str, Tensor] | None = None
         self._positions: Tensor = torch.empty(0, dtype=torch.int64)
         self._number: int | None = None
@@ -60,14 +75,18 @@ class AmnesiacRecorder:
 
     @contextmanager
     def step(self, model: nn.Module, positions: Tensor) -> Iterator[None]:
-        """Log the step taken in the block, on the samples at `positions` of their data, if one of them is
-        wanted."""
+        """Log the optimizer step inside the block if its batch holds a wanted sample.
+
+        Args:
+            model: The model that the step changes.
+            positions: Positions of the batch's samples in their data (B,).
+        """
         self.before(model, positions, len(list(self.folder.glob("*.safetensors"))))
         yield
         self.after(model)
 
     def before(self, model: nn.Module, positions: Tensor, number: int) -> None:
-        """Note the weights before step `number`; called again within a step, more samples of it."""
+        """Remember the parameters before step `number`. Call it again within a step to add samples to it."""
         if self._number != number:
             self._number, self._before, self._positions = number, None, self._positions[:0]
         self._positions = torch.cat([self._positions, positions.cpu()])
@@ -76,17 +95,17 @@ class AmnesiacRecorder:
             self._before = {n: p.detach().clone() for n, p in model.named_parameters()}
 
     def after(self, model: nn.Module) -> None:
-        """Write the change since `before`, if that step is wanted."""
+        """Write the change since `before` if the step held a wanted sample."""
         if self._before is not None:
             change = {
                 n: (p.detach() - self._before[n]).cpu().contiguous() for n, p in model.named_parameters()
             }
-            with atomic(self.folder / f"{self._number:08d}.safetensors") as part:
-                save_file({BATCH: self._positions, **change}, part)
+            with atomic(self.folder / f"{self._number:08d}.safetensors") as path:
+                save_file({BATCH: self._positions, **change}, path)
         self._number, self._before = None, None
 
     def recipe(self, recipe: Retrain) -> Retrain:
-        """The same recipe, recorded."""
+        """Return a recipe with the same settings whose training this recorder logs."""
         return _Recorded(**{f.name: getattr(recipe, f.name) for f in fields(Retrain)}, recorder=self)
 
 
@@ -95,11 +114,11 @@ class _Recorded(Retrain):
     recorder: Any = field(default=None, compare=False)
 
     def prepare(self, run: Run) -> None:
-        goes_on = run.state_file is not None and run.state_file.exists()
-        if not goes_on and any(self.recorder.folder.glob("*.safetensors")):
+        resumes = run.state_file is not None and run.state_file.exists()
+        if not resumes and any(self.recorder.folder.glob("*.safetensors")):
             raise ExpungeError(
-                f"{self.recorder.folder} holds the log of another training, whose steps would be taken for this one's; give an "
-                "empty folder, or remove the log."
+                f"{self.recorder.folder} holds the log of another training, and the two logs would mix; give an empty folder, "
+                "or remove the log."
             )
         super().prepare(run)
 
@@ -107,7 +126,7 @@ class _Recorded(Retrain):
         assert retain is not None
         if run.team.size > 1:
             raise ExpungeError(
-                "an AmnesiacRecorder logs whole steps and works in one process; train without torchrun."
+                "an AmnesiacRecorder cannot log a training that several processes share; train in one process, without torchrun."
             )
         self.recorder.before(run.model, retain.index, run.step)
         return super().loss(run, forget, retain)
@@ -121,20 +140,21 @@ class _Recorded(Retrain):
 
 
 def logged_change(folder: Path, forget: Samples) -> tuple[dict[str, Tensor], int]:
-    """The sum of the logged changes of all steps that saw a forget sample, and how many steps there are.
+    """Return the summed changes of all logged steps that saw a forget sample, and the number of these steps.
 
-    Raises `ExpungeError` if the folder has no log, or no step of it saw one.
+    Raises:
+        ExpungeError: The folder has no log, or none of its steps saw a forget sample.
     """
-    files = sorted(Path(folder).glob("*.safetensors"))
-    if not files:
+    paths = sorted(Path(folder).glob("*.safetensors"))
+    if not paths:
         raise ExpungeError(
-            f"{folder} has no log of training steps; train the original with AmnesiacRecorder, or leave "
-            "log out for the method's other form."
+            f"{folder} has no log of training steps; train the original with an AmnesiacRecorder, or leave log out to train "
+            "with random labels."
         )
     total: dict[str, Tensor] = {}
     steps = 0
-    for file in files:
-        with safe_open(file, "pt") as log:
+    for path in paths:
+        with safe_open(path, "pt") as log:
             if not torch.isin(log.get_tensor(BATCH), forget.index).any():
                 continue
             steps += 1
@@ -144,55 +164,65 @@ def logged_change(folder: Path, forget: Samples) -> tuple[dict[str, Tensor], int
                     total[name] = total[name] + change if name in total else change
     if not steps:
         raise ExpungeError(
-            f"none of the {len(files)} steps logged in {folder} saw a forget sample; check that the log is "
-            "this model's and that these samples were wanted when it was written."
+            f"none of the {len(paths)} steps logged in {folder} saw a forget sample; check that the log belongs to this model "
+            "and that its recorder wanted these samples."
         )
     return total, steps
 
 
 @dataclass(frozen=True, kw_only=True)
 class Amnesiac(GradientMethod):
-    """Amnesiac: random labels drawn once, or the training steps on forget samples taken back from a log."""
+    """Train with random labels drawn once, or subtract logged training steps (amnesiac unlearning).
+
+    Args:
+        epochs: Number of passes: over all samples with random labels, or over the retain set for the repair.
+        log: Folder of an `AmnesiacRecorder`. If set, subtract its steps on forget samples, then repair on the retain set.
+    """
 
     epochs: int = 3
-    log: Path | None = (
-        None  # folder of an AmnesiacRecorder: take those steps back, then repair on the retain set
-    )
+    log: Path | None = None
 
+    needs: ClassVar = ("relabel", "other_labels")
     search: ClassVar = {"lr": (1e-3, 3e-3, 1e-2, 3e-2), "epochs": (1, 3, 5)}
 
     def plan(self) -> str:
         return "mixed" if self.log is None else "retain"
 
     def prepare(self, run: Run) -> None:
+        """Draw the random labels, or subtract the logged steps."""
         if self.log is None:
-            k, forget = run.task.num_classes, run.split.forget
+            forget = run.split.forget
             labels = forget.data.labels.clone()
-            draw = torch.randint(1, k, (len(forget),), generator=run.generator("labels"))
-            labels[forget.index] = (labels[forget.index] + draw) % k
+            labels[forget.index] = run.task.other_labels(labels[forget.index], run.generator("labels"))
             run.memo["labels"] = labels
             return
         change, run.memo["steps_removed"] = logged_change(self.log, run.split.forget)
-        weights = dict(run.model.named_parameters())
-        if change.keys() != weights.keys():
-            odd = sorted(change.keys() ^ weights.keys())[:5]
-            raise ExpungeError(f"the log in {self.log} is of another model: weights differ (first: {odd}).")
-        run.mask = choose_mask(run, self)  # before the weights move: outside of it nothing may
+        parameters = dict(run.model.named_parameters())
+        if change.keys() != parameters.keys():
+            differing = sorted(change.keys() ^ parameters.keys())[:5]
+            raise ExpungeError(
+                f"the log in {self.log} is of another model: parameter names differ (first: {differing}); give the log of "
+                "this model."
+            )
+        # chosen before the parameters change, since weights outside the mask must stay bit-identical
+        run.mask = choose_mask(run, self)
         with torch.no_grad():
-            for name, weight in weights.items():
-                moved = (weight.double() - change[name].to(weight.device)).to(weight.dtype)
+            for name, parameter in parameters.items():
+                reverted = (parameter.double() - change[name].to(parameter.device)).to(parameter.dtype)
                 if run.mask is not None:
-                    moved = torch.where(run.mask[name].to(weight.device), moved, weight)
-                if weight.requires_grad:
-                    weight.copy_(moved)
+                    reverted = torch.where(run.mask[name].to(parameter.device), reverted, parameter)
+                if parameter.requires_grad:
+                    parameter.copy_(reverted)
 
     def loss(self, run: Run, forget: Batch | None, retain: Batch | None) -> Tensor:
+        """Return the mean loss with the drawn labels, or with true labels if a log is used."""
         batches = [b for b in (forget, retain) if b is not None]
         batch = Batch.join(*batches)
         if self.log is not None:
             return run.task.loss(run.model, batch).mean()
-        labels = moved(run.memo["labels"][batch.index], batch.y.device)
+        labels = to_device(run.memo["labels"][batch.index], batch.y.device)
         return run.task.relabel_loss(run.model, batch, labels).mean()
 
     def details(self, run: Run) -> dict[str, Any]:
+        """Return the number of subtracted steps if a log is used."""
         return {"amnesiac": {"steps_removed": run.memo["steps_removed"]}} if self.log is not None else {}

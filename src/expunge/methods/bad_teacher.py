@@ -1,12 +1,17 @@
-"""Bad teacher: imitate the original on the retain set and a network with random weights on the forget set.
+"""Bad teacher: imitate the original on the retain set and a randomly initialised network on the forget set.
 
-Chundawat, Tarun, Mandal, Kankanhalli, "Can Bad Teaching Induce Forgetting?", AAAI 2023, arXiv:2205.08096
+    loss = (1 - l) * KL(T_s || S) + l * KL(T_d || S),    l = 1 for forget samples and 0 for retain samples
+
+S is the model. T_s is the original; T_d is a network of the same architecture with random parameters. Both teachers are
+in eval mode.
+
+Source: Chundawat, Tarun, Mandal, Kankanhalli, "Can Bad Teaching Induce Forgetting?", AAAI 2023, arXiv:2205.08096
 (equation 1).
 
-Published: with l = 1 for forget and 0 for retain samples, the loss (1 - l) KL(T_s || S) + l KL(T_d || S), T_s
-the original, T_d a model of the same kind with random weights, both in eval mode, temperature 1; a shuffled
-union of the forget set and a random 30 % of the retain set, one epoch of Adam at 1e-4, batch 256. Ours: the
-part of the retain set is drawn anew each epoch.
+Published: the loss at temperature 1, on the shuffled union of the forget set and a random 30 % of the retain set. One
+epoch of Adam with learning rate 1e-4 and batch size 256.
+
+Ours: the part of the retain set is drawn anew in each epoch.
 """
 
 from __future__ import annotations
@@ -22,7 +27,6 @@ from torch.func import functional_call
 
 from ..data.batch import Batch
 from ..data.samples import Samples
-from ..tasks.classification import Classification
 from ..training.method import GradientMethod
 from ..training.run import Run
 from ..training.schedule import Pair, pairs
@@ -32,56 +36,68 @@ from .scrub import divergence
 
 @dataclass(frozen=True, kw_only=True)
 class BadTeacher(GradientMethod):
-    """Bad teacher: two teachers, the original for retain samples, a random network for forget samples."""
+    """Imitate the original on retain samples and a random network on forget samples (bad teacher).
+
+    Args:
+        epochs: Number of passes over the forget set and the part of the retain set.
+        lr: Learning rate.
+        optimizer: Optimizer that takes the steps.
+        weight_decay: Weight decay of the optimizer.
+        retain_part: Share of the retain set that an epoch uses, above 0 and at most 1.
+        temperature: Temperature of the softmax of teachers and student, above 0.
+    """
 
     epochs: int = 1
     lr: float = 1e-4
     optimizer: Literal["sgd", "adam", "adamw"] = "adam"
     weight_decay: float = 0.0
-    retain_part: float = 0.3  # share of the retain set that an epoch sees
-    temperature: float = 1.0  # of the softmax of teachers and student
+    retain_part: float = 0.3
+    temperature: float = 1.0
 
+    needs: ClassVar = ("logits",)
     search: ClassVar = {"lr": (1e-4, 3e-4, 1e-3, 3e-3), "epochs": (1, 3, 5)}
     schedule: ClassVar = "mixed"
 
     def prepare(self, run: Run) -> None:
+        """Make the randomly initialised teacher."""
         fresh = run.factory() if run.factory is not None else reset(copy.deepcopy(run.model))
-        # by the names of its tensors, each once: those that are tied have two in its state
-        named = {**dict(fresh.named_parameters()), **dict(fresh.named_buffers())}
-        run.memo["teacher"] = {k: v.detach().to(run.device, copy=True) for k, v in named.items()}
+        # not its state_dict, where tied tensors occur under two names
+        tensors = {**dict(fresh.named_parameters()), **dict(fresh.named_buffers())}
+        run.memo["teacher"] = {k: v.detach().to(run.device, copy=True) for k, v in tensors.items()}
 
     def pairs(self, run: Run) -> Iterator[Pair]:
         retain, draw = run.split.retain, run.generator("part")
-        some = retain.take(torch.randperm(len(retain), generator=draw)[: self._count(run)].sort().values)
-        yield from pairs(_seeing(run, some), "mixed", self.batch_size)
+        part = retain.take(torch.randperm(len(retain), generator=draw)[: self._count(run)].sort().values)
+        yield from pairs(_with_retain_set(run, part), "mixed", self.batch_size)
 
     def steps(self, run: Run) -> int:
         return self.epochs * -(-(len(run.split.forget) + self._count(run)) // self.batch_size)
 
     def _count(self, run: Run) -> int:
+        """Return the number of retain samples per epoch."""
         return max(1, round(self.retain_part * len(run.split.retain)))
 
     def loss(self, run: Run, forget: Batch | None, retain: Batch | None) -> Tensor:
-        assert isinstance(run.task, Classification)
+        """Return the mean KL divergence of the model from the teacher of each sample."""
         batches = [b for b in (forget, retain) if b is not None]
         with torch.no_grad():
             bad = lambda *inputs, **named: functional_call(run.original, run.memo["teacher"], inputs, named)  # noqa: E731
             teachers: list[Any] = [bad if b is forget else run.original for b in batches]
-            wanted = [run.task.logits(t, b.x) for t, b in zip(teachers, batches, strict=True)]
+            targets = [run.task.logits(t, b.x) for t, b in zip(teachers, batches, strict=True)]
         student = run.task.logits(run.model, Batch.join(*batches).x)
-        return divergence(torch.cat(wanted), student, self.temperature).mean()
+        return divergence(torch.cat(targets), student, self.temperature).mean()
 
     def problems(self) -> list[str]:
-        found = super().problems()
+        problems = super().problems()
         if not 0 < self.retain_part <= 1:
-            found.append(
-                f"retain_part is {self.retain_part}; it is a share of the retain set, above 0 and at most 1."
+            problems.append(
+                f"retain_part is {self.retain_part}; it must be a share of the retain set, above 0 and at most 1."
             )
         if self.temperature <= 0:
-            found.append(f"temperature is {self.temperature}; it must be above 0.")
-        return found
+            problems.append(f"temperature is {self.temperature}; it must be above 0.")
+        return problems
 
 
-def _seeing(run: Run, retain: Samples) -> Run:
-    """The run as its batches see it: with a part of the retain set. The random streams stay the run's own."""
+def _with_retain_set(run: Run, retain: Samples) -> Run:
+    """Return a copy of the run with another retain set; both share their random streams."""
     return replace(run, split=replace(run.split, retain=retain))

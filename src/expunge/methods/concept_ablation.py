@@ -1,15 +1,19 @@
-"""Concept ablation: the forgotten condition comes to mean an anchor, a kept condition that is drawn in its place.
+"""Concept ablation: teach the forgotten condition to mean an anchor, a kept condition that is drawn in its place.
 
-Kumari, Zhang, Wang, Shechtman, Zhang, Zhu, "Ablating Concepts in Text-to-Image Diffusion Models", ICCV 2023,
+    loss = |eps(x_t, c_f) - stopgrad(eps(x_t, c_anchor))|^2 + retain_weight * loss(retain)
+
+x_t are noised images of the anchor. This is SalUn's loss (`Task.relabel_loss`) on images of the anchor, without a mask.
+
+Source: Kumari, Zhang, Wang, Shechtman, Zhang, Zhu, "Ablating Concepts in Text-to-Image Diffusion Models", ICCV 2023,
 arXiv:2303.13516.
 
-Published (model-based form): images of the *anchor* are noised; the prediction under the forgotten condition is moved to
-the model's own prediction under the anchor, without gradient; a prior term, the ordinary loss on anchor images, may be
-added; cross-attention, the token embedding or all weights are trained. So it is SalUn's loss (`Task.relabel_loss`) with
-anchor images in place of forgotten ones, and without mask.
+Published, in the model-based form: the first term, with the model's own prediction as its target. The paper may add a
+prior term, the ordinary loss on images of the anchor. It trains cross-attention, the token embedding or all parameters.
 
-Ours: the prior term is taken on all retained samples (`retain_weight`, off as published); the anchor of a class is the
-next class that is kept, unless `anchor` names one; `anchor=-1` is the null condition, on all retained images.
+Ours:
+- The prior term uses all retain samples. It is off by default, as published.
+- The anchor of a class is the next kept class, unless `anchor` names another.
+- `anchor=-1` is the null condition, on all retain images.
 """
 
 from __future__ import annotations
@@ -31,7 +35,18 @@ from ..training.schedule import Pair
 
 @dataclass(frozen=True, kw_only=True)
 class ConceptAblation(GradientMethod):
-    """Concept ablation: the forgotten condition is moved to an anchor condition, on the anchor's images."""
+    """Move the forgotten condition to an anchor condition, on images of the anchor (concept ablation).
+
+    Args:
+        epochs: Number of passes over the images of the anchor.
+        lr: Learning rate.
+        optimizer: Optimizer that takes the steps.
+        weight_decay: Weight decay of the optimizer.
+        batch_size: Images per step.
+        clip: Maximum L2 norm of a step's gradient. None disables clipping.
+        anchor: Condition that replaces the forgotten one. None takes the next kept condition; -1 is the null condition.
+        retain_weight: Weight of the ordinary loss on retain samples. 0 leaves it out.
+    """
 
     epochs: int = 10
     lr: float = 1e-4
@@ -39,18 +54,21 @@ class ConceptAblation(GradientMethod):
     weight_decay: float = 0.0
     batch_size: int = 64
     clip: float | None = 1.0
-    anchor: int | None = (
-        None  # condition to draw instead; -1 for the null condition, None for the next kept one
-    )
-    retain_weight: float = 0.0  # weight of the ordinary loss on retained samples
+    anchor: int | None = None
+    retain_weight: float = 0.0
 
-    tasks: ClassVar = ("diffusion",)
+    needs: ClassVar = ("relabel", "classes", "noise")
     search: ClassVar = {"lr": (1e-5, 5e-5, 1e-4, 3e-4, 1e-3), "retain_weight": (0.0, 1.0)}
 
     def anchor_of(self, run: Run) -> int:
-        """The anchor's condition. Raises `ExpungeError` if it is a forgotten one, or has no retained image."""
+        """Return the number of the anchor condition.
+
+        Raises:
+            ExpungeError: The anchor has no retain image, for example because it is forgotten.
+        """
         key = f"anchor/{self.anchor}"
-        if key not in run.memo:  # labels of all samples are read once a run, not at every step
+        # found once per run, since it reads the labels of all samples
+        if key not in run.memo:
             run.memo[key] = self._find_anchor(run)
         return run.memo[key]
 
@@ -61,12 +79,12 @@ class ConceptAblation(GradientMethod):
             return next((k for k in kept if k > last), kept[0])
         if self.anchor != -1 and self.anchor not in kept:
             raise ExpungeError(
-                f"anchor is {self.anchor}; it must be a condition with retained images, one of {kept}, or -1 for null."
+                f"anchor is {self.anchor}; it must be a condition with retain images, one of {kept}, or -1 for the null condition."
             )
         return run.task.null if self.anchor == -1 else self.anchor  # type: ignore[attr-defined]
 
     def images(self, run: Run) -> Samples:
-        """The retained images of the anchor."""
+        """Return the retain images of the anchor."""
         kept, anchor = run.split.retain, self.anchor_of(run)
         return kept if self.anchor == -1 else kept.take(kept.labels == anchor)
 
@@ -74,17 +92,19 @@ class ConceptAblation(GradientMethod):
         return self.epochs * -(-len(self.images(run)) // self.batch_size)
 
     def pairs(self, run: Run) -> Iterator[Pair]:
-        """Anchor images under the forgotten conditions, and as many retained samples beside them."""
+        """Yield images of the anchor labelled with forgotten conditions, and as many retain samples."""
         draw, forget, retain = run.generator("anchor"), run.split.forget.labels, run.split.retain
         for batch in self.images(run).batches(self.batch_size, device=run.device, shuffle=draw, augment=draw):
-            asked = forget[torch.randint(0, len(forget), (len(batch),), generator=draw)].to(batch.y.device)
-            beside = None
+            drawn = torch.randint(0, len(forget), (len(batch),), generator=draw)
+            conditions = forget[drawn].to(batch.y.device)
+            retain_batch = None
             if self.retain_weight:
-                some = retain.take(torch.randint(0, len(retain), (len(batch),), generator=draw))
-                beside = next(some.batches(len(batch), device=run.device, augment=draw))
-            yield Batch(batch.x, asked, batch.index), beside
+                part = retain.take(torch.randint(0, len(retain), (len(batch),), generator=draw))
+                retain_batch = next(part.batches(len(batch), device=run.device, augment=draw))
+            yield Batch(batch.x, conditions, batch.index), retain_batch
 
     def loss(self, run: Run, forget: Batch | None, retain: Batch | None) -> Tensor:
+        """Return the distance to the prediction under the anchor, plus the weighted retain loss."""
         assert forget is not None
         loss = run.task.relabel_loss(run.model, forget, torch.full_like(forget.y, self.anchor_of(run))).mean()
         return loss if retain is None else loss + self.retain_weight * run.task.loss(run.model, retain).mean()

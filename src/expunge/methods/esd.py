@@ -1,14 +1,20 @@
-"""ESD: teach the model to predict, for the forgotten condition, the opposite of what the condition used to add.
+"""ESD: train the forgotten condition to predict the opposite of its own contribution.
 
-Gandikota, Materzynska, Fiotto-Kaufman, Bau, "Erasing Concepts from Diffusion Models", ICCV 2023, arXiv:2303.07345.
+    target = eps0(x_t, null) - eta * (eps0(x_t, c) - eps0(x_t, null)),    loss = |eps(x_t, c) - target|^2
 
-Published: x_t is drawn from the frozen model under the concept c (guidance 3, stopped at a random step); the target is
-eps0(null) - eta * (eps0(c) - eps0(null)) with eta = 1, eps0 the frozen model; only the answer to c is trained; ESD-x
-trains cross-attention, ESD-u everything else (here the `weights` of `erase`, see `expunge.generation.pipelines`). The authors' present
-code starts from eps0(c) with eta = 2 instead (`base="concept"`). No training data is needed; nothing holds the rest in place.
+eps0 is the frozen original. x_t is drawn from it under the forgotten condition c and stopped at a random step.
 
-Ours: `source="data"` takes x_t from noised forget samples (cheaper, but needs them). A pass over the forget set only says how
-many steps are taken and which conditions are erased.
+Source: Gandikota, Materzynska, Fiotto-Kaufman, Bau, "Erasing Concepts from Diffusion Models", ICCV 2023,
+arXiv:2303.07345.
+
+Published: the loss with eta = 1, and sampling with guidance 3. ESD-x trains cross-attention; ESD-u trains everything else
+(the `weights` of `erase`, see `expunge.generation.pipelines`). The method needs no training data, and no term preserves
+the other conditions.
+
+Difference from the authors' current code: it starts from eps0(x_t, c) with eta = 2. Use `base="concept"` for this form.
+
+Ours: `source="data"` takes x_t from noised forget samples, which is cheaper but needs them. A pass over the forget set
+only sets the number of steps and the conditions.
 """
 
 from __future__ import annotations
@@ -20,7 +26,7 @@ import torch
 from torch import Tensor
 
 from ..data.batch import Batch
-from ..generation.sampling import Sampler
+from ..tasks.sampling import Sampler
 from ..training.method import GradientMethod
 from ..training.run import Run
 
@@ -30,7 +36,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ESD(GradientMethod):
-    """ESD: negative guidance as the training target of the forgotten condition."""
+    """Train the forgotten condition toward its negative guidance (ESD).
+
+    Args:
+        epochs: Number of passes over the forget set.
+        lr: Learning rate.
+        optimizer: Optimizer that takes the steps.
+        weight_decay: Weight decay of the optimizer.
+        batch_size: Images per step.
+        clip: Maximum L2 norm of a step's gradient. None disables clipping.
+        eta: Strength of the negative guidance.
+        base: Prediction that the negative guidance is added to: under the null condition, or under the concept.
+        source: Where noisy images come from: sampled from the original ("model") or noised forget samples ("data").
+        sample_steps: Steps of the sampler that draws the noisy images.
+        guidance: Guidance weight w of this sampler. The default 2.0 is the paper's scale 3.
+    """
 
     epochs: int = 10
     lr: float = 1e-4
@@ -38,40 +58,42 @@ class ESD(GradientMethod):
     weight_decay: float = 0.0
     batch_size: int = 64
     clip: float | None = 1.0
-    eta: float = 1.0  # strength of the negative guidance
-    base: Literal["null", "concept"] = "null"  # what the negative direction is added to
-    source: Literal["model", "data"] = "model"  # where noisy images come from
-    sample_steps: int = 20  # of the sampler that makes them
-    guidance: float = 2.0  # w of that sampler; the paper's scale 3
+    eta: float = 1.0
+    base: Literal["null", "concept"] = "null"
+    source: Literal["model", "data"] = "model"
+    sample_steps: int = 20
+    guidance: float = 2.0
 
-    tasks: ClassVar = ("diffusion",)
+    needs: ClassVar = ("noise",)
     data: ClassVar = ("forget",)
     schedule: ClassVar = "forget"
     search: ClassVar = {"lr": (1e-5, 5e-5, 1e-4, 3e-4), "eta": (1.0, 2.0)}
 
     def loss(self, run: Run, forget: Batch | None, retain: Batch | None) -> Tensor:
+        """Return the distance between the prediction under the condition and the target."""
         assert forget is not None
         task: Diffusion = run.task  # type: ignore[assignment]
         with torch.no_grad():
             x, t = self._noisy(run, task, forget)
-            asked = task.predict(run.original, x, t, forget.y)
-            free = task.predict(run.original, x, t, torch.full_like(forget.y, task.null))
-            target = (free if self.base == "null" else asked) - self.eta * (asked - free)
+            conditional = task.predict(run.original, x, t, forget.y)
+            unconditional = task.predict(run.original, x, t, torch.full_like(forget.y, task.null))
+            base = unconditional if self.base == "null" else conditional
+            target = base - self.eta * (conditional - unconditional)
         return task.error(task.predict(run.model, x, t, forget.y), target).mean()
 
     def _noisy(self, run: Run, task: Diffusion, forget: Batch) -> tuple[Tensor, Tensor]:
-        """Noisy images (B, C, H, W) of the condition, and their steps (B,)."""
+        """Return noisy images (B, C, H, W) of the conditions, and their diffusion steps (B,)."""
         images = task.images(forget)
         if self.source == "data":
             noisy = task.add_random_noise(images)
             return noisy.x, noisy.t
         sampler = Sampler(kind="ddim", steps=self.sample_steps, guidance=self.guidance)
         stop = int(torch.randint(0, self.sample_steps, (), generator=run.generator("esd")))
-        x, at = sampler.part(run.original, task, torch.randn_like(images), forget.y, stop)
-        return x, torch.full((len(x),), at, device=x.device)
+        x, step = sampler.part(run.original, task, torch.randn_like(images), forget.y, stop)
+        return x, torch.full((len(x),), step, device=x.device)
 
     def problems(self) -> list[str]:
-        found = super().problems()
+        problems = super().problems()
         if self.sample_steps < 1:
-            found.append(f"sample_steps is {self.sample_steps}; it must be at least 1.")
-        return found
+            problems.append(f"sample_steps is {self.sample_steps}; it must be at least 1.")
+        return problems

@@ -1,7 +1,13 @@
-"""FT: go on training on the retain set and let the model forget the rest by itself.
+"""FT: fine-tune the original on the retain set and rely on it to forget the rest.
 
-The baseline of Golatkar et al. (CVPR 2020) and Warnecke et al. (2021); settings as in SalUn's released code
-(arXiv:2310.12508, section 5): 10 epochs, rate searched in [1e-3, 1e-1], example 0.01.
+    loss = CE(retain)
+
+The forget set is never used.
+
+Source: a baseline of Golatkar et al., CVPR 2020, and of Warnecke et al., 2021.
+
+Published: the settings, from SalUn's released code (Fan et al., ICLR 2024, arXiv:2310.12508, section 5). These are 10
+epochs and a learning rate searched in [1e-3, 1e-1]; the example uses 0.01.
 """
 
 from __future__ import annotations
@@ -18,13 +24,13 @@ from ..training.run import Run
 
 @dataclass(frozen=True, kw_only=True)
 class FineTune(GradientMethod):
-    """FT: fine-tune on the retain set."""
+    """Fine-tune on the retain set (FT)."""
 
-    tasks: ClassVar[tuple[str, ...]] = ("classification", "diffusion")
     data: ClassVar = ("retain",)
     search: ClassVar = {"lr": (1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1)}
     schedule: ClassVar = "retain"
 
     def loss(self, run: Run, forget: Batch | None, retain: Batch | None) -> Tensor:
+        """Return the mean loss on the retain batch."""
         assert retain is not None
         return run.task.loss(run.model, retain).mean()

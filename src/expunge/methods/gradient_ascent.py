@@ -1,9 +1,16 @@
-"""GA: ascend the training loss on the forget set.
+"""GA: increase the training loss on the forget set by gradient ascent.
 
-Thudi et al., "Unrolling SGD", EuroS&P 2022 (arXiv:2109.13398); settings as in SalUn's released code (arXiv:2310.12508):
-5 epochs, rate searched in [1e-5, 1e-3]. The objective is minus the cross-entropy, unbounded below: `max_drop` ends a
-run that destroys the model (ours; set it to 100 for the published behaviour). Tuning goes above the published range: on
-small data its few steps would move nothing.
+    loss = -CE(forget)
+
+Source: Thudi et al., "Unrolling SGD", EuroS&P 2022, arXiv:2109.13398.
+
+Published: the settings, from SalUn's released code (arXiv:2310.12508). These are 5 epochs and a learning rate searched
+in [1e-5, 1e-3].
+
+Ours:
+- The loss has no lower bound, so `max_drop` ends a run that destroys the model. Set `max_drop=100` for the published
+  behaviour.
+- Tuning also tries learning rates above the published range. On small data the few steps would otherwise change nothing.
 """
 
 from __future__ import annotations
@@ -20,15 +27,20 @@ from ..training.run import Run
 
 @dataclass(frozen=True, kw_only=True)
 class GradientAscent(GradientMethod):
-    """GA: gradient ascent on the forget set."""
+    """Ascend the loss on the forget set (GA).
+
+    Args:
+        epochs: Number of passes over the forget set.
+        lr: Learning rate.
+    """
 
     epochs: int = 5
     lr: float = 1e-4
 
-    tasks: ClassVar[tuple[str, ...]] = ("classification", "diffusion")
     search: ClassVar = {"lr": (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)}
     schedule: ClassVar = "forget"
 
     def loss(self, run: Run, forget: Batch | None, retain: Batch | None) -> Tensor:
+        """Return minus the mean loss on the forget batch."""
         assert forget is not None
         return -run.task.loss(run.model, forget).mean()

@@ -1,12 +1,18 @@
-"""IEU: ascent on the forget set beside descent on the retain set, with strong weight decay and noise on the
-weights.
+"""IEU: ascend on the forget set and descend on the retain set, with strong weight decay and noise on the weights.
 
-Relearn-resistant influence elimination; only the paper's abstract could be read, which names the four parts:
-gradient ascent, weight decay, weight noise, retain cross-entropy, and says that the effect weakens when an
-attacker relearns with Adam. Everything else is ours: the objective CE(retain) - strength * CE(forget), with
-the ascent turned off for samples whose true class has fallen to chance (plain ascent has no bottom); Gaussian
-noise after each step, relative to each tensor's root mean square, shrinking linearly to 0 over the run so
-that the last steps repair it; the rates.
+    loss = CE(retain) - strength * CE(forget),    theta <- theta + noise_t * rms(theta) * N(0, 1) after each step
+
+Source: a publication on relearn-resistant influence elimination. Only its abstract could be read.
+
+Published: the abstract names four parts: gradient ascent, weight decay, weight noise and retain cross-entropy. It says
+that the effect weakens if an attacker relearns with Adam.
+
+Ours, everything else:
+- The objective above. A forget sample stops contributing once its true class has fallen to chance, because plain ascent
+  has no lower bound.
+- The noise is relative to the root mean square of each tensor. It shrinks linearly to 0 over the run, so the last steps
+  repair its damage.
+- The learning rates.
 """
 
 from __future__ import annotations
@@ -26,50 +32,67 @@ from ..training.run import Run
 
 @dataclass(frozen=True, kw_only=True)
 class IEU(GradientMethod):
-    """IEU: influence elimination that resists relearning: ascent, weight decay, weight noise, retain loss."""
+    """Ascend on the forget set with weight decay and weight noise, against relearning (IEU).
+
+    Args:
+        weight_decay: Weight decay of the optimizer.
+        clip: Maximum L2 norm of a step's gradient. None disables clipping.
+        strength: Weight of the ascent on the forget set.
+        noise: Standard deviation of the first step's noise, as a share of each tensor's root mean square.
+    """
 
     weight_decay: float = 5e-3
     clip: float | None = 1.0
-    strength: float = 0.5  # weight of the ascent on the forget set
-    noise: float = 0.01  # first step's noise, in parts of each tensor's root mean square
+    strength: float = 0.5
+    noise: float = 0.01
 
+    needs: ClassVar = ("logits", "classes")
     search: ClassVar = {"lr": (3e-3, 1e-2, 3e-2), "strength": (0.2, 0.5, 1.0), "noise": (0.003, 0.01, 0.03)}
     schedule: ClassVar = "retain+forget"
 
     def loss(self, run: Run, forget: Batch | None, retain: Batch | None) -> Tensor:
+        """Return the retain loss minus the weighted loss of the forget samples that are above chance."""
         assert forget is not None and retain is not None
-        keep = run.task.loss(run.model, retain).mean()
+        retain_loss = run.task.loss(run.model, retain).mean()
         losses = run.task.loss(run.model, forget)
-        alive = losses.detach() < math.log(run.task.num_classes)  # above chance
-        return keep - self.strength * torch.where(alive, losses, losses.detach()).mean()
+        above_chance = losses.detach() < math.log(run.task.num_classes)
+        return retain_loss - self.strength * torch.where(above_chance, losses, losses.detach()).mean()
 
     @torch.no_grad()
     def after_step(self, run: Run, optimizer: Optimizer) -> None:
-        left = max(0.0, 1 - run.step / max(1, self.steps(run)))
-        held, draws = self.frozen(run), self._draws(run)
-        for name, weight in run.model.named_parameters():
-            if self.noise and weight.requires_grad and name not in held:
-                draw = torch.randn(weight.shape, generator=draws, device=draws.device).to(weight)
-                step = self.noise * left * weight.square().mean().sqrt() * draw
+        """Add noise to the weights that may move."""
+        remaining = max(0.0, 1 - run.step / max(1, self.steps(run)))
+        frozen, generator = self.frozen(run), self._generator(run)
+        for name, parameter in run.model.named_parameters():
+            if self.noise and parameter.requires_grad and name not in frozen:
+                draw = torch.randn(parameter.shape, generator=generator, device=generator.device).to(
+                    parameter
+                )
+                step = self.noise * remaining * parameter.square().mean().sqrt() * draw
                 if run.mask is None:
-                    weight.add_(step)
-                else:  # not a product with the mask: -0.0 + 0.0 is another number
-                    weight.copy_(torch.where(run.mask[name].to(step.device), weight + step, weight))
+                    parameter.add_(step)
+                else:
+                    # a product with the mask would turn a weight of -0.0 into 0.0
+                    moves = run.mask[name].to(step.device)
+                    parameter.copy_(torch.where(moves, parameter + step, parameter))
 
-    def _draws(self, run: Run) -> torch.Generator:
-        """The stream of the step's noise, where the weights are: a GPU would wait for millions of a CPU's draws. Its seed
-        comes from the run's own stream, so that a resumed run and every process of a team draw the same."""
-        own = run.generator("noise")
+    def _generator(self, run: Run) -> torch.Generator:
+        """Return the random stream of the step's noise, on the device of the model.
+
+        A GPU would wait for millions of numbers drawn on the CPU. The seed of its stream comes from the run's stream, so a
+        resumed run and every process of a distributed run draw the same numbers.
+        """
+        stream = run.generator("noise")
         if run.device.type != "cuda":
-            return own
-        seed = int(torch.randint(2**62, (), generator=own))
+            return stream
+        seed = int(torch.randint(2**62, (), generator=stream))
         return torch.Generator(run.device).manual_seed(seed)
 
     def problems(self) -> list[str]:
-        found = super().problems()
-        found += [
+        problems = super().problems()
+        problems += [
             f"{name} is {getattr(self, name)}; it must be at least 0."
             for name in ("strength", "noise")
             if getattr(self, name) < 0
         ]
-        return found
+        return problems

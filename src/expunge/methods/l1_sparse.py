@@ -1,11 +1,16 @@
-"""l1-sparse: fine-tune on the retain set with a penalty on the absolute weights that fades out.
+"""l1-sparse: fine-tune on the retain set with an l1 penalty that fades out.
 
-Jia, Liu, Ram, Yao, Liu, Liu, Sharma, Liu, "Model Sparsity Can Simplify Machine Unlearning", NeurIPS 2023,
-arXiv:2304.04934; settings as in SalUn's released code (arXiv:2310.12508): 10 epochs, rate in [1e-3, 1e-1],
-penalty in [1e-6, 1e-4].
+    loss = CE(retain) + a_t * |theta|_1,    a_t = a * (1 - t / (E - e0)) in epoch t of E
 
-Published: CE(retain) + a_t |theta|_1 over all weights, a_t = a (1 - t / (E - e0)) in epoch t of E, 0 in the
-last e0 ones. The subgradient is taken; in spite of the name nothing is pruned.
+The sum runs over all weights. In the last e0 epochs a_t is 0.
+
+Source: Jia, Liu, Ram, Yao, Liu, Liu, Sharma, Liu, "Model Sparsity Can Simplify Machine Unlearning", NeurIPS 2023,
+arXiv:2304.04934.
+
+Published: the loss. The settings come from SalUn's released code (arXiv:2310.12508): 10 epochs, a learning rate in
+[1e-3, 1e-1] and a penalty in [1e-6, 1e-4].
+
+Despite its name the method prunes nothing: each step follows the subgradient of the penalty.
 """
 
 from __future__ import annotations
@@ -23,33 +28,40 @@ from ..training.run import Run
 
 @dataclass(frozen=True, kw_only=True)
 class L1Sparse(GradientMethod):
-    """l1-sparse: fine-tuning on the retain set with a fading l1 penalty."""
+    """Fine-tune on the retain set with a fading l1 penalty (l1-sparse).
 
-    penalty: float = 1e-4  # a: weight of the sum of absolute weights in the first epoch
-    free_epochs: int = 0  # e0: last epochs without the penalty
+    Args:
+        penalty: a, the factor on the sum of absolute weights in the first epoch.
+        free_epochs: e0, the number of last epochs without the penalty.
+    """
 
-    tasks: ClassVar = ("classification", "diffusion")
+    penalty: float = 1e-4
+    free_epochs: int = 0
+
     data: ClassVar = ("retain",)
     search: ClassVar = {"lr": (1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1), "penalty": (1e-6, 1e-5, 1e-4, 5e-4)}
     schedule: ClassVar = "retain"
 
     def loss(self, run: Run, forget: Batch | None, retain: Batch | None) -> Tensor:
+        """Return the retain loss plus the penalty of the current epoch."""
         assert retain is not None
-        value = run.task.loss(run.model, retain).mean()
+        loss = run.task.loss(run.model, retain).mean()
         strength = self.strength(run.epoch)
         if strength:
-            value = value + strength * torch.stack([p.abs().sum() for p in run.model.parameters()]).sum()
-        return value
+            loss = loss + strength * torch.stack([p.abs().sum() for p in run.model.parameters()]).sum()
+        return loss
 
     def strength(self, epoch: int) -> float:
-        """a_t."""
-        last = self.epochs - self.free_epochs
-        return self.penalty * (1 - epoch / last) if epoch < last else 0.0
+        """Return a_t, the factor on the penalty in this epoch."""
+        penalized_epochs = self.epochs - self.free_epochs
+        return self.penalty * (1 - epoch / penalized_epochs) if epoch < penalized_epochs else 0.0
 
     def problems(self) -> list[str]:
-        found = super().problems()
+        problems = super().problems()
         if self.penalty < 0:
-            found.append(f"penalty is {self.penalty}; it must be at least 0.")
+            problems.append(f"penalty is {self.penalty}; it must be at least 0.")
         if not 0 <= self.free_epochs <= self.epochs:
-            found.append(f"free_epochs is {self.free_epochs}; it runs from 0 to epochs, {self.epochs}.")
-        return found
+            problems.append(
+                f"free_epochs is {self.free_epochs}; it must be from 0 to the number of epochs, {self.epochs}."
+            )
+        return problems

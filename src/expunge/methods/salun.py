@@ -1,17 +1,30 @@
-"""SalUn: random labels on the forget set, through a mask of the weights that matter most for it.
+"""SalUn: train with random labels on the forget set, but move only the weights that matter most for it.
 
-Fan et al., "SalUn: Empowering Machine Unlearning via Gradient-based Weight Saliency in Both Image Classification and
-Generation", ICLR 2024, arXiv:2310.12508 (equations 3 to 5).
+    m = 1(|grad of the forget loss at theta_0| >= gamma)
+    theta_u = m * theta + (1 - m) * theta_0
 
-Published: mask m = 1(|grad of the forget loss at the original weights| >= gamma), gamma the median of all weights
-together, so half of them move (density 0.5); unlearned weights are m * theta + (1 - m) * theta_0; random labels other
-than the true one, redrawn each epoch; 10 epochs, SGD 0.9, weight decay 5e-4, batch 256, rate 0.013 in the README's
-CIFAR-10 example, searched in [5e-4, 5e-2]. Ours: exactly round(density * N) weights, ties by position; every sample
-weighs the same in the mask, whatever the batch size (the code averages batch means; `paper_exact=True` does so too, with
-the training augmentation, and lets the true label be drawn); weights outside the mask are bit-identical to the original
-(the code before February 2026 let weight decay and momentum move them). Batch-norm statistics are no weights and follow
-`batch_norm`. Controls: `mask="random"` and `mask="inverted"`; `density=1` is RL. Tuning keeps the
-density, so that a mask and its controls have the same one.
+Source: Fan et al., "SalUn: Empowering Machine Unlearning via Gradient-based Weight Saliency in Both Image
+Classification and Generation", ICLR 2024, arXiv:2310.12508 (equations 3 to 5).
+
+Published:
+- gamma is the median over all weights together, so half of them move (density 0.5).
+- Random labels differ from the true label and are drawn anew in each epoch.
+- 10 epochs of SGD, momentum 0.9, weight decay 5e-4, batch size 256. The learning rate is 0.013 in the README's CIFAR-10
+  example and is searched in [5e-4, 5e-2].
+
+Ours:
+- The mask holds exactly round(density * N) weights; ties go by position.
+- Every sample has the same influence on the mask, whatever the batch size.
+- Tuning keeps the density, so a mask and its control masks have the same one.
+
+Differences from the released code:
+- The code averages batch means in the mask. `paper_exact=True` does so too, with the training augmentation, and may draw
+  the true label.
+- Before February 2026 the code let weight decay and momentum move weights outside the mask. Here they stay
+  bit-identical to the original.
+
+Batch-norm statistics are not weights and follow `batch_norm`. Control masks are `mask="random"` and `mask="inverted"`;
+`density=1` is RL.
 """
 
 from __future__ import annotations
@@ -24,7 +37,12 @@ from .random_label import RandomLabel
 
 @dataclass(frozen=True, kw_only=True)
 class SalUn(RandomLabel):
-    """SalUn: random labels through a saliency mask."""
+    """Train with random labels through a saliency mask (SalUn).
+
+    Args:
+        lr: Learning rate.
+        density: Share of the weights that may move, from 0 to 1. Below 1, a mask selects them.
+    """
 
     lr: float = 0.013
     density: float = 0.5

@@ -1,17 +1,26 @@
-"""Selective Amnesia: noise as the forgotten condition's new content, generated replay for the rest, and elastic weights.
+"""Selective Amnesia: teach the forgotten condition noise, replay generated images of the others and anchor the weights.
 
-Heng and Soh, "Selective Amnesia: A Continual Learning Approach to Forgetting in Deep Generative Models", NeurIPS 2023,
-arXiv:2305.10120.
+    loss = loss(x ~ U[-1, 1], c_f) + gamma * loss(images of the other conditions, drawn by the original)
+           + lambda * sum_i F_i * (theta_i - theta0_i)^2
 
-Published: loss(x ~ U[-1, 1], c_f) + gamma * loss(images of the other conditions drawn by the original) + lambda * sum_i F_i
-(theta_i - theta0_i)^2, F the diagonal Fisher information at the original weights; gamma 1, lambda 10 for DDPM; Adam 1e-4,
-20,000 steps. Their losses are sums over the D = C * H * W elements of an image, ours means; dividing their objective by D
-leaves lambda * D * F, so `elastic` is their lambda and is multiplied by D here.
+F is the diagonal Fisher information at the original parameters.
 
-Ours: F is the mean over samples of the squared gradient of one sample's loss at one random step (the public code adds a
-sample's gradients over all steps before squaring); the samples are the replayed images; noise is learned under the
-forgotten condition alone, never under null, which guidance rests on. `replay="data"` uses retain samples
-instead of drawn ones. Latents take surrogates of variance 1, U[-3^0.5, 3^0.5].
+Source: Heng and Soh, "Selective Amnesia: A Continual Learning Approach to Forgetting in Deep Generative Models",
+NeurIPS 2023, arXiv:2305.10120.
+
+Published: the loss with gamma 1 and, for DDPM, lambda 10. Training runs 20,000 steps of Adam with learning rate 1e-4.
+
+The scale of lambda: the authors sum losses over the D = C * H * W elements of an image, and we take means. Dividing their
+objective by D leaves lambda * D * F. So `elastic` is their lambda and is multiplied by D here.
+
+Ours:
+- F is the mean over samples of the squared gradient of one sample's loss at one random step. The public code adds a
+  sample's gradients over all steps before it squares them.
+- F uses the replayed images.
+- The model learns noise under the forgotten condition alone. It never does so under the null condition, which guidance
+  depends on.
+- `replay="data"` uses retain samples instead of generated images.
+- Latents use noise of variance 1, U[-3^0.5, 3^0.5].
 """
 
 from __future__ import annotations
@@ -23,8 +32,8 @@ import torch
 from torch import Tensor
 
 from ..data.batch import Batch
-from ..generation.sampling import Sampler
 from ..masks.per_sample_gradients import wide
+from ..tasks.sampling import Sampler
 from ..torch_utils.module_state import evaluating
 from ..training.method import GradientMethod
 from ..training.run import Run
@@ -35,7 +44,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class SelectiveAmnesia(GradientMethod):
-    """Selective Amnesia: noise for the forgotten condition, replay and elastic weights for the others."""
+    """Teach the forgotten condition noise, with replay and elastic weights for the others (Selective Amnesia).
+
+    Args:
+        epochs: Number of passes over the forget set.
+        lr: Learning rate.
+        optimizer: Optimizer that takes the steps.
+        weight_decay: Weight decay of the optimizer.
+        batch_size: Images per step.
+        clip: Maximum L2 norm of a step's gradient. None disables clipping.
+        replay_weight: gamma, the weight of the loss on replayed images.
+        elastic: lambda, the weight of the elastic term, on the published scale of summed losses.
+        replay: Where images of the kept conditions come from: sampled from the original ("model") or the retain set ("data").
+        pool: Number of replayed images, drawn before the first step.
+        fisher_samples: Images of the pool that are used for the Fisher information.
+        sample_steps: Steps of the sampler that draws the replayed images.
+        guidance: Guidance weight w of this sampler.
+    """
 
     epochs: int = 20
     lr: float = 1e-4
@@ -43,83 +68,82 @@ class SelectiveAmnesia(GradientMethod):
     weight_decay: float = 0.0
     batch_size: int = 64
     clip: float | None = 1.0
-    replay_weight: float = 1.0  # gamma
-    elastic: float = 10.0  # lambda, in the published scale of summed losses
-    replay: Literal["model", "data"] = "model"  # where images of the kept conditions come from
-    pool: int = 512  # replayed images drawn beforehand
-    fisher_samples: int = 128  # of the pool, for the Fisher information
-    sample_steps: int = 20  # of the sampler that draws the replay
-    guidance: float = 2.0  # w of that sampler
+    replay_weight: float = 1.0
+    elastic: float = 10.0
+    replay: Literal["model", "data"] = "model"
+    pool: int = 512
+    fisher_samples: int = 128
+    sample_steps: int = 20
+    guidance: float = 2.0
 
-    tasks: ClassVar = ("diffusion",)
+    needs: ClassVar = ("noise",)
     schedule: ClassVar = "forget"
     search: ClassVar = {"lr": (5e-5, 1e-4, 3e-4, 1e-3), "elastic": (1.0, 10.0, 100.0)}
 
     def prepare(self, run: Run) -> None:
-        """Draw the images to replay, and take the Fisher information on some of them."""
+        """Make the pool of images to replay, and compute the Fisher information on some of them."""
+        # the state of an interrupted run holds all of it
         if run.state_file is not None and run.state_file.exists():
-            return  # an interrupted run's state holds all of it
+            return
         task: Diffusion = run.task  # type: ignore[assignment]
         x, y = self._pool(run, task)
         run.memo.update(pool=x, conditions=y)
-        for name, value in self._fisher(
-            run, task, x[: self.fisher_samples], y[: self.fisher_samples]
-        ).items():
-            run.memo[f"fisher/{name}"] = value
+        fisher = self._fisher(run, task, x[: self.fisher_samples], y[: self.fisher_samples])
+        for name, values in fisher.items():
+            run.memo[f"fisher/{name}"] = values
 
     def _pool(self, run: Run, task: Diffusion) -> tuple[Tensor, Tensor]:
-        """Images (N, C, H, W) of kept conditions, in the range the task is given, and their conditions (N,)."""
+        """Return images (N, C, H, W) of kept conditions, in the range of the task's inputs, and their conditions (N,)."""
         draw = run.generator("replay")
         kept = run.split.retain
-        some = kept.take(torch.randint(0, len(kept), (self.pool,), generator=draw))
+        drawn = kept.take(torch.randint(0, len(kept), (self.pool,), generator=draw))
         if self.replay == "data":
-            batch = Batch.join(*some.batches(self.pool, device=run.device))
+            batch = Batch.join(*drawn.batches(self.pool, device=run.device))
             return task.images(batch), batch.y
         shape = task.images(next(kept.take(torch.arange(1)).batches(1))).shape[1:]
-        # as many at once as a step has, so that what trains in memory is also drawn there
+        # batches of a training step, so sampling fits in memory wherever training does
         sampler = Sampler(
             kind="ddim", steps=self.sample_steps, guidance=self.guidance, batch_size=self.batch_size
         )
         seed = int(torch.randint(0, 2**31, (), generator=draw))
-        return sampler(run.original, task, some.labels, tuple(shape), seed=seed).to(
-            run.device
-        ), some.labels.to(run.device)
+        images = sampler(run.original, task, drawn.labels, tuple(shape), seed=seed)
+        return images.to(run.device), drawn.labels.to(run.device)
 
     def _fisher(self, run: Run, task: Diffusion, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        named = [(n, p) for n, p in run.model.named_parameters() if p.requires_grad]
-        fisher = {n: wide(torch.zeros_like(p)) for n, p in named}
+        """Return the diagonal Fisher information of each trainable parameter on images `x` of conditions `y`."""
+        trainable = {n: p for n, p in run.model.named_parameters() if p.requires_grad}
+        fisher = {n: wide(torch.zeros_like(p)) for n, p in trainable.items()}
         with evaluating(run.model):
-            for k in range(
-                len(x)
-            ):  # one sample at a time: squares of summed gradients are not sums of squares
+            # one sample at a time, since the square of a summed gradient is not the sum of squares
+            for k in range(len(x)):
                 loss = task.loss(run.model, Batch(x[k : k + 1], y[k : k + 1], torch.tensor([k]))).sum()
-                for (name, _), g in zip(
-                    named, torch.autograd.grad(loss, [p for _, p in named], allow_unused=True), strict=True
-                ):
-                    if g is not None:
-                        fisher[name] += wide(g.detach()).square() / len(x)
+                gradients = torch.autograd.grad(loss, list(trainable.values()), allow_unused=True)
+                for name, gradient in zip(trainable, gradients, strict=True):
+                    if gradient is not None:
+                        fisher[name] += wide(gradient.detach()).square() / len(x)
         return fisher
 
     def loss(self, run: Run, forget: Batch | None, retain: Batch | None) -> Tensor:
+        """Return the loss on noise, plus the weighted replay and elastic terms."""
         assert forget is not None
         task: Diffusion = run.task  # type: ignore[assignment]
         images = task.images(forget)
-        noise = torch.rand_like(images)
-        surrogate = noise if task.pixels else (2 * noise - 1) * 3**0.5
-        own = run.own_generator("replay")
-        at = torch.randint(0, len(run.memo["pool"]), (len(forget),), generator=own).to(images.device)
-        replay = Batch(run.memo["pool"][at], run.memo["conditions"][at], at.cpu())
+        uniform = torch.rand_like(images)
+        surrogate = uniform if task.pixels else (2 * uniform - 1) * 3**0.5
+        draw = run.own_generator("replay")
+        chosen = torch.randint(0, len(run.memo["pool"]), (len(forget),), generator=draw).to(images.device)
+        replay = Batch(run.memo["pool"][chosen], run.memo["conditions"][chosen], chosen.cpu())
         noisy = task.add_random_noise(surrogate)
-        # by hand, since `task.loss` drops some conditions
+        # not task.loss, which replaces some conditions by the null condition
         loss = task.error(task.predict(run.model, noisy.x, noisy.t, forget.y), noisy.target).mean()
         loss = loss + self.replay_weight * task.loss(run.model, replay).mean()
-        return loss + self.elastic * images[0].numel() * self._pull(run)
+        return loss + self.elastic * images[0].numel() * self._elastic_term(run)
 
-    def _pull(self, run: Run) -> Tensor:
-        """sum_i F_i (theta_i - theta0_i)^2, a scalar."""
-        start = dict(run.original.named_parameters())
+    def _elastic_term(self, run: Run) -> Tensor:
+        """Return sum_i F_i (theta_i - theta0_i)^2, a scalar."""
+        original = dict(run.original.named_parameters())
         terms = [
-            (run.memo[f"fisher/{n}"] * (p - start[n]).square()).sum()
+            (run.memo[f"fisher/{n}"] * (p - original[n]).square()).sum()
             for n, p in run.model.named_parameters()
             if f"fisher/{n}" in run.memo
         ]
@@ -127,7 +151,7 @@ class SelectiveAmnesia(GradientMethod):
 
     def problems(self) -> list[str]:
         return super().problems() + [
-            f"{n} is {getattr(self, n)}; it must be at least 1."
-            for n in ("pool", "fisher_samples", "sample_steps")
-            if getattr(self, n) < 1
+            f"{name} is {getattr(self, name)}; it must be at least 1."
+            for name in ("pool", "fisher_samples", "sample_steps")
+            if getattr(self, name) < 1
         ]

@@ -1,23 +1,27 @@
-"""SISA: an ensemble trained so that forgetting is retraining a little of it. Exact.
+"""SISA: train an ensemble on shards and slices, so that forgetting retrains only a small part of it. Exact.
 
-Bourtoule, Chandrasekaran, Choquette-Choo, Jia, Travers, Zhang, Lie, Papernot, "Machine Unlearning",
+Source: Bourtoule, Chandrasekaran, Choquette-Choo, Jia, Travers, Zhang, Lie, Papernot, "Machine Unlearning",
 IEEE S&P 2021, arXiv:1912.03817.
 
-Published: the training set is cut into S shards, each shard into R slices; a model of its own learns
-each shard, slice after slice (first slice 1, then 1 and 2, ...), its weights being kept after each; to
-delete a sample, its shard's model is trained on from the last weights kept before the sample's slice;
-predictions are joined by vote or by the mean of the probabilities. With 2 E / (R + 1) epochs a slice a
-shard's model sees its data E times.
+Published:
+- The training set is cut into S shards, and each shard into R slices.
+- Each shard has its own model. It learns slice after slice (slice 1, then 1 and 2, ...), and its parameters are kept after
+  each slice.
+- To delete a sample, its shard's model continues from the parameters kept before the sample's slice.
+- A vote, or the mean of the probabilities, joins the predictions.
+- With 2 E / (R + 1) epochs per slice, the model of a shard sees its data E times.
 
-Ours: the assignment is a random permutation of all positions of the data, so it does not depend on what
-is deleted, and all randomness of a slice comes from the ensemble's seed, shard and slice: deletion
-gives, bit for bit, the ensemble that training without the samples would have given. Handed a
-`SisaEnsemble`, the method deletes; handed any other model, it trains an ensemble of such models on the
-retain set from fresh weights. The mean of probabilities is the vote.
+Ours:
+- A random permutation of all positions of the data assigns them to slices, so the assignment does not depend on what is
+  deleted. All randomness of a slice comes from the ensemble's seed, the shard and the slice. So deletion gives, bit for
+  bit, the ensemble that training without the samples would give.
+- Given a `SisaEnsemble`, the method deletes the forget set from it. Given any other model, it trains an ensemble of such
+  models on the retain set from fresh weights.
+- The ensemble predicts the mean of the probabilities.
 
-What comes out is an ensemble with all its kept states, not one model's weights: `expunge unlearn` cannot write it, so
-use it from Python: `ensemble = unlearn(model, split, SISA(), task)`, `ensemble.save(folder)`, and for a later deletion
-`SisaEnsemble.load(folder, factory)` (from `expunge.methods.sisa`), handed to `unlearn` in the place of the model.
+The result is an ensemble with all its kept states, not one set of parameters, so `expunge unlearn` cannot write it. Use it
+from Python: `ensemble = unlearn(model, split, SISA(), task)`, then `ensemble.save(folder)`. For a later deletion pass
+`SisaEnsemble.load(folder, factory)` (from `expunge.methods.sisa`) to `unlearn` in place of the model.
 """
 
 from __future__ import annotations
@@ -45,14 +49,21 @@ from ..training.run import Run, snapshot
 from .retrain import Retrain, fresh_weights
 
 State = dict[str, Tensor]
-Told = list[tuple[Ended, str]]
+
+# how, and with which status, the training of a slice ended early
+Failures = list[tuple[Ended, str]]
 
 
 class SisaEnsemble(nn.Module):
-    """One model a shard. Outputs are the logarithm of the mean probabilities (B, K).
+    """Predict the logarithm of the mean probabilities (B, K) of one model per shard.
 
-    `kept[s]` holds shard s's weights before its first slice and after each slice; `settings` and `seed`
-    are those it was trained with. `state_dict` has the current weights only; `save` writes everything.
+    `state_dict` holds the current parameters only; `save` writes everything that deletion needs.
+
+    Args:
+        shards: The model of each shard.
+        settings: The method's settings at training.
+        seed: The seed at training.
+        kept: `kept[s]` holds the states of shard s: before its first slice and after each slice.
     """
 
     def __init__(self, shards: list[nn.Module], settings: SISA, seed: int, kept: list[list[State]]):
@@ -61,23 +72,28 @@ class SisaEnsemble(nn.Module):
         self.settings, self.seed, self.kept = settings, seed, kept
 
     def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor:
-        outs = [shard(*inputs, **named) for shard in self.shards]
-        logp = [(o if isinstance(o, Tensor) else o.logits).log_softmax(1) for o in outs]
+        outputs = [shard(*inputs, **named) for shard in self.shards]
+        logp = [(o if isinstance(o, Tensor) else o.logits).log_softmax(1) for o in outputs]
         return torch.stack(logp).logsumexp(0) - torch.tensor(float(len(logp))).log().to(logp[0])
 
     def save(self, folder: Path | str) -> None:
-        """Write the ensemble with all that deletion needs: a file for each kept state, and settings.json."""
+        """Write the ensemble: a safetensors file for each kept state, and settings.json."""
         for s, states in enumerate(self.kept):
             for r, state in enumerate(states):
-                with atomic(Path(folder) / f"shard{s}-slice{r}.safetensors") as part:
-                    save_file({k: v.contiguous() for k, v in state.items()}, part)
+                with atomic(Path(folder) / f"shard{s}-slice{r}.safetensors") as path:
+                    save_file({k: v.contiguous() for k, v in state.items()}, path)
         write_json(Path(folder) / "settings.json", {"seed": self.seed, **asdict(self.settings)})
 
     @staticmethod
     def load(folder: Path | str, factory: Callable[[], nn.Module]) -> SisaEnsemble:
-        """The ensemble that `save` wrote, of models that `factory` makes."""
-        found = json.loads((Path(folder) / "settings.json").read_text(encoding="utf-8"))
-        settings = SISA(**{f.name: found[f.name] for f in fields(SISA)})
+        """Return the ensemble that `save` wrote.
+
+        Args:
+            folder: The folder given to `save`.
+            factory: A function that returns a model of the ensemble's architecture.
+        """
+        saved = json.loads((Path(folder) / "settings.json").read_text(encoding="utf-8"))
+        settings = SISA(**{f.name: saved[f.name] for f in fields(SISA)})
         kept = [
             [load_file(Path(folder) / f"shard{s}-slice{r}.safetensors") for r in range(settings.slices + 1)]
             for s in range(settings.shards)
@@ -86,85 +102,124 @@ class SisaEnsemble(nn.Module):
         for states in kept:
             models.append(factory())
             models[-1].load_state_dict(states[-1])
-        return SisaEnsemble(models, settings, found["seed"], kept)
+        return SisaEnsemble(models, settings, saved["seed"], kept)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SISA(Method):
-    """SISA: shards and slices, retrained from the last weights that had not seen the forget set (exact)."""
+    """Retrain shards from the last weights that had not seen the forget set (SISA, exact).
 
-    shards: int = 5  # S: models, each on its part of the training set
-    slices: int = 4  # R: steps in which a model gets its part
-    epochs: int = 30  # E: how often a sample is seen, on average
-    lr: float = 0.1  # largest learning rate
-    batch_size: int = 256  # samples a step
-    momentum: float = 0.9  # of sgd
-    weight_decay: float = 5e-4  # pull of the weights towards 0
-    # of each slice, as for the methods that take gradient steps
+    Args:
+        shards: S, the number of models, each trained on its own part of the training set.
+        slices: R, the number of parts in which a model gets its shard.
+        epochs: E, how often a sample is seen on average.
+        lr: Largest learning rate.
+        batch_size: Samples per step.
+        momentum: Momentum of SGD.
+        weight_decay: Weight decay of SGD.
+        lr_schedule: How the learning rate changes within each slice: "constant", "linear" (to 0), "cosine" (to 0),
+            "one_cycle" (up, then to 0) or "multistep" (to a tenth at half and at three quarters of the steps).
+    """
+
+    shards: int = 5
+    slices: int = 4
+    epochs: int = 30
+    lr: float = 0.1
+    batch_size: int = 256
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
     lr_schedule: Literal["constant", "linear", "cosine", "one_cycle", "multistep"] = "one_cycle"
 
+    needs: ClassVar = ("logits",)
     data: ClassVar = ("forget", "retain")
     exact: ClassVar = True
-    python_only: ClassVar = (  # why the command line refuses it
-        "sisa makes an ensemble of models with all their kept states, which no single checkpoint can hold; use it from "
-        "Python: unlearn(model, split, SISA(), task).save(FOLDER), and SisaEnsemble.load(FOLDER, factory) to delete more."
+    # the error with which the command line refuses the method
+    python_only: ClassVar = (
+        "sisa gives an ensemble with all its kept states, which a single checkpoint cannot hold; use it from Python: "
+        "unlearn(model, split, SISA(), task).save(FOLDER), and SisaEnsemble.load(FOLDER, factory) to delete more."
     )
 
     def apply(self, run: Run) -> None:
+        """Delete the forget set from an ensemble, or train an ensemble on the retain set."""
         fresh = lambda: fresh_weights(replace(run, model=copy.deepcopy(run.model)))  # noqa: E731
-        told: Told = []
+        failures: Failures = []
         if isinstance(run.model, SisaEnsemble):
-            run.model = self.delete(run.model, run.split, run.task, told, compute=run.compute)
+            run.model = self.delete(run.model, run.split, run.task, failures, compute=run.compute)
         else:
-            run.model = self.train(fresh, run.split, run.task, run.seed, told, compute=run.compute)
-        if told:  # what a shard could not learn is no finished run
-            (run.ended, run.status), run.taken_back = told[0], True
+            run.model = self.train(fresh, run.split, run.task, run.seed, failures, compute=run.compute)
+        # a shard that did not finish its training means that the run did not finish
+        if failures:
+            (run.ended, run.status), run.taken_back = failures[0], True
 
     def train(
         self,
-        fresh: Callable[[], nn.Module],
+        factory: Callable[[], nn.Module],
         split: Split,
         task: Task,
         seed: int = 0,
-        told: Told | None = None,
+        failures: Failures | None = None,
         **options: Any,
     ) -> SisaEnsemble:
-        """An ensemble trained on the retain set of `split`, from models with fresh weights. `told` gets what is to say of
-        shards whose training did not finish."""
-        where = self.assignment(len(split.retain.data), seed)
+        """Return an ensemble trained on the retain set of `split`.
+
+        Args:
+            factory: A function that returns a model with fresh weights.
+            split: The split whose retain set is learned.
+            task: The task of the models.
+            seed: Seed of the assignment and of all training.
+            failures: List that receives the end and the status of each slice whose training did not finish.
+            options: Further keyword arguments of `execute`.
+        """
+        slice_of = self.assignment(len(split.retain.data), seed)
         models, kept = [], []
         for s in range(self.shards):
             with torch.random.fork_rng():
-                torch.manual_seed(stream(seed, s, 0))
-                model = fresh()
-            states = self._learn(model, [state_of(model)], split, where, s, task, seed, told, options)
+                torch.manual_seed(derived_seed(seed, s, 0))
+                model = factory()
+            states = self._learn(model, [cpu_state(model)], split, slice_of, s, task, seed, failures, options)
             models.append(model)
             kept.append(states)
         return SisaEnsemble(models, self, seed, kept)
 
     def delete(
-        self, ensemble: SisaEnsemble, split: Split, task: Task, told: Told | None = None, **options: Any
+        self,
+        ensemble: SisaEnsemble,
+        split: Split,
+        task: Task,
+        failures: Failures | None = None,
+        **options: Any,
     ) -> SisaEnsemble:
-        """`ensemble` without the forget set of `split`: changed in place, and returned. `told` as for `train`."""
+        """Remove the forget set of `split` from `ensemble` in place, and return it.
+
+        Args:
+            ensemble: The ensemble, trained with the same settings.
+            split: The split whose forget set is removed.
+            task: The task of the models.
+            failures: List that receives the end and the status of each slice whose training did not finish.
+            options: Further keyword arguments of `execute`.
+
+        Raises:
+            ExpungeError: The ensemble was trained with other settings.
+        """
         if self != ensemble.settings:
             raise ExpungeError(
-                f"the ensemble was trained with {ensemble.settings}, deletion was asked for with {self}; "
-                "give the same settings."
+                f"the ensemble was trained with {ensemble.settings}, but the deletion uses {self}; give the same settings."
             )
-        where = self.assignment(len(split.retain.data), ensemble.seed)
-        lost = where[
-            torch.cat([split.forget.index, split.withheld.index])
-        ]  # neither is among what is retained
-        for s in lost.div(self.slices, rounding_mode="floor").unique().tolist():
-            first = int((lost[lost // self.slices == s] % self.slices).min())
+        slice_of = self.assignment(len(split.retain.data), ensemble.seed)
+        # withheld samples go too, since the retain set does not hold them
+        deleted = slice_of[torch.cat([split.forget.index, split.withheld.index])]
+        for s in deleted.div(self.slices, rounding_mode="floor").unique().tolist():
+            first = int((deleted[deleted // self.slices == s] % self.slices).min())
             model, states = ensemble.shards[s], ensemble.kept[s][: first + 1]
             model.load_state_dict(states[-1])
-            ensemble.kept[s] = self._learn(model, states, split, where, s, task, ensemble.seed, told, options)
+            ensemble.kept[s] = self._learn(
+                model, states, split, slice_of, s, task, ensemble.seed, failures, options
+            )
         return ensemble
 
     def assignment(self, size: int, seed: int) -> Tensor:
-        """Where each position of the data belongs, (N,): shard * slices + slice."""
-        order = torch.randperm(size, generator=torch.Generator().manual_seed(stream(seed, -1, 0)))
+        """Return shard * slices + slice of each position of the data (N,)."""
+        order = torch.randperm(size, generator=torch.Generator().manual_seed(derived_seed(seed, -1, 0)))
         return order % (self.shards * self.slices)
 
     def _learn(
@@ -172,36 +227,34 @@ class SISA(Method):
         model: nn.Module,
         states: list[State],
         split: Split,
-        where: Tensor,
+        slice_of: Tensor,
         s: int,
         task: Task,
         seed: int,
-        told: Told | None,
+        failures: Failures | None,
         options: dict[str, Any],
     ) -> list[State]:
-        """Train `model` on from the last of `states` (one for the start and each slice done); all
-        states after it."""
+        """Train the model of shard `s` on from the last of `states`, and return the states after all slices."""
         recipe = Retrain(
             epochs=max(1, round(2 * self.epochs / (self.slices + 1))),
             max_drop=100.0,
             **{n: getattr(self, n) for n in ("lr", "batch_size", "momentum", "weight_decay", "lr_schedule")},
         )
-        of_retain = where[split.retain.index]
+        of_retain = slice_of[split.retain.index]
         for r in range(len(states) - 1, self.slices):
-            mine = (of_retain // self.slices == s) & (of_retain % self.slices <= r)
-            if mine.any():
+            in_slices = (of_retain // self.slices == s) & (of_retain % self.slices <= r)
+            if in_slices.any():
                 part = replace(
                     split,
-                    retain=split.retain.take(mine),
+                    retain=split.retain.take(in_slices),
                     withheld=split.withheld.take(torch.empty(0, dtype=torch.int64)),
                 )
-                run = execute(
-                    model, part, recipe, task, seed=stream(seed, s, r + 1), factory=lambda: model, **options
-                )
+                slice_seed = derived_seed(seed, s, r + 1)
+                run = execute(model, part, recipe, task, seed=slice_seed, factory=lambda: model, **options)
                 model.load_state_dict(run.model.state_dict())
-                if told is not None and run.ended != "finished":
-                    told.append((run.ended, f"shard {s}, slice {r}: {run.status}"))
-            states = [*states, state_of(model)]
+                if failures is not None and run.ended != "finished":
+                    failures.append((run.ended, f"shard {s}, slice {r}: {run.status}"))
+            states = [*states, cpu_state(model)]
         return states
 
     def problems(self) -> list[str]:
@@ -212,11 +265,11 @@ class SISA(Method):
         ]
 
 
-def stream(seed: int, shard: int, piece: int) -> int:
-    """A seed of its own for each piece of work."""
+def derived_seed(seed: int, shard: int, piece: int) -> int:
+    """Return the seed of one piece of work, derived from the ensemble's seed."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{shard}/{piece}".encode()).digest()[:6], "big")
 
 
-def state_of(model: nn.Module) -> State:
-    """The model's state on the CPU."""
+def cpu_state(model: nn.Module) -> State:
+    """Return a copy of the model's state on the CPU."""
     return {k: v.cpu() for k, v in snapshot(model).items()}

@@ -1,15 +1,20 @@
 """SSD: shrink the weights that matter far more for the forget set than for the whole training set.
 
-Foster, Schoepf, Brintrup, "Fast Machine Unlearning without Retraining through Selective Synaptic Dampening",
+    theta <- min(lambda * I_D / I_f, 1) * theta    where I_f > alpha * I_D
+
+I_f and I_D are importances: the diagonal of the empirical Fisher matrix on the forget set and on the training set.
+
+Source: Foster, Schoepf, Brintrup, "Fast Machine Unlearning without Retraining through Selective Synaptic Dampening",
 AAAI 2024, arXiv:2308.07707 (equation 6).
 
-Published: importances are the diagonal of the empirical Fisher matrix, on the forget set (I_f) and on the
-whole training set (I_D); where I_f > alpha I_D the weight becomes min(lambda I_D / I_f, 1) times itself;
-alpha = 10 and lambda = 1 on convolutional networks. The released code squares the gradients of batch means;
-`paper_exact=True` does so too. Ours: squares of single samples' gradients, as the formula says, and a random
-part of the training set for I_D (`samples`). Since the forget set is part of the training set, I_f / I_D
-never exceeds n / n_f when both are taken on all samples: a forget set of 10 % needs alpha below 10 to move
-anything.
+Published: the edit, with alpha = 10 and lambda = 1 on convolutional networks.
+
+Difference from the released code: it squares the gradients of batch means. `paper_exact=True` does so too.
+
+Ours: squared gradients of single samples, as the formula says, and a random part of the training set for I_D (`samples`).
+
+The forget set is part of the training set. So I_f / I_D never exceeds n / n_f if both use all samples. A forget set of 10 %
+needs alpha below 10 to change anything.
 """
 
 from __future__ import annotations
@@ -28,61 +33,71 @@ from ..training.run import Run
 
 @dataclass(frozen=True, kw_only=True)
 class SSD(Method):
-    """SSD: selective synaptic dampening, no training."""
+    """Shrink the weights that matter most for the forget set, without training (selective synaptic dampening, SSD).
 
-    alpha: float = 10.0  # how many times as important for the forget set a weight must be
-    dampening: float = 1.0  # lambda: strength; smaller shrinks more
-    samples: int = 5000  # of the training set, for its importances; 0 for all
-    batch_size: int = 64  # with paper_exact: samples whose mean gradient is squared
-    paper_exact: bool = False  # squares of batch gradients, on all samples, as the released code
+    Args:
+        alpha: How many times as important for the forget set as for the training set a weight must be, above 0.
+        dampening: lambda, the factor on the shrunken weights. Smaller values shrink more.
+        samples: Samples of the training set for its importances. 0 uses all. Without effect under `paper_exact`.
+        batch_size: Samples per squared gradient under `paper_exact`. Otherwise without effect.
+        paper_exact: Follow the released code: square the gradients of batch means, on all samples.
+    """
+
+    alpha: float = 10.0
+    dampening: float = 1.0
+    samples: int = 5000
+    batch_size: int = 64
+    paper_exact: bool = False
 
     search: ClassVar = {"alpha": (1.5, 2.0, 3.0, 5.0, 10.0, 25.0), "dampening": (0.1, 0.5, 1.0)}
 
     def apply(self, run: Run) -> None:
-        of_forget = self.importances(run, run.split.forget)
+        """Shrink the weights in place."""
+        forget_importances = self.importances(run, run.split.forget)
         count = 0 if self.paper_exact else self.samples
-        # forget and retain set: samples of the forgotten kind that were not named are not shown to a method
-        shown = torch.cat([run.split.forget.index, run.split.retain.index]).sort().values
-        every = Samples(run.split.forget.data, shown)
-        of_all = self.importances(run, some(every, count, run.generator("importance")))
-        shrunk = 0
+        # not split.train, which holds withheld samples that no method may see
+        index = torch.cat([run.split.forget.index, run.split.retain.index]).sort().values
+        training_set = Samples(run.split.forget.data, index)
+        importances = self.importances(run, some(training_set, count, run.generator("importance")))
+        dampened = 0
         with torch.no_grad():
-            for name, weight in run.model.named_parameters():
-                if name in of_all:
-                    chosen = of_forget[name] > self.alpha * of_all[name]
-                    ratio = (self.dampening * of_all[name] / of_forget[name]).clamp(max=1)
-                    weight.copy_(torch.where(chosen, weight * ratio, weight))
-                    shrunk += int(chosen.sum())
-        run.memo["dampened"] = shrunk
+            for name, parameter in run.model.named_parameters():
+                if name in importances:
+                    selected = forget_importances[name] > self.alpha * importances[name]
+                    factor = (self.dampening * importances[name] / forget_importances[name]).clamp(max=1)
+                    parameter.copy_(torch.where(selected, parameter * factor, parameter))
+                    dampened += int(selected.sum())
+        run.memo["dampened"] = dampened
 
     def importances(self, run: Run, samples: Samples) -> Weights:
-        """The diagonal of the Fisher matrix on `samples`, or the code's squares of batch gradients."""
+        """Return the importance of each weight on `samples`, by parameter name."""
         if not self.paper_exact:
             return fisher_diagonal(run.model, run.task, samples)
-        named = {n: p for n, p in run.model.named_parameters() if p.requires_grad}
+        parameters = {n: p for n, p in run.model.named_parameters() if p.requires_grad}
         total, count = {n: wide(torch.zeros_like(p)) for n, p in trainable(run.model).items()}, 0
         with evaluating(run.model):
             for batch in samples.batches(self.batch_size, device=run.device):
                 loss = run.task.loss(run.model, batch).mean()
-                found = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
-                for n, g in zip(named, found, strict=True):
-                    if g is not None:
-                        total[n] += wide(g).square()
+                gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+                for name, gradient in zip(parameters, gradients, strict=True):
+                    if gradient is not None:
+                        total[name] += wide(gradient).square()
                 count += 1
         return {n: t / count for n, t in total.items()}
 
     def details(self, run: Run) -> dict[str, Any]:
+        """Return the number of shrunken weights."""
         return {"ssd": {"dampened": run.memo["dampened"]}}
 
     def problems(self) -> list[str]:
-        found = [
+        problems = [
             f"{name} is {getattr(self, name)}; it must be above 0."
             for name in ("alpha", "batch_size")
             if getattr(self, name) <= 0
         ]
-        found += [
+        problems += [
             f"{name} is {getattr(self, name)}; it must be at least 0."
             for name in ("dampening", "samples")
             if getattr(self, name) < 0
         ]
-        return found
+        return problems

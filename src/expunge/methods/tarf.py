@@ -1,18 +1,27 @@
-"""TARF: forget a concept whose borders are not those of the labels: find, separate, repair.
+"""TARF: forget a concept whose borders differ from those of the labels: find it, separate it, repair the rest.
 
-Zhu, Han, Yao, Xu, Niu, Sugiyama, "Decoupling the Class Label and the Target Concept in Machine Unlearning",
+    loss = -k(t) * CE(forget data) + tau(x, t) * CE(rest),    k(t) = max(k * (T - t - t0) / T, 0)
+
+The ascent fades out with k(t). tau is 0 before t1. After t1, tau is 0 for samples of the rest whose loss the ascent
+has changed by more than beta, because they belong to the concept. tau is 1 for all others.
+
+Source: Zhu, Han, Yao, Xu, Niu, Sugiyama, "Decoupling the Class Label and the Target Concept in Machine Unlearning",
 arXiv:2406.08288.
 
-Published: k(t) * (-CE on the forget data) + tau(x, t) * CE on the rest; k(t) = max(k (T - t - t0) / T, 0), an
-ascent that fades out; tau = 0 before t1, after that 0 for samples of the rest whose loss the ascent has
-changed by more than beta (they belong to the concept), else 1. Four tasks by three label domains, of the
-forget data D, the model's outputs M and the target concept T: all match; target mismatch (D = M below T);
-model mismatch (D = T below M); data mismatch (D below T = M). `expunge.sources.mismatch` makes them from any data
-with two levels of labels.
+Published: the loss, and four tasks. They differ in the label domains of the forget data D, the model's outputs M and the
+target concept T:
+- all match
+- target mismatch: D = M, finer than T
+- model mismatch: D = T, finer than M
+- data mismatch: D finer than T = M
 
-Ours (the paper's constants were not found): t counts epochs; beta is given in parts of the forget data's own
-mean change of loss; an epoch after t1 is a pass over the rest with the forget data cycling beside it;
-gradients are clipped.
+`expunge.sources.mismatch` makes these tasks from any data with two levels of labels.
+
+Ours, because the paper's constants were not found:
+- t counts epochs.
+- beta is relative to the mean change of loss on the forget data.
+- An epoch after t1 is a pass over the rest. A forget batch accompanies every batch; the forget data repeats as needed.
+- Gradients are clipped.
 """
 
 from __future__ import annotations
@@ -34,12 +43,21 @@ from ..training.schedule import Pair, pairs, steps_per_epoch
 
 @dataclass(frozen=True, kw_only=True)
 class TARF(GradientMethod):
-    """TARF: annealed ascent that finds the concept in the rest, then learns the rest without it."""
+    """Find the concept in the retain set by fading ascent, then learn the rest without it (TARF).
 
-    strength: float = 0.5  # k: weight of the ascent at the start
-    calm_epochs: int = 2  # t0: the ascent is over this many epochs before the end
-    find_epochs: int = 1  # t1: epochs of ascent alone
-    beta: float = 0.3  # the concept's samples change their loss by more than this share of the forget data's
+    Args:
+        strength: k, the weight of the ascent at the start.
+        calm_epochs: t0, the number of last epochs without ascent.
+        find_epochs: t1, the number of first epochs with ascent alone.
+        beta: A retain sample belongs to the concept if its loss changes by more than this share of the forget data's mean
+            change.
+        clip: Maximum L2 norm of a step's gradient. None disables clipping.
+    """
+
+    strength: float = 0.5
+    calm_epochs: int = 2
+    find_epochs: int = 1
+    beta: float = 0.3
     clip: float | None = 1.0
 
     search: ClassVar = {"lr": (1e-3, 3e-3, 1e-2, 3e-2), "strength": (0.1, 0.5, 1.0), "beta": (0.1, 0.3, 0.6)}
@@ -49,37 +67,38 @@ class TARF(GradientMethod):
         if run.epoch < self.find_epochs:
             return pairs(run, "forget", self.batch_size)
         if "rest" not in run.memo:
-            run.memo["rest"] = self.separate(run)
+            run.memo["rest"] = self.find_rest(run)
         return pairs(run, "retain+forget", self.batch_size)
 
     def steps(self, run: Run) -> int:
-        first = min(self.find_epochs, self.epochs)
-        rest = (self.epochs - first) * steps_per_epoch(run, "retain+forget", self.batch_size)
-        return first * steps_per_epoch(run, "forget", self.batch_size) + rest
+        finding = min(self.find_epochs, self.epochs)
+        later_steps = (self.epochs - finding) * steps_per_epoch(run, "retain+forget", self.batch_size)
+        return finding * steps_per_epoch(run, "forget", self.batch_size) + later_steps
 
-    def force(self, epoch: int) -> float:
-        """k(t)."""
+    def ascent_weight(self, epoch: int) -> float:
+        """Return k(t)."""
         return max(self.strength * (self.epochs - epoch - self.calm_epochs) / self.epochs, 0.0)
 
-    def separate(self, run: Run) -> Tensor:
-        """Which positions of the data are of the rest for good (tau = 1), bool (N,)."""
-        near = self.change(run, run.split.forget).mean()
-        keep = torch.ones(len(run.split.retain.data), dtype=torch.bool)
-        keep[run.split.retain.index] = self.change(run, run.split.retain) <= self.beta * near
-        return keep
+    def find_rest(self, run: Run) -> Tensor:
+        """Return which positions of the data do not belong to the concept (tau = 1), bool (N,)."""
+        forget_change = self.loss_change(run, run.split.forget).mean()
+        is_rest = torch.ones(len(run.split.retain.data), dtype=torch.bool)
+        is_rest[run.split.retain.index] = self.loss_change(run, run.split.retain) <= self.beta * forget_change
+        return is_rest
 
-    def change(self, run: Run, samples: Samples) -> Tensor:
-        """I_con: how much each sample's loss (N,) differs from the original's, absolutely."""
-        found = []
+    def loss_change(self, run: Run, samples: Samples) -> Tensor:
+        """Return I_con, the absolute difference of each sample's loss (N,) from the original's."""
+        changes = []
         with evaluating(run.model), torch.no_grad():
             for batch in samples.batches(run.compute.eval_batch, device=run.device):
-                now, then = (run.task.loss(m, batch) for m in (run.model, run.original))
-                found.append((now - then).abs().cpu())
-        return torch.cat(found)
+                current, original = (run.task.loss(m, batch) for m in (run.model, run.original))
+                changes.append((current - original).abs().cpu())
+        return torch.cat(changes)
 
     def loss(self, run: Run, forget: Batch | None, retain: Batch | None) -> Tensor:
+        """Return the fading ascent on the forget batch, plus the mean loss on the batch's part of the rest."""
         assert forget is not None
-        ascent = -self.force(run.epoch) * run.task.loss(run.model, forget).mean()
+        ascent = -self.ascent_weight(run.epoch) * run.task.loss(run.model, forget).mean()
         if retain is None:
             return ascent
         tau = run.memo["rest"][retain.index].to(retain.y.device)
@@ -87,10 +106,10 @@ class TARF(GradientMethod):
         return ascent + (tau * losses).sum() / tau.sum().clamp(min=1)
 
     def problems(self) -> list[str]:
-        found = super().problems()
-        found += [
+        problems = super().problems()
+        problems += [
             f"{name} is {getattr(self, name)}; it must be at least 0."
             for name in ("strength", "calm_epochs", "find_epochs", "beta")
             if getattr(self, name) < 0
         ]
-        return found
+        return problems

@@ -1,13 +1,19 @@
-"""TS-BGRM: ascend with the head alone while the kept classes' biases are pulled the other way, then repair
-the head.
+"""TS-BGRM: ascend with the head alone and reverse the bias gradients of kept classes, then repair the head.
 
-From the same diagnosis as `lb_hr`: ascent on a class lowers its bias and lifts all others, which hides the
-class rather than forgetting it.
+    stage 1: loss = -CE(forget); the bias gradients of kept classes are multiplied by a factor
+    stage 2: loss = CE(retain)
 
-Published: stage 1 is gradient ascent on the forget set, head only, with the bias gradients of the kept
-classes multiplied by a factor (reversed); stage 2 fine-tunes the head on the retain set. As released the
-factor is +1, so nothing is reversed: `reversal=1` is that form. Ours: the factor -1, epochs and rate;
-features in eval mode, whatever `batch_norm` says.
+Only the head moves. Plain ascent on a class lowers its bias and raises all others. That hides the class instead of
+forgetting it.
+
+Source: the same diagnosis as `lb_hr`.
+
+Published: the two stages.
+
+Difference from the released code: its factor is +1, so it reverses nothing. Use `reversal=1` for this form.
+
+Ours: the factor -1, the number of epochs and the learning rate. Features are computed in eval mode, whatever `batch_norm`
+says.
 """
 
 from __future__ import annotations
@@ -21,7 +27,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..data.batch import Batch
-from ..tasks.classification import Classification
 from ..training.method import GradientMethod
 from ..training.run import Run
 from ..training.schedule import Pair, pairs, steps_per_epoch
@@ -30,12 +35,19 @@ from .lb_hr import all_but_head, biased_head
 
 @dataclass(frozen=True, kw_only=True)
 class TSBGRM(GradientMethod):
-    """TS-BGRM: head-only ascent with reversed bias gradients, then head-only repair."""
+    """Ascend with the head alone under reversed bias gradients, then repair the head (TS-BGRM).
+
+    Args:
+        lr: Learning rate.
+        ascent_epochs: Number of epochs of stage 1. All further epochs are stage 2.
+        reversal: Factor on the bias gradients of kept classes in stage 1.
+    """
 
     lr: float = 0.01
-    ascent_epochs: int = 5  # stage 1; the other epochs are stage 2
-    reversal: float = -1.0  # factor on the bias gradients of kept classes in stage 1
+    ascent_epochs: int = 5
+    reversal: float = -1.0
 
+    needs: ClassVar = ("logits", "features", "head")
     scenarios: ClassVar = ("class",)
     search: ClassVar = {"lr": (0.003, 0.01, 0.03, 0.1), "ascent_epochs": (2, 5, 8)}
 
@@ -49,24 +61,25 @@ class TSBGRM(GradientMethod):
         return pairs(run, "forget" if run.epoch < self.ascent_epochs else "retain", self.batch_size)
 
     def steps(self, run: Run) -> int:
-        first = min(self.ascent_epochs, self.epochs)
+        ascent_epochs = min(self.ascent_epochs, self.epochs)
         ascent, repair = (steps_per_epoch(run, s, self.batch_size) for s in ("forget", "retain"))
-        return first * ascent + (self.epochs - first) * repair
+        return ascent_epochs * ascent + (self.epochs - ascent_epochs) * repair
 
     def loss(self, run: Run, forget: Batch | None, retain: Batch | None) -> Tensor:
+        """Return the loss of stage 1 for a forget batch, and of stage 2 for a retain batch."""
         if forget is None:
             assert retain is not None
             return run.task.loss(run.model, retain).mean()
-        assert isinstance(run.task, Classification)
         head = biased_head(run)[1]
         features, _ = run.task.with_features(run.model, forget.x)
         factor = torch.full_like(head.bias, self.reversal)
         factor[list(run.split.forget_classes)] = 1.0
-        bias = factor * head.bias + ((1 - factor) * head.bias).detach()  # same value, scaled gradient
+        # the same value as the bias, with its gradient multiplied by the factor
+        bias = factor * head.bias + ((1 - factor) * head.bias).detach()
         return -F.cross_entropy(F.linear(features, head.weight, bias), forget.y)
 
     def problems(self) -> list[str]:
-        found = super().problems()
+        problems = super().problems()
         if self.ascent_epochs < 0:
-            found.append(f"ascent_epochs is {self.ascent_epochs}; it must be at least 0.")
-        return found
+            problems.append(f"ascent_epochs is {self.ascent_epochs}; it must be at least 0.")
+        return problems

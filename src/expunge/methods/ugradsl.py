@@ -1,23 +1,32 @@
-"""UGradSL: gradient ascent on the forget set with negatively smoothed labels, mixed with descent on the retain set.
+"""UGradSL: ascend on the forget set with negatively smoothed labels and descend on the retain set.
 
-Di, Zhu, Jia, Liu, Takhirov, Jiang, Yao, Liu, Liu, "Label Smoothing Improves Machine Unlearning", arXiv:2406.07698
-(ICLR 2026).
+    loss = p * CE(retain) - (1 - p) * CE_alpha(forget)
+    CE_alpha uses the label (1 - alpha) * e_y + (alpha / K) * 1 with alpha < 0
 
-Published: the generalized smoothed label (1 - alpha) e_y + (alpha / K) 1 with alpha < 0 (GLS, Wei et al., ICML 2022); the
-objective p * CE(retain) - (1 - p) * CE_alpha(forget) (equation 8); one epoch is a pass over the forget set with a random
-retain batch of equal size beside each batch (UGradSL), or a pass over the retain set with the forget set cycling
-(UGradSL+, `ugradsl_plus`); the self-adaptive rate alpha_j = c_j / |B_f|, c_j the number of retain samples of the batch
-nearer than beta. Not published, or not found: learning rates, p, alpha, epochs, the distance and its space.
+Source: Di, Zhu, Jia, Liu, Takhirov, Jiang, Yao, Liu, Liu, "Label Smoothing Improves Machine Unlearning",
+arXiv:2406.07698 (ICLR 2026), equation 8. The generalized smoothed label (GLS) is from Wei et al., ICML 2022.
 
-Ours: sums become means over the two batches; one forward pass for both; distance 1 - cosine of penultimate features
-(halved where features can be negative), beta the median distance of the first batch; the adaptive rate keeps the sign
-that negative smoothing needs, `rate="adaptive"` gives samples in a dense retain neighbourhood less effort, as the paper
-argues, `rate="literal"` more, as its formula says. The ascent is unbounded below (its label is no distribution), hence,
-all on by default and all off under `paper_exact=True`: the gate (a sample at or under the confidence of unseen ones
-exerts no force), the norm clip, the stop rule (a look every `probe_every` steps: it overshoots by what those do) and the
-5-point limit on retained accuracy. The loop's NaN guard stays.
-With early_stop off and clip None, p = 1 is FT (in `ugradsl_plus`, whose epochs are FT's), and p = 0 with smoothing 0 and the
-gate off is GA, step for step.
+Published:
+- UGradSL: an epoch is a pass over the forget set, with a random retain batch of equal size beside each batch.
+- UGradSL+ (`ugradsl_plus`): an epoch is a pass over the retain set, and the forget set repeats as needed.
+- The self-adaptive rate alpha_j = c_j / |B_f|. c_j is the number of retain samples in the batch nearer than beta.
+
+Not published, or not found: learning rates, p, alpha, epochs, the distance and its space.
+
+Ours:
+- Sums become means over the two batches, and both batches share one forward pass.
+- The distance is 1 - cosine of penultimate features, halved where features can be negative. beta is the median distance of
+  the first batch.
+- The adaptive rate has the sign that negative smoothing needs. `rate="adaptive"` gives samples in a dense retain
+  neighbourhood a smaller rate, as the paper argues. `rate="literal"` gives them a larger one, as its formula says.
+- Four safeguards, because the ascent has no lower bound. The gate stops the ascent on a sample that is at or below the
+  confidence of unseen samples. The gradient norm is clipped. The stop rule ends the run once forget accuracy reaches that
+  of unseen samples, at the next evaluation (`probe_every`). Retained accuracy may drop by at most 5 percentage points.
+
+`paper_exact=True` turns all four safeguards off. The guard of the training loop against NaN stays on.
+
+Special cases with `early_stop=False` and `clip=None`: `ugradsl_plus` with p = 1 is FT. p = 0 with smoothing 0 and the gate
+off is GA. Both are equal step for step.
 """
 
 from __future__ import annotations
@@ -31,16 +40,22 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..data.batch import Batch
-from ..data.likeness import likeness, mean_like
+from ..data.likeness import importance_weights, weighted_mean
+from ..tasks.task import Capability
 from ..torch_utils.module_state import evaluating
 from ..training.method import GradientMethod
 from ..training.run import Row, Run
 
 
 def smoothed_loss(logits: Tensor, y: Tensor, alpha: Tensor | float) -> Tensor:
-    """Generalized-label-smoothing cross-entropy (B,) of logits (B, K): (1 - alpha) * nll + alpha * mean over all classes.
+    """Return the cross-entropy (B,) with generalized label smoothing.
 
-    `alpha` is one rate or one a sample (B,); negative rates sharpen beyond one-hot. The gradient is softmax - label.
+    It is (1 - alpha) * nll + alpha * (mean of the nll of all classes). Its gradient is softmax - label.
+
+    Args:
+        logits: Logits (B, K).
+        y: Labels (B,).
+        alpha: One rate, or one rate per sample (B,). Negative rates make the label sharper than one-hot.
     """
     logp = F.log_softmax(logits, 1)
     nll = -logp.gather(1, y[:, None])[:, 0]
@@ -48,37 +63,54 @@ def smoothed_loss(logits: Tensor, y: Tensor, alpha: Tensor | float) -> Tensor:
 
 
 def distances(retain: Tensor, forget: Tensor) -> Tensor:
-    """Cosine distances (R, F) in [0, 1] of features (R, D) and (F, D); halved where a feature is negative."""
+    """Return cosine distances (R, F) in [0, 1] of features (R, D) and (F, D), halved if any feature is negative."""
     cosine = F.normalize(retain.float(), dim=1) @ F.normalize(forget.float(), dim=1).T
-    signed = torch.minimum(retain.min(), forget.min()) < 0
-    return torch.where(signed, (1 - cosine) / 2, 1 - cosine).clamp(0, 1)
+    any_negative = torch.minimum(retain.min(), forget.min()) < 0
+    return torch.where(any_negative, (1 - cosine) / 2, 1 - cosine).clamp(0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class UGradSL(GradientMethod):
-    """UGradSL: ascent with negative label smoothing beside descent, over the forget set."""
+    """Ascend with negative label smoothing and descend on the retain set, in passes over the forget set (UGradSL).
+
+    Args:
+        epochs: Number of passes over the set that the method iterates over.
+        lr: Learning rate.
+        p: Weight of the retain loss, from 0 to 1. The ascent has weight 1 - p.
+        smoothing: alpha, the fixed smoothing rate, at most 0. 0 is plain ascent.
+        rate: The smoothing rate: "fixed" for all samples, or one per sample from its neighbours ("adaptive" as the paper
+            argues, "literal" as its formula says).
+        max_rate: Largest |alpha| of an adaptive rate.
+        beta: Distance below which a retain sample is a neighbour. None takes the median of the first batch.
+        gate: Stop the ascent on samples at or below the gate's confidence.
+        gate_at: Confidence of the gate. None takes 1/K for a class-wise split, otherwise the mean confidence on comparable
+            validation samples.
+        clip: Maximum L2 norm of a step's gradient. None disables clipping.
+        early_stop: End the run once forget accuracy reaches that of unseen samples.
+        max_drop: Maximum drop in retain accuracy, in percentage points. If exceeded, the run rolls back to the last good
+            state.
+        probe_every: Steps between two evaluations of the accuracies. 0 evaluates once per epoch.
+        allow_positive: Accept a smoothing above 0, which pushes every class down.
+        paper_exact: Turn off the gate, clipping, the stop rule and the limit on the drop.
+    """
 
     epochs: int = 5
     lr: float = 3e-3
-    p: float = 0.9  # weight of the retain term; 1 - p is that of the ascent
-    smoothing: float = -0.2  # alpha, the fixed rate; 0 is plain ascent
-    rate: Literal["fixed", "adaptive", "literal"] = (
-        "fixed"  # one rate, or one a sample from its neighbourhood
-    )
-    max_rate: float = 1.0  # the largest |alpha| that the adaptive rate gives
-    beta: float | None = (
-        None  # distance under which a retain sample is a neighbour; None: median of the first batch
-    )
-    gate: bool = True  # no force on samples at or under the gate's confidence
-    gate_at: float | None = None  # None: 1/K class-wise, else the mean confidence on the validation set
+    p: float = 0.9
+    smoothing: float = -0.2
+    rate: Literal["fixed", "adaptive", "literal"] = "fixed"
+    max_rate: float = 1.0
+    beta: float | None = None
+    gate: bool = True
+    gate_at: float | None = None
     clip: float | None = 1.0
-    early_stop: bool = True  # stop once forget accuracy is that of unseen samples
+    early_stop: bool = True
     max_drop: float = 5.0
     probe_every: int = 10
-    allow_positive: bool = False  # let smoothing be above 0, which ascends every class
-    paper_exact: bool = False  # gate, clip, stop rule and drop limit off
+    allow_positive: bool = False
+    paper_exact: bool = False
 
-    tasks: ClassVar[tuple[str, ...]] = ("classification",)
+    needs: ClassVar = ("logits", "classes", "scores")
     search: ClassVar = {
         "lr": (1e-3, 3e-3, 1e-2, 3e-2, 1e-1),
         "p": (0.5, 0.7, 0.9, 0.95, 0.98),
@@ -90,32 +122,36 @@ class UGradSL(GradientMethod):
             for name, value in (("gate", False), ("clip", None), ("early_stop", False), ("max_drop", 100.0)):
                 object.__setattr__(self, name, value)
 
+    def requires(self) -> tuple[Capability, ...]:
+        features: tuple[Capability, ...] = () if self.rate == "fixed" else ("features", "head")
+        return (*self.needs, *features)
+
     def plan(self) -> str:
         return "forget" if self.p == 0 else "forget+retain"
 
     def prepare(self, run: Run) -> None:
-        """What unseen samples like those of the forget set look like to the original: the gate's confidence and the stop
-        rule's accuracy (percent)."""
+        """Estimate on validation samples the gate's confidence and the stop rule's accuracy (percent)."""
         run.memo.update(gate=1 / run.task.num_classes, target=0.0)
         if not run.split.forget_classes and (self.gate or self.early_stop):
             if not len(run.split.validation):
-                self._unguarded(run)
+                self._disable_safeguards(run)
                 return
-            right, sure = [], []
+            correct, confidence = [], []
             with evaluating(run.model), torch.inference_mode():
                 for batch in run.split.validation.batches(run.compute.eval_batch, device=run.device):
                     loss = run.task.loss(run.model, batch)
-                    sure.append((-loss).exp())
-                    right.append(run.task.probe(run.model, batch))
-            alike = likeness(run.split)
+                    confidence.append((-loss).exp())
+                    correct.append(run.task.sample_scores(run.model, batch))
+            alike = importance_weights(run.split)
             run.memo.update(
-                gate=mean_like(torch.cat(sure), alike), target=100 * mean_like(torch.cat(right), alike)
+                gate=weighted_mean(torch.cat(confidence), alike),
+                target=100 * weighted_mean(torch.cat(correct), alike),
             )
         if self.gate_at is not None:
             run.memo["gate"] = self.gate_at
 
-    def _unguarded(self, run: Run) -> None:
-        """Without validation samples nothing says what an unseen sample looks like: no gate, no stop rule."""
+    def _disable_safeguards(self, run: Run) -> None:
+        """Turn off the gate and the stop rule with a warning, since no validation sample can set their limits."""
         run.memo.update(gate=-1.0 if self.gate_at is None else self.gate_at, target=-1.0)
         warnings.warn(
             "the split has no validation samples, so the gate and the stop rule are off; draw it with a validation share, "
@@ -125,6 +161,7 @@ class UGradSL(GradientMethod):
         )
 
     def loss(self, run: Run, forget: Batch | None, retain: Batch | None) -> Tensor:
+        """Return p * retain loss - (1 - p) * smoothed forget loss."""
         task, model = run.task, run.model
         if forget is None or self.p == 1:
             assert retain is not None
@@ -138,23 +175,26 @@ class UGradSL(GradientMethod):
         alpha = torch.tensor(self.smoothing, device=logits.device)
         if self.rate != "fixed":
             alpha = self.rates(run, features[: len(retain)].detach(), features[len(retain) :].detach())
-        keep = F.cross_entropy(logits[: len(retain)], retain.y)
-        return self.p * keep - (1 - self.p) * self._ascent(run, logits[len(retain) :], forget.y, alpha)
+        retain_loss = F.cross_entropy(logits[: len(retain)], retain.y)
+        return self.p * retain_loss - (1 - self.p) * self._ascent(run, logits[len(retain) :], forget.y, alpha)
 
     def _forward(self, run: Run, *batches: Batch) -> tuple[Tensor, Tensor]:
-        """Features (B, D), none at a fixed rate, and logits (B, K) of all batches: in one pass where they have one shape
-        (texts padded batch by batch have not)."""
+        """Return the features (B, D), empty for a fixed rate, and the logits (B, K) of all batches.
+
+        Batches of one shape share a forward pass. Texts padded batch by batch have several shapes.
+        """
         task: Any = run.task
-        together = [Batch.join(*batches)] if len({b.shape for b in batches}) == 1 else batches
-        outs = [
+        passes = [Batch.join(*batches)] if len({b.shape for b in batches}) == 1 else batches
+        outputs = [
             (torch.empty(0), task.logits(run.model, b.x))
             if self.rate == "fixed"
             else task.with_features(run.model, b.x)
-            for b in together
+            for b in passes
         ]
-        return torch.cat([f for f, _ in outs]), torch.cat([logits for _, logits in outs])
+        return torch.cat([f for f, _ in outputs]), torch.cat([logits for _, logits in outputs])
 
     def _ascent(self, run: Run, logits: Tensor, y: Tensor, alpha: Tensor) -> Tensor:
+        """Return the mean smoothed loss of the forget samples; the gate stops the gradient of some."""
         losses = smoothed_loss(logits, y, alpha)
         if self.gate:
             confidence = logits.detach().softmax(1).gather(1, y[:, None])[:, 0]
@@ -162,12 +202,18 @@ class UGradSL(GradientMethod):
         return losses.mean()
 
     def rates(self, run: Run, retain: Tensor, forget: Tensor) -> Tensor:
-        """The self-adaptive rate of each forget sample (F,), from features (R, D) and (F, D) of the same step."""
+        """Return the self-adaptive rate of each forget sample (F,).
+
+        Args:
+            run: The run, which remembers beta of the first batch.
+            retain: Features of the step's retain samples (R, D).
+            forget: Features of the step's forget samples (F, D).
+        """
         distance = distances(retain, forget)
         if "beta" not in run.memo:
             run.memo["beta"] = float(distance.median()) if self.beta is None else self.beta
-        share = (distance < run.memo["beta"]).float().mean(0)
-        return -self.max_rate * (share if self.rate == "literal" else 1 - share)
+        near_share = (distance < run.memo["beta"]).float().mean(0)
+        return -self.max_rate * (near_share if self.rate == "literal" else 1 - near_share)
 
     def stop(self, run: Run, row: Row) -> str | None:
         if self.early_stop and row["forget"] is not None and row["forget"] <= run.memo["target"]:
@@ -175,14 +221,14 @@ class UGradSL(GradientMethod):
         return None
 
     def problems(self) -> list[str]:
-        found = super().problems()
+        problems = super().problems()
         if not 0 <= self.p <= 1:
-            found.append(f"p is {self.p}; it weighs retain against forget, from 0 to 1.")
+            problems.append(f"p is {self.p}; it must be from 0 to 1, the weight of the retain loss.")
         if self.smoothing > 0 and not self.allow_positive:
-            found.append(
-                f"smoothing is {self.smoothing}; ascent needs a rate of at most 0 (positive rates push every class down); "
-                "set allow_positive to try it."
+            problems.append(
+                f"smoothing is {self.smoothing}; it must be at most 0, since a positive rate pushes every class down. Set "
+                "allow_positive to try it."
             )
         if self.max_rate < 0:
-            found.append(f"max_rate is {self.max_rate}; it must be at least 0.")
-        return found
+            problems.append(f"max_rate is {self.max_rate}; it must be at least 0.")
+        return problems

@@ -1,7 +1,8 @@
-"""UGradSL+: the objective of UGradSL, with a pass over the retain set for an epoch and the forget set cycling beside.
+"""UGradSL+: the loss of UGradSL, in passes over the retain set; the forget set repeats as needed.
 
-Di et al., arXiv:2406.07698 (ICLR 2026); see `ugradsl` for what is published and what is ours. Twice the cost of FT, and
-the better of the two in the paper's tables.
+Source: Di et al., arXiv:2406.07698 (ICLR 2026). See `ugradsl` for what is published and what is ours.
+
+A step costs twice as much as one of FT. In the paper's tables it is the better of the two variants.
 """
 
 from __future__ import annotations
@@ -13,7 +14,11 @@ from .ugradsl import UGradSL
 
 @dataclass(frozen=True, kw_only=True)
 class UGradSLPlus(UGradSL):
-    """UGradSL+: ascent with negative label smoothing beside descent, over the retain set."""
+    """Ascend with negative label smoothing and descend on the retain set, in passes over the retain set (UGradSL+).
+
+    Args:
+        lr: Learning rate.
+    """
 
     lr: float = 1e-2
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
-import os
-import sys
-from collections.abc import Callable, Collection
-from importlib.util import find_spec
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from ..errors import MissingExtra, ModelError
+from ..errors import ModelError
+from ..imports import call_object
 from .cnn import CNN, MLP
 from .pretrained import KINDS, from_folder
 from .resnet import resnet18, resnet20
@@ -31,8 +27,6 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 }
 # number of axes of an input (None: any number) and a description; the other models take images
 TAKES = {"mlp": (None, "anything of a fixed shape"), "text_transformer": (1, "token numbers (T,)")}
-IMPORTABLE = "write package.module:function, importable from here."
-EXTRAS = {"torchvision": "vision", "transformers": "text", "diffusers": "diffusion"}
 
 
 def names() -> list[str]:
@@ -64,7 +58,9 @@ def build(name: str, *, num_classes: int, shape: tuple[int, ...] = (3, 32, 32), 
         return from_folder(name, num_classes, shape)
     given = {"num_classes": num_classes, "shape": tuple(shape), "in_channels": shape[0] if shape else 1}
     if ":" in name:
-        model = called(name, {**given, **options}, ModelError, always=set(options), hidden=("num_classes",))
+        model = call_object(
+            name, {**given, **options}, ModelError, always=set(options), hidden=("num_classes",)
+        )
         if not isinstance(model, nn.Module):
             raise ModelError(
                 f"{name} returned {type(model).__name__}; a model factory must return an nn.Module."
@@ -99,77 +95,3 @@ def _check_shape(name: str, shape: tuple[int, ...]) -> None:
             f"{name} takes {expected}, but an input of the data has the shape {shape}; take {' or '.join(others)}, or "
             "your own model by package.module:factory."
         )
-
-
-def imported(spec: str, error: type[Exception]) -> Callable[..., Any]:
-    """Import the function `package.module:function`. Modules of the current folder can be imported too.
-
-    Args:
-        spec: Where the function is.
-        error: Type of the error to raise.
-
-    Raises:
-        error: If the function cannot be imported or cannot be called.
-        MissingExtra: If the module belongs to an optional library that is not installed.
-    """
-    module, _, name = spec.partition(":")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        function = getattr(importlib.import_module(module), name)
-    except ModuleNotFoundError as caught:
-        package = (caught.name or "").partition(".")[0]
-        if package in EXTRAS and find_spec(package) is None:
-            raise MissingExtra(spec, EXTRAS[package]) from caught
-        raise error(f"{spec} cannot be imported: {caught}; {IMPORTABLE}") from caught
-    # importing runs the module's code, which may raise anything
-    except Exception as caught:
-        raise error(f"{spec} cannot be imported: {type(caught).__name__}: {caught}; {IMPORTABLE}") from caught
-    if not callable(function) or isinstance(function, nn.Module):
-        raise error(f"{spec} is a {type(function).__name__}; name a function or a class that makes one.")
-    return function
-
-
-def called(
-    spec: str,
-    given: dict[str, Any],
-    error: type[Exception],
-    always: Collection[str] = (),
-    hidden: Collection[str] = (),
-) -> Any:
-    """Call the function `package.module:function` and return its result.
-
-    Args:
-        spec: Where the function is.
-        given: Arguments. The function gets those that it names.
-        error: Type of the error to raise.
-        always: Names of arguments to pass even if the function does not name them.
-        hidden: Names of arguments to pass if the function takes any keyword. Such a function often passes its keywords
-            on to another one.
-
-    Raises:
-        error: If the function cannot be imported, needs other arguments, or fails.
-    """
-    factory = imported(spec, error)
-    try:
-        parameters = inspect.signature(factory).parameters
-    # some functions written in C have no signature
-    except ValueError:
-        parameters = {}  # type: ignore[assignment]
-    extra = hidden if any(p.kind is p.VAR_KEYWORD for p in parameters.values()) else ()
-    arguments = {k: v for k, v in given.items() if k in parameters or k in always or k in extra}
-    if missing := [
-        n
-        for n, p in parameters.items()
-        if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) and n not in arguments
-    ]:
-        raise error(
-            f"{spec} needs the arguments {', '.join(missing)}, but it is called with "
-            + (f"only those that it names of {', '.join(given)}" if given else "no arguments")
-            + "; give its other arguments a default."
-        )
-    try:
-        return factory(**arguments)
-    # the user's function may raise anything
-    except Exception as caught:
-        raise error(f"{spec} failed: {type(caught).__name__}: {caught}") from caught

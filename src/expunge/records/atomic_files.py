@@ -1,4 +1,7 @@
-"""Outputs appear whole or not at all: written beside their place, flushed to disk, then renamed over it."""
+"""Outputs appear whole or not at all.
+
+They are written beside their target, flushed to disk, and renamed over the target.
+"""
 
 from __future__ import annotations
 
@@ -15,45 +18,42 @@ from ..errors import ExpungeError
 
 @contextmanager
 def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path in the target's folder; it replaces `path` only if the block ends without an exception.
+    """Yield a temporary path in the folder of the target, and rename it to `path` if the block succeeds.
 
-    Raises `ExpungeError` where nothing can be written there.
+    Args:
+        path: The target. It stays as it was if the block raises an exception.
+
+    Raises:
+        ExpungeError: Nothing can be written there.
+
+    Example:
+        >>> with atomic("model.pt") as part:
+        ...     torch.save(model.state_dict(), part)
     """
     target = Path(path)
-    handle, name = _beside(target)
+    handle, name = _new_file_beside(target)
     os.close(handle)
     part = Path(name)
     try:
         yield part
         with part.open("rb+") as file:
             os.fsync(file.fileno())
-        os.chmod(part, 0o666 & ~_umask())  # mkstemp makes private files; outputs follow the user's umask
+        # mkstemp makes private files, but outputs follow the umask of the user.
+        os.chmod(part, 0o666 & ~_umask())
         os.replace(part, target)
     finally:
         part.unlink(missing_ok=True)
 
 
-def _beside(target: Path) -> tuple[int, str]:
-    """A new private file (0600) in the target's folder, open, and its name. Raises `ExpungeError` where there can be none."""
+def _new_file_beside(target: Path) -> tuple[int, str]:
+    """Open a new private file (0600) in the folder of the target. Returns its handle and name."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.is_dir():
-            raise ExpungeError(f"{target} is a folder; name a file to write.")
+            raise ExpungeError(f"{target} is a folder; give a file to write.")
         return tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
     except OSError as error:
-        raise ExpungeError(f"{target} cannot be written: {error.strerror}; name another place.") from error
-
-
-def read_ids(path: str | os.PathLike[str], error: type[ExpungeError] = ExpungeError) -> list[str]:
-    """The ids in a text file, one a line, blank lines left out. Raises `error` for a file that is none."""
-    wanted = "give a text file in UTF-8 with one id a line"
-    if not Path(path).is_file():
-        raise error(f"{path} is no file; {wanted}.")
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as problem:
-        raise error(f"{path} cannot be read as ids: {problem}; {wanted}.") from problem
-    return [line.strip() for line in lines if line.strip()]
+        raise ExpungeError(f"{target} cannot be written: {error.strerror}; give another path.") from error
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -63,32 +63,39 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Write `value` as readable JSON, atomically. NaN and infinity are refused (`ValueError`): they are not JSON."""
+    """Write `value` as readable JSON, atomically.
+
+    Raises:
+        ValueError: The value contains NaN or infinity, which are not JSON.
+    """
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_private(path: str | os.PathLike[str], text: str) -> None:
-    """Write `text` as UTF-8 into a new file that only its owner may read (0600), atomically.
+    """Write `text` to a new file that only its owner may read (0600), atomically.
 
-    Raises `ExpungeError` where the file exists: a key or a secret that is overwritten is lost.
+    Use it for keys and other secrets. It never replaces a file.
+
+    Raises:
+        ExpungeError: The file exists, or nothing can be written there.
     """
     target = Path(path)
-    taken = (
-        f"{target} exists and is not replaced: it may be the only copy. Move it away, or name another file."
-    )
+    exists = f"{target} exists and is not replaced, as it may be the only copy; move it away, or give another path."
     if target.exists():
-        raise ExpungeError(taken)
-    handle, name = _beside(target)
+        raise ExpungeError(exists)
+    handle, name = _new_file_beside(target)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         try:
-            os.link(name, target)  # unlike a rename, it fails where another process was faster
+            # Unlike a rename, a link fails if another process has made the target meanwhile.
+            os.link(name, target)
         except FileExistsError:
-            raise ExpungeError(taken) from None
-        except OSError:  # a file system without hard links
+            raise ExpungeError(exists) from None
+        except OSError:
+            # The file system has no hard links.
             os.replace(name, target)
     finally:
         Path(name).unlink(missing_ok=True)

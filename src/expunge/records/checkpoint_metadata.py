@@ -1,5 +1,7 @@
-"""What a checkpoint's head says of the model in it, one form for every command: which kind of model it is, on which samples
-it was trained, by which method with which settings; and what is asked of it before it is used."""
+"""The metadata of a checkpoint: which model it holds, on which samples and by which method it was trained.
+
+Commands write it with every checkpoint, and check it before they use a checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -9,152 +11,180 @@ from typing import Any, Literal
 
 from ..data.split import Split
 from ..errors import CheckpointError
+from ..version import __version__
 from .checkpoint import Checkpoint
 from .record import plain
 
-Kind = Literal["original", "retrain", "unlearn"]
+Role = Literal["original", "retrain", "unlearn"]
+
+# parts of a split's description that messages show
+_SHOWN = ("scenario", "forget_classes", "goal", "validation", "seed")
 
 
-def head(kind: Kind, split: Split, method: Any, seed: int) -> dict[str, str]:
-    """The head of a checkpoint: of an original, of the retrained reference, or of an unlearned model.
+def metadata_for(role: Role, split: Split, method: Any, seed: int) -> dict[str, str]:
+    """Return the metadata of a checkpoint, as text values.
 
-    `train_hash` names the samples that the weights come from: forget and retain set for an original and for what was made
-    of one, nothing for a retrained model. An original belongs to no forget set and so has no `split_hash`.
+    `train_hash` names the samples that the parameters come from: forget and retain set for an original and for a model that
+    was unlearned from one; nothing for a retrained model. An original belongs to no forget set, so it has no `split_hash`.
+
+    Args:
+        role: What the model is: an original, the retrained reference, or an unlearned model.
+        split: The split it was made on.
+        method: The method that made it, for an original its recipe.
+        seed: Seed of the run.
     """
-    from .. import __version__
-
-    if method.exact and kind == "unlearn":
-        kind = "retrain"  # `expunge unlearn retrain`: what it ends with never saw the forget set
+    if method.exact and role == "unlearn":
+        role = "retrain"  # the result of `expunge unlearn retrain` never saw the forget set
     return {
         "expunge": __version__,
-        "kind": kind,
-        "train_hash": "" if kind == "retrain" else split.train_hash,
-        "split_hash": "" if kind == "original" else split.hash,
+        "kind": role,
+        "train_hash": "" if role == "retrain" else split.train_hash,
+        "split_hash": "" if role == "original" else split.hash,
         "split": json.dumps(plain(split.to_dict())),
         "seed": str(seed),
-        "inputs": split.retain.data.inputs_text,
-        **({"recipe": _settings(method)} if kind != "unlearn" else {}),
+        "inputs": split.retain.data.input_options,
+        **({"recipe": _settings(method)} if role != "unlearn" else {}),
         "method": method.name(),
         "settings": _settings(method),
     }
 
 
-def check_original(checkpoint: Checkpoint, split: Split) -> str | None:
-    """Raise `CheckpointError` for a model that was not trained on this split's forget + retain, and for one that has forgotten
-    what this split would teach it again; a sentence for the person where the head does not say."""
-    trained_on, path = checkpoint.metadata.get("train_hash"), checkpoint.path
-    if trained_on is None:
-        said = f"{path.name} does not say which samples it was trained on; "
-        if len(split.validation):
-            return said + "if it saw the whole training set, add --validation 0."
-        tests = len(split.test) + len(split.test_forgotten)
-        return (
-            said
-            + f"it is taken to have seen all {len(split.train):,} training and none of the {tests:,} test samples."
-        )
-    if not trained_on:
+def check_role(checkpoint: Checkpoint, role: Literal["original", "retrained"]) -> None:
+    """Raise `CheckpointError` if the metadata says that a checkpoint has another role. No split is needed for this check.
+
+    Args:
+        checkpoint: The checkpoint.
+        role: What it is used as: the original, or the retrained reference.
+    """
+    metadata, path = checkpoint.metadata, checkpoint.path
+    trained_on = metadata.get("train_hash")
+    if role == "original" and trained_on == "":
         raise CheckpointError(
             f"{path} was trained without a forget set: it is a retrained model, no original; give it to --retrained."
         )
+    if role == "retrained" and trained_on:
+        found = "an unlearned model" if metadata.get("kind") == "unlearn" else "an original"
+        raise CheckpointError(
+            f"{path} is {found}, not trained without the forget set; make the reference with `expunge train --without-forget`."
+        )
+
+
+def check_original(checkpoint: Checkpoint, split: Split) -> str | None:
+    """Check that a checkpoint can be the original of a split.
+
+    Returns:
+        A sentence for the user where the metadata does not settle the question, else None.
+
+    Raises:
+        CheckpointError: The model was not trained on this split's forget and retain set, or it has forgotten samples that
+            this split would teach it again.
+    """
+    trained_on, path = checkpoint.metadata.get("train_hash"), checkpoint.path
+    if trained_on is None:
+        start = f"{path.name} does not say which samples it was trained on; "
+        if len(split.validation):
+            return start + "if it saw the whole training set, add --validation 0."
+        tests = len(split.test) + len(split.test_forgotten)
+        return f"{start}it is taken to have seen all {len(split.train):,} training and none of the {tests:,} test samples."
+    check_role(checkpoint, "original")
     _check_inputs(checkpoint, split)
     if trained_on != split.train_hash:
-        drawn = drawing(checkpoint)
+        drawn = split_description(checkpoint)
         raise CheckpointError(
             f"{path} was trained on other samples than this split's forget + retain (its validation draw: "
             f"share {drawn.get('validation', '?')}, seed {drawn.get('seed', '?')}); use the same data, --validation and --split-seed "
             "(a function for --data must return the same samples at every call)."
         )
-    return _forgotten_before(checkpoint, split)
+    return _check_earlier_request(checkpoint, split)
 
 
-def _forgotten_before(checkpoint: Checkpoint, split: Split) -> str | None:
-    """Whether an unlearned model would learn again, from this split's retain set, what it was made to forget."""
-    said, path, then = checkpoint.metadata, checkpoint.path, drawing(checkpoint)
-    if said.get("kind") != "unlearn" or said.get("split_hash") in ("", split.hash):
+def _check_earlier_request(checkpoint: Checkpoint, split: Split) -> str | None:
+    """Refuse or name an unlearned model that would learn again, from this split's retain set, what it has forgotten."""
+    metadata, path, earlier = checkpoint.metadata, checkpoint.path, split_description(checkpoint)
+    if metadata.get("kind") != "unlearn" or metadata.get("split_hash") in ("", split.hash):
         return None
     advice = "name what was forgotten then together with what is to be forgotten now"
-    classes, now = set(then.get("forget_classes") or []), split.to_dict()
-    if then.get("scenario") == "class" and classes:
+    classes, now = set(earlier.get("forget_classes") or []), split.to_dict()
+    if earlier.get("scenario") == "class" and classes:
         if classes & set(split.retain.labels.unique().tolist()):
             raise CheckpointError(
                 f"{path} has forgotten the classes {sorted(classes)}, and samples of them are in this split's retain set, from "
                 f"which they would be learned again; {advice}."
             )
         return None
-    same_column = then.get("column") is not None and then.get("column") == now.get("column")
-    if same_column and set(then.get("values", [])) <= set(now.get("values", [])):
+    same_column = earlier.get("column") is not None and earlier.get("column") == now.get("column")
+    if same_column and set(earlier.get("values", [])) <= set(now.get("values", [])):
         return None
     return (
-        f"{path.name} has forgotten other samples before ({_told(then)}); where they are in this split's retain set they are "
+        f"{path.name} has forgotten other samples before ({_in_words(earlier)}); where they are in this split's retain set they are "
         f"learned again: {advice}."
     )
 
 
 def check_retrained(checkpoint: Checkpoint, split: Split) -> str | None:
-    """Raise `CheckpointError` for a model that is no reference for this split: an original, an unlearned model, or one
-    retrained without another forget set; a sentence for the person where the head does not say."""
-    said, path = checkpoint.metadata, checkpoint.path
-    if "train_hash" not in said:
+    """Check that a checkpoint can be the reference of a split: a model retrained without its forget set.
+
+    Returns:
+        A sentence for the user where the metadata does not settle the question, else None.
+
+    Raises:
+        CheckpointError: The model is an original, an unlearned model, or retrained without another forget set.
+    """
+    metadata, path = checkpoint.metadata, checkpoint.path
+    if "train_hash" not in metadata:
         return (
             f"{path.name} does not say which samples it was trained on; every gap is measured from it, so be sure that "
             "it never saw the forget set."
         )
-    if said["train_hash"]:
-        what = "an unlearned model" if said.get("kind") == "unlearn" else "an original"
-        raise CheckpointError(
-            f"{path} is {what}, not trained without the forget set; make the reference with `expunge train --without-forget`."
-        )
+    check_role(checkpoint, "retrained")
     _check_inputs(checkpoint, split)
-    drawn = drawing(checkpoint)
+    drawn = split_description(checkpoint)
     if drawn.get("hash") != split.hash:
         raise CheckpointError(
-            f"{path} was retrained for another split ({_told(drawn)}) than this one ({_told(split.to_dict())}); give the "
+            f"{path} was retrained for another split ({_in_words(drawn)}) than this one ({_in_words(split.to_dict())}); give the "
             "same data, forget flags, --goal, --validation and --split-seed, or retrain for this split."
         )
     return None
 
 
 def check_audited(checkpoint: Checkpoint, split: Split) -> None:
-    """Raise `CheckpointError` for a model whose head names another forget set or other training samples."""
-    said, path = checkpoint.metadata, checkpoint.path
+    """Raise `CheckpointError` for a model whose metadata names another forget set or other training samples."""
+    metadata, path = checkpoint.metadata, checkpoint.path
     _check_inputs(checkpoint, split)
-    if said.get("split_hash") not in (None, "", split.hash):
+    if metadata.get("split_hash") not in (None, "", split.hash):
         raise CheckpointError(
-            f"{path} was made for another split ({_told(drawing(checkpoint))}) than this one ({_told(split.to_dict())}); "
+            f"{path} was made for another split ({_in_words(split_description(checkpoint))}) than this one "
+            f"({_in_words(split.to_dict())}); "
             "give the data, forget flags, --goal, --validation and --split-seed that it was made with."
         )
-    if said.get("train_hash") not in (None, "", split.train_hash):
+    if metadata.get("train_hash") not in (None, "", split.train_hash):
         check_original(checkpoint, split)
 
 
 def _check_inputs(checkpoint: Checkpoint, split: Split) -> None:
-    """Raise `CheckpointError` for a model that was trained on inputs of another size or normalisation than the data here."""
-    then, now = checkpoint.metadata.get("inputs"), split.retain.data.inputs_text
-    if then is not None and then != now:
-        said = {t: f"with {t}" if t else "as they are" for t in (then, now)}
+    """Raise `CheckpointError` for a model trained on inputs of another size or normalisation than this data."""
+    trained_with, now = checkpoint.metadata.get("inputs"), split.retain.data.input_options
+    if trained_with is not None and trained_with != now:
+        texts = {t: f"with {t}" if t else "as they are" for t in (trained_with, now)}
         raise CheckpointError(
-            f"{checkpoint.path} was trained on images {said[then]} and the data came {said[now]}; give --data the same options."
+            f"{checkpoint.path} was trained on images {texts[trained_with]} and the data came {texts[now]}; give --data the same "
+            "options."
         )
 
 
-def drawing(checkpoint: Checkpoint) -> dict[str, Any]:
-    """How the split of a checkpoint was drawn: `Split.to_dict`; empty where the head does not say."""
+def split_description(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return how the split of a checkpoint was drawn (`Split.to_dict`); empty where the metadata does not say it."""
     try:
-        found = json.loads(checkpoint.metadata.get("split", "{}"))
+        description = json.loads(checkpoint.metadata.get("split", "{}"))
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return description if isinstance(description, dict) else {}
 
 
 def _settings(method: Any) -> str:
     return json.dumps(plain(asdict(method)))
 
 
-def _told(drawn: dict[str, Any]) -> str:
-    """A split in a few words."""
-    shown = {
-        k: v
-        for k, v in drawn.items()
-        if k in ("scenario", "forget_classes", "goal", "validation", "seed") and v != []
-    }
+def _in_words(description: dict[str, Any]) -> str:
+    shown = {k: v for k, v in description.items() if k in _SHOWN and v != []}
     return ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in shown.items()) or "not said"

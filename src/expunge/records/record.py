@@ -1,4 +1,4 @@
-"""One run as one JSON file: what was run, on what, with which outcome. Reports and benchmarks read nothing else."""
+"""`Record`: one run as one JSON file. Reports and benchmarks read nothing else."""
 
 from __future__ import annotations
 
@@ -21,30 +21,54 @@ Ended = Literal["finished", "stopped", "diverged"]
 
 @dataclass
 class Record:
-    """One run. Scores are in percent, times in seconds, memory in bytes; absent values are None, never NaN."""
+    """One run: what ran, on which data, and with which result.
 
-    kind: str  # "original" | "retrain" | "unlearn" | "erase"
-    method: str  # the method's name, as the command line has it: "salun"
-    settings: dict[str, Any] = field(default_factory=dict)  # the method's fields
-    goal: str = "unlearn"  # "untrain": remove the samples' influence; "unlearn": remove the ability
+    Scores are in percent, times in seconds, memory in bytes. A value that does not exist is None, never NaN.
+
+    Args:
+        kind: "original", "retrain", "unlearn" or "erase".
+        method: Name of the method, as on the command line: "salun".
+        settings: The fields of the method.
+        goal: "untrain" to remove the influence of samples, "unlearn" to remove the ability.
+        task: Name of the task.
+        model: Name, number of parameters, and the hashes `hash_before` and `hash_after`.
+        data: Name and class names.
+        split: How the split was drawn, its hashes and sizes.
+        seed: Seed of the run.
+        status: "finished", or a sentence on why the run ended early.
+        ended: How the run ended, in one word. Records written before this field existed get it from `status`.
+        scores: UA, RA, TA, MIA and others, and "gap" with the gaps to a retrained model if there was one.
+        curves: One row per evaluation during the run: step, epoch, loss, retain, forget.
+        details: What the report draws: histograms, scores per class, features, images.
+        seconds: RTE: the time of unlearning, with the mask and without evaluation.
+        peak_memory: Peak memory of the process (CPU) or of the allocator (CUDA).
+        machine: Processor, GPU and versions.
+        created: Time of creation, UTC.
+        command: The command line.
+        schema: Version of the file format.
+
+    Example:
+        >>> record = Record.load("runs/salun.json")
+        >>> record.scores["UA"]
+        100.0
+    """
+
+    kind: str
+    method: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    goal: str = "unlearn"
     task: str = "classification"
-    model: dict[str, Any] = field(default_factory=dict)  # name, parameters, hash_before, hash_after
-    data: dict[str, Any] = field(default_factory=dict)  # name, classes (names)
-    split: dict[str, Any] = field(default_factory=dict)  # how it was drawn, hash, sizes
+    model: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    split: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
-    status: str = "finished"  # or why it stopped early, in words
-    ended: Ended | None = None  # the same as one word; made of `status` where a record was written without it
-    scores: dict[str, Any] = field(
-        default_factory=dict
-    )  # UA RA TA MIA ..., "gap": {...} where a retrained model was given
-    curves: list[dict[str, Any]] = field(
-        default_factory=list
-    )  # one row a probe: step, epoch, loss, retain, forget
-    details: dict[str, Any] = field(
-        default_factory=dict
-    )  # what the report draws: histograms, per-class, features, images
-    seconds: float = 0.0  # RTE: `unlearn` alone, mask included
-    peak_memory: int | None = None  # bytes, of the process (CPU) or allocator (CUDA)
+    status: str = "finished"
+    ended: Ended | None = None
+    scores: dict[str, Any] = field(default_factory=dict)
+    curves: list[dict[str, Any]] = field(default_factory=list)
+    details: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    peak_memory: int | None = None
     machine: dict[str, Any] = field(default_factory=lambda: machine())
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     command: str = ""
@@ -52,40 +76,58 @@ class Record:
 
     def __post_init__(self) -> None:
         if self.ended not in get_args(Ended):
-            self.ended = ended_as_told(self.status)
+            self.ended = ended_from_status(self.status)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the record as JSON, atomically; NaN and infinity become null."""
+        """Write the record as JSON, atomically. NaN and infinity become null.
+
+        Returns:
+            The path.
+
+        Raises:
+            ExpungeError: Nothing can be written there.
+        """
         write_json(path, plain(asdict(self)))
         return Path(path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Record:
-        """Read a record. Raises `ExpungeError` for files that are not one, or of a newer schema."""
+        """Read a record from its file.
+
+        Raises:
+            ExpungeError: The file is no record, or has a newer schema.
+        """
         try:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise ExpungeError(f"{path} cannot be read as a record: {error}.") from error
-        if not _has_form(values):
-            raise ExpungeError(f"{path} is JSON but not a record of expunge.")
+            raise ExpungeError(
+                f"{path} cannot be read as a record: {error}; give a JSON file that expunge wrote."
+            ) from error
+        if not _is_record(values):
+            raise ExpungeError(
+                f"{path} is JSON, but not a record of expunge; give the .json file that a run wrote beside its checkpoint."
+            )
         if values["schema"] > SCHEMA:
             raise ExpungeError(
-                f"{path} has schema {values['schema']}, this version reads up to {SCHEMA}: upgrade expunge."
+                f"{path} has schema {values['schema']}, but this version reads up to {SCHEMA}; upgrade expunge."
             )
         known = {f.name for f in fields(cls)}
         return cls(**{k: v for k, v in values.items() if k in known})
 
 
 def is_record(path: Path) -> bool:
-    """Whether a JSON file has the form of a record; receipts, proofs and lists of requests lie beside them."""
+    """Return whether a JSON file is a record. Receipts, proofs and lists of requests may lie beside records.
+
+    An unreadable file counts as a record: `Record.load` then says what is wrong with it.
+    """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError):
-        return True  # whoever reads it will say what is wrong
-    return _has_form(values)
+        return True
+    return _is_record(values)
 
 
-def _has_form(values: Any) -> bool:
+def _is_record(values: Any) -> bool:
     return (
         isinstance(values, dict)
         and all(isinstance(values.get(k), str) for k in ("kind", "method"))
@@ -93,14 +135,19 @@ def _has_form(values: Any) -> bool:
     )
 
 
-def ended_as_told(status: Any) -> Ended:
-    """How a run ended, from the words of a record that was written before records had `ended`."""
-    told = str(status).partition(" ")[0].rstrip(":")
-    return "finished" if told == "finished" else "stopped" if told == "stopped" else "diverged"
+def ended_from_status(status: Any) -> Ended:
+    """Return how a run ended, from the first word of its status."""
+    word = str(status).partition(" ")[0].rstrip(":")
+    if word == "finished":
+        return "finished"
+    return "stopped" if word == "stopped" else "diverged"
 
 
 def plain(value: Any) -> Any:
-    """`value` as JSON can hold it: tuples as lists, paths as text, NumPy and 0-d tensors as numbers, NaN as None."""
+    """Convert `value` to what JSON can hold.
+
+    Tuples and sets become lists, paths become text, arrays and tensors become numbers and lists, NaN becomes None.
+    """
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple | set):
@@ -115,10 +162,10 @@ def plain(value: Any) -> Any:
 
 
 def machine() -> dict[str, Any]:
-    """What this run's figures depend on: processor, cores, GPU, versions. No host name, no path."""
+    """Return what the numbers of a run depend on: system, processor, GPU and versions. No host name, no path."""
     import torch
 
-    found: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "system": platform.system(),
         "arch": platform.machine(),
         "cores": os.cpu_count(),
@@ -126,10 +173,10 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
     }
     if torch.cuda.is_available():
-        found["gpu"] = torch.cuda.get_device_name()
+        facts["gpu"] = torch.cuda.get_device_name()
     for package in ("expunge", "torch", "numpy", "scikit-learn", "diffusers"):
         try:
-            found[package] = version(package)
+            facts[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return facts

@@ -1,4 +1,4 @@
-"""What tables, pages and reports say of several runs: the four headline scores, rows of seeds, mean and spread."""
+"""Statistics over runs: the headline scores, groups of runs, mean and spread."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import TypeVar
 
-HEADLINE = ("UA", "RA", "TA", "MIA")  # the scores whose gaps to Retrain make the avg. gap
-# accuracies (percent) in a row of the table NHLE x class weight masking: the set of the split they are taken on, and its head
+# The average gap is the mean of the gaps of these scores to Retrain.
+HEADLINE = ("UA", "RA", "TA", "MIA")
+# Accuracies (percent) in the table NHLE x class weight masking: the set of the split, and the column title.
 TABLE_2X2 = {
     "forget_accuracy": ("forget", "forget set"),
     "retain_accuracy": ("retain", "retain set"),
@@ -22,39 +23,57 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Stat:
-    """Mean over runs; `spread` is the sample standard deviation, None below two values."""
+    """Mean and spread of a score over runs.
+
+    Args:
+        mean: The mean.
+        spread: The sample standard deviation. None for fewer than two values.
+        n: Number of values.
+    """
 
     mean: float
     spread: float | None
     n: int
 
     def text(self, digits: int = 2) -> str:
-        """`1.24±0.10`, without the spread where there is none."""
+        """Return mean and spread as text: `1.24±0.10`, or `1.24` without a spread."""
         spread = "" if self.spread is None else f"±{self.spread:.{digits}f}"
         return f"{self.mean:.{digits}f}{spread}"
 
 
 def stat(values: Iterable[float | None]) -> Stat | None:
-    """Mean and spread of the figures there are; None where there are none."""
-    found = [v for v in values if v is not None]
-    return Stat(fmean(found), stdev(found) if len(found) > 1 else None, len(found)) if found else None
+    """Return mean and spread of the values that are not None. None if there are none."""
+    numbers = [v for v in values if v is not None]
+    if not numbers:
+        return None
+    return Stat(fmean(numbers), stdev(numbers) if len(numbers) > 1 else None, len(numbers))
 
 
-def shown(values: Iterable[float | None], digits: int = 2) -> str:
-    """Mean and spread as text, a dash where there are no figures."""
-    found = stat(values)
-    return "–" if found is None else found.text(digits)
+def stat_text(values: Iterable[float | None], digits: int = 2) -> str:
+    """Return mean and spread as text, or a dash if there are no values.
+
+    Example:
+        >>> stat_text([1.0, 3.0], digits=1)
+        '2.0±1.4'
+    """
+    result = stat(values)
+    return "–" if result is None else result.text(digits)
 
 
 def grouped(items: Iterable[Item], key: Callable[[Item], Hashable]) -> list[list[Item]]:
-    """The items with one key together, in order of appearance."""
+    """Group items with equal keys. Groups and items keep their order of appearance."""
     groups: dict[Hashable, list[Item]] = {}
     for item in items:
         groups.setdefault(key(item), []).append(item)
     return list(groups.values())
 
 
-def place(kind: str, gaps: Iterable[float | None]) -> tuple[int, float]:
-    """Sorts rows: original, Retrain, then by mean avg. gap; rows without a gap last."""
-    found = stat(gaps)
-    return {"original": 0, "retrain": 1}.get(kind, 2), math.inf if found is None else found.mean
+def row_order(kind: str, gaps: Iterable[float | None]) -> tuple[int, float]:
+    """Return the sort key of a table row: original, Retrain, then by mean average gap. Rows without a gap come last.
+
+    Args:
+        kind: The kind of the row's records: "original", "retrain", "unlearn" or "erase".
+        gaps: The average gap of each run in the row.
+    """
+    gap = stat(gaps)
+    return {"original": 0, "retrain": 1}.get(kind, 2), math.inf if gap is None else gap.mean

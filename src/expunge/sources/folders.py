@@ -1,8 +1,8 @@
-"""Images in class folders: found, checked, and decoded once into memory where they fit there, else when asked for, with no
-Python list of all of them.
+"""Images in class folders.
 
-Names are kept as one NumPy array of variable-width text (about 16 bytes and the name's own a sample), so that 14 million
-images cost hundreds of megabytes, not gigabytes, and workers of a `DataLoader` share the pages.
+Images are decoded into memory once if they fit, else each time they are asked for. File names are one NumPy array of
+variable-width text: 16 bytes and the characters of a name per image. 14 million images cost hundreds of megabytes, and
+the workers of a `DataLoader` share them.
 """
 
 from __future__ import annotations
@@ -16,25 +16,36 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..data.resize import Fit
+from ..data.resize import Resize
 from ..data.stream import StreamData
 from ..data.tensors import TensorData
 from ..errors import ExpungeError, MissingExtra, raise_all
 from .source import held_out
 
-IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm", ".pgm")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm", ".pgm")
 TEXT = np.dtypes.StringDType()
-TESTS = ("test", "val", "valid", "validation")  # the first that is there
-CHECKED = 4096  # files whose check is under way at once
-FITS = 1 << 30  # bytes of decoded images that are held in memory without being asked to
+# names of a folder with test images; the first that exists is used
+TEST_FOLDERS = ("test", "val", "valid", "validation")
+# files that are checked or decoded at a time
+CHUNK = 4096
+# bytes of decoded images; up to this size they are held in memory by default
+MEMORY_LIMIT = 1 << 30
 
 
 class ImageFolder(Dataset):
-    """Images by their names (N,) below `root` and labels (N,): uint8 (C, H, W) as `fit` makes them, decoded when asked for.
-    Batches of them become numbers in [0, 1] on the device: a quarter of the bytes to carry there."""
+    """Images that are decoded when they are asked for: uint8 (C, H, W).
 
-    def __init__(self, root: Path, names: np.ndarray, labels: np.ndarray, fit: Fit):
-        self.root, self.names, self.targets, self.fit = root, names, torch.from_numpy(labels), fit
+    They stay bytes until a batch is on the device, since bytes are a quarter of the floats.
+
+    Args:
+        root: The folder that the names are relative to.
+        names: File names (N,).
+        labels: Labels (N,).
+        resize: Makes all images one size.
+    """
+
+    def __init__(self, root: Path, names: np.ndarray, labels: np.ndarray, resize: Resize):
+        self.root, self.names, self.targets, self.resize = root, names, torch.from_numpy(labels), resize
 
     def __len__(self) -> int:
         return len(self.names)
@@ -42,146 +53,172 @@ class ImageFolder(Dataset):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         from PIL import Image
 
-        file = self.root / str(self.names[index])
+        path = self.root / str(self.names[index])
         try:
-            with Image.open(file) as image:
-                return self.fit(image), int(self.targets[index])
-        except Exception as error:  # Pillow raises many kinds for broken files
-            raise ExpungeError(_unreadable(file, error)) from error
+            with Image.open(path) as image:
+                return self.resize(image), int(self.targets[index])
+        # Pillow raises many types of errors for broken files.
+        except Exception as error:
+            raise ExpungeError(_unreadable(path, error)) from error
 
 
 def read_folder(
-    root: Path, fit: Fit, *, workers: int = 0, check: bool = True
+    root: Path, resize: Resize, *, workers: int = 0, check: bool = True
 ) -> tuple[StreamData, StreamData, list[str]]:
-    """Training and test data and the class names of `root/CLASS/*.png`, or `root/train/CLASS` and `root/test/CLASS` (or a folder
-    of `TESTS` that comes after it).
+    """Read `root/train/CLASS/*.png` and `root/test/CLASS/*.png`, or `root/CLASS/*.png`.
 
-    Without these parts a fixed fifth of each class is held out for testing. Ids are the paths below `root`, and
-    each image's folder is the group column `folder`. `fit` makes the images one size. `workers` processes decode ahead of
-    the steps. Raises `ExpungeError` with every broken image at once, unless `check` is false: then each is met when it is
-    read (opening millions of files takes longer than many a run).
+    The test folder may also be `val`, `valid` or `validation`. Without a test folder, a fixed fifth of each class is held
+    out for testing. The id of an image is its path below `root`. The group column `folder` is the folder of each image.
+
+    Args:
+        root: The folder.
+        resize: Makes all images one size.
+        workers: Processes that decode images ahead of the steps.
+        check: Whether to open every file now. For millions of files this takes longer than many runs. Without it, a broken
+            image raises an error when it is read.
+
+    Returns:
+        Training data, test data and the class names.
+
+    Raises:
+        MissingExtra: Pillow is not installed.
+        ExpungeError: There are fewer than two classes, the classes of the parts differ, or images are broken. Lists every one.
     """
     try:
         import PIL  # noqa: F401
     except ImportError as error:
         raise MissingExtra("reading image files", "images") from error
     parts = _parts(root)
-    classes = _classes(root / parts[0])
-    found = [_names(root, part, classes) for part in parts]
-    if len(classes) < 2 or not all(len(names) for names, _ in found):
+    classes = class_names(root)
+    files = [_list_images(root, part, classes) for part in parts]
+    if len(classes) < 2 or not all(len(names) for names, _ in files):
         raise ExpungeError(
             f"{root} has {len(classes)} class folders with images; give DIR/CLASS/*.png with two classes or more, "
             "or DIR/train/CLASS and DIR/test/CLASS."
         )
-    empty = np.flatnonzero(np.bincount(found[0][1], minlength=len(classes)) == 0)
-    unknown = [c for part in parts[1:] for c in _classes(root / part) if c not in classes]
-    raise_all(
-        [
-            f"{root / parts[-1] / c} is a class that {root / parts[0]} has not; add it there, or remove it."
-            for c in unknown
-        ]
-        + [f"{root / parts[0] / classes[k]} holds no images; put some there, or remove it." for k in empty]
-        + [p for names, _ in found if check for p in _broken(root, names)]
-    )
-    if len(found) == 1:
-        held = held_out(found[0][1], len(classes))
-        found = [(names[keep], labels[keep]) for names, labels in found for keep in (~held, held)]
+    problems = _class_problems(root, parts, classes, labels=files[0][1])
+    raise_all(problems + [p for names, _ in files if check for p in _broken_images(root, names)])
+    if len(files) == 1:
+        held = held_out(files[0][1], len(classes))
+        files = [(names[which], labels[which]) for names, labels in files for which in (~held, held)]
     train, test = (
         StreamData(
-            ImageFolder(root, names, labels, fit),
+            ImageFolder(root, names, labels, resize),
             labels=torch.from_numpy(labels),
             classes=classes,
             name=root.name,
             ids=names,
-            groups={"folder": _folders(names)},
-            read_as=str(fit),
+            groups={"folder": _folder_names(names)},
+            read_as=str(resize),
             workers=workers,
         )
-        for names, labels in found
+        for names, labels in files
     )
     return train, test, classes
 
 
+def class_names(root: Path) -> list[str]:
+    """Return the class names of a folder of images, from the names of its sub-folders. Raises `ExpungeError`."""
+    return _class_folders(root / _parts(root)[0])
+
+
+def _class_problems(root: Path, parts: list[str], classes: list[str], labels: np.ndarray) -> list[str]:
+    """One sentence per class that only the test part has, and per class without training images."""
+    empty = np.flatnonzero(np.bincount(labels, minlength=len(classes)) == 0)
+    only_in_test = [c for part in parts[1:] for c in _class_folders(root / part) if c not in classes]
+    return [
+        f"{root / parts[-1] / c} is a class that {root / parts[0]} does not have; add it there, or remove it."
+        for c in only_in_test
+    ] + [f"{root / parts[0] / classes[k]} has no images; add images, or remove the folder." for k in empty]
+
+
 def in_memory(*parts: StreamData) -> list[TensorData]:
-    """The same samples, every image decoded now: no epoch decodes it again. Raises `ExpungeError` with every broken one."""
-    decoded = [_decoded(data.dataset) for data in parts]
+    """Decode all images now and return the same samples as `TensorData`. No epoch decodes them again.
+
+    Raises:
+        ExpungeError: Lists every broken image.
+    """
+    decoded = [_decode(data.dataset) for data in parts]
     raise_all(sorted(p for _, problems in decoded for p in problems), ExpungeError)
     return [
-        TensorData(x, data.labels, **data.about(), fingerprint=data.fingerprint())
+        TensorData(x, data.labels, **data.attributes(), fingerprint=data.fingerprint())
         for (x, _), data in zip(decoded, parts, strict=True)
     ]
 
 
-def _decoded(images: Dataset) -> tuple[Tensor, list[str]]:
-    """uint8 (N, C, H, W), and a sentence for each image that is none."""
+def _decode(images: Dataset) -> tuple[Tensor, list[str]]:
+    """All images as uint8 (N, C, H, W), and one sentence per broken image."""
     count, problems = len(images), []  # type: ignore[arg-type]
     x = torch.empty(0)
-    with ThreadPoolExecutor() as pool:  # Pillow decodes without Python's lock
-        for start in range(0, count, CHECKED):
-            tasks = [pool.submit(images.__getitem__, k) for k in range(start, min(start + CHECKED, count))]
+    # Threads help: Pillow decodes without Python's lock.
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, count, CHUNK):
+            tasks = [pool.submit(images.__getitem__, k) for k in range(start, min(start + CHUNK, count))]
             problems += [p for t in tasks if isinstance(e := t.exception(), ExpungeError) for p in e.problems]
+            # After a broken image, only the other broken images matter.
             if problems:
-                continue  # only what else is broken matters now
-            part = torch.stack([t.result()[0] for t in tasks])
-            x = part.new_empty(count, *part.shape[1:]) if start == 0 else x
-            x[start : start + len(part)] = part
+                continue
+            chunk = torch.stack([t.result()[0] for t in tasks])
+            x = chunk.new_empty(count, *chunk.shape[1:]) if start == 0 else x
+            x[start : start + len(chunk)] = chunk
     return x, problems
 
 
 def _parts(root: Path) -> list[str]:
-    """The folders of the training and of the test part below `root`, or `root` itself as the only one."""
-    tests = [name for name in TESTS if (root / name).is_dir()]
-    if (root / "train").is_dir() and tests:
-        return ["train", tests[0]]
-    if _classes(root / "train"):
+    """The names of the training and the test folder, or [""] if `root` itself holds the classes."""
+    test_folders = [name for name in TEST_FOLDERS if (root / name).is_dir()]
+    if (root / "train").is_dir() and test_folders:
+        return ["train", test_folders[0]]
+    if _class_folders(root / "train"):
         raise ExpungeError(
-            f"{root} has train/ and none of {', '.join(TESTS)} beside it; add one with the same class folders, or name "
-            f"folder:{root / 'train'}, of which a fifth is held out for testing."
+            f"{root} has train/ but none of {', '.join(TEST_FOLDERS)}; add one with the same class folders, or give "
+            f"folder:{root / 'train'}, which holds out a fifth for testing."
         )
     return [""]
 
 
-def _classes(folder: Path) -> list[str]:
+def _class_folders(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
     return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
-def _names(root: Path, part: str, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Paths below `root` (N,) and labels (N,), class by class, sorted within each."""
+def _list_images(root: Path, part: str, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Paths below `root` (N,) and labels (N,), class by class, sorted in each class."""
     names = [np.array([], TEXT)]
     for c in classes:
-        files = (f for f in (root / part / c).rglob("*") if f.suffix.lower() in IMAGES)
+        files = (f for f in (root / part / c).rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES)
         paths = (f.relative_to(root).as_posix() for f in files)
-        # what programs leave behind (.ipynb_checkpoints, ._picture.png) is no picture of the class
+        # Hidden files come from other programs: .ipynb_checkpoints, ._picture.png of macOS.
         names.append(np.array(sorted(p for p in paths if "/." not in p), TEXT))
     labels = np.repeat(np.arange(len(classes)), [len(n) for n in names[1:]])
     return np.concatenate(names), labels
 
 
-def _folders(names: np.ndarray) -> np.ndarray:
-    """The folder that each image lies in (N,), found for some names at a time."""
-    parts = [names[start : start + CHECKED] for start in range(0, len(names), CHECKED)]
-    found = [np.array([n.rpartition("/")[0].rpartition("/")[2] for n in some], TEXT) for some in parts]
-    return np.concatenate([np.array([], TEXT), *found])
+def _folder_names(names: np.ndarray) -> np.ndarray:
+    """The name of the folder that each image lies in (N,). Chunks keep the Python lists short."""
+    chunks = [names[start : start + CHUNK] for start in range(0, len(names), CHUNK)]
+    folders = [np.array([n.rpartition("/")[0].rpartition("/")[2] for n in chunk], TEXT) for chunk in chunks]
+    return np.concatenate([np.array([], TEXT), *folders])
 
 
-def _unreadable(file: Path, error: Exception) -> str:
-    return f"{file} cannot be read as an image: {type(error).__name__}; remove or replace it."
+def _unreadable(path: Path, error: Exception) -> str:
+    return f"{path} cannot be read as an image: {type(error).__name__}; remove or replace it."
 
 
-def _broken(root: Path, names: np.ndarray) -> Iterator[str]:
-    """A sentence for each file that is no image."""
+def _broken_images(root: Path, names: np.ndarray) -> Iterator[str]:
+    """Yield one sentence per file that is no image."""
     from PIL import Image
 
     def problem(name: str) -> str | None:
         try:
             with Image.open(root / name) as image:
                 image.verify()
-        except Exception as error:  # Pillow raises many kinds for broken files
+        # Pillow raises many types of errors for broken files.
+        except Exception as error:
             return _unreadable(root / name, error)
         return None
 
     with ThreadPoolExecutor() as pool:
-        for start in range(0, len(names), CHECKED):
-            yield from (p for p in pool.map(problem, names[start : start + CHECKED]) if p)
+        for start in range(0, len(names), CHUNK):
+            yield from (p for p in pool.map(problem, names[start : start + CHUNK]) if p)

@@ -1,8 +1,14 @@
-"""Tasks in which the labels and the concept to forget have different borders, from any data with two levels of labels.
+"""Requests in which the labels and the concept to forget have different borders.
 
-Four kinds by three label domains, of the forget data D, the model's outputs M and the target concept T: all match; target
-mismatch (D = M below T); model mismatch (D = T below M); data mismatch (D below T = M). Zhu et al., "Decoupling the Class
-Label and the Target Concept in Machine Unlearning", arXiv:2406.08288.
+They are made from data with two levels of labels: fine classes, and the superclass of each. Let D be the forget data, M
+the outputs of the model and T the target concept. "Below" means that one is a fine class inside a superclass.
+
+- "match": D, M and T are the same.
+- "target": D = M below T (target mismatch).
+- "model": D = T below M (model mismatch).
+- "data": D below T = M (data mismatch).
+
+Source: Zhu et al., "Decoupling the Class Label and the Target Concept in Machine Unlearning", arXiv:2406.08288.
 """
 
 from __future__ import annotations
@@ -23,14 +29,17 @@ Kind = Literal["match", "target", "model", "data"]
 
 @dataclass(frozen=True)
 class Mismatch:
-    """A task where labels and concept differ: what the method is `given`, and the truth it is `judged` on.
+    """A request in which labels and concept may differ. Both splits have the same training samples.
 
-    Both see the same training samples; `judged.forget` is the whole concept. `classes` is the model's number
-    of outputs.
+    Args:
+        given: The split that the method gets. Its forget set is the fine class.
+        truth: The split to evaluate on. Its forget set is the whole concept.
+        kind: "match", "target", "model" or "data".
+        classes: Number of outputs of the model.
     """
 
     given: Split
-    judged: Split
+    truth: Split
     kind: Kind
     classes: int
 
@@ -45,34 +54,49 @@ def mismatch(
     validation: float = 0.1,
     seed: int = 0,
 ) -> Mismatch:
-    """The task of this kind from inputs (N, ...) with fine labels (N,), the superclass of each fine class,
-    and the fine class `forget` that names the forget data.
+    """Make a request of one kind.
 
-    "match" and "target": the model has fine outputs; "model" and "data": it has superclass outputs. The
-    concept is the fine class ("match", "model") or its whole superclass ("target", "data"). Raises
-    `SplitError`.
+    The model has fine outputs for "match" and "target", superclass outputs for "model" and "data". The concept is the fine
+    class for "match" and "model", its whole superclass for "target" and "data".
+
+    Args:
+        train: Training inputs (N, ...) and fine labels (N,).
+        test: Test inputs (M, ...) and fine labels (M,).
+        coarse: The superclass of each fine class.
+        forget: The fine class that is the forget data.
+        kind: "match", "target", "model" or "data".
+        validation: Share of each class to hold out of training.
+        seed: Seed of the validation set.
+
+    Raises:
+        SplitError: A fine class has no superclass, or the split cannot be drawn.
     """
-    above = torch.as_tensor(coarse)
-    if not 0 <= forget < len(above) or int(train[1].max()) >= len(above):
+    superclass = torch.as_tensor(coarse)
+    if not 0 <= forget < len(superclass) or int(train[1].max()) >= len(superclass):
         raise SplitError(
-            f"superclasses were given for {len(above)} fine classes; labels run to {int(train[1].max())} "
-            f"and class {forget} is to be forgotten: give one superclass a fine class."
+            f"coarse has the superclasses of {len(superclass)} fine classes, but labels go up to {int(train[1].max())} and "
+            f"class {forget} is to be forgotten; give one superclass per fine class."
         )
-    wide = kind in ("target", "data")
-    concept = [k for k in range(len(above)) if (above[k] == above[forget] if wide else k == forget)]
-    of_superclass = kind in ("model", "data")
-    data, held_out = (
-        TensorData(x, above[y] if of_superclass else y, groups={"fine": y.numpy()}, name=f"{kind} labels")
+    whole_superclass = kind in ("target", "data")
+    concept = [
+        k
+        for k in range(len(superclass))
+        if (superclass[k] == superclass[forget] if whole_superclass else k == forget)
+    ]
+    coarse_outputs = kind in ("model", "data")
+    train_data, test_data = (
+        TensorData(
+            x, superclass[y] if coarse_outputs else y, groups={"fine": y.numpy()}, name=f"{kind} labels"
+        )
         for x, y in (train, test)
     )
-    gone = torch.isin(test[1], torch.tensor(concept))
+    of_concept = torch.isin(test[1], torch.tensor(concept))
 
-    def draw(named: list[int]) -> Split:
+    def draw(fine_classes: list[int]) -> Split:
         split = Split.by_group(
-            data, held_out, "fine", named, goal="unlearn", validation=validation, seed=seed
+            train_data, test_data, "fine", fine_classes, goal="unlearn", validation=validation, seed=seed
         )
-        return replace(
-            split, test=held_out.samples().take(~gone), test_forgotten=held_out.samples().take(gone)
-        )
+        tests = test_data.samples()
+        return replace(split, test=tests.take(~of_concept), test_forgotten=tests.take(of_concept))
 
-    return Mismatch(draw([forget]), draw(concept), kind, int(data.labels.max()) + 1)
+    return Mismatch(draw([forget]), draw(concept), kind, int(train_data.labels.max()) + 1)

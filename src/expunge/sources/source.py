@@ -1,4 +1,4 @@
-"""What a data set comes as, and parts of one."""
+"""`Source`: the data that a spec names. Functions that hold out a test set or take a part of a data set."""
 
 from __future__ import annotations
 
@@ -15,10 +15,21 @@ from ..data.stream import StreamData
 from ..data.tensors import TensorData
 from ..errors import ExpungeError
 
+# share of each class that is held out for testing where a source has no test set
+TEST_SHARE = 0.2
+
 
 @dataclass(frozen=True)
 class Source:
-    """Training and test data, the class names, the shape of one input (C, H, W) and a name for records."""
+    """Training and test data with what a model and a record need to know of them.
+
+    Args:
+        train: Training data.
+        test: Test data.
+        classes: Class names, in the order of their numbers.
+        shape: Shape of one input: (C, H, W) for images.
+        name: Name for records.
+    """
 
     train: Data
     test: Data
@@ -28,45 +39,64 @@ class Source:
 
 
 def held_out(labels: np.ndarray, classes: int) -> np.ndarray:
-    """Bool (N,): a fifth of each class, the same at every call."""
+    """Draw a fifth of each class for testing, the same samples at every call: bool (N,)."""
     held = np.zeros(len(labels), bool)
     for k in range(classes):
-        of = np.flatnonzero(labels == k)
-        held[of[np.random.RandomState(0).permutation(len(of))[: round(0.2 * len(of))]]] = True
+        of_class = np.flatnonzero(labels == k)
+        order = np.random.RandomState(0).permutation(len(of_class))
+        held[of_class[order[: round(TEST_SHARE * len(of_class))]]] = True
     return held
 
 
-def shape_of(data: Data) -> tuple[int, ...]:
-    """The shape of one input; of `input_ids`, or else of the first, where a model takes several."""
+def input_shape(data: Data) -> tuple[int, ...]:
+    """Return the shape of one input. Of several named inputs, it is that of `input_ids`, else of the first."""
     x = next(iter(data.samples(torch.arange(1)).batches(1))).x
     if isinstance(x, dict):
         x = x["input_ids"] if "input_ids" in x else next(iter(x.values()))
     return tuple(x.shape[1:])
 
 
-def part_of(data: Data, what: str, limit: int, seed: int) -> Data:
-    """A stratified part of `data`, exactly `limit` samples in their old order."""
+def stratified_part(data: Data, part: str, limit: int, seed: int) -> Data:
+    """Draw exactly `limit` samples with the class shares of `data`, and keep their order.
+
+    Args:
+        data: The data.
+        part: "training" or "test", for the message.
+        limit: Number of samples.
+        seed: Seed of the draw.
+
+    Raises:
+        ExpungeError: The data has fewer samples, or is a subclass of `Data` that cannot be divided.
+    """
     if limit > len(data):
-        raise ExpungeError(f"a limit of {limit} is more than the {len(data)} {what} samples there are.")
-    draw = torch.Generator().manual_seed(seed)
+        raise ExpungeError(
+            f"a limit of {limit} is more than the {len(data)} {part} samples; give at most that."
+        )
+    generator = torch.Generator().manual_seed(seed)
     members = [(data.labels == k).nonzero()[:, 0] for k in data.labels.unique()]
-    counts = [limit * len(of) // len(data) for of in members]
-    # what rounding down leaves goes to the classes that lost most by it
+    counts = [limit * len(of_class) // len(data) for of_class in members]
+    # The rounding leaves some samples over. They go to the classes that it took most from.
     order = sorted(range(len(members)), key=lambda k: -(limit * len(members[k]) % len(data)))
     for k in order[: limit - sum(counts)]:
         counts[k] += 1
-    chosen = [of[torch.randperm(len(of), generator=draw)[:n]] for of, n in zip(members, counts, strict=True)]
-    return _at(data, torch.cat(chosen).sort().values)
+    drawn = [
+        of_class[torch.randperm(len(of_class), generator=generator)[:count]]
+        for of_class, count in zip(members, counts, strict=True)
+    ]
+    return _at(data, torch.cat(drawn).sort().values)
 
 
-def _at(data: Data, kept: Tensor) -> Data:
-    """`data` with the samples at `kept` alone."""
-    more = data.about(kept)
+def _at(data: Data, positions: Tensor) -> Data:
+    """The samples of `data` at `positions`, as data of the same class."""
+    attributes = data.attributes(positions)
     if isinstance(data, TensorData):
-        x = {k: v[kept] for k, v in data.x.items()} if isinstance(data.x, dict) else data.x[kept]
-        return TensorData(x, data.labels[kept], **more)
+        x = {k: v[positions] for k, v in data.x.items()} if isinstance(data.x, dict) else data.x[positions]
+        return TensorData(x, data.labels[positions], **attributes)
     if isinstance(data, StreamData):
-        given: dict[str, Any] = {"label": data.label, "workers": data.workers, "collate": data.collate}
-        # positions as an array: a list of them would hold an object for each sample
-        return StreamData(Subset(data.dataset, kept.numpy()), labels=data.labels[kept], **given, **more)  # type: ignore[arg-type]
-    raise ExpungeError(f"a part of a {type(data).__name__} cannot be taken; leave the options out.")
+        reading: dict[str, Any] = {"label": data.label, "workers": data.workers, "collate": data.collate}
+        # An array of positions: a list would hold one Python object per sample.
+        subset = Subset(data.dataset, positions.numpy())  # type: ignore[arg-type]
+        return StreamData(subset, labels=data.labels[positions], **reading, **attributes)
+    raise ExpungeError(
+        f"a part of a {type(data).__name__} cannot be taken; leave the options limit and test_limit out."
+    )

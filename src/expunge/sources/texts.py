@@ -1,4 +1,4 @@
-"""Labelled texts in a table (CSV, TSV, JSON lines or parquet), as the token numbers of a tokenizer of transformers."""
+"""Tables of labelled texts (CSV, TSV, JSON lines or parquet), tokenized by transformers or by hashing words."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import csv
 import json
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -16,82 +16,128 @@ from torch import Tensor
 
 from ..data.tensors import TensorData
 from ..errors import ExpungeError, MissingExtra, raise_all
-from .source import Source, held_out, shape_of
+from .source import Source, held_out, input_shape
+from .spec import TABLE_SUFFIXES
 
-KINDS = (".csv", ".tsv", ".jsonl", ".parquet")
-HASHED = 8192  # numbers that words are hashed to without a tokenizer: the vocabulary of `text_transformer`
-SHOWN = 20  # broken rows that are named one by one
-Row = Mapping[str, Any]
+# the vocabulary of `text_transformer`: words are hashed to the numbers below it
+VOCABULARY = 8192
+# tokens of a text without the option `length`
+DEFAULT_LENGTH = 128
+# broken rows that a message lists
+SHOWN_ROWS = 20
+# labels that a message shows
+SHOWN_LABELS = 5
+# Python's limit of 131,072 characters per field is too low for long texts.
+FIELD_LIMIT = 2**31 - 1
+
+Row: TypeAlias = Mapping[str, Any]
+# rows with their numbers in the file
+Part: TypeAlias = list[tuple[int, Row]]
+Tokenize: TypeAlias = Callable[[list[str], int], dict[str, Tensor]]
 
 
-def texts(path: Path, options: dict[str, str]) -> Source:
-    """The rows of `path`, each with a text and a label; a fixed fifth of each class, or the file `test`, is the test set.
+def read_texts(path: Path, options: dict[str, str]) -> Source:
+    """Read a table with a text and a label in each row.
 
-    `tokenizer` is a folder that `save_pretrained` wrote; its `config.json`, where there is one, says which name has which
-    number. Without it words are hashed. `length` tokens are kept of a text. `text`, `label` and `id` name the columns; every
-    other column is a group. Without ids a row's number in its file, from 0, is its id: it is the same whatever is held out.
-    Raises `ExpungeError` with every problem.
+    Every column but text, label and id is a group column. Without a column of ids, the id of a row is its number in the
+    file, from 0.
+
+    Args:
+        path: The table.
+        options: Options of the data spec:
+
+            - `test`: table of test texts. Default: a fixed fifth of each class.
+            - `tokenizer`: folder that `save_pretrained` wrote. If its `config.json` names the classes, their numbers are
+              used. Default: hash the words.
+            - `length`: tokens to keep of each text. Default 128.
+            - `text`, `label`, `id`: names of the columns.
+
+    Raises:
+        MissingExtra: pyarrow or transformers is not installed and needed.
+        ExpungeError: Files, columns or rows cannot be used. Lists every problem.
     """
     columns = {k: options.get(k, k) for k in ("text", "label", "id")}
-    length, folder = int(options.get("length", 128)), options.get("tokenizer")
     files = [path, *([Path(options["test"]).expanduser()] if "test" in options else [])]
-    tables = [_rows(file) for file in files]
+    tables = [_read_rows(file) for file in files]
     raise_all(
-        [p for f, rows in zip(files, tables, strict=True) for p in _problems(f, rows, columns, options)]
+        [p for f, rows in zip(files, tables, strict=True) for p in _table_problems(f, rows, columns, options)]
     )
-    names = [[str(row[columns["label"]]) for row in rows] for rows in tables]
-    place = None if folder is None else Path(folder).expanduser()
-    classes, numbers = _classes(names[0], place)
-    if unknown := sorted({n for some in names for n in some} - set(numbers)):
+    labels = [[str(row[columns["label"]]) for row in rows] for rows in tables]
+    folder = Path(options["tokenizer"]).expanduser() if "tokenizer" in options else None
+    classes, numbers = _classes(labels[0], folder)
+    if unknown := sorted({n for of_table in labels for n in of_table} - set(numbers)):
         raise ExpungeError(
-            f"{files[-1]} has the labels {unknown[:5]}, which {path} has not; every class needs training texts."
+            f"{files[-1]} has the labels {unknown[:SHOWN_LABELS]}, which {path} does not have; add training texts of these classes."
         )
-    encode = _hashed if place is None else _tokenizer(place)
-    own = [all(columns["id"] in row for row in rows) for rows in tables]
-    parts = [list(enumerate(rows)) for rows in tables]
-    if len(files) == 1:
-        out = held_out(np.array([numbers[n] for n in names[0]]), len(classes))
-        parts = [[parts[0][k] for k in np.flatnonzero(out == held)] for held in (False, True)]
+    tokenize = _hash_words if folder is None else _tokenizer(folder)
+    length = int(options.get("length", DEFAULT_LENGTH))
+    parts = _parts(tables, np.array([numbers[label] for label in labels[0]]), len(classes))
 
-    def data(part: list[tuple[int, Row]], ids: Any) -> TensorData:
+    def data(part: Part, ids: list[str] | None) -> TensorData:
         rows = [row for _, row in part]
-        y = torch.tensor([numbers[str(row[columns["label"]])] for row in rows])
-        x = encode([str(row[columns["text"]]) for row in rows], length)
-        return TensorData(x, y, ids=ids, groups=_groups(rows, columns), classes=classes, name=path.stem,
-                          read_as=f"length={length}")  # fmt: skip
+        return TensorData(
+            tokenize([str(row[columns["text"]]) for row in rows], length),
+            torch.tensor([numbers[str(row[columns["label"]])] for row in rows]),
+            ids=ids,
+            groups=_groups(rows, columns),
+            classes=classes,
+            name=path.stem,
+            read_as=f"length={length}",
+        )
 
-    named = [[str(row.get(columns["id"])) for _, row in part] for part in parts]
-    counted = [[str(k) for k, _ in part] for part in parts]
-    unnamed = counted[1] if len(files) == 1 else None  # in a test file they are other rows' numbers
-    train = data(parts[0], named[0] if own[0] else counted[0])
-    test = data(parts[1], named[1] if all(own) else unnamed)
-    return Source(train, test, classes, shape_of(train), path.stem)
+    train, test = (
+        data(part, ids) for part, ids in zip(parts, _ids(tables, parts, columns["id"]), strict=True)
+    )
+    return Source(train, test, classes, input_shape(train), path.stem)
 
 
-def _rows(file: Path) -> list[Row]:
-    if file.suffix not in KINDS:
+def _parts(tables: list[list[Row]], labels: np.ndarray, classes: int) -> list[Part]:
+    """The training and the test rows, each with its number in its file."""
+    numbered = [list(enumerate(rows)) for rows in tables]
+    if len(tables) > 1:
+        return numbered
+    in_test = held_out(labels, classes)
+    return [[numbered[0][k] for k in np.flatnonzero(in_test == test)] for test in (False, True)]
+
+
+def _ids(tables: list[list[Row]], parts: list[Part], column: str) -> list[list[str] | None]:
+    """The ids of the training and the test rows."""
+    have_ids = [all(column in row for row in rows) for rows in tables]
+    given = [[str(row.get(column)) for _, row in part] for part in parts]
+    row_numbers = [[str(number) for number, _ in part] for part in parts]
+    # In a test file, equal row numbers are other rows than in the training file.
+    test_ids = row_numbers[1] if len(tables) == 1 else None
+    return [given[0] if have_ids[0] else row_numbers[0], given[1] if all(have_ids) else test_ids]
+
+
+def _read_rows(file: Path) -> list[Row]:
+    """The rows of a table, each as {column: value}."""
+    if file.suffix not in TABLE_SUFFIXES:
         raise ExpungeError(
-            f"{file} is none of {', '.join(KINDS)}; write the texts in a file of one of these."
+            f"{file} is none of {', '.join(TABLE_SUFFIXES)}; give the texts in a file of one of these."
         )
     try:
         if file.suffix == ".parquet":
-            return _parquet(file)
+            return _read_parquet(file)
         with file.open(encoding="utf-8-sig", newline="") as lines:
             if file.suffix == ".jsonl":
-                found = [json.loads(line) for line in lines if line.strip()]
+                rows = [json.loads(line) for line in lines if line.strip()]
             else:
-                csv.field_size_limit(2**31 - 1)  # of Python's 131,072 characters, a long text has more
-                found = list(
-                    csv.DictReader(lines, delimiter="\t" if file.suffix == ".tsv" else ",", strict=True)
-                )
+                csv.field_size_limit(FIELD_LIMIT)
+                delimiter = "\t" if file.suffix == ".tsv" else ","
+                rows = list(csv.DictReader(lines, delimiter=delimiter, strict=True))
     except (OSError, ValueError, csv.Error) as error:
-        raise ExpungeError(f"{file} cannot be read: {type(error).__name__}: {error}.") from error
-    if wrong := [n for n, row in enumerate(found, 1) if not isinstance(row, dict)]:
-        raise ExpungeError(f"{file}: entry {wrong[0]} is no object with names; write a JSON object a line.")
-    return found
+        raise ExpungeError(
+            f"{file} cannot be read: {type(error).__name__}: {error}; give a table in UTF-8."
+        ) from error
+    if not_objects := [n for n, row in enumerate(rows, 1) if not isinstance(row, dict)]:
+        raise ExpungeError(
+            f"{file}: entry {not_objects[0]} is no object with names; write one JSON object per line."
+        )
+    return rows
 
 
-def _parquet(file: Path) -> list[Row]:
+def _read_parquet(file: Path) -> list[Row]:
     try:
         from pyarrow import parquet
     except ImportError as error:
@@ -99,94 +145,104 @@ def _parquet(file: Path) -> list[Row]:
     return parquet.read_table(file).to_pylist()
 
 
-def _problems(
+def _table_problems(
     file: Path, rows: Sequence[Row], columns: Mapping[str, str], options: Mapping[str, str]
 ) -> list[str]:
-    """What is wrong with a table, a sentence each."""
+    """One sentence per missing column, else per row without a text, label or id."""
     if not rows:
         return [f"{file} has no rows; give texts with labels."]
-    there = sorted({str(k) for row in rows for k in row})
+    existing = sorted({str(k) for row in rows for k in row})
     needed = {k: v for k, v in columns.items() if k != "id" or "id" in options}
-    found = [
-        f"{file} has the columns {there}, not '{n}'; name those that you have: text=COLUMN&label=COLUMN."
-        for n in needed.values()
-        if n not in there
+    problems = [
+        f"{file} has the columns {existing}, not '{name}'; name your columns: text=COLUMN&label=COLUMN."
+        for name in needed.values()
+        if name not in existing
     ]
-    if found:
-        return found
-    broken = [
-        f"{file}: row {k} has no {what}; complete it or remove it."
-        for k, row in enumerate(rows, 1)
-        for what, n in needed.items()
-        if row.get(n) is None or not str(row[n]).strip()
+    if problems:
+        return problems
+    problems = [
+        f"{file}: row {number} has no {what}; complete or remove it."
+        for number, row in enumerate(rows, 1)
+        for what, name in needed.items()
+        if row.get(name) is None or not str(row[name]).strip()
     ]
-    return broken[:SHOWN] + [f"{file}: and {len(broken) - SHOWN} more."] * (len(broken) > SHOWN)
+    surplus = len(problems) - SHOWN_ROWS
+    return problems[:SHOWN_ROWS] + [f"{file}: {surplus} more problems of this type."] * (surplus > 0)
 
 
 def _classes(labels: Sequence[str], folder: Path | None) -> tuple[list[str], dict[str, int]]:
-    """The class names in their order, and the number that each label stands for."""
-    config = _config(folder)
-    own = {int(k): str(v) for k, v in config.get("id2label", {}).items()}
-    there = set(labels)
-    # the order that the checkpoint was trained with
-    of_model = [own[k] for k in range(len(own))] if set(own) == set(range(len(own))) else []
-    numeric = all(t.isascii() and t.isdigit() for t in there)
-    if there <= set(of_model):
-        names = of_model
-    elif numeric and max(map(int, there)) < len(of_model):
-        return of_model, {t: int(t) for t in there} | {str(k): k for k in range(len(of_model))}
-    else:  # of stars from 1 to 5 the first class is "1"
-        names = sorted(there, key=lambda t: (int(t), t)) if numeric else sorted(there)
-    return names, {n: k for k, n in enumerate(names)}
+    """The class names in order, and the class number of each label."""
+    config = _read_config(folder)
+    id2label = {int(k): str(v) for k, v in config.get("id2label", {}).items()}
+    # The order that the checkpoint in the folder was trained with.
+    model_classes = (
+        [id2label[k] for k in range(len(id2label))] if set(id2label) == set(range(len(id2label))) else []
+    )
+    existing = set(labels)
+    are_numbers = all(t.isascii() and t.isdigit() for t in existing)
+    if existing <= set(model_classes):
+        names = model_classes
+    elif are_numbers and max(map(int, existing)) < len(model_classes):
+        by_number = {str(k): k for k in range(len(model_classes))}
+        return model_classes, {t: int(t) for t in existing} | by_number
+    else:
+        # Of stars from 1 to 5, the first class is "1".
+        names = sorted(existing, key=lambda t: (int(t), t)) if are_numbers else sorted(existing)
+    return names, {name: k for k, name in enumerate(names)}
 
 
-def _config(folder: Path | None) -> dict[str, Any]:
+def _read_config(folder: Path | None) -> dict[str, Any]:
+    """The `config.json` of a folder of transformers. Empty if there is none."""
     file = None if folder is None else folder / "config.json"
     if file is None or not file.is_file():
         return {}
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        config = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ExpungeError(f"{file} cannot be read: {type(error).__name__}: {error}.") from error
-    return found if isinstance(found, dict) else {}
+        raise ExpungeError(
+            f"{file} cannot be read: {type(error).__name__}: {error}; give a folder that save_pretrained wrote."
+        ) from error
+    return config if isinstance(config, dict) else {}
 
 
-def _tokenizer(folder: Path) -> Any:
-    """A function from texts and a length to the inputs of a model, each (N, T)."""
+def _tokenizer(folder: Path) -> Tokenize:
+    """A function that makes model inputs (N, T) of texts and a length T."""
     try:
         from transformers import AutoTokenizer
     except ImportError as error:
         raise MissingExtra("tokenizing texts", "text") from error
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # transformers raises many kinds for what is no tokenizer
+    # transformers raises many types of errors for folders without a tokenizer.
+    except Exception as error:
         raise ExpungeError(
-            f"{folder} holds no tokenizer ({type(error).__name__}); name a folder that tokenizer.save_pretrained wrote."
+            f"{folder} has no tokenizer ({type(error).__name__}); give a folder that tokenizer.save_pretrained wrote."
         ) from error
     if tokenizer.pad_token is None:
         raise ExpungeError(
             f"the tokenizer in {folder} has no padding token; set tokenizer.pad_token and save it again."
         )
 
-    def encode(some: list[str], length: int) -> dict[str, Tensor]:
-        found = tokenizer(some, truncation=True, max_length=length, padding="max_length", return_tensors="pt")
-        return dict(found)
+    def tokenize(texts: list[str], length: int) -> dict[str, Tensor]:
+        return dict(
+            tokenizer(texts, truncation=True, max_length=length, padding="max_length", return_tensors="pt")
+        )
 
-    return encode
+    return tokenize
 
 
-def _hashed(some: list[str], length: int) -> dict[str, Tensor]:
-    """Words as numbers from 1 on, 0 for padding: (N, T) each."""
-    tokens = torch.zeros(len(some), length, dtype=torch.int64)
-    for n, text in enumerate(some):
+def _hash_words(texts: list[str], length: int) -> dict[str, Tensor]:
+    """Model inputs (N, T): each word as a number from 1 to 8,191, and 0 for padding."""
+    tokens = torch.zeros(len(texts), length, dtype=torch.int64)
+    for n, text in enumerate(texts):
         words = re.findall(r"\w+", text.lower())[:length]
-        tokens[n, : len(words)] = torch.tensor(
-            [zlib.crc32(w.encode()) % (HASHED - 1) + 1 for w in words]
-        ).long()
+        numbers = [zlib.crc32(word.encode()) % (VOCABULARY - 1) + 1 for word in words]
+        tokens[n, : len(words)] = torch.tensor(numbers).long()
     return {"input_ids": tokens, "attention_mask": (tokens != 0).long()}
 
 
 def _groups(rows: Sequence[Row], columns: Mapping[str, str]) -> dict[str, list[str]]:
+    """The group columns: all but text, label and id."""
     names = {k for row in rows for k in row} - set(columns.values())
     return {
         str(n): ["" if row.get(n) is None else str(row[n]) for row in rows] for n in sorted(map(str, names))

@@ -10,17 +10,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..data.batch import Batch, Inputs
+from ..data.batch import Batch, Inputs, to_device
 from ..data.samples import Samples
-from ..data.split import Split
-from ..errors import ModelError, raise_all
+from ..errors import ExpungeError, ModelError, raise_all
 from ..torch_utils.memory_format import laid_out
 from ..torch_utils.module_state import device_of, evaluating
+from .task import Task, parameter_problems
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a model says of some samples: logits (N, K) and features (N, D) or None, float32 on the CPU; labels (N,)."""
+    """What a classifier predicts for some samples: an `SampleScores` with logits.
+
+    Args:
+        logits: Logits (N, K), float32 on the CPU.
+        labels: Class numbers (N,).
+        features: Penultimate features (N, D), float32 on the CPU, or None.
+    """
 
     logits: Tensor
     labels: Tensor
@@ -49,20 +55,34 @@ class Predictions:
         return self.logits.argmax(1) == self.labels
 
     @property
+    def finite(self) -> bool:
+        """Whether all logits are finite."""
+        return bool(self.logits.isfinite().all())
+
+    @property
     def accuracy(self) -> float:
         """Percent correct; NaN for no samples."""
         return 100 * self.correct.double().mean().item()
 
 
 @dataclass(frozen=True)
-class Classification:
-    """The task of a classifier with `num_classes` classes: `model(x)`, or `model(**x)` for dicts, gives logits (B, K),
-    as a tensor or as an object with `.logits`. Source of the loss: cross-entropy, as in every method's paper."""
+class Classification(Task):
+    """The task of a classifier of images, text or anything else with one class a sample.
+
+    `model(x)`, or `model(**x)` for inputs by name, returns logits (B, K) as a tensor or as an object with `.logits`. The loss is
+    cross-entropy, as in every method's paper.
+
+    Args:
+        num_classes: Number of classes K, at least 2.
+
+    Example:
+        >>> task = Classification(num_classes=10)
+    """
 
     num_classes: int
     name = "classification"
-    percent = True  # probes are 0 or 1 a sample: their mean is an accuracy
-    joint = True  # loss(b) == relabel_loss(b, b.y): forget and retain samples may share one forward pass
+    offers = ("relabel", "other_labels", "classes", "scores", "logits", "features", "head")
+    joint = True
 
     def logits(self, model: nn.Module, x: Inputs) -> Tensor:
         """Logits (B, K)."""
@@ -77,8 +97,21 @@ class Classification:
         """Cross-entropy (B,) with other labels: class numbers (B,) or distributions (B, K)."""
         return F.cross_entropy(self.logits(model, batch.x), y, reduction="none")
 
-    def probe(self, model: nn.Module, batch: Batch) -> Tensor:
-        """1 for each sample classified right, else 0 (B,); NaN where the logits are."""
+    def other_labels(self, y: Tensor, generator: torch.Generator) -> Tensor:
+        """Return classes (B,) other than `y`, uniform over the rest.
+
+        Raises:
+            ExpungeError: The task has one class, so no other label exists.
+        """
+        if self.num_classes < 2:
+            raise ExpungeError(
+                f"there are {self.num_classes} classes, so no label is another's; use a method without random labels."
+            )
+        shift = torch.randint(1, self.num_classes, y.shape, generator=generator)
+        return (y + to_device(shift, y.device)) % self.num_classes
+
+    def sample_scores(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return 1 for each sample classified right, else 0 (B,); NaN where the logits are."""
         logits = self.logits(model, batch.x)
         return (logits.argmax(1) == batch.y).float() + 0 * logits.sum(1)
 
@@ -142,10 +175,16 @@ class Classification:
             hook.remove()
         return caught[-1].flatten(1), logits
 
-    def predict(
+    def evaluate(  # type: ignore[override]
         self, model: nn.Module, samples: Samples, *, features: bool = False, batch_size: int = 256
     ) -> Predictions:
-        """Logits (and features) of all samples, without augmentation, in one pass where the model is."""
+        """Return `predict`: a classifier is evaluated by its logits."""
+        return self.predict(model, samples, features=features, batch_size=batch_size)
+
+    def predict(  # type: ignore[override]
+        self, model: nn.Module, samples: Samples, *, features: bool = False, batch_size: int = 256
+    ) -> Predictions:
+        """Return logits (and features) of all samples, without augmentation, from one pass where the model is."""
         logits = [torch.empty(0, self.num_classes)]
         feats = [torch.empty(0, self.head(model)[1].in_features)] if features else []
         device = device_of(model)
@@ -162,69 +201,56 @@ class Classification:
             torch.accelerator.synchronize(device)
         return Predictions(torch.cat(logits), samples.labels, torch.cat(feats) if features else None)
 
-    def check(self, model: nn.Module, split: Split) -> None:
-        """Raise `ModelError` with every reason why the model cannot be unlearned, or judged, on this split."""
-        problems = []
+    def check(self, model: nn.Module, samples: Samples) -> None:
+        """Raise `ModelError` with every reason why the model cannot be unlearned, or audited, on these samples."""
+        problems = parameter_problems(model)
         parameters = dict(model.named_parameters())
-        if not parameters:
-            raise ModelError("the model has no parameters; give a trained nn.Module.")
-        if not any(p.requires_grad for p in parameters.values()):
-            problems.append(
-                "no parameter requires a gradient, so nothing can be unlearned; call model.requires_grad_(True)."
-            )
-        broken = [n for n, p in parameters.items() if p.is_floating_point() and not p.isfinite().all()]
-        if broken:
-            problems.append(
-                f"{len(broken)} parameters hold NaN or infinity (first: {broken[:3]}); load a sound checkpoint."
-            )
         if self.num_classes < 2:
             problems.append(
                 f"the task has {self.num_classes} classes; a classifier needs 2 or more (of one output, give it two)."
             )
-        if split.num_classes > self.num_classes:
+        labels = samples.data.labels
+        if not samples.data.has_classes:
             problems.append(
-                f"labels run up to {split.num_classes - 1}, the task has {self.num_classes} classes; set num_classes to match the model."
+                f"labels are {labels.dtype} of shape {tuple(labels.shape)}; give one whole number per sample, its class, shape (N,)."
+            )
+            raise_all(problems, ModelError)
+        highest = int(labels.max())
+        if highest >= self.num_classes:
+            problems.append(
+                f"labels run up to {highest}, the task has {self.num_classes} classes; set num_classes to match the model."
             )
         if where := {p.device for p in parameters.values()} - {device_of(model)}:
             problems.append(
                 f"parameters are on {device_of(model)} and on {sorted(map(str, where))}; move the model to one device."
             )
         else:
-            problems += self._forward_problems(model, split)
+            problems += self._forward_problems(model, samples)
         raise_all(problems, ModelError)
 
-    def _forward_problems(self, model: nn.Module, split: Split) -> list[str]:
-        batch: Any = next(
-            iter(
-                split.retain.take(torch.arange(min(2, len(split.retain)))).batches(2, device=device_of(model))
-            )
-        )
-        shape = (
-            {k: tuple(v.shape) for k, v in batch.x.items()}
-            if isinstance(batch.x, dict)
-            else tuple(batch.x.shape)
-        )
+    def _forward_problems(self, model: nn.Module, samples: Samples) -> list[str]:
+        few = samples.take(torch.arange(min(2, len(samples))))
+        batch: Any = next(few.batches(2, device=device_of(model)))
+        several = isinstance(batch.x, dict)
+        shape = {k: tuple(v.shape) for k, v in batch.x.items()} if several else tuple(batch.x.shape)
         try:
             with evaluating(model), torch.inference_mode():
-                out = self.logits(model, batch.x)
+                logits = self.logits(model, batch.x)
         except Exception as error:  # whatever a user's model raises is the message
-            said = f"the model fails on a batch of shape {shape}: {type(error).__name__}: {error}"
+            problem = f"the model fails on a batch of shape {shape}: {type(error).__name__}: {error}"
             weight = next(model.parameters()).dtype
-            odd = isinstance(batch.x, Tensor) and batch.x.dtype != weight
-            odd = odd and (batch.x.is_floating_point() or "type" in str(error))  # whole numbers may be tokens
+            differ = isinstance(batch.x, Tensor) and batch.x.dtype != weight
+            # whole numbers may be tokens
+            if differ and (batch.x.is_floating_point() or "type" in str(error)):
+                problem += f"; the inputs are {batch.x.dtype}, the weights {weight}: make them alike."
+            return [problem]
+        expected = (len(batch), self.num_classes)
+        if logits.shape != expected:
             return [
-                said
-                + (f"; the inputs are {batch.x.dtype}, the weights {weight}: make them alike." if odd else "")
+                f"the model gives outputs of shape {tuple(logits.shape)} for a batch of {len(batch)}; expected {expected}."
             ]
-        if out.shape != (len(batch), self.num_classes):
+        if not logits.isfinite().all():
             return [
-                f"the model gives outputs of shape {tuple(out.shape)} for a batch of {len(batch)}; "
-                f"expected ({len(batch)}, {self.num_classes})."
-            ]
-        return (
-            []
-            if out.isfinite().all()
-            else [
                 "the model's outputs on the retain set are not finite; check the inputs' scale and the checkpoint."
             ]
-        )
+        return []

@@ -18,10 +18,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ..data.batch import Batch
-from ..data.split import Split
+from ..data.batch import Batch, to_device
+from ..data.samples import Samples
 from ..errors import ModelError, raise_all
 from ..torch_utils.module_state import device_of, evaluating
+from .task import Task, parameter_problems
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +41,7 @@ class Noisy:
 
 
 @dataclass(frozen=True, eq=False)
-class Diffusion:
+class Diffusion(Task):
     """Define the losses of a conditional diffusion model.
 
     Losses are means over the elements (C * H * W) of a sample. The released code of SalUn takes the mean in the forget
@@ -80,8 +81,7 @@ class Diffusion:
     levels: tuple[float, ...] | None = None
 
     name = "diffusion"
-    percent = False
-    joint = False
+    offers = ("relabel", "other_labels", "classes", "noise")
 
     @property
     def null(self) -> int:
@@ -193,7 +193,16 @@ class Diffusion:
             target = self.predict(teacher, noisy.x, noisy.t, y)
         return self.error(self.predict(model, noisy.x, noisy.t, batch.y), target)
 
-    def probe(self, model: nn.Module, batch: Batch) -> Tensor:
+    def other_labels(self, y: Tensor, generator: torch.Generator) -> Tensor:
+        """Return conditions (B,) other than `y`, uniform over the rest; never the null condition."""
+        if self.num_classes < 2:
+            raise ModelError(
+                f"there are {self.num_classes} conditions, so none is another's; use a method without random labels."
+            )
+        shift = torch.randint(1, self.num_classes, y.shape, generator=generator)
+        return (y + to_device(shift, y.device)) % self.num_classes
+
+    def sample_scores(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return minus the loss (B,) with the same time steps and noise at each call, so that curves compare models."""
         # the first index as seed: small batches need different time steps
         seed = int(batch.index[0]) if len(batch.index) else 0
@@ -219,35 +228,31 @@ class Diffusion:
             )
         return batch.x
 
-    def check(self, model: nn.Module, split: Split) -> None:
-        """Check that the model can be unlearned on this split.
+    def check(self, model: nn.Module, samples: Samples) -> None:
+        """Check that the model can be unlearned on these samples.
 
         Raises:
             ModelError: With every problem.
         """
-        parameters = dict(model.named_parameters())
-        if not parameters:
-            raise ModelError("the model has no parameters; pass a trained nn.Module.")
-        problems = []
-        if not any(p.requires_grad for p in parameters.values()):
+        problems = parameter_problems(model)
+        labels = samples.data.labels
+        if not samples.data.has_classes:
             problems.append(
-                "no parameter requires a gradient, so nothing can be unlearned; call model.requires_grad_(True)."
+                f"labels are {labels.dtype} of shape {tuple(labels.shape)}; give one whole number per sample, its condition, shape (N,)."
             )
-        if not_finite := [n for n, p in parameters.items() if not p.isfinite().all()]:
+            raise_all(problems, ModelError)
+        highest = int(labels.max())
+        if highest >= self.num_classes:
             problems.append(
-                f"{len(not_finite)} parameters hold NaN or infinity (first: {not_finite[:3]}); load another checkpoint."
+                f"the labels run up to {highest}, but the task has {self.num_classes} conditions; set num_classes to at least "
+                f"{highest + 1}."
             )
-        if split.num_classes > self.num_classes:
-            problems.append(
-                f"the labels run up to {split.num_classes - 1}, but the task has {self.num_classes} conditions; "
-                f"set num_classes to at least {split.num_classes}."
-            )
-        raise_all(problems + self._forward_problems(model, split), ModelError)
+        raise_all(problems + self._forward_problems(model, samples), ModelError)
 
-    def _forward_problems(self, model: nn.Module, split: Split) -> list[str]:
-        """Return the problems of two retain samples in the model, under their conditions and under null."""
-        samples = split.retain.take(torch.arange(min(2, len(split.retain))))
-        batch = next(samples.batches(2, device=device_of(model)))
+    def _forward_problems(self, model: nn.Module, samples: Samples) -> list[str]:
+        """Return the problems of two samples in the model, under their conditions and under null."""
+        few = samples.take(torch.arange(min(2, len(samples))))
+        batch = next(few.batches(2, device=device_of(model)))
         x = self.images(batch)
         problems = []
         if self.pixels and (x.min() < 0 or x.max() > 1):

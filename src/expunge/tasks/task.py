@@ -1,37 +1,260 @@
-"""What Expunge knows of a model: how to take its loss on samples, and its loss if their labels were others."""
+"""The contract between a model and the methods, measures and audits that work on it.
+
+A task says how to take a model's loss, and which further capabilities the model offers. A method or measure declares what
+it needs (`needs`). Compatibility follows from the two sets, never from a task's name.
+
+Write a task of your own as a subclass of `Task`: set `name`, write `loss`, and list each further capability in `offers`
+together with its methods. `examples/multi_label.py` and `examples/regression.py` are complete tasks.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, get_args
 
+import torch
 from torch import Tensor, nn
 
-from ..data.batch import Batch
+from ..data.batch import Batch, Inputs
+from ..data.samples import Samples
+from ..errors import ModelError, raise_all
+from ..torch_utils.module_state import device_of, evaluating
 
-if TYPE_CHECKING:
-    from ..data.split import Split
+Capability = Literal[
+    "loss", "relabel", "other_labels", "classes", "scores", "logits", "features", "head", "noise"
+]
+
+# capability -> (members that a task which offers it must define, what they are)
+CAPABILITIES: dict[str, tuple[tuple[str, ...], str]] = {
+    "loss": (("loss",), "a loss for each sample"),
+    "relabel": (("relabel_loss",), "the loss under labels that are given"),
+    "other_labels": (("other_labels",), "wrong labels for given samples"),
+    "classes": (("num_classes",), "labels that are classes or conditions, numbered from 0"),
+    "scores": (("sample_scores",), "a score from 0 to 1 for each sample, whose mean is an accuracy"),
+    "logits": (("logits", "predict"), "logits of classes that exclude each other"),
+    "features": (("with_features",), "the features that enter the last linear layer"),
+    "head": (("head", "open_head"), "a last linear layer that produces the logits"),
+    "noise": (
+        ("add_noise", "add_random_noise", "predict", "error", "images", "null"),
+        "noise prediction of a diffusion model",
+    ),
+}
 
 
-@runtime_checkable
-class Task(Protocol):
-    """A kind of model. Losses are per sample, (B,); labels are class labels of a classifier, conditions of a generator."""
+# members that are data, which a class may also set in its constructor
+_DATA = ("num_classes",)
+
+
+@dataclass(frozen=True, eq=False)
+class SampleScores:
+    """What a model achieves on some samples, on the CPU.
+
+    Args:
+        correct: How right the model is on each sample (N,), from 0 to 1, float64.
+        confidence: How sure the model is of each sample's label (N,), from 0 to 1, float64. Membership attacks use it.
+        labels: The samples' labels (N, ...).
+    """
+
+    correct: Tensor
+    confidence: Tensor
+    labels: Tensor
 
     @property
-    def name(self) -> str:
-        """What methods list under `tasks`: "classification" or "diffusion"."""
+    def finite(self) -> bool:
+        """Whether all scores are finite."""
+        return bool(self.correct.isfinite().all())
 
     @property
-    def num_classes(self) -> int:
-        """Number of classes or conditions."""
+    def accuracy(self) -> float:
+        """Mean of `correct` in percent; NaN for no samples."""
+        return 100 * self.correct.double().mean().item()
 
+
+class Task(ABC):
+    """A kind of model: its loss, its capabilities, and the scores it is judged by.
+
+    Only `name` and `loss` are required. A subclass that lists a capability in `offers` must define the members of that
+    capability (see `CAPABILITIES`); otherwise the class statement raises `TypeError` and names what is missing.
+
+    Attributes:
+        name: Short text for records and messages. Nothing compares it.
+        offers: Capabilities beyond "loss", for example `("relabel", "other_labels", "scores")`.
+        num_classes: Number of classes or conditions; 0 for a task without classes.
+        joint: Whether `loss(model, b)` equals `relabel_loss(model, b, b.y)`, so that forget and retain samples may share
+            one forward pass.
+
+    Example:
+        >>> class Regression(Task):
+        ...     name = "regression"
+        ...
+        ...     def loss(self, model, batch):
+        ...         return (model(batch.x)[:, 0] - batch.y).square()
+    """
+
+    name: str
+    offers: ClassVar[tuple[Capability, ...]] = ()
+    num_classes: int = 0
+    joint: bool = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if unknown := sorted(set(cls.offers) - set(get_args(Capability))):
+            raise TypeError(
+                f"{cls.__name__}.offers names unknown capabilities {unknown}; known: {', '.join(get_args(Capability))}."
+            )
+        missing = [
+            f"{capability} needs {member}"
+            for capability in cls.offers
+            for member in CAPABILITIES[capability][0]
+            if member not in _DATA and getattr(cls, member, None) is getattr(Task, member, None)
+        ]
+        if missing:
+            raise TypeError(
+                f"{cls.__name__} offers capabilities that it does not define: {'; '.join(missing)}."
+            )
+
+    # ---- required
+
+    @abstractmethod
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """The training loss of each sample (B,)."""
+        """Return the training loss of each sample, shape (B,)."""
+
+    # ---- "relabel", "other_labels": random labels, relabelling methods, SalUn
 
     def relabel_loss(self, model: nn.Module, batch: Batch, y: Tensor) -> Tensor:
-        """The loss (B,) that moves the model to behave on `batch` as if the labels were `y`."""
+        """Return the loss (B,) that moves the model to behave on `batch` as if its labels were `y` (B, ...)."""
+        raise NotImplementedError
 
-    def probe(self, model: nn.Module, batch: Batch) -> Tensor:
-        """How well the model does on each sample (B,), higher is better: 0 or 1 for a classifier, minus the loss for others."""
+    def other_labels(self, y: Tensor, generator: torch.Generator) -> Tensor:
+        """Return wrong labels for samples with the labels `y` (B, ...), drawn from a CPU generator; same shape, device, dtype."""
+        raise NotImplementedError
 
-    def check(self, model: nn.Module, split: Split) -> None:
-        """Raise `ModelError` with every reason why `model` cannot serve this split."""
+    # ---- "scores": curves, stop rules, tuning, audit and report
+
+    def sample_scores(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return how right the model is on each sample (B,), from 0 (wrong) to 1 (right); NaN where its outputs are.
+
+        A task that does not offer "scores" may return any score for which higher is better; it only makes curves. The default is
+        minus the loss.
+        """
+        return -self.loss(model, batch)
+
+    def evaluate(
+        self, model: nn.Module, samples: Samples, *, features: bool = False, batch_size: int = 256
+    ) -> SampleScores:
+        """Evaluate the model on all samples in one pass, in eval mode and without augmentation.
+
+        The default takes `correct` from `sample_scores` and `confidence` as exp(-loss), which is the probability of the
+        true label where the loss is a negative log-likelihood. `features` asks for penultimate features where the task offers them.
+
+        Raises:
+            ModelError: The task does not offer "scores".
+        """
+        require(self, ["scores"], "an audit")
+        correct, confidence = [torch.empty(0, dtype=torch.float64)], [torch.empty(0, dtype=torch.float64)]
+        with evaluating(model), torch.inference_mode():
+            for batch in samples.batches(batch_size, device=device_of(model)):
+                correct.append(self.sample_scores(model, batch).double().cpu())
+                confidence.append((-self.loss(model, batch)).exp().double().cpu())
+        return SampleScores(torch.cat(correct), torch.cat(confidence), samples.labels)
+
+    # ---- "logits", "features", "head": classifiers
+
+    def logits(self, model: nn.Module, x: Inputs) -> Tensor:
+        """Return logits (B, K) of K classes that exclude each other."""
+        raise NotImplementedError
+
+    def predict(self, model: nn.Module, *inputs: Any, **options: Any) -> Any:
+        """Return the model's predictions; a classifier's on `Samples`, a diffusion model's on noisy inputs."""
+        raise NotImplementedError
+
+    def with_features(self, model: nn.Module, x: Inputs) -> tuple[Tensor, Tensor]:
+        """Return the features (B, D) that enter the head, and the logits (B, K), from one forward pass."""
+        raise NotImplementedError
+
+    def head(self, model: nn.Module) -> tuple[str, nn.Linear]:
+        """Return name and module of the last linear layer, which produces the logits. Raises `ModelError` without one."""
+        raise NotImplementedError
+
+    def open_head(self, model: nn.Module, *parts: str, frozen: bool = False) -> tuple[str, nn.Linear]:
+        """Return `head` after checking that its `parts` ("weight", "bias") can be edited. Raises `ModelError` otherwise."""
+        raise NotImplementedError
+
+    def has_head(self, model: nn.Module, samples: Samples | None = None) -> bool:
+        """Return whether `model` has a head with one feature vector a sample; False for tasks without "head"."""
+        return False
+
+    # ---- checks
+
+    def check(self, model: nn.Module, samples: Samples) -> None:
+        """Raise `ModelError` with every reason why `model` cannot serve these samples (a split's retain set).
+
+        The default checks the parameters and takes the loss of two samples. Extend it in a subclass, or replace it.
+        """
+        problems = parameter_problems(model)
+        if not problems:
+            problems = self._loss_problems(model, samples)
+        raise_all(problems, ModelError)
+
+    def _loss_problems(self, model: nn.Module, samples: Samples) -> list[str]:
+        few = samples.take(torch.arange(min(2, len(samples))))
+        batch = next(few.batches(2, device=device_of(model)))
+        try:
+            with evaluating(model), torch.no_grad():
+                losses = self.loss(model, batch)
+        except Exception as error:  # whatever a user's model raises is the message
+            return [f"the loss of the task {self.name} fails on two samples: {type(error).__name__}: {error}"]
+        if losses.shape != (len(batch),):
+            return [
+                f"the loss of the task {self.name} has shape {tuple(losses.shape)} for {len(batch)} samples; return one loss a "
+                f"sample, shape ({len(batch)},)."
+            ]
+        if not losses.isfinite().all():
+            return [
+                "the model's loss on the retain set is not finite; check the checkpoint and the scale of the inputs."
+            ]
+        return []
+
+
+def missing_capabilities(task: Task | type[Task], needs: Iterable[str]) -> list[str]:
+    """Return the capabilities in `needs` that the task (or its class) does not offer, in the order given."""
+    return [n for n in needs if n != "loss" and n not in task.offers]
+
+
+def missing_text(user: str, task_name: str, task_class: str, missing: Iterable[str]) -> str:
+    """Return the sentence for something called `user` that needs capabilities which a task does not offer."""
+    pieces = "; ".join(f"{n} ({CAPABILITIES[n][1]}, {', '.join(CAPABILITIES[n][0])})" for n in missing)
+    return (
+        f"{user} needs what the task '{task_name}' does not offer: {pieces}. Choose another method, or define this in "
+        f"{task_class} and list it in `offers`."
+    )
+
+
+def require(task: Task, needs: Iterable[str], user: str) -> None:
+    """Raise `ModelError` that names every capability in `needs` which the task does not offer."""
+    if missing := missing_capabilities(task, needs):
+        raise ModelError(missing_text(user, task.name, type(task).__name__, missing))
+
+
+def parameter_problems(model: nn.Module) -> list[str]:
+    """Return what is wrong with a model's parameters, a sentence each.
+
+    Raises:
+        ModelError: The model has no parameters.
+    """
+    parameters = dict(model.named_parameters())
+    if not parameters:
+        raise ModelError("the model has no parameters; give a trained nn.Module.")
+    problems = []
+    if not any(p.requires_grad for p in parameters.values()):
+        problems.append(
+            "no parameter requires a gradient, so nothing can be unlearned; call model.requires_grad_(True)."
+        )
+    broken = [n for n, p in parameters.items() if p.is_floating_point() and not p.isfinite().all()]
+    if broken:
+        problems.append(
+            f"{len(broken)} parameters hold NaN or infinity (first: {broken[:3]}); load a sound checkpoint."
+        )
+    return problems

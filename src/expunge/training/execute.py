@@ -1,4 +1,4 @@
-"""How a method is found by its file, and `unlearn`, which runs one. What a method is: `method_base.py`."""
+"""Run a method on a model: check everything first, then run it on a copy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import copy
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -14,10 +13,11 @@ from ..data.split import Split
 from ..errors import ExpungeError, MaskError, raise_all
 from ..masks.mask import check_mask
 from ..masks.mask_file import Mask
-from ..tasks.task import Task
+from ..tasks.task import Task, missing_capabilities, missing_text
 from ..torch_utils.module_state import arranged, check_seed, device_of, seeded
+from .loop import descend
 from .method import GradientMethod, Method
-from .registry import not_for
+from .registry import MethodLike, make, unsuited_text
 from .run import Compute, Row, Run, clocked, finite
 from .settings import faults
 
@@ -25,7 +25,7 @@ from .settings import faults
 def execute(
     model: nn.Module,
     split: Split,
-    method: Method,
+    method: MethodLike,
     task: Task,
     *,
     mask: Mapping[str, Tensor] | None = None,
@@ -35,69 +35,146 @@ def execute(
     state_file: Path | str | None = None,
     on_row: Callable[[Row], None] | None = None,
 ) -> Run:
-    """Run `method` on a copy of `model` and return the whole `Run`: model, history, seconds, peak memory, mask, status.
+    """Run a method on a copy of `model` and return the whole `Run`: model, history, seconds, peak memory, mask, status.
 
-    `mask` overrides the method's own; `factory` makes a model with fresh weights (for Retrain, where resetting every
-    module is not enough); `state_file` keeps a resumable state after each epoch and is resumed from if it is there;
-    `on_row` is called with each row of the curves. Raises `ExpungeError` with all problems before anything is done.
+    Args:
+        model: The trained model. It is left as it was.
+        split: The forget set and the other sets.
+        method: A method, its class, its name, or `package.module:Class`.
+        task: The task of the model.
+        mask: {parameter name: bool tensor}, true where the parameter may move. It replaces the method's own mask.
+        seed: Seed of everything random in the run.
+        compute: How the arithmetic is done; by default in full precision on the model's device.
+        factory: Makes a model with fresh parameters, for Retrain, where resetting every module is not enough.
+        state_file: File that keeps a resumable state after each epoch. If it exists, the run resumes from it.
+        on_row: Called with each row of the curves.
+
+    Returns:
+        The finished run. Its `model` has the modes (train or eval) of the one passed in.
+
+    Raises:
+        ExpungeError: Settings, task, scenario or mask do not fit. All problems are listed before anything is done.
+
+    Example:
+        >>> run = execute(model, split, SalUn(epochs=5), task)  # doctest: +SKIP
+        >>> run.status, run.seconds  # doctest: +SKIP
     """
-    check_seed(seed)
-    how = compute or Compute()
-    problems = faults(method) + how.problems(device_of(model))
-    name = type(method).__name__
-    if task.name not in method.tasks:
-        problems.append(not_for(type(method), task.name))
-    if method.scenarios and split.scenario not in method.scenarios:
-        problems.append(
-            f"{name} serves forget sets drawn by {' or '.join(method.scenarios)}, not '{split.scenario}'; see `expunge methods`."
-        )
-    raise_all(problems, ExpungeError)
+    method, compute = make(method), compute or Compute()
+    check_run(method, split, task, seed=seed, compute=compute, model=model)
     if method.exact and (mask is not None or getattr(method, "density", 1.0) < 1):
         raise MaskError(
-            f"{name} starts from fresh weights, so there is nothing a mask could hold; leave the mask out and density at 1."
+            f"{type(method).__name__} starts from fresh weights, so there is nothing a mask could hold; leave the mask out and "
+            "density at 1."
         )
     if mask is not None:
-        if not isinstance(method, GradientMethod):
-            raise MaskError(
-                f"{name} edits weights without gradient steps and takes no mask; leave the mask out."
-            )
-        check_mask(model, mask)
-        mask = mask if isinstance(mask, Mask) else Mask(mask)
-    task.check(model, split)
+        mask = _checked_mask(model, method, mask)
+    task.check(model, split.retain)
     run = Run(
         copy.deepcopy(model),
         split,
         task,
         seed,
-        how,
+        compute,
         mask,
         factory,
         source=model,
         state_file=None if state_file is None else Path(state_file),
         on_row=on_row,
+        loop=descend,
     )
     with (
         seeded(seed, run.device),
         clocked(run),
-        arranged(run.model, run.compute.channels_last, run.compute.compile),
+        arranged(run.model, compute.channels_last, compute.compile),
     ):
         method.apply(run)
-    if run.ended == "finished" and not finite(run.model):  # of methods without a loop, which looks itself
+    _check_result(run, model, type(method).__name__)
+    return run
+
+
+def unlearn(
+    model: nn.Module,
+    split: Split,
+    method: MethodLike,
+    task: Task,
+    *,
+    mask: Mapping[str, Tensor] | None = None,
+    seed: int = 0,
+    compute: Compute | None = None,
+    factory: Callable[[], nn.Module] | None = None,
+    state_file: Path | str | None = None,
+    on_row: Callable[[Row], None] | None = None,
+) -> nn.Module:
+    """Return a new model from which `method` unlearned the split's forget set. `model` is left as it was.
+
+    Arguments and errors are those of `execute`, which also returns how the run went.
+
+    Example:
+        >>> unlearned = unlearn(model, split, "salun", Classification(10))  # doctest: +SKIP
+    """
+    run = execute(
+        model,
+        split,
+        method,
+        task,
+        mask=mask,
+        seed=seed,
+        compute=compute,
+        factory=factory,
+        state_file=state_file,
+        on_row=on_row,
+    )
+    return run.model
+
+
+def check_run(
+    method: Method,
+    split: Split | None,
+    task: Task,
+    *,
+    seed: int = 0,
+    compute: Compute | None = None,
+    model: nn.Module | None = None,
+) -> None:
+    """Raise `ExpungeError` with every reason why a method cannot run: settings, task, scenario.
+
+    A command calls this before it loads data or model, without `split` and `model`.
+    """
+    check_seed(seed)
+    name = type(method).__name__
+    problems = faults(method)
+    problems += (compute or Compute()).problems(None if model is None else device_of(model))
+    if missing_capabilities(task, method.needs):
+        problems.append(unsuited_text(type(method), task))
+    elif missing := missing_capabilities(task, method.requires()):
+        problems.append(missing_text(f"{name} with these settings", task.name, type(task).__name__, missing))
+    if split is not None and method.scenarios and split.scenario not in method.scenarios:
+        problems.append(
+            f"{name} serves forget sets drawn by {' or '.join(method.scenarios)}, not '{split.scenario}'; see `expunge methods`."
+        )
+    raise_all(problems, ExpungeError)
+
+
+def _checked_mask(model: nn.Module, method: Method, mask: Mapping[str, Tensor]) -> Mask:
+    if not isinstance(method, GradientMethod):
+        raise MaskError(
+            f"{type(method).__name__} edits weights without gradient steps and takes no mask; leave the mask out."
+        )
+    check_mask(model, mask)
+    return mask if isinstance(mask, Mask) else Mask(mask)
+
+
+def _check_result(run: Run, model: nn.Module, name: str) -> None:
+    """Take back a result with NaN, restore the modes of the modules, and warn of a run that was rolled back."""
+    # methods with a loop have a guard that checks this itself
+    if run.ended == "finished" and not finite(run.model):
         run.model, run.ended, run.taken_back = copy.deepcopy(model), "diverged", True
         run.status = (
             "diverged: a weight became NaN or infinite; the model is as it came. Choose weaker settings."
         )
     modes = {part: module.training for part, module in model.named_modules()}
-    for part, module in run.model.named_modules():  # a method may return another model, such as an ensemble
+    # a method may return another model, such as an ensemble
+    for part, module in run.model.named_modules():
         module.training = modes.get(part, model.training)
     if run.taken_back:
-        warnings.warn(f"{name} {run.status}", RuntimeWarning, stacklevel=2)
-    return run
-
-
-def unlearn(model: nn.Module, split: Split, method: Method, task: Task, **options: Any) -> nn.Module:
-    """A new model from which the split's forget set was unlearned by `method`; `model` is left as it was.
-
-    `options` are those of `execute`, which also returns how it went.
-    """
-    return execute(model, split, method, task, **options).model
+        warnings.warn(f"{name} {run.status}", RuntimeWarning, stacklevel=3)

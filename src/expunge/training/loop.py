@@ -1,4 +1,4 @@
-"""The one training loop. A method gives it a loss and says which batches it wants; a mask, a schedule and a stop rule are settings."""
+"""The one training loop. A method supplies a loss and says which batches it wants; mask, schedule and stop rule are settings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,35 +17,40 @@ from torch.optim.lr_scheduler import LambdaLR
 from ..errors import MaskError
 from ..masks.mask import complete, inverted_mask, masked, random_mask, top_mask
 from ..masks.mask_file import Mask, combine
+from ..masks.saliency import saliency_scores
+from ..masks.sharded import distributed_scores
 from ..torch_utils.module_state import freeze_batch_norm
-from .guard import Watch
-from .resume import State
+from .guard import Guard
+from .method import GradientMethod
+from .resume import ResumableState
 from .run import Run, autocast
 from .schedule import Pair, pieces
 
-if TYPE_CHECKING:
-    from .method import GradientMethod
-
-LONE = "more than 1 value per channel"  # torch, where a last batch of one sample meets batch norm
+# part of torch's message where batch norm gets a batch of one sample
+SINGLE_SAMPLE = "more than 1 value per channel"
 
 
 # ---- optimizer, schedule, mask
 
 
 def make_optimizer(method: GradientMethod, model: nn.Module) -> Optimizer:
-    """The method's optimizer over the trainable weights; fused kernels on a GPU."""
+    """Return the method's optimizer over the trainable parameters, with fused kernels on a GPU."""
     weights = [p for p in model.parameters() if p.requires_grad]
     fused: dict[str, Any] = {"fused": True} if weights[0].is_cuda else {}
     if method.optimizer == "sgd":
         return torch.optim.SGD(
             weights, method.lr, momentum=method.momentum, weight_decay=method.weight_decay, **fused
         )
-    kind = torch.optim.Adam if method.optimizer == "adam" else torch.optim.AdamW
-    return kind(weights, method.lr, weight_decay=method.weight_decay, **fused)
+    adam = torch.optim.Adam if method.optimizer == "adam" else torch.optim.AdamW
+    return adam(weights, method.lr, weight_decay=method.weight_decay, **fused)
 
 
 def rate(schedule: str, total: int) -> Callable[[int], float]:
-    """The factor on the learning rate at a step: constant, linear (to 0), cosine, one_cycle or multistep (x0.1 at 1/2 and 3/4)."""
+    """Return the factor on the learning rate at a step of `total`.
+
+    Schedules: constant, linear (to 0), cosine, one_cycle (up over a quarter, then down to 0), or multistep (a tenth at one
+    half and at three quarters).
+    """
     warm = max(1, round(0.25 * total))
     shapes: dict[str, Callable[[int], float]] = {
         "constant": lambda s: 1.0,
@@ -58,47 +63,52 @@ def rate(schedule: str, total: int) -> Callable[[int], float]:
 
 
 def choose_mask(run: Run, method: GradientMethod) -> Mask | None:
-    """The run's mask: the one handed in, or the one the method's `density` and `mask` ask for, without its frozen weights."""
+    """Return the run's mask: the one passed in, or the one that the method's settings ask for, without its frozen parameters.
+
+    Raises:
+        MaskError: Every parameter that the mask frees is frozen.
+    """
     mask = run.mask
     if mask is None and method.density < 1:
-        if method.mask == "random":
-            mask = random_mask(run.model, method.density, run.seed)
-        else:
-            options = method.saliency_options()
-            # as many samples at once as a step has, so that what trains in memory also gets its mask there; of the code's
-            # own form the batches are part of the result
-            size = max(1, min(256, method.batch_size) // run.compute.accumulate)
-            if options.get("paper_exact"):
-                size = method.batch_size
-            options = {"batch_size": size, "seed": run.seed, **options}
-            scores = run.team.scores(run.model, run.split.forget, run.task, **options)
-            mask = complete(
-                (inverted_mask if method.mask == "inverted" else top_mask)(scores, method.density), run.model
-            )
+        mask = _mask_of_settings(run, method)
+    parameters = dict(run.model.named_parameters())
     if frozen := method.frozen(run):
-        free = Mask(
-            {
-                n: torch.full_like(p, n not in frozen, dtype=torch.bool)
-                for n, p in run.model.named_parameters()
-            }
-        )
+        free = Mask({n: torch.full_like(p, n not in frozen, dtype=torch.bool) for n, p in parameters.items()})
         mask = free if mask is None else combine(mask, free)
-    trains = {
-        p.requires_grad for n, p in run.model.named_parameters() if mask is not None and bool(mask[n].any())
-    }
-    if trains == {False}:
-        raise MaskError(
-            "every weight that the mask frees is frozen (requires_grad is False), so nothing could move; make the mask from this "
-            "model, or free those weights."
-        )
+    if mask is not None:
+        freed = [p for n, p in parameters.items() if bool(mask[n].any())]
+        if freed and not any(p.requires_grad for p in freed):
+            raise MaskError(
+                "every weight that the mask frees is frozen (requires_grad is False), so nothing could move; make the mask from this "
+                "model, or free those weights."
+            )
     return mask
+
+
+def _mask_of_settings(run: Run, method: GradientMethod) -> Mask:
+    """The mask for the method's `density` and `mask`."""
+    if method.mask == "random":
+        return random_mask(run.model, method.density, run.seed)
+    options = method.saliency_options()
+    # As many samples at once as in a step, so that what trains in memory also gets its mask there. In the released code's
+    # form the batches are part of the result.
+    size = max(1, min(256, method.batch_size) // run.compute.accumulate)
+    if options.get("paper_exact"):
+        size = method.batch_size
+    options = {"batch_size": size, "seed": run.seed, **options}
+    # shuffled batches cannot be divided among processes
+    alone = run.team.size == 1 or options.get("paper_exact")
+    score = saliency_scores if alone else distributed_scores
+    scores = score(run.model, run.split.forget, run.task, **options)
+    select = inverted_mask if method.mask == "inverted" else top_mask
+    return complete(select(scores, method.density), run.model)
 
 
 # ---- the loop
 
 
 def descend(run: Run, method: GradientMethod) -> None:
-    """Run `method` to its end, its stop rule, or the last good state before it diverged."""
+    """Run `method` to its end, to its stop rule, or to the last good state before it diverged."""
     run.epochs = method.epochs
     team = run.team
     team.begin(run.model)
@@ -108,52 +118,69 @@ def descend(run: Run, method: GradientMethod) -> None:
     scaler = torch.amp.GradScaler(
         run.device.type, enabled=run.compute.amp == "fp16" and run.device.type == "cuda"
     )
-    watch = Watch(run, method)
+    guard = Guard(run, method)
     parts = {"optimizer": optimizer, "scheduler": scheduler, "scaler": scaler}
-    state = State(run, method, parts, watch)  # before the mask is chosen: a run is known by the one handed in
+    # before the mask is chosen: the identity of a run contains the mask that was passed in
+    state = ResumableState(run, method, parts, guard)
     if state.resume():
         if run.ended == "finished" and run.step != run.history[-1]["step"]:
-            watch.epoch()  # a state is that before the look at its epoch
+            guard.epoch()  # a state is written before the evaluation of its epoch
     else:
         run.mask = choose_mask(run, method)
-        watch.start()
-    holding: AbstractContextManager[Any] = (
-        masked(optimizer, run.model, run.mask) if run.mask is not None else nullcontext()
-    )
-    lone = False
-    with holding as held:
+        guard.start()
+    step = _Stepper(run, method, optimizer, scaler)
+    with masked_by(run, optimizer) as step.freezer:
         while run.epoch < run.epochs and run.ended == "finished":
             team.epoch(run.seed, run.epoch)
             for pair in method.pairs(run):
-                method.train_mode(run)
-                try:
-                    loss = _step(run, method, pair, optimizer, scaler, held)
-                except (ValueError, RuntimeError) as error:  # the latter from torch.compile
-                    if LONE not in str(error):
-                        raise
-                    freeze_batch_norm(run.model)  # for this step
-                    if not lone and method.batch_size < 2 * run.compute.accumulate * team.size:
-                        lone = _warn_of_lone(method.batch_size, run.compute.accumulate * team.size)
-                    loss = _step(run, method, pair, optimizer, scaler, held)
+                loss = step(pair)
                 scheduler.step()
                 run.step += 1
-                if watch.stops(loss):
+                if guard.stops(loss):
                     break
             else:
                 run.epoch += 1
-                watch.gather()
+                guard.gather()
                 if team.rank == 0:
-                    state.keep()  # before the look, in which a program may end the run for today
-                watch.epoch()
-    watch.finish()
+                    state.keep()  # before the evaluation, in which a program may end the run for today
+                guard.epoch()
+    guard.finish()
 
 
-def _warn_of_lone(size: int, count: int) -> bool:
+def masked_by(run: Run, optimizer: Optimizer) -> AbstractContextManager[Any]:
+    """Return the context in which `optimizer` moves only what the run's mask frees."""
+    return nullcontext() if run.mask is None else masked(optimizer, run.model, run.mask)
+
+
+class _Stepper:
+    """Takes one optimizer step of a method on a pair of batches, and returns its loss."""
+
+    def __init__(self, run: Run, method: GradientMethod, optimizer: Optimizer, scaler: torch.amp.GradScaler):
+        self.run, self.method, self.optimizer, self.scaler = run, method, optimizer, scaler
+        self.freezer: Any = None
+        self.warned = False
+
+    def __call__(self, pair: Pair) -> Tensor:
+        run, method = self.run, self.method
+        method.train_mode(run)
+        try:
+            return _step(run, method, pair, self.optimizer, self.scaler, self.freezer)
+        except (ValueError, RuntimeError) as error:  # RuntimeError from torch.compile
+            if SINGLE_SAMPLE not in str(error):
+                raise
+        freeze_batch_norm(run.model)  # for this step
+        pieces_of_batch = run.compute.accumulate * run.team.size
+        if not self.warned and method.batch_size < 2 * pieces_of_batch:
+            self.warned = _warn_of_single_samples(method.batch_size, pieces_of_batch)
+        return _step(run, method, pair, self.optimizer, self.scaler, self.freezer)
+
+
+def _warn_of_single_samples(size: int, count: int) -> bool:
     warnings.warn(
         f"a batch of {size} is cut into {count} pieces, some of one sample, from which batch norm can learn nothing: its running "
         "statistics are used and left in such steps. Take a larger batch_size or fewer pieces (accumulate, processes).",
         RuntimeWarning,
-        stacklevel=3,
+        stacklevel=4,
     )
     return True
 
@@ -164,12 +191,12 @@ def _step(
     pair: Pair,
     optimizer: Optimizer,
     scaler: torch.amp.GradScaler,
-    held: Any,
+    freezer: Any,
 ) -> Tensor:
     team = run.team
     optimizer.zero_grad(set_to_none=True)
     total = torch.zeros((), device=run.device)
-    union = method.plan() == "mixed" and getattr(run.task, "joint", False)
+    union = method.plan() == "mixed" and run.task.joint
     every = pieces(pair, run.compute.accumulate * team.size, union)
     for (forget, retain), share in islice(every, team.rank, None, team.size):
         with autocast(run):
@@ -179,8 +206,8 @@ def _step(
     team.sum_gradients(run.model)
     if method.clip is not None:
         scaler.unscale_(optimizer)
-        if held is not None:
-            held.mask_gradients()  # so that the norm is that of the weights that move
+        if freezer is not None:
+            freezer.mask_gradients()  # the norm is that of the parameters that move
         torch.nn.utils.clip_grad_norm_([p for p in run.model.parameters() if p.grad is not None], method.clip)
     scaler.step(optimizer)
     scaler.update()

@@ -1,78 +1,132 @@
-"""What a method is: a frozen dataclass whose fields are the hyperparameters (and the command line's flags) and whose
-docstring is the help and the citation. Each is a file of its own under `methods/`, in one of three shapes:
+"""What a method is: a frozen dataclass whose fields are its settings and the command line's flags.
 
-1. an objective: subclass `GradientMethod` and write `loss`; the loop, masks, schedules and guards are there;
-2. an objective and a last touch: also write `finish`;
-3. an edit of the weights without a loop: subclass `Method` and write `apply`.
+Its docstring is its help and citation. Each method has a file of its own, under `methods/` or in the user's code, in one of three forms:
+
+1. an objective: subclass `GradientMethod` and write `loss`; the loop, masks, schedules and guards work with it;
+2. an objective and a last edit: also write `finish`;
+3. an edit of the parameters without a loop: subclass `Method` and write `apply`.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 from torch.optim import Optimizer
 
 from ..data.batch import Batch
+from ..tasks.task import Capability
 from ..torch_utils.module_state import freeze_batch_norm
-from .loop import descend
 from .run import Row, Run
 from .schedule import Pair, pairs, steps_per_epoch
+
+PACKAGE = __name__.partition(".")[0]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """An unlearning method: its fields are its hyperparameters. Subclasses write `apply`."""
+    """An unlearning method. Its fields are its settings; subclasses write `apply`.
 
-    tasks: ClassVar[tuple[str, ...]] = ("classification",)  # kinds of models it serves
-    scenarios: ClassVar[tuple[str, ...]] = ()  # kinds of forget sets it serves; () means all
-    data: ClassVar[tuple[str, ...]] = ("forget", "retain")  # which samples it needs
-    exact: ClassVar[bool] = False  # whether the result never saw the forget set
-    search: ClassVar[dict[str, tuple[Any, ...]]] = {}  # what tuning may vary: field -> values to try
+    Attributes:
+        needs: Capabilities that the method needs from a task (see `expunge.tasks.task`). Compatibility follows from them.
+        scenarios: Ways of drawing a forget set that the method serves ("class", "random", ...); empty for all.
+        data: Sets that the method needs: "forget", "retain".
+        exact: Whether the resulting model never saw the forget set.
+        search: Values that tuning may try, {field: values}.
+        python_only: Why the command line refuses the method; empty where it does not.
+    """
+
+    needs: ClassVar[tuple[Capability, ...]] = ()
+    scenarios: ClassVar[tuple[str, ...]] = ()
+    data: ClassVar[tuple[str, ...]] = ("forget", "retain")
+    exact: ClassVar[bool] = False
+    search: ClassVar[dict[str, tuple[Any, ...]]] = {}
+    python_only: ClassVar[str] = ""
 
     def apply(self, run: Run) -> None:
         """Change `run.model` in place."""
         raise NotImplementedError
 
+    def requires(self) -> tuple[Capability, ...]:
+        """Return the capabilities needed with these settings: `needs`, and more where a setting asks for more."""
+        return self.needs
+
     def details(self, run: Run) -> dict[str, Any]:
-        """What the method itself can tell of the finished run, for the record; not timed."""
+        """Return what the method itself reports of the finished run, for the record. Not timed."""
         return {}
 
     def problems(self) -> list[str]:
-        """What is wrong with the settings, a sentence each. Their types were looked at before: floats are finite numbers,
-        and ints whole ones."""
+        """Return what is wrong with the settings, a sentence each.
+
+        Types are checked before: floats are finite numbers and ints are whole numbers.
+        """
         return []
 
     @classmethod
     def name(cls) -> str:
-        """The name on the command line: that of the file."""
-        return cls.__module__.rsplit(".", 1)[-1]
+        """Return the name by which `find` knows the method: its file's name, or `package.module:Class` outside the package."""
+        if cls.__module__.startswith(f"{PACKAGE}."):
+            return cls.__module__.rpartition(".")[-1]
+        return f"{cls.module_name()}:{cls.__qualname__}"
+
+    @classmethod
+    def module_name(cls) -> str:
+        """Return the importable name of the module that defines the class.
+
+        A script that runs as `__main__` is named by its specification (`python -m package.script`) or by its file.
+        """
+        if cls.__module__ != "__main__":
+            return cls.__module__
+        spec = getattr(sys.modules["__main__"], "__spec__", None)
+        if spec is not None and spec.name:
+            return str(spec.name).removesuffix(".__main__")
+        try:
+            return Path(inspect.getfile(cls)).stem
+        except (OSError, TypeError):
+            return "notebook"
 
 
 @dataclass(frozen=True, kw_only=True)
 class GradientMethod(Method):
-    """A method that takes gradient steps on a loss. Subclasses write `loss`; all fields work with all of them."""
+    """A method that takes gradient steps on a loss. Subclasses write `loss`; all settings work with all of them.
 
-    epochs: int = 10  # passes of the method's schedule
-    lr: float = 0.01  # learning rate
-    batch_size: int = 256  # samples of one set in a step
-    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"  # what takes the steps
-    momentum: float = 0.9  # of sgd
-    weight_decay: float = 5e-4  # pull of the weights towards 0
-    # how the learning rate falls: not at all, to 0 straight, along a cosine or after a rise, or at half and three quarters
+    Args:
+        epochs: Number of passes of the method's schedule.
+        lr: Learning rate.
+        batch_size: Number of samples of one set in a step.
+        optimizer: The optimizer that takes the steps.
+        momentum: Momentum of sgd.
+        weight_decay: Weight decay of the optimizer.
+        lr_schedule: Course of the learning rate: constant, linear to 0, cosine, one cycle (up, then down to 0), or
+            multistep (a tenth at one half and at three quarters of the steps).
+        clip: Largest norm of a step's gradient; None for no limit.
+        batch_norm: Whether batch norm's running statistics are updated or frozen during the steps.
+        density: Share of the parameters that may move. Below 1 a mask chooses them.
+        mask: How the mask chooses: the most salient parameters, random ones, or the least salient ones.
+        max_drop: Maximum drop in retain accuracy, in percentage points. If exceeded, the run rolls back to the last good
+            state: at once, or at the end of the run where the method trains on retained samples.
+        probe_every: Number of steps between evaluations of the curves; 0 for once an epoch. Short epochs of a task without
+            accuracies share an evaluation.
+    """
+
+    epochs: int = 10
+    lr: float = 0.01
+    batch_size: int = 256
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
     lr_schedule: Literal["constant", "linear", "cosine", "one_cycle", "multistep"] = "constant"
-    clip: float | None = None  # largest norm of a step's gradient; None for no limit
-    batch_norm: Literal["update", "freeze"] = "update"  # running statistics during the steps
-    density: float = 1.0  # share of the weights that may move; below 1 a mask chooses them
-    # which weights: most salient, random or least salient
+    clip: float | None = None
+    batch_norm: Literal["update", "freeze"] = "update"
+    density: float = 1.0
     mask: Literal["saliency", "random", "inverted"] = "saliency"
-    # points of accuracy on retained samples that may be lost; after a larger fall the last good state is what remains, at
-    # once, or for what trains on retained samples (and may repair itself) at the end of the run
     max_drop: float = 50.0
-    # steps between looks at the accuracies; 0 for once an epoch (of a generator, short epochs share a look)
     probe_every: int = 0
 
     schedule: ClassVar[str] = "retain"
@@ -81,30 +135,30 @@ class GradientMethod(Method):
     (forget, then retain), "mixed" (their shuffled union, each batch cut into its two parts)."""
 
     def loss(self, run: Run, forget: Batch | None, retain: Batch | None) -> Tensor:
-        """The objective of one step, a scalar to descend on. Batches are as the schedule says."""
+        """Return the objective of one step, a scalar to descend on. Batches are as the schedule says."""
         raise NotImplementedError
 
     def prepare(self, run: Run) -> None:
-        """Before the loop: for example fresh weights. Timed."""
+        """Do what comes before the loop, for example fresh parameters. Timed."""
 
     def plan(self) -> str:
-        """The schedule with these settings; overridden where a setting decides it."""
+        """Return the schedule with these settings. Override it where a setting decides the schedule."""
         return self.schedule
 
     def pairs(self, run: Run) -> Iterator[Pair]:
-        """The batches of one epoch."""
+        """Yield the batches of one epoch."""
         return pairs(run, self.plan(), self.batch_size)
 
     def steps(self, run: Run) -> int:
-        """How many steps the whole run has."""
+        """Return the number of steps of the whole run."""
         return self.epochs * steps_per_epoch(run, self.plan(), self.batch_size)
 
     def frozen(self, run: Run) -> set[str]:
-        """Names of parameters that may not move, whatever the mask."""
+        """Return the names of parameters that may not move, whatever the mask."""
         return set()
 
     def saliency_options(self) -> dict[str, Any]:
-        """How the saliency of the weights is taken: arguments of `saliency_scores`."""
+        """Return arguments of `saliency_scores` for the mask of this method."""
         return {}
 
     def train_mode(self, run: Run) -> None:
@@ -114,37 +168,41 @@ class GradientMethod(Method):
             freeze_batch_norm(run.model)
 
     def after_step(self, run: Run, optimizer: Optimizer) -> None:
-        """After each optimizer step: for example a proximal step."""
+        """Do what follows each optimizer step, for example a proximal step."""
 
     def stop(self, run: Run, row: Row) -> str | None:
-        """The reason to stop, after a look at the accuracies (`row`: step, loss, forget, retain in percent), or None."""
+        """Return a reason to stop after an evaluation (`row`: step, loss, forget, retain in percent), or None."""
         return None
 
     def finish(self, run: Run) -> None:
-        """After the loop: for example an edit of the head. Timed."""
+        """Do what follows the loop, for example an edit of the head. Timed."""
 
     def apply(self, run: Run) -> None:
+        """Run the loop between `prepare` and `finish`."""
         self.prepare(run)
-        descend(run, self)
+        run.descend(self)
         self.finish(run)
 
     def problems(self) -> list[str]:
-        """What is wrong with the settings, a sentence each."""
-        found = [
+        """Return what is wrong with the settings, a sentence each."""
+        limits = {
+            "epochs": 1,
+            "batch_size": 1,
+            "lr": 0,
+            "momentum": 0,
+            "weight_decay": 0,
+            "probe_every": 0,
+            "max_drop": 0,
+        }
+        problems = [
             f"{name} is {getattr(self, name)}; it must be a finite number of at least {low}."
-            for name, low in (
-                ("epochs", 1),
-                ("batch_size", 1),
-                ("lr", 0),
-                ("momentum", 0),
-                ("weight_decay", 0),
-                ("probe_every", 0),
-                ("max_drop", 0),
-            )
+            for name, low in limits.items()
             if not low <= getattr(self, name) < math.inf
         ]
         if not 0 <= self.density <= 1:
-            found.append(f"density is {self.density}; it is the share of weights that may move, from 0 to 1.")
+            problems.append(
+                f"density is {self.density}; it is the share of weights that may move, from 0 to 1."
+            )
         if self.clip is not None and not self.clip > 0:
-            found.append(f"clip is {self.clip}; it must be above 0, or None for no limit.")
-        return found
+            problems.append(f"clip is {self.clip}; it must be above 0, or None for no limit.")
+        return problems

@@ -19,9 +19,6 @@ from torch import Tensor, nn
 
 from ..data.samples import Samples
 from ..errors import ExpungeError
-from ..masks.saliency import saliency_scores
-from ..masks.sharded import distributed_scores
-from ..tasks.task import Task
 
 BUCKET = 1 << 25  # numbers in a message of gradients
 
@@ -85,11 +82,6 @@ class Team:
             dist.all_reduce(together)
             for b, mean in zip(buffers, together.split([b.numel() for b in buffers]), strict=True):
                 b.copy_((mean / self.size).view_as(b))
-
-    def scores(self, model: nn.Module, samples: Samples, task: Task, **options: object) -> dict[str, Tensor]:
-        """`saliency_scores`, its samples divided among the processes where the mean over them can be divided."""
-        alone = self.size == 1 or options.get("paper_exact")
-        return (saliency_scores if alone else distributed_scores)(model, samples, task, **options)  # type: ignore[arg-type]
 
 
 def _buckets(weights: list[nn.Parameter]) -> Iterator[list[nn.Parameter]]:

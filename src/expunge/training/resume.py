@@ -1,4 +1,4 @@
-"""The state of a run that may be interrupted: kept after an epoch, and gone on from by the same call."""
+"""Keep the state of a run that may be interrupted, and resume it by the same call."""
 
 from __future__ import annotations
 
@@ -6,54 +6,59 @@ import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, fields, is_dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import ExpungeError
 from ..masks.mask_file import Mask
-from ..records.checkpoint import load_state, save_state
 from ..records.hashing import mask_hash, state_hash
 from ..records.record import plain
-from .guard import Watch
+from ..records.torch_files import load_state, save_state
+from .method import GradientMethod
 from .run import Run, peak_memory
 
-if TYPE_CHECKING:
-    from .method import GradientMethod
+SMALL_BYTES = 1 << 26  # a state of at most 64 MiB is written after every epoch
+# Wait at least 10 times the duration of the last write before writing a larger state again.
+REST = 10
 
-SMALL = 1 << 26  # bytes of a state that is written after every epoch
-REST = 10  # a larger one is not written again before so many times the seconds that the last writing took
+# fields of a run that its state restores as they are
+_FIELDS = ("memo", "epoch", "step", "status", "ended", "taken_back", "history")
 
 
-class State:
-    """What the rest of `run` depends on, in its `state_file`; does nothing where there is none.
+class ResumableState:
+    """What the rest of a run depends on, kept in its `state_file`. Does nothing where there is none.
 
-    `parts` are the optimizer and whatever else has a `state_dict`.
+    Args:
+        run: The run.
+        method: Its method.
+        parts: Optimizer, scheduler, scaler, by name: whatever has `state_dict` and `load_state_dict`.
+        guard: The run's guard, whose state stands among the run's own.
     """
 
-    def __init__(self, run: Run, method: GradientMethod, parts: dict[str, Any], watch: Watch):
-        self.run, self.parts, self.watch = run, parts, watch
+    def __init__(self, run: Run, method: GradientMethod, parts: dict[str, Any], guard: Any):
+        self.run, self.parts, self.guard = run, parts, guard
         self.identity = _identity(run, method) if run.state_file is not None else ""
-        # before a mask holds whole parameters still
+        # taken before a mask freezes whole parameters
         self.trainable = [n for n, p in run.model.named_parameters() if p.requires_grad]
         self.rests_until = 0.0
-        self.full = False  # no room for a state
+        self.disk_full = False
 
     def keep(self) -> None:
-        """Write the state after an epoch; of a large network with short epochs only now and then, and at the end."""
+        """Write the state after an epoch. A large state with short epochs is written now and then, and at the end."""
         run = self.run
-        if run.state_file is None or self.full:
+        if run.state_file is None or self.disk_full:
             return
         state = self._state()
-        large = sum(t.nbytes for t in _tensors(state)) > SMALL
+        large = sum(t.nbytes for t in _tensors(state)) > SMALL_BYTES
         start = time.perf_counter()
         if large and run.epoch < run.epochs and start < self.rests_until:
             return
         try:
             save_state(run.state_file, state)
-        except (OSError, RuntimeError) as error:  # the latter from torch
-            self.full = True
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+            self.disk_full = True
             warnings.warn(
                 f"the state of the run could not be written to {run.state_file} ({error}); the run goes on without, and an "
                 "interruption would lose what is done since. Make room, or give another place.",
@@ -64,7 +69,7 @@ class State:
         self.rests_until = now + REST * (now - start)
 
     def _state(self) -> dict[str, Any]:
-        run, watch = self.run, self.watch
+        run = self.run
         shared = _shared(run)
         return {
             "identity": self.identity,
@@ -74,67 +79,65 @@ class State:
             "mask": dict(run.mask or {}),
             "mask_about": {} if run.mask is None else dict(run.mask.about),
             "trainable": self.trainable,
-            "memo": run.memo,
             "memo_on_device": [k for k, v in run.memo.items() if any(t.is_cuda for t in _tensors(v))],
-            "epoch": run.epoch,
-            "step": run.step,
-            "status": run.status,
-            "ended": run.ended,
-            "taken_back": run.taken_back,
-            "history": run.history,
+            **{name: getattr(run, name) for name in _FIELDS},
             "seconds": run.elapsed,
             "peak_memory": peak_memory(run.device) or 0,
-            "first": watch.first,
-            "good": watch.good,
-            "good_step": watch.good_step,
-            "total": watch.total,
-            "count": watch.count,
+            **self.guard.state_dict(),
         }
 
     def resume(self) -> bool:
-        """Put the run where its state file says it was; False without one. Raises `ExpungeError` for another run's state."""
-        run, watch = self.run, self.watch
+        """Restore the run from its state file.
+
+        Returns:
+            Whether there was a state file.
+
+        Raises:
+            ExpungeError: The file holds the state of another run, or of one that trained other parameters.
+        """
+        run = self.run
         if run.state_file is None or not run.state_file.exists():
             return False
         state = load_state(run.state_file)
-        if state["identity"] != self.identity:
-            raise ExpungeError(
-                f"{run.state_file} is the state of another run (model, method, settings, split, seed or mask differ); "
-                "remove it to start anew, or repeat the settings it was made with."
-            )
-        if state.get("trainable", self.trainable) != self.trainable:
-            raise ExpungeError(
-                f"{run.state_file} is the state of a run that trained other weights than now require a gradient; remove it to "
-                "start anew, or free the weights it was made with."
-            )
+        self._check(state)
         run.model.load_state_dict({**_shared(run), **state["model"]})
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
         run.set_random_state(state["random"])
         run.mask = Mask(state["mask"], state.get("mask_about", {})) if state["mask"] else None
-        for name in ("memo", "epoch", "step", "status", "ended", "taken_back", "history"):
+        for name in _FIELDS:
             setattr(run, name, state[name])
         run.seconds, run.peak_memory = state["seconds"], state["peak_memory"] or None
-        for key in state[
-            "memo_on_device"
-        ]:  # states are read to the CPU, where a method may not look for its own
+        # states are read to the CPU, where a method may not look for its own tensors
+        for key in state["memo_on_device"]:
             run.memo[key] = _on(run.memo[key], run.device)
-        watch.first, watch.good, watch.good_step = state["first"], state["good"], state["good_step"]
-        watch.total, watch.count = state["total"].to(run.device), state["count"]
-        if run.team.rank:
-            watch.total.zero_()  # the state is the first process's, which has the sum of all
+        self.guard.load_state_dict(state)
         return True
+
+    def _check(self, state: dict[str, Any]) -> None:
+        """Raise `ExpungeError` for the state of another run."""
+        if state["identity"] != self.identity:
+            raise ExpungeError(
+                f"{self.run.state_file} is the state of another run (model, method, settings, split, seed or mask differ); "
+                "remove it to start anew, or repeat the settings it was made with."
+            )
+        if state.get("trainable", self.trainable) != self.trainable:
+            raise ExpungeError(
+                f"{self.run.state_file} is the state of a run that trained other weights than now require a gradient; remove it to "
+                "start anew, or free the weights it was made with."
+            )
 
 
 def _shared(run: Run) -> dict[str, Tensor]:
-    """The run's tensors that are the very ones of the model it started from: frozen, and so not worth writing."""
+    """Tensors that the run shares with the model it started from. They are frozen, so the state need not hold them."""
     at = {} if run.source is None else {k: t.data_ptr() for k, t in run.source.state_dict().items()}
     return {k: t for k, t in run.model.state_dict().items() if t.data_ptr() and at.get(k) == t.data_ptr()}
 
 
 def _identity(run: Run, method: GradientMethod) -> str:
+    """Everything that the result of a run depends on, as text."""
     given = None if run.mask is None else mask_hash(run.mask)
-    # the weights that the run started from
+    # the parameters that the run started from
     origin = None if run.source is None else state_hash(run.source.state_dict())
     task = (type(run.task).__name__, run.task.num_classes, _settings_of(run.task))
     settings = plain(asdict(method))
@@ -154,7 +157,7 @@ def _identity(run: Run, method: GradientMethod) -> str:
 
 
 def _settings_of(task: Any) -> dict[str, str]:
-    """What a task is made with; a network among it by its weights."""
+    """The fields of a task as text; a network by the hash of its parameters."""
     named = {f.name: getattr(task, f.name) for f in fields(task)} if is_dataclass(task) else {}
     return {k: state_hash(v.state_dict()) if isinstance(v, nn.Module) else repr(v) for k, v in named.items()}
 

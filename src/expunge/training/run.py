@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.split import Split
+from ..errors import ExpungeError
 from ..masks.mask_file import Mask
 from ..records.record import Ended
 from ..tasks.task import Task
@@ -28,34 +29,70 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Compute:
-    """How the arithmetic is done; none of it is part of a method."""
+    """How the arithmetic is done. None of it is part of a method.
 
-    amp: Literal["off", "bf16", "fp16"] = "off"  # autocast of forward and loss; weights stay float32
-    channels_last: bool = False  # faster convolutions on most devices; the returned model is contiguous again
-    compile: bool = False  # torch.compile of the model's forward
-    accumulate: int = 1  # pieces a batch is cut into, one backward each, one step together
-    processes: bool = False  # divide each batch among the processes of torchrun (a command does so by itself)
-    eval_batch: int = 256  # in larger ones a CPU leaves its caches: 1,024 take almost twice as long a sample
+    Args:
+        amp: Autocast of forward pass and loss: off, bfloat16 or float16. Parameters stay float32.
+        channels_last: Store convolution weights channels-last, which is faster on most devices. The returned model is
+            contiguous again.
+        compile: Run the model's forward pass through torch.compile.
+        accumulate: Number of pieces a batch is cut into. Each has its own backward pass, all share one step.
+        processes: Divide each batch among the processes of torchrun. Commands do so without being asked.
+        eval_batch: Number of samples of a batch in evaluations. On a CPU, 1,024 take almost twice as long per sample as 256.
+    """
+
+    amp: Literal["off", "bf16", "fp16"] = "off"
+    channels_last: bool = False
+    compile: bool = False
+    accumulate: int = 1
+    processes: bool = False
+    eval_batch: int = 256
 
     def problems(self, device: torch.device | None = None) -> list[str]:
-        """What is wrong with the settings, and for `device`, a sentence each."""
-        if found := choices(self):
-            return found
-        found = [
+        """Return what is wrong with the settings, and with them on `device`, a sentence each."""
+        if problems := choices(self):
+            return problems
+        problems = [
             f"{name} is {getattr(self, name)}; it must be at least 1."
             for name in ("accumulate", "eval_batch")
             if getattr(self, name) < 1
         ]
         if self.amp == "fp16" and device is not None and device.type != "cuda":
-            found.append(
+            problems.append(
                 f"amp='fp16' is for GPUs of Nvidia or AMD and the model is on {device}; use bf16 or off."
             )
-        return found
+        return problems
 
 
 @dataclass
 class Run:
-    """What a method works on. `model` is changed in place; `original` is what it was; nothing handed in is touched."""
+    """What a method works on while it runs, and how the run went.
+
+    `model` is changed in place. `original` is what it was. Nothing that was passed in is changed.
+
+    Args:
+        model: The model that changes.
+        split: Forget, retain, validation and test set.
+        task: The task of the model.
+        seed: Seed of all random streams of the run.
+        compute: How the arithmetic is done.
+        mask: The parameters that may move; None for all.
+        factory: Makes a model with fresh parameters, for Retrain.
+        source: The model that was passed in. It is only read.
+        state_file: File that keeps a resumable state; None for none.
+        on_row: Called with each row of the curves.
+        loop: The training loop, called with the run and its method. `execute` sets it.
+        epoch: Number of finished epochs.
+        epochs: Number of epochs of the whole run.
+        step: Number of finished steps.
+        status: "finished", or in words why the run ended before its last step.
+        ended: "finished", "stopped" (by its rule or after sound steps) or "diverged" (no step was sound).
+        taken_back: Whether the run was rolled back to an earlier state.
+        history: Rows of the curves.
+        memo: State of the method itself. It is saved and restored with the run.
+        seconds: Seconds of work.
+        peak_memory: Peak memory in bytes, None where it is unknown.
+    """
 
     model: nn.Module
     split: Split
@@ -63,24 +100,33 @@ class Run:
     seed: int = 0
     compute: Compute = field(default_factory=Compute)
     mask: Mask | None = None
-    factory: Callable[[], nn.Module] | None = None  # makes a model with fresh weights, for Retrain
-    source: nn.Module | None = None  # the model handed in; only read
-    state_file: Path | None = None  # where a resumable state is kept
+    factory: Callable[[], nn.Module] | None = None
+    source: nn.Module | None = None
+    state_file: Path | None = None
     on_row: Callable[[Row], None] | None = None
+    loop: Callable[[Run, Any], None] | None = None
     epoch: int = 0
     epochs: int = 0
     step: int = 0
-    status: str = "finished"  # or why it ended before the last step, in words
-    ended: Ended = "finished"  # "stopped" by its rule or after sound steps, "diverged" if no step was sound
-    taken_back: bool = False  # whether what the last steps did was thrown away
+    status: str = "finished"
+    ended: Ended = "finished"
+    taken_back: bool = False
     history: list[Row] = field(default_factory=list)
-    memo: dict[str, Any] = field(default_factory=dict)  # a method's own state; saved and restored on resume
+    memo: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     peak_memory: int | None = None
-    _started: float | None = None  # clock at the start of the work under way
+    _started: float | None = None  # clock at the start of the current work
     _original: nn.Module | None = None
     _team: Team | None = None
     _generators: dict[str, torch.Generator] = field(default_factory=dict)
+
+    def descend(self, method: Any) -> None:
+        """Run the training loop for a `GradientMethod`. Raises `ExpungeError` outside of `execute`."""
+        if self.loop is None:
+            raise ExpungeError(
+                "this run has no training loop; start it with expunge.execute or expunge.unlearn."
+            )
+        self.loop(self, method)
 
     @property
     def device(self) -> torch.device:

@@ -1,5 +1,8 @@
-"""Settings that fit the data sets Expunge knows: the recipe an original is trained by, and methods' settings where the
-papers' (made for ResNet-18 on 45,000 images) do not fit. All were chosen on validation data, never on the test set."""
+"""Settings for the data sets that Expunge knows: the recipe of the original, and methods' settings.
+
+The papers' settings were made for ResNet-18 on 45,000 images. The methods' settings here are for data where those do
+not fit. All were chosen on validation data, never on the test set.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,11 @@ RECIPES: dict[str, Retrain] = {
 }
 MODELS = {"digits": "cnn", "fashion-mnist": "cnn", "cifar10": "resnet20"}
 
-_SMALL = {"batch_size": 64}  # 1,294 training images: batches of 256 would leave five steps an epoch
+# digits has 1,294 training images: batches of 256 would leave five steps per epoch
+_SMALL = {"batch_size": 64}
 
-# (data set, scenario) -> method -> fields; digits: 3 to 6 trials a method on seed 7, class 5 and random 10 %
+# (data set, scenario) -> method -> fields
+# digits: 3 to 6 trials per method on seed 7, class 5 and random 10 %
 SETTINGS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
     ("digits", "class"): {
         "salun": {"lr": 0.03, "epochs": 5, **_SMALL},
@@ -40,16 +45,22 @@ SETTINGS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
 }
 
 
-def kind(data: str) -> str:
-    """The name of a data spec without its place: "cifar10" of "cifar10:DIR"."""
+def data_name(data: str) -> str:
+    """Return the name of a data spec without its place and options: "cifar10" for "cifar10:DIR?limit=5"."""
     return data.partition(":")[0].partition("?")[0]
 
 
 def recipe(data: str) -> Retrain:
-    """The recipe for a data spec; the published one of `Retrain` for data sets that are not known."""
-    return RECIPES.get(kind(data), Retrain())
+    """Return the training recipe for a data spec. Unknown data sets get the published recipe, `Retrain()`."""
+    return RECIPES.get(data_name(data), Retrain())
 
 
 def method(name: str, data: str, scenario: str) -> Method:
-    """The method with its preset for this data and scenario, or its own defaults."""
-    return replace(find(name)(), **SETTINGS.get((kind(data), scenario), {}).get(name, {}))
+    """Return the method with its preset for this data spec and scenario, or with its defaults.
+
+    Args:
+        name: Name of the method.
+        data: Data spec, for example "digits" or "cifar10:DIR".
+        scenario: How the forget set is drawn, for example "class" or "random".
+    """
+    return replace(find(name)(), **SETTINGS.get((data_name(data), scenario), {}).get(name, {}))

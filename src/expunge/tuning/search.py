@@ -1,8 +1,9 @@
-"""Which settings of a method are tried next: its own first, then a coarse look at each field, then finer around the best.
+"""Decide which settings of a method to try next: its own, then a coarse search, then a finer one around the best.
 
-How strongly a method forgets depends on its rate over decades, and the right decade on the data: a few values spread
-evenly find it, and are too coarse to be the answer. So the later half of the trials goes to where the best of the earlier
-ones says. Every method gets the same number of trials, and the same distances give the same trials.
+How strongly a method forgets depends on its learning rate over orders of magnitude, and the right order of magnitude
+depends on the data. A few evenly spread values find it, but they are too coarse to be the answer. So the later trials
+search near the best of the earlier ones. Every method gets the same number of trials, and the same distances give the
+same trials.
 """
 
 from __future__ import annotations
@@ -16,42 +17,63 @@ import numpy as np
 
 from ..training.method import Method
 
-COARSE = 2  # trials spread over the fields after the method's own settings, before the finer ones
+# number of coarse trials, between the method's own settings and the finer trials
+COARSE = 2
 
 
 @dataclass(frozen=True)
 class Trial:
-    """Settings that were tried, and their distance (points, smaller is better)."""
+    """Hold settings that were tried and their result.
+
+    Args:
+        settings: The values of the searched fields.
+        distance: Distance from Retrain's scores in percentage points; smaller is better.
+        status: Status of the run.
+        seconds: Duration of the run in seconds.
+    """
 
     settings: dict[str, Any]
     distance: float
     status: str
-    seconds: float = 0.0  # of the run
+    seconds: float = 0.0
 
 
 Space = dict[str, list[Any]]
 
 
-def space_of(method: Method, fixed: Collection[str] = ()) -> Space:
-    """The values of each field that trials may take: its `search`, and the method's own; without the fields in `fixed`."""
-    found: Space = {}
+def search_space(method: Method, fixed: Collection[str] = ()) -> Space:
+    """Return the values that trials may give each field: those of `search` and the method's own.
+
+    Args:
+        method: The method with its own settings.
+        fixed: Names of fields to leave out.
+    """
+    space: Space = {}
     for name, values in type(method).search.items():
         if name not in fixed:
-            own = getattr(method, name)
-            found[name] = list(values) if own in values else sorted([*values, own])
-    return found
+            own_value = getattr(method, name)
+            space[name] = list(values) if own_value in values else sorted([*values, own_value])
+    return space
 
 
-def following(
+def next_settings(
     method: Method, done: Sequence[Trial], count: int, fixed: Collection[str] = ()
 ) -> dict[str, Any] | None:
-    """The settings to try after those in `done`, of `count` in all; None where everything was tried.
+    """Return the settings to try next, or None if all settings were tried.
 
-    First the method's own; then two that take the values of each field a quarter and three quarters along, in an order of
-    their own for each field but the first; then, field by field, halfway between the best so far and its better
-    neighbour, or outwards where the best is the outermost that was tried and the distance still falls towards it.
+    - The first trial uses the method's own settings.
+    - Two coarse trials take the values at a quarter and at three quarters of each field's list. All fields except the
+      first take them in a shuffled order.
+    - Later trials change one field at a time. They go halfway from the best value to its better neighbour. If the best
+      value is the outermost one tried and the distance still falls toward it, they go outwards.
+
+    Args:
+        method: The method with its own settings.
+        done: The trials so far.
+        count: Number of trials in all.
+        fixed: Names of fields that trials do not change.
     """
-    space = space_of(method, fixed)
+    space = search_space(method, fixed)
     tried = [t.settings for t in done]
     if not done:
         return {name: getattr(method, name) for name in space}
@@ -63,51 +85,59 @@ def following(
 
 
 def _coarse(space: Space, own: dict[str, Any], count: int) -> list[dict[str, Any]]:
-    """`count` settings that take each field's values, but for the method's own, evenly."""
+    """Return `count` settings that spread evenly over each field's values, without the method's own."""
     draw = np.random.RandomState(0)
     columns: list[list[Any]] = []
     for name, values in space.items():
-        rest = [v for v in values if v != own[name]] or values
-        even = [rest[int((k + 0.5) * len(rest) / count)] for k in range(count)]
+        others = [v for v in values if v != own[name]] or values
+        even = [others[int((k + 0.5) * len(others) / count)] for k in range(count)]
         columns.append([even[k] for k in draw.permutation(count)] if columns else even)
     return [dict(zip(space, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _finer(space: Space, done: Sequence[Trial], turn: int) -> Iterator[dict[str, Any]]:
-    """Settings near the best so far, one field changed: the first field, and then the next one at each turn."""
+    """Yield settings near the best so far that differ from it in one field. Each turn begins with the next field."""
     best = min(done, key=lambda t: t.distance)
     names = list(space)
     first = turn % len(names) if names else 0
     for name in names[first:] + names[:first]:
         values = space[name]
-        for place in _places(
-            values.index(best.settings[name]),
-            len(values),
-            {values.index(t.settings[name]): t.distance for t in sorted(done, key=lambda t: -t.distance)},
-        ):
-            yield {**best.settings, name: values[place]}
+        # a position that was tried several times counts with its smallest distance, which is written last
+        distances = {
+            values.index(t.settings[name]): t.distance for t in sorted(done, key=lambda t: -t.distance)
+        }
+        for position in _positions(values.index(best.settings[name]), len(values), distances):
+            yield {**best.settings, name: values[position]}
 
 
-def _places(at: int, size: int, seen: dict[int, float]) -> list[int]:
-    """Positions of `size` to look at next, the most promising first: `at` is the best, `seen` {position: distance}."""
-    found = []
+def _positions(best: int, size: int, distances: dict[int, float]) -> list[int]:
+    """Return the next positions to try in a list of values, the most promising first.
+
+    Args:
+        best: Position of the best value so far.
+        size: Length of the list.
+        distances: Distance at each position that was tried.
+    """
+    ranked = []
     for step in (-1, 1):
-        beyond = sorted((k for k in seen if (k - at) * step > 0), key=lambda k: abs(k - at))
+        beyond = sorted((k for k in distances if (k - best) * step > 0), key=lambda k: abs(k - best))
         if beyond:
-            near = beyond[0]
-            if abs(near - at) > 1:
-                found.append((seen[near], (at + near) // 2))
-        elif 0 <= at + step < size:  # nothing was tried out there: halfway to the end
+            neighbour = beyond[0]
+            if abs(neighbour - best) > 1:
+                ranked.append((distances[neighbour], (best + neighbour) // 2))
+        elif 0 <= best + step < size:
+            # nothing was tried on this side: go halfway to the end
             end = 0 if step < 0 else size - 1
-            found.append((-1.0 if _falling(at, -step, seen) else np.inf, at + step * -(-abs(end - at) // 2)))
-    return [place for _, place in sorted(found)]
+            rank = -1.0 if _falls_toward(best, -step, distances) else np.inf
+            ranked.append((rank, best + step * -(-abs(end - best) // 2)))
+    return [position for _, position in sorted(ranked)]
 
 
-def _falling(at: int, inwards: int, seen: dict[int, float]) -> bool:
-    """Whether the distance falls towards the outermost position tried, `at`, about as fast as it did before it."""
-    rest = sorted((k for k in seen if (k - at) * inwards > 0), key=lambda k: abs(k - at))
-    if len(rest) < 2:
+def _falls_toward(outermost: int, inwards: int, distances: dict[int, float]) -> bool:
+    """Return whether the distance falls toward the outermost position tried at least half as fast as before it."""
+    inner = sorted((k for k in distances if (k - outermost) * inwards > 0), key=lambda k: abs(k - outermost))
+    if len(inner) < 2:
         return True
-    line = [at, *rest[:2]]
-    last, before = ((seen[b] - seen[a]) / abs(b - a) for a, b in itertools.pairwise(line))
+    line = [outermost, *inner[:2]]
+    last, before = ((distances[b] - distances[a]) / abs(b - a) for a, b in itertools.pairwise(line))
     return last >= before / 2

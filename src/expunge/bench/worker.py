@@ -1,0 +1,136 @@
+"""Run one job of a grid, in any process. A job whose record exists is finished."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from ..methods.retrain import Retrain
+from ..pipeline.experiment import experiment, judge_run
+from ..records.atomic_files import write_json
+from ..records.record import Record, plain
+from ..training.method import Method
+from ..training.registry import find
+from ..training.run import Run
+from ..tuning.search import search_space
+from ..tuning.trials import By, tune
+from .grid import Job
+from .model_store import ModelStore
+
+
+class Worker(ModelStore):
+    """Run jobs, and keep what they share in a folder.
+
+    Args:
+        folder: Folder for models (`models/`), tuned settings (`tuned/`) and records (`runs/`).
+        device: Device of the models.
+        deadline: Time in seconds since the epoch. A run that goes on longer stops with `OutOfTime` and keeps its state.
+
+    Example:
+        >>> worker = Worker(Path("benchmarks/cache"))
+        >>> record = Record.load(worker(job))
+    """
+
+    def __call__(self, job: Job) -> Path:
+        """Run a job, unless its record exists.
+
+        Args:
+            job: The job.
+
+        Returns:
+            The file of its record.
+
+        Raises:
+            OutOfTime: If the deadline has passed.
+        """
+        file = self.folder / "runs" / f"{job.key()}.json"
+        if file.exists():
+            return file
+        self.check_time()
+        self.references(job)
+        source, split, task = self.setting(job)
+        original, original_evaluation = self.original(job)
+        _, retrained_evaluation = self.retrained(job)
+        outcome = experiment(
+            original,
+            split,
+            self.method(job),
+            task,
+            original=original_evaluation,
+            retrained=retrained_evaluation,
+            seed=job.seed,
+            **self.options(job, source, file),
+        )
+        outcome.record.details["label"] = job.label
+        self.save_outcome(file, outcome)
+        return file
+
+    def references(self, job: Job) -> list[Record]:
+        """Return the records of the original and of the retrained model of a job. Make them if they are missing."""
+        original_file = self.folder / "models" / f"original-{job.place}.json"
+        retrained_file = self.retrained_file(job).with_suffix(".json")
+        if not retrained_file.exists():
+            self.make_retrained(job)
+        if not original_file.exists():
+            source, split, task = self.setting(job)
+            original, _ = self.original(job)
+            _, retrained = self.retrained(job)
+            outcome = judge_run(
+                Run(original, split, task, job.seed),
+                Retrain(**job.recipe),
+                kind="original",
+                retrained=retrained,
+                names={"model": job.model, "data": source.name},
+            )
+            self.save_outcome(original_file, outcome)
+        return [Record.load(original_file), Record.load(retrained_file)]
+
+    def method(self, job: Job) -> Method:
+        """Return the method of a job. If the grid asks for it, tune its settings first."""
+        method = find(job.method)(**job.settings)
+        # nothing to tune if the method has no search space, or if the grid fixes all of it
+        if not job.tuning or not search_space(method, job.settings):
+            return method
+        by: By = job.tuning.get("by", "validation")
+        file = self.folder / "tuned" / f"{job.choice}-{by}.json"
+        if not file.exists():
+            self._tune(job, method, by, file)
+        best = json.loads(file.read_text(encoding="utf-8"))["trials"][0]["settings"]
+        # tuning must not change what the grid fixes, such as the axis of an ablation
+        return replace(method, **{k: v for k, v in best.items() if k not in job.settings})
+
+    def _tune(self, job: Job, method: Method, by: By, file: Path) -> None:
+        """Write the trials of a job's method to `file`. An interrupted call is continued."""
+        tuned_on, tuning = job.tuned_on, job.tuning or {}
+        source, split, task = self.setting(tuned_on)
+        original, _ = self.original(tuned_on)
+        retrained = self.retrained(tuned_on)[1] if by == "gap" else None
+        about = {
+            "by": by,
+            "method": job.method,
+            "label": job.label,
+            "split": job.split,
+            "seed": tuned_on.seed,
+            "fixed": job.settings,
+        }
+        partial = file.with_suffix(".part")
+        options = self.options(tuned_on, source, file)
+        tuned = tune(
+            original,
+            split,
+            method,
+            task,
+            count=tuning["trials"],
+            by=by,
+            retrained=retrained,
+            seed=tuned_on.seed,
+            fixed=job.settings,
+            compute=options["compute"],
+            on_row=options["on_row"],
+            trials_file=partial,
+            state_file=options["state_file"],
+        )
+        trials = [asdict(t) for t in tuned.trials]
+        write_json(file, plain({**about, "untouched": tuned.untouched, "trials": trials}))
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,160 @@
+"""Find the samples to forget: by class, id or group."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import ExpungeError, SplitError, raise_all
+from .samples import Data, as_text
+
+# ids that a message shows
+SHOWN_IDS = 5
+# group values that a message shows
+SHOWN_VALUES = 20
+
+
+def read_ids(path: str | os.PathLike[str], error: type[ExpungeError] = ExpungeError) -> list[str]:
+    """Read ids from a text file with one id per line. Blank lines are left out.
+
+    Args:
+        path: The file, in UTF-8.
+        error: The exception to raise for a file that is missing or no text.
+    """
+    remedy = "give a text file in UTF-8 with one id per line"
+    if not Path(path).is_file():
+        raise error(f"{path} is no file; {remedy}.")
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as problem:
+        raise error(f"{path} cannot be read as ids: {problem}; {remedy}.") from problem
+    return [line.strip() for line in lines if line.strip()]
+
+
+def class_numbers(wanted: Sequence[int | str], data: Data, num_classes: int) -> list[int]:
+    """Return the numbers of the classes to forget, in ascending order.
+
+    Args:
+        wanted: Numbers or names. A text is a number only if no class has that name, since folders "0" to "11" are
+            numbered in the order of texts.
+        data: The training data.
+        num_classes: Number of classes.
+
+    Raises:
+        SplitError: Classes are unknown or given twice, or none is given.
+    """
+    names = list(data.classes or [])
+    numbers: list[int] = []
+    problems = []
+    for value in wanted:
+        if isinstance(value, str) and value in names:
+            number: int | None = names.index(value)
+        else:
+            number = int(value) if re.fullmatch(r"-?[0-9]+", str(value)) else None
+        if number is None:
+            known = names or "the data has no names, give numbers"
+            problems.append(f"there is no class named '{value}'; known classes: {known}.")
+        elif not 0 <= number < num_classes or not (data.labels == number).any():
+            problems.append(f"there is no class {number}; labels go from 0 to {num_classes - 1}.")
+        elif number in numbers:
+            problems.append(f"class {number} is given twice; give each class once.")
+        else:
+            numbers.append(number)
+    if not wanted:
+        problems.append("no class to forget is given; give at least one.")
+    raise_all(problems, SplitError)
+    return sorted(numbers)
+
+
+def samples_with_ids(
+    ids: str | Path | Iterable[str | int], train: Data, for_training: Tensor, test: Data
+) -> Tensor:
+    """Find the training samples with these ids. Without ids in the data, a position is an id.
+
+    Args:
+        ids: A list of ids, or a text file with one id per line.
+        train: The training data.
+        for_training: Bool (N,), the training samples that are not held out for validation.
+        test: The test data.
+
+    Returns:
+        Bool (N,), the samples.
+
+    Raises:
+        SplitError: Ids are unknown, given twice, shared by several samples, or not in the training part.
+    """
+    wanted = read_ids(ids, SplitError) if isinstance(ids, str | Path) else [str(i) for i in ids]
+    counts = Counter(wanted)
+    # Only for the wanted ids: a search in sorted ids fails on NumPy's variable-width text.
+    positions: dict[str, list[int]] = {}
+    for position, name in enumerate(train.ids if train.ids is not None else map(str, range(len(train)))):
+        if name in counts:
+            positions.setdefault(str(name), []).append(position)
+    raise_all(_id_problems(counts, positions, for_training, test), SplitError)
+    forget = torch.zeros(len(train), dtype=torch.bool)
+    forget[[at[0] for at in positions.values()]] = True
+    return forget
+
+
+def _id_problems(
+    counts: Counter[str], positions: dict[str, list[int]], for_training: Tensor, test: Data
+) -> list[str]:
+    """One sentence per reason why wanted ids cannot be used."""
+    absent = {i for i in counts if i not in positions}
+    in_test = set() if test.ids is None else {str(i) for i in test.ids if i in absent}
+    reasons = [
+        ("is unknown; compare it with the ids of the data", [i for i in counts if i in absent - in_test]),
+        (
+            "lies in the test set, which is never forgotten; if the model was trained on it, give the data a test set of its own "
+            "(test=FILE for texts, a folder `test` for images), so that no training sample is held out",
+            [i for i in counts if i in in_test],
+        ),
+        ("is given twice; give each id once", [i for i, times in counts.items() if times > 1]),
+        (
+            "belongs to several samples; give the data unique ids",
+            [i for i, at in positions.items() if len(at) > 1],
+        ),
+        (
+            "lies in the validation set, which this split holds out of training; if the model was trained on it, draw no "
+            "validation set (--validation 0, validation=0), else remove the id",
+            [i for i, at in positions.items() if len(at) == 1 and not for_training[at[0]]],
+        ),
+    ]
+    return [
+        f"{len(ids)} id(s) like '{ids[0]}': each {reason} (first: {ids[:SHOWN_IDS]})."
+        for reason, ids in reasons
+        if ids
+    ]
+
+
+def samples_in_group(column: str, values: Any, train: Data, for_training: Tensor) -> Tensor:
+    """Find the training samples whose group `column` has one of `values`: bool (N,).
+
+    Raises:
+        SplitError: The data has no such column, or no sample has one of the values.
+    """
+    groups = train.groups
+    if column not in groups:
+        raise SplitError(
+            f"there is no group column '{column}'; columns of the data: {sorted(groups) or 'none'}."
+        )
+    existing, wanted = as_text(groups[column]), as_texts(values)
+    if absent := [v for v in wanted if v not in existing]:
+        raise SplitError(
+            f"no sample has {column} = {absent}; values of the column: {np.unique(existing)[:SHOWN_VALUES].tolist()}."
+        )
+    return torch.from_numpy(np.isin(existing, wanted)) & for_training
+
+
+def as_texts(values: Any) -> list[str]:
+    """Return one value, or several, as a list of texts."""
+    several = isinstance(values, Iterable) and not isinstance(values, str)
+    return [str(v) for v in (values if several else [values])]

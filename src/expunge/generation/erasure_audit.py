@@ -1,0 +1,203 @@
+"""Audit the erasure of a concept from a text-to-image pipeline, with a judge, before and after.
+
+UA and RA are as for class-conditional generators, over prompts. `FID_judge` and `KID_judge` compare the images of kept
+prompts with the kept images of the run, in the judge's features. `composition` is the share of images of "concept and
+kept" prompts in which the judge finds the kept one, if it may not answer with the concept. An eraser that breaks
+composition damages more than it erases: the benchmark "Erasure or Erosion" finds losses from 10 to 84 % behind equal UAs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ..audit.image_distances import named_distances
+from ..audit.image_judge import Judge
+from ..audit.recovery_attacks import RecoveryAttack, RecoveryGoal
+from ..audit.standard import AuditResult
+from ..errors import raise_all
+from ..tasks.sampling import Sampler
+from .concepts import Erasure
+from .judged_prompts import ErasureJudge, JudgedPrompts
+
+if TYPE_CHECKING:
+    from .erased import Erased
+
+TOGETHER = "a photo of a {} and a {}"
+
+
+def audit_erasure(
+    erased: Erased,
+    judge: Judge,
+    classes: Mapping[str, int],
+    *,
+    sampler: Sampler | None = None,
+    count: int = 20,
+    together: str | None = TOGETHER,
+    attack: RecoveryAttack | None = None,
+    network: nn.Module | None = None,
+    name: str = "network",
+    seed: int = 0,
+) -> AuditResult:
+    """Audit the erasure of a concept.
+
+    Args:
+        erased: The result of `erase`.
+        judge: The judge.
+        classes: The judge's class of each concept: of the erased one, the anchor and everything kept.
+        sampler: The sampler. The default has 20 steps, guidance 2 and batches of 8.
+        count: Number of images of each prompt, at least 2.
+        together: Prompt with two places for `composition`. None leaves composition out. A DiT never has it.
+        attack: Settings of the recovery attacks. None leaves them out.
+        network: A network that gives features (B, D) of images, for `FID_<name>` and `KID_<name>`.
+        name: Name of the network.
+        seed: Seed of the starting noise.
+
+    Returns:
+        Scores after the erasure in percent. The details hold the scores before it as "before".
+
+    Raises:
+        ExpungeError: As `check_judging` does.
+
+    Example:
+        >>> audit_erasure(erased, judge, {"garbage truck": 5, "bicycle": 2, "church": 4}).scores["UA"]
+        95.0
+    """
+    erasure = erased.erasure
+    check_judging(erasure, judge, classes, count, None if network is None else name)
+    kept = [w for w in dict.fromkeys((erasure.anchor, *erasure.keep)) if w]
+    sampler = sampler or Sampler(steps=20, guidance=2.0, batch_size=8)
+    by_class = erased.loaded.kind == "dit"
+    templates = ("{}",) if by_class else erasure.templates
+    judging = ErasureJudge(
+        erased=erased, judge=judge, sampler=sampler, count=count, seed=seed, network=network, name=name
+    )
+    judged = {
+        word: judging.judge_prompts([t.format(word) for t in templates], classes[word])
+        for word in (erasure.concept, *kept)
+    }
+    shares = {
+        word: {when: one.percent_correct for when, one in both.items()} for word, both in judged.items()
+    }
+    reference = judging.reference_features()
+    scores = {
+        when: _scores(when, erasure.concept, kept, judged, shares, reference) for when in ("before", "after")
+    }
+    if together is not None and kept and not by_class:
+        composition = _composition(judging, erasure.concept, kept, classes, together)
+        for when in scores:
+            scores[when]["composition"] = composition[when]
+    source, references = erased.record.data["name"], len(reference["judge"]) if reference else 0
+    limits = [
+        f"The judge recognises {judge.accuracy:.1f} % of real test images. There are {count} images of each prompt.",
+        f"FID_judge and KID_judge use the judge's features and {references} kept images ({source}).",
+    ]
+    details: dict[str, Any] = {"before": scores["before"], "prompts": shares, "limits": limits}
+    if attack is not None:
+        details["attacks"] = recover_concept(erased, judge, classes[erasure.concept], attack, seed)
+    return AuditResult(scores["after"], details, limits)
+
+
+def _scores(
+    when: str,
+    concept: str,
+    kept: list[str],
+    judged: dict[str, dict[str, JudgedPrompts]],
+    shares: dict[str, dict[str, float]],
+    reference: dict[str, Tensor],
+) -> dict[str, Any]:
+    """Return UA, RA and the distances, "before" or "after"."""
+    scores: dict[str, Any] = {
+        "UA": 100 - shares[concept][when],
+        "RA": sum(shares[word][when] for word in kept) / len(kept) if kept else None,
+    }
+    if kept and reference and len(reference["judge"]) > 1:
+        for network, features in reference.items():
+            generated = torch.cat([judged[word][when].features[network] for word in kept])
+            scores |= named_distances(features, generated, network)
+    return scores
+
+
+def _composition(
+    judging: ErasureJudge, concept: str, kept: list[str], classes: Mapping[str, int], together: str
+) -> dict[str, float]:
+    """Return the mean share of images of "concept and kept" prompts that show the kept one, "before" and "after"."""
+    judging = replace(judging, network=None)
+    shares = {"before": 0.0, "after": 0.0}
+    for word in kept:
+        for when, one in judging.judge_prompts([together.format(concept, word)], classes[word]).items():
+            shares[when] += one.percent_without(classes[concept]) / len(kept)
+    return shares
+
+
+def check_judging(
+    erasure: Erasure, judge: Judge, classes: Mapping[str, int], count: int, name: str | None = None
+) -> None:
+    """Check whether an erasure can be judged.
+
+    Args:
+        erasure: What was erased.
+        judge: The judge.
+        classes: The judge's class of each concept.
+        count: Number of images of each prompt.
+        name: Name of a further network, or None.
+
+    Raises:
+        ExpungeError: With every problem.
+    """
+    problems = []
+    words = dict.fromkeys((erasure.concept, erasure.anchor, *erasure.keep))
+    if missing := [word for word in words if word and word not in classes]:
+        problems.append(
+            f"the judge's classes of {missing} are not given; give one for the concept, the anchor and everything kept "
+            "(--judge-class WORDS=NUMBER)."
+        )
+    problems += [
+        f"the judge's class of '{word}' is {number}; the judge has {judge.task.num_classes} classes, numbered from 0."
+        for word, number in classes.items()
+        if not 0 <= number < judge.task.num_classes
+    ]
+    if count < 2:
+        problems.append(
+            f"the judge gets {count} images of each prompt; distances compare distributions, so give at least 2."
+        )
+    if name == "judge":
+        problems.append(
+            "the network's name is 'judge', but FID_judge is the distance in the judge's features; choose another name."
+        )
+    raise_all(problems)
+
+
+def recover_concept(
+    erased: Erased, judge: Judge, judge_class: int, attack: RecoveryAttack, seed: int = 0
+) -> dict[str, Any]:
+    """Run both recovery attacks on the erased model and on the original.
+
+    Nothing was erased from the original, so its steps are the attack's best case.
+
+    Args:
+        erased: The result of `erase`.
+        judge: The judge.
+        judge_class: The judge's class of the concept.
+        attack: Settings of the attacks.
+        seed: Seed of the attacks.
+
+    Returns:
+        The result of `RecoveryAttack.both` for "original" and "unlearned".
+    """
+    loaded, task = erased.loaded, erased.run.task
+    decoding = replace(attack, decode=lambda latents: loaded.decode(latents, attack.sampler.batch_size))
+    models = {"original": erased.original, "unlearned": erased.model}
+    goal = RecoveryGoal(
+        task=task,  # type: ignore[arg-type]
+        samples=erased.run.split.forget,
+        judge=judge,
+        target=0,
+        judge_class=judge_class,
+        seed=seed,
+    )
+    return decoding.both(models, goal)

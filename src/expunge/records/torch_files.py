@@ -1,0 +1,97 @@
+"""Torch files: read without running code, and written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import CheckpointError
+from .atomic_files import atomic
+
+# file in a torch archive that keeps the metadata of a plain state dict; torch does not read it
+METADATA_FILE = "expunge.json"
+
+
+def read_torch_file(path: Path) -> Any:
+    """Read a torch file that contains only tensors and plain values.
+
+    Raises:
+        CheckpointError: The file is broken, or reading it could run code.
+    """
+    try:
+        with warnings.catch_warnings():
+            # torch warns of old pickle protocols.
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    # torch raises many types of errors; `_explain` tells them apart.
+    except Exception as error:
+        raise CheckpointError(_explain(path, error)) from error
+
+
+def _explain(path: Path, error: Exception) -> str:
+    """One sentence on why torch cannot read a file."""
+    text = str(error)
+    is_pickle = path.open("rb").read(1) == b"\x80" or zipfile.is_zipfile(path)
+    if is_pickle and any(word in text for word in ("weights_only", "Weights only", "Unsupported", "GLOBAL")):
+        return (
+            f"{path} contains more than tensors and plain values, so reading it could run code; it was not opened. "
+            "Save the state dict alone, or as safetensors."
+        )
+    if not zipfile.is_zipfile(path) and path.open("rb").read(2) == b"PK":
+        return f"{path} is cut off: its archive has no end; copy or download it again."
+    detail = text.partition(". ")[0][:80] or "no detail"
+    return (
+        f"{path} is no torch checkpoint, or is broken ({type(error).__name__}: {detail}); "
+        "give a file that torch.save or safetensors wrote."
+    )
+
+
+def is_state_dict(value: Any) -> bool:
+    """Whether `value` is a dict of names and tensors. Entries that are no tensors are allowed, dicts are not."""
+    return (
+        isinstance(value, Mapping)
+        and bool(value)
+        and all(isinstance(k, str) for k in value)
+        and any(isinstance(v, torch.Tensor) for v in value.values())
+        and not any(isinstance(v, Mapping) for k, v in value.items() if k != "_metadata")
+    )
+
+
+def read_archive_metadata(path: Path) -> dict[str, str]:
+    """Read the metadata that `add_archive_metadata` added. Empty if there is none."""
+    if not zipfile.is_zipfile(path):
+        return {}
+    with zipfile.ZipFile(path) as archive:
+        name = next((n for n in archive.namelist() if n.endswith(f"/{METADATA_FILE}")), None)
+        return {} if name is None else json.loads(archive.read(name))
+
+
+def add_archive_metadata(path: Path, metadata: Mapping[str, str]) -> None:
+    """Add metadata to the archive of a torch file. What torch reads from it does not change."""
+    with zipfile.ZipFile(path, "a") as archive:
+        folder = archive.namelist()[0].partition("/")[0]
+        archive.writestr(f"{folder}/{METADATA_FILE}", json.dumps(metadata))
+
+
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """Write the state of an interrupted run (tensors and plain values), atomically."""
+    with atomic(path) as part:
+        torch.save(state, part)
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """Read what `save_state` wrote, without running code.
+
+    Raises:
+        CheckpointError: The file is broken, or reading it could run code.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise CheckpointError(f"{_explain(path, error)} Remove it to start the run anew.") from error
