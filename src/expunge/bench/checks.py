@@ -16,7 +16,7 @@ from ..sources import check_spec
 from ..torch_utils.module_state import check_seed
 from ..training.registry import find, names
 from ..training.run import Compute
-from ..training.settings import faults
+from ..training.settings import settings_problems as problems_of
 
 ENTRIES = (
     "title", "data", "models", "seeds", "threads", "note", "recipe", "compute", "tune", "defaults", "split", "method", "published",
@@ -72,7 +72,7 @@ def settings_problems(what: str, kind: Any, given: dict[str, Any]) -> list[str]:
     ]
     if found:
         return found
-    return faults(kind(**given))
+    return problems_of(kind(**given))
 
 
 def _of_shape(values: dict[str, Any]) -> list[str]:

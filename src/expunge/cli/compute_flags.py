@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ..methods.retrain import Retrain
-from ..training.processes import from_torchrun
+from ..training.processes import join_torchrun
 from ..training.run import Compute
 from .settings_flags import settings_flags, with_help
 
@@ -32,7 +32,7 @@ class ComputeFlags(Compute):
         if self.threads:
             torch.set_num_threads(self.threads)
         values = {f.name: getattr(self, f.name) for f in fields(Compute)}
-        return Compute(**{**values, "processes": from_torchrun() or self.processes})
+        return Compute(**{**values, "processes": join_torchrun() or self.processes})
 
 
 # a recipe starts from fresh parameters, so no mask can keep any of them

@@ -54,11 +54,11 @@ def settings_line(trial: Trial) -> str:
 
 def print_trials(count: int) -> Callable[[list[Trial]], None]:
     """Return a function that prints one line per trial, on stderr; of several processes, only the first prints."""
-    from ..training.processes import first
+    from ..training.processes import is_first_process
 
     def on_trial(trials: list[Trial]) -> None:
         last = trials[-1]
-        if first():
+        if is_first_process():
             print(f"trial {len(trials)} of {count}: {settings_line(last)}: estimated gap {last.distance:.2f} points, "
                   f"from validation data ({last.seconds:.1f} s)", file=sys.stderr)  # fmt: skip
 
@@ -76,9 +76,9 @@ def progress(method: Method, label: str = "") -> OnRow:
     """
     from ..methods.retrain import Retrain
     from ..training.method import GradientMethod
-    from ..training.processes import first
+    from ..training.processes import is_first_process
 
-    if not first():
+    if not is_first_process():
         return lambda row: None
     total = method.epochs if isinstance(method, GradientMethod) else 1
     sets = ("retain",) if isinstance(method, Retrain) else ("forget", "retain")
@@ -97,9 +97,9 @@ def progress(method: Method, label: str = "") -> OnRow:
 
 def print_row(row: dict[str, Any]) -> None:
     """Print one row of a generator's curves on stderr; of several processes, only the first prints."""
-    from ..training.processes import first
+    from ..training.processes import is_first_process
 
-    if not first():
+    if not is_first_process():
         return
     values = [f"{k} –" if row[k] is None else f"{k} {row[k]:.4f}" for k in ("loss", "forget", "retain")]
     print(f"epoch {row['epoch']} step {row['step']}: {', '.join(values)}", file=sys.stderr, flush=True)

@@ -13,7 +13,7 @@ from ..pipeline import Pipeline, Watch, seeded_factory
 from ..records.checkpoint_metadata import metadata_for
 from ..tasks.classification import Classification
 from ..training.method import Method
-from ..training.processes import first
+from ..training.processes import is_first_process
 from ..tuning import presets
 from .checks import output_problems, run_problems
 from .compute_flags import ComputeFlags, RecipeFlags
@@ -81,7 +81,7 @@ def train(
         watch=watch,
     )
     outcome = pipeline.train_alone(role)
-    if not first():
+    if not is_first_process():
         return
     write_outcome(out, outcome, metadata_for(role, drawn, settings, seed))
     scores, seen = outcome.record.scores, "retained" if without_forget else "training"

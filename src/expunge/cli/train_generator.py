@@ -19,9 +19,9 @@ from ..records.checkpoint_metadata import metadata_for
 from ..records.record import Record
 from ..sources import Preview, check_spec, load, locate, preview
 from ..torch_utils.module_state import check_seed
-from ..training.processes import first
+from ..training.processes import is_first_process
 from ..training.run import Run
-from ..training.settings import faults
+from ..training.settings import settings_problems
 from ..tuning.presets import data_name
 from .checks import device_problems, output_problems, problems_of
 from .compute_flags import ComputeFlags
@@ -103,7 +103,12 @@ def train_generator(
     """
     how = compute.start()
     settings = replace(presets.recipe(data_name(generator.data)), **given(recipe))
-    raise_all(output_problems(with_record(out)) + generator.problems() + faults(settings) + how.problems())
+    raise_all(
+        output_problems(with_record(out))
+        + generator.problems()
+        + settings_problems(settings)
+        + how.problems()
+    )
     setting = generator.setting((0,), validation)
     with resumable(out) as state:
         run = train_original(
@@ -116,7 +121,7 @@ def train_generator(
             state_file=state,
             on_row=print_row,
         )
-    if not first():
+    if not is_first_process():
         return
     record = setting.bare_record("original", run, settings)
     write_generator(out, run, record, metadata_for("original", setting.split, settings, generator.seed))

@@ -15,7 +15,7 @@ from ..records.checkpoint_metadata import metadata_for
 from ..tasks.classification import Classification
 from ..torch_utils.module_state import check_seed
 from ..training.method import Method
-from ..training.processes import first
+from ..training.processes import is_first_process
 from ..training.registry import find, names, serves, unsuited_text
 from ..tuning.search import Trial
 from .checks import output_problems, problems_of, run_problems, scenario_of, scenario_problems
@@ -167,7 +167,7 @@ def run(request: Request) -> None:
         original=lambda: reference_of(original, split, task, flags.seed),
         retrained=lambda _: None if retrained is None else reference_of(retrained, split, task, flags.seed),
     )
-    if first():
+    if is_first_process():
         _write(request, out, outcomes, original[1])
 
 

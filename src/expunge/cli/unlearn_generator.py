@@ -23,10 +23,10 @@ from ..records.checkpoint_metadata import metadata_for, split_description
 from ..report import write_report
 from ..tasks.diffusion import Diffusion
 from ..training.method import Method
-from ..training.processes import first
+from ..training.processes import is_first_process
 from ..training.registry import find, names, serves, unsuited_text
 from ..training.run import Run
-from ..training.settings import faults
+from ..training.settings import settings_problems
 from ..tuning.presets import data_name
 from .checks import mask_problems, output_problems, scenario_problems
 from .compute_flags import ComputeFlags
@@ -147,7 +147,7 @@ class GeneratorRun:
                 self._reference(setting, models["retrained"]) if "retrained" in models else None
             ),
         )
-        if not first():
+        if not is_first_process():
             return
         start, outcome = outcomes[0], outcomes[-1]
         record = outcome.record
@@ -194,7 +194,7 @@ class GeneratorRun:
         problems = [
             *output_problems(outputs, flags.checkpoint, flags.retrained),
             *self.generator.problems(),
-            *faults(method),
+            *settings_problems(method),
             *mask_problems(method),
             *scenario_problems(method, "class"),
             *self.compute.problems(),

@@ -12,7 +12,7 @@ from ..tasks.sampling import Sampler
 from ..torch_utils.module_state import check_seed
 from ..training.method import GradientMethod, Method
 from ..training.registry import serves, unsuited_text
-from ..training.settings import faults
+from ..training.settings import settings_problems
 from .concepts import TEMPLATES, Erasure
 from .forget_me_not import ForgetMeNot
 from .options import EraseOptions
@@ -47,7 +47,7 @@ def check(erasure: Erasure, method: Method, options: EraseOptions, out: str | Pa
 
 def method_problems(method: Method) -> list[str]:
     """Return the reasons why the method cannot erase a concept from any pipeline."""
-    problems = faults(method)
+    problems = settings_problems(method)
     name = type(method).__name__
     if method.exact:
         problems.append(

@@ -124,7 +124,7 @@ class _Recorded(Retrain):
 
     def loss(self, run: Run, forget: Batch | None, retain: Batch | None) -> Tensor:
         assert retain is not None
-        if run.team.size > 1:
+        if run.process_group.size > 1:
             raise ExpungeError(
                 "an AmnesiacRecorder cannot log a training that several processes share; train in one process, without torchrun."
             )

@@ -76,6 +76,6 @@ class BoundaryExpand(GradientMethod):
         """Take an SGD step with the extra unit."""
         unit, momentum_buffer = run.memo["unit"].detach(), run.memo["speed"]
         gradient = run.memo["unit"].grad
-        gradient = run.team.sum(torch.zeros_like(unit) if gradient is None else gradient)
+        gradient = run.process_group.sum(torch.zeros_like(unit) if gradient is None else gradient)
         momentum_buffer.mul_(self.momentum).add_(gradient + self.weight_decay * unit)
         run.memo["unit"] = unit - optimizer.param_groups[0]["lr"] * momentum_buffer

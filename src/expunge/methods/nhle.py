@@ -146,7 +146,7 @@ class NHLE(FewSamplesMethod):
 
     def stop(self, run: Run, row: Row) -> str | None:
         sums = run.memo.get("seen", torch.zeros(3, device=run.device))
-        p_forgotten, loss, count = run.team.sum(sums.clone()).tolist()
+        p_forgotten, loss, count = run.process_group.sum(sums.clone()).tolist()
         if not count:
             return None
         p_forgotten, loss = p_forgotten / count, loss / count

@@ -95,14 +95,14 @@ class RandomLabel(GradientMethod):
         k = task.num_classes
         # a task without classes chooses its own wrong labels
         if not k:
-            return task.other_labels(y, run.own_generator("labels"))
+            return task.other_labels(y, run.process_generator("labels"))
         if not task.joint and len(forgotten) > 1 and not self.paper_exact:
             return self._kept_labels(run, y, sorted(set(range(k)) - set(forgotten)))
         if k < 2 or (self.relabel == "random" and not self.paper_exact):
-            return task.other_labels(y, run.own_generator("labels"))
+            return task.other_labels(y, run.process_generator("labels"))
         if self.relabel == "next":
             return (y + 1) % k
-        draw = torch.randint(0, k, y.shape, generator=run.own_generator("labels"))
+        draw = torch.randint(0, k, y.shape, generator=run.process_generator("labels"))
         return (y + to_device(draw, y.device)) % k
 
     def _kept_labels(self, run: Run, y: Tensor, kept: list[int]) -> Tensor:
@@ -114,5 +114,5 @@ class RandomLabel(GradientMethod):
         classes = torch.tensor(kept)
         if self.relabel == "next":
             return classes[torch.searchsorted(classes, y.cpu(), right=True) % len(kept)].to(y.device)
-        drawn = torch.randint(0, len(kept), y.shape, generator=run.own_generator("labels"))
+        drawn = torch.randint(0, len(kept), y.shape, generator=run.process_generator("labels"))
         return to_device(classes[drawn], y.device)

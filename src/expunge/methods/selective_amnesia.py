@@ -130,7 +130,7 @@ class SelectiveAmnesia(GradientMethod):
         images = task.images(forget)
         uniform = torch.rand_like(images)
         surrogate = uniform if task.pixels else (2 * uniform - 1) * 3**0.5
-        draw = run.own_generator("replay")
+        draw = run.process_generator("replay")
         chosen = torch.randint(0, len(run.memo["pool"]), (len(forget),), generator=draw).to(images.device)
         replay = Batch(run.memo["pool"][chosen], run.memo["conditions"][chosen], chosen.cpu())
         noisy = task.add_random_noise(surrogate)

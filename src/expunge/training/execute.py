@@ -18,8 +18,8 @@ from ..torch_utils.module_state import arranged, check_seed, device_of, seeded
 from .loop import descend
 from .method import GradientMethod, Method
 from .registry import MethodLike, make, unsuited_text
-from .run import Compute, Row, Run, clocked, finite
-from .settings import faults
+from .run import Compute, Row, Run, is_finite, measured
+from .settings import settings_problems
 
 
 def execute(
@@ -84,7 +84,7 @@ def execute(
     )
     with (
         seeded(seed, run.device),
-        clocked(run),
+        measured(run),
         arranged(run.model, compute.channels_last, compute.compile),
     ):
         method.apply(run)
@@ -142,7 +142,7 @@ def check_run(
     """
     check_seed(seed)
     name = type(method).__name__
-    problems = faults(method)
+    problems = settings_problems(method)
     problems += (compute or Compute()).problems(None if model is None else device_of(model))
     if missing_capabilities(task, method.needs):
         problems.append(unsuited_text(type(method), task))
@@ -167,7 +167,7 @@ def _checked_mask(model: nn.Module, method: Method, mask: Mapping[str, Tensor]) 
 def _check_result(run: Run, model: nn.Module, name: str) -> None:
     """Take back a result with NaN, restore the modes of the modules, and warn of a run that was rolled back."""
     # methods with a loop have a guard that checks this itself
-    if run.ended == "finished" and not finite(run.model):
+    if run.ended == "finished" and not is_finite(run.model):
         run.model, run.ended, run.taken_back = copy.deepcopy(model), "diverged", True
         run.status = (
             "diverged: a weight became NaN or infinite; the model is as it came. Choose weaker settings."

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..data.samples import Samples
 from ..torch_utils.module_state import evaluating
 from .method import GradientMethod
-from .run import Row, Run, autocast, finite
+from .run import Row, Run, autocast, is_finite
 
 MOST_SAMPLES = 2048  # of each set in one evaluation
 # An evaluation of both sets takes 1/16 of the samples trained on since the last one, which costs about 4 % of the training.
@@ -98,20 +98,20 @@ class Guard:
 
     def gather(self) -> None:
         """Bring the losses and buffers of all processes to the first one, whose state is kept."""
-        self.run.team.average_buffers(self.run.model)
+        self.run.process_group.average_buffers(self.run.model)
         total = self._summed_loss()
-        self.total = total if self.run.team.rank == 0 else torch.zeros_like(total)
+        self.total = total if self.run.process_group.rank == 0 else torch.zeros_like(total)
 
     def _summed_loss(self) -> Tensor:
         """The losses since the last evaluation, of all processes."""
-        return self.run.team.sum(self.total.clone())
+        return self.run.process_group.sum(self.total.clone())
 
     def evaluate(self) -> None:
         """Log a row of the curves, and stop or roll back where the row asks for it."""
-        self.run.team.average_buffers(self.run.model)
+        self.run.process_group.average_buffers(self.run.model)
         total = self._summed_loss()
         loss_is_finite = not self.count or bool(total.isfinite())
-        if not loss_is_finite or not finite(self.run.model):
+        if not loss_is_finite or not is_finite(self.run.model):
             return self._roll_back("the loss or a weight became NaN or infinite")
         row = self._row(float(total) / max(1, self.count))
         if any(isinstance(v, float) and math.isnan(v) for v in row.values()):
@@ -141,7 +141,7 @@ class Guard:
         """Roll back a finished run that ended with NaN or a collapse."""
         if self.run.ended != "finished":
             return
-        if not finite(self.run.model):
+        if not is_finite(self.run.model):
             self._roll_back("a weight became NaN or infinite")
         elif self.run.history and (collapse := self._collapse(self.run.history[-1])):
             self._roll_back(collapse)
@@ -169,10 +169,10 @@ class Guard:
             autocast(run),
         ):
             for name, samples in self.sets.items():
-                batches = run.team.share(samples).batches(run.compute.eval_batch, device=run.device)
+                batches = run.process_group.share(samples).batches(run.compute.eval_batch, device=run.device)
                 scores = [run.task.sample_scores(run.model, batch) for batch in batches]
                 # one number for all processes: each waits for the others once
-                mean = run.team.mean(scores, run.device)
+                mean = run.process_group.mean(scores, run.device)
                 row[name] = None if mean is None else scale * mean
         return row
 
@@ -186,5 +186,5 @@ class Guard:
         """Restore what `state_dict` returned."""
         self.first, self.good, self.good_step = state["first"], state["good"], state["good_step"]
         self.total, self.count = state["total"].to(self.run.device), state["count"]
-        if self.run.team.rank:
+        if self.run.process_group.rank:
             self.total.zero_()  # the state is the first process's, which has the sum of all

@@ -97,7 +97,7 @@ def _mask_of_settings(run: Run, method: GradientMethod) -> Mask:
         size = method.batch_size
     options = {"batch_size": size, "seed": run.seed, **options}
     # shuffled batches cannot be divided among processes
-    alone = run.team.size == 1 or options.get("paper_exact")
+    alone = run.process_group.size == 1 or options.get("paper_exact")
     score = saliency_scores if alone else distributed_scores
     scores = score(run.model, run.split.forget, run.task, **options)
     select = inverted_mask if method.mask == "inverted" else top_mask
@@ -110,8 +110,8 @@ def _mask_of_settings(run: Run, method: GradientMethod) -> Mask:
 def descend(run: Run, method: GradientMethod) -> None:
     """Run `method` to its end, to its stop rule, or to the last good state before it diverged."""
     run.epochs = method.epochs
-    team = run.team
-    team.begin(run.model)
+    group = run.process_group
+    group.broadcast(run.model)
     optimizer = make_optimizer(method, run.model)
     total = max(1, method.steps(run))
     scheduler = LambdaLR(optimizer, rate(method.lr_schedule, total))
@@ -131,7 +131,7 @@ def descend(run: Run, method: GradientMethod) -> None:
     step = _Stepper(run, method, optimizer, scaler)
     with masked_by(run, optimizer) as step.freezer:
         while run.epoch < run.epochs and run.ended == "finished":
-            team.epoch(run.seed, run.epoch)
+            group.seed_epoch(run.seed, run.epoch)
             for pair in method.pairs(run):
                 loss = step(pair)
                 scheduler.step()
@@ -141,7 +141,7 @@ def descend(run: Run, method: GradientMethod) -> None:
             else:
                 run.epoch += 1
                 guard.gather()
-                if team.rank == 0:
+                if group.rank == 0:
                     state.keep()  # before the evaluation, in which a program may end the run for today
                 guard.epoch()
     guard.finish()
@@ -169,7 +169,7 @@ class _Stepper:
             if SINGLE_SAMPLE not in str(error):
                 raise
         freeze_batch_norm(run.model)  # for this step
-        pieces_of_batch = run.compute.accumulate * run.team.size
+        pieces_of_batch = run.compute.accumulate * run.process_group.size
         if not self.warned and method.batch_size < 2 * pieces_of_batch:
             self.warned = _warn_of_single_samples(method.batch_size, pieces_of_batch)
         return _step(run, method, pair, self.optimizer, self.scaler, self.freezer)
@@ -193,17 +193,17 @@ def _step(
     scaler: torch.amp.GradScaler,
     freezer: Any,
 ) -> Tensor:
-    team = run.team
+    group = run.process_group
     optimizer.zero_grad(set_to_none=True)
     total = torch.zeros((), device=run.device)
     union = method.plan() == "mixed" and run.task.joint
-    every = pieces(pair, run.compute.accumulate * team.size, union)
-    for (forget, retain), share in islice(every, team.rank, None, team.size):
+    every = pieces(pair, run.compute.accumulate * group.size, union)
+    for (forget, retain), share in islice(every, group.rank, None, group.size):
         with autocast(run):
             loss = method.loss(run, forget, retain)
         scaler.scale(loss * share).backward()
         total += loss.detach() * share
-    team.sum_gradients(run.model)
+    group.sum_gradients(run.model)
     if method.clip is not None:
         scaler.unscale_(optimizer)
         if freezer is not None:

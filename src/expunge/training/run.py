@@ -1,4 +1,4 @@
-"""One unlearning run while it lasts: the changing model, the frozen original, the random streams, the history."""
+"""The state of one unlearning run: the changing model, the frozen original, the random streams and the history."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from ..masks.mask_file import Mask
 from ..records.record import Ended
 from ..tasks.task import Task
 from ..torch_utils.module_state import device_of
-from .processes import Team
-from .settings import choices
+from .processes import ProcessGroup
+from .settings import type_problems
 
 Row = dict[str, Any]
 
@@ -49,8 +49,8 @@ class Compute:
     eval_batch: int = 256
 
     def problems(self, device: torch.device | None = None) -> list[str]:
-        """Return what is wrong with the settings, and with them on `device`, a sentence each."""
-        if problems := choices(self):
+        """Return the problems of the settings, on their own and with a model on `device`, one sentence each."""
+        if problems := type_problems(self):
             return problems
         problems = [
             f"{name} is {getattr(self, name)}; it must be at least 1."
@@ -59,16 +59,16 @@ class Compute:
         ]
         if self.amp == "fp16" and device is not None and device.type != "cuda":
             problems.append(
-                f"amp='fp16' is for GPUs of Nvidia or AMD and the model is on {device}; use bf16 or off."
+                f"amp is 'fp16' and the model is on {device}; fp16 needs a GPU of Nvidia or AMD, so use bf16 or off."
             )
         return problems
 
 
 @dataclass
 class Run:
-    """What a method works on while it runs, and how the run went.
+    """The state that a method works on, and how the run went.
 
-    `model` is changed in place. `original` is what it was. Nothing that was passed in is changed.
+    A method changes `model` in place; `original` stays the model before the run. Nothing that was passed in changes.
 
     Args:
         model: The model that changes.
@@ -117,7 +117,7 @@ class Run:
     peak_memory: int | None = None
     _started: float | None = None  # clock at the start of the current work
     _original: nn.Module | None = None
-    _team: Team | None = None
+    _process_group: ProcessGroup | None = None
     _generators: dict[str, torch.Generator] = field(default_factory=dict)
 
     def descend(self, method: Any) -> None:
@@ -130,52 +130,61 @@ class Run:
 
     @property
     def device(self) -> torch.device:
-        """Where the model is, and so where the work is done."""
+        """The device of the model, where all work is done."""
         return device_of(self.model)
 
     @property
     def original(self) -> nn.Module:
-        """The model as it was handed in, frozen and in eval mode: the teacher of methods that have one.
+        """The model that was passed in, frozen and in eval mode: the teacher of methods that have one.
 
-        It holds the very weights of that model, which nobody changes while the run lasts: a copy would be of no use.
+        It shares the parameters of that model instead of copying them, because nothing changes them during the run.
         """
         if self._original is None:
             model = self.model if self.source is None else self.source
-            own = [] if self.source is None else self.source.parameters()
-            same: dict[int, Any] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in own}
-            self._original = copy.deepcopy(model, same).eval().requires_grad_(False)
+            parameters = [] if self.source is None else self.source.parameters()
+            shared: dict[int, Any] = {
+                id(p): nn.Parameter(p.detach(), requires_grad=False) for p in parameters
+            }
+            self._original = copy.deepcopy(model, shared).eval().requires_grad_(False)
         return self._original
 
     @property
     def elapsed(self) -> float:
-        """Seconds of work so far, those before an interruption among them."""
+        """Seconds of work so far, including those before an interruption."""
         return self.seconds + (0.0 if self._started is None else time.perf_counter() - self._started)
 
     @property
-    def team(self) -> Team:
-        """The processes that share this run. Raises `ExpungeError` where there should be several and is no group."""
-        self._team = self._team or Team(self.compute.processes)
-        return self._team
+    def process_group(self) -> ProcessGroup:
+        """The processes that share this run. Raises `ExpungeError` if `compute.processes` is set without a process group."""
+        self._process_group = self._process_group or ProcessGroup(self.compute.processes)
+        return self._process_group
 
     def generator(self, name: str) -> torch.Generator:
-        """A random stream of its own (CPU), seeded from the run's seed and `name`: drawing from one never moves another."""
+        """Return the random stream (CPU) of a name, seeded from the run's seed and the name.
+
+        Drawing from one stream never changes another. All processes of a run have the same streams.
+
+        Example:
+            >>> order = torch.randperm(100, generator=run.generator("order"))  # doctest: +SKIP
+        """
         if name not in self._generators:
             seed = int.from_bytes(hashlib.sha256(f"{self.seed}/{name}".encode()).digest()[:7], "big")
             self._generators[name] = torch.Generator().manual_seed(seed)
         return self._generators[name]
 
-    def own_generator(self, name: str) -> torch.Generator:
-        """The same, but another stream in each process that shares the run: for what is drawn for its own pieces."""
-        return self.generator(name if not self.team.rank else f"{name}/{self.team.rank}")
+    def process_generator(self, name: str) -> torch.Generator:
+        """Return a random stream that differs between the processes of a run: for draws for a process's own pieces."""
+        rank = self.process_group.rank
+        return self.generator(name if not rank else f"{name}/{rank}")
 
     def log(self, row: Row) -> None:
-        """Add a row to the history and hand it to whoever watches."""
+        """Add a row to the history and pass it to `on_row`."""
         self.history.append(row)
         if self.on_row is not None:
             self.on_row(row)
 
     def random_state(self) -> dict[str, Any]:
-        """Every random state that the rest of the run depends on."""
+        """Return all random states that the rest of the run depends on."""
         state: dict[str, Any] = {
             "torch": torch.get_rng_state(),
             **{f"stream/{k}": g.get_state() for k, g in self._generators.items()},
@@ -185,7 +194,7 @@ class Run:
         return state
 
     def set_random_state(self, state: dict[str, Any]) -> None:
-        """Put back what `random_state` gave."""
+        """Restore the states that `random_state` returned."""
         torch.set_rng_state(state["torch"])
         if "cuda" in state:
             torch.cuda.set_rng_state(state["cuda"], self.device)
@@ -195,13 +204,16 @@ class Run:
 
 
 @contextmanager
-def clocked(run: Run) -> Iterator[None]:
-    """Count the block's seconds and peak memory into `run`: RTE, and bytes on the GPU or of the process (Linux)."""
+def measured(run: Run) -> Iterator[None]:
+    """Add the seconds of the block to `run.seconds` (RTE), and its peak memory to `run.peak_memory`.
+
+    Peak memory is in bytes: allocated on the GPU, or of this process on Linux.
+    """
     cuda = run.device.type == "cuda"
     if cuda:
         torch.cuda.reset_peak_memory_stats(run.device)
     else:
-        _reset_peak()
+        _reset_peak_memory()
     run._started = time.perf_counter()
     try:
         yield
@@ -213,13 +225,17 @@ def clocked(run: Run) -> Iterator[None]:
         run.peak_memory = now if run.peak_memory is None or now is None else max(now, run.peak_memory)
 
 
-def _reset_peak() -> None:
+def _reset_peak_memory() -> None:
     with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # Linux: restarts the high-water mark of this process
+        # on Linux, 5 resets the peak memory of this process
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_memory(device: torch.device) -> int | None:
-    """The most bytes since the clock started: allocated on a GPU, else of this process (Linux; None elsewhere)."""
+    """Return the peak memory since the measurement began, in bytes; None where it is unknown.
+
+    It is the memory allocated on a GPU, or for a CPU that of this process (Linux).
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:
@@ -229,26 +245,28 @@ def peak_memory(device: torch.device) -> int | None:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), None)
 
 
-def finite(model: nn.Module) -> bool:
-    """Whether all floating-point weights and buffers are finite, -inf in buffers aside; one transfer from the device."""
-    sound = [p.detach().isfinite().all() for p in model.parameters() if p.is_floating_point()]
-    # masks of attention hold -inf, what training gathers does not
-    sound += [(b.isfinite() | (b == -math.inf)).all() for b in model.buffers() if b.is_floating_point()]
-    return not sound or bool(torch.stack(sound).all())
+def is_finite(model: nn.Module) -> bool:
+    """Whether all floating-point parameters and buffers are finite. Takes one transfer from the device.
+
+    Buffers may contain -inf, because attention masks do. Statistics gathered in training never are -inf.
+    """
+    flags = [p.detach().isfinite().all() for p in model.parameters() if p.is_floating_point()]
+    flags += [(b.isfinite() | (b == -math.inf)).all() for b in model.buffers() if b.is_floating_point()]
+    return not flags or bool(torch.stack(flags).all())
 
 
 def snapshot(model: nn.Module) -> dict[str, Tensor]:
-    """A copy of the model's state."""
+    """Return a copy of the model's state dict."""
     return {k: v.detach().clone() for k, v in model.state_dict().items()}
 
 
 def autocast(run: Run) -> AbstractContextManager[Any]:
-    """Mixed precision as the run's `Compute` says."""
+    """Return the context of mixed precision that the run's `Compute` asks for."""
     return precision(run.compute, run.device)
 
 
 def precision(compute: Compute, device: torch.device) -> AbstractContextManager[Any]:
-    """Mixed precision of what is computed on `device` inside the block."""
+    """Return the context of mixed precision for work on `device`."""
     if compute.amp == "off":
         return nullcontext()
     return torch.autocast(device.type, torch.bfloat16 if compute.amp == "bf16" else torch.float16)

@@ -1,4 +1,4 @@
-"""What is wrong with settings by the types of their fields alone: words, whole numbers, numbers that are none."""
+"""Validate dataclasses of settings by the types of their fields, then by their own rules."""
 
 from __future__ import annotations
 
@@ -8,35 +8,46 @@ from numbers import Integral, Real
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-WORDS = {int: "a whole number", float: "a finite number", bool: "True or False"}
+TYPE_NAMES = {int: "a whole number", float: "a finite number", bool: "True or False"}
 
 
-def choices(settings: Any) -> list[str]:
-    """What is wrong with the fields of a dataclass that take one of a few words or a number, a sentence each."""
-    hints, found = get_type_hints(type(settings)), []
+def type_problems(settings: Any) -> list[str]:
+    """Return the problems of fields that take a number, a bool or one of a few words, one sentence each.
+
+    Fields of other types are not checked.
+
+    Args:
+        settings: A dataclass instance.
+    """
+    hints, problems = get_type_hints(type(settings)), []
     for name in (f.name for f in fields(settings)):
-        hint, given = hints[name], getattr(settings, name)
+        hint, value = hints[name], getattr(settings, name)
         if get_origin(hint) is Literal:
-            if given not in get_args(hint):
-                found.append(
-                    f"{name} is {given!r}; it must be one of {', '.join(map(repr, get_args(hint)))}."
+            if value not in get_args(hint):
+                problems.append(
+                    f"{name} is {value!r}; it must be one of {', '.join(map(repr, get_args(hint)))}."
                 )
             continue
-        allowed = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-        if all(kind in (*WORDS, type(None)) for kind in allowed) and not any(_is(given, k) for k in allowed):
-            said = " or ".join(WORDS.get(kind, "None") for kind in allowed)
-            found.append(f"{name} is {given!r}; it must be {said}.")
-    return found
+        types = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+        checkable = all(t in (*TYPE_NAMES, type(None)) for t in types)
+        if checkable and not any(_is_instance(value, t) for t in types):
+            allowed = " or ".join(TYPE_NAMES.get(t, "None") for t in types)
+            problems.append(f"{name} is {value!r}; it must be {allowed}.")
+    return problems
 
 
-def faults(settings: Any) -> list[str]:
-    """What is wrong with settings that have `problems`: by their types, and where these are right by what they say themselves."""
-    return choices(settings) or settings.problems()
+def settings_problems(settings: Any) -> list[str]:
+    """Return the problems of settings, one sentence each: of their types, or if all types are right, of their values.
+
+    Args:
+        settings: A dataclass instance with a method `problems()`.
+    """
+    return type_problems(settings) or settings.problems()
 
 
-def _is(value: Any, kind: Any) -> bool:
-    if kind is float:
+def _is_instance(value: Any, expected: Any) -> bool:
+    if expected is float:
         return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-    if kind is int:
+    if expected is int:
         return isinstance(value, Integral) and not isinstance(value, bool)
-    return isinstance(value, kind)
+    return isinstance(value, expected)

@@ -22,7 +22,7 @@ from ..records.record import plain
 from ..tasks.task import Task, require
 from ..training.execute import execute
 from ..training.method import Method
-from ..training.processes import Team, first
+from ..training.processes import ProcessGroup, is_first_process
 from ..training.run import Compute, Run
 from .estimate import distance_to_expected, distance_to_retrained
 from .search import Trial, next_settings, search_space
@@ -110,18 +110,20 @@ def tune(
     identity = _identity(model, split, method, seed, how, options.get("mask"), count, fixed, by)
     trials = _finished_trials(trials_path, identity)
     best_run: Run | None = None
-    team = Team(how.processes)
+    group = ProcessGroup(how.processes)
     while len(trials) < count and (settings := next_settings(method, trials, count, fixed)) is not None:
         chosen = replace(method, **settings)
         run = execute(model, split, chosen, task, seed=seed, compute=how, state_file=state_path, **options)
         # the mean makes all processes choose alike, and none continues while another still writes this trial's state
-        distance = team.mean([torch.tensor([distance_of(run.model)], dtype=torch.float64)], run.device) or 0.0
+        distance = (
+            group.mean([torch.tensor([distance_of(run.model)], dtype=torch.float64)], run.device) or 0.0
+        )
         if state_path is not None:
             state_path.unlink(missing_ok=True)
         if all(distance < t.distance for t in trials):
             best_run = run
         trials.append(Trial(settings, distance, run.status, run.seconds))
-        if trials_path is not None and first():
+        if trials_path is not None and is_first_process():
             write_json(trials_path, plain({"identity": identity, "trials": [asdict(t) for t in trials]}))
         if on_trial is not None:
             on_trial(trials)

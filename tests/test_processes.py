@@ -11,9 +11,9 @@ import torch
 from expunge import Compute, ExpungeError, execute
 from expunge.cli import main
 from expunge.records.record import Record
-from expunge.training.processes import Team, from_torchrun
+from expunge.training.processes import ProcessGroup, join_torchrun
 from expunge.training.run import Run
-from team_worker import METHODS, setting, weights
+from processes_worker import METHODS, setting, weights
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
@@ -32,8 +32,8 @@ def torchrun(*args, timeout=240):
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
-    out = tmp_path_factory.mktemp("team")
-    torchrun(Path(__file__).with_name("team_worker.py"), out)
+    out = tmp_path_factory.mktemp("processes")
+    torchrun(Path(__file__).with_name("processes_worker.py"), out)
     return [torch.load(out / f"{rank}.pt") for rank in range(2)]
 
 
@@ -60,13 +60,13 @@ def test_each_process_draws_labels_of_its_own():
     _, split, task = setting()
     runs = [Run(torch.nn.Linear(2, 2), split, task, 3) for _ in range(2)]
     for rank, run in enumerate(runs):
-        run._team = Team()
-        run._team.rank = rank
-    mine, theirs = (run.own_generator("labels").initial_seed() for run in runs)
+        run._process_group = ProcessGroup()
+        run._process_group.rank = rank
+    mine, theirs = (run.process_generator("labels").initial_seed() for run in runs)
     assert mine == runs[0].generator("labels").initial_seed() != theirs
 
 
-def test_without_a_group_it_is_told():
+def test_processes_without_a_group_are_refused():
     model, split, task = setting()
     with pytest.raises(ExpungeError, match="torchrun"):
         execute(model, split, METHODS["finetune"], task, compute=Compute(processes=True))
@@ -80,7 +80,7 @@ def test_more_processes_than_gpus_may_share_a_run_on_the_cpu(monkeypatch, rank, 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "set_device", seen.append)
     monkeypatch.setattr(torch.distributed, "init_process_group", lambda: None)
-    assert from_torchrun() and seen == set_to
+    assert join_torchrun() and seen == set_to
 
 
 def test_the_commands_under_torchrun(tmp_path, capsys):
