@@ -13,7 +13,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from expunge.bench.page import revision
+from expunge.bench.results import revision
 from expunge.cli.demo_generation import RUNS, SCORES, demo_generation
 from expunge.records.atomic_files import write_json
 from expunge.records.record import Record, machine

@@ -26,8 +26,9 @@ import torch
 from torch import Tensor, nn
 
 from expunge import Compute, Retrain, Split
-from expunge.audit.generation import Drawn, audit_generator, draw
-from expunge.audit.image_judge import Judge, network_distances, train_judge
+from expunge.audit.generators import JudgedImages, audit_generator, generate_and_judge
+from expunge.audit.image_distances import network_distances
+from expunge.audit.image_judge import Judge, train_judge
 from expunge.data.tensors import TensorData
 from expunge.errors import ExpungeError
 from expunge.generation import presets as diffusion_presets
@@ -136,7 +137,7 @@ class Bench:
         state.unlink(missing_ok=True)
         return run.model, record
 
-    def look(self, name: str, model: nn.Module, judge: Judge) -> Drawn:
+    def look(self, name: str, model: nn.Module, judge: Judge) -> JudgedImages:
         """What a network draws, in 8 bits as files of images hold it: each class is kept as soon as it is drawn."""
         file = self.out / f"{name}.images.safetensors"
         parts: dict[str, Tensor] = dict(read_checkpoint(file).state) if file.exists() else {}
@@ -150,9 +151,13 @@ class Bench:
             parts[f"class {k}"] = (255 * x).round().byte()
             write_checkpoint(file, parts)
         images = torch.cat([parts[f"class {k}"] for k in range(10)]).float() / 255
-        return draw(model, self.split, self.task, judge, per_class=self.per_class, images=images)
+        return generate_and_judge(
+            model, self.split, self.task, judge, per_class=self.per_class, images=images
+        )
 
-    def scored(self, name: str, record: Record, judge: Judge, drawn: Drawn, **beside: Drawn) -> Record:
+    def scored(
+        self, name: str, record: Record, judge: Judge, drawn: JudgedImages, **beside: JudgedImages
+    ) -> Record:
         """The record with its scores, written."""
         found = audit_generator(drawn, judge, names={"unlearned": f"after {name}"}, **beside)
         record.scores = plain(found.scores)

@@ -1,4 +1,4 @@
-"""The audit on models with known behaviour, the gap, and what it says it cannot say."""
+"""Test the standard audit on models with known behaviour: scores, gaps and limits."""
 
 import importlib
 import pkgutil
@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from expunge import Classification, Compute, ExpungeError, Split, audit
-from expunge.audit import gaps, judge
+from expunge.audit import evaluate, gaps
 from expunge.data.tensors import TensorData
 
 
 class Table(nn.Module):
-    """A classifier that looks its logits up: what it says of each sample is known."""
+    """A classifier that reads its logits from a table, so that every prediction is known."""
 
     def __init__(self, logits):
         super().__init__()
@@ -43,30 +43,30 @@ def table(split, wrong=()):
 
 def test_scores_by_hand(split):
     task = Classification(4)
-    found = audit(table(split, [split.forget]), split, task)
-    assert (found.scores["UA"], found.scores["RA"], found.scores["TA"], found.scores["TFA"]) == (
+    result = audit(table(split, [split.forget]), split, task)
+    assert (result.scores["UA"], result.scores["RA"], result.scores["TA"], result.scores["TFA"]) == (
         100,
         100,
         100,
         100,
     )
-    assert "gap" not in found.scores and any("No retrained model" in t for t in found.limits)
-    assert found.details["redistribution"]["unlearned"] == [0, 0, 0, 1]
+    assert "gap" not in result.scores and any("No retrained model" in t for t in result.limits)
+    assert result.details["redistribution"]["unlearned"] == [0, 0, 0, 1]
 
 
 def test_gap_to_retrain_and_worst_class(split):
     task = Classification(4)
     original = table(split)
     retrained = table(split, [split.forget, split.test_forgotten])
-    few = split.test.take((split.test.labels == 3).nonzero()[:4, 0])
-    found = audit(table(split, [split.forget, few]), split, task, original=original, retrained=retrained)
-    assert found.scores["gap"]["UA"] == 0 and found.scores["gap"]["TA"] == pytest.approx(100 * 4 / 30)
-    assert found.scores["gap"]["avg"] == pytest.approx(
-        sum(found.scores["gap"][k] for k in ("UA", "RA", "TA", "MIA")) / 4
+    changed = split.test.take((split.test.labels == 3).nonzero()[:4, 0])
+    result = audit(table(split, [split.forget, changed]), split, task, original=original, retrained=retrained)
+    assert result.scores["gap"]["UA"] == 0 and result.scores["gap"]["TA"] == pytest.approx(100 * 4 / 30)
+    assert result.scores["gap"]["avg"] == pytest.approx(
+        sum(result.scores["gap"][k] for k in ("UA", "RA", "TA", "MIA")) / 4
     )
-    assert found.details["worst_class"] == {"class": 3, "drop": pytest.approx(40)}
-    assert found.details["per_class"]["retrained"][2] == 0
-    assert sum(found.details["histograms"]["unlearned"]["forget"]) == len(split.forget)
+    assert result.details["worst_class"] == {"class": 3, "drop": pytest.approx(40)}
+    assert result.details["per_class"]["retrained"][2] == 0
+    assert sum(result.details["histograms"]["unlearned"]["forget"]) == len(split.forget)
 
 
 def test_retrain_has_no_gap_to_itself(split):
@@ -82,46 +82,46 @@ def test_retrain_has_no_gap_to_itself(split):
     }
 
 
-def test_contradicting_attacks_are_told_of_each_model(split):
-    from expunge.audit.accuracy import summarize
+def test_limits_name_each_model_with_contradicting_attacks(split):
+    from expunge.audit.standard import summarize
 
     task = Classification(4)
-    models = {n: judge(table(split), split, task) for n in ("judged", "original", "retrained")}
+    models = {n: evaluate(table(split), split, task) for n in ("evaluation", "original", "retrained")}
     for one in models.values():
         one.__dict__["scores"] = {**one.scores, "MIA": 100.0, "MIA_entropy": 20.0}
     models["original"].__dict__["scores"] |= {"MIA_entropy": 70.0}
-    told = [t for t in summarize(models.pop("judged"), **models).limits if "contradict" in t]
-    assert len(told) == 2 and "MIA_entropy (20) contradict" in told[0]
-    assert "MIA_entropy (20) of the retrained model contradict" in told[1]
+    limits = [t for t in summarize(models.pop("evaluation"), **models).limits if "contradict" in t]
+    assert len(limits) == 2 and "MIA_entropy (20) contradict" in limits[0]
+    assert "MIA_entropy (20) of the retrained model contradict" in limits[1]
 
 
 def test_a_reference_of_another_split_is_refused(split):
     task = Classification(4)
     other = Split.by_class(split.forget.data, split.test.data, forget=1)
     with pytest.raises(ExpungeError, match="another split"):
-        audit(table(split), split, task, retrained=judge(table(other), other, task))
+        audit(table(split), split, task, retrained=evaluate(table(other), other, task))
 
 
-def test_images_become_examples_and_features_a_plane():
+def test_details_have_example_images_and_a_feature_plane():
     torch.manual_seed(0)
     x, y = torch.randint(0, 256, (80, 1, 8, 8), dtype=torch.uint8), torch.arange(80) % 4
     split = Split.random((x[:60], y[:60]), (x[60:], y[60:]), 0.2)
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 4))
-    found = audit(model, split, Classification(4), original=model)
-    assert len(found.details["examples"]) == min(12, len(split.forget))
-    assert all(e["png"] and e["original"] == e["unlearned"] for e in found.details["examples"])
-    plane = found.details["embedding"]
+    result = audit(model, split, Classification(4), original=model)
+    assert len(result.details["examples"]) == min(12, len(split.forget))
+    assert all(e["png"] and e["original"] == e["unlearned"] for e in result.details["examples"])
+    plane = result.details["embedding"]
     assert len(plane["unlearned"]["x"]) == len(plane["set"]) == len(plane["label"])
 
 
-def test_no_file_of_the_audit_takes_the_name_of_a_function():
-    """Importing a submodule puts it on the package under its name: `expunge.audit.judge` must stay the function."""
+def test_no_module_of_the_audit_has_the_name_of_a_function():
+    """Importing a module sets it as an attribute of the package. `expunge.audit.evaluate` must stay the function."""
     package = importlib.import_module("expunge.audit")
     files = {m.name for m in pkgutil.iter_modules(package.__path__)}
     assert not files & set(package.__all__)
     for name in ("expunge.generation.runs", *(f"expunge.audit.{f}" for f in files)):
         importlib.import_module(name)
-    assert isinstance(package.judge, types.FunctionType) and package.judge is judge
+    assert isinstance(package.evaluate, types.FunctionType) and package.evaluate is evaluate
 
 
 def test_shares_of_no_samples_keep_their_shape():

@@ -1,4 +1,4 @@
-"""Grids: every problem told at once, finished runs skipped, interrupted and parallel runs give the serial table, fair tuning."""
+"""Test grids: problems of a file, finished runs, interrupted and parallel runs, the results page, and tuning."""
 
 import itertools
 import json
@@ -11,10 +11,12 @@ import torch
 from torch import nn
 
 from expunge import Classification, ExpungeError, Split
-from expunge.bench import plots, run_jobs, side_by_side, stages
+from expunge.bench import Worker, default_workers, plots, run_jobs
 from expunge.bench.grid import read_grid
-from expunge.bench.page import markdown, others, page
-from expunge.bench.work import OutOfTime, Worker
+from expunge.bench.model_store import OutOfTime
+from expunge.bench.page import page
+from expunge.bench.scheduler import plan_stages
+from expunge.bench.tables import markdown, published_tables
 from expunge.cli import main
 from expunge.methods.finetune import FineTune
 from expunge.methods.salun import SalUn
@@ -23,8 +25,9 @@ from expunge.models import build
 from expunge.sources import load
 from expunge.tasks.classification import Predictions
 from expunge.training.registry import find, names
+from expunge.tuning.estimate import SetPredictions, estimated_distance, estimated_gap, expected_scores
 from expunge.tuning.search import Trial, next_settings, search_space
-from expunge.tuning.trials import SetPredictions, estimated_distance, estimated_gap, expected_scores, tune
+from expunge.tuning.trials import tune
 
 GRID = """
 title = "small"
@@ -48,7 +51,7 @@ settings = { epochs = 3 }
 
 
 def scores(entries):
-    """What must not depend on how the grid was run: everything but time, memory and machine."""
+    """Return entries without time and memory. The rest must not depend on how the grid was run."""
     return [{k: v for k, v in e.items() if k not in ("seconds", "peak_memory")} for e in entries]
 
 
@@ -61,7 +64,7 @@ def serial(tmp_path_factory):
     return folder, json.loads((folder / "small.json").read_text())
 
 
-def test_every_run_is_there_beside_its_references(serial):
+def test_result_has_every_run_and_its_references(serial):
     runs = serial[1]["runs"]
     assert sum(e["kind"] == "unlearn" for e in runs) == 2 * (3 + 2)  # nhle serves classes only
     assert sum(e["kind"] == "original" for e in runs) == sum(e["kind"] == "retrain" for e in runs) == 4
@@ -77,7 +80,7 @@ def test_every_run_is_there_beside_its_references(serial):
     assert serial[1]["about"]["machine"]["torch"]
 
 
-def test_finished_runs_are_skipped_and_missing_ones_made_alike(serial):
+def test_finished_runs_are_skipped_and_missing_ones_repeated(serial):
     folder, first = serial
     records = sorted((folder / "cache/runs").glob("*.json"))
     times = {r: r.stat().st_mtime_ns for r in records}
@@ -90,7 +93,7 @@ def test_finished_runs_are_skipped_and_missing_ones_made_alike(serial):
 
 
 def bench(folder, out, jobs):
-    """The command that runs the small grid into `out`."""
+    """Return the command that runs the small grid into `out`."""
     return [
         "bench",
         str(folder / "small.toml"),
@@ -103,7 +106,7 @@ def bench(folder, out, jobs):
     ]
 
 
-def test_an_interrupted_grid_goes_on_to_the_same_table(serial, tmp_path):
+def test_interrupted_grid_gives_the_serial_table(serial, tmp_path):
     folder, first = serial
     args = bench(folder, tmp_path, 1)
     assert main([*args, "--minutes", "0"]) == 0
@@ -139,7 +142,7 @@ def test_the_page_has_the_tables(serial, tmp_path):
     )
 
 
-def test_splits_stand_apart_on_the_page_and_are_worded_as_they_are(tmp_path):
+def test_page_describes_every_split_differently(tmp_path):
     splits = {
         "forget the group user=a": {"forget_group": "user=a"},
         "forget the group user=b": {"forget_group": "user=b"},
@@ -166,7 +169,7 @@ def test_splits_stand_apart_on_the_page_and_are_worded_as_they_are(tmp_path):
     assert len([k for k in lines if k.startswith("| RL |") and k.endswith("| 1 |")]) == len(splits)
 
 
-def test_a_line_of_a_plot_holds_all_but_its_axis(tmp_path, monkeypatch):
+def test_plot_lines_keep_all_settings_but_the_axis(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(plots, "_panels", lambda found, path: seen.append((path.name, found)) or [])
     both = list(itertools.product((0.1, 0.3, 0.5), (0.01, 0.02)))
@@ -181,7 +184,7 @@ def test_a_line_of_a_plot_holds_all_but_its_axis(tmp_path, monkeypatch):
         }
         for d, r in both
     ]
-    plots.curves(runs, tmp_path / "x.svg")
+    plots.plot_gap_by_varied(runs, tmp_path / "x.svg")
     assert seen.pop()[1] == {
         "density": {f"RL, lr {r}": {d: [d] for d in (0.1, 0.3, 0.5)} for r in (0.01, 0.02)}
     }
@@ -208,7 +211,7 @@ def test_a_line_of_a_plot_holds_all_but_its_axis(tmp_path, monkeypatch):
     )
 
 
-def test_what_others_published_stands_beside_the_split_it_was_made_on(tmp_path):
+def test_published_tables_stand_beside_their_split(tmp_path):
     table = {
         "source": "Somebody, 1999:",
         "split": {"forget_share": 0.1},
@@ -218,9 +221,12 @@ def test_what_others_published_stands_beside_the_split_it_was_made_on(tmp_path):
     text = f'published = [{{ source = "Somebody, 1999:", split = {{ forget_share = 0.1 }}, rows = [{row}] }}]'
     (tmp_path / "g.toml").write_text(text + GRID)
     assert read_grid(tmp_path / "g.toml").published == [table]
-    said = others({"published": [table]}, {"forget_share": 0.1})
-    assert said.startswith("Somebody, 1999:") and "| SalUn | 2.85 | 99.62 | 93.93 | 14.39 | 1.15 |" in said
-    assert not others({"published": [table]}, {"forget_class": ["seed"]}) and not others(
+    table_text = published_tables({"published": [table]}, {"forget_share": 0.1})
+    assert (
+        table_text.startswith("Somebody, 1999:")
+        and "| SalUn | 2.85 | 99.62 | 93.93 | 14.39 | 1.15 |" in table_text
+    )
+    assert not published_tables({"published": [table]}, {"forget_class": ["seed"]}) and not published_tables(
         {}, {"forget_share": 0.1}
     )
     (tmp_path / "g.toml").write_text(text.replace(", 1.15", "") + GRID)
@@ -228,7 +234,7 @@ def test_what_others_published_stands_beside_the_split_it_was_made_on(tmp_path):
         read_grid(tmp_path / "g.toml")
 
 
-def test_what_is_still_to_be_run_is_the_folders_own_word(tmp_path):
+def test_page_ends_with_the_pending_text_of_the_folder(tmp_path):
     (tmp_path / "small.json").write_text(
         json.dumps({"about": {"title": "small", "command": "", "date": "", "machine": {}}, "runs": []})
     )
@@ -478,7 +484,7 @@ def test_trials_on_each_runs_own_split_and_original(tmp_path):
     jobs = read_grid(tmp_path / "g.toml", tuned="validation").jobs
     assert all(job.tuned_on == job for job in jobs)
     assert len({job.choice for job in jobs}) == len({job.key() for job in jobs})
-    assert len(dict(stages(jobs))["original"]) == 2  # no third seed to train one for
+    assert len(dict(plan_stages(jobs))["original"]) == 2  # no third seed to train one for
     worker, tables = Worker(tmp_path / "cache"), []
     for job in [j for j in jobs if j.method == "nhle"]:
         found = worker.method(job)
@@ -501,10 +507,10 @@ def test_part_of_a_class_is_a_forget_set_of_its_own(tmp_path):
     assert grid.skipped == ["nhle (part of a class)", "nhle (random)"]
 
 
-def test_what_runs_side_by_side_writes_no_file_twice(tmp_path):
+def test_parallel_groups_write_no_file_twice(tmp_path):
     (tmp_path / "g.toml").write_text(GRID)
     jobs = read_grid(tmp_path / "g.toml", tuned="validation").jobs
-    plan = dict(stages(jobs))
+    plan = dict(plan_stages(jobs))
     originals = [{j.origin for j in group} for group in plan["original"]]
     assert all(len(o) == 1 for o in originals) and len(originals) == 3  # two seeds, and that of tuning
     assert len(plan["retrained"]) == len({j.place for j in jobs}) == 4
@@ -512,23 +518,23 @@ def test_what_runs_side_by_side_writes_no_file_twice(tmp_path):
     assert all(len({j.choice for j in group}) == 1 for group in plan[""])
 
 
-def test_a_device_or_a_number_of_processes_that_cannot_be_is_refused(tmp_path, capsys):
+def test_invalid_device_or_number_of_processes_is_refused(tmp_path, capsys):
     (tmp_path / "g.toml").write_text(GRID)
     for words, said in ((["--device", "gpu0"], "gpu0"), (["--jobs", "0"], "jobs is 0")):
         assert main(["bench", str(tmp_path / "g.toml"), "--out", str(tmp_path), *words]) != 0
         assert said in capsys.readouterr().err
 
 
-def test_a_grid_goes_split_by_split_and_seed_by_seed(tmp_path):
+def test_jobs_are_ordered_by_split_and_seed(tmp_path):
     (tmp_path / "g.toml").write_text(GRID)
     jobs = read_grid(tmp_path / "g.toml").jobs
     order = [(str(j.split), j.seed) for j in jobs]
     assert len(list(itertools.groupby(order))) == len(set(order)) == 4
-    assert side_by_side("cpu", 1) >= 1 and side_by_side("cpu", 10**6) == 1
+    assert default_workers("cpu", 1) >= 1 and default_workers("cpu", 10**6) == 1
 
 
 @pytest.mark.parametrize("error", [ExpungeError, TypeError, KeyError, AttributeError, AssertionError])
-def test_a_run_that_fails_is_told_and_costs_no_other(tmp_path, monkeypatch, error):
+def test_failed_run_is_reported_and_stops_no_other(tmp_path, monkeypatch, error):
     (tmp_path / "g.toml").write_text(GRID)
     grid = read_grid(tmp_path / "g.toml")
     grid.jobs = grid.jobs[:2]
@@ -539,11 +545,11 @@ def test_a_run_that_fails_is_told_and_costs_no_other(tmp_path, monkeypatch, erro
         return tmp_path / "record.json"
 
     monkeypatch.setattr(Worker, "__call__", work)
-    (_, said), (_, file) = run_jobs(grid, Worker(tmp_path))
-    assert error.__name__ in said and "no such head" in said and file == tmp_path / "record.json"
+    (_, reason), (_, file) = run_jobs(grid, Worker(tmp_path))
+    assert error.__name__ in reason and "no such head" in reason and file == tmp_path / "record.json"
 
 
-def test_a_grid_whose_runs_fail_ends_with_code_1_and_names_each(tmp_path, monkeypatch, capsys):
+def test_failed_grid_exits_with_code_1_and_names_each_run(tmp_path, monkeypatch, capsys):
     (tmp_path / "small.toml").write_text(GRID.replace('["mlp"]', '["mlp", "cnn"]'))
 
     def work(self, job):

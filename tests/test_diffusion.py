@@ -403,7 +403,7 @@ for name in ("diffusers", "transformers", "peft", "accelerate", "torchmetrics"):
     sys.modules[name] = None  # as if it were not installed
 import torch
 import expunge.cli.app, expunge.generation.erase, expunge.generation.pipelines, expunge.cli.demo_generation
-from expunge.audit.image_judge import distances
+from expunge.audit.image_distances import distances
 from expunge.tasks.diffusion import Diffusion
 from expunge.errors import MissingExtra
 from expunge.models.unet import salun_cifar10, unet

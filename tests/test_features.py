@@ -1,4 +1,4 @@
-"""Feature-level measures against slow forms, and a bias edit that the scores cannot see."""
+"""Test feature measures against slow forms, and on a bias edit that the scores cannot see."""
 
 import copy
 import math
@@ -11,7 +11,7 @@ from torch import nn
 
 from conftest import tiny
 from expunge import Classification, ModelError, Split
-from expunge.audit import Judged, audit, features, judge, probes
+from expunge.audit import Evaluation, audit, evaluate, feature_measures, features, head_bias
 from expunge.data.tensors import TensorData
 from expunge.tasks.classification import Predictions
 
@@ -19,26 +19,28 @@ TASK = Classification(10)
 
 
 def clouds(n=300, dimension=6, classes=4, apart=8.0, seed=0):
-    draw = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     centres = apart * torch.randn(classes, dimension, generator=torch.Generator().manual_seed(5))
     y = torch.arange(n) % classes
-    return centres[y] + torch.randn(n, dimension, generator=draw), y
+    return centres[y] + torch.randn(n, dimension, generator=generator), y
 
 
 # ---- probes
 
 
-def test_probe_and_neighbours_find_classes_that_are_there_and_none_that_are_not():
+def test_probe_and_neighbours_separate_only_separable_classes():
     x, y = clouds()
     new, truth = clouds(seed=1)
-    weights = probes.probe(x, y, 4)
-    assert (probes.probed(weights, new).argmax(1) == truth).double().mean() > 0.98
-    assert (probes.neighbours(x, y, new, 4) == truth).double().mean() > 0.98
+    weights = feature_measures.fit_probe(x, y, 4)
+    assert (feature_measures.apply_probe(weights, new).argmax(1) == truth).double().mean() > 0.98
+    assert (feature_measures.nearest_classes(x, y, new, 4) == truth).double().mean() > 0.98
     noise, other = (clouds(apart=0, seed=s)[0] for s in (2, 3))
-    assert (probes.probed(probes.probe(noise, y, 4), other).argmax(1) == y).double().mean() < 0.45
+    assert (
+        feature_measures.apply_probe(feature_measures.fit_probe(noise, y, 4), other).argmax(1) == y
+    ).double().mean() < 0.45
 
 
-def test_neighbours_are_scikit_learns():
+def test_neighbours_equal_scikit_learn():
     x, y = clouds(apart=0.8)
     new, _ = clouds(apart=0.8, seed=1)
     theirs = (
@@ -46,67 +48,67 @@ def test_neighbours_are_scikit_learns():
         .fit(x.double().numpy(), y.numpy())
         .predict(new.double().numpy())
     )
-    assert (probes.neighbours(x, y, new, 4, k=1).numpy() == theirs).all()
+    assert (feature_measures.nearest_classes(x, y, new, 4, k=1).numpy() == theirs).all()
 
 
-def test_probe_weighs_every_class_the_same():
+def test_probe_weighs_every_class_equally():
     x, y = clouds(apart=1.5, classes=2)
     rare = torch.cat([(y == 0).nonzero()[:, 0], (y == 1).nonzero()[:8, 0]])
-    found = probes.probed(probes.probe(x[rare], y[rare], 2), x).argmax(1)
-    assert abs((found == 1).double().mean() - 0.5) < 0.15
+    classes = feature_measures.apply_probe(feature_measures.fit_probe(x[rare], y[rare], 2), x).argmax(1)
+    assert abs((classes == 1).double().mean() - 0.5) < 0.15
 
 
-def test_cka_by_definition_and_under_what_it_ignores():
+def test_cka_equals_its_definition_and_ignores_rotation_and_scale():
     a, b = (
         torch.randn(40, 5, generator=torch.Generator().manual_seed(0)),
         torch.randn(40, 7, generator=torch.Generator().manual_seed(1)),
     )
     centre = torch.eye(40) - 1 / 40
     k, l = centre @ (a @ a.T) @ centre, centre @ (b @ b.T) @ centre
-    assert probes.cka(a, b) == pytest.approx(float((k * l).sum() / (k.norm() * l.norm())), rel=1e-4)
+    assert feature_measures.cka(a, b) == pytest.approx(float((k * l).sum() / (k.norm() * l.norm())), rel=1e-4)
     turn = torch.linalg.qr(torch.randn(5, 5)).Q
-    assert probes.cka(a, 3 * a @ turn + 2) == pytest.approx(1)
+    assert feature_measures.cka(a, 3 * a @ turn + 2) == pytest.approx(1)
 
 
 def test_scatter_by_hand():
     x = torch.tensor([[0.0], [2.0], [10.0], [12.0]])
-    assert probes.scatter_ratio(x, torch.tensor([0, 0, 1, 1]), [1]) == pytest.approx(100.0)
-    assert math.isnan(probes.scatter_ratio(x, torch.zeros(4, dtype=torch.long), [0]))
+    assert feature_measures.scatter_ratio(x, torch.tensor([0, 0, 1, 1]), [1]) == pytest.approx(100.0)
+    assert math.isnan(feature_measures.scatter_ratio(x, torch.zeros(4, dtype=torch.long), [0]))
 
 
 # ---- the head
 
 
-def said(rows, labels):
+def predictions(rows, labels):
     return Predictions(torch.tensor(rows), torch.tensor(labels), torch.zeros(len(rows), 1))
 
 
-def seen(*sets):
-    """The predictions of a model on forget, retain, test and forgotten test samples."""
-    return Judged(None, *sets)
+def evaluation_of(*sets):
+    """Return an evaluation from predictions on forget, retain, test and forgotten test samples."""
+    return Evaluation(None, *sets)
 
 
-def test_bias_correction_finds_the_shift_that_was_taken_away():
-    draw = torch.Generator().manual_seed(0)
+def test_bias_correction_finds_the_hidden_shift():
+    generator = torch.Generator().manual_seed(0)
     y = torch.arange(400) % 4
-    z = 8 * nn.functional.one_hot(y, 4) + torch.randn(400, 4, generator=draw)
+    z = 8 * nn.functional.one_hot(y, 4) + torch.randn(400, 4, generator=generator)
     hidden = z.clone()
     hidden[:, 2] -= 30
     at = lambda keep: Predictions(hidden[keep], y[keep], hidden[keep])  # noqa: E731
-    judged = seen(at(y == 2), at(y != 2), at(y != 2), at(y == 2))
-    found = features.bias_correction(judged, [2])
-    assert 24 < found["shift"] < 36 and found["forgotten"] > 98 and found["retained"] > 98
+    evaluation = evaluation_of(at(y == 2), at(y != 2), at(y != 2), at(y == 2))
+    figures = head_bias.bias_correction(evaluation, [2])
+    assert 24 < figures["shift"] < 36 and figures["forgotten"] > 98 and figures["retained"] > 98
 
 
-def test_bias_correction_is_the_best_of_a_grid():
-    draw = torch.Generator().manual_seed(1)
+def test_bias_correction_is_the_best_shift_of_a_grid():
+    generator = torch.Generator().manual_seed(1)
     y = torch.arange(300) % 5
-    z = 1.5 * nn.functional.one_hot(y, 5) + torch.randn(300, 5, generator=draw)
+    z = 1.5 * nn.functional.one_hot(y, 5) + torch.randn(300, 5, generator=generator)
     z[:, :2] -= 2
     forgotten = y < 2
     at = lambda keep: Predictions(z[keep], y[keep], z[keep])  # noqa: E731
-    found = features.bias_correction(
-        seen(at(forgotten), at(~forgotten), at(~forgotten), at(forgotten)), [0, 1]
+    figures = head_bias.bias_correction(
+        evaluation_of(at(forgotten), at(~forgotten), at(~forgotten), at(forgotten)), [0, 1]
     )
 
     def mean_accuracy(shift):
@@ -116,30 +118,32 @@ def test_bias_correction_is_the_best_of_a_grid():
         return (right[forgotten].double().mean() + right[~forgotten].double().mean()) / 2
 
     best = max(mean_accuracy(s) for s in np.linspace(-6, 10, 801))
-    assert mean_accuracy(found["shift"]) >= best - 1e-9
-    assert (found["forgotten"] + found["retained"]) / 200 == pytest.approx(mean_accuracy(found["shift"]))
+    assert mean_accuracy(figures["shift"]) >= best - 1e-9
+    assert (figures["forgotten"] + figures["retained"]) / 200 == pytest.approx(
+        mean_accuracy(figures["shift"])
+    )
 
 
 def test_head_bias_by_hand():
-    found = features.head_bias(torch.tensor([1.0, 2.0, 3.0, -4.0]), [3])
-    assert found["BSC"] == pytest.approx(1 / 7)
-    assert found["MBG"] == found["MBS"] == pytest.approx(1 / (1 + math.exp(5)))
-    assert features.head_bias(None, [0]) is None
+    figures = head_bias.head_bias(torch.tensor([1.0, 2.0, 3.0, -4.0]), [3])
+    assert figures["BSC"] == pytest.approx(1 / 7)
+    assert figures["MBG"] == figures["MBS"] == pytest.approx(1 / (1 + math.exp(5)))
+    assert head_bias.head_bias(None, [0]) is None
 
 
-def test_where_predictions_go():
-    p = said([[1.0, 0, 0], [0, 1.0, 0], [0, 2.0, 1], [0, 3.0, 0]], [0, 0, 0, 0])
+def test_shares_and_total_variation():
+    p = predictions([[1.0, 0, 0], [0, 1.0, 0], [0, 2.0, 1], [0, 3.0, 0]], [0, 0, 0, 0])
     assert p.shares.tolist() == [0.25, 0.75, 0]
-    assert features.total_variation(p.shares, torch.tensor([0.5, 0, 0.5])) == pytest.approx(0.75)
+    assert feature_measures.total_variation(p.shares, torch.tensor([0.5, 0, 0.5])) == pytest.approx(0.75)
 
 
-def test_the_worst_group():
+def test_worst_group():
     data = TensorData(
         torch.zeros(4, 1),
         torch.zeros(4, dtype=torch.long),
         groups={"site": ["a", "a", "b", "b"], "age": [1, 2, 1, 2]},
     )
-    p = said([[0, 1.0], [1.0, 0], [0, 1.0], [1.0, 0]], [0, 0, 0, 0])
+    p = predictions([[0, 1.0], [1.0, 0], [0, 1.0], [1.0, 0]], [0, 0, 0, 0])
     assert features.worst_group(p, data.samples()) == {
         "column": "age",
         "value": "1",
@@ -155,69 +159,67 @@ def test_the_worst_group():
 # ---- together
 
 
-def test_a_bias_edit_that_passes_by_accuracy_is_exposed(classifier):
-    """The null baseline: one bias lowered. UA is 100 and nothing else moved, but the features still know the class."""
+def test_features_expose_a_bias_edit_that_scores_miss(classifier):
+    """The null baseline lowers one bias. UA is 100 and nothing else changes, but the features still separate the class."""
     split, original = classifier.by_class, classifier.model
     hidden = copy.deepcopy(original)
     with torch.no_grad():
         TASK.head(hidden)[1].bias[3] -= 100
     assert TASK.predict(hidden, split.forget).accuracy == 0
-    found = features.feature_audit({"original": original, "unlearned": hidden}, split, TASK)
+    figures = features.feature_audit({"original": original, "unlearned": hidden}, split, TASK)
     for measure in ("probe_forgotten", "knn_forgotten", "scatter", "cka_original"):
-        assert found[measure]["unlearned"] == pytest.approx(found[measure]["original"])
-    assert found["corrected_forgotten"]["unlearned"] == pytest.approx(
-        found["corrected_forgotten"]["original"], abs=5
+        assert figures[measure]["unlearned"] == pytest.approx(figures[measure]["original"])
+    assert figures["corrected_forgotten"]["unlearned"] == pytest.approx(
+        figures["corrected_forgotten"]["original"], abs=5
     )
-    assert found["corrected_forgotten"]["unlearned"] > 80
-    assert found["bias_shift"]["unlearned"] > 80 > abs(found["bias_shift"]["original"])
-    assert found["BSC"]["unlearned"] < 0.05
+    assert figures["corrected_forgotten"]["unlearned"] > 80
+    assert figures["bias_shift"]["unlearned"] > 80 > abs(figures["bias_shift"]["original"])
+    assert figures["BSC"]["unlearned"] < 0.05
 
 
-def test_a_random_forget_set_has_no_class_figures(classifier):
-    found = features.feature_audit(
+def test_random_forget_sets_have_no_class_figures(classifier):
+    figures = features.feature_audit(
         {"unlearned": classifier.model, "retrained": classifier.model}, classifier.at_random, TASK
     )
-    assert "probe_forgotten" not in found and found["tv_retrained"]["unlearned"] == 0
-    assert found["cka_retrained"]["unlearned"] == pytest.approx(1)
-    assert 0.3 < found["member_probe"]["unlearned"] < 0.7
+    assert "probe_forgotten" not in figures and figures["tv_retrained"]["unlearned"] == 0
+    assert figures["cka_retrained"]["unlearned"] == pytest.approx(1)
+    assert 0.3 < figures["member_probe"]["unlearned"] < 0.7
 
 
-def test_member_probe_sees_features_that_carry_membership():
+def test_member_probe_sees_membership_in_features():
     x, _ = clouds(200, apart=0)
     marked = x.clone()
     marked[:, 0] += 4
-    at = lambda f: Predictions(torch.zeros(200, 4), torch.zeros(200, dtype=torch.long), f)  # noqa: E731
-    assert features._member_probe(seen(at(marked), at(x), at(x), at(x)), []) > 0.95
-    few = Predictions(torch.zeros(4, 4), torch.zeros(4, dtype=torch.long), x[:4])
-    assert features._member_probe(seen(at(marked), at(x), few, few), []) is None
+    assert feature_measures.member_probe(marked, x) > 0.95
+    assert feature_measures.member_probe(marked, x[:4]) is None
 
 
-def test_a_model_without_a_head_is_known_to_have_none():
+def test_has_head():
     assert TASK.has_head(tiny())
     assert not TASK.has_head(nn.Sequential(nn.Flatten(), nn.Linear(64, 7)))
 
 
 class PerToken(nn.Module):
-    """A head on every row of an image, whose logits are averaged; in eval mode an exit before the head."""
+    """Average the logits of a head over the rows of an image. With `leaves`, skip the head in eval mode."""
 
     def __init__(self, leaves=False):
         super().__init__()
         self.leaves, self.early, self.head = leaves, nn.Linear(8, 10, bias=False), nn.Linear(8, 10)
 
     def forward(self, x):
-        gone = self.leaves and not self.training
-        return (self.early if gone else self.head)(x[:, 0]).mean(1)
+        skipped = self.leaves and not self.training
+        return (self.early if skipped else self.head)(x[:, 0]).mean(1)
 
 
 @pytest.mark.parametrize("leaves", [False, True])
-def test_a_head_without_one_vector_a_sample_is_judged_without_features(classifier, leaves):
+def test_head_without_one_vector_per_sample_is_evaluated_without_features(classifier, leaves):
     split, model = classifier.by_class, PerToken(leaves)
     assert TASK.has_head(model) and not TASK.has_head(model, split.retain)
-    judged = judge(model, split, TASK)
-    assert judged.retain.features is None
+    evaluation = evaluate(model, split, TASK)
+    assert evaluation.retain.features is None
     assert "UA" in audit(model, split, TASK).scores
-    with pytest.raises(ModelError, match="one vector a sample"):
-        features.look(model, split, TASK)
+    with pytest.raises(ModelError, match="one vector per sample"):
+        features.evaluate_features(model, split, TASK)
 
 
 def test_splits_without_unseen_samples_of_the_class(classifier):
@@ -226,5 +228,5 @@ def test_splits_without_unseen_samples_of_the_class(classifier):
     lone = Split.by_class(
         split.forget.data, (split.test.data.x[split.test.index[keep]], split.test.labels[keep]), forget=3
     )
-    found = features.feature_audit({"unlearned": classifier.model}, lone, TASK)
-    assert "probe_forgotten" not in found and found["member_probe"]["unlearned"] is None
+    figures = features.feature_audit({"unlearned": classifier.model}, lone, TASK)
+    assert "probe_forgotten" not in figures and figures["member_probe"]["unlearned"] is None

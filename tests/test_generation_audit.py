@@ -1,4 +1,4 @@
-"""The audit of generators on models and judges whose answers are known beforehand."""
+"""Test the audit of generators on models and judges with known answers."""
 
 from __future__ import annotations
 
@@ -10,9 +10,17 @@ import pytest
 import torch
 from torch import nn
 
-from expunge.audit.generation import Drawn, audit_generator, draw, png
-from expunge.audit.generation_attacks import Aim, Attack, Comeback, LearnedCondition, tables_of
-from expunge.audit.image_judge import Judge, distances, network_distances, train_judge
+from expunge.audit.generators import JudgedImages, audit_generator, generate_and_judge
+from expunge.audit.image_distances import distances, network_distances
+from expunge.audit.image_judge import Judge, train_judge
+from expunge.audit.pictures import png
+from expunge.audit.recovery_attacks import (
+    LearnedCondition,
+    Recovery,
+    RecoveryAttack,
+    RecoveryGoal,
+    condition_tables,
+)
 from expunge.data.batch import CropFlip
 from expunge.data.split import Split
 from expunge.data.tensors import TensorData
@@ -27,10 +35,10 @@ SHAPE = (1, 4, 4)
 
 
 def images(y, seed=0):
-    """Class k is an image of brightness 0.1 + 0.3 k, with a little noise."""
-    draw_ = torch.Generator().manual_seed(seed)
+    """Return images. Class k has the brightness 0.1 + 0.3 k and a little noise."""
+    generator = torch.Generator().manual_seed(seed)
     return (0.1 + 0.3 * y.float())[:, None, None, None].expand(-1, *SHAPE) + 0.02 * torch.rand(
-        len(y), *SHAPE, generator=draw_
+        len(y), *SHAPE, generator=generator
     )
 
 
@@ -41,7 +49,7 @@ def split():
 
 
 class Nearest(nn.Module):
-    """A classifier by mean brightness, with a linear head."""
+    """Classify by mean brightness, with a linear head."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,7 +69,7 @@ def judge():
 
 
 class Paints(nn.Module):
-    """Predicts the noise on a flat image whose brightness is that of `shown[y]`; null shows class 0."""
+    """Predict the noise on a flat image with the brightness of class `shown[y]`. The null condition shows class 0."""
 
     def __init__(self, shown=(0, 1, 2, 0)):
         super().__init__()
@@ -75,102 +83,112 @@ class Paints(nn.Module):
         return (x - a.sqrt() * (2 * self.shades(y)[:, :, None, None] - 1)) / (1 - a).sqrt()
 
 
-def look(model, split, judge):
-    return draw(model, split, Diffusion(3), judge, sampler=Sampler(steps=5, guidance=0.0), per_class=8)
+def judged(model, split, judge):
+    return generate_and_judge(
+        model, split, Diffusion(3), judge, sampler=Sampler(steps=5, guidance=0.0), per_class=8
+    )
 
 
-def test_scores_of_known_painters(split, judge):
-    faithful, forgot = look(Paints(), split, judge), look(Paints((0, 2, 2, 0)), split, judge)
+def test_scores_of_known_generators(split, judge):
+    faithful, forgot = judged(Paints(), split, judge), judged(Paints((0, 2, 2, 0)), split, judge)
     assert faithful.scores["UA"] == 0 and faithful.scores["RA"] == 100
     assert forgot.scores["UA"] == 100 and forgot.scores["RA"] == 100
     assert forgot.redistribution == [0, 0, 1] and faithful.redistribution == [0, 1, 0]
     assert forgot.per_class == [100, 0, 100]
 
 
-def test_images_drawn_before_are_judged_as_they_are(split, judge):
-    first = look(Paints(), split, judge)
-    again = draw(None, split, Diffusion(3), judge, per_class=8, images=first.images)
+def test_given_images_are_judged_without_generating(split, judge):
+    first = judged(Paints(), split, judge)
+    again = generate_and_judge(None, split, Diffusion(3), judge, per_class=8, images=first.images)
     assert again.scores == first.scores and torch.equal(again.images, first.images)
 
 
-def test_generators_train_on_whole_images():
+def test_generators_train_on_uncropped_images():
     y = torch.arange(60) % 3
     data = TensorData(torch.full((60, 1, 8, 8), 255, dtype=torch.uint8), y, augment=CropFlip(4))
     split = Split.by_class(data, (images(y, 1), y), 1, validation=0.0)
-    whole, draws = for_drawing(split), torch.Generator().manual_seed(0)
+    whole, generator = for_drawing(split), torch.Generator().manual_seed(0)
     assert whole.hash == split.hash and split.forget.data.augment == CropFlip(4)
     for samples in (whole.forget, whole.retain, whole.train):
         assert samples.data.augment == CropFlip(0)
-        assert all((b.x == 1).all() for b in samples.batches(20, augment=draws))
-    assert not all((b.x == 1).all() for b in split.train.batches(20, augment=draws))
+        assert all((b.x == 1).all() for b in samples.batches(20, augment=generator))
+    assert not all((b.x == 1).all() for b in split.train.batches(20, augment=generator))
     plain = Split.by_class((images(y), y), (images(y, 1), y), 1, validation=0.0)
     assert for_drawing(plain) is plain
 
 
-def test_black_squares_are_no_unlearning(split, judge):
-    black = look(Paints((0, 0, 0, 0)), split, judge).scores
+def test_black_images_do_not_count_as_unlearning(split, judge):
+    black = judged(Paints((0, 0, 0, 0)), split, judge).scores
     assert black["UA"] == 100 and black["RA"] == 50
-    assert black["FID_judge"] > 10 * look(Paints(), split, judge).scores["FID_judge"]
+    assert black["FID_judge"] > 10 * judged(Paints(), split, judge).scores["FID_judge"]
 
 
-def test_scores_literally(split, judge):
+def test_scores_equal_their_definitions(split, judge):
     labels = torch.tensor([0, 0, 1, 1, 1, 1, 2, 2])
-    said = judge.predict(images(torch.tensor([0, 1, 1, 2, 0, 0, 2, 2])), labels)
+    predictions = judge.predict(images(torch.tensor([0, 1, 1, 2, 0, 0, 2, 2])), labels)
     real = judge.predict(images(torch.tensor([0, 0, 2, 2])), torch.tensor([0, 0, 2, 2]))
-    drawn = Drawn(torch.zeros(8, *SHAPE), labels, said, split, real.features, torch.tensor([0, 0, 2, 2]))
-    assert drawn.scores["UA"] == 75 and drawn.scores["RA"] == 75
-    p = said.logits[2:6].double().softmax(1)
-    assert drawn.scores["confidence"] == pytest.approx(100 * p[:, 1].mean().item())
-    assert drawn.scores["entropy"] == pytest.approx(
+    generated = JudgedImages(
+        torch.zeros(8, *SHAPE), labels, predictions, split, real.features, torch.tensor([0, 0, 2, 2])
+    )
+    assert generated.scores["UA"] == 75 and generated.scores["RA"] == 75
+    p = predictions.logits[2:6].double().softmax(1)
+    assert generated.scores["confidence"] == pytest.approx(100 * p[:, 1].mean().item())
+    assert generated.scores["entropy"] == pytest.approx(
         -(p * p.log()).nan_to_num().sum(1).mean().item(), abs=1e-6
     )
-    f, r = said.features[:, 0].double(), real.features[:, 0].double()
+    f, r = predictions.features[:, 0].double(), real.features[:, 0].double()
     spread = lambda a, b: (a.var() + b.var()) / 2  # noqa: E731
-    assert drawn.scores["diversity"] == pytest.approx(
+    assert generated.scores["diversity"] == pytest.approx(
         100 * (spread(f[:2], f[6:]) / spread(r[:2], r[2:])).item(), rel=1e-5
     )
 
 
-def test_frechet_and_kernel_distance_against_their_formulas():
+def test_frechet_and_kernel_distance_equal_their_formulas():
     from scipy.linalg import sqrtm
 
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(300, 4)), rng.normal(0.3, 1.4, size=(300, 4))
-    found = distances(torch.tensor(a), torch.tensor(b), subsets=200, subset_size=300)
+    result = distances(torch.tensor(a), torch.tensor(b), subsets=200, subset_size=300)
     ca, cb = np.cov(a.T), np.cov(b.T)
     fid = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(ca + cb - 2 * sqrtm(ca @ cb).real)
-    assert found["FID_judge"] == pytest.approx(fid, rel=1e-3)
+    assert result["FID_judge"] == pytest.approx(fid, rel=1e-3)
     kernel = lambda x, y: (x @ y.T / 4 + 1) ** 3  # noqa: E731
     within = lambda x: (kernel(x, x).sum() - np.trace(kernel(x, x))) / (300 * 299)  # noqa: E731
-    assert found["KID_judge"] == pytest.approx(within(a) + within(b) - 2 * kernel(a, b).mean(), rel=1e-3)
+    assert result["KID_judge"] == pytest.approx(within(a) + within(b) - 2 * kernel(a, b).mean(), rel=1e-3)
     assert distances(torch.tensor(a), torch.tensor(a))["FID_judge"] == pytest.approx(0, abs=1e-3)
     with pytest.raises(ExpungeError, match="at least two"):
         distances(torch.zeros(1, 4), torch.zeros(5, 4))
 
 
-def test_distances_in_a_users_own_network():
-    real, drawn = torch.rand(40, *SHAPE), torch.rand(40, *SHAPE) * 0.5
-    found = network_distances(
-        real, drawn, nn.Sequential(nn.Flatten(), nn.Linear(16, 5)).eval(), "mine", subset_size=20
+def test_distances_in_the_features_of_a_user_network():
+    real, generated = torch.rand(40, *SHAPE), torch.rand(40, *SHAPE) * 0.5
+    result = network_distances(
+        real, generated, nn.Sequential(nn.Flatten(), nn.Linear(16, 5)).eval(), "mine", subset_size=20
     )
-    assert set(found) == {"FID_mine", "KID_mine"} and found["FID_mine"] > 0
+    assert set(result) == {"FID_mine", "KID_mine"} and result["FID_mine"] > 0
     flat = network_distances(
-        real, drawn, nn.Sequential(nn.Flatten(), nn.Identity(), nn.Linear(16, 16)), "x", batch_size=7
+        real, generated, nn.Sequential(nn.Flatten(), nn.Identity(), nn.Linear(16, 16)), "x", batch_size=7
     )
     assert set(flat) == {"FID_x", "KID_x"}
 
 
-def test_audit_puts_models_side_by_side_and_says_its_limits(split, judge):
-    before, after, gold = (look(Paints(s), split, judge) for s in ((0, 1, 2, 0), (0, 2, 2, 0), (0, 0, 2, 0)))
-    found = audit_generator(after, judge, original=before, retrained=gold)
-    assert [i["title"] for i in found.details["images"]] == ["before", "after", "retrained without the class"]
-    assert found.scores["gap"] == {"UA": 0, "RA": 0, "avg": 0}
-    assert found.details["worst_class"]["drop"] == 0
+def test_audit_compares_models_and_states_limits(split, judge):
+    before, after, reference = (
+        judged(Paints(s), split, judge) for s in ((0, 1, 2, 0), (0, 2, 2, 0), (0, 0, 2, 0))
+    )
+    result = audit_generator(after, judge, original=before, retrained=reference)
+    assert [i["title"] for i in result.details["images"]] == [
+        "before",
+        "after",
+        "retrained without the class",
+    ]
+    assert result.scores["gap"] == {"UA": 0, "RA": 0, "avg": 0}
+    assert result.details["worst_class"]["drop"] == 0
     assert "gap" not in audit_generator(after, judge).scores
     assert any("retrained" in text for text in audit_generator(after, judge).limits)
 
 
-def test_pictures_keep_their_contrast():
+def test_pictures_keep_contrast():
     from PIL import Image
 
     grey = torch.full((6, 1, 4, 4), 0.25)
@@ -180,12 +198,12 @@ def test_pictures_keep_their_contrast():
     assert Image.open(io.BytesIO(base64.b64decode(png(grey.expand(-1, 3, -1, -1), 2)))).mode == "RGB"
 
 
-def test_a_weak_judge_is_refused(split):
+def test_weak_judge_is_refused(split):
     with pytest.raises(ExpungeError, match="below 80"):
         train_judge(split, lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 3)), Retrain(epochs=1, lr=1e-6))
 
 
-def test_a_good_judge_is_believed(split):
+def test_good_judge_is_accepted(split):
     judge = train_judge(
         split,
         lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 3)),
@@ -197,7 +215,7 @@ def test_a_good_judge_is_believed(split):
 # ---- attacks
 
 
-def test_learned_condition_changes_one_row_and_no_weight():
+def test_learned_condition_changes_one_row_and_no_parameter():
     model = Paints((0, 2, 2, 0))
     before = {k: v.clone() for k, v in model.state_dict().items()}
     changed = LearnedCondition(model, 4, 1)
@@ -215,11 +233,11 @@ def test_learned_condition_changes_one_row_and_no_weight():
 
 def test_models_without_a_table_are_refused():
     with pytest.raises(ModelError, match="no embedding of 4"):
-        tables_of(nn.Linear(3, 3), 4)
+        condition_tables(nn.Linear(3, 3), 4)
 
 
 def test_both_attacks_bring_a_hidden_class_back(split, judge):
-    attack = Attack(
+    attack = RecoveryAttack(
         steps=60,
         every=10,
         lr=0.05,
@@ -228,20 +246,20 @@ def test_both_attacks_bring_a_hidden_class_back(split, judge):
         batch_size=16,
         sampler=Sampler(steps=4, guidance=0.0),
     )
-    aim = Aim(task=Diffusion(3), samples=split.forget, judge=judge, target=1)
-    hidden = Paints((0, 2, 2, 0))  # the painter can still draw class 1, it only points elsewhere
+    goal = RecoveryGoal(task=Diffusion(3), samples=split.forget, judge=judge, target=1)
+    hidden = Paints((0, 2, 2, 0))  # the model can still generate class 1, but condition 1 shows class 2
     for run in (attack.learned_condition, attack.relearn):
-        found = run(hidden, aim)
-        assert found.curve[0] == (0, 0.0)
-        assert found.steps is not None and 0 < found.steps <= 60
-        assert found.to_dict()["highest"] >= 50
-    assert attack.relearn(Paints(), aim).steps == 0
+        result = run(hidden, goal)
+        assert result.curve[0] == (0, 0.0)
+        assert result.steps is not None and 0 < result.steps <= 60
+        assert result.to_dict()["highest"] >= 50
+    assert attack.relearn(Paints(), goal).steps == 0
 
 
-def test_comeback_counts_to_the_threshold():
-    assert Comeback([(0, 0.0), (25, 40.0), (50, 50.0), (75, 100.0)]).steps == 50
-    assert Comeback([(0, 10.0)]).steps is None
-    assert Comeback([(0, 10.0), (5, 80.0)], threshold=90).to_dict() == {
+def test_recovery_counts_steps_to_the_threshold():
+    assert Recovery([(0, 0.0), (25, 40.0), (50, 50.0), (75, 100.0)]).steps == 50
+    assert Recovery([(0, 10.0)]).steps is None
+    assert Recovery([(0, 10.0), (5, 80.0)], threshold=90).to_dict() == {
         "curve": [(0, 10.0), (5, 80.0)],
         "threshold": 90,
         "steps": None,
@@ -249,7 +267,7 @@ def test_comeback_counts_to_the_threshold():
     }
 
 
-def test_a_network_may_not_be_called_as_the_judge():
+def test_network_name_must_not_be_judge():
     from expunge.cli.feature_network import feature_network
 
     with pytest.raises(ExpungeError, match="FID_judge"):

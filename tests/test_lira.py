@@ -1,4 +1,4 @@
-"""Likelihood-ratio attacks, RMIA, forgetting score and KLOM on distributions whose answer is known."""
+"""Test LiRA, RMIA, the forgetting score and KLOM on distributions with known answers."""
 
 import math
 
@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from expunge.audit import distance, lira
+from expunge.audit import forgetting_score, klom, lira, populations, rmia
 from expunge.errors import ExpungeError
 
 
 def normal(models, samples, shift=0.0, seed=0):
-    """Margins (models, samples): every sample has a centre of its own, all models the deviation 1."""
+    """Return margins (models, samples). Each sample has its own centre. All models have the deviation 1."""
     centre = np.random.default_rng(99).normal(0, 3, samples)
     return centre + shift + np.random.default_rng(seed).normal(0, 1, (models, samples))
 
@@ -24,15 +24,15 @@ def normal(models, samples, shift=0.0, seed=0):
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 2**31), st.integers(2, 6), st.floats(0.1, 8))
-def test_scaled_logit_is_its_definition(seed, classes, scale):
+def test_scaled_logit_equals_its_definition(seed, classes, scale):
     r = np.random.default_rng(seed)
     z, y = r.normal(0, scale, (3, 4, classes)), r.integers(0, classes, 4)
     p = np.exp(z) / np.exp(z).sum(-1, keepdims=True)
-    found = lira.scaled_logit(z, y)
+    values = lira.scaled_logit(z, y)
     for m in range(3):
         for i in range(4):
             others = sum(p[m, i, k] for k in range(classes) if k != y[i])
-            assert found[m, i] == pytest.approx(math.log(p[m, i, y[i]]) - math.log(others))
+            assert values[m, i] == pytest.approx(math.log(p[m, i, y[i]]) - math.log(others))
 
 
 def test_scaled_logit_does_not_overflow_or_cancel():
@@ -45,29 +45,29 @@ def test_scaled_logit_does_not_overflow_or_cancel():
 # ---- likelihood ratios
 
 
-def test_likelihood_ratio_is_that_of_gaussians():
+def test_likelihood_ratio_equals_that_of_gaussians():
     inside, outside = normal(200, 30, 2, 1), normal(200, 30, 0, 2)
     target = normal(1, 30, 1, 3)[0]
-    found = lira.likelihood_ratio(target, inside, outside, pooled=False)
+    values = lira.likelihood_ratio(target, inside, outside, pooled=False)
     deviation = lambda v: np.sqrt(((v - np.median(v, 0)) ** 2).mean(0))  # noqa: E731
-    want = norm.logpdf(target, np.median(inside, 0), deviation(inside)) - norm.logpdf(
+    expected = norm.logpdf(target, np.median(inside, 0), deviation(inside)) - norm.logpdf(
         target, np.median(outside, 0), deviation(outside)
     )
-    assert found == pytest.approx(want, rel=1e-5)
+    assert values == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("shift", [0.5, 1.0, 2.0, -1.0])
 def test_u_lira_reaches_the_best_possible_auc(shift):
-    """Between N(c, 1) and N(c + d, 1), known for each sample, no test has an AUC above Phi(|d| / sqrt(2))."""
-    told = lira.u_lira(normal(64, 300, shift, 1), normal(64, 300, 0, 2))
-    assert told.auc == pytest.approx(norm.cdf(abs(shift) / math.sqrt(2)), abs=0.015)
+    """No test between N(c, 1) and N(c + d, 1) with known c has an AUC above Phi(|d| / sqrt(2))."""
+    separation = lira.u_lira(normal(64, 300, shift, 1), normal(64, 300, 0, 2))
+    assert separation.auc == pytest.approx(norm.cdf(abs(shift) / math.sqrt(2)), abs=0.015)
     best = 1 - norm.cdf(norm.ppf(0.99) - abs(shift))  # Neyman and Pearson
-    assert told.tpr_at_1 == pytest.approx(best, abs=0.02)
+    assert separation.tpr_at_1 == pytest.approx(best, abs=0.02)
 
 
 @pytest.mark.parametrize("models", [3, 4, 8, 9, 64, 66])
-def test_u_lira_gives_the_bits_of_the_slow_form(models):
-    """Each model in turn left out, the medians of the others taken anew."""
+def test_u_lira_equals_the_slow_form_exactly(models):
+    """The slow form leaves out each model in turn and computes the medians of the others again."""
     unlearned, retrained = (np.round(normal(models, 50, s, k), 1) for s, k in ((1.0, 1), (0.0, 2)))  # ties
     positive, negative = [], []
     for k in range(models):
@@ -75,27 +75,31 @@ def test_u_lira_gives_the_bits_of_the_slow_form(models):
         assert (lira.medians_without_each(unlearned)[k] == np.median(unlearned[rest], 0)).all()
         positive.append(lira.likelihood_ratio(unlearned[k], unlearned[rest], retrained[rest]))
         negative.append(lira.likelihood_ratio(retrained[k], unlearned[rest], retrained[rest]))
-    assert lira.u_lira(unlearned, retrained) == lira.Told.of(np.stack(positive), np.stack(negative))
+    assert lira.u_lira(unlearned, retrained) == populations.Separation.of(
+        np.stack(positive), np.stack(negative)
+    )
     one = lira.likelihood_ratio(unlearned[0], unlearned, retrained)[None]
-    assert lira.lira_on_model(unlearned[0], unlearned, retrained) == lira.Told.of(one, np.stack(negative))
+    assert lira.lira_on_model(unlearned[0], unlearned, retrained) == populations.Separation.of(
+        one, np.stack(negative)
+    )
 
 
-def test_u_lira_on_equal_populations_is_chance_and_not_biased_by_leaving_out():
+def test_u_lira_between_equal_populations_is_chance():
     aucs = [lira.u_lira(normal(8, 200, 0, 2 * k + 1), normal(8, 200, 0, 2 * k + 2)).auc for k in range(12)]
     assert np.mean(aucs) == pytest.approx(0.5, abs=0.01)
-    told = lira.u_lira(normal(32, 400, 0, 1), normal(32, 400, 0, 2))
-    assert told.tpr_at_1 == pytest.approx(0.01, abs=0.005) and told.tpr_at_01 == pytest.approx(
+    separation = lira.u_lira(normal(32, 400, 0, 1), normal(32, 400, 0, 2))
+    assert separation.tpr_at_1 == pytest.approx(0.01, abs=0.005) and separation.tpr_at_01 == pytest.approx(
         0.001, abs=0.002
     )
 
 
-def test_a_shift_that_averages_see_nothing_of_is_found():
-    """Half of the samples up, half down: means, and with them the standard scores, are equal."""
+def test_u_lira_sees_a_shift_that_averages_miss():
+    """Half of the samples move up, half down. Means are equal, and so are the standard scores."""
     sign = np.where(np.arange(300) % 2, 1.5, -1.5)
     assert lira.u_lira(normal(32, 300, 0, 1) + sign, normal(32, 300, 0, 2)).auc > 0.8
 
 
-def test_the_attack_on_one_model():
+def test_lira_on_one_model():
     unlearned, retrained = normal(32, 500, 1.5, 1), normal(32, 500, 0, 2)
     assert lira.lira_on_model(normal(1, 500, 1.5, 3)[0], unlearned, retrained).auc > 0.8
     assert lira.lira_on_model(normal(1, 500, 0, 3)[0], unlearned, retrained).auc == pytest.approx(
@@ -103,7 +107,7 @@ def test_the_attack_on_one_model():
     )
 
 
-def test_what_cannot_be_attacked_is_refused_with_all_reasons():
+def test_populations_are_refused_with_every_reason():
     with pytest.raises(ExpungeError) as caught:
         lira.u_lira(np.full((2, 4), np.nan), np.zeros((3, 4)))
     assert len(caught.value.problems) == 3
@@ -120,16 +124,16 @@ def confidences(models, forget, test, shift, seed):
 def test_relative_ratio_equals_the_slow_form():
     r = np.random.default_rng(0)
     target, z, refs, around = r.random(5), r.random(40), r.random((3, 5)), r.random((3, 40))
-    found = lira.relative_ratio(target, z, refs, around, gamma=1.2, a=0.3)
+    values = rmia.relative_ratio(target, z, refs, around, gamma=1.2, a=0.3)
     for i in range(5):
         mine = target[i] / (((1 + 0.3) * refs[:, i].mean() + 0.7) / 2)
         other = [z[j] / (((1 + 0.3) * around[:, j].mean() + 0.7) / 2) for j in range(40)]
-        assert found[i] == pytest.approx(np.mean([mine / o >= 1.2 for o in other]))
+        assert values[i] == pytest.approx(np.mean([mine / o >= 1.2 for o in other]))
 
 
 def test_rmia_on_populations():
-    same = lira.rmia(confidences(16, 200, 400, 0, 1), confidences(16, 200, 400, 0, 2))
-    far = lira.rmia(confidences(16, 200, 400, 2, 1), confidences(16, 200, 400, 0, 2))
+    same = rmia.rmia(confidences(16, 200, 400, 0, 1), confidences(16, 200, 400, 0, 2))
+    far = rmia.rmia(confidences(16, 200, 400, 2, 1), confidences(16, 200, 400, 0, 2))
     assert same.auc == pytest.approx(0.5, abs=0.03)
     assert far.auc > 0.7
 
@@ -139,30 +143,30 @@ def test_rmia_on_populations():
 
 def test_epsilon_by_hand():
     u, r = np.array([1.0, 2, 3, 4]), np.array([3.5, 5, 6, 7])
-    # between 3 and 3.5 no retrained value and one unlearned one is wrong: left out; between 3.5 and 4 one of each
-    assert distance.epsilons(u[:, None], r[:, None])[0] == pytest.approx(math.log(3))
-    assert distance.epsilons(np.zeros((4, 1)), np.ones((4, 1)))[0] == math.inf
-    assert distance.epsilons(np.zeros((4, 1)), np.zeros((4, 1)))[0] == 0
+    # the threshold between 3 and 3.5 has one error rate of zero and is skipped; between 3.5 and 4 there is one error of each
+    assert forgetting_score.epsilons(u[:, None], r[:, None])[0] == pytest.approx(math.log(3))
+    assert forgetting_score.epsilons(np.zeros((4, 1)), np.ones((4, 1)))[0] == math.inf
+    assert forgetting_score.epsilons(np.zeros((4, 1)), np.zeros((4, 1)))[0] == 0
 
 
-def test_an_interval_finds_what_no_threshold_does():
+def test_epsilon_uses_intervals_where_no_threshold_separates():
     u, r = np.array([[-2.0], [-1.9], [2.0], [2.1]]), np.array([[-0.1], [0.0], [0.1], [0.2]])
-    assert distance.epsilons(u, r)[0] == math.inf
+    assert forgetting_score.epsilons(u, r)[0] == math.inf
 
 
-def test_epsilon_grows_with_the_distance_and_is_above_zero_without_one():
-    """Error rates of one in 400 make the estimate of equal populations noise: why a null stands beside it."""
-    one = distance.epsilons(normal(400, 10, 0, 1), normal(400, 10, 0, 2))
-    far = distance.epsilons(normal(400, 10, 1.5, 1), normal(400, 10, 0, 2))
+def test_epsilon_grows_with_distance_and_is_positive_without_one():
+    """Error rates of one in 400 make the estimate noisy even for equal populations. This is why a null stands beside it."""
+    one = forgetting_score.epsilons(normal(400, 10, 0, 1), normal(400, 10, 0, 2))
+    far = forgetting_score.epsilons(normal(400, 10, 1.5, 1), normal(400, 10, 0, 2))
     assert 0 < np.median(one) < 3.5 and np.median(far) > np.median(one) + 1
 
 
 def test_the_final_score():
-    good = distance.challenge_score(
+    good = forgetting_score.forgetting_score(
         np.zeros((4, 3)), np.zeros((4, 3)), retain_accuracy=(0.9, 1), test_accuracy=(0.8, 1)
     )
     assert good.forgetting == 1 and good.final == pytest.approx(0.72) and good.separated == 0
-    bad = distance.challenge_score(np.zeros((4, 3)), np.ones((4, 3)))
+    bad = forgetting_score.forgetting_score(np.zeros((4, 3)), np.ones((4, 3)))
     assert bad.forgetting == 2 / 2**13 and bad.separated == 1 and bad.epsilon_median is None
 
 
@@ -172,12 +176,12 @@ def test_the_final_score():
 def test_klom_by_hand_and_between_equal_and_far_populations():
     r, u = np.array([[0.0], [0.0], [1.0], [1.0]]), np.array([[0.0], [1.0], [1.0], [1.0]])
     p, q = np.array([2.5, 2.5]) / 5, np.array([1.5, 3.5]) / 5
-    assert distance.klom(r, u, bins=2)[0] == pytest.approx((p * np.log(p / q)).sum())
+    assert klom.klom(r, u, bins=2)[0] == pytest.approx((p * np.log(p / q)).sum())
     same, far = (
-        distance.klom(normal(300, 40, 0, 1), normal(300, 40, 0, 2)),
-        distance.klom(normal(300, 40, 0, 1), normal(300, 40, 2, 2)),
+        klom.klom(normal(300, 40, 0, 1), normal(300, 40, 0, 2)),
+        klom.klom(normal(300, 40, 0, 1), normal(300, 40, 2, 2)),
     )
     assert same.mean() < 0.15 and far.mean() == pytest.approx(2, rel=0.4)  # KL of unit Gaussians 2 apart is 2
-    assert (distance.klom(r, r) == 0).all()
+    assert (klom.klom(r, r) == 0).all()
     with pytest.raises(ExpungeError, match="same samples"):
-        distance.klom(np.zeros((3, 2)), np.zeros((3, 4)))
+        klom.klom(np.zeros((3, 2)), np.zeros((3, 4)))

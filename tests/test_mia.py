@@ -1,4 +1,4 @@
-"""Attacks on scores whose answer is known, and the machine against scikit-learn's."""
+"""Test the attacks on scores with known answers, and the SVM against scikit-learn's."""
 
 import math
 
@@ -10,15 +10,9 @@ from sklearn.metrics import roc_auc_score
 from sklearn.svm import SVC
 
 from expunge import ExpungeError
-from expunge.audit.mia import (
-    auc,
-    members_and_nonmembers,
-    modified_entropy,
-    svm_attack,
-    threshold_attack,
-    tpr_at_fpr,
-)
-from expunge.audit.svm1d import WIDEST, Boundary, Features, Libsvm, fit
+from expunge.audit.mia import members_and_nonmembers, modified_entropy, svm_attack, threshold_attack
+from expunge.audit.roc import auc, tpr_at_fpr
+from expunge.audit.svm1d import WIDEST, KernelFeatures, LibSvm, OneDimensionalSvm, fit_svm
 
 RNG = np.random.default_rng(0)
 CASES = {
@@ -32,10 +26,10 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize(("members", "nonmembers"), [(15, 15), (400, 400), (300, 60), (40, 700)])
-def test_the_machine_is_scikit_learns(case, members, nonmembers):
+def test_svm_equals_scikit_learn(case, members, nonmembers):
     a, b = CASES[case](max(members, nonmembers))
     a, b = a[:members], b[:nonmembers]
-    ours = fit(a, b, 0.0, 1.0, 3.0, 1.0)
+    ours = fit_svm(a, b, 0.0, 1.0, 3.0, 1.0)
     theirs = SVC(C=3, gamma="auto", tol=1e-5).fit(
         np.r_[a, b][:, None], np.repeat([1, 0], [members, nonmembers])
     )
@@ -49,39 +43,39 @@ def test_the_machine_is_scikit_learns(case, members, nonmembers):
     assert agree <= 1.0 or case == "uniform"
 
 
-def test_the_machine_is_the_optimum_of_its_objective():
-    """No small change of the bias or of the weights lowers the primal objective."""
+def test_svm_is_the_optimum_of_its_objective():
+    """A small change of the bias or of the weights does not lower the primal objective."""
     a, b = CASES["memorised"](300)
-    machine = fit(a, b, 0.0, 1.0, 3.0, 1.0)
-    phi, y, w = machine.features(np.r_[a, b]), np.repeat([1.0, -1.0], 300), machine.weight
+    svm = fit_svm(a, b, 0.0, 1.0, 3.0, 1.0)
+    phi, y, w = svm.features(np.r_[a, b]), np.repeat([1.0, -1.0], 300), svm.weight
 
     def primal(weight, bias):
         return 0.5 * weight @ weight + 3 * np.maximum(0, 1 - y * (phi @ weight + bias)).sum()
 
-    least = primal(w, machine.bias)
+    least = primal(w, svm.bias)
     for change in (0.01, -0.01):
-        assert primal(w, machine.bias + change) >= least - 1e-4
-        assert primal(w * (1 + change), machine.bias) >= least - 1e-4
+        assert primal(w, svm.bias + change) >= least - 1e-4
+        assert primal(w * (1 + change), svm.bias) >= least - 1e-4
 
 
-def test_a_kernel_too_narrow_for_the_interpolation_goes_to_scikit_learn():
+def test_scikit_learn_solves_kernels_that_are_too_narrow_to_interpolate():
     a, b = RNG.beta(5, 2, 80), RNG.beta(3, 2, 80)
-    assert isinstance(fit(a, b, 0.0, 1.0, 3.0, WIDEST), Boundary)
-    assert isinstance(fit(a, b, 0.0, 1.0, 3.0, WIDEST * 1.01), Libsvm)
+    assert isinstance(fit_svm(a, b, 0.0, 1.0, 3.0, WIDEST), OneDimensionalSvm)
+    assert isinstance(fit_svm(a, b, 0.0, 1.0, 3.0, WIDEST * 1.01), LibSvm)
     ways = [svm_attack(a, b, a, gamma=300.0, solver=s) for s in ("one_dimensional", "sklearn")]
     assert ways[0] == ways[1]
 
 
-def test_the_widest_kernel_is_still_its_features():
+def test_features_equal_the_kernel_up_to_the_limit():
     x = RNG.random(60)
-    phi = Features.fit(0.0, 1.0, WIDEST)(x)
+    phi = KernelFeatures.fit(0.0, 1.0, WIDEST)(x)
     assert np.abs(phi @ phi.T - np.exp(-WIDEST * (x[:, None] - x) ** 2)).max() < 1e-13
-    assert Features.fit(0.0, 1.0, 1.0).root.shape[1] == 11  # the rank that the docs name
+    assert KernelFeatures.fit(0.0, 1.0, 1.0).root.shape[1] == 11  # the rank in docs/audit.md
 
 
-def test_features_are_the_kernel():
+def test_features_equal_the_kernel():
     x = np.linspace(0, 1, 41)
-    phi = Features.fit(0.0, 1.0, 1.0)(x)
+    phi = KernelFeatures.fit(0.0, 1.0, 1.0)(x)
     assert np.abs(phi @ phi.T - np.exp(-((x[:, None] - x) ** 2))).max() < 1e-12
 
 
@@ -89,19 +83,19 @@ def test_features_are_the_kernel():
 def test_known_answers(attack):
     sure, unsure = np.full(50, 0.99), np.full(50, 0.2)
     assert attack(sure, unsure, unsure) == 100 and attack(sure, unsure, sure) == 0
-    assert attack(sure, sure, sure) == 0  # no difference found: member
+    assert attack(sure, sure, sure) == 0  # no difference: all count as members
     a = RNG.random(4000)
     assert 25 < attack(a[:2000], a[2000:], RNG.random(4000)) < 75 or attack is svm_attack
 
 
-def test_svm_refuses_what_is_no_confidence():
+def test_svm_refuses_scores_that_are_not_confidences():
     good = np.array([0.1, 0.9])
     for bad in (np.array([]), np.array([0.1, np.nan]), np.array([1.5])):
         with pytest.raises(ExpungeError, match="true-class confidences"):
             svm_attack(good, good, bad)
 
 
-def test_threshold_is_the_best_by_brute_force():
+def test_threshold_equals_brute_force():
     for _ in range(20):
         member, nonmember = np.round(RNG.random(30), 1), np.round(RNG.random(25) ** 2, 1)
         cuts = np.unique(np.r_[member, nonmember])
@@ -118,15 +112,15 @@ def test_modified_entropy_by_hand():
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_saturated_scores_are_decided_as_libsvm_does(seed):
-    """Nearly all confidences within 1e-3 of 1, where no point lies on the margin and the bias is the middle of what is free."""
-    draw = np.random.default_rng(seed)
-    member, other = (1 - 10.0 ** -draw.uniform(low, 16, 800) for low in (3, 1))
-    machine = SVC(C=3, gamma=1.0, kernel="rbf", tol=1e-8)
-    machine.fit(np.concatenate([member, other])[:, None], np.repeat([1, 0], 800))
+def test_svm_equals_libsvm_on_saturated_scores(seed):
+    """Nearly all confidences are within 1e-3 of 1. No point lies on the margin, so the bias is the middle of an interval."""
+    generator = np.random.default_rng(seed)
+    member, other = (1 - 10.0 ** -generator.uniform(low, 16, 800) for low in (3, 1))
+    svm = SVC(C=3, gamma=1.0, kernel="rbf", tol=1e-8)
+    svm.fit(np.concatenate([member, other])[:, None], np.repeat([1, 0], 800))
     asked = np.linspace(0, 1, 201)
-    wanted = machine.decision_function(asked[:, None])
-    assert np.abs(fit(member, other, 0.0, 1.0, 3.0, 1.0).decide(asked) - wanted).max() < 0.01
+    wanted = svm.decision_function(asked[:, None])
+    assert np.abs(fit_svm(member, other, 0.0, 1.0, 3.0, 1.0).decide(asked) - wanted).max() < 0.01
 
 
 @settings(max_examples=50, deadline=None)

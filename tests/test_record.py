@@ -6,7 +6,8 @@ import json
 import pytest
 from rich.console import Console
 
-from expunge.bench.page import entry, markdown
+from expunge.bench.results import entry
+from expunge.bench.tables import markdown
 from expunge.cli.table import result_table
 from expunge.errors import ExpungeError
 from expunge.records.record import Record

@@ -6,7 +6,8 @@ import re
 import pytest
 from rich.console import Console
 
-from expunge.bench.page import entry, markdown
+from expunge.bench.results import entry
+from expunge.bench.tables import markdown
 from expunge.cli.table import result_table
 from expunge.records.record import Record
 from expunge.records.statistics import grouped, row_order, stat, stat_text

@@ -1,4 +1,4 @@
-"""Attacks that question a model, interclass confusion, and the strong audit as a whole, on small real digits."""
+"""Test attacks on one model, interclass confusion, and the whole strong audit, on small real digits."""
 
 import copy
 from dataclasses import dataclass, replace
@@ -11,11 +11,12 @@ from torch import nn
 
 from conftest import tiny
 from expunge import Classification, ExpungeError, Split
-from expunge.audit.accuracy import judge
-from expunge.audit.confusion import confuse, confusion, interclass_confusion
-from expunge.audit.probing import _delay, label_only, relearning, relearning_delay, robustness
+from expunge.audit.evaluation import evaluate
+from expunge.audit.interclass_confusion import confuse, confusion, interclass_confusion
+from expunge.audit.label_only import label_only, robustness
+from expunge.audit.relearning import _delay, relearning, relearning_delay
+from expunge.audit.stacked_training import train_stacked
 from expunge.audit.strong import StrongSettings, strong_audit, with_strong
-from expunge.audit.together import train_together
 from expunge.data.tensors import TensorData
 from expunge.methods.finetune import FineTune
 from expunge.methods.retrain import Retrain, reset
@@ -29,14 +30,14 @@ RECIPE = Retrain(epochs=6, lr=0.1, lr_schedule="one_cycle", batch_size=32)
 
 @dataclass(frozen=True, kw_only=True)
 class Untouched(Method):
-    """Forgets nothing."""
+    """Forget nothing."""
 
     def apply(self, run):
         pass
 
 
 class Line(nn.Module):
-    """Two classes on a line, parted at 0; the distance to 0 is how robust a sample is."""
+    """Two classes on a line, separated at 0. The distance to 0 is the robustness of a sample."""
 
     def __init__(self):
         super().__init__()
@@ -63,10 +64,13 @@ def retrained(classifier):
 # ---- label-only
 
 
-def test_label_only_sees_distance_from_the_boundary():
-    draw = torch.Generator().manual_seed(0)
+def test_label_only_sees_the_distance_to_the_boundary():
+    generator = torch.Generator().manual_seed(0)
     sign = torch.where(torch.arange(300) % 2 == 0, -1.0, 1.0)
-    far, near = sign * (2 + torch.rand(300, generator=draw)), sign * 0.3 * torch.rand(300, generator=draw)
+    far, near = (
+        sign * (2 + torch.rand(300, generator=generator)),
+        sign * 0.3 * torch.rand(300, generator=generator),
+    )
     y = (sign > 0).long()
     test = (near[:, None] + 1e-6, y)
     members = Split.by_ids(
@@ -81,7 +85,7 @@ def test_label_only_sees_distance_from_the_boundary():
     assert unknown["auc"] == pytest.approx(0.5, abs=0.02) and unknown["nonmember"] > 95
 
 
-def test_robustness_by_hand_and_what_it_cannot_alter():
+def test_robustness_by_hand_and_inputs_it_refuses():
     data = TensorData(torch.tensor([[-100.0], [100.0], [100.0]]), torch.tensor([0, 1, 0])).samples()
     assert robustness(Line(), data, Classification(2), noises=(0.01,)).tolist() == [1, 1, 0]
     tokens = TensorData(torch.ones(2, 4, dtype=torch.long), torch.zeros(2, dtype=torch.long)).samples()
@@ -92,15 +96,15 @@ def test_robustness_by_hand_and_what_it_cannot_alter():
 # ---- relearning
 
 
-def test_relearning_is_immediate_with_residue_and_slow_without(classifier, retrained):
+def test_relearning_is_faster_with_residue(classifier, retrained):
     split = classifier.by_class
     hidden = copy.deepcopy(classifier.model)
     with torch.no_grad():
         TASK.head(hidden)[1].bias[3] -= 5
     before = {n: p.clone() for n, p in hidden.state_dict().items()}
-    found = relearning_delay(hidden, retrained, classifier.model, split, TASK, most=60)
+    result = relearning_delay(hidden, retrained, classifier.model, split, TASK, most=60)
     for name in ("sgd", "adam"):
-        assert found[name]["delay"] < 0.9 and found[name]["area"] > found[name]["area_retrained"]
+        assert result[name]["delay"] < 0.9 and result[name]["area"] > result[name]["area_retrained"]
     assert all(torch.equal(v, hidden.state_dict()[n]) for n, v in before.items())
 
 
@@ -125,23 +129,23 @@ def test_relearning_counts_steps(classifier):
 # ---- interclass confusion
 
 
-def test_confuse_exchanges_labels_and_nothing_else(classifier):
+def test_confuse_exchanges_only_labels(classifier):
     split = classifier.at_random
-    drawn = confuse(split, (4, 9), 20)
+    confused = confuse(split, (4, 9), 20)
     true = split.train.data.labels
-    assert len(drawn.forget) == 20 and len(drawn.train) == len(split.train)
-    assert (drawn.forget.labels + true[drawn.forget.index] == 13).all()
-    assert (drawn.forget.labels != true[drawn.forget.index]).all()
-    assert torch.equal(drawn.retain.labels, true[drawn.retain.index])
-    assert torch.equal(split.train.labels, true[split.train.index]) and drawn.hash != split.hash
-    batch = next(drawn.forget.batches(4))
-    assert torch.equal(batch.y, drawn.forget.labels[:4])
+    assert len(confused.forget) == 20 and len(confused.train) == len(split.train)
+    assert (confused.forget.labels + true[confused.forget.index] == 13).all()
+    assert (confused.forget.labels != true[confused.forget.index]).all()
+    assert torch.equal(confused.retain.labels, true[confused.retain.index])
+    assert torch.equal(split.train.labels, true[split.train.index]) and confused.hash != split.hash
+    batch = next(confused.forget.batches(4))
+    assert torch.equal(batch.y, confused.forget.labels[:4])
     with pytest.raises(ExpungeError) as caught:
         confuse(split, (4, 9), 5000)
     assert len(caught.value.problems) == 2
 
 
-def test_interclass_confusion_of_doing_nothing_and_of_retraining(classifier):
+def test_interclass_confusion_of_no_unlearning_and_of_retraining(classifier):
     recipe = Retrain(epochs=12, lr=0.1, lr_schedule="one_cycle", batch_size=32)
     options = {"pair": (4, 9), "count": 60, "fresh": fresh}
     nothing = interclass_confusion(
@@ -158,12 +162,12 @@ def test_interclass_confusion_of_doing_nothing_and_of_retraining(classifier):
 # ---- all of it
 
 
-def test_the_strong_audit_end_to_end(classifier, retrained, tmp_path):
+def test_strong_audit_end_to_end(classifier, retrained, tmp_path):
     split = classifier.by_class
     settings = StrongSettings(shadows=4, folder=tmp_path, relearn_steps=20)
     before = {n: p.clone() for n, p in classifier.model.state_dict().items()}
     steps = []
-    found = strong_audit(
+    result = strong_audit(
         classifier.model,
         split,
         TASK,
@@ -175,17 +179,20 @@ def test_the_strong_audit_end_to_end(classifier, retrained, tmp_path):
         on_step=lambda *s: steps.append(s),
     )
     of = {"original": classifier.model, "unlearned": classifier.model, "retrained": retrained}
-    spared = strong_audit(
+    from_evaluations = strong_audit(
         classifier.model,
         split,
         TASK,
         original=classifier.model,
         retrained=retrained,
         settings=replace(settings, attacks=("features",)),
-        judged={name: judge(m, split, TASK) for name, m in of.items()},
+        evaluations={name: evaluate(m, split, TASK) for name, m in of.items()},
     )
-    assert spared.features == found.features and spared.verdict.figures == found.verdict.figures
-    assert set(found.attacks) == {
+    assert (
+        from_evaluations.features == result.features
+        and from_evaluations.verdict.figures == result.verdict.figures
+    )
+    assert set(result.attacks) == {
         "U-LiRA",
         "RMIA",
         "forgetting score",
@@ -195,29 +202,29 @@ def test_the_strong_audit_end_to_end(classifier, retrained, tmp_path):
         "interclass confusion",
     }
     assert (
-        found.attacks["U-LiRA"]["auc"] > 0.95
-        and found.attacks["U-LiRA"]["auc"] == found.attacks["U-LiRA"]["auc_original"]
+        result.attacks["U-LiRA"]["auc"] > 0.95
+        and result.attacks["U-LiRA"]["auc"] == result.attacks["U-LiRA"]["auc_original"]
     )
-    assert found.attacks["KLOM"]["forget"] >= found.attacks["KLOM"]["forget_null"]
-    assert "under-forgotten" in found.verdict.words and not found.limits
+    assert result.attacks["KLOM"]["forget"] >= result.attacks["KLOM"]["forget_null"]
+    assert "under-forgotten" in result.verdict.words and not result.limits
     assert {s[0] for s in steps} == {"original", "retrained", "unlearned"}
     assert all(torch.equal(v, classifier.model.state_dict()[n]) for n, v in before.items())
-    details = with_strong({"limits": ["a"]}, found)
+    details = with_strong({"limits": ["a"]}, result)
     from expunge.records.atomic_files import write_json
     from expunge.records.record import plain
 
     write_json(tmp_path / "details.json", plain(details))
-    assert details["limits"] == ["a"] and details["verdict"]["words"] == found.verdict.words
+    assert details["limits"] == ["a"] and details["verdict"]["words"] == result.verdict.words
 
 
-def test_what_cannot_be_run_is_named(classifier):
-    found = strong_audit(classifier.model, classifier.at_random, TASK)
-    assert set(found.attacks) == {"label-only"} and found.features and len(found.limits) == 2
-    assert found.verdict.words == ["unknown"]
-    assert all(any(word in t for t in found.limits) for word in ("lira", "klom", "confusion", "relearning"))
+def test_limits_name_attacks_that_cannot_run(classifier):
+    result = strong_audit(classifier.model, classifier.at_random, TASK)
+    assert set(result.attacks) == {"label-only"} and result.features and len(result.limits) == 2
+    assert result.verdict.words == ["unknown"]
+    assert all(any(word in t for t in result.limits) for word in ("lira", "klom", "confusion", "relearning"))
 
 
-def test_settings_are_checked_at_once(classifier):
+def test_settings_report_every_problem(classifier):
     with pytest.raises(ExpungeError) as caught:
         strong_audit(
             classifier.model,
@@ -230,57 +237,59 @@ def test_settings_are_checked_at_once(classifier):
         StrongSettings(seed=-1).check()
 
 
-def test_the_command_checks_them_before_it_reads_anything(capsys):
+def test_command_checks_settings_before_it_reads_files(capsys):
     from expunge.cli import main
 
     command = ["audit", "--data", "digits", "--model", "mlp", "--checkpoint", "none", "--original", "none"]
     assert main([*command, "--level", "strong", "--strong.share", "0", "--strong.shadows", "3"]) == 2
-    said = capsys.readouterr().err
-    assert "share is 0" in said and "shadows is 3" in said
+    errors = capsys.readouterr().err
+    assert "share is 0" in errors and "shadows is 3" in errors
 
 
-def test_what_is_left_out_is_said_in_a_sentence(classifier):
+def test_limits_explain_skipped_attacks(classifier):
     one = StrongSettings(attacks=("lira",))
-    (said,) = strong_audit(classifier.model, classifier.at_random, TASK, settings=one).limits
-    assert said.startswith("lira was left out, since it repeats") and "heads of checkpoints" in said
+    (limit,) = strong_audit(classifier.model, classifier.at_random, TASK, settings=one).limits
+    assert limit.startswith("Left out: lira. These attacks repeat") and "metadata of checkpoints" in limit
     two = StrongSettings(attacks=("confusion", "lira"))
-    (said,) = strong_audit(classifier.model, classifier.at_random, TASK, settings=two).limits
-    assert said.startswith("lira, confusion were left out, since they repeat")
+    (limit,) = strong_audit(classifier.model, classifier.at_random, TASK, settings=two).limits
+    assert limit.startswith("Left out: lira, confusion. These attacks repeat")
 
 
 @pytest.mark.slow
 def test_u_lira_between_never_seen_and_never_forgotten(tmp_path):
-    """16 shadows on real digits whose labels are partly wrong, so that there is something to memorise: retraining is not told
-    from retraining, an untouched model is told as if nothing was unlearned, fine-tuning lies between."""
+    """Compare three methods with 16 shadows on digits with some wrong labels, which a model must memorise.
+
+    U-LiRA does not separate retraining from retraining. It separates the untouched model fully, and fine-tuning between.
+    """
     digits = load_digits()
     x, y = torch.from_numpy(digits.images).float().div(16)[:, None], torch.from_numpy(digits.target).long()
-    draw = torch.Generator().manual_seed(0)
-    wrong = torch.randperm(800, generator=draw)[:80]
+    generator = torch.Generator().manual_seed(0)
+    wrong = torch.randperm(800, generator=generator)[:80]
     labels = y[:800].clone()
-    labels[wrong] = (labels[wrong] + torch.randint(1, 10, (80,), generator=draw)) % 10
+    labels[wrong] = (labels[wrong] + torch.randint(1, 10, (80,), generator=generator)) % 10
     split = Split.by_ids((x[:800], labels), (x[800:1300], y[800:1300]), wrong.tolist(), validation=0)
     recipe = Retrain(epochs=30, lr=0.1, lr_schedule="one_cycle", batch_size=32)
     net = MLP(10, (1, 8, 8), 64)
-    original = train_together([net], [split.train], recipe, TASK, [0], vectorised=False)[0]
+    original = train_stacked([net], [split.train], recipe, TASK, [0], vectorised=False)[0]
     settings = StrongSettings(shadows=16, folder=tmp_path, attacks=("lira", "rmia", "challenge", "klom"))
-    told = {}
+    attacks_of = {}
     for name, method in (
         ("retrain", recipe),
         ("untouched", Untouched()),
         ("finetune", FineTune(epochs=5, lr=0.05)),
     ):
         after = execute(original, split, method, TASK).model
-        told[name] = strong_audit(
+        attacks_of[name] = strong_audit(
             after, split, TASK, original=original, method=method, recipe=recipe, settings=settings
         ).attacks
-    print({n: {a: {k: v for k, v in row.items()} for a, row in t.items()} for n, t in told.items()})
-    assert told["retrain"]["U-LiRA"]["auc"] == pytest.approx(0.5, abs=0.03)
-    assert told["retrain"]["RMIA"]["auc"] == pytest.approx(0.5, abs=0.05)
-    assert told["untouched"]["U-LiRA"]["auc"] == told["untouched"]["U-LiRA"]["auc_original"] > 0.9
-    assert 0.53 < told["finetune"]["U-LiRA"]["auc"] <= told["untouched"]["U-LiRA"]["auc"]
+    print({n: {a: {k: v for k, v in row.items()} for a, row in t.items()} for n, t in attacks_of.items()})
+    assert attacks_of["retrain"]["U-LiRA"]["auc"] == pytest.approx(0.5, abs=0.03)
+    assert attacks_of["retrain"]["RMIA"]["auc"] == pytest.approx(0.5, abs=0.05)
+    assert attacks_of["untouched"]["U-LiRA"]["auc"] == attacks_of["untouched"]["U-LiRA"]["auc_original"] > 0.9
+    assert 0.53 < attacks_of["finetune"]["U-LiRA"]["auc"] <= attacks_of["untouched"]["U-LiRA"]["auc"]
     assert (
-        told["retrain"]["forgetting score"]["forgetting"]
-        > 2 * told["untouched"]["forgetting score"]["forgetting"]
+        attacks_of["retrain"]["forgetting score"]["forgetting"]
+        > 2 * attacks_of["untouched"]["forgetting score"]["forgetting"]
     )
-    klom = told["untouched"]["KLOM"]
+    klom = attacks_of["untouched"]["KLOM"]
     assert klom["forget"] > 3 * klom["forget_null"] and klom["test"] < klom["forget"]

@@ -16,7 +16,7 @@ from torch import nn
 
 import tiny_pipelines as tiny
 from expunge.audit.erasure import audit_erasure
-from expunge.audit.generation_attacks import Attack, LearnedCondition, tables_of
+from expunge.audit.recovery_attacks import LearnedCondition, RecoveryAttack, condition_tables
 from expunge.data.tensors import TensorData
 from expunge.errors import CheckpointError, ExpungeError, ModelError
 from expunge.generation.concepts import Erasure, picture, read_latents, split_of
@@ -517,7 +517,7 @@ def test_a_prompts_embedding_can_be_learned(folders, kind):
     if kind == "dit":
         assert len(found.names) == 2 and all("embedding_table" in n for n in found.names)  # one a block
     else:
-        assert tables_of(model, 3) == (["prompts"] if kind == "unet" else ["prompts", "pooled"])
+        assert condition_tables(model, 3) == (["prompts"] if kind == "unet" else ["prompts", "pooled"])
     x, t = torch.randn(2, 4, 8, 8), torch.tensor([9, 700])
     loaded.task(2).predict(found, x, t, torch.tensor([0, 0])).square().mean().backward()
     for row in found.rows:
@@ -533,7 +533,7 @@ def test_audit_of_an_erasure(folders):
     done = erase(folders["unet"], WHAT, small("salun"), per_prompt=8, sampler=FEW)
     judge = tiny.judge()
     classes = {"dress": 2, "coat": 1, "sandal": 0}  # the judge numbers them in its own way
-    attack = Attack(steps=2, every=1, count=2, batch_size=4, sampler=FEW, threshold=101.0)
+    attack = RecoveryAttack(steps=2, every=1, count=2, batch_size=4, sampler=FEW, threshold=101.0)
     found = audit_erasure(done, judge, classes, sampler=FEW, count=3, attack=attack)
     assert set(found.scores) == {"UA", "RA", "FID_judge", "KID_judge", "composition"}
     assert set(found.details["before"]) == set(found.scores)

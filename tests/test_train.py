@@ -22,7 +22,7 @@ from expunge import (
     execute,
     unlearn,
 )
-from expunge.audit.accuracy import judge
+from expunge.audit.evaluation import evaluate
 from expunge.data.stream import StreamData
 from expunge.masks.mask import random_mask
 from expunge.methods.bad_teacher import BadTeacher
@@ -634,14 +634,14 @@ def test_a_model_judged_on_another_split_is_no_reference(setting):
     model, split, task = setting
     other = Split.random(split.forget.data, split.test.data, 0.1)
     with pytest.raises(ExpungeError, match="another split"):
-        experiment(model, split, FineTune(epochs=1), task, retrained=judge(model, other, task))
+        experiment(model, split, FineTune(epochs=1), task, retrained=evaluate(model, other, task))
     with pytest.raises(ExpungeError, match="another split"):
-        tune(model, split, FineTune(epochs=1), task, by="gap", retrained=judge(model, other, task))
+        tune(model, split, FineTune(epochs=1), task, by="gap", retrained=evaluate(model, other, task))
 
 
 def test_trials_by_the_gap_go_on_after_one_that_is_no_number(setting, monkeypatch):
     model, split, task = setting
-    gold = judge(model, split, task)
+    gold = evaluate(model, split, task)
     broken = copy.deepcopy(model)
     with torch.no_grad():
         broken[3].bias[0] = torch.nan

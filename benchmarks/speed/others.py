@@ -28,7 +28,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from timing import summary
 
 from expunge import Classification, Retrain, Split, train, unlearn
-from expunge.audit.accuracy import judge, summarize
+from expunge.audit.evaluation import evaluate
+from expunge.audit.standard import summarize
 from expunge.models import build
 from expunge.records.atomic_files import write_json
 from expunge.records.record import machine
@@ -116,13 +117,13 @@ def main(options: Options) -> None:
             f"the systems begin with {systems[0]}; begin with {FIRST}, which the others are held against."
         )
     split, task = the_split(options)
-    gold = judge(model_of(options, "retrained"), split, task)
+    gold = evaluate(model_of(options, "retrained"), split, task)
     rows: dict[str, list[dict[str, Any]]] = {n: [] for n in systems}
     for turn in range(options.rounds):
         for name in systems:
             print(f"round {turn + 1}: {name}", flush=True)
             rows[name].append(one(options, name, turn))
-            found = summarize(judge(model_of(options, f"result_{name}"), split, task), retrained=gold)
+            found = summarize(evaluate(model_of(options, f"result_{name}"), split, task), retrained=gold)
             rows[name][-1]["scores"] = found.scores
     write_json(options.out, report(options, rows, gold.scores))
 

@@ -1,5 +1,6 @@
-"""How well a model unlearned: measures beside those of Retrain."""
+"""Measure how well a model unlearned. Every measure stands beside Retrain's."""
 
-from .accuracy import AuditResult, Judged, audit, gaps, judge, summarize
+from .evaluation import Evaluation, evaluate, gaps
+from .standard import AuditResult, audit, summarize
 
-__all__ = ["AuditResult", "Judged", "audit", "gaps", "judge", "summarize"]
+__all__ = ["AuditResult", "Evaluation", "audit", "evaluate", "gaps", "summarize"]

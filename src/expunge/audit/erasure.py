@@ -1,15 +1,15 @@
-"""How well a concept was erased from a text-to-image pipeline, as a judge sees it, and what went with it.
+"""Audit the erasure of a concept from a text-to-image pipeline, with a judge, before and after.
 
-UA and RA as for class-conditional models, over prompts; `FID_judge` and `KID_judge` of what kept prompts draw, in the judge's
-features, from the kept images that the run was trained beside; `composition` = share of images of "concept and kept" prompts
-in which, the concept apart, the judge finds the kept one: erasers that break it erode more than they erase (the benchmark
-"Erasure or Erosion" finds losses from 10 to 84 % behind equal UAs). All beside the same figures before.
+UA and RA are as for class-conditional generators, over prompts. `FID_judge` and `KID_judge` compare the images of kept
+prompts with the kept images of the run, in the judge's features. `composition` is the share of images of "concept and
+kept" prompts in which the judge finds the kept one, if it may not answer with the concept. An eraser that breaks
+composition damages more than it erases: the benchmark "Erasure or Erosion" finds losses from 10 to 84 % behind equal UAs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,43 +18,16 @@ from torch import Tensor, nn
 from ..errors import raise_all
 from ..generation.concepts import Erasure
 from ..generation.sampling import Sampler
-from ..tasks.classification import Predictions
-from ..tasks.diffusion import Diffusion
-from .accuracy import AuditResult
-from .generation_attacks import Aim, Attack
-from .image_judge import Judge, named_distances, network_features
+from .image_distances import named_distances
+from .image_judge import Judge
+from .judged_prompts import ErasureJudge, JudgedPrompts
+from .recovery_attacks import RecoveryAttack, RecoveryGoal
+from .standard import AuditResult
 
 if TYPE_CHECKING:
     from ..generation.erase import Erased
 
 TOGETHER = "a photo of a {} and a {}"
-REFERENCE = 512  # kept images that distances are taken from, at most
-
-
-@dataclass(frozen=True, eq=False)
-class Seen:
-    """What the judge says of some images, and their features by whoever gives some: the judge, and a network of the user's."""
-
-    said: Predictions
-    features: dict[str, Tensor]
-
-
-@dataclass(frozen=True, eq=False)
-class Eyes:
-    """The judge, and the network whose features distances are taken in besides its own, if there is one."""
-
-    judge: Judge
-    network: nn.Module | None = None
-    name: str = "network"
-
-    def see(self, images: Tensor, labels: Tensor) -> Seen:
-        """Images (N, C, H, W) in [0, 1], asked for as the judge's classes `labels`."""
-        said = self.judge.predict(images, labels)
-        assert said.features is not None
-        features = {"judge": said.features}
-        if self.network is not None:
-            features[self.name] = network_features(self.network, images)
-        return Seen(said, features)
 
 
 def audit_erasure(
@@ -65,128 +38,166 @@ def audit_erasure(
     sampler: Sampler | None = None,
     count: int = 20,
     together: str | None = TOGETHER,
-    attack: Attack | None = None,
+    attack: RecoveryAttack | None = None,
     network: nn.Module | None = None,
     name: str = "network",
     seed: int = 0,
 ) -> AuditResult:
-    """Scores after and before ("before" in the details), percent; `classes` gives the judge's class of each concept's words.
+    """Audit the erasure of a concept.
 
-    `together` is the prompt with two places that tests composition; None leaves it out, and a DiT has none. `attack` has the
-    settings of the attempts to bring the concept back, which are not made without it. `network`, if given, gives features
-    (B, D) of images for further distances, `FID_name` and `KID_name`. Raises `ExpungeError` as `check_judging` does.
+    Args:
+        erased: The result of `erase`.
+        judge: The judge.
+        classes: The judge's class of each concept: of the erased one, the anchor and everything kept.
+        sampler: The sampler. The default has 20 steps, guidance 2 and batches of 8.
+        count: Number of images of each prompt, at least 2.
+        together: Prompt with two places for `composition`. None leaves composition out. A DiT never has it.
+        attack: Settings of the recovery attacks. None leaves them out.
+        network: A network that gives features (B, D) of images, for `FID_<name>` and `KID_<name>`.
+        name: Name of the network.
+        seed: Seed of the starting noise.
+
+    Returns:
+        Scores after the erasure in percent. The details hold the scores before it as "before".
+
+    Raises:
+        ExpungeError: As `check_judging` does.
+
+    Example:
+        >>> audit_erasure(erased, judge, {"garbage truck": 5, "bicycle": 2, "church": 4}).scores["UA"]
+        95.0
     """
-    words = erased.erasure
-    check_judging(words, judge, classes, count, None if network is None else name)
-    kept = [w for w in dict.fromkeys((words.anchor, *words.keep)) if w]
-    draw = sampler or Sampler(steps=20, guidance=2.0, batch_size=8)
-    plain = erased.loaded.kind == "dit"
-    forms = ("{}",) if plain else words.templates
-    eyes = Eyes(judge, network, name)
-    seen = {
-        word: _seen(erased, eyes, [f.format(word) for f in forms], classes[word], draw, count, seed)
-        for word in (words.concept, *kept)
+    erasure = erased.erasure
+    check_judging(erasure, judge, classes, count, None if network is None else name)
+    kept = [w for w in dict.fromkeys((erasure.anchor, *erasure.keep)) if w]
+    sampler = sampler or Sampler(steps=20, guidance=2.0, batch_size=8)
+    by_class = erased.loaded.kind == "dit"
+    templates = ("{}",) if by_class else erasure.templates
+    judging = ErasureJudge(
+        erased=erased, judge=judge, sampler=sampler, count=count, seed=seed, network=network, name=name
+    )
+    judged = {
+        word: judging.judge_prompts([t.format(word) for t in templates], classes[word])
+        for word in (erasure.concept, *kept)
     }
-    per = {word: {when: _share(one.said) for when, one in found.items()} for word, found in seen.items()}
-    scores: dict[str, dict[str, Any]] = {"before": {}, "after": {}}
-    real = _reference(erased, eyes, draw.batch_size)
-    pictured = len(real["judge"]) if real else 0
-    for when, found in scores.items():
-        found["UA"] = 100 - per[words.concept][when]
-        found["RA"] = sum(per[w][when] for w in kept) / len(kept) if kept else None
-        for title, features in real.items() if kept and pictured > 1 else ():
-            found |= named_distances(
-                features, torch.cat([seen[w][when].features[title] for w in kept]), title
-            )
-    if together is not None and kept and not plain:
-        for word in kept:
-            asked = [together.format(words.concept, word)]
-            for when, one in _seen(erased, Eyes(judge), asked, classes[word], draw, count, seed).items():
-                others = one.said.logits.clone()
-                others[:, classes[words.concept]] = -torch.inf
-                share = _share(Predictions(others, one.said.labels)) / len(kept)
-                scores[when]["composition"] = scores[when].get("composition", 0.0) + share
-    source = erased.record.data["name"]
+    shares = {
+        word: {when: one.percent_correct for when, one in both.items()} for word, both in judged.items()
+    }
+    reference = judging.reference_features()
+    scores = {
+        when: _scores(when, erasure.concept, kept, judged, shares, reference) for when in ("before", "after")
+    }
+    if together is not None and kept and not by_class:
+        composition = _composition(judging, erasure.concept, kept, classes, together)
+        for when in scores:
+            scores[when]["composition"] = composition[when]
+    source, references = erased.record.data["name"], len(reference["judge"]) if reference else 0
     limits = [
-        f"The judge recognises {judge.accuracy:.1f} % of real test images; {count} images a prompt.",
-        f"FID_judge and KID_judge are taken in the judge's features, from {pictured} kept images ({source}).",
+        f"The judge recognises {judge.accuracy:.1f} % of real test images. There are {count} images of each prompt.",
+        f"FID_judge and KID_judge use the judge's features and {references} kept images ({source}).",
     ]
-    details: dict[str, Any] = {"before": scores["before"], "prompts": per, "limits": limits}
+    details: dict[str, Any] = {"before": scores["before"], "prompts": shares, "limits": limits}
     if attack is not None:
-        details["attacks"] = come_back(erased, judge, classes[words.concept], attack, seed)
+        details["attacks"] = recover_concept(erased, judge, classes[erasure.concept], attack, seed)
     return AuditResult(scores["after"], details, limits)
 
 
+def _scores(
+    when: str,
+    concept: str,
+    kept: list[str],
+    judged: dict[str, dict[str, JudgedPrompts]],
+    shares: dict[str, dict[str, float]],
+    reference: dict[str, Tensor],
+) -> dict[str, Any]:
+    """Return UA, RA and the distances, "before" or "after"."""
+    scores: dict[str, Any] = {
+        "UA": 100 - shares[concept][when],
+        "RA": sum(shares[word][when] for word in kept) / len(kept) if kept else None,
+    }
+    if kept and reference and len(reference["judge"]) > 1:
+        for network, features in reference.items():
+            generated = torch.cat([judged[word][when].features[network] for word in kept])
+            scores |= named_distances(features, generated, network)
+    return scores
+
+
+def _composition(
+    judging: ErasureJudge, concept: str, kept: list[str], classes: Mapping[str, int], together: str
+) -> dict[str, float]:
+    """Return the mean share of images of "concept and kept" prompts that show the kept one, "before" and "after"."""
+    judging = replace(judging, network=None)
+    shares = {"before": 0.0, "after": 0.0}
+    for word in kept:
+        for when, one in judging.judge_prompts([together.format(concept, word)], classes[word]).items():
+            shares[when] += one.percent_without(classes[concept]) / len(kept)
+    return shares
+
+
 def check_judging(
-    words: Erasure, judge: Judge, classes: Mapping[str, int], count: int, name: str | None = None
+    erasure: Erasure, judge: Judge, classes: Mapping[str, int], count: int, name: str | None = None
 ) -> None:
-    """Raise `ExpungeError` with every reason why an erasure can't be judged so; `name` is that of a network, if there is one."""
+    """Check whether an erasure can be judged.
+
+    Args:
+        erasure: What was erased.
+        judge: The judge.
+        classes: The judge's class of each concept.
+        count: Number of images of each prompt.
+        name: Name of a further network, or None.
+
+    Raises:
+        ExpungeError: With every problem.
+    """
     problems = []
-    if missing := [
-        w for w in dict.fromkeys((words.concept, words.anchor, *words.keep)) if w and w not in classes
-    ]:
+    words = dict.fromkeys((erasure.concept, erasure.anchor, *erasure.keep))
+    if missing := [word for word in words if word and word not in classes]:
         problems.append(
-            f"the judge's classes of {missing} are not given; name one for the concept, the anchor and everything kept "
+            f"the judge's classes of {missing} are not given; give one for the concept, the anchor and everything kept "
             "(--judge-class WORDS=NUMBER)."
         )
     problems += [
-        f"the judge's class of '{word}' is {number}; it has {judge.task.num_classes}, numbered from 0."
+        f"the judge's class of '{word}' is {number}; the judge has {judge.task.num_classes} classes, numbered from 0."
         for word, number in classes.items()
         if not 0 <= number < judge.task.num_classes
     ]
     if count < 2:
         problems.append(
-            f"{count} images a prompt are asked for the judge; distances of distributions need at least 2."
+            f"the judge gets {count} images of each prompt; distances compare distributions, so give at least 2."
         )
     if name == "judge":
         problems.append(
-            "the network's name is 'judge', and FID_judge is a distance in the judge's own features; give it another name."
+            "the network's name is 'judge', but FID_judge is the distance in the judge's features; choose another name."
         )
     raise_all(problems)
 
 
-def come_back(erased: Erased, judge: Judge, shown: int, attack: Attack, seed: int = 0) -> dict[str, Any]:
-    """Steps of a learned prompt, and of relearning, until the judge sees the concept, its class `shown`, again.
+def recover_concept(
+    erased: Erased, judge: Judge, judge_class: int, attack: RecoveryAttack, seed: int = 0
+) -> dict[str, Any]:
+    """Run both recovery attacks on the erased model and on the original.
 
-    Of the erased model beside the original, from which nothing was erased: the attack's best case.
+    Nothing was erased from the original, so its steps are the attack's best case.
+
+    Args:
+        erased: The result of `erase`.
+        judge: The judge.
+        judge_class: The judge's class of the concept.
+        attack: Settings of the attacks.
+        seed: Seed of the attacks.
+
+    Returns:
+        The result of `RecoveryAttack.both` for "original" and "unlearned".
     """
     loaded, task = erased.loaded, erased.run.task
-    tool = replace(attack, decode=lambda z: loaded.decode(z, attack.sampler.batch_size))
+    decoding = replace(attack, decode=lambda latents: loaded.decode(latents, attack.sampler.batch_size))
     models = {"original": erased.original, "unlearned": erased.model}
-    aim = Aim(task=task, samples=erased.run.split.forget, judge=judge, target=0, shown=shown, seed=seed)  # type: ignore[arg-type]
-    return tool.both(models, aim)
-
-
-def _share(said: Predictions) -> float:
-    """Percent of images that show what was asked for."""
-    return 100 * said.correct.double().mean().item()
-
-
-def _reference(erased: Erased, eyes: Eyes, batch_size: int) -> dict[str, Tensor]:
-    """Features (N, D) of images of kept concepts that the run was trained beside, decoded, at most `REFERENCE`."""
-    retain = erased.run.split.retain
-    worded = torch.tensor([k for k, p in enumerate(erased.prompts) if p])
-    some = retain.take(torch.isin(retain.labels, worded))
-    some = some.take(torch.linspace(0, len(some) - 1, min(REFERENCE, len(some))).round().long())
-    found = [
-        eyes.see(erased.loaded.decode(Diffusion.images(b), batch_size), b.y).features
-        for b in some.batches(batch_size)
-    ]
-    return {title: torch.cat([f[title] for f in found]) for title in (found[0] if found else ())}
-
-
-def _seen(
-    erased: Erased, eyes: Eyes, prompts: list[str], shown: int, sampler: Sampler, count: int, seed: int
-) -> dict[str, Seen]:
-    """What is seen in what original ("before") and erased model ("after") draw, from the same noise, for the judge's class."""
-    original = erased.loaded.prompted(prompts)
-    erased.loaded.rest()  # the text encoders have done their part
-    task: Diffusion = erased.loaded.task(len(prompts))
-    latents = task.images(next(erased.run.split.retain.take(torch.arange(1)).batches(1)))
-    y = torch.arange(len(prompts)).repeat_interleave(count)
-    found = {}
-    for when, model in (("before", original), ("after", original.with_denoiser(erased.model.denoiser))):
-        drawn = sampler(model, task, y, tuple(latents.shape[1:]), seed=seed)
-        images = erased.loaded.decode(drawn, sampler.batch_size)
-        found[when] = eyes.see(images, torch.full_like(y, shown))
-    return found
+    goal = RecoveryGoal(
+        task=task,  # type: ignore[arg-type]
+        samples=erased.run.split.forget,
+        judge=judge,
+        target=0,
+        judge_class=judge_class,
+        seed=seed,
+    )
+    return decoding.both(models, goal)

@@ -1,9 +1,8 @@
-"""Whether forgetting reaches below the head: measures on penultimate features and on the head's bias.
+"""Audit features: does forgetting reach below the head?
 
-A classifier can be made never to say "three" by an edit of one bias (Sepahvand et al., and the null
-baseline `bias_shift`), while everything it knew of threes is still in its features. None of these figures
-is good or bad by itself: features of a model that never saw a class tell it apart too, so every figure
-stands beside Retrain's.
+One edited bias can keep a classifier from ever predicting a class (Sepahvand et al., and the null baseline
+`bias_shift`). Everything that it knew of the class is then still in its features. Features of a model that never saw a
+class also separate it from others. No figure is therefore good or bad by itself, and each stands beside Retrain's.
 """
 
 from __future__ import annotations
@@ -20,193 +19,20 @@ from ..data.samples import Samples, as_text
 from ..data.split import Split
 from ..errors import ModelError
 from ..tasks.classification import Classification, Predictions
-from .accuracy import Judged, judge
-from .mia import auc
-from .probes import cka, neighbours, probe, probed, scatter_ratio
+from .evaluation import Evaluation, evaluate
+from .feature_measures import (
+    apply_probe,
+    cka,
+    fit_probe,
+    member_probe,
+    nearest_classes,
+    scatter_ratio,
+    total_variation,
+)
+from .head_bias import bias_correction, head_bias
 
-MOST = 20_000  # training samples that probes and neighbours are taken from
-
-
-def look(
-    model: nn.Module, split: Split, task: Classification, *, seed: int = 0, judged: Judged | None = None
-) -> Judged:
-    """One pass over the split; at most 20,000 retain samples. Out of `judged` where the whole split was seen before. Raises
-    `ModelError` for models without a linear head.
-    """
-    if not task.has_head(model, split.retain):
-        raise ModelError(
-            "the model has no linear head that takes one vector a sample, so it has no features to look at."
-        )
-    draw = torch.Generator().manual_seed(seed)
-    at = torch.randperm(len(split.retain), generator=draw)[:MOST].sort().values
-    fewer = replace(split, retain=split.retain.take(at))
-    if judged is None or judged.retain.features is None:
-        return judge(model, fewer, task, seed=seed)
-    seen = judged.retain
-    few = Predictions(seen.logits[at], seen.labels[at], seen.features[at])  # type: ignore[index]
-    return replace(judged, split=fewer, retain=few)
-
-
-# ---- the head's bias
-
-
-def bias_correction(seen: Judged, classes: list[int]) -> dict[str, float]:
-    """What one number added to the forgotten classes' logits brings back.
-
-    The shift that makes the mean of forget and retain accuracy (training samples) best, and with it the
-    accuracy on unseen samples: `forgotten` and `retained`, percent. If a head edit hid the class, the first
-    is near the original's.
-    """
-    is_f = torch.tensor(classes)
-    f, r = seen.forget, seen.retain
-    need = _margins(f, is_f)  # forget samples are right from this shift on
-    room = -_margins(r, is_f)  # retained ones are right below this one
-    shifts = torch.cat([need, room]).unique()
-    shifts = torch.cat(
-        [shifts[:1] - 1, (shifts[1:] + shifts[:-1]) / 2, shifts[-1:] + 1, torch.zeros(1, dtype=torch.float64)]
-    )
-    shifts = shifts[shifts.isfinite()]
-    up = torch.searchsorted(need.sort().values, shifts, right=True) / len(need)
-    down = 1 - torch.searchsorted(room.sort().values, shifts) / len(room)
-    best = shifts[(up + down).argmax()]
-    shown = {}
-    for name, p in (("forgotten", seen.test_forgotten), ("retained", seen.test)):
-        logits = p.logits.double().clone()
-        logits[:, is_f] += best
-        shown[name] = (
-            100 * (logits.argmax(1) == p.labels).double().mean().item() if len(p.labels) else float("nan")
-        )
-    return {"shift": float(best), **shown}
-
-
-def _margins(p: Predictions, is_f: Tensor) -> Tensor:
-    """For samples of forgotten classes the shift from which they are right; for others minus the one up to
-    which they are; infinite for samples that no shift makes right."""
-    z = p.logits.double()
-    forgotten = torch.zeros(z.shape[1], dtype=torch.bool)
-    forgotten[is_f] = True
-    one, others = z[:, forgotten], z[:, ~forgotten]
-    gap = others.max(1).values - one.max(1).values
-    own_side = forgotten[p.labels]
-    winner = torch.where(own_side, is_f[one.argmax(1)], (~forgotten).nonzero()[:, 0][others.argmax(1)])
-    right = winner == p.labels
-    return torch.where(right, torch.where(own_side, gap, -gap), torch.tensor(torch.inf, dtype=torch.float64))
-
-
-def head_bias(bias: Tensor | None, classes: list[int]) -> dict[str, float] | None:
-    """Three figures of a head's biases (K,), None for a head without: BSC = 1 / (1 + |mean b_f - mean
-    b_r|), MBG = sigmoid(median b_f - min b_r), MBS = sigmoid(min b_f - min b_r); LB-HR and TS-BGRM's papers
-    judge by them."""
-    if bias is None:
-        return None
-    b = bias.detach().double().cpu()
-    is_f = torch.isin(torch.arange(len(b)), torch.tensor(classes))
-    f, r = b[is_f], b[~is_f]
-    return {
-        "BSC": float(1 / (1 + (f.mean() - r.mean()).abs())),
-        "MBG": float(torch.sigmoid(f.median() - r.min())),
-        "MBS": float(torch.sigmoid(f.min() - r.min())),
-    }
-
-
-# ---- where predictions go, and who pays
-
-
-def total_variation(p: Tensor, q: Tensor) -> float:
-    """Half the sum of absolute differences of two distributions (K,), in [0, 1]."""
-    return float((p - q).abs().sum() / 2)
-
-
-def _gone(seen: Judged) -> Tensor:
-    """Where predictions of forgotten samples go (K,), of unseen ones where there are any."""
-    return (seen.test_forgotten if len(seen.test_forgotten.labels) else seen.forget).shares
-
-
-def worst_group(p: Predictions, samples: Samples) -> dict[str, Any] | None:
-    """The group (of all columns of the data) with the lowest accuracy: column, value, accuracy, size; None
-    without groups.
-    """
-    rows = []
-    for column, values in samples.data.groups.items():
-        there = as_text(values[samples.index.numpy()])
-        for value in np.unique(there):
-            hit = torch.from_numpy(there == value)
-            rows.append(
-                {
-                    "column": column,
-                    "value": str(value),
-                    "accuracy": 100 * p.correct[hit].double().mean().item(),
-                    "size": int(hit.sum()),
-                }
-            )
-    return min(rows, key=lambda r: r["accuracy"]) if rows else None
-
-
-# ---- all of it
-
-
-def measure(model: nn.Module, seen: Judged, split: Split, task: Classification) -> dict[str, Any]:
-    """The figures of one model that need no other model; percent where they are accuracies. See
-    `docs/audit.md`.
-    """
-    found: dict[str, Any] = {}
-    classes = list(split.forget_classes)
-    x, y = (
-        torch.cat([_x(seen.forget), _x(seen.retain)]),
-        torch.cat([seen.forget.labels, seen.retain.labels]),
-    )
-    if classes and len(seen.test_forgotten.labels):
-        weights = probe(x, y, task.num_classes)
-        for name, p in (("forgotten", seen.test_forgotten), ("retained", seen.test)):
-            found[f"probe_{name}"] = _percent(probed(weights, _x(p)).argmax(1), p.labels)
-            found[f"knn_{name}"] = _percent(neighbours(x, y, _x(p), task.num_classes), p.labels)
-        corrected = bias_correction(seen, classes)
-        found.update(
-            bias_shift=corrected["shift"],
-            corrected_forgotten=corrected["forgotten"],
-            corrected_retained=corrected["retained"],
-        )
-        test = [
-            torch.cat(pair)
-            for pair in (
-                (_x(seen.test), _x(seen.test_forgotten)),
-                (seen.test.labels, seen.test_forgotten.labels),
-            )
-        ]
-        found["scatter"] = scatter_ratio(test[0], test[1], classes)
-        if bias := head_bias(task.head(model)[1].bias, classes):
-            found.update(bias)
-    found["member_probe"] = _member_probe(seen, classes)
-    gone = _gone(seen)
-    found["redistribution_entropy"] = abs(float((gone[gone > 0] * gone[gone > 0].log()).sum()))
-    return found
-
-
-def _x(p: Predictions) -> Tensor:
-    assert p.features is not None
-    return p.features
-
-
-def _percent(predicted: Tensor, labels: Tensor) -> float:
-    return 100 * (predicted == labels).double().mean().item()
-
-
-def _member_probe(seen: Judged, classes: list[int]) -> float | None:
-    """AUC of a linear probe that tells forget samples' features from unseen ones of the same kind, each
-    judged by a probe that was fitted on the other half; None where there are fewer than ten unseen ones."""
-    unseen = seen.test_forgotten if classes else seen.test
-    if len(unseen.labels) < 10 or len(seen.forget.labels) < 10:
-        return None
-    a, b = _x(seen.forget), _x(unseen)
-    scores: list[list[Tensor]] = [[], []]
-    for odd in (0, 1):
-        fit = [t[odd::2] for t in (a, b)]
-        y = torch.cat([torch.ones(len(fit[0])), torch.zeros(len(fit[1]))]).long()
-        w = probe(torch.cat(fit), y, 2)
-        for k, t in enumerate((a, b)):
-            out = probed(w, t[1 - odd :: 2])
-            scores[k].append(out[:, 1] - out[:, 0])
-    return float(np.mean([auc(p.numpy(), n.numpy()) for p, n in zip(*scores, strict=True)]))
+# Largest number of retain samples for probes and neighbours.
+MAX_RETAIN = 20_000
 
 
 def feature_audit(
@@ -215,31 +41,174 @@ def feature_audit(
     task: Classification,
     *,
     seed: int = 0,
-    judged: Mapping[str, Judged] | None = None,
+    evaluations: Mapping[str, Evaluation] | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Every feature-level figure of each model given ("original", "unlearned", "retrained"), {measure:
-    {model: figure}}.
+    """Compute every feature measure of some models.
 
-    Also `cka_original` and `cka_retrained` on the forget set, `tv_retrained` (total variation distance of where its
-    predictions of forgotten samples go to where Retrain's go), `worst_class_accuracy` and `worst_group`. `judged` are
-    the models' predictions on the whole split, where they were taken. Raises `ModelError` for a model without a linear
-    head.
+    Args:
+        models: Models by name: "original", "unlearned", "retrained". Each may be missing.
+        split: The split of the audit.
+        task: The task of the models.
+        seed: Seed of the choice of retain samples.
+        evaluations: Evaluations of these models on the whole split. They save a pass.
+
+    Returns:
+        {measure: {model: figure}}. docs/audit.md explains each measure. Measures that do not apply are left out.
+
+    Raises:
+        ModelError: If a model has no linear head that takes one vector per sample.
+
+    Example:
+        >>> features = feature_audit({"unlearned": model, "retrained": retrained}, split, task)
+        >>> features["probe_forgotten"]
+        {'unlearned': 97.3, 'retrained': 93.7}
     """
-    known = judged or {}
-    seen = {name: look(m, split, task, seed=seed, judged=known.get(name)) for name, m in models.items()}
-    found = {name: measure(m, seen[name], split, task) for name, m in models.items()}
-    for name, row in found.items():
-        for other in ("original", "retrained"):
-            if other in seen:
-                row[f"cka_{other}"] = cka(_x(seen[name].forget), _x(seen[other].forget))
-        if "retrained" in seen:
-            row["tv_retrained"] = total_variation(_gone(seen[name]), _gone(seen["retrained"]))
-        p = seen[name].test
+    given = evaluations or {}
+    of_model = {
+        name: evaluate_features(m, split, task, seed=seed, evaluation=given.get(name))
+        for name, m in models.items()
+    }
+    rows = {name: model_features(m, of_model[name], split, task) for name, m in models.items()}
+    for name, row in rows.items():
+        evaluation = of_model[name]
+        for reference in ("original", "retrained"):
+            if reference in of_model:
+                other = of_model[reference].forget
+                row[f"cka_{reference}"] = cka(_features(evaluation.forget), _features(other))
+        if "retrained" in of_model:
+            row["tv_retrained"] = total_variation(
+                _forgotten_shares(evaluation), _forgotten_shares(of_model["retrained"])
+            )
+        test = evaluation.test
         row["worst_class_accuracy"] = min(
-            100 * p.correct[p.labels == k].double().mean().item() for k in p.labels.unique()
+            100 * test.correct[test.labels == k].double().mean().item() for k in test.labels.unique()
         )
-        if (group := worst_group(p, split.test)) is not None:
+        if (group := worst_group(test, split.test)) is not None:
             row["worst_group"] = f"{group['column']} = {group['value']}"
             row["worst_group_accuracy"] = group["accuracy"]
-    measures = {m: None for row in found.values() for m in row}
-    return {m: {name: row[m] for name, row in found.items() if m in row} for m in measures}
+    measures = {measure: None for row in rows.values() for measure in row}
+    return {m: {name: row[m] for name, row in rows.items() if m in row} for m in measures}
+
+
+def evaluate_features(
+    model: nn.Module,
+    split: Split,
+    task: Classification,
+    *,
+    seed: int = 0,
+    evaluation: Evaluation | None = None,
+) -> Evaluation:
+    """Evaluate a model with features, on at most 20,000 retain samples.
+
+    Args:
+        model: The model.
+        split: The split of the audit.
+        task: The task of the model.
+        seed: Seed of the choice of retain samples.
+        evaluation: An evaluation of the model on the whole split. If it has features, the model is not run again.
+
+    Returns:
+        An evaluation with features.
+
+    Raises:
+        ModelError: If the model has no linear head that takes one vector per sample.
+    """
+    if not task.has_head(model, split.retain):
+        raise ModelError(
+            "the model has no linear head that takes one vector per sample, so it has no features to audit; "
+            "leave out 'features'."
+        )
+    generator = torch.Generator().manual_seed(seed)
+    at = torch.randperm(len(split.retain), generator=generator)[:MAX_RETAIN].sort().values
+    smaller = replace(split, retain=split.retain.take(at))
+    if evaluation is None or evaluation.retain.features is None:
+        return evaluate(model, smaller, task, seed=seed)
+    whole = evaluation.retain
+    retain = Predictions(whole.logits[at], whole.labels[at], whole.features[at])  # type: ignore[index]
+    return replace(evaluation, split=smaller, retain=retain)
+
+
+def model_features(
+    model: nn.Module, evaluation: Evaluation, split: Split, task: Classification
+) -> dict[str, Any]:
+    """Compute the feature measures of one model that need no other model.
+
+    Args:
+        model: The model, for the bias of its head.
+        evaluation: Its evaluation with features.
+        split: The split of the audit.
+        task: The task of the model.
+
+    Returns:
+        {measure: figure}. Accuracies are in percent.
+    """
+    figures: dict[str, Any] = {}
+    classes = list(split.forget_classes)
+    if classes and len(evaluation.test_forgotten.labels):
+        figures |= _class_features(evaluation, classes, task.num_classes)
+        if biases := head_bias(task.head(model)[1].bias, classes):
+            figures |= biases
+    unseen = evaluation.test_forgotten if classes else evaluation.test
+    figures["member_probe"] = member_probe(_features(evaluation.forget), _features(unseen))
+    shares = _forgotten_shares(evaluation)
+    shares = shares[shares > 0]
+    figures["redistribution_entropy"] = abs(float((shares * shares.log()).sum()))
+    return figures
+
+
+def _class_features(evaluation: Evaluation, classes: list[int], num_classes: int) -> dict[str, Any]:
+    """Compute the measures that need unseen samples of the forgotten classes."""
+    figures: dict[str, Any] = {}
+    forget, retain = evaluation.forget, evaluation.retain
+    x, y = torch.cat([_features(forget), _features(retain)]), torch.cat([forget.labels, retain.labels])
+    weights = fit_probe(x, y, num_classes)
+    for name, p in (("forgotten", evaluation.test_forgotten), ("retained", evaluation.test)):
+        probed = apply_probe(weights, _features(p)).argmax(1)
+        figures[f"probe_{name}"] = _percent_correct(probed, p.labels)
+        nearest = nearest_classes(x, y, _features(p), num_classes)
+        figures[f"knn_{name}"] = _percent_correct(nearest, p.labels)
+    corrected = bias_correction(evaluation, classes)
+    figures["bias_shift"] = corrected["shift"]
+    figures["corrected_forgotten"] = corrected["forgotten"]
+    figures["corrected_retained"] = corrected["retained"]
+    tests = (evaluation.test, evaluation.test_forgotten)
+    test_x, test_y = torch.cat([_features(p) for p in tests]), torch.cat([p.labels for p in tests])
+    figures["scatter"] = scatter_ratio(test_x, test_y, classes)
+    return figures
+
+
+def _features(p: Predictions) -> Tensor:
+    assert p.features is not None
+    return p.features
+
+
+def _percent_correct(predicted: Tensor, labels: Tensor) -> float:
+    return 100 * (predicted == labels).double().mean().item()
+
+
+def _forgotten_shares(evaluation: Evaluation) -> Tensor:
+    """Return the distribution (K,) of predicted classes of forgotten samples. Prefer unseen samples."""
+    unseen = evaluation.test_forgotten
+    return (unseen if len(unseen.labels) else evaluation.forget).shares
+
+
+def worst_group(p: Predictions, samples: Samples) -> dict[str, Any] | None:
+    """Return the group with the lowest accuracy, over all group columns of the data.
+
+    Args:
+        p: Predictions on the samples.
+        samples: The samples, for the groups of their data.
+
+    Returns:
+        "column", "value", "accuracy" in percent and "size" of the group. None for data without groups.
+    """
+    rows = []
+    for column, values in samples.data.groups.items():
+        texts = as_text(values[samples.index.numpy()])
+        for value in np.unique(texts):
+            in_group = torch.from_numpy(texts == value)
+            accuracy = 100 * p.correct[in_group].double().mean().item()
+            rows.append(
+                {"column": column, "value": str(value), "accuracy": accuracy, "size": int(in_group.sum())}
+            )
+    return min(rows, key=lambda r: r["accuracy"]) if rows else None

@@ -1,13 +1,11 @@
-"""What populations of shadow models say of a method: U-LiRA, RMIA, the challenge's forgetting score, KLOM.
+"""Run the attacks that need shadow models on a method: U-LiRA, RMIA, the forgetting score and KLOM.
 
-Each figure stands beside the same figure between two halves of the retrained population ("null": what the
-measure says of models that differ in nothing) and for the shadow originals ("original": without
-unlearning).
+Each figure has two companions. "null" is the same figure between two halves of the retrained population: the noise of
+the measure. "original" is the same figure for the shadow originals: the result without unlearning.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -17,107 +15,130 @@ from torch import Tensor, nn
 
 from ..data.samples import Samples
 from ..training.method import Method
-from .distance import challenge_score, klom, klom_summary
-from .lira import Told, halves, lira_on_model, rmia, scaled_logit, u_lira
-from .population import Shadows
+from .forgetting_score import forgetting_score
+from .klom import klom, klom_summary
+from .lira import lira_on_model, scaled_logit, u_lira
+from .populations import halves
+from .rmia import rmia
+from .shadows import Shadows
 
-MOST = 2000  # retain and test samples that populations are judged on
+# Largest number of retain and of test samples that the attacks use.
+MAX_SAMPLES = 2000
+
+# {population: {set: values (models, samples)}}
+Values = dict[str, dict[str, np.ndarray]]
 
 
 def population_attacks(
     shadows: Shadows, method: Method, wanted: set[str], model: nn.Module, seed: int = 0
 ) -> dict[str, dict[str, Any]]:
-    """U-LiRA, RMIA, the challenge's score and KLOM of `method`, each with its value between two halves of
-    the retrained population ("null": the attack's own noise) and without unlearning ("original")."""
+    """Run the wanted attacks on `method`.
+
+    Args:
+        shadows: The shadow models.
+        method: The method under test, with its settings.
+        wanted: Names of attacks: "lira", "rmia", "challenge", "klom".
+        model: The audited model, for `auc_this_model`.
+        seed: Seed of the choice of retain and test samples.
+
+    Returns:
+        {attack: {figure: value}} as a record keeps it, each with its null, its original and the number of shadows.
+    """
     split, task = shadows.split, shadows.task
-    draw = torch.Generator().manual_seed(seed)
-    few = lambda s: s.take(torch.randperm(len(s), generator=draw)[:MOST].sort().values)  # noqa: E731
-    sets: dict[str, Samples] = {"forget": split.forget, "retain": few(split.retain), "test": few(split.test)}
+    generator = torch.Generator().manual_seed(seed)
+    some = lambda s: s.take(torch.randperm(len(s), generator=generator)[:MAX_SAMPLES].sort().values)  # noqa: E731
+    sets: dict[str, Samples] = {
+        "forget": split.forget,
+        "retain": some(split.retain),
+        "test": some(split.test),
+    }
     logits = {
         "retrained": shadows.logits("retrained", sets),
         "original": shadows.logits("original", sets),
         "unlearned": shadows.unlearned(method, sets),
     }
-    seen = {"model": {n: task.predict(model, s).logits for n, s in sets.items()}, **logits}
-    phi = {
-        kind: {n: scaled_logit(t.numpy(), sets[n].labels.numpy()) for n, t in row.items()}
-        for kind, row in seen.items()
+    of_model = {n: task.predict(model, s).logits for n, s in sets.items()}
+    margins: Values = {
+        population: {n: scaled_logit(t.numpy(), sets[n].labels.numpy()) for n, t in row.items()}
+        for population, row in {"model": of_model, **logits}.items()
     }
-    found: dict[str, dict[str, Any]] = {}
+    attacks: dict[str, dict[str, Any]] = {}
     if "lira" in wanted:
-        found["U-LiRA"] = _lira(phi)
+        attacks["U-LiRA"] = _lira(margins)
     if "rmia" in wanted:
-        found["RMIA"] = _rmia(phi)
+        attacks["RMIA"] = _rmia(margins)
     if "challenge" in wanted:
-        found["forgetting score"] = _challenge(phi, logits, sets)
+        attacks["forgetting score"] = _forgetting_score(margins, logits, sets)
     if "klom" in wanted:
-        found["KLOM"] = _klom(phi)
-    return {k: {**v, "shadows": shadows.count} for k, v in found.items()}
+        attacks["KLOM"] = _klom(margins)
+    return {name: {**figures, "shadows": shadows.count} for name, figures in attacks.items()}
 
 
-def _lira(phi: dict[str, dict[str, np.ndarray]]) -> dict[str, Any]:
-    retrained, forget = phi["retrained"]["forget"], {k: row["forget"] for k, row in phi.items()}
-    row: dict[str, Any] = u_lira(forget["unlearned"], retrained).to_dict()
-    row["auc_original"] = u_lira(forget["original"], retrained).auc
-    row["auc_null"] = _null(lambda a, b: u_lira(a, b), retrained)
+def _lira(margins: Values) -> dict[str, Any]:
+    forget = {population: row["forget"] for population, row in margins.items()}
+    retrained = forget["retrained"]
+    figures: dict[str, Any] = u_lira(forget["unlearned"], retrained).to_dict()
+    figures["auc_original"] = u_lira(forget["original"], retrained).auc
+    a, b = halves(retrained)
+    figures["auc_null"] = u_lira(a, b).auc if len(a) >= 3 else None
+    # above 0: the unlearned models are surer of the forget samples than Retrain
     shift = np.median(forget["unlearned"], 0) - np.median(retrained, 0)
-    row["margin_shift"] = float(np.median(shift))  # above 0: surer of forget samples than Retrain
-    row["auc_this_model"] = lira_on_model(forget["model"], forget["unlearned"], retrained).auc
-    return row
+    figures["margin_shift"] = float(np.median(shift))
+    figures["auc_this_model"] = lira_on_model(forget["model"], forget["unlearned"], retrained).auc
+    return figures
 
 
-def _null(attack: Callable[[np.ndarray, np.ndarray], Told], population: np.ndarray) -> float | None:
-    a, b = halves(population)
-    return attack(a, b).auc if len(a) >= 3 else None
-
-
-def _rmia(phi: dict[str, dict[str, np.ndarray]]) -> dict[str, Any]:
-    sure = {k: tuple(1 / (1 + np.exp(-row[n])) for n in ("forget", "test")) for k, row in phi.items()}
-    row: dict[str, Any] = rmia(sure["unlearned"], sure["retrained"]).to_dict()  # type: ignore[arg-type]
-    row["auc_original"] = rmia(sure["original"], sure["retrained"]).auc  # type: ignore[arg-type]
-    (a, b), (c, d) = halves(sure["retrained"][0]), halves(sure["retrained"][1])
-    row["auc_null"] = rmia((a, c), (b, d)).auc if len(a) >= 3 else None
-    return row
+def _rmia(margins: Values) -> dict[str, Any]:
+    confidences = {
+        population: (1 / (1 + np.exp(-row["forget"])), 1 / (1 + np.exp(-row["test"])))
+        for population, row in margins.items()
+    }
+    retrained = confidences["retrained"]
+    figures: dict[str, Any] = rmia(confidences["unlearned"], retrained).to_dict()
+    figures["auc_original"] = rmia(confidences["original"], retrained).auc
+    (a, b), (c, d) = halves(retrained[0]), halves(retrained[1])
+    figures["auc_null"] = rmia((a, c), (b, d)).auc if len(a) >= 3 else None
+    return figures
 
 
 def _accuracy(logits: Tensor, samples: Samples) -> float:
     return float((logits.argmax(-1) == samples.labels).double().mean())
 
 
-def _challenge(
-    phi: dict[str, dict[str, np.ndarray]], logits: dict[str, dict[str, Tensor]], sets: dict[str, Samples]
+def _forgetting_score(
+    margins: Values, logits: dict[str, dict[str, Tensor]], sets: dict[str, Samples]
 ) -> dict[str, Any]:
-    rates = {
-        kind: {n: _accuracy(row[n], sets[n]) for n in ("retain", "test")} for kind, row in logits.items()
+    accuracies = {
+        population: {n: _accuracy(row[n], sets[n]) for n in ("retain", "test")}
+        for population, row in logits.items()
     }
 
-    def score(kind: str) -> dict[str, Any]:
-        return asdict(
-            challenge_score(
-                phi[kind]["forget"],
-                phi["retrained"]["forget"],
-                retain_accuracy=(rates[kind]["retain"], rates["retrained"]["retain"]),
-                test_accuracy=(rates[kind]["test"], rates["retrained"]["test"]),
-            )
+    def score(population: str) -> dict[str, Any]:
+        score = forgetting_score(
+            margins[population]["forget"],
+            margins["retrained"]["forget"],
+            retain_accuracy=(accuracies[population]["retain"], accuracies["retrained"]["retain"]),
+            test_accuracy=(accuracies[population]["test"], accuracies["retrained"]["test"]),
         )
+        return asdict(score)
 
-    row, (a, b) = score("unlearned"), halves(phi["retrained"]["forget"])
-    return {**row, "final_original": score("original")["final"], "final_null": challenge_score(a, b).final}
+    a, b = halves(margins["retrained"]["forget"])
+    null = forgetting_score(a, b).final
+    return {**score("unlearned"), "final_original": score("original")["final"], "final_null": null}
 
 
-def _klom(phi: dict[str, dict[str, np.ndarray]]) -> dict[str, Any]:
-    """Means and 95th percentiles; both populations in halves, so that the null has as many models as the
-    measure.
-    """
-    row: dict[str, Any] = {}
+def _klom(margins: Values) -> dict[str, Any]:
+    """Return means and 95th percentiles. Each figure uses half a population, because the null has no more models."""
+    figures: dict[str, Any] = {}
     for name in ("forget", "retain", "test"):
-        a, b = halves(phi["retrained"][name])
-        summary = {
-            "": klom_summary(klom(b, phi["unlearned"][name][: len(a)])),
-            "_null": klom_summary(klom(b, a)),
-            "_original": klom_summary(klom(b, phi["original"][name][: len(a)])),
+        a, b = halves(margins["retrained"][name])
+        compared = {
+            "": margins["unlearned"][name][: len(a)],
+            "_null": a,
+            "_original": margins["original"][name][: len(a)],
         }
-        for suffix, found in summary.items():
-            row[f"{name}{suffix}"] = found["mean"]
-            row[f"{name}_p95{suffix}"] = found["p95"]
-    return row
+        for suffix, population in compared.items():
+            summary = klom_summary(klom(b, population))
+            figures[f"{name}{suffix}"] = summary["mean"]
+            figures[f"{name}_p95{suffix}"] = summary["p95"]
+    return figures

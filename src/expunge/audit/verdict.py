@@ -1,8 +1,7 @@
-"""The audit in plain words: what the figures allow to be said, the figures that decide it, and what cannot
-be said.
+"""Put the audit into plain words: what the figures say, which figures decide, and what they cannot tell.
 
-No verdict says that data is forgotten, proven or certified: it compares one model's figures with those of
-models that never saw the data, by the attacks that were run.
+A verdict compares one model's figures with those of models that never saw the data, by the attacks that were run. No
+verdict calls the data proven or certified to be forgotten.
 """
 
 from __future__ import annotations
@@ -15,61 +14,50 @@ from typing import Any
 from ..data.split import Goal
 from ..errors import ExpungeError
 from ..records.statistics import HEADLINE, stat
-from .accuracy import contradicted
-from .residue import Word, sampling_error, stronger
+from .evaluation import contradicted
+from .strong_findings import Word, sampling_error, strong_findings
+from .verdict_sentences import GOALS, Figures, limit_sentences, side, word_sentence
 
-# two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom; the last for all above
+# Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom. The last one serves all above.
 T95 = (
     12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13, 2.12, 2.11, 2.10, 2.09, 2.09,
     2.08,
 )  # fmt: skip
-FLOOR = 0.5  # points: differences below this are never called a difference
-GOALS: dict[str, str] = {
-    "untrain": "The goal was to remove the samples' influence: the reference is a model trained without exactly these samples, "
-    "which may still get them right.",
-    "unlearn": "The goal was to remove the ability: the reference is a model trained without any sample of the concept, shown to "
-    "the method or not.",
-}
+# Differences of fewer points than this never count.
+FLOOR = 0.5
+# The set of the split that each score is a share of.
+SET_OF = {"UA": "forget", "RA": "retain", "TA": "test", "MIA": "forget", "TFA": "test_forgotten"}
+# Number of samples that is assumed if `sizes` does not give it.
+UNKNOWN_SIZE = 1000
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """`words`, most important first; `sentences` for people; `figures`: {measure: {value, retrained,
-    allowed, beyond}}; `limits`: what cannot be said."""
+    """Hold a verdict.
+
+    Args:
+        words: Verdict words, the most important one first.
+        sentences: Sentences that explain the words.
+        figures: {score: {"value", "retrained", "allowed", "beyond"}}. "allowed" is the allowed distance in points.
+        limits: Sentences on what the verdict cannot tell.
+    """
 
     words: list[Word]
     sentences: list[str]
-    figures: dict[str, dict[str, Any]] = field(default_factory=dict)
+    figures: Figures = field(default_factory=dict)
     limits: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         return "\n".join([f"Verdict: {', '.join(self.words)}.", *self.sentences, *self.limits])
 
     def to_dict(self) -> dict[str, Any]:
-        """For a record."""
+        """Return the fields as a dictionary for a record."""
         return {
             "words": list(self.words),
             "sentences": self.sentences,
             "limits": self.limits,
             "figures": self.figures,
         }
-
-
-def allowed(values: Sequence[float], size: int) -> tuple[float, bool]:
-    """How far one more model may lie from the mean of `values` (percent) and still be one of them; whether
-    that is measured.
-
-    From several retrained models: the 95 % prediction interval, t s sqrt(1 + 1/n). From one: the sampling
-    error of two shares of `size` samples, a lower bound, since seeds differ too. Never below half a point
-    or one sample.
-    """
-    found = stat(values)
-    assert found is not None
-    least = max(FLOOR, 100 / max(size, 1))
-    if found.spread is not None:
-        quantile = T95[min(found.n - 2, len(T95) - 1)]
-        return max(least, quantile * found.spread * math.sqrt(1 + 1 / found.n)), True
-    return max(least, sampling_error(found.mean, size)), False
 
 
 def verdict(
@@ -82,146 +70,145 @@ def verdict(
     features: Mapping[str, Any] | None = None,
     original: Mapping[str, Any] | None = None,
 ) -> Verdict:
-    """The verdict on a model from its scores and those of one or more retrained models (seeds of one recipe).
+    """Give the verdict on a model from its scores and those of retrained models.
 
-    `sizes` are `Split.sizes`; `attacks` and `features` the strong audit's, which can only make the verdict
-    stricter.
+    Args:
+        scores: Scores of the unlearned model.
+        retrained: Scores of one or more retrained models, which differ only in their seed.
+        sizes: Number of samples in each set, as `Split.sizes`. The default assumes 1000 for each.
+        goal: The goal of the split. It names the reference.
+        attacks: Attacks of the strong audit. They can only make the verdict stricter.
+        features: Features of the strong audit. They can only make the verdict stricter.
+        original: Scores of the original. They are shown if there is no retrained model.
+
+    Returns:
+        The verdict. Its word is "unknown" without a retrained model.
+
+    Example:
+        >>> print(verdict(scores, [retrained_scores], sizes=split.sizes, goal=split.goal))
+        Verdict: indistinguishable.
+        ...
     """
     if not retrained:
-        lines = _alone(scores, original)
-        return Verdict(
-            ["unknown"],
-            lines,
-            {},
-            [
-                "No retrained model was given. Whether the model is near one that never saw the data, and whether it "
-                "forgot too little or too much, cannot be said: no score is good or bad by itself. Retrain on the retain "
-                "set alone to find out.",
-                GOALS[goal],
-            ],
-        )
+        return _unknown(scores, goal, original)
     counts = sizes or {}
-    of = {"UA": "forget", "RA": "retain", "TA": "test", "MIA": "forget", "TFA": "test_forgotten"}
-    figures, once = {}, []
-    doubtful = any(contradicted(found) for found in (scores, *retrained))
-    for name in (*HEADLINE, "TFA"):
-        theirs = [float(r[name]) for r in retrained if r.get(name) is not None]
-        if scores.get(name) is None or not theirs or (doubtful and name == "MIA"):
-            continue
-        width, measured = allowed(theirs, counts.get(of[name], 1000))
-        once += [] if measured else [name]
-        mean, mine = sum(theirs) / len(theirs), float(scores[name])
-        figures[name] = {
-            "value": mine,
-            "retrained": mean,
-            "allowed": width,
-            "beyond": abs(mine - mean) > width,
-        }
+    unreliable_mia = any(contradicted(s) for s in (scores, *retrained))
+    figures, of_one_model = _compare(scores, retrained, counts, unreliable_mia)
     words = _words(figures)
-    more, found = stronger(
-        attacks or {}, features or {}, counts.get("test_forgotten") or 1000, counts.get("test") or 1000
+    strong_sentences, strong_words = strong_findings(
+        attacks or {},
+        features or {},
+        counts.get("test_forgotten") or UNKNOWN_SIZE,
+        counts.get("test") or UNKNOWN_SIZE,
     )
-    sentences = [_sentence(w, figures, len(retrained), alone=not found) for w in words]
-    if found:
-        words = [*found, *(w for w in words if w not in found and w != "indistinguishable")]
-    limits = [GOALS[goal]]
-    if doubtful:
-        limits.insert(
-            0,
-            "MIA takes no part: of this model or of a retrained one it and MIA_entropy contradict each other, so it is no finding.",
-        )
-    if once:
-        few = "was given" if len(retrained) == 1 else f"has {', '.join(once)}"
-        limits.insert(
-            0,
-            f"Only one retrained model {few}, so the spread over seeds is not known: the interval is the sampling "
-            "error of the scores alone, and a small difference may be the seed's.",
-        )
-    if not attacks:
-        limits.append(
-            "Only the standard attacks were run; they see averages. Per-example attacks (level strong) can find what they miss."
-        )
-    if not features:
-        limits.append("Features below the head were not looked at: a head edit would pass.")
-    return Verdict(words, sentences + more, figures, limits)
+    sentences = [word_sentence(w, figures, len(retrained), alone=not strong_words) for w in words]
+    if strong_words:
+        weaker = [w for w in words if w not in strong_words and w != "indistinguishable"]
+        words = [*strong_words, *weaker]
+    limits = limit_sentences(
+        goal, len(retrained), of_one_model, unreliable_mia, bool(attacks), bool(features)
+    )
+    return Verdict(words, sentences + strong_sentences, figures, limits)
 
 
-def _side(figures: Mapping[str, Any], name: str) -> float:
-    """The signed difference to Retrain where it is beyond what is allowed, else 0."""
-    f = figures.get(name)
-    return f["value"] - f["retrained"] if f and f["beyond"] else 0.0
+def allowed_distance(values: Sequence[float], size: int) -> tuple[float, bool]:
+    """Return how far one more retrained model may lie from the mean of some, and whether this is measured.
 
+    From several retrained models, the distance is the 95 % prediction interval t s sqrt(1 + 1/n). From one, it is the
+    sampling error of two shares. This is a lower bound, because seeds differ too. The distance is never below half a
+    point or one sample.
 
-def _words(figures: Mapping[str, Any]) -> list[Word]:
-    """Retained and test accuracy decide on utility; UA, MIA and TFA on forgetting, the forget set first."""
-    found: list[Word] = []
-    if _side(figures, "RA") < 0 or _side(figures, "TA") < 0:
-        found.append("utility lost")
-    under = _side(figures, "UA") < 0 or _side(figures, "MIA") < 0 or _side(figures, "TFA") > 0
-    over = _side(figures, "UA") > 0 or _side(figures, "MIA") > 0 or _side(figures, "TFA") < 0
-    if under:
-        found.append("under-forgotten")
-    if over:
-        found.append("over-forgotten")
-    if not found and any(f["beyond"] for f in figures.values()):
-        found.append("different")
-    return found or ["indistinguishable"]
+    Args:
+        values: A score of each retrained model, in percent.
+        size: Number of samples behind the score.
 
-
-def _sentence(word: Word, figures: Mapping[str, Any], seeds: int, *, alone: bool) -> str:
-    """What a word says of the scores; `alone` unless the strong audit's figures say more than they."""
-
-    def listed(names: Sequence[str]) -> str:
-        return ", ".join(
-            f"{n} {figures[n]['value']:.2f} against {figures[n]['retrained']:.2f} (allowed ±{figures[n]['allowed']:.2f})"
-            for n in names
-            if n in figures
-        )
-
-    beyond = {n: _side(figures, n) for n in figures if figures[n]["beyond"]}
-    if word == "indistinguishable":
-        of = f"the spread of {seeds} retrained models" if seeds > 1 else "the sampling error of the scores"
-        where = "indistinguishable from" if alone else "near"
-        return f"By {', '.join(figures)} {where} Retrain within {of}: {listed(list(figures))}."
-    if word == "utility lost":
-        return f"Utility lost: {listed([n for n in ('RA', 'TA') if beyond.get(n, 0) < 0])}."
-    if word == "under-forgotten":
-        names = [
-            n for n, side in beyond.items() if (n in ("UA", "MIA") and side < 0) or (n == "TFA" and side > 0)
-        ]
-        return f"Under-forgotten, the model knows more of the forget set than Retrain: {listed(names)}."
-    if word == "over-forgotten":
-        names = [
-            n for n, side in beyond.items() if (n in ("UA", "MIA") and side > 0) or (n == "TFA" and side < 0)
-        ]
-        worse = (
-            "Over-forgotten, worse on the forget set than a model that never saw it, which marks it as well"
-        )
-        return f"{worse}: {listed(names)}."
-    where = ", though not in forgetting" if alone else " in accuracy"
-    return f"Different from Retrain{where}: {listed(list(beyond))}."
-
-
-def _alone(scores: Mapping[str, Any], original: Mapping[str, Any] | None) -> list[str]:
-    shown = ", ".join(f"{n} {scores[n]:.2f}" for n in HEADLINE if scores.get(n) is not None)
-    lines = [f"No verdict: the scores alone are {shown}."]
-    if original:
-        lines.append(
-            ", ".join(
-                f"{n} changed by {scores[n] - original[n]:+.2f}"
-                for n in HEADLINE
-                if scores.get(n) is not None and original.get(n) is not None
-            )
-            + " points from the original."
-        )
-    return lines
+    Returns:
+        The distance in points, and True if it comes from the spread over seeds.
+    """
+    summary = stat(values)
+    assert summary is not None
+    least = max(FLOOR, 100 / max(size, 1))
+    if summary.spread is not None:
+        quantile = T95[min(summary.n - 2, len(T95) - 1)]
+        return max(least, quantile * summary.spread * math.sqrt(1 + 1 / summary.n)), True
+    return max(least, sampling_error(summary.mean, size)), False
 
 
 def within_gap(scores: Mapping[str, Any], max_gap: float) -> bool:
-    """Whether the avg. gap to Retrain is at most `max_gap` points, for exit codes. Raises `ExpungeError`
-    where there is none.
+    """Return whether the avg. gap to Retrain is at most a limit, for an exit code.
+
+    Args:
+        scores: Scores with "gap".
+        max_gap: The limit, in points.
+
+    Raises:
+        ExpungeError: If the scores have no finite gap.
+
+    Example:
+        >>> within_gap({"gap": {"avg": 1.5}}, 2.0)
+        True
     """
     gap = (scores.get("gap") or {}).get("avg")
     if gap is None or not math.isfinite(gap):
-        raise ExpungeError("there is no avg. gap to hold against a limit: give a retrained model.")
+        raise ExpungeError("there is no avg. gap to compare with the limit; give a retrained model.")
     return gap <= max_gap
+
+
+def _compare(
+    scores: Mapping[str, Any],
+    retrained: Sequence[Mapping[str, Any]],
+    counts: Mapping[str, int],
+    unreliable_mia: bool,
+) -> tuple[Figures, list[str]]:
+    """Compare each score with the retrained models'. Also return the scores that only one of them has."""
+    figures: Figures = {}
+    of_one_model = []
+    for name in (*HEADLINE, "TFA"):
+        references = [float(r[name]) for r in retrained if r.get(name) is not None]
+        if scores.get(name) is None or not references or (unreliable_mia and name == "MIA"):
+            continue
+        distance, measured = allowed_distance(references, counts.get(SET_OF[name], UNKNOWN_SIZE))
+        if not measured:
+            of_one_model.append(name)
+        mean, value = sum(references) / len(references), float(scores[name])
+        figures[name] = {
+            "value": value,
+            "retrained": mean,
+            "allowed": distance,
+            "beyond": abs(value - mean) > distance,
+        }
+    return figures, of_one_model
+
+
+def _words(figures: Figures) -> list[Word]:
+    """Choose words from scores. RA and TA decide on utility. UA, MIA and TFA decide on forgetting."""
+    words: list[Word] = []
+    if side(figures, "RA") < 0 or side(figures, "TA") < 0:
+        words.append("utility lost")
+    if side(figures, "UA") < 0 or side(figures, "MIA") < 0 or side(figures, "TFA") > 0:
+        words.append("under-forgotten")
+    if side(figures, "UA") > 0 or side(figures, "MIA") > 0 or side(figures, "TFA") < 0:
+        words.append("over-forgotten")
+    if not words and any(f["beyond"] for f in figures.values()):
+        words.append("different")
+    return words or ["indistinguishable"]
+
+
+def _unknown(scores: Mapping[str, Any], goal: Goal, original: Mapping[str, Any] | None) -> Verdict:
+    """Give the verdict without a retrained model."""
+    shown = ", ".join(f"{n} {scores[n]:.2f}" for n in HEADLINE if scores.get(n) is not None)
+    sentences = [f"No verdict is possible. The scores are {shown}."]
+    if original:
+        changes = ", ".join(
+            f"{n} {scores[n] - original[n]:+.2f}"
+            for n in HEADLINE
+            if scores.get(n) is not None and original.get(n) is not None
+        )
+        sentences.append(f"Changes from the original, in points: {changes}.")
+    limits = [
+        "No retrained model was given. The audit cannot tell whether the model is close to one that never saw the forget "
+        "set, or whether it forgot too little or too much. No score is good or bad by itself. Train a model on the retain "
+        "set alone and give it as the retrained model.",
+        GOALS[goal],
+    ]
+    return Verdict(["unknown"], sentences, {}, limits)

@@ -161,7 +161,9 @@ def _verdict(
         method=outcome.method,
         recipe=recipe if isinstance(recipe, Retrain) else None,
         settings=strong,
-        judged={role: o.judged for role, o in outcomes.items() if o is not None and o.judged is not None},
+        evaluations={
+            role: o.evaluation for role, o in outcomes.items() if o is not None and o.evaluation is not None
+        },
         retrained_scores=retrained_scores,
         factory=factory,
         on_step=_print_step,

@@ -14,9 +14,9 @@ from .checks import device_problems
 from .settings_flags import FLAT, with_help
 
 if TYPE_CHECKING:
+    from ..bench import Worker
     from ..bench.grid import Grid, Job
-    from ..bench.page import Entry
-    from ..bench.work import Worker
+    from ..bench.results import Entry
     from ..records.record import Record
 
 
@@ -100,13 +100,12 @@ class GridRun:
     """
 
     def __init__(self, grid: Grid, file: Path, flags: BenchFlags):
-        from ..bench import side_by_side
-        from ..bench.work import Worker
+        from ..bench import Worker, default_workers
 
         self.grid, self.flags = grid, flags
         # the command as it can be repeated elsewhere, without folders of this machine
         self.command = f"expunge bench {file}" + (f" --tune --tune-by {flags.tune_by}" if flags.tune else "")
-        self.jobs = side_by_side(flags.device, grid.threads) if flags.jobs is None else flags.jobs
+        self.jobs = default_workers(flags.device, grid.threads) if flags.jobs is None else flags.jobs
         deadline = None if flags.minutes is None else time.time() + 60 * flags.minutes
         self.worker: Worker = Worker(flags.out, flags.device, deadline)
         self.done: dict[str, tuple[Job, Record]] = {}
@@ -118,7 +117,7 @@ class GridRun:
         from rich.live import Live
 
         from ..bench import run_jobs
-        from ..bench.page import revision
+        from ..bench.results import revision
 
         # before the runs: the code may change while the grid runs
         now = revision()
@@ -150,7 +149,7 @@ class GridRun:
 
     def _write(self, revision: str | None) -> None:
         """Write the result of all finished runs, and print the failures."""
-        from ..bench.page import write_result
+        from ..bench.results import write_result
 
         tuned = [json.loads(file.read_text(encoding="utf-8")) for file in self._tuning_files()]
         reasons = {
@@ -185,7 +184,7 @@ class GridRun:
 
     def _entries(self) -> list[Entry]:
         """Return the runs in the grid's order, the original and Retrain of each split and seed before them."""
-        from ..bench.page import entry
+        from ..bench.results import entry
 
         entries: list[Entry] = []
         places: set[str] = set()

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from ..audit.generation_attacks import Aim, Attack
 from ..audit.image_judge import Judge
+from ..audit.recovery_attacks import RecoveryAttack, RecoveryGoal
 from ..generation import presets as diffusion_presets
 from ..generation.runs import Generation
 from ..pipeline import Outcome, Pipeline
@@ -157,7 +157,7 @@ def threads_for(shape: tuple[int, ...]) -> Iterator[None]:
 
 
 def come_back(
-    setting: Generation, judge: Judge, models: dict[str, nn.Module], attack: Attack | None = None
+    setting: Generation, judge: Judge, models: dict[str, nn.Module], attack: RecoveryAttack | None = None
 ) -> dict[str, Any]:
     """Return how many steps a learned condition and relearning need until half of the images show the class again.
 
@@ -167,16 +167,16 @@ def come_back(
         models: {role: model}: "original", "unlearned" and, if there is one, "retrained".
         attack: Number of steps and sampler. By default 100 steps.
     """
-    tool = attack or Attack(steps=100, sampler=setting.sampler)
+    tool = attack or RecoveryAttack(steps=100, sampler=setting.sampler)
     split = setting.split
-    aim = Aim(
+    goal = RecoveryGoal(
         task=setting.task,
         samples=split.forget,
         judge=judge,
         target=split.forget_classes[0],
         seed=setting.seed,
     )
-    return tool.both(models, aim)
+    return tool.both(models, goal)
 
 
 def table(records: list[Record], labels: tuple[str, ...]) -> Table:

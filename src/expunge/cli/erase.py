@@ -11,8 +11,8 @@ from typing import Annotated, Any
 from torch import nn
 
 from ..audit.erasure import audit_erasure, check_judging
-from ..audit.generation_attacks import Attack
 from ..audit.image_judge import Judge
+from ..audit.recovery_attacks import RecoveryAttack
 from ..errors import raise_all
 from ..generation.concepts import Erasure
 from ..generation.erase import Erased
@@ -210,7 +210,7 @@ class EraseRun:
         named: dict[str, Any] = {} if network is None else {"network": network[0], "name": network[1]}
         attack = None
         if self.judge_flags.attacks:
-            attack = Attack(batch_size=sampler.batch_size, count=count, sampler=sampler)
+            attack = RecoveryAttack(batch_size=sampler.batch_size, count=count, sampler=sampler)
         result = audit_erasure(
             erased,
             judge,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..audit.generation import Drawn, audit_generator
+from ..audit.generators import JudgedImages, audit_generator
 from ..audit.image_judge import Judge
 from ..generation.runs import Generation
 from ..records.record import Record, plain
@@ -24,7 +24,7 @@ class GeneratorScoring:
     def __init__(self, setting: Generation, judge: Judge, titles: Mapping[str, str]):
         self.setting, self.judge, self.titles = setting, judge, titles
 
-    def measure(self, run: Run) -> Drawn:
+    def measure(self, run: Run) -> JudgedImages:
         """Return sampled images of the run's model. The noise is the same for every model."""
         return self.setting.look(run.model, self.judge)
 

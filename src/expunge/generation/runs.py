@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from ..audit.generation import Drawn, audit_generator, draw
+from ..audit.generators import JudgedImages, audit_generator, generate_and_judge
 from ..audit.image_judge import Judge, train_judge
 from ..data.batch import CropFlip
 from ..data.samples import Data, Samples
@@ -82,10 +82,10 @@ class Generation:
         real = _of(self.split, self.source.train)  # with the crops that a classifier trains on
         return train_judge(real, make, presets.recipe(self.data), seed=self.seed)
 
-    def look(self, model: nn.Module, judge: Judge) -> Drawn:
+    def look(self, model: nn.Module, judge: Judge) -> JudgedImages:
         """What a model draws, from the same noise as every other."""
         more = {"sampler": self.sampler, "per_class": self.per_class, "seed": self.seed}
-        return draw(model, self.split, self.task, judge, **more)  # type: ignore[arg-type]
+        return generate_and_judge(model, self.split, self.task, judge, **more)  # type: ignore[arg-type]
 
     def bare_record(self, kind: str, run: Run, method: Method, before: str = "") -> Record:
         """The record of a run, not yet judged."""
@@ -97,12 +97,12 @@ class Generation:
         kind: str,
         run: Run,
         method: Method,
-        drawn: Drawn,
+        drawn: JudgedImages,
         judge: Judge,
         *,
         before: str = "",
         label: str = "",
-        **beside: Drawn | None,
+        **beside: JudgedImages | None,
     ) -> Record:
         """The record of a run, with its scores and pictures, `beside` an original and a retrained model's."""
         record = self.bare_record(kind, run, method, before)

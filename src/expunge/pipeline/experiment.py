@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from ..audit.accuracy import Judged
+from ..audit.evaluation import Evaluation
 from ..data.split import Split
 from ..masks.mask_file import Mask
 from ..methods.retrain import Retrain
@@ -55,8 +55,8 @@ def experiment(
     task: Task,
     *,
     kind: str = "unlearn",
-    original: Judged | None = None,
-    retrained: Judged | None = None,
+    original: Evaluation | None = None,
+    retrained: Evaluation | None = None,
     seed: int = 0,
     compute: Compute | None = None,
     factory: Factory | None = None,
@@ -80,7 +80,7 @@ def experiment(
         method: A method, its class, its name, or `package.module:Class`.
         task: The task of the model.
         kind: Kind of the record: "unlearn", or "retrain" for a reference.
-        original: Predictions of the original: see `expunge.audit.judge`.
+        original: Predictions of the original: see `expunge.audit.evaluate`.
         retrained: Predictions of the retrained model.
         seed: Seed of everything random in the run.
         compute: How the arithmetic is done.
@@ -123,8 +123,8 @@ def judge_run(
     method: Method | None,
     *,
     kind: str,
-    original: Judged | None = None,
-    retrained: Judged | None = None,
+    original: Evaluation | None = None,
+    retrained: Evaluation | None = None,
     before: str = "",
     names: dict[str, Any] | None = None,
     command: str = "",

@@ -7,10 +7,10 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from ..audit.accuracy import AuditResult, Judged, check_references, judge, summarize
+from ..audit.evaluation import Evaluation, evaluate
+from ..audit.standard import AuditResult, check_references, summarize
 from ..records.hashing import state_hash
 from ..records.record import Record, plain
-from ..tasks.classification import Classification
 from ..tasks.task import Task
 from ..training.method import Method
 from ..training.run import Run
@@ -23,15 +23,15 @@ class Outcome:
     Args:
         run: The run.
         record: Its record.
-        judged: What the model predicts on each set, by which later models are compared with it; for a generator the images
-            that were sampled. None if the task has no scores.
-        audit: The scores with tables and limits. None for models that are no classifiers.
+        evaluation: What the model predicts on each set, by which later models are compared with it; for a generator the
+            images that were sampled. None if the task has no scores.
+        audit: The scores with tables and limits. None for generators, and for tasks without scores.
         method: The method, with the settings that trials chose if there were any. None if it is unknown.
     """
 
     run: Run
     record: Record
-    judged: Any = None
+    evaluation: Any = None
     audit: AuditResult | None = None
     method: Method | None = None
 
@@ -61,12 +61,12 @@ class Scoring(Protocol):
         """
 
 
-class ClassifierScoring:
-    """Accuracies, membership attacks and gaps of classifiers."""
+class StandardScoring:
+    """The standard audit: accuracies, membership attacks and gaps, for every task that offers "scores"."""
 
-    def measure(self, run: Run) -> Judged:
-        """Return the predictions of the run's model on each set."""
-        return judge(run.model, run.split, run.task, seed=run.seed)  # type: ignore[arg-type]
+    def measure(self, run: Run) -> Evaluation:
+        """Return the evaluation of the run's model on each set."""
+        return evaluate(run.model, run.split, run.task, seed=run.seed)
 
     def describe(self, record: Record, label: str, own: Any, original: Any, retrained: Any) -> AuditResult:
         """Write scores, tables and limits into the record. The retrained model is compared with itself."""
@@ -78,8 +78,8 @@ class ClassifierScoring:
 
 
 def default_scoring(task: Task) -> Scoring | None:
-    """Return the scoring of a built-in task; None for a task whose models are not scored."""
-    return ClassifierScoring() if isinstance(task, Classification) else None
+    """Return the standard scoring; None for a task that does not offer "scores"."""
+    return StandardScoring() if "scores" in task.offers else None
 
 
 def record_of(

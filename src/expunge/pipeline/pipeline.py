@@ -10,13 +10,13 @@ from typing import Any, Literal
 
 from torch import nn
 
-from ..audit.accuracy import Judged, check_references
+from ..audit.evaluation import Evaluation
+from ..audit.standard import check_references
 from ..data.split import Split
 from ..errors import ExpungeError
 from ..records.hashing import state_hash
 from ..records.record import plain
-from ..tasks.classification import Classification
-from ..tasks.task import Task
+from ..tasks.task import Task, require
 from ..training.execute import execute
 from ..training.method import Method
 from ..training.registry import MethodLike, make
@@ -106,7 +106,11 @@ class Pipeline:
         start = (original or self.train_original)()
         again = (retrained or self.retrain)(start.run.model)
         scores = {
-            role: None if r is None else r.outcome.judged if r.outcome is not None else self.measure(r.run)
+            role: None
+            if r is None
+            else r.outcome.evaluation
+            if r.outcome is not None
+            else self.measure(r.run)
             for role, r in (("original", start), ("retrain", again))
         }
         return References(
@@ -246,7 +250,7 @@ class Pipeline:
 
     def _check_measured(self, *measured: Any) -> None:
         """Raise `ExpungeError` for predictions on another split."""
-        check_references(self.split, *(m for m in measured if isinstance(m, Judged)))
+        check_references(self.split, *(m for m in measured if isinstance(m, Evaluation)))
 
     def _needed(self) -> tuple[Factory, Method]:
         if self.factory is None or self.recipe is None:
@@ -271,10 +275,7 @@ class Pipeline:
         self, model: nn.Module, method: Method, watch: Watch
     ) -> tuple[Method, Run | None, dict[str, Any]]:
         """Return the method with the best settings, its run if this call made it, and details for the record."""
-        if not isinstance(self.task, Classification):
-            raise ExpungeError(
-                f"trials choose settings for classifiers, not for {self.task.name}; leave them out."
-            )
+        require(self.task, ["scores"], "tuning")
         trials = watch.trials
         tuned = tune(
             model,

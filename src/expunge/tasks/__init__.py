@@ -2,8 +2,8 @@
 
 from .classification import Classification
 from .diffusion import Diffusion
-from .task import Evaluation, Task
+from .task import SampleScores, Task
 
 BUILT_IN: tuple[type[Task], ...] = (Classification, Diffusion)
 
-__all__ = ["BUILT_IN", "Classification", "Diffusion", "Evaluation", "Task"]
+__all__ = ["BUILT_IN", "Classification", "Diffusion", "SampleScores", "Task"]

@@ -20,7 +20,7 @@ from .task import Task, parameter_problems
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a classifier predicts for some samples: an `Evaluation` with logits.
+    """What a classifier predicts for some samples: an `SampleScores` with logits.
 
     Args:
         logits: Logits (N, K), float32 on the CPU.
@@ -53,6 +53,11 @@ class Predictions:
     def correct(self) -> Tensor:
         """Whether the most likely class is the true one (N,), bool."""
         return self.logits.argmax(1) == self.labels
+
+    @property
+    def finite(self) -> bool:
+        """Whether all logits are finite."""
+        return bool(self.logits.isfinite().all())
 
     @property
     def accuracy(self) -> float:

@@ -48,7 +48,7 @@ _DATA = ("num_classes",)
 
 
 @dataclass(frozen=True, eq=False)
-class Evaluation:
+class SampleScores:
     """What a model achieves on some samples, on the CPU.
 
     Args:
@@ -60,6 +60,11 @@ class Evaluation:
     correct: Tensor
     confidence: Tensor
     labels: Tensor
+
+    @property
+    def finite(self) -> bool:
+        """Whether all scores are finite."""
+        return bool(self.correct.isfinite().all())
 
     @property
     def accuracy(self) -> float:
@@ -138,7 +143,7 @@ class Task(ABC):
 
     def evaluate(
         self, model: nn.Module, samples: Samples, *, features: bool = False, batch_size: int = 256
-    ) -> Evaluation:
+    ) -> SampleScores:
         """Evaluate the model on all samples in one pass, in eval mode and without augmentation.
 
         The default takes `correct` from `sample_scores` and `confidence` as exp(-loss), which is the probability of the
@@ -153,7 +158,7 @@ class Task(ABC):
             for batch in samples.batches(batch_size, device=device_of(model)):
                 correct.append(self.sample_scores(model, batch).double().cpu())
                 confidence.append((-self.loss(model, batch)).exp().double().cpu())
-        return Evaluation(torch.cat(correct), torch.cat(confidence), samples.labels)
+        return SampleScores(torch.cat(correct), torch.cat(confidence), samples.labels)
 
     # ---- "logits", "features", "head": classifiers
 

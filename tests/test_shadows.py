@@ -1,4 +1,4 @@
-"""Shadow models: trained together as one by one, kept, resumed, and none the less themselves."""
+"""Test shadow models: stacked training, files on disk, and interrupted runs."""
 
 import copy
 from dataclasses import replace
@@ -9,8 +9,8 @@ from torch import nn
 
 from conftest import tiny
 from expunge import Classification, ExpungeError, Normalize, Samples
-from expunge.audit.population import Shadows
-from expunge.audit.together import train_together
+from expunge.audit.shadows import Shadows
+from expunge.audit.stacked_training import train_stacked
 from expunge.methods.finetune import FineTune
 from expunge.methods.retrain import Retrain, reset
 
@@ -25,12 +25,12 @@ def fresh(seed):
 
 
 def plain_loop(model, samples, seed, clip=None):
-    """SGD by hand, one model."""
-    draw = torch.Generator().manual_seed(seed)
+    """Train one model with plain SGD."""
+    generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9, weight_decay=5e-4)
     model.train()
     for _ in range(2):
-        for batch in samples.batches(64, shuffle=draw):
+        for batch in samples.batches(64, shuffle=generator):
             optimizer.zero_grad()
             nn.functional.cross_entropy(model(batch.x), batch.y).backward()
             if clip:
@@ -41,13 +41,13 @@ def plain_loop(model, samples, seed, clip=None):
 
 @pytest.mark.parametrize("clip", [None, 0.5])
 @pytest.mark.parametrize("vectorised", [True, False])
-def test_models_trained_together_are_those_trained_alone(splits, vectorised, clip):
+def test_stacked_training_equals_training_alone(splits, vectorised, clip):
     recipe = Retrain(epochs=2, lr=0.05, lr_schedule="constant", batch_size=64, clip=clip)
     retain = splits[1].retain
-    together = train_together(
+    stacked = train_stacked(
         [fresh(1), fresh(2)], [retain, retain], recipe, TASK, [11, 12], vectorised=vectorised
     )
-    for model, seed in zip(together, (1, 2), strict=True):
+    for model, seed in zip(stacked, (1, 2), strict=True):
         alone = plain_loop(fresh(seed), retain, 10 + seed, clip)
         for (name, a), b in zip(model.state_dict().items(), alone.state_dict().values(), strict=True):
             assert torch.allclose(a.double(), b.double(), atol=2e-4), name
@@ -56,13 +56,13 @@ def test_models_trained_together_are_those_trained_alone(splits, vectorised, cli
 def test_unequal_counts_and_divergence_are_refused(splits):
     retain = splits[1].retain
     with pytest.raises(ExpungeError, match="equally many"):
-        train_together([fresh(1), fresh(2)], [retain, retain.take(torch.arange(9))], RECIPE, TASK, [1, 2])
+        train_stacked([fresh(1), fresh(2)], [retain, retain.take(torch.arange(9))], RECIPE, TASK, [1, 2])
     wild = Retrain(epochs=2, lr=1e12, lr_schedule="constant", batch_size=64)
     with pytest.raises(ExpungeError, match="diverged"):
-        train_together([fresh(1)], [retain], wild, TASK, [1], vectorised=False)
+        train_stacked([fresh(1)], [retain], wild, TASK, [1], vectorised=False)
 
 
-def test_shadows_are_kept_and_a_damaged_or_missing_one_is_made_anew(splits, tmp_path, monkeypatch):
+def test_shadows_are_kept_and_damaged_or_missing_ones_are_made_again(splits, tmp_path, monkeypatch):
     made = []
     options = {
         "recipe": RECIPE,
@@ -86,7 +86,7 @@ def test_shadows_are_kept_and_a_damaged_or_missing_one_is_made_anew(splits, tmp_
     assert len(made) == 2
 
 
-def test_what_changes_a_shadow_changes_its_place(splits, tmp_path):
+def test_everything_that_changes_a_shadow_changes_its_cache_folder(splits, tmp_path):
     one = Shadows(tiny(), splits[1], TASK, RECIPE, folder=tmp_path)
     others = [
         Shadows(tiny(), splits[0], TASK, RECIPE, folder=tmp_path),
@@ -102,16 +102,16 @@ def test_what_changes_a_shadow_changes_its_place(splits, tmp_path):
         for n in ("forget", "retain", "validation", "withheld")
     }
     others.append(Shadows(tiny(), replace(splits[1], **moved), TASK, RECIPE, folder=tmp_path))
-    for seed in (1, 2):  # a trunk that stays as it is, in each of two models another
+    for seed in (1, 2):  # two models with different frozen parameters
         torch.manual_seed(seed)
         model = tiny()
         next(p for p in model.parameters() if p.ndim > 1).requires_grad_(False)
         others.append(Shadows(model, splits[1], TASK, RECIPE, folder=tmp_path))
-    places = {s._place(kind, []) for s in [one, *others] for kind in ("original", "retrained")}
-    assert len(places) == 18
+    folders = {s._cache_folder(kind, []) for s in [one, *others] for kind in ("original", "retrained")}
+    assert len(folders) == 18
 
 
-def test_populations_differ_by_seed_and_by_what_they_saw(splits):
+def test_populations_differ_by_seed_and_training_data(splits):
     shadows = Shadows(
         tiny(), splits[0], TASK, Retrain(epochs=6, lr=0.1, lr_schedule="one_cycle", batch_size=32), count=2
     )
@@ -132,16 +132,16 @@ def test_unlearned_shadows_are_kept_by_method_and_settings(splits, tmp_path):
     assert len(list(tmp_path.glob("unlearned-*"))) == 2
 
 
-def test_shares_are_drawn_for_each_shadow(splits):
-    from expunge.audit.population import _part
+def test_each_shadow_has_its_own_share(splits):
+    from expunge.audit.shadows import _random_share
 
-    a, b = _part(splits[1].retain, 0.5, 1), _part(splits[1].retain, 0.5, 2)
+    a, b = _random_share(splits[1].retain, 0.5, 1), _random_share(splits[1].retain, 0.5, 2)
     assert len(a) == len(b) == round(len(splits[1].retain) / 2) and not torch.equal(a.index, b.index)
     with pytest.raises(ExpungeError, match="share"):
-        _part(splits[1].retain, 0, 1)
+        _random_share(splits[1].retain, 0, 1)
 
 
-def test_a_share_is_of_what_stays_and_forget_samples_are_in_every_original(splits):
+def test_share_is_of_retained_samples_and_every_original_sees_the_forget_set(splits):
     half, whole = (Shadows(tiny(), splits[1], TASK, RECIPE, share=s) for s in (0.5, 1))
     split = splits[1]
     for seed in (1, 2):
@@ -153,7 +153,7 @@ def test_a_share_is_of_what_stays_and_forget_samples_are_in_every_original(split
     assert torch.equal(whole._samples("retrained", 1).index, split.retain.index)
 
 
-def test_threads_change_nothing(splits):
+def test_number_of_threads_changes_nothing(splits):
     threads = torch.get_num_threads()
     sets = {"forget": splits[1].forget}
     shadows = {n: Shadows(tiny(), splits[1], TASK, RECIPE, count=3) for n in (1, 2)}
@@ -169,8 +169,8 @@ def test_threads_change_nothing(splits):
     assert Shadows(nn.Sequential(nn.Dropout(), nn.Linear(4, 2)), splits[1], TASK, RECIPE)._workers() == 1
 
 
-def test_frozen_weights_are_the_same_in_every_shadow(splits):
-    """As in the original and in the retrained model; only the others are trained."""
+def test_frozen_parameters_are_the_same_in_every_shadow(splits):
+    """As in the original and in the retrained model, only the other parameters are trained."""
     model = tiny()
     model[0].requires_grad_(False)
     recipe = Retrain(epochs=1, lr=0.05, batch_size=64)
@@ -182,9 +182,9 @@ def test_frozen_weights_are_the_same_in_every_shadow(splits):
 
 
 @pytest.mark.parametrize("vectorised", [True, False])
-def test_a_last_batch_of_one_sample(splits, vectorised):
+def test_last_batch_of_one_sample(splits, vectorised):
     samples = splits[0].retain.take(torch.arange(34))
     recipe = Retrain(epochs=1, lr=0.05, batch_size=11)
     models = [reset(tiny()) for _ in range(2)]
-    made = train_together(models, [samples] * 2, recipe, Classification(10), [1, 2], vectorised=vectorised)
+    made = train_stacked(models, [samples] * 2, recipe, Classification(10), [1, 2], vectorised=vectorised)
     assert all(p.isfinite().all() for m in made for p in m.parameters())

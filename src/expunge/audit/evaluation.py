@@ -1,0 +1,172 @@
+"""Evaluate a model on a split: one pass for its predictions, and the standard scores UA, RA, TA, TFA and MIA.
+
+All scores are in percent and without augmentation. No score is good by itself: a model that was retrained without the
+forget set has a UA near its test error, not near 100.
+
+Source: SalUn, arXiv:2310.12508, section 6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..data.split import Split
+from ..records.statistics import HEADLINE
+from ..tasks.classification import Predictions
+from ..tasks.task import Task, require
+from ..torch_utils.module_state import check_seed, device_of
+from ..training.run import Compute, precision
+from .mia import members_and_nonmembers, modified_entropy, svm_attack, threshold_attack
+
+Scores: TypeAlias = dict[str, Any]
+
+# Number of bins of the confidence histograms.
+BINS = 20
+# Two attacks on one model that differ by more points than this cannot both be right.
+CONTRADICTION = 50.0
+
+
+@dataclass(eq=False)
+class Evaluation:
+    """Hold a model's predictions on every set of a split, and compute scores from them.
+
+    Args:
+        split: The split that the model was evaluated on.
+        forget: Predictions on the forget set: `Predictions` of a task with logits, else `SampleScores`.
+        retain: Predictions on the retain set.
+        test: Predictions on the test set. For class-wise forgetting, it is without the forgotten classes.
+        test_forgotten: Predictions on the test samples of the forgotten classes.
+        seed: Seed of the choice of members and non-members for MIA.
+    """
+
+    split: Split
+    forget: Any
+    retain: Any
+    test: Any
+    test_forgotten: Any
+    seed: int = 0
+
+    @property
+    def has_logits(self) -> bool:
+        """Whether the predictions are those of a classifier."""
+        return isinstance(self.forget, Predictions)
+
+    @cached_property
+    def scores(self) -> Scores:
+        """UA, RA, TA, MIA, MIA_entropy and TFA, in percent.
+
+        UA is 100 - accuracy on the forget set. RA and TA are the accuracies on retain and test set. MIA is the share of
+        the forget set that the SVM attack classifies as non-member. MIA_entropy, which only classifiers have, is the
+        same for the threshold attack on the modified entropy. TFA is the accuracy on test samples of the forgotten
+        classes, or None without any.
+        """
+        scores: Scores = {
+            "UA": 100 - self.forget.accuracy,
+            "RA": self.retain.accuracy,
+            "TA": self.test.accuracy,
+        }
+        member, nonmember = members_and_nonmembers(
+            len(self.retain.labels), len(self.test.labels), seed=self.seed
+        )
+        retain, test, forget = (p.confidence.numpy() for p in (self.retain, self.test, self.forget))
+        scores["MIA"] = svm_attack(retain[member], test[nonmember], forget)
+        if self.has_logits:
+            # negated: members have a low entropy, and the threshold attack expects high scores for members
+            retain, test, forget = (
+                -modified_entropy(p.probabilities.numpy(), p.labels.numpy())
+                for p in (self.retain, self.test, self.forget)
+            )
+            scores["MIA_entropy"] = threshold_attack(retain[member], test[nonmember], forget)
+        scores["TFA"] = self.test_forgotten.accuracy if len(self.test_forgotten.labels) else None
+        return scores
+
+    @property
+    def per_class(self) -> list[float | None]:
+        """Test accuracy of every class, in percent. None for a class without test samples."""
+        labels = torch.cat([self.test.labels, self.test_forgotten.labels])
+        correct = torch.cat([self.test.correct, self.test_forgotten.correct]).double()
+        return [
+            100 * correct[labels == k].mean().item() if (labels == k).any() else None
+            for k in range(self.test.logits.shape[1])
+        ]
+
+    @property
+    def redistribution(self) -> list[float]:
+        """Share of the forget samples that the model predicts as each class."""
+        return self.forget.shares.tolist()
+
+    def histogram(self) -> dict[str, list[int]]:
+        """Count true-class confidences in 20 equal bins from 0 to 1, for forget, retain and test set."""
+        return {
+            name: np.histogram(predictions.confidence.numpy(), BINS, (0, 1))[0].tolist()
+            for name, predictions in (("forget", self.forget), ("retain", self.retain), ("test", self.test))
+        }
+
+
+def evaluate(
+    model: nn.Module,
+    split: Split,
+    task: Task,
+    *,
+    seed: int = 0,
+    batch_size: int = 256,
+    compute: Compute | None = None,
+) -> Evaluation:
+    """Evaluate a model on every set of a split, in one pass.
+
+    Args:
+        model: The model. It is not changed.
+        split: The split.
+        task: The task of the model.
+        seed: Seed of the choice of members and non-members for MIA.
+        batch_size: Number of samples in one forward pass.
+        compute: Precision of the pass. The default is full precision.
+
+    Returns:
+        Predictions and scores.
+
+    Raises:
+        ExpungeError: If the seed is not a whole number from 0.
+        ModelError: If the task does not offer "scores".
+
+    Example:
+        >>> evaluate(model, split, task).scores["UA"]
+        5.2
+    """
+    check_seed(seed)
+    require(task, ["scores"], "an audit")
+    features = task.has_head(model, split.retain)
+    predict = lambda samples: task.evaluate(model, samples, features=features, batch_size=batch_size)  # noqa: E731
+    with precision(compute or Compute(), device_of(model)):
+        forget, retain = predict(split.forget), predict(split.retain)
+        test, test_forgotten = predict(split.test), predict(split.test_forgotten)
+    return Evaluation(split, forget, retain, test, test_forgotten, seed)
+
+
+def gaps(scores: Mapping[str, Any], reference: Mapping[str, Any]) -> dict[str, float]:
+    """Return |score - Retrain's score| of UA, RA, TA and MIA in points, and their mean as "avg".
+
+    Args:
+        scores: Scores of the audited model.
+        reference: Scores of the retrained model.
+
+    Returns:
+        {score: gap}, and "avg".
+
+    Source: SalUn, arXiv:2310.12508, section 6.
+    """
+    of_scores = {k: abs(scores[k] - reference[k]) for k in HEADLINE}
+    return {**of_scores, "avg": sum(of_scores.values()) / len(of_scores)}
+
+
+def contradicted(scores: Mapping[str, Any]) -> bool:
+    """Return whether MIA and MIA_entropy differ by more than 50 points, so that MIA is unreliable."""
+    svm, threshold = scores.get("MIA"), scores.get("MIA_entropy")
+    return svm is not None and threshold is not None and abs(svm - threshold) > CONTRADICTION

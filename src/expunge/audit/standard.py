@@ -1,0 +1,187 @@
+"""Run the standard audit: a model's scores beside Retrain's, and the figures that the report draws."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from ..data.split import Split
+from ..errors import ExpungeError
+from ..tasks.task import Task
+from ..training.run import Compute
+from .evaluation import BINS, Evaluation, Scores, contradicted, evaluate, gaps
+from .examples import embeddings, examples
+
+
+@dataclass(frozen=True)
+class AuditResult:
+    """Hold the result of an audit.
+
+    Args:
+        scores: Scores in percent. With a retrained model, "gap" holds the gaps to it in points.
+        details: Figures that the report draws.
+        limits: Sentences on what the audit cannot tell.
+    """
+
+    scores: Scores
+    details: dict[str, Any] = field(default_factory=dict)
+    limits: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        shown = [f"{name} {value:.2f}" for name, value in self.scores.items() if isinstance(value, float)]
+        gap = self.scores.get("gap")
+        ending = f"avg. gap to Retrain {gap['avg']:.2f}" if gap else "no gap: no retrained model was given"
+        return f"{', '.join(shown)}; {ending}"
+
+
+def audit(
+    model: nn.Module,
+    split: Split,
+    task: Task,
+    *,
+    original: nn.Module | Evaluation | None = None,
+    retrained: nn.Module | Evaluation | None = None,
+    seed: int = 0,
+    compute: Compute | None = None,
+) -> AuditResult:
+    """Audit how well a model unlearned the forget set of a split.
+
+    Args:
+        model: The unlearned model. It is not changed.
+        split: The split with the forget set.
+        task: The task of the models.
+        original: The model before unlearning, or its evaluation on this split.
+        retrained: A model that was trained without the forget set, or its evaluation on this split. Without it, the
+            audit gives no gap.
+        seed: Seed of the choice of members and non-members for MIA.
+        compute: Precision. The default is full precision. Lower precision adds its rounding to the scores.
+
+    Returns:
+        Scores, figures for the report, and limits.
+
+    Raises:
+        ModelError: With every reason why a model does not fit the split.
+        ExpungeError: If an evaluation belongs to another split.
+
+    Example:
+        >>> print(audit(model, split, task, original=original, retrained=retrained))
+        UA 5.20, RA 99.50, TA 94.10, MIA 13.50, MIA_entropy 12.80; avg. gap to Retrain 0.45
+    """
+
+    def evaluation_of(which: nn.Module | Evaluation | None) -> Evaluation | None:
+        if which is None or isinstance(which, Evaluation):
+            check_references(split, which)
+            return which
+        task.check(which, split.retain)
+        return evaluate(which, split, task, seed=seed, compute=compute)
+
+    evaluation = evaluation_of(model)
+    assert evaluation is not None
+    return summarize(evaluation, original=evaluation_of(original), retrained=evaluation_of(retrained))
+
+
+def summarize(
+    evaluation: Evaluation, *, original: Evaluation | None = None, retrained: Evaluation | None = None
+) -> AuditResult:
+    """Make the standard audit from evaluations. `audit` evaluates the models for you.
+
+    Args:
+        evaluation: The evaluation of the unlearned model.
+        original: The evaluation of the original.
+        retrained: The evaluation of the retrained model.
+
+    Returns:
+        Scores, figures for the report, and limits.
+    """
+    split, scores = evaluation.split, dict(evaluation.scores)
+    models = {"original": original, "unlearned": evaluation, "retrained": retrained}
+    given = {name: e for name, e in models.items() if e is not None}
+    if retrained is not None:
+        scores["gap"] = gaps(scores, retrained.scores)
+    details: dict[str, Any] = {
+        "histograms": {
+            "bins": np.linspace(0, 1, BINS + 1).round(4).tolist(),
+            **{name: e.histogram() for name, e in given.items()},
+        },
+    }
+    if evaluation.has_logits:
+        details |= _classifier_details(given, split)
+    return AuditResult(scores, details, _limits(split, given))
+
+
+def _classifier_details(given: dict[str, Evaluation], split: Split) -> dict[str, Any]:
+    """The figures that only classifiers have: per class, predictions on forget samples, examples, and the embedding."""
+    details: dict[str, Any] = {
+        "per_class": {name: e.per_class for name, e in given.items()},
+        "redistribution": {name: e.redistribution for name, e in given.items()},
+        "examples": examples(given),
+    }
+    if given["unlearned"].forget.features is not None:
+        details["embedding"] = embeddings(given)
+    if "original" in given:
+        details["worst_class"] = worst_class(
+            given["original"].per_class, given["unlearned"].per_class, split.forget_classes
+        )
+    return details
+
+
+def _limits(split: Split, given: dict[str, Evaluation]) -> list[str]:
+    """Return a sentence for everything that these evaluations cannot tell."""
+    limits = []
+    if "retrained" not in given:
+        limits.append(
+            "No retrained model was given. The audit cannot tell how close the model is to one that never saw the forget "
+            "set. No score is good or bad by itself."
+        )
+    if "original" not in given:
+        limits.append("No original model was given. The audit cannot tell how much accuracy unlearning cost.")
+    if not len(split.test_forgotten) and split.forget_classes:
+        limits.append(
+            "The test set has no samples of the forgotten class. The audit cannot tell whether the model recognises unseen "
+            "samples of it."
+        )
+    names = {"unlearned": "", "original": " of the original", "retrained": " of the retrained model"}
+    for name, evaluation in given.items():
+        if contradicted(evaluation.scores):
+            mia, entropy = evaluation.scores["MIA"], evaluation.scores["MIA_entropy"]
+            limits.append(
+                f"MIA ({mia:.0f}) and MIA_entropy ({entropy:.0f}){names[name]} contradict each other. The forget samples' "
+                "confidences lie outside the range that the MIA classifier was fitted on, so this MIA is unreliable."
+            )
+    return limits
+
+
+def check_references(split: Split, *evaluations: Evaluation | None) -> None:
+    """Raise `ExpungeError` if an evaluation belongs to another split, because a gap to it would mean nothing."""
+    if any(e is not None and e.split.hash != split.hash for e in evaluations):
+        raise ExpungeError(
+            "a reference model was evaluated on another split; evaluate it on the split of this audit."
+        )
+
+
+def worst_class(
+    before: Sequence[float | None], after: Sequence[float | None], forgotten: Sequence[int]
+) -> dict[str, Any] | None:
+    """Return the retained class whose figure fell most.
+
+    Args:
+        before: Figure of each class before unlearning. None for a class without one.
+        after: Figure of each class after unlearning.
+        forgotten: The forgotten classes. They are skipped.
+
+    Returns:
+        {"class": number, "drop": points}, or None if no class has both figures.
+    """
+    drops = {
+        k: b - a
+        for k, (b, a) in enumerate(zip(before, after, strict=True))
+        if a is not None and b is not None and k not in forgotten
+    }
+    if not drops:
+        return None
+    worst = max(drops, key=lambda k: drops[k])
+    return {"class": worst, "drop": drops[worst]}
