@@ -20,11 +20,11 @@ from expunge.data.batch import Batch
 from expunge.data.split import Split
 from expunge.errors import ExpungeError, ModelError
 from expunge.generation import presets as diffusion_presets
-from expunge.generation.sampling import SafeSampler, Sampler
 from expunge.methods.finetune import FineTune
 from expunge.methods.random_label import RandomLabel
 from expunge.models.unet import for_data, salun_cifar10, unet
 from expunge.tasks.diffusion import Diffusion
+from expunge.tasks.sampling import SafeSampler, Sampler
 from expunge.training.execute import execute
 from expunge.training.registry import find
 from expunge.training.run import Run
@@ -407,7 +407,7 @@ from expunge.audit.image_distances import distances
 from expunge.tasks.diffusion import Diffusion
 from expunge.errors import MissingExtra
 from expunge.models.unet import salun_cifar10, unet
-from expunge.generation.sampling import Sampler
+from expunge.tasks.sampling import Sampler
 assert all(command.load() for command in expunge.cli.app.COMMANDS.values())
 (expunge.generation.pipelines.Path("p")).mkdir()
 (expunge.generation.pipelines.Path("p") / "model_index.json").write_text("{}")

@@ -26,10 +26,10 @@ from expunge.data.split import Split
 from expunge.data.tensors import TensorData
 from expunge.errors import ExpungeError, ModelError
 from expunge.generation.runs import for_drawing
-from expunge.generation.sampling import Sampler
 from expunge.methods.retrain import Retrain
 from expunge.tasks.classification import Classification
 from expunge.tasks.diffusion import Diffusion
+from expunge.tasks.sampling import Sampler
 
 SHAPE = (1, 4, 4)
 

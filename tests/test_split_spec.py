@@ -88,7 +88,9 @@ def test_a_note_says_what_is_forgotten(capsys):
 def test_an_original_forgets_nothing_and_needs_no_class_0(capsys):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        split = split_for_original(SplitFlags(validation=0.25, split_seed=3), source(["0", "1", "2"], first=1))
+        split = split_for_original(
+            SplitFlags(validation=0.25, split_seed=3), source(["0", "1", "2"], first=1)
+        )
     assert len(split.for_original.retain) == 36 and capsys.readouterr().err == ""
     with pytest.warns(UserWarning, match="are also in the test set"):
         asked = SplitFlags(forget_class=("2",), validation=0.25, split_seed=3)

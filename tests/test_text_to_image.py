@@ -15,19 +15,19 @@ import torch
 from torch import nn
 
 import tiny_pipelines as tiny
-from expunge.audit.erasure import audit_erasure
 from expunge.audit.recovery_attacks import LearnedCondition, RecoveryAttack, condition_tables
 from expunge.data.tensors import TensorData
 from expunge.errors import CheckpointError, ExpungeError, ModelError
 from expunge.generation.concepts import Erasure, picture, read_latents, split_of
 from expunge.generation.erase import _anchored, erase, latents_file
 from expunge.generation.erase_presets import OWN, SETTINGS, STEPS, settings
+from expunge.generation.erasure_audit import audit_erasure
 from expunge.generation.forget_me_not import ForgetMeNot, attention_maps
 from expunge.generation.pipelines import choose_weights, load, save
 from expunge.generation.prompted import Prompted
-from expunge.generation.sampling import Sampler
 from expunge.generation.text_to_image import Loaded
 from expunge.records.hashing import state_hash
+from expunge.tasks.sampling import Sampler
 from expunge.training.registry import find
 from expunge.training.run import Compute, Run
 

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 from torch import nn
 
-from ..audit.erasure import audit_erasure, check_judging
 from ..audit.image_judge import Judge
 from ..audit.recovery_attacks import RecoveryAttack
 from ..errors import raise_all
@@ -20,9 +19,10 @@ from ..generation.erase import erase as erase_concept
 from ..generation.erase_checks import place_problems
 from ..generation.erase_presets import STEPS
 from ..generation.erase_presets import settings as preset
-from ..generation.sampling import Sampler
+from ..generation.erasure_audit import audit_erasure, check_judging
 from ..records.record import plain
 from ..report import write_report
+from ..tasks.sampling import Sampler
 from ..training.method import Method
 from .checks import device_problems, mask_problems, output_problems
 from .compute_flags import ComputeFlags

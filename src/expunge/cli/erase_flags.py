@@ -8,7 +8,7 @@ from typing import Literal
 
 from ..audit.image_judge import Judge
 from ..errors import ExpungeError, raise_all
-from ..models import called
+from ..imports import call_object
 from .settings_flags import flag_group, with_help
 
 CONCEPT = flag_group("Concept", 1)
@@ -134,7 +134,7 @@ class JudgeFlags:
                 f"--judge is '{self.judge}'; write package.module:function, importable from here."
             )
         raise_all(problems)
-        judge = called(self.judge, {}, ExpungeError)
+        judge = call_object(self.judge, {}, ExpungeError)
         if not isinstance(judge, Judge):
             raise ExpungeError(
                 f"{self.judge} returned {type(judge).__name__}; it must return an expunge.audit.image_judge.Judge."

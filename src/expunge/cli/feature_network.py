@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from ..errors import ExpungeError
-from ..models import called
+from ..imports import call_object
 
 
 def feature_network(place: str | None, device: str) -> tuple[nn.Module, str] | None:
@@ -27,7 +27,7 @@ def feature_network(place: str | None, device: str) -> tuple[nn.Module, str] | N
         raise ExpungeError(
             f"--features {place} would give FID_judge, the name of the distance in the judge's own features; rename the function."
         )
-    network = called(place, {}, ExpungeError)
+    network = call_object(place, {}, ExpungeError)
     if not isinstance(network, nn.Module):
         raise ExpungeError(
             f"{place} returned {type(network).__name__}; it must return an nn.Module that gives features (B, D) of images."

@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from ..data.forget_set import read_ids
 from ..errors import ExpungeError
 from ..receipts.chain import Head
 from ..receipts.deletion import DAYS, Request, Status, a_month_after, entered
 from ..receipts.ledger import Ledger, check_export
-from ..records.atomic_files import read_ids
 from .receipt import show_checks
 from .receipt_flags import secret_path
 from .settings_flags import FLAT, with_help

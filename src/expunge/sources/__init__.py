@@ -7,4 +7,14 @@ from .source import Source
 from .spec import check_spec, locate
 from .standard_sets import CIFAR10_CLASSES, FASHION_CLASSES
 
-__all__ = ["CIFAR10_CLASSES", "FASHION_CLASSES", "Preview", "Source", "check_spec", "formats", "load", "locate", "preview"]
+__all__ = [
+    "CIFAR10_CLASSES",
+    "FASHION_CLASSES",
+    "Preview",
+    "Source",
+    "check_spec",
+    "formats",
+    "load",
+    "locate",
+    "preview",
+]

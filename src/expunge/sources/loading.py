@@ -15,7 +15,7 @@ from ..data.convert import as_data
 from ..data.resize import Resize
 from ..data.samples import Data
 from ..errors import ExpungeError, raise_all
-from ..models import called
+from ..imports import call_object
 from .folders import MEMORY_LIMIT, in_memory, read_folder
 from .npz import read_npz
 from .source import Source, input_shape, stratified_part
@@ -156,7 +156,7 @@ def _read_folder(folder: Path, options: dict[str, str]) -> Source:
 
 def _from_factory(spec: str) -> Source:
     """The data that the function `package.module:function` of the user returns."""
-    result = called(spec, {}, ExpungeError)
+    result = call_object(spec, {}, ExpungeError)
     if isinstance(result, Source):
         return result
     if not isinstance(result, tuple) or len(result) != 2:
