@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +21,7 @@ from ..data.split import Split
 from ..data.split_settings import SplitSpec
 from ..methods.retrain import Retrain
 from ..models import build
-from ..pipeline.experiment import Outcome, experiment, seeded_factory, train
+from ..pipeline import Outcome, Pipeline, Watch, seeded_factory
 from ..records.checkpoint import read_checkpoint, write_checkpoint
 from ..records.checkpoint_loading import load_into
 from ..sources import Source, load, locate
@@ -83,19 +84,27 @@ class ModelStore:
         """Return the data, the split and the task of a job. Each process makes them once."""
         return _setting(job.data, json.dumps(job.split, sort_keys=True), job.seed)
 
-    def options(self, job: Job, source: Source, file: Path) -> dict[str, Any]:
-        """Return options for `experiment`. With a deadline, the run keeps its state beside `file`."""
+    def pipeline(self, job: Job, file: Path) -> Pipeline:
+        """Return the pipeline of a job. With a deadline, each run keeps its state beside `file`."""
+        source, split, task = self.setting(job)
+        return Pipeline(
+            split=split,
+            task=task,
+            factory=self.factory(job, source),
+            recipe=Retrain(**job.recipe),
+            seed=job.seed,
+            compute=Compute(**job.compute),
+            names={"model": job.model, "data": source.name, "classes": source.classes},
+            watch=lambda label, method: nullcontext(self.watch(file)),
+        )
+
+    def watch(self, file: Path) -> Watch:
+        """Return how a run is watched: it stops after the deadline, and keeps its state beside `file` until then."""
 
         def on_row(row: Row) -> None:
             self.check_time()
 
-        return {
-            "compute": Compute(**job.compute),
-            "on_row": on_row,
-            "factory": self.factory(job, source),
-            "state_file": file.with_suffix(".state") if self.deadline else None,
-            "names": {"model": job.model, "data": source.name, "classes": source.classes},
-        }
+        return Watch(on_row=on_row, state_file=file.with_suffix(".state") if self.deadline else None)
 
     def factory(self, job: Job, source: Source) -> Callable[[], nn.Module]:
         """Return a function that makes the model of a job with the fresh parameters of its seed."""
@@ -106,15 +115,11 @@ class ModelStore:
 
     def make_original(self, job: Job) -> Path:
         """Train the original on forget and retain set, unless its file exists. All forget sets share it."""
-        source, split, task = self.setting(job)
+        split = self.setting(job)[1]
         path = self.folder / "models" / f"original-{job.origin}-{split.train_hash[:12]}.safetensors"
         if not path.exists():
             self.check_time()
-            options = self.options(job, source, path)
-            del options["names"], options["factory"]
-            model = self.factory(job, source)()
-            run = train(model, split, Retrain(**job.recipe), task, seed=job.seed, **options)
-            self.save_model(path, run.model)
+            self.save_model(path, self.pipeline(job, path).train_original().run.model)
         return path
 
     def make_retrained(self, job: Job) -> Path:
@@ -122,17 +127,11 @@ class ModelStore:
         path = self.retrained_file(job)
         if not path.exists():
             self.check_time()
-            source, split, task = self.setting(job)
             original, evaluation = self.original(job)
-            outcome = experiment(
-                original,
-                split,
-                Retrain(**job.recipe),
-                task,
-                kind="retrain",
-                original=evaluation,
-                seed=job.seed,
-                **self.options(job, source, path),
+            pipeline = self.pipeline(job, path)
+            reference = pipeline.retrain(original)
+            outcome = pipeline.outcome(
+                "retrain", reference.run, reference.method, before=reference.before, original=evaluation
             )
             self.save_outcome(path.with_suffix(".json"), outcome)
             self.save_model(path, outcome.model)

@@ -162,7 +162,7 @@ def _verdict(
         recipe=recipe if isinstance(recipe, Retrain) else None,
         settings=strong,
         evaluations={
-            role: o.judged for role, o in outcomes.items() if o is not None and o.judged is not None
+            role: o.evaluation for role, o in outcomes.items() if o is not None and o.evaluation is not None
         },
         retrained_scores=retrained_scores,
         factory=factory,

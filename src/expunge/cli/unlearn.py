@@ -18,6 +18,7 @@ from ..training.method import Method
 from ..training.processes import first
 from ..training.registry import find, names, serves, unsuited_text
 from ..tuning.search import Trial
+from ..tuning.trials import trial_problems
 from .checks import output_problems, problems_of, run_problems, scenario_of, scenario_problems
 from .compute_flags import ComputeFlags
 from .flags import COMPUTE, MODEL, SPLIT, ModelFlags, SplitFlags
@@ -201,6 +202,7 @@ def _problems(request: Request, out: Path) -> list[str]:
         *output_problems(outputs, *inputs),
         *split.problems(),
         *scenario_problems(method, scenario_of(split)),
+        *(trial_problems(method, flags.trials, request.fixed) if flags.trials != 1 else []),
         *problems_of(
             lambda: check_seed(split.split_seed),
             lambda: receipt.check(flags.checkpoint),

@@ -80,7 +80,7 @@ def experiment(
         method: A method, its class, its name, or `package.module:Class`.
         task: The task of the model.
         kind: Kind of the record: "unlearn", or "retrain" for a reference.
-        original: Predictions of the original: see `expunge.audit.judge`.
+        original: Predictions of the original: see `expunge.audit.evaluate`.
         retrained: Predictions of the retrained model.
         seed: Seed of everything random in the run.
         compute: How the arithmetic is done.

@@ -23,15 +23,15 @@ class Outcome:
     Args:
         run: The run.
         record: Its record.
-        judged: What the model predicts on each set, by which later models are compared with it; for a generator the images
-            that were sampled. None if the task has no scores.
-        audit: The scores with tables and limits. None for models that are no classifiers.
+        evaluation: What the model predicts on each set, by which later models are compared with it; for a generator the
+            images that were sampled. None if the task has no scores.
+        audit: The scores with tables and limits. None for generators, and for tasks without scores.
         method: The method, with the settings that trials chose if there were any. None if it is unknown.
     """
 
     run: Run
     record: Record
-    judged: Any = None
+    evaluation: Any = None
     audit: AuditResult | None = None
     method: Method | None = None
 
@@ -61,11 +61,11 @@ class Scoring(Protocol):
         """
 
 
-class ScoreScoring:
-    """Accuracies, membership attacks and gaps of tasks that offer "scores"."""
+class StandardScoring:
+    """The standard audit: accuracies, membership attacks and gaps, for every task that offers "scores"."""
 
     def measure(self, run: Run) -> Evaluation:
-        """Return the predictions of the run's model on each set."""
+        """Return the evaluation of the run's model on each set."""
         return evaluate(run.model, run.split, run.task, seed=run.seed)
 
     def describe(self, record: Record, label: str, own: Any, original: Any, retrained: Any) -> AuditResult:
@@ -78,8 +78,8 @@ class ScoreScoring:
 
 
 def default_scoring(task: Task) -> Scoring | None:
-    """Return the scoring of a task that offers "scores"; None for other tasks, whose models are not scored."""
-    return ScoreScoring() if "scores" in task.offers else None
+    """Return the standard scoring; None for a task that does not offer "scores"."""
+    return StandardScoring() if "scores" in task.offers else None
 
 
 def record_of(

@@ -106,7 +106,11 @@ class Pipeline:
         start = (original or self.train_original)()
         again = (retrained or self.retrain)(start.run.model)
         scores = {
-            role: None if r is None else r.outcome.judged if r.outcome is not None else self.measure(r.run)
+            role: None
+            if r is None
+            else r.outcome.evaluation
+            if r.outcome is not None
+            else self.measure(r.run)
             for role, r in (("original", start), ("retrain", again))
         }
         return References(
