@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..records.record import Record
-from ..records.statistics import HEADLINE, TABLE_2X2, grouped, row_order, stat, stat_text
+from ..records.statistics import HEADLINE, TABLE_2X2, extra_measures, grouped, row_order, stat, stat_text
 
 
 def by_method(records: Sequence[Record]) -> list[list[Record]]:
@@ -23,7 +23,7 @@ def _gap(record: Record, name: str) -> float | None:
 
 
 def result_table(records: Sequence[Record], title: str = "") -> Table:
-    """Scores beside Retrain's: mean (and spread over seeds) of UA, RA, TA, MIA with the gap, avg. gap, RTE."""
+    """Scores beside Retrain's: mean (and spread over seeds) of UA, RA, TA, MIA with the gap, avg. gap, extra measures, RTE."""
     seeds = max((len(g) for g in by_method(records)), default=1)
     table = Table(
         title=escape(title) or None,
@@ -31,7 +31,8 @@ def result_table(records: Sequence[Record], title: str = "") -> Table:
         + (f"; mean ± sample standard deviation over {seeds} seeds" if seeds > 1 else ""),
     )
     table.add_column("method", no_wrap=True)
-    for name in (*HEADLINE, "avg. gap", "RTE s", "MiB"):
+    extra = extra_measures(r.details for r in records)
+    for name in (*HEADLINE, "avg. gap", *map(escape, extra), "RTE s", "MiB"):
         table.add_column(name, justify="right")
     for group in by_method(records):
         first = group[0]
@@ -42,6 +43,7 @@ def result_table(records: Sequence[Record], title: str = "") -> Table:
             escape({"original": "Original", "retrain": "Retrain"}.get(first.kind, first.method)) + note,
             *cells,
             "–" if first.kind == "retrain" else stat_text(_gap(r, "avg") for r in group),
+            *(stat_text((r.scores.get(name) for r in group), 3) for name in extra),
             # a model that was only looked at has no seconds
             "–" if first.kind == "original" else stat_text(r.seconds or None for r in group),
             f"{max(memory) / 2**20:.0f}" if memory else "–",
