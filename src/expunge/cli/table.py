@@ -23,7 +23,7 @@ def _gap(record: Record, name: str) -> float | None:
 
 
 def result_table(records: Sequence[Record], title: str = "") -> Table:
-    """Scores beside Retrain's: mean (and spread over seeds) of UA, RA, TA, MIA with the gap, avg. gap, extra measures, RTE."""
+    """Scores beside Retrain's: mean (and spread over seeds) of UA, RA, TA, MIA with the gap, avg. gap, RTE."""
     seeds = max((len(g) for g in by_method(records)), default=1)
     table = Table(
         title=escape(title) or None,
@@ -31,8 +31,7 @@ def result_table(records: Sequence[Record], title: str = "") -> Table:
         + (f"; mean ± sample standard deviation over {seeds} seeds" if seeds > 1 else ""),
     )
     table.add_column("method", no_wrap=True)
-    extra = extra_measures(r.details for r in records)
-    for name in (*HEADLINE, "avg. gap", *map(escape, extra), "RTE s", "MiB"):
+    for name in (*HEADLINE, "avg. gap", "RTE s", "MiB"):
         table.add_column(name, justify="right")
     for group in by_method(records):
         first = group[0]
@@ -40,16 +39,33 @@ def result_table(records: Sequence[Record], title: str = "") -> Table:
         memory = [r.peak_memory for r in group if r.peak_memory]
         note = " (diverged)" if any(r.ended == "diverged" for r in group) else ""
         table.add_row(
-            escape({"original": "Original", "retrain": "Retrain"}.get(first.kind, first.method)) + note,
+            _name(first) + note,
             *cells,
             "–" if first.kind == "retrain" else stat_text(_gap(r, "avg") for r in group),
-            *(stat_text((r.scores.get(name) for r in group), 3) for name in extra),
             # a model that was only looked at has no seconds
             "–" if first.kind == "original" else stat_text(r.seconds or None for r in group),
             f"{max(memory) / 2**20:.0f}" if memory else "–",
             style="bold" if first.kind == "retrain" else "",
         )
     return table
+
+
+def measures_table(records: Sequence[Record]) -> Table | None:
+    """Return the extra measures, one column each: mean (and spread over seeds). None if no record has any."""
+    names = extra_measures(r.details for r in records)
+    if not names:
+        return None
+    table = Table(title="extra measures")
+    table.add_column("method", no_wrap=True)
+    for name in names:
+        table.add_column(escape(name), justify="right")
+    for group in by_method(records):
+        table.add_row(_name(group[0]), *(stat_text((r.scores.get(name) for r in group), 3) for name in names))
+    return table
+
+
+def _name(record: Record) -> str:
+    return escape({"original": "Original", "retrain": "Retrain"}.get(record.kind, record.method))
 
 
 def table_2x2(rows: Sequence[dict[str, Any]]) -> Table:
