@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from ..audit.measure import make_measures
+from ..audit.standard import summarize
 from ..methods.retrain import Retrain
 from ..pipeline.experiment import experiment, judge_run
 from ..records.atomic_files import write_json
@@ -60,6 +62,7 @@ class Worker(ModelStore):
             original=original_evaluation,
             retrained=retrained_evaluation,
             seed=job.seed,
+            measures=job.measures,
             **self.options(job, source, file),
         )
         outcome.record.details["label"] = job.label
@@ -84,7 +87,24 @@ class Worker(ModelStore):
                 names={"model": job.model, "data": source.name},
             )
             self.save_outcome(original_file, outcome)
-        return [Record.load(original_file), Record.load(retrained_file)]
+        files = [original_file, retrained_file]
+        return [self._with_measures(file, job) if job.measures else Record.load(file) for file in files]
+
+    def _with_measures(self, file: Path, job: Job) -> Record:
+        """Return the record of a reference with the extra measures of a job. It has a file of its own."""
+        extended = file.with_name(f"{file.stem}-{job.measured}.json")
+        if not extended.exists():
+            _, _, task = self.setting(job)
+            original, retrained = self.original(job)[1], self.retrained(job)[1]
+            record = Record.load(file)
+            own = retrained if record.kind == "retrain" else original
+            result = summarize(
+                own, original=original, retrained=retrained, measures=make_measures(job.measures, task), task=task
+            )
+            record.scores = plain(result.scores)
+            record.details["measures"] = plain(result.details["measures"])
+            record.save(extended)
+        return Record.load(extended)
 
     def method(self, job: Job) -> Method:
         """Return the method of a job. If the grid asks for it, tune its settings first."""
