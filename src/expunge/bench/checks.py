@@ -21,7 +21,8 @@ from ..training.run import Compute
 from ..training.settings import faults
 
 ENTRIES = (
-    "title", "data", "models", "seeds", "threads", "note", "measures", "recipe", "compute", "tune", "defaults", "split", "method", "published",
+    "title", "data", "models", "seeds", "threads", "note", "measures",
+    "recipe", "compute", "tune", "defaults", "split", "method", "published",
 )  # fmt: skip
 METHOD_ENTRIES = ("name", "label", "settings", "vary", "only", "but")
 SCENARIOS = {"forget_class": "class", "forget_share": "random", "forget_ids": "ids", "forget_group": "group"}
@@ -183,7 +184,9 @@ def _of_own_method(name: Any) -> list[str]:
     """Return what is wrong with a method's name that is none of `names()`: `package.module:Class` is allowed."""
     if not isinstance(name, str) or ":" not in name:
         known = ", ".join(names())
-        return [f"there is no method '{name}'; known: all, {known}. Write package.module:Class for one of your own."]
+        return [
+            f"there is no method '{name}'; known: all, {known}. Write package.module:Class for one of your own."
+        ]
     return _told(find)(name)
 
 
