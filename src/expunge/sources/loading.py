@@ -66,7 +66,7 @@ def load(spec: str) -> Source:
             raise ExpungeError(f"'{spec}' names no {path_kind.lower()}; write {source_name}:{path_kind}.")
         source = READERS[source_name](Path(path).expanduser(), options)
     elif point := installed(ENTRY_POINTS).get(source_name):
-        arguments = {"spec": spec, "path": path}
+        arguments = {"spec": spec, **({"path": path} if path else {})}
         source = _as_source(call_factory(loaded(point), source_name, arguments, ExpungeError), source_name)
     else:
         factory = f"{source_name}:{path}"
