@@ -17,6 +17,7 @@ from typing import Any
 from torch import nn
 
 from ..audit.evaluation import Evaluation, evaluate
+from ..audit.measure import find_measure
 from ..data.split import Split
 from ..data.split_settings import SplitSpec
 from ..methods.retrain import Retrain
@@ -30,12 +31,21 @@ from ..training.run import Compute, Row
 from .grid import Job
 
 # The entries of a record's details that are kept.
-KEPT_DETAILS = ("table2x2", "worst_class", "mask", "per_class", "redistribution", "histograms")
+KEPT_DETAILS = (
+    "table2x2",
+    "worst_class",
+    "mask",
+    "per_class",
+    "redistribution",
+    "histograms",
+    "measures",
+    "implementation",
+)
 Setting = tuple[Source, Split, Classification]
 # Number of models that a process keeps in memory.
 CACHE_SIZE = 8
-# The models of this process with their evaluations, by file, split and device.
-_CACHE: dict[tuple[Path, str, str], tuple[nn.Module, Evaluation]] = {}
+# The models of this process with their evaluations, by file, split, device and whether features are kept.
+_CACHE: dict[tuple[Path, str, str, bool], tuple[nn.Module, Evaluation]] = {}
 
 
 class OutOfTime(Exception):
@@ -152,13 +162,16 @@ class ModelStore:
     def evaluated(self, path: Path, job: Job) -> tuple[nn.Module, Evaluation]:
         """Load a model and evaluate it on the job's split. The process keeps up to 8 of them."""
         source, split, task = self.setting(job)
-        key = path.resolve(), split.hash, self.device
+        # for large data, features take most of the memory, and few measures use them
+        keep = any("features" in find_measure(m).needs for m in job.measures)
+        key = path.resolve(), split.hash, self.device, keep
         if key not in _CACHE:
             while len(_CACHE) >= CACHE_SIZE:
                 del _CACHE[next(iter(_CACHE))]
             model = self.factory(job, source)()
             load_into(model, read_checkpoint(path))
-            _CACHE[key] = model.eval(), _without_features(evaluate(model, split, task, seed=job.seed))
+            evaluation = evaluate(model.eval(), split, task, seed=job.seed)
+            _CACHE[key] = model, evaluation if keep else _without_features(evaluation)
         return _CACHE[key]
 
     def save_outcome(self, file: Path, outcome: Outcome) -> None:
@@ -175,6 +188,6 @@ class ModelStore:
 
 
 def _without_features(evaluation: Evaluation) -> Evaluation:
-    """Drop the features. A grid does not use them, and for large data they take most of the memory."""
+    """Drop the features."""
     sets = ("forget", "retain", "test", "test_forgotten")
     return replace(evaluation, **{n: replace(getattr(evaluation, n), features=None) for n in sets})

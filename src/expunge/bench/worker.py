@@ -9,6 +9,8 @@ from pathlib import Path
 from torch import nn
 
 from ..audit.evaluation import Evaluation
+from ..audit.measure import make_measures
+from ..audit.standard import summarize
 from ..methods.retrain import Retrain
 from ..pipeline import Outcome, Reference
 from ..records.atomic_files import write_json
@@ -52,7 +54,7 @@ class Worker(ModelStore):
             return file
         self.check_time()
         first, second = self.references(job)
-        pipeline = self.pipeline(job, file)
+        pipeline = replace(self.pipeline(job, file), measures=job.measures)
         outcome = pipeline.run(
             {job.label: self.method(job)},
             original=lambda: self._reference(job, first, *self.original(job)),
@@ -80,7 +82,28 @@ class Worker(ModelStore):
                 retrained=retrained,
             )
             self.save_outcome(original_file, outcome)
-        return [Record.load(original_file), Record.load(retrained_file)]
+        files = [original_file, retrained_file]
+        return [self._with_measures(file, job) if job.measures else Record.load(file) for file in files]
+
+    def _with_measures(self, file: Path, job: Job) -> Record:
+        """Return the record of a reference with the extra measures of a job. It has a file of its own."""
+        extended = file.with_name(f"{file.stem}-{job.measured}.json")
+        if not extended.exists():
+            _, _, task = self.setting(job)
+            original, retrained = self.original(job)[1], self.retrained(job)[1]
+            record = Record.load(file)
+            own = retrained if record.kind == "retrain" else original
+            result = summarize(
+                own,
+                original=original,
+                retrained=retrained,
+                measures=make_measures(job.measures, task),
+                task=task,
+            )
+            record.scores = plain(result.scores)
+            record.details["measures"] = plain(result.details["measures"])
+            record.save(extended)
+        return Record.load(extended)
 
     def _reference(self, job: Job, record: Record, model: nn.Module, evaluation: Evaluation) -> Reference:
         """Return an original or retrained model that was evaluated and recorded before."""

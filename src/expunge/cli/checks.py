@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,6 +96,16 @@ def run_problems(method: Method, task: Task, compute: Compute, device: str, seed
     if not device_problems(device):
         problems += compute.problems(torch.device(device))
     return list(dict.fromkeys(problems))
+
+
+def check_measures(names: Sequence[str], retrained: Path | None) -> None:
+    """Raise `ExpungeError` for extra measures that are unknown, or that cannot be computed for these models."""
+    if names:
+        from ..audit.measure import make_measures
+        from ..tasks.classification import Classification
+
+        # the number of classes is not known yet, and no need depends on it
+        make_measures(names, Classification(2), retrained=retrained is not None)
 
 
 def scenario_problems(method: Method, scenario: str) -> list[str]:

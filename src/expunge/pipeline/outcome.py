@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from torch import nn
 
 from ..audit.evaluation import Evaluation, evaluate
+from ..audit.measure import Measure
 from ..audit.standard import AuditResult, check_references, summarize
+from ..extensions import source_of
 from ..records.hashing import state_hash
 from ..records.record import Record, plain
 from ..tasks.task import Task
@@ -61,8 +64,17 @@ class Scoring(Protocol):
         """
 
 
+@dataclass(frozen=True)
 class StandardScoring:
-    """The standard audit: accuracies, membership attacks and gaps, for every task that offers "scores"."""
+    """The standard audit: accuracies, membership attacks and gaps, for every task that offers "scores".
+
+    Args:
+        task: The task of the models.
+        measures: Extra measures.
+    """
+
+    task: Task
+    measures: Sequence[Measure] = ()
 
     def measure(self, run: Run) -> Evaluation:
         """Return the evaluation of the run's model on each set."""
@@ -71,15 +83,21 @@ class StandardScoring:
     def describe(self, record: Record, label: str, own: Any, original: Any, retrained: Any) -> AuditResult:
         """Write scores, tables and limits into the record. The retrained model is compared with itself."""
         check_references(own.split, original, retrained)
-        audit = summarize(own, original=original, retrained=own if record.kind == "retrain" else retrained)
+        audit = summarize(
+            own,
+            original=original,
+            retrained=own if record.kind == "retrain" else retrained,
+            measures=self.measures,
+            task=self.task,
+        )
         record.scores = plain(audit.scores)
         record.details.update(plain(audit.details), limits=audit.limits)
         return audit
 
 
-def default_scoring(task: Task) -> Scoring | None:
+def default_scoring(task: Task, measures: Sequence[Measure] = ()) -> Scoring | None:
     """Return the standard scoring; None for a task that does not offer "scores"."""
-    return StandardScoring() if "scores" in task.offers else None
+    return StandardScoring(task, measures) if "scores" in task.offers else None
 
 
 def record_of(
@@ -104,6 +122,11 @@ def record_of(
     unknown = "retrain" if kind in ("original", "retrain") else "unknown"
     named = names or {}
     parameters = list(run.model.parameters())
+    details: dict[str, Any] = {}
+    if method is not None:
+        details["implementation"] = source_of(type(method))
+    if run.mask is not None:
+        details["mask"] = {"density": run.mask.density}
     return Record(
         kind=kind,
         method=method.name() if method is not None else unknown,
@@ -126,7 +149,7 @@ def record_of(
         status=run.status,
         ended=run.ended,
         curves=plain(run.history),
-        details={"mask": {"density": run.mask.density}} if run.mask is not None else {},
+        details=details,
         seconds=run.seconds,
         peak_memory=run.peak_memory,
         command=command,
