@@ -15,11 +15,11 @@ from torch import nn
 from ..audit.evaluation import Evaluation, evaluate
 from ..audit.standard import AuditResult, check_references, summarize
 from ..data.split import Split
-from ..errors import ExpungeError
 from ..masks.mask_file import Mask
 from ..methods.retrain import Retrain
 from ..records.hashing import state_hash
 from ..records.record import Record, plain
+from ..summaries import score_html
 from ..tasks.task import Task, require
 from ..torch_utils.module_state import check_seed
 from ..training.execute import execute
@@ -40,6 +40,14 @@ class Outcome:
     judged: Evaluation | None = None
     audit: AuditResult | None = None
     method: Method | None = None  # with the settings that trials chose, where there were some
+
+    def __repr__(self) -> str:
+        return repr(self.record).replace("Record", "Outcome", 1)
+
+    def _repr_html_(self) -> str:
+        return score_html(
+            f"{self.record.kind} {self.record.method}, seed {self.record.seed}", self.record.scores
+        )
 
     @property
     def model(self) -> nn.Module:
