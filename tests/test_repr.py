@@ -71,7 +71,7 @@ def test_audit_result_and_outcome(outcome):
         assert "gap to Retrain" in text and "average gap" in text
     assert "Outcome(unlearn finetune, seed 0, finished)" in repr(outcome)
     many = AuditResult({f"score {k}": 1.0 for k in range(100)}, limits=["none"] * 50)
-    assert "and 93 more in .scores" in checked(many) and "50 limits" in repr(many)
+    assert "and 93 more in .scores" in checked(many) and "limits: 50" in repr(many)
     assert "no scores" in checked(AuditResult({}))
 
 

@@ -64,7 +64,7 @@ def score_html(title: str, scores: Any) -> str:
         f'<tr><th scope="row">{escape(name)}</th><td>{escape(score)}</td><td>{escape(gap)}</td></tr>'
         for name, score, gap in score_rows(scores)
     )
-    head = '<tr><th scope="col">score</th><th scope="col">percent</th><th scope="col">gap to Retrain, points</th></tr>'
+    head = '<tr><th scope="col">score</th><th scope="col">value</th><th scope="col">gap to Retrain</th></tr>'
     return f"<table><caption>{escape(title)}</caption><thead>{head}</thead><tbody>{cells}</tbody></table>"
 
 

@@ -33,8 +33,7 @@ class AuditResult:
     limits: list[str] = field(default_factory=list)
 
     def __repr__(self) -> str:
-        count = f", {len(self.limits)} limits" if self.limits else ""
-        return summary(f"AuditResult(scores in percent{count})", *score_lines(self.scores))
+        return summary(f"AuditResult(number of limits: {len(self.limits)})", *score_lines(self.scores))
 
     def _repr_html_(self) -> str:
         return score_html("Audit", self.scores)
