@@ -11,6 +11,7 @@ from torch import nn
 
 from ..data.split import Split
 from ..errors import ExpungeError
+from ..summaries import score_html, score_lines, summary
 from ..tasks.task import Task
 from ..training.run import Compute
 from .evaluation import BINS, Evaluation, Scores, contradicted, evaluate, gaps
@@ -31,6 +32,12 @@ class AuditResult:
     scores: Scores
     details: dict[str, Any] = field(default_factory=dict)
     limits: list[str] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        return summary(f"AuditResult(number of limits: {len(self.limits)})", *score_lines(self.scores))
+
+    def _repr_html_(self) -> str:
+        return score_html("Audit", self.scores)
 
     def __str__(self) -> str:
         shown = [f"{name} {value:.2f}" for name, value in self.scores.items() if isinstance(value, float)]

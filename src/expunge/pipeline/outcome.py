@@ -14,6 +14,7 @@ from ..audit.standard import AuditResult, check_references, summarize
 from ..extensions import source_of
 from ..records.hashing import state_hash
 from ..records.record import Record, plain
+from ..summaries import score_html
 from ..tasks.task import Task
 from ..training.method import Method
 from ..training.run import Run
@@ -37,6 +38,13 @@ class Outcome:
     evaluation: Any = None
     audit: AuditResult | None = None
     method: Method | None = None
+
+    def __repr__(self) -> str:
+        return repr(self.record).replace("Record", "Outcome", 1)
+
+    def _repr_html_(self) -> str:
+        title = f"{self.record.kind} {self.record.method}, seed {self.record.seed}"
+        return score_html(title, self.record.scores)
 
     @property
     def model(self) -> nn.Module:

@@ -26,6 +26,7 @@ from ..errors import ExpungeError
 from ..records.atomic_files import atomic
 from ..records.hashing import mask_hash, model_hash
 from ..records.record import Record, plain
+from ..summaries import entry, summary
 from .canonical import decimals, exact, file_form, parse, sha256, short_id
 from .keys import fingerprint, load_private, public_bytes
 from .merkle import Secret
@@ -74,6 +75,22 @@ class Receipt:
     statement: dict[str, Any]
     envelope: dict[str, Any]
     signature: dict[str, str] | None = None
+
+    def __repr__(self) -> str:
+        hashes = {
+            name: entry(self.statement, name)[:12] for name in ("model_before", "model_after", "record")
+        }
+        try:
+            name = self.id
+        except ExpungeError:
+            name = "the statement has no canonical form"
+        return summary(
+            f"Receipt({name}, {'signed' if self.signature else 'unsigned'})",
+            f"{entry(self.statement, 'run')} by {entry(self.statement, 'method')}, seed {entry(self.statement, 'seed')}",
+            f"forgets {entry(self.statement, 'forget_count')} samples, parent {entry(self.statement, 'parent', 'none')}",
+            ", ".join(f"{name} {digest}" for name, digest in hashes.items()),
+            f"issued {entry(self.envelope, 'created')}",
+        )
 
     @property
     def digest(self) -> str:
