@@ -16,7 +16,7 @@ from ..models import check_name
 from ..sources import check_spec
 from ..tasks.classification import Classification
 from ..torch_utils.module_state import check_seed
-from ..training.registry import find, names
+from ..training.registry import METHODS, find, names
 from ..training.run import Compute
 from ..training.settings import faults
 
@@ -59,8 +59,8 @@ def checked(values: dict[str, Any], tuned: str | None) -> tuple[list[str], dict[
         if problems := settings_problems(key, kind, values.get(key, {})):
             found += [f"{key}: {p}" for p in problems]
             sound[key] = {}
-    own = [m["name"] for m in sound["method"] if ":" in m["name"]]
-    known = {f.name for name in [*names(), *own] for f in fields(find(name))}
+    own = [find(m["name"]) for m in sound["method"] if ":" in m["name"]]
+    known = {f.name for method in [*METHODS.classes().values(), *own] for f in fields(method)}
     found += [
         f"defaults: '{k}' is no setting of any method." for k in values.get("defaults", {}) if k not in known
     ]

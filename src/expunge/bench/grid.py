@@ -18,7 +18,7 @@ from ..records.record import SCHEMA, plain
 from ..records.statistics import grouped
 from ..tasks.classification import Classification
 from ..training.method import PACKAGE
-from ..training.registry import find, names, serves
+from ..training.registry import METHODS, find, serves
 from ..tuning import presets
 from ..tuning.trials import By
 from .checks import OWN, SCENARIOS, TUNE, checked, settings_problems
@@ -200,7 +200,8 @@ def _methods(values: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], dict
     for entry in values["method"]:
         which = [entry["name"]]
         if entry["name"] == "all":  # exact methods are references, trained in their own way: not among them
-            which = [n for n in names() if not find(n).exact and n not in {*entry.get("but", []), *plainly}]
+            left_out = {*entry.get("but", []), *plainly}
+            which = [n for n, m in METHODS.classes().items() if not m.exact and n not in left_out]
         vary = entry.get("vary", {})
         for name in which:
             for chosen in itertools.product(*vary.values()):
