@@ -19,7 +19,8 @@ from torch import nn
 
 from ..data.split import Split
 from ..records.statistics import HEADLINE
-from ..tasks.classification import Classification, Predictions
+from ..tasks.classification import Predictions
+from ..tasks.task import Task, require
 from ..torch_utils.module_state import check_seed, device_of
 from ..training.run import Compute, precision
 from .mia import members_and_nonmembers, modified_entropy, svm_attack, threshold_attack
@@ -38,7 +39,7 @@ class Evaluation:
 
     Args:
         split: The split that the model was evaluated on.
-        forget: Predictions on the forget set.
+        forget: Predictions on the forget set: `Predictions` of a task with logits, else `SampleScores`.
         retain: Predictions on the retain set.
         test: Predictions on the test set. For class-wise forgetting, it is without the forgotten classes.
         test_forgotten: Predictions on the test samples of the forgotten classes.
@@ -46,19 +47,25 @@ class Evaluation:
     """
 
     split: Split
-    forget: Predictions
-    retain: Predictions
-    test: Predictions
-    test_forgotten: Predictions
+    forget: Any
+    retain: Any
+    test: Any
+    test_forgotten: Any
     seed: int = 0
+
+    @property
+    def has_logits(self) -> bool:
+        """Whether the predictions are those of a classifier."""
+        return isinstance(self.forget, Predictions)
 
     @cached_property
     def scores(self) -> Scores:
         """UA, RA, TA, MIA, MIA_entropy and TFA, in percent.
 
         UA is 100 - accuracy on the forget set. RA and TA are the accuracies on retain and test set. MIA is the share of
-        the forget set that the SVM attack classifies as non-member. MIA_entropy is the same for the threshold attack
-        on the modified entropy. TFA is the accuracy on test samples of the forgotten classes, or None without any.
+        the forget set that the SVM attack classifies as non-member. MIA_entropy, which only classifiers have, is the
+        same for the threshold attack on the modified entropy. TFA is the accuracy on test samples of the forgotten
+        classes, or None without any.
         """
         scores: Scores = {
             "UA": 100 - self.forget.accuracy,
@@ -70,12 +77,13 @@ class Evaluation:
         )
         retain, test, forget = (p.confidence.numpy() for p in (self.retain, self.test, self.forget))
         scores["MIA"] = svm_attack(retain[member], test[nonmember], forget)
-        # negated: members have a low entropy, and the threshold attack expects high scores for members
-        retain, test, forget = (
-            -modified_entropy(p.probabilities.numpy(), p.labels.numpy())
-            for p in (self.retain, self.test, self.forget)
-        )
-        scores["MIA_entropy"] = threshold_attack(retain[member], test[nonmember], forget)
+        if self.has_logits:
+            # negated: members have a low entropy, and the threshold attack expects high scores for members
+            retain, test, forget = (
+                -modified_entropy(p.probabilities.numpy(), p.labels.numpy())
+                for p in (self.retain, self.test, self.forget)
+            )
+            scores["MIA_entropy"] = threshold_attack(retain[member], test[nonmember], forget)
         scores["TFA"] = self.test_forgotten.accuracy if len(self.test_forgotten.labels) else None
         return scores
 
@@ -105,7 +113,7 @@ class Evaluation:
 def evaluate(
     model: nn.Module,
     split: Split,
-    task: Classification,
+    task: Task,
     *,
     seed: int = 0,
     batch_size: int = 256,
@@ -126,14 +134,16 @@ def evaluate(
 
     Raises:
         ExpungeError: If the seed is not a whole number from 0.
+        ModelError: If the task does not offer "scores".
 
     Example:
         >>> evaluate(model, split, task).scores["UA"]
         5.2
     """
     check_seed(seed)
+    require(task, ["scores"], "an audit")
     features = task.has_head(model, split.retain)
-    predict = lambda samples: task.predict(model, samples, features=features, batch_size=batch_size)  # noqa: E731
+    predict = lambda samples: task.evaluate(model, samples, features=features, batch_size=batch_size)  # noqa: E731
     with precision(compute or Compute(), device_of(model)):
         forget, retain = predict(split.forget), predict(split.retain)
         test, test_forgotten = predict(split.test), predict(split.test_forgotten)

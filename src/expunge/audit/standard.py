@@ -11,7 +11,7 @@ from torch import nn
 
 from ..data.split import Split
 from ..errors import ExpungeError
-from ..tasks.classification import Classification
+from ..tasks.task import Task
 from ..training.run import Compute
 from .evaluation import BINS, Evaluation, Scores, contradicted, evaluate, gaps
 from .examples import embeddings, examples
@@ -41,7 +41,7 @@ class AuditResult:
 def audit(
     model: nn.Module,
     split: Split,
-    task: Classification,
+    task: Task,
     *,
     original: nn.Module | Evaluation | None = None,
     retrained: nn.Module | Evaluation | None = None,
@@ -107,15 +107,26 @@ def summarize(
             "bins": np.linspace(0, 1, BINS + 1).round(4).tolist(),
             **{name: e.histogram() for name, e in given.items()},
         },
+    }
+    if evaluation.has_logits:
+        details |= _classifier_details(given, split)
+    return AuditResult(scores, details, _limits(split, given))
+
+
+def _classifier_details(given: dict[str, Evaluation], split: Split) -> dict[str, Any]:
+    """The figures that only classifiers have: per class, predictions on forget samples, examples, and the embedding."""
+    details: dict[str, Any] = {
         "per_class": {name: e.per_class for name, e in given.items()},
         "redistribution": {name: e.redistribution for name, e in given.items()},
         "examples": examples(given),
     }
-    if evaluation.forget.features is not None:
+    if given["unlearned"].forget.features is not None:
         details["embedding"] = embeddings(given)
-    if original is not None:
-        details["worst_class"] = worst_class(original.per_class, evaluation.per_class, split.forget_classes)
-    return AuditResult(scores, details, _limits(split, given))
+    if "original" in given:
+        details["worst_class"] = worst_class(
+            given["original"].per_class, given["unlearned"].per_class, split.forget_classes
+        )
+    return details
 
 
 def _limits(split: Split, given: dict[str, Evaluation]) -> list[str]:

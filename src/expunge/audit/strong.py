@@ -15,6 +15,7 @@ from ..data.split import Split
 from ..errors import ExpungeError
 from ..methods.retrain import Retrain
 from ..tasks.classification import Classification
+from ..tasks.task import require
 from ..training.method import Method
 from .evaluation import Evaluation, Scores, evaluate
 from .features import feature_audit
@@ -95,6 +96,7 @@ def strong_audit(
     """
     settings = settings or StrongSettings()
     settings.check()
+    require(task, ["logits", "classes", "scores"], "the strong audit")
     task.check(model, split.retain)
     inputs = _Inputs(model, split, task, original, retrained, method, recipe, settings, factory, on_step)
     wanted, limits = inputs.possible()

@@ -55,6 +55,11 @@ class Predictions:
         return self.logits.argmax(1) == self.labels
 
     @property
+    def finite(self) -> bool:
+        """Whether all logits are finite."""
+        return bool(self.logits.isfinite().all())
+
+    @property
     def accuracy(self) -> float:
         """Percent correct; NaN for no samples."""
         return 100 * self.correct.double().mean().item()

@@ -9,124 +9,25 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import numpy as np
 import torch
 from torch import nn
 
-from ..audit.evaluation import Evaluation, Scores, evaluate, gaps
-from ..audit.mia import best_threshold, members_and_nonmembers
-from ..data.likeness import importance_weights, weighted_mean
+from ..audit.evaluation import Evaluation
 from ..data.split import Split
 from ..errors import ExpungeError, raise_all
 from ..masks.mask_file import Mask
 from ..records.atomic_files import write_json
 from ..records.hashing import mask_hash, state_hash
 from ..records.record import plain
-from ..tasks.classification import Classification, Predictions
+from ..tasks.task import Task, require
 from ..training.execute import execute
 from ..training.method import Method
 from ..training.processes import Team, first
 from ..training.run import Compute, Run
+from .estimate import distance_to_expected, distance_to_retrained
 from .search import Trial, next_settings, search_space
 
 By = Literal["validation", "gap"]
-Distance = Callable[[nn.Module], float]
-
-# the attack is fitted on all parts of the validation samples except the one that it classifies
-FOLDS = 5
-
-# the distance of a model whose outputs are not finite
-LARGEST_DISTANCE = 100.0
-
-
-@dataclass(frozen=True, eq=False)
-class SetPredictions:
-    """Hold a model's predictions on the samples that tuning may use. The test set is not among them.
-
-    Args:
-        forget: Predictions on the forget set.
-        retain: Predictions on the retain set.
-        validation: Predictions on validation samples, without those of forgotten classes.
-        validation_forgotten: Predictions on validation samples of forgotten classes.
-    """
-
-    forget: Predictions
-    retain: Predictions
-    validation: Predictions
-    validation_forgotten: Predictions
-
-    def called_nonmember(
-        self, confidence: torch.Tensor, nonmembers: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """Return which samples a threshold attack calls non-members, bool (N,).
-
-        The attack is a threshold, not the SVM behind the score MIA. The SVM is arbitrary below the confidences that it was
-        fitted on. A forgotten class lies there, so the SVM would rank trials arbitrarily.
-
-        Args:
-            confidence: Confidences in the true class of the samples to classify (N,).
-            nonmembers: Positions of the validation samples that the attack is fitted on. None takes all.
-        """
-        unseen = self.validation.confidence
-        unseen_confidence = (unseen if nonmembers is None else unseen[nonmembers]).numpy()
-        member, nonmember = members_and_nonmembers(len(self.retain.labels), len(unseen_confidence))
-        threshold = best_threshold(self.retain.confidence.numpy()[member], unseen_confidence[nonmember])
-        return confidence < threshold
-
-    def mia(self) -> float:
-        """Return the share of the forget set that the attack calls non-member, in percent."""
-        return 100 * self.called_nonmember(self.forget.confidence).double().mean().item()
-
-
-def predict_sets(model: nn.Module, split: Split, task: Classification) -> SetPredictions:
-    """Return the model's predictions on the forget, retain and validation set."""
-    forgotten = torch.isin(split.validation.labels, torch.tensor(split.forget_classes))
-    sets = (split.forget, split.retain, split.validation.take(~forgotten), split.validation.take(forgotten))
-    return SetPredictions(*(task.predict(model, s) for s in sets))
-
-
-def expected_scores(original: SetPredictions, split: Split) -> Scores:
-    """Return an estimate of Retrain's scores (percent) from the original and validation samples.
-
-    The original never saw the validation samples, as Retrain never saw the forget samples. So the original's error on
-    validation samples estimates UA, with importance weights (`likeness`). For MIA, an attack fitted on four fifths of the
-    validation samples classifies the last fifth. A class that was never seen is never predicted, so both are 100.
-    """
-    scores: Scores = {"RA": original.retain.accuracy, "TA": original.validation.accuracy}
-    if split.forget_classes:
-        return {"UA": 100.0, "MIA": 100.0, **scores}
-    weights, confidence = importance_weights(split), original.validation.confidence
-    order = torch.from_numpy(np.random.RandomState(0).permutation(len(confidence)))
-    parts, nonmember = order.chunk(FOLDS), torch.zeros(len(confidence))
-    for part in parts if len(confidence) > 1 else ():
-        others = torch.cat([p for p in parts if p is not part])
-        nonmember[part] = original.called_nonmember(confidence[part], others).float()
-    accuracy = weighted_mean(original.validation.correct, weights)
-    return {"UA": 100 - 100 * accuracy, "MIA": 100 * weighted_mean(nonmember, weights), **scores}
-
-
-def estimated_gap(model: SetPredictions, expected: Scores) -> float:
-    """Return the average gap to the expected scores in percentage points; smaller is better.
-
-    RA and TA count only where they are lower than expected: Retrain may gain from more training too. If a class is
-    forgotten, UA is the mean over the forget set and the validation samples of the class, if there are any.
-    """
-    errors = [100 - p.accuracy for p in (model.forget, model.validation_forgotten) if len(p.labels)]
-    parts = [
-        abs(sum(errors) / len(errors) - expected["UA"]),
-        max(0.0, expected["RA"] - model.retain.accuracy),
-    ]
-    if len(model.validation.labels):
-        parts += [
-            abs(model.mia() - expected["MIA"]),
-            max(0.0, expected["TA"] - model.validation.accuracy),
-        ]
-    return sum(parts) / len(parts)
-
-
-def estimated_distance(model: nn.Module, original: nn.Module, split: Split, task: Classification) -> float:
-    """Return the `estimated_gap` of a model, given its original; 100 if an output of the model is not finite."""
-    return _to_expected(original, split, task)(model)
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +51,7 @@ def tune(
     model: nn.Module,
     split: Split,
     method: Method,
-    task: Classification,
+    task: Task,
     *,
     count: int = 4,
     fixed: Collection[str] = (),
@@ -190,16 +91,20 @@ def tune(
     Raises:
         ExpungeError: The method has nothing to try, the chosen distance lacks validation samples or `retrained`, or
             `trials_file` belongs to another call.
+        ModelError: The task does not offer "scores".
 
     Example:
         >>> tuned = tune(model, split, SalUn(), task, count=4)
         >>> tuned.method, tuned.trials[0].distance
     """
     how = compute or Compute()
+    require(task, ["scores"], "tuning")
     raise_all(_problems(split, method, count, fixed, by, retrained))
     state_path, trials_path = (None if f is None else Path(f) for f in (state_file, trials_file))
     distance_of = (
-        _to_retrain(retrained) if by == "gap" and retrained is not None else _to_expected(model, split, task)
+        distance_to_retrained(retrained, task)
+        if by == "gap" and retrained is not None
+        else distance_to_expected(model, split, task)
     )
     untouched = distance_of(model)
     identity = _identity(model, split, method, seed, how, options.get("mask"), count, fixed, by)
@@ -246,32 +151,6 @@ def _identity(
     given_mask = None if mask is None else mask_hash(mask)
     return repr((type(method).__name__, plain(asdict(method)), split.hash, split.preparation, seed, asdict(how), given_mask,
                  state_hash(model.state_dict()), count, sorted(fixed), by))  # fmt: skip
-
-
-def _to_expected(original: nn.Module, split: Split, task: Classification) -> Distance:
-    """Return the function that gives a model's estimated gap."""
-    expected = expected_scores(predict_sets(original, split, task), split)
-
-    def distance(model: nn.Module) -> float:
-        sets = predict_sets(model, split, task)
-        predictions = (sets.forget, sets.retain, sets.validation, sets.validation_forgotten)
-        finite = all(p.logits.isfinite().all() for p in predictions)
-        return estimated_gap(sets, expected) if finite else LARGEST_DISTANCE
-
-    return distance
-
-
-def _to_retrain(retrained: Evaluation) -> Distance:
-    """Return the function that gives a model's average gap to the retrained model."""
-
-    def distance(model: nn.Module) -> float:
-        task = Classification(retrained.test.logits.shape[1])
-        evaluated = evaluate(model, retrained.split, task, seed=retrained.seed)
-        predictions = (evaluated.forget, evaluated.retain, evaluated.test, evaluated.test_forgotten)
-        finite = all(p.logits.isfinite().all() for p in predictions)
-        return gaps(evaluated.scores, retrained.scores)["avg"] if finite else LARGEST_DISTANCE
-
-    return distance
 
 
 def _problems(
