@@ -95,6 +95,22 @@ def training_file(path: Path) -> Path:
     return path.with_suffix(".training.json")
 
 
+def training_facts(path: Path, note: str) -> dict[str, Any]:
+    """Return how the model at `path` was trained. Facts that nobody recorded are None."""
+    if training_file(path).exists():
+        return json.loads(training_file(path).read_text(encoding="utf-8"))
+    # `expunge bench` trained the model. It records seconds and machine of retrained models only.
+    file, finished = path.with_suffix(".json"), datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    record = Record.load(file) if file.exists() else None
+    return {
+        "seconds": round(record.seconds, 3) if record else None,
+        "finished": finished.isoformat(timespec="seconds"),
+        "machine": {**(record.machine if record else {}), "note": note},
+        "command": None,
+        "revision": None,
+    }
+
+
 def references(grid: Grid) -> dict[str, tuple[str, Job]]:
     """Return {name: (role, job)} of all models, in the order of training. A role is "original" or "retrain"."""
     models: dict[str, tuple[str, Job]] = {}
@@ -118,7 +134,7 @@ def split_name(job: Job) -> str:
     )
 
 
-def publish(store: ModelStore, name: str, role: str, job: Job, folder: Path) -> dict[str, Any]:
+def publish(store: RecordingStore, name: str, role: str, job: Job, folder: Path) -> dict[str, Any]:
     """Write a finished model with its metadata to `folder`, and return its entry of the manifest."""
     path = store.make_original(job) if role == "original" else store.make_retrained(job)
     source, split, _ = store.setting(job)
@@ -142,7 +158,7 @@ def publish(store: ModelStore, name: str, role: str, job: Job, folder: Path) -> 
         "recipe": job.recipe,
         "compute": job.compute,
         "accuracy": accuracies(evaluation),
-        "training": json.loads(training_file(path).read_text(encoding="utf-8")),
+        "training": training_facts(path, store.note),
     }
     if role == "retrain":
         # `expunge bench` needs the record of a retrained model beside it.
@@ -169,7 +185,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return json.loads(file.read_text(encoding="utf-8"))["models"] if file.exists() else {}
 
 
-def train_all(grid: Grid, store: ModelStore, folder: Path) -> list[str]:
+def train_all(grid: Grid, store: RecordingStore, folder: Path) -> list[str]:
     """Train and publish every model that the manifest does not have, and return the names of those still missing."""
     models, entries = references(grid), read_manifest(folder)
     for name, (role, job) in models.items():
@@ -181,8 +197,7 @@ def train_all(grid: Grid, store: ModelStore, folder: Path) -> list[str]:
             break
         done = {n: entries[n] for n in models if n in entries}
         write_json(folder / MANIFEST, {"grid": grid.name, "title": grid.title, "models": done})
-        accuracy, seconds = entries[name]["accuracy"]["test"], entries[name]["training"]["seconds"]
-        print(f"{name}: test accuracy {accuracy:.2f} %, {seconds:.0f} s", flush=True)
+        print(f"{name}: test accuracy {entries[name]['accuracy']['test']:.2f} %", flush=True)
     return [name for name in models if name not in entries]
 
 

@@ -101,6 +101,16 @@ def test_an_interrupted_call_goes_on(call, tmp_path, capsys):
     assert {name: after[name] for name in models} == models
 
 
+def test_models_that_a_bench_trained_are_published_too(call, tmp_path):
+    for file in (tmp_path / "cache/models").glob("*.training.json"):
+        file.unlink()
+    call("--out", str(tmp_path / "other"), "--note", "trained by a bench")
+    models = json.loads((tmp_path / "other/small/manifest.json").read_text(encoding="utf-8"))["models"]
+    original, retrained = (models[name]["training"] for name in NAMES[:2])
+    assert original["seconds"] is None and retrained["seconds"] > 0
+    assert retrained["machine"]["note"] == "trained by a bench"
+
+
 def test_verify_names_every_file_that_changed(call, tmp_path):
     folder = tmp_path / "zoo/small"
     model = folder / "original-seed0.safetensors"
