@@ -1,6 +1,7 @@
 """Measure how well scores separate two sets: the area under the ROC curve, and its left end.
 
 Own code, because it is hundreds of times faster than scikit-learn on the small sets of the audit (docs/libraries.md).
+"""
 
 from __future__ import annotations
 
