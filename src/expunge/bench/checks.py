@@ -7,19 +7,22 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
 
+from ..audit.measure import make_measures
 from ..data.split import Goal
 from ..data.split_settings import SplitSpec
 from ..errors import ExpungeError, raise_all
 from ..methods.retrain import Retrain
 from ..models import check_name
 from ..sources import check_spec
+from ..tasks.classification import Classification
 from ..torch_utils.module_state import check_seed
 from ..training.registry import find, names
 from ..training.run import Compute
 from ..training.settings import faults
 
 ENTRIES = (
-    "title", "data", "models", "seeds", "threads", "note", "recipe", "compute", "tune", "defaults", "split", "method", "published",
+    "title", "data", "models", "seeds", "threads", "note", "measures",
+    "recipe", "compute", "tune", "defaults", "split", "method", "published",
 )  # fmt: skip
 METHOD_ENTRIES = ("name", "label", "settings", "vary", "only", "but")
 SCENARIOS = {"forget_class": "class", "forget_share": "random", "forget_ids": "ids", "forget_group": "group"}
@@ -36,7 +39,7 @@ def checked(values: dict[str, Any], tuned: str | None) -> tuple[list[str], dict[
     sound = {**values}
     found = [
         f"{key}: names {one!r} twice; name it once."
-        for key in ("data", "models", "seeds", "split")
+        for key in ("data", "models", "seeds", "split", "measures")
         for number, one in enumerate(values.get(key, []))
         if values[key].index(one) < number
     ]
@@ -47,6 +50,7 @@ def checked(values: dict[str, Any], tuned: str | None) -> tuple[list[str], dict[
         ("split", _of_split),
         ("method", _of_method),
         ("published", _of_published),
+        ("measures", _of_measure),
     ):
         told = [(one, check(one)) for one in values.get(key, [])]
         found += [f"{key}: {p}" for _, problems in told for p in problems]
@@ -55,7 +59,8 @@ def checked(values: dict[str, Any], tuned: str | None) -> tuple[list[str], dict[
         if problems := settings_problems(key, kind, values.get(key, {})):
             found += [f"{key}: {p}" for p in problems]
             sound[key] = {}
-    known = {f.name for name in names() for f in fields(find(name))}
+    own = [m["name"] for m in sound["method"] if ":" in m["name"]]
+    known = {f.name for name in [*names(), *own] for f in fields(find(name))}
     found += [
         f"defaults: '{k}' is no setting of any method." for k in values.get("defaults", {}) if k not in known
     ]
@@ -86,7 +91,7 @@ def _of_shape(values: dict[str, Any]) -> list[str]:
         f"the grid has no '{k}'; add it." for k in ("data", "seeds", "split", "method") if not values.get(k)
     ]
     for kind, keys in (
-        (list, ("data", "models", "seeds", "split", "method", "published")),
+        (list, ("data", "models", "seeds", "split", "method", "published", "measures")),
         (dict, ("recipe", "compute", "tune", "defaults")),
         (str, ("title", "note")),
     ):
@@ -101,6 +106,7 @@ def _of_shape(values: dict[str, Any]) -> list[str]:
             ("split", dict),
             ("method", dict),
             ("published", dict),
+            ("measures", str),
         )
         for one in (values.get(key) if isinstance(values.get(key), list) else [])  # type: ignore[union-attr]
         if not isinstance(one, kind)
@@ -155,7 +161,7 @@ def _of_method(entry: dict[str, Any]) -> list[str]:
         if k not in METHOD_ENTRIES
     ]
     if entry.get("name") != "all" and entry.get("name") not in names():
-        found.append(f"there is no method '{entry.get('name')}'; known: all, {', '.join(names())}.")
+        found += _of_own_method(entry.get("name"))
     for key, kind in (("label", str), ("settings", dict), ("vary", dict), ("only", list), ("but", list)):
         if key in entry and not isinstance(entry[key], kind):
             found.append(f"'{key}' must be {WORDS[kind]}; {entry[key]!r} came.")
@@ -172,6 +178,20 @@ def _of_method(entry: dict[str, Any]) -> list[str]:
         for k, v in entry.get("vary", {}).items()
         if not isinstance(v, list) or not v
     ]
+
+
+def _of_own_method(name: Any) -> list[str]:
+    """Return what is wrong with a method's name that is none of `names()`: `package.module:Class` is allowed."""
+    if not isinstance(name, str) or ":" not in name:
+        known = ", ".join(names())
+        return [
+            f"there is no method '{name}'; known: all, {known}. Write package.module:Class for one of your own."
+        ]
+    return _told(find)(name)
+
+
+def _of_measure(name: str) -> list[str]:
+    return _told(lambda name: make_measures([name], Classification(2)))(name)
 
 
 def _of_published(table: dict[str, Any]) -> list[str]:

@@ -11,10 +11,13 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from ..audit.measure import find_measure
 from ..errors import ExpungeError, raise_all
+from ..extensions import source_of
 from ..records.record import SCHEMA, plain
 from ..records.statistics import grouped
 from ..tasks.classification import Classification
+from ..training.method import PACKAGE
 from ..training.registry import find, names, serves
 from ..tuning import presets
 from ..tuning.trials import By
@@ -36,6 +39,7 @@ class Job:
     compute: dict[str, Any]
     tuning: dict[str, Any] | None = None  # trials and seed; by="gap" where the oracle chooses
     vary: dict[str, Any] = field(default_factory=dict)  # the fields of `settings` that this grid varies
+    measures: tuple[str, ...] = ()  # extra measures, by name
 
     def key(self, *parts: str) -> str:
         """A name by content: of the fields `parts`, or of all that the result depends on."""
@@ -43,8 +47,25 @@ class Job:
         values = {p: getattr(self, p) for p in chosen}
         if "split" in values and (ids := self.split.get("forget_ids")):  # another list is another forget set
             values["ids"] = hashlib.sha256(Path(ids).read_bytes()).hexdigest()
+        if not self.measures:  # records made before there were extra measures keep their names
+            values.pop("measures", None)
+        values |= {f"source of {p}": code for p in chosen if (code := self._own_code(p))}
         text = json.dumps([SCHEMA, values], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+    def _own_code(self, part: str) -> list[str | None]:
+        """Hashes of the source of code that is not in this package: another version of it gives another result."""
+        classes: list[type] = []
+        if part == "method":
+            classes = [find(self.method)]
+        elif part == "measures":
+            classes = [find_measure(m) for m in self.measures]
+        return [source_of(c)["source_sha256"] for c in classes if not c.__module__.startswith(f"{PACKAGE}.")]
+
+    @property
+    def measured(self) -> str:
+        """Key of the extra measures, for the records of the references; empty without any."""
+        return self.key("measures") if self.measures else ""
 
     @property
     def origin(self) -> str:
@@ -139,7 +160,7 @@ def _jobs(values: dict[str, Any], tuned: By | None) -> tuple[list[Job], list[str
         model = model or presets.MODELS.get(presets.data_name(data), "cnn")
         jobs.append(
             Job(data, model, split, seed, name, label, settings, recipe,
-                values.get("compute", {}), tuning, extra))  # fmt: skip
+                values.get("compute", {}), tuning, extra, tuple(values.get("measures", ()))))  # fmt: skip
     return jobs, sorted(set(skipped)), list(dict.fromkeys(problems))
 
 

@@ -59,6 +59,11 @@ STATEMENT: dict[str, tuple[type, ...]] = {  # the entries of a statement and the
     "parent": (str, type(None)),
 }
 
+# where the method is defined: "module:Class", and the SHA-256 of its source file (None for a notebook)
+IMPLEMENTATION = ("class", "source_sha256")
+# entries that a statement may have: receipts written before they existed lack them
+OPTIONAL: dict[str, tuple[type, ...]] = {"implementation": (dict,)}
+
 Model = nn.Module | Mapping[str, Tensor] | str | os.PathLike[str]
 
 
@@ -224,6 +229,9 @@ def issue(
         "software": software,
         "parent": parent.id if isinstance(parent, Receipt) else parent,
     }
+    implementation = record.details.get("implementation")
+    if isinstance(implementation, dict):
+        statement["implementation"] = {k: implementation.get(k) for k in IMPLEMENTATION}
     machine = {k: v for k, v in plain(record.machine).items() if k not in _SOFTWARE}
     receipt = signed(Receipt(statement, {"machine": decimals(machine)}), key, passphrase)
     return receipt, secret and Secret(secret.salt, secret.leaves, receipt.id)
