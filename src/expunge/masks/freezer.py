@@ -1,4 +1,7 @@
-"""What holds weights still while an optimizer steps: their gradients zeroed before, their values put back after."""
+"""What holds weights still while an optimizer steps: their gradients zeroed before, their values put back after.
+
+Own code, because no optimizer of torch keeps chosen parameters bit-identical under momentum and weight decay.
+"""
 
 from __future__ import annotations
 
