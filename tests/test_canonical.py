@@ -6,6 +6,7 @@ import math
 import unicodedata
 
 import pytest
+import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,6 +40,11 @@ anything = st.recursive(
 def test_the_form_is_the_literal_one():
     value = {"b": [1, -2, True, None], "a": 'é\n"', "A": {}, "_": LARGEST}
     assert canonical(value) == '{"A":{},"_":9007199254740991,"a":"é\\n\\"","b":[1,-2,true,null]}'.encode()
+
+
+@given(whole)
+def test_the_form_is_that_of_rfc_8785(value):
+    assert canonical(value) == rfc8785.dumps(value)
 
 
 def test_hash_and_id_by_hand():
