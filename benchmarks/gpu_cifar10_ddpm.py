@@ -21,8 +21,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import cyclopts
 import torch
-import tyro
 from torch import Tensor, nn
 
 from expunge import Compute, Retrain, Split
@@ -33,8 +33,8 @@ from expunge.data.tensors import TensorData
 from expunge.errors import ExpungeError
 from expunge.generation import presets as diffusion_presets
 from expunge.generation.runs import for_drawing
-from expunge.generation.sampling import Sampler
-from expunge.models import build, imported
+from expunge.imports import import_object
+from expunge.models import build
 from expunge.models.unet import salun_cifar10, unet
 from expunge.pipeline.experiment import record_of, seeded_factory, train
 from expunge.records.checkpoint import read_checkpoint, write_checkpoint
@@ -45,6 +45,7 @@ from expunge.report import write_report
 from expunge.sources import Source, load, locate
 from expunge.tasks.classification import Classification
 from expunge.tasks.diffusion import Diffusion
+from expunge.tasks.sampling import Sampler
 from expunge.training.execute import execute
 from expunge.training.method import Method
 from expunge.training.run import Row, Run, precision
@@ -163,7 +164,7 @@ class Bench:
         record.scores = plain(found.scores)
         record.details.update(plain(found.details))
         if self.features is not None:
-            network = imported(self.features, ExpungeError)().to(self.device)
+            network = import_object(self.features, ExpungeError)().to(self.device)
             real = torch.cat([b.x for b in self.split.retain.batches(512)])  # type: ignore[misc]
             record.scores |= network_distances(real, drawn.images[~drawn.forgotten], network, "given")
         record.save(self.out / f"{name}.json")
@@ -242,4 +243,4 @@ def _few(data: Any, count: int) -> TensorData:
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    cyclopts.run(main)

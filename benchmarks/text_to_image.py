@@ -30,9 +30,9 @@ from expunge.generation.concepts import Erasure
 from expunge.generation.erase import erase
 from expunge.generation.erase_presets import settings
 from expunge.generation.pipelines import load
-from expunge.generation.sampling import Sampler
 from expunge.records.atomic_files import write_json
 from expunge.records.record import machine
+from expunge.tasks.sampling import Sampler
 
 TRIAL = ("boot", "sandal")  # concept and anchor on which learning rates are chosen
 CONCEPTS = (("trouser", "dress"), ("bag", "t-shirt"), ("sneaker", "sandal"))  # of seeds 0, 1, 2

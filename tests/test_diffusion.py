@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import replace
-from importlib import import_module
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,11 +20,11 @@ from expunge.data.batch import Batch
 from expunge.data.split import Split
 from expunge.errors import ExpungeError, ModelError
 from expunge.generation import presets as diffusion_presets
-from expunge.generation.sampling import SafeSampler, Sampler
 from expunge.methods.finetune import FineTune
 from expunge.methods.random_label import RandomLabel
 from expunge.models.unet import for_data, salun_cifar10, unet
 from expunge.tasks.diffusion import Diffusion
+from expunge.tasks.sampling import SafeSampler, Sampler
 from expunge.training.execute import execute
 from expunge.training.registry import find
 from expunge.training.run import Run
@@ -403,13 +402,13 @@ import sys
 for name in ("diffusers", "transformers", "peft", "accelerate", "torchmetrics"):
     sys.modules[name] = None  # as if it were not installed
 import torch
-import expunge.cli, expunge.generation.erase, expunge.generation.pipelines, expunge.cli.demo_generation
+import expunge.cli.app, expunge.generation.erase, expunge.generation.pipelines, expunge.cli.demo_generation
 from expunge.audit.image_distances import distances
 from expunge.tasks.diffusion import Diffusion
 from expunge.errors import MissingExtra
 from expunge.models.unet import salun_cifar10, unet
-from expunge.generation.sampling import Sampler
-assert len(expunge.cli.commands()) > 8
+from expunge.tasks.sampling import Sampler
+assert all(command.load() for command in expunge.cli.app.COMMANDS.values())
 (expunge.generation.pipelines.Path("p")).mkdir()
 (expunge.generation.pipelines.Path("p") / "model_index.json").write_text("{}")
 for call in (lambda: unet(10, (1, 8, 8)), salun_cifar10, lambda: Sampler().scheduler(Diffusion(2)),
@@ -563,17 +562,8 @@ def test_commands_train_and_unlearn_a_generator(tmp_path):
     model = str(tmp_path / "model.safetensors")
     assert main(["train-generator", "--data", "digits", "--out", model, "--epochs", "1"]) == 0
     assert Record.load(tmp_path / "model.json").kind == "original"
-    common = [
-        "unlearn-generator",
-        "--data",
-        "digits",
-        "--checkpoint",
-        model,
-        "--forget",
-        "3",
-        "--epochs",
-        "1",
-    ]
+    common = ["--data", "digits", "--checkpoint", model, "--forget", "3", "--epochs", "1"]
+    salun = ["unlearn-generator", "salun", *common]
     out = [
         "--out",
         str(tmp_path / "out.safetensors"),
@@ -583,18 +573,18 @@ def test_commands_train_and_unlearn_a_generator(tmp_path):
         "4",
     ]
     gold = str(tmp_path / "gold.safetensors")
-    assert main([*common, "--out", gold, "--method", "retrain_ema", "--per-class", "4"]) == 0
-    assert main([*common, *out, "--frozen-target", "--mask", "random", "--retrained", gold]) == 0
+    assert main(["unlearn-generator", "retrain_ema", *common, "--out", gold, "--per-class", "4"]) == 0
+    assert main([*salun, *out, "--frozen-target", "--mask", "random", "--retrained", gold]) == 0
     record = Record.load(tmp_path / "out.json")
     assert record.settings["mask"] == "random" and record.settings["density"] == 0.5
     assert {"UA", "RA", "FID_judge"} <= set(record.scores) and (tmp_path / "report.html").exists()
-    assert main([*common, "--out", model]) == 2
-    assert main([*common, *out, "--retrained", model]) == 2
-    assert main([*common, *out, "--device", "cuda:9"]) == 2
-    assert main([*common, *out, "--method", "esd", "--retain-weight", "1"]) == 2
-    assert main([*common, *out, "--method", "esd", "--frozen-target"]) == 2
-    assert main([*common, *out, "--method", "random_label", "--mask", "random"]) == 2
-    assert main([*common, "--out", gold, "--per-class", "1"]) == 2
+    assert main([*salun, "--out", model]) == 2
+    assert main([*salun, *out, "--retrained", model]) == 2
+    assert main([*salun, *out, "--device", "cuda:9"]) == 2
+    assert main(["unlearn-generator", "esd", *common, *out, "--retain-weight", "1"]) == 2
+    assert main(["unlearn-generator", "esd", *common, *out, "--frozen-target"]) == 2
+    assert main(["unlearn-generator", "random_label", *common, *out, "--mask", "random"]) == 2
+    assert main([*salun, "--out", gold, "--per-class", "1"]) == 2
     assert not list(tmp_path.glob(".*"))  # no state of a finished run
 
 
@@ -612,12 +602,8 @@ def test_generators_are_refused_before_anything_is_trained(tmp_path, monkeypatch
         raise AssertionError("not to be called")
 
     monkeypatch.setattr("expunge.generation.runs.Generation.judge", weak)
-    for module, name in (
-        ("training.execute", "execute"),
-        ("pipeline.experiment", "train"),
-        ("cli.demo_generation", "train"),
-    ):
-        monkeypatch.setattr(import_module(f"expunge.{module}"), name, never)
+    monkeypatch.setattr("expunge.pipeline.pipeline.execute", never)
+    monkeypatch.setattr("expunge.cli.train_generator.train_original", never)
     assert main(["demo-generation", "--per-class", "1", "--out", str(tmp_path / "demo")]) == 2
     assert "--per-class is 1; distances" in capsys.readouterr().err
     draw = np.random.default_rng(0)
@@ -630,14 +616,14 @@ def test_generators_are_refused_before_anything_is_trained(tmp_path, monkeypatch
         "no generator for the data 'npz'; known are digits, fashion-mnist, cifar10" in capsys.readouterr().err
     )
     write_checkpoint(tmp_path / "g.safetensors", for_data("digits", 10, (1, 8, 8)).state_dict())
-    unlearn = ["unlearn-generator", "--data", "digits", "--checkpoint", str(tmp_path / "g.safetensors"), "--forget", "3",
+    unlearn = ["unlearn-generator", "salun", "--data", "digits", "--checkpoint", str(tmp_path / "g.safetensors"), "--forget", "3",
                "--out", str(tmp_path / "o.safetensors")]  # fmt: skip
     for flags in (
         ["--lr", "-1"],
-        ["--method", "scrub"],
         ["--device", "cuda:9", "--features", "tiny_pipelines:features"],
     ):
         assert main([*unlearn, *flags]) == 2
+    assert main(["unlearn-generator", "scrub", *unlearn[2:]]) == 2
     assert told == []
     assert main(unlearn) == 2 and told == ["judge"]
     assert "the judge is weak" in capsys.readouterr().err

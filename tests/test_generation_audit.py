@@ -26,10 +26,10 @@ from expunge.data.split import Split
 from expunge.data.tensors import TensorData
 from expunge.errors import ExpungeError, ModelError
 from expunge.generation.runs import for_drawing
-from expunge.generation.sampling import Sampler
 from expunge.methods.retrain import Retrain
 from expunge.tasks.classification import Classification
 from expunge.tasks.diffusion import Diffusion
+from expunge.tasks.sampling import Sampler
 
 SHAPE = (1, 4, 4)
 
@@ -267,8 +267,8 @@ def test_recovery_counts_steps_to_the_threshold():
     }
 
 
-def test_network_name_must_not_be_judge():
-    from expunge.cli.settings import feature_network
+def test_a_network_may_not_be_called_as_the_judge():
+    from expunge.cli.feature_network import feature_network
 
     with pytest.raises(ExpungeError, match="FID_judge"):
         feature_network("tiny_pipelines:judge", "cpu")

@@ -14,11 +14,11 @@ from expunge.audit.image_judge import Judge
 from expunge.data.batch import CropFlip
 from expunge.data.split import Split
 from expunge.data.tensors import TensorData
-from expunge.generation.sampling import Sampler
 from expunge.methods.retrain_ema import RetrainEMA
 from expunge.pipeline.experiment import train
 from expunge.sources import Source
 from expunge.tasks.classification import Classification
+from expunge.tasks.sampling import Sampler
 
 
 @pytest.fixture(scope="module")

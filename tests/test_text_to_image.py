@@ -15,19 +15,19 @@ import torch
 from torch import nn
 
 import tiny_pipelines as tiny
-from expunge.audit.erasure import audit_erasure
 from expunge.audit.recovery_attacks import LearnedCondition, RecoveryAttack, condition_tables
 from expunge.data.tensors import TensorData
 from expunge.errors import CheckpointError, ExpungeError, ModelError
 from expunge.generation.concepts import Erasure, picture, read_latents, split_of
 from expunge.generation.erase import _anchored, erase, latents_file
 from expunge.generation.erase_presets import OWN, SETTINGS, STEPS, settings
+from expunge.generation.erasure_audit import audit_erasure
 from expunge.generation.forget_me_not import ForgetMeNot, attention_maps
 from expunge.generation.pipelines import choose_weights, load, save
 from expunge.generation.prompted import Prompted
-from expunge.generation.sampling import Sampler
 from expunge.generation.text_to_image import Loaded
 from expunge.records.hashing import state_hash
+from expunge.tasks.sampling import Sampler
 from expunge.training.registry import find
 from expunge.training.run import Compute, Run
 
@@ -551,7 +551,7 @@ def test_the_command_masks_judges_and_draws_the_filter(folders, tmp_path, capsys
     from expunge.cli import main
 
     words = [
-        "erase", str(folders["unet"]), "--concept", "dress", "--anchor", "coat", "--keep", "sandal", "--per-prompt", "4",
+        "erase", "salun", str(folders["unet"]), "--concept", "dress", "--anchor", "coat", "--keep", "sandal", "--per-prompt", "4",
         "--sample-steps", "2", "--batch-size", "4", "--out",
     ]  # fmt: skip
     judge = ["--judge", "tiny_pipelines:judge", "--judge-class", "dress=0", "coat=1", "sandal=2"]
@@ -570,7 +570,6 @@ def test_the_command_masks_judges_and_draws_the_filter(folders, tmp_path, capsys
         "Before and after" in shown and "“sandal” shown when asked for" in shown and "FID features" in shown
     )
     refused = (
-        ["--method", "esd", "--mask", "random"],
         ["--steps", "2", "--epochs", "2"],
         judge[:3],
         ["--attacks"],
@@ -582,13 +581,14 @@ def test_the_command_masks_judges_and_draws_the_filter(folders, tmp_path, capsys
         [*judge, "--judge-count", "1"],
         [*judge[:-1], "sandal=3"],
         [*judge[:-1], "sandal=²"],
-        ["--method", "fisher_forgetting"],
         ["--report", str(tmp_path)],
     )
     with monkeypatch.context() as patched:
         patched.setattr("expunge.generation.erase.execute", never)
         for flags in refused:
             assert main([*words, str(tmp_path / "no"), *flags]) == 2
+        for method, flags in (("esd", ["--mask", "random"]), ("fisher_forgetting", [])):
+            assert main(["erase", method, *words[2:], str(tmp_path / "no"), *flags]) == 2
     capsys.readouterr()
     assert main([*words, "."]) == 2
     assert "error: . exists and is not replaced" in capsys.readouterr().err
@@ -673,7 +673,7 @@ def test_the_command_resumes_and_cleans_up(folders, tmp_path, monkeypatch, capsy
         (tmp_path / "in" / word).mkdir(parents=True)
         for k in range(4):
             Image.new("RGB", (20, 20), (80 * n, 40 * k, 0)).save(tmp_path / "in" / word / f"{k}.png")
-    command = ["erase", str(folders["unet"]), "--concept", "dress", "--anchor", "coat", "--images", str(tmp_path / "in"),
+    command = ["erase", "salun", str(folders["unet"]), "--concept", "dress", "--anchor", "coat", "--images", str(tmp_path / "in"),
                "--out", str(tmp_path / "out"), "--epochs", "2", "--batch-size", "4", "--sample-steps", "2"]  # fmt: skip
     with monkeypatch.context() as patched:
         patched.setattr("expunge.cli.erase.print_row", stopping(1))
@@ -692,7 +692,7 @@ def test_the_command_resumes_and_cleans_up(folders, tmp_path, monkeypatch, capsy
         patched.setattr("expunge.generation.erase.grids", interrupted)
         assert main(command) == 130
     said = capsys.readouterr().err
-    assert "what is missing in it is only pictures and scores" in said and "the run resumes" not in said
+    assert "only images and scores are missing" in said and "the run resumes" not in said
     assert {f.name for f in tmp_path.iterdir()} == {"in", "out", "b"}
     assert (tmp_path / "b/expunge.json").exists()
 
@@ -735,6 +735,7 @@ def test_a_concept_is_erased_from_a_pipeline_that_can_draw_it(fashion, tmp_path)
         code = main(
             [
                 "erase",
+                "salun",
                 str(fashion.folder),
                 "--concept",
                 "trouser",

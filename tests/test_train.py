@@ -42,7 +42,8 @@ from expunge.pipeline.experiment import experiment, record_of
 from expunge.training.loop import rate
 from expunge.training.run import Run, finite
 from expunge.training.schedule import pairs, pieces, steps_per_epoch
-from expunge.tuning.trials import _to_retrain, tune
+from expunge.tuning.estimate import distance_to_retrained
+from expunge.tuning.trials import tune
 
 
 @pytest.fixture(scope="module")
@@ -645,4 +646,4 @@ def test_trials_by_the_gap_go_on_after_one_that_is_no_number(setting, monkeypatc
     broken = copy.deepcopy(model)
     with torch.no_grad():
         broken[3].bias[0] = torch.nan
-    assert _to_retrain(gold)(broken) == 100 > _to_retrain(gold)(model)
+    assert distance_to_retrained(gold, task)(broken) == 100 > distance_to_retrained(gold, task)(model)

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from ..data.split import Split
-from ..generation.sampling import Sampler
 from ..tasks.classification import Predictions
 from ..tasks.diffusion import Diffusion
+from ..tasks.sampling import Sampler
 from .image_distances import distances
 from .image_judge import Judge
 from .pictures import png

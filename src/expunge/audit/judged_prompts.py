@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ..generation.sampling import Sampler
 from ..tasks.classification import Predictions
 from ..tasks.diffusion import Diffusion
+from ..tasks.sampling import Sampler
 from .image_distances import network_features
 from .image_judge import Judge
 

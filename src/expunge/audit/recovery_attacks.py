@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from ..data.batch import Batch
 from ..data.samples import Samples
 from ..errors import ModelError
-from ..generation.sampling import Sampler
 from ..tasks.diffusion import Diffusion
+from ..tasks.sampling import Sampler
 from ..torch_utils.module_state import device_of, seeded
 from .image_judge import Judge
 

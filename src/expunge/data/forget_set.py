@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -12,14 +13,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import SplitError, raise_all
-from ..records.atomic_files import read_ids
+from ..errors import ExpungeError, SplitError, raise_all
 from .samples import Data, as_text
 
 # ids that a message shows
 SHOWN_IDS = 5
 # group values that a message shows
 SHOWN_VALUES = 20
+
+
+def read_ids(path: str | os.PathLike[str], error: type[ExpungeError] = ExpungeError) -> list[str]:
+    """Read ids from a text file with one id per line. Blank lines are left out.
+
+    Args:
+        path: The file, in UTF-8.
+        error: The exception to raise for a file that is missing or no text.
+    """
+    remedy = "give a text file in UTF-8 with one id per line"
+    if not Path(path).is_file():
+        raise error(f"{path} is no file; {remedy}.")
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as problem:
+        raise error(f"{path} cannot be read as ids: {problem}; {remedy}.") from problem
+    return [line.strip() for line in lines if line.strip()]
 
 
 def class_numbers(wanted: Sequence[int | str], data: Data, num_classes: int) -> list[int]:

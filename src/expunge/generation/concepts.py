@@ -17,7 +17,7 @@ from ..data.tensors import TensorData
 from ..errors import ExpungeError, MissingExtra, raise_all
 from ..records.torch_files import load_state, save_state
 from ..tasks.diffusion import Diffusion
-from .sampling import Sampler
+from ..tasks.sampling import Sampler
 from .text_to_image import Loaded, Prompted
 
 TEMPLATES = ("a photo of a {}",)

@@ -18,6 +18,7 @@ from ..methods.concept_ablation import ConceptAblation
 from ..pipeline.experiment import record_of
 from ..records.hashing import state_hash
 from ..records.record import Record
+from ..tasks.sampling import Sampler
 from ..torch_utils.module_state import seeded
 from ..training.execute import execute
 from ..training.method import GradientMethod, Method
@@ -26,7 +27,6 @@ from .concepts import Erasure, contents, drawn_latents, image_files, kept_latent
 from .erase_checks import check, check_loaded
 from .pipelines import Weights, add_lora, choose_weights, load, save
 from .prompted import Prompted
-from .sampling import Sampler
 from .side_by_side import grids
 from .text_to_image import Loaded
 

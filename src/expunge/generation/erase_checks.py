@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..errors import ExpungeError, ModelError, raise_all
 from ..tasks.diffusion import Diffusion
+from ..tasks.sampling import Sampler
 from ..torch_utils.module_state import check_seed
 from ..training.method import GradientMethod, Method
 from ..training.registry import serves, unsuited_text
@@ -17,7 +18,6 @@ from .concepts import TEMPLATES, Erasure
 from .forget_me_not import ForgetMeNot
 from .pipelines import Weights, lora_problems, weights_problems
 from .prompted import Prompted
-from .sampling import Sampler
 
 
 def check(

@@ -21,10 +21,10 @@ from ..pipeline.experiment import record_of, seeded_factory
 from ..records.record import Record, plain
 from ..sources import Source
 from ..tasks.diffusion import Diffusion
+from ..tasks.sampling import Sampler
 from ..training.method import Method
 from ..training.run import Run
 from ..tuning import presets
-from .sampling import Sampler
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ import torch
 
 from ..audit.pictures import png
 from ..tasks.diffusion import Diffusion
-from .sampling import SafeSampler, Sampler
+from ..tasks.sampling import SafeSampler, Sampler
 
 if TYPE_CHECKING:
     from .erase import Erased

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from ..data.batch import Batch
-from ..generation.sampling import Sampler
+from ..tasks.sampling import Sampler
 from ..training.method import GradientMethod
 from ..training.run import Run
 

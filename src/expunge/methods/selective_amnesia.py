@@ -32,8 +32,8 @@ import torch
 from torch import Tensor
 
 from ..data.batch import Batch
-from ..generation.sampling import Sampler
 from ..masks.per_sample_gradients import wide
+from ..tasks.sampling import Sampler
 from ..torch_utils.module_state import evaluating
 from ..training.method import GradientMethod
 from ..training.run import Run

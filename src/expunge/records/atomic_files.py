@@ -56,23 +56,6 @@ def _new_file_beside(target: Path) -> tuple[int, str]:
         raise ExpungeError(f"{target} cannot be written: {error.strerror}; give another path.") from error
 
 
-def read_ids(path: str | os.PathLike[str], error: type[ExpungeError] = ExpungeError) -> list[str]:
-    """Read ids from a text file with one id per line. Blank lines are left out.
-
-    Args:
-        path: The file, in UTF-8.
-        error: The exception to raise for a file that is missing or no text.
-    """
-    remedy = "give a text file in UTF-8 with one id per line"
-    if not Path(path).is_file():
-        raise error(f"{path} is no file; {remedy}.")
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as problem:
-        raise error(f"{path} cannot be read as ids: {problem}; {remedy}.") from problem
-    return [line.strip() for line in lines if line.strip()]
-
-
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write `text` as UTF-8, atomically."""
     with atomic(path) as part:

@@ -15,7 +15,7 @@ from ..data.convert import as_data
 from ..data.resize import Resize
 from ..data.samples import Data
 from ..errors import ExpungeError, raise_all
-from ..models import called
+from ..imports import call_object
 from .folders import MEMORY_LIMIT, in_memory, read_folder
 from .npz import read_npz
 from .source import Source, input_shape, stratified_part
@@ -136,13 +136,19 @@ def _first_input(data: Data) -> Inputs:
     return next(iter(data.samples(torch.arange(1)).batches(1))).x
 
 
-def _read_folder(folder: Path, options: dict[str, str]) -> Source:
+def folder_resize(options: dict[str, str]) -> Resize:
+    """Return how the options of a folder resize its images. Raises `ExpungeError`."""
     crop = int(options["crop"]) if "crop" in options else None
     resize = Resize(int(options.get("size", crop or DEFAULT_SIZE)), crop, int(options.get("channels", 3)))
     if crop is not None and crop > resize.size:
         raise ExpungeError(
             f"crop={crop} is more than size={resize.size}, the short side that it is cut from; give size={crop} or more."
         )
+    return resize
+
+
+def _read_folder(folder: Path, options: dict[str, str]) -> Source:
+    resize = folder_resize(options)
     workers, check = int(options.get("workers", 0)), options.get("check") != "0"
     train, test, classes = read_folder(folder, resize, workers=workers, check=check)
     return Source(train, test, classes, resize.shape, folder.name)
@@ -150,7 +156,7 @@ def _read_folder(folder: Path, options: dict[str, str]) -> Source:
 
 def _from_factory(spec: str) -> Source:
     """The data that the function `package.module:function` of the user returns."""
-    result = called(spec, {}, ExpungeError)
+    result = call_object(spec, {}, ExpungeError)
     if isinstance(result, Source):
         return result
     if not isinstance(result, tuple) or len(result) != 2:

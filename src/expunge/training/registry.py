@@ -14,11 +14,12 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from .. import methods, tasks
+from .. import tasks
 from ..errors import ExpungeError
+from ..imports import import_object
 from ..records.checkpoint import Checkpoint
 from ..tasks.task import Task, missing_capabilities, missing_text
-from .method import Method
+from .method import PACKAGE, Method
 
 ENTRY_POINTS = "expunge.methods"
 
@@ -135,9 +136,13 @@ def _with_settings(name: str, settings: str | None) -> Method | None:
 # ---- where classes come from
 
 
-@cache
 def _files() -> tuple[str, ...]:
-    return tuple(m.name for m in pkgutil.iter_modules(methods.__path__) if not m.name.startswith("_"))
+    return _files_in(tuple(importlib.import_module(f"{PACKAGE}.methods").__path__))
+
+
+@cache
+def _files_in(folders: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(m.name for m in pkgutil.iter_modules(folders) if not m.name.startswith("_"))
 
 
 @cache
@@ -147,7 +152,7 @@ def _entry_points() -> dict[str, EntryPoint]:
 
 def _defined_in(file: str) -> type[Method]:
     """The one method that a file of `expunge/methods` defines."""
-    module = importlib.import_module(f"{methods.__name__}.{file}")
+    module = importlib.import_module(f"{PACKAGE}.methods.{file}")
     classes = _methods_of(vars(module).values(), module.__name__)
     if len(classes) != 1:
         raise ExpungeError(f"methods/{file}.py defines {len(classes)} methods; a file holds exactly one.")
@@ -166,19 +171,7 @@ def _methods_of(values: Iterable[Any], module: str) -> list[type[Method]]:
 
 
 def _imported(spec: str) -> type[Method]:
-    module_name, _, class_name = spec.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise ExpungeError(
-            f"the method '{spec}' cannot be imported: {error}; write package.module:Class, importable from here."
-        ) from error
-    if not hasattr(module, class_name):
-        known = [m.__name__ for m in _methods_of(vars(module).values(), module_name)]
-        raise ExpungeError(
-            f"the module {module_name} has no class '{class_name}'; methods in it: {', '.join(known) or 'none'}."
-        )
-    return _checked(getattr(module, class_name), f"'{spec}'")
+    return _checked(import_object(spec, ExpungeError), f"'{spec}'")
 
 
 def _checked(value: Any, shown: str) -> type[Method]:

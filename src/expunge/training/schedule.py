@@ -1,66 +1,92 @@
-"""Which batches a step sees: the passes over forget and retain set that methods are made of."""
+"""Yield the batches of each step: the passes over forget and retain set that methods are made of."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import torch
 
 from ..data.batch import Batch
 from ..data.samples import Samples
-from .run import Run
 
 Pair: TypeAlias = tuple[Batch | None, Batch | None]
 
 
-def _stream(run: Run, name: str, samples: Samples, size: int) -> Iterator[Batch]:
-    draw = run.generator(name)
-    return samples.batches(size, device=run.device, shuffle=draw, augment=draw)
+class _Sets(Protocol):
+    """The two sets of a split that steps use."""
+
+    @property
+    def forget(self) -> Samples: ...
+    @property
+    def retain(self) -> Samples: ...
 
 
-def _endless(run: Run, name: str, samples: Samples, size: int) -> Iterator[Batch]:
-    """Passes without end; short last batches are left out where there are whole ones."""
-    whole = min(size, len(samples))
+class Source(Protocol):
+    """What batches are drawn from: a `Run` has a split, a device, and a random stream for each name."""
+
+    @property
+    def split(self) -> _Sets: ...
+    @property
+    def device(self) -> torch.device: ...
+    def generator(self, name: str) -> torch.Generator: ...
+
+
+def _pass(run: Source, name: str, samples: Samples, size: int) -> Iterator[Batch]:
+    """One shuffled, augmented pass, drawn from the run's random stream `name`."""
+    generator = run.generator(name)
+    return samples.batches(size, device=run.device, shuffle=generator, augment=generator)
+
+
+def _endless(run: Source, name: str, samples: Samples, size: int) -> Iterator[Batch]:
+    """Passes without end. A short last batch is left out where there are full ones."""
+    full = min(size, len(samples))
     while True:
-        yield from (b for b in _stream(run, name, samples, size) if len(b) >= whole)
+        yield from (b for b in _pass(run, name, samples, size) if len(b) >= full)
 
 
-def pairs(run: Run, schedule: str, size: int) -> Iterator[Pair]:
-    """One epoch of (forget batch, retain batch), either of which may be None. See `GradientMethod.schedule`."""
+def pairs(run: Source, schedule: str, size: int) -> Iterator[Pair]:
+    """Yield the pairs of one epoch: (forget batch, retain batch), either of which may be None.
+
+    Args:
+        run: The run.
+        schedule: One of the schedules of `GradientMethod.schedule`.
+        size: Batch size of each set.
+    """
     forget, retain = run.split.forget, run.split.retain
     if schedule in ("forget", "sequential"):
-        yield from ((f, None) for f in _stream(run, "forget", forget, size))
+        yield from ((f, None) for f in _pass(run, "forget", forget, size))
     if schedule in ("retain", "sequential"):
-        yield from ((None, r) for r in _stream(run, "retain", retain, size))
+        yield from ((None, r) for r in _pass(run, "retain", retain, size))
     if schedule == "forget+retain":
-        beside = _endless(run, "retain", retain, size)
-        for f in _stream(run, "forget", forget, size):
-            r = next(beside)
+        retained = _endless(run, "retain", retain, size)
+        for f in _pass(run, "forget", forget, size):
+            r = next(retained)
             yield f, r.take(slice(len(f))) if len(r) > len(f) else r
     if schedule == "retain+forget":
-        beside = _endless(run, "forget", forget, size)
-        for r in _stream(run, "retain", retain, size):
-            f = next(beside)
+        forgotten = _endless(run, "forget", forget, size)
+        for r in _pass(run, "retain", retain, size):
+            f = next(forgotten)
             yield f.take(slice(len(r))) if len(f) > len(r) else f, r
     if schedule == "mixed":
         yield from _mixed(run, size)
 
 
-def _mixed(run: Run, size: int) -> Iterator[Pair]:
+def _mixed(run: Source, size: int) -> Iterator[Pair]:
+    """One shuffled pass over both sets together, each batch cut into its forget and its retain part."""
     forget, retain = run.split.forget, run.split.retain
     is_forget = torch.zeros(len(forget.data), dtype=torch.bool)
     is_forget[forget.index] = True
     union = Samples(forget.data, torch.cat([forget.index, retain.index]))
-    for batch in _stream(run, "mixed", union, size):
+    for batch in _pass(run, "mixed", union, size):
         f, r = batch.take(is_forget[batch.index]), batch.take(~is_forget[batch.index])
         yield f if len(f) else None, r if len(r) else None
 
 
-def steps_per_epoch(run: Run, schedule: str, size: int) -> int:
-    """How many pairs one epoch of `schedule` has."""
+def steps_per_epoch(run: Source, schedule: str, size: int) -> int:
+    """Return the number of pairs that one epoch of `schedule` has."""
     f, r = len(run.split.forget), len(run.split.retain)
-    whole = {
+    passes = {
         "forget": [f],
         "retain": [r],
         "forget+retain": [f],
@@ -68,16 +94,21 @@ def steps_per_epoch(run: Run, schedule: str, size: int) -> int:
         "sequential": [f, r],
         "mixed": [f + r],
     }
-    return sum(-(-n // size) for n in whole[schedule])
+    return sum(-(-samples // size) for samples in passes[schedule])
 
 
 def pieces(pair: Pair, count: int, union: bool = False) -> Iterator[tuple[Pair, float]]:
-    """A pair cut for gradient accumulation, each piece with its share of the step's loss.
+    """Cut a pair into pieces for gradient accumulation, each with its share of the step's loss.
 
-    That is the piece's share of the larger side, or with `union`, where the loss is one mean over both sides, of all samples.
-    The pieces' sum is then the step's loss, but for a smaller side whose samples do not divide by `count`: of those, the
-    ones in smaller pieces weigh more. A side of fewer samples than there are pieces is in each as a whole, or with `union` in
-    some.
+    The share is that of the larger side, or with `union` that of all samples, where the loss is one mean over both sides. The
+    sum of the pieces is then the loss of the step. It differs only if the samples of the smaller side do not divide by
+    `count`: the ones in smaller pieces then weigh more. A side with fewer samples than pieces is in each piece as a whole, or with
+    `union` in some of them.
+
+    Args:
+        pair: The batches of a step.
+        count: Number of pieces.
+        union: Whether the loss is one mean over both sides.
     """
     if count == 1:
         yield pair, 1.0

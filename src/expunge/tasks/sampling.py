@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ExpungeError, MissingExtra, raise_all
-from ..tasks.diffusion import Diffusion
 from ..torch_utils.module_state import device_of, evaluating
+from .diffusion import Diffusion
 
 
 @dataclass(frozen=True, kw_only=True)

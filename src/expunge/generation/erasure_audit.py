@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from ..audit.image_distances import named_distances
+from ..audit.image_judge import Judge
+from ..audit.judged_prompts import ErasureJudge, JudgedPrompts
+from ..audit.recovery_attacks import RecoveryAttack, RecoveryGoal
+from ..audit.standard import AuditResult
 from ..errors import raise_all
-from ..generation.concepts import Erasure
-from ..generation.sampling import Sampler
-from .image_distances import named_distances
-from .image_judge import Judge
-from .judged_prompts import ErasureJudge, JudgedPrompts
-from .recovery_attacks import RecoveryAttack, RecoveryGoal
-from .standard import AuditResult
+from .concepts import Erasure
+from ..tasks.sampling import Sampler
 
 if TYPE_CHECKING:
-    from ..generation.erase import Erased
+    from .erase import Erased
 
 TOGETHER = "a photo of a {} and a {}"
 
