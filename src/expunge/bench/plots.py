@@ -136,8 +136,7 @@ def _write(plots: Sequence[Plot], path: Path) -> None:
     for number, plot in enumerate(plots):
         at = f"{short(number % 2 * width)} {short(number // 2 * height)}"
         drawn += f'<g transform="translate({at})">{"".join(plot.parts)}</g>'
-    box = f"{short(width * min(len(plots), 2))} {short(height * math.ceil(len(plots) / 2))}"
-    write_text(
-        path,
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {box}"><style>{STYLE}</style>{drawn}</svg>\n',
-    )
+    across, down = short(width * min(len(plots), 2)), short(height * math.ceil(len(plots) / 2))
+    size = f'width="{across}" height="{down}" viewBox="0 0 {across} {down}"'
+    text = f'<svg xmlns="http://www.w3.org/2000/svg" {size}><style>{STYLE}</style>{drawn}</svg>\n'
+    write_text(path, text)
