@@ -21,8 +21,8 @@ from ..audit.judged_prompts import ErasureJudge, JudgedPrompts
 from ..audit.recovery_attacks import RecoveryAttack, RecoveryGoal
 from ..audit.standard import AuditResult
 from ..errors import raise_all
-from .concepts import Erasure
 from ..tasks.sampling import Sampler
+from .concepts import Erasure
 
 if TYPE_CHECKING:
     from .erase import Erased
