@@ -1,4 +1,7 @@
-"""Tables of labelled texts (CSV, TSV, JSON lines or parquet), tokenized by transformers or by hashing words."""
+"""Tables of labelled texts (CSV, TSV, JSON lines or parquet), tokenized by transformers or by hashing words.
+
+CSV and JSON lines are read with the standard library, so that they need no extra. Parquet needs pyarrow.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TextIO, TypeAlias
 
 import numpy as np
 import torch
@@ -123,10 +126,10 @@ def _read_rows(file: Path) -> list[Row]:
             if file.suffix == ".jsonl":
                 rows = [json.loads(line) for line in lines if line.strip()]
             else:
-                csv.field_size_limit(FIELD_LIMIT)
-                delimiter = "\t" if file.suffix == ".tsv" else ","
-                rows = list(csv.DictReader(lines, delimiter=delimiter, strict=True))
-    except (OSError, ValueError, csv.Error) as error:
+                rows = _read_csv(file, lines)
+    except ExpungeError:
+        raise
+    except (OSError, ValueError, RecursionError, csv.Error) as error:
         raise ExpungeError(
             f"{file} cannot be read: {type(error).__name__}: {error}; give a table in UTF-8."
         ) from error
@@ -134,6 +137,23 @@ def _read_rows(file: Path) -> list[Row]:
         raise ExpungeError(
             f"{file}: entry {not_objects[0]} is no object with names; write one JSON object per line."
         )
+    return rows
+
+
+def _read_csv(file: Path, lines: TextIO) -> list[Row]:
+    """The rows of a table in CSV or TSV. A row with too many or too few cells would shift its values."""
+    csv.field_size_limit(FIELD_LIMIT)
+    reader = csv.DictReader(lines, delimiter="\t" if file.suffix == ".tsv" else ",", strict=True)
+    rows, names = list(reader), list(reader.fieldnames or [])
+    cells = [len(names) + len(row.get(None, [])) - list(row.values()).count(None) for row in rows]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    problems = [f"{file}: the header names the column '{name}' more than once; rename one." for name in twice]
+    problems += [
+        f"{file}: row {number} has {count} cells, but the header has {len(names)}; put texts with separators in quotes."
+        for number, count in enumerate(cells, 1)
+        if count != len(names)
+    ]
+    raise_all(_first(file, problems))
     return rows
 
 
@@ -166,6 +186,11 @@ def _table_problems(
         for what, name in needed.items()
         if row.get(name) is None or not str(row[name]).strip()
     ]
+    return _first(file, problems)
+
+
+def _first(file: Path, problems: list[str]) -> list[str]:
+    """The first problems, and the number of the others."""
     surplus = len(problems) - SHOWN_ROWS
     return problems[:SHOWN_ROWS] + [f"{file}: {surplus} more problems of this type."] * (surplus > 0)
 
