@@ -6,7 +6,6 @@ import math
 import unicodedata
 
 import pytest
-import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -42,11 +41,6 @@ def test_the_form_is_the_literal_one():
     assert canonical(value) == '{"A":{},"_":9007199254740991,"a":"é\\n\\"","b":[1,-2,true,null]}'.encode()
 
 
-@given(whole)
-def test_the_form_is_that_of_rfc_8785(value):
-    assert canonical(value) == rfc8785.dumps(value)
-
-
 def test_hash_and_id_by_hand():
     digest = hashlib.sha256(b'{"a":1}').hexdigest()
     assert sha256({"a": 1}) == digest
@@ -54,6 +48,12 @@ def test_hash_and_id_by_hand():
     bits = int(digest, 16) >> (256 - 130)
     letters = "".join("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"[(bits >> (5 * (25 - i))) & 31] for i in range(26))
     assert short_id(digest, "ul-") == "ul-" + letters
+
+
+@given(whole)
+def test_the_form_is_that_of_rfc_8785(value):
+    """By another implementation. Ours refuses more: floats, keys beyond ASCII, text that is not in NFC."""
+    assert canonical(value) == pytest.importorskip("rfc8785").dumps(value)
 
 
 @given(whole)

@@ -11,8 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from scipy.special import stdtrit
-
 from ..data.split import Goal
 from ..errors import ExpungeError
 from ..records.statistics import HEADLINE, stat
@@ -126,6 +124,8 @@ def allowed_distance(values: Sequence[float], size: int) -> tuple[float, bool]:
     assert summary is not None
     least = max(FLOOR, 100 / max(size, 1))
     if summary.spread is not None:
+        from scipy.special import stdtrit
+
         quantile = float(stdtrit(summary.n - 1, 0.975))
         return max(least, quantile * summary.spread * math.sqrt(1 + 1 / summary.n)), True
     return max(least, sampling_error(summary.mean, size)), False

@@ -43,9 +43,17 @@ def plot_gap_by_seconds(groups: Sequence[list[Entry]], path: Path) -> None:
         seconds, gap = stat(e["seconds"] for e in group), stat(e["scores"]["gap"]["avg"] for e in group)
         assert seconds is not None and gap is not None
         points.append((group[0]["label"], max(seconds.mean, 1e-3), replace(gap, mean=max(gap.mean, LEAST))))
-    x, y = [p[1] for p in points], [g.mean + k * (g.spread or 0) for *_, g in points for k in (0, 1)]
-    limits = [(min(values, default=1) / 1.2, max(values, default=1) * 1.2) for values in (x, y)]
-    plot = Plot(*limits, width=700, height=420, right=90, top=24, xmap=math.log10, ymap=math.log10)
+    heights = [g.mean + k * (g.spread or 0) for *_, g in points for k in (0, 1)]
+    plot = Plot(
+        _around([p[1] for p in points]),
+        _around(heights),
+        width=700,
+        height=420,
+        right=90,
+        top=24,
+        xmap=math.log10,
+        ymap=math.log10,
+    )
     plot.axes(_powers(*plot.x), _powers(*plot.y), "RTE (seconds)", GAP)
     for label, time, gap in points:
         _dot(plot, time, gap, 0)
@@ -122,6 +130,11 @@ def _dot(plot: Plot, x: float, gap: Stat, colour: int) -> None:
     low, high = (min(max(v, plot.y[0]), plot.y[1]) for v in (gap.mean - spread, gap.mean + spread))
     plot.segment(at, plot.py(low), at, plot.py(high), f"k{colour}")
     plot.parts.append(f'<circle class="f{colour}" cx="{short(at)}" cy="{short(plot.py(gap.mean))}" r="3"/>')
+
+
+def _around(values: Sequence[float]) -> tuple[float, float]:
+    """Return limits of a logarithmic axis a little beyond all values."""
+    return min(values, default=1.0) / 1.2, max(values, default=1.0) * 1.2
 
 
 def _powers(low: float, high: float) -> list[float]:
