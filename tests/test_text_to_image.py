@@ -638,7 +638,9 @@ def test_an_interrupted_erasure_goes_on_to_the_same_weights(folders, tmp_path, m
         trained if more else {n for n, _ in whole.model.named_parameters()}
     )  # frozen weights are those of the folder
     with monkeypatch.context() as patched:
-        patched.setattr(import_module("expunge.generation.erase"), "sampled_latents", never)  # they are not drawn again
+        patched.setattr(
+            import_module("expunge.generation.erase"), "sampled_latents", never
+        )  # they are not drawn again
         again = erase(folders["unet"], WHAT, method, **options, state_file=state)
     assert again.run.step == whole.run.step and not changed(
         again.model.state_dict(), whole.model.state_dict()
