@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .audit import AuditResult, Measure, audit
     from .bench.compare import Comparison, bench
-    from .data.batch import Batch, CropFlip, Normalize
+    from .data.batch import Batch
     from .data.samples import Data, Samples
     from .data.split import Split
     from .data.stream import StreamData
     from .data.tensors import TensorData
+    from .data.transforms import CropFlip, Normalize
     from .errors import CheckpointError, ExpungeError, MaskError, ModelError, SplitError
     from .masks.mask import full_mask, inverted_mask, masked, random_mask, saliency_mask
     from .masks.mask_file import Mask, overlap
@@ -91,7 +92,8 @@ __all__ = [
 _MODULES = {
     "audit": ("AuditResult", "Measure", "audit"),
     "bench.compare": ("Comparison", "bench"),
-    "data.batch": ("Batch", "CropFlip", "Normalize"),
+    "data.batch": ("Batch",),
+    "data.transforms": ("CropFlip", "Normalize"),
     "data.samples": ("Data", "Samples"),
     "data.split": ("Split",),
     "data.stream": ("StreamData",),

@@ -21,10 +21,14 @@ from ..errors import ExpungeError, raise_all
 from ..methods.retrain import Retrain
 from ..models import build
 from ..models import check_name as check_model
-from ..pipeline import Outcome, Pipeline, Trials, Watch, seeded_factory
+from ..pipeline.factory import seeded_factory
+from ..pipeline.outcome import Outcome
+from ..pipeline.pipeline import Pipeline
+from ..pipeline.watch import Trials, Watch
 from ..records.record import Record
-from ..sources import Source, check_spec, load, locate
-from ..sources.source import input_shape
+from ..sources.loading import load
+from ..sources.source import Source, input_shape
+from ..sources.spec import check_spec, locate
 from ..tasks.classification import Classification
 from ..tasks.task import Task
 from ..training.execute import check_run

@@ -16,12 +16,14 @@ from ..audit.image_judge import Judge
 from ..audit.recovery_attacks import RecoveryAttack, RecoveryGoal
 from ..generation import presets as diffusion_presets
 from ..generation.runs import Generation
-from ..pipeline import Outcome, Pipeline
+from ..pipeline.outcome import Outcome
+from ..pipeline.pipeline import Pipeline
 from ..records.checkpoint import write_checkpoint
 from ..records.checkpoint_metadata import metadata_for
 from ..records.record import Record
 from ..report import write_report
-from ..sources import load, locate
+from ..sources.loading import load
+from ..sources.spec import locate
 from ..tuning import presets
 from .demo import Bars, progress_bars
 from .generator_scoring import GeneratorScoring, names_for

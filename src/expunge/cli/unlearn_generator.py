@@ -18,7 +18,9 @@ from ..generation import presets
 from ..generation.runs import Generation
 from ..methods.concept_ablation import ConceptAblation
 from ..methods.random_label import RandomLabel
-from ..pipeline import Outcome, Pipeline, Reference, Watch
+from ..pipeline.outcome import Outcome, Reference
+from ..pipeline.pipeline import Pipeline
+from ..pipeline.watch import Watch
 from ..records.checkpoint_metadata import metadata_for, split_description
 from ..report import write_report
 from ..tasks.diffusion import Diffusion

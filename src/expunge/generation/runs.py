@@ -11,15 +11,16 @@ from torch import nn
 
 from ..audit.generators import JudgedImages, audit_generator, generate_and_judge
 from ..audit.image_judge import Judge, train_judge
-from ..data.batch import CropFlip
 from ..data.samples import Data, Samples
 from ..data.split import Split
+from ..data.transforms import CropFlip
 from ..errors import ExpungeError, raise_all
 from ..models import build
 from ..models.unet import for_data, unserved
-from ..pipeline.experiment import record_of, seeded_factory
+from ..pipeline.factory import seeded_factory
+from ..pipeline.outcome import record_of
 from ..records.record import Record, plain
-from ..sources import Source
+from ..sources.source import Source
 from ..tasks.diffusion import Diffusion
 from ..tasks.sampling import Sampler
 from ..training.method import Method
