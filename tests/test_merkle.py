@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expunge.errors import ExpungeError
-from expunge.receipts.merkle import Proof, Secret, climb, leaf, leaf_salt, root, siblings
+from expunge.receipts.merkle import Proof, Secret, root_from_path, leaf, leaf_salt, root, siblings
 
 SALT = bytes(range(32))
 
@@ -95,8 +95,10 @@ def test_a_proof_shows_no_salt_but_its_own_and_no_other_id():
 def test_a_node_cannot_be_passed_off_as_a_leaf():
     leaves = sorted(hashlib.sha256(bytes([i])).digest() for i in range(4))
     node = hashlib.sha256(b"\x01" + leaves[0] + leaves[1]).digest()
-    assert climb(leaves[0], 0, 4, siblings(leaves, 0)) == root(leaves)
-    assert climb(node, 0, 2, [hashlib.sha256(b"\x01" + leaves[2] + leaves[3]).digest()]) != root(leaves)
+    assert root_from_path(leaves[0], 0, 4, siblings(leaves, 0)) == root(leaves)
+    assert root_from_path(node, 0, 2, [hashlib.sha256(b"\x01" + leaves[2] + leaves[3]).digest()]) != root(
+        leaves
+    )
 
 
 def test_doubling_the_last_leaf_changes_the_root():

@@ -201,7 +201,7 @@ def test_a_chain_of_runs(world, tmp_path):
 
 def test_a_run_that_changed_nothing_proves_nothing(world):
     same = copy.deepcopy(world["before"])
-    with pytest.raises(ExpungeError, match="ended with the model that it began with"):
+    with pytest.raises(ExpungeError, match="did not change the model"):
         issue(world["record"], IDS, before=world["before"], after=same)
     said = world["receipt"].statement
     forged = Receipt({**said, "model_after": said["model_before"]}, world["receipt"].envelope)
@@ -270,7 +270,7 @@ def test_another_mask_or_a_weight_moved_outside_it(world):
     moved["bias"][1] = -moved["bias"][1] if moved["bias"][1] else 1
     receipt, _ = issue(world["record"], IDS, before=world["before"], after=moved, mask=mask)
     checks = verify(receipt, moved, original=world["before"], mask=mask)
-    assert {c.name for c in checks if not c.ok} == {"kept"} and "1 weights" in checks[-1].words
+    assert {c.name for c in checks if not c.ok} == {"kept"} and "changed: 1" in checks[-1].words
     assert outcome(verify(receipt, moved, original={}, mask=mask))["kept"] is False
 
 
@@ -649,6 +649,6 @@ def test_a_receipt_that_cannot_be_written_is_none(world):
 def test_many_ids_take_little_room(world):
     ids = [str(i) for i in range(2000)]
     random.Random(0).shuffle(ids)
-    receipt, secret = issue(world["record"], ids, before=world["before"], after=world["after"])
+    receipt, secret = issue(world["record"], ids, before=world["before"], after=world["after"], salt=SALT)
     assert len(receipt.to_bytes()) < 4000 and len(secret.prove("1999").path) == 11
     assert holds(verify(receipt, prove="1999", secret=secret))
