@@ -107,7 +107,7 @@ def test_only_a_run_that_removed_something_answers(ledger, run, tmp_path):
     )
     Record("original", "retrain", machine={}).save(tmp_path / "original.json")
     for name, words in (
-        ("bad", "diverged at step 3; attach one that ended well"),
+        ("bad", "diverged at step 3. Attach a run that finished"),
         ("original", "of the kind 'original'"),
     ):
         with pytest.raises(ExpungeError, match=words):
@@ -131,13 +131,13 @@ def test_an_audit_of_another_model_is_refused_before_and_after_the_receipt(ledge
         record.save(tmp_path / f"{name}.json")
     first, second = ledger.add("case 12"), ledger.add("case 13")
     ledger.attach(first, receipt=run / "receipt.json")
-    with pytest.raises(ExpungeError, match=r"looked at another model \(ffffffffffff\)"):
+    with pytest.raises(ExpungeError, match=r"audit is of another model \(ffffffffffff\)"):
         ledger.attach(first, audit=tmp_path / "other.json")
     assert ledger.attach(first, audit=tmp_path / "mine.json").verdict == "under-forgotten, worse"
     ledger.attach(second, audit=tmp_path / "other.json")
-    with pytest.raises(ExpungeError, match="looked at another model"):
+    with pytest.raises(ExpungeError, match="audit is of another model"):
         ledger.attach(second, receipt=run / "receipt.json")
-    with pytest.raises(ExpungeError, match="looked at another model"):
+    with pytest.raises(ExpungeError, match="audit is of another model"):
         ledger.attach(ledger.add("x"), receipt=run / "receipt.json", audit=tmp_path / "other.json")
 
 
@@ -468,7 +468,7 @@ def test_a_writer_killed_at_any_moment_leaves_whole_rows(tmp_path, delay):
 def test_an_error_in_a_transaction_leaves_nothing(ledger, monkeypatch):
     ledger.add("x")
     before = ledger.head()
-    monkeypatch.setattr("expunge.receipts.rows.canonical", lambda value: b"\xff")
+    monkeypatch.setattr("expunge.receipts.ledger_file.canonical", lambda value: b"\xff")
     with pytest.raises(UnicodeDecodeError):
         ledger.add("y")
     monkeypatch.undo()

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expunge.errors import ExpungeError
-from expunge.receipts.merkle import Proof, Secret, root_from_path, leaf, leaf_salt, root, siblings
+from expunge.receipts.merkle import Proof, Secret, leaf, leaf_salt, root, root_from_path, siblings
 
 SALT = bytes(range(32))
 

@@ -16,7 +16,7 @@ from rich.table import Column, Table
 from ..data.forget_set import read_ids
 from ..errors import ExpungeError
 from ..receipts.chain import Head
-from ..receipts.deletion import DAYS, Request, Status, a_month_after, entered
+from ..receipts.deletion import DAYS, Request, Status, a_month_after, request_entry
 from ..receipts.ledger import Ledger, check_export
 from .flags import notice
 from .receipt import Place, secret_path, show_checks
@@ -38,7 +38,7 @@ class Add:
         """Enter the request and print its number and the day it is due."""
         ids = read_ids(self.ids) if self.ids else []
         said: Any = {"received": self.received, "due": self.due, "days": self.days, "note": self.note}
-        entered(self.subject, ids, **said)  # what is wrong with it is told before there is a file
+        request_entry(self.subject, ids, **said)  # what is wrong with it is told before there is a file
         ledger = Ledger(self.ledger, create=True)
         request = ledger.request(ledger.add(self.subject, ids, **said))
         print(f"request {request.number}, due {request.due}")
