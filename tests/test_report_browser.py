@@ -59,13 +59,13 @@ def test_layout(window: browser.Browser, report: Path, width: int, dark: bool) -
     text = window.run("document.body.innerText")
     for part in (
         "comes closest to retraining",
-        "Beside Retrain",
-        "Method by method",
-        "What this does not say",
+        "Scores beside Retrain",
+        "Methods",
+        "What these results do not show",
         "standard deviation",
         "smallest gap",
         "Confidence",
-        "Where forgotten samples now go",
+        "Predictions on the forget set",
         "NHLE × masking",
         "expunge unlearn salun --data digits",
     ):

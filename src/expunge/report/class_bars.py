@@ -38,9 +38,10 @@ def per_class(details: dict[str, Any], study: Study) -> Figure | None:
     ]
     low, high = min([-1.0, *retained]) * 1.1, max([1.0, *retained]) * 1.1
     plot = _plot(len(shown), (low, high), bool(references))
-    classifier = study.lead.task == "classification"
     _scale(
-        plot, f"points of {'test accuracy' if classifier else 'images recognized'}, after − before", sign=True
+        plot,
+        f"points of {'images recognized' if study.generator else 'test accuracy'}, after − before",
+        sign=True,
     )
     for i, c in enumerate(shown):
         _draw_change(plot, i, study.class_name(c), c in study.forgotten, changes[c], references.get(c))
@@ -51,7 +52,7 @@ def per_class(details: dict[str, Any], study: Study) -> Figure | None:
     label = "; ".join(f"{study.class_name(c)} {fixed(changes[c], sign=True)}" for c in shown)
     return Figure(
         plot.svg(f"Change of test accuracy by class, in points: {label}."),
-        "Accuracy change by class" if classifier else "Images recognized, by class",
+        "Images recognized, by class" if study.generator else "Accuracy change by class",
         note.strip(),
     )
 
@@ -155,8 +156,7 @@ def redistribution(details: dict[str, Any], study: Study) -> Figure | None:
     larger = {c: max(v, reference.get(c, 0.0)) for c, v in share.items()}
     shown = _largest(larger, study)
     plot = _plot(len(shown), (0, max(max(larger.values()), 1.0)), bool(reference))
-    classifier = study.lead.task == "classification"
-    _scale(plot, "% of the forget set" if classifier else "% of images sampled for forgotten classes")
+    _scale(plot, "% of images sampled for forgotten classes" if study.generator else "% of the forget set")
     for i, c in enumerate(shown):
         _draw_share(plot, i, study.class_name(c), c in study.forgotten, share[c], reference.get(c))
     plot.segment(plot.px(0), plot.top, plot.px(0), plot.height - plot.bottom, "zero")
@@ -165,7 +165,7 @@ def redistribution(details: dict[str, Any], study: Study) -> Figure | None:
     )
     return Figure(
         plot.svg(f"Predictions on forgotten samples, percent: {label}."),
-        "Predictions on the forget set" if classifier else "Classes seen in images of forgotten classes",
+        "Classes seen in images of forgotten classes" if study.generator else "Predictions on the forget set",
         _redistribution_note(share, reference, study),
     )
 

@@ -41,13 +41,13 @@ _LOW_GENERATOR = {
 }
 
 
-def meanings(task: str) -> dict[str, str]:
-    """Return the meaning of each score of a task."""
-    return CLASSIFIER if task == "classification" else GENERATOR
+def meanings(generator: bool) -> dict[str, str]:
+    """Return the meaning of each score of a generator, or of any other model."""
+    return GENERATOR if generator else CLASSIFIER
 
 
-def gap_meaning(task: str, metric: str, gap: float) -> str:
+def gap_meaning(generator: bool, metric: str, gap: float) -> str:
     """Return what a gap says about the model, as the rest of a sentence that begins with "it"."""
-    if task == "classification":
-        return (_HIGH if gap > 0 else _LOW).get(metric, "differs from Retrain")
-    return (_HIGH_GENERATOR if gap > 0 else _LOW_GENERATOR).get(metric, "differs from Retrain")
+    if generator:
+        return (_HIGH_GENERATOR if gap > 0 else _LOW_GENERATOR).get(metric, "differs from Retrain")
+    return (_HIGH if gap > 0 else _LOW).get(metric, "differs from Retrain")

@@ -7,7 +7,7 @@ import math
 from ..records.statistics import HEADLINE
 from .glossary import gap_meaning
 from .number_text import duration, fixed, listed, points, setting_text
-from .study import Group, Study
+from .study import Group, Study, is_generator
 from .values import number, table
 
 
@@ -71,7 +71,7 @@ def _change_of_generators(study: Study) -> str:
     """Return how UA changed. Generators seldom have a retrained model to compare with."""
     before = study.original.score("UA") if study.original else None
     changes = [f"to {fixed(u.mean)} with {g.label}" for g in study.methods[:3] if (u := g.score("UA"))]
-    if before is None or not changes or study.lead.task == "classification":
+    if before is None or not changes or not study.generator:
         return ""
     return f"UA changed from {fixed(before.mean)} {', '.join(changes)}."
 
@@ -132,14 +132,13 @@ def _gaps(study: Study, best: Group) -> list[str]:
         if size < 0.05:
             sentences.append(f"{best.label} equals Retrain on every score within 0.05 points.")
         else:
-            side, meaning = "above" if gap > 0 else "below", gap_meaning(study.lead.task, metric, gap)
+            side, meaning = "above" if gap > 0 else "below", gap_meaning(study.generator, metric, gap)
             sentences.append(
                 f"Its largest gap is {metric}, {fixed(size)} points {side} Retrain: it {meaning}."
             )
     # The scores can agree although the predictions on the forget set do not.
     if best.average and best.average.mean < 3 and (moved := best.moved) and moved >= 25:
-        classifier = study.lead.task == "classification"
-        what = "forgotten samples" if classifier else "images sampled for forgotten classes"
+        what = "images sampled for forgotten classes" if study.generator else "forgotten samples"
         sentences.append(
             f"But {moved:.0f} % of the {what} would need another class to match Retrain. No score shows this."
         )
@@ -184,4 +183,4 @@ def _largest_gap(group: Group) -> str:
         return f"{points(group.average)} from Retrain on average"
     if size <= 1:
         return "within one point of Retrain on every score"
-    return f"{metric} {fixed(gap, sign=True)}: {gap_meaning(group.runs[0].task, metric, gap)}"
+    return f"{metric} {fixed(gap, sign=True)}: {gap_meaning(is_generator(group.runs[0]), metric, gap)}"

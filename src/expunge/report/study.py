@@ -37,6 +37,11 @@ def display_name(method: str) -> str:
     return re.sub("Plus$", "+", match[1]) if match else method
 
 
+def is_generator(record: Record) -> bool:
+    """Return True if the scores of the record are those of generated images, as a judge saw them."""
+    return record.task == "diffusion" or record.kind == "erase" or "FID_judge" in record.scores
+
+
 @dataclass
 class Group:
     """Hold the runs of one method with the same settings, one per seed.
@@ -153,6 +158,11 @@ class Study:
     def lead(self) -> Record:
         """The record that describes the study: its task, data, model and split."""
         return self.methods[0].shown if self.methods else self.records[0]
+
+    @property
+    def generator(self) -> bool:
+        """True if the models of the study generate images."""
+        return is_generator(self.lead)
 
     @property
     def groups(self) -> list[Group]:

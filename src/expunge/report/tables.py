@@ -16,7 +16,7 @@ from .values import number
 def columns(study: Study) -> list[str]:
     """Return the scores that have a column: the four headline scores, and for generators all others too."""
     names = [m for m in HEADLINE if any(g.score(m) for g in study.groups)]
-    return names if study.lead.task == "classification" else names + extras(study)
+    return names + extras(study) if study.generator else names
 
 
 def extras(study: Study) -> list[str]:
@@ -111,8 +111,8 @@ def _average(group: Group) -> dict[str, Any]:
 
 
 def extra_rows(study: Study) -> list[tuple[str, list[str]]]:
-    """Return the table of the other scores of classifiers, one row per group."""
-    names = extras(study) if study.lead.task == "classification" else []
+    """Return the table of the scores without a column, one row per group."""
+    names = [] if study.generator else extras(study)
     rows = [(g.label, [_joined(g.score(n)) for n in names]) for g in study.groups]
     return rows if names else []
 
