@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
+import cyclopts
 
 from expunge.bench.grid import read_grid
 
@@ -94,4 +94,6 @@ def grid_done(grid: Path, results: Path) -> bool:
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    app = cyclopts.App(default_parameter=cyclopts.Parameter(consume_multiple=True))
+    app.default(main)
+    app()

@@ -16,8 +16,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import cyclopts
 import torch
-import tyro
 
 from expunge.audit.strong import StrongSettings, strong_audit
 from expunge.bench.results import revision
@@ -43,6 +43,7 @@ SOURCE, RECIPE = load("digits"), presets.recipe("digits")
 TASK = Classification(len(SOURCE.classes))
 
 
+@cyclopts.Parameter(name="*", consume_multiple=True)
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """How many shadow models, and where things are kept."""
@@ -161,4 +162,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    cyclopts.run(main)

@@ -10,9 +10,10 @@ import torch
 from expunge import CheckpointError, Method, Record, Retrain, Run, Split, find
 from expunge.cli import main
 from expunge.cli.demo import demo
-from expunge.cli.demo_generation import _kept
+from expunge.cli.demo_generation import write_run
 from expunge.cli.flags import SplitFlags
 from expunge.models import build
+from expunge.pipeline import Outcome
 from expunge.records import checkpoint_metadata
 from expunge.records.checkpoint import read_checkpoint, write_checkpoint
 from expunge.sources import load
@@ -134,7 +135,9 @@ def test_nothing_is_made_up_of_a_model_that_nobody_describes(made, tmp_path):
 
 def test_references_carry_their_own_recipe_and_the_command(made, monkeypatch):
     seen: list[Record] = []
-    monkeypatch.setattr("expunge.cli.audit.show", lambda them, page: seen.extend(o.record for o in them))
+    monkeypatch.setattr(
+        "expunge.cli.audit.show_outcomes", lambda them, page: seen.extend(o.record for o in them)
+    )
     assert audit(made, retrained="gold") == 0
     start, gold, ours = seen
     assert start.settings["epochs"] == gold.settings["epochs"] == 2 and gold.settings["lr"] == 0.05
@@ -201,7 +204,7 @@ def test_generators_have_the_same_heads(tmp_path):
         ("unlearn", find("esd")()),
     )
     for kind, method in made:
-        _kept(tmp_path, kind, run, Record(kind, method.name(), {}), kind, method)
+        write_run(tmp_path, kind, Outcome(run, Record(kind, method.name(), {}), method=method))
     read = {kind: read_checkpoint(tmp_path / f"{kind}.safetensors") for kind, _ in made}
     assert recipe_from_metadata(read["original"]) == recipe_from_metadata(read["retrain"]) == recipe
     assert (

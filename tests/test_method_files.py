@@ -47,11 +47,10 @@ def test_the_example_is_found_and_runs(dropped, classifier):
     assert run.mask is not None and classifier.probe(run.model, "forget") < before - 30
 
 
-def test_the_command_line_shows_the_example(dropped, capsys):
-    with pytest.raises(SystemExit) as error:
-        main(["unlearn", NAME, "--help"])
+def test_the_command_line_has_it(dropped, capsys):
+    assert main(["unlearn", NAME, "--help"]) == 0
     out = capsys.readouterr().out
-    assert error.value.code == 0 and "--retain-share" in out and "--density" in out
+    assert "--retain-share" in out and "--density" in out
     assert main(["methods"]) == 0
     assert NAME in capsys.readouterr().out
 

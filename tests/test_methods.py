@@ -11,11 +11,12 @@ import warnings
 from dataclasses import fields, is_dataclass
 from types import SimpleNamespace
 
+import cyclopts
 import pytest
 import torch
-import tyro
 from docstring_parser import DocstringStyle, parse
 
+from expunge.cli.settings_flags import given, settings_flags
 from expunge.data.split import Split
 from expunge.data.tensors import TensorData
 from expunge.errors import ExpungeError, MaskError
@@ -109,7 +110,28 @@ def test_args_document_exactly_the_fields_that_a_class_declares(name):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_command_line_defaults_are_the_class_defaults(name):
-    assert tyro.cli(find(name), args=[]) == find(name)()
+    """Every default can be typed as the help shows it, and gives the class's own value."""
+    kind = find(name)
+    app = cyclopts.App(
+        result_action="return_value", default_parameter=cyclopts.Parameter(consume_multiple=True)
+    )
+    app.default(settings_flags(kind))
+
+    def read(words):
+        return kind(**given(app(words, exit_on_error=False)))
+
+    words = []
+    for f in fields(kind):
+        value, flag = getattr(kind(), f.name), f.name.replace("_", "-")
+        if value is None and "float" not in f.type:
+            continue
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        elif isinstance(value, tuple | list):
+            words += [f"--{flag}", *map(str, value)] if value else []
+        else:
+            words += [f"--{flag}", str(value)]
+    assert read([]) == read(words) == kind()
 
 
 def test_an_unknown_name_raises_an_error_with_the_known_names():

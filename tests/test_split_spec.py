@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from expunge import Split, TensorData
-from expunge.cli.flags import SplitFlags, of_original, told
+from expunge.cli.flags import SplitFlags
+from expunge.cli.inputs import draw_split, split_for_original
 from expunge.data.split_settings import FORGET, SplitSpec
 from expunge.errors import SplitError
 from expunge.sources import Source
@@ -75,20 +76,22 @@ def source(names, first=0):
 
 @pytest.mark.filterwarnings("ignore:.*are also in the test set")
 def test_a_note_says_what_is_forgotten(capsys):
-    told(SplitFlags(forget_class=("10", "ant"), validation=0), source(["0", "10", "ant", "bee"]))
+    draw_split(SplitFlags(forget_class=("10", "ant"), validation=0), source(["0", "10", "ant", "bee"]))
     assert (
         capsys.readouterr().err
         == "note: forgets 24 of 48 training samples, of class 10 (number 1), ant (number 2).\n"
     )
-    told(SplitFlags(forget_share=0.25, validation=0), source(["0", "1"]))
+    draw_split(SplitFlags(forget_share=0.25, validation=0), source(["0", "1"]))
     assert capsys.readouterr().err == "note: forgets 12 of 48 training samples.\n"
 
 
 def test_an_original_forgets_nothing_and_needs_no_class_0(capsys):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        split = of_original(SplitFlags(validation=0.25, split_seed=3), source(["0", "1", "2"], first=1))
+        split = split_for_original(
+            SplitFlags(validation=0.25, split_seed=3), source(["0", "1", "2"], first=1)
+        )
     assert len(split.for_original.retain) == 36 and capsys.readouterr().err == ""
     with pytest.warns(UserWarning, match="are also in the test set"):
         asked = SplitFlags(forget_class=("2",), validation=0.25, split_seed=3)
-        assert told(asked, source(["0", "1", "2"], first=1)).train_hash == split.train_hash
+        assert draw_split(asked, source(["0", "1", "2"], first=1)).train_hash == split.train_hash

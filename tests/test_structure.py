@@ -28,7 +28,7 @@ def within(name: str, package: str) -> bool:
 
 
 def test_only_the_command_line_knows_flags_terminals_and_reports():
-    above = ("expunge.cli", "expunge.report", "tyro", "rich")
+    above = ("expunge.cli", "expunge.report", "cyclopts", "rich")
     wrong = [
         f"{file.relative_to(ROOT)} imports {name}"
         for file in sorted(ROOT.rglob("*.py"))

@@ -646,4 +646,4 @@ def test_trials_by_the_gap_go_on_after_one_that_is_no_number(setting, monkeypatc
     broken = copy.deepcopy(model)
     with torch.no_grad():
         broken[3].bias[0] = torch.nan
-    assert _to_retrain(gold)(broken) == 100 > _to_retrain(gold)(model)
+    assert distance_to_retrained(gold, task)(broken) == 100 > distance_to_retrained(gold, task)(model)

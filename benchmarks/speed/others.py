@@ -21,8 +21,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import cyclopts
 import torch
-import tyro
 
 sys.path.insert(0, str(Path(__file__).parent))
 from timing import summary
@@ -39,6 +39,7 @@ from expunge.training.run import Compute
 FIRST = "expunge-bf16"  # what the others' time is held against
 
 
+@cyclopts.Parameter(name="*", consume_multiple=True)
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """What to compare, and on what."""
@@ -184,4 +185,4 @@ def report(options: Options, rows: dict[str, list[dict[str, Any]]], gold: dict[s
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    cyclopts.run(main)

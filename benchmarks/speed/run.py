@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+import cyclopts
 import torch
-import tyro
 
 sys.path.insert(0, str(Path(__file__).parent))
 from expunge.records.atomic_files import write_json
@@ -25,6 +25,7 @@ PARTS = ("saliency", "masked_step", "epoch", "attack", "scaling", "processes")
 MORE = ("floor",)  # not run unless asked for: they need what not every machine has
 
 
+@cyclopts.Parameter(name="*", consume_multiple=True)
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """What to measure, and where to write it."""
@@ -73,4 +74,4 @@ def short(value: object) -> object:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    cyclopts.run(main)

@@ -1,33 +1,44 @@
-"""Expunge: remove what a trained PyTorch model learned from given data, and measure how close it comes to retraining."""
+"""Expunge: remove what a trained PyTorch model learned from given data, and measure how close it comes to retraining.
 
-from .audit import AuditResult, audit
-from .data.batch import Batch, CropFlip, Normalize
-from .data.samples import Data, Samples
-from .data.split import Split
-from .data.stream import StreamData
-from .data.tensors import TensorData
-from .errors import CheckpointError, ExpungeError, MaskError, ModelError, SplitError
-from .masks.mask import full_mask, inverted_mask, masked, random_mask, saliency_mask
-from .masks.mask_file import Mask, overlap
-from .methods._class_weight_masking import mask_class_weights
-from .methods.nhle import NHLE
-from .methods.retrain import Retrain
-from .methods.salun import SalUn
-from .methods.ugradsl import UGradSL
-from .methods.ugradsl_plus import UGradSLPlus
-from .pipeline.experiment import experiment, train
-from .records.record import Record
-from .tasks.classification import Classification
-from .tasks.task import Task
-from .torch_utils.allocator import keep_freed_memory
-from .training.execute import execute, unlearn
-from .training.method import GradientMethod, Method
-from .training.registry import find, names
-from .training.run import Compute, Run
-from .version import __version__
+The names below are imported at their first use, so that `import expunge` and `expunge --help` do not import torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .audit import AuditResult, audit
+    from .data.batch import Batch, CropFlip, Normalize
+    from .data.samples import Data, Samples
+    from .data.split import Split
+    from .data.stream import StreamData
+    from .data.tensors import TensorData
+    from .errors import CheckpointError, ExpungeError, MaskError, ModelError, SplitError
+    from .masks.mask import full_mask, inverted_mask, masked, random_mask, saliency_mask
+    from .masks.mask_file import Mask, overlap
+    from .methods._class_weight_masking import mask_class_weights
+    from .methods.nhle import NHLE
+    from .methods.retrain import Retrain
+    from .methods.salun import SalUn
+    from .methods.ugradsl import UGradSL
+    from .methods.ugradsl_plus import UGradSLPlus
+    from .pipeline.experiment import experiment, train
+    from .records.record import Record
+    from .tasks.classification import Classification
+    from .tasks.task import Task
+    from .torch_utils.allocator import keep_freed_memory
+    from .training.execute import execute, unlearn
+    from .training.method import GradientMethod, Method
+    from .training.registry import find, names
+    from .training.run import Compute, Run
+
+from .version import __version__ as __version__
 
 __all__ = [
-    "__version__",
     "NHLE",
     "AuditResult",
     "Batch",
@@ -71,3 +82,63 @@ __all__ = [
     "train",
     "unlearn",
 ]
+
+# module -> the names that come from it; a test compares this table with the imports above
+_MODULES = {
+    "audit": ("AuditResult", "audit"),
+    "data.batch": ("Batch", "CropFlip", "Normalize"),
+    "data.samples": ("Data", "Samples"),
+    "data.split": ("Split",),
+    "data.stream": ("StreamData",),
+    "data.tensors": ("TensorData",),
+    "errors": ("CheckpointError", "ExpungeError", "MaskError", "ModelError", "SplitError"),
+    "masks.mask": ("full_mask", "inverted_mask", "masked", "random_mask", "saliency_mask"),
+    "masks.mask_file": ("Mask", "overlap"),
+    "methods._class_weight_masking": ("mask_class_weights",),
+    "methods.nhle": ("NHLE",),
+    "methods.retrain": ("Retrain",),
+    "methods.salun": ("SalUn",),
+    "methods.ugradsl": ("UGradSL",),
+    "methods.ugradsl_plus": ("UGradSLPlus",),
+    "pipeline.experiment": ("experiment", "train"),
+    "records.record": ("Record",),
+    "tasks.classification": ("Classification",),
+    "tasks.task": ("Task",),
+    "torch_utils.allocator": ("keep_freed_memory",),
+    "training.execute": ("execute", "unlearn"),
+    "training.method": ("GradientMethod", "Method"),
+    "training.registry": ("find", "names"),
+    "training.run": ("Compute", "Run"),
+}
+_MODULE_OF = {name: module for module, names_of_module in _MODULES.items() for name in names_of_module}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name at its first use (PEP 562)."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    value = getattr(importlib.import_module(f".{_MODULE_OF[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+class _Package(ModuleType):
+    """Keep `expunge.audit` the function, although the package of that name holds its code.
+
+    When Python imports a package inside this one, it sets the attribute of that name. A property has precedence over it.
+    """
+
+    @property
+    def audit(self) -> Any:
+        return importlib.import_module(".audit", __name__).audit
+
+    @audit.setter
+    def audit(self, value: Any) -> None:
+        """Ignore the package that the import system sets here."""
+
+
+sys.modules[__name__].__class__ = _Package

@@ -1,4 +1,4 @@
-"""`python -m expunge`."""
+"""Run the command line by `python -m expunge`."""
 
 import sys
 

@@ -1,117 +1,187 @@
-"""The command that judges a model, and ends a pipeline where it does not pass."""
+"""`expunge audit`: audit a model, and end a pipeline where it does not pass."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from tyro.conf import OmitArgPrefixes as Flat
+from cyclopts import Group, Parameter
 
 from ..audit.strong import StrongSettings, strong_audit, with_strong
-from ..audit.verdict import verdict, within_gap
-from ..errors import ExpungeError
+from ..audit.verdict import Verdict, verdict, within_gap
+from ..errors import raise_all
 from ..methods.retrain import Retrain
-from ..pipeline.experiment import judge_run
-from ..records.checkpoint_metadata import check_audited
+from ..pipeline import Outcome, Pipeline, References
+from ..pipeline.factory import Factory
 from ..records.record import plain
 from ..tasks.classification import Classification
-from ..training.registry import method_from_metadata, recipe_from_metadata
+from ..training.registry import method_from_metadata
 from ..training.run import Run
-from .flags import ModelFlags, SplitFlags, check_outputs, load_model, load_reference, notice, told
-from .terminal import command_line, references, show
+from .checks import output_problems, problems_of
+from .flags import MODEL, SPLIT, ModelFlags, SplitFlags
+from .inputs import ModelFiles, draw_split, reference_of
+from .invocation import command_line
+from .settings_flags import FLAT, with_help
+from .terminal import notice, show_outcomes
+
+StrongFlags: Any = with_help(StrongSettings)
+
+
+@with_help
+@dataclass(frozen=True, kw_only=True)
+class AuditFlags:
+    """The models of an audit and its results.
+
+    Args:
+        checkpoint: The unlearned model.
+        original: The original model.
+        retrained: A model retrained without the forget set. Without it there are no gaps.
+        level: The strong audit adds attacks with shadow populations, relearning and features. It takes minutes to hours;
+            the standard audit takes seconds.
+        seed: Seed of the samples that the membership attack is fitted on.
+        max_gap: Largest average gap to Retrain that passes, in percentage points. Needs --retrained.
+        out: Record to write (JSON).
+        report: HTML report to write.
+    """
+
+    checkpoint: Path
+    original: Path
+    retrained: Path | None = None
+    level: Literal["standard", "strong"] = "standard"
+    seed: int = 0
+    max_gap: float | None = None
+    out: Path | None = None
+    report: Path | None = None
+
+    def problems(self) -> list[str]:
+        """Return what is wrong with `max_gap`, one sentence each."""
+        if self.max_gap is None:
+            return []
+        problems = []
+        if not self.max_gap >= 0:
+            problems.append(f"--max-gap is {self.max_gap:g}; give the points that are allowed, 0 or more.")
+        if self.retrained is None:
+            problems.append("--max-gap needs --retrained: without a retrained model there is no gap.")
+        return problems
 
 
 def audit(
     *,
-    model: Flat[ModelFlags],
-    checkpoint: Path,
-    original: Path,
-    split: Flat[SplitFlags] = SplitFlags(),
-    retrained: Path | None = None,
-    level: Literal["standard", "strong"] = "standard",
-    strong: StrongSettings = StrongSettings(),
-    seed: int = 0,
-    max_gap: float | None = None,
-    out: Path | None = None,
-    report: Path | None = None,
-) -> None:
-    """Judge an unlearned checkpoint beside the original and a retrained one, and say so in plain words.
+    flags: Annotated[AuditFlags, FLAT],
+    model: Annotated[ModelFlags, MODEL],
+    split: Annotated[SplitFlags, SPLIT] = SplitFlags(),
+    strong: Annotated[StrongFlags, Parameter(group=Group("Strong audit", sort_key=5))] = StrongFlags(),
+) -> int:
+    """Audit an unlearned checkpoint beside the original and a retrained model.
 
-    Exit code 1 if the avg. gap exceeds --max-gap. What each figure can say: docs/audit.md.
+    Prints the scores and a verdict in plain words. Exit code 1 if the average gap exceeds --max-gap. docs/audit.md explains what
+    each score can say.
 
     Args:
+        flags: The models and the results.
         model: The model and its data.
-        checkpoint: The unlearned model's weights.
-        original: The original's weights.
         split: What was to be forgotten.
-        retrained: A model retrained without the forget set; without it no gap can be given.
-        level: strong adds attacks with shadow populations, relearning, and features; minutes to hours instead of seconds.
-        strong: What the strong audit runs.
-        seed: Seed of the attack's samples.
-        max_gap: Largest avg. gap to Retrain, in points, that passes.
-        out: Record to write (JSON).
-        report: HTML report to write.
+        strong: What the strong audit runs, with --level strong.
     """
-    if max_gap is not None and not max_gap >= 0:
-        raise ExpungeError(f"--max-gap is {max_gap:g}; give the points that are allowed, 0 or more.")
-    check_outputs({"--out": out, "--report": report}, checkpoint, original, retrained, split.forget_ids)
-    if level == "strong":
-        strong.check()
-    source = model.source()
-    drawn, task = told(split, source), Classification(len(source.classes))
-    if max_gap is not None and retrained is None:
-        raise ExpungeError("--max-gap needs --retrained: without a retrained model there is no gap.")
-    factory = model.factory(source)
-    before, read = load_model(factory, original, drawn)
-    after, made = load_model(factory, checkpoint)
-    check_audited(made, drawn)
-    again = load_reference(factory, retrained, drawn) if retrained is not None else None
-    named = {"model": model.model, "data": source.name, "classes": source.classes}
-    start, gold = references(drawn, task, (before, read), again, seed, named)
-    method = method_from_metadata(made)
-    outcome = judge_run(
-        Run(after, drawn, task, seed),
-        method,
-        kind="unlearn",
-        original=start.judged,
-        retrained=gold.judged if gold is not None else None,
-        names=named,
-        command=command_line(),
+    files = ModelFiles(
+        {"original": flags.original, "unlearned": flags.checkpoint, "retrained": flags.retrained},
+        model.build,
+        model.device,
     )
-    record, theirs = outcome.record, [gold.record.scores] if gold is not None else []
-    if level == "strong":
-        trained_by = recipe_from_metadata(read)
-        found = strong_audit(
-            after, drawn, task, original=before, retrained=again[0] if again is not None else None, method=method,
-            recipe=trained_by if isinstance(trained_by, Retrain) else None, settings=strong,
-            evaluations={k: o.judged for k, o in (("original", start), ("unlearned", outcome), ("retrained", gold)) if o and o.judged},
-            retrained_scores=theirs, factory=factory, on_step=_step,
-        )  # fmt: skip
-        record.details = plain(with_strong(record.details, found))
-        for text in found.limits:
-            notice(text)
-        said = found.verdict
-    else:
-        said = verdict(
-            record.scores, theirs, sizes=drawn.sizes, goal=drawn.goal, original=start.record.scores
-        )
+    raise_all(_problems(flags, model, split, strong) + model.problems() + files.problems(model.preview()))
+    source = model.source()
+    drawn, task = draw_split(split, source), Classification(len(source.classes))
+    original = files.load("original", source, drawn)
+    unlearned, checkpoint = files.load("unlearned", source, drawn)
+    retrained = files.load_if_given("retrained", source, drawn)
+    pipeline = Pipeline(
+        split=drawn, task=task, seed=flags.seed, names=model.names(source), command=command_line()
+    )
+    references = pipeline.references(
+        lambda: reference_of(original, drawn, task, flags.seed),
+        lambda _: None if retrained is None else reference_of(retrained, drawn, task, flags.seed),
+    )
+    outcome = pipeline.outcome(
+        "unlearn",
+        Run(unlearned, drawn, task, flags.seed),
+        method_from_metadata(checkpoint),
+        **references.measured,
+    )
+    said = _verdict(outcome, references, strong if flags.level == "strong" else None, model.factory(source))
     if said is not None:
-        record.details["verdict"] = plain(said.to_dict())
-    if out is not None:
-        record.save(out)
-    show([start, gold, outcome], report)
+        outcome.record.details["verdict"] = plain(said.to_dict())
+    if flags.out is not None:
+        outcome.record.save(flags.out)
+    show_outcomes([references.original, references.retrained, outcome], flags.report)
     print(said)
-    if max_gap is not None and not within_gap(record.scores, max_gap):
-        gap = record.scores["gap"]["avg"]
-        print(f"avg. gap {gap:.2f} is above --max-gap {max_gap:g}", file=sys.stderr)
-        raise SystemExit(1)
+    return _exit_code(outcome, flags.max_gap)
 
 
-def _step(what: str, done: int, total: int) -> None:
+def _problems(flags: AuditFlags, model: ModelFlags, split: SplitFlags, strong: StrongSettings) -> list[str]:
+    """Return the problems that are known before the data is read."""
+    from ..torch_utils.module_state import check_seed
+
+    outputs = {"--out": flags.out, "--report": flags.report}
+    return [
+        *flags.problems(),
+        *output_problems(outputs, flags.checkpoint, flags.original, flags.retrained, split.forget_ids),
+        *split.problems(),
+        *problems_of(
+            lambda: check_seed(flags.seed),
+            lambda: check_seed(split.split_seed),
+            strong.check if flags.level == "strong" else lambda: None,
+        ),
+    ]
+
+
+def _verdict(
+    outcome: Outcome, references: References, strong: StrongSettings | None, factory: Factory
+) -> Verdict | None:
+    """Return the verdict; with `strong` settings, after the strong audit, whose results go into the record."""
+    retrained = references.retrained
+    retrained_scores = [] if retrained is None else [retrained.record.scores]
+    if strong is None:
+        return verdict(
+            outcome.record.scores,
+            retrained_scores,
+            sizes=outcome.run.split.sizes,
+            goal=outcome.run.split.goal,
+            original=references.original.record.scores,
+        )
+    recipe = references.original.method
+    outcomes = {"original": references.original, "unlearned": outcome, "retrained": retrained}
+    result = strong_audit(
+        outcome.model,
+        outcome.run.split,
+        outcome.run.task,  # type: ignore[arg-type]
+        original=references.original.model,
+        retrained=retrained.model if retrained is not None else None,
+        method=outcome.method,
+        recipe=recipe if isinstance(recipe, Retrain) else None,
+        settings=strong,
+        evaluations={
+            role: o.judged for role, o in outcomes.items() if o is not None and o.judged is not None
+        },
+        retrained_scores=retrained_scores,
+        factory=factory,
+        on_step=_print_step,
+    )
+    outcome.record.details = plain(with_strong(outcome.record.details, result))
+    for text in result.limits:
+        notice(text)
+    return result.verdict
+
+
+def _exit_code(outcome: Outcome, max_gap: float | None) -> int:
+    if max_gap is None or within_gap(outcome.record.scores, max_gap):
+        return 0
+    gap = outcome.record.scores["gap"]["avg"]
+    print(f"avg. gap {gap:.2f} is above --max-gap {max_gap:g}", file=sys.stderr)
+    return 1
+
+
+def _print_step(what: str, done: int, total: int) -> None:
     end = "" if sys.stderr.isatty() and done < total else "\n"
     print(f"\r{what}: {done} of {total}   ", end=end, file=sys.stderr, flush=True)
-
-
-COMMANDS: dict[str, Callable[..., Any]] = {"audit": audit}

@@ -1,4 +1,4 @@
-"""The main job from end to end: train an original, retrain the reference, unlearn, audit, report."""
+"""The work of `expunge demo`: train an original, retrain the reference, unlearn with several methods, compare, report."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ..audit.evaluation import Evaluation
+from ..data.split import Split
 from ..errors import ExpungeError
 from ..models import build
-from ..pipeline.experiment import Outcome, experiment, judge_run, seeded_factory, train
+from ..pipeline import Outcome, Pipeline, Watch, seeded_factory
 from ..records.checkpoint import write_checkpoint
 from ..records.checkpoint_metadata import Role, metadata_for
 from ..records.record import Record
 from ..report import write_report
-from ..sources import load, locate
+from ..sources import Source, load, locate
 from ..tasks.classification import Classification
 from ..training.method import GradientMethod, Method
 from ..training.run import Row
@@ -28,30 +28,32 @@ from .flags import SplitFlags
 from .table import result_table, table_2x2
 
 METHODS = ("salun", "ugradsl", "ugradsl_plus", "nhle", "finetune", "gradient_ascent", "random_label")
+# labels of the progress bars
+TITLES = {"retrain": "retrain (reference)"}
 
 
 @dataclass
-class Show:
-    """Progress on the terminal."""
+class Bars:
+    """Progress bars on the terminal."""
 
     progress: Progress
 
     @contextmanager
-    def bar(self, text: str, method: Method) -> Iterator[Any]:
-        """A bar that moves with the epochs of one run."""
+    def bar(self, label: str, method: Method) -> Iterator[Watch]:
+        """Yield a watch whose bar moves with the epochs of one run."""
         epochs = method.epochs if isinstance(method, GradientMethod) else 1
-        task = self.progress.add_task(text, total=epochs)
+        task = self.progress.add_task(TITLES.get(label, label), total=epochs)
 
         def on_row(row: Row) -> None:
             self.progress.update(task, completed=row["epoch"])
 
-        yield on_row
+        yield Watch(on_row=on_row)
         self.progress.update(task, completed=epochs)
 
 
 @contextmanager
-def showing(console: Console) -> Iterator[Show]:
-    """Progress bars while the block runs."""
+def progress_bars(console: Console) -> Iterator[Bars]:
+    """Show progress bars while the block runs."""
     with Progress(
         TextColumn("{task.description:<26}"),
         BarColumn(),
@@ -59,7 +61,7 @@ def showing(console: Console) -> Iterator[Show]:
         TimeElapsedColumn(),
         console=console,
     ) as progress:
-        yield Show(progress)
+        yield Bars(progress)
 
 
 def demo(
@@ -71,21 +73,29 @@ def demo(
     methods: tuple[str, ...] = METHODS,
     command: str = "expunge demo",
 ) -> list[Record]:
-    """Train an original and the retrained reference on real data, unlearn with the given methods, and compare.
+    """Train an original and the retrained reference on real data, unlearn with several methods, and compare them.
 
     Writes `report.html`, checkpoints (safetensors) and records (JSON) to `out`, and prints the table.
+
+    Args:
+        data: The data.
+        split: What to forget. By default class 3.
+        out: The folder.
+        seeds: Number of seeds. Each has its own original and retrained model.
+        methods: Names of the methods. Those that do not serve the forget set are left out.
+        command: The command for the records.
     """
     if seeds < 1:
         raise ExpungeError(f"--seeds is {seeds}; give 1 or more.")
-    console = Console()
-    source = load(locate(data))
-    flags = split if split is not None else SplitFlags(forget_class=("3",))
+    flags = split if split is not None else SplitFlags()
     if not flags.forgets:
         flags = replace(flags, forget_class=("3",))
+    console = Console()
+    source = load(locate(data))
     records: list[Record] = []
-    with showing(console) as show:
+    with progress_bars(console) as bars:
         for seed in range(seeds):
-            records += one_seed(source, data, flags, seed, out, methods, show, command)
+            records += DemoSeed(source, data, flags, seed, out, command).run(methods, bars)
     write_report(out / "report.html", records)
     console.print(result_table(records, f"{source.name}: forget {describe(flags)}"))
     for rows in [r.details["table2x2"] for r in records if "table2x2" in r.details and r.seed == 0]:
@@ -95,86 +105,61 @@ def demo(
 
 
 def describe(flags: SplitFlags) -> str:
-    """The forget set in a few words."""
+    """Return the forget set in a few words."""
     if flags.forget_class:
         return "class " + ", ".join(flags.forget_class)
-    return (
-        f"{100 * flags.forget_share:g} % at random"
-        if flags.forget_share
-        else str(flags.forget_ids or flags.forget_group)
-    )
+    if flags.forget_share:
+        return f"{100 * flags.forget_share:g} % at random"
+    return str(flags.forget_ids or flags.forget_group)
 
 
-def one_seed(
-    source: Any,
-    data: str,
-    flags: SplitFlags,
-    seed: int,
-    out: Path,
-    methods: tuple[str, ...],
-    show: Show,
-    command: str,
-) -> list[Record]:
-    """All runs of one seed, written to `out`: the original, the reference, every method that serves the scenario."""
-    drawn = replace(flags, split_seed=flags.split_seed + seed).draw(source.train, source.test)
-    task = Classification(len(source.classes))
-    model_name = presets.MODELS.get(presets.data_name(data), "cnn")
-    factory = seeded_factory(
-        lambda: build(model_name, num_classes=len(source.classes), shape=source.shape), seed
-    )
-    recipe = presets.recipe(data)
-    names = {"model": model_name, "data": source.name, "classes": source.classes}
-    tag = f"-{seed}" if seed else ""
+class DemoSeed:
+    """The runs of one seed: the original, the reference, and every method that serves the forget set.
 
-    def keep(outcome: Outcome, name: str, method: Method) -> Evaluation | None:
-        role: Role = "original" if name == "original" else "retrain" if name == "retrain" else "unlearn"
+    Args:
+        source: The data.
+        data: Its spec.
+        flags: What to forget.
+        seed: The seed.
+        out: Folder for checkpoints and records.
+        command: The command for the records.
+    """
+
+    def __init__(self, source: Source, data: str, flags: SplitFlags, seed: int, out: Path, command: str):
+        self.source, self.data, self.seed, self.out, self.command = source, data, seed, out, command
+        self.split: Split = replace(flags, split_seed=flags.split_seed + seed).draw(source.train, source.test)
+
+    def run(self, methods: tuple[str, ...], bars: Bars) -> list[Record]:
+        """Make all runs, write each as soon as it is scored, and return the records."""
+        source, model = self.source, presets.MODELS.get(presets.data_name(self.data), "cnn")
+        make = lambda: build(model, num_classes=len(source.classes), shape=source.shape)  # noqa: E731
+        pipeline = Pipeline(
+            split=self.split,
+            task=Classification(len(source.classes)),
+            factory=seeded_factory(make, self.seed),
+            recipe=presets.recipe(self.data),
+            seed=self.seed,
+            names={"model": model, "data": source.name, "classes": source.classes},
+            command=self.command,
+            watch=bars.bar,
+            keep=self._write,
+        )
+        chosen: dict[str, Any] = {
+            name: presets.method(name, self.data, self.split.scenario) for name in methods
+        }
+        served = {
+            name: method
+            for name, method in chosen.items()
+            if not method.scenarios or self.split.scenario in method.scenarios
+        }
+        return [outcome.record for outcome in pipeline.run(served)]
+
+    def _write(self, label: str, outcome: Outcome) -> None:
+        """Write checkpoint and record of one run."""
+        suffix = f"-{self.seed}" if self.seed else ""
+        role: Role = outcome.record.kind  # type: ignore[assignment]
+        metadata = metadata_for(role, self.split, outcome.method, self.seed)
         write_checkpoint(
-            out / f"{name}{tag}.safetensors",
-            outcome.model.state_dict(),
-            metadata=metadata_for(role, drawn, method, seed),
+            self.out / f"{label}{suffix}.safetensors", outcome.model.state_dict(), metadata=metadata
         )
-        outcome.record.save(out / f"{name}{tag}.json")
-        found.append(outcome.record)
-        return outcome.judged
-
-    found: list[Record] = []
-    with show.bar("original", recipe) as on_row:
-        run = train(factory(), drawn, recipe, task, seed=seed, on_row=on_row)
-    run.split = drawn  # judged on what the others are judged on: its forget set is none of what it retains
-    start = judge_run(run, recipe, kind="original", names=names, command=command)
-    with show.bar("retrain (reference)", recipe) as on_row:
-        again = experiment(
-            run.model,
-            drawn,
-            recipe,
-            task,
-            kind="retrain",
-            seed=seed,
-            factory=factory,
-            original=start.judged,
-            on_row=on_row,
-            names=names,
-            command=command,
-        )
-    compared = judge_run(run, recipe, kind="original", retrained=again.judged, names=names, command=command)
-    original, retrained = keep(compared, "original", recipe), keep(again, "retrain", recipe)
-    for name in methods:
-        method = presets.method(name, data, drawn.scenario)
-        if method.scenarios and drawn.scenario not in method.scenarios:
-            continue
-        with show.bar(name, method) as on_row:
-            outcome = experiment(
-                run.model,
-                drawn,
-                method,
-                task,
-                seed=seed,
-                factory=factory,
-                original=original,
-                retrained=retrained,
-                on_row=on_row,
-                names=names,
-                command=command,
-            )
-        keep(outcome, name, method)
-    return found
+        outcome.record.save(self.out / f"{label}{suffix}.json")

@@ -1,4 +1,4 @@
-"""Forgetting in generation, from end to end on real images: train a diffusion model, forget a class, draw, judge, report."""
+"""The work of `expunge demo-generation`: train a diffusion model, unlearn a class, sample and judge images, report."""
 
 from __future__ import annotations
 
@@ -16,18 +16,15 @@ from ..audit.image_judge import Judge
 from ..audit.recovery_attacks import RecoveryAttack, RecoveryGoal
 from ..generation import presets as diffusion_presets
 from ..generation.runs import Generation
-from ..pipeline.experiment import train
+from ..pipeline import Outcome, Pipeline
 from ..records.checkpoint import write_checkpoint
-from ..records.checkpoint_metadata import Role, metadata_for
-from ..records.hashing import state_hash
+from ..records.checkpoint_metadata import metadata_for
 from ..records.record import Record
 from ..report import write_report
 from ..sources import load, locate
-from ..training.execute import execute
-from ..training.method import Method
-from ..training.run import Run
 from ..tuning import presets
-from .demo import Show, showing
+from .demo import Bars, progress_bars
+from .generator_scoring import GeneratorScoring, names_for
 
 # label -> (method, what differs from its settings for the data)
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -50,6 +47,9 @@ SHOWN = (
     "concept_ablation",
     "gradient_ascent",
 )
+# titles of the images, and roles of the models in attacks
+TITLES = {"original": "before", "retrain": "retrained"}
+ROLES = {"original": "original", "retrain": "retrained"}
 SCORES = ("UA", "RA", "FID_judge", "KID_judge", "diversity")
 
 
@@ -64,15 +64,27 @@ def demo_generation(
     seed: int = 0,
     command: str = "expunge demo-generation",
 ) -> list[Record]:
-    """Train a class-conditional diffusion model and one without the class, forget the class with each of `methods`.
+    """Train a class-conditional diffusion model and one without a class, unlearn the class with several methods, and compare.
 
     Writes `report.html`, records (JSON) and checkpoints (safetensors) to `out`, and prints the table.
+
+    Args:
+        data: The data.
+        forget: The class.
+        out: The folder.
+        methods: Labels of `RUNS`.
+        per_class: Number of images to sample per class.
+        attacks: Try to bring the class back, from the model of SalUn.
+        seed: Seed of all runs.
+        command: The command for the records.
     """
     console = Console()
     source = load(locate(data))
     setting = Generation.of(source, data, forget, seed=seed, per_class=per_class, command=command)
-    with threads_for(source.shape), showing(console) as show:
-        records, judge = _all_runs(setting, out, methods, attacks, show)
+    with threads_for(source.shape), progress_bars(console) as bars:
+        with bars.bar("judge", presets.recipe(setting.data)):
+            judge = setting.judge()
+        records = GeneratorDemo(setting, judge, out, bars, attacks).run(methods)
     title = f"Forgetting in generation: {source.name}, class {source.classes[forget]}"
     write_report(out / "report.html", records, title=title)
     console.print(table(records, methods))
@@ -80,49 +92,61 @@ def demo_generation(
     return records
 
 
-def _all_runs(
-    setting: Generation, out: Path, methods: tuple[str, ...], attacks: bool, show: Show
-) -> tuple[list[Record], Judge]:
-    """The original, the retrained reference and every method, written to `out` as they are finished."""
-    split, task, seed = setting.split, setting.task, setting.seed
-    with show.bar("judge", presets.recipe(setting.data)):
-        judge = setting.judge()
-    recipe = diffusion_presets.recipe(setting.data)
-    with show.bar("original", recipe) as on_row:
-        run = train(setting.factory(), split, recipe, task, seed=seed, on_row=on_row)
-    run.split = split  # its record names the samples that the others' do
-    with show.bar("retrain (reference)", recipe) as on_row:
-        again = execute(run.model, split, recipe, task, seed=seed, factory=setting.factory, on_row=on_row)
-    start, gold = setting.look(run.model, judge), setting.look(again.model, judge)
-    first = setting.record("original", run, recipe, start, judge, retrained=gold, label="before")
-    second = setting.record("retrain", again, recipe, gold, judge, original=start, label="retrained")
-    records = [
-        _kept(out, "original", run, first, "original", recipe),
-        _kept(out, "retrain", again, second, "retrain", recipe),
-    ]
-    before = state_hash(run.model.state_dict())
-    for label in methods:
-        name, changes = RUNS[label]
-        method = diffusion_presets.method(name, setting.data, **changes)
-        with show.bar(label, method) as on_row:
-            done = execute(run.model, split, method, task, seed=seed, on_row=on_row)
-        beside = {"original": start, "retrained": gold}
-        drawn = setting.look(done.model, judge)
-        record = setting.record(
-            "unlearn", done, method, drawn, judge, before=before, label=f"after {label}", **beside
+class GeneratorDemo:
+    """The runs of the demo: the original, the reference and the methods, each written as soon as it is scored.
+
+    Args:
+        setting: The data with the class to forget, and how images are sampled.
+        judge: The classifier that judges images.
+        out: Folder for checkpoints and records.
+        bars: Progress bars.
+        attacks: Try to bring the class back, from the model of SalUn.
+    """
+
+    def __init__(self, setting: Generation, judge: Judge, out: Path, bars: Bars, attacks: bool):
+        self.setting, self.judge, self.out, self.bars, self.attacks = setting, judge, out, bars, attacks
+        self.recipe = diffusion_presets.recipe(setting.data)
+        self.models: dict[str, nn.Module] = {}
+
+    def run(self, labels: tuple[str, ...]) -> list[Record]:
+        """Make all runs and return their records."""
+        setting = self.setting
+        pipeline = Pipeline(
+            split=setting.split,
+            task=setting.task,
+            factory=setting.factory,
+            recipe=self.recipe,
+            seed=setting.seed,
+            names=names_for(setting),
+            command=setting.command,
+            scoring=GeneratorScoring(setting, self.judge, TITLES),
+            watch=self.bars.bar,
+            keep=self._keep,
         )
-        if attacks and label == "salun":
-            models = {"original": run.model, "unlearned": done.model, "retrained": again.model}
-            with show.bar("attacks", recipe):
-                record.details["attacks"] = come_back(setting, judge, models)
-        records.append(_kept(out, label, done, record, "unlearn", method))
-    return records, judge
+        methods = {
+            label: diffusion_presets.method(name, setting.data, **changes)
+            for label, (name, changes) in RUNS.items()
+            if label in labels
+        }
+        return [outcome.record for outcome in pipeline.run({label: methods[label] for label in labels})]
+
+    def _keep(self, label: str, outcome: Outcome) -> None:
+        """Attack the model of SalUn, and write checkpoint and record."""
+        self.models[ROLES.get(label, "unlearned")] = outcome.model
+        if self.attacks and label == "salun":
+            with self.bars.bar("attacks", self.recipe):
+                models = {role: self.models[role] for role in ("original", "unlearned", "retrained")}
+                outcome.record.details["attacks"] = come_back(self.setting, self.judge, models)
+        write_run(self.out, label, outcome)
 
 
 @contextmanager
 def threads_for(shape: tuple[int, ...]) -> Iterator[None]:
-    """One thread for tiny images: their kernels are too short to share, and on a busy machine two wait for each other
-    (a step of 64 images of 8 x 8 took 0.07 s on one thread and 2.4 s on two, measured with other work on both cores)."""
+    """Use one thread for tiny images inside the block.
+
+    Their kernels are too short to share between threads. On a busy machine two threads wait for each other: a step of 64 images
+    of 8 x 8 took 0.07 s on one thread and 2.4 s on two, with other work on both cores.
+    """
     before = torch.get_num_threads()
     if shape[-1] <= 16:
         torch.set_num_threads(1)
@@ -135,7 +159,14 @@ def threads_for(shape: tuple[int, ...]) -> Iterator[None]:
 def come_back(
     setting: Generation, judge: Judge, models: dict[str, nn.Module], attack: RecoveryAttack | None = None
 ) -> dict[str, Any]:
-    """Steps of a learned condition, and of relearning, until half of the images show the forgotten class again."""
+    """Return how many steps a learned condition and relearning need until half of the images show the class again.
+
+    Args:
+        setting: The data with the forgotten class.
+        judge: The classifier that judges images.
+        models: {role: model}: "original", "unlearned" and, if there is one, "retrained".
+        attack: Number of steps and sampler. By default 100 steps.
+    """
     tool = attack or RecoveryAttack(steps=100, sampler=setting.sampler)
     split = setting.split
     aim = RecoveryGoal(
@@ -149,10 +180,10 @@ def come_back(
 
 
 def table(records: list[Record], labels: tuple[str, ...]) -> Table:
-    """UA, RA and the distances of every run, for a terminal."""
+    """Return the table of UA, RA and the distances of every run, for a terminal."""
     shown = Table(
-        title="images as the judge sees them",
-        caption="UA: asked for the forgotten class, not recognised as it; RA: kept classes "
+        title="sampled images, as the judge classifies them",
+        caption="UA: images of the forgotten class that are not recognised as it; RA: images of the other classes that are "
         "recognised; percent. Distances in the judge's features.",
     )
     shown.add_column("run", no_wrap=True)
@@ -164,9 +195,9 @@ def table(records: list[Record], labels: tuple[str, ...]) -> Table:
     return shown
 
 
-def _kept(out: Path, name: str, run: Run, record: Record, kind: Role, method: Method) -> Record:
-    """The record, after it and the checkpoint were written."""
-    about = metadata_for(kind, run.split, method, run.seed)
-    write_checkpoint(out / f"{name}.safetensors", run.model.state_dict(), metadata=about)
-    record.save(out / f"{name}.json")
-    return record
+def write_run(out: Path, label: str, outcome: Outcome) -> None:
+    """Write the checkpoint and the record of one run."""
+    run, record = outcome.run, outcome.record
+    metadata = metadata_for(record.kind, run.split, outcome.method, run.seed)  # type: ignore[arg-type]
+    write_checkpoint(out / f"{label}.safetensors", run.model.state_dict(), metadata=metadata)
+    record.save(out / f"{label}.json")

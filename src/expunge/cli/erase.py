@@ -1,230 +1,243 @@
-"""The command that erases a concept from a pipeline folder."""
+"""`expunge erase METHOD`: erase a concept from a text-to-image pipeline folder."""
 
-from __future__ import annotations
+# annotations are evaluated here, because the class of the settings' flags is made for the method
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Annotated, Any
 
-from tyro.conf import OmitArgPrefixes as Flat
-from tyro.conf import Positional
+from torch import nn
 
-from ..errors import ExpungeError, raise_all
-from .flags import ComputeFlags, check_device, check_outputs, notice
-from .settings import changed, check_mask, feature_network, given, print_row
-from .terminal import command_line, resumable
+from ..audit.image_judge import Judge
+from ..audit.recovery_attacks import RecoveryAttack
+from ..errors import raise_all
+from ..generation.concepts import Erasure
+from ..generation.erase import erase as erase_concept
+from ..generation.erase_checks import place_problems
+from ..generation.erase_presets import STEPS
+from ..generation.erase_presets import settings as preset
+from ..generation.erased import Erased
+from ..generation.erasure_audit import audit_erasure, check_judging
+from ..generation.options import EraseOptions
+from ..records.record import plain
+from ..report import write_report
+from ..tasks.sampling import Sampler
+from ..training.method import Method
+from .checks import device_problems, mask_problems, output_problems
+from .compute_flags import ComputeFlags
+from .erase_flags import (
+    CONCEPT,
+    JUDGE,
+    PICTURES,
+    TRAINING,
+    ConceptFlags,
+    EraseOutputFlags,
+    JudgeFlags,
+    PictureFlags,
+    TrainingFlags,
+)
+from .feature_network import feature_network
+from .flags import COMPUTE
+from .invocation import command_line
+from .method_commands import MethodCommands, first_line
+from .outputs import resumable
+from .settings_flags import FLAT, given, method_group, settings_flags
+from .terminal import notice, print_row
 
-if TYPE_CHECKING:
-    from torch import nn
+TEXT = """Erase a concept from a diffusers pipeline folder (Stable Diffusion 1.x, 2.x, XL, DiT), and write a new folder.
 
-    from ..audit.image_judge import Judge
-    from ..generation.erase import Erased
-    from ..tasks.sampling import Sampler
+An interrupted run resumes when you give the same command again."""
+
+# the command uses these flags for something else
+RENAMED = {"sample_steps": "--method.sample-steps", "guidance": "--method.guidance"}
+# set by the command itself: the condition of --anchor
+OMITTED = ("anchor",)
 
 
-def erase(
-    pipeline: Positional[Path],
-    /,
-    *,
-    concept: str,
-    out: Path,
-    anchor: str = "",
-    keep: tuple[str, ...] = (),
-    template: tuple[str, ...] = ("a photo of a {}",),
-    method: str = "salun",
-    images: Path | None = None,
-    per_prompt: int | None = None,
-    weights: Literal["full", "cross_attention", "not_cross_attention"] = "full",
-    density: float | None = None,
-    mask: Literal["saliency", "random", "inverted"] = "saliency",
-    lora: int | None = None,
-    half: bool = False,
-    lr: float | None = None,
-    steps: int | None = None,
-    epochs: int | None = None,
-    batch_size: int | None = None,
-    retain_weight: float | None = None,
-    sample_steps: int = 50,
-    guidance: float = 6.5,
-    safe: bool = False,
-    judge: str | None = None,
-    judge_class: tuple[str, ...] = (),
-    judge_count: int = 20,
-    attacks: bool = False,
-    features: str | None = None,
-    gradient_checkpointing: bool = False,
-    device: str = "cpu",
-    report: Path | None = None,
-    compute: Flat[ComputeFlags] = ComputeFlags(),
-    seed: int = 0,
-) -> None:
-    """Erase a concept from a diffusers pipeline folder (Stable Diffusion 1.x, 2.x, XL, DiT) and write a new folder.
+def erase_commands() -> MethodCommands:
+    """Return `expunge erase` with one sub-command per method that has a form for pipelines."""
+    return MethodCommands("erase", TEXT, _methods, _command)
 
-    An interrupted run resumes.
+
+def _methods() -> dict[str, str]:
+    return {name: first_line(type(preset(name))) for name in STEPS}
+
+
+def _command(name: str) -> Callable[..., None]:
+    """Return the function of one method's sub-command. Raises `ExpungeError` for a method that has none."""
+    defaults = preset(name)
+    settings_class: Any = settings_flags(type(defaults), defaults=defaults, omit=OMITTED, renamed=RENAMED)
+
+    def erase(
+        pipeline: Path,
+        /,
+        *,
+        concept: Annotated[ConceptFlags, CONCEPT],
+        outputs: Annotated[EraseOutputFlags, FLAT],
+        training: Annotated[TrainingFlags, TRAINING] = TrainingFlags(),
+        settings: Annotated[settings_class, method_group(name)] = settings_class(),
+        pictures: Annotated[PictureFlags, PICTURES] = PictureFlags(),
+        judge: Annotated[JudgeFlags, JUDGE] = JudgeFlags(),
+        compute: Annotated[ComputeFlags, COMPUTE] = ComputeFlags(),
+    ) -> None:
+        call = EraseRun(pipeline, concept, outputs, training, pictures, judge, compute)
+        call.run(defaults, given(settings))
+
+    erase.__doc__ = (
+        f"{first_line(type(defaults))}\n\n{TEXT}\n\nArgs:\n"
+        "    pipeline: Folder that `save_pretrained` wrote. It is only read. Nothing is downloaded."
+    )
+    return erase
+
+
+class EraseRun:
+    """One call of the command: its flags, and what they stand for.
 
     Args:
-        pipeline: Folder that `save_pretrained` wrote; only read. Nothing is fetched from a hub.
-        concept: What to erase, as it would stand in a prompt.
-        out: Folder to write: an ordinary pipeline folder, or LoRA weights with --lora.
-        anchor: What the concept's prompts draw afterwards; empty: what no prompt draws.
-        keep: Further concepts that must stay.
-        template: Prompts, with {} where the concept goes.
-        method: salun, random_label, esd, concept_ablation, forget_me_not, selective_amnesia, finetune or gradient_ascent.
-        images: Folder with one sub-folder of images a concept; without it the pipeline draws them.
-        per_prompt: Images to draw a prompt, 64 if not given; without --images.
-        weights: Which weights may train.
-        density: Share of those that may move.
-        mask: Which share: most salient, random or least salient, the controls of SalUn.
-        lora: Rank of low-rank additions to the attention to train instead; with --weights cross_attention to that alone.
-        half: Hold the frozen weights in bfloat16; with --lora and --amp bf16.
-        lr: Learning rate.
-        steps: Steps to train, in whole passes over the concept's images; the published number of the method if not given.
-        epochs: Passes over the concept's images, in place of --steps.
-        batch_size: Images a step, of each set.
-        retain_weight: Weight of the loss on kept images.
-        sample_steps: Steps of the sampler that draws.
-        guidance: w of (1 + w) eps(prompt) - w eps(empty); software that speaks of a guidance scale means w + 1.
-        safe: Also draw what safe latent diffusion, a filter that changes no weight, makes of the original.
-        judge: package.module:function that returns an expunge.audit.image_judge.Judge; scores are then in the record.
-        judge_class: The judge's class of the concept, the anchor and everything kept, written WORDS=NUMBER.
-        judge_count: Images a prompt for the judge.
-        attacks: With --judge: try to bring the concept back, by a learned prompt and by relearning.
-        features: package.module:function that makes the network of published FIDs, for FID and KID by it beside --judge.
-        gradient_checkpointing: Trade time for memory.
-        device: cpu, cuda or cuda:N.
-        report: HTML report to write.
+        pipeline: The pipeline folder.
+        concept: What is erased, and what must stay.
+        outputs: Where the run takes place, and what it writes.
+        training: What is trained, how long, and on which images.
+        pictures: How images are sampled.
+        judge: How the images are judged.
         compute: How the arithmetic is done.
-        seed: Seed of everything random.
     """
-    from ..generation.concepts import Erasure
-    from ..generation.erase import erase as run
-    from ..generation.erase_checks import place_problems
-    from ..generation.erase_presets import STEPS, settings
-    from ..generation.erasure_audit import check_judging
-    from ..report import write_report
-    from ..tasks.sampling import Sampler
 
-    raise_all(place_problems(out))
-    check_outputs({"--out": out, "--report": report}, pipeline)
-    check_device(device)
-    what = Erasure(concept=concept, anchor=anchor, keep=keep, templates=template)
-    judged = _judge(judge, judge_class, attacks or features is not None)
-    network = feature_network(features, device)
-    if judged is not None:
-        check_judging(what, *judged, judge_count, None if network is None else network[1])
-    how = compute.compute()
-    if how.processes:
-        raise ExpungeError("expunge erase works in one process; start it without torchrun.")
-    changes = given(density=density, lr=lr, epochs=epochs, batch_size=batch_size, retain_weight=retain_weight)
-    if mask != "saliency":
-        changes["mask"] = mask
-    if lora and density is None and method == "salun":
-        changes["density"] = 1.0
-    chosen = changed(settings(method), changes)
-    check_mask(chosen)
-    if steps is not None and epochs is not None:
-        raise ExpungeError("--steps and --epochs both say how long to train; give one of them.")
-    if images is not None and per_prompt is not None:
-        raise ExpungeError("--images brings the images and --per-prompt draws them; give one of them.")
-    at_once = max(1, min(8, getattr(chosen, "batch_size", 8) // how.accumulate))
-    sampler = Sampler(steps=sample_steps, guidance=guidance, batch_size=at_once)
-    with _written(out), resumable(out) as state:
-        done = run(
-            pipeline,
-            what,
-            chosen,
-            out=out,
-            images=images,
-            per_prompt=64 if per_prompt is None else per_prompt,
-            weights=weights,
-            lora=lora,
-            half=half,
-            steps=steps if steps is not None or epochs is not None else STEPS.get(method),
-            safe=safe,
-            seed=seed,
-            device=device,
-            compute=how,
-            on_row=print_row,
-            sampler=sampler,
-            gradient_checkpointing=gradient_checkpointing,
-            state_file=state,
-            command=command_line(),
+    def __init__(
+        self,
+        pipeline: Path,
+        concept: ConceptFlags,
+        outputs: EraseOutputFlags,
+        training: TrainingFlags,
+        pictures: PictureFlags,
+        judge: JudgeFlags,
+        compute: ComputeFlags,
+    ):
+        self.pipeline, self.outputs, self.training, self.pictures = pipeline, outputs, training, pictures
+        self.judge_flags = judge
+        self.erasure = Erasure(
+            concept=concept.concept, anchor=concept.anchor, keep=concept.keep, templates=concept.template
         )
-        print(f"pipeline: {done.out}" if not lora else f"LoRA weights: {done.out}")
-        if judged is not None:
-            _audited(done, *judged, sampler, judge_count, attacks, network, seed)
-    if report is not None:
-        write_report(report, [done.record], title=f"Erased: {concept}")
-        print(f"report: {report}")
+        self.compute = compute.start()
+
+    def run(self, defaults: Method, changes: dict[str, Any]) -> None:
+        """Check the call, erase the concept, write the folder, judge the images. Raises `ExpungeError`.
+
+        Args:
+            defaults: The method with its published settings.
+            changes: The settings that were given as flags.
+        """
+        outputs, training = self.outputs, self.training
+        # LoRA starts at zero, where no parameter is salient
+        if training.lora and defaults.name() == "salun":
+            changes = {"density": 1.0, **changes}
+        method = replace(defaults, **changes)
+        steps = (
+            training.steps
+            if training.steps is not None or "epochs" in changes
+            else STEPS.get(defaults.name())
+        )
+        raise_all(self._problems(method, changes))
+        judge, network = self.judge_flags.load(), feature_network(self.judge_flags.features, outputs.device)
+        if judge is not None:
+            check_judging(
+                self.erasure, *judge, self.judge_flags.judge_count, None if network is None else network[1]
+            )
+        sampler = self._sampler(method)
+        with _note_if_written(outputs.out), resumable(outputs.out) as state:
+            erased = erase_concept(
+                self.pipeline,
+                self.erasure,
+                method,
+                EraseOptions(
+                    images=training.images,
+                    per_prompt=64 if training.per_prompt is None else training.per_prompt,
+                    weights=training.weights,
+                    lora=training.lora,
+                    half=training.half,
+                    steps=steps,
+                    safe=self.pictures.safe,
+                    sampler=sampler,
+                    seed=outputs.seed,
+                    device=outputs.device,
+                    compute=self.compute,
+                    gradient_checkpointing=training.gradient_checkpointing,
+                ),
+                out=outputs.out,
+                on_row=print_row,
+                state_file=state,
+                command=command_line(),
+            )
+            print(f"LoRA weights: {erased.out}" if training.lora else f"pipeline: {erased.out}")
+            if judge is not None:
+                self._audit(erased, *judge, sampler, network)
+        if outputs.report is not None:
+            write_report(outputs.report, [erased.record], title=f"Erased: {self.erasure.concept}")
+            print(f"report: {outputs.report}")
+
+    def _problems(self, method: Method, changes: dict[str, Any]) -> list[str]:
+        """Return the problems that are known before the pipeline is opened."""
+        outputs, training = self.outputs, self.training
+        problems = [
+            *place_problems(outputs.out),
+            *output_problems({"--report": outputs.report}, self.pipeline, outputs.out),
+            *device_problems(outputs.device),
+            *mask_problems(method),
+        ]
+        if self.compute.processes:
+            problems.append("expunge erase works in one process; start it without torchrun.")
+        if training.steps is not None and "epochs" in changes:
+            problems.append("--steps and --epochs both say how long to train; give one of them.")
+        if training.images is not None and training.per_prompt is not None:
+            problems.append("--images brings the images and --per-prompt samples them; give one of them.")
+        return problems
+
+    def _sampler(self, method: Method) -> Sampler:
+        """Return the sampler of the images, with batches that fit where a training batch fits."""
+        batch_size = max(1, min(8, getattr(method, "batch_size", 8) // self.compute.accumulate))
+        pictures = self.pictures
+        return Sampler(steps=pictures.sample_steps, guidance=pictures.guidance, batch_size=batch_size)
+
+    def _audit(
+        self,
+        erased: Erased,
+        judge: Judge,
+        classes: dict[str, int],
+        sampler: Sampler,
+        network: tuple[nn.Module, str] | None,
+    ) -> None:
+        """Judge the images; write the scores into the record and beside the weights, and print them."""
+        count = self.judge_flags.judge_count
+        named: dict[str, Any] = {} if network is None else {"network": network[0], "name": network[1]}
+        attack = None
+        if self.judge_flags.attacks:
+            attack = RecoveryAttack(batch_size=sampler.batch_size, count=count, sampler=sampler)
+        result = audit_erasure(
+            erased,
+            judge,
+            classes,
+            sampler=sampler,
+            count=count,
+            attack=attack,
+            seed=self.outputs.seed,
+            **named,
+        )
+        erased.record.scores = plain(result.scores)
+        erased.record.details.update(plain(result.details))
+        erased.save_record()
+        for name, value in result.scores.items():
+            if value is not None:
+                print(f"{name}: {result.details['before'][name]:.3g} before, {value:.3g} after")
 
 
 @contextmanager
-def _written(out: Path) -> Iterator[None]:
-    """Around a run that writes the new folder `out`: interrupted when that is there, it says what there is and what is not."""
+def _note_if_written(out: Path) -> Iterator[None]:
+    """Tell a user who interrupts the block whether the folder `out` is there already."""
     try:
         yield
     except KeyboardInterrupt:
         if out.exists():
-            notice(f"{out} and its record are written; what is missing in it is only pictures and scores.")
+            notice(f"{out} and its record are written; only images and scores are missing.")
         raise
-
-
-def _judge(spec: str | None, given: tuple[str, ...], needed: bool) -> tuple[Judge, dict[str, int]] | None:
-    """The judge that the user's function makes, and its classes by words. Raises `ExpungeError` with every problem."""
-    from ..audit.image_judge import Judge
-    from ..imports import call_object
-
-    if spec is None:
-        if given or needed:
-            raise ExpungeError(
-                "--judge-class, --attacks and --features need a judge; give --judge package.module:function."
-            )
-        return None
-    found = {w: n for w, _, n in (g.rpartition("=") for g in given)}
-    problems = [
-        f"--judge-class {w}={n}: {n or 'nothing'} is no class number; write --judge-class WORDS=NUMBER."
-        for w, n in found.items()
-        if not n.isdecimal()
-    ]
-    if ":" not in spec:
-        problems.append(f"--judge is '{spec}'; write package.module:function, importable from here.")
-    raise_all(problems)
-    judge = call_object(spec, {}, ExpungeError)
-    if not isinstance(judge, Judge):
-        raise ExpungeError(
-            f"{spec} returned {type(judge).__name__}; it must return an expunge.audit.image_judge.Judge."
-        )
-    return judge, {w: int(n) for w, n in found.items()}
-
-
-def _audited(
-    done: Erased,
-    judge: Judge,
-    classes: dict[str, int],
-    sampler: Sampler,
-    count: int,
-    attacks: bool,
-    network: tuple[nn.Module, str] | None,
-    seed: int,
-) -> None:
-    """Scores into the record, beside the weights and on the terminal."""
-    from ..audit.recovery_attacks import RecoveryAttack
-    from ..generation.erasure_audit import audit_erasure
-    from ..records.record import plain
-
-    size: dict[str, Any] = {"batch_size": sampler.batch_size, "count": count, "sampler": sampler}
-    attack = RecoveryAttack(**size) if attacks else None
-    more: dict[str, Any] = {} if network is None else dict(zip(("network", "name"), network, strict=True))
-    found = audit_erasure(
-        done, judge, classes, sampler=sampler, count=count, attack=attack, seed=seed, **more
-    )
-    done.record.scores = plain(found.scores)
-    done.record.details.update(plain(found.details))
-    done.save_record()
-    for name, value in found.scores.items():
-        if value is not None:
-            print(f"{name}: {found.details['before'][name]:.3g} before, {value:.3g} after")
-
-
-COMMANDS: dict[str, Callable[..., Any]] = {"erase": erase}

@@ -1,8 +1,8 @@
 """Find the help of a dataclass field.
 
-The help stands in the `Args:` section of the class's docstring, or of the nearest parent that documents the field.
-Flags, `expunge methods --verbose` and the docs table use it. A comment beside a field still counts where a class has no
-`Args:` entry for it.
+The help stands in the `Args:` section of the class docstring, or of the nearest parent class that documents the field. Flags,
+`expunge methods --verbose` and the docs table use it. A comment beside a field still counts where no class has an `Args:`
+entry for it.
 """
 
 from __future__ import annotations
@@ -17,12 +17,22 @@ from functools import cache
 
 from docstring_parser import DocstringStyle, parse
 
-_DIRECTIVES = ("noqa", "type:", "fmt:", "mypy:")  # comments for tools, not for people
+# comments for tools, not for people
+_DIRECTIVES = ("noqa", "type:", "fmt:", "mypy:")
 
 
-def field_help(kind: type, name: str) -> str:
-    """Return what the field `name` of a dataclass means; "" where no class in its line of parents documents it."""
-    for parent in kind.__mro__:
+def field_help(settings_class: type, name: str) -> str:
+    """Return what a field means; "" where neither the class nor a parent documents it.
+
+    Args:
+        settings_class: A dataclass.
+        name: Name of the field.
+
+    Example:
+        >>> field_help(SalUn, "density")
+        'Share of the parameters that may move ...'
+    """
+    for parent in settings_class.__mro__:
         if is_dataclass(parent):
             help_text = (
                 _documented(parent).get(name)
@@ -35,35 +45,42 @@ def field_help(kind: type, name: str) -> str:
 
 
 @cache
-def _documented(kind: type) -> dict[str, str]:
-    """{field: help} of the `Args:` section of the class's own docstring, each on one line."""
-    parsed = parse(kind.__dict__.get("__doc__") or "", style=DocstringStyle.GOOGLE)
+def _documented(settings_class: type) -> dict[str, str]:
+    """Return {field: help} of the `Args:` section of the class's own docstring, each on one line."""
+    parsed = parse(settings_class.__dict__.get("__doc__") or "", style=DocstringStyle.GOOGLE)
     return {p.arg_name: " ".join((p.description or "").split()) for p in parsed.params}
 
 
 @cache
-def _comments(kind: type) -> dict[str, str]:
-    """{field: comment} of what the class itself declares."""
+def _comments(settings_class: type) -> dict[str, str]:
+    """Return {field: comment} of the fields that the class itself declares."""
     try:
-        source = textwrap.dedent(inspect.getsource(kind))
-    except (OSError, TypeError):  # made without a file
+        source = textwrap.dedent(inspect.getsource(settings_class))
+    except (OSError, TypeError):
+        # a class that was made without a file
         return {}
-    said: dict[int, str] = {}  # line -> its comment
-    alone: set[int] = set()  # lines that hold nothing else
+    comments, alone = _comment_lines(source)
+    help_texts = {}
+    for node in ast.parse(source).body[0].body:  # type: ignore[attr-defined]
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            lines = [n for n in range(node.lineno, (node.end_lineno or node.lineno) + 1) if n in comments]
+            if not lines:
+                first = node.lineno
+                while first - 1 in alone:
+                    first -= 1
+                lines = list(range(first, node.lineno))
+            help_texts[node.target.id] = " ".join(comments[n] for n in lines)
+    return help_texts
+
+
+def _comment_lines(source: str) -> tuple[dict[int, str], set[int]]:
+    """Return {line: comment}, and the lines that hold nothing but a comment."""
+    comments: dict[int, str] = {}
+    alone: set[int] = set()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         text = token.string.lstrip("#: ").strip()
         if token.type == tokenize.COMMENT and not text.startswith(_DIRECTIVES):
-            said[token.start[0]] = text.partition("  # ")[0]
+            comments[token.start[0]] = text.partition("  # ")[0]
             if token.line.lstrip().startswith("#"):
                 alone.add(token.start[0])
-    found = {}
-    for node in ast.parse(source).body[0].body:  # type: ignore[attr-defined]
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            lines = [n for n in range(node.lineno, (node.end_lineno or node.lineno) + 1) if n in said]
-            if not lines:
-                top = node.lineno
-                while top - 1 in alone:
-                    top -= 1
-                lines = list(range(top, node.lineno))
-            found[node.target.id] = " ".join(said[n] for n in lines)
-    return found
+    return comments, alone

@@ -1,14 +1,14 @@
-"""The command `ledger`: deletion requests and their receipts, one dataclass an action."""
+"""`expunge ledger`: deletion requests and their receipts, one function per action."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Annotated, Any, Union
+from typing import Annotated, Any
 
-import tyro
+from cyclopts import App
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
@@ -18,143 +18,160 @@ from ..errors import ExpungeError
 from ..receipts.chain import Head
 from ..receipts.deletion import DAYS, Request, Status, a_month_after, request_entry
 from ..receipts.ledger import Ledger, check_export
-from .flags import notice
-from .receipt import Place, secret_path, show_checks
+from .receipt import show_checks
+from .receipt_flags import secret_path
+from .settings_flags import FLAT, with_help
+from .terminal import notice
+
+TEXT = "Keep deletion requests and their receipts in one tamper-evident file."
+
+ledger = App(name="ledger", help=TEXT)
 
 
-@dataclass
-class Add:
-    """Enter a deletion request; the first one makes the file."""
+@with_help
+@dataclass(frozen=True, kw_only=True)
+class Attachments:
+    """What is attached to a request.
 
-    ledger: Place  # the ledger file
-    subject: tyro.conf.Positional[str]  # a reference to the person, not the name: entries cannot be deleted
-    ids: Path | None = None  # text file with the sample ids, one a line; only a salted hash of them is kept
-    received: str = ""  # day the request came, as 2026-01-31; today (UTC) by default
-    due: str = ""  # day it must be answered by; --days after it came by default
-    days: int = DAYS  # days to answer in, where no --due is given
-    note: str = ""  # anything worth keeping
+    Args:
+        record: Record of the run (JSON).
+        audit: Record of the audit (JSON).
+        receipt: Receipt of the run (JSON). It is verified and kept whole.
+        ids: Text file with the ids of the request, one a line, to show that they were in the forget set.
+        secret: Secret of the receipt, needed with --ids. By default the one beside the receipt.
+        key: Public key that must have signed the receipt: its .pub file or 64 hex digits.
+        status: Set the status of the request, such as refused.
+        note: Anything worth keeping.
+    """
 
-    def run(self) -> None:
-        """Enter the request and print its number and the day it is due."""
-        ids = read_ids(self.ids) if self.ids else []
-        said: Any = {"received": self.received, "due": self.due, "days": self.days, "note": self.note}
-        request_entry(self.subject, ids, **said)  # what is wrong with it is told before there is a file
-        ledger = Ledger(self.ledger, create=True)
-        request = ledger.request(ledger.add(self.subject, ids, **said))
-        print(f"request {request.number}, due {request.due}")
-        if date.fromisoformat(request.due) > (month := a_month_after(date.fromisoformat(request.received))):
-            notice(f"the month of GDPR article 12 (3) ends on {month}; due on {request.due} is later.")
-
-
-@dataclass
-class List:
-    """Show all requests as they stand."""
-
-    ledger: Place  # the ledger file
-    status: Status | None = None  # only those with this status
-
-    def run(self) -> None:
-        """Print the requests as a table."""
-        _table([r for r in Ledger(self.ledger).requests() if self.status in (None, r.status)])
+    record: Path | None = None
+    audit: Path | None = None
+    receipt: Path | None = None
+    ids: Path | None = None
+    secret: Path | None = None
+    key: str | None = None
+    status: Status | None = None
+    note: str = ""
 
 
-@dataclass
-class Attach:
-    """Attach a run's record, an audit, a receipt or a status. A receipt that holds makes the request done."""
+@ledger.command
+def add(
+    ledger: Path,
+    subject: str,
+    /,
+    *,
+    ids: Path | None = None,
+    received: str = "",
+    due: str = "",
+    days: int = DAYS,
+    note: str = "",
+) -> None:
+    """Enter a deletion request. The first one creates the file.
 
-    ledger: Place  # the ledger file
-    request: tyro.conf.Positional[int]  # the request's number
-    record: Path | None = None  # the run's record (JSON)
-    audit: Path | None = None  # record of the audit (JSON)
-    receipt: Path | None = None  # the receipt (JSON); it is verified and kept whole
-    ids: Path | None = None  # the request's ids again, one a line, to show that they were in the forget set
-    secret: Path | None = None  # the receipt's secret, for that; looked for beside the receipt if left out
-    key: str | None = None  # public key that must have signed the receipt: its .pub file or 64 hex digits
-    status: Status | None = None  # say how the request stands, such as refused
-    note: str = ""  # anything worth keeping
-
-    def run(self) -> None:
-        """Attach what was given and print how the request stands now."""
-        needed = self.receipt is not None and self.ids is not None
-        secret = secret_path(self.receipt or Path(), self.secret, needed)
-        now = Ledger(self.ledger).attach(
-            self.request,
-            record=self.record,
-            audit=self.audit,
-            receipt=self.receipt,
-            secret=secret,
-            ids=read_ids(self.ids) if self.ids else [],
-            public_key=self.key,
-            status=self.status,
-            note=self.note,
-        )
-        shown = f"; all {now.ids} ids shown to be in its forget set" if now.proved else ""
-        print(f"request {now.number} is {now.status}{shown}")
-
-
-@dataclass
-class Overdue:
-    """Show requests still to be answered whose day has passed. Exit code 1 if there are any."""
-
-    ledger: Place  # the ledger file
-    today: str = ""  # the day to judge by, as 2026-01-31; today (UTC) by default
-
-    def run(self) -> None:
-        """Print the requests that are late; exit code 1 if there are any."""
-        found = Ledger(self.ledger).overdue(_day(self.today))
-        _table(found)
-        if found:
-            raise SystemExit(1)
+    Args:
+        ledger: The ledger file.
+        subject: A reference to the person. Do not use the name: entries cannot be deleted.
+        ids: Text file with the sample ids, one a line. Only a salted hash of them is kept.
+        received: Day the request came, as 2026-01-31. By default today (UTC).
+        due: Day it must be answered by. By default --days after it came.
+        days: Days to answer in, if --due is not given.
+        note: Anything worth keeping.
+    """
+    sample_ids = read_ids(ids) if ids else []
+    entry: Any = {"received": received, "due": due, "days": days, "note": note}
+    # raises for a wrong entry, before the file is created
+    request_entry(subject, sample_ids, **entry)
+    file = Ledger(ledger, create=True)
+    request = file.request(file.add(subject, sample_ids, **entry))
+    print(f"request {request.number}, due {request.due}")
+    month_end = a_month_after(date.fromisoformat(request.received))
+    if date.fromisoformat(request.due) > month_end:
+        notice(f"the month of GDPR article 12 (3) ends on {month_end}; due on {request.due} is later.")
 
 
-@dataclass
-class CheckLedger:
-    """Check that no row was changed, added or lost; exit code 1 if one was. Note its head somewhere else."""
+@ledger.command(name="list")
+def list_requests(ledger: Path, /, *, status: Status | None = None) -> None:
+    """List all requests.
 
-    ledger: Place  # the ledger file, or its export (.json)
-    head: str = ""  # a head that an earlier check printed (count:hash): was this ledger ever there?
-
-    def run(self) -> None:
-        """Print every check; exit code 1 if one failed."""
-        noted = Head.of(self.head) if self.head else None
-        exported = self.ledger.suffix == ".json"
-        checks = check_export(self.ledger, noted) if exported else Ledger(self.ledger).check(noted)
-        if not show_checks(checks):
-            raise SystemExit(1)
+    Args:
+        ledger: The ledger file.
+        status: List only requests with this status.
+    """
+    _print_table([r for r in Ledger(ledger).requests() if status in (None, r.status)])
 
 
-@dataclass
-class Export:
-    """Write all rows as one JSON file, readable by you only."""
+@ledger.command
+def attach(
+    ledger: Path,
+    request: int,
+    /,
+    *,
+    attachments: Annotated[Attachments, FLAT] = Attachments(),
+) -> None:
+    """Attach a run's record, an audit, a receipt or a status to a request.
 
-    ledger: Place  # the ledger file
-    out: Place  # file to write; an existing one is not replaced
+    A receipt that passes its checks makes the request done.
 
-    def run(self) -> None:
-        """Write the file and print its head."""
-        ledger = Ledger(self.ledger)
-        ledger.export(self.out)
-        print(f"export: {self.out}, head {ledger.head()}")
-
-
-_ACTIONS: dict[str, type] = {
-    "add": Add,
-    "list": List,
-    "attach": Attach,
-    "overdue": Overdue,
-    "check": CheckLedger,
-    "export": Export,
-}
-_Action: Any = Union[  # noqa: UP007
-    tuple(
-        Annotated[kind, tyro.conf.subcommand(name=name, prefix_name=False)] for name, kind in _ACTIONS.items()
+    Args:
+        ledger: The ledger file.
+        request: Number of the request.
+        attachments: What is attached.
+    """
+    needs_secret = attachments.receipt is not None and attachments.ids is not None
+    state = Ledger(ledger).attach(
+        request,
+        record=attachments.record,
+        audit=attachments.audit,
+        receipt=attachments.receipt,
+        secret=secret_path(attachments.receipt or Path(), attachments.secret, needs_secret),
+        ids=read_ids(attachments.ids) if attachments.ids else [],
+        public_key=attachments.key,
+        status=attachments.status,
+        note=attachments.note,
     )
-]
+    proved = f"; all {state.ids} ids shown to be in its forget set" if state.proved else ""
+    print(f"request {state.number} is {state.status}{proved}")
 
 
-def ledger(action: tyro.conf.OmitArgPrefixes[_Action]) -> None:
-    """Keep deletion requests and their receipts in one file that shows every later change."""
-    action.run()
+@ledger.command
+def overdue(ledger: Path, /, *, today: str = "") -> int:
+    """List open requests whose day has passed. Exit code 1 if there are any.
+
+    Args:
+        ledger: The ledger file.
+        today: The day to compare with, as 2026-01-31. By default today (UTC).
+    """
+    late = Ledger(ledger).overdue(_day(today))
+    _print_table(late)
+    return 1 if late else 0
+
+
+@ledger.command
+def check(ledger: Path, /, *, head: str = "") -> int:
+    """Check that no row was changed, added or lost. Exit code 1 if one was.
+
+    Keep the head that this prints in another place: it shows later that nothing was cut off.
+
+    Args:
+        ledger: The ledger file, or its export (.json).
+        head: A head that an earlier check printed (count:hash). The check fails if the ledger never had it.
+    """
+    noted = Head.of(head) if head else None
+    checks = check_export(ledger, noted) if ledger.suffix == ".json" else Ledger(ledger).check(noted)
+    return 0 if show_checks(checks) else 1
+
+
+@ledger.command
+def export(ledger: Path, out: Path, /) -> None:
+    """Write all rows as one JSON file, readable by you only.
+
+    Args:
+        ledger: The ledger file.
+        out: File to write. An existing file is not replaced.
+    """
+    file = Ledger(ledger)
+    file.export(out)
+    print(f"export: {out}, head {file.head()}")
 
 
 def _day(text: str) -> date | None:
@@ -164,7 +181,7 @@ def _day(text: str) -> date | None:
         raise ExpungeError(f"today is {text!r}; write a day as 2026-01-31.") from None
 
 
-def _table(requests: Sequence[Request]) -> None:
+def _print_table(requests: Sequence[Request]) -> None:
     today = datetime.now(UTC).date()
     table = Table(
         "no.",
@@ -179,9 +196,6 @@ def _table(requests: Sequence[Request]) -> None:
         status = f"{r.status}, overdue" if r.is_overdue(today) else r.status
         ids = f"{r.ids}, proved" if r.proved else str(r.ids or "")
         remarks = ". ".join(text for text in (r.verdict, r.note) if text)
-        # what people wrote may hold brackets, which would be taken for markup
+        # brackets in what people wrote would be taken for markup
         table.add_row(str(r.number), escape(r.subject), r.due, status, ids, r.receipt[:11], escape(remarks))
     Console().print(table)
-
-
-COMMANDS: dict[str, Callable[..., Any]] = {"ledger": ledger}

@@ -1,4 +1,4 @@
-"""`python -m expunge.cli.methods_page [FILE]`: docs/methods.md, made of the method files; `--check` only compares."""
+"""Write docs/methods.md from the method files: `python -m expunge.cli.methods_page [FILE]`; `--check` only compares."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from ..records.atomic_files import write_text
 from ..training.method import GradientMethod, Method
 from ..training.registry import find, names, served_tasks
 from .field_help import field_help
+from .method_commands import first_line
 
 PAGE = Path("docs/methods.md")
-HEAD = """# Methods
+HEADER = """# Methods
 
 This page lists every unlearning method: what it does, where it is from, what it needs, and its settings.
 
@@ -39,7 +40,7 @@ and the data. So the defaults are only a start. Let trials choose:
 expunge unlearn salun --data digits --model cnn --checkpoint original.safetensors --forget-class 3 --trials 4
 ```
 
-In Python, use `experiment(..., trials=4)` or `expunge.tuning.tune`. The first trial uses the method's own settings. Later
+In Python, use `experiment(..., trials=4)` or `expunge.tuning.trials.tune`. The first trial uses the method's own settings. Later
 trials take other values from the column *tuning tries* below; the last ones search near the best so far. The model
 closest to Retrain's estimated scores is kept. Fields that you set as flags stay fixed.
 
@@ -72,83 +73,88 @@ checkpoint, or leave the trials out.
 """
 
 
-def line(name: str) -> str:
-    """The table's row of a method."""
-    kind = find(name)
+def row(name: str) -> str:
+    """Return the row of a method in the table."""
+    method = find(name)
     cells = [
         f"[{name}](#{name})",
-        help_of(kind),
-        ", ".join(served_tasks(kind)) or "a task of your own",
-        forgets(kind),
-        needs(kind),
-        masked(kind),
+        first_line(method).removesuffix("."),
+        models(method),
+        forget_sets(method),
+        needed_samples(method),
+        takes_mask(method),
     ]
     return "| " + " | ".join(cells) + " |"
 
 
-def forgets(kind: type[Method]) -> str:
-    """The forget sets a method serves, by how they are drawn."""
-    return ", ".join(kind.scenarios) or "all"
+def facts(method: type[Method]) -> str:
+    """Return the table's facts about a method as one line, for a terminal."""
+    return (
+        f"{models(method)}; forget sets: {forget_sets(method)}; needs: {needed_samples(method)}; "
+        f"mask: {takes_mask(method)}"
+    )
 
 
-def needs(kind: type[Method]) -> str:
-    """The samples a method is given."""
-    return ", ".join(kind.data) or "nothing"
+def models(method: type[Method]) -> str:
+    """Return the built-in tasks that a method serves."""
+    return ", ".join(served_tasks(method)) or "a task of your own"
 
 
-def masked(kind: type[Method]) -> str:
-    """Whether a mask can be laid over a method: "yes" or "no"."""
-    return "yes" if issubclass(kind, GradientMethod) and not kind.exact else "no"
+def forget_sets(method: type[Method]) -> str:
+    """Return the ways of drawing a forget set that a method serves."""
+    return ", ".join(method.scenarios) or "all"
 
 
-def help_of(kind: type[Method]) -> str:
-    """The class's line of help, without a full stop."""
-    return (kind.__doc__ or "").strip().splitlines()[0].removesuffix(".")
+def needed_samples(method: type[Method]) -> str:
+    """Return the sets of samples that a method is given."""
+    return ", ".join(method.data) or "nothing"
+
+
+def takes_mask(method: type[Method]) -> str:
+    """Return "yes" if a mask works with the method, else "no"."""
+    return "yes" if issubclass(method, GradientMethod) and not method.exact else "no"
 
 
 def section(name: str) -> str:
-    """A method's own text, and its settings: defaults, and what tuning tries."""
-    kind = find(name)
-    text = (sys.modules[kind.__module__].__doc__ or "").strip()
+    """Return the section of a method: the documentation of its file, and the table of its settings."""
+    method = find(name)
+    text = (sys.modules[method.__module__].__doc__ or "").strip()
+    defaults = method()
     rows = [
-        f"| `{f.name}` | `{getattr(kind(), f.name)!r}` | {tried(kind, f.name)} | {_cell(field_help(kind, f.name))} |"
-        for f in fields(kind)
+        f"| `{f.name}` | `{getattr(defaults, f.name)!r}` | {tried_values(method, f.name)} | {_cell(field_help(method, f.name))} |"
+        for f in fields(method)
     ]
-    head = ["| setting | default | tuning tries | meaning |", "| --- | --- | --- | --- |"]
-    return "\n".join([f"## {name}", "", text, "", *head, *rows, ""])
+    header = ["| setting | default | tuning tries | meaning |", "| --- | --- | --- | --- |"]
+    return "\n".join([f"## {name}", "", text, "", *header, *rows, ""])
 
 
 def _cell(text: str) -> str:
-    """Text in a cell of a Markdown table."""
+    """Escape text for a cell of a Markdown table."""
     return text.replace("|", "\\|")
 
 
-def tried(kind: type[Method], field: str) -> str:
-    """The values that tuning may give a field, as text."""
-    return ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in kind.search.get(field, ()))
+def tried_values(method: type[Method], field: str) -> str:
+    """Return the values that tuning may give a field, as text."""
+    return ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in method.search.get(field, ()))
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the whole page."""
     table = [
         "| method | what it does | models | forget sets | needs | mask |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    return "\n".join([HEAD, *table, *map(line, names()), "", *map(section, names())])
+    return "\n".join([HEADER, *table, *map(row, names()), "", *map(section, names())])
 
 
-def main(args: Sequence[str] | None = None) -> int:
-    """Write the page, or with `--check` say whether the one that is there is current (exit code 1 if it is not)."""
-    given = list(sys.argv[1:] if args is None else args)
-    check = "--check" in given
-    target = Path(next((a for a in given if not a.startswith("-")), PAGE))
-    if check:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the page. With `--check`, only say whether it is current: exit code 1 if it is not."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    target = Path(next((word for word in words if not word.startswith("-")), PAGE))
+    if "--check" in words:
         current = target.is_file() and target.read_text(encoding="utf-8") == page()
-        print(
-            f"{target} is current"
-            if current
-            else f"{target} is out of date; run python -m expunge.cli.methods_page"
-        )
+        state = "current" if current else "out of date; run python -m expunge.cli.methods_page"
+        print(f"{target} is {state}")
         return 0 if current else 1
     write_text(target, page())
     print(f"wrote {target}: {len(names())} methods")

@@ -1,210 +1,163 @@
-"""The commands about receipts: verify, sign, keygen; and the flags of the receipt that `unlearn` writes."""
+"""`expunge verify`, `expunge sign` and `expunge keygen`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import tyro
+from typing import TYPE_CHECKING, Annotated
 
 from ..errors import ExpungeError, raise_all
-from ..masks.mask_file import Mask
-from ..receipts.keys import load_private, make_key, read_passphrase
-from ..receipts.merkle import Proof, Secret
-from ..receipts.receipt import Receipt, issue, signed
-from ..receipts.verify import Check
-from ..receipts.verify import verify as verify_receipt
-from ..records.hashing import model_hash
-from ..records.record import Record
-from .flags import check_outputs, notice
+from .checks import output_problems
+from .settings_flags import flag_group, with_help
 
-Place = tyro.conf.Positional[Path]
+if TYPE_CHECKING:
+    from ..receipts.verify import Check
+
+
+@with_help
+@dataclass(frozen=True, kw_only=True)
+class EvidenceFlags:
+    """What a receipt is compared with.
+
+    Args:
+        model: Checkpoint that the run wrote.
+        original: Checkpoint that the run started from.
+        record: Record of the run (JSON).
+        mask: Mask of the run (written by --save-mask). With both checkpoints, no parameter outside it may have changed.
+        key: Public key of the signer you trust: its .pub file or 64 hex digits.
+        parent: Receipt of the run before this one.
+    """
+
+    model: Path | None = None
+    original: Path | None = None
+    record: Path | None = None
+    mask: Path | None = None
+    key: str | None = None
+    parent: Path | None = None
+
+
+@with_help
+@dataclass(frozen=True, kw_only=True)
+class ProofFlags:
+    """A proof that an id was forgotten.
+
+    Args:
+        prove: Id to show among the forgotten ids. It needs the secret.
+        secret: Secret of the receipt. By default the one beside the receipt.
+        write_proof: With --prove: file for the proof, to give to the person whose id it is.
+        proof: A proof that was handed to you. It needs no secret.
+    """
+
+    prove: str | None = None
+    secret: Path | None = None
+    write_proof: Path | None = None
+    proof: Path | None = None
 
 
 def verify(
-    receipt: Place,
+    receipt: Path,
+    /,
     *,
-    model: Path | None = None,
-    original: Path | None = None,
-    record: Path | None = None,
-    mask: Path | None = None,
-    key: str | None = None,
-    prove: str | None = None,
-    secret: Path | None = None,
-    write_proof: Path | None = None,
-    proof: Path | None = None,
-    parent: Path | None = None,
-) -> None:
-    """Check a receipt and what belongs to it; exit code 1 if anything fails. It shows what was run, not that
-    data is forgotten.
+    evidence: Annotated[EvidenceFlags, flag_group("Evidence", 1)] = EvidenceFlags(),
+    proofs: Annotated[ProofFlags, flag_group("Proof", 2)] = ProofFlags(),
+) -> int:
+    """Verify a receipt and the files that belong to it.
+
+    Exit code 1 if any check fails. A receipt shows what was run. It does not show that the data is forgotten.
 
     Args:
         receipt: The receipt (JSON).
-        model: Checkpoint that the run wrote.
-        original: Checkpoint that the run started from.
-        record: The run's record (JSON).
-        mask: The run's mask (a file of Mask.save); with both checkpoints, no weight outside it may have changed.
-        key: Public key of the signer you trust: its .pub file or 64 hex digits.
-        prove: Id to show among the forgotten ones; needs the secret.
-        secret: The secret file of the receipt; looked for beside the receipt if left out.
-        write_proof: With --prove, file to write the proof to, for the person whose id it is.
-        proof: A proof that was handed to you; needs no secret.
-        parent: Receipt of the run before this one.
+        evidence: What the receipt is compared with.
+        proofs: A proof that an id was forgotten.
     """
-    if prove is not None and proof is not None:
-        raise ExpungeError("--prove makes a proof from the secret and --proof checks one: give one of them.")
-    if write_proof is not None and prove is None:
-        raise ExpungeError("--write-proof needs --prove ID: whose proof is to be written?")
-    files = (receipt, model, original, record, mask, secret, proof, parent)
-    raise_all([f"{f} is no file; name one." for f in files if f is not None and not f.is_file()])
-    check_outputs({"--write-proof": write_proof}, *files)
-    path = secret_path(receipt, secret, prove is not None)
-    kept = Secret.load(path) if path is not None else None
-    shown = Proof.load(proof) if proof is not None else prove
+    from ..masks.mask_file import Mask
+    from ..receipts.merkle import Proof, Secret
+    from ..receipts.verify import verify as verify_receipt
+    from .receipt_flags import secret_path
+
+    _check_files(receipt, evidence, proofs)
+    path = secret_path(receipt, proofs.secret, proofs.prove is not None)
+    secret = Secret.load(path) if path is not None else None
     checks = verify_receipt(
         receipt,
-        model,
-        record,
-        shown,
-        key,
-        original=original,
-        mask=Mask.load(mask) if mask is not None else None,
-        secret=kept,
-        parent=parent,
+        evidence.model,
+        evidence.record,
+        Proof.load(proofs.proof) if proofs.proof is not None else proofs.prove,
+        evidence.key,
+        original=evidence.original,
+        mask=Mask.load(evidence.mask) if evidence.mask is not None else None,
+        secret=secret,
+        parent=evidence.parent,
     )
-    good = show_checks(checks)
-    if good and write_proof is not None and kept is not None and prove is not None:
-        kept.prove(prove).save(write_proof)
-        print(f"proof: {write_proof}")
-    if not good:
-        raise SystemExit(1)
+    if not show_checks(checks):
+        return 1
+    if proofs.write_proof is not None and proofs.prove is not None and secret is not None:
+        secret.prove(proofs.prove).save(proofs.write_proof)
+        print(f"proof: {proofs.write_proof}")
     print("This shows what was run. It does not show that the data is forgotten: see the audit for that.")
+    return 0
 
 
-def sign(receipt: Place, *, key: Path, passphrase_file: Path | None = None, out: Path | None = None) -> None:
-    """Sign a receipt, or sign it anew with another key. Its id stays; date and key in its envelope are new.
+def _check_files(receipt: Path, evidence: EvidenceFlags, proofs: ProofFlags) -> None:
+    """Raise `ExpungeError` with every problem of the flags and files."""
+    problems = []
+    if proofs.prove is not None and proofs.proof is not None:
+        problems.append("--prove makes a proof from the secret and --proof checks one: give one of them.")
+    if proofs.write_proof is not None and proofs.prove is None:
+        problems.append("--write-proof needs --prove ID: whose proof is to be written?")
+    files = (receipt, evidence.model, evidence.original, evidence.record, evidence.mask, proofs.secret, proofs.proof,
+             evidence.parent)  # fmt: skip
+    problems += [f"{file} is no file; name one." for file in files if file is not None and not file.is_file()]
+    raise_all(problems + output_problems({"--write-proof": proofs.write_proof}, *files))
+
+
+def sign(
+    receipt: Path, /, *, key: Path, passphrase_file: Path | None = None, out: Path | None = None
+) -> None:
+    """Sign a receipt, or replace its signature.
+
+    The id of the receipt stays the same. The date and the key in its envelope are new.
 
     Args:
-        receipt: The receipt to sign; it must hold.
+        receipt: The receipt to sign. It must pass its own checks.
         key: Private key file, made by `expunge keygen`.
-        passphrase_file: File whose first line opens the key, if it is locked; EXPUNGE_PASSPHRASE if left out.
-        out: File to write; in place by default.
+        passphrase_file: File whose first line opens the key, if it is locked. By default EXPUNGE_PASSPHRASE.
+        out: File to write. By default the receipt itself.
     """
-    raise_all([f"{f} is no file; name one." for f in (receipt, key) if not f.is_file()])
-    check_outputs({"--out": out}, key, passphrase_file)
+    from ..receipts.receipt import Receipt, signed
+    from ..receipts.verify import verify as verify_receipt
+    from .receipt_flags import passphrase_of
+
+    missing = [f"{file} is no file; name one." for file in (receipt, key) if not file.is_file()]
+    raise_all(missing + output_problems({"--out": out}, key, passphrase_file))
     if not all(check.ok for check in verify_receipt(receipt)):
         raise ExpungeError(f"{receipt} does not hold as it is, so it is not signed: see `expunge verify`.")
-    new = signed(Receipt.load(receipt), key, _passphrase(passphrase_file))
+    new = signed(Receipt.load(receipt), key, passphrase_of(passphrase_file))
     print(f"receipt: {new.save(out or receipt)} ({new.id}, signed by {new.envelope['key']['fingerprint']})")
 
 
-def keygen(out: Place, *, passphrase_file: Path | None = None) -> None:
-    """Make a key pair for receipts: the private key in OUT (keep it), the public one in OUT.pub (give it
-    away).
+def keygen(out: Path, /, *, passphrase_file: Path | None = None) -> None:
+    """Make a key pair for signing receipts.
+
+    The private key is written to OUT: keep it. The public key is written to OUT.pub: give it away.
 
     Args:
-        out: File of the private key, readable by you only; existing files are not replaced.
-        passphrase_file: File whose first line locks the private key; EXPUNGE_PASSPHRASE if left out, and no lock without.
+        out: File of the private key, readable by you only. Existing files are not replaced.
+        passphrase_file: File whose first line locks the private key. By default EXPUNGE_PASSPHRASE, or no lock.
     """
+    from ..receipts.keys import make_key, read_passphrase
+
     passphrase = read_passphrase(passphrase_file)
-    name = make_key(out, passphrase)
+    fingerprint = make_key(out, passphrase)
     lock = "not locked" if passphrase is None else "locked with the passphrase"
-    print(f"private key: {out} ({lock})\npublic key: {out}.pub\nfingerprint: {name}")
-
-
-def _passphrase(file: Path | None) -> bytes | None:
-    """What the file says; without one the key itself decides whether the environment is asked."""
-    return read_passphrase(file) if file is not None else None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReceiptFlags:
-    """The receipt of a run."""
-
-    receipt: bool = True  # write one beside the checkpoint, and the secret that shows what was forgotten
-    sign_key: Path | None = None  # private key (`expunge keygen`) to sign the receipt with; unsigned without
-    # file whose first line opens that key, if it is locked; EXPUNGE_PASSPHRASE if left out
-    passphrase_file: Path | None = None
-    parent: Path | None = None  # receipt of the run that made the input checkpoint, to name it in the new
-
-    def check(self, checkpoint: Path) -> None:
-        """Raise `ExpungeError` for a key or a parent that could not be used after a run that begins with `checkpoint`."""
-        if not self.receipt and (self.sign_key is not None or self.parent is not None):
-            raise ExpungeError("--no-receipt leaves nothing to sign or to name a parent in: drop a flag.")
-        if self.passphrase_file is not None and self.sign_key is None:
-            raise ExpungeError("--passphrase-file opens the key of --sign-key, which is not given.")
-        if self.sign_key is not None:
-            load_private(self.sign_key, _passphrase(self.passphrase_file))
-        if self.parent is not None:
-            ended_with = Receipt.load(self.parent).statement.get("model_after")
-            if checkpoint.is_file() and model_hash(checkpoint) != ended_with:
-                raise ExpungeError(
-                    f"{self.parent} is the receipt of a run that ended with another model than {checkpoint}; give the receipt "
-                    "of the run that made it, or leave --parent out."
-                )
-
-    def written(self, out: Path) -> dict[str, Path]:
-        """What is written beside the checkpoint `out`, but for the secret, whose name no other file has."""
-        return {"the receipt": receipt_paths(out, "")[0]} if self.receipt and out.name else {}
-
-    def write(
-        self, record: Path, before: Path, after: Path, forget_ids: Sequence[str] | None, mask: Any = None
-    ) -> None:
-        """Write the receipt of a run beside the checkpoint `after`, and its secret: `receipt_paths`."""
-        if not self.receipt:
-            return
-        parent = Receipt.load(self.parent) if self.parent is not None else None
-        run = Record.load(record)
-        if run.model.get("hash_after") and run.model.get("hash_before") == run.model["hash_after"]:
-            notice("no receipt was written: the run ended with the model that it began with.")
-            return
-        made, secret = issue(
-            run,
-            forget_ids,
-            before=before,
-            after=after,
-            mask=mask,
-            parent=parent,
-            key=self.sign_key,
-            passphrase=_passphrase(self.passphrase_file),
-        )
-        path, beside = receipt_paths(after, made.id)
-        if secret is not None:
-            secret.save(beside)  # first: a receipt whose commitment nobody can open is worth little
-        made.save(path)
-        print(f"receipt: {path} ({made.id}, {'signed' if made.signature else 'unsigned'})")
-        if secret is not None:
-            print(f"secret: {beside} (keep it private; it proves which ids were forgotten)")
-
-
-def receipt_paths(checkpoint: Path, name: str) -> tuple[Path, Path]:
-    """Where the receipt called `name` of a checkpoint lies, and its secret. The secret's file carries the
-    receipt's name: another run to the same checkpoint must not lose the secret of a receipt handed out."""
-    return checkpoint.with_suffix(".receipt.json"), checkpoint.with_suffix(f".{name[:11]}.secret.json")
-
-
-def secret_path(receipt: Path, given: Path | None, needed: bool) -> Path | None:
-    """The secret's file: the one given, else, where one is needed, the one beside the receipt."""
-    if given is not None or not needed:
-        return given
-    try:
-        name = Receipt.load(receipt).id
-    except ExpungeError:
-        return None  # the checks will say so
-    for path in sorted(receipt.parent.glob(f"*.{name[:11]}.secret.json")):
-        return path
-    raise ExpungeError(f"no secret of this receipt lies beside {receipt}: name it with --secret.")
+    print(f"private key: {out} ({lock})\npublic key: {out}.pub\nfingerprint: {fingerprint}")
 
 
 def show_checks(checks: Sequence[Check]) -> bool:
-    """One line a check, and whether all held."""
+    """Print one line per check, and return whether all hold."""
     for check in checks:
         print(f"{'ok    ' if check.ok else 'FAILED'} {check.name}: {check.words}")
     failed = sum(not check.ok for check in checks)
     print(f"{failed} of {len(checks)} checks failed" if failed else f"all {len(checks)} checks hold")
     return not failed
-
-
-COMMANDS: dict[str, Callable[..., Any]] = {"verify": verify, "sign": sign, "keygen": keygen}

@@ -1,200 +1,223 @@
-"""The commands that make a model: train an original or the retrained reference, and unlearn."""
+"""`expunge unlearn METHOD`: unlearn a forget set from a classifier's checkpoint."""
 
-from __future__ import annotations
+# annotations are evaluated here, because the class of the settings' flags is made for the method
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from tyro.conf import OmitArgPrefixes as Flat
-
-from ..errors import ExpungeError
-from ..pipeline.experiment import experiment, judge_run, seeded_factory
-from ..pipeline.experiment import train as train_model
+from ..errors import ExpungeError, raise_all
+from ..pipeline import Outcome, Pipeline, Trials, Watch
+from ..records.checkpoint import Checkpoint
 from ..records.checkpoint_metadata import metadata_for
 from ..tasks.classification import Classification
+from ..torch_utils.module_state import check_seed
+from ..training.method import Method
 from ..training.processes import first
-from ..tuning import presets
+from ..training.registry import find, names, serves, unsuited_text
 from ..tuning.search import Trial
-from .flags import (
-    ComputeFlags,
-    ModelFlags,
-    RecipeFlags,
-    SplitFlags,
-    check_outputs,
-    chosen,
-    load_model,
-    load_reference,
-    method_union,
-    notice,
-    of_original,
-    told,
-    typed,
-)
-from .receipt import ReceiptFlags
-from .terminal import (
-    command_line,
-    progress,
-    references,
-    resumable,
-    settings_line,
-    show,
-    trials_file,
-    tried,
-    with_record,
-    write,
-)
+from .checks import output_problems, problems_of, run_problems, scenario_of, scenario_problems
+from .compute_flags import ComputeFlags
+from .flags import COMPUTE, MODEL, SPLIT, ModelFlags, SplitFlags
+from .inputs import ModelFiles, draw_split, reference_of
+from .invocation import command_line
+from .method_commands import MethodCommands, first_line
+from .outputs import resumable, trials_file, with_record, write_outcome
+from .receipt_flags import RECEIPT, ReceiptFlags
+from .settings_flags import FLAT, given, method_group, settings_flags, with_help
+from .terminal import notice, print_trials, progress, settings_line, show_outcomes
+
+TEXT = """Unlearn a forget set from a classifier's checkpoint, and audit the result.
+
+The command writes the new checkpoint, its record and its receipt. An interrupted run resumes when you give the same command
+again."""
 
 
-def train(
-    *,
-    model: Flat[ModelFlags],
-    out: Path,
-    recipe: Flat[RecipeFlags] = RecipeFlags(),
-    split: Flat[SplitFlags] = SplitFlags(),
-    compute: Flat[ComputeFlags] = ComputeFlags(),
-    seed: int = 0,
-    without_forget: bool = False,
-) -> None:
-    """Train an original model, or with --without-forget the retrained reference, and write a checkpoint that says on which samples.
+@with_help
+@dataclass(frozen=True, kw_only=True)
+class UnlearnFlags:
+    """The files and the length of one unlearning run.
 
     Args:
-        model: The model and its data.
-        out: Checkpoint to write (.safetensors or .pt).
-        recipe: The training recipe; what is not given comes from the preset of the data.
-        split: How the validation set is drawn; a forget set only with --without-forget.
-        compute: How the arithmetic is done.
-        seed: Seed of the weights and of the order of samples.
-        without_forget: Leave the forget set out: the reference that gaps are measured from.
-    """
-    how = compute.compute()  # first of all, as it decides which GPU is this process's
-    check_outputs(with_record(out), split.forget_ids)
-    source = model.source()
-    if not without_forget and (split.forgets or split.class_share != 1):
-        raise ExpungeError(
-            "an original is trained on forget and retain set together: leave the forget flags out, or add --without-forget."
-        )
-    drawn, task = (
-        (told if without_forget else of_original)(split, source),
-        Classification(len(source.classes)),
-    )
-    settings = chosen(presets.recipe(model.data), recipe)
-    factory = seeded_factory(model.factory(source), seed)
-    info = {"model": model.model, "data": source.name, "classes": source.classes}
-    said: dict[str, Any] = {"names": info, "command": command_line()}
-    with resumable(out) as state:
-        watch: dict[str, Any] = {
-            "seed": seed,
-            "compute": how,
-            "on_row": progress(settings, "retrained" if without_forget else "original"),
-            "state_file": state,
-        }
-        if without_forget:
-            outcome = experiment(
-                factory(), drawn, settings, task, kind="retrain", factory=factory, **said, **watch
-            )
-        else:
-            run = train_model(factory(), drawn, settings, task, **watch)
-            outcome = judge_run(run, settings, kind="original", **said)
-    if not first():
-        return
-    write(out, outcome, metadata_for("retrain" if without_forget else "original", drawn, settings, seed))
-    seen = "retained" if without_forget else "training"
-    scores = outcome.record.scores
-    print(
-        f"accuracy: {scores['RA']:.2f} % of {seen} samples of the split, {scores['TA']:.2f} % of test samples"
-    )
-
-
-def unlearn(
-    method: Flat[Any],
-    *,
-    model: Flat[ModelFlags],
-    checkpoint: Path,
-    out: Path | None = None,
-    split: Flat[SplitFlags] = SplitFlags(),
-    retrained: Path | None = None,
-    compute: Flat[ComputeFlags] = ComputeFlags(),
-    seed: int = 0,
-    trials: int = 1,
-    report: Path | None = None,
-    save_mask: Path | None = None,
-    receipt: Flat[ReceiptFlags] = ReceiptFlags(),
-) -> None:
-    """Unlearn a forget set from a checkpoint, audit the result, and write the new checkpoint, its record and its receipt.
-
-    Args:
-        method: The method and its settings.
-        model: The model and its data.
-        checkpoint: The original's weights, .safetensors or .pt; only read.
-        out: Checkpoint to write, in the input's format and with its keys; by default beside the input, with the method's name.
-        split: What to forget.
-        retrained: Checkpoint of a model retrained without the forget set, to measure the gap from.
-        compute: How the arithmetic is done.
+        checkpoint: The original model, .safetensors or .pt. It is only read.
+        out: Checkpoint to write, in the format of the input and with its tensor names. By default beside the input, with
+            the name of the method.
+        retrained: Checkpoint of a model retrained without the forget set, from which gaps are measured.
         seed: Seed of everything random in the run.
-        trials: How many settings to try, chosen by validation data; fields given as flags stay. 1 takes the settings as they are.
+        trials: Number of settings to try. The best by validation data is kept; fields given as flags stay fixed. 1 takes
+            the settings as they are.
         report: HTML report to write.
-        save_mask: File to write the mask to, a bit a weight, for `expunge verify --mask`.
-        receipt: What was run, in a file that shows every change made to it.
+        save_mask: File for the mask, one bit per parameter, for `expunge verify --mask`.
     """
-    how = compute.compute()  # first of all, as it decides which GPU is this process's
-    if why := getattr(method, "python_only", ""):
-        raise ExpungeError(why)
-    receipt.check(checkpoint)  # a key that cannot be read is better known before the run than after it
-    source = model.source()
-    out = out or checkpoint.with_name(f"{checkpoint.stem}-{method.name()}{checkpoint.suffix}")
-    check_outputs(
-        {**with_record(out), **receipt.written(out), "--report": report, "--save-mask": save_mask},
-        *(checkpoint, retrained, split.forget_ids, receipt.sign_key, receipt.parent),
+
+    checkpoint: Path
+    out: Path | None = None
+    retrained: Path | None = None
+    seed: int = 0
+    trials: int = 1
+    report: Path | None = None
+    save_mask: Path | None = None
+
+    def checkpoint_to_write(self, method: Method) -> Path:
+        """Return `out`, or the default beside the input."""
+        return self.out or self.checkpoint.with_name(
+            f"{self.checkpoint.stem}-{method.name()}{self.checkpoint.suffix}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """Everything that one call of the command asks for. `fixed` names the settings that were given as flags."""
+
+    method: Method
+    fixed: list[str]
+    model: ModelFlags
+    flags: UnlearnFlags
+    split: SplitFlags
+    compute: ComputeFlags
+    receipt: ReceiptFlags
+
+
+def unlearn_commands() -> MethodCommands:
+    """Return `expunge unlearn` with one sub-command per method that serves classifiers."""
+    return MethodCommands("unlearn", TEXT, _methods, _command)
+
+
+def _methods() -> dict[str, str]:
+    methods = {name: find(name) for name in names()}
+    return {name: first_line(method) for name, method in methods.items() if serves(method, Classification)}
+
+
+def _command(name: str) -> Callable[..., None]:
+    """Return the function of one method's sub-command. Raises `ExpungeError` for a method that has none."""
+    method_class = find(name)
+    if not serves(method_class, Classification):
+        raise ExpungeError(unsuited_text(method_class, Classification))
+    if reason := getattr(method_class, "python_only", ""):
+        raise ExpungeError(reason)
+    settings_class: Any = settings_flags(method_class)
+
+    def unlearn(
+        *,
+        flags: Annotated[UnlearnFlags, FLAT],
+        model: Annotated[ModelFlags, MODEL],
+        split: Annotated[SplitFlags, SPLIT] = SplitFlags(),
+        settings: Annotated[settings_class, method_group(name)] = settings_class(),
+        compute: Annotated[ComputeFlags, COMPUTE] = ComputeFlags(),
+        receipt: Annotated[ReceiptFlags, RECEIPT] = ReceiptFlags(),
+    ) -> None:
+        values = given(settings)
+        run(
+            Request(
+                method=method_class(**values),
+                fixed=[field for field in method_class.search if field in values],
+                model=model,
+                flags=flags,
+                split=split,
+                compute=compute,
+                receipt=receipt,
+            )
+        )
+
+    unlearn.__doc__ = f"{first_line(method_class)}\n\n{TEXT}"
+    return unlearn
+
+
+def run(request: Request) -> None:
+    """Check the request, unlearn, and write and show the results. Raises `ExpungeError`."""
+    method, flags, model = request.method, request.flags, request.model
+    how = request.compute.start()
+    out = flags.checkpoint_to_write(method)
+    files = ModelFiles(
+        {"original": flags.checkpoint, "retrained": flags.retrained}, model.build, model.device
     )
-    drawn, task = told(split, source), Classification(len(source.classes))
-    factory = model.factory(source)
-    original, read = load_model(factory, checkpoint, drawn)
-    again = load_reference(factory, retrained, drawn) if retrained is not None else None
-    named = {"model": model.model, "data": source.name, "classes": source.classes}
-    if trials > 1 and "train_hash" not in read.metadata:
-        notice(
-            f"trials are chosen on the validation samples; if {checkpoint.name} was trained on them too, they choose badly."
+    # the number of classes is not known yet, and no setting depends on it
+    checked = run_problems(method, Classification(2), how, model.device, flags.seed)
+    raise_all(_problems(request, out) + checked + model.problems() + files.problems(model.preview()))
+    source = model.source()
+    split, task = draw_split(request.split, source), Classification(len(source.classes))
+    original = files.load("original", source, split)
+    retrained = files.load_if_given("retrained", source, split)
+    _note_on_trials(flags, original[1])
+
+    @contextmanager
+    def watch(label: str, method: Method) -> Iterator[Watch]:
+        trials = Trials(
+            count=flags.trials,
+            fixed=request.fixed,
+            on_trial=print_trials(flags.trials),
+            file=trials_file(out),
         )
-    start, gold = references(drawn, task, (original, read), again, seed, named)
-    with resumable(out) as state:
-        outcome = experiment(
-            original,
-            drawn,
-            method,
-            task,
-            original=start.judged,
-            retrained=gold.judged if gold is not None else None,
-            seed=seed,
-            compute=how,
-            factory=factory,
-            on_row=progress(method),
-            state_file=state,
-            names=named,
-            command=command_line(),
-            trials=trials,
-            fixed=typed(type(method).search),
-            on_trial=tried(trials),
-            trials_file=trials_file(out),
-        )
-    if not first():
-        return
-    write(out, outcome, metadata_for("unlearn", drawn, outcome.method or method, seed), like=read)
-    if tries := outcome.record.details.get("trials"):
-        all_there_are = "" if len(tries) == trials else " (there are no more to try)"
-        print(f"settings, the best of {len(tries)} trials{all_there_are}: {settings_line(Trial(**tries[0]))}")
+        with resumable(out) as state:
+            yield Watch(on_row=progress(method), state_file=state, trials=trials)
+
+    outcomes = Pipeline(
+        split=split,
+        task=task,
+        factory=model.factory(source),
+        seed=flags.seed,
+        compute=how,
+        names=model.names(source),
+        command=command_line(),
+        watch=watch,
+    ).run(
+        {method.name(): method},
+        original=lambda: reference_of(original, split, task, flags.seed),
+        retrained=lambda _: None if retrained is None else reference_of(retrained, split, task, flags.seed),
+    )
+    if first():
+        _write(request, out, outcomes, original[1])
+
+
+def _write(request: Request, out: Path, outcomes: list[Outcome], like: Checkpoint) -> None:
+    """Write checkpoint, record, mask, receipt and report of a finished run, and print what there is."""
+    flags, outcome = request.flags, outcomes[-1]
+    split = outcome.run.split
+    metadata = metadata_for("unlearn", split, outcome.method or request.method, flags.seed)
+    write_outcome(out, outcome, metadata, like=like)
+    _print_trials(outcome, flags.trials)
     mask = outcome.run.mask
-    if save_mask is not None and mask is not None:
-        print(f"mask: {mask.save(save_mask, split=drawn.hash)}")
-    elif save_mask is not None:
-        notice(f"the run had no mask, so {save_mask} was not written; --density below 1 makes one.")
-    receipt.write(out.with_suffix(".json"), checkpoint, out, drawn.forget.ids, mask)
-    show([start, gold, outcome], report)
+    if flags.save_mask is not None and mask is not None:
+        print(f"mask: {mask.save(flags.save_mask, split=split.hash)}")
+    elif flags.save_mask is not None:
+        notice(f"the run had no mask, so {flags.save_mask} was not written; --density below 1 makes one.")
+    request.receipt.write(out.with_suffix(".json"), flags.checkpoint, out, split.forget.ids, mask)
+    show_outcomes(outcomes, flags.report)
 
 
-def add_methods() -> None:
-    """Make the sub-commands of `unlearn`, one a method; building them costs half a second, so only where they are needed."""
-    unlearn.__annotations__["method"] = Flat[method_union()]  # type: ignore[misc]
+def _problems(request: Request, out: Path) -> list[str]:
+    """Return the problems of files, split and trials, all known before the data is read."""
+    method, flags, split, receipt = request.method, request.flags, request.split, request.receipt
+    outputs = {
+        **with_record(out),
+        **receipt.written(out),
+        "--report": flags.report,
+        "--save-mask": flags.save_mask,
+    }
+    inputs = (flags.checkpoint, flags.retrained, split.forget_ids, receipt.sign_key, receipt.parent)
+    return [
+        *output_problems(outputs, *inputs),
+        *split.problems(),
+        *scenario_problems(method, scenario_of(split)),
+        *problems_of(
+            lambda: check_seed(split.split_seed),
+            lambda: receipt.check(flags.checkpoint),
+        ),
+    ]
 
 
-COMMANDS: dict[str, Callable[..., Any]] = {"train": train, "unlearn": unlearn}
+def _note_on_trials(flags: UnlearnFlags, checkpoint: Checkpoint) -> None:
+    """Warn where the checkpoint does not say that it never saw the validation samples, by which trials are chosen."""
+    if flags.trials > 1 and "train_hash" not in checkpoint.metadata:
+        notice(
+            f"trials are chosen on the validation samples; if {checkpoint.path.name} was trained on them too, the choice is poor."
+        )
+
+
+def _print_trials(outcome: Outcome, asked: int) -> None:
+    trials = outcome.record.details.get("trials")
+    if trials:
+        all_tried = "" if len(trials) == asked else " (there are no more to try)"
+        print(f"settings, the best of {len(trials)} trials{all_tried}: {settings_line(Trial(**trials[0]))}")

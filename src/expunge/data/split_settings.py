@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import SplitError, raise_all
-from .samples import Data
-from .split import Split
+
+if TYPE_CHECKING:
+    from .samples import Data
+    from .split import Split
 
 FORGET = ("forget_class", "forget_share", "forget_ids", "forget_group")
 
@@ -90,6 +92,9 @@ class SplitSpec:
         Raises:
             SplitError: Lists every problem of these values or of the data.
         """
+        # here, so that the help of a command does not import torch
+        from .split import Split
+
         raise_all(self.problems(), SplitError)
         options: dict[str, Any] = {
             "validation": self.validation,

@@ -49,6 +49,26 @@ def metadata_for(role: Role, split: Split, method: Any, seed: int) -> dict[str, 
     }
 
 
+def check_role(checkpoint: Checkpoint, role: Literal["original", "retrained"]) -> None:
+    """Raise `CheckpointError` if the metadata says that a checkpoint has another role. No split is needed for this check.
+
+    Args:
+        checkpoint: The checkpoint.
+        role: What it is used as: the original, or the retrained reference.
+    """
+    metadata, path = checkpoint.metadata, checkpoint.path
+    trained_on = metadata.get("train_hash")
+    if role == "original" and trained_on == "":
+        raise CheckpointError(
+            f"{path} was trained without a forget set: it is a retrained model, no original; give it to --retrained."
+        )
+    if role == "retrained" and trained_on:
+        found = "an unlearned model" if metadata.get("kind") == "unlearn" else "an original"
+        raise CheckpointError(
+            f"{path} is {found}, not trained without the forget set; make the reference with `expunge train --without-forget`."
+        )
+
+
 def check_original(checkpoint: Checkpoint, split: Split) -> str | None:
     """Check that a checkpoint can be the original of a split.
 
@@ -66,10 +86,7 @@ def check_original(checkpoint: Checkpoint, split: Split) -> str | None:
             return start + "if it saw the whole training set, add --validation 0."
         tests = len(split.test) + len(split.test_forgotten)
         return f"{start}it is taken to have seen all {len(split.train):,} training and none of the {tests:,} test samples."
-    if not trained_on:
-        raise CheckpointError(
-            f"{path} was trained without a forget set: it is a retrained model, no original; give it to --retrained."
-        )
+    check_role(checkpoint, "original")
     _check_inputs(checkpoint, split)
     if trained_on != split.train_hash:
         drawn = split_description(checkpoint)
@@ -119,11 +136,7 @@ def check_retrained(checkpoint: Checkpoint, split: Split) -> str | None:
             f"{path.name} does not say which samples it was trained on; every gap is measured from it, so be sure that "
             "it never saw the forget set."
         )
-    if metadata["train_hash"]:
-        role = "an unlearned model" if metadata.get("kind") == "unlearn" else "an original"
-        raise CheckpointError(
-            f"{path} is {role}, not trained without the forget set; make the reference with `expunge train --without-forget`."
-        )
+    check_role(checkpoint, "retrained")
     _check_inputs(checkpoint, split)
     drawn = split_description(checkpoint)
     if drawn.get("hash") != split.hash:

@@ -2,8 +2,19 @@
 
 from . import formats
 from .loading import load
+from .preview import Preview, preview
 from .source import Source
 from .spec import check_spec, locate
 from .standard_sets import CIFAR10_CLASSES, FASHION_CLASSES
 
-__all__ = ["CIFAR10_CLASSES", "FASHION_CLASSES", "Source", "check_spec", "formats", "load", "locate"]
+__all__ = [
+    "CIFAR10_CLASSES",
+    "FASHION_CLASSES",
+    "Preview",
+    "Source",
+    "check_spec",
+    "formats",
+    "load",
+    "locate",
+    "preview",
+]

@@ -89,7 +89,7 @@ def read_folder(
     except ImportError as error:
         raise MissingExtra("reading image files", "images") from error
     parts = _parts(root)
-    classes = _class_folders(root / parts[0])
+    classes = class_names(root)
     files = [_list_images(root, part, classes) for part in parts]
     if len(classes) < 2 or not all(len(names) for names, _ in files):
         raise ExpungeError(
@@ -115,6 +115,11 @@ def read_folder(
         for names, labels in files
     )
     return train, test, classes
+
+
+def class_names(root: Path) -> list[str]:
+    """Return the class names of a folder of images, from the names of its sub-folders. Raises `ExpungeError`."""
+    return _class_folders(root / _parts(root)[0])
 
 
 def _class_problems(root: Path, parts: list[str], classes: list[str], labels: np.ndarray) -> list[str]:

@@ -136,13 +136,19 @@ def _first_input(data: Data) -> Inputs:
     return next(iter(data.samples(torch.arange(1)).batches(1))).x
 
 
-def _read_folder(folder: Path, options: dict[str, str]) -> Source:
+def folder_resize(options: dict[str, str]) -> Resize:
+    """Return how the options of a folder resize its images. Raises `ExpungeError`."""
     crop = int(options["crop"]) if "crop" in options else None
     resize = Resize(int(options.get("size", crop or DEFAULT_SIZE)), crop, int(options.get("channels", 3)))
     if crop is not None and crop > resize.size:
         raise ExpungeError(
             f"crop={crop} is more than size={resize.size}, the short side that it is cut from; give size={crop} or more."
         )
+    return resize
+
+
+def _read_folder(folder: Path, options: dict[str, str]) -> Source:
+    resize = folder_resize(options)
     workers, check = int(options.get("workers", 0)), options.get("check") != "0"
     train, test, classes = read_folder(folder, resize, workers=workers, check=check)
     return Source(train, test, classes, resize.shape, folder.name)

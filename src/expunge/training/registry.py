@@ -22,7 +22,6 @@ from ..tasks.task import Task, missing_capabilities, missing_text
 from .method import PACKAGE, Method
 
 ENTRY_POINTS = "expunge.methods"
-METHODS = Path(__file__).parents[1] / "methods"
 
 MethodLike: TypeAlias = Method | type[Method] | str
 
@@ -137,9 +136,13 @@ def _with_settings(name: str, settings: str | None) -> Method | None:
 # ---- where classes come from
 
 
-@cache
 def _files() -> tuple[str, ...]:
-    return tuple(m.name for m in pkgutil.iter_modules([str(METHODS)]) if not m.name.startswith("_"))
+    return _files_in(tuple(importlib.import_module(f"{PACKAGE}.methods").__path__))
+
+
+@cache
+def _files_in(folders: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(m.name for m in pkgutil.iter_modules(folders) if not m.name.startswith("_"))
 
 
 @cache

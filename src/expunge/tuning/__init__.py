@@ -1,0 +1,23 @@
+"""Choose the settings of a method: search, trials on validation data, presets of known data sets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from .presets import recipe as recipe
+    from .search import Trial as Trial
+    from .trials import Tuned as Tuned
+    from .trials import tune as tune
+
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    {
+        "Trial": "search",
+        "Tuned": "trials",
+        "recipe": "presets",
+        "tune": "trials",
+    },
+)

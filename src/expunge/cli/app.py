@@ -1,0 +1,204 @@
+"""The entry point: which commands there are, how their flags are parsed, and how problems are shown.
+
+Commands are imported when they are called, so that `expunge --help` and `expunge --version` do not import torch.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+import warnings
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cyclopts import App, CycloptsError, Parameter
+from cyclopts.exceptions import MissingArgumentError, UnknownCommandError, UnusedCliTokensError
+
+from ..errors import ExpungeError
+from ..torch_utils.allocator import keep_freed_memory
+from ..version import __version__
+from .invocation import invoked_with
+from .settings_flags import default_string, help_text
+
+PROGRAM = "expunge"
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command of the table below.
+
+    Args:
+        place: The function, as module:function of this package; for commands with one sub-command per method, the
+            function that returns their `MethodCommands`.
+        summary: The line in `expunge --help`: the first line of the function's docstring.
+        per_method: Whether a method follows the command.
+    """
+
+    place: str
+    summary: str
+    per_method: bool = False
+
+    @property
+    def import_path(self) -> str:
+        """The place as an absolute import path."""
+        return f"{__package__}.{self.place}"
+
+    def load(self) -> Any:
+        """Import the function."""
+        module, _, name = self.import_path.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+
+# in the order of the help
+COMMANDS: dict[str, Command] = {
+    "demo": Command("demos:demo", "Run the whole job on real data in minutes, and write a report."),
+    "methods": Command("methods:methods", "List the unlearning methods, or print their documentation."),
+    "train": Command(
+        "train:train", "Train an original model, or with --without-forget the retrained reference."
+    ),
+    "unlearn": Command(
+        "unlearn:unlearn_commands", "Unlearn a forget set from a classifier's checkpoint.", True
+    ),
+    "audit": Command(
+        "audit:audit", "Audit an unlearned checkpoint beside the original and a retrained model."
+    ),
+    "report": Command("report:report", "Write one self-contained HTML page from records."),
+    "bench": Command("bench:bench", "Run the grid of experiments in a TOML file."),
+    "erase": Command("erase:erase_commands", "Erase a concept from a text-to-image pipeline folder.", True),
+    "demo-generation": Command(
+        "demos:demo_generation",
+        "Unlearn a class from a diffusion model of real images in minutes, and write a report.",
+    ),
+    "train-generator": Command(
+        "train_generator:train_generator", "Train a class-conditional diffusion model."
+    ),
+    "unlearn-generator": Command(
+        "unlearn_generator:unlearn_generator_commands",
+        "Unlearn classes from a diffusion model that `train-generator` wrote.",
+        True,
+    ),
+    "ledger": Command(
+        "ledger:ledger", "Keep deletion requests and their receipts in one tamper-evident file."
+    ),
+    "verify": Command("receipt:verify", "Verify a receipt and the files that belong to it."),
+    "sign": Command("receipt:sign", "Sign a receipt, or replace its signature."),
+    "keygen": Command("receipt:keygen", "Make a key pair for signing receipts."),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code: 0, 1 for a failed check, 2 for wrong input, 130 for Ctrl-C.
+
+    Problems with the input are printed as sentences, without a traceback.
+
+    Args:
+        arguments: The words after `expunge`; by default those of this process.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    with invoked_with(words), warnings.catch_warnings():
+        warnings.showwarning = _show_warning  # type: ignore[assignment]
+        try:
+            return _run(words)
+        except CycloptsError as error:
+            _print_problems(_flag_problems(error, words))
+            print(f"see `{_help_command(error)}`", file=sys.stderr)
+            return 2
+        except ExpungeError as error:
+            _print_problems(error.problems)
+            return 2
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return 130
+
+
+def _run(words: list[str]) -> int:
+    name = words[0] if words else ""
+    needs_more = not words or (len(words) == 1 and name in COMMANDS and COMMANDS[name].per_method)
+    if needs_more:
+        build_app(words).help_print(words)
+        return 2
+    if not name.startswith("-"):
+        _check_command(name)
+        keep_freed_memory()
+    code = build_app(words)(words, exit_on_error=False, print_error=False)
+    return code if isinstance(code, int) else 0
+
+
+def build_app(words: Sequence[str]) -> App:
+    """Return the application for these arguments. Only the command that they name gets its flags."""
+    app = App(
+        name=PROGRAM,
+        help="Machine unlearning for PyTorch.",
+        help_format="plaintext",
+        version=f"{PROGRAM} {__version__}",
+        default_parameter=Parameter(consume_multiple=True, negative_iterable=(), show_default=_default_shown),  # type: ignore[arg-type]
+        result_action="return_value",
+        suppress_keyboard_interrupt=False,
+    )
+    for position, (name, command) in enumerate(COMMANDS.items()):
+        if list(words[:1]) != [name]:
+            app.command(command.import_path, name=name, help=command.summary, sort_key=position)
+        elif command.per_method:
+            app.command(command.load()().app(words[1:]))
+        elif isinstance(target := command.load(), App):
+            app.command(target)
+        else:
+            app.command(target, name=name, help=help_text(target.__doc__))
+    return app
+
+
+def _default_shown(value: Any) -> str | None:
+    """Show no default where it is None or empty: the help text says what happens then."""
+    return None if value is None or value in ("", ()) else default_string(value)
+
+
+def _check_command(name: str) -> None:
+    """Raise `ExpungeError` for an unknown command. The library would import every command to suggest one."""
+    if name not in COMMANDS:
+        nearest = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
+        raise ExpungeError(f"there is no command '{name}'; known: {', '.join(COMMANDS)}.{hint}")
+
+
+def _flag_problems(error: CycloptsError, words: Sequence[str]) -> list[str]:
+    """Return what is wrong with the flags, one sentence each: for a missing flag, all missing and unknown ones."""
+    argument = error.argument
+    if isinstance(error, UnknownCommandError | UnusedCliTokensError):
+        return [f"unexpected word '{(error.unused_tokens or [''])[0]}'."]
+    if not isinstance(error, MissingArgumentError) or argument is None or error.app is None:
+        return [str(error)]
+    typed = [word.partition("=")[0] for word in words if word.startswith("--")]
+    if set(typed) & set(argument.names):
+        return [f"{argument.name} needs a value."]
+    arguments = error.app.assemble_argument_collection()
+    known = {name for each in arguments for name in each.names}
+    problems = [_unknown_flag(flag, known) for flag in typed if flag not in known]
+    missing = [each.name for each in arguments if each.required and not set(typed) & set(each.names)]
+    # the library reports the first one; words without a flag may belong to the others
+    flags = [name for name in missing if name.startswith("--")]
+    return problems + [f"{name} is missing." for name in dict.fromkeys([argument.name, *flags])]
+
+
+def _unknown_flag(flag: str, known: Collection[str]) -> str:
+    nearest = difflib.get_close_matches(flag, known, n=1)
+    return f"Unknown option: {flag}." + (f" Did you mean {nearest[0]}?" if nearest else "")
+
+
+def _help_command(error: CycloptsError) -> str:
+    return " ".join([PROGRAM, *(error.command_chain or ()), "--help"])
+
+
+def _print_problems(problems: Sequence[str]) -> None:
+    """Print one problem behind the word "error", several as a list below it."""
+    text = f" {problems[0]}" if len(problems) == 1 else "".join(f"\n- {problem}" for problem in problems)
+    print(f"error:{text}", file=sys.stderr)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], filename: str, *_: Any) -> None:
+    """Print a warning of this package as one line without its place in the code, and any other unchanged."""
+    of_package = Path(__file__).parent.parent in Path(filename).parents
+    text = f"note: {message}" if of_package else warnings.formatwarning(message, category, filename, 0, "")
+    print(text, file=sys.stderr)

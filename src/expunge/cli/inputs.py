@@ -1,0 +1,134 @@
+"""What flags name: the split, and models from checkpoints."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..data.split import Split
+from ..data.split_settings import SplitSpec
+from ..pipeline import Reference
+from ..records.checkpoint import Checkpoint, read_checkpoint
+from ..records.checkpoint_loading import load_into
+from ..records.checkpoint_metadata import check_audited, check_original, check_retrained, check_role
+from ..sources import Preview, Source
+from ..tasks.task import Task
+from ..training.registry import recipe_from_metadata
+from ..training.run import Run
+from .checks import problems_of
+from .terminal import notice
+
+Loaded = tuple[nn.Module, Checkpoint]
+# role -> the check of its metadata; returns a sentence where the metadata leave a question open
+CHECKS: dict[str, Callable[[Checkpoint, Split], str | None]] = {
+    "original": check_original,
+    "retrained": check_retrained,
+    "unlearned": check_audited,
+}
+
+
+def draw_split(flags: SplitSpec, source: Source) -> Split:
+    """Return the split that the flags ask for, and print what it forgets. Raises `SplitError`."""
+    split = flags.draw(source.train, source.test)
+    names = [
+        source.classes[k] + (f" (number {k})" if source.classes[k] != str(k) else "")
+        for k in split.spec.get("forget", ())
+    ]
+    classes = f", of class {', '.join(names)}" if names else ""
+    notice(f"forgets {len(split.forget):,} of {len(split.train):,} training samples{classes}.")
+    return split
+
+
+def split_for_original(flags: SplitSpec, source: Source) -> Split:
+    """Return a split to train an original on. It is the same for every forget set, so any class stands for it."""
+    with warnings.catch_warnings():
+        # the warning is about forget samples, and nothing is forgotten here
+        warnings.filterwarnings("ignore", ".*are also in the test set")
+        lowest = int(source.train.labels.min())
+        return Split.by_class(
+            source.train, source.test, lowest, validation=flags.validation, seed=flags.split_seed
+        )
+
+
+class ModelFiles:
+    """The checkpoints that a command reads, and the models made from them.
+
+    `problems` reads the files before the data. If classes and shape are known by then, it also makes the models, so that a
+    checkpoint of another model is refused within a second.
+
+    Args:
+        files: {role: checkpoint}, the roles being "original", "retrained" and "unlearned"; None where no file was given.
+        build: Makes a model with fresh parameters for a number of classes and a shape.
+        device: Where the models go.
+    """
+
+    def __init__(
+        self, files: Mapping[str, Path | None], build: Callable[[Preview], nn.Module], device: str = "cpu"
+    ):
+        self.files = {role: path for role, path in files.items() if path is not None}
+        self.build, self.device = build, device
+        self._checkpoints: dict[str, Checkpoint] = {}
+        self._models: dict[str, nn.Module] = {}
+        self._made_for: Preview | None = None
+
+    def problems(self, early: Preview | None) -> list[str]:
+        """Return what is wrong with the files, as far as it can be known before the data is read.
+
+        Args:
+            early: Classes and shape of the data; None where they are not known yet.
+        """
+        problems = problems_of(*(partial(self._read, role) for role in self.files))
+        if early is not None:
+            self._made_for = early
+            problems += problems_of(*(partial(self._make, role) for role in self._checkpoints))
+        return list(dict.fromkeys(problems))
+
+    def metadata(self, role: str) -> Checkpoint:
+        """Return a checkpoint that `problems` has read."""
+        return self._checkpoints[role]
+
+    def load(self, role: str, source: Source, split: Split) -> Loaded:
+        """Return the model of one checkpoint, after the check that its metadata fit the role and the split.
+
+        Raises:
+            CheckpointError: The checkpoint is of another model, or was trained on other samples.
+        """
+        now = Preview(len(source.classes), tuple(source.shape))
+        if role not in self._models or self._made_for != now:
+            self._made_for = now
+            self._make(role)
+        checkpoint = self._checkpoints[role]
+        for text in checkpoint.notices:
+            notice(text)
+        if warning := CHECKS[role](checkpoint, split):
+            notice(warning)
+        return self._models[role].to(self.device), checkpoint
+
+    def load_if_given(self, role: str, source: Source, split: Split) -> Loaded | None:
+        """Return `load`, or None if the user gave no file for this role."""
+        return self.load(role, source, split) if role in self.files else None
+
+    def _read(self, role: str) -> None:
+        checkpoint = read_checkpoint(self.files[role])
+        if role != "unlearned":
+            check_role(checkpoint, role)  # type: ignore[arg-type]
+        self._checkpoints[role] = checkpoint
+
+    def _make(self, role: str) -> None:
+        """Make the model of one checkpoint. The random state of later steps stays as it is."""
+        assert self._made_for is not None
+        with torch.random.fork_rng(devices=[]):
+            model = self.build(self._made_for)
+        load_into(model, self._checkpoints[role])
+        self._models[role] = model
+
+
+def reference_of(loaded: Loaded, split: Split, task: Task, seed: int) -> Reference:
+    """Return a model from a file for the pipeline, with the recipe that its metadata name."""
+    model, checkpoint = loaded
+    return Reference(Run(model, split, task, seed), recipe_from_metadata(checkpoint))

@@ -1,0 +1,100 @@
+"""`expunge train`: train an original model or the retrained reference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+from ..errors import raise_all
+from ..pipeline import Pipeline, Watch, seeded_factory
+from ..records.checkpoint_metadata import metadata_for
+from ..tasks.classification import Classification
+from ..training.method import Method
+from ..training.processes import first
+from ..tuning import presets
+from .checks import output_problems, run_problems
+from .compute_flags import ComputeFlags, RecipeFlags
+from .flags import COMPUTE, MODEL, SPLIT, ModelFlags, SplitFlags
+from .inputs import draw_split, split_for_original
+from .invocation import command_line
+from .outputs import resumable, with_record, write_outcome
+from .settings_flags import flag_group, given
+from .terminal import progress
+
+
+def train(
+    *,
+    model: Annotated[ModelFlags, MODEL],
+    out: Path,
+    seed: int = 0,
+    without_forget: bool = False,
+    recipe: Annotated[RecipeFlags, flag_group("Training recipe", 4)] = RecipeFlags(),
+    split: Annotated[SplitFlags, SPLIT] = SplitFlags(),
+    compute: Annotated[ComputeFlags, COMPUTE] = ComputeFlags(),
+) -> None:
+    """Train an original model, or with --without-forget the retrained reference.
+
+    The checkpoint's metadata say on which samples the model was trained. Later commands check them. An interrupted run
+    resumes when you give the same command again.
+
+    Args:
+        model: The model and its data.
+        out: Checkpoint to write (.safetensors or .pt). The record is written beside it.
+        seed: Seed of the initial parameters and of the order of samples.
+        without_forget: Train the retrained reference: leave out the forget set, from which all gaps are measured.
+        recipe: The training recipe. Fields without a flag come from the preset of the data.
+        split: How the validation set is drawn. Forget flags are allowed only with --without-forget.
+        compute: How the arithmetic is done.
+    """
+    how = compute.start()
+    settings = replace(presets.recipe(model.data), **given(recipe))
+    raise_all(
+        output_problems(with_record(out), split.forget_ids)
+        + model.problems()
+        + _split_problems(split, without_forget)
+        + run_problems(settings, Classification(2), how, model.device, seed)
+    )
+    source = model.source()
+    draw = draw_split if without_forget else split_for_original
+    drawn, task = draw(split, source), Classification(len(source.classes))
+    role: Literal["original", "retrain"] = "retrain" if without_forget else "original"
+
+    @contextmanager
+    def watch(label: str, method: Method) -> Iterator[Watch]:
+        with resumable(out) as state:
+            yield Watch(
+                on_row=progress(method, "retrained" if without_forget else "original"), state_file=state
+            )
+
+    pipeline = Pipeline(
+        split=drawn,
+        task=task,
+        factory=seeded_factory(model.factory(source), seed),
+        recipe=settings,
+        seed=seed,
+        compute=how,
+        names=model.names(source),
+        command=command_line(),
+        watch=watch,
+    )
+    outcome = pipeline.train_alone(role)
+    if not first():
+        return
+    write_outcome(out, outcome, metadata_for(role, drawn, settings, seed))
+    scores, seen = outcome.record.scores, "retained" if without_forget else "training"
+    print(
+        f"accuracy: {scores['RA']:.2f} % of {seen} samples of the split, {scores['TA']:.2f} % of test samples"
+    )
+
+
+def _split_problems(split: SplitFlags, without_forget: bool) -> list[str]:
+    if without_forget:
+        return split.problems()
+    if split.forgets or split.class_share != 1:
+        return [
+            "an original is trained on forget and retain set together: leave the forget flags out, or add --without-forget."
+        ]
+    return []

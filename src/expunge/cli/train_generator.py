@@ -1,0 +1,130 @@
+"""`expunge train-generator`: train a class-conditional diffusion model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from torch import nn
+
+from ..errors import raise_all
+from ..generation import presets
+from ..generation.runs import Generation
+from ..methods.retrain_ema import RetrainEMA
+from ..models.unet import for_data, unserved
+from ..pipeline.experiment import train as train_original
+from ..records.checkpoint import write_checkpoint
+from ..records.checkpoint_metadata import metadata_for
+from ..records.record import Record
+from ..sources import Preview, check_spec, load, locate, preview
+from ..torch_utils.module_state import check_seed
+from ..training.processes import first
+from ..training.run import Run
+from ..training.settings import faults
+from ..tuning.presets import data_name
+from .checks import device_problems, output_problems, problems_of
+from .compute_flags import ComputeFlags
+from .flags import COMPUTE
+from .invocation import command_line
+from .outputs import remove_state, resumable, with_record
+from .settings_flags import FLAT, flag_group, given, settings_flags, with_help
+from .terminal import print_row
+
+RecipeFlags: Any = settings_flags(
+    RetrainEMA, default_text="from the preset of the data", omit=("density", "mask")
+)
+
+
+@with_help
+@dataclass(frozen=True, kw_only=True)
+class GeneratorFlags:
+    """The data and the place of a generator.
+
+    Args:
+        data: digits, fashion-mnist or cifar10. The last two need a folder: write fashion-mnist:FOLDER, or set EXPUNGE_DATA.
+        device: Where the models are: cpu, cuda, cuda:1 or mps.
+        seed: Seed of the initial parameters and of everything random.
+    """
+
+    data: str
+    device: str = "cpu"
+    seed: int = 0
+
+    def problems(self) -> list[str]:
+        """Return what is wrong with the flags, one sentence each."""
+        return [
+            *device_problems(self.device),
+            *problems_of(lambda: check_spec(locate(self.data)), lambda: check_seed(self.seed)),
+            *unserved(data_name(self.data)),
+        ]
+
+    def preview(self) -> Preview | None:
+        """Return classes and shape of the data; None where the flags have problems."""
+        return None if self.problems() else preview(locate(self.data))
+
+    def build(self, data: Preview) -> nn.Module:
+        """Return the network for the data with fresh parameters, on the CPU."""
+        return for_data(data_name(self.data), data.classes, data.shape)  # type: ignore[arg-type]
+
+    def setting(self, forget: tuple[int | str, ...], validation: float, per_class: int = 50) -> Generation:
+        """Return the data with the classes to forget, the network that suits it, and how images are sampled."""
+        return Generation.of(
+            load(locate(self.data)),
+            self.data,
+            forget,
+            validation=validation,
+            seed=self.seed,
+            per_class=per_class,
+            command=command_line(),
+            device=self.device,
+        )
+
+
+def train_generator(
+    *,
+    generator: Annotated[GeneratorFlags, FLAT],
+    out: Path,
+    validation: float = 0.1,
+    recipe: Annotated[RecipeFlags, flag_group("Training recipe", 4)] = RecipeFlags(),
+    compute: Annotated[ComputeFlags, COMPUTE] = ComputeFlags(),
+) -> None:
+    """Train a class-conditional diffusion model.
+
+    It is trained with classifier-free guidance, and the parameters are averaged over steps. An interrupted run resumes when you
+    give the same command again.
+
+    Args:
+        generator: The data and the place.
+        out: Checkpoint to write (.safetensors or .pt). The record is written beside it.
+        validation: Share of each class that is held out of training.
+        recipe: The training recipe. Fields without a flag come from the preset of the data.
+        compute: How the arithmetic is done.
+    """
+    how = compute.start()
+    settings = replace(presets.recipe(data_name(generator.data)), **given(recipe))
+    raise_all(output_problems(with_record(out)) + generator.problems() + faults(settings) + how.problems())
+    setting = generator.setting((0,), validation)
+    with resumable(out) as state:
+        run = train_original(
+            setting.factory(),
+            setting.split,
+            settings,  # type: ignore[arg-type]
+            setting.task,
+            seed=generator.seed,
+            compute=how,
+            state_file=state,
+            on_row=print_row,
+        )
+    if not first():
+        return
+    record = setting.bare_record("original", run, settings)
+    write_generator(out, run, record, metadata_for("original", setting.split, settings, generator.seed))
+
+
+def write_generator(out: Path, run: Run, record: Record, metadata: dict[str, str]) -> None:
+    """Write the checkpoint and the record beside it, and remove the resumable state."""
+    write_checkpoint(out, run.model.state_dict(), metadata=metadata)
+    record.save(out.with_suffix(".json"))
+    print(f"checkpoint: {out}\nrecord: {out.with_suffix('.json')}")
+    remove_state(out)

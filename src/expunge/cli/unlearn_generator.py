@@ -1,0 +1,229 @@
+"""`expunge unlearn-generator METHOD`: unlearn classes from a diffusion model."""
+
+# annotations are evaluated here, because the class of the settings' flags is made for the method
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from torch import nn
+
+from ..audit.image_distances import network_distances
+from ..audit.image_judge import Judge
+from ..errors import ExpungeError, raise_all
+from ..generation import presets
+from ..generation.runs import Generation
+from ..methods.concept_ablation import ConceptAblation
+from ..methods.random_label import RandomLabel
+from ..pipeline import Outcome, Pipeline, Reference, Watch
+from ..records.checkpoint_metadata import metadata_for, split_description
+from ..report import write_report
+from ..tasks.diffusion import Diffusion
+from ..training.method import Method
+from ..training.processes import first
+from ..training.registry import find, names, serves, unsuited_text
+from ..training.run import Run
+from ..training.settings import faults
+from ..tuning.presets import data_name
+from .checks import mask_problems, output_problems, scenario_problems
+from .compute_flags import ComputeFlags
+from .demo_generation import come_back
+from .feature_network import feature_network
+from .flags import COMPUTE
+from .generator_scoring import GeneratorScoring, names_for
+from .inputs import ModelFiles
+from .method_commands import MethodCommands, first_line
+from .outputs import resumable, with_record
+from .settings_flags import FLAT, flag_group, given, method_group, settings_flags, with_help
+from .terminal import print_row
+from .train_generator import GeneratorFlags, write_generator
+
+TEXT = """Unlearn classes from a diffusion model that `train-generator` wrote, and audit the images.
+
+The command samples images before and after, and writes the new checkpoint and its record. An interrupted run resumes when you
+give the same command again."""
+
+
+@with_help
+@dataclass(frozen=True, kw_only=True)
+class UnlearnGeneratorFlags:
+    """The files of one run, and how its images are audited.
+
+    Args:
+        checkpoint: The model. It is only read.
+        forget: The class to forget, or several, by number or name.
+        out: Checkpoint to write. The record is written beside it.
+        retrained: A model trained without these classes (`expunge unlearn-generator retrain_ema` makes one), sampled beside
+            the result.
+        frozen_target: Take the targets of salun, random_label and concept_ablation from the original, not from the model that
+            changes.
+        per_class: Number of images to sample per class for the audit.
+        attacks: Try to bring the class back, by a learned condition and by relearning.
+        features: package.module:function that makes the network of published FIDs, for FID and KID in its features. The
+            network's weights are yours: none are shipped.
+        report: HTML report to write.
+    """
+
+    checkpoint: Path
+    forget: tuple[str, ...]
+    out: Path
+    retrained: Path | None = None
+    frozen_target: bool = False
+    per_class: int = 50
+    attacks: bool = False
+    features: str | None = None
+    report: Path | None = None
+
+
+def unlearn_generator_commands() -> MethodCommands:
+    """Return `expunge unlearn-generator` with one sub-command per method that serves diffusion models."""
+    return MethodCommands("unlearn-generator", TEXT, _methods, _command)
+
+
+def _methods() -> dict[str, str]:
+    methods = {name: find(name) for name in names()}
+    return {name: first_line(method) for name, method in methods.items() if serves(method, Diffusion)}
+
+
+def _command(name: str) -> Callable[..., None]:
+    """Return the function of one method's sub-command. Raises `ExpungeError` for a method that has none."""
+    method_class = find(name)
+    if not serves(method_class, Diffusion):
+        raise ExpungeError(unsuited_text(method_class, Diffusion))
+    settings_class: Any = settings_flags(method_class, default_text="from the preset of the data")
+
+    def unlearn_generator(
+        *,
+        flags: Annotated[UnlearnGeneratorFlags, FLAT],
+        generator: Annotated[GeneratorFlags, flag_group("Data", 1)],
+        settings: Annotated[settings_class, method_group(name)] = settings_class(),
+        compute: Annotated[ComputeFlags, COMPUTE] = ComputeFlags(),
+    ) -> None:
+        method = replace(presets.method(name, data_name(generator.data)), **given(settings))
+        GeneratorRun(method, flags, generator, compute).run()
+
+    unlearn_generator.__doc__ = f"{first_line(method_class)}\n\n{TEXT}"
+    return unlearn_generator
+
+
+class GeneratorRun:
+    """One call of the command.
+
+    Args:
+        method: The method with its settings.
+        flags: The files, and how the images are audited.
+        generator: The data and the place.
+        compute: How the arithmetic is done.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        flags: UnlearnGeneratorFlags,
+        generator: GeneratorFlags,
+        compute: ComputeFlags,
+    ):
+        self.method, self.flags, self.generator = method, flags, generator
+        # before any model is made: it decides which GPU belongs to this process
+        self.compute = compute.start()
+        self.files = ModelFiles(
+            {"original": flags.checkpoint, "retrained": flags.retrained}, generator.build, generator.device
+        )
+
+    def run(self) -> None:
+        """Check the call, unlearn, sample and judge the images, write and print the results. Raises `ExpungeError`."""
+        flags = self.flags
+        raise_all(self._problems())
+        setting, models, network = self._load()
+        # before the run, and in every process: a judge that is too weak ends all of them at once
+        judge = setting.judge()
+        outcomes = self._pipeline(setting, judge, models["original"]).run(
+            {self.method.name(): self.method},
+            original=lambda: self._reference(setting, models["original"]),
+            retrained=lambda _: (
+                self._reference(setting, models["retrained"]) if "retrained" in models else None
+            ),
+        )
+        if not first():
+            return
+        start, outcome = outcomes[0], outcomes[-1]
+        record = outcome.record
+        if network is not None:
+            record.scores |= _network_scores(setting, outcome, network)
+        if flags.attacks:
+            order = {"original": models["original"], "unlearned": outcome.model, **models}
+            record.details["attacks"] = come_back(setting, judge, order)
+        metadata = metadata_for("unlearn", setting.split, self.method, setting.seed)
+        write_generator(flags.out, outcome.run, record, metadata)
+        for name in ("UA", "RA"):
+            print(f"{name}: {start.judged.scores[name]:.1f} % before, {record.scores[name]:.1f} % after")
+        print(f"judge: {judge.accuracy:.1f} % of real test images")
+        if flags.report is not None:
+            write_report(flags.report, [record])
+            print(f"report: {flags.report}")
+
+    def _pipeline(self, setting: Generation, judge: Judge, original: nn.Module) -> Pipeline:
+        @contextmanager
+        def watch(label: str, method: Method) -> Iterator[Watch]:
+            with resumable(self.flags.out) as state:
+                yield Watch(on_row=print_row, state_file=state)
+
+        return Pipeline(
+            split=setting.split,
+            task=replace(setting.task, teacher=original if self.flags.frozen_target else None),
+            factory=setting.factory,
+            seed=setting.seed,
+            compute=self.compute,
+            names=names_for(setting),
+            command=setting.command,
+            scoring=GeneratorScoring(setting, judge, {self.method.name(): "after"}),
+            watch=watch,
+        )
+
+    @staticmethod
+    def _reference(setting: Generation, model: nn.Module) -> Reference:
+        return Reference(Run(model, setting.split, setting.task, setting.seed))
+
+    def _problems(self) -> list[str]:
+        """Return the problems that are known before data and models are read."""
+        flags, method = self.flags, self.method
+        outputs = {**with_record(flags.out), "--report": flags.report}
+        problems = [
+            *output_problems(outputs, flags.checkpoint, flags.retrained),
+            *self.generator.problems(),
+            *faults(method),
+            *mask_problems(method),
+            *scenario_problems(method, "class"),
+            *self.compute.problems(),
+            *self.files.problems(self.generator.preview()),
+        ]
+        if flags.per_class < 2:
+            problems.append(
+                f"--per-class is {flags.per_class}; distances of sampled images need at least 2 of each class."
+            )
+        if flags.frozen_target and not isinstance(method, RandomLabel | ConceptAblation):
+            problems.append(
+                f"{method.name()} has no targets of relabelled images; leave --frozen-target out."
+            )
+        return problems
+
+    def _load(self) -> tuple[Generation, dict[str, nn.Module], tuple[nn.Module, str] | None]:
+        """Return the setting, the models by role, and the network of `--features` if given."""
+        flags = self.flags
+        network = feature_network(flags.features, self.generator.device)
+        validation = float(split_description(self.files.metadata("original")).get("validation", 0.1))
+        setting = self.generator.setting(flags.forget, validation, flags.per_class)
+        models = {role: self.files.load(role, setting.source, setting.split)[0] for role in self.files.files}
+        return setting, models, network
+
+
+def _network_scores(
+    setting: Generation, outcome: Outcome, network: tuple[nn.Module, str]
+) -> dict[str, float]:
+    """Return FID and KID of the kept classes in the features of the user's network."""
+    unlearned = outcome.judged
+    real = torch.cat([setting.task.images(batch) for batch in setting.split.retain.batches(512)])
+    return network_distances(real, unlearned.images[~unlearned.forgotten], *network)

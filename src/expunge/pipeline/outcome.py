@@ -1,0 +1,133 @@
+"""What one run leaves: the model, its scores, and the record."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+from torch import nn
+
+from ..audit.evaluation import Evaluation, evaluate
+from ..audit.standard import AuditResult, check_references, summarize
+from ..records.hashing import state_hash
+from ..records.record import Record, plain
+from ..tasks.task import Task
+from ..training.method import Method
+from ..training.run import Run
+
+
+@dataclass(eq=False)
+class Outcome:
+    """A finished run.
+
+    Args:
+        run: The run.
+        record: Its record.
+        judged: What the model predicts on each set, by which later models are compared with it; for a generator the images
+            that were sampled. None if the task has no scores.
+        audit: The scores with tables and limits. None for models that are no classifiers.
+        method: The method, with the settings that trials chose if there were any. None if it is unknown.
+    """
+
+    run: Run
+    record: Record
+    judged: Any = None
+    audit: AuditResult | None = None
+    method: Method | None = None
+
+    @property
+    def model(self) -> nn.Module:
+        """The resulting model."""
+        return self.run.model
+
+
+class Scoring(Protocol):
+    """How models of one kind are scored, for the pipeline."""
+
+    def measure(self, run: Run) -> Any:
+        """Return what the scores of a model are computed from: predictions, or sampled images."""
+
+    def describe(
+        self, record: Record, label: str, own: Any, original: Any, retrained: Any
+    ) -> AuditResult | None:
+        """Write scores and tables into the record.
+
+        Args:
+            record: The record of the run.
+            label: "original", "retrain" or the label of the method.
+            own: What `measure` returned for this model.
+            original: The same for the original, or None.
+            retrained: The same for the retrained model, or None.
+        """
+
+
+class ScoreScoring:
+    """Accuracies, membership attacks and gaps of tasks that offer "scores"."""
+
+    def measure(self, run: Run) -> Evaluation:
+        """Return the predictions of the run's model on each set."""
+        return evaluate(run.model, run.split, run.task, seed=run.seed)
+
+    def describe(self, record: Record, label: str, own: Any, original: Any, retrained: Any) -> AuditResult:
+        """Write scores, tables and limits into the record. The retrained model is compared with itself."""
+        check_references(own.split, original, retrained)
+        audit = summarize(own, original=original, retrained=own if record.kind == "retrain" else retrained)
+        record.scores = plain(audit.scores)
+        record.details.update(plain(audit.details), limits=audit.limits)
+        return audit
+
+
+def default_scoring(task: Task) -> Scoring | None:
+    """Return the scoring of a task that offers "scores"; None for other tasks, whose models are not scored."""
+    return ScoreScoring() if "scores" in task.offers else None
+
+
+def record_of(
+    kind: str,
+    run: Run,
+    method: Method | None,
+    *,
+    before: str = "",
+    names: dict[str, Any] | None = None,
+    command: str = "",
+) -> Record:
+    """Return the record of a run, without scores.
+
+    Args:
+        kind: "original", "retrain", "unlearn" or "erase".
+        run: The run.
+        method: The method that made the model. None if it is unknown: the record then has no settings.
+        before: Hash of the model that the run started from.
+        names: {"model": ..., "data": ..., "classes": [...]}.
+        command: The command as it can be typed again.
+    """
+    unknown = "retrain" if kind in ("original", "retrain") else "unknown"
+    named = names or {}
+    parameters = list(run.model.parameters())
+    return Record(
+        kind=kind,
+        method=method.name() if method is not None else unknown,
+        settings=plain(asdict(method)) if method is not None else {},
+        goal=run.split.goal,
+        task=run.task.name,
+        model={
+            "name": named.get("model", type(run.model).__name__),
+            "parameters": sum(p.numel() for p in parameters),
+            "hash_before": before,
+            "hash_after": state_hash(run.model.state_dict()),
+            "device": str(run.device),
+        },
+        data={
+            "name": named.get("data", run.split.forget.data.name),
+            "classes": list(named.get("classes") or run.split.forget.data.classes or []),
+        },
+        split=run.split.to_dict(),
+        seed=run.seed,
+        status=run.status,
+        ended=run.ended,
+        curves=plain(run.history),
+        details={"mask": {"density": run.mask.density}} if run.mask is not None else {},
+        seconds=run.seconds,
+        peak_memory=run.peak_memory,
+        command=command,
+    )

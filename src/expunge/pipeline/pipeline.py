@@ -1,0 +1,288 @@
+"""The one pipeline: an original, a retrained reference, methods, their scores, a record of each."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from torch import nn
+
+from ..audit.evaluation import Evaluation
+from ..audit.standard import check_references
+from ..data.split import Split
+from ..errors import ExpungeError
+from ..records.hashing import state_hash
+from ..records.record import plain
+from ..tasks.task import Task, require
+from ..training.execute import execute
+from ..training.method import Method
+from ..training.registry import MethodLike, make
+from ..training.run import Compute, Run
+from ..tuning.trials import tune
+from .factory import Factory
+from .outcome import Outcome, Scoring, default_scoring, record_of
+from .references import Reference, References
+from .watch import Watch
+
+
+def _watch_nothing(label: str, method: Method) -> AbstractContextManager[Watch]:
+    return nullcontext(Watch())
+
+
+def _keep_nothing(label: str, outcome: Outcome) -> None:
+    pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pipeline:
+    """What the runs of one comparison share, and the sequence in which they are made.
+
+    Args:
+        split: The split of all runs.
+        task: The task of all models.
+        factory: Makes a model with fresh parameters, the same at each call: see `seeded_factory`.
+        recipe: How the original and the retrained model are trained.
+        seed: Seed of all runs.
+        compute: How the arithmetic is done.
+        names: {"model": ..., "data": ..., "classes": [...]}, for records.
+        command: The command as it can be typed again, for records.
+        scoring: How models are scored. By default as the task says.
+        watch: Returns, for the label and the method of a run, a context that yields how the run is watched.
+        keep: Called with label and outcome of each run as soon as it is scored: "original", "retrain", or the label of the
+            method.
+
+    Example:
+        >>> pipeline = Pipeline(split=split, task=task, factory=factory, recipe=Retrain(epochs=20))  # doctest: +SKIP
+        >>> original, retrained, salun = pipeline.run({"salun": SalUn()})  # doctest: +SKIP
+        >>> print(salun.audit)  # doctest: +SKIP
+    """
+
+    split: Split
+    task: Task
+    factory: Factory | None = None
+    recipe: Method | None = None
+    seed: int = 0
+    compute: Compute | None = None
+    names: dict[str, Any] | None = None
+    command: str = ""
+    scoring: Scoring | None = None
+    watch: Callable[[str, Method], AbstractContextManager[Watch]] = _watch_nothing
+    keep: Callable[[str, Outcome], None] = _keep_nothing
+
+    # ---- the sequence
+
+    def run(
+        self,
+        methods: Mapping[str, MethodLike],
+        *,
+        original: Callable[[], Reference] | None = None,
+        retrained: Callable[[nn.Module], Reference | None] | None = None,
+    ) -> list[Outcome]:
+        """Make the original and the reference, run each method on the original, and score and record all of them.
+
+        Args:
+            methods: {label: method}.
+            original: Returns the original, for example from a file. By default it is trained.
+            retrained: Returns the reference for the original's model, or None to go without. By default it is trained.
+
+        Returns:
+            The outcomes: original, reference if there is one, then one per method.
+        """
+        references = self.references(original, retrained)
+        model = references.original.model
+        outcomes = [self.unlearn(model, method, label, references) for label, method in methods.items()]
+        first = [references.original, references.retrained]
+        return [outcome for outcome in first if outcome is not None] + outcomes
+
+    def references(
+        self,
+        original: Callable[[], Reference] | None = None,
+        retrained: Callable[[nn.Module], Reference | None] | None = None,
+    ) -> References:
+        """Make, score and record the original and the reference, each beside the other. Arguments are those of `run`."""
+        start = (original or self.train_original)()
+        again = (retrained or self.retrain)(start.run.model)
+        scores = {
+            role: None if r is None else r.outcome.judged if r.outcome is not None else self.measure(r.run)
+            for role, r in (("original", start), ("retrain", again))
+        }
+        return References(
+            self._recorded("original", start, own=scores["original"], retrained=scores["retrain"]),
+            None
+            if again is None
+            else self._recorded("retrain", again, own=scores["retrain"], original=scores["original"]),
+        )
+
+    def _recorded(self, kind: str, reference: Reference, **measured: Any) -> Outcome:
+        """Return the outcome of a reference. A new one is recorded and kept."""
+        if reference.outcome is not None:
+            return reference.outcome
+        outcome = self.outcome(kind, reference.run, reference.method, before=reference.before, **measured)
+        self.keep(kind, outcome)
+        return outcome
+
+    def train_original(self) -> Reference:
+        """Train the original on forget and retain set. Its run has the pipeline's split, on which it is scored."""
+        factory, recipe = self._needed()
+        model = factory()
+        with self.watch("original", recipe) as watch:
+            run = self._execute(
+                model, recipe, watch, split=self.split.for_original, factory=lambda: copy.deepcopy(model)
+            )
+        run.split = self.split
+        return Reference(run, recipe)
+
+    def retrain(self, model: nn.Module) -> Reference:
+        """Train the reference on the retain set, from the same fresh parameters as the original `model`."""
+        _, recipe = self._needed()
+        before = state_hash(model.state_dict())
+        with self.watch("retrain", recipe) as watch:
+            return Reference(self._execute(model, recipe, watch), recipe, before=before)
+
+    # ---- one run
+
+    def train_alone(self, role: Literal["original", "retrain"]) -> Outcome:
+        """Train only an original or only a reference, and score it on the samples it was trained on."""
+        if role == "retrain":
+            factory, recipe = self._needed()
+            with self.watch("retrain", recipe) as watch:
+                return self.step(factory(), recipe, watch, kind="retrain")
+        original = self.train_original()
+        original.run.split = self.split.for_original
+        return self.outcome("original", original.run, original.method)
+
+    def unlearn(self, model: nn.Module, method: MethodLike, label: str, references: References) -> Outcome:
+        """Run one method on the original `model`, score it beside the references, and record it."""
+        method = make(method)
+        with self.watch(label, method) as watch:
+            outcome = self.step(model, method, watch, label=label, **references.measured)
+        self.keep(label, outcome)
+        return outcome
+
+    def step(
+        self,
+        model: nn.Module,
+        method: Method,
+        watch: Watch,
+        *,
+        kind: str = "unlearn",
+        label: str = "",
+        original: Any = None,
+        retrained: Any = None,
+    ) -> Outcome:
+        """Choose settings if asked for, run the method on `model`, score and record the result.
+
+        The seconds of the record (RTE) are those of the one run whose model this is, without other trials and without scoring.
+
+        Args:
+            model: The model to start from.
+            method: The method.
+            watch: How the run is watched.
+            kind: Kind of the record.
+            label: Label of the run.
+            original: What was measured of the original, or None.
+            retrained: What was measured of the retrained model, or None.
+        """
+        self._check_measured(original, retrained)
+        before = state_hash(model.state_dict())
+        run: Run | None = None
+        details: dict[str, Any] = {}
+        if watch.trials.count != 1:
+            method, run, details = self._tuned(model, method, watch)
+        run = run or self._execute(model, method, watch)
+        outcome = self.outcome(
+            kind, run, method, before=before, label=label, original=original, retrained=retrained
+        )
+        outcome.record.details |= plain(details)
+        return outcome
+
+    def outcome(
+        self,
+        kind: str,
+        run: Run,
+        method: Method | None,
+        *,
+        before: str = "",
+        label: str = "",
+        own: Any = None,
+        original: Any = None,
+        retrained: Any = None,
+    ) -> Outcome:
+        """Score and record a finished run, or a model from elsewhere.
+
+        Args:
+            kind: Kind of the record: "original", "retrain" or "unlearn".
+            run: The run.
+            method: The method that made the model, or None if it is unknown.
+            before: Hash of the model that the run started from.
+            label: Label of the run; by default the kind.
+            own: What was measured of this model, if that is known already.
+            original: What was measured of the original, or None.
+            retrained: What was measured of the retrained model, or None.
+        """
+        self._check_measured(original, retrained)
+        record = record_of(kind, run, method, before=before, names=self.names, command=self.command)
+        if method is not None:
+            record.details.update(plain(method.details(run)))
+        scoring = self._scoring
+        if scoring is None:
+            return Outcome(run, record, method=method)
+        own = scoring.measure(run) if own is None else own
+        audit = scoring.describe(record, label or kind, own, original, retrained)
+        return Outcome(run, record, own, audit, method)
+
+    def measure(self, run: Run) -> Any:
+        """Return what the scores of a run's model are computed from; None for a task without scores."""
+        return None if self._scoring is None else self._scoring.measure(run)
+
+    # ---- pieces
+
+    @property
+    def _scoring(self) -> Scoring | None:
+        return self.scoring or default_scoring(self.task)
+
+    def _check_measured(self, *measured: Any) -> None:
+        """Raise `ExpungeError` for predictions on another split."""
+        check_references(self.split, *(m for m in measured if isinstance(m, Evaluation)))
+
+    def _needed(self) -> tuple[Factory, Method]:
+        if self.factory is None or self.recipe is None:
+            raise ExpungeError("training an original or a reference needs `factory` and `recipe`; give both.")
+        return self.factory, self.recipe
+
+    def _options(self, watch: Watch) -> dict[str, Any]:
+        return {
+            "mask": watch.mask,
+            "seed": self.seed,
+            "compute": self.compute,
+            "factory": self.factory,
+            "state_file": watch.state_file,
+            "on_row": watch.on_row,
+        }
+
+    def _execute(self, model: nn.Module, method: Method, watch: Watch, **changes: Any) -> Run:
+        options = {**self._options(watch), **changes}
+        return execute(model, options.pop("split", self.split), method, self.task, **options)
+
+    def _tuned(
+        self, model: nn.Module, method: Method, watch: Watch
+    ) -> tuple[Method, Run | None, dict[str, Any]]:
+        """Return the method with the best settings, its run if this call made it, and details for the record."""
+        require(self.task, ["scores"], "tuning")
+        trials = watch.trials
+        tuned = tune(
+            model,
+            self.split,
+            method,
+            self.task,
+            count=trials.count,
+            fixed=trials.fixed,
+            on_trial=trials.on_trial,
+            trials_file=trials.file,
+            **self._options(watch),
+        )
+        details = {"trials": [asdict(t) for t in tuned.trials], "trials_untouched": tuned.untouched}
+        return tuned.method, tuned.run, details
