@@ -16,7 +16,7 @@ from torch import nn
 
 from expunge.errors import ExpungeError
 from expunge.receipts.canonical import canonical
-from expunge.receipts.chain import START, Event, Head, check_events
+from expunge.receipts.chain import START, Event, LedgerHead, check_events
 from expunge.receipts.keys import make_key
 from expunge.receipts.ledger import DAYS, Ledger, check_export
 from expunge.receipts.receipt import Receipt, issue, record_hash
@@ -343,25 +343,25 @@ def test_a_whole_new_history_is_found_by_a_head_noted_elsewhere(full):
     noted = full.head()
     full.add("later")
     assert holds(full.check(noted)) and holds(full.check(full.head()))
-    events, head = [], Head(0, START)
+    events, head = [], LedgerHead(0, START)
     for event in full.events():
         events.append(
             Event.after(head, event.at, event.kind, event.request, event.body.replace("case 1", "case 9"))
         )
-        head = Head(events[-1].seq, events[-1].hash)
+        head = LedgerHead(events[-1].seq, events[-1].hash)
     assert holds(check_events(events, head))  # it fits together: nothing in the file itself can show it
     assert outcome(check_events(events, head, noted))["noted head"] is False
     cut = full.events()[:4]
-    assert outcome(check_events(cut, Head(4, cut[-1].hash), noted))["noted head"] is False
+    assert outcome(check_events(cut, LedgerHead(4, cut[-1].hash), noted))["noted head"] is False
 
 
 def test_a_receipt_changed_in_a_chain_that_was_made_anew(full):
-    events, head = [], Head(0, START)
+    events, head = [], LedgerHead(0, START)
     for event in full.events():
         events.append(
             Event.after(head, event.at, event.kind, event.request, event.body.replace("salun", "scrub"))
         )
-        head = Head(events[-1].seq, events[-1].hash)
+        head = LedgerHead(events[-1].seq, events[-1].hash)
     assert outcome(check_events(events, head)) == {"chain": True, "head": True, "receipts": False}
 
 
@@ -381,9 +381,9 @@ def test_damage_anywhere_in_the_file_is_found_or_harmless(full):
 
 @pytest.mark.parametrize("text", ["", "3", "3:", "x:" + "0" * 64, ":" + "0" * 64, "-1:" + "0" * 64])
 def test_heads_are_read_as_printed(text):
-    assert Head.of(str(Head(3, "a" * 64))) == Head(3, "a" * 64)
+    assert LedgerHead.of(str(LedgerHead(3, "a" * 64))) == LedgerHead(3, "a" * 64)
     with pytest.raises(ExpungeError):
-        Head.of(text)
+        LedgerHead.of(text)
 
 
 # export

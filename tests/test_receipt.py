@@ -206,7 +206,7 @@ def test_a_run_that_changed_nothing_proves_nothing(world):
     said = world["receipt"].statement
     forged = Receipt({**said, "model_after": said["model_before"]}, world["receipt"].envelope)
     found = {c.name: c for c in verify(signed(forged, None))}
-    assert not found["changed"].ok and "removed nothing" in found["changed"].words
+    assert not found["changed"].ok and "removed nothing" in found["changed"].message
 
 
 # models, records, masks, proofs that do not belong to it
@@ -228,7 +228,7 @@ def test_a_swapped_model_or_an_unreadable_one(world, tmp_path):
     (tmp_path / "m.pt").write_bytes(b"no model")
     for path in (tmp_path / "m.pt", tmp_path / "missing.pt"):
         check = verify(f / "receipt.json", path)[-1]
-        assert check.name == "model" and not check.ok and "could not be checked" in check.words
+        assert check.name == "model" and not check.ok and "could not be checked" in check.message
 
 
 def test_every_byte_of_the_record_counts(world, tmp_path):
@@ -270,7 +270,7 @@ def test_another_mask_or_a_weight_moved_outside_it(world):
     moved["bias"][1] = -moved["bias"][1] if moved["bias"][1] else 1
     receipt, _ = issue(world["record"], IDS, before=world["before"], after=moved, mask=mask)
     checks = verify(receipt, moved, original=world["before"], mask=mask)
-    assert {c.name for c in checks if not c.ok} == {"kept"} and "changed: 1" in checks[-1].words
+    assert {c.name for c in checks if not c.ok} == {"kept"} and "changed: 1" in checks[-1].message
     assert outcome(verify(receipt, moved, original={}, mask=mask))["kept"] is False
 
 
@@ -280,7 +280,7 @@ def test_proofs(world, tmp_path):
     for name in IDS:
         secret.prove(name).save(tmp_path / "proof.json")
         assert holds(verify(path, prove=Proof.load(tmp_path / "proof.json")))
-    assert "secret is needed" in verify(path, prove="person-1")[-1].words
+    assert "secret is needed" in verify(path, prove="person-1")[-1].message
     assert not holds(verify(path, prove="stranger", secret=secret))
     elsewhere = Secret.of(IDS)
     assert not holds(verify(path, prove=elsewhere.prove("person-1")))
@@ -314,7 +314,7 @@ def test_a_pinned_key_and_the_one_in_the_receipt_say_different_things(world):
     f = world["folder"]
 
     def words(**given):
-        return {c.name: (c.ok, c.words) for c in verify(f / "receipt.json", **given)}["signature"]
+        return {c.name: (c.ok, c.message) for c in verify(f / "receipt.json", **given)}["signature"]
 
     raw = load_public(f / "mine.pub")
     for key in (f / "mine.pub", raw, raw.hex()):
@@ -343,10 +343,10 @@ def test_unsigned_says_so_and_a_signature_that_was_removed_is_missed(world):
     f = world["folder"]
     assert json.loads((f / "unsigned.json").read_text())["signature"] == "unsigned"
     checks = verify(f / "unsigned.json")
-    assert holds(checks) and "unsigned" in checks[-1].words
+    assert holds(checks) and "unsigned" in checks[-1].message
     assert not holds(verify(f / "unsigned.json", public_key=f / "mine.pub"))
     stripped = Receipt(world["receipt"].statement, world["receipt"].envelope)
-    assert not holds(verify(stripped)) and "removed" in verify(stripped)[-1].words
+    assert not holds(verify(stripped)) and "removed" in verify(stripped)[-1].message
     keyless = Receipt(stripped.statement, {**stripped.envelope, "key": None}, world["receipt"].signature)
     assert not holds(verify(keyless))
 
@@ -445,7 +445,7 @@ def test_without_cryptography_all_but_the_signature_is_checked(world, monkeypatc
         make_key(f / "new")
     assert holds(verify(f / "unsigned.json", f / "after.safetensors"))
     checks = verify(f / "receipt.json", f / "after.safetensors")
-    assert [c.name for c in checks if not c.ok] == ["signature"] and "not checked" in checks[7].words
+    assert [c.name for c in checks if not c.ok] == ["signature"] and "not checked" in checks[7].message
 
 
 # tampering: every byte, every field
@@ -610,7 +610,7 @@ def test_a_receipt_of_a_later_schema_is_not_judged(world):
         world["folder"] / "mine",
     )
     check = next(c for c in verify(later) if not c.ok)
-    assert check.name == "statement" and "schema is 2" in check.words
+    assert check.name == "statement" and "schema is 2" in check.message
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from rich.table import Column, Table
 
 from ..data.forget_set import read_ids
 from ..errors import ExpungeError
-from ..receipts.chain import Head
+from ..receipts.chain import LedgerHead
 from ..receipts.deletion import DAYS, Request, Status, a_month_after, request_entry
 from ..receipts.ledger import Ledger, check_export
 from .receipt import show_checks
@@ -156,7 +156,7 @@ def check(ledger: Path, /, *, head: str = "") -> int:
         ledger: The ledger file, or its export (.json).
         head: A head that an earlier check printed (count:hash). The check fails if the ledger never had it.
     """
-    noted = Head.of(head) if head else None
+    noted = LedgerHead.of(head) if head else None
     checks = check_export(ledger, noted) if ledger.suffix == ".json" else Ledger(ledger).check(noted)
     return 0 if show_checks(checks) else 1
 

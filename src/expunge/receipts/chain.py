@@ -20,7 +20,7 @@ START = "0" * 64
 
 
 @dataclass(frozen=True)
-class Head:
+class LedgerHead:
     """Name the last row of a ledger.
 
     Args:
@@ -79,7 +79,7 @@ class Event:
     hash: str
 
     @classmethod
-    def after(cls, head: Head, at: str, kind: str, request: int | None, body: str) -> Self:
+    def after(cls, head: LedgerHead, at: str, kind: str, request: int | None, body: str) -> Self:
         """Make the row that follows `head`."""
         row = cls(head.count + 1, at, kind, request, body, head.hash, "")
         return cls(row.seq, at, kind, request, body, head.hash, row.computed())
@@ -94,7 +94,7 @@ class Event:
         return hashlib.sha256(_ROW + canonical(entries)).hexdigest()
 
 
-def check_events(events: Sequence[Event], head: Head, noted: Head | None = None) -> list[Check]:
+def check_events(events: Sequence[Event], head: LedgerHead, noted: LedgerHead | None = None) -> list[Check]:
     """Check that the rows are one unbroken chain, and that every receipt in them is valid.
 
     Args:
@@ -102,7 +102,7 @@ def check_events(events: Sequence[Event], head: Head, noted: Head | None = None)
         head: The head that the ledger stores. The chain must end there.
         noted: A head that was noted elsewhere at an earlier time. The chain must contain it.
     """
-    last = Head(events[-1].seq, events[-1].hash) if events else Head(0, "")
+    last = LedgerHead(events[-1].seq, events[-1].hash) if events else LedgerHead(0, "")
     checks = [
         _check_chain(events),
         Check.of(
@@ -162,7 +162,7 @@ def _check_receipts(events: Sequence[Event]) -> Check:
             body = parse(event.body.encode())
             if event.kind == "attach" and "receipt" in body:
                 count += 1
-                failed = [check.words for check in verify(file_form(body["receipt"])) if not check.ok]
+                failed = [check.message for check in verify(file_form(body["receipt"])) if not check.ok]
                 problems += [f"row {event.seq}: {failed[0]}"] if failed else []
         except (ExpungeError, AttributeError, TypeError):
             problems.append(f"row {event.seq} cannot be read")

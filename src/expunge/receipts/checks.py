@@ -25,16 +25,16 @@ class Check:
     Args:
         name: Name of the check, such as "signature".
         ok: True if the check passed.
-        words: The result as a phrase.
+        message: The result as a phrase.
     """
 
     name: str
     ok: bool
-    words: str
+    message: str
 
     @classmethod
     def of(cls, name: str, ok: bool, passed: str, failed: str) -> Self:
-        """Make a check whose words are `passed` if it is ok, else `failed`."""
+        """Make a check whose message is `passed` if it is ok, else `failed`."""
         return cls(name, ok, passed if ok else failed)
 
 

@@ -163,7 +163,7 @@ def receipt_entry(
     """
     opened = Secret.load(secret) if secret is not None else None
     checks = verify(path, record=record, public_key=public_key, secret=opened)
-    problems += [f"{path}: {check.words}." for check in checks if not check.ok]
+    problems += [f"{path}: {check.message}." for check in checks if not check.ok]
     if problems:
         return {}, False
     receipt = Receipt.load(path)

@@ -18,7 +18,7 @@ from typing import Any
 from ..errors import ExpungeError, raise_all
 from ..records.atomic_files import write_private
 from .canonical import canonical, file_form, parse
-from .chain import Event, Head, check_events
+from .chain import Event, LedgerHead, check_events
 from .deletion import (
     DAYS,
     STATUSES,
@@ -184,7 +184,7 @@ class Ledger(LedgerFile):
         today = today or datetime.now(UTC).date()
         return sorted((r for r in self.requests() if r.is_overdue(today)), key=lambda r: (r.due, r.number))
 
-    def check(self, noted: Head | None = None) -> list[Check]:
+    def check(self, noted: LedgerHead | None = None) -> list[Check]:
         """Check the file, its hash chain and every receipt in it.
 
         Args:
@@ -222,7 +222,7 @@ def _audit_problems(current: Request, body: dict[str, Any]) -> list[str]:
     ]
 
 
-def check_export(path: Source, noted: Head | None = None) -> list[Check]:
+def check_export(path: Source, noted: LedgerHead | None = None) -> list[Check]:
     """Run the checks of the hash chain on an exported file.
 
     Args:
@@ -234,6 +234,6 @@ def check_export(path: Source, noted: Head | None = None) -> list[Check]:
         if values["format"] != FORMAT:
             raise ExpungeError(f"its format is not {FORMAT}")
         events = [Event(**{**row, "body": canonical(row["body"]).decode()}) for row in values["events"]]
-        return check_events(events, Head(**values["head"]), noted)
+        return check_events(events, LedgerHead(**values["head"]), noted)
     except (OSError, ExpungeError, TypeError, KeyError) as error:
         return [Check("file", False, f"{path} is not an exported ledger: {error}")]

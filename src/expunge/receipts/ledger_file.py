@@ -16,7 +16,7 @@ from typing import Any
 
 from ..errors import ExpungeError
 from .canonical import canonical, decimals
-from .chain import START, Event, Head
+from .chain import START, Event, LedgerHead
 from .deletion import Source
 
 FORMAT = "expunge-ledger/v1"
@@ -76,14 +76,14 @@ class LedgerFile:
         with self._open() as db:
             return [Event(*row) for row in db.execute(f"SELECT {_COLUMNS} FROM events ORDER BY seq")]
 
-    def head(self) -> Head:
+    def head(self) -> LedgerHead:
         """Return the ledger head: the number of rows and the hash of the last row.
 
         Note it in another place. A later `check` can compare the ledger with it.
         """
         with self._open() as db:
             row = db.execute("SELECT count, hash FROM head").fetchone()
-        return Head(*row) if row else Head(0, "")
+        return LedgerHead(*row) if row else LedgerHead(0, "")
 
     def _integrity(self) -> list[str]:
         """Return what SQLite finds wrong with the file, or ["ok"]."""
@@ -131,7 +131,7 @@ class LedgerFile:
 def _insert(db: sqlite3.Connection, kind: str, request: int | None, body: dict[str, Any]) -> None:
     """Insert the next row of the chain within the transaction of the caller."""
     last = db.execute("SELECT count, hash FROM head").fetchone()
-    head = Head(*last) if last else Head(0, START)
+    head = LedgerHead(*last) if last else LedgerHead(0, START)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     event = Event.after(head, now, kind, request, canonical(decimals(body)).decode())
     db.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)", tuple(event.__dict__.values()))
