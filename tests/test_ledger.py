@@ -1,4 +1,4 @@
-"""The ledger: requests, what is attached to them, and every way to tamper with the file."""
+"""Test the ledger: requests, attachments, and every way to tamper with the file."""
 
 import json
 import multiprocessing
@@ -66,7 +66,7 @@ def holds(checks):
 
 
 def tamper(ledger, *statements):
-    """Edit the file as someone who knows SQLite would: without the triggers."""
+    """Edit the file without its triggers, as a person who knows SQLite can."""
     db = sqlite3.connect(ledger.path)
     for statement in ("DROP TRIGGER no_UPDATE", "DROP TRIGGER no_DELETE", *statements):
         db.execute(*(statement if isinstance(statement, tuple) else (statement,)))
@@ -123,10 +123,10 @@ def test_only_a_run_that_removed_something_answers(ledger, run, tmp_path):
 
 def test_an_audit_of_another_model_is_refused_before_and_after_the_receipt(ledger, run, tmp_path):
     after = Receipt.load(run / "receipt.json").statement["model_after"]
-    for name, found in (("mine", after), ("other", "f" * 64)):
+    for name, digest in (("mine", after), ("other", "f" * 64)):
         verdict = {"words": ["under-forgotten", "worse"]}
         record = Record(
-            "audit", "salun", model={"hash_after": found}, details={"verdict": verdict}, machine={}
+            "audit", "salun", model={"hash_after": digest}, details={"verdict": verdict}, machine={}
         )
         record.save(tmp_path / f"{name}.json")
     first, second = ledger.add("case 12"), ledger.add("case 13")
@@ -156,7 +156,9 @@ def test_everything_wrong_with_a_request_is_said_at_once(ledger):
 def test_overdue(ledger):
     for received, days in (("2026-01-01", 30), ("2026-01-10", 5), ("2026-01-01", 60)):
         ledger.add("x", received=received, days=days)
-    assert [r.number for r in ledger.overdue(date(2026, 1, 31))] == [2]  # the due day itself still counts
+    assert [r.number for r in ledger.overdue(date(2026, 1, 31))] == [
+        2
+    ]  # a request is not overdue on its due day
     assert [r.number for r in ledger.overdue(date(2026, 2, 1))] == [2, 1]
     ledger.attach(2, status="refused", note="not our data")
     ledger.attach(1, status="running")
@@ -235,7 +237,7 @@ def test_nothing_or_nonsense_to_attach(ledger):
             ledger.attach(number, status="done")
 
 
-# files that are no ledger
+# files that are not a ledger
 
 
 def test_files_that_are_no_ledger(tmp_path):
@@ -349,7 +351,9 @@ def test_a_whole_new_history_is_found_by_a_head_noted_elsewhere(full):
             Event.after(head, event.at, event.kind, event.request, event.body.replace("case 1", "case 9"))
         )
         head = LedgerHead(events[-1].seq, events[-1].hash)
-    assert holds(check_events(events, head))  # it fits together: nothing in the file itself can show it
+    assert holds(
+        check_events(events, head)
+    )  # the forged history is consistent: the file itself cannot show it
     assert outcome(check_events(events, head, noted))["noted head"] is False
     cut = full.events()[:4]
     assert outcome(check_events(cut, LedgerHead(4, cut[-1].hash), noted))["noted head"] is False

@@ -1,4 +1,4 @@
-"""The commitment: against a literal Merkle tree, and against everyone who would cheat with it."""
+"""Test the commitment: against a literal Merkle tree, and against every kind of forged proof."""
 
 import hashlib
 import hmac
@@ -28,9 +28,9 @@ def slow_top(leaves):
 def slow_commitment(ids):
     leaves = []
     for name in ids:
-        own = hmac.new(SALT, b"expunge-leaf-salt/v1\0" + name.encode(), hashlib.sha256).digest()
+        id_salt = hmac.new(SALT, b"expunge-leaf-salt/v1\0" + name.encode(), hashlib.sha256).digest()
         leaves.append(
-            hashlib.sha256(b"\x00" + hmac.new(own, name.encode(), hashlib.sha256).digest()).digest()
+            hashlib.sha256(b"\x00" + hmac.new(id_salt, name.encode(), hashlib.sha256).digest()).digest()
         )
     return hashlib.sha256(b"\x02" + len(leaves).to_bytes(8, "big") + slow_top(sorted(leaves))).hexdigest()
 
@@ -86,7 +86,7 @@ def test_a_proof_shows_no_salt_but_its_own_and_no_other_id():
     proof = secret.prove("ann")
     shown = json.dumps([proof.name, proof.salt, proof.path])
     assert secret.salt not in shown and "bob" not in shown
-    # with ann's salt nobody can test a guess of bob: his leaf is made under another one
+    # the salt of ann does not help to test the id bob: the leaf of bob has another salt
     guess = leaf(bytes.fromhex(proof.salt), "bob").hex()
     assert guess not in secret.leaves
     assert leaf(leaf_salt(SALT, "bob"), "bob").hex() in secret.leaves

@@ -1,4 +1,7 @@
-"""The report as text: figures by hand, missing parts, hostile records. Beside it: test_report_browser.py."""
+"""Test the report as text: values worked out by hand, missing parts, hostile records.
+
+test_report_browser.py tests the page in a browser.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ VOID = {"meta", "img", "br", "link", "input", "hr"}
 
 
 class Outline(HTMLParser):
-    """Tags and attributes of a page; `wrong` lists elements that are not closed in order."""
+    """Collect the tags and attributes of a page. `wrong` lists elements that are not closed in order."""
 
     def __init__(self, text: str):
         super().__init__()
@@ -65,7 +68,7 @@ class Outline(HTMLParser):
 
 
 def words(text: str) -> str:
-    """A page's text with white space evened out."""
+    """Return the text of a page with single spaces."""
     return re.sub(r"\s+", " ", Outline(re.sub(r"<(script|style)>.*?</\1>", "", text, flags=re.DOTALL)).text)
 
 
@@ -302,7 +305,7 @@ def every_string(value: Any) -> Any:
 
 
 def hostile() -> list[Record]:
-    found = []
+    records = []
     for run in sample():
         run.details |= {
             "images": [{"title": "t", "png": png_of(run), "note": "n"}],
@@ -316,8 +319,8 @@ def hostile() -> list[Record]:
         evil["settings"] = {**evil["settings"], EVIL: EVIL}
         evil["scores"] = {**evil["scores"], EVIL: 3.0}
         evil["details"] |= {"images": [{"title": EVIL, "png": png_of(run), "note": EVIL}]}
-        found.append(Record(**evil))
-    return found
+        records.append(Record(**evil))
+    return records
 
 
 def png_of(run: Record) -> str:
@@ -332,7 +335,7 @@ def test_hostile_strings_stay_text() -> None:
     for tag, attributes in outline.tags:
         assert not any(name.startswith("on") for name in attributes), (tag, attributes)
         assert (attributes.get("src") or "data:").startswith("data:image/png;base64,") or tag != "img"
-    assert "{{7*7}}" in outline.text  # never a template itself
+    assert "{{7*7}}" in outline.text  # the text is never run as a template
 
 
 JSON = st.recursive(
@@ -345,7 +348,7 @@ JSON = st.recursive(
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_any_json_is_survived(data: st.DataObject) -> None:
-    """A record is a file anyone can edit: whatever stands in a place, the page is made and well formed."""
+    """The page is well formed whatever value an entry of a record has: anyone can edit the file."""
     runs = few()
     runs[-1].split["scenario"] = data.draw(st.sampled_from(["class", "group", "random"]))
     runs[-1].split["forget_classes"] = data.draw(st.sampled_from([[3], []]))
@@ -431,9 +434,9 @@ def test_png_is_kept() -> None:
 
 
 def test_figures_of_attacks_find_their_model() -> None:
-    found = attack_table(strong()["attacks"])
-    assert found["titles"] == ["unlearned", "original", "Retrain", "chance"]
-    groups = {name: dict(rows) for name, rows in found["groups"]}
+    table = attack_table(strong()["attacks"])
+    assert table["titles"] == ["unlearned", "original", "Retrain", "chance"]
+    groups = {name: dict(rows) for name, rows in table["groups"]}
     assert (
         groups["U-LiRA"]["AUC"] == ["0.530", "0.970", "", "0.500"] and groups["U-LiRA"]["shadows"][0] == "32"
     )
@@ -450,8 +453,8 @@ def test_verdicts_in_any_form() -> None:
         "One.",
         "Two.",
     ]
-    found = verdict(strong()["verdict"])
-    assert found["words"] == "under-forgotten" and found["rows"] == [
+    parts = verdict(strong()["verdict"])
+    assert parts["words"] == "under-forgotten" and parts["rows"] == [
         ("UA", ["99.60", "100.00", "0.80"], False)
     ]
 
@@ -476,15 +479,15 @@ def test_words() -> None:
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6))
 def test_ticks_are_round_and_inside(low: float, size: float) -> None:
-    found = ticks(low, low + size)
+    values = ticks(low, low + size)
     slack = 1e-6 * (size + abs(low))
-    assert 1 <= len(found) <= 11 and all(low - slack <= t <= low + size + slack for t in found)
+    assert 1 <= len(values) <= 11 and all(low - slack <= t <= low + size + slack for t in values)
 
 
 @given(st.lists(st.floats(0, 200), min_size=1, max_size=6))
 def test_labels_do_not_collide(places: list[float]) -> None:
-    found = spread_out([(p, "", "") for p in places], 13, 0, 200)
-    ys = [p for p, _, _ in found]
+    placed = spread_out([(p, "", "") for p in places], 13, 0, 200)
+    ys = [p for p, _, _ in placed]
     assert (
         all(b - a >= 13 - 1e-9 for a, b in itertools.pairwise(ys)) and ys[0] >= -1e-9 and ys[-1] <= 200 + 1e-9
     )
@@ -518,15 +521,15 @@ def test_contrast(theme: int) -> None:
 
 
 def test_report_needs_no_torch() -> None:
-    """The report's own imports, with the package's front door (which brings torch) left shut."""
+    """The report imports no torch. An empty package stands in for expunge, which would import it."""
     root = Path(expunge.report.__file__).parents[1]
     code = (
         f"import sys, types; p = types.ModuleType('expunge'); p.__path__ = [{str(root)!r}]; "
         "sys.modules['expunge'] = p; "
         "import expunge.report; print(sorted({'torch', 'numpy', 'matplotlib', 'sklearn'} & set(sys.modules)))"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert found.stdout.strip() == "[]", found.stderr
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert process.stdout.strip() == "[]", process.stderr
 
 
 def test_written_whole(tmp_path: Path) -> None:

@@ -36,8 +36,8 @@ OUTSIDE = """[...document.querySelectorAll('figure svg text')].filter(t => {
 
 @pytest.fixture(scope="module")
 def window() -> Iterator[browser.Browser]:
-    with browser.Browser() as found:
-        yield found
+    with browser.Browser() as window:
+        yield window
 
 
 @pytest.fixture(scope="module")
