@@ -267,7 +267,7 @@ def test_recovery_counts_steps_to_the_threshold():
     }
 
 
-def test_a_network_may_not_be_called_as_the_judge():
+def test_network_name_must_not_be_judge():
     from expunge.cli.feature_network import feature_network
 
     with pytest.raises(ExpungeError, match="FID_judge"):

@@ -24,7 +24,7 @@ from ..report import write_report
 from ..tasks.diffusion import Diffusion
 from ..training.method import Method
 from ..training.processes import first
-from ..training.registry import find, names, serves, unsuited_text
+from ..training.registry import METHODS, find, serves, unsuited_text
 from ..training.run import Run
 from ..training.settings import faults
 from ..tuning.presets import data_name
@@ -84,7 +84,7 @@ def unlearn_generator_commands() -> MethodCommands:
 
 
 def _methods() -> dict[str, str]:
-    methods = {name: find(name) for name in names()}
+    methods = METHODS.classes()
     return {name: first_line(method) for name, method in methods.items() if serves(method, Diffusion)}
 
 
@@ -159,7 +159,7 @@ class GeneratorRun:
         metadata = metadata_for("unlearn", setting.split, self.method, setting.seed)
         write_generator(flags.out, outcome.run, record, metadata)
         for name in ("UA", "RA"):
-            print(f"{name}: {start.judged.scores[name]:.1f} % before, {record.scores[name]:.1f} % after")
+            print(f"{name}: {start.evaluation.scores[name]:.1f} % before, {record.scores[name]:.1f} % after")
         print(f"judge: {judge.accuracy:.1f} % of real test images")
         if flags.report is not None:
             write_report(flags.report, [record])
@@ -224,6 +224,6 @@ def _network_scores(
     setting: Generation, outcome: Outcome, network: tuple[nn.Module, str]
 ) -> dict[str, float]:
     """Return FID and KID of the kept classes in the features of the user's network."""
-    unlearned = outcome.judged
+    unlearned = outcome.evaluation
     real = torch.cat([setting.task.images(batch) for batch in setting.split.retain.batches(512)])
     return network_distances(real, unlearned.images[~unlearned.forgotten], *network)

@@ -1,4 +1,7 @@
-"""What holds weights still while an optimizer steps: their gradients zeroed before, their values put back after."""
+"""What holds weights still while an optimizer steps: their gradients zeroed before, their values put back after.
+
+Own code, because no library keeps parameters bit-identical under every optimizer.
+"""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from typing import Any, Self
 from ..errors import ExpungeError, MissingExtra
 from .canonical import parse, sha256
 from .keys import fingerprint, load_public, signed_by
-from .receipt import KIND, SCHEMA, STATEMENT, Receipt, messages
+from .receipt import IMPLEMENTATION, KIND, OPTIONAL, SCHEMA, STATEMENT, Receipt, messages
 
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 _SIGNATURE = re.compile(r"[0-9a-f]{128}\Z")
@@ -97,12 +97,12 @@ def _read(source: Receipt | bytes | str | os.PathLike[str]) -> tuple[list[Check]
 
 
 def _check_statement(statement: dict[str, Any]) -> Check:
-    """Check that the statement has exactly the entries of this schema, with the right types."""
+    """Check that the statement has the entries of this schema and no unknown ones, with the right types."""
     problems = [f"`{key}` is missing" for key in STATEMENT if key not in statement]
-    problems += [f"`{key}` is unknown" for key in statement if key not in STATEMENT]
+    problems += [f"`{key}` is unknown" for key in statement if key not in STATEMENT | OPTIONAL]
     problems += [
         f"`{key}` is a {type(statement[key]).__name__}"
-        for key, types in STATEMENT.items()
+        for key, types in (STATEMENT | OPTIONAL).items()
         if key in statement and type(statement[key]) not in types
     ]
     if not problems:
@@ -130,7 +130,18 @@ def _value_problems(statement: dict[str, Any]) -> list[str]:
     count = statement["forget_count"]
     if (statement["forget_commitment"] is None) != (count == 0) or count < 0:
         problems.append("`forget_count` contradicts `forget_commitment`")
-    return problems
+    return problems + _implementation_problems(statement)
+
+
+def _implementation_problems(statement: dict[str, Any]) -> list[str]:
+    """List what is wrong with the optional entry `implementation`."""
+    implementation = statement.get("implementation", {"class": "", "source_sha256": None})
+    source = implementation.get("source_sha256")
+    if set(implementation) != set(IMPLEMENTATION) or type(implementation["class"]) is not str:
+        return ["`implementation` must have exactly the entries class and source_sha256"]
+    if source is not None and not (isinstance(source, str) and _DIGEST.match(source)):
+        return ["`implementation` has a source_sha256 that is not 64 hex digits"]
+    return []
 
 
 def _check_changed(statement: dict[str, Any]) -> Check:

@@ -29,6 +29,7 @@ from ..errors import ExpungeError
 from ..records.atomic_files import atomic
 from ..records.hashing import mask_hash, model_hash
 from ..records.record import Record, plain
+from ..summaries import entry, summary
 from .canonical import decimals, exact, file_form, parse, sha256, short_id
 from .keys import fingerprint, load_private, public_bytes
 from .merkle import Secret
@@ -42,7 +43,7 @@ SIGN_ENVELOPE = b"expunge-envelope/v1\0"
 _SPLIT = b"expunge-split/v1\0"
 _SOFTWARE = ("expunge", "torch", "numpy", "scikit-learn", "diffusers", "python")
 
-# A statement has exactly these entries, with these types.
+# Every statement has these entries, with these types.
 STATEMENT: dict[str, tuple[type, ...]] = {
     "schema": (int,),
     "kind": (str,),
@@ -62,6 +63,11 @@ STATEMENT: dict[str, tuple[type, ...]] = {
     "software": (dict,),
     "parent": (str, type(None)),
 }
+
+# Where the method is defined: "module:Class", and the SHA-256 of its source file (None for a notebook).
+IMPLEMENTATION = ("class", "source_sha256")
+# A statement may have these entries too. Older receipts lack them.
+OPTIONAL: dict[str, tuple[type, ...]] = {"implementation": (dict,)}
 
 Model = nn.Module | Mapping[str, Tensor] | str | os.PathLike[str]
 
@@ -86,14 +92,20 @@ class Receipt:
     signature: dict[str, str] | None = None
 
     def __repr__(self) -> str:
-        method, count = self.statement.get("method"), self.statement.get("forget_count")
+        hashes = {
+            name: entry(self.statement, name)[:12] for name in ("model_before", "model_after", "record")
+        }
         try:
             name = self.id
         except ExpungeError:
-            # A damaged statement has no canonical form, hence no id.
-            name = "no id"
-        state = "signed" if self.signature else "unsigned"
-        return f"Receipt({name}, method={method!r}, forget_count={count}, {state})"
+            name = "the statement has no canonical form"
+        return summary(
+            f"Receipt({name}, {'signed' if self.signature else 'unsigned'})",
+            f"{entry(self.statement, 'run')} by {entry(self.statement, 'method')}, seed {entry(self.statement, 'seed')}",
+            f"forgets {entry(self.statement, 'forget_count')} samples, parent {entry(self.statement, 'parent', 'none')}",
+            ", ".join(f"{name} {digest}" for name, digest in hashes.items()),
+            f"issued {entry(self.envelope, 'created')}",
+        )
 
     @property
     def digest(self) -> str:
@@ -261,6 +273,9 @@ def issue(
         "software": {name: str(record.machine[name]) for name in _SOFTWARE if name in record.machine},
         "parent": parent.id if isinstance(parent, Receipt) else parent,
     }
+    implementation = record.details.get("implementation")
+    if isinstance(implementation, dict):
+        statement["implementation"] = {name: implementation.get(name) for name in IMPLEMENTATION}
     machine = {name: value for name, value in plain(record.machine).items() if name not in _SOFTWARE}
     receipt = signed(Receipt(statement, {"machine": decimals(machine)}), key, passphrase)
     return receipt, secret and Secret(secret.salt, secret.leaves, receipt.id)

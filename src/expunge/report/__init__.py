@@ -138,7 +138,7 @@ def _study_parts(study: Study, index: int) -> dict[str, Any]:
         "extras": tables.extras(study),
         "extra_rows": tables.extra_rows(study),
         "limits": tables.limits(study),
-        "meanings": glossary.meanings(study.generator),
+        "meanings": glossary.meanings(study.generator) | glossary.extra_meanings(study.records),
         "figures": {k for m in methods for k in ("histograms", "bars", "features") if m[k]},
         "methods": methods,
         "runs": [(g.label, r, tables.run_facts(r)) for g in study.groups for r in g.runs],

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from ..records.record import Record
+from .values import table
+
 CLASSIFIER = {
     "UA": "100 − accuracy on the forget set: the share of it that the model gets wrong",
     "RA": "accuracy on the retain set",
@@ -44,6 +49,16 @@ _LOW_GENERATOR = {
 def meanings(generator: bool) -> dict[str, str]:
     """Return the meaning of each score of a generator, or of any other model."""
     return GENERATOR if generator else CLASSIFIER
+
+
+def extra_meanings(records: Iterable[Record]) -> dict[str, str]:
+    """Return the glossary entries of extra measures (`expunge.audit.measure`), which records carry."""
+    measures = [table(record.details.get("measures")) for record in records]
+    return {
+        name: str(table(measure).get("glossary", name))
+        for group in measures
+        for name, measure in group.items()
+    }
 
 
 def gap_meaning(generator: bool, metric: str, gap: float) -> str:
