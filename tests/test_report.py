@@ -134,7 +134,7 @@ def test_gap_by_hand() -> None:
     assert [near.gap(m).mean for m in ("UA", "RA", "TA", "MIA")] == [2, -1, 0, -5]  # type: ignore[union-attr]
     text = words(page(runs))
     assert "near comes closest to retraining: 2.00 points away." in text
-    assert "largest gap is MIA, 5.0 points below Retrain" in text and "5 times faster" in text
+    assert "largest gap of near is MIA, 5.0 points below Retrain" in text and "5 times faster" in text
     assert text.count("smallest gap") == 1 and "0.2 × Retrain" in text and "one seed" in text
 
 

@@ -134,7 +134,7 @@ def _gaps(study: Study, best: Group) -> list[str]:
         else:
             side, meaning = "above" if gap > 0 else "below", gap_meaning(study.generator, metric, gap)
             sentences.append(
-                f"Its largest gap is {metric}, {fixed(size)} points {side} Retrain: it {meaning}."
+                f"The largest gap of {best.label} is {metric}, {fixed(size)} points {side} Retrain: it {meaning}."
             )
     # The scores can agree although the predictions on the forget set do not.
     if best.average and best.average.mean < 3 and (moved := best.moved) and moved >= 25:
@@ -143,7 +143,7 @@ def _gaps(study: Study, best: Group) -> list[str]:
             f"But {moved:.0f} % of the {what} would need another class to match Retrain. No score shows this."
         )
     if best.verdict_words:
-        sentences.append(f"The verdict of its audit: {best.verdict_words}.")
+        sentences.append(f"The verdict on {best.label} is: {best.verdict_words}.")
     if best.missing:
         sentences.append(f"The average leaves out {listed(best.missing)}, for which a value is missing.")
     if study.original is not None and study.original.average is not None:
