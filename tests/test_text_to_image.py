@@ -577,7 +577,7 @@ def test_the_command_masks_judges_and_draws_the_filter(folders, tmp_path, capsys
 
     shown = page([Record.load(tmp_path / "out" / "expunge.json")])
     assert (
-        "Before and after" in shown and "“sandal” shown when asked for" in shown and "FID features" in shown
+        "Before and after" in shown and "images of “sandal” that show it" in shown and "FID features" in shown
     )
     refused = (
         ["--steps", "2", "--epochs", "2"],

@@ -177,8 +177,9 @@ def test_the_report_shows_a_users_task(user, tmp_path):
     outcome = experiment(user.model, user.split, quick("salun"), user.task, retrained=retrained)
     write_report(tmp_path / "report.html", [outcome.record])
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    shown = f"{outcome.record.scores['UA']:.2f}"
-    assert "salun" in page and shown in page
+    # The table shows scores with one decimal, and describes them as accuracies, not as those of images.
+    assert f">{outcome.record.scores['UA']:.1f}<" in page and "SalUn" in page
+    assert "accuracy on the forget set" in page and "images sampled" not in page
 
 
 def test_the_strong_audit_names_what_it_misses(user):
