@@ -148,7 +148,7 @@ def tables(attacks: dict[str, Any], rows: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main(options: Options) -> None:
+def main(options: Options = Options()) -> None:
     """Both parts, the file, the tables."""
     torch.set_num_threads(1)  # seconds are of one core, whatever the machine has
     about = {"what": "digits 8x8: 10 % at random against shadow models, class 3 by features and relearning",

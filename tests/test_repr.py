@@ -26,7 +26,7 @@ def outcome(classifier):
     """A run of a method on digits, scored beside a stand-in for Retrain."""
     first = experiment(classifier.model, classifier.by_class, FineTune(epochs=1), classifier.task)
     return experiment(
-        classifier.model, classifier.by_class, FineTune(epochs=1), classifier.task, retrained=first.judged
+        classifier.model, classifier.by_class, FineTune(epochs=1), classifier.task, retrained=first.evaluation
     )
 
 

@@ -39,7 +39,7 @@ class Options:
     minutes: float | None = None
 
 
-def main(options: Options) -> None:
+def main(options: Options = Options()) -> None:
     """Measure the parts one after another."""
     torch.set_num_threads(options.threads)
     for name in options.parts:

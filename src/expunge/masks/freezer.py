@@ -1,6 +1,6 @@
 """What holds weights still while an optimizer steps: their gradients zeroed before, their values put back after.
 
-Own code, because no optimizer of torch keeps chosen parameters bit-identical under momentum and weight decay.
+Own code, because no library keeps parameters bit-identical under every optimizer.
 """
 
 from __future__ import annotations

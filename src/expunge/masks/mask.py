@@ -4,7 +4,7 @@ The saliency of a weight is the magnitude of the forget loss's gradient at the o
 `density` largest of all weights together (Fan et al., SalUn, ICLR 2024, arXiv:2310.12508, equation 4). A mask belongs to
 the optimizer, not to the loss: zeroing gradients alone lets weight decay and momentum move the weights it should keep.
 
-Own code, because masks that belong to the optimizer are what the project is for.
+Own code, because masks are what the project is for.
 """
 
 from __future__ import annotations

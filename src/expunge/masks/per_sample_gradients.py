@@ -180,8 +180,14 @@ class GradientMatrix:
 def conjugate_gradient(
     product: Callable[[Tensor], Tensor], target: Tensor, tolerance: float, most: int
 ) -> tuple[Tensor, int, float]:
-    """The solution of A x = target (n,) for symmetric positive A given by its product: x, steps, relative
-    residual."""
+    """Solve A x = target (n,) for a symmetric positive definite matrix A that is given by its product with a vector.
+
+    Own code: `scipy.sparse.linalg.cg` does not return the residual, which runs record. To compute it takes one more
+    product, which is two passes over the samples.
+
+    Returns:
+        x, the number of steps, and the relative residual.
+    """
     x, residual = torch.zeros_like(target), target.clone()
     direction, size = residual.clone(), residual @ residual
     first, steps = size.clone(), 0

@@ -7,8 +7,8 @@ values counts those above that bracket and makes a histogram of the few inside, 
 position (order of the tensors, then of the elements). A stable descending sort of all magnitudes gives the same answer.
 All k share the passes; the extra memory is one chunk and one histogram for each k.
 
-Own code, because it is several times faster than `np.partition` (docs/speed.md), copies no scores, and works on GPUs and over
-processes.
+Own code, because it is faster than a sort and than `np.partition`, copies no values, breaks ties by position and works on
+sharded tensors (docs/speed.md).
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ class Record:
         """
         try:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ExpungeError(
                 f"{path} cannot be read as a record: {error}; give a JSON file that expunge wrote."
             ) from error
@@ -131,7 +131,7 @@ def is_record(path: Path) -> bool:
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError):
+    except (OSError, ValueError, RecursionError):
         return True
     return _is_record(values)
 
