@@ -1,6 +1,8 @@
 """The hash chain of a ledger: each row carries the hash of the row before it.
 
 `check_events` finds a row that was changed, added, replaced or lost.
+
+Own code, because the file format is the point: a reader can check it with SHA-256 alone.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ so opening one id gives away the salt of that id only.
 The hashes are the leaves of a Merkle tree in the shape of RFC 6962. The leaves are sorted by hash, so their order
 says nothing about the ids. An odd node rises unchanged: if it were doubled, two sets could share a root. Leaves,
 nodes and the root with its count have different first bytes, so none of them can pass as another.
+
+Own code, because its salted leaves hide the ids.
 """
 
 from __future__ import annotations

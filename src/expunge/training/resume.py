@@ -76,7 +76,7 @@ class ResumableState:
             **{name: part.state_dict() for name, part in self.parts.items()},
             "random": run.random_state(),
             "mask": dict(run.mask or {}),
-            "mask_about": {} if run.mask is None else dict(run.mask.about),
+            "mask_about": {} if run.mask is None else dict(run.mask.metadata),
             "trainable": self.trainable,
             "memo_on_device": [k for k, v in run.memo.items() if any(t.is_cuda for t in _tensors(v))],
             **{name: getattr(run, name) for name in _FIELDS},
