@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from html import escape
 from typing import Any, TypeAlias
 
@@ -26,6 +27,7 @@ from ..sources import Source, check_spec, load, locate
 from ..sources.source import input_shape
 from ..tasks.classification import Classification
 from ..tasks.task import Task
+from ..torch_utils.module_state import check_seed
 from ..training.execute import check_run
 from ..training.method import Method
 from ..training.registry import MethodLike, make
@@ -89,7 +91,7 @@ def bench(
     data: DataLike,
     model: ModelLike,
     forget: Forget | None = None,
-    seeds: Iterable[int] = (0,),
+    seeds: int | Iterable[int] = (0,),
     task: Task | None = None,
     recipe: Retrain | None = None,
     measures: Iterable[MeasureLike] = (),
@@ -130,7 +132,8 @@ def bench(
         >>> bench([SalUn(epochs=5), "finetune"], data="digits", model="cnn", forget="3", seeds=[0, 1])  # doctest: +SKIP
     """
     labelled = _labelled(methods)
-    problems = _early_problems(labelled, data, model, forget, task)
+    seeds = [seeds] if isinstance(seeds, int) else list(seeds)
+    problems = _seed_problems(seeds) + _early_problems(labelled, data, model, forget, task)
     raise_all(problems, ExpungeError)
     made_measures = make_measures(measures, task or Classification(2))
     source = _source(data)
@@ -198,6 +201,17 @@ def _labelled(methods: Iterable[MethodLike] | Mapping[str, MethodLike]) -> dict[
     return dict(zip(labels, (method for method, _ in pairs), strict=True))
 
 
+def _seed_problems(seeds: Sequence[int]) -> list[str]:
+    if not seeds or len(set(seeds)) < len(seeds):
+        return [f"the seeds are {seeds}; give one or more, each once."]
+    try:
+        for seed in seeds:
+            check_seed(seed)
+    except ExpungeError as error:
+        return error.problems
+    return []
+
+
 def _early_problems(
     methods: Mapping[str, Method], data: DataLike, model: ModelLike, forget: Forget | None, task: Task | None
 ) -> list[str]:
@@ -217,19 +231,22 @@ def _early_problems(
             "forget says what to forget, and a Split says it too; give forget with any other data, and only then."
         )
     checks: list[Callable[[], object]] = [
-        lambda method=method: check_run(method, None, task or Classification(2))
-        for method in methods.values()
+        partial(check_run, method, None, task or Classification(2)) for method in methods.values()
     ]
     if isinstance(data, str):
-        checks.append(lambda: check_spec(locate(data)))
+        checks.append(partial(_check_data, data))
     if isinstance(model, str):
-        checks.append(lambda: check_model(model))
+        checks.append(partial(check_model, model))
     for check in checks:
         try:
             check()
         except ExpungeError as error:
             problems += error.problems
     return problems
+
+
+def _check_data(spec: str) -> None:
+    check_spec(locate(spec))
 
 
 def _source(data: DataLike) -> Source | Split:

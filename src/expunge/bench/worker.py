@@ -99,7 +99,11 @@ class Worker(ModelStore):
             record = Record.load(file)
             own = retrained if record.kind == "retrain" else original
             result = summarize(
-                own, original=original, retrained=retrained, measures=make_measures(job.measures, task), task=task
+                own,
+                original=original,
+                retrained=retrained,
+                measures=make_measures(job.measures, task),
+                task=task,
             )
             record.scores = plain(result.scores)
             record.details["measures"] = plain(result.details["measures"])
