@@ -46,7 +46,7 @@ class Mask(dict[str, Tensor]):
         ]
         return summary(
             f"Mask({self.count:,} of {total:,} parameters may move, {100 * self.density:.2f} %)",
-            ", ".join(f"{short(k)} {short(v, 16)}" for k, v in self.about.items()),
+            ", ".join(f"{short(k)} {short(v, 16)}" for k, v in self.metadata.items()),
             *layers,
             f"and {len(self) - 8} more tensors" if len(self) > 8 else "",
         )
