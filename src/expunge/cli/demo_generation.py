@@ -15,7 +15,7 @@ from torch import nn
 from ..audit.image_judge import Judge
 from ..audit.recovery_attacks import RecoveryAttack, RecoveryGoal
 from ..generation import presets as diffusion_presets
-from ..generation.runs import Generation
+from ..generation.runs import Generation, GeneratorScoring, names_for
 from ..pipeline.outcome import Outcome
 from ..pipeline.pipeline import Pipeline
 from ..records.checkpoint import write_checkpoint
@@ -26,7 +26,6 @@ from ..sources.loading import load
 from ..sources.spec import locate
 from ..tuning import presets
 from .demo import Bars, progress_bars
-from .generator_scoring import GeneratorScoring, names_for
 
 # label -> (method, what differs from its settings for the data)
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
