@@ -136,7 +136,7 @@ def test_a_mask_that_held_is_shown_and_one_that_did_not_fails(run, capsys):
     told = capsys.readouterr().out
     assert "FAILED mask" in told and "FAILED kept" in told
     assert expunge(*command, "a.safetensors") == 2
-    assert "is no mask" in capsys.readouterr().err
+    assert "is not a mask" in capsys.readouterr().err
 
 
 def test_a_changed_receipt_ends_with_1(run, capsys):

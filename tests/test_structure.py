@@ -1,6 +1,7 @@
 """Imports go in one order, in at most 14 levels, and only the command line knows flags, terminals and reports."""
 
 import ast
+import importlib
 import importlib.util
 import sys
 from pathlib import Path
@@ -104,3 +105,11 @@ def test_methods_know_no_audit_and_audits_no_grid():
         if within(name, other)
     ]
     assert not wrong
+
+
+def test_no_exported_name_hides_a_module(tool):
+    """`expunge.generation.erase` must stay the module: an exported function of that name would replace it."""
+    for folder in (f.parent for f in ROOT.glob("*/__init__.py")):
+        exported = set(getattr(importlib.import_module(f"expunge.{folder.name}"), "__all__", []))
+        hidden = exported & {f.stem for f in folder.glob("*.py")} - {"experiment", "preview"}
+        assert not hidden, f"{folder.name} exports {sorted(hidden)}"

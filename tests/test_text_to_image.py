@@ -339,7 +339,7 @@ def test_what_cannot_be_is_said_before_hours_of_drawing(folders, tmp_path, monke
     for name in ("scrub", "nhle", "fisher_forgetting", "salami"):
         with pytest.raises(ExpungeError, match=f"'{name}' has no form for pipelines; .*salun"):
             settings(name)
-    with pytest.raises(ExpungeError, match="serves classification, not diffusion"):
+    with pytest.raises(ExpungeError, match=r"Scrub needs what the task .diffusion. does not offer: logits"):
         erase("nowhere", WHAT, find("scrub")())
     with pytest.raises(ExpungeError, match="the seed is -1"):
         erase("nowhere", WHAT, small("salun"), seed=-1)
