@@ -215,7 +215,7 @@ def test_number_labels_that_do_not_begin_at_0_are_names(tmp_path, folder):
 
 
 def test_models_of_transformers_from_a_folder(folder, tmp_path):
-    torch.manual_seed(0)
+    torch.manual_seed(1)  # not the seed of the folder's model
     fresh, kept = (
         build(f"hf-{start}:{folder}", num_classes=3, shape=(8,)) for start in ("config", "weights")
     )
