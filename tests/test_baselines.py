@@ -6,16 +6,19 @@ import copy
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse.linalg import cg
 from torch import nn
 
-from expunge.data.batch import Batch, Normalize
+from expunge.data.batch import Batch
 from expunge.data.split import Split
 from expunge.data.tensors import TensorData
+from expunge.data.transforms import Normalize
 from expunge.errors import ExpungeError, ModelError, SplitError
 from expunge.masks.mask_file import Mask
 from expunge.masks.per_sample_gradients import (
@@ -147,6 +150,9 @@ def test_conjugate_gradient_solves(n, seed):
     a, b = root @ root.T + torch.eye(n, dtype=torch.float64), torch.randn(n, generator=g, dtype=torch.float64)
     x, steps, residual = conjugate_gradient(lambda v: a @ v, b, 1e-10, 10 * n)
     assert torch.allclose(a @ x, b, atol=1e-7) and residual <= 1e-10 and steps <= 10 * n
+    counted = []
+    expected, _ = cg(a.numpy(), b.numpy(), rtol=1e-10, atol=0, maxiter=10 * n, callback=counted.append)
+    assert np.allclose(x, expected, rtol=1e-6, atol=1e-9) and abs(steps - len(counted)) <= 1
 
 
 # ---- IU

@@ -13,9 +13,8 @@ from torch import nn
 from expunge import Classification, ExpungeError, Split
 from expunge.bench import Worker, default_workers, plots, run_jobs
 from expunge.bench.grid import read_grid
-from expunge.bench.model_store import OutOfTime
 from expunge.bench.page import page
-from expunge.bench.scheduler import plan_stages
+from expunge.bench.scheduler import OutOfTime, plan_stages
 from expunge.bench.tables import markdown, published_tables
 from expunge.cli import main
 from expunge.methods.finetune import FineTune
@@ -248,7 +247,8 @@ def test_page_ends_with_the_pending_text_of_the_folder(tmp_path):
 
 
 @pytest.mark.parametrize(("text", "words"), [
-    ("title = 3\nnope = 1", ["'nope' is no entry", "no 'data'", "no 'seeds'", "no 'split'", "no 'method'"]),
+    ("title = 3\nnope = 1", ["nope is no entry; known: compute, data", "title is 3; it must be a string", "data is missing; add it",
+      "seeds is missing", "split is missing", "method is missing"]),
     (GRID.replace("epochs = 1", "epoch = 1"), ["'epoch' is no setting of salun"]),
     (GRID.replace("epochs = 2", "rounds = 2"), ["'rounds' is no setting of recipe"]),
     (GRID.replace('"salun"', '"salum"'), ["no method 'salum'"]),
@@ -256,7 +256,8 @@ def test_page_ends_with_the_pending_text_of_the_folder(tmp_path):
     (GRID + 'label = "salun, density 0.3"', ["two methods are called 'salun, density 0.3'"]),
     (GRID + '[[method]]\nname = "nhle"\nsettings = { epochs = 3 }\nlabel = "b"', ["'nhle' and 'b' are the same run"]),
     (GRID.replace("forget_share = 0.1", "forget_class = 'seed'"), ["split: names {'forget_class': ['seed']} twice"]),
-    ('data = ["digits"]\nseeds = [0]\nsplit = ["x"]\nmethod = ["salun"]', ["of 'split' must be a table; 'x'", "'salun' came"]),
+    ('data = ["digits"]\nseeds = [0]\nsplit = ["x"]\nmethod = ["salun"]', ["split 1 is 'x'; it must be a table",
+      "method 1 is 'salun'; it must be a table"]),
     ('data = ["digits"]\nseeds = [0]\nsplit = [{ forget_share = 0.1 }]\nmethod = [{ name = "nhle" }]', ["nhle (random)"]),
     ("[[", ["cannot be read"])])  # fmt: skip
 def test_problems_of_a_grid_are_told_at_once(tmp_path, text, words):
@@ -285,10 +286,12 @@ method = [{ name = "salun", settings = { lr = -1, order = "mixed" } }, { name = 
     with pytest.raises(ExpungeError) as caught:
         read_grid(tmp_path / "g.toml")
     for words in (
-        "seeds: names 0 twice", "the seed is 'a'", "the seed is -1", "no data 'nope'", "limit=x is not allowed",
-        "no model 'nope'", "recipe: lr is -1", "compute: amp is 'bfloat16'", "trials of tune are 0", "'epoch' is no setting of any",
-        "forget_share is 1.5", "validation is 2", "'split_seed' is not for a grid", "goal is 'x'", "salun: lr is -1",
-        "'vary' has lr = 0.1", "'only' must be a list; 'class' came", "'only' names 'klass'", "ugradsl: lr is '0.1'",
+        "seeds: names 0 twice", "seeds 3 is 'a'; it must be an integer", "seeds 4: the seed is -1", "no data 'nope'",
+        "limit=x is not allowed", "no model 'nope'", "recipe: lr is -1", "compute: amp is 'bfloat16'",
+        "tune, trials is 0; it must be greater than or equal to 1", "'epoch' is no setting of any", "forget_share is 1.5",
+        "validation is 2", "'split_seed' is not for a grid", "goal is 'x'", "salun: lr is -1",
+        "method 2, vary, lr is 0.1; it must be a list", "method 3, only is 'class'; it must be a list",
+        "method 4, only 1 is 'klass'; it must be 'class', 'random', 'ids'", "ugradsl: lr is '0.1'",
         "nhle, density 2: density is 2",
     ):  # fmt: skip
         assert sum(words in p for p in caught.value.problems) == 1, words
@@ -493,10 +496,10 @@ def test_trials_on_each_runs_own_split_and_original(tmp_path):
         assert {k: getattr(found, k) for k in best} == best and tables[-1]["seed"] == job.seed
     assert [t["seed"] for t in tables] == [0, 1]
     (tmp_path / "g.toml").write_text(text.replace("[recipe]", '[tune]\nseed = "mine"\n[recipe]'))
-    with pytest.raises(ExpungeError, match="the seed of tune is 'mine'; give a number, or 'own'"):
+    with pytest.raises(ExpungeError, match="tune, seed: the seed is 'mine'; give a number, or 'own'"):
         read_grid(tmp_path / "g.toml", tuned="validation")
     (tmp_path / "g.toml").write_text(text.replace("[recipe]", '[tune]\ntrials = "x"\n[recipe]'))
-    with pytest.raises(ExpungeError, match="the trials of tune are 'x'"):
+    with pytest.raises(ExpungeError, match="tune, trials is 'x'; it must be an integer"):
         read_grid(tmp_path / "g.toml", tuned="validation")
 
 

@@ -91,7 +91,7 @@ REQUIRED = ["unlearn", "salun", "--data", "digits", "--model", "mlp", "--checkpo
             ["erase", "esd", "PIPELINE", "--concept", "a", "--out", "b", "--eta", "high"],
             'unable to convert "high" into float',
         ),
-        (["erase", "scrub", "PIPELINE"], "'scrub' has no form for pipelines; those that have: salun"),
+        (["erase", "scrub", "PIPELINE"], "'scrub' has no form for pipelines; choose one of salun"),
         (["unlearn-generator", "scrub"], "Scrub needs what the task 'diffusion' does not offer"),
         (["keygen", "a", "b"], "unexpected word 'b'"),
     ],
@@ -123,3 +123,12 @@ def test_every_setting_of_a_method_is_a_flag_of_each_command(capsys):
         assert all(
             f"--{name} " in shown for name in ("eta", "base", "source", "lr-schedule", "momentum", "clip")
         )
+
+
+def test_flags_of_settings_work_in_a_program_that_imported_pydantic(capsys):
+    """cyclopts then validates the defaults of all flags, and these have a default that is no setting."""
+    import pydantic  # noqa: F401
+
+    assert main(["train", "--data", "no-such-data", "--model", "mlp", "--out", "x.pt"]) == 2
+    error = capsys.readouterr().err
+    assert "no-such-data" in error and "NOT_GIVEN" not in error

@@ -21,9 +21,9 @@ from expunge.audit.recovery_attacks import (
     RecoveryGoal,
     condition_tables,
 )
-from expunge.data.batch import CropFlip
 from expunge.data.split import Split
 from expunge.data.tensors import TensorData
+from expunge.data.transforms import CropFlip
 from expunge.errors import ExpungeError, ModelError
 from expunge.generation.runs import without_crops
 from expunge.methods.retrain import Retrain
@@ -267,7 +267,7 @@ def test_recovery_counts_steps_to_the_threshold():
     }
 
 
-def test_a_network_may_not_be_called_as_the_judge():
+def test_network_name_must_not_be_judge():
     from expunge.cli.feature_network import feature_network
 
     with pytest.raises(ExpungeError, match="FID_judge"):

@@ -12,9 +12,7 @@ from expunge.report import write_report
 from make_records import generator, sample
 from test_report import hostile
 
-pytestmark = pytest.mark.skipif(
-    browser.find() is None, reason="no Chromium on PATH: the page cannot be looked at"
-)
+pytestmark = pytest.mark.skipif(bool(browser.missing()), reason=browser.missing() or "it can be looked at")
 
 OPEN = (
     "document.querySelectorAll('details').forEach(d => d.open = true), document.documentElement.scrollWidth"
@@ -36,8 +34,8 @@ OUTSIDE = """[...document.querySelectorAll('figure svg text')].filter(t => {
 
 @pytest.fixture(scope="module")
 def window() -> Iterator[browser.Browser]:
-    with browser.Browser() as found:
-        yield found
+    with browser.Browser() as window:
+        yield window
 
 
 @pytest.fixture(scope="module")
@@ -59,13 +57,13 @@ def test_layout(window: browser.Browser, report: Path, width: int, dark: bool) -
     text = window.run("document.body.innerText")
     for part in (
         "comes closest to retraining",
-        "Beside Retrain",
-        "Method by method",
-        "What this does not say",
+        "Scores beside Retrain",
+        "Methods",
+        "What these results do not show",
         "standard deviation",
         "smallest gap",
         "Confidence",
-        "Where forgotten samples now go",
+        "Predictions on the forget set",
         "NHLE × masking",
         "expunge unlearn salun --data digits",
     ):
@@ -148,3 +146,19 @@ def test_picture_is_not_blank(window: browser.Browser, report: Path, tmp_path: P
         colours = dict((c, n) for n, c in shot.getcolors(1 << 24))
         paper = colours[(251, 251, 249)] / (shot.width * shot.height)
         assert 0.6 < paper < 0.98 and len(colours) > 50
+
+
+def test_errors_of_the_page_are_seen(window: browser.Browser, tmp_path: Path) -> None:
+    """The other tests rely on an empty list of errors."""
+    page = tmp_path / "page.html"
+    page.write_text(
+        "<script>console.error('one'); console.assert(false, 'two'); throw new Error('three')</script>"
+    )
+    window.open(page, 400)
+    assert len(window.errors) == 3 and "three" in "".join(window.errors)
+    page.write_text("<img src='missing.png'>")
+    window.open(page, 400)
+    assert len(window.errors) == 1
+    page.write_text("<p>nothing wrong</p>")
+    window.open(page, 400)
+    assert window.errors == []

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from expunge.records.atomic_files import write_json
 from expunge.records.record import machine
 
-PARTS = ("saliency", "masked_step", "epoch", "attack", "scaling", "processes")
+PARTS = ("saliency", "selection", "masked_step", "epoch", "attack", "scaling", "processes")
 MORE = ("floor",)  # not run unless asked for: they need what not every machine has
 
 
@@ -39,7 +39,7 @@ class Options:
     minutes: float | None = None
 
 
-def main(options: Options) -> None:
+def main(options: Options = Options()) -> None:
     """Measure the parts one after another."""
     torch.set_num_threads(options.threads)
     for name in options.parts:

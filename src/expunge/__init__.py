@@ -11,12 +11,15 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .audit import AuditResult, audit
-    from .data.batch import Batch, CropFlip, Normalize
+    from .audit import AuditResult, Measure, audit
+    from .bench.compare import bench
+    from .bench.comparison import Comparison
+    from .data.batch import Batch
     from .data.samples import Data, Samples
     from .data.split import Split
     from .data.stream import StreamData
     from .data.tensors import TensorData
+    from .data.transforms import CropFlip, Normalize
     from .errors import CheckpointError, ExpungeError, MaskError, ModelError, SplitError
     from .masks.mask import full_mask, inverted_mask, masked, random_mask, saliency_mask
     from .masks.mask_file import Mask, overlap
@@ -44,6 +47,7 @@ __all__ = [
     "Batch",
     "CheckpointError",
     "Classification",
+    "Comparison",
     "Compute",
     "CropFlip",
     "Data",
@@ -51,6 +55,7 @@ __all__ = [
     "GradientMethod",
     "Mask",
     "MaskError",
+    "Measure",
     "Method",
     "ModelError",
     "Normalize",
@@ -67,6 +72,7 @@ __all__ = [
     "UGradSL",
     "UGradSLPlus",
     "audit",
+    "bench",
     "execute",
     "experiment",
     "find",
@@ -85,8 +91,11 @@ __all__ = [
 
 # module -> the names that come from it; a test compares this table with the imports above
 _MODULES = {
-    "audit": ("AuditResult", "audit"),
-    "data.batch": ("Batch", "CropFlip", "Normalize"),
+    "audit": ("AuditResult", "Measure", "audit"),
+    "bench.compare": ("bench",),
+    "bench.comparison": ("Comparison",),
+    "data.batch": ("Batch",),
+    "data.transforms": ("CropFlip", "Normalize"),
     "data.samples": ("Data", "Samples"),
     "data.split": ("Split",),
     "data.stream": ("StreamData",),
@@ -127,7 +136,7 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """Keep `expunge.audit` the function, although the package of that name holds its code.
+    """Keep `expunge.audit` and `expunge.bench` the functions, although packages of these names hold their code.
 
     When Python imports a package inside this one, it sets the attribute of that name. A property has precedence over it.
     """
@@ -138,6 +147,14 @@ class _Package(ModuleType):
 
     @audit.setter
     def audit(self, value: Any) -> None:
+        """Ignore the package that the import system sets here."""
+
+    @property
+    def bench(self) -> Any:
+        return importlib.import_module(".bench.compare", __name__).bench
+
+    @bench.setter
+    def bench(self, value: Any) -> None:
         """Ignore the package that the import system sets here."""
 
 

@@ -6,7 +6,7 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from importlib.util import find_spec
 from typing import Any
 
@@ -32,7 +32,7 @@ def import_object(spec: str, error: type[Exception]) -> Any:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        return getattr(importlib.import_module(module), name)
+        loaded = importlib.import_module(module)
     except ModuleNotFoundError as caught:
         package = (caught.name or "").partition(".")[0]
         if package in EXTRAS and find_spec(package) is None:
@@ -40,6 +40,13 @@ def import_object(spec: str, error: type[Exception]) -> Any:
         raise error(f"{spec} cannot be imported: {caught}; {IMPORTABLE}") from caught
     except Exception as caught:  # the module's own code runs here and may raise anything
         raise error(f"{spec} cannot be imported: {type(caught).__name__}: {caught}; {IMPORTABLE}") from caught
+    if not hasattr(loaded, name):
+        known = sorted(k for k, v in vars(loaded).items() if callable(v) and not k.startswith("_"))[:20]
+        raise error(
+            f"{spec} cannot be imported: the module {module} does not define '{name}'; it defines: "
+            f"{', '.join(known) or 'nothing to call'}."
+        )
+    return getattr(loaded, name)
 
 
 def call_object(
@@ -62,7 +69,18 @@ def call_object(
     Raises:
         Exception: `error`, if the object cannot be imported or called, needs other arguments, or fails.
     """
-    factory: Callable[..., Any] = import_object(spec, error)
+    return call_factory(import_object(spec, error), spec, arguments, error, always, hidden)
+
+
+def call_factory(
+    factory: Any,
+    spec: str,
+    arguments: dict[str, Any],
+    error: type[Exception],
+    always: Collection[str] = (),
+    hidden: Collection[str] = (),
+) -> Any:
+    """Call a function or class that is imported already, as `call_object` does. `spec` names it in messages."""
     # a module of torch is callable, but it is a model and not what makes one
     is_model = hasattr(factory, "named_parameters") and not isinstance(factory, type)
     if not callable(factory) or is_model:

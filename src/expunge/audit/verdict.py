@@ -18,11 +18,6 @@ from .evaluation import contradicted
 from .strong_findings import Word, sampling_error, strong_findings
 from .verdict_sentences import GOALS, Figures, limit_sentences, side, word_sentence
 
-# Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom. The last one serves all above.
-T95 = (
-    12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13, 2.12, 2.11, 2.10, 2.09, 2.09,
-    2.08,
-)  # fmt: skip
 # Differences of fewer points than this never count.
 FLOOR = 0.5
 # The set of the split that each score is a share of.
@@ -129,7 +124,9 @@ def allowed_distance(values: Sequence[float], size: int) -> tuple[float, bool]:
     assert summary is not None
     least = max(FLOOR, 100 / max(size, 1))
     if summary.spread is not None:
-        quantile = T95[min(summary.n - 2, len(T95) - 1)]
+        from scipy.special import stdtrit
+
+        quantile = float(stdtrit(summary.n - 1, 0.975))
         return max(least, quantile * summary.spread * math.sqrt(1 + 1 / summary.n)), True
     return max(least, sampling_error(summary.mean, size)), False
 

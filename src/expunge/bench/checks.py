@@ -1,201 +1,213 @@
-"""What is wrong with a grid file: every entry against what it may hold, before anything is loaded or trained."""
+"""Check a grid file: every entry against what it may hold, before anything is loaded or trained."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, Literal, Required, get_args
 
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
+from ..audit.measure import make_measures
 from ..data.split import Goal
 from ..data.split_settings import SplitSpec
 from ..errors import ExpungeError, raise_all
 from ..methods.retrain import Retrain
 from ..models import check_name
-from ..sources import check_spec
+from ..sources.spec import check_spec
+from ..tasks.classification import Classification
 from ..torch_utils.module_state import check_seed
-from ..training.registry import find, names
+from ..training.registry import METHODS, find, names
 from ..training.run import Compute
-from ..training.settings import settings_problems as problems_of
+from ..training.settings import settings_problems
 
-ENTRIES = (
-    "title", "data", "models", "seeds", "threads", "note", "recipe", "compute", "tune", "defaults", "split", "method", "published",
-)  # fmt: skip
-METHOD_ENTRIES = ("name", "label", "settings", "vary", "only", "but")
 SCENARIOS = {"forget_class": "class", "forget_share": "random", "forget_ids": "ids", "forget_group": "group"}
-KINDS = (*SCENARIOS.values(), "part of a class")  # of forget sets, as `only` names them
-OWN = "own"  # trials on each run's own split and original, as one would who must unlearn just that
-TUNE = {"trials": 4, "seed": 100}  # a seed that no grid may report, or `OWN`
-WORDS = {str: "a text", dict: "a table", list: "a list"}
+# The forget sets that `only` can name. The last one is forgotten by class too.
+ForgetSet = Literal["class", "random", "ids", "group", "part of a class"]
+# The seed of trials on each run's own split and original, as someone has them who must unlearn just that.
+OWN = "own"
+# The default seed is one that no grid may report.
+TUNE = {"trials": 4, "seed": 100}
 
 
-def checked(values: dict[str, Any], tuned: str | None) -> tuple[list[str], dict[str, Any]]:
-    """What is wrong with the file apart from each method's own settings, and the file without what is wrong, so that those
-    can be looked at too. Raises `ExpungeError` where the file has not even the shape of a grid."""
-    raise_all(_of_shape(values), ExpungeError)
-    sound = {**values}
-    found = [
-        f"{key}: names {one!r} twice; name it once."
-        for key in ("data", "models", "seeds", "split")
-        for number, one in enumerate(values.get(key, []))
-        if values[key].index(one) < number
+def field_problems(owner: str, settings: Any, values: dict[str, Any]) -> list[str]:
+    """Check the fields of a dataclass: their names, their types, and what the class itself says of their values.
+
+    Args:
+        owner: What the settings belong to, for messages.
+        settings: The dataclass.
+        values: {field: value}. Fields that keep their default may be missing.
+
+    Returns:
+        One sentence for each problem.
+    """
+    known = sorted(f.name for f in fields(settings))
+    unknown = [
+        f"'{k}' is no setting of {owner}; known: {', '.join(known)}." for k in values if k not in known
     ]
-    for key, check in (
-        ("data", _told(check_spec)),
-        ("models", _told(check_name)),
-        ("seeds", _of_seed),
-        ("split", _of_split),
-        ("method", _of_method),
-        ("published", _of_published),
-    ):
-        told = [(one, check(one)) for one in values.get(key, [])]
-        found += [f"{key}: {p}" for _, problems in told for p in problems]
-        sound[key] = [one for one, problems in told if not problems]
-    for key, kind in (("recipe", Retrain), ("compute", Compute)):
-        if problems := settings_problems(key, kind, values.get(key, {})):
-            found += [f"{key}: {p}" for p in problems]
-            sound[key] = {}
-    known = {f.name for name in names() for f in fields(find(name))}
-    found += [
-        f"defaults: '{k}' is no setting of any method." for k in values.get("defaults", {}) if k not in known
-    ]
-    return found + _of_tune(values, tuned), sound
+    return unknown or settings_problems(settings(**values))
 
 
-def settings_problems(what: str, kind: Any, given: dict[str, Any]) -> list[str]:
-    """What is wrong with fields of the dataclass `kind`: unknown ones, other types, and what it says itself of the values."""
-    allowed = {f.name for f in fields(kind)}
-    found = [
-        f"'{k}' is no setting of {what}; known: {', '.join(sorted(allowed))}."
-        for k in given
-        if k not in allowed
-    ]
-    if found:
-        return found
-    return problems_of(kind(**given))
-
-
-def _of_shape(values: dict[str, Any]) -> list[str]:
-    """What is no entry, is missing, or is not a list, a table or a text as it must be."""
-    found = [
-        f"'{k}' is no entry of a grid; known: {', '.join(sorted(ENTRIES))}."
-        for k in values
-        if k not in ENTRIES
-    ]
-    found += [
-        f"the grid has no '{k}'; add it." for k in ("data", "seeds", "split", "method") if not values.get(k)
-    ]
-    for kind, keys in (
-        (list, ("data", "models", "seeds", "split", "method", "published")),
-        (dict, ("recipe", "compute", "tune", "defaults")),
-        (str, ("title", "note")),
-    ):
-        found += [
-            f"'{k}' must be {WORDS[kind]}." for k in keys if k in values and not isinstance(values[k], kind)
-        ]
-    found += [
-        f"an entry of '{key}' must be {WORDS[kind]}; {one!r} came."
-        for key, kind in (
-            ("data", str),
-            ("models", str),
-            ("split", dict),
-            ("method", dict),
-            ("published", dict),
-        )
-        for one in (values.get(key) if isinstance(values.get(key), list) else [])  # type: ignore[union-attr]
-        if not isinstance(one, kind)
-    ]
-    threads = values.get("threads", 1)
-    if type(threads) is not int or threads < 1:
-        found.append(f"'threads' is {threads!r}; give a whole number of 1 or more.")
-    return found
-
-
-def _told(check: Callable[[str], object]) -> Callable[[Any], list[str]]:
-    """A check that raises, as one that tells."""
-
-    def tell(given: Any) -> list[str]:
-        try:
-            check(given)
-        except ExpungeError as error:
-            return error.problems
-        return []
-
-    return tell
-
-
-def _of_seed(seed: Any) -> list[str]:
-    if type(seed) is not int:
-        return [f"the seed is {seed!r}; give a whole number from 0."]
-    return _told(check_seed)(seed)  # type: ignore[arg-type]
-
-
-def _of_split(split: dict[str, Any]) -> list[str]:
-    if sum(bool(split.get(flag)) for flag in SCENARIOS) != 1:
-        also = [p for p in settings_problems("split", SplitSpec, split) if "is no setting" in p]
-        return [*also, f"a split needs exactly one of {', '.join(SCENARIOS)}; {split} came."]
+def _check_split(split: dict[str, Any]) -> None:
     if "split_seed" in split:
-        return ["'split_seed' is not for a grid, whose 'seeds' draw its splits; leave it out."]
-    found = [
-        f"'{key}' must be {WORDS[kind]}; {split[key]!r} came."
-        for key, kind in (("forget_class", list), ("forget_ids", str), ("forget_group", str))
+        raise ExpungeError("'split_seed' is not for a grid, whose 'seeds' draw its splits; leave it out.")
+    types: dict[str, tuple[type, str]] = {
+        "forget_class": (list, "a list"), "forget_ids": (str, "a text"), "forget_group": (str, "a text"),
+    }  # fmt: skip
+    problems = [
+        f"{key} is {split[key]!r}; it must be {words}."
+        for key, (kind, words) in types.items()
         if key in split and not isinstance(split[key], kind)
     ]
     if split.get("goal", "untrain") not in get_args(Goal):
-        found.append(f"goal is {split['goal']!r}; it must be {' or '.join(get_args(Goal))}.")
-    if not found and "forget_ids" in split and not Path(split["forget_ids"]).is_file():
-        found.append(f"forget_ids: {split['forget_ids']} is no file; name one with an id a line.")
-    return found or settings_problems("split", SplitSpec, split)
+        problems.append(f"goal is {split['goal']!r}; it must be {' or '.join(get_args(Goal))}.")
+    if isinstance(ids := split.get("forget_ids"), str) and not Path(ids).is_file():
+        problems.append(f"forget_ids: {ids} is no file; give a file with one id per line.")
+    raise_all(problems or field_problems("split", SplitSpec, split))
 
 
-def _of_method(entry: dict[str, Any]) -> list[str]:
-    found = [
-        f"'{k}' is no entry of a method; known: {', '.join(METHOD_ENTRIES)}."
-        for k in entry
-        if k not in METHOD_ENTRIES
-    ]
-    if entry.get("name") != "all" and entry.get("name") not in names():
-        found.append(f"there is no method '{entry.get('name')}'; known: all, {', '.join(names())}.")
-    for key, kind in (("label", str), ("settings", dict), ("vary", dict), ("only", list), ("but", list)):
-        if key in entry and not isinstance(entry[key], kind):
-            found.append(f"'{key}' must be {WORDS[kind]}; {entry[key]!r} came.")
-    if found:
-        return found
-    found += [
-        f"'{key}' names {one!r}; known: {', '.join(known)}."
-        for key, known in (("only", KINDS), ("but", names()))
-        for one in entry.get(key, [])
-        if one not in known
-    ]
-    return found + [
-        f"'vary' has {k} = {v!r}; give a list of one or more values."
-        for k, v in entry.get("vary", {}).items()
-        if not isinstance(v, list) or not v
-    ]
+def _check_method(name: str) -> None:
+    if ":" in name:
+        find(name)
+    elif name not in ("all", *names()):
+        raise ExpungeError(
+            f"there is no method '{name}'; known: all, {', '.join(names())}. Write package.module:Class for one of your own."
+        )
 
 
-def _of_published(table: dict[str, Any]) -> list[str]:
-    rows = table.get("rows")
-    whole = set(table) == {"source", "split", "rows"} and isinstance(rows, list)
-    if whole and all(isinstance(row, list) and len(row) == 6 for row in table["rows"]):
-        return []
+def _check_measure(name: str) -> None:
+    make_measures([name], Classification(2))
+
+
+def _default_problems(values: Table) -> list[str]:
+    """Return the defaults that are no setting of a built-in method or of one that the grid names."""
+    own = [find(m["name"]) for m in values["method"] if ":" in m["name"]]
+    known = {f.name for method in [*METHODS.classes().values(), *own] for f in fields(method)}
     return [
-        "a published table needs `source`, `split`, and `rows` of a method's name with UA, RA, TA, MIA and avg. gap."
+        f"defaults: '{k}' is no setting of any method." for k in values.get("defaults", {}) if k not in known
     ]
 
 
-def _of_tune(values: dict[str, Any], tuned: str | None) -> list[str]:
-    found = [
-        f"'{k}' is no setting of tune; known: seed, trials." for k in values.get("tune", {}) if k not in TUNE
-    ]
-    tune = {**TUNE, **values.get("tune", {})}
-    seed, trials = tune["seed"], tune["trials"]
+def _check_published(table: dict[str, Any]) -> None:
+    rows = table.get("rows")
+    if set(table) != {"source", "split", "rows"} or not (
+        isinstance(rows, list) and all(isinstance(row, list) and len(row) == 6 for row in rows)
+    ):
+        raise ExpungeError(
+            "a published table needs `source`, `split`, and `rows` of a method's name with UA, RA, TA, MIA and avg. gap."
+        )
+
+
+def _check_tuning_seed(seed: Any) -> None:
     if seed != OWN and type(seed) is not int:
-        found.append(f"the seed of tune is {seed!r}; give a number, or '{OWN}' for each run's own.")
-    if type(trials) is not int or trials < 1:
-        found.append(f"the trials of tune are {trials!r}; give a whole number of 1 or more.")
-    if tuned and seed in values["seeds"]:
-        found.append(
+        raise ExpungeError(f"the seed is {seed!r}; give a number, or '{OWN}' for each run's own.")
+
+
+def _settings_of(owner: str, settings: Any) -> AfterValidator:
+    return AfterValidator(lambda values: raise_all(field_problems(owner, settings, values)))
+
+
+STRICT = ConfigDict(extra="forbid", strict=True)
+Table = dict[str, Any]
+Positive = Annotated[int, Field(ge=1)]
+MethodName = Annotated[str, AfterValidator(_check_method)]
+
+
+class MethodEntry(TypedDict, total=False):
+    """One `[[method]]` of a grid file."""
+
+    __pydantic_config__ = STRICT  # type: ignore[misc]
+    name: Required[MethodName]
+    label: str
+    settings: Table
+    vary: dict[str, Annotated[list[Any], Field(min_length=1)]]
+    only: list[ForgetSet]
+    but: list[MethodName]
+
+
+class Tuning(TypedDict, total=False):
+    """The `[tune]` of a grid file."""
+
+    __pydantic_config__ = STRICT  # type: ignore[misc]
+    trials: Positive
+    seed: Annotated[Any, AfterValidator(_check_tuning_seed)]
+
+
+class GridFile(TypedDict, total=False):
+    """A grid file."""
+
+    __pydantic_config__ = STRICT  # type: ignore[misc]
+    title: str
+    data: Required[Annotated[list[Annotated[str, AfterValidator(check_spec)]], Field(min_length=1)]]
+    models: list[Annotated[str, AfterValidator(check_name)]]
+    seeds: Required[Annotated[list[Annotated[int, AfterValidator(check_seed)]], Field(min_length=1)]]
+    threads: Positive
+    note: str
+    recipe: Annotated[Table, _settings_of("recipe", Retrain)]
+    compute: Annotated[Table, _settings_of("compute", Compute)]
+    tune: Tuning
+    defaults: Table
+    split: Required[Annotated[list[Annotated[Table, AfterValidator(_check_split)]], Field(min_length=1)]]
+    method: Required[Annotated[list[MethodEntry], Field(min_length=1)]]
+    published: list[Annotated[Table, AfterValidator(_check_published)]]
+    measures: list[Annotated[str, AfterValidator(_check_measure)]]
+
+
+ENTRIES = {"": GridFile, "method": MethodEntry, "tune": Tuning}
+
+
+def checked(values: Table, tuned: str | None) -> tuple[list[str], Table]:
+    """Check a grid file, apart from the settings of each method.
+
+    Args:
+        values: The file.
+        tuned: How the settings are chosen, or None if they are not.
+
+    Returns:
+        The problems, and the file without the entries that have problems.
+    """
+    errors: list[Any] = []
+    try:
+        TypeAdapter(GridFile).validate_python(values)
+    except ValidationError as error:
+        errors = error.errors(include_url=False)
+    problems = [p for error in errors for p in _sentences(error)]
+    wrong = {error["loc"][:2] for error in errors}
+    sound: Table = {"data": [], "models": [], "seeds": [], "split": [], "method": []}
+    for key, value in values.items():
+        if isinstance(value, list):
+            value = [entry for n, entry in enumerate(value) if (key, n) not in wrong]
+        elif isinstance(value, dict):
+            value = {k: v for k, v in value.items() if (key, k) not in wrong}
+        if (key,) not in wrong:
+            sound[key] = value
+    problems += [
+        f"{key}: names {entry!r} twice; name it once."
+        for key in ("data", "models", "seeds", "split", "measures")
+        for number, entry in enumerate(sound.get(key, []))
+        if sound[key].index(entry) < number
+    ]
+    problems += _default_problems(sound)
+    if tuned and (seed := {**TUNE, **sound.get("tune", {})}["seed"]) in sound["seeds"]:
+        problems.append(
             f"tuning uses seed {seed}, which is also reported; give [tune] another seed, or '{OWN}' for trials on each run's own."
         )
-    return found
+    return problems, sound
+
+
+def _sentences(error: Any) -> list[str]:
+    """Say where an entry is wrong, and what is allowed there. Lists count from 1."""
+    place, value, kind = error["loc"], error["input"], error["type"]
+    where = "".join(f" {k + 1}" if isinstance(k, int) else f", {k}" for k in place).removeprefix(", ")
+    if isinstance(cause := error.get("ctx", {}).get("error"), ExpungeError):
+        return [f"{where}: {p}" for p in cause.problems]
+    if kind == "extra_forbidden":
+        known = ENTRIES[place[0] if len(place) > 1 else ""].__annotations__
+        return [f"{where} is no entry; known: {', '.join(sorted(known))}."]
+    if kind in ("missing", "too_short"):
+        return [f"{where} is {'missing; add it' if kind == 'missing' else 'empty; give one or more values'}."]
+    allowed = error["msg"].removeprefix("Input should be ").replace("valid dictionary", "table")
+    return [
+        f"{where} is {value!r}; it must be {allowed.replace('a valid integer', 'an integer').replace('valid ', '')}."
+    ]

@@ -1,4 +1,4 @@
-"""What a grid file says: the runs it asks for, each by values alone, every problem of the file told at once."""
+"""Read a grid file, and list the runs that it asks for."""
 
 from __future__ import annotations
 
@@ -11,19 +11,37 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from ..audit.measure import find_measure
 from ..errors import ExpungeError, raise_all
+from ..extensions import source_of
 from ..records.record import SCHEMA, plain
 from ..records.statistics import grouped
 from ..tasks.classification import Classification
-from ..training.registry import find, names, serves
+from ..training.method import PACKAGE
+from ..training.registry import METHODS, find, serves
 from ..tuning import presets
-from ..tuning.trials import By
-from .checks import OWN, SCENARIOS, TUNE, checked, settings_problems
+from ..tuning.search import By
+from .checks import OWN, SCENARIOS, TUNE, checked, field_problems
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run, by values alone, so that any process on any machine can do it."""
+    """One run. It holds values only, so any process on any machine can do it.
+
+    Args:
+        data: Name of the data, as for `--data`.
+        model: Name of the model, as for `--model`.
+        split: The split, as the grid file gives it.
+        seed: Seed of the run.
+        method: Name of the method.
+        label: Name of the run in tables.
+        settings: Fields of the method, from presets and grid.
+        recipe: Fields of the training recipe.
+        compute: Fields of `Compute`.
+        tuning: Number of trials and their seed, and "by" if the gap to Retrain chooses. None without tuning.
+        vary: The settings that the grid varies, with this run's values.
+        measures: Extra measures, by name.
+    """
 
     data: str
     model: str
@@ -31,71 +49,104 @@ class Job:
     seed: int
     method: str
     label: str
-    settings: dict[str, Any]  # the method's fields, as the presets and the grid have them
+    settings: dict[str, Any]
     recipe: dict[str, Any]
     compute: dict[str, Any]
-    tuning: dict[str, Any] | None = None  # trials and seed; by="gap" where the oracle chooses
-    vary: dict[str, Any] = field(default_factory=dict)  # the fields of `settings` that this grid varies
+    tuning: dict[str, Any] | None = None
+    vary: dict[str, Any] = field(default_factory=dict)
+    measures: tuple[str, ...] = ()
 
     def key(self, *parts: str) -> str:
-        """A name by content: of the fields `parts`, or of all that the result depends on."""
+        """Return a cache key of the fields `parts`. By default, of all fields that the result depends on."""
         chosen = parts or tuple(f.name for f in fields(self) if f.name not in ("label", "vary"))
         values = {p: getattr(self, p) for p in chosen}
-        if "split" in values and (ids := self.split.get("forget_ids")):  # another list is another forget set
+        # A file with other ids gives another forget set.
+        if "split" in values and (ids := self.split.get("forget_ids")):
             values["ids"] = hashlib.sha256(Path(ids).read_bytes()).hexdigest()
+        if not self.measures:  # records made before there were extra measures keep their names
+            values.pop("measures", None)
+        values |= {f"source of {p}": code for p in chosen if (code := self._own_code(p))}
         text = json.dumps([SCHEMA, values], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
+    def _own_code(self, part: str) -> list[str | None]:
+        """Hashes of the source of code that is not in this package: another version of it gives another result."""
+        classes: list[type] = []
+        if part == "method":
+            classes = [find(self.method)]
+        elif part == "measures":
+            classes = [find_measure(m) for m in self.measures]
+        return [source_of(c)["source_sha256"] for c in classes if not c.__module__.startswith(f"{PACKAGE}.")]
+
+    @property
+    def measured(self) -> str:
+        """Key of the extra measures, for the records of the references; empty without any."""
+        return self.key("measures") if self.measures else ""
+
     @property
     def origin(self) -> str:
-        """The same for jobs whose originals are made alike."""
+        """Cache key of the original."""
         return self.key("data", "model", "seed", "recipe", "compute")
 
     @property
     def place(self) -> str:
-        """The same for jobs that are judged by one retrained model."""
+        """Cache key of the retrained model."""
         return self.key("data", "model", "split", "seed", "recipe", "compute")
 
     @property
     def choice(self) -> str:
-        """The same for jobs that one tuning serves: those that differ in the seed alone, if that has a seed of its own."""
-        own = ("seed",) if (self.tuning or {}).get("seed") == OWN else ()
-        return self.key("data", "model", "split", *own, "method", "settings", "recipe", "compute", "tuning")
+        """Cache key of the tuning result. Jobs that differ only in their seed share it, unless each tunes on its own."""
+        seed = ("seed",) if (self.tuning or {}).get("seed") == OWN else ()
+        return self.key("data", "model", "split", *seed, "method", "settings", "recipe", "compute", "tuning")
 
     @property
     def tuned_on(self) -> Job:
-        """The job on whose split and original its trials are made."""
+        """The job whose split and original the trials use."""
         seed = (self.tuning or {}).get("seed", OWN)
         return self if seed == OWN else replace(self, seed=seed)
 
 
 @dataclass
 class Grid:
-    """A grid file, read and checked. The jobs of one split stand together, in it those of one seed, the methods in the
-    file's order: a grid that is interrupted has whole rows of the first split before it goes to the next."""
+    """A grid file that was read and checked.
+
+    Args:
+        name: Name of the file.
+        title: Title of the result.
+        jobs: The runs, in the order of data, models, splits, seeds and methods. An interrupted grid therefore has whole
+            rows of the first splits.
+        threads: Number of threads of each process.
+        note: Remark for the results page.
+        skipped: Methods that do not support a split of the file.
+        published: Published tables, each for one split.
+    """
 
     name: str
     title: str
     jobs: list[Job]
     threads: int = 1
     note: str = ""
-    skipped: list[str] = field(default_factory=list)  # methods that do not serve a split
-    published: list[dict[str, Any]] = field(
-        default_factory=list
-    )  # tables of others, for the splits they were made on
+    skipped: list[str] = field(default_factory=list)
+    published: list[dict[str, Any]] = field(default_factory=list)
 
 
 def read_grid(path: Path, *, tuned: By | None = None) -> Grid:
-    """Read and check a grid; with `tuned`, each method's settings are chosen before its runs.
+    """Read and check a grid file.
 
-    Raises `ExpungeError` with every problem at once.
+    Args:
+        path: The file.
+        tuned: What chooses the settings of each method before its runs. None uses the settings as they are.
+
+    Raises:
+        ExpungeError: Lists every problem.
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ExpungeError(f"{path} cannot be read as a grid: {error}.") from error
     for split in _splits(values):
-        if isinstance(split.get("forget_class"), str | int):  # one class: a text is not a list of its letters
+        # A text would otherwise be read as a list of its letters.
+        if isinstance(split.get("forget_class"), str | int):
             split["forget_class"] = [split["forget_class"]]
     try:
         problems, sound = checked(values, tuned)
@@ -103,7 +154,9 @@ def read_grid(path: Path, *, tuned: By | None = None) -> Grid:
         problems += more
         raise_all(problems or _same(jobs), ExpungeError)
         if not jobs:
-            raise ExpungeError(f"no method serves a split that it is asked for ({'; '.join(skipped)}).")
+            raise ExpungeError(
+                f"no method supports any split of the grid ({'; '.join(skipped)}); add another method or split."
+            )
     except ExpungeError as error:
         raise ExpungeError([f"{path.name}: {p}" for p in error.problems]) from error
     return Grid(path.stem, values.get("title", path.stem), jobs, values.get("threads", 1), values.get("note", ""),
@@ -111,60 +164,60 @@ def read_grid(path: Path, *, tuned: By | None = None) -> Grid:
 
 
 def _jobs(values: dict[str, Any], tuned: By | None) -> tuple[list[Job], list[str], list[str]]:
-    """The runs, the methods that do not serve a split, and what is wrong with the settings of methods."""
+    """Return the runs, the methods that do not support a split, and the problems of the methods' settings."""
     jobs, skipped, problems = [], [], []
     axes = itertools.product(
         values["data"], values["models"] or [""], values["split"], values["seeds"], list(_methods(values))
     )
     for data, model, split, seed, (name, entry, extra) in axes:
-        kind, scenario = find(name), _scenario(split)
+        method, scenario = find(name), _scenario(split)
         label = entry.get("label", name) + "".join(f", {k} {v}" for k, v in extra.items())
-        suited = serves(kind, Classification) and (not kind.scenarios or scenario in kind.scenarios)
+        suited = serves(method, Classification) and (not method.scenarios or scenario in method.scenarios)
         if not suited or scenario not in entry.get("only", [scenario]):
             skipped.append(f"{label} ({scenario})")
             continue
         fixed = {**entry.get("settings", {}), **extra}
-        own = presets.SETTINGS.get((presets.data_name(data), scenario), {}).get(name, {})
-        # exact methods are trained by the recipe
-        own_fields = set() if kind.exact else {f.name for f in fields(kind)}
-        shared = {k: v for k, v in values.get("defaults", {}).items() if k in own_fields}
+        preset = presets.SETTINGS.get((presets.data_name(data), scenario), {}).get(name, {})
+        # Exact methods are trained by the recipe.
+        has = set() if method.exact else {f.name for f in fields(method)}
+        shared = {k: v for k, v in values.get("defaults", {}).items() if k in has}
         tuning = None
         if tuned:
-            # a field that every method's trials choose may not come from a preset that other trials chose
-            own = {k: v for k, v in own.items() if k not in kind.search}
+            # Other trials chose the values of the preset.
+            preset = {k: v for k, v in preset.items() if k not in method.search}
             tuning = {**TUNE, **values.get("tune", {}), **({"by": "gap"} if tuned == "gap" else {})}
-        settings = {**own, **shared, **fixed}
-        problems += [f"{label}: {p}" for p in settings_problems(name, kind, settings)]
+        settings = {**preset, **shared, **fixed}
+        problems += [f"{label}: {p}" for p in field_problems(name, method, settings)]
         recipe = plain(asdict(replace(presets.recipe(data), **values.get("recipe", {}))))
         model = model or presets.MODELS.get(presets.data_name(data), "cnn")
         jobs.append(
             Job(data, model, split, seed, name, label, settings, recipe,
-                values.get("compute", {}), tuning, extra))  # fmt: skip
+                values.get("compute", {}), tuning, extra, tuple(values.get("measures", ()))))  # fmt: skip
     return jobs, sorted(set(skipped)), list(dict.fromkeys(problems))
 
 
 def _splits(values: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every split that the file names, those of published tables among them."""
+    """Yield every split of the file, with those of published tables. The file is not checked yet."""
     for key in ("split", "published"):
-        for one in values[key] if isinstance(values.get(key), list) else []:
-            split = one.get("split") if key == "published" and isinstance(one, dict) else one
+        for entry in values[key] if isinstance(values.get(key), list) else []:
+            split = entry.get("split") if key == "published" and isinstance(entry, dict) else entry
             if isinstance(split, dict):
                 yield split
 
 
 def _same(jobs: list[Job]) -> list[str]:
-    """Runs that would stand in one row as if they were seeds, or that are one run under two labels."""
-    found = {}
+    """Find runs that a table would show in one row as if they were seeds, and runs that have two labels."""
+    problems = {}
     for of in (lambda j: (j.place, j.label), lambda j: j.key()):
         for group in grouped(jobs, of):
             if len(group) > 1:
                 a, b = group[:2]
-                found[a.label, b.label] = (
+                problems[a.label, b.label] = (
                     f"two methods are called '{a.label}'; give one a 'label'."
                     if a.label == b.label
                     else f"'{a.label}' and '{b.label}' are the same run; leave one out."
                 )
-    return list(found.values())
+    return list(problems.values())
 
 
 def _scenario(split: dict[str, Any]) -> str:
@@ -174,12 +227,14 @@ def _scenario(split: dict[str, Any]) -> str:
 
 
 def _methods(values: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
-    """(name, entry, varied fields): `name = "all"` stands for all methods not named before, `vary` for a product."""
-    plainly = {e["name"] for e in values["method"] if not e.get("vary") and not e.get("label")}
+    """Yield (name, entry, varied settings) of each run. "all" stands for the methods that no other entry names."""
+    named = {e["name"] for e in values["method"] if not e.get("vary") and not e.get("label")}
     for entry in values["method"]:
         which = [entry["name"]]
-        if entry["name"] == "all":  # exact methods are references, trained in their own way: not among them
-            which = [n for n in names() if not find(n).exact and n not in {*entry.get("but", []), *plainly}]
+        # Exact methods are references, so they are no part of "all".
+        if entry["name"] == "all":
+            left_out = {*entry.get("but", []), *named}
+            which = [n for n, m in METHODS.classes().items() if not m.exact and n not in left_out]
         vary = entry.get("vary", {})
         for name in which:
             for chosen in itertools.product(*vary.values()):

@@ -24,6 +24,18 @@ class _NotGiven:
 NOT_GIVEN = _NotGiven()
 
 
+class _NoValidation:
+    """In an annotation, it keeps pydantic from checking the value.
+
+    cyclopts validates every default with pydantic if a program has imported it, and would refuse `NOT_GIVEN`.
+    """
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        from pydantic_core import core_schema
+
+        return core_schema.any_schema()
+
+
 def settings_flags(
     settings_class: type,
     *,
@@ -48,6 +60,7 @@ def settings_flags(
             f.name,
             Annotated[
                 hints[f.name],
+                _NoValidation(),
                 Parameter(
                     name=(renamed or {}).get(f.name),
                     help=field_help(settings_class, f.name),

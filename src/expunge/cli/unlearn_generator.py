@@ -15,16 +15,18 @@ from ..audit.image_distances import network_distances
 from ..audit.image_judge import Judge
 from ..errors import ExpungeError, raise_all
 from ..generation import presets
-from ..generation.runs import Generation
+from ..generation.runs import Generation, GeneratorScoring, names_for
 from ..methods.concept_ablation import ConceptAblation
 from ..methods.random_label import RandomLabel
-from ..pipeline import Outcome, Pipeline, Reference, Watch
+from ..pipeline.outcome import Outcome, Reference
+from ..pipeline.pipeline import Pipeline
+from ..pipeline.watch import Watch
 from ..records.checkpoint_metadata import metadata_for, split_description
 from ..report import write_report
 from ..tasks.diffusion import Diffusion
 from ..training.method import Method
 from ..training.processes import is_first_process
-from ..training.registry import find, names, serves, unsuited_text
+from ..training.registry import METHODS, find, serves, unsuited_text
 from ..training.run import Run
 from ..training.settings import settings_problems
 from ..tuning.presets import data_name
@@ -33,7 +35,6 @@ from .compute_flags import ComputeFlags
 from .demo_generation import come_back
 from .feature_network import feature_network
 from .flags import COMPUTE
-from .generator_scoring import GeneratorScoring, names_for
 from .inputs import ModelFiles
 from .method_commands import MethodCommands, first_line
 from .outputs import resumable, with_record
@@ -84,7 +85,7 @@ def unlearn_generator_commands() -> MethodCommands:
 
 
 def _methods() -> dict[str, str]:
-    methods = {name: find(name) for name in names()}
+    methods = METHODS.classes()
     return {name: first_line(method) for name, method in methods.items() if serves(method, Diffusion)}
 
 
@@ -159,7 +160,7 @@ class GeneratorRun:
         metadata = metadata_for("unlearn", setting.split, self.method, setting.seed)
         write_generator(flags.out, outcome.run, record, metadata)
         for name in ("UA", "RA"):
-            print(f"{name}: {start.judged.scores[name]:.1f} % before, {record.scores[name]:.1f} % after")
+            print(f"{name}: {start.evaluation.scores[name]:.1f} % before, {record.scores[name]:.1f} % after")
         print(f"judge: {judge.accuracy:.1f} % of real test images")
         if flags.report is not None:
             write_report(flags.report, [record])
@@ -224,6 +225,6 @@ def _network_scores(
     setting: Generation, outcome: Outcome, network: tuple[nn.Module, str]
 ) -> dict[str, float]:
     """Return FID and KID of the kept classes in the features of the user's network."""
-    unlearned = outcome.judged
+    unlearned = outcome.evaluation
     real = torch.cat([setting.task.images(batch) for batch in setting.split.retain.batches(512)])
     return network_distances(real, unlearned.images[~unlearned.forgotten], *network)

@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from ..errors import ExpungeError
-from .batch import Augment, Batch, Inputs, Normalize, prepare
+from .batch import Augment, Batch, Inputs
 from .samples import Data
+from .transforms import Normalize, prepare
 
 # batch size of the pass that reads labels
 LABEL_BATCH = 256
@@ -88,6 +89,9 @@ class StreamData(Data):
             raise ExpungeError(
                 f"the data set has {len(dataset)} samples and {len(self)} labels; give one label per sample."  # type: ignore[arg-type]
             )
+
+    def _describe_inputs(self) -> str:
+        return f"read from {type(self.dataset).__name__}"
 
     def _find_labels(self) -> Any:
         """Take the labels from an attribute of the data set, or read them from all items."""

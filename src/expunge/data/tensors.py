@@ -14,17 +14,10 @@ import torch
 from torch import Tensor
 
 from ..errors import ExpungeError
-from .batch import (
-    Augment,
-    Batch,
-    Inputs,
-    Normalize,
-    map_inputs,
-    named_inputs_problem,
-    prepare,
-    to_device,
-)
+from ..summaries import short
+from .batch import Augment, Batch, Inputs, map_inputs, to_device
 from .samples import Data
+from .transforms import Normalize, named_inputs_problem, prepare
 
 # share of a GPU's free memory that a data set may take; a larger one stays on the host
 RESIDENT_SHARE = 0.5
@@ -107,6 +100,10 @@ class TensorData(Data):
             if resident is None:
                 batch = batch.to(device)
             yield prepare(batch, self.augment, augment, self.normalize)
+
+    def _describe_inputs(self) -> str:
+        named = self.x if isinstance(self.x, dict) else {"x": self.x}
+        return short(", ".join(f"{k} {t.dtype} {tuple(t.shape[1:])}" for k, t in named.items()), 60)
 
     def fingerprint(self) -> str:
         if self._fingerprint is None:

@@ -1,4 +1,7 @@
-"""Keep parameters unchanged while an optimizer steps: zero their gradients before a step, restore their values after it."""
+"""Keep parameters unchanged while an optimizer steps: zero their gradients before a step, restore their values after it.
+
+Own code, because no library keeps parameters bit-identical under every optimizer.
+"""
 
 from __future__ import annotations
 

@@ -4,6 +4,8 @@ A mask says which parameters may move. `saliency_mask` ranks all parameters toge
 forget loss at the original model, and keeps the largest share `density` (Fan et al., SalUn, ICLR 2024, arXiv:2310.12508,
 equation 4). `masked` applies a mask to the optimizer, not to the loss: where only gradients are zeroed, weight decay and
 momentum still move the other parameters.
+
+Own code, because masks are what the project is for.
 """
 
 from __future__ import annotations

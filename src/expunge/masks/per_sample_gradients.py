@@ -215,6 +215,9 @@ def conjugate_gradient(
 ) -> tuple[Tensor, int, float]:
     """Solve A x = target by conjugate gradients, for a symmetric positive definite A.
 
+    Own code: `scipy.sparse.linalg.cg` does not return the residual, which runs record. To compute it takes one more
+    product, which is two passes over the samples.
+
     Args:
         product: Returns A v (n,) for a vector v (n,).
         target: The right-hand side (n,).

@@ -27,8 +27,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import balanced_accuracy_score
 from torch import Tensor, nn
 
 from ..data.samples import Samples
@@ -186,5 +184,9 @@ def separability(forget: Tensor, retain: Tensor) -> float:
         return 0.5
     # standardised, since the solver would not converge within 200 steps on raw features
     x = (x - x.mean(0)) / (x.std(0) + 1e-8)
+    # Every command reads this file, and importing scikit-learn takes half a second.
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import balanced_accuracy_score
+
     probe = LogisticRegression(class_weight="balanced", max_iter=2000).fit(x[::2], y[::2])
     return float(balanced_accuracy_score(y[1::2], probe.predict(x[1::2])))

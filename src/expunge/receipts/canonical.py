@@ -1,8 +1,10 @@
-"""Canonical JSON: one value, one byte sequence, in any language; and the names made from its SHA-256.
+"""Write and read canonical JSON: one byte sequence for each value, in any language. Also the ids made from its SHA-256.
 
-Sorted ASCII keys (so that code-point order is the order of RFC 8785 too), no spaces, raw UTF-8 in normal form
-NFC, no floating-point numbers (languages print them differently), no integers beyond 2^53 - 1 (some languages
-round them). A fraction is written as text, by its owner, with `decimal_text`.
+The form is that of RFC 8785, with further limits: ASCII keys, text in NFC, no floating-point numbers (languages print them
+differently) and no integer beyond 2^53 - 1 (some languages round them). Fractions are text, written by `decimal_text`.
+
+Own code: the package rfc8785 would replace one line, `json.dumps`. It stops at the first problem, does not say where it
+is, and accepts floats and text that is not in NFC. The tests compare both.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 import zlib
@@ -17,20 +16,15 @@ from torch import Tensor
 from ..data.tensors import TensorData
 from ..errors import ExpungeError, MissingExtra, raise_all
 from .source import Source, held_out, input_shape
-from .spec import TABLE_SUFFIXES
+from .text_tables import Row, first_problems, read_rows
 
 # the vocabulary of `text_transformer`: words are hashed to the numbers below it
 VOCABULARY = 8192
 # tokens of a text without the option `length`
 DEFAULT_LENGTH = 128
-# broken rows that a message lists
-SHOWN_ROWS = 20
 # labels that a message shows
 SHOWN_LABELS = 5
-# Python's limit of 131,072 characters per field is too low for long texts.
-FIELD_LIMIT = 2**31 - 1
 
-Row: TypeAlias = Mapping[str, Any]
 # rows with their numbers in the file
 Part: TypeAlias = list[tuple[int, Row]]
 Tokenize: TypeAlias = Callable[[list[str], int], dict[str, Tensor]]
@@ -58,7 +52,7 @@ def read_texts(path: Path, options: dict[str, str]) -> Source:
     """
     columns = {k: options.get(k, k) for k in ("text", "label", "id")}
     files = [path, *([Path(options["test"]).expanduser()] if "test" in options else [])]
-    tables = [_read_rows(file) for file in files]
+    tables = [read_rows(file) for file in files]
     raise_all(
         [p for f, rows in zip(files, tables, strict=True) for p in _table_problems(f, rows, columns, options)]
     )
@@ -110,41 +104,6 @@ def _ids(tables: list[list[Row]], parts: list[Part], column: str) -> list[list[s
     return [given[0] if have_ids[0] else row_numbers[0], given[1] if all(have_ids) else test_ids]
 
 
-def _read_rows(file: Path) -> list[Row]:
-    """The rows of a table, each as {column: value}."""
-    if file.suffix not in TABLE_SUFFIXES:
-        raise ExpungeError(
-            f"{file} is none of {', '.join(TABLE_SUFFIXES)}; give the texts in a file of one of these."
-        )
-    try:
-        if file.suffix == ".parquet":
-            return _read_parquet(file)
-        with file.open(encoding="utf-8-sig", newline="") as lines:
-            if file.suffix == ".jsonl":
-                rows = [json.loads(line) for line in lines if line.strip()]
-            else:
-                csv.field_size_limit(FIELD_LIMIT)
-                delimiter = "\t" if file.suffix == ".tsv" else ","
-                rows = list(csv.DictReader(lines, delimiter=delimiter, strict=True))
-    except (OSError, ValueError, csv.Error) as error:
-        raise ExpungeError(
-            f"{file} cannot be read: {type(error).__name__}: {error}; give a table in UTF-8."
-        ) from error
-    if not_objects := [n for n, row in enumerate(rows, 1) if not isinstance(row, dict)]:
-        raise ExpungeError(
-            f"{file}: entry {not_objects[0]} is no object with names; write one JSON object per line."
-        )
-    return rows
-
-
-def _read_parquet(file: Path) -> list[Row]:
-    try:
-        from pyarrow import parquet
-    except ImportError as error:
-        raise MissingExtra("reading parquet files", "images") from error
-    return parquet.read_table(file).to_pylist()
-
-
 def _table_problems(
     file: Path, rows: Sequence[Row], columns: Mapping[str, str], options: Mapping[str, str]
 ) -> list[str]:
@@ -166,8 +125,7 @@ def _table_problems(
         for what, name in needed.items()
         if row.get(name) is None or not str(row[name]).strip()
     ]
-    surplus = len(problems) - SHOWN_ROWS
-    return problems[:SHOWN_ROWS] + [f"{file}: {surplus} more problems of this type."] * (surplus > 0)
+    return first_problems(file, problems)
 
 
 def _classes(labels: Sequence[str], folder: Path | None) -> tuple[list[str], dict[str, int]]:
