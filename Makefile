@@ -27,6 +27,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check src tests benchmarks examples
 	$(BIN)/mypy
+	$(BIN)/codespell
 
 bench-speed: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/speed/run.py $(ARGS)

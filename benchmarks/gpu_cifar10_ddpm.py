@@ -32,7 +32,7 @@ from expunge.audit.image_judge import Judge, train_judge
 from expunge.data.tensors import TensorData
 from expunge.errors import ExpungeError
 from expunge.generation import presets as diffusion_presets
-from expunge.generation.runs import for_drawing
+from expunge.generation.runs import without_crops
 from expunge.imports import import_object
 from expunge.models import build
 from expunge.models.unet import salun_cifar10, unet
@@ -83,7 +83,7 @@ class Bench:
     task: Diffusion = field(default_factory=lambda: Diffusion(10))
 
     def __post_init__(self) -> None:
-        self.split = for_drawing(self.judged)
+        self.split = without_crops(self.judged)
         self.compute = Compute(amp="bf16" if self.device == "cuda" else "off")
         self.sampler = Sampler(steps=4 if self.smoke else 100, guidance=2.0)
         self.factory = seeded_factory(self._network, self.seed)

@@ -86,7 +86,7 @@ def runs(split: Any, methods: tuple[str, ...]) -> dict[str, Outcome]:
     for seed, name in zip(SEEDS, RETRAINED, strict=True):
         factory = seeded_factory(fresh, seed)
         found[name] = experiment(begun.model, split, RECIPE, TASK, kind="retrain", seed=seed, factory=factory)
-    beside = {"original": found["original"].judged, "retrained": found[RETRAINED[0]].judged}
+    beside = {"original": found["original"].evaluation, "retrained": found[RETRAINED[0]].evaluation}
     for name in methods:
         method = presets.method(name, "digits", split.scenario)
         found[name] = experiment(begun.model, split, method, TASK, seed=SEEDS[0], **beside)
@@ -99,7 +99,7 @@ def told(made: dict[str, Outcome], name: str, clock: Any = None, **settings: Any
     found = strong_audit(
         made[name].model, made[name].run.split, TASK, original=made["original"].model, retrained=made[RETRAINED[0]].model,
         method=presets.method("salun", "digits", "random") if clock else None, recipe=RECIPE,
-        evaluations={k: made[n].judged for k, n in (("original", "original"), ("unlearned", name), ("retrained", RETRAINED[0]))},
+        evaluations={k: made[n].evaluation for k, n in (("original", "original"), ("unlearned", name), ("retrained", RETRAINED[0]))},
         retrained_scores=[made[k].record.scores for k in RETRAINED], settings=StrongSettings(**settings),
         factory=fresh, on_step=clock,
     )  # fmt: skip

@@ -29,6 +29,7 @@ from expunge.audit.image_judge import Judge
 from expunge.generation.concepts import Erasure
 from expunge.generation.erase import erase
 from expunge.generation.erase_presets import settings
+from expunge.generation.options import EraseOptions
 from expunge.generation.pipelines import load
 from expunge.records.atomic_files import write_json
 from expunge.records.record import machine
@@ -86,11 +87,13 @@ def once(
             pipeline,
             Erasure(concept=concept, anchor=anchor, keep=keep),
             settings(entry.method, lr=rate, **entry.changes),
+            EraseOptions(
+                per_prompt=48,
+                weights=entry.weights,  # type: ignore[arg-type]
+                sampler=Sampler(steps=20, guidance=2.0, batch_size=100),
+                seed=seed,
+            ),
             out=Path(folder) / "out",
-            per_prompt=48,
-            weights=entry.weights,  # type: ignore[arg-type]
-            sampler=Sampler(steps=20, guidance=2.0, batch_size=100),
-            seed=seed,
         )
         ua, ra = recognised(Path(folder) / "out", judge, concept)
     record = done.record

@@ -1,141 +1,50 @@
-"""A headless Chromium driven over its debugging pipe: null-terminated JSON on descriptors 3 and 4."""
+"""A page in the Chromium of this machine, driven by playwright. No browser is ever downloaded."""
 
 from __future__ import annotations
 
-import base64
-import contextlib
-import fcntl
-import json
-import os
-import select
+import importlib.util
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-    "--remote-debugging-pipe",
-    "--hide-scrollbars",
-)
-LAUNCH = """import os, sys
-os.dup2(int(sys.argv[1]), 3)
-os.dup2(int(sys.argv[2]), 4)
-os.execv(sys.argv[3], sys.argv[3:])"""
+NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
 def find() -> str | None:
-    """The browser on PATH, if there is one."""
-    return next(
-        (p for name in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(name))), None
-    )
+    """Return the path of the browser, or None if there is none on PATH."""
+    return next((path for name in NAMES if (path := shutil.which(name))), None)
+
+
+def missing() -> str:
+    """Return why pages cannot be looked at here. Empty if they can."""
+    if importlib.util.find_spec("playwright") is None:
+        return "playwright is not installed: the page cannot be looked at"
+    return "" if find() else "no Chromium on PATH: the page cannot be looked at"
 
 
 class Browser:
-    """One browser with one page. A context manager; `errors` collects what the console complained of."""
+    """One browser that shows one page at a time. A context manager.
 
-    def __init__(self, timeout: float = 60.0):
-        self.timeout, self.count, self._rest = timeout, 0, b""
+    Attributes:
+        errors: What the page wrote to the console as errors since `open`.
+    """
+
+    def __init__(self) -> None:
+        from playwright.sync_api import sync_playwright
+
         self.errors: list[str] = []
-        self.session: str | None = None
-        self.profile = tempfile.mkdtemp(prefix="expunge-browser-")
-        self._start(find() or "chromium")
-        try:
-            target = next(t for t in self._targets() if t["type"] == "page")
-            found = self.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)
-            self.session = found["sessionId"]
-            for domain in ("Page", "Runtime", "Log"):
-                self.call(f"{domain}.enable")
-        except BaseException:
-            self.close()
-            raise
-
-    def _start(self, program: str) -> None:
-        """Start the browser with its ends of two pipes on descriptors 3 and 4, in a group of its own."""
-        theirs_in, self._out = os.pipe()
-        self._in, theirs_out = os.pipe()
-        given = [fcntl.fcntl(fd, fcntl.F_DUPFD, 20) for fd in (theirs_in, theirs_out)]
-        command = [sys.executable, "-c", LAUNCH, *map(str, given), program, *FLAGS]
-        self.process = subprocess.Popen(
-            [*command, f"--user-data-dir={self.profile}", "about:blank"],
-            pass_fds=given,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        for fd in (theirs_in, theirs_out, *given):
-            os.close(fd)
-
-    def _targets(self) -> list[dict[str, Any]]:
-        for _ in range(100):
-            found = self.call("Target.getTargets")["targetInfos"]
-            if any(t["type"] == "page" for t in found):
-                return found
-            time.sleep(0.1)
-        raise TimeoutError("The browser opened no page.")
+        self._pages: dict[bool, Any] = {}
+        self._playwright = sync_playwright().start()
+        self._browser = self._playwright.chromium.launch(executable_path=find())
 
     def __enter__(self) -> Browser:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End the browser and everything it started, and remove its profile."""
-        os.close(self._out)
-        os.close(self._in)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(10)
-        shutil.rmtree(self.profile, ignore_errors=True)
-
-    def _message(self, end: float) -> dict[str, Any]:
-        while b"\0" not in self._rest:
-            if not select.select([self._in], [], [], max(0.0, end - time.monotonic()))[0]:
-                raise TimeoutError("The browser did not answer.")
-            got = os.read(self._in, 1 << 16)
-            if not got:
-                raise ConnectionError("The browser closed.")
-            self._rest += got
-        first, self._rest = self._rest.split(b"\0", 1)
-        return json.loads(first)
-
-    def _note(self, message: dict[str, Any]) -> None:
-        method, given = message.get("method"), message.get("params", {})
-        if method == "Runtime.exceptionThrown":
-            self.errors.append(given["exceptionDetails"].get("text", "exception"))
-        elif method == "Log.entryAdded" and given["entry"]["level"] == "error":
-            self.errors.append(given["entry"]["text"])
-        elif method == "Runtime.consoleAPICalled" and given["type"] in ("error", "assert"):
-            self.errors.append(json.dumps(given["args"]))
-
-    def call(self, method: str, **given: Any) -> dict[str, Any]:
-        """One command of the DevTools protocol and its result."""
-        self.count += 1
-        number, sent = self.count, {"id": self.count, "method": method, "params": given}
-        if self.session:
-            sent["sessionId"] = self.session
-        os.write(self._out, json.dumps(sent).encode() + b"\0")
-        end = time.monotonic() + self.timeout
-        while True:
-            message = self._message(end)
-            if message.get("id") == number:
-                if "error" in message:
-                    raise RuntimeError(f"{method}: {message['error']}")
-                return message["result"]
-            self._note(message)
+        self._browser.close()
+        self._playwright.stop()
 
     def open(
         self,
@@ -147,45 +56,34 @@ class Browser:
         scripts: bool = True,
         media: str = "",
     ) -> None:
-        """Show a file at a width in CSS pixels and wait until it is laid out."""
+        """Show a file at a width in CSS pixels and wait until it is loaded."""
+        # a new page takes most of the time, so there is one with scripts and one without
+        if scripts not in self._pages:
+            self._pages[scripts] = self._browser.new_page(java_script_enabled=scripts)
+            self._pages[scripts].on("pageerror", lambda error: self.errors.append(str(error)))
+            self._pages[scripts].on("console", self._note)
+        self._page = self._pages[scripts]
+        self._page.set_viewport_size({"width": width, "height": height})
+        self._page.emulate_media(media=media or "screen", color_scheme="dark" if dark else "light")
         self.errors.clear()
-        self.call("Emulation.setScriptExecutionDisabled", value=not scripts)
-        self.call(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=height,
-            deviceScaleFactor=1,
-            mobile=False,
-        )
-        self.call(
-            "Emulation.setEmulatedMedia",
-            media=media,
-            features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}],
-        )
-        self.call("Page.navigate", url=path.resolve().as_uri())
-        end = time.monotonic() + self.timeout
-        while self.run("document.readyState + location.protocol") != "completefile:":
-            if time.monotonic() > end:
-                raise TimeoutError(f"{path} did not load.")
-            time.sleep(0.02)
+        self._page.goto(path.resolve().as_uri())
+
+    def _note(self, message: Any) -> None:
+        if message.type in ("error", "assert"):
+            self.errors.append(message.text)
 
     def run(self, expression: str) -> Any:
-        """The value of a JavaScript expression in the page."""
-        found = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
-        if "exceptionDetails" in found:
-            raise RuntimeError(found["exceptionDetails"])
-        return found["result"].get("value")
+        """Return the value of a JavaScript expression in the page."""
+        return self._page.evaluate(expression)
 
-    def screenshot(self, path: Path, *, full: bool = True, clip: dict[str, float] | None = None) -> Path:
-        """A PNG of the whole page (`full`), of what is in view, or of a rectangle."""
-        more: dict[str, Any] = {"clip": {**clip, "scale": 1}} if clip else {}
-        shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=full, **more)
-        path.write_bytes(base64.b64decode(shot["data"]))
+    def screenshot(self, path: Path, *, full: bool = True) -> Path:
+        """Write a PNG of the whole page (`full`), or of what is in view."""
+        self._page.screenshot(path=path, full_page=full)
         return path
 
 
 def picture(page: Path, target: Path, width: int = 1400, height: int = 1120) -> None:
-    """The top of a page as a small PNG (256 colours): how the README's picture is made."""
+    """Write the top of a page as a small PNG of 256 colours. This makes the picture of the README."""
     from PIL import Image
 
     with Browser() as window, tempfile.TemporaryDirectory() as folder:

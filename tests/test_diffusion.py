@@ -83,7 +83,7 @@ def test_noise_levels_and_targets_are_those_of_diffusers(ours, theirs, start, en
     )
     torch.testing.assert_close(task.signal, other.alphas_cumprod, rtol=1e-4, atol=1e-7)
     x, noise, t = torch.randn(5, *SHAPE), torch.randn(5, *SHAPE), torch.tensor([0, 10, 500, 900, 999])
-    found = task.noised(x, t, noise)
+    found = task.add_noise(x, t, noise)
     torch.testing.assert_close(found.x, other.add_noise(x, noise, t), rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(found.target, other.get_velocity(x, noise, t), rtol=1e-3, atol=1e-4)
 
@@ -102,7 +102,7 @@ def test_steps_are_mirrored(count, seed):
 def test_every_prediction_implies_the_noise(prediction):
     task = Diffusion(3, prediction=prediction)
     x, noise, t = torch.rand(4, *SHAPE), torch.randn(4, *SHAPE), torch.tensor([50, 300, 600, 900])
-    noisy = task.noised(x, t, noise)
+    noisy = task.add_noise(x, t, noise)
     a = task.signal[t].view(-1, 1, 1, 1)
     implied = {
         "epsilon": noisy.target,
@@ -164,7 +164,7 @@ def test_relabel_loss_moves_toward_the_other_condition_and_never_the_target(net)
     torch.manual_seed(3)
     task.relabel_loss(net, b, other).mean().backward()
     torch.manual_seed(3)
-    noisy = task.draw(b.x)
+    noisy = task.add_random_noise(b.x)
     fixed = net(noisy.x, noisy.t, other).detach()
     literal = torch.autograd.grad((net(noisy.x, noisy.t, b.y) - fixed).pow(2).mean(), list(net.parameters()))
     for weight, grad in zip(net.parameters(), literal, strict=True):
@@ -436,7 +436,7 @@ def test_esd_target_literally(net, split):
         torch.manual_seed(9)
         found = method.loss(run, b, None)
         torch.manual_seed(9)
-        noisy = task.draw(b.x)
+        noisy = task.add_random_noise(b.x)
         asked, free = net(noisy.x, noisy.t, b.y), net(noisy.x, noisy.t, torch.full_like(b.y, 3))
         target = (free if base == "null" else asked) - eta * (asked - free)
         torch.testing.assert_close(found, (asked - target.detach()).pow(2).mean())
@@ -605,16 +605,14 @@ def test_generators_are_refused_before_anything_is_trained(tmp_path, monkeypatch
     monkeypatch.setattr("expunge.pipeline.pipeline.execute", never)
     monkeypatch.setattr("expunge.cli.train_generator.train_original", never)
     assert main(["demo-generation", "--per-class", "1", "--out", str(tmp_path / "demo")]) == 2
-    assert "--per-class is 1; distances" in capsys.readouterr().err
+    assert "--per-class is 1; it must be at least 2" in capsys.readouterr().err
     draw = np.random.default_rng(0)
     values = {"x_train": draw.normal(size=(20, 5)), "x_test": draw.normal(size=(10, 5))}
     values = {k: v.astype(np.float32) for k, v in values.items()}
     np.savez(tmp_path / "a.npz", **values, y_train=np.arange(20) % 2, y_test=np.arange(10) % 2)
     rows = ["train-generator", "--data", f"npz:{tmp_path / 'a.npz'}", "--out", str(tmp_path / "a.pt")]
     assert main(rows) == 2
-    assert (
-        "no generator for the data 'npz'; known are digits, fashion-mnist, cifar10" in capsys.readouterr().err
-    )
+    assert "no generator for the data 'npz'; known: digits, fashion-mnist, cifar10" in capsys.readouterr().err
     write_checkpoint(tmp_path / "g.safetensors", for_data("digits", 10, (1, 8, 8)).state_dict())
     unlearn = ["unlearn-generator", "salun", "--data", "digits", "--checkpoint", str(tmp_path / "g.safetensors"), "--forget", "3",
                "--out", str(tmp_path / "o.safetensors")]  # fmt: skip

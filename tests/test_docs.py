@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
+import shlex
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -22,11 +26,20 @@ def resolve(dotted: str) -> object:
         return getattr(resolve(module), name)
 
 
+def entry_point_groups() -> set[str]:
+    """Names of entry-point groups, which look like modules."""
+    from expunge.audit.measure import MEASURES
+    from expunge.sources.spec import ENTRY_POINTS
+    from expunge.training.registry import METHODS
+
+    return {MEASURES.group, METHODS.group, ENTRY_POINTS}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_every_dotted_name_resolves(page):
     text = page.read_text(encoding="utf-8")
     named = set(re.findall(r"(?<![\w./-])expunge(?:\.[A-Za-z_]\w*)+", text))
-    named = {n for n in named if n.rpartition(".")[2] not in FILES}
+    named = {n for n in named if n.rpartition(".")[2] not in FILES} - entry_point_groups()
     for module, names in re.findall(r"^from (expunge[\w.]*) import ([\w, ]+)", text, re.M):
         named |= {f"{module}.{n.split(' as ')[0]}" for n in names.split(", ")}
     broken = []
@@ -86,6 +99,53 @@ def test_the_blocks_of_the_python_page_run_in_order(tmp_path, monkeypatch):
         exec(compile(block, "python.md", "exec"), space)
     assert (tmp_path / "salun.state").exists() and space["run"].ended == "finished"
     assert not (space["ours"](space["first"].x).argmax(1) == 3).any()
+
+
+def test_the_examples_of_the_extending_page_work(tmp_path, monkeypatch, capsys):
+    """Files are written under the name in their first line; commands and other Python blocks run in the page's order."""
+    from expunge.cli.app import main
+
+    text = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```(\w+)\n(.*?)```", text, re.S)
+    files = {b.split("\n")[0].removeprefix("# "): b for _, b in blocks if re.match(r"# \w+\.\w+\n", b)}
+    assert set(files) == {f"my_{k}.py" for k in ("method", "measure", "source", "model", "task")} | {
+        "grid.toml",
+        "pyproject.toml",
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    install(tmp_path, tomllib.loads(files["pyproject.toml"])["project"])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    space: dict = {}
+    for language, block in blocks:
+        if language == "sh":
+            for line in block.strip().splitlines():
+                assert main(shlex.split(line)[1:]) == 0, capsys.readouterr().err
+        elif language == "python" and block not in files.values():
+            exec(compile(block, "extending.md", "exec"), space)
+    assert main(["bench", "grid.toml", "--jobs", "1", "--out", "cache", "--results", "results"]) == 0
+    record = json.loads((tmp_path / "unlearned.json").read_text(encoding="utf-8"))
+    assert {"ToW", "forget_confidence"} <= set(record["scores"])
+    assert record["details"]["implementation"]["class"] == "my_method:RetainAndForget"
+    assert "RetainAndForget" in repr(space["comparison"]) and not space["comparison"].failed
+    assert len(space["comparison"].outcomes) == 8 and "ToW" in repr(space["found"])
+    for name in files:
+        sys.modules.pop(name.removesuffix(".py"), None)
+
+
+def install(folder, project):
+    """Write what pip leaves of a package: the metadata with its entry points."""
+    info = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    )
+    groups = [
+        f"[{group}]\n" + "".join(f"{name} = {place}\n" for name, place in points.items())
+        for group, points in project["entry-points"].items()
+    ]
+    (info / "entry_points.txt").write_text("\n".join(groups))
 
 
 def test_every_name_of_the_package_is_somewhere_in_the_documentation():

@@ -25,7 +25,7 @@ from expunge.data.batch import CropFlip
 from expunge.data.split import Split
 from expunge.data.tensors import TensorData
 from expunge.errors import ExpungeError, ModelError
-from expunge.generation.runs import for_drawing
+from expunge.generation.runs import without_crops
 from expunge.methods.retrain import Retrain
 from expunge.tasks.classification import Classification
 from expunge.tasks.diffusion import Diffusion
@@ -107,14 +107,14 @@ def test_generators_train_on_uncropped_images():
     y = torch.arange(60) % 3
     data = TensorData(torch.full((60, 1, 8, 8), 255, dtype=torch.uint8), y, augment=CropFlip(4))
     split = Split.by_class(data, (images(y, 1), y), 1, validation=0.0)
-    whole, generator = for_drawing(split), torch.Generator().manual_seed(0)
+    whole, generator = without_crops(split), torch.Generator().manual_seed(0)
     assert whole.hash == split.hash and split.forget.data.augment == CropFlip(4)
     for samples in (whole.forget, whole.retain, whole.train):
         assert samples.data.augment == CropFlip(0)
         assert all((b.x == 1).all() for b in samples.batches(20, augment=generator))
     assert not all((b.x == 1).all() for b in split.train.batches(20, augment=generator))
     plain = Split.by_class((images(y), y), (images(y, 1), y), 1, validation=0.0)
-    assert for_drawing(plain) is plain
+    assert without_crops(plain) is plain
 
 
 def test_black_images_do_not_count_as_unlearning(split, judge):
@@ -267,7 +267,7 @@ def test_recovery_counts_steps_to_the_threshold():
     }
 
 
-def test_a_network_may_not_be_called_as_the_judge():
+def test_network_name_must_not_be_judge():
     from expunge.cli.feature_network import feature_network
 
     with pytest.raises(ExpungeError, match="FID_judge"):

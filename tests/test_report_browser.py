@@ -12,9 +12,7 @@ from expunge.report import write_report
 from make_records import generator, sample
 from test_report import hostile
 
-pytestmark = pytest.mark.skipif(
-    browser.find() is None, reason="no Chromium on PATH: the page cannot be looked at"
-)
+pytestmark = pytest.mark.skipif(bool(browser.missing()), reason=browser.missing() or "it can be looked at")
 
 OPEN = (
     "document.querySelectorAll('details').forEach(d => d.open = true), document.documentElement.scrollWidth"
@@ -148,3 +146,19 @@ def test_picture_is_not_blank(window: browser.Browser, report: Path, tmp_path: P
         colours = dict((c, n) for n, c in shot.getcolors(1 << 24))
         paper = colours[(251, 251, 249)] / (shot.width * shot.height)
         assert 0.6 < paper < 0.98 and len(colours) > 50
+
+
+def test_errors_of_the_page_are_seen(window: browser.Browser, tmp_path: Path) -> None:
+    """The other tests rely on an empty list of errors."""
+    page = tmp_path / "page.html"
+    page.write_text(
+        "<script>console.error('one'); console.assert(false, 'two'); throw new Error('three')</script>"
+    )
+    window.open(page, 400)
+    assert len(window.errors) == 3 and "three" in "".join(window.errors)
+    page.write_text("<img src='missing.png'>")
+    window.open(page, 400)
+    assert len(window.errors) == 1
+    page.write_text("<p>nothing wrong</p>")
+    window.open(page, 400)
+    assert window.errors == []

@@ -18,11 +18,13 @@ import tiny_pipelines as tiny
 from expunge.audit.recovery_attacks import LearnedCondition, RecoveryAttack, condition_tables
 from expunge.data.tensors import TensorData
 from expunge.errors import CheckpointError, ExpungeError, ModelError
+from expunge.generation import erase as erasing
 from expunge.generation.concepts import Erasure, picture, read_latents, split_of
-from expunge.generation.erase import _anchored, erase, latents_file
-from expunge.generation.erase_presets import OWN, SETTINGS, STEPS, settings
+from expunge.generation.erase import _with_anchor, latents_file
+from expunge.generation.erase_presets import PIPELINE_METHODS, SETTINGS, STEPS, settings
 from expunge.generation.erasure_audit import audit_erasure
 from expunge.generation.forget_me_not import ForgetMeNot, attention_maps
+from expunge.generation.options import EraseOptions
 from expunge.generation.pipelines import choose_weights, load, save
 from expunge.generation.prompted import Prompted
 from expunge.generation.text_to_image import Loaded
@@ -41,6 +43,13 @@ def folders(tmp_path_factory):
     place = tmp_path_factory.mktemp("pipelines")
     made = {"unet": tiny.stable_diffusion(place), "xl": tiny.stable_diffusion_xl(place), "dit": tiny.dit()}
     return {kind: tiny.save(p, place / kind) for kind, p in made.items()}
+
+
+def erase(folder, erasure, method, *, out=None, on_row=None, state_file=None, **options):
+    """`erase` with its options as keywords."""
+    return erasing.erase(
+        folder, erasure, method, EraseOptions(**options), out=out, on_row=on_row, state_file=state_file
+    )
 
 
 def small(name, **more):
@@ -149,7 +158,7 @@ def test_levels_of_a_schedulers_own_are_taken_as_they_are(kind):
         task = scheduled(scheduler).task(2)
         assert torch.equal(task.signal, scheduler.alphas_cumprod) and task.steps == len(task.signal)
         x, noise, t = torch.randn(3, 4, 8, 8), torch.randn(3, 4, 8, 8), torch.tensor([0, 300, task.steps - 1])
-        torch.testing.assert_close(task.noised(x, t, noise).x, scheduler.add_noise(x, noise, t))
+        torch.testing.assert_close(task.add_noise(x, t, noise).x, scheduler.add_noise(x, noise, t))
         drawn = Sampler(kind=kind, steps=4)(Constant(), task, torch.tensor([0, 1]), (4, 8, 8))
         assert drawn.isfinite().all()
     with pytest.raises(ModelError, match="keeps no signal"):
@@ -169,7 +178,7 @@ def test_foreign_folders_are_refused(tmp_path):
     with pytest.raises(CheckpointError, match=r"model_index\.json"):
         load(tmp_path)
     (tmp_path / "model_index.json").write_text("{}")
-    with pytest.raises(CheckpointError, match="can't be opened"):
+    with pytest.raises(CheckpointError, match="cannot be opened"):
         load(tmp_path)
 
 
@@ -318,7 +327,7 @@ def test_a_teacher_costs_no_network_of_its_own(folders):
 def test_what_cannot_be_is_said_before_hours_of_drawing(folders, tmp_path, monkeypatch):
     import expunge.generation.erase as module
 
-    monkeypatch.setattr(module, "drawn_latents", None)
+    monkeypatch.setattr(module, "sampled_latents", None)
     spoken = replace(WHAT, templates=("a picture of a {}",))
     with pytest.raises(ModelError) as caught:
         erase(folders["dit"], spoken, small("random_label"), lora=2, weights="cross_attention")
@@ -366,7 +375,7 @@ def test_what_was_trained_survives_when_its_pictures_cannot_be_drawn(folders, tm
 
 
 def test_every_preset_says_its_steps():
-    assert set(SETTINGS) | set(OWN) <= set(STEPS)
+    assert set(SETTINGS) | set(PIPELINE_METHODS) <= set(STEPS)
     with pytest.raises(ExpungeError, match="steps is 0"):
         erase("nowhere", WHAT, small("salun"), steps=0)
 
@@ -435,8 +444,8 @@ def test_without_an_anchor_the_concept_goes_to_null(folders):
     worded = split_of(TensorData(latents, torch.tensor([0, 0, 0, 2, 2, 2])), [0], 3, "dress")
     drawn = split_of(TensorData(latents, torch.tensor([0, 0, 1, 1, 2, 2])), [0], 3, "dress")
     method = settings("concept_ablation")
-    assert _anchored(method, alone, worded).anchor == -1
-    assert _anchored(method, alone, drawn).anchor == 1 and _anchored(method, WHAT, worded).anchor == 1
+    assert _with_anchor(method, alone, worded).anchor == -1
+    assert _with_anchor(method, alone, drawn).anchor == 1 and _with_anchor(method, WHAT, worded).anchor == 1
 
 
 def test_a_dit_has_no_cross_attention_and_only_its_classes(folders, tmp_path):
@@ -504,7 +513,7 @@ def test_forget_me_not_refuses_what_would_do_nothing(folders):
     loaded = load(folders["unet"])
     model = loaded.prompted(["a photo of a dress", "many dresses"], "dress")
     assert ForgetMeNot.unmet(model, [0]) == []
-    assert "don't stand in prompts [1]" in ForgetMeNot.unmet(model, [0, 1])[0]
+    assert "are not among the tokens of prompts [1]" in ForgetMeNot.unmet(model, [0, 1])[0]
     loaded.denoiser.enable_gradient_checkpointing()
     assert "checkpointing" in ForgetMeNot.unmet(model, [0])[0]
 
@@ -628,7 +637,7 @@ def test_an_interrupted_erasure_goes_on_to_the_same_weights(folders, tmp_path, m
         trained if more else {n for n, _ in whole.model.named_parameters()}
     )  # frozen weights are those of the folder
     with monkeypatch.context() as patched:
-        patched.setattr("expunge.generation.erase.drawn_latents", never)  # they are not drawn again
+        patched.setattr("expunge.generation.erase.sampled_latents", never)  # they are not drawn again
         again = erase(folders["unet"], WHAT, method, **options, state_file=state)
     assert again.run.step == whole.run.step and not changed(
         again.model.state_dict(), whole.model.state_dict()
@@ -638,7 +647,7 @@ def test_an_interrupted_erasure_goes_on_to_the_same_weights(folders, tmp_path, m
         erase(folders["unet"], WHAT, method, **{**options, "per_prompt": 5}, state_file=state)
     state.unlink()
     with monkeypatch.context() as patched:  # after memory ran out, fewer at once train on the same latents
-        patched.setattr("expunge.generation.erase.drawn_latents", never)
+        patched.setattr("expunge.generation.erase.sampled_latents", never)
         fewer = {**options, "sampler": replace(FEW, batch_size=2), "compute": Compute(accumulate=2)}
         erase(folders["unet"], WHAT, method, **fewer, state_file=state)
 

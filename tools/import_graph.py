@@ -24,8 +24,9 @@ MOST_LEVELS = 14
 
 # Packages and files of the root in import order: each may import those above it, never those below.
 ORDER = (
-    "version", "errors", "lazy", "imports", "torch_utils", "data", "records", "sources", "tasks", "models", "masks", "training",
-    "methods", "audit", "tuning", "pipeline", "generation", "receipts", "report", "bench", "cli", "__init__", "__main__",
+    "version", "errors", "lazy", "imports", "extensions", "summaries", "torch_utils", "data", "records", "sources",
+    "tasks", "models", "masks", "training", "methods", "audit", "tuning", "pipeline", "generation", "receipts",
+    "report", "bench", "cli", "__init__", "__main__",
 )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from expunge.records.atomic_files import write_json
 from expunge.records.record import machine
 
-PARTS = ("saliency", "masked_step", "epoch", "attack", "scaling", "processes")
+PARTS = ("saliency", "selection", "masked_step", "epoch", "attack", "scaling", "processes")
 MORE = ("floor",)  # not run unless asked for: they need what not every machine has
 
 

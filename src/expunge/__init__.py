@@ -11,7 +11,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .audit import AuditResult, audit
+    from .audit import AuditResult, Measure, audit
+    from .bench import Comparison, bench
     from .data.batch import Batch, CropFlip, Normalize
     from .data.samples import Data, Samples
     from .data.split import Split
@@ -44,6 +45,7 @@ __all__ = [
     "Batch",
     "CheckpointError",
     "Classification",
+    "Comparison",
     "Compute",
     "CropFlip",
     "Data",
@@ -51,6 +53,7 @@ __all__ = [
     "GradientMethod",
     "Mask",
     "MaskError",
+    "Measure",
     "Method",
     "ModelError",
     "Normalize",
@@ -67,6 +70,7 @@ __all__ = [
     "UGradSL",
     "UGradSLPlus",
     "audit",
+    "bench",
     "execute",
     "experiment",
     "find",
@@ -85,7 +89,8 @@ __all__ = [
 
 # module -> the names that come from it; a test compares this table with the imports above
 _MODULES = {
-    "audit": ("AuditResult", "audit"),
+    "audit": ("AuditResult", "Measure", "audit"),
+    "bench": ("Comparison", "bench"),
     "data.batch": ("Batch", "CropFlip", "Normalize"),
     "data.samples": ("Data", "Samples"),
     "data.split": ("Split",),
@@ -127,7 +132,7 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """Keep `expunge.audit` the function, although the package of that name holds its code.
+    """Keep `expunge.audit` and `expunge.bench` the functions, although packages of these names hold their code.
 
     When Python imports a package inside this one, it sets the attribute of that name. A property has precedence over it.
     """
@@ -138,6 +143,14 @@ class _Package(ModuleType):
 
     @audit.setter
     def audit(self, value: Any) -> None:
+        """Ignore the package that the import system sets here."""
+
+    @property
+    def bench(self) -> Any:
+        return importlib.import_module(".bench", __name__).bench
+
+    @bench.setter
+    def bench(self, value: Any) -> None:
         """Ignore the package that the import system sets here."""
 
 

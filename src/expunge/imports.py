@@ -6,7 +6,7 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from importlib.util import find_spec
 from typing import Any
 
@@ -62,7 +62,18 @@ def call_object(
     Raises:
         Exception: `error`, if the object cannot be imported or called, needs other arguments, or fails.
     """
-    factory: Callable[..., Any] = import_object(spec, error)
+    return call_factory(import_object(spec, error), spec, arguments, error, always, hidden)
+
+
+def call_factory(
+    factory: Any,
+    spec: str,
+    arguments: dict[str, Any],
+    error: type[Exception],
+    always: Collection[str] = (),
+    hidden: Collection[str] = (),
+) -> Any:
+    """Call a function or class that is imported already, as `call_object` does. `spec` names it in messages."""
     # a module of torch is callable, but it is a model and not what makes one
     is_model = hasattr(factory, "named_parameters") and not isinstance(factory, type)
     if not callable(factory) or is_model:

@@ -1,6 +1,17 @@
 """Measure how well a model unlearned. Every measure stands beside Retrain's."""
 
 from .evaluation import Evaluation, evaluate, gaps
+from .measure import Measure, find_measure, measure_names
 from .standard import AuditResult, audit, summarize
 
-__all__ = ["AuditResult", "Evaluation", "audit", "evaluate", "gaps", "summarize"]
+__all__ = [
+    "AuditResult",
+    "Evaluation",
+    "Measure",
+    "audit",
+    "evaluate",
+    "find_measure",
+    "gaps",
+    "measure_names",
+    "summarize",
+]

@@ -9,7 +9,7 @@ Source: SalUn, arXiv:2310.12508, section 6.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -44,6 +44,7 @@ class Evaluation:
         test: Predictions on the test set. For class-wise forgetting, it is without the forgotten classes.
         test_forgotten: Predictions on the test samples of the forgotten classes.
         seed: Seed of the choice of members and non-members for MIA.
+        model: The model that was evaluated, for measures that look into it.
     """
 
     split: Split
@@ -52,6 +53,7 @@ class Evaluation:
     test: Any
     test_forgotten: Any
     seed: int = 0
+    model: nn.Module | None = field(default=None, repr=False)
 
     @property
     def has_logits(self) -> bool:
@@ -147,7 +149,7 @@ def evaluate(
     with precision(compute or Compute(), device_of(model)):
         forget, retain = predict(split.forget), predict(split.retain)
         test, test_forgotten = predict(split.test), predict(split.test_forgotten)
-    return Evaluation(split, forget, retain, test, test_forgotten, seed)
+    return Evaluation(split, forget, retain, test, test_forgotten, seed, model)
 
 
 def gaps(scores: Mapping[str, Any], reference: Mapping[str, Any]) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,10 +11,12 @@ from torch import nn
 
 from ..data.split import Split
 from ..errors import ExpungeError
+from ..summaries import score_html, score_lines, summary
 from ..tasks.task import Task
 from ..training.run import Compute
 from .evaluation import BINS, Evaluation, Scores, contradicted, evaluate, gaps
 from .examples import embeddings, examples
+from .measure import Measure, MeasureLike, compute_measures, make_measures
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,12 @@ class AuditResult:
     scores: Scores
     details: dict[str, Any] = field(default_factory=dict)
     limits: list[str] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        return summary(f"AuditResult(number of limits: {len(self.limits)})", *score_lines(self.scores))
+
+    def _repr_html_(self) -> str:
+        return score_html("Audit", self.scores)
 
     def __str__(self) -> str:
         shown = [f"{name} {value:.2f}" for name, value in self.scores.items() if isinstance(value, float)]
@@ -47,6 +55,7 @@ def audit(
     retrained: nn.Module | Evaluation | None = None,
     seed: int = 0,
     compute: Compute | None = None,
+    measures: Iterable[MeasureLike] = (),
 ) -> AuditResult:
     """Audit how well a model unlearned the forget set of a split.
 
@@ -59,13 +68,15 @@ def audit(
             audit gives no gap.
         seed: Seed of the choice of members and non-members for MIA.
         compute: Precision. The default is full precision. Lower precision adds its rounding to the scores.
+        measures: Extra measures: names such as "ToW", `package.module:Class`, classes or instances of `Measure`. Their values
+            are added to the scores and leave the gap as it is.
 
     Returns:
         Scores, figures for the report, and limits.
 
     Raises:
-        ModelError: With every reason why a model does not fit the split.
-        ExpungeError: If an evaluation belongs to another split.
+        ModelError: With every reason why a model does not fit the split, or a measure does not fit the task.
+        ExpungeError: If an evaluation belongs to another split, or a measure is unknown or needs a retrained model.
 
     Example:
         >>> print(audit(model, split, task, original=original, retrained=retrained))
@@ -79,13 +90,25 @@ def audit(
         task.check(which, split.retain)
         return evaluate(which, split, task, seed=seed, compute=compute)
 
+    extra = make_measures(measures, task, retrained=retrained is not None)
     evaluation = evaluation_of(model)
     assert evaluation is not None
-    return summarize(evaluation, original=evaluation_of(original), retrained=evaluation_of(retrained))
+    return summarize(
+        evaluation,
+        original=evaluation_of(original),
+        retrained=evaluation_of(retrained),
+        measures=extra,
+        task=task,
+    )
 
 
 def summarize(
-    evaluation: Evaluation, *, original: Evaluation | None = None, retrained: Evaluation | None = None
+    evaluation: Evaluation,
+    *,
+    original: Evaluation | None = None,
+    retrained: Evaluation | None = None,
+    measures: Sequence[Measure] = (),
+    task: Task | None = None,
 ) -> AuditResult:
     """Make the standard audit from evaluations. `audit` evaluates the models for you.
 
@@ -93,6 +116,8 @@ def summarize(
         evaluation: The evaluation of the unlearned model.
         original: The evaluation of the original.
         retrained: The evaluation of the retrained model.
+        measures: Extra measures, as `make_measures` returns them.
+        task: The task of the models. It is needed for extra measures.
 
     Returns:
         Scores, figures for the report, and limits.
@@ -110,7 +135,14 @@ def summarize(
     }
     if evaluation.has_logits:
         details |= _classifier_details(given, split)
-    return AuditResult(scores, details, _limits(split, given))
+    limits = _limits(split, given)
+    if measures:
+        assert task is not None
+        values, problems = compute_measures(measures, evaluation, original, retrained, task)
+        scores |= values
+        details["measures"] = {m.name: m.described() for m in measures}
+        limits += problems
+    return AuditResult(scores, details, limits)
 
 
 def _classifier_details(given: dict[str, Evaluation], split: Split) -> dict[str, Any]:

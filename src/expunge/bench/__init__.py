@@ -1,6 +1,7 @@
-"""Run grids of experiments: read a grid file, run its jobs, and make a page of the results."""
+"""Compare methods: `bench` from Python, and grids of experiments from files."""
 
+from .compare import Comparison, bench
 from .scheduler import default_workers, run_jobs
 from .worker import Worker
 
-__all__ = ["Worker", "default_workers", "run_jobs"]
+__all__ = ["Comparison", "Worker", "bench", "default_workers", "run_jobs"]

@@ -9,12 +9,14 @@ from typing import Annotated, Any, Literal, Required, get_args
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
+from ..audit.measure import make_measures
 from ..data.split import Goal
 from ..data.split_settings import SplitSpec
 from ..errors import ExpungeError, raise_all
 from ..methods.retrain import Retrain
 from ..models import check_name
 from ..sources import check_spec
+from ..tasks.classification import Classification
 from ..torch_utils.module_state import check_seed
 from ..training.registry import find, names
 from ..training.run import Compute
@@ -66,13 +68,16 @@ def _check_split(split: dict[str, Any]) -> None:
 
 
 def _check_method(name: str) -> None:
-    if name not in ("all", *names()):
-        raise ExpungeError(f"there is no method '{name}'; known: all, {', '.join(names())}.")
+    if ":" in name:
+        find(name)
+    elif name not in ("all", *names()):
+        raise ExpungeError(
+            f"there is no method '{name}'; known: all, {', '.join(names())}. Write package.module:Class for one of your own."
+        )
 
 
-def _check_defaults(defaults: dict[str, Any]) -> None:
-    known = {f.name for name in names() for f in fields(find(name))}
-    raise_all([f"'{k}' is no setting of any method." for k in defaults if k not in known])
+def _check_measure(name: str) -> None:
+    make_measures([name], Classification(2))
 
 
 def _check_published(table: dict[str, Any]) -> None:
@@ -132,8 +137,9 @@ class GridFile(TypedDict, total=False):
     note: str
     recipe: Annotated[Table, _settings_of("recipe", Retrain)]
     compute: Annotated[Table, _settings_of("compute", Compute)]
+    measures: list[Annotated[str, AfterValidator(_check_measure)]]
     tune: Tuning
-    defaults: Annotated[Table, AfterValidator(_check_defaults)]
+    defaults: Table
     split: Required[Annotated[list[Annotated[Table, AfterValidator(_check_split)]], Field(min_length=1)]]
     method: Required[Annotated[list[MethodEntry], Field(min_length=1)]]
     published: list[Annotated[Table, AfterValidator(_check_published)]]
@@ -169,9 +175,14 @@ def checked(values: Table, tuned: str | None) -> tuple[list[str], Table]:
             sound[key] = value
     problems += [
         f"{key}: names {entry!r} twice; name it once."
-        for key in ("data", "models", "seeds", "split")
-        for number, entry in enumerate(sound[key])
+        for key in ("data", "models", "seeds", "split", "measures")
+        for number, entry in enumerate(sound.get(key, []))
         if sound[key].index(entry) < number
+    ]
+    user_methods = [entry["name"] for entry in sound["method"] if ":" in entry["name"]]
+    known = {f.name for name in [*names(), *user_methods] for f in fields(find(name))}
+    problems += [
+        f"defaults: '{k}' is no setting of any method." for k in sound.get("defaults", {}) if k not in known
     ]
     if tuned and (seed := {**TUNE, **sound.get("tune", {})}["seed"]) in sound["seeds"]:
         problems.append(

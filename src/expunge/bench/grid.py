@@ -11,10 +11,13 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from ..audit.measure import find_measure
 from ..errors import ExpungeError, raise_all
+from ..extensions import source_of
 from ..records.record import SCHEMA, plain
 from ..records.statistics import grouped
 from ..tasks.classification import Classification
+from ..training.method import PACKAGE
 from ..training.registry import find, names, serves
 from ..tuning import presets
 from ..tuning.trials import By
@@ -37,6 +40,7 @@ class Job:
         compute: Fields of `Compute`.
         tuning: Number of trials and their seed, and "by" if the gap to Retrain chooses. None without tuning.
         vary: The settings that the grid varies, with this run's values.
+        measures: Names of extra measures.
     """
 
     data: str
@@ -50,6 +54,7 @@ class Job:
     compute: dict[str, Any]
     tuning: dict[str, Any] | None = None
     vary: dict[str, Any] = field(default_factory=dict)
+    measures: tuple[str, ...] = ()
 
     def key(self, *parts: str) -> str:
         """Return a cache key of the fields `parts`. By default, of all fields that the result depends on."""
@@ -58,8 +63,26 @@ class Job:
         # A file with other ids gives another forget set.
         if "split" in values and (ids := self.split.get("forget_ids")):
             values["ids"] = hashlib.sha256(Path(ids).read_bytes()).hexdigest()
+        # Records that were made before there were extra measures keep their keys.
+        if not self.measures:
+            values.pop("measures", None)
+        values |= {f"source of {p}": code for p in chosen if (code := self._user_code(p))}
         text = json.dumps([SCHEMA, values], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+    def _user_code(self, part: str) -> list[str | None]:
+        """Return hashes of the source of code outside this package. Another version of it gives another result."""
+        classes: list[type] = []
+        if part == "method":
+            classes = [find(self.method)]
+        elif part == "measures":
+            classes = [find_measure(m) for m in self.measures]
+        return [source_of(c)["source_sha256"] for c in classes if not c.__module__.startswith(f"{PACKAGE}.")]
+
+    @property
+    def measured(self) -> str:
+        """Cache key of the extra measures, for the records of the references. Empty without any."""
+        return self.key("measures") if self.measures else ""
 
     @property
     def origin(self) -> str:
@@ -170,7 +193,7 @@ def _jobs(values: dict[str, Any], tuned: By | None) -> tuple[list[Job], list[str
         model = model or presets.MODELS.get(presets.data_name(data), "cnn")
         jobs.append(
             Job(data, model, split, seed, name, label, settings, recipe,
-                values.get("compute", {}), tuning, extra))  # fmt: skip
+                values.get("compute", {}), tuning, extra, tuple(values.get("measures", ()))))  # fmt: skip
     return jobs, sorted(set(skipped)), list(dict.fromkeys(problems))
 
 

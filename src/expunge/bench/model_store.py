@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -16,11 +17,12 @@ from typing import Any
 from torch import nn
 
 from ..audit.evaluation import Evaluation, evaluate
+from ..audit.measure import find_measure
 from ..data.split import Split
 from ..data.split_settings import SplitSpec
 from ..methods.retrain import Retrain
 from ..models import build
-from ..pipeline.experiment import Outcome, experiment, seeded_factory, train
+from ..pipeline import Outcome, Pipeline, Watch, seeded_factory
 from ..records.checkpoint import read_checkpoint, write_checkpoint
 from ..records.checkpoint_loading import load_into
 from ..sources import Source, load, locate
@@ -29,12 +31,21 @@ from ..training.run import Compute, Row
 from .grid import Job
 
 # The entries of a record's details that are kept.
-KEPT_DETAILS = ("table2x2", "worst_class", "mask", "per_class", "redistribution", "histograms")
+KEPT_DETAILS = (
+    "table2x2",
+    "worst_class",
+    "mask",
+    "per_class",
+    "redistribution",
+    "histograms",
+    "measures",
+    "implementation",
+)
 Setting = tuple[Source, Split, Classification]
 # Number of models that a process keeps in memory.
 CACHE_SIZE = 8
-# The models of this process with their evaluations, by file, split and device.
-_CACHE: dict[tuple[Path, str, str], tuple[nn.Module, Evaluation]] = {}
+# The models of this process with their evaluations, by file, split, device and whether features are kept.
+_CACHE: dict[tuple[Path, str, str, bool], tuple[nn.Module, Evaluation]] = {}
 
 
 class OutOfTime(Exception):
@@ -83,19 +94,27 @@ class ModelStore:
         """Return the data, the split and the task of a job. Each process makes them once."""
         return _setting(job.data, json.dumps(job.split, sort_keys=True), job.seed)
 
-    def options(self, job: Job, source: Source, file: Path) -> dict[str, Any]:
-        """Return options for `experiment`. With a deadline, the run keeps its state beside `file`."""
+    def pipeline(self, job: Job, file: Path) -> Pipeline:
+        """Return the pipeline of a job. With a deadline, each run keeps its state beside `file`."""
+        source, split, task = self.setting(job)
+        return Pipeline(
+            split=split,
+            task=task,
+            factory=self.factory(job, source),
+            recipe=Retrain(**job.recipe),
+            seed=job.seed,
+            compute=Compute(**job.compute),
+            names={"model": job.model, "data": source.name, "classes": source.classes},
+            watch=lambda label, method: nullcontext(self.watch(file)),
+        )
+
+    def watch(self, file: Path) -> Watch:
+        """Return how a run is watched: it stops after the deadline, and keeps its state beside `file` until then."""
 
         def on_row(row: Row) -> None:
             self.check_time()
 
-        return {
-            "compute": Compute(**job.compute),
-            "on_row": on_row,
-            "factory": self.factory(job, source),
-            "state_file": file.with_suffix(".state") if self.deadline else None,
-            "names": {"model": job.model, "data": source.name, "classes": source.classes},
-        }
+        return Watch(on_row=on_row, state_file=file.with_suffix(".state") if self.deadline else None)
 
     def factory(self, job: Job, source: Source) -> Callable[[], nn.Module]:
         """Return a function that makes the model of a job with the fresh parameters of its seed."""
@@ -106,15 +125,11 @@ class ModelStore:
 
     def make_original(self, job: Job) -> Path:
         """Train the original on forget and retain set, unless its file exists. All forget sets share it."""
-        source, split, task = self.setting(job)
+        split = self.setting(job)[1]
         path = self.folder / "models" / f"original-{job.origin}-{split.train_hash[:12]}.safetensors"
         if not path.exists():
             self.check_time()
-            options = self.options(job, source, path)
-            del options["names"], options["factory"]
-            model = self.factory(job, source)()
-            run = train(model, split, Retrain(**job.recipe), task, seed=job.seed, **options)
-            self.save_model(path, run.model)
+            self.save_model(path, self.pipeline(job, path).train_original().run.model)
         return path
 
     def make_retrained(self, job: Job) -> Path:
@@ -122,17 +137,11 @@ class ModelStore:
         path = self.retrained_file(job)
         if not path.exists():
             self.check_time()
-            source, split, task = self.setting(job)
             original, evaluation = self.original(job)
-            outcome = experiment(
-                original,
-                split,
-                Retrain(**job.recipe),
-                task,
-                kind="retrain",
-                original=evaluation,
-                seed=job.seed,
-                **self.options(job, source, path),
+            pipeline = self.pipeline(job, path)
+            reference = pipeline.retrain(original)
+            outcome = pipeline.outcome(
+                "retrain", reference.run, reference.method, before=reference.before, original=evaluation
             )
             self.save_outcome(path.with_suffix(".json"), outcome)
             self.save_model(path, outcome.model)
@@ -153,13 +162,16 @@ class ModelStore:
     def evaluated(self, path: Path, job: Job) -> tuple[nn.Module, Evaluation]:
         """Load a model and evaluate it on the job's split. The process keeps up to 8 of them."""
         source, split, task = self.setting(job)
-        key = path.resolve(), split.hash, self.device
+        # for large data, features take most of the memory, and few measures use them
+        keep = any("features" in find_measure(m).needs for m in job.measures)
+        key = path.resolve(), split.hash, self.device, keep
         if key not in _CACHE:
             while len(_CACHE) >= CACHE_SIZE:
                 del _CACHE[next(iter(_CACHE))]
             model = self.factory(job, source)()
             load_into(model, read_checkpoint(path))
-            _CACHE[key] = model.eval(), _without_features(evaluate(model, split, task, seed=job.seed))
+            evaluation = evaluate(model.eval(), split, task, seed=job.seed)
+            _CACHE[key] = model, evaluation if keep else _without_features(evaluation)
         return _CACHE[key]
 
     def save_outcome(self, file: Path, outcome: Outcome) -> None:
@@ -176,6 +188,6 @@ class ModelStore:
 
 
 def _without_features(evaluation: Evaluation) -> Evaluation:
-    """Drop the features. A grid does not use them, and for large data they take most of the memory."""
+    """Drop the features."""
     sets = ("forget", "retain", "test", "test_forgotten")
     return replace(evaluation, **{n: replace(getattr(evaluation, n), features=None) for n in sets})

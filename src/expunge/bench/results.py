@@ -26,7 +26,7 @@ def entry(record: Record, label: str, split: dict[str, Any], vary: dict[str, Any
     Returns:
         The entry.
     """
-    kept = {k: record.details[k] for k in ("table2x2", "worst_class") if record.details.get(k)}
+    kept = {k: record.details[k] for k in ("table2x2", "worst_class", "measures") if record.details.get(k)}
     return {
         "label": label,
         "kind": record.kind,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..records.record import ended_from_status
-from ..records.statistics import HEADLINE, TABLE_2X2, grouped, row_order, stat, stat_text
+from ..records.statistics import HEADLINE, TABLE_2X2, extra_measures, grouped, row_order, stat, stat_text
 from .results import Entry
 
 
@@ -31,13 +31,17 @@ def gap_of(entry: Entry, score: str = "avg") -> float | None:
 def markdown(entries: Sequence[Entry]) -> str:
     """Make the table of one split: mean ± sample standard deviation over seeds, with the gap of each score in brackets.
 
+    Extra measures have a column each.
+
     Args:
         entries: Entries of one split.
 
     Returns:
         The table in Markdown.
     """
-    lines = ["| method | UA | RA | TA | MIA | avg. gap | RTE s | n |", "| --- " * 8 + "|"]
+    extra = extra_measures(e["details"] for e in entries)
+    columns = ["method", *HEADLINE, "avg. gap", *extra, "RTE s", "n"]
+    lines = [f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|"]
     for group in rows(entries):
         kind = group[0]["kind"]
         cells = []
@@ -50,7 +54,8 @@ def markdown(entries: Sequence[Entry]) -> str:
         # old results have no "ended", only the words of "status"
         diverged = sum((e.get("ended") or ended_from_status(e["status"])) == "diverged" for e in group)
         label = group[0]["label"] + (f" ({diverged} diverged)" if diverged else "")
-        lines.append(f"| {label} | {' | '.join(cells)} | **{average}** | {seconds} | {len(group)} |")
+        more = [stat_text((e["scores"].get(name) for e in group), 3) for name in extra]
+        lines.append(f"| {' | '.join([label, *cells, f'**{average}**', *more, seconds, str(len(group))])} |")
     return "\n".join(lines)
 
 

@@ -6,13 +6,18 @@ import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from torch import nn
+
+from ..audit.evaluation import Evaluation
+from ..audit.measure import make_measures
+from ..audit.standard import summarize
 from ..methods.retrain import Retrain
-from ..pipeline.experiment import experiment, judge_run
+from ..pipeline import Outcome, Reference
 from ..records.atomic_files import write_json
 from ..records.record import Record, plain
 from ..training.method import Method
 from ..training.registry import find
-from ..training.run import Run
+from ..training.run import Compute, Run
 from ..tuning.search import search_space
 from ..tuning.trials import By, tune
 from .grid import Job
@@ -48,20 +53,13 @@ class Worker(ModelStore):
         if file.exists():
             return file
         self.check_time()
-        self.references(job)
-        source, split, task = self.setting(job)
-        original, original_evaluation = self.original(job)
-        _, retrained_evaluation = self.retrained(job)
-        outcome = experiment(
-            original,
-            split,
-            self.method(job),
-            task,
-            original=original_evaluation,
-            retrained=retrained_evaluation,
-            seed=job.seed,
-            **self.options(job, source, file),
-        )
+        first, second = self.references(job)
+        pipeline = replace(self.pipeline(job, file), measures=job.measures)
+        outcome = pipeline.run(
+            {job.label: self.method(job)},
+            original=lambda: self._reference(job, first, *self.original(job)),
+            retrained=lambda model: self._reference(job, second, *self.retrained(job)),
+        )[-1]
         outcome.record.details["label"] = job.label
         self.save_outcome(file, outcome)
         return file
@@ -73,18 +71,45 @@ class Worker(ModelStore):
         if not retrained_file.exists():
             self.make_retrained(job)
         if not original_file.exists():
-            source, split, task = self.setting(job)
-            original, _ = self.original(job)
+            _, split, task = self.setting(job)
+            original, evaluation = self.original(job)
             _, retrained = self.retrained(job)
-            outcome = judge_run(
+            outcome = self.pipeline(job, original_file).outcome(
+                "original",
                 Run(original, split, task, job.seed),
                 Retrain(**job.recipe),
-                kind="original",
+                own=evaluation,
                 retrained=retrained,
-                names={"model": job.model, "data": source.name},
             )
             self.save_outcome(original_file, outcome)
-        return [Record.load(original_file), Record.load(retrained_file)]
+        files = [original_file, retrained_file]
+        return [self._with_measures(file, job) if job.measures else Record.load(file) for file in files]
+
+    def _with_measures(self, file: Path, job: Job) -> Record:
+        """Return the record of a reference with the extra measures of a job. It has a file of its own."""
+        extended = file.with_name(f"{file.stem}-{job.measured}.json")
+        if not extended.exists():
+            _, _, task = self.setting(job)
+            original, retrained = self.original(job)[1], self.retrained(job)[1]
+            record = Record.load(file)
+            own = retrained if record.kind == "retrain" else original
+            result = summarize(
+                own,
+                original=original,
+                retrained=retrained,
+                measures=make_measures(job.measures, task),
+                task=task,
+            )
+            record.scores = plain(result.scores)
+            record.details["measures"] = plain(result.details["measures"])
+            record.save(extended)
+        return Record.load(extended)
+
+    def _reference(self, job: Job, record: Record, model: nn.Module, evaluation: Evaluation) -> Reference:
+        """Return an original or retrained model that was evaluated and recorded before."""
+        _, split, task = self.setting(job)
+        run = Run(model, split, task, job.seed)
+        return Reference(run, outcome=Outcome(run, record, evaluation))
 
     def method(self, job: Job) -> Method:
         """Return the method of a job. If the grid asks for it, tune its settings first."""
@@ -103,7 +128,7 @@ class Worker(ModelStore):
     def _tune(self, job: Job, method: Method, by: By, file: Path) -> None:
         """Write the trials of a job's method to `file`. An interrupted call is continued."""
         tuned_on, tuning = job.tuned_on, job.tuning or {}
-        source, split, task = self.setting(tuned_on)
+        _, split, task = self.setting(tuned_on)
         original, _ = self.original(tuned_on)
         retrained = self.retrained(tuned_on)[1] if by == "gap" else None
         about = {
@@ -115,7 +140,7 @@ class Worker(ModelStore):
             "fixed": job.settings,
         }
         partial = file.with_suffix(".part")
-        options = self.options(tuned_on, source, file)
+        watch = self.watch(file)
         tuned = tune(
             original,
             split,
@@ -126,10 +151,10 @@ class Worker(ModelStore):
             retrained=retrained,
             seed=tuned_on.seed,
             fixed=job.settings,
-            compute=options["compute"],
-            on_row=options["on_row"],
+            compute=Compute(**tuned_on.compute),
+            on_row=watch.on_row,
             trials_file=partial,
-            state_file=options["state_file"],
+            state_file=watch.state_file,
         )
         trials = [asdict(t) for t in tuned.trials]
         write_json(file, plain({**about, "untouched": tuned.untouched, "trials": trials}))

@@ -19,7 +19,7 @@ from ..records.record import plain
 from ..tasks.classification import Classification
 from ..training.registry import method_from_metadata
 from ..training.run import Run
-from .checks import output_problems, problems_of
+from .checks import check_measures, output_problems, problems_of
 from .flags import MODEL, SPLIT, ModelFlags, SplitFlags
 from .inputs import ModelFiles, draw_split, reference_of
 from .invocation import command_line
@@ -44,6 +44,7 @@ class AuditFlags:
         max_gap: Largest average gap to Retrain that passes, in percentage points. Needs --retrained.
         out: Record to write (JSON).
         report: HTML report to write.
+        measure: Extra measures: names such as ToW, or package.module:Class. Can be repeated.
     """
 
     checkpoint: Path
@@ -54,6 +55,7 @@ class AuditFlags:
     max_gap: float | None = None
     out: Path | None = None
     report: Path | None = None
+    measure: tuple[str, ...] = ()
 
     def problems(self) -> list[str]:
         """Return what is wrong with `max_gap`, one sentence each."""
@@ -97,7 +99,12 @@ def audit(
     unlearned, checkpoint = files.load("unlearned", source, drawn)
     retrained = files.load_if_given("retrained", source, drawn)
     pipeline = Pipeline(
-        split=drawn, task=task, seed=flags.seed, names=model.names(source), command=command_line()
+        split=drawn,
+        task=task,
+        seed=flags.seed,
+        names=model.names(source),
+        command=command_line(),
+        measures=flags.measure,
     )
     references = pipeline.references(
         lambda: reference_of(original, drawn, task, flags.seed),
@@ -131,6 +138,7 @@ def _problems(flags: AuditFlags, model: ModelFlags, split: SplitFlags, strong: S
         *problems_of(
             lambda: check_seed(flags.seed),
             lambda: check_seed(split.split_seed),
+            lambda: check_measures(flags.measure, flags.retrained),
             strong.check if flags.level == "strong" else lambda: None,
         ),
     ]
@@ -162,7 +170,7 @@ def _verdict(
         recipe=recipe if isinstance(recipe, Retrain) else None,
         settings=strong,
         evaluations={
-            role: o.judged for role, o in outcomes.items() if o is not None and o.judged is not None
+            role: o.evaluation for role, o in outcomes.items() if o is not None and o.evaluation is not None
         },
         retrained_scores=retrained_scores,
         factory=factory,

@@ -14,9 +14,9 @@ from .checks import device_problems
 from .settings_flags import FLAT, with_help
 
 if TYPE_CHECKING:
+    from ..bench import Worker
     from ..bench.grid import Grid, Job
     from ..bench.results import Entry
-    from ..bench.worker import Worker
     from ..records.record import Record
 
 

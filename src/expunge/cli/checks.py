@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,12 +89,23 @@ def run_problems(method: Method, task: Task, compute: Compute, device: str, seed
     """Return what is wrong with settings, task, computation or seed of a run, one sentence each."""
     import torch
 
+    from ..torch_utils.module_state import check_seed
     from ..training.execute import check_run
 
-    problems = problems_of(lambda: check_run(method, None, task, seed=seed, compute=compute))
+    problems = problems_of(lambda: check_seed(seed), lambda: check_run(method, None, task, compute=compute))
     if not device_problems(device):
         problems += compute.problems(torch.device(device))
     return list(dict.fromkeys(problems))
+
+
+def check_measures(names: Sequence[str], retrained: Path | None) -> None:
+    """Raise `ExpungeError` for extra measures that are unknown, or that cannot be computed for these models."""
+    if names:
+        from ..audit.measure import make_measures
+        from ..tasks.classification import Classification
+
+        # the number of classes is not known yet, and no need depends on it
+        make_measures(names, Classification(2), retrained=retrained is not None)
 
 
 def scenario_problems(method: Method, scenario: str) -> list[str]:

@@ -169,14 +169,14 @@ def come_back(
     """
     tool = attack or RecoveryAttack(steps=100, sampler=setting.sampler)
     split = setting.split
-    aim = RecoveryGoal(
+    goal = RecoveryGoal(
         task=setting.task,
         samples=split.forget,
         judge=judge,
         target=split.forget_classes[0],
         seed=setting.seed,
     )
-    return tool.both(models, aim)
+    return tool.both(models, goal)
 
 
 def table(records: list[Record], labels: tuple[str, ...]) -> Table:

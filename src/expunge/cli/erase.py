@@ -14,12 +14,13 @@ from ..audit.image_judge import Judge
 from ..audit.recovery_attacks import RecoveryAttack
 from ..errors import raise_all
 from ..generation.concepts import Erasure
-from ..generation.erase import Erased
 from ..generation.erase import erase as erase_concept
 from ..generation.erase_checks import place_problems
 from ..generation.erase_presets import STEPS
 from ..generation.erase_presets import settings as preset
+from ..generation.erased import Erased
 from ..generation.erasure_audit import audit_erasure, check_judging
+from ..generation.options import EraseOptions
 from ..records.record import plain
 from ..report import write_report
 from ..tasks.sampling import Sampler
@@ -150,19 +151,21 @@ class EraseRun:
                 self.pipeline,
                 self.erasure,
                 method,
+                EraseOptions(
+                    images=training.images,
+                    per_prompt=64 if training.per_prompt is None else training.per_prompt,
+                    weights=training.weights,
+                    lora=training.lora,
+                    half=training.half,
+                    steps=steps,
+                    safe=self.pictures.safe,
+                    sampler=sampler,
+                    seed=outputs.seed,
+                    device=outputs.device,
+                    compute=self.compute,
+                    gradient_checkpointing=training.gradient_checkpointing,
+                ),
                 out=outputs.out,
-                images=training.images,
-                per_prompt=64 if training.per_prompt is None else training.per_prompt,
-                weights=training.weights,
-                lora=training.lora,
-                half=training.half,
-                steps=steps,
-                safe=self.pictures.safe,
-                sampler=sampler,
-                seed=outputs.seed,
-                device=outputs.device,
-                compute=self.compute,
-                gradient_checkpointing=training.gradient_checkpointing,
                 on_row=print_row,
                 state_file=state,
                 command=command_line(),

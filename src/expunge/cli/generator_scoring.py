@@ -26,7 +26,7 @@ class GeneratorScoring:
 
     def measure(self, run: Run) -> JudgedImages:
         """Return sampled images of the run's model. The noise is the same for every model."""
-        return self.setting.look(run.model, self.judge)
+        return self.setting.sample(run.model, self.judge)
 
     def describe(self, record: Record, label: str, own: Any, original: Any, retrained: Any) -> None:
         """Write scores and images into the record, beside those of the original and the retrained model."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +42,7 @@ class MethodCommands:
         )
         first = words[0] if words else ""
         if first and not first.startswith("-"):
+            _make_current_folder_importable()
             function = self.build(first)
             app.command(function, name=first, help=help_text(function.__doc__))
         elif first in ("", "--help", "-h"):
@@ -51,6 +54,12 @@ class MethodCommands:
                 f"`expunge {self.name} --help` lists the methods."
             )
         return app
+
+
+def _make_current_folder_importable() -> None:
+    """Let `package.module:Class` name a module of the current folder, as `python -m expunge` does."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
 
 
 def _placeholder() -> None:

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..records.record import Record
-from ..records.statistics import HEADLINE, TABLE_2X2, grouped, row_order, stat, stat_text
+from ..records.statistics import HEADLINE, TABLE_2X2, extra_measures, grouped, row_order, stat, stat_text
 
 
 def by_method(records: Sequence[Record]) -> list[list[Record]]:
@@ -39,7 +39,7 @@ def result_table(records: Sequence[Record], title: str = "") -> Table:
         memory = [r.peak_memory for r in group if r.peak_memory]
         note = " (diverged)" if any(r.ended == "diverged" for r in group) else ""
         table.add_row(
-            escape({"original": "Original", "retrain": "Retrain"}.get(first.kind, first.method)) + note,
+            _name(first) + note,
             *cells,
             "–" if first.kind == "retrain" else stat_text(_gap(r, "avg") for r in group),
             # a model that was only looked at has no seconds
@@ -48,6 +48,24 @@ def result_table(records: Sequence[Record], title: str = "") -> Table:
             style="bold" if first.kind == "retrain" else "",
         )
     return table
+
+
+def measures_table(records: Sequence[Record]) -> Table | None:
+    """Return the extra measures, one column each: mean (and spread over seeds). None if no record has any."""
+    names = extra_measures(r.details for r in records)
+    if not names:
+        return None
+    table = Table(title="extra measures")
+    table.add_column("method", no_wrap=True)
+    for name in names:
+        table.add_column(escape(name), justify="right")
+    for group in by_method(records):
+        table.add_row(_name(group[0]), *(stat_text((r.scores.get(name) for r in group), 3) for name in names))
+    return table
+
+
+def _name(record: Record) -> str:
+    return escape({"original": "Original", "retrain": "Retrain"}.get(record.kind, record.method))
 
 
 def table_2x2(rows: Sequence[dict[str, Any]]) -> Table:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from ..records.record import Record
-from .table import result_table, table_2x2
+from .table import measures_table, result_table, table_2x2
 
 if TYPE_CHECKING:
     from ..pipeline.experiment import Outcome
@@ -29,6 +29,8 @@ def show_records(records: Sequence[Record], limits: Sequence[str], page: Path | 
     """Print the table of the records and the limits of the audit, and write the HTML report if `page` is given."""
     console = Console()
     console.print(result_table(records))
+    if (extra := measures_table(records)) is not None:
+        console.print(extra)
     for row in [r.details["table2x2"] for r in records if "table2x2" in r.details]:
         console.print(table_2x2(row))
     for text in limits:

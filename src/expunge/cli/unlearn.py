@@ -18,7 +18,8 @@ from ..training.method import Method
 from ..training.processes import first
 from ..training.registry import find, names, serves, unsuited_text
 from ..tuning.search import Trial
-from .checks import output_problems, problems_of, run_problems, scenario_of, scenario_problems
+from ..tuning.trials import trial_problems
+from .checks import check_measures, output_problems, problems_of, run_problems, scenario_of, scenario_problems
 from .compute_flags import ComputeFlags
 from .flags import COMPUTE, MODEL, SPLIT, ModelFlags, SplitFlags
 from .inputs import ModelFiles, draw_split, reference_of
@@ -50,6 +51,7 @@ class UnlearnFlags:
             the settings as they are.
         report: HTML report to write.
         save_mask: File for the mask, one bit per parameter, for `expunge verify --mask`.
+        measure: Extra measures of the audit: names such as ToW, or package.module:Class. Can be repeated.
     """
 
     checkpoint: Path
@@ -59,11 +61,13 @@ class UnlearnFlags:
     trials: int = 1
     report: Path | None = None
     save_mask: Path | None = None
+    measure: tuple[str, ...] = ()
 
     def checkpoint_to_write(self, method: Method) -> Path:
         """Return `out`, or the default beside the input."""
         return self.out or self.checkpoint.with_name(
-            f"{self.checkpoint.stem}-{method.name()}{self.checkpoint.suffix}"
+            # a colon is not allowed in file names everywhere
+            f"{self.checkpoint.stem}-{method.name().replace(':', '.')}{self.checkpoint.suffix}"
         )
 
 
@@ -161,6 +165,7 @@ def run(request: Request) -> None:
         compute=how,
         names=model.names(source),
         command=command_line(),
+        measures=flags.measure,
         watch=watch,
     ).run(
         {method.name(): method},
@@ -201,9 +206,11 @@ def _problems(request: Request, out: Path) -> list[str]:
         *output_problems(outputs, *inputs),
         *split.problems(),
         *scenario_problems(method, scenario_of(split)),
+        *(trial_problems(method, flags.trials, request.fixed) if flags.trials != 1 else []),
         *problems_of(
             lambda: check_seed(split.split_seed),
             lambda: receipt.check(flags.checkpoint),
+            lambda: check_measures(flags.measure, flags.retrained),
         ),
     ]
 

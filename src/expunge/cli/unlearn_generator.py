@@ -159,7 +159,7 @@ class GeneratorRun:
         metadata = metadata_for("unlearn", setting.split, self.method, setting.seed)
         write_generator(flags.out, outcome.run, record, metadata)
         for name in ("UA", "RA"):
-            print(f"{name}: {start.judged.scores[name]:.1f} % before, {record.scores[name]:.1f} % after")
+            print(f"{name}: {start.evaluation.scores[name]:.1f} % before, {record.scores[name]:.1f} % after")
         print(f"judge: {judge.accuracy:.1f} % of real test images")
         if flags.report is not None:
             write_report(flags.report, [record])
@@ -224,6 +224,6 @@ def _network_scores(
     setting: Generation, outcome: Outcome, network: tuple[nn.Module, str]
 ) -> dict[str, float]:
     """Return FID and KID of the kept classes in the features of the user's network."""
-    unlearned = outcome.judged
+    unlearned = outcome.evaluation
     real = torch.cat([setting.task.images(batch) for batch in setting.split.retain.batches(512)])
     return network_distances(real, unlearned.images[~unlearned.forgotten], *network)

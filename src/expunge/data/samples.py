@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ExpungeError, raise_all
+from ..summaries import short
 from .batch import Augment, Batch, Normalize
 
 # ids that are joined to one text at a time: all of them joined take as much memory as the ids
@@ -65,6 +66,24 @@ class Data(ABC):
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __repr__(self) -> str:
+        labels = (
+            f"{self.num_classes} classes" if self.has_classes else f"labels {tuple(self.labels.shape[1:])}"
+        )
+        groups = f"groups {short(', '.join(self.groups))}" if self.groups else ""
+        parts = [
+            f"{len(self):,} samples",
+            labels,
+            self._describe_inputs(),
+            "ids" if self.ids is not None else "",
+            groups,
+        ]
+        return f"{type(self).__name__}({short(self.name)!r}, {', '.join(filter(None, parts))})"
+
+    def _describe_inputs(self) -> str:
+        """Return in a few words what the inputs are, for `repr`."""
+        return ""
 
     def _set(
         self,
@@ -197,6 +216,9 @@ class Samples:
         if self.data.ids is None:
             return [str(i) for i in self.index.tolist()]
         return self.data.ids[self.index.numpy()].tolist()
+
+    def __repr__(self) -> str:
+        return f"Samples({len(self):,} of {self.data!r})"
 
     def take(self, which: Tensor) -> Samples:
         """Return some of these samples.

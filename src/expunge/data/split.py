@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..errors import SplitError
+from ..summaries import short, summary
 from .convert import as_data
 from .forget_set import as_texts, class_numbers, samples_in_group, samples_with_ids
 from .samples import Samples
@@ -221,6 +222,14 @@ class Split:
         return _build(pool, forgotten, "group", spec)
 
     # ---- what was drawn
+
+    def __repr__(self) -> str:
+        classes = f", classes {list(self.forget_classes)}" if self.forget_classes else ""
+        return summary(
+            f"Split({self.scenario}, goal {self.goal}{short(classes)})",
+            ", ".join(f"{name} {size:,}" for name, size in self.sizes.items()),
+            f"data {self.forget.data!r}",
+        )
 
     @property
     def train(self) -> Samples:

@@ -89,6 +89,9 @@ class StreamData(Data):
                 f"the data set has {len(dataset)} samples and {len(self)} labels; give one label per sample."  # type: ignore[arg-type]
             )
 
+    def _describe_inputs(self) -> str:
+        return f"read from {type(self.dataset).__name__}"
+
     def _find_labels(self) -> Any:
         """Take the labels from an attribute of the data set, or read them from all items."""
         count = len(self.dataset)  # type: ignore[arg-type]

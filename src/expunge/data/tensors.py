@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ExpungeError
+from ..summaries import short
 from .batch import (
     Augment,
     Batch,
@@ -107,6 +108,10 @@ class TensorData(Data):
             if resident is None:
                 batch = batch.to(device)
             yield prepare(batch, self.augment, augment, self.normalize)
+
+    def _describe_inputs(self) -> str:
+        named = self.x if isinstance(self.x, dict) else {"x": self.x}
+        return short(", ".join(f"{k} {t.dtype} {tuple(t.shape[1:])}" for k, t in named.items()), 60)
 
     def fingerprint(self) -> str:
         if self._fingerprint is None:

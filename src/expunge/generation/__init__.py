@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from ..lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from .erase import Erased as Erased
     from .erase import erase as erase
+    from .erased import Erased as Erased
     from .erasure_audit import audit_erasure as audit_erasure
 
 __getattr__, __dir__, __all__ = lazy_exports(

@@ -1,4 +1,7 @@
-"""What an erasure is, in words, and the latents it is trained on: read from folders or drawn by the pipeline itself."""
+"""What an erasure erases and keeps, and the latents it trains on.
+
+The latents come from folders of images, or the pipeline samples them.
+"""
 
 from __future__ import annotations
 
@@ -26,106 +29,155 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 @dataclass(frozen=True, kw_only=True)
 class Erasure:
-    """What is erased and what is kept, in words. Every concept and anchor goes into every template."""
+    """Name the concept to erase, its anchor, and the concepts to keep.
+
+    Args:
+        concept: The concept to erase, in the words of a prompt.
+        anchor: What the model shows for the concept's prompts after the erasure. Empty: what it shows for the
+            null condition.
+        keep: Concepts that must stay as they are. The anchor is always kept too.
+        templates: Prompts with `{}` in place of the concept. Every concept and anchor goes into every template.
+
+    Example:
+        >>> Erasure(concept="dress", anchor="coat", keep=("bag",)).prompts()
+        ['a photo of a dress', 'a photo of a coat', 'a photo of a bag']
+    """
 
     concept: str
-    anchor: str = ""  # what the concept's prompts draw afterwards; empty: what no prompt draws
-    keep: tuple[str, ...] = ()  # concepts that must stay as they are; the anchor is always among them
+    anchor: str = ""
+    keep: tuple[str, ...] = ()
     templates: tuple[str, ...] = TEMPLATES
 
     def prompts(self, plain: bool = False) -> list[str]:
-        """Conditions in their order: concept and anchor of each template side by side, then what is kept.
+        """Return the prompts in the order of their conditions.
 
-        So "the next condition" of every concept prompt is its anchor. `plain` leaves the templates out (classes of a DiT).
+        Concept and anchor of each template stand side by side, so the next condition of each concept prompt is
+        its anchor. The kept concepts follow.
+
+        Args:
+            plain: Leave the templates out, as for the classes of a DiT.
         """
-        forms = ("{}",) if plain else self.templates
-        fill = lambda form, word: form.format(word) if word or plain else word  # noqa: E731
-        pairs = [fill(form, word) for form in forms for word in (self.concept, self.anchor)]
-        return pairs + [fill(form, word) for word in self.keep for form in forms]
+        templates = ("{}",) if plain else self.templates
+
+        def fill(template: str, word: str) -> str:
+            return template.format(word) if word or plain else word
+
+        pairs = [fill(template, word) for template in templates for word in (self.concept, self.anchor)]
+        return pairs + [fill(template, word) for word in self.keep for template in templates]
 
     def concepts(self, plain: bool = False) -> list[int]:
-        """Which conditions are erased."""
+        """Return the conditions to erase, as positions in `prompts(plain)`."""
         return [2 * k for k in range(1 if plain else len(self.templates))]
 
-    def check(self, folder: Path | None = None) -> None:
-        """Raise `ExpungeError` with every problem."""
+    def check(self) -> None:
+        """Check the words and templates.
+
+        Raises:
+            ExpungeError: With every problem.
+        """
         problems = []
         if not self.concept.strip():
-            problems.append("the concept is empty; say in a few words what to erase.")
+            problems.append("the concept is empty; name in a few words what to erase.")
         if self.concept in (self.anchor, *self.keep):
             problems.append(
-                f"'{self.concept}' is both the concept and the anchor or a kept one; it can't be erased and kept."
+                f"'{self.concept}' is the concept and also the anchor or a kept concept; "
+                "it cannot be erased and kept. Name another anchor or kept concept."
             )
         if bad := [t for t in self.templates if t.count("{}") != 1]:
             problems.append(
-                f"templates {bad} don't have the place of the concept, written {{}}, exactly once."
+                f"templates {bad} do not contain {{}} exactly once; write {{}} in the place of the concept."
             )
         if not self.templates:
-            problems.append("there is no template; '{}' is the plainest.")
+            problems.append("there is no template; give at least one, for example '{}'.")
         raise_all(problems)
 
 
-def kept_latents(file: Path, made_of: tuple[object, ...], make: Callable[[], TensorData]) -> TensorData:
-    """What `make` returns, from `file` if it was kept there by an interrupted call; kept there otherwise. Latents may differ
-    from call to call in their last bits on a GPU, and a run goes on only from a state of the same data.
+def kept_latents(path: Path, made_of: tuple[object, ...], make: Callable[[], TensorData]) -> TensorData:
+    """Return the latents in `path`, or make them and save them there.
 
-    `made_of` says what they depend on. Raises `ExpungeError` for a file that was made of something else.
+    An interrupted call must resume with the same latents. Latents made again on a GPU may differ in the last bits.
+
+    Args:
+        path: File of the latents.
+        made_of: Everything the latents depend on.
+        make: Makes the latents.
+
+    Raises:
+        ExpungeError: If the file was made with another `made_of`.
     """
     identity = repr(made_of)
-    if file.exists():
-        found = load_state(file)
-        if found.get("identity") != identity:
+    if path.exists():
+        state = load_state(path)
+        if state.get("identity") != identity:
             raise ExpungeError(
-                f"{file} holds the latents of another call (pipeline, prompts, images, their number, sampler or seed differ); "
-                "remove it to start anew, or repeat the settings it was made with."
+                f"{path} holds the latents of another call: pipeline, prompts, images, their number, sampler or seed "
+                "differ. Remove the file to start again, or repeat the settings of that call."
             )
-        return TensorData(found["latents"], found["conditions"], name=found["name"])
+        return TensorData(state["latents"], state["conditions"], name=state["name"])
     data = make()
-    save_state(file, {"identity": identity, "latents": data.x, "conditions": data.labels, "name": data.name})
+    save_state(path, {"identity": identity, "latents": data.x, "conditions": data.labels, "name": data.name})
     return data
 
 
 def image_files(folder: Path, erasure: Erasure) -> dict[str, list[Path]]:
-    """The image files of each concept's sub-folder, sorted. Raises `ExpungeError` with every folder that has none."""
+    """List the image files in the sub-folder of each concept, sorted.
+
+    Raises:
+        ExpungeError: With every sub-folder that has no images. The anchor may have none.
+    """
     words = [w for w in dict.fromkeys((erasure.concept, erasure.anchor, *erasure.keep)) if w]
-    found = {w: sorted(f for f in (folder / w).glob("*") if f.suffix.lower() in SUFFIXES) for w in words}
+    paths = {w: sorted(f for f in (folder / w).glob("*") if f.suffix.lower() in SUFFIXES) for w in words}
     raise_all(
         [
-            f"{folder / word} has no images ({', '.join(SUFFIXES)}); put those of '{word}' there."
-            for word, files in found.items()
+            f"{folder / word} has no images ({', '.join(SUFFIXES)}); put the images of '{word}' there."
+            for word, files in paths.items()
             if not files and word != erasure.anchor
         ]
     )
-    return found
+    return paths
 
 
 def contents(files: Mapping[str, Sequence[Path]]) -> list[tuple[str, str, str]]:
-    """Each concept's image files by name, and by a hash of what is in them."""
+    """Return the concept, the file name and the SHA-256 of every image file."""
     return [
-        (word, f.name, hashlib.sha256(f.read_bytes()).hexdigest())
-        for word, some in files.items()
-        for f in some
+        (word, path.name, hashlib.sha256(path.read_bytes()).hexdigest())
+        for word, paths in files.items()
+        for path in paths
     ]
 
 
 def split_of(data: TensorData, concepts: Sequence[int], count: int, name: str) -> Split:
-    """The split whose forget set are the samples of the conditions `concepts`; nothing is held out."""
-    gone = torch.isin(data.labels, torch.tensor(concepts))
-    at = lambda where: Samples(data, where.nonzero()[:, 0])  # noqa: E731
-    problems = [
-        f"there are no images of {what}; give some."
-        for what, where in (("the concept", gone), ("anything kept", ~gone))
-        if not where.any()
-    ]
-    raise_all(problems)
-    none = at(gone & False)
+    """Return the split whose forget set has the conditions `concepts`. Validation and test set are empty.
+
+    Args:
+        data: Latents of every condition.
+        concepts: The conditions to erase.
+        count: Number of conditions.
+        name: The concept's words.
+
+    Raises:
+        ExpungeError: If the forget set or the retain set is empty.
+    """
+    forget = torch.isin(data.labels, torch.tensor(concepts))
+
+    def samples(where: Tensor) -> Samples:
+        return Samples(data, where.nonzero()[:, 0])
+
+    raise_all(
+        [
+            f"there are no images of {what}; add some."
+            for what, where in (("the concept", forget), ("any kept concept or the anchor", ~forget))
+            if not where.any()
+        ]
+    )
+    empty = samples(forget & False)
     return Split(
-        at(gone),
-        at(~gone),
-        none,
-        none,
-        none,
-        none,
+        samples(forget),
+        samples(~forget),
+        empty,
+        empty,
+        empty,
+        empty,
         count,
         "class",
         "unlearn",
@@ -134,44 +186,51 @@ def split_of(data: TensorData, concepts: Sequence[int], count: int, name: str) -
     )
 
 
-def drawn_latents(
+def sampled_latents(
     loaded: Loaded, model: Prompted, task: Diffusion, count: int, sampler: Sampler, per_prompt: int, seed: int
 ) -> TensorData:
-    """Latents that the pipeline itself draws for each prompt."""
-    y = torch.arange(count).repeat_interleave(per_prompt)
+    """Sample `per_prompt` latents for each of the `count` conditions of `model`."""
+    conditions = torch.arange(count).repeat_interleave(per_prompt)
     channels = int(loaded.denoiser.config.in_channels)  # type: ignore[union-attr, arg-type]
-    latents = sampler(model, task, y, (channels, loaded.size, loaded.size), seed=seed + 1)
-    return TensorData(latents, y, name="drawn by the pipeline")
+    latents = sampler(model, task, conditions, (channels, loaded.size, loaded.size), seed=seed + 1)
+    return TensorData(latents, conditions, name="drawn by the pipeline")
 
 
 def read_latents(
     loaded: Loaded, folder: Path, erasure: Erasure, prompts: list[str], batch_size: int = 8
 ) -> TensorData:
-    """Latents of the images in the sub-folders of `folder`, each sub-folder a concept; images take turns at the templates."""
+    """Encode the images in the sub-folders of `folder`.
+
+    The images of a concept take its prompts (templates) in turn.
+
+    Args:
+        loaded: The pipeline whose autoencoder encodes.
+        folder: Folder with one sub-folder per concept.
+        erasure: The concepts and templates.
+        prompts: The conditions, in order.
+        batch_size: Images to encode at once.
+    """
     side = loaded.size * 2 ** (len(loaded.pipeline.vae.config.block_out_channels) - 1)
-    found: list[Path] = []
-    numbers: list[int] = []
+    paths: list[Path] = []
+    conditions: list[int] = []
     for word, files in image_files(folder, erasure).items():
-        own = [
-            k
-            for k, p in enumerate(prompts)
-            if p in {form.format(word) for form in (*erasure.templates, "{}")}
-        ]
-        for k, file in enumerate(files):
-            found.append(file)
-            numbers.append(own[k % len(own)])
+        filled = {template.format(word) for template in (*erasure.templates, "{}")}
+        choices = [k for k, prompt in enumerate(prompts) if prompt in filled]
+        for k, path in enumerate(files):
+            paths.append(path)
+            conditions.append(choices[k % len(choices)])
     latents = [
-        loaded.encode(torch.stack([picture(f, side) for f in found[at : at + batch_size]]))
-        for at in range(0, len(found), batch_size)
+        loaded.encode(torch.stack([picture(path, side) for path in paths[start : start + batch_size]]))
+        for start in range(0, len(paths), batch_size)
     ]
-    return TensorData(torch.cat(latents), torch.tensor(numbers), name=folder.name)
+    return TensorData(torch.cat(latents), torch.tensor(conditions), name=folder.name)
 
 
-def picture(file: Path, side: int) -> Tensor:
-    """An image file as (3, side, side) in [0, 1]: the short side resized to `side`, then cut at the centre."""
+def picture(path: Path, side: int) -> Tensor:
+    """Read an image file as (3, side, side) in [0, 1]: resize the short side to `side`, then crop the centre."""
     try:
         from PIL import Image
     except ImportError as error:
         raise MissingExtra("reading images", "images") from error
-    with Image.open(file) as image:
+    with Image.open(path) as image:
         return Resize(side, crop=side)(image).float() / 255

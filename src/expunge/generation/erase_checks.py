@@ -1,4 +1,4 @@
-"""What an erasure can be refused for, all of it before hours of drawing and training."""
+"""Checks of an erasure that run before hours of sampling and training."""
 
 from __future__ import annotations
 
@@ -12,72 +12,65 @@ from ..tasks.sampling import Sampler
 from ..torch_utils.module_state import check_seed
 from ..training.method import GradientMethod, Method
 from ..training.registry import serves, unsuited_text
-from ..training.run import Compute
 from ..training.settings import faults
 from .concepts import TEMPLATES, Erasure
 from .forget_me_not import ForgetMeNot
-from .pipelines import Weights, lora_problems, weights_problems
+from .options import EraseOptions
+from .pipelines import lora_problems, weights_problems
 from .prompted import Prompted
 
 
-def check(
-    erasure: Erasure,
-    method: Method,
-    out: str | Path | None,
-    lora: int | None,
-    weights: Weights,
-    half: bool,
-    compute: Compute,
-    steps: int | None,
-    per_prompt: int,
-    seed: int,
-) -> None:
-    """Raise `ExpungeError` with every reason why this can't be done, before anything is opened."""
+def check(erasure: Erasure, method: Method, options: EraseOptions, out: str | Path | None) -> None:
+    """Check everything that needs no pipeline.
+
+    Raises:
+        ExpungeError: With every problem.
+    """
     erasure.check()
-    check_seed(seed)
+    check_seed(options.seed)
     problems = method_problems(method)
     if out is not None:
         problems += place_problems(Path(out))
-    if lora is not None:
-        problems += lora_problems(lora, weights)
+    if options.lora is not None:
+        problems += lora_problems(options.lora, options.weights)
         if isinstance(method, GradientMethod) and method.density < 1:
-            problems.append(
-                "low-rank additions start at zero and have no saliency there; use density 1 with LoRA."
-            )
-    if half and not (lora and compute.amp == "bf16"):
-        problems.append(
-            "only frozen weights may be held in bfloat16: use half together with lora and amp bf16."
-        )
+            problems.append("LoRA adapters start at zero and have no saliency; set density to 1 with LoRA.")
+    if options.half and not (options.lora and options.compute.amp == "bf16"):
+        problems.append("half needs frozen parameters: use it together with lora and amp bf16.")
     problems += [
         f"{name} is {value}; it must be at least 1."
-        for name, value in (("steps", steps), ("per_prompt", per_prompt))
+        for name, value in (("steps", options.steps), ("per_prompt", options.per_prompt))
         if value is not None and value < 1
     ]
     raise_all(problems)
 
 
 def method_problems(method: Method) -> list[str]:
-    """What speaks against this method, with its settings, on any pipeline, a sentence each."""
-    found = faults(method)
+    """Return the reasons why the method cannot erase a concept from any pipeline."""
+    problems = faults(method)
     name = type(method).__name__
     if method.exact:
-        found.append(
-            f"{name} trains fresh weights, which no pipeline can be made of here; see `expunge erase --help`."
+        problems.append(
+            f"{name} trains fresh weights, and no pipeline can be trained from scratch here; "
+            "choose a method of `expunge erase --help`."
         )
     elif not serves(type(method), Diffusion):
-        found.append(unsuited_text(type(method), Diffusion))
+        problems.append(unsuited_text(type(method), Diffusion))
     if method.scenarios and "class" not in method.scenarios:
-        found.append(f"{name} serves no forget set that is a concept; see `expunge erase --help`.")
-    return found
+        problems.append(
+            f"{name} cannot forget a concept; it serves forget sets of {' or '.join(method.scenarios)}. "
+            "Choose a method of `expunge erase --help`."
+        )
+    return problems
 
 
 def place_problems(out: Path) -> list[str]:
-    """What speaks against a new folder there, a sentence each."""
+    """Return the reasons why the folder `out` cannot be created."""
     if out.exists():
         return [f"{out} exists and is not replaced; name another folder."]
-    above = next(p for p in out.absolute().parents if p.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
-        return [f"{out} cannot be written: {above} is no folder that one may write to; name another place."]
+    parent = next(p for p in out.absolute().parents if p.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        return [f"{out} cannot be written: {parent} is not a writable folder; name another folder."]
     return []
 
 
@@ -85,32 +78,37 @@ def check_loaded(
     original: Prompted,
     task: Diffusion,
     method: Method,
-    lora: int | None,
-    weights: Weights,
+    options: EraseOptions,
     erasure: Erasure,
     sampler: Sampler,
 ) -> None:
-    """Raise `ModelError` with everything that this pipeline has no place for, before hours of drawing."""
-    plain = original.labels is not None
-    problems = weights_problems(original, weights)
-    if plain and lora:
+    """Check the method and the options against the loaded pipeline.
+
+    Raises:
+        ModelError: With every problem.
+    """
+    is_dit = original.labels is not None
+    problems = weights_problems(original, options.weights)
+    if is_dit and options.lora:
         problems.append(
-            "diffusers' DiT pipeline has no place for LoRA weights; leave lora out and train full weights."
+            "the DiT pipeline of diffusers has no place for LoRA weights; train full weights without lora."
         )
-    if plain and erasure.templates != TEMPLATES:
-        problems.append("a DiT is told classes, not sentences; leave the templates out.")
+    if is_dit and erasure.templates != TEMPLATES:
+        problems.append("a DiT takes classes as conditions, not sentences; remove the templates.")
     if isinstance(method, ForgetMeNot):
-        problems += method.unmet(original, erasure.concepts(plain))
+        problems += method.unmet(original, erasure.concepts(is_dit))
     raise_all(problems + _steps_problems(task, method, sampler), ModelError)
 
 
 def _steps_problems(task: Diffusion, method: Method, sampler: Sampler) -> list[str]:
-    """What speaks against the steps that images are drawn with: those of `sampler`, and the method's own."""
-    found: list[str] = []
-    own = getattr(method, "sample_steps", None)
-    for one in (sampler, *([] if own is None else [replace(Sampler(), steps=own)])):
+    """Return the problems of the sampler steps: those of `sampler`, and those that the method takes itself."""
+    problems: list[str] = []
+    samplers = [sampler]
+    if (method_steps := getattr(method, "sample_steps", None)) is not None:
+        samplers.append(replace(Sampler(), steps=method_steps))
+    for each in samplers:
         try:
-            one.scheduler(task)
+            each.scheduler(task)
         except ExpungeError as error:
-            found += [p for p in error.problems if p not in found]
-    return found
+            problems += [p for p in error.problems if p not in problems]
+    return problems

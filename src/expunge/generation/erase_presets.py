@@ -1,4 +1,4 @@
-"""The published settings of the methods that erase concepts from text-to-image pipelines, and how many steps they take."""
+"""Published settings and numbers of steps of the methods that erase concepts from text-to-image pipelines."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from ..training.method import Method
 from ..training.registry import find, names, serves
 from .forget_me_not import ForgetMeNot
 
-# SalUn for Stable Diffusion, released code of arXiv:2310.12508: Adam 1e-5, batch 8, alpha 0.5 (both terms are means there), the
-# whole UNet; ESD: 1e-5 (arXiv:2303.07345); concept ablation: 2e-6 (arXiv:2303.13516).
+# SalUn for Stable Diffusion, from the released code of arXiv:2310.12508: Adam 1e-5, batch size 8, alpha 0.5 (both terms
+# are means in that code), all parameters of the UNet. ESD: 1e-5 (arXiv:2303.07345). Concept ablation: 2e-6
+# (arXiv:2303.13516).
 _ADAM = {"optimizer": "adam", "weight_decay": 0.0, "clip": 1.0, "batch_size": 8}
 _RELABEL = {**_ADAM, "lr": 1e-5, "order": "paired", "relabel": "next", "retain_weight": 0.5}
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -23,8 +24,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "esd": {**_ADAM, "lr": 1e-5},
     "concept_ablation": {**_ADAM, "lr": 2e-6, "anchor": 1},
 }
-# Steps: SalUn's code takes 5 passes of about 120 steps on a class of Imagenette, ESD 1000, concept ablation 200 on one GPU (its
-# README), Forget-Me-Not 35. The others are ours: RL as SalUn, the rest untuned.
+# Published: SalUn's code takes 5 epochs of about 120 steps on a class of Imagenette, ESD 1000 steps, concept ablation 200
+# on one GPU (its README), Forget-Me-Not 35. Ours: random_label as SalUn; the others are not tuned.
 STEPS = {
     "salun": 600,
     "random_label": 600,
@@ -35,16 +36,26 @@ STEPS = {
     "gradient_ascent": 100,
     "finetune": 600,
 }
-OWN: dict[str, type[Method]] = {"forget_me_not": ForgetMeNot}  # methods that serve pipelines only
+# methods that serve only pipelines
+PIPELINE_METHODS: dict[str, type[Method]] = {"forget_me_not": ForgetMeNot}
 
 
 def settings(name: str, **changes: Any) -> Method:
-    """A method with its published settings for Stable Diffusion, and `changes`; the published number of steps is in `STEPS`.
+    """Return a method with its published settings for Stable Diffusion. `STEPS` has the published number of steps.
 
-    Raises `ExpungeError` for a name of no method that has a form for pipelines.
+    Args:
+        name: Name of the method.
+        changes: Settings that differ from the published ones.
+
+    Raises:
+        ExpungeError: If the method cannot erase concepts from pipelines.
+
+    Example:
+        >>> settings("salun", lr=2e-5).density
+        0.5
     """
-    if name in OWN:
-        return replace(OWN[name](), **changes)
+    if name in PIPELINE_METHODS:
+        return replace(PIPELINE_METHODS[name](), **changes)
     if name not in names() or not serves(find(name), Diffusion):
-        raise ExpungeError(f"'{name}' has no form for pipelines; those that have: {', '.join(STEPS)}.")
+        raise ExpungeError(f"'{name}' has no form for pipelines; choose one of {', '.join(STEPS)}.")
     return replace(find(name)(), **{**SETTINGS.get(name, _ADAM), **changes})

@@ -17,15 +17,15 @@ from torch import Tensor, nn
 
 from ..audit.image_distances import named_distances
 from ..audit.image_judge import Judge
-from ..audit.judged_prompts import ErasureJudge, JudgedPrompts
 from ..audit.recovery_attacks import RecoveryAttack, RecoveryGoal
 from ..audit.standard import AuditResult
 from ..errors import raise_all
 from ..tasks.sampling import Sampler
 from .concepts import Erasure
+from .judged_prompts import ErasureJudge, JudgedPrompts
 
 if TYPE_CHECKING:
-    from .erase import Erased
+    from .erased import Erased
 
 TOGETHER = "a photo of a {} and a {}"
 

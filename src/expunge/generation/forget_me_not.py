@@ -1,11 +1,16 @@
-"""Forget-Me-Not: take the attention away from the concept's words.
+"""Forget-Me-Not: minimise the cross-attention to the concept's words.
 
-Zhang, Wang, Xu, Wang, Shi, "Forget-Me-Not: Learning to Forget in Text-to-Image Diffusion Models", arXiv:2303.17591.
+Published: minimise the norm of the cross-attention maps at the concept's tokens, on noised images of the concept, in
+all cross-attention layers. 35 steps at learning rate 2e-6.
 
-Published: on images of the concept, noised, the norm of the cross-attention maps at the concept's tokens is minimised, in all
-cross-attention layers; 35 steps at 2e-6. Ours: the mean over layers, heads and places of the squared attention that the
-concept's tokens get together. It lies outside of `methods/`, since it serves only models that attend to words
-(`text_to_image.Prompted` with its `tokens`); use it by `erase`.
+Ours: the loss is the mean over layers, heads and positions of the squared attention to all tokens of the concept
+together.
+
+The method serves only models that attend to words (`Prompted` with `tokens`), so it is not in `methods/`. Use it with
+`erase`.
+
+Source: Zhang, Wang, Xu, Wang, Shi, "Forget-Me-Not: Learning to Forget in Text-to-Image Diffusion Models",
+arXiv:2303.17591.
 """
 
 from __future__ import annotations
@@ -27,8 +32,8 @@ if TYPE_CHECKING:
     from ..tasks.diffusion import Diffusion
 
 
-class _Seen:
-    """A cross-attention processor of diffusers that also keeps its maps (B * heads, places, tokens)."""
+class _RecordingProcessor:
+    """Cross-attention processor of diffusers that appends its maps (B * heads, positions, tokens) to a list."""
 
     def __init__(self, maps: list[Tensor]):
         self.maps = maps
@@ -55,22 +60,29 @@ class _Seen:
 
 @contextmanager
 def attention_maps(model: nn.Module) -> Iterator[list[Tensor]]:
-    """Inside the block, the maps of every cross-attention layer (`attn2`), one after the other, as the model is called."""
+    """Collect the attention maps of every cross-attention layer (`attn2`) when the model is called inside the block.
+
+    Args:
+        model: A model with diffusers attention layers.
+
+    Yields:
+        A list that grows by one map (B * heads, positions, tokens) per layer and call.
+    """
     layers: list[Any] = [m for n, m in model.named_modules() if n.endswith(".attn2")]
-    kept = [m.processor for m in layers]
+    processors = [m.processor for m in layers]
     maps: list[Tensor] = []
     for layer in layers:
-        layer.processor = _Seen(maps)
+        layer.processor = _RecordingProcessor(maps)
     try:
         yield maps
     finally:
-        for layer, processor in zip(layers, kept, strict=True):
+        for layer, processor in zip(layers, processors, strict=True):
             layer.processor = processor
 
 
 @dataclass(frozen=True, kw_only=True)
 class ForgetMeNot(GradientMethod):
-    """Forget-Me-Not: minimise the cross-attention that the concept's words get."""
+    """Minimise the cross-attention to the concept's words."""
 
     epochs: int = 4
     lr: float = 2e-6
@@ -83,38 +95,43 @@ class ForgetMeNot(GradientMethod):
     schedule: ClassVar = "forget"
 
     def prepare(self, run: Run) -> None:
-        """Raise `ModelError` for models without cross-attention, or with prompts in which the concept's words aren't marked."""
+        """Check the model.
+
+        Raises:
+            ModelError: If the model has no cross-attention or its prompts do not mark the concept's words.
+        """
         raise_all(self.unmet(run.model, run.split.forget_classes), ModelError)
 
     @staticmethod
     def unmet(model: nn.Module, concepts: Sequence[int]) -> list[str]:
-        """What the method lacks to erase these conditions of the model, a sentence each."""
+        """Return the reasons why the method cannot erase the conditions `concepts` of the model."""
         problems = []
         if not any(n.endswith(".attn2") for n, _ in model.named_modules()):
             problems.append(
-                "the model has no cross-attention (attn2), so there is none to take away; use esd or concept_ablation."
+                "the model has no cross-attention (attn2), which this method minimises; use esd or concept_ablation."
             )
         tokens: Any = getattr(model, "tokens", None)
         if tokens is None:
             problems.append(
-                "the model does not say which tokens are the concept's (`tokens`); open it by `Loaded.prompted(prompts, words)`."
+                "the model does not mark the tokens of the concept (`tokens`); make it with "
+                "`Loaded.prompted(prompts, words)`."
             )
-        elif bare := [k for k in concepts if not tokens[k].any()]:
+        elif unmarked := [k for k in concepts if not tokens[k].any()]:
             problems.append(
-                f"the concept's words don't stand in prompts {bare} as the tokenizer reads them, so there is no attention to take "
-                "away; write them as words of their own, as in 'a photo of a {}'."
+                f"the concept's words are not among the tokens of prompts {unmarked}; separate them by spaces, as in "
+                "'a photo of a {}'."
             )
         if any(getattr(m, "gradient_checkpointing", False) for m in model.modules()):
             problems.append(
-                "Forget-Me-Not reads the attention of the forward pass, which gradient checkpointing throws away; leave "
-                "checkpointing out, and take a smaller batch_size or accumulate."
+                "gradient checkpointing discards the attention maps that Forget-Me-Not minimises; turn it off. "
+                "To save memory, use a smaller batch_size or accumulate."
             )
         return problems
 
     def loss(self, run: Run, forget: Batch | None, retain: Batch | None) -> Tensor:
         assert forget is not None
         task: Diffusion = run.task  # type: ignore[assignment]
-        noisy = task.draw(task.images(forget))
+        noisy = task.add_random_noise(task.images(forget))
         with attention_maps(run.model) as maps:
             task.predict(run.model, noisy.x, noisy.t, forget.y)
         tokens: Tensor = run.model.tokens[forget.y].float()  # type: ignore[index, union-attr, assignment]
@@ -122,6 +139,14 @@ class ForgetMeNot(GradientMethod):
 
     @staticmethod
     def at_words(maps: Tensor, tokens: Tensor) -> Tensor:
-        """Attention (B, heads, places) that the tokens marked in (B, L) get together, from maps (B * heads, places, L)."""
-        split = maps.float().unflatten(0, (len(tokens), -1))
-        return (split * tokens[:, None, None, :]).sum(-1)
+        """Sum the attention over the marked tokens.
+
+        Args:
+            maps: Attention maps (B * heads, positions, L).
+            tokens: Marks (B, L), true at the concept's tokens.
+
+        Returns:
+            The attention (B, heads, positions).
+        """
+        by_sample = maps.float().unflatten(0, (len(tokens), -1))
+        return (by_sample * tokens[:, None, None, :]).sum(-1)

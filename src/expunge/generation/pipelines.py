@@ -1,4 +1,4 @@
-"""Pipeline folders in and out, and which weights of a pipeline's denoiser may train."""
+"""Read and write pipeline folders, and choose the parameters of the denoiser that train."""
 
 from __future__ import annotations
 
@@ -19,59 +19,79 @@ Weights = Literal["full", "cross_attention", "not_cross_attention"]
 
 
 def load(folder: str | Path, *, device: str = "cpu") -> Loaded:
-    """Open a `save_pretrained` folder of Stable Diffusion 1.x, 2.x, XL or DiT. Raises `CheckpointError` for anything else.
+    """Load a pipeline folder of Stable Diffusion 1.x, 2.x, XL or DiT.
 
-    The denoiser is put on `device`; the rest stays on the CPU until it is asked for something.
+    Args:
+        folder: Folder that `save_pretrained` wrote.
+        device: Device of the denoiser. The other networks stay on the CPU until they are used.
+
+    Raises:
+        CheckpointError: If the folder holds no such pipeline.
+        MissingExtra: If diffusers is not installed.
+
+    Example:
+        >>> loaded = load("pipeline", device="cuda")
     """
     try:
         from diffusers import DiffusionPipeline
     except ImportError as error:
         raise MissingExtra("a text-to-image pipeline", "diffusion") from error
-    place = Path(folder)
-    if not (place / "model_index.json").is_file():
+    path = Path(folder)
+    if not (path / "model_index.json").is_file():
         raise CheckpointError(
-            f"{place} is no pipeline folder: it lacks model_index.json; give one that `save_pretrained` wrote."
+            f"{path} is no pipeline folder: it lacks model_index.json; name a folder that `save_pretrained` wrote."
         )
     try:
         pipeline = DiffusionPipeline.from_pretrained(
-            str(place), local_files_only=True, dtype=torch.float32, **_variant(place)
+            str(path), local_files_only=True, dtype=torch.float32, **_variant(path)
         )
-    except Exception as error:  # diffusers raises many kinds; the user needs the reason
+    # diffusers raises many types of errors, and the user needs the reason
+    except Exception as error:
         raise CheckpointError(
-            f"{place} can't be opened as a diffusers pipeline: {type(error).__name__}: {error}"
+            f"{path} cannot be opened as a diffusers pipeline: {type(error).__name__}: {error}"
         ) from error
     pipeline.set_progress_bar_config(disable=True)
     name = type(pipeline).__name__
     kinds = {"StableDiffusionPipeline": "unet", "StableDiffusionXLPipeline": "xl", "DiTPipeline": "dit"}
     if name not in kinds:
-        raise CheckpointError(f"{place} is a {name}; known are {', '.join(kinds)}.")
-    loaded = Loaded(pipeline, kinds[name], place)  # type: ignore[arg-type]
+        raise CheckpointError(f"{path} is a {name}; known: {', '.join(kinds)}.")
+    loaded = Loaded(pipeline, kinds[name], path)  # type: ignore[arg-type]
     loaded.denoiser.to(device)
     return loaded
 
 
-def _variant(place: Path) -> dict[str, str]:
-    """How the folder's weights are told apart where it has only those of a variant, as `save_pretrained(variant="fp16")` makes."""
-    names = [f.name for part in ("unet", "transformer") for f in (place / part).glob("*.safetensors")]
-    marks = {n.split(".")[1] for n in names if n.count(".") == 2}
-    return {"variant": marks.pop()} if len(marks) == 1 and all(n.count(".") == 2 for n in names) else {}
+def _variant(folder: Path) -> dict[str, str]:
+    """Return the variant to load if the folder has no other files, as `save_pretrained(variant="fp16")` writes them."""
+    names = [f.name for part in ("unet", "transformer") for f in (folder / part).glob("*.safetensors")]
+    variants = {n.split(".")[1] for n in names if n.count(".") == 2}
+    if len(variants) == 1 and all(n.count(".") == 2 for n in names):
+        return {"variant": variants.pop()}
+    return {}
 
 
 def choose_weights(model: nn.Module, which: Weights) -> int:
-    """Let only these weights of the denoiser train, and say how many; the others need no gradient and no optimizer state.
+    """Let only some parameters of the denoiser train. The others need no gradient and no optimizer state.
 
-    Cross-attention is what diffusers calls `attn2`. Raises `ModelError` if none is left, as in a DiT without text.
+    Args:
+        model: The denoiser, or a model that contains it.
+        which: The parameters that train. Cross-attention is the module that diffusers calls `attn2`.
+
+    Returns:
+        The number of trainable parameters.
+
+    Raises:
+        ModelError: If the model has no such parameters, as a DiT has no cross-attention.
     """
     raise_all(weights_problems(model, which), ModelError)
     count = 0
-    for name, weight in model.named_parameters():
-        weight.requires_grad_(_chosen(name, which))
-        count += weight.numel() * weight.requires_grad
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(_chosen(name, which))
+        count += parameter.numel() * parameter.requires_grad
     return count
 
 
 def weights_problems(model: nn.Module, which: Weights) -> list[str]:
-    """What speaks against training these weights of the denoiser, a sentence each."""
+    """Return the reasons why these parameters cannot train."""
     if any(_chosen(name, which) for name, _ in model.named_parameters()):
         return []
     return [f"the model has no {which.replace('_', ' ')} weights; use weights='full'."]
@@ -82,9 +102,19 @@ def _chosen(name: str, which: Weights) -> bool:
 
 
 def add_lora(denoiser: Any, rank: int, weights: Weights = "full") -> int:
-    """Freeze the denoiser and give its attention, or its cross-attention alone, low-rank additions to train (peft).
+    """Freeze the denoiser and add LoRA adapters to its attention layers.
 
-    Says how many weights train. Raises `ModelError` for a rank below 1 and for weights outside the cross-attention.
+    Args:
+        denoiser: The network of the pipeline.
+        rank: Rank of the adapters.
+        weights: "full" adapts all attention layers, "cross_attention" only cross-attention.
+
+    Returns:
+        The number of trainable parameters.
+
+    Raises:
+        ModelError: If the rank is below 1 or `weights` is "not_cross_attention".
+        MissingExtra: If peft is not installed.
     """
     raise_all(lora_problems(rank, weights), ModelError)
     try:
@@ -93,39 +123,53 @@ def add_lora(denoiser: Any, rank: int, weights: Weights = "full") -> int:
         raise MissingExtra("LoRA", "diffusion") from error
     denoiser.requires_grad_(False)
     layers = r"(to_k|to_q|to_v|to_out\.0)"
-    where = rf".*\.attn2\.{layers}" if weights == "cross_attention" else rf".*\.{layers}"
-    denoiser.add_adapter(
-        LoraConfig(r=rank, lora_alpha=rank, target_modules=where)
-    )  # scale 1: the file has no place for another
+    pattern = rf".*\.attn2\.{layers}" if weights == "cross_attention" else rf".*\.{layers}"
+    # lora_alpha = rank means scale 1: the file of the adapters cannot store another scale
+    denoiser.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=pattern))
     trained = [p for p in denoiser.parameters() if p.requires_grad]
-    for weight in trained:
-        weight.data = weight.data.float()  # whatever the frozen ones are held in
+    # the adapters train in float32 even if the frozen parameters are bfloat16
+    for parameter in trained:
+        parameter.data = parameter.data.float()
     return sum(p.numel() for p in trained)
 
 
 def lora_problems(rank: int, weights: Weights) -> list[str]:
-    """What speaks against low-rank additions of this rank to these weights, a sentence each."""
+    """Return the reasons why LoRA cannot train with this rank on these parameters."""
     problems = []
     if rank < 1:
-        problems.append(f"the rank of LoRA is {rank}; it must be at least 1, or leave LoRA out.")
+        problems.append(
+            f"the rank of LoRA is {rank}; it must be at least 1. To train without LoRA, leave it out."
+        )
     if weights == "not_cross_attention":
         problems.append(
-            "low-rank additions are made to attention alone, so they can't train what lies outside the cross-attention; "
+            "LoRA adapts only attention layers, so it cannot train not_cross_attention; "
             "use weights full or cross_attention with LoRA, or leave LoRA out."
         )
     return problems
 
 
 def save(loaded: Loaded, model: Prompted, out: str | Path, *, lora: bool = False) -> Path:
-    """Write the pipeline with the model's denoiser to a new folder, whole or not at all; or only its LoRA weights.
+    """Write the pipeline with the denoiser of `model` to a new folder.
 
-    A LoRA folder is for `pipeline.load_lora_weights(folder)`. Raises `CheckpointError` if `out` exists.
+    The folder appears only when it is complete.
+
+    Args:
+        loaded: The pipeline that was read.
+        model: The model whose denoiser to write.
+        out: Folder to write. `DiffusionPipeline.from_pretrained` reads it.
+        lora: Write only the LoRA weights, for `pipeline.load_lora_weights`.
+
+    Returns:
+        The path of the folder.
+
+    Raises:
+        CheckpointError: If `out` exists.
     """
-    place = Path(out)
-    if place.exists():
-        raise CheckpointError(f"{place} exists and is not replaced; name another folder.")
-    place.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".part", dir=place.parent))
+    path = Path(out)
+    if path.exists():
+        raise CheckpointError(f"{path} exists and is not replaced; name another folder.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
     try:
         if lora:
             from peft.utils import get_peft_model_state_dict
@@ -135,22 +179,22 @@ def save(loaded: Loaded, model: Prompted, out: str | Path, *, lora: bool = False
             )
         else:
             name = "transformer" if loaded.kind == "dit" else "unet"
-            kept = getattr(loaded.pipeline, name)
+            original = getattr(loaded.pipeline, name)
             setattr(loaded.pipeline, name, model.denoiser)
             try:
                 loaded.pipeline.save_pretrained(str(part))
             finally:
-                setattr(loaded.pipeline, name, kept)
-            _keep_names(loaded.folder, part)
+                setattr(loaded.pipeline, name, original)
+            _copy_class_names(loaded.folder, part)
         part.chmod(0o755)
-        part.rename(place)
+        part.rename(path)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return place
+    return path
 
 
-def _keep_names(source: Path, part: Path) -> None:
-    """A DiT's class names, which diffusers reads from model_index.json but leaves out when it writes one."""
+def _copy_class_names(source: Path, part: Path) -> None:
+    """Copy the class names of a DiT: diffusers reads them from model_index.json but does not write them."""
     names = json.loads((source / "model_index.json").read_text(encoding="utf-8")).get("id2label")
     written = json.loads((part / "model_index.json").read_text(encoding="utf-8"))
     if names and "id2label" not in written:

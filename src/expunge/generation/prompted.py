@@ -1,4 +1,4 @@
-"""A denoiser with a table of prompts, called as every conditional diffusion model here is."""
+"""A pipeline's denoiser with a table of prompts, callable as every conditional diffusion model."""
 
 from __future__ import annotations
 
@@ -9,12 +9,21 @@ from torch import Tensor, nn
 
 
 class Prompted(nn.Module):
-    """A denoiser with a table of prompts: `model(x_t, t, y)` looks up row `y` and gives the prediction (B, C, H, W).
+    """Call a denoiser with the number of a prompt: `model(x_t, t, y)` gives the prediction (B, C, H, W).
 
-    `prompts` (K + 1, L, D) holds text embeddings, the last row that of the empty prompt; `pooled` (K + 1, P) and `times`
-    (6,) are what XL wants besides; `labels` (K + 1,) are a DiT's classes, and then `prompts` is absent. `tokens` (K + 1, L)
-    marks the words of a concept. While `shares` is true, copies hold the very same frozen weights instead of copies of them:
-    of a network that nobody trains one is enough.
+    Row `y` of each table belongs to condition `y`. The last row is the null condition.
+
+    Args:
+        denoiser: The network of the pipeline.
+        prompts: Text embeddings (K + 1, L, D). None for a DiT.
+        pooled: Pooled text embeddings (K + 1, P) of Stable Diffusion XL.
+        times: Size and crop (6,) that Stable Diffusion XL takes as a condition.
+        labels: Classes (K + 1,) of a DiT.
+        tokens: Bool (K + 1, L), true at the tokens of the concept's words.
+
+    Attributes:
+        shares: While true, a deep copy shares the frozen parameters of this model. One copy of parameters that
+            nobody trains is enough.
     """
 
     shares: bool = False
@@ -37,26 +46,28 @@ class Prompted(nn.Module):
     ):
         super().__init__()
         self.denoiser = denoiser
-        given = {"prompts": prompts, "pooled": pooled, "times": times, "labels": labels, "tokens": tokens}
-        for name, value in given.items():
+        tables = {"prompts": prompts, "pooled": pooled, "times": times, "labels": labels, "tokens": tokens}
+        for name, value in tables.items():
             self.register_buffer(name, value)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
-        kind = next(self.denoiser.parameters()).dtype  # bfloat16 where frozen weights are held so
-        x = x.to(kind)
+        """Predict for noisy latents `x` (B, C, H, W), time steps `t` (B,) and conditions `y` (B,)."""
+        # bfloat16 if the frozen parameters are held in it
+        dtype = next(self.denoiser.parameters()).dtype
+        x = x.to(dtype)
         if self.labels is not None:
             return self.denoiser(x, timestep=t, class_labels=self.labels[y]).sample
         assert self.prompts is not None
-        more = {}
+        conditions = {}
         if self.pooled is not None and self.times is not None:
-            more["added_cond_kwargs"] = {
-                "text_embeds": self.pooled[y].to(kind),
+            conditions["added_cond_kwargs"] = {
+                "text_embeds": self.pooled[y].to(dtype),
                 "time_ids": self.times.expand(len(y), -1),
             }
-        return self.denoiser(x, t, encoder_hidden_states=self.prompts[y].to(kind), **more).sample
+        return self.denoiser(x, t, encoder_hidden_states=self.prompts[y].to(dtype), **conditions).sample
 
     def with_denoiser(self, denoiser: nn.Module) -> Prompted:
-        """The same prompts before another denoiser."""
+        """Return another denoiser with the same prompts."""
         return Prompted(
             denoiser,
             prompts=self.prompts,
@@ -69,13 +80,13 @@ class Prompted(nn.Module):
     def __deepcopy__(self, memo: dict[int, Any]) -> Prompted:
         if self.shares:
             memo.update((id(p), p) for p in self.parameters() if not p.requires_grad)
-        made = type(self).__new__(type(self))
-        memo[id(self)] = made
-        made.__dict__.update(copy.deepcopy(self.__dict__, memo))
-        return made
+        clone = type(self).__new__(type(self))
+        memo[id(self)] = clone
+        clone.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return clone
 
     def train(self, mode: bool = True) -> Prompted:
-        """As every module; but a DiT's own dropping of labels stays off, since the task drops conditions where it should."""
+        """Set the training mode, but keep a DiT's label dropout off: the task drops conditions."""
         super().train(mode)
         for module in self.modules():
             if type(module).__name__ == "LabelEmbedding":

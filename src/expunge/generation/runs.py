@@ -1,4 +1,4 @@
-"""What the runs of one generator share: data, split, task, judge and sampler; and a record of each with its pictures."""
+"""Runs on one class-conditional generator: what they share, and their records with scores and pictures."""
 
 from __future__ import annotations
 
@@ -29,14 +29,29 @@ from ..tuning import presets
 
 @dataclass(frozen=True, kw_only=True)
 class Generation:
-    """A data set with a class to forget, the U-Net that suits it, and how its images are judged."""
+    """Hold what all runs of one generator share: data set, forget set, U-Net, judge and sampler.
+
+    Args:
+        source: The data set.
+        data: Its name, for example "digits". It selects the U-Net and the settings.
+        split: Forget, retain, validation and test set.
+        task: The diffusion task.
+        device: Device of every network.
+        sampler: Sampler of the images to judge.
+        seed: Seed of initial parameters, judge and sampled images.
+        per_class: Number of images to sample per class.
+        command: Command line to store in records.
+
+    Raises:
+        ExpungeError: If `per_class` is below 2.
+    """
 
     source: Source
-    data: str  # the data's kind, as "digits"
+    data: str
     split: Split
     task: Diffusion
     device: str = "cpu"
-    sampler: Sampler = Sampler(kind="dpm", steps=10, guidance=1.0)  # noqa: RUF009 frozen
+    sampler: Sampler = Sampler(kind="dpm", steps=10, guidance=1.0)  # noqa: RUF009
     seed: int = 0
     per_class: int = 50
     command: str = ""
@@ -44,7 +59,7 @@ class Generation:
     def __post_init__(self) -> None:
         if self.per_class < 2:
             raise ExpungeError(
-                f"--per-class is {self.per_class}; distances of drawn images need at least 2 of each class."
+                f"--per-class is {self.per_class}; it must be at least 2, because distances need 2 images of each class."
             )
 
     @classmethod
@@ -57,9 +72,20 @@ class Generation:
         validation: float = 0.1,
         **more: Any,
     ) -> Generation:
-        """The setting of a data set by its spec; `forget` is a class, or several, by number or name. Raises `ExpungeError`s."""
+        """Set up the runs of a data set.
+
+        Args:
+            source: The data set.
+            data: Its spec.
+            forget: Class or classes to forget, by number or name.
+            validation: Share of the training set to hold out.
+            more: Further fields.
+
+        Raises:
+            ExpungeError: If no U-Net suits the data set or a class is unknown.
+        """
         raise_all(unserved(presets.data_name(data)))
-        split = for_drawing(Split.by_class(source.train, source.test, forget, validation=validation))
+        split = without_crops(Split.by_class(source.train, source.test, forget, validation=validation))
         return cls(
             source=source,
             data=presets.data_name(data),
@@ -70,25 +96,32 @@ class Generation:
 
     @property
     def factory(self) -> Callable[[], nn.Module]:
-        """Makes the U-Net with fresh weights, the same at each call."""
-        made = lambda: for_data(self.data, len(self.source.classes), self.source.shape).to(self.device)  # type: ignore[arg-type]  # noqa: E731
-        return seeded_factory(made, self.seed)
+        """A function that makes the U-Net with the same initial parameters at each call."""
+
+        def make() -> nn.Module:
+            shape: Any = self.source.shape
+            return for_data(self.data, len(self.source.classes), shape).to(self.device)
+
+        return seeded_factory(make, self.seed)
 
     def judge(self) -> Judge:
-        """A judge trained on the data with its own recipe."""
-        make = lambda: build(  # noqa: E731
-            "cnn", num_classes=len(self.source.classes), shape=self.source.shape
-        ).to(self.device)
-        real = _of(self.split, self.source.train)  # with the crops that a classifier trains on
+        """Train the classifier that judges images."""
+
+        def make() -> nn.Module:
+            model = build("cnn", num_classes=len(self.source.classes), shape=self.source.shape)
+            return model.to(self.device)
+
+        # the judge trains on crops, unlike the generator
+        real = _with_data(self.split, self.source.train)
         return train_judge(real, make, presets.recipe(self.data), seed=self.seed)
 
-    def look(self, model: nn.Module, judge: Judge) -> JudgedImages:
-        """What a model draws, from the same noise as every other."""
+    def sample(self, model: nn.Module, judge: Judge) -> JudgedImages:
+        """Sample images from a model and judge them. Every model starts from the same noise."""
         more = {"sampler": self.sampler, "per_class": self.per_class, "seed": self.seed}
         return generate_and_judge(model, self.split, self.task, judge, **more)  # type: ignore[arg-type]
 
     def bare_record(self, kind: str, run: Run, method: Method, before: str = "") -> Record:
-        """The record of a run, not yet judged."""
+        """Return the record of a run without scores of images."""
         names = {"model": "unet", "data": self.source.name, "classes": self.source.classes}
         return record_of(kind, run, method, before=before, names=names, command=self.command)
 
@@ -104,26 +137,37 @@ class Generation:
         label: str = "",
         **beside: JudgedImages | None,
     ) -> Record:
-        """The record of a run, with its scores and pictures, `beside` an original and a retrained model's."""
+        """Return the record of a run with its scores and pictures.
+
+        Args:
+            kind: Kind of the run, for example "unlearn".
+            run: The run.
+            method: Its method.
+            drawn: The judged images of its model.
+            judge: The judge.
+            before: Hash of the model before the run.
+            label: Name of the model in the pictures. Default: `kind`.
+            beside: Judged images of the original and the retrained model, to compare with.
+        """
         record = self.bare_record(kind, run, method, before)
-        found = audit_generator(drawn, judge, names={"unlearned": label or kind}, **beside)
-        record.scores = plain(found.scores)
-        record.details.update(plain(found.details))
+        audit = audit_generator(drawn, judge, names={"unlearned": label or kind}, **beside)
+        record.scores = plain(audit.scores)
+        record.details.update(plain(audit.details))
         return record
 
 
-def for_drawing(split: Split) -> Split:
-    """The split as a generator trains on it: images flipped but not cropped, or it would learn to draw the crops' borders."""
+def without_crops(split: Split) -> Split:
+    """Return the split without random crops. A generator would learn the borders of the crops; flips stay."""
     data = split.forget.data
     if not isinstance(data.augment, CropFlip):
         return split
-    whole = copy.copy(data)
-    whole.augment = replace(data.augment, pad=0)
-    return _of(split, whole)
+    uncropped = copy.copy(data)
+    uncropped.augment = replace(data.augment, pad=0)
+    return _with_data(split, uncropped)
 
 
-def _of(split: Split, data: Data) -> Split:
-    """The split with the same training samples of `data`."""
-    sets = ("forget", "retain", "validation", "withheld")
-    same: dict[str, Any] = {k: Samples(data, getattr(split, k).index) for k in sets}
-    return replace(split, **same)
+def _with_data(split: Split, data: Data) -> Split:
+    """Return the split with the same indices into `data`."""
+    names = ("forget", "retain", "validation", "withheld")
+    samples: dict[str, Any] = {name: Samples(data, getattr(split, name).index) for name in names}
+    return replace(split, **samples)

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..errors import MaskError, raise_all
 from ..records.atomic_files import atomic
 from ..records.checkpoint import read_checkpoint
+from ..summaries import short, summary
 
 
 class Mask(dict[str, Tensor]):
@@ -27,6 +28,19 @@ class Mask(dict[str, Tensor]):
     ):
         super().__init__(tensors)
         self.about = dict(about or {})
+
+    def __repr__(self) -> str:
+        total = sum(m.numel() for m in self.values())
+        layers = [
+            f"{short(n)} {tuple(m.shape)}: {100 * m.float().mean().item():.1f} %"
+            for n, m in [*self.items()][:8]
+        ]
+        return summary(
+            f"Mask({self.count:,} of {total:,} parameters may move, {100 * self.density:.2f} %)",
+            ", ".join(f"{short(k)} {short(v, 16)}" for k, v in self.about.items()),
+            *layers,
+            f"and {len(self) - 8} more tensors" if len(self) > 8 else "",
+        )
 
     @property
     def count(self) -> int:

@@ -85,7 +85,7 @@ class ESD(GradientMethod):
         """Return noisy images (B, C, H, W) of the conditions, and their diffusion steps (B,)."""
         images = task.images(forget)
         if self.source == "data":
-            noisy = task.draw(images)
+            noisy = task.add_random_noise(images)
             return noisy.x, noisy.t
         sampler = Sampler(kind="ddim", steps=self.sample_steps, guidance=self.guidance)
         stop = int(torch.randint(0, self.sample_steps, (), generator=run.generator("esd")))

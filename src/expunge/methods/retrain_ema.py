@@ -2,7 +2,7 @@
 
     average <- d * average + (1 - d) * theta    after each step,    d = min(ema, (1 + step) / (10 + step))
 
-It also trains originals (`expunge.experiment.train`).
+It also trains originals (`expunge.train`).
 
 Source: Ho et al., "Denoising Diffusion Probabilistic Models", NeurIPS 2020, arXiv:2006.11239.
 

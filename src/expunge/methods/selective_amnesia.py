@@ -133,7 +133,7 @@ class SelectiveAmnesia(GradientMethod):
         draw = run.own_generator("replay")
         chosen = torch.randint(0, len(run.memo["pool"]), (len(forget),), generator=draw).to(images.device)
         replay = Batch(run.memo["pool"][chosen], run.memo["conditions"][chosen], chosen.cpu())
-        noisy = task.draw(surrogate)
+        noisy = task.add_random_noise(surrogate)
         # not task.loss, which replaces some conditions by the null condition
         loss = task.error(task.predict(run.model, noisy.x, noisy.t, forget.y), noisy.target).mean()
         loss = loss + self.replay_weight * task.loss(run.model, replay).mean()

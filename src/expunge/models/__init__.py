@@ -1,4 +1,4 @@
-"""Models to start from, by name, and the user's own by `package.module:factory`."""
+"""Make models with initial parameters: built-in ones by name, and yours by `package.module:factory`."""
 
 from __future__ import annotations
 
@@ -25,55 +25,73 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "vit_tiny": ViT,
     "text_transformer": TextTransformer,
 }
-# axes of an input (None for any number), in words; the other models take images
+# number of axes of an input (None: any number) and a description; the other models take images
 TAKES = {"mlp": (None, "anything of a fixed shape"), "text_transformer": (1, "token numbers (T,)")}
 
 
 def names() -> list[str]:
-    """The built-in models."""
+    """Return the names of the built-in models."""
     return list(MODELS)
 
 
 def build(name: str, *, num_classes: int, shape: tuple[int, ...] = (3, 32, 32), **options: Any) -> nn.Module:
-    """A model with fresh weights: a built-in name, `hf-config:DIR` or `hf-weights:DIR` (see `pretrained.from_folder`), or
-    `package.module:factory`, called with whichever of `num_classes`, `shape` (C, H, W) and `in_channels` it names, and with
-    `num_classes` if it takes any keyword, as those of torchvision do. Raises `ModelError` for unknown names and for what is
-    no `nn.Module`."""
+    """Make a model with initial parameters.
+
+    A factory is called with the arguments it names among `num_classes`, `shape` and `in_channels`. A factory that
+    takes any keyword, as those of torchvision, also gets `num_classes`.
+
+    Args:
+        name: A built-in name, `hf-config:DIR` or `hf-weights:DIR` (see `pretrained.from_folder`), or
+            `package.module:factory`.
+        num_classes: Number of classes.
+        shape: Shape of one input, (C, H, W) for images.
+        options: Further arguments of the model.
+
+    Raises:
+        ModelError: If the name is unknown, the model cannot take the shape, or the factory fails.
+        MissingExtra: If the model needs a library that is not installed.
+
+    Example:
+        >>> model = build("resnet18", num_classes=10)
+    """
     if name.partition(":")[0] in KINDS:
         return from_folder(name, num_classes, shape)
     given = {"num_classes": num_classes, "shape": tuple(shape), "in_channels": shape[0] if shape else 1}
     if ":" in name:
-        made = call_object(
+        model = call_object(
             name, {**given, **options}, ModelError, always=set(options), hidden=("num_classes",)
         )
-        if not isinstance(made, nn.Module):
-            raise ModelError(f"{name} returned {type(made).__name__}; a model factory returns an nn.Module.")
-        if lazy := [n for n, p in made.named_parameters() if is_lazy(p)]:
+        if not isinstance(model, nn.Module):
             raise ModelError(
-                f"{name} returned a model whose weights have no shape yet (first: {lazy[:3]}); run a batch through it "
-                "in the factory, or give its layers their sizes."
+                f"{name} returned {type(model).__name__}; a model factory must return an nn.Module."
             )
-        return made
+        if lazy := [n for n, p in model.named_parameters() if is_lazy(p)]:
+            raise ModelError(
+                f"{name} returned a model whose parameters have no shape yet (first: {lazy[:3]}); run a batch through it "
+                "in the factory, or replace the lazy layers by layers with sizes."
+            )
+        return model
     check_name(name)
     _check_shape(name, tuple(shape))
     return MODELS[name](num_classes=num_classes, shape=tuple(shape), **options)
 
 
 def check_name(name: str) -> None:
-    """Raise `ModelError` for what is neither a built-in name nor written as a place of models."""
+    """Raise `ModelError` for an unknown name without a colon. Names with a colon are checked when the model is made."""
     if ":" not in name and name not in MODELS:
         raise ModelError(
-            f"there is no model '{name}'; known: {', '.join(MODELS)}, hf-config:DIR, hf-weights:DIR or package.module:factory."
+            f"there is no model '{name}'; choose one of {', '.join(MODELS)}, hf-config:DIR, hf-weights:DIR or "
+            "package.module:factory."
         )
 
 
 def _check_shape(name: str, shape: tuple[int, ...]) -> None:
-    """Raise `ModelError` where a built-in model cannot take inputs of this shape, with those that can."""
+    """Raise `ModelError` if a built-in model cannot take this shape. The message names the models that can."""
     takes = {m: TAKES.get(m, (3, "images (C, H, W)")) for m in MODELS}
-    axes, what = takes[name]
+    axes, expected = takes[name]
     if axes not in (None, len(shape)):
         others = [f"{m} ({words})" for m, (n, words) in takes.items() if n in (None, len(shape))]
         raise ModelError(
-            f"{name} takes {what} and an input of the data has the shape {shape}; for that take {' or '.join(others)}, or "
-            "a model of your own by package.module:factory."
+            f"{name} takes {expected}, but an input of the data has the shape {shape}; take {' or '.join(others)}, or "
+            "your own model by package.module:factory."
         )

@@ -1,4 +1,4 @@
-"""Small networks for small images: they memorise digits and Fashion-MNIST on a CPU in seconds to minutes."""
+"""Small networks for small images. On a CPU they fit digits and Fashion-MNIST in seconds to minutes."""
 
 from __future__ import annotations
 
@@ -8,14 +8,26 @@ from .layers import normalize
 
 
 class CNN(nn.Module):
-    """Three convolutions with batch norm (width, 2 width, 2 width), two halvings, global average pool, linear head."""
+    """Classify images with three convolutions, batch norm and two max pools.
+
+    The convolutions have `width`, 2 `width` and 2 `width` channels. A global average pool and a linear head follow.
+
+    Args:
+        num_classes: Number of classes.
+        shape: Shape of one image, (C, H, W).
+        width: Channels of the first convolution.
+    """
 
     def __init__(self, num_classes: int = 10, shape: tuple[int, ...] = (1, 28, 28), width: int = 32):
         super().__init__()
         channels = shape[0]
 
-        def block(a: int, b: int) -> list[nn.Module]:
-            return [nn.Conv2d(a, b, 3, padding=1, bias=False), nn.BatchNorm2d(b), nn.ReLU(inplace=True)]
+        def block(inputs: int, outputs: int) -> list[nn.Module]:
+            return [
+                nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
+                nn.BatchNorm2d(outputs),
+                nn.ReLU(inplace=True),
+            ]
 
         self.normalize = normalize(channels)
         self.features = nn.Sequential(
@@ -34,7 +46,13 @@ class CNN(nn.Module):
 
 
 class MLP(nn.Module):
-    """Two hidden layers with ReLU on flattened inputs."""
+    """Classify flattened inputs with two hidden layers and ReLU.
+
+    Args:
+        num_classes: Number of classes.
+        shape: Shape of one input.
+        width: Width of the hidden layers.
+    """
 
     def __init__(self, num_classes: int = 10, shape: tuple[int, ...] = (1, 8, 8), width: int = 128):
         super().__init__()

@@ -1,4 +1,4 @@
-"""What the built-in models share: channel normalisation inside the model, and their weight initialisation."""
+"""Shared parts of the built-in models: normalisation of the channels, and initialisation of the parameters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from torch import Tensor, nn
 
 
 class Normalize(nn.Module):
-    """(x - mean) / std for each channel of images (B, C, H, W) in [0, 1], so that data stays in [0, 1] outside the model."""
+    """Normalise the channels of images (B, C, H, W) inside the model, so that data sets stay in [0, 1].
+
+    Args:
+        mean: Mean of each channel.
+        std: Standard deviation of each channel.
+    """
 
     mean: Tensor
     std: Tensor
@@ -24,14 +29,14 @@ class Normalize(nn.Module):
 
 
 def normalize(channels: int) -> Normalize:
-    """The CIFAR-10 constants for 3 channels (SalUn's code), mean and standard deviation one half for others."""
+    """Return the CIFAR-10 constants of SalUn's code for 3 channels, and mean and deviation 0.5 for other numbers."""
     if channels == 3:
         return Normalize((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
     return Normalize((0.5,) * channels, (0.5,) * channels)
 
 
 def kaiming(model: nn.Module) -> None:
-    """Kaiming-normal (fan-out) convolutions, batch norm 1 and 0; linear layers keep torch's default."""
+    """Initialise convolutions with Kaiming normal (fan-out). Other layers keep torch's default."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -1,4 +1,4 @@
-"""Classifiers of transformers from a folder that `save_pretrained` wrote: fresh weights by its configuration, or its own."""
+"""Load classifiers of the transformers library from a folder that `save_pretrained` wrote."""
 
 from __future__ import annotations
 
@@ -15,13 +15,20 @@ KINDS = ("hf-config", "hf-weights")
 
 
 def from_folder(spec: str, num_classes: int, shape: tuple[int, ...]) -> nn.Module:
-    """`hf-config:DIR`, the model that `DIR/config.json` describes with fresh weights; `hf-weights:DIR`, with those of `DIR` and,
-    where it has none of this size, a fresh head for `num_classes`. Inputs of one axis are tokens, of three images.
+    """Load a classifier from a folder. No code of the folder runs.
 
-    Raises `ModelError` for folders that hold no classifier, or one of another number of classes. No code of the folder runs.
+    Args:
+        spec: `hf-config:DIR` makes the model of `DIR/config.json` with initial parameters. `hf-weights:DIR` loads the
+            parameters of `DIR`; a head of another size gets initial parameters.
+        num_classes: Number of classes.
+        shape: Shape of one input: (T,) for tokens, (C, H, W) for images.
+
+    Raises:
+        ModelError: If the folder holds no classifier, or `hf-config` describes another number of classes.
+        MissingExtra: If transformers is not installed.
     """
-    kind, _, where = spec.partition(":")
-    folder = Path(where).expanduser()
+    kind, _, path = spec.partition(":")
+    folder = Path(path).expanduser()
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} has no config.json; name a folder that save_pretrained wrote.")
     try:
@@ -35,34 +42,37 @@ def from_folder(spec: str, num_classes: int, shape: tuple[int, ...]) -> nn.Modul
     )
     try:
         with _quiet(transformers.logging):
-            return _made(auto, transformers.AutoConfig, kind, folder, num_classes)
+            return _load(auto, transformers.AutoConfig, kind, folder, num_classes)
     except ModelError:
         raise
-    except Exception as error:  # transformers raises many kinds for what it cannot make
-        raise ModelError(f"{folder} gives no classifier: {type(error).__name__}: {error}") from error
+    # transformers raises many types of errors
+    except Exception as error:
+        raise ModelError(
+            f"{folder} holds no classifier that can be loaded: {type(error).__name__}: {error}"
+        ) from error
 
 
-def _made(auto: Any, configs: Any, kind: str, folder: Path, num_classes: int) -> nn.Module:
+def _load(auto: Any, configs: Any, kind: str, folder: Path, num_classes: int) -> nn.Module:
     if kind == "hf-weights":
         return auto.from_pretrained(folder, num_labels=num_classes, local_files_only=True).float()
     config = configs.from_pretrained(folder, local_files_only=True)
     if config.num_labels != num_classes:
         raise ModelError(
-            f"{folder}/config.json describes {config.num_labels} classes, the data has {num_classes}; give data with all "
-            "its classes, or hf-weights:DIR for a head of as many as the data has."
+            f"{folder}/config.json describes {config.num_labels} classes, but the data has {num_classes}; use data with all "
+            "the classes, or hf-weights:DIR to get a head for the classes of the data."
         )
     return auto.from_config(config).float()
 
 
 @contextmanager
 def _quiet(logging: Any) -> Iterator[None]:
-    """No warning of a fresh head, which is what was asked for, and no bar."""
-    loud, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    """Silence the warning about a new head, which the user asked for, and the progress bar."""
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         yield
     finally:
-        logging.set_verbosity(loud)
+        logging.set_verbosity(verbosity)
         if bar:
             logging.enable_progress_bar()

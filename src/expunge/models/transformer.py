@@ -1,7 +1,10 @@
-"""Small transformers: ViT for images (Dosovitskiy et al., ICLR 2021, arXiv:2010.11929), and one for texts as token numbers.
+"""Small transformers for images and for texts of tokens.
 
-Both put layer norm before attention and before the hidden layer (Xiong et al., ICML 2020, arXiv:2002.04745) and average
-over positions instead of keeping a class token: the sizes are ours, for data sets of 8x8 to 64x64 and for a CPU.
+Layer norm comes before attention and before the hidden layer. The head sees the mean over positions; there is no class
+token. The sizes are ours: they suit images of 8x8 to 64x64 and a CPU.
+
+Sources: ViT, Dosovitskiy et al., ICLR 2021, arXiv:2010.11929. Layer norm first, Xiong et al., ICML 2020,
+arXiv:2002.04745.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from .layers import normalize
 
 
 class Layer(nn.Module):
-    """Attention over positions (B, T, dim), then a hidden layer of 4 dim, each added to what came in."""
+    """Apply attention over positions (B, T, dim) and a hidden layer of 4 `dim`, each with a residual connection."""
 
     def __init__(self, dim: int, heads: int):
         super().__init__()
@@ -25,19 +28,31 @@ class Layer(nn.Module):
         self.hidden = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
 
     def forward(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
-        """`seen`, bool (B, T): the positions that may be looked at; all of them if None."""
-        b, t, dim = x.shape
-        q, k, v = self.qkv(self.norm1(x)).view(b, t, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
+        """Attend to the positions where `seen`, bool (B, T), is true. None: to all positions."""
+        batch, length, dim = x.shape
+        qkv = self.qkv(self.norm1(x)).view(batch, length, 3, self.heads, dim // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
         mask = None if seen is None else seen[:, None, None, :]
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        x = x + self.out(mixed.transpose(1, 2).reshape(b, t, dim))
+        x = x + self.out(mixed.transpose(1, 2).reshape(batch, length, dim))
         return x + self.hidden(self.norm2(x))
 
 
 class ViT(nn.Module):
-    """Vision transformer on `patch` x `patch` squares; 1,205,642 parameters for 32x32 RGB images and 10 classes.
+    """Classify images with a transformer on square patches.
 
-    Raises `ModelError` for images that do not divide into patches.
+    It has 1,205,642 parameters for 32x32 RGB images and 10 classes.
+
+    Args:
+        num_classes: Number of classes.
+        shape: Shape of one image, (C, H, W).
+        patch: Side of a patch.
+        dim: Width of the transformer.
+        depth: Number of layers.
+        heads: Attention heads per layer.
+
+    Raises:
+        ModelError: If the sides do not divide by `patch`, or `dim` does not divide by `heads`.
     """
 
     def __init__(
@@ -53,8 +68,8 @@ class ViT(nn.Module):
         problems = _problems(dim, heads)
         if len(shape) != 3 or shape[1] % patch or shape[2] % patch:
             problems.append(
-                f"inputs of shape {shape} do not divide into patches of {patch}x{patch}; give images (C, H, W) whose "
-                "sides divide by `patch`."
+                f"inputs of shape {shape} do not divide into patches of {patch}x{patch}; use images (C, H, W) whose sides "
+                "divide by `patch`."
             )
         raise_all(problems, ModelError)
         self.normalize = normalize(shape[0])
@@ -66,7 +81,7 @@ class ViT(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Fresh positions; the layers reset their own weights."""
+        """Initialise the positions. The layers initialise their own parameters."""
         nn.init.normal_(self.position, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -77,8 +92,22 @@ class ViT(nn.Module):
 
 
 class TextTransformer(nn.Module):
-    """Classifier of texts given as token numbers (B, T) below `vocabulary`, 0 for padding; 1,454,858 parameters at the
-    defaults. Takes dicts with `input_ids` and `attention_mask` too, as the Hugging Face libraries make them."""
+    """Classify texts of token numbers (B, T) with a transformer.
+
+    Token 0 is padding. The arguments `input_ids` and `attention_mask` are those of Hugging Face models. The defaults
+    have 1,454,858 parameters.
+
+    Args:
+        num_classes: Number of classes.
+        shape: Shape of one text, (T,).
+        vocabulary: Number of tokens.
+        dim: Width of the transformer.
+        depth: Number of layers.
+        heads: Attention heads per layer.
+
+    Raises:
+        ModelError: If the shape is not (T,), or `dim` does not divide by `heads`.
+    """
 
     def __init__(
         self,
@@ -93,7 +122,7 @@ class TextTransformer(nn.Module):
         problems = _problems(dim, heads)
         if len(shape) != 1:
             problems.append(
-                f"texts came with the shape {shape}; give token numbers, shape (T,) for T tokens."
+                f"the texts have the shape {shape}; use token numbers of shape (T,) for T tokens."
             )
         raise_all(problems, ModelError)
         self.tokens = nn.Embedding(vocabulary, dim, padding_idx=0)
@@ -104,14 +133,13 @@ class TextTransformer(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Fresh positions; the layers reset their own weights."""
+        """Initialise the positions. The layers initialise their own parameters."""
         nn.init.normal_(self.position, std=0.02)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         seen = (input_ids != 0) if attention_mask is None else attention_mask.bool()
-        seen = torch.cat(
-            [torch.ones_like(seen[:, :1]), seen[:, 1:]], 1
-        )  # an empty text attends to its first position
+        # an empty text attends to its first position
+        seen = torch.cat([torch.ones_like(seen[:, :1]), seen[:, 1:]], 1)
         h = self.tokens(input_ids) + self.position[:, : input_ids.shape[1]]
         for layer in self.layers:
             h = layer(h, seen)
@@ -120,4 +148,6 @@ class TextTransformer(nn.Module):
 
 
 def _problems(dim: int, heads: int) -> list[str]:
-    return [] if dim % heads == 0 else [f"dim={dim} does not divide by heads={heads}; give a multiple."]
+    return (
+        [] if dim % heads == 0 else [f"dim={dim} does not divide by heads={heads}; use a multiple of heads."]
+    )

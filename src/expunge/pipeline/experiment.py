@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from ..audit.evaluation import Evaluation
+from ..audit.measure import MeasureLike, make_measures
 from ..data.split import Split
 from ..masks.mask_file import Mask
 from ..methods.retrain import Retrain
@@ -69,6 +70,7 @@ def experiment(
     fixed: Collection[str] = (),
     on_trial: Callable[[list[Trial]], None] | None = None,
     trials_file: Path | str | None = None,
+    measures: Sequence[MeasureLike] = (),
 ) -> Outcome:
     """Run a method, score its result beside the original and the retrained model, and record it.
 
@@ -80,7 +82,7 @@ def experiment(
         method: A method, its class, its name, or `package.module:Class`.
         task: The task of the model.
         kind: Kind of the record: "unlearn", or "retrain" for a reference.
-        original: Predictions of the original: see `expunge.audit.judge`.
+        original: Predictions of the original: see `expunge.audit.evaluate`.
         retrained: Predictions of the retrained model.
         seed: Seed of everything random in the run.
         compute: How the arithmetic is done.
@@ -95,6 +97,8 @@ def experiment(
         fixed: Fields that trials leave as they are.
         on_trial: Called after each trial with all trials so far.
         trials_file: File that keeps finished trials, from which an interrupted call goes on.
+        measures: Extra measures: names such as "ToW", `package.module:Class`, classes or instances of
+            `expunge.audit.Measure`. Their values are added to the scores and leave the gap as it is.
 
     Returns:
         The run, the record, the predictions and the audit.
@@ -107,7 +111,14 @@ def experiment(
         >>> print(outcome.audit)  # doctest: +SKIP
     """
     pipeline = Pipeline(
-        split=split, task=task, factory=factory, seed=seed, compute=compute, names=names, command=command
+        split=split,
+        task=task,
+        factory=factory,
+        seed=seed,
+        compute=compute,
+        names=names,
+        command=command,
+        measures=make_measures(measures, task, retrained=retrained is not None or kind == "retrain"),
     )
     watch = Watch(
         on_row=on_row,
@@ -128,10 +139,13 @@ def judge_run(
     before: str = "",
     names: dict[str, Any] | None = None,
     command: str = "",
+    measures: Sequence[MeasureLike] = (),
 ) -> Outcome:
     """Score and record a finished run, or a model from elsewhere.
 
     Arguments are those of `Pipeline.outcome`; the split, the task and the seed are those of the run.
     """
-    pipeline = Pipeline(split=run.split, task=run.task, seed=run.seed, names=names, command=command)
+    pipeline = Pipeline(
+        split=run.split, task=run.task, seed=run.seed, names=names, command=command, measures=measures
+    )
     return pipeline.outcome(kind, run, method, before=before, original=original, retrained=retrained)

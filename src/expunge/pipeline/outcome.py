@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from torch import nn
 
 from ..audit.evaluation import Evaluation, evaluate
+from ..audit.measure import Measure
 from ..audit.standard import AuditResult, check_references, summarize
+from ..extensions import source_of
 from ..records.hashing import state_hash
 from ..records.record import Record, plain
+from ..summaries import score_html
 from ..tasks.task import Task
 from ..training.method import Method
 from ..training.run import Run
@@ -23,17 +27,24 @@ class Outcome:
     Args:
         run: The run.
         record: Its record.
-        judged: What the model predicts on each set, by which later models are compared with it; for a generator the images
-            that were sampled. None if the task has no scores.
-        audit: The scores with tables and limits. None for models that are no classifiers.
+        evaluation: What the model predicts on each set, by which later models are compared with it; for a generator the
+            images that were sampled. None if the task has no scores.
+        audit: The scores with tables and limits. None for generators, and for tasks without scores.
         method: The method, with the settings that trials chose if there were any. None if it is unknown.
     """
 
     run: Run
     record: Record
-    judged: Any = None
+    evaluation: Any = None
     audit: AuditResult | None = None
     method: Method | None = None
+
+    def __repr__(self) -> str:
+        return repr(self.record).replace("Record", "Outcome", 1)
+
+    def _repr_html_(self) -> str:
+        title = f"{self.record.kind} {self.record.method}, seed {self.record.seed}"
+        return score_html(title, self.record.scores)
 
     @property
     def model(self) -> nn.Module:
@@ -61,25 +72,40 @@ class Scoring(Protocol):
         """
 
 
-class ScoreScoring:
-    """Accuracies, membership attacks and gaps of tasks that offer "scores"."""
+@dataclass(frozen=True)
+class StandardScoring:
+    """The standard audit: accuracies, membership attacks and gaps, for every task that offers "scores".
+
+    Args:
+        task: The task of the models.
+        measures: Extra measures.
+    """
+
+    task: Task
+    measures: Sequence[Measure] = ()
 
     def measure(self, run: Run) -> Evaluation:
-        """Return the predictions of the run's model on each set."""
+        """Return the evaluation of the run's model on each set."""
         return evaluate(run.model, run.split, run.task, seed=run.seed)
 
     def describe(self, record: Record, label: str, own: Any, original: Any, retrained: Any) -> AuditResult:
         """Write scores, tables and limits into the record. The retrained model is compared with itself."""
         check_references(own.split, original, retrained)
-        audit = summarize(own, original=original, retrained=own if record.kind == "retrain" else retrained)
+        audit = summarize(
+            own,
+            original=original,
+            retrained=own if record.kind == "retrain" else retrained,
+            measures=self.measures,
+            task=self.task,
+        )
         record.scores = plain(audit.scores)
         record.details.update(plain(audit.details), limits=audit.limits)
         return audit
 
 
-def default_scoring(task: Task) -> Scoring | None:
-    """Return the scoring of a task that offers "scores"; None for other tasks, whose models are not scored."""
-    return ScoreScoring() if "scores" in task.offers else None
+def default_scoring(task: Task, measures: Sequence[Measure] = ()) -> Scoring | None:
+    """Return the standard scoring; None for a task that does not offer "scores"."""
+    return StandardScoring(task, measures) if "scores" in task.offers else None
 
 
 def record_of(
@@ -104,6 +130,11 @@ def record_of(
     unknown = "retrain" if kind in ("original", "retrain") else "unknown"
     named = names or {}
     parameters = list(run.model.parameters())
+    details: dict[str, Any] = {}
+    if method is not None:
+        details["implementation"] = source_of(type(method))
+    if run.mask is not None:
+        details["mask"] = {"density": run.mask.density}
     return Record(
         kind=kind,
         method=method.name() if method is not None else unknown,
@@ -126,7 +157,7 @@ def record_of(
         status=run.status,
         ended=run.ended,
         curves=plain(run.history),
-        details={"mask": {"density": run.mask.density}} if run.mask is not None else {},
+        details=details,
         seconds=run.seconds,
         peak_memory=run.peak_memory,
         command=command,

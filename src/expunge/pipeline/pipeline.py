@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -11,6 +11,7 @@ from typing import Any, Literal
 from torch import nn
 
 from ..audit.evaluation import Evaluation
+from ..audit.measure import MeasureLike, make_measure, make_measures
 from ..audit.standard import check_references
 from ..data.split import Split
 from ..errors import ExpungeError
@@ -50,6 +51,8 @@ class Pipeline:
         names: {"model": ..., "data": ..., "classes": [...]}, for records.
         command: The command as it can be typed again, for records.
         scoring: How models are scored. By default as the task says.
+        measures: Extra measures: names such as "ToW", `package.module:Class`, classes or instances of
+            `expunge.audit.Measure`. Every model of the comparison is measured.
         watch: Returns, for the label and the method of a run, a context that yields how the run is watched.
         keep: Called with label and outcome of each run as soon as it is scored: "original", "retrain", or the label of the
             method.
@@ -69,8 +72,15 @@ class Pipeline:
     names: dict[str, Any] | None = None
     command: str = ""
     scoring: Scoring | None = None
+    measures: Sequence[MeasureLike] = ()
     watch: Callable[[str, Method], AbstractContextManager[Watch]] = _watch_nothing
     keep: Callable[[str, Outcome], None] = _keep_nothing
+
+    def __post_init__(self) -> None:
+        """Raise `ExpungeError` for measures that are unknown or need what the task does not offer."""
+        if self.measures and self.scoring is not None:
+            raise ExpungeError("measures are for the default scoring; leave out `measures` or `scoring`.")
+        object.__setattr__(self, "measures", make_measures(self.measures, self.task))
 
     # ---- the sequence
 
@@ -105,8 +115,13 @@ class Pipeline:
         """Make, score and record the original and the reference, each beside the other. Arguments are those of `run`."""
         start = (original or self.train_original)()
         again = (retrained or self.retrain)(start.run.model)
+        make_measures(self.measures, self.task, retrained=again is not None)
         scores = {
-            role: None if r is None else r.outcome.judged if r.outcome is not None else self.measure(r.run)
+            role: None
+            if r is None
+            else r.outcome.evaluation
+            if r.outcome is not None
+            else self.measure(r.run)
             for role, r in (("original", start), ("retrain", again))
         }
         return References(
@@ -242,7 +257,8 @@ class Pipeline:
 
     @property
     def _scoring(self) -> Scoring | None:
-        return self.scoring or default_scoring(self.task)
+        measures = [make_measure(m) for m in self.measures]
+        return self.scoring or default_scoring(self.task, measures)
 
     def _check_measured(self, *measured: Any) -> None:
         """Raise `ExpungeError` for predictions on another split."""

@@ -37,5 +37,5 @@ class References:
     @property
     def measured(self) -> dict[str, Any]:
         """What was measured of both, as arguments of `Pipeline.outcome`."""
-        retrained = self.retrained.judged if self.retrained is not None else None
-        return {"original": self.original.judged, "retrained": retrained}
+        retrained = self.retrained.evaluation if self.retrained is not None else None
+        return {"original": self.original.evaluation, "retrained": retrained}

@@ -11,7 +11,7 @@ from typing import Any, Self
 from ..errors import ExpungeError, MissingExtra
 from .canonical import parse, sha256
 from .keys import fingerprint, load_public, signed_by
-from .receipt import KIND, SCHEMA, STATEMENT, Receipt, messages
+from .receipt import IMPLEMENTATION, KIND, OPTIONAL, SCHEMA, STATEMENT, Receipt, messages
 
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 _SIGNATURE = re.compile(r"[0-9a-f]{128}\Z")
@@ -84,10 +84,10 @@ def _read(source: Receipt | bytes | str | os.PathLike[str]) -> tuple[list[Check]
 def _statement(said: dict[str, Any]) -> Check:
     """Whether it has exactly the entries of this schema, in their types."""
     problems = [f"`{k}` is missing" for k in STATEMENT if k not in said]
-    problems += [f"`{k}` is unknown" for k in said if k not in STATEMENT]
+    problems += [f"`{k}` is unknown" for k in said if k not in STATEMENT | OPTIONAL]
     problems += [
         f"`{k}` is a {type(said[k]).__name__}"
-        for k, kinds in STATEMENT.items()
+        for k, kinds in (STATEMENT | OPTIONAL).items()
         if k in said and type(said[k]) not in kinds
     ]
     if not problems:
@@ -115,6 +115,12 @@ def _unfit(said: dict[str, Any]) -> list[str]:
         problems.append("`parent` is not the id of a receipt")
     if (said["forget_commitment"] is None) != (said["forget_count"] == 0) or said["forget_count"] < 0:
         problems.append("`forget_count` does not fit the commitment")
+    implementation = said.get("implementation", {"class": "", "source_sha256": None})
+    source = implementation.get("source_sha256")
+    if set(implementation) != set(IMPLEMENTATION) or type(implementation["class"]) is not str:
+        problems.append("`implementation` has not the entries class and source_sha256")
+    elif source is not None and not (isinstance(source, str) and _DIGEST.match(source)):
+        problems.append("`implementation` has a source_sha256 that is not 64 hex digits")
     return problems
 
 

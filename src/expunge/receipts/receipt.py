@@ -26,6 +26,7 @@ from ..errors import ExpungeError
 from ..records.atomic_files import atomic
 from ..records.hashing import mask_hash, model_hash
 from ..records.record import Record, plain
+from ..summaries import entry, summary
 from .canonical import decimals, exact, file_form, parse, sha256, short_id
 from .keys import fingerprint, load_private, public_bytes
 from .merkle import Secret
@@ -58,6 +59,11 @@ STATEMENT: dict[str, tuple[type, ...]] = {  # the entries of a statement and the
     "parent": (str, type(None)),
 }
 
+# where the method is defined: "module:Class", and the SHA-256 of its source file (None for a notebook)
+IMPLEMENTATION = ("class", "source_sha256")
+# entries that a statement may have: receipts written before they existed lack them
+OPTIONAL: dict[str, tuple[type, ...]] = {"implementation": (dict,)}
+
 Model = nn.Module | Mapping[str, Tensor] | str | os.PathLike[str]
 
 
@@ -69,6 +75,22 @@ class Receipt:
     statement: dict[str, Any]
     envelope: dict[str, Any]
     signature: dict[str, str] | None = None
+
+    def __repr__(self) -> str:
+        hashes = {
+            name: entry(self.statement, name)[:12] for name in ("model_before", "model_after", "record")
+        }
+        try:
+            name = self.id
+        except ExpungeError:
+            name = "the statement has no canonical form"
+        return summary(
+            f"Receipt({name}, {'signed' if self.signature else 'unsigned'})",
+            f"{entry(self.statement, 'run')} by {entry(self.statement, 'method')}, seed {entry(self.statement, 'seed')}",
+            f"forgets {entry(self.statement, 'forget_count')} samples, parent {entry(self.statement, 'parent', 'none')}",
+            ", ".join(f"{name} {digest}" for name, digest in hashes.items()),
+            f"issued {entry(self.envelope, 'created')}",
+        )
 
     @property
     def digest(self) -> str:
@@ -207,6 +229,9 @@ def issue(
         "software": software,
         "parent": parent.id if isinstance(parent, Receipt) else parent,
     }
+    implementation = record.details.get("implementation")
+    if isinstance(implementation, dict):
+        statement["implementation"] = {k: implementation.get(k) for k in IMPLEMENTATION}
     machine = {k: v for k, v in plain(record.machine).items() if k not in _SOFTWARE}
     receipt = signed(Receipt(statement, {"machine": decimals(machine)}), key, passphrase)
     return receipt, secret and Secret(secret.salt, secret.leaves, receipt.id)

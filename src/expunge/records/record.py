@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ..errors import ExpungeError
+from ..summaries import entry, score_lines, short, summary
 from .atomic_files import write_json
 
 SCHEMA = 1
@@ -77,6 +78,14 @@ class Record:
     def __post_init__(self) -> None:
         if self.ended not in get_args(Ended):
             self.ended = ended_from_status(self.status)
+
+    def __repr__(self) -> str:
+        seconds = f"{self.seconds:.2f} s, " if isinstance(self.seconds, int | float) else ""
+        return summary(
+            f"Record({short(self.kind)} {short(self.method)}, seed {short(self.seed)}, {short(self.status)})",
+            f"model {entry(self.model, 'name')}, data {entry(self.data, 'name')}, {seconds}{short(self.created)}",
+            *score_lines(self.scores),
+        )
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the record as JSON, atomically. NaN and infinity become null.

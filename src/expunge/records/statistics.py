@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from statistics import fmean, stdev
-from typing import TypeVar
+from typing import Any, TypeVar
 
 # The average gap is the mean of the gaps of these scores to Retrain.
 HEADLINE = ("UA", "RA", "TA", "MIA")
@@ -66,6 +66,11 @@ def grouped(items: Iterable[Item], key: Callable[[Item], Hashable]) -> list[list
     for item in items:
         groups.setdefault(key(item), []).append(item)
     return list(groups.values())
+
+
+def extra_measures(details: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the names of the extra measures in the details of records, in their order."""
+    return list(dict.fromkeys(name for d in details for name in d.get("measures") or {}))
 
 
 def row_order(kind: str, gaps: Iterable[float | None]) -> tuple[int, float]:

@@ -116,7 +116,7 @@ def _study(study: Study, index: int) -> dict[str, Any]:
         "extras": tables.extras(study),
         "extra_rows": tables.extra_rows(study),
         "limits": tables.limits(study),
-        "meaning": glossary.meanings(study.lead.task),
+        "meaning": glossary.meanings(study.lead.task) | glossary.extra_meanings(study.records),
         "drawn": {k for m in methods for k in ("histograms", "bars", "features") if m[k]},
         "methods": methods,
         "runs": [(g.label, r, tables.run_facts(r)) for g in study.groups for r in g.runs],

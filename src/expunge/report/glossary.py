@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from ..records.record import Record
+from .values import table
+
 CLASSIFIER = {
     "UA": "100 − accuracy on the forget set: how much of it the model now gets wrong",
     "RA": "accuracy on the retain set",
@@ -44,6 +49,12 @@ _LOW_DRAWN = {
 def meanings(task: str) -> dict[str, str]:
     """What each score of a task says."""
     return CLASSIFIER if task == "classification" else GENERATOR
+
+
+def extra_meanings(records: Iterable[Record]) -> dict[str, str]:
+    """Return the glossary entries of extra measures (`expunge.audit.measure`), which records carry."""
+    carried = [table(record.details.get("measures")) for record in records]
+    return {k: str(table(v).get("glossary", k)) for one in carried for k, v in one.items()}
 
 
 def because(task: str, metric: str, signed: float) -> str:

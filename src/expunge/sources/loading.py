@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,11 +16,12 @@ from ..data.convert import as_data
 from ..data.resize import Resize
 from ..data.samples import Data
 from ..errors import ExpungeError, raise_all
-from ..imports import call_object
+from ..extensions import installed, loaded
+from ..imports import call_factory, call_object
 from .folders import MEMORY_LIMIT, in_memory, read_folder
 from .npz import read_npz
 from .source import Source, input_shape, stratified_part
-from .spec import PATHS, check_spec
+from .spec import ENTRY_POINTS, PATHS, check_spec
 from .standard_sets import read_cifar10, read_digits, read_fashion_mnist
 from .texts import read_texts
 
@@ -32,7 +34,9 @@ def load(spec: str) -> Source:
 
     A spec is a source, a path and options: `SOURCE:PATH?OPTION=VALUE&OPTION=VALUE`. The sources are `digits`,
     `fashion-mnist:DIR`, `cifar10:DIR`, `folder:DIR`, `text:FILE`, `npz:FILE` and `package.module:factory`. A factory is a
-    function without arguments that returns (train, test), each as `as_data` takes it, or a `Source`.
+    function without arguments that returns (train, test), each as `as_data` takes it, or a `Source`. An installed package adds a
+    source by an entry point in the group `expunge.sources`: `NAME` or `NAME:PATH` calls its function with whichever of `path`
+    and `spec` it takes.
 
     Options of every source:
 
@@ -61,8 +65,12 @@ def load(spec: str) -> Source:
         if (path_kind := PATHS[source_name]) and not path:
             raise ExpungeError(f"'{spec}' names no {path_kind.lower()}; write {source_name}:{path_kind}.")
         source = READERS[source_name](Path(path).expanduser(), options)
+    elif point := installed(ENTRY_POINTS).get(source_name):
+        arguments = {"spec": spec, **({"path": path} if path else {})}
+        source = _as_source(call_factory(loaded(point), source_name, arguments, ExpungeError), source_name)
     else:
-        source = _from_factory(f"{source_name}:{path}")
+        factory = f"{source_name}:{path}"
+        source = _as_source(call_object(factory, {}, ExpungeError), factory)
     return _with_options(source, options, is_folder=source_name == "folder")
 
 
@@ -154,9 +162,8 @@ def _read_folder(folder: Path, options: dict[str, str]) -> Source:
     return Source(train, test, classes, resize.shape, folder.name)
 
 
-def _from_factory(spec: str) -> Source:
-    """The data that the function `package.module:function` of the user returns."""
-    result = call_object(spec, {}, ExpungeError)
+def _as_source(result: Any, spec: str) -> Source:
+    """The data that a function of the user returned. `spec` names it."""
     if isinstance(result, Source):
         return result
     if not isinstance(result, tuple) or len(result) != 2:

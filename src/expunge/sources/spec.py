@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from ..errors import ExpungeError, raise_all
+from ..extensions import installed
 
 # what the text after the colon names, for each source; digits come with scikit-learn
 PATHS = {
@@ -17,6 +18,8 @@ PATHS = {
     "text": "FILE",
     "npz": "FILE",
 }
+# entry points by which installed packages add sources
+ENTRY_POINTS = "expunge.sources"
 # files that a table of texts may have
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 # folders below EXPUNGE_DATA
@@ -71,9 +74,10 @@ def check_spec(spec: str) -> tuple[str, str, dict[str, str]]:
         raise ExpungeError(
             f"there is no data '{spec}'; write text:{path or source} for a table of labelled texts."
         )
-    if source not in PATHS and not path:
+    if source not in PATHS and not path and source not in installed(ENTRY_POINTS):
+        known = ", ".join([*PATHS, *sorted(installed(ENTRY_POINTS))])
         raise ExpungeError(
-            f"there is no data '{spec}'; known: {', '.join(PATHS)} (with :PATH), or package.module:factory."
+            f"there is no data '{spec}'; known: {known} (with :PATH), or package.module:factory."
         )
     raise_all(_option_problems(source, options), ExpungeError)
     return source, path, options

@@ -1,11 +1,12 @@
-"""Diffusion models that draw a class, or a prompt, on request: noise-prediction loss, and "as if another was asked for".
+"""The task of conditional diffusion models: the noise-prediction loss, and the loss under another condition.
 
-A model is called as `model(x_t, t, y)` with noisy images (B, C, H, W), time steps (B,) and conditions (B,), and gives a
-tensor of the images' shape or an object with `.sample`: a plain diffusers `UNet2DModel` with `num_class_embeds =
-num_classes + 1` is one. Conditions run from 0; `num_classes` itself is the null condition of classifier-free guidance.
+A model is called as `model(x_t, t, y)` with noisy images (B, C, H, W), time steps (B,) and conditions (B,). It returns a
+tensor with the shape of the images, or an object with such a tensor in `.sample`. A diffusers `UNet2DModel` with
+`num_class_embeds = num_classes + 1` is such a model. Conditions run from 0 to `num_classes - 1`; `num_classes` is the
+null condition of classifier-free guidance.
 
-Sources: Ho et al., DDPM, arXiv:2006.11239 (the loss); Ho and Salimans, arXiv:2207.12598 (the null condition); Fan et
-al., SalUn, ICLR 2024, arXiv:2310.12508, equation 6 (`relabel_loss`).
+Sources: the loss, Ho et al., DDPM, arXiv:2006.11239. The null condition, Ho and Salimans, arXiv:2207.12598.
+`relabel_loss`, Fan et al., SalUn, ICLR 2024, arXiv:2310.12508, equation 6.
 """
 
 from __future__ import annotations
@@ -26,7 +27,13 @@ from .task import Task, parameter_problems
 
 @dataclass(frozen=True, eq=False)
 class Noisy:
-    """Noised samples: `x` (B, C, H, W) at steps `t` (B,), and what a model of this prediction type should answer."""
+    """Hold noisy samples.
+
+    Args:
+        x: Noisy images (B, C, H, W).
+        t: Their time steps (B,).
+        target: The prediction (B, C, H, W) that a perfect model makes.
+    """
 
     x: Tensor
     t: Tensor
@@ -35,28 +42,42 @@ class Noisy:
 
 @dataclass(frozen=True, eq=False)
 class Diffusion(Task):
-    """The task of a conditional diffusion model with `num_classes` conditions.
+    """Define the losses of a conditional diffusion model.
 
-    Losses are means over the elements (C * H * W) of a sample, both in `loss` and in `relabel_loss`. SalUn's released
-    code takes the mean in the forget term but the sum in the retain term: its alpha of 1e-3 on 3 x 32 x 32 images is
-    `retain_weight = 1e-3 * 3072 = 3.07` here (and 12.3 for 3 x 64 x 64 at the same alpha).
+    Losses are means over the elements (C * H * W) of a sample. The released code of SalUn takes the mean in the forget
+    term but the sum in the retain term. Its alpha of 1e-3 on 3 x 32 x 32 images is `retain_weight = 1e-3 * 3072 = 3.07`
+    here, and 12.3 on 3 x 64 x 64 images.
 
-    The target of `relabel_loss` comes from the changing model itself, without gradient and in eval mode (the published
-    form, less its dropout and dropped conditions), or from `teacher` where one is given: a frozen copy that cannot drift.
+    The target of `relabel_loss` comes from the changing model, without gradient and in eval mode. This is the published
+    form without its dropout and dropped conditions. A `teacher` gives a target that does not change.
+
+    Args:
+        num_classes: Number of conditions, without the null condition.
+        steps: Number of noise levels T.
+        beta_start: Noise variance of the first step.
+        beta_end: Noise variance of the last step.
+        beta_schedule: Course of the noise variance between them. "cosine" uses neither.
+        prediction: What the model predicts: the noise, v, or the image.
+        condition_drop: Share of conditions that become null in a training step. No condition is dropped in eval mode.
+        pixels: True: inputs are images in [0, 1], which the model sees in [-1, 1]. False: inputs are latents, which the
+            model sees unchanged.
+        teacher: A frozen model that gives the target of `relabel_loss`.
+        levels: Share of the signal's variance left at each step, in place of a schedule. 0 means that no signal is left.
+
+    Example:
+        >>> task = Diffusion(num_classes=10)
+        >>> unlearned = unlearn(model, split, presets.method("salun", "cifar10"), task)
     """
 
     num_classes: int
-    steps: int = 1000  # T
+    steps: int = 1000
     beta_start: float = 1e-4
     beta_end: float = 0.02
     beta_schedule: Literal["linear", "scaled_linear", "cosine"] = "linear"
     prediction: Literal["epsilon", "v_prediction", "sample"] = "epsilon"
-    condition_drop: float = 0.1  # share of conditions that become null in a training step; never in eval mode
-    pixels: bool = (
-        True  # inputs are images in [0, 1], which the model sees in [-1, 1]; False: latents, seen as they are
-    )
+    condition_drop: float = 0.1
+    pixels: bool = True
     teacher: nn.Module | None = None
-    # share of the signal's variance left at each step, where no schedule above gives it; 0 at the last means none is left
     levels: tuple[float, ...] | None = None
 
     name = "diffusion"
@@ -64,89 +85,112 @@ class Diffusion(Task):
 
     @property
     def null(self) -> int:
-        """The condition that asks for anything."""
+        """The null condition of classifier-free guidance."""
         return self.num_classes
 
     @cached_property
     def signal(self) -> Tensor:
-        """Share of the signal's variance left at each step (T,), the cumulated product of 1 - beta, in float32."""
+        """Share of the signal's variance left at each step (T,): the cumulative product of 1 - beta, float32.
+
+        Source of the cosine schedule: Nichol and Dhariwal, arXiv:2102.09672, equation 17.
+        """
         if self.levels is not None:
             return torch.tensor(self.levels, dtype=torch.float32)
-        if self.beta_schedule == "cosine":  # Nichol and Dhariwal, arXiv:2102.09672
-            at = (
-                (torch.arange(self.steps + 1, dtype=torch.float64) / self.steps + 0.008)
-                / 1.008
-                * torch.pi
-                / 2
-            )
-            beta = (1 - at[1:].cos() ** 2 / at[:-1].cos() ** 2).clamp(max=0.999)
+        start, end, f64 = self.beta_start, self.beta_end, torch.float64
+        if self.beta_schedule == "cosine":
+            progress = torch.arange(self.steps + 1, dtype=f64) / self.steps
+            angle = (progress + 0.008) / 1.008 * torch.pi / 2
+            beta = (1 - angle[1:].cos() ** 2 / angle[:-1].cos() ** 2).clamp(max=0.999)
         elif self.beta_schedule == "linear":
-            beta = torch.linspace(self.beta_start, self.beta_end, self.steps, dtype=torch.float64)
+            beta = torch.linspace(start, end, self.steps, dtype=f64)
         else:
-            beta = (
-                torch.linspace(self.beta_start**0.5, self.beta_end**0.5, self.steps, dtype=torch.float64) ** 2
-            )
+            beta = torch.linspace(start**0.5, end**0.5, self.steps, dtype=f64) ** 2
         return (1 - beta).cumprod(0).float()
 
     def signal_on(self, device: torch.device) -> Tensor:
-        """`signal` on `device`, to_device there once: to_device at every step, it would make every step wait for a GPU's queue."""
-        kept: dict[torch.device, Tensor] = self.__dict__.setdefault("_signals", {})
-        if device not in kept:
-            kept[device] = self.signal.to(device)
-        return kept[device]
+        """Return `signal` on `device`. The copy is made once: a copy at each step would wait for the GPU's queue."""
+        copies: dict[torch.device, Tensor] = self.__dict__.setdefault("_signals", {})
+        if device not in copies:
+            copies[device] = self.signal.to(device)
+        return copies[device]
 
     def times(self, count: int, device: torch.device, generator: torch.Generator | None = None) -> Tensor:
-        """Random steps (count,), half of them mirrored (t and T - 1 - t), which steadies the loss of a batch."""
+        """Return random time steps (count,).
+
+        Half of them mirror the others (t and T - 1 - t), which reduces the variance of a batch's loss.
+        """
         half = torch.randint(0, self.steps, (count // 2 + 1,), device=device, generator=generator)
         return torch.cat([half, self.steps - 1 - half])[:count]
 
-    def noised(self, x: Tensor, t: Tensor, noise: Tensor) -> Noisy:
-        """Images or latents `x` (B, C, H, W), in the task's range, with `noise` of their shape at steps `t` (B,)."""
+    def add_noise(self, x: Tensor, t: Tensor, noise: Tensor) -> Noisy:
+        """Add noise to images or latents.
+
+        Args:
+            x: Inputs (B, C, H, W) in the range of the task.
+            t: Time steps (B,).
+            noise: Noise (B, C, H, W).
+
+        Returns:
+            The noisy inputs with the target of the prediction type. DDPM, equation 4.
+        """
         x = x * 2 - 1 if self.pixels else x
         a = self.signal_on(x.device)[t].view(-1, *[1] * (x.ndim - 1))
-        target = {"epsilon": noise, "sample": x, "v_prediction": a.sqrt() * noise - (1 - a).sqrt() * x}[
-            self.prediction
-        ]
-        return Noisy(a.sqrt() * x + (1 - a).sqrt() * noise, t, target)
+        targets = {"epsilon": noise, "sample": x, "v_prediction": a.sqrt() * noise - (1 - a).sqrt() * x}
+        return Noisy(a.sqrt() * x + (1 - a).sqrt() * noise, t, targets[self.prediction])
 
-    def draw(self, x: Tensor, generator: torch.Generator | None = None) -> Noisy:
-        """`x` at random steps with random noise: from torch's global state, or from a generator on the CPU."""
+    def add_random_noise(self, x: Tensor, generator: torch.Generator | None = None) -> Noisy:
+        """Add random noise to `x` at random time steps.
+
+        Args:
+            x: Inputs (B, C, H, W) in the range of the task.
+            generator: A generator on the CPU. Default: torch's global state.
+        """
         if generator is None:
-            return self.noised(x, self.times(len(x), x.device), torch.randn_like(x))
+            return self.add_noise(x, self.times(len(x), x.device), torch.randn_like(x))
         cpu = torch.device("cpu")
         noise = torch.randn(x.shape, generator=generator).to(x)
-        return self.noised(x, self.times(len(x), cpu, generator).to(x.device), noise)
+        return self.add_noise(x, self.times(len(x), cpu, generator).to(x.device), noise)
 
     def predict(self, model: nn.Module, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
-        """What the model predicts (B, C, H, W), in float32; a learned variance beside it is left out."""
+        """Return the prediction (B, C, H, W) in float32, without a learned variance."""
         out: Any = model(x, t, y)
         out = out if isinstance(out, Tensor) else out.sample
         return out[:, : x.shape[1]].float()
 
     def noise_per(self, t: Tensor, axes: int = 4) -> Tensor:
-        """How much noise a unit of the prediction stands for at steps `t` (B,), as (B, 1, ...) of so many axes.
+        """Return how much the implied noise changes per unit of the prediction.
 
-        The implied noise is linear in the prediction: eps = v sqrt(a) + x_t sqrt(1 - a) = (x_t - x_0 sqrt(a)) / sqrt(1 - a).
+        The implied noise is linear in the prediction:
+        eps = v sqrt(a) + x_t sqrt(1 - a) = (x_t - x_0 sqrt(a)) / sqrt(1 - a).
+
+        Args:
+            t: Time steps (B,).
+            axes: Number of axes of the result.
+
+        Returns:
+            The factors, of shape (B, 1, ...).
         """
         a = self.signal_on(t.device)[t].view(-1, *[1] * (axes - 1))
-        return {"epsilon": torch.ones_like(a), "v_prediction": a.sqrt(), "sample": -(a / (1 - a)).sqrt()}[
-            self.prediction
-        ]
+        factors = {"epsilon": torch.ones_like(a), "v_prediction": a.sqrt(), "sample": -(a / (1 - a)).sqrt()}
+        return factors[self.prediction]
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Mean squared error of the prediction (B,), with some conditions dropped if the model is in training mode."""
+        """Return the mean squared error of the prediction (B,). In training mode some conditions become null."""
         y = batch.y
         if model.training and self.condition_drop:
             y = torch.where(torch.rand(len(y), device=y.device) < self.condition_drop, self.null, y)
-        noisy = self.draw(self.images(batch))
+        noisy = self.add_random_noise(self.images(batch))
         return self.error(self.predict(model, noisy.x, noisy.t, y), noisy.target)
 
     def relabel_loss(self, model: nn.Module, batch: Batch, y: Tensor) -> Tensor:
-        """Mean squared distance (B,) from the prediction under the batch's conditions to that under `y` (no gradient)."""
-        noisy = self.draw(self.images(batch))
-        judge = self.teacher if self.teacher is not None else model
-        with torch.no_grad(), evaluating(judge):
-            target = self.predict(judge, noisy.x, noisy.t, y)
+        """Return the mean squared distance (B,) between the predictions under the batch's conditions and under `y`.
+
+        Only the prediction under the batch's conditions has a gradient. SalUn, equation 6.
+        """
+        noisy = self.add_random_noise(self.images(batch))
+        teacher = self.teacher if self.teacher is not None else model
+        with torch.no_grad(), evaluating(teacher):
+            target = self.predict(teacher, noisy.x, noisy.t, y)
         return self.error(self.predict(model, noisy.x, noisy.t, batch.y), target)
 
     def other_labels(self, y: Tensor, generator: torch.Generator) -> Tensor:
@@ -159,30 +203,37 @@ class Diffusion(Task):
         return (y + to_device(shift, y.device)) % self.num_classes
 
     def sample_scores(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Minus the loss (B,), with the same steps and noise at each call, so that curves show the model alone."""
-        seed = (
-            int(batch.index[0]) if len(batch.index) else 0
-        )  # batches of few samples need steps of their own
-        noisy = self.draw(self.images(batch), torch.Generator().manual_seed(seed))
+        """Return minus the loss (B,) with the same time steps and noise at each call, so that curves compare models."""
+        # the first index as seed: small batches need different time steps
+        seed = int(batch.index[0]) if len(batch.index) else 0
+        noisy = self.add_random_noise(self.images(batch), torch.Generator().manual_seed(seed))
         return -self.error(self.predict(model, noisy.x, noisy.t, batch.y), noisy.target)
 
     @staticmethod
     def error(prediction: Tensor, target: Tensor) -> Tensor:
-        """Squared error, mean over all but the first axis (B,), in float32."""
+        """Return the mean squared error (B,) over all but the first axis, in float32."""
         return (prediction - target.float()).square().flatten(1).mean(1)
 
     @staticmethod
     def images(batch: Batch) -> Tensor:
-        """The batch's images. Raises `ModelError` for other inputs."""
+        """Return the images of a batch.
+
+        Raises:
+            ModelError: If the inputs are not one tensor (N, C, H, W).
+        """
         if not isinstance(batch.x, Tensor) or batch.x.ndim != 4:
             shape = sorted(batch.x) if isinstance(batch.x, dict) else tuple(batch.x.shape)
             raise ModelError(
-                f"inputs came as {shape}; diffusion needs images or latents as one tensor (N, C, H, W)."
+                f"the inputs have the shape {shape}; diffusion needs images or latents as one tensor (N, C, H, W)."
             )
         return batch.x
 
     def check(self, model: nn.Module, samples: Samples) -> None:
-        """Raise `ModelError` with every reason why the model cannot be unlearned on these samples."""
+        """Check that the model can be unlearned on these samples.
+
+        Raises:
+            ModelError: With every problem.
+        """
         problems = parameter_problems(model)
         labels = samples.data.labels
         if not samples.data.has_classes:
@@ -193,30 +244,33 @@ class Diffusion(Task):
         highest = int(labels.max())
         if highest >= self.num_classes:
             problems.append(
-                f"labels run up to {highest}, the task has {self.num_classes} conditions; set num_classes."
+                f"the labels run up to {highest}, but the task has {self.num_classes} conditions; set num_classes to at least "
+                f"{highest + 1}."
             )
         raise_all(problems + self._forward_problems(model, samples), ModelError)
 
     def _forward_problems(self, model: nn.Module, samples: Samples) -> list[str]:
+        """Return the problems of two samples in the model, under their conditions and under null."""
         few = samples.take(torch.arange(min(2, len(samples))))
         batch = next(few.batches(2, device=device_of(model)))
         x = self.images(batch)
         problems = []
         if self.pixels and (x.min() < 0 or x.max() > 1):
             problems.append(
-                f"images run from {x.min():.2f} to {x.max():.2f}; give uint8, or floats in [0, 1] (latents: pixels=False)."
+                f"the images run from {x.min():.2f} to {x.max():.2f}; pass uint8 images or floats in [0, 1]. "
+                "For latents set pixels=False."
             )
-        noisy = self.draw(x, torch.Generator().manual_seed(0))
+        noisy = self.add_random_noise(x, torch.Generator().manual_seed(0))
         for y in (batch.y, torch.full_like(batch.y, self.null)):
             try:
                 with evaluating(model), torch.inference_mode():
                     out = self.predict(model, noisy.x, noisy.t, y)
-            except Exception as error:  # whatever a user's model raises is the message
-                what = f"with condition {int(y[0])}" + (
-                    " (null: the model needs num_classes + 1 conditions)" if y[0] == self.null else ""
-                )
+            # the user's model may raise anything, and its message is what helps
+            except Exception as error:
+                hint = " (null: the model needs num_classes + 1 conditions)" if y[0] == self.null else ""
                 problems.append(
-                    f"the model fails on images {tuple(x.shape)} {what}: {type(error).__name__}: {error}"
+                    f"the model fails on images {tuple(x.shape)} with condition {int(y[0])}{hint}: "
+                    f"{type(error).__name__}: {error}"
                 )
                 continue
             if out.shape != x.shape:
@@ -225,6 +279,7 @@ class Diffusion(Task):
                 )
             elif not out.isfinite().all():
                 problems.append(
-                    "the model's predictions on the retain set are not finite; check the checkpoint and the inputs' scale."
+                    "the model's predictions on the retain set are not finite; check the checkpoint and the scale of the "
+                    "inputs."
                 )
         return problems

@@ -1,8 +1,10 @@
-"""Images from a diffusion model: DDIM or DPM-Solver by the schedulers of diffusers, with classifier-free guidance.
+"""Sample images from a diffusion model with DDIM or DPM-Solver++ and classifier-free guidance.
 
-Sources: DDIM, Song et al., arXiv:2010.02502; DPM-Solver++, Lu et al., arXiv:2211.01095; guidance, Ho and Salimans,
-arXiv:2207.12598, in SalUn's convention: (1 + w) eps(c) - w eps(null), so w = 0 is no guidance and w = 2 is what other
-software calls a guidance scale of 3.
+The guided prediction is (1 + w) eps(condition) - w eps(null), as in SalUn. With w = 0 there is no guidance. Other
+software calls 1 + w the guidance scale.
+
+Sources: DDIM, Song et al., arXiv:2010.02502. DPM-Solver++, Lu et al., arXiv:2211.01095. Guidance, Ho and Salimans,
+arXiv:2207.12598.
 """
 
 from __future__ import annotations
@@ -20,35 +22,66 @@ from .diffusion import Diffusion
 
 @dataclass(frozen=True, kw_only=True)
 class Sampler:
-    """How images are drawn. The same seed and conditions give the same starting noise for every model."""
+    """Sample images of given conditions from a diffusion model.
+
+    The starting noise depends only on the seed and the number of images, so every model starts from the same noise.
+
+    Args:
+        kind: The solver: "ddim", or "dpm" for DPM-Solver++.
+        steps: Number of solver steps.
+        guidance: The weight w of classifier-free guidance. 0 turns guidance off.
+        eta: Noise that DDIM adds at each step: 0 adds none, 1 adds as much as DDPM.
+        batch_size: Images to sample at once.
+
+    Raises:
+        ExpungeError: If `steps`, `batch_size` or `eta` is too small.
+
+    Example:
+        >>> sampler = Sampler(kind="dpm", steps=20)
+        >>> images = sampler(model, task, torch.tensor([3, 3]), (3, 32, 32), seed=0)
+    """
 
     kind: Literal["ddim", "dpm"] = "ddim"
     steps: int = 50
-    guidance: float = 2.0  # w
-    eta: float = 0.0  # noise added on the way by DDIM: 0 none, 1 as much as DDPM
+    guidance: float = 2.0
+    eta: float = 0.0
     batch_size: int = 256
 
     def __post_init__(self) -> None:
-        found = [
-            f"{name} of the sampler is {getattr(self, name)}; it must be at least {low}."
-            for name, low in (("steps", 1), ("batch_size", 1), ("eta", 0))
-            if getattr(self, name) < low
+        problems = [
+            f"{name} of the sampler is {getattr(self, name)}; it must be at least {minimum}."
+            for name, minimum in (("steps", 1), ("batch_size", 1), ("eta", 0))
+            if getattr(self, name) < minimum
         ]
-        raise_all(found, ExpungeError)
+        raise_all(problems, ExpungeError)
 
     def __call__(
         self, model: nn.Module, task: Diffusion, y: Tensor, shape: tuple[int, ...], *, seed: int = 0
     ) -> Tensor:
-        """Images of the conditions `y` (B,): (B, *shape), float32 on the CPU; in [0, 1] for tasks of pixels."""
-        draw = torch.Generator().manual_seed(seed)
-        noise = torch.randn((len(y), *shape), generator=draw)
-        done = []
+        """Sample one image for each condition.
+
+        Args:
+            model: The diffusion model.
+            task: Its noise levels and prediction type.
+            y: Conditions (B,).
+            shape: Shape of one image or latent, (C, H, W).
+            seed: Seed of the starting noise.
+
+        Returns:
+            Images (B, C, H, W), float32 on the CPU. Tasks with `pixels=True` give images in [0, 1].
+
+        Raises:
+            ExpungeError: If the number of steps does not fit the task.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        noise = torch.randn((len(y), *shape), generator=generator)
+        batches = []
         with evaluating(model), torch.inference_mode():
-            for at in range(0, len(y), self.batch_size):
-                x = noise[at : at + self.batch_size].to(device_of(model))
-                x = self.denoise(model, task, x, y[at : at + self.batch_size].to(x.device), draw)
-                done.append((x / 2 + 0.5).clamp(0, 1).cpu() if task.pixels else x.cpu())
-        return torch.cat(done) if done else torch.empty(0, *shape)
+            for start in range(0, len(y), self.batch_size):
+                x = noise[start : start + self.batch_size].to(device_of(model))
+                x = self.denoise(model, task, x, y[start : start + self.batch_size].to(x.device), generator)
+                batches.append((x / 2 + 0.5).clamp(0, 1).cpu() if task.pixels else x.cpu())
+        return torch.cat(batches) if batches else torch.empty(0, *shape)
 
     def denoise(
         self,
@@ -56,10 +89,10 @@ class Sampler:
         task: Diffusion,
         x: Tensor,
         y: Tensor,
-        draw: torch.Generator | None = None,
+        generator: torch.Generator | None = None,
     ) -> Tensor:
-        """`x` (B, C, H, W), pure noise, after all of the sampler's steps, in the model's range."""
-        return self.part(model, task, x, y, self.steps, draw)[0]
+        """Take all steps from pure noise `x` (B, C, H, W). The result is in the range of the model."""
+        return self.part(model, task, x, y, self.steps, generator)[0]
 
     def part(
         self,
@@ -68,30 +101,48 @@ class Sampler:
         x: Tensor,
         y: Tensor,
         stop: int,
-        draw: torch.Generator | None = None,
+        generator: torch.Generator | None = None,
     ) -> tuple[Tensor, int]:
-        """`x` (B, C, H, W), pure noise, after the first `stop` steps, and the time step of the next (-1 after the last)."""
+        """Take only the first `stop` steps from pure noise.
+
+        Args:
+            model: The diffusion model.
+            task: Its noise levels and prediction type.
+            x: Pure noise (B, C, H, W).
+            y: Conditions (B,).
+            stop: Number of steps to take.
+            generator: Source of the noise that DDIM adds if `eta` is above 0.
+
+        Returns:
+            The partly denoised images, and the time step of the next solver step (-1 after the last step).
+        """
         scheduler = self.scheduler(task)
-        noise = {"eta": self.eta, "generator": draw} if self.kind == "ddim" and self.eta else {}
+        noise = {"eta": self.eta, "generator": generator} if self.kind == "ddim" and self.eta else {}
         state: dict[str, Any] = {}
         for t in scheduler.timesteps[:stop]:
             x = scheduler.step(self.guided(model, task, x, t, y, state), t, x, **noise).prev_sample
         return x, int(scheduler.timesteps[stop]) if stop < len(scheduler.timesteps) else -1
 
     def scheduler(self, task: Diffusion) -> Any:
-        """The diffusers scheduler with the task's noise levels."""
+        """Return the diffusers scheduler with the noise levels of the task.
+
+        Raises:
+            ExpungeError: If the number of steps does not fit the task.
+            MissingExtra: If diffusers is not installed.
+        """
         try:
             from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
         except ImportError as error:
-            raise MissingExtra("drawing images from a diffusion model", "diffusion") from error
-        # DDIM of diffusers takes steps of the whole number, whatever the distance to the next one is
-        wide, whole = task.steps / self.steps, task.steps // self.steps
-        if not whole or (self.kind == "ddim" and wide > 1.05 * whole):
+            raise MissingExtra("sampling images from a diffusion model", "diffusion") from error
+        # DDIM of diffusers always steps by the rounded-down width, so a wide remainder would leave noise in the image
+        width, whole = task.steps / self.steps, task.steps // self.steps
+        if not whole or (self.kind == "ddim" and width > 1.05 * whole):
             raise ExpungeError(
-                f"{self.steps} sampler steps do not fit into the {task.steps} of the model; give a number that divides it, or one "
-                f"of at most {task.steps // 20}."
+                f"{self.steps} sampler steps do not fit into the {task.steps} steps of the model; choose a divisor of "
+                f"{task.steps}, or at most {task.steps // 20} steps."
             )
-        signal = task.signal.clamp_min(2**-24)  # DPM-Solver takes its logarithm
+        # DPM-Solver takes the logarithm of the signal
+        signal = task.signal.clamp_min(2**-24)
         before = torch.cat([torch.ones(1), signal[:-1]])
         common = {
             "num_train_timesteps": task.steps,
@@ -110,50 +161,71 @@ class Sampler:
     def guided(
         self, model: nn.Module, task: Diffusion, x: Tensor, t: Tensor, y: Tensor, state: dict[str, Any]
     ) -> Tensor:
-        """The guided prediction (B, C, H, W) at one step `t` (a scalar) for all; `state` lives as long as the drawing."""
+        """Return the guided prediction (B, C, H, W) at one time step.
+
+        Args:
+            model: The diffusion model.
+            task: Its prediction type and null condition.
+            x: Noisy images (B, C, H, W).
+            t: Time step of all images, a scalar.
+            y: Conditions (B,).
+            state: Values kept from step to step, empty at the first step.
+        """
         times = t.to(x.device).expand(len(x))
         if self.guidance == 0:
             return task.predict(model, x, times, y)
         both = task.predict(
             model, x.repeat(2, 1, 1, 1), times.repeat(2), torch.cat([y, torch.full_like(y, task.null)])
         )
-        asked, free = both.chunk(2)
-        return asked + self.guidance * (asked - free)
+        conditional, unconditional = both.chunk(2)
+        return conditional + self.guidance * (conditional - unconditional)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SafeSampler(Sampler):
-    """Safe latent diffusion: a concept is pushed away while drawing, and no weight is changed. A filter, not unlearning.
+    """Sample with safe latent diffusion: steer away from a concept without changing a parameter.
 
-    Schramowski, Brack, Deiseroth, Kersting, CVPR 2023, arXiv:2211.05105 (equations 3 to 8): from the guided prediction is
-    taken gamma = mu * (eps(concept) - eps(null)) + momentum_scale * nu, where mu = clip(|phi|, max 1), phi = scale *
-    (eps(c) - eps(concept)), wherever eps(c) - eps(concept) < threshold, else 0; nu is a running mean of gamma, which counts
-    from `warmup` steps on. Defaults are the paper's "strong" setting. All in terms of the noise, as published: the differences
-    of models that predict something else are turned into differences of implied noise, and gamma back.
+    This is a filter, not unlearning. The sampler subtracts from the guided prediction
+    gamma = mu * (eps(concept) - eps(null)) + momentum_scale * nu. Where eps(c) - eps(concept) < threshold,
+    mu = clip(|scale * (eps(c) - eps(concept))|, max 1); elsewhere mu = 0. nu is a running mean of gamma. gamma
+    counts after `warmup` steps. Defaults are the "strong" setting of the paper.
+
+    The equations are in terms of noise, as published. For other prediction types the differences are converted to
+    noise, and gamma is converted back.
+
+    Args:
+        concept: The condition to steer away from.
+        scale: s_S, the strength.
+        threshold: lambda, the difference below which the prediction counts as unsafe.
+        warmup: delta, the number of first steps without steering.
+        momentum_scale: s_m, the weight of the running mean.
+        momentum: beta_m, the decay of the running mean.
+
+    Source: Schramowski, Brack, Deiseroth, Kersting, CVPR 2023, arXiv:2211.05105, equations 3 to 8.
     """
 
-    concept: int = 0  # the condition to stay away from
-    scale: float = 2000.0  # s_S
-    threshold: float = 0.025  # lambda
-    warmup: int = 7  # delta
-    momentum_scale: float = 0.5  # s_m
-    momentum: float = 0.7  # beta_m
+    concept: int = 0
+    scale: float = 2000.0
+    threshold: float = 0.025
+    warmup: int = 7
+    momentum_scale: float = 0.5
+    momentum: float = 0.7
 
     def guided(
         self, model: nn.Module, task: Diffusion, x: Tensor, t: Tensor, y: Tensor, state: dict[str, Any]
     ) -> Tensor:
         times = t.to(x.device).expand(len(x)).repeat(3)
         conditions = torch.cat([y, torch.full_like(y, task.null), torch.full_like(y, self.concept)])
-        asked, free, unsafe = task.predict(model, x.repeat(3, 1, 1, 1), times, conditions).chunk(3)
+        predictions = task.predict(model, x.repeat(3, 1, 1, 1), times, conditions)
+        conditional, unconditional, unsafe = predictions.chunk(3)
         unit = task.noise_per(times[: len(x)], x.ndim)
-        gap = unit * (asked - unsafe)
-        mu = torch.where(gap < self.threshold, (self.scale * gap).abs().clamp(max=1), 0.0)
+        difference = unit * (conditional - unsafe)
+        mu = torch.where(difference < self.threshold, (self.scale * difference).abs().clamp(max=1), 0.0)
         nu = state.get("nu", torch.zeros_like(x))
-        away = mu * unit * (unsafe - free) + self.momentum_scale * nu
-        state["nu"] = self.momentum * nu + (1 - self.momentum) * away
+        gamma = mu * unit * (unsafe - unconditional) + self.momentum_scale * nu
+        state["nu"] = self.momentum * nu + (1 - self.momentum) * gamma
         state["step"] = state.get("step", 0) + 1
-        acts = (unit != 0) & (
-            state["step"] > self.warmup
-        )  # where no signal is left, all predictions imply the same noise
-        push = torch.where(acts, away / unit, 0.0)
-        return free + (1 + self.guidance) * (asked - free - push)
+        # where no signal is left, all predictions imply the same noise
+        active = (unit != 0) & (state["step"] > self.warmup)
+        push = torch.where(active, gamma / unit, 0.0)
+        return unconditional + (1 + self.guidance) * (conditional - unconditional - push)

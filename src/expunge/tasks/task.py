@@ -37,7 +37,7 @@ CAPABILITIES: dict[str, tuple[tuple[str, ...], str]] = {
     "features": (("with_features",), "the features that enter the last linear layer"),
     "head": (("head", "open_head"), "a last linear layer that produces the logits"),
     "noise": (
-        ("noised", "draw", "predict", "error", "images", "null"),
+        ("add_noise", "add_random_noise", "predict", "error", "images", "null"),
         "noise prediction of a diffusion model",
     ),
 }

@@ -9,18 +9,16 @@ Its docstring is its help and citation. Each method has a file of its own, under
 
 from __future__ import annotations
 
-import inspect
 import math
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 from torch.optim import Optimizer
 
 from ..data.batch import Batch
+from ..extensions import module_name
 from ..tasks.task import Capability
 from ..torch_utils.module_state import freeze_batch_norm
 from .run import Row, Run
@@ -81,15 +79,7 @@ class Method:
 
         A script that runs as `__main__` is named by its specification (`python -m package.script`) or by its file.
         """
-        if cls.__module__ != "__main__":
-            return cls.__module__
-        spec = getattr(sys.modules["__main__"], "__spec__", None)
-        if spec is not None and spec.name:
-            return str(spec.name).removesuffix(".__main__")
-        try:
-            return Path(inspect.getfile(cls)).stem
-        except (OSError, TypeError):
-            return "notebook"
+        return module_name(cls)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib
-import inspect
 import json
-import pkgutil
-from collections.abc import Iterable
 from dataclasses import fields
-from functools import cache
-from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from .. import tasks
-from ..errors import ExpungeError
-from ..imports import import_object
+from ..extensions import Extensions, source_of
 from ..records.checkpoint import Checkpoint
 from ..tasks.task import Task, missing_capabilities, missing_text
 from .method import PACKAGE, Method
 
-ENTRY_POINTS = "expunge.methods"
+__all__ = [
+    "METHODS",
+    "MethodLike",
+    "find",
+    "make",
+    "method_from_metadata",
+    "names",
+    "recipe_from_metadata",
+    "served_tasks",
+    "serves",
+    "source_of",
+    "unsuited_text",
+]
+
+METHODS: Extensions[Method] = Extensions(Method, "method", f"{PACKAGE}.methods", "expunge.methods")
 
 MethodLike: TypeAlias = Method | type[Method] | str
 
 
 def names() -> list[str]:
     """Return the names of all methods: the files of `expunge/methods`, and the entry points of installed packages."""
-    return sorted({*_files(), *_entry_points()})
+    return METHODS.names()
 
 
 def find(name: MethodLike) -> type[Method]:
@@ -44,19 +49,7 @@ def find(name: MethodLike) -> type[Method]:
         >>> find("salun").__name__
         'SalUn'
     """
-    if isinstance(name, Method):
-        return type(name)
-    if isinstance(name, type):
-        return _checked(name, repr(name))
-    if ":" in name:
-        return _imported(name)
-    if name in _files():
-        return _defined_in(name)
-    if name in _entry_points():
-        return _checked(_entry_points()[name].load(), f"the entry point '{name}'")
-    raise ExpungeError(
-        f"there is no method '{name}'; known: {', '.join(names())}. Write package.module:Class for a method of your own."
-    )
+    return METHODS.find(name)
 
 
 def make(method: MethodLike) -> Method:
@@ -86,15 +79,6 @@ def unsuited_text(method: type[Method], task: Task | type[Task]) -> str:
     name = task.__name__ if isinstance(task, type) else type(task).__name__
     pieces = missing_text(method.__name__, task.name, name, missing)
     return pieces + instead
-
-
-def source_of(method: type[Method]) -> dict[str, str | None]:
-    """Return where a method is defined, for records: {"class": "module:Class", "source_sha256": hash of its file}."""
-    try:
-        digest = hashlib.sha256(Path(inspect.getfile(method)).read_bytes()).hexdigest()
-    except (OSError, TypeError):  # defined in a notebook or an interactive session
-        digest = None
-    return {"class": f"{method.module_name()}:{method.__qualname__}", "source_sha256": digest}
 
 
 # ---- from checkpoint metadata
@@ -131,50 +115,3 @@ def _with_settings(name: str, settings: str | None) -> Method | None:
         return None if made.problems() else made
     except TypeError:
         return None
-
-
-# ---- where classes come from
-
-
-def _files() -> tuple[str, ...]:
-    return _files_in(tuple(importlib.import_module(f"{PACKAGE}.methods").__path__))
-
-
-@cache
-def _files_in(folders: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(m.name for m in pkgutil.iter_modules(folders) if not m.name.startswith("_"))
-
-
-@cache
-def _entry_points() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
-
-
-def _defined_in(file: str) -> type[Method]:
-    """The one method that a file of `expunge/methods` defines."""
-    module = importlib.import_module(f"{PACKAGE}.methods.{file}")
-    classes = _methods_of(vars(module).values(), module.__name__)
-    if len(classes) != 1:
-        raise ExpungeError(f"methods/{file}.py defines {len(classes)} methods; a file holds exactly one.")
-    return classes[0]
-
-
-def _methods_of(values: Iterable[Any], module: str) -> list[type[Method]]:
-    return [
-        v
-        for v in values
-        if isinstance(v, type)
-        and issubclass(v, Method)
-        and v.__module__ == module
-        and not v.__name__.startswith("_")
-    ]
-
-
-def _imported(spec: str) -> type[Method]:
-    return _checked(import_object(spec, ExpungeError), f"'{spec}'")
-
-
-def _checked(value: Any, shown: str) -> type[Method]:
-    if isinstance(value, type) and issubclass(value, Method):
-        return value
-    raise ExpungeError(f"{shown} is no method; give a subclass of expunge.Method.")

@@ -19,6 +19,7 @@ from ..data.split import Split
 from ..errors import ExpungeError
 from ..masks.mask_file import Mask
 from ..records.record import Ended
+from ..summaries import short, summary
 from ..tasks.task import Task
 from ..torch_utils.module_state import device_of
 from .processes import Team
@@ -119,6 +120,23 @@ class Run:
     _original: nn.Module | None = None
     _team: Team | None = None
     _generators: dict[str, torch.Generator] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        parameters = sum(p.numel() for p in self.model.parameters())
+        row = (
+            ", ".join(f"{k} {v:.4g}" for k, v in self.history[-1].items() if isinstance(v, int | float))
+            if self.history
+            else ""
+        )
+        return summary(
+            f"Run({short(self.status, 80)})",
+            f"model {type(self.model).__name__}, {parameters:,} parameters, on {self.device}",
+            f"task {short(self.task.name)}, seed {self.seed}, epoch {self.epoch} of {self.epochs}, step {self.step}",
+            "" if self.mask is None else f"mask: {100 * self.mask.density:.2f} % of the parameters may move",
+            f"{self.seconds:.2f} s",
+            f"last row of the history: {row}" if row else "",
+            *repr(self.split).splitlines(),
+        )
 
     def descend(self, method: Any) -> None:
         """Run the training loop for a `GradientMethod`. Raises `ExpungeError` outside of `execute`."""

@@ -153,17 +153,14 @@ def _identity(
                  state_hash(model.state_dict()), count, sorted(fixed), by))  # fmt: skip
 
 
-def _problems(
-    split: Split, method: Method, count: int, fixed: Collection[str], by: By, retrained: Evaluation | None
-) -> list[str]:
+def trial_problems(method: Method, count: int, fixed: Collection[str] = ()) -> list[str]:
+    """Return what is wrong with the number of trials or the fixed settings, one sentence each. It needs no data."""
     problems = []
     names = {f.name for f in fields(method)}
     if type(count) is not int or count < 1:
         problems.append(f"the number of trials is {count}; it must be a whole number of at least 1.")
     if unknown := [n for n in fixed if n not in names]:
         problems.append(f"{method.name()} has no settings {unknown} to keep fixed; it has {sorted(names)}.")
-    if by not in get_args(By):
-        problems.append(f"trials cannot be chosen by {by!r}; choose by {' or '.join(get_args(By))}.")
     if not type(method).search:
         problems.append(f"{method.name()} has no settings to try; leave the trials out.")
     elif not search_space(method, fixed):
@@ -171,6 +168,15 @@ def _problems(
             f"every setting of {method.name()} that trials can choose ({', '.join(type(method).search)}) is fixed; leave out the "
             "trials, or one of the settings."
         )
+    return problems
+
+
+def _problems(
+    split: Split, method: Method, count: int, fixed: Collection[str], by: By, retrained: Evaluation | None
+) -> list[str]:
+    problems = trial_problems(method, count, fixed)
+    if by not in get_args(By):
+        problems.append(f"trials cannot be chosen by {by!r}; choose by {' or '.join(get_args(By))}.")
     if by == "gap" and retrained is None:
         problems.append("by='gap' needs a retrained model; pass `retrained`, or use by='validation'.")
     if retrained is not None and retrained.split.hash != split.hash:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from ..audit.image_distances import network_features
+from ..audit.image_judge import Judge
 from ..tasks.classification import Predictions
 from ..tasks.diffusion import Diffusion
 from ..tasks.sampling import Sampler
-from .image_distances import network_features
-from .image_judge import Judge
 
 if TYPE_CHECKING:
-    from ..generation.erase import Erased
+    from .erased import Erased
 
 # Largest number of kept images that distances are measured from.
 REFERENCE = 512
@@ -76,7 +76,7 @@ class ErasureJudge:
         loaded = self.erased.loaded
         original = loaded.prompted(prompts)
         # the text encoders are no longer needed
-        loaded.rest()
+        loaded.offload()
         task: Diffusion = loaded.task(len(prompts))
         first = next(self.erased.run.split.retain.take(torch.arange(1)).batches(1))
         shape = tuple(task.images(first).shape[1:])

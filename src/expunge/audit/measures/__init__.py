@@ -1,0 +1,1 @@
+"""Extra measures, one file each. `expunge.audit.measure` finds them by their files."""

@@ -1,0 +1,34 @@
+"""ToW, "tug of war": one number from 0 to 1 for how close a model is to Retrain on forget, retain and test set.
+
+Zhao, Kurmanji, Barbulescu, Triantafillou, Triantafillou, "What makes unlearning hard and what to do about it",
+arXiv:2406.01257: the product of 1 - |accuracy - Retrain's accuracy| over the three sets, with accuracies from 0 to 1.
+"""
+
+from __future__ import annotations
+
+import math
+
+from ...tasks.task import Task
+from ..evaluation import Evaluation
+from ..measure import Measure
+
+
+class ToW(Measure):
+    """Multiply the closeness to Retrain on forget, retain and test set."""
+
+    name = "ToW"
+    glossary = "Closeness to Retrain on forget, retain and test set in one number: 1 is equal, 0 is as far as possible."
+    unit = ""
+    reference = True
+
+    def compute(
+        self,
+        unlearned: Evaluation,
+        original: Evaluation | None,
+        retrained: Evaluation | None,
+        task: Task,
+    ) -> float | None:
+        """Return the product over UA, RA and TA of 1 - |score - Retrain's score| / 100."""
+        assert retrained is not None
+        own, reference = unlearned.scores, retrained.scores
+        return math.prod(1 - abs(own[k] - reference[k]) / 100 for k in ("UA", "RA", "TA"))

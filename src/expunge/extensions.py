@@ -1,0 +1,146 @@
+"""Find the classes of an extension point: built-in files, installed packages, and the user's own modules."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import pkgutil
+import sys
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from .errors import ExpungeError
+from .imports import import_object
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Extensions(Generic[T]):
+    """The classes of one extension point.
+
+    Args:
+        base: The class that all of them extend.
+        noun: What one of them is, for messages: "method".
+        package: Full name of the package whose files define one class each. Files that begin with `_` are left out.
+        group: Name of the entry points by which installed packages add classes.
+
+    Example:
+        >>> measures = Extensions(Measure, "measure", "expunge.audit.measures", "expunge.measures")  # doctest: +SKIP
+        >>> measures.find("tow")  # doctest: +SKIP
+    """
+
+    base: type[T]
+    noun: str
+    package: str
+    group: str
+
+    def names(self) -> list[str]:
+        """Return the names of the built-in files and of the entry points of installed packages."""
+        return sorted({*self.files(), *installed(self.group)})
+
+    def files(self) -> tuple[str, ...]:
+        """Return the names of the built-in files."""
+        return _files_in(tuple(importlib.import_module(self.package).__path__))
+
+    def find(self, name: T | type[T] | str) -> type[T]:
+        """Return a class.
+
+        Args:
+            name: A name of `names()`, `package.module:Class`, or a class or instance, which is returned as it is.
+
+        Raises:
+            ExpungeError: There is no such class; the message lists the known names.
+        """
+        if isinstance(name, self.base):
+            return type(name)
+        if not isinstance(name, str):
+            return self._checked(name, repr(name))
+        if ":" in name:
+            return self._checked(import_object(name, ExpungeError), f"'{name}'")
+        if name in self.files():
+            return self._defined_in(name)
+        if point := installed(self.group).get(name):
+            return self._checked(loaded(point), f"the entry point '{name}'")
+        raise ExpungeError(
+            f"there is no {self.noun} '{name}'; known: {', '.join(self.names())}. Write package.module:Class for a "
+            f"{self.noun} of your own."
+        )
+
+    def _defined_in(self, file: str) -> type[T]:
+        """The one class that a built-in file defines."""
+        module = importlib.import_module(f"{self.package}.{file}")
+        classes = [
+            v
+            for v in vars(module).values()
+            if isinstance(v, type)
+            and issubclass(v, self.base)
+            and v.__module__ == module.__name__
+            and not v.__name__.startswith("_")
+        ]
+        if len(classes) != 1:
+            folder = self.package.rpartition(".")[2]
+            raise ExpungeError(
+                f"{folder}/{file}.py defines {len(classes)} {self.noun}s; a file holds exactly one."
+            )
+        return classes[0]
+
+    def _checked(self, value: Any, shown: str) -> type[T]:
+        if isinstance(value, type) and issubclass(value, self.base):
+            return value
+        raise ExpungeError(f"{shown} is no {self.noun}; give a subclass of expunge.{self.base.__name__}.")
+
+
+def installed(group: str) -> dict[str, EntryPoint]:
+    """Return the entry points of a group, by name. A package that is put on `sys.path` later is found too."""
+    return _installed(group, tuple(sys.path))
+
+
+def loaded(point: EntryPoint) -> Any:
+    """Return what an entry point names. Raises `ExpungeError` if its package cannot be imported."""
+    try:
+        return point.load()
+    except Exception as caught:  # the code of the package runs here and may raise anything
+        raise ExpungeError(
+            f"the entry point '{point.name}' ({point.value}) cannot be imported: {type(caught).__name__}: {caught}; "
+            "repair or uninstall its package."
+        ) from caught
+
+
+def module_name(cls: type) -> str:
+    """Return the importable name of the module that defines a class.
+
+    A script that runs as `__main__` is named by its specification (`python -m package.script`) or by its file.
+    """
+    if cls.__module__ != "__main__":
+        return cls.__module__
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if spec is not None and spec.name:
+        return str(spec.name).removesuffix(".__main__")
+    try:
+        return Path(inspect.getfile(cls)).stem
+    except (OSError, TypeError):
+        return "notebook"
+
+
+def source_of(cls: type) -> dict[str, str | None]:
+    """Return where a class is defined, for records: {"class": "module:Class", "source_sha256": hash of its file}."""
+    try:
+        digest = hashlib.sha256(Path(inspect.getfile(cls)).read_bytes()).hexdigest()
+    except (OSError, TypeError):  # defined in a notebook or an interactive session
+        digest = None
+    return {"class": f"{module_name(cls)}:{cls.__qualname__}", "source_sha256": digest}
+
+
+@cache
+def _files_in(folders: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(m.name for m in pkgutil.iter_modules(folders) if not m.name.startswith("_"))
+
+
+@cache
+def _installed(group: str, path: tuple[str, ...]) -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=group)}

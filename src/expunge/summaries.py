@@ -1,0 +1,78 @@
+"""Short texts and tables that `repr` shows of an object, instead of everything it holds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+# limits of one `repr`
+LONGEST_LINE = 120
+MOST_SCORES = 7
+
+Rows = list[tuple[str, str, str]]
+
+
+def short(value: Any, length: int = 40) -> str:
+    """Return a value as text of one line, cut to `length` characters."""
+    text = " ".join(str(value).split())
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def summary(title: str, *facts: str) -> str:
+    """Join the title and the facts, one per line, without the empty ones. Long lines are cut."""
+    lines = [title, *(f"  {fact}" for fact in facts if fact)]
+    return "\n".join(line if len(line) <= LONGEST_LINE else line[: LONGEST_LINE - 1] + "…" for line in lines)
+
+
+def entry(values: Any, name: str, default: str = "?") -> str:
+    """Return an entry of a dict that came from a file as short text. `default` if there is none."""
+    value = values.get(name) if isinstance(values, dict) else None
+    return default if value is None or value == "" else short(value)
+
+
+def score_rows(scores: Any) -> Rows:
+    """Return name, score and gap to Retrain of each score, as text. The last row is the average gap, if there is one."""
+    scores = scores if isinstance(scores, Mapping) else {}
+    gap = scores.get("gap") if isinstance(scores.get("gap"), Mapping) else {}
+    rows = [
+        (short(name), _number(value), _number(gap[name]) if name in gap else "")
+        for name, value in scores.items()
+        if name != "gap" and (value is None or isinstance(value, int | float))
+    ]
+    return [*rows, ("average gap", "", _number(gap["avg"]))] if "avg" in gap else rows
+
+
+def score_lines(scores: Any) -> list[str]:
+    """Return the score table as at most 9 lines of text."""
+    rows = score_rows(scores)
+    if not rows:
+        return ["no scores"]
+    last = rows[-1:] if rows[-1][0] == "average gap" else []
+    others = rows[: len(rows) - len(last)]
+    shown = [("", "score", "gap to Retrain" if last else ""), *others[: MOST_SCORES - len(last)], *last]
+    width = max(len(name) for name, _, _ in shown)
+    lines = [f"{name:<{width}}  {score:>7}  {gap:>14}".rstrip() for name, score, gap in shown]
+    hidden = len(others) - (len(shown) - 1 - len(last))
+    return [*lines, f"and {hidden} more in .scores"] if hidden else lines
+
+
+def score_html(title: str, scores: Any) -> str:
+    """Return the score table as plain HTML, for notebooks. All texts are escaped."""
+    cells = "".join(
+        f'<tr><th scope="row">{escape(name)}</th><td>{escape(score)}</td><td>{escape(gap)}</td></tr>'
+        for name, score, gap in score_rows(scores)
+    )
+    head = '<tr><th scope="col">score</th><th scope="col">value</th><th scope="col">gap to Retrain</th></tr>'
+    return f"<table><caption>{escape(title)}</caption><thead>{head}</thead><tbody>{cells}</tbody></table>"
+
+
+def _number(value: Any) -> str:
+    """Return a score with two decimals, or a dash for a value that is no finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "–"
+    try:
+        return f"{value:.2f}" if math.isfinite(value) else "–"
+    except OverflowError:
+        return "–"
