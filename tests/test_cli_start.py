@@ -91,7 +91,7 @@ REQUIRED = ["unlearn", "salun", "--data", "digits", "--model", "mlp", "--checkpo
             ["erase", "esd", "PIPELINE", "--concept", "a", "--out", "b", "--eta", "high"],
             'unable to convert "high" into float',
         ),
-        (["erase", "scrub", "PIPELINE"], "'scrub' has no form for pipelines; those that have: salun"),
+        (["erase", "scrub", "PIPELINE"], "'scrub' has no form for pipelines; choose one of salun"),
         (["unlearn-generator", "scrub"], "Scrub needs what the task 'diffusion' does not offer"),
         (["keygen", "a", "b"], "unexpected word 'b'"),
     ],

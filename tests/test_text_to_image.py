@@ -7,6 +7,7 @@ import json
 import os
 import warnings
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -593,7 +594,7 @@ def test_the_command_masks_judges_and_draws_the_filter(folders, tmp_path, capsys
         ["--report", str(tmp_path)],
     )
     with monkeypatch.context() as patched:
-        patched.setattr("expunge.generation.erase.execute", never)
+        patched.setattr(import_module("expunge.generation.erase"), "execute", never)
         for flags in refused:
             assert main([*words, str(tmp_path / "no"), *flags]) == 2
         for method, flags in (("esd", ["--mask", "random"]), ("fisher_forgetting", [])):
@@ -637,7 +638,9 @@ def test_an_interrupted_erasure_goes_on_to_the_same_weights(folders, tmp_path, m
         trained if more else {n for n, _ in whole.model.named_parameters()}
     )  # frozen weights are those of the folder
     with monkeypatch.context() as patched:
-        patched.setattr("expunge.generation.erase.sampled_latents", never)  # they are not drawn again
+        patched.setattr(
+            import_module("expunge.generation.erase"), "sampled_latents", never
+        )  # they are not drawn again
         again = erase(folders["unet"], WHAT, method, **options, state_file=state)
     assert again.run.step == whole.run.step and not changed(
         again.model.state_dict(), whole.model.state_dict()
@@ -647,7 +650,7 @@ def test_an_interrupted_erasure_goes_on_to_the_same_weights(folders, tmp_path, m
         erase(folders["unet"], WHAT, method, **{**options, "per_prompt": 5}, state_file=state)
     state.unlink()
     with monkeypatch.context() as patched:  # after memory ran out, fewer at once train on the same latents
-        patched.setattr("expunge.generation.erase.sampled_latents", never)
+        patched.setattr(import_module("expunge.generation.erase"), "sampled_latents", never)
         fewer = {**options, "sampler": replace(FEW, batch_size=2), "compute": Compute(accumulate=2)}
         erase(folders["unet"], WHAT, method, **fewer, state_file=state)
 
@@ -698,7 +701,7 @@ def test_the_command_resumes_and_cleans_up(folders, tmp_path, monkeypatch, capsy
     command[command.index("--out") + 1] = str(tmp_path / "b")
     capsys.readouterr()
     with monkeypatch.context() as patched:  # while the pictures are drawn: everything else is there
-        patched.setattr("expunge.generation.erase.grids", interrupted)
+        patched.setattr(import_module("expunge.generation.erase"), "grids", interrupted)
         assert main(command) == 130
     said = capsys.readouterr().err
     assert "only images and scores are missing" in said and "the run resumes" not in said

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .audit import AuditResult, Measure, audit
-    from .bench import Comparison, bench
+    from .bench.compare import Comparison, bench
     from .data.batch import Batch, CropFlip, Normalize
     from .data.samples import Data, Samples
     from .data.split import Split
@@ -90,7 +90,7 @@ __all__ = [
 # module -> the names that come from it; a test compares this table with the imports above
 _MODULES = {
     "audit": ("AuditResult", "Measure", "audit"),
-    "bench": ("Comparison", "bench"),
+    "bench.compare": ("Comparison", "bench"),
     "data.batch": ("Batch", "CropFlip", "Normalize"),
     "data.samples": ("Data", "Samples"),
     "data.split": ("Split",),
@@ -147,7 +147,7 @@ class _Package(ModuleType):
 
     @property
     def bench(self) -> Any:
-        return importlib.import_module(".bench", __name__).bench
+        return importlib.import_module(".bench.compare", __name__).bench
 
     @bench.setter
     def bench(self, value: Any) -> None:

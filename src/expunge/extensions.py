@@ -7,6 +7,7 @@ import importlib
 import inspect
 import pkgutil
 import sys
+import warnings
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -42,6 +43,19 @@ class Extensions(Generic[T]):
     def names(self) -> list[str]:
         """Return the names of the built-in files and of the entry points of installed packages."""
         return sorted({*self.files(), *installed(self.group)})
+
+    def classes(self) -> dict[str, type[T]]:
+        """Return {name: class} for all names. An entry point that cannot be imported is left out, with a warning."""
+        classes = {}
+        for name in self.names():
+            try:
+                classes[name] = self.find(name)
+            except ExpungeError as error:
+                if name in self.files():
+                    raise
+                # a broken package must not break the list of all others
+                warnings.warn(str(error), RuntimeWarning, stacklevel=2)
+        return classes
 
     def files(self) -> tuple[str, ...]:
         """Return the names of the built-in files."""

@@ -90,7 +90,10 @@ class Measure(ABC):
 MeasureLike: TypeAlias = Measure | type[Measure] | str
 
 MEASURES: Extensions[Measure] = Extensions(
-    Measure, "measure", f"{__name__.rpartition('.')[0]}.measures", "expunge.measures"
+    Measure,  # type: ignore[type-abstract]
+    "measure",
+    f"{__name__.rpartition('.')[0]}.measures",
+    "expunge.measures",
 )
 
 

@@ -2,6 +2,8 @@
 
 Each figure has two companions. "null" is the same figure between two halves of the retrained population: the noise of
 the measure. "original" is the same figure for the shadow originals: the result without unlearning.
+
+Own code, because the membership attacks on populations are what the strong audit is for.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from ..models import check_name
 from ..sources import check_spec
 from ..tasks.classification import Classification
 from ..torch_utils.module_state import check_seed
-from ..training.registry import find, names
+from ..training.registry import METHODS, find, names
 from ..training.run import Compute
 from ..training.settings import faults
 
@@ -80,6 +80,15 @@ def _check_measure(name: str) -> None:
     make_measures([name], Classification(2))
 
 
+def _default_problems(values: Table) -> list[str]:
+    """Return the defaults that are no setting of a built-in method or of one that the grid names."""
+    own = [find(m["name"]) for m in values["method"] if ":" in m["name"]]
+    known = {f.name for method in [*METHODS.classes().values(), *own] for f in fields(method)}
+    return [
+        f"defaults: '{k}' is no setting of any method." for k in values.get("defaults", {}) if k not in known
+    ]
+
+
 def _check_published(table: dict[str, Any]) -> None:
     rows = table.get("rows")
     if set(table) != {"source", "split", "rows"} or not (
@@ -137,12 +146,12 @@ class GridFile(TypedDict, total=False):
     note: str
     recipe: Annotated[Table, _settings_of("recipe", Retrain)]
     compute: Annotated[Table, _settings_of("compute", Compute)]
-    measures: list[Annotated[str, AfterValidator(_check_measure)]]
     tune: Tuning
     defaults: Table
     split: Required[Annotated[list[Annotated[Table, AfterValidator(_check_split)]], Field(min_length=1)]]
     method: Required[Annotated[list[MethodEntry], Field(min_length=1)]]
     published: list[Annotated[Table, AfterValidator(_check_published)]]
+    measures: list[Annotated[str, AfterValidator(_check_measure)]]
 
 
 ENTRIES = {"": GridFile, "method": MethodEntry, "tune": Tuning}
@@ -179,11 +188,7 @@ def checked(values: Table, tuned: str | None) -> tuple[list[str], Table]:
         for number, entry in enumerate(sound.get(key, []))
         if sound[key].index(entry) < number
     ]
-    user_methods = [entry["name"] for entry in sound["method"] if ":" in entry["name"]]
-    known = {f.name for name in [*names(), *user_methods] for f in fields(find(name))}
-    problems += [
-        f"defaults: '{k}' is no setting of any method." for k in sound.get("defaults", {}) if k not in known
-    ]
+    problems += _default_problems(sound)
     if tuned and (seed := {**TUNE, **sound.get("tune", {})}["seed"]) in sound["seeds"]:
         problems.append(
             f"tuning uses seed {seed}, which is also reported; give [tune] another seed, or '{OWN}' for trials on each run's own."

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from html import escape
 from typing import Any, TypeAlias
 
@@ -217,8 +218,7 @@ def _early_problems(
             "forget says what to forget, and a Split says it too; give forget with any other data, and only then."
         )
     checks: list[Callable[[], object]] = [
-        lambda method=method: check_run(method, None, task or Classification(2))
-        for method in methods.values()
+        partial(check_run, method, None, task or Classification(2)) for method in methods.values()
     ]
     if isinstance(data, str):
         checks.append(lambda: check_spec(locate(data)))

@@ -18,7 +18,7 @@ from ..records.record import SCHEMA, plain
 from ..records.statistics import grouped
 from ..tasks.classification import Classification
 from ..training.method import PACKAGE
-from ..training.registry import find, names, serves
+from ..training.registry import METHODS, find, serves
 from ..tuning import presets
 from ..tuning.trials import By
 from .checks import OWN, SCENARIOS, TUNE, checked, settings_problems
@@ -40,7 +40,7 @@ class Job:
         compute: Fields of `Compute`.
         tuning: Number of trials and their seed, and "by" if the gap to Retrain chooses. None without tuning.
         vary: The settings that the grid varies, with this run's values.
-        measures: Names of extra measures.
+        measures: Extra measures, by name.
     """
 
     data: str
@@ -63,15 +63,14 @@ class Job:
         # A file with other ids gives another forget set.
         if "split" in values and (ids := self.split.get("forget_ids")):
             values["ids"] = hashlib.sha256(Path(ids).read_bytes()).hexdigest()
-        # Records that were made before there were extra measures keep their keys.
-        if not self.measures:
+        if not self.measures:  # records made before there were extra measures keep their names
             values.pop("measures", None)
-        values |= {f"source of {p}": code for p in chosen if (code := self._user_code(p))}
+        values |= {f"source of {p}": code for p in chosen if (code := self._own_code(p))}
         text = json.dumps([SCHEMA, values], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
-    def _user_code(self, part: str) -> list[str | None]:
-        """Return hashes of the source of code outside this package. Another version of it gives another result."""
+    def _own_code(self, part: str) -> list[str | None]:
+        """Hashes of the source of code that is not in this package: another version of it gives another result."""
         classes: list[type] = []
         if part == "method":
             classes = [find(self.method)]
@@ -81,7 +80,7 @@ class Job:
 
     @property
     def measured(self) -> str:
-        """Cache key of the extra measures, for the records of the references. Empty without any."""
+        """Key of the extra measures, for the records of the references; empty without any."""
         return self.key("measures") if self.measures else ""
 
     @property
@@ -234,7 +233,8 @@ def _methods(values: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], dict
         which = [entry["name"]]
         # Exact methods are references, so they are no part of "all".
         if entry["name"] == "all":
-            which = [n for n in names() if not find(n).exact and n not in {*entry.get("but", []), *named}]
+            left_out = {*entry.get("but", []), *named}
+            which = [n for n, m in METHODS.classes().items() if not m.exact and n not in left_out]
         vary = entry.get("vary", {})
         for name in which:
             for chosen in itertools.product(*vary.values()):

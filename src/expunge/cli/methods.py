@@ -17,18 +17,17 @@ def methods(*, verbose: bool = False) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from ..training.registry import find, names
+    from ..training.registry import METHODS
     from .method_commands import first_line
     from .methods_page import facts
 
     if verbose:
-        for name in names():
-            print(_documentation(find(name)))
+        for method in METHODS.classes().values():
+            print(_documentation(method))
         return
     table = Table("method", "what it does, and for what", show_lines=True)
     table.columns[0].no_wrap = True
-    for name in names():
-        method = find(name)
+    for name, method in METHODS.classes().items():
         table.add_row(name, f"{first_line(method)}\n[dim]{facts(method)}[/dim]")
     Console().print(table)
 

@@ -16,7 +16,7 @@ from ..tasks.classification import Classification
 from ..torch_utils.module_state import check_seed
 from ..training.method import Method
 from ..training.processes import first
-from ..training.registry import find, names, serves, unsuited_text
+from ..training.registry import METHODS, find, serves, unsuited_text
 from ..tuning.search import Trial
 from ..tuning.trials import trial_problems
 from .checks import check_measures, output_problems, problems_of, run_problems, scenario_of, scenario_problems
@@ -90,7 +90,7 @@ def unlearn_commands() -> MethodCommands:
 
 
 def _methods() -> dict[str, str]:
-    methods = {name: find(name) for name in names()}
+    methods = METHODS.classes()
     return {name: first_line(method) for name, method in methods.items() if serves(method, Classification)}
 
 

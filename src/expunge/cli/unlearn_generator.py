@@ -24,7 +24,7 @@ from ..report import write_report
 from ..tasks.diffusion import Diffusion
 from ..training.method import Method
 from ..training.processes import first
-from ..training.registry import find, names, serves, unsuited_text
+from ..training.registry import METHODS, find, serves, unsuited_text
 from ..training.run import Run
 from ..training.settings import faults
 from ..tuning.presets import data_name
@@ -84,7 +84,7 @@ def unlearn_generator_commands() -> MethodCommands:
 
 
 def _methods() -> dict[str, str]:
-    methods = {name: find(name) for name in names()}
+    methods = METHODS.classes()
     return {name: first_line(method) for name, method in methods.items() if serves(method, Diffusion)}
 
 
