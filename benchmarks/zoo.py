@@ -26,8 +26,9 @@ from typing import Any
 import torch
 
 from expunge.bench.grid import Grid, Job, read_grid
-from expunge.bench.model_store import ModelStore, OutOfTime
+from expunge.bench.model_store import ModelStore
 from expunge.bench.results import revision
+from expunge.bench.scheduler import OutOfTime
 from expunge.errors import ExpungeError
 from expunge.methods.retrain import Retrain
 from expunge.records.atomic_files import write_json

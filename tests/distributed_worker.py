@@ -10,7 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from expunge import Classification, MaskError, TensorData, masked, saliency_mask
 from expunge.masks.saliency import saliency_scores
-from expunge.masks.sharded import Processes, distributed_mask, distributed_scores
+from expunge.masks.sharded import ShardGroup, distributed_mask, distributed_scores
 
 TASK = Classification(4)
 DENSITIES = [0.1, 0.5, 0.93]
@@ -79,7 +79,7 @@ def work(kind):
     found = {"scores": together(distributed_scores(wrapped, samples, TASK, batch_size=8))}
     masks = distributed_mask(wrapped, samples, TASK, DENSITIES, batch_size=8)
     found["masks"] = [together(m) for m in masks]
-    found["density"] = int(Processes().sum(torch.tensor([masks[1].count])))
+    found["density"] = int(ShardGroup().sum(torch.tensor([masks[1].count])))
     train(wrapped, samples, masks[1], half)
     local = {n: p.detach().to_local() if kind == "fsdp" else p.detach() for n, p in model.named_parameters()}
     found["weights"] = together(local)

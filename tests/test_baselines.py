@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from scipy.sparse.linalg import cg
 from torch import nn
 
-from expunge.data.batch import Batch, Normalize
+from expunge.data.batch import Batch
 from expunge.data.split import Split
 from expunge.data.tensors import TensorData
+from expunge.data.transforms import Normalize
 from expunge.errors import ExpungeError, ModelError, SplitError
 from expunge.masks.mask_file import Mask
 from expunge.masks.per_sample_gradients import (

@@ -13,9 +13,8 @@ from torch import nn
 from expunge import Classification, ExpungeError, Split
 from expunge.bench import Worker, default_workers, plots, run_jobs
 from expunge.bench.grid import read_grid
-from expunge.bench.model_store import OutOfTime
 from expunge.bench.page import page
-from expunge.bench.scheduler import plan_stages
+from expunge.bench.scheduler import OutOfTime, plan_stages
 from expunge.bench.tables import markdown, published_tables
 from expunge.cli import main
 from expunge.methods.finetune import FineTune

@@ -11,7 +11,6 @@ import pytest
 from expunge.cli import main
 from expunge.records.checkpoint import read_checkpoint
 from expunge.records.record import Record
-from expunge.training import registry
 
 MODULE = '''
 """Pull: descend on the retain set alone, with a pull on the loss."""
@@ -100,7 +99,7 @@ def test_the_console_script_finds_modules_of_the_current_folder(folder):
     ("name", "message"),
     [
         ("mine_none:Pull", "cannot be imported"),
-        ("mine_pull:Push", "has no class 'Push'; methods in it: Pull"),
+        ("mine_pull:Push", "does not define 'Push'; it defines: "),
         ("os:getcwd", "is no method"),
     ],
 )
@@ -110,17 +109,12 @@ def test_a_place_without_a_method_is_refused(folder, capsys, name, message):
 
 
 def test_a_method_of_an_installed_package_is_listed_and_runs(folder, monkeypatch, capsys):
-    class Point:
-        name = "pull"
-
-        @staticmethod
-        def load():
-            from mine_pull import Pull
-
-            return Pull
-
+    """An installed package: its module, and the metadata that pip leaves of it."""
+    info = folder / "mine-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[expunge.methods]\npull = mine_pull:Pull\n")
     monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.setattr(registry, "_entry_points", lambda: {"pull": Point})
     assert main(["unlearn", "pull", "--help"]) == 0
     assert "--pull" in capsys.readouterr().out
     assert main(["unlearn", "--help"]) == 0

@@ -10,7 +10,7 @@ import torch
 
 from distributed_worker import DENSITIES, alone, model_and_samples
 from expunge import ModelError, TensorData
-from expunge.masks.sharded import Processes, _check_cuts
+from expunge.masks.sharded import ShardGroup, _check_shards
 
 WORKER = Path(__file__).with_name("distributed_worker.py")
 
@@ -73,7 +73,7 @@ def test_every_process_has_as_many_samples_and_each_sample_counts_once(count, si
     samples = TensorData(torch.randn(count, 1), torch.zeros(count, dtype=torch.int64)).samples()
     seen, sizes = [], set()
     for rank in range(size):
-        one = object.__new__(Processes)
+        one = object.__new__(ShardGroup)
         one.rank, one.size = rank, size
         own, weight = one.share(samples)
         sizes.add(len(own))
@@ -81,6 +81,6 @@ def test_every_process_has_as_many_samples_and_each_sample_counts_once(count, si
     assert sorted(seen) == list(range(count)) and len(sizes) == 1
 
 
-def test_weights_cut_otherwise_are_refused():
+def test_parameters_sharded_otherwise_are_refused():
     with pytest.raises(ModelError, match="fully_shard on the whole model"):
-        _check_cuts({"w": torch.nn.Parameter(torch.zeros(2))})
+        _check_shards({"w": torch.nn.Parameter(torch.zeros(2))})

@@ -23,7 +23,12 @@ def test_examples(name, capsys):
     first, last = scores(lines[-2]), scores(lines[-1])
     assert first["RA"] > 85, "the original has learned"
     assert last["RA"] > 80, "what is retained is still known"
-    if "dataset" in name:  # random samples: forgetting them hardly shows in their accuracy
+    if name in (
+        "multi_label.py",
+        "regression.py",
+    ):  # random samples of a user's task: the gap is smaller than the original's
+        assert last["UA"] > first["UA"] and last["Retrain"] < 15
+    elif "dataset" in name:  # random samples: forgetting them hardly shows in their accuracy
         assert last["UA"] < 50 and last["Retrain"] < 20, "the last figure is the gap"
     else:
         assert last["UA"] > first["UA"] + 40, "the class is forgotten"

@@ -353,6 +353,7 @@ settings = { epochs = 1 }
 """
 
 
+@pytest.mark.filterwarnings("ignore:the entry point 'broken'")
 def test_a_grid_runs_code_of_the_user_again_when_it_changes(package, capsys):
     (package / "g.toml").write_text(GRID)
     arguments = ["bench", "g.toml", "--jobs", "1", "--out", "cache", "--results", "results"]
@@ -366,6 +367,7 @@ def test_a_grid_runs_code_of_the_user_again_when_it_changes(package, capsys):
     assert read_grid(package / "g.toml").jobs[0].key() != before
 
 
+@pytest.mark.filterwarnings("ignore:the entry point 'broken'")
 def test_a_grid_names_what_is_wrong_with_code_of_the_user(package):
     text = GRID.replace("user_code:Keep", "user_code:Confidence").replace("sureness", "user_code:Noise")
     (package / "g.toml").write_text(text)
@@ -486,6 +488,8 @@ def test_bench_lists_every_wrong_argument_and_a_failure_costs_nothing_else(world
     text = str(refusal.value)
     assert "ESD needs" in text and "no data 'no_data'" in text and "model is a Linear" in text
     assert "forget says what to forget" in text
+    with pytest.raises(ExpungeError, match="give one or more, each once"):
+        expunge.bench(["salun"], data="digits", model="mlp", forget=0.1, seeds=[1, 1])
     with pytest.raises(ExpungeError, match="two methods are called 'salun'"):
         expunge.bench(["salun", SalUn()], data="digits", model="mlp", forget=0.1)
     with pytest.warns(RuntimeWarning, match="bias_shift failed"):

@@ -21,9 +21,9 @@ from expunge.audit.recovery_attacks import (
     RecoveryGoal,
     condition_tables,
 )
-from expunge.data.batch import CropFlip
 from expunge.data.split import Split
 from expunge.data.tensors import TensorData
+from expunge.data.transforms import CropFlip
 from expunge.errors import ExpungeError, ModelError
 from expunge.generation.runs import without_crops
 from expunge.methods.retrain import Retrain

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from expunge.audit.image_judge import Judge
-from expunge.data.batch import CropFlip
 from expunge.data.split import Split
 from expunge.data.tensors import TensorData
+from expunge.data.transforms import CropFlip
 from expunge.methods.retrain_ema import RetrainEMA
 from expunge.pipeline.experiment import train
 from expunge.sources import Source

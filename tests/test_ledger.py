@@ -1,4 +1,4 @@
-"""The ledger: requests, what is attached to them, and every way to tamper with the file."""
+"""Test the ledger: requests, attachments, and every way to tamper with the file."""
 
 import json
 import multiprocessing
@@ -16,7 +16,7 @@ from torch import nn
 
 from expunge.errors import ExpungeError
 from expunge.receipts.canonical import canonical
-from expunge.receipts.chain import START, Event, Head, check_events
+from expunge.receipts.chain import START, Event, LedgerHead, check_events
 from expunge.receipts.keys import make_key
 from expunge.receipts.ledger import DAYS, Ledger, check_export
 from expunge.receipts.receipt import Receipt, issue, record_hash
@@ -66,7 +66,7 @@ def holds(checks):
 
 
 def tamper(ledger, *statements):
-    """Edit the file as someone who knows SQLite would: without the triggers."""
+    """Edit the file without its triggers, as a person who knows SQLite can."""
     db = sqlite3.connect(ledger.path)
     for statement in ("DROP TRIGGER no_UPDATE", "DROP TRIGGER no_DELETE", *statements):
         db.execute(*(statement if isinstance(statement, tuple) else (statement,)))
@@ -107,7 +107,7 @@ def test_only_a_run_that_removed_something_answers(ledger, run, tmp_path):
     )
     Record("original", "retrain", machine={}).save(tmp_path / "original.json")
     for name, words in (
-        ("bad", "diverged at step 3; attach one that ended well"),
+        ("bad", "diverged at step 3. Attach a run that finished"),
         ("original", "of the kind 'original'"),
     ):
         with pytest.raises(ExpungeError, match=words):
@@ -123,21 +123,21 @@ def test_only_a_run_that_removed_something_answers(ledger, run, tmp_path):
 
 def test_an_audit_of_another_model_is_refused_before_and_after_the_receipt(ledger, run, tmp_path):
     after = Receipt.load(run / "receipt.json").statement["model_after"]
-    for name, found in (("mine", after), ("other", "f" * 64)):
+    for name, digest in (("mine", after), ("other", "f" * 64)):
         verdict = {"words": ["under-forgotten", "worse"]}
         record = Record(
-            "audit", "salun", model={"hash_after": found}, details={"verdict": verdict}, machine={}
+            "audit", "salun", model={"hash_after": digest}, details={"verdict": verdict}, machine={}
         )
         record.save(tmp_path / f"{name}.json")
     first, second = ledger.add("case 12"), ledger.add("case 13")
     ledger.attach(first, receipt=run / "receipt.json")
-    with pytest.raises(ExpungeError, match=r"looked at another model \(ffffffffffff\)"):
+    with pytest.raises(ExpungeError, match=r"audit is of another model \(ffffffffffff\)"):
         ledger.attach(first, audit=tmp_path / "other.json")
     assert ledger.attach(first, audit=tmp_path / "mine.json").verdict == "under-forgotten, worse"
     ledger.attach(second, audit=tmp_path / "other.json")
-    with pytest.raises(ExpungeError, match="looked at another model"):
+    with pytest.raises(ExpungeError, match="audit is of another model"):
         ledger.attach(second, receipt=run / "receipt.json")
-    with pytest.raises(ExpungeError, match="looked at another model"):
+    with pytest.raises(ExpungeError, match="audit is of another model"):
         ledger.attach(ledger.add("x"), receipt=run / "receipt.json", audit=tmp_path / "other.json")
 
 
@@ -156,7 +156,9 @@ def test_everything_wrong_with_a_request_is_said_at_once(ledger):
 def test_overdue(ledger):
     for received, days in (("2026-01-01", 30), ("2026-01-10", 5), ("2026-01-01", 60)):
         ledger.add("x", received=received, days=days)
-    assert [r.number for r in ledger.overdue(date(2026, 1, 31))] == [2]  # the due day itself still counts
+    assert [r.number for r in ledger.overdue(date(2026, 1, 31))] == [
+        2
+    ]  # a request is not overdue on its due day
     assert [r.number for r in ledger.overdue(date(2026, 2, 1))] == [2, 1]
     ledger.attach(2, status="refused", note="not our data")
     ledger.attach(1, status="running")
@@ -235,7 +237,7 @@ def test_nothing_or_nonsense_to_attach(ledger):
             ledger.attach(number, status="done")
 
 
-# files that are no ledger
+# files that are not a ledger
 
 
 def test_files_that_are_no_ledger(tmp_path):
@@ -343,25 +345,27 @@ def test_a_whole_new_history_is_found_by_a_head_noted_elsewhere(full):
     noted = full.head()
     full.add("later")
     assert holds(full.check(noted)) and holds(full.check(full.head()))
-    events, head = [], Head(0, START)
+    events, head = [], LedgerHead(0, START)
     for event in full.events():
         events.append(
             Event.after(head, event.at, event.kind, event.request, event.body.replace("case 1", "case 9"))
         )
-        head = Head(events[-1].seq, events[-1].hash)
-    assert holds(check_events(events, head))  # it fits together: nothing in the file itself can show it
+        head = LedgerHead(events[-1].seq, events[-1].hash)
+    assert holds(
+        check_events(events, head)
+    )  # the forged history is consistent: the file itself cannot show it
     assert outcome(check_events(events, head, noted))["noted head"] is False
     cut = full.events()[:4]
-    assert outcome(check_events(cut, Head(4, cut[-1].hash), noted))["noted head"] is False
+    assert outcome(check_events(cut, LedgerHead(4, cut[-1].hash), noted))["noted head"] is False
 
 
 def test_a_receipt_changed_in_a_chain_that_was_made_anew(full):
-    events, head = [], Head(0, START)
+    events, head = [], LedgerHead(0, START)
     for event in full.events():
         events.append(
             Event.after(head, event.at, event.kind, event.request, event.body.replace("salun", "scrub"))
         )
-        head = Head(events[-1].seq, events[-1].hash)
+        head = LedgerHead(events[-1].seq, events[-1].hash)
     assert outcome(check_events(events, head)) == {"chain": True, "head": True, "receipts": False}
 
 
@@ -381,9 +385,9 @@ def test_damage_anywhere_in_the_file_is_found_or_harmless(full):
 
 @pytest.mark.parametrize("text", ["", "3", "3:", "x:" + "0" * 64, ":" + "0" * 64, "-1:" + "0" * 64])
 def test_heads_are_read_as_printed(text):
-    assert Head.of(str(Head(3, "a" * 64))) == Head(3, "a" * 64)
+    assert LedgerHead.of(str(LedgerHead(3, "a" * 64))) == LedgerHead(3, "a" * 64)
     with pytest.raises(ExpungeError):
-        Head.of(text)
+        LedgerHead.of(text)
 
 
 # export
@@ -468,7 +472,7 @@ def test_a_writer_killed_at_any_moment_leaves_whole_rows(tmp_path, delay):
 def test_an_error_in_a_transaction_leaves_nothing(ledger, monkeypatch):
     ledger.add("x")
     before = ledger.head()
-    monkeypatch.setattr("expunge.receipts.rows.canonical", lambda value: b"\xff")
+    monkeypatch.setattr("expunge.receipts.ledger_file.canonical", lambda value: b"\xff")
     with pytest.raises(UnicodeDecodeError):
         ledger.add("y")
     monkeypatch.undo()

@@ -1,4 +1,4 @@
-"""Masks: the exact share, independence of the batch size, and weights held bit for bit under any optimizer."""
+"""Masks: the exact share, independence of the batch size, and parameters outside it unchanged bit for bit under any optimizer."""
 
 import copy
 
@@ -22,7 +22,7 @@ from expunge import (
     random_mask,
     saliency_mask,
 )
-from expunge.masks import freezer as held
+from expunge.masks import freezer
 from expunge.masks.mask import check_mask, top_mask
 from expunge.masks.mask_file import combine
 from expunge.masks.saliency import saliency_scores
@@ -87,7 +87,7 @@ def test_other_saliencies_against_one_sample_at_a_time(setting):
 def test_a_share_of_every_layer(setting):
     model, samples, task = setting
     for mask in saliency_mask(model, samples, task, [0.25, 0.5], per_layer=True):
-        share = float(mask.about["density"])
+        share = float(mask.metadata["density"])
         assert all(int(m.sum()) == round(share * m.numel()) for m in mask.values())
 
 
@@ -145,20 +145,20 @@ OPTIMIZERS = {
 }
 
 
-def steps(model, optimizer, samples, task, count=6, held=None):
+def steps(model, optimizer, samples, task, count=6, handle=None):
     for _ in range(count):
         for batch in samples.batches(20):
             optimizer.zero_grad()
             task.loss(model, batch).mean().backward()
-            if held is not None:
-                held.mask_gradients()
+            if handle is not None:
+                handle.mask_gradients()
             optimizer.step()
 
 
 @pytest.mark.parametrize("kind", OPTIMIZERS)
 @settings(max_examples=6, deadline=None)
 @given(density=st.sampled_from([0.0, 0.03, 0.5, 0.97, 1.0]), before=st.booleans(), seed=st.integers(0, 3))
-def test_held_weights_are_bit_identical(setting, kind, density, before, seed):
+def test_frozen_parameters_stay_bit_identical(setting, kind, density, before, seed):
     model, samples, task = copy.deepcopy(setting[0]), *setting[1:]
     with torch.no_grad():
         model[0].bias[:3] = -0.0  # a zero whose sign must survive
@@ -178,7 +178,7 @@ def test_held_weights_are_bit_identical(setting, kind, density, before, seed):
 
 
 @pytest.mark.parametrize("how", ["compiled", "scaled", "accumulated"])
-def test_held_with_compilation_loss_scaling_and_accumulation(setting, how):
+def test_freezing_with_compilation_loss_scaling_and_accumulation(setting, how):
     model, samples, task = copy.deepcopy(setting[0]), *setting[1:]
     optimizer = OPTIMIZERS["adamw"](model.parameters())
     mask = random_mask(model, 0.4)
@@ -187,12 +187,12 @@ def test_held_with_compilation_loss_scaling_and_accumulation(setting, how):
     if how == "compiled":
         model.compile(backend="aot_eager")
     scaler = torch.amp.GradScaler("cpu", init_scale=8.0, enabled=how == "scaled")
-    with masked(optimizer, model, mask) as held:
+    with masked(optimizer, model, mask) as handle:
         for number, batch in enumerate(samples.batches(9)):
             scaler.scale(task.loss(model, batch).mean()).backward()
             if how != "accumulated" or number % 3 == 2:
                 scaler.unscale_(optimizer)
-                held.mask_gradients()
+                handle.mask_gradients()
                 torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
                 scaler.step(optimizer)
                 scaler.update()
@@ -207,8 +207,8 @@ def test_a_full_mask_changes_nothing_about_the_steps(setting):
         model, samples, task = copy.deepcopy(setting[0]), *setting[1:]
         optimizer = OPTIMIZERS["momentum"](model.parameters())
         if use:
-            with masked(optimizer, model, full_mask(model)) as held:
-                assert not held.kept and not held.still
+            with masked(optimizer, model, full_mask(model)) as handle:
+                assert not handle.stored and not handle.fully_frozen
                 steps(model, optimizer, samples, task)
         else:
             steps(model, optimizer, samples, task)
@@ -217,7 +217,7 @@ def test_a_full_mask_changes_nothing_about_the_steps(setting):
 
 
 @pytest.mark.parametrize("before,inside", [(True, True), (True, False), (False, True)])
-def test_held_whatever_the_weights_layout(before, inside):
+def test_freezing_in_every_memory_layout(before, inside):
     """Channels-last weights, also where the layout changes inside the block."""
     torch.manual_seed(0)
     model = nn.Sequential(
@@ -237,15 +237,15 @@ def test_held_whatever_the_weights_layout(before, inside):
         assert torch.equal(p[~mask[n]], kept[n][~mask[n]]) and not torch.equal(p, kept[n])
 
 
-@pytest.fixture(params=[10, 1 << 16], ids=["some together", "all together"])
+@pytest.fixture(params=[10, 1 << 16], ids=["some small", "all small"])
 def as_on_a_gpu(request, monkeypatch):
-    """Held in whole copies, small tensors together, as weights on a GPU are."""
-    monkeypatch.setattr(held, "in_kernels", lambda values: True)
-    monkeypatch.setattr(held, "SMALL", request.param)
+    """Freeze on the CPU as on a GPU: whole copies, small tensors together."""
+    monkeypatch.setattr(freezer, "on_accelerator", lambda values: True)
+    monkeypatch.setattr(freezer, "SMALL", request.param)
 
 
 def literally(model, optimizer, samples, task, mask, count=4):
-    """Gradients multiplied by the mask, then every held value assigned from a copy."""
+    """Gradients multiplied by the mask, then every frozen value assigned from a copy."""
     kept = {n: p.detach().clone() for n, p in model.named_parameters()}
     for _ in range(count):
         for batch in samples.batches(20):
@@ -262,7 +262,7 @@ def literally(model, optimizer, samples, task, mask, count=4):
 @pytest.mark.parametrize("kind", ["momentum", "adamw"])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_the_way_of_a_gpu_ends_at_the_literal_weights(as_on_a_gpu, kind, layout, dtype):
+def test_the_gpu_path_ends_at_the_literal_parameters(as_on_a_gpu, kind, layout, dtype):
     torch.manual_seed(0)
     first = nn.Sequential(
         nn.Conv2d(3, 8, 3),
@@ -280,7 +280,7 @@ def test_the_way_of_a_gpu_ends_at_the_literal_weights(as_on_a_gpu, kind, layout,
     ours, theirs = copy.deepcopy(first), copy.deepcopy(first)
     optimizers = [OPTIMIZERS[kind](m.parameters()) for m in (ours, theirs)]
     with masked(optimizers[0], ours, mask) as handle:
-        assert handle.together
+        assert handle.small
         steps(ours, optimizers[0], samples, Classification(4), 4)
     literally(theirs, optimizers[1], samples, Classification(4), mask)
     for (n, a), b, start in zip(
@@ -290,7 +290,7 @@ def test_the_way_of_a_gpu_ends_at_the_literal_weights(as_on_a_gpu, kind, layout,
         assert torch.equal(a[~mask[n]].signbit(), start[~mask[n]].signbit()), n
 
 
-def test_the_way_of_a_gpu_holds_through_nan_and_infinity(as_on_a_gpu, setting):
+def test_the_gpu_path_freezes_through_nan_and_infinity(as_on_a_gpu, setting):
     model = copy.deepcopy(setting[0])
     mask = random_mask(model, 0.5)
     kept = {n: p.detach().clone() for n, p in model.named_parameters()}
@@ -302,12 +302,12 @@ def test_the_way_of_a_gpu_holds_through_nan_and_infinity(as_on_a_gpu, setting):
     assert all(torch.equal(p[~mask[n]], kept[n][~mask[n]]) for n, p in model.named_parameters())
 
 
-def test_only_held_values_are_copied(setting):
+def test_only_frozen_values_are_stored(setting):
     model = copy.deepcopy(setting[0])
     mask = random_mask(model, 0.25)
-    with masked(OPTIMIZERS["sgd"](model.parameters()), model, mask) as held:
+    with masked(OPTIMIZERS["sgd"](model.parameters()), model, mask) as handle:
         partial = [m for m in mask.values() if m.any() and not m.all()]
-        assert sum(k.numel() for k in held.kept) == sum(int((~m).sum()) for m in partial)
+        assert sum(k.numel() for k in handle.stored) == sum(int((~m).sum()) for m in partial)
 
 
 def test_gradients_are_masked_before_clipping_and_everything_ends_with_the_block(setting):
@@ -315,10 +315,10 @@ def test_gradients_are_masked_before_clipping_and_everything_ends_with_the_block
     optimizer = OPTIMIZERS["momentum"](model.parameters())
     mask = random_mask(model, 0.5)
     mask["3.bias"][:] = False
-    with pytest.raises(RuntimeError, match="stop"), masked(optimizer, model, mask) as held:
+    with pytest.raises(RuntimeError, match="stop"), masked(optimizer, model, mask) as handle:
         assert not model[3].bias.requires_grad
         task.loss(model, next(samples.batches(20))).mean().backward()
-        held.mask_gradients()
+        handle.mask_gradients()
         assert all(not p.grad[~mask[n]].any() for n, p in model.named_parameters() if p.grad is not None)
         raise RuntimeError("stop")
     assert all(p.requires_grad for p in model.parameters())
@@ -363,11 +363,11 @@ def test_a_mask_made_for_something_else_is_refused(setting, tmp_path):
     model, samples, task = setting
     made = saliency_mask(model, samples, task, 0.25)
     path = made.save(tmp_path / "m.safetensors", split="abc", model="def")
-    about = {"density": "0.25", "saliency": "abs_sum", "split": "abc", "model": "def"}
-    assert Mask.load(path, split="abc").about == about
+    metadata = {"density": "0.25", "saliency": "abs_sum", "split": "abc", "model": "def"}
+    assert Mask.load(path, split="abc").metadata == metadata
     with pytest.raises(MaskError) as caught:
         Mask.load(path, split="xyz", model="def", loss="mse")
-    assert len(caught.value.problems) == 2 and "abc, not xyz" in str(caught.value)
+    assert len(caught.value.problems) == 2 and "abc, not for xyz" in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The commitment: against a literal Merkle tree, and against everyone who would cheat with it."""
+"""Test the commitment: against a literal Merkle tree, and against every kind of forged proof."""
 
 import hashlib
 import hmac
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expunge.errors import ExpungeError
-from expunge.receipts.merkle import Proof, Secret, climb, leaf, leaf_salt, root, siblings
+from expunge.receipts.merkle import Proof, Secret, leaf, leaf_salt, root, root_from_path, siblings
 
 SALT = bytes(range(32))
 
@@ -28,9 +28,9 @@ def slow_top(leaves):
 def slow_commitment(ids):
     leaves = []
     for name in ids:
-        own = hmac.new(SALT, b"expunge-leaf-salt/v1\0" + name.encode(), hashlib.sha256).digest()
+        id_salt = hmac.new(SALT, b"expunge-leaf-salt/v1\0" + name.encode(), hashlib.sha256).digest()
         leaves.append(
-            hashlib.sha256(b"\x00" + hmac.new(own, name.encode(), hashlib.sha256).digest()).digest()
+            hashlib.sha256(b"\x00" + hmac.new(id_salt, name.encode(), hashlib.sha256).digest()).digest()
         )
     return hashlib.sha256(b"\x02" + len(leaves).to_bytes(8, "big") + slow_top(sorted(leaves))).hexdigest()
 
@@ -86,7 +86,7 @@ def test_a_proof_shows_no_salt_but_its_own_and_no_other_id():
     proof = secret.prove("ann")
     shown = json.dumps([proof.name, proof.salt, proof.path])
     assert secret.salt not in shown and "bob" not in shown
-    # with ann's salt nobody can test a guess of bob: his leaf is made under another one
+    # the salt of ann does not help to test the id bob: the leaf of bob has another salt
     guess = leaf(bytes.fromhex(proof.salt), "bob").hex()
     assert guess not in secret.leaves
     assert leaf(leaf_salt(SALT, "bob"), "bob").hex() in secret.leaves
@@ -95,8 +95,10 @@ def test_a_proof_shows_no_salt_but_its_own_and_no_other_id():
 def test_a_node_cannot_be_passed_off_as_a_leaf():
     leaves = sorted(hashlib.sha256(bytes([i])).digest() for i in range(4))
     node = hashlib.sha256(b"\x01" + leaves[0] + leaves[1]).digest()
-    assert climb(leaves[0], 0, 4, siblings(leaves, 0)) == root(leaves)
-    assert climb(node, 0, 2, [hashlib.sha256(b"\x01" + leaves[2] + leaves[3]).digest()]) != root(leaves)
+    assert root_from_path(leaves[0], 0, 4, siblings(leaves, 0)) == root(leaves)
+    assert root_from_path(node, 0, 2, [hashlib.sha256(b"\x01" + leaves[2] + leaves[3]).digest()]) != root(
+        leaves
+    )
 
 
 def test_doubling_the_last_leaf_changes_the_root():

@@ -1,4 +1,7 @@
-"""The report as text: figures by hand, missing parts, hostile records. Beside it: test_report_browser.py."""
+"""Test the report as text: values worked out by hand, missing parts, hostile records.
+
+test_report_browser.py tests the page in a browser.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +26,12 @@ import expunge.report
 from expunge.errors import ExpungeError
 from expunge.records.record import Record
 from expunge.report import page, write_report
-from expunge.report.audits import picture
-from expunge.report.strong import attacks as strong_attacks
-from expunge.report.strong import features as strong_features
-from expunge.report.strong import verdict
+from expunge.report.audit_details import picture
+from expunge.report.number_text import compact, duration, fixed, gap_step, listed, memory
+from expunge.report.strong_audit import attack_table, feature_table, verdict
 from expunge.report.study import Group, studies
 from expunge.report.svg import short, spread_out, tick_text, ticks
 from expunge.report.values import number
-from expunge.report.words import duration, fixed, free, listed, memory, step_of
 from make_records import details, generator, png, record, sample, strong
 
 EVIL = "</title></svg>\"'><script>alert(1)</script><img src=x onerror=alert(1)>&{{7*7}}"
@@ -38,7 +39,7 @@ VOID = {"meta", "img", "br", "link", "input", "hr"}
 
 
 class Outline(HTMLParser):
-    """Tags and attributes of a page; `wrong` lists elements that are not closed in order."""
+    """Collect the tags and attributes of a page. `wrong` lists elements that are not closed in order."""
 
     def __init__(self, text: str):
         super().__init__()
@@ -67,7 +68,7 @@ class Outline(HTMLParser):
 
 
 def words(text: str) -> str:
-    """A page's text with white space evened out."""
+    """Return the text of a page with single spaces."""
     return re.sub(r"\s+", " ", Outline(re.sub(r"<(script|style)>.*?</\1>", "", text, flags=re.DOTALL)).text)
 
 
@@ -133,7 +134,7 @@ def test_gap_by_hand() -> None:
     assert [near.gap(m).mean for m in ("UA", "RA", "TA", "MIA")] == [2, -1, 0, -5]  # type: ignore[union-attr]
     text = words(page(runs))
     assert "near comes closest to retraining: 2.00 points away." in text
-    assert "largest gap is MIA, 5.0 points below Retrain" in text and "5 times faster" in text
+    assert "largest gap of near is MIA, 5.0 points below Retrain" in text and "5 times faster" in text
     assert text.count("smallest gap") == 1 and "0.2 × Retrain" in text and "one seed" in text
 
 
@@ -154,7 +155,7 @@ def test_seeds_are_judged_by_their_own_reference() -> None:
     assert (
         "mean ± sample standard deviation over 3 seeds" in text
         and "54.0 ± 2.6" in text
-        and "Means over 3 seeds" in text
+        and "means over 3 seeds" in text
     )
 
 
@@ -163,8 +164,8 @@ def test_level_within_the_spread_is_said() -> None:
     runs += [one("unlearn", "a", s, scores=(50 + 4 * s, 90, 80, 50)) for s in (0, 1)]
     runs += [one("unlearn", "b", s, scores=(52 + 4 * s, 90, 80, 50)) for s in (0, 1)]
     text = words(page(runs))
-    assert "a and b come closest to retraining, within the spread of each other" in text
-    assert "level with it, within the spread" in text
+    assert "a and b come closest to retraining. Their gaps are equal within the spread over seeds." in text
+    assert text.count("equal within the spread") == 2
 
 
 def test_equal_figures_share_the_headline() -> None:
@@ -178,15 +179,15 @@ def test_equal_figures_share_the_headline() -> None:
 def test_close_scores_with_other_predictions_are_not_praised_alone() -> None:
     moved = {"redistribution": {"unlearned": [60, 40, 0], "retrained": [0.2, 0.2, 0.6]}}
     runs = [one(kind, "a", scores=(50, 90, 80, 50), details=moved) for kind in ("retrain", "unlearn")]
-    assert "Yet 60 % of the forgotten samples would have to go to another class" in words(page(runs))
+    assert "But 60 % of the forgotten samples would need another class to match Retrain." in words(page(runs))
 
 
 def test_without_a_reference_it_says_so() -> None:
     runs = [r for r in sample() if r.kind != "retrain"]
     text = words(page(runs))
     assert (
-        "how close they come to retraining cannot be said" in text
-        and "no retrained reference" in text.lower()
+        re.search("The distance of .* to retraining is unknown.", text)
+        and "contain no retrained model" in text
     )
     assert "smallest gap" not in text and "Distance to retraining" not in text
 
@@ -195,7 +196,7 @@ def test_stored_gap_serves_without_a_retrained_record() -> None:
     run = one("unlearn", "salun", scores=(50, 90, 80, 50))
     run.scores["gap"] = {"UA": 1.0, "RA": 2.0, "TA": 0.0, "MIA": 1.0, "avg": 1.0}
     text = words(page([run]))
-    assert "SalUn ends 1.00 points from retraining" in text
+    assert "SalUn is 1.00 points from retraining" in text
 
 
 def test_same_method_with_other_settings_stands_apart() -> None:
@@ -210,7 +211,7 @@ def test_same_method_with_other_settings_stands_apart() -> None:
 def test_settings_of_data_and_split_are_not_mixed() -> None:
     other = [replace(r, data={"name": "cifar10"}) for r in sample()]
     text = page([*sample(), *other])
-    assert text.count("<h2>Beside Retrain</h2>") == 2 and Outline(text).count("h1") == 1
+    assert text.count("<h2>Scores beside Retrain</h2>") == 2 and Outline(text).count("h1") == 1
     assert len(studies(sample(3))) == 1
 
 
@@ -228,15 +229,15 @@ def test_missing_figures_are_dashes_with_a_reason() -> None:
     [
         ("histograms", ">Confidence<"),
         ("per_class", "Accuracy change by class"),
-        ("redistribution", "Where forgotten samples now go"),
+        ("redistribution", "Predictions on the forget set"),
         ("embedding", ">Features<"),
         ("examples", "<h3>Forgotten samples<"),
         ("table2x2", "NHLE × masking"),
-        ("trials", "Settings tried"),
+        ("trials", "Tuning trials"),
         ("images", "Generated images"),
         ("attacks", "Strong audit: attacks"),
         ("features", "Strong audit: features"),
-        ("verdict", "The audit’s verdict"),
+        ("verdict", "Verdict of the audit"),
     ],
 )
 def test_parts_are_left_out(key: str, heading: str) -> None:
@@ -264,17 +265,17 @@ def test_two_of_the_forgotten_move() -> None:
         "salun",
         details={"redistribution": {"unlearned": [0.5, 0.5, 0.0], "retrained": [0.3, 0.5, 0.2]}},
     )
-    assert "20.0 % of them would have to go elsewhere" in words(page([run]))
+    assert "20.0 % would need another class to match Retrain" in words(page([run]))
 
 
 def test_generators_have_words_of_their_own() -> None:
     runs = generator()
-    assert "UA went from 2.0 to 99.0 with SalUn" in words(page(runs)) and "0.0123" in page(runs)
+    assert "UA changed from 2.0 to 99.0 with SalUn" in words(page(runs)) and "0.0123" in page(runs)
     runs.append(one("retrain", "retrain", scores=(60.0, 95.0)))
     runs[-1].task, runs[-1].model = "diffusion", runs[0].model
     text = words(page(runs))
-    assert "draws the forgotten even less than a model" in text
-    assert "for want of a figure" not in text and "without TA" not in text  # generators have no TA
+    assert "shows the forgotten classes even less often than a model" in text
+    assert "a value is missing" not in text and "without TA" not in text  # generators have no TA
 
 
 def test_many_classes_are_cut_to_those_that_matter() -> None:
@@ -304,7 +305,7 @@ def every_string(value: Any) -> Any:
 
 
 def hostile() -> list[Record]:
-    found = []
+    records = []
     for run in sample():
         run.details |= {
             "images": [{"title": "t", "png": png_of(run), "note": "n"}],
@@ -318,8 +319,8 @@ def hostile() -> list[Record]:
         evil["settings"] = {**evil["settings"], EVIL: EVIL}
         evil["scores"] = {**evil["scores"], EVIL: 3.0}
         evil["details"] |= {"images": [{"title": EVIL, "png": png_of(run), "note": EVIL}]}
-        found.append(Record(**evil))
-    return found
+        records.append(Record(**evil))
+    return records
 
 
 def png_of(run: Record) -> str:
@@ -334,7 +335,7 @@ def test_hostile_strings_stay_text() -> None:
     for tag, attributes in outline.tags:
         assert not any(name.startswith("on") for name in attributes), (tag, attributes)
         assert (attributes.get("src") or "data:").startswith("data:image/png;base64,") or tag != "img"
-    assert "{{7*7}}" in outline.text  # never a template itself
+    assert "{{7*7}}" in outline.text  # the text is never run as a template
 
 
 JSON = st.recursive(
@@ -347,7 +348,7 @@ JSON = st.recursive(
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_any_json_is_survived(data: st.DataObject) -> None:
-    """A record is a file anyone can edit: whatever stands in a place, the page is made and well formed."""
+    """The page is well formed whatever value an entry of a record has: anyone can edit the file."""
     runs = few()
     runs[-1].split["scenario"] = data.draw(st.sampled_from(["class", "group", "random"]))
     runs[-1].split["forget_classes"] = data.draw(st.sampled_from([[3], []]))
@@ -433,24 +434,27 @@ def test_png_is_kept() -> None:
 
 
 def test_figures_of_attacks_find_their_model() -> None:
-    found = strong_attacks(strong()["attacks"])
-    assert found["heads"] == ["here", "original", "Retrain", "chance"]
-    groups = {name: dict(rows) for name, rows in found["groups"]}
+    table = attack_table(strong()["attacks"])
+    assert table["titles"] == ["unlearned", "original", "Retrain", "chance"]
+    groups = {name: dict(rows) for name, rows in table["groups"]}
     assert (
         groups["U-LiRA"]["AUC"] == ["0.530", "0.970", "", "0.500"] and groups["U-LiRA"]["shadows"][0] == "32"
     )
     assert groups["label-only"]["AUC"] == ["0.550", "0.700", "0.510", ""]
     assert groups["relearning delay"]["sgd, steps"] == ["4", "", "–", ""]
     assert groups["learned condition"]["steps"] == ["–", "", "25", ""]
-    rows = dict(strong_features(strong()["features"])["groups"][0][1])
+    rows = dict(feature_table(strong()["features"])["groups"][0][1])
     assert rows["CKA to the original"] == ["0.800", "1.000", "0.600"]
-    assert all(f(v) == {} for f in (strong_attacks, strong_features, verdict) for v in (None, [], {}, 3))
+    assert all(f(v) == {} for f in (attack_table, feature_table, verdict) for v in (None, [], {}, 3))
 
 
 def test_verdicts_in_any_form() -> None:
-    assert verdict("One.")["lines"] == ["One."] and verdict(["One.", "Two."])["lines"] == ["One.", "Two."]
-    found = verdict(strong()["verdict"])
-    assert found["words"] == "under-forgotten" and found["figures"] == [
+    assert verdict("One.")["sentences"] == ["One."] and verdict(["One.", "Two."])["sentences"] == [
+        "One.",
+        "Two.",
+    ]
+    parts = verdict(strong()["verdict"])
+    assert parts["words"] == "under-forgotten" and parts["rows"] == [
         ("UA", ["99.60", "100.00", "0.80"], False)
     ]
 
@@ -465,8 +469,8 @@ def test_words() -> None:
     ]
     assert [duration(v) for v in (0.081, 4.21, 185, 7800)] == ["0.08 s", "4.2 s", "3 min 5 s", "2 h 10 min"]
     assert [memory(v) for v in (312 * 2**20, 2.5 * 2**30, None)] == ["312 MiB", "2.5 GiB", "–"]
-    assert [step_of(v) for v in (0.0, -1.0, 1.1, -10, 10.1, None)] == [0, 0, 1, 2, 3, -1]
-    assert [free(v) for v in (123.45, 1.2345, -0.012345, None)] == ["123.5", "1.23", "−0.0123", "–"]
+    assert [gap_step(v) for v in (0.0, -1.0, 1.1, -10, 10.1, None)] == [0, 0, 1, 2, 3, -1]
+    assert [compact(v) for v in (123.45, 1.2345, -0.012345, None)] == ["123.5", "1.23", "−0.0123", "–"]
     assert listed(["a", "b", "c"]) == "a, b and c" and listed([]) == ""
     assert number(True) is None and number("3") is None and number(10**400) is None and number(3) == 3.0
     assert [tick_text(v) for v in (-0.5, 1e6, 0.25, 0)] == ["−0.5", "1e6", "0.25", "0"]
@@ -475,15 +479,15 @@ def test_words() -> None:
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6))
 def test_ticks_are_round_and_inside(low: float, size: float) -> None:
-    found = ticks(low, low + size)
+    values = ticks(low, low + size)
     slack = 1e-6 * (size + abs(low))
-    assert 1 <= len(found) <= 11 and all(low - slack <= t <= low + size + slack for t in found)
+    assert 1 <= len(values) <= 11 and all(low - slack <= t <= low + size + slack for t in values)
 
 
 @given(st.lists(st.floats(0, 200), min_size=1, max_size=6))
 def test_labels_do_not_collide(places: list[float]) -> None:
-    found = spread_out([(p, "", "") for p in places], 13, 0, 200)
-    ys = [p for p, _, _ in found]
+    placed = spread_out([(p, "", "") for p in places], 13, 0, 200)
+    ys = [p for p, _, _ in placed]
     assert (
         all(b - a >= 13 - 1e-9 for a, b in itertools.pairwise(ys)) and ys[0] >= -1e-9 and ys[-1] <= 200 + 1e-9
     )
@@ -517,15 +521,15 @@ def test_contrast(theme: int) -> None:
 
 
 def test_report_needs_no_torch() -> None:
-    """The report's own imports, with the package's front door (which brings torch) left shut."""
+    """The report imports no torch. An empty package stands in for expunge, which would import it."""
     root = Path(expunge.report.__file__).parents[1]
     code = (
         f"import sys, types; p = types.ModuleType('expunge'); p.__path__ = [{str(root)!r}]; "
         "sys.modules['expunge'] = p; "
         "import expunge.report; print(sorted({'torch', 'numpy', 'matplotlib', 'sklearn'} & set(sys.modules)))"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert found.stdout.strip() == "[]", found.stderr
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert process.stdout.strip() == "[]", process.stderr
 
 
 def test_written_whole(tmp_path: Path) -> None:

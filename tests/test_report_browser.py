@@ -34,8 +34,8 @@ OUTSIDE = """[...document.querySelectorAll('figure svg text')].filter(t => {
 
 @pytest.fixture(scope="module")
 def window() -> Iterator[browser.Browser]:
-    with browser.Browser() as found:
-        yield found
+    with browser.Browser() as window:
+        yield window
 
 
 @pytest.fixture(scope="module")
@@ -57,13 +57,13 @@ def test_layout(window: browser.Browser, report: Path, width: int, dark: bool) -
     text = window.run("document.body.innerText")
     for part in (
         "comes closest to retraining",
-        "Beside Retrain",
-        "Method by method",
-        "What this does not say",
+        "Scores beside Retrain",
+        "Methods",
+        "What these results do not show",
         "standard deviation",
         "smallest gap",
         "Confidence",
-        "Where forgotten samples now go",
+        "Predictions on the forget set",
         "NHLE × masking",
         "expunge unlearn salun --data digits",
     ):

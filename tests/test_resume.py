@@ -96,7 +96,7 @@ def test_a_program_that_ends_a_run_in_the_look_at_an_epoch_loses_none(name, requ
     assert all(
         torch.equal(a, b) for a, b in zip(again.model.parameters(), whole.model.parameters(), strict=True)
     )
-    assert again.mask.about == whole.mask.about == {"density": "0.3"}
+    assert again.mask.metadata == whole.mask.metadata == {"density": "0.3"}
 
 
 def test_a_state_of_other_trainable_weights_is_refused(classifier, tmp_path):

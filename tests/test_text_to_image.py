@@ -339,7 +339,7 @@ def test_what_cannot_be_is_said_before_hours_of_drawing(folders, tmp_path, monke
     for name in ("scrub", "nhle", "fisher_forgetting", "salami"):
         with pytest.raises(ExpungeError, match=f"'{name}' has no form for pipelines; .*salun"):
             settings(name)
-    with pytest.raises(ExpungeError, match="serves classification, not diffusion"):
+    with pytest.raises(ExpungeError, match=r"Scrub needs what the task .diffusion. does not offer: logits"):
         erase("nowhere", WHAT, find("scrub")())
     with pytest.raises(ExpungeError, match="the seed is -1"):
         erase("nowhere", WHAT, small("salun"), seed=-1)
@@ -577,7 +577,7 @@ def test_the_command_masks_judges_and_draws_the_filter(folders, tmp_path, capsys
 
     shown = page([Record.load(tmp_path / "out" / "expunge.json")])
     assert (
-        "Before and after" in shown and "“sandal” shown when asked for" in shown and "FID features" in shown
+        "Before and after" in shown and "images of “sandal” that show it" in shown and "FID features" in shown
     )
     refused = (
         ["--steps", "2", "--epochs", "2"],

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from expunge import MaskError
-from expunge.masks import radix
-from expunge.masks import topk as module
+from expunge.masks import radix, topk
 from expunge.masks.topk import top_k
 
 
@@ -82,7 +81,7 @@ def test_wrong_guesses_only_cost_passes(seed, look, digit, dtype):
     )  # sorted: every so many values mislead
     values = {"a": steps, "b": (torch.randn(301, generator=g, dtype=dtype) * 2).round()}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "PILOT", look)
+        patch.setattr(topk, "GUESS_SAMPLES", look)
         patch.setattr(radix, "DIGIT", digit)
         for k, mask in zip([1, 77, 2000, 2300], top_k(values, [1, 77, 2000, 2300]), strict=True):
             assert torch.equal(flat(mask), by_sorting(values, k)), k
@@ -90,14 +89,14 @@ def test_wrong_guesses_only_cost_passes(seed, look, digit, dtype):
 
 @pytest.fixture
 def as_on_a_gpu(monkeypatch):
-    """Counting and picking by torch instead of NumPy, as values on a GPU are."""
-    for place in (radix, module):
-        monkeypatch.setattr(place, "array", lambda tensor: tensor)
+    """Count and select by torch instead of NumPy, as on a GPU."""
+    for module in (radix, topk):
+        monkeypatch.setattr(module, "as_array", lambda tensor: tensor)
 
 
 @pytest.mark.parametrize("chunk", [37, 1 << 18])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
-def test_the_way_of_a_gpu_gives_the_same_answer(as_on_a_gpu, monkeypatch, chunk, dtype):
+def test_the_gpu_path_gives_the_same_answer(as_on_a_gpu, monkeypatch, chunk, dtype):
     monkeypatch.setitem(radix.CHUNK, "cpu", chunk)
     values = {
         "ties": (torch.randn(700) * 2).round().to(dtype),
@@ -125,9 +124,9 @@ def test_a_gpu_is_not_waited_for_at_every_count(as_on_a_gpu, monkeypatch):
 
 def test_a_gpus_chunk_stays_below_two_percent():
     total = 100_000_000
-    room = radix.Room(radix.SINGLE, torch.device("meta"), total)
-    assert sum(t.nbytes for t in (room.bits, room.over, room.inside)) < 0.02 * 4 * total
-    assert radix.Room(radix.SINGLE, torch.device("cpu"), total).size == radix.CHUNK["cpu"]
+    buffers = radix.ChunkBuffers(radix.SINGLE, torch.device("meta"), total)
+    assert sum(t.nbytes for t in (buffers.bits, buffers.above, buffers.at_least_low)) < 0.02 * 4 * total
+    assert radix.ChunkBuffers(radix.SINGLE, torch.device("cpu"), total).size == radix.CHUNK["cpu"]
 
 
 def test_strides_do_not_change_the_order_of_positions():
@@ -141,7 +140,7 @@ def test_infinity_is_the_largest_and_nan_is_named():
     assert flat(top_k(values, [2])[0]).tolist() == [False, True, False, True, False]
     with pytest.raises(MaskError, match="'b'"):
         top_k({"a": torch.ones(3), "b": torch.tensor([1.0, torch.nan])}, [1])
-    with pytest.raises(MaskError, match="ask for 0 to 3"):
+    with pytest.raises(MaskError, match="ask for 0 to 3 values"):
         top_k({"a": torch.ones(3)}, [4])
 
 

@@ -8,7 +8,7 @@ import torch
 from expunge import Classification, Split, TensorData, execute
 from expunge.data.likeness import MIN_GROUP, importance_weights, weighted_mean
 from expunge.methods.ugradsl import UGradSL
-from expunge.tuning.trials import expected_scores, predict_sets
+from expunge.tuning.estimate import expected_scores, predict_sets
 
 Y = torch.arange(900) % 3
 GROUP = torch.arange(900) // 3 % 4

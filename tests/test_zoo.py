@@ -11,6 +11,7 @@ import pytest
 from expunge.bench.grid import read_grid
 from expunge.bench.model_store import ModelStore
 from expunge.bench.worker import Worker
+from expunge.pipeline.pipeline import Pipeline
 from expunge.records.checkpoint import read_checkpoint
 from expunge.records.checkpoint_metadata import check_original, check_retrained
 
@@ -133,7 +134,8 @@ def test_verify_names_models_of_another_recipe(call, tmp_path):
 
 def test_restored_models_are_not_trained_again(call, tmp_path, monkeypatch):
     call("--cache", str(tmp_path / "other"), "--restore")
-    monkeypatch.setattr("expunge.bench.model_store.train", None)
+    for training in ("train_original", "retrain"):
+        monkeypatch.setattr(Pipeline, training, None)
     jobs = read_grid(tmp_path / "small.toml").jobs
     worker = Worker(tmp_path / "other")
     assert [worker.references(job)[1].kind for job in jobs] == ["retrain"] * 4

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .audit import AuditResult, Measure, audit
-    from .bench.compare import Comparison, bench
-    from .data.batch import Batch, CropFlip, Normalize
+    from .bench.compare import bench
+    from .bench.comparison import Comparison
+    from .data.batch import Batch
     from .data.samples import Data, Samples
     from .data.split import Split
     from .data.stream import StreamData
     from .data.tensors import TensorData
+    from .data.transforms import CropFlip, Normalize
     from .errors import CheckpointError, ExpungeError, MaskError, ModelError, SplitError
     from .masks.mask import full_mask, inverted_mask, masked, random_mask, saliency_mask
     from .masks.mask_file import Mask, overlap
@@ -90,8 +92,10 @@ __all__ = [
 # module -> the names that come from it; a test compares this table with the imports above
 _MODULES = {
     "audit": ("AuditResult", "Measure", "audit"),
-    "bench.compare": ("Comparison", "bench"),
-    "data.batch": ("Batch", "CropFlip", "Normalize"),
+    "bench.compare": ("bench",),
+    "bench.comparison": ("Comparison",),
+    "data.batch": ("Batch",),
+    "data.transforms": ("CropFlip", "Normalize"),
     "data.samples": ("Data", "Samples"),
     "data.split": ("Split",),
     "data.stream": ("StreamData",),

@@ -32,7 +32,7 @@ def import_object(spec: str, error: type[Exception]) -> Any:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        return getattr(importlib.import_module(module), name)
+        loaded = importlib.import_module(module)
     except ModuleNotFoundError as caught:
         package = (caught.name or "").partition(".")[0]
         if package in EXTRAS and find_spec(package) is None:
@@ -40,6 +40,13 @@ def import_object(spec: str, error: type[Exception]) -> Any:
         raise error(f"{spec} cannot be imported: {caught}; {IMPORTABLE}") from caught
     except Exception as caught:  # the module's own code runs here and may raise anything
         raise error(f"{spec} cannot be imported: {type(caught).__name__}: {caught}; {IMPORTABLE}") from caught
+    if not hasattr(loaded, name):
+        known = sorted(k for k, v in vars(loaded).items() if callable(v) and not k.startswith("_"))[:20]
+        raise error(
+            f"{spec} cannot be imported: the module {module} does not define '{name}'; it defines: "
+            f"{', '.join(known) or 'nothing to call'}."
+        )
+    return getattr(loaded, name)
 
 
 def call_object(

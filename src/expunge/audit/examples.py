@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .evaluation import Evaluation
 from .pictures import pictures
 
 # Number of points in the feature plane from each set.
@@ -23,7 +22,7 @@ def spread_positions(count: int, n: int) -> Tensor:
     return torch.linspace(0, count - 1, min(n, count)).round().long()
 
 
-def embeddings(models: dict[str, Evaluation]) -> dict[str, Any]:
+def embeddings(models: dict[str, Any]) -> dict[str, Any]:
     """Project penultimate features of some samples to their two largest principal components.
 
     Args:
@@ -53,7 +52,7 @@ def embeddings(models: dict[str, Evaluation]) -> dict[str, Any]:
     return result
 
 
-def examples(models: dict[str, Evaluation]) -> list[dict[str, Any]]:
+def examples(models: dict[str, Any]) -> list[dict[str, Any]]:
     """Describe some forget samples with the prediction of each model.
 
     Args:

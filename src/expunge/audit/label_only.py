@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..data.batch import Batch, CropFlip
+from ..data.batch import Batch
 from ..data.samples import Samples
 from ..data.split import Split
+from ..data.transforms import CropFlip
 from ..errors import ExpungeError
 from ..tasks.classification import Classification
 from ..torch_utils.module_state import device_of, evaluating

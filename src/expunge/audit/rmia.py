@@ -4,8 +4,6 @@ Own code, because no library has it for populations of unlearned models. This is
 models are references.
 
 Source: Zarifzadeh, Liu and Shokri, ICML 2024, arXiv:2312.03262.
-
-Own code, because the membership attacks on populations are what the strong audit is for.
 """
 
 from __future__ import annotations

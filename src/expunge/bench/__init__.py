@@ -1,6 +1,7 @@
 """Compare methods: `bench` from Python, and grids of experiments from files."""
 
-from .compare import Comparison, bench
+from .compare import bench
+from .comparison import Comparison
 from .scheduler import default_workers, run_jobs
 from .worker import Worker
 

@@ -15,7 +15,7 @@ from ..data.split_settings import SplitSpec
 from ..errors import ExpungeError, raise_all
 from ..methods.retrain import Retrain
 from ..models import check_name
-from ..sources import check_spec
+from ..sources.spec import check_spec
 from ..tasks.classification import Classification
 from ..torch_utils.module_state import check_seed
 from ..training.registry import METHODS, find, names

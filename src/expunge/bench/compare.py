@@ -5,9 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from html import escape
 from typing import Any, TypeAlias
 
 from torch import nn
@@ -21,67 +20,27 @@ from ..errors import ExpungeError, raise_all
 from ..methods.retrain import Retrain
 from ..models import build
 from ..models import check_name as check_model
-from ..pipeline import Outcome, Pipeline, Trials, Watch, seeded_factory
-from ..records.record import Record
-from ..sources import Source, check_spec, load, locate
-from ..sources.source import input_shape
+from ..pipeline.factory import seeded_factory
+from ..pipeline.outcome import Outcome
+from ..pipeline.pipeline import Pipeline
+from ..pipeline.watch import Trials, Watch
+from ..sources.loading import load
+from ..sources.source import Source, input_shape
+from ..sources.spec import check_spec, locate
 from ..tasks.classification import Classification
 from ..tasks.task import Task
+from ..torch_utils.module_state import check_seed
 from ..training.execute import check_run
 from ..training.method import Method
 from ..training.registry import MethodLike, make
 from ..training.run import Compute
 from ..tuning import presets
-from .results import entry
-from .tables import markdown
+from .comparison import Comparison
 
 # what to forget: a share, classes, a spec, or a function of training data, test data and seed
 Forget: TypeAlias = float | int | str | Sequence[str | int] | SplitSpec | Callable[[Data, Data, int], Split]
 DataLike: TypeAlias = str | Source | Split | tuple[Any, Any]
 ModelLike: TypeAlias = str | Callable[[], nn.Module]
-
-
-@dataclass(eq=False)
-class Comparison:
-    """What `bench` returns. Its text is the table of all runs.
-
-    Args:
-        outcomes: The outcomes, seed by seed: original, retrained model, then one per method. The label of each is in
-            `outcome.record.details["label"]`.
-        failed: {"label, seed N": what went wrong}, for methods that failed.
-    """
-
-    outcomes: list[Outcome]
-    failed: dict[str, str]
-
-    @property
-    def records(self) -> list[Record]:
-        """The records of all outcomes, for `expunge.report.write_report`."""
-        return [outcome.record for outcome in self.outcomes]
-
-    def of(self, label: str) -> list[Outcome]:
-        """Return the outcomes with a label, one per seed: "Original", "Retrain", or that of a method."""
-        return [o for o in self.outcomes if o.record.details["label"] == label]
-
-    def table(self) -> str:
-        """Return the table in Markdown: mean ± standard deviation over seeds, the gap of each score in brackets."""
-        return markdown([entry(r, r.details["label"], r.split) for r in self.records])
-
-    def _cells(self) -> list[list[str]]:
-        lines = self.table().replace("**", "").splitlines()
-        return [line.strip("| ").split(" | ") for line in lines]
-
-    def __repr__(self) -> str:
-        rows = self._cells()
-        widths = [max(map(len, column)) for column in zip(rows[0], *rows[2:], strict=True)]
-        rows[1] = ["-" * width for width in widths]
-        lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-        return "\n".join(lines + [f"failed: {label}: {why}" for label, why in self.failed.items()])
-
-    def _repr_html_(self) -> str:
-        rows = self._cells()
-        body = "".join(f"<tr>{''.join(f'<td>{escape(c)}</td>' for c in row)}</tr>" for row in rows[2:])
-        return f"<table><tr>{''.join(f'<th>{escape(c)}</th>' for c in rows[0])}</tr>{body}</table>"
 
 
 def bench(
@@ -90,7 +49,7 @@ def bench(
     data: DataLike,
     model: ModelLike,
     forget: Forget | None = None,
-    seeds: Iterable[int] = (0,),
+    seeds: int | Iterable[int] = (0,),
     task: Task | None = None,
     recipe: Retrain | None = None,
     measures: Iterable[MeasureLike] = (),
@@ -131,7 +90,8 @@ def bench(
         >>> bench([SalUn(epochs=5), "finetune"], data="digits", model="cnn", forget="3", seeds=[0, 1])  # doctest: +SKIP
     """
     labelled = _labelled(methods)
-    problems = _early_problems(labelled, data, model, forget, task)
+    seeds = [seeds] if isinstance(seeds, int) else list(seeds)
+    problems = _seed_problems(seeds) + _early_problems(labelled, data, model, forget, task)
     raise_all(problems, ExpungeError)
     made_measures = make_measures(measures, task or Classification(2))
     source = _source(data)
@@ -199,6 +159,17 @@ def _labelled(methods: Iterable[MethodLike] | Mapping[str, MethodLike]) -> dict[
     return dict(zip(labels, (method for method, _ in pairs), strict=True))
 
 
+def _seed_problems(seeds: Sequence[int]) -> list[str]:
+    if not seeds or len(set(seeds)) < len(seeds):
+        return [f"the seeds are {seeds}; give one or more, each once."]
+    try:
+        for seed in seeds:
+            check_seed(seed)
+    except ExpungeError as error:
+        return error.problems
+    return []
+
+
 def _early_problems(
     methods: Mapping[str, Method], data: DataLike, model: ModelLike, forget: Forget | None, task: Task | None
 ) -> list[str]:
@@ -221,15 +192,19 @@ def _early_problems(
         partial(check_run, method, None, task or Classification(2)) for method in methods.values()
     ]
     if isinstance(data, str):
-        checks.append(lambda: check_spec(locate(data)))
+        checks.append(partial(_check_data, data))
     if isinstance(model, str):
-        checks.append(lambda: check_model(model))
+        checks.append(partial(check_model, model))
     for check in checks:
         try:
             check()
         except ExpungeError as error:
             problems += error.problems
     return problems
+
+
+def _check_data(spec: str) -> None:
+    check_spec(locate(spec))
 
 
 def _source(data: DataLike) -> Source | Split:

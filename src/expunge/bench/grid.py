@@ -20,7 +20,7 @@ from ..tasks.classification import Classification
 from ..training.method import PACKAGE
 from ..training.registry import METHODS, find, serves
 from ..tuning import presets
-from ..tuning.trials import By
+from ..tuning.search import By
 from .checks import OWN, SCENARIOS, TUNE, checked, settings_problems
 
 

@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from torch import nn
 
@@ -22,13 +22,19 @@ from ..data.split import Split
 from ..data.split_settings import SplitSpec
 from ..methods.retrain import Retrain
 from ..models import build
-from ..pipeline import Outcome, Pipeline, Watch, seeded_factory
+from ..pipeline.factory import seeded_factory
+from ..pipeline.outcome import Outcome
+from ..pipeline.pipeline import Pipeline
+from ..pipeline.watch import Watch
 from ..records.checkpoint import read_checkpoint, write_checkpoint
 from ..records.checkpoint_loading import load_into
-from ..sources import Source, load, locate
+from ..sources.loading import load
+from ..sources.source import Source
+from ..sources.spec import locate
 from ..tasks.classification import Classification
 from ..training.run import Compute, Row
 from .grid import Job
+from .scheduler import OutOfTime
 
 # The entries of a record's details that are kept.
 KEPT_DETAILS = (
@@ -46,10 +52,6 @@ Setting = tuple[Source, Split, Classification]
 CACHE_SIZE = 8
 # The models of this process with their evaluations, by file, split, device and whether features are kept.
 _CACHE: dict[tuple[Path, str, str, bool], tuple[nn.Module, Evaluation]] = {}
-
-
-class OutOfTime(Exception):
-    """Signal that the deadline has passed. The state of the run is kept, and the next call continues it."""
 
 
 @lru_cache(maxsize=2)
@@ -84,6 +86,10 @@ class ModelStore:
         # absolute, because other processes may have another working directory
         self.folder = folder.resolve()
         self.device, self.deadline = device, deadline
+
+    def on(self, device: str) -> Self:
+        """Return the same on another device."""
+        return type(self)(self.folder, device, self.deadline)
 
     def check_time(self) -> None:
         """Raise `OutOfTime` if the deadline has passed."""

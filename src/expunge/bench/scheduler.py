@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Protocol
 
 import torch
 
@@ -19,13 +20,24 @@ from ..errors import MissingExtra
 from ..records.statistics import grouped
 from ..torch_utils.allocator import keep_freed_memory
 from .grid import Grid, Job
-from .model_store import OutOfTime
-from .worker import Worker
 
 # The file of the record, or the reason why there is none.
 Result = tuple[Job, Path | str]
 # What is made for each job ("" is the run itself), and groups of jobs. One worker does a group in order.
 Stage = tuple[str, list[list[Job]]]
+
+
+class OutOfTime(Exception):
+    """Signal that the deadline has passed. The state of the run is kept, and the next call continues it."""
+
+
+class Worker(Protocol):
+    """What runs jobs: `expunge.bench.worker.Worker`."""
+
+    device: str
+
+    def __call__(self, job: Job) -> Path: ...
+    def on(self, device: str) -> Worker: ...
 
 
 def run_jobs(grid: Grid, worker: Worker, *, workers: int = 1, ray: bool = False) -> Iterator[Result]:
@@ -122,7 +134,7 @@ def _worker_of_each_gpu(worker: Worker) -> Iterator[Worker]:
     """Yield copies of the worker forever. If it uses CUDA, they take the GPUs in turn."""
     count = torch.cuda.device_count() if worker.device == "cuda" else 0
     for number in itertools.count():
-        yield Worker(worker.folder, f"cuda:{number % count}" if count else worker.device, worker.deadline)
+        yield worker.on(f"cuda:{number % count}" if count else worker.device)
 
 
 def _run_in_processes(

@@ -12,14 +12,14 @@ from ..audit.evaluation import Evaluation
 from ..audit.measure import make_measures
 from ..audit.standard import summarize
 from ..methods.retrain import Retrain
-from ..pipeline import Outcome, Reference
+from ..pipeline.outcome import Outcome, Reference
 from ..records.atomic_files import write_json
 from ..records.record import Record, plain
 from ..training.method import Method
 from ..training.registry import find
 from ..training.run import Compute, Run
-from ..tuning.search import search_space
-from ..tuning.trials import By, tune
+from ..tuning.search import By, search_space
+from ..tuning.trials import tune
 from .grid import Job
 from .model_store import ModelStore
 

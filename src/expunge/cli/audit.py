@@ -13,8 +13,9 @@ from ..audit.strong import StrongSettings, strong_audit, with_strong
 from ..audit.verdict import Verdict, verdict, within_gap
 from ..errors import raise_all
 from ..methods.retrain import Retrain
-from ..pipeline import Outcome, Pipeline, References
 from ..pipeline.factory import Factory
+from ..pipeline.outcome import Outcome, References
+from ..pipeline.pipeline import Pipeline
 from ..records.record import plain
 from ..tasks.classification import Classification
 from ..training.registry import method_from_metadata

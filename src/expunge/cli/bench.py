@@ -14,9 +14,9 @@ from .checks import device_problems
 from .settings_flags import FLAT, with_help
 
 if TYPE_CHECKING:
-    from ..bench import Worker
     from ..bench.grid import Grid, Job
     from ..bench.results import Entry
+    from ..bench.worker import Worker
     from ..records.record import Record
 
 
@@ -100,7 +100,8 @@ class GridRun:
     """
 
     def __init__(self, grid: Grid, file: Path, flags: BenchFlags):
-        from ..bench import Worker, default_workers
+        from ..bench.scheduler import default_workers
+        from ..bench.worker import Worker
 
         self.grid, self.flags = grid, flags
         # the command as it can be repeated elsewhere, without folders of this machine
@@ -116,8 +117,8 @@ class GridRun:
         from rich.console import Console
         from rich.live import Live
 
-        from ..bench import run_jobs
         from ..bench.results import revision
+        from ..bench.scheduler import run_jobs
 
         # before the runs: the code may change while the grid runs
         now = revision()

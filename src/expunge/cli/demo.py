@@ -14,12 +14,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ..data.split import Split
 from ..errors import ExpungeError
 from ..models import build
-from ..pipeline import Outcome, Pipeline, Watch, seeded_factory
+from ..pipeline.factory import seeded_factory
+from ..pipeline.outcome import Outcome
+from ..pipeline.pipeline import Pipeline
+from ..pipeline.watch import Watch
 from ..records.checkpoint import write_checkpoint
 from ..records.checkpoint_metadata import Role, metadata_for
 from ..records.record import Record
 from ..report import write_report
-from ..sources import Source, load, locate
+from ..sources.loading import load
+from ..sources.source import Source
+from ..sources.spec import locate
 from ..tasks.classification import Classification
 from ..training.method import GradientMethod, Method
 from ..training.run import Row

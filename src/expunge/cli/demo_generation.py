@@ -15,16 +15,17 @@ from torch import nn
 from ..audit.image_judge import Judge
 from ..audit.recovery_attacks import RecoveryAttack, RecoveryGoal
 from ..generation import presets as diffusion_presets
-from ..generation.runs import Generation
-from ..pipeline import Outcome, Pipeline
+from ..generation.runs import Generation, GeneratorScoring, names_for
+from ..pipeline.outcome import Outcome
+from ..pipeline.pipeline import Pipeline
 from ..records.checkpoint import write_checkpoint
 from ..records.checkpoint_metadata import metadata_for
 from ..records.record import Record
 from ..report import write_report
-from ..sources import load, locate
+from ..sources.loading import load
+from ..sources.spec import locate
 from ..tuning import presets
 from .demo import Bars, progress_bars
-from .generator_scoring import GeneratorScoring, names_for
 
 # label -> (method, what differs from its settings for the data)
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {

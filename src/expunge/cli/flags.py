@@ -13,7 +13,8 @@ from .settings_flags import flag_group, with_help
 if TYPE_CHECKING:
     from torch import nn
 
-    from ..sources import Preview, Source
+    from ..sources.preview import Preview
+    from ..sources.source import Source
 
 MODEL = flag_group("Model and data", 1)
 SPLIT = flag_group("Forget set and validation set", 2)
@@ -50,7 +51,7 @@ class ModelFlags:
     def problems(self) -> list[str]:
         """Return what is wrong with the names, one sentence each. No data is read and no model is made."""
         from ..models import check_name
-        from ..sources import check_spec
+        from ..sources.spec import check_spec
 
         return [
             *device_problems(self.device),
@@ -60,7 +61,7 @@ class ModelFlags:
     def preview(self) -> Preview | None:
         """Return classes and shape of the data for a built-in model; None where only the data itself can tell."""
         from ..models import MODELS
-        from ..sources import preview
+        from ..sources.preview import preview
 
         return preview(self.data) if self.model in MODELS and not self.problems() else None
 
@@ -72,7 +73,7 @@ class ModelFlags:
 
     def source(self) -> Source:
         """Return the data. Raises `ExpungeError`."""
-        from ..sources import load
+        from ..sources.loading import load
 
         return load(self.data)
 
@@ -82,6 +83,6 @@ class ModelFlags:
 
     def factory(self, source: Source) -> Callable[[], nn.Module]:
         """Return a function that makes the model with fresh parameters, on its device."""
-        from ..sources import Preview
+        from ..sources.preview import Preview
 
         return lambda: self.build(Preview(len(source.classes), source.shape)).to(self.device)

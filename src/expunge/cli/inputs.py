@@ -12,11 +12,12 @@ from torch import nn
 
 from ..data.split import Split
 from ..data.split_settings import SplitSpec
-from ..pipeline import Reference
+from ..pipeline.outcome import Reference
 from ..records.checkpoint import Checkpoint, read_checkpoint
 from ..records.checkpoint_loading import load_into
 from ..records.checkpoint_metadata import check_audited, check_original, check_retrained, check_role
-from ..sources import Preview, Source
+from ..sources.preview import Preview
+from ..sources.source import Source
 from ..tasks.task import Task
 from ..training.registry import recipe_from_metadata
 from ..training.run import Run

@@ -15,8 +15,8 @@ from rich.table import Column, Table
 
 from ..data.forget_set import read_ids
 from ..errors import ExpungeError
-from ..receipts.chain import Head
-from ..receipts.deletion import DAYS, Request, Status, a_month_after, entered
+from ..receipts.chain import LedgerHead
+from ..receipts.deletion import DAYS, Request, Status, a_month_after, request_entry
 from ..receipts.ledger import Ledger, check_export
 from .receipt import show_checks
 from .receipt_flags import secret_path
@@ -80,7 +80,7 @@ def add(
     sample_ids = read_ids(ids) if ids else []
     entry: Any = {"received": received, "due": due, "days": days, "note": note}
     # raises for a wrong entry, before the file is created
-    entered(subject, sample_ids, **entry)
+    request_entry(subject, sample_ids, **entry)
     file = Ledger(ledger, create=True)
     request = file.request(file.add(subject, sample_ids, **entry))
     print(f"request {request.number}, due {request.due}")
@@ -156,7 +156,7 @@ def check(ledger: Path, /, *, head: str = "") -> int:
         ledger: The ledger file, or its export (.json).
         head: A head that an earlier check printed (count:hash). The check fails if the ledger never had it.
     """
-    noted = Head.of(head) if head else None
+    noted = LedgerHead.of(head) if head else None
     checks = check_export(ledger, noted) if ledger.suffix == ".json" else Ledger(ledger).check(noted)
     return 0 if show_checks(checks) else 1
 

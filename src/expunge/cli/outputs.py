@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..pipeline.experiment import Outcome
+from ..pipeline.outcome import Outcome
 from ..records.checkpoint import Checkpoint, write_checkpoint
 from .terminal import notice
 

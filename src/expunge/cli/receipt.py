@@ -157,7 +157,7 @@ def keygen(out: Path, /, *, passphrase_file: Path | None = None) -> None:
 def show_checks(checks: Sequence[Check]) -> bool:
     """Print one line per check, and return whether all hold."""
     for check in checks:
-        print(f"{'ok    ' if check.ok else 'FAILED'} {check.name}: {check.words}")
+        print(f"{'ok    ' if check.ok else 'FAILED'} {check.name}: {check.message}")
     failed = sum(not check.ok for check in checks)
     print(f"{failed} of {len(checks)} checks failed" if failed else f"all {len(checks)} checks hold")
     return not failed

@@ -13,7 +13,7 @@ from ..records.record import Record
 from .table import measures_table, result_table, table_2x2
 
 if TYPE_CHECKING:
-    from ..pipeline.experiment import Outcome
+    from ..pipeline.outcome import Outcome
     from ..training.method import Method
     from ..tuning.search import Trial
 

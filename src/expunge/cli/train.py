@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from ..errors import raise_all
-from ..pipeline import Pipeline, Watch, seeded_factory
+from ..pipeline.factory import seeded_factory
+from ..pipeline.pipeline import Pipeline
+from ..pipeline.watch import Watch
 from ..records.checkpoint_metadata import metadata_for
 from ..tasks.classification import Classification
 from ..training.method import Method

@@ -17,7 +17,9 @@ from ..pipeline.experiment import train as train_original
 from ..records.checkpoint import write_checkpoint
 from ..records.checkpoint_metadata import metadata_for
 from ..records.record import Record
-from ..sources import Preview, check_spec, load, locate, preview
+from ..sources.loading import load
+from ..sources.preview import Preview, preview
+from ..sources.spec import check_spec, locate
 from ..torch_utils.module_state import check_seed
 from ..training.processes import first
 from ..training.run import Run

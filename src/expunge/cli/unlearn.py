@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from ..errors import ExpungeError, raise_all
-from ..pipeline import Outcome, Pipeline, Trials, Watch
+from ..pipeline.outcome import Outcome
+from ..pipeline.pipeline import Pipeline
+from ..pipeline.watch import Trials, Watch
 from ..records.checkpoint import Checkpoint
 from ..records.checkpoint_metadata import metadata_for
 from ..tasks.classification import Classification

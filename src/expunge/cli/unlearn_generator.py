@@ -15,10 +15,12 @@ from ..audit.image_distances import network_distances
 from ..audit.image_judge import Judge
 from ..errors import ExpungeError, raise_all
 from ..generation import presets
-from ..generation.runs import Generation
+from ..generation.runs import Generation, GeneratorScoring, names_for
 from ..methods.concept_ablation import ConceptAblation
 from ..methods.random_label import RandomLabel
-from ..pipeline import Outcome, Pipeline, Reference, Watch
+from ..pipeline.outcome import Outcome, Reference
+from ..pipeline.pipeline import Pipeline
+from ..pipeline.watch import Watch
 from ..records.checkpoint_metadata import metadata_for, split_description
 from ..report import write_report
 from ..tasks.diffusion import Diffusion
@@ -33,7 +35,6 @@ from .compute_flags import ComputeFlags
 from .demo_generation import come_back
 from .feature_network import feature_network
 from .flags import COMPUTE
-from .generator_scoring import GeneratorScoring, names_for
 from .inputs import ModelFiles
 from .method_commands import MethodCommands, first_line
 from .outputs import resumable, with_record

@@ -8,22 +8,22 @@ from ..lazy import lazy_exports
 
 if TYPE_CHECKING:
     from .batch import Batch as Batch
-    from .batch import CropFlip as CropFlip
-    from .batch import Normalize as Normalize
     from .convert import as_data as as_data
     from .samples import Data as Data
     from .samples import Samples as Samples
     from .split import Split as Split
     from .stream import StreamData as StreamData
     from .tensors import TensorData as TensorData
+    from .transforms import CropFlip as CropFlip
+    from .transforms import Normalize as Normalize
 
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
         "Batch": "batch",
-        "CropFlip": "batch",
+        "CropFlip": "transforms",
         "Data": "samples",
-        "Normalize": "batch",
+        "Normalize": "transforms",
         "Samples": "samples",
         "Split": "split",
         "StreamData": "stream",

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..errors import ExpungeError, raise_all
 from ..summaries import short
-from .batch import Augment, Batch, Normalize
+from .batch import Augment, Batch
 
 # ids that are joined to one text at a time: all of them joined take as much memory as the ids
 ID_BLOCK = 1 << 16
@@ -60,7 +60,7 @@ class Data(ABC):
     groups: Mapping[str, np.ndarray]
     classes: Sequence[str] | None
     augment: Augment | None
-    normalize: Normalize | None
+    normalize: Any | None
     name: str
     read_as: str = ""
 

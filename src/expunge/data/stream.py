@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from ..errors import ExpungeError
-from .batch import Augment, Batch, Inputs, Normalize, prepare
+from .batch import Augment, Batch, Inputs
 from .samples import Data
+from .transforms import Normalize, prepare
 
 # batch size of the pass that reads labels
 LABEL_BATCH = 256

@@ -15,17 +15,9 @@ from torch import Tensor
 
 from ..errors import ExpungeError
 from ..summaries import short
-from .batch import (
-    Augment,
-    Batch,
-    Inputs,
-    Normalize,
-    map_inputs,
-    named_inputs_problem,
-    prepare,
-    to_device,
-)
+from .batch import Augment, Batch, Inputs, map_inputs, to_device
 from .samples import Data
+from .transforms import Normalize, named_inputs_problem, prepare
 
 # share of a GPU's free memory that a data set may take; a larger one stays on the host
 RESIDENT_SHARE = 0.5

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 from ..lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from .erase import erase as erase
     from .erased import Erased as Erased
     from .erasure_audit import audit_erasure as audit_erasure
+    from .options import EraseOptions as EraseOptions
 
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
-        "Erased": "erase",
+        "Erased": "erased",
         "audit_erasure": "erasure_audit",
-        "erase": "erase",
+        "EraseOptions": "options",
     },
 )

@@ -20,7 +20,7 @@ from torch import nn
 from ..data.split import Split
 from ..data.tensors import TensorData
 from ..methods.concept_ablation import ConceptAblation
-from ..pipeline.experiment import record_of
+from ..pipeline.outcome import record_of
 from ..records.hashing import state_hash
 from ..records.record import Record
 from ..tasks.diffusion import Diffusion

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,15 +11,16 @@ from torch import nn
 
 from ..audit.generators import JudgedImages, audit_generator, generate_and_judge
 from ..audit.image_judge import Judge, train_judge
-from ..data.batch import CropFlip
 from ..data.samples import Data, Samples
 from ..data.split import Split
+from ..data.transforms import CropFlip
 from ..errors import ExpungeError, raise_all
 from ..models import build
 from ..models.unet import for_data, unserved
-from ..pipeline.experiment import record_of, seeded_factory
+from ..pipeline.factory import seeded_factory
+from ..pipeline.outcome import record_of
 from ..records.record import Record, plain
-from ..sources import Source
+from ..sources.source import Source
 from ..tasks.diffusion import Diffusion
 from ..tasks.sampling import Sampler
 from ..training.method import Method
@@ -171,3 +172,34 @@ def _with_data(split: Split, data: Data) -> Split:
     names = ("forget", "retain", "validation", "withheld")
     samples: dict[str, Any] = {name: Samples(data, getattr(split, name).index) for name in names}
     return replace(split, **samples)
+
+
+class GeneratorScoring:
+    """Sampled images of each model, judged by a classifier.
+
+    Args:
+        setting: The data, and how images are sampled.
+        judge: The classifier that judges images.
+        titles: {label of a run: title of its images}; by default "after LABEL".
+    """
+
+    def __init__(self, setting: Generation, judge: Judge, titles: Mapping[str, str]):
+        self.setting, self.judge, self.titles = setting, judge, titles
+
+    def measure(self, run: Run) -> JudgedImages:
+        """Return sampled images of the run's model. The noise is the same for every model."""
+        return self.setting.sample(run.model, self.judge)
+
+    def describe(self, record: Record, label: str, own: Any, original: Any, retrained: Any) -> None:
+        """Write scores and images into the record, beside those of the original and the retrained model."""
+        title = self.titles.get(label, f"after {label}")
+        audit = audit_generator(
+            own, self.judge, names={"unlearned": title}, original=original, retrained=retrained
+        )
+        record.scores = plain(audit.scores)
+        record.details.update(plain(audit.details))
+
+
+def names_for(setting: Generation) -> dict[str, Any]:
+    """Return the names of model, data and classes, as a record keeps them."""
+    return {"model": "unet", "data": setting.source.name, "classes": setting.source.classes}

@@ -1,4 +1,4 @@
-"""What holds weights still while an optimizer steps: their gradients zeroed before, their values put back after.
+"""Keep parameters unchanged while an optimizer steps: zero their gradients before a step, restore their values after it.
 
 Own code, because no library keeps parameters bit-identical under every optimizer.
 """
@@ -11,132 +11,154 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-SMALL = 1 << 16  # up to how many weights a tensor on a GPU shares its kernels with others
-INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by the bytes of a weight
+# On a GPU, tensors of at most this many elements are handled together by the same kernels.
+SMALL = 1 << 16
+# integer type of the same size, by the bytes of an element
+INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-def local(value: Tensor) -> Tensor:
-    """This process's part of a tensor that is sharded over processes; any other tensor as it is."""
-    # a DTensor, told by its method: importing its class would cost every command half a second
-    return value.to_local() if hasattr(value, "to_local") else value
+def local_part(tensor: Tensor) -> Tensor:
+    """Return this process's part of a sharded tensor, and any other tensor unchanged."""
+    # A DTensor is recognised by its method. Importing its class would cost every command half a second.
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
 
 
-def in_kernels(values: Tensor) -> bool:
-    """Whether a kernel's launch costs more than its work on a small tensor: on whatever is no CPU."""
-    return values.device.type != "cpu"
+def on_accelerator(tensor: Tensor) -> bool:
+    """Whether the tensor is not on a CPU, so that starting a kernel costs more than its work on a small tensor."""
+    return tensor.device.type != "cpu"
 
 
-class Held:
-    """What `masked` yields. `mask_gradients()` zeroes the gradients of held weights, for loops that clip their
-    norm; the optimizer's step does it in any case.
+class Freezer:
+    """Keep the parameters outside a mask unchanged. `masked` yields one.
 
-    Kept is what is held and nothing else. On a CPU that is the held values, packed, and their positions, as large
-    again. A bool a weight instead of the positions would take a quarter of their memory at density 0.5, but
-    putting values back by it takes five to seven times as long (11.2 M weights, half of them held: 49 against 7
-    ms), which shows at small batches; weights that are not contiguous do it that way. On a GPU, where a packed
-    scatter needs a prefix sum as large as the tensor, it is the whole of each partly held tensor, and small
-    tensors, of which networks have many, go through the same kernels together.
+    The freezer stores the frozen values only:
+
+    - On a CPU it stores the frozen values, packed, and their positions, which take as much memory again. A bool per
+      element instead of the positions takes a quarter of their memory at density 0.5. But restoring by bools takes five
+      to seven times as long (11.2 M parameters, half of them frozen: 49 ms instead of 7 ms), which shows with small
+      batches. Tensors that are not contiguous are restored by bools.
+    - On a GPU a packed scatter needs a prefix sum as large as the tensor. So the freezer stores each partly frozen
+      tensor whole, and handles small tensors together.
+
+    Args:
+        parameters: {name: parameter} of the model.
+        mask: {name: bool tensor}, true where the parameter may move.
+
+    Attributes:
+        fully_frozen: The parameters without a movable element, each with the `requires_grad` it had.
     """
 
-    def __init__(self, weights: Mapping[str, nn.Parameter], mask: Mapping[str, Tensor]):
-        self.partial: list[tuple[nn.Parameter, Tensor]] = []
-        self.together: dict[tuple[torch.device, torch.dtype], Together] = {}
-        self.still: list[tuple[nn.Parameter, bool]] = []
-        anything = any(
-            bool(m.any()) for m in mask.values()
-        )  # else a backward pass would find nothing to go to
-        for name, weight in weights.items():
-            free = mask[name]
-            sharded = local(weight) is not weight  # another process's part of it may move
-            if anything and not sharded and not bool(free.any()):
-                self.still.append((weight, weight.requires_grad))
-            elif not bool(free.all()):
-                self._hold(weight, free.to(weight.device))
-        self.copies: list[Tensor] = []  # for each of `partial`
-        self.where: list[
-            Tensor | None
-        ] = []  # positions of `copies`; None: all of the tensor, or found by the mask
-        for weight, free in self.partial:
-            values = local(weight.detach())
-            packed = not in_kernels(values)
-            self.copies.append(values[~free] if packed else values.clone())
-            self.where.append(_positions(~free) if packed and values.is_contiguous() else None)
+    def __init__(self, parameters: Mapping[str, nn.Parameter], mask: Mapping[str, Tensor]):
+        self.partly_frozen: list[tuple[nn.Parameter, Tensor]] = []
+        self.small: dict[tuple[torch.device, torch.dtype], SmallTensors] = {}
+        self.fully_frozen: list[tuple[nn.Parameter, bool]] = []
+        # if nothing may move, one parameter must stay in autograd: a backward pass without any raises an error
+        any_movable = any(bool(movable.any()) for movable in mask.values())
+        for name, parameter in parameters.items():
+            movable = mask[name]
+            # of a sharded parameter, another process's part may move
+            sharded = local_part(parameter) is not parameter
+            if any_movable and not sharded and not bool(movable.any()):
+                self.fully_frozen.append((parameter, parameter.requires_grad))
+            elif not bool(movable.all()):
+                self._freeze(parameter, movable.to(parameter.device))
+        # For each parameter in `partly_frozen`: the stored values, and their positions. Positions are None where the
+        # whole tensor is stored or where the mask gives the positions.
+        self.copies: list[Tensor] = []
+        self.positions: list[Tensor | None] = []
+        for parameter, movable in self.partly_frozen:
+            values = local_part(parameter.detach())
+            packed = not on_accelerator(values)
+            self.copies.append(values[~movable] if packed else values.clone())
+            self.positions.append(_positions(~movable) if packed and values.is_contiguous() else None)
 
     @property
-    def kept(self) -> list[Tensor]:
-        """All that is kept of the weights."""
-        return [bits for some in self.together.values() for bits in some.held] + self.copies
+    def stored(self) -> list[Tensor]:
+        """All stored values."""
+        return [bits for small in self.small.values() for bits in small.frozen_bits] + self.copies
 
-    def _hold(self, weight: nn.Parameter, free: Tensor) -> None:
-        values = local(weight.detach())
-        if not in_kernels(values):
-            self.partial.append((weight, free))
+    def _freeze(self, parameter: nn.Parameter, movable: Tensor) -> None:
+        values = local_part(parameter.detach())
+        if not on_accelerator(values):
+            self.partly_frozen.append((parameter, movable))
         elif values.numel() <= SMALL and values.element_size() in INTEGERS:
-            self.together.setdefault((values.device, values.dtype), Together()).add(weight, free)
-        else:  # the mask in the weight's own order of memory: kernels then read both in one sweep
-            self.partial.append((weight, torch.empty_like(values, dtype=torch.bool).copy_(free)))
+            self.small.setdefault((values.device, values.dtype), SmallTensors()).add(parameter, movable)
+        else:
+            # a mask in the memory order of the parameter lets kernels read both in one sweep
+            movable = torch.empty_like(values, dtype=torch.bool).copy_(movable)
+            self.partly_frozen.append((parameter, movable))
 
     def mask_gradients(self, *_: object) -> None:
-        """Zero the gradients of held weights."""
-        for some in self.together.values():
-            some.mask_gradients()
-        there = [(local(p.grad), m) for p, m in self.partial if p.grad is not None]
-        if there:
-            torch._foreach_mul_([g for g, _ in there], [m for _, m in there])
+        """Zero the gradients of frozen parameters.
+
+        The optimizer's step does this itself. Call it earlier if your loop clips the norm of the gradients.
+        """
+        for small in self.small.values():
+            small.mask_gradients()
+        pairs = [(local_part(p.grad), movable) for p, movable in self.partly_frozen if p.grad is not None]
+        if pairs:
+            torch._foreach_mul_([gradient for gradient, _ in pairs], [movable for _, movable in pairs])
 
     @torch.no_grad()
     def restore(self, *_: object) -> None:
-        """Put the held weights back."""
-        for some in self.together.values():
-            some.restore()
-        for (weight, free), where, kept in zip(self.partial, self.where, self.copies, strict=True):
-            values: Tensor = local(weight)
-            if in_kernels(values):
-                torch.where(free, values, kept, out=values)
-            elif where is not None and values.is_contiguous():
-                values.view(-1).scatter_(0, where, kept)
+        """Restore the values of frozen parameters."""
+        for small in self.small.values():
+            small.restore()
+        stored = zip(self.partly_frozen, self.positions, self.copies, strict=True)
+        for (parameter, movable), positions, copy in stored:
+            values: Tensor = local_part(parameter)
+            if on_accelerator(values):
+                torch.where(movable, values, copy, out=values)
+            elif positions is not None and values.is_contiguous():
+                values.view(-1).scatter_(0, positions, copy)
             else:
-                values.masked_scatter_(~free, kept)
+                values.masked_scatter_(~movable, copy)
 
 
 @dataclass
-class Together:
-    """Partly held small tensors of one type on one device: three kernels for all of them instead of two for each.
+class SmallTensors:
+    """Small, partly frozen tensors of one type on one device: three kernels for all of them instead of two for each.
 
-    Their bits are read as integers, of which a product by 0 or 1 and a sum with 0 or the held bits are exact, for -0.0
-    and NaN, too.
+    Their bits are read as integers. A product with 0 or 1 and a sum with 0 are then exact, also for -0.0 and NaN.
+
+    Args:
+        parameters: The parameters.
+        movable: For each parameter, 1 where it may move and 0 elsewhere.
+        frozen_bits: For each parameter, the bits of the frozen values and 0 elsewhere.
     """
 
-    weights: list[nn.Parameter] = field(default_factory=list)
-    free: list[Tensor] = field(default_factory=list)  # 1 where a weight may move, else 0
-    held: list[Tensor] = field(default_factory=list)  # the bits of what is held, 0 elsewhere
+    parameters: list[nn.Parameter] = field(default_factory=list)
+    movable: list[Tensor] = field(default_factory=list)
+    frozen_bits: list[Tensor] = field(default_factory=list)
 
-    def add(self, weight: nn.Parameter, free: Tensor) -> None:
-        """Hold the weight where `free` is false."""
-        bits = _bits(local(weight.detach()))
-        self.weights.append(weight)
-        self.free.append(torch.empty_like(bits).copy_(free))
-        self.held.append(bits * (1 - self.free[-1]))
+    def add(self, parameter: nn.Parameter, movable: Tensor) -> None:
+        """Freeze the parameter where `movable` is false."""
+        bits = _bits(local_part(parameter.detach()))
+        self.parameters.append(parameter)
+        self.movable.append(torch.empty_like(bits).copy_(movable))
+        self.frozen_bits.append(bits * (1 - self.movable[-1]))
 
     def mask_gradients(self) -> None:
-        """Zero the gradients of held weights."""
-        both = zip(self.weights, self.free, strict=True)
-        dense = [(local(p.grad), f) for p, f in both if p.grad is not None and p.grad.layout == torch.strided]
-        there = [(_bits(grad), free) for grad, free in dense]
-        if there:
-            torch._foreach_mul_([g for g, _ in there], [free for _, free in there])
+        """Zero the gradients of frozen parameters."""
+        pairs = [
+            (_bits(local_part(p.grad)), movable)
+            for p, movable in zip(self.parameters, self.movable, strict=True)
+            if p.grad is not None and local_part(p.grad).layout == torch.strided
+        ]
+        if pairs:
+            torch._foreach_mul_([gradient for gradient, _ in pairs], [movable for _, movable in pairs])
 
     def restore(self) -> None:
-        """Put the held weights back."""
-        values = [_bits(local(p.detach())) for p in self.weights]
-        torch._foreach_mul_(values, self.free)
-        torch._foreach_add_(values, self.held)
+        """Restore the values of frozen parameters."""
+        values = [_bits(local_part(p.detach())) for p in self.parameters]
+        torch._foreach_mul_(values, self.movable)
+        torch._foreach_add_(values, self.frozen_bits)
 
 
 def _bits(values: Tensor) -> Tensor:
     return values.view(INTEGERS[values.element_size()])
 
 
-def _positions(held: Tensor) -> Tensor:
-    small = held.numel() < 2**31
-    return held.reshape(-1).nonzero()[:, 0].to(torch.int32 if small else torch.int64)
+def _positions(frozen: Tensor) -> Tensor:
+    small = frozen.numel() < 2**31
+    return frozen.reshape(-1).nonzero()[:, 0].to(torch.int32 if small else torch.int64)

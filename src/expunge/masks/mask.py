@@ -1,8 +1,9 @@
-"""Which weights may move: saliency masks, their controls, and the optimizer wrapper that holds the others still.
+"""Make masks, and keep the parameters outside a mask unchanged during training.
 
-The saliency of a weight is the magnitude of the forget loss's gradient at the original weights; the mask keeps the
-`density` largest of all weights together (Fan et al., SalUn, ICLR 2024, arXiv:2310.12508, equation 4). A mask belongs to
-the optimizer, not to the loss: zeroing gradients alone lets weight decay and momentum move the weights it should keep.
+A mask says which parameters may move. `saliency_mask` ranks all parameters together by the magnitude of the gradient of the
+forget loss at the original model, and keeps the largest share `density` (Fan et al., SalUn, ICLR 2024, arXiv:2310.12508,
+equation 4). `masked` applies a mask to the optimizer, not to the loss: where only gradients are zeroed, weight decay and
+momentum still move the other parameters.
 
 Own code, because masks are what the project is for.
 """
@@ -20,7 +21,7 @@ from torch.optim import Optimizer
 from ..data.samples import Samples
 from ..errors import MaskError, raise_all
 from ..tasks.task import Task
-from .freezer import Held, local
+from .freezer import Freezer, local_part
 from .mask_file import Mask, combine, overlap
 from .saliency import Saliency, saliency_scores
 from .topk import Shards, top_k
@@ -30,12 +31,12 @@ __all__ = [
     "random_mask", "saliency_mask", "saliency_scores", "top_mask",
 ]  # fmt: skip
 
-# ---- making masks
+# ---- make masks
 
 
 def _count(density: float, total: int) -> int:
     if not 0 <= density <= 1:
-        raise MaskError(f"density is {density}; it is the share of weights that may move, from 0 to 1.")
+        raise MaskError(f"density is {density}; give the share of parameters that may move, from 0 to 1.")
     return round(density * total)
 
 
@@ -63,27 +64,39 @@ def top_mask(
     *,
     per_layer: bool = False,
 ) -> Mask | list[Mask]:
-    """The mask of exactly round(density * N) largest scores, ties by position; one mask for each of several
-    densities. `per_layer` takes that share within every parameter instead of over all of them."""
-    wanted = [density] if isinstance(density, int | float) else list(density)
+    """Return the mask of the round(density * N) largest scores, exactly. Ties are broken by position.
+
+    Args:
+        scores: {parameter name: scores of its shape}.
+        density: Share of the N elements that may move, from 0 to 1. Several densities give a list of masks from one pass.
+        shards: The other processes, where `scores` holds this process's parts of the tensors.
+        per_layer: Take the share within every parameter instead of over all of them.
+
+    Raises:
+        MaskError: A density is outside [0, 1], or scores are NaN.
+    """
+    densities = [density] if isinstance(density, int | float) else list(density)
     if per_layer:
-        each = [top_mask({n: s}, wanted, shards) for n, s in scores.items()]
-        found = [Mask({n: m for row in each for n, m in row[k].items()}) for k in range(len(wanted))]
+        layers = [top_mask({n: s}, densities, shards) for n, s in scores.items()]
+        masks = [Mask({n: m for layer in layers for n, m in layer[k].items()}) for k in range(len(densities))]
     else:
         total = _size(scores, shards)
-        found = [Mask(m) for m in top_k(scores, [_count(d, total) for d in wanted], shards)]
-    for mask, share in zip(found, wanted, strict=True):
-        mask.about["density"] = f"{share:g}"
-    return found[0] if isinstance(density, int | float) else found
+        masks = [Mask(m) for m in top_k(scores, [_count(d, total) for d in densities], shards)]
+    for mask, share in zip(masks, densities, strict=True):
+        mask.metadata["density"] = f"{share:g}"
+    return masks[0] if isinstance(density, int | float) else masks
 
 
 def inverted_mask(scores: Mapping[str, Tensor], density: float) -> Mask:
-    """The control with the least salient share: exactly round(density * N) smallest scores."""
+    """Return the control mask of the round(density * N) smallest scores, exactly.
+
+    Args:
+        scores: {parameter name: scores of its shape}.
+        density: Share of the N elements that may move, from 0 to 1.
+    """
     total = _size(scores, None)
-    rest = Mask(
-        top_k(scores, [total - _count(density, total)])[0], {"density": f"{density:g}", "inverted": "yes"}
-    )
-    return ~rest
+    others = top_k(scores, [total - _count(density, total)])[0]
+    return ~Mask(others, {"density": f"{density:g}", "inverted": "yes"})
 
 
 @overload
@@ -103,91 +116,133 @@ def saliency_mask(
     per_layer: bool = False,
     **options: Any,
 ) -> Mask | list[Mask]:
-    """The most salient share of all weights together for the loss on `samples` (SalUn, equation 4).
+    """Return the mask of the most salient share of all parameters together (SalUn, equation 4).
 
-    Several densities come from one pass. Parameters that do not require a gradient are in the mask, all false.
-    `per_layer` is that of `top_mask`, `options` are those of `saliency_scores`.
+    Parameters that do not require a gradient are in the mask, all false.
+
+    Args:
+        model: The original model. It is left unchanged.
+        samples: The samples whose loss ranks the parameters, usually the forget set.
+        task: The task of the model.
+        density: Share of the parameters that may move, from 0 to 1. Several densities give a list of masks from one pass.
+        per_layer: Take the share within every parameter instead of over all of them.
+        **options: Options of `saliency_scores`.
+
+    Example:
+        >>> mask = saliency_mask(model, split.forget, task, density=0.5)  # doctest: +SKIP
     """
     scores = saliency_scores(model, samples, task, **options)
-    wanted = [density] if isinstance(density, int | float) else list(density)
-    made = [complete(m, model) for m in top_mask(scores, wanted, per_layer=per_layer)]
-    for mask in made:
-        mask.about["saliency"] = str(options.get("how", "abs_sum"))
-    return made[0] if isinstance(density, int | float) else made
+    densities = [density] if isinstance(density, int | float) else list(density)
+    masks = [complete(m, model) for m in top_mask(scores, densities, per_layer=per_layer)]
+    for mask in masks:
+        mask.metadata["saliency"] = str(options.get("how", "abs_sum"))
+    return masks[0] if isinstance(density, int | float) else masks
 
 
 def complete(mask: Mask, model: nn.Module) -> Mask:
-    """The mask with a tensor for every parameter of the model: all false for those it lacks, which require no
-    gradient."""
-    every = {n: local(p.detach()) for n, p in model.named_parameters()}
-    made = {
+    """Add an all-false tensor for every parameter of the model that the mask lacks: those that require no gradient."""
+    parameters = {n: local_part(p.detach()) for n, p in model.named_parameters()}
+    tensors = {
         n: mask[n].to(p.device) if n in mask else torch.zeros_like(p, dtype=torch.bool)
-        for n, p in every.items()
+        for n, p in parameters.items()
     }
-    return Mask(made, mask.about)
+    return Mask(tensors, mask.metadata)
 
 
 def random_mask(model: nn.Module, density: float, seed: int = 0) -> Mask:
-    """The control with a random share: exactly round(density * N) of all trainable weights."""
-    draw = torch.Generator().manual_seed(seed)
-    scores = {n: torch.rand(p.shape, generator=draw) for n, p in model.named_parameters() if p.requires_grad}
+    """Return the control mask of round(density * N) random trainable parameters, exactly.
+
+    Args:
+        model: The model.
+        density: Share of the N trainable parameters that may move, from 0 to 1.
+        seed: Seed of the choice.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    scores = {
+        n: torch.rand(p.shape, generator=generator) for n, p in model.named_parameters() if p.requires_grad
+    }
     return complete(top_mask(scores, density), model)
 
 
 def full_mask(model: nn.Module) -> Mask:
-    """The control in which every trainable weight may move."""
-    weights = {n: local(p) for n, p in model.named_parameters()}
-    return Mask({n: torch.full_like(p, p.requires_grad, dtype=torch.bool) for n, p in weights.items()})
+    """Return the control mask in which every trainable parameter may move."""
+    parameters = {n: local_part(p) for n, p in model.named_parameters()}
+    return Mask({n: torch.full_like(p, p.requires_grad, dtype=torch.bool) for n, p in parameters.items()})
 
 
 def check_mask(model: nn.Module, mask: Mapping[str, Tensor]) -> None:
-    """Raise `MaskError` with every reason why the mask is not one of this model."""
-    weights = {n: local(p.detach()) for n, p in model.named_parameters()}
+    """Check that a mask fits a model.
+
+    Raises:
+        MaskError: Names, shapes or types differ. Lists every problem.
+    """
+    parameters = {n: local_part(p.detach()) for n, p in model.named_parameters()}
+    name_problems = (
+        ("lacks", [n for n in parameters if n not in mask]),
+        ("has unknown", [n for n in mask if n not in parameters]),
+    )
     problems = [
-        f"the mask {words} {len(n)} names (first: {n[:3]}); make it from this model."
-        for words, n in (
-            ("lacks", [k for k in weights if k not in mask]),
-            ("has unknown", [k for k in mask if k not in weights]),
-        )
-        if n
+        f"the mask {verb} {len(names)} names (first: {names[:3]}); make it from this model."
+        for verb, names in name_problems
+        if names
     ]
     problems += [
-        f"{n} has shape {tuple(m.shape)} in the mask and {tuple(weights[n].shape)} in the model."
+        f"{n} has shape {tuple(m.shape)} in the mask and {tuple(parameters[n].shape)} in the model; make the mask "
+        "from this model."
         for n, m in mask.items()
-        if n in weights and m.shape != weights[n].shape
+        if n in parameters and m.shape != parameters[n].shape
     ]
     problems += [
-        f"{n} is {m.dtype} in the mask; masks are bool, true = may move."
+        f"{n} is {m.dtype} in the mask; give a bool tensor, true where the parameter may move."
         for n, m in mask.items()
         if m.dtype != torch.bool
     ]
     raise_all(problems, MaskError)
 
 
-# ---- holding weights still
+# ---- keep parameters unchanged
 
 
 @contextmanager
-def masked(optimizer: Optimizer, model: nn.Module, mask: Mapping[str, Tensor]) -> Iterator[Held]:
-    """Inside the block, weights outside the mask stay bit-identical under any loss, optimizer, momentum and weight decay.
+def masked(optimizer: Optimizer, model: nn.Module, mask: Mapping[str, Tensor]) -> Iterator[Freezer]:
+    """Keep all parameters outside the mask bit-identical inside the block.
 
-    Before each step of `optimizer` their gradients are zeroed, after it the weights are put back from a copy of their
-    own. Parameters held as a whole leave autograd for the block. Buffers (batch-norm statistics) are no weights and move
-    as the model's mode says. Raises `MaskError` if the mask is not one of this model.
+    This holds under any loss, optimizer, momentum and weight decay. Before each step of `optimizer`, the gradients of these
+    parameters are zeroed. After the step, their values are restored from a copy. Parameters without a movable element leave
+    autograd for the block. Buffers (such as batch-norm statistics) are not parameters: the mode of the model decides whether
+    they move.
+
+    Args:
+        optimizer: The optimizer that steps inside the block.
+        model: The model it trains.
+        mask: {parameter name: bool tensor}, true where the parameter may move.
+
+    Yields:
+        A `Freezer`. Call its `mask_gradients()` before you clip the norm of the gradients.
+
+    Raises:
+        MaskError: The mask does not fit the model.
+
+    Example:
+        >>> with masked(optimizer, model, mask):  # doctest: +SKIP
+        ...     for x, y in loader:
+        ...         optimizer.zero_grad()
+        ...         loss_function(model(x), y).backward()
+        ...         optimizer.step()
     """
     check_mask(model, mask)
-    held = Held(dict(model.named_parameters()), mask)
-    for weight, _ in held.still:
-        weight.requires_grad_(False)
-        weight.grad = None
+    freezer = Freezer(dict(model.named_parameters()), mask)
+    for parameter, _ in freezer.fully_frozen:
+        parameter.requires_grad_(False)
+        parameter.grad = None
     hooks = [
-        optimizer.register_step_pre_hook(held.mask_gradients),
-        optimizer.register_step_post_hook(held.restore),
+        optimizer.register_step_pre_hook(freezer.mask_gradients),
+        optimizer.register_step_post_hook(freezer.restore),
     ]
     try:
-        yield held
+        yield freezer
     finally:
         for hook in hooks:
             hook.remove()
-        for weight, required in held.still:
-            weight.requires_grad_(required)
+        for parameter, required_grad in freezer.fully_frozen:
+            parameter.requires_grad_(required_grad)

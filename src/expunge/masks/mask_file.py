@@ -1,4 +1,4 @@
-"""A mask as a dictionary of bool tensors, as a file of packed bits, and beside another mask."""
+"""Store a mask: a dictionary of bool tensors, saved as packed bits. Combine and compare masks."""
 
 from __future__ import annotations
 
@@ -18,16 +18,25 @@ from ..summaries import short, summary
 
 
 class Mask(dict[str, Tensor]):
-    """{parameter name: bool tensor of its shape}, true = may move. `about` (texts by name) says what it was made
-    from; it goes into the file."""
+    """{parameter name: bool tensor of its shape}, true where the parameter may move.
+
+    Args:
+        tensors: The bool tensors by parameter name.
+        metadata: Texts by name that say what the mask was made from. `save` writes them into the file.
+
+    Example:
+        >>> mask = Mask({"0.weight": torch.ones(2, 3, dtype=torch.bool)})
+        >>> mask.density
+        1.0
+    """
 
     def __init__(
         self,
         tensors: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]] = (),
-        about: Mapping[str, str] | None = None,
+        metadata: Mapping[str, str] | None = None,
     ):
         super().__init__(tensors)
-        self.about = dict(about or {})
+        self.metadata = dict(metadata or {})
 
     def __repr__(self) -> str:
         total = sum(m.numel() for m in self.values())
@@ -37,64 +46,81 @@ class Mask(dict[str, Tensor]):
         ]
         return summary(
             f"Mask({self.count:,} of {total:,} parameters may move, {100 * self.density:.2f} %)",
-            ", ".join(f"{short(k)} {short(v, 16)}" for k, v in self.about.items()),
+            ", ".join(f"{short(k)} {short(v, 16)}" for k, v in self.metadata.items()),
             *layers,
             f"and {len(self) - 8} more tensors" if len(self) > 8 else "",
         )
 
     @property
     def count(self) -> int:
-        """How many weights may move."""
+        """Number of elements that may move."""
         return sum(int(m.sum()) for m in self.values())
 
     @property
     def density(self) -> float:
-        """The share of weights that may move."""
+        """Share of elements that may move, from 0 to 1."""
         return self.count / max(1, sum(m.numel() for m in self.values()))
 
     def layers(self) -> dict[str, float]:
-        """The density within each parameter: a global ranking favours some layers."""
+        """Return the density of each parameter. A ranking of all parameters together favours some layers."""
         return {n: m.float().mean().item() for n, m in self.items()}
 
     def __invert__(self) -> Mask:
-        """The mask in which exactly the other weights may move."""
-        return Mask({n: ~m for n, m in self.items()}, self.about)
+        """Return the mask in which exactly the other elements may move."""
+        return Mask({n: ~m for n, m in self.items()}, self.metadata)
 
-    def save(self, path: str | Path, **about: str) -> Path:
-        """Write the mask as packed bits, one a weight, in safetensors, atomically. `about` is added to the mask's own:
-        name there the split's hash and the model's, and `load` can refuse a mask made for others."""
+    def save(self, path: str | Path, **metadata: str) -> Path:
+        """Write the mask atomically as safetensors, one bit per element.
+
+        Args:
+            path: The file.
+            **metadata: Added to the metadata of the mask. If you give the hashes of split and model, `load` can refuse a mask
+                that was made for others.
+
+        Returns:
+            The path.
+
+        Example:
+            >>> mask.save("mask.safetensors", split=split.hash)  # doctest: +SKIP
+        """
         shapes = {n: list(m.shape) for n, m in self.items()}
-        head = {**self.about, **about, "shapes": json.dumps(shapes), "expunge": "mask"}
+        stored = {**self.metadata, **metadata, "shapes": json.dumps(shapes), "expunge": "mask"}
         with atomic(path) as part:
-            safetensors.torch.save_file({n: _pack(m) for n, m in self.items()}, part, head)
+            safetensors.torch.save_file({n: _pack(m) for n, m in self.items()}, part, stored)
         return Path(path)
 
     @classmethod
     def load(cls, path: str | Path, **expected: str) -> Mask:
-        """Read what `save` wrote. Raises `MaskError` if it was saved with other words than `expected` (for example
-        `split=split.hash`), and `MaskError` or `CheckpointError` for anything that is no mask."""
+        """Read a mask that `save` wrote.
+
+        Args:
+            path: The file.
+            **expected: Metadata that the file must have, for example `split=split.hash`.
+
+        Raises:
+            MaskError: The file is not a mask, is damaged, or has other metadata than `expected`.
+            CheckpointError: The file cannot be read.
+        """
         read = read_checkpoint(path)
-        about = dict(read.metadata)
-        if about.pop("expunge", None) != "mask":
-            raise MaskError(f"{path} is no mask; save one with Mask.save.")
+        metadata = dict(read.metadata)
+        if metadata.pop("expunge", None) != "mask":
+            raise MaskError(f"{path} is not a mask; give a file that Mask.save wrote.")
         try:
-            shapes = json.loads(about.pop("shapes"))
+            shapes = json.loads(metadata.pop("shapes"))
             mask = cls(
                 {n: _unpack(read.state[n.removeprefix(read.prefix)], tuple(s)) for n, s in shapes.items()},
-                about,
+                metadata,
             )
         except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
             raise MaskError(
                 f"{path} is a damaged mask ({type(error).__name__}: {error}); make it again."
             ) from error
-        raise_all(
-            [
-                f"{path} was made with {k} {about.get(k, '(not said)')}, not {v}; make a mask for this one."
-                for k, v in expected.items()
-                if about.get(k) != v
-            ],
-            MaskError,
-        )
+        problems = [
+            f"{path} was made for {k} {metadata.get(k, '(not recorded)')}, not for {v}; make a mask for this {k}."
+            for k, v in expected.items()
+            if metadata.get(k) != v
+        ]
+        raise_all(problems, MaskError)
         return mask
 
 
@@ -110,22 +136,23 @@ def _unpack(packed: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def combine(a: Mask, b: Mask) -> Mask:
-    """The weights that both masks let move; a name in one mask only follows that one."""
-    both = {n: m & b[n].to(m.device) if n in b else m for n, m in a.items()}
-    return Mask({**b, **both})
+    """Return the mask of the elements that both masks let move. A parameter in one mask only is taken from that mask."""
+    shared = {n: m & b[n].to(m.device) if n in b else m for n, m in a.items()}
+    return Mask({**b, **shared})
 
 
 def overlap(a: Mask, b: Mask) -> float:
-    """Intersection over union of the weights that two masks let move; 1 for two empty masks. Raises `MaskError` for
-    masks of different models."""
-    raise_all(
-        [
-            f"{n} is in one mask only, or in two shapes; compare masks of one model."
-            for n in {**a, **b}
-            if n not in a or n not in b or a[n].shape != b[n].shape
-        ],
-        MaskError,
-    )
-    both = sum(int((m & b[n].to(m.device)).sum()) for n, m in a.items())
-    either = sum(int((m | b[n].to(m.device)).sum()) for n, m in a.items())
-    return both / either if either else 1.0
+    """Return the intersection over union of the elements that two masks let move; 1 for two empty masks.
+
+    Raises:
+        MaskError: The masks are of different models.
+    """
+    problems = [
+        f"{n} is in one mask only, or has two shapes; compare masks of the same model."
+        for n in {**a, **b}
+        if n not in a or n not in b or a[n].shape != b[n].shape
+    ]
+    raise_all(problems, MaskError)
+    intersection = sum(int((m & b[n].to(m.device)).sum()) for n, m in a.items())
+    union = sum(int((m | b[n].to(m.device)).sum()) for n, m in a.items())
+    return intersection / union if union else 1.0

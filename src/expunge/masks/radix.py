@@ -1,4 +1,4 @@
-"""The pieces of `topk`: floats as integers in the same order, brackets of them, histograms of what is in a bracket."""
+"""Parts of the exact top-k selection: floats as integers in the same order, brackets of these integers, and histograms."""
 
 from __future__ import annotations
 
@@ -9,30 +9,44 @@ import numpy as np
 import torch
 from torch import Tensor
 
-DIGIT = 17  # bits that a histogram resolves: 1 MiB of counts
-CHUNK = {"cpu": 1 << 18, "cuda": 1 << 24}  # values looked at together, at most
-PARTS = (
-    128  # on a GPU, of how many chunks all values are at least: a chunk's memory is then under 2 % of theirs
-)
+# bits that a histogram resolves: 1 MiB of counts
+DIGIT = 17
+# maximum number of values handled together
+CHUNK = {"cpu": 1 << 18, "cuda": 1 << 24}
+# On a GPU the values form at least this many chunks. The buffers of a chunk then take less than 2 % of their memory.
+MIN_CHUNKS = 128
 
 
 @dataclass(frozen=True)
-class Kind:
-    """A floating-point type: what its values are widened to, and the integers that their bits are read as."""
+class FloatFormat:
+    """A floating-point type of the comparison.
 
-    wide: torch.dtype
+    Args:
+        float_type: The type to which all values are widened.
+        integer: The integer type that reads their bits.
+        bits: Number of bits of the magnitude: all but the sign.
+    """
+
+    float_type: torch.dtype
     integer: torch.dtype
-    bits: int  # of the magnitude: all but the sign
+    bits: int
 
 
-SINGLE = Kind(torch.float32, torch.int32, 31)
-DOUBLE = Kind(torch.float64, torch.int64, 63)
+SINGLE = FloatFormat(torch.float32, torch.int32, 31)
+DOUBLE = FloatFormat(torch.float64, torch.int64, 63)
 
 
 @dataclass
 class Bracket:
-    """The k-th largest magnitude has bits from `low` to `high`, both included; `above` values are larger than `high`,
-    `inside` are in the bracket (both known once the bracket came from a pass over all values)."""
+    """A range of magnitudes, read as integers, that contains the k-th largest one.
+
+    Args:
+        k: The rank, from 1.
+        low: Smallest integer of the bracket.
+        high: Largest integer of the bracket.
+        above: Number of values larger than `high`. Known after the first pass over all values.
+        inside: Number of values in the bracket. Known after the first pass over all values.
+    """
 
     k: int
     low: int
@@ -42,37 +56,50 @@ class Bracket:
 
     @property
     def shift(self) -> int:
-        """Low bits that a histogram of the bracket leaves out."""
+        """Number of low bits that a histogram of the bracket leaves out."""
         return max(0, (self.high - self.low).bit_length() - DIGIT)
 
 
-class Room:
-    """Memory for one chunk, used again and again: fresh pieces of it would leave holes as large as the weights."""
+class ChunkBuffers:
+    """Memory for one chunk, used for all chunks: new memory for each would leave holes as large as the parameters.
 
-    def __init__(self, kind: Kind, device: torch.device, total: int):
+    Args:
+        float_format: The type of the comparison.
+        device: Where the chunks are.
+        total: Number of all values.
+    """
+
+    def __init__(self, float_format: FloatFormat, device: torch.device, total: int):
         self.size = CHUNK.get(device.type, CHUNK["cpu"])
         if device.type != "cpu":
-            self.size = max(CHUNK["cpu"], min(self.size, total // PARTS))
-        self.bits = torch.empty(self.size, dtype=kind.integer, device=device)
-        self.over = torch.empty(self.size, dtype=torch.bool, device=device)
-        self.inside = torch.empty(self.size, dtype=torch.bool, device=device)
+            self.size = max(CHUNK["cpu"], min(self.size, total // MIN_CHUNKS))
+        self.bits = torch.empty(self.size, dtype=float_format.integer, device=device)
+        self.above = torch.empty(self.size, dtype=torch.bool, device=device)
+        self.at_least_low = torch.empty(self.size, dtype=torch.bool, device=device)
 
 
 class Histogram:
-    """Counts of the values in a bracket. Those of many chunks wait to be counted at once: a count for each would cost
-    more than the pass."""
+    """Count the values in a bracket.
 
-    def __init__(self, bracket: Bracket, kind: Kind):
+    Values of many small chunks wait and are counted together, because a count for each chunk costs more than the pass.
+
+    Args:
+        bracket: The bracket.
+        float_format: The type of the comparison.
+    """
+
+    def __init__(self, bracket: Bracket, float_format: FloatFormat):
         self.low, self.shift = bracket.low, bracket.shift
         self.counts = torch.zeros(((bracket.high - bracket.low) >> self.shift) + 1, dtype=torch.int64)
-        self.waiting = torch.empty(1 << 15, dtype=kind.integer)
+        self.waiting = torch.empty(1 << 15, dtype=float_format.integer)
         self.size = 0
-        self.elsewhere: dict[torch.device, Tensor] = {}  # counts of values on GPUs, kept there to the end
+        # counts of values on GPUs, which stay there until the end
+        self.device_counts: dict[torch.device, Tensor] = {}
 
     def add(self, bits: Any) -> None:
-        """Count these values (n,), all of them inside the bracket, now or later."""
+        """Count the values `bits` (n,) now or later. All must be inside the bracket."""
         if not isinstance(bits, np.ndarray):
-            return self._count_there(bits)
+            return self._count_on_device(bits)
         if self.size + len(bits) > len(self.waiting):
             self._flush()
         if len(bits) > len(self.waiting):
@@ -85,53 +112,55 @@ class Histogram:
         if len(bits):
             self.counts += torch.bincount((bits - self.low) >> self.shift, minlength=len(self.counts))
 
-    def _count_there(self, bits: Tensor) -> None:
-        # bincount would wait for the device twice, for the least and the largest value; sums of integers are exact
-        if bits.device not in self.elsewhere:
-            self.elsewhere[bits.device] = torch.zeros_like(self.counts, device=bits.device)
-        place = ((bits - self.low) >> self.shift).long()
+    def _count_on_device(self, bits: Tensor) -> None:
+        # bincount would wait for the device twice, for the smallest and the largest value. Sums of integers are exact.
+        if bits.device not in self.device_counts:
+            self.device_counts[bits.device] = torch.zeros_like(self.counts, device=bits.device)
+        bins = ((bits - self.low) >> self.shift).long()
         one = torch.ones((), dtype=torch.int64, device=bits.device)
-        self.elsewhere[bits.device].scatter_add_(0, place, one.expand(len(place)))
+        self.device_counts[bits.device].scatter_add_(0, bins, one.expand(len(bins)))
 
     def _flush(self) -> None:
         self._count(self.waiting[: self.size])
         self.size = 0
 
     def finish(self) -> Tensor:
-        """The counts (bins,), with what was waiting."""
+        """Return the counts (bins,) on the CPU, including the values that waited."""
         self._flush()
-        for counts in self.elsewhere.values():
+        for counts in self.device_counts.values():
             self.counts += counts.cpu()
-        self.elsewhere.clear()
+        self.device_counts.clear()
         return self.counts
 
 
-class Tally:
-    """How many are true, summed over chunks; on a GPU without waiting for each."""
+class TrueCounter:
+    """Count true entries over chunks. On a GPU it does not wait for each chunk."""
 
     def __init__(self) -> None:
-        self.here = 0
-        self.there: dict[torch.device, Tensor] = {}
+        self.cpu_count = 0
+        self.device_counts: dict[torch.device, Tensor] = {}
 
-    def add(self, where: Any) -> None:
+    def add(self, flags: Any) -> None:
         """Add the number of true entries."""
-        if isinstance(where, np.ndarray):
-            self.here += int(np.count_nonzero(where))
+        if isinstance(flags, np.ndarray):
+            self.cpu_count += int(np.count_nonzero(flags))
         else:
-            found = torch.count_nonzero(where)
-            self.there[where.device] = self.there.get(where.device, torch.zeros_like(found)) + found
+            count = torch.count_nonzero(flags)
+            self.device_counts[flags.device] = (
+                self.device_counts.get(flags.device, torch.zeros_like(count)) + count
+            )
 
     def __int__(self) -> int:
-        return self.here + sum(int(count) for count in self.there.values())
+        return self.cpu_count + sum(int(count) for count in self.device_counts.values())
 
 
-def array(tensor: Tensor) -> Any:
-    """The tensor's memory as NumPy where it is on the CPU, whose passes are faster there; else the tensor."""
+def as_array(tensor: Tensor) -> Any:
+    """Return a CPU tensor as a NumPy array of the same memory, whose passes are faster; any other tensor unchanged."""
     return tensor.numpy() if tensor.device.type == "cpu" else tensor
 
 
-def more(bits: Any, than: int, out: Any) -> Any:
-    """bits > than, written to `out`."""
+def greater(bits: Any, threshold: int, out: Any) -> Any:
+    """Write `bits > threshold` to `out` and return it."""
     if isinstance(bits, np.ndarray):
-        return np.greater(bits, than, out=out)
-    return torch.gt(bits, than, out=out)
+        return np.greater(bits, threshold, out=out)
+    return torch.gt(bits, threshold, out=out)

@@ -1,4 +1,4 @@
-"""How much each weight matters for the loss on some samples: what saliency masks are made from."""
+"""Score how much each parameter matters for the loss on some samples. Saliency masks are made from these scores."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from torch import Tensor, nn
 from ..data.samples import Samples
 from ..tasks.task import Task
 from ..torch_utils.module_state import device_of, evaluating, seeded
-from .per_sample_gradients import chunks, fisher_diagonal, per_sample_gradients, trainable, wide
+from .per_sample_gradients import (
+    fisher_diagonal,
+    gradient_batches,
+    per_sample_gradients,
+    to_full_precision,
+    trainable_parameters,
+)
 
 Saliency = Literal["abs_sum", "sum_abs", "fisher"]
 
@@ -28,53 +34,66 @@ def saliency_scores(
     paper_exact: bool = False,
     reduce: Callable[[Tensor], Tensor] | None = None,
 ) -> dict[str, Tensor]:
-    """|gradient of the mean loss over `samples`| for every trainable parameter, the model in eval mode and left
-    as it was.
+    """Return the saliency of every trainable parameter: |gradient of the mean loss over `samples`| by default.
 
-    Every sample weighs the same, so the result does not depend on the batch size. `how` "sum_abs" is the mean of
-    the samples' |gradient| instead (signs cannot cancel), "fisher" that of their squared gradients; both take
-    gradients sample by sample, for small models, and neither augments. `paper_exact` averages the means of shuffled, augmented batches
-    as the released code of SalUn does (a short last batch then weighs more). `reduce` makes of the mean over
-    these samples the mean over those of all processes of a distributed run.
+    The model is in eval mode meanwhile and is left unchanged. Every sample has the same weight, so the scores do not depend on
+    the batch size. The exception is `paper_exact`.
+
+    Args:
+        model: The model, usually the original one.
+        samples: The samples whose loss is taken, usually the forget set.
+        task: The task of the model.
+        batch_size: Number of samples per batch.
+        augment: Augment the samples.
+        seed: Seed of augmentation, shuffling and dropout-like layers.
+        how: "abs_sum" takes the magnitude of the mean gradient. "sum_abs" takes the mean of the samples' |gradient|, so
+            signs cannot cancel. "fisher" takes the mean of their squared gradients. The last two compute gradients sample by
+            sample, for small models, and do not augment.
+        paper_exact: Average the mean gradients of shuffled, augmented batches, as the released code of SalUn does. A short
+            last batch then has a larger weight per sample.
+        reduce: Turns a mean over these samples into the mean over the samples of all processes of a distributed run.
+
+    Returns:
+        {parameter name: scores of its shape}, in float32 or wider.
     """
     if how != "abs_sum":
         with seeded(seed, device_of(model)):
             means = _sample_by_sample(model, samples, task, how)
         return {n: t if reduce is None else reduce(t) for n, t in means.items()}
-    weights = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    total = {n: _zeros(p) for n, p in weights.items()}
-    half = any(p.itemsize < 4 for p in weights.values())
-    draw = torch.Generator().manual_seed(seed)
-    steps = -(-len(samples) // batch_size)
+    parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    total = {n: _zeros(p) for n, p in parameters.items()}
+    half = any(p.itemsize < 4 for p in parameters.values())
+    generator = torch.Generator().manual_seed(seed)
+    batches = -(-len(samples) // batch_size)
     with evaluating(model), seeded(seed, device_of(model)):
         for batch in samples.batches(
             batch_size,
             device=device_of(model),
-            shuffle=draw if paper_exact else None,
-            augment=draw if paper_exact or augment else None,
+            shuffle=generator if paper_exact else None,
+            augment=generator if paper_exact or augment else None,
         ):
             losses = task.loss(model, batch)
-            loss, parts = (losses.mean(), steps) if paper_exact else (losses.sum(), len(samples))
-            # gradients of half precision are divided when they are wide: before, most would round to 0
-            loss, share = (loss, 1 / parts) if half else (loss / parts, 1.0)
-            found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
-            for into, grad in zip(total.values(), found, strict=True):
-                if grad is not None:
-                    into.add_(grad, alpha=share)
+            loss, count = (losses.mean(), batches) if paper_exact else (losses.sum(), len(samples))
+            # Divide gradients of half precision after they are widened: before, most would round to 0.
+            loss, factor = (loss, 1 / count) if half else (loss / count, 1.0)
+            gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+            for scores, gradient in zip(total.values(), gradients, strict=True):
+                if gradient is not None:
+                    scores.add_(gradient, alpha=factor)
     return {n: (t if reduce is None else reduce(t)).abs_() for n, t in total.items()}
 
 
-def _zeros(weight: Tensor) -> Tensor:
-    # in row-major order whatever the weight's: the selection then reads it without a copy
-    dtype = torch.promote_types(weight.dtype, torch.float32)
-    return torch.zeros(weight.shape, dtype=dtype, device=weight.device)
+def _zeros(parameter: Tensor) -> Tensor:
+    # in row-major order for every parameter, so that the selection reads the scores without a copy
+    dtype = torch.promote_types(parameter.dtype, torch.float32)
+    return torch.zeros(parameter.shape, dtype=dtype, device=parameter.device)
 
 
 def _sample_by_sample(model: nn.Module, samples: Samples, task: Task, how: Saliency) -> dict[str, Tensor]:
     if how == "fisher":
         return fisher_diagonal(model, task, samples)
-    total = {n: _zeros(p) for n, p in trainable(model).items()}
-    for batch in chunks(model, samples):
-        for n, g in per_sample_gradients(model, task, batch).items():
-            total[n] += wide(g).abs().sum(0) / len(samples)
+    total = {n: _zeros(p) for n, p in trainable_parameters(model).items()}
+    for batch in gradient_batches(model, samples):
+        for n, gradients in per_sample_gradients(model, task, batch).items():
+            total[n] += to_full_precision(gradients).abs().sum(0) / len(samples)
     return total

@@ -1,11 +1,14 @@
-"""The k largest magnitudes of many tensors together, exactly, without concatenating or sorting them.
+"""Find the k largest magnitudes of many tensors together, exactly, without concatenating or sorting them.
 
-The bits of a float's magnitude, read as an integer, are in the float's order. So the k-th largest value is found by
-narrowing a bracket of integers. A look at every so many values says about where it lies; one streaming pass over all
-values counts those above that bracket and makes a histogram of the few inside, which gives the value to the last bit
-(float64, or a bracket that missed, takes further passes: the answer never rests on the guess). Ties go to the smaller
-position (order of the tensors, then of the elements). A stable descending sort of all magnitudes gives the same answer.
-All k share the passes; the extra memory is one chunk and one histogram for each k.
+The bits of a float's magnitude, read as an integer, have the order of the floats. So a bracket of integers is narrowed until it
+contains the k-th largest value only:
+
+1. A sample of every n-th value gives a guess of the bracket.
+2. A streaming pass over all values counts the values above the bracket and makes a histogram of those inside, which resolves
+   float32 to the last bit. For float64, or if the guess missed, further passes follow. The answer never depends on the guess.
+
+Ties go to the smaller position: order of the tensors, then of the elements. A stable descending sort of all magnitudes gives the
+same answer. All k share the passes. The additional memory is one chunk, and one histogram for each k.
 
 Own code, because it is faster than a sort and than `np.partition`, copies no values, breaks ties by position and works on
 sharded tensors (docs/speed.md).
@@ -20,142 +23,180 @@ import torch
 from torch import Tensor
 
 from ..errors import MaskError
-from .radix import DOUBLE, SINGLE, Bracket, Histogram, Kind, Room, Tally, array, more
+from .radix import (
+    DOUBLE,
+    SINGLE,
+    Bracket,
+    ChunkBuffers,
+    FloatFormat,
+    Histogram,
+    TrueCounter,
+    as_array,
+    greater,
+)
 
-PILOT = 1 << 19  # about how many values the first guess looks at
+# about how many values the first guess uses
+GUESS_SAMPLES = 1 << 19
 
 
 class Shards(Protocol):
-    """Other processes that hold parts of the same tensors; parts of a tensor follow each other in the order of `rank`."""
+    """The other processes that hold parts of the same tensors. The parts of a tensor are in the order of `rank`."""
 
     rank: int
 
     def sum(self, counts: Tensor) -> Tensor:
-        """The elementwise sum of every process's `counts`."""
+        """Return the elementwise sum of the `counts` of all processes."""
 
     def gather(self, counts: Tensor) -> Tensor:
-        """Every process's `counts` (T,), stacked in the order of the ranks: (R, T)."""
+        """Return the `counts` (T,) of all processes, stacked in the order of the ranks: (R, T)."""
 
 
 def top_k(
     values: Mapping[str, Tensor], counts: Sequence[int], shards: Shards | None = None
 ) -> list[dict[str, Tensor]]:
-    """For each k of `counts`: bool tensors, true at the k largest |values| of all tensors together.
+    """Select the k largest |values| of all tensors together, for each k in `counts`.
 
-    Half-precision tensors are compared as float32 (exactly); if any tensor is float64, all are compared as float64. With
-    `shards`, `values` are this process's parts, k counts over all processes, and the answer is for these parts. Raises
-    `MaskError` for NaN, naming the tensors, and for a k below 0 or above the number of values.
+    Half-precision tensors are compared as float32, which is exact. If any tensor is float64, all are compared as float64.
+
+    Args:
+        values: {name: tensor}.
+        counts: Each k, from 0 to the number of values.
+        shards: The other processes, if `values` holds this process's parts. Each k then counts over all processes, and the
+            answer is for these parts.
+
+    Returns:
+        For each k, {name: bool tensor}, true at the selected values.
+
+    Raises:
+        MaskError: A value is NaN, or a k is out of range.
+
+    Example:
+        >>> top_k({"a": torch.tensor([3.0, -5.0, 1.0])}, [1])
+        [{'a': tensor([False,  True, False])}]
     """
-    picker = _Picker(
-        values, DOUBLE if any(v.dtype == torch.float64 for v in values.values()) else SINGLE, shards
-    )
-    if wrong := [k for k in counts if not 0 <= k <= picker.total]:
-        raise MaskError(f"{wrong} of {picker.total} values were asked for; ask for 0 to {picker.total}.")
-    picker.refuse_nan()
-    found = picker.thresholds(sorted({k for k in counts if 0 < k < picker.total}))
-    return [picker.mask(found[k]) if k in found else picker.constant(k > 0) for k in counts]
+    any_double = any(v.dtype == torch.float64 for v in values.values())
+    selector = _Selector(values, DOUBLE if any_double else SINGLE, shards)
+    if invalid := [k for k in counts if not 0 <= k <= selector.total]:
+        raise MaskError(
+            f"cannot select {invalid} of {selector.total} values; ask for 0 to {selector.total} values."
+        )
+    selector.refuse_nan()
+    thresholds = selector.thresholds(sorted({k for k in counts if 0 < k < selector.total}))
+    return [
+        selector.masks_above(thresholds[k]) if k in thresholds else selector.constant(k > 0) for k in counts
+    ]
 
 
-class _Picker:
-    def __init__(self, values: Mapping[str, Tensor], kind: Kind, shards: Shards | None):
-        self.values, self.kind, self.shards = values, kind, shards
-        self.top = 2**kind.bits - 1
-        self.rooms: dict[torch.device, Room] = {}
-        self.own = sum(v.numel() for v in values.values())
-        self.total = int(self.sum(torch.tensor([self.own])))
+class _Selector:
+    def __init__(self, values: Mapping[str, Tensor], float_format: FloatFormat, shards: Shards | None):
+        self.values, self.float_format, self.shards = values, float_format, shards
+        self.largest = 2**float_format.bits - 1
+        self.buffers_of: dict[torch.device, ChunkBuffers] = {}
+        self.local_total = sum(v.numel() for v in values.values())
+        self.total = int(self.sum(torch.tensor([self.local_total])))
 
     def sum(self, counts: Tensor) -> Tensor:
         return counts if self.shards is None else self.shards.sum(counts)
 
-    def room(self, device: torch.device) -> Room:
-        if device not in self.rooms:
-            self.rooms[device] = Room(self.kind, device, self.own)
-        return self.rooms[device]
+    def buffers(self, device: torch.device) -> ChunkBuffers:
+        if device not in self.buffers_of:
+            self.buffers_of[device] = ChunkBuffers(self.float_format, device, self.local_total)
+        return self.buffers_of[device]
 
     def chunks(self, value: Tensor) -> Iterator[Any]:
-        """The magnitudes as integers, a chunk at a time, each valid until the next: an array on the CPU (NumPy
-        counts and picks several times faster), a tensor elsewhere."""
+        """Yield the magnitudes as integers, chunk by chunk, each valid until the next.
+
+        A chunk is an array on the CPU, where NumPy is several times faster, and a tensor elsewhere.
+        """
         flat = value.detach().reshape(-1)
-        room = self.room(flat.device)
-        for part in flat.split(room.size):
-            found = room.bits[: len(part)]
-            torch.bitwise_and(part.to(self.kind.wide).view(self.kind.integer), self.top, out=found)
-            yield array(found)
+        buffers = self.buffers(flat.device)
+        for part in flat.split(buffers.size):
+            bits = buffers.bits[: len(part)]
+            integers = part.to(self.float_format.float_type).view(self.float_format.integer)
+            torch.bitwise_and(integers, self.largest, out=bits)
+            yield as_array(bits)
 
     def refuse_nan(self) -> None:
-        found = {n: v.detach().amax().isnan() for n, v in self.values.items() if v.numel()}  # amax keeps NaN
-        bad = []
-        for device in {f.device: None for f in found.values()}:  # each device is waited for once
-            names = [n for n, f in found.items() if f.device == device]
-            flags = torch.stack([found[n] for n in names]).tolist()
-            bad += [n for n, flag in zip(names, flags, strict=True) if flag]
-        if int(self.sum(torch.tensor([len(bad)]))):
+        # amax keeps NaN
+        flags = {n: v.detach().amax().isnan() for n, v in self.values.items() if v.numel()}
+        nan_names = []
+        # wait once for each device
+        for device in {flag.device: None for flag in flags.values()}:
+            names = [n for n, flag in flags.items() if flag.device == device]
+            is_nan = torch.stack([flags[n] for n in names]).tolist()
+            nan_names += [n for n, flag in zip(names, is_nan, strict=True) if flag]
+        if int(self.sum(torch.tensor([len(nan_names)]))):
             raise MaskError(
-                f"tensors hold NaN ({len(bad)} here, first: {bad[:4]}), which has no rank; check the loss and the weights."
+                f"scores contain NaN, which has no rank ({len(nan_names)} tensors here, first: {nan_names[:4]}); check the loss "
+                "and the parameters."
             )
 
-    # ---- the k-th largest value
+    # ---- find the k-th largest value
 
     def thresholds(self, ks: Sequence[int]) -> dict[int, Bracket]:
-        """Brackets of one value each."""
+        """Return for each k a bracket that contains one value."""
         brackets = self.guesses(ks) if ks else []
         while wide := [b for b in brackets if b.low < b.high or not b.inside]:
             self.narrow(wide)
         return {b.k: b for b in brackets}
 
     def guesses(self, ks: Sequence[int]) -> list[Bracket]:
-        """Where the k-th largest values lie, from every `stride`-th value, with a margin of four standard errors."""
-        stride, seen = max(1, self.total // PILOT), 0
-        histogram = Histogram(Bracket(0, 0, self.top), self.kind)
+        """Guess where the k-th largest values are, from every `stride`-th value, with a margin of four standard errors."""
+        stride, seen = max(1, self.total // GUESS_SAMPLES), 0
+        histogram = Histogram(Bracket(0, 0, self.largest), self.float_format)
         for value in self.values.values():
-            few = value.detach().reshape(-1)[-seen % stride :: stride].to(self.kind.wide).contiguous()
-            histogram.add(array(few.view(self.kind.integer) & self.top))
+            sampled = value.detach().reshape(-1)[-seen % stride :: stride]
+            sampled = sampled.to(self.float_format.float_type).contiguous()
+            histogram.add(as_array(sampled.view(self.float_format.integer) & self.largest))
             seen += value.numel()
-        low, counts = histogram.shift, self.sum(histogram.finish())
+        shift, counts = histogram.shift, self.sum(histogram.finish())
         size = int(counts.sum())
-        reach = counts.flip(0).cumsum(0).flip(0)  # values of this digit or a larger one
-        found = []
+        # number of sampled values in this bin or a higher one
+        at_least = counts.flip(0).cumsum(0).flip(0)
+        brackets = []
         for k in ks:
             share = k / self.total
             margin = 4 * (size * share * (1 - share)) ** 0.5 + 2
-            most, least = (
-                int((reach >= max(1.0, r)).sum()) - 1 for r in (share * size - margin, share * size + margin)
-            )
-            found.append(
-                Bracket(
-                    k, max(0, least) << low, ((most + 1) << low) - 1 if share * size > margin else self.top
-                )
-            )
-        return found
+            few, many = share * size - margin, share * size + margin
+            highest, lowest = (int((at_least >= max(1.0, rank)).sum()) - 1 for rank in (few, many))
+            high = ((highest + 1) << shift) - 1 if few > 0 else self.largest
+            brackets.append(Bracket(k, max(0, lowest) << shift, high))
+        return brackets
 
     def narrow(self, brackets: Sequence[Bracket]) -> None:
-        """One pass over all values: each bracket becomes the part of it (or, after a wrong guess, the side) that the
-        k-th value is in."""
-        above = [Tally() for _ in brackets]
-        histograms = [Histogram(b, self.kind) for b in brackets]
-        for value in self.values.values():
-            room = self.room(value.device)
-            for bits in self.chunks(value):
-                over, inside = array(room.over[: len(bits)]), array(room.inside[: len(bits)])
-                for i, b in enumerate(brackets):
-                    above[i].add(more(bits, b.high, over))
-                    more(bits, b.low - 1, inside)
-                    histograms[i].add(bits[inside ^ over])
-        larger = self.sum(torch.tensor([int(tally) for tally in above])).tolist()
-        for b, above_all, histogram in zip(brackets, larger, histograms, strict=True):
-            counts = self.sum(histogram.finish())
-            if above_all >= b.k:
-                b.low, b.high = b.high + 1, self.top
-            elif above_all + int(counts.sum()) < b.k:
-                b.low, b.high = 0, b.low - 1
-            else:
-                reach = counts.flip(0).cumsum(0).flip(0) + above_all
-                digit, shift = int((reach >= b.k).nonzero()[-1, 0]), b.shift
-                b.inside = int(counts[digit])
-                b.above = int(reach[digit]) - b.inside
-                b.low, b.high = b.low + (digit << shift), min(b.high, b.low + ((digit + 1) << shift) - 1)
+        """Narrow each bracket in one pass over all values to the part that contains the k-th value.
 
-    # ---- the answer
+        After a wrong guess, the bracket moves to the side that contains it.
+        """
+        above = [TrueCounter() for _ in brackets]
+        histograms = [Histogram(b, self.float_format) for b in brackets]
+        for value in self.values.values():
+            buffers = self.buffers(value.device)
+            for bits in self.chunks(value):
+                is_above = as_array(buffers.above[: len(bits)])
+                at_least_low = as_array(buffers.at_least_low[: len(bits)])
+                for i, b in enumerate(brackets):
+                    above[i].add(greater(bits, b.high, is_above))
+                    greater(bits, b.low - 1, at_least_low)
+                    histograms[i].add(bits[at_least_low ^ is_above])
+        above_counts = self.sum(torch.tensor([int(counter) for counter in above])).tolist()
+        for b, above_count, histogram in zip(brackets, above_counts, histograms, strict=True):
+            self._update(b, above_count, self.sum(histogram.finish()))
+
+    def _update(self, b: Bracket, above: int, counts: Tensor) -> None:
+        """Move or narrow a bracket, given the number of values above it and the histogram of the values inside."""
+        if above >= b.k:
+            b.low, b.high = b.high + 1, self.largest
+        elif above + int(counts.sum()) < b.k:
+            b.low, b.high = 0, b.low - 1
+        else:
+            at_least = counts.flip(0).cumsum(0).flip(0) + above
+            digit, shift = int((at_least >= b.k).nonzero()[-1, 0]), b.shift
+            b.inside = int(counts[digit])
+            b.above = int(at_least[digit]) - b.inside
+            b.low, b.high = b.low + (digit << shift), min(b.high, b.low + ((digit + 1) << shift) - 1)
+
+    # ---- make the masks
 
     def constant(self, value: bool) -> dict[str, Tensor]:
         return {
@@ -163,39 +204,42 @@ class _Picker:
             for n, v in self.values.items()
         }
 
-    def mask(self, found: Bracket) -> dict[str, Tensor]:
-        ties = found.k - found.above  # how many of the values equal to the threshold are wanted
-        allowed = self.ties_here(found.low, ties) if ties < found.inside else [None] * len(self.values)
+    def masks_above(self, threshold: Bracket) -> dict[str, Tensor]:
+        # number of the values equal to the threshold that are selected
+        ties = threshold.k - threshold.above
+        some_ties = ties < threshold.inside
+        local_ties = self.ties_here(threshold.low, ties) if some_ties else [None] * len(self.values)
         return {
-            n: self.mask_of(v, found.low, few)
-            for (n, v), few in zip(self.values.items(), allowed, strict=True)
+            n: self.mask_above(v, threshold.low, limit)
+            for (n, v), limit in zip(self.values.items(), local_ties, strict=True)
         }
 
-    def mask_of(self, value: Tensor, bits: int, ties: int | None) -> Tensor:
-        """Above the threshold, or equal to it: all of those, or the first `ties`."""
-        out = torch.empty(value.numel(), dtype=torch.bool, device=value.device)
-        place = array(out)
+    def mask_above(self, value: Tensor, threshold: int, ties: int | None) -> Tensor:
+        """Select values above the threshold, and of those equal to it the first `ties` (None for all)."""
+        mask = torch.empty(value.numel(), dtype=torch.bool, device=value.device)
+        flags = as_array(mask)
         start = 0
         for chunk in self.chunks(value):
-            part = place[start : start + len(chunk)]
+            part = flags[start : start + len(chunk)]
             start += len(chunk)
-            more(chunk, bits - 1 if ties is None else bits, part)
+            greater(chunk, threshold - 1 if ties is None else threshold, part)
             if ties:
-                equal = (chunk == bits).nonzero()
+                equal = (chunk == threshold).nonzero()
                 first = (equal[0] if isinstance(equal, tuple) else equal[:, 0])[:ties]
                 part[first] = True
                 ties -= len(first)
-        return out.view(value.shape)
+        return mask.view(value.shape)
 
-    def ties_here(self, bits: int, ties: int) -> list[int]:
-        """How many values equal to the threshold each tensor (or this process's part of it) may keep."""
-        found = [Tally() for _ in self.values]
-        for tally, value in zip(found, self.values.values(), strict=True):
+    def ties_here(self, threshold: int, ties: int) -> list[int]:
+        """Return for each tensor (or this process's part) how many values equal to the threshold are selected."""
+        counters = [TrueCounter() for _ in self.values]
+        for counter, value in zip(counters, self.values.values(), strict=True):
             for chunk in self.chunks(value):
-                tally.add(chunk == bits)
-        equal = torch.tensor([int(tally) for tally in found], dtype=torch.int64)
-        every = equal[None] if self.shards is None else self.shards.gather(equal)  # (R, T)
+                counter.add(chunk == threshold)
+        equal = torch.tensor([int(counter) for counter in counters], dtype=torch.int64)
+        by_rank = equal[None] if self.shards is None else self.shards.gather(equal)  # (R, T)
         rank = 0 if self.shards is None else self.shards.rank
-        order = every.T.reshape(-1)  # tensor by tensor, then by rank
-        before = (order.cumsum(0) - order).view(every.T.shape)[:, rank]
+        # tensor by tensor, then rank by rank
+        in_order = by_rank.T.reshape(-1)
+        before = (in_order.cumsum(0) - in_order).view(by_rank.T.shape)[:, rank]
         return (ties - before).clamp_min(0).minimum(equal).tolist()

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from ..data.samples import Samples
 from ..errors import ModelError
-from ..masks.per_sample_gradients import some
+from ..masks.per_sample_gradients import random_samples
 from ..torch_utils.module_state import evaluating
 from ..training.method import Method
 from ..training.run import Run
@@ -81,7 +81,7 @@ class DAMP(Method):
         """Project the weights of all layers in place."""
         _check_layers(run.model)
         draw = run.generator("samples")
-        sets = [some(s, self.samples, draw) for s in (run.split.forget, run.split.retain)]
+        sets = [random_samples(s, self.samples, draw) for s in (run.split.forget, run.split.retain)]
         forget_inputs, retain_inputs = (layer_inputs(run, s) for s in sets)
         layers = [name for name in forget_inputs if forget_inputs[name].shape[1] > 1]
         alphas = {}

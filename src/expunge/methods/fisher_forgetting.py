@@ -27,7 +27,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..masks.per_sample_gradients import fisher_diagonal, some
+from ..masks.per_sample_gradients import fisher_diagonal, random_samples
 from ..training.method import Method
 from ..training.run import Run
 
@@ -69,7 +69,7 @@ class FisherForgetting(Method):
         resets = self.reset_class and bool(run.split.forget_classes)
         name, head = run.task.open_head(run.model, *(["weight"] if resets else []))
         draw = run.generator("noise")
-        few = some(run.split.retain, self.samples, run.generator("fisher"))
+        few = random_samples(run.split.retain, self.samples, run.generator("fisher"))
         fisher = fisher_diagonal(run.model, run.task, few, expected=True)
         of_head = {f"{name}.{part}" if name else part for part in ("weight", "bias")}
         with torch.no_grad():

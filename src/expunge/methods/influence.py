@@ -33,18 +33,18 @@ import torch
 from ..data.samples import Samples
 from ..masks.per_sample_gradients import (
     GradientMatrix,
-    Weights,
-    chunks,
+    NamedTensors,
     conjugate_gradient,
+    gradient_batches,
     mean_gradient,
     per_sample_gradients,
-    some,
+    random_samples,
 )
 from ..training.method import Method
 from ..training.run import Run
 
 
-def dot(a: Weights, b: Weights) -> torch.Tensor:
+def dot(a: NamedTensors, b: NamedTensors) -> torch.Tensor:
     """Return the inner product of two directions in parameter space."""
     return torch.stack([(a[n] * b[n]).sum() for n in a]).sum()
 
@@ -79,16 +79,16 @@ class Influence(Method):
                 if name in step:
                     parameter.add_(step[name], alpha=self.alpha)
 
-    def direction(self, run: Run) -> Weights:
+    def direction(self, run: Run) -> NamedTensors:
         """Return F^-1 v."""
         forget, retain = run.split.forget, run.split.retain
         forget_gradient, retain_gradient = (mean_gradient(run.model, run.task, s) for s in (forget, retain))
         share = len(forget) / (len(forget) + len(retain))
         v = {n: share * (forget_gradient[n] - retain_gradient[n]) for n in forget_gradient}
-        few = some(retain, self.samples, run.generator("fisher"))
+        few = random_samples(retain, self.samples, run.generator("fisher"))
         return self._released(run, few, v) if self.paper_exact else self._inverse(run, few, v)
 
-    def _inverse(self, run: Run, few: Samples, v: Weights) -> Weights:
+    def _inverse(self, run: Run, few: Samples, v: NamedTensors) -> NamedTensors:
         """Return F^-1 v by the matrix inversion lemma."""
         matrix, ridge = GradientMatrix(run.model, run.task, few), self.damping * len(few)
         product = lambda a: ridge * a + (matrix @ matrix.transposed(a))  # noqa: E731
@@ -104,10 +104,10 @@ class Influence(Method):
         correction = matrix.transposed(a)
         return {n: (v[n] - correction[n]) / self.damping for n in v}
 
-    def _released(self, run: Run, few: Samples, v: Weights) -> Weights:
+    def _released(self, run: Run, few: Samples, v: NamedTensors) -> NamedTensors:
         """Return the result of the released recursion, in which o stays a multiple of the first gradient."""
         k, o, n = dict(v), None, len(few)
-        for batch in chunks(run.model, few):
+        for batch in gradient_batches(run.model, few):
             rows = per_sample_gradients(run.model, run.task, batch)
             for i in range(len(batch)):
                 g = {name: rows[name][i] for name in rows}

@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 from ..data.batch import Batch
-from ..masks.per_sample_gradients import wide
+from ..masks.per_sample_gradients import to_full_precision
 from ..tasks.sampling import Sampler
 from ..torch_utils.module_state import evaluating
 from ..training.method import GradientMethod
@@ -112,7 +112,7 @@ class SelectiveAmnesia(GradientMethod):
     def _fisher(self, run: Run, task: Diffusion, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         """Return the diagonal Fisher information of each trainable parameter on images `x` of conditions `y`."""
         trainable = {n: p for n, p in run.model.named_parameters() if p.requires_grad}
-        fisher = {n: wide(torch.zeros_like(p)) for n, p in trainable.items()}
+        fisher = {n: to_full_precision(torch.zeros_like(p)) for n, p in trainable.items()}
         with evaluating(run.model):
             # one sample at a time, since the square of a summed gradient is not the sum of squares
             for k in range(len(x)):
@@ -120,7 +120,7 @@ class SelectiveAmnesia(GradientMethod):
                 gradients = torch.autograd.grad(loss, list(trainable.values()), allow_unused=True)
                 for name, gradient in zip(trainable, gradients, strict=True):
                     if gradient is not None:
-                        fisher[name] += wide(gradient.detach()).square() / len(x)
+                        fisher[name] += to_full_precision(gradient.detach()).square() / len(x)
         return fisher
 
     def loss(self, run: Run, forget: Batch | None, retain: Batch | None) -> Tensor:

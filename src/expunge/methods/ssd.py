@@ -25,7 +25,13 @@ from typing import Any, ClassVar
 import torch
 
 from ..data.samples import Samples
-from ..masks.per_sample_gradients import Weights, fisher_diagonal, some, trainable, wide
+from ..masks.per_sample_gradients import (
+    NamedTensors,
+    fisher_diagonal,
+    random_samples,
+    to_full_precision,
+    trainable_parameters,
+)
 from ..torch_utils.module_state import evaluating
 from ..training.method import Method
 from ..training.run import Run
@@ -58,7 +64,7 @@ class SSD(Method):
         # not split.train, which holds withheld samples that no method may see
         index = torch.cat([run.split.forget.index, run.split.retain.index]).sort().values
         training_set = Samples(run.split.forget.data, index)
-        importances = self.importances(run, some(training_set, count, run.generator("importance")))
+        importances = self.importances(run, random_samples(training_set, count, run.generator("importance")))
         dampened = 0
         with torch.no_grad():
             for name, parameter in run.model.named_parameters():
@@ -69,19 +75,22 @@ class SSD(Method):
                     dampened += int(selected.sum())
         run.memo["dampened"] = dampened
 
-    def importances(self, run: Run, samples: Samples) -> Weights:
+    def importances(self, run: Run, samples: Samples) -> NamedTensors:
         """Return the importance of each weight on `samples`, by parameter name."""
         if not self.paper_exact:
             return fisher_diagonal(run.model, run.task, samples)
         parameters = {n: p for n, p in run.model.named_parameters() if p.requires_grad}
-        total, count = {n: wide(torch.zeros_like(p)) for n, p in trainable(run.model).items()}, 0
+        total, count = (
+            {n: to_full_precision(torch.zeros_like(p)) for n, p in trainable_parameters(run.model).items()},
+            0,
+        )
         with evaluating(run.model):
             for batch in samples.batches(self.batch_size, device=run.device):
                 loss = run.task.loss(run.model, batch).mean()
                 gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
                 for name, gradient in zip(parameters, gradients, strict=True):
                     if gradient is not None:
-                        total[name] += wide(gradient).square()
+                        total[name] += to_full_precision(gradient).square()
                 count += 1
         return {n: t / count for n, t in total.items()}
 

@@ -2,9 +2,8 @@
 
 from .experiment import experiment, train
 from .factory import seeded_factory
-from .outcome import Outcome
+from .outcome import Outcome, Reference, References
 from .pipeline import Pipeline
-from .references import Reference, References
 from .watch import Trials, Watch
 
 __all__ = [

@@ -24,8 +24,7 @@ from ..training.registry import MethodLike, make
 from ..training.run import Compute, Run
 from ..tuning.trials import tune
 from .factory import Factory
-from .outcome import Outcome, Scoring, default_scoring, record_of
-from .references import Reference, References
+from .outcome import Outcome, Reference, References, Scoring, default_scoring, record_of
 from .watch import Watch
 
 

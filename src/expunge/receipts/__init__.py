@@ -1,4 +1,4 @@
-"""Evidence for others: receipts, keys and proofs, and the ledger of deletion requests."""
+"""Evidence of unlearning: receipts, their keys and proofs, and the ledger of deletion requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Rows that each carry the hash of the one before, and the check that none was changed, added or lost."""
+"""The hash chain of a ledger: each row carries the hash of the row before it.
+
+`check_events` finds a row that was changed, added, replaced or lost.
+
+Own code, because the file format is the point: a reader can check it with SHA-256 alone.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +17,24 @@ from .canonical import canonical, file_form, parse
 from .verify import Check, verify
 
 _ROW = b"expunge-ledger-row/v1\0"
-START = "0" * 64  # what the first row names as the one before
+# The first row has no row before it, so it carries this in place of a hash.
+START = "0" * 64
 
 
 @dataclass(frozen=True)
-class Head:
-    """The end of a chain: how many rows it has and the hash of the last (64 hex digits)."""
+class LedgerHead:
+    """Name the last row of a ledger.
+
+    Args:
+        count: Number of rows.
+        hash: Hash of the last row, 64 hex digits.
+
+    Example:
+        >>> noted = ledger.head()
+        >>> str(noted)
+        '5:92fc…'
+        >>> ledger.check(noted)
+    """
 
     count: int
     hash: str
@@ -27,18 +44,33 @@ class Head:
 
     @classmethod
     def of(cls, text: str) -> Self:
-        """A head as it was printed, `12:ab34...`. Raises `ExpungeError` for other text."""
+        """Read a ledger head as `expunge ledger check` prints it: `12:ab34…`.
+
+        Raises:
+            ExpungeError: The text has another form.
+        """
         count, _, digest = text.strip().partition(":")
         if not count.isdecimal() or len(digest) != 64:
             raise ExpungeError(
-                f"{text!r} is not a head; write it as `expunge ledger check` prints it, count:hash."
+                f"{text!r} is not a ledger head; a head is count:hash with 64 hex digits. "
+                "Copy it from the output of `expunge ledger check`."
             )
         return cls(int(count), digest.lower())
 
 
 @dataclass(frozen=True)
 class Event:
-    """One row. `at` is UTC (ISO), `body` canonical JSON, `previous` and `hash` 64 hex digits."""
+    """Hold one row of a ledger.
+
+    Args:
+        seq: Number of the row, from 1.
+        at: Time of writing, UTC in ISO form.
+        kind: "ledger" (the first row), "request" or "attach".
+        request: Number of the deletion request, None for the first row.
+        body: Content as canonical JSON.
+        previous: Hash of the row before, 64 hex digits.
+        hash: Hash of this row, 64 hex digits.
+    """
 
     seq: int
     at: str
@@ -49,79 +81,91 @@ class Event:
     hash: str
 
     @classmethod
-    def after(cls, head: Head, at: str, kind: str, request: int | None, body: str) -> Self:
-        """The row that follows `head`."""
+    def after(cls, head: LedgerHead, at: str, kind: str, request: int | None, body: str) -> Self:
+        """Make the row that follows `head`."""
         row = cls(head.count + 1, at, kind, request, body, head.hash, "")
         return cls(row.seq, at, kind, request, body, head.hash, row.computed())
 
     def computed(self) -> str:
-        """SHA-256 of all that is in the row but its hash. Raises `ExpungeError` where it cannot be."""
+        """Compute the SHA-256 of the row without its `hash`.
+
+        Raises:
+            ExpungeError: A value of the row has no canonical form.
+        """
         entries = [self.seq, self.at, self.kind, self.request, self.body, self.previous]
         return hashlib.sha256(_ROW + canonical(entries)).hexdigest()
 
 
-def check_events(events: Sequence[Event], head: Head, noted: Head | None = None) -> list[Check]:
-    """Whether the rows form one unbroken chain that ends at `head` and passed through `noted`, a head kept
-    elsewhere, and whether every receipt in them still holds."""
-    found = Head(events[-1].seq, events[-1].hash) if events else Head(0, "")
+def check_events(events: Sequence[Event], head: LedgerHead, noted: LedgerHead | None = None) -> list[Check]:
+    """Check that the rows are one unbroken chain, and that every receipt in them is valid.
+
+    Args:
+        events: The rows in order.
+        head: The head that the ledger stores. The chain must end there.
+        noted: A head that was noted elsewhere at an earlier time. The chain must contain it.
+    """
+    last = LedgerHead(events[-1].seq, events[-1].hash) if events else LedgerHead(0, "")
     checks = [
-        _unbroken(events),
+        _check_chain(events),
         Check.of(
             "head",
-            bool(events) and found == head,
+            bool(events) and last == head,
             f"the chain ends at {head}",
-            f"the last row is {found}, but the head says {head}: rows were lost or added",
+            f"the last row is {last}, but the stored head is {head}: rows were lost or added",
         ),
     ]
     if noted is not None:
-        there = any((event.seq, event.hash) == (noted.count, noted.hash) for event in events)
+        contains_noted = any((event.seq, event.hash) == (noted.count, noted.hash) for event in events)
         checks.append(
             Check.of(
                 "noted head",
-                there,
-                f"row {noted.count} is the one that was noted",
-                f"row {noted.count} is not the one that was noted: this is another history",
+                contains_noted,
+                f"row {noted.count} has the noted hash",
+                f"row {noted.count} does not have the noted hash: this is another history",
             )
         )
-    checks.append(_receipts(events))
+    checks.append(_check_receipts(events))
     return checks
 
 
-def _unbroken(events: Sequence[Event]) -> Check:
+def _check_chain(events: Sequence[Event]) -> Check:
+    problem = _first_break(events)
+    if problem is None and not events:
+        problem = "there are no rows"
+    passed = f"{len(events)} rows, each follows from the one before"
+    return Check.of("chain", problem is None, passed, problem or "")
+
+
+def _first_break(events: Sequence[Event]) -> str | None:
+    """Describe the first row that breaks the chain."""
     previous = START
-    for place, event in enumerate(events, 1):
+    for number, event in enumerate(events, 1):
         try:
-            good = event.hash == event.computed()
+            intact = event.hash == event.computed()
         except ExpungeError:
-            good = False
-        if event.seq != place:
-            return Check("chain", False, f"row {place} is missing")
-        if not good:
-            return Check("chain", False, f"row {place} was changed")
+            intact = False
+        if event.seq != number:
+            return f"row {number} is missing"
+        if not intact:
+            return f"row {number} was changed"
         if event.previous != previous:
-            return Check(
-                "chain", False, f"row {place} does not follow the row before it: one of them was replaced"
-            )
-        if (event.kind == "ledger") != (place == 1):
-            return Check(
-                "chain", False, f"row {place} is of kind {event.kind!r}: the start of the ledger is elsewhere"
-            )
+            return f"row {number} does not follow the row before it: one of them was replaced"
+        if (event.kind == "ledger") != (number == 1):
+            return f"row {number} is of kind {event.kind!r}; only row 1 starts a ledger"
         previous = event.hash
-    return Check.of(
-        "chain", bool(events), f"{len(events)} rows, each follows from the one before", "there are no rows"
-    )
+    return None
 
 
-def _receipts(events: Sequence[Event]) -> Check:
-    """Whether each receipt that is kept in a row holds by itself."""
-    number, broken = 0, []  # broken: the row and the first check that failed
+def _check_receipts(events: Sequence[Event]) -> Check:
+    """Check each receipt that a row holds, without the files that belong to it."""
+    count, problems = 0, []
     for event in events:
         try:
             body = parse(event.body.encode())
             if event.kind == "attach" and "receipt" in body:
-                number += 1
-                failed = [check.words for check in verify(file_form(body["receipt"])) if not check.ok]
-                broken += [f"row {event.seq}: {failed[0]}"] if failed else []
+                count += 1
+                failed = [check.message for check in verify(file_form(body["receipt"])) if not check.ok]
+                problems += [f"row {event.seq}: {failed[0]}"] if failed else []
         except (ExpungeError, AttributeError, TypeError):
-            broken.append(f"row {event.seq} cannot be read")
-    return Check("receipts", not broken, f"{number} receipts, all whole" if not broken else "; ".join(broken))
+            problems.append(f"row {event.seq} cannot be read")
+    return Check("receipts", not problems, "; ".join(problems) or f"{count} receipts, all valid")

@@ -1,4 +1,4 @@
-"""One deletion request: how it stands, and what may be attached to it."""
+"""Deletion requests: their state, and what may be attached to them."""
 
 from __future__ import annotations
 
@@ -20,9 +20,12 @@ from .merkle import Secret
 from .receipt import Receipt, record_hash
 from .verify import verify
 
-DAYS = 28  # never later than the month of GDPR article 12 (3); other laws and contracts differ
-LONGEST = 3650  # days that an answer may take
-ANSWERS = ("unlearn", "retrain", "erase")  # kinds of run that remove something
+# 28 days are never more than the month of GDPR article 12 (3). Other laws and contracts differ.
+DAYS = 28
+# Most days that a request may stay open.
+LONGEST = 3650
+# Kinds of run that remove something, so they can answer a request.
+ANSWERS = ("unlearn", "retrain", "erase")
 
 Status = Literal["open", "running", "done", "refused", "withdrawn"]
 CLOSED = ("done", "refused", "withdrawn")
@@ -33,28 +36,50 @@ Source = str | os.PathLike[str]
 
 @dataclass
 class Request:
-    """One deletion request as it stands. Dates are ISO days, hashes 64 hex digits, "" where none is yet."""
+    """Hold the current state of one deletion request.
+
+    Dates are ISO days and hashes are 64 hex digits. A text is empty as long as there is no value for it.
+
+    Args:
+        number: Number of the request, from 1.
+        subject: A reference to the person. Do not use the name: rows cannot be deleted.
+        received: Day on which the request came.
+        due: Day by which it must be answered.
+        ids: Number of sample ids in the request.
+        ids_salt: Salt of `ids_hash`, 64 hex digits.
+        ids_hash: Salted hash of the sample ids.
+        status: State of the request.
+        run: Hash of the run's record.
+        method: Method of the run.
+        model: Hash of the model after the run.
+        audit: Hash of the audit's record.
+        audit_model: Hash of the audited model.
+        verdict: Words of the audit's verdict.
+        receipt: Id of the receipt.
+        proved: True if every id of the request was proved to be in the forget set of the receipt.
+        note: The last note.
+    """
 
     number: int
-    subject: str  # a reference to the person, better not the name: rows cannot be deleted
+    subject: str
     received: str
     due: str
-    ids: int = 0  # how many sample ids were named
+    ids: int = 0
     ids_salt: str = ""
     ids_hash: str = ""
     status: Status = "open"
-    run: str = ""  # hash of the run's record
+    run: str = ""
     method: str = ""
-    model: str = ""  # hash of the weights that the run ended with
-    audit: str = ""  # hash of the audit's record
-    audit_model: str = ""  # hash of the weights that it looked at
+    model: str = ""
+    audit: str = ""
+    audit_model: str = ""
     verdict: str = ""
-    receipt: str = ""  # its id
-    proved: bool = False  # every id of the request was shown to be in the receipt's forget set
+    receipt: str = ""
+    proved: bool = False
     note: str = ""
 
     def apply(self, body: dict[str, Any]) -> None:
-        """Bring the request up to date with one attachment, as the ledger keeps it."""
+        """Update the state with one attachment, as the ledger stores it."""
         if "run" in body:
             self.run, self.method = body["run"]["record"], body["run"]["method"]
             self.model = body["run"].get("model", "")
@@ -70,37 +95,41 @@ class Request:
         self.note = body["note"] or self.note
 
     def is_overdue(self, today: date) -> bool:
-        """True if it is still to be answered and its day has passed."""
+        """Return True if the request is not closed and its due day is before `today`."""
         return self.status not in CLOSED and date.fromisoformat(self.due) < today
 
 
 def a_month_after(day: date) -> date:
-    """The same day of the next month, or that month's last."""
+    """Return the same day of the next month, or the last day of that month if it is shorter."""
     year, month = (day.year, day.month + 1) if day.month < 12 else (day.year + 1, 1)
     return date(year, month, min(day.day, monthrange(year, month)[1]))
 
 
-def entered(
+def request_entry(
     subject: str, ids: Sequence[str] = (), received: str = "", due: str = "", days: int = DAYS, note: str = ""
 ) -> dict[str, Any]:
-    """What the ledger keeps of a new request, as `Ledger.add` describes it. Raises `ExpungeError`, all problems listed."""
+    """Make the entry that the ledger stores for a new request. The arguments are those of `Ledger.add`.
+
+    Raises:
+        ExpungeError: The request is not valid. All problems are listed.
+    """
     problems = []
     if not subject.strip():
-        problems.append("the subject is empty; give a reference that you can trace to the person.")
+        problems.append("the subject is empty. Give a reference that you can trace to the person.")
     if len(nfc(ids)) < len(ids):
-        problems.append("an id is there twice; give each once.")
-    start = _day("received", received, problems) or datetime.now(UTC).date()
+        problems.append("an id repeats. Give each id once.")
+    received_day = _day("received", received, problems) or datetime.now(UTC).date()
     if not 0 <= days <= LONGEST:
-        problems.append(f"days is {days}; give 0 to {LONGEST}.")
-    end = _day("due", due, problems) or start + timedelta(days=min(max(0, days), LONGEST))
-    if end < start:
-        problems.append(f"due on {end} is before received on {start}.")
+        problems.append(f"days is {days}; allowed are 0 to {LONGEST}. Give fewer days, or a due day.")
+    due_day = _day("due", due, problems) or received_day + timedelta(days=min(max(0, days), LONGEST))
+    if due_day < received_day:
+        problems.append(f"due on {due_day} is before received on {received_day}. Give a later due day.")
     raise_all(problems)
     salt = secrets.token_hex(32)
     return {
         "subject": subject.strip(),
-        "received": start.isoformat(),
-        "due": end.isoformat(),
+        "received": received_day.isoformat(),
+        "due": due_day.isoformat(),
         "ids": len(ids),
         "ids_salt": salt,
         "note": note,
@@ -108,7 +137,7 @@ def entered(
     }
 
 
-def fitting_receipt(
+def receipt_entry(
     request: Request,
     path: Source,
     *,
@@ -118,78 +147,94 @@ def fitting_receipt(
     public_key: Source | bytes | None,
     problems: list[str],
 ) -> tuple[dict[str, Any], bool]:
-    """The content of a receipt that may be attached to `request`, and whether it was shown to cover `ids`.
+    """Verify a receipt and make the entry that the ledger stores for it.
 
-    What does not fit goes to `problems`, one sentence each.
+    Args:
+        request: The request that the receipt answers.
+        path: File of the receipt.
+        record: File of the run's record.
+        secret: File of the receipt's secret. Needed to prove `ids`.
+        ids: The ids of the request, to prove that they are in the forget set.
+        public_key: Public key that must have signed the receipt.
+        problems: Receives one sentence for each reason why the receipt may not be attached.
+
+    Returns:
+        The content of the receipt, and whether it was proved to cover `ids`.
     """
     opened = Secret.load(secret) if secret is not None else None
     checks = verify(path, record=record, public_key=public_key, secret=opened)
-    problems += [f"{path}: {check.words}." for check in checks if not check.ok]
+    problems += [f"{path}: {check.message}." for check in checks if not check.ok]
     if problems:
         return {}, False
-    found = Receipt.load(path)
-    if found.statement["run"] not in ANSWERS:
+    receipt = Receipt.load(path)
+    run_kind = receipt.statement["run"]
+    if run_kind not in ANSWERS:
         problems.append(
-            f"{path} is the receipt of a run of the kind {found.statement['run']!r}; what answers a request is one of {', '.join(ANSWERS)}."
+            f"{path} is the receipt of a run of the kind {run_kind!r}; only {', '.join(ANSWERS)} answer a request."
         )
-    if request.run and record is None and found.statement["record"] != request.run:
-        problems.append(f"{path} is for another run than the one attached to request {request.number}.")
+    if request.run and record is None and receipt.statement["record"] != request.run:
+        problems.append(f"{path} belongs to another run than the one attached to request {request.number}.")
     if (opened is None) != (not ids):
-        problems.append("to prove that ids are in the forget set, both the ids and the secret are needed.")
+        problems.append("to prove that ids are in the forget set, give both the ids and the secret.")
     if ids and ids_hash(request.ids_salt, ids) != request.ids_hash:
-        problems.append(f"these are not the {request.ids} ids of request {request.number}.")
+        problems.append(f"these are not the {request.ids} ids of request {request.number}. Give its ids.")
     if opened is not None and not problems:
         problems += [
-            f"the id {name!r} is not among the {len(opened.leaves)} that were forgotten."
+            f"the id {name!r} is not among the {len(opened.leaves)} forgotten ids."
             for name in ids
             if name not in opened
         ]
-    return parse(found.to_bytes()), bool(ids)
+    return parse(receipt.to_bytes()), bool(ids)
 
 
-def ran(path: Source, problems: list[str]) -> dict[str, Any]:
-    """What the ledger keeps of a run: its record's hash, how it ended, and with which model."""
-    run = Record.load(path)
-    if run.kind not in ANSWERS:
+def run_entry(path: Source, problems: list[str]) -> dict[str, Any]:
+    """Make the entry that the ledger stores for a run, from the file of its record.
+
+    `problems` receives one sentence for each reason why the run may not be attached.
+    """
+    record = Record.load(path)
+    if record.kind not in ANSWERS:
         problems.append(
-            f"{path} is of the kind {run.kind!r}; what answers a request is one of {', '.join(ANSWERS)}."
+            f"{path} is a record of the kind {record.kind!r}; only {', '.join(ANSWERS)} answer a request."
         )
-    if run.ended == "diverged":
-        problems.append(f"the run of {path} {run.status}; attach one that ended well.")
-    model = str(run.model.get("hash_after") or "")
+    if record.ended == "diverged":
+        problems.append(f"the run of {path} {record.status}. Attach a run that finished.")
     return {
         "record": record_hash(path),
-        "method": run.method,
-        "kind": run.kind,
-        "status": run.status,
-        "model": model,
+        "method": record.method,
+        "kind": record.kind,
+        "status": record.status,
+        "model": str(record.model.get("hash_after") or ""),
     }
 
 
-def audited(path: Source) -> dict[str, Any]:
-    """What the ledger keeps of an audit: its record's hash, the model it looked at, the scores, the verdict in words."""
-    audit = Record.load(path)
-    verdict = audit.details.get("verdict", "")
+def audit_entry(path: Source) -> dict[str, Any]:
+    """Make the entry that the ledger stores for an audit, from the file of its record."""
+    record = Record.load(path)
+    verdict = record.details.get("verdict", "")
     words = verdict.get("words", "") if isinstance(verdict, dict) else verdict
-    told = ", ".join(map(str, words)) if isinstance(words, list) else str(words)
-    model = str(audit.model.get("hash_after") or "")
-    return {"record": record_hash(path), "model": model, "scores": plain(audit.scores), "verdict": told}
+    return {
+        "record": record_hash(path),
+        "model": str(record.model.get("hash_after") or ""),
+        "scores": plain(record.scores),
+        "verdict": ", ".join(map(str, words)) if isinstance(words, list) else str(words),
+    }
 
 
 def nfc(ids: Sequence[str]) -> set[str]:
-    """The different ids, in Unicode normal form NFC."""
+    """Return the different ids, each in Unicode normal form NFC."""
     return {unicodedata.normalize("NFC", name) for name in ids}
 
 
 def ids_hash(salt: str, ids: Sequence[str]) -> str:
-    """A salted hash (64 hex digits) of a set of ids, in any order."""
+    """Compute a salted hash (64 hex digits) of a set of ids. Their order does not matter."""
     return hmac.new(bytes.fromhex(salt), canonical(sorted(nfc(ids))), hashlib.sha256).hexdigest()
 
 
 def _day(name: str, text: str, problems: list[str]) -> date | None:
-    """The day that `text` names, None for no text; what is wrong with it goes to `problems`."""
+    """Read an ISO day. Returns None for an empty text, and for a wrong text, which goes to `problems`."""
     try:
         return date.fromisoformat(text) if text else None
     except ValueError:
-        problems.append(f"{name} is {text!r}; write a day as 2026-01-31.")
+        problems.append(f"{name} is {text!r}, which is not a day. Write a day as 2026-01-31.")
         return None

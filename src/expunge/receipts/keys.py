@@ -1,4 +1,4 @@
-"""Ed25519 keys (RFC 8032) for receipts: PEM files, named by a fingerprint. Needs the extra `sign`."""
+"""Ed25519 keys (RFC 8032) that sign receipts: PEM files, named by a fingerprint. Needs the extra `sign`."""
 
 from __future__ import annotations
 
@@ -11,15 +11,27 @@ from typing import Any
 from ..errors import ExpungeError, MissingExtra
 from ..records.atomic_files import write_private, write_text
 
-PASSPHRASE = "EXPUNGE_PASSPHRASE"  # the environment variable that opens locked keys
+# Name of the environment variable that holds the passphrase of a locked key.
+PASSPHRASE = "EXPUNGE_PASSPHRASE"
 
 
 def make_key(path: str | os.PathLike[str], passphrase: bytes | None = None) -> str:
-    """Make a key pair: the private key in `path` (PEM, PKCS8, 0600, locked with `passphrase` if there is one), the public
-    one in `path`.pub.
+    """Make a key pair: the private key in `path`, the public key in `path`.pub.
 
-    Returns the fingerprint of the public key. Existing files are never replaced. Raises `MissingExtra`
-    without `cryptography`.
+    Args:
+        path: File of the private key (PEM, PKCS8, mode 0600). Existing files are never replaced.
+        passphrase: Passphrase that locks the private key. Default: not locked.
+
+    Returns:
+        The fingerprint of the public key, 32 hex digits.
+
+    Raises:
+        ExpungeError: One of the two files exists.
+        MissingExtra: The library `cryptography` is not installed.
+
+    Example:
+        >>> make_key("office")
+        '3c5d09…'
     """
     crypto = _crypto()
     public_path = Path(f"{os.fspath(path)}.pub")
@@ -36,54 +48,87 @@ def make_key(path: str | os.PathLike[str], passphrase: bytes | None = None) -> s
 
 
 def fingerprint(public: bytes) -> str:
-    """A name for a public key (32 bytes): the first 16 bytes of its SHA-256, 32 hex digits."""
+    """Return the name of a public key (32 bytes): the first 16 bytes of its SHA-256, as 32 hex digits."""
     return hashlib.sha256(public).hexdigest()[:32]
 
 
 def read_passphrase(file: str | os.PathLike[str] | None = None) -> bytes | None:
-    """A passphrase: the first line of `file`, else what EXPUNGE_PASSPHRASE holds, else None. Raises `ExpungeError` for a
-    file without one."""
+    """Read a passphrase from the first line of `file`, or from the variable EXPUNGE_PASSPHRASE.
+
+    Args:
+        file: The file. Default: read the environment variable.
+
+    Returns:
+        The passphrase. None if `file` is None and the variable is not set.
+
+    Raises:
+        ExpungeError: The file cannot be read, or its first line has not 1 to 1023 bytes.
+    """
     if file is None:
         return os.environ.get(PASSPHRASE, "").encode() or None
     try:
-        found = Path(file).read_bytes().partition(b"\n")[0].rstrip(b"\r")
+        passphrase = Path(file).read_bytes().partition(b"\n")[0].rstrip(b"\r")
     except OSError as error:
         raise ExpungeError(f"{file} cannot be read: {error}. Name a file with the passphrase.") from error
-    if not 0 < len(found) < 1024:
+    if not 0 < len(passphrase) < 1024:
         raise ExpungeError(
-            f"the first line of {file} has {len(found)} bytes; a passphrase has 1 to 1023, on the first line."
+            f"the first line of {file} has {len(passphrase)} bytes; a passphrase has 1 to 1023. "
+            "Write the passphrase on the first line."
         )
-    return found
+    return passphrase
 
 
 def load_private(path: str | os.PathLike[str], passphrase: bytes | None = None) -> Any:
-    """The Ed25519 key in a PEM file, opened with `passphrase`, or what EXPUNGE_PASSPHRASE holds, if it is locked. Raises
-    `ExpungeError` for all other files."""
+    """Load an Ed25519 private key from a PEM file.
+
+    Args:
+        path: The file.
+        passphrase: Passphrase of a locked key. Default: the value of EXPUNGE_PASSPHRASE.
+
+    Raises:
+        ExpungeError: The file is not an Ed25519 private key, or the passphrase is missing, wrong or not needed.
+        MissingExtra: The library `cryptography` is not installed.
+    """
     crypto = _crypto()
     try:
         data = Path(path).read_bytes()
         locked = b"ENCRYPTED" in data
-        given = read_passphrase() if passphrase is None and locked else passphrase
-        if locked != (given is not None):
+        # The variable applies to locked keys only, so it may stay set while other keys are in use.
+        opener = read_passphrase() if passphrase is None and locked else passphrase
+        if locked != (opener is not None):
             raise ExpungeError(
                 f"{path} is locked: give its passphrase with --passphrase-file, or in {PASSPHRASE}."
                 if locked
-                else f"{path} is not locked, and a passphrase came: leave it out, or name the locked key."
+                else f"{path} is not locked, but a passphrase was given. Leave it out, or name the locked key."
             )
-        key = crypto.serialization.load_pem_private_key(data, password=given)
+        key = crypto.serialization.load_pem_private_key(data, password=opener)
     except ExpungeError:
         raise
     except (OSError, ValueError, TypeError, crypto.UnsupportedAlgorithm) as error:
         raise ExpungeError(
-            f"{path} cannot be read as a private key: {error}. Make one with `expunge keygen`."
+            f"{path} cannot be read as a private key: {error}. Make a key with `expunge keygen`."
         ) from error
     if not isinstance(key, crypto.Ed25519PrivateKey):
-        raise ExpungeError(f"{path} is another kind of private key; receipts are signed with Ed25519.")
+        raise ExpungeError(
+            f"{path} is not an Ed25519 private key; only Ed25519 signs receipts. "
+            "Make a key with `expunge keygen`."
+        )
     return key
 
 
 def load_public(source: str | os.PathLike[str] | bytes) -> bytes:
-    """A public key (32 bytes) from those bytes, 64 hex digits or a PEM file; else raises `ExpungeError`."""
+    """Load an Ed25519 public key.
+
+    Args:
+        source: The key as 32 bytes, as 64 hex digits, or as a PEM file.
+
+    Returns:
+        32 bytes.
+
+    Raises:
+        ExpungeError: The source is none of these.
+        MissingExtra: The source is a file, and the library `cryptography` is not installed.
+    """
     if isinstance(source, bytes):
         raw = source
     elif isinstance(source, str) and len(source) == 64 and all(c in "0123456789abcdefABCDEF" for c in source):
@@ -93,22 +138,25 @@ def load_public(source: str | os.PathLike[str] | bytes) -> bytes:
         try:
             key = crypto.serialization.load_pem_public_key(Path(source).read_bytes())
         except (OSError, ValueError, crypto.UnsupportedAlgorithm) as error:
-            raise ExpungeError(f"{source} is no public key: {error}. Give the .pub file.") from error
+            raise ExpungeError(f"{source} is not a public key: {error}. Give the .pub file.") from error
         if not isinstance(key, crypto.Ed25519PublicKey):
-            raise ExpungeError(f"{source} is another kind of public key; receipts are signed with Ed25519.")
+            raise ExpungeError(
+                f"{source} is not an Ed25519 public key; only Ed25519 signs receipts. "
+                "Give the .pub file of the signer."
+            )
         raw = key.public_bytes_raw()
     if len(raw) != 32:
-        raise ExpungeError(f"a public key has 32 bytes; {len(raw)} came.")
+        raise ExpungeError(f"a public key has 32 bytes, but {len(raw)} were given. Give all 32 bytes.")
     return raw
 
 
 def public_bytes(private: Any) -> bytes:
-    """The public key (32 bytes) of a private one."""
+    """Return the public key (32 bytes) of a private key."""
     return private.public_key().public_bytes_raw()
 
 
 def signed_by(public: bytes, signature: bytes, message: bytes) -> bool:
-    """True if `signature` (64 bytes) of `message` was made with the private key of `public` (32 bytes)."""
+    """Return True if the private key of `public` (32 bytes) made this signature (64 bytes) of the message."""
     crypto = _crypto()
     try:
         crypto.Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
@@ -118,7 +166,7 @@ def signed_by(public: bytes, signature: bytes, message: bytes) -> bool:
 
 
 def _crypto() -> Any:
-    """What is used of `cryptography`, asked for only here."""
+    """Import the parts of `cryptography` in use. Raises `MissingExtra` without that library."""
     try:
         from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
         from cryptography.hazmat.primitives import serialization

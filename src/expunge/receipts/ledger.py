@@ -1,10 +1,10 @@
-"""The ledger of deletion requests: who asked, until when, what was run, which receipt came out.
+"""The ledger of deletion requests: who asked, when the answer is due, what was run, which receipt came out.
 
-It is one SQLite file, in which nothing is ever changed: every fact is a new row, and each row carries the
-hash of the one before, so that an edited, inserted or missing row shows (`check`). Whoever can write the file
-can also write a whole new chain; only a head (count and last hash) that was noted elsewhere shows that. Rows
-are added under SQLite's own lock with a flush to disk, so concurrent writers wait for one another and a crash
-leaves the rows before it.
+A ledger is one SQLite file in which no row is ever changed. Every fact is a new row with the hash of the row
+before it, so `Ledger.check` finds a row that was edited, inserted or removed. A person who can write the file can
+also write a whole new chain. Only a ledger head (row count and last hash) that was noted elsewhere shows that.
+
+Concurrent writers wait for each other's lock. Each row is flushed to disk, so a crash leaves the rows before it.
 """
 
 from __future__ import annotations
@@ -18,16 +18,40 @@ from typing import Any
 from ..errors import ExpungeError, raise_all
 from ..records.atomic_files import write_private
 from .canonical import canonical, file_form, parse
-from .chain import Event, Head, check_events
-from .deletion import DAYS, STATUSES, Request, Source, Status, audited, entered, fitting_receipt, ran
-from .rows import FORMAT, Rows
+from .chain import Event, LedgerHead, check_events
+from .deletion import (
+    DAYS,
+    STATUSES,
+    Request,
+    Source,
+    Status,
+    audit_entry,
+    receipt_entry,
+    request_entry,
+    run_entry,
+)
+from .ledger_file import FORMAT, LedgerFile
 from .verify import Check
 
 
-class Ledger(Rows):
-    """Deletion requests in a ledger file: entered, answered, listed, checked."""
+class Ledger(LedgerFile):
+    """Keep deletion requests in a tamper-evident file.
 
-    # writing
+    Args:
+        path: The file.
+        create: Make the file if it does not exist. It is readable by its owner only.
+
+    Raises:
+        ExpungeError: The file does not exist, is not a ledger, or was made by a newer version.
+
+    Example:
+        >>> ledger = Ledger("requests.db", create=True)
+        >>> number = ledger.add("case 2026-114", ["user-17", "user-230"], received="2026-11-20")
+        >>> ledger.attach(number, record="new.json", receipt="new.receipt.json").status
+        'done'
+        >>> ledger.overdue()
+        []
+    """
 
     def add(
         self,
@@ -39,13 +63,23 @@ class Ledger(Rows):
         days: int = DAYS,
         note: str = "",
     ) -> int:
-        """Enter a request and return its number, from 1 on. `received` is today (UTC) unless given, `due`
-        that day plus `days`.
+        """Enter a request.
 
-        Of the sample `ids` only a salted hash and their number are kept. Raises `ExpungeError`, all problems
-        listed.
+        Args:
+            subject: A reference to the person. Do not use the name: rows cannot be deleted.
+            ids: Ids of the samples to forget. The ledger keeps only their number and a salted hash.
+            received: Day on which the request came, as 2026-01-31. Default: today (UTC).
+            due: Day by which it must be answered. Default: `days` after `received`.
+            days: Days to answer in, 0 to 3650. Default 28.
+            note: Any text.
+
+        Returns:
+            The number of the request, from 1.
+
+        Raises:
+            ExpungeError: The request is not valid. All problems are listed.
         """
-        return self._append("request", None, entered(subject, ids, received, due, days, note))
+        return self._append("request", None, request_entry(subject, ids, received, due, days, note))
 
     def attach(
         self,
@@ -60,103 +94,146 @@ class Ledger(Rows):
         note: str = "",
         public_key: Source | bytes | None = None,
     ) -> Request:
-        """Add to a request: the run's record, the audit's, the receipt, a status; return how it stands.
+        """Attach a record, an audit, a receipt or a status to a request. If one does not fit, none is entered.
 
-        A receipt is verified (with the record and the public key where given) and kept whole; it makes the
-        request done. A run must be one that removes something and must not have diverged, and an audit one of the model
-        that it ended with. With its `secret` and the request's `ids` it is checked that each of them is in the
-        forget set. All is entered or nothing. Raises `ExpungeError` listing what does not fit.
+        Args:
+            request: Number of the request.
+            record: File of the run's record. The run must remove something and must not have diverged.
+            audit: File of the audit's record. It must audit the model that the run ended with.
+            receipt: File of the receipt. It is verified and kept whole. The request is then done.
+            secret: File of the receipt's secret. With `ids`, it proves that each id is in the forget set.
+            ids: The ids of the request. They need `secret`.
+            status: The new status: open, running, done, refused or withdrawn.
+            note: Any text.
+            public_key: Public key that must have signed the receipt.
+
+        Returns:
+            The new state of the request.
+
+        Raises:
+            ExpungeError: Something does not fit. All problems are listed.
         """
-        now = self.request(request)
+        current = self.request(request)
         body: dict[str, Any] = {}
         problems: list[str] = []
         if record is not None:
-            body["run"] = ran(record, problems)
+            body["run"] = run_entry(record, problems)
         if audit is not None:
-            body["audit"] = audited(audit)
+            body["audit"] = audit_entry(audit)
         if receipt is not None:
-            body["receipt"], body["proved"] = fitting_receipt(
-                now, receipt, record=record, secret=secret, ids=ids, public_key=public_key, problems=problems
+            body["receipt"], body["proved"] = receipt_entry(
+                current,
+                receipt,
+                record=record,
+                secret=secret,
+                ids=ids,
+                public_key=public_key,
+                problems=problems,
             )
         elif secret is not None or ids:
-            problems.append("ids and a secret prove something only with a receipt: give it too.")
+            problems.append("ids and a secret prove something only with a receipt. Give the receipt too.")
         if status is not None:
             if status not in STATUSES:
-                problems.append(f"the status {status!r} is unknown; use one of {', '.join(STATUSES)}.")
+                problems.append(f"the status {status!r} is unknown. Use one of {', '.join(STATUSES)}.")
             body["status"] = status
         if not problems:
-            problems += _strange(now, {**body, "note": note})
+            problems += _audit_problems(current, {**body, "note": note})
         if not body:
-            problems.append("nothing to attach: give a record, an audit, a receipt or a status.")
+            problems.append("there is nothing to attach. Give a record, an audit, a receipt or a status.")
         raise_all(problems)
         self._append("attach", request, {**body, "note": note})
         return self.request(request)
 
-    # reading
-
     def requests(self) -> list[Request]:
-        """Every request as it stands now, in the order of entry."""
-        found: dict[int, Request] = {}
+        """Return the current state of every request, in the order of entry.
+
+        Raises:
+            ExpungeError: A row cannot be read.
+        """
+        requests: dict[int, Request] = {}
         try:
             for event in self.events():
                 body = parse(event.body.encode())
                 if event.kind == "request" and event.request is not None:
-                    found[event.request] = Request(event.request, **body)
-                elif event.kind == "attach" and event.request in found:
-                    found[event.request].apply(body)
+                    requests[event.request] = Request(event.request, **body)
+                elif event.kind == "attach" and event.request in requests:
+                    requests[event.request].apply(body)
         except (AttributeError, TypeError, KeyError) as error:
-            raise ExpungeError(f"{self.path} has an unreadable row: see `expunge ledger check`.") from error
-        return list(found.values())
+            raise ExpungeError(
+                f"{self.path} has a row that cannot be read. `expunge ledger check` says which."
+            ) from error
+        return list(requests.values())
 
     def request(self, number: int) -> Request:
-        """One request. Raises `ExpungeError` for a number that is none."""
+        """Return the current state of one request.
+
+        Raises:
+            ExpungeError: There is no request with this number.
+        """
         for request in self.requests():
             if request.number == number:
                 return request
-        raise ExpungeError(f"there is no request {number}. `expunge ledger list` shows them.")
+        raise ExpungeError(f"there is no request {number}. `expunge ledger list` shows all requests.")
 
     def overdue(self, today: date | None = None) -> list[Request]:
-        """Requests still to be answered whose day has passed, the oldest first."""
+        """Return the requests that are not closed and past their due day, the oldest due day first.
+
+        Args:
+            today: The day to compare with. Default: today (UTC).
+        """
         today = today or datetime.now(UTC).date()
         return sorted((r for r in self.requests() if r.is_overdue(today)), key=lambda r: (r.due, r.number))
 
-    def check(self, noted: Head | None = None) -> list[Check]:
-        """Whether the file is sound, the chain unbroken, each receipt whole, `noted` a head it had."""
+    def check(self, noted: LedgerHead | None = None) -> list[Check]:
+        """Check the file, its hash chain and every receipt in it.
+
+        Args:
+            noted: A ledger head from an earlier time. The check fails if the ledger never had it.
+        """
         try:
-            sound, events, head = self._sound(), self.events(), self.head()
+            integrity, events, head = self._integrity(), self.events(), self.head()
         except ExpungeError as error:
             return [Check("file", False, str(error))]
         return [
-            Check.of("file", sound == ["ok"], "SQLite finds the file sound", "; ".join(sound)),
+            Check.of("file", integrity == ["ok"], "SQLite finds no damage in the file", "; ".join(integrity)),
             *check_events(events, head, noted),
         ]
 
     def export(self, path: Source) -> None:
-        """Write all rows and the head as JSON, readable by the owner only, never over an existing file."""
+        """Write all rows and the ledger head as one JSON file, readable by its owner only.
+
+        Raises:
+            ExpungeError: The file exists. It is never replaced.
+        """
         rows = [{**event.__dict__, "body": parse(event.body.encode())} for event in self.events()]
-        whole = {"format": FORMAT, "head": self.head().__dict__, "events": rows}
-        write_private(path, file_form(whole).decode())
+        content = {"format": FORMAT, "head": self.head().__dict__, "events": rows}
+        write_private(path, file_form(content).decode())
 
 
-def _strange(now: Request, body: dict[str, Any]) -> list[str]:
-    """What is wrong if the audit of a request looked at another model than its run ended with."""
-    then = replace(now)
-    then.apply(body)
-    if not then.model or not then.audit_model or then.model == then.audit_model:
+def _audit_problems(current: Request, body: dict[str, Any]) -> list[str]:
+    """List what is wrong if the audit of a request would be of another model than the run's."""
+    updated = replace(current)
+    updated.apply(body)
+    if not updated.model or not updated.audit_model or updated.model == updated.audit_model:
         return []
     return [
-        f"the audit looked at another model ({then.audit_model[:12]}) than the one that the run ended with "
-        f"({then.model[:12]}); audit that one."
+        f"the audit is of another model ({updated.audit_model[:12]}) than the one that the run ended with "
+        f"({updated.model[:12]}). Audit the model of the run."
     ]
 
 
-def check_export(path: Source, noted: Head | None = None) -> list[Check]:
-    """The checks of the chain on an exported file."""
+def check_export(path: Source, noted: LedgerHead | None = None) -> list[Check]:
+    """Run the checks of the hash chain on an exported file.
+
+    Args:
+        path: The file that `Ledger.export` wrote.
+        noted: A ledger head from an earlier time. The check fails if the ledger never had it.
+    """
     try:
         values = parse(Path(path).read_bytes())
         if values["format"] != FORMAT:
-            raise ExpungeError("another format")
+            raise ExpungeError(f"its format is not {FORMAT}")
         events = [Event(**{**row, "body": canonical(row["body"]).decode()}) for row in values["events"]]
-        return check_events(events, Head(**values["head"]), noted)
+        return check_events(events, LedgerHead(**values["head"]), noted)
     except (OSError, ExpungeError, TypeError, KeyError) as error:
         return [Check("file", False, f"{path} is not an exported ledger: {error}")]

@@ -1,11 +1,14 @@
-"""A commitment to a set of ids that shows none of them, and proofs that one id is in it.
+"""Commitment to a set of ids that shows none of them, and proofs that one id is in the set.
 
-An unsalted hash of a guessable id would prove to anyone that it is in the set, the very fact being forgotten.
-So each id is hashed under a salt of its own, derived from one secret salt with HMAC-SHA-256 (RFC 2104):
-opening one id gives away its own salt only, not the secret. The hashes are the leaves of a Merkle tree in the
-shape of RFC 6962 (an odd node rises unchanged: doubling it would let two sets share a root), sorted by hash,
-so that their order says nothing. Leaves, nodes and the root with its count have different first bytes, so
-that none can be passed off as another.
+Each id is hashed under a salt of its own. A plain hash of a guessable id would show anyone that the id is in the
+set, and that is what must be forgotten. The salts are derived from one secret salt with HMAC-SHA-256 (RFC 2104),
+so opening one id gives away the salt of that id only.
+
+The hashes are the leaves of a Merkle tree in the shape of RFC 6962. The leaves are sorted by hash, so their order
+says nothing about the ids. An odd node rises unchanged: if it were doubled, two sets could share a root. Leaves,
+nodes and the root with its count have different first bytes, so none of them can pass as another.
+
+Own code, because its salted leaves hide the ids.
 """
 
 from __future__ import annotations
@@ -31,22 +34,25 @@ _LEAF, _NODE, _ROOT = b"\x00", b"\x01", b"\x02"
 
 
 def leaf_salt(salt: bytes, name: str) -> bytes:
-    """The salt of one id: HMAC-SHA-256 of it under the secret `salt`."""
+    """Derive the salt of one id (32 bytes) from the secret salt."""
     return hmac.digest(salt, _SALT_OF + _encoded(name), "sha256")
 
 
-def leaf(own_salt: bytes, name: str) -> bytes:
-    """The leaf (32 bytes) of one id under its own salt."""
-    return hashlib.sha256(_LEAF + hmac.digest(own_salt, _encoded(name), "sha256")).digest()
+def leaf(id_salt: bytes, name: str) -> bytes:
+    """Compute the leaf (32 bytes) of one id under its own salt."""
+    return hashlib.sha256(_LEAF + hmac.digest(id_salt, _encoded(name), "sha256")).digest()
 
 
 def root(leaves: Sequence[bytes]) -> bytes:
-    """The commitment (32 bytes) to `leaves`, sorted and at least one, and to their number."""
-    return _sealed(_levels(leaves)[-1][0], len(leaves))
+    """Compute the commitment (32 bytes) to sorted leaves, at least one, and to their number."""
+    return _with_count(_levels(leaves)[-1][0], len(leaves))
 
 
 def siblings(leaves: Sequence[bytes], index: int) -> list[bytes]:
-    """What `climb` needs beside the leaf at `index`: one hash a level, none where a node has no sibling."""
+    """Return the hashes that `root_from_path` needs beside the leaf at `index`.
+
+    There is one hash per level, except at levels where the node has no sibling.
+    """
     path = []
     for level in _levels(leaves)[:-1]:
         if index ^ 1 < len(level):
@@ -55,19 +61,29 @@ def siblings(leaves: Sequence[bytes], index: int) -> list[bytes]:
     return path
 
 
-def climb(start: bytes, index: int, count: int, path: Sequence[bytes]) -> bytes | None:
-    """The root above the leaf `start` at `index` of `count`; None if the path has a wrong length."""
+def root_from_path(start: bytes, index: int, count: int, path: Sequence[bytes]) -> bytes | None:
+    """Compute the root above one leaf.
+
+    Args:
+        start: The leaf.
+        index: Place of the leaf among the sorted leaves.
+        count: Number of leaves.
+        path: The hashes from `siblings`.
+
+    Returns:
+        The root (32 bytes). None if the index or the length of the path is wrong.
+    """
     if not 0 <= index < count:
         return None
-    node, width, rest = start, count, list(path)
+    node, width, remaining = start, count, list(path)
     while width > 1:
         if index ^ 1 < width:
-            if not rest:
+            if not remaining:
                 return None
-            other = rest.pop(0)
-            node = _join(other, node) if index & 1 else _join(node, other)
+            sibling = remaining.pop(0)
+            node = _join(sibling, node) if index & 1 else _join(node, sibling)
         index, width = index // 2, (width + 1) // 2
-    return None if rest else _sealed(node, count)
+    return None if remaining else _with_count(node, count)
 
 
 def _encoded(name: str) -> bytes:
@@ -78,11 +94,12 @@ def _join(left: bytes, right: bytes) -> bytes:
     return hashlib.sha256(_NODE + left + right).digest()
 
 
-def _sealed(top: bytes, count: int) -> bytes:
+def _with_count(top: bytes, count: int) -> bytes:
     return hashlib.sha256(_ROOT + count.to_bytes(8, "big") + top).digest()
 
 
 def _levels(leaves: Sequence[bytes]) -> list[list[bytes]]:
+    """Return the levels of the tree, from the leaves up to one node."""
     levels = [list(leaves)]
     while len(levels[-1]) > 1:
         row = levels[-1]
@@ -93,42 +110,68 @@ def _levels(leaves: Sequence[bytes]) -> list[list[bytes]]:
 
 @dataclass(frozen=True)
 class Proof:
-    """That one id is in a commitment. It shows that id, its salt and hashes of others, nothing more."""
+    """Prove that one id is in a commitment.
 
-    name: str  # the id
-    salt: str  # its own salt, 64 hex digits
+    A proof shows this id, its own salt and hashes of other nodes. It shows no other id.
+
+    Args:
+        name: The id.
+        salt: Salt of this id, 64 hex digits.
+        index: Place of its leaf among the sorted leaves.
+        path: Hashes of the siblings, 64 hex digits each.
+        receipt: Id of the receipt, to find it again. It has no part in the proof.
+    """
+
+    name: str
+    salt: str
     index: int
-    path: list[str]  # 64 hex digits each
-    receipt: str = ""  # the receipt's id, to find it again; the commitment decides
+    path: list[str]
+    receipt: str = ""
 
     def holds(self, commitment: str, count: int) -> bool:
-        """True if the id is in the set of `count` ids that `commitment` (64 hex digits) is for."""
-        top = climb(
+        """Return True if the id is in the set of `count` ids that `commitment` (64 hex digits) stands for."""
+        computed = root_from_path(
             leaf(bytes.fromhex(self.salt), self.name),
             self.index,
             count,
-            [bytes.fromhex(p) for p in self.path],
+            [bytes.fromhex(digest) for digest in self.path],
         )
-        return top is not None and hmac.compare_digest(top.hex(), commitment)
+        return computed is not None and hmac.compare_digest(computed.hex(), commitment)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the proof, for the person whose id it is: the file names that id."""
+        """Write the proof. It is meant for the person whose data it concerns: the file contains the id."""
         write_text(path, file_form({"format": "expunge-proof/v1", **asdict(self)}).decode())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a proof. Raises `ExpungeError` for anything else."""
+        """Read a proof.
+
+        Raises:
+            ExpungeError: The file is not a proof.
+        """
         values = _read(
             path, "expunge-proof/v1", {"name": str, "salt": str, "index": int, "path": list, "receipt": str}
         )
-        if not all(_is_digest(h) for h in [values["salt"], *values["path"]]):
-            raise ExpungeError(f"{path} holds a hash that is not 64 hex digits: ask for the proof again.")
+        if not all(_is_digest(digest) for digest in [values["salt"], *values["path"]]):
+            raise ExpungeError(f"{path} holds a hash that is not 64 hex digits. Ask for the proof again.")
         return cls(**values)
 
 
 @dataclass(frozen=True)
 class Secret:
-    """What the holder keeps to open a commitment: the salt and the sorted leaves (64 hex digits), no ids."""
+    """Open a commitment. The holder keeps the secret private; it contains no ids.
+
+    Args:
+        salt: The secret salt, 64 hex digits.
+        leaves: The sorted leaves, 64 hex digits each.
+        receipt: Id of the receipt that carries the commitment.
+
+    Example:
+        >>> secret = Secret.load("secret.json")
+        >>> "user-17" in secret
+        True
+        >>> secret.prove("user-17").save("proof-17.json")
+    """
 
     salt: str
     leaves: list[str]
@@ -136,50 +179,78 @@ class Secret:
 
     @classmethod
     def of(cls, ids: Sequence[str], salt: bytes | None = None) -> Self:
-        """A commitment to `ids`, under a fresh random salt unless one is given. Raises `ExpungeError`
-        for none, or an id that is there twice (in Unicode normal form NFC)."""
+        """Make the secret of a set of ids.
+
+        Args:
+            ids: The ids, each once. Two ids with the same Unicode normal form NFC are the same id.
+            salt: The secret salt (32 bytes). Default: random.
+
+        Raises:
+            ExpungeError: There are no ids, or an id repeats.
+        """
         salt = secrets.token_bytes(SALT_BYTES) if salt is None else salt
         names = {unicodedata.normalize("NFC", name) for name in ids}
         if not ids or len(names) < len(ids):
             raise ExpungeError(
-                f"{len(ids)} ids came, {len(names)} of them different; give each id once, one at least."
+                f"a commitment needs different ids: {len(ids)} given, {len(names)} of them different. "
+                "Give each id once, and at least one."
             )
         return cls(salt.hex(), sorted(leaf(leaf_salt(salt, name), name).hex() for name in names))
 
     @property
     def commitment(self) -> str:
-        """The root, 64 hex digits."""
-        return root([bytes.fromhex(x) for x in self.leaves]).hex()
+        """The root of the tree, 64 hex digits. It is in the receipt."""
+        return root([bytes.fromhex(digest) for digest in self.leaves]).hex()
 
     def __contains__(self, name: str) -> bool:
         return self._index(name) is not None
 
     def _index(self, name: str) -> int | None:
         wanted = leaf(leaf_salt(bytes.fromhex(self.salt), name), name).hex()
-        place = bisect_left(self.leaves, wanted)
-        return place if self.leaves[place : place + 1] == [wanted] else None
+        index = bisect_left(self.leaves, wanted)
+        return index if self.leaves[index : index + 1] == [wanted] else None
 
     def prove(self, name: str) -> Proof:
-        """The proof for one id. Raises `ExpungeError` if the id is not in the set."""
-        own = leaf_salt(bytes.fromhex(self.salt), name)
+        """Make the proof for one id.
+
+        Raises:
+            ExpungeError: The id is not in the set.
+        """
+        id_salt = leaf_salt(bytes.fromhex(self.salt), name)
         index = self._index(name)
         if index is None:
-            raise ExpungeError(f"the id {name!r} is not among the {len(self.leaves)} that were forgotten.")
-        path = siblings([bytes.fromhex(x) for x in self.leaves], index)
+            raise ExpungeError(
+                f"the id {name!r} is not among the {len(self.leaves)} forgotten ids. Give one of them."
+            )
+        path = siblings([bytes.fromhex(digest) for digest in self.leaves], index)
         return Proof(
-            unicodedata.normalize("NFC", name), own.hex(), index, [p.hex() for p in path], self.receipt
+            unicodedata.normalize("NFC", name),
+            id_salt.hex(),
+            index,
+            [digest.hex() for digest in path],
+            self.receipt,
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the secret, readable by its owner only (0600). An existing file is never replaced."""
+        """Write the secret, readable by its owner only (0600).
+
+        Raises:
+            ExpungeError: The file exists. A secret is never replaced.
+        """
         write_private(path, file_form({"format": "expunge-secret/v1", **asdict(self)}).decode())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a secret. Raises `ExpungeError` for anything else."""
+        """Read a secret.
+
+        Raises:
+            ExpungeError: The file is not a secret.
+        """
         values = _read(path, "expunge-secret/v1", {"salt": str, "leaves": list, "receipt": str})
-        if not values["leaves"] or not all(_is_digest(h) for h in [values["salt"], *values["leaves"]]):
-            raise ExpungeError(f"{path} has no leaves, or a hash that is not 64 hex digits: it was damaged.")
+        if not values["leaves"] or not all(_is_digest(d) for d in [values["salt"], *values["leaves"]]):
+            raise ExpungeError(
+                f"{path} is damaged: it has no leaves, or a hash that is not 64 hex digits. Use a backup."
+            )
         return cls(**values)
 
 
@@ -187,14 +258,17 @@ def _is_digest(value: Any) -> bool:
     return isinstance(value, str) and len(value) == 64 and all(c in "0123456789abcdef" for c in value)
 
 
-def _read(path: str | os.PathLike[str], form: str, kinds: dict[str, type]) -> dict[str, Any]:
-    """The entries of one of our files, in the right types; `ExpungeError` otherwise."""
+def _read(path: str | os.PathLike[str], format: str, types: dict[str, type]) -> dict[str, Any]:
+    """Read the entries of a file of this format, with exactly these types. Raises `ExpungeError` otherwise."""
     try:
         values = parse(Path(path).read_bytes())
     except (OSError, ExpungeError) as error:
-        raise ExpungeError(f"{path} cannot be read as {form}: {error}") from error
-    if not isinstance(values, dict) or values.pop("format", None) != form:
-        raise ExpungeError(f"{path} is not a file of the form {form}.")
-    if {k: type(v) for k, v in values.items()} != kinds:
-        raise ExpungeError(f"{path} holds {sorted(values)} in place of {sorted(kinds)}, or in other types.")
+        raise ExpungeError(f"{path} cannot be read as {format}: {error}") from error
+    if not isinstance(values, dict) or values.pop("format", None) != format:
+        raise ExpungeError(f"{path} is not a file of the format {format}.")
+    if {key: type(value) for key, value in values.items()} != types:
+        raise ExpungeError(
+            f"{path} does not have the entries of {format}: it holds {sorted(values)}, "
+            f"allowed are {sorted(types)} with their types."
+        )
     return values

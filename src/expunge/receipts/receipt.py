@@ -1,11 +1,14 @@
-"""Receipts: what was run and what came out, in a file that shows every change made to it.
+"""Receipts: tamper-evident files that state which method ran, on which model, and what came out.
 
-A receipt has three parts. The *statement* says what was done (method, settings, models, commitment to the
-forget set); its canonical SHA-256 is the receipt's name, and the same run has the same statement wherever and
-whenever it is written down. The *envelope* says who issued it, when and on which machine: facts about the
-paper, not the run, hence outside the name, but under a hash and a signature of their own. The *signatures*
-(Ed25519, optional) cover both. A receipt proves what was run, as its signer states it. It does not prove that
-data is forgotten: docs/receipts.md.
+A receipt has three parts:
+
+- The *statement* says what was run: method, settings, models, commitment to the forget set. The SHA-256 of its
+  canonical form gives the receipt its id. The same run always has the same statement.
+- The *envelope* says who issued the receipt, when, and on which machine. It is not part of the id, but it has
+  its own hash and signature.
+- The *signature* (Ed25519, optional) covers both.
+
+A receipt shows what was run, according to its signer. It does not show that data is forgotten: docs/receipts.md.
 """
 
 from __future__ import annotations
@@ -34,12 +37,14 @@ from .merkle import Secret
 SCHEMA = 1
 FORMAT = "expunge-receipt/v1"
 KIND = "unlearning_receipt"
-SIGN_STATEMENT = b"expunge-receipt/v1\0"  # no signature of a receipt can be taken for one of anything else
+# With these prefixes, the signature of a receipt is valid for nothing else.
+SIGN_STATEMENT = b"expunge-receipt/v1\0"
 SIGN_ENVELOPE = b"expunge-envelope/v1\0"
 _SPLIT = b"expunge-split/v1\0"
 _SOFTWARE = ("expunge", "torch", "numpy", "scikit-learn", "diffusers", "python")
 
-STATEMENT: dict[str, tuple[type, ...]] = {  # the entries of a statement and their types: no more, no fewer
+# Every statement has these entries, with these types.
+STATEMENT: dict[str, tuple[type, ...]] = {
     "schema": (int,),
     "kind": (str,),
     "run": (str,),
@@ -59,9 +64,9 @@ STATEMENT: dict[str, tuple[type, ...]] = {  # the entries of a statement and the
     "parent": (str, type(None)),
 }
 
-# where the method is defined: "module:Class", and the SHA-256 of its source file (None for a notebook)
+# Where the method is defined: "module:Class", and the SHA-256 of its source file (None for a notebook).
 IMPLEMENTATION = ("class", "source_sha256")
-# entries that a statement may have: receipts written before they existed lack them
+# A statement may have these entries too. Older receipts lack them.
 OPTIONAL: dict[str, tuple[type, ...]] = {"implementation": (dict,)}
 
 Model = nn.Module | Mapping[str, Tensor] | str | os.PathLike[str]
@@ -69,8 +74,18 @@ Model = nn.Module | Mapping[str, Tensor] | str | os.PathLike[str]
 
 @dataclass(frozen=True)
 class Receipt:
-    """One receipt: `statement` and `envelope` as they are in the file, `signature` of both (128 hex digits
-    each) or None."""
+    """Hold a receipt.
+
+    Args:
+        statement: What was run, as in the file.
+        envelope: Who issued the receipt, when, and on which machine, as in the file.
+        signature: Signatures of "statement" and "envelope", 128 hex digits each. None for an unsigned receipt.
+
+    Example:
+        >>> receipt = Receipt.load("unlearned.receipt.json")
+        >>> receipt.id, receipt.statement["method"]
+        ('ul-Z24O557Q…', 'salun')
+    """
 
     statement: dict[str, Any]
     envelope: dict[str, Any]
@@ -94,16 +109,16 @@ class Receipt:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the canonical statement, 64 hex digits: what is signed."""
+        """SHA-256 of the canonical statement, 64 hex digits. The signature covers it."""
         return sha256(self.statement)
 
     @property
     def id(self) -> str:
-        """`ul-` and 26 base32 characters of the digest. For people; verification uses the whole digest."""
+        """`ul-` and the first 26 base32 characters of the digest. Verification uses the whole digest."""
         return short_id(self.digest, "ul-")
 
     def to_bytes(self) -> bytes:
-        """The file: one form only, so that any change to any byte of it shows."""
+        """Return the content of the file. A receipt has one file form only, so every changed byte shows."""
         return file_form(
             {
                 "format": FORMAT,
@@ -117,14 +132,18 @@ class Receipt:
         )
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the receipt, atomically."""
+        """Write the receipt to `path`, atomically, and return the path."""
         with atomic(path) as part:
             part.write_bytes(self.to_bytes())
         return Path(path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a receipt, not judging it (`verify` does). Raises `ExpungeError` for what is not one."""
+        """Read a receipt without checking it. Use `verify` to check it.
+
+        Raises:
+            ExpungeError: The file is not a receipt.
+        """
         try:
             values = parse(Path(path).read_bytes())
         except (OSError, ExpungeError) as error:
@@ -132,24 +151,45 @@ class Receipt:
         return cls.of(values, os.fspath(path))
 
     @classmethod
-    def of(cls, values: Any, where: str = "this") -> Self:
-        """The receipt in the parsed file `values`. Raises `ExpungeError` for anything else."""
-        known = {"format", "id", "sha256", "statement", "envelope", "envelope_sha256", "signature"}
-        if not isinstance(values, dict) or set(values) != known or values["format"] != FORMAT:
-            raise ExpungeError(f"{where} is not a receipt of the form {FORMAT}.")
+    def of(cls, values: Any, source: str = "this") -> Self:
+        """Make a receipt from the parsed content of its file.
+
+        Args:
+            values: The parsed JSON.
+            source: Name of the file, for error messages.
+
+        Raises:
+            ExpungeError: The content is not that of a receipt.
+        """
+        keys = {"format", "id", "sha256", "statement", "envelope", "envelope_sha256", "signature"}
+        if not isinstance(values, dict) or set(values) != keys or values["format"] != FORMAT:
+            raise ExpungeError(f"{source} is not a receipt of the format {FORMAT}.")
         signature = values["signature"]
-        signed = isinstance(signature, dict) and set(signature) == {"statement", "envelope"}
+        has_signatures = isinstance(signature, dict) and set(signature) == {"statement", "envelope"}
         if not (
             isinstance(values["statement"], dict)
             and isinstance(values["envelope"], dict)
-            and (signature == "unsigned" or (signed and all(isinstance(s, str) for s in signature.values())))
+            and (
+                signature == "unsigned"
+                or (has_signatures and all(isinstance(text, str) for text in signature.values()))
+            )
         ):
-            raise ExpungeError(f"{where} has a statement, an envelope or a signature of a wrong type.")
-        return cls(values["statement"], values["envelope"], signature if signed else None)
+            raise ExpungeError(f"{source} has a statement, an envelope or a signature of a wrong type.")
+        return cls(values["statement"], values["envelope"], signature if has_signatures else None)
 
 
 def record_hash(record: Record | str | os.PathLike[str]) -> str:
-    """SHA-256 of a run's record in canonical form: the object or its JSON file, scores, times, all of it."""
+    """Compute the SHA-256 of a record in canonical form, with every entry: settings, scores, times.
+
+    Args:
+        record: The record, or its JSON file. Both have the same hash.
+
+    Returns:
+        64 hex digits.
+
+    Raises:
+        ExpungeError: The file is not JSON.
+    """
     if isinstance(record, Record):
         return sha256(exact(plain(asdict(record))))
     try:
@@ -159,8 +199,10 @@ def record_hash(record: Record | str | os.PathLike[str]) -> str:
 
 
 def split_commitment(secret: Secret, split_hash: str) -> str:
-    """The split's hash under the secret salt: in the clear, whoever has the data could test a guess of
-    who is in the forget set."""
+    """Hash the split's hash under the secret salt.
+
+    With the plain hash of the split, anyone who has the data could test guesses of the forget set.
+    """
     return hmac.digest(bytes.fromhex(secret.salt), _SPLIT + split_hash.encode(), "sha256").hex()
 
 
@@ -176,40 +218,42 @@ def issue(
     passphrase: bytes | None = None,
     salt: bytes | None = None,
 ) -> tuple[Receipt, Secret | None]:
-    """The receipt of a finished run, and the secret that opens its commitment to `forget_ids`.
+    """Make the receipt of a finished run.
 
-    The models' hashes are taken of `before` and `after` where they are given, else from `record.model`
-    ("hash_before", "hash_after"). Ids that repeat count once; `forget_ids` None is for runs without samples,
-    such as erasing a concept.
-    `key` is a private key file, opened with `passphrase` if it is locked; without it the receipt is unsigned and
-    says so. A `salt` (32 bytes) given again makes the same commitment again. Raises `ExpungeError` where
-    something is missing, for a run that changed nothing, and for a `parent` that ended with another model.
+    Args:
+        record: The record of the run.
+        forget_ids: Ids of the forgotten samples. Repeated ids count once. None for a run without samples, such
+            as erasing a concept.
+        before: The model before the run. By default its hash is read from `record.model["hash_before"]`.
+        after: The model after the run. By default its hash is read from `record.model["hash_after"]`.
+        mask: The saliency mask of the run.
+        parent: The receipt, or its id, of the run that made the model `before`.
+        key: File of the private key to sign with. Without it, the receipt is unsigned.
+        passphrase: Passphrase of the key, if the key is locked.
+        salt: 32 bytes that replace the random salt. The same salt and ids give the same commitment.
+
+    Returns:
+        The receipt, and the secret that opens its commitment to `forget_ids` (None without ids).
+
+    Raises:
+        ExpungeError: The hash of a model is missing, the run did not change the model, `parent` ended with
+            another model, or the key cannot be used.
+
+    Example:
+        >>> receipt, secret = issue(record, ["user-17", "user-230"], before=original, after=unlearned)
+        >>> receipt.save("receipt.json")
+        >>> secret.save("secret.json")
     """
-    hashes = {
-        name: model_hash(model) if model is not None else record.model.get(f"hash_{name}")
-        for name, model in (("before", before), ("after", after))
-    }
-    missing = [
-        f"the model {name} the run has no hash: give `{name}`, or a record that has model['hash_{name}']."
-        for name, found in hashes.items()
-        if not found
-    ]
-    if missing:
-        raise ExpungeError(missing)
-    if hashes["before"] == hashes["after"]:
+    hash_before, hash_after = _model_hashes(record, before, after)
+    if isinstance(parent, Receipt) and parent.statement["model_after"] != hash_before:
         raise ExpungeError(
-            f"the run ended with the model that it began with ({record.status}), so there is nothing to make a receipt of."
-        )
-    if isinstance(parent, Receipt) and parent.statement["model_after"] != hashes["before"]:
-        raise ExpungeError(
-            f"{parent.id} ended with another model than the one that this run began with; name the receipt of the run "
-            "before this one, or none."
+            f"{parent.id} ended with another model than the one that this run started from. "
+            "Name the receipt of the run that made this model, or no parent."
         )
     secret = None
     if forget_ids is not None:
         secret = Secret.of(sorted({normalize("NFC", name) for name in forget_ids}), salt)
     split = record.split.get("hash")
-    software = {k: str(record.machine[k]) for k in _SOFTWARE if k in record.machine}
     statement = {
         "schema": SCHEMA,
         "kind": KIND,
@@ -219,27 +263,57 @@ def issue(
         "method": record.method,
         "settings": decimals(plain(record.settings)),
         "seed": decimals(record.seed),
-        "model_before": hashes["before"],
-        "model_after": hashes["after"],
+        "model_before": hash_before,
+        "model_after": hash_after,
         "forget_commitment": secret.commitment if secret else None,
         "forget_count": len(secret.leaves) if secret else 0,
         "split_commitment": split_commitment(secret, split) if secret and split else None,
         "mask": mask_hash(mask) if mask is not None else None,
         "record": record_hash(record),
-        "software": software,
+        "software": {name: str(record.machine[name]) for name in _SOFTWARE if name in record.machine},
         "parent": parent.id if isinstance(parent, Receipt) else parent,
     }
     implementation = record.details.get("implementation")
     if isinstance(implementation, dict):
-        statement["implementation"] = {k: implementation.get(k) for k in IMPLEMENTATION}
-    machine = {k: v for k, v in plain(record.machine).items() if k not in _SOFTWARE}
+        statement["implementation"] = {name: implementation.get(name) for name in IMPLEMENTATION}
+    machine = {name: value for name, value in plain(record.machine).items() if name not in _SOFTWARE}
     receipt = signed(Receipt(statement, {"machine": decimals(machine)}), key, passphrase)
     return receipt, secret and Secret(secret.salt, secret.leaves, receipt.id)
 
 
+def _model_hashes(record: Record, before: Model | None, after: Model | None) -> tuple[str, str]:
+    """Return the hashes of the models before and after the run. Raises `ExpungeError` if there are none to compare."""
+    hashes = {
+        name: model_hash(model) if model is not None else record.model.get(f"hash_{name}")
+        for name, model in (("before", before), ("after", after))
+    }
+    missing = [
+        f"the hash of the model {name} the run is missing. "
+        f"Pass the model as `{name}`, or a record that has model['hash_{name}']."
+        for name, digest in hashes.items()
+        if not digest
+    ]
+    if missing:
+        raise ExpungeError(missing)
+    if hashes["before"] == hashes["after"]:
+        raise ExpungeError(
+            f"the run did not change the model ({record.status}), so there is nothing to make a receipt of. "
+            "Make a receipt of a run that changed the model."
+        )
+    return str(hashes["before"]), str(hashes["after"])
+
+
 def signed(receipt: Receipt, key: str | os.PathLike[str] | None, passphrase: bytes | None = None) -> Receipt:
-    """`receipt` in a new envelope, signed with the private key file `key`, or unsigned. Its id stays. Raises `ExpungeError`
-    for a key that cannot be read or opened."""
+    """Return `receipt` in a new envelope, signed with a private key. The id stays the same.
+
+    Args:
+        receipt: The receipt to sign. An older signature is dropped.
+        key: File of the private key. None makes an unsigned receipt.
+        passphrase: Passphrase of the key, if the key is locked.
+
+    Raises:
+        ExpungeError: The key cannot be read or opened.
+    """
     private = load_private(key, passphrase) if key is not None else None
     public = public_bytes(private) if private else b""
     envelope = {
@@ -249,18 +323,18 @@ def signed(receipt: Receipt, key: str | os.PathLike[str] | None, passphrase: byt
         if private
         else None,
     }
-    new = Receipt(receipt.statement, envelope)
+    unsigned = Receipt(receipt.statement, envelope)
     if private is None:
-        return new
-    return Receipt(
-        new.statement,
-        envelope,
-        {part: private.sign(message).hex() for part, message in messages(new).items()},
-    )
+        return unsigned
+    signature = {part: private.sign(message).hex() for part, message in messages(unsigned).items()}
+    return Receipt(receipt.statement, envelope, signature)
 
 
 def messages(receipt: Receipt) -> dict[str, bytes]:
-    """What is signed: a prefix and 32 bytes each. The envelope's are bound to the statement it carries."""
+    """Return the bytes to sign for each part: a prefix and 32 bytes.
+
+    The message of the envelope depends on the statement too, so an envelope cannot be moved to another receipt.
+    """
     statement = bytes.fromhex(receipt.digest)
     both = hashlib.sha256(statement + bytes.fromhex(sha256(receipt.envelope)))
     return {"statement": SIGN_STATEMENT + statement, "envelope": SIGN_ENVELOPE + both.digest()}

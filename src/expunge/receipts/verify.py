@@ -1,4 +1,7 @@
-"""Checks of a receipt and of what belongs to it: each with its outcome in words, and no more said than the check shows."""
+"""Verification of a receipt and of the files that belong to it.
+
+Each check says in words what it showed, and no more than that.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,9 @@ from torch import Tensor
 from ..errors import ExpungeError
 from ..records.hashing import load_weights, mask_hash, model_hash
 from ..records.record import Record
-from .checks import Check, check_alone, equal
+from .checks import Check, check_equal, check_receipt
 from .merkle import Proof, Secret
-from .receipt import Model, Receipt, record_hash
-from .receipt import split_commitment as committed_split
+from .receipt import Model, Receipt, record_hash, split_commitment
 
 __all__ = ["Check", "verify"]
 
@@ -32,93 +34,121 @@ def verify(
     secret: Secret | None = None,
     parent: Receipt | str | os.PathLike[str] | None = None,
 ) -> list[Check]:
-    """Everything that can be checked of `receipt` (a file, or its bytes); it holds if every check is `ok`.
+    """Check a receipt and everything that you pass with it.
 
-    `model` and `original`: the weights after and before (module, state dictionary or file). `record`: the
-    run's record. `prove`: a proof, or an id, which needs `secret`. `public_key`: the key of the signer you
-    trust (32 bytes, 64 hex digits or PEM file); without it only the key in the receipt can be used, which
-    shows that nothing changed since signing but not who signed. `parent`: the receipt of the run before. A
-    broken file is a failed check, not an exception.
+    A broken file is a failed check, not an exception. A model is a module, a state dict or a file.
+
+    Args:
+        receipt: The receipt, its file, or the bytes of its file.
+        model: The model after the run.
+        record: The record of the run, or its file.
+        prove: A proof that an id is in the forget set, or that id. An id needs `secret`.
+        public_key: Public key of the signer you trust: 32 bytes, 64 hex digits or a PEM file. Without it, the
+            signature is checked with the key that the receipt carries. This shows that nothing changed since
+            the receipt was signed, but not who signed it.
+        original: The model before the run.
+        mask: The saliency mask of the run. With `model` and `original`, the parameters outside the mask are
+            compared too.
+        secret: The secret that belongs to the receipt.
+        parent: The receipt of the run before this one.
+
+    Returns:
+        The checks. The receipt is valid if every check is `ok`.
+
+    Example:
+        >>> checks = verify("receipt.json", model=unlearned, public_key="office.pub")
+        >>> all(check.ok for check in checks)
+        True
     """
-    checks, found = check_alone(receipt, public_key)
-    if found is None:
+    checks, intact = check_receipt(receipt, public_key)
+    if intact is None:
         return checks
-    said = found.statement
+    statement = intact.statement
     hashed: list[tuple[str, str, Any, str | None, Callable[[Any], str]]] = [
-        ("model", "the model after the run", model, said["model_after"], model_hash),
-        ("original", "the model before the run", original, said["model_before"], model_hash),
-        ("record", "the record of the run", record, said["record"], record_hash),
-        ("mask", "the mask", mask, said["mask"], mask_hash),
-        ("secret", "the secret of this receipt", secret, said["forget_commitment"], lambda s: s.commitment),
+        ("model", "the model after the run", model, statement["model_after"], model_hash),
+        ("original", "the model before the run", original, statement["model_before"], model_hash),
+        ("record", "the record of the run", record, statement["record"], record_hash),
+        ("mask", "the mask", mask, statement["mask"], mask_hash),
+        (
+            "secret",
+            "the secret of this receipt",
+            secret,
+            statement["forget_commitment"],
+            lambda s: s.commitment,
+        ),
     ]
     checks += [
-        _same(name, what, given, wanted, hasher)
-        for name, what, given, wanted, hasher in hashed
-        if given is not None
+        _check_hash(name, what, value, expected, hasher)
+        for name, what, value, expected, hasher in hashed
+        if value is not None
     ]
-    if secret is not None and record is not None and said["split_commitment"] is not None:
+    if secret is not None and record is not None and statement["split_commitment"] is not None:
+        expected = statement["split_commitment"]
         checks.append(
-            _same(
+            _check_hash(
                 "split",
                 "the split of the run",
                 record,
-                said["split_commitment"],
-                lambda r: committed_split(secret, _split_hash(r)),
+                expected,
+                lambda r: split_commitment(secret, _split_hash(r)),
             )
         )
     if mask is not None and model is not None and original is not None:
-        checks.append(_guarded("kept", lambda: _kept(original, model, mask)))
+        checks.append(_guarded("kept", lambda: _check_kept(original, model, mask)))
     if prove is not None:
-        checks.append(_guarded("proof", lambda: _proof(found, prove, secret)))
+        checks.append(_guarded("proof", lambda: _check_proof(intact, prove, secret)))
     if parent is not None:
-        checks.append(_guarded("parent", lambda: _parent(found, parent)))
+        checks.append(_guarded("parent", lambda: _check_parent(intact, parent)))
     return checks
 
 
-def _proof(receipt: Receipt, prove: str | Proof, secret: Secret | None) -> Check:
+def _check_proof(receipt: Receipt, prove: str | Proof, secret: Secret | None) -> Check:
     if isinstance(prove, str):
         if secret is None:
-            return Check("proof", False, f"to prove the id {prove!r} the holder's secret is needed: give it")
+            return Check("proof", False, f"to prove the id {prove!r}, the secret is needed: give the secret")
         if prove not in secret:
-            return Check("proof", False, f"the id {prove!r} is not among the {len(secret.leaves)} forgotten")
+            return Check(
+                "proof", False, f"the id {prove!r} is not among the {len(secret.leaves)} forgotten ids"
+            )
         prove = secret.prove(prove)
     commitment, count = receipt.statement["forget_commitment"], receipt.statement["forget_count"]
-    among = f"that the id {prove.name!r} is among the {count} forgotten ids of this receipt"
+    claim = f"that the id {prove.name!r} is among the {count} forgotten ids of this receipt"
     return Check.of(
         "proof",
         commitment is not None and prove.holds(commitment, count),
-        f"shown {among}",
-        f"nothing shows {among}",
+        f"the proof shows {claim}",
+        f"the proof does not show {claim}",
     )
 
 
-def _parent(receipt: Receipt, source: Receipt | str | os.PathLike[str]) -> Check:
-    parent, said = source if isinstance(source, Receipt) else Receipt.load(source), receipt.statement
-    good = said["parent"] == parent.id and said["model_before"] == parent.statement.get("model_after")
+def _check_parent(receipt: Receipt, source: Receipt | str | os.PathLike[str]) -> Check:
+    parent = source if isinstance(source, Receipt) else Receipt.load(source)
+    statement = receipt.statement
+    same_model = statement["model_before"] == parent.statement.get("model_after")
     return Check.of(
         "parent",
-        good,
+        statement["parent"] == parent.id and same_model,
         f"this run started from the model that {parent.id} ended with",
-        f"{parent.id} is not the run before this one, or this one started from another model",
+        f"{parent.id} is not the run before this one, or this run started from another model",
     )
 
 
-def _kept(before: Model, after: Model, mask: Mapping[str, Tensor]) -> Check:
-    """Whether the weights that the mask holds fixed are the same bits before and after."""
+def _check_kept(before: Model, after: Model, mask: Mapping[str, Tensor]) -> Check:
+    """Check that the parameters outside the mask are bit-identical. Tensors that the mask does not name are not compared."""
     old, new, moved = load_weights(before), load_weights(after), 0
-    for name, free in mask.items():
+    for name, may_move in mask.items():
         changed = (_bits(old[name]) != _bits(new[name])).any(1)
-        moved += int(changed[~free.bool().cpu().reshape(-1)].sum())
+        moved += int(changed[~may_move.bool().cpu().reshape(-1)].sum())
     return Check.of(
         "kept",
         moved == 0,
-        "no weight that the mask holds has changed",  # of tensors that it does not name nothing is said
-        f"{moved} weights that the mask holds have changed",
+        "no parameter outside the mask has changed",
+        f"parameters outside the mask that changed: {moved}",
     )
 
 
 def _bits(tensor: Tensor) -> Tensor:
-    """The bytes of each number of `tensor` (numel, bytes): NaN equals itself, -0.0 does not equal 0.0."""
+    """Return the bytes of each number, shape (numel, bytes). NaN equals itself; -0.0 does not equal 0.0."""
     return tensor.detach().cpu().contiguous().reshape(-1, 1).view(torch.uint8)
 
 
@@ -126,17 +156,19 @@ def _split_hash(record: Record | str | os.PathLike[str]) -> str:
     return (record if isinstance(record, Record) else Record.load(record)).split["hash"]
 
 
-def _same(name: str, what: str, given: Any, wanted: str | None, hasher: Callable[[Any], str]) -> Check:
-    """Whether `given` has the hash that the receipt says."""
-    if wanted is None:
-        return Check(name, False, f"the receipt says nothing of {what}")
+def _check_hash(
+    name: str, what: str, value: Any, expected: str | None, hasher: Callable[[Any], str]
+) -> Check:
+    """Check that `value` has the hash that the receipt states."""
+    if expected is None:
+        return Check(name, False, f"the receipt states no hash of {what}")
     return _guarded(
-        name, lambda: equal(name, wanted, hasher(given), f"this is {what}", f"this is not {what}")
+        name, lambda: check_equal(name, expected, hasher(value), f"this is {what}", f"this is not {what}")
     )
 
 
 def _guarded(name: str, check: Callable[[], Check]) -> Check:
-    """The check, or a failed one in the words of the error that stopped it."""
+    """Run the check. An error becomes a failed check with the message of the error."""
     try:
         return check()
     except (ExpungeError, LookupError, RuntimeError, TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""The report: any number of records as one HTML page that needs nothing else: no torch, no network."""
+"""The report: any number of records as one self-contained HTML page. It needs neither torch nor a network."""
 
 from __future__ import annotations
 
@@ -17,47 +17,54 @@ from markupsafe import Markup
 from ..errors import ExpungeError
 from ..records.atomic_files import write_text
 from ..records.record import Record
-from . import audits, bars, figures, glossary, scatter, strong, tables, words
+from . import audit_details, class_bars, figures, glossary, scatter, sentences, strong_audit, tables
+from .number_text import listed
 from .study import Group, Study, studies
 
 __all__ = ["page", "write_report"]
 
-# Sorts the table by the column whose head is pressed, and opens the method that a link goes to.
-# Without it the rows stand in the order that matters, by avg. gap, and methods open by hand.
+# Sorts the table by the column whose title is pressed, and opens the method that a link points to.
+# Without scripts, the rows are in the order of the average gap, and readers open the methods themselves.
 SCRIPT = """
-for (const head of document.querySelectorAll('th[data-sort]')) {
+for (const title of document.querySelectorAll('th[data-sort]')) {
   const button = document.createElement('button');
-  button.append(...head.childNodes); head.append(button);
+  button.append(...title.childNodes); title.append(button);
   button.onclick = () => {
-    const body = head.closest('table').tBodies[0], at = head.cellIndex, down = head.ariaSort !== 'ascending';
-    for (const other of head.parentNode.cells) other.removeAttribute('aria-sort');
-    head.ariaSort = down ? 'ascending' : 'descending';
-    const value = row => parseFloat(row.cells[at].dataset.value);
-    const free = [...body.rows].filter(row => !row.dataset.fixed);
-    free.sort((a, b) => isNaN(value(a)) - isNaN(value(b)) || (value(a) - value(b)) * (down ? 1 : -1));
-    body.append(...free);
+    const body = title.closest('table').tBodies[0], column = title.cellIndex;
+    const ascending = title.ariaSort !== 'ascending';
+    for (const other of title.parentNode.cells) other.removeAttribute('aria-sort');
+    title.ariaSort = ascending ? 'ascending' : 'descending';
+    const value = row => parseFloat(row.cells[column].dataset.value);
+    const movable = [...body.rows].filter(row => !row.dataset.fixed);
+    movable.sort((a, b) => isNaN(value(a)) - isNaN(value(b)) || (value(a) - value(b)) * (ascending ? 1 : -1));
+    body.append(...movable);
   };
 }
 const show = () => {
-  const at = document.getElementById(location.hash.slice(1));
-  if (at && 'open' in at) at.open = true;
+  const target = document.getElementById(location.hash.slice(1));
+  if (target && 'open' in target) target.open = true;
 };
 addEventListener('hashchange', show); show();
 """
 
 
 def page(records: Sequence[Record], title: str | None = None) -> str:
-    """The records as one HTML page. What a record lacks is left out; `title` is made from them if not given.
+    """Return the records as one HTML page. Parts without data in the records are left out.
 
-    Raises `ExpungeError` without records.
+    Args:
+        records: At least one record.
+        title: Title of the page. Default: made from the names of the data.
+
+    Raises:
+        ExpungeError: There are no records.
     """
     if not records:
         raise ExpungeError(
-            "there are no records to report on; give at least one, as `expunge unlearn` and `expunge demo` write them."
+            "there are no records to report on; a report needs at least one. "
+            "Give records as `expunge unlearn` and `expunge demo` write them."
         )
-    found = studies(records)
-    runs = [r for s in found for r in s.records]
-    shown = [_study(s, i) for i, s in enumerate(found)]
+    sorted_studies = studies(records)
+    runs = [record for study in sorted_studies for record in study.records]
     environment = Environment(
         loader=PackageLoader("expunge.report", "."),
         autoescape=True,
@@ -69,18 +76,33 @@ def page(records: Sequence[Record], title: str | None = None) -> str:
     digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
     return environment.get_template("page.html").render(
         title=title or _title(runs),
-        studies=shown,
+        studies=[_study_parts(study, i) for i, study in enumerate(sorted_studies)],
         script=Markup(SCRIPT),
         digest=digest,
         version=_version(),
         style=Markup(files(__name__).joinpath("style.css").read_text(encoding="utf-8")),
         count=len(runs),
-        when=_when(runs),
+        dates=_dates(runs),
     )
 
 
 def write_report(path: str | os.PathLike[str], records: Sequence[Record], title: str | None = None) -> Path:
-    """Write `page(records)` to `path`, atomically, and return the path."""
+    """Write the report of some records as one HTML file.
+
+    Args:
+        path: The file to write. It appears whole or not at all.
+        records: At least one record.
+        title: Title of the page. Default: made from the names of the data.
+
+    Returns:
+        The path.
+
+    Raises:
+        ExpungeError: There are no records, or the file cannot be written.
+
+    Example:
+        >>> write_report("report.html", [Record.load("demo/retrain.json"), Record.load("demo/salun.json")])
+    """
     write_text(path, page(records, title))
     return Path(path)
 
@@ -94,72 +116,62 @@ def _version() -> str:
 
 def _title(records: Sequence[Record]) -> str:
     names = list(dict.fromkeys(str(r.data.get("name")) for r in records if r.data.get("name")))
-    return f"Unlearning on {words.listed(names)}" if names else "Unlearning report"
+    return f"Unlearning on {listed(names)}" if names else "Unlearning report"
 
 
-def _when(records: Sequence[Record]) -> str:
+def _dates(records: Sequence[Record]) -> str:
     days = sorted({r.created[:10] for r in records if r.created})
     return "" if not days else days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
 
 
-def _study(study: Study, index: int) -> dict[str, Any]:
-    """A setting as the template wants it."""
-    methods = [_method(g, study, f"s{index}m{i}") for i, g in enumerate(study.methods)]
+def _study_parts(study: Study, index: int) -> dict[str, Any]:
+    """Return the parts of a study for the template."""
+    methods = [_method_parts(g, study, f"s{index}m{i}") for i, g in enumerate(study.methods)]
     return {
         "id": f"s{index}",
         "study": study,
-        "headline": words.headline(study),
-        "standfirst": words.standfirst(study),
+        "headline": sentences.headline(study),
+        "standfirst": sentences.standfirst(study),
         "distances": figures.distances(study),
         "columns": tables.columns(study),
         "rows": tables.main_rows(study),
         "extras": tables.extras(study),
         "extra_rows": tables.extra_rows(study),
         "limits": tables.limits(study),
-        "meaning": glossary.meanings(study.lead.task) | glossary.extra_meanings(study.records),
-        "drawn": {k for m in methods for k in ("histograms", "bars", "features") if m[k]},
+        "meanings": glossary.meanings(study.generator) | glossary.extra_meanings(study.records),
+        "figures": {k for m in methods for k in ("histograms", "bars", "features") if m[k]},
         "methods": methods,
         "runs": [(g.label, r, tables.run_facts(r)) for g in study.groups for r in g.runs],
     }
 
 
-def _method(group: Group, study: Study, name: str) -> dict[str, Any]:
-    """A method's figures and tables, from one of its runs."""
+def _method_parts(group: Group, study: Study, name: str) -> dict[str, Any]:
+    """Return the parts of a method for the template, from one of its runs."""
     record = group.shown
     details = record.details
-    each = (bars.per_class(details, study), bars.redistribution(details, study))
-    found = {
-        "id": name,
-        "group": group,
-        "verdict": words.verdict(group),
-        "seed": record.seed,
+    limits = details.get("limits")
+    bars = (class_bars.per_class(details, study), class_bars.redistribution(details, study))
+    # Parts that hold nothing for this run are left out of the page.
+    optional = {
         "curves": figures.curves(record, study.retrain),
         "histograms": figures.histograms(details),
-        "bars": [f for f in each if f is not None],
+        "bars": [figure for figure in bars if figure is not None],
         "features": scatter.features(details, study),
-        "examples": audits.examples(details, study),
-        "grids": audits.grids(details),
-        "before": audits.before(details, record.scores),
-        "two": audits.two_by_two(details),
-        "trials": audits.trials(details),
-        "attacks": strong.attacks(details.get("attacks")),
-        "levels": strong.features(details.get("features")),
-        "said": strong.verdict(details.get("verdict")),
-        "limits": [str(v) for v in details["limits"]] if isinstance(details.get("limits"), list) else [],
+        "examples": audit_details.examples(details, study),
+        "images": audit_details.image_grids(details),
+        "before": audit_details.before_and_after(details, record.scores),
+        "nhle": audit_details.nhle_table(details),
+        "trials": audit_details.trials(details),
+        "attacks": strong_audit.attack_table(details.get("attacks")),
+        "feature_measures": strong_audit.feature_table(details.get("features")),
+        "audit_verdict": strong_audit.verdict(details.get("verdict")),
     }
-    drawn = (
-        "curves",
-        "histograms",
-        "bars",
-        "features",
-        "examples",
-        "grids",
-        "before",
-        "two",
-        "trials",
-        "attacks",
-        "levels",
-        "said",
-    )
-    found["empty"] = not any(found[k] for k in drawn)
-    return found
+    return {
+        "id": name,
+        "group": group,
+        "verdict": sentences.verdict(group),
+        "seed": record.seed,
+        "limits": [str(v) for v in limits] if isinstance(limits, list) else [],
+        "empty": not any(optional.values()),
+        **optional,
+    }

@@ -1,8 +1,8 @@
-"""The figures of one method: curves, confidence histograms; each a list of small panels, empty without data.
+"""The figures of one method: curves and confidence histograms, as lists of small panels. Empty without data.
 
-One code throughout: the unlearned model is the filled or thick orange one, Retrain the thin blue one,
-the original the dashed grey one; forgotten classes are hatched, forgotten samples are crosses.
-Each differs in shape as well as in colour.
+All figures use the same code: orange, filled or thick for the unlearned model; blue and thin for Retrain; grey and
+dashed for the original. Forgotten classes are hatched, forgotten samples are crosses. Each differs in shape as well
+as in colour.
 """
 
 from __future__ import annotations
@@ -14,20 +14,22 @@ from typing import Any
 from markupsafe import Markup
 
 from ..records.record import Record
+from .number_text import fixed
 from .study import Group, Study
 from .svg import Figure, Plot, short, spread_out, tick_text, ticks
 from .values import number, numbers, table
-from .words import fixed
 
 MODELS = ("original", "unlearned", "retrained")
 SETS = ("forget", "retain", "test")
-THIRD = 248.0  # width of a panel of which three stand in a row
-KINDS = {"original": "o", "unlearned": "u", "retrained": "r"}  # class names of the style sheet
+# Width of a panel when three stand in a row.
+THIRD = 248.0
+# Class of each model in the style sheet.
+STYLES = {"original": "o", "unlearned": "u", "retrained": "r"}
 
 
 def distances(study: Study) -> Figure | None:
-    """Avg. gap of each method as a dot on one scale, closest first, with the spread; the original last."""
-    groups = study.judged
+    """Draw the average gap of each method with its spread on one scale, the closest first, the original last."""
+    groups = study.ranked
     if not groups:
         return None
     if study.original is not None and study.original.average is not None:
@@ -42,18 +44,18 @@ def distances(study: Study) -> Figure | None:
         plot.text(plot.px(value), bottom + 15, fixed(value, 0 if limit > 4 else 1), anchor="middle")
     for i, (group, stat) in enumerate(rows):
         y, x = plot.top + 16 + 26 * i, plot.px(stat.mean)
-        kind = "o" if group.kind == "original" else "u"
+        style = "o" if group.kind == "original" else "u"
         plot.text(left - 8, y + 4, cut(group.label, 24), "row best" if i == 0 else "row", "end")
-        plot.segment(plot.px(0), y, x, y, f"stem {kind}")
+        plot.segment(plot.px(0), y, x, y, f"stem {style}")
         if stat.spread:
             plot.segment(
                 plot.px(max(stat.mean - stat.spread, 0)),
                 y,
                 plot.px(stat.mean + stat.spread),
                 y,
-                f"whisker {kind}",
+                f"whisker {style}",
             )
-        plot.parts.append(f'<circle class="dot {kind}" cx="{short(x)}" cy="{short(y)}" r="5"/>')
+        plot.parts.append(f'<circle class="dot {style}" cx="{short(x)}" cy="{short(y)}" r="5"/>')
         plot.text(
             plot.px(stat.mean + (stat.spread or 0)) + 9,
             y + 4,
@@ -61,33 +63,36 @@ def distances(study: Study) -> Figure | None:
             "row value",
         )
     plot.segment(plot.px(0), plot.top, plot.px(0), bottom, "zero r")
-    plot.text(0, plot.height - 3, "0 = Retrain; points, mean of |score − Retrain’s|", "name")
-    words = ", ".join(f"{g.label} {fixed(a.mean, 2)}" for g, a in rows)
-    return Figure(plot.svg(f"Average gap to Retrain in points: {words}."), "Distance to retraining")
+    plot.text(0, plot.height - 3, "average gap in points; 0 is Retrain", "name")
+    gaps = ", ".join(f"{g.label} {fixed(a.mean, 2)}" for g, a in rows)
+    return Figure(plot.svg(f"Average gap to Retrain in points: {gaps}."), "Distance to retraining")
 
 
-def cut(words: str, length: int) -> str:
-    """`words`, shortened to `length` characters."""
-    return words if len(words) <= length else words[: length - 1] + "…"
+def cut(text: str, length: int) -> str:
+    """Shorten a text to `length` characters."""
+    return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def curves(record: Record, retrain: Group | None) -> list[Figure]:
-    """Loss, and accuracy (or the task's own probe) on both sets, over steps; Retrain's end dotted."""
+    """Draw the loss, and the accuracy on forget and retain set, over the steps.
+
+    Tasks without accuracy have a score of their own. A dotted line is the final accuracy of Retrain.
+    """
     rows = [r for r in record.curves if number(r.get("step")) is not None]
     percent = record.task == "classification"
     references = {}
     if percent and retrain is not None:
-        error, kept = retrain.score("UA"), retrain.score("RA")
+        ua, ra = retrain.score("UA"), retrain.score("RA")
         references = {
             k: v
             for k, v in (
-                ("forget", 100 - error.mean if error else None),
-                ("retain", kept.mean if kept else None),
+                ("forget", 100 - ua.mean if ua else None),
+                ("retain", ra.mean if ra else None),
             )
             if v is not None
         }
     unit = "accuracy, %" if percent else "score, higher is better"
-    found = [
+    panels = [
         _curve(rows, ("loss",), "Loss of the method", "loss", {}),
         _curve(
             rows,
@@ -98,7 +103,7 @@ def curves(record: Record, retrain: Group | None) -> list[Figure]:
             (0.0, 100.0) if percent else None,
         ),
     ]
-    return [f for f in found if f is not None]
+    return [panel for panel in panels if panel is not None]
 
 
 def _curve(
@@ -133,8 +138,8 @@ def _curve(
             plot.segment(plot.left, plot.py(value), plot.width - plot.right, plot.py(value), "ref r")
     labels = []
     for name, points in lines.items():
-        kind = "line u dashed" if name == "forget" else "line u"
-        plot.line([s for s, _ in points], [v for _, v in points], kind)
+        style = "line u dashed" if name == "forget" else "line u"
+        plot.line([s for s, _ in points], [v for _, v in points], style)
         if len(points) < 3:
             for s, v in points:
                 plot.parts.append(
@@ -146,8 +151,8 @@ def _curve(
     labels += [
         (plot.py(v), f"Retrain {fixed(v, 1)}", "end r") for name, v in references.items() if name in lines
     ]
-    for y, words, kind in spread_out(labels, 13, plot.top + 4, plot.height - plot.bottom):
-        plot.text(plot.width - plot.right + 5, y + 3.5, words, kind)
+    for y, text, style in spread_out(labels, 13, plot.top + 4, plot.height - plot.bottom):
+        plot.text(plot.width - plot.right + 5, y + 3.5, text, style)
     ends = "; ".join(f"{n} from {fixed(p[0][1], 2)} to {fixed(p[-1][1], 2)}" for n, p in lines.items())
     return Figure(plot.svg(f"{title} over {short(max(steps))} steps: {ends}."), title)
 
@@ -158,13 +163,13 @@ def _padded(low: float, high: float) -> tuple[float, float]:
 
 
 def histograms(details: dict[str, Any]) -> list[Figure]:
-    """Confidence in the true class on forget, retain and test samples, the three models over each other."""
+    """Draw the confidence in the true class on forget, retain and test set, with the three models in each panel."""
     data = table(details.get("histograms"))
     edges = [e for e in numbers(data.get("bins")) if e is not None]
-    found = (
-        [_histogram(name, edges, data) for name in SETS] if len(edges) > 1 and edges == sorted(edges) else []
-    )
-    return [f for f in found if f is not None]
+    if len(edges) < 2 or edges != sorted(edges):
+        return []
+    panels = [_histogram(name, edges, data) for name in SETS]
+    return [panel for panel in panels if panel is not None]
 
 
 def _histogram(name: str, edges: list[float], data: dict[str, Any]) -> Figure | None:
@@ -196,22 +201,22 @@ def _histogram(name: str, edges: list[float], data: dict[str, Any]) -> Figure | 
             )
             + f"V{base}"
         )
-        plot.parts.append(f'<path class="step {KINDS[model]}" d="{path}"/>')
+        plot.parts.append(f'<path class="step {STYLES[model]}" d="{path}"/>')
     half = min(range(len(edges)), key=lambda i: abs(edges[i] - 0.5))
-    sure = ", ".join(f"{m} {fixed(sum(s[half:]))}\N{NO-BREAK SPACE}%" for m, s in shares.items())
-    said = f"Surer than {edges[half]:g}: {sure}."
+    confident = ", ".join(f"{m} {fixed(sum(s[half:]))}\N{NO-BREAK SPACE}%" for m, s in shares.items())
+    note = f"Confidence above {edges[half]:g}: {confident}."
     return Figure(
-        plot.svg(f"Confidence in the true class, {name} set. {said}"), f"{name.capitalize()} set", said
+        plot.svg(f"Confidence in the true class, {name} set. {note}"), f"{name.capitalize()} set", note
     )
 
 
-def swatch(kind: str) -> Markup:
-    """A legend's sample of a line or mark."""
-    drawn = {
+def swatch(mark: str) -> Markup:
+    """Draw a line or mark for the legend."""
+    shapes = {
         "forgotten": '<rect class="bar u hatched" x="1" y="1" width="20" height="10"/>',
         "cross": '<path class="crosses" d="M7 2l8 8m-8 0l8-8"/>',
         "dot": '<path class="points k1 big" d="M11 6h0"/>',
         "u": '<rect class="step u" x="1" y="2" width="20" height="9"/>',
     }
-    inner = drawn.get(kind, f'<path class="step {kind}" d="M1 6H21"/>')
+    inner = shapes.get(mark, f'<path class="step {mark}" d="M1 6H21"/>')
     return Markup(f'<svg class="swatch" viewBox="0 0 22 12" aria-hidden="true">{inner}</svg>')

@@ -1,7 +1,7 @@
-"""A small SVG writer: axes, lines and bars as inline SVG whose colours come from the page's style sheet.
+"""A small SVG writer: axes, lines and bars as inline SVG. The style sheet of the page sets their colours.
 
-Figures are drawn about 360 units wide and laid out as small multiples, so that a unit is close to a CSS pixel
-on a phone as on a desk. Text stays text (selectable, searchable); dark mode and print need no second drawing.
+A figure is about 360 units wide, so one unit is close to one CSS pixel on phones and on desktops. Text stays text:
+readers can select and search it. Dark mode and print need no second drawing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,13 @@ WIDTH = 360.0
 
 @dataclass(frozen=True)
 class Figure:
-    """One drawing: `svg` for the page, `title` above it and `note` below it (plain text, may be empty)."""
+    """Hold one drawing.
+
+    Args:
+        svg: The drawing.
+        title: Plain text above it.
+        note: Plain text below it.
+    """
 
     svg: Markup
     title: str = ""
@@ -25,14 +31,14 @@ class Figure:
 
 
 def short(value: float) -> str:
-    """A coordinate with one decimal at most: `12`, `3.5`, never `-0`."""
+    """Format a coordinate with at most one decimal: `12`, `3.5`, never `-0`."""
     text = f"{value:.1f}"
     text = text[:-2] if text.endswith(".0") else text
     return "0" if text == "-0" else text
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """Round values (1, 2, 2.5 or 5 times a power of ten) within [low, high], about `count` of them."""
+    """Return about `count` round values within [low, high]: multiples of 1, 2, 2.5 or 5 times a power of ten."""
     if not (math.isfinite(low) and math.isfinite(high)) or high <= low:
         return [low]
     raw = (high - low) / max(count, 1)
@@ -44,7 +50,7 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def tick_text(value: float) -> str:
-    """An axis figure: `0.25`, `40`, `1.2e6`; a true minus sign."""
+    """Format a number on an axis: `0.25`, `40`, `1.2e6`, with a true minus sign."""
     if value == 0:
         text = "0"
     elif abs(value) >= 1e5 or abs(value) < 1e-3:
@@ -56,7 +62,21 @@ def tick_text(value: float) -> str:
 
 @dataclass
 class Plot:
-    """A drawing area with data limits `x` and `y`, mapped to pixels by `xmap`/`ymap` (identity or a root)."""
+    """Map data to a drawing area and collect its SVG elements.
+
+    Args:
+        x: Limits of the data along x.
+        y: Limits of the data along y.
+        width: Width of the drawing in units.
+        height: Height of the drawing in units.
+        left: Margin on the left, for labels.
+        right: Margin on the right.
+        top: Margin at the top.
+        bottom: Margin at the bottom, for ticks and the axis name.
+        xmap: Scale of the x axis, such as `math.sqrt`. Default: linear.
+        ymap: Scale of the y axis.
+        parts: The SVG elements.
+    """
 
     x: tuple[float, float]
     y: tuple[float, float]
@@ -71,45 +91,46 @@ class Plot:
     parts: list[str] = field(default_factory=list)
 
     def px(self, value: float) -> float:
-        """Pixel of a data value along x."""
+        """Return the x coordinate of a data value."""
         low, high = self.xmap(self.x[0]), self.xmap(self.x[1])
         share = (self.xmap(value) - low) / ((high - low) or 1.0)
         return self.left + share * (self.width - self.left - self.right)
 
     def py(self, value: float) -> float:
-        """Pixel of a data value along y (up is larger)."""
+        """Return the y coordinate of a data value. Larger values lie higher."""
         low, high = self.ymap(self.y[0]), self.ymap(self.y[1])
         share = (self.ymap(value) - low) / ((high - low) or 1.0)
         return self.height - self.bottom - share * (self.height - self.top - self.bottom)
 
-    def text(self, x: float, y: float, words: object, kind: str = "", anchor: str = "start") -> None:
-        """Escaped text at pixel (x, y); `anchor` is start, middle or end."""
-        where = "" if anchor == "start" else f' text-anchor="{anchor}"'
-        name = f' class="{kind}"' if kind else ""
-        self.parts.append(f'<text x="{short(x)}" y="{short(y)}"{where}{name}>{escape(words)}</text>')
+    def text(self, x: float, y: float, content: object, style: str = "", anchor: str = "start") -> None:
+        """Draw text at (x, y), escaped. `anchor` is "start", "middle" or "end"."""
+        anchor_attribute = "" if anchor == "start" else f' text-anchor="{anchor}"'
+        class_attribute = f' class="{style}"' if style else ""
+        attributes = f'x="{short(x)}" y="{short(y)}"{anchor_attribute}{class_attribute}'
+        self.parts.append(f"<text {attributes}>{escape(content)}</text>")
 
-    def segment(self, x1: float, y1: float, x2: float, y2: float, kind: str) -> None:
-        """A straight line between two pixels."""
-        self.parts.append(f'<path class="{kind}" d="M{short(x1)} {short(y1)}L{short(x2)} {short(y2)}"/>')
+    def segment(self, x1: float, y1: float, x2: float, y2: float, style: str) -> None:
+        """Draw a straight line between two coordinates."""
+        self.parts.append(f'<path class="{style}" d="M{short(x1)} {short(y1)}L{short(x2)} {short(y2)}"/>')
 
-    def rect(self, x: float, y: float, width: float, height: float, kind: str, hint: str = "") -> None:
-        """A bar; `hint` appears when the pointer rests on it."""
+    def rect(self, x: float, y: float, width: float, height: float, style: str, hint: str = "") -> None:
+        """Draw a bar. `hint` appears when the pointer rests on it."""
         inner = f"<title>{escape(hint)}</title>" if hint else ""
         self.parts.append(
-            f'<rect class="{kind}" x="{short(x)}" y="{short(y)}" width="{short(max(width, 0.0))}" '
+            f'<rect class="{style}" x="{short(x)}" y="{short(y)}" width="{short(max(width, 0.0))}" '
             f'height="{short(height)}">{inner}</rect>'
         )
 
-    def line(self, xs: Sequence[float], ys: Sequence[float], kind: str) -> None:
-        """A polyline through data points."""
+    def line(self, xs: Sequence[float], ys: Sequence[float], style: str) -> None:
+        """Draw a line through data points."""
         points = "L".join(f"{short(self.px(x))} {short(self.py(y))}" for x, y in zip(xs, ys, strict=True))
         if points:
-            self.parts.append(f'<path class="{kind}" d="M{points}"/>')
+            self.parts.append(f'<path class="{style}" d="M{points}"/>')
 
     def axes(
         self, xticks: Sequence[float], yticks: Sequence[float], xlabel: str = "", ylabel: str = ""
     ) -> None:
-        """Horizontal grid lines, tick figures and axis names. The y name stands above the axis, unturned."""
+        """Draw horizontal grid lines, ticks and axis names. The name of the y axis stands above it."""
         edge = self.width - self.right
         for value in yticks:
             self.segment(self.left, self.py(value), edge, self.py(value), "grid")
@@ -122,7 +143,7 @@ class Plot:
             self.text(0, 9, ylabel, "name")
 
     def svg(self, label: str) -> Markup:
-        """The finished drawing; `label` is read out by screen readers."""
+        """Return the drawing. Screen readers read `label` out."""
         return Markup(
             f'<svg viewBox="0 0 {short(self.width)} {short(self.height)}" role="img" '
             f'aria-label="{escape(label)}">{"".join(self.parts)}</svg>'
@@ -130,18 +151,20 @@ class Plot:
 
 
 def spread_out(
-    places: list[tuple[float, str, str]], gap: float, low: float, high: float
+    labels: list[tuple[float, str, str]], gap: float, low: float, high: float
 ) -> list[tuple[float, str, str]]:
-    """Move labels (pixel, words, kind) apart until neighbours are `gap` away, in [low, high] if they fit."""
-    done: list[tuple[float, str, str]] = []
-    for place, words, kind in sorted(places):
-        place = max(place, low) if not done else max(place, done[-1][0] + gap)
-        done.append((place, words, kind))
-    excess = done[-1][0] - high if done else 0.0
-    for i in range(len(done) - 1, -1, -1):
-        if excess <= 0:
-            break
-        place, words, kind = done[i]
-        limit = high if i == len(done) - 1 else done[i + 1][0] - gap
-        done[i] = (min(place, limit), words, kind)
-    return done
+    """Move labels apart until neighbours are `gap` away, within [low, high] if they fit.
+
+    A label is (coordinate, text, class of the style sheet).
+    """
+    placed: list[tuple[float, str, str]] = []
+    for position, text, style in sorted(labels):
+        lowest = placed[-1][0] + gap if placed else low
+        placed.append((max(position, lowest), text, style))
+    if not placed or placed[-1][0] <= high:
+        return placed
+    for i in range(len(placed) - 1, -1, -1):
+        position, text, style = placed[i]
+        limit = high if i == len(placed) - 1 else placed[i + 1][0] - gap
+        placed[i] = (min(position, limit), text, style)
+    return placed

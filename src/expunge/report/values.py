@@ -1,4 +1,7 @@
-"""Values out of records, which are files that anyone can edit: of the expected type, or nothing."""
+"""Typed values from records.
+
+Records are files that anyone can edit. A value of another type than expected is left out.
+"""
 
 from __future__ import annotations
 
@@ -7,42 +10,47 @@ from typing import Any
 
 
 def number(value: Any) -> float | None:
-    """`value` as a finite float, or None: anything can stand where a figure belongs in a file."""
+    """Return `value` as a finite float, or None if it is not a finite number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
-        found = float(value)
+        result = float(value)
     except OverflowError:
         return None
-    return found if math.isfinite(found) else None
+    return result if math.isfinite(result) else None
 
 
 def numbers(values: Any) -> list[float | None]:
-    """A list of figures; anything that is not a list is an empty one."""
+    """Return `number` of each item of a list, or an empty list for anything else."""
     return [number(v) for v in values] if isinstance(values, list | tuple) else []
 
 
 def table(value: Any) -> dict[str, Any]:
-    """`value` if it is a dict, else an empty one."""
+    """Return `value` if it is a dict, else an empty dict."""
     return value if isinstance(value, dict) else {}
 
 
 def shares(values: Any) -> list[float]:
-    """A distribution in percent from shares or counts; empty where it is none."""
-    found = [v or 0.0 for v in numbers(values)]
-    whole = sum(found)
-    return [100 * v / whole for v in found] if whole > 0 and min(found) >= 0 and math.isfinite(whole) else []
+    """Return shares or counts as percentages that sum to 100, or an empty list if they are no distribution."""
+    counts = [v or 0.0 for v in numbers(values)]
+    total = sum(counts)
+    return (
+        [100 * v / total for v in counts] if total > 0 and min(counts) >= 0 and math.isfinite(total) else []
+    )
 
 
-def apart(own: list[float], other: list[float]) -> float | None:
-    """Total variation distance of two distributions, percent: what would have to move to make them equal."""
-    if not own or len(own) != len(other):
+def total_variation(first: list[float], second: list[float]) -> float | None:
+    """Return the total variation distance of two distributions in percent.
+
+    It is the share that would have to move to make them equal. None if they do not have the same classes.
+    """
+    if not first or len(first) != len(second):
         return None
-    return sum(abs(a - b) for a, b in zip(own, other, strict=True)) / 2
+    return sum(abs(a - b) for a, b in zip(first, second, strict=True)) / 2
 
 
 def texts(value: Any) -> list[str]:
-    """Sentences: a list of them, or one alone; empty for anything else."""
+    """Return a list of sentences from a list or from one text, or an empty list for anything else."""
     if isinstance(value, list | tuple):
         return [str(v) for v in value if v is not None and v != ""]
     return [value] if isinstance(value, str) and value else []

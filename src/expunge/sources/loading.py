@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 
-from ..data.batch import CropFlip, Inputs, Normalize, named_inputs_problem
+from ..data.batch import Inputs
 from ..data.convert import as_data
 from ..data.resize import Resize
 from ..data.samples import Data
+from ..data.transforms import CropFlip, Normalize, named_inputs_problem
 from ..errors import ExpungeError, raise_all
 from ..extensions import installed, loaded
 from ..imports import call_factory, call_object

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.batch import CropFlip
 from ..data.tensors import TensorData
+from ..data.transforms import CropFlip
 from ..errors import ExpungeError, raise_all
 from . import formats
 from .source import TEST_SHARE, Source

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from ..lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from .execute import execute as execute
     from .execute import unlearn as unlearn
     from .method import GradientMethod as GradientMethod
     from .method import Method as Method
@@ -23,7 +22,6 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "GradientMethod": "method",
         "Method": "method",
         "Run": "run",
-        "execute": "execute",
         "find": "registry",
         "names": "registry",
         "unlearn": "execute",

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from ..data.samples import Samples
 from ..torch_utils.module_state import evaluating
-from .method import GradientMethod
 from .run import Row, Run, autocast, finite
 
 MOST_SAMPLES = 2048  # of each set in one evaluation
@@ -23,6 +22,26 @@ NAN_EVERY = 25
 LEAST_EVALUATIONS, STEPS_APART = 20, 100
 
 
+class Guarded(Protocol):
+    """What a guard needs of a method. Every `GradientMethod` has it."""
+
+    @property
+    def epochs(self) -> int: ...
+    @property
+    def lr(self) -> float: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def max_drop(self) -> float: ...
+    @property
+    def probe_every(self) -> int: ...
+    @property
+    def data(self) -> tuple[str, ...]: ...
+    def plan(self) -> str: ...
+    def steps(self, run: Run) -> int: ...
+    def stop(self, run: Run, row: Row) -> str | None: ...
+
+
 class Guard:
     """Evaluates a run, applies the method's stop rule, and rolls back to the last good state after NaN or collapse.
 
@@ -31,7 +50,7 @@ class Guard:
         method: Its method.
     """
 
-    def __init__(self, run: Run, method: GradientMethod):
+    def __init__(self, run: Run, method: Guarded):
         self.run, self.method = run, method
         self.has_scores = "scores" in run.task.offers
         self.sets = self._sets()

@@ -6,9 +6,9 @@ import json
 from dataclasses import fields
 from typing import TypeAlias
 
-from .. import tasks
 from ..extensions import Extensions, source_of
 from ..records.checkpoint import Checkpoint
+from ..tasks import BUILT_IN
 from ..tasks.task import Task, missing_capabilities, missing_text
 from .method import PACKAGE, Method
 
@@ -59,7 +59,7 @@ def make(method: MethodLike) -> Method:
 
 def served_tasks(method: type[Method]) -> list[str]:
     """Return the names of the built-in tasks that offer what a method needs."""
-    return [task.name for task in tasks.BUILT_IN if not missing_capabilities(task, method.needs)]
+    return [task.name for task in BUILT_IN if not missing_capabilities(task, method.needs)]
 
 
 def serves(method: type[Method], task: Task | type[Task]) -> bool:

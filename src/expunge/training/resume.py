@@ -16,7 +16,6 @@ from ..masks.mask_file import Mask
 from ..records.hashing import mask_hash, state_hash
 from ..records.record import plain
 from ..records.torch_files import load_state, save_state
-from .method import GradientMethod
 from .run import Run, peak_memory
 
 SMALL_BYTES = 1 << 26  # a state of at most 64 MiB is written after every epoch
@@ -37,7 +36,7 @@ class ResumableState:
         guard: The run's guard, whose state stands among the run's own.
     """
 
-    def __init__(self, run: Run, method: GradientMethod, parts: dict[str, Any], guard: Any):
+    def __init__(self, run: Run, method: Any, parts: dict[str, Any], guard: Any):
         self.run, self.parts, self.guard = run, parts, guard
         self.identity = _identity(run, method) if run.state_file is not None else ""
         # taken before a mask freezes whole parameters
@@ -77,7 +76,7 @@ class ResumableState:
             **{name: part.state_dict() for name, part in self.parts.items()},
             "random": run.random_state(),
             "mask": dict(run.mask or {}),
-            "mask_about": {} if run.mask is None else dict(run.mask.about),
+            "mask_about": {} if run.mask is None else dict(run.mask.metadata),
             "trainable": self.trainable,
             "memo_on_device": [k for k, v in run.memo.items() if any(t.is_cuda for t in _tensors(v))],
             **{name: getattr(run, name) for name in _FIELDS},
@@ -134,7 +133,7 @@ def _shared(run: Run) -> dict[str, Tensor]:
     return {k: t for k, t in run.model.state_dict().items() if t.data_ptr() and at.get(k) == t.data_ptr()}
 
 
-def _identity(run: Run, method: GradientMethod) -> str:
+def _identity(run: Run, method: Any) -> str:
     """Everything that the result of a run depends on, as text."""
     given = None if run.mask is None else mask_hash(run.mask)
     # the parameters that the run started from

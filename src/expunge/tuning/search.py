@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,6 +19,10 @@ from ..training.method import Method
 
 # number of coarse trials, between the method's own settings and the finer trials
 COARSE = 2
+
+
+# how trials are ranked: by validation data, or by the gap to a retrained model
+By = Literal["validation", "gap"]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch import nn
@@ -25,9 +25,7 @@ from ..training.method import Method
 from ..training.processes import Team, first
 from ..training.run import Compute, Run
 from .estimate import distance_to_expected, distance_to_retrained
-from .search import Trial, next_settings, search_space
-
-By = Literal["validation", "gap"]
+from .search import By, Trial, next_settings, search_space
 
 
 @dataclass(frozen=True, eq=False)

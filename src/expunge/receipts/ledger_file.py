@@ -1,4 +1,7 @@
-"""The file under a ledger: one SQLite table to which rows are only ever added, each with the hash of the one before."""
+"""The SQLite file of a ledger: one table to which rows are only added.
+
+Each row carries the hash of the row before it.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from typing import Any
 
 from ..errors import ExpungeError
 from .canonical import canonical, decimals
-from .chain import START, Event, Head
+from .chain import START, Event, LedgerHead
 from .deletion import Source
 
 FORMAT = "expunge-ledger/v1"
@@ -23,56 +26,75 @@ _TABLES = (
     """CREATE TABLE events (seq INTEGER PRIMARY KEY, at TEXT NOT NULL, kind TEXT NOT NULL, request INTEGER,
                             body TEXT NOT NULL, previous TEXT NOT NULL, hash TEXT NOT NULL)""",
     "CREATE TABLE head (one INTEGER PRIMARY KEY CHECK (one = 1), count INTEGER NOT NULL, hash TEXT NOT NULL)",
+    # The triggers prevent accidents. Only the hash chain shows intended edits.
     *(
         f"CREATE TRIGGER no_{what} BEFORE {what} ON events "
         "BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END"
         for what in ("UPDATE", "DELETE")
-    ),  # against accidents; the chain is what shows intent
+    ),
 )
 
 
-class Rows:
-    """An existing ledger file, or with `create` a new one (readable by its owner only). Raises `ExpungeError` for files
-    that are none."""
+class LedgerFile:
+    """Open a ledger file.
+
+    Args:
+        path: The file.
+        create: Make the file if it does not exist. It is readable by its owner only.
+
+    Raises:
+        ExpungeError: The file does not exist, is not a ledger, or was made by a newer version.
+    """
 
     def __init__(self, path: Source, *, create: bool = False):
         self.path = Path(path)
         if not create and not self.path.is_file():
-            raise ExpungeError(f"there is no ledger at {self.path}. `expunge ledger add` makes one.")
+            raise ExpungeError(
+                f"there is no ledger at {self.path}. Name another file, or make one with `expunge ledger add`."
+            )
         with self._open() as db:
-            db.execute("BEGIN")  # one snapshot: another process may make the tables between the two looks
+            # One snapshot: another process may create the tables between the two queries.
+            db.execute("BEGIN")
             version = db.execute("PRAGMA user_version").fetchone()[0]
             tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             db.execute("COMMIT")
             if version > VERSION:
                 raise ExpungeError(
-                    f"{self.path} has version {version}, this one reads up to {VERSION}: upgrade expunge."
+                    f"{self.path} has ledger version {version}; this Expunge reads up to {VERSION}. Upgrade Expunge."
                 )
             if version != VERSION and (tables or not create):
-                raise ExpungeError(f"{self.path} is not a ledger of expunge. Name another file.")
+                raise ExpungeError(f"{self.path} is not a ledger of Expunge. Name another file.")
         if version != VERSION:
             self._create()
 
     def events(self) -> list[Event]:
-        """The rows as they are, in order. Raises `ExpungeError` where the file is damaged."""
+        """Return all rows in order.
+
+        Raises:
+            ExpungeError: The file is damaged.
+        """
         with self._open() as db:
             return [Event(*row) for row in db.execute(f"SELECT {_COLUMNS} FROM events ORDER BY seq")]
 
-    def head(self) -> Head:
-        """How many rows there are and the hash of the last: note it elsewhere, `check` can compare."""
+    def head(self) -> LedgerHead:
+        """Return the ledger head: the number of rows and the hash of the last row.
+
+        Note it in another place. A later `check` can compare the ledger with it.
+        """
         with self._open() as db:
             row = db.execute("SELECT count, hash FROM head").fetchone()
-        return Head(*row) if row else Head(0, "")
+        return LedgerHead(*row) if row else LedgerHead(0, "")
 
-    def _sound(self) -> list[str]:
-        """What SQLite finds wrong with the file; ["ok"] for nothing."""
+    def _integrity(self) -> list[str]:
+        """Return what SQLite finds wrong with the file, or ["ok"]."""
         with self._open() as db:
             return [row[0] for row in db.execute("PRAGMA integrity_check")]
 
     def _append(self, kind: str, request: int | None, body: dict[str, Any]) -> int:
-        """Add a row and return the number of its request, a new one where none is given."""
+        """Add a row and return the number of its request. None as the request takes the next number."""
         with self._open() as db:
-            db.execute("BEGIN IMMEDIATE")  # others wait here, so that each sees the row before its own
+            # Other writers wait here, so each of them sees the row before its own.
+            db.execute("BEGIN IMMEDIATE")
             if request is None:
                 request = 1 + db.execute("SELECT count(*) FROM events WHERE kind = 'request'").fetchone()[0]
             _insert(db, kind, request, body)
@@ -86,15 +108,19 @@ class Rows:
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
         try:
             with closing(sqlite3.connect(self.path, timeout=60, isolation_level=None)) as db:
-                db.execute("PRAGMA synchronous = EXTRA")  # on disk before the lock is given back
+                # The row is on disk before the lock is released.
+                db.execute("PRAGMA synchronous = EXTRA")
                 yield db
         except sqlite3.Error as error:
-            raise ExpungeError(f"the ledger {self.path} cannot be used: {error}.") from error
+            raise ExpungeError(
+                f"the ledger {self.path} cannot be used: {error}. Name a ledger file, or restore it from a backup."
+            ) from error
 
     def _create(self) -> None:
         with self._open() as db:
             db.execute("BEGIN IMMEDIATE")
-            if db.execute("PRAGMA user_version").fetchone()[0] == 0:  # no other process was faster
+            # Another process may have created the tables in the meantime.
+            if db.execute("PRAGMA user_version").fetchone()[0] == 0:
                 for statement in _TABLES:
                     db.execute(statement)
                 _insert(db, "ledger", None, {"format": FORMAT, "ledger": secrets.token_hex(16)})
@@ -103,9 +129,9 @@ class Rows:
 
 
 def _insert(db: sqlite3.Connection, kind: str, request: int | None, body: dict[str, Any]) -> None:
-    """The next row of the chain, inside the caller's transaction."""
+    """Insert the next row of the chain within the transaction of the caller."""
     last = db.execute("SELECT count, hash FROM head").fetchone()
-    head = Head(*last) if last else Head(0, START)
+    head = LedgerHead(*last) if last else LedgerHead(0, START)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     event = Event.after(head, now, kind, request, canonical(decimals(body)).decode())
     db.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)", tuple(event.__dict__.values()))
