@@ -1,4 +1,4 @@
-"""What each process of tests/test_processes.py does: python -m torch.distributed.run ... processes_worker.py OUT."""
+"""The work of each process of tests/test_processes.py: python -m torch.distributed.run ... processes_worker.py OUT."""
 
 import sys
 from dataclasses import replace

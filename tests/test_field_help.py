@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import pytest
 
@@ -21,56 +21,52 @@ GROUPS = [SplitFlags, ModelFlags, ComputeFlags, RecipeFlags, ReceiptFlags, Stron
 
 @dataclass
 class Parent:
-    plain: int = 0  # beside
-    # above, in
-    # two lines
-    above: int = 0
-    bracketed: int = (
-        0  # in brackets
-    )  # fmt: skip
-    kept: int = 0  # of the parent
-    silent: int = 0
+    """Say what it is.
 
-    other = 1  # no field
+    Args:
+        kept: Of the parent.
+        plain: Percent: a colon, and more.
+        wrapped: In the docstring,
+            on two lines.
+    """
+
+    plain: int = 0  # a comment is no help
+    wrapped: int = 0
+    kept: int = 0
+    # a comment is no help
+    silent: int = 0
+    described: int = field(default=0, metadata={"help": "In the metadata."})
 
 
 @dataclass
 class Child(Parent):
-    kept: int = 1
-    plain: int = 2  # of the child
-
-
-@dataclass
-class Documented(Child):
     """Say what it is.
 
     Args:
-        kept: From the docstring,
-            on two lines.
-        plain: Percent: a colon, and more.
+        kept: Of the child.
     """
 
-    kept: int = 3  # not this
+    kept: int = 1
     plain: int = 2
 
 
 @pytest.mark.parametrize(
-    ("kind", "name", "said"),
+    ("settings_class", "name", "expected"),
     [
-        (Documented, "kept", "From the docstring, on two lines."),
-        (Documented, "plain", "Percent: a colon, and more."),
-        (Documented, "above", "above, in two lines"),
-        (Parent, "plain", "beside"),
-        (Parent, "above", "above, in two lines"),
-        (Parent, "bracketed", "in brackets"),
+        (Parent, "plain", "Percent: a colon, and more."),
+        (Parent, "wrapped", "In the docstring, on two lines."),
+        (Parent, "kept", "Of the parent."),
         (Parent, "silent", ""),
-        (Child, "kept", "of the parent"),
-        (Child, "plain", "of the child"),
-        (Child, "above", "above, in two lines"),
+        (Parent, "described", "In the metadata."),
+        (Child, "kept", "Of the child."),
+        (Child, "plain", "Percent: a colon, and more."),
+        (Child, "wrapped", "In the docstring, on two lines."),
+        (Child, "described", "In the metadata."),
+        (Child, "silent", ""),
     ],
 )
-def test_help_is_the_comment_of_the_nearest_class(kind, name, said):
-    assert field_help(kind, name) == said
+def test_help_is_the_entry_of_the_nearest_class(settings_class, name, expected):
+    assert field_help(settings_class, name) == expected
 
 
 def test_every_field_of_every_method_and_group_of_flags_has_help():

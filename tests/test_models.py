@@ -158,7 +158,7 @@ def test_whole_numbers_where_the_weights_want_others_are_told_with_the_remedy():
     x, y = torch.randint(0, 9, (60, 5)), torch.arange(60) % 3
     split = Split.random((x[:50], y[:50]), (x[50:], y[50:]))
     with pytest.raises(
-        ModelError, match=r"the inputs are torch.int64, the weights torch.float32: make them alike"
+        ModelError, match=r"the inputs are torch.int64, the parameters torch.float32: convert one of them"
     ):
         Classification(3).check(build("mlp", num_classes=3, shape=(5,)), split.retain)
     beyond = torch.full_like(x, 10**6)  # tokens that the model does not have

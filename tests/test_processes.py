@@ -1,4 +1,4 @@
-"""`Compute(processes=True)`: two processes of torchrun make the run that one makes."""
+"""`Compute(processes=True)`: two processes of torchrun give the same run as one process."""
 
 import os
 import subprocess
@@ -56,7 +56,7 @@ def test_processes_start_alike_and_share_batch_statistics(ranks):
     assert first["1.running_mean"].abs().sum() > 0
 
 
-def test_each_process_draws_labels_of_its_own():
+def test_each_process_draws_its_own_labels():
     _, split, task = setting()
     runs = [Run(torch.nn.Linear(2, 2), split, task, 3) for _ in range(2)]
     for rank, run in enumerate(runs):

@@ -32,7 +32,7 @@ def killed_in(epoch):
     return Bomb
 
 
-def test_curves_of_looks_that_several_epochs_share_are_gone_on_with(generator, tmp_path):
+def test_curves_of_shared_evaluations_continue_after_a_resume(generator, tmp_path):
     settings = {"epochs": 60, "lr": 1e-4, "batch_size": 400}
     go = lambda method, **more: execute(  # noqa: E731
         generator.model, generator.by_class, method, generator.task, seed=2, **more
@@ -46,7 +46,7 @@ def test_curves_of_looks_that_several_epochs_share_are_gone_on_with(generator, t
     assert 20 <= len(rows) <= 25 and rows[-1][0] == whole.step == 120
 
 
-def test_short_runs_and_classifiers_are_looked_at_after_every_epoch(generator, classifier):
+def test_short_runs_and_classifiers_are_evaluated_after_every_epoch(generator, classifier):
     for toy, epochs in ((generator, 12), (classifier, 30)):
         run = execute(
             toy.model, toy.by_class, FineTune(epochs=epochs, lr=1e-4, batch_size=400), toy.task, seed=2
@@ -75,7 +75,7 @@ def test_a_large_state_is_not_written_after_every_short_epoch(generator, tmp_pat
 
 
 @pytest.mark.parametrize("name", ["classifier", "generator"])
-def test_a_program_that_ends_a_run_in_the_look_at_an_epoch_loses_none(name, request, tmp_path):
+def test_a_run_that_ends_in_the_evaluation_of_an_epoch_keeps_the_epoch(name, request, tmp_path):
     """As a grid does whose time is over: each call goes one epoch on, and ends where one call would."""
     toy, method, state = request.getfixturevalue(name), SalUn(epochs=3, lr=1e-3, density=0.3), tmp_path / "s"
     whole = execute(toy.model, toy.by_class, method, toy.task)
@@ -99,7 +99,7 @@ def test_a_program_that_ends_a_run_in_the_look_at_an_epoch_loses_none(name, requ
     assert again.mask.metadata == whole.mask.metadata == {"density": "0.3"}
 
 
-def test_a_state_of_other_trainable_weights_is_refused(classifier, tmp_path):
+def test_a_state_of_other_trainable_parameters_is_refused(classifier, tmp_path):
     model, split, task = classifier.model, classifier.by_class, classifier.task
     with pytest.raises(Killed):
         execute(model, split, killed_in(1)(epochs=2), task, state_file=tmp_path / "s")
@@ -109,7 +109,7 @@ def test_a_state_of_other_trainable_weights_is_refused(classifier, tmp_path):
         execute(fewer, split, FineTune(epochs=2), task, state_file=tmp_path / "s")
 
 
-def test_a_state_that_finds_no_room_does_not_end_the_run(classifier, tmp_path, monkeypatch):
+def test_a_full_disk_does_not_end_the_run(classifier, tmp_path, monkeypatch):
     def full(path, state):
         raise OSError(28, "No space left on device")
 
@@ -125,7 +125,7 @@ def test_a_state_that_finds_no_room_does_not_end_the_run(classifier, tmp_path, m
     assert run.ended == "finished" and len([w for w in told if "goes on" in str(w.message)]) == 1
 
 
-def test_replay_is_not_drawn_again_for_a_run_that_goes_on(generator, tmp_path, monkeypatch):
+def test_a_resumed_run_does_not_sample_its_replay_images_again(generator, tmp_path, monkeypatch):
     method = SelectiveAmnesia(epochs=2, pool=8, fisher_samples=2, sample_steps=2)
     go = lambda **more: execute(generator.model, generator.by_class, method, generator.task, **more)  # noqa: E731
     whole = go()
@@ -143,7 +143,7 @@ def test_replay_is_not_drawn_again_for_a_run_that_goes_on(generator, tmp_path, m
     )
 
 
-def test_a_teacher_holds_the_weights_handed_in_and_no_copies_of_them(classifier):
+def test_a_teacher_shares_the_parameters_of_the_model_passed_in(classifier):
     run = execute(classifier.model, classifier.by_class, FineTune(epochs=1, lr=0.1), classifier.task)
     given, teacher, made = (dict(m.named_parameters()) for m in (classifier.model, run.original, run.model))
     for name, weight in given.items():

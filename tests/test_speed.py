@@ -51,7 +51,7 @@ def test_the_literal_step_ends_at_the_same_weights():
     assert F.cross_entropy(ours(x), y).isfinite()
 
 
-def test_both_attacks_say_the_same():
+def test_both_attacks_give_the_same_answer():
     percent = attack.measure(300, 1)["percent"]
     assert percent["ours"] == pytest.approx(percent["scikit-learn"], abs=2)
 
@@ -61,7 +61,7 @@ def test_ratios_are_taken_turn_by_turn():
     assert timing.ratio(a, b)["all"] == [2.0, 3.0, 1.0] and timing.ratio(a, b)["median"] == 2.0
 
 
-def test_the_floor_goes_on_from_the_pieces_that_are_done(tmp_path, monkeypatch):
+def test_the_floor_continues_after_the_finished_pieces(tmp_path, monkeypatch):
     made, keep = [], tmp_path / "pieces.json"
     values = {
         "matrix_flops_a_second": 2.0,
@@ -87,7 +87,7 @@ def test_the_floor_goes_on_from_the_pieces_that_are_done(tmp_path, monkeypatch):
     assert found["retrain"]["floor_seconds"] == 10 and found["retrain"]["times_the_floor"] == 3
 
 
-def test_what_pieces_are_made_of_is_the_source_the_device_and_the_arguments(tmp_path):
+def test_pieces_depend_on_the_source_the_device_and_the_arguments(tmp_path):
     file = tmp_path / "a.py"
     file.write_text("1")
     first = floor.made_of(file, at=("a", 1))
@@ -97,12 +97,12 @@ def test_what_pieces_are_made_of_is_the_source_the_device_and_the_arguments(tmp_
     assert floor.made_of(file)["source"] != first["source"]
 
 
-def test_a_sort_is_taken_where_its_scores_are():
+def test_a_sort_runs_on_the_device_of_its_scores():
     scores = {"a": torch.randn(8, device="meta"), "b": torch.randn(4, device="meta")}
     assert {m.device.type for m in saliency.argsort(scores, 0.5).values()} == {"meta"}
 
 
-def test_the_selection_of_a_gpu_is_compared_by_its_answer():
+def test_the_gpu_selection_is_compared_by_its_answer():
     assert floor.selection("cpu", 4000, 1)["same_answer"]
 
 

@@ -1,4 +1,4 @@
-"""A model's mode, its layout and torch's random state, set inside a block and put back after it."""
+"""Set a model's mode, its memory format or torch's random state inside a block, and restore it afterwards."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ from ..errors import ExpungeError
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in eval mode inside the block; every module's own mode is put back after it."""
+    """Put the model in eval mode inside the block, and restore the mode of every module afterwards.
+
+    Args:
+        model: The model.
+
+    Example:
+        >>> with evaluating(model), torch.no_grad():  # doctest: +SKIP
+        ...     logits = model(x)
+    """
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -24,22 +32,37 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def check_seed(seed: int) -> None:
-    """Raise `ExpungeError` for a seed that torch or NumPy does not take."""
+    """Check that torch and NumPy accept a seed.
+
+    Raises:
+        ExpungeError: The seed is outside 0 to 2^63 - 1.
+    """
     if not 0 <= seed < 2**63:
         raise ExpungeError(f"the seed is {seed}; give a whole number from 0 to 2^63 - 1.")
 
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Torch's global random state seeded inside the block and as it was after it."""
+    """Seed torch's global random state inside the block, and restore it afterwards.
+
+    Args:
+        seed: The seed.
+        device: The device whose random state is seeded beside that of the CPU.
+    """
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
 
 
 @contextmanager
-def arranged(model: nn.Module, channels_last: bool, compiled: bool) -> Iterator[None]:
-    """The model in channels-last storage, and compiled, inside the block; contiguous and not compiled after it."""
+def stored_and_compiled(model: nn.Module, channels_last: bool, compiled: bool) -> Iterator[None]:
+    """Store the model channels-last and compile it inside the block, as asked. Afterwards it is contiguous and not compiled.
+
+    Args:
+        model: The model.
+        channels_last: Whether to store it channels-last.
+        compiled: Whether to compile its forward pass.
+    """
     if channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if compiled:
@@ -54,12 +77,12 @@ def arranged(model: nn.Module, channels_last: bool, compiled: bool) -> Iterator[
 
 
 def freeze_batch_norm(model: nn.Module) -> None:
-    """Batch norm normalises by its running statistics, and leaves them, until the model's mode is set again."""
+    """Make batch norm use its running statistics without updating them, until the mode of the model is set again."""
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where the model's first parameter is."""
+    """Return the device of the model's first parameter."""
     return next(model.parameters()).device

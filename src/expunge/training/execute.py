@@ -14,7 +14,7 @@ from ..errors import ExpungeError, MaskError, raise_all
 from ..masks.mask import check_mask
 from ..masks.mask_file import Mask
 from ..tasks.task import Task, missing_capabilities, missing_text
-from ..torch_utils.module_state import arranged, check_seed, device_of, seeded
+from ..torch_utils.module_state import check_seed, device_of, seeded, stored_and_compiled
 from .loop import descend
 from .method import GradientMethod, Method
 from .registry import MethodLike, make, unsuited_text
@@ -85,7 +85,7 @@ def execute(
     with (
         seeded(seed, run.device),
         measured(run),
-        arranged(run.model, compute.channels_last, compute.compile),
+        stored_and_compiled(run.model, compute.channels_last, compute.compile),
     ):
         method.apply(run)
     _check_result(run, model, type(method).__name__)

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from distributed_worker import DENSITIES, alone, model_and_samples
 from expunge import ModelError, TensorData
 from expunge.masks.sharded import ShardGroup, _check_shards
+from sharded_worker import DENSITIES, alone, model_and_samples
 
-WORKER = Path(__file__).with_name("distributed_worker.py")
+WORKER = Path(__file__).with_name("sharded_worker.py")
 
 
 @pytest.fixture(scope="module")

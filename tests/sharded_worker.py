@@ -1,4 +1,4 @@
-"""What each process of tests/test_distributed.py does: python -m torch.distributed.run ... distributed_worker.py OUT."""
+"""The work of each process of tests/test_sharded.py: python -m torch.distributed.run ... sharded_worker.py OUT."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Freed memory that stays: shown by the page faults of a process of its own."""
+"""Freed memory stays in the process, as the page faults of a child process show."""
 
 import subprocess
 import sys
@@ -23,21 +23,21 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-def faults(how):
-    done = subprocess.run([sys.executable, "-c", PROGRAM, how], capture_output=True, text=True)
+def page_faults(mode):
+    done = subprocess.run([sys.executable, "-c", PROGRAM, mode], capture_output=True, text=True)
     if done.returncode == 3:
-        pytest.skip("not glibc: there is nothing to ask")
+        pytest.skip("the C library is not glibc")
     assert done.returncode == 0, done.stderr
     return int(done.stdout)
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="page faults of Linux")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts the page faults of Linux")
 def test_the_second_step_uses_the_memory_of_the_first():
-    assert faults("keep") < faults("default") / 4
+    assert page_faults("keep") < page_faults("default") / 4
 
 
-@pytest.mark.skipif(sys.platform.startswith("linux"), reason="elsewhere than on Linux")
-def test_elsewhere_nothing_happens():
+@pytest.mark.skipif(sys.platform.startswith("linux"), reason="only on other systems than Linux")
+def test_other_systems_are_left_unchanged():
     from expunge.torch_utils.allocator import keep_freed_memory
 
     assert not keep_freed_memory()

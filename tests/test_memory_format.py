@@ -1,4 +1,4 @@
-"""Images are given to convolutional networks channels last where they take it, and the results are the same."""
+"""Convolutional networks get images channels-last if they accept them, with the same results."""
 
 import pytest
 import torch
@@ -6,11 +6,11 @@ from torch import nn
 
 from expunge import Classification, CropFlip, Split, TensorData, execute
 from expunge.methods.finetune import FineTune
-from expunge.torch_utils.memory_format import laid_out
+from expunge.torch_utils.memory_format import to_channels_last
 
 
 class Viewing(nn.Module):
-    """As in many tutorials: a view across channels, which channels-last storage does not allow."""
+    """A network with a view across channels, as in many tutorials, which fails on channels-last images."""
 
     def __init__(self):
         super().__init__()
@@ -31,14 +31,14 @@ def test_convolutional_networks_get_channels_last_and_answer_the_same():
         nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 3)
     ).eval()
     x = torch.rand(5, 3, 8, 8)
-    assert channels_last(laid_out(model, x))
+    assert channels_last(to_channels_last(model, x))
     assert torch.allclose(Classification(3).logits(model, x), model(x), atol=1e-5)
 
 
 @pytest.mark.parametrize("model", [Viewing(), nn.Sequential(nn.Flatten(), nn.Linear(192, 3))])
-def test_others_get_what_came(model):
+def test_other_networks_get_unchanged_inputs(model):
     x = torch.rand(5, 3, 8, 8)
-    assert laid_out(model, x) is x
+    assert to_channels_last(model, x) is x
 
 
 def test_the_trial_leaves_no_trace():
@@ -46,7 +46,7 @@ def test_the_trial_leaves_no_trace():
     x, heard = torch.rand(2, 3, 8, 8), []
     model[0].register_forward_hook(lambda *args: heard.append(args))
     before, state = model[1].running_mean.clone(), torch.get_rng_state()
-    laid_out(model, x)
+    to_channels_last(model, x)
     assert not heard and len(model[0]._forward_hooks) == 1
     assert torch.equal(model[1].running_mean, before) and model.training and model[2].training
     assert torch.equal(torch.get_rng_state(), state)
