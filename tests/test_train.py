@@ -367,6 +367,7 @@ def test_settings_are_refused_all_at_once(setting):
         "eval_batch",
         "amp",
     ]
+    assert "'fp16'" in caught.value.problems[-1]
 
 
 @pytest.mark.parametrize(
