@@ -37,7 +37,7 @@ from expunge.errors import ModelError
 from expunge.extensions import source_of
 from expunge.models import build
 from expunge.pipeline import Pipeline
-from expunge.receipts.receipt import issue
+from expunge.receipts.issue import issue
 from expunge.receipts.verify import verify
 from expunge.records.record import plain
 from expunge.report import page

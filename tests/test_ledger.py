@@ -17,9 +17,10 @@ from torch import nn
 from expunge.errors import ExpungeError
 from expunge.receipts.canonical import canonical
 from expunge.receipts.chain import START, Event, LedgerHead, check_events
+from expunge.receipts.issue import issue, record_hash
 from expunge.receipts.keys import make_key
 from expunge.receipts.ledger import DAYS, Ledger, check_export
-from expunge.receipts.receipt import Receipt, issue, record_hash
+from expunge.receipts.receipt import Receipt
 from expunge.records.record import Record
 
 IDS = ["a1", "a2", "b7"]

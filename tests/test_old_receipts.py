@@ -13,7 +13,8 @@ import pytest
 from expunge.errors import ExpungeError
 from expunge.masks.mask_file import Mask
 from expunge.receipts.canonical import canonical, exact, sha256
-from expunge.receipts.receipt import Receipt, record_hash
+from expunge.receipts.issue import record_hash
+from expunge.receipts.receipt import Receipt
 from expunge.receipts.verify import verify
 
 FILES = Path(__file__).parent / "fixtures/receipt"

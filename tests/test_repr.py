@@ -10,7 +10,8 @@ from expunge import Mask, Record, StreamData, TensorData, execute, experiment, s
 from expunge.audit.standard import AuditResult
 from expunge.methods.finetune import FineTune
 from expunge.pipeline.experiment import Outcome
-from expunge.receipts.receipt import Receipt, issue
+from expunge.receipts.issue import issue
+from expunge.receipts.receipt import Receipt
 from expunge.summaries import score_html
 
 

@@ -125,7 +125,8 @@ def sign(
         passphrase_file: File whose first line opens the key, if it is locked. By default EXPUNGE_PASSPHRASE.
         out: File to write. By default the receipt itself.
     """
-    from ..receipts.receipt import Receipt, signed
+    from ..receipts.receipt import Receipt
+    from ..receipts.signing import signed
     from ..receipts.verify import verify as verify_receipt
     from .receipt_flags import passphrase_of
 

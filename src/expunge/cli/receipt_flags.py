@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ExpungeError
+from ..receipts.issue import issue
 from ..receipts.keys import load_private, read_passphrase
-from ..receipts.receipt import Receipt, issue
+from ..receipts.receipt import Receipt
 from ..records.hashing import model_hash
 from ..records.record import Record
 from .settings_flags import flag_group, with_help

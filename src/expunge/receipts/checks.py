@@ -11,7 +11,8 @@ from typing import Any, Self
 from ..errors import ExpungeError, MissingExtra
 from .canonical import parse, sha256
 from .keys import fingerprint, load_public, signed_by
-from .receipt import IMPLEMENTATION, KIND, OPTIONAL, SCHEMA, STATEMENT, Receipt, messages
+from .receipt import IMPLEMENTATION, KIND, OPTIONAL, SCHEMA, STATEMENT, Receipt
+from .signing import messages
 
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 _SIGNATURE = re.compile(r"[0-9a-f]{128}\Z")

@@ -16,8 +16,9 @@ from typing import Any, Literal
 from ..errors import raise_all
 from ..records.record import Record, plain
 from .canonical import canonical, parse
+from .issue import record_hash
 from .merkle import Secret
-from .receipt import Receipt, record_hash
+from .receipt import Receipt
 from .verify import verify
 
 # 28 days are never more than the month of GDPR article 12 (3). Other laws and contracts differ.
