@@ -1,11 +1,10 @@
-"""The steps of drawing a split: check the data, draw at random, check and hash the sets. `Split` calls them."""
+"""The steps of drawing a split: check the data, draw at random, check the sets. `Split` calls them."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import warnings
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -14,9 +13,8 @@ from torch import Tensor
 from ..errors import SplitError, raise_all
 from ..torch_utils.module_state import check_seed
 from .samples import Data
+from .split_sets import Goal
 from .tensors import TensorData
-
-Goal = Literal["untrain", "unlearn"]
 
 # ids that a message shows
 SHOWN_IDS = 5
@@ -164,18 +162,6 @@ def check_sets(pool: Pool, forget: Tensor, retain: Tensor, test_forgotten: Tenso
                 "remove them from one."
             )
     raise_all(problems, SplitError)
-
-
-def hash_parts(*parts: str | Tensor) -> str:
-    """Return the SHA-256 (hex) of texts and positions (n,). The encoding separates the parts."""
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(
-            json.dumps(part).encode()
-            if isinstance(part, str)
-            else f"{len(part)}:".encode() + part.to(torch.int64).numpy().tobytes()
-        )
-    return digest.hexdigest()
 
 
 def warn_of_test_copies(train: Data, test: Data, forget: Tensor) -> None:
