@@ -39,8 +39,9 @@ from expunge.methods.sisa import SISA
 from expunge.methods.ssd import SSD
 from expunge.methods.ugradsl import UGradSL
 from expunge.pipeline.experiment import experiment, record_of
+from expunge.torch_utils.module_state import is_finite
 from expunge.training.loop import rate
-from expunge.training.run import Run, is_finite
+from expunge.training.run import Run
 from expunge.training.schedule import pairs, pieces, steps_per_epoch
 from expunge.tuning.estimate import distance_to_retrained
 from expunge.tuning.trials import tune

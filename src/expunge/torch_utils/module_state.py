@@ -1,12 +1,13 @@
-"""Set a model's mode, its memory format or torch's random state inside a block, and restore it afterwards."""
+"""Read, copy and set the state of a model: its mode, memory format and parameters, and torch's random state."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import ExpungeError
 
@@ -86,3 +87,18 @@ def freeze_batch_norm(model: nn.Module) -> None:
 def device_of(model: nn.Module) -> torch.device:
     """Return the device of the model's first parameter."""
     return next(model.parameters()).device
+
+
+def is_finite(model: nn.Module) -> bool:
+    """Whether all floating-point parameters and buffers are finite. Takes one transfer from the device.
+
+    Buffers may contain -inf, because attention masks do. Statistics gathered in training never are -inf.
+    """
+    flags = [p.detach().isfinite().all() for p in model.parameters() if p.is_floating_point()]
+    flags += [(b.isfinite() | (b == -math.inf)).all() for b in model.buffers() if b.is_floating_point()]
+    return not flags or bool(torch.stack(flags).all())
+
+
+def snapshot(model: nn.Module) -> dict[str, Tensor]:
+    """Return a copy of the model's state dict."""
+    return {k: v.detach().clone() for k, v in model.state_dict().items()}

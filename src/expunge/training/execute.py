@@ -14,11 +14,12 @@ from ..errors import ExpungeError, MaskError, raise_all
 from ..masks.mask import check_mask
 from ..masks.mask_file import Mask
 from ..tasks.task import Task, missing_capabilities, missing_text
-from ..torch_utils.module_state import check_seed, device_of, seeded, stored_and_compiled
+from ..torch_utils.module_state import check_seed, device_of, is_finite, seeded, stored_and_compiled
+from .cost import measured
 from .loop import descend
 from .method import GradientMethod, Method
 from .registry import MethodLike, make, unsuited_text
-from .run import Compute, Row, Run, is_finite, measured
+from .run import Compute, Row, Run
 from .settings import settings_problems
 
 
