@@ -369,6 +369,9 @@ def test_settings_are_refused_all_at_once(setting):
         "amp",
     ]
     assert "'fp16'" in caught.value.problems[-1]
+    with pytest.raises(ExpungeError) as caught:
+        execute(model, split, FineTune(lr=-1), task, seed=-1, compute=Compute(accumulate=0))
+    assert [p.split(" is ")[0] for p in caught.value.problems] == ["the seed", "lr", "accumulate"]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from ..errors import ExpungeError
+from ..errors import raise_all
 
 
 @contextmanager
@@ -38,8 +38,12 @@ def check_seed(seed: int) -> None:
     Raises:
         ExpungeError: The seed is outside 0 to 2^63 - 1.
     """
-    if not 0 <= seed < 2**63:
-        raise ExpungeError(f"the seed is {seed}; give a whole number from 0 to 2^63 - 1.")
+    raise_all(seed_problems(seed))
+
+
+def seed_problems(seed: int) -> list[str]:
+    """Return one sentence if torch or NumPy do not accept a seed."""
+    return [] if 0 <= seed < 2**63 else [f"the seed is {seed}; give a whole number from 0 to 2^63 - 1."]
 
 
 @contextmanager
