@@ -15,11 +15,12 @@ from ..errors import ExpungeError, MaskError, raise_all
 from ..masks.mask import check_mask
 from ..masks.mask_file import Mask
 from ..tasks.task import Task, missing_capabilities, missing_text
-from ..torch_utils.module_state import check_seed, device_of, seeded, stored_and_compiled
+from ..torch_utils.module_state import device_of, is_finite, seed_problems, seeded, stored_and_compiled
+from .cost import measured
 from .loop import descend
 from .method import GradientMethod, Method
 from .registry import MethodLike, make, unsuited_text
-from .run import Compute, Row, Run, is_finite, measured
+from .run import Compute, Row, Run
 from .settings import settings_problems
 
 
@@ -144,13 +145,12 @@ def check_run(
     compute: Compute | None = None,
     model: nn.Module | None = None,
 ) -> None:
-    """Raise `ExpungeError` with every reason why a method cannot run: settings, task, scenario.
+    """Raise `ExpungeError` with every reason why a method cannot run: seed, settings, compute, task, scenario.
 
     A command calls this before it loads data or model, without `split` and `model`.
     """
-    check_seed(seed)
     name = type(method).__name__
-    problems = settings_problems(method)
+    problems = seed_problems(seed) + settings_problems(method)
     problems += (compute or Compute()).problems(None if model is None else device_of(model))
     if missing_capabilities(task, method.needs):
         problems.append(unsuited_text(type(method), task))
