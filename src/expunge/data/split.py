@@ -1,10 +1,12 @@
 """`Split`: the forget, retain, validation and test set of one run, with a content hash.
 
 The validation set is drawn first, from the seed alone. One original model, trained on all other samples, therefore
-serves every forget set. Requested samples then leave the validation set, so the forget set is exactly what was requested
-(`held_out` names the samples that the original never saw). The published code of SalUn draws the validation set twice with two seeds: a tenth of its
-forget set was never seen by the model that should forget it. Here the hash of the original's training samples is
-stored in its checkpoint metadata and checked when it is loaded.
+serves every forget set. Requested samples then leave the validation set, so the forget set is exactly what was
+requested. `held_out` names those that the original never saw.
+
+The published code of SalUn draws the validation set twice with two seeds: a tenth of its forget set was never seen by
+the model that should forget it. Here the hash of the original's training samples is stored in its checkpoint metadata
+and checked when it is loaded.
 """
 
 from __future__ import annotations
