@@ -22,10 +22,10 @@ from ..training.registry import method_from_metadata
 from ..training.run import Run
 from .checks import check_measures, output_problems, problems_of
 from .flags import MODEL, SPLIT, ModelFlags, SplitFlags
-from .inputs import ModelFiles, draw_split, reference_of
+from .inputs import ModelFiles, after_earlier_requests, draw_split, reference_of
 from .invocation import command_line
 from .settings_flags import FLAT, with_help
-from .terminal import notice, show_outcomes
+from .terminal import came_back, notice, show_outcomes
 
 StrongFlags: Any = with_help(StrongSettings)
 
@@ -46,6 +46,8 @@ class AuditFlags:
         out: Record to write (JSON).
         report: HTML report to write.
         measure: Extra measures: names such as ToW, or package.module:Class. Can be repeated.
+        history: File with the requests that the checkpoint's model has answered. By default the file beside the checkpoint.
+            Their samples are scored too.
     """
 
     checkpoint: Path
@@ -57,6 +59,7 @@ class AuditFlags:
     out: Path | None = None
     report: Path | None = None
     measure: tuple[str, ...] = ()
+    history: Path | None = None
 
     def problems(self) -> list[str]:
         """Return what is wrong with `max_gap`, one sentence each."""
@@ -79,8 +82,8 @@ def audit(
 ) -> int:
     """Audit an unlearned checkpoint beside the original and a retrained model.
 
-    Prints the scores and a verdict in plain words. Exit code 1 if the average gap exceeds --max-gap. docs/audit.md explains what
-    each score can say.
+    Prints the scores and a verdict in plain words. Exit code 1 if the average gap exceeds --max-gap, or if an earlier request
+    came back. docs/audit.md explains what each score can say.
 
     Args:
         flags: The models and the results.
@@ -92,12 +95,14 @@ def audit(
         {"original": flags.original, "unlearned": flags.checkpoint, "retrained": flags.retrained},
         model.build,
         model.device,
+        flags.history,
     )
     raise_all(_problems(flags, model, split, strong) + model.problems() + files.problems(model.preview()))
     source = model.source()
     drawn, task = draw_split(split, source), Classification(len(source.classes))
-    original = files.load("original", source, drawn)
     unlearned, checkpoint = files.load("unlearned", source, drawn)
+    drawn = after_earlier_requests(drawn, unlearned)
+    original = files.load("original", source, drawn)
     retrained = files.load_if_given("retrained", source, drawn)
     pipeline = Pipeline(
         split=drawn,
@@ -124,7 +129,7 @@ def audit(
         outcome.record.save(flags.out)
     show_outcomes([references.original, references.retrained, outcome], flags.report)
     print(said)
-    return _exit_code(outcome, flags.max_gap)
+    return max(_exit_code(outcome, flags.max_gap), came_back(outcome.record))
 
 
 def _problems(flags: AuditFlags, model: ModelFlags, split: SplitFlags, strong: StrongSettings) -> list[str]:
@@ -134,7 +139,9 @@ def _problems(flags: AuditFlags, model: ModelFlags, split: SplitFlags, strong: S
     outputs = {"--out": flags.out, "--report": flags.report}
     return [
         *flags.problems(),
-        *output_problems(outputs, flags.checkpoint, flags.original, flags.retrained, split.forget_ids),
+        *output_problems(
+            outputs, flags.checkpoint, flags.original, flags.retrained, flags.history, split.forget_ids
+        ),
         *split.problems(),
         *problems_of(
             lambda: check_seed(flags.seed),

@@ -10,12 +10,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ..data.past_requests import remember_requests, requests_of
 from ..data.split import Split
 from ..data.split_settings import SplitSpec
 from ..pipeline.outcome import Reference
 from ..records.checkpoint import Checkpoint, read_checkpoint
 from ..records.checkpoint_loading import load_into
 from ..records.checkpoint_metadata import check_audited, check_original, check_retrained, check_role
+from ..records.request_file import answered_requests
 from ..sources.preview import Preview
 from ..sources.source import Source
 from ..tasks.task import Task
@@ -45,6 +47,18 @@ def draw_split(flags: SplitSpec, source: Source) -> Split:
     return split
 
 
+def after_earlier_requests(split: Split, model: nn.Module, rehearse: bool = False) -> Split:
+    """Return the split without the samples of other requests that the model has answered, and say how many they are."""
+    split = split.after(requests_of(model), rehearse=rehearse)
+    if split.earlier:
+        count = len(set(split.earlier_samples.index.tolist()))
+        notice(
+            f"the model has answered {len(split.earlier)} other request(s), {count:,} samples: they are not trained on"
+            f"{', and forgotten again' if rehearse else ''}."
+        )
+    return split
+
+
 def split_for_original(flags: SplitSpec, source: Source) -> Split:
     """Return a split to train an original on. It is the same for every forget set, so any class stands for it."""
     with warnings.catch_warnings():
@@ -66,11 +80,17 @@ class ModelFiles:
         files: {role: checkpoint}, the roles being "original", "retrained" and "unlearned"; None where no file was given.
         build: Makes a model with fresh parameters for a number of classes and a shape.
         device: Where the models go.
+        history: File of the requests that the model has answered. By default the one beside its checkpoint.
     """
 
     def __init__(
-        self, files: Mapping[str, Path | None], build: Callable[[Preview], nn.Module], device: str = "cpu"
+        self,
+        files: Mapping[str, Path | None],
+        build: Callable[[Preview], nn.Module],
+        device: str = "cpu",
+        history: Path | None = None,
     ):
+        self.history = history
         self.files = {role: path for role, path in files.items() if path is not None}
         self.build, self.device = build, device
         self._checkpoints: dict[str, Checkpoint] = {}
@@ -108,7 +128,12 @@ class ModelFiles:
             notice(text)
         if warning := CHECKS[role](checkpoint, split):
             notice(warning)
-        return self._models[role].to(self.device), checkpoint
+        model = self._models[role]
+        if role != "retrained":
+            # the original of an audit is the model before the requests that the unlearned model has answered
+            history = self.history if role == "unlearned" or "unlearned" not in self.files else None
+            remember_requests(model, answered_requests(checkpoint, history, split.request))
+        return model.to(self.device), checkpoint
 
     def load_if_given(self, role: str, source: Source, split: Split) -> Loaded | None:
         """Return `load`, or None if the user gave no file for this role."""

@@ -166,6 +166,8 @@ def record_of(
         details["implementation"] = source_of(type(method))
     if run.mask is not None:
         details["mask"] = {"density": run.mask.density}
+    if run.split.earlier:
+        details["earlier"] = [e.past.public() for e in run.split.earlier]
     return Record(
         kind=kind,
         method=method.name() if method is not None else unknown,
