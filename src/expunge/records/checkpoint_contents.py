@@ -211,9 +211,14 @@ def common_prefix(names: list[str]) -> str:
     return prefix
 
 
+def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors under their names without common prefixes."""
+    prefix = common_prefix(list(tensors))
+    return {k.removeprefix(prefix): v for k, v in tensors.items()}
+
+
 def shapes(state: Mapping[str, Any]) -> dict[str, torch.Size]:
     """Return {name without prefixes: shape} of the tensors of a state dict, without counters."""
     counters = counters_of(state)
-    names = [k for k, v in state.items() if isinstance(v, Tensor) and k not in counters]
-    prefix = common_prefix(names)
-    return {k.removeprefix(prefix): state[k].shape for k in names}
+    tensors = {k: v for k, v in state.items() if isinstance(v, Tensor) and k not in counters}
+    return {k: v.shape for k, v in plain_names(tensors).items()}

@@ -18,6 +18,7 @@ from .checkpoint_contents import (
     data_text,
     dotted,
     find_states,
+    plain_names,
     shapes,
     state_at,
     without_data,
@@ -116,15 +117,15 @@ def other_states(loaded: Any, chosen: Chosen) -> list[str]:
     wanted = shapes(chosen.entries)
     return [
         name
-        for keys, prefix, state in _candidates(loaded)
+        for keys, prefix, state in candidates(loaded)
         if (keys, prefix) != (chosen.keys, chosen.prefix)
         and shapes(state) == wanted
         and (name := dotted((*keys, prefix.removesuffix(".")) if prefix else keys))
     ]
 
 
-def _candidates(loaded: Any) -> Iterator[tuple[Keys, str, Mapping[str, Any]]]:
-    """Every state dict, and every part of one whose names begin alike."""
+def candidates(loaded: Any) -> Iterator[tuple[Keys, str, Mapping[str, Any]]]:
+    """Yield every state dict, and every part of one whose names begin alike, with its path and beginning of names."""
     for keys, state in find_states(loaded).items():
         yield keys, "", state
         groups: dict[str, dict[str, Any]] = {}
@@ -150,7 +151,7 @@ def separate(loaded: Any, chosen: Chosen, texts: dict[str, str]) -> Content:
     prefix = common_prefix(list(state))
     metadata, dropped = _short_texts(texts)
     parts = Parts(
-        {k.removeprefix(prefix): v for k, v in state.items()}, metadata, keys, start + prefix, counters
+        plain_names(state), metadata, keys, start + prefix, counters
     )
     if keys:
         parts.rest, parts.dropped = without_data(loaded, keys)
