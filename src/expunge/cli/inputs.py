@@ -12,6 +12,7 @@ from torch import nn
 
 from ..data.split import Split
 from ..data.split_settings import SplitSpec
+from ..errors import CheckpointError
 from ..pipeline.outcome import Reference
 from ..records.checkpoint import Checkpoint, read_checkpoint
 from ..records.checkpoint_loading import load_into
@@ -66,13 +67,19 @@ class ModelFiles:
         files: {role: checkpoint}, the roles being "original", "retrained" and "unlearned"; None where no file was given.
         build: Makes a model with fresh parameters for a number of classes and a shape.
         device: Where the models go.
+        ema: The entry of the original and the unlearned file that holds the model. A file with one model needs no such entry,
+            if another file has it.
     """
 
     def __init__(
-        self, files: Mapping[str, Path | None], build: Callable[[Preview], nn.Module], device: str = "cpu"
+        self,
+        files: Mapping[str, Path | None],
+        build: Callable[[Preview], nn.Module],
+        device: str = "cpu",
+        ema: str | None = None,
     ):
         self.files = {role: path for role, path in files.items() if path is not None}
-        self.build, self.device = build, device
+        self.build, self.device, self.ema = build, device, ema
         self._checkpoints: dict[str, Checkpoint] = {}
         self._models: dict[str, nn.Module] = {}
         self._made_for: Preview | None = None
@@ -83,7 +90,7 @@ class ModelFiles:
         Args:
             early: Classes and shape of the data; None where they are not known yet.
         """
-        problems = problems_of(*(partial(self._read, role) for role in self.files))
+        problems = problems_of(*(partial(self._read, role) for role in self.files)) or self._ema_problems()
         if early is not None:
             self._made_for = early
             problems += problems_of(*(partial(self._make, role) for role in self._checkpoints))
@@ -110,15 +117,37 @@ class ModelFiles:
             notice(warning)
         return self._models[role].to(self.device), checkpoint
 
+    def load_state(self, role: str, entry: str) -> nn.Module:
+        """Return the model of another entry of a checkpoint that `load` has read."""
+        assert self._made_for is not None
+        with torch.random.fork_rng(devices=[]):
+            model = self.build(self._made_for)
+        load_into(model, read_checkpoint(self.files[role], entry))
+        return model.to(self.device)
+
     def load_if_given(self, role: str, source: Source, split: Split) -> Loaded | None:
         """Return `load`, or None if the user gave no file for this role."""
         return self.load(role, source, split) if role in self.files else None
 
     def _read(self, role: str) -> None:
-        checkpoint = read_checkpoint(self.files[role])
+        ema = None if role == "retrained" else self.ema
+        try:
+            checkpoint = read_checkpoint(self.files[role], ema)
+        except CheckpointError:
+            checkpoint = read_checkpoint(self.files[role])
+            if checkpoint.other_states or len(self.files) == 1:
+                raise
         if role != "unlearned":
             check_role(checkpoint, role)  # type: ignore[arg-type]
         self._checkpoints[role] = checkpoint
+
+    def _ema_problems(self) -> list[str]:
+        """Return the problem if no file has the entry of `--ema`."""
+        if self.ema is None or any(c.ema == self.ema for c in self._checkpoints.values()):
+            return []
+        return problems_of(
+            *(partial(read_checkpoint, self.files[r], self.ema) for r in self.files if r != "retrained")
+        )
 
     def _make(self, role: str) -> None:
         """Make the model of one checkpoint. The random state of later steps stays as it is."""

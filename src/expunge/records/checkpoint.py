@@ -134,7 +134,9 @@ def _checkpoint_of(file: Path, kind: str, content: Content, ema: str | None) -> 
         )
     if checkpoint.dropped:
         entries = [f"{name} ({text})" for name, text in checkpoint.dropped.items()]
-        checkpoint.notices.append(f"an output does not have these entries of {file.name}: {_listed(entries)}.")
+        checkpoint.notices.append(
+            f"an output does not have these entries of {file.name}: {_listed(entries)}."
+        )
     if checkpoint.prefix:
         checkpoint.notices.append(
             f"the names in {file.name} begin with '{checkpoint.prefix}'; they are loaded without it, and an output has it again."
@@ -197,15 +199,15 @@ def write_checkpoint(
 def _write_torch(
     file: Path, tensors: dict[str, Tensor], texts: dict[str, str], like: Checkpoint | None
 ) -> None:
-    is_plain = like is not None and like.format == "pt" and like.nest is None
-    if is_plain or not texts:
+    keys = like.keys if like is not None else ()
+    is_plain = like is not None and like.format == "pt" and not keys
+    if is_plain or not (texts or keys):
         torch.save(tensors, file)
         if texts:
             add_archive_metadata(file, texts)
         return
-    keys = (like.keys if like is not None else ()) or ("state_dict",)
-    rest = like.rest if like is not None else {}
-    torch.save({**_insert(rest, keys, tensors), METADATA_ENTRY: texts}, file)
+    content = _insert(like.rest if like is not None else {}, keys or ("state_dict",), tensors)
+    torch.save({**content, METADATA_ENTRY: texts} if texts else content, file)
 
 
 def _inherited(like: Checkpoint | None) -> dict[str, str]:

@@ -185,8 +185,12 @@ def state_at(value: Any, key: str) -> tuple[Keys, str, dict[str, Any]] | None:
     for at in (k for k, character in enumerate(key) if character == "."):
         if key[:at] in typed and (inner := state_at(entries[typed[key[:at]]], key[at + 1 :])):
             return (typed[key[:at]], *inner[0]), *inner[1:]
-    names = [k for k, v in entries.items() if str(k).startswith(f"{key}.") and isinstance(v, Tensor)]
-    return ((), f"{key}.", {k.removeprefix(f"{key}."): entries[k] for k in names}) if names else None
+    part = {
+        k.removeprefix(f"{key}."): v
+        for k, v in entries.items()
+        if isinstance(k, str) and k.startswith(f"{key}.") and isinstance(v, Tensor)
+    }
+    return ((), f"{key}.", part) if part else None
 
 
 def dotted(keys: Keys) -> str:
@@ -204,9 +208,7 @@ def counters_of(state: Mapping[str, Any]) -> dict[str, Tensor]:
 def common_prefix(names: list[str]) -> str:
     """Return what DataParallel, torch.compile and the like put before every name."""
     prefix = ""
-    while names and (
-        more := next((p for p in PREFIXES if all(k.startswith(prefix + p) for k in names)), "")
-    ):
+    while names and (more := next((p for p in PREFIXES if all(k.startswith(prefix + p) for k in names)), "")):
         prefix += more
     return prefix
 

@@ -150,9 +150,7 @@ def separate(loaded: Any, chosen: Chosen, texts: dict[str, str]) -> Content:
     state = {k: v for k, v in entries.items() if isinstance(v, Tensor) and k not in counters}
     prefix = common_prefix(list(state))
     metadata, dropped = _short_texts(texts)
-    parts = Parts(
-        plain_names(state), metadata, keys, start + prefix, counters
-    )
+    parts = Parts(plain_names(state), metadata, keys, start + prefix, counters)
     if keys:
         parts.rest, parts.dropped = without_data(loaded, keys)
         given = parts.rest.pop(METADATA_ENTRY, None)
@@ -160,7 +158,9 @@ def separate(loaded: Any, chosen: Chosen, texts: dict[str, str]) -> Content:
         if isinstance(given, Mapping):
             parts.dropped.pop(METADATA_ENTRY, None)
             parts.metadata = {k: v for k, v in given.items() if isinstance(k, str) and isinstance(v, str)}
-            odd = {f"{METADATA_ENTRY}.{k}": data_text(k, v) for k, v in given.items() if not isinstance(v, str)}
+            odd = {
+                f"{METADATA_ENTRY}.{k}": data_text(k, v) for k, v in given.items() if not isinstance(v, str)
+            }
             parts.dropped |= {k: text for k, text in odd.items() if text}
     container = _inside(loaded, keys)
     own = {*(start + k for k in state), *counters}

@@ -57,12 +57,12 @@ def spare_bytes(tensors: Iterable[Tensor]) -> int:
     sizes: dict[int, int] = {}
     ranges: dict[int, list[tuple[int, int]]] = {}
     for tensor in tensors:
-        if tensor.layout != torch.strided or tensor.numel() == 0:
+        if tensor.layout != torch.strided:
             continue
-        storage, start = tensor.untyped_storage(), tensor.storage_offset() * tensor.element_size()
-        sizes[storage.data_ptr()] = storage.nbytes()
+        storage, start = tensor.untyped_storage(), int(tensor.storage_offset()) * tensor.element_size()
+        sizes[storage._cdata] = storage.nbytes()
         # where a view leaves gaps, at most as many bytes as it has values are counted
-        ranges.setdefault(storage.data_ptr(), []).append((start, start + tensor.nbytes))
+        ranges.setdefault(storage._cdata, []).append((start, start + int(tensor.nbytes)))
     return sum(size - _covered(ranges[place]) for place, size in sizes.items())
 
 
