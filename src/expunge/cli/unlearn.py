@@ -14,7 +14,7 @@ from ..pipeline.outcome import Outcome
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.watch import Trials, Watch
 from ..receipts.issue import record_hash
-from ..records.checkpoint import Checkpoint
+from ..records.checkpoint import Checkpoint, read_checkpoint
 from ..records.checkpoint_metadata import metadata_for
 from ..records.request_file import requests_path, write_requests
 from ..tasks.classification import Classification
@@ -48,6 +48,8 @@ class UnlearnFlags:
 
     Args:
         checkpoint: The original model, .safetensors or .pt. It is only read.
+        ema: Entry of the checkpoint that holds the model to unlearn, such as an average of the parameters: state_dict_ema, or a
+            path with dots. By default state_dict, model and other usual names are tried. The output holds no other model.
         out: Checkpoint to write, in the format of the input and with its tensor names. By default beside the input, with
             the name of the method.
         retrained: Checkpoint of a model retrained without the forget set, from which gaps are measured.
@@ -63,6 +65,7 @@ class UnlearnFlags:
     """
 
     checkpoint: Path
+    ema: str | None = None
     out: Path | None = None
     retrained: Path | None = None
     seed: int = 0
@@ -149,7 +152,11 @@ def run(request: Request) -> int:
     how = request.compute.start()
     out = flags.checkpoint_to_write(method)
     files = ModelFiles(
-        {"original": flags.checkpoint, "retrained": flags.retrained}, model.build, model.device, flags.history
+        {"original": flags.checkpoint, "retrained": flags.retrained},
+        model.build,
+        model.device,
+        history=flags.history,
+        ema=flags.ema,
     )
     # the number of classes is not known yet, and no setting depends on it
     checked = run_problems(method, Classification(2), how, model.device, flags.seed)
@@ -207,14 +214,14 @@ def _write(request: Request, out: Path, outcomes: list[Outcome], like: Checkpoin
         print(f"mask: {mask.save(flags.save_mask, split=split.hash)}")
     elif flags.save_mask is not None:
         notice(f"the run had no mask, so {flags.save_mask} was not written; --density below 1 makes one.")
+    before = flags.checkpoint if flags.ema is None else read_checkpoint(flags.checkpoint, flags.ema).state
     record, earlier = out.with_suffix(".json"), answered[:-1]
     parent = earlier[-1].receipt if earlier else ""
-    receipt = request.receipt.write(record, flags.checkpoint, out, split.forget.ids, mask, parent)
+    receipt = request.receipt.write(record, before, out, split.forget.ids, mask, parent)
     proof = {"receipt": receipt.id, "commitment": receipt.statement["forget_commitment"]} if receipt else {}
     last = replace(answered[-1], record=record_hash(record), **proof)
-    print(
-        f"requests: {write_requests(requests_path(out), [*earlier, last])} (keep it private; it holds the forgotten ids)"
-    )
+    path = write_requests(requests_path(out), [*earlier, last])
+    print(f"requests: {path} (keep it private; it holds the forgotten ids)")
     show_outcomes(outcomes, flags.report)
 
 
@@ -243,7 +250,7 @@ def _problems(request: Request, out: Path) -> list[str]:
         *(trial_problems(method, flags.trials, request.fixed) if flags.trials != 1 else []),
         *problems_of(
             lambda: check_seed(split.split_seed),
-            lambda: receipt.check(flags.checkpoint),
+            lambda: receipt.check(flags.checkpoint, flags.ema),
             lambda: check_measures(flags.measure, flags.retrained),
         ),
     ]
