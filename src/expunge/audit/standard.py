@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from ..data.past_requests import requests_of
 from ..data.split import Split
 from ..errors import ExpungeError
 from ..summaries import score_html, score_lines, summary
 from ..tasks.task import Task
 from ..training.run import Compute
+from .earlier_requests import audit_earlier
 from .evaluation import BINS, Evaluation, Scores, contradicted, evaluate, gaps
 from .examples import embeddings, examples
 from .grounds import Grounds, Tolerances, find_grounds
@@ -100,6 +102,7 @@ def audit(
         task.check(which, split.retain)
         return evaluate(which, split, task, seed=seed, compute=compute)
 
+    split = split.after(requests_of(model), rehearse=split.rehearse)
     extra = make_measures(measures, task, retrained=retrained is not None)
     evaluation = evaluation_of(model)
     assert evaluation is not None
@@ -152,6 +155,9 @@ def summarize(
     if entry := grounds.to_dict():
         details["grounds"] = entry
     limits = [*entry.values(), *_limits(split, given)]
+    if earlier := audit_earlier(evaluation, retrained):
+        details["earlier_requests"] = [e.to_dict() for e in earlier]
+        limits += [f"An earlier request came back: {e.reason}" for e in earlier if e.came_back]
     if measures:
         assert task is not None
         values, problems = compute_measures(measures, evaluation, original, retrained, task)

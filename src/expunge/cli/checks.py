@@ -89,10 +89,9 @@ def run_problems(method: Method, task: Task, compute: Compute, device: str, seed
     """Return what is wrong with settings, task, computation or seed of a run, one sentence each."""
     import torch
 
-    from ..torch_utils.module_state import check_seed
     from ..training.execute import check_run
 
-    problems = problems_of(lambda: check_seed(seed), lambda: check_run(method, None, task, compute=compute))
+    problems = problems_of(lambda: check_run(method, None, task, seed=seed, compute=compute))
     if not device_problems(device):
         problems += compute.problems(torch.device(device))
     return list(dict.fromkeys(problems))

@@ -14,6 +14,7 @@ from ..audit.evaluation import Evaluation
 from ..audit.grounds import Tolerances
 from ..audit.measure import MeasureLike, make_measure, make_measures
 from ..audit.standard import check_references
+from ..data.past_requests import remember_scores, requests_of
 from ..data.split import Split
 from ..errors import ExpungeError
 from ..records.hashing import state_hash
@@ -116,6 +117,11 @@ class Pipeline:
     ) -> References:
         """Make, score and record the original and the reference, each beside the other. Arguments are those of `run`."""
         start = (original or self.train_original)()
+        # after earlier requests, no model of the comparison is trained or scored on their samples
+        start.run.split = start.run.split.after(requests_of(start.run.model), rehearse=self.split.rehearse)
+        object.__setattr__(
+            self, "split", self.split.after(requests_of(start.run.model), rehearse=self.split.rehearse)
+        )
         again = (retrained or self.retrain)(start.run.model)
         make_measures(self.measures, self.task, retrained=again is not None)
         scores = {
@@ -249,6 +255,8 @@ class Pipeline:
             return Outcome(run, record, method=method)
         own = scoring.measure(run) if own is None else own
         audit = scoring.describe(record, label or kind, own, original, retrained)
+        if kind == "unlearn":
+            remember_scores(run.model, record.scores)
         return Outcome(run, record, own, audit, method)
 
     def measure(self, run: Run) -> Any:
