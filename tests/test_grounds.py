@@ -13,6 +13,8 @@ from expunge.audit.evaluation import evaluate
 from expunge.audit.grounds import Grounds, Tolerances, find_grounds
 from expunge.audit.verdict import verdict
 from expunge.cli.table import result_table
+from expunge.errors import MaskError
+from expunge.masks.mask import full_mask, inverted_mask, saliency_mask, top_mask
 from expunge.methods.finetune import FineTune
 from expunge.pipeline.outcome import Reference
 from expunge.pipeline.pipeline import Pipeline
@@ -151,9 +153,9 @@ def test_record_table_and_report_say_that_there_is_no_conclusion(split):
     assert cells == ["Original", "Retrain (not comparable)", "unknown (no conclusion)"]
     study = studies(records)[0]
     assert headline(study).startswith("No conclusion on") and not study.ranked
-    assert any("55.2" in text and "not comparable" in text for text in standfirst(study))
+    assert any("Its RA is 5" in text and "not comparable" in text for text in standfirst(study))
     records = outcomes("good")
-    assert list(result_table(records).columns[0].cells) == ["Original", "Retrain", "unknown"]
+    assert list(result_table(records).columns[0].cells) == ["Original", "Retrain", "unknown (over-forgotten)"]
     assert "from retraining" in headline(studies(records)[0])
 
 
@@ -234,6 +236,65 @@ def test_a_run_that_changed_nothing_says_so():
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
         assert execute(model, split, FineTune(epochs=1), task).ended == "finished"
+
+
+@pytest.mark.parametrize("kind", ["saliency", "random", "inverted"])
+def test_an_empty_mask_is_an_error(kind):
+    """It "finished" with every parameter as before and no note. A share of 0.001 of 92 parameters rounds to none."""
+    model, split, task = small_world()
+    before = [p.clone() for p in model.parameters()]
+    with pytest.raises(MaskError, match="frees none of the 92 parameters"):
+        execute(model, split, FineTune(epochs=1, density=0.001, mask=kind), task)
+    with pytest.raises(MaskError, match="frees none"):
+        execute(model, split, FineTune(epochs=1), task, mask=~full_mask(model))
+    assert all(torch.equal(p, b) for p, b in zip(model.parameters(), before, strict=True))
+    assert execute(model, split, FineTune(epochs=1, density=0.1, mask=kind), task).ended == "finished"
+
+
+def test_zero_saliency_everywhere_is_an_error():
+    """The first half of the parameters by position was "most salient", without a note."""
+    model, split, task = small_world()
+    with torch.no_grad():
+        # a saturated model: the loss of every sample rounds to 0, so every gradient is 0
+        for p in model.parameters():
+            p.zero_()
+        model[2].bias[1] = 1e6
+    ones = Split.by_ids((torch.rand(20, 4), torch.arange(20) % 2), (torch.rand(8, 4), torch.arange(8) % 2),
+                        ids=[1, 3, 5], validation=0)  # fmt: skip
+    for kind in ("saliency", "inverted"):
+        with pytest.raises(MaskError, match="every saliency is zero, so only the position"):
+            execute(model, ones, FineTune(epochs=1, density=0.5, mask=kind), task)
+    with pytest.raises(MaskError, match="every saliency is zero"):
+        saliency_mask(model, ones.forget, task, 0.5)
+    with pytest.raises(MaskError, match="every saliency is zero"):
+        top_mask({"a": torch.zeros(10)}, 0.5)
+
+
+def test_selected_zeros_are_reported_and_ordinary_masks_are_as_before():
+    scores = {"a": torch.tensor([3.0, 0.0, 0.0, 1.0]), "b": torch.tensor([0.0, 2.0])}
+    with pytest.warns(
+        RuntimeWarning, match="1 of the 4 parameters that saliency ranks first have a saliency of zero"
+    ):
+        mask = top_mask(scores, 4 / 6)
+    assert mask.metadata["zero_saliency"] == "1" and mask["a"].tolist() == [True, True, False, True]
+    with pytest.warns(RuntimeWarning, match="2 of the 5"):
+        inverted_mask(scores, 1 / 6)
+    with pytest.warns(RuntimeWarning, match="1 of the 3"):
+        # a layer without any saliency is no error where others have some
+        top_mask({"a": torch.tensor([3.0, 1.0, 2.0, 4.0]), "b": torch.zeros(2)}, 0.5, per_layer=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mask = top_mask(scores, 0.5)
+        assert "zero_saliency" not in mask.metadata
+        # ties by position stay where the saliency is not zero
+        assert top_mask({"a": torch.tensor([1.0, 1.0, 1.0, 1.0])}, 0.5)["a"].tolist() == [
+            True,
+            True,
+            False,
+            False,
+        ]
+        assert not top_mask({"a": torch.zeros(4)}, 0)["a"].any()
+        assert inverted_mask(scores, 0.5)["b"].tolist() == [True, False]
 
 
 def test_record_and_table_of_an_unchanged_run(tmp_path):

@@ -181,6 +181,8 @@ def record_of(
         details["implementation"] = source_of(type(method))
     if run.mask is not None:
         details["mask"] = {"density": run.mask.density}
+        if zeros := run.mask.metadata.get("zero_saliency"):
+            details["mask"]["zero_saliency"] = int(zeros)
     return Record(
         kind=kind,
         method=method.name() if method is not None else unknown,
