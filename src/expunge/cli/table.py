@@ -37,7 +37,7 @@ def result_table(records: Sequence[Record], title: str = "") -> Table:
         first = group[0]
         cells = [_cell([r.scores.get(k) for r in group], [_gap(r, k) for r in group]) for k in HEADLINE]
         memory = [r.peak_memory for r in group if r.peak_memory]
-        note = " (diverged)" if any(r.ended == "diverged" for r in group) else ""
+        note = _note(group)
         table.add_row(
             _name(first) + note,
             *cells,
@@ -48,6 +48,18 @@ def result_table(records: Sequence[Record], title: str = "") -> Table:
             style="bold" if first.kind == "retrain" else "",
         )
     return table
+
+
+def _note(group: Sequence[Record]) -> str:
+    """Return what stands against a conclusion from the runs of a row, in brackets."""
+    grounds = [r.details.get("grounds") or {} for r in group]
+    if any(r.ended == "diverged" for r in group):
+        return " (diverged)"
+    if any(r.ended == "unchanged" or "unchanged" in g for r, g in zip(group, grounds, strict=True)):
+        return " (unchanged)"
+    if group[0].kind != "original" and any("reference" in g for g in grounds):
+        return " (not comparable)" if group[0].kind == "retrain" else " (no conclusion)"
+    return " (over-forgotten)" if any("over_forgotten" in g for g in grounds) else ""
 
 
 def measures_table(records: Sequence[Record]) -> Table | None:

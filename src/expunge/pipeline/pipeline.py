@@ -11,6 +11,7 @@ from typing import Any, Literal
 from torch import nn
 
 from ..audit.evaluation import Evaluation
+from ..audit.grounds import Tolerances
 from ..audit.measure import MeasureLike, make_measure, make_measures
 from ..audit.standard import check_references
 from ..data.past_requests import remember_scores, requests_of
@@ -53,6 +54,7 @@ class Pipeline:
         scoring: How models are scored. By default as the task says.
         measures: Extra measures: names such as "ToW", `package.module:Class`, classes or instances of
             `expunge.audit.Measure`. Every model of the comparison is measured.
+        tolerances: How far the retrained model may differ from the original, and the forget set from unseen samples.
         watch: Returns, for the label and the method of a run, a context that yields how the run is watched.
         keep: Called with label and outcome of each run as soon as it is scored: "original", "retrain", or the label of the
             method.
@@ -73,6 +75,7 @@ class Pipeline:
     command: str = ""
     scoring: Scoring | None = None
     measures: Sequence[MeasureLike] = ()
+    tolerances: Tolerances | None = None
     watch: Callable[[str, Method], AbstractContextManager[Watch]] = _watch_nothing
     keep: Callable[[str, Outcome], None] = _keep_nothing
 
@@ -265,7 +268,7 @@ class Pipeline:
     @property
     def _scoring(self) -> Scoring | None:
         measures = [make_measure(m) for m in self.measures]
-        return self.scoring or default_scoring(self.task, measures)
+        return self.scoring or default_scoring(self.task, measures, self.tolerances)
 
     def _check_measured(self, *measured: Any) -> None:
         """Raise `ExpungeError` for predictions on another split."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -91,6 +91,32 @@ def freeze_batch_norm(model: nn.Module) -> None:
 def device_of(model: nn.Module) -> torch.device:
     """Return the device of the model's first parameter."""
     return next(model.parameters()).device
+
+
+def same_parameters(one: nn.Module, other: nn.Module) -> bool:
+    """Return whether two models have the same parameters: names, shapes, types and every bit. Devices may differ."""
+    return _same_tensors(one.named_parameters(), other.named_parameters())
+
+
+def same_buffers(one: nn.Module, other: nn.Module) -> bool:
+    """Return whether two models have the same buffers. The comparison is that of `same_parameters`."""
+    return _same_tensors(one.named_buffers(), other.named_buffers())
+
+
+def _same_tensors(one: Iterable[tuple[str, Tensor]], other: Iterable[tuple[str, Tensor]]) -> bool:
+    mine, others = dict(one), dict(other)
+    if mine.keys() != others.keys():
+        return False
+    return all(_same_bits(_local(tensor), _local(others[name])) for name, tensor in mine.items())
+
+
+def _local(tensor: Tensor) -> Tensor:
+    # a sharded tensor is compared by the part of this process
+    return (tensor.to_local() if hasattr(tensor, "to_local") else tensor).detach()
+
+
+def _same_bits(one: Tensor, other: Tensor) -> bool:
+    return one.dtype == other.dtype and one.shape == other.shape and torch.equal(one, other.to(one.device))
 
 
 def is_finite(model: nn.Module) -> bool:

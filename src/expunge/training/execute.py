@@ -15,7 +15,14 @@ from ..errors import ExpungeError, MaskError, raise_all
 from ..masks.mask import check_mask
 from ..masks.mask_file import Mask
 from ..tasks.task import Task, missing_capabilities, missing_text
-from ..torch_utils.module_state import device_of, is_finite, seed_problems, seeded, stored_and_compiled
+from ..torch_utils.module_state import (
+    device_of,
+    is_finite,
+    same_parameters,
+    seed_problems,
+    seeded,
+    stored_and_compiled,
+)
 from .cost import measured
 from .loop import descend
 from .method import GradientMethod, Method
@@ -179,16 +186,25 @@ def _checked_mask(model: nn.Module, method: Method, mask: Mapping[str, Tensor]) 
 
 
 def _check_result(run: Run, model: nn.Module, name: str) -> None:
-    """Take back a result with NaN, restore the modes of the modules, and warn of a run that was rolled back."""
+    """Take back a result with NaN, restore the modes of the modules, and warn of a run without a result."""
     # methods with a loop have a guard that checks this itself
     if run.ended == "finished" and not is_finite(run.model):
         run.model, run.ended, run.taken_back = copy.deepcopy(model), "diverged", True
         run.status = (
             "diverged: a weight became NaN or infinite; the model is as it came. Choose weaker settings."
         )
+    elif run.ended in ("finished", "stopped") and same_parameters(run.model, model):
+        reason = "" if run.status == "finished" else f" ({run.status})"
+        run.ended, run.status = (
+            "unchanged",
+            (
+                f"unchanged: every parameter is identical to the original's after {run.step} steps{reason}. Nothing was "
+                "unlearned. Check lr, epochs, the mask and frozen parameters."
+            ),
+        )
     modes = {part: module.training for part, module in model.named_modules()}
     # a method may return another model, such as an ensemble
     for part, module in run.model.named_modules():
         module.training = modes.get(part, model.training)
-    if run.taken_back:
+    if run.taken_back or run.ended == "unchanged":
         warnings.warn(f"{name} {run.status}", RuntimeWarning, stacklevel=3)

@@ -86,7 +86,8 @@ class Run:
         epochs: Number of epochs of the whole run.
         step: Number of finished steps.
         status: "finished", or in words why the run ended before its last step.
-        ended: "finished", "stopped" (by its rule or after sound steps) or "diverged" (no step was sound).
+        ended: "finished", "stopped" (by its rule or after sound steps), "diverged" (no step was sound) or "unchanged" (no
+            parameter changed).
         taken_back: Whether the run was rolled back to an earlier state.
         history: Rows of the curves.
         memo: State of the method itself. It is saved and restored with the run.
