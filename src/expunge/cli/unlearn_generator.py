@@ -37,7 +37,7 @@ from .feature_network import feature_network
 from .flags import COMPUTE
 from .inputs import ModelFiles
 from .method_commands import MethodCommands, first_line
-from .outputs import resumable, with_record
+from .outputs import record_dropped, resumable, with_record
 from .settings_flags import FLAT, flag_group, given, method_group, settings_flags, with_help
 from .terminal import print_row
 from .train_generator import GeneratorFlags, write_generator
@@ -162,6 +162,7 @@ class GeneratorRun:
         if flags.attacks:
             order = {"original": models["original"], "unlearned": outcome.model, **models}
             record.details["attacks"] = come_back(setting, judge, order)
+        record_dropped(record, self.files.metadata("original"))
         metadata = metadata_for("unlearn", setting.split, self.method, setting.seed)
         write_generator(flags.out, outcome.run, record, metadata)
         for name in ("UA", "RA"):
