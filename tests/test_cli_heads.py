@@ -112,7 +112,11 @@ def test_originals_and_audited_models_are_checked_too(made, tmp_path, capsys):
     assert "no original" in capsys.readouterr().err
     assert audit(made, checkpoint="other") == 2
     assert "was made for another split" in capsys.readouterr().err
-    assert audit(made, checkpoint="original") == 0
+    # the original is accepted as a checkpoint, but the audit does not conclude from it
+    capsys.readouterr()
+    assert audit(made, checkpoint="original") == 1
+    printed = capsys.readouterr()
+    assert "Verdict: unchanged." in printed.out and "no conclusion: The model is the original" in printed.err
     assert audit(made, checkpoint="gold", retrained="gold") == 0
 
 
@@ -165,7 +169,8 @@ def test_unlearn_retrain_makes_a_reference(made, tmp_path):
     out = str(tmp_path / "again.safetensors")
     more = ["--checkpoint", made["original"], "--out", out, "--epochs", "1", "--lr-schedule", "constant"]
     assert main(["unlearn", "retrain", *DIGITS, *FORGET, *more]) == 0
-    assert audit(made, retrained=out) == 0
+    # after one epoch, models of the same recipe differ by 11 points
+    assert audit(made, retrained=out, **{"reference-tolerance": "30"}) == 0
 
 
 def test_the_demo_writes_the_same_heads(tmp_path, monkeypatch):
@@ -175,6 +180,7 @@ def test_the_demo_writes_the_same_heads(tmp_path, monkeypatch):
     made = {n: str(tmp_path / f"{n}.safetensors") for n in ("original", "retrain", "salun")}
     flags = ["--data", "digits?limit=200", "--model", "cnn", *FORGET]
     judged = [*flags, "--checkpoint", made["salun"], "--original", made["original"]]
+    judged += ["--reference-tolerance", "30"]
     assert main(["audit", *judged, "--retrained", made["retrain"], "--out", str(tmp_path / "a.json")]) == 0
     assert Record.load(tmp_path / "a.json").method == "salun"
     assert main(["audit", *judged, "--retrained", made["original"]]) == 2

@@ -36,7 +36,7 @@ def trained() -> torch.nn.Module:
 )
 def test_weights_pick_validation_samples_like_the_forget_set(split, wrong):
     split, task, model = split(), Classification(3), trained()
-    weights, held_out = importance_weights(split), split.validation
+    weights, held_out = importance_weights(split), split.unseen
     assert len(weights) == len(held_out)
     if wrong is None:
         return
@@ -62,8 +62,16 @@ def test_weights_pick_validation_samples_like_the_forget_set(split, wrong):
 def test_small_groups_and_missing_classes_use_all_validation_samples():
     groups = {"from": (torch.arange(900) > 300).long()}
     split = Split.by_group(TensorData(X, Y, groups=groups), TEST, "from", 1, validation=0.4)
-    few = split.validation.take(torch.arange(MIN_GROUP))  # the first samples are of the other group
-    assert bool((importance_weights(replace(split, validation=few)) > 0).all())
+    # 20 samples of the other group, and one less than 20 of the forgotten group
+    few = {
+        "validation": split.validation.take(torch.arange(MIN_GROUP)),
+        "held_out": split.held_out[: MIN_GROUP - 1],
+    }
+    assert bool((importance_weights(replace(split, **few)) > 0).all())
+    few["held_out"] = split.held_out[:MIN_GROUP]
+    assert int((importance_weights(replace(split, **few)) > 0).sum()) == MIN_GROUP
+    split = split.without_held_out
+    split = replace(split, held_out=split.held_out[:0])
     none = split.validation.take(split.validation.labels != 0)
     only = split.forget.take(split.forget.labels == 0)
     assert bool((importance_weights(replace(split, scenario="ids", forget=only, validation=none)) == 1).all())

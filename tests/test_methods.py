@@ -23,10 +23,11 @@ from expunge.errors import ExpungeError, MaskError
 from expunge.masks.mask import random_mask
 from expunge.tasks.classification import Classification
 from expunge.tasks.task import CAPABILITIES, Task
+from expunge.torch_utils.module_state import snapshot
 from expunge.training.execute import execute
 from expunge.training.method import GradientMethod, Method
 from expunge.training.registry import find, names, served_tasks, serves
-from expunge.training.run import Compute, snapshot
+from expunge.training.run import Compute
 
 METHODS = names()
 GRADIENT = [n for n in METHODS if issubclass(find(n), GradientMethod)]

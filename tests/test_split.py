@@ -110,9 +110,6 @@ def test_one_error_lists_all_wrong_ids(pair):
     with pytest.raises(SplitError) as caught:
         Split.by_ids(named, pair[1], ["u3", "u3", "zz", "a"], validation=0)
     assert len(caught.value.problems) == 3
-    held_out = Split.random(*pair, 0.1).validation.ids[:2]
-    with pytest.raises(SplitError, match=r"holds out of training.*--validation 0"):
-        Split.by_ids(*pair, held_out)
 
 
 def test_ids_in_the_test_set_have_their_own_message():

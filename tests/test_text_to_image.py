@@ -380,6 +380,10 @@ def test_what_cannot_be_is_said_before_hours_of_drawing(folders, tmp_path, monke
         erase("nowhere", WHAT, find("scrub")())
     with pytest.raises(ExpungeError, match="the seed is -1"):
         erase("nowhere", WHAT, small("salun"), seed=-1)
+    with pytest.raises(ExpungeError) as caught:
+        erase("nowhere", Erasure(concept=" "), small("salun", lr=-1), seed=-1)
+    words = ["the concept is empty", "the seed is -1", "lr is -1"]
+    assert all(w in p for w, p in zip(words, caught.value.problems, strict=True))
     (tmp_path / "file").touch()
     with pytest.raises(ExpungeError) as caught:
         erase("nowhere", WHAT, small("salun", optimizer="sgdd"), out=tmp_path / "file/a/b", per_prompt=0)

@@ -39,8 +39,9 @@ from expunge.methods.sisa import SISA
 from expunge.methods.ssd import SSD
 from expunge.methods.ugradsl import UGradSL
 from expunge.pipeline.experiment import experiment, record_of
+from expunge.torch_utils.module_state import is_finite
 from expunge.training.loop import rate
-from expunge.training.run import Run, is_finite
+from expunge.training.run import Run
 from expunge.training.schedule import pairs, pieces, steps_per_epoch
 from expunge.tuning.estimate import distance_to_retrained
 from expunge.tuning.trials import tune
@@ -368,6 +369,9 @@ def test_settings_are_refused_all_at_once(setting):
         "amp",
     ]
     assert "'fp16'" in caught.value.problems[-1]
+    with pytest.raises(ExpungeError) as caught:
+        execute(model, split, FineTune(lr=-1), task, seed=-1, compute=Compute(accumulate=0))
+    assert [p.split(" is ")[0] for p in caught.value.problems] == ["the seed", "lr", "accumulate"]
 
 
 @pytest.mark.parametrize(

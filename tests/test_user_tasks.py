@@ -19,9 +19,9 @@ from expunge.audit.evaluation import evaluate
 from expunge.audit.strong import strong_audit
 from expunge.errors import ExpungeError, ModelError
 from expunge.tasks.task import CAPABILITIES, missing_capabilities
+from expunge.torch_utils.module_state import snapshot
 from expunge.training.method import GradientMethod
 from expunge.training.registry import find, names
-from expunge.training.run import snapshot
 from expunge.tuning.trials import tune
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..data.past_requests import requests_of
 from ..data.split import Split
 from ..records.statistics import HEADLINE
 from ..tasks.classification import Predictions
@@ -45,6 +46,8 @@ class Evaluation:
         test_forgotten: Predictions on the test samples of the forgotten classes.
         seed: Seed of the choice of members and non-members for MIA.
         model: The model that was evaluated, for measures that look into it.
+        earlier: Predictions on the samples of the split's earlier requests, one after the other: `split.earlier` says
+            how many each has. None without earlier requests.
     """
 
     split: Split
@@ -54,6 +57,7 @@ class Evaluation:
     test_forgotten: Any
     seed: int = 0
     model: nn.Module | None = field(default=None, repr=False)
+    earlier: Any = None
 
     @property
     def has_logits(self) -> bool:
@@ -125,7 +129,7 @@ def evaluate(
 
     Args:
         model: The model. It is not changed.
-        split: The split.
+        split: The split. Samples of other requests that the model has answered leave it (`Split.after`).
         task: The task of the model.
         seed: Seed of the choice of members and non-members for MIA.
         batch_size: Number of samples in one forward pass.
@@ -144,12 +148,14 @@ def evaluate(
     """
     check_seed(seed)
     require(task, ["scores"], "an audit")
+    split = split.after(requests_of(model), rehearse=split.rehearse)
     features = task.has_head(model, split.retain)
     predict = lambda samples: task.evaluate(model, samples, features=features, batch_size=batch_size)  # noqa: E731
     with precision(compute or Compute(), device_of(model)):
         forget, retain = predict(split.forget), predict(split.retain)
         test, test_forgotten = predict(split.test), predict(split.test_forgotten)
-    return Evaluation(split, forget, retain, test, test_forgotten, seed, model)
+        earlier = predict(split.earlier_samples) if split.earlier else None
+    return Evaluation(split, forget, retain, test, test_forgotten, seed, model, earlier)
 
 
 def gaps(scores: Mapping[str, Any], reference: Mapping[str, Any]) -> dict[str, float]:

@@ -72,6 +72,23 @@ def svm_attack(
 
     Source: SalUn, arXiv:2310.12508, section 6.
     """
+    called = svm_calls_nonmember(member, nonmember, target, C=C, gamma=gamma, solver=solver)
+    return 100 * float(called.mean())
+
+
+def svm_calls_nonmember(
+    member: Scores,
+    nonmember: Scores,
+    target: Scores,
+    *,
+    C: float = 3.0,
+    gamma: float = 1.0,
+    solver: Literal["one_dimensional", "sklearn"] = "one_dimensional",
+) -> np.ndarray:
+    """Return which samples of `target` the attack of `svm_attack` classifies as non-member, bool (k,).
+
+    Arguments and errors are those of `svm_attack`.
+    """
     named = (("member", member), ("nonmember", nonmember), ("target", target))
     scores = {name: np.asarray(values, np.float64) for name, values in named}
     invalid = [
@@ -86,9 +103,9 @@ def svm_attack(
         )
     if solver == "sklearn":
         svm = fit_libsvm(scores["member"], scores["nonmember"], C, gamma).svc
-        return 100 * float((svm.predict(scores["target"][:, None]) == 0).mean())
+        return svm.predict(scores["target"][:, None]) == 0
     svm = fit_svm(scores["member"], scores["nonmember"], 0.0, 1.0, C, gamma)
-    return 100 * float((svm.decide(scores["target"].clip(0, 1)) < -UNDECIDED).mean())
+    return svm.decide(scores["target"].clip(0, 1)) < -UNDECIDED
 
 
 def threshold_attack(member: Scores, nonmember: Scores, target: Scores) -> float:

@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from ..data.past_requests import requests_of
 from ..data.split import Split
 from ..errors import ExpungeError
 from ..summaries import score_html, score_lines, summary
 from ..tasks.task import Task
 from ..training.run import Compute
+from .earlier_requests import audit_earlier
 from .evaluation import BINS, Evaluation, Scores, contradicted, evaluate, gaps
 from .examples import embeddings, examples
+from .grounds import Grounds, Tolerances, find_grounds
 from .measure import Measure, MeasureLike, compute_measures, make_measures
 
 
@@ -33,6 +36,11 @@ class AuditResult:
     details: dict[str, Any] = field(default_factory=dict)
     limits: list[str] = field(default_factory=list)
 
+    @property
+    def grounds(self) -> Grounds:
+        """What stands against a conclusion."""
+        return Grounds.from_details(self.details)
+
     def __repr__(self) -> str:
         return summary(f"AuditResult(number of limits: {len(self.limits)})", *score_lines(self.scores))
 
@@ -42,8 +50,9 @@ class AuditResult:
     def __str__(self) -> str:
         shown = [f"{name} {value:.2f}" for name, value in self.scores.items() if isinstance(value, float)]
         gap = self.scores.get("gap")
-        ending = f"avg. gap to Retrain {gap['avg']:.2f}" if gap else "no gap: no retrained model was given"
-        return f"{', '.join(shown)}; {ending}"
+        without = self.grounds.reference or "no retrained model was given"
+        ending = f"avg. gap to Retrain {gap['avg']:.2f}" if gap else f"no gap: {without}"
+        return "\n".join([f"{', '.join(shown)}; {ending}", *filter(None, [self.grounds.unchanged])])
 
 
 def audit(
@@ -56,6 +65,7 @@ def audit(
     seed: int = 0,
     compute: Compute | None = None,
     measures: Iterable[MeasureLike] = (),
+    tolerances: Tolerances | None = None,
 ) -> AuditResult:
     """Audit how well a model unlearned the forget set of a split.
 
@@ -70,6 +80,8 @@ def audit(
         compute: Precision. The default is full precision. Lower precision adds its rounding to the scores.
         measures: Extra measures: names such as "ToW", `package.module:Class`, classes or instances of `Measure`. Their values
             are added to the scores and leave the gap as it is.
+        tolerances: How far the retrained model may differ from the original, and the forget set from unseen samples. A
+            reference that is not comparable gives no gap.
 
     Returns:
         Scores, figures for the report, and limits.
@@ -90,6 +102,7 @@ def audit(
         task.check(which, split.retain)
         return evaluate(which, split, task, seed=seed, compute=compute)
 
+    split = split.after(requests_of(model), rehearse=split.rehearse)
     extra = make_measures(measures, task, retrained=retrained is not None)
     evaluation = evaluation_of(model)
     assert evaluation is not None
@@ -99,6 +112,7 @@ def audit(
         retrained=evaluation_of(retrained),
         measures=extra,
         task=task,
+        tolerances=tolerances,
     )
 
 
@@ -109,6 +123,7 @@ def summarize(
     retrained: Evaluation | None = None,
     measures: Sequence[Measure] = (),
     task: Task | None = None,
+    tolerances: Tolerances | None = None,
 ) -> AuditResult:
     """Make the standard audit from evaluations. `audit` evaluates the models for you.
 
@@ -118,6 +133,7 @@ def summarize(
         retrained: The evaluation of the retrained model.
         measures: Extra measures, as `make_measures` returns them.
         task: The task of the models. It is needed for extra measures.
+        tolerances: How far the retrained model may differ from the original, and the forget set from unseen samples.
 
     Returns:
         Scores, figures for the report, and limits.
@@ -125,7 +141,8 @@ def summarize(
     split, scores = evaluation.split, dict(evaluation.scores)
     models = {"original": original, "unlearned": evaluation, "retrained": retrained}
     given = {name: e for name, e in models.items() if e is not None}
-    if retrained is not None:
+    grounds = find_grounds(evaluation, original, retrained, tolerances)
+    if retrained is not None and not grounds.reference:
         scores["gap"] = gaps(scores, retrained.scores)
     details: dict[str, Any] = {
         "histograms": {
@@ -135,7 +152,12 @@ def summarize(
     }
     if evaluation.has_logits:
         details |= _classifier_details(given, split)
-    limits = _limits(split, given)
+    if entry := grounds.to_dict():
+        details["grounds"] = entry
+    limits = [*entry.values(), *_limits(split, given)]
+    if earlier := audit_earlier(evaluation, retrained):
+        details["earlier_requests"] = [e.to_dict() for e in earlier]
+        limits += [f"An earlier request came back: {e.reason}" for e in earlier if e.came_back]
     if measures:
         assert task is not None
         values, problems = compute_measures(measures, evaluation, original, retrained, task)

@@ -19,6 +19,7 @@ from ..tasks.task import require
 from ..training.method import Method
 from .evaluation import Evaluation, Scores, evaluate
 from .features import feature_audit
+from .grounds import Tolerances, find_grounds
 from .interclass_confusion import interclass_confusion
 from .label_only import label_only
 from .relearning import relearning_delay
@@ -64,6 +65,7 @@ def strong_audit(
     retrained_scores: Sequence[Scores] = (),
     factory: Callable[[], nn.Module] | None = None,
     on_step: Callable[[str, int, int], None] | None = None,
+    tolerances: Tolerances | None = None,
 ) -> StrongResult:
     """Audit an unlearned model with all attacks that the arguments allow.
 
@@ -83,6 +85,7 @@ def strong_audit(
         factory: Makes a model with fresh parameters from torch's global random state. The state is seeded for each
             shadow, so a factory that sets its own seed would start all shadows alike.
         on_step: Is called with (population, models done, count) while shadow models are made.
+        tolerances: How far the retrained model may differ from the original, and the forget set from unseen samples.
 
     Returns:
         Attacks, features, verdict and limits.
@@ -103,8 +106,8 @@ def strong_audit(
     attacks, attack_limits = inputs.attacks(wanted)
     models = inputs.models
     known = dict(evaluations or {})
-    for name in ("unlearned",) if retrained_scores else ("unlearned", "retrained"):
-        if name in models and name not in known:
+    for name in models:
+        if name not in known:
             known[name] = evaluate(models[name], split, task, seed=settings.seed)
     features = {}
     if "features" in wanted:
@@ -117,6 +120,8 @@ def strong_audit(
         goal=split.goal,
         attacks=attacks,
         features=features,
+        original=known["original"].scores if original is not None else None,
+        grounds=find_grounds(known["unlearned"], known.get("original"), known.get("retrained"), tolerances),
     )
     return StrongResult(attacks, features, words, limits + attack_limits)
 

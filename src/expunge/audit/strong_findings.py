@@ -7,7 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 Word = Literal[
-    "indistinguishable", "under-forgotten", "over-forgotten", "utility lost", "different", "unknown"
+    "indistinguishable",
+    "under-forgotten",
+    "over-forgotten",
+    "utility lost",
+    "different",
+    "unknown",
+    "no conclusion",
+    "unchanged",
 ]
 # A sentence, and the word that it adds to the verdict, if any.
 Finding = tuple[str, Word | None]

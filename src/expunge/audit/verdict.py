@@ -15,15 +15,14 @@ from ..data.split import Goal
 from ..errors import ExpungeError
 from ..records.statistics import HEADLINE, stat
 from .evaluation import contradicted
+from .grounds import UNKNOWN_SIZE, Grounds, grounds_of_scores
 from .strong_findings import Word, sampling_error, strong_findings
-from .verdict_sentences import GOALS, Figures, limit_sentences, side, word_sentence
+from .verdict_sentences import GOALS, NO_REFERENCE, Figures, limit_sentences, side, word_sentence
 
 # Differences of fewer points than this never count.
 FLOOR = 0.5
 # The set of the split that each score is a share of.
 SET_OF = {"UA": "forget", "RA": "retain", "TA": "test", "MIA": "forget", "TFA": "test_forgotten"}
-# Number of samples that is assumed if `sizes` does not give it.
-UNKNOWN_SIZE = 1000
 
 
 @dataclass(frozen=True)
@@ -64,6 +63,7 @@ def verdict(
     attacks: Mapping[str, Any] | None = None,
     features: Mapping[str, Any] | None = None,
     original: Mapping[str, Any] | None = None,
+    grounds: Grounds | None = None,
 ) -> Verdict:
     """Give the verdict on a model from its scores and those of retrained models.
 
@@ -74,19 +74,23 @@ def verdict(
         goal: The goal of the split. It names the reference.
         attacks: Attacks of the strong audit. They can only make the verdict stricter.
         features: Features of the strong audit. They can only make the verdict stricter.
-        original: Scores of the original. They are shown if there is no retrained model.
+        original: Scores of the original. A retrained model that is not comparable with them gives no conclusion.
+        grounds: What stands against a conclusion: `AuditResult.grounds`. The default takes it from the scores.
 
     Returns:
-        The verdict. Its word is "unknown" without a retrained model.
+        The verdict. Its word is "unchanged" for the original itself, "no conclusion" if the retrained model is not
+        comparable with the original, and "unknown" without a retrained model. "over-forgotten" needs no retrained model.
 
     Example:
         >>> print(verdict(scores, [retrained_scores], sizes=split.sizes, goal=split.goal))
         Verdict: indistinguishable.
         ...
     """
-    if not retrained:
-        return _unknown(scores, goal, original)
     counts = sizes or {}
+    if grounds is None:
+        grounds = grounds_of_scores(scores, retrained, original, sizes=counts, goal=goal)
+    if grounds.unchanged or grounds.reference or not retrained:
+        return _without_comparison(scores, goal, original, grounds)
     unreliable_mia = any(contradicted(s) for s in (scores, *retrained))
     figures, of_one_model = _compare(scores, retrained, counts, unreliable_mia)
     words = _words(figures)
@@ -96,10 +100,13 @@ def verdict(
         counts.get("test_forgotten") or UNKNOWN_SIZE,
         counts.get("test") or UNKNOWN_SIZE,
     )
+    if grounds.over_forgotten and "over-forgotten" not in words:
+        strong_words = [*strong_words, "over-forgotten"]
+        strong_sentences = [*strong_sentences, grounds.over_forgotten]
     sentences = [word_sentence(w, figures, len(retrained), alone=not strong_words) for w in words]
     if strong_words:
         weaker = [w for w in words if w not in strong_words and w != "indistinguishable"]
-        words = [*strong_words, *weaker]
+        words = list(dict.fromkeys([*strong_words, *weaker]))
     limits = limit_sentences(
         goal, len(retrained), of_one_model, unreliable_mia, bool(attacks), bool(features)
     )
@@ -191,21 +198,28 @@ def _words(figures: Figures) -> list[Word]:
     return words or ["indistinguishable"]
 
 
-def _unknown(scores: Mapping[str, Any], goal: Goal, original: Mapping[str, Any] | None) -> Verdict:
-    """Give the verdict without a retrained model."""
+def _without_comparison(
+    scores: Mapping[str, Any], goal: Goal, original: Mapping[str, Any] | None, grounds: Grounds
+) -> Verdict:
+    """Give the verdict without a retrained model that the scores can be compared with."""
+    words: list[Word] = ["no conclusion" if grounds.reference else "unknown"]
+    if grounds.over_forgotten:
+        words = ["over-forgotten"]
+    if grounds.unchanged:
+        words = ["unchanged"]
+    sentences = [
+        grounds.unchanged or grounds.over_forgotten or grounds.reference or "No verdict is possible."
+    ]
     shown = ", ".join(f"{n} {scores[n]:.2f}" for n in HEADLINE if scores.get(n) is not None)
-    sentences = [f"No verdict is possible. The scores are {shown}."]
-    if original:
+    sentences.append(f"The scores are {shown}.")
+    if original and not grounds.unchanged:
         changes = ", ".join(
             f"{n} {scores[n] - original[n]:+.2f}"
             for n in HEADLINE
             if scores.get(n) is not None and original.get(n) is not None
         )
         sentences.append(f"Changes from the original, in points: {changes}.")
-    limits = [
-        "No retrained model was given. The audit cannot tell whether the model is close to one that never saw the forget "
-        "set, or whether it forgot too little or too much. No score is good or bad by itself. Train a model on the retain "
-        "set alone and give it as the retrained model.",
-        GOALS[goal],
-    ]
-    return Verdict(["unknown"], sentences, {}, limits)
+    limits = [NO_REFERENCE] if not grounds.refusals else []
+    if grounds.reference and grounds.reference not in sentences:
+        limits.append(grounds.reference)
+    return Verdict(words, sentences, {}, [*limits, GOALS[goal]])

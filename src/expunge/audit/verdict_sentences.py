@@ -17,6 +17,11 @@ GOALS: dict[str, str] = {
     "unlearn": "The goal was to remove the ability. The reference is a model that was trained without any sample of the "
     "concept, including samples that the method did not see.",
 }
+NO_REFERENCE = (
+    "No retrained model was given. The audit cannot tell whether the model is close to one that never saw the forget "
+    "set, or whether it forgot too little or too much. No score is good or bad by itself. Train a model on the retain "
+    "set alone and give it as the retrained model."
+)
 
 
 def side(figures: Figures, name: str) -> float:

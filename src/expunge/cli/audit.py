@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
+from ..audit.grounds import Tolerances
 from ..audit.strong import StrongSettings, strong_audit, with_strong
 from ..audit.verdict import Verdict, verdict
 from ..errors import raise_all
@@ -23,10 +24,10 @@ from ..training.run import Run
 from .audit_states import audit_other_states, worst
 from .checks import check_measures, output_problems, problems_of
 from .flags import MODEL, SPLIT, ModelFlags, SplitFlags
-from .inputs import ModelFiles, draw_split, reference_of
+from .inputs import ModelFiles, after_earlier_requests, draw_split, reference_of
 from .invocation import command_line
 from .settings_flags import FLAT, with_help
-from .terminal import notice, show_outcomes
+from .terminal import came_back, notice, show_outcomes
 
 StrongFlags: Any = with_help(StrongSettings)
 
@@ -46,9 +47,13 @@ class AuditFlags:
             the standard audit takes seconds.
         seed: Seed of the samples that the membership attack is fitted on.
         max_gap: Largest average gap to Retrain that passes, in percentage points. Needs --retrained.
+        reference_tolerance: Largest difference of RA, and of TA, between --retrained and --original, in percentage points.
+            Beyond it the retrained model is not comparable, and the audit draws no conclusion.
         out: Record to write (JSON).
         report: HTML report to write.
         measure: Extra measures: names such as ToW, or package.module:Class. Can be repeated.
+        history: File with the requests that the checkpoint's model has answered. By default the file beside the checkpoint.
+            Their samples are scored too.
     """
 
     checkpoint: Path
@@ -58,15 +63,22 @@ class AuditFlags:
     level: Literal["standard", "strong"] = "standard"
     seed: int = 0
     max_gap: float | None = None
+    reference_tolerance: float = 10.0
     out: Path | None = None
     report: Path | None = None
     measure: tuple[str, ...] = ()
+    history: Path | None = None
+
+    @property
+    def tolerances(self) -> Tolerances:
+        """The tolerances of the audit."""
+        return Tolerances(reference=self.reference_tolerance)
 
     def problems(self) -> list[str]:
-        """Return what is wrong with `max_gap`, one sentence each."""
+        """Return what is wrong with `max_gap` and `reference_tolerance`, one sentence each."""
+        problems = problems_of(self.tolerances.check)
         if self.max_gap is None:
-            return []
-        problems = []
+            return problems
         if not self.max_gap >= 0:
             problems.append(f"--max-gap is {self.max_gap:g}; give the points that are allowed, 0 or more.")
         if self.retrained is None:
@@ -83,9 +95,9 @@ def audit(
 ) -> int:
     """Audit an unlearned checkpoint beside the original and a retrained model.
 
-    Prints the scores and a verdict in plain words. Exit code 1 if the average gap exceeds --max-gap, also of a further model
-    in the file. docs/audit.md explains what
-    each score can say.
+    Prints the scores and a verdict in plain words. docs/audit.md explains what each score can say. Exit code 1 if the average gap
+    of a model in the file exceeds --max-gap, if an earlier request came back, if the retrained model is not comparable with
+    the original, or if the checkpoint is the original.
 
     Args:
         flags: The models and the results.
@@ -97,13 +109,15 @@ def audit(
         {"original": flags.original, "unlearned": flags.checkpoint, "retrained": flags.retrained},
         model.build,
         model.device,
-        flags.ema,
+        history=flags.history,
+        ema=flags.ema,
     )
     raise_all(_problems(flags, model, split, strong) + model.problems() + files.problems(model.preview()))
     source = model.source()
     drawn, task = draw_split(split, source), Classification(len(source.classes))
-    original = files.load("original", source, drawn)
     unlearned, checkpoint = files.load("unlearned", source, drawn)
+    drawn = after_earlier_requests(drawn, unlearned)
+    original = files.load("original", source, drawn)
     retrained = files.load_if_given("retrained", source, drawn)
     pipeline = Pipeline(
         split=drawn,
@@ -112,6 +126,7 @@ def audit(
         names=model.names(source),
         command=command_line(),
         measures=flags.measure,
+        tolerances=flags.tolerances,
     )
     references = pipeline.references(
         lambda: reference_of(original, drawn, task, flags.seed),
@@ -124,14 +139,15 @@ def audit(
         **references.measured,
     )
     others = audit_other_states(files, checkpoint, pipeline, outcome, references)
-    said = _verdict(outcome, references, strong if flags.level == "strong" else None, model.factory(source))
+    settings = strong if flags.level == "strong" else None
+    said = _verdict(outcome, references, settings, model.factory(source), flags.tolerances)
     if said is not None:
         outcome.record.details["verdict"] = plain(said.to_dict())
     if flags.out is not None:
         outcome.record.save(flags.out)
     show_outcomes([references.original, references.retrained, *others, outcome], flags.report)
     print(said)
-    return _exit_code([outcome, *others], flags.max_gap)
+    return max(_exit_code([outcome, *others], flags.max_gap), came_back(outcome.record))
 
 
 def _problems(flags: AuditFlags, model: ModelFlags, split: SplitFlags, strong: StrongSettings) -> list[str]:
@@ -141,7 +157,9 @@ def _problems(flags: AuditFlags, model: ModelFlags, split: SplitFlags, strong: S
     outputs = {"--out": flags.out, "--report": flags.report}
     return [
         *flags.problems(),
-        *output_problems(outputs, flags.checkpoint, flags.original, flags.retrained, split.forget_ids),
+        *output_problems(
+            outputs, flags.checkpoint, flags.original, flags.retrained, flags.history, split.forget_ids
+        ),
         *split.problems(),
         *problems_of(
             lambda: check_seed(flags.seed),
@@ -153,7 +171,11 @@ def _problems(flags: AuditFlags, model: ModelFlags, split: SplitFlags, strong: S
 
 
 def _verdict(
-    outcome: Outcome, references: References, strong: StrongSettings | None, factory: Factory
+    outcome: Outcome,
+    references: References,
+    strong: StrongSettings | None,
+    factory: Factory,
+    tolerances: Tolerances,
 ) -> Verdict | None:
     """Return the verdict; with `strong` settings, after the strong audit, whose results go into the record."""
     retrained = references.retrained
@@ -165,6 +187,7 @@ def _verdict(
             sizes=outcome.run.split.sizes,
             goal=outcome.run.split.goal,
             original=references.original.record.scores,
+            grounds=outcome.audit.grounds if outcome.audit is not None else None,
         )
     recipe = references.original.method
     outcomes = {"original": references.original, "unlearned": outcome, "retrained": retrained}
@@ -183,6 +206,7 @@ def _verdict(
         retrained_scores=retrained_scores,
         factory=factory,
         on_step=_print_step,
+        tolerances=tolerances,
     )
     outcome.record.details = plain(with_strong(outcome.record.details, result))
     for text in result.limits:
@@ -191,7 +215,12 @@ def _verdict(
 
 
 def _exit_code(outcomes: list[Outcome], max_gap: float | None) -> int:
-    if max_gap is None or (outcome := worst(outcomes, max_gap)) is None:
+    for outcome in outcomes:
+        if outcome.audit is not None and (reasons := outcome.audit.grounds.refusals):
+            # the verdict gives the reasons in full
+            print(f"no conclusion: {reasons[0].partition('. ')[0].rstrip('.')}.", file=sys.stderr)
+            return 1
+    if max_gap is None or (outcome := worst(outcomes, max_gap)) is None:  # type: ignore[assignment]
         return 0
     gap = outcome.record.scores["gap"]["avg"]
     print(f"avg. gap {gap:.2f} is above --max-gap {max_gap:g}", file=sys.stderr)

@@ -82,17 +82,16 @@ def scenario_of(flags: SplitSpec) -> str:
     if flags.forget_class:
         return "part of a class" if flags.class_share < 1 and flags.goal == "untrain" else "class"
     names = {"forget_share": "random", "forget_ids": "ids", "forget_group": "group"}
-    return next((name for field, name in names.items() if getattr(flags, field) is not None), "")
+    return next((name for field, name in names.items() if getattr(flags, field) not in (None, ())), "")
 
 
 def run_problems(method: Method, task: Task, compute: Compute, device: str, seed: int) -> list[str]:
     """Return what is wrong with settings, task, computation or seed of a run, one sentence each."""
     import torch
 
-    from ..torch_utils.module_state import check_seed
     from ..training.execute import check_run
 
-    problems = problems_of(lambda: check_seed(seed), lambda: check_run(method, None, task, compute=compute))
+    problems = problems_of(lambda: check_run(method, None, task, seed=seed, compute=compute))
     if not device_problems(device):
         problems += compute.problems(torch.device(device))
     return list(dict.fromkeys(problems))

@@ -72,6 +72,6 @@ def write_outcome(
     record = outcome.record.save(out.with_suffix(".json"))
     remove_state(out)
     print(f"checkpoint: {out}\nrecord: {record}")
-    # a rollback was told by a warning already
-    if outcome.record.ended != "finished" and not outcome.run.taken_back:
+    # a warning reported a rollback or an unchanged model already
+    if outcome.record.ended not in ("finished", "unchanged") and not outcome.run.taken_back:
         notice(outcome.record.status)

@@ -69,8 +69,14 @@ class ReceiptFlags:
         return {"the receipt": receipt_paths(out, "")[0]} if self.receipt and out.name else {}
 
     def write(
-        self, record: Path, before: Model, after: Path, forget_ids: Sequence[str] | None, mask: Any = None
-    ) -> None:
+        self,
+        record: Path,
+        before: Model,
+        after: Path,
+        forget_ids: Sequence[str] | None,
+        mask: Any = None,
+        parent: str = "",
+    ) -> Receipt | None:
         """Write the receipt of a run and its secret beside the checkpoint `after`; do nothing with --no-receipt.
 
         Args:
@@ -79,20 +85,24 @@ class ReceiptFlags:
             after: Checkpoint that the run wrote.
             forget_ids: Ids of the forget set, or None if the data has none.
             mask: The mask of the run, if it had one.
+            parent: Id of the receipt of the run that made `before`, if it is known without --parent.
+
+        Returns:
+            The receipt, or None if none was written.
         """
         if not self.receipt:
-            return
+            return None
         run = Record.load(record)
         if run.model.get("hash_after") and run.model.get("hash_before") == run.model["hash_after"]:
             notice("no receipt was written: the run ended with the model that it began with.")
-            return
+            return None
         receipt, secret = issue(
             run,
             forget_ids,
             before=before,
             after=after,
             mask=mask,
-            parent=Receipt.load(self.parent) if self.parent is not None else None,
+            parent=Receipt.load(self.parent) if self.parent is not None else parent or None,
             key=self.sign_key,
             passphrase=passphrase_of(self.passphrase_file),
         )
@@ -104,6 +114,7 @@ class ReceiptFlags:
         print(f"receipt: {receipt_file} ({receipt.id}, {'signed' if receipt.signature else 'unsigned'})")
         if secret is not None:
             print(f"secret: {secret_file} (keep it private; it proves which ids were forgotten)")
+        return receipt
 
 
 def _hash_of(checkpoint: Path, ema: str | None) -> str:

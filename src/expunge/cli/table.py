@@ -37,7 +37,7 @@ def result_table(records: Sequence[Record], title: str = "") -> Table:
         first = group[0]
         cells = [_cell([r.scores.get(k) for r in group], [_gap(r, k) for r in group]) for k in HEADLINE]
         memory = [r.peak_memory for r in group if r.peak_memory]
-        note = " (diverged)" if any(r.ended == "diverged" for r in group) else ""
+        note = _note(group)
         table.add_row(
             _name(first) + note,
             *cells,
@@ -48,6 +48,18 @@ def result_table(records: Sequence[Record], title: str = "") -> Table:
             style="bold" if first.kind == "retrain" else "",
         )
     return table
+
+
+def _note(group: Sequence[Record]) -> str:
+    """Return what stands against a conclusion from the runs of a row, in brackets."""
+    grounds = [r.details.get("grounds") or {} for r in group]
+    if any(r.ended == "diverged" for r in group):
+        return " (diverged)"
+    if any(r.ended == "unchanged" or "unchanged" in g for r, g in zip(group, grounds, strict=True)):
+        return " (unchanged)"
+    if group[0].kind != "original" and any("reference" in g for g in grounds):
+        return " (not comparable)" if group[0].kind == "retrain" else " (no conclusion)"
+    return " (over-forgotten)" if any("over_forgotten" in g for g in grounds) else ""
 
 
 def measures_table(records: Sequence[Record]) -> Table | None:
@@ -62,6 +74,34 @@ def measures_table(records: Sequence[Record]) -> Table | None:
     for group in by_method(records):
         table.add_row(_name(group[0]), *(stat_text((r.scores.get(name) for r in group), 3) for name in names))
     return table
+
+
+def earlier_table(record: Record) -> Table | None:
+    """Return the other requests that the model has answered: UA and MIA now, and their change. None without any."""
+    entries = record.details.get("earlier_requests") or []
+    if not entries:
+        return None
+    table = Table(
+        title="other requests of this model",
+        caption="percent; in brackets the change since the request's own audit",
+    )
+    table.add_column("request", no_wrap=True)
+    for name in ("samples", "UA", "MIA", "Retrain UA", "state"):
+        table.add_column(name, justify="right")
+    for entry in entries:
+        table.add_row(
+            f"{entry['number']} ({escape(entry['scenario'])})",
+            f"{entry['samples']:,}",
+            *(_changed(entry, name) for name in ("UA", "MIA")),
+            "–" if entry["UA_retrained"] is None else f"{entry['UA_retrained']:.1f}",
+            "[bold]came back[/bold]" if entry["came_back"] else "forgotten",
+        )
+    return table
+
+
+def _changed(entry: dict[str, Any], name: str) -> str:
+    change = entry[f"{name}_change"]
+    return f"{entry[name]:.1f}" + ("" if change is None else f" ({change:+.1f})")
 
 
 def _name(record: Record) -> str:

@@ -136,7 +136,7 @@ class GeneratorRun:
             {"original": flags.checkpoint, "retrained": flags.retrained},
             generator.build,
             generator.device,
-            flags.ema,
+            ema=flags.ema,
         )
 
     def run(self) -> None:

@@ -74,22 +74,19 @@ def class_numbers(wanted: Sequence[int | str], data: Data, num_classes: int) -> 
     return sorted(numbers)
 
 
-def samples_with_ids(
-    ids: str | Path | Iterable[str | int], train: Data, for_training: Tensor, test: Data
-) -> Tensor:
+def samples_with_ids(ids: str | Path | Iterable[str | int], train: Data, test: Data) -> Tensor:
     """Find the training samples with these ids. Without ids in the data, a position is an id.
 
     Args:
         ids: A list of ids, or a text file with one id per line.
         train: The training data.
-        for_training: Bool (N,), the training samples that are not held out for validation.
         test: The test data.
 
     Returns:
         Bool (N,), the samples.
 
     Raises:
-        SplitError: Ids are unknown, given twice, shared by several samples, or not in the training part.
+        SplitError: Ids are unknown, given twice, shared by several samples, or in the test set.
     """
     wanted = read_ids(ids, SplitError) if isinstance(ids, str | Path) else [str(i) for i in ids]
     counts = Counter(wanted)
@@ -98,15 +95,13 @@ def samples_with_ids(
     for position, name in enumerate(train.ids if train.ids is not None else map(str, range(len(train)))):
         if name in counts:
             positions.setdefault(str(name), []).append(position)
-    raise_all(_id_problems(counts, positions, for_training, test), SplitError)
+    raise_all(_id_problems(counts, positions, test), SplitError)
     forget = torch.zeros(len(train), dtype=torch.bool)
     forget[[at[0] for at in positions.values()]] = True
     return forget
 
 
-def _id_problems(
-    counts: Counter[str], positions: dict[str, list[int]], for_training: Tensor, test: Data
-) -> list[str]:
+def _id_problems(counts: Counter[str], positions: dict[str, list[int]], test: Data) -> list[str]:
     """One sentence per reason why wanted ids cannot be used."""
     absent = {i for i in counts if i not in positions}
     in_test = set() if test.ids is None else {str(i) for i in test.ids if i in absent}
@@ -122,11 +117,6 @@ def _id_problems(
             "belongs to several samples; give the data unique ids",
             [i for i, at in positions.items() if len(at) > 1],
         ),
-        (
-            "lies in the validation set, which this split holds out of training; if the model was trained on it, draw no "
-            "validation set (--validation 0, validation=0), else remove the id",
-            [i for i, at in positions.items() if len(at) == 1 and not for_training[at[0]]],
-        ),
     ]
     return [
         f"{len(ids)} id(s) like '{ids[0]}': each {reason} (first: {ids[:SHOWN_IDS]})."
@@ -135,7 +125,7 @@ def _id_problems(
     ]
 
 
-def samples_in_group(column: str, values: Any, train: Data, for_training: Tensor) -> Tensor:
+def samples_in_group(column: str, values: Any, train: Data) -> Tensor:
     """Find the training samples whose group `column` has one of `values`: bool (N,).
 
     Raises:
@@ -148,10 +138,12 @@ def samples_in_group(column: str, values: Any, train: Data, for_training: Tensor
         )
     existing, wanted = as_text(groups[column]), as_texts(values)
     if absent := [v for v in wanted if v not in existing]:
+        listed = [v for v in absent if "," in v and all(part in existing for part in v.split(","))]
+        remedy = "; give each value on its own (--forget-group COLUMN=VALUE, repeated)" if listed else ""
         raise SplitError(
-            f"no sample has {column} = {absent}; values of the column: {np.unique(existing)[:SHOWN_VALUES].tolist()}."
+            f"no sample has {column} = {absent}; values of the column: {np.unique(existing)[:SHOWN_VALUES].tolist()}{remedy}."
         )
-    return torch.from_numpy(np.isin(existing, wanted)) & for_training
+    return torch.from_numpy(np.isin(existing, wanted))
 
 
 def as_texts(values: Any) -> list[str]:

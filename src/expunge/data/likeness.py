@@ -17,26 +17,26 @@ MIN_GROUP = 20
 
 
 def importance_weights(split: Split) -> Tensor:
-    """Weight validation samples to have the class distribution of the forget set.
+    """Weight the samples that training never saw (`Split.unseen`) to have the class distribution of the forget set.
 
-    If a group is forgotten and the validation set has at least 20 samples of it, the other samples get weight 0. A random
+    If a group is forgotten and at least 20 of them belong to it, the other samples get weight 0. A random
     forget set has the distribution of the validation set, so all weights are 1. Classes without validation samples count
     nowhere. Labels that are no class numbers are not weighted.
 
     Returns:
-        Weights (N,), float64, mean 1: one per validation sample.
+        Weights (N,), float64, mean 1: one per sample of `split.unseen`.
 
     Example:
-        >>> correct = task.predict(original, split.validation).correct
+        >>> correct = task.predict(original, split.unseen).correct
         >>> expected_accuracy = weighted_mean(correct, importance_weights(split))
     """
-    labels = split.validation.labels
+    labels = split.unseen.labels
     weights = torch.ones(len(labels), dtype=torch.float64)
     if split.scenario == "random":
         return weights
     if split.scenario == "group":
         column, values = as_text(split.forget.data.groups[split.spec["column"]]), set(split.spec["values"])
-        in_group = torch.tensor([v in values for v in column[split.validation.index.numpy()]])
+        in_group = torch.tensor([v in values for v in column[split.unseen.index.numpy()]])
         weights = in_group.double() if int(in_group.sum()) >= MIN_GROUP else weights
     if not split.num_classes:
         return weights / weights.mean()

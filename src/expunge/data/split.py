@@ -1,9 +1,12 @@
 """`Split`: the forget, retain, validation and test set of one run, with a content hash.
 
 The validation set is drawn first, from the seed alone. One original model, trained on all other samples, therefore
-serves every forget set. The published code of SalUn draws the validation set twice with two seeds: a tenth of its
-forget set was never seen by the model that should forget it. Here the hash of the original's training samples is
-stored in its checkpoint metadata and checked when it is loaded.
+serves every forget set. Requested samples then leave the validation set, so the forget set is exactly what was
+requested. `held_out` names those that the original never saw.
+
+The published code of SalUn draws the validation set twice with two seeds: a tenth of its forget set was never seen by
+the model that should forget it. Here the hash of the original's training samples is stored in its checkpoint metadata
+and checked when it is loaded.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from torch import Tensor
 from ..errors import SplitError
 from .convert import as_data
 from .forget_set import as_texts, class_numbers, samples_in_group, samples_with_ids
+from .past_requests import Goal
 from .samples import Samples
 from .split_parts import (
     Pool,
@@ -27,7 +31,7 @@ from .split_parts import (
     draw_validation,
     warn_of_test_copies,
 )
-from .split_sets import Goal, SplitSets
+from .split_sets import SplitSets
 
 __all__ = ["Goal", "Split"]
 
@@ -86,12 +90,14 @@ class Split(SplitSets):
         labels = pool.train.labels
         wanted = [forget] if isinstance(forget, str) or not isinstance(forget, Iterable) else list(forget)
         classes = class_numbers(wanted, pool.train, pool.train.num_classes)
-        of_class = torch.isin(labels, torch.tensor(classes)) & pool.for_training
-        forgotten = of_class if share == 1 else draw_share(of_class, share, seed, per_class=labels)
+        of_class = torch.isin(labels, torch.tensor(classes))
+        # A share is drawn from the samples that models are trained on. A whole class has no exception.
+        trained = of_class & pool.for_training
+        forgotten = of_class if share == 1 else draw_share(trained, share, seed, per_class=labels)
         spec = {"forget": classes, "share": share}
         if share < 1 and goal == "untrain":
             return _build(pool, forgotten, "part of a class", spec)
-        return _build(pool, forgotten, "class", spec, withheld=of_class & ~forgotten, classes=classes)
+        return _build(pool, forgotten, "class", spec, withheld=trained & ~forgotten, classes=classes)
 
     @classmethod
     def random(
@@ -148,13 +154,13 @@ class Split(SplitSets):
             seed: Seed of the validation set.
 
         Raises:
-            SplitError: Lists every problem, such as ids that are unknown, given twice, or held out for validation.
+            SplitError: Lists every problem, such as ids that are unknown, given twice, or in the test set.
 
         Example:
             >>> split = Split.by_ids(train, test, "request.txt", validation=0)
         """
         pool = draw_validation(as_data(train), as_data(test), validation, seed, goal)
-        forgotten = samples_with_ids(ids, pool.train, pool.for_training, pool.test)
+        forgotten = samples_with_ids(ids, pool.train, pool.test)
         return _build(pool, forgotten, "ids", {"count": int(forgotten.sum())})
 
     @classmethod
@@ -188,7 +194,7 @@ class Split(SplitSets):
         """
         pool = draw_validation(as_data(train), as_data(test), validation, seed, goal)
         spec = {"column": column, "values": as_texts(values)}
-        forgotten = samples_in_group(column, values, pool.train, pool.for_training)
+        forgotten = samples_in_group(column, values, pool.train)
         return _build(pool, forgotten, "group", spec)
 
 
@@ -214,7 +220,7 @@ def _build(
     return Split(
         forget=samples(forget, train),
         retain=samples(retain, train),
-        validation=samples(for_validation, train),
+        validation=samples(for_validation & ~forget, train),
         test=samples(~test_forgotten, test),
         test_forgotten=samples(test_forgotten, test),
         withheld=samples(withheld, train),
@@ -223,4 +229,5 @@ def _build(
         goal=settings["goal"],
         spec={"scenario": scenario, **spec, **settings},
         forget_classes=tuple(classes),
+        held_out=(forget & for_validation).nonzero()[:, 0],
     )

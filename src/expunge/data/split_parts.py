@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ..errors import SplitError, raise_all
 from ..torch_utils.module_state import check_seed
+from .past_requests import Goal
 from .samples import Data
-from .split_sets import Goal
 from .tensors import TensorData
 
 # ids that a message shows

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
+from ..errors import SplitError
 from ..summaries import short, summary
+from .past_requests import EarlierRequest, Goal, PastRequest, find_samples
 from .samples import Samples
 
-Goal = Literal["untrain", "unlearn"]
+_NO_POSITIONS = torch.empty(0, dtype=torch.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +27,7 @@ class SplitSets:
     Args:
         forget: Training samples to forget. They are exactly those that were requested.
         retain: Training samples to keep.
-        validation: Samples that no model is trained on. Tuning uses them.
+        validation: Samples that no model is trained on. Tuning uses them. None of them was requested.
         test: Test samples. After a class request they have no sample of the forgotten classes.
         test_forgotten: Test samples of the forgotten classes.
         withheld: Training samples of the forgotten classes that the method does not get. They exist if goal is "unlearn"
@@ -34,6 +37,12 @@ class SplitSets:
         goal: "untrain" to remove the influence of the samples, "unlearn" to remove the ability.
         spec: How the split was drawn.
         forget_classes: Numbers of the forgotten classes of a class request.
+        held_out: Positions (n,) of those samples of `forget` that were drawn for validation. An original that Expunge
+            trained never saw them.
+        removed: Positions (n,) of the samples that earlier requests took out of the retain set.
+        earlier: The earlier requests of the model, with their samples.
+        rehearse: Whether a method's forget set also holds the samples of earlier requests.
+        drawn: Hash of the split as it was drawn, before earlier requests were taken out; empty if there are none.
     """
 
     forget: Samples
@@ -47,21 +56,132 @@ class SplitSets:
     goal: Goal
     spec: dict[str, Any]
     forget_classes: tuple[int, ...] = ()
+    held_out: Tensor = field(default_factory=lambda: _NO_POSITIONS)
+    removed: Tensor = field(default_factory=lambda: _NO_POSITIONS)
+    earlier: tuple[EarlierRequest, ...] = ()
+    rehearse: bool = False
+    drawn: str = ""
 
     def __repr__(self) -> str:
         classes = f", classes {list(self.forget_classes)}" if self.forget_classes else ""
         return summary(
             f"{type(self).__name__}({self.scenario}, goal {self.goal}{short(classes)})",
             ", ".join(f"{name} {size:,}" for name, size in self.sizes.items()),
+            f"earlier requests: {len(self.earlier)}, {len(self.removed):,} samples" if self.earlier else "",
             f"data {self.forget.data!r}",
         )
 
     @property
     def train(self) -> Samples:
-        """The samples that the original is trained on, in data order: forget, retain and withheld."""
-        return Samples(
-            self.forget.data,
-            torch.cat([self.forget.index, self.retain.index, self.withheld.index]).sort().values,
+        """The samples that the original was trained on, in data order.
+
+        They are forget, retain and withheld set and what earlier requests removed, without `held_out`.
+        """
+        forget = _without(self.forget.index, self.held_out)
+        parts = [forget, self.retain.index, self.withheld.index, self.removed]
+        return Samples(self.forget.data, torch.cat(parts).unique())
+
+    @property
+    def unseen(self) -> Samples:
+        """The samples that were held out of training, in data order: validation set and `held_out`."""
+        return Samples(self.forget.data, torch.cat([self.validation.index, self.held_out]).sort().values)
+
+    @property
+    def without_held_out(self) -> Self:
+        """This split with a forget set that has only samples on which the original was trained."""
+        forget = Samples(self.forget.data, _without(self.forget.index, self.held_out))
+        return replace(self, forget=forget) if len(self.held_out) else self
+
+    @property
+    def for_method(self) -> Self:
+        """The split that a method works on. With `rehearse`, its forget set also has the samples of earlier requests."""
+        if not (self.earlier and self.rehearse):
+            return self
+        parts = [self.forget.index, *(e.forget.index for e in self.earlier)]
+        # an earlier request for samples has no class, and a later one for a class has only its own
+        classes = {*self.forget_classes, *(self.earlier_classes if self.forget_classes else ())}
+        return replace(
+            self,
+            forget=Samples(self.forget.data, torch.cat(parts).unique()),
+            forget_classes=tuple(sorted(classes)),
+        )
+
+    @property
+    def earlier_samples(self) -> Samples:
+        """The samples of all earlier requests, request by request. A sample of two requests is there twice."""
+        return Samples(self.forget.data, torch.cat([_NO_POSITIONS, *(e.forget.index for e in self.earlier)]))
+
+    @property
+    def earlier_classes(self) -> tuple[int, ...]:
+        """Classes that earlier requests removed."""
+        return tuple(sorted({k for e in self.earlier for k in e.past.classes}))
+
+    @property
+    def request(self) -> str:
+        """Hash of the split as it was drawn. It identifies the request, whatever was forgotten before."""
+        return self.drawn or self.hash
+
+    @property
+    def answers_request(self) -> bool:
+        """Whether a run on this split removes its forget set: it is not in the retain set, as it is for an original."""
+        return not bool(torch.isin(self.forget.index, self.retain.index).any())
+
+    def as_request(self, method: str) -> PastRequest:
+        """Return the request that a run of a method on this split answers."""
+        data = self.forget.data
+        return PastRequest(
+            request=self.request,
+            scenario=self.scenario,
+            goal=self.goal,
+            ids=tuple(self.forget.ids),
+            data=data.fingerprint() if data.ids is None else "",
+            classes=self.forget_classes if self.goal == "unlearn" else (),
+            method=method,
+            description=self.to_dict(),
+        )
+
+    def after(self, requests: Sequence[PastRequest], *, rehearse: bool = False) -> Self:
+        """Return this split for a model that has answered other requests.
+
+        Their samples leave retain and validation set. Test samples of classes they removed leave the test set. The forget
+        set stays exactly what was requested. `unlearn` and `audit` call this for you.
+
+        Args:
+            requests: The requests, as `requests_of` returns them. One for this split's own forget set is left out.
+            rehearse: Whether a method's forget set also has the samples of these requests.
+
+        Raises:
+            SplitError: The samples of a request cannot be found, or nothing would be retained.
+
+        Example:
+            >>> second = split.after(requests_of(unlearned), rehearse=True)  # doctest: +SKIP
+        """
+        known = {e.past.request for e in self.earlier}
+        new = [r for r in requests if r.request not in known and r.request != self.request]
+        if not new:
+            return replace(self, rehearse=rehearse) if rehearse != self.rehearse else self
+        found = find_samples(new, self.forget.data, self.test.data)
+        data, positions = self.forget.data, torch.cat([e.forget.index for e in found]).unique()
+        retain, validation, withheld = (
+            _without(s.index, positions) for s in (self.retain, self.validation, self.withheld)
+        )
+        test = _without(self.test.index, torch.cat([e.test_forgotten.index for e in found]))
+        if not len(retain) or not len(test):
+            raise SplitError(
+                f"earlier requests leave no {'test' if len(retain) else 'retained'} samples; train a new model instead."
+            )
+        gone = torch.isin(torch.cat([self.retain.index, self.withheld.index]), positions)
+        removed = torch.cat([self.retain.index, self.withheld.index])[gone]
+        return replace(
+            self,
+            retain=Samples(data, retain),
+            validation=Samples(data, validation),
+            withheld=Samples(data, withheld),
+            test=Samples(self.test.data, test),
+            removed=torch.cat([self.removed, removed]).unique(),
+            earlier=(*self.earlier, *found),
+            rehearse=rehearse,
+            drawn=self.request,
         )
 
     @property
@@ -75,6 +195,11 @@ class SplitSets:
         """SHA-256 (hex) of `train`. It is equal for all forget sets with the same validation set."""
         return hash_parts(self.forget.data.fingerprint(), self.train.index)
 
+    @cached_property
+    def retain_hash(self) -> str:
+        """SHA-256 (hex) of the retain set. Retrain depends on nothing else of a split."""
+        return hash_parts(self.retain.data.fingerprint(), self.retain.index)
+
     @property
     def preparation(self) -> str:
         """How the inputs of training and test data are prepared. The hashes do not contain it."""
@@ -84,9 +209,12 @@ class SplitSets:
     def hash(self) -> str:
         """SHA-256 (hex) of the whole split: the content of the data and the positions of each set."""
         sets = [self.forget, self.retain, self.validation, self.test, self.test_forgotten, self.withheld]
+        later = [self.held_out] if len(self.held_out) or self.earlier else []
+        later += [self.removed] if self.earlier else []
         return hash_parts(
             self.forget.data.fingerprint() + self.test.data.fingerprint() + self.goal,
             *(s.index for s in sets),
+            *later,
         )
 
     @property
@@ -97,8 +225,17 @@ class SplitSets:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a record stores of the split: how it was drawn, sizes and hashes, but no ids."""
+        later: dict[str, Any] = {"held_out": len(self.held_out)} if len(self.held_out) else {}
+        if self.earlier:
+            later |= {
+                "request": self.request,
+                "earlier": [e.past.request for e in self.earlier],
+                "removed": len(self.removed),
+                "rehearse": self.rehearse,
+            }
         return {
             **self.spec,
+            **later,
             "scenario": self.scenario,
             "goal": self.goal,
             "sizes": self.sizes,
@@ -107,6 +244,11 @@ class SplitSets:
             "hash": self.hash,
             "train_hash": self.train_hash,
         }
+
+
+def _without(positions: Tensor, others: Tensor) -> Tensor:
+    """Return the positions that are not among `others`, in their order."""
+    return positions[~torch.isin(positions, others)] if len(others) else positions
 
 
 def hash_parts(*parts: str | Tensor) -> str:

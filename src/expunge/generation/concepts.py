@@ -69,12 +69,8 @@ class Erasure:
         """Return the conditions to erase, as positions in `prompts(plain)`."""
         return [2 * k for k in range(1 if plain else len(self.templates))]
 
-    def check(self) -> None:
-        """Check the words and templates.
-
-        Raises:
-            ExpungeError: With every problem.
-        """
+    def problems(self) -> list[str]:
+        """Return the problems of the words and templates, one sentence each."""
         problems = []
         if not self.concept.strip():
             problems.append("the concept is empty; name in a few words what to erase.")
@@ -89,7 +85,11 @@ class Erasure:
             )
         if not self.templates:
             problems.append("there is no template; give at least one, for example '{}'.")
-        raise_all(problems)
+        return problems
+
+    def check(self) -> None:
+        """Raise `ExpungeError` with every problem of the words and templates."""
+        raise_all(self.problems())
 
 
 def kept_latents(path: Path, made_of: tuple[object, ...], make: Callable[[], TensorData]) -> TensorData:

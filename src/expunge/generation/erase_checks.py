@@ -9,7 +9,7 @@ from pathlib import Path
 from ..errors import ExpungeError, ModelError, raise_all
 from ..tasks.diffusion import Diffusion
 from ..tasks.sampling import Sampler
-from ..torch_utils.module_state import check_seed
+from ..torch_utils.module_state import seed_problems
 from ..training.method import GradientMethod, Method
 from ..training.registry import serves, unsuited_text
 from ..training.settings import settings_problems
@@ -26,9 +26,7 @@ def check(erasure: Erasure, method: Method, options: EraseOptions, out: str | Pa
     Raises:
         ExpungeError: With every problem.
     """
-    erasure.check()
-    check_seed(options.seed)
-    problems = method_problems(method)
+    problems = erasure.problems() + seed_problems(options.seed) + method_problems(method)
     if out is not None:
         problems += place_problems(Path(out))
     if options.lora is not None:

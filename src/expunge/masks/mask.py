@@ -24,7 +24,8 @@ from ..tasks.task import Task
 from .freezer import Freezer, local_part
 from .mask_file import Mask, combine, overlap
 from .saliency import Saliency, saliency_scores
-from .topk import Shards, top_k
+from .topk import Shards, top_k_and_zeros
+from .zero_saliency import check_zeros
 
 __all__ = [
     "Mask", "Saliency", "check_mask", "combine", "complete", "full_mask", "inverted_mask", "masked", "overlap",
@@ -73,15 +74,17 @@ def top_mask(
         per_layer: Take the share within every parameter instead of over all of them.
 
     Raises:
-        MaskError: A density is outside [0, 1], or scores are NaN.
+        MaskError: A density is outside [0, 1], scores are NaN, or all scores are zero. A warning reports selected zeros.
     """
     densities = [density] if isinstance(density, int | float) else list(density)
-    if per_layer:
-        layers = [top_mask({n: s}, densities, shards) for n, s in scores.items()]
-        masks = [Mask({n: m for layer in layers for n, m in layer[k].items()}) for k in range(len(densities))]
-    else:
-        total = _size(scores, shards)
-        masks = [Mask(m) for m in top_k(scores, [_count(d, total) for d in densities], shards)]
+    groups = [{n: s} for n, s in scores.items()] if per_layer else [scores]
+    counts = [[_count(d, _size(group, shards)) for d in densities] for group in groups]
+    selected = [top_k_and_zeros(g, c, shards) for g, c in zip(groups, counts, strict=True)]
+    masks = []
+    for k in range(len(densities)):
+        tensors = {n: m for parts in selected for n, m in parts[k][0].items()}
+        zeros = check_zeros(sum(parts[k][1] for parts in selected), sum(c[k] for c in counts))
+        masks.append(Mask(tensors, zeros))
     for mask, share in zip(masks, densities, strict=True):
         mask.metadata["density"] = f"{share:g}"
     return masks[0] if isinstance(density, int | float) else masks
@@ -95,7 +98,9 @@ def inverted_mask(scores: Mapping[str, Tensor], density: float) -> Mask:
         density: Share of the N elements that may move, from 0 to 1.
     """
     total = _size(scores, None)
-    others = top_k(scores, [total - _count(density, total)])[0]
+    count = total - _count(density, total)
+    others, zeros = top_k_and_zeros(scores, [count])[0]
+    check_zeros(zeros, count)
     return ~Mask(others, {"density": f"{density:g}", "inverted": "yes"})
 
 

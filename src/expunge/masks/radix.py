@@ -59,6 +59,11 @@ class Bracket:
         """Number of low bits that a histogram of the bracket leaves out."""
         return max(0, (self.high - self.low).bit_length() - DIGIT)
 
+    @property
+    def zeros_selected(self) -> int:
+        """Number of zeros among the k largest values, of a bracket that contains one value."""
+        return self.k - self.above if self.low == 0 else 0
+
 
 class ChunkBuffers:
     """Memory for one chunk, used for all chunks: new memory for each would leave holes as large as the parameters.

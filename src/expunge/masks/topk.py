@@ -74,6 +74,17 @@ def top_k(
         >>> top_k({"a": torch.tensor([3.0, -5.0, 1.0])}, [1])
         [{'a': tensor([False,  True, False])}]
     """
+    return [selected for selected, _ in top_k_and_zeros(values, counts, shards)]
+
+
+def top_k_and_zeros(
+    values: Mapping[str, Tensor], counts: Sequence[int], shards: Shards | None = None
+) -> list[tuple[dict[str, Tensor], int]]:
+    """Return the answers of `top_k`, each with the number of selected values that are zero.
+
+    Zeros are equal, so their position alone selects some and not others. The number counts over all processes. It is 0 where
+    every value is selected, because position decides nothing there.
+    """
     any_double = any(v.dtype == torch.float64 for v in values.values())
     selector = _Selector(values, DOUBLE if any_double else SINGLE, shards)
     if invalid := [k for k in counts if not 0 <= k <= selector.total]:
@@ -83,7 +94,10 @@ def top_k(
     selector.refuse_nan()
     thresholds = selector.thresholds(sorted({k for k in counts if 0 < k < selector.total}))
     return [
-        selector.masks_above(thresholds[k]) if k in thresholds else selector.constant(k > 0) for k in counts
+        (selector.masks_above(thresholds[k]), thresholds[k].zeros_selected)
+        if k in thresholds
+        else (selector.constant(k > 0), 0)
+        for k in counts
     ]
 
 

@@ -85,7 +85,7 @@ class RandomLabel(GradientMethod):
         """Return a new label for each label in `y` (B,).
 
         The new label differs from the true one, except with `paper_exact`, which draws over all classes. On a task that
-        is not joint, such as diffusion, it also avoids every forgotten class.
+        is not joint, such as diffusion, and after earlier requests for classes, it also avoids every forgotten class.
 
         Raises:
             ExpungeError: There is no other label to give.
@@ -96,8 +96,11 @@ class RandomLabel(GradientMethod):
         # a task without classes chooses its own wrong labels
         if not k:
             return task.other_labels(y, run.process_generator("labels"))
-        if not task.joint and len(forgotten) > 1 and not self.paper_exact:
-            return self._kept_labels(run, y, sorted(set(range(k)) - set(forgotten)))
+        # a label of a class that an earlier request removed would teach the class again
+        gone = {*forgotten, *run.split.earlier_classes}
+        several = not task.joint and len(forgotten) > 1
+        if (several or run.split.earlier_classes) and not self.paper_exact:
+            return self._kept_labels(run, y, sorted(set(range(k)) - gone))
         if k < 2 or (self.relabel == "random" and not self.paper_exact):
             return task.other_labels(y, run.process_generator("labels"))
         if self.relabel == "next":
@@ -106,13 +109,21 @@ class RandomLabel(GradientMethod):
         return (y + to_device(draw, y.device)) % k
 
     def _kept_labels(self, run: Run, y: Tensor, kept: list[int]) -> Tensor:
-        """Return labels (B,) from the classes in `kept`: the next one after `y`, or a random one."""
-        if not kept:
+        """Return labels (B,) from the classes in `kept` that differ from `y`: the next one after it, or a random one."""
+        if not kept or (len(kept) == 1 and bool((y == kept[0]).any())):
             raise ExpungeError(
-                "every class is to be forgotten, so there is no label to give instead; keep at least one class."
+                "every other class is forgotten, so there is no label to give instead; keep at least one class."
             )
         classes = torch.tensor(kept)
         if self.relabel == "next":
             return classes[torch.searchsorted(classes, y.cpu(), right=True) % len(kept)].to(y.device)
-        drawn = torch.randint(0, len(kept), y.shape, generator=run.process_generator("labels"))
+        place = torch.searchsorted(classes, y.cpu()).clamp(max=len(kept) - 1)
+        is_kept = classes[place] == y.cpu()
+        generator = run.process_generator("labels")
+        if not is_kept.any():
+            return to_device(classes[torch.randint(0, len(kept), y.shape, generator=generator)], y.device)
+        # draw from one class fewer, and step over the true one
+        count = len(kept) - is_kept.long()
+        drawn = (torch.rand(y.shape, generator=generator, dtype=torch.float64) * count).long()
+        drawn += (is_kept & (drawn >= place)).long()
         return to_device(classes[drawn], y.device)

@@ -23,7 +23,8 @@ from typing import ClassVar, Literal
 import torch
 from torch.optim import Optimizer
 
-from ..training.run import Run, snapshot
+from ..torch_utils.module_state import snapshot
+from ..training.run import Run
 from .retrain import Retrain
 
 

@@ -43,9 +43,10 @@ from ..errors import ExpungeError
 from ..records.atomic_files import atomic, write_json
 from ..records.record import Ended
 from ..tasks.task import Task
+from ..torch_utils.module_state import snapshot
 from ..training.execute import execute
 from ..training.method import Method
-from ..training.run import Run, snapshot
+from ..training.run import Run
 from .retrain import Retrain, fresh_weights
 
 State = dict[str, Tensor]

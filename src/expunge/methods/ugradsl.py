@@ -133,12 +133,12 @@ class UGradSL(GradientMethod):
         """Estimate on validation samples the gate's confidence and the stop rule's accuracy (percent)."""
         run.memo.update(gate=1 / run.task.num_classes, target=0.0)
         if not run.split.forget_classes and (self.gate or self.early_stop):
-            if not len(run.split.validation):
+            if not len(run.split.unseen):
                 self._disable_safeguards(run)
                 return
             correct, confidence = [], []
             with evaluating(run.model), torch.inference_mode():
-                for batch in run.split.validation.batches(run.compute.eval_batch, device=run.device):
+                for batch in run.split.unseen.batches(run.compute.eval_batch, device=run.device):
                     loss = run.task.loss(run.model, batch)
                     confidence.append((-loss).exp())
                     correct.append(run.task.sample_scores(run.model, batch))

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from torch import nn
 
 from ..audit.evaluation import Evaluation, evaluate
+from ..audit.grounds import Tolerances, find_grounds
 from ..audit.measure import Measure
 from ..audit.standard import AuditResult, check_references, summarize
 from ..extensions import source_of
@@ -110,10 +111,12 @@ class StandardScoring:
     Args:
         task: The task of the models.
         measures: Extra measures.
+        tolerances: How far the retrained model may differ from the original, and the forget set from unseen samples.
     """
 
     task: Task
     measures: Sequence[Measure] = ()
+    tolerances: Tolerances | None = None
 
     def measure(self, run: Run) -> Evaluation:
         """Return the evaluation of the run's model on each set."""
@@ -128,15 +131,27 @@ class StandardScoring:
             retrained=own if record.kind == "retrain" else retrained,
             measures=self.measures,
             task=self.task,
+            tolerances=self.tolerances,
         )
+        if record.kind == "original" and retrained is not None:
+            self._compare_references(audit, own, retrained)
         record.scores = plain(audit.scores)
         record.details.update(plain(audit.details), limits=audit.limits)
         return audit
 
+    def _compare_references(self, audit: AuditResult, original: Evaluation, retrained: Evaluation) -> None:
+        """Leave the gap out of the original's own audit too where the retrained model is not comparable with it."""
+        reason = find_grounds(original, original, retrained, self.tolerances).reference
+        if reason and audit.scores.pop("gap", None):
+            audit.details["grounds"] = {**audit.details.get("grounds", {}), "reference": reason}
+            audit.limits.insert(0, reason)
 
-def default_scoring(task: Task, measures: Sequence[Measure] = ()) -> Scoring | None:
+
+def default_scoring(
+    task: Task, measures: Sequence[Measure] = (), tolerances: Tolerances | None = None
+) -> Scoring | None:
     """Return the standard scoring; None for a task that does not offer "scores"."""
-    return StandardScoring(task, measures) if "scores" in task.offers else None
+    return StandardScoring(task, measures, tolerances) if "scores" in task.offers else None
 
 
 def record_of(
@@ -166,6 +181,10 @@ def record_of(
         details["implementation"] = source_of(type(method))
     if run.mask is not None:
         details["mask"] = {"density": run.mask.density}
+        if zeros := run.mask.metadata.get("zero_saliency"):
+            details["mask"]["zero_saliency"] = int(zeros)
+    if run.split.earlier:
+        details["earlier"] = [e.past.public() for e in run.split.earlier]
     return Record(
         kind=kind,
         method=method.name() if method is not None else unknown,

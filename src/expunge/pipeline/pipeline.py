@@ -11,8 +11,10 @@ from typing import Any, Literal
 from torch import nn
 
 from ..audit.evaluation import Evaluation
+from ..audit.grounds import Tolerances
 from ..audit.measure import MeasureLike, make_measure, make_measures
 from ..audit.standard import check_references
+from ..data.past_requests import remember_scores, requests_of
 from ..data.split import Split
 from ..errors import ExpungeError
 from ..records.hashing import state_hash
@@ -52,6 +54,7 @@ class Pipeline:
         scoring: How models are scored. By default as the task says.
         measures: Extra measures: names such as "ToW", `package.module:Class`, classes or instances of
             `expunge.audit.Measure`. Every model of the comparison is measured.
+        tolerances: How far the retrained model may differ from the original, and the forget set from unseen samples.
         watch: Returns, for the label and the method of a run, a context that yields how the run is watched.
         keep: Called with label and outcome of each run as soon as it is scored: "original", "retrain", or the label of the
             method.
@@ -72,6 +75,7 @@ class Pipeline:
     command: str = ""
     scoring: Scoring | None = None
     measures: Sequence[MeasureLike] = ()
+    tolerances: Tolerances | None = None
     watch: Callable[[str, Method], AbstractContextManager[Watch]] = _watch_nothing
     keep: Callable[[str, Outcome], None] = _keep_nothing
 
@@ -113,6 +117,11 @@ class Pipeline:
     ) -> References:
         """Make, score and record the original and the reference, each beside the other. Arguments are those of `run`."""
         start = (original or self.train_original)()
+        # after earlier requests, no model of the comparison is trained or scored on their samples
+        start.run.split = start.run.split.after(requests_of(start.run.model), rehearse=self.split.rehearse)
+        object.__setattr__(
+            self, "split", self.split.after(requests_of(start.run.model), rehearse=self.split.rehearse)
+        )
         again = (retrained or self.retrain)(start.run.model)
         make_measures(self.measures, self.task, retrained=again is not None)
         scores = {
@@ -246,6 +255,8 @@ class Pipeline:
             return Outcome(run, record, method=method)
         own = scoring.measure(run) if own is None else own
         audit = scoring.describe(record, label or kind, own, original, retrained)
+        if kind == "unlearn":
+            remember_scores(run.model, record.scores)
         return Outcome(run, record, own, audit, method)
 
     def measure(self, run: Run) -> Any:
@@ -257,7 +268,7 @@ class Pipeline:
     @property
     def _scoring(self) -> Scoring | None:
         measures = [make_measure(m) for m in self.measures]
-        return self.scoring or default_scoring(self.task, measures)
+        return self.scoring or default_scoring(self.task, measures, self.tolerances)
 
     def _check_measured(self, *measured: Any) -> None:
         """Raise `ExpungeError` for predictions on another split."""

@@ -198,7 +198,7 @@ def run_entry(path: Source, problems: list[str]) -> dict[str, Any]:
         problems.append(
             f"{path} is a record of the kind {record.kind!r}; only {', '.join(ANSWERS)} answer a request."
         )
-    if record.ended == "diverged":
+    if record.ended in ("diverged", "unchanged"):
         problems.append(f"the run of {path} {record.status}. Attach a run that finished.")
     return {
         "record": record_hash(path),

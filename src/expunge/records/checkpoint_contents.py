@@ -12,8 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .torch_files import is_state_dict
-
 Keys = tuple[str | int, ...]
 
 # what one entry may hold and still count as a small plain value
@@ -27,6 +25,17 @@ PREFIXES = ("module.", "_orig_mod.")
 COUNTERS = ("n_averaged",)
 # text for the entry of an optimizer that holds no tensor
 OPTIMIZER = "settings of an optimizer"
+
+
+def is_state_dict(value: Any) -> bool:
+    """Whether `value` is a dict of names and tensors. Entries that are no tensors are allowed, dicts are not."""
+    return (
+        isinstance(value, Mapping)
+        and bool(value)
+        and all(isinstance(k, str) for k in value)
+        and any(isinstance(v, torch.Tensor) for v in value.values())
+        and not any(isinstance(v, Mapping) for k, v in value.items() if k != "_metadata")
+    )
 
 
 @dataclass

@@ -18,12 +18,12 @@ from .checkpoint_contents import (
     data_text,
     dotted,
     find_states,
+    is_state_dict,
     plain_names,
     shapes,
     state_at,
     without_data,
 )
-from .torch_files import is_state_dict
 
 # entries of a torch file that may hold the state dict; the first that does is used
 STATE_ENTRIES = ("state_dict", "model_state_dict", "model", "net", "weights", "params")

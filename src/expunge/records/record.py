@@ -17,7 +17,7 @@ from ..summaries import entry, score_lines, short, summary
 from .atomic_files import write_json
 
 SCHEMA = 1
-Ended = Literal["finished", "stopped", "diverged"]
+Ended = Literal["finished", "stopped", "diverged", "unchanged"]
 
 
 @dataclass
@@ -147,9 +147,8 @@ def _is_record(values: Any) -> bool:
 def ended_from_status(status: Any) -> Ended:
     """Return how a run ended, from the first word of its status."""
     word = str(status).partition(" ")[0].rstrip(":")
-    if word == "finished":
-        return "finished"
-    return "stopped" if word == "stopped" else "diverged"
+    ends: tuple[Ended, ...] = get_args(Ended)
+    return next((end for end in ends if end == word), "diverged")
 
 
 def plain(value: Any) -> Any:

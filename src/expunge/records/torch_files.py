@@ -54,17 +54,6 @@ def _explain(path: Path, error: Exception) -> str:
     )
 
 
-def is_state_dict(value: Any) -> bool:
-    """Whether `value` is a dict of names and tensors. Entries that are no tensors are allowed, dicts are not."""
-    return (
-        isinstance(value, Mapping)
-        and bool(value)
-        and all(isinstance(k, str) for k in value)
-        and any(isinstance(v, torch.Tensor) for v in value.values())
-        and not any(isinstance(v, Mapping) for k, v in value.items() if k != "_metadata")
-    )
-
-
 def read_archive_metadata(path: Path) -> dict[str, str]:
     """Read the metadata that `add_archive_metadata` added. Empty if there is none.
 

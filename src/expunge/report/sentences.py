@@ -50,10 +50,16 @@ def headline(study: Study) -> str:
     if not study.ranked:
         names = [g.label for g in study.methods[:3]]
         names += ["others"] if len(study.methods) > 3 else []
+        if any("reference" in g.grounds for g in study.methods):
+            return (
+                f"No conclusion on {listed(names)}: the retrained model is not comparable with the original."
+            )
         return f"The distance of {listed(names)} to retraining is unknown."
     best = study.ranked[0]
     # A ranked method has an average gap.
     assert best.average is not None
+    if "unchanged" in best.grounds:
+        return f"{best.label} changed nothing: its model is the original."
     if len(study.ranked) == 1:
         return f"{best.label} is {points(best.average)} from retraining."
     same, level = equal(study), tied(study)
@@ -102,6 +108,7 @@ def setting(study: Study) -> str:
 def standfirst(study: Study) -> list[str]:
     """Return the paragraphs under the headline: setting, largest gap, cost, seeds."""
     paragraphs = [setting(study)]
+    paragraphs += dict.fromkeys(text for g in study.methods for text in g.grounds.values())
     if study.ranked:
         best = study.ranked[0]
         paragraphs.append(" ".join(_gaps(study, best)))
@@ -168,11 +175,14 @@ def _cost(study: Study, best: Group) -> list[str]:
 
 def verdict(group: Group) -> str:
     """Return the result of one method in one line."""
-    prefix = f"{group.verdict_words} · " if group.verdict_words else ""
+    words = group.verdict_words or ("unchanged" if "unchanged" in group.grounds else "")
+    prefix = f"{words} · " if words else ""
     return prefix + _largest_gap(group)
 
 
 def _largest_gap(group: Group) -> str:
+    if "reference" in group.grounds:
+        return "the retrained model is not comparable, so no gap"
     if group.average is None:
         return "no retrained model, so no gap"
     size, gap, metric = max(

@@ -82,7 +82,12 @@ class Group:
         return [r for r in references if r.seed == run.seed] or references
 
     def gap_of(self, run: Record, metric: str) -> float | None:
-        """Return the signed distance to Retrain in points. Without a retrained run, return the stored gap."""
+        """Return the signed distance to Retrain in points. Without a retrained run, return the stored gap.
+
+        There is no distance to a retrained model that is not comparable with the original.
+        """
+        if "reference" in table(run.details.get("grounds")):
+            return None
         score = number(run.scores.get(metric))
         reference = stat(number(r.scores.get(metric)) for r in self.reference(run))
         if score is not None and reference is not None:
@@ -94,7 +99,8 @@ class Group:
         gaps = [abs(g) for m in HEADLINE if (g := self.gap_of(run, m)) is not None]
         if gaps:
             return fmean(gaps)
-        return None if self.retrain else number(table(run.scores.get("gap")).get("avg"))
+        without = self.retrain or "reference" in table(run.details.get("grounds"))
+        return None if without else number(table(run.scores.get("gap")).get("avg"))
 
     def gap(self, metric: str) -> Stat | None:
         """Return `gap_of` over the runs."""
@@ -125,6 +131,12 @@ class Group:
     def verdict_words(self) -> str:
         """The words of the audit's verdict, such as "under-forgotten". Empty without a verdict."""
         return ", ".join(texts(table(self.shown.details.get("verdict")).get("words")))
+
+    @property
+    def grounds(self) -> dict[str, str]:
+        """The sentences on what stands against a conclusion from the runs: "unchanged", "reference", "over_forgotten"."""
+        entries = [table(r.details.get("grounds")) for r in self.runs]
+        return {str(k): str(v) for entry in reversed(entries) for k, v in entry.items()}
 
     @property
     def moved(self) -> float | None:

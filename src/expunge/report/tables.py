@@ -99,7 +99,9 @@ def _average(group: Group) -> dict[str, Any]:
             "spread": "",
             "step": -1,
             "sort": "",
-            "why": "these records contain no retrained model",
+            "why": "the retrained model is not comparable with the original"
+            if "reference" in group.grounds
+            else "these records contain no retrained model",
         }
     return {
         "value": fixed(stat.mean, 2),

@@ -1,14 +1,15 @@
-"""Set a model's mode, its memory format or torch's random state inside a block, and restore it afterwards."""
+"""Read, copy and set the state of a model: its mode, memory format and parameters, and torch's random state."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from ..errors import ExpungeError
+from ..errors import raise_all
 
 
 @contextmanager
@@ -37,8 +38,12 @@ def check_seed(seed: int) -> None:
     Raises:
         ExpungeError: The seed is outside 0 to 2^63 - 1.
     """
-    if not 0 <= seed < 2**63:
-        raise ExpungeError(f"the seed is {seed}; give a whole number from 0 to 2^63 - 1.")
+    raise_all(seed_problems(seed))
+
+
+def seed_problems(seed: int) -> list[str]:
+    """Return one sentence if torch or NumPy do not accept a seed."""
+    return [] if 0 <= seed < 2**63 else [f"the seed is {seed}; give a whole number from 0 to 2^63 - 1."]
 
 
 @contextmanager
@@ -86,3 +91,44 @@ def freeze_batch_norm(model: nn.Module) -> None:
 def device_of(model: nn.Module) -> torch.device:
     """Return the device of the model's first parameter."""
     return next(model.parameters()).device
+
+
+def same_parameters(one: nn.Module, other: nn.Module) -> bool:
+    """Return whether two models have the same parameters: names, shapes, types and every bit. Devices may differ."""
+    return _same_tensors(one.named_parameters(), other.named_parameters())
+
+
+def same_buffers(one: nn.Module, other: nn.Module) -> bool:
+    """Return whether two models have the same buffers. The comparison is that of `same_parameters`."""
+    return _same_tensors(one.named_buffers(), other.named_buffers())
+
+
+def _same_tensors(one: Iterable[tuple[str, Tensor]], other: Iterable[tuple[str, Tensor]]) -> bool:
+    mine, others = dict(one), dict(other)
+    if mine.keys() != others.keys():
+        return False
+    return all(_same_bits(_local(tensor), _local(others[name])) for name, tensor in mine.items())
+
+
+def _local(tensor: Tensor) -> Tensor:
+    # a sharded tensor is compared by the part of this process
+    return (tensor.to_local() if hasattr(tensor, "to_local") else tensor).detach()
+
+
+def _same_bits(one: Tensor, other: Tensor) -> bool:
+    return one.dtype == other.dtype and one.shape == other.shape and torch.equal(one, other.to(one.device))
+
+
+def is_finite(model: nn.Module) -> bool:
+    """Whether all floating-point parameters and buffers are finite. Takes one transfer from the device.
+
+    Buffers may contain -inf, because attention masks do. Statistics gathered in training never are -inf.
+    """
+    flags = [p.detach().isfinite().all() for p in model.parameters() if p.is_floating_point()]
+    flags += [(b.isfinite() | (b == -math.inf)).all() for b in model.buffers() if b.is_floating_point()]
+    return not flags or bool(torch.stack(flags).all())
+
+
+def snapshot(model: nn.Module) -> dict[str, Tensor]:
+    """Return a copy of the model's state dict."""
+    return {k: v.detach().clone() for k, v in model.state_dict().items()}

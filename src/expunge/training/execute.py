@@ -9,16 +9,25 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from ..data.past_requests import PastRequest, remember_requests, requests_of
 from ..data.split import Split
 from ..errors import ExpungeError, MaskError, raise_all
 from ..masks.mask import check_mask
 from ..masks.mask_file import Mask
 from ..tasks.task import Task, missing_capabilities, missing_text
-from ..torch_utils.module_state import check_seed, device_of, seeded, stored_and_compiled
+from ..torch_utils.module_state import (
+    device_of,
+    is_finite,
+    same_parameters,
+    seed_problems,
+    seeded,
+    stored_and_compiled,
+)
+from .cost import measured
 from .loop import descend
 from .method import GradientMethod, Method
 from .registry import MethodLike, make, unsuited_text
-from .run import Compute, Row, Run, is_finite, measured
+from .run import Compute, Row, Run
 from .settings import settings_problems
 
 
@@ -49,6 +58,9 @@ def execute(
         state_file: File that keeps a resumable state after each epoch. If it exists, the run resumes from it.
         on_row: Called with each row of the curves.
 
+    The samples of requests that `model` has answered before leave the retain set: see `Split.after`. The new model knows
+    them and this request: see `requests_of`.
+
     Returns:
         The finished run. Its `model` has the modes (train or eval) of the one passed in.
 
@@ -60,6 +72,7 @@ def execute(
         >>> run.status, run.seconds  # doctest: +SKIP
     """
     method, compute = make(method), compute or Compute()
+    split = split.after(requests_of(model), rehearse=split.rehearse)
     check_run(method, split, task, seed=seed, compute=compute, model=model)
     if method.exact and (mask is not None or getattr(method, "density", 1.0) < 1):
         raise MaskError(
@@ -71,7 +84,7 @@ def execute(
     task.check(model, split.retain)
     run = Run(
         copy.deepcopy(model),
-        split,
+        split.for_method,
         task,
         seed,
         compute,
@@ -88,7 +101,10 @@ def execute(
         stored_and_compiled(run.model, compute.channels_last, compute.compile),
     ):
         method.apply(run)
+    # scores are those of the request, without what was rehearsed
+    run.split = split
     _check_result(run, model, type(method).__name__)
+    remember_requests(run.model, _answered(split, method))
     return run
 
 
@@ -136,13 +152,12 @@ def check_run(
     compute: Compute | None = None,
     model: nn.Module | None = None,
 ) -> None:
-    """Raise `ExpungeError` with every reason why a method cannot run: settings, task, scenario.
+    """Raise `ExpungeError` with every reason why a method cannot run: seed, settings, compute, task, scenario.
 
     A command calls this before it loads data or model, without `split` and `model`.
     """
-    check_seed(seed)
     name = type(method).__name__
-    problems = settings_problems(method)
+    problems = seed_problems(seed) + settings_problems(method)
     problems += (compute or Compute()).problems(None if model is None else device_of(model))
     if missing_capabilities(task, method.needs):
         problems.append(unsuited_text(type(method), task))
@@ -155,6 +170,12 @@ def check_run(
     raise_all(problems, ExpungeError)
 
 
+def _answered(split: Split, method: Method) -> list[PastRequest]:
+    """Return the requests that the model of a finished run has answered."""
+    earlier = [e.past for e in split.earlier]
+    return [*earlier, split.as_request(method.name())] if split.answers_request else earlier
+
+
 def _checked_mask(model: nn.Module, method: Method, mask: Mapping[str, Tensor]) -> Mask:
     if not isinstance(method, GradientMethod):
         raise MaskError(
@@ -165,16 +186,25 @@ def _checked_mask(model: nn.Module, method: Method, mask: Mapping[str, Tensor]) 
 
 
 def _check_result(run: Run, model: nn.Module, name: str) -> None:
-    """Take back a result with NaN, restore the modes of the modules, and warn of a run that was rolled back."""
+    """Take back a result with NaN, restore the modes of the modules, and warn of a run without a result."""
     # methods with a loop have a guard that checks this itself
     if run.ended == "finished" and not is_finite(run.model):
         run.model, run.ended, run.taken_back = copy.deepcopy(model), "diverged", True
         run.status = (
             "diverged: a weight became NaN or infinite; the model is as it came. Choose weaker settings."
         )
+    elif run.ended in ("finished", "stopped") and same_parameters(run.model, model):
+        reason = "" if run.status == "finished" else f" ({run.status})"
+        run.ended, run.status = (
+            "unchanged",
+            (
+                f"unchanged: every parameter is identical to the original's after {run.step} steps{reason}. Nothing was "
+                "unlearned. Check lr, epochs, the mask and frozen parameters."
+            ),
+        )
     modes = {part: module.training for part, module in model.named_modules()}
     # a method may return another model, such as an ensemble
     for part, module in run.model.named_modules():
         module.training = modes.get(part, model.training)
-    if run.taken_back:
+    if run.taken_back or run.ended == "unchanged":
         warnings.warn(f"{name} {run.status}", RuntimeWarning, stacklevel=3)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ..data.samples import Samples
-from ..torch_utils.module_state import evaluating
-from .run import Row, Run, autocast, is_finite
+from ..torch_utils.module_state import evaluating, is_finite
+from .run import Row, Run, autocast
 
 MOST_SAMPLES = 2048  # of each set in one evaluation
 # An evaluation of both sets takes 1/16 of the samples trained on since the last one, which costs about 4 % of the training.

@@ -66,7 +66,7 @@ def choose_mask(run: Run, method: GradientMethod) -> Mask | None:
     """Return the run's mask: the one passed in, or the one that the method's settings ask for, without its frozen parameters.
 
     Raises:
-        MaskError: Every parameter that the mask frees is frozen.
+        MaskError: The mask frees no parameter, or only frozen ones.
     """
     mask = run.mask
     if mask is None and method.density < 1:
@@ -77,7 +77,12 @@ def choose_mask(run: Run, method: GradientMethod) -> Mask | None:
         mask = free if mask is None else combine(mask, free)
     if mask is not None:
         freed = [p for n, p in parameters.items() if bool(mask[n].any())]
-        if freed and not any(p.requires_grad for p in freed):
+        if not freed:
+            raise MaskError(
+                f"the mask frees none of the {sum(p.numel() for p in parameters.values()):,} parameters, so nothing could move; raise "
+                f"density (now {method.density:g}), or give a mask with true elements."
+            )
+        if not any(p.requires_grad for p in freed):
             raise MaskError(
                 "every weight that the mask frees is frozen (requires_grad is False), so nothing could move; make the mask from this "
                 "model, or free those weights."

@@ -16,7 +16,8 @@ from ..masks.mask_file import Mask
 from ..records.hashing import mask_hash, state_hash
 from ..records.record import plain
 from ..records.torch_files import load_state, save_state
-from .run import Run, peak_memory
+from ..torch_utils.peak_memory import peak_memory
+from .run import Run
 
 SMALL_BYTES = 1 << 26  # a state of at most 64 MiB is written after every epoch
 # Wait at least 10 times the duration of the last write before writing a larger state again.

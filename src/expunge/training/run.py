@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..data.split import Split
 from ..errors import ExpungeError
@@ -87,7 +86,8 @@ class Run:
         epochs: Number of epochs of the whole run.
         step: Number of finished steps.
         status: "finished", or in words why the run ended before its last step.
-        ended: "finished", "stopped" (by its rule or after sound steps) or "diverged" (no step was sound).
+        ended: "finished", "stopped" (by its rule or after sound steps), "diverged" (no step was sound) or "unchanged" (no
+            parameter changed).
         taken_back: Whether the run was rolled back to an earlier state.
         history: Rows of the curves.
         memo: State of the method itself. It is saved and restored with the run.
@@ -219,63 +219,6 @@ class Run:
         for key, value in state.items():
             if key.startswith("stream/"):
                 self.generator(key.removeprefix("stream/")).set_state(value)
-
-
-@contextmanager
-def measured(run: Run) -> Iterator[None]:
-    """Add the seconds of the block to `run.seconds` (RTE), and its peak memory to `run.peak_memory`.
-
-    Peak memory is in bytes: allocated on the GPU, or of this process on Linux.
-    """
-    cuda = run.device.type == "cuda"
-    if cuda:
-        torch.cuda.reset_peak_memory_stats(run.device)
-    else:
-        _reset_peak_memory()
-    run._started = time.perf_counter()
-    try:
-        yield
-    finally:
-        if cuda:
-            torch.cuda.synchronize(run.device)
-        run.seconds, run._started = run.elapsed, None
-        now = peak_memory(run.device)
-        run.peak_memory = now if run.peak_memory is None or now is None else max(now, run.peak_memory)
-
-
-def _reset_peak_memory() -> None:
-    with suppress(OSError):
-        # on Linux, 5 resets the peak memory of this process
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def peak_memory(device: torch.device) -> int | None:
-    """Return the peak memory since the measurement began, in bytes; None where it is unknown.
-
-    It is the memory allocated on a GPU, or for a CPU that of this process (Linux).
-    """
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), None)
-
-
-def is_finite(model: nn.Module) -> bool:
-    """Whether all floating-point parameters and buffers are finite. Takes one transfer from the device.
-
-    Buffers may contain -inf, because attention masks do. Statistics gathered in training never are -inf.
-    """
-    flags = [p.detach().isfinite().all() for p in model.parameters() if p.is_floating_point()]
-    flags += [(b.isfinite() | (b == -math.inf)).all() for b in model.buffers() if b.is_floating_point()]
-    return not flags or bool(torch.stack(flags).all())
-
-
-def snapshot(model: nn.Module) -> dict[str, Tensor]:
-    """Return a copy of the model's state dict."""
-    return {k: v.detach().clone() for k, v in model.state_dict().items()}
 
 
 def autocast(run: Run) -> AbstractContextManager[Any]:

@@ -69,11 +69,12 @@ class SetPredictions:
 
 
 def predict_sets(model: nn.Module, split: Split, task: Task) -> SetPredictions:
-    """Return the model's predictions on the forget, retain and validation set."""
-    forgotten = torch.zeros(len(split.validation), dtype=torch.bool)
+    """Return the model's predictions on the forget and retain set and on the samples that training never saw."""
+    unseen = split.unseen
+    forgotten = torch.zeros(len(unseen), dtype=torch.bool)
     if split.forget_classes:
-        forgotten = torch.isin(split.validation.labels, torch.tensor(split.forget_classes))
-    sets = (split.forget, split.retain, split.validation.take(~forgotten), split.validation.take(forgotten))
+        forgotten = torch.isin(unseen.labels, torch.tensor(split.forget_classes))
+    sets = (split.forget, split.retain, unseen.take(~forgotten), unseen.take(forgotten))
     return SetPredictions(*(task.evaluate(model, s) for s in sets))
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from ..audit.evaluation import Evaluation
+from ..data.past_requests import requests_of
 from ..data.split import Split
 from ..errors import ExpungeError, raise_all
 from ..masks.mask_file import Mask
@@ -36,7 +37,7 @@ class Tuned:
         trials: All trials, the best first.
         method: The method with the settings of the best trial.
         untouched: Distance of the original, in percentage points.
-        run: Run of the best trial. None if an interrupted call made it.
+        run: Run of the best trial. None if an interrupted call made it, or if trials ran on a part of the forget set.
     """
 
     trials: list[Trial]
@@ -99,10 +100,13 @@ def tune(
     require(task, ["scores"], "tuning")
     raise_all(_problems(split, method, count, fixed, by, retrained))
     state_path, trials_path = (None if f is None else Path(f) for f in (state_file, trials_file))
+    split = split.after(requests_of(model), rehearse=split.rehearse)
+    # trials leave out what the original never saw: on these samples they are compared with it
+    trial_split = split if by == "gap" else split.without_held_out
     distance_of = (
         distance_to_retrained(retrained, task)
         if by == "gap" and retrained is not None
-        else distance_to_expected(model, split, task)
+        else distance_to_expected(model, trial_split, task)
     )
     untouched = distance_of(model)
     identity = _identity(model, split, method, seed, how, options.get("mask"), count, fixed, by)
@@ -111,7 +115,9 @@ def tune(
     group = ProcessGroup(how.processes)
     while len(trials) < count and (settings := next_settings(method, trials, count, fixed)) is not None:
         chosen = replace(method, **settings)
-        run = execute(model, split, chosen, task, seed=seed, compute=how, state_file=state_path, **options)
+        run = execute(
+            model, trial_split, chosen, task, seed=seed, compute=how, state_file=state_path, **options
+        )
         # the mean makes all processes choose alike, and none continues while another still writes this trial's state
         distance = (
             group.mean([torch.tensor([distance_of(run.model)], dtype=torch.float64)], run.device) or 0.0
@@ -133,6 +139,9 @@ def tune(
             RuntimeWarning,
             stacklevel=2,
         )
+    if len(trial_split.forget) < len(split.forget):
+        # the best settings then run on all that was requested
+        best_run = None
     return Tuned(trials, replace(method, **trials[0].settings), untouched, best_run)
 
 
@@ -181,7 +190,7 @@ def _problems(
         problems.append("by='gap' needs a retrained model; pass `retrained`, or use by='validation'.")
     if retrained is not None and retrained.split.hash != split.hash:
         problems.append("the retrained model was evaluated on another split; evaluate it on this one.")
-    if by == "validation" and not len(split.validation):
+    if by == "validation" and not len(split.unseen):
         problems.append(
             "the split has no validation samples, on which trials are chosen; draw it with a validation share, for example 0.1."
         )

@@ -1,0 +1,157 @@
+"""Audit the requests that a model answered before: are their samples still forgotten?"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import binom
+
+from ..data.past_requests import EarlierRequest
+from .evaluation import Evaluation
+from .mia import members_and_nonmembers, svm_calls_nonmember
+
+# Points by which an earlier request's samples may be recognised better than allowed before they count as learned again.
+TOLERANCE = 2.0
+# Largest probability that as many samples are recognised by chance where the request is called learned again.
+SIGNIFICANCE = 0.01
+
+
+@dataclass(frozen=True)
+class EarlierScores:
+    """Hold the scores of one earlier request under a later model.
+
+    Args:
+        number: Number of the request among the model's requests, from 1.
+        request: Hash that identifies the request (`PastRequest.request`).
+        scenario: How its forget set was drawn.
+        goal: "untrain" or "unlearn".
+        samples: Number of its samples in the data.
+        UA: 100 - accuracy on its samples, in percent.
+        MIA: Share of its samples that the SVM attack calls non-member, in percent.
+        UA_then: UA of the audit that followed its own run, or None.
+        MIA_then: MIA of that audit, or None.
+        UA_retrained: UA of the retrained model on its samples, or None.
+        MIA_retrained: MIA of the retrained model on its samples, or None.
+        came_back: Whether the model recognises its samples again.
+        reason: A sentence that says by which numbers, or empty.
+        receipt: Id of its receipt, or empty.
+        record: Hash of its run's record, or empty.
+    """
+
+    number: int
+    request: str
+    scenario: str
+    goal: str
+    samples: int
+    UA: float
+    MIA: float
+    UA_then: float | None = None
+    MIA_then: float | None = None
+    UA_retrained: float | None = None
+    MIA_retrained: float | None = None
+    came_back: bool = False
+    reason: str = ""
+    receipt: str = ""
+    record: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the values for a record, with the changes since the request's own audit."""
+        changes = {
+            f"{name}_change": None if then is None else now - then
+            for name, now, then in (("UA", self.UA, self.UA_then), ("MIA", self.MIA, self.MIA_then))
+        }
+        return {**asdict(self), **changes}
+
+
+def audit_earlier(
+    evaluation: Evaluation, retrained: Evaluation | None = None, *, tolerance: float = TOLERANCE
+) -> list[EarlierScores]:
+    """Score every earlier request of an evaluated model.
+
+    A request came back if its samples are recognised more than `tolerance` points better than allowed, and chance does not
+    explain it (binomial test, 1 %). Allowed is the highest of three accuracies: that of the request's own audit, that of
+    the retrained model, and, if only the influence of the samples was to be removed, that on the test set.
+
+    Args:
+        evaluation: The evaluation of the later model.
+        retrained: The evaluation of the model retrained without all requests.
+        tolerance: Tolerance in points, default 2.
+
+    Returns:
+        One entry per request with samples in the data, in the order of the requests.
+
+    Example:
+        >>> [(e.number, e.UA, e.came_back) for e in audit_earlier(evaluation)]  # doctest: +SKIP
+        [(1, 100.0, False)]
+    """
+    earlier = evaluation.split.earlier
+    if not earlier or evaluation.earlier is None:
+        return []
+    own = _of_each(evaluation)
+    reference = _of_each(retrained) if retrained is not None and retrained.earlier is not None else None
+    results = []
+    for at, entry in enumerate(earlier):
+        if own[at] is None:
+            continue
+        correct, nonmember = own[at]
+        scores = EarlierScores(
+            number=at + 1,
+            request=entry.past.request,
+            scenario=entry.past.scenario,
+            goal=entry.past.goal,
+            samples=len(correct),
+            UA=100 - 100 * float(correct.mean()),
+            MIA=100 * float(nonmember.mean()),
+            UA_then=entry.past.scores.get("UA"),
+            MIA_then=entry.past.scores.get("MIA"),
+            UA_retrained=None if reference is None else 100 - 100 * float(reference[at][0].mean()),
+            MIA_retrained=None if reference is None else 100 * float(reference[at][1].mean()),
+            receipt=entry.past.receipt,
+            record=entry.past.record,
+        )
+        reason = _return(entry, scores, correct, evaluation.test.accuracy, tolerance)
+        results.append(EarlierScores(**{**asdict(scores), "came_back": bool(reason), "reason": reason}))
+    return results
+
+
+def _of_each(evaluation: Evaluation) -> list[Any]:
+    """Return (correct (n,), called non-member (n,)) for each earlier request; None for one without samples."""
+    member, nonmember = members_and_nonmembers(
+        len(evaluation.retain.labels), len(evaluation.test.labels), seed=evaluation.seed
+    )
+    predictions = evaluation.earlier
+    if not len(predictions.labels):
+        return [None] * len(evaluation.split.earlier)
+    # one attack for all requests: it is fitted on the same members and non-members
+    called = svm_calls_nonmember(
+        evaluation.retain.confidence.numpy()[member],
+        evaluation.test.confidence.numpy()[nonmember],
+        predictions.confidence.numpy(),
+    )
+    correct = predictions.correct.double().numpy()
+    ends = np.cumsum([len(e.forget) for e in evaluation.split.earlier])
+    parts = [slice(end - len(e.forget), end) for e, end in zip(evaluation.split.earlier, ends, strict=True)]
+    return [(correct[part], called[part]) if part.stop > part.start else None for part in parts]
+
+
+def _return(
+    entry: EarlierRequest, scores: EarlierScores, correct: np.ndarray, test: float, tolerance: float
+) -> str:
+    """Return why the samples of a request count as learned again, or an empty text."""
+    allowed = {
+        "in its own audit": None if scores.UA_then is None else 100 - scores.UA_then,
+        "under the retrained model": None if scores.UA_retrained is None else 100 - scores.UA_retrained,
+        "on the test set": test if entry.past.goal == "untrain" else None,
+    }
+    known = {name: value for name, value in allowed.items() if value is not None}
+    place, most = max(known.items(), key=lambda item: item[1], default=("if the class is unknown", 0.0))
+    accuracy = 100 - scores.UA
+    by_chance = float(binom.sf(round(correct.sum()) - 1, len(correct), min(most / 100, 1.0)))
+    if accuracy - most <= tolerance or by_chance > SIGNIFICANCE:
+        return ""
+    return (
+        f"the accuracy on the {len(correct):,} samples of request {scores.number} is {accuracy:.1f} %, and at most {most:.1f} % "
+        f"({place}) is allowed; run the request again."
+    )

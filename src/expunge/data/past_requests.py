@@ -1,0 +1,183 @@
+"""Requests that a model has answered, and which samples of today's data they concern.
+
+`unlearn` remembers each request on the model it returns. A later run takes their samples out of its retain set, so
+that it never trains on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import SplitError, raise_all
+from .samples import Data, Samples
+
+Goal = Literal["untrain", "unlearn"]
+Model = TypeVar("Model", bound=nn.Module)
+
+# name of the attribute of a model that holds its requests
+_ATTRIBUTE = "expunge_requests"
+
+
+@dataclass(frozen=True)
+class PastRequest:
+    """Hold one request that a model has answered.
+
+    Args:
+        request: Hash (hex) of the split as it was drawn for the request. It identifies the request.
+        scenario: How the forget set was drawn: "class", "random", "ids", ...
+        goal: "untrain" or "unlearn".
+        ids: Ids of the forgotten samples. They are positions in the data if the data has no ids.
+        data: Fingerprint of the data if `ids` are positions, else empty.
+        classes: Numbers of the forgotten classes, if the ability to recognise them was removed.
+        method: Name of the method.
+        description: How the split was drawn, for messages (`Split.to_dict`).
+        scores: UA and MIA (percent) of the audit that followed the run; empty without an audit.
+        record: Hash of the run's record, or empty.
+        receipt: Id of the receipt, or empty.
+        commitment: Merkle root of the receipt, or empty.
+    """
+
+    request: str
+    scenario: str
+    goal: Goal
+    ids: tuple[str, ...]
+    data: str = ""
+    classes: tuple[int, ...] = ()
+    method: str = ""
+    description: dict[str, Any] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)
+    record: str = ""
+    receipt: str = ""
+    commitment: str = ""
+
+    def __repr__(self) -> str:
+        classes = f" {list(self.classes)}" if self.classes else ""
+        return f"PastRequest({self.scenario}{classes}, {len(self.ids):,} samples, goal {self.goal}, {self.method})"
+
+    def public(self) -> dict[str, Any]:
+        """Return what a checkpoint that leaves the house may say of the request: no ids, no names of groups."""
+        shown = {k: v for k, v in asdict(self).items() if k not in ("ids", "data", "description", "scores")}
+        return {**shown, "classes": list(self.classes), "count": len(self.ids)}
+
+
+@dataclass(frozen=True, eq=False)
+class EarlierRequest:
+    """Hold an earlier request with its samples in the data of a split.
+
+    Args:
+        past: The request.
+        forget: Its forget samples that the training data still has.
+        test_forgotten: Test samples of the classes it removed.
+    """
+
+    past: PastRequest
+    forget: Samples
+    test_forgotten: Samples
+
+
+def requests_of(model: nn.Module) -> tuple[PastRequest, ...]:
+    """Return the requests that a model has answered, the first one first.
+
+    `unlearn` and `execute` write them on the model they return. `copy.deepcopy` keeps them. A state dict does not hold
+    them: checkpoints of the command line keep them in their metadata.
+
+    Example:
+        >>> unlearned = unlearn(model, split, "salun", task)  # doctest: +SKIP
+        >>> requests_of(unlearned)  # doctest: +SKIP
+        (PastRequest(class [3], 178 samples, goal unlearn, salun),)
+    """
+    for name in ("_orig_mod", "module"):
+        # wrappers of torch.compile and DataParallel
+        inner = getattr(model, name, None)
+        if _ATTRIBUTE not in vars(model) and isinstance(inner, nn.Module):
+            return requests_of(inner)
+    return tuple(vars(model).get(_ATTRIBUTE, ()))
+
+
+def remember_requests(model: Model, requests: Iterable[PastRequest]) -> Model:
+    """Write on a model which requests it has answered, and return the model.
+
+    Args:
+        model: The model, for example just loaded from a file.
+        requests: The requests, the first one first. They replace what the model had.
+    """
+    object.__setattr__(model, _ATTRIBUTE, tuple(requests))
+    return model
+
+
+def remember_scores(model: nn.Module, scores: dict[str, Any]) -> None:
+    """Write the UA and MIA of a model's audit on its last request, with which later audits compare."""
+    if requests := requests_of(model):
+        kept = {name: scores[name] for name in ("UA", "MIA") if isinstance(scores.get(name), int | float)}
+        remember_requests(model, [*requests[:-1], replace(requests[-1], scores=kept)])
+
+
+def find_samples(requests: Sequence[PastRequest], train: Data, test: Data) -> list[EarlierRequest]:
+    """Find the samples of earlier requests in today's data.
+
+    An id that the data no longer has is left out: nothing can be trained on it. After a request that removed classes,
+    every sample of the classes belongs to it, also a new one.
+
+    Raises:
+        SplitError: The ids of a request are positions, and the data has changed since.
+    """
+    problems = [
+        f"an earlier request ({r.scenario}, {len(r.ids):,} samples) names its samples by position, and the training data has "
+        "changed since; give the data as it was, or give every sample an id of its own."
+        for r in requests
+        if r.data and r.data != train.fingerprint()
+    ]
+    if train.ids is None:
+        problems += [
+            f"an earlier request ({r.scenario}, {len(r.ids):,} samples) names its samples by ids such as '{r.ids[0]}', and the "
+            "training data has no ids now; give the data with its ids."
+            for r in requests
+            if r.ids and not r.data and not all(_is_position(name, len(train)) for name in r.ids)
+        ]
+    raise_all(problems, SplitError)
+    positions = _positions(train, {name for r in requests if not r.data for name in r.ids})
+    earlier = []
+    for request in requests:
+        if request.data:
+            index = torch.tensor([int(name) for name in request.ids], dtype=torch.int64)
+        else:
+            index = torch.tensor(
+                [p for name in request.ids for p in positions.get(name, ())], dtype=torch.int64
+            )
+        mask = torch.zeros(len(train), dtype=torch.bool)
+        mask[index] = True
+        mask |= _of_classes(train, request.classes)
+        earlier.append(
+            EarlierRequest(
+                request,
+                Samples(train, mask.nonzero()[:, 0]),
+                Samples(test, _of_classes(test, request.classes).nonzero()[:, 0]),
+            )
+        )
+    return earlier
+
+
+def _positions(data: Data, wanted: set[str]) -> dict[str, list[int]]:
+    """Return {id: positions} of the wanted ids that the data has. Without ids, a position is an id."""
+    positions: dict[str, list[int]] = {}
+    if wanted:
+        for position, name in enumerate(data.ids if data.ids is not None else map(str, range(len(data)))):
+            if name in wanted:
+                positions.setdefault(str(name), []).append(position)
+    return positions
+
+
+def _is_position(name: str, count: int) -> bool:
+    return name.isascii() and name.isdigit() and int(name) < count
+
+
+def _of_classes(data: Data, classes: Sequence[int]) -> Tensor:
+    """Bool (N,), the samples of these classes."""
+    if not classes:
+        return torch.zeros(len(data), dtype=torch.bool)
+    return torch.isin(data.labels, torch.tensor(list(classes), dtype=torch.int64))
