@@ -135,7 +135,7 @@ def _checkpoint_of(file: Path, kind: str, content: Content, ema: str | None) -> 
     if checkpoint.dropped:
         entries = [f"{name} ({text})" for name, text in checkpoint.dropped.items()]
         checkpoint.notices.append(
-            f"an output does not have these entries of {file.name}: {_listed(entries)}."
+            f"an output does not have these entries of {file.name}, as they may remember the training data: {_listed(entries)}."
         )
     if checkpoint.prefix:
         checkpoint.notices.append(
