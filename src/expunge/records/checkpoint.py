@@ -215,6 +215,12 @@ def _inherited(like: Checkpoint | None) -> dict[str, str]:
     if like is None:
         return {}
     texts = {k: v for k, v in like.metadata.items() if k not in ("dropped", "entry")}
+    return texts | dropped_metadata(like)
+
+
+def dropped_metadata(like: Checkpoint) -> dict[str, str]:
+    """Return metadata on the entry of a file that is used, if there is a choice, and on those that no output has."""
+    texts = {}
     if like.dropped_data:
         texts["dropped"] = json.dumps(like.dropped_data)
     if like.nest is not None and (like.ema is not None or like.other_states):
