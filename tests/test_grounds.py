@@ -253,7 +253,7 @@ def test_an_empty_mask_is_an_error(kind):
 
 def test_zero_saliency_everywhere_is_an_error():
     """The first half of the parameters by position was "most salient", without a note."""
-    model, split, task = small_world()
+    model, _, task = small_world()
     with torch.no_grad():
         # a saturated model: the loss of every sample rounds to 0, so every gradient is 0
         for p in model.parameters():
