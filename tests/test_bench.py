@@ -362,6 +362,7 @@ def test_tuning_prefers_the_model_that_looks_unseen_and_never_asks_for_retrain()
     torch.manual_seed(0)
     data, task = load("digits"), Classification(10)
     split = Split.by_class(data.train, data.test, forget=3)
+    whole, split = split, split.without_held_out
     model = find("retrain")(epochs=3, lr=0.05, batch_size=64)
     from expunge.pipeline.experiment import train
 
@@ -372,6 +373,10 @@ def test_tuning_prefers_the_model_that_looks_unseen_and_never_asks_for_retrain()
     assert estimated_distance(original, original, split, task) > found[0].distance
     assert tuned.method.lr == found[0].settings["lr"]
     assert estimated_distance(tuned.run.model, original, split, task) == pytest.approx(found[0].distance)
+    # trials on a request leave out what the original never saw, and the chosen settings run on all of it afterwards
+    again = tune(original, whole, find("gradient_ascent")(batch_size=64, max_drop=100), task, count=5)
+    assert [(t.settings, t.distance) for t in again.trials] == [(t.settings, t.distance) for t in found]
+    assert again.run is None
 
 
 def test_what_is_expected_of_retrain_comes_from_validation_samples_alone():
@@ -382,7 +387,7 @@ def test_what_is_expected_of_retrain_comes_from_validation_samples_alone():
         return Predictions(torch.stack([p, 1 - p], 1).log(), torch.zeros(len(p), dtype=torch.int64))
 
     unseen = SimpleNamespace(labels=torch.zeros(40, dtype=torch.int64))
-    split = SimpleNamespace(forget_classes=(), scenario="random", validation=unseen)
+    split = SimpleNamespace(forget_classes=(), scenario="random", unseen=unseen)
     sure, mixed, none = said([0.99] * 40), said([0.99, 0.2] * 20), said([])
     original = SetPredictions(sure, sure, mixed, none)
     wanted = expected_scores(original, split)

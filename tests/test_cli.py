@@ -396,7 +396,9 @@ def test_trials_choose_settings_by_validation_data(trained, tmp_path, capsys):
     tries = record.details["trials"]
     assert len(tries) == 3 and tries == sorted(tries, key=lambda t: t["distance"])
     assert all("smoothing" not in t["settings"] and t["seconds"] > 0 for t in tries)
-    assert record.settings["smoothing"] == -0.5 and record.seconds == tries[0]["seconds"]
+    assert record.settings["smoothing"] == -0.5
+    # the trials leave out what the original never saw of the class, so the chosen settings run once more on all of it
+    assert 0 < record.seconds != tries[0]["seconds"]
     best = tries[0]["settings"]
     written = json.loads(read_checkpoint(out).metadata["settings"])
     assert {k: record.settings[k] for k in best} == {k: written[k] for k in best} == best

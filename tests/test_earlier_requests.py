@@ -130,6 +130,8 @@ def test_ids_survive_a_change_of_the_data_and_positions_do_not():
     kept = TensorData(X[1:160], Y[1:160], ids=names[1:])
     later = Split.by_ids(kept, TEST, ["p9"]).after([first])
     assert later.earlier[0].forget.ids == ["p1", "p2"]
+    with pytest.raises(SplitError, match="the training data has no ids now"):
+        Split.by_ids(data(), TEST, [9]).after([first])
     by_position = Split.by_ids(data(), TEST, [0, 1]).as_request("salun")
     with pytest.raises(SplitError, match="names its samples by position"):
         Split.by_ids(TensorData(X[1:160], Y[1:160]), TEST, [9]).after([by_position])

@@ -11,7 +11,7 @@ from cyclopts import Group, Parameter
 
 from ..audit.grounds import Tolerances
 from ..audit.strong import StrongSettings, strong_audit, with_strong
-from ..audit.verdict import Verdict, verdict, within_gap
+from ..audit.verdict import Verdict, verdict
 from ..errors import raise_all
 from ..methods.retrain import Retrain
 from ..pipeline.factory import Factory
@@ -21,12 +21,13 @@ from ..records.record import plain
 from ..tasks.classification import Classification
 from ..training.registry import method_from_metadata
 from ..training.run import Run
+from .audit_states import audit_other_states, worst
 from .checks import check_measures, output_problems, problems_of
 from .flags import MODEL, SPLIT, ModelFlags, SplitFlags
-from .inputs import ModelFiles, draw_split, reference_of
+from .inputs import ModelFiles, after_earlier_requests, draw_split, reference_of
 from .invocation import command_line
 from .settings_flags import FLAT, with_help
-from .terminal import notice, show_outcomes
+from .terminal import came_back, notice, show_outcomes
 
 StrongFlags: Any = with_help(StrongSettings)
 
@@ -37,7 +38,9 @@ class AuditFlags:
     """The models of an audit and its results.
 
     Args:
-        checkpoint: The unlearned model.
+        checkpoint: The unlearned model. If the file holds further models of its shape, each is scored too.
+        ema: Entry that holds the model, in a .pt file with several: state_dict_ema, or a path with dots. It is looked for in the
+            files of --checkpoint and --original.
         original: The original model.
         retrained: A model retrained without the forget set. Without it there are no gaps.
         level: The strong audit adds attacks with shadow populations, relearning and features. It takes minutes to hours;
@@ -49,10 +52,13 @@ class AuditFlags:
         out: Record to write (JSON).
         report: HTML report to write.
         measure: Extra measures: names such as ToW, or package.module:Class. Can be repeated.
+        history: File with the requests that the checkpoint's model has answered. By default the file beside the checkpoint.
+            Their samples are scored too.
     """
 
     checkpoint: Path
     original: Path
+    ema: str | None = None
     retrained: Path | None = None
     level: Literal["standard", "strong"] = "standard"
     seed: int = 0
@@ -61,6 +67,7 @@ class AuditFlags:
     out: Path | None = None
     report: Path | None = None
     measure: tuple[str, ...] = ()
+    history: Path | None = None
 
     @property
     def tolerances(self) -> Tolerances:
@@ -88,8 +95,9 @@ def audit(
 ) -> int:
     """Audit an unlearned checkpoint beside the original and a retrained model.
 
-    Prints the scores and a verdict in plain words. Exit code 1 if the average gap exceeds --max-gap, if the retrained model is
-    not comparable with the original, or if the checkpoint is the original. docs/audit.md explains what each score can say.
+    Prints the scores and a verdict in plain words. docs/audit.md explains what each score can say. Exit code 1 if the average gap
+    of a model in the file exceeds --max-gap, if an earlier request came back, if the retrained model is not comparable with
+    the original, or if the checkpoint is the original.
 
     Args:
         flags: The models and the results.
@@ -101,12 +109,15 @@ def audit(
         {"original": flags.original, "unlearned": flags.checkpoint, "retrained": flags.retrained},
         model.build,
         model.device,
+        history=flags.history,
+        ema=flags.ema,
     )
     raise_all(_problems(flags, model, split, strong) + model.problems() + files.problems(model.preview()))
     source = model.source()
     drawn, task = draw_split(split, source), Classification(len(source.classes))
-    original = files.load("original", source, drawn)
     unlearned, checkpoint = files.load("unlearned", source, drawn)
+    drawn = after_earlier_requests(drawn, unlearned)
+    original = files.load("original", source, drawn)
     retrained = files.load_if_given("retrained", source, drawn)
     pipeline = Pipeline(
         split=drawn,
@@ -127,15 +138,16 @@ def audit(
         method_from_metadata(checkpoint),
         **references.measured,
     )
+    others = audit_other_states(files, checkpoint, pipeline, outcome, references)
     settings = strong if flags.level == "strong" else None
     said = _verdict(outcome, references, settings, model.factory(source), flags.tolerances)
     if said is not None:
         outcome.record.details["verdict"] = plain(said.to_dict())
     if flags.out is not None:
         outcome.record.save(flags.out)
-    show_outcomes([references.original, references.retrained, outcome], flags.report)
+    show_outcomes([references.original, references.retrained, *others, outcome], flags.report)
     print(said)
-    return _exit_code(outcome, flags.max_gap)
+    return max(_exit_code([outcome, *others], flags.max_gap), came_back(outcome.record))
 
 
 def _problems(flags: AuditFlags, model: ModelFlags, split: SplitFlags, strong: StrongSettings) -> list[str]:
@@ -145,7 +157,9 @@ def _problems(flags: AuditFlags, model: ModelFlags, split: SplitFlags, strong: S
     outputs = {"--out": flags.out, "--report": flags.report}
     return [
         *flags.problems(),
-        *output_problems(outputs, flags.checkpoint, flags.original, flags.retrained, split.forget_ids),
+        *output_problems(
+            outputs, flags.checkpoint, flags.original, flags.retrained, flags.history, split.forget_ids
+        ),
         *split.problems(),
         *problems_of(
             lambda: check_seed(flags.seed),
@@ -200,12 +214,13 @@ def _verdict(
     return result.verdict
 
 
-def _exit_code(outcome: Outcome, max_gap: float | None) -> int:
-    if outcome.audit is not None and (reasons := outcome.audit.grounds.refusals):
-        # the verdict gives the reasons in full
-        print(f"no conclusion: {reasons[0].partition('. ')[0].rstrip('.')}.", file=sys.stderr)
-        return 1
-    if max_gap is None or within_gap(outcome.record.scores, max_gap):
+def _exit_code(outcomes: list[Outcome], max_gap: float | None) -> int:
+    for outcome in outcomes:
+        if outcome.audit is not None and (reasons := outcome.audit.grounds.refusals):
+            # the verdict gives the reasons in full
+            print(f"no conclusion: {reasons[0].partition('. ')[0].rstrip('.')}.", file=sys.stderr)
+            return 1
+    if max_gap is None or (outcome := worst(outcomes, max_gap)) is None:  # type: ignore[assignment]
         return 0
     gap = outcome.record.scores["gap"]["avg"]
     print(f"avg. gap {gap:.2f} is above --max-gap {max_gap:g}", file=sys.stderr)

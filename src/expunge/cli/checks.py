@@ -82,7 +82,7 @@ def scenario_of(flags: SplitSpec) -> str:
     if flags.forget_class:
         return "part of a class" if flags.class_share < 1 and flags.goal == "untrain" else "class"
     names = {"forget_share": "random", "forget_ids": "ids", "forget_group": "group"}
-    return next((name for field, name in names.items() if getattr(flags, field) is not None), "")
+    return next((name for field, name in names.items() if getattr(flags, field) not in (None, ())), "")
 
 
 def run_problems(method: Method, task: Task, compute: Compute, device: str, seed: int) -> list[str]:

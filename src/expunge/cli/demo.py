@@ -115,7 +115,7 @@ def describe(flags: SplitFlags) -> str:
         return "class " + ", ".join(flags.forget_class)
     if flags.forget_share:
         return f"{100 * flags.forget_share:g} % at random"
-    return str(flags.forget_ids or flags.forget_group)
+    return str(flags.forget_ids or ", ".join(flags.forget_group))
 
 
 class DemoSeed:

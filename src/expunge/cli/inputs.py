@@ -10,12 +10,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ..data.past_requests import remember_requests, requests_of
 from ..data.split import Split
 from ..data.split_settings import SplitSpec
+from ..errors import CheckpointError
 from ..pipeline.outcome import Reference
 from ..records.checkpoint import Checkpoint, read_checkpoint
 from ..records.checkpoint_loading import load_into
 from ..records.checkpoint_metadata import check_audited, check_original, check_retrained, check_role
+from ..records.request_file import answered_requests
 from ..sources.preview import Preview
 from ..sources.source import Source
 from ..tasks.task import Task
@@ -45,6 +48,18 @@ def draw_split(flags: SplitSpec, source: Source) -> Split:
     return split
 
 
+def after_earlier_requests(split: Split, model: nn.Module, rehearse: bool = False) -> Split:
+    """Return the split without the samples of other requests that the model has answered, and say how many they are."""
+    split = split.after(requests_of(model), rehearse=rehearse)
+    if split.earlier:
+        count = len(set(split.earlier_samples.index.tolist()))
+        notice(
+            f"the model has answered {len(split.earlier)} other request(s), {count:,} samples: they are not trained on"
+            f"{', and forgotten again' if rehearse else ''}."
+        )
+    return split
+
+
 def split_for_original(flags: SplitSpec, source: Source) -> Split:
     """Return a split to train an original on. It is the same for every forget set, so any class stands for it."""
     with warnings.catch_warnings():
@@ -66,13 +81,22 @@ class ModelFiles:
         files: {role: checkpoint}, the roles being "original", "retrained" and "unlearned"; None where no file was given.
         build: Makes a model with fresh parameters for a number of classes and a shape.
         device: Where the models go.
+        history: File of the requests that the model has answered. By default the one beside its checkpoint.
+        ema: The entry of the original and the unlearned file that holds the model. A file with one model needs no such entry,
+            if another file has it.
     """
 
     def __init__(
-        self, files: Mapping[str, Path | None], build: Callable[[Preview], nn.Module], device: str = "cpu"
+        self,
+        files: Mapping[str, Path | None],
+        build: Callable[[Preview], nn.Module],
+        device: str = "cpu",
+        history: Path | None = None,
+        ema: str | None = None,
     ):
+        self.history = history
         self.files = {role: path for role, path in files.items() if path is not None}
-        self.build, self.device = build, device
+        self.build, self.device, self.ema = build, device, ema
         self._checkpoints: dict[str, Checkpoint] = {}
         self._models: dict[str, nn.Module] = {}
         self._made_for: Preview | None = None
@@ -83,7 +107,7 @@ class ModelFiles:
         Args:
             early: Classes and shape of the data; None where they are not known yet.
         """
-        problems = problems_of(*(partial(self._read, role) for role in self.files))
+        problems = problems_of(*(partial(self._read, role) for role in self.files)) or self._ema_problems()
         if early is not None:
             self._made_for = early
             problems += problems_of(*(partial(self._make, role) for role in self._checkpoints))
@@ -108,17 +132,44 @@ class ModelFiles:
             notice(text)
         if warning := CHECKS[role](checkpoint, split):
             notice(warning)
-        return self._models[role].to(self.device), checkpoint
+        model = self._models[role]
+        if role != "retrained":
+            # the original of an audit is the model before the requests that the unlearned model has answered
+            history = self.history if role == "unlearned" or "unlearned" not in self.files else None
+            remember_requests(model, answered_requests(checkpoint, history, split.request))
+        return model.to(self.device), checkpoint
+
+    def load_state(self, role: str, entry: str) -> nn.Module:
+        """Return the model of another entry of a checkpoint that `load` has read."""
+        assert self._made_for is not None
+        with torch.random.fork_rng(devices=[]):
+            model = self.build(self._made_for)
+        load_into(model, read_checkpoint(self.files[role], entry))
+        return model.to(self.device)
 
     def load_if_given(self, role: str, source: Source, split: Split) -> Loaded | None:
         """Return `load`, or None if the user gave no file for this role."""
         return self.load(role, source, split) if role in self.files else None
 
     def _read(self, role: str) -> None:
-        checkpoint = read_checkpoint(self.files[role])
+        ema = None if role == "retrained" else self.ema
+        try:
+            checkpoint = read_checkpoint(self.files[role], ema)
+        except CheckpointError:
+            checkpoint = read_checkpoint(self.files[role])
+            if checkpoint.other_states or len(self.files) == 1:
+                raise
         if role != "unlearned":
             check_role(checkpoint, role)  # type: ignore[arg-type]
         self._checkpoints[role] = checkpoint
+
+    def _ema_problems(self) -> list[str]:
+        """Return the problem if no file has the entry of `--ema`."""
+        if self.ema is None or any(c.ema == self.ema for c in self._checkpoints.values()):
+            return []
+        return problems_of(
+            *(partial(read_checkpoint, self.files[r], self.ema) for r in self.files if r != "retrained")
+        )
 
     def _make(self, role: str) -> None:
         """Make the model of one checkpoint. The random state of later steps stays as it is."""

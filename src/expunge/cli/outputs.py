@@ -58,6 +58,11 @@ def write_outcome(
     out: Path, outcome: Outcome, metadata: dict[str, str], like: Checkpoint | None = None
 ) -> None:
     """Write the checkpoint, in the form of `like` if given, and the record beside it; remove the resumable state."""
+    if like is not None and (like.dropped or like.other_states):
+        outcome.record.details["checkpoint"] = {
+            "entry": like.nest,
+            "dropped": [f"{name} ({text})" for name, text in like.dropped.items()],
+        }
     write_checkpoint(out, outcome.model.state_dict(), like=like, metadata=metadata)
     record = outcome.record.save(out.with_suffix(".json"))
     remove_state(out)

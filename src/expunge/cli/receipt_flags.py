@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ExpungeError
-from ..receipts.issue import issue
+from ..receipts.issue import Model, issue
 from ..receipts.keys import load_private, read_passphrase
 from ..receipts.receipt import Receipt
+from ..records.checkpoint import read_checkpoint
 from ..records.hashing import model_hash
 from ..records.record import Record
 from .settings_flags import flag_group, with_help
@@ -36,11 +37,12 @@ class ReceiptFlags:
     passphrase_file: Path | None = None
     parent: Path | None = None
 
-    def check(self, checkpoint: Path) -> None:
+    def check(self, checkpoint: Path, ema: str | None = None) -> None:
         """Check, before the run, that the receipt can be written after it.
 
         Args:
             checkpoint: The checkpoint that the run starts from.
+            ema: The entry of it that holds the model.
 
         Raises:
             ExpungeError: The key cannot be opened, or the parent is the receipt of another model.
@@ -53,7 +55,7 @@ class ReceiptFlags:
             load_private(self.sign_key, passphrase_of(self.passphrase_file))
         if self.parent is not None:
             ended_with = Receipt.load(self.parent).statement.get("model_after")
-            if checkpoint.is_file() and model_hash(checkpoint) != ended_with:
+            if checkpoint.is_file() and _hash_of(checkpoint, ema) != ended_with:
                 raise ExpungeError(
                     f"{self.parent} is the receipt of a run that ended with another model than {checkpoint}; give the receipt "
                     "of the run that made it, or leave --parent out."
@@ -67,30 +69,40 @@ class ReceiptFlags:
         return {"the receipt": receipt_paths(out, "")[0]} if self.receipt and out.name else {}
 
     def write(
-        self, record: Path, before: Path, after: Path, forget_ids: Sequence[str] | None, mask: Any = None
-    ) -> None:
+        self,
+        record: Path,
+        before: Model,
+        after: Path,
+        forget_ids: Sequence[str] | None,
+        mask: Any = None,
+        parent: str = "",
+    ) -> Receipt | None:
         """Write the receipt of a run and its secret beside the checkpoint `after`; do nothing with --no-receipt.
 
         Args:
             record: File of the run's record.
-            before: Checkpoint that the run started from.
+            before: Checkpoint or state dict that the run started from.
             after: Checkpoint that the run wrote.
             forget_ids: Ids of the forget set, or None if the data has none.
             mask: The mask of the run, if it had one.
+            parent: Id of the receipt of the run that made `before`, if it is known without --parent.
+
+        Returns:
+            The receipt, or None if none was written.
         """
         if not self.receipt:
-            return
+            return None
         run = Record.load(record)
         if run.model.get("hash_after") and run.model.get("hash_before") == run.model["hash_after"]:
             notice("no receipt was written: the run ended with the model that it began with.")
-            return
+            return None
         receipt, secret = issue(
             run,
             forget_ids,
             before=before,
             after=after,
             mask=mask,
-            parent=Receipt.load(self.parent) if self.parent is not None else None,
+            parent=Receipt.load(self.parent) if self.parent is not None else parent or None,
             key=self.sign_key,
             passphrase=passphrase_of(self.passphrase_file),
         )
@@ -102,6 +114,11 @@ class ReceiptFlags:
         print(f"receipt: {receipt_file} ({receipt.id}, {'signed' if receipt.signature else 'unsigned'})")
         if secret is not None:
             print(f"secret: {secret_file} (keep it private; it proves which ids were forgotten)")
+        return receipt
+
+
+def _hash_of(checkpoint: Path, ema: str | None) -> str:
+    return model_hash(checkpoint if ema is None else read_checkpoint(checkpoint, ema).state)
 
 
 def passphrase_of(file: Path | None) -> bytes | None:

@@ -76,6 +76,34 @@ def measures_table(records: Sequence[Record]) -> Table | None:
     return table
 
 
+def earlier_table(record: Record) -> Table | None:
+    """Return the other requests that the model has answered: UA and MIA now, and their change. None without any."""
+    entries = record.details.get("earlier_requests") or []
+    if not entries:
+        return None
+    table = Table(
+        title="other requests of this model",
+        caption="percent; in brackets the change since the request's own audit",
+    )
+    table.add_column("request", no_wrap=True)
+    for name in ("samples", "UA", "MIA", "Retrain UA", "state"):
+        table.add_column(name, justify="right")
+    for entry in entries:
+        table.add_row(
+            f"{entry['number']} ({escape(entry['scenario'])})",
+            f"{entry['samples']:,}",
+            *(_changed(entry, name) for name in ("UA", "MIA")),
+            "–" if entry["UA_retrained"] is None else f"{entry['UA_retrained']:.1f}",
+            "[bold]came back[/bold]" if entry["came_back"] else "forgotten",
+        )
+    return table
+
+
+def _changed(entry: dict[str, Any], name: str) -> str:
+    change = entry[f"{name}_change"]
+    return f"{entry[name]:.1f}" + ("" if change is None else f" ({change:+.1f})")
+
+
 def _name(record: Record) -> str:
     return escape({"original": "Original", "retrain": "Retrain"}.get(record.kind, record.method))
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from ..records.record import Record
-from .table import measures_table, result_table, table_2x2
+from .table import earlier_table, measures_table, result_table, table_2x2
 
 if TYPE_CHECKING:
     from ..pipeline.outcome import Outcome
@@ -33,6 +33,8 @@ def show_records(records: Sequence[Record], limits: Sequence[str], page: Path | 
         console.print(extra)
     for row in [r.details["table2x2"] for r in records if "table2x2" in r.details]:
         console.print(table_2x2(row))
+    if records and (earlier := earlier_table(records[-1])) is not None:
+        console.print(earlier)
     for text in limits:
         notice(text)
     if page is not None:
@@ -47,6 +49,11 @@ def show_outcomes(outcomes: Sequence[Outcome | None], page: Path | None) -> None
     finished = [outcome for outcome in outcomes if outcome is not None]
     audit = finished[-1].audit
     show_records([o.record for o in finished], audit.limits if audit is not None else [], page)
+
+
+def came_back(record: Record) -> int:
+    """Return the exit code of a run: 1 if its audit found that an earlier request came back, else 0."""
+    return int(any(entry["came_back"] for entry in record.details.get("earlier_requests", ())))
 
 
 def settings_line(trial: Trial) -> str:

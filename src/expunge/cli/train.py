@@ -13,6 +13,7 @@ from ..pipeline.factory import seeded_factory
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.watch import Watch
 from ..records.checkpoint_metadata import metadata_for
+from ..records.request_file import read_requests
 from ..tasks.classification import Classification
 from ..training.method import Method
 from ..training.processes import is_first_process
@@ -33,6 +34,7 @@ def train(
     out: Path,
     seed: int = 0,
     without_forget: bool = False,
+    history: Path | None = None,
     recipe: Annotated[RecipeFlags, flag_group("Training recipe", 4)] = RecipeFlags(),
     split: Annotated[SplitFlags, SPLIT] = SplitFlags(),
     compute: Annotated[ComputeFlags, COMPUTE] = ComputeFlags(),
@@ -47,6 +49,8 @@ def train(
         out: Checkpoint to write (.safetensors or .pt). The record is written beside it.
         seed: Seed of the initial parameters and of the order of samples.
         without_forget: Train the retrained reference: leave out the forget set, from which all gaps are measured.
+        history: With --without-forget, file of the requests that were answered before (.requests.json): the reference of a
+            sequence is trained without the samples of all of them.
         recipe: The training recipe. Fields without a flag come from the preset of the data.
         split: How the validation set is drawn. Forget flags are allowed only with --without-forget.
         compute: How the arithmetic is done.
@@ -54,14 +58,16 @@ def train(
     how = compute.start()
     settings = replace(presets.recipe(model.data), **given(recipe))
     raise_all(
-        output_problems(with_record(out), split.forget_ids)
+        output_problems(with_record(out), split.forget_ids, history)
         + model.problems()
-        + _split_problems(split, without_forget)
+        + _split_problems(split, without_forget, history)
         + run_problems(settings, Classification(2), how, model.device, seed)
     )
     source = model.source()
     draw = draw_split if without_forget else split_for_original
     drawn, task = draw(split, source), Classification(len(source.classes))
+    if history is not None:
+        drawn = drawn.after(read_requests(history))
     role: Literal["original", "retrain"] = "retrain" if without_forget else "original"
 
     @contextmanager
@@ -92,9 +98,13 @@ def train(
     )
 
 
-def _split_problems(split: SplitFlags, without_forget: bool) -> list[str]:
+def _split_problems(split: SplitFlags, without_forget: bool, history: Path | None) -> list[str]:
     if without_forget:
         return split.problems()
+    if history is not None:
+        return [
+            "--history names samples to leave out, and an original leaves none out: add --without-forget."
+        ]
     if split.forgets or split.class_share != 1:
         return [
             "an original is trained on forget and retain set together: leave the forget flags out, or add --without-forget."

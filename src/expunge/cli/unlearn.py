@@ -4,16 +4,19 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+from ..data.past_requests import requests_of
 from ..errors import ExpungeError, raise_all
 from ..pipeline.outcome import Outcome
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.watch import Trials, Watch
-from ..records.checkpoint import Checkpoint
+from ..receipts.issue import record_hash
+from ..records.checkpoint import Checkpoint, read_checkpoint
 from ..records.checkpoint_metadata import metadata_for
+from ..records.request_file import requests_path, write_requests
 from ..tasks.classification import Classification
 from ..torch_utils.module_state import check_seed
 from ..training.method import Method
@@ -24,13 +27,13 @@ from ..tuning.trials import trial_problems
 from .checks import check_measures, output_problems, problems_of, run_problems, scenario_of, scenario_problems
 from .compute_flags import ComputeFlags
 from .flags import COMPUTE, MODEL, SPLIT, ModelFlags, SplitFlags
-from .inputs import ModelFiles, draw_split, reference_of
+from .inputs import ModelFiles, after_earlier_requests, draw_split, reference_of
 from .invocation import command_line
 from .method_commands import MethodCommands, first_line
 from .outputs import resumable, trials_file, with_record, write_outcome
 from .receipt_flags import RECEIPT, ReceiptFlags
 from .settings_flags import FLAT, given, method_group, settings_flags, with_help
-from .terminal import notice, print_trials, progress, settings_line, show_outcomes
+from .terminal import came_back, notice, print_trials, progress, settings_line, show_outcomes
 
 TEXT = """Unlearn a forget set from a classifier's checkpoint, and audit the result.
 
@@ -45,6 +48,8 @@ class UnlearnFlags:
 
     Args:
         checkpoint: The original model, .safetensors or .pt. It is only read.
+        ema: Entry of the checkpoint that holds the model to unlearn, such as an average of the parameters: state_dict_ema, or a
+            path with dots. By default state_dict, model and other usual names are tried. The output holds no other model.
         out: Checkpoint to write, in the format of the input and with its tensor names. By default beside the input, with
             the name of the method.
         retrained: Checkpoint of a model retrained without the forget set, from which gaps are measured.
@@ -54,9 +59,13 @@ class UnlearnFlags:
         report: HTML report to write.
         save_mask: File for the mask, one bit per parameter, for `expunge verify --mask`.
         measure: Extra measures of the audit: names such as ToW, or package.module:Class. Can be repeated.
+        history: File with the requests that the checkpoint's model has answered (.requests.json, or a text file with one id
+            per line). By default the file beside the checkpoint. No later run trains on their samples.
+        rehearse: Forget the samples of earlier requests again in this run.
     """
 
     checkpoint: Path
+    ema: str | None = None
     out: Path | None = None
     retrained: Path | None = None
     seed: int = 0
@@ -64,6 +73,8 @@ class UnlearnFlags:
     report: Path | None = None
     save_mask: Path | None = None
     measure: tuple[str, ...] = ()
+    history: Path | None = None
+    rehearse: bool = False
 
     def checkpoint_to_write(self, method: Method) -> Path:
         """Return `out`, or the default beside the input."""
@@ -96,7 +107,7 @@ def _methods() -> dict[str, str]:
     return {name: first_line(method) for name, method in methods.items() if serves(method, Classification)}
 
 
-def _command(name: str) -> Callable[..., None]:
+def _command(name: str) -> Callable[..., int]:
     """Return the function of one method's sub-command. Raises `ExpungeError` for a method that has none."""
     method_class = find(name)
     if not serves(method_class, Classification):
@@ -113,9 +124,9 @@ def _command(name: str) -> Callable[..., None]:
         settings: Annotated[settings_class, method_group(name)] = settings_class(),
         compute: Annotated[ComputeFlags, COMPUTE] = ComputeFlags(),
         receipt: Annotated[ReceiptFlags, RECEIPT] = ReceiptFlags(),
-    ) -> None:
+    ) -> int:
         values = given(settings)
-        run(
+        return run(
             Request(
                 method=method_class(**values),
                 fixed=[field for field in method_class.search if field in values],
@@ -131,13 +142,21 @@ def _command(name: str) -> Callable[..., None]:
     return unlearn
 
 
-def run(request: Request) -> None:
-    """Check the request, unlearn, and write and show the results. Raises `ExpungeError`."""
+def run(request: Request) -> int:
+    """Check the request, unlearn, and write and show the results. Raises `ExpungeError`.
+
+    Returns:
+        The exit code: 1 if an earlier request came back, else 0.
+    """
     method, flags, model = request.method, request.flags, request.model
     how = request.compute.start()
     out = flags.checkpoint_to_write(method)
     files = ModelFiles(
-        {"original": flags.checkpoint, "retrained": flags.retrained}, model.build, model.device
+        {"original": flags.checkpoint, "retrained": flags.retrained},
+        model.build,
+        model.device,
+        history=flags.history,
+        ema=flags.ema,
     )
     # the number of classes is not known yet, and no setting depends on it
     checked = run_problems(method, Classification(2), how, model.device, flags.seed)
@@ -145,6 +164,7 @@ def run(request: Request) -> None:
     source = model.source()
     split, task = draw_split(request.split, source), Classification(len(source.classes))
     original = files.load("original", source, split)
+    split = after_earlier_requests(split, original[0], flags.rehearse)
     retrained = files.load_if_given("retrained", source, split)
     _note_on_trials(flags, original[1])
 
@@ -176,6 +196,7 @@ def run(request: Request) -> None:
     )
     if is_first_process():
         _write(request, out, outcomes, original[1])
+    return came_back(outcomes[-1].record)
 
 
 def _write(request: Request, out: Path, outcomes: list[Outcome], like: Checkpoint) -> None:
@@ -183,6 +204,9 @@ def _write(request: Request, out: Path, outcomes: list[Outcome], like: Checkpoin
     flags, outcome = request.flags, outcomes[-1]
     split = outcome.run.split
     metadata = metadata_for("unlearn", split, outcome.method or request.method, flags.seed)
+    answered = requests_of(outcome.model)
+    # before the checkpoint: a checkpoint without the ids of its requests could not be used again
+    write_requests(requests_path(out), answered)
     write_outcome(out, outcome, metadata, like=like)
     _print_trials(outcome, flags.trials)
     mask = outcome.run.mask
@@ -190,7 +214,14 @@ def _write(request: Request, out: Path, outcomes: list[Outcome], like: Checkpoin
         print(f"mask: {mask.save(flags.save_mask, split=split.hash)}")
     elif flags.save_mask is not None:
         notice(f"the run had no mask, so {flags.save_mask} was not written; --density below 1 makes one.")
-    request.receipt.write(out.with_suffix(".json"), flags.checkpoint, out, split.forget.ids, mask)
+    before = flags.checkpoint if flags.ema is None else read_checkpoint(flags.checkpoint, flags.ema).state
+    record, earlier = out.with_suffix(".json"), answered[:-1]
+    parent = earlier[-1].receipt if earlier else ""
+    receipt = request.receipt.write(record, before, out, split.forget.ids, mask, parent)
+    proof = {"receipt": receipt.id, "commitment": receipt.statement["forget_commitment"]} if receipt else {}
+    last = replace(answered[-1], record=record_hash(record), **proof)
+    path = write_requests(requests_path(out), [*earlier, last])
+    print(f"requests: {path} (keep it private; it holds the forgotten ids)")
     show_outcomes(outcomes, flags.report)
 
 
@@ -200,10 +231,18 @@ def _problems(request: Request, out: Path) -> list[str]:
     outputs = {
         **with_record(out),
         **receipt.written(out),
+        **({"the requests": requests_path(out)} if out.name else {}),
         "--report": flags.report,
         "--save-mask": flags.save_mask,
     }
-    inputs = (flags.checkpoint, flags.retrained, split.forget_ids, receipt.sign_key, receipt.parent)
+    inputs = (
+        flags.checkpoint,
+        flags.retrained,
+        flags.history,
+        split.forget_ids,
+        receipt.sign_key,
+        receipt.parent,
+    )
     return [
         *output_problems(outputs, *inputs),
         *split.problems(),
@@ -211,7 +250,7 @@ def _problems(request: Request, out: Path) -> list[str]:
         *(trial_problems(method, flags.trials, request.fixed) if flags.trials != 1 else []),
         *problems_of(
             lambda: check_seed(split.split_seed),
-            lambda: receipt.check(flags.checkpoint),
+            lambda: receipt.check(flags.checkpoint, flags.ema),
             lambda: check_measures(flags.measure, flags.retrained),
         ),
     ]

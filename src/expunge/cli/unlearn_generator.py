@@ -55,6 +55,7 @@ class UnlearnGeneratorFlags:
 
     Args:
         checkpoint: The model. It is only read.
+        ema: Entry of the checkpoint that holds the model, if it has several.
         forget: The class to forget, or several, by number or name.
         out: Checkpoint to write. The record is written beside it.
         retrained: A model trained without these classes (`expunge unlearn-generator retrain_ema` makes one), sampled beside
@@ -71,6 +72,7 @@ class UnlearnGeneratorFlags:
     checkpoint: Path
     forget: tuple[str, ...]
     out: Path
+    ema: str | None = None
     retrained: Path | None = None
     frozen_target: bool = False
     per_class: int = 50
@@ -131,7 +133,10 @@ class GeneratorRun:
         # before any model is made: it decides which GPU belongs to this process
         self.compute = compute.start()
         self.files = ModelFiles(
-            {"original": flags.checkpoint, "retrained": flags.retrained}, generator.build, generator.device
+            {"original": flags.checkpoint, "retrained": flags.retrained},
+            generator.build,
+            generator.device,
+            ema=flags.ema,
         )
 
     def run(self) -> None:

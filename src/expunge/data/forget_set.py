@@ -138,8 +138,10 @@ def samples_in_group(column: str, values: Any, train: Data) -> Tensor:
         )
     existing, wanted = as_text(groups[column]), as_texts(values)
     if absent := [v for v in wanted if v not in existing]:
+        listed = [v for v in absent if "," in v and all(part in existing for part in v.split(","))]
+        remedy = "; give each value on its own (--forget-group COLUMN=VALUE, repeated)" if listed else ""
         raise SplitError(
-            f"no sample has {column} = {absent}; values of the column: {np.unique(existing)[:SHOWN_VALUES].tolist()}."
+            f"no sample has {column} = {absent}; values of the column: {np.unique(existing)[:SHOWN_VALUES].tolist()}{remedy}."
         )
     return torch.from_numpy(np.isin(existing, wanted))
 

@@ -132,9 +132,16 @@ def find_samples(requests: Sequence[PastRequest], train: Data, test: Data) -> li
         for r in requests
         if r.data and r.data != train.fingerprint()
     ]
+    if train.ids is None:
+        problems += [
+            f"an earlier request ({r.scenario}, {len(r.ids):,} samples) names its samples by ids such as '{r.ids[0]}', and the "
+            "training data has no ids now; give the data with its ids."
+            for r in requests
+            if r.ids and not r.data and not all(_is_position(name, len(train)) for name in r.ids)
+        ]
     raise_all(problems, SplitError)
     positions = _positions(train, {name for r in requests if not r.data for name in r.ids})
-    found = []
+    earlier = []
     for request in requests:
         if request.data:
             index = torch.tensor([int(name) for name in request.ids], dtype=torch.int64)
@@ -145,24 +152,28 @@ def find_samples(requests: Sequence[PastRequest], train: Data, test: Data) -> li
         mask = torch.zeros(len(train), dtype=torch.bool)
         mask[index] = True
         mask |= _of_classes(train, request.classes)
-        found.append(
+        earlier.append(
             EarlierRequest(
                 request,
                 Samples(train, mask.nonzero()[:, 0]),
                 Samples(test, _of_classes(test, request.classes).nonzero()[:, 0]),
             )
         )
-    return found
+    return earlier
 
 
 def _positions(data: Data, wanted: set[str]) -> dict[str, list[int]]:
-    """Return {id: positions} of the wanted ids that the data has."""
+    """Return {id: positions} of the wanted ids that the data has. Without ids, a position is an id."""
     positions: dict[str, list[int]] = {}
-    if wanted and data.ids is not None:
-        for position, name in enumerate(data.ids):
+    if wanted:
+        for position, name in enumerate(data.ids if data.ids is not None else map(str, range(len(data)))):
             if name in wanted:
                 positions.setdefault(str(name), []).append(position)
     return positions
+
+
+def _is_position(name: str, count: int) -> bool:
+    return name.isascii() and name.isdigit() and int(name) < count
 
 
 def _of_classes(data: Data, classes: Sequence[int]) -> Tensor:

@@ -195,6 +195,11 @@ class SplitSets:
         """SHA-256 (hex) of `train`. It is equal for all forget sets with the same validation set."""
         return hash_parts(self.forget.data.fingerprint(), self.train.index)
 
+    @cached_property
+    def retain_hash(self) -> str:
+        """SHA-256 (hex) of the retain set. Retrain depends on nothing else of a split."""
+        return hash_parts(self.retain.data.fingerprint(), self.retain.index)
+
     @property
     def preparation(self) -> str:
         """How the inputs of training and test data are prepared. The hashes do not contain it."""

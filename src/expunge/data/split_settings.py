@@ -23,7 +23,7 @@ class SplitSpec:
         forget_class: Classes to forget, by name, or by number if no class has that name.
         forget_share: Share of the training samples to forget, drawn at random, such as 0.1.
         forget_ids: Text file with the ids to forget, one per line.
-        forget_group: Group to forget: COLUMN=VALUE[,VALUE...].
+        forget_group: Group to forget: COLUMN=VALUE. Repeat it for several values of the column. A comma belongs to the value.
         class_share: Share of each class to forget.
         goal: Remove the influence of the samples (untrain) or the ability (unlearn). The default depends on what is
             forgotten: unlearn for classes, untrain for all else.
@@ -37,7 +37,7 @@ class SplitSpec:
     forget_class: tuple[str, ...] = ()
     forget_share: float | None = None
     forget_ids: Path | None = None
-    forget_group: str | None = None
+    forget_group: tuple[str, ...] = ()
     class_share: float = 1.0
     goal: Literal["untrain", "unlearn"] | None = None
     validation: float = 0.1
@@ -47,6 +47,11 @@ class SplitSpec:
     def forgets(self) -> bool:
         """Whether any of the four ways to forget is set."""
         return bool(self._chosen())
+
+    def __post_init__(self) -> None:
+        """Take one group as a text, as grid files may give it."""
+        if isinstance(self.forget_group, str):
+            object.__setattr__(self, "forget_group", (self.forget_group,))
 
     def display_name(self, field: str) -> str:
         """Return the name of a field for messages: an entry of a grid file here, a flag on the command line."""
@@ -79,10 +84,15 @@ class SplitSpec:
             problems.append(
                 f"{name('validation')} is {self.validation:g}; give a share of each class, at least 0 and below 1."
             )
-        column, equals, _ = (self.forget_group or "").partition("=")
-        if self.forget_group is not None and not (column and equals):
+        parts = [text.partition("=") for text in self.forget_group]
+        problems += [
+            f"{name('forget_group')} is '{text}'; write COLUMN=VALUE."
+            for text, (column, equals, _) in zip(self.forget_group, parts, strict=True)
+            if not (column and equals)
+        ]
+        if len(columns := dict.fromkeys(column for column, _, _ in parts)) > 1:
             problems.append(
-                f"{name('forget_group')} is '{self.forget_group}'; write COLUMN=VALUE, or COLUMN=VALUE,VALUE."
+                f"{name('forget_group')} names the columns {', '.join(columns)}; give values of one column."
             )
         return problems
 
@@ -107,5 +117,5 @@ class SplitSpec:
             return Split.random(train, test, self.forget_share, **options)
         if self.forget_ids is not None:
             return Split.by_ids(train, test, self.forget_ids, **options)
-        column, _, values = str(self.forget_group).partition("=")
-        return Split.by_group(train, test, column, values.split(","), **options)
+        parts = [text.partition("=") for text in self.forget_group]
+        return Split.by_group(train, test, parts[0][0], [value for _, _, value in parts], **options)

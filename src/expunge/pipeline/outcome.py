@@ -183,6 +183,8 @@ def record_of(
         details["mask"] = {"density": run.mask.density}
         if zeros := run.mask.metadata.get("zero_saliency"):
             details["mask"]["zero_saliency"] = int(zeros)
+    if run.split.earlier:
+        details["earlier"] = [e.past.public() for e in run.split.earlier]
     return Record(
         kind=kind,
         method=method.name() if method is not None else unknown,

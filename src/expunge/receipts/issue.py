@@ -123,6 +123,16 @@ def issue(
     implementation = record.details.get("implementation")
     if isinstance(implementation, dict):
         statement["implementation"] = {name: implementation.get(name) for name in IMPLEMENTATION}
+    if isinstance(earlier := record.details.get("earlier"), list):
+        # no hash of a split: anyone who has the data could test guesses of the forget set
+        statement["earlier"] = [
+            {
+                "receipt": entry.get("receipt") or None,
+                "forget_commitment": entry.get("commitment") or None,
+                "forget_count": entry.get("count", 0),
+            }
+            for entry in plain(earlier)
+        ]
     machine = {name: value for name, value in plain(record.machine).items() if name not in _SOFTWARE}
     receipt = signed(Receipt(statement, {"machine": decimals(machine)}), key, passphrase)
     return receipt, secret and Secret(secret.salt, secret.leaves, receipt.id)

@@ -51,7 +51,8 @@ STATEMENT: dict[str, tuple[type, ...]] = {
 # Where the method is defined: "module:Class", and the SHA-256 of its source file (None for a notebook).
 IMPLEMENTATION = ("class", "source_sha256")
 # A statement may have these entries too. Older receipts lack them.
-OPTIONAL: dict[str, tuple[type, ...]] = {"implementation": (dict,)}
+# `earlier` lists the requests that the model had answered before: receipt, Merkle root and number of samples of each.
+OPTIONAL: dict[str, tuple[type, ...]] = {"implementation": (dict,), "earlier": (list,)}
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ from torch import Tensor
 from ..errors import ExpungeError
 from ..records.hashing import load_weights, mask_hash, model_hash
 from ..records.record import Record
+from ..records.surplus import state_with_hash, surplus
 from .checks import Check, check_equal, check_receipt
 from .issue import Model, record_hash, split_commitment
 from .merkle import Proof, Secret
@@ -41,13 +44,13 @@ def verify(
 
     Args:
         receipt: The receipt, its file, or the bytes of its file.
-        model: The model after the run.
+        model: The model after the run. A torch file that holds other tensors too fails the check "contents".
         record: The record of the run, or its file.
         prove: A proof that an id is in the forget set, or that id. An id needs `secret`.
         public_key: Public key of the signer you trust: 32 bytes, 64 hex digits or a PEM file. Without it, the
             signature is checked with the key that the receipt carries. This shows that nothing changed since
             the receipt was signed, but not who signed it.
-        original: The model before the run.
+        original: The model before the run. Of a file with several models, any may be it.
         mask: The saliency mask of the run. With `model` and `original`, the parameters outside the mask are
             compared too.
         secret: The secret that belongs to the receipt.
@@ -67,7 +70,13 @@ def verify(
     statement = intact.statement
     hashed: list[tuple[str, str, Any, str | None, Callable[[Any], str]]] = [
         ("model", "the model after the run", model, statement["model_after"], model_hash),
-        ("original", "the model before the run", original, statement["model_before"], model_hash),
+        (
+            "original",
+            "the model before the run",
+            original,
+            statement["model_before"],
+            partial(_hash_of_original, expected=statement["model_before"]),
+        ),
         ("record", "the record of the run", record, statement["record"], record_hash),
         ("mask", "the mask", mask, statement["mask"], mask_hash),
         (
@@ -83,6 +92,8 @@ def verify(
         for name, what, value, expected, hasher in hashed
         if value is not None
     ]
+    if isinstance(model, str | os.PathLike):
+        checks += _check_contents(model)
     if secret is not None and record is not None and statement["split_commitment"] is not None:
         expected = statement["split_commitment"]
         checks.append(
@@ -95,7 +106,8 @@ def verify(
             )
         )
     if mask is not None and model is not None and original is not None:
-        checks.append(_guarded("kept", lambda: _check_kept(original, model, mask)))
+        before = statement["model_before"]
+        checks.append(_guarded("kept", lambda: _check_kept(original, model, mask, before)))
     if prove is not None:
         checks.append(_guarded("proof", lambda: _check_proof(intact, prove, secret)))
     if parent is not None:
@@ -134,9 +146,33 @@ def _check_parent(receipt: Receipt, source: Receipt | str | os.PathLike[str]) ->
     )
 
 
-def _check_kept(before: Model, after: Model, mask: Mapping[str, Tensor]) -> Check:
+def _hash_of_original(source: Model, expected: str) -> str:
+    """The expected hash if any state in the file has it, else the hash of the state that is read by default."""
+    return expected if state_with_hash(source, expected) is not None else model_hash(source)
+
+
+def _check_contents(path: str | os.PathLike[str]) -> list[Check]:
+    """Check that a torch file holds the model and no other tensors. The hash covers all tensors of a safetensors file."""
+    try:
+        texts = surplus(path)
+    except (ExpungeError, OSError):
+        # the check of the model reports it
+        return []
+    if not texts and Path(path).suffix == ".safetensors":
+        return []
+    return [
+        Check.of(
+            "contents",
+            not texts,
+            "the file holds this model and no other tensors",
+            f"the file holds more than this model: {', '.join(texts)}; do not hand it over",
+        )
+    ]
+
+
+def _check_kept(before: Model, after: Model, mask: Mapping[str, Tensor], digest: str) -> Check:
     """Check that the parameters outside the mask are bit-identical. Tensors that the mask does not name are not compared."""
-    old, new, moved = load_weights(before), load_weights(after), 0
+    old, new, moved = state_with_hash(before, digest) or load_weights(before), load_weights(after), 0
     for name, may_move in mask.items():
         changed = (_bits(old[name]) != _bits(new[name])).any(1)
         moved += int(changed[~may_move.bool().cpu().reshape(-1)].sum())

@@ -1,10 +1,12 @@
 """Checkpoints: safetensors files, or torch files that are read without running code.
 
-An output has the format, the names and the other entries of its input. It is written whole or not at all.
+An output has the format, the names and the small plain entries of its input. No other tensor of the input gets into it. It is
+written whole or not at all.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,17 +20,12 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 from .atomic_files import atomic
-from .torch_files import add_archive_metadata, is_state_dict, read_archive_metadata, read_torch_file
+from .checkpoint_contents import OPTIMIZER, Keys, dotted
+from .checkpoint_reading import METADATA_ENTRY, Content, choose_state, separate
+from .tensor_memory import own_memory, unshared
+from .torch_files import add_archive_metadata, read_archive_metadata, read_torch_file
 
-# entries of a torch file that may hold the state dict; the first that does is used
-STATE_ENTRIES = ("state_dict", "model_state_dict", "model", "net", "weights", "params")
-# prefixes of names that DataParallel, DistributedDataParallel and torch.compile add
-PREFIXES = ("module.", "_orig_mod.")
-# entries whose names begin so remember the training data, like the parameters
-TRAINING_STATE = ("optimizer", "optim", "ema", "momentum")
-# entry of a torch file that holds the metadata
-METADATA_ENTRY = "expunge"
-# entries that a message shows
+# entries that a notice shows
 SHOWN = 8
 
 
@@ -41,9 +38,13 @@ class Checkpoint:
         path: The file.
         format: "safetensors" or "pt".
         metadata: Texts that Expunge stored with the tensors: what the model was trained on, and how.
-        nest: The entry of a torch file that held the state dict. None if the file is a state dict.
+        keys: Where the state dict is in a torch file. Empty if the file is a state dict.
         prefix: What stood before every name.
-        rest: The other entries of a torch file. An output keeps them.
+        rest: The small plain values of a torch file. An output keeps them.
+        counters: Counters of AveragedModel, which have no prefix. An output keeps them.
+        dropped: {entry: what it holds} of everything that no output has, for example {"state_dict_ema": "11 tensors"}.
+        other_states: Entries that hold a whole model of the same shape, but were not read.
+        ema: The entry that the caller chose.
         notices: Sentences that the user should read.
     """
 
@@ -51,24 +52,42 @@ class Checkpoint:
     path: Path
     format: str
     metadata: dict[str, str] = field(default_factory=dict)
-    nest: str | None = None
+    keys: Keys = ()
     prefix: str = ""
     rest: dict[str, Any] = field(default_factory=dict)
+    counters: dict[str, Tensor] = field(default_factory=dict)
+    dropped: dict[str, str] = field(default_factory=dict)
+    other_states: list[str] = field(default_factory=list)
+    ema: str | None = None
     notices: list[str] = field(default_factory=list)
 
+    @property
+    def nest(self) -> str | None:
+        """The entry of a torch file that held the state dict. None if the file is a state dict."""
+        return dotted(self.keys) or None
 
-def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+    @property
+    def dropped_data(self) -> list[str]:
+        """The dropped entries that held tensors or long values, for example "state_dict_ema (11 tensors)"."""
+        return [f"{name} ({text})" for name, text in self.dropped.items() if text != OPTIMIZER]
+
+
+def read_checkpoint(path: str | os.PathLike[str], ema: str | None = None) -> Checkpoint:
     """Read a checkpoint without running code in it.
 
     Args:
         path: A safetensors file, or a torch file with a state dict or a dict that contains one.
+        ema: The entry that holds the model, where the file has several, such as an average of the parameters. A nested entry
+            is a path with dots. By default the usual names are tried: `state_dict`, `model` and others.
 
     Raises:
-        CheckpointError: The file is missing, broken or no checkpoint, or reading it could run code.
+        CheckpointError: The file is missing, broken or no checkpoint, reading it could run code, or it has no such entry.
 
     Example:
-        >>> checkpoint = read_checkpoint("model.safetensors")
+        >>> checkpoint = read_checkpoint("model.pt", ema="state_dict_ema")
         >>> load_into(model, checkpoint)
+        >>> checkpoint.dropped
+        {'state_dict': '11 tensors', 'optimizer': '22 tensors'}
     """
     file = Path(path)
     if not file.is_file():
@@ -82,72 +101,52 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         raise CheckpointError(f"{file} is a Git LFS pointer, not the checkpoint itself; run `git lfs pull`.")
     # A safetensors file may have any name. After its 8-byte length comes JSON.
     is_safetensors = file.suffix == ".safetensors" or start[8:9] == b"{"
-    checkpoint = _read_safetensors(file) if is_safetensors else _read_torch(file)
-    _remove_prefixes(checkpoint)
-    return checkpoint
+    if is_safetensors:
+        loaded, metadata = _read_safetensors(file)
+    else:
+        loaded = read_torch_file(file)
+        metadata = read_archive_metadata(file)
+    content = separate(loaded, choose_state(file, loaded, ema), metadata)
+    return _checkpoint_of(file, "safetensors" if is_safetensors else "pt", content, ema)
 
 
-def _read_safetensors(file: Path) -> Checkpoint:
+def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safetensors.safe_open(file, framework="pt") as opened:
-            state = {k: opened.get_tensor(k) for k in list(opened.keys())}
-            metadata = dict(opened.metadata() or {})
+            return {k: opened.get_tensor(k) for k in list(opened.keys())}, dict(opened.metadata() or {})
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(
             f"{file} cannot be read as safetensors (broken or cut off): {error}; copy or download it again."
         ) from error
-    return Checkpoint(state, file, "safetensors", metadata)
 
 
-def _read_torch(file: Path) -> Checkpoint:
-    loaded = read_torch_file(file)
-    nest = _find_state_entry(loaded)
-    state = loaded if nest is None else loaded[nest]
-    if not is_state_dict(state):
-        content = f"a {type(loaded).__name__}"
-        if isinstance(loaded, Mapping):
-            content = f"a dict with the entries {sorted(map(str, loaded))[:SHOWN]}"
-        raise CheckpointError(
-            f"{file} contains {content}, no state dict of tensors; save model.state_dict()."
-        )
-    checkpoint = Checkpoint({k: v for k, v in state.items() if isinstance(v, Tensor)}, file, "pt", nest=nest)
-    if others := [k for k in state if k not in checkpoint.state and k != "_metadata"]:
+def _checkpoint_of(file: Path, kind: str, content: Content, ema: str | None) -> Checkpoint:
+    """Return the checkpoint with the notices of what was read and what was not."""
+    checkpoint = Checkpoint(path=file, format=kind, ema=ema, **vars(content.parts))
+    if content.no_tensors:
         checkpoint.notices.append(
-            f"the entries {others[:SHOWN]} in the state dict of {file.name} are no tensors; an output does not have them."
+            f"the entries {content.no_tensors[:SHOWN]} in the state dict of {file.name} are no tensors; an output does not have them."
         )
-    if nest is None:
-        checkpoint.metadata = read_archive_metadata(file)
-        return checkpoint
-    checkpoint.metadata = dict(loaded.get(METADATA_ENTRY) or {})
-    dropped = [k for k in loaded if str(k).lower().startswith(TRAINING_STATE)]
-    checkpoint.rest = {k: v for k, v in loaded.items() if k not in (nest, METADATA_ENTRY, *dropped)}
-    if dropped:
+    if checkpoint.other_states and ema is None:
         checkpoint.notices.append(
-            f"an output does not have the entries {dropped} of {file.name}: they remember the training data."
+            f"{file.name} holds {len(checkpoint.other_states) + 1} models of one shape: `{checkpoint.nest}` is used, not "
+            f"{_listed(checkpoint.other_states)}; choose another with --ema KEY."
+        )
+    if checkpoint.dropped:
+        entries = [f"{name} ({text})" for name, text in checkpoint.dropped.items()]
+        checkpoint.notices.append(
+            f"an output does not have these entries of {file.name}: {_listed(entries)}."
+        )
+    if checkpoint.prefix:
+        checkpoint.notices.append(
+            f"the names in {file.name} begin with '{checkpoint.prefix}'; they are loaded without it, and an output has it again."
         )
     return checkpoint
 
 
-def _find_state_entry(loaded: Any) -> str | None:
-    """The entry of a dict that is a state dict. None if `loaded` is a state dict itself, or contains none."""
-    if not isinstance(loaded, Mapping) or is_state_dict(loaded):
-        return None
-    usual = [k for k in STATE_ENTRIES if is_state_dict(loaded.get(k))]
-    return next(iter(usual or [k for k, v in loaded.items() if is_state_dict(v)]), None)
-
-
-def _remove_prefixes(checkpoint: Checkpoint) -> None:
-    """Remove the prefixes that all names have."""
-    while prefix := next(
-        (p for p in PREFIXES if checkpoint.state and all(k.startswith(p) for k in checkpoint.state)), None
-    ):
-        checkpoint.state = {k.removeprefix(prefix): v for k, v in checkpoint.state.items()}
-        checkpoint.prefix += prefix
-    if checkpoint.prefix:
-        checkpoint.notices.append(
-            f"the names in {checkpoint.path.name} begin with '{checkpoint.prefix}'; they are loaded without it, and an output has "
-            "it again."
-        )
+def _listed(entries: list[str]) -> str:
+    more = f" and {len(entries) - SHOWN} more" if len(entries) > SHOWN else ""
+    return ", ".join(entries[:SHOWN]) + more
 
 
 def write_checkpoint(
@@ -159,6 +158,7 @@ def write_checkpoint(
 ) -> Path:
     """Write a state dict atomically, in the form of an input checkpoint.
 
+    The file holds these tensors, and of the input only small plain values: `like.dropped` lists the entries that are left out.
     A torch file that was a plain state dict stays one: its metadata goes into the archive, where torch does not look.
     Any other torch file has the metadata as its entry "expunge".
 
@@ -166,7 +166,7 @@ def write_checkpoint(
         path: The output. The suffix `.safetensors` gives safetensors. If output and input have the same suffix, the format
             of the input is kept. Otherwise a torch file is written.
         state: The tensors, by the names of the model.
-        like: The input checkpoint. The output has its prefix, nesting, other entries and metadata.
+        like: The input checkpoint. The output has its prefix, nesting, plain entries and metadata.
         metadata: Texts to store, in addition to those of `like`.
 
     Returns:
@@ -183,13 +183,14 @@ def write_checkpoint(
     if like is not None and file.exists() and like.path.exists() and file.samefile(like.path):
         raise CheckpointError(f"{file} is the input, which is never overwritten; give another output file.")
     prefix = like.prefix if like is not None else ""
-    tensors = {prefix + k: v.detach().cpu().contiguous() for k, v in state.items()}
-    texts = {**(like.metadata if like is not None else {}), **dict(metadata or {})}
+    counters = like.counters if like is not None else {}
+    tensors = own_memory({**counters, **{prefix + k: v for k, v in state.items()}})
+    texts = {**_inherited(like), **dict(metadata or {})}
     keeps_format = like is not None and like.format == "safetensors" and file.suffix == like.path.suffix
     with atomic(file) as part:
         if file.suffix == ".safetensors" or keeps_format:
             # transformers requires the entry "format".
-            safetensors.torch.save_file(_unshared(tensors), part, {"format": "pt", **texts})
+            safetensors.torch.save_file(unshared(tensors), part, {"format": "pt", **texts})
         else:
             _write_torch(part, tensors, texts, like)
     return file
@@ -198,23 +199,33 @@ def write_checkpoint(
 def _write_torch(
     file: Path, tensors: dict[str, Tensor], texts: dict[str, str], like: Checkpoint | None
 ) -> None:
-    is_plain = like is not None and like.format == "pt" and like.nest is None
-    if is_plain or not texts:
+    keys = like.keys if like is not None else ()
+    is_plain = like is not None and like.format == "pt" and not keys
+    if is_plain or not (texts or keys):
         torch.save(tensors, file)
         if texts:
             add_archive_metadata(file, texts)
         return
-    nest = like.nest if like is not None and like.nest is not None else "state_dict"
-    rest = like.rest if like is not None else {}
-    torch.save({**rest, nest: tensors, METADATA_ENTRY: texts}, file)
+    content = _insert(like.rest if like is not None else {}, keys or ("state_dict",), tensors)
+    torch.save({**content, METADATA_ENTRY: texts} if texts else content, file)
 
 
-def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Copy tensors that share memory with another one. safetensors refuses tied parameters and views of one buffer."""
-    storages: set[int] = set()
-    unshared = {}
-    for name, tensor in tensors.items():
-        storage = tensor.untyped_storage().data_ptr()
-        unshared[name] = tensor.clone() if storage in storages else tensor
-        storages.add(storage)
-    return unshared
+def _inherited(like: Checkpoint | None) -> dict[str, str]:
+    """The metadata that an output takes from its input, and what it did not take."""
+    if like is None:
+        return {}
+    texts = {k: v for k, v in like.metadata.items() if k not in ("dropped", "entry")}
+    if like.dropped_data:
+        texts["dropped"] = json.dumps(like.dropped_data)
+    if like.nest is not None and (like.ema is not None or like.other_states):
+        texts["entry"] = like.nest
+    return texts
+
+
+def _insert(rest: Any, keys: Keys, tensors: dict[str, Tensor]) -> Any:
+    """Put the state dict where the input had it. A list holds nothing but it."""
+    if not keys:
+        return tensors
+    if rest is None:
+        return [_insert(None, keys[1:], tensors)]
+    return {**rest, keys[0]: _insert(rest.get(keys[0]), keys[1:], tensors)}

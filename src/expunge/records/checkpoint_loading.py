@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, raise_all
-from .checkpoint import METADATA_ENTRY, Checkpoint
+from .checkpoint import Checkpoint
+from .checkpoint_reading import METADATA_ENTRY
 
 # tensors that a message shows
 SHOWN = 4
@@ -45,11 +46,11 @@ def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
 
 def _restore_prefix(expected: Mapping[str, Tensor], checkpoint: Checkpoint) -> None:
     """Put the removed prefix back if the names of the model begin with it too."""
-    with_prefix = {checkpoint.prefix + k: v for k, v in checkpoint.state.items()}
+    with_prefix = checkpoint.counters | {checkpoint.prefix + k: v for k, v in checkpoint.state.items()}
     if checkpoint.prefix and set(expected) == set(with_prefix):
         checkpoint.state = with_prefix
         checkpoint.notices = [n for n in checkpoint.notices if f"begin with '{checkpoint.prefix}'" not in n]
-        checkpoint.prefix = ""
+        checkpoint.prefix, checkpoint.counters = "", {}
 
 
 def _tied_tensors(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor]:

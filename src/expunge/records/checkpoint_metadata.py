@@ -14,6 +14,7 @@ from ..errors import CheckpointError
 from ..version import __version__
 from .checkpoint import Checkpoint
 from .record import plain
+from .request_file import public_requests
 
 Role = Literal["original", "retrain", "unlearn"]
 
@@ -40,13 +41,24 @@ def metadata_for(role: Role, split: Split, method: Any, seed: int) -> dict[str, 
         "kind": role,
         "train_hash": "" if role == "retrain" else split.train_hash,
         "split_hash": "" if role == "original" else split.hash,
-        "split": json.dumps(plain(split.to_dict())),
+        # values of groups are names of people
+        "split": json.dumps({k: v for k, v in plain(split.to_dict()).items() if k != "values"}),
         "seed": str(seed),
         "inputs": split.retain.data.input_options,
+        **_request_metadata(role, split, method),
         **({"recipe": _settings(method)} if role != "unlearn" else {}),
         "method": method.name(),
         "settings": _settings(method),
     }
+
+
+def _request_metadata(role: Role, split: Split, method: Any) -> dict[str, str]:
+    """Return the requests that a model has answered, as text, and what a retrained model was trained on."""
+    requests = [e.past for e in split.earlier]
+    if role != "original":
+        requests.append(split.as_request(method.name()))
+    answered = {"requests": json.dumps(plain([r.public() for r in requests]))} if requests else {}
+    return {**answered, **({"retain_hash": split.retain_hash} if role == "retrain" else {})}
 
 
 def check_role(checkpoint: Checkpoint, role: Literal["original", "retrained"]) -> None:
@@ -76,8 +88,7 @@ def check_original(checkpoint: Checkpoint, split: Split) -> str | None:
         A sentence for the user where the metadata does not settle the question, else None.
 
     Raises:
-        CheckpointError: The model was not trained on this split's forget and retain set, or it has forgotten samples that
-            this split would teach it again.
+        CheckpointError: The model was not trained on this split's forget and retain set.
     """
     trained_on, path = checkpoint.metadata.get("train_hash"), checkpoint.path
     if trained_on is None:
@@ -95,30 +106,7 @@ def check_original(checkpoint: Checkpoint, split: Split) -> str | None:
             f"share {drawn.get('validation', '?')}, seed {drawn.get('seed', '?')}); use the same data, --validation and --split-seed "
             "(a function for --data must return the same samples at every call)."
         )
-    return _check_earlier_request(checkpoint, split)
-
-
-def _check_earlier_request(checkpoint: Checkpoint, split: Split) -> str | None:
-    """Refuse or name an unlearned model that would learn again, from this split's retain set, what it has forgotten."""
-    metadata, path, earlier = checkpoint.metadata, checkpoint.path, split_description(checkpoint)
-    if metadata.get("kind") != "unlearn" or metadata.get("split_hash") in ("", split.hash):
-        return None
-    advice = "name what was forgotten then together with what is to be forgotten now"
-    classes, now = set(earlier.get("forget_classes") or []), split.to_dict()
-    if earlier.get("scenario") == "class" and classes:
-        if classes & set(split.retain.labels.unique().tolist()):
-            raise CheckpointError(
-                f"{path} has forgotten the classes {sorted(classes)}, and samples of them are in this split's retain set, from "
-                f"which they would be learned again; {advice}."
-            )
-        return None
-    same_column = earlier.get("column") is not None and earlier.get("column") == now.get("column")
-    if same_column and set(earlier.get("values", [])) <= set(now.get("values", [])):
-        return None
-    return (
-        f"{path.name} has forgotten other samples before ({_in_words(earlier)}); where they are in this split's retain set they are "
-        f"learned again: {advice}."
-    )
+    return None
 
 
 def check_retrained(checkpoint: Checkpoint, split: Split) -> str | None:
@@ -139,6 +127,11 @@ def check_retrained(checkpoint: Checkpoint, split: Split) -> str | None:
     check_role(checkpoint, "retrained")
     _check_inputs(checkpoint, split)
     drawn = split_description(checkpoint)
+    # the reference of one request of a sequence is that of all: it never saw any of them
+    if metadata.get("retain_hash", split.retain_hash) == split.retain_hash and (
+        "retain_hash" in metadata or drawn.get("hash") == split.hash
+    ):
+        return None
     if drawn.get("hash") != split.hash:
         raise CheckpointError(
             f"{path} was retrained for another split ({_in_words(drawn)}) than this one ({_in_words(split.to_dict())}); give the "
@@ -151,7 +144,8 @@ def check_audited(checkpoint: Checkpoint, split: Split) -> None:
     """Raise `CheckpointError` for a model whose metadata names another forget set or other training samples."""
     metadata, path = checkpoint.metadata, checkpoint.path
     _check_inputs(checkpoint, split)
-    if metadata.get("split_hash") not in (None, "", split.hash):
+    answered = {entry["request"] for entry in public_requests(checkpoint)}
+    if metadata.get("split_hash") not in (None, "", split.hash) and split.request not in answered:
         raise CheckpointError(
             f"{path} was made for another split ({_in_words(split_description(checkpoint))}) than this one "
             f"({_in_words(split.to_dict())}); "

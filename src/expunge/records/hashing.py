@@ -19,7 +19,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, ModelError, raise_all
-from .checkpoint import PREFIXES, read_checkpoint
+from .checkpoint import read_checkpoint
+from .checkpoint_contents import COUNTERS, common_prefix, counters_of
 
 # bytes that are converted at a time: a model is never copied whole
 CHUNK = 1 << 24
@@ -102,11 +103,12 @@ class _LazyTensors(Mapping[str, Tensor]):
 
     def __init__(self, path: Path):
         self.file = safe_open(path, framework="pt")
+        names = list(self.file.keys())
+        counters = counters_of({k: self.file.get_tensor(k) if k in COUNTERS else None for k in names})
+        names = [k for k in names if k not in counters]
+        prefix = common_prefix(names)
         # {name without prefixes: name in the file}
-        names = {name: name for name in self.file.keys()}  # noqa: SIM118
-        while prefix := next((p for p in PREFIXES if names and all(k.startswith(p) for k in names)), ""):
-            names = {k.removeprefix(prefix): name for k, name in names.items()}
-        self.names = names
+        self.names = {k.removeprefix(prefix): k for k in names}
 
     def __getitem__(self, name: str) -> Tensor:
         return self.file.get_tensor(self.names[name])

@@ -16,6 +16,8 @@ from .atomic_files import atomic
 
 # file in a torch archive that keeps the metadata of a plain state dict; torch does not read it
 METADATA_FILE = "expunge.json"
+# bytes; a split description with a million ids is smaller
+LARGEST_METADATA = 1 << 26
 
 
 def read_torch_file(path: Path) -> Any:
@@ -52,24 +54,28 @@ def _explain(path: Path, error: Exception) -> str:
     )
 
 
-def is_state_dict(value: Any) -> bool:
-    """Whether `value` is a dict of names and tensors. Entries that are no tensors are allowed, dicts are not."""
-    return (
-        isinstance(value, Mapping)
-        and bool(value)
-        and all(isinstance(k, str) for k in value)
-        and any(isinstance(v, torch.Tensor) for v in value.values())
-        and not any(isinstance(v, Mapping) for k, v in value.items() if k != "_metadata")
-    )
-
-
 def read_archive_metadata(path: Path) -> dict[str, str]:
-    """Read the metadata that `add_archive_metadata` added. Empty if there is none."""
+    """Read the metadata that `add_archive_metadata` added. Empty if there is none.
+
+    Raises:
+        CheckpointError: It is no JSON object of texts, or is larger than metadata can be.
+    """
     if not zipfile.is_zipfile(path):
         return {}
     with zipfile.ZipFile(path) as archive:
         name = next((n for n in archive.namelist() if n.endswith(f"/{METADATA_FILE}")), None)
-        return {} if name is None else json.loads(archive.read(name))
+        if name is None:
+            return {}
+        damaged = CheckpointError(f"the metadata in {path} is damaged; write the checkpoint again.")
+        if archive.getinfo(name).file_size > LARGEST_METADATA:
+            raise damaged
+        try:
+            metadata = json.loads(archive.read(name))
+        except (ValueError, RecursionError) as error:
+            raise damaged from error
+    if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
+        raise damaged
+    return metadata
 
 
 def add_archive_metadata(path: Path, metadata: Mapping[str, str]) -> None:

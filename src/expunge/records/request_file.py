@@ -1,0 +1,196 @@
+"""The private file beside a checkpoint that keeps the requests the model has answered, with the ids of their samples.
+
+A checkpoint that is handed over says that requests were answered, but not whose. The file stays with its owner: without
+it, a later run could not know which samples it must not train on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from ..data.forget_set import read_ids
+from ..data.past_requests import PastRequest
+from ..data.split_sets import hash_parts
+from ..errors import CheckpointError, raise_all
+from .atomic_files import atomic
+from .checkpoint import Checkpoint
+from .record import plain
+
+FORMAT = "expunge-requests/v1"
+SUFFIX = ".requests.json"
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    "request": str,
+    "scenario": str,
+    "goal": str,
+    "ids": list,
+    "data": str,
+    "classes": list,
+    "method": str,
+    "description": dict,
+    "scores": dict,
+    "record": str,
+    "receipt": str,
+    "commitment": str,
+}
+
+
+def requests_path(checkpoint: Path) -> Path:
+    """Return the path of the request file of a checkpoint: `model.requests.json` beside `model.safetensors`."""
+    return checkpoint.with_suffix(SUFFIX)
+
+
+def write_requests(path: Path | str, requests: Sequence[PastRequest]) -> Path:
+    """Write requests, atomically, readable by their owner only, and return the path.
+
+    Raises:
+        ExpungeError: Nothing can be written there.
+    """
+    content = {"format": FORMAT, "requests": [plain(asdict(r)) for r in requests]}
+    with atomic(path) as part:
+        part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.chmod(path, 0o600)
+    return Path(path)
+
+
+def read_requests(path: Path | str) -> list[PastRequest]:
+    """Read the requests of a file that `write_requests` wrote, or a text file with one id per line.
+
+    A text file stands for one request. With it, a model that another tool changed can be given its history.
+
+    Raises:
+        CheckpointError: Lists every problem of the file.
+
+    Example:
+        >>> read_requests("unlearned.requests.json")  # doctest: +SKIP
+        [PastRequest(class [3], 500 samples, goal unlearn, salun)]
+    """
+    path = Path(path)
+    if path.suffix != ".json":
+        ids = tuple(dict.fromkeys(read_ids(path, CheckpointError)))
+        if not ids:
+            raise CheckpointError(f"{path} names no id; give one id per line.")
+        return [PastRequest(hash_parts(*sorted(ids)), "ids", "untrain", ids, method="unknown")]
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read as a file of requests: {error}; give the .requests.json file that a run wrote beside its checkpoint."
+        ) from error
+    entries = content.get("requests") if isinstance(content, dict) else None
+    if not isinstance(entries, list) or content.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path} is no file of requests in the format {FORMAT}; give the .requests.json file of a run."
+        )
+    problems = [text for at, entry in enumerate(entries, 1) for text in _entry_problems(path, at, entry)]
+    raise_all(problems, CheckpointError)
+    names = {f.name for f in fields(PastRequest)}
+    return [PastRequest(**{k: _tupled(v) for k, v in entry.items() if k in names}) for entry in entries]
+
+
+def _entry_problems(path: Path, number: int, entry: Any) -> list[str]:
+    if not isinstance(entry, dict):
+        return [f"{path}: request {number} is no table; restore the file."]
+    wrong = [k for k, kind in _TYPES.items() if not isinstance(entry.get(k), kind)]
+    if not wrong:
+        wrong = [
+            k for k, kind in (("ids", str), ("classes", int)) if not all(type(v) is kind for v in entry[k])
+        ]
+    return (
+        [f"{path}: request {number} has a wrong or missing {', '.join(wrong)}; restore the file."]
+        if wrong
+        else []
+    )
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def public_requests(checkpoint: Checkpoint) -> list[dict[str, Any]]:
+    """Return what a checkpoint's metadata says of the requests that its model answered, the first one first.
+
+    A checkpoint of an earlier version names its last request only.
+    """
+    metadata = checkpoint.metadata
+    try:
+        listed = json.loads(metadata.get("requests", "null"))
+        split = json.loads(metadata.get("split", "{}"))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"{checkpoint.path} has metadata that is no JSON: {error}; use an intact copy."
+        ) from error
+    if isinstance(listed, list) and all(
+        isinstance(r, dict) and isinstance(r.get("request"), str) for r in listed
+    ):
+        return listed
+    if listed is not None:
+        raise CheckpointError(
+            f"{checkpoint.path} has a wrong list of requests in its metadata; use an intact copy."
+        )
+    if metadata.get("kind") != "unlearn" or not metadata.get("split_hash") or not isinstance(split, dict):
+        return []
+    whole = split.get("goal") == "unlearn"
+    return [
+        {
+            "request": metadata["split_hash"],
+            "scenario": split.get("scenario", "unknown"),
+            "goal": split.get("goal", "untrain"),
+            "classes": split.get("forget_classes", []) if whole else [],
+            "method": metadata.get("method", "unknown"),
+            "count": split.get("sizes", {}).get("forget", 0),
+        }
+    ]
+
+
+def answered_requests(
+    checkpoint: Checkpoint, history: Path | None = None, current: str = ""
+) -> list[PastRequest]:
+    """Return the requests that the model of a checkpoint has answered, with the ids of their samples.
+
+    Args:
+        checkpoint: The checkpoint.
+        history: The request file, or a text file with ids. By default the request file beside the checkpoint.
+        current: Hash of a request (`Split.request`) whose ids are known already, so that no file is needed for it.
+
+    Raises:
+        CheckpointError: The file is missing or belongs to another model. Requests for whole classes need no file.
+    """
+    public = public_requests(checkpoint)
+    path = history or requests_path(checkpoint.path)
+    if history is not None or (public and path.exists()):
+        requests = read_requests(path)
+        listed = {entry["request"] for entry in public} if "requests" in checkpoint.metadata else set()
+        missing = listed - {r.request for r in requests}
+        if path.suffix == ".json" and missing:
+            raise CheckpointError(
+                f"{path} lacks {len(missing)} of the {len(listed)} requests that {checkpoint.path} has answered; give the file "
+                "that was written with it."
+            )
+        return requests
+    unknown = [e for e in public if not e.get("classes") and e["request"] != current]
+    if unknown:
+        kinds = ", ".join(f"{e.get('scenario')} with {e.get('count', '?')} samples" for e in unknown)
+        raise CheckpointError(
+            f"{checkpoint.path} has answered earlier requests ({kinds}), and {path.name} with their ids is missing; give it with "
+            "--history, so that no later run learns these samples again."
+        )
+    return [
+        PastRequest(
+            request=entry["request"],
+            scenario=str(entry.get("scenario")),
+            goal=entry.get("goal", "unlearn"),
+            ids=(),
+            classes=tuple(int(k) for k in entry.get("classes", ())),
+            method=str(entry.get("method", "")),
+            record=str(entry.get("record", "")),
+            receipt=str(entry.get("receipt", "")),
+            commitment=str(entry.get("commitment", "")),
+        )
+        for entry in public
+        if entry["request"] != current
+    ]

@@ -1,0 +1,88 @@
+"""What a checkpoint file holds besides one model, and every model in it. A delivered file must hold nothing else."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..errors import ModelError
+from .checkpoint import Checkpoint, read_checkpoint
+from .checkpoint_contents import counters_of, plain_names
+from .checkpoint_reading import candidates
+from .hashing import load_weights, state_hash
+from .tensor_memory import spare_bytes
+from .torch_files import METADATA_FILE, read_torch_file
+
+# files of a torch archive that hold no tensor
+ARCHIVE_FILES = (
+    "data.pkl",
+    "version",
+    "byteorder",
+    ".format_version",
+    ".storage_alignment",
+    ".data/serialization_id",
+    METADATA_FILE,
+)
+
+
+def surplus(path: str | os.PathLike[str]) -> list[str]:
+    """Return what a checkpoint file holds besides the model that `read_checkpoint` finds, one text each.
+
+    These count: other entries with tensors or long values, bytes of storages that belong to no tensor of the model, and
+    files of a torch archive that torch does not read.
+
+    Raises:
+        CheckpointError: The file is missing, broken or no checkpoint.
+
+    Example:
+        >>> surplus("old-style.pt")
+        ['state_dict_ema (11 tensors)']
+    """
+    checkpoint = read_checkpoint(path)
+    texts = checkpoint.dropped_data
+    if checkpoint.format == "pt" and not texts:
+        tensors = [*checkpoint.state.values(), *checkpoint.counters.values()]
+        if spare := spare_bytes(tensors):
+            texts.append(f"{spare:,} bytes of storages that belong to no tensor")
+        texts += _unread_files(checkpoint, tensors)
+    return texts
+
+
+def _unread_files(checkpoint: Checkpoint, tensors: list[Tensor]) -> list[str]:
+    """The files of a torch archive that belong to none of the tensors."""
+    if not zipfile.is_zipfile(checkpoint.path):
+        return []
+    with zipfile.ZipFile(checkpoint.path) as archive:
+        names = [name.partition("/")[2] for name in archive.namelist()]
+    storages = [name for name in names if name.startswith("data/")]
+    unknown = [name for name in names if name not in ARCHIVE_FILES and name not in storages]
+    read = {t.untyped_storage()._cdata for t in tensors if t.layout == torch.strided}
+    is_sparse = any(t.layout != torch.strided for t in tensors)
+    unread = 0 if is_sparse else len(storages) - len(read)
+    if unread > 0:
+        unknown.append(f"{unread} storages")
+    return [f"files of the archive that torch does not read: {', '.join(unknown)}"] if unknown else []
+
+
+def state_with_hash(source: object, digest: str) -> Mapping[str, Tensor] | None:
+    """Return the state of a model, state dict or file that has this `state_hash`; of a torch file, any state in it."""
+    first: Mapping[str, Tensor] = load_weights(source)  # type: ignore[arg-type]
+    if state_hash(first) == digest:
+        return first
+    if not isinstance(source, str | os.PathLike) or Path(source).suffix == ".safetensors":
+        return None
+    for _, _, entries in candidates(read_torch_file(Path(source))):
+        counters = counters_of(entries)
+        state = plain_names({k: v for k, v in entries.items() if isinstance(v, Tensor) and k not in counters})
+        try:
+            if state_hash(state) == digest:
+                return state
+        except ModelError:
+            # quantized or sparse tensors have no hash
+            continue
+    return None
