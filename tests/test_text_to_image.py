@@ -821,3 +821,43 @@ def test_a_concept_is_erased_from_a_pipeline_that_can_draw_it(fashion, tmp_path)
     assert concept_after <= 5
     assert kept_after >= kept - 10
     assert "data:image/png;base64" in (tmp_path / "report.html").read_text()
+
+
+# ---- words that differ where the conditions do not
+
+
+@pytest.mark.parametrize("kind", ["unet", "xl"])
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        (
+            Erasure(concept="Dress", anchor="dress", keep=("dress",)),
+            "the concept 'Dress' and the anchor 'dress'",
+        ),
+        (Erasure(concept="dress", anchor="coat", keep=("dress ",)), "and the kept concept 'dress '"),
+        (
+            Erasure(concept="dress", anchor="coat", keep=("bag",), templates=("a " * 90 + "{}",)),
+            "equal tokens (a prompt is cut after 77 tokens)",
+        ),
+    ],
+)
+def test_words_with_equal_tokens_are_refused_before_the_run(folders, tmp_path, kind, what, words):
+    """All of these "finished", wrote a folder and a record, and erased nothing."""
+    out = tmp_path / "out"
+    with pytest.raises(ModelError, match="are the same to the pipeline") as error:
+        erase(folders[kind], what, small("esd"), out=out, sampler=FEW, per_prompt=1)
+    assert words in str(error.value) and not out.exists()
+
+
+def test_one_class_of_a_dit_is_refused_under_two_names(folders):
+    with pytest.raises(ModelError, match="are one class"):
+        erase(folders["dit"], Erasure(concept="dress", anchor="3"), small("esd"), sampler=FEW, per_prompt=1)
+
+
+def test_equal_embeddings_of_different_tokens_are_refused(folders):
+    from expunge.generation.same_prompts import same_prompt_problems
+
+    model = load(folders["unet"]).prompted(WHAT.prompts())
+    assert not same_prompt_problems(model, WHAT)
+    model.prompts[1] = model.prompts[0] * (1 + 1e-7)
+    assert "have equal embeddings" in same_prompt_problems(model, WHAT)[0]

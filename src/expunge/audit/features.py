@@ -146,7 +146,8 @@ def model_features(
     classes = list(split.forget_classes)
     if classes and len(evaluation.test_forgotten.labels):
         figures |= _class_features(evaluation, classes, task.num_classes)
-        if biases := head_bias(task.head(model)[1].bias, classes):
+        head = task.with_head(model, split.retain).head(model)[1]
+        if biases := head_bias(head.bias, classes):
             figures |= biases
     unseen = evaluation.test_forgotten if classes else evaluation.test
     figures["member_probe"] = member_probe(_features(evaluation.forget), _features(unseen))

@@ -89,7 +89,7 @@ def verdict(
     counts = sizes or {}
     if grounds is None:
         grounds = grounds_of_scores(scores, retrained, original, sizes=counts, goal=goal)
-    if grounds.unchanged or grounds.reference or not retrained:
+    if grounds.reference or not retrained:
         return _without_comparison(scores, goal, original, grounds)
     unreliable_mia = any(contradicted(s) for s in (scores, *retrained))
     figures, of_one_model = _compare(scores, retrained, counts, unreliable_mia)
@@ -103,6 +103,10 @@ def verdict(
     if grounds.over_forgotten and "over-forgotten" not in words:
         strong_words = [*strong_words, "over-forgotten"]
         strong_sentences = [*strong_sentences, grounds.over_forgotten]
+    if grounds.unchanged:
+        # scores that agree with Retrain's are no success of a run that did nothing
+        strong_words = ["unchanged", *strong_words]
+        strong_sentences = [grounds.unchanged, *strong_sentences]
     sentences = [word_sentence(w, figures, len(retrained), alone=not strong_words) for w in words]
     if strong_words:
         weaker = [w for w in words if w not in strong_words and w != "indistinguishable"]

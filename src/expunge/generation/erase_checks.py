@@ -18,6 +18,7 @@ from .forget_me_not import ForgetMeNot
 from .options import EraseOptions
 from .pipelines import lora_problems, weights_problems
 from .prompted import Prompted
+from .same_prompts import same_prompt_problems
 
 
 def check(erasure: Erasure, method: Method, options: EraseOptions, out: str | Path | None) -> None:
@@ -86,7 +87,7 @@ def check_loaded(
         ModelError: With every problem.
     """
     is_dit = original.labels is not None
-    problems = weights_problems(original, options.weights)
+    problems = weights_problems(original, options.weights) + same_prompt_problems(original, erasure)
     if is_dit and options.lora:
         problems.append(
             "the DiT pipeline of diffusers has no place for LoRA weights; train full weights without lora."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -22,10 +23,12 @@ class Prompted(nn.Module):
         tokens: Bool (K + 1, L), true at the tokens of the concept's words.
 
     Attributes:
+        token_ids: Token ids of each condition from every tokenizer. Empty for a DiT, and where they are unknown.
         shares: While true, a deep copy shares the frozen parameters of this model. One copy of parameters that
             nobody trains is enough.
     """
 
+    token_ids: Sequence[tuple[tuple[int, ...], ...]] = ()
     shares: bool = False
 
     prompts: Tensor | None

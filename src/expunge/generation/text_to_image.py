@@ -19,6 +19,7 @@ from ..data.tensors import TensorData
 from ..errors import ExpungeError, ModelError, raise_all
 from ..tasks.diffusion import Diffusion
 from .prompted import Prompted
+from .tokens import token_ids
 
 SCHEDULES = {"linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_cap_v2": "cosine"}
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
@@ -134,13 +135,19 @@ class Loaded:
         if words:
             tokens = torch.stack([self._mark(p, words) for p in [*prompts, ""]]).to(embeddings.device)
         if self.kind == "unet":
-            return Prompted(self.denoiser, prompts=embeddings, tokens=tokens)
+            return self._with_ids(Prompted(self.denoiser, prompts=embeddings, tokens=tokens), prompts)
         side = float(self.size * self.pipeline.vae_scale_factor)
         times = torch.tensor(
             [side, side, 0.0, 0.0, side, side], dtype=embeddings.dtype, device=embeddings.device
         )
         pooled = torch.cat([e[1] for e in encoded])
-        return Prompted(self.denoiser, prompts=embeddings, pooled=pooled, times=times, tokens=tokens)
+        model = Prompted(self.denoiser, prompts=embeddings, pooled=pooled, times=times, tokens=tokens)
+        return self._with_ids(model, prompts)
+
+    def _with_ids(self, model: Prompted, prompts: Sequence[str]) -> Prompted:
+        """Add the token ids of the prompts to a model."""
+        model.token_ids = token_ids(self.pipeline, prompts)
+        return model
 
     def _mark(self, prompt: str, words: str) -> Tensor:
         """Return bool (L,), true at the tokens of `words` in the prompt."""

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from ..data.samples import Samples
 from ..errors import ModelError
 from ..masks.mask_file import Mask
 from ..tasks.classification import Classification
@@ -20,7 +21,11 @@ NEVER_PREDICTED = -1e4
 
 @torch.no_grad()
 def mask_class_weights(
-    model: nn.Module, task: Classification, classes: Sequence[int], how: Masking = "neg_inf"
+    model: nn.Module,
+    task: Classification,
+    classes: Sequence[int],
+    how: Masking = "neg_inf",
+    samples: Samples | None = None,
 ) -> nn.Module:
     """Remove classes from the model's head, in place and for good.
 
@@ -32,18 +37,22 @@ def mask_class_weights(
         classes: Numbers of the classes to remove.
         how: "neg_inf" sets the class's row of the head to 0 and its bias to -1e4. "zero" sets both to 0, so the class still
             wins where all other logits are negative. "none" changes nothing.
+        samples: Samples for a forward pass that finds the head. Without them, the model must have one linear layer with a row
+            for each class, or the task must name the head.
 
     Returns:
         `model`.
 
     Raises:
-        ModelError: No class would be left, "neg_inf" finds no bias, or the head is frozen or computed from other parameters.
+        ModelError: No class would be left, "neg_inf" finds no bias, or the head is unknown or computed from other parameters.
 
     Example:
         >>> mask_class_weights(model, Classification(num_classes=10), classes=[3])
     """
     if how == "none":
         return model
+    if samples is not None:
+        task = task.with_head(model, samples)
     name, head = task.open_head(model, *edited_parts(task, model), frozen=True)
     rows = sorted(set(classes))
     if len(rows) >= head.out_features:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,6 +16,7 @@ from ..data.samples import Samples
 from ..errors import ExpungeError, ModelError, raise_all
 from ..torch_utils.memory_format import to_channels_last
 from ..torch_utils.module_state import device_of, evaluating
+from .head import candidates, check_takes_part, named_head, only_head, traced_head
 from .task import Task, parameter_problems
 
 
@@ -74,12 +76,15 @@ class Classification(Task):
 
     Args:
         num_classes: Number of classes K, at least 2.
+        head_name: Name of the last linear layer, as in `model.named_modules()`. Empty: the layer whose output is the logits
+            in a forward pass.
 
     Example:
         >>> task = Classification(num_classes=10)
     """
 
     num_classes: int
+    head_name: str = ""
     name = "classification"
     offers = ("relabel", "other_labels", "classes", "scores", "logits", "features", "head")
     joint = True
@@ -116,22 +121,42 @@ class Classification(Task):
         return (logits.argmax(1) == batch.y).float() + 0 * logits.sum(1)
 
     def head(self, model: nn.Module) -> tuple[str, nn.Linear]:
-        """Return the name and the module of the last linear layer with `num_classes` outputs.
+        """Return the name and the module of the linear layer that produces the logits.
+
+        It is the layer `head_name`, or the one that `with_head` saw, or the only linear layer with `num_classes` outputs.
 
         Raises:
-            ModelError: The model has no such layer.
+            ModelError: The model has no such layer, or several. Lists the candidates.
         """
-        candidates = [
-            (n, m)
-            for n, m in model.named_modules()
-            if isinstance(m, nn.Linear) and m.out_features == self.num_classes
-        ]
-        if not candidates:
-            raise ModelError(
-                f"the model has no linear layer with {self.num_classes} outputs, so there is no head and no "
-                "features before it; use a method that needs neither, or end the model with nn.Linear."
-            )
-        return candidates[-1]
+        name = self.head_name or vars(self).get("_traced_head", "")
+        if self.head_name or (name and isinstance(dict(model.named_modules()).get(name), nn.Linear)):
+            return named_head(model, self.num_classes, name)
+        return only_head(model, self.num_classes)
+
+    def with_head(self, model: nn.Module, samples: Samples) -> Classification:
+        """Return this task with the head found by a forward pass of `model` on eight of the `samples`.
+
+        A subclass with its own `head` finds it itself.
+
+        Raises:
+            ModelError: No single linear layer produces the logits, or `head_name` takes no part in them. Lists the candidates.
+        """
+        if not len(samples) or type(self).head is not Classification.head:
+            return self
+        batch = next(samples.take(torch.arange(min(8, len(samples)))).batches(8, device=device_of(model)))
+
+        def logits() -> Tensor:
+            return self.logits(model, batch.x)
+
+        with evaluating(model), torch.no_grad():
+            if self.head_name:
+                check_takes_part(*named_head(model, self.num_classes, self.head_name), logits)
+                return self
+            name = traced_head(model, self.num_classes, logits)
+        task = copy.copy(self)
+        # not a field: the layer that was found is no setting of the task
+        object.__setattr__(task, "_traced_head", name)
+        return task
 
     def open_head(self, model: nn.Module, *parts: str, frozen: bool = False) -> tuple[str, nn.Linear]:
         """Return `head` after a check that its parts can be edited.
@@ -171,12 +196,13 @@ class Classification(Task):
             samples: If given, also check that one vector of each sample enters the head.
         """
         try:
-            width = self.head(model)[1].in_features
             if samples is None or not len(samples):
-                return True
+                return bool(candidates(model, self.num_classes))
+            task = self.with_head(model, samples)
+            width = task.head(model)[1].in_features
             few = samples.take(torch.arange(min(2, len(samples))))
             with evaluating(model), torch.inference_mode():
-                features, _ = self.with_features(model, next(few.batches(2, device=device_of(model))).x)
+                features, _ = task.with_features(model, next(few.batches(2, device=device_of(model))).x)
         except (ModelError, IndexError):
             # IndexError: the model does not call its head
             return False
@@ -213,12 +239,13 @@ class Classification(Task):
             >>> Classification(10).predict(model, split.test).accuracy  # doctest: +SKIP
         """
         logits = [torch.empty(0, self.num_classes)]
-        feature_parts = [torch.empty(0, self.head(model)[1].in_features)] if features else []
+        task = self.with_head(model, samples) if features else self
+        feature_parts = [torch.empty(0, task.head(model)[1].in_features)] if features else []
         device = device_of(model)
         with evaluating(model), torch.inference_mode():
             for batch in samples.batches(batch_size, device=device):
                 if features:
-                    feature, out = self.with_features(model, batch.x)
+                    feature, out = task.with_features(model, batch.x)
                     feature_parts.append(feature.float().to("cpu", non_blocking=True))
                 else:
                     out = self.logits(model, batch.x)

@@ -178,6 +178,10 @@ class Task(ABC):
         """Return name and module of the last linear layer, which produces the logits. Raises `ModelError` without one."""
         raise NotImplementedError
 
+    def with_head(self, model: nn.Module, samples: Samples) -> Task:
+        """Return the task with the head that a forward pass on `samples` shows. The default is the task itself."""
+        return self
+
     def open_head(self, model: nn.Module, *parts: str, frozen: bool = False) -> tuple[str, nn.Linear]:
         """Return `head` after checking that its `parts` ("weight", "bias") can be edited. Raises `ModelError` otherwise."""
         raise NotImplementedError

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..data.past_requests import PastRequest, remember_requests, requests_of
 from ..data.split import Split
-from ..errors import ExpungeError, MaskError, raise_all
+from ..errors import ExpungeError, MaskError, ModelError, raise_all
 from ..masks.mask import check_mask
 from ..masks.mask_file import Mask
 from ..tasks.task import Task, missing_capabilities, missing_text
@@ -82,6 +82,7 @@ def execute(
     if mask is not None:
         mask = _checked_mask(model, method, mask)
     task.check(model, split.retain)
+    task = _with_head(task, model, split, method)
     run = Run(
         copy.deepcopy(model),
         split.for_method,
@@ -174,6 +175,16 @@ def _answered(split: Split, method: Method) -> list[PastRequest]:
     """Return the requests that the model of a finished run has answered."""
     earlier = [e.past for e in split.earlier]
     return [*earlier, split.as_request(method.name())] if split.answers_request else earlier
+
+
+def _with_head(task: Task, model: nn.Module, split: Split, method: Method) -> Task:
+    """Return the task with the head of `model`. A method without a head takes any model."""
+    try:
+        return task.with_head(model, split.forget)
+    except ModelError:
+        if {"head", "features"} & set(method.requires()):
+            raise
+        return task
 
 
 def _checked_mask(model: nn.Module, method: Method, mask: Mapping[str, Tensor]) -> Mask:
