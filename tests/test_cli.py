@@ -459,7 +459,7 @@ def test_trials_that_cannot_be_made_are_refused(trained, tmp_path, capsys, metho
 def test_trials_that_gain_nothing_are_told(trained, tmp_path, capsys):
     """A rate at which nothing moves: the model as it came is as near, and the record says so."""
     out = tmp_path / "o.safetensors"
-    shares = ["--density", "1e-6", "--trials", "2", "--out", str(out), "--batch-size", "64"]
+    shares = ["--clip", "1e-12", "--trials", "2", "--out", str(out), "--batch-size", "64"]
     assert run_unlearn(trained, *shares) == 0
     assert "trials of salun improved on the original model" in capsys.readouterr().err
     details = Record.load(out.with_suffix(".json")).details
@@ -521,7 +521,10 @@ def test_audit_gates_a_pipeline_by_its_exit_code(trained, capsys):
         )
 
     assert gate("gold.safetensors", "0") == 0
-    assert gate("original.safetensors", "0.5") == 1 and "above --max-gap" in capsys.readouterr().err
+    assert gate("original.safetensors", "0.5") == 1 and "no conclusion" in capsys.readouterr().err
+    weak = trained / "weak.safetensors"
+    assert run_unlearn(trained, "--lr", "1e-6", "--out", str(weak)) == 0
+    assert gate(weak.name, "0.5") == 1 and "above --max-gap" in capsys.readouterr().err
 
 
 def test_own_model_and_own_data(tmp_path, monkeypatch, capsys):

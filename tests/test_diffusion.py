@@ -629,7 +629,7 @@ def test_generators_are_refused_before_anything_is_trained(tmp_path, monkeypatch
 
 @pytest.mark.parametrize("relabel", ["next", "random"])
 def test_a_generator_is_not_taught_to_draw_what_another_condition_forgets(relabel):
-    task, split = Diffusion(9), SimpleNamespace(forget_classes=(3, 4, 8))
+    task, split = Diffusion(9), SimpleNamespace(forget_classes=(3, 4, 8), earlier_classes=())
     run = SimpleNamespace(
         task=task, split=split, process_generator=lambda name: torch.Generator().manual_seed(0)
     )

@@ -180,6 +180,9 @@ def _number(value: Any) -> float | None:
 def _unchanged(unlearned: Evaluation, original: Evaluation | None) -> str:
     if original is None or unlearned.model is None or original.model is None:
         return ""
+    if unlearned.model is original.model:
+        # the caller asks for the scores of the original itself
+        return ""
     if not same_parameters(unlearned.model, original.model):
         return ""
     if same_buffers(unlearned.model, original.model):

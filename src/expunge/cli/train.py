@@ -49,8 +49,7 @@ def train(
         out: Checkpoint to write (.safetensors or .pt). The record is written beside it.
         seed: Seed of the initial parameters and of the order of samples.
         without_forget: Train the retrained reference: leave out the forget set, from which all gaps are measured.
-        history: With --without-forget, file of the requests that were answered before (.requests.json): the reference of a
-            sequence is trained without the samples of all of them.
+        history: With --without-forget: file of the requests answered before. Their samples are left out too.
         recipe: The training recipe. Fields without a flag come from the preset of the data.
         split: How the validation set is drawn. Forget flags are allowed only with --without-forget.
         compute: How the arithmetic is done.

@@ -124,7 +124,7 @@ class SplitSets:
     @property
     def answers_request(self) -> bool:
         """Whether a run on this split removes its forget set: it is not in the retain set, as it is for an original."""
-        return not bool(torch.isin(self.forget.index, self.retain.index).any())
+        return len(self.forget) > 0 and not bool(torch.isin(self.forget.index, self.retain.index).any())
 
     def as_request(self, method: str) -> PastRequest:
         """Return the request that a run of a method on this split answers."""
