@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import shutil
 import warnings
 from dataclasses import replace
 from importlib import import_module
@@ -26,7 +27,7 @@ from expunge.generation.erase_presets import PIPELINE_METHODS, SETTINGS, STEPS, 
 from expunge.generation.erasure_audit import audit_erasure
 from expunge.generation.forget_me_not import ForgetMeNot, attention_maps
 from expunge.generation.options import EraseOptions
-from expunge.generation.pipelines import choose_weights, load, save
+from expunge.generation.pipelines import PARAMETER_FILES, choose_weights, files_left_out, load, save
 from expunge.generation.prompted import Prompted
 from expunge.generation.text_to_image import Loaded
 from expunge.records.hashing import state_hash
@@ -216,6 +217,42 @@ def test_the_folder_handed_in_stays_as_it_was(folders, tmp_path):
     assert read() == before
     with pytest.raises(ExpungeError, match="not replaced"):
         erase(folders["unet"], WHAT, small("salun"), out=tmp_path / "out", per_prompt=8, sampler=FEW)
+
+
+def test_no_variant_of_the_old_weights_is_in_the_written_folder(folders, tmp_path):
+    """Averages, half precision, raw weights and whole checkpoints in the input folder stay behind, and are told."""
+    source = tmp_path / "source"
+    shutil.copytree(folders["unet"], source)
+    weights = source / "unet" / "diffusion_pytorch_model.safetensors"
+    variants = [
+        "unet/diffusion_pytorch_model.bin",
+        "unet/diffusion_pytorch_model.fp16.safetensors",
+        "unet/diffusion_pytorch_model.non_ema.safetensors",
+        "unet_ema/diffusion_pytorch_model.safetensors",
+        "v1-5-pruned.ckpt",
+    ]
+    for name in variants:
+        (source / name).parent.mkdir(exist_ok=True)
+        shutil.copy(weights, source / name)
+    (source / "README.md").write_text("a card")
+    out = tmp_path / "out"
+    done = erase(source, WHAT, small("salun", density=1.0), out=out, per_prompt=4, sampler=FEW)
+    assert done.record.details["left_out"] == variants
+    assert json.loads((out / "expunge.json").read_text())["details"]["left_out"] == variants
+    unets = [
+        f.relative_to(out).as_posix()
+        for f in out.rglob("*")
+        if f.suffix in PARAMETER_FILES and "unet" in f.parts[-2]
+    ]
+    assert unets == ["unet/diffusion_pytorch_model.safetensors"]
+    assert not (out / "unet_ema").exists() and not list(out.glob("*.ckpt"))
+    before, after = states(source, out)
+    moved = changed(before, after)
+    assert len(moved) > 20
+    written = b"".join(f.read_bytes() for f in out.rglob("*") if f.is_file())
+    assert not [n for n in moved if before[n].ndim > 1 and before[n].numpy().tobytes() in written]
+    # a folder without variants leaves nothing out
+    assert files_left_out(out, out) == []
 
 
 @pytest.mark.parametrize(("weights", "inside"), [("cross_attention", True), ("not_cross_attention", False)])

@@ -218,7 +218,8 @@ def _exit_code(outcomes: list[Outcome], max_gap: float | None) -> int:
     for outcome in outcomes:
         if outcome.audit is not None and (reasons := outcome.audit.grounds.refusals):
             # the verdict gives the reasons in full
-            print(f"no conclusion: {reasons[0].partition('. ')[0].rstrip('.')}.", file=sys.stderr)
+            which = f" on {outcome.record.method}" if len(outcomes) > 1 else ""
+            print(f"no conclusion{which}: {reasons[0].partition('. ')[0].rstrip('.')}.", file=sys.stderr)
             return 1
     if max_gap is None or (outcome := worst(outcomes, max_gap)) is None:  # type: ignore[assignment]
         return 0

@@ -171,6 +171,8 @@ class EraseRun:
                 command=command_line(),
             )
             print(f"LoRA weights: {erased.out}" if training.lora else f"pipeline: {erased.out}")
+            if left_out := erased.record.details.get("left_out"):
+                notice(f"{erased.out} does not have these files of {self.pipeline}: {', '.join(left_out)}.")
             if judge is not None:
                 self._audit(erased, *judge, sampler, network)
         if outputs.report is not None:

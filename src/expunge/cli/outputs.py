@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..pipeline.outcome import Outcome
 from ..records.checkpoint import Checkpoint, write_checkpoint
+from ..records.record import Record
 from .terminal import notice
 
 
@@ -54,15 +55,19 @@ def with_record(out: Path) -> dict[str, Path]:
     return {"--out": out, **({"its record": out.with_suffix(".json")} if out.name else {})}
 
 
+def record_dropped(record: Record, like: Checkpoint) -> None:
+    """Store in the record which entry of the input was used, and which ones no output has."""
+    if like.dropped or like.other_states:
+        dropped = [f"{name} ({text})" for name, text in like.dropped.items()]
+        record.details["checkpoint"] = {"entry": like.nest, "dropped": dropped}
+
+
 def write_outcome(
     out: Path, outcome: Outcome, metadata: dict[str, str], like: Checkpoint | None = None
 ) -> None:
     """Write the checkpoint, in the form of `like` if given, and the record beside it; remove the resumable state."""
-    if like is not None and (like.dropped or like.other_states):
-        outcome.record.details["checkpoint"] = {
-            "entry": like.nest,
-            "dropped": [f"{name} ({text})" for name, text in like.dropped.items()],
-        }
+    if like is not None:
+        record_dropped(outcome.record, like)
     write_checkpoint(out, outcome.model.state_dict(), like=like, metadata=metadata)
     record = outcome.record.save(out.with_suffix(".json"))
     remove_state(out)

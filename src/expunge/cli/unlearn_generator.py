@@ -21,6 +21,7 @@ from ..methods.random_label import RandomLabel
 from ..pipeline.outcome import Outcome, Reference
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.watch import Watch
+from ..records.checkpoint import dropped_metadata
 from ..records.checkpoint_metadata import metadata_for, split_description
 from ..report import write_report
 from ..tasks.diffusion import Diffusion
@@ -37,7 +38,7 @@ from .feature_network import feature_network
 from .flags import COMPUTE
 from .inputs import ModelFiles
 from .method_commands import MethodCommands, first_line
-from .outputs import resumable, with_record
+from .outputs import record_dropped, resumable, with_record
 from .settings_flags import FLAT, flag_group, given, method_group, settings_flags, with_help
 from .terminal import print_row
 from .train_generator import GeneratorFlags, write_generator
@@ -162,7 +163,9 @@ class GeneratorRun:
         if flags.attacks:
             order = {"original": models["original"], "unlearned": outcome.model, **models}
             record.details["attacks"] = come_back(setting, judge, order)
-        metadata = metadata_for("unlearn", setting.split, self.method, setting.seed)
+        like = self.files.metadata("original")
+        record_dropped(record, like)
+        metadata = metadata_for("unlearn", setting.split, self.method, setting.seed) | dropped_metadata(like)
         write_generator(flags.out, outcome.run, record, metadata)
         for name in ("UA", "RA"):
             print(f"{name}: {start.evaluation.scores[name]:.1f} % before, {record.scores[name]:.1f} % after")

@@ -34,7 +34,7 @@ from .concepts import Erasure, contents, image_files, kept_latents, read_latents
 from .erase_checks import check, check_loaded
 from .erased import Erased
 from .options import EraseOptions
-from .pipelines import Weights, add_lora, choose_weights, load, save
+from .pipelines import Weights, add_lora, choose_weights, files_left_out, load, save
 from .prompted import Prompted
 from .text_to_image import Loaded
 
@@ -116,6 +116,8 @@ def erase(
     erased = Erased(trained.run, record, None, setup.loaded, setup.original, erasure, setup.prompts)
     if out is not None:
         erased.out = save(setup.loaded, erased.model, out, lora=bool(options.lora))
+        if not options.lora:
+            erased.record.details["left_out"] = files_left_out(folder, erased.out)
         erased.save_record()
         _remove_state(state_file)
     _add_pictures(erased, setup)

@@ -15,6 +15,21 @@ from ..errors import CheckpointError, MissingExtra, ModelError, raise_all
 from ..records.atomic_files import write_json
 from .text_to_image import Loaded, Prompted
 
+# suffixes of files that hold parameters
+PARAMETER_FILES = (
+    ".safetensors",
+    ".bin",
+    ".ckpt",
+    ".pt",
+    ".pth",
+    ".h5",
+    ".msgpack",
+    ".onnx",
+    ".pb",
+    ".gguf",
+    ".npz",
+)
+
 Weights = Literal["full", "cross_attention", "not_cross_attention"]
 
 
@@ -191,6 +206,24 @@ def save(loaded: Loaded, model: Prompted, out: str | Path, *, lora: bool = False
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return path
+
+
+def files_left_out(folder: str | Path, out: str | Path) -> list[str]:
+    """Return the files of parameters in a pipeline folder that the written folder does not have.
+
+    `save` writes only what the pipeline read. Averages (`unet_ema`, `non_ema`) and other variants (`fp16`) of the old
+    parameters stay behind, and so do checkpoints that lie beside them.
+
+    Args:
+        folder: The folder that was read.
+        out: The folder that was written.
+
+    Returns:
+        Paths inside `folder`, in order of their names.
+    """
+    source, written = Path(folder), Path(out)
+    files = (f.relative_to(source) for f in source.rglob("*") if f.suffix in PARAMETER_FILES and f.is_file())
+    return sorted(f.as_posix() for f in files if not (written / f).exists())
 
 
 def _copy_class_names(source: Path, part: Path) -> None:

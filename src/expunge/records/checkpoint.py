@@ -135,7 +135,7 @@ def _checkpoint_of(file: Path, kind: str, content: Content, ema: str | None) -> 
     if checkpoint.dropped:
         entries = [f"{name} ({text})" for name, text in checkpoint.dropped.items()]
         checkpoint.notices.append(
-            f"an output does not have these entries of {file.name}: {_listed(entries)}."
+            f"an output does not have these entries of {file.name}, as they may remember the training data: {_listed(entries)}."
         )
     if checkpoint.prefix:
         checkpoint.notices.append(
@@ -215,6 +215,12 @@ def _inherited(like: Checkpoint | None) -> dict[str, str]:
     if like is None:
         return {}
     texts = {k: v for k, v in like.metadata.items() if k not in ("dropped", "entry")}
+    return texts | dropped_metadata(like)
+
+
+def dropped_metadata(like: Checkpoint) -> dict[str, str]:
+    """Return metadata on the entry of a file that is used, if there is a choice, and on those that no output has."""
+    texts = {}
     if like.dropped_data:
         texts["dropped"] = json.dumps(like.dropped_data)
     if like.nest is not None and (like.ema is not None or like.other_states):

@@ -1,0 +1,315 @@
+"""Ten deletion requests, one after the other: is every earlier one still honoured after every later one?
+
+    python benchmarks/sequence.py fashion --method salun --seed 0 --minutes 30
+    python benchmarks/sequence.py newsgroups --method retrain --seed 0
+    python benchmarks/sequence.py --collect
+
+One call runs one data set, method and seed: an original, ten requests, each from the model of the one before, and an audit
+after each. `retrain` trains one reference without the union of all ten. A call can be repeated: finished requests are kept in
+`benchmarks/cache/sequence`. `--collect` writes `benchmarks/results/sequence.json` from all finished runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import time
+import warnings
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from expunge import NHLE, Classification, Retrain, SalUn, Split, UGradSLPlus, audit, execute
+from expunge.audit.evaluation import Evaluation, evaluate
+from expunge.data.past_requests import PastRequest, remember_requests, remember_scores, requests_of
+from expunge.data.samples import Data
+from expunge.data.tensors import TensorData
+from expunge.models import build
+from expunge.records.atomic_files import write_json
+from expunge.records.record import machine, plain
+from expunge.records.request_file import read_requests, write_requests
+from expunge.sources.loading import load
+from expunge.training.method import Method
+from expunge.tuning.trials import tune
+
+HERE = Path(__file__).parent
+CACHE = HERE / "cache" / "sequence"
+RESULT = HERE / "results" / "sequence.json"
+# steps of a run, samples of a batch, trials of the learning rate
+STEPS, BATCH, TRIALS = 80, 128, 4
+METHODS = ("salun", "ugradsl_plus", "nhle", "salun-rehearse", "ugradsl_plus-rehearse", "retrain")
+
+
+class WordBag(nn.Module):
+    """Classify a text, word numbers (B, 128), by the mean of its word vectors."""
+
+    def __init__(self, words: int = 8192, classes: int = 20, width: int = 128):
+        super().__init__()
+        self.words = nn.Embedding(words, width)
+        layers = (nn.LayerNorm(width), nn.Dropout(0.5), nn.Linear(width, width), nn.ReLU(), nn.Dropout(0.5))
+        self.body = nn.Sequential(*layers)
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return logits (B, classes)."""
+        known = attention_mask.unsqueeze(-1).float()
+        mean = (self.words(input_ids) * known).sum(1) / known.sum(1).clamp(min=1)
+        return self.head(self.body(mean))
+
+
+def fashion(seed: int) -> tuple[Data, Data, nn.Module, Method, list[tuple[str, Any]]]:
+    """Fashion-MNIST. Its images belong to nobody, so each gets one of 300 made-up persons."""
+    source = load("fashion-mnist")
+    persons = np.random.default_rng(seed).integers(0, 300, len(source.train))
+    train = TensorData(
+        source.train.x,  # type: ignore[attr-defined]
+        source.train.labels,
+        ids=[f"i{k}" for k in range(len(source.train))],
+        groups={"person": [f"p{k}" for k in persons]},
+        name="fashion-mnist",
+    )
+    recipe = Retrain(epochs=6, lr=0.1, lr_schedule="one_cycle", batch_size=128)
+    torch.manual_seed(seed)
+    model = build("cnn", num_classes=10, shape=source.shape)
+    return (
+        train,
+        source.test,
+        model,
+        recipe,
+        requests(train, seed, classes=(3, 8), persons=("p7", "p12", "p40")),
+    )
+
+
+def newsgroups(seed: int) -> tuple[Data, Data, nn.Module, Method, list[tuple[str, Any]]]:
+    """20 Newsgroups (headers removed); persons are the authors with the most posts."""
+    folder = Path(os.environ["EXPUNGE_DATA"]) / "20newsgroups"
+    source = load(f"text:{folder / 'train.parquet'}?test={folder / 'test.parquet'}&length=400")
+    authors, counts = np.unique(source.train.groups["author"].astype(str), return_counts=True)
+    persons = tuple(authors[np.argsort(-counts, kind="stable")][:3].tolist())
+    recipe = Retrain(
+        epochs=15, lr=0.003, optimizer="adamw", weight_decay=1.0, lr_schedule="one_cycle", batch_size=128
+    )
+    torch.manual_seed(seed)
+    model = WordBag()
+    return (
+        source.train,
+        source.test,
+        model,
+        recipe,
+        requests(source.train, seed, classes=(3, 8), persons=persons, column="author"),
+    )
+
+
+def requests(
+    train: Data, seed: int, classes: tuple[int, int], persons: tuple[str, str, str], column: str = "person"
+) -> list[tuple[str, Any]]:
+    """Return the ten requests: ids, classes and persons. The fourth and the ninth overlap with earlier ones."""
+    generator = np.random.default_rng(100 + seed)
+    names = np.asarray(train.ids).astype(str)
+    order = names[generator.permutation(len(names))].tolist()
+    of_class = names[(train.labels == classes[0]).numpy()].tolist()
+    return [
+        ("ids", order[:100]),
+        ("class", classes[0]),
+        (column, persons[0]),
+        ("ids", order[50:150]),
+        (column, persons[1]),
+        ("ids", order[150:350]),
+        ("class", classes[1]),
+        (column, persons[2]),
+        ("ids", [*order[300:400], *(n for n in of_class[:50] if n not in order[300:400])]),
+        ("ids", order[400:500]),
+    ]
+
+
+def draw(train: Data, test: Data, request: tuple[str, Any]) -> Split:
+    """Return the split of one request. The validation set is the same for all."""
+    kind, value = request
+    if kind == "ids":
+        return Split.by_ids(train, test, value)
+    if kind == "class":
+        return Split.by_class(train, test, value)
+    return Split.by_group(train, test, kind, value)
+
+
+def method_for(name: str, request: tuple[str, Any], split: Split, recipe: Method) -> Method:
+    """Return the method for a request, about 80 steps of it, before its learning rate is chosen.
+
+    NHLE serves classes; all other requests of its sequence are answered by SalUn.
+    """
+    text = getattr(recipe, "optimizer", "sgd") == "adamw"
+    changes: dict[str, Any] = {"optimizer": "adamw", "lr": 1e-3} if text else {}
+    if name.startswith("nhle") and request[0] == "class":
+        return NHLE(**changes)
+    epochs = math.ceil(STEPS / math.ceil(len(split.forget) / BATCH))
+    if name.startswith("ugradsl"):
+        return UGradSLPlus(epochs=epochs, batch_size=BATCH, **changes)
+    return SalUn(order="paired", epochs=epochs, batch_size=BATCH, **changes)
+
+
+def chosen(
+    folder: Path, method: Method, kind: str, model: nn.Module, split: Split, task: Classification
+) -> Method:
+    """Return the method with the learning rate that four trials chose on validation data at the first request of a kind."""
+    path = folder / "settings.json"
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if kind not in known:
+        tuned = tune(model, split, method, task, count=TRIALS, seed=1000)
+        known[kind] = tuned.trials[0].settings
+        write_json(path, plain(known))
+    return replace(method, **known[kind])
+
+
+def row(
+    number: int, evaluation: Evaluation, scores: dict[str, Any], earlier: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Return what is kept of the audit after request `number`: accuracy and MIA of it and of every earlier request."""
+    of_request = [
+        {
+            "request": e["number"],
+            "accuracy": 100 - e["UA"],
+            "MIA": e["MIA"],
+            "came_back": e["came_back"],
+            "samples": e["samples"],
+        }
+        for e in earlier
+    ]
+    own = {"request": number, "accuracy": 100 - scores["UA"], "MIA": scores["MIA"], "came_back": False}
+    return plain({
+        "after": number,
+        "RA": scores["RA"],
+        "TA": scores["TA"],
+        "requests": [*of_request, {**own, "samples": len(evaluation.split.forget)}],
+    })  # fmt: skip
+
+
+def run(data: str, name: str, seed: int, deadline: float) -> None:
+    """Answer the requests that are still missing, and keep model and scores after each."""
+    train, test, model, recipe, all_requests = (fashion if data == "fashion" else newsgroups)(seed)
+    task = Classification(train.num_classes)
+    splits = [draw(train, test, request) for request in all_requests]
+    folder = CACHE / f"{data}-{name}-{seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    original = _original(data, seed, model, splits[0], recipe, task)
+    if name == "retrain":
+        _reference(folder, model, splits, recipe, task, seed)
+        return
+    current, rows = original, _read(folder / "rows.json")
+    if rows:
+        current.load_state_dict(torch.load(folder / "model.pt", weights_only=True))
+        remember_requests(current, read_requests(folder / "model.requests.json"))
+    for number, split in enumerate(splits, 1):
+        if number <= len(rows):
+            continue
+        if time.time() > deadline:
+            print(f"{folder.name}: {len(rows)} of {len(splits)} requests done; give the same command again")
+            return
+        split = split.after(requests_of(current), rehearse=name.endswith("rehearse"))
+        kind = all_requests[number - 1][0]
+        method = method_for(name, all_requests[number - 1], split, recipe)
+        method = chosen(folder, method, kind, current, split, task)
+        started = execute(current, split, method, task, seed=seed)
+        current = started.model
+        result = audit(current, split, task)
+        earlier = result.details.get("earlier_requests", [])
+        remember_scores(current, result.scores)
+        rows.append({**row(number, evaluate(current, split, task), result.scores, earlier), "seconds": started.seconds,
+                     "status": started.status, "kind": kind, "settings": plain(asdict(method))})  # fmt: skip
+        torch.save(current.state_dict(), folder / "model.pt")
+        write_requests(folder / "model.requests.json", requests_of(current))
+        write_json(folder / "rows.json", rows)
+        worst = max((e["accuracy"] for e in rows[-1]["requests"]), default=0)
+        print(f"{folder.name} request {number}: RA {rows[-1]['RA']:.1f} TA {rows[-1]['TA']:.1f}, highest accuracy {worst:.1f}, "
+              f"{started.seconds:.0f} s, {started.status}", flush=True)  # fmt: skip
+    write_json(folder / "done.json", _facts(recipe, seed))
+
+
+def _original(
+    data: str, seed: int, model: nn.Module, split: Split, recipe: Method, task: Classification
+) -> nn.Module:
+    """Return the original of a seed, trained once."""
+    path = CACHE / f"{data}-original-{seed}.pt"
+    if not path.exists():
+        trained = execute(model, split.for_original, recipe, task, seed=seed).model
+        torch.save(trained.state_dict(), path)
+    model.load_state_dict(torch.load(path, weights_only=True))
+    return model
+
+
+def _reference(
+    folder: Path, model: nn.Module, splits: list[Split], recipe: Method, task: Classification, seed: int
+) -> None:
+    """Train the reference without the union of all requests, and score every request on it."""
+    before: list[PastRequest] = [s.as_request("retrain") for s in splits[:-1]]
+    fresh = build("cnn", num_classes=10, shape=(1, 28, 28)) if not isinstance(model, WordBag) else WordBag()
+    remember_requests(fresh, before)
+    split = splits[-1].after(before)
+    done = execute(fresh, split, recipe, task, seed=seed)
+    result = audit(done.model, split, task)
+    earlier = result.details["earlier_requests"]
+    write_json(
+        folder / "rows.json", [row(len(splits), evaluate(done.model, split, task), result.scores, earlier)]
+    )
+    write_json(folder / "done.json", _facts(recipe, seed))
+    print(f"{folder.name}: RA {result.scores['RA']:.1f}, TA {result.scores['TA']:.1f}, {done.seconds:.0f} s")
+
+
+def _facts(recipe: Method, seed: int) -> dict[str, Any]:
+    return plain({"seed": seed, "recipe": recipe.__dict__, "machine": machine(), "threads": torch.get_num_threads(),
+                  "finished": datetime.now(UTC).isoformat(timespec="seconds")})  # fmt: skip
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+
+
+def collect() -> None:
+    """Write all finished runs as one file, each with its facts, and print the worst figures."""
+    runs: list[dict[str, Any]] = []
+    for folder in sorted(CACHE.glob("*-*-*")):
+        if (folder / "done.json").exists():
+            data, _, rest = folder.name.partition("-")
+            name, _, seed = rest.rpartition("-")
+            facts = json.loads((folder / "done.json").read_text(encoding="utf-8"))
+            runs.append(
+                {
+                    "data": data,
+                    "method": name,
+                    "seed": int(seed),
+                    **facts,
+                    "rows": _read(folder / "rows.json"),
+                }
+            )
+    write_json(RESULT, {"command": "python benchmarks/sequence.py DATA --method NAME --seed N", "runs": runs})
+    print(f"{RESULT}: {len(runs)} runs")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Read the flags, and run or collect."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", nargs="?", choices=("fashion", "newsgroups"))
+    parser.add_argument("--method", choices=METHODS, default="salun")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=600.0)
+    parser.add_argument("--collect", action="store_true")
+    options = parser.parse_args(arguments)
+    if options.collect:
+        return collect()
+    if options.data is None:
+        parser.error("name the data: fashion or newsgroups")
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    run(options.data, options.method, options.seed, time.time() + 60 * options.minutes)
+
+
+if __name__ == "__main__":
+    main()
