@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from expunge import Classification, ModelError, Split
+from expunge import Classification, ModelError, Split, unlearn
 from expunge.errors import MissingExtra
+from expunge.methods.retrain import reset
 from expunge.models import build, names
+from expunge.training.registry import find
 
 IMAGES = [n for n in names() if n != "text_transformer"]
 
@@ -25,6 +27,8 @@ def size(model):
         ("resnet18", 200, 11_271_432),
         ("vgg16_bn", 10, 15_311_818),
         ("resnet20", 10, 272_474),
+        # 2x2 convolution 312, six 3x3 ones 6,912 + 9,216 + 36,864 + 3 * 147,456, batch norm 2 * 576, head 1,290
+        ("airbench", 10, 498_114),
         ("vit_tiny", 10, 1_205_642),
         ("text_transformer", 10, 1_454_858),
     ],
@@ -55,6 +59,71 @@ def test_normalize_gives_mean_0_and_deviation_1():
     layer = build("resnet20", num_classes=3).normalize
     x = layer.mean + layer.std * torch.tensor([-1.0, 0.0, 1.0])[:, None, None, None]
     assert torch.allclose(layer(x)[:, :, 0, 0], torch.tensor([-1.0, 0, 1])[:, None].expand(3, 3), atol=1e-6)
+
+
+def test_airbench_whitens_patches_with_fixed_filters():
+    filters = build("airbench", num_classes=3).patches.weight.detach()
+    # brightness: sqrt(3) * 4 / 2 for an image of ones, over its deviation of 3.16; the differences cancel
+    response = torch.nn.functional.conv2d(torch.ones(1, 3, 2, 2), filters)[0, :, 0, 0]
+    assert torch.allclose(response[0], torch.tensor(2 * 3**0.5 / 3.16), atol=1e-6)
+    assert torch.allclose(response[1:12], torch.zeros(11), atol=1e-6)
+    assert torch.equal(filters[12:], -filters[:12])
+    gram = filters[:12].flatten(1) @ filters[:12].flatten(1).T
+    assert torch.allclose(gram, torch.diag(gram.diag()), atol=1e-5)
+
+
+def test_airbench_convolutions_begin_with_the_identity():
+    group = build("airbench", num_classes=3).groups[1]
+    x = torch.rand(2, 32, 6, 6)
+    out = group.conv1(x)
+    assert torch.equal(out[:, :32], x) and not torch.equal(out[:, 32:64], x)
+
+
+def test_airbench_is_reset_like_a_new_model():
+    model = build("airbench", num_classes=3)
+    first = model.patches.weight.detach().clone()
+    reset(model)
+    assert torch.equal(model.patches.weight, first) and not model.patches.bias.any()
+    assert torch.equal(model.groups[0].conv2.weight[:, :, 1, 1], torch.eye(32))
+
+
+def test_airbench_uses_batch_statistics_in_train_mode_only():
+    model = build("airbench", num_classes=3, shape=(3, 8, 8))
+    x = torch.rand(4, 3, 8, 8)
+    before = model.groups[0].bn1.running_mean.clone()
+    alone, together = model.eval()(x[:1]), model.eval()(x)
+    assert torch.allclose(alone, together[:1], atol=1e-5)
+    assert torch.equal(model.groups[0].bn1.running_mean, before)
+    model.train()(x)
+    assert not torch.equal(model.groups[0].bn1.running_mean, before)
+
+
+SHORT = {"epochs": 1, "max_drop": 100.0}
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [
+        ("salun", SHORT),
+        ("ugradsl_plus", SHORT),
+        ("nhle", SHORT),
+        ("scrub", SHORT),
+        ("l1_sparse", SHORT),
+        # below the default, which dampens nothing in a network that was not trained
+        ("ssd", {"alpha": 1.0}),
+        ("bias_shift", {}),
+    ],
+)
+def test_methods_change_airbench_and_nothing_that_was_passed_in(method, settings):
+    torch.manual_seed(0)
+    x, y = torch.rand(72, 3, 8, 8), torch.arange(72) % 3
+    split = Split.by_class((x[:60], y[:60]), (x[60:], y[60:]), [1], validation=0.2)
+    model, task = build("airbench", num_classes=3, shape=(3, 8, 8)), Classification(3)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    after = unlearn(model, split, find(method)(**settings), task).state_dict()
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert all(v.isfinite().all() for v in after.values())
+    assert any(not torch.equal(v, before[k]) for k, v in after.items())
 
 
 def test_padding_changes_nothing_for_a_text():

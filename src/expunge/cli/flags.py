@@ -39,7 +39,7 @@ class ModelFlags:
     Args:
         data: The data: digits, fashion-mnist:DIR, cifar10:DIR, folder:DIR, text:FILE, npz:FILE or
             package.module:factory. Options follow a '?': see docs/data.md.
-        model: The model: a built-in name (cnn, mlp, resnet20, resnet18, vgg16_bn, vit_tiny, text_transformer),
+        model: The model: a built-in name (cnn, mlp, airbench, resnet20, resnet18, vgg16_bn, vit_tiny, text_transformer),
             hf-config:DIR or hf-weights:DIR (transformers), or package.module:factory.
         device: Where the model is: cpu, cuda, cuda:1 or mps.
     """

@@ -10,6 +10,7 @@ from torch.nn.parameter import is_lazy
 
 from ..errors import ModelError
 from ..imports import call_object
+from .airbench import Airbench
 from .cnn import CNN, MLP
 from .pretrained import KINDS, from_folder
 from .resnet import resnet18, resnet20
@@ -19,6 +20,7 @@ from .vgg import VGG
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "cnn": CNN,
     "mlp": MLP,
+    "airbench": Airbench,
     "resnet20": resnet20,
     "resnet18": resnet18,
     "vgg16_bn": VGG,
