@@ -223,3 +223,13 @@ def test_generators_have_the_same_heads(tmp_path):
     for kind in ("original", "unlearn"):
         with pytest.raises(CheckpointError, match="--without-forget"):
             checkpoint_metadata.check_retrained(read[kind], split)
+
+
+def test_a_run_that_changed_nothing_ends_with_1(made, tmp_path, capsys):
+    out = tmp_path / "same.safetensors"
+    command = ["unlearn", "finetune", *DIGITS, *FORGET, "--checkpoint", made["original"], "--out", str(out)]
+    assert main([*command, "--epochs", "1", "--lr", "0", "--weight-decay", "0"]) == 1
+    printed = capsys.readouterr()
+    assert "finetune (unchanged)" in printed.out and "Nothing was unlearned" in printed.err
+    assert Record.load(out.with_suffix(".json")).ended == "unchanged"
+    assert main([*command[:-1], str(tmp_path / "moved.safetensors"), "--epochs", "1"]) == 0

@@ -215,14 +215,16 @@ def _verdict(
 
 
 def _exit_code(outcomes: list[Outcome], max_gap: float | None) -> int:
+    refused = False
     for outcome in outcomes:
         if outcome.audit is not None and (reasons := outcome.audit.grounds.refusals):
             # the verdict gives the reasons in full
             which = f" on {outcome.record.method}" if len(outcomes) > 1 else ""
             print(f"no conclusion{which}: {reasons[0].partition('. ')[0].rstrip('.')}.", file=sys.stderr)
-            return 1
-    if max_gap is None or (outcome := worst(outcomes, max_gap)) is None:  # type: ignore[assignment]
-        return 0
+            refused = True
+    with_gap = [o for o in outcomes if not refused or "gap" in o.record.scores]
+    if max_gap is None or not with_gap or (outcome := worst(with_gap, max_gap)) is None:  # type: ignore[assignment]
+        return int(refused)
     gap = outcome.record.scores["gap"]["avg"]
     print(f"avg. gap {gap:.2f} is above --max-gap {max_gap:g}", file=sys.stderr)
     return 1

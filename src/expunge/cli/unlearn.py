@@ -146,7 +146,7 @@ def run(request: Request) -> int:
     """Check the request, unlearn, and write and show the results. Raises `ExpungeError`.
 
     Returns:
-        The exit code: 1 if an earlier request came back, else 0.
+        The exit code: 1 if an earlier request came back or the run changed nothing, else 0.
     """
     method, flags, model = request.method, request.flags, request.model
     how = request.compute.start()
@@ -196,7 +196,8 @@ def run(request: Request) -> int:
     )
     if is_first_process():
         _write(request, out, outcomes, original[1])
-    return came_back(outcomes[-1].record)
+    record = outcomes[-1].record
+    return 1 if record.ended == "unchanged" else came_back(record)
 
 
 def _write(request: Request, out: Path, outcomes: list[Outcome], like: Checkpoint) -> None:
