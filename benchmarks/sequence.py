@@ -42,8 +42,10 @@ from expunge.tuning.trials import tune
 HERE = Path(__file__).parent
 CACHE = HERE / "cache" / "sequence"
 RESULT = HERE / "results" / "sequence.json"
-# steps of a run, samples of a batch, trials of the learning rate
-STEPS, BATCH, TRIALS = 80, 128, 4
+# lengths of a run in steps and the trials of the learning rate for each, from which validation data choose
+STEPS, TRIALS = (10, 30, 90), 3
+# samples of a batch
+BATCH = 128
 METHODS = ("salun", "ugradsl_plus", "nhle", "salun-rehearse", "ugradsl_plus-rehearse", "retrain")
 
 
@@ -140,7 +142,7 @@ def draw(train: Data, test: Data, request: tuple[str, Any]) -> Split:
 
 
 def method_for(name: str, request: tuple[str, Any], split: Split, recipe: Method) -> Method:
-    """Return the method for a request, about 80 steps of it, before its learning rate is chosen.
+    """Return the method for a request, before its length and learning rate are chosen.
 
     NHLE serves classes; all other requests of its sequence are answered by SalUn.
     """
@@ -148,23 +150,36 @@ def method_for(name: str, request: tuple[str, Any], split: Split, recipe: Method
     changes: dict[str, Any] = {"optimizer": "adamw", "lr": 1e-3} if text else {}
     if name.startswith("nhle") and request[0] == "class":
         return NHLE(**changes)
-    epochs = math.ceil(STEPS / math.ceil(len(split.forget) / BATCH))
     if name.startswith("ugradsl"):
-        return UGradSLPlus(epochs=epochs, batch_size=BATCH, **changes)
-    return SalUn(order="paired", epochs=epochs, batch_size=BATCH, **changes)
+        return UGradSLPlus(batch_size=BATCH, **changes)
+    return SalUn(order="paired", batch_size=BATCH, **changes)
 
 
 def chosen(
     folder: Path, method: Method, kind: str, model: nn.Module, split: Split, task: Classification
 ) -> Method:
-    """Return the method with the learning rate that four trials chose on validation data at the first request of a kind."""
+    """Return the method with the length and learning rate that trials chose at the first request of a kind.
+
+    They look at validation data only, never at a reference.
+    """
     path = folder / "settings.json"
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    steps_an_epoch = math.ceil(len(split.forget) / BATCH)
     if kind not in known:
-        tuned = tune(model, split, method, task, count=TRIALS, seed=1000)
-        known[kind] = tuned.trials[0].settings
+        trials = []
+        for steps in STEPS if not isinstance(method, NHLE) else (0,):
+            tried = replace(method, epochs=math.ceil(steps / steps_an_epoch)) if steps else method
+            tuned = tune(model, split, tried, task, count=TRIALS, seed=1000)
+            trials += [{"steps": steps, "settings": t.settings, "distance": t.distance} for t in tuned.trials]
+        known[kind] = {
+            **min(trials, key=lambda t: t["distance"]),
+            "untouched": tuned.untouched,
+            "trials": trials,
+        }
         write_json(path, plain(known))
-    return replace(method, **known[kind])
+    best = known[kind]
+    length = {"epochs": math.ceil(best["steps"] / steps_an_epoch)} if best["steps"] else {}
+    return replace(method, **best["settings"], **length)
 
 
 def row(

@@ -17,7 +17,17 @@ from markupsafe import Markup
 from ..errors import ExpungeError
 from ..records.atomic_files import write_text
 from ..records.record import Record
-from . import audit_details, class_bars, figures, glossary, scatter, sentences, strong_audit, tables
+from . import (
+    audit_details,
+    class_bars,
+    figures,
+    glossary,
+    request_history,
+    scatter,
+    sentences,
+    strong_audit,
+    tables,
+)
 from .number_text import listed
 from .study import Group, Study, studies
 
@@ -82,6 +92,7 @@ def page(records: Sequence[Record], title: str | None = None) -> str:
         version=_version(),
         style=Markup(files(__name__).joinpath("style.css").read_text(encoding="utf-8")),
         count=len(runs),
+        heat_maps=request_history.heat_maps(runs),
         dates=_dates(runs),
     )
 
@@ -164,6 +175,7 @@ def _method_parts(group: Group, study: Study, name: str) -> dict[str, Any]:
         "trials": audit_details.trials(details),
         "attacks": strong_audit.attack_table(details.get("attacks")),
         "feature_measures": strong_audit.feature_table(details.get("features")),
+        "earlier": request_history.earlier_table(record),
         "audit_verdict": strong_audit.verdict(details.get("verdict")),
     }
     return {

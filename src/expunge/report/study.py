@@ -19,7 +19,7 @@ from .values import number, shares, table, texts, total_variation
 TEXTS = ("kind", "method", "goal", "task", "status", "created", "command")
 TABLES = ("settings", "model", "data", "split", "scores", "details", "machine")
 # Entries of a split that differ between the seeds of one study.
-_PER_SEED = {"seed", "hash", "train_hash", "sizes", "goal"}
+_PER_SEED = {"seed", "hash", "train_hash", "sizes", "goal", "request", "removed", "held_out"}
 
 
 def display_name(method: str) -> str:
@@ -234,6 +234,9 @@ def _typed(record: Record) -> Record:
 
 def _study_key(record: Record) -> str:
     split = {k: v for k, v in record.split.items() if k not in _PER_SEED}
+    # requests of one sequence are no seeds of one request
+    if isinstance(earlier := split.get("earlier"), list):
+        split["earlier"] = len(earlier)
     parts = [record.task, record.data.get("name"), record.model.get("name"), split]
     return json.dumps(parts, sort_keys=True, default=str)
 
