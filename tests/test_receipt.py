@@ -25,7 +25,7 @@ from expunge.receipts.keys import (
     read_passphrase,
     signed_by,
 )
-from expunge.receipts.merkle import Proof, Secret
+from expunge.receipts.commitment import Proof, Secret
 from expunge.receipts.receipt import STATEMENT, Receipt
 from expunge.receipts.signing import signed
 from expunge.receipts.verify import verify

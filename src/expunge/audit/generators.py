@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.split import Split
-from ..tasks.classification import Predictions
+from ..tasks.predictions import Predictions
 from ..tasks.diffusion import Diffusion
 from ..tasks.sampling import Sampler
 from .image_distances import distances

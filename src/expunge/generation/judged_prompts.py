@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..audit.image_distances import network_features
 from ..audit.image_judge import Judge
-from ..tasks.classification import Predictions
+from ..tasks.predictions import Predictions
 from ..tasks.diffusion import Diffusion
 from ..tasks.sampling import Sampler
 

@@ -17,7 +17,7 @@ from ..errors import raise_all
 from ..records.record import Record, plain
 from .canonical import canonical, parse
 from .issue import record_hash
-from .merkle import Secret
+from .commitment import Secret
 from .receipt import Receipt
 from .verify import verify
 
