@@ -21,14 +21,9 @@ from expunge.data.split import Split
 from expunge.data.tensors import TensorData
 from expunge.data.transforms import Normalize
 from expunge.errors import ExpungeError, ModelError, SplitError
+from expunge.masks.gradient_matrix import GradientMatrix, conjugate_gradient
 from expunge.masks.mask_file import Mask
-from expunge.masks.per_sample_gradients import (
-    GradientMatrix,
-    conjugate_gradient,
-    fisher_diagonal,
-    mean_gradient,
-    per_sample_gradients,
-)
+from expunge.masks.per_sample_gradients import fisher_diagonal, mean_gradient, per_sample_gradients
 from expunge.methods.amnesiac import Amnesiac, AmnesiacRecorder
 from expunge.methods.bad_teacher import BadTeacher
 from expunge.methods.bias_shift import BiasShift

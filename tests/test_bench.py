@@ -22,7 +22,7 @@ from expunge.methods.salun import SalUn
 from expunge.methods.ugradsl import UGradSL
 from expunge.models import build
 from expunge.sources import load
-from expunge.tasks.classification import Predictions
+from expunge.tasks.predictions import Predictions
 from expunge.training.registry import find, names
 from expunge.tuning.estimate import SetPredictions, estimated_distance, estimated_gap, expected_scores
 from expunge.tuning.search import Trial, next_settings, search_space

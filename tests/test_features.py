@@ -13,7 +13,7 @@ from conftest import tiny
 from expunge import Classification, ModelError, Split
 from expunge.audit import Evaluation, audit, evaluate, feature_measures, features, head_bias
 from expunge.data.tensors import TensorData
-from expunge.tasks.classification import Predictions
+from expunge.tasks.predictions import Predictions
 
 TASK = Classification(10)
 

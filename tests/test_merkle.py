@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expunge.errors import ExpungeError
-from expunge.receipts.merkle import Proof, Secret, leaf, leaf_salt, root, root_from_path, siblings
+from expunge.receipts.commitment import Proof, Secret
+from expunge.receipts.merkle import leaf, leaf_salt, root, root_from_path, siblings
 
 SALT = bytes(range(32))
 

@@ -15,6 +15,7 @@ from torch import nn
 
 from expunge.errors import ExpungeError, MissingExtra
 from expunge.receipts.canonical import canonical, file_form, parse, sha256
+from expunge.receipts.commitment import Proof, Secret
 from expunge.receipts.issue import issue, record_hash
 from expunge.receipts.keys import (
     fingerprint,
@@ -25,7 +26,6 @@ from expunge.receipts.keys import (
     read_passphrase,
     signed_by,
 )
-from expunge.receipts.merkle import Proof, Secret
 from expunge.receipts.receipt import STATEMENT, Receipt
 from expunge.receipts.signing import signed
 from expunge.receipts.verify import verify

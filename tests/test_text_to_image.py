@@ -22,8 +22,9 @@ from expunge.data.tensors import TensorData
 from expunge.errors import CheckpointError, ExpungeError, ModelError
 from expunge.generation import erase as erasing
 from expunge.generation.concepts import Erasure, picture, read_latents, split_of
-from expunge.generation.erase import _with_anchor, latents_file
 from expunge.generation.erase_presets import PIPELINE_METHODS, SETTINGS, STEPS, settings
+from expunge.generation.erase_setup import latents_file
+from expunge.generation.erase_training import with_anchor
 from expunge.generation.erasure_audit import audit_erasure
 from expunge.generation.forget_me_not import ForgetMeNot, attention_maps
 from expunge.generation.options import EraseOptions
@@ -363,7 +364,7 @@ def test_a_teacher_costs_no_network_of_its_own(folders):
 
 
 def test_what_cannot_be_is_said_before_hours_of_drawing(folders, tmp_path, monkeypatch):
-    import expunge.generation.erase as module
+    import expunge.generation.erase_setup as module
 
     monkeypatch.setattr(module, "sampled_latents", None)
     spoken = replace(WHAT, templates=("a picture of a {}",))
@@ -486,8 +487,8 @@ def test_without_an_anchor_the_concept_goes_to_null(folders):
     worded = split_of(TensorData(latents, torch.tensor([0, 0, 0, 2, 2, 2])), [0], 3, "dress")
     drawn = split_of(TensorData(latents, torch.tensor([0, 0, 1, 1, 2, 2])), [0], 3, "dress")
     method = settings("concept_ablation")
-    assert _with_anchor(method, alone, worded).anchor == -1
-    assert _with_anchor(method, alone, drawn).anchor == 1 and _with_anchor(method, WHAT, worded).anchor == 1
+    assert with_anchor(method, alone, worded).anchor == -1
+    assert with_anchor(method, alone, drawn).anchor == 1 and with_anchor(method, WHAT, worded).anchor == 1
 
 
 def test_a_dit_has_no_cross_attention_and_only_its_classes(folders, tmp_path):
@@ -635,7 +636,7 @@ def test_the_command_masks_judges_and_draws_the_filter(folders, tmp_path, capsys
         ["--report", str(tmp_path)],
     )
     with monkeypatch.context() as patched:
-        patched.setattr(import_module("expunge.generation.erase"), "execute", never)
+        patched.setattr(import_module("expunge.generation.erase_training"), "execute", never)
         for flags in refused:
             assert main([*words, str(tmp_path / "no"), *flags]) == 2
         for method, flags in (("esd", ["--mask", "random"]), ("fisher_forgetting", [])):
@@ -680,7 +681,7 @@ def test_an_interrupted_erasure_goes_on_to_the_same_weights(folders, tmp_path, m
     )  # frozen weights are those of the folder
     with monkeypatch.context() as patched:
         patched.setattr(
-            import_module("expunge.generation.erase"), "sampled_latents", never
+            import_module("expunge.generation.erase_setup"), "sampled_latents", never
         )  # they are not drawn again
         again = erase(folders["unet"], WHAT, method, **options, state_file=state)
     assert again.run.step == whole.run.step and not changed(
@@ -691,7 +692,7 @@ def test_an_interrupted_erasure_goes_on_to_the_same_weights(folders, tmp_path, m
         erase(folders["unet"], WHAT, method, **{**options, "per_prompt": 5}, state_file=state)
     state.unlink()
     with monkeypatch.context() as patched:  # after memory ran out, fewer at once train on the same latents
-        patched.setattr(import_module("expunge.generation.erase"), "sampled_latents", never)
+        patched.setattr(import_module("expunge.generation.erase_setup"), "sampled_latents", never)
         fewer = {**options, "sampler": replace(FEW, batch_size=2), "compute": Compute(accumulate=2)}
         erase(folders["unet"], WHAT, method, **fewer, state_file=state)
 

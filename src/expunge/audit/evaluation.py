@@ -20,7 +20,7 @@ from torch import nn
 from ..data.past_requests import requests_of
 from ..data.split import Split
 from ..records.statistics import HEADLINE
-from ..tasks.classification import Predictions
+from ..tasks.predictions import Predictions
 from ..tasks.task import Task, require
 from ..torch_utils.module_state import check_seed, device_of
 from ..training.run import Compute, precision

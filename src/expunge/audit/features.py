@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from ..data.samples import Samples, as_text
 from ..data.split import Split
 from ..errors import ModelError
-from ..tasks.classification import Classification, Predictions
+from ..tasks.classification import Classification
+from ..tasks.predictions import Predictions
 from .evaluation import Evaluation, evaluate
 from .feature_measures import (
     apply_probe,

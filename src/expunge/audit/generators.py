@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from ..data.split import Split
-from ..tasks.classification import Predictions
 from ..tasks.diffusion import Diffusion
+from ..tasks.predictions import Predictions
 from ..tasks.sampling import Sampler
 from .image_distances import distances
 from .image_judge import Judge

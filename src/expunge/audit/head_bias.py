@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..tasks.classification import Predictions
+from ..tasks.predictions import Predictions
 from .evaluation import Evaluation
 
 

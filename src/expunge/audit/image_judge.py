@@ -13,7 +13,8 @@ from ..data.split import Split
 from ..data.tensors import TensorData
 from ..errors import ExpungeError
 from ..methods.retrain import Retrain
-from ..tasks.classification import Classification, Predictions
+from ..tasks.classification import Classification
+from ..tasks.predictions import Predictions
 from ..training.execute import execute
 
 

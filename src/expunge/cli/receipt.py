@@ -72,7 +72,7 @@ def verify(
         proofs: A proof that an id was forgotten.
     """
     from ..masks.mask_file import Mask
-    from ..receipts.merkle import Proof, Secret
+    from ..receipts.commitment import Proof, Secret
     from ..receipts.verify import verify as verify_receipt
     from .receipt_flags import secret_path
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from ..audit.image_distances import network_features
 from ..audit.image_judge import Judge
-from ..tasks.classification import Predictions
 from ..tasks.diffusion import Diffusion
+from ..tasks.predictions import Predictions
 from ..tasks.sampling import Sampler
 
 if TYPE_CHECKING:

@@ -31,10 +31,9 @@ from typing import Any, ClassVar
 import torch
 
 from ..data.samples import Samples
+from ..masks.gradient_matrix import GradientMatrix, conjugate_gradient
 from ..masks.per_sample_gradients import (
-    GradientMatrix,
     NamedTensors,
-    conjugate_gradient,
     gradient_batches,
     mean_gradient,
     per_sample_gradients,

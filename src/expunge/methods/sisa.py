@@ -27,29 +27,23 @@ from Python: `ensemble = unlearn(model, split, SISA(), task)`, then `ensemble.sa
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..data.split import Split
 from ..errors import ExpungeError
-from ..records.atomic_files import atomic, write_json
 from ..records.record import Ended
 from ..tasks.task import Task
-from ..torch_utils.module_state import snapshot
 from ..training.execute import execute
 from ..training.method import Method
 from ..training.run import Run
+from ._sisa_states import State, cpu_state, derived_seed, read_states, write_states
 from .retrain import Retrain, fresh_weights
-
-State = dict[str, Tensor]
 
 # how, and with which status, the training of a slice ended early
 Failures = list[tuple[Ended, str]]
@@ -79,11 +73,7 @@ class SisaEnsemble(nn.Module):
 
     def save(self, folder: Path | str) -> None:
         """Write the ensemble: a safetensors file for each kept state, and settings.json."""
-        for s, states in enumerate(self.kept):
-            for r, state in enumerate(states):
-                with atomic(Path(folder) / f"shard{s}-slice{r}.safetensors") as path:
-                    save_file({k: v.contiguous() for k, v in state.items()}, path)
-        write_json(Path(folder) / "settings.json", {"seed": self.seed, **asdict(self.settings)})
+        write_states(Path(folder), self.kept, {"seed": self.seed, **asdict(self.settings)})
 
     @staticmethod
     def load(folder: Path | str, factory: Callable[[], nn.Module]) -> SisaEnsemble:
@@ -93,12 +83,8 @@ class SisaEnsemble(nn.Module):
             folder: The folder given to `save`.
             factory: A function that returns a model of the ensemble's architecture.
         """
-        saved = json.loads((Path(folder) / "settings.json").read_text(encoding="utf-8"))
+        saved, kept = read_states(Path(folder))
         settings = SISA(**{f.name: saved[f.name] for f in fields(SISA)})
-        kept = [
-            [load_file(Path(folder) / f"shard{s}-slice{r}.safetensors") for r in range(settings.slices + 1)]
-            for s in range(settings.shards)
-        ]
         models = []
         for states in kept:
             models.append(factory())
@@ -264,13 +250,3 @@ class SISA(Method):
             for name in ("shards", "slices", "epochs", "batch_size")
             if getattr(self, name) < 1
         ]
-
-
-def derived_seed(seed: int, shard: int, piece: int) -> int:
-    """Return the seed of one piece of work, derived from the ensemble's seed."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{shard}/{piece}".encode()).digest()[:6], "big")
-
-
-def cpu_state(model: nn.Module) -> State:
-    """Return a copy of the model's state on the CPU."""
-    return {k: v.cpu() for k, v in snapshot(model).items()}

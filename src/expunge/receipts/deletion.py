@@ -16,8 +16,8 @@ from typing import Any, Literal
 from ..errors import raise_all
 from ..records.record import Record, plain
 from .canonical import canonical, parse
+from .commitment import Secret
 from .issue import record_hash
-from .merkle import Secret
 from .receipt import Receipt
 from .verify import verify
 

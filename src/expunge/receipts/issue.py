@@ -15,7 +15,7 @@ from ..errors import ExpungeError
 from ..records.hashing import mask_hash, model_hash
 from ..records.record import Record, plain
 from .canonical import decimals, exact, parse, sha256
-from .merkle import Secret
+from .commitment import Secret
 from .receipt import IMPLEMENTATION, KIND, SCHEMA, Receipt
 from .signing import signed
 

@@ -19,8 +19,8 @@ from ..records.hashing import load_weights, mask_hash, model_hash
 from ..records.record import Record
 from ..records.surplus import state_with_hash, surplus
 from .checks import Check, check_equal, check_receipt
+from .commitment import Proof, Secret
 from .issue import Model, record_hash, split_commitment
-from .merkle import Proof, Secret
 from .receipt import Receipt
 
 __all__ = ["Check", "verify"]

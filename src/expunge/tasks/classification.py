@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -17,54 +16,8 @@ from ..errors import ExpungeError, ModelError, raise_all
 from ..torch_utils.memory_format import to_channels_last
 from ..torch_utils.module_state import device_of, evaluating
 from .head import candidates, check_takes_part, named_head, only_head, traced_head
+from .predictions import Predictions
 from .task import Task, parameter_problems
-
-
-@dataclass(frozen=True, eq=False)
-class Predictions:
-    """The predictions of a classifier for some samples: `SampleScores` with logits.
-
-    Args:
-        logits: Logits (N, K), float32 on the CPU.
-        labels: Class numbers (N,).
-        features: Penultimate features (N, D), float32 on the CPU, or None.
-    """
-
-    logits: Tensor
-    labels: Tensor
-    features: Tensor | None = None
-
-    @cached_property
-    def probabilities(self) -> Tensor:
-        """Softmax (N, K), in float64, so that confidences near 1 keep their order."""
-        return self.logits.double().softmax(1)
-
-    @property
-    def confidence(self) -> Tensor:
-        """Probability of the true class (N,)."""
-        return self.probabilities.gather(1, self.labels[:, None])[:, 0]
-
-    @property
-    def shares(self) -> Tensor:
-        """Share of the samples that the model assigns to each class (K,)."""
-        return torch.bincount(self.logits.argmax(1), minlength=self.logits.shape[1]).double() / len(
-            self.logits
-        )
-
-    @property
-    def correct(self) -> Tensor:
-        """Whether the most likely class is the true one, bool (N,)."""
-        return self.logits.argmax(1) == self.labels
-
-    @property
-    def finite(self) -> bool:
-        """Whether all logits are finite."""
-        return bool(self.logits.isfinite().all())
-
-    @property
-    def accuracy(self) -> float:
-        """Accuracy in percent; NaN for no samples."""
-        return 100 * self.correct.double().mean().item()
 
 
 @dataclass(frozen=True)
