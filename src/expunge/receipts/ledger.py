@@ -15,7 +15,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from ..errors import ExpungeError, raise_all
+from ..errors import ExpungeError
 from ..records.atomic_files import write_private
 from .canonical import canonical, file_form, parse
 from .chain import Event, LedgerHead, check_events

@@ -99,7 +99,7 @@ def visible(text: str) -> str:
 def unsafe_problems(texts: dict[str, str]) -> list[str]:
     """List the texts {name: text} that hold control characters."""
     return [
-        f"the {name} holds the control character {ascii(next(c for c in text if _is_unsafe(c)))}. "
+        f"the {name} holds the control character {next(c for c in text if _is_unsafe(c))!a}. "
         "Allowed is printable text. Remove the character."
         for name, text in texts.items()
         if any(map(_is_unsafe, text))
