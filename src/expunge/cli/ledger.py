@@ -16,7 +16,7 @@ from rich.table import Column, Table
 from ..data.forget_set import read_ids
 from ..errors import ExpungeError
 from ..receipts.chain import LedgerHead
-from ..receipts.deletion import DAYS, Request, Status, a_month_after, request_entry
+from ..receipts.deletion import CLOSED, DAYS, Request, Status, a_month_after, request_entry
 from ..receipts.ledger import Ledger, check_export
 from ..receipts.limits import visible
 from .receipt import show_checks
@@ -273,14 +273,14 @@ def _print_table(requests: Sequence[Request]) -> None:
         "status",
         "ids",
         Column("receipt", no_wrap=True),
-        "UA, MIA now",
         "remarks",
     )
     for r in requests:
         status = f"{r.state}, overdue" if r.is_overdue(today) else r.state
         ids = f"{r.ids}, proved" if r.proved else str(r.ids or "")
         missing = f"missing: {'; '.join(r.missing)}" if r.missing else ""
-        remarks = visible(". ".join(text for text in (missing, r.verdict, r.note) if text))
+        scores = _scores(r) if r.status in CLOSED else ""
+        remarks = visible(". ".join(text for text in (missing, scores, r.verdict, r.note) if text))
         # brackets in what people wrote would be taken for markup
         table.add_row(
             str(r.number),
@@ -289,7 +289,6 @@ def _print_table(requests: Sequence[Request]) -> None:
             status,
             ids,
             r.receipt[:11],
-            _scores(r),
             escape(remarks),
         )
     Console().print(table)

@@ -97,7 +97,7 @@ class Request:
     brought_back: tuple[int, ...] = ()
     reopened: tuple[int, ...] = ()
     unknown_returns: tuple[str, ...] = ()
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
 
     @property
     def missing(self) -> list[str]:

@@ -27,7 +27,7 @@ class Book:
     """
 
     requests: dict[int, Request] = field(default_factory=dict)
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     documents: set[str] = field(default_factory=set)
     answered: dict[str, set[int]] = field(default_factory=dict)
     returns: dict[int, set[int]] = field(default_factory=dict)
