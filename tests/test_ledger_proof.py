@@ -234,7 +234,7 @@ def test_control_characters_are_refused_and_never_printed(ledger, tmp_path, caps
     ledger.add("x")
     with pytest.raises(ExpungeError, match="control character"):
         ledger.attach(1, status="refused", note="\x9b31m")
-    old = shutil.copy(OLD, tmp_path / "old.db")
+    old = str(shutil.copy(OLD, tmp_path / "old.db"))
     assert main(["ledger", "list", old]) == 0 and main(["ledger", "show", old, "2"]) == 0
     shown = capsys.readouterr().out
     assert "\x1b[31m" not in shown and "note: bell \\x1b[31m" in shown
