@@ -15,32 +15,34 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import SplitError
-from .near_copies import Kind, image_signatures, is_image, stacked_signatures, token_signature, word_numbers
+from .near_copies import Kind, image_signatures, is_image, token_signature, word_numbers
 from .samples import Data
 
 # bytes of a hash of exact copies: two different samples never share one in practice
 HASH_BYTES = 16
 # samples that are read twice, to learn whether a data set gives the same inputs each time
 READ_TWICE = 4
+CHANGING = "the data set gives other inputs each time it is read, so copies may be missed; give random transforms as `augment`."
 
 
 @dataclass(frozen=True, eq=False)
 class SampleHashes:
-    """The hashes of all samples of a `Data`.
+    """Hold the hashes of all samples of a `Data`.
 
     Args:
         exact: Hashes (N, K, 2) uint64. Two samples are exact copies if one of their K hashes is equal: of the inputs, and
             of the normalised text if the data has texts.
+        blank: Bool (N,), the samples without a word or token. They hold nothing that can be copied.
         near: Signatures (N, L) of near copies, or None if there is no signature for such inputs.
         kind: What the signatures are.
-        repeatable: Whether the data gives the same inputs each time it is read.
+        limits: Why copies may be missed, one sentence each.
     """
 
     exact: np.ndarray
-    near: np.ndarray | None
-    kind: Kind | None
-    repeatable: bool = True
+    blank: np.ndarray
+    near: np.ndarray | None = None
+    kind: Kind | None = None
+    limits: tuple[str, ...] = ()
 
 
 _KNOWN: WeakKeyDictionary[Data, SampleHashes] = WeakKeyDictionary()
@@ -49,30 +51,40 @@ _KNOWN: WeakKeyDictionary[Data, SampleHashes] = WeakKeyDictionary()
 def hashes_of(data: Data) -> SampleHashes:
     """Return the hashes of the samples of `data`. The first call reads all samples once, later calls none."""
     if data not in _KNOWN:
-        _KNOWN[data] = _hash_all(data)
+        with _kept_random_state():
+            _KNOWN[data] = _hash_all(data)
     return _KNOWN[data]
 
 
 def _hash_all(data: Data) -> SampleHashes:
-    exact, signatures, kinds = [], [], set()
-    with _kept_random_state():
-        for x in data.raw_inputs():
-            inputs = _named(x)
-            exact.append(_input_hashes(inputs))
-            if data.texts is None:
-                kind, rows = _signatures(inputs)
-                kinds.add(kind)
-                signatures.append(rows)
-        repeatable = _gives_equal_inputs(data, exact)
-    keys = np.concatenate(exact) if exact else np.empty((0, 2), np.uint64)
-    kind = kinds.pop() if len(kinds) == 1 else None
-    near = np.concatenate(signatures) if kind else None
+    exact, blank, signatures, kinds = [], [], [], set()
+    for x in data.raw_inputs():
+        inputs = _named(x)
+        if inputs is None:
+            return _not_hashed(data, type(x).__name__)
+        exact.append(_input_hashes(inputs))
+        blank.append(_without_tokens(inputs))
+        if data.texts is None:
+            kind, rows = _signatures(inputs)
+            kinds.add(kind)
+            signatures.append(rows)
+    if not exact:
+        return SampleHashes(np.empty((0, 1, 2), np.uint64), np.empty(0, bool))
+    keys, empty = np.concatenate(exact), np.concatenate(blank)
+    limits = () if _gives_equal_inputs(data, keys) else (CHANGING,)
     if data.texts is None:
-        return SampleHashes(keys[:, None], near, kind, repeatable)
+        kind = kinds.pop() if len(kinds) == 1 else None
+        return SampleHashes(keys[:, None], empty, np.concatenate(signatures) if kind else None, kind, limits)
     texts = [normalised(str(text)) for text in data.texts]
     of_texts = _as_numbers([_digest(text.encode()) for text in texts])
-    near = stacked_signatures([token_signature(word_numbers(text)) for text in texts])
-    return SampleHashes(np.stack([keys, of_texts], axis=1), near, "MinHash", repeatable)
+    near = np.stack([token_signature(word_numbers(text)) for text in texts])
+    empty = np.array([not text for text in texts])
+    return SampleHashes(np.stack([keys, of_texts], axis=1), empty, near, "MinHash", limits)
+
+
+def _not_hashed(data: Data, kind: str) -> SampleHashes:
+    limit = f"the inputs are {kind} and not tensors, so copies of forget samples were not looked for."
+    return SampleHashes(np.zeros((len(data), 1, 2), np.uint64), np.ones(len(data), bool), limits=(limit,))
 
 
 def normalised(text: str) -> str:
@@ -89,17 +101,36 @@ def _as_numbers(digests: list[bytes]) -> np.ndarray:
     return np.frombuffer(b"".join(digests), np.uint64).reshape(-1, 2)
 
 
-def _named(x: Any) -> dict[str, Tensor]:
-    """The inputs of a batch by name."""
+def _named(x: Any) -> dict[str, Tensor] | None:
+    """The inputs of a batch by name; None if they are not tensors."""
     if isinstance(x, Tensor):
         return {"x": x}
     inputs = dict(x) if isinstance(x, Mapping) else dict(enumerate(x)) if isinstance(x, tuple | list) else {}
     if not inputs or not all(isinstance(t, Tensor) for t in inputs.values()):
-        raise SplitError(
-            f"the inputs are {type(x).__name__} and not tensors, so copies of forget samples cannot be found; give tensors, or look "
-            "for no copies (copies='ignore', --copies ignore)."
-        )
+        return None
     return {str(name): t for name, t in inputs.items()}
+
+
+def _tokens(inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor] | None:
+    """Tokens and mask of the kept ones, (n, T) each on the CPU; None if the inputs are no texts."""
+    tokens = inputs.get("input_ids", inputs.get("x"))
+    if (
+        tokens is None
+        or tokens.ndim != 2
+        or tokens.dtype not in (torch.int64, torch.int32)
+        or tokens.shape[1] < 2
+    ):
+        return None
+    tokens, mask = tokens.cpu().long(), inputs.get("attention_mask")
+    # Without a mask, 0 is the padding, as for `text_transformer`.
+    return tokens, tokens != 0 if mask is None else mask.cpu() != 0
+
+
+def _without_tokens(inputs: dict[str, Tensor]) -> np.ndarray:
+    found = _tokens(inputs)
+    if found is None:
+        return np.zeros(len(next(iter(inputs.values()))), bool)
+    return (~found[1].any(1)).numpy()
 
 
 def _input_hashes(inputs: dict[str, Tensor]) -> np.ndarray:
@@ -140,33 +171,26 @@ def _signatures(inputs: dict[str, Tensor]) -> tuple[Kind | None, np.ndarray]:
     images = [t for t in inputs.values() if is_image(t)]
     if images:
         return "perceptual hash", image_signatures(images[0])
-    tokens = inputs.get("input_ids", inputs.get("x"))
-    if tokens is None or tokens.ndim != 2 or tokens.is_floating_point() or tokens.is_complex() or tokens.shape[1] < 2:
+    found = _tokens(inputs)
+    if found is None:
         return None, np.empty((0, 0))
-    tokens, mask = tokens.cpu().long(), inputs.get("attention_mask")
-    kept = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask.cpu() != 0
-    return "MinHash", stacked_signatures([token_signature(row[m].numpy()) for row, m in zip(tokens, kept, strict=True)])
+    return "MinHash", np.stack([token_signature(row[kept].numpy()) for row, kept in zip(*found, strict=True)])
 
 
-def _gives_equal_inputs(data: Data, exact: list[np.ndarray]) -> bool:
+def _gives_equal_inputs(data: Data, keys: np.ndarray) -> bool:
     """Whether samples that are read again have the same hashes. Random transforms in a data set change them."""
-    again, count = [], 0
-    for x in data.raw_inputs(READ_TWICE):
-        again.append(_input_hashes(_named(x)))
-        count += len(again[-1])
-        if count >= READ_TWICE:
-            break
-    first = np.concatenate(exact)[:count] if exact else np.empty((0, 2))
-    return not again or bool((np.concatenate(again)[: len(first)] == first).all())
+    again = [_input_hashes(inputs) for x in data.raw_inputs(READ_TWICE) if (inputs := _named(x)) is not None]
+    second = np.concatenate(again)
+    return bool((second == keys[: len(second)]).all())
 
 
 @contextmanager
 def _kept_random_state() -> Iterator[None]:
     """Restore the random states that reading a data set may change."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    python, numpy = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng(devices=[]):
             yield
     finally:
         random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
+        np.random.set_state(numpy)

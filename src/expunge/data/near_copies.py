@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -48,7 +48,7 @@ _MIX = _generator.integers(1, 1 << 63, size=SHINGLE, dtype=np.uint64) * np.uint6
 
 @dataclass(frozen=True, eq=False)
 class NearPairs:
-    """The samples that have a near copy among the forget samples, each with the most similar one.
+    """Hold the samples that have a near copy among the forget samples, each with the most similar one.
 
     Args:
         others: Rows (P,) of the samples, in ascending order.
@@ -78,7 +78,7 @@ def image_signatures(x: Tensor) -> np.ndarray:
         grey = (pixels[:, :3] * torch.tensor(LUMINANCE)[:, None, None]).sum(1)
     low = (_cosines(grey.shape[1]) @ grey @ _cosines(grey.shape[2]).T).flatten(1)
     bits = (low > low.median(dim=1, keepdim=True).values).numpy()
-    return np.packbits(bits[:, _BIT_ORDER], axis=1).view(np.uint16)
+    return np.ascontiguousarray(np.packbits(bits[:, _BIT_ORDER], axis=1)).view(np.uint16)
 
 
 def _cosines(length: int) -> Tensor:
@@ -118,11 +118,6 @@ def _scramble(numbers: np.ndarray) -> np.ndarray:
     return z ^ (z >> np.uint64(31))
 
 
-def stacked_signatures(rows: Sequence[np.ndarray]) -> np.ndarray:
-    """Return signatures (n, L) of the signatures (L,) of single samples."""
-    return np.stack(rows) if len(rows) else np.empty((0, HASHES), np.uint32)
-
-
 def near_pairs(forget: np.ndarray, others: np.ndarray, kind: Kind) -> NearPairs:
     """Find the samples that are near copies of forget samples.
 
@@ -150,7 +145,7 @@ def _band_keys(signatures: np.ndarray) -> list[np.ndarray]:
     return [sum(_scramble(band[:, k] + np.uint64(k)) for k in range(band.shape[1])) for band in bands]  # type: ignore[misc]
 
 
-def _candidates(keys: np.ndarray, other_keys: np.ndarray):  # type: ignore[no-untyped-def]
+def _candidates(keys: np.ndarray, other_keys: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield rows of other samples and of forget samples (both (P,)) that agree in one band, some at a time."""
     order = np.argsort(keys, kind="stable")
     sorted_keys = keys[order]
