@@ -25,8 +25,10 @@ Kind = Literal["perceptual hash", "MinHash"]
 IMAGE_SIMILARITY = 1 - 24 / 256
 # lowest estimated share of common word triples of two texts
 TEXT_SIMILARITY = 0.7
-# low frequencies per axis that a perceptual hash keeps; smaller images have none
+# low frequencies per axis that a perceptual hash keeps
 FREQUENCIES = 16
+# Smaller images have no perceptual hash: the kept frequencies would be all there are, and the highest are noise.
+SHORTEST_SIDE = 24
 BANDS = 16
 # MinHash values per text
 HASHES = 64
@@ -62,8 +64,8 @@ class NearPairs:
 
 
 def is_image(x: Tensor) -> bool:
-    """Return whether inputs are images that a perceptual hash can tell apart: (n, C, H, W), 16 pixels or more."""
-    return x.ndim == 4 and x.shape[1] in (1, 3, 4) and min(x.shape[2:]) >= FREQUENCIES
+    """Return whether inputs are images that a perceptual hash can tell apart: (n, C, H, W), 24 pixels or more a side."""
+    return x.ndim == 4 and x.shape[1] in (1, 3, 4) and min(x.shape[2:]) >= SHORTEST_SIDE
 
 
 def image_signatures(x: Tensor) -> np.ndarray:
