@@ -168,7 +168,7 @@ def test_all_problems_of_the_flags_are_told_at_once(made, tmp_path, capsys):
     folder = tmp_path / "bad"
     wrong = [
         "--data",
-        "nothing:x",
+        "digits?limit=1&limit=2",
         "--model",
         "nonsense",
         "--method",
