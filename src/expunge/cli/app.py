@@ -80,6 +80,9 @@ COMMANDS: dict[str, Command] = {
         "Unlearn classes from a diffusion model that `train-generator` wrote.",
         True,
     ),
+    "init": Command("project:init", "Make a project folder for deletion requests from a trained model."),
+    "forget": Command("project:forget", "Answer deletion requests in a project folder."),
+    "status": Command("project:status", "List the requests of a project, their states and drift."),
     "ledger": Command(
         "ledger:ledger", "Keep deletion requests and their receipts in one tamper-evident file."
     ),

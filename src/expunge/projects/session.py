@@ -18,7 +18,8 @@ from ..sources.loading import load
 from ..sources.source import Source
 from ..tasks.task import Task
 from ..training.registry import MethodLike, make
-from .answer import Answer, Setting, answer
+from .answer import answer
+from .answered import Answer, Setting
 from .wanted import wanted
 
 
@@ -38,16 +39,16 @@ class Session:
         >>> session.report("report.html")  # doctest: +SKIP
     """
 
-    def __init__(
-        self, model: nn.Module, data: Any, task: Task, method: MethodLike = "salun", **options: Any
-    ):
+    def __init__(self, model: nn.Module, data: Any, task: Task, method: MethodLike = "salun", **options: Any):
         source = load(data) if isinstance(data, str) else data
         if isinstance(source, Source):
             train, test = source.train, source.test
         elif isinstance(source, tuple) and len(source) == 2:
             train, test = (as_data(part) for part in source)
         else:
-            raise ExpungeError("the data is no pair of training and test data; give (train, test), or a data spec.")
+            raise ExpungeError(
+                "the data is no pair of training and test data; give (train, test), or a data spec."
+            )
         self.model = remember_requests(copy.deepcopy(model), requests_of(model))
         try:
             self.setting = Setting(train=train, test=test, task=task, method=make(method), **options)

@@ -141,7 +141,9 @@ def union_of(splits: Sequence[Split], train: Data, test: Data, *, validation: fl
         classes = sorted({k for s in splits for k in s.forget_classes})
         return Split.by_class(train, test, classes, **options)
     positions = torch.cat([s.forget.index for s in splits]).unique()
-    ids = [str(n) for n in positions.tolist()] if train.ids is None else [str(train.ids[n]) for n in positions]
+    ids = (
+        [str(n) for n in positions.tolist()] if train.ids is None else [str(train.ids[n]) for n in positions]
+    )
     union = Split.by_ids(train, test, ids, **options)
     classes = sorted({k for s in splits if s.goal == "unlearn" for k in s.forget_classes})
     return replace(union, forget_classes=tuple(classes)) if classes else union
