@@ -1,0 +1,372 @@
+"""A project folder: requests in order, a plan that changes nothing, kills that leave the old or the new state."""
+
+import importlib
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from expunge import Project, Retrain, Session, Split, train
+from expunge.cli import main
+from expunge.data.past_requests import remember_requests, requests_of
+from expunge.errors import ExpungeError
+from expunge.models import build
+from expunge.projects.folder import Folder
+from expunge.projects.requests import apply_audit
+from expunge.projects.settings import checked
+from expunge.projects.wanted import Wanted, read_csv, wanted
+from expunge.receipts.ledger import Ledger
+from expunge.receipts.verify import verify
+from expunge.sources import load
+from expunge.tasks.classification import Classification
+from expunge.training.registry import find
+
+FACTORY = """
+from expunge import TensorData
+from expunge.sources import load
+from expunge.sources.source import Source
+
+def data():
+    digits = load("digits?limit=400&test_limit=200")
+    n = len(digits.train)
+    train = TensorData(digits.train.x, digits.train.labels, ids=[f"p{k}" for k in range(n)],
+                       groups={"user": [f"Doe, u{k // 8}" for k in range(n)]})
+    return Source(train, digits.test, digits.classes, digits.shape, "office")
+"""
+VALUES = {
+    "data": "office_data:data",
+    "model": "mlp",
+    "validation": 0.0,
+    "settings": {"epochs": 2, "batch_size": 64, "lr": 0.03},
+}
+
+
+@pytest.fixture(scope="module")
+def office(tmp_path_factory):
+    """A folder with the data module, the trained model `mine.pt` and an empty project `project`."""
+    folder = tmp_path_factory.mktemp("office")
+    (folder / "office_data.py").write_text(FACTORY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        source = load("office_data:data")
+        torch.manual_seed(0)
+        fresh = build("mlp", num_classes=10, shape=source.shape)
+        split = Split.by_class(source.train, source.test, 3, validation=0)
+        recipe = Retrain(epochs=8, lr=0.1, batch_size=64)
+        model = train(fresh, split, recipe, Classification(10)).model
+        torch.save(model.state_dict(), folder / "mine.pt")
+        Project.create(folder / "project", checked(VALUES), folder / "mine.pt")
+        yield folder
+
+
+@pytest.fixture
+def project(office, tmp_path):
+    shutil.copytree(office / "project", tmp_path / "project")
+    return Project(tmp_path / "project")
+
+
+def content(folder):
+    """{file: bytes} of a project, without its lock."""
+    return {
+        str(f.relative_to(folder)): f.read_bytes()
+        for f in sorted(Path(folder).rglob("*"))
+        if f.is_file() and f.name != ".lock"
+    }
+
+
+# ---- requests in order
+
+
+def test_ten_requests_stay_honoured(project):
+    requests = [
+        wanted(ids=[f"p{k}" for k in range(10)], subject="case 1"),
+        wanted(classes=3),
+        wanted(group="user=Doe, u9"),
+        wanted(ids=[f"p{k}" for k in range(5, 15)]),
+        wanted(classes=["7"]),
+        wanted(ids=["p100", "p101"]),
+        wanted(group="user=Doe, u20"),
+        wanted(ids=["p200"]),
+        wanted(ids=["p101", "p102"]),
+        wanted(group="user=Doe, u30"),
+    ]
+    forgotten: set[int] = set()
+    for number, request in enumerate(requests, 1):
+        found = project.answer([request])
+        split = found.outcome.run.split
+        forgotten |= set(split.forget.index.tolist())
+        assert not forgotten & set(split.retain.index.tolist())
+        assert len(found.earlier) == number - 1 and len(requests_of(found.model)) == number
+    assert len(found.outcome.run.split.forget) == 8
+    # the model on disk knows them all, and the classes are still unknown to it
+    model = project.model
+    assert [r.request for r in requests_of(model)] == [r.request for r in project.status().requests]
+    assert {e["request"]: e["UA"] for e in found.earlier}[project.status().requests[1].request] > 95
+    ledger = Ledger(project.path / "ledger.db")
+    assert all(c.ok for c in ledger.check()) and len(ledger.requests()) == 10
+    assert all(r.receipt and r.proved for r in ledger.requests())
+    assert ledger.requests()[0].subject == "case 1"
+    for k in range(2, 11):
+        parent = project.path / f"models/{k - 1:04d}.receipt.json"
+        checks = verify(
+            project.path / f"models/{k:04d}.receipt.json",
+            model=project.path / f"models/{k:04d}.safetensors",
+            record=project.path / f"models/{k:04d}.json",
+            parent=parent,
+        )
+        assert all(c.ok for c in checks)
+    assert "p100" not in (project.path / "state.json").read_text()
+
+
+def test_pending_requests_share_one_run_and_keep_their_own_entries(project):
+    project.register([wanted(ids=["p1", "p2", "p3"], due="2026-12-01"), wanted(classes=4)])
+    before = project.status()
+    assert [r.state for r in before.requests] == ["waiting"] * 2 and before.model == "models/0000.pt"
+    assert Ledger(project.path / "ledger.db").request(1).due == "2026-12-01"
+    found = project.answer([wanted(ids=["p3", "p5"])], pending=True)
+    assert [len(s.forget) for s in found.splits][0::2] == [3, 2]
+    after = project.status()
+    assert [r.state for r in after.requests] == ["done"] * 3 and {r.run for r in after.requests} == {1}
+    assert after.requests[1].then["UA"] > 90
+    # each is a request of its own: asked alone, its hash is the one that is remembered
+    own = [
+        project._prepare().setting.draw(w).request
+        for w in (wanted(ids=["p1", "p2", "p3"]), wanted(classes=4))
+    ]
+    assert [r.request for r in requests_of(project.model)][:2] == own
+    with pytest.raises(ExpungeError, match="no request waits"):
+        project.answer(pending=True)
+
+
+def test_a_request_that_came_back_is_reopened_and_can_be_answered_again(project):
+    project.forget(classes=3)
+    (entry,) = project.status().requests
+    entries = [{"request": entry.request, "UA": 1.0, "MIA": 2.0, "came_back": True, "reason": "it came back"}]
+    assert apply_audit([entry], entries) == [entry] and entry.state == "came back"
+    assert entry.drift["UA"] == 1.0 - entry.then["UA"]
+    # a model that remembers nothing learns the class again: give the project such a model
+    state = project.folder.state()
+    state["requests"] = [entry.to_dict()]
+    (project.path / "state.json").write_text(json.dumps(state))
+    assert project.status().exit_code == 1
+    project.answer(pending=True)
+    assert project.status().exit_code == 0 and project.status().requests[0].run == 2
+
+
+def test_exit_code_1_if_an_earlier_request_came_back(project, monkeypatch, capsys):
+    project.forget(classes=3)
+    # `expunge.audit` is a function, so the module is found by its full name
+    module = importlib.import_module("expunge.audit.earlier_requests")
+    monkeypatch.setattr(module, "_return", lambda *a: "it came back")
+    words = ["forget", "--project", str(project.path), "--class", "5"]
+    assert main(words) == 1
+    assert Ledger(project.path / "ledger.db").request(1).status == "open"
+    assert main(["status", "--project", str(project.path)]) == 1
+    assert "request 1 came back: it came back" in capsys.readouterr().err
+
+
+def test_status_counts_overdue_requests(project):
+    project.register([wanted(ids=["p1"], due="2026-12-01")])
+    status = ["status", "--project", str(project.path), "--today"]
+    assert main([*status, "2026-12-01"]) == 0 and main([*status, "2026-12-02"]) == 1
+
+
+# ---- refusals change nothing
+
+
+def test_wrong_requests_change_nothing(project):
+    before = content(project.path)
+    for request in (
+        wanted(ids=["nobody"]),
+        wanted(classes="none"),
+        wanted(group="user"),
+        wanted(),
+        Wanted(ids=("p1",), classes=("3",)),
+    ):
+        with pytest.raises(ExpungeError):
+            project.answer([request])
+    with pytest.raises(ExpungeError, match="not a day"):
+        project.answer([wanted(ids=["p1"], due="soon")])
+    assert content(project.path) == before
+
+
+def test_a_dry_run_changes_no_file(project, tmp_path, capsys):
+    before = content(project.path)
+    (tmp_path / "ids.txt").write_text("p1\np2\n")
+    assert (
+        main(["forget", "--project", str(project.path), "--ids", str(tmp_path / "ids.txt"), "--dry-run"]) == 0
+    )
+    out = capsys.readouterr().out
+    for words in ("1 (2 samples)", "method: salun", "estimated seconds", "disk space", "retraining"):
+        assert words in out
+    assert content(project.path) == before and not (project.path / ".lock").exists()
+    plan = project.plan([wanted(ids=["p1", "p2"]), wanted(ids=["p2", "p3"])])
+    assert (plan.samples, plan.forget, plan.retain) == ([2, 2], 3, 397)
+    assert plan.steps == 2 * 7 and plan.seconds > 0 and plan.retrain_seconds > 0
+
+
+def test_all_problems_of_init_are_shown_at_once(tmp_path, capsys):
+    words = ["--data", "digitz", "--model", "nope", "--checkpoint", str(tmp_path / "no.pt"), "--days", "-1"]
+    code = main(["init", str(tmp_path / "new"), *words, "--settings", "epoch=3", "--max-gap", "2"])
+    err = capsys.readouterr().err
+    assert code == 2 and not (tmp_path / "new").exists()
+    for words in ("digitz", "'nope'", "no.pt", "days is -1", "'epoch' is no setting of salun", "max_gap"):
+        assert words in err
+
+
+def test_all_problems_of_the_file_are_shown_at_once():
+    with pytest.raises(ExpungeError) as caught:
+        checked({"modle": "cnn", "seed": "x", "data": "digits", "model": "cnn", "method": "salunn"})
+    text = str(caught.value)
+    assert "'modle' is no entry; known: compute, data" in text and "seed is 'x'" in text and "salunn" in text
+    assert checked({"data": "digits", "model": "cnn"}).method == "salun"
+
+
+def test_a_checkpoint_of_another_model_is_refused(office, tmp_path):
+    with pytest.raises(ExpungeError, match="checkpoint: .*lacks"):
+        Project.create(tmp_path / "new", checked({**VALUES, "model": "cnn"}), office / "mine.pt")
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_entry_of_the_file_is_a_flag_and_survives_the_file():
+    import tomllib
+    from dataclasses import fields
+
+    from expunge.cli.project import InitFlags
+    from expunge.projects.settings import ProjectSettings
+
+    assert {f.name for f in fields(InitFlags)} == set(ProjectSettings.model_fields)
+    settings = checked(
+        {**VALUES, "data": "digits", "recipe": {"epochs": 2}, "measures": ["ToW"], "reference": True}
+    )
+    assert checked(tomllib.loads(settings.to_toml())) == settings
+
+
+def test_a_changed_model_is_refused(project):
+    (project.path / "models/0000.pt").write_bytes(b"other")
+    with pytest.raises(ExpungeError, match="was changed"):
+        project.forget(ids=["p1"])
+
+
+def test_csv_rows_of_one_subject_are_one_request(tmp_path):
+    (tmp_path / "r.csv").write_text(
+        "id,subject,due\np1,case 1,2026-12-01\np2,case 2,\np3,case 1,2026-12-01\n"
+    )
+    first, second = read_csv(tmp_path / "r.csv", due="2026-12-09")
+    assert (first.ids, first.subject, first.due) == (("p1", "p3"), "case 1", "2026-12-01")
+    assert (second.ids, second.due) == (("p2",), "2026-12-09")
+    with pytest.raises(ExpungeError, match="no column 'name'; its columns: id, subject, due"):
+        read_csv(tmp_path / "r.csv", "name")
+
+
+# ---- two commands at once, and kills
+
+
+def test_a_second_command_is_refused_and_a_dead_one_does_not_block(project):
+    with project.folder.locked(), pytest.raises(ExpungeError, match=f"process {os.getpid()}"):
+        project.forget(ids=["p1"])
+    (project.path / ".lock").write_text("999999")
+    with project.folder.locked():
+        pass
+
+
+def killed(path, name, at):
+    """Run a request in a child process that dies at the call `at` of `os.NAME`. Return whether it died."""
+    child = os.fork()
+    if not child:
+        original, calls = getattr(os, name), 0
+
+        def dying(*args, **options):
+            nonlocal calls
+            calls += 1
+            if calls == at:
+                os._exit(9)
+            return original(*args, **options)
+
+        setattr(os, name, dying)
+        try:
+            Project(path).forget(ids=["p1", "p2"])
+            os._exit(0)
+        except BaseException:
+            os._exit(7)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code in (0, 9)
+    return code == 9
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the child process is a fork")
+@pytest.mark.parametrize("name", ["replace", "link", "fsync"])
+def test_a_kill_leaves_the_old_or_the_new_state(office, tmp_path, name):
+    old = content(office / "project")
+    outcomes = []
+    for at in range(1, 60):
+        path = tmp_path / str(at)
+        shutil.copytree(office / "project", path)
+        died = killed(path, name, at)
+        with Folder(path).locked():
+            pass
+        state = Folder(path).state()
+        if len(state["models"]) == 1:
+            assert content(path) == old
+        else:
+            expected = {"0001.safetensors", "0001.json", "0001.receipt.json", "0001.requests.json"}
+            assert expected <= {f.name for f in (path / "models").iterdir()}
+            assert (path / "report.html").exists() and Ledger(path / "ledger.db").request(1).receipt
+            assert not list(path.glob(".work-*")) and len(requests_of(Project(path).model)) == 1
+        outcomes.append(len(state["models"]))
+        if not died:
+            break
+    assert not died and set(outcomes) == {1, 2} and outcomes == sorted(outcomes)
+
+
+# ---- without a folder
+
+
+def test_a_session_answers_requests_in_memory(classifier, tmp_path):
+    digits = (classifier.by_class.forget.data, classifier.by_class.test.data)
+    session = Session(
+        classifier.model, digits, classifier.task, find("salun")(epochs=2, lr=0.03, batch_size=64)
+    )
+    first = session.forget(classes=3)
+    assert first.scores["UA"] > 90 and requests_of(classifier.model) == ()
+    second = session.forget(ids=range(5))
+    assert len(second.earlier) == 1 and len(session.requests) == 2
+    assert "<!doctype html>" in session.report(tmp_path / "report.html").read_text().lower()
+    before = session.model
+    with pytest.raises(ExpungeError):
+        session.forget(ids=["nobody"])
+    assert session.model is before
+
+
+def test_a_run_that_changes_nothing_answers_nothing(classifier):
+    digits = (classifier.by_class.forget.data, classifier.by_class.test.data)
+    session = Session(
+        classifier.model,
+        digits,
+        classifier.task,
+        find("finetune")(epochs=1, lr=0.0, weight_decay=0.0, batch_norm="freeze"),
+    )
+    with pytest.warns(RuntimeWarning), pytest.raises(ExpungeError, match="answers no request"):
+        session.forget(ids=range(5))
+    assert session.requests == ()
+
+
+def test_a_union_of_mixed_requests_keeps_their_goals(classifier):
+    from expunge.projects.answered import Setting
+
+    data, test = classifier.by_class.forget.data, classifier.by_class.test.data
+    setting = Setting(train=data, test=test, task=classifier.task, method=find("salun")())
+    splits = [setting.draw(wanted(classes=3)), setting.draw(wanted(ids=range(4)))]
+    union = setting.union(splits)
+    assert set(union.forget.index.tolist()) == {*splits[0].forget.index.tolist(), 0, 1, 2, 3}
+    assert union.goal == "unlearn" and union.forget_classes == (3,)
+    both = setting.union([splits[0], setting.draw(wanted(classes=5))])
+    assert both.scenario == "class" and both.forget_classes == (3, 5)
+    remembered = remember_requests(
+        build("mlp", num_classes=10, shape=(1, 8, 8)), [splits[0].as_request("salun")]
+    )
+    assert len(requests_of(remembered)) == 1 and re.match("PastRequest", repr(requests_of(remembered)[0]))
