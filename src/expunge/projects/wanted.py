@@ -73,7 +73,8 @@ class Wanted:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Wanted:
         """Make a request from what `to_dict` returned."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        lists = {k: tuple(values[k]) for k in ("ids", "classes")}
+        return cls(**{**values, **lists})
 
 
 def wanted(
