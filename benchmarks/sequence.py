@@ -36,6 +36,7 @@ from expunge.records.atomic_files import write_json
 from expunge.records.record import machine, plain
 from expunge.records.request_file import read_requests, write_requests
 from expunge.sources.loading import load
+from expunge.sources.spec import locate
 from expunge.training.method import Method
 from expunge.tuning.trials import tune
 
@@ -69,7 +70,7 @@ class WordBag(nn.Module):
 
 def fashion(seed: int) -> tuple[Data, Data, nn.Module, Method, list[tuple[str, Any]]]:
     """Fashion-MNIST. Its images belong to nobody, so each gets one of 300 made-up persons."""
-    source = load("fashion-mnist")
+    source = load(locate("fashion-mnist"))
     persons = np.random.default_rng(seed).integers(0, 300, len(source.train))
     train = TensorData(
         source.train.x,  # type: ignore[attr-defined]
