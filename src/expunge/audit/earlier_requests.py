@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -62,7 +62,7 @@ class EarlierScores:
             f"{name}_change": None if then is None else now - then
             for name, now, then in (("UA", self.UA, self.UA_then), ("MIA", self.MIA, self.MIA_then))
         }
-        return {**asdict(self), **changes}
+        return {**vars(self), **changes}
 
 
 def audit_earlier(
@@ -89,7 +89,7 @@ def audit_earlier(
     earlier = evaluation.split.earlier
     if not earlier or evaluation.earlier is None:
         return []
-    own = _of_each(evaluation)
+    own, test_accuracy = _of_each(evaluation), evaluation.test.accuracy
     reference = _of_each(retrained) if retrained is not None and retrained.earlier is not None else None
     results = []
     for at, entry in enumerate(earlier):
@@ -111,8 +111,8 @@ def audit_earlier(
             receipt=entry.past.receipt,
             record=entry.past.record,
         )
-        reason = _return(entry, scores, correct, evaluation.test.accuracy, tolerance)
-        results.append(EarlierScores(**{**asdict(scores), "came_back": bool(reason), "reason": reason}))
+        reason = _return(entry, scores, correct, test_accuracy, tolerance)
+        results.append(replace(scores, came_back=True, reason=reason) if reason else scores)
     return results
 
 
@@ -148,8 +148,9 @@ def _return(
     known = {name: value for name, value in allowed.items() if value is not None}
     place, most = max(known.items(), key=lambda item: item[1], default=("if the class is unknown", 0.0))
     accuracy = 100 - scores.UA
-    by_chance = float(binom.sf(round(correct.sum()) - 1, len(correct), min(most / 100, 1.0)))
-    if accuracy - most <= tolerance or by_chance > SIGNIFICANCE:
+    if accuracy - most <= tolerance:
+        return ""
+    if binom.sf(round(correct.sum()) - 1, len(correct), min(most / 100, 1.0)) > SIGNIFICANCE:
         return ""
     return (
         f"the accuracy on the {len(correct):,} samples of request {scores.number} is {accuracy:.1f} %, and at most {most:.1f} % "
