@@ -10,12 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expunge import Split, StreamData, TensorData
+from expunge.cli.app import main
 from expunge.cli.flags import SplitFlags
 from expunge.cli.inputs import draw_split
 from expunge.data import copy_hashes, near_copies
 from expunge.data.copy_hashes import normalised
 from expunge.data.split_settings import SplitSpec
 from expunge.errors import SplitError
+from expunge.records.checkpoint import read_checkpoint
 from expunge.sources import load
 
 pytestmark = pytest.mark.filterwarnings(
@@ -423,3 +425,25 @@ def test_one_long_text_does_not_make_all_texts_long():
     texts = ["x" * 200_000, *["short"] * 2_000]
     data = TensorData(torch.zeros(2_001, 3), torch.arange(2_001) % 2, texts=texts)
     assert data.texts.nbytes < 1_000_000 and str(data.texts[0]) == texts[0] and str(data.texts[5]) == "short"
+
+
+def test_a_command_trains_without_the_copies(tmp_path, capsys):
+    out = tmp_path / "gold.safetensors"
+    command = [
+        "train",
+        "--data",
+        f"text:{persons(tmp_path)}?length=16",
+        "--model",
+        "text_transformer",
+        "--epochs",
+        "1",
+    ]
+    command += ["--without-forget", "--forget-group", "user=alice", "--out", str(out), "--copies"]
+    sizes = {}
+    for handling in ("include", "report"):
+        assert main([*command, handling]) == 0
+        assert "exact copies of forget samples in the retain set" in capsys.readouterr().err
+        sizes[handling] = json.loads(read_checkpoint(out).metadata["split"])["sizes"]
+    moved = sizes["include"]["forget"] - sizes["report"]["forget"]
+    kept = ("retain", "validation")
+    assert moved >= 8 and moved == sum(sizes["report"][k] - sizes["include"][k] for k in kept)
