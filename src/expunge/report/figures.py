@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from ..records.record import Record
 from .number_text import fixed
-from .study import Group, Study
+from .study import Group, Study, has_accuracies
 from .svg import Figure, Plot, short, spread_out, tick_text, ticks
 from .values import number, numbers, table
 
@@ -79,7 +79,7 @@ def curves(record: Record, retrain: Group | None) -> list[Figure]:
     Tasks without accuracy have a score of their own. A dotted line is the final accuracy of Retrain.
     """
     rows = [r for r in record.curves if number(r.get("step")) is not None]
-    percent = record.task == "classification"
+    percent = has_accuracies(record)
     references = {}
     if percent and retrain is not None:
         ua, ra = retrain.score("UA"), retrain.score("RA")

@@ -42,6 +42,15 @@ def is_generator(record: Record) -> bool:
     return record.task == "diffusion" or record.kind == "erase" or "FID_judge" in record.scores
 
 
+def has_accuracies(record: Record) -> bool:
+    """Return True if the curves of the record are accuracies in percent.
+
+    The standard audit gives TA to each model whose task offers "scores", and the curves of such a task are accuracies.
+    The scores of generated images are a judge's, and their curves are losses.
+    """
+    return number(record.scores.get("TA")) is not None and not is_generator(record)
+
+
 @dataclass
 class Group:
     """Hold the runs of one method with the same settings, one per seed.
@@ -175,6 +184,11 @@ class Study:
     def generator(self) -> bool:
         """True if the models of the study generate images."""
         return is_generator(self.lead)
+
+    @property
+    def accuracies(self) -> bool:
+        """True if the curves of the study are accuracies in percent."""
+        return has_accuracies(self.lead)
 
     @property
     def groups(self) -> list[Group]:

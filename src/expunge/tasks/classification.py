@@ -43,7 +43,13 @@ class Classification(Task):
     joint = True
 
     def logits(self, model: nn.Module, x: Inputs) -> Tensor:
-        """Return the logits (B, K)."""
+        """Return the logits (B, K).
+
+        Raises:
+            ExpungeError: `x` is a whole `Batch`.
+        """
+        if isinstance(x, Batch):
+            raise ExpungeError("logits takes inputs, and this is a whole Batch; pass its inputs, batch.x.")
         out = model(**x) if isinstance(x, dict) else model(to_channels_last(model, x))
         return out if isinstance(out, Tensor) else out.logits
 
