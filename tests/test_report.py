@@ -28,9 +28,10 @@ from expunge.records.record import Record
 from expunge.report import page, write_report
 from expunge.report.audit_details import picture
 from expunge.report.figures import curves
+from expunge.report.group import Group
 from expunge.report.number_text import compact, duration, fixed, gap_step, listed, memory
 from expunge.report.strong_audit import attack_table, feature_table, verdict
-from expunge.report.study import Group, studies
+from expunge.report.study import studies
 from expunge.report.svg import short, spread_out, tick_text, ticks
 from expunge.report.values import number
 from make_records import details, generator, png, record, sample, strong

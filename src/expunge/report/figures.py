@@ -14,8 +14,9 @@ from typing import Any
 from markupsafe import Markup
 
 from ..records.record import Record
+from .group import Group
 from .number_text import fixed
-from .study import Group, Study, has_accuracies
+from .study import Study, has_accuracies
 from .svg import Figure, Plot, short, spread_out, tick_text, ticks
 from .values import number, numbers, table
 
