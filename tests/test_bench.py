@@ -63,6 +63,29 @@ def serial(tmp_path_factory):
     return folder, json.loads((folder / "small.json").read_text())
 
 
+def test_chosen_methods_and_seeds_give_the_same_runs_as_the_whole_grid(serial, tmp_path):
+    folder, whole = serial
+    args = ["bench", str(folder / "small.toml"), "--out", str(folder / "cache"), "--results", str(tmp_path)]
+    assert main([*args, "--jobs", "1", "--only", "nhle", "--seeds", "1"]) == 0
+    result = json.loads((tmp_path / "small.json").read_text())
+    runs = result["runs"]
+    assert [(e["kind"], e["label"], e["seed"]) for e in runs] == [
+        ("original", "Original", 1),
+        ("retrain", "Retrain", 1),
+        ("unlearn", "nhle", 1),
+    ]
+    assert all(e in whole["runs"] for e in runs)
+    assert result["about"]["command"].endswith("--only nhle --seeds 1")
+
+
+def test_methods_and_seeds_that_a_grid_does_not_have_are_refused_together(serial, tmp_path, capsys):
+    args = ["bench", str(serial[0] / "small.toml"), "--out", str(tmp_path), "--results", str(tmp_path)]
+    assert main([*args, "--only", "scrub", "--seeds", "7"]) == 2
+    error = capsys.readouterr().err
+    assert "no method scrub; choose from salun, nhle" in error and "no seed 7; choose from 0, 1" in error
+    assert not list(tmp_path.iterdir())
+
+
 def test_result_has_every_run_and_its_references(serial):
     runs = serial[1]["runs"]
     assert sum(e["kind"] == "unlearn" for e in runs) == 2 * (3 + 2)  # nhle serves classes only

@@ -17,6 +17,7 @@ from expunge.errors import ExpungeError
 from expunge.masks.mask_file import Mask
 from expunge.receipts.keys import make_key
 from expunge.receipts.receipt import Receipt
+from expunge.records.hashing import model_hash
 from expunge.records.record import Record
 
 IDS = ["17", "4", "23"]
@@ -31,8 +32,15 @@ def run(tmp_path, monkeypatch):
     save_file(nn.Linear(3, 2).state_dict(), "after.safetensors")
     make_key("key")
     (tmp_path / "ids.txt").write_text("17\n4\n\n 23 \n")
+    hashes = {f"hash_{name}": model_hash(f"{name}.safetensors") for name in ("before", "after")}
     record = Record(
-        "unlearn", "salun", {"lr": 0.1}, split={"hash": "5" * 64}, scores={"UA": 99.5}, machine={}
+        "unlearn",
+        "salun",
+        {"lr": 0.1},
+        model=hashes,
+        split={"hash": "5" * 64},
+        scores={"UA": 99.5},
+        machine={},
     )
     record.save("after.json")
     files = [tmp_path / name for name in ("after.json", "before.safetensors", "after.safetensors")]

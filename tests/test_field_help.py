@@ -74,7 +74,7 @@ def test_every_field_of_every_method_and_group_of_flags_has_help():
     assert not [f"{k.__name__}.{f.name}" for k in kinds for f in fields(k) if not field_help(k, f.name)]
 
 
-LEDGER = ("add", "list", "attach", "overdue", "check", "export")
+LEDGER = ("add", "list", "attach", "show", "limits", "overdue", "check", "export")
 METHOD_OF = {"unlearn": "salun", "erase": "esd", "unlearn-generator": "esd"}
 
 

@@ -26,7 +26,7 @@ MOST_LEVELS = 14
 ORDER = (
     "version", "errors", "lazy", "imports", "extensions", "summaries", "torch_utils", "data", "records", "sources",
     "tasks", "models", "masks", "training", "methods", "audit", "tuning", "pipeline", "generation", "receipts",
-    "report", "bench", "cli", "__init__", "__main__",
+    "report", "projects", "bench", "cli", "__init__", "__main__",
 )  # fmt: skip
 
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from .methods.ugradsl import UGradSL
     from .methods.ugradsl_plus import UGradSLPlus
     from .pipeline.experiment import experiment, train
+    from .projects.project import Project
+    from .projects.session import Session
     from .records.record import Record
     from .tasks.classification import Classification
     from .tasks.task import Task
@@ -59,11 +61,13 @@ __all__ = [
     "Method",
     "ModelError",
     "Normalize",
+    "Project",
     "Record",
     "Retrain",
     "Run",
     "SalUn",
     "Samples",
+    "Session",
     "Split",
     "SplitError",
     "StreamData",
@@ -110,6 +114,8 @@ _MODULES = {
     "methods.ugradsl": ("UGradSL",),
     "methods.ugradsl_plus": ("UGradSLPlus",),
     "pipeline.experiment": ("experiment", "train"),
+    "projects.project": ("Project",),
+    "projects.session": ("Session",),
     "records.record": ("Record",),
     "tasks.classification": ("Classification",),
     "tasks.task": ("Task",),

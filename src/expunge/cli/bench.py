@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -34,6 +35,8 @@ class BenchFlags:
         jobs: Number of parallel processes. By default one per core, or one per GPU. Runs that share a GPU or the memory
             bus take longer: give 1 where the seconds matter.
         ray: Run the jobs on a Ray cluster (extra `ray`) instead of local processes.
+        only: Names of methods: run only these. The flag can be given several times. By default, all of the grid.
+        seeds: Seeds of the grid: run only these. The flag can be given several times. By default, all of the grid.
         minutes: Stop cleanly after this time. Give the same command again to go on.
         device: Where the models are: cpu or cuda.
         note: What a reader of the result should know about this machine.
@@ -46,6 +49,8 @@ class BenchFlags:
     tune_by: Literal["validation", "gap"] = "validation"
     jobs: int | None = None
     ray: bool = False
+    only: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
     minutes: float | None = None
     device: str = "cpu"
     note: str = ""
@@ -81,13 +86,40 @@ def bench(
     sound = True
     if grid is not None:
         raise_all(flags.problems())
-        sound = GridRun(read_grid(grid, tuned=flags.tune_by if flags.tune else None), grid, flags).run()
+        chosen = select(read_grid(grid, tuned=flags.tune_by if flags.tune else None), flags.only, flags.seeds)
+        sound = GridRun(chosen, grid, flags).run()
     elif flags.make_page is None:
         raise ExpungeError("name a grid file, or --make-page FILE to make the page of the results there are.")
     if flags.make_page is not None:
         page(flags.results, flags.make_page)
         print(f"page: {flags.make_page}")
     return 0 if sound else 1
+
+
+def select(grid: Grid, only: Sequence[str], seeds: Sequence[int]) -> Grid:
+    """Return a grid with the runs of some methods and some seeds. Empty sequences keep all.
+
+    Args:
+        grid: The grid.
+        only: Names of methods.
+        seeds: Seeds.
+
+    Raises:
+        ExpungeError: The grid does not have a method or a seed.
+    """
+    problems = []
+    for word, wanted, known in (
+        ("method", only, list(dict.fromkeys(j.method for j in grid.jobs))),
+        ("seed", seeds, list(dict.fromkeys(j.seed for j in grid.jobs))),
+    ):
+        problems += [
+            f"the grid {grid.name} has no {word} {value}; choose from {', '.join(map(str, known))}."
+            for value in wanted
+            if value not in known
+        ]
+    raise_all(problems)
+    kept = [j for j in grid.jobs if (not only or j.method in only) and (not seeds or j.seed in seeds)]
+    return replace(grid, jobs=kept)
 
 
 class GridRun:
@@ -106,6 +138,8 @@ class GridRun:
         self.grid, self.flags = grid, flags
         # the command as it can be repeated elsewhere, without folders of this machine
         self.command = f"expunge bench {file}" + (f" --tune --tune-by {flags.tune_by}" if flags.tune else "")
+        self.command += "".join(f" --only {name}" for name in flags.only)
+        self.command += "".join(f" --seeds {seed}" for seed in flags.seeds)
         self.jobs = default_workers(flags.device, grid.threads) if flags.jobs is None else flags.jobs
         deadline = None if flags.minutes is None else time.time() + 60 * flags.minutes
         self.worker: Worker = Worker(flags.out, flags.device, deadline)

@@ -16,8 +16,9 @@ from rich.table import Column, Table
 from ..data.forget_set import read_ids
 from ..errors import ExpungeError
 from ..receipts.chain import LedgerHead
-from ..receipts.deletion import DAYS, Request, Status, a_month_after, request_entry
+from ..receipts.deletion import CLOSED, DAYS, Request, Status, a_month_after, request_entry
 from ..receipts.ledger import Ledger, check_export
+from ..receipts.limits import visible
 from .receipt import show_checks
 from .receipt_flags import secret_path
 from .settings_flags import FLAT, with_help
@@ -107,10 +108,11 @@ def attach(
     /,
     *,
     attachments: Annotated[Attachments, FLAT] = Attachments(),
-) -> None:
-    """Attach a run's record, an audit, a receipt or a status to a request.
+) -> int:
+    """Attach a run's record, an audit, a receipt or a status to a request. Exit code 1 if an earlier request came back.
 
-    A receipt that passes its checks makes the request done.
+    A receipt that passes its checks makes the request done. What it lacks to be proved is listed.
+    If an audit or a record says that earlier requests came back, they are reopened.
 
     Args:
         ledger: The ledger file.
@@ -118,7 +120,8 @@ def attach(
         attachments: What is attached.
     """
     needs_secret = attachments.receipt is not None and attachments.ids is not None
-    state = Ledger(ledger).attach(
+    file = Ledger(ledger)
+    state = file.attach(
         request,
         record=attachments.record,
         audit=attachments.audit,
@@ -130,12 +133,84 @@ def attach(
         note=attachments.note,
     )
     proved = f"; all {state.ids} ids shown to be in its forget set" if state.proved else ""
-    print(f"request {state.number} is {state.status}{proved}")
+    print(f"request {state.number} is {state.state}{proved}")
+    for text in state.missing:
+        print(f"missing: {visible(text)}")
+    for number in state.reopened:
+        print(f"request {number} is reopened: {visible(file.request(number).note)}")
+    for text in state.unknown_returns:
+        notice(visible(text))
+    return 1 if state.reopened or state.unknown_returns else 0
+
+
+@ledger.command
+def show(ledger: Path, request: int, /) -> None:
+    """Show one request: its state, what it lacks, and what the latest audit says of its samples.
+
+    Args:
+        ledger: The ledger file.
+        request: Number of the request.
+    """
+    r = Ledger(ledger).request(request)
+    drift = f"{r.drift}, in the audit of request {r.drift.request}" if r.drift else ""
+    values = {
+        "subject": r.subject,
+        "received": r.received,
+        "due": r.due,
+        "state": r.state,
+        "missing": "; ".join(r.missing),
+        "ids": f"{r.ids}, proved" if r.proved else str(r.ids),
+        "method": r.method,
+        "run": r.run,
+        "model": r.model,
+        "audit": r.audit,
+        "verdict": r.verdict,
+        "receipt": r.receipt,
+        "signed by": r.signer,
+        "now": _scores(r),
+        "latest audit": drift,
+        "note": r.note,
+    }
+    print(f"request {r.number}")
+    for name, value in values.items():
+        if value:
+            print(f"  {name}: {visible(value)}")
+
+
+@ledger.command
+def limits(
+    ledger: Path,
+    /,
+    *,
+    key: Sequence[str] | None = None,
+    no_key: bool = False,
+    max_gap: float | None = None,
+    refused_verdict: Sequence[str] | None = None,
+) -> None:
+    """Show or set what a done request needs to be proved. A new limit applies to old requests too.
+
+    Args:
+        ledger: The ledger file.
+        key: Public key (.pub file or 64 hex digits) that may sign receipts. Repeat it for several keys.
+        no_key: Accept unsigned receipts.
+        max_gap: Largest average gap to Retrain, in points.
+        refused_verdict: Verdict word that is not accepted. Repeat it for several words.
+    """
+    if no_key and key:
+        raise ExpungeError("--key and --no-key contradict each other. Give one of them.")
+    file = Ledger(ledger)
+    keys = [] if no_key else key
+    if keys is not None or max_gap is not None or refused_verdict is not None:
+        file.set_limits(keys=keys, max_gap=max_gap, refused_words=refused_verdict)
+    current = file.limits
+    print(f"keys: {', '.join(current.keys) or 'none, receipts may be unsigned'}")
+    print(f"largest average gap to Retrain: {current.max_gap:g} points")
+    print(f"refused verdicts: {', '.join(current.refused_words) or 'none'}")
 
 
 @ledger.command
 def overdue(ledger: Path, /, *, today: str = "") -> int:
-    """List open requests whose day has passed. Exit code 1 if there are any.
+    """List requests past their day that are open, or done but not proved. Exit code 1 if there are any.
 
     Args:
         ledger: The ledger file.
@@ -181,6 +256,14 @@ def _day(text: str) -> date | None:
         raise ExpungeError(f"today is {text!r}; write a day as 2026-01-31.") from None
 
 
+def _scores(request: Request) -> str:
+    """Return UA and MIA of a closed request with the change since its own audit, from the latest audit."""
+    if request.drift is not None:
+        return str(request.drift)
+    own = [f"{name} {float(request.scores[name]):.1f}" for name in ("UA", "MIA") if name in request.scores]
+    return ", ".join(own)
+
+
 def _print_table(requests: Sequence[Request]) -> None:
     today = datetime.now(UTC).date()
     table = Table(
@@ -193,9 +276,19 @@ def _print_table(requests: Sequence[Request]) -> None:
         "remarks",
     )
     for r in requests:
-        status = f"{r.status}, overdue" if r.is_overdue(today) else r.status
+        status = f"{r.state}, overdue" if r.is_overdue(today) else r.state
         ids = f"{r.ids}, proved" if r.proved else str(r.ids or "")
-        remarks = ". ".join(text for text in (r.verdict, r.note) if text)
+        missing = f"missing: {'; '.join(r.missing)}" if r.missing else ""
+        scores = _scores(r) if r.status in CLOSED else ""
+        remarks = visible(". ".join(text for text in (missing, scores, r.verdict, r.note) if text))
         # brackets in what people wrote would be taken for markup
-        table.add_row(str(r.number), escape(r.subject), r.due, status, ids, r.receipt[:11], escape(remarks))
+        table.add_row(
+            str(r.number),
+            escape(visible(r.subject)),
+            r.due,
+            status,
+            ids,
+            r.receipt[:11],
+            escape(remarks),
+        )
     Console().print(table)

@@ -9,24 +9,19 @@ import secrets
 import unicodedata
 from calendar import monthrange
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal
 
 from ..errors import raise_all
-from ..records.record import Record, plain
-from .canonical import canonical, parse
-from .commitment import Secret
-from .issue import record_hash
-from .receipt import Receipt
-from .verify import verify
+from .canonical import canonical
+from .limits import Limits, missing_ids, unsafe_problems
+from .reaudit import Drift
 
 # 28 days are never more than the month of GDPR article 12 (3). Other laws and contracts differ.
 DAYS = 28
 # Most days that a request may stay open.
 LONGEST = 3650
-# Kinds of run that remove something, so they can answer a request.
-ANSWERS = ("unlearn", "retrain", "erase")
 
 Status = Literal["open", "running", "done", "refused", "withdrawn"]
 CLOSED = ("done", "refused", "withdrawn")
@@ -59,6 +54,15 @@ class Request:
         receipt: Id of the receipt.
         proved: True if every id of the request was proved to be in the forget set of the receipt.
         note: The last note.
+        scores: Scores of the audit, as the row stores them.
+        signer: Public key in the signed receipt, 64 hex digits. Empty if the receipt is unsigned.
+        answers: Ids of all its receipts, and hashes of the records of all its runs.
+        undone: Those of them that answered it before it was reopened.
+        drift: What the latest audit of a later model says of its samples, or None.
+        brought_back: Numbers of the requests that came back in its own audit and are not done again.
+        reopened: Numbers of the requests that the attachment just made has reopened.
+        unknown_returns: Sentences on earlier requests that came back and that no request of the ledger names.
+        limits: The limits of the ledger.
     """
 
     number: int
@@ -78,17 +82,56 @@ class Request:
     receipt: str = ""
     proved: bool = False
     note: str = ""
+    scores: dict[str, Any] = field(default_factory=dict)
+    signer: str = ""
+    answers: frozenset[str] = frozenset()
+    undone: frozenset[str] = frozenset()
+    drift: Drift | None = None
+    brought_back: tuple[int, ...] = ()
+    reopened: tuple[int, ...] = ()
+    unknown_returns: tuple[str, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def missing(self) -> list[str]:
+        """What a done request lacks to be proved. Empty for a request that is not done."""
+        if self.status != "done":
+            return []
+        missing = [] if self.run or self.receipt else ["a run"]
+        missing += self.limits.missing_signature(self.signer) if self.receipt else ["a receipt"]
+        missing += missing_ids(self.ids, self.proved)
+        if not self.audit:
+            missing.append("an audit")
+        else:
+            if not self.model or self.audit_model != self.model:
+                missing.append("an audit that names the model of the run")
+            missing += self.limits.missing_audit(self.scores, self.verdict)
+        return missing + [f"a new run for request {n}, which its run brought back" for n in self.brought_back]
+
+    @property
+    def state(self) -> str:
+        """The status. "done, not proved" for a done request that lacks something."""
+        return "done, not proved" if self.missing else self.status
 
     def apply(self, body: dict[str, Any]) -> None:
         """Update the state with one attachment, as the ledger stores it."""
+        if "reopened" in body:
+            self.run = self.method = self.model = self.receipt = self.signer = ""
+            self.audit = self.audit_model = self.verdict = ""
+            self.scores, self.proved, self.undone = {}, False, self.answers
         if "run" in body:
+            self.answers |= {body["run"]["record"]}
             self.run, self.method = body["run"]["record"], body["run"]["method"]
             self.model = body["run"].get("model", "")
             self.status = "running" if self.status == "open" else self.status
         if "audit" in body:
             self.audit, self.verdict = body["audit"]["record"], body["audit"]["verdict"]
             self.audit_model = body["audit"].get("model", "")
+            self.scores = body["audit"].get("scores") or {}
         if "receipt" in body:
+            key = body["receipt"]["envelope"]["key"]
+            self.signer = key["public"] if key and body["receipt"]["signature"] != "unsigned" else ""
+            self.answers |= {body["receipt"]["id"], body["receipt"]["statement"]["record"]}
             self.receipt, self.proved, self.status = body["receipt"]["id"], body["proved"], "done"
             self.method = body["receipt"]["statement"]["method"]
             self.model = body["receipt"]["statement"]["model_after"]
@@ -96,8 +139,8 @@ class Request:
         self.note = body["note"] or self.note
 
     def is_overdue(self, today: date) -> bool:
-        """Return True if the request is not closed and its due day is before `today`."""
-        return self.status not in CLOSED and date.fromisoformat(self.due) < today
+        """Return True if the due day is before `today` and the request is not closed, or done but not proved."""
+        return (self.status not in CLOSED or bool(self.missing)) and date.fromisoformat(self.due) < today
 
 
 def a_month_after(day: date) -> date:
@@ -117,6 +160,7 @@ def request_entry(
     problems = []
     if not subject.strip():
         problems.append("the subject is empty. Give a reference that you can trace to the person.")
+    problems += unsafe_problems({"subject": subject, "note": note})
     if len(nfc(ids)) < len(ids):
         problems.append("an id repeats. Give each id once.")
     received_day = _day("received", received, problems) or datetime.now(UTC).date()
@@ -135,90 +179,6 @@ def request_entry(
         "ids_salt": salt,
         "note": note,
         "ids_hash": ids_hash(salt, ids) if ids else "",
-    }
-
-
-def receipt_entry(
-    request: Request,
-    path: Source,
-    *,
-    record: Source | None,
-    secret: Source | None,
-    ids: Sequence[str],
-    public_key: Source | bytes | None,
-    problems: list[str],
-) -> tuple[dict[str, Any], bool]:
-    """Verify a receipt and make the entry that the ledger stores for it.
-
-    Args:
-        request: The request that the receipt answers.
-        path: File of the receipt.
-        record: File of the run's record.
-        secret: File of the receipt's secret. Needed to prove `ids`.
-        ids: The ids of the request, to prove that they are in the forget set.
-        public_key: Public key that must have signed the receipt.
-        problems: Receives one sentence for each reason why the receipt may not be attached.
-
-    Returns:
-        The content of the receipt, and whether it was proved to cover `ids`.
-    """
-    opened = Secret.load(secret) if secret is not None else None
-    checks = verify(path, record=record, public_key=public_key, secret=opened)
-    problems += [f"{path}: {check.message}." for check in checks if not check.ok]
-    if problems:
-        return {}, False
-    receipt = Receipt.load(path)
-    run_kind = receipt.statement["run"]
-    if run_kind not in ANSWERS:
-        problems.append(
-            f"{path} is the receipt of a run of the kind {run_kind!r}; only {', '.join(ANSWERS)} answer a request."
-        )
-    if request.run and record is None and receipt.statement["record"] != request.run:
-        problems.append(f"{path} belongs to another run than the one attached to request {request.number}.")
-    if (opened is None) != (not ids):
-        problems.append("to prove that ids are in the forget set, give both the ids and the secret.")
-    if ids and ids_hash(request.ids_salt, ids) != request.ids_hash:
-        problems.append(f"these are not the {request.ids} ids of request {request.number}. Give its ids.")
-    if opened is not None and not problems:
-        problems += [
-            f"the id {name!r} is not among the {len(opened.leaves)} forgotten ids."
-            for name in ids
-            if name not in opened
-        ]
-    return parse(receipt.to_bytes()), bool(ids)
-
-
-def run_entry(path: Source, problems: list[str]) -> dict[str, Any]:
-    """Make the entry that the ledger stores for a run, from the file of its record.
-
-    `problems` receives one sentence for each reason why the run may not be attached.
-    """
-    record = Record.load(path)
-    if record.kind not in ANSWERS:
-        problems.append(
-            f"{path} is a record of the kind {record.kind!r}; only {', '.join(ANSWERS)} answer a request."
-        )
-    if record.ended in ("diverged", "unchanged"):
-        problems.append(f"the run of {path} {record.status}. Attach a run that finished.")
-    return {
-        "record": record_hash(path),
-        "method": record.method,
-        "kind": record.kind,
-        "status": record.status,
-        "model": str(record.model.get("hash_after") or ""),
-    }
-
-
-def audit_entry(path: Source) -> dict[str, Any]:
-    """Make the entry that the ledger stores for an audit, from the file of its record."""
-    record = Record.load(path)
-    verdict = record.details.get("verdict", "")
-    words = verdict.get("words", "") if isinstance(verdict, dict) else verdict
-    return {
-        "record": record_hash(path),
-        "model": str(record.model.get("hash_after") or ""),
-        "scores": plain(record.scores),
-        "verdict": ", ".join(map(str, words)) if isinstance(words, list) else str(words),
     }
 
 

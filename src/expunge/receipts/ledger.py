@@ -15,22 +15,16 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from ..errors import ExpungeError, raise_all
+from ..errors import ExpungeError
 from ..records.atomic_files import write_private
 from .canonical import canonical, file_form, parse
 from .chain import Event, LedgerHead, check_events
-from .deletion import (
-    DAYS,
-    STATUSES,
-    Request,
-    Source,
-    Status,
-    audit_entry,
-    receipt_entry,
-    request_entry,
-    run_entry,
-)
-from .ledger_file import FORMAT, LedgerFile
+from .deletion import DAYS, Request, Source, Status, request_entry
+from .keys import load_public
+from .ledger_attach import attachment, reopened_rows, unknown_returns
+from .ledger_file import FORMAT, LedgerFile, insert_row, read_events
+from .limits import Limits
+from .replay import Book, replay
 from .verify import Check
 
 
@@ -79,7 +73,11 @@ class Ledger(LedgerFile):
         Raises:
             ExpungeError: The request is not valid. All problems are listed.
         """
-        return self._append("request", None, request_entry(subject, ids, received, due, days, note))
+        entry = request_entry(subject, ids, received, due, days, note)
+        with self._transaction() as db:
+            number = 1 + db.execute("SELECT count(*) FROM events WHERE kind = 'request'").fetchone()[0]
+            insert_row(db, "request", number, entry)
+        return int(number)
 
     def attach(
         self,
@@ -96,53 +94,70 @@ class Ledger(LedgerFile):
     ) -> Request:
         """Attach a record, an audit, a receipt or a status to a request. If one does not fit, none is entered.
 
+        An audit or a record may say that earlier requests came back. They are then reopened in the same transaction.
+
         Args:
             request: Number of the request.
             record: File of the run's record. The run must remove something and must not have diverged.
             audit: File of the audit's record. It must audit the model that the run ended with.
-            receipt: File of the receipt. It is verified and kept whole. The request is then done.
+            receipt: File of the receipt. It is verified and kept whole. The request is then done; `Request.missing`
+                lists what it lacks to be proved.
             secret: File of the receipt's secret. With `ids`, it proves that each id is in the forget set.
             ids: The ids of the request. They need `secret`.
             status: The new status: open, running, done, refused or withdrawn.
-            note: Any text.
+            note: Any text without control characters.
             public_key: Public key that must have signed the receipt.
 
         Returns:
-            The new state of the request.
+            The new state of the request. `reopened` has the numbers of the requests that were reopened.
 
         Raises:
             ExpungeError: Something does not fit. All problems are listed.
         """
-        current = self.request(request)
-        body: dict[str, Any] = {}
-        problems: list[str] = []
-        if record is not None:
-            body["run"] = run_entry(record, problems)
-        if audit is not None:
-            body["audit"] = audit_entry(audit)
-        if receipt is not None:
-            body["receipt"], body["proved"] = receipt_entry(
-                current,
-                receipt,
-                record=record,
-                secret=secret,
-                ids=ids,
-                public_key=public_key,
-                problems=problems,
-            )
-        elif secret is not None or ids:
-            problems.append("ids and a secret prove something only with a receipt. Give the receipt too.")
-        if status is not None:
-            if status not in STATUSES:
-                problems.append(f"the status {status!r} is unknown. Use one of {', '.join(STATUSES)}.")
-            body["status"] = status
-        if not problems:
-            problems += _audit_problems(current, {**body, "note": note})
-        if not body:
-            problems.append("there is nothing to attach. Give a record, an audit, a receipt or a status.")
-        raise_all(problems)
-        self._append("attach", request, {**body, "note": note})
-        return self.request(request)
+        proof: dict[str, Any] = {"secret": secret, "ids": ids, "public_key": public_key}
+        with self._transaction() as db:
+            book = replay(read_events(db), self.path)
+            body = attachment(book, _of(book, request), record, audit, receipt, status, note, proof)
+            rows = reopened_rows(book, request, body)
+            insert_row(db, "attach", request, body)
+            for number, row in rows.items():
+                insert_row(db, "attach", number, row)
+        state = self.request(request)
+        return replace(state, reopened=tuple(rows), unknown_returns=unknown_returns(book, body))
+
+    def set_limits(
+        self,
+        *,
+        keys: Sequence[Source | bytes] | None = None,
+        max_gap: float | None = None,
+        refused_words: Sequence[str] | None = None,
+    ) -> Limits:
+        """Set the limits that a done request must meet to be proved. They apply to all requests, also to old ones.
+
+        Args:
+            keys: Public keys, one of which must have signed the receipt. Empty: no signature is needed.
+            max_gap: Largest average gap to Retrain, in points.
+            refused_words: Verdict words that are not accepted.
+
+        Returns:
+            The new limits. What is None stays as it was.
+
+        Raises:
+            ExpungeError: A value is wrong.
+        """
+        changes: dict[str, Any] = {"max_gap": max_gap}
+        changes["keys"] = None if keys is None else tuple(load_public(key).hex() for key in keys)
+        changes["refused_words"] = None if refused_words is None else tuple(refused_words)
+        with self._transaction() as db:
+            limits = replay(read_events(db), self.path).limits
+            limits = replace(limits, **{k: v for k, v in changes.items() if v is not None})
+            insert_row(db, "limits", None, limits.to_dict())
+        return limits
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of the ledger."""
+        return replay(self.events(), self.path).limits
 
     def requests(self) -> list[Request]:
         """Return the current state of every request, in the order of entry.
@@ -150,19 +165,7 @@ class Ledger(LedgerFile):
         Raises:
             ExpungeError: A row cannot be read.
         """
-        requests: dict[int, Request] = {}
-        try:
-            for event in self.events():
-                body = parse(event.body.encode())
-                if event.kind == "request" and event.request is not None:
-                    requests[event.request] = Request(event.request, **body)
-                elif event.kind == "attach" and event.request in requests:
-                    requests[event.request].apply(body)
-        except (AttributeError, TypeError, KeyError) as error:
-            raise ExpungeError(
-                f"{self.path} has a row that cannot be read. `expunge ledger check` says which."
-            ) from error
-        return list(requests.values())
+        return list(replay(self.events(), self.path).requests.values())
 
     def request(self, number: int) -> Request:
         """Return the current state of one request.
@@ -170,13 +173,10 @@ class Ledger(LedgerFile):
         Raises:
             ExpungeError: There is no request with this number.
         """
-        for request in self.requests():
-            if request.number == number:
-                return request
-        raise ExpungeError(f"there is no request {number}. `expunge ledger list` shows all requests.")
+        return _of(replay(self.events(), self.path), number)
 
     def overdue(self, today: date | None = None) -> list[Request]:
-        """Return the requests that are not closed and past their due day, the oldest due day first.
+        """Return the requests past their due day that are not closed, or not proved, the oldest due day first.
 
         Args:
             today: The day to compare with. Default: today (UTC).
@@ -210,16 +210,11 @@ class Ledger(LedgerFile):
         write_private(path, file_form(content).decode())
 
 
-def _audit_problems(current: Request, body: dict[str, Any]) -> list[str]:
-    """List what is wrong if the audit of a request would be of another model than the run's."""
-    updated = replace(current)
-    updated.apply(body)
-    if not updated.model or not updated.audit_model or updated.model == updated.audit_model:
-        return []
-    return [
-        f"the audit is of another model ({updated.audit_model[:12]}) than the one that the run ended with "
-        f"({updated.model[:12]}). Audit the model of the run."
-    ]
+def _of(book: Book, number: int) -> Request:
+    """Return one request of a ledger. Raises `ExpungeError` if there is none with this number."""
+    if number not in book.requests:
+        raise ExpungeError(f"there is no request {number}. `expunge ledger list` shows all requests.")
+    return book.requests[number]
 
 
 def check_export(path: Source, noted: LedgerHead | None = None) -> list[Check]:

@@ -74,7 +74,7 @@ class LedgerFile:
             ExpungeError: The file is damaged.
         """
         with self._open() as db:
-            return [Event(*row) for row in db.execute(f"SELECT {_COLUMNS} FROM events ORDER BY seq")]
+            return read_events(db)
 
     def head(self) -> LedgerHead:
         """Return the ledger head: the number of rows and the hash of the last row.
@@ -90,16 +90,14 @@ class LedgerFile:
         with self._open() as db:
             return [row[0] for row in db.execute("PRAGMA integrity_check")]
 
-    def _append(self, kind: str, request: int | None, body: dict[str, Any]) -> int:
-        """Add a row and return the number of its request. None as the request takes the next number."""
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """Write rows together: all of them or, after an error, none."""
         with self._open() as db:
             # Other writers wait here, so each of them sees the row before its own.
             db.execute("BEGIN IMMEDIATE")
-            if request is None:
-                request = 1 + db.execute("SELECT count(*) FROM events WHERE kind = 'request'").fetchone()[0]
-            _insert(db, kind, request, body)
+            yield db
             db.execute("COMMIT")
-        return request
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -123,12 +121,17 @@ class LedgerFile:
             if db.execute("PRAGMA user_version").fetchone()[0] == 0:
                 for statement in _TABLES:
                     db.execute(statement)
-                _insert(db, "ledger", None, {"format": FORMAT, "ledger": secrets.token_hex(16)})
+                insert_row(db, "ledger", None, {"format": FORMAT, "ledger": secrets.token_hex(16)})
                 db.execute(f"PRAGMA user_version = {VERSION}")
             db.execute("COMMIT")
 
 
-def _insert(db: sqlite3.Connection, kind: str, request: int | None, body: dict[str, Any]) -> None:
+def read_events(db: sqlite3.Connection) -> list[Event]:
+    """Return all rows in order."""
+    return [Event(*row) for row in db.execute(f"SELECT {_COLUMNS} FROM events ORDER BY seq")]
+
+
+def insert_row(db: sqlite3.Connection, kind: str, request: int | None, body: dict[str, Any]) -> None:
     """Insert the next row of the chain within the transaction of the caller."""
     last = db.execute("SELECT count, hash FROM head").fetchone()
     head = LedgerHead(*last) if last else LedgerHead(0, START)

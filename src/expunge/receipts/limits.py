@@ -1,0 +1,117 @@
+"""The limits of a ledger: what a done request needs before the ledger calls it proved."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from ..errors import raise_all
+
+# Largest average gap to Retrain, in points.
+MAX_GAP = 5.0
+# Verdict words of an audit that proves nothing, or the opposite.
+REFUSED_WORDS = ("under-forgotten", "over-forgotten", "no conclusion")
+# Control characters, surrogates, line separators. They can change what a terminal shows.
+_UNSAFE = ("Cc", "Cs", "Zl", "Zp")
+# Marks that turn the direction of the text after them.
+_TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Hold the limits of a ledger.
+
+    Args:
+        keys: Public keys (64 hex digits). One of them must have signed the receipt. Empty: no signature is needed.
+        max_gap: Largest average gap to Retrain in points, default 5. It counts only if the audit has a reference.
+        refused_words: Verdict words that are not accepted. Default: under-forgotten, over-forgotten, no conclusion.
+    """
+
+    keys: tuple[str, ...] = ()
+    max_gap: float = MAX_GAP
+    refused_words: tuple[str, ...] = REFUSED_WORDS
+
+    def __post_init__(self) -> None:
+        problems = []
+        if not (math.isfinite(self.max_gap) and self.max_gap >= 0):
+            problems.append(f"max_gap is {self.max_gap}; allowed are points from 0. Give a number from 0.")
+        problems += [
+            f"the verdict word {word!r} is empty or has control characters. Give words."
+            for word in self.refused_words
+            if not word.strip() or visible(word) != word
+        ]
+        raise_all(problems)
+
+    @classmethod
+    def of(cls, body: dict[str, Any]) -> Self:
+        """Read the limits from a row of the ledger."""
+        return cls(tuple(body["keys"]), float(body["max_gap"]), tuple(body["refused_words"]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of the row that the ledger stores."""
+        return asdict(self)
+
+    def missing_signature(self, signer: str) -> list[str]:
+        """Say what is missing if the receipt was signed by `signer` (64 hex digits, empty if unsigned)."""
+        if not self.keys or signer in self.keys:
+            return []
+        return ["a signature by a key of the ledger"]
+
+    def missing_audit(self, scores: dict[str, Any], words: str) -> list[str]:
+        """List the limits that an audit exceeds, from its scores and the words of its verdict."""
+        missing = []
+        if _number(scores.get("UA")) is None:
+            missing.append("an audit with scores")
+        gap = scores.get("gap")
+        average = _number(gap.get("avg")) if isinstance(gap, dict) else None
+        if average is not None and not average <= self.max_gap:
+            missing.append(
+                f"an audit within the limits (average gap to Retrain {average:.1f}, at most {self.max_gap:g} points)"
+            )
+        given = {word.strip() for word in words.split(",")}
+        missing += [
+            f"an audit within the limits (verdict {word})" for word in self.refused_words if word in given
+        ]
+        return missing
+
+
+def _number(value: Any) -> float | None:
+    """Return a number of a row, which stores floats as text. None for anything else; NaN stays NaN."""
+    try:
+        return None if value is None or isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def visible(text: str) -> str:
+    """Return a text with each character that can change a terminal written as an escape, such as \\x1b.
+
+    Example:
+        >>> visible("a\\x1b[31m")
+        'a\\\\x1b[31m'
+    """
+    return "".join(ascii(c)[1:-1] if _is_unsafe(c) else c for c in text)
+
+
+def unsafe_problems(texts: dict[str, str]) -> list[str]:
+    """List the texts {name: text} that hold control characters."""
+    return [
+        f"the {name} holds the control character {next(c for c in text if _is_unsafe(c))!a}. "
+        "Allowed is printable text. Remove the character."
+        for name, text in texts.items()
+        if any(map(_is_unsafe, text))
+    ]
+
+
+def missing_ids(ids: int, proved: bool) -> Sequence[str]:
+    """Say what is missing for the proof that the receipt covers the ids of the request."""
+    if not ids:
+        return ["ids in the request, so that their inclusion can be proved"]
+    return [] if proved else [f"a proof that its {ids} ids are in the forget set"]
+
+
+def _is_unsafe(character: str) -> bool:
+    return unicodedata.category(character) in _UNSAFE or character in _TURNS
