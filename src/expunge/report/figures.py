@@ -107,6 +107,12 @@ def curves(record: Record, retrain: Group | None) -> list[Figure]:
     return [panel for panel in panels if panel is not None]
 
 
+def _points(rows: Sequence[dict[str, Any]], name: str) -> list[tuple[float, float]]:
+    """Return (step, value) of each row that has both."""
+    pairs = [(number(r.get("step")), number(r.get(name))) for r in rows]
+    return [(step, value) for step, value in pairs if step is not None and value is not None]
+
+
 def _curve(
     rows: Sequence[dict[str, Any]],
     names: Sequence[str],
@@ -115,15 +121,7 @@ def _curve(
     references: dict[str, float],
     limits: tuple[float, float] | None = None,
 ) -> Figure | None:
-    lines = {}
-    for name in names:
-        points = [
-            (s, v)
-            for r in rows
-            if (s := number(r.get("step"))) is not None and (v := number(r.get(name))) is not None
-        ]
-        if points:
-            lines[name] = points
+    lines = {name: points for name in names if (points := _points(rows, name))}
     if not lines:
         return None
     steps = [s for points in lines.values() for s, _ in points]
