@@ -134,6 +134,28 @@ def test_the_examples_of_the_extending_page_work(tmp_path, monkeypatch, capsys):
         sys.modules.pop(name.removesuffix(".py"), None)
 
 
+def test_the_examples_of_the_projects_page_work(tmp_path, monkeypatch, capsys):
+    from expunge.cli.app import main
+    from expunge.models import build
+    from expunge.projects.settings import checked
+    from expunge.sources import load
+
+    text = (ROOT / "docs/projects.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ids.txt").write_text("1\n2\n3\n")
+    (tmp_path / "requests.csv").write_text("id,subject\n7,case 116\n8,case 117\n9,case 116\n")
+    for line in re.findall(r"```sh\n(.*?)```", text, re.S)[0].strip().splitlines():
+        assert main(shlex.split(line)[1:]) == 0, capsys.readouterr().err
+    assert "models/0002.safetensors" in capsys.readouterr().out
+    assert checked(tomllib.loads(re.findall(r"```toml\n(.*?)```", text, re.S)[0])).max_gap == 5
+    digits = load("digits?limit=300")
+    model = build("mlp", num_classes=10, shape=digits.shape)
+    space: dict = {"model": model, "train": digits.train, "test": digits.test}
+    for block in re.findall(r"```python\n(.*?)```", text, re.S):
+        exec(compile(block, "projects.md", "exec"), space)
+    assert (tmp_path / "report.html").exists() and space["project"].status().model == "models/0003.safetensors"
+
+
 def install(folder, project):
     """Write what pip leaves of a package: the metadata with its entry points."""
     info = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"

@@ -29,8 +29,8 @@ def trained() -> torch.nn.Module:
     ("split", "wrong"),
     [
         (lambda: Split.by_class(DATA, TEST, 0, share=0.5, goal="untrain", validation=0.4), ("class", 0)),
-        (lambda: Split.by_ids(DATA, TEST, list(range(0, 300, 3)), validation=0.0), None),
-        (lambda: Split.by_group(DATA, TEST, "from", 1, validation=0.4), ("group", 1)),
+        (lambda: Split.by_ids(DATA, TEST, list(range(0, 300, 3)), validation=0.0, copies="ignore"), None),
+        (lambda: Split.by_group(DATA, TEST, "from", 1, validation=0.4, copies="ignore"), ("group", 1)),
         (lambda: Split.random(DATA, TEST, 0.2, validation=0.4), ()),
     ],
 )
@@ -61,7 +61,7 @@ def test_weights_pick_validation_samples_like_the_forget_set(split, wrong):
 
 def test_small_groups_and_missing_classes_use_all_validation_samples():
     groups = {"from": (torch.arange(900) > 300).long()}
-    split = Split.by_group(TensorData(X, Y, groups=groups), TEST, "from", 1, validation=0.4)
+    split = Split.by_group(TensorData(X, Y, groups=groups), TEST, "from", 1, validation=0.4, copies="ignore")
     # 20 samples of the other group, and one less than 20 of the forgotten group
     few = {
         "validation": split.validation.take(torch.arange(MIN_GROUP)),

@@ -1,364 +1,373 @@
-"""A project folder: requests in order, one lock, and the old or the new state after a kill."""
+"""A project folder: requests in order, a plan that changes nothing, kills that leave the old or the new state."""
 
+import importlib
 import json
 import os
+import re
 import shutil
-import stat
-import subprocess
-import sys
+from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-from expunge import Classification, ExpungeError, Project, Retrain, Session, Split, execute
-from expunge.cli.app import main
-from expunge.projects import project as project_module
-from expunge.projects.settings import FILE, as_toml, checked, read_settings
-from expunge.projects.state import locked, read_state
+from expunge import Project, Retrain, Session, Split, train
+from expunge.cli import main
+from expunge.data.past_requests import remember_requests, requests_of
+from expunge.errors import ExpungeError
+from expunge.models import build
+from expunge.projects.folder import Folder
+from expunge.projects.requests import apply_audit
+from expunge.projects.settings import checked
+from expunge.projects.wanted import Wanted, read_csv, wanted
 from expunge.receipts.ledger import Ledger
-from expunge.records.record import Record
-from expunge.records.request_file import read_requests
+from expunge.receipts.verify import verify
+from expunge.sources import load
+from expunge.tasks.classification import Classification
+from expunge.training.registry import find
 
-QUICK = ["--set", "epochs=2", "--set", "lr=0.05", "--set", "batch_size=64"]
+FACTORY = """
+from expunge import TensorData
+from expunge.sources import load
+from expunge.sources.source import Source
+
+def data():
+    digits = load("digits?limit=400&test_limit=200")
+    n = len(digits.train)
+    train = TensorData(digits.train.x, digits.train.labels, ids=[f"p{k}" for k in range(n)],
+                       groups={"user": [f"Doe, u{k // 8}" for k in range(n)]})
+    return Source(train, digits.test, digits.classes, digits.shape, "office")
+"""
+VALUES = {
+    "data": "office_data:data",
+    "model": "mlp",
+    "validation": 0.0,
+    "settings": {"epochs": 2, "batch_size": 64, "lr": 0.03},
+}
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """Digits with made-up persons as an archive, and a trained model."""
-    from sklearn.datasets import load_digits
-
-    folder = tmp_path_factory.mktemp("made")
-    digits = load_digits()
-    x = (digits.images[:800].astype(np.float32) / 16)[:, None]
-    persons = np.array([f"Doe, {i % 40}" for i in range(600)])
-    np.savez(
-        folder / "digits.npz", x_train=x[:600], y_train=digits.target[:600], x_test=x[600:], y_test=digits.target[600:800],
-        ids=np.array([f"d{i}" for i in range(600)]), person=persons,
-    )  # fmt: skip
-    data = f"npz:{folder / 'digits.npz'}"
-    recipe = ["--epochs", "10", "--lr", "0.1", "--batch-size", "64", "--validation", "0"]
-    out = str(folder / "mine.pt")
-    assert main(["train", "--data", data, "--model", "mlp", "--out", out, *recipe]) == 0
-    return folder, data
-
-
-def init(made, folder, *more):
-    source, data = made
-    command = ["init", str(folder), "--data", data, "--model", "mlp", "--checkpoint", str(source / "mine.pt")]
-    return main([*command, "--method", "random_label", *QUICK, *more])
+def office(tmp_path_factory):
+    """A folder with the data module, the trained model `mine.pt` and an empty project `project`."""
+    folder = tmp_path_factory.mktemp("office")
+    (folder / "office_data.py").write_text(FACTORY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        source = load("office_data:data")
+        torch.manual_seed(0)
+        fresh = build("mlp", num_classes=10, shape=source.shape)
+        split = Split.by_class(source.train, source.test, 3, validation=0)
+        recipe = Retrain(epochs=8, lr=0.1, batch_size=64)
+        model = train(fresh, split, recipe, Classification(10)).model
+        torch.save(model.state_dict(), folder / "mine.pt")
+        Project.create(folder / "project", checked(VALUES), folder / "mine.pt")
+        yield folder
 
 
 @pytest.fixture
-def project(made, tmp_path):
-    assert init(made, tmp_path / "p") == 0
-    return tmp_path / "p"
+def project(office, tmp_path):
+    shutil.copytree(office / "project", tmp_path / "project")
+    return Project(tmp_path / "project")
 
 
-@pytest.fixture(scope="module")
-def sequence(made, tmp_path_factory):
-    """Ten requests: ids, a class, persons, two that overlap, and three answered together."""
-    folder = tmp_path_factory.mktemp("sequence") / "p"
-    assert init(made, folder) == 0
-    opened = Project(folder)
-    opened.forget(ids=[f"d{i}" for i in range(20)], subject="a")
-    opened.forget(classes=[3], subject="b")
-    opened.forget(group=("person", ["Doe, 7"]), subject="c")
-    opened.forget(ids=[f"d{i}" for i in range(10, 30)], subject="d")
-    opened.forget(group=("person", ["Doe, 8", "Doe, 9"]), subject="e")
-    opened.forget(ids=["d100"], subject="f")
-    opened.forget(classes=["8"], subject="g")
-    for name in ("h", "i", "j"):
-        opened.add(ids=[f"d{ord(name) + k}" for k in range(0, 40, 20)], subject=name)
-    opened.forget_pending()
-    return folder
-
-
-def test_ten_requests_stay_honoured(sequence):
-    state = read_state(sequence)
-    assert [r.status for r in state.requests] == ["answered"] * 10 and all(r.attached for r in state.requests)
-    assert len(state.models) == 9 and state.models[-1] == "0008.pt"
-    assert [r.model for r in state.requests[-3:]] == ["0008"] * 3
-    assert all(r.now["UA"] == 100 for r in state.requests if r.kind == "class")
-    assert not any(r.now.get("came_back") for r in state.requests)
-    last = Record.load(sequence / "models/0008.json")
-    assert len(last.details["earlier_requests"]) == 7 and len(last.details["answered"]) == 3
-    assert len(read_requests(sequence / "models/0008.requests.json")) == 10
-    # nothing that was forgotten is in the last retain set
-    forgotten = {i for r in read_requests(sequence / "models/0008.requests.json") for i in r.ids}
-    assert last.split["sizes"]["retain"] == 600 - len(forgotten)
-
-
-def test_the_ledger_has_every_request_with_a_proof(sequence):
-    requests = Ledger(sequence / "ledger.db").requests()
-    assert [r.subject for r in requests] == list("abcdefghij")
-    assert all(r.receipt and r.proved and r.run for r in requests)
-    assert main(["ledger", "check", str(sequence / "ledger.db")]) == 0
-
-
-def test_status_and_report_show_the_sequence(sequence, capsys):
-    assert main(["status", "--project", str(sequence)]) == 0
-    told = capsys.readouterr().out
-    assert "10 requests, latest model 0008.pt" in told and "person" in told
-    text = (sequence / "report.html").read_text()
-    assert "Requests in order" in text and "after request 8" in text
-
-
-def test_private_files_are_private(sequence):
-    for name in ("state.json", "models/0008.requests.json", "models/0008.secret.json"):
-        assert stat.S_IMODE((sequence / name).stat().st_mode) == 0o600, name
-
-
-def test_a_request_on_the_command_line(project, tmp_path, capsys):
-    (tmp_path / "ids.txt").write_text("d1\nd2\nd3\n")
-    forget = ["forget", "--project", str(project), "--subject", "case 1", "--due", "2099-01-31"]
-    before = sorted(p.relative_to(project) for p in project.rglob("*") if p.name != ".lock")
-    state = (project / "state.json").read_bytes()
-    assert main([*forget, "--ids", str(tmp_path / "ids.txt"), "--dry-run"]) == 0
-    plan = capsys.readouterr().out
-    assert "3 samples, by random_label" in plan and "10 timed steps" in plan and "MiB free" in plan
-    assert sorted(p.relative_to(project) for p in project.rglob("*") if p.name != ".lock") == before
-    assert (project / "state.json").read_bytes() == state, "a dry run changes nothing"
-    assert main([*forget, "--ids", str(tmp_path / "ids.txt")]) == 0
-    assert main(["forget", "--project", str(project), "--group", "person=Doe, 7"]) == 0
-    assert main(["forget", "--project", str(project), "--classes", "4", "--later"]) == 0
-    assert "request 3 waits: class 4" in capsys.readouterr().out
-    assert main(["forget", "--project", str(project), "--pending"]) == 0
-    assert main(["forget", "--project", str(project), "--pending"]) == 0
-    assert "no request waits" in capsys.readouterr().out
-    opened = Project(project)
-    assert [len(r.values) for r in opened.requests] == [3, 1, 1] and opened.requests[0].due == "2099-01-31"
-    assert "3 requests, 0 waiting" in repr(opened)
-
-
-def test_a_csv_file_is_one_request_per_subject(project, tmp_path, capsys):
-    table = tmp_path / "requests.csv"
-    table.write_text("id,subject,due\nd1,x,2099-01-01\nd2,y,2099-01-02\nd3,x,2099-01-01\n")
-    assert main(["forget", "--project", str(project), "--csv", str(table)]) == 0
-    first, second = Project(project).requests
-    assert (first.subject, first.values, first.due) == ("x", ("d1", "d3"), "2099-01-01")
-    assert (second.subject, second.values) == ("y", ("d2",)) and first.model == second.model == "0001"
-    table.write_text("id,subject,extra\nd1,x\n,y,z\n")
-    assert main(["forget", "--project", str(project), "--csv", str(table)]) == 2
-    told = capsys.readouterr().err
-    assert "unknown columns extra" in told and "row 2" in told and "row 3: the id is empty" in told
-
-
-def test_an_overdue_request_and_one_that_came_back_end_with_1(project, capsys):
-    opened = Project(project)
-    opened.add(ids=["d5"], due="2099-01-01")
-    assert main(["status", "--project", str(project)]) == 0
-    values = json.loads((project / "state.json").read_text())
-    values["requests"][0]["due"] = "2020-01-01"
-    (project / "state.json").write_text(json.dumps(values))
-    assert main(["status", "--project", str(project)]) == 1 and "overdue" in capsys.readouterr().out
-    values["requests"][0] |= {
-        "due": "2099-01-01",
-        "now": {"UA": 0.0, "MIA": 0.0, "came_back": True},
-        "scores": {"UA": 90.0},
+def content(folder):
+    """{file: bytes} of a project, without its lock."""
+    return {
+        str(f.relative_to(folder)): f.read_bytes()
+        for f in sorted(Path(folder).rglob("*"))
+        if f.is_file() and f.name != ".lock"
     }
-    (project / "state.json").write_text(json.dumps(values))
-    assert main(["status", "--project", str(project)]) == 1 and "came back" in capsys.readouterr().out
 
 
-# ---- settings
+# ---- requests in order
 
 
-def test_all_problems_of_the_flags_are_told_at_once(made, tmp_path, capsys):
-    folder = tmp_path / "bad"
-    wrong = [
-        "--data",
-        "nothing:x",
-        "--model",
-        "nonsense",
-        "--method",
-        "random_label",
-        "--set",
-        "lr=-1",
-        "--recipe",
-        "epoch=3",
+def test_ten_requests_stay_honoured(project):
+    requests = [
+        wanted(ids=[f"p{k}" for k in range(10)], subject="case 1"),
+        wanted(classes=3),
+        wanted(group="user=Doe, u9"),
+        wanted(ids=[f"p{k}" for k in range(5, 15)]),
+        wanted(classes=["7"]),
+        wanted(ids=["p100", "p101"]),
+        wanted(group="user=Doe, u20"),
+        wanted(ids=["p200"]),
+        wanted(ids=["p101", "p102"]),
+        wanted(group="user=Doe, u30"),
     ]
-    checkpoint = ["--checkpoint", str(made[0] / "mine.pt"), "--compute", "amp=half"]
-    assert main(["init", str(folder), *wrong, *checkpoint]) == 2
-    told = capsys.readouterr().err
-    for words in ("[model] data", "[model] model", "[method]", "[recipe]", "[compute]"):
-        assert words in told, words
-    assert not folder.exists()
+    forgotten: set[int] = set()
+    for number, request in enumerate(requests, 1):
+        found = project.answer([request])
+        split = found.outcome.run.split
+        forgotten |= set(split.forget.index.tolist())
+        assert not forgotten & set(split.retain.index.tolist())
+        assert len(found.earlier) == number - 1 and len(requests_of(found.model)) == number
+    assert len(found.outcome.run.split.forget) == 8
+    # the model on disk knows them all, and the classes are still unknown to it
+    model = project.model
+    assert [r.request for r in requests_of(model)] == [r.request for r in project.status().requests]
+    assert {e["request"]: e["UA"] for e in found.earlier}[project.status().requests[1].request] > 95
+    ledger = Ledger(project.path / "ledger.db")
+    assert all(c.ok for c in ledger.check()) and len(ledger.requests()) == 10
+    assert all(r.receipt and r.proved for r in ledger.requests())
+    assert ledger.requests()[0].subject == "case 1"
+    for k in range(2, 11):
+        parent = project.path / f"models/{k - 1:04d}.receipt.json"
+        checks = verify(
+            project.path / f"models/{k:04d}.receipt.json",
+            model=project.path / f"models/{k:04d}.safetensors",
+            record=project.path / f"models/{k:04d}.json",
+            parent=parent,
+        )
+        assert all(c.ok for c in checks)
+    assert "p100" not in (project.path / "state.json").read_text()
 
 
-def test_a_checkpoint_of_another_model_leaves_no_folder(made, tmp_path, capsys):
-    torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pt")
-    command = ["init", str(tmp_path / "p"), "--data", made[1], "--model", "mlp"]
-    assert main([*command, "--checkpoint", str(tmp_path / "other.pt")]) == 2
-    assert not (tmp_path / "p").exists() and "other.pt" in capsys.readouterr().err
+def test_pending_requests_share_one_run_and_keep_their_own_entries(project):
+    project.register([wanted(ids=["p1", "p2", "p3"], due="2026-12-01"), wanted(classes=4)])
+    before = project.status()
+    assert [r.state for r in before.requests] == ["waiting"] * 2 and before.model == "models/0000.pt"
+    assert Ledger(project.path / "ledger.db").request(1).due == "2026-12-01"
+    found = project.answer([wanted(ids=["p3", "p5"])], pending=True)
+    assert [len(s.forget) for s in found.splits][0::2] == [3, 2]
+    after = project.status()
+    assert [r.state for r in after.requests] == ["done"] * 3 and {r.run for r in after.requests} == {1}
+    assert after.requests[1].then["UA"] > 90
+    # each is a request of its own: asked alone, its hash is the one that is remembered
+    own = [
+        project._prepare().setting.draw(w).request
+        for w in (wanted(ids=["p1", "p2", "p3"]), wanted(classes=4))
+    ]
+    assert [r.request for r in requests_of(project.model)][:2] == own
+    with pytest.raises(ExpungeError, match="no request waits"):
+        project.answer(pending=True)
 
 
-def test_settings_survive_the_file(project):
-    settings = read_settings(project)
-    assert settings.method.settings == {"epochs": 2, "lr": 0.05, "batch_size": 64}
-    assert as_toml(settings) == (project / FILE).read_text()
-    every = {f"{t}.{k}" for t, values in settings.model_dump().items() for k in values}
-    text = (project / FILE).read_text()
-    assert all(k.partition(".")[2] in text for k in every)
+def test_a_request_that_came_back_is_reopened_and_can_be_answered_again(project):
+    project.forget(classes=3)
+    (entry,) = project.status().requests
+    entries = [{"request": entry.request, "UA": 1.0, "MIA": 2.0, "came_back": True, "reason": "it came back"}]
+    assert apply_audit([entry], entries) == [entry] and entry.state == "came back"
+    assert entry.drift["UA"] == 1.0 - entry.then["UA"]
+    # a model that remembers nothing learns the class again: give the project such a model
+    state = project.folder.state()
+    state["requests"] = [entry.to_dict()]
+    (project.path / "state.json").write_text(json.dumps(state))
+    assert project.status().exit_code == 1
+    project.answer(pending=True)
+    assert project.status().exit_code == 0 and project.status().requests[0].run == 2
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"model": {"data": 3}}, ["model.data is 3", "model.checkpoint is missing"]),
-        ({"extra": {}, "method": {"seed": "x"}}, ["extra is unknown", "method.seed"]),
-        ({"split": {"validation": 1.5}}, ["split.validation is 1.5"]),
-    ],
-)
-def test_a_wrong_file_lists_every_problem(made, change, words):
-    good = {"model": {"data": made[1], "model": "mlp", "checkpoint": "x"}}
+def test_exit_code_1_if_an_earlier_request_came_back(project, monkeypatch, capsys):
+    project.forget(classes=3)
+    # `expunge.audit` is a function, so the module is found by its full name
+    module = importlib.import_module("expunge.audit.earlier_requests")
+    monkeypatch.setattr(module, "_return", lambda *a: "it came back")
+    words = ["forget", "--project", str(project.path), "--class", "5"]
+    assert main(words) == 1
+    assert Ledger(project.path / "ledger.db").request(1).status == "open"
+    assert main(["status", "--project", str(project.path)]) == 1
+    assert "request 1 came back: it came back" in capsys.readouterr().err
+
+
+def test_status_counts_overdue_requests(project):
+    project.register([wanted(ids=["p1"], due="2026-12-01")])
+    status = ["status", "--project", str(project.path), "--today"]
+    assert main([*status, "2026-12-01"]) == 0 and main([*status, "2026-12-02"]) == 1
+
+
+# ---- refusals change nothing
+
+
+def test_wrong_requests_change_nothing(project):
+    before = content(project.path)
+    for request in (
+        wanted(ids=["nobody"]),
+        wanted(classes="none"),
+        wanted(group="user"),
+        wanted(),
+        Wanted(ids=("p1",), classes=("3",)),
+    ):
+        with pytest.raises(ExpungeError):
+            project.answer([request])
+    with pytest.raises(ExpungeError, match="not a day"):
+        project.answer([wanted(ids=["p1"], due="soon")])
+    assert content(project.path) == before
+
+
+def test_a_dry_run_changes_no_file(project, tmp_path, capsys):
+    before = content(project.path)
+    (tmp_path / "ids.txt").write_text("p1\np2\n")
+    assert (
+        main(["forget", "--project", str(project.path), "--ids", str(tmp_path / "ids.txt"), "--dry-run"]) == 0
+    )
+    out = capsys.readouterr().out
+    for words in ("1 (2 samples)", "method: salun", "estimated seconds", "disk space", "retraining"):
+        assert words in out
+    assert content(project.path) == before and not (project.path / ".lock").exists()
+    plan = project.plan([wanted(ids=["p1", "p2"]), wanted(ids=["p2", "p3"])])
+    assert (plan.samples, plan.forget, plan.retain) == ([2, 2], 3, 397)
+    # a step for the forget set and seven for the retain set, twice
+    assert plan.steps == 2 * 8 and plan.seconds > 0 and plan.retrain_seconds > 0
+
+
+def test_all_problems_of_init_are_shown_at_once(tmp_path, capsys):
+    words = ["--data", "digitz", "--model", "nope", "--checkpoint", str(tmp_path / "no.pt"), "--days", "-1"]
+    code = main(["init", str(tmp_path / "new"), *words, "--settings", "epoch=3", "--max-gap", "2"])
+    err = capsys.readouterr().err
+    assert code == 2 and not (tmp_path / "new").exists()
+    for words in ("digitz", "'nope'", "no.pt", "days is -1", "'epoch' is no setting of salun", "max_gap"):
+        assert words in err
+
+
+def test_all_problems_of_the_file_are_shown_at_once():
     with pytest.raises(ExpungeError) as caught:
-        checked({**good, **change}, FILE)
-    assert all(word in str(caught.value) for word in words)
+        checked({"modle": "cnn", "seed": "x", "data": "digits", "model": "cnn", "method": "salunn"})
+    text = str(caught.value)
+    assert "'modle' is no entry; known: compute, data" in text and "seed is 'x'" in text and "salunn" in text
+    assert checked({"data": "digits", "model": "cnn"}).method == "salun"
 
 
-# ---- what cannot be done changes nothing
+def test_a_checkpoint_of_another_model_is_refused(office, tmp_path):
+    with pytest.raises(ExpungeError, match=r"checkpoint: .*lacks"):
+        Project.create(tmp_path / "new", checked({**VALUES, "model": "cnn"}), office / "mine.pt")
+    assert not list(tmp_path.iterdir())
 
 
-def test_a_wrong_request_changes_nothing(project, capsys):
-    state = (project / "state.json").read_bytes()
-    for more in (["--classes", "77"], ["--group", "person=Nobody"], ["--group", "person"], []):
-        assert main(["forget", "--project", str(project), *more]) == 2
-    assert (project / "state.json").read_bytes() == state and not (project / "ledger.db").exists()
-    assert main(["status", "--project", str(project.parent)]) == 2
-    assert "is no project" in capsys.readouterr().err
+def test_every_entry_of_the_file_is_a_flag_and_survives_the_file():
+    import tomllib
+    from dataclasses import fields
+
+    from expunge.cli.project import InitFlags
+    from expunge.projects.settings import ProjectSettings
+
+    assert {f.name for f in fields(InitFlags)} == set(ProjectSettings.model_fields)
+    settings = checked(
+        {**VALUES, "data": "digits", "recipe": {"epochs": 2}, "measures": ["ToW"], "reference": True}
+    )
+    assert checked(tomllib.loads(settings.to_toml())) == settings
 
 
-def test_a_run_that_changes_nothing_leaves_the_request_waiting(made, tmp_path):
-    assert init(made, tmp_path / "p", "--set", "clip=0.0000001", "--set", "weight_decay=0") == 0
-    text = (tmp_path / "p" / FILE).read_text()
-    (tmp_path / "p" / FILE).write_text(text.replace("lr = 0.05", "lr = 1e-30"))
-    opened = Project(tmp_path / "p")
-    with pytest.raises(ExpungeError, match="the request waits"):
-        opened.forget(ids=["d1"])
-    assert [r.status for r in opened.requests] == ["waiting"] and opened.state.models == ("0000.pt",)
-    assert sorted(p.name for p in (tmp_path / "p/models").iterdir()) == ["0000.pt"]
+def test_a_changed_model_is_refused(project):
+    (project.path / "models/0000.pt").write_bytes(b"other")
+    with pytest.raises(ExpungeError, match="was changed"):
+        project.forget(ids=["p1"])
 
 
-def test_a_second_command_is_refused_or_waits(project):
-    with locked(project):
-        with pytest.raises(ExpungeError, match="another command works in"):
-            Project(project).add(ids=["d1"])
-        code = f"from expunge import Project; Project({str(project)!r}).add(ids=['d1'])"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        assert "another command works in" in done.stderr
-    assert Project(project, wait=5).add(ids=["d1"]).number == 1
+def test_csv_rows_of_one_subject_are_one_request(tmp_path):
+    (tmp_path / "r.csv").write_text(
+        "id,subject,due\np1,case 1,2026-12-01\np2,case 2,\np3,case 1,2026-12-01\n"
+    )
+    first, second = read_csv(tmp_path / "r.csv", due="2026-12-09")
+    assert (first.ids, first.subject, first.due) == (("p1", "p3"), "case 1", "2026-12-01")
+    assert (second.ids, second.due) == (("p2",), "2026-12-09")
+    with pytest.raises(ExpungeError, match="no column 'name'; its columns: id, subject, due"):
+        read_csv(tmp_path / "r.csv", "name")
 
 
-def killed_at(stop, folder):
-    """Answer a request in a child process that dies at its `stop`-th rename. Return its exit code and the renames."""
-    reading, writing = os.pipe()
+# ---- two commands at once, and kills
+
+
+def test_a_second_command_is_refused_and_a_dead_one_does_not_block(project):
+    with project.folder.locked(), pytest.raises(ExpungeError, match=f"process {os.getpid()}"):
+        project.forget(ids=["p1"])
+    (project.path / ".lock").write_text("999999")
+    with project.folder.locked():
+        pass
+
+
+def killed(path, name, at):
+    """Run a request in a child process that dies at the call `at` of `os.NAME`. Return whether it died."""
     child = os.fork()
     if not child:
-        count, replace = 0, os.replace
+        original, calls = getattr(os, name), 0
 
-        def counted(*args):
-            nonlocal count
-            count += 1
-            if count == stop:
+        def dying(*args, **options):
+            nonlocal calls
+            calls += 1
+            if calls == at:
                 os._exit(9)
-            return replace(*args)
+            return original(*args, **options)
 
-        os.replace = counted
-        code = 1
+        setattr(os, name, dying)
         try:
-            Project(folder).forget(ids=["d1", "d2"], subject="x")
-            os.write(writing, str(count).encode())
-            code = 0
-        finally:
-            os._exit(code)
-    os.close(writing)
-    _, status = os.waitpid(child, 0)
-    with os.fdopen(reading) as file:
-        return os.waitstatus_to_exitcode(status), file.read()
+            Project(path).forget(ids=["p1", "p2"])
+            os._exit(0)
+        except BaseException:
+            os._exit(7)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code in (0, 9)
+    return code == 9
 
 
-def test_a_kill_at_any_write_leaves_the_old_or_the_new_state(project, tmp_path):
-    total, kills = None, 0
-    for stop in range(1, 40):
-        folder = tmp_path / f"killed{stop}"
-        shutil.copytree(project, folder)
-        code, renames = killed_at(stop, folder)
-        if code == 0:
-            total = int(renames)
-            break
-        assert code == 9
-        kills += 1
-        opened = Project(folder)
-        state = opened.state
-        named = {name.partition(".")[0] for name in state.models}
-        assert all((folder / "models" / name).exists() for name in state.models)
-        waiting = [r for r in state.requests if r.status == "waiting"]
-        assert len(state.requests) <= 1 and len(state.models) == 1 + sum(
-            r.status == "answered" for r in state.requests
-        )
-        # the next command goes on from there, and removes what was left
-        if waiting:
-            opened.forget_pending()
-        elif not state.requests:
-            opened.forget(ids=["d1", "d2"], subject="x")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the child process is a fork")
+@pytest.mark.parametrize("name", ["replace", "link", "fsync"])
+def test_a_kill_leaves_the_old_or_the_new_state(office, tmp_path, name):
+    old = content(office / "project")
+    outcomes = []
+    for at in range(1, 60):
+        path = tmp_path / str(at)
+        shutil.copytree(office / "project", path)
+        died = killed(path, name, at)
+        with Folder(path).locked():
+            pass
+        state = Folder(path).state()
+        if len(state["models"]) == 1:
+            assert content(path) == old
         else:
-            opened.forget_pending()
-        (request,) = opened.requests
-        assert request.status == "answered" and request.attached
-        named = {name.partition(".")[0] for name in opened.state.models}
-        assert {p.name.partition(".")[0] for p in (folder / "models").iterdir()} == named
-        assert not [p for p in folder.rglob("*") if p.name.startswith((".new-",)) or p.name.endswith(".part")]
-        entries = [r for r in Ledger(folder / "ledger.db").requests() if r.status != "withdrawn"]
-        assert len(entries) == 1 and entries[0].proved
-    assert total is not None and kills == total >= 8
+            expected = {"0001.safetensors", "0001.json", "0001.receipt.json", "0001.requests.json"}
+            assert expected <= {f.name for f in (path / "models").iterdir()}
+            assert (path / "report.html").exists() and Ledger(path / "ledger.db").request(1).receipt
+            assert not list(path.glob(".work-*")) and len(requests_of(Project(path).model)) == 1
+        outcomes.append(len(state["models"]))
+        if not died:
+            break
+    assert not died and set(outcomes) == {1, 2} and outcomes == sorted(outcomes)
 
 
 # ---- without a folder
 
 
-def test_a_session_keeps_requests_without_a_folder(tmp_path):
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    x, y = torch.from_numpy(digits.images).float()[:, None] / 16, torch.from_numpy(digits.target)
-    train, test, task = (x[:600], y[:600]), (x[600:800], y[600:800]), Classification(10)
-    torch.manual_seed(0)
-    net = torch.nn.Sequential(
-        torch.nn.Flatten(), torch.nn.Linear(64, 48), torch.nn.ReLU(), torch.nn.Linear(48, 10)
+def test_a_session_answers_requests_in_memory(classifier, tmp_path):
+    digits = (classifier.by_class.forget.data, classifier.by_class.test.data)
+    session = Session(
+        classifier.model, digits, classifier.task, find("salun")(epochs=2, lr=0.03, batch_size=64)
     )
-    split = Split.random(*train_test(train, test), validation=0)
-    net = execute(net, split.for_original, Retrain(epochs=10, lr=0.1, batch_size=64), task).model
-    from expunge.methods.random_label import RandomLabel
-
-    session = Session(net, train, test, task, method=RandomLabel(epochs=2, lr=0.05, batch_size=64))
-    session.forget(classes=[3])
-    outcome = session.forget(ids=list(range(10)))
-    (first,) = outcome.audit.details["earlier_requests"]
-    assert first["UA"] == 100 and not first["came_back"] and first["UA_then"] == 100
-    assert len(session.requests) == 2 and session.original is net
-    assert "Requests in order" in session.report(tmp_path / "r.html").read_text()
-    with pytest.raises(ExpungeError, match="2 of ids, classes and group are given"):
-        session.forget(ids=[1], classes=[2])
-    with pytest.raises(ExpungeError, match="0 of ids"):
-        session.forget()
+    first = session.forget(classes=3)
+    assert first.scores["UA"] > 90 and requests_of(classifier.model) == ()
+    second = session.forget(ids=range(5))
+    assert len(second.earlier) == 1 and len(session.requests) == 2
+    assert "<!doctype html>" in session.report(tmp_path / "report.html").read_text().lower()
+    before = session.model
+    with pytest.raises(ExpungeError):
+        session.forget(ids=["nobody"])
+    assert session.model is before
 
 
-def train_test(train, test):
-    return train, test
+def test_a_run_that_changes_nothing_answers_nothing(classifier):
+    digits = (classifier.by_class.forget.data, classifier.by_class.test.data)
+    session = Session(
+        classifier.model,
+        digits,
+        classifier.task,
+        find("finetune")(epochs=1, lr=0.0, weight_decay=0.0, batch_norm="freeze"),
+    )
+    with pytest.warns(RuntimeWarning), pytest.raises(ExpungeError, match="answers no request"):
+        session.forget(ids=range(5))
+    assert session.requests == ()
 
 
-def test_the_ledger_number_is_kept_apart(project, monkeypatch):
-    """A command that was killed between ledger and state left an entry: it is withdrawn, and the request entered again."""
+def test_a_union_of_mixed_requests_keeps_their_goals(classifier):
+    from expunge.projects.answered import Setting
 
-    def killed(*args):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(project_module, "write_state", killed)
-    with pytest.raises(KeyboardInterrupt):
-        Project(project).add(ids=["d1"], subject="x")
-    monkeypatch.undo()
-    request = Project(project).add(ids=["d1"], subject="x")
-    assert (request.number, request.ledger) == (1, 2)
-    assert [r.status for r in Ledger(project / "ledger.db").requests()] == ["withdrawn", "open"]
-    assert os.path.exists(project / "state.json")
+    data, test = classifier.by_class.forget.data, classifier.by_class.test.data
+    setting = Setting(train=data, test=test, task=classifier.task, method=find("salun")())
+    splits = [setting.draw(wanted(classes=3)), setting.draw(wanted(ids=range(4)))]
+    union = setting.union(splits)
+    assert set(union.forget.index.tolist()) == {*splits[0].forget.index.tolist(), 0, 1, 2, 3}
+    assert union.goal == "unlearn" and union.forget_classes == (3,)
+    both = setting.union([splits[0], setting.draw(wanted(classes=5))])
+    assert both.scenario == "class" and both.forget_classes == (3, 5)
+    remembered = remember_requests(
+        build("mlp", num_classes=10, shape=(1, 8, 8)), [splits[0].as_request("salun")]
+    )
+    assert len(requests_of(remembered)) == 1 and re.match("PastRequest", repr(requests_of(remembered)[0]))

@@ -419,7 +419,9 @@ def test_npz_with_ids_groups_names_and_several_inputs(tmp_path):
     )
     source = load(f"npz:{path}")
     assert source.classes == ["x", "y", "z"] and source.shape == (1, 4, 4) and source.name == "some"
-    assert Split.by_group(source.train, source.test, "user", [2], validation=0).forget.ids == ["c", "d"]
+    # all images of this archive are equal
+    split = Split.by_group(source.train, source.test, "user", [2], validation=0, copies="ignore")
+    assert split.forget.ids == ["c", "d"]
     text = arrays()
     for part, n in (("train", 6), ("test", 3)):
         del text[f"x_{part}"]

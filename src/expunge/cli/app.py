@@ -65,16 +65,6 @@ COMMANDS: dict[str, Command] = {
     "audit": Command(
         "audit:audit", "Audit an unlearned checkpoint beside the original and a retrained model."
     ),
-    "init": Command(
-        "project:init", "Make a project folder for a trained model, in which deletion requests are answered."
-    ),
-    "forget": Command(
-        "project:forget",
-        "Answer a deletion request in a project folder: run, audit, receipt, ledger entry, checkpoint, report.",
-    ),
-    "status": Command(
-        "project:status", "List the requests of a project folder: due days, states, and scores then and now."
-    ),
     "report": Command("report:report", "Write one self-contained HTML page from records."),
     "bench": Command("bench:bench", "Run the grid of experiments in a TOML file."),
     "erase": Command("erase:erase_commands", "Erase a concept from a text-to-image pipeline folder.", True),
@@ -90,6 +80,9 @@ COMMANDS: dict[str, Command] = {
         "Unlearn classes from a diffusion model that `train-generator` wrote.",
         True,
     ),
+    "init": Command("project:init", "Make a project folder for deletion requests from a trained model."),
+    "forget": Command("project:forget", "Answer deletion requests in a project folder."),
+    "status": Command("project:status", "List the requests of a project, their states and drift."),
     "ledger": Command(
         "ledger:ledger", "Keep deletion requests and their receipts in one tamper-evident file."
     ),

@@ -38,13 +38,18 @@ CHECKS: dict[str, Callable[[Checkpoint, Split], str | None]] = {
 
 def draw_split(flags: SplitSpec, source: Source) -> Split:
     """Return the split that the flags ask for, and print what it forgets. Raises `SplitError`."""
-    split = flags.draw(source.train, source.test)
+    with warnings.catch_warnings():
+        # the notice below says it
+        warnings.filterwarnings("ignore", r"[0-9,]+ exact cop")
+        split = flags.draw(source.train, source.test)
     names = [
         source.classes[k] + (f" (number {k})" if source.classes[k] != str(k) else "")
         for k in split.spec.get("forget", ())
     ]
     classes = f", of class {', '.join(names)}" if names else ""
     notice(f"forgets {len(split.forget):,} of {len(split.train):,} training samples{classes}.")
+    if sentences := split.copies.sentences:
+        notice(" ".join(sentences))
     return split
 
 
@@ -62,13 +67,10 @@ def after_earlier_requests(split: Split, model: nn.Module, rehearse: bool = Fals
 
 def split_for_original(flags: SplitSpec, source: Source) -> Split:
     """Return a split to train an original on. It is the same for every forget set, so any class stands for it."""
-    with warnings.catch_warnings():
-        # the warning is about forget samples, and nothing is forgotten here
-        warnings.filterwarnings("ignore", ".*are also in the test set")
-        lowest = int(source.train.labels.min())
-        return Split.by_class(
-            source.train, source.test, lowest, validation=flags.validation, seed=flags.split_seed
-        )
+    lowest = int(source.train.labels.min())
+    return Split.by_class(
+        source.train, source.test, lowest, validation=flags.validation, seed=flags.split_seed, copies="ignore"
+    )
 
 
 class ModelFiles:

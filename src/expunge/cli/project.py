@@ -1,326 +1,295 @@
-"""`expunge init`, `expunge forget`, `expunge status`: a folder that keeps every deletion request honoured."""
+"""`expunge init`, `forget` and `status`: deletion requests in a project folder."""
 
 from __future__ import annotations
 
-import csv
+import json
+import os
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from cyclopts import Parameter
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from ..data.forget_set import read_ids
 from ..errors import ExpungeError, raise_all
-from ..projects.project import Project
-from ..projects.settings import FILE, checked
-from ..projects.state import ProjectRequest
-from ..records.record import Record
+from .checks import problems_of
 from .invocation import command_line
 from .settings_flags import FLAT, with_help
-from .terminal import came_back, notice, show_records
+from .terminal import notice, show_records
+
+if TYPE_CHECKING:
+    from ..projects.plan import Plan
+    from ..projects.requests import ProjectRequest
+    from ..projects.wanted import Wanted
 
 
 @with_help
 @dataclass(frozen=True, kw_only=True)
 class InitFlags:
-    """The settings of a new project. Every flag is a key of expunge.toml.
+    """The entries of `expunge.toml`.
 
     Args:
-        data: The data, as for `expunge unlearn`.
-        model: The model, as for `expunge unlearn`.
-        checkpoint: The trained model, .safetensors or .pt. It is copied into the folder.
-        device: Where the model is.
-        method: The method for all requests.
-        set: A setting of the method, as lr=0.01. Can be repeated.
-        recipe: A field of the training recipe, as epochs=20, with which retraining is compared. Can be repeated.
-        compute: How the arithmetic is done, as amp=bf16. Can be repeated.
-        validation: Share of each class that the model was not trained on. 0 if it saw all samples.
-        split_seed: Seed of the validation draw.
-        seed: Seed of the runs.
-        rehearse: Forget the samples of earlier requests again in every run.
-        tolerance: Points by which an earlier request may be recognised better than allowed.
-        days: Days to answer a request in.
-        sign_key: Private key that signs the receipts.
+        data: The data: digits, fashion-mnist:DIR, cifar10:DIR, folder:DIR, text:FILE, npz:FILE or
+            package.module:factory. Options follow a '?': see docs/data.md.
+        model: The model: a built-in name such as cnn or resnet18, hf-config:DIR, hf-weights:DIR or package.module:factory.
+        device: Where the model is: cpu, cuda, cuda:1 or mps.
+        ema: Entry of the checkpoint that holds the model, if the file holds several.
+        validation: Share of each class that the model was not trained on. Give 0 if it was trained on all samples.
+        split_seed: Seed of the validation set.
+        seed: Seed of everything random in a run.
+        method: Method that answers requests.
+        settings: Settings of the method, as NAME=VALUE.
+        reference: Retrain a model without the union of all requests for every audit. It costs a training each time.
+        recipe: Training recipe of the reference, as NAME=VALUE.
+        rehearse: Let each run also work on the samples of earlier requests.
+        max_gap: Largest average gap to the reference, in percentage points, at which `forget` exits with 0.
+        measures: Extra measures of each audit.
+        compute: How the arithmetic is done, as NAME=VALUE.
+        days: Days in which a request must be answered, if it names no due day.
+        sign_key: Private key that signs receipts.
         passphrase_file: File whose first line opens the key.
     """
 
     data: str
     model: str
-    checkpoint: Path
     device: str = "cpu"
-    method: str = "salun"
-    set: tuple[str, ...] = ()
-    recipe: tuple[str, ...] = ()
-    compute: tuple[str, ...] = ()
-    validation: float = 0.0
+    ema: str | None = None
+    validation: float = 0.1
     split_seed: int = 0
     seed: int = 0
+    method: str = "salun"
+    settings: tuple[str, ...] = ()
+    reference: bool = False
+    recipe: tuple[str, ...] = ()
     rehearse: bool = False
-    tolerance: float = 2.0
+    max_gap: float | None = None
+    measures: tuple[str, ...] = ()
+    compute: tuple[str, ...] = ()
     days: int = 28
-    sign_key: Path | None = None
-    passphrase_file: Path | None = None
+    sign_key: str | None = None
+    passphrase_file: str | None = None
 
-    def values(self) -> dict[str, Any]:
-        """Return the tables of expunge.toml. Raises `ExpungeError` for a setting without a value."""
+    def entries(self) -> dict[str, Any]:
+        """Return the entries of `expunge.toml`."""
+        values = dict(vars(self))
         problems: list[str] = []
-        pairs = {
-            name: _pairs(getattr(self, name), f"--{name}", problems) for name in ("set", "recipe", "compute")
-        }
+        for name in ("settings", "recipe", "compute"):
+            values[name] = _pairs(name, values[name], problems)
         raise_all(problems)
-        return {
-            "model": {
-                "data": self.data,
-                "model": self.model,
-                "device": self.device,
-                "checkpoint": str(self.checkpoint.absolute()),
-            },
-            "split": {"validation": self.validation, "split_seed": self.split_seed},
-            "method": {
-                "name": self.method,
-                "seed": self.seed,
-                "rehearse": self.rehearse,
-                "settings": pairs["set"],
-            },
-            "recipe": pairs["recipe"],
-            "compute": pairs["compute"],
-            "limits": {"tolerance": self.tolerance, "days": self.days},
-            "keys": {
-                "sign_key": _absolute(self.sign_key),
-                "passphrase_file": _absolute(self.passphrase_file),
-            },
-        }
+        values["measures"] = list(self.measures)
+        return values
 
 
 @with_help
 @dataclass(frozen=True, kw_only=True)
 class ForgetFlags:
-    """What a request names, and what is done with it.
+    """What one call of `expunge forget` asks for.
 
     Args:
         ids: Text file with the ids to forget, one per line.
-        classes: Classes to forget, by name or number.
-        group: Group to forget: COLUMN=VALUE. Can be repeated for one column. A comma belongs to the value.
-        csv: CSV file with the columns id, and optionally subject and due. Each subject is a request of its own.
-        pending: Answer all waiting requests.
-        later: Only enter the request. `--pending` answers it.
-        dry_run: Print the plan, with estimated time, memory and disk space, and change nothing.
-        subject: A reference to the person. Do not use the name.
+        group: Group to forget: COLUMN=VALUE.
+        csv: CSV file with a column of ids, and optionally the columns subject and due. Each subject is a request.
+        id_column: Column of the ids in the CSV file.
+        goal: Remove the influence of the samples (untrain) or the ability (unlearn). By default unlearn for classes.
+        subject: Reference to the person, for the ledger. Do not use the name.
         due: Day by which the request must be answered, as 2026-01-31.
+        pending: Answer all waiting requests in one run, and those that came back.
+        wait: Only enter the request. It waits for `expunge forget --pending`.
+        dry_run: Print the plan with estimated seconds, memory and disk space. No file is changed.
         project: The project folder.
-        wait: Seconds to wait if another command works in the folder.
+        wait_for: Seconds to wait for another command that works in the folder.
     """
 
     ids: Path | None = None
-    classes: tuple[str, ...] = ()
-    group: tuple[str, ...] = ()
+    group: str = ""
     csv: Path | None = None
-    pending: bool = False
-    later: bool = False
-    dry_run: bool = False
+    id_column: str = "id"
+    goal: Literal["untrain", "unlearn"] | None = None
     subject: str = ""
     due: str = ""
-    project: Path = Path()
-    wait: float = 0.0
+    pending: bool = False
+    wait: bool = False
+    dry_run: bool = False
+    project: Path = Path(".")
+    wait_for: float = 0.0
 
-    def requests(self) -> list[dict[str, Any]]:
-        """Return the arguments of `Project.forget` for each request. Raises `ExpungeError` with every problem."""
-        given = [name for name in ("ids", "classes", "group", "csv", "pending") if getattr(self, name)]
-        if len(given) != 1:
-            flags = ", ".join(f"--{name}" for name in ("ids", "classes", "group", "csv", "pending"))
-            raise ExpungeError(f"{len(given)} of {flags} are given; give exactly one.")
-        shared = {"subject": self.subject, "due": self.due}
-        if self.pending and (self.subject or self.due or self.later):
-            raise ExpungeError(
-                "--pending answers requests that are entered already; leave out --subject, --due and --later."
-            )
-        if self.ids is not None:
-            return [{"ids": read_ids(self.ids), **shared}]
-        if self.classes:
-            return [{"classes": self.classes, **shared}]
-        if self.group:
-            return [{"group": _group(self.group), **shared}]
-        return _rows(self.csv, shared) if self.csv is not None else []
+    def requests(self, classes: tuple[str, ...]) -> list[Wanted]:
+        """Return the requests that the flags name. Raises `ExpungeError` with every problem."""
+        from ..data.forget_set import read_ids
+        from ..projects.wanted import Wanted, read_csv
 
-
-def init(folder: Path, /, *, flags: Annotated[InitFlags, FLAT]) -> None:
-    """Make a project folder for a trained model, in which deletion requests are answered.
-
-    All problems of settings, data and checkpoint are reported at once. Nothing is written then.
-
-    Args:
-        folder: The folder to make.
-        flags: The settings.
-    """
-    if not flags.checkpoint.is_file():
-        raise ExpungeError(
-            f"--checkpoint {flags.checkpoint} is no file; give the checkpoint of the trained model."
-        )
-    project = Project.create(folder, checked(flags.values(), "the flags"))
-    print(f"project: {project.folder}\nsettings: {project.folder / FILE}")
-    print(f"next: expunge forget --project {folder} --ids FILE --subject REFERENCE --dry-run")
+        given = {"--ids": self.ids, "--class": classes, "--group": self.group, "--csv": self.csv}
+        named = [flag for flag, value in given.items() if value not in (None, (), "")]
+        problems = []
+        if len(named) > 1 or (not named and not self.pending):
+            problems.append(f"{len(named)} of {', '.join(given)} are given; give exactly one, or --pending.")
+        if self.wait and (self.pending or self.dry_run):
+            problems.append("--wait only enters a request; leave --pending and --dry-run out.")
+        if self.due and not _is_day(self.due):
+            problems.append(f"--due is {self.due!r}; write a day as 2026-01-31.")
+        raise_all(problems)
+        common: dict[str, Any] = {"subject": self.subject, "due": self.due}
+        if self.csv is not None:
+            return read_csv(self.csv, self.id_column, **common)
+        if not named:
+            return []
+        ids = tuple(read_ids(self.ids)) if self.ids is not None else ()
+        if self.ids is not None and not ids:
+            raise ExpungeError(f"{self.ids} names no id; give one id per line.")
+        return [Wanted(ids=ids, classes=classes, group=self.group, goal=self.goal, **common)]
 
 
-def forget(*, flags: Annotated[ForgetFlags, FLAT] = ForgetFlags()) -> int:
-    """Answer a deletion request in a project folder: run, audit, receipt, ledger entry, checkpoint, report.
-
-    Exit code 1 if the audit finds that an earlier request came back.
+def init(
+    folder: Path,
+    /,
+    *,
+    checkpoint: Path,
+    history: Path | None = None,
+    flags: Annotated[InitFlags, FLAT],
+) -> None:
+    """Make a project folder for deletion requests from a trained model.
 
     Args:
-        flags: The request.
+        folder: The folder to make. It must be missing or empty.
+        checkpoint: The trained model. It is copied into the folder.
+        history: File of the requests that the model has answered. By default the one beside the checkpoint.
+        flags: The entries of `expunge.toml`.
     """
-    wanted = flags.requests()
-    project = Project(flags.project, wait=flags.wait)
+    from ..projects.folder import check_new
+    from ..projects.project import Project
+    from ..projects.settings import checked, fixed_paths
+    from ..records.checkpoint import read_checkpoint
+
+    _make_current_folder_importable()
+    made: dict[str, Any] = {}
+    # the checkpoint is read before the settings are refused, so that all problems are shown at once
+    problems = problems_of(
+        lambda: made.update(settings=checked(fixed_paths(flags.entries()), "init")),
+        lambda: read_checkpoint(checkpoint, flags.ema),
+        lambda: check_new(folder),
+    )
+    raise_all(problems)
+    project = Project.create(folder, made["settings"], checkpoint, history)
+    print(f"project: {project.path}\nsettings: {project.path / 'expunge.toml'}")
+
+
+def forget(
+    *,
+    flags: Annotated[ForgetFlags, FLAT] = ForgetFlags(),
+    classes: Annotated[tuple[str, ...], Parameter(name="--class")] = (),
+) -> int:
+    """Answer deletion requests in a project folder.
+
+    Writes the next checkpoint, its record, receipt, request file and the report, and enters the requests in the ledger.
+    Exit code 1 if an earlier request came back, or if the average gap exceeds max_gap.
+
+    Args:
+        flags: What to forget.
+        classes: Classes to forget, by name or number.
+    """
+    from ..projects.project import Project
+
+    requests = flags.requests(classes)
+    _make_current_folder_importable()
+    project = Project(flags.project, wait=flags.wait_for, say=notice)
     if flags.dry_run:
-        waiting = [r for r in project.requests if r.status == "waiting"] if flags.pending else None
-        plans = [project.plan(waiting)] if flags.pending else [project.plan(**what) for what in wanted]
-        print("\n\n".join("\n".join(plan.lines()) for plan in plans))
+        _print_plan(project.plan(requests, pending=flags.pending))
         return 0
-    for what in wanted if flags.later or len(wanted) > 1 else []:
-        request = project.add(**what)
-        print(f"request {request.number} waits: {request.text}, due {request.due}")
-    if flags.later:
+    if flags.wait:
+        for entry in project.register(requests):
+            print(f"request {entry.number} waits, due {entry.due}: {entry.samples:,} samples")
         return 0
-    if flags.pending or len(wanted) > 1:
-        records = project.forget_pending(command=command_line())
-        if not records:
-            print("no request waits")
-    else:
-        records = [project.forget(**wanted[0], command=command_line())]
-    return max((_show(project, record) for record in records), default=0)
+    found = project.answer(requests, pending=flags.pending, command=command_line())
+    limits = found.outcome.audit.limits if found.outcome.audit is not None else []
+    show_records([o.record for o in found.outcomes], limits, None)
+    state = project.status()
+    print(f"model: {project.path / state.model}\nreport: {project.path / 'report.html'}")
+    gap, most = found.scores.get("gap"), project.settings.max_gap
+    too_far = most is not None and (not gap or gap["avg"] > most)
+    if too_far:
+        print(f"the average gap is not within max_gap {most:g}", file=sys.stderr)
+    return 1 if found.came_back or too_far else 0
 
 
-def status(*, project: Path = Path(), wait: float = 0.0) -> int:
-    """List the requests of a project folder: due days, states, and scores then and now.
+def status(*, project: Path = Path("."), today: str = "") -> int:
+    """List the requests of a project, their states and drift.
 
-    Exit code 1 if a request is overdue or came back.
+    Exit code 1 if a request came back or is overdue.
 
     Args:
         project: The project folder.
-        wait: Seconds to wait if another command works in the folder.
+        today: The day to compare due days with, as 2026-01-31. By default today (UTC).
     """
-    opened = Project(project, wait=wait)
-    state, today = opened.state, datetime.now(UTC).date()
-    table = Table(
-        Column("request", justify="right"), "subject", "forgets", "due", "state", Column("UA", justify="right"),
-        Column("MIA", justify="right"), title=f"{len(state.requests)} requests, latest model {state.models[-1]}",
-        caption="percent; in brackets the change since the request's own audit",
-    )  # fmt: skip
-    bad = 0
-    for request in state.requests:
-        overdue = (
-            request.status == "waiting" and bool(request.due) and date.fromisoformat(request.due) < today
-        )
-        back = bool(request.now.get("came_back"))
-        bad += overdue or back
-        shown = "came back" if back else "overdue" if overdue else request.status
-        table.add_row(
-            str(request.number), escape(_printable(request.subject)), escape(_printable(request.text)), request.due, shown,
-            *(_score(request, name) for name in ("UA", "MIA")),
-        )  # fmt: skip
+    from ..projects.project import Project
+
+    if today and not _is_day(today):
+        raise ExpungeError(f"--today is {today!r}; write a day as 2026-01-31.")
+    found = Project(project).status(date.fromisoformat(today) if today else None)
+    _print_requests(found.requests, found.today)
+    counts = {"waiting": found.waiting, "overdue": found.overdue, "came back": found.came_back}
+    print(f"model: {found.model}; " + ", ".join(f"{name}: {len(some)}" for name, some in counts.items()))
+    for request in found.came_back:
+        print(f"request {request.number} came back: {request.reason}", file=sys.stderr)
+    return found.exit_code
+
+
+def _print_requests(requests: Sequence[ProjectRequest], today: date) -> None:
+    table = Table("no.", "subject", "asks for", "samples", Column("due", no_wrap=True), "state", "UA", "MIA")
+    for r in requests:
+        state = f"{r.state}, overdue" if r.is_overdue(today) else r.state
+        scores = [
+            f"{r.then[k]:.1f} -> {r.now[k]:.1f}" if k in r.then and k in r.now else "" for k in ("UA", "MIA")
+        ]
+        table.add_row(str(r.number), escape(r.subject), r.kind, f"{r.samples:,}", r.due, state, *scores)
     Console().print(table)
-    return int(bad > 0)
 
 
-def _show(project: Project, record: Record) -> int:
-    """Print the result of a run, and return its exit code."""
-    state = project.state
-    show_records([record], record.details.get("limits", []), None)
-    print(
-        f"checkpoint: {project.folder / 'models' / state.models[-1]}\nreport: {project.folder / 'report.html'}"
-    )
-    if code := came_back(record):
-        notice("an earlier request came back; `expunge status` says which.")
-        return code
-    return 0
+def _print_plan(plan: Plan) -> None:
+    each = ", ".join(f"{n:,}" for n in plan.samples)
+    lines = {
+        "requests": f"{len(plan.samples)} ({each} samples), {plan.forget:,} different samples to forget",
+        "retained samples": f"{plan.retain:,} (earlier requests removed {plan.earlier:,})",
+        "method": plan.method,
+        "estimated seconds": "unknown: the method has no training loop"
+        if plan.seconds is None
+        else f"{plan.seconds:.1f} for {plan.steps:,} steps, without mask and audit",
+        "estimated memory": "unknown" if plan.memory is None else f"{plan.memory / 1e6:,.0f} MB",
+        "disk space": f"{plan.disk / 1e6:,.1f} MB needed, {plan.free / 1e6:,.0f} MB free",
+        "retraining": f"{plan.retrain_seconds:.1f} seconds"
+        + (", which is cheaper than the method" if plan.retraining_is_cheaper else ""),
+    }
+    print("\n".join(f"{name}: {text}" for name, text in lines.items()))
 
 
-def _score(request: ProjectRequest, name: str) -> str:
-    then, now = request.scores.get(name), request.now.get(name)
-    if then is None:
-        return "–"
-    return f"{then:.1f}" if now is None else f"{now:.1f} ({now - then:+.1f})"
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text)
-
-
-def _absolute(path: Path | None) -> str:
-    return "" if path is None else str(path.absolute())
-
-
-def _pairs(texts: tuple[str, ...], flag: str, problems: list[str]) -> dict[str, Any]:
-    """Return NAME=VALUE texts as a table. A value is a number, true, false, or text."""
+def _pairs(name: str, pairs: Sequence[str], problems: list[str]) -> dict[str, Any]:
+    """Read NAME=VALUE pairs. A value is a number, true or false where it reads like one, else a text."""
     values: dict[str, Any] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not (name and equals):
-            problems.append(f"{flag} is '{text}'; write NAME=VALUE.")
-        values[name] = _value(value)
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not (key and equals):
+            problems.append(f"--{name} is '{pair}'; write NAME=VALUE.")
+            continue
+        try:
+            values[key.replace("-", "_")] = json.loads(text)
+        except ValueError:
+            values[key.replace("-", "_")] = text
     return values
 
 
-def _value(text: str) -> Any:
-    if text in ("true", "false"):
-        return text == "true"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
-
-
-def _group(texts: tuple[str, ...]) -> tuple[str, list[str]]:
-    parts = [text.partition("=") for text in texts]
-    problems = [
-        f"--group is '{t}'; write COLUMN=VALUE."
-        for t, (c, e, _) in zip(texts, parts, strict=True)
-        if not (c and e)
-    ]
-    if len(columns := {c for c, _, _ in parts}) > 1:
-        problems.append(f"--group names the columns {', '.join(sorted(columns))}; give values of one column.")
-    raise_all(problems)
-    return parts[0][0], [value for _, _, value in parts]
-
-
-def _rows(path: Path, shared: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the requests of a CSV file, one per subject. Raises `ExpungeError` with every problem of the file."""
+def _is_day(text: str) -> bool:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            rows, columns = list(reader), reader.fieldnames or []
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ExpungeError(f"{path} cannot be read as CSV: {error}; give a file with a column id.") from error
-    unknown = [c for c in columns if c not in ("id", "subject", "due")]
-    problems = [] if "id" in columns else [f"{path} has no column id; it has {', '.join(columns) or 'none'}."]
-    problems += (
-        [f"{path} has the unknown columns {', '.join(unknown)}; allowed are id, subject and due."]
-        if unknown
-        else []
-    )
-    problems += [f"{path}, row {at}: it has another number of cells than the header; quote cells with commas."
-                 for at, row in enumerate(rows, 2) if None in row or None in row.values()]  # fmt: skip
-    problems += [
-        f"{path}, row {at}: the id is empty; give one."
-        for at, row in enumerate(rows, 2)
-        if row.get("id") == ""
-    ]
-    raise_all(problems)
-    requests: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        subject = row.get("subject") or shared["subject"]
-        request = requests.setdefault(
-            subject, {"ids": [], "subject": subject, "due": row.get("due") or shared["due"]}
-        )
-        request["ids"].append(row["id"])
-        if row.get("due") and row["due"] != request["due"]:
-            problems.append(
-                f"{path}: {subject} has the due days {request['due']} and {row['due']}; give one."
-            )
-    raise_all([*dict.fromkeys(problems)] if requests else [f"{path} has no row; give at least one id."])
-    return list(requests.values())
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _make_current_folder_importable() -> None:
+    """Let `package.module:factory` name a module of the current folder."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())

@@ -15,10 +15,12 @@ from torch import Tensor
 
 from ..errors import ExpungeError, raise_all
 from ..summaries import short
-from .batch import Augment, Batch
+from .batch import Augment, Batch, Inputs
 
 # ids that are joined to one text at a time: all of them joined take as much memory as the ids
 ID_BLOCK = 1 << 16
+# samples that `raw_inputs` yields at a time
+RAW_BATCH = 256
 
 
 def as_text(values: Any) -> np.ndarray:
@@ -53,10 +55,12 @@ class Data(ABC):
         normalize: Normalisation of all batches, or None.
         name: Name for records.
         read_as: Source options that the images were read with, such as "size=64".
+        texts: The text that each sample was made of (N,), or None. Copies are found by it.
     """
 
     labels: Tensor
     ids: np.ndarray | None
+    texts: np.ndarray | None = None
     groups: Mapping[str, np.ndarray]
     classes: Sequence[str] | None
     augment: Augment | None
@@ -95,6 +99,7 @@ class Data(ABC):
         normalize: Any,
         name: str,
         read_as: str,
+        texts: Any = None,
     ) -> None:
         """Check the attributes and set them."""
         if labels.ndim == 0 or labels.is_complex():
@@ -104,13 +109,14 @@ class Data(ABC):
         whole = labels.ndim == 1 and not labels.is_floating_point()
         self.labels = labels.to("cpu", torch.int64) if whole else labels.detach().cpu()
         self.ids = None if ids is None else as_text(ids)
+        self.texts = None if texts is None else as_text(texts)
         self.groups = {k: np.asarray(v) for k, v in (groups or {}).items()}
         self.classes = None if classes is None or not len(classes) else [str(c) for c in classes]
         self.augment, self.normalize, self.name, self.read_as = augment, normalize, name, read_as
         n = len(self.labels)
         problems = [
             f"`{k}` has {len(v)} entries for {n} samples; give one entry per sample."
-            for k, v in {"ids": self.ids, **self.groups}.items()
+            for k, v in {"ids": self.ids, "texts": self.texts, **self.groups}.items()
             if v is not None and len(v) != n
         ]
         raise_all(problems)
@@ -138,6 +144,15 @@ class Data(ABC):
             augment: CPU generator of the augmentation, or None for no augmentation.
         """
 
+    def raw_inputs(self, count: int | None = None) -> Iterator[Inputs]:
+        """Yield the inputs of the samples in order, some at a time, without augmentation.
+
+        Args:
+            count: Number of samples, from the first. Default: all.
+        """
+        order = torch.arange(len(self) if count is None else min(count, len(self)))
+        return (batch.x for batch in self.batches(order, RAW_BATCH, torch.device("cpu"), None))
+
     @abstractmethod
     def fingerprint(self) -> str:
         """Return a SHA-256 (hex) that names the samples. A split hash contains it."""
@@ -151,6 +166,7 @@ class Data(ABC):
         at = slice(None) if positions is None else positions.numpy()
         return {
             "ids": None if self.ids is None else self.ids[at],
+            "texts": None if self.texts is None else self.texts[at],
             "groups": {k: v[at] for k, v in self.groups.items()},
             **{k: getattr(self, k) for k in ("classes", "augment", "normalize", "name", "read_as")},
         }

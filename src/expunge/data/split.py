@@ -11,6 +11,7 @@ and checked when it is loaded.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from torch import Tensor
 
 from ..errors import SplitError
 from .convert import as_data
+from .copies import CopyHandling
+from .copy_search import copy_settings, include_copies
 from .forget_set import as_texts, class_numbers, samples_in_group, samples_with_ids
 from .past_requests import Goal
 from .samples import Samples
@@ -29,7 +32,6 @@ from .split_parts import (
     check_sets,
     draw_share,
     draw_validation,
-    warn_of_test_copies,
 )
 from .split_sets import SplitSets
 
@@ -61,6 +63,7 @@ class Split(SplitSets):
         goal: Goal = "unlearn",
         validation: float = 0.1,
         seed: int = 0,
+        copies: CopyHandling = "report",
     ) -> Split:
         """Forget one or several classes.
 
@@ -73,6 +76,7 @@ class Split(SplitSets):
             goal: "unlearn" or "untrain".
             validation: Share of each class to hold out of training, at least 0 and below 1.
             seed: Seed of the validation set and of the share.
+            copies: "report" copies in other sets, "include" exact ones in the forget set, or "ignore" them.
 
         Raises:
             SplitError: Lists every problem.
@@ -96,8 +100,8 @@ class Split(SplitSets):
         forgotten = of_class if share == 1 else draw_share(trained, share, seed, per_class=labels)
         spec = {"forget": classes, "share": share}
         if share < 1 and goal == "untrain":
-            return _build(pool, forgotten, "part of a class", spec)
-        return _build(pool, forgotten, "class", spec, withheld=trained & ~forgotten, classes=classes)
+            return _build(pool, forgotten, "part of a class", spec, copies)
+        return _build(pool, forgotten, "class", spec, copies, withheld=trained & ~forgotten, classes=classes)
 
     @classmethod
     def random(
@@ -110,6 +114,7 @@ class Split(SplitSets):
         goal: Goal = "untrain",
         validation: float = 0.1,
         seed: int = 0,
+        copies: CopyHandling = "report",
     ) -> Split:
         """Forget random training samples.
 
@@ -121,6 +126,7 @@ class Split(SplitSets):
             goal: "untrain" or "unlearn".
             validation: Share of each class to hold out of training, at least 0 and below 1.
             seed: Seed of the validation set and of the forget set.
+            copies: "report" copies in other sets, "include" exact ones in the forget set, or "ignore" them.
 
         Raises:
             SplitError: Lists every problem.
@@ -130,7 +136,7 @@ class Split(SplitSets):
         """
         pool = draw_validation(as_data(train), as_data(test), validation, seed, goal)
         forgotten = draw_share(pool.for_training, share, seed, count=count)
-        return _build(pool, forgotten, "random", {"share": None if count else share, "count": count})
+        return _build(pool, forgotten, "random", {"share": None if count else share, "count": count}, copies)
 
     @classmethod
     def by_ids(
@@ -142,6 +148,7 @@ class Split(SplitSets):
         goal: Goal = "untrain",
         validation: float = 0.1,
         seed: int = 0,
+        copies: CopyHandling = "include",
     ) -> Split:
         """Forget the samples with these ids.
 
@@ -152,6 +159,7 @@ class Split(SplitSets):
             goal: "untrain" or "unlearn".
             validation: Share of each class to hold out of training, at least 0 and below 1.
             seed: Seed of the validation set.
+            copies: "include" exact copies from other sets in the forget set, "report" them only, or "ignore" them.
 
         Raises:
             SplitError: Lists every problem, such as ids that are unknown, given twice, or in the test set.
@@ -161,7 +169,7 @@ class Split(SplitSets):
         """
         pool = draw_validation(as_data(train), as_data(test), validation, seed, goal)
         forgotten = samples_with_ids(ids, pool.train, pool.test)
-        return _build(pool, forgotten, "ids", {"count": int(forgotten.sum())})
+        return _build(pool, forgotten, "ids", {"count": int(forgotten.sum())}, copies)
 
     @classmethod
     def by_group(
@@ -174,6 +182,7 @@ class Split(SplitSets):
         goal: Goal = "untrain",
         validation: float = 0.1,
         seed: int = 0,
+        copies: CopyHandling = "include",
     ) -> Split:
         """Forget the samples of a group, such as all samples of one user.
 
@@ -185,6 +194,7 @@ class Split(SplitSets):
             goal: "untrain" or "unlearn".
             validation: Share of each class to hold out of training, at least 0 and below 1.
             seed: Seed of the validation set.
+            copies: "include" exact copies from other sets in the forget set, "report" them only, or "ignore" them.
 
         Raises:
             SplitError: Lists every problem, such as an unknown column or value.
@@ -195,7 +205,7 @@ class Split(SplitSets):
         pool = draw_validation(as_data(train), as_data(test), validation, seed, goal)
         spec = {"column": column, "values": as_texts(values)}
         forgotten = samples_in_group(column, values, pool.train)
-        return _build(pool, forgotten, "group", spec)
+        return _build(pool, forgotten, "group", spec, copies)
 
 
 def _build(
@@ -203,6 +213,7 @@ def _build(
     forget: Tensor,
     scenario: str,
     spec: dict[str, Any],
+    handling: CopyHandling,
     *,
     withheld: Tensor | None = None,
     classes: Sequence[int] = (),
@@ -215,7 +226,10 @@ def _build(
     if classes:
         test_forgotten = torch.isin(test.labels, torch.tensor(list(classes), dtype=torch.int64))
     check_sets(pool, forget, retain, test_forgotten)
-    warn_of_test_copies(train, test, forget)
+    forget, retain, copies = include_copies(train, test, forget, retain, for_validation & ~forget, handling)
+    for text in copies.warnings:
+        # The warning points at the caller of Split.random, Split.by_class, ...
+        warnings.warn(text, stacklevel=3)
     samples = lambda which, data: Samples(data, which.nonzero()[:, 0])  # noqa: E731
     return Split(
         forget=samples(forget, train),
@@ -227,7 +241,8 @@ def _build(
         num_classes=train.num_classes,
         scenario=scenario,
         goal=settings["goal"],
-        spec={"scenario": scenario, **spec, **settings},
+        spec={"scenario": scenario, **spec, **settings, **copy_settings(scenario, copies)},
         forget_classes=tuple(classes),
         held_out=(forget & for_validation).nonzero()[:, 0],
+        copies=copies,
     )

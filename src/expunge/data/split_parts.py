@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import warnings
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
@@ -14,7 +12,6 @@ from ..errors import SplitError, raise_all
 from ..torch_utils.module_state import check_seed
 from .past_requests import Goal
 from .samples import Data
-from .tensors import TensorData
 
 # ids that a message shows
 SHOWN_IDS = 5
@@ -162,31 +159,3 @@ def check_sets(pool: Pool, forget: Tensor, retain: Tensor, test_forgotten: Tenso
                 "remove them from one."
             )
     raise_all(problems, SplitError)
-
-
-def warn_of_test_copies(train: Data, test: Data, forget: Tensor) -> None:
-    """Warn of forget samples whose inputs are also in the test set, byte for byte.
-
-    Only single-tensor inputs of `TensorData` are compared.
-    """
-    if not (
-        isinstance(train, TensorData)
-        and isinstance(test, TensorData)
-        and isinstance(train.x, Tensor)
-        and isinstance(test.x, Tensor)
-    ):
-        return
-    copies = len(_row_hashes(train.x[forget]) & _row_hashes(test.x)) if train.x.dtype == test.x.dtype else 0
-    if copies:
-        # The warning points at the caller of Split.random, Split.by_class, ...
-        warnings.warn(
-            f"{copies} forget samples are also in the test set, byte for byte: the test set cannot show that they are "
-            "forgotten; remove the copies from the test set.",
-            stacklevel=4,
-        )
-
-
-def _row_hashes(x: Tensor) -> set[bytes]:
-    # Compare bytes: NumPy has no bfloat16.
-    rows = x.cpu().unsqueeze(1).flatten(1).contiguous().view(torch.uint8)
-    return {hashlib.blake2b(r.tobytes(), digest_size=8).digest() for r in rows.numpy()}

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..errors import SplitError
 from ..summaries import short, summary
+from .copies import Copies
 from .past_requests import EarlierRequest, Goal, PastRequest, find_samples
 from .samples import Samples
 
@@ -25,7 +26,7 @@ class SplitSets:
     """Hold the sets of one run. `Split` draws them.
 
     Args:
-        forget: Training samples to forget. They are exactly those that were requested.
+        forget: Training samples to forget. They are those that were requested, and with `copies="include"` their exact copies.
         retain: Training samples to keep.
         validation: Samples that no model is trained on. Tuning uses them. None of them was requested.
         test: Test samples. After a class request they have no sample of the forgotten classes.
@@ -43,6 +44,7 @@ class SplitSets:
         earlier: The earlier requests of the model, with their samples.
         rehearse: Whether a method's forget set also holds the samples of earlier requests.
         drawn: Hash of the split as it was drawn, before earlier requests were taken out; empty if there are none.
+        copies: The copies of forget samples that were found when the split was drawn.
     """
 
     forget: Samples
@@ -61,6 +63,7 @@ class SplitSets:
     earlier: tuple[EarlierRequest, ...] = ()
     rehearse: bool = False
     drawn: str = ""
+    copies: Copies = field(default_factory=Copies)
 
     def __repr__(self) -> str:
         classes = f", classes {list(self.forget_classes)}" if self.forget_classes else ""
@@ -224,7 +227,10 @@ class SplitSets:
         return {name: len(getattr(self, name)) for name in names}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what a record stores of the split: how it was drawn, sizes and hashes, but no ids."""
+        """Return what a record stores of the split: how it was drawn, sizes and hashes.
+
+        It holds no ids, except those of the first 20 copies in each set.
+        """
         later: dict[str, Any] = {"held_out": len(self.held_out)} if len(self.held_out) else {}
         if self.earlier:
             later |= {
@@ -233,6 +239,8 @@ class SplitSets:
                 "removed": len(self.removed),
                 "rehearse": self.rehearse,
             }
+        if len(self.copies):
+            later["copies_found"] = self.copies.to_dict()
         return {
             **self.spec,
             **later,

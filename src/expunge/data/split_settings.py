@@ -29,6 +29,9 @@ class SplitSpec:
             forgotten: unlearn for classes, untrain for all else.
         validation: Share of each class to hold out of training. Give 0 if the original was trained on all samples.
         split_seed: Seed of the validation set and of random forget sets.
+        copies: What to do with copies of forget samples: move exact copies from the retain and validation set to the forget
+            set (include), only report them (report), or look for none (ignore). Near copies and copies in the test set are
+            reported. The default is include for ids and groups, and report for classes and random forget sets.
 
     Example:
         >>> split = SplitSpec(forget_class=("cat",)).draw(source.train, source.test)
@@ -42,6 +45,7 @@ class SplitSpec:
     goal: Literal["untrain", "unlearn"] | None = None
     validation: float = 0.1
     split_seed: int = 0
+    copies: Literal["include", "report", "ignore"] | None = None
 
     @property
     def forgets(self) -> bool:
@@ -110,6 +114,7 @@ class SplitSpec:
             "validation": self.validation,
             "seed": self.split_seed,
             **({"goal": self.goal} if self.goal else {}),
+            **({"copies": self.copies} if self.copies else {}),
         }
         if self.forget_class:
             return Split.by_class(train, test, self.forget_class, share=self.class_share, **options)

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
 from ..errors import ExpungeError
 from .batch import Augment, Batch, Inputs
-from .samples import Data
+from .samples import RAW_BATCH, Data
 from .transforms import Normalize, prepare
 
 # batch size of the pass that reads labels
@@ -44,6 +44,7 @@ class StreamData(Data):
         normalize: Normalisation of all batches.
         name: Name for records.
         read_as: Source options that the images were read with.
+        texts: The text that each sample was made of, by which copies are found.
         workers: Processes that read items ahead of the steps. Default 0: read in this process.
         collate: Function that makes a batch of items. Default: the one of `DataLoader`.
 
@@ -67,6 +68,7 @@ class StreamData(Data):
         normalize: Normalize | None = None,
         name: str = "dataset",
         read_as: str = "",
+        texts: Sequence[str] | np.ndarray | None = None,
         workers: int = 0,
         collate: Callable[[list[Any]], Any] | None = None,
     ):
@@ -84,6 +86,7 @@ class StreamData(Data):
             normalize,
             name,
             read_as,
+            texts,
         )
         if len(self) != len(dataset):  # type: ignore[arg-type]
             raise ExpungeError(
@@ -143,6 +146,21 @@ class StreamData(Data):
             at = order[number * batch_size : (number + 1) * batch_size]
             batch = Batch(x, self.labels[at], at).to(device)
             yield prepare(batch, self.augment, augment, self.normalize)
+
+    def raw_inputs(self, count: int | None = None) -> Iterator[Inputs]:
+        """Yield the inputs as the data set gives them: see `Data.raw_inputs`."""
+        positions = range(len(self) if count is None else min(count, len(self)))
+        # A function of the user may pad items to the longest of their batch.
+        size = RAW_BATCH if self.collate in (None, default_collate) else 1
+        loader = DataLoader(
+            Subset(self.dataset, positions),
+            size,
+            num_workers=self.workers,
+            collate_fn=self.collate,
+            # another seed for another count, so that random transforms in workers show
+            generator=torch.Generator().manual_seed(len(positions)),
+        )
+        return (self._split_item(item)[0] for item in loader)
 
     def fingerprint(self) -> str:
         # Reading all inputs only to name the data costs an epoch. Labels, ids and length stand for them.

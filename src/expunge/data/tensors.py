@@ -16,7 +16,7 @@ from torch import Tensor
 from ..errors import ExpungeError
 from ..summaries import short
 from .batch import Augment, Batch, Inputs, map_inputs, to_device
-from .samples import Data
+from .samples import RAW_BATCH, Data
 from .transforms import Normalize, named_inputs_problem, prepare
 
 # share of a GPU's free memory that a data set may take; a larger one stays on the host
@@ -38,6 +38,7 @@ class TensorData(Data):
         normalize: Normalisation of all batches.
         name: Name for records.
         read_as: Source options that the images were read with.
+        texts: The text that each sample was made of, by which copies are found.
         fingerprint: SHA-256 (hex) that names the samples. Default: the hash of inputs, labels and ids.
 
     Raises:
@@ -59,13 +60,14 @@ class TensorData(Data):
         normalize: Normalize | None = None,
         name: str = "tensors",
         read_as: str = "",
+        texts: Sequence[str] | np.ndarray | None = None,
         fingerprint: str | None = None,
     ):
         # The inputs may be NumPy arrays.
         self.x = x = map_inputs(x, torch.as_tensor)
         if isinstance(x, dict) and (augment is not None or normalize is not None):
             raise ExpungeError(named_inputs_problem(x))
-        self._set(torch.as_tensor(y), ids, groups, classes, augment, normalize, name, read_as)
+        self._set(torch.as_tensor(y), ids, groups, classes, augment, normalize, name, read_as, texts)
         lengths = {len(v) for v in (x.values() if isinstance(x, dict) else [x])}
         if lengths != {len(self)}:
             raise ExpungeError(
@@ -100,6 +102,12 @@ class TensorData(Data):
             if resident is None:
                 batch = batch.to(device)
             yield prepare(batch, self.augment, augment, self.normalize)
+
+    def raw_inputs(self, count: int | None = None) -> Iterator[Inputs]:
+        """Yield the tensors of the samples as they are held: see `Data.raw_inputs`."""
+        end = len(self) if count is None else min(count, len(self))
+        for start in range(0, end, RAW_BATCH):
+            yield map_inputs(self.x, lambda t: t[start : min(start + RAW_BATCH, end)])  # noqa: B023
 
     def _describe_inputs(self) -> str:
         named = self.x if isinstance(self.x, dict) else {"x": self.x}

@@ -1,6 +1,7 @@
-"""A folder, or a Python session, that keeps a model and every deletion request it has answered."""
+"""A project: a folder (or a Python session) with model, data, recipe, limits and all deletion requests in order."""
 
-from .project import Project
-from .session import Session
+from ..lazy import lazy_exports
 
-__all__ = ["Project", "Session"]
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__, {"Project": "project", "ProjectSettings": "settings", "Session": "session"}
+)

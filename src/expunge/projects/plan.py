@@ -1,150 +1,139 @@
-"""The plan of a run: what it would cost, from ten timed steps, and whether retraining would cost less."""
+"""Plan a request before it is run: how many samples, how long, how much memory and disk, and what retraining would cost."""
 
 from __future__ import annotations
 
+import copy
 import shutil
-import warnings
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
+from statistics import median
 
 import torch
 from torch import nn
 
+from ..data.past_requests import requests_of
 from ..data.split import Split
 from ..methods.retrain import Retrain
-from ..summaries import summary
-from ..tasks.task import Task
-from ..training.execute import execute
+from ..torch_utils.module_state import seeded
+from ..torch_utils.peak_memory import peak_memory, reset_peak_memory
+from ..training.execute import check_run
+from ..training.loop import make_optimizer
 from ..training.method import GradientMethod, Method
-from ..training.run import Compute, Run
+from ..training.run import Run
+from .answered import Setting
+from .wanted import Wanted
 
-# steps that are timed
-TIMED = 10
+# Steps that are timed.
+TIMED_STEPS = 10
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """Hold what a run would do and cost.
 
     Args:
-        request: The requests in words.
-        method: Name of the method.
-        forget: Number of samples to forget.
-        retain: Number of samples the method may train on.
+        samples: Number of samples of each request.
+        forget: Number of different samples of all requests together.
+        retain: Number of retained samples.
         earlier: Number of samples that earlier requests removed.
-        copies: Copies of forget samples that were found, in words; empty without any.
-        seconds: Estimated seconds of the run, or None for a method without steps.
-        retrain_seconds: Estimated seconds of retraining with the recipe.
-        memory: Peak memory of the timed steps in bytes, or None where it is unknown.
-        disk: Bytes that the run writes, about.
-        free: Free bytes on the disk, or None for a session.
+        method: Name of the method.
+        steps: Number of steps of the run; None if the method has no training loop.
+        seconds: Estimated seconds of its steps, without mask and audit; None if it has no training loop.
+        memory: Peak memory of the timed steps in bytes (on a CPU that of the process); None where it is unknown.
+        disk: Bytes that the run writes.
+        free: Free bytes on that disk.
+        retrain_seconds: Estimated seconds of retraining by the recipe.
     """
 
-    request: str
-    method: str
+    samples: list[int]
     forget: int
     retain: int
     earlier: int
-    copies: str
+    method: str
+    steps: int | None
     seconds: float | None
-    retrain_seconds: float
     memory: int | None
     disk: int
-    free: int | None
+    free: int
+    retrain_seconds: float
 
     @property
     def retraining_is_cheaper(self) -> bool:
-        """Whether retraining is estimated to take less time than the run."""
+        """Whether retraining without all requests is estimated to take less time."""
         return self.seconds is not None and self.retrain_seconds < self.seconds
-
-    def __repr__(self) -> str:
-        return summary(*self.lines())
-
-    def lines(self) -> list[str]:
-        """Return the plan as sentences."""
-        seconds = "not estimated (no steps)" if self.seconds is None else f"about {self.seconds:.1f} s"
-        memory = "" if self.memory is None else f"peak memory: about {self.memory / 2**20:,.0f} MiB"
-        room = "" if self.free is None else f", {self.free / 2**20:,.0f} MiB free"
-        return [
-            line
-            for line in (
-                f"plan: forget {self.request}: {self.forget:,} samples, by {self.method}",
-                f"retained samples: {self.retain:,}; removed by earlier requests: {self.earlier:,}",
-                self.copies,
-                f"time: {seconds}, from {TIMED} timed steps; retraining: about {self.retrain_seconds:.1f} s",
-                "retraining is cheaper than this run; train a new model without these samples."
-                if self.retraining_is_cheaper
-                else "",
-                memory,
-                f"disk: about {self.disk / 2**20:,.1f} MiB to write{room}",
-                "there is not enough room on the disk."
-                if self.free is not None and self.free < self.disk
-                else "",
-            )
-            if line
-        ]
 
 
 def make_plan(
     model: nn.Module,
-    split: Split,
-    method: Method,
+    requests: Sequence[Wanted],
+    setting: Setting,
     recipe: Retrain,
-    task: Task,
-    *,
-    request: str,
-    compute: Compute | None = None,
-    folder: Path | None = None,
+    folder: Path,
+    model_file: Path,
 ) -> Plan:
-    """Return the plan of a run. It times ten steps of method and recipe on a copy of the model; nothing changes.
+    """Plan a run. Ten steps of the method and of the recipe are timed on copies of the model.
 
     Args:
-        model: The model to unlearn from.
-        split: The split of the request, after earlier requests.
-        method: The method.
-        recipe: The training recipe, with which retraining is compared.
-        task: The task of the model.
-        request: The request in words.
-        compute: How the arithmetic is done.
-        folder: Folder that would be written to.
+        model: The latest model. It is left as it was.
+        requests: The requests.
+        setting: Data, task, method and seeds.
+        recipe: The training recipe of the data.
+        folder: Where the run writes.
+        model_file: The latest checkpoint.
+
+    Raises:
+        ExpungeError: A request cannot be drawn, or the method does not fit.
     """
-    seconds, memory = _estimate(model, split, method, task, compute)
-    retrain_seconds, _ = _estimate(model, split, recipe, task, compute)
-    size = sum(t.numel() * t.element_size() for t in model.state_dict().values())
-    copies = getattr(split, "copies", None)
+    splits = [setting.draw(request) for request in requests]
+    split = setting.union(splits).after(requests_of(model), rehearse=setting.rehearse)
+    method = setting.method
+    check_run(method, split, setting.task, seed=setting.seed, compute=setting.compute, model=model)
+    steps, seconds, memory = _timed(model, split.for_method, method, setting)
+    _, retraining, _ = _timed(model, split, recipe, setting)
+    ids = sum(len(name) for name in split.forget.ids)
     return Plan(
-        request=request,
-        method=method.name(),
+        samples=[len(s.forget) for s in splits],
         forget=len(split.forget),
         retain=len(split.retain),
         earlier=len(split.removed),
-        copies="" if not copies else str(copies),
+        method=method.name(),
+        steps=steps,
         seconds=seconds,
-        retrain_seconds=retrain_seconds or 0.0,
         memory=memory,
-        # the checkpoint, and record, receipt and report beside it
-        disk=size + 2**20,
-        free=None if folder is None else shutil.disk_usage(folder).free,
+        # the checkpoint, and about 100 bytes per id in secret and request file
+        disk=model_file.stat().st_size + 100 * len(split.forget) + 2 * ids,
+        free=shutil.disk_usage(folder).free,
+        retrain_seconds=retraining or 0.0,
     )
 
 
-def _estimate(
-    model: nn.Module, split: Split, method: Method, task: Task, compute: Compute | None
-) -> tuple[float | None, int | None]:
-    """Return the estimated seconds of a run, and the peak memory of its timed steps."""
+def _timed(
+    model: nn.Module, split: Split, method: Method, setting: Setting
+) -> tuple[int | None, float | None, int | None]:
+    """Return number of steps, seconds and peak memory of a run, from the median of ten steps."""
     if not isinstance(method, GradientMethod):
-        return None, None
-    half = max(1, TIMED // 2) * method.batch_size
-    few = replace(
-        split,
-        forget=split.forget.take(torch.arange(min(half, len(split.forget)))),
-        retain=split.retain.take(torch.arange(min(half, len(split.retain)))),
-        earlier=(),
-    )
-    short = replace(method, epochs=1, max_drop=100.0)
-    with warnings.catch_warnings():
-        # warnings of a run this short mean nothing
-        warnings.simplefilter("ignore")
-        timed = execute(model, few, short, task, compute=compute)
-    whole = Run(model, split.for_method, task, 0, compute or Compute())
-    return timed.seconds / max(1, timed.step) * method.steps(whole), timed.peak_memory
+        return None, None, None
+    run = Run(copy.deepcopy(model), split, setting.task, setting.seed, setting.compute, source=model)
+    run.factory = setting.factory
+    short = replace(method, density=1.0)
+    with seeded(setting.seed, run.device):
+        reset_peak_memory(run.device)
+        short.prepare(run)
+        optimizer = make_optimizer(short, run.model)
+        durations, started = [], time.perf_counter()
+        for forget, retain in islice(short.pairs(run), TIMED_STEPS):
+            short.train_mode(run)
+            optimizer.zero_grad(set_to_none=True)
+            short.loss(run, forget, retain).backward()
+            optimizer.step()
+            short.after_step(run, optimizer)
+            if run.device.type == "cuda":
+                torch.cuda.synchronize(run.device)
+            durations.append(time.perf_counter() - started)
+            started = time.perf_counter()
+        memory = peak_memory(run.device)
+    steps = method.steps(run)
+    return steps, steps * median(durations) if durations else None, memory

@@ -1,298 +1,310 @@
-"""`Project`: a folder with a model, its data, and every deletion request with its run, audit and receipt."""
+"""`Project`: a folder with a model, its data and settings, and every deletion request in order."""
 
 from __future__ import annotations
 
+import hashlib
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import torch
 from torch import nn
 
 from ..data.past_requests import remember_requests, requests_of
+from ..data.split import Split
 from ..errors import ExpungeError, raise_all
-from ..models import build
-from ..records.atomic_files import write_text
-from ..records.checkpoint import Checkpoint, read_checkpoint
+from ..pipeline.factory import seeded_factory
+from ..receipts.ledger import Ledger
+from ..records.checkpoint import read_checkpoint
 from ..records.checkpoint_loading import load_into
-from ..records.record import Record
-from ..records.request_file import answered_requests
-from ..report import write_report
+from ..records.checkpoint_metadata import check_original
+from ..records.request_file import answered_requests, read_requests, requests_path, write_requests
 from ..sources.loading import load
-from ..sources.source import Source
-from ..summaries import summary
 from ..tasks.classification import Classification
-from ..training.run import Row
+from ..training.run import Compute
+from . import folder as files
 from .answer import answer
-from .entries import attach_results, enter, withdraw_unknown
+from .answered import Answer, Setting
+from .delivery import deliver
+from .folder import Folder
 from .plan import Plan, make_plan
-from .requested import batches_of, new_request, split_of, union_of
-from .settings import FILE, Settings, as_toml, read_settings
-from .state import ProjectRequest, State, clean, locked, move_in, new_files, read_state, write_state
+from .requests import ProjectRequest, ProjectStatus, apply_audit, utc_today
+from .settings import ProjectSettings, load_original, read_settings
+from .wanted import NO_SUBJECT, Wanted, wanted
+
+Say = Callable[[str], None]
+
+
+def _say_nothing(text: str) -> None:
+    pass
+
+
+@dataclass
+class Prepared:
+    """Hold what a command of a project works with: its state, settings, data and latest model."""
+
+    state: dict[str, Any]
+    requests: list[ProjectRequest]
+    settings: ProjectSettings
+    setting: Setting
+    model: nn.Module
+    model_file: Path
 
 
 class Project:
-    """A project folder. `expunge init` and `Project.create` make one.
+    """A project folder. `expunge init` or `Project.create` makes one.
 
     Args:
-        folder: The folder.
-        wait: Seconds to wait for another command in the folder before it is refused.
+        path: The folder.
+        wait: Seconds to wait for another command that works in the folder.
+        say: Called with notes for the user.
 
     Raises:
-        ExpungeError: The folder is no project, or lists every problem of its `expunge.toml`.
+        ExpungeError: The folder has no project.
 
     Example:
-        >>> project = Project("models/reviews")  # doctest: +SKIP
-        >>> project.forget(ids=["17", "230"], subject="case 2026-4")  # doctest: +SKIP
-        >>> print(project)  # doctest: +SKIP
+        >>> project = Project("office")  # doctest: +SKIP
+        >>> project.forget(ids=["user-17"], subject="case 114").scores["UA"]  # doctest: +SKIP
+        4.2
     """
 
-    def __init__(self, folder: str | Path, *, wait: float = 0.0):
-        self.folder, self.wait = Path(folder), wait
-        self.settings = read_settings(self.folder)
-        self._source: Source | None = None
-
-    @classmethod
-    def create(cls, folder: str | Path, settings: Settings) -> Project:
-        """Make a project folder: check settings, data and checkpoint, copy the checkpoint, and write the files.
-
-        Raises:
-            ExpungeError: The folder is a project already, or data, model and checkpoint do not fit. Nothing is left then.
-        """
-        folder = Path(folder)
-        if (folder / FILE).exists():
-            raise ExpungeError(f"{folder} is a project already; give another folder.")
-        checkpoint = Path(settings.model.checkpoint)
-        source = load(settings.model.data)
-        _load_model(settings, source, checkpoint)
-        existed = folder.exists()
-        try:
-            models = folder / "models"
-            models.mkdir(parents=True, exist_ok=True)
-            name = f"0000{checkpoint.suffix}"
-            shutil.copyfile(checkpoint, models / name)
-            for beside in (checkpoint.with_suffix(".requests.json"),):
-                if beside.exists():
-                    shutil.copyfile(beside, models / "0000.requests.json")
-            write_state(folder, State((name,)))
-            # the last file: without it the folder is no project
-            write_text(folder / FILE, as_toml(settings))
-        except OSError as error:
-            if not existed:
-                shutil.rmtree(folder, ignore_errors=True)
-            raise ExpungeError(
-                f"{folder} cannot be written: {error.strerror}; give another folder."
-            ) from error
-        return cls(folder)
+    def __init__(self, path: Path | str, *, wait: float = 0.0, say: Say = _say_nothing):
+        self.folder = Folder(path)
+        self.path, self.wait, self.say = self.folder.path, wait, say
 
     def __repr__(self) -> str:
-        state = self.state
-        waiting = sum(r.status == "waiting" for r in state.requests)
-        return summary(
-            f"Project({self.folder.name}, {len(state.models) - 1} runs, {len(state.requests)} requests, {waiting} waiting)",
-            f"data {self.settings.model.data}, model {self.settings.model.model}, method {self.settings.method.name}",
-            *(f"{r.number}: {r.text}, {r.status}" for r in state.requests[-8:]),
-        )
+        return f"Project({self.path}, {len(self.folder.state()['requests'])} requests)"
 
-    @property
-    def state(self) -> State:
-        """The models and requests as the folder has them now."""
-        return read_state(self.folder)
+    @classmethod
+    def create(
+        cls, path: Path | str, settings: ProjectSettings, checkpoint: Path | str, history: Path | None = None
+    ) -> Project:
+        """Make a project folder.
 
-    @property
-    def source(self) -> Source:
-        """The data of the project. It is read once."""
-        if self._source is None:
-            self._source = load(self.settings.model.data)
-        return self._source
-
-    @property
-    def requests(self) -> tuple[ProjectRequest, ...]:
-        """All requests, in order."""
-        return self.state.requests
-
-    def model(self) -> nn.Module:
-        """Return the latest model. It knows the requests it has answered."""
-        return self._latest(self.state)[0]
-
-    def add(self, **what: Any) -> ProjectRequest:
-        """Enter a request without answering it. Arguments are those of `forget`.
+        Args:
+            path: The folder. It must be missing or empty.
+            settings: The settings, as `checked` returns them.
+            checkpoint: The trained model. It is copied.
+            history: File of the requests that the model has answered. By default the one beside the checkpoint.
 
         Raises:
-            ExpungeError: The request names nothing in the data.
+            ExpungeError: Lists every problem. Nothing is written then.
         """
-        with locked(self.folder, self.wait):
-            return self._add([what])[0]
+        path, checkpoint = Path(path), Path(checkpoint)
+        files.check_new(path)
+        read, problems = load_original(settings, checkpoint)
+        raise_all(problems)
+        assert read is not None
+        answered = answered_requests(read, history)
+        path.resolve().parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.resolve().parent))
+        try:
+            (work / files.MODELS).mkdir()
+            name = f"{files.MODELS}/0000{checkpoint.suffix}"
+            shutil.copyfile(checkpoint, work / name)
+            if answered:
+                write_requests(requests_path(work / name), answered)
+            (work / files.SETTINGS).write_text(settings.to_toml(), encoding="utf-8")
+            state = {
+                "format": files.FORMAT,
+                "models": [{"file": name, "sha256": _sha256(work / name), "receipt": ""}],
+                "requests": [],
+                "moves": [],
+            }
+            files.write_private_json(work / files.STATE, state)
+            files.create(path, work)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+        return cls(path)
+
+    # ---- requests
 
     def forget(
         self,
         *,
-        ids: Sequence[str | int] = (),
-        classes: Sequence[str | int] = (),
-        group: tuple[str, Sequence[str]] | None = None,
+        ids: Iterable[str | int] | None = None,
+        classes: str | int | Iterable[str | int] | None = None,
+        group: str = "",
+        goal: Literal["untrain", "unlearn"] | None = None,
         subject: str = "",
         due: str = "",
         command: str = "",
-        on_row: Callable[[Row], None] | None = None,
-    ) -> Record:
-        """Answer one request: run, audit, receipt, ledger entry, checkpoint and report.
+    ) -> Answer:
+        """Answer one request with a run of the project's method on the latest model.
 
         Args:
-            ids: Ids of samples.
-            classes: Classes, by name or number.
-            group: Column and values of a group, such as ("user", ["alice"]).
-            subject: A reference to the person. Do not use the name.
+            ids: Ids of samples, or positions if the data has no ids.
+            classes: Class names or numbers.
+            group: Group as COLUMN=VALUE.
+            goal: "untrain" or "unlearn". By default "unlearn" for classes and "untrain" for all else.
+            subject: Reference to the person, for the ledger. Do not use the name.
             due: Day by which it must be answered, as 2026-01-31.
-            command: The command as it can be typed again.
-            on_row: Called with each row of the curves.
+            command: The command as it can be typed again, for the record.
 
         Returns:
-            The record of the run.
+            Model, scores and records. The folder then has the next checkpoint, its record, receipt and request file.
 
         Raises:
-            ExpungeError: The request names nothing in the data, or the run failed. The folder is then as before, and the
-                request waits.
+            ExpungeError: The request cannot be answered. The folder stays as it was.
         """
-        what = {"ids": ids, "classes": classes, "group": group, "subject": subject, "due": due}
-        with locked(self.folder, self.wait):
-            (request,) = self._add([what])
-            return self._answer([request], command, on_row)
+        request = wanted(ids=ids, classes=classes, group=group, goal=goal, subject=subject, due=due)
+        return self.answer([request], command=command)
 
-    def forget_pending(
-        self, *, command: str = "", on_row: Callable[[Row], None] | None = None
-    ) -> list[Record]:
-        """Answer all waiting requests: those for classes in one run, all others in one run.
-
-        Returns:
-            The records of the runs. Empty if no request waits.
-        """
-        with locked(self.folder, self.wait):
-            self._recover()
-            waiting = [r for r in self.state.requests if r.status == "waiting"]
-            return [self._answer(part, command, on_row) for part in batches_of(waiting)]
-
-    def plan(self, requests: Sequence[ProjectRequest] | None = None, **what: Any) -> Plan:
-        """Return what answering a request would do and cost. No file changes.
+    def answer(self, new: Sequence[Wanted] = (), *, pending: bool = False, command: str = "") -> Answer:
+        """Answer several requests with one run.
 
         Args:
-            requests: Waiting requests. By default the one that `what` describes.
-            what: Arguments of `forget`.
+            new: New requests.
+            pending: Whether to answer the waiting requests too, and those that came back.
+            command: The command as it can be typed again, for the record.
         """
-        state = self.state
-        chosen = list(requests) if requests is not None else [new_request(len(state.requests) + 1, **what)]
-        raise_all([] if chosen else ["no request waits; name one."])
-        model, _ = self._latest(state)
-        split = union_of(chosen, self.source, self.settings.split)
-        split = split.after(requests_of(model), rehearse=self.settings.method.rehearse)
-        return make_plan(
-            model,
-            split,
-            self.settings.make_method(split.scenario),
-            self.settings.make_recipe(),
-            Classification(len(self.source.classes)),
-            request="; ".join(r.text for r in chosen),
-            compute=self.settings.make_compute(),
-            folder=self.folder,
-        )
+        with self.folder.locked(self.wait):
+            prepared = self._prepare(command)
+            with self.folder.change() as work:
+                ledger = self._ledger(work)
+                entries = self._enter(prepared, ledger, new)
+                if pending:
+                    entries = _unanswered(prepared) + entries
+                if not entries:
+                    raise ExpungeError("no request waits; name what to forget, or leave --pending out.")
+                setting = _for_requests(prepared, [e.wanted for e in entries])
+                found = answer(prepared.model, [e.wanted for e in entries], setting)
+                model = deliver(self.folder, prepared, work, ledger, entries, found, setting)
+                for entry, past in zip(entries, found.requests, strict=True):
+                    entry.answered(len(prepared.state["models"]), past.scores)
+                known = [r for r in prepared.requests if r not in entries]
+                for entry in apply_audit(known, found.earlier):
+                    ledger.attach(entry.number, status="open", note=entry.reason)
+                merged = {r.number: r for r in [*prepared.requests, *entries]}
+                self.folder.commit(
+                    work,
+                    {
+                        "models": [
+                            *prepared.state["models"],
+                            {**model, "sha256": _sha256(work / model["file"])},
+                        ],
+                        "requests": [r.to_dict() for r in merged.values()],
+                    },
+                )
+        return found
 
-    def report(self, path: str | Path | None = None) -> Path:
-        """Write the HTML report of all runs. By default `report.html` in the folder."""
-        models = [Path(name).stem for name in self.state.models[1:]]
-        records = [Record.load(self.folder / "models" / f"{name}.json") for name in models]
-        return write_report(path or self.folder / "report.html", records)
+    def register(self, new: Sequence[Wanted]) -> list[ProjectRequest]:
+        """Enter requests that wait for `answer(pending=True)`, and return them. No model is changed."""
+        with self.folder.locked(self.wait):
+            prepared = self._prepare()
+            with self.folder.change() as work:
+                entries = self._enter(prepared, self._ledger(work), new)
+                all_requests = [r.to_dict() for r in [*prepared.requests, *entries]]
+                self.folder.commit(work, {**prepared.state, "requests": all_requests})
+        return entries
+
+    def plan(self, new: Sequence[Wanted] = (), *, pending: bool = False) -> Plan:
+        """Return what `answer` would do and cost. No file is changed."""
+        prepared = self._prepare()
+        requests = [r.wanted for r in _unanswered(prepared)] if pending else []
+        requests += new
+        if not requests:
+            raise ExpungeError("no request waits; name what to forget, or leave --pending out.")
+        setting = _for_requests(prepared, requests)
+        recipe = prepared.settings.make_recipe()
+        return make_plan(prepared.model, requests, setting, recipe, self.path, prepared.model_file)
+
+    def status(self, today: date | None = None) -> ProjectStatus:
+        """Return all requests with their states, and the latest model. Neither data nor model is read."""
+        state = self.folder.state()
+        requests = [ProjectRequest.from_dict(r) for r in state["requests"]]
+        return ProjectStatus(requests, state["models"][-1]["file"], today or utc_today())
+
+    @property
+    def settings(self) -> ProjectSettings:
+        """The settings in `expunge.toml`. Raises `ExpungeError` with every problem."""
+        return read_settings(self.path / files.SETTINGS)
+
+    @property
+    def model(self) -> nn.Module:
+        """The latest model, which knows the requests it has answered."""
+        return self._prepare().model
 
     # ---- pieces
 
-    def _add(self, wanted: Sequence[dict[str, Any]]) -> list[ProjectRequest]:
-        """Check requests against the data, and enter them in the ledger and the state."""
-        self._recover()
-        state, source = self.state, self.source
-        first = len(state.requests) + 1
-        requests = [new_request(first + at, **what) for at, what in enumerate(wanted)]
-        problems: list[str] = []
-        for request in requests:
-            try:
-                split_of(request, source, self.settings.split)
-            except ExpungeError as error:
-                problems += error.problems
-        raise_all(problems)
-        entered = enter(self.folder, requests, source, self.settings)
-        write_state(self.folder, state.with_requests(entered))
-        return entered
-
-    def _answer(
-        self, requests: list[ProjectRequest], command: str, on_row: Callable[[Row], None] | None
-    ) -> Record:
-        """Run, audit and write one batch of requests. The folder changes at the end, at once."""
-        state = self.state
-        model, checkpoint = self._latest(state)
-        split = union_of(requests, self.source, self.settings.split)
-        name = f"{len(state.models):04d}"
-        with new_files(self.folder) as parts:
-            answered = answer(
-                model,
-                checkpoint,
-                split,
-                requests,
-                self.source,
-                self.settings,
-                parts / name,
-                command=command,
-                on_row=on_row,
-            )
-            move_in(parts, self.folder / "models")
-        now = {r.number: r for r in answered.requests}
-        later = [
-            _updated(r, answered.record)
-            for r in state.requests
-            if r.number not in now and r.status == "answered"
-        ]
-        write_state(
-            self.folder, state.with_requests([*later, *now.values()], f"{name}{checkpoint.path.suffix}")
+    def _prepare(self, command: str = "") -> Prepared:
+        state, settings = self.folder.state(), self.settings
+        entry = state["models"][-1]
+        path = self.folder.find(entry["file"])
+        if not path.is_file() or _sha256(path) != entry["sha256"]:
+            raise ExpungeError(f"{path} is missing or was changed; restore it from a backup.")
+        source = load(settings.data)
+        checkpoint = read_checkpoint(path, settings.ema if len(state["models"]) == 1 else None)
+        model = settings.build(source)
+        load_into(model, checkpoint)
+        kept = self.folder.find(str(requests_path(Path(entry["file"]))))
+        remember_requests(model, read_requests(kept) if kept.exists() else answered_requests(checkpoint))
+        setting = Setting(
+            train=source.train,
+            test=source.test,
+            task=Classification(len(source.classes)),
+            method=settings.make_method(),
+            validation=settings.validation,
+            split_seed=settings.split_seed,
+            seed=settings.seed,
+            compute=Compute(**settings.compute),
+            rehearse=settings.rehearse,
+            recipe=settings.make_recipe() if settings.reference else None,
+            factory=seeded_factory(lambda: settings.build(source).to(settings.device), settings.seed),
+            measures=settings.measures,
+            names={"model": settings.model, "data": source.name, "classes": source.classes},
+            command=command,
         )
-        self._recover()
-        self.report()
-        return answered.record
+        requests = [ProjectRequest.from_dict(r) for r in state["requests"]]
+        prepared = Prepared(state, requests, settings, setting, model.to(settings.device), path)
+        if len(state["models"]) == 1 and (note := check_original(checkpoint, _any_split(setting))):
+            self.say(note.replace("add --validation 0", "set validation = 0 in expunge.toml"))
+        return prepared
 
-    def _recover(self) -> None:
-        """Remove what a killed command left, and give the ledger the results that it lacks."""
-        state = self.state
-        clean(self.folder, state)
-        withdraw_unknown(self.folder, state.requests)
-        missing = [r for r in state.requests if r.status == "answered" and not r.attached]
-        if missing:
-            done = attach_results(self.folder, missing, self.source, self.settings)
-            write_state(self.folder, state.with_requests(done))
+    def _enter(self, prepared: Prepared, ledger: Ledger, new: Sequence[Wanted]) -> list[ProjectRequest]:
+        """Enter new requests in the ledger. They are drawn first, so a wrong one is refused."""
+        splits: list[Split] = [prepared.setting.draw(request) for request in new]
+        entries = []
+        for request, split in zip(new, splits, strict=True):
+            subject = request.subject or NO_SUBJECT
+            number = ledger.add(subject, split.forget.ids, due=request.due, days=prepared.settings.days)
+            due = ledger.request(number).due
+            entries.append(ProjectRequest.new(number, due, request, subject, split))
+        return entries
 
-    def _latest(self, state: State) -> tuple[nn.Module, Checkpoint]:
-        """Return the latest model, with the requests it has answered, and its checkpoint."""
-        return _load_model(self.settings, self.source, self.folder / "models" / state.models[-1])
-
-
-def _load_model(settings: Settings, source: Source, path: Path) -> tuple[nn.Module, Checkpoint]:
-    """Read a checkpoint and make its model.
-
-    Raises:
-        ExpungeError: The file is missing, broken, or of another model.
-    """
-    if not path.is_file():
-        raise ExpungeError(f"{path} is no file; give the checkpoint of the trained model.")
-    checkpoint = read_checkpoint(path)
-    with torch.random.fork_rng(devices=[]):
-        model = build(settings.model.model, num_classes=len(source.classes), shape=tuple(source.shape))
-    load_into(model, checkpoint)
-    Classification(len(source.classes)).check(
-        model, source.train.samples(torch.arange(min(8, len(source.train))))
-    )
-    remember_requests(model, answered_requests(checkpoint))
-    return model.to(settings.model.device), checkpoint
+    def _ledger(self, work: Path) -> Ledger:
+        """Return a copy of the ledger in the hidden folder of a change."""
+        kept, copied = self.path / files.LEDGER, work / files.LEDGER
+        if kept.exists():
+            shutil.copy(kept, copied)
+        return Ledger(copied, create=not kept.exists())
 
 
-def _updated(request: ProjectRequest, record: Record) -> ProjectRequest:
-    """Return an earlier request with its scores in the latest audit."""
-    for entry in record.details.get("earlier_requests", ()):
-        if entry["request"] == request.request:
-            return replace(request, now={k: entry[k] for k in ("UA", "MIA", "came_back")})
-    return request
+def _unanswered(prepared: Prepared) -> list[ProjectRequest]:
+    """Return the requests that wait or came back, with the ids of their samples."""
+    known = {past.request: past.ids for past in requests_of(prepared.model)}
+    entries = [r for r in prepared.requests if r.state != "done"]
+    for entry in entries:
+        if entry.kind == "ids" and not entry.what["ids"]:
+            entry.what = {**entry.what, "ids": list(known[entry.request])}
+    return entries
+
+
+def _for_requests(prepared: Prepared, requests: Sequence[Wanted]) -> Setting:
+    """Return the setting with the preset for what is forgotten."""
+    scenario: Literal["class", "random"] = "class" if all(r.classes for r in requests) else "random"
+    return replace(prepared.setting, method=prepared.settings.make_method(scenario))
+
+
+def _any_split(setting: Setting) -> Split:
+    """Return a split whose training samples are those of every other one."""
+    first = "0" if setting.train.ids is None else str(setting.train.ids[0])
+    return setting.draw(Wanted(ids=(first,)))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,72 +1,63 @@
-"""Requests one after the other in Python, without a folder."""
+"""`Session`: answer deletion requests for a model in memory, without a folder."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
 from ..data.convert import as_data
-from ..data.past_requests import PastRequest, requests_of
-from ..data.split import Split
+from ..data.past_requests import PastRequest, remember_requests, requests_of
 from ..errors import ExpungeError
-from ..pipeline.outcome import Outcome, Reference
-from ..pipeline.pipeline import Pipeline
 from ..report import write_report
-from ..summaries import summary
+from ..sources.loading import load
+from ..sources.source import Source
 from ..tasks.task import Task
 from ..training.registry import MethodLike, make
-from ..training.run import Compute, Run
+from .answer import answer
+from .answered import Answer, Setting
+from .wanted import wanted
 
 
 class Session:
-    """Keep a model and the requests it has answered, in memory.
+    """Hold a model and its data, and answer requests one after the other.
 
     Args:
-        model: A trained model. It stays as it was.
-        train: Its training data, whatever `as_data` takes.
-        test: Test data.
+        model: The trained model. It is left as it was.
+        data: A data spec such as "digits", a `Source`, or a pair (train, test) of what `as_data` takes.
         task: The task of the model.
-        method: The method for all requests: a method, its class or its name.
-        validation: Share of each class that the model was not trained on and that tuning may use. 0 if it saw all samples.
-        seed: Seed of the validation draw and of the runs.
-        compute: How the arithmetic is done.
-        rehearse: Whether each run forgets the samples of earlier requests again.
+        method: The method that answers requests.
+        options: Other fields of `Setting`, such as `seed`, `recipe` (for a reference) or `validation`.
 
     Example:
-        >>> session = Session(model, (x, y), (x_test, y_test), Classification(10))  # doctest: +SKIP
-        >>> session.forget(ids=["17", "230"])  # doctest: +SKIP
-        >>> session.forget(classes=[3])  # doctest: +SKIP
+        >>> session = Session(model, (train, test), Classification(10))  # doctest: +SKIP
+        >>> session.forget(ids=["user-17", "user-230"])  # doctest: +SKIP
         >>> session.report("report.html")  # doctest: +SKIP
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        train: Any,
-        test: Any,
-        task: Task,
-        *,
-        method: MethodLike = "salun",
-        validation: float = 0.0,
-        seed: int = 0,
-        compute: Compute | None = None,
-        rehearse: bool = False,
-    ):
-        self.original = self.model = model
-        self.train, self.test, self.task = as_data(train), as_data(test), task
-        self.method, self.compute, self.rehearse = make(method), compute, rehearse
-        self.options: dict[str, Any] = {"validation": validation, "seed": seed}
-        self.outcomes: list[Outcome] = []
+    def __init__(self, model: nn.Module, data: Any, task: Task, method: MethodLike = "salun", **options: Any):
+        source = load(data) if isinstance(data, str) else data
+        if isinstance(source, Source):
+            train, test = source.train, source.test
+        elif isinstance(source, tuple) and len(source) == 2:
+            train, test = (as_data(part) for part in source)
+        else:
+            raise ExpungeError(
+                "the data is no pair of training and test data; give (train, test), or a data spec."
+            )
+        self.model = remember_requests(copy.deepcopy(model), requests_of(model))
+        try:
+            self.setting = Setting(train=train, test=test, task=task, method=make(method), **options)
+        except TypeError as error:
+            raise ExpungeError(f"{error}; give fields of `Setting`.") from error
+        self.answers: list[Answer] = []
 
     def __repr__(self) -> str:
-        return summary(
-            f"Session({type(self.model).__name__}, {self.method.name()}, {len(self.requests)} requests answered)",
-            *(repr(r) for r in self.requests[-8:]),
-        )
+        return f"Session({type(self.model).__name__}, {len(self.requests)} requests)"
 
     @property
     def requests(self) -> tuple[PastRequest, ...]:
@@ -76,57 +67,36 @@ class Session:
     def forget(
         self,
         *,
-        ids: Sequence[str | int] = (),
-        classes: Sequence[str | int] = (),
-        group: tuple[str, Sequence[str]] | None = None,
+        ids: Iterable[str | int] | None = None,
+        classes: str | int | Iterable[str | int] | None = None,
+        group: str = "",
+        goal: Literal["untrain", "unlearn"] | None = None,
         method: MethodLike | None = None,
-    ) -> Outcome:
-        """Answer one request: unlearn, audit it and all earlier requests, and go on with the new model.
+    ) -> Answer:
+        """Unlearn what a request names from the latest model, and audit it with all earlier requests.
 
         Args:
             ids: Ids of samples, or positions if the data has no ids.
-            classes: Classes, by name or number.
-            group: Column and values of a group, such as ("user", ["alice"]).
-            method: Another method for this request.
+            classes: Class names or numbers.
+            group: Group as COLUMN=VALUE.
+            goal: "untrain" or "unlearn". By default "unlearn" for classes and "untrain" for all else.
+            method: Another method than that of the session.
 
         Returns:
-            The run with its record. `outcome.audit.details["earlier_requests"]` has the earlier requests.
+            The answer. `model` is then its model.
 
         Raises:
-            ExpungeError: Not exactly one of ids, classes and group is given, or the method cannot run.
+            ExpungeError: The request cannot be drawn or the run failed. The session stays as it was.
         """
-        split = self._draw(ids, classes, group)
-        seed, model = self.options["seed"], self.model
-        chosen = self.method if method is None else make(method)
-        pipeline = Pipeline(
-            split=replace(split, rehearse=self.rehearse), task=self.task, seed=seed, compute=self.compute
-        )
-        start = Reference(Run(model, split, self.task, seed))
-        outcome = pipeline.run({chosen.name(): chosen}, original=lambda: start, retrained=lambda _: None)[-1]
-        self.model = outcome.model
-        self.outcomes.append(outcome)
-        return outcome
+        setting = self.setting if method is None else replace(self.setting, method=make(method))
+        found = answer(self.model, [wanted(ids=ids, classes=classes, group=group, goal=goal)], setting)
+        self.model = found.model
+        self.answers.append(found)
+        return found
 
-    def report(self, path: str | Path) -> Path:
-        """Write the HTML report of all requests, and return its path.
-
-        Raises:
-            ExpungeError: No request was answered yet, or nothing can be written there.
-        """
-        return write_report(path, [outcome.record for outcome in self.outcomes])
-
-    def _draw(self, ids: Any, classes: Any, group: Any) -> Split:
-        given = [
-            name
-            for name, v in (("ids", ids), ("classes", classes), ("group", group))
-            if v is not None and len(v)
-        ]
-        if len(given) != 1:
-            raise ExpungeError(
-                f"{len(given)} of ids, classes and group are given ({', '.join(given) or 'none'}); give exactly one."
-            )
-        if given == ["classes"]:
-            return Split.by_class(self.train, self.test, classes, **self.options)
-        if given == ["group"]:
-            return Split.by_group(self.train, self.test, group[0], group[1], **self.options)
-        return Split.by_ids(self.train, self.test, ids, **self.options)
+    def report(self, path: Path | str) -> Path:
+        """Write the report of the last answers as one HTML file, and return its path."""
+        if not self.answers:
+            raise ExpungeError("there is nothing to report on; call `forget` first.")
+        records = [self.answers[0].outcomes[0].record, *(a.record for a in self.answers)]
+        return write_report(path, records)

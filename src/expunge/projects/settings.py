@@ -1,195 +1,273 @@
-"""The settings of a project: the file `expunge.toml`, read and checked as a whole."""
+"""`expunge.toml`: everything that the commands of a project share, checked as a whole."""
 
 from __future__ import annotations
 
 import json
 import tomllib
-from dataclasses import replace
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ..data.split import Split
 from ..errors import ExpungeError, raise_all
 from ..methods.retrain import Retrain
 from ..models import check_name
-from ..sources.spec import check_spec
+from ..records.checkpoint import Checkpoint, read_checkpoint
+from ..records.checkpoint_loading import load_into
+from ..records.checkpoint_metadata import check_original
+from ..sources.loading import load
+from ..sources.source import Source
+from ..sources.spec import PATHS, check_spec
 from ..tasks.classification import Classification
+from ..torch_utils.module_state import seed_problems
+from ..training.execute import check_run
 from ..training.method import Method
-from ..training.registry import find, serves, unsuited_text
+from ..training.registry import find
 from ..training.run import Compute
 from ..training.settings import settings_problems
 from ..tuning import presets
 
-FILE = "expunge.toml"
+Share = Annotated[float, Field(ge=0, lt=1)]
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+class ProjectSettings(BaseModel):
+    """The entries of `expunge.toml`.
 
+    Args:
+        data: The data, as for `--data` of other commands: digits, folder:DIR, package.module:factory. Options follow a '?'.
+        model: The model, as for `--model` of other commands: cnn, resnet18, package.module:factory.
+        device: Where the model is: cpu, cuda, cuda:1 or mps.
+        ema: Entry of the first checkpoint that holds the model, if the file holds several.
+        validation: Share of each class that the model was not trained on. Give 0 if it was trained on all samples.
+        split_seed: Seed of the validation set.
+        seed: Seed of everything random in a run.
+        method: Method that answers requests.
+        settings: Settings of the method: a table of its fields. By default those of the preset of the data.
+        reference: Whether every audit also retrains a model without the union of all requests. It costs a training.
+        recipe: Training recipe of the reference: a table of fields of Retrain. By default that of the preset of the data.
+        rehearse: Whether a run also works on the samples of earlier requests.
+        max_gap: Largest average gap to the reference, in percentage points, at which `forget` exits with 0.
+        measures: Extra measures of each audit.
+        compute: How the arithmetic is done: a table with amp, channels_last, compile, accumulate, processes, eval_batch.
+        days: Days in which a request must be answered, if it names no due day.
+        sign_key: Private key that signs receipts. Without it they are unsigned.
+        passphrase_file: File whose first line opens the key, if it is locked.
+    """
 
-class ModelTable(_Table):
-    """The table [model]: what is unlearned from."""
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     data: str
     model: str
     device: str = "cpu"
-    checkpoint: str
-
-
-class SplitTable(_Table):
-    """The table [split]: how the validation set is drawn."""
-
-    validation: float = Field(default=0.1, ge=0, lt=1)
-    split_seed: int = Field(default=0, ge=0)
-
-
-class MethodTable(_Table):
-    """The table [method]: the method, the seed of its runs, and its settings."""
-
-    name: str = "salun"
-    seed: int = Field(default=0, ge=0)
-    rehearse: bool = False
+    ema: str | None = None
+    validation: Share = 0.1
+    split_seed: int = 0
+    seed: int = 0
+    method: str = "salun"
     settings: dict[str, Any] = Field(default_factory=dict)
-
-
-class LimitsTable(_Table):
-    """The table [limits]: when an earlier request counts as learned again, and the days to answer in."""
-
-    tolerance: float = Field(default=2.0, ge=0, le=100)
-    days: int = Field(default=28, ge=0, le=3650)
-
-
-class KeysTable(_Table):
-    """The table [keys]: the private key that signs receipts, and the file with its passphrase."""
-
-    sign_key: str = ""
-    passphrase_file: str = ""
-
-
-class Settings(_Table):
-    """The content of `expunge.toml`.
-
-    Args:
-        model: Data, model, device and checkpoint.
-        split: How the validation set is drawn.
-        method: The method and its settings.
-        recipe: Fields of the training recipe (`Retrain`), with which retraining is compared. By default that of the data.
-        compute: Fields of `Compute`: precision, memory layout and so on.
-        limits: Limits of the audit and of the ledger.
-        keys: Keys of the receipts.
-    """
-
-    model: ModelTable
-    split: SplitTable = SplitTable()
-    method: MethodTable = MethodTable()
+    reference: bool = False
     recipe: dict[str, Any] = Field(default_factory=dict)
+    rehearse: bool = False
+    max_gap: Annotated[float, Field(ge=0)] | None = None
+    measures: list[str] = Field(default_factory=list)
     compute: dict[str, Any] = Field(default_factory=dict)
-    limits: LimitsTable = LimitsTable()
-    keys: KeysTable = KeysTable()
+    days: Annotated[int, Field(ge=0, le=3650)] = 28
+    sign_key: str | None = None
+    passphrase_file: str | None = None
 
-    def make_method(self, scenario: str = "ids") -> Method:
-        """Return the method for a scenario: its preset for the data, with the fields of [method.settings]."""
-        if ":" in self.method.name:
-            return find(self.method.name)(**self.method.settings)
-        return replace(presets.method(self.method.name, self.model.data, scenario), **self.method.settings)
+    def make_method(self, scenario: Literal["class", "random"] = "random") -> Method:
+        """Return the method with the settings of the file above those of the preset."""
+        chosen = find(self.method)
+        made = presets.method(self.method, self.data, scenario) if ":" not in self.method else chosen()
+        values = {f.name: getattr(made, f.name) for f in fields(made)}
+        return chosen(**{**values, **_tuples(self.settings)})
 
     def make_recipe(self) -> Retrain:
-        """Return the training recipe: that of the data, with the fields of [recipe]."""
-        return replace(presets.recipe(self.model.data), **self.recipe)
+        """Return the training recipe of the reference."""
+        made = presets.recipe(self.data)
+        values = {f.name: getattr(made, f.name) for f in fields(made)}
+        return Retrain(**{**values, **_tuples(self.recipe)})
 
-    def make_compute(self) -> Compute:
-        """Return how the arithmetic is done."""
-        return Compute(**self.compute)
+    def build(self, source: Source) -> Any:
+        """Return the model with fresh parameters, on the CPU."""
+        from ..models import build
 
-    def problems(self) -> list[str]:
-        """Return what is wrong with names and settings, one sentence each. No data is read."""
-        problems = _problems_of(lambda: check_spec(self.model.data), "[model] data")
-        problems += _problems_of(lambda: check_name(self.model.model), "[model] model")
-        problems += _problems_of(self._check_method, "[method]")
-        problems += _problems_of(lambda: raise_all(settings_problems(self.make_recipe())), "[recipe]")
-        problems += _problems_of(lambda: raise_all(self.make_compute().problems()), "[compute]")
-        if self.keys.passphrase_file and not self.keys.sign_key:
-            problems.append("[keys] passphrase_file opens the key sign_key, which is not given; give it too.")
-        return problems
+        return build(self.model, num_classes=len(source.classes), shape=source.shape)
 
-    def _check_method(self) -> None:
-        method = find(self.method.name)
-        if not serves(method, Classification):
-            raise ExpungeError(unsuited_text(method, Classification))
-        raise_all(settings_problems(self.make_method()))
+    def to_toml(self) -> str:
+        """Return the text of the file. Entries without a value are comments."""
+        lines, tables = [], []
+        for name, value in self.model_dump().items():
+            if isinstance(value, dict):
+                entries = [f"{k} = {_toml(v)}" for k, v in value.items() if v is not None]
+                tables += ["", f"[{name}]", *entries] if entries else []
+            else:
+                lines.append(f"# {name} = ..." if value is None else f"{name} = {_toml(value)}")
+        return "\n".join([*lines, *tables]) + "\n"
 
 
-def _problems_of(check: Any, place: str) -> list[str]:
-    """Return the problems that a check raises, each with the table or key it belongs to."""
-    try:
-        check()
-    except ExpungeError as error:
-        return [f"{place}: {text}" for text in error.problems]
-    except TypeError as error:
-        # an unknown field of a dataclass
-        return [f"{place}: {error}; leave out what is not known."]
-    return []
-
-
-def checked(values: dict[str, Any], source: str) -> Settings:
-    """Return settings from plain values.
+def checked(values: dict[str, Any], where: str = "expunge.toml") -> ProjectSettings:
+    """Check entries as a whole.
 
     Args:
-        values: The tables, as TOML gives them.
-        source: Name of the file, for messages.
+        values: The entries.
+        where: Where they stand, for messages.
 
     Raises:
-        ExpungeError: Lists every problem: unknown keys, wrong types, unknown names.
+        ExpungeError: Lists every problem with the entry and what is allowed.
     """
+    errors: list[Any] = []
     try:
-        settings = Settings.model_validate(values)
+        ProjectSettings.model_validate(values)
     except ValidationError as error:
-        raise ExpungeError([_sentence(source, e) for e in error.errors()]) from error
-    raise_all([f"{source}: {text}" for text in settings.problems()])
+        errors = error.errors(include_url=False)
+    problems = [_sentence(error) for error in errors]
+    wrong = {str(error["loc"][0]) for error in errors if error["loc"]}
+    sound = {k: v for k, v in values.items() if k not in wrong}
+    # entries with a problem get a value that has none, so that the others are checked too
+    filled = {"data": "digits", "model": "cnn", **sound}
+    settings = ProjectSettings.model_validate(filled)
+    problems += [p for p in _value_problems(settings, set(values) - wrong)]
+    raise_all([f"{where}: {p}" for p in dict.fromkeys(problems)])
     return settings
 
 
-def _sentence(source: str, error: Any) -> str:
-    """Return one problem of pydantic as a sentence."""
-    place = ".".join(map(str, error["loc"]))
-    if error["type"] == "extra_forbidden":
-        return f"{source}: {place} is unknown; leave it out, or see docs/projects.md for all keys."
-    if error["type"] == "missing":
-        return f"{source}: {place} is missing; give it."
-    return f"{source}: {place} is {error['input']!r}: {error['msg'].lower()}."
-
-
-def read_settings(folder: Path) -> Settings:
-    """Read `expunge.toml` of a project folder.
-
-    Raises:
-        ExpungeError: The folder is no project, or lists every problem of the file.
-    """
-    path = folder / FILE
-    if not path.is_file():
-        raise ExpungeError(
-            f"{folder} is no project: it has no {FILE}; make one with `expunge init {folder}`."
-        )
+def read_settings(path: Path) -> ProjectSettings:
+    """Read and check the file. Raises `ExpungeError` with every problem."""
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ExpungeError(f"{path} cannot be read: {error}; correct the file.") from error
-    return checked(values, str(path))
+    except (OSError, ValueError) as error:
+        raise ExpungeError(f"{path} cannot be read: {error}; write it in TOML.") from error
+    return checked(values, path.name)
 
 
-def as_toml(settings: Settings) -> str:
-    """Return settings as the text of `expunge.toml`, every key included."""
-    lines = ["# The settings of this project. docs/projects.md explains every key."]
-    for table, values in settings.model_dump().items():
-        nested = {k: v for k, v in values.items() if isinstance(v, dict)}
-        lines += ["", f"[{table}]", *(f"{k} = {_literal(v)}" for k, v in values.items() if k not in nested)]
-        for name, inner in nested.items():
-            if inner:
-                lines += ["", f"[{table}.{name}]", *(f"{k} = {_literal(v)}" for k, v in inner.items())]
-    return "\n".join(lines) + "\n"
+def _value_problems(settings: ProjectSettings, given: set[str]) -> list[str]:
+    """Return what is wrong with entries that have the right types, one sentence each."""
+    checks: dict[str, Any] = {
+        "data": lambda: check_spec(settings.data),
+        "model": lambda: check_name(settings.model),
+        "seed": lambda: raise_all(seed_problems(settings.seed)),
+        "split_seed": lambda: raise_all(seed_problems(settings.split_seed)),
+        "method": lambda: check_run(find(settings.method)(), None, Classification(2)),
+        "measures": lambda: _check_measures(settings),
+        "compute": lambda: _check_fields("compute", Compute, settings.compute),
+        "recipe": lambda: _check_fields("recipe", Retrain, settings.recipe),
+        "device": lambda: _check_device(settings.device),
+    }
+    problems = {name: _problems_of(check) for name, check in checks.items()}
+    if not problems["method"]:
+        chosen = find(settings.method)
+        problems["settings"] = _problems_of(lambda: _check_fields(settings.method, chosen, settings.settings))
+    sentences = [
+        f"{name}: {p}" for name, found in problems.items() if name in {*given, "settings"} for p in found
+    ]
+    for name in ("sign_key", "passphrase_file"):
+        if (file := getattr(settings, name)) is not None and not Path(file).expanduser().is_file():
+            sentences.append(f"{name}: {file} is no file; name an existing one.")
+    if settings.max_gap is not None and not settings.reference:
+        sentences.append(
+            "max_gap: without a reference there is no gap; add reference = true, or leave max_gap out."
+        )
+    source, path, _ = check_spec(settings.data) if not problems["data"] else ("", "", {})
+    if PATHS.get(source) and path and not Path(path).expanduser().exists():
+        sentences.append(f"data: {path} does not exist; name an existing file or folder.")
+    return sentences
 
 
-def _literal(value: bool | int | float | str | list[Any]) -> str:
-    """Return a value as TOML. JSON text is TOML for texts, numbers, truth values and lists."""
+def load_original(settings: ProjectSettings, checkpoint: Path) -> tuple[Checkpoint | None, list[str]]:
+    """Load data and checkpoint, and check that they fit together.
+
+    Returns:
+        The checkpoint, and what is wrong with data and checkpoint, one sentence each.
+    """
+    loaded: dict[str, Any] = {}
+    problems = [f"data: {p}" for p in _problems_of(lambda: loaded.update(source=load(settings.data)))]
+    problems += [
+        f"checkpoint: {p}"
+        for p in _problems_of(lambda: loaded.update(checkpoint=read_checkpoint(checkpoint, settings.ema)))
+    ]
+    if not problems:
+        problems += [f"checkpoint: {p}" for p in _problems_of(lambda: _check_fit(settings, **loaded))]
+    return loaded.get("checkpoint"), problems
+
+
+def _check_fit(settings: ProjectSettings, source: Source, checkpoint: Checkpoint) -> None:
+    load_into(settings.build(source), checkpoint)
+    first = Split.by_ids(
+        source.train,
+        source.test,
+        [0 if source.train.ids is None else str(source.train.ids[0])],
+        validation=settings.validation,
+        seed=settings.split_seed,
+    )
+    check_original(checkpoint, first)
+
+
+def _check_fields(owner: str, made: Any, values: dict[str, Any]) -> None:
+    """Raise `ExpungeError` for fields that a dataclass lacks or refuses."""
+    known = sorted(f.name for f in fields(made))
+    unknown = [
+        f"'{k}' is no setting of {owner}; known: {', '.join(known)}." for k in values if k not in known
+    ]
+    raise_all(unknown)
+    raise_all(settings_problems(made(**_tuples(values))))
+
+
+def _check_measures(settings: ProjectSettings) -> None:
+    from ..audit.measure import make_measures
+
+    make_measures(settings.measures, Classification(2), retrained=settings.reference)
+
+
+def _check_device(name: str) -> None:
+    import torch
+
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise ExpungeError(
+            f"the device '{name}' is not available here; use cpu, cuda, cuda:1 or mps."
+        ) from error
+
+
+def _problems_of(check: Any) -> list[str]:
+    try:
+        check()
+    except ExpungeError as error:
+        return error.problems
+    return []
+
+
+def _sentence(error: Any) -> str:
+    where, kind = ".".join(map(str, error["loc"])), error["type"]
+    if kind == "extra_forbidden":
+        return f"'{where}' is no entry; known: {', '.join(sorted(ProjectSettings.model_fields))}."
+    if kind == "missing":
+        return f"'{where}' is missing; add it."
+    return f"{where} is {error['input']!r}; it must be {error['msg'].removeprefix('Input should be ')}."
+
+
+def _tuples(values: dict[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+
+
+def _toml(value: Any) -> str:
+    """Return a value in TOML, which writes texts, numbers, lists and true as JSON does."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
     return json.dumps(value, ensure_ascii=False)
+
+
+def fixed_paths(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the entries with absolute paths, so that commands find the files from any folder."""
+    changed = dict(values)
+    source, colon, rest = values["data"].partition(":")
+    path, question, query = rest.partition("?")
+    if PATHS.get(source) and colon:
+        changed["data"] = f"{source}:{Path(path).expanduser().absolute()}{question}{query}"
+    for name in ("sign_key", "passphrase_file"):
+        if values.get(name) is not None:
+            changed[name] = str(Path(values[name]).expanduser().absolute())
+    return changed

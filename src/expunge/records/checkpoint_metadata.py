@@ -19,7 +19,7 @@ from .request_file import public_requests
 Role = Literal["original", "retrain", "unlearn"]
 
 # parts of a split's description that messages show
-_SHOWN = ("scenario", "forget_classes", "goal", "validation", "seed")
+_SHOWN = ("scenario", "forget_classes", "goal", "validation", "seed", "copies", "copies_included")
 
 
 def metadata_for(role: Role, split: Split, method: Any, seed: int) -> dict[str, str]:
@@ -41,8 +41,10 @@ def metadata_for(role: Role, split: Split, method: Any, seed: int) -> dict[str, 
         "kind": role,
         "train_hash": "" if role == "retrain" else split.train_hash,
         "split_hash": "" if role == "original" else split.hash,
-        # values of groups are names of people
-        "split": json.dumps({k: v for k, v in plain(split.to_dict()).items() if k != "values"}),
+        # values of groups and ids are names of people
+        "split": json.dumps(
+            {k: v for k, v in plain(split.to_dict()).items() if k not in ("values", "copies_found")}
+        ),
         "seed": str(seed),
         "inputs": split.retain.data.input_options,
         **_request_metadata(role, split, method),

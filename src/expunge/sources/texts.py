@@ -69,14 +69,16 @@ def read_texts(path: Path, options: dict[str, str]) -> Source:
 
     def data(part: Part, ids: list[str] | None) -> TensorData:
         rows = [row for _, row in part]
+        texts = [str(row[columns["text"]]) for row in rows]
         return TensorData(
-            tokenize([str(row[columns["text"]]) for row in rows], length),
+            tokenize(texts, length),
             torch.tensor([numbers[str(row[columns["label"]])] for row in rows]),
             ids=ids,
             groups=_groups(rows, columns),
             classes=classes,
             name=path.stem,
             read_as=f"length={length}",
+            texts=texts,
         )
 
     train, test = (

@@ -1,0 +1,171 @@
+"""`Copies`: the copies of forget samples that were found when a split was drawn.
+
+A model that is trained on a copy of a forget sample has not forgotten it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..summaries import short, summary
+from .near_copies import Kind
+from .samples import Samples
+
+CopyHandling = Literal["include", "report", "ignore"]
+
+# ids that a sentence shows
+SHOWN_IDS = 5
+# pairs of ids that a record stores of each set
+RECORDED_IDS = 20
+# limits that `repr` shows; with two kinds of copies in three sets it has 12 lines at most
+SHOWN_LIMITS = 3
+
+
+@dataclass(frozen=True, eq=False)
+class CopyPairs:
+    """Hold the copies in one set, each with a forget sample that it is a copy of.
+
+    Args:
+        copies: The copies (P,), in ascending order of their positions.
+        of: The forget samples (P,).
+        similarity: Similarity (P,) of near copies, from 0 to 1. None for exact copies.
+    """
+
+    copies: Samples
+    of: Samples
+    similarity: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.copies)
+
+    @property
+    def other_label(self) -> Tensor:
+        """Whether the label of a copy differs from that of the forget sample: bool (P,)."""
+        return (self.copies.labels != self.of.labels).reshape(len(self), -1).any(1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the counts and the first 20 pairs of ids, for a record."""
+        first = torch.arange(len(self))[:RECORDED_IDS]
+        entry: dict[str, Any] = {
+            "count": len(self),
+            "other_label": int(self.other_label.sum()),
+            "copies": self.copies.take(first).ids,
+            "of": self.of.take(first).ids,
+        }
+        if self.similarity is not None:
+            entry["similarity"] = [round(float(s), 3) for s in self.similarity[:RECORDED_IDS]]
+        return entry
+
+
+@dataclass(frozen=True, eq=False)
+class Copies:
+    """Hold the copies of forget samples that were found when a split was drawn.
+
+    Args:
+        handling: "include", "report" or "ignore".
+        exact: {set: exact copies} for "retain", "validation" and "test". Only sets with copies are named. With "include",
+            those of "retain" and "validation" are now in the forget set.
+        near: {set: near copies}, without the exact ones. They stay in their set.
+        forget_in_test: Number of forget samples that have an exact copy in the test set.
+        near_by: How near copies were found: "perceptual hash", "MinHash", or None if they were not looked for.
+        limits: Why copies may have been missed, one sentence each.
+
+    Example:
+        >>> split = Split.by_ids(train, test, ["7"])  # doctest: +SKIP
+        >>> split.copies.exact["retain"].copies.ids  # doctest: +SKIP
+        ['912']
+    """
+
+    handling: CopyHandling = "ignore"
+    exact: Mapping[str, CopyPairs] = field(default_factory=dict)
+    near: Mapping[str, CopyPairs] = field(default_factory=dict)
+    forget_in_test: int = 0
+    near_by: Kind | None = None
+    limits: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return sum(map(len, (*self.exact.values(), *self.near.values())))
+
+    def __repr__(self) -> str:
+        lines = [
+            f"{kind} in the {part} set: {len(pairs):,}, {_ids(pairs)}"
+            for kind, found in (("exact", self.exact), ("near", self.near))
+            for part, pairs in found.items()
+        ]
+        near_by = f"near copies by {self.near_by}" if self.near_by else "near copies not looked for"
+        facts = lines or ["none found"]
+        if self.handling == "ignore":
+            return summary("Copies(ignore)", "not looked for")
+        return summary(f"Copies({self.handling})", *facts, near_by, *self.limits[:SHOWN_LIMITS])
+
+    @property
+    def in_training(self) -> Mapping[str, CopyPairs]:
+        """The exact copies in retain and validation set, as they were drawn."""
+        return {part: pairs for part, pairs in self.exact.items() if part != "test"}
+
+    @property
+    def included(self) -> Tensor:
+        """Positions (n,) of the exact copies that joined the forget set."""
+        pairs = self.in_training.values() if self.handling == "include" else ()
+        return torch.cat([torch.empty(0, dtype=torch.int64), *(p.copies.index for p in pairs)])
+
+    @property
+    def sentences(self) -> list[str]:
+        """One sentence for each set with exact or near copies, without exact ones in the test set, and the limits."""
+        exact = [self._about_exact(part, pairs) for part, pairs in self.in_training.items()]
+        near = [
+            f"{_counted(len(pairs), 'near')} in the {part} set, which stay{'s' * (len(pairs) == 1)} there: {_ids(pairs)}."
+            for part, pairs in self.near.items()
+        ]
+        return [*exact, *near, *self.limits]
+
+    def _about_exact(self, part: str, pairs: CopyPairs) -> str:
+        one, which = len(pairs) == 1, pairs.other_label
+        place = f"{_counted(len(pairs), 'exact')} in the {part} set"
+        text = (
+            f"{place}, now in the forget set: {_ids(pairs)}."
+            if self.handling == "include"
+            else f"{place}, which stay{'s' * one} there: {_ids(pairs)}; include copies in the forget set (copies='include', "
+            "--copies include), or the model still learns from them."
+        )
+        wrong = CopyPairs(pairs.copies.take(which), pairs.of.take(which))
+        if not len(wrong):
+            return text
+        return f"{text} Another label than the forget sample: {len(wrong):,}, {_ids(wrong)}."
+
+    @property
+    def warnings(self) -> list[str]:
+        """One sentence for each set with exact copies."""
+        texts = [self._about_exact(part, pairs) for part, pairs in self.in_training.items()]
+        if self.forget_in_test:
+            texts.append(
+                f"{self.forget_in_test} forget samples are also in the test set, byte for byte or as equal text: the test set "
+                "cannot show that they are forgotten; remove the copies from the test set."
+            )
+        return texts
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return counts and the first 20 ids of each set, for a record."""
+        return {
+            "handling": self.handling,
+            "exact": {part: pairs.to_dict() for part, pairs in self.exact.items()},
+            "near": {part: pairs.to_dict() for part, pairs in self.near.items()},
+            "near_by": self.near_by,
+            "limits": list(self.limits),
+        }
+
+
+def _counted(count: int, kind: str) -> str:
+    return f"{count:,} {kind} cop{'y' if count == 1 else 'ies'} of forget samples"
+
+
+def _ids(pairs: CopyPairs) -> str:
+    ids = pairs.copies.take(torch.arange(len(pairs))[:SHOWN_IDS]).ids
+    more = f" and {len(pairs) - SHOWN_IDS:,} more" if len(pairs) > SHOWN_IDS else ""
+    return f"id{'s' * (len(pairs) > 1)} {short(', '.join(ids), 60)}{more}"

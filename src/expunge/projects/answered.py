@@ -1,0 +1,113 @@
+"""What the requests of a project share, and what the run that answered some of them left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from ..data.past_requests import PastRequest
+from ..data.samples import Data
+from ..data.split import Split
+from ..methods.retrain import Retrain
+from ..pipeline.outcome import Outcome
+from ..records.record import Record
+from ..tasks.task import Task
+from ..training.method import Method
+from ..training.run import Compute
+from .wanted import Wanted, union_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What all requests of a project or session share.
+
+    Args:
+        train: Training data.
+        test: Test data.
+        task: Task of the model.
+        method: The method.
+        validation: Share of each class that the original never saw.
+        split_seed: Seed of the validation set.
+        seed: Seed of everything random in a run.
+        compute: How the arithmetic is done.
+        rehearse: Whether a run also works on the samples of earlier requests.
+        recipe: Recipe of a reference that is retrained without the union of all requests. None for no reference.
+        factory: Makes a model with fresh parameters, for the reference.
+        measures: Extra measures.
+        names: Names of model, data and classes, for records.
+        command: The command as it can be typed again, for records.
+    """
+
+    train: Data
+    test: Data
+    task: Task
+    method: Method
+    validation: float = 0.0
+    split_seed: int = 0
+    seed: int = 0
+    compute: Compute = field(default_factory=Compute)
+    rehearse: bool = False
+    recipe: Retrain | None = None
+    factory: Callable[[], nn.Module] | None = None
+    measures: Sequence[str] = ()
+    names: dict[str, Any] | None = None
+    command: str = ""
+
+    def draw(self, request: Wanted) -> Split:
+        """Draw the split of one request."""
+        return request.draw(self.train, self.test, validation=self.validation, seed=self.split_seed)
+
+    def union(self, splits: Sequence[Split]) -> Split:
+        """Return the split of several requests together."""
+        return union_of(splits, self.train, self.test, validation=self.validation, seed=self.split_seed)
+
+
+@dataclass(eq=False)
+class Answer:
+    """What a run for one or several requests left.
+
+    Args:
+        outcomes: The model before, the reference if there was one, and the unlearned model, with their records.
+        splits: The split of each request, in order.
+        requests: The requests as the model remembers them, in order, with the UA and MIA of this audit.
+    """
+
+    outcomes: list[Outcome]
+    splits: list[Split]
+    requests: list[PastRequest]
+
+    def __repr__(self) -> str:
+        return f"Answer({len(self.requests)} requests)\n{self.outcomes[-1]!r}"
+
+    @property
+    def outcome(self) -> Outcome:
+        """The outcome of the run."""
+        return self.outcomes[-1]
+
+    @property
+    def record(self) -> Record:
+        """The record of the run."""
+        return self.outcome.record
+
+    @property
+    def model(self) -> nn.Module:
+        """The unlearned model."""
+        return self.outcome.model
+
+    @property
+    def scores(self) -> dict[str, Any]:
+        """The scores of the audit, in percent."""
+        return self.record.scores
+
+    @property
+    def earlier(self) -> list[dict[str, Any]]:
+        """The scores of every earlier request under the new model."""
+        return list(self.record.details.get("earlier_requests", []))
+
+    @property
+    def came_back(self) -> list[dict[str, Any]]:
+        """The earlier requests that the new model recognises again."""
+        return [entry for entry in self.earlier if entry.get("came_back")]

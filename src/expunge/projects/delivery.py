@@ -1,0 +1,99 @@
+"""Write the files of an answered request: checkpoint, record, receipt, request file, report, ledger entries."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import nn
+
+from ..data.past_requests import remember_requests, requests_of
+from ..receipts.issue import issue, record_hash
+from ..receipts.keys import read_passphrase
+from ..receipts.ledger import Ledger
+from ..records.checkpoint import write_checkpoint
+from ..records.checkpoint_metadata import metadata_for
+from ..records.record import Record, plain
+from ..records.request_file import requests_path, write_requests
+from ..report import write_report
+from .answered import Answer, Setting
+from .folder import MODELS, REPORT, Folder
+from .requests import ProjectRequest
+from .settings import ProjectSettings
+
+# Records that the report shows: all of them would make each request slower than the one before.
+SHOWN_RECORDS = 12
+
+
+class Latest(Protocol):
+    """What is needed of the project before the run."""
+
+    state: dict[str, Any]
+    settings: ProjectSettings
+    model: nn.Module
+    model_file: Path
+
+
+def deliver(
+    folder: Folder,
+    latest: Latest,
+    work: Path,
+    ledger: Ledger,
+    entries: Sequence[ProjectRequest],
+    found: Answer,
+    setting: Setting,
+) -> dict[str, str]:
+    """Write everything below the hidden folder `work`, and attach it to the requests in `ledger`.
+
+    Returns:
+        The entry of the new model for `state.json`.
+    """
+    models = latest.state["models"]
+    out = work / MODELS / f"{len(models):04d}.safetensors"
+    out.parent.mkdir()
+    record_file = found.record.save(out.with_suffix(".json"))
+    key, passphrase = latest.settings.sign_key, latest.settings.passphrase_file
+    split = found.outcome.run.split
+    metadata = metadata_for("unlearn", split, setting.method, setting.seed)
+    metadata["requests"] = json.dumps(plain([r.public() for r in requests_of(found.model)]))
+    write_checkpoint(out, found.model.state_dict(), metadata=metadata)
+    receipt, secret = issue(
+        Record.load(record_file),
+        split.forget.ids,
+        before=latest.model,
+        after=found.model,
+        mask=found.outcome.run.mask,
+        parent=models[-1].get("receipt") or None,
+        key=Path(key).expanduser() if key else None,
+        passphrase=read_passphrase(Path(passphrase).expanduser()) if passphrase else None,
+    )
+    receipt_file = out.with_suffix(".receipt.json")
+    secret_file = out.with_suffix(f".{receipt.id[:11]}.secret.json")
+    assert secret is not None
+    secret.save(secret_file)
+    receipt.save(receipt_file)
+    proof = {
+        "record": record_hash(record_file),
+        "receipt": receipt.id,
+        "commitment": receipt.statement["forget_commitment"],
+    }
+    new = {r.request: replace(r, **proof) for r in found.requests}
+    remember_requests(found.model, [new.get(r.request, r) for r in requests_of(found.model)])
+    write_requests(requests_path(out), requests_of(found.model))
+    for entry, own in zip(entries, found.splits, strict=True):
+        ledger.attach(
+            entry.number,
+            record=record_file,
+            audit=record_file,
+            receipt=receipt_file,
+            secret=secret_file,
+            ids=own.forget.ids,
+        )
+    earlier = [folder.find(str(Path(m["file"]).with_suffix(".json"))) for m in models[-SHOWN_RECORDS + 1 :]]
+    shown = [Record.load(file) for file in earlier if file.exists()]
+    references = [o.record for o in found.outcomes[:-1]]
+    write_report(work / REPORT, [*references, *shown, found.record])
+    return {"file": f"{MODELS}/{out.name}", "receipt": receipt.id}

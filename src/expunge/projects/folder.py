@@ -1,0 +1,204 @@
+"""The files of a project: its lock, its state, and changes that are made whole or not at all.
+
+A change is written into a hidden folder. One rename of `state.json` commits it. The state lists the moves that bring the
+files to their places; the next command finishes moves that a kill interrupted, and removes what was never committed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from ..errors import ExpungeError
+from ..records.atomic_files import write_json
+
+STATE = "state.json"
+SETTINGS = "expunge.toml"
+LEDGER = "ledger.db"
+REPORT = "report.html"
+MODELS = "models"
+LOCK = ".lock"
+WORK = ".work-"
+FORMAT = "expunge-project/v1"
+# Seconds between two attempts to take the lock.
+PAUSE = 0.1
+
+
+class Folder:
+    """Hold the files of a project.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        ExpungeError: The folder has no project.
+    """
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        missing = [name for name in (SETTINGS, STATE) if not (self.path / name).is_file()]
+        if missing:
+            raise ExpungeError(
+                f"{self.path} is no project: {' and '.join(missing)} is missing; make one with `expunge init`, or name its folder "
+                "with --project."
+            )
+
+    def state(self) -> dict[str, Any]:
+        """Return the committed state. Raises `ExpungeError` if it cannot be read."""
+        try:
+            state = json.loads((self.path / STATE).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ExpungeError(
+                f"{self.path / STATE} cannot be read: {error}; restore it from a backup."
+            ) from error
+        if not isinstance(state, dict) or state.get("format") != FORMAT:
+            raise ExpungeError(f"{self.path / STATE} is no state in the format {FORMAT}; upgrade Expunge.")
+        return state
+
+    def find(self, name: str) -> Path:
+        """Return where a committed file is, also if a kill interrupted its move."""
+        moves = {target: self.path / source for source, target in self.state().get("moves", [])}
+        waiting = moves.get(name)
+        return waiting if waiting is not None and waiting.exists() else self.path / name
+
+    @contextmanager
+    def locked(self, wait: float = 0.0) -> Iterator[None]:
+        """Keep other commands out of the folder, and finish or remove what a killed one left.
+
+        The system frees the lock of a process that ends, however it ends.
+
+        Args:
+            wait: Seconds to wait for another command.
+
+        Raises:
+            ExpungeError: Another command works in the folder.
+        """
+        file = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            deadline = time.monotonic() + wait
+            while not _take(file):
+                if time.monotonic() >= deadline:
+                    raise ExpungeError(
+                        f"another command works in {self.path} (process {_owner(file)}); wait until it ends, or give --wait-for "
+                        "seconds."
+                    )
+                time.sleep(PAUSE)
+            os.ftruncate(file, 0)
+            os.pwrite(file, str(os.getpid()).encode(), 0) if hasattr(os, "pwrite") else None
+            self.recover()
+            yield
+        finally:
+            os.close(file)
+
+    def recover(self) -> None:
+        """Finish the moves of the last commit, and remove what was never committed. The lock must be held."""
+        for source, target in self.state().get("moves", []):
+            if (self.path / source).exists():
+                (self.path / target).parent.mkdir(exist_ok=True)
+                os.replace(self.path / source, self.path / target)
+        for left in self.path.glob(f"{WORK}*"):
+            shutil.rmtree(left, ignore_errors=True)
+
+    @contextmanager
+    def change(self) -> Iterator[Path]:
+        """Yield a hidden folder for the new files of a change. It is removed if the block raises an exception."""
+        work = Path(tempfile.mkdtemp(prefix=WORK, dir=self.path))
+        try:
+            yield work
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+    def commit(self, work: Path, state: dict[str, Any]) -> None:
+        """Make the files below `work` and a new state the folder's.
+
+        Args:
+            work: The folder of `change`. Its files have the places that they get in the project.
+            state: The new state.
+        """
+        files = [f for f in sorted(work.rglob("*")) if f.is_file()]
+        for file in files:
+            _flush(file)
+        moves = [[str(f.relative_to(self.path)), str(f.relative_to(work))] for f in files]
+        write_private_json(self.path / STATE, {**state, "format": FORMAT, "moves": moves})
+        _flush(self.path)
+        # from here on the change is made: a kill leaves the rest to the next command
+        self.recover()
+
+    def __repr__(self) -> str:
+        return f"Folder({self.path})"
+
+
+def check_new(path: Path) -> None:
+    """Raise `ExpungeError` unless a folder is missing or empty."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ExpungeError(f"{path} exists and is not an empty folder; give a new folder.")
+
+
+def create(path: Path, content: Path) -> None:
+    """Make a finished folder the project folder by one rename.
+
+    Args:
+        path: The project folder. It is missing or empty.
+        content: A folder beside it with all files.
+    """
+    for file in content.rglob("*"):
+        if file.is_file():
+            _flush(file)
+    try:
+        if path.exists():
+            path.rmdir()
+        os.replace(content, path)
+    except OSError as error:
+        raise ExpungeError(f"{path} cannot be made: {error.strerror}; give another folder.") from error
+
+
+def write_private_json(path: Path, value: Any) -> None:
+    """Write JSON atomically, readable by its owner only: it may hold ids."""
+    part = path.with_name(f"{WORK}{path.name}")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(mode=0o700)
+    write_json(part / path.name, value)
+    os.chmod(part / path.name, 0o600)
+    os.replace(part / path.name, path)
+    part.rmdir()
+
+
+def _flush(path: Path) -> None:
+    """Write a file or the names of a folder to disk. Some systems cannot flush a folder."""
+    with suppress(OSError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _take(file: int) -> bool:
+    """Lock an open file, or return False if another process has locked it."""
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            # beyond the text, which others read
+            os.lseek(file, 1 << 20, os.SEEK_SET)
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _owner(file: int) -> str:
+    """Return the number of the process that holds the lock, as text."""
+    os.lseek(file, 0, os.SEEK_SET)
+    return os.read(file, 20).decode(errors="replace") or "unknown"

@@ -1,0 +1,147 @@
+"""The requests of a project as `state.json` keeps them, and what `expunge status` says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, date, datetime
+from typing import Any, Literal
+
+from ..data.split import Split
+from .wanted import Wanted
+
+RequestState = Literal["waiting", "done", "came back"]
+
+
+@dataclass
+class ProjectRequest:
+    """Hold one request of a project.
+
+    Args:
+        number: Number in the project and in its ledger, from 1.
+        subject: Reference to the person.
+        due: Day by which it must be answered.
+        what: What it asks for (`Wanted.to_dict`). Ids are kept only while it waits.
+        kind: "ids", "class" or "group".
+        samples: Number of its samples.
+        state: "waiting", "done", or "came back" if a later audit found that its samples are recognised again.
+        request: Hash of its split. It identifies the request in records and audits.
+        run: Number of the run that answered it, or 0.
+        then: UA and MIA of the audit that followed its run.
+        now: UA and MIA of the latest audit.
+        reason: Why it came back, in a sentence.
+    """
+
+    number: int
+    subject: str
+    due: str
+    what: dict[str, Any]
+    kind: str
+    samples: int
+    state: RequestState = "waiting"
+    request: str = ""
+    run: int = 0
+    then: dict[str, float] = field(default_factory=dict)
+    now: dict[str, float] = field(default_factory=dict)
+    reason: str = ""
+
+    @classmethod
+    def new(cls, number: int, due: str, wanted: Wanted, subject: str, split: Split) -> ProjectRequest:
+        """Make a waiting request."""
+        kind = "ids" if wanted.ids else "class" if wanted.classes else "group"
+        what = {**wanted.to_dict(), "subject": subject, "due": due}
+        return cls(number, subject, due, what, kind, len(split.forget), request=split.request)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ProjectRequest:
+        """Make a request from an entry of `state.json`."""
+        known = {f.name for f in fields(cls)}
+        return cls(**{k: v for k, v in values.items() if k in known})
+
+    @property
+    def wanted(self) -> Wanted:
+        """What the request asks for."""
+        return Wanted.from_dict(self.what)
+
+    @property
+    def drift(self) -> dict[str, float]:
+        """Change of UA and MIA since the request's own audit, in percentage points."""
+        return {k: self.now[k] - v for k, v in self.then.items() if k in self.now}
+
+    def is_overdue(self, today: date) -> bool:
+        """Return whether the due day has passed and the request is not done."""
+        return self.state != "done" and date.fromisoformat(self.due) < today
+
+    def answered(self, run: int, scores: dict[str, float]) -> None:
+        """Mark the request as answered by a run."""
+        self.state, self.run, self.then, self.now, self.reason = "done", run, dict(scores), dict(scores), ""
+        self.what = {**self.what, "ids": []}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the values as JSON holds them."""
+        return asdict(self)
+
+
+def apply_audit(
+    requests: Sequence[ProjectRequest], earlier: Sequence[dict[str, Any]]
+) -> list[ProjectRequest]:
+    """Write the scores of an audit on the requests that were answered before.
+
+    Args:
+        requests: The requests.
+        earlier: What the audit says of earlier requests (`Answer.earlier`).
+
+    Returns:
+        The requests that came back.
+    """
+    scores = {entry["request"]: entry for entry in earlier}
+    returned = []
+    for request in requests:
+        entry = scores.get(request.request)
+        if entry is None or request.state == "waiting":
+            continue
+        request.now = {name: entry[name] for name in ("UA", "MIA")}
+        if entry["came_back"]:
+            request.state, request.reason = "came back", entry["reason"]
+            returned.append(request)
+    return returned
+
+
+@dataclass(frozen=True)
+class ProjectStatus:
+    """What `expunge status` shows.
+
+    Args:
+        requests: All requests, in the order of entry.
+        model: File of the latest model, inside the project.
+        today: The day that due days are compared with.
+    """
+
+    requests: list[ProjectRequest]
+    model: str
+    today: date
+
+    @property
+    def waiting(self) -> list[ProjectRequest]:
+        """Requests that no run has answered."""
+        return [r for r in self.requests if r.state == "waiting"]
+
+    @property
+    def overdue(self) -> list[ProjectRequest]:
+        """Requests that are not done and whose due day has passed."""
+        return [r for r in self.requests if r.is_overdue(self.today)]
+
+    @property
+    def came_back(self) -> list[ProjectRequest]:
+        """Requests whose samples the latest model recognises again."""
+        return [r for r in self.requests if r.state == "came back"]
+
+    @property
+    def exit_code(self) -> int:
+        """1 if a request came back or is overdue, else 0."""
+        return 1 if self.overdue or self.came_back else 0
+
+
+def utc_today() -> date:
+    """Return today (UTC), as the ledger counts days."""
+    return datetime.now(UTC).date()

@@ -1,0 +1,150 @@
+"""What one deletion request asks for: samples by ids, whole classes, or a group."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from ..data.samples import Data
+from ..data.split import Split
+from ..errors import ExpungeError, raise_all
+
+# Name of a request that has no subject.
+NO_SUBJECT = "no subject"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """Hold what one request asks for. Exactly one of `ids`, `classes` and `group` is given.
+
+    Args:
+        ids: Ids of samples, or their positions if the data has no ids.
+        classes: Class names, or numbers.
+        group: Group as COLUMN=VALUE.
+        goal: "untrain" or "unlearn". By default "unlearn" for classes and "untrain" for all else.
+        subject: A reference to the person, for the ledger. Do not use the name.
+        due: Day by which the request must be answered, as 2026-01-31. By default `days` of the project after today.
+    """
+
+    ids: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    group: str = ""
+    goal: Literal["untrain", "unlearn"] | None = None
+    subject: str = ""
+    due: str = ""
+
+    def problems(self) -> list[str]:
+        """Return what is wrong with these values, one sentence each."""
+        given = [k for k in ("ids", "classes", "group") if getattr(self, k)]
+        problems = []
+        if len(given) != 1:
+            problems.append(
+                f"{len(given)} of ids, classes and group are given ({', '.join(given) or 'none'}); give exactly one."
+            )
+        column, equals, value = self.group.partition("=")
+        if self.group and not (column and equals and value):
+            problems.append(f"the group is '{self.group}'; write COLUMN=VALUE.")
+        return problems
+
+    def draw(self, train: Data, test: Data, *, validation: float, seed: int) -> Split:
+        """Draw the split of this request alone. Raises `SplitError`."""
+        raise_all(self.problems())
+        options: dict[str, Any] = {"validation": validation, "seed": seed}
+        if self.goal is not None:
+            options["goal"] = self.goal
+        if self.classes:
+            return Split.by_class(train, test, self.classes, **options)
+        if self.ids:
+            return Split.by_ids(train, test, self.ids, **options)
+        column, _, value = self.group.partition("=")
+        # the whole text is one value, because a name may hold a comma
+        return Split.by_group(train, test, column, [value], **options)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the values as JSON holds them."""
+        values = asdict(self)
+        return {**values, "ids": list(self.ids), "classes": list(self.classes)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Wanted:
+        """Make a request from what `to_dict` returned."""
+        lists = {k: tuple(values[k]) for k in ("ids", "classes")}
+        return cls(**{**values, **lists})
+
+
+def wanted(
+    *,
+    ids: Iterable[str | int] | None = None,
+    classes: str | int | Iterable[str | int] | None = None,
+    group: str = "",
+    **options: Any,
+) -> Wanted:
+    """Make a request from what users write: numbers or texts, one or several."""
+    alone = classes is not None and (isinstance(classes, str) or not isinstance(classes, Iterable))
+    named: Any = [classes] if alone else classes
+    return Wanted(
+        ids=tuple(map(str, ids or ())), classes=tuple(map(str, named or ())), group=group, **options
+    )
+
+
+def read_csv(path: Path | str, column: str = "id", *, subject: str = "", due: str = "") -> list[Wanted]:
+    """Read requests from a CSV file with a header.
+
+    Args:
+        path: The file. Rows with the same subject and due day are one request.
+        column: Column of the ids. The columns "subject" and "due" may follow.
+        subject: Subject of rows without one.
+        due: Due day of rows without one.
+
+    Raises:
+        ExpungeError: The file cannot be read, or has no such column or no ids.
+    """
+    try:
+        with Path(path).open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            rows, names = list(reader), reader.fieldnames or []
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ExpungeError(f"{path} cannot be read: {error}; give a CSV file in UTF-8.") from error
+    if column not in names:
+        raise ExpungeError(
+            f"{path} has no column '{column}'; its columns: {', '.join(names) or 'none'}. Name the one with ids."
+        )
+    requests: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        key = ((row.get("subject") or "").strip() or subject, (row.get("due") or "").strip() or due)
+        if name := (row[column] or "").strip():
+            requests.setdefault(key, []).append(name)
+    if not requests:
+        raise ExpungeError(f"{path} names no id; give one or more rows.")
+    return [Wanted(ids=tuple(ids), subject=s, due=d) for (s, d), ids in requests.items()]
+
+
+def union_of(splits: Sequence[Split], train: Data, test: Data, *, validation: float, seed: int) -> Split:
+    """Return one split whose forget set is that of all `splits` together.
+
+    Requests for classes stay a request for classes. Any other mixture becomes a request for samples, with goal "untrain"
+    if every request has it.
+    """
+    if len(splits) == 1:
+        return splits[0]
+    goals = {s.goal for s in splits}
+    options: dict[str, Any] = {
+        "validation": validation,
+        "seed": seed,
+        "goal": "untrain" if goals == {"untrain"} else "unlearn",
+    }
+    if all(s.forget_classes for s in splits) and len(goals) == 1:
+        classes = sorted({k for s in splits for k in s.forget_classes})
+        return Split.by_class(train, test, classes, **options)
+    positions = torch.cat([s.forget.index for s in splits]).unique()
+    ids = (
+        [str(n) for n in positions.tolist()] if train.ids is None else [str(train.ids[n]) for n in positions]
+    )
+    union = Split.by_ids(train, test, ids, **options)
+    classes = sorted({k for s in splits if s.goal == "unlearn" for k in s.forget_classes})
+    return replace(union, forget_classes=tuple(classes)) if classes else union
