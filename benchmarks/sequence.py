@@ -36,14 +36,16 @@ from expunge.records.atomic_files import write_json
 from expunge.records.record import machine, plain
 from expunge.records.request_file import read_requests, write_requests
 from expunge.sources.loading import load
+from expunge.sources.spec import locate
 from expunge.training.method import Method
 from expunge.tuning.trials import tune
 
 HERE = Path(__file__).parent
 CACHE = HERE / "cache" / "sequence"
 RESULT = HERE / "results" / "sequence.json"
-# lengths of a run in steps and the trials of the learning rate for each, from which validation data choose
-STEPS, TRIALS = (10, 30, 90), 3
+# lengths of a run, and the trials of the learning rate for each, from which validation data choose: steps for SalUn, whose
+# epoch is one pass over the forget set; epochs for UGradSL+, whose epoch is one pass over the retain set
+STEPS, EPOCHS, TRIALS = (10, 30, 90), (1, 2, 4), 3
 # samples of a batch
 BATCH = 128
 METHODS = ("salun", "ugradsl_plus", "nhle", "salun-rehearse", "ugradsl_plus-rehearse", "retrain")
@@ -68,7 +70,7 @@ class WordBag(nn.Module):
 
 def fashion(seed: int) -> tuple[Data, Data, nn.Module, Method, list[tuple[str, Any]]]:
     """Fashion-MNIST. Its images belong to nobody, so each gets one of 300 made-up persons."""
-    source = load("fashion-mnist")
+    source = load(locate("fashion-mnist"))
     persons = np.random.default_rng(seed).integers(0, 300, len(source.train))
     train = TensorData(
         source.train.x,  # type: ignore[attr-defined]
@@ -164,10 +166,11 @@ def chosen(
     """
     path = folder / "settings.json"
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    steps_an_epoch = math.ceil(len(split.forget) / BATCH)
+    steps_an_epoch = 1 if isinstance(method, UGradSLPlus) else math.ceil(len(split.forget) / BATCH)
+    lengths = {NHLE: (0,), UGradSLPlus: EPOCHS}.get(type(method), STEPS)
     if kind not in known:
         trials = []
-        for steps in STEPS if not isinstance(method, NHLE) else (0,):
+        for steps in lengths:
             tried = replace(method, epochs=math.ceil(steps / steps_an_epoch)) if steps else method
             tuned = tune(model, split, tried, task, count=TRIALS, seed=1000)
             trials += [{"steps": steps, "settings": t.settings, "distance": t.distance} for t in tuned.trials]

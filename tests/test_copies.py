@@ -416,3 +416,10 @@ def test_the_command_line_says_it_in_one_note(tmp_path, capsys):
     assert len(kept.forget) < len(split.forget)
     with pytest.raises(SplitError, match="copies is 'some'; give include, report, ignore"):
         SplitSpec(forget_group=("user=alice",), copies="some").draw(source.train, source.test)
+
+
+def test_one_long_text_does_not_make_all_texts_long():
+    """As an array of fixed width, 2,000 texts beside one of 200,000 characters took 1.6 GB."""
+    texts = ["x" * 200_000, *["short"] * 2_000]
+    data = TensorData(torch.zeros(2_001, 3), torch.arange(2_001) % 2, texts=texts)
+    assert data.texts.nbytes < 1_000_000 and str(data.texts[0]) == texts[0] and str(data.texts[5]) == "short"

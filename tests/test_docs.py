@@ -153,7 +153,29 @@ def test_the_examples_of_the_projects_page_work(tmp_path, monkeypatch, capsys):
     space: dict = {"model": model, "train": digits.train, "test": digits.test}
     for block in re.findall(r"```python\n(.*?)```", text, re.S):
         exec(compile(block, "projects.md", "exec"), space)
-    assert (tmp_path / "report.html").exists() and space["project"].status().model == "models/0003.safetensors"
+    assert (tmp_path / "report.html").exists() and space[
+        "project"
+    ].status().model == "models/0003.safetensors"
+
+
+def test_the_commands_of_the_requests_page_work(tmp_path, monkeypatch, capsys):
+    from expunge import Classification
+    from expunge.cli.app import main
+    from expunge.models import build
+    from expunge.sources import load
+
+    text = (ROOT / "docs/requests.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    for block in re.findall(r"```sh\n(.*?)```", text, re.S):
+        for line in block.strip().splitlines():
+            assert main(shlex.split(line)[1:]) == 0, capsys.readouterr().err
+    assert "other requests of this model" in capsys.readouterr().out
+    digits = load("digits?limit=300")
+    model = build("mlp", num_classes=10, shape=digits.shape)
+    space: dict = {"model": model, "train": digits.train, "test": digits.test, "task": Classification(10)}
+    for block in re.findall(r"```python\n(.*?)```", text, re.S):
+        exec(compile(block, "requests.md", "exec"), space)
+    assert len(space["requests_of"](space["twice"])) == 2
 
 
 def install(folder, project):

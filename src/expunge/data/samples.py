@@ -109,7 +109,8 @@ class Data(ABC):
         whole = labels.ndim == 1 and not labels.is_floating_point()
         self.labels = labels.to("cpu", torch.int64) if whole else labels.detach().cpu()
         self.ids = None if ids is None else as_text(ids)
-        self.texts = None if texts is None else as_text(texts)
+        # texts of variable width: in an array of fixed width, each would take as much memory as the longest
+        self.texts = None if texts is None else np.asarray(texts, dtype=np.dtypes.StringDType())
         self.groups = {k: np.asarray(v) for k, v in (groups or {}).items()}
         self.classes = None if classes is None or not len(classes) else [str(c) for c in classes]
         self.augment, self.normalize, self.name, self.read_as = augment, normalize, name, read_as
