@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from expunge.cli import main
+from expunge.generation.erase_presets import settings
 from expunge.records.checkpoint import read_checkpoint
 from expunge.records.record import Record
 
@@ -119,3 +120,14 @@ def test_a_method_of_an_installed_package_is_listed_and_runs(folder, monkeypatch
     assert "--pull" in capsys.readouterr().out
     assert main(["unlearn", "--help"]) == 0
     assert "Pull: descend on the retain loss." in capsys.readouterr().out
+
+
+def test_erase_takes_a_class_by_its_place_with_its_own_defaults(folder, capsys):
+    assert main(["erase", "mine_pull:Pull", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "Pull: descend on the retain loss." in text and "--pull" in text
+    assert settings("mine_pull:Pull", epochs=3).epochs == 3
+    for place in ("expunge.methods.scrub:Scrub", "mine_none:Pull"):
+        assert main(["erase", place, "pipeline", "--concept", "dog", "--out", "no"]) == 2
+    text = capsys.readouterr().err
+    assert "Scrub needs what the task" in text and "mine_none" in text

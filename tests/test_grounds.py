@@ -10,7 +10,8 @@ from torch import nn
 
 from expunge import Classification, ExpungeError, Split, audit
 from expunge.audit.evaluation import evaluate
-from expunge.audit.grounds import Grounds, Tolerances, find_grounds
+from expunge.audit.grounds import Tolerances, find_grounds
+from expunge.audit.result import Grounds
 from expunge.audit.verdict import verdict
 from expunge.cli.table import result_table
 from expunge.errors import MaskError

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from expunge import Classification, CropFlip, Split, TensorData, execute
+from expunge import Classification, CropFlip, ExpungeError, Split, TensorData, execute
 from expunge.methods.finetune import FineTune
 from expunge.torch_utils.memory_format import to_channels_last
 
@@ -57,3 +57,13 @@ def test_a_model_that_takes_views_trains_on_augmented_images():
     y = torch.arange(60) % 3
     split = Split.random(TensorData(x[:45], y[:45], augment=CropFlip(1)), TensorData(x[45:], y[45:]), 0.2)
     assert execute(Viewing(), split, FineTune(epochs=1), Classification(3)).status == "finished"
+
+
+def test_logits_of_a_whole_batch_are_refused_with_what_to_pass():
+    x, y = torch.rand(5, 3, 8, 8), torch.arange(5) % 3
+    model, task = nn.Sequential(nn.Flatten(), nn.Linear(192, 3)), Classification(3)
+    batch = next(TensorData(x, y).samples().batches(5))
+    for ask in (task.logits, task.with_features):
+        with pytest.raises(ExpungeError, match=r"pass its inputs, batch\.x"):
+            ask(model, batch)
+    assert task.logits(model, batch.x).shape == (5, 3)

@@ -27,9 +27,11 @@ from expunge.errors import ExpungeError
 from expunge.records.record import Record
 from expunge.report import page, write_report
 from expunge.report.audit_details import picture
+from expunge.report.figures import curves
+from expunge.report.group import Group
 from expunge.report.number_text import compact, duration, fixed, gap_step, listed, memory
 from expunge.report.strong_audit import attack_table, feature_table, verdict
-from expunge.report.study import Group, studies
+from expunge.report.study import studies
 from expunge.report.svg import short, spread_out, tick_text, ticks
 from expunge.report.values import number
 from make_records import details, generator, png, record, sample, strong
@@ -547,3 +549,16 @@ def test_details_of_the_first_seed_stand_for_the_group() -> None:
     runs = [one("unlearn", "salun", s, scores=(1, 1, 1, 1)) for s in range(2)]
     runs[1].details = details(np.random.default_rng(0), 0.1, 0.1)
     assert Group(runs).shown is runs[1]
+
+
+def test_the_unit_of_curves_follows_from_the_scores_not_from_the_name_of_the_task():
+    rows = [{"step": s, "loss": 1.0, "forget": f, "retain": 90.0} for s, f in ((0, 80.0), (10, 20.0))]
+    named = {"kind": "unlearn", "method": "salun", "curves": rows}
+    own = Record(task="tags", scores={"UA": 80.0, "RA": 90.0, "TA": 85.0}, **named)
+    without = Record(task="classification", **named)
+    judged = Record(task="tags", scores={"UA": 80.0, "TA": 85.0, "FID_judge": 3.0}, **named)
+    units = ["accuracy, %" in curves(r, None)[1].svg for r in (own, without, judged)]
+    assert units == [True, False, False]
+    assert "Accuracy on samples of both sets." in page([own])
+    for other in (without, judged):
+        assert "Score on samples of both sets" in page([other])

@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import TensorDataset
 
 from expunge import Mask, Record, StreamData, TensorData, execute, experiment, saliency_mask
-from expunge.audit.standard import AuditResult
+from expunge.audit.result import AuditResult
 from expunge.methods.finetune import FineTune
 from expunge.pipeline.experiment import Outcome
 from expunge.receipts.issue import issue

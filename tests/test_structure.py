@@ -117,3 +117,74 @@ def test_no_exported_name_hides_a_module(tool):
         names = [n for n in getattr(package, "__all__", []) if not inspect.ismodule(getattr(package, n))]
         hidden = set(names) & {f.stem for f in folder.glob("*.py")} - {"experiment", "preview"}
         assert not hidden, f"{folder.name} exports {sorted(hidden)}"
+
+
+MOST_LINES, MOST_BODY, MOST_PARAMETERS = 250, 40, 10
+
+# Exceptions, each with its own limit and the reason.
+LONG_FILES = {
+    "cli/ledger.py": (320, "one function per action, whose docstrings are the help"),
+    "cli/project.py": (320, "one function per action, whose docstrings are the help"),
+    "cli/unlearn.py": (290, "flags and their help take half of it"),
+    "data/samples.py": (280, "the contract of all data in one place"),
+    "data/split_sets.py": (290, "all properties of the one object that every module uses"),
+    "projects/project.py": (330, "to be split: the newest package"),
+    "projects/settings.py": (290, "to be split: the newest package"),
+}
+LONG_FUNCTIONS = {
+    "cli/audit.py:audit": (50, "the sequence of one command"),
+    "cli/erase.py:run": (55, "the sequence of one command"),
+    "cli/train.py:train": (50, "the sequence of one command"),
+    "cli/unlearn.py:run": (55, "the sequence of one command"),
+    "projects/delivery.py:deliver": (50, "the sequence of one command"),
+}
+# Public calls: the arguments are independent, keyword-only and have defaults, so that an editor completes them.
+MANY_PARAMETERS = {
+    "audit/strong.py:strong_audit": 13,
+    "bench/compare.py:bench": 12,
+    "data/stream.py:__init__": 13,
+    "data/tensors.py:__init__": 11,
+    "pipeline/experiment.py:experiment": 20,
+    "tuning/trials.py:tune": 13,
+}
+
+
+def too_large(text: str, place: str) -> list[str]:
+    """Return what is over the limits in the file `place` with this text."""
+    lines, allowed = len(text.splitlines()), LONG_FILES.get(place, (MOST_LINES, ""))[0]
+    problems = [f"{place} has {lines} lines, allowed are {allowed}"] if lines > allowed else []
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        name = f"{place}:{node.name}"
+        body = node.body[1:] if ast.get_docstring(node) is not None else node.body
+        length = body[-1].end_lineno - body[0].lineno + 1 if body else 0
+        if length > (allowed := LONG_FUNCTIONS.get(name, (MOST_BODY, ""))[0]):
+            problems.append(f"{name} has {length} lines, allowed are {allowed}")
+        every = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+        count = sum(a.arg not in ("self", "cls") for a in every)
+        if count > (allowed := MANY_PARAMETERS.get(name, MOST_PARAMETERS)):
+            problems.append(f"{name} has {count} parameters, allowed are {allowed}")
+    return problems
+
+
+def test_files_functions_and_parameters_are_few():
+    files = {file.relative_to(ROOT).as_posix(): file for file in sorted(ROOT.rglob("*.py"))}
+    assert not [
+        problem
+        for place, file in files.items()
+        for problem in too_large(file.read_text(encoding="utf-8"), place)
+    ]
+    named = [place.partition(":")[0] for place in (*LONG_FILES, *LONG_FUNCTIONS, *MANY_PARAMETERS)]
+    assert set(named) <= set(files), "an exception names a file that is gone"
+
+
+def test_a_long_file_a_long_function_and_many_parameters_are_found():
+    """The control. A docstring does not count, nor does `self`."""
+    at_limit = (
+        "def f(self, a, b, c, d, e, *, g, h, i, j, k):\n" + '    """' + "\n" * 50 + '"""\n' + "    a\n" * 40
+    )
+    assert not too_large(at_limit, "x.py")
+    assert too_large(at_limit + "    a\n", "x.py") == ["x.py:f has 41 lines, allowed are 40"]
+    assert too_large(at_limit.replace("(self", "(z"), "x.py") == ["x.py:f has 11 parameters, allowed are 10"]
+    assert too_large("a\n" * 251, "x.py") == ["x.py has 251 lines, allowed are 250"]

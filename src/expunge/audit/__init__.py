@@ -1,9 +1,10 @@
 """Measure how well a model unlearned. Every measure stands beside Retrain's."""
 
 from .evaluation import Evaluation, evaluate, gaps
-from .grounds import Grounds, Tolerances
+from .grounds import Tolerances
 from .measure import Measure, find_measure, measure_names
-from .standard import AuditResult, audit, summarize
+from .result import AuditResult, Grounds
+from .standard import audit, summarize
 
 __all__ = [
     "AuditResult",

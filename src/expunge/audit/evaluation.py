@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,8 +25,7 @@ from ..tasks.task import Task, require
 from ..torch_utils.module_state import check_seed, device_of
 from ..training.run import Compute, precision
 from .mia import members_and_nonmembers, modified_entropy, svm_attack, threshold_attack
-
-Scores: TypeAlias = dict[str, Any]
+from .result import Scores
 
 # Number of bins of the confidence histograms.
 BINS = 20

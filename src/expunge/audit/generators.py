@@ -25,7 +25,8 @@ from ..tasks.sampling import Sampler
 from .image_distances import distances
 from .image_judge import Judge
 from .pictures import png
-from .standard import AuditResult, worst_class
+from .result import AuditResult
+from .standard import worst_class
 
 # Largest number of images of a class in a picture.
 COLUMNS = 12

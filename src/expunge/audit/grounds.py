@@ -17,6 +17,7 @@ from ..data.split import Goal
 from ..errors import raise_all
 from ..torch_utils.module_state import same_buffers, same_parameters
 from .evaluation import Evaluation
+from .result import Grounds
 from .strong_findings import sampling_error
 
 # Scores of a reference that must be near the original's, and the set of the split that each is a share of.
@@ -57,37 +58,6 @@ class Tolerances:
                 if not 0 <= value < math.inf
             ]
         )
-
-
-@dataclass(frozen=True)
-class Grounds:
-    """Hold what stands against a conclusion, one sentence each. A text is empty if there is no such reason.
-
-    Args:
-        unchanged: The model has the parameters of the original.
-        reference: The retrained model is not comparable with the original.
-        over_forgotten: The model is far worse on the forget set than on unseen samples. This is a conclusion.
-    """
-
-    unchanged: str = ""
-    reference: str = ""
-    over_forgotten: str = ""
-
-    @property
-    def refusals(self) -> list[str]:
-        """The reasons why the audit does not conclude."""
-        return [text for text in (self.unchanged, self.reference) if text]
-
-    def to_dict(self) -> dict[str, str]:
-        """Return the sentences that are not empty, for `Record.details["grounds"]`."""
-        return {name: text for name, text in asdict(self).items() if text}
-
-    @classmethod
-    def from_details(cls, details: Mapping[str, Any]) -> Grounds:
-        """Read the entry "grounds" of the details of an audit or of a record."""
-        entry = details.get("grounds")
-        values = entry if isinstance(entry, Mapping) else {}
-        return cls(**{name: str(values[name]) for name in asdict(cls()) if values.get(name)})
 
 
 def find_grounds(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,47 +11,14 @@ from torch import nn
 from ..data.past_requests import requests_of
 from ..data.split import Split
 from ..errors import ExpungeError
-from ..summaries import score_html, score_lines, summary
 from ..tasks.task import Task
 from ..training.run import Compute
 from .earlier_requests import audit_earlier
-from .evaluation import BINS, Evaluation, Scores, contradicted, evaluate, gaps
+from .evaluation import BINS, Evaluation, contradicted, evaluate, gaps
 from .examples import embeddings, examples
-from .grounds import Grounds, Tolerances, find_grounds
+from .grounds import Tolerances, find_grounds
 from .measure import Measure, MeasureLike, compute_measures, make_measures
-
-
-@dataclass(frozen=True)
-class AuditResult:
-    """Hold the result of an audit.
-
-    Args:
-        scores: Scores in percent. With a retrained model, "gap" holds the gaps to it in points.
-        details: Figures that the report draws.
-        limits: Sentences on what the audit cannot tell.
-    """
-
-    scores: Scores
-    details: dict[str, Any] = field(default_factory=dict)
-    limits: list[str] = field(default_factory=list)
-
-    @property
-    def grounds(self) -> Grounds:
-        """What stands against a conclusion."""
-        return Grounds.from_details(self.details)
-
-    def __repr__(self) -> str:
-        return summary(f"AuditResult(number of limits: {len(self.limits)})", *score_lines(self.scores))
-
-    def _repr_html_(self) -> str:
-        return score_html("Audit", self.scores)
-
-    def __str__(self) -> str:
-        shown = [f"{name} {value:.2f}" for name, value in self.scores.items() if isinstance(value, float)]
-        gap = self.scores.get("gap")
-        without = self.grounds.reference or "no retrained model was given"
-        ending = f"avg. gap to Retrain {gap['avg']:.2f}" if gap else f"no gap: {without}"
-        return "\n".join([f"{', '.join(shown)}; {ending}", *filter(None, [self.grounds.unchanged])])
+from .result import AuditResult
 
 
 def audit(

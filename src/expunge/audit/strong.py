@@ -17,12 +17,13 @@ from ..methods.retrain import Retrain
 from ..tasks.classification import Classification
 from ..tasks.task import require
 from ..training.method import Method
-from .evaluation import Evaluation, Scores, evaluate
+from .evaluation import Evaluation, evaluate
 from .features import feature_audit
 from .grounds import Tolerances, find_grounds
 from .interclass_confusion import interclass_confusion
 from .label_only import label_only
 from .relearning import relearning_delay
+from .result import Scores
 from .shadow_attacks import population_attacks
 from .shadows import Shadows
 from .strong_settings import ATTACKS, WITH_SHADOWS, StrongSettings

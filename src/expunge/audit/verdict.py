@@ -15,7 +15,8 @@ from ..data.split import Goal
 from ..errors import ExpungeError
 from ..records.statistics import HEADLINE, stat
 from .evaluation import contradicted
-from .grounds import UNKNOWN_SIZE, Grounds, grounds_of_scores
+from .grounds import UNKNOWN_SIZE, grounds_of_scores
+from .result import Grounds
 from .strong_findings import Word, sampling_error, strong_findings
 from .verdict_sentences import GOALS, NO_REFERENCE, Figures, limit_sentences, side, word_sentence
 

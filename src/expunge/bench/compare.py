@@ -3,44 +3,37 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
-from dataclasses import replace
-from functools import partial
-from typing import Any, TypeAlias
-
-from torch import nn
 
 from ..audit.measure import MeasureLike, make_measures
-from ..data.convert import as_data
-from ..data.samples import Data
 from ..data.split import Split
-from ..data.split_settings import SplitSpec
 from ..errors import ExpungeError, raise_all
 from ..methods.retrain import Retrain
-from ..models import build
-from ..models import check_name as check_model
 from ..pipeline.factory import seeded_factory
 from ..pipeline.outcome import Outcome
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.watch import Trials, Watch
-from ..sources.loading import load
-from ..sources.source import Source, input_shape
-from ..sources.spec import check_spec, locate
 from ..tasks.classification import Classification
 from ..tasks.task import Task
-from ..torch_utils.module_state import check_seed
-from ..training.execute import check_run
 from ..training.method import Method
-from ..training.registry import MethodLike, make
+from ..training.registry import MethodLike
 from ..training.run import Compute
 from ..tuning import presets
+from .compare_inputs import (
+    DataLike,
+    Forget,
+    ModelLike,
+    class_names,
+    draw_split,
+    early_problems,
+    labelled_methods,
+    model_factory,
+    open_source,
+    problems_of_seeds,
+    record_names,
+)
 from .comparison import Comparison
-
-# what to forget: a share, classes, a spec, or a function of training data, test data and seed
-Forget: TypeAlias = float | int | str | Sequence[str | int] | SplitSpec | Callable[[Data, Data, int], Split]
-DataLike: TypeAlias = str | Source | Split | tuple[Any, Any]
-ModelLike: TypeAlias = str | Callable[[], nn.Module]
 
 
 def bench(
@@ -89,25 +82,25 @@ def bench(
     Example:
         >>> bench([SalUn(epochs=5), "finetune"], data="digits", model="cnn", forget="3", seeds=[0, 1])  # doctest: +SKIP
     """
-    labelled = _labelled(methods)
+    labelled = labelled_methods(methods)
     seeds = [seeds] if isinstance(seeds, int) else list(seeds)
-    problems = _seed_problems(seeds) + _early_problems(labelled, data, model, forget, task)
+    problems = problems_of_seeds(seeds) + early_problems(labelled, data, model, forget, task)
     raise_all(problems, ExpungeError)
     made_measures = make_measures(measures, task or Classification(2))
-    source = _source(data)
-    task = task or Classification(len(_classes(source)))
+    source = open_source(data)
+    task = task or Classification(len(class_names(source)))
     recipe = recipe or (presets.recipe(data) if isinstance(data, str) else Retrain())
     result = Comparison([], {})
     for seed in seeds:
-        split = source if isinstance(source, Split) else _draw(forget, source, seed)
+        split = source if isinstance(source, Split) else draw_split(forget, source, seed)
         pipeline = Pipeline(
             split=split,
             task=task,
-            factory=seeded_factory(_factory(model, source, device), seed),
+            factory=seeded_factory(model_factory(model, source, device), seed),
             recipe=recipe,
             seed=seed,
             compute=compute,
-            names=_names(model, source),
+            names=record_names(model, source),
             measures=made_measures,
             watch=lambda label, method: nullcontext(
                 Watch(trials=Trials(count=1 if label in ("original", "retrain") else trials))
@@ -143,117 +136,3 @@ def _run(
             warnings.warn(f"{label} failed with seed {pipeline.seed}: {error}", RuntimeWarning, stacklevel=3)
         else:
             add(label, outcome)
-
-
-def _labelled(methods: Iterable[MethodLike] | Mapping[str, MethodLike]) -> dict[str, Method]:
-    """Return {label: method}. The default label is the name as it was given, or the name of the class."""
-    if isinstance(methods, str | Method | type):
-        methods = [methods]
-    if isinstance(methods, Mapping):
-        return {label: make(method) for label, method in methods.items()}
-    pairs = [(make(m), m if isinstance(m, str) else make(m).name()) for m in methods]
-    # a class of the user's own is called by its name, not by its place
-    labels = [name.rpartition(":")[2] for _, name in pairs]
-    twice = sorted({label for label in labels if labels.count(label) > 1})
-    raise_all([f"two methods are called '{label}'; pass {{label: method}}." for label in twice], ExpungeError)
-    return dict(zip(labels, (method for method, _ in pairs), strict=True))
-
-
-def _seed_problems(seeds: Sequence[int]) -> list[str]:
-    if not seeds or len(set(seeds)) < len(seeds):
-        return [f"the seeds are {seeds}; give one or more, each once."]
-    try:
-        for seed in seeds:
-            check_seed(seed)
-    except ExpungeError as error:
-        return error.problems
-    return []
-
-
-def _early_problems(
-    methods: Mapping[str, Method], data: DataLike, model: ModelLike, forget: Forget | None, task: Task | None
-) -> list[str]:
-    """Return what is wrong with the arguments, before data is read."""
-    problems = [] if methods else ["there is no method to compare; give at least one."]
-    problems += [
-        f"'{label}' is the label of a reference; choose another."
-        for label in methods
-        if label in ("Original", "Retrain")
-    ]
-    if isinstance(model, nn.Module) or not (isinstance(model, str) or callable(model)):
-        problems.append(
-            f"model is a {type(model).__name__}; give a model spec, or a function that returns a model with fresh parameters."
-        )
-    if (forget is None) != isinstance(data, Split):
-        problems.append(
-            "forget says what to forget, and a Split says it too; give forget with any other data, and only then."
-        )
-    checks: list[Callable[[], object]] = [
-        partial(check_run, method, None, task or Classification(2)) for method in methods.values()
-    ]
-    if isinstance(data, str):
-        checks.append(partial(_check_data, data))
-    if isinstance(model, str):
-        checks.append(partial(check_model, model))
-    for check in checks:
-        try:
-            check()
-        except ExpungeError as error:
-            problems += error.problems
-    return problems
-
-
-def _check_data(spec: str) -> None:
-    check_spec(locate(spec))
-
-
-def _source(data: DataLike) -> Source | Split:
-    if isinstance(data, str):
-        return load(locate(data))
-    if isinstance(data, Source | Split):
-        return data
-    if not isinstance(data, tuple | list) or len(data) != 2:
-        raise ExpungeError(
-            f"data is a {type(data).__name__}; give a data spec, a Source, a Split or a pair (train, test)."
-        )
-    train, test = as_data(data[0]), as_data(data[1])
-    return Source(train, test, _class_names(train), input_shape(train), train.name)
-
-
-def _class_names(train: Data) -> list[str]:
-    return [str(c) for c in (train.classes or range(int(train.labels.max()) + 1))]
-
-
-def _classes(source: Source | Split) -> list[str]:
-    return source.classes if isinstance(source, Source) else _class_names(source.forget.data)
-
-
-def _draw(forget: Any, source: Source, seed: int) -> Split:
-    """Draw the split of one seed."""
-    if callable(forget):
-        return forget(source.train, source.test, seed)
-    if isinstance(forget, SplitSpec):
-        spec = forget
-    elif isinstance(forget, float):
-        spec = SplitSpec(forget_share=forget)
-    else:
-        classes = [forget] if isinstance(forget, str | int) else forget
-        spec = SplitSpec(forget_class=tuple(map(str, classes)))
-    return replace(spec, split_seed=seed).draw(source.train, source.test)
-
-
-def _factory(model: ModelLike, source: Source | Split, device: str) -> Callable[[], nn.Module]:
-    """Return a function that makes the model on its device."""
-    if not isinstance(model, str):
-        return lambda: model().to(device)
-    name, classes = model, len(_classes(source))
-    shape = source.shape if isinstance(source, Source) else input_shape(source.forget.data)
-    return lambda: build(name, num_classes=classes, shape=shape).to(device)
-
-
-def _names(model: ModelLike, source: Source | Split) -> dict[str, Any]:
-    """Return names for records."""
-    name = model if isinstance(model, str) else getattr(model, "__name__", type(model).__name__)
-    if isinstance(source, Split):
-        return {"model": name}
-    return {"model": name, "data": source.name, "classes": source.classes}

@@ -8,7 +8,7 @@ from typing import Any
 from ..errors import ExpungeError
 from ..tasks.diffusion import Diffusion
 from ..training.method import Method
-from ..training.registry import find, names, serves
+from ..training.registry import find, names, serves, unsuited_text
 from .forget_me_not import ForgetMeNot
 
 # SalUn for Stable Diffusion, from the released code of arXiv:2310.12508: Adam 1e-5, batch size 8, alpha 0.5 (both terms
@@ -44,7 +44,7 @@ def settings(name: str, **changes: Any) -> Method:
     """Return a method with its published settings for Stable Diffusion. `STEPS` has the published number of steps.
 
     Args:
-        name: Name of the method.
+        name: Name of the method, or `package.module:Class` for a class of your own, which keeps its own defaults.
         changes: Settings that differ from the published ones.
 
     Raises:
@@ -56,6 +56,11 @@ def settings(name: str, **changes: Any) -> Method:
     """
     if name in PIPELINE_METHODS:
         return replace(PIPELINE_METHODS[name](), **changes)
+    if ":" in name:
+        method = find(name)
+        if not serves(method, Diffusion):
+            raise ExpungeError(unsuited_text(method, Diffusion))
+        return replace(method(), **changes)
     if name not in names() or not serves(find(name), Diffusion):
         raise ExpungeError(f"'{name}' has no form for pipelines; choose one of {', '.join(STEPS)}.")
     return replace(find(name)(), **{**SETTINGS.get(name, _ADAM), **changes})

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..audit.image_distances import named_distances
 from ..audit.image_judge import Judge
 from ..audit.recovery_attacks import RecoveryAttack, RecoveryGoal
-from ..audit.standard import AuditResult
+from ..audit.result import AuditResult
 from ..errors import raise_all
 from ..tasks.sampling import Sampler
 from .concepts import Erasure

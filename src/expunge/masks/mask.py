@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..data.samples import Samples
-from ..errors import MaskError, raise_all
+from ..errors import MaskError
 from ..tasks.task import Task
 from .freezer import Freezer, local_part
+from .mask_check import check_mask
 from .mask_file import Mask, combine, overlap
 from .saliency import Saliency, saliency_scores
 from .topk import Shards, top_k_and_zeros
@@ -173,36 +174,6 @@ def full_mask(model: nn.Module) -> Mask:
     """Return the control mask in which every trainable parameter may move."""
     parameters = {n: local_part(p) for n, p in model.named_parameters()}
     return Mask({n: torch.full_like(p, p.requires_grad, dtype=torch.bool) for n, p in parameters.items()})
-
-
-def check_mask(model: nn.Module, mask: Mapping[str, Tensor]) -> None:
-    """Check that a mask fits a model.
-
-    Raises:
-        MaskError: Names, shapes or types differ. Lists every problem.
-    """
-    parameters = {n: local_part(p.detach()) for n, p in model.named_parameters()}
-    name_problems = (
-        ("lacks", [n for n in parameters if n not in mask]),
-        ("has unknown", [n for n in mask if n not in parameters]),
-    )
-    problems = [
-        f"the mask {verb} {len(names)} names (first: {names[:3]}); make it from this model."
-        for verb, names in name_problems
-        if names
-    ]
-    problems += [
-        f"{n} has shape {tuple(m.shape)} in the mask and {tuple(parameters[n].shape)} in the model; make the mask "
-        "from this model."
-        for n, m in mask.items()
-        if n in parameters and m.shape != parameters[n].shape
-    ]
-    problems += [
-        f"{n} is {m.dtype} in the mask; give a bool tensor, true where the parameter may move."
-        for n, m in mask.items()
-        if m.dtype != torch.bool
-    ]
-    raise_all(problems, MaskError)
 
 
 # ---- keep parameters unchanged

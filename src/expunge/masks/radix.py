@@ -64,6 +64,28 @@ class Bracket:
         """Number of zeros among the k largest values, of a bracket that contains one value."""
         return self.k - self.above if self.low == 0 else 0
 
+    def narrow(self, above: int, counts: Tensor, largest: int) -> None:
+        """Narrow the bracket to the part that contains the k-th value, or move it to the side that does.
+
+        Args:
+            above: Number of values above the bracket.
+            counts: Histogram of the values inside.
+            largest: Largest integer of all magnitudes.
+        """
+        if above >= self.k:
+            self.low, self.high = self.high + 1, largest
+        elif above + int(counts.sum()) < self.k:
+            self.low, self.high = 0, self.low - 1
+        else:
+            at_least = counts.flip(0).cumsum(0).flip(0) + above
+            digit, shift = int((at_least >= self.k).nonzero()[-1, 0]), self.shift
+            self.inside = int(counts[digit])
+            self.above = int(at_least[digit]) - self.inside
+            self.low, self.high = (
+                self.low + (digit << shift),
+                min(self.high, self.low + ((digit + 1) << shift) - 1),
+            )
+
 
 class ChunkBuffers:
     """Memory for one chunk, used for all chunks: new memory for each would leave holes as large as the parameters.

@@ -195,20 +195,7 @@ class _Selector:
                     histograms[i].add(bits[at_least_low ^ is_above])
         above_counts = self.sum(torch.tensor([int(counter) for counter in above])).tolist()
         for b, above_count, histogram in zip(brackets, above_counts, histograms, strict=True):
-            self._update(b, above_count, self.sum(histogram.finish()))
-
-    def _update(self, b: Bracket, above: int, counts: Tensor) -> None:
-        """Move or narrow a bracket, given the number of values above it and the histogram of the values inside."""
-        if above >= b.k:
-            b.low, b.high = b.high + 1, self.largest
-        elif above + int(counts.sum()) < b.k:
-            b.low, b.high = 0, b.low - 1
-        else:
-            at_least = counts.flip(0).cumsum(0).flip(0) + above
-            digit, shift = int((at_least >= b.k).nonzero()[-1, 0]), b.shift
-            b.inside = int(counts[digit])
-            b.above = int(at_least[digit]) - b.inside
-            b.low, b.high = b.low + (digit << shift), min(b.high, b.low + ((digit + 1) << shift) - 1)
+            b.narrow(above_count, self.sum(histogram.finish()), self.largest)
 
     # ---- make the masks
 

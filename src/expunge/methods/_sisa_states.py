@@ -11,9 +11,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..records.atomic_files import atomic, write_json
+from ..records.record import Ended
 from ..torch_utils.module_state import snapshot
 
 State = dict[str, Tensor]
+# how, and with which status, the training of a slice ended early
+Failures = list[tuple[Ended, str]]
 
 
 def derived_seed(seed: int, shard: int, piece: int) -> int:

@@ -37,16 +37,12 @@ from torch import Tensor, nn
 
 from ..data.split import Split
 from ..errors import ExpungeError
-from ..records.record import Ended
 from ..tasks.task import Task
 from ..training.execute import execute
 from ..training.method import Method
 from ..training.run import Run
-from ._sisa_states import State, cpu_state, derived_seed, read_states, write_states
+from ._sisa_states import Failures, State, cpu_state, derived_seed, read_states, write_states
 from .retrain import Retrain, fresh_weights
-
-# how, and with which status, the training of a slice ended early
-Failures = list[tuple[Ended, str]]
 
 
 class SisaEnsemble(nn.Module):

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from torch import nn
 
-from ..audit.evaluation import Evaluation, evaluate
-from ..audit.grounds import Tolerances, find_grounds
-from ..audit.measure import Measure
-from ..audit.standard import AuditResult, check_references, summarize
+from ..audit.result import AuditResult
 from ..extensions import source_of
 from ..records.hashing import state_hash
 from ..records.record import Record, plain
 from ..summaries import score_html
-from ..tasks.task import Task
 from ..training.method import Method
 from ..training.run import Run
 
@@ -82,76 +77,6 @@ class References:
         """What was measured of both, as arguments of `Pipeline.outcome`."""
         retrained = self.retrained.evaluation if self.retrained is not None else None
         return {"original": self.original.evaluation, "retrained": retrained}
-
-
-class Scoring(Protocol):
-    """How models of one kind are scored, for the pipeline."""
-
-    def measure(self, run: Run) -> Any:
-        """Return what the scores of a model are computed from: predictions, or sampled images."""
-
-    def describe(
-        self, record: Record, label: str, own: Any, original: Any, retrained: Any
-    ) -> AuditResult | None:
-        """Write scores and tables into the record.
-
-        Args:
-            record: The record of the run.
-            label: "original", "retrain" or the label of the method.
-            own: What `measure` returned for this model.
-            original: The same for the original, or None.
-            retrained: The same for the retrained model, or None.
-        """
-
-
-@dataclass(frozen=True)
-class StandardScoring:
-    """The standard audit: accuracies, membership attacks and gaps, for every task that offers "scores".
-
-    Args:
-        task: The task of the models.
-        measures: Extra measures.
-        tolerances: How far the retrained model may differ from the original, and the forget set from unseen samples.
-    """
-
-    task: Task
-    measures: Sequence[Measure] = ()
-    tolerances: Tolerances | None = None
-
-    def measure(self, run: Run) -> Evaluation:
-        """Return the evaluation of the run's model on each set."""
-        return evaluate(run.model, run.split, run.task, seed=run.seed)
-
-    def describe(self, record: Record, label: str, own: Any, original: Any, retrained: Any) -> AuditResult:
-        """Write scores, tables and limits into the record. The retrained model is compared with itself."""
-        check_references(own.split, original, retrained)
-        audit = summarize(
-            own,
-            original=original,
-            retrained=own if record.kind == "retrain" else retrained,
-            measures=self.measures,
-            task=self.task,
-            tolerances=self.tolerances,
-        )
-        if record.kind == "original" and retrained is not None:
-            self._compare_references(audit, own, retrained)
-        record.scores = plain(audit.scores)
-        record.details.update(plain(audit.details), limits=audit.limits)
-        return audit
-
-    def _compare_references(self, audit: AuditResult, original: Evaluation, retrained: Evaluation) -> None:
-        """Leave the gap out of the original's own audit too where the retrained model is not comparable with it."""
-        reason = find_grounds(original, original, retrained, self.tolerances).reference
-        if reason and audit.scores.pop("gap", None):
-            audit.details["grounds"] = {**audit.details.get("grounds", {}), "reference": reason}
-            audit.limits.insert(0, reason)
-
-
-def default_scoring(
-    task: Task, measures: Sequence[Measure] = (), tolerances: Tolerances | None = None
-) -> Scoring | None:
-    """Return the standard scoring; None for a task that does not offer "scores"."""
-    return StandardScoring(task, measures, tolerances) if "scores" in task.offers else None
 
 
 def record_of(

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from torch import nn
 
-from ..audit.evaluation import Evaluation
-from ..audit.grounds import Tolerances
-from ..audit.measure import MeasureLike, make_measure, make_measures
-from ..audit.standard import check_references
-from ..data.past_requests import remember_scores, requests_of
-from ..data.split import Split
+from ..audit.measure import make_measures
+from ..data.past_requests import requests_of
 from ..errors import ExpungeError
 from ..records.hashing import state_hash
 from ..records.record import plain
-from ..tasks.task import Task, require
+from ..tasks.task import require
 from ..training.execute import execute
 from ..training.method import Method
 from ..training.registry import MethodLike, make
 from ..training.run import Compute, Run
 from ..tuning.trials import tune
 from .factory import Factory
-from .outcome import Outcome, Reference, References, Scoring, default_scoring, record_of
+from .outcome import Outcome, Reference, References
+from .scoring import Scorer
 from .watch import Watch
 
 
@@ -39,22 +36,15 @@ def _keep_nothing(label: str, outcome: Outcome) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pipeline:
+class Pipeline(Scorer):
     """What the runs of one comparison share, and the sequence in which they are made.
 
+    `split`, `task`, `seed`, `names`, `command`, `scoring`, `measures` and `tolerances` are those of `Scorer`.
+
     Args:
-        split: The split of all runs.
-        task: The task of all models.
         factory: Makes a model with fresh parameters, the same at each call: see `seeded_factory`.
         recipe: How the original and the retrained model are trained.
-        seed: Seed of all runs.
         compute: How the arithmetic is done.
-        names: {"model": ..., "data": ..., "classes": [...]}, for records.
-        command: The command as it can be typed again, for records.
-        scoring: How models are scored. By default as the task says.
-        measures: Extra measures: names such as "ToW", `package.module:Class`, classes or instances of
-            `expunge.audit.Measure`. Every model of the comparison is measured.
-        tolerances: How far the retrained model may differ from the original, and the forget set from unseen samples.
         watch: Returns, for the label and the method of a run, a context that yields how the run is watched.
         keep: Called with label and outcome of each run as soon as it is scored: "original", "retrain", or the label of the
             method.
@@ -65,25 +55,11 @@ class Pipeline:
         >>> print(salun.audit)  # doctest: +SKIP
     """
 
-    split: Split
-    task: Task
     factory: Factory | None = None
     recipe: Method | None = None
-    seed: int = 0
     compute: Compute | None = None
-    names: dict[str, Any] | None = None
-    command: str = ""
-    scoring: Scoring | None = None
-    measures: Sequence[MeasureLike] = ()
-    tolerances: Tolerances | None = None
     watch: Callable[[str, Method], AbstractContextManager[Watch]] = _watch_nothing
     keep: Callable[[str, Outcome], None] = _keep_nothing
-
-    def __post_init__(self) -> None:
-        """Raise `ExpungeError` for measures that are unknown or need what the task does not offer."""
-        if self.measures and self.scoring is not None:
-            raise ExpungeError("measures are for the default scoring; leave out `measures` or `scoring`.")
-        object.__setattr__(self, "measures", make_measures(self.measures, self.task))
 
     # ---- the sequence
 
@@ -209,7 +185,7 @@ class Pipeline:
             original: What was measured of the original, or None.
             retrained: What was measured of the retrained model, or None.
         """
-        self._check_measured(original, retrained)
+        self.check_measured(original, retrained)
         before = state_hash(model.state_dict())
         run: Run | None = None
         details: dict[str, Any] = {}
@@ -222,57 +198,7 @@ class Pipeline:
         outcome.record.details |= plain(details)
         return outcome
 
-    def outcome(
-        self,
-        kind: str,
-        run: Run,
-        method: Method | None,
-        *,
-        before: str = "",
-        label: str = "",
-        own: Any = None,
-        original: Any = None,
-        retrained: Any = None,
-    ) -> Outcome:
-        """Score and record a finished run, or a model from elsewhere.
-
-        Args:
-            kind: Kind of the record: "original", "retrain" or "unlearn".
-            run: The run.
-            method: The method that made the model, or None if it is unknown.
-            before: Hash of the model that the run started from.
-            label: Label of the run; by default the kind.
-            own: What was measured of this model, if that is known already.
-            original: What was measured of the original, or None.
-            retrained: What was measured of the retrained model, or None.
-        """
-        self._check_measured(original, retrained)
-        record = record_of(kind, run, method, before=before, names=self.names, command=self.command)
-        if method is not None:
-            record.details.update(plain(method.details(run)))
-        scoring = self._scoring
-        if scoring is None:
-            return Outcome(run, record, method=method)
-        own = scoring.measure(run) if own is None else own
-        audit = scoring.describe(record, label or kind, own, original, retrained)
-        if kind == "unlearn":
-            remember_scores(run.model, record.scores)
-        return Outcome(run, record, own, audit, method)
-
-    def measure(self, run: Run) -> Any:
-        """Return what the scores of a run's model are computed from; None for a task without scores."""
-        return None if self._scoring is None else self._scoring.measure(run)
-
     # ---- pieces
-
-    @property
-    def _scoring(self) -> Scoring | None:
-        measures = [make_measure(m) for m in self.measures]
-        return self.scoring or default_scoring(self.task, measures, self.tolerances)
-
-    def _check_measured(self, *measured: Any) -> None:
-        """Raise `ExpungeError` for predictions on another split."""
-        check_references(self.split, *(m for m in measured if isinstance(m, Evaluation)))
 
     def _needed(self) -> tuple[Factory, Method]:
         if self.factory is None or self.recipe is None:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 from unicodedata import normalize
 
 from torch import Tensor, nn
@@ -124,18 +125,20 @@ def issue(
     if isinstance(implementation, dict):
         statement["implementation"] = {name: implementation.get(name) for name in IMPLEMENTATION}
     if isinstance(earlier := record.details.get("earlier"), list):
-        # no hash of a split: anyone who has the data could test guesses of the forget set
-        statement["earlier"] = [
-            {
-                "receipt": entry.get("receipt") or None,
-                "forget_commitment": entry.get("commitment") or None,
-                "forget_count": entry.get("count", 0),
-            }
-            for entry in plain(earlier)
-        ]
+        statement["earlier"] = [_earlier_request(entry) for entry in plain(earlier)]
     machine = {name: value for name, value in plain(record.machine).items() if name not in _SOFTWARE}
     receipt = signed(Receipt(statement, {"machine": decimals(machine)}), key, passphrase)
     return receipt, secret and Secret(secret.salt, secret.leaves, receipt.id)
+
+
+def _earlier_request(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the statement says of an earlier request."""
+    # no hash of a split: anyone who has the data could test guesses of the forget set
+    return {
+        "receipt": entry.get("receipt") or None,
+        "forget_commitment": entry.get("commitment") or None,
+        "forget_count": entry.get("count", 0),
+    }
 
 
 def _model_hashes(record: Record, before: Model | None, after: Model | None) -> tuple[str, str]:

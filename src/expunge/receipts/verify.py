@@ -68,24 +68,14 @@ def verify(
     if intact is None:
         return checks
     statement = intact.statement
+    before, commitment = statement["model_before"], statement["forget_commitment"]
+    of_original = partial(_hash_of_original, expected=before)
     hashed: list[tuple[str, str, Any, str | None, Callable[[Any], str]]] = [
         ("model", "the model after the run", model, statement["model_after"], model_hash),
-        (
-            "original",
-            "the model before the run",
-            original,
-            statement["model_before"],
-            partial(_hash_of_original, expected=statement["model_before"]),
-        ),
+        ("original", "the model before the run", original, before, of_original),
         ("record", "the record of the run", record, statement["record"], record_hash),
         ("mask", "the mask", mask, statement["mask"], mask_hash),
-        (
-            "secret",
-            "the secret of this receipt",
-            secret,
-            statement["forget_commitment"],
-            lambda s: s.commitment,
-        ),
+        ("secret", "the secret of this receipt", secret, commitment, lambda s: s.commitment),
     ]
     checks += [
         _check_hash(name, what, value, expected, hasher)
@@ -95,18 +85,9 @@ def verify(
     if isinstance(model, str | os.PathLike):
         checks += _check_contents(model)
     if secret is not None and record is not None and statement["split_commitment"] is not None:
-        expected = statement["split_commitment"]
-        checks.append(
-            _check_hash(
-                "split",
-                "the split of the run",
-                record,
-                expected,
-                lambda r: split_commitment(secret, _split_hash(r)),
-            )
-        )
+        expected, hasher = statement["split_commitment"], lambda r: split_commitment(secret, _split_hash(r))
+        checks.append(_check_hash("split", "the split of the run", record, expected, hasher))
     if mask is not None and model is not None and original is not None:
-        before = statement["model_before"]
         checks.append(_guarded("kept", lambda: _check_kept(original, model, mask, before)))
     if prove is not None:
         checks.append(_guarded("proof", lambda: _check_proof(intact, prove, secret)))

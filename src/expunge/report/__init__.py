@@ -28,8 +28,9 @@ from . import (
     strong_audit,
     tables,
 )
+from .group import Group
 from .number_text import listed
-from .study import Group, Study, studies
+from .study import Study, studies
 
 __all__ = ["page", "write_report"]
 

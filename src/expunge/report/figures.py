@@ -14,8 +14,9 @@ from typing import Any
 from markupsafe import Markup
 
 from ..records.record import Record
+from .group import Group
 from .number_text import fixed
-from .study import Group, Study
+from .study import Study, has_accuracies
 from .svg import Figure, Plot, short, spread_out, tick_text, ticks
 from .values import number, numbers, table
 
@@ -79,7 +80,7 @@ def curves(record: Record, retrain: Group | None) -> list[Figure]:
     Tasks without accuracy have a score of their own. A dotted line is the final accuracy of Retrain.
     """
     rows = [r for r in record.curves if number(r.get("step")) is not None]
-    percent = record.task == "classification"
+    percent = has_accuracies(record)
     references = {}
     if percent and retrain is not None:
         ua, ra = retrain.score("UA"), retrain.score("RA")
@@ -106,6 +107,12 @@ def curves(record: Record, retrain: Group | None) -> list[Figure]:
     return [panel for panel in panels if panel is not None]
 
 
+def _points(rows: Sequence[dict[str, Any]], name: str) -> list[tuple[float, float]]:
+    """Return (step, value) of each row that has both."""
+    pairs = [(number(r.get("step")), number(r.get(name))) for r in rows]
+    return [(step, value) for step, value in pairs if step is not None and value is not None]
+
+
 def _curve(
     rows: Sequence[dict[str, Any]],
     names: Sequence[str],
@@ -114,15 +121,7 @@ def _curve(
     references: dict[str, float],
     limits: tuple[float, float] | None = None,
 ) -> Figure | None:
-    lines = {}
-    for name in names:
-        points = [
-            (s, v)
-            for r in rows
-            if (s := number(r.get("step"))) is not None and (v := number(r.get(name))) is not None
-        ]
-        if points:
-            lines[name] = points
+    lines = {name: points for name in names if (points := _points(rows, name))}
     if not lines:
         return None
     steps = [s for points in lines.values() for s, _ in points]

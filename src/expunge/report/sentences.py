@@ -6,8 +6,9 @@ import math
 
 from ..records.statistics import HEADLINE
 from .glossary import gap_meaning
+from .group import Group
 from .number_text import duration, fixed, listed, points, setting_text
-from .study import Group, Study, is_generator
+from .study import Study, is_generator
 from .values import number, table
 
 

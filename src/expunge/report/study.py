@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from importlib.resources import files
-from statistics import fmean
 from typing import Any
 
 from ..records.record import Record
-from ..records.statistics import HEADLINE, Stat, grouped, stat
-from .values import number, shares, table, texts, total_variation
+from ..records.statistics import grouped
+from .group import Group
+from .values import number, table
 
 TEXTS = ("kind", "method", "goal", "task", "status", "created", "command")
 TABLES = ("settings", "model", "data", "split", "scores", "details", "machine")
@@ -22,132 +20,18 @@ TABLES = ("settings", "model", "data", "split", "scores", "details", "machine")
 _PER_SEED = {"seed", "hash", "train_hash", "sizes", "goal", "request", "removed", "held_out"}
 
 
-def display_name(method: str) -> str:
-    """Return the method as its paper spells it: the name of the class in its file.
-
-    The file is read as text, because importing it would import torch.
-    """
-    if not re.fullmatch(r"[a-z_][a-z0-9_]*", method):
-        return method
-    try:
-        text = files("expunge.methods").joinpath(f"{method}.py").read_text(encoding="utf-8")
-    except (OSError, ModuleNotFoundError):
-        return method
-    match = re.search(r"^class ([A-Z]\w*)\(", text, re.MULTILINE)
-    return re.sub("Plus$", "+", match[1]) if match else method
-
-
 def is_generator(record: Record) -> bool:
     """Return True if the scores of the record are those of generated images, as a judge saw them."""
     return record.task == "diffusion" or record.kind == "erase" or "FID_judge" in record.scores
 
 
-@dataclass
-class Group:
-    """Hold the runs of one method with the same settings, one per seed.
+def has_accuracies(record: Record) -> bool:
+    """Return True if the curves of the record are accuracies in percent.
 
-    Args:
-        runs: The records.
-        difference: The settings that differ from another group of the same method, as text.
-        retrain: The group of the retrained models.
+    The standard audit gives TA to each model whose task offers "scores", and the curves of such a task are accuracies.
+    The scores of generated images are a judge's, and their curves are losses.
     """
-
-    runs: list[Record]
-    difference: str = ""
-    retrain: Group | None = field(default=None, repr=False)
-
-    @property
-    def kind(self) -> str:
-        """Kind of the runs: "original", "retrain", "unlearn" or "erase"."""
-        return str(self.runs[0].kind)
-
-    @cached_property
-    def name(self) -> str:
-        """ "Original", "Retrain", or the display name of the method."""
-        references = {"original": "Original", "retrain": "Retrain"}
-        return references.get(self.kind) or display_name(str(self.runs[0].method))
-
-    @property
-    def label(self) -> str:
-        """The name, with the settings that differ from another group of the same method."""
-        return f"{self.name} ({self.difference})" if self.difference else self.name
-
-    def score(self, metric: str) -> Stat | None:
-        """Return a score over the runs, in percent."""
-        return stat(number(r.scores.get(metric)) for r in self.runs)
-
-    def reference(self, run: Record) -> list[Record]:
-        """Return the retrained runs to compare `run` with: those of its own seed, else all."""
-        references = self.retrain.runs if self.retrain else []
-        return [r for r in references if r.seed == run.seed] or references
-
-    def gap_of(self, run: Record, metric: str) -> float | None:
-        """Return the signed distance to Retrain in points. Without a retrained run, return the stored gap.
-
-        There is no distance to a retrained model that is not comparable with the original.
-        """
-        if "reference" in table(run.details.get("grounds")):
-            return None
-        score = number(run.scores.get(metric))
-        reference = stat(number(r.scores.get(metric)) for r in self.reference(run))
-        if score is not None and reference is not None:
-            return score - reference.mean
-        return None if self.retrain else number(table(run.scores.get("gap")).get(metric))
-
-    def average_of(self, run: Record) -> float | None:
-        """Return the mean of |gap| over the four scores that are available."""
-        gaps = [abs(g) for m in HEADLINE if (g := self.gap_of(run, m)) is not None]
-        if gaps:
-            return fmean(gaps)
-        without = self.retrain or "reference" in table(run.details.get("grounds"))
-        return None if without else number(table(run.scores.get("gap")).get("avg"))
-
-    def gap(self, metric: str) -> Stat | None:
-        """Return `gap_of` over the runs."""
-        return stat(self.gap_of(r, metric) for r in self.runs)
-
-    @cached_property
-    def average(self) -> Stat | None:
-        """The average gap over the runs."""
-        return stat(self.average_of(r) for r in self.runs)
-
-    @property
-    def missing(self) -> list[str]:
-        """The scores that the average gap leaves out because a value is missing."""
-        reference = self.retrain.score if self.retrain else lambda _: None
-        return [m for m in HEADLINE if self.gap(m) is None and (self.score(m) or reference(m))]
-
-    @cached_property
-    def seconds(self) -> Stat | None:
-        """RTE in seconds, over the runs that have it."""
-        return stat(s if (s := number(r.seconds)) else None for r in self.runs)
-
-    @property
-    def memory(self) -> Stat | None:
-        """Peak memory in bytes, over the runs."""
-        return stat(number(r.peak_memory) for r in self.runs)
-
-    @property
-    def verdict_words(self) -> str:
-        """The words of the audit's verdict, such as "under-forgotten". Empty without a verdict."""
-        return ", ".join(texts(table(self.shown.details.get("verdict")).get("words")))
-
-    @property
-    def grounds(self) -> dict[str, str]:
-        """The sentences on what stands against a conclusion from the runs: "unchanged", "reference", "over_forgotten"."""
-        entries = [table(r.details.get("grounds")) for r in self.runs]
-        return {str(k): str(v) for entry in reversed(entries) for k, v in entry.items()}
-
-    @property
-    def moved(self) -> float | None:
-        """Total variation distance between the predictions on the forget set and Retrain's, in percent."""
-        predictions = table(self.shown.details.get("redistribution"))
-        return total_variation(shares(predictions.get("unlearned")), shares(predictions.get("retrained")))
-
-    @property
-    def shown(self) -> Record:
-        """The run whose curves and figures the report shows: the first with details, else the first."""
-        return next((r for r in self.runs if r.details), self.runs[0])
+    return number(record.scores.get("TA")) is not None and not is_generator(record)
 
 
 @dataclass
@@ -175,6 +59,11 @@ class Study:
     def generator(self) -> bool:
         """True if the models of the study generate images."""
         return is_generator(self.lead)
+
+    @property
+    def accuracies(self) -> bool:
+        """True if the curves of the study are accuracies in percent."""
+        return has_accuracies(self.lead)
 
     @property
     def groups(self) -> list[Group]:

@@ -7,9 +7,10 @@ from typing import Any
 
 from ..records.record import Record
 from ..records.statistics import HEADLINE, Stat
+from .group import Group
 from .number_text import DASH, compact, duration, fixed, gap_step, listed, memory, ratio, setting_text
 from .sentences import equal, tied
-from .study import Group, Study
+from .study import Study
 from .values import number
 
 

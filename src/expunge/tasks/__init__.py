@@ -2,7 +2,8 @@
 
 from .classification import Classification
 from .diffusion import Diffusion
-from .task import SampleScores, Task
+from .predictions import SampleScores
+from .task import Task
 
 BUILT_IN: tuple[type[Task], ...] = (Classification, Diffusion)
 

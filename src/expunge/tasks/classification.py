@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +14,7 @@ from ..data.samples import Samples
 from ..errors import ExpungeError, ModelError, raise_all
 from ..torch_utils.memory_format import to_channels_last
 from ..torch_utils.module_state import device_of, evaluating
+from .forward_check import forward_problems
 from .head import candidates, check_takes_part, named_head, only_head, traced_head
 from .predictions import Predictions
 from .task import Task, parameter_problems
@@ -43,7 +43,13 @@ class Classification(Task):
     joint = True
 
     def logits(self, model: nn.Module, x: Inputs) -> Tensor:
-        """Return the logits (B, K)."""
+        """Return the logits (B, K).
+
+        Raises:
+            ExpungeError: `x` is a whole `Batch`.
+        """
+        if isinstance(x, Batch):
+            raise ExpungeError("logits takes inputs, and this is a whole Batch; pass its inputs, batch.x.")
         out = model(**x) if isinstance(x, dict) else model(to_channels_last(model, x))
         return out if isinstance(out, Tensor) else out.logits
 
@@ -236,33 +242,5 @@ class Classification(Task):
                 f"parameters are on {device_of(model)} and on {sorted(map(str, other_devices))}; move the model to one device."
             )
         else:
-            problems += self._forward_problems(model, samples)
+            problems += forward_problems(self.logits, self.num_classes, model, samples)
         raise_all(problems, ModelError)
-
-    def _forward_problems(self, model: nn.Module, samples: Samples) -> list[str]:
-        few = samples.take(torch.arange(min(2, len(samples))))
-        batch: Any = next(few.batches(2, device=device_of(model)))
-        by_name = isinstance(batch.x, dict)
-        shape = {k: tuple(v.shape) for k, v in batch.x.items()} if by_name else tuple(batch.x.shape)
-        try:
-            with evaluating(model), torch.inference_mode():
-                logits = self.logits(model, batch.x)
-        except Exception as error:
-            # a user's model may raise any error, which becomes the message
-            problem = f"the model fails on a batch of shape {shape}: {type(error).__name__}: {error}"
-            dtype = next(model.parameters()).dtype
-            differ = isinstance(batch.x, Tensor) and batch.x.dtype != dtype
-            # whole numbers may be tokens
-            if differ and (batch.x.is_floating_point() or "type" in str(error)):
-                problem += f"; the inputs are {batch.x.dtype}, the parameters {dtype}: convert one of them to the type of the other."
-            return [problem]
-        expected = (len(batch), self.num_classes)
-        if logits.shape != expected:
-            return [
-                f"the model returns outputs of shape {tuple(logits.shape)} for a batch of {len(batch)}; expected {expected}."
-            ]
-        if not logits.isfinite().all():
-            return [
-                "the model's outputs on the retain set are not finite; check the scale of the inputs and the checkpoint."
-            ]
-        return []

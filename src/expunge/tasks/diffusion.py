@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,22 +22,8 @@ from ..data.batch import Batch, to_device
 from ..data.samples import Samples
 from ..errors import ModelError, raise_all
 from ..torch_utils.module_state import device_of, evaluating
+from .noise_schedule import BetaSchedule, Noisy, Prediction, mirrored_times, noise_factors, signal_levels
 from .task import Task, parameter_problems
-
-
-@dataclass(frozen=True, eq=False)
-class Noisy:
-    """Hold noisy samples.
-
-    Args:
-        x: Noisy images (B, C, H, W).
-        t: Their time steps (B,).
-        target: The prediction (B, C, H, W) that a perfect model makes.
-    """
-
-    x: Tensor
-    t: Tensor
-    target: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +59,8 @@ class Diffusion(Task):
     steps: int = 1000
     beta_start: float = 1e-4
     beta_end: float = 0.02
-    beta_schedule: Literal["linear", "scaled_linear", "cosine"] = "linear"
-    prediction: Literal["epsilon", "v_prediction", "sample"] = "epsilon"
+    beta_schedule: BetaSchedule = "linear"
+    prediction: Prediction = "epsilon"
     condition_drop: float = 0.1
     pixels: bool = True
     teacher: nn.Module | None = None
@@ -90,22 +76,10 @@ class Diffusion(Task):
 
     @cached_property
     def signal(self) -> Tensor:
-        """Share of the signal's variance left at each step (T,): the cumulative product of 1 - beta, float32.
-
-        Source of the cosine schedule: Nichol and Dhariwal, arXiv:2102.09672, equation 17.
-        """
+        """Share of the signal's variance left at each step (T,), float32."""
         if self.levels is not None:
             return torch.tensor(self.levels, dtype=torch.float32)
-        start, end, f64 = self.beta_start, self.beta_end, torch.float64
-        if self.beta_schedule == "cosine":
-            progress = torch.arange(self.steps + 1, dtype=f64) / self.steps
-            angle = (progress + 0.008) / 1.008 * torch.pi / 2
-            beta = (1 - angle[1:].cos() ** 2 / angle[:-1].cos() ** 2).clamp(max=0.999)
-        elif self.beta_schedule == "linear":
-            beta = torch.linspace(start, end, self.steps, dtype=f64)
-        else:
-            beta = torch.linspace(start**0.5, end**0.5, self.steps, dtype=f64) ** 2
-        return (1 - beta).cumprod(0).float()
+        return signal_levels(self.steps, self.beta_schedule, self.beta_start, self.beta_end)
 
     def signal_on(self, device: torch.device) -> Tensor:
         """Return `signal` on `device`. The copy is made once: a copy at each step would wait for the GPU's queue."""
@@ -115,12 +89,8 @@ class Diffusion(Task):
         return copies[device]
 
     def times(self, count: int, device: torch.device, generator: torch.Generator | None = None) -> Tensor:
-        """Return random time steps (count,).
-
-        Half of them mirror the others (t and T - 1 - t), which reduces the variance of a batch's loss.
-        """
-        half = torch.randint(0, self.steps, (count // 2 + 1,), device=device, generator=generator)
-        return torch.cat([half, self.steps - 1 - half])[:count]
+        """Return random time steps (count,), of which half mirror the others: t and T - 1 - t."""
+        return mirrored_times(self.steps, count, device, generator)
 
     def add_noise(self, x: Tensor, t: Tensor, noise: Tensor) -> Noisy:
         """Add noise to images or latents.
@@ -158,21 +128,11 @@ class Diffusion(Task):
         return out[:, : x.shape[1]].float()
 
     def noise_per(self, t: Tensor, axes: int = 4) -> Tensor:
-        """Return how much the implied noise changes per unit of the prediction.
+        """Return how much the implied noise changes per unit of the prediction, at time steps `t` (B,).
 
-        The implied noise is linear in the prediction:
-        eps = v sqrt(a) + x_t sqrt(1 - a) = (x_t - x_0 sqrt(a)) / sqrt(1 - a).
-
-        Args:
-            t: Time steps (B,).
-            axes: Number of axes of the result.
-
-        Returns:
-            The factors, of shape (B, 1, ...).
+        The factors have the shape (B, 1, ...), with `axes` axes.
         """
-        a = self.signal_on(t.device)[t].view(-1, *[1] * (axes - 1))
-        factors = {"epsilon": torch.ones_like(a), "v_prediction": a.sqrt(), "sample": -(a / (1 - a)).sqrt()}
-        return factors[self.prediction]
+        return noise_factors(self.prediction, self.signal_on(t.device)[t].view(-1, *[1] * (axes - 1)))
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the mean squared error of the prediction (B,). In training mode some conditions become null."""

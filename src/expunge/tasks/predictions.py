@@ -1,4 +1,4 @@
-"""What a classifier predicts for some samples."""
+"""What a model achieves on some samples: scores, or a classifier's logits."""
 
 from __future__ import annotations
 
@@ -7,6 +7,31 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class SampleScores:
+    """What a model achieves on some samples, on the CPU.
+
+    Args:
+        correct: How right the model is on each sample (N,), from 0 to 1, float64.
+        confidence: How sure the model is of each sample's label (N,), from 0 to 1, float64. Membership attacks use it.
+        labels: The samples' labels (N, ...).
+    """
+
+    correct: Tensor
+    confidence: Tensor
+    labels: Tensor
+
+    @property
+    def finite(self) -> bool:
+        """Whether all scores are finite."""
+        return bool(self.correct.isfinite().all())
+
+    @property
+    def accuracy(self) -> float:
+        """Mean of `correct` in percent; NaN for no samples."""
+        return 100 * self.correct.double().mean().item()
 
 
 @dataclass(frozen=True, eq=False)

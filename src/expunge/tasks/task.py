@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
@@ -21,6 +20,7 @@ from ..data.batch import Batch, Inputs
 from ..data.samples import Samples
 from ..errors import ModelError, raise_all
 from ..torch_utils.module_state import device_of, evaluating
+from .predictions import SampleScores
 
 Capability = Literal[
     "loss", "relabel", "other_labels", "classes", "scores", "logits", "features", "head", "noise"
@@ -45,31 +45,6 @@ CAPABILITIES: dict[str, tuple[tuple[str, ...], str]] = {
 
 # members that are data, which a class may also set in its constructor
 _DATA = ("num_classes",)
-
-
-@dataclass(frozen=True, eq=False)
-class SampleScores:
-    """What a model achieves on some samples, on the CPU.
-
-    Args:
-        correct: How right the model is on each sample (N,), from 0 to 1, float64.
-        confidence: How sure the model is of each sample's label (N,), from 0 to 1, float64. Membership attacks use it.
-        labels: The samples' labels (N, ...).
-    """
-
-    correct: Tensor
-    confidence: Tensor
-    labels: Tensor
-
-    @property
-    def finite(self) -> bool:
-        """Whether all scores are finite."""
-        return bool(self.correct.isfinite().all())
-
-    @property
-    def accuracy(self) -> float:
-        """Mean of `correct` in percent; NaN for no samples."""
-        return 100 * self.correct.double().mean().item()
 
 
 class Task(ABC):

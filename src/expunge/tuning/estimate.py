@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..audit.evaluation import Evaluation, Scores, evaluate, gaps
+from ..audit.evaluation import Evaluation, evaluate, gaps
 from ..audit.mia import best_threshold, members_and_nonmembers
+from ..audit.result import Scores
 from ..data.likeness import importance_weights, weighted_mean
 from ..data.split import Split
 from ..tasks.task import Task

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -103,11 +103,10 @@ def tune(
     split = split.after(requests_of(model), rehearse=split.rehearse)
     # trials leave out what the original never saw: on these samples they are compared with it
     trial_split = split if by == "gap" else split.without_held_out
-    distance_of = (
-        distance_to_retrained(retrained, task)
-        if by == "gap" and retrained is not None
-        else distance_to_expected(model, trial_split, task)
-    )
+    if by == "gap" and retrained is not None:
+        distance_of = distance_to_retrained(retrained, task)
+    else:
+        distance_of = distance_to_expected(model, trial_split, task)
     untouched = distance_of(model)
     identity = _identity(model, split, method, seed, how, options.get("mask"), count, fixed, by)
     trials = _finished_trials(trials_path, identity)
@@ -132,17 +131,22 @@ def tune(
         if on_trial is not None:
             on_trial(trials)
     trials = sorted(trials, key=lambda t: t.distance)
+    _warn_of_no_better(trials, method, untouched)
+    if len(trial_split.forget) < len(split.forget):
+        # the best settings then run on all that was requested
+        best_run = None
+    return Tuned(trials, replace(method, **trials[0].settings), untouched, best_run)
+
+
+def _warn_of_no_better(trials: Sequence[Trial], method: Method, untouched: float) -> None:
+    """Warn if the best trial is no better than the original. The warning points at the caller of `tune`."""
     if trials[0].distance >= untouched:
         warnings.warn(
             f"None of the {len(trials)} trials of {method.name()} improved on the original model (estimated gap "
             f"{untouched:.2f} points; best trial {trials[0].distance:.2f}). Use more epochs, other settings or another method.",
             RuntimeWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
-    if len(trial_split.forget) < len(split.forget):
-        # the best settings then run on all that was requested
-        best_run = None
-    return Tuned(trials, replace(method, **trials[0].settings), untouched, best_run)
 
 
 def _identity(

@@ -1,0 +1,52 @@
+"""Check that a classifier takes the inputs, and that its logits are sound."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..data.batch import Inputs
+from ..data.samples import Samples
+from ..torch_utils.module_state import device_of, evaluating
+
+
+def forward_problems(
+    logits_of: Callable[[nn.Module, Inputs], Tensor], num_classes: int, model: nn.Module, samples: Samples
+) -> list[str]:
+    """Return the problems of the logits of two samples, one sentence each.
+
+    Args:
+        logits_of: `Classification.logits`.
+        num_classes: Number of classes K.
+        model: The model.
+        samples: The samples to take two of.
+    """
+    few = samples.take(torch.arange(min(2, len(samples))))
+    batch: Any = next(few.batches(2, device=device_of(model)))
+    by_name = isinstance(batch.x, dict)
+    shape = {k: tuple(v.shape) for k, v in batch.x.items()} if by_name else tuple(batch.x.shape)
+    try:
+        with evaluating(model), torch.inference_mode():
+            logits = logits_of(model, batch.x)
+    except Exception as error:
+        # a user's model may raise any error, which becomes the message
+        problem = f"the model fails on a batch of shape {shape}: {type(error).__name__}: {error}"
+        dtype = next(model.parameters()).dtype
+        differ = isinstance(batch.x, Tensor) and batch.x.dtype != dtype
+        # whole numbers may be tokens
+        if differ and (batch.x.is_floating_point() or "type" in str(error)):
+            problem += f"; the inputs are {batch.x.dtype}, the parameters {dtype}: convert one of them to the type of the other."
+        return [problem]
+    expected = (len(batch), num_classes)
+    if logits.shape != expected:
+        return [
+            f"the model returns outputs of shape {tuple(logits.shape)} for a batch of {len(batch)}; expected {expected}."
+        ]
+    if not logits.isfinite().all():
+        return [
+            "the model's outputs on the retain set are not finite; check the scale of the inputs and the checkpoint."
+        ]
+    return []
