@@ -8,7 +8,7 @@ from typing import Any
 from ..records.record import Record, plain
 from .canonical import parse
 from .commitment import Secret
-from .deletion import Request, Source, ids_hash
+from .deletion import Request, Source, ids_hash, salted
 from .issue import record_hash
 from .receipt import Receipt
 from .verify import verify
@@ -70,7 +70,7 @@ def receipt_entry(
     return parse(receipt.to_bytes()), bool(ids)
 
 
-def run_entry(path: Source, problems: list[str]) -> dict[str, Any]:
+def run_entry(request: Request, path: Source, problems: list[str]) -> dict[str, Any]:
     """Make the entry that the ledger stores for a run, from the file of its record.
 
     `problems` receives one sentence for each reason why the run may not be attached.
@@ -88,10 +88,11 @@ def run_entry(path: Source, problems: list[str]) -> dict[str, Any]:
         "kind": record.kind,
         "status": record.status,
         "model": str(record.model.get("hash_after") or ""),
+        "split": salted(request.ids_salt, str(record.split.get("hash") or "")),
     }
 
 
-def audit_entry(path: Source) -> dict[str, Any]:
+def audit_entry(request: Request, path: Source) -> dict[str, Any]:
     """Make the entry that the ledger stores for an audit, from the file of its record."""
     record = Record.load(path)
     verdict = record.details.get("verdict", "")
@@ -99,6 +100,7 @@ def audit_entry(path: Source) -> dict[str, Any]:
     return {
         "record": record_hash(path),
         "model": str(record.model.get("hash_after") or ""),
+        "split": salted(request.ids_salt, str(record.split.get("hash") or "")),
         "scores": plain(record.scores),
         "verdict": ", ".join(map(str, words)) if isinstance(words, list) else str(words),
     }

@@ -50,6 +50,8 @@ class Request:
         model: Hash of the model after the run.
         audit: Hash of the audit's record.
         audit_model: Hash of the audited model.
+        run_split: Salted hash of the split of the run.
+        audit_split: Salted hash of the split of the audit. It must be that of the run.
         verdict: Words of the audit's verdict.
         receipt: Id of the receipt.
         proved: True if every id of the request was proved to be in the forget set of the receipt.
@@ -84,6 +86,8 @@ class Request:
     note: str = ""
     scores: dict[str, Any] = field(default_factory=dict)
     signer: str = ""
+    run_split: str = ""
+    audit_split: str = ""
     answers: frozenset[str] = frozenset()
     undone: frozenset[str] = frozenset()
     drift: Drift | None = None
@@ -120,6 +124,10 @@ class Request:
             self.audit = self.audit_model = self.verdict = ""
             self.scores, self.proved, self.undone = {}, False, self.answers
         if "run" in body:
+            if body["run"]["record"] not in self.answers:
+                # a receipt of another run says nothing of this one
+                self.receipt, self.signer, self.proved = "", "", False
+            self.run_split = body["run"].get("split", "")
             self.answers |= {body["run"]["record"]}
             self.run, self.method = body["run"]["record"], body["run"]["method"]
             self.model = body["run"].get("model", "")
@@ -127,6 +135,7 @@ class Request:
         if "audit" in body:
             self.audit, self.verdict = body["audit"]["record"], body["audit"]["verdict"]
             self.audit_model = body["audit"].get("model", "")
+            self.audit_split = body["audit"].get("split", "")
             self.scores = body["audit"].get("scores") or {}
         if "receipt" in body:
             key = body["receipt"]["envelope"]["key"]
@@ -185,6 +194,11 @@ def request_entry(
 def nfc(ids: Sequence[str]) -> set[str]:
     """Return the different ids, each in Unicode normal form NFC."""
     return {unicodedata.normalize("NFC", name) for name in ids}
+
+
+def salted(salt: str, text: str) -> str:
+    """Compute a salted hash (64 hex digits) of a text, such as the hash of a split. Empty for an empty text."""
+    return hmac.new(bytes.fromhex(salt), text.encode(), hashlib.sha256).hexdigest() if text else ""
 
 
 def ids_hash(salt: str, ids: Sequence[str]) -> str:

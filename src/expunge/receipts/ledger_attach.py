@@ -31,9 +31,9 @@ def attachment(
     body: dict[str, Any] = {}
     problems = unsafe_problems({"note": note})
     if record is not None:
-        body["run"] = run_entry(record, problems)
+        body["run"] = run_entry(current, record, problems)
     if audit is not None:
-        body["audit"] = audit_entry(audit)
+        body["audit"] = audit_entry(current, audit)
     if receipt is not None:
         body["receipt"], body["proved"] = receipt_entry(
             current, receipt, record=record, problems=problems, **proof
@@ -87,6 +87,8 @@ def _audit_problems(current: Request, body: dict[str, Any]) -> list[str]:
     """List what is wrong if the audit of a request would be of another model than the run's."""
     updated = replace(current)
     updated.apply(body)
+    if updated.run_split and updated.audit_split and updated.run_split != updated.audit_split:
+        return ["the audit is of another forget set than that of the run. Audit the forget set of the run."]
     if not updated.model or not updated.audit_model or updated.model == updated.audit_model:
         return []
     return [

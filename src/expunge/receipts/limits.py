@@ -13,7 +13,7 @@ from ..errors import raise_all
 # Largest average gap to Retrain, in points.
 MAX_GAP = 5.0
 # Verdict words of an audit that proves nothing, or the opposite.
-REFUSED_WORDS = ("under-forgotten", "over-forgotten", "no conclusion")
+REFUSED_WORDS = ("under-forgotten", "over-forgotten", "no conclusion", "unchanged")
 # Control characters, surrogates, line separators. They can change what a terminal shows.
 _UNSAFE = ("Cc", "Cs", "Zl", "Zp")
 # Marks that turn the direction of the text after them.
