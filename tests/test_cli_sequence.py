@@ -116,10 +116,26 @@ def test_a_request_that_came_back_ends_with_exit_code_1(folder, tmp_path, capsys
     values = json.loads((folder / "c.requests.json").read_text())
     history.write_text(json.dumps(values))
     ids = ["--forget-ids", str(folder / "ids1.txt"), "--history", str(history)]
-    assert unlearn(tmp_path, "m0.safetensors", "m1.safetensors", *ids, "--no-rehearse", method="gradient_ascent") == 1
+    assert (
+        unlearn(tmp_path, "m0.safetensors", "m1.safetensors", *ids, "--no-rehearse", method="gradient_ascent")
+        == 1
+    )
     told = capsys.readouterr()
     assert "came back" in told.out and "request 1" in told.err
     assert Record.load(tmp_path / "m1.json").details["earlier_requests"][0]["came_back"]
+
+
+def test_a_request_file_without_its_ids_is_refused(sequence, tmp_path, capsys):
+    """Emptied ids would bring the samples back into the retain set."""
+    (tmp_path / "m2.safetensors").write_bytes((sequence / "m2.safetensors").read_bytes())
+    values = json.loads((sequence / "m2.requests.json").read_text())
+    values["requests"][1]["ids"] = values["requests"][1]["ids"][:-1]
+    (tmp_path / "m2.requests.json").write_text(json.dumps(values))
+    assert (
+        unlearn(tmp_path, "m2.safetensors", "m3.safetensors", "--forget-ids", str(sequence / "ids2.txt")) == 2
+    )
+    assert "has 59 ids for a request of 60 samples" in capsys.readouterr().err
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 @pytest.mark.parametrize(

@@ -300,7 +300,7 @@ def killed(path, name, at):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the child process is a fork")
-@pytest.mark.parametrize("name", ["replace", "link", "fsync"])
+@pytest.mark.parametrize("name", ["replace", "link", pytest.param("fsync", marks=pytest.mark.slow)])
 def test_a_kill_leaves_the_old_or_the_new_state(office, tmp_path, name):
     old = content(office / "project")
     outcomes = []

@@ -164,13 +164,8 @@ def answered_requests(
     path = history or requests_path(checkpoint.path)
     if history is not None or (public and path.exists()):
         requests = read_requests(path)
-        listed = {entry["request"] for entry in public} if "requests" in checkpoint.metadata else set()
-        missing = listed - {r.request for r in requests}
-        if path.suffix == ".json" and missing:
-            raise CheckpointError(
-                f"{path} lacks {len(missing)} of the {len(listed)} requests that {checkpoint.path} has answered; give the file "
-                "that was written with it."
-            )
+        if path.suffix == ".json" and "requests" in checkpoint.metadata:
+            _check_belongs(path, checkpoint, requests, {e["request"]: e.get("count") for e in public})
         return requests
     unknown = [e for e in public if not e.get("classes") and e["request"] != current]
     if unknown:
@@ -194,3 +189,20 @@ def answered_requests(
         for entry in public
         if entry["request"] != current
     ]
+
+
+def _check_belongs(
+    path: Path, checkpoint: Checkpoint, requests: Sequence[PastRequest], listed: dict[str, Any]
+) -> None:
+    """Raise `CheckpointError` if a request file lacks requests, or ids of requests, that the metadata lists."""
+    if missing := set(listed) - {r.request for r in requests}:
+        raise CheckpointError(
+            f"{path} lacks {len(missing)} of the {len(listed)} requests that {checkpoint.path} has answered; give the file "
+            "that was written with it."
+        )
+    for request in requests:
+        if (count := listed.get(request.request)) not in (None, len(request.ids)):
+            raise CheckpointError(
+                f"{path} has {len(request.ids):,} ids for a request of {count:,} samples that {checkpoint.path} has answered; "
+                "give the file that was written with it."
+            )
