@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from expunge import Project, Retrain, Session, Split, train
+from expunge import Project, Retrain, Session, Split, TensorData, train
 from expunge.cli import main
 from expunge.data.past_requests import remember_requests, requests_of
 from expunge.errors import ExpungeError
 from expunge.models import build
+from expunge.projects.answered import Setting
 from expunge.projects.folder import Folder
 from expunge.projects.requests import apply_audit
 from expunge.projects.settings import checked
@@ -175,6 +176,16 @@ def test_status_counts_overdue_requests(project):
     assert main([*status, "2026-12-01"]) == 0 and main([*status, "2026-12-02"]) == 1
 
 
+def test_exact_copies_of_forgotten_samples_are_planned_and_forgotten(classifier):
+    data, test = classifier.by_class.forget.data, classifier.by_class.test.data
+    twice = TensorData(torch.cat([data.x, data.x[:2]]), torch.cat([data.labels, data.labels[:2]]))
+    for copies, count in ((None, 2), ("ignore", 1)):
+        setting = Setting(train=twice, test=test, task=classifier.task, method=find("salun")(), copies=copies)
+        first, second = (setting.draw(wanted(ids=[k])) for k in (0, 1))
+        assert len(first.forget) == count and bool(first.copies.sentences) == (copies is None)
+        assert len(setting.union([first, second]).forget) == 2 * count
+
+
 # ---- refusals change nothing
 
 
@@ -201,7 +212,14 @@ def test_a_dry_run_changes_no_file(project, tmp_path, capsys):
         main(["forget", "--project", str(project.path), "--ids", str(tmp_path / "ids.txt"), "--dry-run"]) == 0
     )
     out = capsys.readouterr().out
-    for words in ("1 (2 samples)", "method: salun", "estimated seconds", "disk space", "retraining"):
+    for words in (
+        "1 (2 samples)",
+        "method: salun",
+        "estimated seconds",
+        "disk space",
+        "retraining",
+        "copies",
+    ):
         assert words in out
     assert content(project.path) == before and not (project.path / ".lock").exists()
     plan = project.plan([wanted(ids=["p1", "p2"]), wanted(ids=["p2", "p3"])])
@@ -223,7 +241,7 @@ def test_all_problems_of_the_file_are_shown_at_once():
     with pytest.raises(ExpungeError) as caught:
         checked({"modle": "cnn", "seed": "x", "data": "digits", "model": "cnn", "method": "salunn"})
     text = str(caught.value)
-    assert "'modle' is no entry; known: compute, data" in text and "seed is 'x'" in text and "salunn" in text
+    assert "'modle' is no entry; known: compute, copies, data" in text and "seed is 'x'" in text and "salunn" in text
     assert checked({"data": "digits", "model": "cnn"}).method == "salun"
 
 
@@ -357,8 +375,6 @@ def test_a_run_that_changes_nothing_answers_nothing(classifier):
 
 
 def test_a_union_of_mixed_requests_keeps_their_goals(classifier):
-    from expunge.projects.answered import Setting
-
     data, test = classifier.by_class.forget.data, classifier.by_class.test.data
     setting = Setting(train=data, test=test, task=classifier.task, method=find("salun")())
     splits = [setting.draw(wanted(classes=3)), setting.draw(wanted(ids=range(4)))]

@@ -41,6 +41,8 @@ class InitFlags:
         ema: Entry of the checkpoint that holds the model, if the file holds several.
         validation: Share of each class that the model was not trained on. Give 0 if it was trained on all samples.
         split_seed: Seed of the validation set.
+        copies: Copies of forget samples: include exact ones in the forget set, only report them, or ignore. By default include
+            for ids and groups, and report for classes.
         seed: Seed of everything random in a run.
         method: Method that answers requests.
         settings: Settings of the method, as NAME=VALUE.
@@ -61,6 +63,7 @@ class InitFlags:
     ema: str | None = None
     validation: float = 0.1
     split_seed: int = 0
+    copies: Literal["include", "report", "ignore"] | None = None
     seed: int = 0
     method: str = "salun"
     settings: tuple[str, ...] = ()
@@ -254,6 +257,7 @@ def _print_plan(plan: Plan) -> None:
     lines = {
         "requests": f"{len(plan.samples)} ({each} samples), {plan.forget:,} different samples to forget",
         "retained samples": f"{plan.retain:,} (earlier requests removed {plan.earlier:,})",
+        "copies": " ".join(plan.copies) or "none found",
         "method": plan.method,
         "estimated seconds": "unknown: the method has no training loop"
         if plan.seconds is None

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from ..data.copies import CopyHandling
 from ..data.past_requests import PastRequest
 from ..data.samples import Data
 from ..data.split import Split
@@ -31,6 +32,7 @@ class Setting:
         method: The method.
         validation: Share of each class that the original never saw.
         split_seed: Seed of the validation set.
+        copies: What is done about copies of forget samples: include, report or ignore. By default as `Split` does.
         seed: Seed of everything random in a run.
         compute: How the arithmetic is done.
         rehearse: Whether a run also works on the samples of earlier requests.
@@ -47,6 +49,7 @@ class Setting:
     method: Method
     validation: float = 0.0
     split_seed: int = 0
+    copies: CopyHandling | None = None
     seed: int = 0
     compute: Compute = field(default_factory=Compute)
     rehearse: bool = False
@@ -58,7 +61,9 @@ class Setting:
 
     def draw(self, request: Wanted) -> Split:
         """Draw the split of one request."""
-        return request.draw(self.train, self.test, validation=self.validation, seed=self.split_seed)
+        return request.draw(
+            self.train, self.test, validation=self.validation, seed=self.split_seed, copies=self.copies
+        )
 
     def union(self, splits: Sequence[Split]) -> Split:
         """Return the split of several requests together."""

@@ -39,6 +39,7 @@ class Plan:
         forget: Number of different samples of all requests together.
         retain: Number of retained samples.
         earlier: Number of samples that earlier requests removed.
+        copies: Sentences on copies of the samples.
         method: Name of the method.
         steps: Number of steps of the run; None if the method has no training loop.
         seconds: Estimated seconds of its steps, without mask and audit; None if it has no training loop.
@@ -52,6 +53,7 @@ class Plan:
     forget: int
     retain: int
     earlier: int
+    copies: list[str]
     method: str
     steps: int | None
     seconds: float | None
@@ -99,6 +101,7 @@ def make_plan(
         forget=len(split.forget),
         retain=len(split.retain),
         earlier=len(split.removed),
+        copies=[text for s in splits for text in s.copies.sentences],
         method=method.name(),
         steps=steps,
         seconds=seconds,

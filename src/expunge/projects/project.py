@@ -177,7 +177,9 @@ class Project:
                     entry.answered(len(prepared.state["models"]), past.scores)
                 known = [r for r in prepared.requests if r not in entries]
                 for entry in apply_audit(known, found.earlier):
-                    ledger.attach(entry.number, status="open", note=entry.reason)
+                    # the ledger has reopened it where it found its receipt in the audit
+                    if ledger.request(entry.number).status == "done":
+                        ledger.attach(entry.number, status="open", note=entry.reason)
                 merged = {r.number: r for r in [*prepared.requests, *entries]}
                 self.folder.commit(
                     work,
@@ -249,6 +251,7 @@ class Project:
             method=settings.make_method(),
             validation=settings.validation,
             split_seed=settings.split_seed,
+            copies=settings.copies,
             seed=settings.seed,
             compute=Compute(**settings.compute),
             rehearse=settings.rehearse,

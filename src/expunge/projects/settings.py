@@ -42,6 +42,8 @@ class ProjectSettings(BaseModel):
         ema: Entry of the first checkpoint that holds the model, if the file holds several.
         validation: Share of each class that the model was not trained on. Give 0 if it was trained on all samples.
         split_seed: Seed of the validation set.
+        copies: Copies of forget samples: include exact ones in the forget set, only report them, or ignore. By default include
+            for ids and groups, and report for classes.
         seed: Seed of everything random in a run.
         method: Method that answers requests.
         settings: Settings of the method: a table of its fields. By default those of the preset of the data.
@@ -64,6 +66,7 @@ class ProjectSettings(BaseModel):
     ema: str | None = None
     validation: Share = 0.1
     split_seed: int = 0
+    copies: Literal["include", "report", "ignore"] | None = None
     seed: int = 0
     method: str = "salun"
     settings: dict[str, Any] = Field(default_factory=dict)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 
+from ..data.copies import CopyHandling
 from ..data.samples import Data
 from ..data.split import Split
 from ..errors import ExpungeError, raise_all
@@ -51,10 +52,14 @@ class Wanted:
             problems.append(f"the group is '{self.group}'; write COLUMN=VALUE.")
         return problems
 
-    def draw(self, train: Data, test: Data, *, validation: float, seed: int) -> Split:
+    def draw(
+        self, train: Data, test: Data, *, validation: float, seed: int, copies: CopyHandling | None = None
+    ) -> Split:
         """Draw the split of this request alone. Raises `SplitError`."""
         raise_all(self.problems())
         options: dict[str, Any] = {"validation": validation, "seed": seed}
+        if copies is not None:
+            options["copies"] = copies
         if self.goal is not None:
             options["goal"] = self.goal
         if self.classes:
@@ -136,6 +141,8 @@ def union_of(splits: Sequence[Split], train: Data, test: Data, *, validation: fl
     options: dict[str, Any] = {
         "validation": validation,
         "seed": seed,
+        # each split has its own copies already
+        "copies": "ignore",
         "goal": "untrain" if goals == {"untrain"} else "unlearn",
     }
     if all(s.forget_classes for s in splits) and len(goals) == 1:
