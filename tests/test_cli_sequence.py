@@ -164,6 +164,25 @@ def test_a_text_file_of_ids_is_a_history(folder, tmp_path):
     assert Record.load(tmp_path / "m1.json").details["earlier_requests"][0]["samples"] == 60
 
 
+def test_a_text_file_adds_to_what_the_model_has_answered(sequence, tmp_path):
+    """It replaced the model's own requests, and their samples went back into the retain set."""
+    (tmp_path / "more.txt").write_text("300\n301\n")
+    more = ["--forget-ids", str(sequence / "ids2.txt"), "--history", str(tmp_path / "more.txt")]
+    out = str(tmp_path / "m3.safetensors")
+    files = ["--checkpoint", str(sequence / "m2.safetensors"), "--out", out]
+    assert main(["unlearn", "random_label", *DIGITS, *files, *more, *METHOD]) in (0, 1)
+    assert [len(r.ids) for r in read_requests(tmp_path / "m3.requests.json")][1:] == [60, 2, 60]
+
+
+def test_a_copy_without_metadata_uses_the_request_file_beside_it(sequence, tmp_path):
+    import torch
+
+    state = read_checkpoint(sequence / "m2.safetensors").state
+    torch.save(dict(state), tmp_path / "m2.pt")
+    (tmp_path / "m2.requests.json").write_bytes((sequence / "m2.requests.json").read_bytes())
+    assert len(answered_requests(read_checkpoint(tmp_path / "m2.pt"))) == 2
+
+
 def test_a_comma_belongs_to_the_value_of_a_group(tmp_path, monkeypatch):
     """Before, --forget-group "user=Doe, Jane" forgot the users "Doe" and " Jane"."""
     monkeypatch.chdir(tmp_path)

@@ -241,7 +241,11 @@ def test_all_problems_of_the_file_are_shown_at_once():
     with pytest.raises(ExpungeError) as caught:
         checked({"modle": "cnn", "seed": "x", "data": "digits", "model": "cnn", "method": "salunn"})
     text = str(caught.value)
-    assert "'modle' is no entry; known: compute, copies, data" in text and "seed is 'x'" in text and "salunn" in text
+    assert (
+        "'modle' is no entry; known: compute, copies, data" in text
+        and "seed is 'x'" in text
+        and "salunn" in text
+    )
     assert checked({"data": "digits", "model": "cnn"}).method == "salun"
 
 

@@ -160,9 +160,12 @@ def answered_requests(
     Raises:
         CheckpointError: The file is missing or belongs to another model. Requests for whole classes need no file.
     """
+    if history is not None and history.suffix != ".json":
+        # ids that another tool removed, besides what the checkpoint has answered itself
+        return [*answered_requests(checkpoint, None, current), *read_requests(history)]
     public = public_requests(checkpoint)
     path = history or requests_path(checkpoint.path)
-    if history is not None or (public and path.exists()):
+    if history is not None or path.exists():
         requests = read_requests(path)
         if path.suffix == ".json" and "requests" in checkpoint.metadata:
             _check_belongs(path, checkpoint, requests, {e["request"]: e.get("count") for e in public})
