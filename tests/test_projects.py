@@ -391,3 +391,15 @@ def test_a_union_of_mixed_requests_keeps_their_goals(classifier):
         build("mlp", num_classes=10, shape=(1, 8, 8)), [splits[0].as_request("salun")]
     )
     assert len(requests_of(remembered)) == 1 and re.match("PastRequest", repr(requests_of(remembered)[0]))
+
+
+def test_one_id_is_one_id_and_arrays_are_ids():
+    """ids="12" named the samples 1 and 2, and arrays raised raw errors."""
+    import numpy as np
+    import torch
+
+    from expunge.projects.wanted import wanted
+
+    assert wanted(ids="12").ids == ("12",) and wanted(ids=5).ids == ("5",)
+    assert wanted(ids=np.arange(3)).ids == wanted(ids=torch.arange(3)).ids == ("0", "1", "2")
+    assert wanted(classes=np.array([3])).classes == ("3",) and wanted(classes="cat").classes == ("cat",)

@@ -84,17 +84,23 @@ class Wanted:
 
 def wanted(
     *,
-    ids: Iterable[str | int] | None = None,
+    ids: str | int | Iterable[str | int] | None = None,
     classes: str | int | Iterable[str | int] | None = None,
     group: str = "",
     **options: Any,
 ) -> Wanted:
     """Make a request from what users write: numbers or texts, one or several."""
-    alone = classes is not None and (isinstance(classes, str) or not isinstance(classes, Iterable))
-    named: Any = [classes] if alone else classes
-    return Wanted(
-        ids=tuple(map(str, ids or ())), classes=tuple(map(str, named or ())), group=group, **options
-    )
+    return Wanted(ids=_texts(ids), classes=_texts(classes), group=group, **options)
+
+
+def _texts(values: Any) -> tuple[str, ...]:
+    """Return one value, or several (also an array or a tensor), as texts. A text is one value."""
+    if values is None:
+        return ()
+    if hasattr(values, "tolist"):
+        values = values.tolist()
+    alone = isinstance(values, str) or not isinstance(values, Iterable)
+    return tuple(map(str, [values] if alone else values))
 
 
 def read_csv(path: Path | str, column: str = "id", *, subject: str = "", due: str = "") -> list[Wanted]:
