@@ -10,7 +10,6 @@ from scipy.stats import binom
 
 from ..data.past_requests import EarlierRequest
 from .evaluation import Evaluation
-from .mia import members_and_nonmembers, svm_calls_nonmember
 
 # Points by which an earlier request's samples may be recognised better than allowed before they count as learned again.
 TOLERANCE = 2.0
@@ -118,18 +117,11 @@ def audit_earlier(
 
 def _of_each(evaluation: Evaluation) -> list[Any]:
     """Return (correct (n,), called non-member (n,)) for each earlier request; None for one without samples."""
-    member, nonmember = members_and_nonmembers(
-        len(evaluation.retain.labels), len(evaluation.test.labels), seed=evaluation.seed
-    )
     predictions = evaluation.earlier
     if not len(predictions.labels):
         return [None] * len(evaluation.split.earlier)
     # one attack for all requests: it is fitted on the same members and non-members
-    called = svm_calls_nonmember(
-        evaluation.retain.confidence.numpy()[member],
-        evaluation.test.confidence.numpy()[nonmember],
-        predictions.confidence.numpy(),
-    )
+    called = evaluation.called_nonmember(predictions)
     correct = predictions.correct.double().numpy()
     ends = np.cumsum([len(e.forget) for e in evaluation.split.earlier])
     parts = [slice(end - len(e.forget), end) for e, end in zip(evaluation.split.earlier, ends, strict=True)]

@@ -24,7 +24,7 @@ from ..tasks.predictions import Predictions
 from ..tasks.task import Task, require
 from ..torch_utils.module_state import check_seed, device_of
 from ..training.run import Compute, precision
-from .mia import members_and_nonmembers, modified_entropy, svm_attack, threshold_attack
+from .mia import members_and_nonmembers, modified_entropy, svm_calls_nonmember, threshold_attack
 from .result import Scores
 
 # Number of bins of the confidence histograms.
@@ -77,12 +77,9 @@ class Evaluation:
             "RA": self.retain.accuracy,
             "TA": self.test.accuracy,
         }
-        member, nonmember = members_and_nonmembers(
-            len(self.retain.labels), len(self.test.labels), seed=self.seed
-        )
-        retain, test, forget = (p.confidence.numpy() for p in (self.retain, self.test, self.forget))
-        scores["MIA"] = svm_attack(retain[member], test[nonmember], forget)
+        scores["MIA"] = 100 * float(self.called_nonmember(self.forget).mean())
         if self.has_logits:
+            member, nonmember = self._members
             # negated: members have a low entropy, and the threshold attack expects high scores for members
             retain, test, forget = (
                 -modified_entropy(p.probabilities.numpy(), p.labels.numpy())
@@ -91,6 +88,21 @@ class Evaluation:
             scores["MIA_entropy"] = threshold_attack(retain[member], test[nonmember], forget)
         scores["TFA"] = self.test_forgotten.accuracy if len(self.test_forgotten.labels) else None
         return scores
+
+    @cached_property
+    def _members(self) -> tuple[np.ndarray, np.ndarray]:
+        """Positions of the members (retain set) and non-members (test set) that attacks are fitted on."""
+        return members_and_nonmembers(len(self.retain.labels), len(self.test.labels), seed=self.seed)
+
+    def called_nonmember(self, predictions: Any) -> np.ndarray:
+        """Return which samples the SVM attack on this model classifies as non-member, bool (n,).
+
+        Args:
+            predictions: The model's predictions on the samples (n,).
+        """
+        member, nonmember = self._members
+        retain, test = self.retain.confidence.numpy(), self.test.confidence.numpy()
+        return svm_calls_nonmember(retain[member], test[nonmember], predictions.confidence.numpy())
 
     @property
     def per_class(self) -> list[float | None]:
@@ -147,7 +159,7 @@ def evaluate(
     """
     check_seed(seed)
     require(task, ["scores"], "an audit")
-    split = split.after(requests_of(model), rehearse=split.rehearse)
+    split = split.after(requests_of(model))
     features = task.has_head(model, split.retain)
     predict = lambda samples: task.evaluate(model, samples, features=features, batch_size=batch_size)  # noqa: E731
     with precision(compute or Compute(), device_of(model)):

@@ -68,7 +68,7 @@ def audit(
         task.check(which, split.retain)
         return evaluate(which, split, task, seed=seed, compute=compute)
 
-    split = split.after(requests_of(model), rehearse=split.rehearse)
+    split = split.after(requests_of(model))
     extra = make_measures(measures, task, retrained=retrained is not None)
     evaluation = evaluation_of(model)
     assert evaluation is not None

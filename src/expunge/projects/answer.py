@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from ..audit.evaluation import Evaluation
-from ..audit.mia import members_and_nonmembers, svm_calls_nonmember
 from ..data.past_requests import PastRequest, remember_requests, requests_of
 from ..data.split import Split
 from ..errors import ExpungeError
@@ -77,14 +76,7 @@ def _each(splits: Sequence[Split], outcome: Outcome) -> list[PastRequest]:
     if len(splits) == 1:
         scores = {k: evaluation.scores[k] for k in ("UA", "MIA")}
         return [replace(requests[0], scores=scores)]
-    member, nonmember = members_and_nonmembers(
-        len(evaluation.retain.labels), len(evaluation.test.labels), seed=evaluation.seed
-    )
-    called = svm_calls_nonmember(
-        evaluation.retain.confidence.numpy()[member],
-        evaluation.test.confidence.numpy()[nonmember],
-        evaluation.forget.confidence.numpy(),
-    )
+    called = evaluation.called_nonmember(evaluation.forget)
     scored = []
     for split, request in zip(splits, requests, strict=True):
         own = torch.isin(outcome.run.split.forget.index, split.forget.index)
