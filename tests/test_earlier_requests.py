@@ -224,3 +224,20 @@ def test_a_class_that_is_recognised_again_came_back():
     # the retrained model recognises as many, so there is nothing to object to
     same = evaluation(split, 2, 2.0)
     assert not audit_earlier(evaluation(split, 2, 2.0), same)[0].came_back
+
+
+def test_a_pipeline_leaves_earlier_samples_out_and_stays_as_it_was():
+    from expunge.pipeline.outcome import Reference
+    from expunge.pipeline.pipeline import Pipeline
+    from expunge.training.run import Run
+
+    first, second = Split.by_class(data(), TEST, 1), Split.by_ids(data(), TEST, range(0, 40, 4))
+    method = RandomLabel(epochs=2, lr=0.1, batch_size=16)
+    once = unlearn(trained(first), first, method, TASK)
+    pipeline = Pipeline(split=second, task=TASK, factory=model, recipe=Retrain(epochs=1, lr=0.1))
+    outcomes = pipeline.run({"rl": method}, original=lambda: Reference(Run(once, second, TASK)))
+    assert pipeline.split is second
+    for outcome in outcomes:
+        assert [e.past.request for e in outcome.run.split.earlier] == [first.hash]
+        assert not (outcome.run.split.retain.labels == 1).any()
+        assert outcome.record.details["earlier_requests"][0]["samples"] == 40

@@ -143,7 +143,7 @@ class SplitSets:
             description=self.to_dict(),
         )
 
-    def after(self, requests: Sequence[PastRequest], *, rehearse: bool = False) -> Self:
+    def after(self, requests: Sequence[PastRequest], *, rehearse: bool | None = None) -> Self:
         """Return this split for a model that has answered other requests.
 
         Their samples leave retain and validation set. Test samples of classes they removed leave the test set. The forget
@@ -151,7 +151,7 @@ class SplitSets:
 
         Args:
             requests: The requests, as `requests_of` returns them. One for this split's own forget set is left out.
-            rehearse: Whether a method's forget set also has the samples of these requests.
+            rehearse: Whether a method's forget set also has the samples of these requests. By default as the split has it.
 
         Raises:
             SplitError: The samples of a request cannot be found, or nothing would be retained.
@@ -159,6 +159,7 @@ class SplitSets:
         Example:
             >>> second = split.after(requests_of(unlearned), rehearse=True)  # doctest: +SKIP
         """
+        rehearse = self.rehearse if rehearse is None else rehearse
         known = {e.past.request for e in self.earlier}
         new = [r for r in requests if r.request not in known and r.request != self.request]
         if not new:
@@ -173,8 +174,8 @@ class SplitSets:
             raise SplitError(
                 f"earlier requests leave no {'test' if len(retain) else 'retained'} samples; train a new model instead."
             )
-        gone = torch.isin(torch.cat([self.retain.index, self.withheld.index]), positions)
-        removed = torch.cat([self.retain.index, self.withheld.index])[gone]
+        trained = torch.cat([self.retain.index, self.withheld.index])
+        removed = trained[torch.isin(trained, positions)]
         return replace(
             self,
             retain=Samples(data, retain),

@@ -23,7 +23,7 @@ from ..training.run import Compute, Run
 from ..tuning.trials import tune
 from .factory import Factory
 from .outcome import Outcome, Reference, References
-from .scoring import Scorer
+from .scoring import Scorer, check_measured
 from .watch import Watch
 
 
@@ -93,11 +93,8 @@ class Pipeline(Scorer):
     ) -> References:
         """Make, score and record the original and the reference, each beside the other. Arguments are those of `run`."""
         start = (original or self.train_original)()
-        # after earlier requests, no model of the comparison is trained or scored on their samples
-        start.run.split = start.run.split.after(requests_of(start.run.model), rehearse=self.split.rehearse)
-        object.__setattr__(
-            self, "split", self.split.after(requests_of(start.run.model), rehearse=self.split.rehearse)
-        )
+        # after earlier requests, no model of the comparison is scored on their samples
+        start.run.split = start.run.split.after(requests_of(start.run.model))
         again = (retrained or self.retrain)(start.run.model)
         make_measures(self.measures, self.task, retrained=again is not None)
         scores = {
@@ -185,7 +182,7 @@ class Pipeline(Scorer):
             original: What was measured of the original, or None.
             retrained: What was measured of the retrained model, or None.
         """
-        self.check_measured(original, retrained)
+        check_measured(self.split.after(requests_of(model)), original, retrained)
         before = state_hash(model.state_dict())
         run: Run | None = None
         details: dict[str, Any] = {}

@@ -146,7 +146,7 @@ class Scorer:
             original: What was measured of the original, or None.
             retrained: What was measured of the retrained model, or None.
         """
-        self.check_measured(original, retrained)
+        check_measured(run.split, original, retrained)
         record = record_of(kind, run, method, before=before, names=self.names, command=self.command)
         if method is not None:
             record.details.update(plain(method.details(run)))
@@ -168,6 +168,7 @@ class Scorer:
         measures = [make_measure(m) for m in self.measures]
         return self.scoring or default_scoring(self.task, measures, self.tolerances)
 
-    def check_measured(self, *measured: Any) -> None:
-        """Raise `ExpungeError` for predictions on another split."""
-        check_references(self.split, *(m for m in measured if isinstance(m, Evaluation)))
+
+def check_measured(split: Split, *measured: Any) -> None:
+    """Raise `ExpungeError` for predictions on another split than `split`."""
+    check_references(split, *(m for m in measured if isinstance(m, Evaluation)))

@@ -72,7 +72,7 @@ def execute(
         >>> run.status, run.seconds  # doctest: +SKIP
     """
     method, compute = make(method), compute or Compute()
-    split = split.after(requests_of(model), rehearse=split.rehearse)
+    split = split.after(requests_of(model))
     check_run(method, split, task, seed=seed, compute=compute, model=model)
     if method.exact and (mask is not None or getattr(method, "density", 1.0) < 1):
         raise MaskError(

@@ -100,7 +100,7 @@ def tune(
     require(task, ["scores"], "tuning")
     raise_all(_problems(split, method, count, fixed, by, retrained))
     state_path, trials_path = (None if f is None else Path(f) for f in (state_file, trials_file))
-    split = split.after(requests_of(model), rehearse=split.rehearse)
+    split = split.after(requests_of(model))
     # trials leave out what the original never saw: on these samples they are compared with it
     trial_split = split if by == "gap" else split.without_held_out
     if by == "gap" and retrained is not None:
