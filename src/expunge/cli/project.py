@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -168,7 +167,6 @@ def init(
     from ..projects.settings import checked, fixed_paths
     from ..records.checkpoint import read_checkpoint
 
-    _make_current_folder_importable()
     made: dict[str, Any] = {}
     # the checkpoint is read before the settings are refused, so that all problems are shown at once
     problems = problems_of(
@@ -198,7 +196,6 @@ def forget(
     from ..projects.project import Project
 
     requests = flags.requests(classes)
-    _make_current_folder_importable()
     project = Project(flags.project, wait=flags.wait_for, say=notice)
     if flags.dry_run:
         _print_plan(project.plan(requests, pending=flags.pending))
@@ -291,9 +288,3 @@ def _is_day(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _make_current_folder_importable() -> None:
-    """Let `package.module:factory` name a module of the current folder."""
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())

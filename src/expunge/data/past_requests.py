@@ -7,7 +7,7 @@ that it never trains on them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -65,7 +65,7 @@ class PastRequest:
 
     def public(self) -> dict[str, Any]:
         """Return what a checkpoint that leaves the house may say of the request: no ids, no names of groups."""
-        shown = {k: v for k, v in asdict(self).items() if k not in ("ids", "data", "description", "scores")}
+        shown = {k: v for k, v in vars(self).items() if k not in ("ids", "data", "description", "scores")}
         return {**shown, "classes": list(self.classes), "count": len(self.ids)}
 
 

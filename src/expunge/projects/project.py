@@ -21,7 +21,7 @@ from ..receipts.ledger import Ledger
 from ..records.checkpoint import read_checkpoint
 from ..records.checkpoint_loading import load_into
 from ..records.checkpoint_metadata import check_original
-from ..records.request_file import answered_requests, read_requests, requests_path, write_requests
+from ..records.request_file import answered_requests, requests_path, write_requests
 from ..sources.loading import load
 from ..tasks.classification import Classification
 from ..training.run import Compute
@@ -243,7 +243,7 @@ class Project:
         model = settings.build(source)
         load_into(model, checkpoint)
         kept = self.folder.find(str(requests_path(Path(entry["file"]))))
-        remember_requests(model, read_requests(kept) if kept.exists() else answered_requests(checkpoint))
+        remember_requests(model, answered_requests(checkpoint, kept if kept.exists() else None))
         setting = Setting(
             train=source.train,
             test=source.test,

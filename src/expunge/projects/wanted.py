@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 
 from ..data.copies import CopyHandling
+from ..data.forget_set import as_texts
 from ..data.samples import Data
 from ..data.split import Split
 from ..errors import ExpungeError, raise_all
@@ -94,13 +95,10 @@ def wanted(
 
 
 def _texts(values: Any) -> tuple[str, ...]:
-    """Return one value, or several (also an array or a tensor), as texts. A text is one value."""
+    """Return one value, or several (also an array or a tensor), as texts."""
     if values is None:
         return ()
-    if hasattr(values, "tolist"):
-        values = values.tolist()
-    alone = isinstance(values, str) or not isinstance(values, Iterable)
-    return tuple(map(str, [values] if alone else values))
+    return tuple(as_texts(values.tolist() if hasattr(values, "tolist") else values))
 
 
 def read_csv(path: Path | str, column: str = "id", *, subject: str = "", due: str = "") -> list[Wanted]:
