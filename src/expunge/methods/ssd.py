@@ -57,6 +57,12 @@ class SSD(Method):
 
     search: ClassVar = {"alpha": (1.5, 2.0, 3.0, 5.0, 10.0, 25.0), "dampening": (0.1, 0.5, 1.0)}
 
+    def adapted(self, run: Run) -> dict[str, Any]:
+        """Return alpha = n / (2 n_f), half of what the ratio of importances can reach, if the own alpha is above it."""
+        size = len(run.split.forget)
+        reachable = (size + len(run.split.retain)) / (2 * max(1, size))
+        return {"alpha": float(f"{reachable:.3g}")} if self.alpha > reachable else {}
+
     def apply(self, run: Run) -> None:
         """Shrink the weights in place."""
         forget_importances = self.importances(run, run.split.forget)

@@ -17,7 +17,7 @@ from ..summaries import entry, score_lines, short, summary
 from .atomic_files import write_json
 
 SCHEMA = 1
-Ended = Literal["finished", "stopped", "diverged", "unchanged"]
+Ended = Literal["finished", "stopped", "diverged", "unchanged", "worse"]
 
 
 @dataclass

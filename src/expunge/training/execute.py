@@ -144,6 +144,34 @@ def unlearn(
     return run.model
 
 
+def keep_original(
+    model: nn.Module,
+    split: Split,
+    method: Method,
+    task: Task,
+    reason: str,
+    *,
+    seed: int = 0,
+    compute: Compute | None = None,
+) -> Run:
+    """Return an unchanged run with a copy of the original, for a method that cannot improve on it.
+
+    Args:
+        model: The original.
+        split: The split of the request.
+        method: The method.
+        task: The task of the model.
+        reason: Why the original is kept, for the status.
+        seed: Seed of the run.
+        compute: How the arithmetic is done.
+    """
+    split = split.after(requests_of(model))
+    run = Run(copy.deepcopy(model), split, task, seed, compute or Compute(), source=model)
+    run.ended, run.status, run.kept_original = "unchanged", f"unchanged: {reason}", True
+    remember_requests(run.model, _answered(split, method))
+    return run
+
+
 def check_run(
     method: Method,
     split: Split | None,

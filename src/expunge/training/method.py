@@ -25,6 +25,8 @@ from .run import Row, Run
 from .schedule import Pair, pairs, steps_per_epoch
 
 PACKAGE = __name__.partition(".")[0]
+# Least number of steps of a run whose settings adapt to the request. Fewer change little at any usual learning rate.
+LEAST_STEPS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +67,13 @@ class Method:
         Types are checked before: floats are finite numbers and ints are whole numbers.
         """
         return []
+
+    def adapted(self, run: Run) -> dict[str, Any]:
+        """Return settings that fit the request of a run better than these, as {field: value}, for `trials="auto"`.
+
+        Nothing has run yet: `run.model` is the original.
+        """
+        return {}
 
     @classmethod
     def name(cls) -> str:
@@ -142,6 +151,13 @@ class GradientMethod(Method):
     def steps(self, run: Run) -> int:
         """Return the number of steps of the whole run."""
         return self.epochs * steps_per_epoch(run, self.plan(), self.batch_size)
+
+    def adapted(self, run: Run) -> dict[str, Any]:
+        """Return more epochs where a run has less than `LEAST_STEPS` steps: a small request has few per epoch."""
+        steps = self.steps(run)
+        if self.exact or not 0 < steps < LEAST_STEPS:
+            return {}
+        return {"epochs": math.ceil(self.epochs * LEAST_STEPS / steps)}
 
     def frozen(self, run: Run) -> set[str]:
         """Return the names of parameters that may not move, whatever the mask."""
