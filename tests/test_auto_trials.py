@@ -107,7 +107,7 @@ def test_the_search_walks_by_two_then_by_one():
 def test_other_fields_follow_one_at_a_time():
     search = AutoSearch({"a": 2, "b": 1}, {"a": [1, 2, 3], "b": [0, 1, 2]}, upward=True)
     done = walk(search, lambda s: 10 * abs(s["a"] - 3) + 20 * abs(s["b"] - 2) + 2)
-    assert [tuple(t.settings.values()) for t in done][:4] == [(2, 1), (3, 1), (1, 1), (3, 2)]
+    assert [tuple(t.settings.values()) for t in done][:3] == [(2, 1), (3, 1), (3, 2)]
     assert all(len([k for k in s if s[k] != search.own[k]]) <= 2 for s in (t.settings for t in done))
 
 

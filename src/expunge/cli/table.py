@@ -57,10 +57,10 @@ def _note(group: Sequence[Record]) -> str:
         return " (diverged)"
     if any(r.ended == "unchanged" or "unchanged" in g for r, g in zip(group, grounds, strict=True)):
         return " (unchanged)"
-    if any(r.ended == "worse" for r in group):
-        return " (worse)"
     if group[0].kind != "original" and any("reference" in g for g in grounds):
         return " (not comparable)" if group[0].kind == "retrain" else " (no conclusion)"
+    if any(r.ended == "worse" for r in group):
+        return " (worse)"
     return " (over-forgotten)" if any("over_forgotten" in g for g in grounds) else ""
 
 

@@ -218,5 +218,5 @@ def no_better_text(tuned: Tuned) -> str:
     return (
         f"None of the {len(tuned.trials)} trials of {tuned.method.name()} improved on the original model (estimated gap "
         f"{tuned.untouched:.2f} points; best trial {tuned.trials[0].distance:.2f}).{needed} Use more epochs, other settings or "
-        "another method."
+        "another method; trials=0 (--trials 0) runs the settings as they are."
     )
