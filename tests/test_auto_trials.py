@@ -27,7 +27,7 @@ from expunge.records.hashing import state_hash
 from expunge.records.record import Record
 from expunge.sources.loading import load
 from expunge.tuning.auto import MOST, AutoSearch, adapt, can_search, search_for
-from expunge.tuning.estimate import cautious_distance, excess_distance
+from expunge.tuning.caution import cautious_distance, excess_distance
 from expunge.tuning.search import Trial, count_for, tries
 from expunge.tuning.trials import tune
 

@@ -6,13 +6,15 @@ from typing import Any
 
 from ..audit.evaluation import Evaluation, gaps
 from ..tasks.task import Task
-from ..tuning.estimate import CautiousEstimate, predict_sets
+from ..tuning.caution import CautiousEstimate
+from ..tuning.estimate import predict_sets
 
 
 def worse_text(own: Any, original: Any, retrained: Any, task: Task) -> str:
     """Return that a model is further from the target than the original, as a sentence. Empty if it is not, or unknown.
 
-    The target is the retrained model. Without one, it is estimated from validation samples.
+    The target is the retrained model. Without one, it is estimated from validation samples, and a difference within the
+    sampling error counts as none.
 
     Args:
         own: Evaluation of the model.
@@ -31,7 +33,7 @@ def worse_text(own: Any, original: Any, retrained: Any, task: Task) -> str:
     was = predict_sets(original.model, split, task, original)
     estimate = CautiousEstimate.of(was, split)
     gap, before = estimate.gap(predict_sets(own.model, split, task, own)), estimate.gap(was)
-    return _sentence("estimated gap", gap, before) if gap > before + estimate.margin else ""
+    return _sentence("estimated gap", gap, before) if gap > before + estimate.doubt(len(split.forget)) else ""
 
 
 def _sentence(name: str, gap: float, before: float) -> str:

@@ -23,8 +23,9 @@ from ..training.method import Method
 from ..training.processes import ProcessGroup, is_first_process
 from ..training.run import Compute, Run
 from .auto import adapt, can_search, search_for
+from .caution import cautious_distance
 from .checks import tuning_problems
-from .estimate import Distance, cautious_distance, distance_to_expected, distance_to_retrained
+from .estimate import Distance, distance_to_expected, distance_to_retrained
 from .kept import finished_trials, identity_of
 from .search import AUTO, By, Count, Trial, next_settings, tries
 
