@@ -22,12 +22,11 @@ from expunge.methods.ssd import SSD
 from expunge.methods.ugradsl import UGradSL
 from expunge.models import build
 from expunge.pipeline.experiment import experiment, train
-from expunge.pipeline.improvement import worse_text
 from expunge.records.hashing import state_hash
 from expunge.records.record import Record
 from expunge.sources.loading import load
 from expunge.tuning.auto import MOST, AutoSearch, adapt, can_search, search_for
-from expunge.tuning.caution import cautious_distance, excess_distance
+from expunge.tuning.caution import cautious_distance, excess_distance, worse_text
 from expunge.tuning.search import Trial, count_for, tries
 from expunge.tuning.trials import tune
 

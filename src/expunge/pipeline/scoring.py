@@ -18,7 +18,7 @@ from ..records.record import Record, plain
 from ..tasks.task import Task
 from ..training.method import Method
 from ..training.run import Run
-from .improvement import worse_text
+from ..tuning.caution import worse_text
 from .outcome import Outcome, record_of
 
 

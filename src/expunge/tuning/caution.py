@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
+from ..audit.evaluation import Evaluation, gaps
 from ..audit.result import Scores
 from ..audit.strong_findings import sampling_error
 from ..data.likeness import importance_weights
@@ -110,3 +112,36 @@ def _critical(n: float, m: float) -> float:
 def _effective_size(weights: torch.Tensor) -> float:
     """Return the number of equally weighted samples that say as much as the weighted ones."""
     return float(weights.sum() ** 2 / weights.square().sum())
+
+
+def worse_text(own: Any, original: Any, retrained: Any, task: Task) -> str:
+    """Return that a model is further from the target than the original, as a sentence. Empty if it is not, or unknown.
+
+    The target is the retrained model. Without one, it is estimated from validation samples, and a difference within the
+    sampling error counts as none.
+
+    Args:
+        own: Evaluation of the model.
+        original: Evaluation of the original, or None.
+        retrained: Evaluation of the retrained model, or None. It must be comparable with the original.
+        task: The task of the models.
+    """
+    if not isinstance(own, Evaluation) or not isinstance(original, Evaluation) or own.model is original.model:
+        return ""
+    if isinstance(retrained, Evaluation):
+        gap, before = (gaps(e.scores, retrained.scores)["avg"] for e in (own, original))
+        return _sentence("average gap to Retrain", gap, before) if gap > before else ""
+    split = own.split
+    if own.model is None or original.model is None or not len(split.unseen):
+        return ""
+    was = predict_sets(original.model, split, task, original)
+    estimate = CautiousEstimate.of(was, split)
+    gap, before = estimate.gap(predict_sets(own.model, split, task, own)), estimate.gap(was)
+    return _sentence("estimated gap", gap, before) if gap > before + estimate.doubt(len(split.forget)) else ""
+
+
+def _sentence(name: str, gap: float, before: float) -> str:
+    return (
+        f"the {name} is {gap:.2f} points, the original's {before:.2f}. The run did harm. Choose other settings, another method, "
+        "or trials='auto' (--trials auto)."
+    )
