@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -175,6 +176,14 @@ class GradientMethod(Method):
 
     def after_step(self, run: Run, optimizer: Optimizer) -> None:
         """Do what follows each optimizer step, for example a proximal step."""
+
+    def guards_by_retain(self) -> bool:
+        """Return whether `max_drop` is measured on retained training samples, else on validation samples."""
+        return "retain" in self.data
+
+    def as_result(self, run: Run) -> AbstractContextManager[Any]:
+        """Return the context in which retained accuracy is measured, for a method whose `finish` changes it."""
+        return nullcontext()
 
     def stop(self, run: Run, row: Row) -> str | None:
         """Return a reason to stop after an evaluation (`row`: step, loss, forget, retain in percent), or None."""
