@@ -43,7 +43,7 @@ DATA = {
     "digits": ("digits", "mlp"),
     "fashion-mnist": (
         f"fashion-mnist:{os.environ.get('EXPUNGE_DATA', 'data')}/fashion-mnist?limit=3000",
-        "cnn",
+        "mlp",
     ),
 }
 SCENARIOS = ("class", "random")

@@ -169,6 +169,14 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
+def settings_of(settings: Any) -> dict[str, Any]:
+    """Return the fields of a method or recipe as JSON can hold them.
+
+    `paper` is left out where it is false, as in files of earlier versions, so that their hashes and cache keys stay.
+    """
+    return {k: v for k, v in plain(asdict(settings)).items() if k != "paper" or v}
+
+
 def machine() -> dict[str, Any]:
     """Return what the numbers of a run depend on: system, processor, GPU and versions. No host name, no path."""
     import torch

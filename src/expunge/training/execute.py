@@ -157,18 +157,13 @@ def keep_original(
     """Return an unchanged run with a copy of the original, for a method that cannot improve on it.
 
     Args:
-        model: The original.
-        split: The split of the request.
-        method: The method.
-        task: The task of the model.
-        reason: Why the original is kept, for the status.
-        seed: Seed of the run.
-        compute: How the arithmetic is done.
+        reason: Why the original is kept, for the status. The other arguments are those of `execute`.
     """
-    split = split.after(requests_of(model))
-    run = Run(copy.deepcopy(model), split, task, seed, compute or Compute(), source=model)
+    run = Run(
+        copy.deepcopy(model), split.after(requests_of(model)), task, seed, compute or Compute(), source=model
+    )
     run.ended, run.status, run.kept_original = "unchanged", f"unchanged: {reason}", True
-    remember_requests(run.model, _answered(split, method))
+    remember_requests(run.model, _answered(run.split, method))
     return run
 
 
@@ -188,6 +183,8 @@ def check_run(
     name = type(method).__name__
     problems = seed_problems(seed) + settings_problems(method)
     problems += (compute or Compute()).problems(None if model is None else device_of(model))
+    if method.paper and method.published is None:
+        problems.append(f"no published settings of {name} were found; leave paper out.")
     if missing_capabilities(task, method.needs):
         problems.append(unsuited_text(type(method), task))
     elif missing := missing_capabilities(task, method.requires()):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor
@@ -34,6 +34,10 @@ LEAST_STEPS = 100
 class Method:
     """An unlearning method. Its fields are its settings; subclasses write `apply`.
 
+    Args:
+        paper: Use the published settings: fields that have their default take the published value, and where the released code
+            differs, the method follows it. `trials="auto"` then changes nothing.
+
     Attributes:
         needs: Capabilities that the method needs from a task (see `expunge.tasks.task`). Compatibility follows from them.
         scenarios: Ways of drawing a forget set that the method serves ("class", "random", ...); empty for all.
@@ -41,7 +45,10 @@ class Method:
         exact: Whether the resulting model never saw the forget set.
         search: Values that tuning may try, {field: values}.
         python_only: Why the command line refuses the method; empty where it does not.
+        published: Published settings that differ from the defaults; empty if none does. None if none were found.
     """
+
+    paper: bool = False
 
     needs: ClassVar[tuple[Capability, ...]] = ()
     scenarios: ClassVar[tuple[str, ...]] = ()
@@ -49,6 +56,14 @@ class Method:
     exact: ClassVar[bool] = False
     search: ClassVar[dict[str, tuple[Any, ...]]] = {}
     python_only: ClassVar[str] = ""
+    published: ClassVar[dict[str, Any] | None] = None
+
+    def __post_init__(self) -> None:
+        """With `paper`, give fields that have their default the published value."""
+        for field in fields(self) if self.paper else ():
+            published = self.published or {}
+            if field.name in published and getattr(self, field.name) == field.default:
+                object.__setattr__(self, field.name, published[field.name])
 
     def apply(self, run: Run) -> None:
         """Change `run.model` in place."""

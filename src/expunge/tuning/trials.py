@@ -170,7 +170,7 @@ def choose(
     """
     if not tries(count) or count is None:
         return method, None, {}
-    if count == AUTO and "scores" not in task.offers:
+    if count == AUTO and (method.paper or "scores" not in task.offers):
         return method, None, {}
     if count == AUTO and not can_search(method, split, task, fixed):
         return adapt(method, model, split, task, fixed), None, {}
