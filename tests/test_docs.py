@@ -77,6 +77,23 @@ def test_the_factory_of_the_data_page_works(tmp_path, monkeypatch):
     assert source.shape == (5,) and len(source.train) == 200 and source.train.ids[3] == "user-3"
 
 
+def test_the_source_of_the_contributing_page_works(tmp_path, monkeypatch, capsys):
+    from expunge.cli.app import main
+    from expunge.sources import load
+
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", text, re.S)
+    (tmp_path / "blobs.py").write_text(next(b for b in blocks if "def blobs" in b), encoding="utf-8")
+    source = load("blobs:blobs?limit=60")
+    assert source.shape == (2,) and len(source.train) == 60 and source.classes == ["low", "middle", "high"]
+    for line in re.findall(r"^    (expunge .*)$", text, re.M):
+        assert main(shlex.split(line)[1:]) == 0, capsys.readouterr().err
+    assert (tmp_path / "original.safetensors").exists()
+    sys.modules.pop("blobs")
+
+
 def test_every_entry_of_a_grid_is_explained_and_the_example_is_one(tmp_path):
     from expunge.bench.checks import SCENARIOS, GridFile, MethodEntry, Tuning
     from expunge.bench.grid import read_grid
