@@ -48,6 +48,7 @@ class BoundaryShrink(GradientMethod):
 
     lr: float = 1e-4
     bound: float = 0.1
+    paper: bool = False
 
     published: ClassVar = {"lr": 1e-6}
     needs: ClassVar = ("relabel", "logits")

@@ -66,6 +66,7 @@ class Influence(Method):
     damping: float = 1.0
     tolerance: float = 1e-5
     iterations: int = 200
+    paper: bool = False
 
     published: ClassVar = {}
     search: ClassVar = {"alpha": (1.0, 2.0, 5.0, 10.0, 20.0, 50.0)}

@@ -50,6 +50,7 @@ class RandomLabel(GradientMethod):
     order: Literal["sequential", "mixed", "paired"] = "sequential"
     retain_weight: float = 1.0
     relabel: Literal["random", "next"] = "random"
+    paper: bool = False
 
     published: ClassVar = {}
     needs: ClassVar = ("relabel", "other_labels")

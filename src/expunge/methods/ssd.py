@@ -53,6 +53,7 @@ class SSD(Method):
     dampening: float = 1.0
     samples: int = 5000
     batch_size: int = 64
+    paper: bool = False
 
     published: ClassVar = {}
     search: ClassVar = {"alpha": (1.5, 2.0, 3.0, 5.0, 10.0, 25.0), "dampening": (0.1, 0.5, 1.0)}

@@ -108,6 +108,7 @@ class UGradSL(GradientMethod):
     max_drop: float = 5.0
     probe_every: int = 10
     allow_positive: bool = False
+    paper: bool = False
 
     published: ClassVar = {"gate": False, "clip": None, "early_stop": False, "max_drop": 100.0}
     needs: ClassVar = ("logits", "classes", "scores")
