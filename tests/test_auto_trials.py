@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from expunge import Classification, Split, execute
+from expunge import Classification, ExpungeError, Split, execute, unlearn
 from expunge.audit.evaluation import evaluate
 from expunge.cli import main
 from expunge.data.past_requests import requests_of
@@ -199,6 +199,16 @@ def test_a_name_alone_forgets_a_class(setting):
     for name in ("ugradsl", "ssd"):
         outcome = experiment(model, split, name, TASK, trials=None)
         assert outcome.record.scores["UA"] < 50 and "trials" not in outcome.record.details
+
+
+def test_unlearn_with_a_name_forgets_a_class_and_with_an_instance_runs_it(setting):
+    model, split, *_ = setting
+    assert 100 - TASK.predict(unlearn(model, split, "ssd", TASK), split.forget).accuracy > 90
+    with pytest.warns(RuntimeWarning, match="unchanged"):
+        same = unlearn(model, split, SSD(), TASK)
+    assert state_hash(same.state_dict()) == state_hash(model.state_dict())
+    with pytest.raises(ExpungeError, match="lr is"):
+        unlearn(model, split, FineTune(lr=-1.0), TASK)
 
 
 def test_no_name_does_harm_at_random(setting):

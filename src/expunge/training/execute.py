@@ -109,41 +109,6 @@ def execute(
     return run
 
 
-def unlearn(
-    model: nn.Module,
-    split: Split,
-    method: MethodLike,
-    task: Task,
-    *,
-    mask: Mapping[str, Tensor] | None = None,
-    seed: int = 0,
-    compute: Compute | None = None,
-    factory: Callable[[], nn.Module] | None = None,
-    state_file: Path | str | None = None,
-    on_row: Callable[[Row], None] | None = None,
-) -> nn.Module:
-    """Return a new model from which `method` unlearned the split's forget set. `model` is left as it was.
-
-    Arguments and errors are those of `execute`, which also returns how the run went.
-
-    Example:
-        >>> unlearned = unlearn(model, split, "salun", Classification(10))  # doctest: +SKIP
-    """
-    run = execute(
-        model,
-        split,
-        method,
-        task,
-        mask=mask,
-        seed=seed,
-        compute=compute,
-        factory=factory,
-        state_file=state_file,
-        on_row=on_row,
-    )
-    return run.model
-
-
 def keep_original(
     model: nn.Module,
     split: Split,

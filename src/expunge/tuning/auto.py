@@ -47,7 +47,7 @@ def adapt(method: Method, model: nn.Module, split: Split, task: Task, fixed: Col
 
 def can_search(method: Method, split: Split, task: Task, fixed: Collection[str] = ()) -> bool:
     """Return whether there are settings to try, and validation samples to choose them by."""
-    return "scores" in task.offers and len(split.unseen) > 0 and bool(search_space(method, fixed))
+    return "scores" in task.offers and len(split.validation) > 0 and bool(search_space(method, fixed))
 
 
 @dataclass(frozen=True)

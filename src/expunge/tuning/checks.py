@@ -47,7 +47,7 @@ def tuning_problems(
         problems.append("by='gap' needs a retrained model; pass `retrained`, or use by='validation'.")
     if retrained is not None and retrained.split.hash != split.hash:
         problems.append("the retrained model was evaluated on another split; evaluate it on this one.")
-    if by == "validation" and not len(split.unseen):
+    if by == "validation" and not len(split.validation if count == AUTO else split.unseen):
         problems.append(
             "the split has no validation samples, on which trials are chosen; draw it with a validation share, for example 0.1."
         )

@@ -110,8 +110,8 @@ def tune(
     raise_all(tuning_problems(split, method, count, fixed, by, retrained))
     state_path, trials_path = (None if f is None else Path(f) for f in (state_file, trials_file))
     split = split.after(requests_of(model))
-    # trials leave out what the original never saw: on these samples they are compared with it
-    trial_split = split if by == "gap" else split.without_held_out
+    # trials leave out what the original never saw, by which they are compared; automatic ones run what is delivered
+    trial_split = split if by == "gap" or count == AUTO else split.without_held_out
     distance_of, margin = _distance(model, trial_split, task, retrained if by == "gap" else None, count)
     untouched = distance_of(model)
     identity = identity_of(model, split, method, seed, how, options.get("mask"), count, fixed, by)
@@ -193,7 +193,8 @@ def _distance(
     if retrained is not None:
         return distance_to_retrained(retrained, task), 0.0
     if count == AUTO:
-        return cautious_distance(model, split, task)
+        seen = split.without_held_out
+        return cautious_distance(model, replace(seen, held_out=seen.held_out[:0]), task)
     return distance_to_expected(model, split, task), 0.0
 
 
