@@ -158,6 +158,8 @@ class Scorer:
         audit = scoring.describe(record, label or kind, own, original, retrained)
         if kind == "unlearn":
             remember_scores(run.model, record.scores)
+        # a model that was trained anew is what others are compared with
+        if kind == "unlearn" and (method is None or not method.exact):
             self._note_harm(run, record, own, original, retrained)
         return Outcome(run, record, own, audit, method)
 

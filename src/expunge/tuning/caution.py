@@ -34,16 +34,18 @@ class CautiousEstimate:
     Args:
         expected: Estimate of Retrain's scores.
         weights: Importance weights of the validation samples (N,). None for forgotten classes.
+        size: Number of validation samples, without those of forgotten classes.
     """
 
     expected: Scores
     weights: torch.Tensor | None
+    size: int
 
     @classmethod
     def of(cls, original: SetPredictions, split: Split) -> CautiousEstimate:
         """Return the estimate that follows from the original's predictions."""
         weights = None if split.forget_classes else importance_weights(split)
-        return cls(expected_scores(original, split), weights)
+        return cls(expected_scores(original, split), weights, len(original.validation.labels))
 
     @property
     def margin(self) -> float:
@@ -59,7 +61,7 @@ class CautiousEstimate:
             size: Number of forget samples.
         """
         if self.weights is None:
-            return 0.0
+            return sampling_error(self.expected["TA"], self.size) / 4 if self.size else 0.0
         return math.hypot(self.margin, 100 * _critical(size, _effective_size(self.weights)) / 4)
 
     def gap(self, model: SetPredictions) -> float:
@@ -117,8 +119,8 @@ def _effective_size(weights: torch.Tensor) -> float:
 def worse_text(own: Any, original: Any, retrained: Any, task: Task) -> str:
     """Return that a model is further from the target than the original, as a sentence. Empty if it is not, or unknown.
 
-    The target is the retrained model. Without one, it is estimated from validation samples, and a difference within the
-    sampling error counts as none.
+    The target is the retrained model. Without one, it is estimated from validation samples. A difference within the sampling
+    error counts as none.
 
     Args:
         own: Evaluation of the model.
@@ -130,7 +132,11 @@ def worse_text(own: Any, original: Any, retrained: Any, task: Task) -> str:
         return ""
     if isinstance(retrained, Evaluation):
         gap, before = (gaps(e.scores, retrained.scores)["avg"] for e in (own, original))
-        return _sentence("average gap to Retrain", gap, before) if gap > before else ""
+        return (
+            _sentence("average gap to Retrain", gap, before)
+            if gap > before + _error_of_gap(retrained)
+            else ""
+        )
     split = own.split
     if own.model is None or original.model is None or not len(split.unseen):
         return ""
@@ -138,6 +144,18 @@ def worse_text(own: Any, original: Any, retrained: Any, task: Task) -> str:
     estimate = CautiousEstimate.of(was, split)
     gap, before = estimate.gap(predict_sets(own.model, split, task, own)), estimate.gap(was)
     return _sentence("estimated gap", gap, before) if gap > before + estimate.doubt(len(split.forget)) else ""
+
+
+def _error_of_gap(retrained: Evaluation) -> float:
+    """Return the sampling error (95 %, in points) of the average gap to a retrained model."""
+    sizes = {
+        "UA": len(retrained.forget.labels),
+        "RA": len(retrained.retain.labels),
+        "TA": len(retrained.test.labels),
+        "MIA": len(retrained.forget.labels),
+    }
+    errors = [sampling_error(retrained.scores[name] or 0.0, size) for name, size in sizes.items()]
+    return math.hypot(*errors) / len(errors)
 
 
 def _sentence(name: str, gap: float, before: float) -> str:
