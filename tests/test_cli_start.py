@@ -28,6 +28,8 @@ WITHOUT_TORCH = [
     ["init", "--help"],
     ["forget", "--help"],
     ["status", "--help"],
+    ["ledger", "--help"],
+    ["ledger", "attach", "--help"],
     ["verify", "--help"],
     ["sign", "--help"],
     ["keygen", "--help"],
