@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from ..data.forget_set import read_ids
 from ..errors import ExpungeError
 from ..receipts.chain import LedgerHead
 from ..receipts.deletion import CLOSED, DAYS, Request, Status, a_month_after, request_entry
@@ -78,6 +77,8 @@ def add(
         days: Days to answer in, if --due is not given.
         note: Anything worth keeping.
     """
+    from ..data.forget_set import read_ids
+
     sample_ids = read_ids(ids) if ids else []
     entry: Any = {"received": received, "due": due, "days": days, "note": note}
     # raises for a wrong entry, before the file is created
@@ -119,6 +120,8 @@ def attach(
         request: Number of the request.
         attachments: What is attached.
     """
+    from ..data.forget_set import read_ids
+
     needs_secret = attachments.receipt is not None and attachments.ids is not None
     file = Ledger(ledger)
     state = file.attach(
