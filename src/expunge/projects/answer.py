@@ -19,18 +19,21 @@ from .answered import Answer, Setting
 from .wanted import Wanted
 
 
-def answer(model: nn.Module, requests: Sequence[Wanted], setting: Setting) -> Answer:
+def answer(
+    model: nn.Module, requests: Sequence[Wanted], setting: Setting, splits: Sequence[Split] | None = None
+) -> Answer:
     """Answer requests with one run.
 
     Args:
         model: The latest model, with the requests that it has answered (`remember_requests`). It is left as it was.
         requests: The requests. The method gets the union of their samples as its forget set.
         setting: Data, task, method and seeds.
+        splits: The split of each request, if they are drawn already.
 
     Raises:
         ExpungeError: A request cannot be drawn, the method does not fit, or the run changed nothing.
     """
-    splits = [setting.draw(request) for request in requests]
+    splits = [setting.draw(request) for request in requests] if splits is None else list(splits)
     union = setting.union(splits).after(requests_of(model), rehearse=setting.rehearse)
     earlier = [e.past for e in union.earlier]
     outcomes = Pipeline(

@@ -85,6 +85,17 @@ class LedgerFile:
             row = db.execute("SELECT count, hash FROM head").fetchone()
         return LedgerHead(*row) if row else LedgerHead(0, "")
 
+    def has(self, noted: LedgerHead) -> bool:
+        """Return whether the ledger has, or once had, this head. Only one row is read."""
+        with self._open() as db:
+            row = db.execute("SELECT hash FROM events WHERE seq = ?", (noted.count,)).fetchone()
+        return row is not None and row[0] == noted.hash
+
+    def count(self) -> int:
+        """Return the number of requests."""
+        with self._open() as db:
+            return int(db.execute("SELECT count(*) FROM events WHERE kind = 'request'").fetchone()[0])
+
     def _integrity(self) -> list[str]:
         """Return what SQLite finds wrong with the file, or ["ok"]."""
         with self._open() as db:
