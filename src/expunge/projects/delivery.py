@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ..data.past_requests import remember_requests, requests_of
 from ..receipts.deletion import ids_hash
@@ -87,7 +88,7 @@ def deliver(
     }
 
 
-def _attach(ledger: Ledger, entry: ProjectRequest, ids: Sequence[str], files: dict[str, Path]) -> None:
+def _attach(ledger: Ledger, entry: ProjectRequest, ids: Sequence[str], files: dict[str, Any]) -> None:
     """Attach a run to a request, with the proof that its ids are in the forget set."""
     request = ledger.request(entry.number)
     if ids_hash(request.ids_salt, ids) == request.ids_hash:

@@ -241,9 +241,15 @@ class Project:
         requests += new
         if not requests:
             raise ExpungeError(NOTHING_WAITS)
+        splits = [prepared.setting.draw(request) for request in requests]
+        for split in splits:
+            if earlier := earlier_answer(split, requests_of(prepared.model), prepared.requests):
+                self.say(
+                    f"request {earlier.number} removed all samples of a request already; no run would be needed for it."
+                )
         setting = for_requests(prepared, requests)
         recipe = prepared.settings.make_recipe()
-        return make_plan(prepared.model, requests, setting, recipe, self.path, prepared.model_file)
+        return make_plan(prepared.model, splits, setting, recipe, self.path, prepared.model_file)
 
     def status(self, today: date | None = None) -> ProjectStatus:
         """Return all requests with their states, the latest model, and what is wrong with the files of the project.

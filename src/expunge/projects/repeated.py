@@ -46,7 +46,7 @@ def evidence(folder: Folder, state: dict[str, Any], run: int) -> dict[str, Path]
 
 
 def answer_by(
-    ledger: Ledger, request: ProjectRequest, earlier: ProjectRequest, split: Split, files: dict[str, Path]
+    ledger: Ledger, request: ProjectRequest, earlier: ProjectRequest, split: Split, files: dict[str, Any]
 ) -> str:
     """Answer a request by the run that answered an earlier one.
 
