@@ -8,12 +8,13 @@ Own code, because the file format is the point: a reader can check it with SHA-2
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from ..errors import ExpungeError
-from .canonical import canonical, file_form, parse
+from .canonical import LARGEST, canonical, file_form, parse
 from .verify import Check, verify
 
 _ROW = b"expunge-ledger-row/v1\0"
@@ -93,16 +94,31 @@ class Event:
             ExpungeError: A value of the row has no canonical form.
         """
         entries = [self.seq, self.at, self.kind, self.request, self.body, self.previous]
-        return hashlib.sha256(_ROW + canonical(entries)).hexdigest()
+        # the fast way for what the ledger writes; `canonical` says what is wrong with anything else
+        encoded = _encode(entries).encode() if all(map(_is_plain, entries)) else canonical(entries)
+        return hashlib.sha256(_ROW + encoded).hexdigest()
 
 
-def check_events(events: Sequence[Event], head: LedgerHead, noted: LedgerHead | None = None) -> list[Check]:
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether the canonical form of a value is what `json` writes."""
+    if type(value) is str:
+        return value.isascii()
+    return value is None or (type(value) is int and abs(value) <= LARGEST)
+
+
+def check_events(
+    events: Sequence[Event], head: LedgerHead, noted: LedgerHead | None = None, verified: int = 0
+) -> list[Check]:
     """Check that the rows are one unbroken chain, and that every receipt in them is valid.
 
     Args:
         events: The rows in order.
         head: The head that the ledger stores. The chain must end there.
         noted: A head that was noted elsewhere at an earlier time. The chain must contain it.
+        verified: Number of rows whose receipts are known to be valid, as long as the chain is unbroken.
     """
     last = LedgerHead(events[-1].seq, events[-1].hash) if events else LedgerHead(0, "")
     checks = [
@@ -124,7 +140,7 @@ def check_events(events: Sequence[Event], head: LedgerHead, noted: LedgerHead | 
                 f"row {noted.count} does not have the noted hash: this is another history",
             )
         )
-    checks.append(_check_receipts(events))
+    checks.append(_check_receipts(events, verified if checks[0].ok else 0))
     return checks
 
 
@@ -156,10 +172,10 @@ def _first_break(events: Sequence[Event]) -> str | None:
     return None
 
 
-def _check_receipts(events: Sequence[Event]) -> Check:
-    """Check each receipt that a row holds, without the files that belong to it."""
+def _check_receipts(events: Sequence[Event], verified: int) -> Check:
+    """Check each receipt that a row behind row `verified` holds, without the files that belong to it."""
     count, problems = 0, []
-    for event in events:
+    for event in events[verified:]:
         try:
             body = parse(event.body.encode())
             if event.kind == "attach" and "receipt" in body:
@@ -168,4 +184,7 @@ def _check_receipts(events: Sequence[Event]) -> Check:
                 problems += [f"row {event.seq}: {failed[0]}"] if failed else []
         except (ExpungeError, AttributeError, TypeError):
             problems.append(f"row {event.seq} cannot be read")
-    return Check("receipts", not problems, "; ".join(problems) or f"{count} receipts, all valid")
+    passed = f"{count} receipts, all valid"
+    if verified:
+        passed += f"; those of the first {verified} rows were verified before, and --full verifies them again"
+    return Check("receipts", not problems, "; ".join(problems) or passed)

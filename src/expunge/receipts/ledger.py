@@ -9,7 +9,9 @@ Concurrent writers wait for each other's lock. Each row is flushed to disk, so a
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -22,7 +24,8 @@ from .chain import Event, LedgerHead, check_events
 from .deletion import DAYS, Request, Source, Status, request_entry
 from .keys import load_public
 from .ledger_attach import attachment, reopened_rows, unknown_returns
-from .ledger_file import FORMAT, LedgerFile, insert_row, read_events
+from .ledger_file import FORMAT, LedgerFile, insert_row, read_events, read_head
+from .ledger_state import STATE, VERIFIED, catch_up, mark, read_book, set_mark, state_problem, stored_entries
 from .limits import Limits
 from .replay import Book, replay
 from .verify import Check
@@ -75,9 +78,10 @@ class Ledger(LedgerFile):
         """
         entry = request_entry(subject, ids, received, due, days, note)
         with self._transaction() as db:
-            number = 1 + db.execute("SELECT count(*) FROM events WHERE kind = 'request'").fetchone()[0]
+            number, before = 1 + catch_up(db, self.path).last, read_head(db)
             insert_row(db, "request", number, entry)
-        return int(number)
+            self._entered(db, before)
+        return number
 
     def attach(
         self,
@@ -116,14 +120,14 @@ class Ledger(LedgerFile):
         """
         proof: dict[str, Any] = {"secret": secret, "ids": ids, "public_key": public_key}
         with self._transaction() as db:
-            book = replay(read_events(db), self.path)
+            book, before = catch_up(db, self.path), read_head(db)
             body = attachment(book, _of(book, request), record, audit, receipt, status, note, proof)
-            rows = reopened_rows(book, request, body)
+            rows, unknown = reopened_rows(book, request, body), unknown_returns(book, body)
             insert_row(db, "attach", request, body)
             for number, row in rows.items():
                 insert_row(db, "attach", number, row)
-        state = self.request(request)
-        return replace(state, reopened=tuple(rows), unknown_returns=unknown_returns(book, body))
+            state = _of(self._entered(db, before), request)
+        return replace(state, reopened=tuple(rows), unknown_returns=unknown)
 
     def set_limits(
         self,
@@ -149,15 +153,25 @@ class Ledger(LedgerFile):
         changes["keys"] = None if keys is None else tuple(load_public(key).hex() for key in keys)
         changes["refused_words"] = None if refused_words is None else tuple(refused_words)
         with self._transaction() as db:
-            limits = replay(read_events(db), self.path).limits
+            limits, before = catch_up(db, self.path).limits, read_head(db)
             limits = replace(limits, **{k: v for k, v in changes.items() if v is not None})
             insert_row(db, "limits", None, limits.to_dict())
+            self._entered(db, before)
         return limits
+
+    def _entered(self, db: sqlite3.Connection, before: LedgerHead) -> Book:
+        """Bring the stored state to the rows entered behind the head `before`, and return it."""
+        book = catch_up(db, self.path)
+        # a receipt is verified before its row is entered
+        if mark(db, VERIFIED) == before:
+            set_mark(db, VERIFIED, read_head(db))
+        return book
 
     @property
     def limits(self) -> Limits:
         """The limits of the ledger."""
-        return replay(self.events(), self.path).limits
+        with self._snapshot() as db:
+            return read_book(db, self.path).limits
 
     def requests(self) -> list[Request]:
         """Return the current state of every request, in the order of entry.
@@ -165,7 +179,8 @@ class Ledger(LedgerFile):
         Raises:
             ExpungeError: A row cannot be read.
         """
-        return list(replay(self.events(), self.path).requests.values())
+        with self._snapshot() as db:
+            return list(read_book(db, self.path, every=True).requests())
 
     def request(self, number: int) -> Request:
         """Return the current state of one request.
@@ -173,7 +188,8 @@ class Ledger(LedgerFile):
         Raises:
             ExpungeError: There is no request with this number.
         """
-        return _of(replay(self.events(), self.path), number)
+        with self._snapshot() as db:
+            return _of(read_book(db, self.path), number)
 
     def overdue(self, today: date | None = None) -> list[Request]:
         """Return the requests past their due day that are not closed, or not proved, the oldest due day first.
@@ -184,20 +200,37 @@ class Ledger(LedgerFile):
         today = today or datetime.now(UTC).date()
         return sorted((r for r in self.requests() if r.is_overdue(today)), key=lambda r: (r.due, r.number))
 
-    def check(self, noted: LedgerHead | None = None) -> list[Check]:
-        """Check the file, its hash chain and every receipt in it.
+    def check(self, noted: LedgerHead | None = None, *, full: bool = False) -> list[Check]:
+        """Check the file, its hash chain, its receipts, and the state that is stored for quick reading.
+
+        The hash of every row is computed. A receipt that was verified before is not verified again, because the chain shows
+        that it has not changed since.
 
         Args:
             noted: A ledger head from an earlier time. The check fails if the ledger never had it.
+            full: Verify every receipt again.
         """
         try:
-            integrity, events, head = self._integrity(), self.events(), self.head()
+            integrity = self._integrity()
+            with self._snapshot() as db:
+                events, head, stored = read_events(db), read_head(db), stored_entries(db)
+                verified = 0 if full else mark(db, VERIFIED).count
         except ExpungeError as error:
             return [Check("file", False, str(error))]
-        return [
+        checks = [
             Check.of("file", integrity == ["ok"], "SQLite finds no damage in the file", "; ".join(integrity)),
-            *check_events(events, head, noted),
+            *check_events(events, head, noted, verified),
+            _check_state(events, stored, self.path),
         ]
+        if all(check.ok for check in checks) and verified < head.count:
+            self._mark_verified(head)
+        return checks
+
+    def _mark_verified(self, head: LedgerHead) -> None:
+        """Remember that all rows up to a head were checked. Files that are read-only or of earlier versions stay as they are."""
+        with suppress(ExpungeError), self._transaction() as db:
+            if mark(db, STATE).count:
+                set_mark(db, VERIFIED, head)
 
     def export(self, path: Source) -> None:
         """Write all rows and the ledger head as one JSON file, readable by its owner only.
@@ -212,9 +245,20 @@ class Ledger(LedgerFile):
 
 def _of(book: Book, number: int) -> Request:
     """Return one request of a ledger. Raises `ExpungeError` if there is none with this number."""
-    if number not in book.requests:
+    request = book.request(number)
+    if request is None:
         raise ExpungeError(f"there is no request {number}. `expunge ledger list` shows all requests.")
-    return book.requests[number]
+    return request
+
+
+def _check_state(events: Sequence[Event], stored: list[tuple[str, str, str]] | None, path: Source) -> Check:
+    """Check that the stored state is that of the rows. A file of an earlier version has none."""
+    try:
+        book = replay(events, path)
+    except ExpungeError as error:
+        return Check("state", False, str(error))
+    problem = "" if stored is None else state_problem(stored, book)
+    return Check("state", not problem, problem or f"{book.last} requests, with the state that their rows give")
 
 
 def check_export(path: Source, noted: LedgerHead | None = None) -> list[Check]:

@@ -51,7 +51,7 @@ def attachment(
     raise_all(problems)
     documents = later_audits(path for path in (record, audit) if path is not None)
     # a record counts once, or a second --audit of the same file would undo a later answer
-    later = [a for a in documents if a["document"] not in book.documents]
+    later = [a for a in documents if not book.get("document", a["document"])]
     return {**body, "note": note, **({"later": later} if later else {})}
 
 
@@ -59,7 +59,9 @@ def reopened_rows(book: Book, number: int, body: dict[str, Any]) -> dict[int, di
     """Make the rows {request: row} that reopen the requests that came back according to an attachment to `number`."""
     rows: dict[int, dict[str, Any]] = {}
     for entry in _returns(body):
-        for request in book.concerned(entry):
+        for concerned in book.concerned(entry):
+            request = book.request(concerned)
+            assert request is not None
             if request.number == number:
                 # a new run for this request may leave its samples recognised, too
                 request = replace(request)
@@ -106,7 +108,7 @@ def _used_problems(book: Book, current: Request, body: dict[str, Any]) -> list[s
         problems.append(
             f"this run answered request {current.number} before, and its samples came back. Attach a new run."
         )
-    others = sorted(book.answered.get(receipt, set()) - {current.number})
+    others = [n for n in book.answered_by(receipt) if n != current.number]
     if others and not body["proved"]:
         problems.append(
             f"the receipt {receipt} already answers request {others[0]}. A receipt answers a second request only if "

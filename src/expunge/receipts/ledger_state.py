@@ -1,0 +1,156 @@
+"""The state of a ledger as a table of its file, so that entering a row does not read all rows before it.
+
+The rows are the truth. The table is computed from them, and `Ledger.check` compares both.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from typing import Any
+
+from ..errors import ExpungeError
+from .chain import START, Event, LedgerHead
+from .deletion import Source
+from .limits import Limits
+from .replay import Book, from_json, replay, to_json
+
+# Made with the first row that this version writes, also in files of earlier versions.
+STATEMENTS = (
+    "CREATE TABLE IF NOT EXISTS state (kind TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (kind, key)) "
+    "WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS mark (name TEXT PRIMARY KEY, count INTEGER NOT NULL, hash TEXT NOT NULL) WITHOUT ROWID",
+    "CREATE INDEX IF NOT EXISTS limits_rows ON events (seq) WHERE kind = 'limits'",
+    # For the other triggers, a row that replaces another one is no UPDATE and no DELETE.
+    "CREATE TRIGGER IF NOT EXISTS no_REPLACE BEFORE INSERT ON events "
+    "WHEN EXISTS (SELECT 1 FROM events WHERE seq = NEW.seq) "
+    "BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END",
+)
+_COLUMNS = "seq, at, kind, request, body, previous, hash"
+# Names of the marks: the last row whose state is in the table, and the last one whose receipt was verified.
+STATE, VERIFIED = "state", "verified"
+
+
+class StoredBook(Book):
+    """Hold the state of a ledger, of which only the entries that are asked for are read from its table."""
+
+    def __init__(self, db: sqlite3.Connection, path: Source):
+        super().__init__()
+        self.db, self.path = db, path
+        row = db.execute("SELECT body FROM events WHERE kind = 'limits' ORDER BY seq DESC LIMIT 1").fetchone()
+        try:
+            self.limits = Limits.of(json.loads(row[0])) if row else self.limits
+            row = db.execute("SELECT value FROM state WHERE kind = 'count'").fetchone()
+            self.last = int(row[0]) if row else 0
+        except (TypeError, KeyError, ValueError) as error:
+            raise ExpungeError(f"{path} has a row that cannot be read. `expunge ledger check` says which.") from error
+
+    def load(self, kind: str, key: str) -> Any:
+        """Read an entry."""
+        row = self.db.execute("SELECT value FROM state WHERE kind = ? AND key = ?", (kind, key)).fetchone()
+        return None if row is None else self._read(kind, row[0])
+
+    def load_requests(self) -> None:
+        """Read all requests, and what they brought back."""
+        rows = self.db.execute("SELECT kind, key, value FROM state WHERE kind IN ('request', 'returns')")
+        self.entries |= {(kind, key): self._read(kind, text) for kind, key, text in rows}
+
+    def _read(self, kind: str, text: str) -> Any:
+        try:
+            return from_json(kind, json.loads(text))
+        except (TypeError, ValueError) as error:
+            raise ExpungeError(
+                f"the state of {self.path} cannot be read. `expunge ledger check` says what is wrong."
+            ) from error
+
+    def save(self) -> None:
+        """Write the entries that have changed."""
+        rows = [
+            (kind, key, json.dumps(to_json(kind, self.entries[kind, key]))) for kind, key in sorted(self.changed)
+        ]
+        rows.append(("count", "", str(self.last)))
+        self.db.executemany("INSERT OR REPLACE INTO state VALUES (?, ?, ?)", rows)
+        self.changed.clear()
+
+
+def prepare(db: sqlite3.Connection) -> None:
+    """Make tables and triggers that files of earlier versions lack. Needs a write transaction."""
+    for statement in STATEMENTS:
+        db.execute(statement)
+
+
+def mark(db: sqlite3.Connection, name: str) -> LedgerHead:
+    """Return the row that a mark names, or the head of an empty ledger if it names none of this ledger."""
+    try:
+        row = db.execute("SELECT count, hash FROM mark WHERE name = ?", (name,)).fetchone()
+    except sqlite3.OperationalError:
+        # a file of an earlier version
+        return LedgerHead(0, START)
+    if row is None:
+        return LedgerHead(0, START)
+    there = db.execute("SELECT hash FROM events WHERE seq = ?", (row[0],)).fetchone()
+    return LedgerHead(*row) if there is not None and there[0] == row[1] else LedgerHead(0, START)
+
+
+def set_mark(db: sqlite3.Connection, name: str, head: LedgerHead) -> None:
+    """Let a mark name a row."""
+    db.execute("INSERT OR REPLACE INTO mark VALUES (?, ?, ?)", (name, head.count, head.hash))
+
+
+def is_current(db: sqlite3.Connection) -> bool:
+    """Return whether the table has the state after the last row."""
+    row = db.execute("SELECT count, hash FROM head").fetchone()
+    return row is not None and mark(db, STATE) == LedgerHead(*row)
+
+
+def read_book(db: sqlite3.Connection, path: Source, *, every: bool = False) -> Book:
+    """Return the state of a ledger for reading: from the table if it is current, else from all rows.
+
+    With `every`, all requests are in memory.
+    """
+    if is_current(db):
+        book = StoredBook(db, path)
+        if every:
+            book.load_requests()
+        return book
+    return replay(rows_after(db, 0), path)
+
+
+def catch_up(db: sqlite3.Connection, path: Source) -> StoredBook:
+    """Apply the rows that are not yet in the table, and return the state. Needs a write transaction."""
+    prepare(db)
+    reached = mark(db, STATE)
+    if not reached.count:
+        db.execute("DELETE FROM state")
+    book = StoredBook(db, path)
+    if events := rows_after(db, reached.count):
+        replay(events, path, book)
+        book.save()
+        set_mark(db, STATE, LedgerHead(events[-1].seq, events[-1].hash))
+    return book
+
+
+def rows_after(db: sqlite3.Connection, count: int) -> list[Event]:
+    """Return the rows behind row `count`, in order."""
+    query = f"SELECT {_COLUMNS} FROM events WHERE seq > ? ORDER BY seq"
+    return [Event(*row) for row in db.execute(query, (count,))]
+
+
+def stored_entries(db: sqlite3.Connection) -> list[tuple[str, str, str]] | None:
+    """Return all rows (kind, key, value) of the table, or None if it is not current."""
+    return db.execute("SELECT kind, key, value FROM state").fetchall() if is_current(db) else None
+
+
+def state_problem(stored: list[tuple[str, str, str]], book: Book) -> str:
+    """Say where the table differs from the state that was computed from all rows; empty if nowhere."""
+    try:
+        kept = {(kind, key): json.loads(text) for kind, key, text in stored}
+    except ValueError as error:
+        return f"the stored state cannot be read: {error}"
+    if (count := kept.pop(("count", ""), None)) != book.last:
+        return f"the stored state has {count} requests, and the rows have {book.last}"
+    for place in kept.keys() | book.entries.keys():
+        value = book.entries.get(place)
+        if place not in kept or value is None or kept[place] != to_json(place[0], value):
+            return f"the stored state of {' '.join(place)} is not that of the rows"
+    return ""
