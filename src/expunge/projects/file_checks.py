@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ExpungeError
-from ..receipts.chain import LedgerHead
 from ..receipts.ledger import Ledger
+from ..receipts.ledger_rows import LedgerHead
 from .folder import LEDGER, STATE, Folder
 from .prepared import HELD_OUT, request_file, sha256
 

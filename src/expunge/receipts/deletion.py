@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 from ..errors import raise_all
 from .canonical import canonical
-from .limits import Limits, missing_ids, unsafe_problems
-from .reaudit import Drift
+from .drift import Drift
+from .limits import DEFAULT_LIMITS, Limits, missing_ids, unsafe_problems
 
 # 28 days are never more than the month of GDPR article 12 (3). Other laws and contracts differ.
 DAYS = 28
@@ -94,7 +94,7 @@ class Request:
     brought_back: tuple[int, ...] = ()
     reopened: tuple[int, ...] = ()
     unknown_returns: tuple[str, ...] = ()
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = DEFAULT_LIMITS
 
     @property
     def missing(self) -> list[str]:

@@ -11,24 +11,25 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, date, datetime
-from pathlib import Path
 from typing import Any
 
 from ..errors import ExpungeError
 from ..records.atomic_files import write_private
-from .canonical import canonical, file_form, parse
-from .chain import Event, LedgerHead, check_events
+from .canonical import file_form, parse
 from .deletion import DAYS, Request, Source, Status, request_entry
 from .keys import load_public
 from .ledger_attach import attachment, reopened_rows, unknown_returns
-from .ledger_file import FORMAT, LedgerFile, insert_row, read_events, read_head
-from .ledger_state import STATE, VERIFIED, catch_up, mark, read_book, set_mark, state_problem, stored_entries
+from .ledger_check import check_export, check_file
+from .ledger_file import FORMAT, LedgerFile, insert_row, read_head
+from .ledger_rows import LedgerHead
+from .ledger_state import VERIFIED, catch_up, many_objects, mark, read_book, set_mark
 from .limits import Limits
-from .replay import Book, replay
+from .replay import Book
 from .verify import Check
+
+__all__ = ["DAYS", "Ledger", "check_export"]
 
 
 class Ledger(LedgerFile):
@@ -77,7 +78,7 @@ class Ledger(LedgerFile):
             ExpungeError: The request is not valid. All problems are listed.
         """
         entry = request_entry(subject, ids, received, due, days, note)
-        with self._transaction() as db:
+        with self.transaction() as db:
             number, before = 1 + catch_up(db, self.path).last, read_head(db)
             insert_row(db, "request", number, entry)
             self._entered(db, before)
@@ -119,7 +120,7 @@ class Ledger(LedgerFile):
             ExpungeError: Something does not fit. All problems are listed.
         """
         proof: dict[str, Any] = {"secret": secret, "ids": ids, "public_key": public_key}
-        with self._transaction() as db:
+        with self.transaction() as db:
             book, before = catch_up(db, self.path), read_head(db)
             body = attachment(book, _of(book, request), record, audit, receipt, status, note, proof)
             rows, unknown = reopened_rows(book, request, body), unknown_returns(book, body)
@@ -152,7 +153,7 @@ class Ledger(LedgerFile):
         changes: dict[str, Any] = {"max_gap": max_gap}
         changes["keys"] = None if keys is None else tuple(load_public(key).hex() for key in keys)
         changes["refused_words"] = None if refused_words is None else tuple(refused_words)
-        with self._transaction() as db:
+        with self.transaction() as db:
             limits, before = catch_up(db, self.path).limits, read_head(db)
             limits = replace(limits, **{k: v for k, v in changes.items() if v is not None})
             insert_row(db, "limits", None, limits.to_dict())
@@ -170,7 +171,7 @@ class Ledger(LedgerFile):
     @property
     def limits(self) -> Limits:
         """The limits of the ledger."""
-        with self._snapshot() as db:
+        with self.snapshot() as db:
             return read_book(db, self.path).limits
 
     def requests(self) -> list[Request]:
@@ -179,7 +180,7 @@ class Ledger(LedgerFile):
         Raises:
             ExpungeError: A row cannot be read.
         """
-        with self._snapshot() as db:
+        with many_objects(), self.snapshot() as db:
             return list(read_book(db, self.path, every=True).requests())
 
     def request(self, number: int) -> Request:
@@ -188,7 +189,7 @@ class Ledger(LedgerFile):
         Raises:
             ExpungeError: There is no request with this number.
         """
-        with self._snapshot() as db:
+        with self.snapshot() as db:
             return _of(read_book(db, self.path), number)
 
     def overdue(self, today: date | None = None) -> list[Request]:
@@ -204,33 +205,14 @@ class Ledger(LedgerFile):
         """Check the file, its hash chain, its receipts, and the state that is stored for quick reading.
 
         The hash of every row is computed. A receipt that was verified before is not verified again, because the chain shows
-        that it has not changed since.
+        that it has not changed since. The stored state must have its digest.
 
         Args:
             noted: A ledger head from an earlier time. The check fails if the ledger never had it.
-            full: Verify every receipt again.
+            full: Verify every receipt again, and compute the state again from all rows.
         """
-        try:
-            integrity = self._integrity()
-            with self._snapshot() as db:
-                events, head, stored = read_events(db), read_head(db), stored_entries(db)
-                verified = 0 if full else mark(db, VERIFIED).count
-        except ExpungeError as error:
-            return [Check("file", False, str(error))]
-        checks = [
-            Check.of("file", integrity == ["ok"], "SQLite finds no damage in the file", "; ".join(integrity)),
-            *check_events(events, head, noted, verified),
-            _check_state(events, stored, self.path),
-        ]
-        if all(check.ok for check in checks) and verified < head.count:
-            self._mark_verified(head)
-        return checks
-
-    def _mark_verified(self, head: LedgerHead) -> None:
-        """Remember that all rows up to a head were checked. Files that are read-only or of earlier versions stay as they are."""
-        with suppress(ExpungeError), self._transaction() as db:
-            if mark(db, STATE).count:
-                set_mark(db, VERIFIED, head)
+        with many_objects():
+            return check_file(self, noted, full)
 
     def export(self, path: Source) -> None:
         """Write all rows and the ledger head as one JSON file, readable by its owner only.
@@ -249,30 +231,3 @@ def _of(book: Book, number: int) -> Request:
     if request is None:
         raise ExpungeError(f"there is no request {number}. `expunge ledger list` shows all requests.")
     return request
-
-
-def _check_state(events: Sequence[Event], stored: list[tuple[str, str, str]] | None, path: Source) -> Check:
-    """Check that the stored state is that of the rows. A file of an earlier version has none."""
-    try:
-        book = replay(events, path)
-    except ExpungeError as error:
-        return Check("state", False, str(error))
-    problem = "" if stored is None else state_problem(stored, book)
-    return Check("state", not problem, problem or f"{book.last} requests, with the state that their rows give")
-
-
-def check_export(path: Source, noted: LedgerHead | None = None) -> list[Check]:
-    """Run the checks of the hash chain on an exported file.
-
-    Args:
-        path: The file that `Ledger.export` wrote.
-        noted: A ledger head from an earlier time. The check fails if the ledger never had it.
-    """
-    try:
-        values = parse(Path(path).read_bytes())
-        if values["format"] != FORMAT:
-            raise ExpungeError(f"its format is not {FORMAT}")
-        events = [Event(**{**row, "body": canonical(row["body"]).decode()}) for row in values["events"]]
-        return check_events(events, LedgerHead(**values["head"]), noted)
-    except (OSError, ExpungeError, TypeError, KeyError) as error:
-        return [Check("file", False, f"{path} is not an exported ledger: {error}")]

@@ -16,8 +16,8 @@ from typing import Any
 
 from ..errors import ExpungeError
 from .canonical import canonical, decimals
-from .chain import START, Event, LedgerHead
 from .deletion import Source
+from .ledger_rows import START, Event, LedgerHead
 from .ledger_state import VERIFIED, catch_up, read_book, rows_after, set_mark
 
 FORMAT = "expunge-ledger/v1"
@@ -92,16 +92,16 @@ class LedgerFile:
 
     def count(self) -> int:
         """Return the number of requests."""
-        with self._snapshot() as db:
+        with self.snapshot() as db:
             return read_book(db, self.path).last
 
-    def _integrity(self) -> list[str]:
+    def integrity(self) -> list[str]:
         """Return what SQLite finds wrong with the file, or ["ok"]."""
         with self._open() as db:
             return [row[0] for row in db.execute("PRAGMA integrity_check")]
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> Iterator[sqlite3.Connection]:
         """Write rows together: all of them or, after an error, none."""
         with self._open() as db:
             # Other writers wait here, so each of them sees the row before its own.
@@ -110,7 +110,7 @@ class LedgerFile:
             db.execute("COMMIT")
 
     @contextmanager
-    def _snapshot(self) -> Iterator[sqlite3.Connection]:
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
         """Read the file as it is at one moment, whatever other processes write."""
         with self._open() as db:
             db.execute("BEGIN")

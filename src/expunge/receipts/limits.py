@@ -93,6 +93,9 @@ def visible(text: str) -> str:
         >>> visible("a\\x1b[31m")
         'a\\\\x1b[31m'
     """
+    if text.isprintable():
+        # no control character and no mark is printable
+        return text
     return "".join(ascii(c)[1:-1] if _is_unsafe(c) else c for c in text)
 
 
@@ -115,3 +118,7 @@ def missing_ids(ids: int, proved: bool) -> Sequence[str]:
 
 def _is_unsafe(character: str) -> bool:
     return unicodedata.category(character) in _UNSAFE or character in _TURNS
+
+
+# The limits of a ledger that sets none.
+DEFAULT_LIMITS = Limits()

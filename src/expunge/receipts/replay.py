@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from typing import Any
 
 from ..errors import ExpungeError
-from .chain import Event
 from .deletion import CLOSED, Request, Source
-from .limits import Limits
-from .reaudit import Drift
+from .drift import Drift
+from .ledger_rows import Event
+from .limits import DEFAULT_LIMITS, Limits
 
 # What is computed for a reader and not kept.
 _COMPUTED = ("limits", "brought_back", "reopened", "unknown_returns")
@@ -29,7 +29,7 @@ class Book:
     def __init__(self) -> None:
         self.entries: dict[tuple[str, str], Any] = {}
         self.changed: set[tuple[str, str]] = set()
-        self.limits = Limits()
+        self.limits: Limits = DEFAULT_LIMITS
         self.last = 0
 
     # ---- entries
@@ -102,9 +102,12 @@ class Book:
         before = request.answers
         request.apply(body)
         self.put("request", number, request)
-        for name in request.answers - before:
-            self.put("name", name, sorted({*self.answered_by(name), number}))
-        if mention := self.mention(request.answers - before):
+        new = request.answers - before
+        for name in new:
+            numbers = self.get("name", name) or []
+            if number not in numbers:
+                self.put("name", name, sorted([*numbers, number]))
+        if mention := self.mention(new):
             # an audit that was attached before the run says something of it
             request.drift = Drift.of(mention, mention["by"])
         if "reopened" in body:
@@ -149,13 +152,9 @@ def replay(events: Iterable[Event], path: Source, book: Book | None = None) -> B
 
 # ---- entries as JSON
 
-_DEFAULTS = {
-    f.name: f.default if f.default is not MISSING else f.default_factory()  # type: ignore[misc]
-    for f in fields(Request)
-    if f.default is not MISSING or f.default_factory is not MISSING
-}
+_DEFAULTS = dict(vars(Request(0, "", "", "")))
 _KEPT = tuple(f.name for f in fields(Request) if f.name not in _COMPUTED)
-_MISSING = object()
+_NEEDED = ("number", "subject", "received", "due")
 
 
 def to_json(kind: str, value: Any) -> Any:
@@ -165,7 +164,7 @@ def to_json(kind: str, value: Any) -> Any:
     kept = {}
     for name in _KEPT:
         item = getattr(value, name)
-        if item != _DEFAULTS.get(name, _MISSING):
+        if name in _NEEDED or item != _DEFAULTS[name]:
             kept[name] = item
     for name in ("answers", "undone"):
         if name in kept:
