@@ -8,7 +8,7 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from ..data.forget_set import read_ids
 from ..errors import ExpungeError
@@ -65,6 +65,8 @@ def add(
     due: str = "",
     days: int = DAYS,
     note: str = "",
+    classes: Annotated[tuple[str, ...], Parameter(name="--class")] = (),
+    concept: str = "",
 ) -> None:
     """Enter a deletion request. The first one creates the file.
 
@@ -76,9 +78,12 @@ def add(
         due: Day it must be answered by. By default --days after it came.
         days: Days to answer in, if --due is not given.
         note: Anything worth keeping.
+        classes: Class to forget, by name or number. Repeat it for several. Only salted hashes are kept.
+        concept: Concept to erase. Only a salted hash is kept.
     """
     sample_ids = read_ids(ids) if ids else []
     entry: Any = {"received": received, "due": due, "days": days, "note": note}
+    entry |= {"classes": classes, "concept": concept}
     # raises for a wrong entry, before the file is created
     request_entry(subject, sample_ids, **entry)
     file = Ledger(ledger, create=True)
@@ -159,6 +164,9 @@ def show(ledger: Path, request: int, /) -> None:
         "state": r.state,
         "missing": "; ".join(r.missing),
         "ids": f"{r.ids}, proved" if r.proved else str(r.ids),
+        "classes or concepts": f"{len(r.asks)}{', removed by the run' if r.covered else ''}"
+        if r.asks
+        else "",
         "method": r.method,
         "run": r.run,
         "model": r.model,

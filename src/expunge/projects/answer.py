@@ -9,11 +9,13 @@ import torch
 from torch import nn
 
 from ..audit.evaluation import Evaluation
+from ..audit.verdict import verdict
 from ..data.past_requests import PastRequest, remember_requests, requests_of
 from ..data.split import Split
 from ..errors import ExpungeError
 from ..pipeline.outcome import Outcome, Reference
 from ..pipeline.pipeline import Pipeline
+from ..records.record import plain
 from ..training.run import Run
 from .answered import Answer, Setting
 from .wanted import Wanted
@@ -53,6 +55,7 @@ def answer(
     )
     outcome = outcomes[-1]
     _refuse_failed(outcome)
+    _give_verdict(outcomes)
     new = _each(splits, outcome)
     hashes = {past.request for past in new}
     remember_requests(outcome.model, [*(p for p in earlier if p.request not in hashes), *new])
@@ -67,6 +70,22 @@ def _refuse_failed(outcome: Outcome) -> None:
         raise ExpungeError(
             f"the run answers no request: {record.status}. Nothing was kept; change the settings of {record.method} and run again."
         )
+
+
+def _give_verdict(outcomes: Sequence[Outcome]) -> None:
+    """Write the verdict of the audit into the record of the run. The ledger accepts no audit without one."""
+    outcome = outcomes[-1]
+    if not isinstance(outcome.evaluation, Evaluation):
+        return
+    result = verdict(
+        outcome.record.scores,
+        [o.record.scores for o in outcomes if o.record.kind == "retrain"],
+        sizes=outcome.run.split.sizes,
+        goal=outcome.run.split.goal,
+        original=outcomes[0].record.scores,
+        grounds=outcome.audit.grounds if outcome.audit is not None else None,
+    )
+    outcome.record.details["verdict"] = plain(result.to_dict())
 
 
 def _each(splits: Sequence[Split], outcome: Outcome) -> list[PastRequest]:

@@ -60,6 +60,8 @@ class Ledger(LedgerFile):
         due: str = "",
         days: int = DAYS,
         note: str = "",
+        classes: Sequence[str] = (),
+        concept: str = "",
     ) -> int:
         """Enter a request.
 
@@ -70,6 +72,8 @@ class Ledger(LedgerFile):
             due: Day by which it must be answered. Default: `days` after `received`.
             days: Days to answer in, 0 to 3650. Default 28.
             note: Any text.
+            classes: Classes to forget, by name or number. The ledger keeps only salted hashes.
+            concept: Concept to erase. The ledger keeps only a salted hash.
 
         Returns:
             The number of the request, from 1.
@@ -77,7 +81,7 @@ class Ledger(LedgerFile):
         Raises:
             ExpungeError: The request is not valid. All problems are listed.
         """
-        entry = request_entry(subject, ids, received, due, days, note)
+        entry = request_entry(subject, ids, received, due, days, note, classes, concept)
         with self.transaction() as db:
             number, before = 1 + catch_up(db, self.path).last, read_head(db)
             insert_row(db, "request", number, entry)

@@ -33,7 +33,7 @@ def attachment(
     if record is not None:
         body["run"] = run_entry(current, record, problems)
     if audit is not None:
-        body["audit"] = audit_entry(current, audit)
+        body["audit"] = audit_entry(current, audit, problems)
     if receipt is not None:
         body["receipt"], body["proved"] = receipt_entry(
             current, receipt, record=record, problems=problems, **proof
@@ -69,7 +69,21 @@ def reopened_rows(book: Book, number: int, body: dict[str, Any]) -> dict[int, di
             running = request.status == "running" and request.answers - request.undone
             if (request.status == "done" or running) and request.number not in rows:
                 rows[request.number] = reopening(entry, request.receipt, number)
+    if number not in rows and (row := _known_return(book, number, body)):
+        rows[number] = row
     return rows
+
+
+def _known_return(book: Book, number: int, body: dict[str, Any]) -> dict[str, Any] | None:
+    """Make the row that reopens a request whose run is attached after an audit that says its samples came back."""
+    request = book.request(number)
+    assert request is not None
+    updated = replace(request)
+    updated.apply({**body, "later": ()})
+    mention = book.mention(updated.answers - request.answers)
+    if mention is None or not mention["came_back"] or updated.status not in ("running", "done"):
+        return None
+    return reopening(mention, updated.receipt, mention["by"])
 
 
 def unknown_returns(book: Book, body: dict[str, Any]) -> tuple[str, ...]:
@@ -109,7 +123,8 @@ def _used_problems(book: Book, current: Request, body: dict[str, Any]) -> list[s
             f"this run answered request {current.number} before, and its samples came back. Attach a new run."
         )
     others = [n for n in book.answered_by(receipt) if n != current.number]
-    if others and not body["proved"]:
+    covered = current.asks and body.get("run", {}).get("covers")
+    if others and not body["proved"] and not covered:
         problems.append(
             f"the receipt {receipt} already answers request {others[0]}. A receipt answers a second request only if "
             "its ids are proved: give the ids and the secret, or the receipt of this request."

@@ -121,7 +121,10 @@ class Book:
     def _mention(self, seq: int, by: int, entry: dict[str, Any]) -> None:
         """Enter what an audit that was attached to request `by` says of an earlier run."""
         for name in {entry.get("receipt"), entry.get("record")} - {None, ""}:
-            self.put("mention", name, {**entry, "by": by, "seq": seq})
+            kept = self.get("mention", name)
+            # a receipt may have answered two requests, of which one came back
+            if kept is None or kept["seq"] != seq or not kept["came_back"]:
+                self.put("mention", name, {**entry, "by": by, "seq": seq})
         for number in self.concerned(entry):
             earlier: Request = self.get("request", number)
             earlier.drift = Drift.of(entry, by)
