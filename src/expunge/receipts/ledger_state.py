@@ -67,15 +67,21 @@ class StoredBook(Book):
         try:
             return from_json(kind, json.loads(text))
         except (TypeError, ValueError) as error:
-            raise ExpungeError(
-                f"the state of {self.path} cannot be read. `expunge ledger check` says what is wrong."
-            ) from error
+            raise self._unreadable() from error
+
+    def _unreadable(self) -> ExpungeError:
+        return ExpungeError(
+            f"the stored state of {self.path} cannot be read. `expunge ledger check` says what is wrong."
+        )
 
     def save(self) -> None:
         """Write the entries that have changed."""
         rows = [(kind, key, json.dumps(to_json(kind, self.entries[kind, key]))) for kind, key in self.changed]
         rows.append(("count", "", str(self.last)))
-        total = int(mark(self.db, DIGEST, checked=False).hash, 16)
+        try:
+            total = int(mark(self.db, DIGEST, checked=False).hash, 16)
+        except ValueError as error:
+            raise self._unreadable() from error
         for kind, key, text in rows:
             query = "SELECT value FROM state WHERE kind = ? AND key = ?"
             old = self.db.execute(query, (kind, key)).fetchone()

@@ -58,8 +58,10 @@ class Book:
         request: Request | None = self.get("request", number)
         if request is not None:
             request.limits = self.limits
-            others = [n for n in self.get("returns", number) or () if n != number]
-            request.brought_back = tuple(n for n in others if self.get("request", n).status not in CLOSED)
+            returns = {n: self.get("request", n) for n in self.get("returns", number) or () if n != number}
+            request.brought_back = tuple(
+                n for n, r in returns.items() if r is not None and r.status not in CLOSED
+            )
         return request
 
     def requests(self) -> Iterator[Request]:
