@@ -297,3 +297,36 @@ def test_ids_in_any_alphabet_and_with_commas(classifier, project, monkeypatch, t
     ]
     requests = ledger(project).requests()
     assert [r.proved for r in requests] == [True] * 4 and requests[0].subject == "Fall 7, β"
+
+
+# ---- copies
+
+
+@pytest.mark.parametrize(("copies", "count"), [("include", 2), (None, 2), ("report", 1), ("ignore", 1)])
+def test_copies_in_a_project(project, monkeypatch, copies, count):
+    """The copy of p1 is in the data under another id, and in the held-out set if there is one."""
+    import office_data
+
+    source = office_data.data()
+    train = source.train
+    at = torch.tensor([*range(400), 1])
+    names = [*map(str, train.ids), "twin"]
+    groups = {"user": train.groups["user"][at.numpy()]}
+    twice = TensorData(train.x[at], train.labels[at], ids=names, groups=groups)
+    monkeypatch.setattr(office_data, "data", lambda: replace(source, train=twice))
+    path = project.path / "expunge.toml"
+    text = path.read_text()
+    assert "# copies = ..." in text
+    if copies is not None:
+        path.write_text(text.replace("# copies = ...", f'copies = "{copies}"'))
+    found = project.forget(ids=["p1", "p2"])
+    assert set(found.outcome.run.split.forget.ids) == {"p1", "p2", *(["twin"] if count == 2 else [])}
+    assert ledger(project).request(1).proved and ledger(project).request(1).ids == count + 1
+    # the copy is forgotten already where it was included
+    assert bool(project.forget(ids=["twin"]).outcomes) == (count == 1)
+    assert not project.forget(ids=["p1"]).outcomes or copies in ("report", "ignore")
+    state = json.loads((project.path / "state.json").read_text())
+    state["requests"][0]["state"] = "came back"
+    (project.path / "state.json").write_text(json.dumps(state))
+    again = project.answer(pending=True)
+    assert len(again.outcome.run.split.forget) == count + 1 and ledger(project).request(1).proved
