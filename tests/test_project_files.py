@@ -15,9 +15,10 @@ from expunge.cli import main
 from expunge.data.past_requests import requests_of
 from expunge.errors import ExpungeError
 from expunge.projects.folder import Folder
+from expunge.projects.settings import checked
 from expunge.projects.wanted import wanted
 from expunge.receipts.ledger import Ledger
-from project_office import content
+from project_office import VALUES, content
 
 
 @pytest.fixture(scope="module")
@@ -221,6 +222,16 @@ def test_a_folder_that_cannot_be_written_is_an_error_and_status_still_works(answ
     with pytest.raises(ExpungeError, match=r"cannot be written: Permission denied; give the user"):
         answered.forget(ids=["p9"])
     assert answered.status().exit_code == 0
+
+
+def test_a_project_that_cannot_be_made_is_an_error(office, tmp_path, monkeypatch):
+    def refuse(*args, **options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("tempfile.mkdtemp", refuse)
+    with pytest.raises(ExpungeError, match="cannot be made: Permission denied; give another folder"):
+        Project.create(tmp_path / "new", checked(VALUES), office / "mine.pt")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="the system has no SIGKILL")

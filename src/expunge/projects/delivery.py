@@ -21,7 +21,7 @@ from ..report import write_report
 from .answered import Answer, Setting
 from .folder import MODELS, REPORT
 from .prepared import Prepared, sha256
-from .requests import ProjectRequest
+from .requests import ProjectRequest, apply_audit
 
 # Records that the report shows: all of them would make each request slower than the one before.
 SHOWN_RECORDS = 12
@@ -96,3 +96,21 @@ def _attach(ledger: Ledger, entry: ProjectRequest, ids: Sequence[str], files: di
         return
     note = f"the run covers {len(ids)} of its {request.ids} samples; the data no longer has the others"
     ledger.attach(entry.number, record=files["record"], audit=files["record"], status="done", note=note)
+
+
+def mark_answered(
+    prepared: Prepared,
+    ledger: Ledger,
+    entries: Sequence[ProjectRequest],
+    found: Answer,
+    model: dict[str, str],
+) -> None:
+    """Write into the state what a run has answered, and which earlier requests came back."""
+    for entry, past in zip(entries, found.requests, strict=True):
+        entry.answered(len(prepared.state["models"]), past)
+    known = [r for r in prepared.requests if r not in entries]
+    for entry in apply_audit(known, found.earlier):
+        # the ledger has reopened it where it found its receipt in the audit
+        if ledger.request(entry.number).status == "done":
+            ledger.attach(entry.number, status="open", note=entry.reason)
+    prepared.state = {**prepared.state, "models": [*prepared.state["models"], model]}

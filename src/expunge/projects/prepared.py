@@ -201,3 +201,14 @@ def sha256(path: Path) -> str:
     """Return the SHA-256 (hex) of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def draw_each(setting: Setting, entries: Sequence[ProjectRequest]) -> list[Split]:
+    """Draw the split of each request. An error names the request."""
+    splits = []
+    for entry in entries:
+        try:
+            splits.append(setting.draw(entry.wanted))
+        except ExpungeError as error:
+            raise ExpungeError([f"request {entry.number}: {text}" for text in error.problems]) from error
+    return splits

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterable, Sequence
 from datetime import date
 from pathlib import Path
@@ -16,19 +15,19 @@ from ..data.split import Split
 from ..errors import ExpungeError, raise_all
 from ..receipts.ledger import Ledger
 from ..records.record import Record
-from ..records.request_file import answered_requests, requests_path, write_requests
 from . import folder as files
 from .answer import answer
-from .answered import Answer, Setting
-from .delivery import deliver
+from .answered import Answer
+from .creation import make_folder
+from .delivery import deliver, mark_answered
 from .file_checks import file_problems
 from .folder import Folder
 from .plan import Plan, make_plan
-from .prepared import Prepared, Say, drawn_entry, for_requests, prepare, sha256, unanswered
-from .repeated import answer_by, earlier_answer, evidence
-from .requests import ProjectRequest, ProjectStatus, apply_audit, utc_today
-from .settings import ProjectSettings, load_original, read_settings
-from .state import FORMAT, request_entries
+from .prepared import Prepared, Say, draw_each, drawn_entry, for_requests, prepare, unanswered
+from .repeated import answer_repeats, earlier_answer, earlier_of
+from .requests import ProjectRequest, ProjectStatus, utc_today
+from .settings import ProjectSettings, read_settings
+from .state import request_entries
 from .wanted import NO_SUBJECT, Wanted, wanted
 
 
@@ -78,31 +77,7 @@ class Project:
         Raises:
             ExpungeError: Lists every problem. Nothing is written then.
         """
-        path, checkpoint = Path(path), Path(checkpoint)
-        files.check_new(path)
-        read, problems = load_original(settings, checkpoint)
-        raise_all(problems)
-        assert read is not None
-        answered = answered_requests(read, history)
-        path.resolve().parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.resolve().parent))
-        try:
-            (work / files.MODELS).mkdir()
-            name = f"{files.MODELS}/0000{checkpoint.suffix}"
-            shutil.copyfile(checkpoint, work / name)
-            kept = write_requests(requests_path(work / name), answered) if answered else None
-            (work / files.SETTINGS).write_text(settings.to_toml(), encoding="utf-8")
-            model = {"file": name, "sha256": sha256(work / name), "receipt": ""}
-            state = {
-                "format": FORMAT,
-                "models": [{**model, "requests": sha256(kept) if kept else ""}],
-                "requests": [],
-                "moves": [],
-            }
-            files.write_private_json(work / files.STATE, state)
-            files.create(path, work)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+        make_folder(Path(path), settings, Path(checkpoint), history)
         return cls(path)
 
     # ---- requests
@@ -156,43 +131,19 @@ class Project:
                 entries = prepared.requests[len(prepared.requests) - len(new) :]
                 if pending:
                     waiting = unanswered(prepared, self.say, entries)
-                    splits = [*_draw_each(prepared.setting, waiting), *splits]
+                    splits = [*draw_each(prepared.setting, waiting), *splits]
                     entries = [*waiting, *entries]
                 if not entries:
                     raise ExpungeError(NOTHING_WAITS)
-                found = self._answer(prepared, work, ledger, entries, splits)
+                left, kept = answer_repeats(self.folder, prepared, ledger, entries, splits, self.say)
+                if left:
+                    found = self._run(prepared, work, ledger, [e for e, _ in left], [s for _, s in left])
+                else:
+                    hashes = {entry.request for entry in entries}
+                    past = [p for p in requests_of(prepared.model) if p.request in hashes]
+                    found = Answer([], splits, past, kept=(prepared.model, Record.load(kept[-1])))
                 self._commit(prepared, work, ledger)
         return found
-
-    def _answer(
-        self,
-        prepared: Prepared,
-        work: Path,
-        ledger: Ledger,
-        entries: Sequence[ProjectRequest],
-        splits: Sequence[Split],
-    ) -> Answer:
-        """Answer requests by earlier runs where these removed all samples, and the others by a new run."""
-        left: list[tuple[ProjectRequest, Split]] = []
-        kept: list[Path] = []
-        for entry, split in zip(entries, splits, strict=True):
-            earlier = self._earlier(prepared, entry, split)
-            files = evidence(self.folder, prepared.state, earlier.run) if earlier else {}
-            if earlier and files:
-                self.say(answer_by(ledger, entry, earlier, split, files))
-                kept.append(files["record"])
-            else:
-                left.append((entry, split))
-        if not left:
-            past = [p for p in requests_of(prepared.model) if p.request in {e.request for e in entries}]
-            return Answer([], list(splits), past, kept=(prepared.model, Record.load(kept[-1])))
-        return self._run(prepared, work, ledger, [e for e, _ in left], [s for _, s in left])
-
-    def _earlier(self, prepared: Prepared, entry: ProjectRequest, split: Split) -> ProjectRequest | None:
-        """Return the request whose run answers this one too, or None."""
-        if entry.state != "waiting":
-            return None
-        return earlier_answer(split, requests_of(prepared.model), prepared.requests)
 
     def _run(
         self,
@@ -203,18 +154,11 @@ class Project:
         splits: Sequence[Split],
     ) -> Answer:
         """Answer requests by a new run, and write its files into `work`."""
-        wanted = [e.wanted for e in entries]
-        setting = for_requests(prepared, wanted)
-        found = answer(prepared.model, wanted, setting, splits)
+        requests = [entry.wanted for entry in entries]
+        setting = for_requests(prepared, requests)
+        found = answer(prepared.model, requests, setting, splits)
         model = deliver(prepared, work, ledger, entries, found, setting)
-        known = [r for r in prepared.requests if r not in entries]
-        for entry, past in zip(entries, found.requests, strict=True):
-            entry.answered(len(prepared.state["models"]), past)
-        for entry in apply_audit(known, found.earlier):
-            # the ledger has reopened it where it found its receipt in the audit
-            if ledger.request(entry.number).status == "done":
-                ledger.attach(entry.number, status="open", note=entry.reason)
-        prepared.state = {**prepared.state, "models": [*prepared.state["models"], model]}
+        mark_answered(prepared, ledger, entries, found, model)
         return found
 
     def register(self, new: Sequence[Wanted]) -> list[ProjectRequest]:
@@ -226,7 +170,7 @@ class Project:
                 splits = self._enter(prepared, ledger, new)
                 entries = prepared.requests[len(prepared.requests) - len(new) :]
                 for entry, split in zip(entries, splits, strict=True):
-                    if earlier := self._earlier(prepared, entry, split):
+                    if earlier := earlier_of(prepared, entry, split):
                         self.say(
                             f"request {entry.number} asks for samples that request {earlier.number} removed already; "
                             "`expunge forget --pending` answers it without a new run."
@@ -247,8 +191,7 @@ class Project:
                 self.say(
                     f"request {earlier.number} removed all samples of a request already; no run would be needed for it."
                 )
-        setting = for_requests(prepared, requests)
-        recipe = prepared.settings.make_recipe()
+        setting, recipe = for_requests(prepared, requests), prepared.settings.make_recipe()
         return make_plan(prepared.model, splits, setting, recipe, self.path, prepared.model_file)
 
     def status(self, today: date | None = None) -> ProjectStatus:
@@ -305,14 +248,3 @@ class Project:
             "drawn": drawn_entry(prepared, work),
         }
         self.folder.commit(work, state)
-
-
-def _draw_each(setting: Setting, entries: Sequence[ProjectRequest]) -> list[Split]:
-    """Draw the split of each request. An error names the request."""
-    splits = []
-    for entry in entries:
-        try:
-            splits.append(setting.draw(entry.wanted))
-        except ExpungeError as error:
-            raise ExpungeError([f"request {entry.number}: {text}" for text in error.problems]) from error
-    return splits

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..data.past_requests import PastRequest
+from ..data.past_requests import PastRequest, requests_of
 from ..data.split import Split
 from ..receipts.ledger import Ledger
 from .folder import Folder
+from .prepared import Prepared, Say
 from .requests import ProjectRequest
 
 
@@ -69,3 +70,36 @@ def answer_by(
     request.state, request.request, request.run = "done", earlier.request, earlier.run
     request.then, request.now = dict(earlier.then), dict(earlier.now)
     return text
+
+
+def earlier_of(prepared: Prepared, entry: ProjectRequest, split: Split) -> ProjectRequest | None:
+    """Return the request whose run answers this one too, or None."""
+    if entry.state != "waiting":
+        return None
+    return earlier_answer(split, requests_of(prepared.model), prepared.requests)
+
+
+def answer_repeats(
+    folder: Folder,
+    prepared: Prepared,
+    ledger: Ledger,
+    entries: Sequence[ProjectRequest],
+    splits: Sequence[Split],
+    say: Say,
+) -> tuple[list[tuple[ProjectRequest, Split]], list[Path]]:
+    """Answer the requests whose samples earlier runs removed.
+
+    Returns:
+        The other requests with their splits, and the records of the earlier runs.
+    """
+    left: list[tuple[ProjectRequest, Split]] = []
+    kept: list[Path] = []
+    for entry, split in zip(entries, splits, strict=True):
+        earlier = earlier_of(prepared, entry, split)
+        files = evidence(folder, prepared.state, earlier.run) if earlier else {}
+        if earlier and files:
+            say(answer_by(ledger, entry, earlier, split, files))
+            kept.append(files["record"])
+        else:
+            left.append((entry, split))
+    return left, kept
