@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from .torch_utils.allocator import keep_freed_memory
     from .training.execute import execute, unlearn
     from .training.method import GradientMethod, Method
+    from .training.method_check import check_method
     from .training.registry import find, names
     from .training.run import Compute, Run
 
@@ -77,6 +78,7 @@ __all__ = [
     "UGradSLPlus",
     "audit",
     "bench",
+    "check_method",
     "execute",
     "experiment",
     "find",
@@ -122,6 +124,7 @@ _MODULES = {
     "torch_utils.allocator": ("keep_freed_memory",),
     "training.execute": ("execute", "unlearn"),
     "training.method": ("GradientMethod", "Method"),
+    "training.method_check": ("check_method",),
     "training.registry": ("find", "names"),
     "training.run": ("Compute", "Run"),
 }
