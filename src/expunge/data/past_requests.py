@@ -87,20 +87,21 @@ class EarlierRequest:
 def requests_of(model: nn.Module) -> tuple[PastRequest, ...]:
     """Return the requests that a model has answered, the first one first.
 
-    `unlearn` and `execute` write them on the model they return. `copy.deepcopy` keeps them. A state dict does not hold
-    them: checkpoints of the command line keep them in their metadata.
+    `unlearn` and `execute` write them on the model they return. `copy.deepcopy` keeps them. A model that contains the
+    returned one as a submodule has answered them too. A state dict does not hold them: checkpoints of the command line keep
+    them in their metadata.
 
     Example:
         >>> unlearned = unlearn(model, split, "salun", task)  # doctest: +SKIP
         >>> requests_of(unlearned)  # doctest: +SKIP
         (PastRequest(class [3], 178 samples, goal unlearn, salun),)
     """
-    for name in ("_orig_mod", "module"):
-        # wrappers of torch.compile and DataParallel
-        inner = getattr(model, name, None)
-        if _ATTRIBUTE not in vars(model) and isinstance(inner, nn.Module):
-            return requests_of(inner)
-    return tuple(vars(model).get(_ATTRIBUTE, ()))
+    found = {past.request: past for past in vars(model).get(_ATTRIBUTE, ())}
+    # the model may be part of another one: a wrapper of torch, an ensemble, the user's own module
+    for part in model.children():
+        for past in requests_of(part):
+            found.setdefault(past.request, past)
+    return tuple(found.values())
 
 
 def remember_requests(model: Model, requests: Iterable[PastRequest]) -> Model:
@@ -108,7 +109,8 @@ def remember_requests(model: Model, requests: Iterable[PastRequest]) -> Model:
 
     Args:
         model: The model, for example just loaded from a file.
-        requests: The requests, the first one first. They replace what the model had.
+        requests: The requests, the first one first. They replace what was written on the model, but not what its submodules
+            have answered.
     """
     object.__setattr__(model, _ATTRIBUTE, tuple(requests))
     return model
