@@ -151,15 +151,14 @@ def find_samples(requests: Sequence[PastRequest], train: Data, test: Data) -> li
     earlier = []
     for request in requests:
         if request.data:
-            index = torch.tensor([int(name) for name in request.ids], dtype=torch.int64)
+            known = {int(name) for name in request.ids}
         else:
-            index = torch.tensor(
-                [p for name in request.ids for p in positions.get(name, ())], dtype=torch.int64
-            )
+            known = {p for name in request.ids for p in positions.get(name, ())}
         if request.classes:
-            index = torch.cat([index, _of_classes(train, request.classes)])
+            known.update(_of_classes(train, request.classes).tolist())
+        index = torch.tensor(sorted(known), dtype=torch.int64)
         of_test = Samples(test, _of_classes(test, request.classes)) if request.classes else nothing
-        earlier.append(EarlierRequest(request, Samples(train, index.unique()), of_test))
+        earlier.append(EarlierRequest(request, Samples(train, index), of_test))
     return earlier
 
 
