@@ -96,10 +96,10 @@ def requests_of(model: nn.Module) -> tuple[PastRequest, ...]:
         >>> requests_of(unlearned)  # doctest: +SKIP
         (PastRequest(class [3], 178 samples, goal unlearn, salun),)
     """
-    found = {past.request: past for past in vars(model).get(_ATTRIBUTE, ())}
+    found: dict[str, PastRequest] = {}
     # the model may be part of another one: a wrapper of torch, an ensemble, the user's own module
-    for part in model.children():
-        for past in requests_of(part):
+    for part in model.modules() if isinstance(model, nn.Module) else [model]:
+        for past in vars(part).get(_ATTRIBUTE, ()):
             found.setdefault(past.request, past)
     return tuple(found.values())
 
