@@ -144,6 +144,7 @@ MANY_PARAMETERS = {
     "data/stream.py:__init__": 13,
     "data/tensors.py:__init__": 11,
     "pipeline/experiment.py:experiment": 20,
+    "tuning/one_call.py:unlearn": 11,
     "tuning/trials.py:tune": 13,
 }
 

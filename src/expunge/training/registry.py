@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from ..extensions import Extensions, source_of
 from ..records.checkpoint import Checkpoint
@@ -108,11 +108,14 @@ def _with_settings(name: str, settings: str | None) -> Method | None:
     # a class of the user's own is not imported because a file names it
     if settings is None or name not in names():
         return None
-    method = find(name)
+    method: Any = find(name)
     try:
         values = json.loads(settings)
     except ValueError:
         return None
+    if isinstance(values, dict) and "paper_exact" in values:
+        # the name in files of earlier versions
+        values["paper"] = values.pop("paper_exact")
     if not isinstance(values, dict) or set(values) - {f.name for f in fields(method)}:
         return None
     try:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..errors import ExpungeError
 from ..masks.mask_file import Mask
 from ..records.hashing import mask_hash, state_hash
-from ..records.record import plain
+from ..records.record import settings_of
 from ..records.torch_files import load_state, save_state
 from ..torch_utils.peak_memory import peak_memory
 from .run import Run
@@ -140,7 +140,7 @@ def _identity(run: Run, method: Any) -> str:
     # the parameters that the run started from
     origin = None if run.source is None else state_hash(run.source.state_dict())
     task = (type(run.task).__name__, run.task.num_classes, _settings_of(run.task))
-    settings = plain(asdict(method))
+    settings = settings_of(method)
     return repr(
         (
             type(method).__name__,
