@@ -141,7 +141,7 @@ def test_nothing_is_made_up_of_a_model_that_nobody_describes(made, tmp_path):
 def test_references_carry_their_own_recipe_and_the_command(made, monkeypatch):
     seen: list[Record] = []
     monkeypatch.setattr(
-        "expunge.cli.audit.show_outcomes", lambda them, page: seen.extend(o.record for o in them)
+        "expunge.cli.audit_run.show_outcomes", lambda them, page: seen.extend(o.record for o in them)
     )
     assert audit(made, retrained="gold") == 0
     start, gold, ours = seen

@@ -217,6 +217,25 @@ def test_a_request_that_came_back_is_named(recognised, then, back):
     assert scores.to_dict()["UA_change"] == (None if then is None else pytest.approx(scores.UA - then))
 
 
+def test_each_of_several_requests_has_its_own_scores():
+    """By hand: 40, 0 (its samples are gone) and 10 samples, of which the first 45 are recognised: 40 of 40 and 5 of 10."""
+    named = [data(ids=[f"{letter}{i}" for i in range(160)]) for letter in "ab"]
+    first, gone, third = (
+        Split.by_ids(d, TEST, [f"{letter}{i}" for i in which]).as_request("salun")
+        for d, letter, which in (
+            (named[0], "a", range(40)),
+            (named[1], "b", range(3)),
+            (named[0], "a", range(50, 60)),
+        )
+    )
+    split = Split.by_ids(named[0], TEST, ["a100"]).after([first, gone, third])
+    one, two = audit_earlier(evaluation(split, 45, 8.0))
+    assert (one.number, one.samples, one.UA, one.came_back) == (1, 40, 0.0, True)
+    assert (two.number, two.samples, two.UA, two.came_back) == (3, 10, 50.0, False)
+    # the surer ones are called members: those that are recognised
+    assert (one.MIA, two.MIA) == (0.0, 50.0)
+
+
 def test_a_class_that_is_recognised_again_came_back():
     split = Split.by_ids(data(), TEST, [0]).after([Split.by_class(data(), TEST, 1).as_request("salun")])
     assert audit_earlier(evaluation(split, 2, 2.0))[0].came_back

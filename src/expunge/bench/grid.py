@@ -19,9 +19,10 @@ from ..records.statistics import grouped
 from ..tasks.classification import Classification
 from ..training.method import PACKAGE
 from ..training.registry import METHODS, find, serves
+from ..training.settings import field_problems
 from ..tuning import presets
 from ..tuning.search import By
-from .checks import OWN, SCENARIOS, TUNE, checked, field_problems
+from .checks import OWN, SCENARIOS, TUNE, checked
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,12 @@ def unsuited_text(method: type[Method], task: Task | type[Task]) -> str:
         "diffusion": "`expunge unlearn-generator` and `expunge erase`",
     }
     served = [commands[name] for name in served_tasks(method) if name in commands and name != task.name]
-    instead = f" On the command line it works with {' and '.join(served)}." if served else ""
+    # a user's own task exists only in Python
+    instead = (
+        f" On the command line it works with {' and '.join(served)}."
+        if served and task.name in commands
+        else ""
+    )
     missing = missing_capabilities(task, method.needs)
     name = task.__name__ if isinstance(task, type) else type(task).__name__
     pieces = missing_text(method.__name__, task.name, name, missing)

@@ -55,3 +55,21 @@ def _is_instance(value: Any, expected: Any) -> bool:
     if expected is int:
         return isinstance(value, Integral) and not isinstance(value, bool)
     return isinstance(value, expected)
+
+
+def field_problems(owner: str, settings: Any, values: dict[str, Any]) -> list[str]:
+    """Check the fields of a dataclass: their names, their types, and what the class itself says of their values.
+
+    Args:
+        owner: What the settings belong to, for messages.
+        settings: The dataclass.
+        values: {field: value}. Fields that keep their default may be missing.
+
+    Returns:
+        One sentence for each problem.
+    """
+    known = sorted(f.name for f in fields(settings))
+    unknown = [
+        f"'{k}' is no setting of {owner}; known: {', '.join(known)}." for k in values if k not in known
+    ]
+    return unknown or settings_problems(settings(**values))
