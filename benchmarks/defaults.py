@@ -167,11 +167,11 @@ The goal is a class-wise gap below half of the original's, and at random no gap 
 NOTES = """
 ## What the table does not show
 
-- At random, these originals hardly remember their training samples: the gap of the untouched original is within the sampling
-  error of the estimate. So every method keeps the original. This is not a successful deletion, and the command says so.
+- At random, these originals remember little, and no trial improved on them by more than the sampling error of the estimate. So
+  every method keeps the original. This is not a successful deletion, and the command says so.
 - Fisher forgetting adds noise to all classes alike. A noise that removes the class also removes the others.
 - Some class-wise gaps near 25 come from MIA alone: UA is about 100 and MIA about 0. The SVM behind MIA is arbitrary below the
-  confidences that it was fitted on, so trials do not follow it 
+  confidences that it was fitted on, so trials do not follow it
   ([how the distance is estimated](methods.md#how-the-distance-is-estimated)).
 - Full CIFAR-10 was not run.
 """
