@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, TypeAlias
 
 from ..errors import ExpungeError, ModelError, raise_all
-from ..extensions import Extensions, source_of
+from ..extensions import Extensions
+from ..own_code import remember_source, source_of
 from ..tasks.task import Capability, Task, missing_capabilities, missing_text
 from .evaluation import Evaluation
 
@@ -48,6 +49,7 @@ class Measure(ABC):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
+        remember_source(cls)
         if cls.__name__.startswith("_"):  # a base of several measures
             return
         problems = [

@@ -18,13 +18,11 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ..data.batch import Batch
-from ..extensions import module_name
+from ..own_code import PACKAGE, module_name, remember_source
 from ..tasks.task import Capability
 from ..torch_utils.module_state import freeze_batch_norm
 from .run import Row, Run
 from .schedule import Pair, pairs, steps_per_epoch
-
-PACKAGE = __name__.partition(".")[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +44,10 @@ class Method:
     exact: ClassVar[bool] = False
     search: ClassVar[dict[str, tuple[Any, ...]]] = {}
     python_only: ClassVar[str] = ""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        remember_source(cls)
 
     def apply(self, run: Run) -> None:
         """Change `run.model` in place."""

@@ -6,7 +6,8 @@ import json
 from dataclasses import fields
 from typing import TypeAlias
 
-from ..extensions import Extensions, source_of
+from ..extensions import Extensions
+from ..own_code import source_of
 from ..records.checkpoint import Checkpoint
 from ..tasks import BUILT_IN
 from ..tasks.task import Task, missing_capabilities, missing_text

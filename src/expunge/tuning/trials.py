@@ -17,6 +17,7 @@ from ..data.past_requests import requests_of
 from ..data.split import Split
 from ..errors import ExpungeError, raise_all
 from ..masks.mask_file import Mask
+from ..own_code import code_identity
 from ..records.atomic_files import write_json
 from ..records.hashing import mask_hash, state_hash
 from ..records.record import plain
@@ -162,7 +163,7 @@ def _identity(
 ) -> str:
     """Return a text that is equal for two calls only if their trials are the same."""
     given_mask = None if mask is None else mask_hash(mask)
-    return repr((type(method).__name__, plain(asdict(method)), split.hash, split.preparation, seed, asdict(how), given_mask,
+    return repr((code_identity(type(method)), plain(asdict(method)), split.hash, split.preparation, seed, asdict(how), given_mask,
                  state_hash(model.state_dict()), count, sorted(fixed), by))  # fmt: skip
 
 
