@@ -15,6 +15,7 @@ from ..errors import ExpungeError, ModelError, raise_all
 from ..extensions import Extensions
 from ..own_code import remember_source, source_of
 from ..tasks.task import Capability, Task, missing_capabilities, missing_text
+from ..training.method_class import attribute_problems
 from .evaluation import Evaluation
 
 # names that the standard audits use for their own scores
@@ -61,6 +62,7 @@ class Measure(ABC):
             problems.append(
                 f"{cls.__name__}.name is '{cls.name}', a score of the standard audit; choose another."
             )
+        problems += attribute_problems(cls, ("needs",))
         if problems:
             raise TypeError(" ".join(problems))
 

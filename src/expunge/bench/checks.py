@@ -18,6 +18,7 @@ from ..models import check_name
 from ..sources.spec import check_spec
 from ..tasks.classification import Classification
 from ..torch_utils.module_state import check_seed
+from ..training.method_class import made_by_default
 from ..training.registry import METHODS, find, names
 from ..training.run import Compute
 from ..training.settings import settings_problems
@@ -46,7 +47,12 @@ def field_problems(owner: str, settings: Any, values: dict[str, Any]) -> list[st
     unknown = [
         f"'{k}' is no setting of {owner}; known: {', '.join(known)}." for k in values if k not in known
     ]
-    return unknown or settings_problems(settings(**values))
+    if unknown:
+        return unknown
+    try:
+        return settings_problems(made_by_default(settings, owner, **values))
+    except ExpungeError as error:
+        return error.problems
 
 
 def _check_split(split: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ from ..data.batch import Batch
 from ..own_code import PACKAGE, module_name, remember_source
 from ..tasks.task import Capability
 from ..torch_utils.module_state import freeze_batch_norm
+from .method_class import attribute_problems
 from .run import Row, Run
 from .schedule import Pair, pairs, steps_per_epoch
 
@@ -48,6 +49,8 @@ class Method:
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         remember_source(cls)
+        if problems := attribute_problems(cls):
+            raise TypeError(" ".join(problems))
 
     def apply(self, run: Run) -> None:
         """Change `run.model` in place."""

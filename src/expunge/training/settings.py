@@ -46,7 +46,21 @@ def settings_problems(settings: Any) -> list[str]:
     Args:
         settings: A dataclass instance with a method `problems()`.
     """
-    return type_problems(settings) or settings.problems()
+    return type_problems(settings) or _own_problems(settings)
+
+
+def _own_problems(settings: Any) -> list[str]:
+    """What the class itself says of its settings. It may be the user's code."""
+    name = f"{type(settings).__name__}.problems()"
+    try:
+        problems = settings.problems()
+    except Exception as error:
+        return [
+            f"{name} failed: {type(error).__name__}: {error}; return a list of sentences, or [] for none."
+        ]
+    if not isinstance(problems, list | tuple) or any(not isinstance(p, str) for p in problems):
+        return [f"{name} returned {problems!r}; return a list of sentences, or [] for none."]
+    return list(problems)
 
 
 def _is_instance(value: Any, expected: Any) -> bool:
