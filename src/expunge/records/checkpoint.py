@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -21,9 +20,11 @@ from torch import Tensor
 from ..errors import CheckpointError
 from .atomic_files import atomic
 from .checkpoint_contents import OPTIMIZER, Keys, dotted
+from .checkpoint_files import read_file
 from .checkpoint_reading import METADATA_ENTRY, Content, choose_state, separate
 from .tensor_memory import own_memory, unshared
-from .torch_files import add_archive_metadata, read_archive_metadata, read_torch_file
+from .torch_files import add_archive_metadata
+from .versions import add_prefix, versions_of, with_versions
 
 # entries that a notice shows
 SHOWN = 8
@@ -45,6 +46,7 @@ class Checkpoint:
         dropped: {entry: what it holds} of everything that no output has, for example {"state_dict_ema": "11 tensors"}.
         other_states: Entries that hold a whole model of the same shape, but were not read.
         ema: The entry that the caller chose.
+        versions: {module name: version} that torch stores with a state dict for its own migrations, with the names of the file.
         notices: Sentences that the user should read.
     """
 
@@ -59,6 +61,7 @@ class Checkpoint:
     dropped: dict[str, str] = field(default_factory=dict)
     other_states: list[str] = field(default_factory=list)
     ema: str | None = None
+    versions: dict[str, Any] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
 
     @property
@@ -90,34 +93,9 @@ def read_checkpoint(path: str | os.PathLike[str], ema: str | None = None) -> Che
         {'state_dict': '11 tensors', 'optimizer': '22 tensors'}
     """
     file = Path(path)
-    if not file.is_file():
-        problem = "is a folder" if file.is_dir() else "does not exist"
-        raise CheckpointError(f"{file} {problem}; give a checkpoint file.")
-    with file.open("rb") as opened:
-        start = opened.read(256)
-    if not start:
-        raise CheckpointError(f"{file} is empty; copy or download it again.")
-    if start.startswith(b"version https://git-lfs"):
-        raise CheckpointError(f"{file} is a Git LFS pointer, not the checkpoint itself; run `git lfs pull`.")
-    # A safetensors file may have any name. After its 8-byte length comes JSON.
-    is_safetensors = file.suffix == ".safetensors" or start[8:9] == b"{"
-    if is_safetensors:
-        loaded, metadata = _read_safetensors(file)
-    else:
-        loaded = read_torch_file(file)
-        metadata = read_archive_metadata(file)
+    kind, loaded, metadata = read_file(file)
     content = separate(loaded, choose_state(file, loaded, ema), metadata)
-    return _checkpoint_of(file, "safetensors" if is_safetensors else "pt", content, ema)
-
-
-def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    try:
-        with safetensors.safe_open(file, framework="pt") as opened:
-            return {k: opened.get_tensor(k) for k in list(opened.keys())}, dict(opened.metadata() or {})
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{file} cannot be read as safetensors (broken or cut off): {error}; copy or download it again."
-        ) from error
+    return _checkpoint_of(file, kind, content, ema)
 
 
 def _checkpoint_of(file: Path, kind: str, content: Content, ema: str | None) -> Checkpoint:
@@ -192,12 +170,14 @@ def write_checkpoint(
             # transformers requires the entry "format".
             safetensors.torch.save_file(unshared(tensors), part, {"format": "pt", **texts})
         else:
-            _write_torch(part, tensors, texts, like)
+            # a file without versions would be migrated again when it is loaded
+            versions = add_prefix(versions_of(state), prefix) if like is not None else {}
+            _write_torch(part, with_versions(tensors, versions), texts, like)
     return file
 
 
 def _write_torch(
-    file: Path, tensors: dict[str, Tensor], texts: dict[str, str], like: Checkpoint | None
+    file: Path, tensors: Mapping[str, Tensor], texts: dict[str, str], like: Checkpoint | None
 ) -> None:
     keys = like.keys if like is not None else ()
     is_plain = like is not None and like.format == "pt" and not keys
@@ -228,7 +208,7 @@ def dropped_metadata(like: Checkpoint) -> dict[str, str]:
     return texts
 
 
-def _insert(rest: Any, keys: Keys, tensors: dict[str, Tensor]) -> Any:
+def _insert(rest: Any, keys: Keys, tensors: Mapping[str, Tensor]) -> Any:
     """Put the state dict where the input had it. A list holds nothing but it."""
     if not keys:
         return tensors
