@@ -47,6 +47,7 @@ class Checkpoint:
         other_states: Entries that hold a whole model of the same shape, but were not read.
         ema: The entry that the caller chose.
         versions: {module name: version} that torch stores with a state dict for its own migrations, with the names of the file.
+        names: {name in the model: name in the file, after `prefix`} of the tensors that the file names otherwise.
         notices: Sentences that the user should read.
     """
 
@@ -62,6 +63,7 @@ class Checkpoint:
     other_states: list[str] = field(default_factory=list)
     ema: str | None = None
     versions: dict[str, Any] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
 
     @property
@@ -116,10 +118,16 @@ def _checkpoint_of(file: Path, kind: str, content: Content, ema: str | None) -> 
             f"an output does not have these entries of {file.name}, as they may remember the training data: {_listed(entries)}."
         )
     if checkpoint.prefix:
-        checkpoint.notices.append(
-            f"the names in {file.name} begin with '{checkpoint.prefix}'; they are loaded without it, and an output has it again."
-        )
+        checkpoint.notices.append(prefix_notice(checkpoint))
     return checkpoint
+
+
+def prefix_notice(checkpoint: Checkpoint) -> str:
+    """Return the sentence on the prefix of a checkpoint."""
+    return (
+        f"the names in {checkpoint.path.name} begin with '{checkpoint.prefix}'; they are loaded without it, and an output has it "
+        "again."
+    )
 
 
 def _listed(entries: list[str]) -> str:
@@ -162,7 +170,8 @@ def write_checkpoint(
         raise CheckpointError(f"{file} is the input, which is never overwritten; give another output file.")
     prefix = like.prefix if like is not None else ""
     counters = like.counters if like is not None else {}
-    tensors = own_memory({**counters, **{prefix + k: v for k, v in state.items()}})
+    names = like.names if like is not None else {}
+    tensors = own_memory({**counters, **{prefix + names.get(k, k): v for k, v in state.items()}})
     texts = {**_inherited(like), **dict(metadata or {})}
     keeps_format = like is not None and like.format == "safetensors" and file.suffix == like.path.suffix
     with atomic(file) as part:
@@ -171,7 +180,7 @@ def write_checkpoint(
             safetensors.torch.save_file(unshared(tensors), part, {"format": "pt", **texts})
         else:
             # a file without versions would be migrated again when it is loaded
-            versions = add_prefix(versions_of(state), prefix) if like is not None else {}
+            versions = add_prefix(versions_of(state), prefix) if like is not None and not names else {}
             _write_torch(part, with_versions(tensors, versions), texts, like)
     return file
 

@@ -11,6 +11,7 @@ from torch.nn.parameter import is_lazy
 
 from ..errors import CheckpointError, raise_all
 from .checkpoint import Checkpoint
+from .checkpoint_names import fit_names, part_that_fits
 from .checkpoint_reading import METADATA_ENTRY
 from .checkpoint_values import SHOWN, extra_state_problems, unusable_tensors, value_problems
 from .versions import remove_prefix, with_versions
@@ -37,6 +38,7 @@ def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
         raise CheckpointError(f"{checkpoint.path} is a mask, not a model; give a checkpoint.")
     expected = model.state_dict()
     _restore_prefix(expected, checkpoint)
+    fit_names(model, expected, checkpoint)
     state = checkpoint.state
     state.update(_tied_tensors(expected, state))
     before = _values(model)
@@ -47,6 +49,8 @@ def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
     )
     if problems:
         _restore(before)
+        hint = part_that_fits(expected, checkpoint) if not state.keys() <= expected.keys() else ""
+        problems += [hint] if hint else []
     raise_all([f"{checkpoint.path}: {p}" for p in problems], CheckpointError)
     checkpoint.notices += _precision_notices(expected, checkpoint)
 
