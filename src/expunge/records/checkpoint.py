@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from ..errors import CheckpointError
 from .atomic_files import atomic
 from .checkpoint_contents import OPTIMIZER, Keys, dotted
 from .checkpoint_files import read_file
+from .checkpoint_folders import write_folder
 from .checkpoint_reading import METADATA_ENTRY, Content, choose_state, separate
 from .tensor_memory import own_memory, unshared
 from .torch_files import add_archive_metadata
@@ -48,6 +49,7 @@ class Checkpoint:
         ema: The entry that the caller chose.
         versions: {module name: version} that torch stores with a state dict for its own migrations, with the names of the file.
         names: {name in the model: name in the file, after `prefix`} of the tensors that the file names otherwise.
+        convert: Turns a state of the model into the tensors of the file, where the file divides them otherwise.
         notices: Sentences that the user should read.
     """
 
@@ -64,6 +66,7 @@ class Checkpoint:
     ema: str | None = None
     versions: dict[str, Any] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
+    convert: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None
     notices: list[str] = field(default_factory=list)
 
     @property
@@ -81,7 +84,8 @@ def read_checkpoint(path: str | os.PathLike[str], ema: str | None = None) -> Che
     """Read a checkpoint without running code in it.
 
     Args:
-        path: A safetensors file, or a torch file with a state dict or a dict that contains one.
+        path: A safetensors file, a torch file with a state dict or a dict that contains one, or a folder that
+            `save_pretrained` wrote, with shards or without.
         ema: The entry that holds the model, where the file has several, such as an average of the parameters. A nested entry
             is a path with dots. By default the usual names are tried: `state_dict`, `model` and others.
 
@@ -150,7 +154,8 @@ def write_checkpoint(
 
     Args:
         path: The output. The suffix `.safetensors` gives safetensors. If output and input have the same suffix, the format
-            of the input is kept. Otherwise a torch file is written.
+            of the input is kept. An output without suffix is a folder if the input is one, with the same shards and the
+            configuration. Otherwise a torch file is written.
         state: The tensors, by the names of the model.
         like: The input checkpoint. The output has its prefix, nesting, plain entries and metadata.
         metadata: Texts to store, in addition to those of `like`.
@@ -171,16 +176,21 @@ def write_checkpoint(
     prefix = like.prefix if like is not None else ""
     counters = like.counters if like is not None else {}
     names = like.names if like is not None else {}
+    versions = add_prefix(versions_of(state), prefix) if like is not None and not names else {}
+    if like is not None and like.convert is not None:
+        state = like.convert(dict(state))
     tensors = own_memory({**counters, **{prefix + names.get(k, k): v for k, v in state.items()}})
     texts = {**_inherited(like), **dict(metadata or {})}
     keeps_format = like is not None and like.format == "safetensors" and file.suffix == like.path.suffix
+    if like is not None and like.path.is_dir() and not file.suffix:
+        write_folder(file, like.path, unshared(tensors), texts)
+        return file
     with atomic(file) as part:
         if file.suffix == ".safetensors" or keeps_format:
             # transformers requires the entry "format".
             safetensors.torch.save_file(unshared(tensors), part, {"format": "pt", **texts})
         else:
             # a file without versions would be migrated again when it is loaded
-            versions = add_prefix(versions_of(state), prefix) if like is not None and not names else {}
             _write_torch(part, with_versions(tensors, versions), texts, like)
     return file
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import safetensors
 
 from ..errors import CheckpointError
+from .checkpoint_folders import weight_files
 from .torch_reading import read_archive_metadata, read_torch_file
 
 
@@ -20,14 +22,15 @@ class FileContent(NamedTuple):
 
 
 def read_file(file: Path) -> FileContent:
-    """Read a safetensors or torch file.
+    """Read a safetensors or torch file, or a folder that `save_pretrained` wrote.
 
     Raises:
         CheckpointError: The file is missing, empty, broken, or reading it could run code.
     """
+    if file.is_dir():
+        return _read_folder(file)
     if not file.is_file():
-        problem = "is a folder" if file.is_dir() else "does not exist"
-        raise CheckpointError(f"{file} {problem}; give a checkpoint file.")
+        raise CheckpointError(f"{file} does not exist; give a checkpoint file.")
     with file.open("rb") as opened:
         start = opened.read(256)
     if not start:
@@ -38,6 +41,21 @@ def read_file(file: Path) -> FileContent:
     if file.suffix == ".safetensors" or start[8:9] == b"{":
         return _read_safetensors(file)
     return FileContent("pt", read_torch_file(file), read_archive_metadata(file))
+
+
+def _read_folder(folder: Path) -> FileContent:
+    """The tensors of all shards of a folder."""
+    contents = [read_file(file) for file in weight_files(folder)]
+    if len(contents) == 1:
+        return contents[0]
+    if odd := [c for c in contents if not isinstance(c.loaded, Mapping)]:
+        raise CheckpointError(
+            f"a shard of {folder} holds a {type(odd[0].loaded).__name__}; copy the folder again."
+        )
+    merged = {name: tensor for content in contents for name, tensor in content.loaded.items()}
+    if len(merged) < sum(len(c.loaded) for c in contents):
+        raise CheckpointError(f"several shards of {folder} hold the same tensor; copy the folder again.")
+    return FileContent(contents[0].format, merged, contents[0].metadata)
 
 
 def _read_safetensors(file: Path) -> FileContent:

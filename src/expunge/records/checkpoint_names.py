@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -41,6 +42,7 @@ def fit_names(model: nn.Module, expected: Mapping[str, Any], checkpoint: Checkpo
         if len(values) == len(state) and values <= expected.keys():
             break
     else:
+        _convert(model, checkpoint)
         return
     checkpoint.state = {renamed[k]: v for k, v in state.items()}
     prefix = next(iter(state)).removesuffix(renamed[next(iter(state))])
@@ -75,6 +77,31 @@ def _set_constants_aside(model: nn.Module, checkpoint: Checkpoint) -> None:
             )
         checkpoint.counters = {**checkpoint.counters, name: value}
         checkpoint.state = {k: v for k, v in checkpoint.state.items() if k != buffer}
+
+
+def _convert(model: nn.Module, checkpoint: Checkpoint) -> None:
+    """Let transformers join or divide the tensors of a file, as `from_pretrained` does. An output has those of the file."""
+    library = sys.modules.get("transformers")
+    if library is None or not isinstance(model, library.PreTrainedModel):
+        return
+    from transformers.core_model_loading import revert_weight_conversion
+
+    try:
+        loaded, report = type(model).from_pretrained(
+            None, config=model.config, state_dict=dict(checkpoint.state), output_loading_info=True
+        )
+    # transformers raises many types of errors; the names are then refused as they are
+    except Exception:
+        return
+    if any(report.values()):
+        return
+    model._weight_conversions = loaded._weight_conversions  # type: ignore[assignment]
+    checkpoint.state = loaded.state_dict()
+    checkpoint.convert = partial(revert_weight_conversion, model)  # type: ignore[arg-type]
+    checkpoint.notices.append(
+        f"{checkpoint.path.name} divides the tensors otherwise than the model; transformers converts them, and an output has "
+        "those of the file."
+    )
 
 
 def part_that_fits(expected: Mapping[str, Any], checkpoint: Checkpoint) -> str:
