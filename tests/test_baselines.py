@@ -45,6 +45,7 @@ from expunge.methods.sisa import SISA, SisaEnsemble
 from expunge.methods.ssd import SSD
 from expunge.methods.tarf import TARF
 from expunge.methods.ts_bgrm import TSBGRM
+from expunge.pipeline.experiment import train
 from expunge.sources.mismatch import mismatch
 from expunge.tasks.classification import Classification
 from expunge.training.execute import execute
@@ -572,7 +573,7 @@ def test_amnesiac_recorder_in_the_packages_loop_and_with_a_mask(classifier, tmp_
         *[(d.x, d.labels) for d in (split.forget.data, split.test.data)], count=1, validation=0
     )
     plain, logged = (
-        execute(classifier.model, whole, r, task, factory=lambda: copy.deepcopy(classifier.model)).model
+        train(classifier.model, whole, r, task).model
         for r in (recipe, AmnesiacRecorder(tmp_path, split.forget).recipe(recipe))
     )
     assert all(torch.equal(a, b) for a, b in zip(plain.parameters(), logged.parameters(), strict=True))

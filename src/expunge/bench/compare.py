@@ -61,8 +61,8 @@ def bench(
         methods: Methods, their classes, names, or `package.module:Class`; with labels as {label: method}. A class or name runs
             with its default settings.
         data: A data spec such as "digits", a `Source`, a pair (train, test) of what `as_data` takes, or a `Split`.
-        model: A model spec such as "cnn" or "package.module:factory", or a function without arguments that returns a model
-            with fresh parameters.
+        model: A model spec such as "cnn" or "package.module:factory", or a function that returns a model with fresh
+            parameters. It is called with whichever of `num_classes`, `shape` and `in_channels` it names.
         forget: What to forget, unless `data` is a `Split`: a share such as 0.1, a class or a list of classes, a `SplitSpec`,
             or a function (train, test, seed) -> `Split`.
         seeds: Seeds of the splits, parameters and runs.
@@ -96,13 +96,14 @@ def bench(
     source = open_source(data)
     task = task or Classification(len(class_names(source)))
     recipe = recipe or (presets.recipe(data) if isinstance(data, str) else Retrain())
+    factory = model_factory(model, source, device)
     result = Comparison([], {})
     for seed in seeds:
         split = source if isinstance(source, Split) else draw_split(forget, source, seed)
         pipeline = Pipeline(
             split=split,
             task=task,
-            factory=seeded_factory(model_factory(model, source, device), seed),
+            factory=seeded_factory(factory, seed),
             recipe=recipe,
             seed=seed,
             compute=compute,

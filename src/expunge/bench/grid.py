@@ -11,17 +11,15 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..audit.measure import find_measure
 from ..errors import ExpungeError, raise_all
-from ..extensions import source_of
 from ..records.record import SCHEMA, settings_of
 from ..records.statistics import grouped
 from ..tasks.classification import Classification
-from ..training.method import PACKAGE
 from ..training.registry import METHODS, find, serves
 from ..training.settings import field_problems
 from ..tuning import presets
 from ..tuning.search import By
+from . import own_sources
 from .checks import OWN, SCENARIOS, TUNE, checked
 
 
@@ -70,14 +68,15 @@ class Job:
         text = json.dumps([SCHEMA, values], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
-    def _own_code(self, part: str) -> list[str | None]:
+    def _own_code(self, part: str) -> own_sources.Hashes:
         """Hashes of the source of code that is not in this package: another version of it gives another result."""
-        classes: list[type] = []
-        if part == "method":
-            classes = [find(self.method)]
-        elif part == "measures":
-            classes = [find_measure(m) for m in self.measures]
-        return [source_of(c)["source_sha256"] for c in classes if not c.__module__.startswith(f"{PACKAGE}.")]
+        hashes = {
+            "method": lambda: own_sources.of_method(self.method),
+            "measures": lambda: own_sources.of_measures(self.measures),
+            "data": lambda: own_sources.of_data(self.data),
+            "model": lambda: own_sources.of_model(self.model),
+        }
+        return hashes[part]() if part in hashes else []
 
     @property
     def measured(self) -> str:

@@ -42,6 +42,7 @@ from ..tasks.task import Task
 from ..training.execute import execute
 from ..training.method import Method
 from ..training.run import Run
+from ._fresh import GoOnFrom
 from ._sisa_states import Failures, State, cpu_state, derived_seed, read_states, write_states
 from .retrain import Retrain, fresh_weights
 
@@ -235,7 +236,7 @@ class SISA(Method):
                     withheld=split.withheld.take(torch.empty(0, dtype=torch.int64)),
                 )
                 slice_seed = derived_seed(seed, s, r + 1)
-                run = execute(model, part, recipe, task, seed=slice_seed, factory=lambda: model, **options)
+                run = execute(model, part, recipe, task, seed=slice_seed, factory=GoOnFrom(model), **options)
                 model.load_state_dict(run.model.state_dict())
                 if failures is not None and run.ended != "finished":
                     failures.append((run.ended, f"shard {s}, slice {r}: {run.status}"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,11 @@ from torch import nn
 from ..audit.evaluation import Evaluation
 from ..audit.measure import MeasureLike, make_measures
 from ..data.split import Split
+from ..errors import ExpungeError, raise_all
 from ..masks.mask_file import Mask
+from ..methods._fresh import GoOnFrom
 from ..methods.retrain import Retrain
+from ..summaries import short
 from ..tasks.task import Task
 from ..training.execute import execute
 from ..training.method import Method
@@ -43,9 +45,23 @@ def train(
 
     Returns:
         The run. Its split is the one it was trained on: its retain set is all training samples.
+
+    Raises:
+        ExpungeError: `recipe` is no recipe but an unlearning method, or a factory is given without `fresh`.
     """
+    problems = []
+    if not (isinstance(recipe, Method) and recipe.exact):
+        problems.append(
+            f"recipe is {short(repr(recipe), 60)}, which does not train an original; give a Retrain(...), for example "
+            "Retrain(epochs=20)."
+        )
+    if not fresh and options.get("factory") is not None:
+        problems.append(
+            "factory makes fresh parameters, but training starts from those of the model; set fresh=True, or leave factory out."
+        )
+    raise_all(problems, ExpungeError)
     if not fresh:
-        options = {**options, "factory": lambda: copy.deepcopy(model)}
+        options = {**options, "factory": GoOnFrom(model)}
     return execute(model, split.for_original, recipe, task, **options)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from ..audit.result import AuditResult
-from ..extensions import source_of
+from ..own_code import source_of
 from ..records.hashing import state_hash
 from ..records.record import Record, plain, settings_of
 from ..summaries import score_html

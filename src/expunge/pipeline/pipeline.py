@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from torch import nn
 from ..audit.measure import make_measures
 from ..data.past_requests import requests_of
 from ..errors import ExpungeError
+from ..methods._fresh import GoOnFrom
 from ..records.hashing import state_hash
 from ..records.record import plain
 from ..training.execute import execute
@@ -124,9 +124,7 @@ class Pipeline(Scorer):
         factory, recipe = self._needed()
         model = factory()
         with self.watch("original", recipe) as watch:
-            run = self._execute(
-                model, recipe, watch, split=self.split.for_original, factory=lambda: copy.deepcopy(model)
-            )
+            run = self._execute(model, recipe, watch, split=self.split.for_original, factory=GoOnFrom(model))
         run.split = self.split
         return Reference(run, recipe)
 

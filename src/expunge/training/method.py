@@ -19,13 +19,13 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ..data.batch import Batch
-from ..extensions import module_name
+from ..own_code import PACKAGE, module_name, remember_source
 from ..tasks.task import Capability
 from ..torch_utils.module_state import freeze_batch_norm
+from .method_class import attribute_problems
 from .run import Row, Run
 from .schedule import Pair, pairs, steps_per_epoch
 
-PACKAGE = __name__.partition(".")[0]
 # Least number of steps of a run whose settings adapt to the request. Fewer change little at any usual learning rate.
 LEAST_STEPS = 100
 
@@ -64,6 +64,12 @@ class Method:
             published = self.published or {}
             if field.name in published and getattr(self, field.name) == field.default:
                 object.__setattr__(self, field.name, published[field.name])
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        remember_source(cls)
+        if problems := attribute_problems(cls):
+            raise TypeError(" ".join(problems))
 
     def apply(self, run: Run) -> None:
         """Change `run.model` in place."""

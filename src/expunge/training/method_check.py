@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import inspect
 import tempfile
 import warnings
 from dataclasses import replace
@@ -58,18 +57,7 @@ def check_method(method: MethodLike, model: nn.Module, split: Split, task: Task,
     with warnings.catch_warnings():
         # the check reports unchanged and diverged runs itself
         warnings.simplefilter("ignore", RuntimeWarning)
-        raise_all([*_class_problems(type(method)), *check.problems()])
-
-
-def _class_problems(kind: type[Method]) -> list[str]:
-    """Return one sentence if the class declares fields and the decorator is missing."""
-    declared = [name for name, hint in inspect.get_annotations(kind).items() if "ClassVar" not in str(hint)]
-    if not declared or "__dataclass_fields__" in vars(kind):
-        return []
-    return [
-        f"{kind.__name__} declares {', '.join(declared)} and is no dataclass, so these are no settings; decorate it with "
-        "@dataclass(frozen=True, kw_only=True)."
-    ]
+        raise_all(check.problems())
 
 
 class _Interrupted(Exception):

@@ -6,11 +6,13 @@ import json
 from dataclasses import fields
 from typing import Any, TypeAlias
 
-from ..extensions import Extensions, source_of
+from ..extensions import Extensions
+from ..own_code import PACKAGE, source_of
 from ..records.checkpoint import Checkpoint
 from ..tasks import BUILT_IN
 from ..tasks.task import Task, missing_capabilities, missing_text
-from .method import PACKAGE, Method
+from .method import Method
+from .method_class import check_method_class, made_by_default
 
 __all__ = [
     "METHODS",
@@ -49,12 +51,15 @@ def find(name: MethodLike) -> type[Method]:
         >>> find("salun").__name__
         'SalUn'
     """
-    return METHODS.find(name)
+    cls = METHODS.find(name)
+    check_method_class(cls)
+    return cls
 
 
 def make(method: MethodLike) -> Method:
     """Return an instance: the one given, or one with the default settings of a class or name. Raises `ExpungeError`."""
-    return method if isinstance(method, Method) else find(method)()
+    cls = find(method)
+    return method if isinstance(method, Method) else made_by_default(cls)
 
 
 def served_tasks(method: type[Method]) -> list[str]:

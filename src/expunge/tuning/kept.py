@@ -12,6 +12,7 @@ from torch import nn
 from ..data.split import Split
 from ..errors import ExpungeError
 from ..masks.mask_file import Mask
+from ..own_code import code_identity
 from ..records.hashing import mask_hash, state_hash
 from ..records.record import settings_of
 from ..training.method import Method
@@ -32,7 +33,7 @@ def identity_of(
 ) -> str:
     """Return a text that is equal for two calls only if their trials are the same."""
     given_mask = None if mask is None else mask_hash(mask)
-    return repr((type(method).__name__, settings_of(method), split.hash, split.preparation, seed, asdict(how), given_mask,
+    return repr((code_identity(type(method)), settings_of(method), split.hash, split.preparation, seed, asdict(how), given_mask,
                  state_hash(model.state_dict()), count, sorted(fixed), by))  # fmt: skip
 
 
