@@ -82,8 +82,7 @@ class SisaEnsemble(nn.Module):
             factory: A function that returns a model of the ensemble's architecture.
         """
         saved, kept = read_states(Path(folder))
-        settings = SISA(**{f.name: saved[f.name] for f in fields(SISA) if f.name in saved})
-        models = []
+        models, settings = [], SISA(**{f.name: saved[f.name] for f in fields(SISA) if f.name in saved})
         for states in kept:
             models.append(factory())
             models[-1].load_state_dict(states[-1])
