@@ -328,8 +328,67 @@ def collect() -> None:
                     "rows": _read(folder / "rows.json"),
                 }
             )
-    write_json(RESULT, {"command": "python benchmarks/sequence.py DATA --method NAME --seed N", "runs": runs})
+    table = summary(runs)
+    write_json(
+        RESULT,
+        {
+            "command": "python benchmarks/sequence.py DATA --method NAME --seed N",
+            "summary": table,
+            "runs": runs,
+        },
+    )
     print(f"{RESULT}: {len(runs)} runs")
+    for line in table:
+        print(line)
+
+
+def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return, for each data set and method, how far its last models are from Retrain without all ten requests.
+
+    Distances are absolute and in points: the mean over the ten requests, then over the seeds. `class_above` is the largest
+    accuracy on a forgotten class above Retrain's. `MIA_outside` is the share of MIAs outside of the range of Retrain's three.
+    """
+    table = []
+    for data, name in sorted({(r["data"], r["method"]) for r in runs if r["method"] != "retrain"}):
+        references = {
+            r["seed"]: r["rows"][0]["requests"] for r in runs if (r["data"], r["method"]) == (data, "retrain")
+        }
+        own = {
+            r["seed"]: r["rows"]
+            for r in runs
+            if (r["data"], r["method"]) == (data, name) and r["seed"] in references
+        }
+        pairs = [
+            (a, b)
+            for seed, rows in own.items()
+            for a, b in zip(rows[-1]["requests"], references[seed], strict=True)
+        ]
+        if not pairs:
+            continue
+        kinds = [row["kind"] for row in next(iter(own.values()))]
+        ranges = [[r[k]["MIA"] for r in references.values()] for k in range(len(kinds))]
+        outside = [
+            not min(v) <= a["MIA"] <= max(v) for (a, _), v in zip(pairs, ranges * len(own), strict=True)
+        ]
+        classes = [
+            a["accuracy"] - b["accuracy"]
+            for (a, b), kind in zip(pairs, kinds * len(own), strict=True)
+            if kind == "class"
+        ]
+        table.append({
+            "data": data,
+            "method": name,
+            "seeds": sorted(own),
+            "accuracy_distance": round(float(np.mean([abs(a["accuracy"] - b["accuracy"]) for a, b in pairs])), 2),
+            "MIA_distance": round(float(np.mean([abs(a["MIA"] - b["MIA"]) for a, b in pairs])), 2),
+            "came_back": sum(a["came_back"] for a, _ in pairs),
+            "requests": len(pairs),
+            "class_above": round(max(classes), 2),
+            "MIA_outside": round(float(np.mean(outside)), 2),
+            "TA": round(float(np.mean([rows[-1]["TA"] for rows in own.values()])), 2),
+            "minutes": round(float(np.mean([sum(row["seconds"] for row in rows) / 60 for rows in own.values()])), 1),
+        })  # fmt: skip
+    return table
 
 
 def main(arguments: list[str] | None = None) -> None:
