@@ -115,7 +115,7 @@ def loaded(point: EntryPoint) -> Any:
     """Return what an entry point names. Raises `ExpungeError` if its package cannot be imported."""
     try:
         return point.load()
-    except Exception as caught:  # the code of the package runs here and may raise anything
+    except (Exception, SystemExit) as caught:  # the code of the package runs here and may raise anything
         raise ExpungeError(
             f"the entry point '{point.name}' ({point.value}) cannot be imported: {type(caught).__name__}: {caught}; "
             "repair or uninstall its package."

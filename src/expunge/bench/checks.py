@@ -22,6 +22,7 @@ from ..training.method_class import made_by_default
 from ..training.registry import METHODS, find, names
 from ..training.run import Compute
 from ..training.settings import settings_problems
+from .labels import label_problems
 
 SCENARIOS = {"forget_class": "class", "forget_share": "random", "forget_ids": "ids", "forget_group": "group"}
 # The forget sets that `only` can name. The last one is forgotten by class too.
@@ -82,6 +83,10 @@ def _check_method(name: str) -> None:
         )
 
 
+def _check_label(label: str) -> None:
+    raise_all(label_problems(label))
+
+
 def _check_measure(name: str) -> None:
     make_measures([name], Classification(2))
 
@@ -125,7 +130,7 @@ class MethodEntry(TypedDict, total=False):
 
     __pydantic_config__ = STRICT  # type: ignore[misc]
     name: Required[MethodName]
-    label: str
+    label: Annotated[str, AfterValidator(_check_label)]
     settings: Table
     vary: dict[str, Annotated[list[Any], Field(min_length=1)]]
     only: list[ForgetSet]

@@ -16,6 +16,7 @@ from ..pipeline.pipeline import Pipeline
 from ..pipeline.watch import Trials, Watch
 from ..tasks.classification import Classification
 from ..tasks.task import Task
+from ..training.arguments import argument_problems, wrong_argument
 from ..training.method import Method
 from ..training.registry import MethodLike
 from ..training.run import Compute
@@ -83,7 +84,11 @@ def bench(
         >>> bench([SalUn(epochs=5), "finetune"], data="digits", model="cnn", forget="3", seeds=[0, 1])  # doctest: +SKIP
     """
     labelled = labelled_methods(methods)
-    seeds = [seeds] if isinstance(seeds, int) else list(seeds)
+    seeds = list(seeds) if isinstance(seeds, Iterable) else [seeds]
+    problems = argument_problems(compute=compute, on_outcome=on_outcome)
+    problems += [] if task is None else argument_problems(task=task)
+    problems += wrong_argument("recipe", recipe, Retrain, "a recipe, for example Retrain(epochs=20)")
+    raise_all(problems, ExpungeError)
     problems = problems_of_seeds(seeds) + early_problems(labelled, data, model, forget, task)
     raise_all(problems, ExpungeError)
     made_measures = make_measures(measures, task or Classification(2))
@@ -91,6 +96,7 @@ def bench(
     task = task or Classification(len(class_names(source)))
     recipe = recipe or (presets.recipe(data) if isinstance(data, str) else Retrain())
     factory = model_factory(model, source, device)
+    seeds = [int(seed) for seed in seeds]
     result = Comparison([], {})
     for seed in seeds:
         split = source if isinstance(source, Split) else draw_split(forget, source, seed)
