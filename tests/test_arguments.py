@@ -82,7 +82,7 @@ def test_options_of_a_run_are_checked(model, split, name, value):
 
 def test_all_wrong_arguments_are_listed_at_once(model, split):
     with pytest.raises(ExpungeError) as refusal:
-        experiment(None, split, ONE, "x", names="mlp", original=model, kind="foo", seed=-1, fixed="epochs")
+        experiment(None, split, ONE, "x", names="mlp", original=model, kind="foo", seed=1.5, fixed="epochs")
     assert len(refusal.value.problems) == 7
     with pytest.raises(ExpungeError) as refusal:
         audit(model, split, TASK, tolerances=5.0, retrained="gold", measures=())

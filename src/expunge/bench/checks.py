@@ -18,10 +18,9 @@ from ..models import check_name
 from ..sources.spec import check_spec
 from ..tasks.classification import Classification
 from ..torch_utils.module_state import check_seed
-from ..training.method_class import made_by_default
 from ..training.registry import METHODS, find, names
 from ..training.run import Compute
-from ..training.settings import settings_problems
+from ..training.settings import field_problems
 from .labels import label_problems
 
 SCENARIOS = {"forget_class": "class", "forget_share": "random", "forget_ids": "ids", "forget_group": "group"}
@@ -31,29 +30,6 @@ ForgetSet = Literal["class", "random", "ids", "group", "part of a class"]
 OWN = "own"
 # The default seed is one that no grid may report.
 TUNE = {"trials": 4, "seed": 100}
-
-
-def field_problems(owner: str, settings: Any, values: dict[str, Any]) -> list[str]:
-    """Check the fields of a dataclass: their names, their types, and what the class itself says of their values.
-
-    Args:
-        owner: What the settings belong to, for messages.
-        settings: The dataclass.
-        values: {field: value}. Fields that keep their default may be missing.
-
-    Returns:
-        One sentence for each problem.
-    """
-    known = sorted(f.name for f in fields(settings))
-    unknown = [
-        f"'{k}' is no setting of {owner}; known: {', '.join(known)}." for k in values if k not in known
-    ]
-    if unknown:
-        return unknown
-    try:
-        return settings_problems(made_by_default(settings, owner, **values))
-    except ExpungeError as error:
-        return error.problems
 
 
 def _check_split(split: dict[str, Any]) -> None:

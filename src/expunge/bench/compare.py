@@ -21,6 +21,7 @@ from ..training.method import Method
 from ..training.registry import MethodLike
 from ..training.run import Compute
 from ..tuning import presets
+from ..tuning.search import AUTO, Count
 from .compare_inputs import (
     DataLike,
     Forget,
@@ -33,6 +34,7 @@ from .compare_inputs import (
     open_source,
     problems_of_seeds,
     record_names,
+    trial_counts,
 )
 from .comparison import Comparison
 
@@ -47,7 +49,7 @@ def bench(
     task: Task | None = None,
     recipe: Retrain | None = None,
     measures: Iterable[MeasureLike] = (),
-    trials: int = 1,
+    trials: Count = AUTO,
     compute: Compute | None = None,
     device: str = "cpu",
     on_outcome: Callable[[str, Outcome], None] | None = None,
@@ -68,7 +70,8 @@ def bench(
         task: The task of the models. The default is `Classification`.
         recipe: How originals and references are trained. The default suits a known data spec, else `Retrain()`.
         measures: Extra measures: names such as "ToW", `package.module:Class`, classes or instances.
-        trials: Number of settings to try per method on validation data. 1: none are tried.
+        trials: Number of settings to try per method on validation data. None or 0: none are tried. "auto" chooses settings for
+            names and classes as `experiment` does; instances run with exactly their settings.
         compute: How the arithmetic is done.
         device: Where the models are.
         on_outcome: Called with label and outcome of each run when it ends.
@@ -83,12 +86,15 @@ def bench(
     Example:
         >>> bench([SalUn(epochs=5), "finetune"], data="digits", model="cnn", forget="3", seeds=[0, 1])  # doctest: +SKIP
     """
+    # an iterator can be read only once
+    methods = methods if isinstance(methods, Mapping | str | Method | type) else list(methods)
     labelled = labelled_methods(methods)
     seeds = list(seeds) if isinstance(seeds, Iterable) else [seeds]
     problems = argument_problems(compute=compute, on_outcome=on_outcome)
     problems += [] if task is None else argument_problems(task=task)
     problems += wrong_argument("recipe", recipe, Retrain, "a recipe, for example Retrain(epochs=20)")
     raise_all(problems, ExpungeError)
+    counts = trial_counts(methods, labelled, trials)
     problems = problems_of_seeds(seeds) + early_problems(labelled, data, model, forget, task)
     raise_all(problems, ExpungeError)
     made_measures = make_measures(measures, task or Classification(2))
@@ -109,9 +115,7 @@ def bench(
             compute=compute,
             names=record_names(model, source),
             measures=made_measures,
-            watch=lambda label, method: nullcontext(
-                Watch(trials=Trials(count=1 if label in ("original", "retrain") else trials))
-            ),
+            watch=lambda label, method: nullcontext(Watch(trials=Trials(count=counts.get(label)))),
         )
         _run(pipeline, labelled, result, on_outcome)
     return result

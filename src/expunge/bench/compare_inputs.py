@@ -26,6 +26,7 @@ from ..torch_utils.module_state import seed_problems
 from ..training.execute import check_run
 from ..training.method import Method
 from ..training.registry import MethodLike, make
+from ..tuning.search import Count, count_for
 from .labels import label_problems
 from .model_factories import NamedFactory, OwnFactory
 
@@ -47,6 +48,17 @@ def labelled_methods(methods: Iterable[MethodLike] | Mapping[str, MethodLike]) -
     twice = sorted({label for label in labels if labels.count(label) > 1})
     raise_all([f"two methods are called '{label}'; pass {{label: method}}." for label in twice], ExpungeError)
     return dict(zip(labels, (method for method, _ in pairs), strict=True))
+
+
+def trial_counts(
+    methods: Iterable[MethodLike] | Mapping[str, MethodLike], labels: Iterable[str], trials: Count
+) -> dict[str, Count]:
+    """Return {label: number of trials}: "auto" is for methods that were given by name or class."""
+    if isinstance(methods, Mapping):
+        given = list(methods.values())
+    else:
+        given = [methods] if isinstance(methods, str | Method | type) else list(methods)
+    return {label: count_for(m, trials) for label, m in zip(labels, given, strict=True)}
 
 
 def problems_of_seeds(seeds: Sequence[int]) -> list[str]:

@@ -7,19 +7,20 @@ import itertools
 import json
 import tomllib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import ExpungeError, raise_all
-from ..records.record import SCHEMA, plain
+from ..records.record import SCHEMA, settings_of
 from ..records.statistics import grouped
 from ..tasks.classification import Classification
 from ..training.registry import METHODS, find, serves
+from ..training.settings import field_problems
 from ..tuning import presets
 from ..tuning.search import By
 from . import own_sources
-from .checks import OWN, SCENARIOS, TUNE, checked, field_problems
+from .checks import OWN, SCENARIOS, TUNE, checked
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,7 @@ def _jobs(values: dict[str, Any], tuned: By | None) -> tuple[list[Job], list[str
             tuning = {**TUNE, **values.get("tune", {}), **({"by": "gap"} if tuned == "gap" else {})}
         settings = {**preset, **shared, **fixed}
         problems += [f"{label}: {p}" for p in field_problems(name, method, settings)]
-        recipe = plain(asdict(replace(presets.recipe(data), **values.get("recipe", {}))))
+        recipe = settings_of(replace(presets.recipe(data), **values.get("recipe", {})))
         model = model or presets.MODELS.get(presets.data_name(data), "cnn")
         jobs.append(
             Job(data, model, split, seed, name, label, settings, recipe,

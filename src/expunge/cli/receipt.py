@@ -108,7 +108,13 @@ def _check_files(receipt: Path, evidence: EvidenceFlags, proofs: ProofFlags) -> 
         problems.append("--write-proof needs --prove ID: whose proof is to be written?")
     files = (receipt, evidence.model, evidence.original, evidence.record, evidence.mask, proofs.secret, proofs.proof,
              evidence.parent)  # fmt: skip
-    problems += [f"{file} is no file; name one." for file in files if file is not None and not file.is_file()]
+    # a model may be a folder of transformers
+    models = (evidence.model, evidence.original)
+    problems += [
+        f"{file} is no file; name one."
+        for file in files
+        if file is not None and not file.is_file() and not (file in models and file.is_dir())
+    ]
     raise_all(problems + output_problems({"--write-proof": proofs.write_proof}, *files))
 
 

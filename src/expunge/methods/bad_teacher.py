@@ -55,6 +55,7 @@ class BadTeacher(GradientMethod):
     retain_part: float = 0.3
     temperature: float = 1.0
 
+    published: ClassVar = {}
     needs: ClassVar = ("logits",)
     search: ClassVar = {"lr": (1e-4, 3e-4, 1e-3, 3e-3), "epochs": (1, 3, 5)}
     schedule: ClassVar = "mixed"

@@ -44,6 +44,7 @@ class Retrain(GradientMethod):
     lr: float = 0.1
     lr_schedule: Literal["constant", "linear", "cosine", "one_cycle", "multistep"] = "multistep"
 
+    published: ClassVar = {}
     data: ClassVar = ("retain",)
     exact: ClassVar = True
     schedule: ClassVar = "retain"

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -37,6 +37,7 @@ from torch import Tensor, nn
 
 from ..data.split import Split
 from ..errors import ExpungeError
+from ..records.record import settings_of
 from ..tasks.task import Task
 from ..training.execute import execute
 from ..training.method import Method
@@ -70,7 +71,7 @@ class SisaEnsemble(nn.Module):
 
     def save(self, folder: Path | str) -> None:
         """Write the ensemble: a safetensors file for each kept state, and settings.json."""
-        write_states(Path(folder), self.kept, {"seed": self.seed, **asdict(self.settings)})
+        write_states(Path(folder), self.kept, {"seed": self.seed, **settings_of(self.settings)})
 
     @staticmethod
     def load(folder: Path | str, factory: Callable[[], nn.Module]) -> SisaEnsemble:
@@ -81,8 +82,7 @@ class SisaEnsemble(nn.Module):
             factory: A function that returns a model of the ensemble's architecture.
         """
         saved, kept = read_states(Path(folder))
-        settings = SISA(**{f.name: saved[f.name] for f in fields(SISA)})
-        models = []
+        models, settings = [], SISA(**{f.name: saved[f.name] for f in fields(SISA) if f.name in saved})
         for states in kept:
             models.append(factory())
             models[-1].load_state_dict(states[-1])
@@ -114,6 +114,7 @@ class SISA(Method):
     weight_decay: float = 5e-4
     lr_schedule: Literal["constant", "linear", "cosine", "one_cycle", "multistep"] = "one_cycle"
 
+    published: ClassVar = {}
     needs: ClassVar = ("logits",)
     data: ClassVar = ("forget", "retain")
     exact: ClassVar = True

@@ -41,6 +41,14 @@ class ResNet(nn.Module):
         blocks: Residual blocks per stage.
     """
 
+    # names of the released code of SalUn and of torchvision, which count the stages from 1
+    published_names = (
+        *((rf"\blayer{n}\.", f"stages.{n - 1}.") for n in range(1, 5)),
+        (r"\bdownsample\.", "shortcut."),
+        (r"^linear\.", "fc."),
+    )
+    published_buffers = ("normalize.mean", "normalize.std")
+
     def __init__(self, num_classes: int, channels: int, widths: tuple[int, ...], blocks: int):
         super().__init__()
         self.normalize = normalize(channels)

@@ -22,7 +22,7 @@ from ..training.execute import execute
 from ..training.method import Method
 from ..training.registry import MethodLike, make
 from ..training.run import Compute, Row, Run
-from ..tuning.search import Trial
+from ..tuning.search import AUTO, Count, Trial, count_for
 from .factory import Factory, seeded_factory
 from .outcome import Outcome, record_of
 from .pipeline import Pipeline
@@ -83,7 +83,7 @@ def experiment(
     on_row: Callable[[Row], None] | None = None,
     names: dict[str, Any] | None = None,
     command: str = "",
-    trials: int = 1,
+    trials: Count = AUTO,
     fixed: Collection[str] = (),
     on_trial: Callable[[list[Trial]], None] | None = None,
     trials_file: Path | str | None = None,
@@ -109,8 +109,10 @@ def experiment(
         on_row: Called with each row of the curves.
         names: {"model": ..., "data": ..., "classes": [...]}, for the record.
         command: The command as it can be typed again, for the record.
-        trials: Number of settings to try on validation data before the run. 1: none are tried. The record lists them, and its
-            seconds (RTE) are those of the one run whose model this is.
+        trials: Number of settings to try on validation data before the run. None or 0: none are tried. "auto" adapts the
+            settings of a method that is given by name or class, tries as many as it needs, and keeps the original if none
+            improves on it; an instance runs with exactly its settings. The record lists all trials, and its seconds (RTE) are
+            those of the one run whose model this is.
         fixed: Fields that trials leave as they are.
         on_trial: Called after each trial with all trials so far.
         trials_file: File that keeps finished trials, from which an interrupted call goes on.
@@ -145,7 +147,9 @@ def experiment(
         on_row=on_row,
         state_file=state_file,
         mask=mask,
-        trials=Trials(count=trials, fixed=fixed, on_trial=on_trial, file=trials_file),
+        trials=Trials(
+            count=count_for(method, trials, kind), fixed=fixed, on_trial=on_trial, file=trials_file
+        ),
     )
     return pipeline.step(model, make(method), watch, kind=kind, original=original, retrained=retrained)
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -21,9 +20,12 @@ from torch import Tensor
 from ..errors import CheckpointError
 from .atomic_files import atomic
 from .checkpoint_contents import OPTIMIZER, Keys, dotted
+from .checkpoint_files import read_file
+from .checkpoint_folders import write_folder
 from .checkpoint_reading import METADATA_ENTRY, Content, choose_state, separate
 from .tensor_memory import own_memory, unshared
-from .torch_files import add_archive_metadata, read_archive_metadata, read_torch_file
+from .torch_files import add_archive_metadata
+from .versions import add_prefix, versions_of, with_versions
 
 # entries that a notice shows
 SHOWN = 8
@@ -45,6 +47,9 @@ class Checkpoint:
         dropped: {entry: what it holds} of everything that no output has, for example {"state_dict_ema": "11 tensors"}.
         other_states: Entries that hold a whole model of the same shape, but were not read.
         ema: The entry that the caller chose.
+        versions: {module name: version} that torch stores with a state dict for its own migrations, with the names of the file.
+        names: {name in the model: name in the file, after `prefix`} of the tensors that the file names otherwise.
+        convert: Turns a state of the model into the tensors of the file, where the file divides them otherwise.
         notices: Sentences that the user should read.
     """
 
@@ -59,6 +64,9 @@ class Checkpoint:
     dropped: dict[str, str] = field(default_factory=dict)
     other_states: list[str] = field(default_factory=list)
     ema: str | None = None
+    versions: dict[str, Any] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
+    convert: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None
     notices: list[str] = field(default_factory=list)
 
     @property
@@ -76,7 +84,8 @@ def read_checkpoint(path: str | os.PathLike[str], ema: str | None = None) -> Che
     """Read a checkpoint without running code in it.
 
     Args:
-        path: A safetensors file, or a torch file with a state dict or a dict that contains one.
+        path: A safetensors file, a torch file with a state dict or a dict that contains one, or a folder that
+            `save_pretrained` wrote, with shards or without.
         ema: The entry that holds the model, where the file has several, such as an average of the parameters. A nested entry
             is a path with dots. By default the usual names are tried: `state_dict`, `model` and others.
 
@@ -90,34 +99,9 @@ def read_checkpoint(path: str | os.PathLike[str], ema: str | None = None) -> Che
         {'state_dict': '11 tensors', 'optimizer': '22 tensors'}
     """
     file = Path(path)
-    if not file.is_file():
-        problem = "is a folder" if file.is_dir() else "does not exist"
-        raise CheckpointError(f"{file} {problem}; give a checkpoint file.")
-    with file.open("rb") as opened:
-        start = opened.read(256)
-    if not start:
-        raise CheckpointError(f"{file} is empty; copy or download it again.")
-    if start.startswith(b"version https://git-lfs"):
-        raise CheckpointError(f"{file} is a Git LFS pointer, not the checkpoint itself; run `git lfs pull`.")
-    # A safetensors file may have any name. After its 8-byte length comes JSON.
-    is_safetensors = file.suffix == ".safetensors" or start[8:9] == b"{"
-    if is_safetensors:
-        loaded, metadata = _read_safetensors(file)
-    else:
-        loaded = read_torch_file(file)
-        metadata = read_archive_metadata(file)
+    kind, loaded, metadata = read_file(file)
     content = separate(loaded, choose_state(file, loaded, ema), metadata)
-    return _checkpoint_of(file, "safetensors" if is_safetensors else "pt", content, ema)
-
-
-def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    try:
-        with safetensors.safe_open(file, framework="pt") as opened:
-            return {k: opened.get_tensor(k) for k in list(opened.keys())}, dict(opened.metadata() or {})
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{file} cannot be read as safetensors (broken or cut off): {error}; copy or download it again."
-        ) from error
+    return _checkpoint_of(file, kind, content, ema)
 
 
 def _checkpoint_of(file: Path, kind: str, content: Content, ema: str | None) -> Checkpoint:
@@ -138,10 +122,16 @@ def _checkpoint_of(file: Path, kind: str, content: Content, ema: str | None) -> 
             f"an output does not have these entries of {file.name}, as they may remember the training data: {_listed(entries)}."
         )
     if checkpoint.prefix:
-        checkpoint.notices.append(
-            f"the names in {file.name} begin with '{checkpoint.prefix}'; they are loaded without it, and an output has it again."
-        )
+        checkpoint.notices.append(prefix_notice(checkpoint))
     return checkpoint
+
+
+def prefix_notice(checkpoint: Checkpoint) -> str:
+    """Return the sentence on the prefix of a checkpoint."""
+    return (
+        f"the names in {checkpoint.path.name} begin with '{checkpoint.prefix}'; they are loaded without it, and an output has it "
+        "again."
+    )
 
 
 def _listed(entries: list[str]) -> str:
@@ -164,7 +154,8 @@ def write_checkpoint(
 
     Args:
         path: The output. The suffix `.safetensors` gives safetensors. If output and input have the same suffix, the format
-            of the input is kept. Otherwise a torch file is written.
+            of the input is kept. An output without suffix is a folder if the input is one, with the same shards and the
+            configuration. Otherwise a torch file is written.
         state: The tensors, by the names of the model.
         like: The input checkpoint. The output has its prefix, nesting, plain entries and metadata.
         metadata: Texts to store, in addition to those of `like`.
@@ -184,20 +175,28 @@ def write_checkpoint(
         raise CheckpointError(f"{file} is the input, which is never overwritten; give another output file.")
     prefix = like.prefix if like is not None else ""
     counters = like.counters if like is not None else {}
-    tensors = own_memory({**counters, **{prefix + k: v for k, v in state.items()}})
+    names = like.names if like is not None else {}
+    versions = add_prefix(versions_of(state), prefix) if like is not None and not names else {}
+    if like is not None and like.convert is not None:
+        state = like.convert(dict(state))
+    tensors = own_memory({**counters, **{prefix + names.get(k, k): v for k, v in state.items()}})
     texts = {**_inherited(like), **dict(metadata or {})}
     keeps_format = like is not None and like.format == "safetensors" and file.suffix == like.path.suffix
+    if like is not None and like.path.is_dir() and not file.suffix:
+        write_folder(file, like.path, unshared(tensors), texts)
+        return file
     with atomic(file) as part:
         if file.suffix == ".safetensors" or keeps_format:
             # transformers requires the entry "format".
             safetensors.torch.save_file(unshared(tensors), part, {"format": "pt", **texts})
         else:
-            _write_torch(part, tensors, texts, like)
+            # a file without versions would be migrated again when it is loaded
+            _write_torch(part, with_versions(tensors, versions), texts, like)
     return file
 
 
 def _write_torch(
-    file: Path, tensors: dict[str, Tensor], texts: dict[str, str], like: Checkpoint | None
+    file: Path, tensors: Mapping[str, Tensor], texts: dict[str, str], like: Checkpoint | None
 ) -> None:
     keys = like.keys if like is not None else ()
     is_plain = like is not None and like.format == "pt" and not keys
@@ -228,7 +227,7 @@ def dropped_metadata(like: Checkpoint) -> dict[str, str]:
     return texts
 
 
-def _insert(rest: Any, keys: Keys, tensors: dict[str, Tensor]) -> Any:
+def _insert(rest: Any, keys: Keys, tensors: Mapping[str, Tensor]) -> Any:
     """Put the state dict where the input had it. A list holds nothing but it."""
     if not keys:
         return tensors

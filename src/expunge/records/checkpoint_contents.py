@@ -27,6 +27,11 @@ COUNTERS = ("n_averaged",)
 OPTIMIZER = "settings of an optimizer"
 
 
+def is_extra(name: str) -> bool:
+    """Whether an entry of a state dict comes from `get_extra_state` of a module."""
+    return name.rpartition(".")[2] == "_extra_state"
+
+
 def is_state_dict(value: Any) -> bool:
     """Whether `value` is a dict of names and tensors. Entries that are no tensors are allowed, dicts are not."""
     return (
@@ -34,7 +39,7 @@ def is_state_dict(value: Any) -> bool:
         and bool(value)
         and all(isinstance(k, str) for k in value)
         and any(isinstance(v, torch.Tensor) for v in value.values())
-        and not any(isinstance(v, Mapping) for k, v in value.items() if k != "_metadata")
+        and not any(isinstance(v, Mapping) for k, v in value.items() if k != "_metadata" and not is_extra(k))
     )
 
 
@@ -232,4 +237,5 @@ def shapes(state: Mapping[str, Any]) -> dict[str, torch.Size]:
     """Return {name without prefixes: shape} of the tensors of a state dict, without counters."""
     counters = counters_of(state)
     tensors = {k: v for k, v in state.items() if isinstance(v, Tensor) and k not in counters}
-    return {k: v.shape for k, v in plain_names(tensors).items()}
+    # a nested tensor has no shape
+    return {k: torch.Size() if v.is_nested else v.shape for k, v in plain_names(tensors).items()}

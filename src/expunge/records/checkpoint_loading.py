@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from ..errors import CheckpointError, raise_all
 from .checkpoint import Checkpoint
+from .checkpoint_names import fit_names, part_that_fits
 from .checkpoint_reading import METADATA_ENTRY
-
-# tensors that a message shows
-SHOWN = 4
+from .checkpoint_values import SHOWN, extra_state_problems, unusable_tensors, value_problems
+from .versions import remove_prefix, with_versions
 
 
 def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
     """Load all tensors of a checkpoint into a model.
+
+    Everything that `model.load_state_dict(..., strict=True)` accepts is accepted, also states of older versions that torch
+    or a hook of the model migrates.
 
     Args:
         model: The model. It stays as it is if there is any problem.
         checkpoint: The checkpoint. Its `notices` get a sentence if it has another precision than the model.
 
     Raises:
-        CheckpointError: Tensors are missing, surplus, of another shape, or not finite, or the file is a mask. Lists every
-            problem.
+        CheckpointError: Tensors are missing, surplus, of another shape, without values, or not finite, or the file is a
+            mask. Lists every problem.
 
     Example:
         >>> load_into(model, read_checkpoint("model.pt"))
@@ -32,16 +38,65 @@ def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
         raise CheckpointError(f"{checkpoint.path} is a mask, not a model; give a checkpoint.")
     expected = model.state_dict()
     _restore_prefix(expected, checkpoint)
+    fit_names(model, expected, checkpoint)
     state = checkpoint.state
     state.update(_tied_tensors(expected, state))
-    problems = _name_problems(expected, state) + _shape_problems(expected, state)
-    if not_finite := [k for k, v in state.items() if v.is_floating_point() and not v.isfinite().all()]:
-        problems.append(
-            f"{len(not_finite)} tensors contain NaN or infinity (first: {not_finite[:SHOWN]}); use a checkpoint without."
-        )
+    before = _values(model)
+    versions = remove_prefix(checkpoint.versions, checkpoint.prefix)
+    unusable = unusable_tensors(state)
+    problems = (
+        _load(model, state, versions, unusable) + value_problems(state) + extra_state_problems(expected)
+    )
+    if problems:
+        _restore(before)
+        hint = part_that_fits(expected, checkpoint) if not state.keys() <= expected.keys() else ""
+        problems += [hint] if hint else []
     raise_all([f"{checkpoint.path}: {p}" for p in problems], CheckpointError)
     checkpoint.notices += _precision_notices(expected, checkpoint)
-    model.load_state_dict(state)
+
+
+def _values(model: nn.Module) -> list[tuple[Tensor, Tensor]]:
+    """The parameters and buffers of a model, each with a copy of its values."""
+    tensors = [*model.parameters(), *model.buffers()]
+    return [(t, t.detach().clone()) for t in tensors if not is_lazy(t)]
+
+
+def _restore(values: list[tuple[Tensor, Tensor]]) -> None:
+    with torch.no_grad():
+        for tensor, value in values:
+            tensor.copy_(value)
+
+
+def _load(
+    model: nn.Module, state: Mapping[str, Tensor], versions: Mapping[str, Any], unusable: Mapping[str, str]
+) -> list[str]:
+    """Load the state as torch does, or return why torch cannot, one sentence per reason."""
+    expected = model.state_dict()
+    failure = ""
+    if not unusable:
+        try:
+            model.load_state_dict(with_versions(state, versions))
+            return []
+        # hooks of a user's model may raise anything
+        except Exception as error:
+            failure = f"{type(error).__name__}: {error}"
+    # with values that fit, torch lists the names that are missing and surplus after its migrations
+    usable = {k: v for k, v in state.items() if k not in unusable}
+    other_shape = [s[0] for s in _other_shapes(expected, usable)]
+    fitting = {k: expected.get(k, v) if k in unusable or k in other_shape else v for k, v in state.items()}
+    try:
+        missing, surplus = model.load_state_dict(with_versions(fitting, versions), strict=False)
+    except Exception:
+        missing, surplus = [k for k in expected if k not in state], [k for k in state if k not in expected]
+    # where other names do not fit either, a counter that torch would fill in counts as missing
+    counters = [k for k in expected if surplus and k.endswith("num_batches_tracked") and k not in state]
+    missing = [k for k in expected if k in missing or k in counters]
+    # `extra_state_problems` reports the others
+    lacking = [k for k in missing if isinstance(expected[k], Tensor)]
+    problems = _name_problems(lacking, surplus) + _shape_problems(expected, usable)
+    if problems or unusable or len(lacking) < len(missing):
+        return problems
+    return [f"the model refuses it: {failure}; use a checkpoint of the same architecture."]
 
 
 def _restore_prefix(expected: Mapping[str, Tensor], checkpoint: Checkpoint) -> None:
@@ -53,20 +108,15 @@ def _restore_prefix(expected: Mapping[str, Tensor], checkpoint: Checkpoint) -> N
         checkpoint.prefix, checkpoint.counters = "", {}
 
 
-def _tied_tensors(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _tied_tensors(expected: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Tensors that the file does not repeat, as `safetensors.torch.save_model` does with tied parameters."""
-    saved = {
-        (expected[k].data_ptr(), expected[k].shape): v
-        for k, v in state.items()
-        if k in expected and expected[k].numel()
-    }
-    missing = {k: (v.data_ptr(), v.shape) for k, v in expected.items() if k not in state}
+    own = {k: v for k, v in expected.items() if isinstance(v, Tensor) and not is_lazy(v) and v.numel()}
+    saved = {(own[k].data_ptr(), own[k].shape): v for k, v in state.items() if k in own}
+    missing = {k: (v.data_ptr(), v.shape) for k, v in own.items() if k not in state}
     return {k: saved[memory] for k, memory in missing.items() if memory in saved}
 
 
-def _name_problems(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
-    missing = [k for k in expected if k not in state]
-    surplus = [k for k in state if k not in expected]
+def _name_problems(missing: list[str], surplus: list[str]) -> list[str]:
     return [
         f"{text} (first: {names[:SHOWN]}); use a checkpoint of the same architecture."
         for text, names in (
@@ -77,16 +127,28 @@ def _name_problems(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) 
     ]
 
 
-def _shape_problems(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
-    shapes = [
-        (k, tuple(state[k].shape), tuple(expected[k].shape))
-        for k in expected
-        if k in state and state[k].shape != expected[k].shape
+def _other_shapes(
+    expected: Mapping[str, Any], state: Mapping[str, Tensor]
+) -> list[tuple[str, tuple[int, ...], tuple[int, ...]]]:
+    """Name, shape in the file and shape in the model of the tensors that differ in shape."""
+    return [
+        (k, tuple(state[k].shape), tuple(v.shape))
+        for k, v in expected.items()
+        if k in state
+        and isinstance(v, Tensor)
+        and not is_lazy(v)
+        and state[k].shape != v.shape
+        # torch reads one number from files of version 0.3
+        and (tuple(v.shape), tuple(state[k].shape)) != ((), (1,))
     ]
+
+
+def _shape_problems(expected: Mapping[str, Any], state: Mapping[str, Tensor]) -> list[str]:
+    shapes = _other_shapes(expected, state)
     if not shapes:
         return []
     # Weight and bias of a head differ in the first axis alone.
-    heads = [s for s in shapes if len(s[1]) in (1, 2) and s[1][1:] == s[2][1:]]
+    heads = [s for s in shapes if len(s[1]) in (1, 2) and s[1][1:] == s[2][1:] and s[2]]
     if len(shapes) == len(heads) and len({(s[1][0], s[2][0]) for s in shapes}) == 1:
         return [
             f"the checkpoint's head has {shapes[0][1][0]} classes, the data has {shapes[0][2][0]}; use the data that the model "
@@ -99,12 +161,13 @@ def _shape_problems(expected: Mapping[str, Tensor], state: Mapping[str, Tensor])
     ]
 
 
-def _precision_notices(expected: Mapping[str, Tensor], checkpoint: Checkpoint) -> list[str]:
+def _precision_notices(expected: Mapping[str, Any], checkpoint: Checkpoint) -> list[str]:
     """One sentence per pair of dtypes in which checkpoint and model differ."""
+    saved = checkpoint.state
     pairs = {
-        (checkpoint.state[k].dtype, v.dtype)
+        (saved[k].dtype, v.dtype)
         for k, v in expected.items()
-        if v.is_floating_point() and checkpoint.state[k].dtype != v.dtype
+        if k in saved and v.is_floating_point() and saved[k].dtype != v.dtype
     }
     return [
         f"the tensors of {checkpoint.path.name} are {saved}, those of the model are {used}: they are trained and written as "

@@ -24,6 +24,7 @@ from .checkpoint_contents import (
     state_at,
     without_data,
 )
+from .versions import versions_of
 
 # entries of a torch file that may hold the state dict; the first that does is used
 STATE_ENTRIES = ("state_dict", "model_state_dict", "model", "net", "weights", "params")
@@ -53,6 +54,7 @@ class Parts:
     rest: dict[Any, Any] = field(default_factory=dict)
     dropped: dict[str, str] = field(default_factory=dict)
     other_states: list[str] = field(default_factory=list)
+    versions: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -163,6 +165,7 @@ def separate(loaded: Any, chosen: Chosen, texts: dict[str, str]) -> Content:
             }
             parts.dropped |= {k: text for k, text in odd.items() if text}
     container = _inside(loaded, keys)
+    parts.versions = versions_of(container)
     own = {*(start + k for k in state), *counters}
     others = {k: v for k, v in container.items() if k not in own}
     if start:

@@ -16,7 +16,7 @@ from .checkpoint_contents import counters_of, plain_names
 from .checkpoint_reading import candidates
 from .hashing import load_weights, state_hash
 from .tensor_memory import spare_bytes
-from .torch_files import METADATA_FILE, read_torch_file
+from .torch_reading import METADATA_FILE, read_torch_file
 
 # files of a torch archive that hold no tensor
 ARCHIVE_FILES = (

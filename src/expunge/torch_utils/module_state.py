@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from numbers import Integral
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +43,7 @@ def check_seed(seed: int) -> None:
     raise_all(seed_problems(seed))
 
 
-def seed_problems(seed: object) -> list[str]:
+def seed_problems(seed: Any) -> list[str]:
     """Return one sentence if torch or NumPy do not accept a seed."""
     whole = isinstance(seed, Integral) and not isinstance(seed, bool)
     shown = seed if isinstance(seed, int) else repr(seed)

@@ -46,7 +46,9 @@ def argument_problems(**arguments: Any) -> list[str]:
     problems = []
     for name, value in arguments.items():
         if name == "seed":
-            problems += seed_problems(value)
+            # the range is checked with the settings
+            whole = isinstance(value, Integral) and not isinstance(value, bool)
+            problems += [] if whole else seed_problems(value)
         elif name in CALLABLE:
             # a module is callable, but it makes no model
             if value is not None and (not callable(value) or isinstance(value, nn.Module)):

@@ -15,7 +15,7 @@ from ..errors import ExpungeError
 from ..masks.mask_file import Mask
 from ..own_code import code_identity
 from ..records.hashing import mask_hash, state_hash
-from ..records.record import plain
+from ..records.record import settings_of
 from ..records.torch_files import load_state, save_state
 from ..torch_utils.peak_memory import peak_memory
 from .run import Run
@@ -141,7 +141,7 @@ def _identity(run: Run, method: Any) -> str:
     # the parameters that the run started from
     origin = None if run.source is None else state_hash(run.source.state_dict())
     task = (code_identity(type(run.task)), run.task.num_classes, _settings_of(run.task))
-    settings = plain(asdict(method))
+    settings = settings_of(method)
     return repr(
         (
             code_identity(type(method)),

@@ -1,0 +1,169 @@
+"""Checkpoints of transformers: every family goes in under the names that `save_pretrained` writes, and comes out the same."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from expunge import CheckpointError, ExpungeError
+from expunge.cli import main
+from expunge.records.checkpoint import read_checkpoint, write_checkpoint
+from expunge.records.checkpoint_loading import load_into
+from expunge.records.hashing import state_hash
+
+transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+from transformers.models.auto import modeling_auto  # noqa: E402
+
+IMAGES = modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
+TEXTS = modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+# renamed (vit, dinov2, swin), tied (bart), joined (mixtral), and a plain one
+USUAL = {"vit", "dinov2", "swin", "bert", "bart", "mixtral"}
+SMALL = {
+    "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16, "image_size": 32, "patch_size": 8,
+    "vocab_size": 64, "max_position_embeddings": 32, "d_model": 16, "num_key_value_heads": 2, "head_dim": 8, "encoder_layers": 1,
+    "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16,
+    "n_layer": 2, "n_head": 2, "n_embd": 16, "n_positions": 32, "dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 16,
+    "num_layers": 2, "num_heads": 2, "d_ff": 16, "d_kv": 8, "embed_dim": 16, "embedding_size": 16, "num_experts": 4,
+    "num_local_experts": 4, "moe_intermediate_size": 16, "n_routed_experts": 4, "ffn_dim": 16, "word_embed_proj_dim": 16,
+}  # fmt: skip
+OTHER = {
+    "bit": {"hidden_sizes": [32, 32, 32, 32], "depths": [1, 1, 1, 1], "embedding_size": 32},
+    "efficientnet": {"width_coefficient": 0.2, "depth_coefficient": 0.2, "hidden_dim": 64},
+    **{
+        name: {"vision_config": SMALL, "text_config": SMALL}
+        for name in ("clip", "metaclip_2", "siglip", "siglip2")
+    },
+}
+# parameters of the largest model that a test makes
+MOST = 60_000_000
+
+
+def auto(family):
+    images = transformers.AutoModelForImageClassification
+    return images if family in IMAGES else transformers.AutoModelForSequenceClassification
+
+
+def tiny(family):
+    """A model of a family with initial parameters, as small as a common list of sizes makes it."""
+    kind = transformers.CONFIG_MAPPING[family]
+    defaults = kind().to_dict()
+    sizes = {k: v for k, v in SMALL.items() if isinstance(defaults.get(k), int)}
+    attempts = [{**sizes, **OTHER.get(family, {})}, OTHER.get(family, {})]
+    problem = None
+    for chosen in attempts:
+        try:
+            config = kind(**chosen, num_labels=3)
+            if getattr(config, "pad_token_id", 0) is None:
+                config.pad_token_id = 0
+            with torch.device("meta"):
+                count = sum(p.numel() for p in auto(family).from_config(config).parameters())
+            if count > MOST:
+                raise ValueError(f"{count:,} parameters")
+            return auto(family).from_config(config).float()
+        except Exception as error:
+            problem = f"{type(error).__name__}: {error}"
+    pytest.skip(f"no tiny configuration of {family}: {problem[:120]}")
+
+
+def marked(family):
+    return pytest.param(family, marks=[] if family in USUAL else pytest.mark.slow)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("family", [marked(f) for f in dict.fromkeys([*IMAGES, *TEXTS])])
+def test_every_family_goes_in_and_comes_out(tmp_path, family):
+    torch.manual_seed(0)
+    original = tiny(family)
+    original.save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    read = read_checkpoint(file)
+    names = set(read.state)
+    fresh = type(original)(original.config).float()
+    load_into(fresh, read)
+    assert state_hash(fresh.state_dict()) == state_hash(original.state_dict())
+    with torch.no_grad():
+        for parameter in fresh.parameters():
+            parameter.add_(1.0)
+    out = write_checkpoint(tmp_path / "out.safetensors", fresh.state_dict(), like=read)
+    # tied tensors may have all their names
+    assert names <= set(read_checkpoint(out).state)
+    shutil.move(out, file)
+    loaded, report = auto(family).from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(report.values())
+    assert state_hash(loaded.float().state_dict()) == state_hash(fresh.state_dict())
+
+
+def vit(folder, **options):
+    torch.manual_seed(0)
+    model = tiny("vit")
+    model.save_pretrained(folder, **options)
+    return model
+
+
+@pytest.fixture
+def sharded(tmp_path):
+    model = vit(tmp_path / "vit", max_shard_size="8KB")
+    (tmp_path / "vit" / "preprocessor_config.json").write_text("{}")
+    (tmp_path / "vit" / "training_args.bin").write_bytes(b"x")
+    assert len(list((tmp_path / "vit").glob("*.safetensors"))) > 2
+    return tmp_path / "vit", model
+
+
+def test_a_sharded_folder_goes_in_and_comes_out(sharded, tmp_path):
+    folder, model = sharded
+    read = read_checkpoint(folder)
+    fresh = type(model)(model.config)
+    load_into(fresh, read)
+    assert state_hash(fresh.state_dict()) == state_hash(model.state_dict())
+    out = write_checkpoint(tmp_path / "out", fresh.state_dict(), like=read, metadata={"seed": "1"})
+    assert {f.name for f in out.iterdir()} == {f.name for f in folder.iterdir()} - {"training_args.bin"}
+    maps = [json.loads((d / "model.safetensors.index.json").read_text())["weight_map"] for d in (folder, out)]
+    assert maps[0] == maps[1]
+    loaded, report = auto("vit").from_pretrained(out, output_loading_info=True)
+    assert not any(report.values()) and state_hash(loaded.state_dict()) == state_hash(model.state_dict())
+    assert read_checkpoint(out).metadata["seed"] == "1"
+    with pytest.raises(ExpungeError, match="exists; give a new folder"):
+        write_checkpoint(out, fresh.state_dict(), like=read)
+    one = write_checkpoint(tmp_path / "one.safetensors", fresh.state_dict(), like=read)
+    assert set(read_checkpoint(one).state) == set(maps[0])
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_broken_folders_are_refused(sharded, tmp_path):
+    folder, model = sharded
+    index = folder / "model.safetensors.index.json"
+    good = json.loads(index.read_text())
+    for content, words in (
+        ("[", "is no index of shards"),
+        ("[]", "is no index of shards"),
+        (json.dumps({"weight_map": {"a": "../x.safetensors"}}), "outside its folder"),
+        (json.dumps({"weight_map": {**good["weight_map"], "a": "x.safetensors"}}), "1 missing shards"),
+    ):
+        index.write_text(content)
+        with pytest.raises(CheckpointError, match=words):
+            read_checkpoint(folder)
+    index.unlink()
+    with pytest.raises(CheckpointError, match=r"without model\.safetensors or pytorch_model\.bin"):
+        read_checkpoint(folder)
+    # a shard alone lacks tensors: it is not filled up
+    with pytest.raises(CheckpointError, match="lacks"):
+        load_into(model, read_checkpoint(min(folder.glob("*.safetensors"))))
+
+
+def test_a_vit_on_the_command_line(sharded, tmp_path):
+    folder, model = sharded
+    from PIL import Image
+
+    for name, shade in (("cat", 0), ("dog", 120), ("owl", 240)):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for k in range(6):
+            Image.new("RGB", (32, 32), (shade, 20 * k, 0)).save(tmp_path / "data" / name / f"{k}.png")
+    flags = ["--data", f"folder:{tmp_path / 'data'}?size=32", "--model", f"hf-config:{folder}"]
+    out = tmp_path / "unlearned"
+    assert main(["unlearn", "gradient_ascent", *flags, "--checkpoint", str(folder), "--validation", "0", "--epochs", "1",
+                 "--forget-class", "cat", "--batch-size", "8", "--out", str(out)]) == 0  # fmt: skip
+    loaded, report = auto("vit").from_pretrained(out, output_loading_info=True)
+    assert not any(report.values()) and state_hash(loaded.state_dict()) != state_hash(model.state_dict())
+    receipt = next(tmp_path.glob("*.receipt.json"))
+    assert main(["verify", str(receipt), "--model", str(out), "--original", str(folder)]) == 0
