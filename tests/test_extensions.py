@@ -205,7 +205,11 @@ def test_a_measure_sees_models_sets_and_task(world):
 
 
 def test_what_cannot_be_measured_is_refused_before_anything_runs(world):
-    never = SimpleNamespace()
+    class Never(nn.Linear):
+        def forward(self, x):
+            raise AssertionError("the model ran")
+
+    never = Never(1, 1)
 
     class NeedsNoise(Half):
         name = "needs_noise"

@@ -6,13 +6,24 @@ import pytest
 import torch
 from torch.utils.data import TensorDataset
 
-from expunge import Mask, Record, StreamData, TensorData, execute, experiment, saliency_mask
+from expunge import (
+    ExpungeError,
+    Mask,
+    Record,
+    StreamData,
+    TensorData,
+    execute,
+    experiment,
+    find,
+    saliency_mask,
+)
 from expunge.audit.result import AuditResult
 from expunge.methods.finetune import FineTune
 from expunge.pipeline.experiment import Outcome
 from expunge.receipts.issue import issue
 from expunge.receipts.receipt import Receipt
 from expunge.summaries import score_html
+from expunge.tasks.predictions import SampleScores
 
 
 def checked(value):
@@ -48,6 +59,26 @@ def test_data_with_long_names_and_many_columns():
     assert "ids" in text and "column 0" in text
     assert "TensorDataset" in checked(StreamData(TensorDataset(x, y)))
     assert "labels (4,)" in checked(TensorData(x, torch.zeros(5, 4)))
+
+
+def test_evaluation_predictions_and_batch(classifier, outcome):
+    evaluation = outcome.evaluation
+    assert "forget" in checked(evaluation) and "UA" in checked(evaluation)
+    assert ".scores" in checked(replace(evaluation))
+    assert "logits (" in checked(evaluation.forget)
+    batch = next(classifier.by_class.retain.batches(4))
+    assert "Batch(4 samples, x (4, 1, 8, 8), y (4,)" in checked(batch)
+    assert "accuracy 50.00 %" in checked(SampleScores(torch.tensor([0.0, 1.0]), torch.ones(2), torch.ones(2)))
+
+
+def test_a_near_name_is_suggested(classifier):
+    with pytest.raises(ExpungeError, match="there is no method 'SalUn'; did you mean 'salun'"):
+        find("SalUn")
+    with pytest.raises(ExpungeError, match=r"there is no method 'zzzz'; known: "):
+        find("zzzz")
+    with pytest.raises(ExpungeError) as refusal:
+        find(classifier.by_class)
+    assert len(str(refusal.value)) < 200
 
 
 def test_run_and_mask(classifier):

@@ -7,6 +7,7 @@ import pkgutil
 import sys
 import warnings
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
@@ -70,15 +71,17 @@ class Extensions(Generic[T]):
         if isinstance(name, self.base):
             return type(name)
         if not isinstance(name, str):
-            return self._checked(name, repr(name))
+            return self._checked(name, " ".join(repr(name).split())[:80])
         if ":" in name:
             return self._checked(import_object(name, ExpungeError), f"'{name}'")
         if name in self.files():
             return self._defined_in(name)
         if point := installed(self.group).get(name):
             return self._checked(loaded(point), f"the entry point '{name}'")
+        close = get_close_matches(name.lower().replace("-", "_"), self.names(), n=1)
+        guess = f"did you mean '{close[0]}'? " if close else ""
         raise ExpungeError(
-            f"there is no {self.noun} '{name}'; known: {', '.join(self.names())}. Write package.module:Class for a "
+            f"there is no {self.noun} '{name}'; {guess}known: {', '.join(self.names())}. Write package.module:Class for a "
             f"{self.noun} of your own."
         )
 
@@ -115,7 +118,7 @@ def loaded(point: EntryPoint) -> Any:
     """Return what an entry point names. Raises `ExpungeError` if its package cannot be imported."""
     try:
         return point.load()
-    except Exception as caught:  # the code of the package runs here and may raise anything
+    except (Exception, SystemExit) as caught:  # the code of the package runs here and may raise anything
         raise ExpungeError(
             f"the entry point '{point.name}' ({point.value}) cannot be imported: {type(caught).__name__}: {caught}; "
             "repair or uninstall its package."

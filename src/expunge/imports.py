@@ -38,7 +38,7 @@ def import_object(spec: str, error: type[Exception]) -> Any:
         if package in EXTRAS and find_spec(package) is None:
             raise MissingExtra(spec, EXTRAS[package]) from caught
         raise error(f"{spec} cannot be imported: {caught}; {IMPORTABLE}") from caught
-    except Exception as caught:  # the module's own code runs here and may raise anything
+    except (Exception, SystemExit) as caught:  # the module's own code runs here and may raise anything
         raise error(f"{spec} cannot be imported: {type(caught).__name__}: {caught}; {IMPORTABLE}") from caught
     if not hasattr(loaded, name):
         known = sorted(k for k, v in vars(loaded).items() if callable(v) and not k.startswith("_"))[:20]
@@ -104,5 +104,5 @@ def call_factory(
         )
     try:
         return factory(**chosen)
-    except Exception as caught:  # the factory is the user's code
+    except (Exception, SystemExit) as caught:  # the factory is the user's code
         raise error(f"{spec} failed: {type(caught).__name__}: {caught}") from caught

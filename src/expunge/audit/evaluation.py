@@ -20,6 +20,7 @@ from torch import nn
 from ..data.past_requests import requests_of
 from ..data.split import Split
 from ..records.statistics import HEADLINE
+from ..summaries import score_lines, summary
 from ..tasks.predictions import Predictions
 from ..tasks.task import Task, require
 from ..torch_utils.module_state import check_seed, device_of
@@ -57,6 +58,15 @@ class Evaluation:
     seed: int = 0
     model: nn.Module | None = field(default=None, repr=False)
     earlier: Any = None
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(
+            f"{n} {len(getattr(self, n).labels):,}" for n in ("forget", "retain", "test", "test_forgotten")
+        )
+        model = "" if self.model is None else f"model {type(self.model).__name__}"
+        # MIA takes seconds on large sets
+        scores = score_lines(self.scores) if "scores" in vars(self) else ["scores: see .scores"]
+        return summary(f"Evaluation(seed {self.seed})", f"samples: {sizes}", model, *scores)
 
     @property
     def has_logits(self) -> bool:

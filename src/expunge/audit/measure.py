@@ -139,7 +139,7 @@ def make_measures(
         ExpungeError: A measure is unknown or cannot be made, or two have the same name, or one needs a retrained model.
         ModelError: The task does not offer what a measure needs.
     """
-    if isinstance(measures, str | Measure | type):
+    if isinstance(measures, str | Measure | type) or not isinstance(measures, Iterable):
         raise ExpungeError(f"measures is {measures!r}; give a list of measures.")
     made = [make_measure(m) for m in measures]
     names = [m.name for m in made]

@@ -10,8 +10,9 @@ from torch import nn
 
 from ..data.past_requests import requests_of
 from ..data.split import Split
-from ..errors import ExpungeError
+from ..errors import ExpungeError, raise_all
 from ..tasks.task import Task
+from ..training.arguments import argument_problems, wrong_argument
 from ..training.run import Compute
 from .earlier_requests import audit_earlier
 from .evaluation import BINS, Evaluation, contradicted, evaluate, gaps
@@ -68,7 +69,16 @@ def audit(
         task.check(which, split.retain)
         return evaluate(which, split, task, seed=seed, compute=compute)
 
-    split = split.after(requests_of(model))
+    problems = argument_problems(model=model, split=split, task=task, seed=seed, compute=compute)
+    for name, value in (("original", original), ("retrained", retrained)):
+        problems += wrong_argument(
+            name, value, (nn.Module, Evaluation), "a model, or its evaluation on this split"
+        )
+    problems += wrong_argument(
+        "tolerances", tolerances, Tolerances, "a Tolerances, for example Tolerances(forget=5.0)"
+    )
+    raise_all(problems, ExpungeError)
+    split, seed = split.after(requests_of(model)), int(seed)
     extra = make_measures(measures, task, retrained=retrained is not None)
     evaluation = evaluation_of(model)
     assert evaluation is not None

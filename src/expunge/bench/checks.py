@@ -21,6 +21,7 @@ from ..torch_utils.module_state import check_seed
 from ..training.registry import METHODS, find, names
 from ..training.run import Compute
 from ..training.settings import field_problems
+from .labels import label_problems
 
 SCENARIOS = {"forget_class": "class", "forget_share": "random", "forget_ids": "ids", "forget_group": "group"}
 # The forget sets that `only` can name. The last one is forgotten by class too.
@@ -56,6 +57,10 @@ def _check_method(name: str) -> None:
         raise ExpungeError(
             f"there is no method '{name}'; known: all, {', '.join(names())}. Write package.module:Class for one of your own."
         )
+
+
+def _check_label(label: str) -> None:
+    raise_all(label_problems(label))
 
 
 def _check_measure(name: str) -> None:
@@ -101,7 +106,7 @@ class MethodEntry(TypedDict, total=False):
 
     __pydantic_config__ = STRICT  # type: ignore[misc]
     name: Required[MethodName]
-    label: str
+    label: Annotated[str, AfterValidator(_check_label)]
     settings: Table
     vary: dict[str, Annotated[list[Any], Field(min_length=1)]]
     only: list[ForgetSet]

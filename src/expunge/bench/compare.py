@@ -16,6 +16,7 @@ from ..pipeline.pipeline import Pipeline
 from ..pipeline.watch import Trials, Watch
 from ..tasks.classification import Classification
 from ..tasks.task import Task
+from ..training.arguments import argument_problems, wrong_argument
 from ..training.method import Method
 from ..training.registry import MethodLike
 from ..training.run import Compute
@@ -88,8 +89,12 @@ def bench(
     # an iterator can be read only once
     methods = methods if isinstance(methods, Mapping | str | Method | type) else list(methods)
     labelled = labelled_methods(methods)
+    seeds = list(seeds) if isinstance(seeds, Iterable) else [seeds]
+    problems = argument_problems(compute=compute, on_outcome=on_outcome)
+    problems += [] if task is None else argument_problems(task=task)
+    problems += wrong_argument("recipe", recipe, Retrain, "a recipe, for example Retrain(epochs=20)")
+    raise_all(problems, ExpungeError)
     counts = trial_counts(methods, labelled, trials)
-    seeds = [seeds] if isinstance(seeds, int) else list(seeds)
     problems = problems_of_seeds(seeds) + early_problems(labelled, data, model, forget, task)
     raise_all(problems, ExpungeError)
     made_measures = make_measures(measures, task or Classification(2))
@@ -97,6 +102,7 @@ def bench(
     task = task or Classification(len(class_names(source)))
     recipe = recipe or (presets.recipe(data) if isinstance(data, str) else Retrain())
     factory = model_factory(model, source, device)
+    seeds = [int(seed) for seed in seeds]
     result = Comparison([], {})
     for seed in seeds:
         split = source if isinstance(source, Split) else draw_split(forget, source, seed)

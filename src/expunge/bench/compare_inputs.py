@@ -9,6 +9,8 @@ from typing import Any, TypeAlias
 
 from torch import nn
 
+from ..data.class_names import class_names as names_of_classes
+from ..data.class_names import pair_problems
 from ..data.convert import as_data
 from ..data.samples import Data
 from ..data.split import Split
@@ -25,6 +27,7 @@ from ..training.execute import check_run
 from ..training.method import Method
 from ..training.registry import MethodLike, make
 from ..tuning.search import Count, count_for
+from .labels import label_problems
 from .model_factories import NamedFactory, OwnFactory
 
 # what to forget: a share, classes, a spec, or a function of training data, test data and seed
@@ -60,9 +63,11 @@ def trial_counts(
 
 def problems_of_seeds(seeds: Sequence[int]) -> list[str]:
     """Return what is wrong with the seeds, one sentence each."""
+    if wrong := [problem for seed in seeds for problem in seed_problems(seed)]:
+        return wrong
     if not seeds or len(set(seeds)) < len(seeds):
         return [f"the seeds are {seeds}; give one or more, each once."]
-    return [problem for seed in seeds for problem in seed_problems(seed)]
+    return []
 
 
 def early_problems(
@@ -70,11 +75,7 @@ def early_problems(
 ) -> list[str]:
     """Return what is wrong with the arguments, before data is read."""
     problems = [] if methods else ["there is no method to compare; give at least one."]
-    problems += [
-        f"'{label}' is the label of a reference; choose another."
-        for label in methods
-        if label in ("Original", "Retrain")
-    ]
+    problems += [problem for label in methods for problem in label_problems(label)]
     if isinstance(model, nn.Module) or not (isinstance(model, str) or callable(model)):
         problems.append(
             f"model is a {type(model).__name__}; give a model spec, or a function that returns a model with fresh parameters."
@@ -113,22 +114,22 @@ def open_source(data: DataLike) -> Source | Split:
             f"data is a {type(data).__name__}; give a data spec, a Source, a Split or a pair (train, test)."
         )
     train, test = as_data(data[0]), as_data(data[1])
-    return Source(train, test, _class_names(train), input_shape(train), train.name)
-
-
-def _class_names(train: Data) -> list[str]:
-    return [str(c) for c in (train.classes or range(int(train.labels.max()) + 1))]
+    raise_all(pair_problems(train, test), ExpungeError)
+    return Source(train, test, names_of_classes(train), input_shape(train), train.name)
 
 
 def class_names(source: Source | Split) -> list[str]:
     """Return the class names, or the class numbers as texts."""
-    return source.classes if isinstance(source, Source) else _class_names(source.forget.data)
+    return source.classes if isinstance(source, Source) else names_of_classes(source.forget.data)
 
 
 def draw_split(forget: Any, source: Source, seed: int) -> Split:
     """Draw the split of one seed."""
     if callable(forget):
-        return forget(source.train, source.test, seed)
+        return _own_split(forget, source, seed)
+    if getattr(forget, "ndim", None) == 0:
+        # a number of NumPy or torch
+        forget = forget.item()
     if isinstance(forget, SplitSpec):
         spec = forget
     elif isinstance(forget, float):
@@ -137,6 +138,22 @@ def draw_split(forget: Any, source: Source, seed: int) -> Split:
         classes = [forget] if isinstance(forget, str | int) else forget
         spec = SplitSpec(forget_class=tuple(map(str, classes)))
     return replace(spec, split_seed=seed).draw(source.train, source.test)
+
+
+def _own_split(forget: Callable[..., Any], source: Source, seed: int) -> Split:
+    name = getattr(forget, "__qualname__", type(forget).__name__)
+    try:
+        split = forget(source.train, source.test, seed)
+    except ExpungeError:
+        raise
+    except Exception as error:  # the function is the user's code
+        raise ExpungeError(
+            f"the function {name} of forget failed: {type(error).__name__}: {error}; it is called with training data, test data "
+            "and the seed."
+        ) from error
+    if not isinstance(split, Split):
+        raise ExpungeError(f"the function {name} of forget returned {type(split).__name__}; return a Split.")
+    return split
 
 
 def model_factory(model: ModelLike, source: Source | Split, device: str) -> Callable[[], nn.Module]:

@@ -40,6 +40,14 @@ class Batch:
     y: Tensor
     index: Tensor
 
+    def __repr__(self) -> str:
+        x = (
+            {k: tuple(v.shape) for k, v in self.x.items()}
+            if isinstance(self.x, dict)
+            else tuple(self.x.shape)
+        )
+        return f"Batch({len(self.index)} samples, x {x}, y {tuple(self.y.shape)}, on {self.y.device})"[:1000]
+
     def __len__(self) -> int:
         return len(self.y)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ..methods._fresh import GoOnFrom
 from ..methods.retrain import Retrain
 from ..summaries import short
 from ..tasks.task import Task
+from ..training.arguments import argument_problems, wrong_argument
 from ..training.execute import execute
 from ..training.method import Method
 from ..training.registry import MethodLike, make
@@ -128,6 +129,10 @@ def experiment(
         >>> outcome = experiment(model, split, "salun", Classification(10), trials=4)  # doctest: +SKIP
         >>> print(outcome.audit)  # doctest: +SKIP
     """
+    problems = argument_problems(model=model, split=split, task=task, mask=mask, seed=seed, compute=compute, factory=factory,
+                                 state_file=state_file, on_row=on_row, on_trial=on_trial, trials_file=trials_file)  # fmt: skip
+    raise_all(problems + _other_problems(kind, names, fixed, original, retrained), ExpungeError)
+    seed = int(seed)
     pipeline = Pipeline(
         split=split,
         task=task,
@@ -147,6 +152,20 @@ def experiment(
         ),
     )
     return pipeline.step(model, make(method), watch, kind=kind, original=original, retrained=retrained)
+
+
+def _other_problems(kind: Any, names: Any, fixed: Any, *evaluations: Any) -> list[str]:
+    """What is wrong with the arguments that only `experiment` has, one sentence each."""
+    problems = wrong_argument("names", names, Mapping, 'a dictionary such as {"model": "mlp"}')
+    for name, value in zip(("original", "retrained"), evaluations, strict=True):
+        problems += wrong_argument(
+            name, value, Evaluation, "its evaluation: expunge.audit.evaluate(model, split, task)"
+        )
+    if kind not in ("unlearn", "retrain"):
+        problems.append(f"kind is {kind!r}; it must be 'unlearn' or 'retrain'.")
+    if isinstance(fixed, str):
+        problems.append(f"fixed is {fixed!r}; give a list of fields, for example [{fixed!r}].")
+    return problems
 
 
 def judge_run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +78,28 @@ class References:
         """What was measured of both, as arguments of `Pipeline.outcome`."""
         retrained = self.retrained.evaluation if self.retrained is not None else None
         return {"original": self.original.evaluation, "retrained": retrained}
+
+
+def details_of(method: Method, run: Run) -> dict[str, Any]:
+    """Return what a method reports of a finished run. One that fails or reports no dictionary costs a warning, not the run."""
+    name = f"{type(method).__name__}.details"
+    try:
+        details = plain(method.details(run))
+    except Exception as error:  # the method may be the user's code
+        warnings.warn(f"{name} failed: {type(error).__name__}: {error}", RuntimeWarning, stacklevel=4)
+        return {}
+    if not isinstance(details, dict):
+        warnings.warn(
+            f"{name} returned {type(details).__name__}; return a dictionary.", RuntimeWarning, stacklevel=4
+        )
+        return {}
+    if "implementation" in details:
+        warnings.warn(
+            f"{name} has the entry 'implementation', which names the code in a record; it is left out.",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+    return {key: value for key, value in details.items() if key != "implementation"}
 
 
 def record_of(

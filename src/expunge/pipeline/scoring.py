@@ -19,7 +19,7 @@ from ..tasks.task import Task
 from ..training.method import Method
 from ..training.run import Run
 from ..tuning.caution import worse_text
-from .outcome import Outcome, record_of
+from .outcome import Outcome, details_of, record_of
 
 
 class Scoring(Protocol):
@@ -150,7 +150,7 @@ class Scorer:
         check_measured(run.split, original, retrained)
         record = record_of(kind, run, method, before=before, names=self.names, command=self.command)
         if method is not None and not run.kept_original:
-            record.details.update(plain(method.details(run)))
+            record.details.update(details_of(method, run))
         scoring = self._scoring
         if scoring is None:
             return Outcome(run, record, method=method)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ..data.batch import Inputs
+from ..data.class_names import class_names, pair_problems
 from ..data.convert import as_data
 from ..data.resize import Resize
 from ..data.samples import Data
@@ -177,8 +178,8 @@ def _as_source(result: Any, spec: str) -> Source:
             if not len(data)
         ]
     )
-    classes = [str(c) for c in (train.classes or range(int(train.labels.max()) + 1))]
-    return Source(train, test, classes, input_shape(train), spec.rpartition(":")[2])
+    raise_all([f"{spec}: {problem}" for problem in pair_problems(train, test)], ExpungeError)
+    return Source(train, test, class_names(train), input_shape(train), spec.rpartition(":")[2])
 
 
 READERS: dict[str, Callable[[Path, dict[str, str]], Source]] = {

@@ -23,6 +23,9 @@ class SampleScores:
     confidence: Tensor
     labels: Tensor
 
+    def __repr__(self) -> str:
+        return f"SampleScores({len(self.labels):,} samples, accuracy {self.accuracy:.2f} %)"
+
     @property
     def finite(self) -> bool:
         """Whether all scores are finite."""
@@ -47,6 +50,11 @@ class Predictions:
     logits: Tensor
     labels: Tensor
     features: Tensor | None = None
+
+    def __repr__(self) -> str:
+        shape = tuple(self.logits.shape)
+        features = "" if self.features is None else f", features {tuple(self.features.shape)}"
+        return f"Predictions({len(self.labels):,} samples, logits {shape}{features})"
 
     @cached_property
     def probabilities(self) -> Tensor:

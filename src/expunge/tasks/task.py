@@ -22,6 +22,7 @@ from ..errors import ModelError, raise_all
 from ..own_code import remember_source
 from ..torch_utils.module_state import device_of, evaluating
 from .predictions import SampleScores
+from .task_checks import confidence_of, output_problems, score_problems
 
 Capability = Literal[
     "loss", "relabel", "other_labels", "classes", "scores", "logits", "features", "head", "noise"
@@ -127,14 +128,16 @@ class Task(ABC):
         true label where the loss is a negative log-likelihood. `features` asks for penultimate features where the task offers them.
 
         Raises:
-            ModelError: The task does not offer "scores".
+            ModelError: The task does not offer "scores", a score is outside 0 to 1, or a loss is negative.
         """
         require(self, ["scores"], "an audit")
         correct, confidence = [torch.empty(0, dtype=torch.float64)], [torch.empty(0, dtype=torch.float64)]
         with evaluating(model), torch.inference_mode():
             for batch in samples.batches(batch_size, device=device_of(model)):
-                correct.append(self.sample_scores(model, batch).double().cpu())
-                confidence.append((-self.loss(model, batch)).exp().double().cpu())
+                scores = self.sample_scores(model, batch)
+                raise_all(score_problems(self, scores, len(batch)), ModelError)
+                correct.append(scores.double().cpu())
+                confidence.append(confidence_of(self, self.loss(model, batch)))
         return SampleScores(torch.cat(correct), torch.cat(confidence), samples.labels)
 
     # ---- "logits", "features", "head": classifiers
@@ -172,31 +175,16 @@ class Task(ABC):
     def check(self, model: nn.Module, samples: Samples) -> None:
         """Raise `ModelError` with every reason why `model` cannot serve these samples (a split's retain set).
 
-        The default checks the parameters and takes the loss of two samples. Extend it in a subclass, or replace it.
+        The default checks the parameters and takes loss and scores of two samples. Extend it in a subclass, or replace it.
         """
         problems = parameter_problems(model)
         if not problems:
-            problems = self._loss_problems(model, samples)
-        raise_all(problems, ModelError)
-
-    def _loss_problems(self, model: nn.Module, samples: Samples) -> list[str]:
-        few = samples.take(torch.arange(min(2, len(samples))))
-        batch = next(few.batches(2, device=device_of(model)))
-        try:
+            few = samples.take(torch.arange(min(2, len(samples))))
+            batch = next(few.batches(2, device=device_of(model)))
             with evaluating(model), torch.no_grad():
-                losses = self.loss(model, batch)
-        except Exception as error:  # whatever a user's model raises is the message
-            return [f"the loss of the task {self.name} fails on two samples: {type(error).__name__}: {error}"]
-        if losses.shape != (len(batch),):
-            return [
-                f"the loss of the task {self.name} has shape {tuple(losses.shape)} for {len(batch)} samples; return one loss a "
-                f"sample, shape ({len(batch)},)."
-            ]
-        if not losses.isfinite().all():
-            return [
-                "the model's loss on the retain set is not finite; check the checkpoint and the scale of the inputs."
-            ]
-        return []
+                own_confidence = type(self).evaluate is not Task.evaluate
+                problems = output_problems(self, model, batch, own_confidence=own_confidence)
+        raise_all(problems, ModelError)
 
 
 def missing_capabilities(task: Task | type[Task], needs: Iterable[str]) -> list[str]:

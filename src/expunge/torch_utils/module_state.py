@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from numbers import Integral
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,9 +43,15 @@ def check_seed(seed: int) -> None:
     raise_all(seed_problems(seed))
 
 
-def seed_problems(seed: int) -> list[str]:
+def seed_problems(seed: Any) -> list[str]:
     """Return one sentence if torch or NumPy do not accept a seed."""
-    return [] if 0 <= seed < 2**63 else [f"the seed is {seed}; give a whole number from 0 to 2^63 - 1."]
+    whole = isinstance(seed, Integral) and not isinstance(seed, bool)
+    shown = seed if isinstance(seed, int) else repr(seed)
+    return (
+        []
+        if whole and 0 <= seed < 2**63
+        else [f"the seed is {shown}; give a whole number from 0 to 2^63 - 1."]
+    )
 
 
 @contextmanager

@@ -23,12 +23,14 @@ from ..torch_utils.module_state import (
     seeded,
     stored_and_compiled,
 )
+from .arguments import check_arguments, unwritten
 from .cost import measured
 from .loop import descend
 from .method import GradientMethod, Method
 from .registry import MethodLike, make, unsuited_text
 from .run import Compute, Row, Run
 from .settings import settings_problems
+from .step_checks import check_left, versions
 
 
 def execute(
@@ -71,16 +73,21 @@ def execute(
         >>> run = execute(model, split, SalUn(epochs=5), task)  # doctest: +SKIP
         >>> run.status, run.seconds  # doctest: +SKIP
     """
-    method, compute = make(method), compute or Compute()
+    check_arguments(
+        model=model,
+        split=split,
+        task=task,
+        mask=mask,
+        seed=seed,
+        compute=compute,
+        factory=factory,
+        state_file=state_file,
+        on_row=on_row,
+    )
+    method, compute, seed = make(method), compute or Compute(), int(seed)
     split = split.after(requests_of(model))
     check_run(method, split, task, seed=seed, compute=compute, model=model)
-    if method.exact and (mask is not None or getattr(method, "density", 1.0) < 1):
-        raise MaskError(
-            f"{type(method).__name__} starts from fresh weights, so there is nothing a mask could hold; leave the mask out and "
-            "density at 1."
-        )
-    if mask is not None:
-        mask = _checked_mask(model, method, mask)
+    mask = _checked_mask(model, method, mask)
     task.check(model, split.retain)
     task = _with_head(task, model, split, method)
     run = Run(
@@ -96,17 +103,23 @@ def execute(
         on_row=on_row,
         loop=descend,
     )
-    with (
-        seeded(seed, run.device),
-        measured(run),
-        stored_and_compiled(run.model, compute.channels_last, compute.compile),
-    ):
-        method.apply(run)
+    _apply(run, method, model)
     # scores are those of the request, without what was rehearsed
     run.split = split
     _check_result(run, model, type(method).__name__)
     remember_requests(run.model, _answered(split, method))
     return run
+
+
+def _apply(run: Run, method: Method, model: nn.Module) -> None:
+    before = versions(model)
+    with (
+        seeded(run.seed, run.device),
+        measured(run),
+        stored_and_compiled(run.model, run.compute.channels_last, run.compute.compile),
+    ):
+        method.apply(run)
+        check_left(run, model, before, type(method).__name__)
 
 
 def keep_original(
@@ -146,7 +159,7 @@ def check_run(
     A command calls this before it loads data or model, without `split` and `model`.
     """
     name = type(method).__name__
-    problems = seed_problems(seed) + settings_problems(method)
+    problems = seed_problems(seed) + settings_problems(method) + unwritten(method)
     problems += (compute or Compute()).problems(None if model is None else device_of(model))
     if method.paper and method.published is None:
         problems.append(f"no published settings of {name} were found; leave paper out.")
@@ -177,7 +190,14 @@ def _with_head(task: Task, model: nn.Module, split: Split, method: Method) -> Ta
         return task
 
 
-def _checked_mask(model: nn.Module, method: Method, mask: Mapping[str, Tensor]) -> Mask:
+def _checked_mask(model: nn.Module, method: Method, mask: Mapping[str, Tensor] | None) -> Mask | None:
+    if method.exact and (mask is not None or getattr(method, "density", 1.0) < 1):
+        raise MaskError(
+            f"{type(method).__name__} starts from fresh weights, so there is nothing a mask could hold; leave the mask out and "
+            "density at 1."
+        )
+    if mask is None:
+        return None
     if not isinstance(method, GradientMethod):
         raise MaskError(
             f"{type(method).__name__} edits weights without gradient steps and takes no mask; leave the mask out."

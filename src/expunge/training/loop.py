@@ -25,6 +25,7 @@ from .method import GradientMethod
 from .resume import ResumableState
 from .run import Run, autocast
 from .schedule import Pair, pieces
+from .step_checks import loss_of
 
 # part of torch's message where batch norm gets a batch of one sample
 SINGLE_SAMPLE = "more than 1 value per channel"
@@ -205,7 +206,7 @@ def _step(
     every = pieces(pair, run.compute.accumulate * group.size, union)
     for (forget, retain), share in islice(every, group.rank, None, group.size):
         with autocast(run):
-            loss = method.loss(run, forget, retain)
+            loss = loss_of(method, run, forget, retain)
         scaler.scale(loss * share).backward()
         total += loss.detach() * share
     group.sum_gradients(run.model)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..data.past_requests import requests_of
 from ..data.split import Split
 from ..tasks.task import Task
+from ..training.arguments import check_arguments
 from ..training.execute import check_run, execute
 from ..training.registry import MethodLike, make
 from ..training.run import Compute, Row
@@ -44,8 +45,6 @@ def unlearn(
     Example:
         >>> unlearned = unlearn(model, split, "salun", Classification(10))  # doctest: +SKIP
     """
-    count, made = count_for(method, trials), make(method)
-    check_run(made, split.after(requests_of(model)), task, seed=seed, compute=compute, model=model)
     options: dict[str, Any] = {
         "mask": mask,
         "seed": seed,
@@ -54,5 +53,8 @@ def unlearn(
         "state_file": state_file,
         "on_row": on_row,
     }
+    check_arguments(model=model, split=split, task=task, **options)
+    count, made = count_for(method, trials), make(method)
+    check_run(made, split.after(requests_of(model)), task, seed=seed, compute=compute, model=model)
     made, run, _ = choose(model, split, made, task, count=count, **options)
     return (run or execute(model, split, made, task, **options)).model
