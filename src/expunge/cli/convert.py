@@ -25,10 +25,13 @@ def convert(source: Path, out: Path, /, *, allow: tuple[str, ...] = ()) -> None:
     raise_all(output_problems({"OUT": out}, source))
     if not source.is_file():
         raise CheckpointError(f"{source} is no file; name a torch file.")
-    if allow:
-        notice(
-            f"reading {source} may run code of {', '.join(allow)}; do this only with a file that you trust."
-        )
+    if not allow:
+        from ..records.torch_reading import read_torch_file
+
+        # the error names the classes
+        read_torch_file(source)
+        raise CheckpointError(f"{source} holds tensors and plain values only; use it as it is.")
+    notice(f"reading {source} may run code of {', '.join(allow)}; do this only with a file that you trust.")
     command = [sys.executable, "-m", "expunge.records.convert_file", str(source), str(out), *allow]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
