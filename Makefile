@@ -9,7 +9,7 @@ export HF_HUB_OFFLINE = 1
 ARGS ?=
 RUN ?= $(BIN)/python
 
-.PHONY: demo demo-generation test test-slow check bench-speed bench-cpu bench-audit bench-generation bench-gpu clean
+.PHONY: demo demo-generation test test-slow check bench-speed bench-cpu bench-audit bench-generation bench-defaults bench-gpu clean
 
 demo: $(VENV)/.installed
 	$(BIN)/expunge demo $(ARGS)
@@ -38,6 +38,10 @@ bench-cpu: $(VENV)/.installed-dev
 
 bench-audit: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/strong_audit.py $(ARGS)
+
+# finished runs are kept; remove benchmarks/results/defaults.json to measure anew
+bench-defaults: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/defaults.py $(ARGS)
 
 bench-generation: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/generation_digits.py $(ARGS)

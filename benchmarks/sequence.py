@@ -31,7 +31,6 @@ from expunge.audit.evaluation import Evaluation, evaluate
 from expunge.data.past_requests import PastRequest, remember_requests, remember_scores, requests_of
 from expunge.data.samples import Data
 from expunge.data.tensors import TensorData
-from expunge.models import build
 from expunge.records.atomic_files import write_json
 from expunge.records.record import machine, plain
 from expunge.records.request_file import read_requests, write_requests
@@ -68,6 +67,29 @@ class WordBag(nn.Module):
         return self.head(self.body(mean))
 
 
+class SmallCNN(nn.Module):
+    """Classify an image (B, 1, 28, 28) by two convolutions of stride 2: an epoch of 60,000 takes 8 processor seconds."""
+
+    def __init__(self, classes: int = 10, width: int = 16):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(1, width, 5, stride=2, padding=2),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
+            nn.BatchNorm2d(2 * width),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(2 * width * 49, 128),
+            nn.ReLU(),
+        )
+        self.head = nn.Linear(128, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (B, classes)."""
+        return self.head(self.body(x))
+
+
 def fashion(seed: int) -> tuple[Data, Data, nn.Module, Method, list[tuple[str, Any]]]:
     """Fashion-MNIST. Its images belong to nobody, so each gets one of 300 made-up persons."""
     source = load(locate("fashion-mnist"))
@@ -79,9 +101,9 @@ def fashion(seed: int) -> tuple[Data, Data, nn.Module, Method, list[tuple[str, A
         groups={"person": [f"p{k}" for k in persons]},
         name="fashion-mnist",
     )
-    recipe = Retrain(epochs=6, lr=0.1, lr_schedule="one_cycle", batch_size=128)
+    recipe = Retrain(epochs=10, lr=0.1, lr_schedule="one_cycle", batch_size=128)
     torch.manual_seed(seed)
-    model = build("cnn", num_classes=10, shape=source.shape)
+    model = SmallCNN()
     return (
         train,
         source.test,
@@ -266,7 +288,8 @@ def _reference(
 ) -> None:
     """Train the reference without the union of all requests, and score every request on it."""
     before: list[PastRequest] = [s.as_request("retrain") for s in splits[:-1]]
-    fresh = build("cnn", num_classes=10, shape=(1, 28, 28)) if not isinstance(model, WordBag) else WordBag()
+    torch.manual_seed(seed)
+    fresh = type(model)()
     remember_requests(fresh, before)
     split = splits[-1].after(before)
     done = execute(fresh, split, recipe, task, seed=seed)

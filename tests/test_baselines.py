@@ -45,6 +45,7 @@ from expunge.methods.sisa import SISA, SisaEnsemble
 from expunge.methods.ssd import SSD
 from expunge.methods.tarf import TARF
 from expunge.methods.ts_bgrm import TSBGRM
+from expunge.pipeline.experiment import train
 from expunge.sources.mismatch import mismatch
 from expunge.tasks.classification import Classification
 from expunge.training.execute import execute
@@ -191,7 +192,7 @@ def test_influence_as_released_keeps_one_vector(small):
     for g in rows[1:]:
         t = o @ g
         k, o = k - (k @ g) / (n + t) * o, o - t / (n + t) * o
-    run = execute(model, split, Influence(samples=0, paper_exact=True), task)
+    run = execute(model, split, Influence(samples=0, paper=True), task)
     assert torch.allclose(moved(run, model), k, atol=1e-12)
     # the fault of the code: what it adds to v is a multiple of the first sample's gradient
     added = k - v
@@ -225,7 +226,7 @@ def test_ssd_equals_its_literal_form(small):
 
 def test_ssd_as_released_squares_batch_means(small):
     model, split, task = small
-    method = SSD(paper_exact=True, batch_size=10)
+    method = SSD(paper=True, batch_size=10)
     got = method.importances(Run(model, split, task), split.retain)
     batches = [b for b in split.retain.batches(10)]
     total = 0
@@ -241,7 +242,7 @@ def test_ssd_as_released_accepts_an_unused_parameter(small):
     spare.unused = nn.Parameter(torch.ones(2, dtype=torch.float64))
     spare.forward = model.forward
     run = Run(spare, split, task)
-    assert not SSD(paper_exact=True, batch_size=10).importances(run, split.forget)["unused"].any()
+    assert not SSD(paper=True, batch_size=10).importances(run, split.forget)["unused"].any()
 
 
 def test_ssd_ratio_is_bounded_by_the_forget_sets_share(small):
@@ -367,7 +368,7 @@ def test_boundary_shrink_labels_equal_those_of_a_literal_step():
         model[1].weight.copy_(3 * torch.randn(3, 9, generator=g))
     run = Run(model, split, Classification(3))
     batch = everything(split.forget)
-    got, kept = (BoundaryShrink(paper_exact=e).nearest(run, batch) for e in (False, True))
+    got, kept = (BoundaryShrink(paper=e).nearest(run, batch) for e in (False, True))
     for i in range(len(batch)):
         one = batch.x[i : i + 1].clone().requires_grad_(True)
         F.cross_entropy(model(one), batch.y[i : i + 1]).backward()
@@ -572,7 +573,7 @@ def test_amnesiac_recorder_in_the_packages_loop_and_with_a_mask(classifier, tmp_
         *[(d.x, d.labels) for d in (split.forget.data, split.test.data)], count=1, validation=0
     )
     plain, logged = (
-        execute(classifier.model, whole, r, task, factory=lambda: copy.deepcopy(classifier.model)).model
+        train(classifier.model, whole, r, task).model
         for r in (recipe, AmnesiacRecorder(tmp_path, split.forget).recipe(recipe))
     )
     assert all(torch.equal(a, b) for a, b in zip(plain.parameters(), logged.parameters(), strict=True))
@@ -757,7 +758,7 @@ def test_ssd_never_sees_withheld_samples():
             seen.update(batch.index.tolist())
             return super().loss(model, batch)
 
-    execute(nn.Linear(5, 4), split, SSD(paper_exact=True), Watching(4))
+    execute(nn.Linear(5, 4), split, SSD(paper=True), Watching(4))
     assert len(split.withheld) and not seen & set(split.withheld.index.tolist())
 
 

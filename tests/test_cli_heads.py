@@ -22,6 +22,7 @@ from expunge.tasks.diffusion import Diffusion
 from expunge.training.registry import method_from_metadata, recipe_from_metadata
 
 DIGITS = ["--data", "digits?limit=300", "--model", "mlp"]
+AS_GIVEN = ["--trials", "0"]
 QUICK = ["--epochs", "2", "--batch-size", "64"]
 FORGET = ["--forget-class", "3"]
 
@@ -37,7 +38,7 @@ def made(tmp_path_factory):
     for name, digit in (("gold", "3"), ("other", "4")):
         more = ["--without-forget", "--forget-class", digit]
         assert main(["train", *DIGITS, "--out", at[name], *more, *QUICK, "--lr", "0.05"]) == 0
-    more = ["--checkpoint", at["original"], "--out", at["ours"], "--epochs", "1"]
+    more = ["--checkpoint", at["original"], "--out", at["ours"], "--epochs", "1", "--trials", "0"]
     assert main(["unlearn", "salun", *DIGITS, *FORGET, *more]) == 0
     return at
 
@@ -63,7 +64,7 @@ def test_a_model_of_images_normalised_otherwise_is_refused(made, tmp_path, capsy
     out = ["--out", str(tmp_path / "o.safetensors")]
     assert main(["unlearn", "salun", *other, *FORGET, "--checkpoint", made["original"], *out]) == 2
     assert "trained on images as they are and the data came with mean=0.3&std=0.4" in capsys.readouterr().err
-    assert main(["unlearn", "salun", *DIGITS, *FORGET, "--checkpoint", made["original"], "--retrained", made["gold"],
+    assert main(["unlearn", "salun", *DIGITS, *FORGET, *AS_GIVEN, "--checkpoint", made["original"], "--retrained", made["gold"],
                  "--epochs", "1", *out]) == 0  # fmt: skip
     assert main(["audit", *other, *FORGET, "--checkpoint", made["ours"], "--original", made["original"]]) == 2
     assert "give --data the same options" in capsys.readouterr().err
@@ -71,13 +72,13 @@ def test_a_model_of_images_normalised_otherwise_is_refused(made, tmp_path, capsy
 
 def test_what_was_forgotten_is_not_learned_again_by_a_second_request(made, tmp_path, capsys):
     """A model that has forgotten class 3 forgets class 4: class 3 is no longer among the retained samples."""
-    ours = ["--checkpoint", made["ours"], "--epochs", "1", "--batch-size", "64"]
+    ours = ["--trials", "0", "--checkpoint", made["ours"], "--epochs", "1", "--batch-size", "64"]
     first, second = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
     assert main(["unlearn", "salun", *DIGITS, "--forget-class", "4", *ours, "--out", str(first)]) == 0
     assert "answered 1 other request(s), 30 samples: they are not trained on" in capsys.readouterr().err
     assert [r.classes for r in read_requests(tmp_path / "a.requests.json")] == [(3,), (4,)]
     assert main(["unlearn", "salun", *DIGITS, "--forget-class", "3", "4", *ours, "--out", str(first)]) == 0
-    start = ["unlearn", "salun", *DIGITS, "--epochs", "1", "--batch-size", "64"]
+    start = ["unlearn", "salun", *DIGITS, *AS_GIVEN, "--epochs", "1", "--batch-size", "64"]
     some = ["--checkpoint", made["original"], "--forget-share", "0.1", "--out", str(second)]
     assert main([*start, *some]) == 0
     capsys.readouterr()
@@ -140,7 +141,7 @@ def test_nothing_is_made_up_of_a_model_that_nobody_describes(made, tmp_path):
 def test_references_carry_their_own_recipe_and_the_command(made, monkeypatch):
     seen: list[Record] = []
     monkeypatch.setattr(
-        "expunge.cli.audit.show_outcomes", lambda them, page: seen.extend(o.record for o in them)
+        "expunge.cli.audit_run.show_outcomes", lambda them, page: seen.extend(o.record for o in them)
     )
     assert audit(made, retrained="gold") == 0
     start, gold, ours = seen
@@ -158,7 +159,17 @@ def test_models_that_were_only_looked_at_show_no_seconds(made, capsys):
 
 def test_the_mask_of_a_run_can_be_verified(made, tmp_path, capsys):
     out, mask = tmp_path / "u.safetensors", tmp_path / "mask.safetensors"
-    command = ["unlearn", "salun", *DIGITS, *FORGET, "--checkpoint", made["original"], "--out", str(out)]
+    command = [
+        "unlearn",
+        "salun",
+        *DIGITS,
+        *FORGET,
+        *AS_GIVEN,
+        "--checkpoint",
+        made["original"],
+        "--out",
+        str(out),
+    ]
     assert main([*command, "--epochs", "1", "--density", "0.3", "--save-mask", str(mask)]) == 0
     held = ["--model", str(out), "--original", made["original"], "--mask", str(mask)]
     assert main(["verify", str(out.with_suffix(".receipt.json")), *held]) == 0
@@ -227,7 +238,17 @@ def test_generators_have_the_same_heads(tmp_path):
 
 def test_a_run_that_changed_nothing_ends_with_1(made, tmp_path, capsys):
     out = tmp_path / "same.safetensors"
-    command = ["unlearn", "finetune", *DIGITS, *FORGET, "--checkpoint", made["original"], "--out", str(out)]
+    command = [
+        "unlearn",
+        "finetune",
+        *DIGITS,
+        *FORGET,
+        *AS_GIVEN,
+        "--checkpoint",
+        made["original"],
+        "--out",
+        str(out),
+    ]
     assert main([*command, "--epochs", "1", "--lr", "0", "--weight-decay", "0"]) == 1
     printed = capsys.readouterr()
     assert "finetune (unchanged)" in printed.out and "Nothing was unlearned" in printed.err

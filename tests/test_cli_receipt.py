@@ -261,7 +261,11 @@ def test_a_request_from_entry_to_export(run, capsys):
     assert expunge("ledger", "overdue", book, "--today", "2026-01-29") == 0
     assert expunge("ledger", "overdue", book, "--today", "2026-01-30") == 1
     assert "case 12" in capsys.readouterr().out
-    assert expunge("ledger", "attach", book, "1", "--record", "after.json", "--audit", "after.json") == 0
+    # the record of the run has scores, but only an audit gives a verdict
+    audit = json.loads((run / "after.json").read_text())
+    audit["details"]["verdict"] = {"words": ["unknown"]}
+    (run / "audit.json").write_text(json.dumps(audit))
+    assert expunge("ledger", "attach", book, "1", "--record", "after.json", "--audit", "audit.json") == 0
     assert "is running" in capsys.readouterr().out
     assert (
         expunge(
@@ -312,7 +316,7 @@ def test_the_commands_of_the_page_run_as_written(tmp_path, monkeypatch):
     (tmp_path / "ids.txt").write_text("17\n230\n401\n")
     blocks = re.findall(r"^```sh\n(.*?)^```", PAGE, re.S | re.M)
     commands = [shlex.split(line)[1:] for line in "".join(blocks).splitlines()]
-    assert len(commands) == 13
+    assert len(commands) == 14
     for command in commands:
         assert expunge(*command) == 0, command
 

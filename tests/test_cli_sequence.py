@@ -13,7 +13,7 @@ from expunge.records.record import Record
 from expunge.records.request_file import answered_requests, public_requests, read_requests
 
 DIGITS = ["--data", "digits", "--model", "mlp"]
-METHOD = ["--epochs", "4", "--lr", "0.05", "--batch-size", "64"]
+METHOD = ["--trials", "0", "--epochs", "4", "--lr", "0.05", "--batch-size", "64"]
 
 
 @pytest.fixture(scope="module")

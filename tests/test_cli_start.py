@@ -21,10 +21,17 @@ WITHOUT_TORCH = [
     ["demo", "--help"],
     ["demo", "--sedes", "2"],
     ["demo-generation", "--help"],
+    ["audit", "--help"],
     ["bench", "--help"],
     ["report", "--help"],
     ["methods", "--help"],
+    ["init", "--help"],
+    ["forget", "--help"],
+    ["status", "--help"],
+    ["ledger", "--help"],
+    ["ledger", "attach", "--help"],
     ["verify", "--help"],
+    ["sign", "--help"],
     ["keygen", "--help"],
 ]
 PROBE = """

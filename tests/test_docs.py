@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+import itertools
 import json
 import re
 import shlex
 import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -74,6 +77,23 @@ def test_the_factory_of_the_data_page_works(tmp_path, monkeypatch):
     assert source.shape == (5,) and len(source.train) == 200 and source.train.ids[3] == "user-3"
 
 
+def test_the_source_of_the_contributing_page_works(tmp_path, monkeypatch, capsys):
+    from expunge.cli.app import main
+    from expunge.sources import load
+
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", text, re.S)
+    (tmp_path / "blobs.py").write_text(next(b for b in blocks if "def blobs" in b), encoding="utf-8")
+    source = load("blobs:blobs?limit=60")
+    assert source.shape == (2,) and len(source.train) == 60 and source.classes == ["low", "middle", "high"]
+    for line in re.findall(r"^    (expunge .*)$", text, re.M):
+        assert main(shlex.split(line)[1:]) == 0, capsys.readouterr().err
+    assert (tmp_path / "original.safetensors").exists()
+    sys.modules.pop("blobs")
+
+
 def test_every_entry_of_a_grid_is_explained_and_the_example_is_one(tmp_path):
     from expunge.bench.checks import SCENARIOS, GridFile, MethodEntry, Tuning
     from expunge.bench.grid import read_grid
@@ -108,30 +128,77 @@ def test_the_examples_of_the_extending_page_work(tmp_path, monkeypatch, capsys):
     text = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```(\w+)\n(.*?)```", text, re.S)
     files = {b.split("\n")[0].removeprefix("# "): b for _, b in blocks if re.match(r"# \w+\.\w+\n", b)}
-    assert set(files) == {f"my_{k}.py" for k in ("method", "measure", "source", "model", "task")} | {
-        "grid.toml",
-        "pyproject.toml",
-    }
+    modules = {f"my_{k}.py" for k in ("method", "edit", "measure", "source", "model", "task")}
+    assert set(files) == modules | {"test_my_methods.py", "grid.toml", "pyproject.toml"}
     for name, content in files.items():
         (tmp_path / name).write_text(content, encoding="utf-8")
     install(tmp_path, tomllib.loads(files["pyproject.toml"])["project"])
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    space: dict = {}
+    spaces = []
     for language, block in blocks:
         if language == "sh":
             for line in block.strip().splitlines():
                 assert main(shlex.split(line)[1:]) == 0, capsys.readouterr().err
         elif language == "python" and block not in files.values():
-            exec(compile(block, "extending.md", "exec"), space)
+            # a block of its own: none may depend on another one
+            spaces.append({})
+            exec(compile(block, "extending.md", "exec"), spaces[-1])
+    importlib.import_module("test_my_methods").test_my_methods()
     assert main(["bench", "grid.toml", "--jobs", "1", "--out", "cache", "--results", "results"]) == 0
     record = json.loads((tmp_path / "unlearned.json").read_text(encoding="utf-8"))
     assert {"ToW", "forget_confidence"} <= set(record["scores"])
     assert record["details"]["implementation"]["class"] == "my_method:RetainAndForget"
-    assert "RetainAndForget" in repr(space["comparison"]) and not space["comparison"].failed
-    assert len(space["comparison"].outcomes) == 8 and "ToW" in repr(space["found"])
+    names = {name: value for space in spaces for name, value in space.items()}
+    assert "RetainAndForget" in repr(names["comparison"]) and not names["comparison"].failed
+    assert len(names["comparison"].outcomes) == 8 and "ToW" in repr(names["comparison_of_task"])
+    assert {"ToW", "forget_confidence"} <= set(names["result"].scores)
+    assert "ToW" in names["outcome"].record.scores and (tmp_path / "report.html").exists()
     for name in files:
         sys.modules.pop(name.removesuffix(".py"), None)
+
+
+def table(page, heading):
+    """The cells of the rows of the first table below a heading."""
+    lines = page.split(f"\n{heading}\n")[1].splitlines()
+    start = next(n for n, line in enumerate(lines) if line.startswith("|"))
+    rows = itertools.takewhile(lambda line: line.startswith("|"), lines[start + 2 :])
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+
+
+def test_the_table_of_capabilities_is_the_contract():
+    from expunge import Classification
+    from expunge.tasks.diffusion import Diffusion
+    from expunge.tasks.task import CAPABILITIES
+
+    members: dict[str, tuple] = {}
+    capability = ""
+    for first, text, _ in table((ROOT / "docs/extending.md").read_text(encoding="utf-8"), "### Capabilities"):
+        capability = first.strip('`"') or capability
+        name, _, arguments = text.strip("`").rstrip(")").partition("(")
+        members[capability] = (*members.get(capability, ()), name)
+        value = getattr(Diffusion if capability == "noise" else Classification, name, None)
+        if callable(value):
+            parameters = [p.replace(annotation=p.empty) for p in inspect.signature(value).parameters.values()]
+            shown = [str(p) for p in parameters if p.name != "self" and p.kind != p.KEYWORD_ONLY]
+            options = [str(p) for p in parameters if p.kind == p.KEYWORD_ONLY]
+            assert arguments.split(", ") == [*shown, *options], name
+    assert members == {key: names for key, (names, _) in CAPABILITIES.items()}
+
+
+def test_the_table_of_schedules_names_those_that_there_are():
+    from expunge.training.method import GradientMethod
+    from expunge.training.registry import find, names
+    from expunge.training.schedule import steps_per_epoch
+
+    rows = table((ROOT / "docs/extending.md").read_text(encoding="utf-8"), "### Schedules")
+    listed = [row[0].split("`")[1].strip('"') for row in rows]
+    run = SimpleNamespace(split=SimpleNamespace(forget=range(4), retain=range(8)))
+    assert {name: steps_per_epoch(run, name, 2) for name in listed} == {
+        "retain": 4, "forget": 2, "forget+retain": 2, "retain+forget": 4, "sequential": 6, "mixed": 6,
+    }  # fmt: skip
+    used = {find(n).schedule for n in names() if issubclass(find(n), GradientMethod)}
+    assert used <= set(listed) and GradientMethod.schedule == listed[0]
 
 
 def test_the_examples_of_the_projects_page_work(tmp_path, monkeypatch, capsys):

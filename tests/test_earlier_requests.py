@@ -108,7 +108,7 @@ def test_unlearn_remembers_and_keeps_earlier_requests_out():
 
 def test_the_reference_of_a_sequence_never_saw_the_union():
     first, second = Split.by_class(data(), TEST, 1), Split.by_ids(data(), TEST, range(0, 40, 4))
-    once = unlearn(trained(first), first, "random_label", TASK)
+    once = unlearn(trained(first), first, "random_label", TASK, trials=0)
     run = execute(once, second, Retrain(epochs=1), TASK)
     seen = set(run.split.retain.index.tolist())
     assert not seen & set(first.forget.index.tolist()) and not seen & set(second.forget.index.tolist())
@@ -118,8 +118,8 @@ def test_the_reference_of_a_sequence_never_saw_the_union():
 def test_an_audit_of_the_first_request_on_a_later_model():
     """Before, it failed: "made for another split (X) than this one (X)"."""
     first, second = Split.by_ids(data(), TEST, range(10)), Split.by_ids(data(), TEST, range(10, 20))
-    once = unlearn(trained(first), first, "finetune", TASK)
-    twice = unlearn(once, second, "finetune", TASK)
+    once = unlearn(trained(first), first, "finetune", TASK, trials=0)
+    twice = unlearn(once, second, "finetune", TASK, trials=0)
     result = audit(twice, first, TASK)
     (other,) = result.details["earlier_requests"]
     assert other["samples"] == 10 and other["request"] == second.hash
@@ -215,6 +215,25 @@ def test_a_request_that_came_back_is_named(recognised, then, back):
     assert abs(scores.UA - (100 - 100 * recognised / 40)) < 1e-9
     assert scores.came_back is back and bool(scores.reason) is back
     assert scores.to_dict()["UA_change"] == (None if then is None else pytest.approx(scores.UA - then))
+
+
+def test_each_of_several_requests_has_its_own_scores():
+    """By hand: 40, 0 (its samples are gone) and 10 samples, of which the first 45 are recognised: 40 of 40 and 5 of 10."""
+    named = [data(ids=[f"{letter}{i}" for i in range(160)]) for letter in "ab"]
+    first, gone, third = (
+        Split.by_ids(d, TEST, [f"{letter}{i}" for i in which]).as_request("salun")
+        for d, letter, which in (
+            (named[0], "a", range(40)),
+            (named[1], "b", range(3)),
+            (named[0], "a", range(50, 60)),
+        )
+    )
+    split = Split.by_ids(named[0], TEST, ["a100"]).after([first, gone, third])
+    one, two = audit_earlier(evaluation(split, 45, 8.0))
+    assert (one.number, one.samples, one.UA, one.came_back) == (1, 40, 0.0, True)
+    assert (two.number, two.samples, two.UA, two.came_back) == (3, 10, 50.0, False)
+    # the surer ones are called members: those that are recognised
+    assert (one.MIA, two.MIA) == (0.0, 50.0)
 
 
 def test_a_class_that_is_recognised_again_came_back():

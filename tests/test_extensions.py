@@ -34,8 +34,8 @@ from expunge.audit.measures.tow import ToW
 from expunge.bench.grid import read_grid
 from expunge.cli.app import main
 from expunge.errors import ModelError
-from expunge.extensions import source_of
 from expunge.models import build
+from expunge.own_code import source_of
 from expunge.pipeline import Pipeline
 from expunge.receipts.issue import issue
 from expunge.receipts.verify import verify
@@ -292,7 +292,7 @@ def test_a_receipt_with_a_wrong_implementation_does_not_hold(world, wrong):
 
 def test_a_method_of_a_script_is_named_by_the_script(package):
     (package / "script.py").write_text(
-        MODULE + "from expunge.extensions import source_of\nprint(source_of(Keep)['class'])\n"
+        MODULE + "from expunge.own_code import source_of\nprint(source_of(Keep)['class'])\n"
     )
     paths = os.pathsep.join(p for p in sys.path if p)
     run = subprocess.run(
@@ -364,6 +364,9 @@ def test_a_grid_runs_code_of_the_user_again_when_it_changes(package, capsys):
     before = read_grid(package / "g.toml").jobs[0].key()
     assert before == read_grid(package / "g.toml").jobs[0].key()
     (package / "user_code.py").write_text(MODULE + "# changed\n")
+    # the code that runs is still that of the first import; a new process imports the changed file
+    assert read_grid(package / "g.toml").jobs[0].key() == before
+    sys.modules.pop("user_code")
     assert read_grid(package / "g.toml").jobs[0].key() != before
 
 

@@ -8,6 +8,7 @@ from expunge.receipts.ledger import Ledger
 
 def record(path, kind="unlearn", model="a" * 64, split="s1", **details):
     values = {"kind": kind, "method": "salun", "scores": {"UA": 5.0, "MIA": 10.0}, "split": {"hash": split}}
+    details = {"verdict": {"words": ["different"]}, **details}
     return Record(**values, model={"hash_after": model}, details=details).save(path)
 
 

@@ -27,7 +27,7 @@ def ledger(tmp_path):
     return Ledger(tmp_path / "requests.db", create=True)
 
 
-def make_run(folder, name, ids, *, key=None, scores=None, verdict=(), earlier=None, seed=0):
+def make_run(folder, name, ids, *, key=None, scores=None, verdict=("different",), earlier=None, seed=0):
     """Write a run as NAME.json, NAME.receipt.json, NAME.secret.json; return what `attach` needs."""
     torch.manual_seed(seed)
     before, after = nn.Linear(2, 2), nn.Linear(2, 2)
@@ -97,7 +97,9 @@ def test_a_request_without_ids_is_not_proved(ledger, tmp_path):
     ledger.add("a")
     files = make_run(tmp_path, "one", ["1"])
     state = ledger.attach(1, **{k: v for k, v in files.items() if k not in ("ids", "secret")})
-    assert state.missing == ["ids in the request, so that their inclusion can be proved"]
+    assert state.missing == [
+        "ids, a class or a concept in the request, so that the run can be proved to cover it"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +111,8 @@ def test_a_request_without_ids_is_not_proved(ledger, tmp_path):
         ({"UA": 1.0}, ["utility lost", "under-forgotten"], "verdict under-forgotten"),
         ({"UA": 1.0}, ["over-forgotten"], "verdict over-forgotten"),
         ({"UA": 1.0}, ["no conclusion"], "verdict no conclusion"),
-        ({"RA": 1.0}, [], "an audit with scores"),
+        ({"RA": 1.0}, ["different"], "an audit with scores"),
+        ({"UA": 1.0}, [], "an audit with a verdict"),
     ],
 )
 def test_the_limits_of_the_audit(ledger, tmp_path, scores, verdict, piece):

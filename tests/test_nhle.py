@@ -1,6 +1,7 @@
 """Test NHLE and class weight masking: the losses, the parameters that may move, and the masked head."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -192,3 +193,36 @@ def test_a_head_without_bias_is_refused_before_the_run():
     assert not steps
     run = execute(model, split, NHLE(masking="none", epochs=2), Classification(3))
     assert len(NHLE(masking="none").details(run)["table2x2"]) == 4
+
+
+def test_the_guard_on_retained_samples_measures_the_masked_model(setting):
+    model, split, task = setting
+    method = NHLE(guard="retain", epochs=4, probe_every=1, max_drop=100)
+    run = execute(model, split, method, task)
+    masked = mask_class_weights(copy.deepcopy(model), task, [1], "neg_inf", split.forget)
+    # up to 512 samples are evaluated, so this is all of the retain set
+    assert len(split.retain) <= 512
+    assert run.history[0]["retain"] == pytest.approx(task.predict(masked, split.retain).accuracy)
+    assert run.history[-1]["retain"] == pytest.approx(task.predict(run.model, split.retain).accuracy)
+    # the head of each row was put back: only the forget curve shows the unmasked model
+    assert run.history[0]["forget"] == pytest.approx(task.predict(model, split.forget).accuracy)
+
+
+def test_the_guard_keeps_the_drop_on_retained_samples(setting):
+    """Negative control: without validation samples, the guard by default sees no fall."""
+    model, split, task = setting
+    never = split.validation.take(slice(0))
+    strong = {
+        "lr": 1.0,
+        "clip": None,
+        "loss_kind": "uniform",
+        "epochs": 30,
+        "probe_every": 1,
+        "trainable": "all",
+    }
+    before = task.predict(model, split.retain).accuracy
+    with pytest.warns(RuntimeWarning):
+        free = execute(model, replace(split, validation=never), NHLE(**strong), task)
+        held = execute(model, replace(split, validation=never), NHLE(guard="retain", **strong), task)
+    assert task.predict(free.model, split.retain).accuracy < before - 3.5
+    assert task.predict(held.model, split.retain).accuracy >= before - 3.5

@@ -5,79 +5,25 @@ import json
 import os
 import re
 import shutil
-from pathlib import Path
 
 import pytest
 import torch
 
-from expunge import Project, Retrain, Session, Split, TensorData, train
+from expunge import Project, Session, TensorData
 from expunge.cli import main
 from expunge.data.past_requests import remember_requests, requests_of
 from expunge.errors import ExpungeError
 from expunge.models import build
 from expunge.projects.answered import Setting
 from expunge.projects.folder import Folder
+from expunge.projects.prepared import prepare
 from expunge.projects.requests import apply_audit
 from expunge.projects.settings import checked
 from expunge.projects.wanted import Wanted, read_csv, wanted
 from expunge.receipts.ledger import Ledger
 from expunge.receipts.verify import verify
-from expunge.sources import load
-from expunge.tasks.classification import Classification
 from expunge.training.registry import find
-
-FACTORY = """
-from expunge import TensorData
-from expunge.sources import load
-from expunge.sources.source import Source
-
-def data():
-    digits = load("digits?limit=400&test_limit=200")
-    n = len(digits.train)
-    train = TensorData(digits.train.x, digits.train.labels, ids=[f"p{k}" for k in range(n)],
-                       groups={"user": [f"Doe, u{k // 8}" for k in range(n)]})
-    return Source(train, digits.test, digits.classes, digits.shape, "office")
-"""
-VALUES = {
-    "data": "office_data:data",
-    "model": "mlp",
-    "validation": 0.0,
-    "settings": {"epochs": 2, "batch_size": 64, "lr": 0.03},
-}
-
-
-@pytest.fixture(scope="module")
-def office(tmp_path_factory):
-    """A folder with the data module, the trained model `mine.pt` and an empty project `project`."""
-    folder = tmp_path_factory.mktemp("office")
-    (folder / "office_data.py").write_text(FACTORY)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(folder)
-        source = load("office_data:data")
-        torch.manual_seed(0)
-        fresh = build("mlp", num_classes=10, shape=source.shape)
-        split = Split.by_class(source.train, source.test, 3, validation=0)
-        recipe = Retrain(epochs=8, lr=0.1, batch_size=64)
-        model = train(fresh, split, recipe, Classification(10)).model
-        torch.save(model.state_dict(), folder / "mine.pt")
-        Project.create(folder / "project", checked(VALUES), folder / "mine.pt")
-        yield folder
-
-
-@pytest.fixture
-def project(office, tmp_path):
-    shutil.copytree(office / "project", tmp_path / "project")
-    return Project(tmp_path / "project")
-
-
-def content(folder):
-    """{file: bytes} of a project, without its lock."""
-    return {
-        str(f.relative_to(folder)): f.read_bytes()
-        for f in sorted(Path(folder).rglob("*"))
-        if f.is_file() and f.name != ".lock"
-    }
-
+from project_office import VALUES, content
 
 # ---- requests in order
 
@@ -135,7 +81,7 @@ def test_pending_requests_share_one_run_and_keep_their_own_entries(project):
     assert after.requests[1].then["UA"] > 90
     # each is a request of its own: asked alone, its hash is the one that is remembered
     own = [
-        project._prepare().setting.draw(w).request
+        prepare(project.folder, print).setting.draw(w).request
         for w in (wanted(ids=["p1", "p2", "p3"]), wanted(classes=4))
     ]
     assert [r.request for r in requests_of(project.model)][:2] == own

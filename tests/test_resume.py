@@ -28,7 +28,8 @@ def killed_in(epoch):
                 raise Killed
             return super().loss(run, forget, retain)
 
-    Bomb.__name__ = "FineTune"
+    # a state knows the code that made it: the bomb stands for the built-in method in a process that is killed
+    Bomb.__name__, Bomb.__module__ = "FineTune", FineTune.__module__
     return Bomb
 
 

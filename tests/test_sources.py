@@ -54,6 +54,7 @@ def test_limit_is_exact_stratified_and_fixed_by_its_seed():
     ("spec", "words"),
     [
         ("digitz", "there is no data 'digitz'"),
+        ("digitz:400", "there is no data 'digitz:400'; known: digits"),
         ("npz", "names no file; write npz:FILE"),
         ("digits?limit=x", "give a whole number of 1 or more"),
         ("digits?limit=0", "give a whole number of 1 or more"),

@@ -142,11 +142,11 @@ def test_same_seed_same_weights(setting):
     assert same(runs[0], runs[1]) and not same(runs[0], runs[2])
 
 
-def test_random_labels_exclude_the_true_one_unless_paper_exact(setting):
+def test_random_labels_exclude_the_true_one_unless_paper(setting):
     model, split, task = setting
     run = Run(model, split, task)
     y = torch.arange(5).repeat(2000)
-    for method, low in ((RandomLabel(), 0.0), (RandomLabel(paper_exact=True), 0.17)):
+    for method, low in ((RandomLabel(), 0.0), (RandomLabel(paper=True), 0.17)):
         other = method.other_labels(run, y)
         hit = (other == y).float().mean().item()
         assert hit == 0 if low == 0 else low < hit < 0.23
@@ -197,7 +197,7 @@ def test_the_mask_of_the_released_code_does_not_depend_on_accumulation(setting):
         execute(
             model,
             split,
-            SalUn(epochs=1, batch_size=16, paper_exact=True),
+            SalUn(epochs=1, batch_size=16, paper=True),
             task,
             compute=Compute(accumulate=k),
         ).mask

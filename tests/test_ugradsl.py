@@ -123,7 +123,7 @@ def test_p_1_equals_fine_tuning_step_for_step(setting):
 
 def test_p_0_without_smoothing_equals_gradient_ascent_step_for_step(setting):
     model, split, task = setting
-    plain = UGradSL(p=0.0, smoothing=0.0, paper_exact=True, **{**COMMON, "lr": 0.01})
+    plain = UGradSL(p=0.0, smoothing=0.0, paper=True, **{**COMMON, "lr": 0.01})
     assert same(
         execute(model, split, plain, task, seed=4).model,
         execute(model, split, GradientAscent(**{**COMMON, "lr": 0.01}), task, seed=4).model,
@@ -191,8 +191,8 @@ def test_stop_rule_ends_the_run_early(setting):
     assert run.ended == "stopped" and not run.taken_back and run.epoch < 50
 
 
-def test_paper_exact_turns_the_safeguards_off():
-    method = UGradSL(paper_exact=True)
+def test_paper_turns_the_safeguards_off():
+    method = UGradSL(paper=True)
     assert (method.gate, method.clip, method.early_stop, method.max_drop) == (False, None, False, 100.0)
 
 

@@ -36,10 +36,12 @@ if TYPE_CHECKING:
     from .tasks.classification import Classification
     from .tasks.task import Task
     from .torch_utils.allocator import keep_freed_memory
-    from .training.execute import execute, unlearn
+    from .training.execute import execute
     from .training.method import GradientMethod, Method
+    from .training.method_check import check_method
     from .training.registry import find, names
     from .training.run import Compute, Run
+    from .tuning.one_call import unlearn
 
 from .version import __version__ as __version__
 
@@ -77,6 +79,7 @@ __all__ = [
     "UGradSLPlus",
     "audit",
     "bench",
+    "check_method",
     "execute",
     "experiment",
     "find",
@@ -120,10 +123,12 @@ _MODULES = {
     "tasks.classification": ("Classification",),
     "tasks.task": ("Task",),
     "torch_utils.allocator": ("keep_freed_memory",),
-    "training.execute": ("execute", "unlearn"),
+    "training.execute": ("execute",),
     "training.method": ("GradientMethod", "Method"),
+    "training.method_check": ("check_method",),
     "training.registry": ("find", "names"),
     "training.run": ("Compute", "Run"),
+    "tuning.one_call": ("unlearn",),
 }
 _MODULE_OF = {name: module for module, names_of_module in _MODULES.items() for name in names_of_module}
 

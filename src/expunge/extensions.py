@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import inspect
 import pkgutil
 import sys
 import warnings
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from .errors import ExpungeError
@@ -123,31 +120,6 @@ def loaded(point: EntryPoint) -> Any:
             f"the entry point '{point.name}' ({point.value}) cannot be imported: {type(caught).__name__}: {caught}; "
             "repair or uninstall its package."
         ) from caught
-
-
-def module_name(cls: type) -> str:
-    """Return the importable name of the module that defines a class.
-
-    A script that runs as `__main__` is named by its specification (`python -m package.script`) or by its file.
-    """
-    if cls.__module__ != "__main__":
-        return cls.__module__
-    spec = getattr(sys.modules["__main__"], "__spec__", None)
-    if spec is not None and spec.name:
-        return str(spec.name).removesuffix(".__main__")
-    try:
-        return Path(inspect.getfile(cls)).stem
-    except (OSError, TypeError):
-        return "notebook"
-
-
-def source_of(cls: type) -> dict[str, str | None]:
-    """Return where a class is defined, for records: {"class": "module:Class", "source_sha256": hash of its file}."""
-    try:
-        digest = hashlib.sha256(Path(inspect.getfile(cls)).read_bytes()).hexdigest()
-    except (OSError, TypeError):  # defined in a notebook or an interactive session
-        digest = None
-    return {"class": f"{module_name(cls)}:{cls.__qualname__}", "source_sha256": digest}
 
 
 @cache

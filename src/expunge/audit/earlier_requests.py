@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.stats import binom
+from scipy.special import bdtrc
 
 from ..data.past_requests import EarlierRequest
 from .evaluation import Evaluation
@@ -94,43 +94,45 @@ def audit_earlier(
     for at, entry in enumerate(earlier):
         if own[at] is None:
             continue
-        correct, nonmember = own[at]
+        UA, MIA = own[at]
         scores = EarlierScores(
             number=at + 1,
             request=entry.past.request,
             scenario=entry.past.scenario,
             goal=entry.past.goal,
-            samples=len(correct),
-            UA=100 - 100 * float(correct.mean()),
-            MIA=100 * float(nonmember.mean()),
+            samples=len(entry.forget),
+            UA=UA,
+            MIA=MIA,
             UA_then=entry.past.scores.get("UA"),
             MIA_then=entry.past.scores.get("MIA"),
-            UA_retrained=None if reference is None else 100 - 100 * float(reference[at][0].mean()),
-            MIA_retrained=None if reference is None else 100 * float(reference[at][1].mean()),
+            UA_retrained=None if reference is None else reference[at][0],
+            MIA_retrained=None if reference is None else reference[at][1],
             receipt=entry.past.receipt,
             record=entry.past.record,
         )
-        reason = _return(entry, scores, correct, test_accuracy, tolerance)
+        reason = _return(entry, scores, test_accuracy, tolerance)
         results.append(replace(scores, came_back=True, reason=reason) if reason else scores)
     return results
 
 
 def _of_each(evaluation: Evaluation) -> list[Any]:
-    """Return (correct (n,), called non-member (n,)) for each earlier request; None for one without samples."""
+    """Return (UA, MIA) in percent for each earlier request; None for one without samples."""
     predictions = evaluation.earlier
-    if not len(predictions.labels):
-        return [None] * len(evaluation.split.earlier)
+    sizes = np.array([len(e.forget) for e in evaluation.split.earlier])
+    if not sizes.any():
+        return [None] * len(sizes)
     # one attack for all requests: it is fitted on the same members and non-members
     called = evaluation.called_nonmember(predictions)
     correct = predictions.correct.double().numpy()
-    ends = np.cumsum([len(e.forget) for e in evaluation.split.earlier])
-    parts = [slice(end - len(e.forget), end) for e, end in zip(evaluation.split.earlier, ends, strict=True)]
-    return [(correct[part], called[part]) if part.stop > part.start else None for part in parts]
+    # sums over all requests at once, as there may be thousands
+    starts = (np.cumsum(sizes) - sizes)[sizes > 0]
+    right, nonmember = (np.add.reduceat(np.asarray(v, dtype=np.float64), starts) for v in (correct, called))
+    known = iter((100 - 100 * right / sizes[sizes > 0]).tolist())
+    attacked = iter((100 * nonmember / sizes[sizes > 0]).tolist())
+    return [(next(known), next(attacked)) if size else None for size in sizes]
 
 
-def _return(
-    entry: EarlierRequest, scores: EarlierScores, correct: np.ndarray, test: float, tolerance: float
-) -> str:
+def _return(entry: EarlierRequest, scores: EarlierScores, test: float, tolerance: float) -> str:
     """Return why the samples of a request count as learned again, or an empty text."""
     allowed = {
         "in its own audit": None if scores.UA_then is None else 100 - scores.UA_then,
@@ -142,9 +144,11 @@ def _return(
     accuracy = 100 - scores.UA
     if accuracy - most <= tolerance:
         return ""
-    if binom.sf(round(correct.sum()) - 1, len(correct), min(most / 100, 1.0)) > SIGNIFICANCE:
+    right = round(accuracy * scores.samples / 100)
+    # the probability of `right` or more among all samples
+    if bdtrc(right - 1, scores.samples, min(most / 100, 1.0)) > SIGNIFICANCE:
         return ""
     return (
-        f"the accuracy on the {len(correct):,} samples of request {scores.number} is {accuracy:.1f} %, and at most {most:.1f} % "
+        f"the accuracy on the {scores.samples:,} samples of request {scores.number} is {accuracy:.1f} %, and at most {most:.1f} % "
         f"({place}) is allowed; run the request again."
     )

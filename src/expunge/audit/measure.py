@@ -12,8 +12,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, TypeAlias
 
 from ..errors import ExpungeError, ModelError, raise_all
-from ..extensions import Extensions, source_of
+from ..extensions import Extensions
+from ..own_code import remember_source, source_of
 from ..tasks.task import Capability, Task, missing_capabilities, missing_text
+from ..training.method_class import attribute_problems
 from .evaluation import Evaluation
 
 # names that the standard audits use for their own scores
@@ -48,6 +50,7 @@ class Measure(ABC):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
+        remember_source(cls)
         if cls.__name__.startswith("_"):  # a base of several measures
             return
         problems = [
@@ -59,6 +62,7 @@ class Measure(ABC):
             problems.append(
                 f"{cls.__name__}.name is '{cls.name}', a score of the standard audit; choose another."
             )
+        problems += attribute_problems(cls, ("needs",))
         if problems:
             raise TypeError(" ".join(problems))
 

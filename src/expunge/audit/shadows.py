@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from ..errors import ExpungeError
 from ..methods.retrain import Retrain, reset_trained
 from ..records.atomic_files import atomic
 from ..records.hashing import state_hash
-from ..records.record import plain
+from ..records.record import settings_of
 from ..tasks.classification import Classification
 from ..torch_utils.module_state import device_of, seeded
 from ..training.execute import execute
@@ -96,7 +96,7 @@ class Shadows:
         The logits are kept on disk, so an interrupted run continues.
         """
         sizes = {n: [len(s), _digest(s)] for n, s in sets.items()}
-        folder = self._cache_folder("unlearned", [method.name(), plain(asdict(method)), sizes])  # type: ignore[call-overload]
+        folder = self._cache_folder("unlearned", [method.name(), settings_of(method), sizes])  # type: ignore[call-overload]
         rows = []
         for k, model in enumerate(self.models("original")):
             row = _load(folder, k, set(sets))
@@ -200,7 +200,7 @@ class Shadows:
             start,
             repr(self.model),
             type(self.recipe).__name__,
-            plain(asdict(self.recipe)),
+            settings_of(self.recipe),
             self.split.hash,
             self.split.preparation,
             self.seed,

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from ..errors import raise_all
-from ..torch_utils.module_state import check_seed
 
 AttackName = Literal["lira", "rmia", "challenge", "klom", "label-only", "relearning", "confusion", "features"]
 ATTACKS: tuple[AttackName, ...] = get_args(AttackName)
@@ -37,6 +36,9 @@ class StrongSettings:
 
     def check(self) -> None:
         """Raise `ExpungeError` with every problem."""
+        # the import of torch would make `expunge audit --help` slow
+        from ..torch_utils.module_state import check_seed
+
         check_seed(self.seed)
         problems = [
             f"there is no attack '{a}'; the attacks are {', '.join(ATTACKS)}."

@@ -20,7 +20,7 @@ from ..tasks.classification import Classification
 from ..torch_utils.module_state import check_seed
 from ..training.registry import METHODS, find, names
 from ..training.run import Compute
-from ..training.settings import settings_problems
+from ..training.settings import field_problems
 
 SCENARIOS = {"forget_class": "class", "forget_share": "random", "forget_ids": "ids", "forget_group": "group"}
 # The forget sets that `only` can name. The last one is forgotten by class too.
@@ -29,24 +29,6 @@ ForgetSet = Literal["class", "random", "ids", "group", "part of a class"]
 OWN = "own"
 # The default seed is one that no grid may report.
 TUNE = {"trials": 4, "seed": 100}
-
-
-def field_problems(owner: str, settings: Any, values: dict[str, Any]) -> list[str]:
-    """Check the fields of a dataclass: their names, their types, and what the class itself says of their values.
-
-    Args:
-        owner: What the settings belong to, for messages.
-        settings: The dataclass.
-        values: {field: value}. Fields that keep their default may be missing.
-
-    Returns:
-        One sentence for each problem.
-    """
-    known = sorted(f.name for f in fields(settings))
-    unknown = [
-        f"'{k}' is no setting of {owner}; known: {', '.join(known)}." for k in values if k not in known
-    ]
-    return unknown or settings_problems(settings(**values))
 
 
 def _check_split(split: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ from ..training.method import Method
 from ..training.registry import MethodLike
 from ..training.run import Compute
 from ..tuning import presets
+from ..tuning.search import AUTO, Count
 from .compare_inputs import (
     DataLike,
     Forget,
@@ -32,6 +33,7 @@ from .compare_inputs import (
     open_source,
     problems_of_seeds,
     record_names,
+    trial_counts,
 )
 from .comparison import Comparison
 
@@ -46,7 +48,7 @@ def bench(
     task: Task | None = None,
     recipe: Retrain | None = None,
     measures: Iterable[MeasureLike] = (),
-    trials: int = 1,
+    trials: Count = AUTO,
     compute: Compute | None = None,
     device: str = "cpu",
     on_outcome: Callable[[str, Outcome], None] | None = None,
@@ -59,15 +61,16 @@ def bench(
         methods: Methods, their classes, names, or `package.module:Class`; with labels as {label: method}. A class or name runs
             with its default settings.
         data: A data spec such as "digits", a `Source`, a pair (train, test) of what `as_data` takes, or a `Split`.
-        model: A model spec such as "cnn" or "package.module:factory", or a function without arguments that returns a model
-            with fresh parameters.
+        model: A model spec such as "cnn" or "package.module:factory", or a function that returns a model with fresh
+            parameters. It is called with whichever of `num_classes`, `shape` and `in_channels` it names.
         forget: What to forget, unless `data` is a `Split`: a share such as 0.1, a class or a list of classes, a `SplitSpec`,
             or a function (train, test, seed) -> `Split`.
         seeds: Seeds of the splits, parameters and runs.
         task: The task of the models. The default is `Classification`.
         recipe: How originals and references are trained. The default suits a known data spec, else `Retrain()`.
         measures: Extra measures: names such as "ToW", `package.module:Class`, classes or instances.
-        trials: Number of settings to try per method on validation data. 1: none are tried.
+        trials: Number of settings to try per method on validation data. None or 0: none are tried. "auto" chooses settings for
+            names and classes as `experiment` does; instances run with exactly their settings.
         compute: How the arithmetic is done.
         device: Where the models are.
         on_outcome: Called with label and outcome of each run when it ends.
@@ -82,7 +85,10 @@ def bench(
     Example:
         >>> bench([SalUn(epochs=5), "finetune"], data="digits", model="cnn", forget="3", seeds=[0, 1])  # doctest: +SKIP
     """
+    # an iterator can be read only once
+    methods = methods if isinstance(methods, Mapping | str | Method | type) else list(methods)
     labelled = labelled_methods(methods)
+    counts = trial_counts(methods, labelled, trials)
     seeds = [seeds] if isinstance(seeds, int) else list(seeds)
     problems = problems_of_seeds(seeds) + early_problems(labelled, data, model, forget, task)
     raise_all(problems, ExpungeError)
@@ -90,21 +96,20 @@ def bench(
     source = open_source(data)
     task = task or Classification(len(class_names(source)))
     recipe = recipe or (presets.recipe(data) if isinstance(data, str) else Retrain())
+    factory = model_factory(model, source, device)
     result = Comparison([], {})
     for seed in seeds:
         split = source if isinstance(source, Split) else draw_split(forget, source, seed)
         pipeline = Pipeline(
             split=split,
             task=task,
-            factory=seeded_factory(model_factory(model, source, device), seed),
+            factory=seeded_factory(factory, seed),
             recipe=recipe,
             seed=seed,
             compute=compute,
             names=record_names(model, source),
             measures=made_measures,
-            watch=lambda label, method: nullcontext(
-                Watch(trials=Trials(count=1 if label in ("original", "retrain") else trials))
-            ),
+            watch=lambda label, method: nullcontext(Watch(trials=Trials(count=counts.get(label)))),
         )
         _run(pipeline, labelled, result, on_outcome)
     return result

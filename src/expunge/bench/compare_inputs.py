@@ -14,7 +14,6 @@ from ..data.samples import Data
 from ..data.split import Split
 from ..data.split_settings import SplitSpec
 from ..errors import ExpungeError, raise_all
-from ..models import build
 from ..models import check_name as check_model
 from ..sources.loading import load
 from ..sources.source import Source, input_shape
@@ -25,11 +24,13 @@ from ..torch_utils.module_state import seed_problems
 from ..training.execute import check_run
 from ..training.method import Method
 from ..training.registry import MethodLike, make
+from ..tuning.search import Count, count_for
+from .model_factories import NamedFactory, OwnFactory
 
 # what to forget: a share, classes, a spec, or a function of training data, test data and seed
 Forget: TypeAlias = float | int | str | Sequence[str | int] | SplitSpec | Callable[[Data, Data, int], Split]
 DataLike: TypeAlias = str | Source | Split | tuple[Any, Any]
-ModelLike: TypeAlias = str | Callable[[], nn.Module]
+ModelLike: TypeAlias = str | Callable[..., nn.Module]
 
 
 def labelled_methods(methods: Iterable[MethodLike] | Mapping[str, MethodLike]) -> dict[str, Method]:
@@ -44,6 +45,17 @@ def labelled_methods(methods: Iterable[MethodLike] | Mapping[str, MethodLike]) -
     twice = sorted({label for label in labels if labels.count(label) > 1})
     raise_all([f"two methods are called '{label}'; pass {{label: method}}." for label in twice], ExpungeError)
     return dict(zip(labels, (method for method, _ in pairs), strict=True))
+
+
+def trial_counts(
+    methods: Iterable[MethodLike] | Mapping[str, MethodLike], labels: Iterable[str], trials: Count
+) -> dict[str, Count]:
+    """Return {label: number of trials}: "auto" is for methods that were given by name or class."""
+    if isinstance(methods, Mapping):
+        given = list(methods.values())
+    else:
+        given = [methods] if isinstance(methods, str | Method | type) else list(methods)
+    return {label: count_for(m, trials) for label, m in zip(labels, given, strict=True)}
 
 
 def problems_of_seeds(seeds: Sequence[int]) -> list[str]:
@@ -129,11 +141,11 @@ def draw_split(forget: Any, source: Source, seed: int) -> Split:
 
 def model_factory(model: ModelLike, source: Source | Split, device: str) -> Callable[[], nn.Module]:
     """Return a function that makes the model on its device."""
-    if not isinstance(model, str):
-        return lambda: model().to(device)
-    name, classes = model, len(class_names(source))
+    classes = len(class_names(source))
     shape = source.shape if isinstance(source, Source) else input_shape(source.forget.data)
-    return lambda: build(name, num_classes=classes, shape=shape).to(device)
+    if isinstance(model, str):
+        return NamedFactory(model, classes, tuple(shape), device)
+    return OwnFactory(model, classes, tuple(shape), device).checked()
 
 
 def record_names(model: ModelLike, source: Source | Split) -> dict[str, Any]:

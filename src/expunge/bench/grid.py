@@ -7,21 +7,20 @@ import itertools
 import json
 import tomllib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..audit.measure import find_measure
 from ..errors import ExpungeError, raise_all
-from ..extensions import source_of
-from ..records.record import SCHEMA, plain
+from ..records.record import SCHEMA, settings_of
 from ..records.statistics import grouped
 from ..tasks.classification import Classification
-from ..training.method import PACKAGE
 from ..training.registry import METHODS, find, serves
+from ..training.settings import field_problems
 from ..tuning import presets
 from ..tuning.search import By
-from .checks import OWN, SCENARIOS, TUNE, checked, field_problems
+from . import own_sources
+from .checks import OWN, SCENARIOS, TUNE, checked
 
 
 @dataclass(frozen=True)
@@ -69,14 +68,15 @@ class Job:
         text = json.dumps([SCHEMA, values], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
-    def _own_code(self, part: str) -> list[str | None]:
+    def _own_code(self, part: str) -> own_sources.Hashes:
         """Hashes of the source of code that is not in this package: another version of it gives another result."""
-        classes: list[type] = []
-        if part == "method":
-            classes = [find(self.method)]
-        elif part == "measures":
-            classes = [find_measure(m) for m in self.measures]
-        return [source_of(c)["source_sha256"] for c in classes if not c.__module__.startswith(f"{PACKAGE}.")]
+        hashes = {
+            "method": lambda: own_sources.of_method(self.method),
+            "measures": lambda: own_sources.of_measures(self.measures),
+            "data": lambda: own_sources.of_data(self.data),
+            "model": lambda: own_sources.of_model(self.model),
+        }
+        return hashes[part]() if part in hashes else []
 
     @property
     def measured(self) -> str:
@@ -188,7 +188,7 @@ def _jobs(values: dict[str, Any], tuned: By | None) -> tuple[list[Job], list[str
             tuning = {**TUNE, **values.get("tune", {}), **({"by": "gap"} if tuned == "gap" else {})}
         settings = {**preset, **shared, **fixed}
         problems += [f"{label}: {p}" for p in field_problems(name, method, settings)]
-        recipe = plain(asdict(replace(presets.recipe(data), **values.get("recipe", {}))))
+        recipe = settings_of(replace(presets.recipe(data), **values.get("recipe", {})))
         model = model or presets.MODELS.get(presets.data_name(data), "cnn")
         jobs.append(
             Job(data, model, split, seed, name, label, settings, recipe,

@@ -20,6 +20,7 @@ from ..audit.evaluation import Evaluation, evaluate
 from ..audit.measure import find_measure
 from ..data.split import Split
 from ..data.split_settings import SplitSpec
+from ..errors import ExpungeError
 from ..methods.retrain import Retrain
 from ..models import build
 from ..pipeline.factory import seeded_factory
@@ -28,6 +29,7 @@ from ..pipeline.pipeline import Pipeline
 from ..pipeline.watch import Watch
 from ..records.checkpoint import read_checkpoint, write_checkpoint
 from ..records.checkpoint_loading import load_into
+from ..records.record import Record
 from ..sources.loading import load
 from ..sources.source import Source
 from ..sources.spec import locate
@@ -141,6 +143,7 @@ class ModelStore:
     def make_retrained(self, job: Job) -> Path:
         """Train the retrained model, unless its file exists, and write its record beside it."""
         path = self.retrained_file(job)
+        check_split(path.with_suffix(".json"), self.setting(job)[1])
         if not path.exists():
             self.check_time()
             original, evaluation = self.original(job)
@@ -191,6 +194,15 @@ class ModelStore:
         """Write a model, and delete the state of the run."""
         write_checkpoint(path, model.state_dict())
         path.with_suffix(".state").unlink(missing_ok=True)
+
+
+def check_split(file: Path, split: Split) -> None:
+    """Raise `ExpungeError` if the record of a reference exists and has another split: the data have changed since."""
+    if file.exists() and Record.load(file).split.get("hash") != split.hash:
+        raise ExpungeError(
+            f"{file.name} is the record of a model that was made with other data: its split has another hash. A table would mix "
+            "results of both. Use the data it was made with, or another --out folder."
+        )
 
 
 def _without_features(evaluation: Evaluation) -> Evaluation:

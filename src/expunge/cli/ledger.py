@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import App
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Column, Table
+from cyclopts import App, Parameter
 
-from ..data.forget_set import read_ids
 from ..errors import ExpungeError
-from ..receipts.chain import LedgerHead
-from ..receipts.deletion import CLOSED, DAYS, Request, Status, a_month_after, request_entry
-from ..receipts.ledger import Ledger, check_export
+from ..receipts.deletion import DAYS, Status, a_month_after, request_entry
+from ..receipts.ledger import Ledger
+from ..receipts.ledger_check import check_export
+from ..receipts.ledger_rows import LedgerHead
 from ..receipts.limits import visible
+from .ledger_table import print_requests, scores_text
 from .receipt import show_checks
 from .receipt_flags import secret_path
 from .settings_flags import FLAT, with_help
@@ -66,6 +64,8 @@ def add(
     due: str = "",
     days: int = DAYS,
     note: str = "",
+    classes: Annotated[tuple[str, ...], Parameter(name="--class")] = (),
+    concept: str = "",
 ) -> None:
     """Enter a deletion request. The first one creates the file.
 
@@ -77,9 +77,14 @@ def add(
         due: Day it must be answered by. By default --days after it came.
         days: Days to answer in, if --due is not given.
         note: Anything worth keeping.
+        classes: Class to forget, by name or number. Repeat it for several. Only salted hashes are kept.
+        concept: Concept to erase. Only a salted hash is kept.
     """
+    from ..data.forget_set import read_ids
+
     sample_ids = read_ids(ids) if ids else []
     entry: Any = {"received": received, "due": due, "days": days, "note": note}
+    entry |= {"classes": classes, "concept": concept}
     # raises for a wrong entry, before the file is created
     request_entry(subject, sample_ids, **entry)
     file = Ledger(ledger, create=True)
@@ -98,7 +103,7 @@ def list_requests(ledger: Path, /, *, status: Status | None = None) -> None:
         ledger: The ledger file.
         status: List only requests with this status.
     """
-    _print_table([r for r in Ledger(ledger).requests() if status in (None, r.status)])
+    print_requests([r for r in Ledger(ledger).requests() if status in (None, r.status)])
 
 
 @ledger.command
@@ -119,6 +124,8 @@ def attach(
         request: Number of the request.
         attachments: What is attached.
     """
+    from ..data.forget_set import read_ids
+
     needs_secret = attachments.receipt is not None and attachments.ids is not None
     file = Ledger(ledger)
     state = file.attach(
@@ -160,6 +167,9 @@ def show(ledger: Path, request: int, /) -> None:
         "state": r.state,
         "missing": "; ".join(r.missing),
         "ids": f"{r.ids}, proved" if r.proved else str(r.ids),
+        "classes or concepts": f"{len(r.asks)}{', removed by the run' if r.covered else ''}"
+        if r.asks
+        else "",
         "method": r.method,
         "run": r.run,
         "model": r.model,
@@ -167,7 +177,7 @@ def show(ledger: Path, request: int, /) -> None:
         "verdict": r.verdict,
         "receipt": r.receipt,
         "signed by": r.signer,
-        "now": _scores(r),
+        "now": scores_text(r),
         "latest audit": drift,
         "note": r.note,
     }
@@ -217,22 +227,26 @@ def overdue(ledger: Path, /, *, today: str = "") -> int:
         today: The day to compare with, as 2026-01-31. By default today (UTC).
     """
     late = Ledger(ledger).overdue(_day(today))
-    _print_table(late)
+    print_requests(late)
     return 1 if late else 0
 
 
 @ledger.command
-def check(ledger: Path, /, *, head: str = "") -> int:
+def check(ledger: Path, /, *, head: str = "", full: bool = False) -> int:
     """Check that no row was changed, added or lost. Exit code 1 if one was.
 
     Keep the head that this prints in another place: it shows later that nothing was cut off.
+    Receipts that were verified when they were attached, or by an earlier check, are verified again only with --full.
 
     Args:
         ledger: The ledger file, or its export (.json).
         head: A head that an earlier check printed (count:hash). The check fails if the ledger never had it.
+        full: Verify every receipt again, and compare the stored state of the requests with all rows.
     """
     noted = LedgerHead.of(head) if head else None
-    checks = check_export(ledger, noted) if ledger.suffix == ".json" else Ledger(ledger).check(noted)
+    checks = (
+        check_export(ledger, noted) if ledger.suffix == ".json" else Ledger(ledger).check(noted, full=full)
+    )
     return 0 if show_checks(checks) else 1
 
 
@@ -254,41 +268,3 @@ def _day(text: str) -> date | None:
         return date.fromisoformat(text) if text else None
     except ValueError:
         raise ExpungeError(f"today is {text!r}; write a day as 2026-01-31.") from None
-
-
-def _scores(request: Request) -> str:
-    """Return UA and MIA of a closed request with the change since its own audit, from the latest audit."""
-    if request.drift is not None:
-        return str(request.drift)
-    own = [f"{name} {float(request.scores[name]):.1f}" for name in ("UA", "MIA") if name in request.scores]
-    return ", ".join(own)
-
-
-def _print_table(requests: Sequence[Request]) -> None:
-    today = datetime.now(UTC).date()
-    table = Table(
-        "no.",
-        "subject",
-        Column("due", no_wrap=True),
-        "status",
-        "ids",
-        Column("receipt", no_wrap=True),
-        "remarks",
-    )
-    for r in requests:
-        status = f"{r.state}, overdue" if r.is_overdue(today) else r.state
-        ids = f"{r.ids}, proved" if r.proved else str(r.ids or "")
-        missing = f"missing: {'; '.join(r.missing)}" if r.missing else ""
-        scores = _scores(r) if r.status in CLOSED else ""
-        remarks = visible(". ".join(text for text in (missing, scores, r.verdict, r.note) if text))
-        # brackets in what people wrote would be taken for markup
-        table.add_row(
-            str(r.number),
-            escape(visible(r.subject)),
-            r.due,
-            status,
-            ids,
-            r.receipt[:11],
-            escape(remarks),
-        )
-    Console().print(table)

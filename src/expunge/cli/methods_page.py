@@ -34,18 +34,33 @@ expunge unlearn salun --data digits --model cnn --checkpoint original.safetensor
 ## Choosing settings
 
 How strongly a method forgets depends on its learning rate over orders of magnitude, and the right value depends on the model
-and the data. So the defaults are only a start. Let trials choose:
+and the request. So a method that you give by its name alone chooses its settings (`--trials auto`, the default of `expunge
+unlearn`, and of `unlearn`, `experiment` and `bench` in Python):
 
 ```
-expunge unlearn salun --data digits --model cnn --checkpoint original.safetensors --forget-class 3 --trials 4
+expunge unlearn salun --data digits --model cnn --checkpoint original.safetensors --forget-class 3
 ```
 
-In Python, use `experiment(..., trials=4)` or `expunge.tuning.trials.tune`. The first trial uses the method's own settings. Later
-trials take other values from the column *tuning tries* below; the last ones search near the best so far. The model
-closest to Retrain's estimated scores is kept. Fields that you set as flags stay fixed.
+1. *Adapt.* A run gets at least 100 steps: a small request has few steps per epoch. SSD starts at alpha = n / (2 n_f).
+2. *Search.* At most 8 trials change one field at a time, first the learning rate in steps of a factor 10, then of 3. The
+   search ends when the estimated gap is below 1 point or within its sampling error. It uses no test data and no retrained model.
+3. *Compare.* The untouched original is a candidate. If no trial improves on it by more than the sampling error, the result is
+   the original, with the status "unchanged" and exit code 1. [defaults.md](defaults.md) has what each method reaches.
 
-If no trial improves on the original, a warning says so. An interrupted command continues after its last finished trial.
-The record and the report list all trials.
+Fields that you set as flags stay fixed. `--trials 0` runs exactly the settings given; so does an instance such as
+`experiment(model, split, SalUn(lr=0.01), task)`. `--trials 4` (`trials=4`) tries four settings, without step 1. The first trial
+uses the method's own settings. Later trials take values from the column *tuning tries* below, the last ones near the best so far.
+The record and the report list all trials. An interrupted command continues after its last finished trial. `execute`
+in Python is the plain runner: it has no trials.
+
+A run that ends further from the target than the original says so: its status begins with "worse", the table marks it, and
+`expunge unlearn` ends with exit code 1. The target is the retrained model, or without one the estimate below.
+
+### Published settings
+
+`--paper` (`paper=True`) has the same meaning for every method: fields that have their default take the published value, and
+the method follows the released code where that differs. It runs without trials unless you ask for a number. A method whose
+settings were not found refuses it. Its docstring below says what is published.
 
 ### How the distance is estimated
 
@@ -60,6 +75,10 @@ Trials use neither the test set nor a retrained model. They use validation sampl
 The attack is a threshold on confidences. For UA and MIA, importance weights give the validation samples the class
 distribution of the forget set. If a group is forgotten, only validation samples of this group count, if there are at
 least 20.
+
+For `--trials auto`, the attack's part is replaced. For a forgotten class, it counts as at least as wrong as UA. For single
+samples, it is the Kolmogorov-Smirnov distance between the confidences on the forget set and on validation samples, above what
+chance gives: a retrained model treats both alike.
 
 A checkpoint that was trained on the validation samples too gives no estimate. Draw the split as it was drawn for the
 checkpoint, or leave the trials out.

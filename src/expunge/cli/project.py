@@ -205,6 +205,8 @@ def forget(
             print(f"request {entry.number} waits, due {entry.due}: {entry.samples:,} samples")
         return 0
     found = project.answer(requests, pending=flags.pending, command=command_line())
+    if not found.outcomes:
+        return 0
     limits = found.outcome.audit.limits if found.outcome.audit is not None else []
     show_records([o.record for o in found.outcomes], limits, None)
     state = project.status()
@@ -219,7 +221,7 @@ def forget(
 def status(*, project: Path = Path("."), today: str = "") -> int:
     """List the requests of a project, their states and drift.
 
-    Exit code 1 if a request came back or is overdue.
+    Exit code 1 if a request came back or is overdue, or if a file of the project is missing or was changed.
 
     Args:
         project: The project folder.
@@ -235,6 +237,8 @@ def status(*, project: Path = Path("."), today: str = "") -> int:
     print(f"model: {found.model}; " + ", ".join(f"{name}: {len(some)}" for name, some in counts.items()))
     for request in found.came_back:
         print(f"request {request.number} came back: {request.reason}", file=sys.stderr)
+    for text in found.problems:
+        print(f"error: {text}", file=sys.stderr)
     return found.exit_code
 
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ExpungeError
-from ..receipts.issue import Model, issue
 from ..receipts.keys import load_private, read_passphrase
 from ..receipts.receipt import Receipt
-from ..records.checkpoint import read_checkpoint
-from ..records.hashing import model_hash
 from ..records.record import Record
 from .settings_flags import flag_group, with_help
 from .terminal import notice
+
+if TYPE_CHECKING:
+    from ..receipts.issue import Model
 
 RECEIPT = flag_group("Receipt", 7)
 
@@ -90,6 +90,8 @@ class ReceiptFlags:
         Returns:
             The receipt, or None if none was written.
         """
+        from ..receipts.issue import issue
+
         if not self.receipt:
             return None
         run = Record.load(record)
@@ -118,6 +120,9 @@ class ReceiptFlags:
 
 
 def _hash_of(checkpoint: Path, ema: str | None) -> str:
+    from ..records.checkpoint import read_checkpoint
+    from ..records.hashing import model_hash
+
     return model_hash(checkpoint if ema is None else read_checkpoint(checkpoint, ema).state)
 
 

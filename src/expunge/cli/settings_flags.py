@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 from cyclopts import Group, Parameter
 from docstring_parser import DocstringStyle, parse
 
+from ..training.method_class import made_by_default
 from .field_help import field_help
 
 T = TypeVar("T")
@@ -54,7 +55,7 @@ def settings_flags(
         renamed: {field: flag}, for fields whose usual flag the command uses for something else.
     """
     hints = get_type_hints(settings_class)
-    shown = settings_class() if defaults is None else defaults
+    shown = made_by_default(settings_class) if defaults is None else defaults
     flags = [
         (
             f.name,

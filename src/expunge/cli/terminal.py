@@ -61,20 +61,21 @@ def settings_line(trial: Trial) -> str:
     return ", ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in trial.settings.items())
 
 
-def print_trials(count: int) -> Callable[[list[Trial]], None]:
+def print_trials(count: int | str) -> Callable[[list[Trial]], None]:
     """Return a function that prints one line per trial, on stderr; of several processes, only the first prints."""
     from ..training.processes import is_first_process
 
     def on_trial(trials: list[Trial]) -> None:
         last = trials[-1]
         if is_first_process():
-            print(f"trial {len(trials)} of {count}: {settings_line(last)}: estimated gap {last.distance:.2f} points, "
+            of = "" if isinstance(count, str) else f" of {count}"
+            print(f"trial {len(trials)}{of}: {settings_line(last)}: estimated gap {last.distance:.2f} points, "
                   f"from validation data ({last.seconds:.1f} s)", file=sys.stderr)  # fmt: skip
 
     return on_trial
 
 
-def progress(method: Method, label: str = "") -> OnRow:
+def progress(method: Method, label: str = "", adapts: bool = False) -> OnRow:
     """Return a function that prints the progress of a run on stderr; of several processes, only the first prints.
 
     A terminal gets one line that changes, a log one line per epoch.
@@ -82,6 +83,7 @@ def progress(method: Method, label: str = "") -> OnRow:
     Args:
         method: The method that runs; it knows its number of epochs.
         label: What runs; by default the name of the method.
+        adapts: Whether trials choose the number of epochs, so that no total is shown.
     """
     from ..methods.retrain import Retrain
     from ..training.method import GradientMethod
@@ -89,13 +91,13 @@ def progress(method: Method, label: str = "") -> OnRow:
 
     if not is_first_process():
         return lambda row: None
-    total = method.epochs if isinstance(method, GradientMethod) else 1
+    total = "" if adapts else f"/{method.epochs if isinstance(method, GradientMethod) else 1}"
     sets = ("retain",) if isinstance(method, Retrain) else ("forget", "retain")
 
     def on_row(row: dict[str, Any]) -> None:
         values = ", ".join(f"{k} {'–' if row[k] is None else f'{row[k]:.3f}'}" for k in ("loss", *sets))
         print(
-            f"\r{label or method.name()} epoch {row['epoch']}/{total} step {row['step']}: {values}   ",
+            f"\r{label or method.name()} epoch {row['epoch']}{total} step {row['step']}: {values}   ",
             end="" if sys.stderr.isatty() else "\n",
             file=sys.stderr,
             flush=True,

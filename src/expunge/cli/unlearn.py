@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from ..data.past_requests import requests_of
 from ..errors import ExpungeError, raise_all
@@ -22,8 +22,8 @@ from ..torch_utils.module_state import check_seed
 from ..training.method import Method
 from ..training.processes import is_first_process
 from ..training.registry import METHODS, find, serves, unsuited_text
-from ..tuning.search import Trial
-from ..tuning.trials import trial_problems
+from ..tuning.checks import trial_problems
+from ..tuning.search import AUTO, Trial, tries
 from .checks import check_measures, output_problems, problems_of, run_problems, scenario_of, scenario_problems
 from .compute_flags import ComputeFlags
 from .flags import COMPUTE, MODEL, SPLIT, ModelFlags, SplitFlags
@@ -54,8 +54,9 @@ class UnlearnFlags:
             the name of the method.
         retrained: Checkpoint of a model retrained without the forget set, from which gaps are measured.
         seed: Seed of everything random in the run.
-        trials: Number of settings to try. The best by validation data is kept; fields given as flags stay fixed. 1 takes
-            the settings as they are.
+        trials: Number of settings to try. The best by validation data is kept; fields given as flags stay fixed. "auto" adapts
+            the settings to the request, tries at most 8, and keeps the original if none improves on it. 0 takes the settings
+            as they are.
         report: HTML report to write.
         save_mask: File for the mask, one bit per parameter, for `expunge verify --mask`.
         measure: Extra measures of the audit: names such as ToW, or package.module:Class. Can be repeated.
@@ -69,7 +70,7 @@ class UnlearnFlags:
     out: Path | None = None
     retrained: Path | None = None
     seed: int = 0
-    trials: int = 1
+    trials: int | Literal["auto"] = AUTO
     report: Path | None = None
     save_mask: Path | None = None
     measure: tuple[str, ...] = ()
@@ -129,7 +130,7 @@ def _command(name: str) -> Callable[..., int]:
         return run(
             Request(
                 method=method_class(**values),
-                fixed=[field for field in method_class.search if field in values],
+                fixed=sorted(values),
                 model=model,
                 flags=flags,
                 split=split,
@@ -146,7 +147,8 @@ def run(request: Request) -> int:
     """Check the request, unlearn, and write and show the results. Raises `ExpungeError`.
 
     Returns:
-        The exit code: 1 if an earlier request came back or the run changed nothing, else 0.
+        The exit code: 1 if an earlier request came back, the run diverged or changed nothing, or the model is further from the
+        target than the original; else 0.
     """
     method, flags, model = request.method, request.flags, request.model
     how = request.compute.start()
@@ -177,7 +179,8 @@ def run(request: Request) -> int:
             file=trials_file(out),
         )
         with resumable(out) as state:
-            yield Watch(on_row=progress(method), state_file=state, trials=trials)
+            adapts = flags.trials == AUTO and "epochs" not in request.fixed
+            yield Watch(on_row=progress(method, adapts=adapts), state_file=state, trials=trials)
 
     outcomes = Pipeline(
         split=split,
@@ -197,7 +200,7 @@ def run(request: Request) -> int:
     if is_first_process():
         _write(request, out, outcomes, original[1])
     record = outcomes[-1].record
-    return 1 if record.ended == "unchanged" else came_back(record)
+    return 1 if record.ended in ("diverged", "unchanged", "worse") else came_back(record)
 
 
 def _write(request: Request, out: Path, outcomes: list[Outcome], like: Checkpoint) -> None:
@@ -248,7 +251,7 @@ def _problems(request: Request, out: Path) -> list[str]:
         *output_problems(outputs, *inputs),
         *split.problems(),
         *scenario_problems(method, scenario_of(split)),
-        *(trial_problems(method, flags.trials, request.fixed) if flags.trials != 1 else []),
+        *(trial_problems(method, flags.trials, request.fixed) if flags.trials not in (0, 1, AUTO) else []),
         *problems_of(
             lambda: check_seed(split.split_seed),
             lambda: receipt.check(flags.checkpoint, flags.ema),
@@ -259,14 +262,14 @@ def _problems(request: Request, out: Path) -> list[str]:
 
 def _note_on_trials(flags: UnlearnFlags, checkpoint: Checkpoint) -> None:
     """Warn where the checkpoint does not say that it never saw the validation samples, by which trials are chosen."""
-    if flags.trials > 1 and "train_hash" not in checkpoint.metadata:
+    if tries(flags.trials) and "train_hash" not in checkpoint.metadata:
         notice(
             f"trials are chosen on the validation samples; if {checkpoint.path.name} was trained on them too, the choice is poor."
         )
 
 
-def _print_trials(outcome: Outcome, asked: int) -> None:
+def _print_trials(outcome: Outcome, asked: int | str) -> None:
     trials = outcome.record.details.get("trials")
-    if trials:
-        all_tried = "" if len(trials) == asked else " (there are no more to try)"
+    if trials and not outcome.run.kept_original:
+        all_tried = "" if asked in (len(trials), AUTO) else " (there are no more to try)"
         print(f"settings, the best of {len(trials)} trials{all_tried}: {settings_line(Trial(**trials[0]))}")

@@ -87,20 +87,21 @@ class EarlierRequest:
 def requests_of(model: nn.Module) -> tuple[PastRequest, ...]:
     """Return the requests that a model has answered, the first one first.
 
-    `unlearn` and `execute` write them on the model they return. `copy.deepcopy` keeps them. A state dict does not hold
-    them: checkpoints of the command line keep them in their metadata.
+    `unlearn` and `execute` write them on the model they return. `copy.deepcopy` keeps them. A model that contains the
+    returned one as a submodule has answered them too. A state dict does not hold them: checkpoints of the command line keep
+    them in their metadata.
 
     Example:
         >>> unlearned = unlearn(model, split, "salun", task)  # doctest: +SKIP
         >>> requests_of(unlearned)  # doctest: +SKIP
         (PastRequest(class [3], 178 samples, goal unlearn, salun),)
     """
-    for name in ("_orig_mod", "module"):
-        # wrappers of torch.compile and DataParallel
-        inner = getattr(model, name, None)
-        if _ATTRIBUTE not in vars(model) and isinstance(inner, nn.Module):
-            return requests_of(inner)
-    return tuple(vars(model).get(_ATTRIBUTE, ()))
+    found: dict[str, PastRequest] = {}
+    # the model may be part of another one: a wrapper of torch, an ensemble, the user's own module
+    for part in model.modules() if isinstance(model, nn.Module) else [model]:
+        for past in vars(part).get(_ATTRIBUTE, ()):
+            found.setdefault(past.request, past)
+    return tuple(found.values())
 
 
 def remember_requests(model: Model, requests: Iterable[PastRequest]) -> Model:
@@ -108,7 +109,8 @@ def remember_requests(model: Model, requests: Iterable[PastRequest]) -> Model:
 
     Args:
         model: The model, for example just loaded from a file.
-        requests: The requests, the first one first. They replace what the model had.
+        requests: The requests, the first one first. They replace what was written on the model, but not what its submodules
+            have answered.
     """
     object.__setattr__(model, _ATTRIBUTE, tuple(requests))
     return model
@@ -149,15 +151,14 @@ def find_samples(requests: Sequence[PastRequest], train: Data, test: Data) -> li
     earlier = []
     for request in requests:
         if request.data:
-            index = torch.tensor([int(name) for name in request.ids], dtype=torch.int64)
+            known = {int(name) for name in request.ids}
         else:
-            index = torch.tensor(
-                [p for name in request.ids for p in positions.get(name, ())], dtype=torch.int64
-            )
+            known = {p for name in request.ids for p in positions.get(name, ())}
         if request.classes:
-            index = torch.cat([index, _of_classes(train, request.classes)])
+            known.update(_of_classes(train, request.classes).tolist())
+        index = torch.tensor(sorted(known), dtype=torch.int64)
         of_test = Samples(test, _of_classes(test, request.classes)) if request.classes else nothing
-        earlier.append(EarlierRequest(request, Samples(train, index.unique()), of_test))
+        earlier.append(EarlierRequest(request, Samples(train, index), of_test))
     return earlier
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 
@@ -26,8 +26,10 @@ class FewSamplesMethod(GradientMethod):
         lr: Learning rate.
         weight_decay: Weight decay of the optimizer.
         clip: Maximum L2 norm of a step's gradient. None disables clipping.
-        max_drop: Maximum drop in accuracy on retained classes, in percentage points, measured on validation samples. If
-            exceeded, the run rolls back to the last good state.
+        max_drop: Maximum drop in accuracy on retained classes, in percentage points. If exceeded, the run rolls back to the last
+            good state.
+        guard: Samples on which the drop is measured. "validation" needs no retain data. "retain" looks at retained training
+            samples, of which an overfitted model loses more; no step trains on them.
         probe_every: Steps between two evaluations of the accuracies. 0 evaluates once per epoch.
         samples: Forget samples drawn per forgotten class, at least 1.
     """
@@ -39,6 +41,7 @@ class FewSamplesMethod(GradientMethod):
     max_drop: float = 3.5
     probe_every: int = 10
     samples: int = 20
+    guard: Literal["validation", "retain"] = "validation"
 
     scenarios: ClassVar[tuple[str, ...]] = ("class",)
     data: ClassVar[tuple[str, ...]] = ("forget",)
@@ -56,6 +59,13 @@ class FewSamplesMethod(GradientMethod):
 
     def steps(self, run: Run) -> int:
         return self.epochs
+
+    def guards_by_retain(self) -> bool:
+        return self.guard == "retain"
+
+    def adapted(self, run: Run) -> dict[str, Any]:
+        """Return more steps, and the guard that keeps `max_drop` where retained samples are at hand."""
+        return {**super().adapted(run), **({"guard": "retain"} if len(run.split.retain) else {})}
 
     def train_mode(self, run: Run) -> None:
         # eval mode does not stop gradients

@@ -30,6 +30,7 @@ from ..data.samples import Samples
 from ..training.method import GradientMethod
 from ..training.run import Run
 from ..training.schedule import Pair, pairs
+from ._fresh import from_factory
 from .retrain import reset
 from .scrub import divergence
 
@@ -54,13 +55,14 @@ class BadTeacher(GradientMethod):
     retain_part: float = 0.3
     temperature: float = 1.0
 
+    published: ClassVar = {}
     needs: ClassVar = ("logits",)
     search: ClassVar = {"lr": (1e-4, 3e-4, 1e-3, 3e-3), "epochs": (1, 3, 5)}
     schedule: ClassVar = "mixed"
 
     def prepare(self, run: Run) -> None:
         """Make the randomly initialised teacher."""
-        fresh = run.factory() if run.factory is not None else reset(copy.deepcopy(run.model))
+        fresh = from_factory(run) if run.factory is not None else reset(copy.deepcopy(run.model))
         # not its state_dict, where tied tensors occur under two names
         tensors = {**dict(fresh.named_parameters()), **dict(fresh.named_buffers())}
         run.memo["teacher"] = {k: v.detach().to(run.device, copy=True) for k, v in tensors.items()}

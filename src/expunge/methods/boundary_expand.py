@@ -45,6 +45,7 @@ class BoundaryExpand(GradientMethod):
 
     lr: float = 1e-4
 
+    published: ClassVar = {"lr": 1e-6}
     needs: ClassVar = ("logits", "features", "head")
     data: ClassVar = ("forget",)
     search: ClassVar = {"lr": (1e-6, 1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)}

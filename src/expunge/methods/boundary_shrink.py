@@ -12,7 +12,7 @@ Training uses the forget set alone. The settings come from SalUn's baselines (ar
 rate in [1e-6, 1e-4] and a step of 0.1.
 
 Ours:
-- The step may fail to change the predicted class. Then we take the most probable other class of x'; `paper_exact=True`
+- The step may fail to change the predicted class. Then we take the most probable other class of x'; `paper=True`
   keeps the true label.
 - Inputs must lie in [0, 1] before the normalisation of the data.
 - Tuning also tries learning rates above the published range. On small data the few steps would otherwise change nothing.
@@ -43,13 +43,14 @@ class BoundaryShrink(GradientMethod):
     Args:
         lr: Learning rate.
         bound: Length of the adversarial step per pixel, on the scale from 0 to 1.
-        paper_exact: Follow the paper: a sample keeps its true label if the step does not change the predicted class.
+        paper: Follow the paper: a sample keeps its true label if the step does not change the predicted class.
     """
 
     lr: float = 1e-4
     bound: float = 0.1
-    paper_exact: bool = False
+    paper: bool = False
 
+    published: ClassVar = {"lr": 1e-6}
     needs: ClassVar = ("relabel", "logits")
     data: ClassVar = ("forget",)
     search: ClassVar = {"lr": (1e-6, 1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)}
@@ -77,7 +78,7 @@ class BoundaryShrink(GradientMethod):
         stepped = stepped if normalize is None else normalize(stepped)
         with torch.no_grad():
             logits = run.task.logits(run.original, stepped)
-        if not self.paper_exact:
+        if not self.paper:
             logits = logits.scatter(1, batch.y[:, None], -torch.inf)
         return logits.argmax(1)
 

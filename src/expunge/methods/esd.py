@@ -64,6 +64,7 @@ class ESD(GradientMethod):
     sample_steps: int = 20
     guidance: float = 2.0
 
+    published: ClassVar = {"guidance": 3.0}
     needs: ClassVar = ("noise",)
     data: ClassVar = ("forget",)
     schedule: ClassVar = "forget"

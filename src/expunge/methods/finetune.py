@@ -26,6 +26,7 @@ from ..training.run import Run
 class FineTune(GradientMethod):
     """Fine-tune on the retain set (FT)."""
 
+    published: ClassVar = {}
     data: ClassVar = ("retain",)
     search: ClassVar = {"lr": (1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1)}
     schedule: ClassVar = "retain"

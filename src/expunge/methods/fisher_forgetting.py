@@ -60,6 +60,7 @@ class FisherForgetting(Method):
     samples: int = 1000
     reset_class: bool = False
 
+    published: ClassVar = {"alpha": 1e-8, "reset_class": True}
     needs: ClassVar = ("logits", "head")
     data: ClassVar = ("retain",)
     search: ClassVar = {"alpha": (1e-8, 1e-7, 1e-6, 1e-5, 3e-5, 1e-4)}

@@ -37,6 +37,7 @@ class GradientAscent(GradientMethod):
     epochs: int = 5
     lr: float = 1e-4
 
+    published: ClassVar = {"max_drop": 100.0}
     search: ClassVar = {"lr": (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)}
     schedule: ClassVar = "forget"
 

@@ -12,7 +12,7 @@ Published: the step with N = 1,000 and alpha in [1, 20]. The inverse comes from 
     F_t^-1 v = F_{t-1}^-1 v - o_t (g_t . F_{t-1}^-1 v) / (N + g_t . o_t),    o_t = F_{t-1}^-1 g_t
 
 Difference from the released code: the recursion needs all N vectors o_t, but the code keeps one. Its step is v plus a
-multiple of the first sample's gradient. `paper_exact=True` does the same.
+multiple of the first sample's gradient. `paper=True` does the same.
 
 Ours: the same inverse by the matrix inversion lemma,
 
@@ -58,7 +58,7 @@ class Influence(Method):
         damping: d, the multiple of the identity in the Fisher matrix, above 0.
         tolerance: Relative residual at which the solver stops, above 0.
         iterations: Maximum number of iterations of the solver.
-        paper_exact: Follow the released code, whose recursion does not give the inverse.
+        paper: Follow the released code, whose recursion does not give the inverse.
     """
 
     alpha: float = 1.0
@@ -66,8 +66,9 @@ class Influence(Method):
     damping: float = 1.0
     tolerance: float = 1e-5
     iterations: int = 200
-    paper_exact: bool = False
+    paper: bool = False
 
+    published: ClassVar = {}
     search: ClassVar = {"alpha": (1.0, 2.0, 5.0, 10.0, 20.0, 50.0)}
 
     def apply(self, run: Run) -> None:
@@ -85,7 +86,7 @@ class Influence(Method):
         share = len(forget) / (len(forget) + len(retain))
         v = {n: share * (forget_gradient[n] - retain_gradient[n]) for n in forget_gradient}
         few = random_samples(retain, self.samples, run.generator("fisher"))
-        return self._released(run, few, v) if self.paper_exact else self._inverse(run, few, v)
+        return self._released(run, few, v) if self.paper else self._inverse(run, few, v)
 
     def _inverse(self, run: Run, few: Samples, v: NamedTensors) -> NamedTensors:
         """Return F^-1 v by the matrix inversion lemma."""

@@ -38,6 +38,7 @@ class L1Sparse(GradientMethod):
     penalty: float = 1e-4
     free_epochs: int = 0
 
+    published: ClassVar = {}
     data: ClassVar = ("retain",)
     search: ClassVar = {"lr": (1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1), "penalty": (1e-6, 1e-5, 1e-4, 5e-4)}
     schedule: ClassVar = "retain"

@@ -66,6 +66,7 @@ class LBHR(GradientMethod):
     lr: float = 0.1
     penalty: float = 1.0
 
+    published: ClassVar = {}
     needs: ClassVar = ("logits", "head")
     scenarios: ClassVar = ("class",)
     data: ClassVar = ("retain",)

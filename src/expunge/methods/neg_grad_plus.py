@@ -42,6 +42,7 @@ class NegGradPlus(GradientMethod):
     retain_share: float = 0.95
     clip: float | None = 1.0
 
+    published: ClassVar = {"clip": None, "max_drop": 100.0}
     search: ClassVar = {"lr": (1e-3, 3e-3, 1e-2, 3e-2, 1e-1), "retain_share": (0.8, 0.9, 0.95, 0.99, 0.999)}
     schedule: ClassVar = "retain+forget"
 

@@ -32,7 +32,8 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -155,6 +156,23 @@ class NHLE(FewSamplesMethod):
         if p_forgotten < 1 / run.task.num_classes:
             return f"the probability of the forgotten classes is {p_forgotten:.3f}, below chance"
         return None
+
+    @contextmanager
+    def as_result(self, run: Run) -> Iterator[None]:
+        """Mask the class weights for a while under `guard="retain"`: the drop is that of the final model from a masked original."""
+        if self.guard != "retain" or self.masking == "none":
+            yield
+            return
+        task: Any = run.task
+        _, head = task.head(run.model)
+        kept = {name: p.detach().clone() for name, p in head.named_parameters()}
+        mask_class_weights(run.model, task, run.split.forget_classes, self.masking)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for name, parameter in head.named_parameters():
+                    parameter.copy_(kept[name])
 
     def finish(self, run: Run) -> None:
         """Mask the class weights, and keep the head before masking for `details`."""

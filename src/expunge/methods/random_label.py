@@ -14,7 +14,7 @@ Published:
   `retain_weight` scales the retain term.
 
 Difference from the released code: the paper excludes the true label, but the code draws over all classes. We follow the
-paper by default; `paper_exact=True` follows the code.
+paper by default; `paper=True` follows the code.
 
 Ours: on a task whose loss and relabelled loss differ (diffusion), random labels exclude all forgotten classes if
 there are several. A generator must not learn to draw one forgotten class in place of another.
@@ -44,19 +44,20 @@ class RandomLabel(GradientMethod):
             "paired" is one retain batch beside each forget batch.
         retain_weight: alpha, the weight of a retain sample relative to a forget sample.
         relabel: The new label. "random" draws another class; "next" takes the class after the true one.
-        paper_exact: Follow the released code, which may draw the true label.
+        paper: Follow the released code, which may draw the true label.
     """
 
     order: Literal["sequential", "mixed", "paired"] = "sequential"
     retain_weight: float = 1.0
     relabel: Literal["random", "next"] = "random"
-    paper_exact: bool = False
+    paper: bool = False
 
+    published: ClassVar = {}
     needs: ClassVar = ("relabel", "other_labels")
     search: ClassVar = {"lr": (1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1)}
 
     def requires(self) -> tuple[Capability, ...]:
-        classes: tuple[Capability, ...] = ("classes",) if self.relabel == "next" or self.paper_exact else ()
+        classes: tuple[Capability, ...] = ("classes",) if self.relabel == "next" or self.paper else ()
         return (*self.needs, *classes)
 
     def plan(self) -> str:
@@ -84,7 +85,7 @@ class RandomLabel(GradientMethod):
     def other_labels(self, run: Run, y: Tensor) -> Tensor:
         """Return a new label for each label in `y` (B,).
 
-        The new label differs from the true one, except with `paper_exact`, which draws over all classes. On a task that
+        The new label differs from the true one, except with `paper`, which draws over all classes. On a task that
         is not joint, such as diffusion, and after earlier requests for classes, it also avoids every forgotten class.
 
         Raises:
@@ -99,9 +100,9 @@ class RandomLabel(GradientMethod):
         # a label of a class that an earlier request removed would teach the class again
         gone = {*forgotten, *run.split.earlier_classes}
         several = not task.joint and len(forgotten) > 1
-        if (several or run.split.earlier_classes) and not self.paper_exact:
+        if (several or run.split.earlier_classes) and not self.paper:
             return self._kept_labels(run, y, sorted(set(range(k)) - gone))
-        if k < 2 or (self.relabel == "random" and not self.paper_exact):
+        if k < 2 or (self.relabel == "random" and not self.paper):
             return task.other_labels(y, run.process_generator("labels"))
         if self.relabel == "next":
             return (y + 1) % k

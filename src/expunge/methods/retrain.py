@@ -24,6 +24,7 @@ from ..errors import ModelError
 from ..torch_utils.module_state import freeze_batch_norm, seeded
 from ..training.method import GradientMethod
 from ..training.run import Run
+from ._fresh import from_factory
 
 PASS_A_FACTORY = "pass factory=, a function that returns the model with fresh weights."
 
@@ -43,6 +44,7 @@ class Retrain(GradientMethod):
     lr: float = 0.1
     lr_schedule: Literal["constant", "linear", "cosine", "one_cycle", "multistep"] = "multistep"
 
+    published: ClassVar = {}
     data: ClassVar = ("retain",)
     exact: ClassVar = True
     schedule: ClassVar = "retain"
@@ -60,11 +62,12 @@ def fresh_weights(run: Run) -> nn.Module:
     """Give the run's model fresh weights in place, from `run.factory` or by `reset_trained`, and return it.
 
     Raises:
-        ModelError: There is no factory, and a module resets neither its parameters nor the buffers that training changes.
-            Such buffers would keep information on samples that the model must never have seen.
+        ModelError: The factory returns no model with fresh parameters. Or there is no factory, and a module resets neither its
+            parameters nor the buffers that training changes. Such buffers would keep information on samples that the model
+            must never have seen.
     """
     if run.factory is not None:
-        run.model.load_state_dict(run.factory().state_dict())
+        run.model.load_state_dict(from_factory(run).state_dict())
         return run.model
     reset_trained(run.model)
     if buffers := _buffers_that_keep_data(run):

@@ -53,6 +53,7 @@ class RetrainEMA(Retrain):
     clip: float | None = 1.0
     ema: float = 0.9999
 
+    published: ClassVar = {}
     needs: ClassVar = ("noise",)
 
     @torch.no_grad()

@@ -18,7 +18,7 @@ Ours:
 - Tuning keeps the density, so a mask and its control masks have the same one.
 
 Differences from the released code:
-- The code averages batch means in the mask. `paper_exact=True` does so too, with the training augmentation, and may draw
+- The code averages batch means in the mask. `paper=True` does so too, with the training augmentation, and may draw
   the true label.
 - Before February 2026 the code let weight decay and momentum move weights outside the mask. Here they stay
   bit-identical to the original.
@@ -50,4 +50,4 @@ class SalUn(RandomLabel):
     search: ClassVar = {"lr": (5e-4, 1e-3, 2e-3, 5e-3, 8e-3, 1.3e-2, 2e-2, 3e-2, 5e-2)}
 
     def saliency_options(self) -> dict[str, Any]:
-        return {"paper_exact": self.paper_exact}
+        return {"paper_exact": self.paper}

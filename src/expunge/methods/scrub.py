@@ -69,6 +69,7 @@ class Scrub(GradientMethod):
     gamma: float = 1.0
     temperature: float = 4.0
 
+    published: ClassVar = {}
     needs: ClassVar = ("logits",)
     search: ClassVar = {
         "lr": (5e-4, 1e-3, 5e-3, 1e-2, 3e-2),

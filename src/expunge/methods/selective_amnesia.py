@@ -76,6 +76,7 @@ class SelectiveAmnesia(GradientMethod):
     sample_steps: int = 20
     guidance: float = 2.0
 
+    published: ClassVar = {}
     needs: ClassVar = ("noise",)
     schedule: ClassVar = "forget"
     search: ClassVar = {"lr": (5e-5, 1e-4, 3e-4, 1e-3), "elastic": (1.0, 10.0, 100.0)}

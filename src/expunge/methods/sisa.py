@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -37,10 +37,12 @@ from torch import Tensor, nn
 
 from ..data.split import Split
 from ..errors import ExpungeError
+from ..records.record import settings_of
 from ..tasks.task import Task
 from ..training.execute import execute
 from ..training.method import Method
 from ..training.run import Run
+from ._fresh import GoOnFrom
 from ._sisa_states import Failures, State, cpu_state, derived_seed, read_states, write_states
 from .retrain import Retrain, fresh_weights
 
@@ -69,7 +71,7 @@ class SisaEnsemble(nn.Module):
 
     def save(self, folder: Path | str) -> None:
         """Write the ensemble: a safetensors file for each kept state, and settings.json."""
-        write_states(Path(folder), self.kept, {"seed": self.seed, **asdict(self.settings)})
+        write_states(Path(folder), self.kept, {"seed": self.seed, **settings_of(self.settings)})
 
     @staticmethod
     def load(folder: Path | str, factory: Callable[[], nn.Module]) -> SisaEnsemble:
@@ -80,7 +82,7 @@ class SisaEnsemble(nn.Module):
             factory: A function that returns a model of the ensemble's architecture.
         """
         saved, kept = read_states(Path(folder))
-        settings = SISA(**{f.name: saved[f.name] for f in fields(SISA)})
+        settings = SISA(**{f.name: saved[f.name] for f in fields(SISA) if f.name in saved})
         models = []
         for states in kept:
             models.append(factory())
@@ -113,6 +115,7 @@ class SISA(Method):
     weight_decay: float = 5e-4
     lr_schedule: Literal["constant", "linear", "cosine", "one_cycle", "multistep"] = "one_cycle"
 
+    published: ClassVar = {}
     needs: ClassVar = ("logits",)
     data: ClassVar = ("forget", "retain")
     exact: ClassVar = True
@@ -233,7 +236,7 @@ class SISA(Method):
                     withheld=split.withheld.take(torch.empty(0, dtype=torch.int64)),
                 )
                 slice_seed = derived_seed(seed, s, r + 1)
-                run = execute(model, part, recipe, task, seed=slice_seed, factory=lambda: model, **options)
+                run = execute(model, part, recipe, task, seed=slice_seed, factory=GoOnFrom(model), **options)
                 model.load_state_dict(run.model.state_dict())
                 if failures is not None and run.ended != "finished":
                     failures.append((run.ended, f"shard {s}, slice {r}: {run.status}"))

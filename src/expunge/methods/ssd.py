@@ -9,7 +9,7 @@ AAAI 2024, arXiv:2308.07707 (equation 6).
 
 Published: the edit, with alpha = 10 and lambda = 1 on convolutional networks.
 
-Difference from the released code: it squares the gradients of batch means. `paper_exact=True` does so too.
+Difference from the released code: it squares the gradients of batch means. `paper=True` does so too.
 
 Ours: squared gradients of single samples, as the formula says, and a random part of the training set for I_D (`samples`).
 
@@ -44,23 +44,30 @@ class SSD(Method):
     Args:
         alpha: How many times as important for the forget set as for the training set a weight must be, above 0.
         dampening: lambda, the factor on the shrunken weights. Smaller values shrink more.
-        samples: Samples of the training set for its importances. 0 uses all. Without effect under `paper_exact`.
-        batch_size: Samples per squared gradient under `paper_exact`. Otherwise without effect.
-        paper_exact: Follow the released code: square the gradients of batch means, on all samples.
+        samples: Samples of the training set for its importances. 0 uses all. Without effect under `paper`.
+        batch_size: Samples per squared gradient under `paper`. Otherwise without effect.
+        paper: Follow the released code: square the gradients of batch means, on all samples.
     """
 
     alpha: float = 10.0
     dampening: float = 1.0
     samples: int = 5000
     batch_size: int = 64
-    paper_exact: bool = False
+    paper: bool = False
 
+    published: ClassVar = {}
     search: ClassVar = {"alpha": (1.5, 2.0, 3.0, 5.0, 10.0, 25.0), "dampening": (0.1, 0.5, 1.0)}
+
+    def adapted(self, run: Run) -> dict[str, Any]:
+        """Return alpha = n / (2 n_f), half of what the ratio of importances can reach, if the own alpha is above it."""
+        size = len(run.split.forget)
+        reachable = (size + len(run.split.retain)) / (2 * max(1, size))
+        return {"alpha": float(f"{reachable:.3g}")} if self.alpha > reachable else {}
 
     def apply(self, run: Run) -> None:
         """Shrink the weights in place."""
         forget_importances = self.importances(run, run.split.forget)
-        count = 0 if self.paper_exact else self.samples
+        count = 0 if self.paper else self.samples
         # not split.train, which holds withheld samples that no method may see
         index = torch.cat([run.split.forget.index, run.split.retain.index]).sort().values
         training_set = Samples(run.split.forget.data, index)
@@ -77,7 +84,7 @@ class SSD(Method):
 
     def importances(self, run: Run, samples: Samples) -> NamedTensors:
         """Return the importance of each weight on `samples`, by parameter name."""
-        if not self.paper_exact:
+        if not self.paper:
             return fisher_diagonal(run.model, run.task, samples)
         parameters = {n: p for n, p in run.model.named_parameters() if p.requires_grad}
         total, count = (

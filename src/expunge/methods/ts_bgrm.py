@@ -47,6 +47,7 @@ class TSBGRM(GradientMethod):
     ascent_epochs: int = 5
     reversal: float = -1.0
 
+    published: ClassVar = {"reversal": 1.0}
     needs: ClassVar = ("logits", "features", "head")
     scenarios: ClassVar = ("class",)
     search: ClassVar = {"lr": (0.003, 0.01, 0.03, 0.1), "ascent_epochs": (2, 5, 8)}

@@ -23,7 +23,7 @@ Ours:
   confidence of unseen samples. The gradient norm is clipped. The stop rule ends the run once forget accuracy reaches that
   of unseen samples, at the next evaluation (`probe_every`). Retained accuracy may drop by at most 5 percentage points.
 
-`paper_exact=True` turns all four safeguards off. The guard of the training loop against NaN stays on.
+`paper=True` turns all four safeguards off. The guard of the training loop against NaN stays on.
 
 Special cases with `early_stop=False` and `clip=None`: `ugradsl_plus` with p = 1 is FT. p = 0 with smoothing 0 and the gate
 off is GA. Both are equal step for step.
@@ -91,7 +91,7 @@ class UGradSL(GradientMethod):
             state.
         probe_every: Steps between two evaluations of the accuracies. 0 evaluates once per epoch.
         allow_positive: Accept a smoothing above 0, which pushes every class down.
-        paper_exact: Turn off the gate, clipping, the stop rule and the limit on the drop.
+        paper: Turn off the gate, clipping, the stop rule and the limit on the drop.
     """
 
     epochs: int = 5
@@ -108,19 +108,15 @@ class UGradSL(GradientMethod):
     max_drop: float = 5.0
     probe_every: int = 10
     allow_positive: bool = False
-    paper_exact: bool = False
+    paper: bool = False
 
+    published: ClassVar = {"gate": False, "clip": None, "early_stop": False, "max_drop": 100.0}
     needs: ClassVar = ("logits", "classes", "scores")
     search: ClassVar = {
         "lr": (1e-3, 3e-3, 1e-2, 3e-2, 1e-1),
         "p": (0.5, 0.7, 0.9, 0.95, 0.98),
         "smoothing": (0.0, -0.2, -0.5, -1.0, -2.0, -4.0),
     }
-
-    def __post_init__(self) -> None:
-        if self.paper_exact:
-            for name, value in (("gate", False), ("clip", None), ("early_stop", False), ("max_drop", 100.0)):
-                object.__setattr__(self, name, value)
 
     def requires(self) -> tuple[Capability, ...]:
         features: tuple[Capability, ...] = () if self.rate == "fixed" else ("features", "head")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,17 @@ from torch import nn
 from ..audit.evaluation import Evaluation
 from ..audit.measure import MeasureLike, make_measures
 from ..data.split import Split
+from ..errors import ExpungeError, raise_all
 from ..masks.mask_file import Mask
+from ..methods._fresh import GoOnFrom
 from ..methods.retrain import Retrain
+from ..summaries import short
 from ..tasks.task import Task
 from ..training.execute import execute
 from ..training.method import Method
 from ..training.registry import MethodLike, make
 from ..training.run import Compute, Row, Run
-from ..tuning.search import Trial
+from ..tuning.search import AUTO, Count, Trial, count_for
 from .factory import Factory, seeded_factory
 from .outcome import Outcome, record_of
 from .pipeline import Pipeline
@@ -43,9 +45,23 @@ def train(
 
     Returns:
         The run. Its split is the one it was trained on: its retain set is all training samples.
+
+    Raises:
+        ExpungeError: `recipe` is no recipe but an unlearning method, or a factory is given without `fresh`.
     """
+    problems = []
+    if not (isinstance(recipe, Method) and recipe.exact):
+        problems.append(
+            f"recipe is {short(repr(recipe), 60)}, which does not train an original; give a Retrain(...), for example "
+            "Retrain(epochs=20)."
+        )
+    if not fresh and options.get("factory") is not None:
+        problems.append(
+            "factory makes fresh parameters, but training starts from those of the model; set fresh=True, or leave factory out."
+        )
+    raise_all(problems, ExpungeError)
     if not fresh:
-        options = {**options, "factory": lambda: copy.deepcopy(model)}
+        options = {**options, "factory": GoOnFrom(model)}
     return execute(model, split.for_original, recipe, task, **options)
 
 
@@ -66,7 +82,7 @@ def experiment(
     on_row: Callable[[Row], None] | None = None,
     names: dict[str, Any] | None = None,
     command: str = "",
-    trials: int = 1,
+    trials: Count = AUTO,
     fixed: Collection[str] = (),
     on_trial: Callable[[list[Trial]], None] | None = None,
     trials_file: Path | str | None = None,
@@ -92,8 +108,10 @@ def experiment(
         on_row: Called with each row of the curves.
         names: {"model": ..., "data": ..., "classes": [...]}, for the record.
         command: The command as it can be typed again, for the record.
-        trials: Number of settings to try on validation data before the run. 1: none are tried. The record lists them, and its
-            seconds (RTE) are those of the one run whose model this is.
+        trials: Number of settings to try on validation data before the run. None or 0: none are tried. "auto" adapts the
+            settings of a method that is given by name or class, tries as many as it needs, and keeps the original if none
+            improves on it; an instance runs with exactly its settings. The record lists all trials, and its seconds (RTE) are
+            those of the one run whose model this is.
         fixed: Fields that trials leave as they are.
         on_trial: Called after each trial with all trials so far.
         trials_file: File that keeps finished trials, from which an interrupted call goes on.
@@ -124,7 +142,9 @@ def experiment(
         on_row=on_row,
         state_file=state_file,
         mask=mask,
-        trials=Trials(count=trials, fixed=fixed, on_trial=on_trial, file=trials_file),
+        trials=Trials(
+            count=count_for(method, trials, kind), fixed=fixed, on_trial=on_trial, file=trials_file
+        ),
     )
     return pipeline.step(model, make(method), watch, kind=kind, original=original, retrained=retrained)
 

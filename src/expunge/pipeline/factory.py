@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -19,10 +21,24 @@ def seeded_factory(factory: Factory, seed: int) -> Factory:
         ExpungeError: The seed is no number that torch takes.
     """
     check_seed(seed)
+    return SeededFactory(factory, seed)
 
-    def make() -> nn.Module:
+
+@dataclass(frozen=True, eq=False)
+class SeededFactory:
+    """A factory that gives the same parameters at each call.
+
+    Args:
+        factory: Makes a model from torch's random state.
+        seed: The seed that is set before each call.
+        seeded: Says that equal parameters come from the seed, and not from a model that is returned again.
+    """
+
+    factory: Factory
+    seed: int
+    seeded: ClassVar[bool] = True
+
+    def __call__(self) -> nn.Module:
         with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            return factory()
-
-    return make
+            torch.manual_seed(self.seed)
+            return self.factory()

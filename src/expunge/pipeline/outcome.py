@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
 from ..audit.result import AuditResult
-from ..extensions import source_of
+from ..own_code import source_of
 from ..records.hashing import state_hash
-from ..records.record import Record, plain
+from ..records.record import Record, plain, settings_of
 from ..summaries import score_html
 from ..training.method import Method
 from ..training.run import Run
@@ -113,7 +113,7 @@ def record_of(
     return Record(
         kind=kind,
         method=method.name() if method is not None else unknown,
-        settings=plain(asdict(method)) if method is not None else {},
+        settings=settings_of(method) if method is not None else {},
         goal=run.split.goal,
         task=run.task.name,
         model={

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import nn
@@ -13,14 +12,14 @@ from torch import nn
 from ..audit.measure import make_measures
 from ..data.past_requests import requests_of
 from ..errors import ExpungeError
+from ..methods._fresh import GoOnFrom
 from ..records.hashing import state_hash
 from ..records.record import plain
-from ..tasks.task import require
 from ..training.execute import execute
 from ..training.method import Method
 from ..training.registry import MethodLike, make
 from ..training.run import Compute, Run
-from ..tuning.trials import tune
+from ..tuning.trials import choose
 from .factory import Factory
 from .outcome import Outcome, Reference, References
 from .scoring import Scorer, check_measured
@@ -125,9 +124,7 @@ class Pipeline(Scorer):
         factory, recipe = self._needed()
         model = factory()
         with self.watch("original", recipe) as watch:
-            run = self._execute(
-                model, recipe, watch, split=self.split.for_original, factory=lambda: copy.deepcopy(model)
-            )
+            run = self._execute(model, recipe, watch, split=self.split.for_original, factory=GoOnFrom(model))
         run.split = self.split
         return Reference(run, recipe)
 
@@ -184,10 +181,18 @@ class Pipeline(Scorer):
         """
         check_measured(self.split.after(requests_of(model)), original, retrained)
         before = state_hash(model.state_dict())
-        run: Run | None = None
-        details: dict[str, Any] = {}
-        if watch.trials.count != 1:
-            method, run, details = self._tuned(model, method, watch)
+        trials = watch.trials
+        method, run, details = choose(
+            model,
+            self.split,
+            method,
+            self.task,
+            count=trials.count,
+            fixed=trials.fixed,
+            on_trial=trials.on_trial,
+            trials_file=trials.file,
+            **self._options(watch),
+        )
         run = run or self._execute(model, method, watch)
         outcome = self.outcome(
             kind, run, method, before=before, label=label, original=original, retrained=retrained
@@ -215,23 +220,3 @@ class Pipeline(Scorer):
     def _execute(self, model: nn.Module, method: Method, watch: Watch, **changes: Any) -> Run:
         options = {**self._options(watch), **changes}
         return execute(model, options.pop("split", self.split), method, self.task, **options)
-
-    def _tuned(
-        self, model: nn.Module, method: Method, watch: Watch
-    ) -> tuple[Method, Run | None, dict[str, Any]]:
-        """Return the method with the best settings, its run if this call made it, and details for the record."""
-        require(self.task, ["scores"], "tuning")
-        trials = watch.trials
-        tuned = tune(
-            model,
-            self.split,
-            method,
-            self.task,
-            count=trials.count,
-            fixed=trials.fixed,
-            on_trial=trials.on_trial,
-            trials_file=trials.file,
-            **self._options(watch),
-        )
-        details = {"trials": [asdict(t) for t in tuned.trials], "trials_untouched": tuned.untouched}
-        return tuned.method, tuned.run, details

@@ -18,6 +18,7 @@ from ..records.record import Record, plain
 from ..tasks.task import Task
 from ..training.method import Method
 from ..training.run import Run
+from ..tuning.caution import worse_text
 from .outcome import Outcome, record_of
 
 
@@ -148,7 +149,7 @@ class Scorer:
         """
         check_measured(run.split, original, retrained)
         record = record_of(kind, run, method, before=before, names=self.names, command=self.command)
-        if method is not None:
+        if method is not None and not run.kept_original:
             record.details.update(plain(method.details(run)))
         scoring = self._scoring
         if scoring is None:
@@ -157,7 +158,20 @@ class Scorer:
         audit = scoring.describe(record, label or kind, own, original, retrained)
         if kind == "unlearn":
             remember_scores(run.model, record.scores)
+        # a model that was trained anew is what others are compared with
+        if kind == "unlearn" and (method is None or not method.exact):
+            self._note_harm(run, record, own, original, retrained)
         return Outcome(run, record, own, audit, method)
+
+    def _note_harm(self, run: Run, record: Record, own: Any, original: Any, retrained: Any) -> None:
+        """Say in status and record that a run ended further from the target than the original."""
+        if run.ended not in ("finished", "stopped"):
+            return
+        comparable = not (record.details.get("grounds") or {}).get("reference")
+        if text := worse_text(own, original, retrained if comparable else None, self.task):
+            before = "" if run.status == "finished" else f" The run {run.status}"
+            run.ended = record.ended = "worse"
+            run.status = record.status = f"worse: {text}{before}"
 
     def measure(self, run: Run) -> Any:
         """Return what the scores of a run's model are computed from; None for a task without scores."""

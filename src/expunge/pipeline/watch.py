@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..masks.mask_file import Mask
 from ..training.run import Row
-from ..tuning.search import Trial
+from ..tuning.search import Count, Trial
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,13 +16,14 @@ class Trials:
     """How the settings of a method are chosen before its run.
 
     Args:
-        count: Number of settings to try on validation data. 1: none are tried.
+        count: Number of settings to try on validation data. None, 0 or 1: none are tried. "auto" adapts the settings to the
+            request, tries as many as it needs, and keeps the original if none improves on it.
         fixed: Fields that keep their values.
         on_trial: Called after each trial with all trials so far.
         file: File that keeps finished trials, from which an interrupted call goes on.
     """
 
-    count: int = 1
+    count: Count = 1
     fixed: Collection[str] = ()
     on_trial: Callable[[list[Trial]], None] | None = None
     file: Path | str | None = None

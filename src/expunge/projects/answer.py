@@ -9,28 +9,33 @@ import torch
 from torch import nn
 
 from ..audit.evaluation import Evaluation
+from ..audit.verdict import verdict
 from ..data.past_requests import PastRequest, remember_requests, requests_of
 from ..data.split import Split
 from ..errors import ExpungeError
 from ..pipeline.outcome import Outcome, Reference
 from ..pipeline.pipeline import Pipeline
+from ..records.record import plain
 from ..training.run import Run
 from .answered import Answer, Setting
 from .wanted import Wanted
 
 
-def answer(model: nn.Module, requests: Sequence[Wanted], setting: Setting) -> Answer:
+def answer(
+    model: nn.Module, requests: Sequence[Wanted], setting: Setting, splits: Sequence[Split] | None = None
+) -> Answer:
     """Answer requests with one run.
 
     Args:
         model: The latest model, with the requests that it has answered (`remember_requests`). It is left as it was.
         requests: The requests. The method gets the union of their samples as its forget set.
         setting: Data, task, method and seeds.
+        splits: The split of each request, if they are drawn already.
 
     Raises:
         ExpungeError: A request cannot be drawn, the method does not fit, or the run changed nothing.
     """
-    splits = [setting.draw(request) for request in requests]
+    splits = [setting.draw(request) for request in requests] if splits is None else list(splits)
     union = setting.union(splits).after(requests_of(model), rehearse=setting.rehearse)
     earlier = [e.past for e in union.earlier]
     outcomes = Pipeline(
@@ -50,6 +55,7 @@ def answer(model: nn.Module, requests: Sequence[Wanted], setting: Setting) -> An
     )
     outcome = outcomes[-1]
     _refuse_failed(outcome)
+    _give_verdict(outcomes)
     new = _each(splits, outcome)
     hashes = {past.request for past in new}
     remember_requests(outcome.model, [*(p for p in earlier if p.request not in hashes), *new])
@@ -64,6 +70,22 @@ def _refuse_failed(outcome: Outcome) -> None:
         raise ExpungeError(
             f"the run answers no request: {record.status}. Nothing was kept; change the settings of {record.method} and run again."
         )
+
+
+def _give_verdict(outcomes: Sequence[Outcome]) -> None:
+    """Write the verdict of the audit into the record of the run. The ledger accepts no audit without one."""
+    outcome = outcomes[-1]
+    if not isinstance(outcome.evaluation, Evaluation):
+        return
+    result = verdict(
+        outcome.record.scores,
+        [o.record.scores for o in outcomes if o.record.kind == "retrain"],
+        sizes=outcome.run.split.sizes,
+        goal=outcome.run.split.goal,
+        original=outcomes[0].record.scores,
+        grounds=outcome.audit.grounds if outcome.audit is not None else None,
+    )
+    outcome.record.details["verdict"] = plain(result.to_dict())
 
 
 def _each(splits: Sequence[Split], outcome: Outcome) -> list[PastRequest]:

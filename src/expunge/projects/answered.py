@@ -12,12 +12,14 @@ from ..data.copies import CopyHandling
 from ..data.past_requests import PastRequest
 from ..data.samples import Data
 from ..data.split import Split
+from ..errors import ExpungeError
 from ..methods.retrain import Retrain
 from ..pipeline.outcome import Outcome
 from ..records.record import Record
 from ..tasks.task import Task
 from ..training.method import Method
 from ..training.run import Compute
+from .held_out import hold_out
 from .wanted import Wanted, union_of
 
 
@@ -41,6 +43,7 @@ class Setting:
         measures: Extra measures.
         names: Names of model, data and classes, for records.
         command: The command as it can be typed again, for records.
+        held_out: Ids of the validation set, if the data has changed since it was drawn. None to draw it.
     """
 
     train: Data
@@ -58,16 +61,32 @@ class Setting:
     measures: Sequence[str] = ()
     names: dict[str, Any] | None = None
     command: str = ""
+    held_out: frozenset[str] | None = None
 
     def draw(self, request: Wanted) -> Split:
         """Draw the split of one request."""
-        return request.draw(
-            self.train, self.test, validation=self.validation, seed=self.split_seed, copies=self.copies
+        split = request.draw(
+            self.train, self.test, validation=self._share, seed=self.split_seed, copies=self.copies
         )
+        return self._held_out(split)
 
     def union(self, splits: Sequence[Split]) -> Split:
         """Return the split of several requests together."""
-        return union_of(splits, self.train, self.test, validation=self.validation, seed=self.split_seed)
+        if len(splits) == 1:
+            return splits[0]
+        return self._held_out(
+            union_of(splits, self.train, self.test, validation=self._share, seed=self.split_seed)
+        )
+
+    @property
+    def _share(self) -> float:
+        return self.validation if self.held_out is None else 0.0
+
+    def _held_out(self, split: Split) -> Split:
+        """Return the split with the validation set of the first request, if the data has changed since."""
+        if self.held_out is None:
+            return split
+        return hold_out(split, self.held_out, {"validation": self.validation, "seed": self.split_seed})
 
 
 @dataclass(eq=False)
@@ -75,32 +94,40 @@ class Answer:
     """What a run for one or several requests left.
 
     Args:
-        outcomes: The model before, the reference if there was one, and the unlearned model, with their records.
+        outcomes: The model before, the reference if there was one, and the unlearned model, with their records. Empty if an
+            earlier run had removed all samples, so that nothing was run.
         splits: The split of each request, in order.
         requests: The requests as the model remembers them, in order, with the UA and MIA of this audit.
+        kept: The model and the record of the earlier run, if nothing was run.
     """
 
     outcomes: list[Outcome]
     splits: list[Split]
     requests: list[PastRequest]
+    kept: tuple[nn.Module, Record] | None = None
 
     def __repr__(self) -> str:
-        return f"Answer({len(self.requests)} requests)\n{self.outcomes[-1]!r}"
+        last = repr(self.outcomes[-1]) if self.outcomes else "answered by an earlier run"
+        return f"Answer({len(self.requests)} requests)\n{last}"
 
     @property
     def outcome(self) -> Outcome:
-        """The outcome of the run."""
+        """The outcome of the run. Raises `ExpungeError` if nothing was run."""
+        if not self.outcomes:
+            raise ExpungeError(
+                "an earlier run had removed all samples, so nothing was run; use `record` and `model`."
+            )
         return self.outcomes[-1]
 
     @property
     def record(self) -> Record:
         """The record of the run."""
-        return self.outcome.record
+        return self.kept[1] if self.kept else self.outcome.record
 
     @property
     def model(self) -> nn.Module:
         """The unlearned model."""
-        return self.outcome.model
+        return self.kept[0] if self.kept else self.outcome.model
 
     @property
     def scores(self) -> dict[str, Any]:
@@ -109,8 +136,8 @@ class Answer:
 
     @property
     def earlier(self) -> list[dict[str, Any]]:
-        """The scores of every earlier request under the new model."""
-        return list(self.record.details.get("earlier_requests", []))
+        """The scores of every earlier request under the new model. Empty if nothing was run."""
+        return [] if self.kept else list(self.record.details.get("earlier_requests", []))
 
     @property
     def came_back(self) -> list[dict[str, Any]]:

@@ -6,11 +6,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
-
-from torch import nn
+from typing import Any
 
 from ..data.past_requests import remember_requests, requests_of
+from ..receipts.deletion import ids_hash
 from ..receipts.issue import issue, record_hash
 from ..receipts.keys import read_passphrase
 from ..receipts.ledger import Ledger
@@ -20,26 +19,16 @@ from ..records.record import Record, plain
 from ..records.request_file import requests_path, write_requests
 from ..report import write_report
 from .answered import Answer, Setting
-from .folder import MODELS, REPORT, Folder
-from .requests import ProjectRequest
-from .settings import ProjectSettings
+from .folder import MODELS, REPORT
+from .prepared import Prepared, sha256
+from .requests import ProjectRequest, apply_audit
 
 # Records that the report shows: all of them would make each request slower than the one before.
 SHOWN_RECORDS = 12
 
 
-class Latest(Protocol):
-    """What is needed of the project before the run."""
-
-    state: dict[str, Any]
-    settings: ProjectSettings
-    model: nn.Module
-    model_file: Path
-
-
 def deliver(
-    folder: Folder,
-    latest: Latest,
+    latest: Prepared,
     work: Path,
     ledger: Ledger,
     entries: Sequence[ProjectRequest],
@@ -82,18 +71,46 @@ def deliver(
     }
     new = {r.request: replace(r, **proof) for r in found.requests}
     remember_requests(found.model, [new.get(r.request, r) for r in requests_of(found.model)])
-    write_requests(requests_path(out), requests_of(found.model))
+    requests = write_requests(requests_path(out), requests_of(found.model))
+    evidence = {"record": record_file, "receipt": receipt_file, "secret": secret_file}
     for entry, own in zip(entries, found.splits, strict=True):
-        ledger.attach(
-            entry.number,
-            record=record_file,
-            audit=record_file,
-            receipt=receipt_file,
-            secret=secret_file,
-            ids=own.forget.ids,
-        )
-    earlier = [folder.find(str(Path(m["file"]).with_suffix(".json"))) for m in models[-SHOWN_RECORDS + 1 :]]
+        _attach(ledger, entry, own.forget.ids, evidence)
+    project = latest.model_file.parents[1]
+    earlier = [(project / m["file"]).with_suffix(".json") for m in models[-SHOWN_RECORDS + 1 :]]
     shown = [Record.load(file) for file in earlier if file.exists()]
     references = [o.record for o in found.outcomes[:-1]]
     write_report(work / REPORT, [*references, *shown, found.record])
-    return {"file": f"{MODELS}/{out.name}", "receipt": receipt.id}
+    return {
+        "file": f"{MODELS}/{out.name}",
+        "sha256": sha256(out),
+        "receipt": receipt.id,
+        "requests": sha256(requests),
+    }
+
+
+def _attach(ledger: Ledger, entry: ProjectRequest, ids: Sequence[str], files: dict[str, Any]) -> None:
+    """Attach a run to a request, with the proof that its ids are in the forget set."""
+    request = ledger.request(entry.number)
+    if ids_hash(request.ids_salt, ids) == request.ids_hash:
+        ledger.attach(entry.number, audit=files["record"], ids=ids, **files)
+        return
+    note = f"the run covers {len(ids)} of its {request.ids} samples; the data no longer has the others"
+    ledger.attach(entry.number, record=files["record"], audit=files["record"], status="done", note=note)
+
+
+def mark_answered(
+    prepared: Prepared,
+    ledger: Ledger,
+    entries: Sequence[ProjectRequest],
+    found: Answer,
+    model: dict[str, str],
+) -> None:
+    """Write into the state what a run has answered, and which earlier requests came back."""
+    for entry, past in zip(entries, found.requests, strict=True):
+        entry.answered(len(prepared.state["models"]), past)
+    known = [r for r in prepared.requests if r not in entries]
+    for entry in apply_audit(known, found.earlier):
+        # the ledger has reopened it where it found its receipt in the audit
+        if ledger.request(entry.number).status == "done":
+            ledger.attach(entry.number, status="open", note=entry.reason)
+    prepared.state = {**prepared.state, "models": [*prepared.state["models"], model]}

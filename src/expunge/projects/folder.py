@@ -6,7 +6,6 @@ files to their places; the next command finishes moves that a kill interrupted, 
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
@@ -18,6 +17,7 @@ from typing import Any
 
 from ..errors import ExpungeError
 from ..records.atomic_files import write_json
+from .state import FORMAT, read_state
 
 STATE = "state.json"
 SETTINGS = "expunge.toml"
@@ -26,7 +26,6 @@ REPORT = "report.html"
 MODELS = "models"
 LOCK = ".lock"
 WORK = ".work-"
-FORMAT = "expunge-project/v1"
 # Seconds between two attempts to take the lock.
 PAUSE = 0.1
 
@@ -51,20 +50,12 @@ class Folder:
             )
 
     def state(self) -> dict[str, Any]:
-        """Return the committed state. Raises `ExpungeError` if it cannot be read."""
-        try:
-            state = json.loads((self.path / STATE).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ExpungeError(
-                f"{self.path / STATE} cannot be read: {error}; restore it from a backup."
-            ) from error
-        if not isinstance(state, dict) or state.get("format") != FORMAT:
-            raise ExpungeError(f"{self.path / STATE} is no state in the format {FORMAT}; upgrade Expunge.")
-        return state
+        """Return the committed state. Raises `ExpungeError` if it cannot be read, or has missing or wrong entries."""
+        return read_state(self.path / STATE)
 
-    def find(self, name: str) -> Path:
-        """Return where a committed file is, also if a kill interrupted its move."""
-        moves = {target: self.path / source for source, target in self.state().get("moves", [])}
+    def find(self, name: str, state: dict[str, Any]) -> Path:
+        """Return where a committed file of a state is, also if a kill interrupted its move."""
+        moves = {target: self.path / source for source, target in state.get("moves", [])}
         waiting = moves.get(name)
         return waiting if waiting is not None and waiting.exists() else self.path / name
 
@@ -80,7 +71,10 @@ class Folder:
         Raises:
             ExpungeError: Another command works in the folder.
         """
-        file = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            file = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
         try:
             deadline = time.monotonic() + wait
             while not _take(file):
@@ -109,7 +103,10 @@ class Folder:
     @contextmanager
     def change(self) -> Iterator[Path]:
         """Yield a hidden folder for the new files of a change. It is removed if the block raises an exception."""
-        work = Path(tempfile.mkdtemp(prefix=WORK, dir=self.path))
+        try:
+            work = Path(tempfile.mkdtemp(prefix=WORK, dir=self.path))
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
         try:
             yield work
         finally:
@@ -133,6 +130,12 @@ class Folder:
 
     def __repr__(self) -> str:
         return f"Folder({self.path})"
+
+
+def _unwritable(path: Path, error: OSError) -> ExpungeError:
+    return ExpungeError(
+        f"{path} cannot be written: {error.strerror}; give the user of this process write access to the folder."
+    )
 
 
 def check_new(path: Path) -> None:

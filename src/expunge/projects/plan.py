@@ -24,7 +24,6 @@ from ..training.loop import make_optimizer
 from ..training.method import GradientMethod, Method
 from ..training.run import Run
 from .answered import Setting
-from .wanted import Wanted
 
 # Steps that are timed.
 TIMED_STEPS = 10
@@ -70,7 +69,7 @@ class Plan:
 
 def make_plan(
     model: nn.Module,
-    requests: Sequence[Wanted],
+    splits: Sequence[Split],
     setting: Setting,
     recipe: Retrain,
     folder: Path,
@@ -80,16 +79,15 @@ def make_plan(
 
     Args:
         model: The latest model. It is left as it was.
-        requests: The requests.
+        splits: The split of each request.
         setting: Data, task, method and seeds.
         recipe: The training recipe of the data.
         folder: Where the run writes.
         model_file: The latest checkpoint.
 
     Raises:
-        ExpungeError: A request cannot be drawn, or the method does not fit.
+        ExpungeError: The method does not fit.
     """
-    splits = [setting.draw(request) for request in requests]
     split = setting.union(splits).after(requests_of(model), rehearse=setting.rehearse)
     method = setting.method
     check_run(method, split, setting.task, seed=setting.seed, compute=setting.compute, model=model)

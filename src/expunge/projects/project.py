@@ -2,56 +2,40 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from torch import nn
 
-from ..data.past_requests import remember_requests, requests_of
+from ..data.past_requests import requests_of
 from ..data.split import Split
 from ..errors import ExpungeError, raise_all
-from ..pipeline.factory import seeded_factory
 from ..receipts.ledger import Ledger
-from ..records.checkpoint import read_checkpoint
-from ..records.checkpoint_loading import load_into
-from ..records.checkpoint_metadata import check_original
-from ..records.request_file import answered_requests, requests_path, write_requests
-from ..sources.loading import load
-from ..tasks.classification import Classification
-from ..training.run import Compute
+from ..records.record import Record
 from . import folder as files
 from .answer import answer
-from .answered import Answer, Setting
-from .delivery import deliver
+from .answered import Answer
+from .creation import make_folder
+from .delivery import deliver, mark_answered
+from .file_checks import file_problems
 from .folder import Folder
 from .plan import Plan, make_plan
-from .requests import ProjectRequest, ProjectStatus, apply_audit, utc_today
-from .settings import ProjectSettings, load_original, read_settings
+from .prepared import Prepared, Say, draw_each, drawn_entry, for_requests, prepare, unanswered
+from .repeated import answer_repeats, earlier_answer, earlier_of
+from .requests import ProjectRequest, ProjectStatus, utc_today
+from .settings import ProjectSettings, read_settings
+from .state import request_entries
 from .wanted import NO_SUBJECT, Wanted, wanted
-
-Say = Callable[[str], None]
 
 
 def _say_nothing(text: str) -> None:
     pass
 
 
-@dataclass
-class Prepared:
-    """Hold what a command of a project works with: its state, settings, data and latest model."""
-
-    state: dict[str, Any]
-    requests: list[ProjectRequest]
-    settings: ProjectSettings
-    setting: Setting
-    model: nn.Module
-    model_file: Path
+NOTHING_WAITS = "no request waits; name what to forget, or leave --pending out."
 
 
 class Project:
@@ -93,31 +77,7 @@ class Project:
         Raises:
             ExpungeError: Lists every problem. Nothing is written then.
         """
-        path, checkpoint = Path(path), Path(checkpoint)
-        files.check_new(path)
-        read, problems = load_original(settings, checkpoint)
-        raise_all(problems)
-        assert read is not None
-        answered = answered_requests(read, history)
-        path.resolve().parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.resolve().parent))
-        try:
-            (work / files.MODELS).mkdir()
-            name = f"{files.MODELS}/0000{checkpoint.suffix}"
-            shutil.copyfile(checkpoint, work / name)
-            if answered:
-                write_requests(requests_path(work / name), answered)
-            (work / files.SETTINGS).write_text(settings.to_toml(), encoding="utf-8")
-            state = {
-                "format": files.FORMAT,
-                "models": [{"file": name, "sha256": _sha256(work / name), "receipt": ""}],
-                "requests": [],
-                "moves": [],
-            }
-            files.write_private_json(work / files.STATE, state)
-            files.create(path, work)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+        make_folder(Path(path), settings, Path(checkpoint), history)
         return cls(path)
 
     # ---- requests
@@ -156,6 +116,8 @@ class Project:
     def answer(self, new: Sequence[Wanted] = (), *, pending: bool = False, command: str = "") -> Answer:
         """Answer several requests with one run.
 
+        A request for samples that an earlier one removed already is answered by the earlier run.
+
         Args:
             new: New requests.
             pending: Whether to answer the waiting requests too, and those that came back.
@@ -165,32 +127,38 @@ class Project:
             prepared = self._prepare(command)
             with self.folder.change() as work:
                 ledger = self._ledger(work)
-                entries = self._enter(prepared, ledger, new)
+                splits = self._enter(prepared, ledger, new)
+                entries = prepared.requests[len(prepared.requests) - len(new) :]
                 if pending:
-                    entries = _unanswered(prepared) + entries
+                    waiting = unanswered(prepared, self.say, entries)
+                    splits = [*draw_each(prepared.setting, waiting), *splits]
+                    entries = [*waiting, *entries]
                 if not entries:
-                    raise ExpungeError("no request waits; name what to forget, or leave --pending out.")
-                setting = _for_requests(prepared, [e.wanted for e in entries])
-                found = answer(prepared.model, [e.wanted for e in entries], setting)
-                model = deliver(self.folder, prepared, work, ledger, entries, found, setting)
-                for entry, past in zip(entries, found.requests, strict=True):
-                    entry.answered(len(prepared.state["models"]), past.scores)
-                known = [r for r in prepared.requests if r not in entries]
-                for entry in apply_audit(known, found.earlier):
-                    # the ledger has reopened it where it found its receipt in the audit
-                    if ledger.request(entry.number).status == "done":
-                        ledger.attach(entry.number, status="open", note=entry.reason)
-                merged = {r.number: r for r in [*prepared.requests, *entries]}
-                self.folder.commit(
-                    work,
-                    {
-                        "models": [
-                            *prepared.state["models"],
-                            {**model, "sha256": _sha256(work / model["file"])},
-                        ],
-                        "requests": [r.to_dict() for r in merged.values()],
-                    },
-                )
+                    raise ExpungeError(NOTHING_WAITS)
+                left, kept = answer_repeats(self.folder, prepared, ledger, entries, splits, self.say)
+                if left:
+                    found = self._run(prepared, work, ledger, [e for e, _ in left], [s for _, s in left])
+                else:
+                    hashes = {entry.request for entry in entries}
+                    past = [p for p in requests_of(prepared.model) if p.request in hashes]
+                    found = Answer([], splits, past, kept=(prepared.model, Record.load(kept[-1])))
+                self._commit(prepared, work, ledger)
+        return found
+
+    def _run(
+        self,
+        prepared: Prepared,
+        work: Path,
+        ledger: Ledger,
+        entries: Sequence[ProjectRequest],
+        splits: Sequence[Split],
+    ) -> Answer:
+        """Answer requests by a new run, and write its files into `work`."""
+        requests = [entry.wanted for entry in entries]
+        setting = for_requests(prepared, requests)
+        found = answer(prepared.model, requests, setting, splits)
+        model = deliver(prepared, work, ledger, entries, found, setting)
+        mark_answered(prepared, ledger, entries, found, model)
         return found
 
     def register(self, new: Sequence[Wanted]) -> list[ProjectRequest]:
@@ -198,27 +166,44 @@ class Project:
         with self.folder.locked(self.wait):
             prepared = self._prepare()
             with self.folder.change() as work:
-                entries = self._enter(prepared, self._ledger(work), new)
-                all_requests = [r.to_dict() for r in [*prepared.requests, *entries]]
-                self.folder.commit(work, {**prepared.state, "requests": all_requests})
+                ledger = self._ledger(work)
+                splits = self._enter(prepared, ledger, new)
+                entries = prepared.requests[len(prepared.requests) - len(new) :]
+                for entry, split in zip(entries, splits, strict=True):
+                    if earlier := earlier_of(prepared, entry, split):
+                        self.say(
+                            f"request {entry.number} asks for samples that request {earlier.number} removed already; "
+                            "`expunge forget --pending` answers it without a new run."
+                        )
+                self._commit(prepared, work, ledger)
         return entries
 
     def plan(self, new: Sequence[Wanted] = (), *, pending: bool = False) -> Plan:
         """Return what `answer` would do and cost. No file is changed."""
         prepared = self._prepare()
-        requests = [r.wanted for r in _unanswered(prepared)] if pending else []
+        requests = [r.wanted for r in unanswered(prepared, self.say)] if pending else []
         requests += new
         if not requests:
-            raise ExpungeError("no request waits; name what to forget, or leave --pending out.")
-        setting = _for_requests(prepared, requests)
-        recipe = prepared.settings.make_recipe()
-        return make_plan(prepared.model, requests, setting, recipe, self.path, prepared.model_file)
+            raise ExpungeError(NOTHING_WAITS)
+        splits = [prepared.setting.draw(request) for request in requests]
+        for split in splits:
+            if earlier := earlier_answer(split, requests_of(prepared.model), prepared.requests):
+                self.say(
+                    f"request {earlier.number} removed all samples of a request already; no run would be needed for it."
+                )
+        setting, recipe = for_requests(prepared, requests), prepared.settings.make_recipe()
+        return make_plan(prepared.model, splits, setting, recipe, self.path, prepared.model_file)
 
     def status(self, today: date | None = None) -> ProjectStatus:
-        """Return all requests with their states, and the latest model. Neither data nor model is read."""
+        """Return all requests with their states, the latest model, and what is wrong with the files of the project.
+
+        Neither data nor model is read.
+        """
         state = self.folder.state()
-        requests = [ProjectRequest.from_dict(r) for r in state["requests"]]
-        return ProjectStatus(requests, state["models"][-1]["file"], today or utc_today())
+        problems = file_problems(self.folder, state)
+        return ProjectStatus(
+            request_entries(state), state["models"][-1]["file"], today or utc_today(), tuple(problems)
+        )
 
     @property
     def settings(self) -> ProjectSettings:
@@ -233,50 +218,19 @@ class Project:
     # ---- pieces
 
     def _prepare(self, command: str = "") -> Prepared:
-        state, settings = self.folder.state(), self.settings
-        entry = state["models"][-1]
-        path = self.folder.find(entry["file"])
-        if not path.is_file() or _sha256(path) != entry["sha256"]:
-            raise ExpungeError(f"{path} is missing or was changed; restore it from a backup.")
-        source = load(settings.data)
-        checkpoint = read_checkpoint(path, settings.ema if len(state["models"]) == 1 else None)
-        model = settings.build(source)
-        load_into(model, checkpoint)
-        kept = self.folder.find(str(requests_path(Path(entry["file"]))))
-        remember_requests(model, answered_requests(checkpoint, kept if kept.exists() else None))
-        setting = Setting(
-            train=source.train,
-            test=source.test,
-            task=Classification(len(source.classes)),
-            method=settings.make_method(),
-            validation=settings.validation,
-            split_seed=settings.split_seed,
-            copies=settings.copies,
-            seed=settings.seed,
-            compute=Compute(**settings.compute),
-            rehearse=settings.rehearse,
-            recipe=settings.make_recipe() if settings.reference else None,
-            factory=seeded_factory(lambda: settings.build(source).to(settings.device), settings.seed),
-            measures=settings.measures,
-            names={"model": settings.model, "data": source.name, "classes": source.classes},
-            command=command,
-        )
-        requests = [ProjectRequest.from_dict(r) for r in state["requests"]]
-        prepared = Prepared(state, requests, settings, setting, model.to(settings.device), path)
-        if len(state["models"]) == 1 and (note := check_original(checkpoint, _any_split(setting))):
-            self.say(note.replace("add --validation 0", "set validation = 0 in expunge.toml"))
-        return prepared
+        """Check the files, then load what a command works with."""
+        raise_all(file_problems(self.folder, self.folder.state()))
+        return prepare(self.folder, self.say, command)
 
-    def _enter(self, prepared: Prepared, ledger: Ledger, new: Sequence[Wanted]) -> list[ProjectRequest]:
-        """Enter new requests in the ledger. They are drawn first, so a wrong one is refused."""
-        splits: list[Split] = [prepared.setting.draw(request) for request in new]
-        entries = []
+    def _enter(self, prepared: Prepared, ledger: Ledger, new: Sequence[Wanted]) -> list[Split]:
+        """Enter new requests in state and ledger, and return their splits. They are drawn first, so a wrong one is refused."""
+        splits = [prepared.setting.draw(request) for request in new]
         for request, split in zip(new, splits, strict=True):
             subject = request.subject or NO_SUBJECT
             number = ledger.add(subject, split.forget.ids, due=request.due, days=prepared.settings.days)
             due = ledger.request(number).due
-            entries.append(ProjectRequest.new(number, due, request, subject, split))
-        return entries
+            prepared.requests.append(ProjectRequest.new(number, due, request, subject, split))
+        return splits
 
     def _ledger(self, work: Path) -> Ledger:
         """Return a copy of the ledger in the hidden folder of a change."""
@@ -285,29 +239,12 @@ class Project:
             shutil.copy(kept, copied)
         return Ledger(copied, create=not kept.exists())
 
-
-def _unanswered(prepared: Prepared) -> list[ProjectRequest]:
-    """Return the requests that wait or came back, with the ids of their samples."""
-    known = {past.request: past.ids for past in requests_of(prepared.model)}
-    entries = [r for r in prepared.requests if r.state != "done"]
-    for entry in entries:
-        if entry.kind == "ids" and not entry.what["ids"]:
-            entry.what = {**entry.what, "ids": list(known[entry.request])}
-    return entries
-
-
-def _for_requests(prepared: Prepared, requests: Sequence[Wanted]) -> Setting:
-    """Return the setting with the preset for what is forgotten."""
-    scenario: Literal["class", "random"] = "class" if all(r.classes for r in requests) else "random"
-    return replace(prepared.setting, method=prepared.settings.make_method(scenario))
-
-
-def _any_split(setting: Setting) -> Split:
-    """Return a split whose training samples are those of every other one."""
-    first = "0" if setting.train.ids is None else str(setting.train.ids[0])
-    return setting.draw(Wanted(ids=(first,)))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    def _commit(self, prepared: Prepared, work: Path, ledger: Ledger) -> None:
+        """Make the files in `work`, the models and the requests those of the project."""
+        state = {
+            **prepared.state,
+            "requests": [request.to_dict() for request in prepared.requests],
+            "ledger": str(ledger.head()),
+            "drawn": drawn_entry(prepared, work),
+        }
+        self.folder.commit(work, state)

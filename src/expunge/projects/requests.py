@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, date, datetime
 from typing import Any, Literal
 
+from ..data.past_requests import PastRequest
 from ..data.split import Split
 from .wanted import Wanted
 
@@ -72,9 +73,10 @@ class ProjectRequest:
         """Return whether the due day has passed and the request is not done."""
         return self.state != "done" and date.fromisoformat(self.due) < today
 
-    def answered(self, run: int, scores: dict[str, float]) -> None:
-        """Mark the request as answered by a run."""
-        self.state, self.run, self.then, self.now, self.reason = "done", run, dict(scores), dict(scores), ""
+    def answered(self, run: int, past: PastRequest) -> None:
+        """Mark the request as answered by a run, as the model remembers it."""
+        self.state, self.run, self.request, self.reason = "done", run, past.request, ""
+        self.then, self.now = dict(past.scores), dict(past.scores)
         self.what = {**self.what, "ids": []}
 
     def to_dict(self) -> dict[str, Any]:
@@ -115,11 +117,13 @@ class ProjectStatus:
         requests: All requests, in the order of entry.
         model: File of the latest model, inside the project.
         today: The day that due days are compared with.
+        problems: Which files of the project are missing or were changed, one sentence each.
     """
 
     requests: list[ProjectRequest]
     model: str
     today: date
+    problems: tuple[str, ...] = ()
 
     @property
     def waiting(self) -> list[ProjectRequest]:
@@ -138,8 +142,8 @@ class ProjectStatus:
 
     @property
     def exit_code(self) -> int:
-        """1 if a request came back or is overdue, else 0."""
-        return 1 if self.overdue or self.came_back else 0
+        """1 if a request came back or is overdue, or a file is missing or was changed, else 0."""
+        return 1 if self.overdue or self.came_back or self.problems else 0
 
 
 def utc_today() -> date:

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from types import NoneType
 from typing import Any, Literal
 
+import torch
 from torch import nn
 
 from ..data.convert import as_data
 from ..data.past_requests import PastRequest, remember_requests, requests_of
-from ..errors import ExpungeError
+from ..data.samples import Samples
+from ..data.split import Split
+from ..errors import ExpungeError, raise_all
+from ..methods.retrain import Retrain
 from ..report import write_report
 from ..sources.loading import load
 from ..sources.source import Source
+from ..tasks.classification import Classification
 from ..tasks.task import Task
 from ..training.registry import MethodLike, make
+from ..training.run import Compute
 from .answer import answer
 from .answered import Answer, Setting
+from .repeated import covers
 from .wanted import wanted
 
 
@@ -32,6 +41,9 @@ class Session:
         task: The task of the model.
         method: The method that answers requests.
         options: Other fields of `Setting`, such as `seed`, `recipe` (for a reference) or `validation`.
+
+    Raises:
+        ExpungeError: An argument has a wrong type, or the model does not fit task and data.
 
     Example:
         >>> session = Session(model, (train, test), Classification(10))  # doctest: +SKIP
@@ -49,11 +61,14 @@ class Session:
             raise ExpungeError(
                 "the data is no pair of training and test data; give (train, test), or a data spec."
             )
-        self.model = remember_requests(copy.deepcopy(model), requests_of(model))
+        _check(model, task, options)
         try:
             self.setting = Setting(train=train, test=test, task=task, method=make(method), **options)
         except TypeError as error:
             raise ExpungeError(f"{error}; give fields of `Setting`.") from error
+        # a wrong task is found here, and not in the middle of the first request
+        task.check(model, Samples(train, torch.arange(len(train))))
+        self.model = remember_requests(copy.deepcopy(model), requests_of(model))
         self.answers: list[Answer] = []
 
     def __repr__(self) -> str:
@@ -83,16 +98,34 @@ class Session:
             method: Another method than that of the session.
 
         Returns:
-            The answer. `model` is then its model.
+            The answer. `model` is then its model. If an earlier answer of the session removed all samples already, nothing is
+            run and that answer is returned, with a warning.
 
         Raises:
             ExpungeError: The request cannot be drawn or the run failed. The session stays as it was.
         """
         setting = self.setting if method is None else replace(self.setting, method=make(method))
-        found = answer(self.model, [wanted(ids=ids, classes=classes, group=group, goal=goal)], setting)
+        request = wanted(ids=ids, classes=classes, group=group, goal=goal)
+        split = setting.draw(request)
+        if (earlier := self._earlier(split)) is not None:
+            warnings.warn(
+                "an earlier request removed all these samples already; its answer is returned and nothing was run.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            return earlier
+        found = answer(self.model, [request], setting, [split])
         self.model = found.model
         self.answers.append(found)
         return found
+
+    def _earlier(self, split: Split) -> Answer | None:
+        """Return the latest answer that removed all that a split asks for and whose samples have not come back."""
+        returned = {entry["request"] for entry in self.answers[-1].came_back} if self.answers else set()
+        for found in reversed(self.answers):
+            if any(covers(past, split) and past.request not in returned for past in found.requests):
+                return found
+        return None
 
     def report(self, path: Path | str) -> Path:
         """Write the report of the last answers as one HTML file, and return its path."""
@@ -100,3 +133,33 @@ class Session:
             raise ExpungeError("there is nothing to report on; call `forget` first.")
         records = [self.answers[0].outcomes[0].record, *(a.record for a in self.answers)]
         return write_report(path, records)
+
+
+# Types of the options. Their values are checked where they are used.
+_TYPES: dict[str, tuple[type, ...]] = {
+    "validation": (int, float),
+    "split_seed": (int,),
+    "seed": (int,),
+    "compute": (Compute,),
+    "rehearse": (bool,),
+    "recipe": (Retrain, NoneType),
+    "measures": (list, tuple),
+}
+
+
+def _check(model: Any, task: Any, options: dict[str, Any]) -> None:
+    """Raise `ExpungeError` with every argument of a wrong type."""
+    problems = []
+    if not isinstance(model, nn.Module):
+        problems.append(f"the model is a {type(model).__name__}; give a trained torch.nn.Module.")
+    if not isinstance(task, Task):
+        problems.append(f"the task is {task!r}; give a task such as Classification(num_classes=10).")
+    elif isinstance(task, Classification) and type(task.num_classes) is not int:
+        problems.append(f"num_classes of the task is {task.num_classes!r}; give a whole number.")
+    problems += [
+        f"{name} is {options[name]!r}; give {' or '.join('None' if t is NoneType else t.__name__ for t in types)}."
+        for name, types in _TYPES.items()
+        if name in options
+        and (not isinstance(options[name], types) or (bool not in types and isinstance(options[name], bool)))
+    ]
+    raise_all(problems)

@@ -26,7 +26,7 @@ from ..training.execute import check_run
 from ..training.method import Method
 from ..training.registry import find
 from ..training.run import Compute
-from ..training.settings import settings_problems
+from ..training.settings import field_problems
 from ..tuning import presets
 
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -210,12 +210,7 @@ def _check_fit(settings: ProjectSettings, source: Source, checkpoint: Checkpoint
 
 def _check_fields(owner: str, made: Any, values: dict[str, Any]) -> None:
     """Raise `ExpungeError` for fields that a dataclass lacks or refuses."""
-    known = sorted(f.name for f in fields(made))
-    unknown = [
-        f"'{k}' is no setting of {owner}; known: {', '.join(known)}." for k in values if k not in known
-    ]
-    raise_all(unknown)
-    raise_all(settings_problems(made(**_tuples(values))))
+    raise_all(field_problems(owner, made, _tuples(values)))
 
 
 def _check_measures(settings: ProjectSettings) -> None:

@@ -48,7 +48,7 @@ class Wanted:
             problems.append(
                 f"{len(given)} of ids, classes and group are given ({', '.join(given) or 'none'}); give exactly one."
             )
-        column, equals, value = self.group.partition("=")
+        column, equals, value = str(self.group).partition("=")
         if self.group and not (column and equals and value):
             problems.append(f"the group is '{self.group}'; write COLUMN=VALUE.")
         return problems
@@ -139,8 +139,6 @@ def union_of(splits: Sequence[Split], train: Data, test: Data, *, validation: fl
     Requests for classes stay a request for classes. Any other mixture becomes a request for samples, with goal "untrain"
     if every request has it.
     """
-    if len(splits) == 1:
-        return splits[0]
     goals = {s.goal for s in splits}
     options: dict[str, Any] = {
         "validation": validation,

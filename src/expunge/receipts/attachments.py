@@ -8,13 +8,15 @@ from typing import Any
 from ..records.record import Record, plain
 from .canonical import parse
 from .commitment import Secret
-from .deletion import Request, Source, ids_hash, salted
+from .deletion import Request, Source, asked_hashes, ids_hash, salted
 from .issue import record_hash
 from .receipt import Receipt
 from .verify import verify
 
 # Kinds of run that remove something, so they can answer a request.
 ANSWERS = ("unlearn", "retrain", "erase")
+# Verdict words of an audit that says what stands against a conclusion, and has no verdict.
+_GROUNDS = {"unchanged": "unchanged", "reference": "no conclusion", "over_forgotten": "over-forgotten"}
 
 
 def receipt_entry(
@@ -82,7 +84,14 @@ def run_entry(request: Request, path: Source, problems: list[str]) -> dict[str, 
         )
     if record.ended in ("diverged", "unchanged"):
         problems.append(f"the run of {path} {record.status}. Attach a run that finished.")
+    covers = set(request.asks) <= _removed(request.ids_salt, record)
+    if not covers:
+        problems.append(
+            f"the run of {path} does not remove all {len(request.asks)} classes or concepts of request {request.number}. Attach a "
+            "run that does."
+        )
     return {
+        **({"covers": covers} if request.asks else {}),
         "record": record_hash(path),
         "method": record.method,
         "kind": record.kind,
@@ -92,15 +101,73 @@ def run_entry(request: Request, path: Source, problems: list[str]) -> dict[str, 
     }
 
 
-def audit_entry(request: Request, path: Source) -> dict[str, Any]:
-    """Make the entry that the ledger stores for an audit, from the file of its record."""
-    record = Record.load(path)
+def _removed(salt: str, record: Record) -> set[str]:
+    """Return the salted hashes of the classes and of the concept that a run removes according to its record."""
+    erasure, names = record.details.get("erasure"), record.data.get("classes")
+    if record.kind == "erase":
+        concept = erasure.get("concept") if isinstance(erasure, dict) else None
+        return set(asked_hashes(salt, (), concept if isinstance(concept, str) else ""))
+    numbers = record.split.get("forget_classes")
+    if record.goal != "unlearn" or not isinstance(numbers, list):
+        return set()
+    known = names if isinstance(names, list) else []
+    removed: set[str] = set()
+    for number in (n for n in numbers if type(n) is int):
+        name = str(known[number]) if 0 <= number < len(known) else ""
+        # a text is a number only if no class has that name
+        removed |= {name, *([] if str(number) in map(str, known) else [str(number)])} - {""}
+    return set(asked_hashes(salt, sorted(removed), ""))
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
+
+
+def score_problems(where: str, scores: dict[str, Any]) -> list[str]:
+    """Return which scores are no percentages, one sentence each. None stands for a score that was not measured."""
+    problems = [
+        f"{where} has {name} {scores[name]!r}; allowed are percentages from 0 to 100. Give the record that `expunge audit` wrote."
+        for name in ("UA", "MIA", "RA", "TA")
+        if scores.get(name) is not None and not (_is_number(scores[name]) and 0 <= scores[name] <= 100)
+    ]
+    gap = scores.get("gap")
+    if gap is not None and not (
+        isinstance(gap, dict) and all(v is None or _is_number(v) for v in gap.values())
+    ):
+        problems.append(
+            f"{where} has a gap that is no table of numbers. Give the record that `expunge audit` wrote."
+        )
+    return problems
+
+
+def _verdict_words(path: Source, record: Record, problems: list[str]) -> str:
+    """Return the words of an audit's verdict, or those that follow from what stands against a conclusion."""
     verdict = record.details.get("verdict", "")
-    words = verdict.get("words", "") if isinstance(verdict, dict) else verdict
+    words = verdict.get("words", []) if isinstance(verdict, dict) else verdict
+    if isinstance(words, list) and all(isinstance(word, str) for word in words):
+        words = ", ".join(words)
+    if not isinstance(words, str):
+        problems.append(
+            f"the verdict of {path} is no list of words. Give the record that `expunge audit` wrote."
+        )
+        return ""
+    grounds = record.details.get("grounds")
+    against = [word for name, word in _GROUNDS.items() if isinstance(grounds, dict) and grounds.get(name)]
+    return words or ", ".join(against)
+
+
+def audit_entry(request: Request, path: Source, problems: list[str]) -> dict[str, Any]:
+    """Make the entry that the ledger stores for an audit, from the file of its record.
+
+    `problems` receives one sentence for each reason why the audit may not be attached.
+    """
+    record = Record.load(path)
+    problems += score_problems(str(path), record.scores)
+    words = _verdict_words(path, record, problems)
     return {
         "record": record_hash(path),
         "model": str(record.model.get("hash_after") or ""),
         "split": salted(request.ids_salt, str(record.split.get("hash") or "")),
         "scores": plain(record.scores),
-        "verdict": ", ".join(map(str, words)) if isinstance(words, list) else str(words),
+        "verdict": words,
     }

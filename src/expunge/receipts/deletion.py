@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 from ..errors import raise_all
 from .canonical import canonical
-from .limits import Limits, missing_ids, unsafe_problems
-from .reaudit import Drift
+from .drift import Drift
+from .limits import DEFAULT_LIMITS, Limits, missing_cover, unsafe_problems
 
 # 28 days are never more than the month of GDPR article 12 (3). Other laws and contracts differ.
 DAYS = 28
@@ -55,6 +55,8 @@ class Request:
         verdict: Words of the audit's verdict.
         receipt: Id of the receipt.
         proved: True if every id of the request was proved to be in the forget set of the receipt.
+        asks: Salted hashes of the classes and concepts of the request.
+        covered: True if the record of the run says that it removes all of them.
         note: The last note.
         scores: Scores of the audit, as the row stores them.
         signer: Public key in the signed receipt, 64 hex digits. Empty if the receipt is unsigned.
@@ -83,6 +85,8 @@ class Request:
     verdict: str = ""
     receipt: str = ""
     proved: bool = False
+    asks: list[str] = field(default_factory=list)
+    covered: bool = False
     note: str = ""
     scores: dict[str, Any] = field(default_factory=dict)
     signer: str = ""
@@ -94,7 +98,7 @@ class Request:
     brought_back: tuple[int, ...] = ()
     reopened: tuple[int, ...] = ()
     unknown_returns: tuple[str, ...] = ()
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = DEFAULT_LIMITS
 
     @property
     def missing(self) -> list[str]:
@@ -103,7 +107,7 @@ class Request:
             return []
         missing = [] if self.run or self.receipt else ["a run"]
         missing += self.limits.missing_signature(self.signer) if self.receipt else ["a receipt"]
-        missing += missing_ids(self.ids, self.proved)
+        missing += missing_cover(self.ids, self.proved, len(self.asks), self.covered)
         if not self.audit:
             missing.append("an audit")
         else:
@@ -122,7 +126,7 @@ class Request:
         if "reopened" in body:
             self.run = self.method = self.model = self.receipt = self.signer = ""
             self.audit = self.audit_model = self.verdict = ""
-            self.scores, self.proved, self.undone = {}, False, self.answers
+            self.scores, self.proved, self.covered, self.undone = {}, False, False, self.answers
         if "run" in body:
             if body["run"]["record"] not in self.answers:
                 # a receipt of another run says nothing of this one
@@ -131,6 +135,7 @@ class Request:
             self.answers |= {body["run"]["record"]}
             self.run, self.method = body["run"]["record"], body["run"]["method"]
             self.model = body["run"].get("model", "")
+            self.covered = body["run"].get("covers", False)
             self.status = "running" if self.status == "open" else self.status
         if "audit" in body:
             self.audit, self.verdict = body["audit"]["record"], body["audit"]["verdict"]
@@ -159,7 +164,14 @@ def a_month_after(day: date) -> date:
 
 
 def request_entry(
-    subject: str, ids: Sequence[str] = (), received: str = "", due: str = "", days: int = DAYS, note: str = ""
+    subject: str,
+    ids: Sequence[str] = (),
+    received: str = "",
+    due: str = "",
+    days: int = DAYS,
+    note: str = "",
+    classes: Sequence[str] = (),
+    concept: str = "",
 ) -> dict[str, Any]:
     """Make the entry that the ledger stores for a new request. The arguments are those of `Ledger.add`.
 
@@ -172,6 +184,8 @@ def request_entry(
     problems += unsafe_problems({"subject": subject, "note": note})
     if len(nfc(ids)) < len(ids):
         problems.append("an id repeats. Give each id once.")
+    if not all(name.strip() for name in classes):
+        problems.append("the name of a class is empty. Give its name or number.")
     received_day = _day("received", received, problems) or datetime.now(UTC).date()
     if not 0 <= days <= LONGEST:
         problems.append(f"days is {days}; allowed are 0 to {LONGEST}. Give fewer days, or a due day.")
@@ -180,7 +194,9 @@ def request_entry(
         problems.append(f"due on {due_day} is before received on {received_day}. Give a later due day.")
     raise_all(problems)
     salt = secrets.token_hex(32)
+    asks = asked_hashes(salt, classes, concept)
     return {
+        **({"asks": asks} if asks else {}),
         "subject": subject.strip(),
         "received": received_day.isoformat(),
         "due": due_day.isoformat(),
@@ -199,6 +215,14 @@ def nfc(ids: Sequence[str]) -> set[str]:
 def salted(salt: str, text: str) -> str:
     """Compute a salted hash (64 hex digits) of a text, such as the hash of a split. Empty for an empty text."""
     return hmac.new(bytes.fromhex(salt), text.encode(), hashlib.sha256).hexdigest() if text else ""
+
+
+def asked_hashes(salt: str, classes: Sequence[str], concept: str) -> list[str]:
+    """Return the salted hashes (64 hex digits) of classes and of a concept, in ascending order."""
+    names = {f"class {name}" for name in nfc(classes)} | {
+        f"concept {name}" for name in nfc([concept]) if name
+    }
+    return sorted(salted(salt, name) for name in names)
 
 
 def ids_hash(salt: str, ids: Sequence[str]) -> str:

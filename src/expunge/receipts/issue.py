@@ -7,13 +7,10 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unicodedata import normalize
 
-from torch import Tensor, nn
-
 from ..errors import ExpungeError
-from ..records.hashing import mask_hash, model_hash
 from ..records.record import Record, plain
 from .canonical import decimals, exact, parse, sha256
 from .commitment import Secret
@@ -23,7 +20,10 @@ from .signing import signed
 _SPLIT = b"expunge-split/v1\0"
 _SOFTWARE = ("expunge", "torch", "numpy", "scikit-learn", "diffusers", "python")
 
-Model = nn.Module | Mapping[str, Tensor] | str | os.PathLike[str]
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    Model = nn.Module | Mapping[str, Tensor] | str | os.PathLike[str]
 
 
 def record_hash(record: Record | str | os.PathLike[str]) -> str:
@@ -116,7 +116,7 @@ def issue(
         "forget_commitment": secret.commitment if secret else None,
         "forget_count": len(secret.leaves) if secret else 0,
         "split_commitment": split_commitment(secret, split) if secret and split else None,
-        "mask": mask_hash(mask) if mask is not None else None,
+        "mask": _mask_hash(mask) if mask is not None else None,
         "record": record_hash(record),
         "software": {name: str(record.machine[name]) for name in _SOFTWARE if name in record.machine},
         "parent": parent.id if isinstance(parent, Receipt) else parent,
@@ -141,8 +141,17 @@ def _earlier_request(entry: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _mask_hash(mask: Mapping[str, Tensor]) -> str:
+    # imported here: the ledger reads records without torch
+    from ..records.hashing import mask_hash
+
+    return mask_hash(mask)
+
+
 def _model_hashes(record: Record, before: Model | None, after: Model | None) -> tuple[str, str]:
     """Return the hashes of the models before and after the run. Raises `ExpungeError` if there are none to compare."""
+    from ..records.hashing import model_hash
+
     hashes = {
         name: model_hash(model) if model is not None else record.model.get(f"hash_{name}")
         for name, model in (("before", before), ("after", after))

@@ -9,23 +9,27 @@ Concurrent writers wait for each other's lock. Each row is flushed to disk, so a
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
-from pathlib import Path
 from typing import Any
 
 from ..errors import ExpungeError
 from ..records.atomic_files import write_private
-from .canonical import canonical, file_form, parse
-from .chain import Event, LedgerHead, check_events
+from .canonical import file_form, parse
 from .deletion import DAYS, Request, Source, Status, request_entry
 from .keys import load_public
 from .ledger_attach import attachment, reopened_rows, unknown_returns
-from .ledger_file import FORMAT, LedgerFile, insert_row, read_events
+from .ledger_check import check_export, check_file
+from .ledger_file import FORMAT, LedgerFile, insert_row, read_head
+from .ledger_rows import LedgerHead
+from .ledger_state import VERIFIED, catch_up, many_objects, mark, read_book, set_mark
 from .limits import Limits
-from .replay import Book, replay
+from .replay import Book
 from .verify import Check
+
+__all__ = ["DAYS", "Ledger", "check_export"]
 
 
 class Ledger(LedgerFile):
@@ -56,6 +60,8 @@ class Ledger(LedgerFile):
         due: str = "",
         days: int = DAYS,
         note: str = "",
+        classes: Sequence[str] = (),
+        concept: str = "",
     ) -> int:
         """Enter a request.
 
@@ -66,6 +72,8 @@ class Ledger(LedgerFile):
             due: Day by which it must be answered. Default: `days` after `received`.
             days: Days to answer in, 0 to 3650. Default 28.
             note: Any text.
+            classes: Classes to forget, by name or number. The ledger keeps only salted hashes.
+            concept: Concept to erase. The ledger keeps only a salted hash.
 
         Returns:
             The number of the request, from 1.
@@ -73,11 +81,12 @@ class Ledger(LedgerFile):
         Raises:
             ExpungeError: The request is not valid. All problems are listed.
         """
-        entry = request_entry(subject, ids, received, due, days, note)
-        with self._transaction() as db:
-            number = 1 + db.execute("SELECT count(*) FROM events WHERE kind = 'request'").fetchone()[0]
+        entry = request_entry(subject, ids, received, due, days, note, classes, concept)
+        with self.transaction() as db:
+            number, before = 1 + catch_up(db, self.path).last, read_head(db)
             insert_row(db, "request", number, entry)
-        return int(number)
+            self._entered(db, before)
+        return number
 
     def attach(
         self,
@@ -115,15 +124,15 @@ class Ledger(LedgerFile):
             ExpungeError: Something does not fit. All problems are listed.
         """
         proof: dict[str, Any] = {"secret": secret, "ids": ids, "public_key": public_key}
-        with self._transaction() as db:
-            book = replay(read_events(db), self.path)
+        with self.transaction() as db:
+            book, before = catch_up(db, self.path), read_head(db)
             body = attachment(book, _of(book, request), record, audit, receipt, status, note, proof)
-            rows = reopened_rows(book, request, body)
+            rows, unknown = reopened_rows(book, request, body), unknown_returns(book, body)
             insert_row(db, "attach", request, body)
             for number, row in rows.items():
                 insert_row(db, "attach", number, row)
-        state = self.request(request)
-        return replace(state, reopened=tuple(rows), unknown_returns=unknown_returns(book, body))
+            state = _of(self._entered(db, before), request)
+        return replace(state, reopened=tuple(rows), unknown_returns=unknown)
 
     def set_limits(
         self,
@@ -148,16 +157,26 @@ class Ledger(LedgerFile):
         changes: dict[str, Any] = {"max_gap": max_gap}
         changes["keys"] = None if keys is None else tuple(load_public(key).hex() for key in keys)
         changes["refused_words"] = None if refused_words is None else tuple(refused_words)
-        with self._transaction() as db:
-            limits = replay(read_events(db), self.path).limits
+        with self.transaction() as db:
+            limits, before = catch_up(db, self.path).limits, read_head(db)
             limits = replace(limits, **{k: v for k, v in changes.items() if v is not None})
             insert_row(db, "limits", None, limits.to_dict())
+            self._entered(db, before)
         return limits
+
+    def _entered(self, db: sqlite3.Connection, before: LedgerHead) -> Book:
+        """Bring the stored state to the rows entered behind the head `before`, and return it."""
+        book = catch_up(db, self.path)
+        # a receipt is verified before its row is entered
+        if mark(db, VERIFIED) == before:
+            set_mark(db, VERIFIED, read_head(db))
+        return book
 
     @property
     def limits(self) -> Limits:
         """The limits of the ledger."""
-        return replay(self.events(), self.path).limits
+        with self.snapshot() as db:
+            return read_book(db, self.path).limits
 
     def requests(self) -> list[Request]:
         """Return the current state of every request, in the order of entry.
@@ -165,7 +184,8 @@ class Ledger(LedgerFile):
         Raises:
             ExpungeError: A row cannot be read.
         """
-        return list(replay(self.events(), self.path).requests.values())
+        with many_objects(), self.snapshot() as db:
+            return list(read_book(db, self.path, every=True).requests())
 
     def request(self, number: int) -> Request:
         """Return the current state of one request.
@@ -173,7 +193,8 @@ class Ledger(LedgerFile):
         Raises:
             ExpungeError: There is no request with this number.
         """
-        return _of(replay(self.events(), self.path), number)
+        with self.snapshot() as db:
+            return _of(read_book(db, self.path), number)
 
     def overdue(self, today: date | None = None) -> list[Request]:
         """Return the requests past their due day that are not closed, or not proved, the oldest due day first.
@@ -184,20 +205,18 @@ class Ledger(LedgerFile):
         today = today or datetime.now(UTC).date()
         return sorted((r for r in self.requests() if r.is_overdue(today)), key=lambda r: (r.due, r.number))
 
-    def check(self, noted: LedgerHead | None = None) -> list[Check]:
-        """Check the file, its hash chain and every receipt in it.
+    def check(self, noted: LedgerHead | None = None, *, full: bool = False) -> list[Check]:
+        """Check the file, its hash chain, its receipts, and the state that is stored for quick reading.
+
+        The hash of every row is computed. A receipt that was verified before is not verified again, because the chain shows
+        that it has not changed since. The stored state must have its digest.
 
         Args:
             noted: A ledger head from an earlier time. The check fails if the ledger never had it.
+            full: Verify every receipt again, and compute the state again from all rows.
         """
-        try:
-            integrity, events, head = self._integrity(), self.events(), self.head()
-        except ExpungeError as error:
-            return [Check("file", False, str(error))]
-        return [
-            Check.of("file", integrity == ["ok"], "SQLite finds no damage in the file", "; ".join(integrity)),
-            *check_events(events, head, noted),
-        ]
+        with many_objects():
+            return check_file(self, noted, full)
 
     def export(self, path: Source) -> None:
         """Write all rows and the ledger head as one JSON file, readable by its owner only.
@@ -212,23 +231,7 @@ class Ledger(LedgerFile):
 
 def _of(book: Book, number: int) -> Request:
     """Return one request of a ledger. Raises `ExpungeError` if there is none with this number."""
-    if number not in book.requests:
+    request = book.request(number)
+    if request is None:
         raise ExpungeError(f"there is no request {number}. `expunge ledger list` shows all requests.")
-    return book.requests[number]
-
-
-def check_export(path: Source, noted: LedgerHead | None = None) -> list[Check]:
-    """Run the checks of the hash chain on an exported file.
-
-    Args:
-        path: The file that `Ledger.export` wrote.
-        noted: A ledger head from an earlier time. The check fails if the ledger never had it.
-    """
-    try:
-        values = parse(Path(path).read_bytes())
-        if values["format"] != FORMAT:
-            raise ExpungeError(f"its format is not {FORMAT}")
-        events = [Event(**{**row, "body": canonical(row["body"]).decode()}) for row in values["events"]]
-        return check_events(events, LedgerHead(**values["head"]), noted)
-    except (OSError, ExpungeError, TypeError, KeyError) as error:
-        return [Check("file", False, f"{path} is not an exported ledger: {error}")]
+    return request

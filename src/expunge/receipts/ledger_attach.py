@@ -33,7 +33,7 @@ def attachment(
     if record is not None:
         body["run"] = run_entry(current, record, problems)
     if audit is not None:
-        body["audit"] = audit_entry(current, audit)
+        body["audit"] = audit_entry(current, audit, problems)
     if receipt is not None:
         body["receipt"], body["proved"] = receipt_entry(
             current, receipt, record=record, problems=problems, **proof
@@ -51,7 +51,7 @@ def attachment(
     raise_all(problems)
     documents = later_audits(path for path in (record, audit) if path is not None)
     # a record counts once, or a second --audit of the same file would undo a later answer
-    later = [a for a in documents if a["document"] not in book.documents]
+    later = [a for a in documents if not book.get("document", a["document"])]
     return {**body, "note": note, **({"later": later} if later else {})}
 
 
@@ -59,7 +59,9 @@ def reopened_rows(book: Book, number: int, body: dict[str, Any]) -> dict[int, di
     """Make the rows {request: row} that reopen the requests that came back according to an attachment to `number`."""
     rows: dict[int, dict[str, Any]] = {}
     for entry in _returns(body):
-        for request in book.concerned(entry):
+        for concerned in book.concerned(entry):
+            request = book.request(concerned)
+            assert request is not None
             if request.number == number:
                 # a new run for this request may leave its samples recognised, too
                 request = replace(request)
@@ -67,7 +69,21 @@ def reopened_rows(book: Book, number: int, body: dict[str, Any]) -> dict[int, di
             running = request.status == "running" and request.answers - request.undone
             if (request.status == "done" or running) and request.number not in rows:
                 rows[request.number] = reopening(entry, request.receipt, number)
+    if number not in rows and (row := _known_return(book, number, body)):
+        rows[number] = row
     return rows
+
+
+def _known_return(book: Book, number: int, body: dict[str, Any]) -> dict[str, Any] | None:
+    """Make the row that reopens a request whose run is attached after an audit that says its samples came back."""
+    request = book.request(number)
+    assert request is not None
+    updated = replace(request)
+    updated.apply({**body, "later": ()})
+    mention = book.mention(updated.answers - request.answers)
+    if mention is None or not mention["came_back"] or updated.status not in ("running", "done"):
+        return None
+    return reopening(mention, updated.receipt, mention["by"])
 
 
 def unknown_returns(book: Book, body: dict[str, Any]) -> tuple[str, ...]:
@@ -106,8 +122,9 @@ def _used_problems(book: Book, current: Request, body: dict[str, Any]) -> list[s
         problems.append(
             f"this run answered request {current.number} before, and its samples came back. Attach a new run."
         )
-    others = sorted(book.answered.get(receipt, set()) - {current.number})
-    if others and not body["proved"]:
+    others = [n for n in book.answered_by(receipt) if n != current.number]
+    covered = current.asks and body.get("run", {}).get("covers")
+    if others and not body["proved"] and not covered:
         problems.append(
             f"the receipt {receipt} already answers request {others[0]}. A receipt answers a second request only if "
             "its ids are proved: give the ids and the secret, or the receipt of this request."

@@ -16,12 +16,12 @@ from typing import Any
 
 from ..errors import ExpungeError
 from .canonical import canonical, decimals
-from .chain import START, Event, LedgerHead
 from .deletion import Source
+from .ledger_rows import START, Event, LedgerHead
+from .ledger_state import VERIFIED, catch_up, read_book, rows_after, set_mark
 
 FORMAT = "expunge-ledger/v1"
 VERSION = 1
-_COLUMNS = "seq, at, kind, request, body, previous, hash"
 _TABLES = (
     """CREATE TABLE events (seq INTEGER PRIMARY KEY, at TEXT NOT NULL, kind TEXT NOT NULL, request INTEGER,
                             body TEXT NOT NULL, previous TEXT NOT NULL, hash TEXT NOT NULL)""",
@@ -82,20 +82,38 @@ class LedgerFile:
         Note it in another place. A later `check` can compare the ledger with it.
         """
         with self._open() as db:
-            row = db.execute("SELECT count, hash FROM head").fetchone()
-        return LedgerHead(*row) if row else LedgerHead(0, "")
+            return read_head(db)
 
-    def _integrity(self) -> list[str]:
+    def has(self, noted: LedgerHead) -> bool:
+        """Return whether the ledger has, or once had, this head. Only one row is read."""
+        with self._open() as db:
+            row = db.execute("SELECT hash FROM events WHERE seq = ?", (noted.count,)).fetchone()
+        return row is not None and row[0] == noted.hash
+
+    def count(self) -> int:
+        """Return the number of requests."""
+        with self.snapshot() as db:
+            return read_book(db, self.path).last
+
+    def integrity(self) -> list[str]:
         """Return what SQLite finds wrong with the file, or ["ok"]."""
         with self._open() as db:
             return [row[0] for row in db.execute("PRAGMA integrity_check")]
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> Iterator[sqlite3.Connection]:
         """Write rows together: all of them or, after an error, none."""
         with self._open() as db:
             # Other writers wait here, so each of them sees the row before its own.
             db.execute("BEGIN IMMEDIATE")
+            yield db
+            db.execute("COMMIT")
+
+    @contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """Read the file as it is at one moment, whatever other processes write."""
+        with self._open() as db:
+            db.execute("BEGIN")
             yield db
             db.execute("COMMIT")
 
@@ -122,13 +140,21 @@ class LedgerFile:
                 for statement in _TABLES:
                     db.execute(statement)
                 insert_row(db, "ledger", None, {"format": FORMAT, "ledger": secrets.token_hex(16)})
+                catch_up(db, self.path)
+                set_mark(db, VERIFIED, read_head(db))
                 db.execute(f"PRAGMA user_version = {VERSION}")
             db.execute("COMMIT")
 
 
 def read_events(db: sqlite3.Connection) -> list[Event]:
     """Return all rows in order."""
-    return [Event(*row) for row in db.execute(f"SELECT {_COLUMNS} FROM events ORDER BY seq")]
+    return rows_after(db, -(2**62))
+
+
+def read_head(db: sqlite3.Connection) -> LedgerHead:
+    """Return the stored head."""
+    row = db.execute("SELECT count, hash FROM head").fetchone()
+    return LedgerHead(*row) if row else LedgerHead(0, "")
 
 
 def insert_row(db: sqlite3.Connection, kind: str, request: int | None, body: dict[str, Any]) -> None:

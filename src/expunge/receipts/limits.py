@@ -65,6 +65,8 @@ class Limits:
         missing = []
         if _number(scores.get("UA")) is None:
             missing.append("an audit with scores")
+        if not words.strip():
+            missing.append("an audit with a verdict (`expunge audit --out FILE` writes one)")
         gap = scores.get("gap")
         average = _number(gap.get("avg")) if isinstance(gap, dict) else None
         if average is not None and not average <= self.max_gap:
@@ -93,6 +95,9 @@ def visible(text: str) -> str:
         >>> visible("a\\x1b[31m")
         'a\\\\x1b[31m'
     """
+    if text.isprintable():
+        # no control character and no mark is printable
+        return text
     return "".join(ascii(c)[1:-1] if _is_unsafe(c) else c for c in text)
 
 
@@ -106,12 +111,26 @@ def unsafe_problems(texts: dict[str, str]) -> list[str]:
     ]
 
 
-def missing_ids(ids: int, proved: bool) -> Sequence[str]:
-    """Say what is missing for the proof that the receipt covers the ids of the request."""
-    if not ids:
-        return ["ids in the request, so that their inclusion can be proved"]
-    return [] if proved else [f"a proof that its {ids} ids are in the forget set"]
+def missing_cover(ids: int, proved: bool, asks: int, covered: bool) -> Sequence[str]:
+    """Say what is missing for the proof that the run covers the request.
+
+    Args:
+        ids: Number of ids of the request.
+        proved: Whether they were proved to be in the forget set.
+        asks: Number of classes and concepts of the request.
+        covered: Whether the record of the run says that it removes them.
+    """
+    if not ids and not asks:
+        return ["ids, a class or a concept in the request, so that the run can be proved to cover it"]
+    missing = [] if proved or not ids else [f"a proof that its {ids} ids are in the forget set"]
+    if asks and not covered:
+        missing.append(f"a record of a run that removes its {asks} classes or concepts")
+    return missing
 
 
 def _is_unsafe(character: str) -> bool:
     return unicodedata.category(character) in _UNSAFE or character in _TURNS
+
+
+# The limits of a ledger that sets none.
+DEFAULT_LIMITS = Limits()

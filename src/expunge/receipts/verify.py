@@ -9,19 +9,19 @@ import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ExpungeError
-from ..records.hashing import load_weights, mask_hash, model_hash
 from ..records.record import Record
-from ..records.surplus import state_with_hash, surplus
 from .checks import Check, check_equal, check_receipt
 from .commitment import Proof, Secret
-from .issue import Model, record_hash, split_commitment
+from .issue import record_hash, split_commitment
 from .receipt import Receipt
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .issue import Model
 
 __all__ = ["Check", "verify"]
 
@@ -71,10 +71,10 @@ def verify(
     before, commitment = statement["model_before"], statement["forget_commitment"]
     of_original = partial(_hash_of_original, expected=before)
     hashed: list[tuple[str, str, Any, str | None, Callable[[Any], str]]] = [
-        ("model", "the model after the run", model, statement["model_after"], model_hash),
+        ("model", "the model after the run", model, statement["model_after"], _hash_of_model),
         ("original", "the model before the run", original, before, of_original),
         ("record", "the record of the run", record, statement["record"], record_hash),
-        ("mask", "the mask", mask, statement["mask"], mask_hash),
+        ("mask", "the mask", mask, statement["mask"], _hash_of_mask),
         ("secret", "the secret of this receipt", secret, commitment, lambda s: s.commitment),
     ]
     checks += [
@@ -127,13 +127,32 @@ def _check_parent(receipt: Receipt, source: Receipt | str | os.PathLike[str]) ->
     )
 
 
+# What reads models is imported where it is used: a receipt alone is verified without torch.
+
+
+def _hash_of_model(source: Model) -> str:
+    from ..records.hashing import model_hash
+
+    return model_hash(source)
+
+
+def _hash_of_mask(mask: Mapping[str, Tensor]) -> str:
+    from ..records.hashing import mask_hash
+
+    return mask_hash(mask)
+
+
 def _hash_of_original(source: Model, expected: str) -> str:
     """The expected hash if any state in the file has it, else the hash of the state that is read by default."""
-    return expected if state_with_hash(source, expected) is not None else model_hash(source)
+    from ..records.surplus import state_with_hash
+
+    return expected if state_with_hash(source, expected) is not None else _hash_of_model(source)
 
 
 def _check_contents(path: str | os.PathLike[str]) -> list[Check]:
     """Check that a torch file holds the model and no other tensors. The hash covers all tensors of a safetensors file."""
+    from ..records.surplus import surplus
+
     try:
         texts = surplus(path)
     except (ExpungeError, OSError):
@@ -153,6 +172,9 @@ def _check_contents(path: str | os.PathLike[str]) -> list[Check]:
 
 def _check_kept(before: Model, after: Model, mask: Mapping[str, Tensor], digest: str) -> Check:
     """Check that the parameters outside the mask are bit-identical. Tensors that the mask does not name are not compared."""
+    from ..records.hashing import load_weights
+    from ..records.surplus import state_with_hash
+
     old, new, moved = state_with_hash(before, digest) or load_weights(before), load_weights(after), 0
     for name, may_move in mask.items():
         changed = (_bits(old[name]) != _bits(new[name])).any(1)
@@ -167,6 +189,8 @@ def _check_kept(before: Model, after: Model, mask: Mapping[str, Tensor], digest:
 
 def _bits(tensor: Tensor) -> Tensor:
     """Return the bytes of each number, shape (numel, bytes). NaN equals itself; -0.0 does not equal 0.0."""
+    import torch
+
     return tensor.detach().cpu().contiguous().reshape(-1, 1).view(torch.uint8)
 
 

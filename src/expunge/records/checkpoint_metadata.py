@@ -6,14 +6,13 @@ Commands write it with every checkpoint, and check it before they use a checkpoi
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from typing import Any, Literal
 
 from ..data.split import Split
 from ..errors import CheckpointError
 from ..version import __version__
 from .checkpoint import Checkpoint
-from .record import plain
+from .record import plain, settings_of
 from .request_file import public_requests
 
 Role = Literal["original", "retrain", "unlearn"]
@@ -178,7 +177,7 @@ def split_description(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _settings(method: Any) -> str:
-    return json.dumps(plain(asdict(method)))
+    return json.dumps(settings_of(method))
 
 
 def _in_words(description: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ from ..summaries import entry, score_lines, short, summary
 from .atomic_files import write_json
 
 SCHEMA = 1
-Ended = Literal["finished", "stopped", "diverged", "unchanged"]
+Ended = Literal["finished", "stopped", "diverged", "unchanged", "worse"]
 
 
 @dataclass
@@ -167,6 +167,14 @@ def plain(value: Any) -> Any:
     if isinstance(value, str | int | float | bool) or value is None:
         return value
     return str(value)
+
+
+def settings_of(settings: Any) -> dict[str, Any]:
+    """Return the fields of a method or recipe as JSON can hold them.
+
+    `paper` is left out where it is false, as in files of earlier versions, so that their hashes and cache keys stay.
+    """
+    return {k: v for k, v in plain(asdict(settings)).items() if k != "paper" or v}
 
 
 def machine() -> dict[str, Any]:

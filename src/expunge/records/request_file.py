@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from ..data.forget_set import read_ids
-from ..data.past_requests import PastRequest
+from ..data.past_requests import Goal, PastRequest
 from ..data.split_sets import hash_parts
 from ..errors import CheckpointError, raise_all
 from .atomic_files import atomic
@@ -93,18 +93,33 @@ def read_requests(path: Path | str) -> list[PastRequest]:
 
 
 def _entry_problems(path: Path, number: int, entry: Any) -> list[str]:
+    """Return what is wrong with one entry of a request file, one sentence each."""
+    start = f"{path}: request {number}"
     if not isinstance(entry, dict):
-        return [f"{path}: request {number} is no table; restore the file."]
+        return [f"{start} is no table; restore the file."]
     wrong = [k for k, kind in _TYPES.items() if not isinstance(entry.get(k), kind)]
     if not wrong:
-        wrong = [
-            k for k, kind in (("ids", str), ("classes", int)) if not all(type(v) is kind for v in entry[k])
-        ]
-    return (
-        [f"{path}: request {number} has a wrong or missing {', '.join(wrong)}; restore the file."]
-        if wrong
-        else []
-    )
+        wrong = [k for k, check in _CONTENTS.items() if not check(entry[k])]
+    problems = [f"{start} has a wrong or missing {', '.join(wrong)}; restore the file."] if wrong else []
+    if "goal" not in wrong and entry["goal"] not in get_args(Goal):
+        problems.append(
+            f"{start} has the goal '{entry['goal']}'; allowed are {' and '.join(get_args(Goal))}; restore the file."
+        )
+    return problems
+
+
+def _is_score(value: Any) -> bool:
+    """Whether a value is a percentage. None stands for a score that was not measured."""
+    return value is None or (type(value) in (int, float) and 0 <= value <= 100)
+
+
+# What the right types must contain.
+_CONTENTS: dict[str, Callable[[Any], bool]] = {
+    "request": bool,
+    "ids": lambda ids: all(type(name) is str for name in ids),
+    "classes": lambda classes: all(type(k) is int and k >= 0 for k in classes),
+    "scores": lambda scores: all(map(_is_score, scores.values())),
+}
 
 
 def _tupled(value: Any) -> Any:
@@ -124,9 +139,7 @@ def public_requests(checkpoint: Checkpoint) -> list[dict[str, Any]]:
         raise CheckpointError(
             f"{checkpoint.path} has metadata that is no JSON: {error}; use an intact copy."
         ) from error
-    if isinstance(listed, list) and all(
-        isinstance(r, dict) and isinstance(r.get("request"), str) for r in listed
-    ):
+    if isinstance(listed, list) and all(map(_is_public, listed)):
         return listed
     if listed is not None:
         raise CheckpointError(
@@ -145,6 +158,19 @@ def public_requests(checkpoint: Checkpoint) -> list[dict[str, Any]]:
             "count": split.get("sizes", {}).get("forget", 0),
         }
     ]
+
+
+def _is_public(entry: Any) -> bool:
+    """Whether an entry of the metadata names a request as `PastRequest.public` does."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("request"), str):
+        return False
+    classes = entry.get("classes", [])
+    return (
+        entry.get("goal", "unlearn") in get_args(Goal)
+        and isinstance(classes, list)
+        and _CONTENTS["classes"](classes)
+        and type(entry.get("count", 0)) is int
+    )
 
 
 def answered_requests(
@@ -168,7 +194,7 @@ def answered_requests(
     if history is not None or path.exists():
         requests = read_requests(path)
         if path.suffix == ".json" and "requests" in checkpoint.metadata:
-            _check_belongs(path, checkpoint, requests, {e["request"]: e.get("count") for e in public})
+            _check_belongs(path, checkpoint, requests, {e["request"]: e for e in public})
         return requests
     unknown = [e for e in public if not e.get("classes") and e["request"] != current]
     if unknown:
@@ -203,9 +229,16 @@ def _check_belongs(
             f"{path} lacks {len(missing)} of the {len(listed)} requests that {checkpoint.path} has answered; give the file "
             "that was written with it."
         )
-    for request in requests:
+    for number, request in enumerate(requests, 1):
+        entry = listed.get(request.request, {})
+        for name, value in (("goal", request.goal), ("classes", list(request.classes))):
+            if entry.get(name, value) != value:
+                raise CheckpointError(
+                    f"{path}: request {number} has {name} {value}, and {checkpoint.path} has answered it with {name} "
+                    f"{entry[name]}; give the file that was written with it."
+                )
         # a request for whole classes may come from a checkpoint whose file is gone: it needs no ids
-        if not request.classes and (count := listed.get(request.request)) not in (None, len(request.ids)):
+        if not request.classes and (count := entry.get("count")) not in (None, len(request.ids)):
             raise CheckpointError(
                 f"{path} has {len(request.ids):,} ids for a request of {count:,} samples that {checkpoint.path} has answered; "
                 "give the file that was written with it."

@@ -175,7 +175,12 @@ def limits(study: Study) -> list[str]:
         "It does not prove that nothing is left of the data, and it is no certificate."
     )
     sentences.append(_machines(study))
-    stopped = [g.label for g in study.methods if any(r.ended != "finished" for r in g.runs)]
+    worse = [g.label for g in study.methods if any(r.ended == "worse" for r in g.runs)]
+    if worse:
+        sentences.append(
+            f"Further from the target than the original: {listed(worse)}. Their runs below give the numbers."
+        )
+    stopped = [g.label for g in study.methods if any(r.ended not in ("finished", "worse") for r in g.runs)]
     if stopped:
         sentences.append(
             f"Stopped before the last step: {listed(stopped)}. Their runs below state the reason."

@@ -74,7 +74,8 @@ def check_spec(spec: str) -> tuple[str, str, dict[str, str]]:
         raise ExpungeError(
             f"there is no data '{spec}'; write text:{path or source} for a table of labelled texts."
         )
-    if source not in PATHS and not path and source not in installed(ENTRY_POINTS):
+    # 400 in blob:400 cannot be the name of a function, so blob was meant as the short name of a source
+    if source not in PATHS and not path.isidentifier() and source not in installed(ENTRY_POINTS):
         known = ", ".join([*PATHS, *sorted(installed(ENTRY_POINTS))])
         raise ExpungeError(
             f"there is no data '{spec}'; known: {known} (with :PATH), or package.module:factory."

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ..data.batch import Batch, Inputs
 from ..data.samples import Samples
 from ..errors import ModelError, raise_all
+from ..own_code import remember_source
 from ..torch_utils.module_state import device_of, evaluating
 from .predictions import SampleScores
 
@@ -75,6 +76,7 @@ class Task(ABC):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
+        remember_source(cls)
         if unknown := sorted(set(cls.offers) - set(get_args(Capability))):
             raise TypeError(
                 f"{cls.__name__}.offers names unknown capabilities {unknown}; known: {', '.join(get_args(Capability))}."

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from ..lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from .execute import unlearn as unlearn
     from .method import GradientMethod as GradientMethod
     from .method import Method as Method
     from .registry import find as find
@@ -24,6 +23,5 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "Run": "run",
         "find": "registry",
         "names": "registry",
-        "unlearn": "execute",
     },
 )

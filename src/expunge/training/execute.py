@@ -109,39 +109,27 @@ def execute(
     return run
 
 
-def unlearn(
+def keep_original(
     model: nn.Module,
     split: Split,
-    method: MethodLike,
+    method: Method,
     task: Task,
+    reason: str,
     *,
-    mask: Mapping[str, Tensor] | None = None,
     seed: int = 0,
     compute: Compute | None = None,
-    factory: Callable[[], nn.Module] | None = None,
-    state_file: Path | str | None = None,
-    on_row: Callable[[Row], None] | None = None,
-) -> nn.Module:
-    """Return a new model from which `method` unlearned the split's forget set. `model` is left as it was.
+) -> Run:
+    """Return an unchanged run with a copy of the original, for a method that cannot improve on it.
 
-    Arguments and errors are those of `execute`, which also returns how the run went.
-
-    Example:
-        >>> unlearned = unlearn(model, split, "salun", Classification(10))  # doctest: +SKIP
+    Args:
+        reason: Why the original is kept, for the status. The other arguments are those of `execute`.
     """
-    run = execute(
-        model,
-        split,
-        method,
-        task,
-        mask=mask,
-        seed=seed,
-        compute=compute,
-        factory=factory,
-        state_file=state_file,
-        on_row=on_row,
+    run = Run(
+        copy.deepcopy(model), split.after(requests_of(model)), task, seed, compute or Compute(), source=model
     )
-    return run.model
+    run.ended, run.status, run.kept_original = "unchanged", f"unchanged: {reason}", True
+    remember_requests(run.model, _answered(run.split, method))
+    return run
 
 
 def check_run(
@@ -160,6 +148,8 @@ def check_run(
     name = type(method).__name__
     problems = seed_problems(seed) + settings_problems(method)
     problems += (compute or Compute()).problems(None if model is None else device_of(model))
+    if method.paper and method.published is None:
+        problems.append(f"no published settings of {name} were found; leave paper out.")
     if missing_capabilities(task, method.needs):
         problems.append(unsuited_text(type(method), task))
     elif missing := missing_capabilities(task, method.requires()):

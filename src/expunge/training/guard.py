@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import torch
@@ -40,6 +41,8 @@ class Guarded(Protocol):
     def plan(self) -> str: ...
     def steps(self, run: Run) -> int: ...
     def stop(self, run: Run, row: Row) -> str | None: ...
+    def guards_by_retain(self) -> bool: ...
+    def as_result(self, run: Run) -> AbstractContextManager[Any]: ...
 
 
 class Guard:
@@ -66,10 +69,11 @@ class Guard:
     def _sets(self) -> dict[str, Samples]:
         """The samples that every evaluation uses: some of the forget set, and some of the retained ones."""
         split, method = self.run.split, self.method
-        retained = split.retain if "retain" in method.data else split.validation
+        by_retain = method.guards_by_retain()
+        retained = split.retain if by_retain else split.validation
         if retained is split.validation and split.forget_classes and len(retained):
             retained = retained.take(~torch.isin(retained.labels, torch.tensor(split.forget_classes)))
-        if self.has_scores and not len(retained) and method.max_drop < 100 and "retain" not in method.data:
+        if self.has_scores and not len(retained) and method.max_drop < 100 and not by_retain:
             warnings.warn(
                 f"the split has no validation samples, so nothing ends the run where retained accuracy falls by max_drop = "
                 f"{method.max_drop:g} points; draw it with a validation share.",
@@ -189,7 +193,8 @@ class Guard:
         ):
             for name, samples in self.sets.items():
                 batches = run.process_group.share(samples).batches(run.compute.eval_batch, device=run.device)
-                scores = [run.task.sample_scores(run.model, batch) for batch in batches]
+                with self.method.as_result(run) if name == "retain" else nullcontext():
+                    scores = [run.task.sample_scores(run.model, batch) for batch in batches]
                 # one number for all processes: each waits for the others once
                 mean = run.process_group.mean(scores, run.device)
                 row[name] = None if mean is None else scale * mean

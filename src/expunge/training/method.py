@@ -11,25 +11,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 from torch.optim import Optimizer
 
 from ..data.batch import Batch
-from ..extensions import module_name
+from ..own_code import PACKAGE, module_name, remember_source
 from ..tasks.task import Capability
 from ..torch_utils.module_state import freeze_batch_norm
+from .method_class import attribute_problems
 from .run import Row, Run
 from .schedule import Pair, pairs, steps_per_epoch
 
-PACKAGE = __name__.partition(".")[0]
+# Least number of steps of a run whose settings adapt to the request. Fewer change little at any usual learning rate.
+LEAST_STEPS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
     """An unlearning method. Its fields are its settings; subclasses write `apply`.
+
+    Args:
+        paper: Use the published settings: fields that have their default take the published value, and where the released code
+            differs, the method follows it. `trials="auto"` then changes nothing.
 
     Attributes:
         needs: Capabilities that the method needs from a task (see `expunge.tasks.task`). Compatibility follows from them.
@@ -38,7 +45,10 @@ class Method:
         exact: Whether the resulting model never saw the forget set.
         search: Values that tuning may try, {field: values}.
         python_only: Why the command line refuses the method; empty where it does not.
+        published: Published settings that differ from the defaults; empty if none does. None if none were found.
     """
+
+    paper: bool = False
 
     needs: ClassVar[tuple[Capability, ...]] = ()
     scenarios: ClassVar[tuple[str, ...]] = ()
@@ -46,6 +56,20 @@ class Method:
     exact: ClassVar[bool] = False
     search: ClassVar[dict[str, tuple[Any, ...]]] = {}
     python_only: ClassVar[str] = ""
+    published: ClassVar[dict[str, Any] | None] = None
+
+    def __post_init__(self) -> None:
+        """With `paper`, give fields that have their default the published value."""
+        for field in fields(self) if self.paper else ():
+            published = self.published or {}
+            if field.name in published and getattr(self, field.name) == field.default:
+                object.__setattr__(self, field.name, published[field.name])
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        remember_source(cls)
+        if problems := attribute_problems(cls):
+            raise TypeError(" ".join(problems))
 
     def apply(self, run: Run) -> None:
         """Change `run.model` in place."""
@@ -65,6 +89,13 @@ class Method:
         Types are checked before: floats are finite numbers and ints are whole numbers.
         """
         return []
+
+    def adapted(self, run: Run) -> dict[str, Any]:
+        """Return settings that fit the request of a run better than these, as {field: value}, for `trials="auto"`.
+
+        Nothing has run yet: `run.model` is the original.
+        """
+        return {}
 
     @classmethod
     def name(cls) -> str:
@@ -143,6 +174,13 @@ class GradientMethod(Method):
         """Return the number of steps of the whole run."""
         return self.epochs * steps_per_epoch(run, self.plan(), self.batch_size)
 
+    def adapted(self, run: Run) -> dict[str, Any]:
+        """Return more epochs where a run has less than `LEAST_STEPS` steps: a small request has few per epoch."""
+        steps = self.steps(run)
+        if self.exact or not 0 < steps < LEAST_STEPS:
+            return {}
+        return {"epochs": math.ceil(self.epochs * LEAST_STEPS / steps)}
+
     def frozen(self, run: Run) -> set[str]:
         """Return the names of parameters that may not move, whatever the mask."""
         return set()
@@ -159,6 +197,14 @@ class GradientMethod(Method):
 
     def after_step(self, run: Run, optimizer: Optimizer) -> None:
         """Do what follows each optimizer step, for example a proximal step."""
+
+    def guards_by_retain(self) -> bool:
+        """Return whether `max_drop` is measured on retained training samples, else on validation samples."""
+        return "retain" in self.data
+
+    def as_result(self, run: Run) -> AbstractContextManager[Any]:
+        """Return the context in which retained accuracy is measured, for a method whose `finish` changes it."""
+        return nullcontext()
 
     def stop(self, run: Run, row: Row) -> str | None:
         """Return a reason to stop after an evaluation (`row`: step, loss, forget, retain in percent), or None."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from ..extensions import Extensions, source_of
+from ..extensions import Extensions
+from ..own_code import PACKAGE, source_of
 from ..records.checkpoint import Checkpoint
 from ..tasks import BUILT_IN
 from ..tasks.task import Task, missing_capabilities, missing_text
-from .method import PACKAGE, Method
+from .method import Method
+from .method_class import check_method_class, made_by_default
 
 __all__ = [
     "METHODS",
@@ -49,12 +51,15 @@ def find(name: MethodLike) -> type[Method]:
         >>> find("salun").__name__
         'SalUn'
     """
-    return METHODS.find(name)
+    cls = METHODS.find(name)
+    check_method_class(cls)
+    return cls
 
 
 def make(method: MethodLike) -> Method:
     """Return an instance: the one given, or one with the default settings of a class or name. Raises `ExpungeError`."""
-    return method if isinstance(method, Method) else find(method)()
+    cls = find(method)
+    return method if isinstance(method, Method) else made_by_default(cls)
 
 
 def served_tasks(method: type[Method]) -> list[str]:
@@ -74,7 +79,12 @@ def unsuited_text(method: type[Method], task: Task | type[Task]) -> str:
         "diffusion": "`expunge unlearn-generator` and `expunge erase`",
     }
     served = [commands[name] for name in served_tasks(method) if name in commands and name != task.name]
-    instead = f" On the command line it works with {' and '.join(served)}." if served else ""
+    # a user's own task exists only in Python
+    instead = (
+        f" On the command line it works with {' and '.join(served)}."
+        if served and task.name in commands
+        else ""
+    )
     missing = missing_capabilities(task, method.needs)
     name = task.__name__ if isinstance(task, type) else type(task).__name__
     pieces = missing_text(method.__name__, task.name, name, missing)
@@ -103,11 +113,14 @@ def _with_settings(name: str, settings: str | None) -> Method | None:
     # a class of the user's own is not imported because a file names it
     if settings is None or name not in names():
         return None
-    method = find(name)
+    method: Any = find(name)
     try:
         values = json.loads(settings)
     except ValueError:
         return None
+    if isinstance(values, dict) and "paper_exact" in values:
+        # the name in files of earlier versions
+        values["paper"] = values.pop("paper_exact")
     if not isinstance(values, dict) or set(values) - {f.name for f in fields(method)}:
         return None
     try:

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from ..errors import ExpungeError
 from ..masks.mask_file import Mask
+from ..own_code import code_identity
 from ..records.hashing import mask_hash, state_hash
-from ..records.record import plain
+from ..records.record import settings_of
 from ..records.torch_files import load_state, save_state
 from ..torch_utils.peak_memory import peak_memory
 from .run import Run
@@ -118,7 +119,7 @@ class ResumableState:
         """Raise `ExpungeError` for the state of another run."""
         if state["identity"] != self.identity:
             raise ExpungeError(
-                f"{self.run.state_file} is the state of another run (model, method, settings, split, seed or mask differ); "
+                f"{self.run.state_file} is the state of another run (model, method or its code, settings, split, seed or mask differ); "
                 "remove it to start anew, or repeat the settings it was made with."
             )
         if state.get("trainable", self.trainable) != self.trainable:
@@ -139,11 +140,11 @@ def _identity(run: Run, method: Any) -> str:
     given = None if run.mask is None else mask_hash(run.mask)
     # the parameters that the run started from
     origin = None if run.source is None else state_hash(run.source.state_dict())
-    task = (type(run.task).__name__, run.task.num_classes, _settings_of(run.task))
-    settings = plain(asdict(method))
+    task = (code_identity(type(run.task)), run.task.num_classes, _settings_of(run.task))
+    settings = settings_of(method)
     return repr(
         (
-            type(method).__name__,
+            code_identity(type(method)),
             settings,
             run.split.hash,
             run.split.preparation,

@@ -87,8 +87,9 @@ class Run:
         step: Number of finished steps.
         status: "finished", or in words why the run ended before its last step.
         ended: "finished", "stopped" (by its rule or after sound steps), "diverged" (no step was sound) or "unchanged" (no
-            parameter changed).
+            parameter changed). Scoring may add "worse" (further from the target than the original).
         taken_back: Whether the run was rolled back to an earlier state.
+        kept_original: Whether `trials="auto"` kept the original, so that the method did not run.
         history: Rows of the curves.
         memo: State of the method itself. It is saved and restored with the run.
         seconds: Seconds of work.
@@ -112,6 +113,7 @@ class Run:
     status: str = "finished"
     ended: Ended = "finished"
     taken_back: bool = False
+    kept_original: bool = False
     history: list[Row] = field(default_factory=list)
     memo: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0

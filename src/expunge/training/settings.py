@@ -12,6 +12,9 @@ from numbers import Integral, Real
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from ..errors import ExpungeError
+from .method_class import made_by_default
+
 TYPE_NAMES = {int: "a whole number", float: "a finite number", bool: "True or False"}
 
 
@@ -46,7 +49,21 @@ def settings_problems(settings: Any) -> list[str]:
     Args:
         settings: A dataclass instance with a method `problems()`.
     """
-    return type_problems(settings) or settings.problems()
+    return type_problems(settings) or _own_problems(settings)
+
+
+def _own_problems(settings: Any) -> list[str]:
+    """What the class itself says of its settings. It may be the user's code."""
+    name = f"{type(settings).__name__}.problems()"
+    try:
+        problems = settings.problems()
+    except Exception as error:
+        return [
+            f"{name} failed: {type(error).__name__}: {error}; return a list of sentences, or [] for none."
+        ]
+    if not isinstance(problems, list | tuple) or any(not isinstance(p, str) for p in problems):
+        return [f"{name} returned {problems!r}; return a list of sentences, or [] for none."]
+    return list(problems)
 
 
 def _is_instance(value: Any, expected: Any) -> bool:
@@ -55,3 +72,26 @@ def _is_instance(value: Any, expected: Any) -> bool:
     if expected is int:
         return isinstance(value, Integral) and not isinstance(value, bool)
     return isinstance(value, expected)
+
+
+def field_problems(owner: str, settings: Any, values: dict[str, Any]) -> list[str]:
+    """Check the fields of a dataclass: their names, their types, and what the class itself says of their values.
+
+    Args:
+        owner: What the settings belong to, for messages.
+        settings: The dataclass.
+        values: {field: value}. Fields that keep their default may be missing.
+
+    Returns:
+        One sentence for each problem.
+    """
+    known = sorted(f.name for f in fields(settings))
+    unknown = [
+        f"'{k}' is no setting of {owner}; known: {', '.join(known)}." for k in values if k not in known
+    ]
+    if unknown:
+        return unknown
+    try:
+        return settings_problems(made_by_default(settings, owner, **values))
+    except ExpungeError as error:
+        return error.problems

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ..lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from .one_call import unlearn as unlearn
     from .presets import recipe as recipe
     from .search import Trial as Trial
     from .trials import Tuned as Tuned
@@ -19,5 +20,6 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "Tuned": "trials",
         "recipe": "presets",
         "tune": "trials",
+        "unlearn": "one_call",
     },
 )

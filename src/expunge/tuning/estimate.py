@@ -60,6 +60,12 @@ class SetPredictions:
         return confidence < threshold
 
     @property
+    def error(self) -> float:
+        """Error in percent: the mean of forget set and validation samples of forgotten classes, if there are any."""
+        errors = [100 - p.accuracy for p in (self.forget, self.validation_forgotten) if len(p.labels)]
+        return sum(errors) / len(errors)
+
+    @property
     def finite(self) -> bool:
         """Whether all outputs are finite."""
         return all(p.finite for p in (self.forget, self.retain, self.validation, self.validation_forgotten))
@@ -69,14 +75,25 @@ class SetPredictions:
         return 100 * self.called_nonmember(self.forget.confidence).double().mean().item()
 
 
-def predict_sets(model: nn.Module, split: Split, task: Task) -> SetPredictions:
-    """Return the model's predictions on the forget and retain set and on the samples that training never saw."""
+def predict_sets(
+    model: nn.Module, split: Split, task: Task, evaluated: Evaluation | None = None
+) -> SetPredictions:
+    """Return the model's predictions on the forget and retain set and on the samples that training never saw.
+
+    Args:
+        model: The model.
+        split: The split.
+        task: The task of the model.
+        evaluated: Its evaluation, which has the predictions on forget and retain set already.
+    """
     unseen = split.unseen
     forgotten = torch.zeros(len(unseen), dtype=torch.bool)
     if split.forget_classes:
         forgotten = torch.isin(unseen.labels, torch.tensor(split.forget_classes))
-    sets = (split.forget, split.retain, unseen.take(~forgotten), unseen.take(forgotten))
-    return SetPredictions(*(task.evaluate(model, s) for s in sets))
+    parts = [task.evaluate(model, unseen.take(chosen)) for chosen in (~forgotten, forgotten)]
+    if evaluated is not None:
+        return SetPredictions(evaluated.forget, evaluated.retain, *parts)
+    return SetPredictions(task.evaluate(model, split.forget), task.evaluate(model, split.retain), *parts)
 
 
 def expected_scores(original: SetPredictions, split: Split) -> Scores:
@@ -105,9 +122,8 @@ def estimated_gap(model: SetPredictions, expected: Scores) -> float:
     RA and TA count only where they are lower than expected: Retrain may gain from more training too. If a class is
     forgotten, UA is the mean over the forget set and the validation samples of the class, if there are any.
     """
-    errors = [100 - p.accuracy for p in (model.forget, model.validation_forgotten) if len(p.labels)]
     parts = [
-        abs(sum(errors) / len(errors) - expected["UA"]),
+        abs(model.error - expected["UA"]),
         max(0.0, expected["RA"] - model.retain.accuracy),
     ]
     if len(model.validation.labels):

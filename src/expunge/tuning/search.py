@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -43,6 +43,23 @@ class Trial:
 
 
 Space = dict[str, list[Any]]
+
+AUTO: Literal["auto"] = "auto"
+# how many settings are tried; None, 0 and 1 take the settings as they are
+Count: TypeAlias = int | Literal["auto"] | None
+
+
+def tries(count: Count) -> bool:
+    """Return whether a number of trials asks for any: None, 0 and 1 take the settings as they are."""
+    return count not in (None, 0, 1)
+
+
+def count_for(method: Method | type[Method] | str, count: Count, kind: str = "unlearn") -> Count:
+    """Return the number of trials for a method as a caller named it.
+
+    "auto" chooses settings for a name or a class. An instance has the settings that its caller chose, so it runs with them.
+    """
+    return None if count == AUTO and (isinstance(method, Method) or kind != "unlearn") else count
 
 
 def search_space(method: Method, fixed: Collection[str] = ()) -> Space:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import warnings
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -15,18 +14,20 @@ from torch import nn
 from ..audit.evaluation import Evaluation
 from ..data.past_requests import requests_of
 from ..data.split import Split
-from ..errors import ExpungeError, raise_all
-from ..masks.mask_file import Mask
+from ..errors import raise_all
 from ..records.atomic_files import write_json
-from ..records.hashing import mask_hash, state_hash
 from ..records.record import plain
 from ..tasks.task import Task, require
-from ..training.execute import execute
+from ..training.execute import execute, keep_original
 from ..training.method import Method
 from ..training.processes import ProcessGroup, is_first_process
 from ..training.run import Compute, Run
-from .estimate import distance_to_expected, distance_to_retrained
-from .search import By, Trial, next_settings, search_space
+from .auto import adapt, can_search, search_for
+from .caution import cautious_distance
+from .checks import tuning_problems
+from .estimate import Distance, distance_to_expected, distance_to_retrained
+from .kept import finished_trials, identity_of
+from .search import AUTO, By, Count, Trial, next_settings, tries
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,12 +39,19 @@ class Tuned:
         method: The method with the settings of the best trial.
         untouched: Distance of the original, in percentage points.
         run: Run of the best trial. None if an interrupted call made it, or if trials ran on a part of the forget set.
+        margin: Sampling error of the distance for `count="auto"`, else 0. A smaller gain counts as none.
     """
 
     trials: list[Trial]
     method: Method
     untouched: float
     run: Run | None
+    margin: float = 0.0
+
+    @property
+    def improved(self) -> bool:
+        """Whether the best trial is closer to the target than the original."""
+        return self.trials[0].distance < self.untouched - self.margin
 
 
 def tune(
@@ -52,7 +60,7 @@ def tune(
     method: Method,
     task: Task,
     *,
-    count: int = 4,
+    count: int | Literal["auto"] = 4,
     fixed: Collection[str] = (),
     by: By = "validation",
     retrained: Evaluation | None = None,
@@ -73,7 +81,8 @@ def tune(
         split: The split. `by="validation"` needs validation samples in it.
         method: The method; the first trial uses its settings.
         task: The task of the model.
-        count: Number of trials, at least 1.
+        count: Number of trials, at least 1. "auto" adapts the settings to the request first and ends when the gap cannot be
+            told from none (see `expunge.tuning.auto`).
         fixed: Names of fields that trials do not change.
         by: "validation" uses the estimated gap. "gap" uses the gap to `retrained`, an oracle.
         retrained: Evaluation of the retrained model on this split, for `by="gap"`.
@@ -98,21 +107,19 @@ def tune(
     """
     how = compute or Compute()
     require(task, ["scores"], "tuning")
-    raise_all(_problems(split, method, count, fixed, by, retrained))
+    raise_all(tuning_problems(split, method, count, fixed, by, retrained))
     state_path, trials_path = (None if f is None else Path(f) for f in (state_file, trials_file))
     split = split.after(requests_of(model))
-    # trials leave out what the original never saw: on these samples they are compared with it
-    trial_split = split if by == "gap" else split.without_held_out
-    if by == "gap" and retrained is not None:
-        distance_of = distance_to_retrained(retrained, task)
-    else:
-        distance_of = distance_to_expected(model, trial_split, task)
+    # trials leave out what the original never saw, by which they are compared; automatic ones run what is delivered
+    trial_split = split if by == "gap" or count == AUTO else split.without_held_out
+    distance_of, margin = _distance(model, trial_split, task, retrained if by == "gap" else None, count)
     untouched = distance_of(model)
-    identity = _identity(model, split, method, seed, how, options.get("mask"), count, fixed, by)
-    trials = _finished_trials(trials_path, identity)
+    identity = identity_of(model, split, method, seed, how, options.get("mask"), count, fixed, by)
+    method, propose = _proposals(model, trial_split, method, task, count, fixed, margin)
+    trials = finished_trials(trials_path, identity)
     best_run: Run | None = None
     group = ProcessGroup(how.processes)
-    while len(trials) < count and (settings := next_settings(method, trials, count, fixed)) is not None:
+    while (settings := propose(trials)) is not None:
         chosen = replace(method, **settings)
         run = execute(
             model, trial_split, chosen, task, seed=seed, compute=how, state_file=state_path, **options
@@ -131,90 +138,87 @@ def tune(
         if on_trial is not None:
             on_trial(trials)
     trials = sorted(trials, key=lambda t: t.distance)
-    _warn_of_no_better(trials, method, untouched)
     if len(trial_split.forget) < len(split.forget):
         # the best settings then run on all that was requested
         best_run = None
-    return Tuned(trials, replace(method, **trials[0].settings), untouched, best_run)
+    tuned = Tuned(trials, replace(method, **trials[0].settings), untouched, best_run, margin)
+    if not tuned.improved:
+        warnings.warn(no_better_text(tuned), RuntimeWarning, stacklevel=2)
+    return tuned
 
 
-def _warn_of_no_better(trials: Sequence[Trial], method: Method, untouched: float) -> None:
-    """Warn if the best trial is no better than the original. The warning points at the caller of `tune`."""
-    if trials[0].distance >= untouched:
-        warnings.warn(
-            f"None of the {len(trials)} trials of {method.name()} improved on the original model (estimated gap "
-            f"{untouched:.2f} points; best trial {trials[0].distance:.2f}). Use more epochs, other settings or another method.",
-            RuntimeWarning,
-            stacklevel=3,
-        )
-
-
-def _identity(
+def choose(
     model: nn.Module,
     split: Split,
     method: Method,
-    seed: int,
-    how: Compute,
-    mask: Mask | None,
-    count: int,
+    task: Task,
+    *,
+    count: Count,
+    fixed: Collection[str] = (),
+    **options: Any,
+) -> tuple[Method, Run | None, dict[str, Any]]:
+    """Return the method with the settings to use, its run if there is one already, and details for the record.
+
+    Args:
+        model: The original.
+        split: The split of the request.
+        method: The method with its own settings.
+        task: The task of the model.
+        count: Number of trials. None, 0 and 1 keep the settings. "auto" keeps the original if no trial improves on it.
+        fixed: Names of fields that stay as they are.
+        options: Further keyword arguments of `tune`.
+    """
+    if not tries(count) or count is None:
+        return method, None, {}
+    if count == AUTO and (method.paper or "scores" not in task.offers):
+        return method, None, {}
+    if count == AUTO and not can_search(method, split, task, fixed):
+        return adapt(method, model, split, task, fixed), None, {}
+    tuned = tune(model, split, method, task, count=count, fixed=fixed, **options)
+    details = {"trials": [asdict(t) for t in tuned.trials], "trials_untouched": tuned.untouched}
+    if count != AUTO or tuned.improved:
+        return tuned.method, tuned.run, details
+    shared = {name: options[name] for name in ("seed", "compute") if name in options}
+    return (
+        tuned.method,
+        keep_original(model, split, tuned.method, task, no_better_text(tuned), **shared),
+        details,
+    )
+
+
+def _distance(
+    model: nn.Module, split: Split, task: Task, retrained: Evaluation | None, count: int | str
+) -> tuple[Distance, float]:
+    """Return the distance that ranks the trials, and its margin."""
+    if retrained is not None:
+        return distance_to_retrained(retrained, task), 0.0
+    if count == AUTO:
+        seen = split.without_held_out
+        return cautious_distance(model, replace(seen, held_out=seen.held_out[:0]), task)
+    return distance_to_expected(model, split, task), 0.0
+
+
+def _proposals(
+    model: nn.Module,
+    split: Split,
+    method: Method,
+    task: Task,
+    count: int | str,
     fixed: Collection[str],
-    by: By,
-) -> str:
-    """Return a text that is equal for two calls only if their trials are the same."""
-    given_mask = None if mask is None else mask_hash(mask)
-    return repr((type(method).__name__, plain(asdict(method)), split.hash, split.preparation, seed, asdict(how), given_mask,
-                 state_hash(model.state_dict()), count, sorted(fixed), by))  # fmt: skip
+    margin: float,
+) -> tuple[Method, Callable[[list[Trial]], dict[str, Any] | None]]:
+    """Return the method that trials vary, and the function that gives the settings of the next trial."""
+    if isinstance(count, str):
+        method = adapt(method, model, split, task, fixed)
+        return method, search_for(method, model, split, task, fixed, margin).next
+    return method, lambda done: next_settings(method, done, count, fixed) if len(done) < count else None
 
 
-def trial_problems(method: Method, count: int, fixed: Collection[str] = ()) -> list[str]:
-    """Return what is wrong with the number of trials or the fixed settings, one sentence each. It needs no data."""
-    problems = []
-    names = {f.name for f in fields(method)}
-    if type(count) is not int or count < 1:
-        problems.append(f"the number of trials is {count}; it must be a whole number of at least 1.")
-    if unknown := [n for n in fixed if n not in names]:
-        problems.append(f"{method.name()} has no settings {unknown} to keep fixed; it has {sorted(names)}.")
-    if not type(method).search:
-        problems.append(f"{method.name()} has no settings to try; leave the trials out.")
-    elif not search_space(method, fixed):
-        problems.append(
-            f"every setting of {method.name()} that trials can choose ({', '.join(type(method).search)}) is fixed; leave out the "
-            "trials, or one of the settings."
-        )
-    return problems
-
-
-def _problems(
-    split: Split, method: Method, count: int, fixed: Collection[str], by: By, retrained: Evaluation | None
-) -> list[str]:
-    problems = trial_problems(method, count, fixed)
-    if by not in get_args(By):
-        problems.append(f"trials cannot be chosen by {by!r}; choose by {' or '.join(get_args(By))}.")
-    if by == "gap" and retrained is None:
-        problems.append("by='gap' needs a retrained model; pass `retrained`, or use by='validation'.")
-    if retrained is not None and retrained.split.hash != split.hash:
-        problems.append("the retrained model was evaluated on another split; evaluate it on this one.")
-    if by == "validation" and not len(split.unseen):
-        problems.append(
-            "the split has no validation samples, on which trials are chosen; draw it with a validation share, for example 0.1."
-        )
-    return problems
-
-
-def _finished_trials(path: Path | None, identity: str) -> list[Trial]:
-    """Return the trials of an interrupted call. Raise `ExpungeError` if they belong to another call."""
-    if path is None or not path.exists():
-        return []
-    try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
-        saved_identity, trials = saved["identity"], [Trial(**t) for t in saved["trials"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ExpungeError(
-            f"{path} cannot be read as trials ({type(error).__name__}); remove it to start again."
-        ) from error
-    if saved_identity != identity:
-        raise ExpungeError(
-            f"{path} holds the trials of another run (model, method, settings, split, seed or number of trials differ); remove "
-            "it to start again, or use the settings of that run."
-        )
-    return trials
+def no_better_text(tuned: Tuned) -> str:
+    """Return the sentences that no trial improved on the original."""
+    needed = f" A gain below {tuned.margin:.2f} points is within the sampling error." if tuned.margin else ""
+    return (
+        f"None of the {len(tuned.trials)} trials of {tuned.method.name()} improved on the original model (estimated gap "
+        f"{tuned.untouched:.2f} points; best trial {tuned.trials[0].distance:.2f}).{needed} Use more epochs, other settings or "
+        "another method; trials=0 (--trials 0) runs the settings as they are."
+    )

@@ -1,0 +1,214 @@
+"""What a command of a project works with: its state, settings, data and latest model, each checked against the others."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from ..data.past_requests import PastRequest, remember_requests, requests_of
+from ..data.samples import Data
+from ..data.split import Split
+from ..errors import ExpungeError, raise_all
+from ..pipeline.factory import seeded_factory
+from ..records.checkpoint import Checkpoint, read_checkpoint
+from ..records.checkpoint_loading import load_into
+from ..records.checkpoint_metadata import check_original
+from ..records.request_file import answered_requests, requests_path
+from ..sources.loading import load
+from ..sources.source import Source
+from ..tasks.classification import Classification
+from ..training.run import Compute
+from .answered import Setting
+from .folder import SETTINGS, Folder, write_private_json
+from .held_out import drawn_ids
+from .requests import ProjectRequest
+from .settings import ProjectSettings, read_settings
+from .state import request_entries
+from .wanted import Wanted
+
+Say = Callable[[str], None]
+
+# File with the ids of the validation set.
+HELD_OUT = "held_out.json"
+
+
+@dataclass
+class Prepared:
+    """Hold what a command of a project works with: its state, settings, data and latest model."""
+
+    state: dict[str, Any]
+    requests: list[ProjectRequest]
+    settings: ProjectSettings
+    setting: Setting
+    model: nn.Module
+    model_file: Path
+
+
+def prepare(folder: Folder, say: Say, command: str = "") -> Prepared:
+    """Load and check everything.
+
+    Raises:
+        ExpungeError: The latest model was changed, or the settings no longer fit the requests.
+    """
+    state, settings = folder.state(), read_settings(folder.path / SETTINGS)
+    entry, first = state["models"][-1], len(state["models"]) == 1
+    path = folder.find(entry["file"], state)
+    if sha256(path) != entry["sha256"]:
+        raise ExpungeError(f"{path} was changed; restore it from a backup.")
+    source = load(settings.data)
+    checkpoint = read_checkpoint(path, settings.ema if first else None)
+    model = settings.build(source)
+    load_into(model, checkpoint)
+    remember_requests(model, _answered(folder, state, checkpoint, len(source.classes)))
+    setting = _setting(settings, source, command)
+    if drawn := state.get("drawn"):
+        raise_all(_drawn_problems(drawn, settings, source))
+        if drawn["held_out"] and source.train.fingerprint() != drawn["data"]:
+            say(
+                "the training data has changed since the first request; the validation set stays the same by its ids."
+            )
+            names = json.loads(folder.find(HELD_OUT, state).read_text(encoding="utf-8"))
+            setting = replace(setting, held_out=frozenset(names))
+    if first and (note := check_original(checkpoint, _any_split(setting))):
+        say(note.replace("add --validation 0", "set validation = 0 in expunge.toml"))
+    return Prepared(state, request_entries(state), settings, setting, model.to(settings.device), path)
+
+
+def _setting(settings: ProjectSettings, source: Source, command: str) -> Setting:
+    return Setting(
+        train=source.train,
+        test=source.test,
+        task=Classification(len(source.classes)),
+        method=settings.make_method(),
+        validation=settings.validation,
+        split_seed=settings.split_seed,
+        copies=settings.copies,
+        seed=settings.seed,
+        compute=Compute(**settings.compute),
+        rehearse=settings.rehearse,
+        recipe=settings.make_recipe() if settings.reference else None,
+        factory=seeded_factory(lambda: settings.build(source).to(settings.device), settings.seed),
+        measures=settings.measures,
+        names={"model": settings.model, "data": source.name, "classes": source.classes},
+        command=command,
+    )
+
+
+def _answered(
+    folder: Folder, state: dict[str, Any], checkpoint: Checkpoint, classes: int
+) -> list[PastRequest]:
+    """Return the requests that the latest model has answered."""
+    kept = request_file(folder, state)
+    requests = answered_requests(checkpoint, kept if kept.exists() else None)
+    raise_all(
+        [
+            f"{kept}: request {at} removed class {k}, and the data has the classes 0 to {classes - 1}; restore the file from "
+            "a backup, or give the data as it was."
+            for at, request in enumerate(requests, 1)
+            for k in request.classes
+            if k >= classes
+        ]
+    )
+    return requests
+
+
+def request_file(folder: Folder, state: dict[str, Any]) -> Path:
+    """Return the place of the request file of the latest model."""
+    return folder.find(str(requests_path(Path(state["models"][-1]["file"]))), state)
+
+
+def _drawn_problems(drawn: dict[str, Any], settings: ProjectSettings, source: Source) -> list[str]:
+    """Return which settings differ from those that earlier requests were drawn with, one sentence each."""
+    problems = [
+        f"{SETTINGS}: {name} is {getattr(settings, name)}, and the requests of this project were drawn with {drawn[name]}; write "
+        f"{name} = {drawn[name]}, or begin a new project with `expunge init` and the latest model."
+        for name in ("validation", "split_seed")
+        if getattr(settings, name) != drawn[name]
+    ]
+    if list(source.classes) != drawn["classes"]:
+        problems.append(
+            f"{SETTINGS}: the data has the classes {list(source.classes)}, and the requests of this project were drawn with "
+            f"{drawn['classes']}; give data with the same classes in the same order."
+        )
+    return problems
+
+
+def drawn_entry(prepared: Prepared, work: Path) -> dict[str, Any]:
+    """Return the entry `drawn` of the state. The first request writes the ids of the validation set into `work`."""
+    if entry := prepared.state.get("drawn"):
+        return dict(entry)
+    setting, digest = prepared.setting, ""
+    if names := drawn_ids(setting.train, setting.test, setting.validation, setting.split_seed):
+        write_private_json(work / HELD_OUT, names)
+        digest = sha256(work / HELD_OUT)
+    return {
+        "validation": setting.validation,
+        "split_seed": setting.split_seed,
+        "classes": list((setting.names or {})["classes"]),
+        "data": setting.train.fingerprint(),
+        "held_out": digest,
+    }
+
+
+def for_requests(prepared: Prepared, requests: Sequence[Wanted]) -> Setting:
+    """Return the setting with the preset for what is forgotten."""
+    scenario: Literal["class", "random"] = "class" if all(r.classes for r in requests) else "random"
+    return replace(prepared.setting, method=prepared.settings.make_method(scenario))
+
+
+def unanswered(prepared: Prepared, say: Say, new: Sequence[ProjectRequest] = ()) -> list[ProjectRequest]:
+    """Return the requests that wait or came back, without the `new` ones, with the ids of their samples.
+
+    A request that came back gets those of its ids that the data still has. It is left out if there are none.
+    """
+    known = {past.request: past.ids for past in requests_of(prepared.model)}
+    entries = []
+    for entry in (r for r in prepared.requests if r.state != "done" and r not in new):
+        if entry.state == "came back":
+            ids = entry.what["ids"] or list(known.get(entry.request, ()))
+            here = _present(ids, prepared.setting.train)
+            if gone := len(ids) - len(here):
+                say(
+                    f"request {entry.number} came back, and the data no longer has {gone:,} of its {len(ids):,} samples; "
+                    + ("the others are forgotten again." if here else "no run can answer it again.")
+                )
+            if not here:
+                continue
+            entry.what = {**entry.what, "ids": here if entry.kind == "ids" else []}
+        entries.append(entry)
+    return entries
+
+
+def _present(ids: Sequence[str], data: Data) -> list[str]:
+    """Return the ids that the data has. Without ids, a position is an id."""
+    existing = set(map(str, range(len(data)) if data.ids is None else data.ids))
+    return [name for name in ids if name in existing]
+
+
+def _any_split(setting: Setting) -> Split:
+    """Return a split whose training samples are those of every other one."""
+    first = "0" if setting.train.ids is None else str(setting.train.ids[0])
+    return setting.draw(Wanted(ids=(first,)))
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 (hex) of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def draw_each(setting: Setting, entries: Sequence[ProjectRequest]) -> list[Split]:
+    """Draw the split of each request. An error names the request."""
+    splits = []
+    for entry in entries:
+        try:
+            splits.append(setting.draw(entry.wanted))
+        except ExpungeError as error:
+            raise ExpungeError([f"request {entry.number}: {text}" for text in error.problems]) from error
+    return splits

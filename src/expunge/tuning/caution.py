@@ -1,0 +1,165 @@
+"""Estimate a gap for decisions that nobody looks at: `trials="auto"`, and the claim that a run did harm."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..audit.evaluation import Evaluation, gaps
+from ..audit.result import Scores
+from ..audit.strong_findings import sampling_error
+from ..data.likeness import importance_weights
+from ..data.split import Split
+from ..tasks.task import Task
+from .estimate import LARGEST_DISTANCE, Distance, SetPredictions, estimated_gap, expected_scores, predict_sets
+
+# factor of the critical value of the Kolmogorov-Smirnov distance at 5 %
+CRITICAL = 1.358
+
+
+@dataclass(frozen=True, eq=False)
+class CautiousEstimate:
+    """Estimate a gap for a decision that nobody looks at.
+
+    The attack of `estimated_gap` reacts to tiny changes of confidence where the model is sure of everything. So its part
+    is replaced:
+    - Forgotten classes: the attack counts as at least as wrong as UA. A class that is recognised is remembered.
+    - Single samples: the distance of the confidences on the forget set from those on validation samples, above what
+      chance gives (`excess_distance`). Retrain treats both alike.
+
+    Args:
+        expected: Estimate of Retrain's scores.
+        weights: Importance weights of the validation samples (N,). None for forgotten classes.
+        size: Number of validation samples, without those of forgotten classes.
+    """
+
+    expected: Scores
+    weights: torch.Tensor | None
+    size: int
+
+    @classmethod
+    def of(cls, original: SetPredictions, split: Split) -> CautiousEstimate:
+        """Return the estimate that follows from the original's predictions."""
+        weights = None if split.forget_classes else importance_weights(split)
+        return cls(expected_scores(original, split), weights, len(original.validation.labels))
+
+    @property
+    def margin(self) -> float:
+        """Sampling error of the gap (95 %, in percentage points). The scores of forgotten classes are known, so it is 0."""
+        if self.weights is None:
+            return 0.0
+        return sampling_error(self.expected["UA"], round(_effective_size(self.weights))) / 4
+
+    def doubt(self, size: int) -> float:
+        """Return by how much two gaps must differ for a claim about them, in percentage points.
+
+        Args:
+            size: Number of forget samples.
+        """
+        if self.weights is None:
+            return sampling_error(self.expected["TA"], self.size) / 4 if self.size else 0.0
+        return math.hypot(self.margin, 100 * _critical(size, _effective_size(self.weights)) / 4)
+
+    def gap(self, model: SetPredictions) -> float:
+        """Return the gap in percentage points; 100 if an output is not finite."""
+        if not model.finite:
+            return LARGEST_DISTANCE
+        gap = estimated_gap(model, self.expected)
+        if not len(model.validation.labels):
+            return gap
+        attack = abs(model.mia() - self.expected["MIA"])
+        if self.weights is None:
+            cautious = max(attack, abs(model.error - self.expected["UA"]))
+        else:
+            confidences = (model.forget.confidence, model.validation.confidence)
+            cautious = 100 * excess_distance(*confidences, self.weights)
+        # the four parts of a gap count alike
+        return gap + (cautious - attack) / 4
+
+
+def cautious_distance(original: nn.Module, split: Split, task: Task) -> tuple[Distance, float]:
+    """Return the function that gives a model's cautious gap, and the margin of that gap."""
+    estimate = CautiousEstimate.of(predict_sets(original, split, task), split)
+    return lambda model: estimate.gap(predict_sets(model, split, task)), estimate.margin
+
+
+def excess_distance(values: torch.Tensor, others: torch.Tensor, weights: torch.Tensor) -> float:
+    """Return how much the distributions of two samples differ beyond chance, from 0 to 1.
+
+    It is the Kolmogorov-Smirnov distance minus its critical value at 5 %.
+
+    Args:
+        values: The first sample (N,).
+        others: The second sample (M,).
+        weights: Weight of each element of `others` (M,).
+    """
+    points = torch.cat([values, others]).double().sort().values
+    order = others.double().argsort()
+    cumulative = torch.cat([torch.zeros(1, dtype=torch.float64), weights.double()[order].cumsum(0)])
+    share = torch.searchsorted(values.double().sort().values, points, right=True) / len(values)
+    other_share = cumulative[torch.searchsorted(others.double()[order], points, right=True)] / cumulative[-1]
+    critical = _critical(len(values), _effective_size(weights))
+    return max(0.0, float((share - other_share).abs().max()) - critical)
+
+
+def _critical(n: float, m: float) -> float:
+    """Return the Kolmogorov-Smirnov distance that samples of `n` and `m` exceed by chance in 5 % of cases."""
+    return CRITICAL * math.sqrt((n + m) / (n * m))
+
+
+def _effective_size(weights: torch.Tensor) -> float:
+    """Return the number of equally weighted samples that say as much as the weighted ones."""
+    return float(weights.sum() ** 2 / weights.square().sum())
+
+
+def worse_text(own: Any, original: Any, retrained: Any, task: Task) -> str:
+    """Return that a model is further from the target than the original, as a sentence. Empty if it is not, or unknown.
+
+    The target is the retrained model. Without one, it is estimated from validation samples. A difference within the sampling
+    error counts as none.
+
+    Args:
+        own: Evaluation of the model.
+        original: Evaluation of the original, or None.
+        retrained: Evaluation of the retrained model, or None. It must be comparable with the original.
+        task: The task of the models.
+    """
+    if not isinstance(own, Evaluation) or not isinstance(original, Evaluation) or own.model is original.model:
+        return ""
+    if isinstance(retrained, Evaluation):
+        gap, before = (gaps(e.scores, retrained.scores)["avg"] for e in (own, original))
+        return (
+            _sentence("average gap to Retrain", gap, before)
+            if gap > before + _error_of_gap(retrained)
+            else ""
+        )
+    split = own.split
+    if own.model is None or original.model is None or not len(split.unseen):
+        return ""
+    was = predict_sets(original.model, split, task, original)
+    estimate = CautiousEstimate.of(was, split)
+    gap, before = estimate.gap(predict_sets(own.model, split, task, own)), estimate.gap(was)
+    return _sentence("estimated gap", gap, before) if gap > before + estimate.doubt(len(split.forget)) else ""
+
+
+def _error_of_gap(retrained: Evaluation) -> float:
+    """Return the sampling error (95 %, in points) of the average gap to a retrained model."""
+    sizes = {
+        "UA": len(retrained.forget.labels),
+        "RA": len(retrained.retain.labels),
+        "TA": len(retrained.test.labels),
+        "MIA": len(retrained.forget.labels),
+    }
+    errors = [sampling_error(retrained.scores[name] or 0.0, size) for name, size in sizes.items()]
+    return math.hypot(*errors) / len(errors)
+
+
+def _sentence(name: str, gap: float, before: float) -> str:
+    return (
+        f"the {name} is {gap:.2f} points, the original's {before:.2f}. The run did harm. Choose other settings, another method, "
+        "or trials='auto' (--trials auto)."
+    )

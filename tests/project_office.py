@@ -1,0 +1,65 @@
+"""Fixtures: a small trained model with ids and groups, and a project for it."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from expunge import Project, Retrain, Split, train
+from expunge.models import build
+from expunge.projects.settings import checked
+from expunge.sources import load
+from expunge.tasks.classification import Classification
+
+FACTORY = """
+from expunge import TensorData
+from expunge.sources import load
+from expunge.sources.source import Source
+
+def data():
+    digits = load("digits?limit=400&test_limit=200")
+    n = len(digits.train)
+    train = TensorData(digits.train.x, digits.train.labels, ids=[f"p{k}" for k in range(n)],
+                       groups={"user": [f"Doe, u{k // 8}" for k in range(n)]})
+    return Source(train, digits.test, digits.classes, digits.shape, "office")
+"""
+VALUES = {
+    "data": "office_data:data",
+    "model": "mlp",
+    "validation": 0.0,
+    "settings": {"epochs": 2, "batch_size": 64, "lr": 0.03},
+}
+
+
+@pytest.fixture(scope="module")
+def office(tmp_path_factory):
+    """A folder with the data module, the trained model `mine.pt` and an empty project `project`."""
+    folder = tmp_path_factory.mktemp("office")
+    (folder / "office_data.py").write_text(FACTORY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        source = load("office_data:data")
+        torch.manual_seed(0)
+        fresh = build("mlp", num_classes=10, shape=source.shape)
+        split = Split.by_class(source.train, source.test, 3, validation=0)
+        recipe = Retrain(epochs=8, lr=0.1, batch_size=64)
+        model = train(fresh, split, recipe, Classification(10)).model
+        torch.save(model.state_dict(), folder / "mine.pt")
+        Project.create(folder / "project", checked(VALUES), folder / "mine.pt")
+        yield folder
+
+
+@pytest.fixture
+def project(office, tmp_path):
+    shutil.copytree(office / "project", tmp_path / "project")
+    return Project(tmp_path / "project")
+
+
+def content(folder):
+    """{file: bytes} of a project, without its lock."""
+    return {
+        str(f.relative_to(folder)): f.read_bytes()
+        for f in sorted(Path(folder).rglob("*"))
+        if f.is_file() and f.name != ".lock"
+    }
