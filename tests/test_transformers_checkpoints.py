@@ -91,7 +91,11 @@ def test_every_family_goes_in_and_comes_out(tmp_path, family):
     shutil.move(out, file)
     loaded, report = auto(family).from_pretrained(tmp_path, output_loading_info=True)
     assert not any(report.values())
-    assert state_hash(loaded.float().state_dict()) == state_hash(fresh.state_dict())
+    # as after the round trip of transformers itself, which resets a row of the embeddings of funnel
+    fresh.save_pretrained(tmp_path / "theirs")
+    theirs = auto(family).from_pretrained(tmp_path / "theirs")
+    assert state_hash(loaded.float().state_dict()) == state_hash(theirs.float().state_dict())
+    assert state_hash(theirs.float().state_dict()) != state_hash(original.state_dict())
 
 
 def vit(folder, **options):

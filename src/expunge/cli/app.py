@@ -66,6 +66,9 @@ COMMANDS: dict[str, Command] = {
         "audit:audit", "Audit an unlearned checkpoint beside the original and a retrained model."
     ),
     "report": Command("report:report", "Write one self-contained HTML page from records."),
+    "convert": Command(
+        "convert:convert", "Rewrite a torch file that holds objects, so that other commands can read it."
+    ),
     "bench": Command("bench:bench", "Run the grid of experiments in a TOML file."),
     "erase": Command("erase:erase_commands", "Erase a concept from a text-to-image pipeline folder.", True),
     "demo-generation": Command(

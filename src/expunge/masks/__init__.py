@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .mask_file import Mask as Mask
     from .mask_file import combine as combine
     from .mask_file import overlap as overlap
+    from .other_masks import mask_for_model as mask_for_model
     from .saliency import saliency_scores as saliency_scores
 
 __getattr__, __dir__, __all__ = lazy_exports(
@@ -25,6 +26,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "combine": "mask_file",
         "full_mask": "mask",
         "inverted_mask": "mask",
+        "mask_for_model": "other_masks",
         "masked": "mask",
         "overlap": "mask_file",
         "random_mask": "mask",
