@@ -10,15 +10,23 @@ from typing import Any, get_args, get_type_hints
 
 from ..errors import ExpungeError, raise_all
 from ..own_code import is_own
-from ..tasks.task import Capability
 
 SCHEDULES = ("forget", "retain", "forget+retain", "retain+forget", "sequential", "mixed")
-# what the class attributes that hold several words may name
+# what the class attributes that hold several words may name, beside `needs`
 WORDS = {
-    "needs": get_args(Capability),
     "data": ("forget", "retain"),
     "scenarios": ("class", "part of a class", "random", "ids", "group"),
 }
+
+
+def _allowed(name: str) -> tuple[str, ...]:
+    """The words that a class attribute may name."""
+    if name != "needs":
+        return WORDS[name]
+    # here, because help must not import torch
+    from ..tasks.task import Capability
+
+    return get_args(Capability)
 
 
 def attribute_problems(
@@ -37,12 +45,12 @@ def attribute_problems(
                 )
         elif not isinstance(value, tuple | list | set | frozenset):
             problems.append(
-                f"{cls.__name__}.{name} is {value!r}; it must be a tuple of {_quoted(WORDS[name])}, for example "
-                f"({WORDS[name][0]!r},)."
+                f"{cls.__name__}.{name} is {value!r}; it must be a tuple of {_quoted(_allowed(name))}, for example "
+                f"({_allowed(name)[0]!r},)."
             )
-        elif unknown := [word for word in value if word not in WORDS[name]]:
+        elif unknown := [word for word in value if word not in _allowed(name)]:
             problems.append(
-                f"{cls.__name__}.{name} names {_quoted(unknown)}, which do not exist; known: {_quoted(WORDS[name])}."
+                f"{cls.__name__}.{name} names {_quoted(unknown)}, which do not exist; known: {_quoted(_allowed(name))}."
             )
     search = getattr(cls, "search", {})
     if not isinstance(search, Mapping) or any(
