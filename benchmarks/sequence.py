@@ -6,7 +6,8 @@
 
 One call runs one data set, method and seed: an original, ten requests, each from the model of the one before, and an audit
 after each. `retrain` trains one reference without the union of all ten. A call can be repeated: finished requests are kept in
-`benchmarks/cache/sequence`. `--collect` writes `benchmarks/results/sequence.json` from all finished runs.
+`benchmarks/cache/sequence`. The names that end with `-auto` choose the settings anew at each request, as the commands do; the others
+take those that nine trials chose at the first request of a kind. `--collect` writes `benchmarks/results/sequence.json` from all finished runs.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from expunge.records.request_file import read_requests, write_requests
 from expunge.sources.loading import load
 from expunge.sources.spec import locate
 from expunge.training.method import Method
-from expunge.tuning.trials import tune
+from expunge.tuning.trials import choose, tune
 
 HERE = Path(__file__).parent
 CACHE = HERE / "cache" / "sequence"
@@ -47,7 +48,8 @@ RESULT = HERE / "results" / "sequence.json"
 STEPS, EPOCHS, TRIALS = (10, 30, 90), (1, 2, 4), 3
 # samples of a batch
 BATCH = 128
-METHODS = ("salun", "ugradsl_plus", "nhle", "salun-rehearse", "ugradsl_plus-rehearse", "retrain")
+METHODS = ("salun", "ugradsl_plus", "nhle", "salun-rehearse", "ugradsl_plus-rehearse", "retrain",
+           "salun-auto", "ugradsl_plus-auto", "nhle-auto")  # fmt: skip
 
 
 class WordBag(nn.Module):
@@ -173,7 +175,7 @@ def method_for(name: str, request: tuple[str, Any], split: Split, recipe: Method
     text = getattr(recipe, "optimizer", "sgd") == "adamw"
     changes: dict[str, Any] = {"optimizer": "adamw", "lr": 1e-3} if text else {}
     if name.startswith("nhle") and request[0] == "class":
-        return NHLE(**changes)
+        return NHLE(guard="retain", **changes)
     if name.startswith("ugradsl"):
         return UGradSLPlus(batch_size=BATCH, **changes)
     return SalUn(order="paired", batch_size=BATCH, **changes)
@@ -254,8 +256,13 @@ def run(data: str, name: str, seed: int, deadline: float) -> None:
         split = split.after(requests_of(current), rehearse=name.endswith("rehearse"))
         kind = all_requests[number - 1][0]
         method = method_for(name, all_requests[number - 1], split, recipe)
-        method = chosen(folder, method, kind, current, split, task)
-        started = execute(current, split, method, task, seed=seed)
+        if name.endswith("auto"):
+            # as `unlearn` does for a method that is given by its name
+            method, run_of_trial, _ = choose(current, split, method, task, count="auto", seed=seed)
+            started = run_of_trial or execute(current, split, method, task, seed=seed)
+        else:
+            method = chosen(folder, method, kind, current, split, task)
+            started = execute(current, split, method, task, seed=seed)
         current = started.model
         result = audit(current, split, task)
         earlier = result.details.get("earlier_requests", [])

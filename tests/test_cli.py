@@ -300,7 +300,7 @@ SALUN = ["unlearn", "salun", *DIGITS, "--checkpoint", "ORIGINAL", "--forget-clas
         (["report", "none.json"], "cannot be read"),
         (
             ["unlearn", "salunn", *DIGITS, "--checkpoint", "ORIGINAL"],
-            "there is no method 'salunn'; known: amnesiac",
+            "there is no method 'salunn'; did you mean 'salun'? known: amnesiac",
         ),
         ([*SALUN, "--seed", "-1"], "the seed is -1"),
         ([*SALUN, "--split-seed", str(2**64)], "from 0 to 2^63 - 1"),

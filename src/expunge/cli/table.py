@@ -59,9 +59,9 @@ def _note(group: Sequence[Record]) -> str:
         return " (unchanged)"
     if group[0].kind != "original" and any("reference" in g for g in grounds):
         return " (not comparable)" if group[0].kind == "retrain" else " (no conclusion)"
-    if any(r.ended == "worse" for r in group):
-        return " (worse)"
-    return " (over-forgotten)" if any("over_forgotten" in g for g in grounds) else ""
+    if any("over_forgotten" in g for g in grounds):
+        return " (over-forgotten)"
+    return " (worse)" if any(r.ended == "worse" for r in group) else ""
 
 
 def measures_table(records: Sequence[Record]) -> Table | None:
