@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from ..audit.earlier_requests import TOLERANCE
 from ..audit.evaluation import Evaluation
 from ..audit.verdict import verdict
 from ..data.past_requests import PastRequest, remember_requests, requests_of
@@ -33,7 +34,8 @@ def answer(
         splits: The split of each request, if they are drawn already.
 
     Raises:
-        ExpungeError: A request cannot be drawn, the method does not fit, or the run changed nothing.
+        ExpungeError: A request cannot be drawn, the method does not fit, or the run changed nothing or left a class
+            known.
     """
     splits = [setting.draw(request) for request in requests] if splits is None else list(splits)
     union = setting.union(splits).after(requests_of(model), rehearse=setting.rehearse)
@@ -54,7 +56,7 @@ def answer(
         retrained=None if setting.recipe is not None else lambda _: None,
     )
     outcome = outcomes[-1]
-    _refuse_failed(outcome)
+    _refuse_failed(outcome, outcomes[0])
     _give_verdict(outcomes)
     new = _each(splits, outcome)
     hashes = {past.request for past in new}
@@ -62,13 +64,18 @@ def answer(
     return Answer(outcomes, splits, new)
 
 
-def _refuse_failed(outcome: Outcome) -> None:
-    """Raise `ExpungeError` for a run that diverged or changed nothing: it answers no request."""
+def _refuse_failed(outcome: Outcome, original: Outcome) -> None:
+    """Raise `ExpungeError` for a run that diverged, changed nothing, or left a class known: it answers no request."""
     record = outcome.record
     unchanged = record.model.get("hash_before") == record.model.get("hash_after")
-    if record.ended in ("diverged", "unchanged") or unchanged:
+    reason = record.status if record.ended in ("diverged", "unchanged") or unchanged else ""
+    known, before = (100 - float(r.scores.get("UA", 100.0)) for r in (record, original.record))
+    # the goal is that the class is not recognised at all; a run that took away less than half did not do the work
+    if not reason and outcome.run.split.goal == "unlearn" and known > max(TOLERANCE, before / 2):
+        reason = f"the model still recognises {known:.1f} % of the samples that were to be unlearned, and {before:.1f} % before the run"
+    if reason:
         raise ExpungeError(
-            f"the run answers no request: {record.status}. Nothing was kept; change the settings of {record.method} and run again."
+            f"the run answers no request: {reason}. Nothing was kept; change the settings of {record.method} and run again."
         )
 
 
