@@ -35,6 +35,7 @@ def fresh():
     ("factory", "words"),
     [
         (lambda model: lambda: model, "the same model twice"),
+        (lambda model: nn.Linear, "factory failed: TypeError: .*pass a function without arguments"),
         (
             lambda model: lambda: copy.deepcopy(model),
             "exactly the parameters of the model that was passed in",

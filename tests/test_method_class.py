@@ -139,3 +139,15 @@ def test_problems_that_are_no_list_of_sentences_are_named(returned, words):
         split = Split.random(data, test, 0.1)
     with pytest.raises(ExpungeError, match=rf"Talks.problems\(\) {words}"):
         execute(nn.Linear(2, 2), split, Talks, Classification(2))
+
+
+def test_a_base_class_that_is_no_method_may_say_what_methods_define():
+    class Named:
+        share: float
+
+    @dataclass(frozen=True, kw_only=True)
+    class Mixed(Named, SalUn):
+        share: float = 0.5
+
+    check_method_class(Mixed)
+    assert Mixed(share=0.2).share == 0.2

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import os
+import subprocess
 import sys
 
 import pytest
@@ -192,6 +194,26 @@ def test_a_state_of_another_notebook_cell_is_refused(world, tmp_path):
     execute(model, split, recipe, cell(1), state_file=tmp_path / "state")
     with pytest.raises(ExpungeError, match="state of another run"):
         execute(model, split, recipe, cell(2), state_file=tmp_path / "state")
+
+
+def test_the_identity_of_a_cell_is_equal_in_each_process():
+    """The order of a set of texts differs between processes."""
+    cell = (
+        "from expunge import Method\nfrom expunge.own_code import code_identity\n"
+        "class Chooses(Method):\n    def apply(self, run):\n        return run in {'aa', 'bb', 'cc', ('dd', 'ee')}\n"
+        "print(code_identity(Chooses))"
+    )
+    shown = {
+        subprocess.run(
+            [sys.executable, "-c", cell],
+            env={**os.environ, "PYTHONHASHSEED": str(seed)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in (1, 2)
+    }
+    assert len(shown) == 1 and "Chooses" in shown.pop()
 
 
 def test_built_in_code_is_identified_by_its_name():

@@ -10,7 +10,19 @@ import pytest
 import torch
 from torch import nn
 
-from expunge import Classification, ExpungeError, Method, Split, Task, audit, bench, execute, experiment, find
+from expunge import (
+    Classification,
+    ExpungeError,
+    Method,
+    Retrain,
+    Split,
+    Task,
+    audit,
+    bench,
+    execute,
+    experiment,
+    find,
+)
 from expunge.data.class_names import class_names, pair_problems
 from expunge.data.convert import as_data
 from expunge.errors import ModelError
@@ -157,9 +169,27 @@ def test_labels_with_a_large_gap_are_no_classes():
     x, y = torch.ones(30, 4), torch.arange(30) % 3
     with pytest.raises(ExpungeError, match="labels go to 2000000, but only 3 values occur"):
         bench([ONE], data=((x, y * 1_000_000), (x[:9], y[:9])), model="mlp", forget=0.1)
+    # numbers that a task of the user's own predicts are no classes
+    large = (x, 1_000_000 + y), (x[:9], 1_000_000 + y[:9])
+    compared = bench(
+        [ONE],
+        data=large,
+        model=lambda: nn.Linear(4, 1),
+        forget=0.1,
+        task=task(),
+        recipe=Retrain(epochs=1, lr=1e-16),
+        trials=0,
+    )
+    assert len(compared.outcomes) == 3
     assert class_names(as_data((x, y))) == ["0", "1", "2"]
     # a part of a large set may lack classes
     assert len(class_names(as_data((x, y * 499)))) == 999
+
+
+@pytest.mark.parametrize("trials", [-1, "2", True, 1.5])
+def test_a_wrong_number_of_trials_is_refused_before_anything_is_trained(trials):
+    with pytest.raises(ExpungeError, match=f"trials is {trials!r}; it must be a whole number, 0 or None"):
+        bench([ONE], data="no/such/data", model="mlp", forget=0.1, trials=trials)
 
 
 def test_text_labels_and_inputs_of_other_shapes_are_named():

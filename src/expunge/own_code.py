@@ -104,8 +104,16 @@ def _bytecode_hash(cls: type) -> str:
 
 
 def _code_parts(code: CodeType) -> list[Any]:
-    constants = [_code_parts(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
-    return [code.co_code.hex(), code.co_names, constants]
+    return [code.co_code.hex(), code.co_names, [_constant(c) for c in code.co_consts]]
+
+
+def _constant(value: Any) -> Any:
+    """A constant of a function in a form that is equal in each process: the order of a set of texts is not."""
+    if isinstance(value, CodeType):
+        return _code_parts(value)
+    if isinstance(value, frozenset):
+        return sorted(map(repr, value))
+    return [_constant(v) for v in value] if isinstance(value, tuple) else repr(value)
 
 
 def _is_installed(item: Any) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 
 from ..audit.measure import MeasureLike, make_measures
+from ..data.class_names import check_class_numbers
 from ..data.split import Split
 from ..errors import ExpungeError, raise_all
 from ..methods.retrain import Retrain
@@ -93,13 +94,19 @@ def bench(
     problems = argument_problems(compute=compute, on_outcome=on_outcome)
     problems += [] if task is None else argument_problems(task=task)
     problems += wrong_argument("recipe", recipe, Retrain, "a recipe, for example Retrain(epochs=20)")
+    if trials not in (None, AUTO) and (type(trials) is not int or trials < 0):
+        problems.append(
+            f"trials is {trials!r}; it must be a whole number, 0 or None for no trials, or 'auto'."
+        )
     raise_all(problems, ExpungeError)
     counts = trial_counts(methods, labelled, trials)
     problems = problems_of_seeds(seeds) + early_problems(labelled, data, model, forget, task)
     raise_all(problems, ExpungeError)
     made_measures = make_measures(measures, task or Classification(2))
     source = open_source(data)
-    task = task or Classification(len(class_names(source)))
+    if task is None:
+        check_class_numbers(source.forget.data if isinstance(source, Split) else source.train)
+        task = Classification(len(class_names(source)))
     recipe = recipe or (presets.recipe(data) if isinstance(data, str) else Retrain())
     factory = model_factory(model, source, device)
     seeds = [int(seed) for seed in seeds]

@@ -11,13 +11,20 @@ MANY_CLASSES = 10_000
 
 
 def class_names(train: Data) -> list[str]:
-    """Return the class names, or the class numbers as texts.
+    """Return the class names, or the class numbers as texts."""
+    if train.classes:
+        return [str(c) for c in train.classes]
+    return [str(c) for c in range(int(train.labels.max()) + 1)]
+
+
+def check_class_numbers(train: Data) -> None:
+    """Check the labels of a classifier's data. A task of the user's own may have labels that are no classes.
 
     Raises:
         ExpungeError: The labels go up to a number far above the number of their values.
     """
     if train.classes:
-        return [str(c) for c in train.classes]
+        return
     highest = int(train.labels.max())
     values = len(train.labels.unique())
     if highest >= MANY_CLASSES and 100 * values <= highest:
@@ -25,7 +32,6 @@ def class_names(train: Data) -> list[str]:
             f"labels go to {highest}, but only {values} values occur, which would make {highest + 1:,} classes; number the classes "
             "from 0."
         )
-    return [str(c) for c in range(highest + 1)]
 
 
 def pair_problems(train: Data, test: Data) -> list[str]:

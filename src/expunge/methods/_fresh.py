@@ -67,7 +67,12 @@ def _check_fresh(model: nn.Module, run: Run) -> None:
 
 
 def _made(factory: Any) -> nn.Module:
-    model = factory()
+    try:
+        model = factory()
+    except Exception as error:
+        raise ModelError(
+            f"factory failed: {type(error).__name__}: {error}; pass a function without arguments that returns an nn.Module."
+        ) from error
     if not isinstance(model, nn.Module):
         raise ModelError(
             f"factory returned {type(model).__name__}; pass a function without arguments that returns an nn.Module."

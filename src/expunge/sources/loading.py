@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ..data.batch import Inputs
-from ..data.class_names import class_names, pair_problems
+from ..data.class_names import check_class_numbers, class_names, pair_problems
 from ..data.convert import as_data
 from ..data.resize import Resize
 from ..data.samples import Data
@@ -179,6 +179,7 @@ def _as_source(result: Any, spec: str) -> Source:
         ]
     )
     raise_all([f"{spec}: {problem}" for problem in pair_problems(train, test)], ExpungeError)
+    check_class_numbers(train)
     return Source(train, test, class_names(train), input_shape(train), spec.rpartition(":")[2])
 
 

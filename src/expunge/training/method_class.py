@@ -91,6 +91,9 @@ def _class_problems(cls: type) -> tuple[str, ...]:
 def _undeclared(cls: type) -> list[str]:
     """Return sentences for annotations that are no fields, and for values of inherited fields without an annotation."""
     annotated = [n for n, hint in inspect.get_annotations(cls).items() if "ClassVar" not in str(hint)]
+    # in a base class that is no method, a name without a value says what the methods define
+    is_method = any(is_dataclass(base) for base in cls.__mro__[1:])
+    annotated = [n for n in annotated if is_method or n in vars(cls)]
     if annotated and "__dataclass_fields__" not in vars(cls):
         return [
             f"{cls.__name__} declares {', '.join(annotated)} and is no dataclass, so these are no settings; decorate it with "

@@ -65,7 +65,11 @@ def check_left(run: Run, model: nn.Module, before: dict[str, int], name: str) ->
     # frozen tensors may be shared, and a resumed run copies such a tensor to itself
     shared = {t.data_ptr() for t in _tensors(run.model).values()}
     after, tensors = versions(model), _tensors(model)
-    changed = [n for n, count in before.items() if after[n] != count and tensors[n].data_ptr() not in shared]
+    changed = [
+        n
+        for n, count in before.items()
+        if after.get(n) != count and (n not in tensors or tensors[n].data_ptr() not in shared)
+    ]
     if changed:
         warnings.warn(
             f"{name} changed the model that was passed in ({len(changed)} tensors, first: {changed[:3]}), which is now no "
