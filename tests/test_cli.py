@@ -443,7 +443,11 @@ def test_interrupted_trials_go_on_to_the_same_model(trained, tmp_path, monkeypat
     ("method", "more", "said"),
     [
         ("retrain", ("--trials", "2"), "retrain has no settings to try; leave the trials out."),
-        ("salun", ("--trials", "-1"), "the number of trials is -1; it must be a whole number of at least 1, or 'auto'."),
+        (
+            "salun",
+            ("--trials", "-1"),
+            "the number of trials is -1; it must be a whole number of at least 1, or 'auto'.",
+        ),
         (
             "salun",
             ("--trials", "2", "--lr", "0.01"),
