@@ -234,10 +234,13 @@ def row(
 
 def run(data: str, name: str, seed: int, deadline: float) -> None:
     """Answer the requests that are still missing, and keep model and scores after each."""
+    folder = CACHE / f"{data}-{name}-{seed}"
+    if (folder / "done.json").exists():
+        print(f"{folder.name} is finished; remove {folder} to run it again")
+        return
     train, test, model, recipe, all_requests = (fashion if data == "fashion" else newsgroups)(seed)
     task = Classification(train.num_classes)
     splits = [draw(train, test, request) for request in all_requests]
-    folder = CACHE / f"{data}-{name}-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
     original = _original(data, seed, model, splits[0], recipe, task)
     if name == "retrain":
