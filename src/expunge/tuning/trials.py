@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -40,6 +40,7 @@ class Tuned:
         untouched: Distance of the original, in percentage points.
         run: Run of the best trial. None if an interrupted call made it, or if trials ran on a part of the forget set.
         margin: Sampling error of the distance for `count="auto"`, else 0. A smaller gain counts as none.
+        in_order: All trials, the first one first.
     """
 
     trials: list[Trial]
@@ -47,6 +48,17 @@ class Tuned:
     untouched: float
     run: Run | None
     margin: float = 0.0
+    in_order: Sequence[Trial] = ()
+
+    @property
+    def harmless(self) -> tuple[Method, Run | None]:
+        """The method of the first trial that is no further from the target than the original, and its run if it is kept.
+
+        Where no trial improves on the original, their distances differ by chance, and the closest trial is the one that does
+        least. The first trial has the method's own settings. If all trials do harm, it is the best trial.
+        """
+        trial = next((t for t in self.in_order if t.distance <= self.untouched + self.margin), self.trials[0])
+        return replace(self.method, **trial.settings), self.run if trial is self.trials[0] else None
 
     @property
     def improved(self) -> bool:
@@ -137,11 +149,11 @@ def tune(
             write_json(trials_path, plain({"identity": identity, "trials": [asdict(t) for t in trials]}))
         if on_trial is not None:
             on_trial(trials)
-    trials = sorted(trials, key=lambda t: t.distance)
+    in_order, trials = trials, sorted(trials, key=lambda t: t.distance)
     if len(trial_split.forget) < len(split.forget):
         # the best settings then run on all that was requested
         best_run = None
-    tuned = Tuned(trials, replace(method, **trials[0].settings), untouched, best_run, margin)
+    tuned = Tuned(trials, replace(method, **trials[0].settings), untouched, best_run, margin, in_order)
     if not tuned.improved:
         warnings.warn(no_better_text(tuned), RuntimeWarning, stacklevel=2)
     return tuned
@@ -155,6 +167,7 @@ def choose(
     *,
     count: Count,
     fixed: Collection[str] = (),
+    may_keep: bool = True,
     **options: Any,
 ) -> tuple[Method, Run | None, dict[str, Any]]:
     """Return the method with the settings to use, its run if there is one already, and details for the record.
@@ -166,6 +179,7 @@ def choose(
         task: The task of the model.
         count: Number of trials. None, 0 and 1 keep the settings. "auto" keeps the original if no trial improves on it.
         fixed: Names of fields that stay as they are.
+        may_keep: Whether "auto" may keep the original. If not, the first trial that does no harm is taken, else the best.
         options: Further keyword arguments of `tune`.
     """
     if not tries(count) or count is None:
@@ -178,10 +192,12 @@ def choose(
     details = {"trials": [asdict(t) for t in tuned.trials], "trials_untouched": tuned.untouched}
     if count != AUTO or tuned.improved:
         return tuned.method, tuned.run, details
+    if not may_keep:
+        return (*tuned.harmless, details)
     shared = {name: options[name] for name in ("seed", "compute") if name in options}
     return (
         tuned.method,
-        keep_original(model, split, tuned.method, task, no_better_text(tuned), **shared),
+        keep_original(model, split, task, no_better_text(tuned), **shared),
         details,
     )
 
