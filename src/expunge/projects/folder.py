@@ -45,7 +45,7 @@ class Folder:
         missing = [name for name in (SETTINGS, STATE) if not (self.path / name).is_file()]
         if missing:
             raise ExpungeError(
-                f"{self.path} is no project: {' and '.join(missing)} is missing; make one with `expunge init`, or name its folder "
+                f"{self.path} is no project: {' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} missing; make one with `expunge init`, or name its folder "
                 "with --project."
             )
 
@@ -77,7 +77,7 @@ class Folder:
             raise _unwritable(self.path, error) from error
         try:
             deadline = time.monotonic() + wait
-            while not _take(file):
+            while not take(file):
                 if time.monotonic() >= deadline:
                     raise ExpungeError(
                         f"another command works in {self.path} (process {_owner(file)}); wait until it ends, or give --wait-for "
@@ -183,7 +183,7 @@ def _flush(path: Path) -> None:
             os.close(handle)
 
 
-def _take(file: int) -> bool:
+def take(file: int) -> bool:
     """Lock an open file, or return False if another process has locked it."""
     try:
         if os.name == "nt":

@@ -68,7 +68,7 @@ def prepare(folder: Folder, say: Say, command: str = "") -> Prepared:
     remember_requests(model, _answered(folder, state, checkpoint, len(source.classes)))
     setting = _setting(settings, source, command)
     if drawn := state.get("drawn"):
-        raise_all(_drawn_problems(drawn, settings, source))
+        raise_all(drawn_problems(drawn, settings, source))
         if drawn["held_out"] and source.train.fingerprint() != drawn["data"]:
             say(
                 "the training data has changed since the first request; the validation set stays the same by its ids."
@@ -97,6 +97,8 @@ def _setting(settings: ProjectSettings, source: Source, command: str) -> Setting
         measures=settings.measures,
         names={"model": settings.model, "data": source.name, "classes": source.classes},
         command=command,
+        trials=settings.trials,
+        fixed=sorted(settings.settings),
     )
 
 
@@ -123,7 +125,7 @@ def request_file(folder: Folder, state: dict[str, Any]) -> Path:
     return folder.find(str(requests_path(Path(state["models"][-1]["file"]))), state)
 
 
-def _drawn_problems(drawn: dict[str, Any], settings: ProjectSettings, source: Source) -> list[str]:
+def drawn_problems(drawn: dict[str, Any], settings: ProjectSettings, source: Source | None = None) -> list[str]:
     """Return which settings differ from those that earlier requests were drawn with, one sentence each."""
     problems = [
         f"{SETTINGS}: {name} is {getattr(settings, name)}, and the requests of this project were drawn with {drawn[name]}; write "
@@ -131,7 +133,7 @@ def _drawn_problems(drawn: dict[str, Any], settings: ProjectSettings, source: So
         for name in ("validation", "split_seed")
         if getattr(settings, name) != drawn[name]
     ]
-    if list(source.classes) != drawn["classes"]:
+    if source is not None and list(source.classes) != drawn["classes"]:
         problems.append(
             f"{SETTINGS}: the data has the classes {list(source.classes)}, and the requests of this project were drawn with "
             f"{drawn['classes']}; give data with the same classes in the same order."
@@ -163,16 +165,20 @@ def for_requests(prepared: Prepared, requests: Sequence[Wanted]) -> Setting:
 
 
 def unanswered(prepared: Prepared, say: Say, new: Sequence[ProjectRequest] = ()) -> list[ProjectRequest]:
-    """Return the requests that wait or came back, without the `new` ones, with the ids of their samples.
+    """Return the requests that wait, came back or are not proved, without the `new` ones, with the ids of their samples.
 
-    A request that came back gets those of its ids that the data still has. It is left out if there are none.
+    A request that came back gets those of its ids that the data still has. It is left out if there are none. One that is not
+    proved is left out if the data lacks some of its ids, as no run can prove it.
     """
     known = {past.request: past.ids for past in requests_of(prepared.model)}
     entries = []
-    for entry in (r for r in prepared.requests if r.state != "done" and r not in new):
-        if entry.state == "came back":
+    for entry in (r for r in prepared.requests if r.is_open and r not in new):
+        if entry.state != "waiting":
             ids = entry.what["ids"] or list(known.get(entry.request, ()))
             here = _present(ids, prepared.setting.train)
+            if entry.state == "done" and len(here) < max(len(ids), entry.samples):
+                say(f"request {entry.number} is not proved, and the data no longer has all of its samples.")
+                continue
             if gone := len(ids) - len(here):
                 say(
                     f"request {entry.number} came back, and the data no longer has {gone:,} of its {len(ids):,} samples; "

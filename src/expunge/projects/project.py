@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
@@ -17,25 +17,31 @@ from ..receipts.ledger import Ledger
 from ..records.record import Record
 from . import folder as files
 from .answer import answer
-from .answered import Answer
-from .creation import make_folder
-from .delivery import deliver, mark_answered
+from .answered import Answer, NotAnswered
+from .changes import check_new_requests, commit, enter, ledger_copy, not_proved, read_states
+from .creation import make_folder, remove_leftovers
+from .delivery import deliver, mark_answered, mark_failed
 from .file_checks import file_problems
 from .folder import Folder
+from .ledger_limits import public_key
 from .plan import Plan, make_plan
-from .prepared import Prepared, Say, draw_each, drawn_entry, for_requests, prepare, unanswered
+from .prepared import Prepared, Say, draw_each, drawn_problems, for_requests, prepare, unanswered
 from .repeated import answer_repeats, earlier_answer, earlier_of
 from .requests import ProjectRequest, ProjectStatus, utc_today
 from .settings import ProjectSettings, read_settings
 from .state import request_entries
-from .wanted import NO_SUBJECT, Wanted, wanted
+from .wanted import Wanted, wanted
 
 
 def _say_nothing(text: str) -> None:
     pass
 
 
-NOTHING_WAITS = "no request waits; name what to forget, or leave --pending out."
+NOTHING_WAITS = "no request waits; there is nothing to answer."
+
+
+class NothingWaits(ExpungeError):
+    """There is no request to answer."""
 
 
 class Project:
@@ -56,6 +62,7 @@ class Project:
     """
 
     def __init__(self, path: Path | str, *, wait: float = 0.0, say: Say = _say_nothing):
+        remove_leftovers(Path(path))
         self.folder = Folder(path)
         self.path, self.wait, self.say = self.folder.path, wait, say
 
@@ -91,6 +98,7 @@ class Project:
         goal: Literal["untrain", "unlearn"] | None = None,
         subject: str = "",
         due: str = "",
+        received: str = "",
         command: str = "",
     ) -> Answer:
         """Answer one request with a run of the project's method on the latest model.
@@ -102,47 +110,64 @@ class Project:
             goal: "untrain" or "unlearn". By default "unlearn" for classes and "untrain" for all else.
             subject: Reference to the person, for the ledger. Do not use the name.
             due: Day by which it must be answered, as 2026-01-31.
+            received: Day on which it came. By default today (UTC).
             command: The command as it can be typed again, for the record.
 
         Returns:
             Model, scores and records. The folder then has the next checkpoint, its record, receipt and request file.
 
         Raises:
-            ExpungeError: The request cannot be answered. The folder stays as it was.
+            NotAnswered: The run diverged, changed nothing, did harm or forgot nothing. The request waits, and the model stays.
+            ExpungeError: The request is wrong. The folder stays as it was.
         """
-        request = wanted(ids=ids, classes=classes, group=group, goal=goal, subject=subject, due=due)
+        what = {"ids": ids, "classes": classes, "group": group, "goal": goal}
+        request = wanted(**what, subject=subject, due=due, received=received)
         return self.answer([request], command=command)
 
     def answer(self, new: Sequence[Wanted] = (), *, pending: bool = False, command: str = "") -> Answer:
         """Answer several requests with one run.
 
-        A request for samples that an earlier one removed already is answered by the earlier run.
+        A request for samples that an earlier one removed already is answered by the earlier run, if that is proved. A request
+        that the run does not answer waits, with the reason in `Answer.failures` and in the ledger.
 
         Args:
             new: New requests.
-            pending: Whether to answer the waiting requests too, and those that came back.
+            pending: Whether to answer the waiting requests too, and those that came back or are not proved.
             command: The command as it can be typed again, for the record.
+
+        Raises:
+            NotAnswered: The run answers none of the requests. They wait, and the model stays.
+            NothingWaits: No request is given, and none waits.
+            ExpungeError: A request is wrong. The folder stays as it was.
         """
         with self.folder.locked(self.wait):
             prepared = self._prepare(command)
             with self.folder.change() as work:
-                ledger = self._ledger(work)
-                splits = self._enter(prepared, ledger, new)
+                ledger = ledger_copy(self.folder, work, prepared, self.say)
+                splits = enter(prepared, ledger, new)
                 entries = prepared.requests[len(prepared.requests) - len(new) :]
                 if pending:
                     waiting = unanswered(prepared, self.say, entries)
                     splits = [*draw_each(prepared.setting, waiting), *splits]
                     entries = [*waiting, *entries]
                 if not entries:
-                    raise ExpungeError(NOTHING_WAITS)
+                    raise NothingWaits(NOTHING_WAITS)
                 left, kept = answer_repeats(self.folder, prepared, ledger, entries, splits, self.say)
+                failed = None
                 if left:
-                    found = self._run(prepared, work, ledger, [e for e, _ in left], [s for _, s in left])
+                    try:
+                        found = self._run(prepared, work, ledger, [e for e, _ in left], [s for _, s in left])
+                    except NotAnswered as error:
+                        failed = error
                 else:
                     hashes = {entry.request for entry in entries}
                     past = [p for p in requests_of(prepared.model) if p.request in hashes]
                     found = Answer([], splits, past, kept=(prepared.model, Record.load(kept[-1])))
-                self._commit(prepared, work, ledger)
+                if failed is None:
+                    found.not_proved = not_proved(ledger, entries)
+                commit(self.folder, prepared, work, ledger)
+                if failed is not None:
+                    raise failed
         return found
 
     def _run(
@@ -153,12 +178,19 @@ class Project:
         entries: Sequence[ProjectRequest],
         splits: Sequence[Split],
     ) -> Answer:
-        """Answer requests by a new run, and write its files into `work`."""
+        """Answer requests by a new run, and write its files into `work`. Requests that it does not answer stay open."""
         requests = [entry.wanted for entry in entries]
         setting = for_requests(prepared, requests)
-        found = answer(prepared.model, requests, setting, splits)
-        model = deliver(prepared, work, ledger, entries, found, setting)
-        mark_answered(prepared, ledger, entries, found, model)
+        try:
+            found = answer(prepared.model, requests, setting, splits)
+        except NotAnswered as error:
+            mark_failed(ledger, entries, error.reasons, setting.method.name())
+            raise
+        answered = [entry for k, entry in enumerate(entries) if k not in found.failures]
+        model = deliver(prepared, work, ledger, answered, found, setting)
+        mark_answered(prepared, ledger, answered, found, model)
+        left = [entries[k] for k in found.failures]
+        mark_failed(ledger, left, list(found.failures.values()), setting.method.name())
         return found
 
     def register(self, new: Sequence[Wanted]) -> list[ProjectRequest]:
@@ -166,8 +198,8 @@ class Project:
         with self.folder.locked(self.wait):
             prepared = self._prepare()
             with self.folder.change() as work:
-                ledger = self._ledger(work)
-                splits = self._enter(prepared, ledger, new)
+                ledger = ledger_copy(self.folder, work, prepared, self.say)
+                splits = enter(prepared, ledger, new)
                 entries = prepared.requests[len(prepared.requests) - len(new) :]
                 for entry, split in zip(entries, splits, strict=True):
                     if earlier := earlier_of(prepared, entry, split):
@@ -175,17 +207,20 @@ class Project:
                             f"request {entry.number} asks for samples that request {earlier.number} removed already; "
                             "`expunge forget --pending` answers it without a new run."
                         )
-                self._commit(prepared, work, ledger)
+                commit(self.folder, prepared, work, ledger)
         return entries
 
     def plan(self, new: Sequence[Wanted] = (), *, pending: bool = False) -> Plan:
-        """Return what `answer` would do and cost. No file is changed."""
+        """Return what `answer` would do and cost. No file is changed. The checks and errors are those of `answer`."""
         prepared = self._prepare()
+        self._read_states(prepared.state, prepared.requests)
         requests = [r.wanted for r in unanswered(prepared, self.say)] if pending else []
+        if not (requests or new):
+            raise NothingWaits(NOTHING_WAITS)
+        splits = [prepared.setting.draw(request) for request in new]
+        check_new_requests(prepared, new, splits)
+        splits = [*(prepared.setting.draw(request) for request in requests), *splits]
         requests += new
-        if not requests:
-            raise ExpungeError(NOTHING_WAITS)
-        splits = [prepared.setting.draw(request) for request in requests]
         for split in splits:
             if earlier := earlier_answer(split, requests_of(prepared.model), prepared.requests):
                 self.say(
@@ -195,15 +230,23 @@ class Project:
         return make_plan(prepared.model, splits, setting, recipe, self.path, prepared.model_file)
 
     def status(self, today: date | None = None) -> ProjectStatus:
-        """Return all requests with their states, the latest model, and what is wrong with the files of the project.
+        """Return all requests with their states in the ledger, the latest model, and what is wrong with the files of the project.
 
         Neither data nor model is read.
         """
         state = self.folder.state()
         problems = file_problems(self.folder, state)
-        return ProjectStatus(
-            request_entries(state), state["models"][-1]["file"], today or utc_today(), tuple(problems)
-        )
+        requests = request_entries(state)
+        self._read_states(state, requests)
+        wrong: list[str] = []
+        try:
+            settings = read_settings(self.path / files.SETTINGS)
+            raise_all(drawn_problems(state["drawn"], settings) if state.get("drawn") else [])
+            public_key(settings)
+        except ExpungeError as error:
+            wrong = error.problems
+        model = state["models"][-1]["file"]
+        return ProjectStatus(requests, model, today or utc_today(), tuple(problems), tuple(wrong))
 
     @property
     def settings(self) -> ProjectSettings:
@@ -218,33 +261,14 @@ class Project:
     # ---- pieces
 
     def _prepare(self, command: str = "") -> Prepared:
-        """Check the files, then load what a command works with."""
+        """Check the files and the key, then load what a command works with."""
         raise_all(file_problems(self.folder, self.folder.state()))
+        public_key(self.settings)
         return prepare(self.folder, self.say, command)
 
-    def _enter(self, prepared: Prepared, ledger: Ledger, new: Sequence[Wanted]) -> list[Split]:
-        """Enter new requests in state and ledger, and return their splits. They are drawn first, so a wrong one is refused."""
-        splits = [prepared.setting.draw(request) for request in new]
-        for request, split in zip(new, splits, strict=True):
-            subject = request.subject or NO_SUBJECT
-            number = ledger.add(subject, split.forget.ids, due=request.due, days=prepared.settings.days)
-            due = ledger.request(number).due
-            prepared.requests.append(ProjectRequest.new(number, due, request, subject, split))
-        return splits
-
-    def _ledger(self, work: Path) -> Ledger:
-        """Return a copy of the ledger in the hidden folder of a change."""
-        kept, copied = self.path / files.LEDGER, work / files.LEDGER
-        if kept.exists():
-            shutil.copy(kept, copied)
-        return Ledger(copied, create=not kept.exists())
-
-    def _commit(self, prepared: Prepared, work: Path, ledger: Ledger) -> None:
-        """Make the files in `work`, the models and the requests those of the project."""
-        state = {
-            **prepared.state,
-            "requests": [request.to_dict() for request in prepared.requests],
-            "ledger": str(ledger.head()),
-            "drawn": drawn_entry(prepared, work),
-        }
-        self.folder.commit(work, state)
+    def _read_states(self, state: dict[str, Any], requests: Sequence[ProjectRequest]) -> None:
+        """Let requests have the states that the ledger gives them. A ledger that is missing or broken gives none."""
+        path = self.folder.find(files.LEDGER, state)
+        if path.is_file():
+            with suppress(ExpungeError):
+                read_states(Ledger(path), requests)

@@ -1,0 +1,46 @@
+"""The limits of a project's ledger: `expunge.toml` names them, and the ledger alone applies them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..receipts.keys import load_private, public_bytes, read_passphrase
+from ..receipts.ledger import Ledger
+from .settings import ProjectSettings
+
+
+def signing_key(settings: ProjectSettings) -> tuple[Path | None, bytes | None]:
+    """Return the file of the private key and its passphrase; None for each that the settings do not name."""
+    key, passphrase = settings.sign_key, settings.passphrase_file
+    return (
+        Path(key).expanduser() if key else None,
+        read_passphrase(Path(passphrase).expanduser()) if passphrase else None,
+    )
+
+
+def public_key(settings: ProjectSettings) -> str:
+    """Return the public key (64 hex digits) of the key that signs receipts; empty without one.
+
+    Raises:
+        ExpungeError: The key cannot be opened.
+    """
+    key, passphrase = signing_key(settings)
+    return public_bytes(load_private(key, passphrase)).hex() if key is not None else ""
+
+
+def write_limits(ledger: Ledger, settings: ProjectSettings, say: Callable[[str], None]) -> None:
+    """Write `max_gap` and the public key of `expunge.toml` into the ledger, if it has others.
+
+    The key joins those that the ledger has, so that receipts of an earlier key still count.
+    """
+    changes: dict[str, Any] = {}
+    limits, public = ledger.limits, public_key(settings)
+    if settings.max_gap is not None and settings.max_gap != limits.max_gap:
+        changes["max_gap"] = settings.max_gap
+    if public and public not in limits.keys:
+        changes["keys"] = [*limits.keys, public]
+    if changes:
+        ledger.set_limits(**changes)
+        say(f"the ledger gets the {' and the '.join(changes)} of expunge.toml; they apply to all its requests.")
