@@ -27,6 +27,16 @@ def print_requests(requests: Sequence[ProjectRequest], today: date) -> None:
     Console().print(table)
 
 
+def _seconds(plan: Plan) -> str:
+    if plan.seconds is None:
+        return "unknown: the method has no training loop"
+    (least, most), (fewest, highest) = plan.seconds, plan.trials
+    if fewest == highest:
+        runs = f"{fewest} trials of {plan.steps:,} steps" if fewest > 1 else f"a run of {plan.steps:,} steps"
+        return f"{least:.1f} ({runs}, masks and audit)"
+    return f"{least:.1f} (1 trial of {plan.steps:,} steps) to {most:.1f} ({highest} trials), with masks and audit"
+
+
 def print_plan(plan: Plan) -> None:
     """Print a plan, one line for each figure."""
     each = ", ".join(f"{n:,}" for n in plan.samples)
@@ -35,12 +45,10 @@ def print_plan(plan: Plan) -> None:
         "retained samples": f"{plan.retain:,} (earlier requests removed {plan.earlier:,})",
         "copies": " ".join(plan.copies) or "none found",
         "method": plan.method,
-        "estimated seconds": "unknown: the method has no training loop"
-        if plan.seconds is None
-        else f"{plan.seconds:.1f} for {plan.steps:,} steps, without mask and audit",
+        "estimated seconds": _seconds(plan),
         "estimated memory": "unknown" if plan.memory is None else f"{plan.memory / 1e6:,.0f} MB",
         "disk space": f"{plan.disk / 1e6:,.1f} MB needed, {plan.free / 1e6:,.0f} MB free",
         "retraining": f"{plan.retrain_seconds:.1f} seconds"
-        + (", which is cheaper than the method" if plan.retraining_is_cheaper else ""),
+        + (", which is cheaper than the method may be" if plan.retraining_is_cheaper else ""),
     }
     print("\n".join(f"{name}: {text}" for name, text in lines.items()))

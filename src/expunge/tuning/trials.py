@@ -22,7 +22,7 @@ from ..training.execute import execute, keep_original
 from ..training.method import Method
 from ..training.processes import ProcessGroup, is_first_process
 from ..training.run import Compute, Run
-from .auto import adapt, can_search, search_for
+from .auto import ENOUGH, adapt, can_search, search_for
 from .caution import cautious_distance
 from .checks import tuning_problems
 from .estimate import Distance, distance_to_expected, distance_to_retrained
@@ -52,12 +52,14 @@ class Tuned:
 
     @property
     def harmless(self) -> tuple[Method, Run | None]:
-        """The method of the first trial that is no further from the target than the original, and its run if it is kept.
+        """The method of the first trial that is hardly further from the target than the original, and its run if it is kept.
 
         Where no trial improves on the original, their distances differ by chance, and the closest trial is the one that does
-        least. The first trial has the method's own settings. If all trials do harm, it is the best trial.
+        least. The first trial has the method's own settings. Hardly means a point, or the sampling error if it is smaller. If
+        all trials are further away, it is the closest one.
         """
-        trial = next((t for t in self.in_order if t.distance <= self.untouched + self.margin), self.trials[0])
+        limit = self.untouched + min(self.margin, ENOUGH)
+        trial = next((t for t in self.in_order if t.distance <= limit), self.trials[0])
         return replace(self.method, **trial.settings), self.run if trial is self.trials[0] else None
 
     @property
@@ -81,6 +83,7 @@ def tune(
     on_trial: Callable[[list[Trial]], None] | None = None,
     trials_file: Path | str | None = None,
     state_file: Path | str | None = None,
+    may_keep: bool = True,
     **options: Any,
 ) -> Tuned:
     """Try several settings of a method and choose those whose model is closest to Retrain.
@@ -103,6 +106,8 @@ def tune(
         on_trial: Called after each trial with all trials so far.
         trials_file: File that keeps finished trials, so that an interrupted call continues. The caller removes it.
         state_file: File for the state of the running trial, as for `execute`.
+        may_keep: Whether the caller keeps the original if no trial improves on it. If not, "auto" goes on until a trial is as
+            close to the target as the original, even if chance explains a larger gap.
         options: Further keyword arguments of `execute`.
 
     Returns:
@@ -123,11 +128,12 @@ def tune(
     state_path, trials_path = (None if f is None else Path(f) for f in (state_file, trials_file))
     split = split.after(requests_of(model))
     # trials leave out what the original never saw, by which they are compared; automatic ones run what is delivered
-    trial_split = split if by == "gap" or count == AUTO else split.without_held_out
+    trial_split = split if by == "gap" or count == AUTO else _seen(split)
     distance_of, margin = _distance(model, trial_split, task, retrained if by == "gap" else None, count)
     untouched = distance_of(model)
     identity = identity_of(model, split, method, seed, how, options.get("mask"), count, fixed, by)
-    method, propose = _proposals(model, trial_split, method, task, count, fixed, margin)
+    enough = margin if may_keep else min(margin, untouched)
+    method, propose = _proposals(model, trial_split, method, task, count, fixed, enough, not may_keep)
     trials = finished_trials(trials_path, identity)
     best_run: Run | None = None
     group = ProcessGroup(how.processes)
@@ -188,7 +194,7 @@ def choose(
         return method, None, {}
     if count == AUTO and not can_search(method, split, task, fixed):
         return adapt(method, model, split, task, fixed), None, {}
-    tuned = tune(model, split, method, task, count=count, fixed=fixed, **options)
+    tuned = tune(model, split, method, task, count=count, fixed=fixed, may_keep=may_keep, **options)
     details = {"trials": [asdict(t) for t in tuned.trials], "trials_untouched": tuned.untouched}
     if count != AUTO or tuned.improved:
         return tuned.method, tuned.run, details
@@ -202,6 +208,12 @@ def choose(
     )
 
 
+def _seen(split: Split) -> Split:
+    """Return the split without forget samples that the original never saw, if it saw any of them."""
+    seen = split.without_held_out
+    return seen if len(seen.forget) else split
+
+
 def _distance(
     model: nn.Module, split: Split, task: Task, retrained: Evaluation | None, count: int | str
 ) -> tuple[Distance, float]:
@@ -209,7 +221,7 @@ def _distance(
     if retrained is not None:
         return distance_to_retrained(retrained, task), 0.0
     if count == AUTO:
-        seen = split.without_held_out
+        seen = _seen(split)
         return cautious_distance(model, replace(seen, held_out=seen.held_out[:0]), task)
     return distance_to_expected(model, split, task), 0.0
 
@@ -221,12 +233,13 @@ def _proposals(
     task: Task,
     count: int | str,
     fixed: Collection[str],
-    margin: float,
+    enough: float,
+    weaker: bool,
 ) -> tuple[Method, Callable[[list[Trial]], dict[str, Any] | None]]:
     """Return the method that trials vary, and the function that gives the settings of the next trial."""
     if isinstance(count, str):
         method = adapt(method, model, split, task, fixed)
-        return method, search_for(method, model, split, task, fixed, margin).next
+        return method, search_for(method, model, split, task, fixed, enough, weaker).next
     return method, lambda done: next_settings(method, done, count, fixed) if len(done) < count else None
 
 
