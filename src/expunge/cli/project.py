@@ -136,7 +136,10 @@ def status(*, project: Path = Path("."), today: str = "") -> int:
             ending = "came back" if request.state == "came back" else "is open"
             print(f"request {request.number} {ending}: {request.reason}", file=sys.stderr)
         if request.missing:
-            print(f"request {request.number} is not proved. Missing: {'; '.join(request.missing)}", file=sys.stderr)
+            print(
+                f"request {request.number} is not proved. Missing: {'; '.join(request.missing)}",
+                file=sys.stderr,
+            )
     for text in (*found.problems, *found.wrong):
         print(f"error: {text}", file=sys.stderr)
     return found.exit_code

@@ -30,9 +30,15 @@ def _init_flags() -> type:
             form, default = tuple[str, ...], ()
             text = f"{text} Write NAME=VALUE." if name in TABLES else text
         annotation: Any = Annotated[form, Parameter(help=text)]  # type: ignore[valid-type]
-        flags.append((name, annotation) if entry.is_required() else (name, annotation, field(default=default)))
+        flags.append(
+            (name, annotation) if entry.is_required() else (name, annotation, field(default=default))
+        )
     return make_dataclass(
-        "InitFlags", flags, frozen=True, kw_only=True, namespace={"__module__": __name__, "__doc__": Entries.__doc__}
+        "InitFlags",
+        flags,
+        frozen=True,
+        kw_only=True,
+        namespace={"__module__": __name__, "__doc__": Entries.__doc__},
     )
 
 

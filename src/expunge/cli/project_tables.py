@@ -17,13 +17,15 @@ if TYPE_CHECKING:
 
 def print_requests(requests: Sequence[ProjectRequest], today: date) -> None:
     """Print requests with their states in the ledger, and their scores then and now."""
-    table = Table("no.", "subject", "asks for", "samples", Column("due", no_wrap=True), "state", "UA", "MIA")
+    columns = (Column(name, no_wrap=True) for name in ("due", "UA", "MIA"))
+    due, *scored = columns
+    table = Table("no.", "subject", "asks for", due, "state", *scored)
     for r in requests:
         state = f"{r.shown_state}, overdue" if r.is_overdue(today) else r.shown_state
         scores = [
-            f"{r.then[k]:.1f} -> {r.now[k]:.1f}" if k in r.then and k in r.now else "" for k in ("UA", "MIA")
+            f"{r.then[k]:.1f} > {r.now[k]:.1f}" if k in r.then and k in r.now else "" for k in ("UA", "MIA")
         ]
-        table.add_row(str(r.number), escape(r.subject), r.kind, f"{r.samples:,}", r.due, state, *scores)
+        table.add_row(str(r.number), escape(r.subject), f"{r.kind}, {r.samples:,}", r.due, state, *scores)
     Console().print(table)
 
 

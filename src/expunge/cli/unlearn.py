@@ -230,7 +230,9 @@ def _write(request: Request, out: Path, outcomes: list[Outcome], like: Checkpoin
         path = write_requests(requests_path(out), [*earlier, last])
         print(f"requests: {path} (keep it private; it holds the forgotten ids)")
     else:
-        notice("the request is not answered: the checkpoint holds the model that the run began with, with its metadata.")
+        notice(
+            "the request is not answered: the checkpoint holds the model that the run began with, with its metadata."
+        )
     show_outcomes(outcomes, flags.report)
 
 

@@ -50,9 +50,7 @@ def _still_recognised(part: Part) -> str:
     # the goal is that the class is not recognised at all; a run that took away less than half did not do the work
     if known <= max(TOLERANCE, before / 2):
         return ""
-    return (
-        f"the model still recognises {known:.1f} % of the samples that were to be unlearned, and {before:.1f} % before the run"
-    )
+    return f"the model still recognises {known:.1f} % of the samples that were to be unlearned, and {before:.1f} % before the run"
 
 
 def _unmoved(part: Part) -> str:
@@ -62,7 +60,9 @@ def _unmoved(part: Part) -> str:
     if not fresh.any():
         # earlier requests removed all of them
         return ""
-    change = (part.own.forget.confidence - part.original.forget.confidence)[fresh].abs().double().mean().item()
+    change = (
+        (part.own.forget.confidence - part.original.forget.confidence)[fresh].abs().double().mean().item()
+    )
     if 100 * change >= LEAST_CHANGE:
         return ""
     return (

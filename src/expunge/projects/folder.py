@@ -44,8 +44,9 @@ class Folder:
         self.path = Path(path)
         missing = [name for name in (SETTINGS, STATE) if not (self.path / name).is_file()]
         if missing:
+            verb = "are" if len(missing) > 1 else "is"
             raise ExpungeError(
-                f"{self.path} is no project: {' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} missing; make one with `expunge init`, or name its folder "
+                f"{self.path} is no project: {' and '.join(missing)} {verb} missing; make one with `expunge init`, or name its folder "
                 "with --project."
             )
 

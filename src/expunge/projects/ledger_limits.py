@@ -43,4 +43,6 @@ def write_limits(ledger: Ledger, settings: ProjectSettings, say: Callable[[str],
         changes["keys"] = [*limits.keys, public]
     if changes:
         ledger.set_limits(**changes)
-        say(f"the ledger gets the {' and the '.join(changes)} of expunge.toml; they apply to all its requests.")
+        say(
+            f"the ledger gets the {' and the '.join(changes)} of expunge.toml; they apply to all its requests."
+        )

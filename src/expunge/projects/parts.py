@@ -83,9 +83,7 @@ def parts_of(splits: Sequence[Split], outcomes: Sequence[Outcome]) -> list[Part]
     found = []
     for split in splits:
         chosen = torch.isin(outcome.run.split.forget.index, split.forget.index)
-        own, original, *reference = (
-            _part(e, split, chosen, c) for e, c in zip(roles, called, strict=True)
-        )
+        own, original, *reference = (_part(e, split, chosen, c) for e, c in zip(roles, called, strict=True))
         of_part = replace(grounds, over_forgotten=find_grounds(own, None, *reference).over_forgotten)
         found.append(Part(split, own, original, reference[0] if reference else None, of_part, False))
     return found

@@ -85,11 +85,14 @@ def make_plan(
     split = setting.union(splits).after(requests_of(model), rehearse=setting.rehearse)
     check_run(setting.method, split, setting.task, seed=setting.seed, compute=setting.compute, model=model)
     method, trials = _trials(model, split, setting)
-    run = time_run(model, split, method, setting)
-    retraining = time_run(model, split, recipe, setting)
+    # the first run of a process loads parts of torch, which takes seconds
+    time_run(model, split, recipe, setting)
+    retraining, run = time_run(model, split, recipe, setting), time_run(model, split, method, setting)
     per_sample, output = seconds_per_sample(model, split, setting)
     searched = len(split.forget) + len(split.retain) + len(split.unseen)
-    audited = sum(map(len, (split.forget, split.retain, split.test, split.test_forgotten, split.earlier_samples)))
+    audited = sum(
+        map(len, (split.forget, split.retain, split.test, split.test_forgotten, split.earlier_samples))
+    )
     audits = per_sample * ((3 if setting.recipe else 2) * audited + 2 * len(split.unseen))
     reference = retraining.seconds if retraining is not None and setting.recipe is not None else 0.0
     each = (run.seconds + per_sample * searched * (trials[1] > 1)) if run is not None else 0.0

@@ -125,7 +125,9 @@ def request_file(folder: Folder, state: dict[str, Any]) -> Path:
     return folder.find(str(requests_path(Path(state["models"][-1]["file"]))), state)
 
 
-def drawn_problems(drawn: dict[str, Any], settings: ProjectSettings, source: Source | None = None) -> list[str]:
+def drawn_problems(
+    drawn: dict[str, Any], settings: ProjectSettings, source: Source | None = None
+) -> list[str]:
     """Return which settings differ from those that earlier requests were drawn with, one sentence each."""
     problems = [
         f"{SETTINGS}: {name} is {getattr(settings, name)}, and the requests of this project were drawn with {drawn[name]}; write "

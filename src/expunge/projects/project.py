@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from torch import nn
 
 from ..data.past_requests import requests_of
-from ..data.split import Split
 from ..errors import ExpungeError, raise_all
-from ..receipts.ledger import Ledger
 from ..records.record import Record
 from . import folder as files
-from .answer import answer
 from .answered import Answer, NotAnswered
-from .changes import check_new_requests, commit, enter, ledger_copy, not_proved, read_states
+from .changes import check_new_requests, commit, enter, ledger_copy, not_proved
 from .creation import make_folder, remove_leftovers
-from .delivery import deliver, mark_answered, mark_failed
+from .delivery import answer_by_run
 from .file_checks import file_problems
 from .folder import Folder
 from .ledger_limits import public_key
 from .plan import Plan, make_plan
-from .prepared import Prepared, Say, draw_each, drawn_problems, for_requests, prepare, unanswered
+from .prepared import Prepared, Say, draw_each, for_requests, prepare, unanswered
 from .repeated import answer_repeats, earlier_answer, earlier_of
 from .requests import ProjectRequest, ProjectStatus, utc_today
 from .settings import ProjectSettings, read_settings
-from .state import request_entries
+from .status import states_from_file, status_of
 from .wanted import Wanted, wanted
 
 
@@ -156,7 +152,7 @@ class Project:
                 failed = None
                 if left:
                     try:
-                        found = self._run(prepared, work, ledger, [e for e, _ in left], [s for _, s in left])
+                        found = answer_by_run(prepared, work, ledger, left)
                     except NotAnswered as error:
                         failed = error
                 else:
@@ -168,29 +164,6 @@ class Project:
                 commit(self.folder, prepared, work, ledger)
                 if failed is not None:
                     raise failed
-        return found
-
-    def _run(
-        self,
-        prepared: Prepared,
-        work: Path,
-        ledger: Ledger,
-        entries: Sequence[ProjectRequest],
-        splits: Sequence[Split],
-    ) -> Answer:
-        """Answer requests by a new run, and write its files into `work`. Requests that it does not answer stay open."""
-        requests = [entry.wanted for entry in entries]
-        setting = for_requests(prepared, requests)
-        try:
-            found = answer(prepared.model, requests, setting, splits)
-        except NotAnswered as error:
-            mark_failed(ledger, entries, error.reasons, setting.method.name())
-            raise
-        answered = [entry for k, entry in enumerate(entries) if k not in found.failures]
-        model = deliver(prepared, work, ledger, answered, found, setting)
-        mark_answered(prepared, ledger, answered, found, model)
-        left = [entries[k] for k in found.failures]
-        mark_failed(ledger, left, list(found.failures.values()), setting.method.name())
         return found
 
     def register(self, new: Sequence[Wanted]) -> list[ProjectRequest]:
@@ -213,7 +186,7 @@ class Project:
     def plan(self, new: Sequence[Wanted] = (), *, pending: bool = False) -> Plan:
         """Return what `answer` would do and cost. No file is changed. The checks and errors are those of `answer`."""
         prepared = self._prepare()
-        self._read_states(prepared.state, prepared.requests)
+        states_from_file(self.folder, prepared.state, prepared.requests)
         requests = [r.wanted for r in unanswered(prepared, self.say)] if pending else []
         if not (requests or new):
             raise NothingWaits(NOTHING_WAITS)
@@ -234,19 +207,7 @@ class Project:
 
         Neither data nor model is read.
         """
-        state = self.folder.state()
-        problems = file_problems(self.folder, state)
-        requests = request_entries(state)
-        self._read_states(state, requests)
-        wrong: list[str] = []
-        try:
-            settings = read_settings(self.path / files.SETTINGS)
-            raise_all(drawn_problems(state["drawn"], settings) if state.get("drawn") else [])
-            public_key(settings)
-        except ExpungeError as error:
-            wrong = error.problems
-        model = state["models"][-1]["file"]
-        return ProjectStatus(requests, model, today or utc_today(), tuple(problems), tuple(wrong))
+        return status_of(self.folder, today or utc_today())
 
     @property
     def settings(self) -> ProjectSettings:
@@ -265,10 +226,3 @@ class Project:
         raise_all(file_problems(self.folder, self.folder.state()))
         public_key(self.settings)
         return prepare(self.folder, self.say, command)
-
-    def _read_states(self, state: dict[str, Any], requests: Sequence[ProjectRequest]) -> None:
-        """Let requests have the states that the ledger gives them. A ledger that is missing or broken gives none."""
-        path = self.folder.find(files.LEDGER, state)
-        if path.is_file():
-            with suppress(ExpungeError):
-                read_states(Ledger(path), requests)

@@ -122,7 +122,10 @@ def _value_problems(settings: ProjectSettings, given: set[str]) -> list[str]:
         if not problems["settings"]:
             problems["trials"] = _trial_problems(settings)
     sentences = [
-        f"{name}: {p}" for name, found in problems.items() if name in {*given, "settings", "trials"} for p in found
+        f"{name}: {p}"
+        for name, found in problems.items()
+        if name in {*given, "settings", "trials"}
+        for p in found
     ]
     for name in ("sign_key", "passphrase_file"):
         if (file := getattr(settings, name)) is not None and not Path(file).expanduser().is_file():
@@ -173,9 +176,7 @@ def _trial_problems(settings: ProjectSettings) -> list[str]:
         return []
     problems = trial_problems(settings.make_method(), count, sorted(settings.settings))
     if not settings.validation:
-        problems.append(
-            "trials are chosen on validation samples; set validation, or trials to \"auto\" or 0."
-        )
+        problems.append('trials are chosen on validation samples; set validation, or trials to "auto" or 0.')
     return problems
 
 
@@ -216,7 +217,7 @@ def _sentence(error: Any) -> str:
     if kind == "missing":
         return f"'{where}' is missing; add it."
     if error["loc"][0] == "trials":
-        return f"trials is {error['input']!r}; it must be a whole number of at least 0, or \"auto\"."
+        return f'trials is {error["input"]!r}; it must be a whole number of at least 0, or "auto".'
     return f"{where} is {error['input']!r}; it must be {error['msg'].removeprefix('Input should be ')}."
 
 

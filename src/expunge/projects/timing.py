@@ -6,8 +6,8 @@ import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from itertools import islice
-from statistics import median
+from itertools import islice, pairwise
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -65,9 +65,11 @@ def time_run(model: nn.Module, split: Split, method: Method, setting: Setting) -
             factory=setting.factory,
         )
     whole = time.perf_counter() - started
-    durations = [after - before for before, after in zip(moments, moments[1:], strict=False)]
-    steps = method.steps(Run(model, split.for_method, setting.task, setting.seed, setting.compute, source=model))
-    each = median(durations) if durations else whole
+    durations = [after - before for before, after in pairwise(moments)]
+    steps = method.steps(
+        Run(model, split.for_method, setting.task, setting.seed, setting.compute, source=model)
+    )
+    each = fmean(durations) if durations else whole
     # the mask, the evaluation at the start, and one at the end of each epoch, which is a small share of its steps
     fixed = max(0.0, whole - sum(durations))
     size = sum(t.numel() * t.element_size() for t in run.model.state_dict().values())

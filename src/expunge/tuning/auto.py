@@ -100,7 +100,13 @@ class AutoSearch:
 
 
 def search_for(
-    method: Method, model: nn.Module, split: Split, task: Task, fixed: Collection[str], enough: float, weaker: bool
+    method: Method,
+    model: nn.Module,
+    split: Split,
+    task: Task,
+    fixed: Collection[str],
+    enough: float,
+    weaker: bool,
 ) -> AutoSearch:
     """Return the search for an adapted method.
 
@@ -118,7 +124,9 @@ def search_for(
         passes = _passes(method, Run(model, split.for_method, task))
         space = dict([*list(space.items())[:1], ("epochs", passes), *list(space.items())[1:]])
     own = {name: getattr(method, name) for name in space}
-    return AutoSearch(own, space, upward=bool(split.forget_classes), enough=max(ENOUGH, enough), weaker=weaker)
+    return AutoSearch(
+        own, space, upward=bool(split.forget_classes), enough=max(ENOUGH, enough), weaker=weaker
+    )
 
 
 def _ladder(name: str, values: list[Any], method: Method) -> list[Any]:

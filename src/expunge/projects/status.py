@@ -1,0 +1,50 @@
+"""What `expunge status` reads: the requests with their states in the ledger, and what is wrong with files and settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import date
+from typing import Any
+
+from ..errors import ExpungeError
+from ..receipts.ledger import Ledger
+from .changes import read_states
+from .file_checks import file_problems
+from .folder import LEDGER, SETTINGS, Folder
+from .ledger_limits import public_key
+from .prepared import drawn_problems
+from .requests import ProjectRequest, ProjectStatus
+from .settings import read_settings
+from .state import request_entries
+
+
+def status_of(folder: Folder, today: date) -> ProjectStatus:
+    """Return the status of a project. Neither data nor model is read."""
+    state = folder.state()
+    problems, requests = file_problems(folder, state), request_entries(state)
+    states_from_file(folder, state, requests)
+    wrong = settings_problems(folder, state)
+    return ProjectStatus(requests, state["models"][-1]["file"], today, tuple(problems), tuple(wrong))
+
+
+def settings_problems(folder: Folder, state: dict[str, Any]) -> list[str]:
+    """Return what is wrong with `expunge.toml`, one sentence each: entries, key, and what the first request has fixed."""
+    try:
+        settings = read_settings(folder.path / SETTINGS)
+    except ExpungeError as error:
+        return error.problems
+    problems = drawn_problems(state["drawn"], settings) if state.get("drawn") else []
+    try:
+        public_key(settings)
+    except ExpungeError as error:
+        problems += error.problems
+    return problems
+
+
+def states_from_file(folder: Folder, state: dict[str, Any], requests: Sequence[ProjectRequest]) -> None:
+    """Let requests have the states that the ledger gives them. A ledger that is missing or broken gives none."""
+    path = folder.find(LEDGER, state)
+    if path.is_file():
+        with suppress(ExpungeError):
+            read_states(Ledger(path), requests)
