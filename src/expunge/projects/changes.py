@@ -53,8 +53,13 @@ def enter(prepared: Prepared, ledger: Ledger, new: Sequence[Wanted]) -> list[Spl
     check_new_requests(prepared, new, splits)
     for request, split in zip(new, splits, strict=True):
         subject = request.subject or NO_SUBJECT
-        days = {"received": request.received, "due": request.due, "days": prepared.settings.days}
-        number = ledger.add(subject, split.forget.ids, **days)
+        number = ledger.add(
+            subject,
+            split.forget.ids,
+            received=request.received,
+            due=request.due,
+            days=prepared.settings.days,
+        )
         due = ledger.request(number).due
         prepared.requests.append(ProjectRequest.new(number, due, request, subject, split))
     return splits

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..data.past_requests import remember_requests, requests_of
 from ..data.split import Split
-from ..receipts.deletion import ids_hash
+from ..receipts.deletion import Status, ids_hash
 from ..receipts.issue import issue, record_hash
 from ..receipts.ledger import Ledger
 from ..receipts.limits import visible
@@ -111,7 +111,7 @@ def mark_failed(
     """Write into state and ledger why a run did not answer requests. They stay open."""
     for entry, reason in zip(entries, reasons, strict=True):
         entry.reason = reason
-        status = "done" if ledger.request(entry.number).status == "done" else "open"
+        status: Status = "done" if ledger.request(entry.number).status == "done" else "open"
         ledger.attach(
             entry.number, status=status, note=visible(f"a run of {method} did not answer it: {reason}")
         )

@@ -77,15 +77,17 @@ def parts_of(splits: Sequence[Split], outcomes: Sequence[Outcome]) -> list[Part]
     grounds = outcome.audit.grounds
     references = [o.evaluation for o in outcomes[1:-1] if not grounds.reference]
     roles = [outcome.evaluation, before.evaluation, *references]
+    reference = references[0] if references else None
     if len(splits) == 1:
-        return [Part(splits[0], *roles[:2], references[0] if references else None, grounds, True)]
+        return [Part(splits[0], outcome.evaluation, before.evaluation, reference, grounds, True)]
     called = [torch.from_numpy(e.called_nonmember(e.forget)) for e in roles]
     found = []
     for split in splits:
         chosen = torch.isin(outcome.run.split.forget.index, split.forget.index)
-        own, original, *reference = (_part(e, split, chosen, c) for e, c in zip(roles, called, strict=True))
-        of_part = replace(grounds, over_forgotten=find_grounds(own, None, *reference).over_forgotten)
-        found.append(Part(split, own, original, reference[0] if reference else None, of_part, False))
+        part = [_part(e, split, chosen, c) for e, c in zip(roles, called, strict=True)]
+        own, original, again = part[0], part[1], part[2] if len(part) > 2 else None
+        of_part = replace(grounds, over_forgotten=find_grounds(own, None, again).over_forgotten)
+        found.append(Part(split, own, original, again, of_part, False))
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
@@ -116,7 +116,7 @@ class Project:
             NotAnswered: The run diverged, changed nothing, did harm or forgot nothing. The request waits, and the model stays.
             ExpungeError: The request is wrong. The folder stays as it was.
         """
-        what = {"ids": ids, "classes": classes, "group": group, "goal": goal}
+        what: dict[str, Any] = {"ids": ids, "classes": classes, "group": group, "goal": goal}
         request = wanted(**what, subject=subject, due=due, received=received)
         return self.answer([request], command=command)
 
