@@ -108,7 +108,7 @@ class NotAnswered(ExpungeError):
         self.reasons, self.outcomes = list(reasons), list(outcomes)
         method = outcomes[-1].record.method
         problems = [
-            f"the run answers no request: {text}. The model stays as it was; change the settings of {method}, and run again."
+            f"the run answers no request: {text.rstrip('.')}. The model stays as it was; change the settings of {method}, and run again."
             for text in dict.fromkeys(reasons)
         ]
         super().__init__(problems)
