@@ -21,7 +21,6 @@ from ..training.method import Method
 from ..training.run import Compute
 from ..tuning.search import Count
 from .held_out import hold_out
-from .parts import Part
 from .wanted import Wanted, union_of
 
 
@@ -124,7 +123,7 @@ class Answer:
         splits: The split of each request, in order.
         requests: The requests as the model remembers them, in order, with the UA and MIA of this audit.
         kept: The model and the record of the earlier run, if nothing was run.
-        parts: The scores and the verdict of each request. Empty if nothing was run, or if the task has no scores.
+        parts: The scores and the verdict of each request (`Part`). Empty if nothing was run, or if the task has no scores.
         failures: {position among the requests that were asked for: why the run does not answer it}. Such a request is neither
             in `splits` nor in `requests`.
         not_proved: What the ledger lacks to call the requests proved, one sentence for each request.
@@ -134,7 +133,7 @@ class Answer:
     splits: list[Split]
     requests: list[PastRequest]
     kept: tuple[nn.Module, Record] | None = None
-    parts: list[Part] = field(default_factory=list)
+    parts: list[Any] = field(default_factory=list)
     failures: dict[int, str] = field(default_factory=dict)
     not_proved: list[str] = field(default_factory=list)
 

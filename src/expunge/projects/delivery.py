@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from ..data.past_requests import remember_requests, requests_of
-from ..data.split import Split
 from ..receipts.deletion import Status, ids_hash
 from ..receipts.issue import issue, record_hash
 from ..receipts.ledger import Ledger
@@ -19,13 +18,11 @@ from ..records.checkpoint_metadata import metadata_for
 from ..records.record import Record, plain
 from ..records.request_file import requests_path, write_requests
 from ..report import write_report
-from .answer import answer
-from .answered import Answer, NotAnswered, Setting
+from .answered import Answer, Setting
 from .folder import MODELS, REPORT
 from .ledger_limits import signing_key
-from .prepared import Prepared, for_requests, sha256
-from .repeated import audit_file
-from .requests import ProjectRequest, apply_audit
+from .prepared import Prepared, sha256
+from .requests import ProjectRequest, apply_audit, audit_file
 
 # Records that the report shows: all of them would make each request slower than the one before.
 SHOWN_RECORDS = 12
@@ -135,25 +132,17 @@ def mark_answered(
     prepared.state = {**prepared.state, "models": [*prepared.state["models"], model]}
 
 
-def answer_by_run(
-    prepared: Prepared, work: Path, ledger: Ledger, requests: Sequence[tuple[ProjectRequest, Split]]
-) -> Answer:
-    """Answer requests by a new run, and write its files below `work`. Requests that it does not answer stay open.
-
-    Raises:
-        NotAnswered: The run answers none of them. The reason is in state and ledger.
-    """
-    entries = [entry for entry, _ in requests]
-    what = [entry.wanted for entry in entries]
-    setting = for_requests(prepared, what)
-    try:
-        found = answer(prepared.model, what, setting, [split for _, split in requests])
-    except NotAnswered as error:
-        mark_failed(ledger, entries, error.reasons, setting.method.name())
-        raise
+def deliver_answer(
+    prepared: Prepared,
+    work: Path,
+    ledger: Ledger,
+    entries: Sequence[ProjectRequest],
+    found: Answer,
+    setting: Setting,
+) -> None:
+    """Write the files of an answer below `work`, and its results into state and ledger. Failed requests stay open."""
     answered = [entry for k, entry in enumerate(entries) if k not in found.failures]
     model = deliver(prepared, work, ledger, answered, found, setting)
     mark_answered(prepared, ledger, answered, found, model)
     left = [entries[k] for k in found.failures]
     mark_failed(ledger, left, list(found.failures.values()), setting.method.name())
-    return found

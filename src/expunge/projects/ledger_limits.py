@@ -8,10 +8,10 @@ from typing import Any
 
 from ..receipts.keys import load_private, public_bytes, read_passphrase
 from ..receipts.ledger import Ledger
-from .settings import ProjectSettings
+from .entries import Entries
 
 
-def signing_key(settings: ProjectSettings) -> tuple[Path | None, bytes | None]:
+def signing_key(settings: Entries) -> tuple[Path | None, bytes | None]:
     """Return the file of the private key and its passphrase; None for each that the settings do not name."""
     key, passphrase = settings.sign_key, settings.passphrase_file
     return (
@@ -20,7 +20,7 @@ def signing_key(settings: ProjectSettings) -> tuple[Path | None, bytes | None]:
     )
 
 
-def public_key(settings: ProjectSettings) -> str:
+def public_key(settings: Entries) -> str:
     """Return the public key (64 hex digits) of the key that signs receipts; empty without one.
 
     Raises:
@@ -30,7 +30,7 @@ def public_key(settings: ProjectSettings) -> str:
     return public_bytes(load_private(key, passphrase)).hex() if key is not None else ""
 
 
-def write_limits(ledger: Ledger, settings: ProjectSettings, say: Callable[[str], None]) -> None:
+def write_limits(ledger: Ledger, settings: Entries, say: Callable[[str], None]) -> None:
     """Write `max_gap` and the public key of `expunge.toml` into the ledger, if it has others.
 
     The key joins those that the ledger has, so that receipts of an earlier key still count.

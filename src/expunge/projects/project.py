@@ -10,13 +10,16 @@ from typing import Any, Literal
 from torch import nn
 
 from ..data.past_requests import requests_of
+from ..data.split import Split
 from ..errors import ExpungeError, raise_all
+from ..receipts.ledger import Ledger
 from ..records.record import Record
 from . import folder as files
+from .answer import answer
 from .answered import Answer, NotAnswered
 from .changes import check_new_requests, commit, enter, ledger_copy, not_proved
 from .creation import make_folder, remove_leftovers
-from .delivery import answer_by_run
+from .delivery import deliver_answer, mark_failed
 from .file_checks import file_problems
 from .folder import Folder
 from .ledger_limits import public_key
@@ -152,7 +155,7 @@ class Project:
                 failed = None
                 if left:
                     try:
-                        found = answer_by_run(prepared, work, ledger, left)
+                        found = self._run(prepared, work, ledger, left)
                     except NotAnswered as error:
                         failed = error
                 else:
@@ -164,6 +167,20 @@ class Project:
                 commit(self.folder, prepared, work, ledger)
                 if failed is not None:
                     raise failed
+        return found
+
+    def _run(
+        self, prepared: Prepared, work: Path, ledger: Ledger, left: Sequence[tuple[ProjectRequest, Split]]
+    ) -> Answer:
+        """Answer requests by a new run, and write its files into `work`. Requests that it does not answer stay open."""
+        entries, what = [entry for entry, _ in left], [entry.wanted for entry, _ in left]
+        setting = for_requests(prepared, what)
+        try:
+            found = answer(prepared.model, what, setting, [split for _, split in left])
+        except NotAnswered as error:
+            mark_failed(ledger, entries, error.reasons, setting.method.name())
+            raise
+        deliver_answer(prepared, work, ledger, entries, found, setting)
         return found
 
     def register(self, new: Sequence[Wanted]) -> list[ProjectRequest]:

@@ -11,7 +11,7 @@ from ..data.split import Split
 from ..receipts.ledger import Ledger
 from .folder import Folder
 from .prepared import Prepared, Say
-from .requests import ProjectRequest
+from .requests import ProjectRequest, audit_file
 
 
 def covers(past: PastRequest, split: Split) -> bool:
@@ -20,11 +20,6 @@ def covers(past: PastRequest, split: Split) -> bool:
     if asked.goal == "unlearn" and past.goal != "unlearn":
         return False
     return set(asked.classes) <= set(past.classes) and set(asked.ids) <= set(past.ids)
-
-
-def audit_file(model: Path, number: int) -> Path:
-    """Return the file of the audit of one request, where a run answered several."""
-    return model.with_suffix(f".request-{number}.json")
 
 
 def earlier_answer(

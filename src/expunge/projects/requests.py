@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any, Literal
 
 from ..data.past_requests import PastRequest
@@ -185,3 +186,8 @@ class ProjectStatus:
 def utc_today() -> date:
     """Return today (UTC), as the ledger counts days."""
     return datetime.now(UTC).date()
+
+
+def audit_file(model: Path, number: int) -> Path:
+    """Return the file of the audit of one request, where a run answered several."""
+    return model.with_suffix(f".request-{number}.json")

@@ -50,6 +50,12 @@ def can_search(method: Method, split: Split, task: Task, fixed: Collection[str] 
     return "scores" in task.offers and len(split.validation) > 0 and bool(search_space(method, fixed))
 
 
+def seen_samples(split: Split) -> Split:
+    """Return the split without forget samples that the original never saw, if it saw any of them."""
+    seen = split.without_held_out
+    return seen if len(seen.forget) else split
+
+
 @dataclass(frozen=True)
 class AutoSearch:
     """Propose the settings of each trial.
@@ -106,7 +112,7 @@ def search_for(
     task: Task,
     fixed: Collection[str],
     enough: float,
-    weaker: bool,
+    weaker: bool = False,
 ) -> AutoSearch:
     """Return the search for an adapted method.
 

@@ -22,7 +22,7 @@ from ..training.execute import execute, keep_original
 from ..training.method import Method
 from ..training.processes import ProcessGroup, is_first_process
 from ..training.run import Compute, Run
-from .auto import ENOUGH, adapt, can_search, search_for
+from .auto import ENOUGH, adapt, can_search, search_for, seen_samples
 from .caution import cautious_distance
 from .checks import tuning_problems
 from .estimate import Distance, distance_to_expected, distance_to_retrained
@@ -128,15 +128,14 @@ def tune(
     state_path, trials_path = (None if f is None else Path(f) for f in (state_file, trials_file))
     split = split.after(requests_of(model))
     # trials leave out what the original never saw, by which they are compared; automatic ones run what is delivered
-    trial_split = split if by == "gap" or count == AUTO else _seen(split)
+    trial_split = split if by == "gap" or count == AUTO else seen_samples(split)
     distance_of, margin = _distance(model, trial_split, task, retrained if by == "gap" else None, count)
     untouched = distance_of(model)
     identity = identity_of(model, split, method, seed, how, options.get("mask"), count, fixed, by)
     enough = margin if may_keep else min(margin, untouched)
     method, propose = _proposals(model, trial_split, method, task, count, fixed, enough, not may_keep)
-    trials = finished_trials(trials_path, identity)
+    trials, group = finished_trials(trials_path, identity), ProcessGroup(how.processes)
     best_run: Run | None = None
-    group = ProcessGroup(how.processes)
     while (settings := propose(trials)) is not None:
         chosen = replace(method, **settings)
         run = execute(
@@ -208,12 +207,6 @@ def choose(
     )
 
 
-def _seen(split: Split) -> Split:
-    """Return the split without forget samples that the original never saw, if it saw any of them."""
-    seen = split.without_held_out
-    return seen if len(seen.forget) else split
-
-
 def _distance(
     model: nn.Module, split: Split, task: Task, retrained: Evaluation | None, count: int | str
 ) -> tuple[Distance, float]:
@@ -221,7 +214,7 @@ def _distance(
     if retrained is not None:
         return distance_to_retrained(retrained, task), 0.0
     if count == AUTO:
-        seen = _seen(split)
+        seen = seen_samples(split)
         return cautious_distance(model, replace(seen, held_out=seen.held_out[:0]), task)
     return distance_to_expected(model, split, task), 0.0
 
