@@ -10,7 +10,7 @@ from ..data.split import Split
 from ..receipts.deletion import request_entry
 from ..receipts.ledger import Ledger
 from .folder import LEDGER, Folder
-from .ledger_limits import write_limits
+from .ledger_limits import read_states, write_limits
 from .prepared import Prepared, Say, drawn_entry
 from .requests import NOT_PROVED, ProjectRequest
 from .wanted import NO_SUBJECT, Wanted
@@ -25,14 +25,6 @@ def ledger_copy(folder: Folder, work: Path, prepared: Prepared, say: Say) -> Led
     write_limits(ledger, prepared.settings, say)
     read_states(ledger, prepared.requests)
     return ledger
-
-
-def read_states(ledger: Ledger, requests: Sequence[ProjectRequest]) -> None:
-    """Let requests have the states that the ledger gives them."""
-    known = {request.number: request for request in ledger.requests()} if requests else {}
-    for request in requests:
-        if request.number in known:
-            request.read_ledger(known[request.number])
 
 
 def check_new_requests(prepared: Prepared, new: Sequence[Wanted], splits: Sequence[Split]) -> None:

@@ -1,14 +1,15 @@
-"""The limits of a project's ledger: `expunge.toml` names them, and the ledger alone applies them."""
+"""A project and its ledger: `expunge.toml` names limits, the ledger alone applies them and gives each request its state."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..receipts.keys import load_private, public_bytes, read_passphrase
 from ..receipts.ledger import Ledger
 from .entries import Entries
+from .requests import ProjectRequest
 
 
 def signing_key(settings: Entries) -> tuple[Path | None, bytes | None]:
@@ -46,3 +47,11 @@ def write_limits(ledger: Ledger, settings: Entries, say: Callable[[str], None]) 
         say(
             f"the ledger gets the {' and the '.join(changes)} of expunge.toml; they apply to all its requests."
         )
+
+
+def read_states(ledger: Ledger, requests: Sequence[ProjectRequest]) -> None:
+    """Let requests have the states that the ledger gives them."""
+    known = {request.number: request for request in ledger.requests()} if requests else {}
+    for request in requests:
+        if request.number in known:
+            request.read_ledger(known[request.number])

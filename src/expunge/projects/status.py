@@ -9,10 +9,9 @@ from typing import Any
 
 from ..errors import ExpungeError
 from ..receipts.ledger import Ledger
-from .changes import read_states
 from .file_checks import file_problems
 from .folder import LEDGER, SETTINGS, Folder
-from .ledger_limits import public_key
+from .ledger_limits import public_key, read_states
 from .prepared import drawn_problems
 from .requests import ProjectRequest, ProjectStatus
 from .settings import read_settings
