@@ -8,8 +8,8 @@ from typing import Any
 from ..errors import ExpungeError
 from ..receipts.ledger import Ledger
 from ..receipts.ledger_rows import LedgerHead
-from .folder import LEDGER, STATE, Folder
-from .prepared import HELD_OUT, request_file, sha256
+from .folder import HELD_OUT, LEDGER, SAMPLES, STATE, Folder, sha256
+from .prepared import request_file
 
 
 def file_problems(folder: Folder, state: dict[str, Any]) -> list[str]:
@@ -27,6 +27,9 @@ def file_problems(folder: Folder, state: dict[str, Any]) -> list[str]:
     )
     if drawn := state.get("drawn"):
         problems += _changed(folder.find(HELD_OUT, state), drawn["held_out"], "the ids of the validation set")
+        problems += _changed(
+            folder.find(SAMPLES, state), drawn.get("samples"), "the fingerprints of all samples"
+        )
     return problems + _ledger_problems(folder, state)
 
 

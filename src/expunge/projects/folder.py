@@ -6,6 +6,7 @@ files to their places; the next command finishes moves that a kill interrupted, 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -23,6 +24,9 @@ STATE = "state.json"
 SETTINGS = "expunge.toml"
 LEDGER = "ledger.db"
 REPORT = "report.html"
+# Ids of the validation set, and fingerprints of all samples.
+HELD_OUT = "held_out.json"
+SAMPLES = "samples.npz"
 MODELS = "models"
 LOCK = ".lock"
 WORK = ".work-"
@@ -160,6 +164,12 @@ def create(path: Path, content: Path) -> None:
         os.replace(content, path)
     except OSError as error:
         raise ExpungeError(f"{path} cannot be made: {error.strerror}; give another folder.") from error
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 (hex) of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_private_json(path: Path, value: Any) -> None:
