@@ -20,7 +20,7 @@ from .answer import answer
 from .answered import Answer
 from .creation import make_folder
 from .delivery import deliver, mark_answered
-from .file_checks import file_problems
+from .file_checks import evidence_problems, file_problems, old_models
 from .folder import Folder
 from .plan import Plan, make_plan
 from .prepared import Prepared, Say, draw_each, drawn_entry, for_requests, prepare, unanswered
@@ -194,15 +194,23 @@ class Project:
         setting, recipe = for_requests(prepared, requests), prepared.settings.make_recipe()
         return make_plan(prepared.model, splits, setting, recipe, self.path, prepared.model_file)
 
-    def status(self, today: date | None = None) -> ProjectStatus:
+    def status(self, today: date | None = None, *, full: bool = False) -> ProjectStatus:
         """Return all requests with their states, the latest model, and what is wrong with the files of the project.
 
-        Neither data nor model is read.
+        The latest model is read, and the data is not.
+
+        Args:
+            today: The day that due days are compared with. Default: today (UTC).
+            full: Also compare all files of earlier runs, and their models, with their receipts.
         """
         state = self.folder.state()
-        problems = file_problems(self.folder, state)
+        problems = file_problems(self.folder, state) + evidence_problems(self.folder, state, full)
         return ProjectStatus(
-            request_entries(state), state["models"][-1]["file"], today or utc_today(), tuple(problems)
+            request_entries(state),
+            state["models"][-1]["file"],
+            today or utc_today(),
+            tuple(dict.fromkeys(problems)),
+            tuple(old_models(self.folder, state)),
         )
 
     @property
@@ -219,7 +227,10 @@ class Project:
 
     def _prepare(self, command: str = "") -> Prepared:
         """Check the files, then load what a command works with."""
-        raise_all(file_problems(self.folder, self.folder.state()))
+        state = self.folder.state()
+        raise_all(file_problems(self.folder, state))
+        for text in evidence_problems(self.folder, state):
+            self.say(text)
         return prepare(self.folder, self.say, command)
 
     def _enter(self, prepared: Prepared, ledger: Ledger, new: Sequence[Wanted]) -> list[Split]:

@@ -102,6 +102,7 @@ class _State(_Checked):
     requests: list[_RequestEntry]
     moves: list[tuple[Inside, Inside]] = Field(default_factory=list)
     ledger: str = ""
+    files: dict[Inside, str] = Field(default_factory=dict)
     drawn: DrawnEntry | None = None
 
 

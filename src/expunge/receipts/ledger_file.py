@@ -5,6 +5,7 @@ Each row carries the hash of the row before it.
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import sqlite3
@@ -89,6 +90,22 @@ class LedgerFile:
         with self._open() as db:
             row = db.execute("SELECT hash FROM events WHERE seq = ?", (noted.count,)).fetchone()
         return row is not None and row[0] == noted.hash
+
+    def receipts(self, naming: str = "") -> list[dict[str, Any]]:
+        """Return the receipts that rows hold, in the order of entry, as the ledger stores them.
+
+        Args:
+            naming: A text that the row must hold, such as the hash of a model. Default: all receipts.
+        """
+        query = "SELECT body FROM events WHERE kind = 'attach' AND instr(body, '\"receipt\":{') AND instr(body, ?)"
+        with self._open() as db:
+            bodies = [row[0] for row in db.execute(f"{query} ORDER BY seq", (naming,))]
+        try:
+            return [body["receipt"] for body in map(json.loads, bodies) if "receipt" in body]
+        except (TypeError, ValueError) as error:
+            raise ExpungeError(
+                f"{self.path} has a row that cannot be read. `expunge ledger check` says which."
+            ) from error
 
     def count(self) -> int:
         """Return the number of requests."""
