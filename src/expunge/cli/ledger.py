@@ -245,7 +245,9 @@ def check(ledger: Path, /, *, head: str = "", full: bool = False) -> int:
     """
     noted = LedgerHead.of(head) if head else None
     checks = (
-        check_export(ledger, noted) if ledger.suffix == ".json" else Ledger(ledger).check(noted, full=full)
+        check_export(ledger, noted)
+        if ledger.suffix == ".json"
+        else Ledger(ledger, any_schema=True).check(noted, full=full)
     )
     return 0 if show_checks(checks) else 1
 

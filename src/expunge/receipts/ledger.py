@@ -38,9 +38,10 @@ class Ledger(LedgerFile):
     Args:
         path: The file.
         create: Make the file if it does not exist. It is readable by its owner only.
+        any_schema: Open a file also if tables, triggers or indexes were altered, for `check`, which names them.
 
     Raises:
-        ExpungeError: The file does not exist, is not a ledger, or was made by a newer version.
+        ExpungeError: The file does not exist, is not a ledger, was made by a newer version, or has another schema.
 
     Example:
         >>> ledger = Ledger("requests.db", create=True)
