@@ -44,8 +44,9 @@ def scores_text(request: Request) -> str:
 
 
 def _cells(request: Request, today: date) -> tuple[str, ...]:
-    missing, state = request.missing, request.state
-    status = f"{state}, overdue" if request.is_overdue(today) else state
+    missing = request.missing
+    state = request.state_with(missing)
+    status = f"{state}, overdue" if request.is_overdue(today, missing) else state
     ids = f"{request.ids}, proved" if request.proved else str(request.ids or "")
     scores = scores_text(request) if request.status in CLOSED else ""
     lacks = f"missing: {'; '.join(missing)}" if missing else ""
@@ -57,5 +58,5 @@ def _cells(request: Request, today: date) -> tuple[str, ...]:
 def _plain(rows: Sequence[Sequence[str]]) -> list[str]:
     """Return rows as lines with columns of equal width."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
-    return [line.rstrip() for line in lines]
+    line = "  ".join(f"{{:<{width}}}" for width in widths)
+    return [line.format(*row).rstrip() for row in rows]
