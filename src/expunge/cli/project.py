@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from ..errors import ExpungeError, raise_all
+from ..receipts.limits import visible
 from .checks import problems_of
 from .invocation import command_line
 from .settings_flags import FLAT, with_help
@@ -235,15 +236,18 @@ def status(*, project: Path = Path("."), today: str = "", full: bool = False) ->
     found = Project(project).status(date.fromisoformat(today) if today else None, full=full)
     _print_requests(found.requests, found.today)
     counts = {"waiting": found.waiting, "overdue": found.overdue, "came back": found.came_back}
-    print(f"model: {found.model}; " + ", ".join(f"{name}: {len(some)}" for name, some in counts.items()))
+    print(
+        f"model: {visible(found.model)}; "
+        + ", ".join(f"{name}: {len(some)}" for name, some in counts.items())
+    )
     if old := found.old_models:
         print(
             f"older models: {_shown(old)}; they know what later requests removed: delete those that you do not need"
         )
     for request in found.came_back:
-        print(f"request {request.number} came back: {request.reason}", file=sys.stderr)
+        print(f"request {request.number} came back: {visible(request.reason)}", file=sys.stderr)
     for text in found.problems:
-        print(f"error: {text}", file=sys.stderr)
+        print(f"error: {visible(text)}", file=sys.stderr)
     return found.exit_code
 
 
@@ -254,7 +258,9 @@ def _print_requests(requests: Sequence[ProjectRequest], today: date) -> None:
         scores = [
             f"{r.then[k]:.1f} -> {r.now[k]:.1f}" if k in r.then and k in r.now else "" for k in ("UA", "MIA")
         ]
-        table.add_row(str(r.number), escape(r.subject), r.kind, f"{r.samples:,}", r.due, state, *scores)
+        cells = (str(r.number), r.subject, r.kind, f"{r.samples:,}", r.due, state, *scores)
+        # brackets would be taken for markup
+        table.add_row(*(escape(visible(cell)) for cell in cells))
     Console().print(table)
 
 
@@ -278,7 +284,7 @@ def _print_plan(plan: Plan) -> None:
 
 def _shown(names: Sequence[str], most: int = 5) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return visible(", ".join(names[:most]) + more)
 
 
 def _pairs(name: str, pairs: Sequence[str], problems: list[str]) -> dict[str, Any]:
