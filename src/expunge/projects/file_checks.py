@@ -2,17 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
-from ..errors import ExpungeError
+from ..errors import ExpungeError, raise_all
 from ..receipts.ledger import Ledger
 from ..receipts.ledger_rows import LedgerHead
 from .folder import HELD_OUT, LEDGER, REPORT, SAMPLES, STATE, Folder, sha256
 from .prepared import request_file
+from .requests import ProjectStatus, utc_today
 from .run_checks import model_problems, run_files, run_problems
+from .state import request_entries
 
 _BACKUP = "restore it from a backup"
+
+
+def check_files(folder: Folder, say: Callable[[str], None]) -> None:
+    """Check the files before a command uses them. Problems of earlier runs, which stop no new one, go to `say`.
+
+    Raises:
+        ExpungeError: A file that is needed is missing or does not belong to the state. All are listed.
+    """
+    state = folder.state()
+    raise_all(file_problems(folder, state))
+    for text in evidence_problems(folder, state):
+        say(text)
+
+
+def project_status(folder: Folder, today: date | None = None, full: bool = False) -> ProjectStatus:
+    """Return what `Project.status` returns."""
+    state = folder.state()
+    problems = file_problems(folder, state) + evidence_problems(folder, state, full)
+    return ProjectStatus(
+        request_entries(state),
+        state["models"][-1]["file"],
+        today or utc_today(),
+        tuple(dict.fromkeys(problems)),
+        tuple(_old_models(folder, state)),
+    )
 
 
 def file_problems(folder: Folder, state: dict[str, Any]) -> list[str]:
@@ -69,7 +98,7 @@ def evidence_problems(folder: Folder, state: dict[str, Any], full: bool = False)
     return [text for n in numbers if n for text in run_problems(folder, state, n, with_model=full)]
 
 
-def old_models(folder: Folder, state: dict[str, Any]) -> list[str]:
+def _old_models(folder: Folder, state: dict[str, Any]) -> list[str]:
     """Return the files of earlier models that are still there. They know what later requests removed."""
     return [entry["file"] for entry in state["models"][:-1] if folder.find(entry["file"], state).is_file()]
 

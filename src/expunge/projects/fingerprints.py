@@ -62,11 +62,11 @@ class Fingerprints:
 
     def extended(self, current: Fingerprints) -> Fingerprints:
         """Return these fingerprints with those of the samples that are new in the data."""
-        tables = {
-            part: np.concatenate([old, new[~np.isin(new[:, NAME], old[:, NAME])]])
-            for part, old, new in (("train", self.train, current.train), ("test", self.test, current.test))
-        }
-        return replace(self, **tables)
+        train, test = (
+            np.concatenate([old, new[~np.isin(new[:, NAME], old[:, NAME])]])
+            for old, new in ((self.train, current.train), (self.test, current.test))
+        )
+        return replace(self, train=train, test=test)
 
     def __len__(self) -> int:
         return len(self.train) + len(self.test)

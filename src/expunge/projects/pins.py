@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ..data.samples import Data
 from ..errors import ExpungeError, raise_all
@@ -17,11 +17,20 @@ from ..sources.spec import check_spec
 from .division import divided_as
 from .fingerprints import Fingerprints, sample_problems
 from .folder import SAMPLES, SETTINGS, Folder, sha256
-from .settings import ProjectSettings
 
 # Options of a data spec that name columns, with their defaults.
 _COLUMNS = {"text": "text", "label": "label", "id": "id"}
 _REMEDY = "or begin a new project with `expunge init` and the latest model"
+
+
+class Fixed(Protocol):
+    """The settings that the first request fixes: entries of `ProjectSettings`."""
+
+    data: str
+    model: str
+    ema: str | None
+    validation: float
+    split_seed: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +58,7 @@ class Pins:
 def pinned(
     folder: Folder,
     state: Mapping[str, Any],
-    settings: ProjectSettings,
+    settings: Fixed,
     read: Callable[[], Source],
     requests: Callable[[], Mapping[str, int]],
 ) -> tuple[Source, Pins]:
@@ -87,7 +96,7 @@ def pinned(
     return source, Pins({**old, **values}, extended, is_new=len(extended) > len(known))
 
 
-def _setting_values(settings: ProjectSettings) -> dict[str, str]:
+def _setting_values(settings: Fixed) -> dict[str, str]:
     """Return {key: value} of the settings that decide what the model sees."""
     name, _, options = check_spec(settings.data)
     values = {"model": settings.model, "ema": settings.ema or ""}
@@ -143,7 +152,7 @@ def _moved_files(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _drawn_problems(drawn: Mapping[str, Any], settings: ProjectSettings) -> list[str]:
+def _drawn_problems(drawn: Mapping[str, Any], settings: Fixed) -> list[str]:
     """Return which settings differ from those that earlier requests were drawn with, one sentence each."""
     return [
         f"{SETTINGS}: {name} is {getattr(settings, name)}, and the requests of this project were drawn with {drawn[name]}; write "
