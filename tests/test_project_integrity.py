@@ -14,7 +14,7 @@ from expunge import Project
 from expunge.cli import main
 from expunge.errors import ExpungeError
 from expunge.models import build
-from expunge.projects.folder import sha256
+from expunge.projects.folder import Folder, sha256
 from expunge.projects.settings import checked
 from expunge.projects.wanted import wanted
 from expunge.receipts.issue import issue
@@ -264,3 +264,13 @@ def test_a_run_whose_data_had_lost_samples_is_known_by_its_record(answered, monk
     assert len(ledger.receipts()) == 2 and answered.status(full=True).problems == ()
     swap_model(answered, 3)
     refused(answered, "is not the model of its receipt")
+
+
+def test_a_commit_between_two_looks_of_status_is_no_problem(answered, monkeypatch):
+    """`status` takes no lock: it reads the state, and then another command commits the next run."""
+    old = answered.folder.state()
+    answered.forget(ids=["p9"])
+    original, states = Folder.state, [old]
+    monkeypatch.setattr(Folder, "state", lambda self: states.pop() if states else original(self))
+    status = answered.status()
+    assert not states and status.problems == () and status.model == "models/0003.safetensors"

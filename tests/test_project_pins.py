@@ -14,12 +14,13 @@ from expunge.cli import main
 from expunge.errors import ExpungeError
 from expunge.models import build
 from expunge.projects.fingerprints import Fingerprints
+from expunge.projects.pins import _differences, _moved_files, _setting_values
 from expunge.projects.prepared import prepare
 from expunge.projects.settings import checked
 from expunge.projects.wanted import wanted
 from expunge.sources import load
 from expunge.sources.source import Source
-from project_office import content
+from project_office import VALUES, content
 
 
 def make(folder, data, model="mlp", **values):
@@ -121,6 +122,30 @@ def test_options_that_change_no_input_stay_free(pictures, tmp_path, capsys):
     assert "size is '4'" in capsys.readouterr().err
 
 
+def test_a_tokenizer_may_move_and_explains_other_samples():
+    old, new = {"tokenizer": "a", "length": "8"}, {"tokenizer": "b", "length": "8"}
+    assert _differences(old, new) == [] and _moved_files(old, old) == []
+    assert _moved_files(old, new) == [
+        "the tokenizer was 'a' at the first request, and is 'b' now; give the old one."
+    ]
+
+
+def test_the_config_of_a_transformers_model_is_fixed(tmp_path):
+    settings = replace_settings(model=f"hf-config:{tmp_path}")
+    (tmp_path / "config.json").write_text('{"hidden_act": "gelu"}')
+    old = _setting_values(settings)
+    (tmp_path / "config.json").write_text('{"hidden_act": "relu"}')
+    (problem,) = _differences(old, _setting_values(settings))
+    assert "config.json of the model is" in problem and "restore the file" in problem
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(ExpungeError, match=r"config\.json cannot be read"):
+        _setting_values(settings)
+
+
+def replace_settings(**values):
+    return checked(VALUES).model_copy(update=values)
+
+
 # ---- contents and labels
 
 
@@ -219,7 +244,7 @@ def test_a_project_of_an_earlier_version_gets_fingerprints_with_its_next_change(
 def test_the_file_of_fingerprints_is_checked(office_project, damage):
     project, _ = office_project
     path = project.path / "samples.npz"
-    assert path.stat().st_mode & 0o777 == 0o600 and b"p1" not in path.read_bytes()
+    assert path.stat().st_mode & 0o777 == 0o600 and b"p399" not in path.read_bytes()
     if damage == "missing":
         path.unlink()
     else:

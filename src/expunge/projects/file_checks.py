@@ -25,23 +25,31 @@ def check_files(folder: Folder, say: Callable[[str], None]) -> None:
     Raises:
         ExpungeError: A file that is needed is missing or does not belong to the state. All are listed.
     """
-    state = folder.state()
-    raise_all(file_problems(folder, state))
-    for text in evidence_problems(folder, state):
+    _, problems, of_evidence = _settled(folder)
+    raise_all(problems)
+    for text in of_evidence:
         say(text)
 
 
 def project_status(folder: Folder, today: date | None = None, full: bool = False) -> ProjectStatus:
     """Return what `Project.status` returns."""
-    state = folder.state()
-    problems = file_problems(folder, state) + evidence_problems(folder, state, full)
+    state, problems, of_evidence = _settled(folder, full)
     return ProjectStatus(
         request_entries(state),
         state["models"][-1]["file"],
         today or utc_today(),
-        tuple(dict.fromkeys(problems)),
+        tuple(dict.fromkeys(problems + of_evidence)),
         tuple(_old_models(folder, state)),
     )
+
+
+def _settled(folder: Folder, full: bool = False) -> tuple[dict[str, Any], list[str], list[str]]:
+    """Return the state, and what is wrong with needed files and with evidence. A commit during the checks starts them again."""
+    while True:
+        state = folder.state()
+        problems, of_evidence = file_problems(folder, state), evidence_problems(folder, state, full)
+        if not (problems or of_evidence) or folder.state() == state:
+            return state, problems, of_evidence
 
 
 def file_problems(folder: Folder, state: dict[str, Any]) -> list[str]:
