@@ -12,13 +12,16 @@ from torch import nn
 
 from expunge import Project
 from expunge.cli import main
-from expunge.errors import ExpungeError
+from expunge.errors import ExpungeError, MissingExtra
 from expunge.models import build
 from expunge.projects.folder import Folder, sha256
 from expunge.projects.settings import checked
 from expunge.projects.wanted import wanted
 from expunge.receipts.issue import issue
+from expunge.receipts.keys import make_key
 from expunge.receipts.ledger import Ledger
+from expunge.receipts.receipt import Receipt
+from expunge.receipts.signing import signed
 from expunge.records.record import Record
 from project_office import VALUES, content
 
@@ -274,3 +277,20 @@ def test_a_commit_between_two_looks_of_status_is_no_problem(answered, monkeypatc
     monkeypatch.setattr(Folder, "state", lambda self: states.pop() if states else original(self))
     status = answered.status()
     assert not states and status.problems == () and status.model == "models/0003.safetensors"
+
+
+def test_a_signed_receipt_without_the_library_for_signatures(answered, tmp_path, monkeypatch):
+    """The signature is said to be unchecked, and not to be wrong."""
+    make_key(tmp_path / "key")
+    path = answered.path / "models/0002.receipt.json"
+    signed(Receipt.load(path), tmp_path / "key").save(path)
+    forge(answered, lambda s: s["files"].update({"models/0002.receipt.json": sha256(path)}))
+    assert answered.status().problems == ()
+
+    def missing():
+        raise MissingExtra("checking signatures", "sign")
+
+    monkeypatch.setattr("expunge.receipts.keys._crypto", missing)
+    monkeypatch.setattr("expunge.projects.run_checks.find_spec", lambda name: None)
+    (problem,) = answered.status().problems
+    assert "is signed, but not checked: " in problem and "backup" not in problem

@@ -58,7 +58,7 @@ def _places(mask: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str
         missing = min(missing, lost, key=len)
     raise ExpungeError(
         f"the model file has no tensor for {len(missing)} of the {len(mask)} parameters of the mask (first: {missing[0]}); give "
-        "the mask that this run wrote with --save-mask."
+        "the mask that this run wrote with --save-mask. Models whose tensors transformers joins or divides cannot be compared."
     )
 
 
