@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime
 
 from ..receipts.deletion import CLOSED, Request
-from ..receipts.limits import visible
+from ..receipts.limits import number, visible
 
 HEAD = ("no.", "subject", "due", "status", "ids")
 # How far the remarks stand to the right, below the line of their request.
@@ -34,18 +34,15 @@ def scores_text(request: Request) -> str:
     """Return UA and MIA of a closed request with the change since its own audit, from the latest audit."""
     if request.drift is not None:
         return str(request.drift)
-    own = [
-        f"{name} {float(request.scores[name]):.1f}"
-        for name in ("UA", "MIA")
-        if request.scores.get(name) is not None
-    ]
-    return ", ".join(own)
+    scores = {name: number(request.scores.get(name)) for name in ("UA", "MIA")}
+    return ", ".join(f"{name} {value:.1f}" for name, value in scores.items() if value is not None)
 
 
 def _cells(request: Request, today: date) -> tuple[tuple[str, ...], list[str]]:
     """Return the columns of a request, and its remarks."""
-    missing, state = request.missing, request.state
-    status = f"{state}, overdue" if request.is_overdue(today) else state
+    missing = request.missing
+    state = request.state_with(missing)
+    status = f"{state}, overdue" if request.is_overdue(today, missing) else state
     ids = f"{request.ids}, proved" if request.proved else str(request.ids or "")
     scores = scores_text(request) if request.status in CLOSED else ""
     lacks = f"missing: {'; '.join(missing)}" if missing else ""
@@ -60,5 +57,5 @@ def _cells(request: Request, today: date) -> tuple[tuple[str, ...], list[str]]:
 def _plain(rows: Sequence[Sequence[str]]) -> list[str]:
     """Return rows as lines with columns of equal width."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
-    return [line.rstrip() for line in lines]
+    line = "  ".join(f"{{:<{width}}}" for width in widths)
+    return [line.format(*row).rstrip() for row in rows]

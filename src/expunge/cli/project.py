@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from ..errors import ExpungeError, raise_all
+from ..receipts.limits import visible
 from .checks import problems_of
 from .invocation import command_line
 from .project_flags import ForgetFlags, InitFlags, entries_of, is_day
@@ -108,7 +110,7 @@ def _show_answer(project: Project, found: Answer) -> int:
     return 1 if failed or found.not_proved or found.came_back else 0
 
 
-def status(*, project: Path = Path("."), today: str = "") -> int:
+def status(*, project: Path = Path("."), today: str = "", full: bool = False) -> int:
     """List the requests of a project, their states and drift.
 
     Exit code 1 if a request came back or is overdue, or if a file of the project is missing or was changed. Exit code 2 if
@@ -117,12 +119,13 @@ def status(*, project: Path = Path("."), today: str = "") -> int:
     Args:
         project: The project folder.
         today: The day to compare due days with, as 2026-01-31. By default today (UTC).
+        full: Also compare all files of earlier runs, and their models, with their receipts.
     """
     from ..projects.project import Project
 
     if today and not is_day(today):
         raise ExpungeError(f"--today is {today!r}; write a day as 2026-01-31.")
-    found = Project(project).status(date.fromisoformat(today) if today else None)
+    found = Project(project).status(date.fromisoformat(today) if today else None, full=full)
     print_requests(found.requests, found.today)
     counts = {
         "waiting": found.waiting,
@@ -130,16 +133,24 @@ def status(*, project: Path = Path("."), today: str = "") -> int:
         "came back": found.came_back,
         "overdue": found.overdue,
     }
-    print(f"model: {found.model}; " + ", ".join(f"{name}: {len(some)}" for name, some in counts.items()))
+    listed = ", ".join(f"{name}: {len(some)}" for name, some in counts.items())
+    print(f"model: {visible(found.model)}; {listed}")
+    if old := found.old_models:
+        print(
+            f"older models: {_shown(old)}; they know what later requests removed: delete those that you do not need"
+        )
     for request in found.requests:
         if request.is_open and request.reason:
             ending = "came back" if request.state == "came back" else "is open"
-            print(f"request {request.number} {ending}: {request.reason}", file=sys.stderr)
+            print(f"request {request.number} {ending}: {visible(request.reason)}", file=sys.stderr)
         if request.missing:
-            print(
-                f"request {request.number} is not proved. Missing: {'; '.join(request.missing)}",
-                file=sys.stderr,
-            )
+            missing = visible("; ".join(request.missing))
+            print(f"request {request.number} is not proved. Missing: {missing}", file=sys.stderr)
     for text in (*found.problems, *found.wrong):
-        print(f"error: {text}", file=sys.stderr)
+        print(f"error: {visible(text)}", file=sys.stderr)
     return found.exit_code
+
+
+def _shown(names: Sequence[str], most: int = 5) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return visible(", ".join(names[:most]) + more)

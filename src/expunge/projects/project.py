@@ -11,7 +11,7 @@ from torch import nn
 
 from ..data.past_requests import requests_of
 from ..data.split import Split
-from ..errors import ExpungeError, raise_all
+from ..errors import ExpungeError
 from ..receipts.ledger import Ledger
 from ..records.record import Record
 from . import folder as files
@@ -20,13 +20,13 @@ from .answered import Answer, NotAnswered
 from .changes import check_new_requests, commit, enter, ledger_copy, not_proved
 from .creation import make_folder, remove_leftovers
 from .delivery import deliver_answer, mark_failed
-from .file_checks import file_problems
+from .file_checks import check_files
 from .folder import Folder
 from .ledger_limits import public_key
 from .plan import Plan, make_plan
 from .prepared import Prepared, Say, draw_each, for_requests, prepare, unanswered
 from .repeated import answer_repeats, earlier_answer, earlier_of
-from .requests import ProjectRequest, ProjectStatus, utc_today
+from .requests import ProjectRequest, ProjectStatus
 from .settings import ProjectSettings, read_settings
 from .status import states_from_file, status_of
 from .wanted import Wanted, wanted
@@ -219,12 +219,16 @@ class Project:
         setting, recipe = for_requests(prepared, requests), prepared.settings.make_recipe()
         return make_plan(prepared.model, splits, setting, recipe, self.path, prepared.model_file)
 
-    def status(self, today: date | None = None) -> ProjectStatus:
-        """Return all requests with their states in the ledger, the latest model, and what is wrong with the files of the project.
+    def status(self, today: date | None = None, *, full: bool = False) -> ProjectStatus:
+        """Return all requests with their states in the ledger, the latest model, and what is wrong with files and settings.
 
-        Neither data nor model is read.
+        The latest model is read, and the data is not.
+
+        Args:
+            today: The day that due days are compared with. Default: today (UTC).
+            full: Also compare all files of earlier runs, and their models, with their receipts.
         """
-        return status_of(self.folder, today or utc_today())
+        return status_of(self.folder, today, full)
 
     @property
     def settings(self) -> ProjectSettings:
@@ -240,6 +244,6 @@ class Project:
 
     def _prepare(self, command: str = "") -> Prepared:
         """Check the files and the key, then load what a command works with."""
-        raise_all(file_problems(self.folder, self.folder.state()))
+        check_files(self.folder, self.say)
         public_key(self.settings)
         return prepare(self.folder, self.say, command)

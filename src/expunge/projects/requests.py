@@ -147,12 +147,14 @@ class ProjectStatus:
         today: The day that due days are compared with.
         problems: Which files of the project are missing or were changed, one sentence each.
         wrong: What is wrong with `expunge.toml`, one sentence each. `forget` refuses it.
+        old_models: Files of earlier models that are still there. They know what later requests removed.
     """
 
     requests: list[ProjectRequest]
     model: str
     today: date
     problems: tuple[str, ...] = ()
+    old_models: tuple[str, ...] = ()
     wrong: tuple[str, ...] = ()
 
     @property

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
 from ..errors import ExpungeError
 from ..receipts.ledger import Ledger
-from .file_checks import file_problems
+from .file_checks import project_status
 from .folder import LEDGER, SETTINGS, Folder
 from .ledger_limits import public_key, read_states
-from .prepared import drawn_problems
+from .pins import setting_problems
 from .requests import ProjectRequest, ProjectStatus
 from .settings import read_settings
-from .state import request_entries
 
 
-def status_of(folder: Folder, today: date) -> ProjectStatus:
-    """Return the status of a project. Neither data nor model is read."""
-    state = folder.state()
-    problems, requests = file_problems(folder, state), request_entries(state)
-    states_from_file(folder, state, requests)
-    wrong = settings_problems(folder, state)
-    return ProjectStatus(requests, state["models"][-1]["file"], today, tuple(problems), tuple(wrong))
+def status_of(folder: Folder, today: date | None = None, full: bool = False) -> ProjectStatus:
+    """Return the status of a project. The arguments are those of `Project.status`."""
+    status, state = project_status(folder, today, full), folder.state()
+    states_from_file(folder, state, status.requests)
+    return replace(status, wrong=tuple(settings_problems(folder, state)))
 
 
 def settings_problems(folder: Folder, state: dict[str, Any]) -> list[str]:
@@ -33,7 +31,7 @@ def settings_problems(folder: Folder, state: dict[str, Any]) -> list[str]:
         settings = read_settings(folder.path / SETTINGS)
     except ExpungeError as error:
         return error.problems
-    problems = drawn_problems(state["drawn"], settings) if state.get("drawn") else []
+    problems = setting_problems(state.get("drawn") or {}, settings)
     try:
         public_key(settings)
     except ExpungeError as error:
