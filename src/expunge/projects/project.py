@@ -20,7 +20,7 @@ from .answered import Answer, NotAnswered
 from .changes import check_new_requests, commit, enter, ledger_copy, not_proved
 from .creation import make_folder, remove_leftovers
 from .delivery import deliver_answer, mark_failed
-from .file_checks import check_files
+from .file_checks import check_files, project_status
 from .folder import Folder
 from .ledger_limits import public_key
 from .plan import Plan, make_plan
@@ -28,7 +28,7 @@ from .prepared import Prepared, Say, draw_each, for_requests, prepare, unanswere
 from .repeated import answer_repeats, earlier_answer, earlier_of
 from .requests import ProjectRequest, ProjectStatus
 from .settings import ProjectSettings, read_settings
-from .status import states_from_file, status_of
+from .status import completed, states_from_file
 from .wanted import Wanted, wanted
 
 
@@ -228,7 +228,7 @@ class Project:
             today: The day that due days are compared with. Default: today (UTC).
             full: Also compare all files of earlier runs, and their models, with their receipts.
         """
-        return status_of(self.folder, today, full)
+        return completed(self.folder, project_status(self.folder, today, full))
 
     @property
     def settings(self) -> ProjectSettings:

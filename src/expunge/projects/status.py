@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import date
 from typing import Any
 
 from ..errors import ExpungeError
 from ..receipts.ledger import Ledger
-from .file_checks import project_status
 from .folder import LEDGER, SETTINGS, Folder
 from .ledger_limits import public_key, read_states
 from .pins import setting_problems
@@ -18,9 +16,9 @@ from .requests import ProjectRequest, ProjectStatus
 from .settings import read_settings
 
 
-def status_of(folder: Folder, today: date | None = None, full: bool = False) -> ProjectStatus:
-    """Return the status of a project. The arguments are those of `Project.status`."""
-    status, state = project_status(folder, today, full), folder.state()
+def completed(folder: Folder, status: ProjectStatus) -> ProjectStatus:
+    """Return the status of the files with the states in the ledger, and with what is wrong with the settings."""
+    state = folder.state()
     states_from_file(folder, state, status.requests)
     return replace(status, wrong=tuple(settings_problems(folder, state)))
 
