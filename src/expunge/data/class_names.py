@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from ..errors import ExpungeError
+import numpy as np
+import torch
+
+from ..errors import raise_all
+from .batch import Inputs
 from .samples import Data
 from .tensors import TensorData
 
 # above this many classes, at least one in a hundred numbers must occur
 MANY_CLASSES = 10_000
+# samples that are checked at a time
+CHUNK = 4096
+# ids that a message shows
+SHOWN_IDS = 5
 
 
 def class_names(train: Data) -> list[str]:
@@ -25,22 +33,62 @@ def check_class_numbers(train: Data) -> None:
     """
     if train.classes:
         return
-    highest = int(train.labels.max())
-    values = len(train.labels.unique())
-    if highest >= MANY_CLASSES and 100 * values <= highest:
-        raise ExpungeError(
-            f"labels go to {highest}, but only {values} values occur, which would make {highest + 1:,} classes; number the classes "
-            "from 0."
-        )
+    raise_all(sparse_labels(train.labels.unique().numpy()))
+
+
+def sparse_labels(values: np.ndarray) -> list[str]:
+    """Return one sentence if labels go up to a number far above the number of their values.
+
+    Args:
+        values: The different labels (K,).
+    """
+    highest = int(values.max())
+    if highest < MANY_CLASSES or 100 * len(values) > highest:
+        return []
+    return [
+        f"labels go to {highest}, but only {len(values)} values occur, which would make {highest + 1:,} classes; number the classes "
+        "from 0."
+    ]
 
 
 def pair_problems(train: Data, test: Data) -> list[str]:
-    """Return one sentence if the inputs of test data have another shape than those of training data."""
-    if not (isinstance(train, TensorData) and isinstance(test, TensorData)):
+    """Return one sentence for each difference between the inputs of training and test data, and for inputs that are not finite."""
+    inputs = {"training": train, "test": test}
+    first = {part: next(iter(data.samples(torch.arange(1)).batches(1))).x for part, data in inputs.items()}
+    described = {part: _describe(x) for part, x in first.items()}
+    problems = []
+    if described["training"] != described["test"]:
+        problems.append(
+            f"an input of the test data is {described['test']}, of the training data {described['training']}; give both the same "
+            "shape and type."
+        )
+    return problems + [p for part, data in inputs.items() for p in _not_finite(part, data)]
+
+
+def _describe(x: Inputs) -> str:
+    """The shape and the type of one input. Floats of all precisions are one type, and so are whole numbers."""
+    named = x if isinstance(x, dict) else {"": x}
+    described = (
+        f"{name} of shape {tuple(t.shape[1:])} ({'floats' if t.is_floating_point() else 'no floats'})"
+        for name, t in sorted(named.items())
+    )
+    return ", ".join(described).strip()
+
+
+def _not_finite(part: str, data: Data) -> list[str]:
+    """One sentence if inputs in memory hold NaN or infinity, which would make the loss of a whole batch NaN."""
+    if not isinstance(data, TensorData):
         return []
-    if isinstance(train.x, dict) or isinstance(test.x, dict) or train.x.shape[1:] == test.x.shape[1:]:
+    named = data.x if isinstance(data.x, dict) else {"": data.x}
+    bad = torch.zeros(len(data), dtype=torch.bool)
+    for t in named.values():
+        if t.is_floating_point():
+            for start in range(0, len(t), CHUNK):
+                part_of = t[start : start + CHUNK]
+                bad[start : start + CHUNK] |= ~part_of.reshape(len(part_of), -1).isfinite().all(1).cpu()
+    if not bad.any():
         return []
+    ids = data.samples(bad.nonzero()[:, 0]).ids
     return [
-        f"an input of the test data has the shape {tuple(test.x.shape[1:])}, of the training data {tuple(train.x.shape[1:])}; "
-        "give both the same shape."
+        f"{len(ids)} {part} samples hold NaN or infinity (ids: {ids[:SHOWN_IDS]}); correct or remove them."
     ]

@@ -27,6 +27,8 @@ from .spec import ENTRY_POINTS, PATHS, check_spec
 from .standard_sets import read_cifar10, read_digits, read_fashion_mnist
 from .texts import read_texts
 
+# sources of image files, whose options say how to decode them
+IMAGE_SOURCES = ("folder",)
 # side of the images of a folder without the options `size` and `crop`
 DEFAULT_SIZE = 64
 
@@ -73,6 +75,9 @@ def load(spec: str) -> Source:
     else:
         factory = f"{source_name}:{path}"
         source = _as_source(call_object(factory, {}, ExpungeError), factory)
+    # Images that are decoded later have one size already.
+    if source_name not in IMAGE_SOURCES:
+        raise_all([f"{spec}: {problem}" for problem in pair_problems(source.train, source.test)])
     return _with_options(source, options, is_folder=source_name == "folder")
 
 
@@ -178,7 +183,6 @@ def _as_source(result: Any, spec: str) -> Source:
             if not len(data)
         ]
     )
-    raise_all([f"{spec}: {problem}" for problem in pair_problems(train, test)], ExpungeError)
     check_class_numbers(train)
     return Source(train, test, class_names(train), input_shape(train), spec.rpartition(":")[2])
 
