@@ -24,6 +24,7 @@ class Resize:
         crop: If given, only the short side is resized to `size`, and the middle `crop` x `crop` is kept. The cut is the same
             as with torchvision's `Resize` and `CenterCrop`.
         channels: 3 for colour, 1 for grey.
+        exif: Whether to turn an image as its EXIF orientation says. torchvision's `ImageFolder` does not.
 
     Example:
         >>> resize = Resize(256, crop=224)
@@ -34,6 +35,7 @@ class Resize:
     size: int
     crop: int | None = None
     channels: int = 3
+    exif: bool = False
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -47,13 +49,27 @@ class Resize:
             "size": self.size,
             "crop": self.crop,
             "channels": self.channels if self.channels != 3 else None,
+            "exif": 1 if self.exif else None,
         }
         return "&".join(f"{k}={v}" for k, v in options.items() if v is not None)
 
-    def __call__(self, image: Image) -> Tensor:
-        """Return the resized image as uint8 (C, H, W)."""
-        from PIL.Image import Resampling
+    def check(self, image: Image) -> None:
+        """Check that the pixels have a range that is known.
 
+        Raises:
+            ValueError: They are floats, of which no format says which number is white.
+        """
+        if image.mode == "F":
+            raise ValueError("its pixels are floats without a range; save it with 8 or 16 bits")
+
+    def __call__(self, image: Image) -> Tensor:
+        """Return the resized image as uint8 (C, H, W). Raises `ValueError` as `check` does."""
+        from PIL.Image import Resampling
+        from PIL.ImageOps import exif_transpose
+
+        self.check(image)
+        if self.exif:
+            image = exif_transpose(image)
         width = height = self.size
         if self.crop is not None:
             short = min(image.size)

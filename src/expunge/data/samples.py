@@ -56,6 +56,7 @@ class Data(ABC):
         name: Name for records.
         read_as: Source options that the images were read with, such as "size=64".
         texts: The text that each sample was made of (N,), or None. Copies are found by it.
+        root: The folder that the ids are paths below, so that a path of this computer names a sample. Empty if they are no paths.
     """
 
     labels: Tensor
@@ -67,6 +68,7 @@ class Data(ABC):
     normalize: Any | None
     name: str
     read_as: str = ""
+    root: str = ""
 
     def __len__(self) -> int:
         return len(self.labels)

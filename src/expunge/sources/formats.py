@@ -58,8 +58,9 @@ def read_idx(folder: Path, name: str, rank: int) -> np.ndarray:
     except (OSError, EOFError, struct.error, zlib.error) as error:
         raise ExpungeError(f"{path} is no IDX file, or is cut off: {error}; download it again.") from error
     if zero or value_type != IDX_BYTES or len(values) != math.prod(shape):
+        more = " or more" if len(values) > math.prod(shape) else ""
         raise ExpungeError(
-            f"{path} is no IDX file of bytes, or is cut off: it declares the shape {shape}, but {len(values):,} bytes{' or more' if len(values) > math.prod(shape) else ''} follow; "
+            f"{path} is no IDX file of bytes, or is cut off: it declares the shape {shape}, but {len(values):,} bytes{more} follow; "
             "download it again."
         )
     if axes != rank:

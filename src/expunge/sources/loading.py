@@ -16,11 +16,13 @@ from ..data.class_names import check_class_numbers, class_names, pair_problems
 from ..data.convert import as_data
 from ..data.resize import Resize
 from ..data.samples import Data
+from ..data.stream import StreamData
 from ..data.transforms import CropFlip, Normalize, named_inputs_problem
 from ..errors import ExpungeError, raise_all
 from ..extensions import installed, loaded
 from ..imports import call_factory, call_object
-from .folders import MEMORY_LIMIT, in_memory, read_folder
+from .folders import read_folder
+from .images import check_images, in_memory
 from .npz import read_npz
 from .source import Source, input_shape, stratified_part
 from .spec import ENTRY_POINTS, PATHS, check_spec
@@ -29,6 +31,8 @@ from .texts import read_texts
 
 # sources of image files, whose options say how to decode them
 IMAGE_SOURCES = ("folder",)
+# bytes of decoded images; up to this size they are held in memory by default
+MEMORY_LIMIT = 1 << 30
 # side of the images of a folder without the options `size` and `crop`
 DEFAULT_SIZE = 64
 
@@ -78,10 +82,10 @@ def load(spec: str) -> Source:
     # Images that are decoded later have one size already.
     if source_name not in IMAGE_SOURCES:
         raise_all([f"{spec}: {problem}" for problem in pair_problems(source.train, source.test)])
-    return _with_options(source, options, is_folder=source_name == "folder")
+    return _with_options(source, options, has_images=source_name in IMAGE_SOURCES)
 
 
-def _with_options(source: Source, options: dict[str, str], is_folder: bool) -> Source:
+def _with_options(source: Source, options: dict[str, str], has_images: bool) -> Source:
     """Apply the options that all sources have, and decode the images of a folder."""
     train, test, name = source.train, source.test, source.name
     seed = int(options.get("seed", 0))
@@ -92,14 +96,19 @@ def _with_options(source: Source, options: dict[str, str], is_folder: bool) -> S
         test = stratified_part(test, "test", int(options["test_limit"]), seed)
         name += f", {len(test)} test samples"
     # After the limits: images that are left out are not decoded.
-    if is_folder and _holds_images(options, len(train) + len(test), source.shape):
-        train, test = in_memory(train, test)  # type: ignore[arg-type]
+    if has_images and isinstance(train, StreamData) and isinstance(test, StreamData):
+        if _holds_images(options, len(train) + len(test), source.shape):
+            train, test = in_memory(train, test)
+        elif options.get("check") != "0":
+            check_images(train, test)
     if "augment" in options:
         train, suffix = _augmented(train, options["augment"], source.shape)
         name += suffix
     if "mean" in options:
         train, test = (_normalized(d, options, source.shape) for d in (train, test))
         name += f", mean {options['mean']}, std {options['std']}"
+    for data in (train, test) if source.root else ():
+        data.root = source.root
     return replace(source, train=train, test=test, name=name)
 
 
@@ -151,10 +160,15 @@ def _first_input(data: Data) -> Inputs:
     return next(iter(data.samples(torch.arange(1)).batches(1))).x
 
 
-def folder_resize(options: dict[str, str]) -> Resize:
-    """Return how the options of a folder resize its images. Raises `ExpungeError`."""
+def image_resize(options: dict[str, str]) -> Resize:
+    """Return how the options of a source of images resize them. Raises `ExpungeError`."""
     crop = int(options["crop"]) if "crop" in options else None
-    resize = Resize(int(options.get("size", crop or DEFAULT_SIZE)), crop, int(options.get("channels", 3)))
+    resize = Resize(
+        int(options.get("size", crop or DEFAULT_SIZE)),
+        crop,
+        int(options.get("channels", 3)),
+        options.get("exif") == "1",
+    )
     if crop is not None and crop > resize.size:
         raise ExpungeError(
             f"crop={crop} is more than size={resize.size}, the short side that it is cut from; give size={crop} or more."
@@ -163,10 +177,9 @@ def folder_resize(options: dict[str, str]) -> Resize:
 
 
 def _read_folder(folder: Path, options: dict[str, str]) -> Source:
-    resize = folder_resize(options)
-    workers, check = int(options.get("workers", 0)), options.get("check") != "0"
-    train, test, classes = read_folder(folder, resize, workers=workers, check=check)
-    return Source(train, test, classes, resize.shape, folder.name)
+    resize = image_resize(options)
+    train, test, classes = read_folder(folder, resize, workers=int(options.get("workers", 0)))
+    return Source(train, test, classes, resize.shape, train.name, root=str(folder))
 
 
 def _as_source(result: Any, spec: str) -> Source:

@@ -10,7 +10,7 @@ import numpy as np
 from ..data.resize import Resize
 from .archives import read_headers
 from .folders import class_names
-from .loading import folder_resize
+from .loading import image_resize
 from .spec import PATHS, check_spec
 
 
@@ -50,7 +50,7 @@ def preview(spec: str) -> Preview | None:
         if source == "npz":
             return _npz(Path(path).expanduser())
         if source == "folder":
-            return _folder(Path(path).expanduser(), folder_resize(options))
+            return _folder(Path(path).expanduser(), image_resize(options))
     # `load` reports what is broken.
     except Exception:
         return None

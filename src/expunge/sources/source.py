@@ -29,6 +29,7 @@ class Source:
         classes: Class names, in the order of their numbers.
         shape: Shape of one input: (C, H, W) for images.
         name: Name for records.
+        root: The folder that the ids are paths below. Empty if they are no paths.
     """
 
     train: Data
@@ -36,6 +37,7 @@ class Source:
     classes: list[str]
     shape: tuple[int, ...]
     name: str
+    root: str = ""
 
 
 def held_out(labels: np.ndarray, classes: int) -> np.ndarray:
