@@ -48,8 +48,8 @@ def resolve_ids(wanted: Collection[str], known: Iterable[str], root: str) -> dic
 def _forms(name: str, root: str) -> list[str]:
     """The ways that the data may write an id, the likeliest first."""
     forms = [composed(name)]
-    if root:
-        path = composed(name).replace("\\", "/")
+    # A name that is no UTF-8 has backslashes of its own: \xe9.
+    for path in dict.fromkeys((composed(name), composed(name).replace("\\", "/"))) if root else ():
         forms.append(posixpath.normpath(path))
         # a path of this computer: from the current folder, or absolute
         for base in (os.path.abspath(root), os.path.realpath(root)):

@@ -83,7 +83,8 @@ def _header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[tuple[in
     with archive.open(member) as file:
         version: Any = np.lib.format.read_magic(file)
         # A longer header would be read whole before NumPy refuses it.
-        length = int.from_bytes(file.peek(4)[: 2 if version == (1, 0) else 4], "little")
+        start = file.peek(4)  # type: ignore[attr-defined]
+        length = int.from_bytes(start[: 2 if version == (1, 0) else 4], "little")
         if length > LONGEST_HEADER:
             raise ValueError(f"its header has {length:,} bytes")
         reader = (

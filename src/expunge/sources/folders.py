@@ -160,9 +160,9 @@ def _list_outside(root: Path, parts: list[str], walk: Walk) -> None:
     """Add images that lie in no class folder to the files that are not read, and warn of folders beside the parts."""
     for folder in dict.fromkeys(["", *parts]):
         for entry in os.scandir(root / folder):
-            if not entry.name.startswith(".") and Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:
-                if not entry.is_dir():
-                    walk.leave_out("in no class folder", f"{folder}/{entry.name}" if folder else entry.name)
+            is_image = not entry.name.startswith(".") and Path(entry.name).suffix.lower() in IMAGE_SUFFIXES
+            if is_image and not entry.is_dir():
+                walk.leave_out("in no class folder", f"{folder}/{entry.name}" if folder else entry.name)
     if len(parts) > 1 and (others := sorted(set(_class_folders(root)) - set(parts))):
         warnings.warn(
             f"{root}: the folders {[shown_name(o) for o in others]} beside {parts} are not read.",

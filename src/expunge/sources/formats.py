@@ -169,10 +169,13 @@ def read_image_parquet(path: Path, highest_label: int | None = None) -> tuple[Te
 
 def _parquet_labels(path: Path, values: list[Any], highest: int | None) -> Tensor:
     """The labels (N,), after a check that each is a whole number from 0. A missing label would become any number."""
-    allowed = lambda v: (
-        isinstance(v, int) and not isinstance(v, bool) and 0 <= v <= (v if highest is None else highest)
-    )  # noqa: E731
-    if wrong := [n for n, v in enumerate(values, 1) if not allowed(v)]:
+    allowed = range(2**63 if highest is None else highest + 1)
+    wrong = [
+        n
+        for n, v in enumerate(values, 1)
+        if not isinstance(v, int) or isinstance(v, bool) or v not in allowed
+    ]
+    if wrong:
         numbers = "whole numbers from 0" + ("" if highest is None else f" to {highest}")
         raise ExpungeError(
             f"{path} has {len(wrong)} labels that are no {numbers} (first: row {wrong[0]}, {values[wrong[0] - 1]!r}); "
