@@ -74,7 +74,7 @@ class Resize:
         if self.crop is not None:
             short = min(image.size)
             width, height = (self.size if n == short else self.size * n // short for n in image.size)
-        image = _to_8_bits(image).convert(PILLOW_MODES[self.channels])
+        image = to_8_bits(image).convert(PILLOW_MODES[self.channels])
         image = image.resize((width, height), Resampling.BICUBIC)
         if self.crop is not None:
             left, top = round((width - self.crop) / 2), round((height - self.crop) / 2)
@@ -83,7 +83,7 @@ class Resize:
         return pixels[None] if self.channels == 1 else pixels.permute(2, 0, 1)
 
 
-def _to_8_bits(image: Image) -> Image:
+def to_8_bits(image: Image) -> Image:
     """Scale a grey image of 16 bits (modes `I;16` and `I`) to 8 bits. Pillow's own conversion clips it at 255."""
     from PIL.Image import fromarray
 

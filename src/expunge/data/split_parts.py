@@ -63,6 +63,11 @@ def draw_validation(
         problems.append(
             "the training set and the test set are the same object, so forget and test set would overlap; give separate data."
         )
+    if train_data.classes and test_data.classes and list(train_data.classes) != list(test_data.classes):
+        problems.append(
+            f"the classes of the training data are {list(train_data.classes)[:SHOWN_IDS]}, of the test data "
+            f"{list(test_data.classes)[:SHOWN_IDS]}; give both the same names in the same order (classes=[...])."
+        )
     shapes = [(d.labels.dtype, tuple(d.labels.shape[1:])) for _, d in both]
     if shapes[0] != shapes[1]:
         problems.append(
