@@ -337,7 +337,7 @@ def test_columns_of_hugging_face_data_give_labels_and_names():
     """Duck typing: `column_names`, `features` and columns by name. No item is decoded for its label but three."""
 
     class Features:
-        names = ["ant", "bee"]
+        names = ("ant", "bee")
 
     class Columns(Own):
         column_names, features, read = ["image", "label"], {"image": None, "label": Features}, []

@@ -23,6 +23,8 @@ from ..errors import ExpungeError, MissingExtra, raise_all
 
 # images that are checked or decoded at a time
 CHUNK = 4096
+# side of the images without the options `size` and `crop`
+DEFAULT_SIZE = 64
 
 
 class DecodedImages(Dataset):
@@ -76,6 +78,22 @@ class DecodedImages(Dataset):
         # Pillow's own message for a file that is no image repeats its path.
         detail = "" if type(error).__name__ == "UnidentifiedImageError" else f": {error}"
         return f"{place} cannot be read as an image: {type(error).__name__}{detail}; remove or replace it."
+
+
+def image_resize(options: dict[str, str]) -> Resize:
+    """Return how the options of a source of images resize them. Raises `ExpungeError`."""
+    crop = int(options["crop"]) if "crop" in options else None
+    resize = Resize(
+        int(options.get("size", crop or DEFAULT_SIZE)),
+        crop,
+        int(options.get("channels", 3)),
+        options.get("exif") == "1",
+    )
+    if crop is not None and crop > resize.size:
+        raise ExpungeError(
+            f"crop={crop} is more than size={resize.size}, the short side that it is cut from; give size={crop} or more."
+        )
+    return resize
 
 
 def need_pillow(feature: str = "reading image files") -> None:

@@ -14,7 +14,6 @@ import torch
 from ..data.batch import Inputs
 from ..data.class_names import check_class_numbers, class_names, pair_problems
 from ..data.convert import as_data
-from ..data.resize import Resize
 from ..data.samples import Data
 from ..data.stream import StreamData
 from ..data.transforms import CropFlip, Normalize, named_inputs_problem
@@ -22,29 +21,29 @@ from ..errors import ExpungeError, raise_all
 from ..extensions import installed, loaded
 from ..imports import call_factory, call_object
 from .folders import read_folder
-from .images import check_images, in_memory
+from .hugging_face import read_hugging_face
+from .image_tables import read_image_table
+from .images import check_images, image_resize, in_memory
 from .npz import read_npz
+from .shards import read_shards
 from .source import Source, input_shape, stratified_part
-from .spec import ENTRY_POINTS, PATHS, check_spec
+from .spec import ENTRY_POINTS, IMAGE_SOURCES, PATHS, check_spec
 from .standard_sets import read_cifar10, read_digits, read_fashion_mnist
 from .texts import read_texts
+from .torchvision_sets import read_torchvision
 
-# sources of image files, whose options say how to decode them
-IMAGE_SOURCES = ("folder",)
 # bytes of decoded images; up to this size they are held in memory by default
 MEMORY_LIMIT = 1 << 30
-# side of the images of a folder without the options `size` and `crop`
-DEFAULT_SIZE = 64
 
 
 def load(spec: str) -> Source:
     """Read data by its spec.
 
     A spec is a source, a path and options: `SOURCE:PATH?OPTION=VALUE&OPTION=VALUE`. The sources are `digits`,
-    `fashion-mnist:DIR`, `cifar10:DIR`, `folder:DIR`, `text:FILE`, `npz:FILE` and `package.module:factory`. A factory is a
-    function without arguments that returns (train, test), each as `as_data` takes it, or a `Source`. An installed package adds a
-    source by an entry point in the group `expunge.sources`: `NAME` or `NAME:PATH` calls its function with whichever of `path`
-    and `spec` it takes.
+    `fashion-mnist:DIR`, `cifar10:DIR`, `folder:DIR`, `images:FILE`, `text:FILE`, `npz:FILE`, `hf:NAME`, `webdataset:SHARDS`,
+    `torchvision:NAME` and `package.module:factory`. A factory is a function without arguments that returns (train, test), each as
+    `as_data` takes it, or a `Source`. An installed package adds a source by an entry point in the group `expunge.sources`: `NAME`
+    or `NAME:PATH` calls its function with whichever of `path` and `spec` it takes.
 
     Options of every source:
 
@@ -52,8 +51,8 @@ def load(spec: str) -> Source:
     - `augment=1` shifts and flips training images, `augment=crop` only shifts them, `augment=0` does neither.
     - `mean=A,B,C&std=A,B,C` normalises images, with one number per channel.
 
-    Options of `folder`: `size`, `crop`, `channels`, `hold`, `workers` and `check`. Options of `text`: `tokenizer`, `length`,
-    `text`, `label`, `id` and `test`. The page docs/data.md describes them.
+    Options of images: `size`, `crop`, `channels`, `hold`, `workers`, `check` and `exif`. Options of `text`: `tokenizer`, `length`,
+    `text`, `label`, `id` and `test`. The page docs/data.md describes them and those of the other sources.
 
     Args:
         spec: The data spec.
@@ -160,22 +159,6 @@ def _first_input(data: Data) -> Inputs:
     return next(iter(data.samples(torch.arange(1)).batches(1))).x
 
 
-def image_resize(options: dict[str, str]) -> Resize:
-    """Return how the options of a source of images resize them. Raises `ExpungeError`."""
-    crop = int(options["crop"]) if "crop" in options else None
-    resize = Resize(
-        int(options.get("size", crop or DEFAULT_SIZE)),
-        crop,
-        int(options.get("channels", 3)),
-        options.get("exif") == "1",
-    )
-    if crop is not None and crop > resize.size:
-        raise ExpungeError(
-            f"crop={crop} is more than size={resize.size}, the short side that it is cut from; give size={crop} or more."
-        )
-    return resize
-
-
 def _read_folder(folder: Path, options: dict[str, str]) -> Source:
     resize = image_resize(options)
     train, test, classes = read_folder(folder, resize, workers=int(options.get("workers", 0)))
@@ -205,6 +188,10 @@ READERS: dict[str, Callable[[Path, dict[str, str]], Source]] = {
     "fashion-mnist": read_fashion_mnist,
     "cifar10": read_cifar10,
     "folder": _read_folder,
+    "images": read_image_table,
     "text": read_texts,
     "npz": read_npz,
+    "hf": read_hugging_face,
+    "webdataset": read_shards,
+    "torchvision": read_torchvision,
 }

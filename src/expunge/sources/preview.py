@@ -10,7 +10,7 @@ import numpy as np
 from ..data.resize import Resize
 from .archives import read_headers
 from .folders import class_names
-from .loading import image_resize
+from .images import image_resize
 from .spec import PATHS, check_spec
 
 

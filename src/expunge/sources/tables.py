@@ -8,8 +8,9 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -36,18 +37,22 @@ class Table:
         rows: The rows, each as {column: value}.
         lines: The line of each row, from 1; empty for parquet, which has no lines.
         typed: Whether a cell has a type of its own. In CSV and TSV each cell is a text.
+        names: What a message calls each row, instead of its line.
     """
 
     file: Path
     rows: list[Row]
-    lines: list[int]
+    lines: Sequence[int]
     typed: bool
+    names: Sequence[str] = ()
 
     def place(self, row: int) -> str:
-        """Return where a row stands: "line 3", or "row 3" in parquet, both from 1."""
+        """Return where a row stands: "line 3", "row 3" in parquet, both from 1, or the name of the row."""
+        if self.names:
+            return f"sample {self.names[row]}"
         return f"line {self.lines[row]}" if self.lines else f"row {row + 1}"
 
-    @property
+    @cached_property
     def columns(self) -> list[str]:
         """The names of all columns, in alphabetical order."""
         return sorted({name for row in self.rows for name in row})
@@ -75,6 +80,20 @@ def read_table(file: Path) -> Table:
     pairs = list(read(text, "\t" if suffix == ".tsv" else ",", problems))
     raise_all(first_problems(file, problems))
     return Table(file, [row for _, row in pairs], [line for line, _ in pairs], typed=suffix == ".jsonl")
+
+
+def tables_of(files: Sequence[Path]) -> list[Table]:
+    """Read tables. Raises `ExpungeError` that lists the problems of all files."""
+    tables, problems = [], []
+    for file in files:
+        try:
+            tables.append(read_table(file))
+        except MissingExtra:
+            raise
+        except ExpungeError as error:
+            problems += error.problems
+    raise_all(problems)
+    return tables
 
 
 def _read_text(file: Path) -> str:

@@ -19,7 +19,7 @@ from .labels import in_order, label_names
 from .regular_files import shown_name
 from .source import Source, input_shape
 from .table_rows import Part, check_same_labels, groups_of, part_ids, row_parts, table_problems
-from .tables import read_table
+from .tables import Table, tables_of
 
 # the vocabulary of `text_transformer`: words are hashed to the numbers below it
 VOCABULARY = 8192
@@ -51,11 +51,33 @@ def read_texts(path: Path, options: dict[str, str]) -> Source:
     """
     columns = {k: options.get(k, k) for k in ("text", "label", "id")}
     files = [path, *([Path(options["test"]).expanduser()] if "test" in options else [])]
-    tables = [read_table(file) for file in files]
+    return texts_of(tables_of(files), columns, options, path.stem)
+
+
+def texts_of(
+    tables: Sequence[Table],
+    columns: dict[str, str],
+    options: dict[str, str],
+    name: str,
+    class_order: Sequence[str] | None = None,
+) -> Source:
+    """Return the texts of tables as a source.
+
+    Args:
+        tables: The training table, and possibly the test table.
+        columns: {"text", "label" and "id": the column's name}.
+        options: The options of `read_texts`.
+        name: Name for records.
+        class_order: Class names in the order of their numbers. Default: numerical or alphabetical order.
+
+    Raises:
+        MissingExtra: transformers is needed and not installed.
+        ExpungeError: Columns or rows cannot be used. Lists every problem.
+    """
     raise_all([p for table in tables for p in table_problems(table, columns, "id" in options)])
     labels = [label_names([row[columns["label"]] for row in table.rows]) for table in tables]
     folder = Path(options["tokenizer"]).expanduser() if "tokenizer" in options else None
-    classes, numbers = _classes(labels[0], folder)
+    classes, numbers = _classes(labels[0], folder, class_order)
     check_same_labels(tables, labels, numbers)
     tokenize = _hash_words if folder is None else _tokenizer(folder)
     length = int(options.get("length", DEFAULT_LENGTH))
@@ -71,16 +93,18 @@ def read_texts(path: Path, options: dict[str, str]) -> Source:
             ids=ids,
             groups=groups_of(rows, set(columns.values())),
             classes=classes,
-            name=shown_name(path.stem),
+            name=shown_name(name),
             read_as=f"length={length}",
             texts=texts,
         )
 
     train, test = (data(p, ids) for p, ids in zip(parts, part_ids(tables, parts, columns["id"]), strict=True))
-    return Source(train, test, classes, input_shape(train), shown_name(path.stem))
+    return Source(train, test, classes, input_shape(train), shown_name(name))
 
 
-def _classes(labels: Sequence[str], folder: Path | None) -> tuple[list[str], dict[str, int]]:
+def _classes(
+    labels: Sequence[str], folder: Path | None, class_order: Sequence[str] | None
+) -> tuple[list[str], dict[str, int]]:
     """The class names in order, and the class number of each label."""
     try:
         id2label = {int(k): str(v) for k, v in _read_config(folder).get("id2label", {}).items()}
@@ -101,7 +125,7 @@ def _classes(labels: Sequence[str], folder: Path | None) -> tuple[list[str], dic
             name: int(name) for name in existing | set(map(str, range(len(model_classes))))
         }
     # Of stars from 1 to 5, the first class is "1".
-    names = in_order(existing)
+    names = in_order(existing) if class_order is None else list(class_order)
     return names, {name: k for k, name in enumerate(names)}
 
 

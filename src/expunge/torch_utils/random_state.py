@@ -114,8 +114,9 @@ def _parts(value: Any) -> list[Any]:
     attributes = getattr(value, "__dict__", None)
     if not isinstance(attributes, dict) or isinstance(value, type | torch.Tensor):
         return []
-    read = getattr(type(value), "__getitem__", None) or getattr(type(value), "__call__", None)
-    return [*attributes.values(), *([read] if isinstance(read, FunctionType) else [])]
+    # the methods by which a data set and a transform are used
+    methods = (getattr(type(value), name, None) for name in ("__getitem__", "__call__"))
+    return [*attributes.values(), *(m for m in methods if isinstance(m, FunctionType))]
 
 
 def _is_filled(cell: Any) -> bool:
