@@ -45,19 +45,15 @@ def drawing_from(seed: int, held: Iterable[Any] = ()) -> Iterator[None]:
         yield
 
 
-def _restoration(generator: Any) -> Callable[[], None]:
+def _restoration(generator: Any) -> Callable[[], Any]:
     """A function that gives the generator its present state back."""
     if isinstance(generator, torch.Generator):
-        state = generator.get_state()
-        return lambda: generator.set_state(state) and None  # type: ignore[func-returns-value]
+        return partial(generator.set_state, generator.get_state())
     if isinstance(generator, np.random.Generator):
-        bits, numbers = generator.bit_generator, generator.bit_generator.state
-        return lambda: setattr(bits, "state", numbers)
+        return partial(setattr, generator.bit_generator, "state", generator.bit_generator.state)
     if isinstance(generator, np.random.RandomState):
-        legacy = generator.get_state()
-        return lambda: generator.set_state(legacy)
-    python = generator.getstate()
-    return lambda: generator.setstate(python)
+        return partial(generator.set_state, generator.get_state())
+    return partial(generator.setstate, generator.getstate())
 
 
 def _seed(generator: Any, seed: int) -> None:
