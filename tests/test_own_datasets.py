@@ -270,7 +270,7 @@ def test_reading_leaves_the_users_generators_as_they_were():
 RNG = np.random.default_rng(0)
 
 
-class OfModule(Dataset):
+class DrawsFromModule(Dataset):
     """Draws from a generator of its module."""
 
     def __getitem__(self, k):
@@ -293,7 +293,7 @@ def test_generators_are_found_where_people_keep_them():
         source.transform = holder
         assert id(rng) in found(Subset(source, [0]))
     source.transform = python
-    assert id(python) in found(source) and id(RNG) in {id(g) for g in held_generators(OfModule())}
+    assert id(python) in found(source) and id(RNG) in {id(g) for g in held_generators(DrawsFromModule())}
     source.transform = random.SystemRandom()
     assert not found(source)
     source.transform = source  # a circle

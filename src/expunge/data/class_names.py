@@ -8,7 +8,7 @@ import torch
 from ..errors import raise_all
 from .batch import Inputs
 from .samples import Data
-from .tensors import TensorData
+from .transforms import as_float
 
 # above this many classes, at least one in a hundred numbers must occur
 MANY_CLASSES = 10_000
@@ -54,8 +54,8 @@ def sparse_labels(values: np.ndarray) -> list[str]:
 def pair_problems(train: Data, test: Data) -> list[str]:
     """Return one sentence for each difference between the inputs of training and test data, and for inputs that are not finite."""
     inputs = {"training": train, "test": test}
-    first = {part: next(iter(data.samples(torch.arange(1)).batches(1))).x for part, data in inputs.items()}
-    described = {part: _describe(x) for part, x in first.items()}
+    # raw inputs: a batch would copy data that lies on a GPU
+    described = {part: _describe(as_float(next(iter(data.raw_inputs(1))))) for part, data in inputs.items()}
     problems = []
     if described["training"] != described["test"]:
         problems.append(
@@ -77,9 +77,11 @@ def _describe(x: Inputs) -> str:
 
 def _not_finite(part: str, data: Data) -> list[str]:
     """One sentence if inputs in memory hold NaN or infinity, which would make the loss of a whole batch NaN."""
-    if not isinstance(data, TensorData):
+    # streamed data has no inputs in memory
+    inputs = getattr(data, "x", None)
+    if inputs is None:
         return []
-    named = data.x if isinstance(data.x, dict) else {"": data.x}
+    named = inputs if isinstance(inputs, dict) else {"": inputs}
     bad = torch.zeros(len(data), dtype=torch.bool)
     for t in named.values():
         if t.is_floating_point():

@@ -120,12 +120,29 @@ def is_image(value: Any) -> bool:
 
 def image_tensor(image: Image) -> Tensor:
     """Return a PIL image as uint8 (C, H, W): one channel for grey images, three for all others."""
-    from .resize import Resize, to_8_bits
-
     try:
-        Resize(1).check(image)
+        check_range(image)
     except ValueError as error:
         raise UnusableItem(f"is an image that cannot be used: {error}") from error
     grey = image.mode in ("1", "L", "LA") or image.mode.startswith("I")
     pixels = torch.from_numpy(np.array(to_8_bits(image).convert("L" if grey else "RGB")))
     return pixels[None] if grey else pixels.permute(2, 0, 1).contiguous()
+
+
+def check_range(image: Image) -> None:
+    """Check that the pixels of an image have a range that is known.
+
+    Raises:
+        ValueError: They are floats, of which no format says which number is white.
+    """
+    if image.mode == "F":
+        raise ValueError("its pixels are floats without a range; save it with 8 or 16 bits")
+
+
+def to_8_bits(image: Image) -> Image:
+    """Scale a grey image of 16 bits (modes `I;16` and `I`) to 8 bits. Pillow's own conversion clips it at 255."""
+    from PIL.Image import fromarray
+
+    if not image.mode.startswith("I"):
+        return image
+    return fromarray((np.asarray(image) * (255 / 65535)).round().clip(0, 255).astype(np.uint8))

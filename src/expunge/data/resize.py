@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .items import check_range, to_8_bits
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -53,21 +55,12 @@ class Resize:
         }
         return "&".join(f"{k}={v}" for k, v in options.items() if v is not None)
 
-    def check(self, image: Image) -> None:
-        """Check that the pixels have a range that is known.
-
-        Raises:
-            ValueError: They are floats, of which no format says which number is white.
-        """
-        if image.mode == "F":
-            raise ValueError("its pixels are floats without a range; save it with 8 or 16 bits")
-
     def __call__(self, image: Image) -> Tensor:
-        """Return the resized image as uint8 (C, H, W). Raises `ValueError` as `check` does."""
+        """Return the resized image as uint8 (C, H, W). Raises `ValueError` as `check_range` does."""
         from PIL.Image import Resampling
         from PIL.ImageOps import exif_transpose
 
-        self.check(image)
+        check_range(image)
         if self.exif:
             image = exif_transpose(image)
         width = height = self.size
@@ -81,12 +74,3 @@ class Resize:
             image = image.crop((left, top, left + self.crop, top + self.crop))
         pixels = torch.from_numpy(np.array(image))
         return pixels[None] if self.channels == 1 else pixels.permute(2, 0, 1)
-
-
-def to_8_bits(image: Image) -> Image:
-    """Scale a grey image of 16 bits (modes `I;16` and `I`) to 8 bits. Pillow's own conversion clips it at 255."""
-    from PIL.Image import fromarray
-
-    if not image.mode.startswith("I"):
-        return image
-    return fromarray((np.asarray(image) * (255 / 65535)).round().clip(0, 255).astype(np.uint8))

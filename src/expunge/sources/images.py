@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
+from ..data.items import check_range
 from ..data.resize import Resize
 from ..data.stream import StreamData
 from ..data.tensors import TensorData
@@ -66,7 +67,7 @@ class DecodedImages(Dataset):
             with self.open(index) as image:
                 # A jpg decodes faster at an eighth of its size. All of its bytes are read.
                 image.draft(None, (max(1, image.width // 8), max(1, image.height // 8)))
-                self.resize.check(image)
+                check_range(image)
                 image.load()
         # Pillow raises many types of errors for broken files.
         except Exception as error:

@@ -17,7 +17,10 @@ from .images import DecodedImages, image_data, image_resize, need_pillow
 from .source import Source, held_out
 
 # how constructors name their parts: (argument, value for training, values for testing)
-PARTS: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (("train", True, (False,)), ("split", "train", ("test", "val", "valid")))
+PARTS: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
+    ("train", True, (False,)),
+    ("split", "train", ("test", "val", "valid")),
+)
 
 
 class TorchvisionImages(DecodedImages):
