@@ -106,6 +106,12 @@ def test_a_broken_link_and_a_folder_with_the_name_of_an_image(root):
     assert "gone.png cannot be read as an image: FileNotFoundError" in problem
 
 
+def test_class_folders_that_are_alike_are_reported(root):
+    (root / "A ").mkdir()
+    picture(1).save(root / "A " / "0.png")
+    assert "the class folders ['A ', 'a'] differ only in spaces, case" in read(root)[1]
+
+
 # broken images are found before the run
 
 

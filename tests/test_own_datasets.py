@@ -358,3 +358,14 @@ def test_columns_of_hugging_face_data_give_labels_and_names():
 def test_held_data_of_other_types_is_unchanged():
     data = TensorData(X, torch.arange(12) % 2)
     assert data.x is X and data.classes is None
+
+
+def test_names_from_the_disk_that_are_no_utf8():
+    """`os.listdir` gives bytes that are no UTF-8 as surrogates, which no file and no hash takes."""
+    names = [f"caf\udce9{k}" for k in range(12)]
+    data = TensorData(X, torch.arange(12) % 2, ids=names, groups={"user": names}, classes=["\udce9", "b"])
+    assert data.ids[3] == "caf\\xe93" and data.classes == ["\\xe9", "b"] and data.fingerprint()
+    test = TensorData(X[:2], torch.arange(2), classes=["\udce9", "b"])
+    by_id, by_group = Split.by_ids(data, test, names[:2], copies="ignore"), Split.by_group(data, test, "user", names[0], copies="ignore")
+    assert by_id.forget.ids == ["caf\\xe90", "caf\\xe91"] and len(by_group.forget) == 1 and str(by_group.to_dict())
+    assert Split.by_class(data, test, "\udce9", copies="ignore").forget_classes == (0,)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ExpungeError, SplitError, raise_all
-from .id_forms import composed, folded, nearest, resolve_ids
+from .id_forms import composed, encodable, folded, nearest, resolve_ids
 from .samples import Data, as_text
 
 # ids that a message shows
@@ -106,7 +106,7 @@ def samples_with_ids(ids: str | Path | Iterable[str | int], train: Data, test: D
     Raises:
         SplitError: Ids are unknown, given twice, shared by several samples, or in the test set.
     """
-    wanted = read_ids(ids, SplitError) if isinstance(ids, str | Path) else [str(i) for i in ids]
+    wanted = read_ids(ids, SplitError) if isinstance(ids, str | Path) else [encodable(str(i)) for i in ids]
     counts = Counter(wanted)
     positions = _positions(counts, train)
     if absent := [name for name in counts if name not in positions]:
@@ -210,4 +210,4 @@ def samples_in_group(column: str, values: Any, train: Data) -> Tensor:
 def as_texts(values: Any) -> list[str]:
     """Return one value, or several, as a list of texts."""
     several = isinstance(values, Iterable) and not isinstance(values, str)
-    return [str(v) for v in (values if several else [values])]
+    return [encodable(str(v)) for v in (values if several else [values])]

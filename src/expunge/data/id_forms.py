@@ -14,6 +14,14 @@ MOST_COMPARED = 20_000
 SHOWN_NEAREST = 3
 
 
+def encodable(text: str) -> str:
+    """Return a text that UTF-8 can hold: a byte of a file name that is no UTF-8 becomes `\\xe9`."""
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def composed(text: str) -> str:
     """Return the text in Unicode form NFC. macOS writes file names in form NFD."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)

@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from ..data.id_forms import encodable
 from ..data.resize import Resize
 from ..data.stream import StreamData
 from ..errors import ExpungeError, raise_all
 from .image_walk import IMAGE_SUFFIXES, Walk, walk_images
 from .images import CHUNK, DecodedImages, image_data, need_pillow, warn_unread
-from .regular_files import shown_name
+from .labels import alike
 from .source import held_out
 
 TEXT = np.dtypes.StringDType()
@@ -81,7 +82,7 @@ def read_folder(root: Path, resize: Resize, *, workers: int = 0) -> tuple[Stream
     need_pillow()
     parts = _parts(root)
     folders = _class_folders(root / parts[0])
-    classes = [shown_name(c) for c in folders]
+    classes = [encodable(c) for c in folders]
     walk = Walk()
     files = [_list_images(root, part, folders, walk) for part in parts]
     if len(classes) < 2 or not all(len(names) for names, _ in files):
@@ -91,8 +92,14 @@ def read_folder(root: Path, resize: Resize, *, workers: int = 0) -> tuple[Stream
             "or DIR/train/CLASS and DIR/test/CLASS."
         )
     raise_all(_class_problems(root, parts, folders, labels=files[0][1]))
+    for group in alike(classes):
+        warnings.warn(
+            f"{root}: the class folders {group} differ only in spaces, case or the way they are written; join them if they are one "
+            "class.",
+            stacklevel=4,
+        )
     _list_outside(root, parts, walk)
-    warn_unread(shown_name(str(root)), walk.unread, sum(len(names) for names, _ in files))
+    warn_unread(encodable(str(root)), walk.unread, sum(len(names) for names, _ in files))
     if len(files) == 1:
         held = held_out(files[0][1], len(classes))
         files = [(names[which], labels[which]) for names, labels in files for which in (~held, held)]
@@ -100,7 +107,7 @@ def read_folder(root: Path, resize: Resize, *, workers: int = 0) -> tuple[Stream
         image_data(
             ImageFolder(root, names, labels, resize, walk.renamed),
             classes,
-            shown_name(root.name),
+            encodable(root.name),
             names,
             {"folder": _folder_names(names)},
             workers,
@@ -112,7 +119,7 @@ def read_folder(root: Path, resize: Resize, *, workers: int = 0) -> tuple[Stream
 
 def class_names(root: Path) -> list[str]:
     """Return the class names of a folder of images, from the names of its sub-folders. Raises `ExpungeError`."""
-    return [shown_name(c) for c in _class_folders(root / _parts(root)[0])]
+    return [encodable(c) for c in _class_folders(root / _parts(root)[0])]
 
 
 def _class_problems(root: Path, parts: list[str], classes: list[str], labels: np.ndarray) -> list[str]:
@@ -165,7 +172,7 @@ def _list_outside(root: Path, parts: list[str], walk: Walk) -> None:
                 walk.leave_out("in no class folder", f"{folder}/{entry.name}" if folder else entry.name)
     if len(parts) > 1 and (others := sorted(set(_class_folders(root)) - set(parts))):
         warnings.warn(
-            f"{root}: the folders {[shown_name(o) for o in others]} beside {parts} are not read.",
+            f"{root}: the folders {[encodable(o) for o in others]} beside {parts} are not read.",
             stacklevel=5,
         )
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from ..data.id_forms import encodable
 from ..data.resize import Resize
 from ..errors import ExpungeError, MissingExtra, raise_all
 from .images import DecodedImages, image_data, image_resize, need_pillow
 from .labels import in_order, label_names
-from .regular_files import shown_name
 from .source import Source
 from .table_rows import check_same_labels, groups_of, part_ids, row_parts, table_problems
 from .tables import Table
@@ -131,9 +131,9 @@ def _images(
         cells_of = [tables[part.table].rows[k] for k in part.rows]
         groups = groups_of(cells_of, set(columns.values()))
         data.append(
-            image_data(images, classes, shown_name(path.name), ids, groups, int(options.get("workers", 0)))
+            image_data(images, classes, encodable(path.name), ids, groups, int(options.get("workers", 0)))
         )
-    return Source(data[0], data[1], classes, resize.shape, shown_name(path.name))
+    return Source(data[0], data[1], classes, resize.shape, encodable(path.name))
 
 
 def _loaded(path: Path, config: str | None) -> Mapping[str, Any]:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ..data.id_forms import encodable
 from ..errors import ExpungeError, raise_all
 from .folders import TEXT, ImageFolder
 from .images import image_data, image_resize, need_pillow
 from .labels import in_order, label_names
-from .regular_files import shown_name
 from .source import Source
 from .table_rows import check_same_labels, groups_of, part_ids, row_parts, table_problems
 from .tables import Table, first_problems, tables_of
@@ -72,10 +72,10 @@ def read_image_table(path: Path, options: dict[str, str]) -> Source:
         images = ImageFolder(root, paths, y[part.table][part.rows], resize)
         groups = groups_of(rows, set(columns.values()))
         data.append(
-            image_data(images, classes, shown_name(path.stem), ids, groups, int(options.get("workers", 0)))
+            image_data(images, classes, encodable(path.stem), ids, groups, int(options.get("workers", 0)))
         )
     root_of_ids = "" if has_ids else str(root)
-    return Source(data[0], data[1], classes, resize.shape, shown_name(path.stem), root=root_of_ids)
+    return Source(data[0], data[1], classes, resize.shape, encodable(path.stem), root=root_of_ids)
 
 
 def _repeated(table: Table, image: str) -> list[str]:

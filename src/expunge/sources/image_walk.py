@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+from ..data.id_forms import encodable
 from ..errors import ExpungeError
-from .regular_files import shown_name
 
 # Endings of images that Pillow reads without another program. Each is read if this Pillow was built with its decoder.
 IMAGE_SUFFIXES = (
@@ -33,14 +33,14 @@ class Walk:
 
     def add(self, path: str) -> None:
         """Add the path of an image."""
-        shown = path if path.isascii() else shown_name(path)
+        shown = path if path.isascii() else encodable(path)
         if shown != path:
             self.renamed[shown] = path
         self.images.append(shown)
 
     def leave_out(self, reason: str, path: str) -> None:
         """Add the path of a file that is not read."""
-        self.unread.setdefault(reason, []).append(shown_name(path))
+        self.unread.setdefault(reason, []).append(encodable(path))
 
 
 @cache
@@ -93,4 +93,4 @@ def _add_file(walk: Walk, path: str, entry: os.DirEntry[str], suffixes: frozense
     elif not entry.is_file() and not entry.is_symlink():
         walk.leave_out("named pipes, sockets or devices", path)
     else:
-        walk.leave_out(f"*{shown_name(suffix)}" if suffix else "without an ending", path)
+        walk.leave_out(f"*{encodable(suffix)}" if suffix else "without an ending", path)

@@ -80,6 +80,14 @@ def type_problems(values: Sequence[Any], place: Callable[[int], str], column: st
     return problems
 
 
+def alike(names: Iterable[str]) -> list[list[str]]:
+    """Return the groups of names that differ only in case, spaces, Unicode form or the way a number is written."""
+    groups: dict[str, list[str]] = {}
+    for name in sorted(set(names)):
+        groups.setdefault(plain(name), []).append(name)
+    return [group for group in groups.values() if len(group) > 1]
+
+
 def label_warnings(names: Sequence[str], place: Callable[[int], str]) -> list[str]:
     """Return one sentence per kind of label that is likely a mistake.
 
@@ -89,15 +97,11 @@ def label_warnings(names: Sequence[str], place: Callable[[int], str]) -> list[st
     """
     counts = Counter(names)
     first = {name: place(row) for row, name in reversed(list(enumerate(names)))}
-    groups: dict[str, list[str]] = {}
-    for name in sorted(counts):
-        groups.setdefault(plain(name), []).append(name)
     described = lambda ns: ", ".join(f"'{n}' ({counts[n]} samples, first: {first[n]})" for n in ns)  # noqa: E731
     sentences = [
-        f"{described(alike)} are different classes, but differ only in spaces, case or the way they are written; write them "
+        f"{described(group)} are different classes, but differ only in spaces, case or the way they are written; write them "
         "alike if they are one class."
-        for alike in groups.values()
-        if len(alike) > 1
+        for group in alike(counts)
     ]
     if missing := [name for name in sorted(counts) if name.casefold() in MISSING]:
         sentences.append(

@@ -10,11 +10,11 @@ import torch
 
 from ..data.batch import Inputs
 from ..data.class_names import sparse_labels
+from ..data.id_forms import encodable
 from ..data.tensors import TensorData
 from ..errors import ExpungeError, raise_all
 from .archives import read_arrays
 from .labels import in_order
-from .regular_files import shown_name
 from .source import Source, input_shape
 
 # names of arrays (before a dot) that are no group column
@@ -52,12 +52,12 @@ def read_npz(path: Path, options: dict[str, str]) -> Source:
             _inputs(arrays, f"x_{part}"),
             torch.from_numpy(y[part]),
             classes=classes,
-            name=shown_name(path.stem),
+            name=encodable(path.stem),
             **of_part[part],
         )
         for part in parts
     )
-    return Source(train, test, classes, input_shape(train), shown_name(path.stem))
+    return Source(train, test, classes, input_shape(train), encodable(path.stem))
 
 
 def _label_problems(arrays: dict[str, np.ndarray]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from pathlib import Path
 
@@ -56,8 +55,3 @@ def check_inflated(path: Path, inflated: int) -> None:
             f"{path} would grow from {size:,} to {inflated:,} bytes; at most {INFLATED_RATIO} times its size is allowed. If you "
             "trust it, save it without compression."
         )
-
-
-def shown_name(name: str) -> str:
-    """Return a file name as text that every encoder takes: a byte that is no UTF-8 becomes `\\xe9`."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")

@@ -17,12 +17,13 @@ from typing import Any
 
 import numpy as np
 
+from ..data.id_forms import encodable
 from ..data.resize import Resize
 from ..errors import ExpungeError, raise_all
 from .image_walk import readable_suffixes
 from .images import DecodedImages, image_data, image_resize, need_pillow, warn_unread
 from .labels import in_order, label_names
-from .regular_files import check_regular, shown_name
+from .regular_files import check_regular
 from .source import Source
 from .table_rows import check_same_labels, groups_of, row_parts, table_problems
 from .tables import Row, Table
@@ -128,7 +129,7 @@ def read_shards(path: Path, options: dict[str, str]) -> Source:
 
 
 def _name(path: Path) -> str:
-    return shown_name(path.stem)
+    return encodable(path.stem)
 
 
 def expanded(pattern: str) -> list[Path]:
@@ -214,7 +215,7 @@ def _list_members(
             key, dot, ending = name.partition(".")
             if member.isdir() or not key:
                 continue
-            shown = shown_name(member.name)
+            shown = encodable(member.name)
             if not member.isreg() or member.issparse() or not dot:
                 unread.setdefault("without an ending" if member.isreg() else "links or devices", []).append(
                     shown
@@ -222,7 +223,7 @@ def _list_members(
                 continue
             if member.offset_data + member.size > length:
                 raise ValueError(f"it is cut off in {shown}")
-            endings = samples.setdefault(shown_name(f"{folder}/{key}" if folder else key), {})
+            endings = samples.setdefault(encodable(f"{folder}/{key}" if folder else key), {})
             if ending.lower() in endings:
                 raise ValueError(f"{shown} occurs twice")
             endings[ending.lower()] = (member.offset_data, member.size)

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..data.id_forms import encodable
 from ..data.tensors import TensorData
 from ..errors import ExpungeError, MissingExtra, raise_all
 from .labels import in_order, label_names
-from .regular_files import shown_name
 from .source import Source, input_shape
 from .table_rows import Part, check_same_labels, groups_of, part_ids, row_parts, table_problems
 from .tables import Table, tables_of
@@ -93,13 +93,13 @@ def texts_of(
             ids=ids,
             groups=groups_of(rows, set(columns.values())),
             classes=classes,
-            name=shown_name(name),
+            name=encodable(name),
             read_as=f"length={length}",
             texts=texts,
         )
 
     train, test = (data(p, ids) for p, ids in zip(parts, part_ids(tables, parts, columns["id"]), strict=True))
-    return Source(train, test, classes, input_shape(train), shown_name(name))
+    return Source(train, test, classes, input_shape(train), encodable(name))
 
 
 def _classes(
