@@ -366,6 +366,13 @@ def test_names_from_the_disk_that_are_no_utf8():
     data = TensorData(X, torch.arange(12) % 2, ids=names, groups={"user": names}, classes=["\udce9", "b"])
     assert data.ids[3] == "caf\\xe93" and data.classes == ["\\xe9", "b"] and data.fingerprint()
     test = TensorData(X[:2], torch.arange(2), classes=["\udce9", "b"])
-    by_id, by_group = Split.by_ids(data, test, names[:2], copies="ignore"), Split.by_group(data, test, "user", names[0], copies="ignore")
-    assert by_id.forget.ids == ["caf\\xe90", "caf\\xe91"] and len(by_group.forget) == 1 and str(by_group.to_dict())
+    by_id, by_group = (
+        Split.by_ids(data, test, names[:2], copies="ignore"),
+        Split.by_group(data, test, "user", names[0], copies="ignore"),
+    )
+    assert (
+        by_id.forget.ids == ["caf\\xe90", "caf\\xe91"]
+        and len(by_group.forget) == 1
+        and str(by_group.to_dict())
+    )
     assert Split.by_class(data, test, "\udce9", copies="ignore").forget_classes == (0,)

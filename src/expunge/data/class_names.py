@@ -62,21 +62,29 @@ def pair_problems(train: Data, test: Data) -> list[str]:
             f"an input of the test data is {described['test']}, of the training data {described['training']}; give both the same "
             "shape and type."
         )
-    return problems + [p for part, data in inputs.items() for p in _not_finite(part, data)]
+    return problems + [p for part, data in inputs.items() for p in not_finite(part, data)]
 
 
 def _describe(x: Inputs) -> str:
     """The shape and the type of one input. Floats of all precisions are one type, and so are whole numbers."""
     named = x if isinstance(x, dict) else {"": x}
     described = (
-        f"{name} of shape {tuple(t.shape[1:])} ({'floats' if t.is_floating_point() else 'no floats'})"
+        # tokens of two sets may be padded to two lengths
+        f"{name} of shape {tuple(t.shape[1:])} (floats)"
+        if t.is_floating_point()
+        else f"{name} of rank {t.ndim - 1} (no floats)"
         for name, t in sorted(named.items())
     )
     return ", ".join(described).strip()
 
 
-def _not_finite(part: str, data: Data) -> list[str]:
-    """One sentence if inputs in memory hold NaN or infinity, which would make the loss of a whole batch NaN."""
+def not_finite(part: str, data: Data) -> list[str]:
+    """Return one sentence if inputs in memory hold NaN or infinity, which would make the loss of a whole batch NaN.
+
+    Args:
+        part: "training" or "test", for the message.
+        data: The data.
+    """
     # streamed data has no inputs in memory
     inputs = getattr(data, "x", None)
     if inputs is None:

@@ -62,9 +62,8 @@ def class_numbers(wanted: Sequence[int | str], data: Data, num_classes: int) -> 
     numbers: list[int] = []
     problems = []
     for value in wanted:
-        matches = [
-            k for k, name in enumerate(names) if isinstance(value, str) and composed(name) == composed(value)
-        ]
+        written = composed(encodable(value)) if isinstance(value, str) else None
+        matches = [k for k, name in enumerate(names) if composed(name) == written]
         if matches:
             number: int | None = matches[0]
         else:

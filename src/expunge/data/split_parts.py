@@ -10,10 +10,9 @@ from torch import Tensor
 
 from ..errors import SplitError, raise_all
 from ..torch_utils.module_state import check_seed
-from .class_names import pair_problems
+from .class_names import not_finite
 from .past_requests import Goal
 from .samples import Data
-from .tensors import TensorData
 
 # ids that a message shows
 SHOWN_IDS = 5
@@ -76,8 +75,7 @@ def draw_validation(
             f"training labels are {shapes[0][0]} of shape (N, {shapes[0][1]}), test labels {shapes[1][0]} of shape (N, "
             f"{shapes[1][1]}); give labels of one kind."
         )
-    if not problems and isinstance(train_data, TensorData) and isinstance(test_data, TensorData):
-        problems = pair_problems(train_data, test_data)
+    problems += [p for name, d in both for p in not_finite(name, d)]
     raise_all(problems, SplitError)
     if test_data.num_classes > train_data.num_classes:
         raise SplitError(
