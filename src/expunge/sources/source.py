@@ -85,20 +85,24 @@ def stratified_part(data: Data, part: str, limit: int, seed: int) -> Data:
         of_class[torch.randperm(len(of_class), generator=generator)[:count]]
         for of_class, count in zip(members, counts, strict=True)
     ]
-    return _at(data, torch.cat(drawn).sort().values)
+    return part_at(data, torch.cat(drawn).sort().values)
 
 
-def _at(data: Data, positions: Tensor) -> Data:
+def part_at(data: Data, positions: Tensor) -> Data:
     """The samples of `data` at `positions`, as data of the same class."""
     attributes = data.attributes(positions)
+    part: Data | None = None
     if isinstance(data, TensorData):
         x = {k: v[positions] for k, v in data.x.items()} if isinstance(data.x, dict) else data.x[positions]
-        return TensorData(x, data.labels[positions], **attributes)
+        part = TensorData(x, data.labels[positions], **attributes)
     if isinstance(data, StreamData):
         reading: dict[str, Any] = {"label": data.label, "workers": data.workers, "collate": data.collate}
         # An array of positions: a list would hold one Python object per sample.
         subset = Subset(data.dataset, positions.numpy())  # type: ignore[arg-type]
-        return StreamData(subset, labels=data.labels[positions], **reading, **attributes)
+        part = StreamData(subset, labels=data.labels[positions], **reading, **attributes)
+    if part is not None:
+        part.root = data.root
+        return part
     raise ExpungeError(
         f"a part of a {type(data).__name__} cannot be taken; leave the options limit and test_limit out."
     )
