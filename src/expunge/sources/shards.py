@@ -124,12 +124,8 @@ def read_shards(path: Path, options: dict[str, str]) -> Source:
         images = ShardImages(shards.files, np.array(shards.at)[part.rows], y[part.table][part.rows], resize)
         ids = [shards.keys[k] for k in part.rows]
         workers = int(options.get("workers", 0))
-        data.append(image_data(images, classes, _name(path), ids, groups_of(rows, {label}), workers))
-    return Source(data[0], data[1], classes, resize.shape, _name(path))
-
-
-def _name(path: Path) -> str:
-    return encodable(path.stem)
+        data.append(image_data(images, classes, encodable(path.stem), ids, groups_of(rows, {label}), workers))
+    return Source(data[0], data[1], classes, resize.shape, encodable(path.stem))
 
 
 def expanded(pattern: str) -> list[Path]:
