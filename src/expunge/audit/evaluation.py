@@ -19,8 +19,10 @@ from torch import nn
 
 from ..data.past_requests import requests_of
 from ..data.split import Split
+from ..errors import ExpungeError, raise_all
 from ..records.statistics import HEADLINE
 from ..summaries import score_lines, summary
+from ..tasks.input_checks import input_problems
 from ..tasks.predictions import Predictions
 from ..tasks.task import Task, require
 from ..torch_utils.module_state import check_seed, device_of
@@ -170,6 +172,7 @@ def evaluate(
     check_seed(seed)
     require(task, ["scores"], "an audit")
     split = split.after(requests_of(model))
+    raise_all([p for samples in (split.forget, split.test) for p in input_problems(samples)], ExpungeError)
     features = task.has_head(model, split.retain)
     predict = lambda samples: task.evaluate(model, samples, features=features, batch_size=batch_size)  # noqa: E731
     with precision(compute or Compute(), device_of(model)):
