@@ -14,6 +14,7 @@ import torch
 
 from ..pipeline.outcome import record_of
 from ..records.record import Record
+from ..torch_utils.gradients import with_gradients
 from ..training.method import GradientMethod, Method
 from ..training.run import Row, Run
 from .before_after import grids
@@ -26,6 +27,7 @@ from .options import EraseOptions
 from .pipelines import files_left_out, save
 
 
+@with_gradients
 def erase(
     folder: str | Path,
     erasure: Erasure,

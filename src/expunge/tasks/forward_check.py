@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..data.batch import Inputs
 from ..data.samples import Samples
 from ..errors import ModelError
+from ..torch_utils.finite import all_finite
 from ..torch_utils.module_state import device_of, evaluating
 
 
@@ -51,7 +52,7 @@ def forward_problems(
         ]
     if not logits.is_floating_point():
         return [f"the model returns outputs of {logits.dtype}; return logits, which are real numbers."]
-    if not logits.isfinite().all():
+    if not bool(all_finite(logits)):
         return [
             "the model's outputs on the retain set are not finite; check the scale of the inputs and the checkpoint."
         ]

@@ -15,7 +15,7 @@ from ..errors import ExpungeError, MaskError, ModelError, raise_all
 from ..masks.mask import check_mask
 from ..masks.mask_file import Mask
 from ..tasks.task import Task, missing_capabilities, missing_text
-from ..torch_utils.gradients import with_gradients
+from ..torch_utils.gradients import dense_gradients, with_gradients
 from ..torch_utils.module_state import (
     device_of,
     is_finite,
@@ -122,6 +122,7 @@ def _apply(run: Run, method: Method, model: nn.Module) -> None:
         seeded(run.seed, run.device),
         measured(run),
         stored_and_compiled(run.model, run.compute.channels_last, run.compute.compile),
+        dense_gradients(run.model),
     ):
         method.apply(run)
         check_left(run, model, before, type(method).__name__)
