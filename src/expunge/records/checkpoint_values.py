@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..torch_utils.finite import all_finite
 from .checkpoint_contents import is_extra
 
 # tensors that a message shows
@@ -30,6 +31,39 @@ def value_problems(state: Mapping[str, Tensor]) -> list[str]:
             f"{len(not_finite)} tensors contain NaN or infinity (first: {not_finite[:SHOWN]}); use a checkpoint without."
         )
     return problems
+
+
+def conversion_problems(expected: Mapping[str, Any], state: Mapping[str, Tensor]) -> list[str]:
+    """Return which tensors lose their values in the types of a model, one sentence per pair of types.
+
+    A narrower type rounds, which is allowed. Whole numbers for floats are the code of a quantized model, and have another scale.
+    """
+    lost: dict[tuple[torch.dtype, torch.dtype], list[str]] = {}
+    for name, own in expected.items():
+        saved = state.get(name)
+        if (
+            isinstance(own, Tensor)
+            and saved is not None
+            and saved.dtype != own.dtype
+            and _is_lost(saved, own.dtype)
+        ):
+            lost.setdefault((saved.dtype, own.dtype), []).append(name)
+    return [
+        f"{len(names)} tensors are {saved}, and in the model they are {own}, which cannot hold their values (first: "
+        f"{names[:SHOWN]}); use a checkpoint with the types of the model."
+        for (saved, own), names in lost.items()
+    ]
+
+
+def _is_lost(saved: Tensor, dtype: torch.dtype) -> bool:
+    if _unusable(saved):
+        return False
+    if dtype.is_floating_point and not saved.is_floating_point():
+        # a buffer with one number, such as a temperature, may be saved as a whole number
+        return saved.is_complex() or saved.numel() > 1
+    if dtype.is_floating_point:
+        return _is_finite(saved) and not _is_finite(saved.to(dtype))
+    return not dtype.is_complex and not torch.equal(saved.to(dtype).to(saved.dtype), saved)
 
 
 def extra_state_problems(expected: Mapping[str, Any]) -> list[str]:
@@ -56,7 +90,4 @@ def _unusable(tensor: Tensor) -> str:
 
 
 def _is_finite(tensor: Tensor) -> bool:
-    if not (tensor.is_floating_point() or tensor.is_complex()):
-        return True
-    # torch has no isfinite for the types of one byte
-    return bool((tensor.float() if tensor.element_size() == 1 else tensor).isfinite().all())
+    return not (tensor.is_floating_point() or tensor.is_complex()) or bool(all_finite(tensor))
