@@ -40,7 +40,8 @@ class ModelFlags:
         data: The data: digits, fashion-mnist:DIR, cifar10:DIR, folder:DIR, text:FILE, npz:FILE or
             package.module:factory. Options follow a '?': see docs/data.md.
         model: The model: a built-in name (cnn, mlp, airbench, resnet20, resnet18, vgg16_bn, vit_tiny, text_transformer),
-            hf-config:DIR or hf-weights:DIR (transformers), or package.module:factory.
+            hf-config:DIR or hf-weights:DIR (transformers), peft:DIR (an adapter), timm:NAME or torchvision:NAME, which
+            also set size, crop, mean and std of a folder of images, or package.module:factory.
         device: Where the model is: cpu, cuda, cuda:1 or mps.
     """
 
@@ -72,10 +73,15 @@ class ModelFlags:
         return build(self.model, num_classes=data.classes, shape=data.shape)
 
     def source(self) -> Source:
-        """Return the data. Raises `ExpungeError`."""
+        """Return the data, prepared as the model expects it. Raises `ExpungeError`."""
+        from ..models.preparation import prepared_spec
         from ..sources.loading import load
+        from .terminal import notice
 
-        return load(self.data)
+        spec = prepared_spec(self.data, self.model)
+        if spec != self.data:
+            notice(f"images are prepared as those of {self.model}: --data '{spec}'.")
+        return load(spec)
 
     def names(self, source: Source) -> dict[str, Any]:
         """Return the names of model, data and classes, as a record keeps them."""

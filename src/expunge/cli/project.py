@@ -35,7 +35,8 @@ class InitFlags:
     Args:
         data: The data: digits, fashion-mnist:DIR, cifar10:DIR, folder:DIR, text:FILE, npz:FILE or
             package.module:factory. Options follow a '?': see docs/data.md.
-        model: The model: a built-in name such as cnn or resnet18, hf-config:DIR, hf-weights:DIR or package.module:factory.
+        model: The model: a built-in name such as cnn or resnet18, hf-config:DIR, hf-weights:DIR, peft:DIR, timm:NAME, torchvision:NAME or
+            package.module:factory.
         device: Where the model is: cpu, cuda, cuda:1 or mps.
         ema: Entry of the checkpoint that holds the model, if the file holds several.
         validation: Share of each class that the model was not trained on. Give 0 if it was trained on all samples.
@@ -78,8 +79,10 @@ class InitFlags:
 
     def entries(self) -> dict[str, Any]:
         """Return the entries of `expunge.toml`."""
+        from ..models.preparation import prepared_spec
+
         values = dict(vars(self))
-        problems: list[str] = []
+        problems = problems_of(lambda: values.update(data=prepared_spec(self.data, self.model)))
         for name in ("settings", "recipe", "compute"):
             values[name] = _pairs(name, values[name], problems)
         raise_all(problems)

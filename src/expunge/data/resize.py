@@ -17,13 +17,14 @@ PILLOW_MODES = {1: "L", 3: "RGB"}
 
 @dataclass(frozen=True)
 class Resize:
-    """Resize images (bicubic), and optionally keep only the middle.
+    """Resize images, and optionally keep only the middle.
 
     Args:
         size: Side in pixels. Without `crop`, an image becomes `size` x `size`.
         crop: If given, only the short side is resized to `size`, and the middle `crop` x `crop` is kept. The cut is the same
             as with torchvision's `Resize` and `CenterCrop`.
         channels: 3 for colour, 1 for grey.
+        interpolation: "bicubic" or "bilinear", both with antialiasing.
 
     Example:
         >>> resize = Resize(256, crop=224)
@@ -34,6 +35,7 @@ class Resize:
     size: int
     crop: int | None = None
     channels: int = 3
+    interpolation: str = "bicubic"
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -47,6 +49,7 @@ class Resize:
             "size": self.size,
             "crop": self.crop,
             "channels": self.channels if self.channels != 3 else None,
+            "interpolation": self.interpolation if self.interpolation != "bicubic" else None,
         }
         return "&".join(f"{k}={v}" for k, v in options.items() if v is not None)
 
@@ -59,7 +62,7 @@ class Resize:
             short = min(image.size)
             width, height = (self.size if n == short else self.size * n // short for n in image.size)
         image = _to_8_bits(image).convert(PILLOW_MODES[self.channels])
-        image = image.resize((width, height), Resampling.BICUBIC)
+        image = image.resize((width, height), Resampling[self.interpolation.upper()])
         if self.crop is not None:
             left, top = round((width - self.crop) / 2), round((height - self.crop) / 2)
             image = image.crop((left, top, left + self.crop, top + self.crop))

@@ -35,7 +35,7 @@ def fit_names(model: nn.Module, expected: Mapping[str, Any], checkpoint: Checkpo
     """
     _set_constants_aside(model, checkpoint)
     state = checkpoint.state
-    if state.keys() <= expected.keys():
+    if state.keys() <= expected.keys() or _fit_adapter(model, expected, checkpoint):
         return
     for renamed in _candidates(model, expected, list(state)):
         values = set(renamed.values())
@@ -102,6 +102,30 @@ def _convert(model: nn.Module, checkpoint: Checkpoint) -> None:
         f"{checkpoint.path.name} divides the tensors otherwise than the model; transformers converts them, and an output has "
         "those of the file."
     )
+
+
+def _fit_adapter(model: nn.Module, expected: Mapping[str, Any], checkpoint: Checkpoint) -> bool:
+    """Complete the tensors of an adapter of peft by the base model as it is. An output has those of the adapter alone."""
+    library = sys.modules.get("peft")
+    if library is None or not isinstance(model, library.PeftModel):
+        return False
+    by_tensor = {id(v): k for k, v in expected.items()}
+    for embeddings in (False, True):
+        saved = library.get_peft_model_state_dict(model, dict(expected), save_embedding_layers=embeddings)
+        names = {k: by_tensor.get(id(v), "") for k, v in saved.items()}
+        if names.keys() == checkpoint.state.keys() and all(names.values()):
+            checkpoint.state = {**expected, **{names[k]: v for k, v in checkpoint.state.items()}}
+            checkpoint.convert = partial(_part, names)
+            checkpoint.notices.append(
+                f"{checkpoint.path.name} holds an adapter of {len(names)} tensors; the base model stays as it is, and an output has "
+                "the adapter alone."
+            )
+            return True
+    return False
+
+
+def _part(names: Mapping[str, str], state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {saved: state[name] for saved, name in names.items()}
 
 
 def part_that_fits(expected: Mapping[str, Any], checkpoint: Checkpoint) -> str:

@@ -149,7 +149,8 @@ def _first_input(data: Data) -> Inputs:
 def folder_resize(options: dict[str, str]) -> Resize:
     """Return how the options of a folder resize its images. Raises `ExpungeError`."""
     crop = int(options["crop"]) if "crop" in options else None
-    resize = Resize(int(options.get("size", crop or DEFAULT_SIZE)), crop, int(options.get("channels", 3)))
+    size, channels = int(options.get("size", crop or DEFAULT_SIZE)), int(options.get("channels", 3))
+    resize = Resize(size, crop, channels, options.get("interpolation", "bicubic"))
     if crop is not None and crop > resize.size:
         raise ExpungeError(
             f"crop={crop} is more than size={resize.size}, the short side that it is cut from; give size={crop} or more."

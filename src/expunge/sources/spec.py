@@ -92,7 +92,14 @@ def _option_problems(source: str, options: dict[str, str]) -> list[str]:
     )
     names = ("tokenizer", "text", "label", "id", "test") if is_text else ()
     choices = {"augment": ("0", "1", "crop")} | (
-        {"channels": ("1", "3"), "check": ("0", "1"), "hold": ("0", "1")} if is_folder else {}
+        {
+            "channels": ("1", "3"),
+            "check": ("0", "1"),
+            "hold": ("0", "1"),
+            "interpolation": ("bicubic", "bilinear"),
+        }
+        if is_folder
+        else {}
     )
     known = (*minimum, *choices, *names, "mean", "std")
     problems = [
