@@ -1,4 +1,5 @@
 """Let a torchvision built for CUDA import beside a CPU-only torch (its pure-Python parts only)."""
+
 import importlib.abc
 import importlib.machinery
 import sys
