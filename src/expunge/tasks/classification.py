@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..data.batch import Batch, Inputs, to_device
 from ..data.samples import Samples
 from ..errors import ExpungeError, ModelError, raise_all
+from ..torch_utils.compiled import uncompiled
 from ..torch_utils.memory_format import to_channels_last
 from ..torch_utils.module_state import device_of, evaluating
 from .forward_check import forward_problems
@@ -173,11 +174,9 @@ class Classification(Task):
     def with_features(self, model: nn.Module, x: Inputs) -> tuple[Tensor, Tensor]:
         """Return the inputs of the head (B, D) and the logits (B, K) from one forward pass."""
         head_inputs: list[Tensor] = []
-        hook = self.head(model)[1].register_forward_pre_hook(lambda _, inputs: head_inputs.append(inputs[0]))
-        try:
+        head = self.head(model)[1]
+        with head.register_forward_pre_hook(lambda _, inputs: head_inputs.append(inputs[0])), uncompiled():
             logits = self.logits(model, x)
-        finally:
-            hook.remove()
         return head_inputs[-1].flatten(1), logits
 
     def evaluate(  # type: ignore[override]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError
+from ..torch_utils.compiled import uncompiled
 
 Named = dict[str, nn.Linear]
 
@@ -68,7 +69,7 @@ def traced_head(model: nn.Module, num_classes: int, logits: Callable[[], Tensor]
         ModelError: No layer or more than one produces the logits. Lists the candidates.
     """
     layers = candidates(model, num_classes)
-    with _recorded(layers) as outputs:
+    with _recorded(layers) as outputs, uncompiled():
         result = logits()
     for is_logits in (_is_view, _is_proportional):
         names = [n for n, seen in outputs.items() if any(is_logits(o, before, result) for o, before in seen)]
@@ -94,7 +95,8 @@ def check_takes_part(name: str, head: nn.Linear, logits: Callable[[], Tensor]) -
     shift = 1.0 + torch.arange(head.out_features, device=before.device)
     handle = head.register_forward_hook(lambda _module, _inputs, output: output + shift.to(output.dtype))
     try:
-        after = logits()
+        with uncompiled():
+            after = logits()
     finally:
         handle.remove()
     if torch.equal(before, after):
