@@ -22,6 +22,13 @@ PATHS = {
 ENTRY_POINTS = "expunge.sources"
 # files that a table of texts may have
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+# values of options of a folder of images
+FOLDER_CHOICES = {
+    "channels": ("1", "3"),
+    "check": ("0", "1"),
+    "hold": ("0", "1"),
+    "interpolation": ("bicubic", "bilinear"),
+}
 # folders below EXPUNGE_DATA
 DEFAULT_FOLDERS = {"fashion-mnist": "fashion-mnist", "cifar10": "cifar10-jpeg"}
 
@@ -91,16 +98,7 @@ def _option_problems(source: str, options: dict[str, str]) -> list[str]:
         {"size": 1, "crop": 1, "workers": 0} if is_folder else {"length": 1} if is_text else {}
     )
     names = ("tokenizer", "text", "label", "id", "test") if is_text else ()
-    choices = {"augment": ("0", "1", "crop")} | (
-        {
-            "channels": ("1", "3"),
-            "check": ("0", "1"),
-            "hold": ("0", "1"),
-            "interpolation": ("bicubic", "bilinear"),
-        }
-        if is_folder
-        else {}
-    )
+    choices = {"augment": ("0", "1", "crop")} | (FOLDER_CHOICES if is_folder else {})
     known = (*minimum, *choices, *names, "mean", "std")
     problems = [
         f"'{k}' is no option of {source}; known options: {', '.join(sorted(known))}."
