@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 peft = pytest.importorskip("peft", reason="peft is not installed")
 from expunge import CheckpointError, ModelError  # noqa: E402
 from expunge.cli import main  # noqa: E402
+from expunge.masks import Mask  # noqa: E402
 from expunge.models import build  # noqa: E402
 from expunge.records.checkpoint import read_checkpoint, write_checkpoint  # noqa: E402
 from expunge.records.checkpoint_loading import load_into  # noqa: E402
@@ -107,12 +108,15 @@ def test_an_adapter_on_the_command_line(adapter):
             Image.new("RGB", (32, 32), (shade, 20 * k, 0)).save(folder / "data" / name / f"{k}.png")
     flags = ["--data", f"folder:{folder / 'data'}?size=32", "--model", f"peft:{folder / 'adapter'}", "--validation", "0",
              "--forget-class", "cat"]  # fmt: skip
-    out = folder / "out"
-    assert main(["unlearn", "gradient_ascent", *flags, "--checkpoint", str(folder / "adapter"), "--epochs", "1",
-                 "--batch-size", "8", "--out", str(out)]) == 0  # fmt: skip
+    out, mask = folder / "out", folder / "mask.safetensors"
+    assert main(["unlearn", "gradient_ascent", *flags, "--checkpoint", str(folder / "adapter"), "--epochs", "1", "--density", "0.5",
+                 "--batch-size", "8", "--out", str(out), "--save-mask", str(mask)]) == 0  # fmt: skip
     assert {f.name for f in out.iterdir()} == {f.name for f in (folder / "adapter").iterdir()}
     before, after = (load_file(d / "adapter_model.safetensors") for d in (folder / "adapter", out))
     assert before.keys() == after.keys() and any(not torch.equal(before[k], after[k]) for k in before)
     peft.PeftModel.from_pretrained(base(folder), out)
     receipt = next(folder.glob("*.receipt.json"))
-    assert main(["verify", str(receipt), "--model", str(out), "--original", str(folder / "adapter")]) == 0
+    files = ["--model", str(out), "--original", str(folder / "adapter")]
+    assert main(["verify", str(receipt), *files, "--mask", str(mask)]) == 0
+    # the mask has the names of the file, without the base model
+    assert Mask.load(mask).keys() == before.keys() and 0.3 < Mask.load(mask).density < 0.7

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from expunge import Classification, ModelError, Split
+from expunge.audit.evaluation import evaluate
 from expunge.audit.features import feature_audit
 from expunge.methods._class_weight_masking import mask_class_weights
 from expunge.methods.bias_shift import BiasShift
@@ -205,3 +206,13 @@ def test_the_head_of_a_compiled_model_is_found(classifier, how):
         execute(model, classifier.by_class, method, task).ended
         == execute(plain, classifier.by_class, method, task).ended
     )
+
+
+def test_an_audit_without_forgotten_test_samples_knows_the_head(split):
+    """The test samples of the forgotten classes are empty, and a layer beside the head has as many outputs."""
+    net = Net("aux")
+    at_random = Split.random(
+        (split.train.data.x, split.train.data.labels), (split.test.data.x, split.test.data.labels), 0.1
+    )
+    result = evaluate(net, at_random, Classification(K))
+    assert result.test_forgotten.features is not None and not len(result.test_forgotten.labels)

@@ -8,6 +8,7 @@ import torch
 
 from expunge import CheckpointError, ExpungeError
 from expunge.cli import main
+from expunge.masks import Mask
 from expunge.records.checkpoint import read_checkpoint, write_checkpoint
 from expunge.records.checkpoint_loading import load_into
 from expunge.records.hashing import state_hash
@@ -115,10 +116,14 @@ def test_a_vit_on_the_command_line(sharded, tmp_path):
         for k in range(6):
             Image.new("RGB", (32, 32), (shade, 20 * k, 0)).save(tmp_path / "data" / name / f"{k}.png")
     flags = ["--data", f"folder:{tmp_path / 'data'}?size=32", "--model", f"hf-config:{folder}"]
-    out = tmp_path / "unlearned"
+    out, mask = tmp_path / "unlearned", tmp_path / "mask.safetensors"
     assert main(["unlearn", "gradient_ascent", *flags, "--checkpoint", str(folder), "--validation", "0", "--epochs", "1",
-                 "--forget-class", "cat", "--batch-size", "8", "--out", str(out)]) == 0  # fmt: skip
+                 "--forget-class", "cat", "--batch-size", "8", "--out", str(out), "--density", "0.5",
+                 "--save-mask", str(mask)]) == 0  # fmt: skip
     loaded, report = auto("vit").from_pretrained(out, output_loading_info=True)
     assert not any(report.values()) and state_hash(loaded.state_dict()) != state_hash(model.state_dict())
     receipt = next(tmp_path.glob("*.receipt.json"))
-    assert main(["verify", str(receipt), "--model", str(out), "--original", str(folder)]) == 0
+    # the parameters have other names in the files than in the model, and so have those of the mask
+    files = ["--model", str(out), "--original", str(folder)]
+    assert main(["verify", str(receipt), *files, "--mask", str(mask)]) == 0
+    assert Mask.load(mask).keys() <= read_checkpoint(out).state.keys()

@@ -174,7 +174,9 @@ def evaluate(
     split = split.after(requests_of(model))
     raise_all([p for samples in (split.forget, split.test) for p in input_problems(samples)], ExpungeError)
     features = task.has_head(model, split.retain)
-    predict = lambda samples: task.evaluate(model, samples, features=features, batch_size=batch_size)  # noqa: E731
+    # an empty set, such as the test samples of no forgotten class, cannot tell which layer is the head
+    located = task.with_head(model, split.retain) if features else task
+    predict = lambda samples: located.evaluate(model, samples, features=features, batch_size=batch_size)  # noqa: E731
     with precision(compute or Compute(), device_of(model)):
         forget, retain = predict(split.forget), predict(split.retain)
         test, test_forgotten = predict(split.test), predict(split.test_forgotten)

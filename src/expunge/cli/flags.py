@@ -60,11 +60,19 @@ class ModelFlags:
         ]
 
     def preview(self) -> Preview | None:
-        """Return classes and shape of the data for a built-in model; None where only the data itself can tell."""
+        """Return classes and shape of the data for a model by name; None where only the data itself can tell."""
         from ..models import MODELS
+        from ..models.by_name import KINDS
         from ..sources.preview import preview
 
-        return preview(self.data) if self.model in MODELS and not self.problems() else None
+        named = self.model in MODELS or self.model.partition(":")[0] in KINDS
+        return preview(self.prepared()) if named and not self.problems() else None
+
+    def prepared(self) -> str:
+        """Return the data spec with what the model needs. Raises `ExpungeError`."""
+        from ..models.preparation import prepared_spec
+
+        return prepared_spec(self.data, self.model)
 
     def build(self, data: Preview) -> nn.Module:
         """Return the model with fresh parameters, on the CPU."""
@@ -74,11 +82,10 @@ class ModelFlags:
 
     def source(self) -> Source:
         """Return the data, prepared as the model expects it. Raises `ExpungeError`."""
-        from ..models.preparation import prepared_spec
         from ..sources.loading import load
         from .terminal import notice
 
-        spec = prepared_spec(self.data, self.model)
+        spec = self.prepared()
         if spec != self.data:
             notice(f"images are prepared as those of {self.model}: --data '{spec}'.")
         return load(spec)

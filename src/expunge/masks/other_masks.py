@@ -1,4 +1,4 @@
-"""Read masks of other programs: torch files with a tensor of zeros and ones for each parameter, as SalUn's code writes."""
+"""Masks under other names than those of the model: those of other programs, and those that belong to a file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from ..errors import MaskError
-from ..records.checkpoint import read_checkpoint
+from ..records.checkpoint import Checkpoint, read_checkpoint
 from ..records.checkpoint_names import fit_names
 from .mask_check import check_mask
 from .mask_file import Mask
@@ -42,6 +42,19 @@ def mask_for_model(path: str | Path, model: nn.Module) -> Mask:
     mask = Mask({name: tensor.bool() for name, tensor in read.state.items()})
     check_mask(model, mask)
     return mask
+
+
+def mask_of_file(mask: Mask, like: Checkpoint, out: Path) -> Mask:
+    """Return a mask under the names of a file, by which `expunge verify` compares files.
+
+    Args:
+        mask: The mask of a run, under the names of the model.
+        like: The input of the run, whose names the output has.
+        out: The output. Parameters that it does not hold, such as the base model of an adapter, leave the mask.
+    """
+    written = read_checkpoint(out)
+    names = {name: (like.prefix + like.names.get(name, name)).removeprefix(written.prefix) for name in mask}
+    return Mask({names[k]: m for k, m in mask.items() if names[k] in written.state}, mask.metadata)
 
 
 def _is_zero_one(tensor: Tensor) -> bool:

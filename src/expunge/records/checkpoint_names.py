@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -107,7 +107,9 @@ def _convert(model: nn.Module, checkpoint: Checkpoint) -> None:
 def _fit_adapter(model: nn.Module, expected: Mapping[str, Any], checkpoint: Checkpoint) -> bool:
     """Complete the tensors of an adapter of peft by the base model as it is. An output has those of the adapter alone."""
     library = sys.modules.get("peft")
-    if library is None or not isinstance(model, library.PeftModel):
+    # a mask has whole numbers, and none for the base model
+    floats = all(v.is_floating_point() for v in checkpoint.state.values())
+    if library is None or not isinstance(model, library.PeftModel) or not floats:
         return False
     by_tensor = {id(v): k for k, v in expected.items()}
     for embeddings in (False, True):
@@ -115,7 +117,8 @@ def _fit_adapter(model: nn.Module, expected: Mapping[str, Any], checkpoint: Chec
         names = {k: by_tensor.get(id(v), "") for k, v in saved.items()}
         if names.keys() == checkpoint.state.keys() and all(names.values()):
             checkpoint.state = {**expected, **{names[k]: v for k, v in checkpoint.state.items()}}
-            checkpoint.convert = partial(_part, names)
+            checkpoint.names = {own: name for name, own in names.items()}
+            checkpoint.convert = partial(_part, frozenset(names.values()))
             checkpoint.notices.append(
                 f"{checkpoint.path.name} holds an adapter of {len(names)} tensors; the base model stays as it is, and an output has "
                 "the adapter alone."
@@ -124,8 +127,8 @@ def _fit_adapter(model: nn.Module, expected: Mapping[str, Any], checkpoint: Chec
     return False
 
 
-def _part(names: Mapping[str, str], state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {saved: state[name] for saved, name in names.items()}
+def _part(names: Collection[str], state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in state.items() if name in names}
 
 
 def part_that_fits(expected: Mapping[str, Any], checkpoint: Checkpoint) -> str:
