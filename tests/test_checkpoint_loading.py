@@ -206,6 +206,8 @@ LOST = {
     "bool for float": ("weight", torch.ones(2, 2, dtype=torch.bool), "torch.bool"),
     "complex for float": ("weight", torch.ones(2, 2, dtype=torch.cfloat), "torch.complex64"),
     "too large for float": ("weight", torch.full((2, 2), 1e300, dtype=torch.float64), "cannot hold their values"),
+    "complex for a buffer": ("number", torch.tensor(2 + 0j), "torch.complex64"),
+    "too large for a buffer": ("number", torch.tensor(2**24 + 1), "torch.int64, and in the model they are torch.float32"),
     "fractions for whole numbers": ("count", torch.tensor([0.5, 4.0]), r"\['count'\]"),
     "too large for whole numbers": ("count", torch.tensor([1e30, 4.0]), "torch.int64"),
 }  # fmt: skip

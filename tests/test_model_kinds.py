@@ -273,10 +273,11 @@ def test_models_that_can_be_trained_change_and_leave_the_original_alone(kind, me
     assert result.ended == "finished" and not same_parameters(result.model, model)
 
 
-def test_the_check_of_a_step_changes_no_result(monkeypatch):
+@pytest.mark.parametrize("kind", ["batch norm", "spectral_norm"])
+def test_the_check_of_a_step_changes_no_result(monkeypatch, kind):
     """Statistics and random state are those of a run without the check."""
     torch.manual_seed(0)
-    model = GOOD["batch norm"]()
+    model = GOOD[kind]()
     with_check = run(model).model
     monkeypatch.setattr("expunge.training.execute.check_step", lambda run, method: None)
     without = run(model).model

@@ -130,6 +130,6 @@ def _add_pictures(erased: Erased, setup: Setup) -> None:
             f"the pictures of before and after could not be sampled: {error}. The written model is complete; "
             "sample with a smaller batch_size to get the pictures.",
             RuntimeWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     erased.save_record()

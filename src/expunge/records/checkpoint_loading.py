@@ -53,7 +53,7 @@ def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
     problems = (
         _load(model, state, versions, unusable)
         + value_problems(state)
-        + conversion_problems(expected, state)
+        + conversion_problems(expected, state, dict(model.named_parameters()))
         + extra_state_problems(expected)
     )
     if problems:

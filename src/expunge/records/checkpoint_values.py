@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -33,20 +33,26 @@ def value_problems(state: Mapping[str, Tensor]) -> list[str]:
     return problems
 
 
-def conversion_problems(expected: Mapping[str, Any], state: Mapping[str, Tensor]) -> list[str]:
+def conversion_problems(
+    expected: Mapping[str, Any], state: Mapping[str, Tensor], parameters: Collection[str]
+) -> list[str]:
     """Return which tensors lose their values in the types of a model, one sentence per pair of types.
 
-    A narrower type rounds, which is allowed. Whole numbers for floats are the code of a quantized model, and have another scale.
+    A narrower type of floats rounds, which is allowed.
+
+    Args:
+        expected: The state of the model.
+        state: The state of the file.
+        parameters: Names of the parameters of the model. Whole numbers for them are those of a quantized model, which have
+            another scale.
     """
     lost: dict[tuple[torch.dtype, torch.dtype], list[str]] = {}
     for name, own in expected.items():
         saved = state.get(name)
-        if (
-            isinstance(own, Tensor)
-            and saved is not None
-            and saved.dtype != own.dtype
-            and _is_lost(saved, own.dtype)
-        ):
+        if not isinstance(own, Tensor) or saved is None or saved.dtype == own.dtype or _unusable(saved):
+            continue
+        is_code = name in parameters and own.is_floating_point() and not saved.is_floating_point()
+        if is_code or _is_lost(saved, own.dtype):
             lost.setdefault((saved.dtype, own.dtype), []).append(name)
     return [
         f"{len(names)} tensors are {saved}, and in the model they are {own}, which cannot hold their values (first: "
@@ -56,14 +62,13 @@ def conversion_problems(expected: Mapping[str, Any], state: Mapping[str, Tensor]
 
 
 def _is_lost(saved: Tensor, dtype: torch.dtype) -> bool:
-    if _unusable(saved):
+    if dtype.is_complex:
         return False
-    if dtype.is_floating_point and not saved.is_floating_point():
-        # a buffer with one number, such as a temperature, may be saved as a whole number
-        return saved.is_complex() or saved.numel() > 1
-    if dtype.is_floating_point:
+    if saved.is_complex():
+        return True
+    if dtype.is_floating_point and saved.is_floating_point():
         return _is_finite(saved) and not _is_finite(saved.to(dtype))
-    return not dtype.is_complex and not torch.equal(saved.to(dtype).to(saved.dtype), saved)
+    return not torch.equal(saved.to(dtype).to(saved.dtype), saved)
 
 
 def extra_state_problems(expected: Mapping[str, Any]) -> list[str]:

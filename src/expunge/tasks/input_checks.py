@@ -48,7 +48,8 @@ def _broken(tensor: Tensor) -> list[int]:
     if not tensor.is_floating_point() and not tensor.is_complex():
         return []
     # one number tells that all is well, without a second tensor of this size
-    if tensor.layout == torch.strided and bool(tensor.sum().isfinite()):
+    wide = torch.promote_types(tensor.dtype, torch.float32)
+    if tensor.layout == torch.strided and bool(tensor.sum(dtype=wide).isfinite()):
         return []
     broken = []
     for start in range(0, len(tensor), ROWS):

@@ -237,4 +237,4 @@ def _check_result(run: Run, model: nn.Module, method: Method) -> None:
     for part, module in run.model.named_modules():
         module.training = modes.get(part, model.training)
     if run.taken_back or run.ended == "unchanged":
-        warnings.warn(f"{type(method).__name__} {run.status}", RuntimeWarning, stacklevel=3)
+        warnings.warn(f"{type(method).__name__} {run.status}", RuntimeWarning, stacklevel=4)

@@ -38,9 +38,9 @@ def copy_to_train(task: Task, model: nn.Module, split: Split) -> nn.Module:
     except ModelError as error:
         problems += error.problems
     problems += trainability_problems(model)
-    for samples in (split.forget, split.validation):
-        if samples.data is not split.retain.data:
-            problems += input_problems(samples)
+    # a task of the user's may have a check of its own, and sets may come from several data
+    for samples in {id(s.data): s for s in (split.forget, split.retain, split.validation)}.values():
+        problems += input_problems(samples)
     raise_all(list(dict.fromkeys(problems)), ModelError)
     try:
         return copy.deepcopy(model)
@@ -168,5 +168,5 @@ def _warn_of_half(model: nn.Module) -> None:
             f"the trained parameters are {' and '.join(half)}, in which small steps are lost; call model.float() and choose "
             "Compute(amp=...) for speed.",
             RuntimeWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
