@@ -1,4 +1,4 @@
-"""Masks under other names than those of the model: those of other programs, and those that belong to a file."""
+"""Masks of other programs, and masks for files that hold a part of the model."""
 
 from __future__ import annotations
 
@@ -44,17 +44,16 @@ def mask_for_model(path: str | Path, model: nn.Module) -> Mask:
     return mask
 
 
-def mask_of_file(mask: Mask, like: Checkpoint, out: Path) -> Mask:
-    """Return a mask under the names of a file, by which `expunge verify` compares files.
+def mask_of_file(mask: Mask, like: Checkpoint) -> Mask:
+    """Return the part of a mask that a file like `like` can show: for an adapter of peft, without the base model.
 
     Args:
-        mask: The mask of a run, under the names of the model.
-        like: The input of the run, whose names the output has.
-        out: The output. Parameters that it does not hold, such as the base model of an adapter, leave the mask.
+        mask: The mask of a run.
+        like: The input of the run, after `load_into`.
     """
-    written = read_checkpoint(out)
-    names = {name: (like.prefix + like.names.get(name, name)).removeprefix(written.prefix) for name in mask}
-    return Mask({names[k]: m for k, m in mask.items() if names[k] in written.state}, mask.metadata)
+    if like.convert is None or not like.names:
+        return mask
+    return Mask({name: m for name, m in mask.items() if name in like.names}, mask.metadata)
 
 
 def _is_zero_one(tensor: Tensor) -> bool:
