@@ -379,6 +379,28 @@ def test_saliency_names_a_streamed_sample_with_nan():
         run(mlp(), split, "salun")
 
 
+@pytest.mark.parametrize("position", [40, 65])
+def test_an_audit_names_a_streamed_sample_with_nan(position):
+    """Neither the head, which is looked for with the first test samples, nor the scores are blamed."""
+    x = X.clone()
+    x[position, 3] = torch.nan
+    split = Split.by_class(StreamData(Items(x[:60])), StreamData(Items(x[60:])), [1], validation=0.2)
+    with pytest.raises(
+        ExpungeError, match=rf"1 sample \('{position % 60}'\) has NaN or infinity in the inputs"
+    ):
+        audit(mlp(), split, TASK)
+
+
+def test_an_audit_blames_no_sample_for_a_model_that_overflows():
+    model = mlp()
+    with torch.no_grad():
+        model[2].weight.fill_(torch.finfo(torch.float32).max)
+    try:
+        audit(model, split_of(), TASK)
+    except ExpungeError as error:
+        assert "sample (" not in str(error) and "samples (" not in str(error)
+
+
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_steps_that_diverge_are_still_blamed():
     torch.manual_seed(0)

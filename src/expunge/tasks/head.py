@@ -127,7 +127,9 @@ def _recorded(layers: Named) -> Iterator[dict[str, list[tuple[Tensor, Tensor]]]]
 
 def _is_view(output: Tensor, before: Tensor, logits: Tensor) -> bool:
     same_memory = output.untyped_storage().data_ptr() == logits.untyped_storage().data_ptr()
-    return same_memory and output.dtype == logits.dtype and torch.equal(output, before)
+    # NaN of a broken sample is no change
+    unchanged = torch.equal(output.nan_to_num(), before.nan_to_num())
+    return same_memory and output.dtype == logits.dtype and unchanged
 
 
 def _is_proportional(output: Tensor, before: Tensor, logits: Tensor) -> bool:
@@ -135,11 +137,12 @@ def _is_proportional(output: Tensor, before: Tensor, logits: Tensor) -> bool:
         return False
     # without what is constant per sample
     mine, theirs = (
-        t.double() - t.double().mean(1, keepdim=True) for t in (before.reshape(logits.shape), logits)
+        t.double().nan_to_num() - t.double().nan_to_num().mean(1, keepdim=True)
+        for t in (before.reshape(logits.shape), logits)
     )
     scale = float((mine * theirs).sum() / (mine * mine).sum().clamp_min(1e-300))
     widest = max(torch.finfo(t.dtype).eps for t in (before, logits))
-    close = (scale * mine - theirs).abs().max() <= 100 * widest * logits.double().abs().max()
+    close = (scale * mine - theirs).abs().max() <= 100 * widest * logits.double().nan_to_num().abs().max()
     return scale > 0 and bool(close)
 
 

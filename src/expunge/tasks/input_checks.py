@@ -35,6 +35,15 @@ def input_problems(samples: Any) -> list[str]:
     return problems
 
 
+def broken_positions(samples: Any) -> list[int]:
+    """Return the positions of the `Samples` with NaN or infinity in their inputs. All of them are read."""
+    found: list[int] = []
+    for batch in samples.batches(ROWS):
+        tensors = batch.x.values() if isinstance(batch.x, dict) else [batch.x]
+        found += batch.index[sorted({k for tensor in tensors for k in _broken(tensor)})].tolist()
+    return found
+
+
 def named_samples(data: Any, positions: list[int]) -> str:
     """Return the subject of a sentence on samples of a `Data` and its verb, such as "1 sample ('17') has"."""
     ids = data.samples(torch.tensor(positions[:SHOWN])).ids
