@@ -124,7 +124,14 @@ TEXT_FAMILIES = (
 def all_families() -> list[Family]:
     """Return the rows of the table, in their order."""
     rows = [
-        Family("torch", name, "a built-in model, or package.module:factory", form, make, usual=True)
+        Family(
+            "torch",
+            name,
+            "a built-in model, or package.module:factory",
+            form,
+            make,
+            usual=name != "torch.compile",
+        )
         for (name, form), make in PLAIN.items()
     ]
     rows.append(
