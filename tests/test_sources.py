@@ -261,7 +261,11 @@ def test_class_folders(folder):
     assert len(limited) == 6 and torch.equal(next(limited.samples().batches(6)).y, limited.labels)
 
 
-def test_crops_of_images_of_any_shape(tmp_path):
+@pytest.mark.parametrize(
+    ("option", "filter"),
+    [("", Image.Resampling.BICUBIC), ("&interpolation=bilinear", Image.Resampling.BILINEAR)],
+)
+def test_crops_of_images_of_any_shape(tmp_path, option, filter):
     """The cut of torchvision's Resize(8) and CenterCrop(6): the long side is truncated, offsets round half to even."""
     draw = np.random.default_rng(0)
     sizes = [(9, 25), (25, 9), (8, 8), (31, 17), (6, 7), (3, 2)]
@@ -269,8 +273,8 @@ def test_crops_of_images_of_any_shape(tmp_path):
         (tmp_path / "ab"[n % 2]).mkdir(exist_ok=True)
         pixels = draw.integers(0, 256, (*size, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / "ab"[n % 2] / f"{n:02}.png")
-    source = load(f"folder:{tmp_path}?size=8&crop=6")
-    assert source.shape == (3, 6, 6) and source.train.read_as == "size=8&crop=6"
+    source = load(f"folder:{tmp_path}?size=8&crop=6{option}")
+    assert source.shape == (3, 6, 6) and source.train.read_as == f"size=8&crop=6{option}"
     for data in (source.train, source.test):
         x = next(data.samples().batches(99)).x
         for name, cut in zip(data.ids, x, strict=True):
@@ -278,7 +282,7 @@ def test_crops_of_images_of_any_shape(tmp_path):
                 w, h = image.size
                 wide, high = (8, int(8 * h / w)) if w <= h else (int(8 * w / h), 8)
                 left, top = round((wide - 6) / 2.0), round((high - 6) / 2.0)
-                resized = np.asarray(image.resize((wide, high), Image.Resampling.BICUBIC))
+                resized = np.asarray(image.resize((wide, high), filter))
             wanted = torch.from_numpy(resized[top : top + 6, left : left + 6].copy()).permute(2, 0, 1) / 255
             assert torch.equal(cut, wanted)
     assert load(f"folder:{tmp_path}?crop=4").shape == (3, 4, 4)
@@ -286,6 +290,7 @@ def test_crops_of_images_of_any_shape(tmp_path):
     assert grey.shape == (1, 5, 5) and grey.train.read_as == "size=5&channels=1"
     assert next(grey.train.samples().batches(4)).x.shape == (4, 1, 5, 5)
     assert load(f"folder:{tmp_path}").train.read_as == "size=64"
+    assert "give bicubic or bilinear" in str(refused(f"folder:{tmp_path}?interpolation=nearest"))
     assert "crop=9 is more than size=8" in str(refused(f"folder:{tmp_path}?size=8&crop=9"))
 
 

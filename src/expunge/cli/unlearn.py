@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from ..data.past_requests import requests_of
 from ..errors import ExpungeError, raise_all
+from ..masks.other_masks import mask_of_file
 from ..pipeline.outcome import Outcome
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.watch import Trials, Watch
@@ -217,6 +218,8 @@ def _write(request: Request, out: Path, outcomes: list[Outcome], like: Checkpoin
     write_outcome(out, outcome, metadata, like=like)
     _print_trials(outcome, flags.trials)
     mask = outcome.run.mask
+    if mask is not None:
+        mask = mask_of_file(mask, like)
     if flags.save_mask is not None and mask is not None:
         names = {NAMES: json.dumps(like.names_in_file(mask))}
         print(f"mask: {mask.save(flags.save_mask, split=split.hash, **names)}")

@@ -19,7 +19,7 @@ PILLOW_MODES = {1: "L", 3: "RGB"}
 
 @dataclass(frozen=True)
 class Resize:
-    """Resize images (bicubic), and optionally keep only the middle.
+    """Resize images, and optionally keep only the middle.
 
     Args:
         size: Side in pixels. Without `crop`, an image becomes `size` x `size`.
@@ -27,6 +27,7 @@ class Resize:
             as with torchvision's `Resize` and `CenterCrop`.
         channels: 3 for colour, 1 for grey.
         exif: Whether to turn an image as its EXIF orientation says. torchvision's `ImageFolder` does not.
+        interpolation: "bicubic" or "bilinear", both with antialiasing.
 
     Example:
         >>> resize = Resize(256, crop=224)
@@ -38,6 +39,7 @@ class Resize:
     crop: int | None = None
     channels: int = 3
     exif: bool = False
+    interpolation: str = "bicubic"
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -52,6 +54,7 @@ class Resize:
             "crop": self.crop,
             "channels": self.channels if self.channels != 3 else None,
             "exif": 1 if self.exif else None,
+            "interpolation": self.interpolation if self.interpolation != "bicubic" else None,
         }
         return "&".join(f"{k}={v}" for k, v in options.items() if v is not None)
 
@@ -68,7 +71,7 @@ class Resize:
             short = min(image.size)
             width, height = (self.size if n == short else self.size * n // short for n in image.size)
         image = to_8_bits(image).convert(PILLOW_MODES[self.channels])
-        image = image.resize((width, height), Resampling.BICUBIC)
+        image = image.resize((width, height), Resampling[self.interpolation.upper()])
         if self.crop is not None:
             left, top = round((width - self.crop) / 2), round((height - self.crop) / 2)
             image = image.crop((left, top, left + self.crop, top + self.crop))

@@ -14,6 +14,7 @@ import torch
 
 from ..pipeline.outcome import record_of
 from ..records.record import Record
+from ..torch_utils.gradients import with_gradients
 from ..training.method import GradientMethod, Method
 from ..training.run import Row, Run
 from .before_after import grids
@@ -26,6 +27,7 @@ from .options import EraseOptions
 from .pipelines import files_left_out, save
 
 
+@with_gradients
 def erase(
     folder: str | Path,
     erasure: Erasure,
@@ -128,6 +130,6 @@ def _add_pictures(erased: Erased, setup: Setup) -> None:
             f"the pictures of before and after could not be sampled: {error}. The written model is complete; "
             "sample with a smaller batch_size to get the pictures.",
             RuntimeWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     erased.save_record()

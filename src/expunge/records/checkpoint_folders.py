@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ..errors import CheckpointError, ExpungeError
 
-# files with parameters, in the order in which transformers looks for them
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+# files with parameters, in the order in which transformers looks for them, and those of an adapter of peft
+WEIGHTS = ("model.safetensors", "pytorch_model.bin", "adapter_model.safetensors", "adapter_model.bin")
 INDEX = ".index.json"
 # endings of files that may hold tensors
 DATA_SUFFIXES = (
@@ -46,7 +46,8 @@ def weight_files(folder: Path) -> list[Path]:
         if (folder / f"{name}{INDEX}").is_file():
             return sorted({folder / shard for shard in weight_map(folder / f"{name}{INDEX}").values()})
     raise CheckpointError(
-        f"{folder} is a folder without {' or '.join(WEIGHTS)}; give a checkpoint file, or a folder that save_pretrained wrote."
+        f"{folder} is a folder without {', '.join(WEIGHTS[:-1])} or {WEIGHTS[-1]}; "
+        "give a checkpoint file, or a folder that save_pretrained wrote."
     )
 
 
@@ -82,11 +83,12 @@ def write_folder(out: Path, like: Path, tensors: Mapping[str, Tensor], texts: Ma
     """
     if out.exists():
         raise ExpungeError(f"{out} exists; give a new folder.")
+    whole = WEIGHTS[2] if weight_files(like)[0].name.startswith("adapter") else WEIGHTS[0]
     index = like / f"{WEIGHTS[0]}{INDEX}"
     shard_of = weight_map(index) if index.is_file() else {}
     shards: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
-        shards.setdefault(shard_of.get(name, min(shard_of.values(), default=WEIGHTS[0])), {})[name] = tensor
+        shards.setdefault(shard_of.get(name, min(shard_of.values(), default=whole)), {})[name] = tensor
     out.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
     try:

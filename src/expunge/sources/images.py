@@ -89,6 +89,7 @@ def image_resize(options: dict[str, str]) -> Resize:
         crop,
         int(options.get("channels", 3)),
         options.get("exif") == "1",
+        options.get("interpolation", "bicubic"),
     )
     if crop is not None and crop > resize.size:
         raise ExpungeError(

@@ -26,7 +26,13 @@ PATHS = {
 IMAGE_SOURCES = ("folder", "images", "hf", "webdataset", "torchvision")
 # their options, with the smallest allowed number or the allowed values
 IMAGE_MINIMUM = {"size": 1, "crop": 1, "workers": 0}
-IMAGE_CHOICES = {"channels": ("1", "3"), "check": ("0", "1"), "hold": ("0", "1"), "exif": ("0", "1")}
+IMAGE_CHOICES = {
+    "channels": ("1", "3"),
+    "check": ("0", "1"),
+    "hold": ("0", "1"),
+    "exif": ("0", "1"),
+    "interpolation": ("bicubic", "bilinear"),
+}
 # options of a source that name something: a column, a file or a folder
 NAMED_OPTIONS = {
     "text": ("tokenizer", "text", "label", "id", "test", "length"),
