@@ -29,12 +29,10 @@ from ..masks.per_sample_gradients import (
     NamedTensors,
     fisher_diagonal,
     random_samples,
-    to_full_precision,
-    trainable_parameters,
 )
-from ..torch_utils.module_state import evaluating
 from ..training.method import Method
 from ..training.run import Run
+from ._gradients import squared_batch_gradients
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,20 +84,7 @@ class SSD(Method):
         """Return the importance of each weight on `samples`, by parameter name."""
         if not self.paper:
             return fisher_diagonal(run.model, run.task, samples)
-        parameters = {n: p for n, p in run.model.named_parameters() if p.requires_grad}
-        total, count = (
-            {n: to_full_precision(torch.zeros_like(p)) for n, p in trainable_parameters(run.model).items()},
-            0,
-        )
-        with evaluating(run.model):
-            for batch in samples.batches(self.batch_size, device=run.device):
-                loss = run.task.loss(run.model, batch).mean()
-                gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-                for name, gradient in zip(parameters, gradients, strict=True):
-                    if gradient is not None:
-                        total[name] += to_full_precision(gradient).square()
-                count += 1
-        return {n: t / count for n, t in total.items()}
+        return squared_batch_gradients(run.model, run.task, samples, self.batch_size)
 
     def details(self, run: Run) -> dict[str, Any]:
         """Return the number of shrunken weights."""
