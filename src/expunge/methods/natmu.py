@@ -108,7 +108,7 @@ class NatMU(GradientMethod):
                 raise ExpungeError(
                     f"natmu mixes images (C, H, W), and inputs have the shape {tuple(pixels.shape[1:])}; use random_label."
                 )
-            masks = ramp_masks(*pixels.shape[2:], self.delta).to(pixels)
+            masks = ramp_masks(pixels.shape[2], pixels.shape[3], self.delta).to(pixels)
             with torch.no_grad():
                 logits = run.task.logits(run.original, batch.x)
             wanted = wrong_classes(logits, batch.y, classes)

@@ -96,7 +96,7 @@ class RUM(Method):
         name, rate = getattr(self, part), getattr(self, f"{part}_lr", None)
         if name == NOTHING:
             return None
-        method = make(name)
+        method: Any = make(name)
         return replace(method, lr=rate) if rate is not None and _has(method, "lr") else method
 
     def adapted(self, run: Run) -> dict[str, Any]:
@@ -106,8 +106,8 @@ class RUM(Method):
 
     def apply(self, run: Run) -> None:
         """Unlearn the parts one after the other."""
-        for method in filter(None, map(self.method_of, PARTS)):
-            check_run(method, run.split, run.task, seed=run.seed, compute=run.compute)
+        for named in filter(None, map(self.method_of, PARTS)):
+            check_run(named, run.split, run.task, seed=run.seed, compute=run.compute)
         scores = self._print_hardness(run)
         if scores is None:
             scores = memorisation(run, run.split.forget, self.score)
