@@ -51,7 +51,7 @@ def test_the_penalty_is_a_proximal_step():
 
 def test_a_larger_penalty_changes_fewer_weights():
     model, split, task = vectors()
-    method = Forsaken(lr=0.1, max_drop=100.0)
+    method = Forsaken(epochs=4, lr=0.1, max_drop=100.0)
     shares = [method.details(execute(model, split, replace(method, penalty=p), task)) for p in (0.0, 0.05)]
     few, many = shares[1]["forsaken"]["changed"], shares[0]["forsaken"]["changed"]
     assert 0 < few < many == 1
