@@ -54,7 +54,7 @@ def gated_layers(model: nn.Module, head: str) -> dict[str, nn.Module]:
         ModelError: The model has no such layer.
     """
     for kinds in ((nn.Linear, *CONVOLUTIONS), (nn.LayerNorm,)):
-        layers = {
+        layers: dict[str, nn.Module] = {
             name: module
             for name, module in model.named_modules()
             if isinstance(module, kinds) and name != head and _owns(module)
