@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from expunge.errors import ExpungeError, ModelError
+from expunge.methods._filtered_model import FilteredModel
 from expunge.methods.delete import decoupled_loss
-from expunge.methods.wf_net import FilteredModel, WFNet, _Gates, gated_layers
+from expunge.methods.wf_net import WFNet, _Gates, gated_layers
 from expunge.torch_utils.module_state import snapshot
 from expunge.training.execute import execute
 from small_problem import everything, images, vectors

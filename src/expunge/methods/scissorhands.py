@@ -62,7 +62,7 @@ def projection(product: Tensor, square: Tensor, margin: float) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Scissorhands(GradientMethod):
-    """Draw the weights of largest connection sensitivity anew, then repair with projected gradients (Scissorhands, SHs).
+    """Draw the weights of largest connection sensitivity anew, then repair with projected gradients (Scissorhands).
 
     Args:
         lr: Learning rate.
