@@ -2,6 +2,7 @@
 
 # annotations are evaluated here, because the class of the settings' flags is made for the method
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from ..pipeline.outcome import Outcome
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.watch import Trials, Watch
 from ..receipts.issue import record_hash
+from ..receipts.kept import NAMES
 from ..records.checkpoint import Checkpoint, read_checkpoint
 from ..records.checkpoint_metadata import metadata_for
 from ..records.request_file import requests_path, write_requests
@@ -215,7 +217,8 @@ def _write(request: Request, out: Path, outcomes: list[Outcome], like: Checkpoin
     _print_trials(outcome, flags.trials)
     mask = outcome.run.mask
     if flags.save_mask is not None and mask is not None:
-        print(f"mask: {mask.save(flags.save_mask, split=split.hash)}")
+        names = {NAMES: json.dumps(like.names_in_file(mask))}
+        print(f"mask: {mask.save(flags.save_mask, split=split.hash, **names)}")
     elif flags.save_mask is not None:
         notice(f"the run had no mask, so {flags.save_mask} was not written; --density below 1 makes one.")
     before = flags.checkpoint if flags.ema is None else read_checkpoint(flags.checkpoint, flags.ema).state
