@@ -209,8 +209,9 @@ def _write(request: Request, out: Path, outcomes: list[Outcome], like: Checkpoin
     """Write checkpoint, record, mask, receipt and report of a finished run, and print what there is."""
     flags, outcome = request.flags, outcomes[-1]
     split = outcome.run.split
-    metadata = metadata_for("unlearn", split, outcome.method or request.method, flags.seed)
-    answered = requests_of(outcome.model)
+    answered, metadata = requests_of(outcome.model), {}
+    if outcome.run.has_result:
+        metadata = metadata_for("unlearn", split, outcome.method or request.method, flags.seed)
     # before the checkpoint: a checkpoint without the ids of its requests could not be used again
     write_requests(requests_path(out), answered)
     write_outcome(out, outcome, metadata, like=like)
@@ -222,13 +223,19 @@ def _write(request: Request, out: Path, outcomes: list[Outcome], like: Checkpoin
     elif flags.save_mask is not None:
         notice(f"the run had no mask, so {flags.save_mask} was not written; --density below 1 makes one.")
     before = flags.checkpoint if flags.ema is None else read_checkpoint(flags.checkpoint, flags.ema).state
-    record, earlier = out.with_suffix(".json"), answered[:-1]
+    record = out.with_suffix(".json")
+    earlier = answered[:-1] if outcome.run.has_result else answered
     parent = earlier[-1].receipt if earlier else ""
     receipt = request.receipt.write(record, before, out, split.forget.ids, mask, parent)
     proof = {"receipt": receipt.id, "commitment": receipt.statement["forget_commitment"]} if receipt else {}
-    last = replace(answered[-1], record=record_hash(record), **proof)
-    path = write_requests(requests_path(out), [*earlier, last])
-    print(f"requests: {path} (keep it private; it holds the forgotten ids)")
+    if outcome.run.has_result:
+        last = replace(answered[-1], record=record_hash(record), **proof)
+        path = write_requests(requests_path(out), [*earlier, last])
+        print(f"requests: {path} (keep it private; it holds the forgotten ids)")
+    else:
+        notice(
+            "the request is not answered: the checkpoint holds the model that the run began with, with its metadata."
+        )
     show_outcomes(outcomes, flags.report)
 
 

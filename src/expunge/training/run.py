@@ -149,6 +149,11 @@ class Run:
         self.loop(self, method)
 
     @property
+    def has_result(self) -> bool:
+        """Whether the run ended with a model that it changed. Only such a run answers its request."""
+        return self.ended not in ("diverged", "unchanged")
+
+    @property
     def device(self) -> torch.device:
         """The device of the model, where all work is done."""
         return device_of(self.model)
