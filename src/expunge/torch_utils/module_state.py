@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import raise_all
+from .random_state import drawing_from
 
 
 @contextmanager
@@ -56,7 +57,7 @@ def seed_problems(seed: Any) -> list[str]:
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's global random state inside the block, and restore it afterwards.
+    """Seed the global random state of torch, NumPy and `random` inside the block, and restore it afterwards.
 
     Args:
         seed: The seed.
@@ -64,7 +65,8 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        yield
+        with drawing_from(seed):
+            yield
 
 
 @contextmanager
