@@ -41,6 +41,10 @@ SMALL = {
     "pool": 40,
     "fisher_samples": 8,
     "ascent_epochs": 1,
+    "attack_steps": 5,
+    "use_forget": False,
+    "score": "confidence",
+    "copies": 3,
 }
 # settings without the final edit of the head, which lies outside the loop and any mask, for tests of the loop
 WITHOUT_FINAL_EDIT = {"nhle": {"masking": "none"}}

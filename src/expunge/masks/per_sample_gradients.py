@@ -146,6 +146,20 @@ def constants_of(model: nn.Module) -> NamedTensors:
     return {**frozen, **dict(model.named_buffers())}
 
 
+class _WithTensors:
+    """A model with other parameters: calls use the tensors, and all else is asked of the model."""
+
+    def __init__(self, model: nn.Module, tensors: NamedTensors):
+        self._model, self._tensors = model, tensors
+
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        return functional_call(self._model, self._tensors, inputs, named)
+
+    def __getattr__(self, name: str) -> Any:
+        # a task may look at attributes of the model, such as its mode
+        return getattr(self._model, name)
+
+
 def with_tensors(model: nn.Module, tensors: NamedTensors) -> Any:
-    """Return the model as a function with other parameters."""
-    return lambda *inputs, **named: functional_call(model, tensors, inputs, named)
+    """Return the model as a callable with other parameters. Its attributes are those of the model."""
+    return _WithTensors(model, tensors)

@@ -70,7 +70,7 @@ class BadTeacher(GradientMethod):
     def pairs(self, run: Run) -> Iterator[Pair]:
         retain, draw = run.split.retain, run.generator("part")
         part = retain.take(torch.randperm(len(retain), generator=draw)[: self._count(run)].sort().values)
-        yield from pairs(_with_retain_set(run, part), "mixed", self.batch_size)
+        yield from pairs(with_retain_set(run, part), "mixed", self.batch_size)
 
     def steps(self, run: Run) -> int:
         return self.epochs * -(-(len(run.split.forget) + self._count(run)) // self.batch_size)
@@ -100,6 +100,6 @@ class BadTeacher(GradientMethod):
         return problems
 
 
-def _with_retain_set(run: Run, retain: Samples) -> Run:
+def with_retain_set(run: Run, retain: Samples) -> Run:
     """Return a copy of the run with another retain set; both share their random streams."""
     return replace(run, split=replace(run.split, retain=retain))

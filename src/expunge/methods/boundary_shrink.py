@@ -28,12 +28,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..data.batch import Batch
-from ..errors import ExpungeError
 from ..training.method import GradientMethod
 from ..training.run import Run
-
-# how far undoing the normalisation may round pixels out of [0, 1]
-ROUNDING = 1e-4
+from ._pixels import normalized, pixels_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,37 +64,19 @@ class BoundaryShrink(GradientMethod):
         Raises:
             ExpungeError: The inputs are not images in [0, 1].
         """
-        normalize = run.split.forget.data.normalize
-        pixels = self._pixels(run, batch)
+        data = run.split.forget.data
+        pixels = pixels_of(data, batch, "boundary_shrink", "boundary_expand or random_label")
         x = batch.x.detach().requires_grad_(True)  # type: ignore[union-attr]
         # float32, since half precision loses the small gradients of memorised samples and no scaler helps here
         with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
             total_loss = F.cross_entropy(run.task.logits(run.original, x), batch.y, reduction="sum")
             (gradient,) = torch.autograd.grad(total_loss, x)
         stepped = (255 * (pixels + self.bound * gradient.sign()).clamp(0, 1)).round() / 255
-        stepped = stepped if normalize is None else normalize(stepped)
         with torch.no_grad():
-            logits = run.task.logits(run.original, stepped)
+            logits = run.task.logits(run.original, normalized(data, stepped))
         if not self.paper:
             logits = logits.scatter(1, batch.y[:, None], -torch.inf)
         return logits.argmax(1)
-
-    def _pixels(self, run: Run, batch: Batch) -> Tensor:
-        """Return the images of the batch in [0, 1], before normalisation."""
-        if not (isinstance(batch.x, Tensor) and batch.x.is_floating_point()):
-            raise ExpungeError(
-                "boundary_shrink moves images along their gradient and needs inputs as one float tensor; for other inputs "
-                "use boundary_expand or random_label."
-            )
-        normalize = run.split.forget.data.normalize
-        pixels = batch.x if normalize is None else normalize.undo(batch.x)
-        slack = 0.0 if normalize is None else ROUNDING
-        if pixels.min() < -slack or pixels.max() > 1 + slack:
-            raise ExpungeError(
-                f"boundary_shrink got inputs from {float(pixels.min()):.3g} to {float(pixels.max()):.3g}; it needs images in "
-                "[0, 1] or uint8. Normalise them with `normalize` of the data, or inside the model."
-            )
-        return pixels
 
     def problems(self) -> list[str]:
         problems = super().problems()

@@ -29,12 +29,38 @@ from ..masks.per_sample_gradients import (
     NamedTensors,
     fisher_diagonal,
     random_samples,
-    to_full_precision,
-    trainable_parameters,
 )
-from ..torch_utils.module_state import evaluating
 from ..training.method import Method
 from ..training.run import Run
+from ._gradients import squared_batch_gradients
+
+
+def training_set(run: Run) -> Samples:
+    """Return the forget set and the retain set together, in data order."""
+    # not split.train, which holds withheld samples that no method may see
+    index = torch.cat([run.split.forget.index, run.split.retain.index]).sort().values
+    return Samples(run.split.forget.data, index)
+
+
+@torch.no_grad()
+def dampen(run: Run, of_forget: NamedTensors, of_all: NamedTensors, alpha: float, dampening: float) -> int:
+    """Shrink the weights with I_f > alpha * I_D in place, and return their number.
+
+    Args:
+        run: The run, whose model is edited.
+        of_forget: I_f, the importances for the forget set by parameter name.
+        of_all: I_D, the importances for the training set.
+        alpha: How many times as important for the forget set as for the training set a shrunken weight is.
+        dampening: lambda, the factor on the shrunken weights.
+    """
+    dampened = 0
+    for name, parameter in run.model.named_parameters():
+        if name in of_all:
+            selected = of_forget[name] > alpha * of_all[name]
+            factor = (dampening * of_all[name] / of_forget[name]).clamp(max=1)
+            parameter.copy_(torch.where(selected, parameter * factor, parameter))
+            dampened += int(selected.sum())
+    return dampened
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,42 +94,20 @@ class SSD(Method):
         """Shrink the weights in place."""
         forget_importances = self.importances(run, run.split.forget)
         count = 0 if self.paper else self.samples
-        # not split.train, which holds withheld samples that no method may see
-        index = torch.cat([run.split.forget.index, run.split.retain.index]).sort().values
-        training_set = Samples(run.split.forget.data, index)
-        importances = self.importances(run, random_samples(training_set, count, run.generator("importance")))
-        dampened = 0
-        with torch.no_grad():
-            for name, parameter in run.model.named_parameters():
-                if name in importances:
-                    selected = forget_importances[name] > self.alpha * importances[name]
-                    factor = (self.dampening * importances[name] / forget_importances[name]).clamp(max=1)
-                    parameter.copy_(torch.where(selected, parameter * factor, parameter))
-                    dampened += int(selected.sum())
-        run.memo["dampened"] = dampened
+        importances = self.importances(
+            run, random_samples(training_set(run), count, run.generator("importance"))
+        )
+        run.memo["dampened"] = dampen(run, forget_importances, importances, self.alpha, self.dampening)
 
     def importances(self, run: Run, samples: Samples) -> NamedTensors:
         """Return the importance of each weight on `samples`, by parameter name."""
         if not self.paper:
             return fisher_diagonal(run.model, run.task, samples)
-        parameters = {n: p for n, p in run.model.named_parameters() if p.requires_grad}
-        total, count = (
-            {n: to_full_precision(torch.zeros_like(p)) for n, p in trainable_parameters(run.model).items()},
-            0,
-        )
-        with evaluating(run.model):
-            for batch in samples.batches(self.batch_size, device=run.device):
-                loss = run.task.loss(run.model, batch).mean()
-                gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-                for name, gradient in zip(parameters, gradients, strict=True):
-                    if gradient is not None:
-                        total[name] += to_full_precision(gradient).square()
-                count += 1
-        return {n: t / count for n, t in total.items()}
+        return squared_batch_gradients(run.model, run.task, samples, self.batch_size)
 
     def details(self, run: Run) -> dict[str, Any]:
         """Return the number of shrunken weights."""
-        return {"ssd": {"dampened": run.memo["dampened"]}}
+        return {self.name(): {"dampened": run.memo["dampened"]}}
 
     def problems(self) -> list[str]:
         problems = [
