@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from expunge import Classification, ExpungeError, ModelError, Split, TensorData, audit, execute
+from expunge import Classification, ExpungeError, ModelError, Split, SplitError, TensorData, audit, execute
 from expunge.audit.relearning import relearning
 from expunge.data.stream import StreamData
 from expunge.masks.saliency import saliency_scores
@@ -313,10 +313,11 @@ def test_all_problems_are_listed_at_once():
     model = Extra()
     model.other = nn.Parameter(torch.tensor([torch.nan]))
     model.sparse = nn.Parameter(torch.eye(3).to_sparse())
-    bad = X.clone()
-    bad[5, 2] = torch.nan
+    split = split_of(X.clone())
+    # a split is checked when it is drawn; this sample is spoilt afterwards
+    split.forget.data.x[5, 2] = torch.nan
     with pytest.raises(ModelError) as caught:
-        run(model, split_of(bad))
+        run(model, split)
     text = str(caught.value)
     assert len(caught.value.problems) == 4
     assert all(words in text for words in ("hold NaN", "are sparse", "get_extra_state", "1 sample ('5')"))
@@ -334,14 +335,20 @@ def broken(count=1, value=torch.nan):
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 def test_samples_in_memory_with_nan_are_named_before_the_first_step(value):
     train = TensorData(broken(2, value)[:60], Y[:60], ids=[f"p{k}" for k in range(60)])
+    with pytest.raises(SplitError, match=r"2 training samples hold NaN or infinity \(ids: \['p17', 'p18'\]"):
+        Split.by_class(train, (X[60:], Y[60:]), [1], validation=0.2)
+    train.x[17:19] = X[17:19]
     split = Split.by_class(train, (X[60:], Y[60:]), [1], validation=0.2)
+    train.x[17:19, 3] = value
     with pytest.raises(ModelError, match=r"2 samples \('p17', 'p18'\) have NaN or infinity in the inputs"):
         run(mlp(), split)
 
 
 def test_test_samples_and_labels_with_nan_are_named():
+    split = split_of(test=X[60:].clone())
+    split.test.data.x[2, 3] = torch.nan
     with pytest.raises(ExpungeError, match=r"1 sample \('2'\) has NaN or infinity in the inputs"):
-        audit(mlp(), split_of(test=torch.cat([X[60:62], broken()[17:18], X[63:]])), TASK)
+        audit(mlp(), split, TASK)
     by_name = TensorData({"a": X[:60], "b": broken()[:60]}, Y[:60])
     with pytest.raises(ModelError, match="1 sample"):
         TASK.check(mlp(), by_name.samples())
