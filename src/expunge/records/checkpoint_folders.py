@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import safetensors.torch
 from torch import Tensor
 
 from ..errors import CheckpointError, ExpungeError
+from .atomic_files import atomic
 
 # files with parameters, in the order in which transformers looks for them
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -80,16 +81,14 @@ def write_folder(out: Path, like: Path, tensors: Mapping[str, Tensor], texts: Ma
     Raises:
         ExpungeError: `out` exists already, or cannot be written.
     """
-    if out.exists():
+    if os.path.lexists(out):
         raise ExpungeError(f"{out} exists; give a new folder.")
     index = like / f"{WEIGHTS[0]}{INDEX}"
     shard_of = weight_map(index) if index.is_file() else {}
     shards: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         shards.setdefault(shard_of.get(name, min(shard_of.values(), default=WEIGHTS[0])), {})[name] = tensor
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
-    try:
+    with atomic(out, folder=True) as part:
         for shard, content in shards.items():
             safetensors.torch.save_file(content, part / shard, {"format": "pt", **texts})
         for file in sorted(like.iterdir()):
@@ -100,10 +99,6 @@ def write_folder(out: Path, like: Path, tensors: Mapping[str, Tensor], texts: Ma
             names = {name: shard for shard, content in shards.items() for name in content}
             text = json.dumps({"metadata": sizes, "weight_map": dict(sorted(names.items()))}, indent=2)
             (part / index.name).write_text(text + "\n", encoding="utf-8")
-        part.chmod(0o755)
-        part.rename(out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def _is_small(file: Path) -> bool:

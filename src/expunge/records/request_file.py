@@ -7,7 +7,6 @@ it, a later run could not know which samples it must not train on.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -51,9 +50,8 @@ def write_requests(path: Path | str, requests: Sequence[PastRequest]) -> Path:
         ExpungeError: Nothing can be written there.
     """
     content = {"format": FORMAT, "requests": [plain(asdict(r)) for r in requests]}
-    with atomic(path) as part:
+    with atomic(path, private=True) as part:
         part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.chmod(path, 0o600)
     return Path(path)
 
 

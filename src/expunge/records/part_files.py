@@ -1,0 +1,185 @@
+"""Part files: hidden files beside a target that hold an output until it is whole.
+
+A process holds a lock on each of its part files. The system frees the lock however the process ends, so an unlocked part
+file is what a killed process left behind: an unfinished copy that may hold parameters.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import stat
+import time
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+SUFFIX = ".expunge-part"
+PART = re.compile(r"\..+\.[0-9a-f]{12}\.expunge-part", re.S)
+# bytes of the target's name that the name of a part file contains: no file system takes names of more than 255
+LONGEST = 200
+# Where files cannot be locked, a part file that was not written to for a day counts as left behind.
+ABANDONED_SECONDS = 86400.0
+
+
+class PartFile:
+    """Make a new part file or folder beside `target`, readable by its owner only, and hold its lock.
+
+    Args:
+        target: The output.
+        folder: Whether the output is a folder.
+
+    Raises:
+        OSError: Nothing can be written there.
+    """
+
+    def __init__(self, target: Path, *, folder: bool = False):
+        self.target = target
+        while True:
+            self.path = target.with_name(f".{shortened(target.name)}.{secrets.token_hex(6)}{SUFFIX}")
+            if folder:
+                self.path.mkdir(mode=0o700)
+                flags = os.O_RDONLY
+            else:
+                flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
+            self.lock = None if folder and os.name == "nt" else os.open(self.path, flags, 0o600)
+            # between the two calls another process may have taken the file for one that was left behind
+            if self.lock is None or (_lock(self.lock) is not False and _is_same(self.lock, self.path)):
+                return
+            self.release()
+
+    def flush(self) -> None:
+        """Write the content to disk. Raises `OSError`."""
+        files = [self.path] if self.path.is_file() else [f for f in self.path.rglob("*") if f.is_file()]
+        for file in files:
+            with file.open("rb+") as opened:
+                os.fsync(opened.fileno())
+
+    def release(self) -> None:
+        """Free the lock."""
+        if self.lock is not None:
+            os.close(self.lock)
+            self.lock = None
+
+    def remove(self) -> None:
+        """Remove the part file and free the lock. After it was renamed, only free the lock."""
+        remove(self.path)
+        self.release()
+
+
+def shortened(name: str) -> str:
+    """Return the beginning of a file name, at most `LONGEST` bytes of it."""
+    return os.fsdecode(os.fsencode(name)[:LONGEST]).encode("utf-8", "ignore").decode()
+
+
+def is_part_of(part: Path, target: Path) -> bool:
+    """Return whether `part` has the place and the name of a part file of `target`."""
+    start = f".{shortened(target.name)}."
+    return part.parent == target.parent and bool(PART.fullmatch(part.name)) and part.name.startswith(start)
+
+
+def left_behind(folder: Path) -> list[Path]:
+    """Return the part files in a folder that no process is writing. They are what killed processes left."""
+    try:
+        with os.scandir(folder) as entries:
+            parts = [Path(e.path) for e in entries if PART.fullmatch(e.name) and not e.is_symlink()]
+    except OSError:
+        return []
+    return sorted(part for part in parts if _is_abandoned(part))
+
+
+def remove(self) -> None:
+        """Remove the part file and free the lock. After it was renamed, only free the lock."""
+        remove(self.path)
+        self.release()
+
+
+def shortened(name: str) -> str:
+    """Return the beginning of a file name, at most `LONGEST` bytes of it."""
+    return os.fsdecode(os.fsencode(name)[:LONGEST]).encode("utf-8", "ignore").decode()
+
+
+def is_part_of(part: Path, target: Path) -> bool:
+    """Return whether `part` has the place and the name of a part file of `target`."""
+    start = f".{shortened(target.name)}."
+    return part.parent == target.parent and bool(PART.fullmatch(part.name)) and part.name.startswith(start)
+
+
+def left_behind(folder: Path) -> list[Path]:
+    """Return the part files in a folder that no process is writing. They are what killed processes left."""
+    try:
+        with os.scandir(folder) as entries:
+            parts = [Path(e.path) for e in entries if PART.fullmatch(e.name) and not e.is_symlink()]
+    except OSError:
+        return []
+    return sorted(part for part in parts if _is_abandoned(part))
+
+
+def old_parts(folder: Path) -> list[Path]:
+    """Return part files of earlier versions, which say nothing of their process, after a day without a change."""
+    try:
+        with os.scandir(folder) as entries:
+            parts = [Path(e.path) for e in entries if OLD_PART.fullmatch(e.name) and not e.is_symlink()]
+    except OSError:
+        return []
+    return sorted(part for part in parts if _is_old(part))
+
+
+def remove(path: Path) -> bool:
+    """Remove a file or a folder, and return whether it is gone."""
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError:
+        return False
+    return True
+
+
+def _is_abandoned(part: Path) -> bool:
+    """Whether no process holds the lock of a part file."""
+    try:
+        handle = os.open(part, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    except OSError:
+        return False
+    try:
+        mode = os.fstat(handle).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            return False
+        locked = _lock(handle)
+        return _is_old(part) if locked is None else locked
+    finally:
+        os.close(handle)
+
+
+def _is_old(part: Path) -> bool:
+    try:
+        return time.time() - part.stat().st_mtime > ABANDONED_SECONDS
+    except OSError:
+        return False
+
+
+def _lock(handle: int) -> bool | None:
+    """Lock an open file. Return False if another process has locked it, and None where files cannot be locked."""
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def _is_same(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except OSError:
+        return False
