@@ -187,7 +187,7 @@ def forget(
     """Answer deletion requests in a project folder.
 
     Writes the next checkpoint, its record, receipt, request file and the report, and enters the requests in the ledger.
-    Exit code 1 if an earlier request came back, or if the average gap exceeds max_gap.
+    Exit code 1 if an earlier request came back, or if the average gap exceeds max_gap. Exit code 3 if the run has no result.
 
     Args:
         flags: What to forget.

@@ -13,7 +13,7 @@ from ..audit.evaluation import Evaluation
 from ..audit.verdict import verdict
 from ..data.past_requests import PastRequest, remember_requests, requests_of
 from ..data.split import Split
-from ..errors import ExpungeError
+from ..errors import UnlearningFailed
 from ..pipeline.outcome import Outcome, Reference
 from ..pipeline.pipeline import Pipeline
 from ..records.record import plain
@@ -34,8 +34,8 @@ def answer(
         splits: The split of each request, if they are drawn already.
 
     Raises:
-        ExpungeError: A request cannot be drawn, the method does not fit, or the run changed nothing or left a class
-            known.
+        UnlearningFailed: The run diverged, changed nothing, or left a class known.
+        ExpungeError: A request cannot be drawn, or the method does not fit.
     """
     splits = [setting.draw(request) for request in requests] if splits is None else list(splits)
     union = setting.union(splits).after(requests_of(model), rehearse=setting.rehearse)
@@ -65,7 +65,7 @@ def answer(
 
 
 def _refuse_failed(outcome: Outcome, original: Outcome) -> None:
-    """Raise `ExpungeError` for a run that diverged, changed nothing, or left a class known: it answers no request."""
+    """Raise `UnlearningFailed` for a run that diverged, changed nothing, or left a class known: it answers no request."""
     record = outcome.record
     unchanged = record.model.get("hash_before") == record.model.get("hash_after")
     reason = record.status if record.ended in ("diverged", "unchanged") or unchanged else ""
@@ -74,8 +74,9 @@ def _refuse_failed(outcome: Outcome, original: Outcome) -> None:
     if not reason and outcome.run.split.goal == "unlearn" and known > max(TOLERANCE, before / 2):
         reason = f"the model still recognises {known:.1f} % of the samples that were to be unlearned, and {before:.1f} % before the run"
     if reason:
-        raise ExpungeError(
-            f"the run answers no request: {reason}. Nothing was kept; change the settings of {record.method} and run again."
+        raise UnlearningFailed(
+            f"the run answers no request: {reason}. Nothing was kept; change the settings of {record.method} and run again.",
+            outcome.run,
         )
 
 

@@ -102,7 +102,8 @@ class Session:
             run and that answer is returned, with a warning.
 
         Raises:
-            ExpungeError: The request cannot be drawn or the run failed. The session stays as it was.
+            UnlearningFailed: The run diverged, changed nothing, or left a class known. The session stays as it was.
+            ExpungeError: The request cannot be drawn.
         """
         setting = self.setting if method is None else replace(self.setting, method=make(method))
         request = wanted(ids=ids, classes=classes, group=group, goal=goal)

@@ -51,6 +51,8 @@ def atomic(
     """
     target = Path(path)
     replaces = replaces and not folder
+    if folder and os.path.lexists(target):
+        raise WriteError(f"{target} exists; give a new folder.")
     if not replaces and os.path.lexists(target):
         raise ExpungeError(kept_text(target))
     refuse_special(target)

@@ -90,44 +90,7 @@ def left_behind(folder: Path) -> list[Path]:
             parts = [Path(e.path) for e in entries if PART.fullmatch(e.name) and not e.is_symlink()]
     except OSError:
         return []
-    return sorted(part for part in parts if _is_abandoned(part))
-
-
-def remove(self) -> None:
-        """Remove the part file and free the lock. After it was renamed, only free the lock."""
-        remove(self.path)
-        self.release()
-
-
-def shortened(name: str) -> str:
-    """Return the beginning of a file name, at most `LONGEST` bytes of it."""
-    return os.fsdecode(os.fsencode(name)[:LONGEST]).encode("utf-8", "ignore").decode()
-
-
-def is_part_of(part: Path, target: Path) -> bool:
-    """Return whether `part` has the place and the name of a part file of `target`."""
-    start = f".{shortened(target.name)}."
-    return part.parent == target.parent and bool(PART.fullmatch(part.name)) and part.name.startswith(start)
-
-
-def left_behind(folder: Path) -> list[Path]:
-    """Return the part files in a folder that no process is writing. They are what killed processes left."""
-    try:
-        with os.scandir(folder) as entries:
-            parts = [Path(e.path) for e in entries if PART.fullmatch(e.name) and not e.is_symlink()]
-    except OSError:
-        return []
-    return sorted(part for part in parts if _is_abandoned(part))
-
-
-def old_parts(folder: Path) -> list[Path]:
-    """Return part files of earlier versions, which say nothing of their process, after a day without a change."""
-    try:
-        with os.scandir(folder) as entries:
-            parts = [Path(e.path) for e in entries if OLD_PART.fullmatch(e.name) and not e.is_symlink()]
-    except OSError:
-        return []
-    return sorted(part for part in parts if _is_old(part))
+    return sorted(part for part in parts if is_abandoned(part))
 
 
 def remove(path: Path) -> bool:
@@ -142,8 +105,13 @@ def remove(path: Path) -> bool:
     return True
 
 
-def _is_abandoned(part: Path) -> bool:
-    """Whether no process holds the lock of a part file."""
+def is_abandoned(part: Path, *, then_remove: bool = False) -> bool:
+    """Return whether no process holds the lock of a part file.
+
+    Args:
+        part: The part file.
+        then_remove: Remove it, while no process can take the lock. The result then says whether it is gone.
+    """
     try:
         handle = os.open(part, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     except OSError:
@@ -153,7 +121,8 @@ def _is_abandoned(part: Path) -> bool:
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             return False
         locked = _lock(handle)
-        return _is_old(part) if locked is None else locked
+        abandoned = _is_old(part) if locked is None else locked
+        return abandoned and (not then_remove or remove(part))
     finally:
         os.close(handle)
 

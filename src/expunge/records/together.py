@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import ExpungeError, WriteError, write_error
-from .part_files import PartFile, is_part_of, left_behind, remove, shortened
+from .part_files import PartFile, is_abandoned, is_part_of, left_behind, remove, shortened
 
 JOURNAL = ".expunge-journal"
 
@@ -80,7 +80,7 @@ class Together:
         """Write the journal beside the main output, and return its path. One rename needs none."""
         if len(moves) < 2:
             return None
-        journal = self.main.with_name(f".{shortened(self.main.name)}{JOURNAL}")
+        journal = journal_of(self.main)
         try:
             part = PartFile(journal)
             try:
@@ -150,10 +150,9 @@ def finish_or_remove(folder: Path) -> list[Path]:
     Returns:
         The part files that were removed.
     """
-    with suppress(OSError):
-        for journal in sorted(folder.glob(f".*{JOURNAL}")):
-            _finish(journal)
-    return [part for part in left_behind(folder) if remove(part)]
+    for journal in journals(folder):
+        _finish(journal)
+    return [part for part in left_behind(folder) if is_abandoned(part, then_remove=True)]
 
 
 def journals(folder: Path) -> list[Path]:
@@ -167,7 +166,9 @@ def journals(folder: Path) -> list[Path]:
 def _finish(journal: Path) -> None:
     """Make the renames of a journal that are left. A journal that names other files than outputs and their parts is ignored."""
     try:
-        moves = [(Path(part), Path(target)) for part, target in json.loads(journal.read_text(encoding="utf-8"))]
+        moves = [
+            (Path(part), Path(target)) for part, target in json.loads(journal.read_text(encoding="utf-8"))
+        ]
     except (OSError, ValueError, TypeError, RecursionError):
         return
     for part, target in moves:

@@ -223,6 +223,11 @@ class Run:
                 self.generator(key.removeprefix("stream/")).set_state(value)
 
 
+def has_result(run: Run) -> bool:
+    """Return whether a run made a model: it did not diverge, and it changed a parameter."""
+    return run.ended not in ("diverged", "unchanged")
+
+
 def autocast(run: Run) -> AbstractContextManager[Any]:
     """Return the context of mixed precision that the run's `Compute` asks for."""
     return precision(run.compute, run.device)
