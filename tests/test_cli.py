@@ -106,7 +106,7 @@ def test_unlearn_writes_checkpoint_record_and_report(trained, tmp_path, capsys):
     )
     assert (tmp_path / "r.html").read_text().lower().startswith("<!doctype html>")
     assert "Retrain" in capsys.readouterr().out
-    assert not [f for f in tmp_path.iterdir() if f.name.endswith((".state", ".part"))]
+    assert not [f for f in tmp_path.iterdir() if f.name.endswith((".state", ".expunge-part"))]
 
 
 def test_torch_checkpoints_of_others_keep_their_form(trained, tmp_path, capsys):
@@ -342,15 +342,16 @@ def test_a_mask_is_no_checkpoint(trained, tmp_path, monkeypatch, capsys):
     assert "--max-gap is nan" in capsys.readouterr().err
 
 
-def test_data_that_is_not_finite_ends_in_scores_and_a_note(tmp_path, capsys):
+def test_data_that_is_not_finite_ends_with_code_3(tmp_path, capsys):
     x = np.random.default_rng(0).normal(size=(60, 5)).astype("float32")
     y = np.arange(60) % 3
     x[7] = np.nan
     np.savez(tmp_path / "d.npz", x_train=x[:40], y_train=y[:40], x_test=x[40:], y_test=y[40:])
     command = ["train", "--data", f"npz:{tmp_path / 'd.npz'}", "--model", "mlp", "--epochs", "2"]
-    assert main([*command, "--batch-size", "8", "--out", str(tmp_path / "o.pt")]) == 0
+    assert main([*command, "--batch-size", "8", "--out", str(tmp_path / "o.pt")]) == 3
     told = capsys.readouterr().err
-    assert "note: Retrain" in told and "NaN" in told and "diverged" in told
+    assert "error: retrain diverged" in told and "NaN" in told
+    assert [f.name for f in tmp_path.iterdir()] == ["d.npz"]
 
 
 def test_ids_that_are_no_text_are_refused_in_words(trained, tmp_path, capsys):

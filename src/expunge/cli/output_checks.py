@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import write_error
-from ..records.part_files import PartFile
+from ..records.part_files import Part
 from ..records.together import finish_or_remove, special_problem
 from .run_files import state_file
 
@@ -95,7 +95,7 @@ def _place_problems(files: list[Path]) -> list[str]:
         try:
             for name in missing:
                 _check_length(place / name)
-            PartFile(place / missing[0]).remove()
+            Part(place / missing[0]).remove()
         except OSError as error:
             problems.append(str(write_error(file, error)))
     return problems

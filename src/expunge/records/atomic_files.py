@@ -18,7 +18,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from ..errors import ExpungeError, WriteError, write_error
-from .part_files import PART, PartFile
+from .part_files import PART, Part
 from .together import Together, current, finish_or_remove, kept_text, refuse_special
 
 # folders that this process has rid of what killed processes left in them
@@ -62,9 +62,7 @@ def atomic(
         with _write_errors(part):
             yield part.path
             part.flush()
-            if not private:
-                # part files are private, but outputs follow the umask of the user
-                os.chmod(part.path, (0o777 if folder else 0o666) & ~_umask())
+            os.chmod(part.path, 0o600 if private else (0o777 if folder else 0o666) & ~_umask())
         # a file inside the part of a folder appears with the folder
         inside = any(PART.fullmatch(parent.name) for parent in target.parents)
         if (block := current()) is not None and not inside:
@@ -77,30 +75,30 @@ def atomic(
             part.remove()
 
 
-def _new_part(target: Path, folder: bool) -> PartFile:
+def _new_part(target: Path, folder: bool) -> Part:
     parent = target.parent
     try:
         parent.mkdir(parents=True, exist_ok=True)
         if (place := parent.resolve()) not in _TIDY:
             _TIDY.add(place)
             finish_or_remove(parent)
-        return PartFile(target, folder=folder)
+        part = Part(target)
+        if folder:
+            part.path.mkdir()
+        return part
     except OSError as error:
         raise write_error(target, error) from error
 
 
 @contextmanager
-def _write_errors(part: PartFile) -> Iterator[None]:
+def _write_errors(part: Part) -> Iterator[None]:
     """Turn what system, safetensors and torch raise for a failed write into `WriteError`."""
     target = part.target
     try:
         yield
     except OSError as error:
         # reading another file may fail in the block too
-        if error.filename is not None and part.path not in (
-            Path(os.fsdecode(error.filename)),
-            *Path(os.fsdecode(error.filename)).parents,
-        ):
+        if error.filename is not None and part.folder not in Path(os.fsdecode(error.filename)).parents:
             raise
         raise write_error(target, error) from error
     except SafetensorError as error:
@@ -118,7 +116,7 @@ def _write_errors(part: PartFile) -> Iterator[None]:
         ) from error
 
 
-def _appear(part: PartFile, replaces: bool) -> None:
+def _appear(part: Part, replaces: bool) -> None:
     """Bring one whole output to its place."""
     if replaces or part.path.is_dir():
         block = Together(part.target)

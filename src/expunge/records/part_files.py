@@ -1,7 +1,8 @@
-"""Part files: hidden files beside a target that hold an output until it is whole.
+"""Part folders: hidden folders beside a target that hold an output until it is whole.
 
-A process holds a lock on each of its part files. The system frees the lock however the process ends, so an unlocked part
-file is what a killed process left behind: an unfinished copy that may hold parameters.
+A process holds a lock on each of its part folders. The system frees the lock however the process ends, so an unlocked one is
+what a killed process left behind: an unfinished copy that may hold parameters. It is a folder also for a single file, because
+libraries make temporary files of their own beside the file that they write.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import os
 import re
 import secrets
 import shutil
-import stat
 import time
 from pathlib import Path
 
@@ -21,44 +21,45 @@ except ImportError:  # Windows
 
 SUFFIX = ".expunge-part"
 PART = re.compile(r"\..+\.[0-9a-f]{12}\.expunge-part", re.S)
-# bytes of the target's name that the name of a part file contains: no file system takes names of more than 255
+# bytes of the target's name that the name of a part folder contains: no file system takes names of more than 255
 LONGEST = 200
-# Where files cannot be locked, a part file that was not written to for a day counts as left behind.
+# Where files cannot be locked, a part folder that did not change for a day counts as left behind.
 ABANDONED_SECONDS = 86400.0
 
 
-class PartFile:
-    """Make a new part file or folder beside `target`, readable by its owner only, and hold its lock.
+class Part:
+    """Make a new part folder beside `target`, readable by its owner only, and hold its lock.
 
     Args:
         target: The output.
-        folder: Whether the output is a folder.
 
     Raises:
         OSError: Nothing can be written there.
     """
 
-    def __init__(self, target: Path, *, folder: bool = False):
+    def __init__(self, target: Path):
         self.target = target
         while True:
-            self.path = target.with_name(f".{shortened(target.name)}.{secrets.token_hex(6)}{SUFFIX}")
-            if folder:
-                self.path.mkdir(mode=0o700)
-                flags = os.O_RDONLY
-            else:
-                flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
-            self.lock = None if folder and os.name == "nt" else os.open(self.path, flags, 0o600)
-            # between the two calls another process may have taken the file for one that was left behind
-            if self.lock is None or (_lock(self.lock) is not False and _is_same(self.lock, self.path)):
+            self.folder = target.with_name(f".{shortened(target.name)}.{secrets.token_hex(6)}{SUFFIX}")
+            self.folder.mkdir(mode=0o700)
+            # Windows opens no folders
+            self.lock = None if os.name == "nt" else os.open(self.folder, os.O_RDONLY)
+            # between the two calls another process may have taken the folder for one that was left behind
+            if self.lock is None or (_lock(self.lock) is not False and _is_same(self.lock, self.folder)):
                 return
             self.release()
 
+    @property
+    def path(self) -> Path:
+        """Where the output is written: a file or a folder of the target's name."""
+        return self.folder / self.target.name
+
     def flush(self) -> None:
         """Write the content to disk. Raises `OSError`."""
-        files = [self.path] if self.path.is_file() else [f for f in self.path.rglob("*") if f.is_file()]
-        for file in files:
-            with file.open("rb+") as opened:
-                os.fsync(opened.fileno())
+        for file in self.folder.rglob("*"):
+            if file.is_file():
+                with file.open("rb+") as opened:
+                    os.fsync(opened.fileno())
 
     def release(self) -> None:
         """Free the lock."""
@@ -67,8 +68,8 @@ class PartFile:
             self.lock = None
 
     def remove(self) -> None:
-        """Remove the part file and free the lock. After it was renamed, only free the lock."""
-        remove(self.path)
+        """Remove the part folder and free the lock."""
+        remove(self.folder)
         self.release()
 
 
@@ -78,13 +79,19 @@ def shortened(name: str) -> str:
 
 
 def is_part_of(part: Path, target: Path) -> bool:
-    """Return whether `part` has the place and the name of a part file of `target`."""
-    start = f".{shortened(target.name)}."
-    return part.parent == target.parent and bool(PART.fullmatch(part.name)) and part.name.startswith(start)
+    """Return whether `part` has the place and the name of the output `target` in its part folder."""
+    folder = part.parent
+    return (
+        part.name == target.name
+        and folder.parent == target.parent
+        and folder.name.startswith(f".{shortened(target.name)}.")
+        and bool(PART.fullmatch(folder.name))
+        and not folder.is_symlink()
+    )
 
 
 def left_behind(folder: Path) -> list[Path]:
-    """Return the part files in a folder that no process is writing. They are what killed processes left."""
+    """Return the part folders in a folder that no process is writing to. They are what killed processes left."""
     try:
         with os.scandir(folder) as entries:
             parts = [Path(e.path) for e in entries if PART.fullmatch(e.name) and not e.is_symlink()]
@@ -106,20 +113,23 @@ def remove(path: Path) -> bool:
 
 
 def is_abandoned(part: Path, *, then_remove: bool = False) -> bool:
-    """Return whether no process holds the lock of a part file.
+    """Return whether no process holds the lock of a part folder.
 
     Args:
-        part: The part file.
+        part: The part folder.
         then_remove: Remove it, while no process can take the lock. The result then says whether it is gone.
     """
     try:
-        handle = os.open(part, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+        handle = os.open(
+            part,
+            os.O_RDONLY
+            | getattr(os, "O_NOFOLLOW", 0)
+            | getattr(os, "O_NONBLOCK", 0)
+            | getattr(os, "O_DIRECTORY", 0),
+        )
     except OSError:
         return False
     try:
-        mode = os.fstat(handle).st_mode
-        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            return False
         locked = _lock(handle)
         abandoned = _is_old(part) if locked is None else locked
         return abandoned and (not then_remove or remove(part))

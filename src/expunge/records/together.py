@@ -1,6 +1,6 @@
 """Several outputs that appear together or not at all.
 
-Inside `together`, whole part files wait beside their targets. At the end a journal lists them, and renames bring each to its
+Inside `together`, whole outputs wait in hidden folders beside their targets. At the end a journal lists them, and renames bring each to its
 place, the main output last. If the process is killed between two renames, `finish_or_remove` ends the work by the journal: the
 next command that writes to the folder calls it.
 """
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import ExpungeError, WriteError, write_error
-from .part_files import PartFile, is_abandoned, is_part_of, left_behind, remove, shortened
+from .part_files import Part, is_abandoned, is_part_of, left_behind, remove, shortened
 
 JOURNAL = ".expunge-journal"
 
@@ -27,11 +27,11 @@ class Waiting:
     """A whole output that waits for the others.
 
     Args:
-        part: Its part file.
+        part: Its part folder.
         replaces: Whether it may replace a file.
     """
 
-    part: PartFile
+    part: Part
     replaces: bool = True
 
 
@@ -47,8 +47,8 @@ class Together:
     main: Path
     waiting: dict[Path, Waiting] = field(default_factory=dict)
 
-    def add(self, part: PartFile, replaces: bool = True) -> None:
-        """Take a whole part file. It replaces an earlier one of the same target."""
+    def add(self, part: Part, replaces: bool = True) -> None:
+        """Take a whole output. It replaces an earlier one of the same target."""
         if (earlier := self.waiting.pop(part.target.absolute(), None)) is not None:
             earlier.part.remove()
         self.waiting[part.target.absolute()] = Waiting(part, replaces)
@@ -82,7 +82,10 @@ class Together:
             return None
         journal = journal_of(self.main)
         try:
-            part = PartFile(journal)
+            for target, output in self.waiting.items():
+                if target.parent != journal.absolute().parent:
+                    (output.part.folder / JOURNAL).write_text(str(journal.absolute()), encoding="utf-8")
+            part = Part(journal)
             try:
                 part.path.write_text(json.dumps([[str(p), str(t)] for p, t in moves]), encoding="utf-8")
                 part.flush()
@@ -133,7 +136,7 @@ def together(main: Path) -> Iterator[None]:
 
 
 def staged(path: Path) -> Path:
-    """Return where the content of an output is: its part file inside `together`, else `path` itself."""
+    """Return where the content of an output is: in its part folder inside `together`, else `path` itself."""
     waiting = {} if (block := current()) is None else block.waiting
     output = waiting.get(path.absolute())
     return path if output is None else output.part.path
@@ -145,14 +148,24 @@ def journal_of(main: Path) -> Path:
 
 
 def finish_or_remove(folder: Path) -> list[Path]:
-    """Bring the outputs of killed processes to their places where a journal lists them, and remove other part files.
+    """Bring the outputs of killed processes to their places where a journal lists them, and remove other part folders.
 
     Returns:
-        The part files that were removed.
+        The part folders that were removed.
     """
-    for journal in journals(folder):
+    abroad = [journal for part in left_behind(folder) if (journal := _journal_abroad(part)) is not None]
+    for journal in [*journals(folder), *abroad]:
         _finish(journal)
     return [part for part in left_behind(folder) if is_abandoned(part, then_remove=True)]
+
+
+def _journal_abroad(part: Path) -> Path | None:
+    """Return the journal beside a main output in another folder that lists a part, or None."""
+    try:
+        journal = Path((part / JOURNAL).read_text(encoding="utf-8"))
+        return journal if journal.name.endswith(JOURNAL) and journal.is_file() else None
+    except (OSError, ValueError):
+        return None
 
 
 def journals(folder: Path) -> list[Path]:
