@@ -75,17 +75,16 @@ def run_guarded(run: Callable[[], int], show: Callable[[Failure], None], debug: 
                 failure = failure_of(error)
                 show(failure)
                 code = failure.code
-            lost = streams.finish()
+            if (lost := streams.finish()) is not None:
+                text = (
+                    f"standard output cannot be written: {lost}; files that the command writes are complete."
+                )
+                show(Failure([text], NOT_POSSIBLE))
+                streams.finish()
+                code = code or NOT_POSSIBLE
+            return code
     except KeyboardInterrupt:
         return INTERRUPTED
-    if lost is not None:
-        show(
-            Failure(
-                [f"standard output cannot be written: {lost}; files that the command writes are complete."], 0
-            )
-        )
-        return code or NOT_POSSIBLE
-    return code
 
 
 class LastingStream:
