@@ -6,8 +6,9 @@
 
 One call runs one data set, method and seed: an original, ten requests, each from the model of the one before, and an audit
 after each. `retrain` trains one reference without the union of all ten. A call can be repeated: finished requests are kept in
-`benchmarks/cache/sequence`. The names that end with `-auto` choose the settings anew at each request, as the commands do; the others
-take those that nine trials chose at the first request of a kind. `--collect` writes `benchmarks/results/sequence.json` from all finished runs.
+`benchmarks/cache/sequence`. Names with `-auto` choose the settings anew at each request, as the commands do; the others take those
+that nine trials chose at the first request of a kind. Names with `-again` also answer again what came back, as
+`expunge forget --pending` does. `--collect` writes `benchmarks/results/sequence.json` from all finished runs.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from expunge.audit.evaluation import Evaluation, evaluate
 from expunge.data.past_requests import PastRequest, remember_requests, remember_scores, requests_of
 from expunge.data.samples import Data
 from expunge.data.tensors import TensorData
+from expunge.projects.wanted import union_of
 from expunge.records.atomic_files import write_json
 from expunge.records.record import machine, plain
 from expunge.records.request_file import read_requests, write_requests
@@ -49,7 +51,12 @@ STEPS, EPOCHS, TRIALS = (10, 30, 90), (1, 2, 4), 3
 # samples of a batch
 BATCH = 128
 METHODS = ("salun", "ugradsl_plus", "nhle", "salun-rehearse", "ugradsl_plus-rehearse", "retrain",
-           "salun-auto", "ugradsl_plus-auto", "nhle-auto")  # fmt: skip
+           "salun-auto", "ugradsl_plus-auto", "nhle-auto",
+           "salun-auto-again", "ugradsl_plus-auto-again", "nhle-auto-again")  # fmt: skip
+# runs that answer again what came back, after each request
+AGAIN = 2
+# passes over the data of the runs that choose their settings at each request
+PASSES = 2
 
 
 class WordBag(nn.Module):
@@ -176,9 +183,12 @@ def method_for(name: str, request: tuple[str, Any], split: Split, recipe: Method
     changes: dict[str, Any] = {"optimizer": "adamw", "lr": 1e-3} if text else {}
     if name.startswith("nhle") and request[0] == "class":
         return NHLE(guard="retain", **changes)
+    # trials at each request change the learning rate of two passes over the retain set; the others choose lengths too
+    changes |= {"epochs": PASSES} if "-auto" in name else {}
     if name.startswith("ugradsl"):
         return UGradSLPlus(batch_size=BATCH, **changes)
-    return SalUn(order="paired", batch_size=BATCH, **changes)
+    changes |= {} if "-auto" in name else {"order": "paired"}
+    return SalUn(batch_size=BATCH, **changes)
 
 
 def chosen(
@@ -259,26 +269,69 @@ def run(data: str, name: str, seed: int, deadline: float) -> None:
         split = split.after(requests_of(current), rehearse=name.endswith("rehearse"))
         kind = all_requests[number - 1][0]
         method = method_for(name, all_requests[number - 1], split, recipe)
-        if name.endswith("auto"):
+        if "-auto" in name:
             # as `unlearn` does for a method that is given by its name
-            method, run_of_trial, _ = choose(current, split, method, task, count="auto", seed=seed)
+            method, run_of_trial, _ = choose(
+                current, split, method, task, count="auto", fixed=("epochs",), seed=seed
+            )
             started = run_of_trial or execute(current, split, method, task, seed=seed)
         else:
             method = chosen(folder, method, kind, current, split, task)
             started = execute(current, split, method, task, seed=seed)
         current = started.model
         result = audit(current, split, task)
-        earlier = result.details.get("earlier_requests", [])
         remember_scores(current, result.scores)
-        rows.append({**row(number, evaluate(current, split, task), result.scores, earlier), "seconds": started.seconds,
+        seconds, again = started.seconds, 0
+        while name.endswith("again") and again < AGAIN and _came_back(result):
+            current, more = _answer_again(name, current, splits, _came_back(result), recipe, task, seed)
+            result = audit(current, split.after(requests_of(current)), task)
+            again, seconds = again + 1, seconds + more
+        earlier = result.details.get("earlier_requests", [])
+        rows.append({**row(number, evaluate(current, split, task), result.scores, earlier), "seconds": seconds, "again": again,
                      "status": started.status, "kind": kind, "settings": plain(asdict(method))})  # fmt: skip
         torch.save(current.state_dict(), folder / "model.pt")
         write_requests(folder / "model.requests.json", requests_of(current))
         write_json(folder / "rows.json", rows)
         worst = max((e["accuracy"] for e in rows[-1]["requests"]), default=0)
         print(f"{folder.name} request {number}: RA {rows[-1]['RA']:.1f} TA {rows[-1]['TA']:.1f}, highest accuracy {worst:.1f}, "
-              f"{started.seconds:.0f} s, {started.status}", flush=True)  # fmt: skip
+              f"{seconds:.0f} s, {again} again, {started.status}", flush=True)  # fmt: skip
     write_json(folder / "done.json", _facts(recipe, seed))
+
+
+def _came_back(result: Any) -> list[int]:
+    """Return the numbers of the earlier requests that an audit found again, from 1."""
+    return [e["number"] for e in result.details.get("earlier_requests", []) if e["came_back"]]
+
+
+def _answer_again(
+    name: str,
+    model: nn.Module,
+    splits: list[Split],
+    numbers: list[int],
+    recipe: Method,
+    task: Classification,
+    seed: int,
+) -> tuple[nn.Module, float]:
+    """Answer several earlier requests by one run, and return the model and the seconds. Their scores are those of its audit."""
+    known, chosen_splits = requests_of(model), [splits[n - 1] for n in numbers]
+    data = splits[0]
+    union = union_of(chosen_splits, data.train.data, data.test.data, validation=0.1, seed=0).after(known)
+    kind = "class" if union.forget_classes else "ids"
+    method = method_for(name, (kind, None), union, recipe)
+    method, run_of_trial, _ = choose(model, union, method, task, count="auto", fixed=("epochs",), seed=seed)
+    started = run_of_trial or execute(model, union, method, task, seed=seed)
+    remember_requests(started.model, known)
+    scores = {
+        e["request"]: e
+        for e in audit(started.model, splits[-1].after(known), task).details["earlier_requests"]
+    }
+    again = {splits[n - 1].request for n in numbers}
+    renewed = [
+        replace(p, scores={k: scores[p.request][k] for k in ("UA", "MIA")}) if p.request in again else p
+        for p in known
+    ]
+    remember_requests(started.model, renewed)
+    return started.model, started.seconds
 
 
 def _original(

@@ -67,10 +67,14 @@ def holds(checks):
 
 
 def tamper(ledger, *statements):
-    """Edit the file without its triggers, as a person who knows SQLite can."""
+    """Edit the file without its triggers, and put them back, as a person who knows SQLite can."""
     db = sqlite3.connect(ledger.path)
-    for statement in ("DROP TRIGGER no_UPDATE", "DROP TRIGGER no_DELETE", *statements):
+    triggers = db.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
+    for statement in (*(f"DROP TRIGGER {name}" for name, _ in triggers), *statements):
         db.execute(*(statement if isinstance(statement, tuple) else (statement,)))
+    if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'events'").fetchone():
+        for _, sql in triggers:
+            db.execute(sql)
     db.commit()
     db.close()
 

@@ -153,6 +153,28 @@ def test_a_ledger_with_a_key_needs_a_signature_by_it(ledger, tmp_path):
     assert ledger.request(1).state == "done"
 
 
+@pytest.mark.parametrize("audit", ["none", "refused", "good"])
+@pytest.mark.parametrize("signer", [None, "theirs", "mine"])
+@pytest.mark.parametrize("proof", [False, True])
+def test_done_needs_proof_signature_and_audit_together(ledger, tmp_path, capsys, proof, signer, audit):
+    """A receipt that is home-made, of another person or without an audit leaves the request overdue."""
+    for name in ("mine", "theirs"):
+        make_key(tmp_path / name)
+    ledger.set_limits(keys=[tmp_path / "mine.pub"])
+    ledger.add("a", ["1", "2"], received="2020-01-01")
+    verdict = ["under-forgotten"] if audit == "refused" else ["different"]
+    files = make_run(tmp_path, "r", ["1", "2"], key=signer and tmp_path / signer, verdict=verdict)
+    left_out = (() if proof else ("ids", "secret")) + (("audit",) if audit == "none" else ())
+    state = ledger.attach(1, **{k: v for k, v in files.items() if k not in left_out})
+    good = proof and signer == "mine" and audit == "good"
+    assert len(state.missing) == (not proof) + (signer != "mine") + (audit != "good")
+    assert state.state == ("done" if good else "done, not proved")
+    assert main(["ledger", "overdue", str(ledger.path)]) == (0 if good else 1)
+    shown = capsys.readouterr().out
+    # a narrow terminal breaks the words of a cell over several lines
+    assert good or "proved" in shown
+
+
 def test_another_persons_receipt_closes_nothing(ledger, tmp_path):
     ledger.add("a", ["1", "2"])
     ledger.add("b", ["7"])

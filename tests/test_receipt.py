@@ -14,9 +14,11 @@ from safetensors.torch import save_file
 from torch import nn
 
 from expunge.errors import ExpungeError, MissingExtra
+from expunge.masks.mask_file import Mask
 from expunge.receipts.canonical import canonical, file_form, parse, sha256
 from expunge.receipts.commitment import Proof, Secret
 from expunge.receipts.issue import issue, record_hash
+from expunge.receipts.kept import moved_outside
 from expunge.receipts.keys import (
     fingerprint,
     load_private,
@@ -29,7 +31,7 @@ from expunge.receipts.keys import (
 from expunge.receipts.receipt import STATEMENT, Receipt
 from expunge.receipts.signing import signed
 from expunge.receipts.verify import verify
-from expunge.records.hashing import mask_hash
+from expunge.records.hashing import load_weights, mask_hash
 from expunge.records.record import Record
 
 SALT = bytes(range(32))
@@ -654,3 +656,20 @@ def test_many_ids_take_little_room(world):
     receipt, secret = issue(world["record"], ids, before=world["before"], after=world["after"], salt=SALT)
     assert len(receipt.to_bytes()) < 4000 and len(secret.prove("1999").path) == 11
     assert holds(verify(receipt, prove="1999", secret=secret))
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "model."])
+def test_the_kept_parameters_of_a_file_with_a_prefix(tmp_path, prefix):
+    before = {"a.weight": torch.zeros(2, 3), "weight": torch.zeros(3)}
+    after = {**before, "a.weight": torch.tensor([[1.0, 0, 0], [0, 0, 0]])}
+    for name, state in (("before", before), ("after", after)):
+        save_file({prefix + k: v for k, v in state.items()}, tmp_path / f"{name}.safetensors")
+    first, second = (load_weights(tmp_path / f"{name}.safetensors") for name in ("before", "after"))
+    mask = Mask({k: torch.zeros_like(v, dtype=torch.bool) for k, v in before.items()})
+    mask.metadata["names_in_checkpoint"] = json.dumps({k: prefix + k for k in before})
+    assert moved_outside(first, second, mask) == 1
+    mask["a.weight"][0, 0] = True
+    assert moved_outside(first, second, mask) == 0
+    mask["b.weight"] = torch.zeros(1, dtype=torch.bool)
+    with pytest.raises(ExpungeError, match="no tensor for 1 of the 3 parameters"):
+        moved_outside(first, second, mask)

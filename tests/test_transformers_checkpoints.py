@@ -8,6 +8,7 @@ import torch
 
 from expunge import CheckpointError, ExpungeError
 from expunge.cli import main
+from expunge.masks.mask_file import Mask
 from expunge.records.checkpoint import read_checkpoint, write_checkpoint
 from expunge.records.checkpoint_loading import load_into
 from expunge.records.hashing import state_hash
@@ -171,3 +172,49 @@ def test_a_vit_on_the_command_line(sharded, tmp_path):
     assert not any(report.values()) and state_hash(loaded.state_dict()) != state_hash(model.state_dict())
     receipt = next(tmp_path.glob("*.receipt.json"))
     assert main(["verify", str(receipt), "--model", str(out), "--original", str(folder)]) == 0
+
+
+def test_verify_compares_a_file_with_other_names_than_the_model(tmp_path, capsys):
+    """The names of a real ViT differ between file and model, and the mask has those of the model."""
+    config = transformers.ViTConfig(
+        image_size=8, patch_size=4, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, num_labels=10,
+        num_channels=1,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = transformers.ViTForImageClassification(config)
+    model.save_pretrained(tmp_path / "vit")
+    original, out = tmp_path / "vit" / "model.safetensors", tmp_path / "new.safetensors"
+    names = set(read_checkpoint(original).state)
+    assert names != set(model.state_dict()), "the control: the names differ"
+    flags = [
+        "--data",
+        "digits?limit=200",
+        "--model",
+        f"hf-config:{tmp_path / 'vit'}",
+        "--validation",
+        "0",
+        "--forget-class",
+        "3",
+    ]
+    mask = tmp_path / "mask.safetensors"
+    assert main(["unlearn", "salun", *flags, "--checkpoint", str(original), "--density", "0.3", "--epochs", "1", "--trials", "0",
+                 "--lr", "0.05", "--save-mask", str(mask), "--out", str(out)]) in (0, 1)  # fmt: skip
+    capsys.readouterr()
+    command = [
+        "verify",
+        str(tmp_path / "new.receipt.json"),
+        "--model",
+        str(out),
+        "--original",
+        str(original),
+        "--mask",
+    ]
+    assert main([*command, str(mask)]) == 0
+    assert "ok     kept: no parameter outside the mask has changed" in capsys.readouterr().out
+    (~Mask.load(mask)).save(tmp_path / "other.safetensors")
+    assert main([*command, str(tmp_path / "other.safetensors")]) == 1
+    assert "FAILED kept: parameters outside the mask that changed: " in capsys.readouterr().out
+    # a mask without these names, as earlier versions wrote it
+    Mask(Mask.load(mask)).save(tmp_path / "bare.safetensors")
+    assert main([*command, str(tmp_path / "bare.safetensors")]) == 1
+    assert "the model file has no tensor for" in capsys.readouterr().out

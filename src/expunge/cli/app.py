@@ -18,6 +18,7 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.exceptions import MissingArgumentError, UnknownCommandError, UnusedCliTokensError
 
 from ..errors import ExpungeError
+from ..receipts.limits import visible_lines
 from ..torch_utils.allocator import keep_freed_memory
 from ..version import __version__
 from .exit_codes import INTERRUPTED, NOT_POSSIBLE
@@ -209,11 +210,16 @@ def _show_failure(failure: Failure) -> None:
 def _print_problems(problems: Sequence[str]) -> None:
     """Print one problem behind the word "error", several as a list below it."""
     text = f" {problems[0]}" if len(problems) == 1 else "".join(f"\n- {problem}" for problem in problems)
-    print(f"error:{text}", file=sys.stderr)
+    # problems may quote files of other people
+    print(f"error:{visible_lines(text)}", file=sys.stderr)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], filename: str, *_: Any) -> None:
     """Print a warning of this package as one line without its place in the code, and any other unchanged."""
     of_package = Path(__file__).parent.parent in Path(filename).parents
-    text = f"note: {message}" if of_package else warnings.formatwarning(message, category, filename, 0, "")
+    text = (
+        f"note: {visible_lines(str(message))}"
+        if of_package
+        else warnings.formatwarning(message, category, filename, 0, "")
+    )
     print(text, file=sys.stderr)

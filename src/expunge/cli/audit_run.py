@@ -13,6 +13,7 @@ from ..methods.retrain import Retrain
 from ..pipeline.factory import Factory
 from ..pipeline.outcome import Outcome, References
 from ..pipeline.pipeline import Pipeline
+from ..receipts.limits import visible_lines
 from ..records.record import plain
 from ..tasks.classification import Classification
 from ..torch_utils.module_state import check_seed
@@ -84,7 +85,7 @@ def run(flags: AuditFlags, model: ModelFlags, split: SplitFlags, strong: StrongS
     if flags.out is not None:
         outcome.record.save(flags.out)
     show_outcomes([references.original, references.retrained, *others, outcome], flags.report)
-    print(conclusion)
+    print(visible_lines(str(conclusion)))
     return max(_exit_code([outcome, *others], flags.max_gap), came_back(outcome.record))
 
 
@@ -156,7 +157,8 @@ def _exit_code(outcomes: list[Outcome], max_gap: float | None) -> int:
         if outcome.audit is not None and (reasons := outcome.audit.grounds.refusals):
             # the verdict gives the reasons in full
             which = f" on {outcome.record.method}" if len(outcomes) > 1 else ""
-            print(f"no conclusion{which}: {reasons[0].partition('. ')[0].rstrip('.')}.", file=sys.stderr)
+            reason = reasons[0].partition(". ")[0].rstrip(".")
+            print(visible_lines(f"no conclusion{which}: {reason}."), file=sys.stderr)
             refused = True
     with_gap = [o for o in outcomes if not refused or "gap" in o.record.scores]
     if max_gap is None or not with_gap or (outcome := worst(with_gap, max_gap)) is None:  # type: ignore[assignment]

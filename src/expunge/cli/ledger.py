@@ -140,7 +140,7 @@ def attach(
         note=attachments.note,
     )
     proved = f"; all {state.ids} ids shown to be in its forget set" if state.proved else ""
-    print(f"request {state.number} is {state.state}{proved}")
+    print(f"request {state.number} is {visible(state.state)}{proved}")
     for text in state.missing:
         print(f"missing: {visible(text)}")
     for number in state.reopened:
@@ -184,7 +184,7 @@ def show(ledger: Path, request: int, /) -> None:
     print(f"request {r.number}")
     for name, value in values.items():
         if value:
-            print(f"  {name}: {visible(value)}")
+            print(f"  {name}: {visible(str(value))}")
 
 
 @ledger.command
@@ -213,9 +213,9 @@ def limits(
     if keys is not None or max_gap is not None or refused_verdict is not None:
         file.set_limits(keys=keys, max_gap=max_gap, refused_words=refused_verdict)
     current = file.limits
-    print(f"keys: {', '.join(current.keys) or 'none, receipts may be unsigned'}")
+    print(f"keys: {visible(', '.join(current.keys)) or 'none, receipts may be unsigned'}")
     print(f"largest average gap to Retrain: {current.max_gap:g} points")
-    print(f"refused verdicts: {', '.join(current.refused_words) or 'none'}")
+    print(f"refused verdicts: {visible(', '.join(current.refused_words)) or 'none'}")
 
 
 @ledger.command
@@ -245,7 +245,9 @@ def check(ledger: Path, /, *, head: str = "", full: bool = False) -> int:
     """
     noted = LedgerHead.of(head) if head else None
     checks = (
-        check_export(ledger, noted) if ledger.suffix == ".json" else Ledger(ledger).check(noted, full=full)
+        check_export(ledger, noted)
+        if ledger.suffix == ".json"
+        else Ledger(ledger, any_schema=True).check(noted, full=full)
     )
     return 0 if show_checks(checks) else 1
 

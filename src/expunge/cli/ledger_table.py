@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from ..receipts.deletion import CLOSED, Request
-from ..receipts.limits import visible
+from ..receipts.limits import number, visible
 
 HEAD = ("no.", "subject", "due", "status", "ids", "receipt", "remarks")
 # Rows that are drawn as a table with lines. The library needs a millisecond for each.
@@ -35,27 +35,24 @@ def scores_text(request: Request) -> str:
     """Return UA and MIA of a closed request with the change since its own audit, from the latest audit."""
     if request.drift is not None:
         return str(request.drift)
-    own = [
-        f"{name} {float(request.scores[name]):.1f}"
-        for name in ("UA", "MIA")
-        if request.scores.get(name) is not None
-    ]
-    return ", ".join(own)
+    scores = {name: number(request.scores.get(name)) for name in ("UA", "MIA")}
+    return ", ".join(f"{name} {value:.1f}" for name, value in scores.items() if value is not None)
 
 
 def _cells(request: Request, today: date) -> tuple[str, ...]:
-    missing, state = request.missing, request.state
-    status = f"{state}, overdue" if request.is_overdue(today) else state
+    missing = request.missing
+    state = request.state_with(missing)
+    status = f"{state}, overdue" if request.is_overdue(today, missing) else state
     ids = f"{request.ids}, proved" if request.proved else str(request.ids or "")
     scores = scores_text(request) if request.status in CLOSED else ""
     lacks = f"missing: {'; '.join(missing)}" if missing else ""
-    remarks = visible(". ".join(text for text in (lacks, scores, request.verdict, request.note) if text))
-    number = str(request.number)
-    return (number, visible(request.subject), request.due, status, ids, request.receipt[:11], remarks)
+    remarks = ". ".join(text for text in (lacks, scores, request.verdict, request.note) if text)
+    cells = (str(request.number), request.subject, request.due, status, ids, request.receipt[:11], remarks)
+    return tuple(map(visible, cells))
 
 
 def _plain(rows: Sequence[Sequence[str]]) -> list[str]:
     """Return rows as lines with columns of equal width."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
-    return [line.rstrip() for line in lines]
+    line = "  ".join(f"{{:<{width}}}" for width in widths)
+    return [line.format(*row).rstrip() for row in rows]

@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from ..errors import ExpungeError, raise_all
+from ..receipts.limits import visible
 from .checks import problems_of
 from .invocation import command_line
 from .settings_flags import FLAT, with_help
@@ -218,7 +219,7 @@ def forget(
     return 1 if found.came_back or too_far else 0
 
 
-def status(*, project: Path = Path("."), today: str = "") -> int:
+def status(*, project: Path = Path("."), today: str = "", full: bool = False) -> int:
     """List the requests of a project, their states and drift.
 
     Exit code 1 if a request came back or is overdue, or if a file of the project is missing or was changed.
@@ -226,19 +227,27 @@ def status(*, project: Path = Path("."), today: str = "") -> int:
     Args:
         project: The project folder.
         today: The day to compare due days with, as 2026-01-31. By default today (UTC).
+        full: Also compare all files of earlier runs, and their models, with their receipts.
     """
     from ..projects.project import Project
 
     if today and not _is_day(today):
         raise ExpungeError(f"--today is {today!r}; write a day as 2026-01-31.")
-    found = Project(project).status(date.fromisoformat(today) if today else None)
+    found = Project(project).status(date.fromisoformat(today) if today else None, full=full)
     _print_requests(found.requests, found.today)
     counts = {"waiting": found.waiting, "overdue": found.overdue, "came back": found.came_back}
-    print(f"model: {found.model}; " + ", ".join(f"{name}: {len(some)}" for name, some in counts.items()))
+    print(
+        f"model: {visible(found.model)}; "
+        + ", ".join(f"{name}: {len(some)}" for name, some in counts.items())
+    )
+    if old := found.old_models:
+        print(
+            f"older models: {_shown(old)}; they know what later requests removed: delete those that you do not need"
+        )
     for request in found.came_back:
-        print(f"request {request.number} came back: {request.reason}", file=sys.stderr)
+        print(f"request {request.number} came back: {visible(request.reason)}", file=sys.stderr)
     for text in found.problems:
-        print(f"error: {text}", file=sys.stderr)
+        print(f"error: {visible(text)}", file=sys.stderr)
     return found.exit_code
 
 
@@ -249,7 +258,9 @@ def _print_requests(requests: Sequence[ProjectRequest], today: date) -> None:
         scores = [
             f"{r.then[k]:.1f} -> {r.now[k]:.1f}" if k in r.then and k in r.now else "" for k in ("UA", "MIA")
         ]
-        table.add_row(str(r.number), escape(r.subject), r.kind, f"{r.samples:,}", r.due, state, *scores)
+        cells = (str(r.number), r.subject, r.kind, f"{r.samples:,}", r.due, state, *scores)
+        # brackets would be taken for markup
+        table.add_row(*(escape(visible(cell)) for cell in cells))
     Console().print(table)
 
 
@@ -269,6 +280,11 @@ def _print_plan(plan: Plan) -> None:
         + (", which is cheaper than the method" if plan.retraining_is_cheaper else ""),
     }
     print("\n".join(f"{name}: {text}" for name, text in lines.items()))
+
+
+def _shown(names: Sequence[str], most: int = 5) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return visible(", ".join(names[:most]) + more)
 
 
 def _pairs(name: str, pairs: Sequence[str], problems: list[str]) -> dict[str, Any]:

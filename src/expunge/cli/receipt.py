@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from ..errors import ExpungeError, raise_all
+from ..receipts.limits import visible
 from .output_checks import output_problems
 from .settings_flags import flag_group, with_help
 
@@ -164,7 +165,7 @@ def keygen(out: Path, /, *, passphrase_file: Path | None = None) -> None:
 def show_checks(checks: Sequence[Check]) -> bool:
     """Print one line per check, and return whether all hold."""
     for check in checks:
-        print(f"{'ok    ' if check.ok else 'FAILED'} {check.name}: {check.message}")
+        print(f"{'ok    ' if check.ok else 'FAILED'} {check.name}: {visible(check.message)}")
     failed = sum(not check.ok for check in checks)
     print(f"{failed} of {len(checks)} checks failed" if failed else f"all {len(checks)} checks hold")
     return not failed

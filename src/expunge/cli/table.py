@@ -8,6 +8,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from ..receipts.limits import visible
 from ..records.record import Record
 from ..records.statistics import HEADLINE, TABLE_2X2, extra_measures, grouped, row_order, stat, stat_text
 
@@ -26,7 +27,7 @@ def result_table(records: Sequence[Record], title: str = "") -> Table:
     """Scores beside Retrain's: mean (and spread over seeds) of UA, RA, TA, MIA with the gap, avg. gap, RTE."""
     seeds = max((len(g) for g in by_method(records)), default=1)
     table = Table(
-        title=escape(title) or None,
+        title=escape(visible(title)) or None,
         caption="percent; the gap to Retrain in brackets, smaller is closer"
         + (f"; mean ± sample standard deviation over {seeds} seeds" if seeds > 1 else ""),
     )
@@ -72,7 +73,7 @@ def measures_table(records: Sequence[Record]) -> Table | None:
     table = Table(title="extra measures")
     table.add_column("method", no_wrap=True)
     for name in names:
-        table.add_column(escape(name), justify="right")
+        table.add_column(escape(visible(name)), justify="right")
     for group in by_method(records):
         table.add_row(_name(group[0]), *(stat_text((r.scores.get(name) for r in group), 3) for name in names))
     return table
@@ -92,7 +93,7 @@ def earlier_table(record: Record) -> Table | None:
         table.add_column(name, justify="right")
     for entry in entries:
         table.add_row(
-            f"{entry['number']} ({escape(entry['scenario'])})",
+            f"{entry['number']} ({escape(visible(entry['scenario']))})",
             f"{entry['samples']:,}",
             *(_changed(entry, name) for name in ("UA", "MIA")),
             "–" if entry["UA_retrained"] is None else f"{entry['UA_retrained']:.1f}",
@@ -107,7 +108,7 @@ def _changed(entry: dict[str, Any], name: str) -> str:
 
 
 def _name(record: Record) -> str:
-    return escape({"original": "Original", "retrain": "Retrain"}.get(record.kind, record.method))
+    return escape(visible({"original": "Original", "retrain": "Retrain"}.get(record.kind, record.method)))
 
 
 def table_2x2(rows: Sequence[dict[str, Any]]) -> Table:

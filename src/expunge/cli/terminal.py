@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from ..receipts.limits import visible_lines
 from ..records.record import Record
 from .table import earlier_table, measures_table, result_table, table_2x2
 
@@ -22,7 +23,7 @@ OnRow = Callable[[dict[str, Any]], None]
 
 def notice(text: str) -> None:
     """Print one line to the user, on stderr."""
-    print(f"note: {text}", file=sys.stderr)
+    print(f"note: {visible_lines(text)}", file=sys.stderr)
 
 
 def show_records(records: Sequence[Record], limits: Sequence[str], page: Path | None) -> None:

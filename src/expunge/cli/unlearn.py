@@ -2,6 +2,7 @@
 
 # annotations are evaluated here, because the class of the settings' flags is made for the method
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,6 +15,7 @@ from ..pipeline.outcome import Outcome
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.watch import Trials, Watch
 from ..receipts.issue import record_hash
+from ..receipts.kept import NAMES
 from ..records.checkpoint import Checkpoint, read_checkpoint
 from ..records.checkpoint_metadata import metadata_for
 from ..records.request_file import requests_path, write_requests
@@ -180,7 +182,8 @@ def _write(request: Request, out: Path, outcome: Outcome, like: Checkpoint) -> l
         mask_file = (
             mask_file if out == flags.checkpoint_to_write(request.method) else out.parent / mask_file.name
         )
-        lines.append(f"mask: {mask.save(mask_file, split=split.hash)}")
+        names = {NAMES: json.dumps(like.names_in_file(mask))}
+        lines.append(f"mask: {mask.save(mask_file, split=split.hash, **names)}")
     elif mask_file is not None:
         notice(f"the run had no mask, so {mask_file} was not written; --density below 1 makes one.")
     answered = requests_of(outcome.model)

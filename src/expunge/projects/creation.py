@@ -8,8 +8,7 @@ from pathlib import Path
 
 from ..errors import ExpungeError, raise_all
 from ..records.request_file import answered_requests, requests_path, write_requests
-from .folder import MODELS, SETTINGS, STATE, check_new, create, write_private_json
-from .prepared import sha256
+from .folder import MODELS, SETTINGS, STATE, check_new, create, sha256, write_private_json
 from .settings import ProjectSettings, load_original
 from .state import FORMAT
 

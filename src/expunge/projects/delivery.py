@@ -19,8 +19,8 @@ from ..records.record import Record, plain
 from ..records.request_file import requests_path, write_requests
 from ..report import write_report
 from .answered import Answer, Setting
-from .folder import MODELS, REPORT
-from .prepared import Prepared, sha256
+from .folder import MODELS, REPORT, sha256
+from .prepared import Prepared
 from .requests import ProjectRequest, apply_audit
 
 # Records that the report shows: all of them would make each request slower than the one before.

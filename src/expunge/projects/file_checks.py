@@ -2,54 +2,136 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
-from ..errors import ExpungeError
+from ..errors import ExpungeError, raise_all
 from ..receipts.ledger import Ledger
 from ..receipts.ledger_rows import LedgerHead
-from .folder import LEDGER, STATE, Folder
-from .prepared import HELD_OUT, request_file, sha256
+from .folder import HELD_OUT, LEDGER, REPORT, SAMPLES, STATE, Folder, sha256
+from .prepared import request_file
+from .requests import ProjectStatus, utc_today
+from .run_checks import model_problems, run_files, run_problems
+from .state import request_entries
+
+_BACKUP = "restore it from a backup"
+
+
+def check_files(folder: Folder, say: Callable[[str], None]) -> None:
+    """Check the files before a command uses them. Problems of earlier runs, which stop no new one, go to `say`.
+
+    Raises:
+        ExpungeError: A file that is needed is missing or does not belong to the state. All are listed.
+    """
+    _, problems, of_evidence = _settled(folder)
+    raise_all(problems)
+    for text in of_evidence:
+        say(text)
+
+
+def project_status(folder: Folder, today: date | None = None, full: bool = False) -> ProjectStatus:
+    """Return what `Project.status` returns."""
+    state, problems, of_evidence = _settled(folder, full)
+    return ProjectStatus(
+        request_entries(state),
+        state["models"][-1]["file"],
+        today or utc_today(),
+        tuple(dict.fromkeys(problems + of_evidence)),
+        tuple(_old_models(folder, state)),
+    )
+
+
+def _settled(folder: Folder, full: bool = False) -> tuple[dict[str, Any], list[str], list[str]]:
+    """Return the state, and what is wrong with needed files and with evidence. A commit during the checks starts them again."""
+    while True:
+        state = folder.state()
+        problems, of_evidence = file_problems(folder, state), evidence_problems(folder, state, full)
+        if not (problems or of_evidence) or folder.state() == state:
+            return state, problems, of_evidence
 
 
 def file_problems(folder: Folder, state: dict[str, Any]) -> list[str]:
-    """Return which files of a project are missing or do not belong to its state, one sentence each.
+    """Return which files that the next command needs are missing or do not belong to the state, one sentence each.
 
-    The checkpoint is not read: it may be large.
+    The latest model is read: its hash must be the one that its receipt and the ledger have.
     """
     entry = state["models"][-1]
     checkpoint = folder.find(entry["file"], state)
     problems = []
     if not checkpoint.is_file():
-        problems.append(f"{checkpoint}, the latest model, is missing; restore it from a backup.")
+        problems.append(f"{checkpoint}, the latest model, is missing; {_BACKUP}.")
+    problems += _changed(checkpoint, entry["sha256"] if checkpoint.is_file() else None, "the latest model")
     problems += _changed(
         request_file(folder, state), entry.get("requests"), "the ids of all answered requests"
     )
     if drawn := state.get("drawn"):
         problems += _changed(folder.find(HELD_OUT, state), drawn["held_out"], "the ids of the validation set")
-    return problems + _ledger_problems(folder, state)
+        problems += _changed(
+            folder.find(SAMPLES, state), drawn.get("samples"), "the fingerprints of all samples"
+        )
+    of_ledger = _ledger_problems(folder, state)
+    if not problems and not of_ledger:
+        problems = model_problems(folder, state)
+    return problems + of_ledger
+
+
+def evidence_problems(folder: Folder, state: dict[str, Any], full: bool = False) -> list[str]:
+    """Return which files that prove earlier runs are missing or were changed, one sentence each.
+
+    Models and request files of earlier runs may be deleted, and so may the report: the next run writes a new one.
+
+    Args:
+        folder: The project.
+        state: Its state.
+        full: Also compare each record, secret and older model with its receipt. This reads all of them.
+    """
+    hashes, last = state.get("files", {}), len(state["models"]) - 1
+    problems = []
+    for number in range(1, len(state["models"])):
+        for name, content in run_files(state, number).items():
+            path = folder.find(name, state)
+            if not path.is_file():
+                problems.append(f"{path}, {content} of run {number}, is missing; {_BACKUP}.")
+            elif name in hashes and sha256(path) != hashes[name]:
+                problems.append(f"{path}, {content} of run {number}, was changed; {_BACKUP}.")
+    report = folder.find(REPORT, state)
+    if report.is_file() and REPORT in hashes and sha256(report) != hashes[REPORT]:
+        problems.append(f"{report} was changed; {_BACKUP}, or delete it: the next run writes a new one.")
+    if problems:
+        return problems
+    # in a project of an earlier version no hash of a file is known
+    numbers = range(1, last + 1) if full or not hashes else range(last, last + 1)
+    return [text for n in numbers if n for text in run_problems(folder, state, n, with_model=full)]
+
+
+def _old_models(folder: Folder, state: dict[str, Any]) -> list[str]:
+    """Return the files of earlier models that are still there. They know what later requests removed."""
+    return [entry["file"] for entry in state["models"][:-1] if folder.find(entry["file"], state).is_file()]
 
 
 def _changed(path: Path, digest: str | None, content: str) -> list[str]:
     if digest and not path.is_file():
-        return [f"{path} with {content} is missing; restore it from a backup."]
+        return [f"{path} with {content} is missing; {_BACKUP}."]
     if digest and sha256(path) != digest:
-        return [f"{path} with {content} was changed; restore it from a backup."]
+        return [f"{path} with {content} was changed; {_BACKUP}."]
     return []
 
 
 def _ledger_problems(folder: Folder, state: dict[str, Any]) -> list[str]:
     """Return why the ledger is not that of the project. A new one would lose the proofs of its requests."""
     path, count = folder.find(LEDGER, state), len(state["requests"])
-    if not count:
-        return []
     remedy = "restore it from a backup, or begin a new project with `expunge init` and the latest model"
     if not path.is_file():
-        return [f"{path} is missing, and {STATE} lists {count} requests; {remedy}."]
+        return [f"{path} is missing, and {STATE} lists {count} requests; {remedy}."] if count else []
     try:
         ledger = Ledger(path)
         noted = state.get("ledger")
         known = ledger.has(LedgerHead.of(noted)) if noted else ledger.count() >= count
+        if not known:
+            return [f"{path} is not the ledger of the {count} requests in {STATE}; {remedy}."]
+        failed = [check.message for check in ledger.check(remember=False) if not check.ok]
     except ExpungeError as error:
         return error.problems
-    return [] if known else [f"{path} is not the ledger of the {count} requests in {STATE}; {remedy}."]
+    return [f"{path} was changed: {text}; {_BACKUP}." for text in failed]

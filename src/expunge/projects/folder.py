@@ -6,6 +6,7 @@ files to their places; the next command finishes moves that a kill interrupted, 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -23,6 +24,9 @@ STATE = "state.json"
 SETTINGS = "expunge.toml"
 LEDGER = "ledger.db"
 REPORT = "report.html"
+# Ids of the validation set, and fingerprints of all samples.
+HELD_OUT = "held_out.json"
+SAMPLES = "samples.npz"
 MODELS = "models"
 LOCK = ".lock"
 WORK = ".work-"
@@ -123,13 +127,24 @@ class Folder:
         for file in files:
             _flush(file)
         moves = [[str(f.relative_to(self.path)), str(f.relative_to(work))] for f in files]
-        write_private_json(self.path / STATE, {**state, "format": FORMAT, "moves": moves})
+        hashes = {**state.get("files", {}), **_hashes(work, files)}
+        write_private_json(self.path / STATE, {**state, "format": FORMAT, "moves": moves, "files": hashes})
         _flush(self.path)
         # from here on the change is made: a kill leaves the rest to the next command
         self.recover()
 
     def __repr__(self) -> str:
         return f"Folder({self.path})"
+
+
+def _hashes(work: Path, files: list[Path]) -> dict[str, str]:
+    """Return {place: SHA-256} of the files of a change. The ledger also changes by hand; models have their own entry."""
+    names = {str(f.relative_to(work)): f for f in files}
+    return {name: sha256(f) for name, f in names.items() if name != LEDGER and not _is_model(name)}
+
+
+def _is_model(name: str) -> bool:
+    return name.startswith(f"{MODELS}/") and not name.endswith(".json")
 
 
 def _unwritable(path: Path, error: OSError) -> ExpungeError:
@@ -160,6 +175,12 @@ def create(path: Path, content: Path) -> None:
         os.replace(content, path)
     except OSError as error:
         raise ExpungeError(f"{path} cannot be made: {error.strerror}; give another folder.") from error
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 (hex) of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_private_json(path: Path, value: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -19,23 +18,21 @@ from ..pipeline.factory import seeded_factory
 from ..records.checkpoint import Checkpoint, read_checkpoint
 from ..records.checkpoint_loading import load_into
 from ..records.checkpoint_metadata import check_original
-from ..records.request_file import answered_requests, requests_path
+from ..records.request_file import answered_requests, read_requests, requests_path
 from ..sources.loading import load
 from ..sources.source import Source
 from ..tasks.classification import Classification
 from ..training.run import Compute
 from .answered import Setting
-from .folder import SETTINGS, Folder, write_private_json
+from .folder import HELD_OUT, SETTINGS, Folder, sha256, write_private_json
 from .held_out import drawn_ids
+from .pins import Pins, pinned
 from .requests import ProjectRequest
 from .settings import ProjectSettings, read_settings
 from .state import request_entries
 from .wanted import Wanted
 
 Say = Callable[[str], None]
-
-# File with the ids of the validation set.
-HELD_OUT = "held_out.json"
 
 
 @dataclass
@@ -48,6 +45,7 @@ class Prepared:
     setting: Setting
     model: nn.Module
     model_file: Path
+    pins: Pins
 
 
 def prepare(folder: Folder, say: Say, command: str = "") -> Prepared:
@@ -61,23 +59,23 @@ def prepare(folder: Folder, say: Say, command: str = "") -> Prepared:
     path = folder.find(entry["file"], state)
     if sha256(path) != entry["sha256"]:
         raise ExpungeError(f"{path} was changed; restore it from a backup.")
-    source = load(settings.data)
+    source, pins = pinned(
+        folder, state, settings, lambda: load(settings.data), lambda: _removed_by(folder, state)
+    )
     checkpoint = read_checkpoint(path, settings.ema if first else None)
     model = settings.build(source)
     load_into(model, checkpoint)
     remember_requests(model, _answered(folder, state, checkpoint, len(source.classes)))
     setting = _setting(settings, source, command)
-    if drawn := state.get("drawn"):
-        raise_all(_drawn_problems(drawn, settings, source))
-        if drawn["held_out"] and source.train.fingerprint() != drawn["data"]:
-            say(
-                "the training data has changed since the first request; the validation set stays the same by its ids."
-            )
-            names = json.loads(folder.find(HELD_OUT, state).read_text(encoding="utf-8"))
-            setting = replace(setting, held_out=frozenset(names))
+    if (drawn := state.get("drawn")) and drawn["held_out"] and source.train.fingerprint() != drawn["data"]:
+        say(
+            "the training data has changed since the first request; the validation set stays the same by its ids."
+        )
+        names = json.loads(folder.find(HELD_OUT, state).read_text(encoding="utf-8"))
+        setting = replace(setting, held_out=frozenset(names))
     if first and (note := check_original(checkpoint, _any_split(setting))):
         say(note.replace("add --validation 0", "set validation = 0 in expunge.toml"))
-    return Prepared(state, request_entries(state), settings, setting, model.to(settings.device), path)
+    return Prepared(state, request_entries(state), settings, setting, model.to(settings.device), path, pins)
 
 
 def _setting(settings: ProjectSettings, source: Source, command: str) -> Setting:
@@ -123,26 +121,19 @@ def request_file(folder: Folder, state: dict[str, Any]) -> Path:
     return folder.find(str(requests_path(Path(state["models"][-1]["file"]))), state)
 
 
-def _drawn_problems(drawn: dict[str, Any], settings: ProjectSettings, source: Source) -> list[str]:
-    """Return which settings differ from those that earlier requests were drawn with, one sentence each."""
-    problems = [
-        f"{SETTINGS}: {name} is {getattr(settings, name)}, and the requests of this project were drawn with {drawn[name]}; write "
-        f"{name} = {drawn[name]}, or begin a new project with `expunge init` and the latest model."
-        for name in ("validation", "split_seed")
-        if getattr(settings, name) != drawn[name]
-    ]
-    if list(source.classes) != drawn["classes"]:
-        problems.append(
-            f"{SETTINGS}: the data has the classes {list(source.classes)}, and the requests of this project were drawn with "
-            f"{drawn['classes']}; give data with the same classes in the same order."
-        )
-    return problems
+def _removed_by(folder: Folder, state: dict[str, Any]) -> dict[str, int]:
+    """Return {id: number of the request} of all samples that were requested or removed."""
+    numbers = {r["request"]: r["number"] for r in state["requests"]}
+    path = request_file(folder, state)
+    answered = read_requests(path) if path.exists() else []
+    waiting = {name: r["number"] for r in state["requests"] for name in r["what"]["ids"]}
+    return waiting | {name: numbers[p.request] for p in answered if p.request in numbers for name in p.ids}
 
 
 def drawn_entry(prepared: Prepared, work: Path) -> dict[str, Any]:
     """Return the entry `drawn` of the state. The first request writes the ids of the validation set into `work`."""
     if entry := prepared.state.get("drawn"):
-        return dict(entry)
+        return {**entry, **prepared.pins.write(work)}
     setting, digest = prepared.setting, ""
     if names := drawn_ids(setting.train, setting.test, setting.validation, setting.split_seed):
         write_private_json(work / HELD_OUT, names)
@@ -153,6 +144,7 @@ def drawn_entry(prepared: Prepared, work: Path) -> dict[str, Any]:
         "classes": list((setting.names or {})["classes"]),
         "data": setting.train.fingerprint(),
         "held_out": digest,
+        **prepared.pins.write(work),
     }
 
 
@@ -195,12 +187,6 @@ def _any_split(setting: Setting) -> Split:
     """Return a split whose training samples are those of every other one."""
     first = "0" if setting.train.ids is None else str(setting.train.ids[0])
     return setting.draw(Wanted(ids=(first,)))
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 (hex) of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def draw_each(setting: Setting, entries: Sequence[ProjectRequest]) -> list[Split]:

@@ -12,7 +12,7 @@ from torch import nn
 
 from ..data.past_requests import requests_of
 from ..data.split import Split
-from ..errors import ExpungeError, raise_all
+from ..errors import ExpungeError
 from ..receipts.ledger import Ledger
 from ..records.record import Record
 from . import folder as files
@@ -20,14 +20,13 @@ from .answer import answer
 from .answered import Answer
 from .creation import make_folder
 from .delivery import deliver, mark_answered
-from .file_checks import file_problems
+from .file_checks import check_files, project_status
 from .folder import Folder
 from .plan import Plan, make_plan
 from .prepared import Prepared, Say, draw_each, drawn_entry, for_requests, prepare, unanswered
 from .repeated import answer_repeats, earlier_answer, earlier_of
-from .requests import ProjectRequest, ProjectStatus, utc_today
+from .requests import ProjectRequest, ProjectStatus
 from .settings import ProjectSettings, read_settings
-from .state import request_entries
 from .wanted import NO_SUBJECT, Wanted, wanted
 
 
@@ -194,16 +193,16 @@ class Project:
         setting, recipe = for_requests(prepared, requests), prepared.settings.make_recipe()
         return make_plan(prepared.model, splits, setting, recipe, self.path, prepared.model_file)
 
-    def status(self, today: date | None = None) -> ProjectStatus:
+    def status(self, today: date | None = None, *, full: bool = False) -> ProjectStatus:
         """Return all requests with their states, the latest model, and what is wrong with the files of the project.
 
-        Neither data nor model is read.
+        The latest model is read, and the data is not.
+
+        Args:
+            today: The day that due days are compared with. Default: today (UTC).
+            full: Also compare all files of earlier runs, and their models, with their receipts.
         """
-        state = self.folder.state()
-        problems = file_problems(self.folder, state)
-        return ProjectStatus(
-            request_entries(state), state["models"][-1]["file"], today or utc_today(), tuple(problems)
-        )
+        return project_status(self.folder, today, full)
 
     @property
     def settings(self) -> ProjectSettings:
@@ -219,7 +218,7 @@ class Project:
 
     def _prepare(self, command: str = "") -> Prepared:
         """Check the files, then load what a command works with."""
-        raise_all(file_problems(self.folder, self.folder.state()))
+        check_files(self.folder, self.say)
         return prepare(self.folder, self.say, command)
 
     def _enter(self, prepared: Prepared, ledger: Ledger, new: Sequence[Wanted]) -> list[Split]:

@@ -118,12 +118,14 @@ class ProjectStatus:
         model: File of the latest model, inside the project.
         today: The day that due days are compared with.
         problems: Which files of the project are missing or were changed, one sentence each.
+        old_models: Files of earlier models that are still there. They know what later requests removed.
     """
 
     requests: list[ProjectRequest]
     model: str
     today: date
     problems: tuple[str, ...] = ()
+    old_models: tuple[str, ...] = ()
 
     @property
     def waiting(self) -> list[ProjectRequest]:

@@ -60,6 +60,8 @@ class DrawnEntry(_Checked):
         classes: Names of the classes, in the order of their numbers.
         data: Fingerprint of the training data at the first request.
         held_out: Hash of the file with the ids of the validation set; empty if there is none.
+        inputs: Settings that decide what the model sees; empty in projects of an earlier version.
+        samples: Hash of the file with the fingerprints of all samples; empty in projects of an earlier version.
     """
 
     validation: float
@@ -67,6 +69,8 @@ class DrawnEntry(_Checked):
     classes: list[str]
     data: str
     held_out: str = ""
+    inputs: dict[str, str] = Field(default_factory=dict)
+    samples: str = ""
 
 
 class _WantedEntry(_Checked):
@@ -98,6 +102,7 @@ class _State(_Checked):
     requests: list[_RequestEntry]
     moves: list[tuple[Inside, Inside]] = Field(default_factory=list)
     ledger: str = ""
+    files: dict[Inside, str] = Field(default_factory=dict)
     drawn: DrawnEntry | None = None
 
 

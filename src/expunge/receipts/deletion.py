@@ -119,7 +119,11 @@ class Request:
     @property
     def state(self) -> str:
         """The status. "done, not proved" for a done request that lacks something."""
-        return "done, not proved" if self.missing else self.status
+        return self.state_with(self.missing)
+
+    def state_with(self, missing: Sequence[str]) -> str:
+        """Return `state`, given what `missing` returned: of many requests it is computed once."""
+        return "done, not proved" if missing else self.status
 
     def apply(self, body: dict[str, Any]) -> None:
         """Update the state with one attachment, as the ledger stores it."""
@@ -152,9 +156,16 @@ class Request:
         self.status = body.get("status", self.status)
         self.note = body["note"] or self.note
 
-    def is_overdue(self, today: date) -> bool:
-        """Return True if the due day is before `today` and the request is not closed, or done but not proved."""
-        return (self.status not in CLOSED or bool(self.missing)) and date.fromisoformat(self.due) < today
+    def is_overdue(self, today: date, missing: Sequence[str] | None = None) -> bool:
+        """Return True if the due day is before `today` and the request is not closed, or done but not proved.
+
+        Args:
+            today: The day to compare with.
+            missing: What `missing` returned, if it is known.
+        """
+        if date.fromisoformat(self.due) >= today:
+            return False
+        return self.status not in CLOSED or bool(self.missing if missing is None else missing)
 
 
 def a_month_after(day: date) -> date:

@@ -38,9 +38,10 @@ class Ledger(LedgerFile):
     Args:
         path: The file.
         create: Make the file if it does not exist. It is readable by its owner only.
+        any_schema: Open a file also if tables, triggers or indexes were altered, for `check`, which names them.
 
     Raises:
-        ExpungeError: The file does not exist, is not a ledger, or was made by a newer version.
+        ExpungeError: The file does not exist, is not a ledger, was made by a newer version, or has another schema.
 
     Example:
         >>> ledger = Ledger("requests.db", create=True)
@@ -196,6 +197,11 @@ class Ledger(LedgerFile):
         with self.snapshot() as db:
             return _of(read_book(db, self.path), number)
 
+    def answered_by(self, name: str) -> list[int]:
+        """Return the numbers of the requests that a run answered, by the id of its receipt or the hash of its record."""
+        with self.snapshot() as db:
+            return read_book(db, self.path).answered_by(name)
+
     def overdue(self, today: date | None = None) -> list[Request]:
         """Return the requests past their due day that are not closed, or not proved, the oldest due day first.
 
@@ -205,7 +211,9 @@ class Ledger(LedgerFile):
         today = today or datetime.now(UTC).date()
         return sorted((r for r in self.requests() if r.is_overdue(today)), key=lambda r: (r.due, r.number))
 
-    def check(self, noted: LedgerHead | None = None, *, full: bool = False) -> list[Check]:
+    def check(
+        self, noted: LedgerHead | None = None, *, full: bool = False, remember: bool = True
+    ) -> list[Check]:
         """Check the file, its hash chain, its receipts, and the state that is stored for quick reading.
 
         The hash of every row is computed. A receipt that was verified before is not verified again, because the chain shows
@@ -214,9 +222,10 @@ class Ledger(LedgerFile):
         Args:
             noted: A ledger head from an earlier time. The check fails if the ledger never had it.
             full: Verify every receipt again, and compute the state again from all rows.
+            remember: Whether later checks may rely on this one. Without it, the file is not written.
         """
         with many_objects():
-            return check_file(self, noted, full)
+            return check_file(self, noted, full, remember)
 
     def export(self, path: Source) -> None:
         """Write all rows and the ledger head as one JSON file, readable by its owner only.

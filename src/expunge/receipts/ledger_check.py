@@ -12,26 +12,31 @@ from .chain import check_events
 from .deletion import Source
 from .ledger_file import FORMAT, LedgerFile, read_events, read_head
 from .ledger_rows import Event, LedgerHead
+from .ledger_schema import schema_problems
 from .ledger_state import STATE, VERIFIED, digest_problem, mark, set_mark, state_problem, stored_state
 from .replay import replay
 from .verify import Check
 
 
-def check_file(ledger: LedgerFile, noted: LedgerHead | None = None, full: bool = False) -> list[Check]:
+def check_file(
+    ledger: LedgerFile, noted: LedgerHead | None = None, full: bool = False, remember: bool = True
+) -> list[Check]:
     """Run the checks of `Ledger.check`."""
     try:
         integrity = ledger.integrity()
         with ledger.snapshot() as db:
+            altered = schema_problems(db)
             events, head, stored = read_events(db), read_head(db), stored_state(db)
             verified = 0 if full else mark(db, VERIFIED).count
     except ExpungeError as error:
         return [Check("file", False, str(error))]
     checks = [
         Check.of("file", integrity == ["ok"], "SQLite finds no damage in the file", "; ".join(integrity)),
+        Check.of("schema", not altered, "the file has its tables, triggers and indexes", "; ".join(altered)),
         *check_events(events, head, noted, verified),
         *_check_state(events if full else None, stored, ledger.path),
     ]
-    if all(check.ok for check in checks) and verified < head.count:
+    if remember and all(check.ok for check in checks) and verified < head.count:
         _mark_verified(ledger, head)
     return checks
 

@@ -5,6 +5,7 @@ Each row carries the hash of the row before it.
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import sqlite3
@@ -18,21 +19,11 @@ from ..errors import ExpungeError
 from .canonical import canonical, decimals
 from .deletion import Source
 from .ledger_rows import START, Event, LedgerHead
+from .ledger_schema import BASE, schema_problems
 from .ledger_state import VERIFIED, catch_up, read_book, rows_after, set_mark
 
 FORMAT = "expunge-ledger/v1"
 VERSION = 1
-_TABLES = (
-    """CREATE TABLE events (seq INTEGER PRIMARY KEY, at TEXT NOT NULL, kind TEXT NOT NULL, request INTEGER,
-                            body TEXT NOT NULL, previous TEXT NOT NULL, hash TEXT NOT NULL)""",
-    "CREATE TABLE head (one INTEGER PRIMARY KEY CHECK (one = 1), count INTEGER NOT NULL, hash TEXT NOT NULL)",
-    # The triggers prevent accidents. Only the hash chain shows intended edits.
-    *(
-        f"CREATE TRIGGER no_{what} BEFORE {what} ON events "
-        "BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END"
-        for what in ("UPDATE", "DELETE")
-    ),
-)
 
 
 class LedgerFile:
@@ -41,12 +32,13 @@ class LedgerFile:
     Args:
         path: The file.
         create: Make the file if it does not exist. It is readable by its owner only.
+        any_schema: Open a file also if tables, triggers or indexes were altered, for `check`, which names them.
 
     Raises:
-        ExpungeError: The file does not exist, is not a ledger, or was made by a newer version.
+        ExpungeError: The file does not exist, is not a ledger, was made by a newer version, or has another schema.
     """
 
-    def __init__(self, path: Source, *, create: bool = False):
+    def __init__(self, path: Source, *, create: bool = False, any_schema: bool = False):
         self.path = Path(path)
         if not create and not self.path.is_file():
             raise ExpungeError(
@@ -57,6 +49,7 @@ class LedgerFile:
             db.execute("BEGIN")
             version = db.execute("PRAGMA user_version").fetchone()[0]
             tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            altered = schema_problems(db) if version == VERSION and not any_schema else []
             db.execute("COMMIT")
             if version > VERSION:
                 raise ExpungeError(
@@ -64,6 +57,11 @@ class LedgerFile:
                 )
             if version != VERSION and (tables or not create):
                 raise ExpungeError(f"{self.path} is not a ledger of Expunge. Name another file.")
+            if altered:
+                raise ExpungeError(
+                    f"the schema of {self.path} was changed: {'; '.join(altered)}. Run `expunge ledger check` to see whether the "
+                    "rows are whole, and restore the file from a backup."
+                )
         if version != VERSION:
             self._create()
 
@@ -89,6 +87,22 @@ class LedgerFile:
         with self._open() as db:
             row = db.execute("SELECT hash FROM events WHERE seq = ?", (noted.count,)).fetchone()
         return row is not None and row[0] == noted.hash
+
+    def receipts(self, naming: str = "") -> list[dict[str, Any]]:
+        """Return the receipts that rows hold, in the order of entry, as the ledger stores them.
+
+        Args:
+            naming: A text that the row must hold, such as the hash of a model. Default: all receipts.
+        """
+        query = "SELECT body FROM events WHERE kind = 'attach' AND instr(body, '\"receipt\":{') AND instr(body, ?)"
+        with self._open() as db:
+            bodies = [row[0] for row in db.execute(f"{query} ORDER BY seq", (naming,))]
+        try:
+            return [body["receipt"] for body in map(json.loads, bodies) if "receipt" in body]
+        except (TypeError, ValueError) as error:
+            raise ExpungeError(
+                f"{self.path} has a row that cannot be read. `expunge ledger check` says which."
+            ) from error
 
     def count(self) -> int:
         """Return the number of requests."""
@@ -137,7 +151,7 @@ class LedgerFile:
             db.execute("BEGIN IMMEDIATE")
             # Another process may have created the tables in the meantime.
             if db.execute("PRAGMA user_version").fetchone()[0] == 0:
-                for statement in _TABLES:
+                for statement in BASE:
                     db.execute(statement)
                 insert_row(db, "ledger", None, {"format": FORMAT, "ledger": secrets.token_hex(16)})
                 catch_up(db, self.path)

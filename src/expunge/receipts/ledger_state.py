@@ -16,20 +16,10 @@ from typing import Any
 from ..errors import ExpungeError
 from .deletion import Source
 from .ledger_rows import START, Event, LedgerHead
+from .ledger_schema import ADDED
 from .limits import Limits
 from .replay import Book, from_json, replay, to_json
 
-# Made with the first row that this version writes, also in files of earlier versions.
-STATEMENTS = (
-    "CREATE TABLE IF NOT EXISTS state (kind TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (kind, key)) "
-    "WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS mark (name TEXT PRIMARY KEY, count INTEGER NOT NULL, hash TEXT NOT NULL) WITHOUT ROWID",
-    "CREATE INDEX IF NOT EXISTS limits_rows ON events (seq) WHERE kind = 'limits'",
-    # For the other triggers, a row that replaces another one is no UPDATE and no DELETE.
-    "CREATE TRIGGER IF NOT EXISTS no_REPLACE BEFORE INSERT ON events "
-    "WHEN EXISTS (SELECT 1 FROM events WHERE seq = NEW.seq) "
-    "BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END",
-)
 _COLUMNS = "seq, at, kind, request, body, previous, hash"
 # Names of the marks: the last row whose state is in the table, the last one whose receipt was verified, and the digest of
 # the table.
@@ -98,7 +88,7 @@ def _number(kind: str, key: str, text: str) -> int:
 
 def prepare(db: sqlite3.Connection) -> None:
     """Make tables and triggers that files of earlier versions lack. Needs a write transaction."""
-    for statement in STATEMENTS:
+    for statement in ADDED:
         db.execute(statement)
 
 

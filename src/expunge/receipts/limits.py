@@ -47,8 +47,11 @@ class Limits:
 
     @classmethod
     def of(cls, body: dict[str, Any]) -> Self:
-        """Read the limits from a row of the ledger."""
-        return cls(tuple(body["keys"]), float(body["max_gap"]), tuple(body["refused_words"]))
+        """Read the limits from a row of the ledger. Raises `TypeError` or `ValueError` for values of wrong types."""
+        keys, words = tuple(body["keys"]), tuple(body["refused_words"])
+        if not all(type(text) is str for text in (*keys, *words)):
+            raise TypeError("keys and words of limits are texts")
+        return cls(keys, float(body["max_gap"]), words)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of the row that the ledger stores."""
@@ -63,12 +66,12 @@ class Limits:
     def missing_audit(self, scores: dict[str, Any], words: str) -> list[str]:
         """List the limits that an audit exceeds, from its scores and the words of its verdict."""
         missing = []
-        if _number(scores.get("UA")) is None:
+        if number(scores.get("UA")) is None:
             missing.append("an audit with scores")
         if not words.strip():
             missing.append("an audit with a verdict (`expunge audit --out FILE` writes one)")
         gap = scores.get("gap")
-        average = _number(gap.get("avg")) if isinstance(gap, dict) else None
+        average = number(gap.get("avg")) if isinstance(gap, dict) else None
         if average is not None and not average <= self.max_gap:
             missing.append(
                 f"an audit within the limits (average gap to Retrain {average:.1f}, at most {self.max_gap:g} points)"
@@ -80,7 +83,7 @@ class Limits:
         return missing
 
 
-def _number(value: Any) -> float | None:
+def number(value: Any) -> float | None:
     """Return a number of a row, which stores floats as text. None for anything else; NaN stays NaN."""
     try:
         return None if value is None or isinstance(value, bool) else float(value)
@@ -99,6 +102,11 @@ def visible(text: str) -> str:
         # no control character and no mark is printable
         return text
     return "".join(ascii(c)[1:-1] if _is_unsafe(c) else c for c in text)
+
+
+def visible_lines(text: str) -> str:
+    """Return a text as `visible` does, and keep its line breaks."""
+    return "\n".join(map(visible, text.split("\n")))
 
 
 def unsafe_problems(texts: dict[str, str]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
+from datetime import date
 from typing import Any
 
 from ..errors import ExpungeError
@@ -91,7 +92,7 @@ class Book:
         """Apply one row."""
         body, number = json.loads(event.body), event.request
         if event.kind == "request" and number is not None:
-            self.put("request", number, Request(number, **body))
+            self.put("request", number, _checked(Request(number, **body)))
             self.last = max(self.last, number)
         elif event.kind == "attach" and number is not None and self.get("request", number) is not None:
             self._attach(event.seq, number, body)
@@ -103,7 +104,7 @@ class Book:
         request: Request = self.get("request", number)
         before = request.answers
         request.apply(body)
-        self.put("request", number, request)
+        self.put("request", number, _checked(request))
         new = request.answers - before
         for name in new:
             numbers = self.get("name", name) or []
@@ -159,6 +160,7 @@ def replay(events: Iterable[Event], path: Source, book: Book | None = None) -> B
 
 _DEFAULTS = dict(vars(Request(0, "", "", "")))
 _KEPT = tuple(f.name for f in fields(Request) if f.name not in _COMPUTED)
+_TYPES = tuple((name, type(_DEFAULTS[name])) for name in _KEPT if name != "drift")
 _NEEDED = ("number", "subject", "received", "due")
 
 
@@ -188,4 +190,13 @@ def from_json(kind: str, value: Any) -> Any:
             value[name] = frozenset(value[name])
     if "drift" in value:
         value["drift"] = Drift(**value["drift"])
-    return Request(**value)
+    return _checked(Request(**value))
+
+
+def _checked(request: Request) -> Request:
+    """Return a request whose values have the types that commands rely on. Raises `ValueError` or `TypeError`."""
+    date.fromisoformat(request.due)
+    values = vars(request)
+    if any(type(values[name]) is not kind for name, kind in _TYPES):
+        raise TypeError(f"request {request.number} has values of wrong types")
+    return request

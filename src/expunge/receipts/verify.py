@@ -16,6 +16,7 @@ from ..records.record import Record
 from .checks import Check, check_equal, check_receipt
 from .commitment import Proof, Secret
 from .issue import record_hash, split_commitment
+from .kept import moved_outside
 from .receipt import Receipt
 
 if TYPE_CHECKING:
@@ -175,23 +176,13 @@ def _check_kept(before: Model, after: Model, mask: Mapping[str, Tensor], digest:
     from ..records.hashing import load_weights
     from ..records.surplus import state_with_hash
 
-    old, new, moved = state_with_hash(before, digest) or load_weights(before), load_weights(after), 0
-    for name, may_move in mask.items():
-        changed = (_bits(old[name]) != _bits(new[name])).any(1)
-        moved += int(changed[~may_move.bool().cpu().reshape(-1)].sum())
+    moved = moved_outside(state_with_hash(before, digest) or load_weights(before), load_weights(after), mask)
     return Check.of(
         "kept",
         moved == 0,
         "no parameter outside the mask has changed",
         f"parameters outside the mask that changed: {moved}",
     )
-
-
-def _bits(tensor: Tensor) -> Tensor:
-    """Return the bytes of each number, shape (numel, bytes). NaN equals itself; -0.0 does not equal 0.0."""
-    import torch
-
-    return tensor.detach().cpu().contiguous().reshape(-1, 1).view(torch.uint8)
 
 
 def _split_hash(record: Record | str | os.PathLike[str]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,11 @@ class Checkpoint:
     def nest(self) -> str | None:
         """The entry of a torch file that held the state dict. None if the file is a state dict."""
         return dotted(self.keys) or None
+
+    def names_in_file(self, names: Iterable[str]) -> dict[str, str]:
+        """Return {name in the model: name in the file} of those that differ, after `load_into`."""
+        files = {name: self.prefix + self.names.get(name, name) for name in names}
+        return {name: in_file for name, in_file in files.items() if in_file != name}
 
     @property
     def dropped_data(self) -> list[str]:

@@ -83,10 +83,10 @@ def stratified_part(data: Data, part: str, limit: int, seed: int) -> Data:
         of_class[torch.randperm(len(of_class), generator=generator)[:count]]
         for of_class, count in zip(members, counts, strict=True)
     ]
-    return _at(data, torch.cat(drawn).sort().values)
+    return part_at(data, torch.cat(drawn).sort().values)
 
 
-def _at(data: Data, positions: Tensor) -> Data:
+def part_at(data: Data, positions: Tensor) -> Data:
     """The samples of `data` at `positions`, as data of the same class."""
     attributes = data.attributes(positions)
     if isinstance(data, TensorData):

@@ -1,0 +1,178 @@
+"""Fingerprints of all samples of a project: an id names the same sample, with the same contents and label, for ever."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+
+from ..data.copy_hashes import CHANGING, hashes_of
+from ..data.samples import Data
+from ..errors import ExpungeError
+from ..sources.source import Source
+
+# ids that a sentence shows
+SHOWN_IDS = 5
+# columns of a table of fingerprints
+NAME, CONTENT, SAMPLE = range(3)
+
+
+@dataclass(frozen=True, eq=False)
+class Fingerprints:
+    """Hold the fingerprints of the training and test samples of a project.
+
+    A table has a row (uint64) per sample: keyed hashes of its id, of id and contents, and of id, contents and label. The
+    file shows no id and no contents. With the key, it shows whether a known sample was in the data.
+
+    Args:
+        key: Random key of the hashes, 32 bytes.
+        train: Table (N, 3) of the training samples.
+        test: Table (M, 3) of the test samples.
+        without_contents: Names of the tables whose contents are not compared, because each reading gives other ones.
+    """
+
+    key: bytes
+    train: np.ndarray
+    test: np.ndarray
+    without_contents: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, source: Source, like: Fingerprints | None = None) -> Fingerprints:
+        """Compute the fingerprints of data. Every sample is read once, together with the search for copies.
+
+        Args:
+            source: The data.
+            like: Fingerprints to compare with: the key is theirs.
+        """
+        key = secrets.token_bytes(32) if like is None else like.key
+        parts = {"train": source.train, "test": source.test}
+        without = (
+            frozenset(name for name, data in parts.items() if _has_no_contents(data))
+            if like is None
+            else like.without_contents
+        )
+        tables = {name: _table(data, key, name not in without) for name, data in parts.items()}
+        return cls(key, **tables, without_contents=without)
+
+    def extended(self, current: Fingerprints) -> Fingerprints:
+        """Return these fingerprints with those of the samples that are new in the data."""
+        train, test = (
+            np.concatenate([old, new[~np.isin(new[:, NAME], old[:, NAME])]])
+            for old, new in ((self.train, current.train), (self.test, current.test))
+        )
+        return replace(self, train=train, test=test)
+
+    def __len__(self) -> int:
+        return len(self.train) + len(self.test)
+
+    def save(self, path: Path) -> None:
+        """Write the file, readable by its owner only."""
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            without = np.array(sorted(self.without_contents), dtype="U8")
+            key = np.frombuffer(self.key, np.uint8)
+            np.savez(file, key=key, train=self.train, test=self.test, without_contents=without)
+
+    @classmethod
+    def load(cls, path: Path) -> Fingerprints:
+        """Read the file. Raises `ExpungeError` if it is damaged."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                key, without = file["key"].tobytes(), frozenset(map(str, file["without_contents"]))
+                return cls(key, file["train"], file["test"], without)
+        except (OSError, ValueError, KeyError, BadZipFile) as error:
+            raise ExpungeError(f"{path} cannot be read: {error}; restore it from a backup.") from error
+
+
+def _has_no_contents(data: Data) -> bool:
+    hashes = hashes_of(data)
+    return CHANGING in hashes.limits or (bool(hashes.limits) and not hashes.exact.any())
+
+
+def _table(data: Data, key: bytes, with_contents: bool) -> np.ndarray:
+    """The table (N, 3) of a data set. Without ids, the position is the id."""
+    count = len(data)
+    contents = np.ascontiguousarray(hashes_of(data).exact.reshape(count, -1))
+    labels = np.ascontiguousarray(data.labels.numpy().reshape(count, -1))
+    ids = data.ids if data.ids is not None else map(str, range(count))
+    digests = bytearray()
+    for at, name in enumerate(ids):
+        state = hashlib.blake2b(b"", digest_size=8, key=key)
+        encoded = str(name).encode()
+        # with its length in front, no id can be taken for an id and the begin of contents
+        for part in (
+            len(encoded).to_bytes(8, "big") + encoded,
+            contents[at].tobytes() if with_contents else b"",
+            labels[at].tobytes(),
+        ):
+            state.update(part)
+            digests += state.digest()
+    return np.frombuffer(bytes(digests), np.uint64).reshape(count, 3)
+
+
+def moved(pinned: Fingerprints, current: Fingerprints) -> Mapping[str, np.ndarray]:
+    """Return which samples are now in the other part than at first: bool arrays "train" (N,) and "test" (M,).
+
+    Sources without a test set of their own draw it anew when samples are added or removed.
+    """
+    known = {"train": pinned.train, "test": pinned.test}
+    return {
+        part: np.isin(table[:, SAMPLE], known[other][:, SAMPLE])
+        & ~np.isin(table[:, NAME], known[part][:, NAME])
+        for part, other, table in (("train", "test", current.train), ("test", "train", current.test))
+    }
+
+
+def sample_problems(
+    pinned: Fingerprints, current: Fingerprints, source: Source, requests: Mapping[str, int]
+) -> list[str]:
+    """Return which samples have other contents or another label than at first, one sentence per part and kind.
+
+    Args:
+        pinned: The fingerprints of the project.
+        current: Those of today's data.
+        source: Today's data.
+        requests: {id: number of the earlier request that removed this training sample}.
+    """
+    parts = (
+        ("train", source.train, pinned.train, current.train),
+        ("test", source.test, pinned.test, current.test),
+    )
+    problems = []
+    for part, data, old, new in parts:
+        known = np.isin(new[:, NAME], old[:, NAME])
+        same_content = np.isin(new[:, CONTENT], old[:, CONTENT])
+        relabelled = known & same_content & ~np.isin(new[:, SAMPLE], old[:, SAMPLE])
+        by = requests if part == "train" else {}
+        problems += _sentences(data, part, known & ~same_content, "other contents", by, known)
+        problems += _sentences(data, part, relabelled, "another label", by, known)
+    return problems
+
+
+def _sentences(
+    data: Data, part: str, changed: np.ndarray, what: str, requests: Mapping[str, int], known: np.ndarray
+) -> list[str]:
+    """Describe changed samples. Those of earlier requests come first: their contents are evidence."""
+    positions = np.flatnonzero(changed)
+    if not len(positions):
+        return []
+    ids = [str(n) for n in positions] if data.ids is None else [str(name) for name in data.ids[positions]]
+    ids.sort(key=lambda name: requests.get(name, len(requests) + 1))
+    texts = [f"{name!r} (request {requests[name]})" if name in requests else repr(name) for name in ids]
+    shown = ", ".join(texts[:SHOWN_IDS]) + (
+        f" and {len(ids) - SHOWN_IDS:,} more" if len(ids) > SHOWN_IDS else ""
+    )
+    kind = "training" if part == "train" else "test"
+    called = "ids" if data.ids is not None else "positions, because the data has no ids"
+    reason = ""
+    if len(positions) > 1 and 2 * len(positions) > known.sum():
+        reason = " Most samples differ, so look for a changed preprocessing, tokenizer or image library."
+    return [
+        f"{len(ids):,} of {int(known.sum()):,} {kind} samples have {what} than at the first request under the same {called}: "
+        f"{shown}.{reason} Restore them, or give other samples new ids."
+    ]

@@ -1,0 +1,178 @@
+"""What the first request of a project fixed: model, preprocessing, division of the data, and every sample."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..data.samples import Data
+from ..errors import ExpungeError, raise_all
+from ..models.pretrained import KINDS
+from ..sources.source import Source
+from ..sources.spec import check_spec
+from .division import divided_as
+from .fingerprints import Fingerprints, sample_problems
+from .folder import SAMPLES, SETTINGS, Folder, sha256
+
+# Options of a data spec that name columns, with their defaults.
+_COLUMNS = {"text": "text", "label": "label", "id": "id"}
+_REMEDY = "or begin a new project with `expunge init` and the latest model"
+
+
+class Fixed(Protocol):
+    """The settings that the first request fixes: entries of `ProjectSettings`."""
+
+    data: str
+    model: str
+    ema: str | None
+    validation: float
+    split_seed: int
+
+
+@dataclass(frozen=True, eq=False)
+class Pins:
+    """Hold what a project fixes.
+
+    Args:
+        values: {key: value} of what decides what the model sees.
+        fingerprints: Those of all samples that the project has known.
+        is_new: Whether they must be written with the next change.
+    """
+
+    values: dict[str, str]
+    fingerprints: Fingerprints
+    is_new: bool
+
+    def write(self, work: Path) -> dict[str, Any]:
+        """Write the fingerprints into the hidden folder of a change if they are new, and return entries of `drawn`."""
+        if not self.is_new:
+            return {"inputs": self.values}
+        self.fingerprints.save(work / SAMPLES)
+        return {"inputs": self.values, "samples": sha256(work / SAMPLES)}
+
+
+def pinned(
+    folder: Folder,
+    state: Mapping[str, Any],
+    settings: Fixed,
+    read: Callable[[], Source],
+    requests: Callable[[], Mapping[str, int]],
+) -> tuple[Source, Pins]:
+    """Read the data, and check it and the settings against what the first request fixed.
+
+    Args:
+        folder: The project.
+        state: Its state.
+        settings: Its settings.
+        read: Reads the data. Settings that need no data are checked before.
+        requests: Returns {id: number of the earlier request that removed this sample}.
+
+    Returns:
+        The data, in the division of the first request, and what is fixed.
+
+    Raises:
+        ExpungeError: A setting or a sample has changed. All are listed with the old and the new value.
+    """
+    drawn = state.get("drawn") or {}
+    old = drawn.get("inputs") or {}
+    values = _setting_values(settings)
+    raise_all(_drawn_problems(drawn, settings) + _differences(old, values))
+    source = read()
+    values |= _input_values(source.train)
+    raise_all(_class_problems(drawn, source) + _differences(old, values))
+    if not drawn.get("samples"):
+        # the first request, or a project of an earlier version
+        return source, Pins(values, Fingerprints.of(source), is_new=True)
+    known = Fingerprints.load(folder.find(SAMPLES, dict(state)))
+    source, current = divided_as(known, source)
+    if sample_problems(known, current, source, {}):
+        problems = sample_problems(known, current, source, requests())
+        raise_all([f"{SETTINGS}: data: {text}" for text in problems + _moved_files(old, values)])
+    extended = known.extended(current)
+    return source, Pins({**old, **values}, extended, is_new=len(extended) > len(known))
+
+
+def _setting_values(settings: Fixed) -> dict[str, str]:
+    """Return {key: value} of the settings that decide what the model sees."""
+    name, _, options = check_spec(settings.data)
+    values = {"model": settings.model, "ema": settings.ema or ""}
+    if name == "text":
+        values |= {key: options.get(key, default) for key, default in _COLUMNS.items()}
+        values["tokenizer"] = options.get("tokenizer", "")
+    kind, _, directory = settings.model.partition(":")
+    if kind in KINDS:
+        values["config.json of the model"] = _file_hash(Path(directory).expanduser() / "config.json")
+    return values
+
+
+def _input_values(data: Data) -> dict[str, str]:
+    """Return {key: value} of the effective preprocessing: also of defaults, and of data from a user's function."""
+    pairs = [part.partition("=") for part in data.input_options.split("&") if part]
+    values = {key: value for key, _, value in pairs}
+    return {key: values.get(key, "") for key in (*_IMAGES, *sorted(set(values) - set(_IMAGES)))}
+
+
+_IMAGES = ("size", "crop", "channels", "length", "mean", "std")
+# These name places. A folder may move, as long as the samples stay the same.
+_PLACES = ("tokenizer",)
+
+
+def _differences(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    """Return which fixed values have changed, one sentence each."""
+    return [
+        f"{SETTINGS}: {key} is {_shown(new[key])}, and the requests of this project were drawn with {_shown(old[key])}; "
+        f"{_undo(key, old[key])}, {_REMEDY}."
+        for key in old
+        if key in new and key not in _PLACES and new[key] != old[key]
+    ]
+
+
+def _undo(key: str, value: str) -> str:
+    if key in ("model", "ema"):
+        return f"write {key} = {json.dumps(value)}" if value else f"remove {key}"
+    if " " in key:
+        return "restore the file"
+    return f"give the option {key}={value} in `data`" if value else f"remove the option {key} from `data`"
+
+
+def _shown(value: str) -> str:
+    return repr(value) if value else "not given"
+
+
+def _moved_files(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    """Return which places have changed: they explain other contents."""
+    return [
+        f"the {key} was {_shown(old[key])} at the first request, and is {_shown(new.get(key, ''))} now; give the old one."
+        for key in _PLACES
+        if key in old and old[key] != new.get(key, "")
+    ]
+
+
+def _drawn_problems(drawn: Mapping[str, Any], settings: Fixed) -> list[str]:
+    """Return which settings differ from those that earlier requests were drawn with, one sentence each."""
+    return [
+        f"{SETTINGS}: {name} is {getattr(settings, name)}, and the requests of this project were drawn with {drawn[name]}; write "
+        f"{name} = {drawn[name]}, {_REMEDY}."
+        for name in ("validation", "split_seed")
+        if name in drawn and getattr(settings, name) != drawn[name]
+    ]
+
+
+def _class_problems(drawn: Mapping[str, Any], source: Source) -> list[str]:
+    if "classes" not in drawn or list(source.classes) == drawn["classes"]:
+        return []
+    return [
+        f"{SETTINGS}: the data has the classes {list(source.classes)}, and the requests of this project were drawn with "
+        f"{drawn['classes']}; give data with the same classes in the same order."
+    ]
+
+
+def _file_hash(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise ExpungeError(f"{path} cannot be read: {error.strerror}; give a folder with it.") from error
