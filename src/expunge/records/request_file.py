@@ -145,17 +145,20 @@ def public_requests(checkpoint: Checkpoint) -> list[dict[str, Any]]:
         )
     if metadata.get("kind") != "unlearn" or not metadata.get("split_hash") or not isinstance(split, dict):
         return []
-    whole = split.get("goal") == "unlearn"
-    return [
-        {
-            "request": metadata["split_hash"],
-            "scenario": split.get("scenario", "unknown"),
-            "goal": split.get("goal", "untrain"),
-            "classes": split.get("forget_classes", []) if whole else [],
-            "method": metadata.get("method", "unknown"),
-            "count": split.get("sizes", {}).get("forget", 0),
-        }
-    ]
+    whole, sizes = split.get("goal") == "unlearn", split.get("sizes", {})
+    request = {
+        "request": metadata["split_hash"],
+        "scenario": split.get("scenario", "unknown"),
+        "goal": split.get("goal", "untrain"),
+        "classes": split.get("forget_classes", []) if whole else [],
+        "method": metadata.get("method", "unknown"),
+        "count": sizes.get("forget", 0) if isinstance(sizes, dict) else None,
+    }
+    if not _is_public(request):
+        raise CheckpointError(
+            f"{checkpoint.path} has a wrong description of its split in its metadata; use an intact copy."
+        )
+    return [request]
 
 
 def _is_public(entry: Any) -> bool:
