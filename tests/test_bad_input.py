@@ -156,7 +156,7 @@ def test_a_split_of_a_grid_names_what_to_forget(tmp_path, value):
     flag = {"[]": "forget_class", "0.0": "forget_share", '""': "forget_group"}[value]
     split = f'data = ["digits"]\nseeds = [0]\nsplit = [{{ {flag} = {value} }}]\n[[method]]\nname = "salun"\n'
     (tmp_path / "g.toml").write_text(split)
-    with pytest.raises(ExpungeError, match=r"nothing to forget|must be|forget_group is"):
+    with pytest.raises(ExpungeError, match=r"nothing to forget|forget_\w+ is"):
         read_grid(tmp_path / "g.toml")
 
 
