@@ -1,6 +1,5 @@
 """Repeated requests are answered by the earlier run. Data that loses, gains or reorders samples keeps earlier requests."""
 
-import json
 import warnings
 from dataclasses import replace
 
@@ -16,7 +15,7 @@ from expunge.projects.prepared import prepare
 from expunge.projects.wanted import wanted
 from expunge.receipts.ledger import Ledger
 from expunge.training.registry import find
-from project_office import content
+from project_office import content, reopen
 
 
 @pytest.fixture
@@ -89,10 +88,7 @@ def test_waiting_repeats_and_new_requests_in_one_run(project, notes):
 def test_a_request_that_came_back_is_run_again_with_its_repeats(project):
     project.forget(ids=["p1", "p2"])
     project.forget(ids=["p1"])
-    state = json.loads((project.path / "state.json").read_text())
-    for entry in state["requests"]:
-        entry["state"] = "came back"
-    (project.path / "state.json").write_text(json.dumps(state))
+    reopen(project)
     # the earlier run is no answer now
     assert project.forget(ids=["p2"]).outcomes
     project.answer(pending=True)
@@ -236,10 +232,7 @@ def test_a_validation_set_by_ids_is_the_drawn_one(project, request_of):
 def test_a_request_that_came_back_and_is_gone_from_the_data_blocks_nothing(project, notes, monkeypatch):
     project.forget(ids=["p1", "p2"])
     project.forget(ids=["p3", "p4"])
-    state = json.loads((project.path / "state.json").read_text())
-    for entry in state["requests"]:
-        entry["state"] = "came back"
-    (project.path / "state.json").write_text(json.dumps(state))
+    reopen(project)
     data_with(monkeypatch, [k for k in range(400) if k not in (1, 2, 3)])
     found = project.answer(pending=True)
     assert found.outcome.run.split.forget.ids == ["p4"]
@@ -325,8 +318,6 @@ def test_copies_in_a_project(project, monkeypatch, copies, count):
     # the copy is forgotten already where it was included
     assert bool(project.forget(ids=["twin"]).outcomes) == (count == 1)
     assert not project.forget(ids=["p1"]).outcomes or copies in ("report", "ignore")
-    state = json.loads((project.path / "state.json").read_text())
-    state["requests"][0]["state"] = "came back"
-    (project.path / "state.json").write_text(json.dumps(state))
+    reopen(project, 1)
     again = project.answer(pending=True)
     assert len(again.outcome.run.split.forget) == count + 1 and ledger(project).request(1).proved

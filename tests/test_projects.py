@@ -99,6 +99,7 @@ def test_a_request_that_came_back_is_reopened_and_can_be_answered_again(project)
     state = project.folder.state()
     state["requests"] = [entry.to_dict()]
     (project.path / "state.json").write_text(json.dumps(state))
+    Ledger(project.path / "ledger.db").attach(1, status="open", note="it came back")
     assert project.status().exit_code == 1
     project.answer(pending=True)
     assert project.status().exit_code == 0 and project.status().requests[0].run == 2
@@ -170,8 +171,13 @@ def test_a_dry_run_changes_no_file(project, tmp_path, capsys):
     assert content(project.path) == before and not (project.path / ".lock").exists()
     plan = project.plan([wanted(ids=["p1", "p2"]), wanted(ids=["p2", "p3"])])
     assert (plan.samples, plan.forget, plan.retain) == ([2, 2], 3, 397)
-    # a step for the forget set and seven for the retain set, twice
-    assert plan.steps == 2 * 8 and plan.seconds > 0 and plan.retrain_seconds > 0
+    # a step for the forget set and seven for the retain set, four times
+    assert (
+        plan.steps == 4 * 8
+        and plan.seconds[1] >= plan.seconds[0] > 0
+        and plan.trials == (1, 1)
+        and plan.retrain_seconds > 0
+    )
 
 
 def test_all_problems_of_init_are_shown_at_once(tmp_path, capsys):

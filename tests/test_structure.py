@@ -145,7 +145,7 @@ MANY_PARAMETERS = {
     "data/tensors.py:__init__": 11,
     "pipeline/experiment.py:experiment": 20,
     "tuning/one_call.py:unlearn": 11,
-    "tuning/trials.py:tune": 13,
+    "tuning/trials.py:tune": 14,
 }
 
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from scipy.special import bdtr
 from torch import Tensor
 
 from ..data.split import Goal
@@ -26,6 +27,9 @@ COMPARED = {"RA": "retain", "TA": "test"}
 UNKNOWN_SIZE = 1000
 # Two shares differ by more than this many standard errors by chance in 5 % of cases.
 QUANTILE = 1.96
+# Largest probability that so few forget samples are right by chance where the model is called over-forgotten. For a few samples,
+# standard errors are no guide: one wrong sample of one is no evidence.
+SIGNIFICANCE = 0.025
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,13 +191,13 @@ def _far_below(evaluation: Evaluation, tolerances: Tolerances) -> str:
         for parts in zip(*((p.correct.double(), p.labels) for p in unseen_parts), strict=True)
     )
     if not evaluation.split.forget.data.has_classes:
-        return _sentence(*_compare([(forget[0], unseen[0])]), tolerances)
+        return _sentence(*_compare([(forget[0], unseen[0])]), tolerances, len(forget[0]))
     pairs = [
         (forget[0][forget[1] == k], unseen[0][unseen[1] == k])
         for k in forget[1].unique().tolist()
         if (evaluation.retain.labels == k).any()
     ]
-    return _sentence(*_compare(pairs), tolerances)
+    return _sentence(*_compare(pairs), tolerances, sum(len(mine) for mine, seen in pairs if len(seen)))
 
 
 def _compare(pairs: Sequence[tuple[Tensor, Tensor]]) -> tuple[float, float, float]:
@@ -215,14 +219,18 @@ def _scores_far_below(scores: Mapping[str, Any], sizes: Mapping[str, int], toler
     missed, expected = _number(scores.get("UA")), _number(scores.get("TA"))
     if missed is None or expected is None:
         return ""
-    size = min(sizes.get("forget", UNKNOWN_SIZE), sizes.get("test", UNKNOWN_SIZE))
-    return _sentence(100 - missed, expected, sampling_error((100 - missed + expected) / 2, size), tolerances)
+    count = sizes.get("forget", UNKNOWN_SIZE)
+    error = sampling_error((100 - missed + expected) / 2, min(count, sizes.get("test", UNKNOWN_SIZE)))
+    return _sentence(100 - missed, expected, error, tolerances, count)
 
 
-def _sentence(accuracy: float, expected: float, error: float, tolerances: Tolerances) -> str:
+def _sentence(accuracy: float, expected: float, error: float, tolerances: Tolerances, count: int) -> str:
+    """Return the sentence for a forget set of `count` samples; empty if the accuracy is not far below what is expected."""
     allowed = max(tolerances.forget, error)
     # false for NaN, which stands for no samples
     if not expected - accuracy > allowed:
+        return ""
+    if bdtr(round(accuracy * count / 100), count, expected / 100) > SIGNIFICANCE:
         return ""
     return (
         f"Over-forgotten: the accuracy on the forget set is {accuracy:.2f} %, on unseen samples of the same classes "

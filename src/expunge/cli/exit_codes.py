@@ -24,7 +24,7 @@ CHECKS: dict[str, str] = {
     "unlearn": 'the model is further from the target than the original (status "worse"), or an earlier request came back',
     "audit": "the average gap exceeds `--max-gap`, the audit draws no conclusion, or an earlier request came back",
     "bench": "a run of the grid failed; the others are in the result",
-    "forget": "the average gap exceeds `max_gap`, or an earlier request came back",
+    "forget": "the run does not answer one of several requests, a request is not proved, or an earlier request came back",
     "status": "a request came back or is overdue, or a file of the project is missing or was changed",
     "ledger attach": "an earlier request came back",
     "ledger overdue": "there are overdue requests",
@@ -39,7 +39,7 @@ RUNS: dict[str, str] = {
     "erase": "the run diverged or changed nothing",
     "train-generator": "the training diverged or changed nothing",
     "unlearn-generator": "the run diverged or changed nothing",
-    "forget": "the run diverged, changed nothing, or left a class known",
+    "forget": "the run answers none of the requests: it diverged, changed nothing, did harm or forgot nothing",
 }
 
 

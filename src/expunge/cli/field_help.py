@@ -26,8 +26,11 @@ def field_help(settings_class: type, name: str) -> str:
         'Share of the parameters that may move ...'
     """
     for parent in settings_class.__mro__:
-        if is_dataclass(parent):
-            metadata = {f.name: f.metadata.get("help", "") for f in fields(parent)}
+        # the entries of a project are a model of pydantic
+        if is_dataclass(parent) or "model_fields" in dir(parent):
+            metadata = (
+                {f.name: f.metadata.get("help", "") for f in fields(parent)} if is_dataclass(parent) else {}
+            )
             help_text = _documented(parent).get(name) or metadata.get(name)
             if help_text:
                 return help_text

@@ -1,34 +1,33 @@
-"""The requests of a ledger as a table for a terminal."""
+"""The requests of a ledger, for a terminal."""
 
 from __future__ import annotations
 
+import shutil
+import textwrap
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
-
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Column, Table
 
 from ..receipts.deletion import CLOSED, Request
 from ..receipts.limits import number, visible
 
-HEAD = ("no.", "subject", "due", "status", "ids", "receipt", "remarks")
-# Rows that are drawn as a table with lines. The library needs a millisecond for each.
-DRAWN = 500
+HEAD = ("no.", "subject", "due", "status", "ids")
+# How far the remarks stand to the right, below the line of their request.
+INDENT = "     "
+# Longest subject in the list. `expunge ledger show` has all of it.
+SUBJECT = 22
 
 
 def print_requests(requests: Sequence[Request]) -> None:
-    """Print requests, as a table with lines, or as plain columns if they are many."""
+    """Print each request as a line of columns, and its remarks below it, so that both fit into a narrow terminal."""
     today = datetime.now(UTC).date()
     rows = [_cells(request, today) for request in requests]
-    if len(rows) > DRAWN:
-        print("\n".join(_plain([HEAD, *rows])))
-        return
-    table = Table(*(Column(name, no_wrap=name in ("due", "receipt")) for name in HEAD))
-    for row in rows:
-        # brackets in what people wrote would be taken for markup
-        table.add_row(*map(escape, row))
-    Console().print(table)
+    lines = _plain([HEAD, *(cells for cells, _ in rows)])
+    width = max(40, shutil.get_terminal_size().columns)
+    print(lines[0])
+    for line, (_, remarks) in zip(lines[1:], rows, strict=True):
+        print(line)
+        for text in remarks:
+            print(textwrap.fill(text, width, initial_indent=INDENT, subsequent_indent=INDENT))
 
 
 def scores_text(request: Request) -> str:
@@ -39,16 +38,20 @@ def scores_text(request: Request) -> str:
     return ", ".join(f"{name} {value:.1f}" for name, value in scores.items() if value is not None)
 
 
-def _cells(request: Request, today: date) -> tuple[str, ...]:
+def _cells(request: Request, today: date) -> tuple[tuple[str, ...], list[str]]:
+    """Return the columns of a request, and its remarks."""
     missing = request.missing
     state = request.state_with(missing)
     status = f"{state}, overdue" if request.is_overdue(today, missing) else state
     ids = f"{request.ids}, proved" if request.proved else str(request.ids or "")
     scores = scores_text(request) if request.status in CLOSED else ""
     lacks = f"missing: {'; '.join(missing)}" if missing else ""
-    remarks = ". ".join(text for text in (lacks, scores, request.verdict, request.note) if text)
-    cells = (str(request.number), request.subject, request.due, status, ids, request.receipt[:11], remarks)
-    return tuple(map(visible, cells))
+    verdict = f"verdict: {request.verdict}" if request.verdict else ""
+    results = ", ".join(filter(None, (scores, verdict, request.receipt[:11])))
+    remarks = [visible(text) for text in (lacks, results, request.note) if text]
+    subject = visible(request.subject)
+    shown = subject if len(subject) <= SUBJECT else f"{subject[: SUBJECT - 1]}…"
+    return (str(request.number), shown, request.due, status, ids), remarks
 
 
 def _plain(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -14,7 +14,7 @@ from ..records.checkpoint import Checkpoint, write_checkpoint
 from ..records.record import Record
 from ..records.together import together
 from ..training.processes import is_first_process
-from ..training.run import Run, has_result
+from ..training.run import Run
 from .run_files import failed_file, state_file, trials_file
 from .settings_flags import flag_group, with_help
 from .terminal import notice
@@ -145,7 +145,7 @@ def refuse_failed(
         flags: Whether the model is kept under another name.
         like: The input checkpoint.
     """
-    if not has_result(run):
+    if not run.has_result:
         _give_up(out, run, record, flags, like)
 
 

@@ -25,7 +25,6 @@ from ..torch_utils.module_state import check_seed
 from ..training.method import Method
 from ..training.processes import is_first_process
 from ..training.registry import METHODS, find, serves, unsuited_text
-from ..training.run import has_result
 from ..tuning.checks import trial_problems
 from ..tuning.search import AUTO, Trial, tries
 from .checks import check_measures, problems_of, run_problems, scenario_of, scenario_problems
@@ -160,7 +159,7 @@ def run(request: Request) -> int:
 def _finish(request: Request, out: Path, outcomes: list[Outcome], like: Checkpoint) -> None:
     """Write and show the results. Raises `UnlearningFailed` for a run without a result, after its table."""
     outcome = outcomes[-1]
-    if is_first_process() and not has_result(outcome.run):
+    if is_first_process() and not outcome.run.has_result:
         show_outcomes(outcomes, None)
     refuse_failed(out, outcome.run, outcome.record, request.failure, like)
     if is_first_process():
@@ -188,7 +187,8 @@ def _write(request: Request, out: Path, outcome: Outcome, like: Checkpoint) -> l
         notice(f"the run had no mask, so {mask_file} was not written; --density below 1 makes one.")
     answered = requests_of(outcome.model)
     before = flags.checkpoint if flags.ema is None else read_checkpoint(flags.checkpoint, flags.ema).state
-    record, earlier = out.with_suffix(".json"), answered[:-1]
+    record = out.with_suffix(".json")
+    earlier = answered[:-1]
     parent = earlier[-1].receipt if earlier else ""
     receipt, written = request.receipt.write(record, before, out, split.forget.ids, mask, parent)
     proof = {"receipt": receipt.id, "commitment": receipt.statement["forget_commitment"]} if receipt else {}

@@ -18,7 +18,7 @@ from ..pipeline.outcome import record_of
 from ..records.record import Record
 from ..records.together import staged, together
 from ..training.method import GradientMethod, Method
-from ..training.run import Row, Run, has_result
+from ..training.run import Row, Run
 from .before_after import grids
 from .concepts import Erasure, image_files, split_of
 from .erase_checks import check
@@ -85,7 +85,7 @@ def erase(
     trained = train(setup, split, method, on_row, state_file)
     record = _record(setup, erasure, method, trained, command)
     erased = Erased(trained.run, record, None, setup.loaded, setup.original, erasure, setup.prompts)
-    if not has_result(trained.run):
+    if not trained.run.has_result:
         _give_up(erased, setup, out, state_file)
     if out is not None:
         _deliver(erased, setup, Path(out))

@@ -189,6 +189,7 @@ class Pipeline(Scorer):
             self.task,
             count=trials.count,
             fixed=trials.fixed,
+            may_keep=trials.may_keep,
             on_trial=trials.on_trial,
             trials_file=trials.file,
             **self._options(watch),

@@ -156,7 +156,7 @@ class Scorer:
             return Outcome(run, record, method=method)
         own = scoring.measure(run) if own is None else own
         audit = scoring.describe(record, label or kind, own, original, retrained)
-        if kind == "unlearn":
+        if kind == "unlearn" and run.has_result:
             remember_scores(run.model, record.scores)
         # a model that was trained anew is what others are compared with
         if kind == "unlearn" and (method is None or not method.exact):

@@ -19,12 +19,14 @@ class Trials:
         count: Number of settings to try on validation data. None, 0 or 1: none are tried. "auto" adapts the settings to the
             request, tries as many as it needs, and keeps the original if none improves on it.
         fixed: Fields that keep their values.
+        may_keep: Whether "auto" may keep the original. If not, the first trial that does no harm is taken, else the best.
         on_trial: Called after each trial with all trials so far.
         file: File that keeps finished trials, from which an interrupted call goes on.
     """
 
     count: Count = 1
     fixed: Collection[str] = ()
+    may_keep: bool = True
     on_trial: Callable[[list[Trial]], None] | None = None
     file: Path | str | None = None
 

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
-import torch
 from torch import nn
 
-from ..audit.earlier_requests import TOLERANCE
-from ..audit.evaluation import Evaluation
-from ..audit.verdict import verdict
 from ..data.past_requests import PastRequest, remember_requests, requests_of
 from ..data.split import Split
-from ..errors import UnlearningFailed
 from ..pipeline.outcome import Outcome, Reference
 from ..pipeline.pipeline import Pipeline
-from ..records.record import plain
+from ..pipeline.watch import Trials, Watch
 from ..training.run import Run
-from .answered import Answer, Setting
+from .answered import Answer, NotAnswered, Setting
+from .effect import failure, run_failure
+from .parts import Part, parts_of
 from .wanted import Wanted
 
 
@@ -33,13 +31,37 @@ def answer(
         setting: Data, task, method and seeds.
         splits: The split of each request, if they are drawn already.
 
+    Returns:
+        The answer. Requests that the run does not answer are in `failures`.
+
     Raises:
-        UnlearningFailed: The run diverged, changed nothing, or left a class known.
+        NotAnswered: The run answers none of the requests.
         ExpungeError: A request cannot be drawn, or the method does not fit.
     """
     splits = [setting.draw(request) for request in requests] if splits is None else list(splits)
     union = setting.union(splits).after(requests_of(model), rehearse=setting.rehearse)
-    earlier = [e.past for e in union.earlier]
+    outcomes = _run(model, union, setting)
+    outcome, parts = outcomes[-1], parts_of(splits, outcomes)
+    failures = _failures(splits, parts, outcomes)
+    if len(failures) == len(splits):
+        raise NotAnswered([failures[k] for k in range(len(splits))], outcomes)
+    if parts:
+        # the ledger accepts no audit without a verdict
+        outcome.record.details["verdict"] = parts_of([union], outcomes)[0].verdict
+    answered = [k for k in range(len(splits)) if k not in failures]
+    kept = [parts[k] for k in answered] if parts else []
+    new = _remembered([splits[k] for k in answered], kept, outcome.record.method)
+    hashes = {past.request for past in new}
+    # of requests that came back and are not answered by this run, the samples still stay out of training
+    earlier = [p for p in requests_of(model) if p.request not in hashes]
+    remember_requests(outcome.model, [*earlier, *new])
+    return Answer(outcomes, [splits[k] for k in answered], new, parts=kept, failures=failures)
+
+
+def _run(model: nn.Module, union: Split, setting: Setting) -> list[Outcome]:
+    """Return the model before, the reference if there is one, and the unlearned model, with their records."""
+    # a project has no use for the original, whose parameters were trained on the samples
+    trials = Trials(count=setting.trials, fixed=setting.fixed, may_keep=False)
     outcomes = Pipeline(
         split=union,
         task=setting.task,
@@ -50,67 +72,29 @@ def answer(
         names=setting.names,
         command=setting.command,
         measures=setting.measures,
+        watch=lambda label, method: nullcontext(Watch(trials=trials)),
     ).run(
         {setting.method.name(): setting.method},
         original=lambda: Reference(Run(model, union, setting.task, setting.seed)),
         retrained=None if setting.recipe is not None else lambda _: None,
     )
-    outcome = outcomes[-1]
-    _refuse_failed(outcome, outcomes[0])
-    _give_verdict(outcomes)
-    new = _each(splits, outcome)
-    hashes = {past.request for past in new}
-    remember_requests(outcome.model, [*(p for p in earlier if p.request not in hashes), *new])
-    return Answer(outcomes, splits, new)
+    outcomes[-1].record.details["trials_asked"] = setting.trials or 0
+    return outcomes
 
 
-def _refuse_failed(outcome: Outcome, original: Outcome) -> None:
-    """Raise `UnlearningFailed` for a run that diverged, changed nothing, or left a class known: it answers no request."""
-    record = outcome.record
-    unchanged = record.model.get("hash_before") == record.model.get("hash_after")
-    reason = record.status if record.ended in ("diverged", "unchanged") or unchanged else ""
-    known, before = (100 - float(r.scores.get("UA", 100.0)) for r in (record, original.record))
-    # the goal is that the class is not recognised at all; a run that took away less than half did not do the work
-    if not reason and outcome.run.split.goal == "unlearn" and known > max(TOLERANCE, before / 2):
-        reason = f"the model still recognises {known:.1f} % of the samples that were to be unlearned, and {before:.1f} % before the run"
-    if reason:
-        raise UnlearningFailed(
-            f"the run answers no request: {reason}. Nothing was kept; change the settings of {record.method} and run again.",
-            outcome.run,
-        )
+def _failures(splits: Sequence[Split], parts: Sequence[Part], outcomes: Sequence[Outcome]) -> dict[int, str]:
+    """Return {position of a request: why the run does not answer it}."""
+    if reason := run_failure(outcomes[-1], outcomes[0]):
+        return dict.fromkeys(range(len(splits)), reason)
+    exact = outcomes[-1].method is not None and outcomes[-1].method.exact
+    reasons = {k: failure(part, exact=exact) for k, part in enumerate(parts)}
+    return {k: text for k, text in reasons.items() if text}
 
 
-def _give_verdict(outcomes: Sequence[Outcome]) -> None:
-    """Write the verdict of the audit into the record of the run. The ledger accepts no audit without one."""
-    outcome = outcomes[-1]
-    if not isinstance(outcome.evaluation, Evaluation):
-        return
-    result = verdict(
-        outcome.record.scores,
-        [o.record.scores for o in outcomes if o.record.kind == "retrain"],
-        sizes=outcome.run.split.sizes,
-        goal=outcome.run.split.goal,
-        original=outcomes[0].record.scores,
-        grounds=outcome.audit.grounds if outcome.audit is not None else None,
-    )
-    outcome.record.details["verdict"] = plain(result.to_dict())
-
-
-def _each(splits: Sequence[Split], outcome: Outcome) -> list[PastRequest]:
-    """Return each request with its own UA and MIA."""
-    name = outcome.record.method
-    requests = [split.as_request(name) for split in splits]
-    evaluation = outcome.evaluation
-    if not isinstance(evaluation, Evaluation):
+def _remembered(splits: Sequence[Split], parts: Sequence[Part], method: str) -> list[PastRequest]:
+    """Return the requests with their own UA and MIA."""
+    requests = [split.as_request(method) for split in splits]
+    if not parts:
         return requests
-    if len(splits) == 1:
-        scores = {k: evaluation.scores[k] for k in ("UA", "MIA")}
-        return [replace(requests[0], scores=scores)]
-    called = evaluation.called_nonmember(evaluation.forget)
-    scored = []
-    for split, request in zip(splits, requests, strict=True):
-        own = torch.isin(outcome.run.split.forget.index, split.forget.index)
-        correct = evaluation.forget.correct[own].double().mean().item()
-        scores = {"UA": 100 - 100 * correct, "MIA": 100 * float(called[own.numpy()].mean())}
-        scored.append(replace(request, scores=scores))
-    return scored
+    scores = [{name: part.scores[name] for name in ("UA", "MIA")} for part in parts]
+    return [replace(request, scores=own) for request, own in zip(requests, scores, strict=True)]

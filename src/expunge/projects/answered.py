@@ -12,13 +12,14 @@ from ..data.copies import CopyHandling
 from ..data.past_requests import PastRequest
 from ..data.samples import Data
 from ..data.split import Split
-from ..errors import ExpungeError
+from ..errors import ExpungeError, UnlearningFailed
 from ..methods.retrain import Retrain
 from ..pipeline.outcome import Outcome
 from ..records.record import Record
 from ..tasks.task import Task
 from ..training.method import Method
 from ..training.run import Compute
+from ..tuning.search import Count
 from .held_out import hold_out
 from .wanted import Wanted, union_of
 
@@ -44,6 +45,9 @@ class Setting:
         names: Names of model, data and classes, for records.
         command: The command as it can be typed again, for records.
         held_out: Ids of the validation set, if the data has changed since it was drawn. None to draw it.
+        trials: Number of settings that a run tries on validation data: see `unlearn`. "auto" takes the settings as they are
+            where there are no validation samples, and never delivers the original.
+        fixed: Settings of the method that trials keep.
     """
 
     train: Data
@@ -62,6 +66,8 @@ class Setting:
     names: dict[str, Any] | None = None
     command: str = ""
     held_out: frozenset[str] | None = None
+    trials: Count = None
+    fixed: Sequence[str] = ()
 
     def draw(self, request: Wanted) -> Split:
         """Draw the split of one request."""
@@ -89,6 +95,24 @@ class Setting:
         return hold_out(split, self.held_out, {"validation": self.validation, "seed": self.split_seed})
 
 
+class NotAnswered(UnlearningFailed):
+    """A run that answers no request: it diverged, changed nothing, did harm, or forgot nothing.
+
+    Args:
+        reasons: Why, one sentence for each request.
+        outcomes: What was run.
+    """
+
+    def __init__(self, reasons: Sequence[str], outcomes: Sequence[Outcome]):
+        self.reasons, self.outcomes = list(reasons), list(outcomes)
+        method = outcomes[-1].record.method
+        problems = [
+            f"the run answers no request: {text.rstrip('.')}. The model stays as it was; change the settings of {method}, and run again."
+            for text in dict.fromkeys(reasons)
+        ]
+        super().__init__(problems, outcomes[-1].run)
+
+
 @dataclass(eq=False)
 class Answer:
     """What a run for one or several requests left.
@@ -99,12 +123,19 @@ class Answer:
         splits: The split of each request, in order.
         requests: The requests as the model remembers them, in order, with the UA and MIA of this audit.
         kept: The model and the record of the earlier run, if nothing was run.
+        parts: The scores and the verdict of each request (`Part`). Empty if nothing was run, or if the task has no scores.
+        failures: {position among the requests that were asked for: why the run does not answer it}. Such a request is neither
+            in `splits` nor in `requests`.
+        not_proved: What the ledger lacks to call the requests proved, one sentence for each request.
     """
 
     outcomes: list[Outcome]
     splits: list[Split]
     requests: list[PastRequest]
     kept: tuple[nn.Module, Record] | None = None
+    parts: list[Any] = field(default_factory=list)
+    failures: dict[int, str] = field(default_factory=dict)
+    not_proved: list[str] = field(default_factory=list)
 
     def __repr__(self) -> str:
         last = repr(self.outcomes[-1]) if self.outcomes else "answered by an earlier run"

@@ -2,43 +2,93 @@
 
 from __future__ import annotations
 
+import glob
+import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import ExpungeError, raise_all
+from ..receipts.ledger import Ledger
 from ..records.request_file import answered_requests, requests_path, write_requests
-from .folder import MODELS, SETTINGS, STATE, check_new, create, sha256, write_private_json
+from .folder import LEDGER, MODELS, SETTINGS, STATE, check_new, create, sha256, take, write_private_json
+from .ledger_limits import public_key, write_limits
 from .settings import ProjectSettings, load_original
 from .state import FORMAT
+
+# File whose lock a process holds while it makes a project.
+MAKING = ".making"
 
 
 def make_folder(path: Path, settings: ProjectSettings, checkpoint: Path, history: Path | None) -> None:
     """Make a project folder. The arguments and errors are those of `Project.create`."""
     check_new(path)
+    remove_leftovers(path)
     read, problems = load_original(settings, checkpoint)
+    try:
+        public_key(settings)
+    except ExpungeError as error:
+        problems += [f"sign_key: {text}" for text in error.problems]
     raise_all(problems)
     assert read is not None
     answered = answered_requests(read, history)
-    try:
-        path.resolve().parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.resolve().parent))
-    except OSError as error:
-        raise ExpungeError(f"{path} cannot be made: {error.strerror}; give another folder.") from error
-    try:
+    with _work_folder(path) as work:
         (work / MODELS).mkdir()
         name = f"{MODELS}/0000{checkpoint.suffix}"
         shutil.copyfile(checkpoint, work / name)
         kept = write_requests(requests_path(work / name), answered) if answered else None
         (work / SETTINGS).write_text(settings.to_toml(), encoding="utf-8")
         model = {"file": name, "sha256": sha256(work / name), "receipt": ""}
+        ledger = Ledger(work / LEDGER, create=True)
+        write_limits(ledger, settings, lambda _: None)
         state = {
             "format": FORMAT,
+            "ledger": str(ledger.head()),
             "models": [{**model, "requests": sha256(kept) if kept else ""}],
             "requests": [],
             "moves": [],
         }
         write_private_json(work / STATE, state)
         create(path, work)
+        (path / MAKING).unlink(missing_ok=True)
+
+
+@contextmanager
+def _work_folder(path: Path) -> Iterator[Path]:
+    """Yield a hidden folder beside a project that is being made. Its lock shows others that this process lives."""
+    try:
+        parent = path.resolve().parent
+        parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=_hidden(path), dir=parent))
+    except OSError as error:
+        raise ExpungeError(f"{path} cannot be made: {error.strerror}; give another folder.") from error
+    # on Windows, a folder with an open file cannot be renamed
+    lock = None if os.name == "nt" else os.open(work / MAKING, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        if lock is not None:
+            take(lock)
+        yield work
     finally:
+        if lock is not None:
+            os.close(lock)
         shutil.rmtree(work, ignore_errors=True)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove the hidden folders that killed commands left beside a project when they made it."""
+    for left in path.resolve().parent.glob(f"{glob.escape(_hidden(path))}*"):
+        with suppress(OSError):
+            lock = os.open(left / MAKING, os.O_RDWR)
+            try:
+                dead = take(lock)
+            finally:
+                os.close(lock)
+            if dead:
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def _hidden(path: Path) -> str:
+    """Return how the name of the hidden folder of a new project begins."""
+    return f".{path.resolve().name}.init-"

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ..data.past_requests import remember_requests, requests_of
-from ..receipts.deletion import ids_hash
+from ..receipts.deletion import Status, ids_hash
 from ..receipts.issue import issue, record_hash
-from ..receipts.keys import read_passphrase
 from ..receipts.ledger import Ledger
+from ..receipts.limits import visible
 from ..records.checkpoint import write_checkpoint
 from ..records.checkpoint_metadata import metadata_for
 from ..records.record import Record, plain
@@ -20,8 +20,9 @@ from ..records.request_file import requests_path, write_requests
 from ..report import write_report
 from .answered import Answer, Setting
 from .folder import MODELS, REPORT, sha256
+from .ledger_limits import signing_key
 from .prepared import Prepared
-from .requests import ProjectRequest, apply_audit
+from .requests import ProjectRequest, apply_audit, audit_file
 
 # Records that the report shows: all of them would make each request slower than the one before.
 SHOWN_RECORDS = 12
@@ -44,9 +45,9 @@ def deliver(
     out = work / MODELS / f"{len(models):04d}.safetensors"
     out.parent.mkdir()
     record_file = found.record.save(out.with_suffix(".json"))
-    key, passphrase = latest.settings.sign_key, latest.settings.passphrase_file
+    key, passphrase = signing_key(latest.settings)
     split = found.outcome.run.split
-    metadata = metadata_for("unlearn", split, setting.method, setting.seed)
+    metadata = metadata_for("unlearn", split, found.outcome.method or setting.method, setting.seed)
     metadata["requests"] = json.dumps(plain([r.public() for r in requests_of(found.model)]))
     write_checkpoint(out, found.model.state_dict(), metadata=metadata)
     receipt, secret = issue(
@@ -56,8 +57,8 @@ def deliver(
         after=found.model,
         mask=found.outcome.run.mask,
         parent=models[-1].get("receipt") or None,
-        key=Path(key).expanduser() if key else None,
-        passphrase=read_passphrase(Path(passphrase).expanduser()) if passphrase else None,
+        key=key,
+        passphrase=passphrase,
     )
     receipt_file = out.with_suffix(".receipt.json")
     secret_file = out.with_suffix(f".{receipt.id[:11]}.secret.json")
@@ -73,8 +74,11 @@ def deliver(
     remember_requests(found.model, [new.get(r.request, r) for r in requests_of(found.model)])
     requests = write_requests(requests_path(out), requests_of(found.model))
     evidence = {"record": record_file, "receipt": receipt_file, "secret": secret_file}
-    for entry, own in zip(entries, found.splits, strict=True):
-        _attach(ledger, entry, own.forget.ids, evidence)
+    for at, (entry, own) in enumerate(zip(entries, found.splits, strict=True)):
+        audit = record_file
+        if found.parts and not found.parts[at].whole:
+            audit = found.parts[at].audit_of(found.record).save(audit_file(out, entry.number))
+        _attach(ledger, entry, own.forget.ids, {**evidence, "audit": audit})
     project = latest.model_file.parents[1]
     earlier = [(project / m["file"]).with_suffix(".json") for m in models[-SHOWN_RECORDS + 1 :]]
     shown = [Record.load(file) for file in earlier if file.exists()]
@@ -92,10 +96,22 @@ def _attach(ledger: Ledger, entry: ProjectRequest, ids: Sequence[str], files: di
     """Attach a run to a request, with the proof that its ids are in the forget set."""
     request = ledger.request(entry.number)
     if ids_hash(request.ids_salt, ids) == request.ids_hash:
-        ledger.attach(entry.number, audit=files["record"], ids=ids, **files)
+        ledger.attach(entry.number, ids=ids, **files)
         return
     note = f"the run covers {len(ids)} of its {request.ids} samples; the data no longer has the others"
-    ledger.attach(entry.number, record=files["record"], audit=files["record"], status="done", note=note)
+    ledger.attach(entry.number, record=files["record"], audit=files["audit"], status="done", note=note)
+
+
+def mark_failed(
+    ledger: Ledger, entries: Sequence[ProjectRequest], reasons: Sequence[str], method: str
+) -> None:
+    """Write into state and ledger why a run did not answer requests. They stay open."""
+    for entry, reason in zip(entries, reasons, strict=True):
+        entry.reason = reason
+        status: Status = "done" if ledger.request(entry.number).status == "done" else "open"
+        ledger.attach(
+            entry.number, status=status, note=visible(f"a run of {method} did not answer it: {reason}")
+        )
 
 
 def mark_answered(
@@ -114,3 +130,19 @@ def mark_answered(
         if ledger.request(entry.number).status == "done":
             ledger.attach(entry.number, status="open", note=entry.reason)
     prepared.state = {**prepared.state, "models": [*prepared.state["models"], model]}
+
+
+def deliver_answer(
+    prepared: Prepared,
+    work: Path,
+    ledger: Ledger,
+    entries: Sequence[ProjectRequest],
+    found: Answer,
+    setting: Setting,
+) -> None:
+    """Write the files of an answer below `work`, and its results into state and ledger. Failed requests stay open."""
+    answered = [entry for k, entry in enumerate(entries) if k not in found.failures]
+    model = deliver(prepared, work, ledger, answered, found, setting)
+    mark_answered(prepared, ledger, answered, found, model)
+    left = [entries[k] for k in found.failures]
+    mark_failed(ledger, left, list(found.failures.values()), setting.method.name())

@@ -10,8 +10,7 @@ from typing import Any
 from ..errors import ExpungeError, raise_all
 from ..receipts.ledger import Ledger
 from ..receipts.ledger_rows import LedgerHead
-from .folder import HELD_OUT, LEDGER, REPORT, SAMPLES, STATE, Folder, sha256
-from .prepared import request_file
+from .folder import HELD_OUT, LEDGER, REPORT, SAMPLES, STATE, Folder, request_file, sha256
 from .requests import ProjectStatus, utc_today
 from .run_checks import model_problems, run_files, run_problems
 from .state import request_entries

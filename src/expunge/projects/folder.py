@@ -18,6 +18,7 @@ from typing import Any
 
 from ..errors import ExpungeError
 from ..records.atomic_files import write_json
+from ..records.request_file import requests_path
 from .state import FORMAT, read_state
 
 STATE = "state.json"
@@ -48,8 +49,9 @@ class Folder:
         self.path = Path(path)
         missing = [name for name in (SETTINGS, STATE) if not (self.path / name).is_file()]
         if missing:
+            verb = "are" if len(missing) > 1 else "is"
             raise ExpungeError(
-                f"{self.path} is no project: {' and '.join(missing)} is missing; make one with `expunge init`, or name its folder "
+                f"{self.path} is no project: {' and '.join(missing)} {verb} missing; make one with `expunge init`, or name its folder "
                 "with --project."
             )
 
@@ -81,7 +83,7 @@ class Folder:
             raise _unwritable(self.path, error) from error
         try:
             deadline = time.monotonic() + wait
-            while not _take(file):
+            while not take(file):
                 if time.monotonic() >= deadline:
                     raise ExpungeError(
                         f"another command works in {self.path} (process {_owner(file)}); wait until it ends, or give --wait-for "
@@ -153,6 +155,11 @@ def _unwritable(path: Path, error: OSError) -> ExpungeError:
     )
 
 
+def request_file(folder: Folder, state: dict[str, Any]) -> Path:
+    """Return the place of the request file of the latest model."""
+    return folder.find(str(requests_path(Path(state["models"][-1]["file"]))), state)
+
+
 def check_new(path: Path) -> None:
     """Raise `ExpungeError` unless a folder is missing or empty."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
@@ -204,7 +211,7 @@ def _flush(path: Path) -> None:
             os.close(handle)
 
 
-def _take(file: int) -> bool:
+def take(file: int) -> bool:
     """Lock an open file, or return False if another process has locked it."""
     try:
         if os.name == "nt":

@@ -80,7 +80,7 @@ def pinned(
     drawn = state.get("drawn") or {}
     old = drawn.get("inputs") or {}
     values = _setting_values(settings)
-    raise_all(_drawn_problems(drawn, settings) + _differences(old, values))
+    raise_all(setting_problems(drawn, settings))
     source = read()
     values |= _input_values(source.train)
     raise_all(_class_problems(drawn, source) + _differences(old, values))
@@ -94,6 +94,13 @@ def pinned(
         raise_all([f"{SETTINGS}: data: {text}" for text in problems + _moved_files(old, values)])
     extended = known.extended(current)
     return source, Pins({**old, **values}, extended, is_new=len(extended) > len(known))
+
+
+def setting_problems(drawn: Mapping[str, Any], settings: Fixed) -> list[str]:
+    """Return which settings differ from what the first request fixed, one sentence each, as far as no data is needed."""
+    return _drawn_problems(drawn, settings) + _differences(
+        drawn.get("inputs") or {}, _setting_values(settings)
+    )
 
 
 def _setting_values(settings: Fixed) -> dict[str, str]:

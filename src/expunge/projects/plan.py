@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import copy
 import shutil
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import islice
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
-import torch
 from torch import nn
 
 from ..data.past_requests import requests_of
 from ..data.split import Split
 from ..methods.retrain import Retrain
-from ..torch_utils.module_state import seeded
-from ..torch_utils.peak_memory import peak_memory, reset_peak_memory
 from ..training.execute import check_run
-from ..training.loop import make_optimizer
-from ..training.method import GradientMethod, Method
-from ..training.run import Run
+from ..training.method import Method
+from ..tuning.auto import MOST, adapt, can_search
+from ..tuning.search import AUTO, tries
 from .answered import Setting
-
-# Steps that are timed.
-TIMED_STEPS = 10
+from .timing import seconds_per_sample, time_run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +31,11 @@ class Plan:
         earlier: Number of samples that earlier requests removed.
         copies: Sentences on copies of the samples.
         method: Name of the method.
-        steps: Number of steps of the run; None if the method has no training loop.
-        seconds: Estimated seconds of its steps, without mask and audit; None if it has no training loop.
-        memory: Peak memory of the timed steps in bytes (on a CPU that of the process); None where it is unknown.
+        trials: Smallest and largest number of trials; (1, 1) if none are made.
+        steps: Number of steps of one trial with the settings of the first; None if the method has no training loop.
+        seconds: Estimated seconds of the smallest and of the largest number of trials, with masks, audit and reference; None
+            if the method has no training loop.
+        memory: Estimated peak memory in bytes (on a CPU that of the process); None where it is unknown.
         disk: Bytes that the run writes.
         free: Free bytes on that disk.
         retrain_seconds: Estimated seconds of retraining by the recipe.
@@ -54,8 +47,9 @@ class Plan:
     earlier: int
     copies: list[str]
     method: str
+    trials: tuple[int, int]
     steps: int | None
-    seconds: float | None
+    seconds: tuple[float, float] | None
     memory: int | None
     disk: int
     free: int
@@ -63,8 +57,8 @@ class Plan:
 
     @property
     def retraining_is_cheaper(self) -> bool:
-        """Whether retraining without all requests is estimated to take less time."""
-        return self.seconds is not None and self.retrain_seconds < self.seconds
+        """Whether retraining without all requests is estimated to take less time than the largest number of trials."""
+        return self.seconds is not None and self.retrain_seconds < self.seconds[1]
 
 
 def make_plan(
@@ -75,7 +69,7 @@ def make_plan(
     folder: Path,
     model_file: Path,
 ) -> Plan:
-    """Plan a run. Ten steps of the method and of the recipe are timed on copies of the model.
+    """Plan a run. A run of ten steps is timed for the method and for the recipe, on copies of the model.
 
     Args:
         model: The latest model. It is left as it was.
@@ -89,11 +83,22 @@ def make_plan(
         ExpungeError: The method does not fit.
     """
     split = setting.union(splits).after(requests_of(model), rehearse=setting.rehearse)
-    method = setting.method
-    check_run(method, split, setting.task, seed=setting.seed, compute=setting.compute, model=model)
-    steps, seconds, memory = _timed(model, split.for_method, method, setting)
-    _, retraining, _ = _timed(model, split, recipe, setting)
-    ids = sum(len(name) for name in split.forget.ids)
+    check_run(setting.method, split, setting.task, seed=setting.seed, compute=setting.compute, model=model)
+    method, trials = _trials(model, split, setting)
+    # the first run of a process loads parts of torch, which takes seconds
+    time_run(model, split, recipe, setting)
+    retraining, run = time_run(model, split, recipe, setting), time_run(model, split, method, setting)
+    per_sample, output = seconds_per_sample(model, split, setting)
+    searched = len(split.forget) + len(split.retain) + len(split.unseen)
+    audited = sum(
+        map(len, (split.forget, split.retain, split.test, split.test_forgotten, split.earlier_samples))
+    )
+    audits = per_sample * ((3 if setting.recipe else 2) * audited + 2 * len(split.unseen))
+    reference = retraining.seconds if retraining is not None and setting.recipe is not None else 0.0
+    each = (run.seconds + per_sample * searched * (trials[1] > 1)) if run is not None else 0.0
+    least, most = (n * each + per_sample * searched * (trials[1] > 1) + audits + reference for n in trials)
+    # the best model so far, the models of this trial and of the audits' predictions
+    extra = run.model_bytes + 2 * output * audited if run is not None else 0
     return Plan(
         samples=[len(s.forget) for s in splits],
         forget=len(split.forget),
@@ -101,40 +106,22 @@ def make_plan(
         earlier=len(split.removed),
         copies=[text for s in splits for text in s.copies.sentences],
         method=method.name(),
-        steps=steps,
-        seconds=seconds,
-        memory=memory,
+        trials=trials,
+        steps=None if run is None else run.steps,
+        seconds=None if run is None else (least, most),
+        memory=None if run is None or run.memory is None else run.memory + extra,
         # the checkpoint, and about 100 bytes per id in secret and request file
-        disk=model_file.stat().st_size + 100 * len(split.forget) + 2 * ids,
+        disk=model_file.stat().st_size + 100 * len(split.forget) + 2 * sum(map(len, split.forget.ids)),
         free=shutil.disk_usage(folder).free,
-        retrain_seconds=retraining or 0.0,
+        retrain_seconds=0.0 if retraining is None else retraining.seconds,
     )
 
 
-def _timed(
-    model: nn.Module, split: Split, method: Method, setting: Setting
-) -> tuple[int | None, float | None, int | None]:
-    """Return number of steps, seconds and peak memory of a run, from the median of ten steps."""
-    if not isinstance(method, GradientMethod):
-        return None, None, None
-    run = Run(copy.deepcopy(model), split, setting.task, setting.seed, setting.compute, source=model)
-    run.factory = setting.factory
-    short = replace(method, density=1.0)
-    with seeded(setting.seed, run.device):
-        reset_peak_memory(run.device)
-        short.prepare(run)
-        optimizer = make_optimizer(short, run.model)
-        durations, started = [], time.perf_counter()
-        for forget, retain in islice(short.pairs(run), TIMED_STEPS):
-            short.train_mode(run)
-            optimizer.zero_grad(set_to_none=True)
-            short.loss(run, forget, retain).backward()
-            optimizer.step()
-            short.after_step(run, optimizer)
-            if run.device.type == "cuda":
-                torch.cuda.synchronize(run.device)
-            durations.append(time.perf_counter() - started)
-            started = time.perf_counter()
-        memory = peak_memory(run.device)
-    steps = method.steps(run)
-    return steps, steps * median(durations) if durations else None, memory
+def _trials(model: nn.Module, split: Split, setting: Setting) -> tuple[Method, tuple[int, int]]:
+    """Return the method of the first trial, and the smallest and the largest number of trials."""
+    method, count = setting.method, setting.trials
+    if count == AUTO and not method.paper:
+        adapted = adapt(method, model, split, setting.task, setting.fixed)
+        return adapted, (1, MOST if can_search(adapted, split, setting.task, setting.fixed) else 1)
+    several = int(count) if isinstance(count, int) and tries(count) else 1
+    return method, (several, several)

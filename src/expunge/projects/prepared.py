@@ -18,13 +18,13 @@ from ..pipeline.factory import seeded_factory
 from ..records.checkpoint import Checkpoint, read_checkpoint
 from ..records.checkpoint_loading import load_into
 from ..records.checkpoint_metadata import check_original
-from ..records.request_file import answered_requests, read_requests, requests_path
+from ..records.request_file import answered_requests, read_requests
 from ..sources.loading import load
 from ..sources.source import Source
 from ..tasks.classification import Classification
 from ..training.run import Compute
 from .answered import Setting
-from .folder import HELD_OUT, SETTINGS, Folder, sha256, write_private_json
+from .folder import HELD_OUT, SETTINGS, Folder, request_file, sha256, write_private_json
 from .held_out import drawn_ids
 from .pins import Pins, pinned
 from .requests import ProjectRequest
@@ -95,6 +95,8 @@ def _setting(settings: ProjectSettings, source: Source, command: str) -> Setting
         measures=settings.measures,
         names={"model": settings.model, "data": source.name, "classes": source.classes},
         command=command,
+        trials=settings.trials,
+        fixed=sorted(settings.settings),
     )
 
 
@@ -114,11 +116,6 @@ def _answered(
         ]
     )
     return requests
-
-
-def request_file(folder: Folder, state: dict[str, Any]) -> Path:
-    """Return the place of the request file of the latest model."""
-    return folder.find(str(requests_path(Path(state["models"][-1]["file"]))), state)
 
 
 def _removed_by(folder: Folder, state: dict[str, Any]) -> dict[str, int]:
@@ -155,16 +152,20 @@ def for_requests(prepared: Prepared, requests: Sequence[Wanted]) -> Setting:
 
 
 def unanswered(prepared: Prepared, say: Say, new: Sequence[ProjectRequest] = ()) -> list[ProjectRequest]:
-    """Return the requests that wait or came back, without the `new` ones, with the ids of their samples.
+    """Return the requests that wait, came back or are not proved, without the `new` ones, with the ids of their samples.
 
-    A request that came back gets those of its ids that the data still has. It is left out if there are none.
+    A request that came back gets those of its ids that the data still has. It is left out if there are none. One that is not
+    proved is left out if the data lacks some of its ids, as no run can prove it.
     """
     known = {past.request: past.ids for past in requests_of(prepared.model)}
     entries = []
-    for entry in (r for r in prepared.requests if r.state != "done" and r not in new):
-        if entry.state == "came back":
+    for entry in (r for r in prepared.requests if r.is_open and r not in new):
+        if entry.state != "waiting":
             ids = entry.what["ids"] or list(known.get(entry.request, ()))
             here = _present(ids, prepared.setting.train)
+            if entry.state == "done" and len(here) < max(len(ids), entry.samples):
+                say(f"request {entry.number} is not proved, and the data no longer has all of its samples.")
+                continue
             if gone := len(ids) - len(here):
                 say(
                     f"request {entry.number} came back, and the data no longer has {gone:,} of its {len(ids):,} samples; "

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
@@ -17,24 +16,31 @@ from ..receipts.ledger import Ledger
 from ..records.record import Record
 from . import folder as files
 from .answer import answer
-from .answered import Answer
-from .creation import make_folder
-from .delivery import deliver, mark_answered
+from .answered import Answer, NotAnswered
+from .changes import check_new_requests, commit, enter, ledger_copy, not_proved
+from .creation import make_folder, remove_leftovers
+from .delivery import deliver_answer, mark_failed
 from .file_checks import check_files, project_status
 from .folder import Folder
+from .ledger_limits import public_key
 from .plan import Plan, make_plan
-from .prepared import Prepared, Say, draw_each, drawn_entry, for_requests, prepare, unanswered
+from .prepared import Prepared, Say, draw_each, for_requests, prepare, unanswered
 from .repeated import answer_repeats, earlier_answer, earlier_of
 from .requests import ProjectRequest, ProjectStatus
 from .settings import ProjectSettings, read_settings
-from .wanted import NO_SUBJECT, Wanted, wanted
+from .status import completed, states_from_file
+from .wanted import Wanted, wanted
 
 
 def _say_nothing(text: str) -> None:
     pass
 
 
-NOTHING_WAITS = "no request waits; name what to forget, or leave --pending out."
+NOTHING_WAITS = "no request waits; there is nothing to answer."
+
+
+class NothingWaits(ExpungeError):
+    """There is no request to answer."""
 
 
 class Project:
@@ -55,6 +61,7 @@ class Project:
     """
 
     def __init__(self, path: Path | str, *, wait: float = 0.0, say: Say = _say_nothing):
+        remove_leftovers(Path(path))
         self.folder = Folder(path)
         self.path, self.wait, self.say = self.folder.path, wait, say
 
@@ -90,6 +97,7 @@ class Project:
         goal: Literal["untrain", "unlearn"] | None = None,
         subject: str = "",
         due: str = "",
+        received: str = "",
         command: str = "",
     ) -> Answer:
         """Answer one request with a run of the project's method on the latest model.
@@ -101,63 +109,78 @@ class Project:
             goal: "untrain" or "unlearn". By default "unlearn" for classes and "untrain" for all else.
             subject: Reference to the person, for the ledger. Do not use the name.
             due: Day by which it must be answered, as 2026-01-31.
+            received: Day on which it came. By default today (UTC).
             command: The command as it can be typed again, for the record.
 
         Returns:
             Model, scores and records. The folder then has the next checkpoint, its record, receipt and request file.
 
         Raises:
-            ExpungeError: The request cannot be answered. The folder stays as it was.
+            NotAnswered: The run diverged, changed nothing, did harm or forgot nothing. The request waits, and the model stays.
+            ExpungeError: The request is wrong. The folder stays as it was.
         """
-        request = wanted(ids=ids, classes=classes, group=group, goal=goal, subject=subject, due=due)
+        what: dict[str, Any] = {"ids": ids, "classes": classes, "group": group, "goal": goal}
+        request = wanted(**what, subject=subject, due=due, received=received)
         return self.answer([request], command=command)
 
     def answer(self, new: Sequence[Wanted] = (), *, pending: bool = False, command: str = "") -> Answer:
         """Answer several requests with one run.
 
-        A request for samples that an earlier one removed already is answered by the earlier run.
+        A request for samples that an earlier one removed already is answered by the earlier run, if that is proved. A request
+        that the run does not answer waits, with the reason in `Answer.failures` and in the ledger.
 
         Args:
             new: New requests.
-            pending: Whether to answer the waiting requests too, and those that came back.
+            pending: Whether to answer the waiting requests too, and those that came back or are not proved.
             command: The command as it can be typed again, for the record.
+
+        Raises:
+            NotAnswered: The run answers none of the requests. They wait, and the model stays.
+            NothingWaits: No request is given, and none waits.
+            ExpungeError: A request is wrong. The folder stays as it was.
         """
         with self.folder.locked(self.wait):
             prepared = self._prepare(command)
             with self.folder.change() as work:
-                ledger = self._ledger(work)
-                splits = self._enter(prepared, ledger, new)
+                ledger = ledger_copy(self.folder, work, prepared, self.say)
+                splits = enter(prepared, ledger, new)
                 entries = prepared.requests[len(prepared.requests) - len(new) :]
                 if pending:
                     waiting = unanswered(prepared, self.say, entries)
                     splits = [*draw_each(prepared.setting, waiting), *splits]
                     entries = [*waiting, *entries]
                 if not entries:
-                    raise ExpungeError(NOTHING_WAITS)
+                    raise NothingWaits(NOTHING_WAITS)
                 left, kept = answer_repeats(self.folder, prepared, ledger, entries, splits, self.say)
+                failed = None
                 if left:
-                    found = self._run(prepared, work, ledger, [e for e, _ in left], [s for _, s in left])
+                    try:
+                        found = self._run(prepared, work, ledger, left)
+                    except NotAnswered as error:
+                        failed = error
                 else:
                     hashes = {entry.request for entry in entries}
                     past = [p for p in requests_of(prepared.model) if p.request in hashes]
                     found = Answer([], splits, past, kept=(prepared.model, Record.load(kept[-1])))
-                self._commit(prepared, work, ledger)
+                if failed is None:
+                    found.not_proved = not_proved(ledger, entries)
+                commit(self.folder, prepared, work, ledger)
+                if failed is not None:
+                    raise failed
         return found
 
     def _run(
-        self,
-        prepared: Prepared,
-        work: Path,
-        ledger: Ledger,
-        entries: Sequence[ProjectRequest],
-        splits: Sequence[Split],
+        self, prepared: Prepared, work: Path, ledger: Ledger, left: Sequence[tuple[ProjectRequest, Split]]
     ) -> Answer:
-        """Answer requests by a new run, and write its files into `work`."""
-        requests = [entry.wanted for entry in entries]
-        setting = for_requests(prepared, requests)
-        found = answer(prepared.model, requests, setting, splits)
-        model = deliver(prepared, work, ledger, entries, found, setting)
-        mark_answered(prepared, ledger, entries, found, model)
+        """Answer requests by a new run, and write its files into `work`. Requests that it does not answer stay open."""
+        entries, what = [entry for entry, _ in left], [entry.wanted for entry, _ in left]
+        setting = for_requests(prepared, what)
+        try:
+            found = answer(prepared.model, what, setting, [split for _, split in left])
+        except NotAnswered as error:
+            mark_failed(ledger, entries, error.reasons, setting.method.name())
+            raise
+        deliver_answer(prepared, work, ledger, entries, found, setting)
         return found
 
     def register(self, new: Sequence[Wanted]) -> list[ProjectRequest]:
@@ -165,8 +188,8 @@ class Project:
         with self.folder.locked(self.wait):
             prepared = self._prepare()
             with self.folder.change() as work:
-                ledger = self._ledger(work)
-                splits = self._enter(prepared, ledger, new)
+                ledger = ledger_copy(self.folder, work, prepared, self.say)
+                splits = enter(prepared, ledger, new)
                 entries = prepared.requests[len(prepared.requests) - len(new) :]
                 for entry, split in zip(entries, splits, strict=True):
                     if earlier := earlier_of(prepared, entry, split):
@@ -174,17 +197,20 @@ class Project:
                             f"request {entry.number} asks for samples that request {earlier.number} removed already; "
                             "`expunge forget --pending` answers it without a new run."
                         )
-                self._commit(prepared, work, ledger)
+                commit(self.folder, prepared, work, ledger)
         return entries
 
     def plan(self, new: Sequence[Wanted] = (), *, pending: bool = False) -> Plan:
-        """Return what `answer` would do and cost. No file is changed."""
+        """Return what `answer` would do and cost. No file is changed. The checks and errors are those of `answer`."""
         prepared = self._prepare()
+        states_from_file(self.folder, prepared.state, prepared.requests)
         requests = [r.wanted for r in unanswered(prepared, self.say)] if pending else []
+        if not (requests or new):
+            raise NothingWaits(NOTHING_WAITS)
+        splits = [prepared.setting.draw(request) for request in new]
+        check_new_requests(prepared, new, splits)
+        splits = [*(prepared.setting.draw(request) for request in requests), *splits]
         requests += new
-        if not requests:
-            raise ExpungeError(NOTHING_WAITS)
-        splits = [prepared.setting.draw(request) for request in requests]
         for split in splits:
             if earlier := earlier_answer(split, requests_of(prepared.model), prepared.requests):
                 self.say(
@@ -194,7 +220,7 @@ class Project:
         return make_plan(prepared.model, splits, setting, recipe, self.path, prepared.model_file)
 
     def status(self, today: date | None = None, *, full: bool = False) -> ProjectStatus:
-        """Return all requests with their states, the latest model, and what is wrong with the files of the project.
+        """Return all requests with their states in the ledger, the latest model, and what is wrong with files and settings.
 
         The latest model is read, and the data is not.
 
@@ -202,7 +228,7 @@ class Project:
             today: The day that due days are compared with. Default: today (UTC).
             full: Also compare all files of earlier runs, and their models, with their receipts.
         """
-        return project_status(self.folder, today, full)
+        return completed(self.folder, project_status(self.folder, today, full))
 
     @property
     def settings(self) -> ProjectSettings:
@@ -217,33 +243,7 @@ class Project:
     # ---- pieces
 
     def _prepare(self, command: str = "") -> Prepared:
-        """Check the files, then load what a command works with."""
+        """Check the files and the key, then load what a command works with."""
         check_files(self.folder, self.say)
+        public_key(self.settings)
         return prepare(self.folder, self.say, command)
-
-    def _enter(self, prepared: Prepared, ledger: Ledger, new: Sequence[Wanted]) -> list[Split]:
-        """Enter new requests in state and ledger, and return their splits. They are drawn first, so a wrong one is refused."""
-        splits = [prepared.setting.draw(request) for request in new]
-        for request, split in zip(new, splits, strict=True):
-            subject = request.subject or NO_SUBJECT
-            number = ledger.add(subject, split.forget.ids, due=request.due, days=prepared.settings.days)
-            due = ledger.request(number).due
-            prepared.requests.append(ProjectRequest.new(number, due, request, subject, split))
-        return splits
-
-    def _ledger(self, work: Path) -> Ledger:
-        """Return a copy of the ledger in the hidden folder of a change."""
-        kept, copied = self.path / files.LEDGER, work / files.LEDGER
-        if kept.exists():
-            shutil.copy(kept, copied)
-        return Ledger(copied, create=not kept.exists())
-
-    def _commit(self, prepared: Prepared, work: Path, ledger: Ledger) -> None:
-        """Make the files in `work`, the models and the requests those of the project."""
-        state = {
-            **prepared.state,
-            "requests": [request.to_dict() for request in prepared.requests],
-            "ledger": str(ledger.head()),
-            "drawn": drawn_entry(prepared, work),
-        }
-        self.folder.commit(work, state)

@@ -11,7 +11,7 @@ from ..data.split import Split
 from ..receipts.ledger import Ledger
 from .folder import Folder
 from .prepared import Prepared, Say
-from .requests import ProjectRequest
+from .requests import ProjectRequest, audit_file
 
 
 def covers(past: PastRequest, split: Split) -> bool:
@@ -25,20 +25,23 @@ def covers(past: PastRequest, split: Split) -> bool:
 def earlier_answer(
     split: Split, answered: Sequence[PastRequest], requests: Sequence[ProjectRequest]
 ) -> ProjectRequest | None:
-    """Return the latest request of a project that is done and removed all that a split asks for, or None."""
+    """Return the latest request of a project that is done and proved, and removed all that a split asks for, or None."""
     by_hash = {past.request: past for past in answered}
     for request in reversed(requests):
         past = by_hash.get(request.request)
-        if past is not None and request.state == "done" and request.run and covers(past, split):
+        done = request.state == "done" and not request.is_open
+        if past is not None and done and request.run and covers(past, split):
             return request
     return None
 
 
-def evidence(folder: Folder, state: dict[str, Any], run: int) -> dict[str, Path]:
-    """Return the record, receipt and secret of a run; empty if one of them is missing."""
-    entry = state["models"][run]
+def evidence(folder: Folder, state: dict[str, Any], request: ProjectRequest) -> dict[str, Path]:
+    """Return record, audit, receipt and secret of an answered request; empty if one of them is missing."""
+    entry = state["models"][request.run]
     model = folder.path / entry["file"]
+    own = audit_file(model, request.number)
     files = {
+        "audit": own if own.is_file() else model.with_suffix(".json"),
         "record": model.with_suffix(".json"),
         "receipt": model.with_suffix(".receipt.json"),
         "secret": model.with_suffix(f".{entry['receipt'][:11]}.secret.json"),
@@ -65,7 +68,7 @@ def answer_by(
         f"request {request.number} asks for samples that request {earlier.number} removed already; run {earlier.run} answers it "
         "too, and nothing is run again."
     )
-    ledger.attach(request.number, audit=files["record"], ids=split.forget.ids, note=text, **files)
+    ledger.attach(request.number, ids=split.forget.ids, note=text, **files)
     # later audits name the earlier request, and both come back together
     request.state, request.request, request.run = "done", earlier.request, earlier.run
     request.then, request.now = dict(earlier.then), dict(earlier.now)
@@ -96,7 +99,7 @@ def answer_repeats(
     kept: list[Path] = []
     for entry, split in zip(entries, splits, strict=True):
         earlier = earlier_of(prepared, entry, split)
-        files = evidence(folder, prepared.state, earlier.run) if earlier else {}
+        files = evidence(folder, prepared.state, earlier) if earlier else {}
         if earlier and files:
             say(answer_by(ledger, entry, earlier, split, files))
             kept.append(files["record"])

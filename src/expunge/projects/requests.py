@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any, Literal
 
 from ..data.past_requests import PastRequest
 from ..data.split import Split
+from ..receipts.deletion import Request as LedgerRequest
 from .wanted import Wanted
 
 RequestState = Literal["waiting", "done", "came back"]
+# the state of a done request in the ledger that lacks something
+NOT_PROVED = "done, not proved"
+# fields that the ledger keeps, and not `state.json`
+_OF_LEDGER = ("ledger_state", "missing")
 
 
 @dataclass
@@ -25,12 +31,15 @@ class ProjectRequest:
         what: What it asks for (`Wanted.to_dict`). Ids are kept only while it waits.
         kind: "ids", "class" or "group".
         samples: Number of its samples.
-        state: "waiting", "done", or "came back" if a later audit found that its samples are recognised again.
+        state: What the project knows: "waiting", "done" if a run answered it, or "came back" if a later audit found that its
+            samples are recognised again. The ledger says whether it is proved.
         request: Hash of its split. It identifies the request in records and audits.
         run: Number of the run that answered it, or 0.
         then: UA and MIA of the audit that followed its run.
         now: UA and MIA of the latest audit.
-        reason: Why it came back, in a sentence.
+        reason: Why it came back, or why the last run did not answer it, in a sentence.
+        ledger_state: Its state in the ledger. `Project.status` reads it; it is not kept in `state.json`.
+        missing: What the ledger lacks to call it proved.
     """
 
     number: int
@@ -45,6 +54,8 @@ class ProjectRequest:
     then: dict[str, float] = field(default_factory=dict)
     now: dict[str, float] = field(default_factory=dict)
     reason: str = ""
+    ledger_state: str = ""
+    missing: tuple[str, ...] = ()
 
     @classmethod
     def new(cls, number: int, due: str, wanted: Wanted, subject: str, split: Split) -> ProjectRequest:
@@ -56,7 +67,7 @@ class ProjectRequest:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ProjectRequest:
         """Make a request from an entry of `state.json`."""
-        known = {f.name for f in fields(cls)}
+        known = {f.name for f in fields(cls)} - set(_OF_LEDGER)
         return cls(**{k: v for k, v in values.items() if k in known})
 
     @property
@@ -69,9 +80,26 @@ class ProjectRequest:
         """Change of UA and MIA since the request's own audit, in percentage points."""
         return {k: self.now[k] - v for k, v in self.then.items() if k in self.now}
 
+    @property
+    def is_open(self) -> bool:
+        """Whether a run has to answer it: it waits, came back, or is not proved."""
+        if self.ledger_state:
+            return self.ledger_state in ("open", "running", NOT_PROVED)
+        return self.state != "done"
+
+    @property
+    def shown_state(self) -> str:
+        """The state in the ledger, in its words. A request that came back is open again."""
+        state = self.ledger_state or ("done" if self.state == "done" else "open")
+        return f"{state}, came back" if self.state == "came back" and state == "open" else state
+
     def is_overdue(self, today: date) -> bool:
-        """Return whether the due day has passed and the request is not done."""
-        return self.state != "done" and date.fromisoformat(self.due) < today
+        """Return whether the due day has passed and the request is open, or done but not proved."""
+        return self.is_open and date.fromisoformat(self.due) < today
+
+    def read_ledger(self, request: LedgerRequest) -> None:
+        """Take over what the ledger says of this request."""
+        self.ledger_state, self.missing = request.state, tuple(request.missing)
 
     def answered(self, run: int, past: PastRequest) -> None:
         """Mark the request as answered by a run, as the model remembers it."""
@@ -81,7 +109,7 @@ class ProjectRequest:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the values as JSON holds them."""
-        return asdict(self)
+        return {k: v for k, v in asdict(self).items() if k not in _OF_LEDGER}
 
 
 def apply_audit(
@@ -118,6 +146,7 @@ class ProjectStatus:
         model: File of the latest model, inside the project.
         today: The day that due days are compared with.
         problems: Which files of the project are missing or were changed, one sentence each.
+        wrong: What is wrong with `expunge.toml`, one sentence each. `forget` refuses it.
         old_models: Files of earlier models that are still there. They know what later requests removed.
     """
 
@@ -126,28 +155,41 @@ class ProjectStatus:
     today: date
     problems: tuple[str, ...] = ()
     old_models: tuple[str, ...] = ()
+    wrong: tuple[str, ...] = ()
 
     @property
     def waiting(self) -> list[ProjectRequest]:
         """Requests that no run has answered."""
-        return [r for r in self.requests if r.state == "waiting"]
+        return [r for r in self.requests if r.state == "waiting" and r.is_open]
+
+    @property
+    def not_proved(self) -> list[ProjectRequest]:
+        """Requests that a run has answered and that the ledger does not call proved."""
+        return [r for r in self.requests if r.ledger_state == NOT_PROVED]
 
     @property
     def overdue(self) -> list[ProjectRequest]:
-        """Requests that are not done and whose due day has passed."""
+        """Requests that are open or not proved, and whose due day has passed."""
         return [r for r in self.requests if r.is_overdue(self.today)]
 
     @property
     def came_back(self) -> list[ProjectRequest]:
         """Requests whose samples the latest model recognises again."""
-        return [r for r in self.requests if r.state == "came back"]
+        return [r for r in self.requests if r.state == "came back" and r.is_open]
 
     @property
     def exit_code(self) -> int:
-        """1 if a request came back or is overdue, or a file is missing or was changed, else 0."""
+        """2 if `expunge.toml` is wrong; 1 if a request came back or is overdue, or a file is missing or was changed; else 0."""
+        if self.wrong:
+            return 2
         return 1 if self.overdue or self.came_back or self.problems else 0
 
 
 def utc_today() -> date:
     """Return today (UTC), as the ledger counts days."""
     return datetime.now(UTC).date()
+
+
+def audit_file(model: Path, number: int) -> Path:
+    """Return the file of the audit of one request, where a run answered several."""
+    return model.with_suffix(f".request-{number}.json")

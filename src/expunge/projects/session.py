@@ -26,6 +26,7 @@ from ..tasks.classification import Classification
 from ..tasks.task import Task
 from ..training.registry import MethodLike, make
 from ..training.run import Compute
+from ..tuning.search import AUTO, count_for
 from .answer import answer
 from .answered import Answer, Setting
 from .repeated import covers
@@ -39,7 +40,8 @@ class Session:
         model: The trained model. It is left as it was.
         data: A data spec such as "digits", a `Source`, or a pair (train, test) of what `as_data` takes.
         task: The task of the model.
-        method: The method that answers requests.
+        method: The method that answers requests. Given by name or class, each run chooses its settings (`trials="auto"`). An
+            instance runs with exactly its settings.
         options: Other fields of `Setting`, such as `seed`, `recipe` (for a reference) or `validation`.
 
     Raises:
@@ -63,6 +65,7 @@ class Session:
             )
         _check(model, task, options)
         try:
+            options = {"trials": count_for(method, AUTO), **options}
             self.setting = Setting(train=train, test=test, task=task, method=make(method), **options)
         except TypeError as error:
             raise ExpungeError(f"{error}; give fields of `Setting`.") from error
@@ -102,10 +105,12 @@ class Session:
             run and that answer is returned, with a warning.
 
         Raises:
-            UnlearningFailed: The run diverged, changed nothing, or left a class known. The session stays as it was.
-            ExpungeError: The request cannot be drawn.
+            NotAnswered: The run diverged, changed nothing, did harm or forgot nothing. The session stays as it was.
+            ExpungeError: The request cannot be drawn, or the method does not fit. The session stays as it was.
         """
-        setting = self.setting if method is None else replace(self.setting, method=make(method))
+        setting = self.setting
+        if method is not None:
+            setting = replace(setting, method=make(method), trials=count_for(method, AUTO))
         request = wanted(ids=ids, classes=classes, group=group, goal=goal)
         split = setting.draw(request)
         if (earlier := self._earlier(split)) is not None:
@@ -145,6 +150,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "rehearse": (bool,),
     "recipe": (Retrain, NoneType),
     "measures": (list, tuple),
+    "trials": (int, str, NoneType),
 }
 
 

@@ -6,9 +6,9 @@ import json
 import tomllib
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from ..data.split import Split
 from ..errors import ExpungeError, raise_all
@@ -28,57 +28,13 @@ from ..training.registry import find
 from ..training.run import Compute
 from ..training.settings import field_problems
 from ..tuning import presets
+from ..tuning.checks import trial_problems
+from ..tuning.search import AUTO, tries
+from .entries import Entries
 
-Share = Annotated[float, Field(ge=0, lt=1)]
 
-
-class ProjectSettings(BaseModel):
-    """The entries of `expunge.toml`.
-
-    Args:
-        data: The data, as for `--data` of other commands: digits, folder:DIR, package.module:factory. Options follow a '?'.
-        model: The model, as for `--model` of other commands: cnn, resnet18, package.module:factory.
-        device: Where the model is: cpu, cuda, cuda:1 or mps.
-        ema: Entry of the first checkpoint that holds the model, if the file holds several.
-        validation: Share of each class that the model was not trained on. Give 0 if it was trained on all samples.
-        split_seed: Seed of the validation set.
-        copies: Copies of forget samples: include exact ones in the forget set, only report them, or ignore. By default include
-            for ids and groups, and report for classes.
-        seed: Seed of everything random in a run.
-        method: Method that answers requests.
-        settings: Settings of the method: a table of its fields. By default those of the preset of the data.
-        reference: Whether every audit also retrains a model without the union of all requests. It costs a training.
-        recipe: Training recipe of the reference: a table of fields of Retrain. By default that of the preset of the data.
-        rehearse: Whether a run also works on the samples of earlier requests.
-        max_gap: Largest average gap to the reference, in percentage points, at which `forget` exits with 0.
-        measures: Extra measures of each audit.
-        compute: How the arithmetic is done: a table with amp, channels_last, compile, accumulate, processes, eval_batch.
-        days: Days in which a request must be answered, if it names no due day.
-        sign_key: Private key that signs receipts. Without it they are unsigned.
-        passphrase_file: File whose first line opens the key, if it is locked.
-    """
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    data: str
-    model: str
-    device: str = "cpu"
-    ema: str | None = None
-    validation: Share = 0.1
-    split_seed: int = 0
-    copies: Literal["include", "report", "ignore"] | None = None
-    seed: int = 0
-    method: str = "salun"
-    settings: dict[str, Any] = Field(default_factory=dict)
-    reference: bool = False
-    recipe: dict[str, Any] = Field(default_factory=dict)
-    rehearse: bool = False
-    max_gap: Annotated[float, Field(ge=0)] | None = None
-    measures: list[str] = Field(default_factory=list)
-    compute: dict[str, Any] = Field(default_factory=dict)
-    days: Annotated[int, Field(ge=0, le=3650)] = 28
-    sign_key: str | None = None
-    passphrase_file: str | None = None
+class ProjectSettings(Entries):
+    """The entries of `expunge.toml`, and what they stand for. `Entries` documents each of them."""
 
     def make_method(self, scenario: Literal["class", "random"] = "random") -> Method:
         """Return the method with the settings of the file above those of the preset."""
@@ -163,8 +119,13 @@ def _value_problems(settings: ProjectSettings, given: set[str]) -> list[str]:
     if not problems["method"]:
         chosen = find(settings.method)
         problems["settings"] = _problems_of(lambda: _check_fields(settings.method, chosen, settings.settings))
+        if not problems["settings"]:
+            problems["trials"] = _trial_problems(settings)
     sentences = [
-        f"{name}: {p}" for name, found in problems.items() if name in {*given, "settings"} for p in found
+        f"{name}: {p}"
+        for name, found in problems.items()
+        if name in {*given, "settings", "trials"}
+        for p in found
     ]
     for name in ("sign_key", "passphrase_file"):
         if (file := getattr(settings, name)) is not None and not Path(file).expanduser().is_file():
@@ -208,6 +169,17 @@ def _check_fit(settings: ProjectSettings, source: Source, checkpoint: Checkpoint
     check_original(checkpoint, first)
 
 
+def _trial_problems(settings: ProjectSettings) -> list[str]:
+    """Return what is wrong with a number of trials. "auto" takes the settings as they are where there is nothing to try."""
+    count = settings.trials
+    if count == AUTO or not tries(count):
+        return []
+    problems = trial_problems(settings.make_method(), count, sorted(settings.settings))
+    if not settings.validation:
+        problems.append('trials are chosen on validation samples; set validation, or trials to "auto" or 0.')
+    return problems
+
+
 def _check_fields(owner: str, made: Any, values: dict[str, Any]) -> None:
     """Raise `ExpungeError` for fields that a dataclass lacks or refuses."""
     raise_all(field_problems(owner, made, _tuples(values)))
@@ -244,6 +216,8 @@ def _sentence(error: Any) -> str:
         return f"'{where}' is no entry; known: {', '.join(sorted(ProjectSettings.model_fields))}."
     if kind == "missing":
         return f"'{where}' is missing; add it."
+    if error["loc"][0] == "trials":
+        return f'trials is {error["input"]!r}; it must be a whole number of at least 0, or "auto".'
     return f"{where} is {error['input']!r}; it must be {error['msg'].removeprefix('Input should be ')}."
 
 

@@ -80,6 +80,7 @@ class _WantedEntry(_Checked):
     goal: Literal["untrain", "unlearn"] | None = None
     subject: str = ""
     due: str = ""
+    received: str = ""
 
 
 class _RequestEntry(_Checked):

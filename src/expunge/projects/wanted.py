@@ -30,7 +30,8 @@ class Wanted:
         group: Group as COLUMN=VALUE.
         goal: "untrain" or "unlearn". By default "unlearn" for classes and "untrain" for all else.
         subject: A reference to the person, for the ledger. Do not use the name.
-        due: Day by which the request must be answered, as 2026-01-31. By default `days` of the project after today.
+        due: Day by which the request must be answered, as 2026-01-31. By default `days` of the project after it came.
+        received: Day on which the request came, as 2026-01-31. By default today (UTC).
     """
 
     ids: tuple[str, ...] = ()
@@ -39,6 +40,7 @@ class Wanted:
     goal: Literal["untrain", "unlearn"] | None = None
     subject: str = ""
     due: str = ""
+    received: str = ""
 
     def problems(self) -> list[str]:
         """Return what is wrong with these values, one sentence each."""
@@ -101,14 +103,17 @@ def _texts(values: Any) -> tuple[str, ...]:
     return tuple(as_texts(values.tolist() if hasattr(values, "tolist") else values))
 
 
-def read_csv(path: Path | str, column: str = "id", *, subject: str = "", due: str = "") -> list[Wanted]:
+def read_csv(
+    path: Path | str, column: str = "id", *, subject: str = "", due: str = "", received: str = ""
+) -> list[Wanted]:
     """Read requests from a CSV file with a header.
 
     Args:
-        path: The file. Rows with the same subject and due day are one request.
-        column: Column of the ids. The columns "subject" and "due" may follow.
+        path: The file. Rows with the same subject, due day and received day are one request.
+        column: Column of the ids. The columns "subject", "due" and "received" may follow.
         subject: Subject of rows without one.
         due: Due day of rows without one.
+        received: Received day of rows without one.
 
     Raises:
         ExpungeError: The file cannot be read, or has no such column or no ids.
@@ -123,14 +128,15 @@ def read_csv(path: Path | str, column: str = "id", *, subject: str = "", due: st
         raise ExpungeError(
             f"{path} has no column '{column}'; its columns: {', '.join(names) or 'none'}. Name the one with ids."
         )
-    requests: dict[tuple[str, str], list[str]] = {}
+    defaults = {"subject": subject, "due": due, "received": received}
+    requests: dict[tuple[str, ...], list[str]] = {}
     for row in rows:
-        key = ((row.get("subject") or "").strip() or subject, (row.get("due") or "").strip() or due)
+        key = tuple((row.get(name) or "").strip() or value for name, value in defaults.items())
         if name := (row[column] or "").strip():
             requests.setdefault(key, []).append(name)
     if not requests:
         raise ExpungeError(f"{path} names no id; give one or more rows.")
-    return [Wanted(ids=tuple(ids), subject=s, due=d) for (s, d), ids in requests.items()]
+    return [Wanted(ids=tuple(ids), subject=s, due=d, received=r) for (s, d, r), ids in requests.items()]
 
 
 def union_of(splits: Sequence[Split], train: Data, test: Data, *, validation: float, seed: int) -> Split:

@@ -61,7 +61,8 @@ def execute(
         on_row: Called with each row of the curves.
 
     The samples of requests that `model` has answered before leave the retain set: see `Split.after`. The new model knows
-    them and this request: see `requests_of`.
+    them and this request: see `requests_of`. After a run that diverged or changed nothing, the model does not know this
+    request, because the run did not answer it.
 
     Returns:
         The finished run. Its `model` has the modes (train or eval) of the one passed in.
@@ -107,7 +108,8 @@ def execute(
     # scores are those of the request, without what was rehearsed
     run.split = split
     _check_result(run, model, type(method).__name__)
-    remember_requests(run.model, _answered(split, method))
+    if run.has_result:
+        remember_requests(run.model, _answered(split, method))
     return run
 
 
@@ -125,7 +127,6 @@ def _apply(run: Run, method: Method, model: nn.Module) -> None:
 def keep_original(
     model: nn.Module,
     split: Split,
-    method: Method,
     task: Task,
     reason: str,
     *,
@@ -134,6 +135,8 @@ def keep_original(
 ) -> Run:
     """Return an unchanged run with a copy of the original, for a method that cannot improve on it.
 
+    The copy knows the requests of the original, and not this one: its parameters were trained on the forget set.
+
     Args:
         reason: Why the original is kept, for the status. The other arguments are those of `execute`.
     """
@@ -141,7 +144,6 @@ def keep_original(
         copy.deepcopy(model), split.after(requests_of(model)), task, seed, compute or Compute(), source=model
     )
     run.ended, run.status, run.kept_original = "unchanged", f"unchanged: {reason}", True
-    remember_requests(run.model, _answered(run.split, method))
     return run
 
 

@@ -149,6 +149,11 @@ class Run:
         self.loop(self, method)
 
     @property
+    def has_result(self) -> bool:
+        """Whether the run ended with a model that it changed. Only such a run answers its request."""
+        return self.ended not in ("diverged", "unchanged")
+
+    @property
     def device(self) -> torch.device:
         """The device of the model, where all work is done."""
         return device_of(self.model)
@@ -221,11 +226,6 @@ class Run:
         for key, value in state.items():
             if key.startswith("stream/"):
                 self.generator(key.removeprefix("stream/")).set_state(value)
-
-
-def has_result(run: Run) -> bool:
-    """Return whether a run made a model: it did not diverge, and it changed a parameter."""
-    return run.ended not in ("diverged", "unchanged")
 
 
 def autocast(run: Run) -> AbstractContextManager[Any]:

@@ -50,6 +50,12 @@ def can_search(method: Method, split: Split, task: Task, fixed: Collection[str] 
     return "scores" in task.offers and len(split.validation) > 0 and bool(search_space(method, fixed))
 
 
+def seen_samples(split: Split) -> Split:
+    """Return the split without forget samples that the original never saw, if it saw any of them."""
+    seen = split.without_held_out
+    return seen if len(seen.forget) else split
+
+
 @dataclass(frozen=True)
 class AutoSearch:
     """Propose the settings of each trial.
@@ -59,12 +65,14 @@ class AutoSearch:
         space: {field: values in ascending strength}. The first field is searched first.
         upward: Whether the search first tries larger values.
         enough: Distance that ends the search.
+        weaker: Whether the search goes on with weaker settings where it is stuck.
     """
 
     own: dict[str, Any]
     space: Space
     upward: bool
     enough: float = ENOUGH
+    weaker: bool = False
 
     def next(self, done: Sequence[Trial]) -> dict[str, Any] | None:
         """Return the settings to try next, or None if the search is over."""
@@ -76,7 +84,14 @@ class AutoSearch:
         rank = lambda k: (round(done[k].distance), -k) if self.upward else (done[k].distance, k)  # noqa: E731
         best = done[min(range(len(done)), key=rank)]
         tried = [t.settings for t in done]
-        return next((s for s in self._neighbours(best.settings, tried) if s not in tried), None)
+        near = next((s for s in self._neighbours(best.settings, tried) if s not in tried), None)
+        return self._weaker(tried) if near is None and self.weaker else near
+
+    def _weaker(self, tried: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+        """Return the adapted settings with the first field two steps below the lowest value tried."""
+        name, values = next(iter(self.space.items()))
+        position = min(values.index(settings[name]) for settings in tried) - 2
+        return {**self.own, name: values[position]} if position >= 0 else None
 
     def _neighbours(self, best: dict[str, Any], tried: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """Yield settings that differ from the best in one field, the most promising first."""
@@ -91,7 +106,13 @@ class AutoSearch:
 
 
 def search_for(
-    method: Method, model: nn.Module, split: Split, task: Task, fixed: Collection[str], margin: float
+    method: Method,
+    model: nn.Module,
+    split: Split,
+    task: Task,
+    fixed: Collection[str],
+    enough: float,
+    weaker: bool = False,
 ) -> AutoSearch:
     """Return the search for an adapted method.
 
@@ -101,14 +122,17 @@ def search_for(
         split: The split that trials run on.
         task: The task of the model.
         fixed: Names of fields that stay as they are.
-        margin: Sampling error of the estimated gap: a smaller gap cannot be told from none.
+        enough: Estimated gap in percentage points that ends the search. A gap of 1 point ends it in any case.
+        weaker: Whether the search goes on with weaker settings where it is stuck.
     """
     space = {name: _ladder(name, values, method) for name, values in search_space(method, fixed).items()}
     if isinstance(method, GradientMethod) and "epochs" not in fixed:
         passes = _passes(method, Run(model, split.for_method, task))
         space = dict([*list(space.items())[:1], ("epochs", passes), *list(space.items())[1:]])
     own = {name: getattr(method, name) for name in space}
-    return AutoSearch(own, space, upward=bool(split.forget_classes), enough=max(ENOUGH, margin))
+    return AutoSearch(
+        own, space, upward=bool(split.forget_classes), enough=max(ENOUGH, enough), weaker=weaker
+    )
 
 
 def _ladder(name: str, values: list[Any], method: Method) -> list[Any]:

@@ -15,7 +15,7 @@ from ..tasks.task import Task
 from ..training.arguments import check_arguments
 from ..training.execute import check_run, execute
 from ..training.registry import MethodLike, make
-from ..training.run import Compute, Row, has_result
+from ..training.run import Compute, Row
 from .search import AUTO, Count, count_for
 from .trials import choose
 
@@ -61,6 +61,6 @@ def unlearn(
     check_run(made, split.after(requests_of(model)), task, seed=seed, compute=compute, model=model)
     made, run, _ = choose(model, split, made, task, count=count, **options)
     run = run or execute(model, split, made, task, **options)
-    if not has_result(run):
+    if not run.has_result:
         raise UnlearningFailed(f"{made.name()} {run.status}", run)
     return run.model

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +22,7 @@ from ..training.execute import execute, keep_original
 from ..training.method import Method
 from ..training.processes import ProcessGroup, is_first_process
 from ..training.run import Compute, Run
-from .auto import adapt, can_search, search_for
+from .auto import ENOUGH, adapt, can_search, search_for, seen_samples
 from .caution import cautious_distance
 from .checks import tuning_problems
 from .estimate import Distance, distance_to_expected, distance_to_retrained
@@ -40,6 +40,7 @@ class Tuned:
         untouched: Distance of the original, in percentage points.
         run: Run of the best trial. None if an interrupted call made it, or if trials ran on a part of the forget set.
         margin: Sampling error of the distance for `count="auto"`, else 0. A smaller gain counts as none.
+        in_order: All trials, the first one first.
     """
 
     trials: list[Trial]
@@ -47,6 +48,19 @@ class Tuned:
     untouched: float
     run: Run | None
     margin: float = 0.0
+    in_order: Sequence[Trial] = ()
+
+    @property
+    def harmless(self) -> tuple[Method, Run | None]:
+        """The method of the first trial that is hardly further from the target than the original, and its run if it is kept.
+
+        Where no trial improves on the original, their distances differ by chance, and the closest trial is the one that does
+        least. The first trial has the method's own settings. Hardly means a point, or the sampling error if it is smaller. If
+        all trials are further away, it is the closest one.
+        """
+        limit = self.untouched + min(self.margin, ENOUGH)
+        trial = next((t for t in self.in_order if t.distance <= limit), self.trials[0])
+        return replace(self.method, **trial.settings), self.run if trial is self.trials[0] else None
 
     @property
     def improved(self) -> bool:
@@ -69,6 +83,7 @@ def tune(
     on_trial: Callable[[list[Trial]], None] | None = None,
     trials_file: Path | str | None = None,
     state_file: Path | str | None = None,
+    may_keep: bool = True,
     **options: Any,
 ) -> Tuned:
     """Try several settings of a method and choose those whose model is closest to Retrain.
@@ -91,6 +106,8 @@ def tune(
         on_trial: Called after each trial with all trials so far.
         trials_file: File that keeps finished trials, so that an interrupted call continues. The caller removes it.
         state_file: File for the state of the running trial, as for `execute`.
+        may_keep: Whether the caller keeps the original if no trial improves on it. If not, "auto" goes on until a trial is as
+            close to the target as the original, even if chance explains a larger gap.
         options: Further keyword arguments of `execute`.
 
     Returns:
@@ -111,14 +128,14 @@ def tune(
     state_path, trials_path = (None if f is None else Path(f) for f in (state_file, trials_file))
     split = split.after(requests_of(model))
     # trials leave out what the original never saw, by which they are compared; automatic ones run what is delivered
-    trial_split = split if by == "gap" or count == AUTO else split.without_held_out
+    trial_split = split if by == "gap" or count == AUTO else seen_samples(split)
     distance_of, margin = _distance(model, trial_split, task, retrained if by == "gap" else None, count)
     untouched = distance_of(model)
     identity = identity_of(model, split, method, seed, how, options.get("mask"), count, fixed, by)
-    method, propose = _proposals(model, trial_split, method, task, count, fixed, margin)
-    trials = finished_trials(trials_path, identity)
+    enough = margin if may_keep else min(margin, untouched)
+    method, propose = _proposals(model, trial_split, method, task, count, fixed, enough, not may_keep)
+    trials, group = finished_trials(trials_path, identity), ProcessGroup(how.processes)
     best_run: Run | None = None
-    group = ProcessGroup(how.processes)
     while (settings := propose(trials)) is not None:
         chosen = replace(method, **settings)
         run = execute(
@@ -137,11 +154,11 @@ def tune(
             write_json(trials_path, plain({"identity": identity, "trials": [asdict(t) for t in trials]}))
         if on_trial is not None:
             on_trial(trials)
-    trials = sorted(trials, key=lambda t: t.distance)
+    in_order, trials = trials, sorted(trials, key=lambda t: t.distance)
     if len(trial_split.forget) < len(split.forget):
         # the best settings then run on all that was requested
         best_run = None
-    tuned = Tuned(trials, replace(method, **trials[0].settings), untouched, best_run, margin)
+    tuned = Tuned(trials, replace(method, **trials[0].settings), untouched, best_run, margin, in_order)
     if not tuned.improved:
         warnings.warn(no_better_text(tuned), RuntimeWarning, stacklevel=2)
     return tuned
@@ -155,6 +172,7 @@ def choose(
     *,
     count: Count,
     fixed: Collection[str] = (),
+    may_keep: bool = True,
     **options: Any,
 ) -> tuple[Method, Run | None, dict[str, Any]]:
     """Return the method with the settings to use, its run if there is one already, and details for the record.
@@ -166,6 +184,7 @@ def choose(
         task: The task of the model.
         count: Number of trials. None, 0 and 1 keep the settings. "auto" keeps the original if no trial improves on it.
         fixed: Names of fields that stay as they are.
+        may_keep: Whether "auto" may keep the original. If not, the first trial that does no harm is taken, else the best.
         options: Further keyword arguments of `tune`.
     """
     if not tries(count) or count is None:
@@ -174,14 +193,16 @@ def choose(
         return method, None, {}
     if count == AUTO and not can_search(method, split, task, fixed):
         return adapt(method, model, split, task, fixed), None, {}
-    tuned = tune(model, split, method, task, count=count, fixed=fixed, **options)
+    tuned = tune(model, split, method, task, count=count, fixed=fixed, may_keep=may_keep, **options)
     details = {"trials": [asdict(t) for t in tuned.trials], "trials_untouched": tuned.untouched}
     if count != AUTO or tuned.improved:
         return tuned.method, tuned.run, details
+    if not may_keep:
+        return (*tuned.harmless, details)
     shared = {name: options[name] for name in ("seed", "compute") if name in options}
     return (
         tuned.method,
-        keep_original(model, split, tuned.method, task, no_better_text(tuned), **shared),
+        keep_original(model, split, task, no_better_text(tuned), **shared),
         details,
     )
 
@@ -193,7 +214,7 @@ def _distance(
     if retrained is not None:
         return distance_to_retrained(retrained, task), 0.0
     if count == AUTO:
-        seen = split.without_held_out
+        seen = seen_samples(split)
         return cautious_distance(model, replace(seen, held_out=seen.held_out[:0]), task)
     return distance_to_expected(model, split, task), 0.0
 
@@ -205,12 +226,13 @@ def _proposals(
     task: Task,
     count: int | str,
     fixed: Collection[str],
-    margin: float,
+    enough: float,
+    weaker: bool,
 ) -> tuple[Method, Callable[[list[Trial]], dict[str, Any] | None]]:
     """Return the method that trials vary, and the function that gives the settings of the next trial."""
     if isinstance(count, str):
         method = adapt(method, model, split, task, fixed)
-        return method, search_for(method, model, split, task, fixed, margin).next
+        return method, search_for(method, model, split, task, fixed, enough, weaker).next
     return method, lambda done: next_settings(method, done, count, fixed) if len(done) < count else None
 
 

@@ -1,0 +1,56 @@
+"""The requests and the plan of a project, for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Column, Table
+
+if TYPE_CHECKING:
+    from ..projects.plan import Plan
+    from ..projects.requests import ProjectRequest
+
+
+def print_requests(requests: Sequence[ProjectRequest], today: date) -> None:
+    """Print requests with their states in the ledger, and their scores then and now."""
+    columns = (Column(name, no_wrap=True) for name in ("due", "UA", "MIA"))
+    due, *scored = columns
+    table = Table("no.", "subject", "asks for", due, "state", *scored)
+    for r in requests:
+        state = f"{r.shown_state}, overdue" if r.is_overdue(today) else r.shown_state
+        scores = [
+            f"{r.then[k]:.1f} > {r.now[k]:.1f}" if k in r.then and k in r.now else "" for k in ("UA", "MIA")
+        ]
+        table.add_row(str(r.number), escape(r.subject), f"{r.kind}, {r.samples:,}", r.due, state, *scores)
+    Console().print(table)
+
+
+def _seconds(plan: Plan) -> str:
+    if plan.seconds is None:
+        return "unknown: the method has no training loop"
+    (least, most), (fewest, highest) = plan.seconds, plan.trials
+    if fewest == highest:
+        runs = f"{fewest} trials of {plan.steps:,} steps" if fewest > 1 else f"a run of {plan.steps:,} steps"
+        return f"{least:.1f} ({runs}, masks and audit)"
+    return f"{least:.1f} (1 trial of {plan.steps:,} steps) to {most:.1f} ({highest} trials), with masks and audit"
+
+
+def print_plan(plan: Plan) -> None:
+    """Print a plan, one line for each figure."""
+    each = ", ".join(f"{n:,}" for n in plan.samples)
+    lines = {
+        "requests": f"{len(plan.samples)} ({each} samples), {plan.forget:,} different samples to forget",
+        "retained samples": f"{plan.retain:,} (earlier requests removed {plan.earlier:,})",
+        "copies": " ".join(plan.copies) or "none found",
+        "method": plan.method,
+        "estimated seconds": _seconds(plan),
+        "estimated memory": "unknown" if plan.memory is None else f"{plan.memory / 1e6:,.0f} MB",
+        "disk space": f"{plan.disk / 1e6:,.1f} MB needed, {plan.free / 1e6:,.0f} MB free",
+        "retraining": f"{plan.retrain_seconds:.1f} seconds"
+        + (", which is cheaper than the method may be" if plan.retraining_is_cheaper else ""),
+    }
+    print("\n".join(f"{name}: {text}" for name, text in lines.items()))

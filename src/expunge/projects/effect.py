@@ -1,0 +1,116 @@
+"""Whether a run answered a request: what it changed on the samples, and what the model still knows of them.
+
+A run that forgets nothing answers no request. Without a retrained model, three things are measured: whether the run
+changed what the model says of the samples, whether they still stand out from unseen samples, and, where the ability was
+to be removed, whether they are still recognised.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..audit.earlier_requests import TOLERANCE
+from ..audit.evaluation import Evaluation
+from ..pipeline.outcome import Outcome
+from .parts import Part
+
+# Points by which a run must change the confidence in a sample, on average. A real run changes it by more.
+LEAST_CHANGE = 0.1
+# Probability that samples stand out from unseen ones by chance.
+SIGNIFICANCE = 0.01
+
+
+def run_failure(outcome: Outcome, original: Outcome) -> str:
+    """Return why a run answers none of its requests: it diverged, changed nothing or did harm. Else empty."""
+    record = outcome.record
+    if record.ended in ("diverged", "unchanged", "worse"):
+        return record.status
+    if record.model.get("hash_before") == record.model.get("hash_after"):
+        return "the run ended with the model that it began with"
+    return ""
+
+
+def failure(part: Part, *, exact: bool) -> str:
+    """Return why a run does not answer one of its requests, as a sentence. Empty if it does.
+
+    Args:
+        part: The request.
+        exact: Whether the method trains a new model without the samples. Then there is nothing to measure.
+    """
+    if part.split.goal == "unlearn":
+        return _still_recognised(part)
+    return "" if exact else _unmoved(part) or _still_remembered(part)
+
+
+def _still_recognised(part: Part) -> str:
+    known, before = (100 - float(e.scores["UA"]) for e in (part.own, part.original))
+    # the goal is that the class is not recognised at all; a run that took away less than half did not do the work
+    if known <= max(TOLERANCE, before / 2):
+        return ""
+    return f"the model still recognises {known:.1f} % of the samples that were to be unlearned, and {before:.1f} % before the run"
+
+
+def _unmoved(part: Part) -> str:
+    """Return that the run left the confidence in each sample as it was. It compares the same samples, so chance has no part."""
+    index, earlier = part.own.split.forget.index, part.own.split.earlier_samples.index
+    fresh = ~torch.isin(index[torch.isin(index, part.split.forget.index)], earlier)
+    if not fresh.any():
+        # earlier requests removed all of them
+        return ""
+    change = (
+        (part.own.forget.confidence - part.original.forget.confidence)[fresh].abs().double().mean().item()
+    )
+    if 100 * change >= LEAST_CHANGE:
+        return ""
+    return (
+        f"the run changed the confidence in its samples by {100 * change:.3f} points on average, and less than {LEAST_CHANGE:g} "
+        "counts as nothing"
+    )
+
+
+def _still_remembered(part: Part) -> str:
+    if part.retrained is not None:
+        # the gap and the verdict say more, and the ledger has limits for them
+        return ""
+    before, after = remembered(part.original), remembered(part.own)
+    if after <= before / 2:
+        return ""
+    return (
+        f"the model still tells its samples from unseen ones: their confidences are {after:.2f} higher than chance explains "
+        f"(Kolmogorov-Smirnov distance), and {before:.2f} before the run; at most half of that is allowed without a reference"
+    )
+
+
+def remembered(evaluation: Evaluation) -> float:
+    """Return how far the confidences on the forget set lie above those on unseen samples of the same classes, from 0 to 1.
+
+    It is the one-sided Kolmogorov-Smirnov distance minus its critical value at 1 %. Unseen are the test samples. They are
+    weighted to have the classes of the forget set. Classes without test samples are left out.
+    """
+    forget, unseen = evaluation.forget, (evaluation.test, evaluation.test_forgotten)
+    values, others = forget.confidence.double(), torch.cat([p.confidence.double() for p in unseen])
+    weights = torch.ones(len(others), dtype=torch.float64)
+    if evaluation.split.forget.data.has_classes:
+        labels = torch.cat([p.labels for p in unseen])
+        values = values[torch.isin(forget.labels, labels)]
+        wanted = torch.bincount(forget.labels, minlength=int(labels.max()) + 1 if len(labels) else 1)
+        weights = wanted[labels].double() / torch.bincount(labels, minlength=len(wanted))[labels]
+    others, weights = others[weights > 0], weights[weights > 0]
+    if not len(values) or not len(others):
+        return 0.0
+    effective = float(weights.sum() ** 2 / weights.square().sum())
+    critical = math.sqrt(-math.log(SIGNIFICANCE) / 2 * (len(values) + effective) / (len(values) * effective))
+    return max(0.0, _above(values, others, weights) - critical)
+
+
+def _above(values: Tensor, others: Tensor, weights: Tensor) -> float:
+    """Return the largest difference of the distribution function of weighted `others` (M,) above that of `values` (N,)."""
+    order = others.argsort()
+    cumulative = torch.cat([torch.zeros(1, dtype=torch.float64), weights[order].cumsum(0)])
+    points = torch.cat([values, others])
+    share = torch.searchsorted(values.sort().values, points, right=True) / len(values)
+    other_share = cumulative[torch.searchsorted(others[order], points, right=True)] / cumulative[-1]
+    return float((other_share - share).max())

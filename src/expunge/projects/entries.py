@@ -1,0 +1,64 @@
+"""The entries of `expunge.toml`: their names, types, defaults and help. The flags of `expunge init` are made from them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+# a share below 1
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Entries(BaseModel):
+    """The entries of `expunge.toml`.
+
+    Args:
+        data: The data: digits, fashion-mnist:DIR, cifar10:DIR, folder:DIR, text:FILE, npz:FILE or package.module:factory.
+            Options follow a '?': see docs/data.md.
+        model: The model: a built-in name such as cnn or resnet18, hf-config:DIR, hf-weights:DIR or package.module:factory.
+        device: Where the model is: cpu, cuda, cuda:1 or mps.
+        ema: Entry of the first checkpoint that holds the model, if the file holds several.
+        validation: Share of each class that the model was not trained on. Give 0 if it was trained on all samples.
+        split_seed: Seed of the validation set.
+        copies: Copies of forget samples: include exact ones in the forget set, only report them, or ignore. By default include
+            for ids and groups, and report for classes.
+        seed: Seed of everything random in a run.
+        method: Method that answers requests.
+        settings: Settings of the method. Trials keep them. By default those of the preset of the data.
+        trials: Number of settings that a run tries on validation data. "auto" adapts the settings to the request, and tries at
+            most 8. 0 takes the settings as they are.
+        reference: Retrain a model without the union of all requests for every audit. It costs a training each time.
+        recipe: Training recipe of the reference: fields of Retrain. By default that of the preset of the data.
+        rehearse: Let each run also work on the samples of earlier requests.
+        max_gap: Largest average gap to the reference, in percentage points, at which a request is proved. The ledger gets this
+            limit. By default the limit of the ledger counts, which is 5 if it was not changed.
+        measures: Extra measures of each audit.
+        compute: How the arithmetic is done: amp, channels_last, compile, accumulate, processes, eval_batch.
+        days: Days in which a request must be answered, if it names no due day.
+        sign_key: Private key that signs receipts. The ledger then asks for its signature. Without it, receipts are unsigned.
+        passphrase_file: File whose first line opens the key, if it is locked.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    data: str
+    model: str
+    device: str = "cpu"
+    ema: str | None = None
+    validation: Share = 0.1
+    split_seed: int = 0
+    copies: Literal["include", "report", "ignore"] | None = None
+    seed: int = 0
+    method: str = "salun"
+    settings: dict[str, Any] = Field(default_factory=dict)
+    trials: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
+    reference: bool = False
+    recipe: dict[str, Any] = Field(default_factory=dict)
+    rehearse: bool = False
+    max_gap: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    measures: list[str] = Field(default_factory=list)
+    compute: dict[str, Any] = Field(default_factory=dict)
+    days: Annotated[int, Field(ge=0, le=3650)] = 28
+    sign_key: str | None = None
+    passphrase_file: str | None = None

@@ -1,0 +1,45 @@
+"""What `expunge status` reads: the requests with their states in the ledger, and what is wrong with files and settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from ..errors import ExpungeError
+from ..receipts.ledger import Ledger
+from .folder import LEDGER, SETTINGS, Folder
+from .ledger_limits import public_key, read_states
+from .pins import setting_problems
+from .requests import ProjectRequest, ProjectStatus
+from .settings import read_settings
+
+
+def completed(folder: Folder, status: ProjectStatus) -> ProjectStatus:
+    """Return the status of the files with the states in the ledger, and with what is wrong with the settings."""
+    state = folder.state()
+    states_from_file(folder, state, status.requests)
+    return replace(status, wrong=tuple(settings_problems(folder, state)))
+
+
+def settings_problems(folder: Folder, state: dict[str, Any]) -> list[str]:
+    """Return what is wrong with `expunge.toml`, one sentence each: entries, key, and what the first request has fixed."""
+    try:
+        settings = read_settings(folder.path / SETTINGS)
+    except ExpungeError as error:
+        return error.problems
+    problems = setting_problems(state.get("drawn") or {}, settings)
+    try:
+        public_key(settings)
+    except ExpungeError as error:
+        problems += error.problems
+    return problems
+
+
+def states_from_file(folder: Folder, state: dict[str, Any], requests: Sequence[ProjectRequest]) -> None:
+    """Let requests have the states that the ledger gives them. A ledger that is missing or broken gives none."""
+    path = folder.find(LEDGER, state)
+    if path.is_file():
+        with suppress(ExpungeError):
+            read_states(Ledger(path), requests)

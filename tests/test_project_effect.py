@@ -1,0 +1,343 @@
+"""A run that forgets nothing answers no request, status and ledger agree, and each request has its own audit."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from expunge import Project, Session, execute
+from expunge.cli import main
+from expunge.data.past_requests import requests_of
+from expunge.errors import ExpungeError
+from expunge.projects.answered import NotAnswered
+from expunge.projects.effect import _still_remembered, remembered
+from expunge.projects.settings import checked
+from expunge.projects.wanted import wanted
+from expunge.receipts.keys import load_public, make_key
+from expunge.receipts.ledger import Ledger
+from expunge.records.record import Record
+from expunge.tasks.predictions import SampleScores
+from expunge.training.execute import keep_original
+from expunge.training.registry import find
+from project_office import VALUES, content
+
+
+def made(office, tmp_path, name="own", **values):
+    """A project with other settings."""
+    return Project.create(tmp_path / name, checked({**VALUES, **values}), office / "mine.pt")
+
+
+def ledger(project):
+    return Ledger(project.path / "ledger.db")
+
+
+# ---- a run that forgets nothing
+
+
+@pytest.mark.parametrize("ids", [["p1", "p2"], [f"p{k}" for k in range(60)]])
+def test_a_run_that_does_nothing_leaves_the_request_open(office, tmp_path, ids, capsys):
+    project = made(office, tmp_path, settings={"epochs": 1, "lr": 1e-9})
+    with pytest.raises(NotAnswered, match=r"changed the confidence in its samples by 0\.000 points"):
+        project.forget(ids=ids, subject="case 1")
+    status = project.status()
+    (request,) = status.requests
+    assert (request.state, request.shown_state, request.run) == ("waiting", "open", 0)
+    assert status.model == "models/0000.pt" and requests_of(project.model) == ()
+    kept = ledger(project).request(1)
+    assert kept.state == "open" and "did not answer it" in kept.note and kept.subject == "case 1"
+    # the same by the command, for a request that waits
+    assert main(["forget", "--project", str(project.path), "--pending"]) == 3
+    assert "answers no request" in capsys.readouterr().err
+    # with settings that forget, it is done
+    path = project.path / "expunge.toml"
+    path.write_text(path.read_text().replace("lr = 1e-09", "lr = 0.005").replace("epochs = 1", "epochs = 4"))
+    assert main(["forget", "--project", str(project.path), "--pending"]) == 0
+    assert project.status().requests[0].shown_state == ledger(project).request(1).state == "done"
+
+
+def of_confidences(forget, unseen):
+    """An evaluation with these confidences, of a task without classes."""
+    scores = [
+        SampleScores(torch.ones(len(v)), v, torch.zeros(len(v), 2)) for v in (forget, unseen, unseen[:0])
+    ]
+    sets = SimpleNamespace(forget=SimpleNamespace(data=SimpleNamespace(has_classes=False)))
+    return SimpleNamespace(split=sets, forget=scores[0], test=scores[1], test_forgotten=scores[2])
+
+
+def test_at_most_half_of_what_stands_out_may_be_left():
+    """60 samples above all of 200 unseen ones have a distance of 1; chance explains 0.2234 of it at 1 %."""
+    unseen = torch.linspace(0.1, 0.5, 200)
+    known = of_confidences(torch.full((60,), 0.9), unseen)
+    chance = math.sqrt(-math.log(0.01) / 2 * 260 / (60 * 200))
+    assert chance == pytest.approx(0.2234, abs=1e-4) and remembered(known) == pytest.approx(1 - chance)
+    assert remembered(of_confidences(unseen[::4], unseen)) == 0.0
+    for left, words in ((30, ""), (40, "still tells its samples from unseen ones")):
+        own = of_confidences(torch.cat([torch.full((left,), 0.9), torch.full((60 - left,), 0.05)]), unseen)
+        part = SimpleNamespace(own=own, original=known, retrained=None)
+        assert remembered(own) == pytest.approx(left / 60 - chance)
+        assert words in _still_remembered(part) and bool(words) == bool(_still_remembered(part))
+    # a retrained model says more
+    part.retrained = object()
+    assert _still_remembered(part) == ""
+
+
+def test_a_harmful_run_is_not_done(classifier):
+    """The control is the run with mild settings in test_projects."""
+    digits = (classifier.by_class.forget.data, classifier.by_class.test.data)
+    harmful = find("gradient_ascent")(epochs=20, lr=0.3, batch_size=64, max_drop=1000.0)
+    session = Session(classifier.model, digits, classifier.task, harmful, validation=0.1)
+    with pytest.raises(NotAnswered):
+        session.forget(ids=range(20, 60))
+    assert session.requests == () and session.answers == []
+
+
+def test_one_request_of_a_run_may_stay_open(project, monkeypatch):
+    from expunge.projects import answer as module
+
+    original = module.failure
+    monkeypatch.setattr(
+        module, "failure", lambda part, **o: "no" if len(part.split.forget) == 1 else original(part, **o)
+    )
+    project.register([wanted(ids=["p1", "p2"], subject="a"), wanted(ids=["p9"], subject="b")])
+    found = project.answer(pending=True)
+    assert found.failures == {1: "no"} and len(found.requests) == 1
+    assert [(r.state, r.run, r.reason) for r in project.status().requests] == [
+        ("done", 1, ""),
+        ("waiting", 0, "no"),
+    ]
+    assert [r.status for r in ledger(project).requests()] == ["done", "open"]
+    assert len(requests_of(project.model)) == 1
+    assert project.status().requests[1].what["ids"] == ["p9"], "its ids are still needed"
+
+
+# ---- kept originals
+
+
+def test_a_kept_original_has_answered_nothing(classifier):
+    first, second = (
+        classifier.by_class,
+        Session(
+            classifier.model,
+            (classifier.by_class.forget.data, classifier.by_class.test.data),
+            classifier.task,
+        ).setting.draw(wanted(ids=range(5))),
+    )
+    once = execute(classifier.model, first, find("salun")(epochs=1, lr=0.01), classifier.task).model
+    before = requests_of(once)
+    run = keep_original(once, second, classifier.task, "none was better")
+    assert requests_of(run.model) == before and len(before) == 1
+    # the same for a run that changes nothing
+    with pytest.warns(RuntimeWarning, match="unchanged"):
+        still = execute(
+            once,
+            second,
+            find("finetune")(epochs=1, lr=0.0, weight_decay=0.0, batch_norm="freeze"),
+            classifier.task,
+        )
+    assert requests_of(still.model) == before
+    # the next run trains on the samples, as they were not forgotten
+    third = execute(run.model, second, find("salun")(epochs=1, lr=0.01), classifier.task)
+    assert len(requests_of(third.model)) == 2
+
+
+# ---- one limit, one state
+
+
+def test_the_limit_is_that_of_the_ledger_and_status_agrees(office, tmp_path, capsys):
+    project = made(
+        office, tmp_path, reference=True, recipe={"epochs": 8, "lr": 0.1, "batch_size": 64}, max_gap=0.0
+    )
+    assert ledger(project).limits.max_gap == 0.0
+    project.forget(ids=["p1", "p2", "p3"])
+    (request,) = project.status().requests
+    assert request.shown_state == ledger(project).request(1).state == "done, not proved"
+    assert [r.number for r in project.status().not_proved] == [1] and "average gap" in " ".join(
+        request.missing
+    )
+    # the same samples again: the run that is not proved does not answer them
+    notes = []
+    project.say = notes.append
+    project.register([wanted(ids=["p1", "p2"])])
+    assert not any("removed already" in text for text in notes)
+    # a limit that is changed in the file is written into the ledger by the next command
+    path = project.path / "expunge.toml"
+    path.write_text(path.read_text().replace("max_gap = 0.0", "max_gap = 100.0"))
+    project.register([wanted(ids=["p9"])])
+    assert ledger(project).limits.max_gap == 100.0
+    assert all("gap" not in text for r in project.status().requests for text in r.missing)
+
+
+def test_requests_that_are_refused_or_withdrawn_are_not_answered(project):
+    project.register([wanted(ids=["p1"]), wanted(ids=["p2"])])
+    ledger(project).attach(1, status="withdrawn")
+    ledger(project).attach(2, status="refused")
+    assert [r.shown_state for r in project.status().requests] == ["withdrawn", "refused"]
+    assert project.status().waiting == [] and project.status().exit_code == 0
+    with pytest.raises(ExpungeError, match="no request waits"):
+        project.answer(pending=True)
+    assert main(["forget", "--project", str(project.path), "--pending"]) == 0
+
+
+def test_the_key_of_the_project_is_a_key_of_its_ledger(office, tmp_path):
+    make_key(tmp_path / "key")
+    project = made(office, tmp_path, sign_key=str(tmp_path / "key"))
+    assert ledger(project).limits.keys == (load_public(tmp_path / "key.pub").hex(),)
+    project.forget(ids=["p1", "p2"])
+    assert ledger(project).request(1).signer == ledger(project).limits.keys[0]
+    # a key that cannot be opened is found before anything is run
+    (tmp_path / "key").write_text("no key")
+    before = content(project.path)
+    with pytest.raises(ExpungeError, match="private key"):
+        project.forget(ids=["p9"])
+    assert content(project.path) == before and project.status().exit_code == 2
+    with pytest.raises(ExpungeError, match="sign_key"):
+        made(office, tmp_path, "other", sign_key=str(tmp_path / "key"))
+    assert not (tmp_path / "other").exists()
+
+
+def test_status_lists_every_problem_of_the_settings(project, capsys):
+    project.forget(ids=["p1", "p2"])
+    path = project.path / "expunge.toml"
+    path.write_text(path.read_text().replace("days = 28", "days = -1\nmodle = 3").replace('"mlp"', '"nope"'))
+    assert main(["status", "--project", str(project.path)]) == 2
+    shown = capsys.readouterr()
+    for words in ("days is -1", "'modle' is no entry", "nope"):
+        assert words in shown.err
+    assert "no subject" in shown.out
+
+
+# ---- requests of one run
+
+
+def test_each_request_of_a_run_has_its_own_scores(project):
+    project.register([wanted(classes=3, subject="a"), wanted(ids=["p1", "p2", "p4"], subject="b")])
+    found = project.answer(pending=True)
+    one, two = ledger(project).requests()
+    entries = project.status().requests
+    assert one.audit != two.audit and {one.run} == {two.run}
+    for kept, entry in zip((one, two), entries, strict=True):
+        assert float(kept.scores["UA"]) == pytest.approx(entry.then["UA"])
+    assert entries[0].then["UA"] > 90
+    whole, (first, second) = found.scores["UA"], (p.scores["UA"] for p in found.parts)
+    sizes = [len(s.forget) for s in found.splits]
+    assert whole == pytest.approx((first * sizes[0] + second * sizes[1]) / sum(sizes))
+    file = project.path / "models/0001.request-2.json"
+    record = Record.load(file)
+    assert record.details["part"]["samples"] == 3 and record.details["verdict"]["words"]
+    # a repeated request gets the audit of the one that it repeats
+    project.forget(ids=["p1"], subject="c")
+    assert project.status().requests[2].run in (1, 2)
+
+
+# ---- days
+
+
+def test_a_dry_run_refuses_what_the_run_refuses(project, tmp_path, capsys):
+    (tmp_path / "ids.txt").write_text("p1\n")
+    words = [
+        "forget",
+        "--project",
+        str(project.path),
+        "--ids",
+        str(tmp_path / "ids.txt"),
+        "--due",
+        "2020-01-01",
+    ]
+    for extra in (["--dry-run"], ["--wait"], []):
+        assert main([*words, *extra]) == 2
+        assert "due on 2020-01-01 is before received on" in capsys.readouterr().err
+    # a request that came in time and is entered late
+    assert main([*words, "--received", "2019-12-20", "--wait"]) == 0
+    assert (ledger(project).request(1).received, ledger(project).request(1).due) == (
+        "2019-12-20",
+        "2020-01-01",
+    )
+    assert main([*words, "--received", "soon"]) == 2
+
+
+# ---- trials
+
+
+def test_trials_of_a_project_are_recorded_and_keep_the_settings_of_the_file(office, tmp_path):
+    project = made(office, tmp_path, validation=0.1, trials=2, settings={"epochs": 2, "batch_size": 64})
+    record = project.forget(classes=3).record
+    assert record.details["trials_asked"] == 2 and len(record.details["trials"]) == 2
+    assert record.settings["epochs"] == 2 and all(
+        "epochs" not in t["settings"] for t in record.details["trials"]
+    )
+    plan = project.plan([wanted(ids=["p1"])])
+    assert plan.trials == (2, 2) and plan.seconds[0] == plan.seconds[1]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"trials": -1}, "trials is -1; it must be a whole number of at least 0"),
+        ({"trials": "many"}, "trials is 'many'"),
+        ({"trials": 4}, "trials: .*validation samples"),
+        ({"trials": 4, "validation": 0.1, "method": "nhle", "settings": {}}, None),
+    ],
+)
+def test_wrong_numbers_of_trials_are_refused(values, words):
+    if words is None:
+        assert checked({**VALUES, **values}).trials == 4
+        return
+    with pytest.raises(ExpungeError, match=words):
+        checked({**VALUES, **values})
+
+
+# ---- init
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL") or os.name == "nt", reason="needs SIGKILL and locks")
+def test_a_killed_init_leaves_nothing_behind(office, tmp_path):
+    script = f"""
+import sys, time
+sys.path[:0] = [{str(office)!r}, {os.path.dirname(__file__)!r}]
+from expunge.projects import creation
+def stop(*args):
+    print("here", flush=True)
+    time.sleep(60)
+creation.create = stop
+from expunge import Project
+from expunge.projects.settings import checked
+from project_office import VALUES
+Project.create({str(tmp_path / "new")!r}, checked(VALUES), {str(office / "mine.pt")!r})
+"""
+    child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert child.stdout.readline() == "here\n"
+    # while it lives, its folder stays
+    with pytest.raises(ExpungeError, match=r"expunge\.toml and state\.json are missing"):
+        Project(tmp_path / "new")
+    assert len(list(tmp_path.glob(".new.init-*"))) == 1
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    child.stdout.close()
+    made(office, tmp_path, "new")
+    assert [f.name for f in tmp_path.iterdir()] == ["new"]
+    assert not (tmp_path / "new" / ".making").exists()
+
+
+def test_the_list_of_a_ledger_fits_into_80_columns(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    file = Ledger(tmp_path / "l.db", create=True)
+    file.add(
+        "a reference that is much longer than others", ["1", "2"], received="2020-01-01", note="word " * 40
+    )
+    file.attach(1, status="done", note="letter sent")
+    assert main(["ledger", "list", str(tmp_path / "l.db")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80 and "2020-01-29  done, not proved, overdue" in lines[1]
+    assert lines[2].startswith("     missing: a run;")
+
+
+def test_state_json_holds_nothing_of_the_ledger(project):
+    project.register([wanted(ids=["p1"])])
+    (entry,) = json.loads((project.path / "state.json").read_text())["requests"]
+    assert "ledger_state" not in entry and "missing" not in entry
