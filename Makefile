@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+COMPAT ?= .venv-compat
 # real data for tests and benchmarks, where it is at hand (see CONTRIBUTING.md)
 EXPUNGE_DATA ?= $(firstword $(wildcard $(CURDIR)/shared/data $(CURDIR)/../shared/data))
 export EXPUNGE_DATA
@@ -9,7 +10,7 @@ export HF_HUB_OFFLINE = 1
 ARGS ?=
 RUN ?= $(BIN)/python
 
-.PHONY: demo demo-generation test test-slow check bench-speed bench-cpu bench-audit bench-generation bench-defaults bench-gpu clean
+.PHONY: demo demo-generation test test-slow test-compat check bench-speed bench-cpu bench-audit bench-generation bench-defaults bench-gpu clean
 
 demo: $(VENV)/.installed
 	$(BIN)/expunge demo $(ARGS)
@@ -22,6 +23,10 @@ test: $(VENV)/.installed-dev
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q -m slow $(ARGS)
+
+# a second environment: torchvision would change what the other tests see
+test-compat: $(COMPAT)/.installed
+	OMP_NUM_THREADS=1 $(COMPAT)/bin/python -m pytest -q tests/compat $(ARGS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -64,5 +69,14 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
 	touch $@ $(VENV)/.installed
 
+# beside the CPU build of torch, torchvision imports only with the operators that tools/torchvision_cpu_ops.py defines
+$(COMPAT)/.installed: pyproject.toml constraints.txt tools/torchvision_cpu_ops.py
+	$(PYTHON) -m venv $(COMPAT)
+	$(COMPAT)/bin/python -m pip install -q -c constraints.txt -e '.[dev,vision]' lightning
+	$(COMPAT)/bin/python -c 'import torchvision' 2>/dev/null || { \
+	  site=$$($(COMPAT)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
+	  cp tools/torchvision_cpu_ops.py "$$site" && echo 'import torchvision_cpu_ops' > "$$site/torchvision_cpu_ops.pth"; }
+	touch $@
+
 clean:
-	rm -rf $(VENV) demo build src/*.egg-info
+	rm -rf $(VENV) $(COMPAT) demo build src/*.egg-info

@@ -270,9 +270,9 @@ def run(data: str, name: str, seed: int, deadline: float) -> None:
         kind = all_requests[number - 1][0]
         method = method_for(name, all_requests[number - 1], split, recipe)
         if "-auto" in name:
-            # as `unlearn` does for a method that is given by its name
+            # as a project does, which never delivers the model as it was
             method, run_of_trial, _ = choose(
-                current, split, method, task, count="auto", fixed=("epochs",), seed=seed
+                current, split, method, task, count="auto", fixed=("epochs",), may_keep=False, seed=seed
             )
             started = run_of_trial or execute(current, split, method, task, seed=seed)
         else:
@@ -318,7 +318,9 @@ def _answer_again(
     union = union_of(chosen_splits, data.train.data, data.test.data, validation=0.1, seed=0).after(known)
     kind = "class" if union.forget_classes else "ids"
     method = method_for(name, (kind, None), union, recipe)
-    method, run_of_trial, _ = choose(model, union, method, task, count="auto", fixed=("epochs",), seed=seed)
+    method, run_of_trial, _ = choose(
+        model, union, method, task, count="auto", fixed=("epochs",), may_keep=False, seed=seed
+    )
     started = run_of_trial or execute(model, union, method, task, seed=seed)
     remember_requests(started.model, known)
     scores = {

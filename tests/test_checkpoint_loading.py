@@ -188,3 +188,64 @@ def test_extra_state_that_is_no_tensor_is_refused(tmp_path):
         f"{read.path}: `get_extra_state` of the model returns a dict for `_extra_state`, which has no hash; return a tensor, or "
         "use buffers."
     ]
+
+
+class Typed(nn.Module):
+    """A matrix, a number and a count of chosen types."""
+
+    def __init__(self, weight=torch.float32, number=torch.float32, count=torch.int64):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(2, 2, dtype=weight))
+        self.register_buffer("number", torch.tensor(2, dtype=number))
+        self.register_buffer("count", torch.tensor([3, 4], dtype=count))
+
+
+LOST = {
+    "int8 for float": ("weight", torch.ones(2, 2, dtype=torch.int8), "1 tensors are torch.int8"),
+    "int64 for float": ("weight", torch.ones(2, 2, dtype=torch.int64), "torch.int64, and in the model they are torch.float32"),
+    "bool for float": ("weight", torch.ones(2, 2, dtype=torch.bool), "torch.bool"),
+    "complex for float": ("weight", torch.ones(2, 2, dtype=torch.cfloat), "torch.complex64"),
+    "too large for float": ("weight", torch.full((2, 2), 1e300, dtype=torch.float64), "cannot hold their values"),
+    "complex for a buffer": ("number", torch.tensor(2 + 0j), "torch.complex64"),
+    "too large for a buffer": ("number", torch.tensor(2**24 + 1), "torch.int64, and in the model they are torch.float32"),
+    "fractions for whole numbers": ("count", torch.tensor([0.5, 4.0]), r"\['count'\]"),
+    "too large for whole numbers": ("count", torch.tensor([1e30, 4.0]), "torch.int64"),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:Casting complex")
+@pytest.mark.parametrize("kind", LOST)
+def test_values_that_the_type_of_the_model_cannot_hold_are_refused(tmp_path, kind):
+    name, value, words = LOST[kind]
+    fresh = Typed()
+    before = state_hash(fresh.state_dict())
+    with pytest.raises(CheckpointError, match=words):
+        load_into(fresh, saved(tmp_path, {**Typed().state_dict(), name: value}))
+    assert state_hash(fresh.state_dict()) == before
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"weight": torch.float16},
+        {"weight": torch.float64},
+        {"weight": torch.bfloat16},
+        {"weight": torch.float8_e4m3fn},
+        {"number": torch.int64},
+        {"number": torch.float16},
+        {"count": torch.int32},
+        {"count": torch.float32},
+        {"count": torch.uint8},
+    ],
+)
+def test_values_that_survive_another_type_are_loaded(tmp_path, given):
+    fresh = Typed()
+    load_into(fresh, saved(tmp_path, Typed(**given).state_dict()))
+    assert all(torch.equal(v, Typed().state_dict()[k]) for k, v in fresh.state_dict().items())
+
+
+def test_values_beyond_half_precision_are_refused(tmp_path):
+    state = {**Typed().state_dict(), "weight": torch.full((2, 2), 1e5)}
+    with pytest.raises(CheckpointError, match=r"torch.float32, and in the model they are torch.float16"):
+        load_into(Typed(weight=torch.float16), saved(tmp_path, state))
+    load_into(Typed(), saved(tmp_path, state))

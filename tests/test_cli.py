@@ -342,16 +342,15 @@ def test_a_mask_is_no_checkpoint(trained, tmp_path, monkeypatch, capsys):
     assert "--max-gap is nan" in capsys.readouterr().err
 
 
-def test_data_that_is_not_finite_ends_with_code_3(tmp_path, capsys):
+def test_data_that_is_not_finite_is_refused_and_the_sample_is_named(tmp_path, capsys):
     x = np.random.default_rng(0).normal(size=(60, 5)).astype("float32")
     y = np.arange(60) % 3
     x[7] = np.nan
     np.savez(tmp_path / "d.npz", x_train=x[:40], y_train=y[:40], x_test=x[40:], y_test=y[40:])
     command = ["train", "--data", f"npz:{tmp_path / 'd.npz'}", "--model", "mlp", "--epochs", "2"]
-    assert main([*command, "--batch-size", "8", "--out", str(tmp_path / "o.pt")]) == 3
-    told = capsys.readouterr().err
-    assert "error: retrain diverged" in told and "NaN" in told
-    assert [f.name for f in tmp_path.iterdir()] == ["d.npz"]
+    assert main([*command, "--batch-size", "8", "--out", str(tmp_path / "o.pt")]) == 2
+    assert "1 sample ('7') has NaN or infinity in the inputs" in capsys.readouterr().err
+    assert not (tmp_path / "o.pt").exists()
 
 
 def test_ids_that_are_no_text_are_refused_in_words(trained, tmp_path, capsys):

@@ -21,7 +21,7 @@ from expunge import (
 )
 from expunge.data.batch import Batch
 from expunge.data.convert import as_data
-from expunge.data.stream import _worker_generator
+from expunge.data.stream import _pass_seed
 
 
 def test_normalisation_constants_outlive_an_inference_block():
@@ -110,7 +110,7 @@ def test_streaming_draws_nothing_from_the_global_state():
     assert len(list(data.samples().batches(6))) == 4
     assert torch.equal(torch.get_rng_state(), state)
     orders = [torch.randperm(23, generator=torch.Generator().manual_seed(s)) for s in (1, 1, 2)]
-    seeds = [_worker_generator(order).initial_seed() for order in orders]
+    seeds = [_pass_seed(order) for order in orders]
     assert seeds[0] == seeds[1] != seeds[2], "each shuffled pass seeds its workers anew"
 
 

@@ -112,6 +112,13 @@ def test_a_full_disk_is_one_clear_error(small_disk, name):
     assert names(small_disk) == [name] and (small_disk / name).read_text() == "old"
 
 
+@pytest.mark.parametrize("name", [".state", ".pt", "a.b.c.pt", "a." + "s" * 240])
+def test_torch_writes_files_of_any_name(tmp_path, name):
+    with atomic(tmp_path / name) as part:
+        torch.save({"w": torch.ones(2)}, part)
+    assert torch.load(tmp_path / name, weights_only=True)["w"].sum() == 2 and names(tmp_path) == [name]
+
+
 def test_an_error_of_another_file_is_not_called_a_failed_write(tmp_path):
     with pytest.raises(FileNotFoundError), atomic(tmp_path / "x"):
         (tmp_path / "missing").read_text()

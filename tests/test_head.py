@@ -1,5 +1,6 @@
 """Test that the head is the layer that produces the logits, seen in a forward pass, or that the user is asked."""
 
+import copy
 from types import SimpleNamespace
 
 import pytest
@@ -8,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from expunge import Classification, ModelError, Split
+from expunge.audit.evaluation import evaluate
 from expunge.audit.features import feature_audit
 from expunge.methods._class_weight_masking import mask_class_weights
 from expunge.methods.bias_shift import BiasShift
@@ -180,3 +182,37 @@ def test_one_layer_needs_no_forward_pass():
     assert Classification(K).head(model)[0] == "2"
     with pytest.raises(ModelError, match="no linear layer with 5 outputs"):
         Classification(5).head(model)
+
+
+@pytest.mark.parametrize("how", ["torch.compile", "in place"])
+def test_the_head_of_a_compiled_model_is_found(classifier, how):
+    """Hooks inside a compiled model do not run, and the head is seen by hooks."""
+    plain = copy.deepcopy(classifier.model)
+    model = copy.deepcopy(classifier.model)
+    samples = classifier.by_class.test
+    task = Classification(10)
+    if how == "in place":
+        model.compile(backend="eager")
+    else:
+        model = torch.compile(model, backend="eager")
+    # compiled before the hooks are there
+    task.predict(model, samples)
+    name, _ = task.with_head(model, samples).head(model)
+    assert name.removeprefix("_orig_mod.") == task.with_head(plain, samples).head(plain)[0]
+    compiled, usual = (task.predict(m, samples, features=True) for m in (model, plain))
+    assert torch.equal(compiled.features, usual.features)
+    method = BiasShift()
+    assert (
+        execute(model, classifier.by_class, method, task).ended
+        == execute(plain, classifier.by_class, method, task).ended
+    )
+
+
+def test_an_audit_without_forgotten_test_samples_knows_the_head(split):
+    """The test samples of the forgotten classes are empty, and a layer beside the head has as many outputs."""
+    net = Net("aux")
+    at_random = Split.random(
+        (split.train.data.x, split.train.data.labels), (split.test.data.x, split.test.data.labels), 0.1
+    )
+    result = evaluate(net, at_random, Classification(K))
+    assert result.test_forgotten.features is not None and not len(result.test_forgotten.labels)

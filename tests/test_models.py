@@ -235,3 +235,12 @@ def test_whole_numbers_where_the_weights_want_others_are_told_with_the_remedy():
     with pytest.raises(ModelError) as caught:
         Classification(3).check(build("text_transformer", num_classes=3, shape=(5,)), split.retain)
     assert "fails on a batch" in str(caught.value) and "alike" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "package"), [("timm:resnet18", "timm"), ("torchvision:resnet18", "torchvision")]
+)
+def test_models_by_name_need_the_extra(monkeypatch, name, package):
+    monkeypatch.setitem(sys.modules, package, None)  # as where it is not installed
+    with pytest.raises(MissingExtra, match=r"expunge\[vision\]"):
+        build(name, num_classes=3, shape=(3, 32, 32))

@@ -192,10 +192,11 @@ def test_a_wrong_number_of_trials_is_refused_before_anything_is_trained(trials):
         bench([ONE], data="no/such/data", model="mlp", forget=0.1, trials=trials)
 
 
-def test_text_labels_and_inputs_of_other_shapes_are_named():
+def test_labels_that_are_no_classes_and_inputs_of_other_shapes_are_named():
     x, y = torch.ones(30, 4), torch.arange(30) % 3
     with pytest.raises(ExpungeError, match="the labels are no numbers"):
-        as_data((x, ["cat"] * 30))
+        as_data((x, [{}] * 30))
+    assert as_data((x, ["cat", "ant"] * 15)).classes == ["ant", "cat"]
     train, test = as_data((x, y)), as_data((torch.ones(9, 5), y[:9]))
-    assert "(5,), of the training data (4,)" in pair_problems(train, test)[0]
+    assert "of shape (5,) (floats), of the training data of shape (4,)" in pair_problems(train, test)[0]
     assert pair_problems(train, as_data((torch.ones(9, 4), y[:9]))) == []

@@ -17,7 +17,7 @@ from sklearn.datasets import load_digits
 
 from expunge import CropFlip, ExpungeError, Normalize, Split, SplitError, StreamData, TensorData
 from expunge.data.resize import Resize
-from expunge.sources import FASHION_CLASSES, formats, load
+from expunge.sources import FASHION_CLASSES, formats, load, preview
 
 DATA = os.environ.get("EXPUNGE_DATA")
 real = pytest.mark.skipif(not DATA, reason="EXPUNGE_DATA is not set: no real Fashion-MNIST and CIFAR-10")
@@ -111,7 +111,7 @@ def test_one_error_lists_all_broken_idx_files(fashion):
     (fashion / "t10k-labels-idx1-ubyte").write_bytes(idx(np.zeros((10, 2), np.uint8)))
     problems = refused(f"fashion-mnist:{fashion}").problems
     assert len(problems) == 4
-    for words in ("has no train-images", "7839 bytes follow", "cut off", "has 2 axes instead of 1"):
+    for words in ("has no train-images", "7,839 bytes follow", "cut off", "has 2 axes instead of 1"):
         assert any(words in p for p in problems), words
 
 
@@ -162,7 +162,7 @@ def test_pickle_code_is_never_run(tmp_path):
     assert "system, which no data file needs" in str(refused(f"cifar10:{tmp_path}"))
     assert not mark.exists()
     np.savez(tmp_path / "b.npz", x_train=np.array([Bomb(mark)], dtype=object))
-    assert "without pickles" in str(refused(f"npz:{tmp_path / 'b.npz'}")) and not mark.exists()
+    assert "which may hold pickled objects" in str(refused(f"npz:{tmp_path / 'b.npz'}")) and not mark.exists()
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,11 @@ def test_class_folders(folder):
     assert len(limited) == 6 and torch.equal(next(limited.samples().batches(6)).y, limited.labels)
 
 
-def test_crops_of_images_of_any_shape(tmp_path):
+@pytest.mark.parametrize(
+    ("option", "filter"),
+    [("", Image.Resampling.BICUBIC), ("&interpolation=bilinear", Image.Resampling.BILINEAR)],
+)
+def test_crops_of_images_of_any_shape(tmp_path, option, filter):
     """The cut of torchvision's Resize(8) and CenterCrop(6): the long side is truncated, offsets round half to even."""
     draw = np.random.default_rng(0)
     sizes = [(9, 25), (25, 9), (8, 8), (31, 17), (6, 7), (3, 2)]
@@ -269,8 +273,8 @@ def test_crops_of_images_of_any_shape(tmp_path):
         (tmp_path / "ab"[n % 2]).mkdir(exist_ok=True)
         pixels = draw.integers(0, 256, (*size, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / "ab"[n % 2] / f"{n:02}.png")
-    source = load(f"folder:{tmp_path}?size=8&crop=6")
-    assert source.shape == (3, 6, 6) and source.train.read_as == "size=8&crop=6"
+    source = load(f"folder:{tmp_path}?size=8&crop=6{option}")
+    assert source.shape == (3, 6, 6) and source.train.read_as == f"size=8&crop=6{option}"
     for data in (source.train, source.test):
         x = next(data.samples().batches(99)).x
         for name, cut in zip(data.ids, x, strict=True):
@@ -278,7 +282,7 @@ def test_crops_of_images_of_any_shape(tmp_path):
                 w, h = image.size
                 wide, high = (8, int(8 * h / w)) if w <= h else (int(8 * w / h), 8)
                 left, top = round((wide - 6) / 2.0), round((high - 6) / 2.0)
-                resized = np.asarray(image.resize((wide, high), Image.Resampling.BICUBIC))
+                resized = np.asarray(image.resize((wide, high), filter))
             wanted = torch.from_numpy(resized[top : top + 6, left : left + 6].copy()).permute(2, 0, 1) / 255
             assert torch.equal(cut, wanted)
     assert load(f"folder:{tmp_path}?crop=4").shape == (3, 4, 4)
@@ -286,6 +290,7 @@ def test_crops_of_images_of_any_shape(tmp_path):
     assert grey.shape == (1, 5, 5) and grey.train.read_as == "size=5&channels=1"
     assert next(grey.train.samples().batches(4)).x.shape == (4, 1, 5, 5)
     assert load(f"folder:{tmp_path}").train.read_as == "size=64"
+    assert "give bicubic or bilinear" in str(refused(f"folder:{tmp_path}?interpolation=nearest"))
     assert "crop=9 is more than size=8" in str(refused(f"folder:{tmp_path}?size=8&crop=9"))
 
 
@@ -360,7 +365,9 @@ def test_train_and_test_folders_and_every_broken_image(folder, tmp_path_factory)
         (root / "test" / name).mkdir(parents=True)
         Image.new("RGB", (4, 4)).save(root / "test" / name / "1.png")
     problems = refused(f"folder:{root}").problems
-    assert len(problems) == 3 and "wasp is a class that" in problems[0]
+    assert len(problems) == 1 and "wasp is a class that" in problems[0]
+    shutil.rmtree(root / "test" / "wasp")
+    assert len(refused(f"folder:{root}").problems) == 2, "images are opened once the folders are right"
 
 
 def test_workers_decode_the_same_images(folder):
@@ -443,6 +450,28 @@ def test_npz_with_ids_groups_names_and_several_inputs(tmp_path):
         ({"y_train": np.ones(6)}, "float64"),
         ({"y_train": np.zeros((6, 2), int)}, "shape (6, 2)"),
         ({"y_test": -np.ones(3, int)}, "whole number from 0"),
+        ({"y_train": np.array(3)}, "y_train is int64 of shape ()"),
+        ({"y_train": np.array([True] * 6)}, "y_train is bool"),
+        (
+            {"y_train": np.array(list("abcabc"))},
+            "one of y_train and y_test has numbers and the other has names",
+        ),
+        ({"y_train": np.array([0, 1, 2, 0, 1, 10**9])}, "labels go to 1000000000, but only 4 values occur"),
+        ({"y_train": np.array([0, 1, 2, 0, 1, 2**63], np.uint64)}, "labels go to 9223372036854775808"),
+        ({"classes": np.array("x")}, "`classes` is <U1 of shape ()"),
+        ({"classes": list("xxy")}, "`classes` has the names ['x'] more than once"),
+        ({"ids": np.zeros((6, 2), str)}, "ids is <U1 of shape (6, 2)"),
+        ({"ids": np.ones(6)}, "ids is float64"),
+        ({"x_train": np.array(1.0)}, "x_train is float64 of shape ()"),
+        ({"x_train": np.array([["a"]] * 6)}, "x_train is <U1 of shape (6, 1)"),
+        ({"x_train": np.zeros((6, 2), "M8[s]")}, "x_train is datetime64[s]"),
+        ({"x_train": np.zeros((6, 2), np.longdouble)}, "x_train is"),
+        ({"x_test": np.zeros((3, 1, 5, 5), np.uint8)}, "an input of the test data is of shape (1, 5, 5)"),
+        (
+            {"x_test": np.zeros((3, 1, 4), np.float32)},
+            "of shape (1, 4) (floats), of the training data of shape (1, 4, 4)",
+        ),
+        ({"x_train": np.full((6, 3), np.nan), "x_test": np.zeros((3, 3))}, "6 training samples hold NaN"),
         ({"y_train": np.arange(5)}, "[6] inputs and 5 labels"),
         ({"classes": ["one"]}, "labels go up to 2"),
         ({"user": np.arange(5)}, "user has the shape (5,) and there are 6 training samples"),
@@ -452,6 +481,111 @@ def test_npz_with_ids_groups_names_and_several_inputs(tmp_path):
 def test_npz_files_with_wrong_arrays(tmp_path, more, words):
     np.savez(tmp_path / "a.npz", **arrays(**more))
     assert words in str(refused(f"npz:{tmp_path / 'a.npz'}"))
+
+
+def test_npz_files_of_another_machine_and_with_names(tmp_path):
+    """Arrays of the other byte order, labels that are names, dates as groups."""
+    big = {"x_train": np.arange(24, dtype=">f4").reshape(6, 4), "y_train": (np.arange(6) % 3).astype(">i8"),
+           "x_test": np.zeros((3, 4), ">f8"), "user": np.arange(6).astype(">u2")}  # fmt: skip
+    np.savez(tmp_path / "a.npz", **arrays(**big, day=np.array(["2020-01-02"] * 6, "M8[D]")))
+    source = load(f"npz:{tmp_path / 'a.npz'}")
+    assert source.train.x.tolist() == np.arange(24).reshape(6, 4).tolist()
+    assert source.train.labels.tolist() == [0, 1, 2] * 2
+    for column, value, count in (("user", "5", 1), ("day", "2020-01-02", 5)):
+        chosen = (source.train.groups[column].astype(str) == value).sum()
+        assert chosen == (1 if column == "user" else 6) >= count
+    names = {"y_train": np.array(["10", "9", "b"] * 2), "y_test": np.array(["b", "9", "10"])}
+    np.savez(tmp_path / "b.npz", **arrays(**names))
+    source = load(f"npz:{tmp_path / 'b.npz'}")
+    assert source.classes == ["10", "9", "b"] and source.test.labels.tolist() == [2, 1, 0]
+    np.savez(tmp_path / "c.npz", **arrays(**names, classes=np.array(["b", "10", "9"])))
+    source = load(f"npz:{tmp_path / 'c.npz'}")
+    assert source.classes == ["b", "10", "9"] and source.test.labels.tolist() == [0, 2, 1]
+
+
+def member(header, content=b"", version=(1, 0)):
+    size = struct.pack("<H" if version == (1, 0) else "<I", len(header))
+    return b"\x93NUMPY" + bytes(version) + size + header + content
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        (
+            "x.npy",
+            member(b"{'descr': '<f4', 'fortran_order': False, 'shape': (10**12,), }"),
+            "cannot be read",
+        ),
+        (
+            "x.npy",
+            member(b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000,), }"),
+            "but holds 0 bytes",
+        ),
+        (
+            "x.npy",
+            member(b"{'descr': '<f4', 'fortran_order': False, 'shape': (-1,), }", b"abcd"),
+            "declares the shape (-1,)",
+        ),
+        (
+            "x.npy",
+            member(b"{'descr': '|O', 'fortran_order': False, 'shape': (1,), }", b"abcd"),
+            "pickled objects",
+        ),
+        ("x.npy", member(b"[" * 9000), "cannot be read"),
+        ("x.npy", member(b" " * 20_000, version=(2, 0)), "its header has 20,000 bytes"),
+        ("x.npy", member(b"", version=(9, 9)), "cannot be read"),
+        ("x.npy", b"", "cannot be read"),
+        ("x.txt", b"hello", "it is no array"),
+    ],
+)
+def test_npz_members_that_are_not_what_they_declare(tmp_path, name, content, words):
+    import zipfile
+
+    np.savez(tmp_path / "a.npz", **arrays())
+    with zipfile.ZipFile(tmp_path / "a.npz", "a") as archive:
+        archive.writestr(name, content)
+    assert words in str(refused(f"npz:{tmp_path / 'a.npz'}"))
+    assert preview(f"npz:{tmp_path / 'a.npz'}") is None
+
+
+def test_archives_are_not_inflated_without_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr("expunge.sources.regular_files.INFLATED_BYTES", 1 << 20)
+    np.savez_compressed(tmp_path / "a.npz", **arrays(), big=np.zeros(1 << 20))
+    assert "would grow from" in str(refused(f"npz:{tmp_path / 'a.npz'}"))
+    np.savez(tmp_path / "a.npz", **arrays(user=np.arange(6)))
+    assert len(load(f"npz:{tmp_path / 'a.npz'}").train) == 6
+    bomb = gzip.compress(idx(np.zeros(4, np.uint8)) + bytes(1 << 24))
+    (tmp_path / "b.gz").write_bytes(bomb)
+    with pytest.raises(ExpungeError, match="5 bytes or more follow"):
+        formats.read_idx(tmp_path, "b", 1)
+
+
+def test_named_pipes_in_place_of_data_files_are_refused(tmp_path):
+    os.mkfifo(tmp_path / "a.npz")
+    assert "is a named pipe (FIFO)" in str(refused(f"npz:{tmp_path / 'a.npz'}"))
+    assert preview(f"npz:{tmp_path / 'a.npz'}") is None
+    os.mkfifo(tmp_path / "train.parquet")
+    for name in ("train.parquet", "data_batch_1", "data_batch_1.bin"):
+        (tmp_path / name).unlink(missing_ok=True)
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(ExpungeError):
+            load(f"cifar10:{tmp_path}")
+        (tmp_path / name).unlink()
+
+
+@pytest.mark.parametrize(
+    "labels", [[0, None], [0.0, float("nan")], [0, -1], [0, 10], ["a", "b"], [True, False]]
+)
+def test_labels_of_an_image_parquet_are_checked(tmp_path, labels):
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    table = pa.table({"img": [{"bytes": png(), "path": None}] * 2, "label": labels})
+    for part in ("train", "test"):
+        parquet.write_table(table, tmp_path / f"{part}.parquet")
+    assert re.search(
+        "labels that are no whole numbers from 0 to 9|cannot be read", str(refused(f"cifar10:{tmp_path}"))
+    )
 
 
 def test_npz_files_that_are_incomplete_or_broken(tmp_path):

@@ -55,8 +55,11 @@ def test_rows_whose_cells_do_not_fit_the_header_are_refused(tmp_path, ending, ma
     path.write_text("\n".join(lines))
     error = refused(f"text:{path}")
     assert len(error.problems) == 2
-    assert "row 2 has 5 cells, but the header has 4; put texts with separators in quotes" in error.problems[0]
-    assert "row 3 has 3 cells" in error.problems[1]
+    assert "line 3 has 5 cells, but the header has 4 (last cell: 'one more')" in error.problems[0]
+    assert (
+        "line 4 has 3 cells" in error.problems[1]
+        and "put texts with separators in quotes" in error.problems[1]
+    )
 
 
 def test_a_header_that_names_a_column_twice_is_refused(tmp_path):
@@ -168,12 +171,16 @@ def test_wrong_tables_are_refused(tmp_path, content, query, words):
 
 
 def test_one_error_lists_the_broken_rows(tmp_path):
-    rows = [*ROWS, *[{"text": "", "label": "good"}, {"text": "x", "label": None}] * 15]
+    rows = [*ROWS, *[{"text": "", "label": "good", "id": "a"}, {"text": "x", "label": None, "id": "b"}] * 15]
     problems = refused(f"text:{write(tmp_path / 'a.jsonl', rows)}").problems
-    assert len(problems) == 21 and "row 31 has no text" in problems[0] and "10 more problems" in problems[-1]
+    assert (
+        len(problems) == 21
+        and "line 31 has no text (column 'text')" in problems[0]
+        and "10 more problems" in problems[-1]
+    )
     assert "is none of .csv" in str(refused(f"text:{tmp_path}/a.txt"))
     (tmp_path / "b.jsonl").write_text('{"text": "a", "label": 1}\n[1]\n')
-    assert "entry 2 is no object" in str(refused(f"text:{tmp_path}/b.jsonl"))
+    assert "line 2 is no object" in str(refused(f"text:{tmp_path}/b.jsonl"))
 
 
 def test_the_config_of_a_tokenizer_folder_orders_the_classes(tmp_path, folder):

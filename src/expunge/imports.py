@@ -14,7 +14,13 @@ from .errors import MissingExtra
 
 IMPORTABLE = "write package.module:name, importable from here."
 # third-party packages and the extra of Expunge that installs them
-EXTRAS = {"torchvision": "vision", "transformers": "text", "diffusers": "diffusion"}
+EXTRAS = {
+    "torchvision": "vision",
+    "timm": "vision",
+    "peft": "text",
+    "transformers": "text",
+    "diffusers": "diffusion",
+}
 
 
 def import_object(spec: str, error: type[Exception]) -> Any:

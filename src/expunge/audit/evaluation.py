@@ -18,9 +18,12 @@ import torch
 from torch import nn
 
 from ..data.past_requests import requests_of
+from ..data.samples import Samples
 from ..data.split import Split
+from ..errors import ExpungeError, raise_all
 from ..records.statistics import HEADLINE
 from ..summaries import score_lines, summary
+from ..tasks.input_checks import broken_positions, input_problems, named_samples
 from ..tasks.predictions import Predictions
 from ..tasks.task import Task, require
 from ..torch_utils.module_state import check_seed, device_of
@@ -170,13 +173,36 @@ def evaluate(
     check_seed(seed)
     require(task, ["scores"], "an audit")
     split = split.after(requests_of(model))
+    raise_all([p for samples in (split.forget, split.test) for p in input_problems(samples)], ExpungeError)
     features = task.has_head(model, split.retain)
-    predict = lambda samples: task.evaluate(model, samples, features=features, batch_size=batch_size)  # noqa: E731
+    # an empty set, such as the test samples of no forgotten class, cannot tell which layer is the head
+    located = task.with_head(model, split.retain) if features else task
+    predict = lambda samples: located.evaluate(model, samples, features=features, batch_size=batch_size)  # noqa: E731
     with precision(compute or Compute(), device_of(model)):
         forget, retain = predict(split.forget), predict(split.retain)
         test, test_forgotten = predict(split.test), predict(split.test_forgotten)
         earlier = predict(split.earlier_samples) if split.earlier else None
+    _check_samples(
+        (split.forget, forget),
+        (split.retain, retain),
+        (split.test, test),
+        (split.test_forgotten, test_forgotten),
+    )
     return Evaluation(split, forget, retain, test, test_forgotten, seed, model, earlier)
+
+
+def _check_samples(*sets: tuple[Samples, Any]) -> None:
+    """Raise `ExpungeError` with the samples whose outputs are NaN because their inputs are: a stream is not read before."""
+    nan = [samples.take(p.confidence.isnan().cpu()) for samples, p in sets]
+    broken = [(samples, broken_positions(samples)) for samples in nan if len(samples)]
+    raise_all(
+        [
+            f"{named_samples(s.data, bad)} NaN or infinity in the inputs; repair or remove the samples."
+            for s, bad in broken
+            if bad
+        ],
+        ExpungeError,
+    )
 
 
 def gaps(scores: Mapping[str, Any], reference: Mapping[str, Any]) -> dict[str, float]:

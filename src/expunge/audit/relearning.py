@@ -16,6 +16,7 @@ from torch import nn
 from ..data.batch import Batch
 from ..data.split import Split
 from ..tasks.classification import Classification
+from ..torch_utils.gradients import with_gradients
 from ..torch_utils.module_state import device_of
 
 
@@ -70,6 +71,7 @@ def relearning_delay(
     return result
 
 
+@with_gradients
 def relearning(
     model: nn.Module,
     split: Split,

@@ -16,6 +16,7 @@ from ..errors import ExpungeError
 from ..methods.retrain import Retrain
 from ..tasks.classification import Classification
 from ..tasks.task import require
+from ..torch_utils.gradients import with_gradients
 from ..training.method import Method
 from .evaluation import Evaluation, evaluate
 from .features import feature_audit
@@ -52,6 +53,7 @@ class StrongResult:
         return {**entries, "verdict": self.verdict.to_dict()} if self.verdict is not None else entries
 
 
+@with_gradients
 def strong_audit(
     model: nn.Module,
     split: Split,

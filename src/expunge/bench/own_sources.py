@@ -8,7 +8,7 @@ from ..audit.measure import find_measure
 from ..errors import ExpungeError, ModelError
 from ..extensions import installed, loaded
 from ..imports import import_object
-from ..models.pretrained import KINDS
+from ..models import KINDS
 from ..own_code import hashes_of_class, hashes_of_function
 from ..sources.spec import ENTRY_POINTS, PATHS, check_spec
 from ..training.registry import find

@@ -40,7 +40,8 @@ class ModelFlags:
         data: The data: digits, fashion-mnist:DIR, cifar10:DIR, folder:DIR, text:FILE, npz:FILE or
             package.module:factory. Options follow a '?': see docs/data.md.
         model: The model: a built-in name (cnn, mlp, airbench, resnet20, resnet18, vgg16_bn, vit_tiny, text_transformer),
-            hf-config:DIR or hf-weights:DIR (transformers), or package.module:factory.
+            hf-config:DIR or hf-weights:DIR (transformers), peft:DIR (an adapter), timm:NAME or torchvision:NAME, which
+            also set size, crop, mean and std of a folder of images, or package.module:factory.
         device: Where the model is: cpu, cuda, cuda:1 or mps.
     """
 
@@ -59,11 +60,19 @@ class ModelFlags:
         ]
 
     def preview(self) -> Preview | None:
-        """Return classes and shape of the data for a built-in model; None where only the data itself can tell."""
+        """Return classes and shape of the data for a model by name; None where only the data itself can tell."""
         from ..models import MODELS
+        from ..models.by_name import KINDS
         from ..sources.preview import preview
 
-        return preview(self.data) if self.model in MODELS and not self.problems() else None
+        named = self.model in MODELS or self.model.partition(":")[0] in KINDS
+        return preview(self.prepared()) if named and not self.problems() else None
+
+    def prepared(self) -> str:
+        """Return the data spec with what the model needs. Raises `ExpungeError`."""
+        from ..models.preparation import prepared_spec
+
+        return prepared_spec(self.data, self.model)
 
     def build(self, data: Preview) -> nn.Module:
         """Return the model with fresh parameters, on the CPU."""
@@ -72,10 +81,14 @@ class ModelFlags:
         return build(self.model, num_classes=data.classes, shape=data.shape)
 
     def source(self) -> Source:
-        """Return the data. Raises `ExpungeError`."""
+        """Return the data, prepared as the model expects it. Raises `ExpungeError`."""
         from ..sources.loading import load
+        from .terminal import notice
 
-        return load(self.data)
+        spec = self.prepared()
+        if spec != self.data:
+            notice(f"images are prepared as those of {self.model}: --data '{spec}'.")
+        return load(spec)
 
     def names(self, source: Source) -> dict[str, Any]:
         """Return the names of model, data and classes, as a record keeps them."""

@@ -13,6 +13,7 @@ from cyclopts import Parameter
 
 from ..errors import ExpungeError, raise_all
 from ..projects.entries import Entries
+from .checks import problems_of
 from .field_help import field_help
 from .settings_flags import with_help
 
@@ -52,8 +53,11 @@ else:
 
 def entries_of(flags: InitFlags) -> dict[str, Any]:
     """Return the entries of `expunge.toml` that flags stand for. Raises `ExpungeError` for pairs that are none."""
+    from ..models.preparation import prepared_spec
+
     values = {f.name: getattr(flags, f.name) for f in fields(flags)}
-    problems: list[str] = []
+    # a project keeps how the model expects its images
+    problems = problems_of(lambda: values.update(data=prepared_spec(values["data"], values["model"])))
     for name in TABLES:
         values[name] = _pairs(name, values[name], problems)
     raise_all(problems)

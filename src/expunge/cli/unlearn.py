@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from ..data.past_requests import requests_of
 from ..errors import ExpungeError, raise_all
+from ..masks.other_masks import mask_of_file
 from ..pipeline.outcome import Outcome
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.watch import Trials, Watch
@@ -176,6 +177,8 @@ def _write(request: Request, out: Path, outcome: Outcome, like: Checkpoint) -> l
     metadata = metadata_for("unlearn", split, outcome.method or request.method, flags.seed)
     lines = write_outcome(out, outcome, metadata, like=like)
     mask, mask_file = outcome.run.mask, flags.save_mask
+    if mask is not None:
+        mask = mask_of_file(mask, like)
     if mask_file is not None and mask is not None:
         # spilled outputs are all in one folder
         mask_file = (

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from ..errors import ExpungeError
+import numpy as np
+import torch
+
+from ..errors import raise_all
+from .batch import Inputs
 from .samples import Data
-from .tensors import TensorData
+from .transforms import as_float
 
 # above this many classes, at least one in a hundred numbers must occur
 MANY_CLASSES = 10_000
+# samples that are checked at a time
+CHUNK = 4096
+# ids that a message shows
+SHOWN_IDS = 5
 
 
 def class_names(train: Data) -> list[str]:
@@ -25,22 +33,72 @@ def check_class_numbers(train: Data) -> None:
     """
     if train.classes:
         return
-    highest = int(train.labels.max())
-    values = len(train.labels.unique())
-    if highest >= MANY_CLASSES and 100 * values <= highest:
-        raise ExpungeError(
-            f"labels go to {highest}, but only {values} values occur, which would make {highest + 1:,} classes; number the classes "
-            "from 0."
-        )
+    raise_all(sparse_labels(train.labels.unique().numpy()))
+
+
+def sparse_labels(values: np.ndarray) -> list[str]:
+    """Return one sentence if labels go up to a number far above the number of their values.
+
+    Args:
+        values: The different labels (K,).
+    """
+    highest = int(values.max())
+    if highest < MANY_CLASSES or 100 * len(values) > highest:
+        return []
+    return [
+        f"labels go to {highest}, but only {len(values)} values occur, which would make {highest + 1:,} classes; number the classes "
+        "from 0."
+    ]
 
 
 def pair_problems(train: Data, test: Data) -> list[str]:
-    """Return one sentence if the inputs of test data have another shape than those of training data."""
-    if not (isinstance(train, TensorData) and isinstance(test, TensorData)):
+    """Return one sentence for each difference between the inputs of training and test data, and for inputs that are not finite."""
+    inputs = {"training": train, "test": test}
+    # raw inputs: a batch would copy data that lies on a GPU
+    described = {part: _describe(as_float(next(iter(data.raw_inputs(1))))) for part, data in inputs.items()}
+    problems = []
+    if described["training"] != described["test"]:
+        problems.append(
+            f"an input of the test data is {described['test']}, of the training data {described['training']}; give both the same "
+            "shape and type."
+        )
+    return problems + [p for part, data in inputs.items() for p in not_finite(part, data)]
+
+
+def _describe(x: Inputs) -> str:
+    """The shape and the type of one input. Floats of all precisions are one type, and so are whole numbers."""
+    named = x if isinstance(x, dict) else {"": x}
+    described = (
+        # tokens of two sets may be padded to two lengths
+        f"{name} of shape {tuple(t.shape[1:])} (floats)"
+        if t.is_floating_point()
+        else f"{name} of rank {t.ndim - 1} (no floats)"
+        for name, t in sorted(named.items())
+    )
+    return ", ".join(described).strip()
+
+
+def not_finite(part: str, data: Data) -> list[str]:
+    """Return one sentence if inputs in memory hold NaN or infinity, which would make the loss of a whole batch NaN.
+
+    Args:
+        part: "training" or "test", for the message.
+        data: The data.
+    """
+    # streamed data has no inputs in memory
+    inputs = getattr(data, "x", None)
+    if inputs is None:
         return []
-    if isinstance(train.x, dict) or isinstance(test.x, dict) or train.x.shape[1:] == test.x.shape[1:]:
+    named = inputs if isinstance(inputs, dict) else {"": inputs}
+    bad = torch.zeros(len(data), dtype=torch.bool)
+    for t in named.values():
+        if t.is_floating_point():
+            for start in range(0, len(t), CHUNK):
+                part_of = t[start : start + CHUNK]
+                bad[start : start + CHUNK] |= ~part_of.reshape(len(part_of), -1).isfinite().all(1).cpu()
+    if not bad.any():
         return []
+    ids = data.samples(bad.nonzero()[:, 0]).ids
     return [
-        f"an input of the test data has the shape {tuple(test.x.shape[1:])}, of the training data {tuple(train.x.shape[1:])}; "
-        "give both the same shape."
+        f"{len(ids)} {part} samples hold NaN or infinity (ids: {ids[:SHOWN_IDS]}); correct or remove them."
     ]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
 
 from ..errors import ExpungeError
@@ -42,23 +40,12 @@ def as_data(source: Any, **options: Any) -> Data:
         of_loader = {"workers": source.num_workers, "collate": source.collate_fn}
         return StreamData(source.dataset, **{**of_loader, **options})
     if isinstance(source, tuple | list) and len(source) == 2:
-        x = source[0] if isinstance(source[0], dict) else torch.as_tensor(source[0])
-        return TensorData(x, _labels(source[1]), **options)
+        return TensorData(source[0], source[1], **options)
     if hasattr(source, "__getitem__"):
         return StreamData(source, **options)
     raise ExpungeError(
         f"data is a {type(source).__name__}; give (x, y) tensors, a Dataset, a DataLoader or expunge Data."
     )
-
-
-def _labels(y: Any) -> Tensor:
-    try:
-        return torch.as_tensor(y)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ExpungeError(
-            f"the labels are no numbers ({type(error).__name__}: {error}); number the classes from 0, and give their names as "
-            "classes=[...]."
-        ) from error
 
 
 def _check_sampler(loader: DataLoader[Any]) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ExpungeError, SplitError, raise_all
+from .id_forms import composed, encodable, folded, nearest, resolve_ids
 from .samples import Data, as_text
 
 # ids that a message shows
@@ -33,10 +36,14 @@ def read_ids(path: str | os.PathLike[str], error: type[ExpungeError] = ExpungeEr
     if not Path(path).is_file():
         raise error(f"{path} is no file; {remedy}.")
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as problem:
+        raw = Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf")
+    except OSError as problem:
         raise error(f"{path} cannot be read as ids: {problem}; {remedy}.") from problem
-    return [line.strip() for line in lines if line.strip()]
+    if b"\0" in raw:
+        raise error(f"{path} cannot be read as ids: it is no text in UTF-8; {remedy}.")
+    # The id of a file whose name is no UTF-8 has its bytes as \xe9, and a list of file names has the bytes themselves.
+    text = raw.decode("utf-8", "backslashreplace")
+    return [line.strip() for line in re.split(r"\r\n|\n|\r", text) if line.strip()]
 
 
 def class_numbers(wanted: Sequence[int | str], data: Data, num_classes: int) -> list[int]:
@@ -55,13 +62,23 @@ def class_numbers(wanted: Sequence[int | str], data: Data, num_classes: int) -> 
     numbers: list[int] = []
     problems = []
     for value in wanted:
-        if isinstance(value, str) and value in names:
-            number: int | None = names.index(value)
+        written = composed(encodable(value)) if isinstance(value, str) else None
+        matches = [k for k, name in enumerate(names) if composed(name) == written]
+        if matches:
+            number: int | None = matches[0]
         else:
-            number = int(value) if re.fullmatch(r"-?[0-9]+", str(value)) else None
-        if number is None:
-            known = names or "the data has no names, give numbers"
-            problems.append(f"there is no class named '{value}'; known classes: {known}.")
+            whole = re.fullmatch(r"(-?[0-9]+)(\.0*)?", str(value))
+            number = int(whole[1]) if whole else None
+        if len(matches) > 1:
+            problems.append(
+                f"the name '{value}' belongs to the classes {matches}; give the number of the class."
+            )
+        elif number is None:
+            known = f"{names[:SHOWN_VALUES]}{' ...' if len(names) > SHOWN_VALUES else ''}" if names else ""
+            likely = "".join(f"; {text}" for text in nearest([str(value)], names))
+            problems.append(
+                f"there is no class named '{value}'; known classes: {known or 'the data has no names, give numbers'}{likely}."
+            )
         elif not 0 <= number < num_classes or not (data.labels == number).any():
             problems.append(f"there is no class {number}; labels go from 0 to {num_classes - 1}.")
         elif number in numbers:
@@ -88,25 +105,54 @@ def samples_with_ids(ids: str | Path | Iterable[str | int], train: Data, test: D
     Raises:
         SplitError: Ids are unknown, given twice, shared by several samples, or in the test set.
     """
-    wanted = read_ids(ids, SplitError) if isinstance(ids, str | Path) else [str(i) for i in ids]
+    wanted = read_ids(ids, SplitError) if isinstance(ids, str | Path) else [encodable(str(i)) for i in ids]
     counts = Counter(wanted)
-    # Only for the wanted ids: a search in sorted ids fails on NumPy's variable-width text.
-    positions: dict[str, list[int]] = {}
-    for position, name in enumerate(train.ids if train.ids is not None else map(str, range(len(train)))):
-        if name in counts:
-            positions.setdefault(str(name), []).append(position)
-    raise_all(_id_problems(counts, positions, test), SplitError)
+    positions = _positions(counts, train)
+    if absent := [name for name in counts if name not in positions]:
+        counts = _resolved(counts, absent, train, test)
+        positions = _positions(counts, train)
+    raise_all(_id_problems(counts, positions, train, test), SplitError)
     forget = torch.zeros(len(train), dtype=torch.bool)
     forget[[at[0] for at in positions.values()]] = True
     return forget
 
 
-def _id_problems(counts: Counter[str], positions: dict[str, list[int]], test: Data) -> list[str]:
+def _ids_of(data: Data) -> Iterable[str]:
+    return map(str, data.ids if data.ids is not None else range(len(data)))
+
+
+def _positions(counts: Counter[str], train: Data) -> dict[str, list[int]]:
+    """The positions of the wanted ids."""
+    # Only for the wanted ids: a search in sorted ids fails on NumPy's variable-width text.
+    positions: dict[str, list[int]] = {}
+    for position, name in enumerate(_ids_of(train)):
+        if name in counts:
+            positions.setdefault(name, []).append(position)
+    return positions
+
+
+def _resolved(counts: Counter[str], absent: list[str], train: Data, test: Data) -> Counter[str]:
+    """The wanted ids as the data writes them. An id that means none, or two, stays as it is."""
+    if train.ids is None:
+        return counts
+    known = chain(_ids_of(train), () if test.ids is None else _ids_of(test))
+    meant = resolve_ids(absent, known, train.root)
+    resolved: Counter[str] = Counter()
+    for name, times in counts.items():
+        ids = set(meant.get(name, [name]))
+        resolved[ids.pop() if len(ids) == 1 else name] += times
+    return resolved
+
+
+def _id_problems(counts: Counter[str], positions: dict[str, list[int]], train: Data, test: Data) -> list[str]:
     """One sentence per reason why wanted ids cannot be used."""
     absent = {i for i in counts if i not in positions}
     in_test = set() if test.ids is None else {str(i) for i in test.ids if i in absent}
+    unknown = [i for i in counts if i in absent - in_test]
+    likely = nearest(unknown, _ids_of(train)) if unknown and train.ids is not None else []
+    hint = f"; {', '.join(likely)}" if likely else ""
     reasons = [
-        ("is unknown; compare it with the ids of the data", [i for i in counts if i in absent - in_test]),
+        (f"is unknown; compare it with the ids of the data{hint}", unknown),
         (
             "lies in the test set, which is never forgotten; if the model was trained on it, give the data a test set of its own "
             "(test=FILE for texts, a folder `test` for images), so that no training sample is held out",
@@ -137,16 +183,30 @@ def samples_in_group(column: str, values: Any, train: Data) -> Tensor:
             f"there is no group column '{column}'; columns of the data: {sorted(groups) or 'none'}."
         )
     existing, wanted = as_text(groups[column]), as_texts(values)
-    if absent := [v for v in wanted if v not in existing]:
-        listed = [v for v in absent if "," in v and all(part in existing for part in v.split(","))]
+    different = [str(v) for v in np.unique(existing)]
+    # Nobody sees a difference between two Unicode forms of one name, so a request means both.
+    meant = {composed(v) for v in wanted}
+    chosen = [v for v in different if composed(v) in meant]
+    if absent := [v for v in wanted if composed(v) not in set(map(composed, chosen))]:
+        listed = [v for v in absent if "," in v and all(part in different for part in v.split(","))]
         remedy = "; give each value on its own (--forget-group COLUMN=VALUE, repeated)" if listed else ""
+        likely = nearest(absent, different)
         raise SplitError(
-            f"no sample has {column} = {absent}; values of the column: {np.unique(existing)[:SHOWN_VALUES].tolist()}{remedy}."
+            f"no sample has {column} = {absent}; values of the column: {different[:SHOWN_VALUES]}{remedy}"
+            f"{'; ' + ', '.join(likely) if likely else ''}."
         )
-    return torch.from_numpy(np.isin(existing, wanted))
+    alike = set(map(folded, chosen))
+    if kept := [v for v in different if v not in chosen and folded(v) in alike]:
+        counts = ", ".join(f"'{v}' ({int((existing == v).sum())} samples)" for v in kept[:SHOWN_VALUES])
+        warnings.warn(
+            f"{column} = {counts} differs from a forgotten value only in spaces or case, and is retained; name it too if it is "
+            "the same.",
+            stacklevel=3,
+        )
+    return torch.from_numpy(np.isin(existing, chosen))
 
 
 def as_texts(values: Any) -> list[str]:
     """Return one value, or several, as a list of texts."""
     several = isinstance(values, Iterable) and not isinstance(values, str)
-    return [str(v) for v in (values if several else [values])]
+    return [encodable(str(v)) for v in (values if several else [values])]

@@ -16,6 +16,7 @@ from torch import Tensor
 from ..errors import ExpungeError, raise_all
 from ..summaries import short
 from .batch import Augment, Batch, Inputs
+from .id_forms import encodable
 
 # ids that are joined to one text at a time: all of them joined take as much memory as the ids
 ID_BLOCK = 1 << 16
@@ -24,9 +25,21 @@ RAW_BATCH = 256
 
 
 def as_text(values: Any) -> np.ndarray:
-    """Return `values` (N,) as an array of text. Variable-width text keeps its dtype."""
+    """Return `values` (N,) as an array of text that UTF-8 can hold. Variable-width text keeps its dtype."""
     array = np.asarray(values)
-    return array if isinstance(array.dtype, np.dtypes.StringDType) else array.astype(str)
+    if isinstance(array.dtype, np.dtypes.StringDType):
+        return array
+    array = array.astype(str)
+    # Python gives the bytes of file names that are no UTF-8 as surrogates.
+    numbers = np.ascontiguousarray(array).view(np.uint32) if array.itemsize else np.empty(0, np.uint32)
+    if ((numbers >= 0xD800) & (numbers <= 0xDFFF)).any():
+        array = np.array([encodable(text) for text in array.tolist()])
+    return array
+
+
+def _group(values: Any) -> np.ndarray:
+    array = np.asarray(values)
+    return as_text(array) if array.dtype.kind == "U" else array
 
 
 def _describe(function: Any) -> str:
@@ -56,6 +69,7 @@ class Data(ABC):
         name: Name for records.
         read_as: Source options that the images were read with, such as "size=64".
         texts: The text that each sample was made of (N,), or None. Copies are found by it.
+        root: The folder that the ids are paths below, so that a path of this computer names a sample. Empty if they are no paths.
     """
 
     labels: Tensor
@@ -67,6 +81,7 @@ class Data(ABC):
     normalize: Any | None
     name: str
     read_as: str = ""
+    root: str = ""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -111,8 +126,8 @@ class Data(ABC):
         self.ids = None if ids is None else as_text(ids)
         # texts of variable width: in an array of fixed width, each would take as much memory as the longest
         self.texts = None if texts is None else np.asarray(texts, dtype=np.dtypes.StringDType())
-        self.groups = {k: np.asarray(v) for k, v in (groups or {}).items()}
-        self.classes = None if classes is None or not len(classes) else [str(c) for c in classes]
+        self.groups = {k: _group(v) for k, v in (groups or {}).items()}
+        self.classes = None if classes is None or not len(classes) else [encodable(str(c)) for c in classes]
         self.augment, self.normalize, self.name, self.read_as = augment, normalize, name, read_as
         n = len(self.labels)
         problems = [

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..errors import SplitError, raise_all
 from ..torch_utils.module_state import check_seed
+from .class_names import not_finite
 from .past_requests import Goal
 from .samples import Data
 
@@ -63,12 +64,18 @@ def draw_validation(
         problems.append(
             "the training set and the test set are the same object, so forget and test set would overlap; give separate data."
         )
+    if train_data.classes and test_data.classes and list(train_data.classes) != list(test_data.classes):
+        problems.append(
+            f"the classes of the training data are {list(train_data.classes)[:SHOWN_IDS]}, of the test data "
+            f"{list(test_data.classes)[:SHOWN_IDS]}; give both the same names in the same order (classes=[...])."
+        )
     shapes = [(d.labels.dtype, tuple(d.labels.shape[1:])) for _, d in both]
     if shapes[0] != shapes[1]:
         problems.append(
             f"training labels are {shapes[0][0]} of shape (N, {shapes[0][1]}), test labels {shapes[1][0]} of shape (N, "
             f"{shapes[1][1]}); give labels of one kind."
         )
+    problems += [p for name, d in both for p in not_finite(name, d)]
     raise_all(problems, SplitError)
     if test_data.num_classes > train_data.num_classes:
         raise SplitError(

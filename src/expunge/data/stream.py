@@ -9,23 +9,28 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Subset, default_collate
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from ..errors import ExpungeError
 from .batch import Augment, Batch, Inputs
+from .item_reader import Failure, ItemReader
+from .items import label_name
+from .label_values import label_tensor, numbered
 from .samples import RAW_BATCH, Data
 from .transforms import Normalize, prepare
 
 # batch size of the pass that reads labels
 LABEL_BATCH = 256
-# positions of a pass that the seed of its workers depends on
+# positions of a pass that its seed depends on
 SEED_POSITIONS = 4096
 
 
 class StreamData(Data):
     """Samples of a map-style `Dataset`, read on demand through a `DataLoader`.
 
-    An item is a pair (x, y), or a dict that contains the label and named inputs.
+    An item is a pair (x, y), where more entries may follow, or a dict, dataclass or named tuple with the label and named inputs.
+    PIL images become uint8 (C, H, W). Labels may be names. The random generators of torch, NumPy and `random`, and those that the
+    data set holds, are seeded for each batch: a pass in the same order gives the same inputs, with any number of workers.
 
     Labels come from the first of these that applies:
 
@@ -36,10 +41,10 @@ class StreamData(Data):
     Args:
         dataset: The data set, with a length and items by position.
         labels: Labels (N,). Default: found as above.
-        label: The entry of a dict item that holds the label. Default "labels".
+        label: The entry of an item that holds the label. By default "labels", "label", "target", "targets" or "y".
         ids: One id per sample. Default: the position is the id.
         groups: {column: one value per sample}, for requests such as `Split.by_group(..., "user", "alice")`.
-        classes: Class names. Default: the attribute `classes` of the data set.
+        classes: Class names. Default: the attribute `classes` of the data set, or the labels if they are names.
         augment: Augmentation of training batches, such as `CropFlip()`.
         normalize: Normalisation of all batches.
         name: Name for records.
@@ -49,7 +54,8 @@ class StreamData(Data):
         collate: Function that makes a batch of items. Default: the one of `DataLoader`.
 
     Raises:
-        ExpungeError: The data set has no length or no items by position, or the number of labels differs from it.
+        ExpungeError: The data set has no length or no items by position, the number of labels differs from it, or an item cannot
+            be used. Names the item by its position.
 
     Example:
         >>> train = StreamData(torchvision.datasets.ImageFolder("train", transform), workers=8)
@@ -77,11 +83,13 @@ class StreamData(Data):
                 f"{type(dataset).__name__} has no length or no items by position; give a map-style Dataset."
             )
         self.dataset, self.label, self.workers, self.collate = dataset, label, workers, collate
+        names = self._class_names() if classes is None else classes
+        numbers, names = numbered(self._find_labels() if labels is None else labels, names)
         self._set(
-            torch.as_tensor(labels if labels is not None else self._find_labels()),
+            numbers,
             ids,
             groups,
-            getattr(dataset, "classes", None) if classes is None else classes,
+            names,
             augment,
             normalize,
             name,
@@ -100,95 +108,100 @@ class StreamData(Data):
         """Take the labels from an attribute of the data set, or read them from all items."""
         count = len(self.dataset)  # type: ignore[arg-type]
         checked = sorted({0, count // 2, count - 1}) if count else []
-        for name in ("targets", "labels"):
-            labels = getattr(self.dataset, name, None)
+        for labels in (
+            getattr(self.dataset, "targets", None),
+            getattr(self.dataset, "labels", None),
+            self._label_column(),
+        ):
             if labels is not None and _labels_agree(labels, checked, count, self._read_labels(checked, 0)):
                 return labels
         return self._read_labels(range(count), self.workers)
 
-    def _read_labels(self, positions: Sequence[int], workers: int) -> Tensor:
-        """Read the labels (n,) of the items at `positions`, without a change to torch's random state."""
-        loader = DataLoader(
-            Subset(self.dataset, positions),
-            LABEL_BATCH,
-            num_workers=workers,
-            collate_fn=self.collate,
-            generator=torch.Generator(),
-        )
-        with torch.random.fork_rng(devices=[]):
-            parts = [_one_per_sample(torch.as_tensor(self._split_item(item)[1])) for item in loader]
-        return torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64)
+    def _label_column(self) -> Any:
+        """The labels of a data set of Hugging Face, which has columns. None for others."""
+        columns = getattr(self.dataset, "column_names", None)
+        name = label_name(columns, self.label) if isinstance(columns, list) else None
+        return None if name is None else list(self.dataset[name])  # type: ignore[index]
 
-    def _split_item(self, item: Any) -> tuple[Inputs, Tensor]:
-        """The inputs and the label of an item, or of a collated batch of items."""
-        if isinstance(item, Mapping):
-            if self.label not in item:
-                raise ExpungeError(
-                    f"items have the entries {sorted(item)} and no '{self.label}'; name the entry with the label (`label=`)."
-                )
-            inputs = {k: v for k, v in item.items() if k != self.label and isinstance(v, Tensor)}
-            return inputs, item[self.label]
-        return item[0], item[1]
+    def _class_names(self) -> Any:
+        """The class names that the data set knows."""
+        columns = getattr(self.dataset, "features", None)
+        name = label_name(columns, self.label) if isinstance(columns, Mapping) else None
+        of_column = None if name is None else getattr(columns[name], "names", None)  # type: ignore[index]
+        return getattr(self.dataset, "classes", None) or of_column
+
+    def _read_labels(self, positions: Sequence[int], workers: int) -> Any:
+        """Read the labels (n,) of the items at `positions`: a tensor, or a list of names."""
+        order = torch.as_tensor(positions, dtype=torch.int64)
+        parts = list(self._passes(order, LABEL_BATCH, 0, "labels", workers))
+        if any(isinstance(label, str) for part in parts for label in part):
+            return [label for part in parts for label in part]
+        return torch.cat([label_tensor(p, order[k * LABEL_BATCH :]) for k, p in enumerate(parts)] or [order])
+
+    def _passes(
+        self, order: Tensor, batch_size: int, seed: int, want: str, workers: int, pin_memory: bool = False
+    ) -> Iterator[Any]:
+        """Yield the inputs or the labels of batches. Raises `ExpungeError` for items that cannot be used."""
+        loader = DataLoader(
+            ItemReader(self.dataset, self.label, self.collate, seed, want),
+            batch_sampler=_PositionBatches(order, batch_size),
+            num_workers=workers,
+            collate_fn=_unchanged,
+            pin_memory=pin_memory,
+            # By default a loader draws from torch's global state: evaluating a model would change its next steps.
+            generator=torch.Generator().manual_seed(seed),
+        )
+        for part in loader:
+            if isinstance(part, Failure):
+                raise ExpungeError(part.problems)
+            yield part
 
     def batches(
         self, order: Tensor, batch_size: int, device: torch.device, augment: torch.Generator | None
     ) -> Iterator[Batch]:
-        loader = DataLoader(
-            self.dataset,
-            batch_sampler=_PositionBatches(order, batch_size),
-            num_workers=self.workers,
-            collate_fn=self.collate,
-            pin_memory=device.type == "cuda",
-            generator=_worker_generator(order),
-        )
-        for number, item in enumerate(loader):
-            x, _ = self._split_item(item)
+        pinned = device.type == "cuda"
+        parts = self._passes(order, batch_size, _pass_seed(order), "inputs", self.workers, pinned)
+        for number, x in enumerate(parts):
             at = order[number * batch_size : (number + 1) * batch_size]
             batch = Batch(x, self.labels[at], at).to(device)
             yield prepare(batch, self.augment, augment, self.normalize)
 
     def raw_inputs(self, count: int | None = None) -> Iterator[Inputs]:
         """Yield the inputs as the data set gives them: see `Data.raw_inputs`."""
-        positions = range(len(self) if count is None else min(count, len(self)))
+        order = torch.arange(len(self) if count is None else min(count, len(self)))
         # A function of the user may pad items to the longest of their batch.
         size = RAW_BATCH if self.collate in (None, default_collate) else 1
-        loader = DataLoader(
-            Subset(self.dataset, positions),
-            size,
-            num_workers=self.workers,
-            collate_fn=self.collate,
-            # another seed for another count, so that random transforms in workers show
-            generator=torch.Generator().manual_seed(len(positions)),
-        )
-        return (self._split_item(item)[0] for item in loader)
+        # another seed for another count, so that random transforms show
+        return self._passes(order, size, len(order), "inputs", self.workers)
 
     def fingerprint(self) -> str:
         # Reading all inputs only to name the data costs an epoch. Labels, ids and length stand for them.
         return self._hash_labels().hexdigest()
 
 
-def _one_per_sample(labels: Tensor) -> Tensor:
-    """Labels with a leading axis of samples; whole numbers of shape (B, 1) become (B,)."""
-    column = labels.ndim == 2 and labels.shape[1] == 1 and not labels.is_floating_point()
-    return labels.reshape(-1) if column or labels.ndim == 0 else labels
-
-
-def _labels_agree(labels: Any, positions: Sequence[int], count: int, of_items: Tensor) -> bool:
+def _labels_agree(labels: Any, positions: Sequence[int], count: int, of_items: Any) -> bool:
     """Whether `labels` has `count` entries, and those at `positions` equal the labels `of_items`.
 
     They differ under a `target_transform`, in a wrapper, or if the attribute holds names instead of numbers.
     """
     try:
-        return len(labels) == count and [int(labels[k]) for k in positions] == of_items.tolist()
+        mine = [labels[k] if isinstance(labels[k], str) else int(labels[k]) for k in positions]
+        return len(labels) == count and mine == (
+            of_items if isinstance(of_items, list) else of_items.tolist()
+        )
     except (TypeError, ValueError, LookupError):
         return False
 
 
-def _worker_generator(order: Tensor) -> torch.Generator:
-    """Make the generator that seeds the workers of a pass. It differs for each shuffled order."""
-    # By default a loader draws from torch's global state: evaluating a model would change its next steps.
+def _pass_seed(order: Tensor) -> int:
+    """Return the seed of a pass. It differs for each shuffled order."""
     digest = hashlib.sha256(order[:SEED_POSITIONS].numpy().tobytes()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+    return int.from_bytes(digest[:7], "big")
+
+
+def _unchanged(batch: Any) -> Any:
+    # A reader returns whole batches. No lambda: workers may be pickled.
+    return batch
 
 
 class _PositionBatches:

@@ -16,11 +16,23 @@ from torch import Tensor
 from ..errors import ExpungeError
 from ..summaries import short
 from .batch import Augment, Batch, Inputs, map_inputs, to_device
+from .items import UnusableItem, as_input
+from .label_values import numbered
 from .samples import RAW_BATCH, Data
 from .transforms import Normalize, named_inputs_problem, prepare
 
 # share of a GPU's free memory that a data set may take; a larger one stays on the host
 RESIDENT_SHARE = 0.5
+
+
+def _as_tensor(x: Any) -> Tensor:
+    """The inputs as a tensor. Raises `ExpungeError`."""
+    try:
+        return as_input(x) if isinstance(x, np.ndarray) else torch.as_tensor(x)
+    except (UnusableItem, TypeError, ValueError, RuntimeError) as error:
+        raise ExpungeError(
+            f"the inputs are a {type(x).__name__} that makes no tensor ({error}); give a tensor or an array of numbers, shape (N, ...)."
+        ) from error
 
 
 class TensorData(Data):
@@ -30,10 +42,10 @@ class TensorData(Data):
 
     Args:
         x: Inputs (N, ...), or a dict of such tensors for a model with several inputs.
-        y: Labels (N,), whole numbers from 0.
+        y: Labels (N,), whole numbers from 0, or names.
         ids: One id per sample. Default: the position is the id.
         groups: {column: one value per sample}, for requests such as `Split.by_group(..., "user", "alice")`.
-        classes: Class names, in the order of their numbers.
+        classes: Class names, in the order of their numbers. Default: the labels in alphabetical order, if they are names.
         augment: Augmentation of training batches, such as `CropFlip()`.
         normalize: Normalisation of all batches.
         name: Name for records.
@@ -51,7 +63,7 @@ class TensorData(Data):
     def __init__(
         self,
         x: Inputs,
-        y: Tensor,
+        y: Tensor | Sequence[Any] | np.ndarray,
         *,
         ids: Sequence[str] | np.ndarray | None = None,
         groups: Mapping[str, Sequence[Any] | np.ndarray] | None = None,
@@ -63,11 +75,12 @@ class TensorData(Data):
         texts: Sequence[str] | np.ndarray | None = None,
         fingerprint: str | None = None,
     ):
-        # The inputs may be NumPy arrays.
-        self.x = x = map_inputs(x, torch.as_tensor)
+        # The inputs may be NumPy arrays, and the labels names.
+        self.x = x = map_inputs(x, _as_tensor)
+        y, classes = numbered(y, classes)
         if isinstance(x, dict) and (augment is not None or normalize is not None):
             raise ExpungeError(named_inputs_problem(x))
-        self._set(torch.as_tensor(y), ids, groups, classes, augment, normalize, name, read_as, texts)
+        self._set(y, ids, groups, classes, augment, normalize, name, read_as, texts)
         lengths = {len(v) for v in (x.values() if isinstance(x, dict) else [x])}
         if lengths != {len(self)}:
             raise ExpungeError(

@@ -17,6 +17,7 @@ from ..errors import UnlearningFailed, WriteError
 from ..pipeline.outcome import record_of
 from ..records.record import Record
 from ..records.together import staged, together
+from ..torch_utils.gradients import with_gradients
 from ..training.method import GradientMethod, Method
 from ..training.run import Row, Run
 from .before_after import grids
@@ -29,6 +30,7 @@ from .options import EraseOptions
 from .pipelines import files_left_out, save
 
 
+@with_gradients
 def erase(
     folder: str | Path,
     erasure: Erasure,
@@ -172,6 +174,6 @@ def _add_pictures(erased: Erased, setup: Setup) -> None:
             f"the pictures of before and after could not be sampled: {error}. The written model is complete; "
             "sample with a smaller batch_size to get the pictures.",
             RuntimeWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     erased.save_record()

@@ -1,4 +1,4 @@
-"""Read masks of other programs: torch files with a tensor of zeros and ones for each parameter, as SalUn's code writes."""
+"""Masks of other programs, and masks for files that hold a part of the model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from ..errors import MaskError
-from ..records.checkpoint import read_checkpoint
+from ..records.checkpoint import Checkpoint, read_checkpoint
 from ..records.checkpoint_names import fit_names
 from .mask_check import check_mask
 from .mask_file import Mask
@@ -42,6 +42,18 @@ def mask_for_model(path: str | Path, model: nn.Module) -> Mask:
     mask = Mask({name: tensor.bool() for name, tensor in read.state.items()})
     check_mask(model, mask)
     return mask
+
+
+def mask_of_file(mask: Mask, like: Checkpoint) -> Mask:
+    """Return the part of a mask that a file like `like` can show: for an adapter of peft, without the base model.
+
+    Args:
+        mask: The mask of a run.
+        like: The input of the run, after `load_into`.
+    """
+    if like.convert is None or not like.names:
+        return mask
+    return Mask({name: m for name, m in mask.items() if name in like.names}, mask.metadata)
 
 
 def _is_zero_one(tensor: Tensor) -> bool:

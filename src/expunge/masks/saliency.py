@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..data.samples import Samples
 from ..tasks.task import Task
+from ..torch_utils.gradients import with_gradients
 from ..torch_utils.module_state import device_of, evaluating, seeded
 from .per_sample_gradients import (
     fisher_diagonal,
@@ -22,6 +23,7 @@ from .per_sample_gradients import (
 Saliency = Literal["abs_sum", "sum_abs", "fisher"]
 
 
+@with_gradients
 def saliency_scores(
     model: nn.Module,
     samples: Samples,

@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ..data.samples import Samples
 from ..errors import ModelError
 from ..tasks.task import Task
+from ..torch_utils.gradients import with_gradients
 from ..torch_utils.module_state import device_of, evaluating
 from .mask import complete, top_mask
 from .mask_file import Mask
@@ -62,6 +63,7 @@ def is_sharded(model: nn.Module) -> bool:
     return any(hasattr(p, "to_local") for p in model.parameters())
 
 
+@with_gradients
 def distributed_scores(
     model: nn.Module,
     samples: Samples,

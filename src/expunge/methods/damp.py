@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from ..data.samples import Samples
 from ..errors import ModelError
 from ..masks.per_sample_gradients import random_samples
+from ..torch_utils.compiled import uncompiled
 from ..torch_utils.module_state import evaluating
 from ..training.method import Method
 from ..training.run import Run
@@ -170,7 +171,8 @@ def _recording(model: nn.Module, recorded: dict[str, list[Tensor]]) -> Iterator[
 
     hooks = [m.register_forward_pre_hook(hook(n)) for n, m in _layers(model)]
     try:
-        yield
+        with uncompiled():
+            yield
     finally:
         for h in hooks:
             h.remove()

@@ -10,9 +10,10 @@ from torch.nn.parameter import is_lazy
 
 from ..errors import ModelError
 from ..imports import call_object
+from . import adapters, by_name
 from .airbench import Airbench
 from .cnn import CNN, MLP
-from .pretrained import KINDS, from_folder
+from .pretrained import FOLDERS, from_folder
 from .resnet import resnet18, resnet20
 from .transformer import TextTransformer, ViT
 from .vgg import VGG
@@ -28,6 +29,8 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "text_transformer": TextTransformer,
 }
 # number of axes of an input (None: any number) and a description; the other models take images
+# what stands before the colon of a model that no file of the user's makes
+KINDS = (*FOLDERS, adapters.KIND, *by_name.KINDS)
 TAKES = {"mlp": (None, "anything of a fixed shape"), "text_transformer": (1, "token numbers (T,)")}
 
 
@@ -43,8 +46,8 @@ def build(name: str, *, num_classes: int, shape: tuple[int, ...] = (3, 32, 32), 
     takes any keyword, as those of torchvision, also gets `num_classes`.
 
     Args:
-        name: A built-in name, `hf-config:DIR` or `hf-weights:DIR` (see `pretrained.from_folder`), or
-            `package.module:factory`.
+        name: A built-in name, `hf-config:DIR` or `hf-weights:DIR` (see `pretrained.from_folder`), `peft:DIR`
+            (see `adapters.with_adapter`), `timm:NAME` or `torchvision:NAME` (see `by_name.make`), or `package.module:factory`.
         num_classes: Number of classes.
         shape: Shape of one input, (C, H, W) for images.
         options: Further arguments of the model.
@@ -56,8 +59,12 @@ def build(name: str, *, num_classes: int, shape: tuple[int, ...] = (3, 32, 32), 
     Example:
         >>> model = build("resnet18", num_classes=10)
     """
-    if name.partition(":")[0] in KINDS:
+    if name.partition(":")[0] in FOLDERS:
         return from_folder(name, num_classes, shape)
+    if name.partition(":")[0] == adapters.KIND:
+        return adapters.with_adapter(name, num_classes, tuple(shape))
+    if name.partition(":")[0] in by_name.KINDS:
+        return by_name.make(name, num_classes, tuple(shape))
     given = {"num_classes": num_classes, "shape": tuple(shape), "in_channels": shape[0] if shape else 1}
     if ":" in name:
         model = call_object(
@@ -79,11 +86,13 @@ def build(name: str, *, num_classes: int, shape: tuple[int, ...] = (3, 32, 32), 
 
 
 def check_name(name: str) -> None:
-    """Raise `ModelError` for an unknown name without a colon. Names with a colon are checked when the model is made."""
+    """Raise `ModelError` for an unknown name. A folder or a factory is checked when the model is made."""
+    if name.partition(":")[0] in by_name.KINDS:
+        by_name.check_name(name)
     if ":" not in name and name not in MODELS:
         raise ModelError(
-            f"there is no model '{name}'; choose one of {', '.join(MODELS)}, hf-config:DIR, hf-weights:DIR or "
-            "package.module:factory."
+            f"there is no model '{name}'; choose one of {', '.join(MODELS)}, hf-config:DIR, hf-weights:DIR, "
+            "peft:DIR, timm:NAME, torchvision:NAME or package.module:factory."
         )
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from ..errors import MissingExtra, ModelError
 
-KINDS = ("hf-config", "hf-weights")
+FOLDERS = ("hf-config", "hf-weights")
 
 
 def from_folder(spec: str, num_classes: int, shape: tuple[int, ...]) -> nn.Module:

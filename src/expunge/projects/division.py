@@ -38,7 +38,8 @@ def divided_as(pinned: Fingerprints, source: Source) -> tuple[Source, Fingerprin
     stay = {part: part_at(data, (~leave[part]).nonzero()[:, 0]) for part, data in parts.items()}
     come = {part: part_at(data, leave[part].nonzero()[:, 0]) for part, data in parts.items()}
     train, test = _joined(stay["train"], come["test"]), _joined(stay["test"], come["train"])
-    divided = Source(train, test, source.classes, source.shape, source.name)
+    train.root = test.root = source.root
+    divided = Source(train, test, source.classes, source.shape, source.name, source.root)
     return divided, Fingerprints.of(divided, pinned)
 
 

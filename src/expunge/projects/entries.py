@@ -16,7 +16,8 @@ class Entries(BaseModel):
     Args:
         data: The data: digits, fashion-mnist:DIR, cifar10:DIR, folder:DIR, text:FILE, npz:FILE or package.module:factory.
             Options follow a '?': see docs/data.md.
-        model: The model: a built-in name such as cnn or resnet18, hf-config:DIR, hf-weights:DIR or package.module:factory.
+        model: The model: a built-in name such as cnn or resnet18, hf-config:DIR, hf-weights:DIR, peft:DIR, timm:NAME,
+            torchvision:NAME or package.module:factory.
         device: Where the model is: cpu, cuda, cuda:1 or mps.
         ema: Entry of the first checkpoint that holds the model, if the file holds several.
         validation: Share of each class that the model was not trained on. Give 0 if it was trained on all samples.

@@ -11,7 +11,8 @@ from typing import Any, Protocol
 
 from ..data.samples import Data
 from ..errors import ExpungeError, raise_all
-from ..models.pretrained import KINDS
+from ..models import adapters
+from ..models.pretrained import FOLDERS
 from ..sources.source import Source
 from ..sources.spec import check_spec
 from .division import divided_as
@@ -111,8 +112,10 @@ def _setting_values(settings: Fixed) -> dict[str, str]:
         values |= {key: options.get(key, default) for key, default in _COLUMNS.items()}
         values["tokenizer"] = options.get("tokenizer", "")
     kind, _, directory = settings.model.partition(":")
-    if kind in KINDS:
-        values["config.json of the model"] = _file_hash(Path(directory).expanduser() / "config.json")
+    configs = {**dict.fromkeys(FOLDERS, "config.json"), adapters.KIND: adapters.CONFIG}
+    if kind in configs:
+        place = Path(directory.partition("?")[0]).expanduser() / configs[kind]
+        values[f"{configs[kind]} of the model"] = _file_hash(place)
     return values
 
 

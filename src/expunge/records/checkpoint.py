@@ -48,7 +48,8 @@ class Checkpoint:
         other_states: Entries that hold a whole model of the same shape, but were not read.
         ema: The entry that the caller chose.
         versions: {module name: version} that torch stores with a state dict for its own migrations, with the names of the file.
-        names: {name in the model: name in the file, after `prefix`} of the tensors that the file names otherwise.
+        names: {name in the model: name in the file, after `prefix`} of the tensors that the file names otherwise; of all tensors
+            of an adapter.
         convert: Turns a state of the model into the tensors of the file, where the file divides them otherwise.
         notices: Sentences that the user should read.
     """

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 
-# files with parameters, in the order in which transformers looks for them
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+# files with parameters, in the order in which transformers looks for them, and those of an adapter of peft
+WEIGHTS = ("model.safetensors", "pytorch_model.bin", "adapter_model.safetensors", "adapter_model.bin")
 INDEX = ".index.json"
 # endings of files that may hold tensors
 DATA_SUFFIXES = (
@@ -45,7 +45,8 @@ def weight_files(folder: Path) -> list[Path]:
         if (folder / f"{name}{INDEX}").is_file():
             return sorted({folder / shard for shard in weight_map(folder / f"{name}{INDEX}").values()})
     raise CheckpointError(
-        f"{folder} is a folder without {' or '.join(WEIGHTS)}; give a checkpoint file, or a folder that save_pretrained wrote."
+        f"{folder} is a folder without {', '.join(WEIGHTS[:-1])} or {WEIGHTS[-1]}; "
+        "give a checkpoint file, or a folder that save_pretrained wrote."
     )
 
 
@@ -75,11 +76,12 @@ def weight_map(index: Path) -> dict[str, str]:
 
 def write_folder(part: Path, like: Path, tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> None:
     """Fill the new folder `part` with the shards of the folder `like`, and its small files such as the configuration."""
+    whole = WEIGHTS[2] if weight_files(like)[0].name.startswith("adapter") else WEIGHTS[0]
     index = like / f"{WEIGHTS[0]}{INDEX}"
     shard_of = weight_map(index) if index.is_file() else {}
     shards: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
-        shards.setdefault(shard_of.get(name, min(shard_of.values(), default=WEIGHTS[0])), {})[name] = tensor
+        shards.setdefault(shard_of.get(name, min(shard_of.values(), default=whole)), {})[name] = tensor
     for shard, content in shards.items():
         safetensors.torch.save_file(content, part / shard, {"format": "pt", **texts})
     for file in sorted(like.iterdir()):

@@ -13,7 +13,13 @@ from ..errors import CheckpointError, raise_all
 from .checkpoint import Checkpoint
 from .checkpoint_names import fit_names, part_that_fits
 from .checkpoint_reading import METADATA_ENTRY
-from .checkpoint_values import SHOWN, extra_state_problems, unusable_tensors, value_problems
+from .checkpoint_values import (
+    SHOWN,
+    conversion_problems,
+    extra_state_problems,
+    unusable_tensors,
+    value_problems,
+)
 from .versions import remove_prefix, with_versions
 
 
@@ -45,7 +51,10 @@ def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
     versions = remove_prefix(checkpoint.versions, checkpoint.prefix)
     unusable = unusable_tensors(state)
     problems = (
-        _load(model, state, versions, unusable) + value_problems(state) + extra_state_problems(expected)
+        _load(model, state, versions, unusable)
+        + value_problems(state)
+        + conversion_problems(expected, state, dict(model.named_parameters()))
+        + extra_state_problems(expected)
     )
     if problems:
         _restore(before)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -35,7 +35,7 @@ def fit_names(model: nn.Module, expected: Mapping[str, Any], checkpoint: Checkpo
     """
     _set_constants_aside(model, checkpoint)
     state = checkpoint.state
-    if state.keys() <= expected.keys():
+    if state.keys() <= expected.keys() or _fit_adapter(model, expected, checkpoint):
         return
     for renamed in _candidates(model, expected, list(state)):
         values = set(renamed.values())
@@ -102,6 +102,33 @@ def _convert(model: nn.Module, checkpoint: Checkpoint) -> None:
         f"{checkpoint.path.name} divides the tensors otherwise than the model; transformers converts them, and an output has "
         "those of the file."
     )
+
+
+def _fit_adapter(model: nn.Module, expected: Mapping[str, Any], checkpoint: Checkpoint) -> bool:
+    """Complete the tensors of an adapter of peft by the base model as it is. An output has those of the adapter alone."""
+    library = sys.modules.get("peft")
+    # a mask has whole numbers, and none for the base model
+    floats = all(v.is_floating_point() for v in checkpoint.state.values())
+    if library is None or not isinstance(model, library.PeftModel) or not floats:
+        return False
+    by_tensor = {id(v): k for k, v in expected.items()}
+    for embeddings in (False, True):
+        saved = library.get_peft_model_state_dict(model, dict(expected), save_embedding_layers=embeddings)
+        names = {k: by_tensor.get(id(v), "") for k, v in saved.items()}
+        if names.keys() == checkpoint.state.keys() and all(names.values()):
+            checkpoint.state = {**expected, **{names[k]: v for k, v in checkpoint.state.items()}}
+            checkpoint.names = {own: name for name, own in names.items()}
+            checkpoint.convert = partial(_part, frozenset(names.values()))
+            checkpoint.notices.append(
+                f"{checkpoint.path.name} holds an adapter of {len(names)} tensors; the base model stays as it is, and an output has "
+                "the adapter alone."
+            )
+            return True
+    return False
+
+
+def _part(names: Collection[str], state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in state.items() if name in names}
 
 
 def part_that_fits(expected: Mapping[str, Any], checkpoint: Checkpoint) -> str:

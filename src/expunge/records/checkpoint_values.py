@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..torch_utils.finite import all_finite
 from .checkpoint_contents import is_extra
 
 # tensors that a message shows
@@ -30,6 +31,44 @@ def value_problems(state: Mapping[str, Tensor]) -> list[str]:
             f"{len(not_finite)} tensors contain NaN or infinity (first: {not_finite[:SHOWN]}); use a checkpoint without."
         )
     return problems
+
+
+def conversion_problems(
+    expected: Mapping[str, Any], state: Mapping[str, Tensor], parameters: Collection[str]
+) -> list[str]:
+    """Return which tensors lose their values in the types of a model, one sentence per pair of types.
+
+    A narrower type of floats rounds, which is allowed.
+
+    Args:
+        expected: The state of the model.
+        state: The state of the file.
+        parameters: Names of the parameters of the model. Whole numbers for them are those of a quantized model, which have
+            another scale.
+    """
+    lost: dict[tuple[torch.dtype, torch.dtype], list[str]] = {}
+    for name, own in expected.items():
+        saved = state.get(name)
+        if not isinstance(own, Tensor) or saved is None or saved.dtype == own.dtype or _unusable(saved):
+            continue
+        is_code = name in parameters and own.is_floating_point() and not saved.is_floating_point()
+        if is_code or _is_lost(saved, own.dtype):
+            lost.setdefault((saved.dtype, own.dtype), []).append(name)
+    return [
+        f"{len(names)} tensors are {saved}, and in the model they are {own}, which cannot hold their values (first: "
+        f"{names[:SHOWN]}); use a checkpoint with the types of the model."
+        for (saved, own), names in lost.items()
+    ]
+
+
+def _is_lost(saved: Tensor, dtype: torch.dtype) -> bool:
+    if dtype.is_complex:
+        return False
+    if saved.is_complex():
+        return True
+    if dtype.is_floating_point and saved.is_floating_point():
+        return _is_finite(saved) and not _is_finite(saved.to(dtype))
+    return not torch.equal(saved.to(dtype).to(saved.dtype), saved)
 
 
 def extra_state_problems(expected: Mapping[str, Any]) -> list[str]:
@@ -56,7 +95,4 @@ def _unusable(tensor: Tensor) -> str:
 
 
 def _is_finite(tensor: Tensor) -> bool:
-    if not (tensor.is_floating_point() or tensor.is_complex()):
-        return True
-    # torch has no isfinite for the types of one byte
-    return bool((tensor.float() if tensor.element_size() == 1 else tensor).isfinite().all())
+    return not (tensor.is_floating_point() or tensor.is_complex()) or bool(all_finite(tensor))

@@ -20,6 +20,8 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 SUFFIX = ".expunge-part"
+# name of the output in its part folder: torch takes it into the archive, and refuses names such as .state
+CONTENT = "content"
 PART = re.compile(r"\..+\.[0-9a-f]{12}\.expunge-part", re.S)
 # bytes of the target's name that the name of a part folder contains: no file system takes names of more than 255
 LONGEST = 200
@@ -51,8 +53,8 @@ class Part:
 
     @property
     def path(self) -> Path:
-        """Where the output is written: a file or a folder of the target's name."""
-        return self.folder / self.target.name
+        """Where the output is written."""
+        return self.folder / CONTENT
 
     def flush(self) -> None:
         """Write the content to disk. Raises `OSError`."""
@@ -82,7 +84,7 @@ def is_part_of(part: Path, target: Path) -> bool:
     """Return whether `part` has the place and the name of the output `target` in its part folder."""
     folder = part.parent
     return (
-        part.name == target.name
+        part.name == CONTENT
         and folder.parent == target.parent
         and folder.name.startswith(f".{shortened(target.name)}.")
         and bool(PART.fullmatch(folder.name))

@@ -1,116 +1,116 @@
 """Images in class folders.
 
-Images are decoded into memory once if they fit, else each time they are asked for. File names are one NumPy array of
-variable-width text: 16 bytes and the characters of a name per image. 14 million images cost hundreds of megabytes, and
-the workers of a `DataLoader` share them.
+File names are one NumPy array of variable-width text: 16 bytes and the characters of a name per image. 14 million images
+cost hundreds of megabytes, and the workers of a `DataLoader` share them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+import os
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.utils.data import Dataset
 
+from ..data.id_forms import encodable
 from ..data.resize import Resize
 from ..data.stream import StreamData
-from ..data.tensors import TensorData
-from ..errors import ExpungeError, MissingExtra, raise_all
+from ..errors import ExpungeError, raise_all
+from .image_walk import IMAGE_SUFFIXES, Walk, walk_images
+from .images import CHUNK, DecodedImages, image_data, need_pillow, warn_unread
+from .labels import alike
 from .source import held_out
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm", ".pgm")
 TEXT = np.dtypes.StringDType()
 # names of a folder with test images; the first that exists is used
 TEST_FOLDERS = ("test", "val", "valid", "validation")
-# files that are checked or decoded at a time
-CHUNK = 4096
-# bytes of decoded images; up to this size they are held in memory by default
-MEMORY_LIMIT = 1 << 30
 
 
-class ImageFolder(Dataset):
-    """Images that are decoded when they are asked for: uint8 (C, H, W).
-
-    They stay bytes until a batch is on the device, since bytes are a quarter of the floats.
+class ImageFolder(DecodedImages):
+    """Image files below a folder.
 
     Args:
         root: The folder that the names are relative to.
         names: File names (N,).
-        labels: Labels (N,).
+        labels: Class numbers (N,).
         resize: Makes all images one size.
+        renamed: {name: real name}, of files whose name is no UTF-8.
     """
 
-    def __init__(self, root: Path, names: np.ndarray, labels: np.ndarray, resize: Resize):
-        self.root, self.names, self.targets, self.resize = root, names, torch.from_numpy(labels), resize
+    def __init__(
+        self,
+        root: Path,
+        names: np.ndarray,
+        labels: np.ndarray,
+        resize: Resize,
+        renamed: Mapping[str, str] | None = None,
+    ):
+        super().__init__(labels, resize)
+        self.root, self.names, self.renamed = root, names, renamed or {}
 
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+    def open(self, index: int) -> Any:
         from PIL import Image
 
-        path = self.root / str(self.names[index])
-        try:
-            with Image.open(path) as image:
-                return self.resize(image), int(self.targets[index])
-        # Pillow raises many types of errors for broken files.
-        except Exception as error:
-            raise ExpungeError(_unreadable(path, error)) from error
+        name = str(self.names[index])
+        return Image.open(self.root / self.renamed.get(name, name))
+
+    def place(self, index: int) -> str:
+        return str(self.root / str(self.names[index]))
 
 
-def read_folder(
-    root: Path, resize: Resize, *, workers: int = 0, check: bool = True
-) -> tuple[StreamData, StreamData, list[str]]:
+def read_folder(root: Path, resize: Resize, *, workers: int = 0) -> tuple[StreamData, StreamData, list[str]]:
     """Read `root/train/CLASS/*.png` and `root/test/CLASS/*.png`, or `root/CLASS/*.png`.
 
     The test folder may also be `val`, `valid` or `validation`. Without a test folder, a fixed fifth of each class is held
     out for testing. The id of an image is its path below `root`. The group column `folder` is the folder of each image.
+    A warning lists the files that are not read.
 
     Args:
         root: The folder.
         resize: Makes all images one size.
         workers: Processes that decode images ahead of the steps.
-        check: Whether to open every file now. For millions of files this takes longer than many runs. Without it, a broken
-            image raises an error when it is read.
 
     Returns:
         Training data, test data and the class names.
 
     Raises:
         MissingExtra: Pillow is not installed.
-        ExpungeError: There are fewer than two classes, the classes of the parts differ, or images are broken. Lists every one.
+        ExpungeError: There are fewer than two classes, or the classes of the parts differ. Lists every problem.
     """
-    try:
-        import PIL  # noqa: F401
-    except ImportError as error:
-        raise MissingExtra("reading image files", "images") from error
+    need_pillow()
     parts = _parts(root)
-    classes = class_names(root)
-    files = [_list_images(root, part, classes) for part in parts]
+    folders = _class_folders(root / parts[0])
+    classes = [encodable(c) for c in folders]
+    walk = Walk()
+    files = [_list_images(root, part, folders, walk) for part in parts]
     if len(classes) < 2 or not all(len(names) for names, _ in files):
+        unread = f" ({sum(map(len, walk.unread.values()))} other files)" if walk.unread else ""
         raise ExpungeError(
-            f"{root} has {len(classes)} class folders with images; give DIR/CLASS/*.png with two classes or more, "
+            f"{root} has {len(classes)} class folders with images{unread}; give DIR/CLASS/*.png with two classes or more, "
             "or DIR/train/CLASS and DIR/test/CLASS."
         )
-    problems = _class_problems(root, parts, classes, labels=files[0][1])
-    raise_all(problems + [p for names, _ in files if check for p in _broken_images(root, names)])
+    raise_all(_class_problems(root, parts, folders, labels=files[0][1]))
+    for group in alike(classes):
+        warnings.warn(
+            f"{root}: the class folders {group} differ only in spaces, case or the way they are written; join them if they are one "
+            "class.",
+            stacklevel=4,
+        )
+    _list_outside(root, parts, walk)
+    warn_unread(encodable(str(root)), walk.unread, sum(len(names) for names, _ in files))
     if len(files) == 1:
         held = held_out(files[0][1], len(classes))
         files = [(names[which], labels[which]) for names, labels in files for which in (~held, held)]
     train, test = (
-        StreamData(
-            ImageFolder(root, names, labels, resize),
-            labels=torch.from_numpy(labels),
-            classes=classes,
-            name=root.name,
-            ids=names,
-            groups={"folder": _folder_names(names)},
-            read_as=str(resize),
-            workers=workers,
+        image_data(
+            ImageFolder(root, names, labels, resize, walk.renamed),
+            classes,
+            encodable(root.name),
+            names,
+            {"folder": _folder_names(names)},
+            workers,
         )
         for names, labels in files
     )
@@ -119,7 +119,7 @@ def read_folder(
 
 def class_names(root: Path) -> list[str]:
     """Return the class names of a folder of images, from the names of its sub-folders. Raises `ExpungeError`."""
-    return _class_folders(root / _parts(root)[0])
+    return [encodable(c) for c in _class_folders(root / _parts(root)[0])]
 
 
 def _class_problems(root: Path, parts: list[str], classes: list[str], labels: np.ndarray) -> list[str]:
@@ -130,38 +130,6 @@ def _class_problems(root: Path, parts: list[str], classes: list[str], labels: np
         f"{root / parts[-1] / c} is a class that {root / parts[0]} does not have; add it there, or remove it."
         for c in only_in_test
     ] + [f"{root / parts[0] / classes[k]} has no images; add images, or remove the folder." for k in empty]
-
-
-def in_memory(*parts: StreamData) -> list[TensorData]:
-    """Decode all images now and return the same samples as `TensorData`. No epoch decodes them again.
-
-    Raises:
-        ExpungeError: Lists every broken image.
-    """
-    decoded = [_decode(data.dataset) for data in parts]
-    raise_all(sorted(p for _, problems in decoded for p in problems), ExpungeError)
-    return [
-        TensorData(x, data.labels, **data.attributes(), fingerprint=data.fingerprint())
-        for (x, _), data in zip(decoded, parts, strict=True)
-    ]
-
-
-def _decode(images: Dataset) -> tuple[Tensor, list[str]]:
-    """All images as uint8 (N, C, H, W), and one sentence per broken image."""
-    count, problems = len(images), []  # type: ignore[arg-type]
-    x = torch.empty(0)
-    # Threads help: Pillow decodes without Python's lock.
-    with ThreadPoolExecutor() as pool:
-        for start in range(0, count, CHUNK):
-            tasks = [pool.submit(images.__getitem__, k) for k in range(start, min(start + CHUNK, count))]
-            problems += [p for t in tasks if isinstance(e := t.exception(), ExpungeError) for p in e.problems]
-            # After a broken image, only the other broken images matter.
-            if problems:
-                continue
-            chunk = torch.stack([t.result()[0] for t in tasks])
-            x = chunk.new_empty(count, *chunk.shape[1:]) if start == 0 else x
-            x[start : start + len(chunk)] = chunk
-    return x, problems
 
 
 def _parts(root: Path) -> list[str]:
@@ -183,16 +151,30 @@ def _class_folders(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
-def _list_images(root: Path, part: str, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Paths below `root` (N,) and labels (N,), class by class, sorted in each class."""
+def _list_images(root: Path, part: str, folders: list[str], walk: Walk) -> tuple[np.ndarray, np.ndarray]:
+    """Paths below `root` (N,) and class numbers (N,), class by class, sorted in each class."""
     names = [np.array([], TEXT)]
-    for c in classes:
-        files = (f for f in (root / part / c).rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES)
-        paths = (f.relative_to(root).as_posix() for f in files)
-        # Hidden files come from other programs: .ipynb_checkpoints, ._picture.png of macOS.
-        names.append(np.array(sorted(p for p in paths if "/." not in p), TEXT))
-    labels = np.repeat(np.arange(len(classes)), [len(n) for n in names[1:]])
+    for folder in folders:
+        if (root / part / folder).is_dir():
+            walk_images(root, f"{part}/{folder}" if part else folder, walk)
+        names.append(np.array(sorted(walk.images), TEXT))
+        walk.images.clear()
+    labels = np.repeat(np.arange(len(folders)), [len(n) for n in names[1:]])
     return np.concatenate(names), labels
+
+
+def _list_outside(root: Path, parts: list[str], walk: Walk) -> None:
+    """Add images that lie in no class folder to the files that are not read, and warn of folders beside the parts."""
+    for folder in dict.fromkeys(["", *parts]):
+        for entry in os.scandir(root / folder):
+            is_image = not entry.name.startswith(".") and Path(entry.name).suffix.lower() in IMAGE_SUFFIXES
+            if is_image and not entry.is_dir():
+                walk.leave_out("in no class folder", f"{folder}/{entry.name}" if folder else entry.name)
+    if len(parts) > 1 and (others := sorted(set(_class_folders(root)) - set(parts))):
+        warnings.warn(
+            f"{root}: the folders {[encodable(o) for o in others]} beside {parts} are not read.",
+            stacklevel=5,
+        )
 
 
 def _folder_names(names: np.ndarray) -> np.ndarray:
@@ -200,25 +182,3 @@ def _folder_names(names: np.ndarray) -> np.ndarray:
     chunks = [names[start : start + CHUNK] for start in range(0, len(names), CHUNK)]
     folders = [np.array([n.rpartition("/")[0].rpartition("/")[2] for n in chunk], TEXT) for chunk in chunks]
     return np.concatenate([np.array([], TEXT), *folders])
-
-
-def _unreadable(path: Path, error: Exception) -> str:
-    return f"{path} cannot be read as an image: {type(error).__name__}; remove or replace it."
-
-
-def _broken_images(root: Path, names: np.ndarray) -> Iterator[str]:
-    """Yield one sentence per file that is no image."""
-    from PIL import Image
-
-    def problem(name: str) -> str | None:
-        try:
-            with Image.open(root / name) as image:
-                image.verify()
-        # Pillow raises many types of errors for broken files.
-        except Exception as error:
-            return _unreadable(root / name, error)
-        return None
-
-    with ThreadPoolExecutor() as pool:
-        for start in range(0, len(names), CHUNK):
-            yield from (p for p in pool.map(problem, names[start : start + CHUNK]) if p)

@@ -1,4 +1,4 @@
-"""Readers of data files: IDX, the three forms of CIFAR-10, and NumPy archives. None of them runs code in a file."""
+"""Readers of data files: IDX and the three forms of CIFAR-10. None of them runs code in a file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import io
 import math
 import pickle
 import struct
-import zipfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,11 +17,14 @@ import torch
 from torch import Tensor
 
 from ..errors import ExpungeError, MissingExtra, raise_all
+from .regular_files import check_regular
 
 # bytes of a CIFAR-10 record: a label and 3 x 32 x 32 pixels
 RECORD_BYTES = 3073
 # the IDX code for unsigned bytes
 IDX_BYTES = 8
+# values of the largest IDX file that is read: 4 GiB
+MOST_VALUES = 1 << 32
 # everything that a pickled NumPy array needs; none of it can act
 SAFE_GLOBALS = {
     (module, name)
@@ -48,15 +50,17 @@ def read_idx(folder: Path, name: str, rank: int) -> np.ndarray:
     if path is None:
         raise ExpungeError(f"{folder} has no {name} or {name}.gz; give the folder with the four IDX files.")
     try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        zero, value_type, axes = struct.unpack(">HBB", raw[:4])
-        shape = struct.unpack(f">{axes}I", raw[4 : 4 + 4 * axes])
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:  # type: ignore[operator]
+            zero, value_type, axes = struct.unpack(">HBB", file.read(4))
+            shape = struct.unpack(f">{axes}I", file.read(4 * axes))
+            # Not one byte more than the header declares, whatever the file inflates to.
+            values = file.read(min(math.prod(shape), MOST_VALUES) + 1)
     except (OSError, EOFError, struct.error, zlib.error) as error:
         raise ExpungeError(f"{path} is no IDX file, or is cut off: {error}; download it again.") from error
-    values = raw[4 + 4 * axes :]
     if zero or value_type != IDX_BYTES or len(values) != math.prod(shape):
+        more = " or more" if len(values) > math.prod(shape) else ""
         raise ExpungeError(
-            f"{path} is no IDX file of bytes, or is cut off: it declares the shape {shape}, but {len(values)} bytes follow; "
+            f"{path} is no IDX file of bytes, or is cut off: it declares the shape {shape}, but {len(values):,} bytes{more} follow; "
             "download it again."
         )
     if axes != rank:
@@ -113,7 +117,7 @@ def read_cifar_pickle(path: Path) -> tuple[Tensor, Tensor]:
     return _checked(path, torch.from_numpy(pixels.reshape(-1, 3, 32, 32).copy()), torch.from_numpy(labels))
 
 
-def read_image_parquet(path: Path) -> tuple[Tensor, Tensor]:
+def read_image_parquet(path: Path, highest_label: int | None = None) -> tuple[Tensor, Tensor]:
     """Read images uint8 (N, 3, H, W) and labels (N,) from a parquet file in the Hugging Face layout.
 
     The columns are `img` {bytes, path} and `label`.
@@ -127,15 +131,18 @@ def read_image_parquet(path: Path) -> tuple[Tensor, Tensor]:
         from pyarrow import parquet
     except ImportError as error:
         raise MissingExtra("reading parquet files", "images") from error
+    check_regular(path)
     try:
         table = parquet.read_table(path, columns=["img", "label"])
         encoded = table["img"].combine_chunks().field("bytes").to_pylist()
-        labels = torch.from_numpy(table["label"].to_numpy().astype(np.int64))
+        values = table["label"].to_pylist()
     # pyarrow raises many types of errors.
     except Exception as error:
         raise ExpungeError(
             f"{path} cannot be read: {error}; give a parquet file with the columns img {{bytes, path}} and label."
         ) from error
+
+    labels = _parquet_labels(path, values, highest_label)
 
     def decode(raw: bytes) -> np.ndarray | str:
         try:
@@ -160,6 +167,23 @@ def read_image_parquet(path: Path) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous(), labels  # type: ignore[arg-type]
 
 
+def _parquet_labels(path: Path, values: list[Any], highest: int | None) -> Tensor:
+    """The labels (N,), after a check that each is a whole number from 0. A missing label would become any number."""
+    allowed = range(2**63 if highest is None else highest + 1)
+    wrong = [
+        n
+        for n, v in enumerate(values, 1)
+        if not isinstance(v, int) or isinstance(v, bool) or v not in allowed
+    ]
+    if wrong:
+        numbers = "whole numbers from 0" + ("" if highest is None else f" to {highest}")
+        raise ExpungeError(
+            f"{path} has {len(wrong)} labels that are no {numbers} (first: row {wrong[0]}, {values[wrong[0] - 1]!r}); "
+            "correct or remove these rows."
+        )
+    return torch.tensor(values, dtype=torch.int64)
+
+
 def _checked(path: Path, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """The images and labels, after a check that the labels go from 0 to 9."""
     if int(y.min()) < 0 or int(y.max()) > 9:
@@ -167,18 +191,3 @@ def _checked(path: Path, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
             f"{path} has labels from {int(y.min())} to {int(y.max())}; labels of CIFAR-10 go from 0 to 9."
         )
     return x, y
-
-
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read all arrays of a NumPy archive. Archives with pickled objects are refused.
-
-    Raises:
-        ExpungeError: The file is missing, broken, or has pickled objects.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        raise ExpungeError(
-            f"{path} cannot be read as .npz without pickles: {error}; write it with np.savez, without object arrays."
-        ) from error

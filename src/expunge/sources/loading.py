@@ -14,31 +14,36 @@ import torch
 from ..data.batch import Inputs
 from ..data.class_names import check_class_numbers, class_names, pair_problems
 from ..data.convert import as_data
-from ..data.resize import Resize
 from ..data.samples import Data
+from ..data.stream import StreamData
 from ..data.transforms import CropFlip, Normalize, named_inputs_problem
 from ..errors import ExpungeError, raise_all
 from ..extensions import installed, loaded
 from ..imports import call_factory, call_object
-from .folders import MEMORY_LIMIT, in_memory, read_folder
+from .folders import read_folder
+from .hugging_face import read_hugging_face
+from .image_tables import read_image_table
+from .images import check_images, image_resize, in_memory
 from .npz import read_npz
+from .shards import read_shards
 from .source import Source, input_shape, stratified_part
-from .spec import ENTRY_POINTS, PATHS, check_spec
+from .spec import ENTRY_POINTS, IMAGE_SOURCES, PATHS, check_spec
 from .standard_sets import read_cifar10, read_digits, read_fashion_mnist
 from .texts import read_texts
+from .torchvision_sets import read_torchvision
 
-# side of the images of a folder without the options `size` and `crop`
-DEFAULT_SIZE = 64
+# bytes of decoded images; up to this size they are held in memory by default
+MEMORY_LIMIT = 1 << 30
 
 
 def load(spec: str) -> Source:
     """Read data by its spec.
 
     A spec is a source, a path and options: `SOURCE:PATH?OPTION=VALUE&OPTION=VALUE`. The sources are `digits`,
-    `fashion-mnist:DIR`, `cifar10:DIR`, `folder:DIR`, `text:FILE`, `npz:FILE` and `package.module:factory`. A factory is a
-    function without arguments that returns (train, test), each as `as_data` takes it, or a `Source`. An installed package adds a
-    source by an entry point in the group `expunge.sources`: `NAME` or `NAME:PATH` calls its function with whichever of `path`
-    and `spec` it takes.
+    `fashion-mnist:DIR`, `cifar10:DIR`, `folder:DIR`, `images:FILE`, `text:FILE`, `npz:FILE`, `hf:NAME`, `webdataset:SHARDS`,
+    `torchvision:NAME` and `package.module:factory`. A factory is a function without arguments that returns (train, test), each as
+    `as_data` takes it, or a `Source`. An installed package adds a source by an entry point in the group `expunge.sources`: `NAME`
+    or `NAME:PATH` calls its function with whichever of `path` and `spec` it takes.
 
     Options of every source:
 
@@ -46,8 +51,8 @@ def load(spec: str) -> Source:
     - `augment=1` shifts and flips training images, `augment=crop` only shifts them, `augment=0` does neither.
     - `mean=A,B,C&std=A,B,C` normalises images, with one number per channel.
 
-    Options of `folder`: `size`, `crop`, `channels`, `hold`, `workers` and `check`. Options of `text`: `tokenizer`, `length`,
-    `text`, `label`, `id` and `test`. The page docs/data.md describes them.
+    Options of images: `size`, `crop`, `channels`, `hold`, `workers`, `check` and `exif`. Options of `text`: `tokenizer`, `length`,
+    `text`, `label`, `id` and `test`. The page docs/data.md describes them and those of the other sources.
 
     Args:
         spec: The data spec.
@@ -73,10 +78,13 @@ def load(spec: str) -> Source:
     else:
         factory = f"{source_name}:{path}"
         source = _as_source(call_object(factory, {}, ExpungeError), factory)
-    return _with_options(source, options, is_folder=source_name == "folder")
+    # Images that are decoded later have one size already.
+    if source_name not in IMAGE_SOURCES:
+        raise_all([f"{spec}: {problem}" for problem in pair_problems(source.train, source.test)])
+    return _with_options(source, options, has_images=source_name in IMAGE_SOURCES)
 
 
-def _with_options(source: Source, options: dict[str, str], is_folder: bool) -> Source:
+def _with_options(source: Source, options: dict[str, str], has_images: bool) -> Source:
     """Apply the options that all sources have, and decode the images of a folder."""
     train, test, name = source.train, source.test, source.name
     seed = int(options.get("seed", 0))
@@ -87,14 +95,19 @@ def _with_options(source: Source, options: dict[str, str], is_folder: bool) -> S
         test = stratified_part(test, "test", int(options["test_limit"]), seed)
         name += f", {len(test)} test samples"
     # After the limits: images that are left out are not decoded.
-    if is_folder and _holds_images(options, len(train) + len(test), source.shape):
-        train, test = in_memory(train, test)  # type: ignore[arg-type]
+    if has_images and isinstance(train, StreamData) and isinstance(test, StreamData):
+        if _holds_images(options, len(train) + len(test), source.shape):
+            train, test = in_memory(train, test)
+        elif options.get("check") != "0":
+            check_images(train, test)
     if "augment" in options:
         train, suffix = _augmented(train, options["augment"], source.shape)
         name += suffix
     if "mean" in options:
         train, test = (_normalized(d, options, source.shape) for d in (train, test))
         name += f", mean {options['mean']}, std {options['std']}"
+    for data in (train, test) if source.root else ():
+        data.root = source.root
     return replace(source, train=train, test=test, name=name)
 
 
@@ -146,22 +159,10 @@ def _first_input(data: Data) -> Inputs:
     return next(iter(data.samples(torch.arange(1)).batches(1))).x
 
 
-def folder_resize(options: dict[str, str]) -> Resize:
-    """Return how the options of a folder resize its images. Raises `ExpungeError`."""
-    crop = int(options["crop"]) if "crop" in options else None
-    resize = Resize(int(options.get("size", crop or DEFAULT_SIZE)), crop, int(options.get("channels", 3)))
-    if crop is not None and crop > resize.size:
-        raise ExpungeError(
-            f"crop={crop} is more than size={resize.size}, the short side that it is cut from; give size={crop} or more."
-        )
-    return resize
-
-
 def _read_folder(folder: Path, options: dict[str, str]) -> Source:
-    resize = folder_resize(options)
-    workers, check = int(options.get("workers", 0)), options.get("check") != "0"
-    train, test, classes = read_folder(folder, resize, workers=workers, check=check)
-    return Source(train, test, classes, resize.shape, folder.name)
+    resize = image_resize(options)
+    train, test, classes = read_folder(folder, resize, workers=int(options.get("workers", 0)))
+    return Source(train, test, classes, resize.shape, train.name, root=str(folder))
 
 
 def _as_source(result: Any, spec: str) -> Source:
@@ -178,7 +179,6 @@ def _as_source(result: Any, spec: str) -> Source:
             if not len(data)
         ]
     )
-    raise_all([f"{spec}: {problem}" for problem in pair_problems(train, test)], ExpungeError)
     check_class_numbers(train)
     return Source(train, test, class_names(train), input_shape(train), spec.rpartition(":")[2])
 
@@ -188,6 +188,10 @@ READERS: dict[str, Callable[[Path, dict[str, str]], Source]] = {
     "fashion-mnist": read_fashion_mnist,
     "cifar10": read_cifar10,
     "folder": _read_folder,
+    "images": read_image_table,
     "text": read_texts,
     "npz": read_npz,
+    "hf": read_hugging_face,
+    "webdataset": read_shards,
+    "torchvision": read_torchvision,
 }

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from ..data.resize import Resize
-from ..errors import ExpungeError
+from .archives import read_headers
 from .folders import class_names
-from .loading import folder_resize
+from .images import image_resize
 from .spec import PATHS, check_spec
 
 
@@ -50,29 +50,25 @@ def preview(spec: str) -> Preview | None:
         if source == "npz":
             return _npz(Path(path).expanduser())
         if source == "folder":
-            return _folder(Path(path).expanduser(), folder_resize(options))
-    except (ExpungeError, OSError, ValueError, KeyError):
+            return _folder(Path(path).expanduser(), image_resize(options))
+    # `load` reports what is broken.
+    except Exception:
         return None
     return None
 
 
 def _npz(path: Path) -> Preview | None:
     """Read the labels and the header of the inputs of a NumPy archive, but not the inputs."""
+    headers = read_headers(path)
+    # a model with several named inputs, or labels that are names
+    if "x_train" not in headers or any(
+        headers[f"y_{part}"][1].kind not in "iu" for part in ("train", "test")
+    ):
+        return None
     with np.load(path, allow_pickle=False) as archive:
-        # a model with several named inputs
-        if "x_train" not in archive.files:
-            return None
-        names = archive["classes"] if "classes" in archive.files else None
+        names = archive["classes"] if "classes" in headers else None
         count = max(int(archive[f"y_{part}"].max()) for part in ("train", "test")) + 1
-        with archive.zip.open("x_train.npy") as file:
-            version = np.lib.format.read_magic(file)
-            read = (
-                np.lib.format.read_array_header_1_0
-                if version == (1, 0)
-                else np.lib.format.read_array_header_2_0
-            )
-            shape = read(file)[0]
-    return Preview(count if names is None else len(names), tuple(shape[1:]))
+    return Preview(count if names is None else len(names), tuple(headers["x_train"][0][1:]))
 
 
 def _folder(root: Path, resize: Resize) -> Preview:

@@ -29,6 +29,7 @@ class Source:
         classes: Class names, in the order of their numbers.
         shape: Shape of one input: (C, H, W) for images.
         name: Name for records.
+        root: The folder that the ids are paths below. Empty if they are no paths.
     """
 
     train: Data
@@ -36,6 +37,7 @@ class Source:
     classes: list[str]
     shape: tuple[int, ...]
     name: str
+    root: str = ""
 
 
 def held_out(labels: np.ndarray, classes: int) -> np.ndarray:
@@ -89,14 +91,18 @@ def stratified_part(data: Data, part: str, limit: int, seed: int) -> Data:
 def part_at(data: Data, positions: Tensor) -> Data:
     """The samples of `data` at `positions`, as data of the same class."""
     attributes = data.attributes(positions)
+    part: Data | None = None
     if isinstance(data, TensorData):
         x = {k: v[positions] for k, v in data.x.items()} if isinstance(data.x, dict) else data.x[positions]
-        return TensorData(x, data.labels[positions], **attributes)
+        part = TensorData(x, data.labels[positions], **attributes)
     if isinstance(data, StreamData):
         reading: dict[str, Any] = {"label": data.label, "workers": data.workers, "collate": data.collate}
         # An array of positions: a list would hold one Python object per sample.
         subset = Subset(data.dataset, positions.numpy())  # type: ignore[arg-type]
-        return StreamData(subset, labels=data.labels[positions], **reading, **attributes)
+        part = StreamData(subset, labels=data.labels[positions], **reading, **attributes)
+    if part is not None:
+        part.root = data.root
+        return part
     raise ExpungeError(
         f"a part of a {type(data).__name__} cannot be taken; leave the options limit and test_limit out."
     )

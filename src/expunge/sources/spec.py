@@ -15,8 +15,31 @@ PATHS = {
     "fashion-mnist": "FOLDER",
     "cifar10": "FOLDER",
     "folder": "FOLDER",
+    "images": "FILE",
     "text": "FILE",
     "npz": "FILE",
+    "hf": "NAME",
+    "webdataset": "SHARDS",
+    "torchvision": "NAME",
+}
+# sources of image files, whose options say how to decode them
+IMAGE_SOURCES = ("folder", "images", "hf", "webdataset", "torchvision")
+# their options, with the smallest allowed number or the allowed values
+IMAGE_MINIMUM = {"size": 1, "crop": 1, "workers": 0}
+IMAGE_CHOICES = {
+    "channels": ("1", "3"),
+    "check": ("0", "1"),
+    "hold": ("0", "1"),
+    "exif": ("0", "1"),
+    "interpolation": ("bicubic", "bilinear"),
+}
+# options of a source that name something: a column, a file or a folder
+NAMED_OPTIONS = {
+    "text": ("tokenizer", "text", "label", "id", "test", "length"),
+    "images": ("image", "label", "id", "root", "test"),
+    "hf": ("split", "test_split", "config", "image", "text", "label", "id", "tokenizer", "length"),
+    "webdataset": ("image", "label", "test"),
+    "torchvision": ("root", "split", "test_split"),
 }
 # entry points by which installed packages add sources
 ENTRY_POINTS = "expunge.sources"
@@ -72,7 +95,8 @@ def check_spec(spec: str) -> tuple[str, str, dict[str, str]]:
     source, _, path = address.partition(":")
     if source not in PATHS and Path(address).suffix in TABLE_SUFFIXES:
         raise ExpungeError(
-            f"there is no data '{spec}'; write text:{path or source} for a table of labelled texts."
+            f"there is no data '{spec}'; write text:{path or source} for a table of labelled texts, or images:{path or source} for a "
+            "list of image files."
         )
     # 400 in blob:400 cannot be the name of a function, so blob was meant as the short name of a source
     if source not in PATHS and not path.isidentifier() and source not in installed(ENTRY_POINTS):
@@ -86,14 +110,11 @@ def check_spec(spec: str) -> tuple[str, str, dict[str, str]]:
 
 def _option_problems(source: str, options: dict[str, str]) -> list[str]:
     """One sentence per wrong option of a source."""
-    is_folder, is_text = source == "folder", source == "text"
-    minimum = {"limit": 1, "test_limit": 1, "seed": 0} | (
-        {"size": 1, "crop": 1, "workers": 0} if is_folder else {"length": 1} if is_text else {}
-    )
-    names = ("tokenizer", "text", "label", "id", "test") if is_text else ()
-    choices = {"augment": ("0", "1", "crop")} | (
-        {"channels": ("1", "3"), "check": ("0", "1"), "hold": ("0", "1")} if is_folder else {}
-    )
+    has_images = source in IMAGE_SOURCES
+    minimum = {"limit": 1, "test_limit": 1, "seed": 0} | (IMAGE_MINIMUM if has_images else {})
+    minimum |= {"length": 1} if "length" in NAMED_OPTIONS.get(source, ()) else {}
+    names = tuple(name for name in NAMED_OPTIONS.get(source, ()) if name != "length")
+    choices = {"augment": ("0", "1", "crop")} | (IMAGE_CHOICES if has_images else {})
     known = (*minimum, *choices, *names, "mean", "std")
     problems = [
         f"'{k}' is no option of {source}; known options: {', '.join(sorted(known))}."

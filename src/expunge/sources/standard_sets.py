@@ -107,8 +107,8 @@ def read_cifar10(folder: Path, options: dict[str, str]) -> Source:
         train = [formats.read_cifar_pickle(folder / b) for b in batches]
         x_test, y_test = formats.read_cifar_pickle(folder / "test_batch")
     elif (folder / "train.parquet").is_file():
-        train = [formats.read_image_parquet(folder / "train.parquet")]
-        x_test, y_test = formats.read_image_parquet(folder / "test.parquet")
+        train = [formats.read_image_parquet(folder / "train.parquet", highest_label=9)]
+        x_test, y_test = formats.read_image_parquet(folder / "test.parquet", highest_label=9)
         name = "CIFAR-10 (JPEG)"
     else:
         raise ExpungeError(

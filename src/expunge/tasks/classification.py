@@ -12,20 +12,24 @@ from torch import Tensor, nn
 from ..data.batch import Batch, Inputs, to_device
 from ..data.samples import Samples
 from ..errors import ExpungeError, ModelError, raise_all
+from ..torch_utils.compiled import uncompiled
 from ..torch_utils.memory_format import to_channels_last
 from ..torch_utils.module_state import device_of, evaluating
 from .forward_check import forward_problems
 from .head import candidates, check_takes_part, named_head, only_head, traced_head
+from .input_checks import input_problems
+from .model_checks import lacks_values, parameter_problems
+from .outputs import logits_in
 from .predictions import Predictions
-from .task import Task, parameter_problems
+from .task import Task
 
 
 @dataclass(frozen=True)
 class Classification(Task):
     """The task of a classifier with one class per sample.
 
-    `model(x)`, or `model(**x)` for inputs by name, returns logits (B, K) as a tensor or as an object with `.logits`. The loss is
-    cross-entropy, as in the papers of all methods.
+    `model(x)`, or `model(**x)` for inputs by name, returns logits (B, K): a tensor, an object with `.logits`, or a dict or tuple with
+    one tensor of this shape. The loss is cross-entropy, as in the papers of all methods.
 
     Args:
         num_classes: Number of classes K, at least 2.
@@ -51,7 +55,7 @@ class Classification(Task):
         if isinstance(x, Batch):
             raise ExpungeError("logits takes inputs, and this is a whole Batch; pass its inputs, batch.x.")
         out = model(**x) if isinstance(x, dict) else model(to_channels_last(model, x))
-        return out if isinstance(out, Tensor) else out.logits
+        return out if isinstance(out, Tensor) else logits_in(out, self.num_classes)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the cross-entropy (B,) with the labels of the batch."""
@@ -170,11 +174,9 @@ class Classification(Task):
     def with_features(self, model: nn.Module, x: Inputs) -> tuple[Tensor, Tensor]:
         """Return the inputs of the head (B, D) and the logits (B, K) from one forward pass."""
         head_inputs: list[Tensor] = []
-        hook = self.head(model)[1].register_forward_pre_hook(lambda _, inputs: head_inputs.append(inputs[0]))
-        try:
+        head = self.head(model)[1]
+        with head.register_forward_pre_hook(lambda _, inputs: head_inputs.append(inputs[0])), uncompiled():
             logits = self.logits(model, x)
-        finally:
-            hook.remove()
         return head_inputs[-1].flatten(1), logits
 
     def evaluate(  # type: ignore[override]
@@ -220,7 +222,7 @@ class Classification(Task):
         Raises:
             ModelError: Lists every problem of parameters, labels, devices and outputs.
         """
-        problems = parameter_problems(model)
+        problems = parameter_problems(model) + input_problems(samples)
         parameters = dict(model.named_parameters())
         if self.num_classes < 2:
             problems.append(
@@ -241,6 +243,6 @@ class Classification(Task):
             problems.append(
                 f"parameters are on {device_of(model)} and on {sorted(map(str, other_devices))}; move the model to one device."
             )
-        else:
+        elif not lacks_values(model):
             problems += forward_problems(self.logits, self.num_classes, model, samples)
         raise_all(problems, ModelError)

@@ -1,7 +1,7 @@
 """The task of conditional diffusion models: the noise-prediction loss, and the loss under another condition.
 
 A model is called as `model(x_t, t, y)` with noisy images (B, C, H, W), time steps (B,) and conditions (B,). It returns a
-tensor with the shape of the images, or an object with such a tensor in `.sample`. A diffusers `UNet2DModel` with
+tensor with the shape of the images, or an object, dict or tuple with such a tensor (`.sample`). A diffusers `UNet2DModel` with
 `num_class_embeds = num_classes + 1` is such a model. Conditions run from 0 to `num_classes - 1`; `num_classes` is the
 null condition of classifier-free guidance.
 
@@ -22,8 +22,11 @@ from ..data.batch import Batch, to_device
 from ..data.samples import Samples
 from ..errors import ModelError, raise_all
 from ..torch_utils.module_state import device_of, evaluating
+from .input_checks import input_problems
+from .model_checks import lacks_values, parameter_problems
 from .noise_schedule import BetaSchedule, Noisy, Prediction, mirrored_times, noise_factors, signal_levels
-from .task import Task, parameter_problems
+from .outputs import tensor_in
+from .task import Task
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +127,8 @@ class Diffusion(Task):
     def predict(self, model: nn.Module, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         """Return the prediction (B, C, H, W) in float32, without a learned variance."""
         out: Any = model(x, t, y)
-        out = out if isinstance(out, Tensor) else out.sample
+        if not isinstance(out, Tensor):
+            out = tensor_in(out, "sample", lambda s: s.shape[2:] == x.shape[2:], f"{tuple(x.shape)}")
         return out[:, : x.shape[1]].float()
 
     def noise_per(self, t: Tensor, axes: int = 4) -> Tensor:
@@ -194,7 +198,7 @@ class Diffusion(Task):
         Raises:
             ModelError: With every problem.
         """
-        problems = parameter_problems(model)
+        problems = parameter_problems(model) + input_problems(samples)
         labels = samples.data.labels
         if not samples.data.has_classes:
             problems.append(
@@ -207,7 +211,8 @@ class Diffusion(Task):
                 f"the labels run up to {highest}, but the task has {self.num_classes} conditions; set num_classes to at least "
                 f"{highest + 1}."
             )
-        raise_all(problems + self._forward_problems(model, samples), ModelError)
+        problems += [] if lacks_values(model) else self._forward_problems(model, samples)
+        raise_all(problems, ModelError)
 
     def _forward_problems(self, model: nn.Module, samples: Samples) -> list[str]:
         """Return the problems of two samples in the model, under their conditions and under null."""

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from ..data.batch import Inputs
 from ..data.samples import Samples
+from ..errors import ModelError
+from ..torch_utils.finite import all_finite
 from ..torch_utils.module_state import device_of, evaluating
 
 
@@ -31,6 +33,9 @@ def forward_problems(
     try:
         with evaluating(model), torch.inference_mode():
             logits = logits_of(model, batch.x)
+    except ModelError as error:
+        # an output without logits
+        return error.problems
     except Exception as error:
         # a user's model may raise any error, which becomes the message
         problem = f"the model fails on a batch of shape {shape}: {type(error).__name__}: {error}"
@@ -45,7 +50,9 @@ def forward_problems(
         return [
             f"the model returns outputs of shape {tuple(logits.shape)} for a batch of {len(batch)}; expected {expected}."
         ]
-    if not logits.isfinite().all():
+    if not logits.is_floating_point():
+        return [f"the model returns outputs of {logits.dtype}; return logits, which are real numbers."]
+    if not bool(all_finite(logits)):
         return [
             "the model's outputs on the retain set are not finite; check the scale of the inputs and the checkpoint."
         ]

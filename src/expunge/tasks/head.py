@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError
+from ..torch_utils.compiled import uncompiled
 
 Named = dict[str, nn.Linear]
 
@@ -68,7 +69,7 @@ def traced_head(model: nn.Module, num_classes: int, logits: Callable[[], Tensor]
         ModelError: No layer or more than one produces the logits. Lists the candidates.
     """
     layers = candidates(model, num_classes)
-    with _recorded(layers) as outputs:
+    with _recorded(layers) as outputs, uncompiled():
         result = logits()
     for is_logits in (_is_view, _is_proportional):
         names = [n for n, seen in outputs.items() if any(is_logits(o, before, result) for o, before in seen)]
@@ -94,7 +95,8 @@ def check_takes_part(name: str, head: nn.Linear, logits: Callable[[], Tensor]) -
     shift = 1.0 + torch.arange(head.out_features, device=before.device)
     handle = head.register_forward_hook(lambda _module, _inputs, output: output + shift.to(output.dtype))
     try:
-        after = logits()
+        with uncompiled():
+            after = logits()
     finally:
         handle.remove()
     if torch.equal(before, after):
@@ -125,7 +127,9 @@ def _recorded(layers: Named) -> Iterator[dict[str, list[tuple[Tensor, Tensor]]]]
 
 def _is_view(output: Tensor, before: Tensor, logits: Tensor) -> bool:
     same_memory = output.untyped_storage().data_ptr() == logits.untyped_storage().data_ptr()
-    return same_memory and output.dtype == logits.dtype and torch.equal(output, before)
+    # NaN of a broken sample is no change
+    unchanged = torch.equal(output.nan_to_num(), before.nan_to_num())
+    return same_memory and output.dtype == logits.dtype and unchanged
 
 
 def _is_proportional(output: Tensor, before: Tensor, logits: Tensor) -> bool:
@@ -133,11 +137,12 @@ def _is_proportional(output: Tensor, before: Tensor, logits: Tensor) -> bool:
         return False
     # without what is constant per sample
     mine, theirs = (
-        t.double() - t.double().mean(1, keepdim=True) for t in (before.reshape(logits.shape), logits)
+        t.double().nan_to_num() - t.double().nan_to_num().mean(1, keepdim=True)
+        for t in (before.reshape(logits.shape), logits)
     )
     scale = float((mine * theirs).sum() / (mine * mine).sum().clamp_min(1e-300))
     widest = max(torch.finfo(t.dtype).eps for t in (before, logits))
-    close = (scale * mine - theirs).abs().max() <= 100 * widest * logits.double().abs().max()
+    close = (scale * mine - theirs).abs().max() <= 100 * widest * logits.double().nan_to_num().abs().max()
     return scale > 0 and bool(close)
 
 

@@ -21,6 +21,8 @@ from ..data.samples import Samples
 from ..errors import ModelError, raise_all
 from ..own_code import remember_source
 from ..torch_utils.module_state import device_of, evaluating
+from .input_checks import input_problems
+from .model_checks import parameter_problems
 from .predictions import SampleScores
 from .task_checks import confidence_of, output_problems, score_problems
 
@@ -177,7 +179,7 @@ class Task(ABC):
 
         The default checks the parameters and takes loss and scores of two samples. Extend it in a subclass, or replace it.
         """
-        problems = parameter_problems(model)
+        problems = parameter_problems(model) + input_problems(samples)
         if not problems:
             few = samples.take(torch.arange(min(2, len(samples))))
             batch = next(few.batches(2, device=device_of(model)))
@@ -205,25 +207,3 @@ def require(task: Task, needs: Iterable[str], user: str) -> None:
     """Raise `ModelError` that names every capability in `needs` which the task does not offer."""
     if missing := missing_capabilities(task, needs):
         raise ModelError(missing_text(user, task.name, type(task).__name__, missing))
-
-
-def parameter_problems(model: nn.Module) -> list[str]:
-    """Return what is wrong with a model's parameters, a sentence each.
-
-    Raises:
-        ModelError: The model has no parameters.
-    """
-    parameters = dict(model.named_parameters())
-    if not parameters:
-        raise ModelError("the model has no parameters; give a trained nn.Module.")
-    problems = []
-    if not any(p.requires_grad for p in parameters.values()):
-        problems.append(
-            "no parameter requires a gradient, so nothing can be unlearned; call model.requires_grad_(True)."
-        )
-    broken = [n for n, p in parameters.items() if p.is_floating_point() and not p.isfinite().all()]
-    if broken:
-        problems.append(
-            f"{len(broken)} parameters hold NaN or infinity (first: {broken[:3]}); load a sound checkpoint."
-        )
-    return problems

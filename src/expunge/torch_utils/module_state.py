@@ -12,6 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import raise_all
+from .finite import all_finite
+from .random_state import drawing_from
+
+# part of torch's message where batch norm gets a batch of one sample
+SINGLE_SAMPLE = "more than 1 value per channel"
 
 
 @contextmanager
@@ -56,7 +61,7 @@ def seed_problems(seed: Any) -> list[str]:
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's global random state inside the block, and restore it afterwards.
+    """Seed the global random state of torch, NumPy and `random` inside the block, and restore it afterwards.
 
     Args:
         seed: The seed.
@@ -64,7 +69,8 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        yield
+        with drawing_from(seed):
+            yield
 
 
 @contextmanager
@@ -132,8 +138,8 @@ def is_finite(model: nn.Module) -> bool:
 
     Buffers may contain -inf, because attention masks do. Statistics gathered in training never are -inf.
     """
-    flags = [p.detach().isfinite().all() for p in model.parameters() if p.is_floating_point()]
-    flags += [(b.isfinite() | (b == -math.inf)).all() for b in model.buffers() if b.is_floating_point()]
+    flags = [all_finite(p) for p in model.parameters() if p.is_floating_point()]
+    flags += [all_finite(b, allowed=-math.inf) for b in model.buffers() if b.is_floating_point()]
     return not flags or bool(torch.stack(flags).all())
 
 

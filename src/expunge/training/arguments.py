@@ -12,6 +12,7 @@ from torch import nn
 from ..data.split import Split
 from ..errors import ExpungeError, raise_all
 from ..summaries import short
+from ..tasks.model_checks import no_parameters
 from ..tasks.task import Task
 from ..torch_utils.module_state import seed_problems
 from .method import GradientMethod, Method
@@ -58,7 +59,7 @@ def argument_problems(**arguments: Any) -> list[str]:
         elif isinstance(value, Task):
             problems += _task_problems(value)
         elif isinstance(value, nn.Module) and not list(value.parameters()):
-            problems.append("the model has no parameters; give a trained nn.Module.")
+            problems.append(no_parameters(value))
     return problems
 
 

@@ -15,6 +15,7 @@ from ..errors import ExpungeError, MaskError, ModelError, raise_all
 from ..masks.mask import check_mask
 from ..masks.mask_file import Mask
 from ..tasks.task import Task, missing_capabilities, missing_text
+from ..torch_utils.gradients import dense_gradients, with_gradients
 from ..torch_utils.module_state import (
     device_of,
     is_finite,
@@ -24,6 +25,7 @@ from ..torch_utils.module_state import (
     stored_and_compiled,
 )
 from .arguments import check_arguments, unwritten
+from .broken_samples import broken_samples
 from .cost import measured
 from .loop import descend
 from .method import GradientMethod, Method
@@ -31,8 +33,10 @@ from .registry import MethodLike, make, unsuited_text
 from .run import Compute, Row, Run
 from .settings import settings_problems
 from .step_checks import check_left, versions
+from .training_checks import check_step, copy_to_train
 
 
+@with_gradients
 def execute(
     model: nn.Module,
     split: Split,
@@ -89,10 +93,10 @@ def execute(
     split = split.after(requests_of(model))
     check_run(method, split, task, seed=seed, compute=compute, model=model)
     mask = _checked_mask(model, method, mask)
-    task.check(model, split.retain)
+    to_train = copy_to_train(task, model, split)
     task = _with_head(task, model, split, method)
     run = Run(
-        copy.deepcopy(model),
+        to_train,
         split.for_method,
         task,
         seed,
@@ -104,10 +108,11 @@ def execute(
         on_row=on_row,
         loop=descend,
     )
+    check_step(run, method)
     _apply(run, method, model)
     # scores are those of the request, without what was rehearsed
     run.split = split
-    _check_result(run, model, type(method).__name__)
+    _check_result(run, model, method)
     if run.has_result:
         remember_requests(run.model, _answered(split, method))
     return run
@@ -119,6 +124,7 @@ def _apply(run: Run, method: Method, model: nn.Module) -> None:
         seeded(run.seed, run.device),
         measured(run),
         stored_and_compiled(run.model, run.compute.channels_last, run.compute.compile),
+        dense_gradients(run.model),
     ):
         method.apply(run)
         check_left(run, model, before, type(method).__name__)
@@ -208,7 +214,7 @@ def _checked_mask(model: nn.Module, method: Method, mask: Mapping[str, Tensor] |
     return mask if isinstance(mask, Mask) else Mask(mask)
 
 
-def _check_result(run: Run, model: nn.Module, name: str) -> None:
+def _check_result(run: Run, model: nn.Module, method: Method) -> None:
     """Take back a result with NaN, restore the modes of the modules, and warn of a run without a result."""
     # methods with a loop have a guard that checks this itself
     if run.ended == "finished" and not is_finite(run.model):
@@ -225,9 +231,12 @@ def _check_result(run: Run, model: nn.Module, name: str) -> None:
                 "unlearned. Check lr, epochs, the mask and frozen parameters."
             ),
         )
+    if run.ended in ("diverged", "unchanged") and not isinstance(method, GradientMethod):
+        broken = broken_samples(run, [run.split.forget, run.split.retain])
+        run.status += f" Cause: {broken}" if broken else ""
     modes = {part: module.training for part, module in model.named_modules()}
     # a method may return another model, such as an ensemble
     for part, module in run.model.named_modules():
         module.training = modes.get(part, model.training)
     if run.taken_back or run.ended == "unchanged":
-        warnings.warn(f"{name} {run.status}", RuntimeWarning, stacklevel=3)
+        warnings.warn(f"{type(method).__name__} {run.status}", RuntimeWarning, stacklevel=4)

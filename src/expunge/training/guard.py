@@ -12,7 +12,9 @@ from torch import Tensor
 
 from ..data.samples import Samples
 from ..torch_utils.module_state import evaluating, is_finite
+from .broken_samples import RecentSamples
 from .run import Row, Run, autocast
+from .schedule import Pair
 
 MOST_SAMPLES = 2048  # of each set in one evaluation
 # An evaluation of both sets takes 1/16 of the samples trained on since the last one, which costs about 4 % of the training.
@@ -65,6 +67,7 @@ class Guard:
         self.good: dict[str, Tensor] | None = None
         self.good_step = 0
         self.first: Row = {}
+        self.recent = RecentSamples(NAN_EVERY)
 
     def _sets(self) -> dict[str, Samples]:
         """The samples that every evaluation uses: some of the forget set, and some of the retained ones."""
@@ -97,8 +100,9 @@ class Guard:
         self.run.log(self.first)
         self.good = self._trainable_state()
 
-    def stops(self, loss: Tensor) -> bool:
-        """Take the loss of a step (this process's part of it). Return whether the run must end inside the epoch."""
+    def stops(self, loss: Tensor, pair: Pair) -> bool:
+        """Take the loss of a step (this process's part of it) and its batches. Return whether the run must end inside the epoch."""
+        self.recent.add(pair)
         self.total += loss
         self.count += 1
         every = self.method.probe_every
@@ -174,9 +178,11 @@ class Guard:
         if self.good is not None:
             self.run.model.load_state_dict(self.good, strict=False)
         self.run.ended, self.run.taken_back = "stopped" if self.good_step else "diverged", True
+        broken = self.recent.broken(self.run, list(self.sets.values())) if "NaN" in reason else ""
+        advice = broken or f"Lower lr (now {self.method.lr:g}), run fewer epochs, or set clip."
         self.run.status = (
-            f"{self.run.ended} at step {self.run.step}: {reason}; the last good state "
-            f"(step {self.good_step}) was kept. Lower lr (now {self.method.lr:g}), run fewer epochs, or set clip."
+            f"{self.run.ended} at step {self.run.step}: {reason}; the last good state (step {self.good_step}) was kept. "
+            f"{advice}"
         )
 
     def _row(self, loss: float | None) -> Row:

@@ -14,22 +14,21 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from ..errors import MaskError
+from ..errors import ExpungeError, MaskError
 from ..masks.mask import complete, inverted_mask, masked, random_mask, top_mask
 from ..masks.mask_file import Mask, combine
 from ..masks.saliency import saliency_scores
 from ..masks.sharded import distributed_scores
-from ..torch_utils.module_state import freeze_batch_norm
+from ..torch_utils.finite import all_finite
+from ..torch_utils.gradients import dense_gradients
+from ..torch_utils.module_state import SINGLE_SAMPLE, freeze_batch_norm
+from .broken_samples import broken_samples
 from .guard import Guard
 from .method import GradientMethod
 from .resume import ResumableState
 from .run import Run, autocast
 from .schedule import Pair, pieces
 from .step_checks import loss_of
-
-# part of torch's message where batch norm gets a batch of one sample
-SINGLE_SAMPLE = "more than 1 value per channel"
-
 
 # ---- optimizer, schedule, mask
 
@@ -106,6 +105,8 @@ def _mask_of_settings(run: Run, method: GradientMethod) -> Mask:
     alone = run.process_group.size == 1 or options.get("paper_exact")
     score = saliency_scores if alone else distributed_scores
     scores = score(run.model, run.split.forget, run.task, **options)
+    if not all(map(all_finite, scores.values())) and (broken := broken_samples(run, [run.split.forget])):
+        raise ExpungeError(broken)
     select = inverted_mask if method.mask == "inverted" else top_mask
     return complete(select(scores, method.density), run.model)
 
@@ -115,6 +116,11 @@ def _mask_of_settings(run: Run, method: GradientMethod) -> Mask:
 
 def descend(run: Run, method: GradientMethod) -> None:
     """Run `method` to its end, to its stop rule, or to the last good state before it diverged."""
+    with dense_gradients(run.model):
+        _descend(run, method)
+
+
+def _descend(run: Run, method: GradientMethod) -> None:
     run.epochs = method.epochs
     group = run.process_group
     group.broadcast(run.model)
@@ -142,7 +148,7 @@ def descend(run: Run, method: GradientMethod) -> None:
                 loss = step(pair)
                 scheduler.step()
                 run.step += 1
-                if guard.stops(loss):
+                if guard.stops(loss, pair):
                     break
             else:
                 run.epoch += 1

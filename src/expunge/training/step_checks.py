@@ -75,7 +75,7 @@ def check_left(run: Run, model: nn.Module, before: dict[str, int], name: str) ->
             f"{name} changed the model that was passed in ({len(changed)} tensors, first: {changed[:3]}), which is now no "
             "original any more; change run.model only, and copy run.original first.",
             RuntimeWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
 

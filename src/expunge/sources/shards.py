@@ -1,0 +1,247 @@
+"""WebDataset shards: tar files in which `KEY.jpg`, `KEY.cls` and `KEY.json` are one sample.
+
+The headers of a shard are read once. An image is read from its place in the shard when it is asked for.
+"""
+
+from __future__ import annotations
+
+import glob
+import io
+import json
+import re
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..data.id_forms import encodable
+from ..data.resize import Resize
+from ..errors import ExpungeError, raise_all
+from .image_walk import readable_suffixes
+from .images import DecodedImages, image_data, image_resize, need_pillow, warn_unread
+from .labels import in_order, label_names
+from .regular_files import check_regular
+from .source import Source
+from .table_rows import check_same_labels, groups_of, row_parts, table_problems
+from .tables import Row, Table
+
+# bytes of the longest label or metadata of a sample
+LONGEST_TEXT = 1 << 20
+LABEL = "cls"
+
+
+@dataclass
+class Shards:
+    """Where the images of a set of shards are, and what else the samples hold.
+
+    Args:
+        files: The shards.
+        rows: {column: value} of each sample: the label and the metadata.
+        keys: The key of each sample.
+        at: Shard, offset and size (N, 3) of each image.
+        unread: {reason: names} of files that are not read.
+    """
+
+    files: list[Path]
+    rows: list[Row] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
+    at: list[tuple[int, int, int]] = field(default_factory=list)
+    unread: dict[str, list[str]] = field(default_factory=dict)
+
+
+class ShardImages(DecodedImages):
+    """Images at places of shards.
+
+    Args:
+        files: The shards.
+        at: Shard, offset and size (N, 3) of each image.
+        labels: Class numbers (N,).
+        resize: Makes all images one size.
+    """
+
+    def __init__(self, files: list[Path], at: np.ndarray, labels: np.ndarray, resize: Resize):
+        super().__init__(labels, resize)
+        self.files, self.at = files, at
+
+    def open(self, index: int) -> Any:
+        from PIL import Image
+
+        shard, offset, size = self.at[index].tolist()
+        with self.files[shard].open("rb") as file:
+            file.seek(offset)
+            return Image.open(io.BytesIO(file.read(size)))
+
+    def place(self, index: int) -> str:
+        shard, offset, _ = self.at[index].tolist()
+        return f"{self.files[shard]}, byte {offset:,}"
+
+
+def read_shards(path: Path, options: dict[str, str]) -> Source:
+    """Read WebDataset shards.
+
+    The id of a sample is its key; if shards share keys, all ids begin with the name of the shard. Texts and numbers in `KEY.json`
+    are group columns.
+
+    Args:
+        path: A folder of `.tar` files, one file, or a pattern such as `train-{000..004}.tar` or `train-*.tar`.
+        options: Options of the data spec: those of images, and
+
+            - `test`: shards of test images. Default: a fixed fifth of each class.
+            - `image`: the ending of the images, such as `jpg`. Default: every ending that Pillow reads.
+            - `label`: the ending of the labels, or an entry of `KEY.json`. Default `cls`.
+
+    Raises:
+        MissingExtra: Pillow is not installed.
+        ExpungeError: Shards are missing, compressed or cut off, or samples have no label. Lists every problem.
+    """
+    need_pillow()
+    resize, label = image_resize(options), options.get("label", LABEL)
+    patterns = [str(path), *([options["test"]] if "test" in options else [])]
+    suffixes = frozenset([options["image"].lstrip(".").lower()]) if "image" in options else frozenset(
+        s.lstrip(".") for s in readable_suffixes()
+    )  # fmt: skip
+    parts = [_read(expanded(pattern), suffixes, label) for pattern in patterns]
+    tables = [
+        Table(Path(pattern), shards.rows, [], typed=label != LABEL, names=shards.keys)
+        for pattern, shards in zip(patterns, parts, strict=True)
+    ]
+    columns = {"label": label, "id": ""}
+    raise_all([p for table in tables for p in table_problems(table, columns, needs_id=False)])
+    for pattern, shards in zip(patterns, parts, strict=True):
+        warn_unread(pattern, shards.unread, len(shards.keys))
+    labels = [label_names([row[label] for row in table.rows]) for table in tables]
+    check_same_labels(tables, labels)
+    classes = in_order(labels[0])
+    number = {name: k for k, name in enumerate(classes)}
+    y = [np.array([number[n] for n in of_table]) for of_table in labels]
+    data = []
+    for part in row_parts(y, len(classes)):
+        shards = parts[part.table]
+        rows = [shards.rows[k] for k in part.rows]
+        images = ShardImages(shards.files, np.array(shards.at)[part.rows], y[part.table][part.rows], resize)
+        ids = [shards.keys[k] for k in part.rows]
+        workers = int(options.get("workers", 0))
+        data.append(image_data(images, classes, encodable(path.stem), ids, groups_of(rows, {label}), workers))
+    return Source(data[0], data[1], classes, resize.shape, encodable(path.stem))
+
+
+def expanded(pattern: str) -> list[Path]:
+    """Return the shards of a folder, a file or a pattern, in the order of their names.
+
+    Raises:
+        ExpungeError: There are none, or one of them is missing or no regular file. Lists every one.
+    """
+    if Path(pattern).is_dir():
+        files = sorted(Path(pattern).glob("*.tar"))
+    else:
+        files = [
+            Path(name).expanduser() for part in _braces(pattern) for name in sorted(glob.glob(part)) or [part]
+        ]
+    if not files:
+        raise ExpungeError(
+            f"{pattern} has no .tar files; give a folder of shards, or a pattern such as train-{{000..004}}.tar."
+        )
+    problems = []
+    for file in files:
+        try:
+            check_regular(file)
+        except ExpungeError as error:
+            problems += error.problems
+    raise_all(problems)
+    return files
+
+
+def _braces(pattern: str) -> Iterator[str]:
+    """Yield the names that `{000..004}` and `{a,b}` stand for."""
+    found = re.search(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}", pattern)
+    if found is None:
+        yield pattern
+        return
+    first, last, words = found.groups()
+    numbers = range(int(first), int(last) + 1) if words is None else ()
+    for word in words.split(",") if words is not None else (str(n).zfill(len(first)) for n in numbers):
+        yield from _braces(pattern[: found.start()] + word + pattern[found.end() :])
+
+
+def _read(files: list[Path], suffixes: frozenset[str], label: str) -> Shards:
+    """Read the headers of shards, and the labels and metadata of the samples."""
+    shards, problems = Shards(files), []
+    owners: list[int] = []
+    for number, file in enumerate(files):
+        samples: dict[str, dict[str, tuple[int, int]]] = {}
+        try:
+            _list_members(file, samples, shards.unread)
+        except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+            problems.append(
+                f"{file} cannot be read as a shard: {error}; give a tar file without compression."
+            )
+            continue
+        with file.open("rb") as opened:
+            for key, members in samples.items():
+                image = next((suffix for suffix in members if suffix in suffixes), None)
+                if image is None:
+                    shards.unread.setdefault("without an image", []).append(key)
+                    continue
+                try:
+                    shards.rows.append(_row(opened, members, label))
+                except (ValueError, RecursionError) as error:
+                    problems.append(f"{file}: sample {key} cannot be read: {error}; correct or remove it.")
+                    continue
+                shards.keys.append(key)
+                shards.at.append((number, *members[image]))
+                owners.append(number)
+    raise_all(problems)
+    if len(set(shards.keys)) < len(shards.keys):
+        shards.keys = [f"{files[n].name}/{key}" for n, key in zip(owners, shards.keys, strict=True)]
+    return shards
+
+
+def _list_members(
+    file: Path, samples: dict[str, dict[str, tuple[int, int]]], unread: dict[str, list[str]]
+) -> None:
+    """Add {key: {ending: (offset, size)}} of the regular files of a shard."""
+    length = file.stat().st_size
+    # mode "r:" refuses compressed files, in which no place can be found
+    with tarfile.open(file, "r:") as archive:
+        for member in archive:
+            folder, _, name = member.name.removeprefix("./").rpartition("/")
+            key, dot, ending = name.partition(".")
+            if member.isdir() or not key:
+                continue
+            shown = encodable(member.name)
+            if not member.isreg() or member.issparse() or not dot:
+                unread.setdefault("without an ending" if member.isreg() else "links or devices", []).append(
+                    shown
+                )
+                continue
+            if member.offset_data + member.size > length:
+                raise ValueError(f"it is cut off in {shown}")
+            endings = samples.setdefault(encodable(f"{folder}/{key}" if folder else key), {})
+            if ending.lower() in endings:
+                raise ValueError(f"{shown} occurs twice")
+            endings[ending.lower()] = (member.offset_data, member.size)
+        end = archive.offset
+    with file.open("rb") as opened:
+        opened.seek(end)
+        # Python's tarfile takes a broken or missing header for the end. The end is a block of zeros.
+        if opened.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise ValueError(f"it is cut off or broken at byte {end:,}")
+
+
+def _row(file: Any, members: dict[str, tuple[int, int]], label: str) -> Row:
+    """The label and the metadata of one sample."""
+    texts = {ending: _text(file, *members[ending]) for ending in {label, "json"} & set(members)}
+    metadata = json.loads(texts["json"]) if "json" in texts else {}
+    if not isinstance(metadata, dict):
+        raise ValueError("its json is no object with names")
+    return {**metadata, **({label: texts[label].strip()} if label in texts else {})}
+
+
+def _text(file: Any, offset: int, size: int) -> str:
+    if size > LONGEST_TEXT:
+        raise ValueError(f"its label or json has {size:,} bytes")
+    file.seek(offset)
+    return file.read(size).decode("utf-8")

@@ -1,0 +1,68 @@
+"""Find samples whose inputs or labels are not finite, so that their NaN is not blamed on the model or the steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# samples that a message names
+SHOWN = 5
+# samples that are looked at together
+ROWS = 1024
+
+
+def input_problems(samples: Any) -> list[str]:
+    """Return the problem of samples in memory with NaN or infinity, with their ids. A stream is not read for this.
+
+    Args:
+        samples: The `Samples`. The whole data that holds them is checked.
+    """
+    data = samples.data
+    # only `TensorData` holds its inputs
+    inputs = getattr(data, "x", None)
+    if not isinstance(inputs, Tensor | dict):
+        return []
+    parts = {"inputs": inputs.values() if isinstance(inputs, dict) else [inputs], "labels": [data.labels]}
+    problems = []
+    for part, tensors in parts.items():
+        positions = sorted({k for tensor in tensors for k in _broken(tensor)})
+        if positions:
+            problems.append(
+                f"{named_samples(data, positions)} NaN or infinity in the {part}; repair or remove the samples."
+            )
+    return problems
+
+
+def broken_positions(samples: Any) -> list[int]:
+    """Return the positions of the `Samples` with NaN or infinity in their inputs. All of them are read."""
+    found: list[int] = []
+    for batch in samples.batches(ROWS):
+        tensors = batch.x.values() if isinstance(batch.x, dict) else [batch.x]
+        found += batch.index[sorted({k for tensor in tensors for k in _broken(tensor)})].tolist()
+    return found
+
+
+def named_samples(data: Any, positions: list[int]) -> str:
+    """Return the subject of a sentence on samples of a `Data` and its verb, such as "1 sample ('17') has"."""
+    ids = data.samples(torch.tensor(positions[:SHOWN])).ids
+    more = ", ..." if len(positions) > SHOWN else ""
+    verb = "sample ({}) has" if len(positions) == 1 else "samples ({}) have"
+    return f"{len(positions)} {verb.format(', '.join(map(repr, ids)) + more)}"
+
+
+def _broken(tensor: Tensor) -> list[int]:
+    """The positions of rows with NaN or infinity."""
+    if not tensor.is_floating_point() and not tensor.is_complex():
+        return []
+    # one number tells that all is well, without a second tensor of this size
+    wide = torch.promote_types(tensor.dtype, torch.float32)
+    if tensor.layout == torch.strided and bool(tensor.sum(dtype=wide).isfinite()):
+        return []
+    broken = []
+    for start in range(0, len(tensor), ROWS):
+        rows = tensor[start : start + ROWS]
+        finite = rows.isfinite().reshape(len(rows), -1).all(1)
+        broken += [start + k for k in (~finite).nonzero()[:, 0].tolist()]
+    return broken
