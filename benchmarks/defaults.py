@@ -165,7 +165,7 @@ TEXT = """# What a method reaches with its name alone
 {seeds}). Each run is `experiment(model, split, NAME, task)`: the method's name and nothing else
 ([how settings are chosen](methods.md#choosing-settings)). The data are digits and the first 3,000 images of Fashion-MNIST, the
 model is the built-in MLP. Class-wise, seed k forgets class k. The numbers are average gaps to Retrain in percentage points, the
-mean over the seeds; smaller is better. "Unchanged" runs kept the original and said so (status, exit code 1).
+mean over the seeds; smaller is better. "Unchanged" runs kept the original and said so in their status.
 
 The goal is a class-wise gap below half of the original's, and at random no gap above the original's. {verdict}
 

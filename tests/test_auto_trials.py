@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
-from expunge import Classification, ExpungeError, Split, execute, unlearn
+from expunge import Classification, ExpungeError, Split, UnlearningFailed, execute, unlearn
 from expunge.audit.evaluation import evaluate
 from expunge.cli import main
 from expunge.data.past_requests import requests_of
@@ -22,6 +23,7 @@ from expunge.methods.ssd import SSD
 from expunge.methods.ugradsl import UGradSL
 from expunge.models import build
 from expunge.pipeline.experiment import experiment, train
+from expunge.records.checkpoint import read_checkpoint
 from expunge.records.hashing import state_hash
 from expunge.records.record import Record
 from expunge.sources.loading import load
@@ -204,9 +206,11 @@ def test_a_name_alone_forgets_a_class(setting):
 def test_unlearn_with_a_name_forgets_a_class_and_with_an_instance_runs_it(setting):
     model, split, *_ = setting
     assert 100 - TASK.predict(unlearn(model, split, "ssd", TASK), split.forget).accuracy > 90
-    with pytest.warns(RuntimeWarning, match="unchanged"):
-        same = unlearn(model, split, SSD(), TASK)
-    assert state_hash(same.state_dict()) == state_hash(model.state_dict())
+    with pytest.warns(RuntimeWarning), pytest.raises(UnlearningFailed, match="ssd unchanged") as failed:
+        unlearn(model, split, SSD(), TASK)
+    assert state_hash(failed.value.run.model.state_dict()) == state_hash(model.state_dict())
+    with pytest.warns(RuntimeWarning), pytest.raises(UnlearningFailed, match="improved on the original"):
+        unlearn(model, split, Nothing, TASK)
     with pytest.raises(ExpungeError, match="lr is"):
         unlearn(model, split, FineTune(lr=-1.0), TASK)
 
@@ -293,13 +297,22 @@ def test_exit_codes_of_harm_and_of_nothing(tmp_path, monkeypatch, capsys):
     assert Record.load("harm.json").ended == "worse"
     out = capsys.readouterr()
     assert "random_label (worse)" in out.out and "worse: the estimated gap" in out.err
-    assert (
-        main([*unlearn, "--trials", "0", "--lr", "0.5", "--epochs", "3", "--out", "diverged.safetensors"])
-        == 1
-    )
-    assert Record.load("diverged.json").ended == "diverged"
-    assert main([*unlearn, "--epochs", "3", "--out", "none.safetensors"]) == 1
-    assert Record.load("none.json").ended == "unchanged"
+    assert Path("harm.safetensors").exists() and Path("harm.receipt.json").exists()
+    failing = [*unlearn, "--trials", "0", "--lr", "0.5", "--epochs", "3", "--out"]
+    assert main([*failing, "diverged.safetensors"]) == 3
+    out = capsys.readouterr()
+    assert "random_label (diverged)" in out.out and "diverged.safetensors was not written" in out.err
+    assert not list(tmp_path.glob("*diverged*")), "neither outputs nor a state"
+    assert main([*failing, "diverged.safetensors", "--keep-failed"]) == 3
+    assert Record.load("diverged.safetensors.failed.json").ended == "diverged"
+    kept, original = (read_checkpoint(f) for f in ("diverged.safetensors.failed", "o.safetensors"))
+    assert kept.metadata["train_hash"] == original.metadata["train_hash"] and "requests" not in kept.metadata
+    assert sorted(f.name for f in tmp_path.glob("*diverged*")) == [
+        "diverged.safetensors.failed",
+        "diverged.safetensors.failed.json",
+    ]
+    assert main([*unlearn, "--epochs", "3", "--out", "none.safetensors"]) == 3
+    assert "improved on the original" in capsys.readouterr().err and not list(tmp_path.glob("*none*"))
     good = ["unlearn", "ssd", *digits, "--checkpoint", "o.safetensors", "--forget-class", "3"]
     assert main([*good, "--out", "good.safetensors"]) == 0
     assert Record.load("good.json").scores["UA"] > 90

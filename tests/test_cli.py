@@ -106,7 +106,7 @@ def test_unlearn_writes_checkpoint_record_and_report(trained, tmp_path, capsys):
     )
     assert (tmp_path / "r.html").read_text().lower().startswith("<!doctype html>")
     assert "Retrain" in capsys.readouterr().out
-    assert not [f for f in tmp_path.iterdir() if f.name.endswith((".state", ".part"))]
+    assert not [f for f in tmp_path.iterdir() if f.name.endswith((".state", ".expunge-part"))]
 
 
 def test_torch_checkpoints_of_others_keep_their_form(trained, tmp_path, capsys):

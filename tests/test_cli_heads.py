@@ -249,8 +249,8 @@ def test_a_run_that_changed_nothing_ends_with_1(made, tmp_path, capsys):
         "--out",
         str(out),
     ]
-    assert main([*command, "--epochs", "1", "--lr", "0", "--weight-decay", "0"]) == 1
+    assert main([*command, "--epochs", "1", "--lr", "0", "--weight-decay", "0", "--keep-failed"]) == 3
     printed = capsys.readouterr()
     assert "finetune (unchanged)" in printed.out and "Nothing was unlearned" in printed.err
-    assert Record.load(out.with_suffix(".json")).ended == "unchanged"
+    assert Record.load(f"{out}.failed.json").ended == "unchanged" and not out.exists()
     assert main([*command[:-1], str(tmp_path / "moved.safetensors"), "--epochs", "1"]) == 0

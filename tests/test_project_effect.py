@@ -52,7 +52,7 @@ def test_a_run_that_does_nothing_leaves_the_request_open(office, tmp_path, ids, 
     kept = ledger(project).request(1)
     assert kept.state == "open" and "did not answer it" in kept.note and kept.subject == "case 1"
     # the same by the command, for a request that waits
-    assert main(["forget", "--project", str(project.path), "--pending"]) == 1
+    assert main(["forget", "--project", str(project.path), "--pending"]) == 3
     assert "answers no request" in capsys.readouterr().err
     # with settings that forget, it is done
     path = project.path / "expunge.toml"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .data.stream import StreamData
     from .data.tensors import TensorData
     from .data.transforms import CropFlip, Normalize
-    from .errors import CheckpointError, ExpungeError, MaskError, ModelError, SplitError
+    from .errors import CheckpointError, ExpungeError, MaskError, ModelError, SplitError, UnlearningFailed
     from .masks.mask import full_mask, inverted_mask, masked, random_mask, saliency_mask
     from .masks.mask_file import Mask, overlap
     from .methods._class_weight_masking import mask_class_weights
@@ -77,6 +77,7 @@ __all__ = [
     "TensorData",
     "UGradSL",
     "UGradSLPlus",
+    "UnlearningFailed",
     "audit",
     "bench",
     "check_method",
@@ -107,7 +108,14 @@ _MODULES = {
     "data.split": ("Split",),
     "data.stream": ("StreamData",),
     "data.tensors": ("TensorData",),
-    "errors": ("CheckpointError", "ExpungeError", "MaskError", "ModelError", "SplitError"),
+    "errors": (
+        "CheckpointError",
+        "ExpungeError",
+        "MaskError",
+        "ModelError",
+        "SplitError",
+        "UnlearningFailed",
+    ),
     "masks.mask": ("full_mask", "inverted_mask", "masked", "random_mask", "saliency_mask"),
     "masks.mask_file": ("Mask", "overlap"),
     "methods._class_weight_masking": ("mask_class_weights",),

@@ -5,7 +5,10 @@ All are `ValueError`s. One exception lists every problem that a check found.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
+from typing import Any
 
 
 class ExpungeError(ValueError):
@@ -46,6 +49,29 @@ class MaskError(ExpungeError):
     """A mask belongs to another model, or the method cannot use a mask."""
 
 
+class WriteError(ExpungeError):
+    """An output cannot be written: the disk is full, the folder is read-only, or the name is too long."""
+
+
+class UnlearningFailed(ExpungeError):
+    """A run diverged or changed nothing, so there is no unlearned model.
+
+    Args:
+        problems: Why, as for `ExpungeError`.
+        run: The `Run`, with the model, the curves and the status.
+
+    Example:
+        >>> try:
+        ...     unlearned = unlearn(model, split, "salun", task)
+        ... except UnlearningFailed as error:
+        ...     print(error.run.status)
+    """
+
+    def __init__(self, problems: str | Sequence[str], run: Any):
+        super().__init__(problems)
+        self.run = run
+
+
 class MissingExtra(ExpungeError, ImportError):
     """An optional library is not installed.
 
@@ -64,3 +90,20 @@ def raise_all(problems: Sequence[str], error: type[ExpungeError] = ExpungeError)
     """Raise one `error` that lists all `problems`. Do nothing if the list is empty."""
     if problems:
         raise error(problems)
+
+
+# what to do, by the number of the system's error
+_REMEDIES = {
+    errno.ENOSPC: "make room, or write to another disk",
+    errno.EDQUOT: "make room, or write to another disk",
+    errno.EACCES: "give another path, or get the right to write there",
+    errno.EPERM: "give another path, or get the right to write there",
+    errno.EROFS: "give another path, or get the right to write there",
+    errno.ENAMETOOLONG: "give a shorter name",
+}
+
+
+def write_error(path: str | os.PathLike[str], error: OSError) -> WriteError:
+    """Return the exception for a file that the system cannot write."""
+    remedy = _REMEDIES.get(error.errno or 0, "give another path")
+    return WriteError(f"{os.fspath(path)} cannot be written: {error.strerror or error}; {remedy}.")

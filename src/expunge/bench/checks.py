@@ -47,7 +47,10 @@ def _check_split(split: dict[str, Any]) -> None:
         problems.append(f"goal is {split['goal']!r}; it must be {' or '.join(get_args(Goal))}.")
     if isinstance(ids := split.get("forget_ids"), str) and not Path(ids).is_file():
         problems.append(f"forget_ids: {ids} is no file; give a file with one id per line.")
-    raise_all(problems or field_problems("split", SplitSpec, split))
+    problems = problems or field_problems("split", SplitSpec, split)
+    if not problems and not any(split.get(flag) for flag in SCENARIOS):
+        problems.append(f"it names nothing to forget; give one of {', '.join(SCENARIOS)}.")
+    raise_all(problems)
 
 
 def _check_method(name: str) -> None:

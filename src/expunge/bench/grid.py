@@ -142,7 +142,7 @@ def read_grid(path: Path, *, tuned: By | None = None) -> Grid:
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ExpungeError(f"{path} cannot be read as a grid: {error}.") from error
     for split in _splits(values):
         # A text would otherwise be read as a list of its letters.

@@ -38,8 +38,14 @@ def page(folder: Path, out: Path) -> None:
     """
     results = []
     for path in sorted(folder.glob("*.json")):
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(values, dict) and "runs" in values and "about" in values and "title" in values["about"]:
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise ExpungeError(
+                f"{path} cannot be read as a result: {error}; remove it, or run its grid again."
+            ) from error
+        about = values.get("about") if isinstance(values, dict) else None
+        if isinstance(about, dict) and "title" in about and isinstance(values.get("runs"), list):
             results.append((path, values))
     if not results:
         raise ExpungeError(f"{folder} has no grid results; run `expunge bench GRID.toml` first.")

@@ -21,6 +21,8 @@ from ..errors import ExpungeError
 from ..receipts.limits import visible_lines
 from ..torch_utils.allocator import keep_freed_memory
 from ..version import __version__
+from .exit_codes import INTERRUPTED, NOT_POSSIBLE
+from .failures import DEBUG, Failure, run_guarded
 from .invocation import invoked_with
 from .settings_flags import default_string, help_text
 
@@ -90,6 +92,7 @@ COMMANDS: dict[str, Command] = {
     "ledger": Command(
         "ledger:ledger", "Keep deletion requests and their receipts in one tamper-evident file."
     ),
+    "clean": Command("clean:clean", "Find and remove what killed commands left in folders."),
     "verify": Command("receipt:verify", "Verify a receipt and the files that belong to it."),
     "sign": Command("receipt:sign", "Sign a receipt, or replace its signature."),
     "keygen": Command("receipt:keygen", "Make a key pair for signing receipts."),
@@ -97,36 +100,35 @@ COMMANDS: dict[str, Command] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit code: 0, 1 for a failed check, 2 for wrong input, 130 for Ctrl-C.
+    """Run the command line and return the exit code: see `exit_codes.py` for what each means.
 
-    Problems with the input are printed as sentences, without a traceback.
+    Every error is printed as sentences. The flag `--debug` adds the traceback.
 
     Args:
         arguments: The words after `expunge`; by default those of this process.
     """
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    words = [word for word in given if word != DEBUG]
     with invoked_with(words), warnings.catch_warnings():
         warnings.showwarning = _show_warning  # type: ignore[assignment]
-        try:
-            return _run(words)
-        except CycloptsError as error:
-            _print_problems(_flag_problems(error, words))
-            print(f"see `{_help_command(error)}`", file=sys.stderr)
-            return 2
-        except ExpungeError as error:
-            _print_problems(error.problems)
-            return 2
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            return 130
+        return run_guarded(lambda: _run(words), _show_failure, debug=len(words) < len(given))
 
 
 def _run(words: list[str]) -> int:
+    try:
+        return _call(words)
+    except CycloptsError as error:
+        _print_problems(_flag_problems(error, words))
+        print(f"see `{_help_command(error)}`", file=sys.stderr)
+        return NOT_POSSIBLE
+
+
+def _call(words: list[str]) -> int:
     name = words[0] if words else ""
     needs_more = not words or (len(words) == 1 and name in COMMANDS and COMMANDS[name].per_method)
     if needs_more:
         build_app(words).help_print(words)
-        return 2
+        return NOT_POSSIBLE
     if not name.startswith("-"):
         _check_command(name)
         keep_freed_memory()
@@ -138,7 +140,7 @@ def build_app(words: Sequence[str]) -> App:
     """Return the application for these arguments. Only the command that they name gets its flags."""
     app = App(
         name=PROGRAM,
-        help="Machine unlearning for PyTorch.",
+        help=f"Machine unlearning for PyTorch.\n\nEvery command takes {DEBUG}, which adds the traceback to an error.",
         help_format="plaintext",
         version=f"{PROGRAM} {__version__}",
         default_parameter=Parameter(consume_multiple=True, negative_iterable=(), show_default=_default_shown),  # type: ignore[arg-type]
@@ -196,6 +198,13 @@ def _unknown_flag(flag: str, known: Collection[str]) -> str:
 
 def _help_command(error: CycloptsError) -> str:
     return " ".join([PROGRAM, *(error.command_chain or ()), "--help"])
+
+
+def _show_failure(failure: Failure) -> None:
+    if failure.code == INTERRUPTED:
+        print("interrupted", file=sys.stderr)
+    else:
+        _print_problems(failure.problems)
 
 
 def _print_problems(problems: Sequence[str]) -> None:

@@ -21,10 +21,11 @@ from ..training.registry import method_from_metadata
 from ..training.run import Run
 from .audit_flags import AuditFlags
 from .audit_states import audit_other_states, worst
-from .checks import check_measures, output_problems, problems_of
+from .checks import check_measures, problems_of
 from .flags import ModelFlags, SplitFlags
 from .inputs import ModelFiles, after_earlier_requests, draw_split, reference_of
 from .invocation import command_line
+from .output_checks import output_problems
 from .terminal import came_back, notice, show_outcomes
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,32 +24,6 @@ def problems_of(*checks: Callable[[], object]) -> list[str]:
         except ExpungeError as error:
             problems += [problem for problem in error.problems if problem not in problems]
     return problems
-
-
-def output_problems(outputs: Mapping[str, Path | None], *inputs: Path | None) -> list[str]:
-    """Return the problems of output files, one sentence each.
-
-    An output must not replace an input or another output, and must not be a folder.
-
-    Args:
-        outputs: {flag: file}; None where the flag was not given.
-        inputs: Files that the command reads.
-    """
-    files = {flag: path for flag, path in outputs.items() if path is not None}
-    read = {path.resolve() for path in inputs if path is not None}
-    problems = [
-        f"{flag} {path} is also an input; an input is never overwritten, name another file."
-        for flag, path in files.items()
-        if path.resolve() in read
-    ]
-    problems += [
-        f"{one} and {other} are both {files[one]}; name different files."
-        for one, other in itertools.combinations(files, 2)
-        if files[one].resolve() == files[other].resolve()
-    ]
-    return problems + [
-        f"{flag} {path} is a folder; name a file." for flag, path in files.items() if path.is_dir()
-    ]
 
 
 def device_problems(name: str) -> list[str]:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from ..errors import CheckpointError, raise_all
-from .checks import output_problems
+from .output_checks import output_problems
 from .terminal import notice
 
 

@@ -2,8 +2,7 @@
 
 # annotations are evaluated here, because the class of the settings' flags is made for the method
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +11,7 @@ from torch import nn
 
 from ..audit.image_judge import Judge
 from ..audit.recovery_attacks import RecoveryAttack
-from ..errors import raise_all
+from ..errors import WriteError, raise_all
 from ..generation.concepts import Erasure
 from ..generation.erase import erase as erase_concept
 from ..generation.erase_checks import place_problems
@@ -25,7 +24,7 @@ from ..records.record import plain
 from ..report import write_report
 from ..tasks.sampling import Sampler
 from ..training.method import Method
-from .checks import device_problems, mask_problems, output_problems
+from .checks import device_problems, mask_problems
 from .compute_flags import ComputeFlags
 from .erase_flags import (
     CONCEPT,
@@ -42,13 +41,15 @@ from .feature_network import feature_network
 from .flags import COMPUTE
 from .invocation import command_line
 from .method_commands import MethodCommands, first_line
-from .outputs import resumable
+from .output_checks import output_problems, run_output_problems, size_of
+from .outputs import FAILURE, FailureFlags, note_if_written, resumable
 from .settings_flags import FLAT, given, method_group, settings_flags
 from .terminal import notice, print_row
 
 TEXT = """Erase a concept from a diffusers pipeline folder (Stable Diffusion 1.x, 2.x, XL, DiT), and write a new folder.
 
-An interrupted run resumes when you give the same command again."""
+An interrupted run resumes when you give the same command again. A run that diverged or changed nothing writes no folder and ends
+with exit code 3."""
 
 # the command uses these flags for something else
 RENAMED = {"sample_steps": "--method.sample-steps", "guidance": "--method.guidance"}
@@ -81,8 +82,9 @@ def _command(name: str) -> Callable[..., None]:
         pictures: Annotated[PictureFlags, PICTURES] = PictureFlags(),
         judge: Annotated[JudgeFlags, JUDGE] = JudgeFlags(),
         compute: Annotated[ComputeFlags, COMPUTE] = ComputeFlags(),
+        failure: Annotated[FailureFlags, FAILURE] = FailureFlags(),
     ) -> None:
-        call = EraseRun(pipeline, concept, outputs, training, pictures, judge, compute)
+        call = EraseRun(pipeline, concept, outputs, training, pictures, judge, compute, failure)
         call.run(defaults, given(settings))
 
     erase.__doc__ = (
@@ -103,6 +105,7 @@ class EraseRun:
         pictures: How images are sampled.
         judge: How the images are judged.
         compute: How the arithmetic is done.
+        failure: What happens if the run fails.
     """
 
     def __init__(
@@ -114,9 +117,10 @@ class EraseRun:
         pictures: PictureFlags,
         judge: JudgeFlags,
         compute: ComputeFlags,
+        failure: FailureFlags,
     ):
         self.pipeline, self.outputs, self.training, self.pictures = pipeline, outputs, training, pictures
-        self.judge_flags = judge
+        self.judge_flags, self.failure = judge, failure
         self.erasure = Erasure(
             concept=concept.concept, anchor=concept.anchor, keep=concept.keep, templates=concept.template
         )
@@ -146,7 +150,7 @@ class EraseRun:
                 self.erasure, *judge, self.judge_flags.judge_count, None if network is None else network[1]
             )
         sampler = self._sampler(method)
-        with _note_if_written(outputs.out), resumable(outputs.out) as state:
+        with note_if_written(outputs.out), resumable(outputs.out) as state:
             erased = erase_concept(
                 self.pipeline,
                 self.erasure,
@@ -164,6 +168,8 @@ class EraseRun:
                     device=outputs.device,
                     compute=self.compute,
                     gradient_checkpointing=training.gradient_checkpointing,
+                    keep_failed=self.failure.keep_failed,
+                    spill=self.failure.spill,
                 ),
                 out=outputs.out,
                 on_row=print_row,
@@ -175,9 +181,16 @@ class EraseRun:
                 notice(f"{erased.out} does not have these files of {self.pipeline}: {', '.join(left_out)}.")
             if judge is not None:
                 self._audit(erased, *judge, sampler, network)
+        self._report(erased)
+
+    def _report(self, erased: Erased) -> None:
+        """Write the report. Raises `WriteError` if the folder is not at its place."""
+        outputs = self.outputs
         if outputs.report is not None:
             write_report(outputs.report, [erased.record], title=f"Erased: {self.erasure.concept}")
             print(f"report: {outputs.report}")
+        if erased.out != outputs.out:
+            raise WriteError(f"{outputs.out} could not be written; {erased.out} holds the result instead.")
 
     def _problems(self, method: Method, changes: dict[str, Any]) -> list[str]:
         """Return the problems that are known before the pipeline is opened."""
@@ -185,6 +198,9 @@ class EraseRun:
         problems = [
             *place_problems(outputs.out),
             *output_problems({"--report": outputs.report}, self.pipeline, outputs.out),
+            *run_output_problems(
+                outputs.out, 0 if training.lora else size_of(self.pipeline), self.failure.spill
+            ),
             *device_problems(outputs.device),
             *mask_problems(method),
         ]
@@ -232,14 +248,3 @@ class EraseRun:
         for name, value in result.scores.items():
             if value is not None:
                 print(f"{name}: {result.details['before'][name]:.3g} before, {value:.3g} after")
-
-
-@contextmanager
-def _note_if_written(out: Path) -> Iterator[None]:
-    """Tell a user who interrupts the block whether the folder `out` is there already."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        if out.exists():
-            notice(f"{out} and its record are written; only images and scores are missing.")
-        raise

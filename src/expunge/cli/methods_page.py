@@ -45,7 +45,8 @@ expunge unlearn salun --data digits --model cnn --checkpoint original.safetensor
 2. *Search.* At most 8 trials change one field at a time, first the learning rate in steps of a factor 10, then of 3. The
    search ends when the estimated gap is below 1 point or within its sampling error. It uses no test data and no retrained model.
 3. *Compare.* The untouched original is a candidate. If no trial improves on it by more than the sampling error, the result is
-   the original, with the status "unchanged" and exit code 1. [defaults.md](defaults.md) has what each method reaches.
+   the original, with the status "unchanged". The command then writes no checkpoint and ends with exit code 3. In Python, `unlearn` raises
+   `UnlearningFailed`, and `experiment` returns the original. [defaults.md](defaults.md) has what each method reaches.
 
 Fields that you set as flags stay fixed. `--trials 0` runs exactly the settings given; so does an instance such as
 `experiment(model, split, SalUn(lr=0.01), task)`. `--trials 4` (`trials=4`) tries four settings, without step 1. The first trial
@@ -54,7 +55,7 @@ The record and the report list all trials. An interrupted command continues afte
 in Python is the plain runner: it has no trials.
 
 A run that ends further from the target than the original says so: its status begins with "worse", the table marks it, and
-`expunge unlearn` ends with exit code 1. The target is the retrained model, or without one the estimate below.
+`expunge unlearn` ends with exit code 1 ([failures](failures.md)). The target is the retrained model, or without one the estimate below.
 
 ### Published settings
 

@@ -13,6 +13,7 @@ from cyclopts import Parameter
 from ..errors import ExpungeError, raise_all
 from ..receipts.limits import visible
 from .checks import problems_of
+from .exit_codes import NO_RESULT
 from .invocation import command_line
 from .project_flags import ForgetFlags, InitFlags, entries_of, is_day
 from .project_tables import print_plan, print_requests
@@ -65,7 +66,8 @@ def forget(
     """Answer deletion requests in a project folder.
 
     Writes the next checkpoint, its record, receipt, request file and the report, and enters the requests in the ledger.
-    Exit code 1 if the run does not answer a request, if one is not proved, or if an earlier request came back.
+    Exit code 1 if the run does not answer one of several requests, if one is not proved, or if an earlier request came back. Exit
+    code 3 if the run answers none.
 
     Args:
         flags: What to forget.
@@ -94,7 +96,7 @@ def forget(
         for text in failed.problems:
             print(f"error: {text}", file=sys.stderr)
         print("the requests are in the ledger and wait", file=sys.stderr)
-        return 1
+        return NO_RESULT
     return _show_answer(project, found)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from ..errors import ExpungeError, raise_all
 from ..receipts.limits import visible
-from .checks import output_problems
+from .output_checks import output_problems
 from .settings_flags import flag_group, with_help
 
 if TYPE_CHECKING:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import ExpungeError
 from ..receipts.keys import load_private, read_passphrase
 from ..receipts.receipt import Receipt
 from ..records.record import Record
+from ..records.together import staged
 from .settings_flags import flag_group, with_help
 from .terminal import notice
 
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
     from ..receipts.issue import Model
 
 RECEIPT = flag_group("Receipt", 7)
+
+
+class Written(NamedTuple):
+    """The receipt of a run, None if none was written, and the lines to print."""
+
+    receipt: Receipt | None
+    lines: list[str]
 
 
 @with_help
@@ -76,33 +84,30 @@ class ReceiptFlags:
         forget_ids: Sequence[str] | None,
         mask: Any = None,
         parent: str = "",
-    ) -> Receipt | None:
+    ) -> Written:
         """Write the receipt of a run and its secret beside the checkpoint `after`; do nothing with --no-receipt.
 
         Args:
-            record: File of the run's record.
+            record: File of the run's record. It may wait in a block of `together`, as may `after`.
             before: Checkpoint or state dict that the run started from.
             after: Checkpoint that the run wrote.
             forget_ids: Ids of the forget set, or None if the data has none.
             mask: The mask of the run, if it had one.
             parent: Id of the receipt of the run that made `before`, if it is known without --parent.
-
-        Returns:
-            The receipt, or None if none was written.
         """
         from ..receipts.issue import issue
 
         if not self.receipt:
-            return None
-        run = Record.load(record)
+            return Written(None, [])
+        run = Record.load(staged(record))
         if run.model.get("hash_after") and run.model.get("hash_before") == run.model["hash_after"]:
             notice("no receipt was written: the run ended with the model that it began with.")
-            return None
+            return Written(None, [])
         receipt, secret = issue(
             run,
             forget_ids,
             before=before,
-            after=after,
+            after=staged(after),
             mask=mask,
             parent=Receipt.load(self.parent) if self.parent is not None else parent or None,
             key=self.sign_key,
@@ -113,10 +118,10 @@ class ReceiptFlags:
         if secret is not None:
             secret.save(secret_file)
         receipt.save(receipt_file)
-        print(f"receipt: {receipt_file} ({receipt.id}, {'signed' if receipt.signature else 'unsigned'})")
+        lines = [f"receipt: {receipt_file} ({receipt.id}, {'signed' if receipt.signature else 'unsigned'})"]
         if secret is not None:
-            print(f"secret: {secret_file} (keep it private; it proves which ids were forgotten)")
-        return receipt
+            lines.append(f"secret: {secret_file} (keep it private; it proves which ids were forgotten)")
+        return Written(receipt, lines)
 
 
 def _hash_of(checkpoint: Path, ema: str | None) -> str:

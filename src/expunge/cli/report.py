@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..errors import ExpungeError, raise_all
 from ..records.record import Record, is_record
-from .checks import output_problems
+from .output_checks import output_problems
 
 
 def report(

@@ -18,12 +18,14 @@ from ..tasks.classification import Classification
 from ..training.method import Method
 from ..training.processes import is_first_process
 from ..tuning import presets
-from .checks import output_problems, run_problems
+from .checks import run_problems
 from .compute_flags import ComputeFlags, RecipeFlags
 from .flags import COMPUTE, MODEL, SPLIT, ModelFlags, SplitFlags
 from .inputs import draw_split, split_for_original
 from .invocation import command_line
-from .outputs import resumable, with_record, write_outcome
+from .output_checks import output_problems, run_output_problems, size_of_model
+from .outputs import FAILURE, FailureFlags, deliver, note_status, refuse_failed, resumable, write_outcome
+from .run_files import with_record
 from .settings_flags import flag_group, given
 from .terminal import progress
 
@@ -38,11 +40,12 @@ def train(
     recipe: Annotated[RecipeFlags, flag_group("Training recipe", 4)] = RecipeFlags(),
     split: Annotated[SplitFlags, SPLIT] = SplitFlags(),
     compute: Annotated[ComputeFlags, COMPUTE] = ComputeFlags(),
+    failure: Annotated[FailureFlags, FAILURE] = FailureFlags(),
 ) -> None:
     """Train an original model, or with --without-forget the retrained reference.
 
     The checkpoint's metadata say on which samples the model was trained. Later commands check them. An interrupted run
-    resumes when you give the same command again.
+    resumes when you give the same command again. A training that diverges writes nothing and ends with exit code 3.
 
     Args:
         model: The model and its data.
@@ -53,11 +56,13 @@ def train(
         recipe: The training recipe. Fields without a flag come from the preset of the data.
         split: How the validation set is drawn. Forget flags are allowed only with --without-forget.
         compute: How the arithmetic is done.
+        failure: What happens if the training fails.
     """
     how = compute.start()
     settings = replace(presets.recipe(model.data), **given(recipe))
     raise_all(
         output_problems(with_record(out), split.forget_ids, history)
+        + run_output_problems(out, size_of_model(model), failure.spill)
         + model.problems()
         + _split_problems(split, without_forget, history)
         + run_problems(settings, Classification(2), how, model.device, seed)
@@ -88,9 +93,12 @@ def train(
         watch=watch,
     )
     outcome = pipeline.train_alone(role)
+    refuse_failed(out, outcome.run, outcome.record, failure)
     if not is_first_process():
         return
-    write_outcome(out, outcome, metadata_for(role, drawn, settings, seed))
+    metadata = metadata_for(role, drawn, settings, seed)
+    deliver(out, lambda place: write_outcome(place, outcome, metadata), failure)
+    note_status(outcome.record, outcome.run)
     scores, seen = outcome.record.scores, "retained" if without_forget else "training"
     print(
         f"accuracy: {scores['RA']:.2f} % of {seen} samples of the split, {scores['TA']:.2f} % of test samples"

@@ -25,11 +25,13 @@ from ..training.processes import is_first_process
 from ..training.run import Run
 from ..training.settings import settings_problems
 from ..tuning.presets import data_name
-from .checks import device_problems, output_problems, problems_of
+from .checks import device_problems, problems_of
 from .compute_flags import ComputeFlags
 from .flags import COMPUTE
 from .invocation import command_line
-from .outputs import remove_state, resumable, with_record
+from .output_checks import output_problems, run_output_problems, size_of_model
+from .outputs import FAILURE, FailureFlags, deliver, refuse_failed, resumable
+from .run_files import with_record
 from .settings_flags import FLAT, flag_group, given, settings_flags, with_help
 from .terminal import print_row
 
@@ -90,6 +92,7 @@ def train_generator(
     validation: float = 0.1,
     recipe: Annotated[RecipeFlags, flag_group("Training recipe", 4)] = RecipeFlags(),
     compute: Annotated[ComputeFlags, COMPUTE] = ComputeFlags(),
+    failure: Annotated[FailureFlags, FAILURE] = FailureFlags(),
 ) -> None:
     """Train a class-conditional diffusion model.
 
@@ -102,11 +105,13 @@ def train_generator(
         validation: Share of each class that is held out of training.
         recipe: The training recipe. Fields without a flag come from the preset of the data.
         compute: How the arithmetic is done.
+        failure: What happens if the training fails.
     """
     how = compute.start()
     settings = replace(presets.recipe(data_name(generator.data)), **given(recipe))
     raise_all(
         output_problems(with_record(out))
+        + run_output_problems(out, size_of_model(generator), failure.spill)
         + generator.problems()
         + settings_problems(settings)
         + how.problems()
@@ -123,15 +128,15 @@ def train_generator(
             state_file=state,
             on_row=print_row,
         )
-    if not is_first_process():
-        return
     record = setting.bare_record("original", run, settings)
-    write_generator(out, run, record, metadata_for("original", setting.split, settings, generator.seed))
+    refuse_failed(out, run, record, failure)
+    if is_first_process():
+        metadata = metadata_for("original", setting.split, settings, generator.seed)
+        deliver(out, lambda place: write_generator(place, run, record, metadata), failure)
 
 
-def write_generator(out: Path, run: Run, record: Record, metadata: dict[str, str]) -> None:
-    """Write the checkpoint and the record beside it, and remove the resumable state."""
+def write_generator(out: Path, run: Run, record: Record, metadata: dict[str, str]) -> list[str]:
+    """Write the checkpoint and the record beside it. Returns the lines to print."""
     write_checkpoint(out, run.model.state_dict(), metadata=metadata)
-    record.save(out.with_suffix(".json"))
-    print(f"checkpoint: {out}\nrecord: {out.with_suffix('.json')}")
-    remove_state(out)
+    saved = record.save(out.with_suffix(".json"))
+    return [f"checkpoint: {out}", f"record: {saved}"]

@@ -5,9 +5,9 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from ..data.past_requests import requests_of
 from ..errors import ExpungeError, raise_all
@@ -20,6 +20,7 @@ from ..receipts.kept import NAMES
 from ..records.checkpoint import Checkpoint, read_checkpoint
 from ..records.checkpoint_metadata import metadata_for
 from ..records.request_file import requests_path, write_requests
+from ..records.together import staged
 from ..tasks.classification import Classification
 from ..torch_utils.module_state import check_seed
 from ..training.method import Method
@@ -27,78 +28,25 @@ from ..training.processes import is_first_process
 from ..training.registry import METHODS, find, serves, unsuited_text
 from ..tuning.checks import trial_problems
 from ..tuning.search import AUTO, Trial, tries
-from .checks import check_measures, output_problems, problems_of, run_problems, scenario_of, scenario_problems
+from .checks import check_measures, problems_of, run_problems, scenario_of, scenario_problems
 from .compute_flags import ComputeFlags
+from .exit_codes import CHECK_FAILED
 from .flags import COMPUTE, MODEL, SPLIT, ModelFlags, SplitFlags
 from .inputs import ModelFiles, after_earlier_requests, draw_split, reference_of
 from .invocation import command_line
 from .method_commands import MethodCommands, first_line
-from .outputs import resumable, trials_file, with_record, write_outcome
+from .output_checks import output_problems, run_output_problems, size_of
+from .outputs import FAILURE, FailureFlags, deliver, note_status, refuse_failed, resumable, write_outcome
 from .receipt_flags import RECEIPT, ReceiptFlags
-from .settings_flags import FLAT, given, method_group, settings_flags, with_help
+from .run_files import failed_file, trials_file, with_record
+from .settings_flags import FLAT, given, method_group, settings_flags
 from .terminal import came_back, notice, print_trials, progress, settings_line, show_outcomes
+from .unlearn_flags import Request, UnlearnFlags
 
 TEXT = """Unlearn a forget set from a classifier's checkpoint, and audit the result.
 
-The command writes the new checkpoint, its record and its receipt. An interrupted run resumes when you give the same command
-again."""
-
-
-@with_help
-@dataclass(frozen=True, kw_only=True)
-class UnlearnFlags:
-    """The files and the length of one unlearning run.
-
-    Args:
-        checkpoint: The original model, .safetensors or .pt. It is only read.
-        ema: Entry of the checkpoint that holds the model to unlearn, such as an average of the parameters: state_dict_ema, or a
-            path with dots. By default state_dict, model and other usual names are tried. The output holds no other model.
-        out: Checkpoint to write, in the format of the input and with its tensor names. By default beside the input, with
-            the name of the method.
-        retrained: Checkpoint of a model retrained without the forget set, from which gaps are measured.
-        seed: Seed of everything random in the run.
-        trials: Number of settings to try. The best by validation data is kept; fields given as flags stay fixed. "auto" adapts
-            the settings to the request, tries at most 8, and keeps the original if none improves on it. 0 takes the settings
-            as they are.
-        report: HTML report to write.
-        save_mask: File for the mask, one bit per parameter, for `expunge verify --mask`.
-        measure: Extra measures of the audit: names such as ToW, or package.module:Class. Can be repeated.
-        history: File with the requests that the checkpoint's model has answered (.requests.json, or a text file with one id
-            per line). By default the file beside the checkpoint. No later run trains on their samples.
-        rehearse: Forget the samples of earlier requests again in this run.
-    """
-
-    checkpoint: Path
-    ema: str | None = None
-    out: Path | None = None
-    retrained: Path | None = None
-    seed: int = 0
-    trials: int | Literal["auto"] = AUTO
-    report: Path | None = None
-    save_mask: Path | None = None
-    measure: tuple[str, ...] = ()
-    history: Path | None = None
-    rehearse: bool = False
-
-    def checkpoint_to_write(self, method: Method) -> Path:
-        """Return `out`, or the default beside the input."""
-        return self.out or self.checkpoint.with_name(
-            # a colon is not allowed in file names everywhere
-            f"{self.checkpoint.stem}-{method.name().replace(':', '.')}{self.checkpoint.suffix}"
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """Everything that one call of the command asks for. `fixed` names the settings that were given as flags."""
-
-    method: Method
-    fixed: list[str]
-    model: ModelFlags
-    flags: UnlearnFlags
-    split: SplitFlags
-    compute: ComputeFlags
-    receipt: ReceiptFlags
+The command writes the new checkpoint, its record and its receipt together. If the run diverged or changed nothing, it writes none
+of them and ends with exit code 3. An interrupted run resumes when you give the same command again."""
 
 
 def unlearn_commands() -> MethodCommands:
@@ -128,6 +76,7 @@ def _command(name: str) -> Callable[..., int]:
         settings: Annotated[settings_class, method_group(name)] = settings_class(),
         compute: Annotated[ComputeFlags, COMPUTE] = ComputeFlags(),
         receipt: Annotated[ReceiptFlags, RECEIPT] = ReceiptFlags(),
+        failure: Annotated[FailureFlags, FAILURE] = FailureFlags(),
     ) -> int:
         values = given(settings)
         return run(
@@ -139,6 +88,7 @@ def _command(name: str) -> Callable[..., int]:
                 split=split,
                 compute=compute,
                 receipt=receipt,
+                failure=failure,
             )
         )
 
@@ -147,11 +97,13 @@ def _command(name: str) -> Callable[..., int]:
 
 
 def run(request: Request) -> int:
-    """Check the request, unlearn, and write and show the results. Raises `ExpungeError`.
+    """Check the request, unlearn, and write and show the results.
 
     Returns:
-        The exit code: 1 if an earlier request came back, the run diverged or changed nothing, or the model is further from the
-        target than the original; else 0.
+        The exit code: 1 if an earlier request came back, or the model is further from the target than the original; else 0.
+
+    Raises:
+        UnlearningFailed: The run diverged or changed nothing.
     """
     method, flags, model = request.method, request.flags, request.model
     how = request.compute.start()
@@ -200,46 +152,52 @@ def run(request: Request) -> int:
         original=lambda: reference_of(original, split, task, flags.seed),
         retrained=lambda _: None if retrained is None else reference_of(retrained, split, task, flags.seed),
     )
-    if is_first_process():
-        _write(request, out, outcomes, original[1])
     record = outcomes[-1].record
-    return 1 if record.ended in ("diverged", "unchanged", "worse") else came_back(record)
+    _finish(request, out, outcomes, original[1])
+    return CHECK_FAILED if record.ended == "worse" else came_back(record)
 
 
-def _write(request: Request, out: Path, outcomes: list[Outcome], like: Checkpoint) -> None:
-    """Write checkpoint, record, mask, receipt and report of a finished run, and print what there is."""
-    flags, outcome = request.flags, outcomes[-1]
+def _finish(request: Request, out: Path, outcomes: list[Outcome], like: Checkpoint) -> None:
+    """Write and show the results. Raises `UnlearningFailed` for a run without a result, after its table."""
+    outcome = outcomes[-1]
+    if is_first_process() and not outcome.run.has_result:
+        show_outcomes(outcomes, None)
+    refuse_failed(out, outcome.run, outcome.record, request.failure, like)
+    if is_first_process():
+        deliver(out, lambda place: _write(request, place, outcome, like), request.failure)
+        _print_trials(outcome, request.flags.trials)
+        note_status(outcome.record, outcome.run)
+        show_outcomes(outcomes, request.flags.report)
+
+
+def _write(request: Request, out: Path, outcome: Outcome, like: Checkpoint) -> list[str]:
+    """Write checkpoint, record, mask, receipt and request file of a finished run, and return the lines to print."""
+    flags = request.flags
     split = outcome.run.split
-    answered, metadata = requests_of(outcome.model), {}
-    if outcome.run.has_result:
-        metadata = metadata_for("unlearn", split, outcome.method or request.method, flags.seed)
-    # before the checkpoint: a checkpoint without the ids of its requests could not be used again
-    write_requests(requests_path(out), answered)
-    write_outcome(out, outcome, metadata, like=like)
-    _print_trials(outcome, flags.trials)
-    mask = outcome.run.mask
+    metadata = metadata_for("unlearn", split, outcome.method or request.method, flags.seed)
+    lines = write_outcome(out, outcome, metadata, like=like)
+    mask, mask_file = outcome.run.mask, flags.save_mask
     if mask is not None:
         mask = mask_of_file(mask, like)
-    if flags.save_mask is not None and mask is not None:
+    if mask_file is not None and mask is not None:
+        # spilled outputs are all in one folder
+        mask_file = (
+            mask_file if out == flags.checkpoint_to_write(request.method) else out.parent / mask_file.name
+        )
         names = {NAMES: json.dumps(like.names_in_file(mask))}
-        print(f"mask: {mask.save(flags.save_mask, split=split.hash, **names)}")
-    elif flags.save_mask is not None:
-        notice(f"the run had no mask, so {flags.save_mask} was not written; --density below 1 makes one.")
+        lines.append(f"mask: {mask.save(mask_file, split=split.hash, **names)}")
+    elif mask_file is not None:
+        notice(f"the run had no mask, so {mask_file} was not written; --density below 1 makes one.")
+    answered = requests_of(outcome.model)
     before = flags.checkpoint if flags.ema is None else read_checkpoint(flags.checkpoint, flags.ema).state
     record = out.with_suffix(".json")
-    earlier = answered[:-1] if outcome.run.has_result else answered
+    earlier = answered[:-1]
     parent = earlier[-1].receipt if earlier else ""
-    receipt = request.receipt.write(record, before, out, split.forget.ids, mask, parent)
+    receipt, written = request.receipt.write(record, before, out, split.forget.ids, mask, parent)
     proof = {"receipt": receipt.id, "commitment": receipt.statement["forget_commitment"]} if receipt else {}
-    if outcome.run.has_result:
-        last = replace(answered[-1], record=record_hash(record), **proof)
-        path = write_requests(requests_path(out), [*earlier, last])
-        print(f"requests: {path} (keep it private; it holds the forgotten ids)")
-    else:
-        notice(
-            "the request is not answered: the checkpoint holds the model that the run began with, with its metadata."
-        )
-    show_outcomes(outcomes, flags.report)
+    last = replace(answered[-1], record=record_hash(staged(record)), **proof)
+    path = write_requests(requests_path(out), [*earlier, last])
+    return [*lines, *written, f"requests: {path} (keep it private; it holds the forgotten ids)"]
 
 
 def _problems(request: Request, out: Path) -> list[str]:
@@ -251,6 +209,7 @@ def _problems(request: Request, out: Path) -> list[str]:
         **({"the requests": requests_path(out)} if out.name else {}),
         "--report": flags.report,
         "--save-mask": flags.save_mask,
+        **({"--keep-failed": failed_file(out)} if request.failure.keep_failed and out.name else {}),
     }
     inputs = (
         flags.checkpoint,
@@ -262,6 +221,7 @@ def _problems(request: Request, out: Path) -> list[str]:
     )
     return [
         *output_problems(outputs, *inputs),
+        *run_output_problems(out, size_of(flags.checkpoint), request.failure.spill),
         *split.problems(),
         *scenario_problems(method, scenario_of(split)),
         *(trial_problems(method, flags.trials, request.fixed) if flags.trials not in (0, 1, AUTO) else []),

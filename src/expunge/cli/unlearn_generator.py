@@ -31,14 +31,16 @@ from ..training.registry import METHODS, find, serves, unsuited_text
 from ..training.run import Run
 from ..training.settings import settings_problems
 from ..tuning.presets import data_name
-from .checks import mask_problems, output_problems, scenario_problems
+from .checks import mask_problems, scenario_problems
 from .compute_flags import ComputeFlags
 from .demo_generation import come_back
 from .feature_network import feature_network
 from .flags import COMPUTE
 from .inputs import ModelFiles
 from .method_commands import MethodCommands, first_line
-from .outputs import record_dropped, resumable, with_record
+from .output_checks import output_problems, run_output_problems, size_of
+from .outputs import FAILURE, FailureFlags, deliver, record_dropped, refuse_failed, resumable
+from .run_files import with_record
 from .settings_flags import FLAT, flag_group, given, method_group, settings_flags, with_help
 from .terminal import print_row
 from .train_generator import GeneratorFlags, write_generator
@@ -105,9 +107,10 @@ def _command(name: str) -> Callable[..., None]:
         generator: Annotated[GeneratorFlags, flag_group("Data", 1)],
         settings: Annotated[settings_class, method_group(name)] = settings_class(),
         compute: Annotated[ComputeFlags, COMPUTE] = ComputeFlags(),
+        failure: Annotated[FailureFlags, FAILURE] = FailureFlags(),
     ) -> None:
         method = replace(presets.method(name, data_name(generator.data)), **given(settings))
-        GeneratorRun(method, flags, generator, compute).run()
+        GeneratorRun(method, flags, generator, compute, failure).run()
 
     unlearn_generator.__doc__ = f"{first_line(method_class)}\n\n{TEXT}"
     return unlearn_generator
@@ -121,6 +124,7 @@ class GeneratorRun:
         flags: The files, and how the images are audited.
         generator: The data and the place.
         compute: How the arithmetic is done.
+        failure: What happens if the run fails.
     """
 
     def __init__(
@@ -129,8 +133,9 @@ class GeneratorRun:
         flags: UnlearnGeneratorFlags,
         generator: GeneratorFlags,
         compute: ComputeFlags,
+        failure: FailureFlags,
     ):
-        self.method, self.flags, self.generator = method, flags, generator
+        self.method, self.flags, self.generator, self.failure = method, flags, generator, failure
         # before any model is made: it decides which GPU belongs to this process
         self.compute = compute.start()
         self.files = ModelFiles(
@@ -154,19 +159,19 @@ class GeneratorRun:
                 self._reference(setting, models["retrained"]) if "retrained" in models else None
             ),
         )
+        start, outcome = outcomes[0], outcomes[-1]
+        record, like = outcome.record, self.files.metadata("original")
+        refuse_failed(flags.out, outcome.run, record, self.failure, like)
         if not is_first_process():
             return
-        start, outcome = outcomes[0], outcomes[-1]
-        record = outcome.record
         if network is not None:
             record.scores |= _network_scores(setting, outcome, network)
         if flags.attacks:
             order = {"original": models["original"], "unlearned": outcome.model, **models}
             record.details["attacks"] = come_back(setting, judge, order)
-        like = self.files.metadata("original")
         record_dropped(record, like)
         metadata = metadata_for("unlearn", setting.split, self.method, setting.seed) | dropped_metadata(like)
-        write_generator(flags.out, outcome.run, record, metadata)
+        deliver(flags.out, lambda place: write_generator(place, outcome.run, record, metadata), self.failure)
         for name in ("UA", "RA"):
             print(f"{name}: {start.evaluation.scores[name]:.1f} % before, {record.scores[name]:.1f} % after")
         print(f"judge: {judge.accuracy:.1f} % of real test images")
@@ -202,6 +207,7 @@ class GeneratorRun:
         outputs = {**with_record(flags.out), "--report": flags.report}
         problems = [
             *output_problems(outputs, flags.checkpoint, flags.retrained),
+            *run_output_problems(flags.out, size_of(flags.checkpoint), self.failure.spill),
             *self.generator.problems(),
             *settings_problems(method),
             *mask_problems(method),

@@ -9,11 +9,14 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 
+from ..errors import UnlearningFailed, WriteError
 from ..pipeline.outcome import record_of
 from ..records.record import Record
+from ..records.together import staged, together
 from ..torch_utils.gradients import with_gradients
 from ..training.method import GradientMethod, Method
 from ..training.run import Row, Run
@@ -22,7 +25,7 @@ from .concepts import Erasure, image_files, split_of
 from .erase_checks import check
 from .erase_setup import Setup, latents_file, open_pipeline, training_latents
 from .erase_training import Trained, epochs_for, hash_trained, train, with_anchor
-from .erased import Erased
+from .erased import RECORD, Erased
 from .options import EraseOptions
 from .pipelines import files_left_out, save
 
@@ -62,6 +65,8 @@ def erase(
         The erased model with its record and what an audit needs.
 
     Raises:
+        UnlearningFailed: If the run diverged or changed nothing. Its attribute `run` has the curves. `out` is not written.
+        WriteError: If the folder cannot be written. `state_file` stays, so the same call resumes.
         ExpungeError: If a setting, the method or a folder cannot be used, or `state_file` belongs to another call.
 
     Example:
@@ -82,14 +87,53 @@ def erase(
     trained = train(setup, split, method, on_row, state_file)
     record = _record(setup, erasure, method, trained, command)
     erased = Erased(trained.run, record, None, setup.loaded, setup.original, erasure, setup.prompts)
+    if not trained.run.has_result:
+        _give_up(erased, setup, out, state_file)
     if out is not None:
-        erased.out = save(setup.loaded, erased.model, out, lora=bool(options.lora))
-        if not options.lora:
-            erased.record.details["left_out"] = files_left_out(folder, erased.out)
-        erased.save_record()
+        _deliver(erased, setup, Path(out))
         _remove_state(state_file)
     _add_pictures(erased, setup)
     return erased
+
+
+def _deliver(erased: Erased, setup: Setup, out: Path) -> None:
+    """Write the folder with its record, to `options.spill` if it cannot be written to its place."""
+    spill = setup.options.spill
+    try:
+        _write(erased, setup, out)
+    except WriteError as error:
+        if spill is None:
+            raise
+        _write(erased, setup, Path(spill) / out.name)
+        warnings.warn(
+            f"{error} The folder is in {spill} instead; move it where you need it.",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+
+
+def _write(erased: Erased, setup: Setup, out: Path) -> None:
+    """Write the folder and the record in it together."""
+    with together(out):
+        save(setup.loaded, erased.model, out, lora=bool(setup.options.lora))
+        if not setup.options.lora:
+            erased.record.details["left_out"] = files_left_out(setup.loaded.folder, staged(out))
+        erased.record.save(staged(out) / RECORD)
+    erased.out = out
+
+
+def _give_up(erased: Erased, setup: Setup, out: str | Path | None, state_file: str | Path | None) -> NoReturn:
+    """Raise `UnlearningFailed`. The state is removed: the same call would end in the same way."""
+    what = ""
+    if out is not None:
+        what = f" {out} was not written"
+        if setup.options.keep_failed:
+            failed = Path(out).with_name(f"{Path(out).name}.failed")
+            _write(erased, setup, failed)
+            what += f"; the model is in {failed}"
+        what += "."
+        _remove_state(state_file)
+    raise UnlearningFailed(f"{erased.record.method} {erased.record.status}{what}", erased.run)
 
 
 def _record(setup: Setup, erasure: Erasure, method: Method, trained: Trained, command: str) -> Record:

@@ -30,6 +30,8 @@ def check(erasure: Erasure, method: Method, options: EraseOptions, out: str | Pa
     problems = erasure.problems() + seed_problems(options.seed) + method_problems(method)
     if out is not None:
         problems += place_problems(Path(out))
+        if options.keep_failed:
+            problems += place_problems(Path(out).with_name(f"{Path(out).name}.failed"))
     if options.lora is not None:
         problems += lora_problems(options.lora, options.weights)
         if isinstance(method, GradientMethod) and method.density < 1:
@@ -65,7 +67,7 @@ def method_problems(method: Method) -> list[str]:
 
 def place_problems(out: Path) -> list[str]:
     """Return the reasons why the folder `out` cannot be created."""
-    if out.exists():
+    if os.path.lexists(out):
         return [f"{out} exists and is not replaced; name another folder."]
     parent = next(p for p in out.absolute().parents if p.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):

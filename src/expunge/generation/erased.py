@@ -11,6 +11,9 @@ from .concepts import Erasure
 from .prompted import Prompted
 from .text_to_image import Loaded
 
+# name of the record in an output folder
+RECORD = "expunge.json"
+
 
 @dataclass(eq=False)
 class Erased:
@@ -42,4 +45,4 @@ class Erased:
     def save_record(self) -> None:
         """Write the record to `expunge.json` in the output folder, if there is one."""
         if self.out is not None:
-            self.record.save(self.out / "expunge.json")
+            self.record.save(self.out / RECORD)

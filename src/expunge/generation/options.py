@@ -28,6 +28,8 @@ class EraseOptions:
         device: Device of the denoiser, for example "cpu" or "cuda:0".
         compute: Precision, gradient accumulation and batch sizes of the training.
         gradient_checkpointing: Recompute activations in the backward pass. Needs less memory and more time.
+        keep_failed: If the run diverged or changed nothing, write its model to the folder `NAME.failed`.
+        spill: Folder that gets the output folder if it cannot be written to its place.
     """
 
     images: str | Path | None = None
@@ -42,3 +44,5 @@ class EraseOptions:
     device: str = "cpu"
     compute: Compute = field(default_factory=Compute)
     gradient_checkpointing: bool = False
+    keep_failed: bool = False
+    spill: str | Path | None = None

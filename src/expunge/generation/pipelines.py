@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +11,7 @@ import torch
 from torch import nn
 
 from ..errors import CheckpointError, MissingExtra, ModelError, raise_all
-from ..records.atomic_files import write_json
+from ..records.atomic_files import atomic, write_json
 from .text_to_image import Loaded, Prompted
 
 # suffixes of files that hold parameters
@@ -181,11 +180,9 @@ def save(loaded: Loaded, model: Prompted, out: str | Path, *, lora: bool = False
         CheckpointError: If `out` exists.
     """
     path = Path(out)
-    if path.exists():
+    if os.path.lexists(path):
         raise CheckpointError(f"{path} exists and is not replaced; name another folder.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
-    try:
+    with atomic(path, folder=True) as part:
         if lora:
             from peft.utils import get_peft_model_state_dict
 
@@ -201,10 +198,6 @@ def save(loaded: Loaded, model: Prompted, out: str | Path, *, lora: bool = False
             finally:
                 setattr(loaded.pipeline, name, original)
             _copy_class_names(loaded.folder, part)
-        part.chmod(0o755)
-        part.rename(path)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return path
 
 

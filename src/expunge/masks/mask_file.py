@@ -111,7 +111,7 @@ class Mask(dict[str, Tensor]):
                 {n: _unpack(read.state[n.removeprefix(read.prefix)], tuple(s)) for n, s in shapes.items()},
                 metadata,
             )
-        except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        except (KeyError, ValueError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
             raise MaskError(
                 f"{path} is a damaged mask ({type(error).__name__}: {error}); make it again."
             ) from error
@@ -131,6 +131,11 @@ def _pack(mask: Tensor) -> Tensor:
 
 
 def _unpack(packed: Tensor, shape: tuple[int, ...]) -> Tensor:
+    sizes_are_sound = all(type(n) is int and n >= 0 for n in shape)
+    if not sizes_are_sound or packed.dtype != torch.uint8 or packed.numel() != -(-math.prod(shape) // 8):
+        raise ValueError(
+            f"a tensor of {packed.numel()} bytes holds no mask of the shape {short(repr(shape), 60)}"
+        )
     bits = ((packed[:, None] >> torch.arange(8, dtype=torch.uint8)) & 1).view(-1)
     return bits[: math.prod(shape)].bool().view(shape)
 

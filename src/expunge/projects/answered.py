@@ -12,7 +12,7 @@ from ..data.copies import CopyHandling
 from ..data.past_requests import PastRequest
 from ..data.samples import Data
 from ..data.split import Split
-from ..errors import ExpungeError
+from ..errors import ExpungeError, UnlearningFailed
 from ..methods.retrain import Retrain
 from ..pipeline.outcome import Outcome
 from ..records.record import Record
@@ -95,7 +95,7 @@ class Setting:
         return hold_out(split, self.held_out, {"validation": self.validation, "seed": self.split_seed})
 
 
-class NotAnswered(ExpungeError):
+class NotAnswered(UnlearningFailed):
     """A run that answers no request: it diverged, changed nothing, did harm, or forgot nothing.
 
     Args:
@@ -110,7 +110,7 @@ class NotAnswered(ExpungeError):
             f"the run answers no request: {text.rstrip('.')}. The model stays as it was; change the settings of {method}, and run again."
             for text in dict.fromkeys(reasons)
         ]
-        super().__init__(problems)
+        super().__init__(problems, outcomes[-1].run)
 
 
 @dataclass(eq=False)

@@ -97,7 +97,7 @@ def read_settings(path: Path) -> ProjectSettings:
     """Read and check the file. Raises `ExpungeError` with every problem."""
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ExpungeError(f"{path} cannot be read: {error}; write it in TOML.") from error
     return checked(values, path.name)
 

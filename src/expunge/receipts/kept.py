@@ -47,7 +47,12 @@ def moved_outside(
 def _places(mask: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, str]:
     """Return {name in the mask: name in the state}."""
     metadata = getattr(mask, "metadata", {})
-    names = json.loads(metadata.get(NAMES, "{}"))
+    try:
+        names = json.loads(metadata.get(NAMES, "{}"))
+    except (ValueError, RecursionError):
+        names = None
+    if not isinstance(names, dict) or not all(isinstance(place, str) for place in names.values()):
+        raise ExpungeError("the mask has a damaged list of names in its metadata; use an intact copy.")
     wanted = {name: names.get(name, name) for name in mask}
     missing = list(mask)
     for head in _heads(next(iter(wanted.values()), "")):

@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
+from .archive_metadata import add_archive_metadata
 from .atomic_files import atomic
 from .checkpoint_contents import OPTIMIZER, Keys, dotted
 from .checkpoint_files import read_file
 from .checkpoint_folders import write_folder
 from .checkpoint_reading import METADATA_ENTRY, Content, choose_state, separate
 from .tensor_memory import own_memory, unshared
-from .torch_files import add_archive_metadata
 from .versions import add_prefix, versions_of, with_versions
 
 # entries that a notice shows
@@ -151,6 +151,7 @@ def write_checkpoint(
     *,
     like: Checkpoint | None = None,
     metadata: Mapping[str, str] | None = None,
+    named: Path | None = None,
 ) -> Path:
     """Write a state dict atomically, in the form of an input checkpoint.
 
@@ -165,6 +166,7 @@ def write_checkpoint(
         state: The tensors, by the names of the model.
         like: The input checkpoint. The output has its prefix, nesting, plain entries and metadata.
         metadata: Texts to store, in addition to those of `like`.
+        named: A path whose suffix decides the format, in place of that of `path`.
 
     Returns:
         The output path.
@@ -187,12 +189,14 @@ def write_checkpoint(
         state = like.convert(dict(state))
     tensors = own_memory({**counters, **{prefix + names.get(k, k): v for k, v in state.items()}})
     texts = {**_inherited(like), **dict(metadata or {})}
-    keeps_format = like is not None and like.format == "safetensors" and file.suffix == like.path.suffix
-    if like is not None and like.path.is_dir() and not file.suffix:
-        write_folder(file, like.path, unshared(tensors), texts)
+    suffix = (named or file).suffix
+    keeps_format = like is not None and like.format == "safetensors" and suffix == like.path.suffix
+    if like is not None and like.path.is_dir() and not suffix:
+        with atomic(file, folder=True) as part:
+            write_folder(part, like.path, unshared(tensors), texts)
         return file
     with atomic(file) as part:
-        if file.suffix == ".safetensors" or keeps_format:
+        if suffix == ".safetensors" or keeps_format:
             # transformers requires the entry "format".
             safetensors.torch.save_file(unshared(tensors), part, {"format": "pt", **texts})
         else:

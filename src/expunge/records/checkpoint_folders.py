@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import safetensors.torch
 from torch import Tensor
 
-from ..errors import CheckpointError, ExpungeError
+from ..errors import CheckpointError
 
 # files with parameters, in the order in which transformers looks for them, and those of an adapter of peft
 WEIGHTS = ("model.safetensors", "pytorch_model.bin", "adapter_model.safetensors", "adapter_model.bin")
@@ -75,37 +74,24 @@ def weight_map(index: Path) -> dict[str, str]:
     return {str(k): str(v) for k, v in names.items()}
 
 
-def write_folder(out: Path, like: Path, tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> None:
-    """Write a folder with the shards of the folder `like`, and its small files such as the configuration.
-
-    Raises:
-        ExpungeError: `out` exists already, or cannot be written.
-    """
-    if out.exists():
-        raise ExpungeError(f"{out} exists; give a new folder.")
+def write_folder(part: Path, like: Path, tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> None:
+    """Fill the new folder `part` with the shards of the folder `like`, and its small files such as the configuration."""
     whole = WEIGHTS[2] if weight_files(like)[0].name.startswith("adapter") else WEIGHTS[0]
     index = like / f"{WEIGHTS[0]}{INDEX}"
     shard_of = weight_map(index) if index.is_file() else {}
     shards: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         shards.setdefault(shard_of.get(name, min(shard_of.values(), default=whole)), {})[name] = tensor
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
-    try:
-        for shard, content in shards.items():
-            safetensors.torch.save_file(content, part / shard, {"format": "pt", **texts})
-        for file in sorted(like.iterdir()):
-            if _is_small(file):
-                shutil.copyfile(file, part / file.name)
-        if shard_of:
-            sizes = {"total_size": sum(t.nbytes for t in tensors.values())}
-            names = {name: shard for shard, content in shards.items() for name in content}
-            text = json.dumps({"metadata": sizes, "weight_map": dict(sorted(names.items()))}, indent=2)
-            (part / index.name).write_text(text + "\n", encoding="utf-8")
-        part.chmod(0o755)
-        part.rename(out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    for shard, content in shards.items():
+        safetensors.torch.save_file(content, part / shard, {"format": "pt", **texts})
+    for file in sorted(like.iterdir()):
+        if _is_small(file):
+            shutil.copyfile(file, part / file.name)
+    if shard_of:
+        sizes = {"total_size": sum(t.nbytes for t in tensors.values())}
+        names = {name: shard for shard, content in shards.items() for name in content}
+        text = json.dumps({"metadata": sizes, "weight_map": dict(sorted(names.items()))}, indent=2)
+        (part / index.name).write_text(text + "\n", encoding="utf-8")
 
 
 def _is_small(file: Path) -> bool:

@@ -171,7 +171,7 @@ def split_description(checkpoint: Checkpoint) -> dict[str, Any]:
     """Return how the split of a checkpoint was drawn (`Split.to_dict`); empty where the metadata does not say it."""
     try:
         description = json.loads(checkpoint.metadata.get("split", "{}"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return description if isinstance(description, dict) else {}
 

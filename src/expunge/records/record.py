@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from ..errors import ExpungeError
+from ..errors import ExpungeError, raise_all
 from ..summaries import entry, score_lines, short, summary
 from .atomic_files import write_json
 
@@ -104,7 +104,7 @@ class Record:
         """Read a record from its file.
 
         Raises:
-            ExpungeError: The file is no record, or has a newer schema.
+            ExpungeError: The file is no record, has entries of wrong types, or has a newer schema.
         """
         try:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -120,8 +120,24 @@ class Record:
             raise ExpungeError(
                 f"{path} has schema {values['schema']}, but this version reads up to {SCHEMA}; upgrade expunge."
             )
+        raise_all([f"{path}: {text}" for text in _type_problems(values)])
         known = {f.name for f in fields(cls)}
         return cls(**{k: v for k, v in values.items() if k in known})
+
+
+def _type_problems(values: dict[str, Any]) -> list[str]:
+    """Return which entries of a record have a wrong type, one sentence each. Missing entries get their defaults."""
+    kinds = {"settings": dict, "model": dict, "data": dict, "split": dict, "scores": dict, "details": dict, "machine": dict,
+             "curves": list, "goal": str, "task": str, "status": str, "created": str, "command": str}  # fmt: skip
+    names = {dict: "a table", list: "a list", str: "a text"}
+    problems = [
+        f"the entry {name} is {short(repr(values[name]), 40)}, not {names[kind]}; give the file as a run wrote it."
+        for name, kind in kinds.items()
+        if name in values and not isinstance(values[name], kind)
+    ]
+    if "curves" in values and not problems and not all(isinstance(row, dict) for row in values["curves"]):
+        problems.append("the entry curves has a row that is no table; give the file as a run wrote it.")
+    return problems
 
 
 def is_record(path: Path) -> bool:

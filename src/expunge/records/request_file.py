@@ -7,7 +7,6 @@ it, a later run could not know which samples it must not train on.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -51,9 +50,8 @@ def write_requests(path: Path | str, requests: Sequence[PastRequest]) -> Path:
         ExpungeError: Nothing can be written there.
     """
     content = {"format": FORMAT, "requests": [plain(asdict(r)) for r in requests]}
-    with atomic(path) as part:
+    with atomic(path, private=True) as part:
         part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.chmod(path, 0o600)
     return Path(path)
 
 
@@ -147,17 +145,20 @@ def public_requests(checkpoint: Checkpoint) -> list[dict[str, Any]]:
         )
     if metadata.get("kind") != "unlearn" or not metadata.get("split_hash") or not isinstance(split, dict):
         return []
-    whole = split.get("goal") == "unlearn"
-    return [
-        {
-            "request": metadata["split_hash"],
-            "scenario": split.get("scenario", "unknown"),
-            "goal": split.get("goal", "untrain"),
-            "classes": split.get("forget_classes", []) if whole else [],
-            "method": metadata.get("method", "unknown"),
-            "count": split.get("sizes", {}).get("forget", 0),
-        }
-    ]
+    whole, sizes = split.get("goal") == "unlearn", split.get("sizes", {})
+    request = {
+        "request": metadata["split_hash"],
+        "scenario": split.get("scenario", "unknown"),
+        "goal": split.get("goal", "untrain"),
+        "classes": split.get("forget_classes", []) if whole else [],
+        "method": metadata.get("method", "unknown"),
+        "count": sizes.get("forget", 0) if isinstance(sizes, dict) else None,
+    }
+    if not _is_public(request):
+        raise CheckpointError(
+            f"{checkpoint.path} has a wrong description of its split in its metadata; use an intact copy."
+        )
+    return [request]
 
 
 def _is_public(entry: Any) -> bool:

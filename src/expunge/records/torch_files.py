@@ -1,10 +1,7 @@
-"""Torch files that are written: the state of a run, and metadata in an archive."""
+"""The torch file that keeps the state of a run."""
 
 from __future__ import annotations
 
-import json
-import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +9,7 @@ import torch
 
 from ..errors import CheckpointError
 from .atomic_files import atomic
-from .torch_reading import METADATA_FILE, why_unreadable
-
-
-def add_archive_metadata(path: Path, metadata: Mapping[str, str]) -> None:
-    """Add metadata to the archive of a torch file. What torch reads from it does not change."""
-    with zipfile.ZipFile(path, "a") as archive:
-        folder = archive.namelist()[0].partition("/")[0]
-        archive.writestr(f"{folder}/{METADATA_FILE}", json.dumps(metadata))
+from .torch_reading import why_unreadable
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:

@@ -25,8 +25,9 @@ def read_torch_file(path: Path) -> Any:
     """Read a torch file that contains only tensors and plain values.
 
     Raises:
-        CheckpointError: The file is broken, or reading it could run code.
+        CheckpointError: The file is broken, or reading it could run code or fill the memory.
     """
+    _refuse_compressed(path)
     try:
         with warnings.catch_warnings():
             # torch warns of old pickle protocols.
@@ -35,6 +36,22 @@ def read_torch_file(path: Path) -> Any:
     # torch raises many types of errors; `why_unreadable` tells them apart.
     except Exception as error:
         raise CheckpointError(why_unreadable(path, error)) from error
+
+
+def _refuse_compressed(path: Path) -> None:
+    """Raise `CheckpointError` for an archive with compressed entries: a small file could fill the memory."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            compressed = [e for e in archive.infolist() if e.compress_type != zipfile.ZIP_STORED]
+    # torch itself says what is wrong with a file that is no archive
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return
+    if compressed:
+        size = sum(e.file_size for e in compressed)
+        raise CheckpointError(
+            f"{path} is an archive with compressed entries of {size / 1e6:,.1f} MB, which torch.save never writes; it was not "
+            "opened. Save the state dict again with torch.save, or as safetensors."
+        )
 
 
 def why_unreadable(path: Path, error: Exception) -> str:

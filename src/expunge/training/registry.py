@@ -116,7 +116,7 @@ def _with_settings(name: str, settings: str | None) -> Method | None:
     method: Any = find(name)
     try:
         values = json.loads(settings)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if isinstance(values, dict) and "paper_exact" in values:
         # the name in files of earlier versions

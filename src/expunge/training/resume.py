@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import ExpungeError
+from ..errors import ExpungeError, WriteError
 from ..masks.mask_file import Mask
 from ..own_code import code_identity
 from ..records.hashing import mask_hash, state_hash
@@ -58,7 +58,7 @@ class ResumableState:
             return
         try:
             save_state(run.state_file, state)
-        except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        except WriteError as error:
             self.disk_full = True
             warnings.warn(
                 f"the state of the run could not be written to {run.state_file} ({error}); the run goes on without, and an "

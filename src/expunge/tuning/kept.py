@@ -44,7 +44,7 @@ def finished_trials(path: Path | None, identity: str) -> list[Trial]:
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
         saved_identity, trials = saved["identity"], [Trial(**t) for t in saved["trials"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ExpungeError(
             f"{path} cannot be read as trials ({type(error).__name__}); remove it to start again."
         ) from error

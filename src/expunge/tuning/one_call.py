@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..data.past_requests import requests_of
 from ..data.split import Split
+from ..errors import UnlearningFailed
 from ..tasks.task import Task
 from ..training.arguments import check_arguments
 from ..training.execute import check_run, execute
@@ -35,12 +36,14 @@ def unlearn(
 ) -> nn.Module:
     """Return a new model from which `method` unlearned the split's forget set. `model` is left as it was.
 
-    The other arguments and the errors are those of `execute`, which also returns how the run went.
+    The other arguments and errors are those of `execute`, which returns how the run went, also for a run without a result.
 
     Args:
-        trials: Number of settings to try. "auto" chooses settings for a method that is given by name or class, and returns a
-            copy of `model` with a warning if nothing improves on it. An instance runs with exactly its settings. None or 0:
-            none are tried.
+        trials: Number of settings to try. "auto" chooses settings for a method that is given by name or class, and fails if
+            nothing improves on `model`. An instance runs with exactly its settings. None or 0: none are tried.
+
+    Raises:
+        UnlearningFailed: The run diverged or changed nothing. Its attribute `run` has the model and the curves.
 
     Example:
         >>> unlearned = unlearn(model, split, "salun", Classification(10))  # doctest: +SKIP
@@ -57,4 +60,7 @@ def unlearn(
     count, made = count_for(method, trials), make(method)
     check_run(made, split.after(requests_of(model)), task, seed=seed, compute=compute, model=model)
     made, run, _ = choose(model, split, made, task, count=count, **options)
-    return (run or execute(model, split, made, task, **options)).model
+    run = run or execute(model, split, made, task, **options)
+    if not run.has_result:
+        raise UnlearningFailed(f"{made.name()} {run.status}", run)
+    return run.model

@@ -1,0 +1,166 @@
+"""Part folders: hidden folders beside a target that hold an output until it is whole.
+
+A process holds a lock on each of its part folders. The system frees the lock however the process ends, so an unlocked one is
+what a killed process left behind: an unfinished copy that may hold parameters. It is a folder also for a single file, because
+libraries make temporary files of their own beside the file that they write.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import time
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+SUFFIX = ".expunge-part"
+# name of the output in its part folder: torch takes it into the archive, and refuses names such as .state
+CONTENT = "content"
+PART = re.compile(r"\..+\.[0-9a-f]{12}\.expunge-part", re.S)
+# bytes of the target's name that the name of a part folder contains: no file system takes names of more than 255
+LONGEST = 200
+# Where files cannot be locked, a part folder that did not change for a day counts as left behind.
+ABANDONED_SECONDS = 86400.0
+
+
+class Part:
+    """Make a new part folder beside `target`, readable by its owner only, and hold its lock.
+
+    Args:
+        target: The output.
+
+    Raises:
+        OSError: Nothing can be written there.
+    """
+
+    def __init__(self, target: Path):
+        self.target = target
+        while True:
+            self.folder = target.with_name(f".{shortened(target.name)}.{secrets.token_hex(6)}{SUFFIX}")
+            self.folder.mkdir(mode=0o700)
+            # Windows opens no folders
+            self.lock = None if os.name == "nt" else os.open(self.folder, os.O_RDONLY)
+            # between the two calls another process may have taken the folder for one that was left behind
+            if self.lock is None or (_lock(self.lock) is not False and _is_same(self.lock, self.folder)):
+                return
+            self.release()
+
+    @property
+    def path(self) -> Path:
+        """Where the output is written."""
+        return self.folder / CONTENT
+
+    def flush(self) -> None:
+        """Write the content to disk. Raises `OSError`."""
+        for file in self.folder.rglob("*"):
+            if file.is_file():
+                with file.open("rb+") as opened:
+                    os.fsync(opened.fileno())
+
+    def release(self) -> None:
+        """Free the lock."""
+        if self.lock is not None:
+            os.close(self.lock)
+            self.lock = None
+
+    def remove(self) -> None:
+        """Remove the part folder and free the lock."""
+        remove(self.folder)
+        self.release()
+
+
+def shortened(name: str) -> str:
+    """Return the beginning of a file name, at most `LONGEST` bytes of it."""
+    return os.fsdecode(os.fsencode(name)[:LONGEST]).encode("utf-8", "ignore").decode()
+
+
+def is_part_of(part: Path, target: Path) -> bool:
+    """Return whether `part` has the place and the name of the output `target` in its part folder."""
+    folder = part.parent
+    return (
+        part.name == CONTENT
+        and folder.parent == target.parent
+        and folder.name.startswith(f".{shortened(target.name)}.")
+        and bool(PART.fullmatch(folder.name))
+        and not folder.is_symlink()
+    )
+
+
+def left_behind(folder: Path) -> list[Path]:
+    """Return the part folders in a folder that no process is writing to. They are what killed processes left."""
+    try:
+        with os.scandir(folder) as entries:
+            parts = [Path(e.path) for e in entries if PART.fullmatch(e.name) and not e.is_symlink()]
+    except OSError:
+        return []
+    return sorted(part for part in parts if is_abandoned(part))
+
+
+def remove(path: Path) -> bool:
+    """Remove a file or a folder, and return whether it is gone."""
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError:
+        return False
+    return True
+
+
+def is_abandoned(part: Path, *, then_remove: bool = False) -> bool:
+    """Return whether no process holds the lock of a part folder.
+
+    Args:
+        part: The part folder.
+        then_remove: Remove it, while no process can take the lock. The result then says whether it is gone.
+    """
+    try:
+        handle = os.open(
+            part,
+            os.O_RDONLY
+            | getattr(os, "O_NOFOLLOW", 0)
+            | getattr(os, "O_NONBLOCK", 0)
+            | getattr(os, "O_DIRECTORY", 0),
+        )
+    except OSError:
+        return False
+    try:
+        locked = _lock(handle)
+        abandoned = _is_old(part) if locked is None else locked
+        return abandoned and (not then_remove or remove(part))
+    finally:
+        os.close(handle)
+
+
+def _is_old(part: Path) -> bool:
+    try:
+        return time.time() - part.stat().st_mtime > ABANDONED_SECONDS
+    except OSError:
+        return False
+
+
+def _lock(handle: int) -> bool | None:
+    """Lock an open file. Return False if another process has locked it, and None where files cannot be locked."""
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def _is_same(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except OSError:
+        return False
