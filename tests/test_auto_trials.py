@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -27,6 +28,7 @@ from expunge.records.checkpoint import read_checkpoint
 from expunge.records.hashing import state_hash
 from expunge.records.record import Record
 from expunge.sources.loading import load
+from expunge.training.method import Method
 from expunge.tuning.auto import MOST, AutoSearch, adapt, can_search, search_for
 from expunge.tuning.caution import cautious_distance, excess_distance, worse_text
 from expunge.tuning.search import Trial, count_for, tries
@@ -189,6 +191,27 @@ class Nothing(BiasShift):
 
     def details(self, run):
         raise AssertionError("the method did not run on the model that is returned")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskThenDiverge(Method):
+    """Never predict class 3 again. Above `lr` 1 the run then diverges, and leaves the class as well forgotten."""
+
+    lr: float = 10.0
+    search: ClassVar = {"lr": (0.1, 10.0)}
+
+    def apply(self, run):
+        with torch.no_grad():
+            list(run.model.parameters())[-1][3] = -1e4 if self.lr > 1 else -1e3
+        if self.lr > 1:
+            run.ended, run.status = "diverged", "diverged: at step 1"
+
+
+def test_a_diverged_trial_is_never_chosen(setting):
+    model, split, *_ = setting
+    tuned = tune(model, split, MaskThenDiverge(), TASK, count=2)
+    assert [t.distance for t in tuned.trials[1:]] == [100.0] and tuned.trials[0].distance < 1
+    assert tuned.method.lr < 1 and tuned.trials[0].status == "finished"
 
 
 def test_a_name_alone_forgets_a_class(setting):

@@ -25,7 +25,7 @@ from ..training.run import Compute, Run
 from .auto import ENOUGH, adapt, can_search, search_for, seen_samples
 from .caution import cautious_distance
 from .checks import tuning_problems
-from .estimate import Distance, distance_to_expected, distance_to_retrained
+from .estimate import LARGEST_DISTANCE, Distance, distance_to_expected, distance_to_retrained
 from .kept import finished_trials, identity_of
 from .search import AUTO, By, Count, Trial, next_settings, tries
 
@@ -141,10 +141,10 @@ def tune(
         run = execute(
             model, trial_split, chosen, task, seed=seed, compute=how, state_file=state_path, **options
         )
+        # what a diverged run leaves is no result, also where it is closer: a masked head with unfinished weights, for example
+        own = LARGEST_DISTANCE if run.ended == "diverged" else distance_of(run.model)
         # the mean makes all processes choose alike, and none continues while another still writes this trial's state
-        distance = (
-            group.mean([torch.tensor([distance_of(run.model)], dtype=torch.float64)], run.device) or 0.0
-        )
+        distance = group.mean([torch.tensor([own], dtype=torch.float64)], run.device) or 0.0
         if state_path is not None:
             state_path.unlink(missing_ok=True)
         if all(distance < t.distance for t in trials):
