@@ -349,7 +349,7 @@ def test_data_that_is_not_finite_is_refused_and_the_sample_is_named(tmp_path, ca
     np.savez(tmp_path / "d.npz", x_train=x[:40], y_train=y[:40], x_test=x[40:], y_test=y[40:])
     command = ["train", "--data", f"npz:{tmp_path / 'd.npz'}", "--model", "mlp", "--epochs", "2"]
     assert main([*command, "--batch-size", "8", "--out", str(tmp_path / "o.pt")]) == 2
-    assert "1 sample ('7') has NaN or infinity in the inputs" in capsys.readouterr().err
+    assert "1 training samples hold NaN or infinity (ids: ['7'])" in capsys.readouterr().err
     assert not (tmp_path / "o.pt").exists()
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from expunge import ExpungeError
+from expunge.errors import WriteError
 from expunge.methods.finetune import FineTune
 from expunge.methods.salun import SalUn
 from expunge.methods.selective_amnesia import SelectiveAmnesia
@@ -112,7 +113,7 @@ def test_a_state_of_other_trainable_parameters_is_refused(classifier, tmp_path):
 
 def test_a_full_disk_does_not_end_the_run(classifier, tmp_path, monkeypatch):
     def full(path, state):
-        raise OSError(28, "No space left on device")
+        raise WriteError("No space left on device")
 
     monkeypatch.setattr(resume, "save_state", full)
     with pytest.warns(RuntimeWarning, match="No space left.*goes on without") as told:

@@ -51,7 +51,7 @@ def _cells(request: Request, today: date) -> tuple[tuple[str, ...], list[str]]:
     remarks = [visible(text) for text in (lacks, results, request.note) if text]
     subject = visible(request.subject)
     shown = subject if len(subject) <= SUBJECT else f"{subject[: SUBJECT - 1]}…"
-    return (str(request.number), shown, request.due, status, ids), remarks
+    return (str(request.number), shown, visible(request.due), visible(status), ids), remarks
 
 
 def _plain(rows: Sequence[Sequence[str]]) -> list[str]:

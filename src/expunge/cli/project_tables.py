@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from ..receipts.limits import visible
+
 if TYPE_CHECKING:
     from ..projects.plan import Plan
     from ..projects.requests import ProjectRequest
@@ -25,7 +27,8 @@ def print_requests(requests: Sequence[ProjectRequest], today: date) -> None:
         scores = [
             f"{r.then[k]:.1f} > {r.now[k]:.1f}" if k in r.then and k in r.now else "" for k in ("UA", "MIA")
         ]
-        table.add_row(str(r.number), escape(r.subject), f"{r.kind}, {r.samples:,}", r.due, state, *scores)
+        words = (r.subject, f"{r.kind}, {r.samples:,}", r.due, state)
+        table.add_row(str(r.number), *(escape(visible(word)) for word in words), *scores)
     Console().print(table)
 
 
@@ -53,4 +56,4 @@ def print_plan(plan: Plan) -> None:
         "retraining": f"{plan.retrain_seconds:.1f} seconds"
         + (", which is cheaper than the method may be" if plan.retraining_is_cheaper else ""),
     }
-    print("\n".join(f"{name}: {text}" for name, text in lines.items()))
+    print("\n".join(f"{name}: {visible(text)}" for name, text in lines.items()))

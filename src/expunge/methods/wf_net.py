@@ -137,7 +137,8 @@ class WFNet(Method):
             )
             for n, layer in layers.items()
         }
-        start = FilteredModel(run.model, ones)
+        # evaluations in between then see the model as it will be
+        start = FilteredModel(run.model, ones).switch(*run.split.forget_classes)
         trainable = {n: p.requires_grad for n, p in run.model.named_parameters()}
         run.model.requires_grad_(False)
         settings = {k: getattr(self, k) for k in ("epochs", "lr", "batch_size", "optimizer", "forget_weight")}
