@@ -13,14 +13,14 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from ..errors import ExpungeError
 from ..records.atomic_files import write_json
 from ..records.request_file import requests_path
-from .lock import owner, take
+from .lock import owner, sign, take
 from .state import FORMAT, read_state
 
 STATE = "state.json"
@@ -88,12 +88,11 @@ class Folder:
             while not take(file):
                 if time.monotonic() >= deadline:
                     raise ExpungeError(
-                        f"another command works in {self.path} (process {owner(file)}); wait until it ends, or give --wait-for "
-                        "seconds."
+                        f"another command works in {self.path} ({owner(file)}); wait until it ends, or let `expunge forget` wait "
+                        "with --wait-for seconds."
                     )
                 time.sleep(PAUSE)
-            os.ftruncate(file, 0)
-            os.pwrite(file, str(os.getpid()).encode(), 0) if hasattr(os, "pwrite") else None
+            sign(file)
             self.recover()
             yield
         finally:
@@ -187,6 +186,13 @@ def _unwritable(path: Path, error: OSError) -> ExpungeError:
 def request_file(folder: Folder, state: dict[str, Any]) -> Path:
     """Return the place of the request file of the latest model."""
     return folder.find(str(requests_path(Path(state["models"][-1]["file"]))), state)
+
+
+def ledger_lock(ledger: Path) -> AbstractContextManager[None]:
+    """Return the lock of the project that a ledger file belongs to, or a lock of nothing."""
+    path = ledger.resolve()
+    inside = path.name == LEDGER and all((path.parent / name).is_file() for name in (SETTINGS, STATE))
+    return Folder(path.parent).locked() if inside else nullcontext()
 
 
 def check_new(path: Path) -> None:
