@@ -33,7 +33,9 @@ def interrupted(monkeypatch, error, at):
 def test_an_interrupt_behind_the_commit_loses_no_file(project, monkeypatch, error, at):
     with monkeypatch.context() as patch:
         interrupted(patch, error, at)
-        words = None if isinstance(error, KeyboardInterrupt) else "cannot be written: No space.*any command again"
+        words = (
+            None if isinstance(error, KeyboardInterrupt) else "cannot be written: No space.*any command again"
+        )
         with pytest.raises(KeyboardInterrupt if not words else ExpungeError, match=words):
             project.register([wanted(ids=["p1"], subject="case 1")])
         # a command that takes no lock finds the files in the hidden folder
@@ -93,7 +95,10 @@ def test_a_ledger_command_does_not_write_while_another_command_runs(project, mon
     with monkeypatch.context() as patch:
         during_a_run(patch, lambda: codes.append(main(call)))
         project.register([wanted(ids=["p2"])])
-    assert codes == [2] and f"another command works in {project.path.resolve()} (process" in capsys.readouterr().err
+    assert (
+        codes == [2]
+        and f"another command works in {project.path.resolve()} (process" in capsys.readouterr().err
+    )
     assert Ledger(book).count() == 2 and Ledger(book).request(1).state == "open"
     # the control: it writes once the other command has ended
     head = Ledger(book).head()
