@@ -19,7 +19,7 @@ from expunge.projects.folder import Folder
 from expunge.projects.prepared import prepare
 from expunge.projects.requests import apply_audit
 from expunge.projects.settings import checked
-from expunge.projects.wanted import Wanted, read_csv, wanted
+from expunge.projects.wanted import Wanted, _without_classes, read_csv, wanted
 from expunge.receipts.ledger import Ledger
 from expunge.receipts.verify import verify
 from expunge.training.registry import find
@@ -363,7 +363,7 @@ def test_one_id_is_one_id_and_arrays_are_ids():
     import numpy as np
     import torch
 
-    from expunge.projects.wanted import _without_classes, wanted
+    from expunge.projects.wanted import wanted
 
     assert wanted(ids="12").ids == ("12",) and wanted(ids=5).ids == ("5",)
     assert wanted(ids=np.arange(3)).ids == wanted(ids=torch.arange(3)).ids == ("0", "1", "2")
