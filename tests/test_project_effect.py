@@ -230,6 +230,17 @@ def test_each_request_of_a_run_has_its_own_scores(project):
     file = project.path / "models/0001.request-2.json"
     record = Record.load(file)
     assert record.details["part"]["samples"] == 3 and record.details["verdict"]["words"]
+    # it is evidence for no other request of the run, nor for one that failed
+    number = ledger(project).add("d", ["p1", "p7"])
+    for wrong in (1, number):
+        with pytest.raises(ExpungeError, match=f"audit of another request of its run than request {wrong}"):
+            ledger(project).attach(wrong, audit=file)
+    receipt = project.path / "models/0001.receipt.json"
+    (secret,) = (project.path / "models").glob("0001.*.secret.json")
+    others = [str(name) for name in found.splits[0].forget.ids]
+    with pytest.raises(ExpungeError, match="audit of another request"):
+        ledger(project).attach(1, audit=file, ids=others, secret=secret, receipt=receipt)
+    assert ledger(project).request(1) == one and ledger(project).attach(2, audit=file).audit == two.audit
     # a repeated request gets the audit of the one that it repeats
     project.forget(ids=["p1"], subject="c")
     assert project.status().requests[2].run in (1, 2)
