@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
+from ..days import read_day
 from ..errors import ExpungeError
 from ..receipts.deletion import DAYS, Status, a_month_after, request_entry
 from ..receipts.ledger import Ledger
@@ -267,6 +268,6 @@ def export(ledger: Path, out: Path, /) -> None:
 
 def _day(text: str) -> date | None:
     try:
-        return date.fromisoformat(text) if text else None
+        return read_day(text) if text else None
     except ValueError:
         raise ExpungeError(f"today is {text!r}; write a day as 2026-01-31.") from None
