@@ -1,11 +1,14 @@
 """Files of requests: no request, person, day or id of a CSV file or a file of ids is lost or changed."""
 
 import pytest
+import torch
 
+from expunge import Split, TensorData
 from expunge.cli import main
 from expunge.cli.project_flags import ForgetFlags
+from expunge.data.forget_set import read_ids
 from expunge.days import is_day
-from expunge.errors import ExpungeError
+from expunge.errors import ExpungeError, SplitError
 from expunge.projects.request_csv import read_csv
 from expunge.receipts.deletion import request_entry
 
@@ -89,3 +92,49 @@ def test_another_spelling_of_a_day_is_refused_by_the_commands(tmp_path, capsys):
     for words in (["forget", "--class", "3", "--due", "20261201"], ["status", "--today", "20261201"]):
         assert main([*words, "--project", str(tmp_path)]) == 2
         assert "write a day as 2026-01-31" in capsys.readouterr().err
+
+
+# ---- spaces and line breaks of ids
+
+
+def forgotten(known, file):
+    """The ids that a file of ids forgets in data with the ids `known`, or in data without ids."""
+    labels = torch.arange(12) % 2
+    train = TensorData(torch.arange(12.0)[:, None], labels, ids=known and [*known, *"uvwxyz012345"][:12])
+    test = TensorData(torch.arange(12.0)[:, None], labels)
+    return Split.by_ids(train, test, file, validation=0, copies="ignore").forget.ids
+
+
+@pytest.mark.parametrize("known, line, found", [
+    (["a b", " a b"], " a b", " a b"),
+    (["a b", " a b"], "a b", "a b"),
+    (["a b", "c"], " a b\t", "a b"),
+    ([" a b", "c"], " a b", " a b"),
+    (["a\u2028b", "a", "b"], "a\u2028b", "a\u2028b"),
+    (["a\rb", "a", "b"], "a\rb", "a\rb"),
+    (["\u2028a", "a"], "\u2028a", "\u2028a"),
+    (None, " 7 ", "7"),
+])  # fmt: skip
+def test_an_exact_id_wins_over_one_without_spaces(tmp_path, known, line, found):
+    (tmp_path / "ids.txt").write_bytes(f"{line}\r\n \n".encode())
+    assert forgotten(known, tmp_path / "ids.txt") == [found]
+    (tmp_path / "r.csv").write_bytes(f'id\n"{line}"\n'.encode())
+    assert forgotten(known, read_csv(tmp_path / "r.csv")[0].ids) == [found]
+
+
+@pytest.mark.parametrize("known, lines, words", [
+    (["a b", " a b"], "a b ", "differ only in the spaces"),
+    ([" a b", "a b\t"], "  a b", "differ only in the spaces"),
+    ([" a b", "c"], "a b", "is like ' a b'"),
+    (["a b", "c"], "a b\n a b", "given twice"),
+    (["a", "b"], "a\u2028b", "unknown"),
+])  # fmt: skip
+def test_spaces_never_choose_between_two_ids(tmp_path, known, lines, words):
+    (tmp_path / "ids.txt").write_bytes(lines.encode())
+    with pytest.raises(SplitError, match=words):
+        forgotten(known, tmp_path / "ids.txt")
+
+
+def test_without_data_spaces_around_ids_do_not_count(tmp_path):
+    (tmp_path / "ids.txt").write_text(" 23 \n4\n")
+    assert read_ids(tmp_path / "ids.txt", strip=True) == ["23", "4"]
