@@ -19,7 +19,7 @@ from expunge.projects.folder import Folder
 from expunge.projects.prepared import prepare
 from expunge.projects.requests import apply_audit
 from expunge.projects.settings import checked
-from expunge.projects.wanted import Wanted, _without_classes, read_csv, wanted
+from expunge.projects.wanted import Wanted, _without_classes, wanted
 from expunge.receipts.ledger import Ledger
 from expunge.receipts.verify import verify
 from expunge.training.registry import find
@@ -225,17 +225,6 @@ def test_a_changed_model_is_refused(project):
     (project.path / "models/0000.pt").write_bytes(b"other")
     with pytest.raises(ExpungeError, match="was changed"):
         project.forget(ids=["p1"])
-
-
-def test_csv_rows_of_one_subject_are_one_request(tmp_path):
-    (tmp_path / "r.csv").write_text(
-        "id,subject,due\np1,case 1,2026-12-01\np2,case 2,\np3,case 1,2026-12-01\n"
-    )
-    first, second = read_csv(tmp_path / "r.csv", due="2026-12-09")
-    assert (first.ids, first.subject, first.due) == (("p1", "p3"), "case 1", "2026-12-01")
-    assert (second.ids, second.due) == (("p2",), "2026-12-09")
-    with pytest.raises(ExpungeError, match="no column 'name'; its columns: id, subject, due"):
-        read_csv(tmp_path / "r.csv", "name")
 
 
 # ---- two commands at once, and kills

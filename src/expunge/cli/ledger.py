@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
+from ..days import read_day
 from ..errors import ExpungeError
 from ..receipts.deletion import DAYS, Status, a_month_after, request_entry
 from ..receipts.ledger import Ledger
@@ -83,7 +84,7 @@ def add(
     """
     from ..data.forget_set import read_ids
 
-    sample_ids = read_ids(ids) if ids else []
+    sample_ids = read_ids(ids, strip=True) if ids else []
     entry: Any = {"received": received, "due": due, "days": days, "note": note}
     entry |= {"classes": classes, "concept": concept}
     # raises for a wrong entry, before the file is created
@@ -137,7 +138,7 @@ def attach(
             audit=attachments.audit,
             receipt=attachments.receipt,
             secret=secret_path(attachments.receipt or Path(), attachments.secret, needs_secret),
-            ids=read_ids(attachments.ids) if attachments.ids else [],
+            ids=read_ids(attachments.ids, strip=True) if attachments.ids else [],
             public_key=attachments.key,
             status=attachments.status,
             note=attachments.note,
@@ -278,6 +279,6 @@ def _lock_of(ledger: Path) -> AbstractContextManager[None]:
 
 def _day(text: str) -> date | None:
     try:
-        return date.fromisoformat(text) if text else None
+        return read_day(text) if text else None
     except ValueError:
         raise ExpungeError(f"today is {text!r}; write a day as 2026-01-31.") from None

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from ..days import is_day, read_day
 from ..errors import ExpungeError, raise_all
 from ..receipts.limits import visible
 from .checks import problems_of
 from .exit_codes import NO_RESULT
 from .invocation import command_line
-from .project_flags import ForgetFlags, InitFlags, entries_of, is_day
+from .project_flags import ForgetFlags, InitFlags, entries_of
 from .project_tables import print_plan, print_requests
 from .settings_flags import FLAT
 from .terminal import notice, show_records
@@ -127,7 +127,7 @@ def status(*, project: Path = Path("."), today: str = "", full: bool = False) ->
 
     if today and not is_day(today):
         raise ExpungeError(f"--today is {today!r}; write a day as 2026-01-31.")
-    found = Project(project).status(date.fromisoformat(today) if today else None, full=full)
+    found = Project(project).status(read_day(today) if today else None, full=full)
     print_requests(found.requests, found.today)
     counts = {
         "waiting": found.waiting,

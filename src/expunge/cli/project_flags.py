@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
-from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from cyclopts import Parameter
 
+from ..days import is_day
 from ..errors import ExpungeError, raise_all
 from ..projects.entries import Entries
 from .checks import problems_of
@@ -103,7 +103,8 @@ class ForgetFlags:
     def requests(self, classes: tuple[str, ...]) -> list[Wanted]:
         """Return the requests that the flags name. Raises `ExpungeError` with every problem."""
         from ..data.forget_set import read_ids
-        from ..projects.wanted import Wanted, read_csv
+        from ..projects.request_csv import read_csv
+        from ..projects.wanted import Wanted
 
         given = {"--ids": self.ids, "--class": classes, "--group": self.group, "--csv": self.csv}
         named = [flag for flag, value in given.items() if value not in (None, (), "")]
@@ -120,7 +121,7 @@ class ForgetFlags:
         raise_all(problems)
         common: dict[str, Any] = {"subject": self.subject, "due": self.due, "received": self.received}
         if self.csv is not None:
-            return read_csv(self.csv, self.id_column, **common)
+            return read_csv(self.csv, self.id_column, goal=self.goal, **common)
         if not named:
             return []
         ids = tuple(read_ids(self.ids)) if self.ids is not None else ()
@@ -142,12 +143,3 @@ def _pairs(name: str, pairs: Sequence[str], problems: list[str]) -> dict[str, An
         except ValueError:
             values[key.replace("-", "_")] = text
     return values
-
-
-def is_day(text: str) -> bool:
-    """Return whether a text is a day such as 2026-01-31."""
-    try:
-        date.fromisoformat(text)
-    except ValueError:
-        return False
-    return True

@@ -7,7 +7,6 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +24,16 @@ SHOWN_IDS = 5
 SHOWN_VALUES = 20
 
 
-def read_ids(path: str | os.PathLike[str], error: type[ExpungeError] = ExpungeError) -> list[str]:
+def read_ids(
+    path: str | os.PathLike[str], error: type[ExpungeError] = ExpungeError, *, strip: bool = False
+) -> list[str]:
     """Read ids from a text file with one id per line. Blank lines are left out.
 
     Args:
         path: The file, in UTF-8.
         error: The exception to raise for a file that is missing or no text.
+        strip: Whether spaces around an id do not count. Without data, nobody knows whether they belong to the id;
+            `samples_with_ids` finds out.
     """
     remedy = "give a text file in UTF-8 with one id per line"
     if not Path(path).is_file():
@@ -43,7 +46,9 @@ def read_ids(path: str | os.PathLike[str], error: type[ExpungeError] = ExpungeEr
         raise error(f"{path} cannot be read as ids: it is no text in UTF-8; {remedy}.")
     # The id of a file whose name is no UTF-8 has its bytes as \xe9, and a list of file names has the bytes themselves.
     text = raw.decode("utf-8", "backslashreplace")
-    return [line.strip() for line in re.split(r"\r\n|\n|\r", text) if line.strip()]
+    # an id may hold any other line break, as file names do
+    lines = [line for line in re.split(r"\r?\n", text) if line.strip()]
+    return [line.strip() for line in lines] if strip else lines
 
 
 def class_numbers(wanted: Sequence[int | str], data: Data, num_classes: int) -> list[int]:
@@ -132,11 +137,17 @@ def _positions(counts: Counter[str], train: Data) -> dict[str, list[int]]:
 
 
 def _resolved(counts: Counter[str], absent: list[str], train: Data, test: Data) -> Counter[str]:
-    """The wanted ids as the data writes them. An id that means none, or two, stays as it is."""
-    if train.ids is None:
-        return counts
-    known = chain(_ids_of(train), () if test.ids is None else _ids_of(test))
-    meant = resolve_ids(absent, known, train.root)
+    """The wanted ids as the data writes them. An id that means none, or two, stays as it is.
+
+    Spaces around an id count if the data has such an id, and else only if they decide between two.
+    """
+    known = [*_ids_of(train), *(() if test.ids is None else _ids_of(test))]
+    meant = resolve_ids(absent, known, train.root) if train.ids is not None else {}
+    spaced = {name: name.strip() for name in absent if name not in meant and name != name.strip()}
+    spaced = {name: form for name, form in spaced.items() if name not in _spaced_alike(spaced, known)}
+    bare = [*spaced.values()]
+    found = resolve_ids(bare, known, train.root) if bare else {}
+    meant |= {name: found[form] for name, form in spaced.items() if form in found}
     resolved: Counter[str] = Counter()
     for name, times in counts.items():
         ids = set(meant.get(name, [name]))
@@ -144,11 +155,19 @@ def _resolved(counts: Counter[str], absent: list[str], train: Data, test: Data) 
     return resolved
 
 
+def _spaced_alike(wanted: Iterable[str], known: Iterable[str]) -> set[str]:
+    """The wanted ids from which several ids of the data differ in the spaces around them only."""
+    bare = {name.strip() for name in wanted}
+    forms = Counter(form for name in set(known) if (form := name.strip()) in bare)
+    return {name for name in wanted if forms[name.strip()] > 1}
+
+
 def _id_problems(counts: Counter[str], positions: dict[str, list[int]], train: Data, test: Data) -> list[str]:
     """One sentence per reason why wanted ids cannot be used."""
     absent = {i for i in counts if i not in positions}
+    alike = _spaced_alike(absent, _ids_of(train)) if absent else set()
     in_test = set() if test.ids is None else {str(i) for i in test.ids if i in absent}
-    unknown = [i for i in counts if i in absent - in_test]
+    unknown = [i for i in counts if i in absent - in_test - alike]
     likely = nearest(unknown, _ids_of(train)) if unknown and train.ids is not None else []
     hint = f"; {', '.join(likely)}" if likely else ""
     reasons = [
@@ -157,6 +176,10 @@ def _id_problems(counts: Counter[str], positions: dict[str, list[int]], train: D
             "lies in the test set, which is never forgotten; if the model was trained on it, give the data a test set of its own "
             "(test=FILE for texts, a folder `test` for images), so that no training sample is held out",
             [i for i in counts if i in in_test],
+        ),
+        (
+            "means several ids that differ only in the spaces around them; write it with the spaces of the data",
+            [i for i in counts if i in alike - in_test],
         ),
         ("is given twice; give each id once", [i for i, times in counts.items() if times > 1]),
         (

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -14,7 +12,7 @@ from ..data.copies import CopyHandling
 from ..data.forget_set import as_texts
 from ..data.samples import Data
 from ..data.split import Split
-from ..errors import ExpungeError, SplitError, raise_all
+from ..errors import SplitError, raise_all
 
 # Name of a request that has no subject.
 NO_SUBJECT = "no subject"
@@ -101,42 +99,6 @@ def _texts(values: Any) -> tuple[str, ...]:
     if values is None:
         return ()
     return tuple(as_texts(values.tolist() if hasattr(values, "tolist") else values))
-
-
-def read_csv(
-    path: Path | str, column: str = "id", *, subject: str = "", due: str = "", received: str = ""
-) -> list[Wanted]:
-    """Read requests from a CSV file with a header.
-
-    Args:
-        path: The file. Rows with the same subject, due day and received day are one request.
-        column: Column of the ids. The columns "subject", "due" and "received" may follow.
-        subject: Subject of rows without one.
-        due: Due day of rows without one.
-        received: Received day of rows without one.
-
-    Raises:
-        ExpungeError: The file cannot be read, or has no such column or no ids.
-    """
-    try:
-        with Path(path).open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            rows, names = list(reader), reader.fieldnames or []
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ExpungeError(f"{path} cannot be read: {error}; give a CSV file in UTF-8.") from error
-    if column not in names:
-        raise ExpungeError(
-            f"{path} has no column '{column}'; its columns: {', '.join(names) or 'none'}. Name the one with ids."
-        )
-    defaults = {"subject": subject, "due": due, "received": received}
-    requests: dict[tuple[str, ...], list[str]] = {}
-    for row in rows:
-        key = tuple((row.get(name) or "").strip() or value for name, value in defaults.items())
-        if name := (row[column] or "").strip():
-            requests.setdefault(key, []).append(name)
-    if not requests:
-        raise ExpungeError(f"{path} names no id; give one or more rows.")
-    return [Wanted(ids=tuple(ids), subject=s, due=d, received=r) for (s, d, r), ids in requests.items()]
 
 
 def union_of(splits: Sequence[Split], train: Data, test: Data, *, validation: float, seed: int) -> Split:

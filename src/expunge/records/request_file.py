@@ -69,7 +69,7 @@ def read_requests(path: Path | str) -> list[PastRequest]:
     """
     path = Path(path)
     if path.suffix != ".json":
-        ids = tuple(dict.fromkeys(read_ids(path, CheckpointError)))
+        ids = tuple(dict.fromkeys(read_ids(path, CheckpointError, strip=True)))
         if not ids:
             raise CheckpointError(f"{path} names no id; give one id per line.")
         return [PastRequest(hash_parts(*sorted(ids)), "ids", "untrain", ids, method="unknown")]

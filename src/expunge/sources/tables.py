@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -82,6 +82,26 @@ def read_table(file: Path) -> Table:
     return Table(file, [row for _, row in pairs], [line for line, _ in pairs], typed=suffix == ".jsonl")
 
 
+def read_csv_rows(
+    file: Path, header_of: Callable[[list[str]], list[str]], problems: list[str]
+) -> list[tuple[int, Row]]:
+    """Read the rows of a CSV file with any suffix.
+
+    Args:
+        file: The file.
+        header_of: Returns the names of the columns from the cells of the header. It may add to `problems`.
+        problems: Gets one sentence for each cell or row that does not fit the header.
+
+    Returns:
+        Line and row of each row that fits.
+
+    Raises:
+        ExpungeError: The file cannot be read.
+    """
+    check_regular(file)
+    return list(_read_csv(_read_text(file), ",", problems, header_of))
+
+
 def tables_of(files: Sequence[Path]) -> list[Table]:
     """Read tables. Raises `ExpungeError` that lists the problems of all files."""
     tables, problems = [], []
@@ -111,7 +131,9 @@ def _read_text(file: Path) -> str:
         ) from error
 
 
-def _read_csv(text: str, delimiter: str, problems: list[str]) -> Iterator[tuple[int, Row]]:
+def _read_csv(
+    text: str, delimiter: str, problems: list[str], header_of: Callable[[list[str]], list[str]] = list
+) -> Iterator[tuple[int, Row]]:
     """Yield line and row. A row with too many or too few cells would shift its values."""
     csv.field_size_limit(FIELD_LIMIT)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
@@ -124,7 +146,7 @@ def _read_csv(text: str, delimiter: str, problems: list[str]) -> Iterator[tuple[
             if not cells:
                 continue
             if header is None:
-                header = cells
+                header = header_of(cells)
                 problems += [
                     f"the header names the column '{name}' more than once; rename one."
                     for name in sorted({n for n in header if header.count(n) > 1})
