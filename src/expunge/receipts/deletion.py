@@ -19,10 +19,8 @@ from .canonical import canonical
 from .drift import Drift
 from .limits import DEFAULT_LIMITS, Limits, missing_cover, unsafe_problems
 
-# 28 days are never more than the month of GDPR article 12 (3). Other laws and contracts differ.
-DAYS = 28
-# Most days that a request may stay open.
-LONGEST = 3650
+# 28 days are never more than the month of GDPR article 12 (3). Other laws and contracts differ. A request may stay open for LONGEST.
+DAYS, LONGEST = 28, 3650
 
 Status = Literal["open", "running", "done", "refused", "withdrawn"]
 CLOSED = ("done", "refused", "withdrawn")
