@@ -20,7 +20,6 @@ from expunge.projects.effect import (
     _class_remembered,
     _lost_accuracy,
     _still_remembered,
-    _unmoved,
     failure,
     remembered,
 )
