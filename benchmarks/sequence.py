@@ -377,22 +377,23 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
 
 def collect() -> None:
-    """Write all finished runs as one file, each with its facts, and print the worst figures."""
-    runs: list[dict[str, Any]] = []
+    """Write all finished runs, and those of the file that are not in the cache, as one file; print the worst figures."""
+    kept = json.loads(RESULT.read_text(encoding="utf-8"))["runs"] if RESULT.exists() else []
+    found = {(run["data"], run["method"], run["seed"]): run for run in kept}
     for folder in sorted(CACHE.glob("*-*-*")):
         if (folder / "done.json").exists():
             data, _, rest = folder.name.partition("-")
             name, _, seed = rest.rpartition("-")
             facts = json.loads((folder / "done.json").read_text(encoding="utf-8"))
-            runs.append(
-                {
-                    "data": data,
-                    "method": name,
-                    "seed": int(seed),
-                    **facts,
-                    "rows": _read(folder / "rows.json"),
-                }
-            )
+            own = {
+                "data": data,
+                "method": name,
+                "seed": int(seed),
+                **facts,
+                "rows": _read(folder / "rows.json"),
+            }
+            found[data, name, int(seed)] = own
+    runs: list[dict[str, Any]] = [found[key] for key in sorted(found)]
     table = summary(runs)
     write_json(
         RESULT,

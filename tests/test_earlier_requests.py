@@ -1,12 +1,14 @@
 """Requests stay honoured: a later run neither trains on earlier samples nor hides that they came back."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from expunge import Classification, Retrain, Split, TensorData, audit, execute, unlearn
 from expunge.audit.earlier_requests import audit_earlier
@@ -260,3 +262,21 @@ def test_a_pipeline_leaves_earlier_samples_out_and_stays_as_it_was():
         assert [e.past.request for e in outcome.run.split.earlier] == [first.hash]
         assert not (outcome.run.split.retain.labels == 1).any()
         assert outcome.record.details["earlier_requests"][0]["samples"] == 40
+
+
+def test_parts_of_a_model_know_what_the_whole_has_answered():
+    data = TensorData(torch.randn(30, 4), torch.arange(30) % 3)
+    test = TensorData(torch.randn(9, 4), torch.arange(9) % 3)
+    split = Split.by_class(data, test, 1, validation=0)
+    past = split.as_request("salun")
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    remember_requests(model, [past])
+    parts = [model[:], nn.Sequential(*model.children()), nn.Sequential(model[0]), copy.deepcopy(model)[:2]]
+    assert all(requests_of(part) == (past,) for part in parts)
+    # a new list replaces the old one everywhere, and leaves what a part answered on its own
+    remember_requests(model, ())
+    assert requests_of(model[:]) == ()
+    other = replace(past, request="ff")
+    remember_requests(model[2], [other])
+    remember_requests(model, [past])
+    assert requests_of(model) == (past, other) and requests_of(model[:2]) == (past,)

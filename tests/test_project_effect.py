@@ -16,7 +16,14 @@ from expunge.cli import main
 from expunge.data.past_requests import requests_of
 from expunge.errors import ExpungeError
 from expunge.projects.answered import NotAnswered
-from expunge.projects.effect import _still_remembered, remembered
+from expunge.projects.effect import (
+    _class_remembered,
+    _lost_accuracy,
+    _still_remembered,
+    _unmoved,
+    failure,
+    remembered,
+)
 from expunge.projects.settings import checked
 from expunge.projects.wanted import wanted
 from expunge.receipts.keys import load_public, make_key
@@ -230,6 +237,17 @@ def test_each_request_of_a_run_has_its_own_scores(project):
     file = project.path / "models/0001.request-2.json"
     record = Record.load(file)
     assert record.details["part"]["samples"] == 3 and record.details["verdict"]["words"]
+    # it is evidence for no other request of the run, nor for one that failed
+    number = ledger(project).add("d", ["p1", "p7"])
+    for wrong in (1, number):
+        with pytest.raises(ExpungeError, match=f"audit of another request of its run than request {wrong}"):
+            ledger(project).attach(wrong, audit=file)
+    receipt = project.path / "models/0001.receipt.json"
+    (secret,) = (project.path / "models").glob("0001.*.secret.json")
+    others = [str(name) for name in found.splits[0].forget.ids]
+    with pytest.raises(ExpungeError, match="audit of another request"):
+        ledger(project).attach(1, audit=file, ids=others, secret=secret, receipt=receipt)
+    assert ledger(project).request(1) == one and ledger(project).attach(2, audit=file).audit == two.audit
     # a repeated request gets the audit of the one that it repeats
     project.forget(ids=["p1"], subject="c")
     assert project.status().requests[2].run in (1, 2)
@@ -341,3 +359,59 @@ def test_state_json_holds_nothing_of_the_ledger(project):
     project.register([wanted(ids=["p1"])])
     (entry,) = json.loads((project.path / "state.json").read_text())["requests"]
     assert "ledger_state" not in entry and "missing" not in entry
+
+
+# ---- runs that do the opposite, or harm
+
+
+def part_of_run(before, after, **values):
+    """A request for 4 samples of class 1, and 100 test samples. `before` and `after`: (confidences, right, right test samples)."""
+    labels = torch.ones(4, dtype=torch.int64)
+    sets = SimpleNamespace(
+        forget=SimpleNamespace(index=torch.arange(4), data=SimpleNamespace(has_classes=True)),
+        earlier_samples=SimpleNamespace(index=torch.arange(0)),
+        goal="untrain",
+    )
+
+    def evaluation(confidence, right, tested):
+        test = (torch.arange(100) < tested).float()
+        return SimpleNamespace(
+            split=sets,
+            forget=SimpleNamespace(
+                confidence=torch.full((4,), confidence), correct=torch.arange(4) < right, labels=labels
+            ),
+            retain=SimpleNamespace(labels=torch.tensor(values.get("retained", [0, 1]))),
+            test=SimpleNamespace(correct=test, accuracy=100 * test.mean().item()),
+        )
+
+    retrained = evaluation(*values["retrained"]) if "retrained" in values else None
+    return SimpleNamespace(
+        split=sets, own=evaluation(*after), original=evaluation(*before), retrained=retrained
+    )
+
+
+def test_a_run_that_raises_the_confidence_does_not_answer():
+    assert "raised the confidence in its samples by 0.200" in _unmoved(
+        part_of_run((0.9534, 4, 95), (0.9554, 4, 95))
+    )
+    assert _unmoved(part_of_run((0.9554, 4, 95), (0.9534, 4, 95))) == ""
+    # Retrain may be more certain, too: then the gap decides
+    assert _unmoved(part_of_run((0.9534, 4, 95), (0.9554, 4, 95), retrained=(0.96, 4, 95))) == ""
+
+
+def test_a_class_without_retained_samples_must_be_gone():
+    """Retrain never saw the class, so it recognises 0 % of it."""
+    known = part_of_run((0.9, 4, 95), (0.7, 3, 95), retained=[0, 2])
+    assert "still recognises 75.0 %, and 100.0 % before" in failure(known, exact=False)
+    assert _class_remembered(part_of_run((0.9, 4, 95), (0.1, 2, 95), retained=[0, 2])) == ""
+    assert _class_remembered(part_of_run((0.9, 4, 95), (0.7, 3, 95), retained=[0, 1])) == ""
+
+
+def test_a_run_that_costs_test_accuracy_does_not_answer():
+    lost = part_of_run((0.9, 4, 96), (0.5, 4, 72))
+    assert "cost 24.0 points of test accuracy, from 96.0 % to 72.0 %" in failure(lost, exact=False)
+    assert failure(lost, exact=True) == ""
+    assert _lost_accuracy(part_of_run((0.9, 4, 96), (0.5, 4, 77))) == ""
+    # Retrain lost the same, so the samples were needed
+    assert _lost_accuracy(part_of_run((0.9, 4, 96), (0.5, 4, 72), retrained=(0.5, 4, 85))) == ""
+    assert _lost_accuracy(part_of_run((0.9, 4, 96), (0.5, 4, 72), retrained=(0.5, 4, 95)))

@@ -294,3 +294,29 @@ def test_a_signed_receipt_without_the_library_for_signatures(answered, tmp_path,
     monkeypatch.setattr("expunge.projects.run_checks.find_spec", lambda name: None)
     (problem,) = answered.status().problems
     assert "is signed, but not checked: " in problem and "backup" not in problem
+
+
+# ---- entries of the state, and ids of answered requests
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda s: s["requests"].pop(0), "lacks request 1, which .*ledger.db has with a receipt"),
+        (lambda s: s["requests"][0].update(due="2099-01-01"), "has 2099-01-01 as the due day of request 1"),
+        (lambda s: s["requests"][0].update(state="waiting"), "says that request 1 waits"),
+        (lambda s: s.pop("drawn"), "lacks the entry drawn"),
+    ],
+)
+def test_a_state_that_contradicts_the_ledger_is_refused(answered, change, words):
+    forge(answered, change)
+    refused(answered, words)
+
+
+def test_ids_swapped_together_with_their_hash_are_found(answered):
+    path = answered.path / "models/0002.requests.json"
+    values = json.loads(path.read_text())
+    values["requests"][0]["ids"] = ["p200", "p2"]
+    path.write_text(json.dumps(values))
+    forge(answered, lambda s: s["models"][2].update(requests=sha256(path)))
+    refused(answered, "request 1 has 1 ids that its receipt ul-")

@@ -19,7 +19,7 @@ from expunge.projects.folder import Folder
 from expunge.projects.prepared import prepare
 from expunge.projects.requests import apply_audit
 from expunge.projects.settings import checked
-from expunge.projects.wanted import Wanted, wanted
+from expunge.projects.wanted import Wanted, _without_classes, wanted
 from expunge.receipts.ledger import Ledger
 from expunge.receipts.verify import verify
 from expunge.training.registry import find
@@ -326,6 +326,19 @@ def test_a_union_of_mixed_requests_keeps_their_goals(classifier):
     union = setting.union(splits)
     assert set(union.forget.index.tolist()) == {*splits[0].forget.index.tolist(), 0, 1, 2, 3}
     assert union.goal == "unlearn" and union.forget_classes == (3,)
+    # a model that was retrained without a class does not recognise it, so its test samples leave the test set
+    of_class = (test.labels == 3).nonzero()[:, 0].tolist()
+    assert len(of_class) and union.test_forgotten.index.tolist() == of_class
+    assert union.test.index.tolist() == sorted({*range(len(test))} - {*of_class})
+    alone = splits[0]
+    assert union.validation.index.tolist() == [k for k in alone.validation.index.tolist() if k > 3]
+    assert union.retain.index.tolist() == [k for k in alone.retain.index.tolist() if k > 3]
+    untrain = setting.union([setting.draw(wanted(classes=3, goal="untrain")), splits[1]])
+    assert untrain.goal == "untrain" and untrain.test_forgotten.index.tolist() == of_class
+    only_ids = setting.union([splits[1], setting.draw(wanted(ids=[9]))])
+    assert not len(only_ids.test_forgotten) and len(only_ids.test) == len(test)
+    with pytest.raises(ExpungeError, match="leave no test samples of other classes"):
+        _without_classes(only_ids, range(10))
     both = setting.union([splits[0], setting.draw(wanted(classes=5))])
     assert both.scenario == "class" and both.forget_classes == (3, 5)
     remembered = remember_requests(

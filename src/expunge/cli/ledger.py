@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -88,8 +89,9 @@ def add(
     entry |= {"classes": classes, "concept": concept}
     # raises for a wrong entry, before the file is created
     request_entry(subject, sample_ids, **entry)
-    file = Ledger(ledger, create=True)
-    request = file.request(file.add(subject, sample_ids, **entry))
+    with _lock_of(ledger):
+        file = Ledger(ledger, create=True)
+        request = file.request(file.add(subject, sample_ids, **entry))
     print(f"request {request.number}, due {request.due}")
     month_end = a_month_after(date.fromisoformat(request.received))
     if date.fromisoformat(request.due) > month_end:
@@ -128,18 +130,19 @@ def attach(
     from ..data.forget_set import read_ids
 
     needs_secret = attachments.receipt is not None and attachments.ids is not None
-    file = Ledger(ledger)
-    state = file.attach(
-        request,
-        record=attachments.record,
-        audit=attachments.audit,
-        receipt=attachments.receipt,
-        secret=secret_path(attachments.receipt or Path(), attachments.secret, needs_secret),
-        ids=read_ids(attachments.ids, strip=True) if attachments.ids else [],
-        public_key=attachments.key,
-        status=attachments.status,
-        note=attachments.note,
-    )
+    with _lock_of(ledger):
+        file = Ledger(ledger)
+        state = file.attach(
+            request,
+            record=attachments.record,
+            audit=attachments.audit,
+            receipt=attachments.receipt,
+            secret=secret_path(attachments.receipt or Path(), attachments.secret, needs_secret),
+            ids=read_ids(attachments.ids, strip=True) if attachments.ids else [],
+            public_key=attachments.key,
+            status=attachments.status,
+            note=attachments.note,
+        )
     proved = f"; all {state.ids} ids shown to be in its forget set" if state.proved else ""
     print(f"request {state.number} is {visible(state.state)}{proved}")
     for text in state.missing:
@@ -212,7 +215,8 @@ def limits(
     file = Ledger(ledger)
     keys = [] if no_key else key
     if keys is not None or max_gap is not None or refused_verdict is not None:
-        file.set_limits(keys=keys, max_gap=max_gap, refused_words=refused_verdict)
+        with _lock_of(ledger):
+            file.set_limits(keys=keys, max_gap=max_gap, refused_words=refused_verdict)
     current = file.limits
     print(f"keys: {visible(', '.join(current.keys)) or 'none, receipts may be unsigned'}")
     print(f"largest average gap to Retrain: {current.max_gap:g} points")
@@ -264,6 +268,13 @@ def export(ledger: Path, out: Path, /) -> None:
     file = Ledger(ledger)
     file.export(out)
     print(f"export: {out}, head {file.head()}")
+
+
+def _lock_of(ledger: Path) -> AbstractContextManager[None]:
+    """Return the lock of the project that a ledger belongs to: a command that runs there would replace the file."""
+    from ..projects.folder import ledger_lock
+
+    return ledger_lock(ledger)
 
 
 def _day(text: str) -> date | None:

@@ -110,9 +110,16 @@ def remember_requests(model: Model, requests: Iterable[PastRequest]) -> Model:
     Args:
         model: The model, for example just loaded from a file.
         requests: The requests, the first one first. They replace what was written on the model, but not what its submodules
-            have answered.
+            have answered on their own.
+
+    Every module of the model gets them, so that a part that is used elsewhere (`model[:-1]`, a new `Sequential` of its
+    children) knows them too.
     """
-    object.__setattr__(model, _ATTRIBUTE, tuple(requests))
+    before, new = vars(model).get(_ATTRIBUTE), tuple(requests)
+    for part in model.modules() if isinstance(model, nn.Module) else [model]:
+        own = vars(part).get(_ATTRIBUTE)
+        if part is model or own is None or own == before:
+            object.__setattr__(part, _ATTRIBUTE, new)
     return model
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..data.split import Split
+from ..errors import ExpungeError
 from ..receipts.deletion import request_entry
 from ..receipts.ledger import Ledger
+from ..receipts.ledger_file import read_head
 from .folder import LEDGER, Folder
 from .ledger_limits import read_states, write_limits
 from .prepared import Prepared, Say, drawn_entry
@@ -17,10 +21,16 @@ from .wanted import NO_SUBJECT, Wanted
 
 
 def ledger_copy(folder: Folder, work: Path, prepared: Prepared, say: Say) -> Ledger:
-    """Return a copy of the ledger in the hidden folder of a change, with the limits of `expunge.toml`."""
+    """Return a copy of the ledger in the hidden folder of a change, with the limits of `expunge.toml`.
+
+    `prepared` notes the head that was copied.
+    """
     kept, copied = folder.path / LEDGER, work / LEDGER
     if kept.exists():
-        shutil.copy(kept, copied)
+        with Ledger(kept).snapshot() as db:
+            # the first query begins the snapshot: no other process writes into the file while it is copied
+            prepared.ledger_head = str(read_head(db))
+            shutil.copy(kept, copied)
     ledger = Ledger(copied, create=not kept.exists())
     write_limits(ledger, prepared.settings, say)
     read_states(ledger, prepared.requests)
@@ -68,11 +78,39 @@ def not_proved(ledger: Ledger, requests: Sequence[ProjectRequest]) -> list[str]:
 
 
 def commit(folder: Folder, prepared: Prepared, work: Path, ledger: Ledger) -> None:
-    """Make the files in `work`, the models and the requests those of the project."""
+    """Make the files in `work`, the models and the requests those of the project.
+
+    Raises:
+        ExpungeError: The ledger got rows from outside since it was copied. Nothing is changed.
+    """
     state = {
         **prepared.state,
         "requests": [request.to_dict() for request in prepared.requests],
         "ledger": str(ledger.head()),
         "drawn": drawn_entry(prepared, work),
     }
-    folder.commit(work, state)
+    with _unchanged_ledger(folder.path / LEDGER, prepared.ledger_head):
+        folder.commit(work, state)
+
+
+@contextmanager
+def _unchanged_ledger(kept: Path, copied: str) -> Iterator[None]:
+    """Keep the ledger file as it is while its changed copy replaces it. Writers wait, and are told that it was replaced.
+
+    Raises:
+        ExpungeError: Its head is no longer the one that was copied: the copy lacks rows.
+    """
+    if not (copied or kept.exists()):
+        yield
+        return
+    with Ledger(kept).transaction() as db:
+        if str(read_head(db)) != copied:
+            raise ExpungeError(
+                f"{kept} was written while this command ran, so no file of the project is changed; give the command again. "
+                "Use `expunge ledger` to write on the ledger of a project: it does not write while a command runs."
+            )
+        if os.name != "nt":
+            yield
+    if os.name == "nt":
+        # Windows replaces no open file
+        yield

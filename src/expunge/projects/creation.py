@@ -13,8 +13,9 @@ from pathlib import Path
 from ..errors import ExpungeError, raise_all
 from ..receipts.ledger import Ledger
 from ..records.request_file import answered_requests, requests_path, write_requests
-from .folder import LEDGER, MODELS, SETTINGS, STATE, check_new, create, sha256, take, write_private_json
+from .folder import LEDGER, MODELS, SETTINGS, STATE, check_new, create, sha256, write_private_json
 from .ledger_limits import public_key, write_limits
+from .lock import take
 from .settings import ProjectSettings, load_original
 from .state import FORMAT
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.past_requests import remember_requests, requests_of
+from ..receipts.attachments import part_of
 from ..receipts.deletion import Status, ids_hash
 from ..receipts.issue import issue, record_hash
 from ..receipts.ledger import Ledger
@@ -77,7 +78,8 @@ def deliver(
     for at, (entry, own) in enumerate(zip(entries, found.splits, strict=True)):
         audit = record_file
         if found.parts and not found.parts[at].whole:
-            audit = found.parts[at].audit_of(found.record).save(audit_file(out, entry.number))
+            owner = part_of(ledger.request(entry.number), own.request, own.forget.ids, secret)
+            audit = found.parts[at].audit_of(found.record, owner).save(audit_file(out, entry.number))
         _attach(ledger, entry, own.forget.ids, {**evidence, "audit": audit})
     project = latest.model_file.parents[1]
     earlier = [(project / m["file"]).with_suffix(".json") for m in models[-SHOWN_RECORDS + 1 :]]

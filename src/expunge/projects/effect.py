@@ -1,8 +1,8 @@
 """Whether a run answered a request: what it changed on the samples, and what the model still knows of them.
 
-A run that forgets nothing answers no request. Without a retrained model, three things are measured: whether the run
-changed what the model says of the samples, whether they still stand out from unseen samples, and, where the ability was
-to be removed, whether they are still recognised.
+A run that forgets nothing answers no request. It is measured whether the run lowered the confidence in the samples,
+whether they still stand out from unseen samples, whether they are still recognised where a retrained model could not do
+so, and whether the model became worse on test samples.
 """
 
 from __future__ import annotations
@@ -14,11 +14,15 @@ from torch import Tensor
 
 from ..audit.earlier_requests import TOLERANCE
 from ..audit.evaluation import Evaluation
+from ..audit.grounds import QUANTILE
 from ..pipeline.outcome import Outcome
 from .parts import Part
 
 # Points by which a run must change the confidence in a sample, on average. A real run changes it by more.
 LEAST_CHANGE = 0.1
+# Points of test accuracy that a run may cost. It is a limit for collapse, chosen and not measured: SalUn cost a small MLP on
+# digits 16 points for two ids. The table shows every smaller loss.
+LARGEST_LOSS = 20.0
 # Probability that samples stand out from unseen ones by chance.
 SIGNIFICANCE = 0.01
 
@@ -40,9 +44,38 @@ def failure(part: Part, *, exact: bool) -> str:
         part: The request.
         exact: Whether the method trains a new model without the samples. Then there is nothing to measure.
     """
+    if exact and part.split.goal != "unlearn":
+        return ""
+    if harm := _lost_accuracy(part):
+        return harm
     if part.split.goal == "unlearn":
         return _still_recognised(part)
-    return "" if exact else _unmoved(part) or _still_remembered(part)
+    return _unmoved(part) or _class_remembered(part) or _still_remembered(part)
+
+
+def _lost_accuracy(part: Part) -> str:
+    """Return that the run cost accuracy on the test samples that both models were evaluated on. They are the same samples."""
+    before, after = (e.test.correct.double() for e in (part.original, part.own))
+    if not len(before) or len(before) != len(after):
+        return ""
+    change = before - after
+    loss, error = (
+        100 * change.mean().item(),
+        100 * QUANTILE * change.std(correction=0).item() / len(change) ** 0.5,
+    )
+    if loss <= LARGEST_LOSS or loss <= error or _reference_lost(part, loss):
+        return ""
+    return (
+        f"the run cost {loss:.1f} points of test accuracy, from {part.original.test.accuracy:.1f} % to {part.own.test.accuracy:.1f} %; "
+        f"at most {LARGEST_LOSS:g} points are allowed"
+    )
+
+
+def _reference_lost(part: Part, loss: float) -> bool:
+    """Whether the reference lost as much, up to the allowed loss: then the samples were needed for the accuracy."""
+    if part.retrained is None:
+        return False
+    return loss - (part.original.test.accuracy - part.retrained.test.accuracy) <= LARGEST_LOSS
 
 
 def _still_recognised(part: Part) -> str:
@@ -54,20 +87,39 @@ def _still_recognised(part: Part) -> str:
 
 
 def _unmoved(part: Part) -> str:
-    """Return that the run left the confidence in each sample as it was. It compares the same samples, so chance has no part."""
+    """Return that the run left the confidence in its samples as it was, or raised it. It compares the same samples."""
     index, earlier = part.own.split.forget.index, part.own.split.earlier_samples.index
     fresh = ~torch.isin(index[torch.isin(index, part.split.forget.index)], earlier)
     if not fresh.any():
         # earlier requests removed all of them
         return ""
-    change = (
-        (part.own.forget.confidence - part.original.forget.confidence)[fresh].abs().double().mean().item()
-    )
-    if 100 * change >= LEAST_CHANGE:
+    moved = 100 * (part.own.forget.confidence - part.original.forget.confidence)[fresh].double()
+    if moved.abs().mean().item() < LEAST_CHANGE:
+        return (
+            f"the run changed the confidence in its samples by {moved.abs().mean().item():.3f} points on average, and less than "
+            f"{LEAST_CHANGE:g} counts as nothing"
+        )
+    rise = moved.mean().item()
+    if rise <= 0 or part.retrained is not None:
+        # of a reference, the gap says whether the samples were to become more certain
+        return ""
+    return f"the run raised the confidence in its samples by {rise:.3f} points on average, so they are remembered better than before"
+
+
+def _class_remembered(part: Part) -> str:
+    """Return that samples of classes without retained samples are still recognised: a retrained model cannot do that."""
+    forget = part.own.forget
+    if not part.own.split.forget.data.has_classes:
+        return ""
+    alone = ~torch.isin(forget.labels, part.own.retain.labels)
+    if not alone.any():
+        return ""
+    known, before = (100 * e.forget.correct[alone].double().mean().item() for e in (part.own, part.original))
+    if known <= max(TOLERANCE, before / 2):
         return ""
     return (
-        f"the run changed the confidence in its samples by {100 * change:.3f} points on average, and less than {LEAST_CHANGE:g} "
-        "counts as nothing"
+        f"no sample is retained of the classes of {int(alone.sum())} samples, so a retrained model would recognise none of them; the "
+        f"model still recognises {known:.1f} %, and {before:.1f} % before the run"
     )
 
 

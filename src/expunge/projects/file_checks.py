@@ -14,6 +14,7 @@ from .folder import HELD_OUT, LEDGER, REPORT, SAMPLES, STATE, Folder, request_fi
 from .requests import ProjectStatus, utc_today
 from .run_checks import model_problems, run_files, run_problems
 from .state import request_entries
+from .state_checks import id_problems, state_problems
 
 _BACKUP = "restore it from a backup"
 
@@ -72,7 +73,7 @@ def file_problems(folder: Folder, state: dict[str, Any]) -> list[str]:
         )
     of_ledger = _ledger_problems(folder, state)
     if not problems and not of_ledger:
-        problems = model_problems(folder, state)
+        problems = model_problems(folder, state) or id_problems(folder, state)
     return problems + of_ledger
 
 
@@ -131,6 +132,8 @@ def _ledger_problems(folder: Folder, state: dict[str, Any]) -> list[str]:
         if not known:
             return [f"{path} is not the ledger of the {count} requests in {STATE}; {remedy}."]
         failed = [check.message for check in ledger.check(remember=False) if not check.ok]
+        if not failed:
+            return state_problems(folder, state, ledger)
     except ExpungeError as error:
         return error.problems
     return [f"{path} was changed: {text}; {_BACKUP}." for text in failed]

@@ -7,18 +7,20 @@ files to their places; the next command finishes moves that a kill interrupted, 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from ..errors import ExpungeError
 from ..records.atomic_files import write_json
 from ..records.request_file import requests_path
+from .lock import owner, sign, take
 from .state import FORMAT, read_state
 
 STATE = "state.json"
@@ -86,29 +88,38 @@ class Folder:
             while not take(file):
                 if time.monotonic() >= deadline:
                     raise ExpungeError(
-                        f"another command works in {self.path} (process {_owner(file)}); wait until it ends, or give --wait-for "
-                        "seconds."
+                        f"another command works in {self.path} ({owner(file)}); wait until it ends, or let `expunge forget` wait "
+                        "with --wait-for seconds."
                     )
                 time.sleep(PAUSE)
-            os.ftruncate(file, 0)
-            os.pwrite(file, str(os.getpid()).encode(), 0) if hasattr(os, "pwrite") else None
+            sign(file)
             self.recover()
             yield
         finally:
             os.close(file)
 
     def recover(self) -> None:
-        """Finish the moves of the last commit, and remove what was never committed. The lock must be held."""
+        """Finish the moves of the last commit, and remove what was never committed. The lock must be held.
+
+        Raises:
+            ExpungeError: A file cannot be moved. All files stay where the next attempt finds them.
+        """
         for source, target in self.state().get("moves", []):
             if (self.path / source).exists():
-                (self.path / target).parent.mkdir(exist_ok=True)
-                os.replace(self.path / source, self.path / target)
+                try:
+                    (self.path / target).parent.mkdir(exist_ok=True)
+                    os.replace(self.path / source, self.path / target)
+                except OSError as error:
+                    raise ExpungeError(
+                        f"{self.path / target} cannot be written: {error.strerror}; the change is made, and its files are kept in "
+                        f"{self.path / source}: make the folder writable, and give any command again. It moves them."
+                    ) from error
         for left in self.path.glob(f"{WORK}*"):
             shutil.rmtree(left, ignore_errors=True)
 
     @contextmanager
     def change(self) -> Iterator[Path]:
-        """Yield a hidden folder for the new files of a change. It is removed if the block raises an exception."""
+        """Yield a hidden folder for the new files of a change. It is removed if the block raises before the change is committed."""
         try:
             work = Path(tempfile.mkdtemp(prefix=WORK, dir=self.path))
         except OSError as error:
@@ -116,7 +127,16 @@ class Folder:
         try:
             yield work
         finally:
-            shutil.rmtree(work, ignore_errors=True)
+            if not self._committed(work):
+                shutil.rmtree(work, ignore_errors=True)
+
+    def _committed(self, work: Path) -> bool:
+        """Return whether `state.json` needs files of a hidden folder. One that cannot be read may need them."""
+        try:
+            moves = json.loads((self.path / STATE).read_text(encoding="utf-8")).get("moves", [])
+        except (OSError, ValueError):
+            return True
+        return any(Path(s).parts[0] == work.name and (self.path / s).exists() for s, _ in moves)
 
     def commit(self, work: Path, state: dict[str, Any]) -> None:
         """Make the files below `work` and a new state the folder's.
@@ -124,13 +144,21 @@ class Folder:
         Args:
             work: The folder of `change`. Its files have the places that they get in the project.
             state: The new state.
+
+        Raises:
+            ExpungeError: A file cannot be written. Once the new state is there, the next command finishes the change.
         """
         files = [f for f in sorted(work.rglob("*")) if f.is_file()]
         for file in files:
             _flush(file)
         moves = [[str(f.relative_to(self.path)), str(f.relative_to(work))] for f in files]
         hashes = {**state.get("files", {}), **_hashes(work, files)}
-        write_private_json(self.path / STATE, {**state, "format": FORMAT, "moves": moves, "files": hashes})
+        try:
+            write_private_json(
+                self.path / STATE, {**state, "format": FORMAT, "moves": moves, "files": hashes}
+            )
+        except OSError as error:
+            raise _unwritable(self.path / STATE, error) from error
         _flush(self.path)
         # from here on the change is made: a kill leaves the rest to the next command
         self.recover()
@@ -158,6 +186,13 @@ def _unwritable(path: Path, error: OSError) -> ExpungeError:
 def request_file(folder: Folder, state: dict[str, Any]) -> Path:
     """Return the place of the request file of the latest model."""
     return folder.find(str(requests_path(Path(state["models"][-1]["file"]))), state)
+
+
+def ledger_lock(ledger: Path) -> AbstractContextManager[None]:
+    """Return the lock of the project that a ledger file belongs to, or a lock of nothing."""
+    path = ledger.resolve()
+    inside = path.name == LEDGER and all((path.parent / name).is_file() for name in (SETTINGS, STATE))
+    return Folder(path.parent).locked() if inside else nullcontext()
 
 
 def check_new(path: Path) -> None:
@@ -209,27 +244,3 @@ def _flush(path: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
-
-
-def take(file: int) -> bool:
-    """Lock an open file, or return False if another process has locked it."""
-    try:
-        if os.name == "nt":
-            import msvcrt
-
-            # beyond the text, which others read
-            os.lseek(file, 1 << 20, os.SEEK_SET)
-            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
-def _owner(file: int) -> str:
-    """Return the number of the process that holds the lock, as text."""
-    os.lseek(file, 0, os.SEEK_SET)
-    return os.read(file, 20).decode(errors="replace") or "unknown"

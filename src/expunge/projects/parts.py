@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -57,9 +57,14 @@ class Part:
         )
         return dict(plain(result.to_dict()))
 
-    def audit_of(self, record: Record) -> Record:
-        """Return the audit of this request alone. It names model and split of the run's record."""
-        own = {"request": self.split.request, "samples": len(self.split.forget)}
+    def audit_of(self, record: Record, owner: Mapping[str, Any]) -> Record:
+        """Return the audit of this request alone. It names model and split of the run's record.
+
+        Args:
+            record: The record of the run.
+            owner: What ties the audit to its request of the ledger (`part_of`).
+        """
+        own = {"request": self.split.request, "samples": len(self.split.forget), **owner}
         details = {"verdict": self.verdict, "grounds": self.grounds.to_dict(), "part": own}
         return replace(record, scores=plain(self.scores), details=details, curves=[], goal=self.split.goal)
 

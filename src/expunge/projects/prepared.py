@@ -37,7 +37,10 @@ Say = Callable[[str], None]
 
 @dataclass
 class Prepared:
-    """Hold what a command of a project works with: its state, settings, data and latest model."""
+    """Hold what a command of a project works with: its state, settings, data and latest model.
+
+    `ledger_head` is the head of the ledger that the command copied; empty without a ledger.
+    """
 
     state: dict[str, Any]
     requests: list[ProjectRequest]
@@ -46,6 +49,7 @@ class Prepared:
     model: nn.Module
     model_file: Path
     pins: Pins
+    ledger_head: str = ""
 
 
 def prepare(folder: Folder, say: Say, command: str = "") -> Prepared:

@@ -12,7 +12,7 @@ from ..data.copies import CopyHandling
 from ..data.forget_set import as_texts
 from ..data.samples import Data
 from ..data.split import Split
-from ..errors import raise_all
+from ..errors import SplitError, raise_all
 
 # Name of a request that has no subject.
 NO_SUBJECT = "no subject"
@@ -105,7 +105,10 @@ def union_of(splits: Sequence[Split], train: Data, test: Data, *, validation: fl
     """Return one split whose forget set is that of all `splits` together.
 
     Requests for classes stay a request for classes. Any other mixture becomes a request for samples, with goal "untrain"
-    if every request has it.
+    if every request has it. Test samples of the requested classes are test samples of forgotten classes in both cases.
+
+    Raises:
+        SplitError: The requests together leave nothing to retain or to test.
     """
     goals = {s.goal for s in splits}
     options: dict[str, Any] = {
@@ -123,5 +126,23 @@ def union_of(splits: Sequence[Split], train: Data, test: Data, *, validation: fl
         [str(n) for n in positions.tolist()] if train.ids is None else [str(train.ids[n]) for n in positions]
     )
     union = Split.by_ids(train, test, ids, **options)
-    classes = sorted({k for s in splits if s.goal == "unlearn" for k in s.forget_classes})
-    return replace(union, forget_classes=tuple(classes)) if classes else union
+    return _without_classes(union, sorted({k for s in splits for k in s.forget_classes}))
+
+
+def _without_classes(union: Split, classes: Sequence[int]) -> Split:
+    """Return the union of requests for samples and for classes, with test sets as `Split.by_class` makes them."""
+    if not classes:
+        return union
+    test = union.test
+    forgotten = torch.isin(test.labels, torch.tensor(classes))
+    if forgotten.all():
+        raise SplitError(
+            "the requests together leave no test samples of other classes; answer some of them in another run, or train a "
+            "new model."
+        )
+    return replace(
+        union,
+        forget_classes=tuple(classes),
+        test=test.take(~forgotten),
+        test_forgotten=test.take(forgotten),
+    )

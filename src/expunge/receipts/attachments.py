@@ -8,7 +8,7 @@ from typing import Any
 from ..records.record import Record, plain
 from .canonical import parse
 from .commitment import Secret
-from .deletion import Request, Source, asked_hashes, ids_hash, salted
+from .deletion import Request, Source, asked_hashes, ids_hash, nfc, salted
 from .issue import record_hash
 from .receipt import Receipt
 from .verify import verify
@@ -156,12 +156,58 @@ def _verdict_words(path: Source, record: Record, problems: list[str]) -> str:
     return words or ", ".join(against)
 
 
-def audit_entry(request: Request, path: Source, problems: list[str]) -> dict[str, Any]:
+def part_of(request: Request, split: str, ids: Sequence[str], secret: Secret) -> dict[str, Any]:
+    """Return what the audit of one request among several of a run says of its request. It reveals no id.
+
+    Args:
+        request: The request of the ledger.
+        split: Hash of the split of the request.
+        ids: Ids of the samples that were audited.
+        secret: The secret of the run's receipt.
+    """
+    # the salt of a request is its own, so no other request has this hash
+    return {"owner": salted(request.ids_salt, split), "places": secret.places(ids)}
+
+
+def _part_problem(
+    request: Request, path: Source, part: Any, secret: Source | None, ids: Sequence[str]
+) -> str:
+    """Return why the audit of a part of a run is that of another request. Empty if it is not.
+
+    It belongs to the request that it names. A request for some of the same samples may have it if it proves its ids.
+    """
+    part = part if isinstance(part, dict) else {}
+    split, places = part.get("request"), part.get("places")
+    if isinstance(split, str) and split and part.get("owner") == salted(request.ids_salt, split):
+        return ""
+    if secret is not None and ids and isinstance(places, list):
+        found = Secret.load(secret).places(ids)
+        if len(found) == len(nfc(ids)) and set(found) <= {n for n in places if type(n) is int}:
+            return ""
+    return (
+        f"{path} is the audit of another request of its run than request {request.number}. Attach the audit of this request, or "
+        "answer it with a new run."
+    )
+
+
+def audit_entry(
+    request: Request,
+    path: Source,
+    problems: list[str],
+    *,
+    secret: Source | None = None,
+    ids: Sequence[str] = (),
+) -> dict[str, Any]:
     """Make the entry that the ledger stores for an audit, from the file of its record.
 
-    `problems` receives one sentence for each reason why the audit may not be attached.
+    `problems` receives one sentence for each reason why the audit may not be attached. `secret` and `ids` prove that the
+    audit of another request of the run covers the ids of this one.
     """
     record = Record.load(path)
+    if "part" in record.details and (
+        text := _part_problem(request, path, record.details["part"], secret, ids)
+    ):
+        problems.append(text)
     problems += score_problems(str(path), record.scores)
     words = _verdict_words(path, record, problems)
     return {

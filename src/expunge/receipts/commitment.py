@@ -117,6 +117,11 @@ class Secret:
     def __contains__(self, name: str) -> bool:
         return self._index(name) is not None
 
+    def places(self, names: Sequence[str]) -> list[int]:
+        """Return the positions of ids among the sorted leaves, in ascending order. Ids that are not in the set have none."""
+        found = (self._index(name) for name in names)
+        return sorted(index for index in found if index is not None)
+
     def _index(self, name: str) -> int | None:
         wanted = leaf(leaf_salt(bytes.fromhex(self.salt), name), name).hex()
         index = bisect_left(self.leaves, wanted)

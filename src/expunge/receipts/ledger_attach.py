@@ -33,7 +33,7 @@ def attachment(
     if record is not None:
         body["run"] = run_entry(current, record, problems)
     if audit is not None:
-        body["audit"] = audit_entry(current, audit, problems)
+        body["audit"] = audit_entry(current, audit, problems, secret=proof["secret"], ids=proof["ids"])
     if receipt is not None:
         body["receipt"], body["proved"] = receipt_entry(
             current, receipt, record=record, problems=problems, **proof

@@ -116,10 +116,19 @@ class LedgerFile:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Write rows together: all of them or, after an error, none."""
+        """Write rows together: all of them or, after an error, none.
+
+        Raises:
+            ExpungeError: Another file has taken the place of the ledger in the meantime, so that the rows would be lost.
+        """
+        found = _identity(self.path)
         with self._open() as db:
             # Other writers wait here, so each of them sees the row before its own.
             db.execute("BEGIN IMMEDIATE")
+            if _identity(self.path) != found:
+                raise ExpungeError(
+                    f"{self.path} was replaced by a command of its project before the rows were written; write them again."
+                )
             yield db
             db.execute("COMMIT")
 
@@ -158,6 +167,15 @@ class LedgerFile:
                 set_mark(db, VERIFIED, read_head(db))
                 db.execute(f"PRAGMA user_version = {VERSION}")
             db.execute("COMMIT")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what differs between two files that have the same path one after the other. None without a file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def read_events(db: sqlite3.Connection) -> list[Event]:

@@ -1,0 +1,69 @@
+"""Compare `state.json` and the request file with what the ledger and the secrets of the receipts know."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..errors import ExpungeError
+from ..receipts.commitment import Secret
+from ..receipts.ledger import Ledger
+from ..records.request_file import read_requests
+from .folder import STATE, Folder, request_file
+
+_BACKUP = "restore it from a backup"
+
+
+def state_problems(folder: Folder, state: dict[str, Any], ledger: Ledger) -> list[str]:
+    """Return where the requests of a state are not those of the ledger, one sentence each.
+
+    Requests that were added to the ledger by hand, and have no receipt of the project, are no problem.
+    """
+    place, entries = folder.path / STATE, {r["number"]: r for r in state["requests"]}
+    known = {r.number: r for r in ledger.requests()}
+    receipts = {m["receipt"] for m in state["models"] if m.get("receipt")}
+    problems = [
+        f"{place} lacks request {n}, which {ledger.path} has with a receipt of this project; {_BACKUP}."
+        for n, r in known.items()
+        if n not in entries and r.receipt in receipts
+    ]
+    for n, entry in entries.items():
+        if n not in known:
+            problems.append(f"{place} has request {n}, and {ledger.path} does not; {_BACKUP}.")
+            continue
+        if entry["due"] != known[n].due:
+            problems.append(
+                f"{place} has {entry['due']} as the due day of request {n}, and {ledger.path} has {known[n].due}; {_BACKUP}."
+            )
+        if entry["state"] == "waiting" and known[n].receipt:
+            problems.append(
+                f"{place} says that request {n} waits, and {ledger.path} has a receipt for it; {_BACKUP}."
+            )
+    if entries and state.get("ledger") and not state.get("drawn"):
+        problems.append(f"{place} lacks the entry drawn, which the first request wrote; {_BACKUP}.")
+    return problems
+
+
+def id_problems(folder: Folder, state: dict[str, Any]) -> list[str]:
+    """Return which answered requests have ids that the secret of their receipt does not have. Each id is hashed."""
+    path = request_file(folder, state)
+    if not path.is_file():
+        return []
+    models = {m["receipt"]: m["file"] for m in state["models"] if m.get("receipt")}
+    problems = []
+    try:
+        for at, past in enumerate(read_requests(path), 1):
+            if past.receipt not in models:
+                continue
+            name = Path(models[past.receipt]).with_suffix(f".{past.receipt[:11]}.secret.json")
+            place = folder.find(str(name), state)
+            secret = Secret.load(place) if place.is_file() else None
+            if secret and (not past.commitment or secret.commitment == past.commitment):
+                wrong = sum(i not in secret for i in past.ids)
+                if wrong:
+                    problems.append(
+                        f"{path}: request {at} has {wrong} ids that its receipt {past.receipt} does not have; {_BACKUP}."
+                    )
+    except ExpungeError as error:
+        return error.problems
+    return problems

@@ -1,0 +1,136 @@
+"""The commit of a change: nothing of it is lost after an interrupt, an error, or a write to the ledger from outside."""
+
+import os
+import shutil
+from contextlib import contextmanager
+
+import pytest
+
+from expunge import Project
+from expunge.cli import main
+from expunge.errors import ExpungeError
+from expunge.projects import changes
+from expunge.projects.folder import Folder
+from expunge.projects.wanted import wanted
+from expunge.receipts.ledger import Ledger
+from project_office import content
+
+
+def interrupted(monkeypatch, error, at):
+    """Let the moves of a file raise an error."""
+    original = os.replace
+
+    def replace(source, target, *rest):
+        if str(target).endswith(at):
+            raise error
+        return original(source, target, *rest)
+
+    monkeypatch.setattr(os, "replace", replace)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])
+@pytest.mark.parametrize("at", ["project/ledger.db", "project/samples.npz"])
+def test_an_interrupt_behind_the_commit_loses_no_file(project, monkeypatch, error, at):
+    with monkeypatch.context() as patch:
+        interrupted(patch, error, at)
+        words = (
+            None if isinstance(error, KeyboardInterrupt) else "cannot be written: No space.*any command again"
+        )
+        with pytest.raises(KeyboardInterrupt if not words else ExpungeError, match=words):
+            project.register([wanted(ids=["p1"], subject="case 1")])
+        # a command that takes no lock finds the files in the hidden folder
+        status = project.status()
+        assert status.problems == () and [r.subject for r in status.requests] == ["case 1"]
+        # the next attempt keeps them too
+        with pytest.raises((KeyboardInterrupt, ExpungeError)), project.folder.locked():
+            pass
+    with Folder(project.path).locked():
+        pass
+    assert not list(project.path.glob(".work-*"))
+    assert project.status().problems == () and Ledger(project.path / "ledger.db").count() == 1
+    project.register([wanted(ids=["p2"])])
+    assert len(project.status().requests) == 2
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])
+def test_an_interrupt_before_the_commit_changes_nothing(project, monkeypatch, error):
+    before = content(project.path)
+    with monkeypatch.context() as patch:
+        interrupted(patch, error, "project/state.json")
+        with pytest.raises((KeyboardInterrupt, ExpungeError)):
+            project.register([wanted(ids=["p1"])])
+    with Folder(project.path).locked():
+        pass
+    assert content(project.path) == before
+
+
+def test_a_finished_change_leaves_no_hidden_folder(project):
+    Project(project.path).register([wanted(ids=["p1"])])
+    assert not list(project.path.glob(".work-*"))
+
+
+# ---- writes to the ledger while a command runs
+
+
+def during_a_run(monkeypatch, act):
+    """Let `act` happen between the copy of the ledger and the commit of the next command."""
+    original = changes.read_states
+
+    def then_act(ledger, requests):
+        original(ledger, requests)
+        act()
+
+    monkeypatch.setattr(changes, "read_states", then_act)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["attach", 1, "--status", "withdrawn"], ["limits", "--max-gap", 3], ["add", "case 9"]],
+)
+def test_a_ledger_command_does_not_write_while_another_command_runs(project, monkeypatch, capsys, words):
+    book = project.path / "ledger.db"
+    project.register([wanted(ids=["p1"])])
+    call = ["ledger", words[0], str(book), *map(str, words[1:])]
+    codes = []
+    with monkeypatch.context() as patch:
+        during_a_run(patch, lambda: codes.append(main(call)))
+        project.register([wanted(ids=["p2"])])
+    assert (
+        codes == [2]
+        and f"another command works in {project.path.resolve()} (process" in capsys.readouterr().err
+    )
+    assert Ledger(book).count() == 2 and Ledger(book).request(1).state == "open"
+    # the control: it writes once the other command has ended
+    head = Ledger(book).head()
+    assert main(call) == 0 and Ledger(book).head() != head
+
+
+def test_rows_that_a_program_wrote_during_a_run_are_not_lost(project, monkeypatch):
+    book = Ledger(project.path / "ledger.db")
+    project.register([wanted(ids=["p1"])])
+    with monkeypatch.context() as patch:
+        during_a_run(patch, lambda: book.attach(1, status="withdrawn"))
+        with pytest.raises(ExpungeError, match=r"ledger.db was written while this command ran, so no file"):
+            project.register([wanted(ids=["p2"])])
+    assert book.request(1).state == "withdrawn" and len(project.status().requests) == 1
+    project.register([wanted(ids=["p2"])])
+    assert book.request(1).state == "withdrawn" and len(project.status().requests) == 2
+
+
+def test_a_writer_that_waited_for_a_replaced_ledger_is_told(project, monkeypatch):
+    """SQLite would write its row into the file that no longer has a name."""
+    book = Ledger(project.path / "ledger.db")
+    copy, original = project.path / "copy.db", book._open
+    shutil.copy(book.path, copy)
+
+    @contextmanager
+    def replaced():
+        with original() as db:
+            os.replace(copy, book.path)
+            yield db
+
+    monkeypatch.setattr(book, "_open", replaced)
+    with pytest.raises(ExpungeError, match="was replaced by a command of its project"):
+        book.add("case 1")
+    monkeypatch.undo()
+    assert book.count() == 0 and book.add("case 1") == 1
