@@ -1,5 +1,6 @@
 """Repeated requests are answered by the earlier run. Data that loses, gains or reorders samples keeps earlier requests."""
 
+import re
 import warnings
 from dataclasses import replace
 
@@ -244,11 +245,20 @@ def test_a_request_that_came_back_and_is_gone_from_the_data_blocks_nothing(proje
     assert ledger(project).request(2).state == "done, not proved"
 
 
-def test_a_waiting_request_whose_samples_are_gone_is_named(project, monkeypatch):
+def test_a_waiting_request_whose_samples_are_gone_is_left_out(project, notes, monkeypatch, capsys):
     project.register([wanted(ids=["p9"]), wanted(ids=["p1", "p2"])])
     data_with(monkeypatch, [k for k in range(400) if k != 1])
-    with pytest.raises(ExpungeError, match=r"request 2: 1 id\(s\) like 'p1': each is unknown"):
+    project.register([wanted(ids=["p8"])])
+    words = r"request 2 cannot be answered and stays open: 1 id\(s\) like 'p1': each is unknown"
+    assert project.plan(pending=True).samples == [1, 1] and re.search(words, notes[-1])
+    # the command answers the others
+    assert main(["forget", "--project", str(project.path), "--pending"]) == 1
+    assert re.search(words, capsys.readouterr().err)
+    assert [r.state for r in project.status().requests] == ["done", "waiting", "done"]
+    before = content(project.path)
+    with pytest.raises(ExpungeError, match=words):
         project.answer(pending=True)
+    assert content(project.path) == before
 
 
 def test_data_without_ids_may_not_change(classifier):

@@ -66,15 +66,15 @@ def forget(
     """Answer deletion requests in a project folder.
 
     Writes the next checkpoint, its record, receipt, request file and the report, and enters the requests in the ledger.
-    Exit code 1 if the run does not answer one of several requests, if one is not proved, or if an earlier request came back. Exit
-    code 3 if the run answers none.
+    Exit code 1 if the run does not answer one of several requests, if one that waits cannot be answered, if one is not
+    proved, or if an earlier request came back. Exit code 3 if the run answers none.
 
     Args:
         flags: What to forget.
         classes: Classes to forget, by name or number.
     """
-    from ..projects.answered import NotAnswered
-    from ..projects.project import NothingWaits, Project
+    from ..projects.answered import NotAnswered, NothingWaits
+    from ..projects.project import Project
 
     requests = flags.requests(classes)
     project = Project(flags.project, wait=flags.wait_for, say=notice)
@@ -109,7 +109,7 @@ def _show_answer(project: Project, found: Answer) -> int:
     failed = [f"the run does not answer a request: {text}" for text in found.failures.values()]
     for text in [*failed, *found.not_proved]:
         print(f"error: {text}", file=sys.stderr)
-    return 1 if failed or found.not_proved or found.came_back else 0
+    return 1 if found.skipped or failed or found.not_proved or found.came_back else 0
 
 
 def status(*, project: Path = Path("."), today: str = "", full: bool = False) -> int:

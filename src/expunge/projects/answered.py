@@ -12,7 +12,7 @@ from ..data.copies import CopyHandling
 from ..data.past_requests import PastRequest
 from ..data.samples import Data
 from ..data.split import Split
-from ..errors import ExpungeError, UnlearningFailed
+from ..errors import ExpungeError, UnlearningFailed, raise_all
 from ..methods.retrain import Retrain
 from ..pipeline.outcome import Outcome
 from ..records.record import Record
@@ -95,6 +95,17 @@ class Setting:
         return hold_out(split, self.held_out, {"validation": self.validation, "seed": self.split_seed})
 
 
+class NothingWaits(ExpungeError):
+    """There is no request to answer."""
+
+
+def check_some(requests: Sequence[object], skipped: Sequence[str]) -> None:
+    """Raise `ExpungeError` with the reasons in `skipped` if no request is left, or `NothingWaits` without reasons."""
+    if not requests:
+        raise_all(skipped)
+        raise NothingWaits("no request waits; there is nothing to answer.")
+
+
 class NotAnswered(UnlearningFailed):
     """A run that answers no request: it diverged, changed nothing, did harm, or forgot nothing.
 
@@ -126,6 +137,7 @@ class Answer:
         parts: The scores and the verdict of each request (`Part`). Empty if nothing was run, or if the task has no scores.
         failures: {position among the requests that were asked for: why the run does not answer it}. Such a request is neither
             in `splits` nor in `requests`.
+        skipped: Why waiting requests could not be drawn, one sentence for each problem. They stay open.
         not_proved: What the ledger lacks to call the requests proved, one sentence for each request.
     """
 
@@ -135,6 +147,7 @@ class Answer:
     kept: tuple[nn.Module, Record] | None = None
     parts: list[Any] = field(default_factory=list)
     failures: dict[int, str] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
     not_proved: list[str] = field(default_factory=list)
 
     def __repr__(self) -> str:

@@ -194,12 +194,25 @@ def _any_split(setting: Setting) -> Split:
     return setting.draw(Wanted(ids=(first,)))
 
 
-def draw_each(setting: Setting, entries: Sequence[ProjectRequest]) -> list[Split]:
-    """Draw the split of each request. An error names the request."""
-    splits = []
+def draw_each(
+    setting: Setting, entries: Sequence[ProjectRequest], say: Say
+) -> tuple[list[ProjectRequest], list[Split], list[str]]:
+    """Draw the split of each request. One that cannot be drawn stays open, and does not keep the others waiting.
+
+    Returns:
+        The requests that can be drawn, their splits, and why the others cannot, one sentence for each problem. `say` gets
+        these sentences too.
+    """
+    drawn, splits, problems = [], [], []
     for entry in entries:
         try:
             splits.append(setting.draw(entry.wanted))
         except ExpungeError as error:
-            raise ExpungeError([f"request {entry.number}: {text}" for text in error.problems]) from error
-    return splits
+            problems += [
+                f"request {entry.number} cannot be answered and stays open: {text}" for text in error.problems
+            ]
+        else:
+            drawn.append(entry)
+    for text in problems:
+        say(text)
+    return drawn, splits, problems

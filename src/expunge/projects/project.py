@@ -11,12 +11,11 @@ from torch import nn
 
 from ..data.past_requests import requests_of
 from ..data.split import Split
-from ..errors import ExpungeError
 from ..receipts.ledger import Ledger
 from ..records.record import Record
 from . import folder as files
 from .answer import answer
-from .answered import Answer, NotAnswered
+from .answered import Answer, NotAnswered, check_some
 from .changes import check_new_requests, commit, enter, ledger_copy, not_proved
 from .creation import make_folder, remove_leftovers
 from .delivery import deliver_answer, mark_failed
@@ -34,13 +33,6 @@ from .wanted import Wanted, wanted
 
 def _say_nothing(text: str) -> None:
     pass
-
-
-NOTHING_WAITS = "no request waits; there is nothing to answer."
-
-
-class NothingWaits(ExpungeError):
-    """There is no request to answer."""
 
 
 class Project:
@@ -127,7 +119,8 @@ class Project:
         """Answer several requests with one run.
 
         A request for samples that an earlier one removed already is answered by the earlier run, if that is proved. A request
-        that the run does not answer waits, with the reason in `Answer.failures` and in the ledger.
+        that the run does not answer waits, with the reason in `Answer.failures` and in the ledger. One that waits and cannot
+        be drawn any more, as the data lacks an id, is left out, with the reason in `Answer.skipped`.
 
         Args:
             new: New requests.
@@ -137,7 +130,7 @@ class Project:
         Raises:
             NotAnswered: The run answers none of the requests. They wait, and the model stays.
             NothingWaits: No request is given, and none waits.
-            ExpungeError: A request is wrong. The folder stays as it was.
+            ExpungeError: A new request is wrong, or none of the waiting ones can be answered. The folder stays as it was.
         """
         with self.folder.locked(self.wait):
             prepared = self._prepare(command)
@@ -145,12 +138,10 @@ class Project:
                 ledger = ledger_copy(self.folder, work, prepared, self.say)
                 splits = enter(prepared, ledger, new)
                 entries = prepared.requests[len(prepared.requests) - len(new) :]
-                if pending:
-                    waiting = unanswered(prepared, self.say, entries)
-                    splits = [*draw_each(prepared.setting, waiting), *splits]
-                    entries = [*waiting, *entries]
-                if not entries:
-                    raise NothingWaits(NOTHING_WAITS)
+                waiting = unanswered(prepared, self.say, entries) if pending else []
+                waiting, of_waiting, skipped = draw_each(prepared.setting, waiting, self.say)
+                entries, splits = [*waiting, *entries], [*of_waiting, *splits]
+                check_some(entries, skipped)
                 left, kept = answer_repeats(self.folder, prepared, ledger, entries, splits, self.say)
                 failed = None
                 if left:
@@ -163,7 +154,7 @@ class Project:
                     past = [p for p in requests_of(prepared.model) if p.request in hashes]
                     found = Answer([], splits, past, kept=(prepared.model, Record.load(kept[-1])))
                 if failed is None:
-                    found.not_proved = not_proved(ledger, entries)
+                    found.not_proved, found.skipped = not_proved(ledger, entries), skipped
                 commit(self.folder, prepared, work, ledger)
                 if failed is not None:
                     raise failed
@@ -204,13 +195,12 @@ class Project:
         """Return what `answer` would do and cost. No file is changed. The checks and errors are those of `answer`."""
         prepared = self._prepare()
         states_from_file(self.folder, prepared.state, prepared.requests)
-        requests = [r.wanted for r in unanswered(prepared, self.say)] if pending else []
-        if not (requests or new):
-            raise NothingWaits(NOTHING_WAITS)
+        waiting = unanswered(prepared, self.say) if pending else []
+        waiting, of_waiting, skipped = draw_each(prepared.setting, waiting, self.say)
+        check_some([*waiting, *new], skipped)
         splits = [prepared.setting.draw(request) for request in new]
         check_new_requests(prepared, new, splits)
-        splits = [*(prepared.setting.draw(request) for request in requests), *splits]
-        requests += new
+        splits, requests = [*of_waiting, *splits], [*(r.wanted for r in waiting), *new]
         for split in splits:
             if earlier := earlier_answer(split, requests_of(prepared.model), prepared.requests):
                 self.say(

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal
 
-from ..days import read_day
+from ..days import is_day, read_day
 from ..errors import raise_all
 from .canonical import canonical
 from .drift import Drift
@@ -242,8 +242,7 @@ def ids_hash(salt: str, ids: Sequence[str]) -> str:
 
 def _day(name: str, text: str, problems: list[str]) -> date | None:
     """Read an ISO day. Returns None for an empty text, and for a wrong text, which goes to `problems`."""
-    try:
-        return read_day(text) if text else None
-    except ValueError:
+    if text and not is_day(text):
         problems.append(f"{name} is {text!r}, which is not a day. Write a day as 2026-01-31.")
         return None
+    return read_day(text) if text else None
