@@ -17,8 +17,7 @@ Ours: the part of the retain set is drawn anew in each epoch.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -26,17 +25,15 @@ from torch import Tensor
 from torch.func import functional_call
 
 from ..data.batch import Batch
-from ..data.samples import Samples
-from ..training.method import GradientMethod
 from ..training.run import Run
-from ..training.schedule import Pair, pairs
 from ._fresh import from_factory
+from ._retain_part import RetainPartMethod
 from .retrain import reset
 from .scrub import divergence
 
 
 @dataclass(frozen=True, kw_only=True)
-class BadTeacher(GradientMethod):
+class BadTeacher(RetainPartMethod):
     """Imitate the original on retain samples and a random network on forget samples (bad teacher).
 
     Args:
@@ -44,7 +41,6 @@ class BadTeacher(GradientMethod):
         lr: Learning rate.
         optimizer: Optimizer that takes the steps.
         weight_decay: Weight decay of the optimizer.
-        retain_part: Share of the retain set that an epoch uses, above 0 and at most 1.
         temperature: Temperature of the softmax of teachers and student, above 0.
     """
 
@@ -52,13 +48,11 @@ class BadTeacher(GradientMethod):
     lr: float = 1e-4
     optimizer: Literal["sgd", "adam", "adamw"] = "adam"
     weight_decay: float = 0.0
-    retain_part: float = 0.3
     temperature: float = 1.0
 
     published: ClassVar = {}
     needs: ClassVar = ("logits",)
     search: ClassVar = {"lr": (1e-4, 3e-4, 1e-3, 3e-3), "epochs": (1, 3, 5)}
-    schedule: ClassVar = "mixed"
 
     def prepare(self, run: Run) -> None:
         """Make the randomly initialised teacher."""
@@ -66,18 +60,6 @@ class BadTeacher(GradientMethod):
         # not its state_dict, where tied tensors occur under two names
         tensors = {**dict(fresh.named_parameters()), **dict(fresh.named_buffers())}
         run.memo["teacher"] = {k: v.detach().to(run.device, copy=True) for k, v in tensors.items()}
-
-    def pairs(self, run: Run) -> Iterator[Pair]:
-        retain, draw = run.split.retain, run.generator("part")
-        part = retain.take(torch.randperm(len(retain), generator=draw)[: self._count(run)].sort().values)
-        yield from pairs(with_retain_set(run, part), "mixed", self.batch_size)
-
-    def steps(self, run: Run) -> int:
-        return self.epochs * -(-(len(run.split.forget) + self._count(run)) // self.batch_size)
-
-    def _count(self, run: Run) -> int:
-        """Return the number of retain samples per epoch."""
-        return max(1, round(self.retain_part * len(run.split.retain)))
 
     def loss(self, run: Run, forget: Batch | None, retain: Batch | None) -> Tensor:
         """Return the mean KL divergence of the model from the teacher of each sample."""
@@ -91,15 +73,6 @@ class BadTeacher(GradientMethod):
 
     def problems(self) -> list[str]:
         problems = super().problems()
-        if not 0 < self.retain_part <= 1:
-            problems.append(
-                f"retain_part is {self.retain_part}; it must be a share of the retain set, above 0 and at most 1."
-            )
         if self.temperature <= 0:
             problems.append(f"temperature is {self.temperature}; it must be above 0.")
         return problems
-
-
-def with_retain_set(run: Run, retain: Samples) -> Run:
-    """Return a copy of the run with another retain set; both share their random streams."""
-    return replace(run, split=replace(run.split, retain=retain))

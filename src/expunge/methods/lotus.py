@@ -37,10 +37,9 @@ from ..data.batch import Batch, to_device
 from ..data.samples import Samples
 from ..errors import ExpungeError
 from ..masks.per_sample_gradients import to_full_precision
-from ..training.method import GradientMethod
 from ..training.run import Row, Run
-from ..training.schedule import Pair, pairs
-from .bad_teacher import with_retain_set
+from ..training.schedule import Pair
+from ._retain_part import RetainPartMethod
 
 # difference of the accuracies (shares) at which a run stops
 ENOUGH = -0.01
@@ -61,7 +60,7 @@ def gumbel_target(logits: Tensor, noise: Tensor, temperature: float) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoTUS(GradientMethod):
+class LoTUS(RetainPartMethod):
     """Imitate noisy outputs of the original, softer on forget samples, until they look unseen (LoTUS).
 
     Args:
@@ -69,19 +68,16 @@ class LoTUS(GradientMethod):
         optimizer: Optimizer that takes the steps.
         batch_size: Samples per step.
         alpha: Strength of the softening: larger values give softer targets on the forget set. At least 0.
-        retain_part: Share of the retain set that the run uses, above 0 and at most 1.
     """
 
     lr: float = 1e-4
     optimizer: Literal["sgd", "adam", "adamw"] = "adamw"
     batch_size: int = 128
     alpha: float = 2.0
-    retain_part: float = 0.3
 
     published: ClassVar = {}
     needs: ClassVar = ("logits",)
     search: ClassVar = {"lr": (1e-6, 1e-5, 1e-4, 3e-4, 1e-3, 3e-3), "alpha": (2.0, 4.0, 8.0, 16.0)}
-    schedule: ClassVar = "mixed"
 
     def prepare(self, run: Run) -> None:
         """Draw the part of the retain set, and measure the original on the validation set.
@@ -89,9 +85,7 @@ class LoTUS(GradientMethod):
         Raises:
             ExpungeError: The split has no validation samples, and no class is forgotten.
         """
-        retain = run.split.retain
-        order = torch.randperm(len(retain), generator=run.generator("part"))
-        run.memo["part"] = retain.index[order[: self._count(run)].sort().values]
+        run.memo["part"] = self.draw_part(run).index
         run.memo["unseen"] = 0.0 if run.split.forget_classes else self._unseen_accuracy(run)
 
     def _unseen_accuracy(self, run: Run) -> float:
@@ -120,17 +114,13 @@ class LoTUS(GradientMethod):
         softer = {"alpha": 8.0} if run.split.forget_classes and self.alpha < 8 else {}
         return {**super().adapted(run), **softer}
 
+    def part(self, run: Run) -> Samples:
+        # the same in every epoch
+        return Samples(run.split.retain.data, run.memo["part"])
+
     def pairs(self, run: Run) -> Iterator[Pair]:
         run.memo["temperature"] = math.exp(self.alpha * self.difference(run))
-        part = Samples(run.split.retain.data, run.memo["part"])
-        yield from pairs(with_retain_set(run, part), "mixed", self.batch_size)
-
-    def steps(self, run: Run) -> int:
-        return self.epochs * -(-(len(run.split.forget) + self._count(run)) // self.batch_size)
-
-    def _count(self, run: Run) -> int:
-        """Return the number of retain samples of the run."""
-        return max(1, round(self.retain_part * len(run.split.retain)))
+        yield from super().pairs(run)
 
     def loss(self, run: Run, forget: Batch | None, retain: Batch | None) -> Tensor:
         """Return the mean cross-entropy with the noisy targets."""
@@ -161,8 +151,4 @@ class LoTUS(GradientMethod):
         problems = super().problems()
         if self.alpha < 0:
             problems.append(f"alpha is {self.alpha}; it must be at least 0.")
-        if not 0 < self.retain_part <= 1:
-            problems.append(
-                f"retain_part is {self.retain_part}; it must be a share of the retain set, above 0 and at most 1."
-            )
         return problems
