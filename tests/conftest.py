@@ -13,7 +13,7 @@ from expunge.data.split import Split
 from expunge.tasks.classification import Classification
 from expunge.tasks.diffusion import Diffusion
 from expunge.tasks.task import Task
-from project_office import office, project  # noqa: F401
+from project_office import answered, answered_folder, office, project  # noqa: F401
 
 torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
 

@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from expunge import Project, Retrain, Split, train
+from expunge.errors import ExpungeError
 from expunge.models import build
 from expunge.projects.settings import checked
+from expunge.projects.wanted import wanted
 from expunge.receipts.ledger import Ledger
 from expunge.sources import load
 from expunge.tasks.classification import Classification
@@ -60,6 +62,22 @@ def project(office, tmp_path):
     return Project(tmp_path / "project")
 
 
+@pytest.fixture(scope="module")
+def answered_folder(office, tmp_path_factory):
+    """A project that has answered two samples and a class."""
+    path = tmp_path_factory.mktemp("answered") / "project"
+    shutil.copytree(office / "project", path)
+    Project(path).forget(ids=["p1", "p2"], subject="case 1")
+    Project(path).forget(classes=3, subject="case 2")
+    return path
+
+
+@pytest.fixture
+def answered(answered_folder, tmp_path):
+    shutil.copytree(answered_folder, tmp_path / "answered")
+    return Project(tmp_path / "answered")
+
+
 def reopen(project, count=None):
     """Let an audit have found that the first requests came back, in the state and in the ledger. By default all."""
     state = json.loads((project.path / "state.json").read_text())
@@ -77,3 +95,17 @@ def content(folder):
         for f in sorted(Path(folder).rglob("*"))
         if f.is_file() and f.name != ".lock"
     }
+
+
+def refused_by_all(project, words):
+    """Each command that would write is refused with these words and changes nothing."""
+    before = content(project.path)
+    for call in (
+        lambda: project.forget(ids=["p9"]),
+        lambda: project.register([wanted(ids=["p9"])]),
+        lambda: project.plan([wanted(ids=["p9"])]),
+        lambda: project.model,
+    ):
+        with pytest.raises(ExpungeError, match=words):
+            call()
+    assert content(project.path) == before

@@ -18,38 +18,7 @@ from expunge.projects.folder import Folder
 from expunge.projects.settings import checked
 from expunge.projects.wanted import wanted
 from expunge.receipts.ledger import Ledger
-from project_office import VALUES, content
-
-
-@pytest.fixture(scope="module")
-def answered_folder(office, tmp_path_factory):
-    """A project that has answered two samples and a class."""
-    path = tmp_path_factory.mktemp("answered") / "project"
-    shutil.copytree(office / "project", path)
-    Project(path).forget(ids=["p1", "p2"], subject="case 1")
-    Project(path).forget(classes=3, subject="case 2")
-    return path
-
-
-@pytest.fixture
-def answered(answered_folder, tmp_path):
-    shutil.copytree(answered_folder, tmp_path / "answered")
-    return Project(tmp_path / "answered")
-
-
-def refused(project, words):
-    """Each command that would write is refused with these words and changes nothing."""
-    before = content(project.path)
-    for call in (
-        lambda: project.forget(ids=["p9"]),
-        lambda: project.register([wanted(ids=["p9"])]),
-        lambda: project.plan([wanted(ids=["p9"])]),
-        lambda: project.model,
-    ):
-        with pytest.raises(ExpungeError, match=words):
-            call()
-    assert content(project.path) == before
-
+from project_office import VALUES, content, refused_by_all
 
 # ---- missing and changed files
 
@@ -64,7 +33,7 @@ def refused(project, words):
 )
 def test_a_missing_file_is_named_and_never_made_anew(answered, name, words, capsys):
     (answered.path / name).unlink()
-    refused(answered, words)
+    refused_by_all(answered, words)
     assert not (answered.path / name).exists()
     status = answered.status()
     assert status.exit_code == 1 and len(status.requests) == 2 and len(status.problems) == 1
@@ -85,16 +54,16 @@ def test_another_ledger_is_refused_and_rows_added_by_hand_are_not(answered, tmp_
     other.add("case 1")
     other.add("case 2")
     shutil.copy(tmp_path / "other.db", answered.path / "ledger.db")
-    refused(answered, "is not the ledger of the 2 requests")
+    refused_by_all(answered, "is not the ledger of the 2 requests")
     assert answered.status().exit_code == 1
 
 
-def test_a_ledger_from_before_the_last_request_is_refused(answered, tmp_path):
+def test_a_ledger_from_before_the_last_request_is_refused_by_all(answered, tmp_path):
     earlier = tmp_path / "earlier"
     shutil.copytree(answered.path, earlier)
     answered.register([wanted(ids=["p9"])])
     shutil.copy(earlier / "ledger.db", answered.path / "ledger.db")
-    refused(answered, "is not the ledger of the 3 requests")
+    refused_by_all(answered, "is not the ledger of the 3 requests")
 
 
 def test_ids_swapped_at_equal_count_are_found(answered):
@@ -104,7 +73,7 @@ def test_ids_swapped_at_equal_count_are_found(answered):
     assert values["requests"][0]["ids"] == ["p1", "p2"]
     values["requests"][0]["ids"] = ["p200", "p2"]
     path.write_text(json.dumps(values))
-    refused(answered, "0002.requests.json with the ids of all answered requests was changed")
+    refused_by_all(answered, "0002.requests.json with the ids of all answered requests was changed")
     assert answered.status().exit_code == 1
 
 
@@ -154,7 +123,7 @@ def test_a_wrong_state_is_refused_by_entry(answered, change, words):
     change(state)
     path.write_text(json.dumps(state))
     for text in words:
-        refused(answered, rf"state.json: .*{text}")
+        refused_by_all(answered, rf"state.json: .*{text}")
     with pytest.raises(ExpungeError, match=r"state\.json"):
         answered.status()
 
@@ -177,23 +146,23 @@ def test_validation_and_its_seed_are_fixed_by_the_first_request(answered, projec
         path = each.path / "expunge.toml"
         assert old in path.read_text()
         path.write_text(path.read_text().replace(old, new))
-    refused(
+    refused_by_all(
         answered, f"and the requests of this project were drawn with .*; write {old}, or begin a new project"
     )
     # before the first request they may still be corrected
     assert project.plan([wanted(ids=["p9"])]).forget == 1
 
 
-def test_classes_in_another_order_are_refused(answered, monkeypatch):
+def test_classes_in_another_order_are_refused_by_all(answered, monkeypatch):
     import office_data
 
     source = office_data.data()
     source = replace(source, classes=[*source.classes[1:], source.classes[0]])
     monkeypatch.setattr(office_data, "data", lambda: source)
-    refused(answered, "give data with the same classes in the same order")
+    refused_by_all(answered, "give data with the same classes in the same order")
 
 
-def test_a_removed_class_that_the_data_does_not_have_is_refused(answered):
+def test_a_removed_class_that_the_data_does_not_have_is_refused_by_all(answered):
     """A request file of an earlier version, whose hash is not known."""
     path = answered.path / "models/0002.requests.json"
     values = json.loads(path.read_text())

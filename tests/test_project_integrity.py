@@ -12,34 +12,17 @@ from torch import nn
 
 from expunge import Project
 from expunge.cli import main
-from expunge.errors import ExpungeError, MissingExtra
+from expunge.errors import MissingExtra
 from expunge.models import build
 from expunge.projects.folder import Folder, sha256
 from expunge.projects.settings import checked
-from expunge.projects.wanted import wanted
 from expunge.receipts.issue import issue
 from expunge.receipts.keys import make_key
 from expunge.receipts.ledger import Ledger
 from expunge.receipts.receipt import Receipt
 from expunge.receipts.signing import signed
 from expunge.records.record import Record
-from project_office import VALUES, content
-
-
-@pytest.fixture(scope="module")
-def answered_folder(office, tmp_path_factory):
-    """A project that has answered two samples and a class."""
-    path = tmp_path_factory.mktemp("answered") / "project"
-    shutil.copytree(office / "project", path)
-    Project(path).forget(ids=["p1", "p2"], subject="case 1")
-    Project(path).forget(classes=3, subject="case 2")
-    return path
-
-
-@pytest.fixture
-def answered(answered_folder, tmp_path):
-    shutil.copytree(answered_folder, tmp_path / "answered")
-    return Project(tmp_path / "answered")
+from project_office import VALUES, content, refused_by_all
 
 
 def forge(project, change):
@@ -52,14 +35,7 @@ def forge(project, change):
 def refused(project, words):
     """Every command refuses, `status` reports it, and no file changes."""
     before = content(project.path)
-    for call in (
-        lambda: project.forget(ids=["p9"]),
-        lambda: project.register([wanted(ids=["p9"])]),
-        lambda: project.plan([wanted(ids=["p9"])]),
-        lambda: project.model,
-    ):
-        with pytest.raises(ExpungeError, match=words):
-            call()
+    refused_by_all(project, words)
     assert main(["status", "--project", str(project.path)]) == 1
     assert content(project.path) == before
 
