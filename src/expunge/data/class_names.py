@@ -6,14 +6,13 @@ import numpy as np
 import torch
 
 from ..errors import raise_all
+from ..torch_utils.finite import rows_not_finite
 from .batch import Inputs
 from .samples import Data
 from .transforms import as_float
 
 # above this many classes, at least one in a hundred numbers must occur
 MANY_CLASSES = 10_000
-# samples that are checked at a time
-CHUNK = 4096
 # ids that a message shows
 SHOWN_IDS = 5
 
@@ -89,16 +88,11 @@ def not_finite(part: str, data: Data) -> list[str]:
     inputs = getattr(data, "x", None)
     if inputs is None:
         return []
-    named = inputs if isinstance(inputs, dict) else {"": inputs}
-    bad = torch.zeros(len(data), dtype=torch.bool)
-    for t in named.values():
-        if t.is_floating_point():
-            for start in range(0, len(t), CHUNK):
-                part_of = t[start : start + CHUNK]
-                bad[start : start + CHUNK] |= ~part_of.reshape(len(part_of), -1).isfinite().all(1).cpu()
-    if not bad.any():
+    tensors = inputs.values() if isinstance(inputs, dict) else [inputs]
+    bad = sorted({k for t in tensors if t.is_floating_point() for k in rows_not_finite(t)})
+    if not bad:
         return []
-    ids = data.samples(bad.nonzero()[:, 0]).ids
+    ids = data.samples(torch.tensor(bad)).ids
     return [
         f"{len(ids)} {part} samples hold NaN or infinity (ids: {ids[:SHOWN_IDS]}); correct or remove them."
     ]

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..torch_utils.finite import ROWS, rows_not_finite
+
 # samples that a message names
 SHOWN = 5
-# samples that are looked at together
-ROWS = 1024
 
 
 def input_problems(samples: Any) -> list[str]:
@@ -27,7 +27,7 @@ def input_problems(samples: Any) -> list[str]:
     parts = {"inputs": inputs.values() if isinstance(inputs, dict) else [inputs], "labels": [data.labels]}
     problems = []
     for part, tensors in parts.items():
-        positions = sorted({k for tensor in tensors for k in _broken(tensor)})
+        positions = sorted({k for tensor in tensors for k in rows_not_finite(tensor)})
         if positions:
             problems.append(
                 f"{named_samples(data, positions)} NaN or infinity in the {part}; repair or remove the samples."
@@ -40,7 +40,7 @@ def broken_positions(samples: Any) -> list[int]:
     found: list[int] = []
     for batch in samples.batches(ROWS):
         tensors = batch.x.values() if isinstance(batch.x, dict) else [batch.x]
-        found += batch.index[sorted({k for tensor in tensors for k in _broken(tensor)})].tolist()
+        found += batch.index[sorted({k for tensor in tensors for k in rows_not_finite(tensor)})].tolist()
     return found
 
 
@@ -50,19 +50,3 @@ def named_samples(data: Any, positions: list[int]) -> str:
     more = ", ..." if len(positions) > SHOWN else ""
     verb = "sample ({}) has" if len(positions) == 1 else "samples ({}) have"
     return f"{len(positions)} {verb.format(', '.join(map(repr, ids)) + more)}"
-
-
-def _broken(tensor: Tensor) -> list[int]:
-    """The positions of rows with NaN or infinity."""
-    if not tensor.is_floating_point() and not tensor.is_complex():
-        return []
-    # one number tells that all is well, without a second tensor of this size
-    wide = torch.promote_types(tensor.dtype, torch.float32)
-    if tensor.layout == torch.strided and bool(tensor.sum(dtype=wide).isfinite()):
-        return []
-    broken = []
-    for start in range(0, len(tensor), ROWS):
-        rows = tensor[start : start + ROWS]
-        finite = rows.isfinite().reshape(len(rows), -1).all(1)
-        broken += [start + k for k in (~finite).nonzero()[:, 0].tolist()]
-    return broken
