@@ -12,10 +12,10 @@ from pathlib import Path
 
 from ..errors import ExpungeError, raise_all
 from ..receipts.ledger import Ledger
+from ..records.part_files import lock
 from ..records.request_file import answered_requests, requests_path, write_requests
 from .folder import LEDGER, MODELS, SETTINGS, STATE, check_new, create, sha256, write_private_json
 from .ledger_limits import public_key, write_limits
-from .lock import take
 from .settings import ProjectSettings, load_original
 from .state import FORMAT
 
@@ -66,14 +66,14 @@ def _work_folder(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise ExpungeError(f"{path} cannot be made: {error.strerror}; give another folder.") from error
     # on Windows, a folder with an open file cannot be renamed
-    lock = None if os.name == "nt" else os.open(work / MAKING, os.O_RDWR | os.O_CREAT, 0o600)
+    handle = None if os.name == "nt" else os.open(work / MAKING, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        if lock is not None:
-            take(lock)
+        if handle is not None:
+            lock(handle)
         yield work
     finally:
-        if lock is not None:
-            os.close(lock)
+        if handle is not None:
+            os.close(handle)
         shutil.rmtree(work, ignore_errors=True)
 
 
@@ -81,11 +81,11 @@ def remove_leftovers(path: Path) -> None:
     """Remove the hidden folders that killed commands left beside a project when they made it."""
     for left in path.resolve().parent.glob(f"{glob.escape(_hidden(path))}*"):
         with suppress(OSError):
-            lock = os.open(left / MAKING, os.O_RDWR)
+            handle = os.open(left / MAKING, os.O_RDWR)
             try:
-                dead = take(lock)
+                dead = lock(handle)
             finally:
-                os.close(lock)
+                os.close(handle)
             if dead:
                 shutil.rmtree(left, ignore_errors=True)
 

@@ -19,8 +19,9 @@ from typing import Any
 
 from ..errors import ExpungeError
 from ..records.atomic_files import write_json
+from ..records.part_files import lock
 from ..records.request_file import requests_path
-from .lock import owner, sign, take
+from .lock_owner import owner, sign
 from .state import FORMAT, read_state
 
 STATE = "state.json"
@@ -85,7 +86,7 @@ class Folder:
             raise _unwritable(self.path, error) from error
         try:
             deadline = time.monotonic() + wait
-            while not take(file):
+            while not lock(file):
                 if time.monotonic() >= deadline:
                     raise ExpungeError(
                         f"another command works in {self.path} ({owner(file)}); wait until it ends, or let `expunge forget` wait "

@@ -14,11 +14,6 @@ import shutil
 import time
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
 SUFFIX = ".expunge-part"
 # name of the output in its part folder: torch takes it into the archive, and refuses names such as .state
 CONTENT = "content"
@@ -27,6 +22,8 @@ PART = re.compile(r"\..+\.[0-9a-f]{12}\.expunge-part", re.S)
 LONGEST = 200
 # Where files cannot be locked, a part folder that did not change for a day counts as left behind.
 ABANDONED_SECONDS = 86400.0
+# the byte that Windows locks: beyond the text of a lock file, which others read
+LOCKED_BYTE = 1 << 20
 
 
 class Part:
@@ -47,7 +44,7 @@ class Part:
             # Windows opens no folders
             self.lock = None if os.name == "nt" else os.open(self.folder, os.O_RDONLY)
             # between the two calls another process may have taken the folder for one that was left behind
-            if self.lock is None or (_lock(self.lock) is not False and _is_same(self.lock, self.folder)):
+            if self.lock is None or (lock(self.lock) is not False and _is_same(self.lock, self.folder)):
                 return
             self.release()
 
@@ -132,7 +129,7 @@ def is_abandoned(part: Path, *, then_remove: bool = False) -> bool:
     except OSError:
         return False
     try:
-        locked = _lock(handle)
+        locked = lock(handle)
         abandoned = _is_old(part) if locked is None else locked
         return abandoned and (not then_remove or remove(part))
     finally:
@@ -146,13 +143,24 @@ def _is_old(part: Path) -> bool:
         return False
 
 
-def _lock(handle: int) -> bool | None:
-    """Lock an open file. Return False if another process has locked it, and None where files cannot be locked."""
-    if fcntl is None:
-        return None
+def lock(handle: int) -> bool | None:
+    """Lock an open file or folder until it is closed or the process ends.
+
+    Returns:
+        False if another process has locked it, None where it cannot be locked.
+    """
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        if os.name == "nt":
+            import msvcrt
+
+            os.lseek(handle, LOCKED_BYTE, os.SEEK_SET)
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        else:
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    # Windows raises PermissionError for a lock of another process
+    except (BlockingIOError, PermissionError):
         return False
     except OSError:
         return None

@@ -1,4 +1,4 @@
-"""The lock of an open file. The system frees it when the process ends, however it ends."""
+"""Who holds the lock of a project. The lock itself is `records/part_files.py`."""
 
 from __future__ import annotations
 
@@ -7,24 +7,6 @@ import sys
 from pathlib import Path
 
 from ..receipts.limits import visible
-
-
-def take(file: int) -> bool:
-    """Lock an open file, or return False if another process has locked it."""
-    try:
-        if os.name == "nt":
-            import msvcrt
-
-            # beyond the text, which others read
-            os.lseek(file, 1 << 20, os.SEEK_SET)
-            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def sign(file: int) -> None:
