@@ -40,6 +40,7 @@ from expunge.records.request_file import read_requests, write_requests
 from expunge.sources.loading import load
 from expunge.sources.spec import locate
 from expunge.training.method import Method
+from expunge.training.run import Run
 from expunge.tuning.trials import choose, tune
 
 HERE = Path(__file__).parent
@@ -270,11 +271,7 @@ def run(data: str, name: str, seed: int, deadline: float) -> None:
         kind = all_requests[number - 1][0]
         method = method_for(name, all_requests[number - 1], split, recipe)
         if "-auto" in name:
-            # as a project does, which never delivers the model as it was
-            method, run_of_trial, _ = choose(
-                current, split, method, task, count="auto", fixed=("epochs",), may_keep=False, seed=seed
-            )
-            started = run_of_trial or execute(current, split, method, task, seed=seed)
+            method, started = _by_trials(current, split, method, task, seed)
         else:
             method = chosen(folder, method, kind, current, split, task)
             started = execute(current, split, method, task, seed=seed)
@@ -298,6 +295,16 @@ def run(data: str, name: str, seed: int, deadline: float) -> None:
     write_json(folder / "done.json", _facts(recipe, seed))
 
 
+def _by_trials(
+    model: nn.Module, split: Split, method: Method, task: Classification, seed: int
+) -> tuple[Method, Run]:
+    """Choose the settings as a project does, which never delivers the model as it was, and return them with the run."""
+    method, run, _ = choose(
+        model, split, method, task, count="auto", fixed=("epochs",), may_keep=False, seed=seed
+    )
+    return method, run or execute(model, split, method, task, seed=seed)
+
+
 def _came_back(result: Any) -> list[int]:
     """Return the numbers of the earlier requests that an audit found again, from 1."""
     return [e["number"] for e in result.details.get("earlier_requests", []) if e["came_back"]]
@@ -318,10 +325,7 @@ def _answer_again(
     union = union_of(chosen_splits, data.train.data, data.test.data, validation=0.1, seed=0).after(known)
     kind = "class" if union.forget_classes else "ids"
     method = method_for(name, (kind, None), union, recipe)
-    method, run_of_trial, _ = choose(
-        model, union, method, task, count="auto", fixed=("epochs",), may_keep=False, seed=seed
-    )
-    started = run_of_trial or execute(model, union, method, task, seed=seed)
+    _, started = _by_trials(model, union, method, task, seed)
     remember_requests(started.model, known)
     scores = {
         e["request"]: e
