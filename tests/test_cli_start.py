@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from expunge.cli import main
 from expunge.cli.app import COMMANDS
 from expunge.cli.invocation import command_line, invoked_with
 
+ROOT = Path(__file__).parent.parent
 WITHOUT_TORCH = [
     ["--help"],
     ["--version"],
@@ -36,6 +39,7 @@ WITHOUT_TORCH = [
 ]
 PROBE = """
 import sys
+import tomllib
 from expunge.cli import main
 main(sys.argv[1:])
 heavy = [name for name in ("torch", "numpy", "sklearn", "matplotlib", "transformers") if name in sys.modules]
@@ -139,3 +143,34 @@ def test_flags_of_settings_work_in_a_program_that_imported_pydantic(capsys):
     assert main(["train", "--data", "no-such-data", "--model", "mlp", "--out", "x.pt"]) == 2
     error = capsys.readouterr().err
     assert "no-such-data" in error and "NOT_GIVEN" not in error
+
+
+def test_the_core_alone_runs_the_first_command_of_the_readme():
+    """As after `pip install .`: every package that only an extra brings is missing."""
+    names = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    package = re.compile(r"[A-Za-z0-9_-]+")
+    core = {package.match(line)[0].lower() for line in names["dependencies"]}
+    extras = {
+        package.match(line)[0].lower()
+        for extra, lines in names["optional-dependencies"].items()
+        for line in lines
+        if extra != "dev"
+    }
+    modules = {{"pillow": "PIL"}.get(name, name) for name in extras - core}
+    assert {"pyarrow", "transformers", "diffusers", "cryptography", "datasets"} <= modules
+    code = f"""
+import sys
+import tomllib
+for name in {sorted(modules)}:
+    sys.modules[name] = None
+from expunge import Classification, Retrain, SalUn, Split, audit, execute
+from expunge.models import build
+from expunge.sources import load
+data = load("digits?limit=300")
+split = Split.by_class(data.train, data.test, forget=3)
+model = execute(build("cnn", num_classes=10, shape=data.shape), split.for_original, Retrain(epochs=1), Classification(10)).model
+ours = execute(model, split, SalUn(epochs=1, batch_size=64), Classification(10)).model
+assert audit(ours, split, Classification(10), original=model).details["examples"]
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

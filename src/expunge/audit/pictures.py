@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from ..data.samples import Samples
-from ..errors import MissingExtra
 
 
 def pictures(samples: Samples) -> list[str | None]:
@@ -20,9 +19,6 @@ def pictures(samples: Samples) -> list[str | None]:
 
     Returns:
         One text for each sample. None for data that is not images with 1 or 3 channels.
-
-    Raises:
-        MissingExtra: If Pillow is not installed.
     """
     x = next(iter(samples.batches(len(samples)))).x
     if not isinstance(x, Tensor) or x.ndim != 4 or x.shape[1] not in (1, 3):
@@ -42,14 +38,9 @@ def png(images: Tensor, columns: int, gap: int = 1) -> str:
 
     Returns:
         The base64 text.
-
-    Raises:
-        MissingExtra: If Pillow is not installed.
     """
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise MissingExtra("drawing a picture", "images") from error
+    from PIL import Image
+
     n, c, h, w = images.shape
     rows = -(-n // columns)
     sheet = torch.full((c, rows * (h + gap) - gap, columns * (w + gap) - gap), 0.5)

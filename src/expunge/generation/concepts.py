@@ -17,7 +17,7 @@ from ..data.resize import Resize
 from ..data.samples import Samples
 from ..data.split import Split
 from ..data.tensors import TensorData
-from ..errors import ExpungeError, MissingExtra, raise_all
+from ..errors import ExpungeError, raise_all
 from ..records.torch_files import load_state, save_state
 from ..tasks.diffusion import Diffusion
 from ..tasks.sampling import Sampler
@@ -228,9 +228,7 @@ def read_latents(
 
 def picture(path: Path, side: int) -> Tensor:
     """Read an image file as (3, side, side) in [0, 1]: resize the short side to `side`, then crop the centre."""
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise MissingExtra("reading images", "images") from error
+    from PIL import Image
+
     with Image.open(path) as image:
         return Resize(side, crop=side)(image).float() / 255

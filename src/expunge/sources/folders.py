@@ -19,7 +19,7 @@ from ..data.resize import Resize
 from ..data.stream import StreamData
 from ..errors import ExpungeError, raise_all
 from .image_walk import IMAGE_SUFFIXES, Walk, walk_images
-from .images import CHUNK, DecodedImages, image_data, need_pillow, warn_unread
+from .images import CHUNK, DecodedImages, image_data, warn_unread
 from .labels import alike
 from .source import held_out
 
@@ -76,10 +76,8 @@ def read_folder(root: Path, resize: Resize, *, workers: int = 0) -> tuple[Stream
         Training data, test data and the class names.
 
     Raises:
-        MissingExtra: Pillow is not installed.
         ExpungeError: There are fewer than two classes, or the classes of the parts differ. Lists every problem.
     """
-    need_pillow()
     parts = _parts(root)
     folders = _class_folders(root / parts[0])
     classes = [encodable(c) for c in folders]

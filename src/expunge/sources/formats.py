@@ -123,11 +123,12 @@ def read_image_parquet(path: Path, highest_label: int | None = None) -> tuple[Te
     The columns are `img` {bytes, path} and `label`.
 
     Raises:
-        MissingExtra: pyarrow or Pillow is not installed.
+        MissingExtra: pyarrow is not installed.
         ExpungeError: The file or images in it cannot be read. Lists every broken image.
     """
+    from PIL import Image
+
     try:
-        from PIL import Image
         from pyarrow import parquet
     except ImportError as error:
         raise MissingExtra("reading parquet files", "images") from error

@@ -12,7 +12,7 @@ import numpy as np
 from ..data.id_forms import encodable
 from ..data.resize import Resize
 from ..errors import ExpungeError, MissingExtra, raise_all
-from .images import DecodedImages, image_data, image_resize, need_pillow
+from .images import DecodedImages, image_data, image_resize
 from .labels import in_order, label_names
 from .source import Source
 from .table_rows import check_same_labels, groups_of, part_ids, row_parts, table_problems
@@ -73,7 +73,7 @@ def read_hugging_face(path: Path, options: dict[str, str]) -> Source:
             - `id`: a column of ids. Default: `id` if it exists.
 
     Raises:
-        MissingExtra: `datasets`, Pillow or transformers is needed and not installed.
+        MissingExtra: `datasets` or transformers is needed and not installed.
         ExpungeError: The data set cannot be read, or columns or rows cannot be used. Lists every problem.
     """
     splits = _loaded(path, options.get("config"))
@@ -108,7 +108,6 @@ def _images(
     """The images of one or two splits."""
     from datasets import Image
 
-    need_pillow()
     # `datasets` turns images by their EXIF orientation, so a model that was trained with it has seen them turned.
     resize = image_resize({"exif": "1", **options})
     image = columns["image"]

@@ -11,7 +11,7 @@ import numpy as np
 from ..data.id_forms import encodable
 from ..errors import ExpungeError, raise_all
 from .folders import TEXT, ImageFolder
-from .images import image_data, image_resize, need_pillow
+from .images import image_data, image_resize
 from .labels import in_order, label_names
 from .source import Source
 from .table_rows import check_same_labels, groups_of, part_ids, row_parts, table_problems
@@ -36,10 +36,9 @@ def read_image_table(path: Path, options: dict[str, str]) -> Source:
             - `test`: a table of test images. Default: a fixed fifth of each class.
 
     Raises:
-        MissingExtra: Pillow, or pyarrow for parquet, is not installed.
+        MissingExtra: pyarrow is needed for parquet and is not installed.
         ExpungeError: Files, columns or rows cannot be used. Lists every problem.
     """
-    need_pillow()
     resize = image_resize(options)
     root = Path(options["root"]).expanduser() if "root" in options else path.parent
     files = [path, *([Path(options["test"]).expanduser()] if "test" in options else [])]

@@ -20,7 +20,7 @@ from ..data.items import check_range
 from ..data.resize import Resize
 from ..data.stream import StreamData
 from ..data.tensors import TensorData
-from ..errors import ExpungeError, MissingExtra, raise_all
+from ..errors import ExpungeError, raise_all
 
 # images that are checked or decoded at a time
 CHUNK = 4096
@@ -96,14 +96,6 @@ def image_resize(options: dict[str, str]) -> Resize:
             f"crop={crop} is more than size={resize.size}, the short side that it is cut from; give size={crop} or more."
         )
     return resize
-
-
-def need_pillow(feature: str = "reading image files") -> None:
-    """Raise `MissingExtra` if Pillow is not installed."""
-    try:
-        import PIL  # noqa: F401
-    except ImportError as error:
-        raise MissingExtra(feature, "images") from error
 
 
 def image_data(

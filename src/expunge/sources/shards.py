@@ -21,7 +21,7 @@ from ..data.id_forms import encodable
 from ..data.resize import Resize
 from ..errors import ExpungeError, raise_all
 from .image_walk import readable_suffixes
-from .images import DecodedImages, image_data, image_resize, need_pillow, warn_unread
+from .images import DecodedImages, image_data, image_resize, warn_unread
 from .labels import in_order, label_names
 from .regular_files import check_regular
 from .source import Source
@@ -94,10 +94,8 @@ def read_shards(path: Path, options: dict[str, str]) -> Source:
             - `label`: the ending of the labels, or an entry of `KEY.json`. Default `cls`.
 
     Raises:
-        MissingExtra: Pillow is not installed.
         ExpungeError: Shards are missing, compressed or cut off, or samples have no label. Lists every problem.
     """
-    need_pillow()
     resize, label = image_resize(options), options.get("label", LABEL)
     patterns = [str(path), *([options["test"]] if "test" in options else [])]
     suffixes = frozenset([options["image"].lstrip(".").lower()]) if "image" in options else frozenset(

@@ -13,7 +13,7 @@ from ..data.class_names import class_names
 from ..data.resize import Resize
 from ..data.stream import StreamData
 from ..errors import ExpungeError, MissingExtra
-from .images import DecodedImages, image_data, image_resize, need_pillow
+from .images import DecodedImages, image_data, image_resize
 from .source import Source, held_out
 
 # how constructors name their parts: (argument, value for training, values for testing)
@@ -59,10 +59,9 @@ def read_torchvision(path: Path, options: dict[str, str]) -> Source:
               "test", "val" and "valid" that the class takes.
 
     Raises:
-        MissingExtra: torchvision or Pillow is not installed.
+        MissingExtra: torchvision is not installed.
         ExpungeError: torchvision has no such data set, or it cannot be read.
     """
-    need_pillow()
     resize, name = image_resize(options), str(path)
     parts = _parts(name, options)
     streams = [StreamData(part) for part in parts]
