@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from expunge.cli import main
 from expunge.errors import ExpungeError, WriteError
 from expunge.records.atomic_files import atomic, write_json, write_private, write_text
 from expunge.records.checkpoint import write_checkpoint
-from expunge.records.part_files import left_behind
+from expunge.records.part_files import SUFFIX, left_behind, remove
 from expunge.records.together import finish_or_remove, journal_of, staged, together
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="needs files of POSIX systems")
@@ -269,6 +270,43 @@ def test_a_journal_moves_no_other_files(tmp_path):
         write_json(journal, content)
         finish_or_remove(tmp_path)
     assert (tmp_path / "victim").read_text() == "mine" and (tmp_path / "stranger").read_text() == "theirs"
+
+
+@POSIX
+def test_a_live_process_ends_its_own_journal(tmp_path, monkeypatch):
+    """Another process that tidies the folder between two renames, as a second one under torchrun does, leaves them to their owner."""
+    replace_file, seen = os.replace, []
+
+    def replace_and_tidy(part, target):
+        replace_file(part, target)
+        seen.append((Path(target).name, finish_or_remove(tmp_path), names(tmp_path)))
+
+    monkeypatch.setattr(os, "replace", replace_and_tidy)
+    with together(tmp_path / "main"):
+        for name in ("main", "a", "b"):
+            write_text(tmp_path / name, name)
+    assert [name for name, _, _ in seen] == [".main.expunge-journal", "a", "b", "main"]
+    assert all(removed == [] for _, removed, _ in seen) and seen[1][2].count("b") == 0
+    assert {name: (tmp_path / name).read_text() for name in names(tmp_path)} == {
+        "a": "a",
+        "b": "b",
+        "main": "main",
+    }
+
+
+@POSIX
+def test_a_part_folder_that_is_removed_before_its_lock_is_made_again(tmp_path, monkeypatch):
+    open_file, taken = os.open, []
+
+    def take_first(path, *args, **kwargs):
+        if not taken and str(path).endswith(SUFFIX):
+            taken.append(Path(path))
+            remove(Path(path))
+        return open_file(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", take_first)
+    write_text(tmp_path / "x", "x")
+    assert len(taken) == 1 and names(tmp_path) == ["x"]
 
 
 KILLED_LIBRARY = """

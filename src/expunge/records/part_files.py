@@ -41,9 +41,13 @@ class Part:
         while True:
             self.folder = target.with_name(f".{shortened(target.name)}.{secrets.token_hex(6)}{SUFFIX}")
             self.folder.mkdir(mode=0o700)
-            # Windows opens no folders
-            self.lock = None if os.name == "nt" else os.open(self.folder, os.O_RDONLY)
-            # between the two calls another process may have taken the folder for one that was left behind
+            try:
+                # Windows opens no folders
+                self.lock = None if os.name == "nt" else os.open(self.folder, os.O_RDONLY)
+            except FileNotFoundError:
+                # another process took the folder for one that was left behind, as it had no lock yet
+                continue
+            # the same can happen before the lock is taken
             if self.lock is None or (lock(self.lock) is not False and _is_same(self.lock, self.folder)):
                 return
             self.release()

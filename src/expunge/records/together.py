@@ -184,8 +184,12 @@ def _finish(journal: Path) -> None:
         ]
     except (OSError, ValueError, TypeError, RecursionError):
         return
+    moves = [(part, target) for part, target in moves if is_part_of(part, target) and part.exists()]
+    # a live process holds the locks of its parts, and is making these renames itself
+    if not all(is_abandoned(part.parent) for part, _ in moves):
+        return
     for part, target in moves:
-        if is_part_of(part, target) and not part.is_symlink() and part.exists():
+        if not part.is_symlink():
             with suppress(ExpungeError):
                 refuse_special(target)
                 os.replace(part, target)
