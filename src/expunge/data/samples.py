@@ -144,8 +144,10 @@ class Data(ABC):
 
     @property
     def num_classes(self) -> int:
-        """One more than the highest class number; 0 where labels are no class numbers."""
-        return int(self.labels.max()) + 1 if self.has_classes and len(self) else 0
+        """Number of class names, or one more than the highest class number; 0 where labels are no class numbers."""
+        if not self.has_classes or not len(self):
+            return 0
+        return max(len(self.classes or ()), int(self.labels.max()) + 1)
 
     @abstractmethod
     def batches(

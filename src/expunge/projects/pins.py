@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -60,7 +60,7 @@ def pinned(
     folder: Folder,
     state: Mapping[str, Any],
     settings: Fixed,
-    read: Callable[[], Source],
+    read: Callable[[Sequence[str]], Source],
     requests: Callable[[], Mapping[str, int]],
 ) -> tuple[Source, Pins]:
     """Read the data, and check it and the settings against what the first request fixed.
@@ -69,7 +69,8 @@ def pinned(
         folder: The project.
         state: Its state.
         settings: Its settings.
-        read: Reads the data. Settings that need no data are checked before.
+        read: Reads the data. It gets the names of the classes, which keep their numbers. Settings that need no data are
+            checked before.
         requests: Returns {id: number of the earlier request that removed this sample}.
 
     Returns:
@@ -82,7 +83,7 @@ def pinned(
     old = drawn.get("inputs") or {}
     values = _setting_values(settings)
     raise_all(setting_problems(drawn, settings))
-    source = read()
+    source = read(drawn.get("classes", ()))
     values |= _input_values(source.train)
     raise_all(_class_problems(drawn, source) + _differences(old, values))
     if not drawn.get("samples"):
@@ -177,7 +178,8 @@ def _class_problems(drawn: Mapping[str, Any], source: Source) -> list[str]:
         return []
     return [
         f"{SETTINGS}: the data has the classes {list(source.classes)}, and the requests of this project were drawn with "
-        f"{drawn['classes']}; give data with the same classes in the same order."
+        f"{drawn['classes']}; a class may lose all of its samples, but none may be new or have another name. Give data with "
+        f"these classes, {_REMEDY}."
     ]
 
 

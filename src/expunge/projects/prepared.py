@@ -64,7 +64,7 @@ def prepare(folder: Folder, say: Say, command: str = "") -> Prepared:
     if sha256(path) != entry["sha256"]:
         raise ExpungeError(f"{path} was changed; restore it from a backup.")
     source, pins = pinned(
-        folder, state, settings, lambda: load(settings.data), lambda: _removed_by(folder, state)
+        folder, state, settings, lambda known: load(settings.data, known), lambda: _removed_by(folder, state)
     )
     checkpoint = read_checkpoint(path, settings.ema if first else None)
     model = settings.build(source)

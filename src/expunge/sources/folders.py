@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,9 @@ class ImageFolder(DecodedImages):
         return str(self.root / str(self.names[index]))
 
 
-def read_folder(root: Path, resize: Resize, *, workers: int = 0) -> tuple[StreamData, StreamData, list[str]]:
+def read_folder(
+    root: Path, resize: Resize, *, workers: int = 0, known: Sequence[str] = ()
+) -> tuple[StreamData, StreamData, list[str]]:
     """Read `root/train/CLASS/*.png` and `root/test/CLASS/*.png`, or `root/CLASS/*.png`.
 
     The test folder may also be `val`, `valid` or `validation`. Without a test folder, a fixed fifth of each class is held
@@ -71,6 +73,7 @@ def read_folder(root: Path, resize: Resize, *, workers: int = 0) -> tuple[Stream
         root: The folder.
         resize: Makes all images one size.
         workers: Processes that decode images ahead of the steps.
+        known: Classes that come first, in this order, also without images.
 
     Returns:
         Training data, test data and the class names.
@@ -79,7 +82,10 @@ def read_folder(root: Path, resize: Resize, *, workers: int = 0) -> tuple[Stream
         ExpungeError: There are fewer than two classes, or the classes of the parts differ. Lists every problem.
     """
     parts = _parts(root)
-    folders = _class_folders(root / parts[0])
+    existing = _class_folders(root / parts[0])
+    # names on the disk: those of known classes may be in the test folder only, or nowhere
+    on_disk = {encodable(c): c for part in parts for c in _class_folders(root / part)}
+    folders = [on_disk.get(c, c) for c in known] + [c for c in existing if encodable(c) not in known]
     classes = [encodable(c) for c in folders]
     walk = Walk()
     files = [_list_images(root, part, folders, walk) for part in parts]
@@ -89,7 +95,7 @@ def read_folder(root: Path, resize: Resize, *, workers: int = 0) -> tuple[Stream
             f"{root} has {len(classes)} class folders with images{unread}; give DIR/CLASS/*.png with two classes or more, "
             "or DIR/train/CLASS and DIR/test/CLASS."
         )
-    raise_all(_class_problems(root, parts, folders, labels=files[0][1]))
+    raise_all(_class_problems(root, parts, folders, files[0][1], len(known)))
     for group in alike(classes):
         warnings.warn(
             f"{root}: the class folders {group} differ only in spaces, case or the way they are written; join them if they are one "
@@ -120,14 +126,16 @@ def class_names(root: Path) -> list[str]:
     return [encodable(c) for c in _class_folders(root / _parts(root)[0])]
 
 
-def _class_problems(root: Path, parts: list[str], classes: list[str], labels: np.ndarray) -> list[str]:
-    """One sentence per class that only the test part has, and per class without training images."""
+def _class_problems(
+    root: Path, parts: list[str], classes: list[str], labels: np.ndarray, known: int
+) -> list[str]:
+    """One sentence per class that only the test part has, and per class without training images. The first ones are `known`."""
     empty = np.flatnonzero(np.bincount(labels, minlength=len(classes)) == 0)
     only_in_test = [c for part in parts[1:] for c in _class_folders(root / part) if c not in classes]
     return [
         f"{root / parts[-1] / c} is a class that {root / parts[0]} does not have; add it there, or remove it."
         for c in only_in_test
-    ] + [f"{root / parts[0] / classes[k]} has no images; add images, or remove the folder." for k in empty]
+    ] + [f"{root / parts[0] / classes[k]} has no images; add images, or remove the folder." for k in empty if k >= known]
 
 
 def _parts(root: Path) -> list[str]:

@@ -55,7 +55,7 @@ class HuggingFaceImages(DecodedImages):
         return f"{self.name}: row {int(self.positions[index]) + 1}"
 
 
-def read_hugging_face(path: Path, options: dict[str, str]) -> Source:
+def read_hugging_face(path: Path, options: dict[str, str], known: Sequence[str] = ()) -> Source:
     """Read a data set by its name on the Hub, from a folder of `save_to_disk`, or from a folder that `load_dataset` reads.
 
     Every column but image or text, label and id is a group column, if it holds texts or numbers. Without a column of ids, the id
@@ -71,6 +71,8 @@ def read_hugging_face(path: Path, options: dict[str, str]) -> Source:
             - `image` or `text`: the column. Default: the only column of images, else "text".
             - `label`: the column. Default: the only one of type ClassLabel, else "label".
             - `id`: a column of ids. Default: `id` if it exists.
+
+        known: Classes that come first, in this order, also without samples.
 
     Raises:
         MissingExtra: `datasets` or transformers is needed and not installed.
@@ -92,8 +94,8 @@ def read_hugging_face(path: Path, options: dict[str, str]) -> Source:
     class_order = getattr(features[columns["label"]], "names", None)
     tables = [_table(path, name, part, columns, class_order) for name, part in zip(names, parts, strict=True)]
     if "text" in columns:
-        return texts_of(tables, columns, options, path.name, class_order)
-    return _images(path, names, parts, tables, columns, class_order, options)
+        return texts_of(tables, columns, options, path.name, class_order, known)
+    return _images(path, names, parts, tables, columns, class_order, options, known)
 
 
 def _images(
@@ -104,6 +106,7 @@ def _images(
     columns: dict[str, str],
     class_order: Sequence[str] | None,
     options: dict[str, str],
+    known: Sequence[str],
 ) -> Source:
     """The images of one or two splits."""
     from datasets import Image
@@ -113,8 +116,8 @@ def _images(
     image = columns["image"]
     cells = {k: v for k, v in columns.items() if k != "image"}
     raise_all([p for table in tables for p in table_problems(table, cells, "id" in options)])
-    labels = [label_names([row[columns["label"]] for row in table.rows]) for table in tables]
-    classes = in_order(labels[0]) if class_order is None else list(class_order)
+    labels = [label_names([row[columns["label"]] for row in table.rows], known) for table in tables]
+    classes = in_order(labels[0], known) if class_order is None else list(class_order)
     check_same_labels(tables, labels, dict.fromkeys(classes, 0))
     number = {name: k for k, name in enumerate(classes)}
     y = [np.array([number[label] for label in of_table]) for of_table in labels]

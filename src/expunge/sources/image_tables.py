@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from .tables import Table, first_problems, tables_of
 IMAGE_COLUMNS = ("image", "path", "file", "filename", "file_name", "image_path", "filepath")
 
 
-def read_image_table(path: Path, options: dict[str, str]) -> Source:
+def read_image_table(path: Path, options: dict[str, str], known: Sequence[str] = ()) -> Source:
     """Read a table with the path of an image and a label in each row.
 
     Every other column is a group column. The id of an image is its path as the table has it, unless there is a column of ids.
@@ -34,6 +35,8 @@ def read_image_table(path: Path, options: dict[str, str]) -> Source:
             - `label`, `id`: names of the columns. Default: `label` and `id`.
             - `root`: the folder that paths are relative to. Default: the folder of the table.
             - `test`: a table of test images. Default: a fixed fifth of each class.
+
+        known: Classes that come first, in this order, also without samples.
 
     Raises:
         MissingExtra: pyarrow is needed for parquet and is not installed.
@@ -48,12 +51,12 @@ def read_image_table(path: Path, options: dict[str, str]) -> Source:
     )
     columns = {"image": image, "label": options.get("label", "label"), "id": options.get("id", "id")}
     raise_all([p for table in tables for p in table_problems(table, columns, "id" in options)])
-    labels = [label_names([row[columns["label"]] for row in table.rows]) for table in tables]
-    check_same_labels(tables, labels)
-    classes = in_order(labels[0])
+    labels = [label_names([row[columns["label"]] for row in table.rows], known) for table in tables]
+    classes = in_order(labels[0], known)
+    number = {name: k for k, name in enumerate(classes)}
+    check_same_labels(tables, labels, number)
     if len(classes) < 2:
         raise ExpungeError(f"{path} has one class, '{classes[0]}'; give images of two classes or more.")
-    number = {name: k for k, name in enumerate(classes)}
     y = [np.array([number[label] for label in of_table]) for of_table in labels]
     # missing files are told with their lines, unless no file is to be opened
     names = [_file_names(table, image, root, options.get("check") != "0") for table in tables]

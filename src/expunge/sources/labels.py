@@ -29,20 +29,25 @@ def as_name(value: Any) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def label_names(values: Sequence[Any]) -> list[str]:
-    """Return the labels (N,) as texts. If all are numbers, whole floats such as "2.0" become "2"."""
+def label_names(values: Sequence[Any], known: Iterable[str] = ()) -> list[str]:
+    """Return the labels (N,) as texts. If they and all `known` ones are numbers, whole floats such as "2.0" become "2"."""
     names = [as_name(value) for value in values]
-    if all(NUMBER.fullmatch(name) for name in set(names)):
+    if all(NUMBER.fullmatch(name) for name in {*names, *known}):
         return [m[1] if (m := WHOLE_FLOAT.fullmatch(name)) else name for name in names]
     return names
 
 
-def in_order(names: Iterable[str]) -> list[str]:
-    """Return each name once: in numerical order if all are numbers, else in alphabetical order."""
-    existing = set(names)
-    if all(NUMBER.fullmatch(name) for name in existing):
-        return sorted(existing, key=lambda name: (float(name), name))
-    return sorted(existing)
+def in_order(names: Iterable[str], known: Sequence[str] = ()) -> list[str]:
+    """Return each name once: in numerical order if all are numbers, else in alphabetical order.
+
+    Args:
+        names: The names.
+        known: Names that come first, in this order, also if `names` lacks them.
+    """
+    new = set(names) - set(known)
+    if all(NUMBER.fullmatch(name) for name in new):
+        return [*known, *sorted(new, key=lambda name: (float(name), name))]
+    return [*known, *sorted(new)]
 
 
 def plain(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from .image_tables import read_image_table
 from .images import check_images, image_resize, in_memory
 from .npz import read_npz
 from .shards import read_shards
-from .source import Source, input_shape, stratified_part
+from .source import Source, input_shape, stratified_part, with_classes
 from .spec import ENTRY_POINTS, IMAGE_SOURCES, PATHS, check_spec
 from .standard_sets import read_cifar10, read_digits, read_fashion_mnist
 from .texts import read_texts
@@ -36,7 +36,7 @@ from .torchvision_sets import read_torchvision
 MEMORY_LIMIT = 1 << 30
 
 
-def load(spec: str) -> Source:
+def load(spec: str, known: Sequence[str] = ()) -> Source:
     """Read data by its spec.
 
     A spec is a source, a path and options: `SOURCE:PATH?OPTION=VALUE&OPTION=VALUE`. The sources are `digits`,
@@ -56,6 +56,7 @@ def load(spec: str) -> Source:
 
     Args:
         spec: The data spec.
+        known: Names of classes that keep their numbers, also without training samples. New classes come behind them.
 
     Returns:
         Training data, test data, class names, the shape of an input and a name.
@@ -71,7 +72,8 @@ def load(spec: str) -> Source:
     if source_name in READERS:
         if (path_kind := PATHS[source_name]) and not path:
             raise ExpungeError(f"'{spec}' names no {path_kind.lower()}; write {source_name}:{path_kind}.")
-        source = READERS[source_name](Path(path).expanduser(), options)
+        fixed = {"known": known} if source_name in NUMBERED_BY_LABELS else {}
+        source = READERS[source_name](Path(path).expanduser(), options, **fixed)
     elif point := installed(ENTRY_POINTS).get(source_name):
         arguments = {"spec": spec, **({"path": path} if path else {})}
         source = _as_source(call_factory(loaded(point), source_name, arguments, ExpungeError), source_name)
@@ -81,7 +83,7 @@ def load(spec: str) -> Source:
     # Images that are decoded later have one size already.
     if source_name not in IMAGE_SOURCES:
         raise_all([f"{spec}: {problem}" for problem in pair_problems(source.train, source.test)])
-    return _with_options(source, options, has_images=source_name in IMAGE_SOURCES)
+    return _with_options(with_classes(source, known), options, has_images=source_name in IMAGE_SOURCES)
 
 
 def _with_options(source: Source, options: dict[str, str], has_images: bool) -> Source:
@@ -159,9 +161,9 @@ def _first_input(data: Data) -> Inputs:
     return next(iter(data.samples(torch.arange(1)).batches(1))).x
 
 
-def _read_folder(folder: Path, options: dict[str, str]) -> Source:
+def _read_folder(folder: Path, options: dict[str, str], known: Sequence[str] = ()) -> Source:
     resize = image_resize(options)
-    train, test, classes = read_folder(folder, resize, workers=int(options.get("workers", 0)))
+    train, test, classes = read_folder(folder, resize, workers=int(options.get("workers", 0)), known=known)
     return Source(train, test, classes, resize.shape, train.name, root=str(folder))
 
 
@@ -183,7 +185,9 @@ def _as_source(result: Any, spec: str) -> Source:
     return Source(train, test, class_names(train), input_shape(train), spec.rpartition(":")[2])
 
 
-READERS: dict[str, Callable[[Path, dict[str, str]], Source]] = {
+# sources that number their classes by the labels that occur
+NUMBERED_BY_LABELS = ("folder", "images", "text", "npz", "hf", "webdataset")
+READERS: dict[str, Callable[..., Source]] = {
     "digits": read_digits,
     "fashion-mnist": read_fashion_mnist,
     "cifar10": read_cifar10,

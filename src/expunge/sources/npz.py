@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from .source import Source, input_shape
 RESERVED = ("x_train", "x_test", "y_train", "y_test", "ids", "classes")
 
 
-def read_npz(path: Path, options: dict[str, str]) -> Source:
+def read_npz(path: Path, options: dict[str, str], known: Sequence[str] = ()) -> Source:
     """Read training and test data from a NumPy archive.
 
     The archive has these arrays:
@@ -30,6 +31,11 @@ def read_npz(path: Path, options: dict[str, str]) -> Source:
     - `y_train` (N,) and `y_test` (M,), whole numbers from 0, or class names;
     - optional: `ids` (N,) of the training samples, `classes` (K,) with their names;
     - any other array (N,) is a group column of the training samples.
+
+    Args:
+        path: The archive.
+        options: The options of the data spec.
+        known: Classes that come first, in this order, also without samples.
 
     Raises:
         ExpungeError: Arrays are missing or have wrong shapes or types. Lists every one.
@@ -43,9 +49,9 @@ def read_npz(path: Path, options: dict[str, str]) -> Source:
             f"{path} has the arrays {sorted(arrays)} and lacks {missing}; name the arrays x_train, y_train, x_test, y_test."
         )
     groups = {k: v for k, v in arrays.items() if k.partition(".")[0] not in RESERVED}
-    problems = [f"{path}: {p}" for p in _label_problems(arrays) + _shape_problems(arrays, groups)]
+    problems = [f"{path}: {p}" for p in _label_problems(arrays, known) + _shape_problems(arrays, groups)]
     raise_all(problems)
-    y, classes = _numbered(arrays)
+    y, classes = _numbered(arrays, known)
     of_part: dict[str, dict[str, Any]] = {"train": {"ids": arrays.get("ids"), "groups": groups}, "test": {}}
     train, test = (
         TensorData(
@@ -60,7 +66,7 @@ def read_npz(path: Path, options: dict[str, str]) -> Source:
     return Source(train, test, classes, input_shape(train), encodable(path.stem))
 
 
-def _label_problems(arrays: dict[str, np.ndarray]) -> list[str]:
+def _label_problems(arrays: dict[str, np.ndarray], known: Sequence[str]) -> list[str]:
     """One sentence per array of labels or class names that cannot be used."""
     labels = {name: arrays[name] for name in ("y_train", "y_test")}
     problems = [
@@ -76,7 +82,7 @@ def _label_problems(arrays: dict[str, np.ndarray]) -> list[str]:
     if True in kinds:
         if blank := [name for name, v in labels.items() if not np.strings.str_len(np.strings.strip(v)).all()]:
             problems.append(f"{' and '.join(blank)} has empty names; give each sample a class.")
-        if unknown := sorted(set(labels["y_test"].tolist()) - set(labels["y_train"].tolist())):
+        if unknown := sorted(set(labels["y_test"].tolist()) - set(labels["y_train"].tolist()) - set(known)):
             problems.append(f"y_test has the labels {unknown[:5]}, which y_train does not have.")
     names = arrays.get("classes")
     if names is None:
@@ -101,11 +107,12 @@ def _label_problems(arrays: dict[str, np.ndarray]) -> list[str]:
     return problems
 
 
-def _numbered(arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], list[str]]:
+def _numbered(arrays: dict[str, np.ndarray], known: Sequence[str]) -> tuple[dict[str, np.ndarray], list[str]]:
     """The class numbers (N,) of training and test samples, and the class names."""
     labels = {part: arrays[f"y_{part}"] for part in ("train", "test")}
     if labels["train"].dtype.kind == "U":
-        classes = [str(c) for c in arrays.get("classes", in_order(labels["train"].tolist()))]
+        names = [str(c) for c in arrays.get("classes", in_order(labels["train"].tolist()))]
+        classes = [*known, *(name for name in names if name not in known)]
         numbers = {name: k for k, name in enumerate(classes)}
         return {part: np.array([numbers[n] for n in v.tolist()]) for part, v in labels.items()}, classes
     count = max(int(v.max()) for v in labels.values()) + 1

@@ -10,7 +10,7 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,7 @@ class ShardImages(DecodedImages):
         return f"{self.files[shard]}, byte {offset:,}"
 
 
-def read_shards(path: Path, options: dict[str, str]) -> Source:
+def read_shards(path: Path, options: dict[str, str], known: Sequence[str] = ()) -> Source:
     """Read WebDataset shards.
 
     The id of a sample is its key; if shards share keys, all ids begin with the name of the shard. Texts and numbers in `KEY.json`
@@ -92,6 +92,8 @@ def read_shards(path: Path, options: dict[str, str]) -> Source:
             - `test`: shards of test images. Default: a fixed fifth of each class.
             - `image`: the ending of the images, such as `jpg`. Default: every ending that Pillow reads.
             - `label`: the ending of the labels, or an entry of `KEY.json`. Default `cls`.
+
+        known: Classes that come first, in this order, also without samples.
 
     Raises:
         ExpungeError: Shards are missing, compressed or cut off, or samples have no label. Lists every problem.
@@ -110,10 +112,10 @@ def read_shards(path: Path, options: dict[str, str]) -> Source:
     raise_all([p for table in tables for p in table_problems(table, columns, needs_id=False)])
     for pattern, shards in zip(patterns, parts, strict=True):
         warn_unread(pattern, shards.unread, len(shards.keys))
-    labels = [label_names([row[label] for row in table.rows]) for table in tables]
-    check_same_labels(tables, labels)
-    classes = in_order(labels[0])
+    labels = [label_names([row[label] for row in table.rows], known) for table in tables]
+    classes = in_order(labels[0], known)
     number = {name: k for k, name in enumerate(classes)}
+    check_same_labels(tables, labels, number)
     y = [np.array([number[n] for n in of_table]) for of_table in labels]
     data = []
     for part in row_parts(y, len(classes)):

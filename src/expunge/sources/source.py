@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -56,6 +58,25 @@ def input_shape(data: Data) -> tuple[int, ...]:
     if isinstance(x, dict):
         x = x["input_ids"] if "input_ids" in x else next(iter(x.values()))
     return tuple(x.shape[1:])
+
+
+def with_classes(source: Source, known: Sequence[str]) -> Source:
+    """Return data whose classes have the numbers that they have in `known`, where all of its classes are known.
+
+    Data with other classes is returned as it is. Without class names, labels are the numbers already.
+    """
+    unknown = set(source.classes) - set(known)
+    if unknown or source.classes == list(known) or len(set(known)) < len(known):
+        return source
+    numbers = torch.tensor([known.index(name) for name in source.classes])
+    parts = {}
+    for name, data in (("train", source.train), ("test", source.test)):
+        # a copy: a user's function may return the same object again
+        parts[name] = changed = copy.copy(data)
+        if source.train.classes is not None:
+            changed.labels = numbers[data.labels]
+        changed.classes = list(known)
+    return replace(source, **parts, classes=list(known))
 
 
 def stratified_part(data: Data, part: str, limit: int, seed: int) -> Data:

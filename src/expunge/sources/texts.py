@@ -29,7 +29,7 @@ DEFAULT_LENGTH = 128
 Tokenize: TypeAlias = Callable[[list[str], int], dict[str, Tensor]]
 
 
-def read_texts(path: Path, options: dict[str, str]) -> Source:
+def read_texts(path: Path, options: dict[str, str], known: Sequence[str] = ()) -> Source:
     """Read a table with a text and a label in each row.
 
     Every column but text, label and id is a group column. Without a column of ids, the id of a row is its number in the
@@ -45,13 +45,15 @@ def read_texts(path: Path, options: dict[str, str]) -> Source:
             - `length`: tokens to keep of each text. Default 128.
             - `text`, `label`, `id`: names of the columns.
 
+        known: Classes that come first, in this order, also without samples.
+
     Raises:
         MissingExtra: pyarrow or transformers is not installed and needed.
         ExpungeError: Files, columns or rows cannot be used. Lists every problem.
     """
     columns = {k: options.get(k, k) for k in ("text", "label", "id")}
     files = [path, *([Path(options["test"]).expanduser()] if "test" in options else [])]
-    return texts_of(tables_of(files), columns, options, path.stem)
+    return texts_of(tables_of(files), columns, options, path.stem, known=known)
 
 
 def texts_of(
@@ -60,6 +62,7 @@ def texts_of(
     options: dict[str, str],
     name: str,
     class_order: Sequence[str] | None = None,
+    known: Sequence[str] = (),
 ) -> Source:
     """Return the texts of tables as a source.
 
@@ -69,15 +72,16 @@ def texts_of(
         options: The options of `read_texts`.
         name: Name for records.
         class_order: Class names in the order of their numbers. Default: numerical or alphabetical order.
+        known: Classes that come first, in this order, also without samples.
 
     Raises:
         MissingExtra: transformers is needed and not installed.
         ExpungeError: Columns or rows cannot be used. Lists every problem.
     """
     raise_all([p for table in tables for p in table_problems(table, columns, "id" in options)])
-    labels = [label_names([row[columns["label"]] for row in table.rows]) for table in tables]
+    labels = [label_names([row[columns["label"]] for row in table.rows], known) for table in tables]
     folder = Path(options["tokenizer"]).expanduser() if "tokenizer" in options else None
-    classes, numbers = _classes(labels[0], folder, class_order)
+    classes, numbers = _classes(labels[0], folder, class_order, known)
     check_same_labels(tables, labels, numbers)
     tokenize = _hash_words if folder is None else _tokenizer(folder)
     length = int(options.get("length", DEFAULT_LENGTH))
@@ -103,9 +107,11 @@ def texts_of(
 
 
 def _classes(
-    labels: Sequence[str], folder: Path | None, class_order: Sequence[str] | None
+    labels: Sequence[str], folder: Path | None, class_order: Sequence[str] | None, known: Sequence[str]
 ) -> tuple[list[str], dict[str, int]]:
     """The class names in order, and the class number of each label."""
+    if known and set(labels) <= set(known):
+        return list(known), {name: k for k, name in enumerate(known)}
     try:
         id2label = {int(k): str(v) for k, v in _read_config(folder).get("id2label", {}).items()}
     except (AttributeError, TypeError, ValueError) as error:
@@ -125,7 +131,7 @@ def _classes(
             name: int(name) for name in existing | set(map(str, range(len(model_classes))))
         }
     # Of stars from 1 to 5, the first class is "1".
-    names = in_order(existing) if class_order is None else list(class_order)
+    names = in_order(existing, known) if class_order is None else list(class_order)
     return names, {name: k for k, name in enumerate(names)}
 
 
