@@ -42,6 +42,10 @@ def answer(
     union = setting.union(splits).after(requests_of(model), rehearse=setting.rehearse)
     outcomes = _run(model, union, setting)
     outcome, parts = outcomes[-1], parts_of(splits, outcomes)
+    if setting.returned is not None and (sentences := setting.returned.sentences):
+        details = outcome.record.details
+        details["returned_copies"] = setting.returned.to_dict()
+        details["limits"] = [*details.get("limits", ()), *sentences]
     failures = _failures(splits, parts, outcomes)
     if len(failures) == len(splits):
         raise NotAnswered([failures[k] for k in range(len(splits))], outcomes)

@@ -21,6 +21,7 @@ from ..training.method import Method
 from ..training.run import Compute
 from ..tuning.search import Count
 from .held_out import hold_out
+from .returned import ReturnedCopies
 from .wanted import Wanted, union_of
 
 
@@ -48,6 +49,7 @@ class Setting:
         trials: Number of settings that a run tries on validation data: see `unlearn`. "auto" takes the settings as they are
             where there are no validation samples, and never delivers the original.
         fixed: Settings of the method that trials keep.
+        returned: Copies of samples that earlier requests removed. None if they were not looked for.
     """
 
     train: Data
@@ -68,19 +70,20 @@ class Setting:
     held_out: frozenset[str] | None = None
     trials: Count = None
     fixed: Sequence[str] = ()
+    returned: ReturnedCopies | None = None
 
     def draw(self, request: Wanted) -> Split:
         """Draw the split of one request."""
         split = request.draw(
             self.train, self.test, validation=self._share, seed=self.split_seed, copies=self.copies
         )
-        return self._held_out(split)
+        return self._adjusted(split)
 
     def union(self, splits: Sequence[Split]) -> Split:
         """Return the split of several requests together."""
         if len(splits) == 1:
             return splits[0]
-        return self._held_out(
+        return self._adjusted(
             union_of(splits, self.train, self.test, validation=self._share, seed=self.split_seed)
         )
 
@@ -88,11 +91,11 @@ class Setting:
     def _share(self) -> float:
         return self.validation if self.held_out is None else 0.0
 
-    def _held_out(self, split: Split) -> Split:
-        """Return the split with the validation set of the first request, if the data has changed since."""
-        if self.held_out is None:
-            return split
-        return hold_out(split, self.held_out, {"validation": self.validation, "seed": self.split_seed})
+    def _adjusted(self, split: Split) -> Split:
+        """Return the split with the validation set of the first request, if the data has changed since, without returned copies."""
+        if self.held_out is not None:
+            split = hold_out(split, self.held_out, {"validation": self.validation, "seed": self.split_seed})
+        return split if self.returned is None else self.returned.leave(split)
 
 
 class NothingWaits(ExpungeError):

@@ -5,35 +5,36 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
 
-from ..data.copy_hashes import CHANGING, hashes_of
+from ..data.copy_hashes import CHANGING, SampleHashes, hashes_of
 from ..data.samples import Data
 from ..errors import ExpungeError
 from ..sources.source import Source
 
 # ids that a sentence shows
 SHOWN_IDS = 5
-# columns of a table of fingerprints
-NAME, CONTENT, SAMPLE = range(3)
+# columns of a table of fingerprints; those from COPIED on are the hashes by which copies are found
+NAME, CONTENT, SAMPLE, COPIED = range(4)
 
 
 @dataclass(frozen=True, eq=False)
 class Fingerprints:
     """Hold the fingerprints of the training and test samples of a project.
 
-    A table has a row (uint64) per sample: keyed hashes of its id, of id and contents, and of id, contents and label. The
-    file shows no id and no contents. With the key, it shows whether a known sample was in the data.
+    A table has a row (uint64) per sample: keyed hashes of its id, of id and contents, of id, contents and label, and of its
+    contents alone: the inputs, and the normalised text if the data has texts. The last ones are 0 where there is nothing to
+    copy. The file shows no id and no contents. With the key, it shows whether a known sample was in the data.
 
     Args:
         key: Random key of the hashes, 32 bytes.
-        train: Table (N, 3) of the training samples.
-        test: Table (M, 3) of the test samples.
+        train: Table (N, 4 or 5) of the training samples. A project of an earlier version has 3 columns.
+        test: Table (M, 4 or 5) of the test samples.
         without_contents: Names of the tables whose contents are not compared, because each reading gives other ones.
     """
 
@@ -62,11 +63,21 @@ class Fingerprints:
 
     def extended(self, current: Fingerprints) -> Fingerprints:
         """Return these fingerprints with those of the samples that are new in the data."""
-        train, test = (
-            np.concatenate([old, new[~np.isin(new[:, NAME], old[:, NAME])]])
-            for old, new in ((self.train, current.train), (self.test, current.test))
-        )
+        train, test = _joined(self.train, current.train), _joined(self.test, current.test)
         return replace(self, train=train, test=test)
+
+    def has_more_than(self, other: Fingerprints) -> bool:
+        """Return whether these fingerprints have rows or columns that others lack."""
+        return any(a.shape != b.shape for a, b in ((self.train, other.train), (self.test, other.test)))
+
+    def which(self, ids: Iterable[str]) -> np.ndarray:
+        """Return which training samples have one of these ids, bool (N,)."""
+        names = [_named(name, self.key).digest() for name in ids]
+        return np.isin(self.train[:, NAME], np.frombuffer(b"".join(names), np.uint64))
+
+    def copied_of(self, ids: Iterable[str]) -> np.ndarray:
+        """Return the hashes (n,) of the contents of the training samples with these ids, as far as they are known."""
+        return np.unique(self.train[self.which(ids), COPIED:])
 
     def __len__(self) -> int:
         return len(self.train) + len(self.test)
@@ -94,25 +105,47 @@ def _has_no_contents(data: Data) -> bool:
     return CHANGING in hashes.limits or (bool(hashes.limits) and not hashes.exact.any())
 
 
+def _joined(old: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """Return a table with the rows of new ids, and with the hashes of contents that it lacks."""
+    width = max(old.shape[1], new.shape[1])
+    joined, new = (np.pad(table, ((0, 0), (0, width - table.shape[1]))) for table in (old, new))
+    if old.shape[1] < width:
+        rows = {sample: k for k, sample in enumerate(new[:, SAMPLE].tolist())}
+        at = np.array([rows.get(sample, -1) for sample in joined[:, SAMPLE].tolist()], np.int64)
+        joined[at >= 0, COPIED:] = new[at[at >= 0], COPIED:]
+    return np.concatenate([joined, new[~np.isin(new[:, NAME], joined[:, NAME])]])
+
+
+def _named(name: str, key: bytes) -> hashlib.blake2b:
+    """Return the state of a hash that has read an id. Its length comes first: no id can pass for an id and contents."""
+    encoded = str(name).encode()
+    return hashlib.blake2b(len(encoded).to_bytes(8, "big") + encoded, digest_size=8, key=key)
+
+
+def _copied(hashes: SampleHashes, key: bytes) -> np.ndarray:
+    """The keyed hashes (N, K) by which copies are found; 0 for samples that hold nothing that can be copied."""
+    count, kinds = hashes.exact.shape[:2]
+    rows = np.ascontiguousarray(hashes.exact).reshape(count * kinds, -1)
+    digests = (hashlib.blake2b(row.tobytes(), digest_size=8, key=key, person=b"contents").digest() for row in rows)
+    table = np.frombuffer(b"".join(digests), np.uint64).reshape(count, kinds)
+    return np.where(hashes.blank[:, None], np.uint64(0), table)
+
+
 def _table(data: Data, key: bytes, with_contents: bool) -> np.ndarray:
-    """The table (N, 3) of a data set. Without ids, the position is the id."""
-    count = len(data)
-    contents = np.ascontiguousarray(hashes_of(data).exact.reshape(count, -1))
+    """The table of a data set. Without ids, the position is the id."""
+    count, hashes = len(data), hashes_of(data)
+    contents = np.ascontiguousarray(hashes.exact.reshape(count, -1))
     labels = np.ascontiguousarray(data.labels.numpy().reshape(count, -1))
     ids = data.ids if data.ids is not None else map(str, range(count))
     digests = bytearray()
     for at, name in enumerate(ids):
-        state = hashlib.blake2b(b"", digest_size=8, key=key)
-        encoded = str(name).encode()
-        # with its length in front, no id can be taken for an id and the begin of contents
-        for part in (
-            len(encoded).to_bytes(8, "big") + encoded,
-            contents[at].tobytes() if with_contents else b"",
-            labels[at].tobytes(),
-        ):
+        state = _named(str(name), key)
+        digests += state.digest()
+        for part in (contents[at].tobytes() if with_contents else b"", labels[at].tobytes()):
             state.update(part)
             digests += state.digest()
-    return np.frombuffer(bytes(digests), np.uint64).reshape(count, 3)
+    table = np.frombuffer(bytes(digests), np.uint64).reshape(count, COPIED)
+    return np.concatenate([table, _copied(hashes, key)], axis=1)
 
 
 def moved(pinned: Fingerprints, current: Fingerprints) -> Mapping[str, np.ndarray]:

@@ -41,11 +41,13 @@ class Pins:
     Args:
         values: {key: value} of what decides what the model sees.
         fingerprints: Those of all samples that the project has known.
+        current: Those of today's data.
         is_new: Whether they must be written with the next change.
     """
 
     values: dict[str, str]
     fingerprints: Fingerprints
+    current: Fingerprints
     is_new: bool
 
     def write(self, work: Path) -> dict[str, Any]:
@@ -88,14 +90,15 @@ def pinned(
     raise_all(_class_problems(drawn, source) + _differences(old, values))
     if not drawn.get("samples"):
         # the first request, or a project of an earlier version
-        return source, Pins(values, Fingerprints.of(source), is_new=True)
+        current = Fingerprints.of(source)
+        return source, Pins(values, current, current, is_new=True)
     known = Fingerprints.load(folder.find(SAMPLES, dict(state)))
     source, current = divided_as(known, source)
     if sample_problems(known, current, source, {}):
         problems = sample_problems(known, current, source, requests())
         raise_all([f"{SETTINGS}: data: {text}" for text in problems + _moved_files(old, values)])
     extended = known.extended(current)
-    return source, Pins({**old, **values}, extended, is_new=len(extended) > len(known))
+    return source, Pins({**old, **values}, extended, current, is_new=extended.has_more_than(known))
 
 
 def setting_problems(drawn: Mapping[str, Any], settings: Fixed) -> list[str]:

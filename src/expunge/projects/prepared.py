@@ -28,6 +28,7 @@ from .folder import HELD_OUT, SETTINGS, Folder, request_file, sha256, write_priv
 from .held_out import drawn_ids
 from .pins import Pins, pinned
 from .requests import ProjectRequest
+from .returned import find_returned
 from .settings import ProjectSettings, read_settings
 from .state import request_entries
 from .wanted import Wanted
@@ -69,8 +70,15 @@ def prepare(folder: Folder, say: Say, command: str = "") -> Prepared:
     checkpoint = read_checkpoint(path, settings.ema if first else None)
     model = settings.build(source)
     load_into(model, checkpoint)
-    remember_requests(model, _answered(folder, state, checkpoint, len(source.classes)))
-    setting = _setting(settings, source, command)
+    answered, requests = _answered(folder, state, checkpoint, len(source.classes)), request_entries(state)
+    remember_requests(model, answered)
+    numbers = {entry.request: entry.number for entry in reversed(requests)}
+    returned = find_returned(
+        pins.fingerprints, pins.current, source.train, answered, numbers, settings.copies
+    )
+    for text in returned.sentences:
+        say(text)
+    setting = replace(_setting(settings, source, command), returned=returned)
     if (drawn := state.get("drawn")) and drawn["held_out"] and source.train.fingerprint() != drawn["data"]:
         say(
             "the training data has changed since the first request; the validation set stays the same by its ids."
@@ -79,7 +87,7 @@ def prepare(folder: Folder, say: Say, command: str = "") -> Prepared:
         setting = replace(setting, held_out=frozenset(names))
     if first and (note := check_original(checkpoint, _any_split(setting))):
         say(note.replace("add --validation 0", "set validation = 0 in expunge.toml"))
-    return Prepared(state, request_entries(state), settings, setting, model.to(settings.device), path, pins)
+    return Prepared(state, requests, settings, setting, model.to(settings.device), path, pins)
 
 
 def _setting(settings: ProjectSettings, source: Source, command: str) -> Setting:

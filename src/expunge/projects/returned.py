@@ -1,0 +1,137 @@
+"""Copies of samples that earlier requests removed: contents that are back in the data under other ids."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..data.copies import RECORDED_IDS, SHOWN_IDS, CopyHandling
+from ..data.past_requests import PastRequest
+from ..data.samples import Data, Samples
+from ..data.split import Split
+from ..errors import SplitError
+from ..summaries import short
+from .fingerprints import COPIED, Fingerprints
+
+
+@dataclass(frozen=True, eq=False)
+class ReturnedCopies:
+    """Hold the training samples whose contents an earlier request removed under another id.
+
+    Args:
+        copies: The samples, which may have another label.
+        requests: Numbers of the requests that removed the contents; empty where the requests are of an earlier project.
+        handling: What the project does about copies. With "report" and "ignore" they stay in their sets.
+    """
+
+    copies: Samples
+    requests: tuple[int, ...]
+    handling: CopyHandling
+
+    @property
+    def sentences(self) -> list[str]:
+        """What is done about the copies, for the user; empty without copies."""
+        if not len(self.copies):
+            return []
+        count, one = len(self.copies), len(self.copies) == 1
+        ids = self.copies.take(torch.arange(count)[:SHOWN_IDS]).ids
+        more = f" and {count - SHOWN_IDS:,} more" if count > SHOWN_IDS else ""
+        shown = f"id{'s' * (not one)} {short(', '.join(ids), 60)}{more}"
+        numbers = [str(n) for n in self.requests]
+        by = f"request{'s' * (len(numbers) > 1)} {', '.join(numbers)}" if numbers else "earlier requests"
+        start = (
+            f"{count:,} training sample{' is a copy' if one else 's are copies'} of samples that {by} removed ({shown})"
+        )
+        if self.handling == "include":
+            return [f"{start}: {'it leaves' if one else 'they leave'} the retain set and the validation set."]
+        stay = "it stays in its set" if one else "they stay in their sets"
+        return [
+            f"{start}: {stay}, as copies is {self.handling!r} in expunge.toml, and the model learns from "
+            f"{'it' if one else 'them'} again; write copies = \"include\", or ask for {'it' if one else 'them'} too."
+        ]
+
+    def leave(self, split: Split) -> Split:
+        """Return a split without the copies in its retain, validation and withheld set. Its forget set stays as it is.
+
+        Raises:
+            SplitError: No sample would be retained.
+        """
+        if self.handling != "include" or not len(self.copies):
+            return split
+        copied = self.copies.index
+        retain, validation, withheld = (
+            s.take(~torch.isin(s.index, copied)) for s in (split.retain, split.validation, split.withheld)
+        )
+        if not len(retain):
+            raise SplitError(
+                "all samples of the retain set are copies of samples that earlier requests removed; add other samples."
+            )
+        trained = torch.cat([split.retain.index, split.withheld.index])
+        removed = torch.cat([split.removed, trained[torch.isin(trained, copied)]]).unique()
+        return replace(split, retain=retain, validation=validation, withheld=withheld, removed=removed)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return number, requests and the first 20 ids, for a record."""
+        first = self.copies.take(torch.arange(len(self.copies))[:RECORDED_IDS])
+        return {
+            "count": len(self.copies),
+            "left_out": self.handling == "include",
+            "requests": list(self.requests),
+            "ids": first.ids,
+        }
+
+
+def find_returned(
+    known: Fingerprints,
+    current: Fingerprints,
+    train: Data,
+    requests: Sequence[PastRequest],
+    numbers: Mapping[str, int],
+    handling: CopyHandling | None,
+) -> ReturnedCopies:
+    """Find the contents of earlier requests' samples in today's data. They are known also where the samples are gone.
+
+    Args:
+        known: Fingerprints of all samples that the project has known, with the key of `current`.
+        current: Those of today's data.
+        train: Today's training data.
+        requests: The requests that the model has answered.
+        numbers: {hash of a request: its number in the project}.
+        handling: `copies` of the project. By default copies leave the sets.
+    """
+    ids = {name for r in requests for name in r.ids}
+    own = current.which(ids)
+    for r in requests:
+        if r.classes:
+            # every sample of a removed class stays out of training anyway
+            own |= np.isin(train.labels.numpy(), r.classes)
+    copied = current.train[:, COPIED:]
+    found = _sharing(copied, known.copied_of(ids)) & ~own
+    concerned = []
+    if found.any():
+        concerned = [
+            r for r in requests if (_sharing(copied, known.copied_of(r.ids)) & found).any()
+        ]
+    return ReturnedCopies(
+        Samples(train, torch.from_numpy(np.flatnonzero(found))),
+        tuple(sorted({numbers[r.request] for r in concerned if r.request in numbers})),
+        handling or "include",
+    )
+
+
+def _sharing(copied: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Return which samples share a hash with the wanted ones, or with such a sample, bool (N,).
+
+    Of two texts with equal words, only one may share its tokens with a third. So the search goes on from what it finds.
+    """
+    found = np.zeros(len(copied), bool)
+    while True:
+        before = int(found.sum())
+        found = (np.isin(copied, wanted[wanted != 0])).any(1)
+        if copied.shape[1] == 1 or int(found.sum()) == before:
+            return found
+        wanted = np.union1d(wanted, copied[found])
