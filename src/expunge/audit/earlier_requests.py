@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from scipy.special import bdtrc
@@ -15,6 +16,8 @@ from .evaluation import Evaluation
 TOLERANCE = 2.0
 # Largest probability that as many samples are recognised by chance where the request is called learned again.
 SIGNIFICANCE = 0.01
+# numbers of requests that a sentence shows
+SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -26,9 +29,11 @@ class EarlierScores:
         request: Hash that identifies the request (`PastRequest.request`).
         scenario: How its forget set was drawn.
         goal: "untrain" or "unlearn".
-        samples: Number of its samples in the data.
-        UA: 100 - accuracy on its samples, in percent.
-        MIA: Share of its samples that the SVM attack calls non-member, in percent.
+        samples: Number of samples that were scored; 0 if the data has none any more.
+        scored: "training" if these are its own samples, "test" if they are the test samples of its classes, as the data has
+            no training samples of them any more, or "" if there is nothing to score.
+        UA: 100 - accuracy on these samples, in percent; None without samples.
+        MIA: Share of them that the SVM attack calls non-member, in percent; None for test samples and without samples.
         UA_then: UA of the audit that followed its own run, or None.
         MIA_then: MIA of that audit, or None.
         UA_retrained: UA of the retrained model on its samples, or None.
@@ -44,8 +49,9 @@ class EarlierScores:
     scenario: str
     goal: str
     samples: int
-    UA: float
-    MIA: float
+    scored: Literal["training", "test", ""]
+    UA: float | None
+    MIA: float | None
     UA_then: float | None = None
     MIA_then: float | None = None
     UA_retrained: float | None = None
@@ -58,7 +64,7 @@ class EarlierScores:
     def to_dict(self) -> dict[str, Any]:
         """Return the values for a record, with the changes since the request's own audit."""
         changes = {
-            f"{name}_change": None if then is None else now - then
+            f"{name}_change": None if then is None or now is None else now - then
             for name, now, then in (("UA", self.UA, self.UA_then), ("MIA", self.MIA, self.MIA_then))
         }
         return {**vars(self), **changes}
@@ -79,7 +85,7 @@ def audit_earlier(
         tolerance: Tolerance in points, default 2.
 
     Returns:
-        One entry per request with samples in the data, in the order of the requests.
+        One entry per request, in their order. A request whose samples are gone from the data has no scores.
 
     Example:
         >>> [(e.number, e.UA, e.came_back) for e in audit_earlier(evaluation)]  # doctest: +SKIP
@@ -92,15 +98,15 @@ def audit_earlier(
     reference = _of_each(retrained) if retrained is not None and retrained.earlier is not None else None
     results = []
     for at, entry in enumerate(earlier):
-        if own[at] is None:
-            continue
         UA, MIA = own[at]
+        tested = entry.is_scored_by_test
         scores = EarlierScores(
             number=at + 1,
             request=entry.past.request,
             scenario=entry.past.scenario,
             goal=entry.past.goal,
-            samples=len(entry.forget),
+            samples=len(entry.test_forgotten if tested else entry.forget),
+            scored="test" if tested else "training" if len(entry.forget) else "",
             UA=UA,
             MIA=MIA,
             UA_then=entry.past.scores.get("UA"),
@@ -110,29 +116,39 @@ def audit_earlier(
             receipt=entry.past.receipt,
             record=entry.past.record,
         )
-        reason = _return(entry, scores, test_accuracy, tolerance)
+        reason = "" if UA is None else _return(entry, scores, UA, test_accuracy, tolerance)
         results.append(replace(scores, came_back=True, reason=reason) if reason else scores)
     return results
 
 
 def _of_each(evaluation: Evaluation) -> list[Any]:
-    """Return (UA, MIA) in percent for each earlier request; None for one without samples."""
-    predictions = evaluation.earlier
-    sizes = np.array([len(e.forget) for e in evaluation.split.earlier])
-    if not sizes.any():
-        return [None] * len(sizes)
+    """Return (UA, MIA) in percent for each earlier request. Each is None where there are no samples to measure it on."""
+    entries, predictions, of_test = evaluation.split.earlier, evaluation.earlier, evaluation.earlier_test
+    own = [len(e.forget) for e in entries]
+    tested = [len(e.test_forgotten) if e.is_scored_by_test else 0 for e in entries]
+    known = _percent(predictions.correct.numpy(), own)
     # one attack for all requests: it is fitted on the same members and non-members
-    called = evaluation.called_nonmember(predictions)
-    correct = predictions.correct.double().numpy()
+    attacked = _percent(evaluation.called_nonmember(predictions), own) if any(own) else known
+    # the model never saw test samples: an attack on them says nothing
+    recognised = [a if b is None else b for a, b in zip(known, _percent(of_test.correct.numpy(), tested), strict=True)]
+    return [(None if k is None else 100 - k, m) for k, m in zip(recognised, attacked, strict=True)]
+
+
+def _percent(which: np.ndarray, sizes: Sequence[int]) -> list[float | None]:
+    """Return the percentage of true values (n,) in each of several parts, one after the other; None for an empty part."""
+    counts = np.array(sizes)
+    if not counts.any():
+        return [None] * len(counts)
     # sums over all requests at once, as there may be thousands
-    starts = (np.cumsum(sizes) - sizes)[sizes > 0]
-    right, nonmember = (np.add.reduceat(np.asarray(v, dtype=np.float64), starts) for v in (correct, called))
-    known = iter((100 - 100 * right / sizes[sizes > 0]).tolist())
-    attacked = iter((100 * nonmember / sizes[sizes > 0]).tolist())
-    return [(next(known), next(attacked)) if size else None for size in sizes]
+    starts = (np.cumsum(counts) - counts)[counts > 0]
+    sums = np.add.reduceat(np.asarray(which, dtype=np.float64), starts)
+    shares = iter((100 * sums / counts[counts > 0]).tolist())
+    return [next(shares) if count else None for count in counts]
 
 
-def _return(entry: EarlierRequest, scores: EarlierScores, test: float, tolerance: float) -> str:
+def _return(
+    entry: EarlierRequest, scores: EarlierScores, UA: float, test: float, tolerance: float
+) -> str:
     """Return why the samples of a request count as learned again, or an empty text."""
     allowed = {
         "in its own audit": None if scores.UA_then is None else 100 - scores.UA_then,
@@ -141,14 +157,38 @@ def _return(entry: EarlierRequest, scores: EarlierScores, test: float, tolerance
     }
     known = {name: value for name, value in allowed.items() if value is not None}
     place, most = max(known.items(), key=lambda item: item[1], default=("if the class is unknown", 0.0))
-    accuracy = 100 - scores.UA
+    accuracy = 100 - UA
     if accuracy - most <= tolerance:
         return ""
     right = round(accuracy * scores.samples / 100)
     # the probability of `right` or more among all samples
     if bdtrc(right - 1, scores.samples, min(most / 100, 1.0)) > SIGNIFICANCE:
         return ""
+    samples = "test samples of the classes" if scores.scored == "test" else "samples"
     return (
-        f"the accuracy on the {scores.samples:,} samples of request {scores.number} is {accuracy:.1f} %, and at most {most:.1f} % "
+        f"the accuracy on the {scores.samples:,} {samples} of request {scores.number} is {accuracy:.1f} %, and at most {most:.1f} % "
         f"({place}) is allowed; run the request again."
     )
+
+
+def not_scored(earlier: Sequence[EarlierScores]) -> list[str]:
+    """Return which requests were not scored on their own samples, as the data no longer has them, one sentence for each kind."""
+    gone = [str(e.number) for e in earlier if not e.scored]
+    tested = [str(e.number) for e in earlier if e.scored == "test"]
+    sentences = []
+    if gone:
+        sentences.append(
+            f"{_listed(gone)} not audited any more: the data no longer has {'its' if len(gone) == 1 else 'their'} samples."
+        )
+    if tested:
+        sentences.append(
+            f"{_listed(tested)} audited on test samples only: the data no longer has training samples of the classes."
+        )
+    return sentences
+
+
+def _listed(numbers: Sequence[str]) -> str:
+    if len(numbers) == 1:
+        return f"The other request {numbers[0]} is"
+    more = f" and {len(numbers) - SHOWN:,} more" if len(numbers) > SHOWN else ""
+    return f"The other requests {', '.join(numbers[:SHOWN])}{more} are"

@@ -51,6 +51,7 @@ class Evaluation:
         model: The model that was evaluated, for measures that look into it.
         earlier: Predictions on the samples of the split's earlier requests, one after the other: `split.earlier` says
             how many each has. None without earlier requests.
+        earlier_test: The same on `split.earlier_test_samples`.
     """
 
     split: Split
@@ -61,6 +62,7 @@ class Evaluation:
     seed: int = 0
     model: nn.Module | None = field(default=None, repr=False)
     earlier: Any = None
+    earlier_test: Any = None
 
     def __repr__(self) -> str:
         sizes = ", ".join(
@@ -182,13 +184,14 @@ def evaluate(
         forget, retain = predict(split.forget), predict(split.retain)
         test, test_forgotten = predict(split.test), predict(split.test_forgotten)
         earlier = predict(split.earlier_samples) if split.earlier else None
+        earlier_test = predict(split.earlier_test_samples) if split.earlier else None
     _check_samples(
         (split.forget, forget),
         (split.retain, retain),
         (split.test, test),
         (split.test_forgotten, test_forgotten),
     )
-    return Evaluation(split, forget, retain, test, test_forgotten, seed, model, earlier)
+    return Evaluation(split, forget, retain, test, test_forgotten, seed, model, earlier, earlier_test)
 
 
 def _check_samples(*sets: tuple[Samples, Any]) -> None:

@@ -23,6 +23,7 @@ from .terminal import notice, show_records
 if TYPE_CHECKING:
     from ..projects.answered import Answer
     from ..projects.project import Project
+    from ..projects.requests import ProjectRequest
 
 
 def init(
@@ -148,9 +149,15 @@ def status(*, project: Path = Path("."), today: str = "", full: bool = False) ->
         if request.missing:
             missing = visible("; ".join(request.missing))
             print(f"request {request.number} is not proved. Missing: {missing}", file=sys.stderr)
+        if request.gone:
+            print(f"request {request.number}: {visible(request.gone)}{_last_audit(request)}")
     for text in (*found.problems, *found.wrong):
         print(f"error: {visible(text)}", file=sys.stderr)
     return found.exit_code
+
+
+def _last_audit(request: ProjectRequest) -> str:
+    return f"; its last audit followed run {request.audited}" if request.audited else ""
 
 
 def _shown(names: Sequence[str], most: int = 5) -> str:

@@ -97,13 +97,15 @@ def earlier_table(record: Record) -> Table | None:
             f"{entry['samples']:,}",
             *(_changed(entry, name) for name in ("UA", "MIA")),
             "–" if entry["UA_retrained"] is None else f"{entry['UA_retrained']:.1f}",
-            "[bold]came back[/bold]" if entry["came_back"] else "forgotten",
+            "[bold]came back[/bold]" if entry["came_back"] else "forgotten" if entry["samples"] else "not audited",
         )
     return table
 
 
 def _changed(entry: dict[str, Any], name: str) -> str:
     change = entry[f"{name}_change"]
+    if entry[name] is None:
+        return "–"
     return f"{entry[name]:.1f}" + ("" if change is None else f" ({change:+.1f})")
 
 

@@ -83,6 +83,11 @@ class EarlierRequest:
     forget: Samples
     test_forgotten: Samples
 
+    @property
+    def is_scored_by_test(self) -> bool:
+        """Whether only test samples of the removed classes are left to score."""
+        return not len(self.forget) and len(self.test_forgotten) > 0
+
 
 def requests_of(model: nn.Module) -> tuple[PastRequest, ...]:
     """Return the requests that a model has answered, the first one first.

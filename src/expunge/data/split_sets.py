@@ -115,6 +115,12 @@ class SplitSets:
         return Samples(self.forget.data, torch.cat([_NO_POSITIONS, *(e.forget.index for e in self.earlier)]))
 
     @property
+    def earlier_test_samples(self) -> Samples:
+        """The test samples of those earlier requests for classes whose training samples are gone, request by request."""
+        found = [e.test_forgotten.index for e in self.earlier if e.is_scored_by_test]
+        return Samples(self.test.data, torch.cat([_NO_POSITIONS, *found]))
+
+    @property
     def earlier_classes(self) -> tuple[int, ...]:
         """Classes that earlier requests removed."""
         return tuple(sorted({k for e in self.earlier for k in e.past.classes}))

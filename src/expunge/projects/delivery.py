@@ -124,10 +124,11 @@ def mark_answered(
     model: dict[str, str],
 ) -> None:
     """Write into the state what a run has answered, and which earlier requests came back."""
+    run = len(prepared.state["models"])
     for entry, past in zip(entries, found.requests, strict=True):
-        entry.answered(len(prepared.state["models"]), past)
+        entry.answered(run, past)
     known = [r for r in prepared.requests if r not in entries]
-    for entry in apply_audit(known, found.earlier):
+    for entry in apply_audit(known, found.earlier, run):
         # the ledger has reopened it where it found its receipt in the audit
         if ledger.request(entry.number).status == "done":
             ledger.attach(entry.number, status="open", note=entry.reason)

@@ -25,6 +25,7 @@ from ..tasks.classification import Classification
 from ..training.run import Compute
 from .answered import Setting
 from .folder import HELD_OUT, SETTINGS, Folder, request_file, sha256, write_private_json
+from .gone import note_gone
 from .held_out import drawn_ids
 from .pins import Pins, pinned
 from .requests import ProjectRequest
@@ -73,6 +74,7 @@ def prepare(folder: Folder, say: Say, command: str = "") -> Prepared:
     answered, requests = _answered(folder, state, checkpoint, len(source.classes)), request_entries(state)
     remember_requests(model, answered)
     numbers = {entry.request: entry.number for entry in reversed(requests)}
+    note_gone(requests, answered, source, say)
     returned = find_returned(
         pins.fingerprints, pins.current, source.train, answered, numbers, settings.copies
     )

@@ -37,6 +37,8 @@ class ProjectRequest:
         run: Number of the run that answered it, or 0.
         then: UA and MIA of the audit that followed its run.
         now: UA and MIA of the latest audit.
+        audited: Number of the run whose audit scored it last, or 0.
+        gone: Which of its samples the data no longer has, in a sentence without a full stop; empty if it has all.
         reason: Why it came back, or why the last run did not answer it, in a sentence.
         ledger_state: Its state in the ledger. `Project.status` reads it; it is not kept in `state.json`.
         missing: What the ledger lacks to call it proved.
@@ -53,6 +55,8 @@ class ProjectRequest:
     run: int = 0
     then: dict[str, float] = field(default_factory=dict)
     now: dict[str, float] = field(default_factory=dict)
+    audited: int = 0
+    gone: str = ""
     reason: str = ""
     ledger_state: str = ""
     missing: tuple[str, ...] = ()
@@ -104,6 +108,7 @@ class ProjectRequest:
     def answered(self, run: int, past: PastRequest) -> None:
         """Mark the request as answered by a run, as the model remembers it."""
         self.state, self.run, self.request, self.reason = "done", run, past.request, ""
+        self.audited = run
         self.then, self.now = dict(past.scores), dict(past.scores)
         self.what = {**self.what, "ids": []}
 
@@ -113,13 +118,14 @@ class ProjectRequest:
 
 
 def apply_audit(
-    requests: Sequence[ProjectRequest], earlier: Sequence[dict[str, Any]]
+    requests: Sequence[ProjectRequest], earlier: Sequence[dict[str, Any]], run: int
 ) -> list[ProjectRequest]:
     """Write the scores of an audit on the requests that were answered before.
 
     Args:
         requests: The requests.
         earlier: What the audit says of earlier requests (`Answer.earlier`).
+        run: Number of the run that it followed.
 
     Returns:
         The requests that came back.
@@ -130,7 +136,11 @@ def apply_audit(
         entry = scores.get(request.request)
         if entry is None or request.state == "waiting":
             continue
-        request.now = {name: entry[name] for name in ("UA", "MIA")}
+        if entry["UA"] is None:
+            # the data has none of its samples: the scores of the last audit stay
+            continue
+        request.now = {name: entry[name] for name in ("UA", "MIA") if entry[name] is not None}
+        request.audited = run
         if entry["came_back"]:
             request.state, request.reason = "came back", entry["reason"]
             returned.append(request)

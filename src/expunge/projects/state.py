@@ -95,6 +95,8 @@ class _RequestEntry(_Checked):
     run: Annotated[int, Field(ge=0)] = 0
     then: dict[str, float] = Field(default_factory=dict)
     now: dict[str, float] = Field(default_factory=dict)
+    audited: Annotated[int, Field(ge=0)] = 0
+    gone: str = ""
     reason: str = ""
 
 

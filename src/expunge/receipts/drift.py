@@ -27,6 +27,8 @@ class Drift:
     request: int
 
     def __str__(self) -> str:
+        if self.UA is None and self.MIA is None:
+            return "not audited: its samples are gone"
         return f"UA {_shown(self.UA, self.UA_change)}, MIA {_shown(self.MIA, self.MIA_change)}"
 
     @classmethod

@@ -122,15 +122,20 @@ class Book:
                 self._mention(seq, number, entry)
 
     def _mention(self, seq: int, by: int, entry: dict[str, Any]) -> None:
-        """Enter what an audit that was attached to request `by` says of an earlier run."""
+        """Enter what an audit that was attached to request `by` says of an earlier run.
+
+        An audit that could not score its samples does not undo what an earlier one found.
+        """
+        scored = entry.get("UA") is not None
         for name in {entry.get("receipt"), entry.get("record")} - {None, ""}:
             kept = self.get("mention", name)
             # a receipt may have answered two requests, of which one came back
-            if kept is None or kept["seq"] != seq or not kept["came_back"]:
+            if kept is None or (scored and kept["seq"] != seq) or not kept["came_back"]:
                 self.put("mention", name, {**entry, "by": by, "seq": seq})
         for number in self.concerned(entry):
             earlier: Request = self.get("request", number)
-            earlier.drift = Drift.of(entry, by)
+            if scored or earlier.drift is None or not earlier.drift.came_back:
+                earlier.drift = Drift.of(entry, by)
             self.put("request", number, earlier)
 
 

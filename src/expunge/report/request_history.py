@@ -25,10 +25,13 @@ def earlier_table(record: Record) -> dict[str, Any] | None:
     for at, entry in enumerate(_entries(record), 1):
         samples = number(entry.get("samples"))
         scores = [
-            f"{fixed(number(entry.get(name)))} ({fixed(number(entry.get(f'{name}_change')), sign=True)})"
+            "–"
+            if (value := number(entry.get(name))) is None
+            else f"{fixed(value)} ({fixed(number(entry.get(f'{name}_change')), sign=True)})"
             for name in ("UA", "MIA")
         ]
         state = "came back" if entry.get("came_back") is True else "still forgotten"
+        state = "not audited: its samples are gone" if samples == 0 else state
         name = f"{entry.get('number', at)}: {entry.get('scenario', '')}"
         rows.append((name, [fixed(samples, 0), *scores, fixed(number(entry.get("UA_retrained"))), state]))
     titles = ["Samples", "UA (change)", "MIA (change)", "Retrain UA", "State"]
