@@ -84,8 +84,10 @@ def class_numbers(wanted: Sequence[int | str], data: Data, num_classes: int) -> 
             problems.append(
                 f"there is no class named '{value}'; known classes: {known or 'the data has no names, give numbers'}{likely}."
             )
-        elif not 0 <= number < num_classes or not (data.labels == number).any():
+        elif not 0 <= number < num_classes:
             problems.append(f"there is no class {number}; labels go from 0 to {num_classes - 1}.")
+        elif not (data.labels == number).any():
+            problems.append(f"class {number} has no training samples, so there is nothing to forget of it; give another class.")
         elif number in numbers:
             problems.append(f"class {number} is given twice; give each class once.")
         else:

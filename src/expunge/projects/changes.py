@@ -8,12 +8,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..data.past_requests import requests_of
 from ..data.split import Split
 from ..errors import ExpungeError
 from ..receipts.deletion import request_entry
 from ..receipts.ledger import Ledger
 from ..receipts.ledger_file import read_head
 from .folder import LEDGER, Folder
+from .gone import removed_before
 from .ledger_limits import read_states, write_limits
 from .prepared import Prepared, Say, drawn_entry
 from .requests import NOT_PROVED, ProjectRequest
@@ -49,9 +51,25 @@ def check_new_requests(prepared: Prepared, new: Sequence[Wanted], splits: Sequen
         )
 
 
+def draw_new(prepared: Prepared, new: Sequence[Wanted]) -> list[Split]:
+    """Draw the splits of new requests.
+
+    Raises:
+        ExpungeError: A request cannot be drawn. It is named if an earlier request removed what the data lacks.
+    """
+    splits = []
+    for request in new:
+        try:
+            splits.append(prepared.setting.draw(request))
+        except ExpungeError as error:
+            hints = removed_before(request, prepared.requests, requests_of(prepared.model), prepared.setting.train)
+            raise ExpungeError([*error.problems, *hints]) from error
+    return splits
+
+
 def enter(prepared: Prepared, ledger: Ledger, new: Sequence[Wanted]) -> list[Split]:
     """Enter new requests in state and ledger, and return their splits. They are drawn first, so a wrong one is refused."""
-    splits = [prepared.setting.draw(request) for request in new]
+    splits = draw_new(prepared, new)
     check_new_requests(prepared, new, splits)
     for request, split in zip(new, splits, strict=True):
         subject = request.subject or NO_SUBJECT

@@ -74,13 +74,14 @@ def deliver(
     new = {r.request: replace(r, **proof) for r in found.requests}
     remember_requests(found.model, [new.get(r.request, r) for r in requests_of(found.model)])
     requests = write_requests(requests_path(out), requests_of(found.model))
+    asked = {past.request: past.ids for past in requests_of(latest.model)}
     evidence = {"record": record_file, "receipt": receipt_file, "secret": secret_file}
     for at, (entry, own) in enumerate(zip(entries, found.splits, strict=True)):
         audit = record_file
         if found.parts and not found.parts[at].whole:
             owner = part_of(ledger.request(entry.number), own.request, own.forget.ids, secret)
             audit = found.parts[at].audit_of(found.record, owner).save(audit_file(out, entry.number))
-        _attach(ledger, entry, own.forget.ids, {**evidence, "audit": audit})
+        _attach(ledger, entry, own.forget.ids, asked.get(entry.request, ()), {**evidence, "audit": audit})
     project = latest.model_file.parents[1]
     earlier = [(project / m["file"]).with_suffix(".json") for m in models[-SHOWN_RECORDS + 1 :]]
     shown = [Record.load(file) for file in earlier if file.exists()]
@@ -94,13 +95,25 @@ def deliver(
     }
 
 
-def _attach(ledger: Ledger, entry: ProjectRequest, ids: Sequence[str], files: dict[str, Any]) -> None:
-    """Attach a run to a request, with the proof that its ids are in the forget set."""
+def _attach(
+    ledger: Ledger, entry: ProjectRequest, ids: Sequence[str], asked: Sequence[str], files: dict[str, Any]
+) -> None:
+    """Attach a run to a request, with the proof that its ids are in the forget set.
+
+    Args:
+        ledger: The ledger.
+        entry: The request.
+        ids: Ids of the forget set. A class that is forgotten again may have new samples.
+        asked: Ids that an earlier run for this request removed; empty if there was none.
+        files: Record, audit, receipt and secret.
+    """
     request = ledger.request(entry.number)
-    if ids_hash(request.ids_salt, ids) == request.ids_hash:
-        ledger.attach(entry.number, ids=ids, **files)
-        return
-    note = f"the run covers {len(ids)} of its {request.ids} samples; the data no longer has the others"
+    for proved in (ids, asked):
+        if set(proved) <= set(ids) and ids_hash(request.ids_salt, proved) == request.ids_hash:
+            ledger.attach(entry.number, ids=proved, **files)
+            return
+    covered = len(set(ids) & set(asked)) if asked else len(ids)
+    note = f"the run covers {covered} of its {request.ids} samples; the data no longer has the others"
     ledger.attach(entry.number, record=files["record"], audit=files["audit"], status="done", note=note)
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ..data.past_requests import EarlierRequest, PastRequest, find_samples
+from ..data.samples import Data
 from ..sources.source import Source
 from .requests import ProjectRequest
+from .wanted import Wanted
 
 # sentences that one command prints
 SHOWN = 5
@@ -55,3 +57,42 @@ def _sentence(entry: EarlierRequest, here: set[str]) -> str:
         )
     its = "its sample" if count == 1 else f"its {count:,} samples"
     return f"not audited any more, as the data no longer has {its}"
+
+
+def removed_before(
+    wanted: Wanted, requests: Sequence[ProjectRequest], answered: Sequence[PastRequest], train: Data
+) -> list[str]:
+    """Return which earlier requests removed what a new request asks for and the data no longer has, one sentence each.
+
+    Args:
+        wanted: What the new request asks for.
+        requests: The requests of the project.
+        answered: Those that the model has answered.
+        train: Today's training data.
+    """
+    here = set() if train.ids is None else set(map(str, train.ids))
+    by_hash = {past.request: past for past in answered}
+    sentences = []
+    for request in requests:
+        past = by_hash.get(request.request)
+        what = "" if past is None else _removed_by(past, wanted, train, here)
+        if what and request.state == "done":
+            sentences.append(
+                f"request {request.number} removed {what} in run {request.run}, and the data no longer has what it removed. Its receipt "
+                f"and proofs (`expunge verify --prove ID`) answer for that part; ask for the other samples only."
+            )
+    return sentences
+
+
+def _removed_by(past: PastRequest, wanted: Wanted, train: Data, here: set[str]) -> str:
+    """Return what of a new request an earlier one removed and the data no longer has; empty for nothing."""
+    gone = [name for name in past.ids if name not in here]
+    if ids := [name for name in wanted.ids if name in set(gone)]:
+        return f"{len(ids):,} of these samples ('{ids[0]}')" if len(ids) > 1 else f"'{ids[0]}'"
+    column, _, value = wanted.group.partition("=")
+    if gone and wanted.group and past.description.get("column") == column:
+        return f"{wanted.group}" if value in past.description.get("values", ()) else ""
+    names = list(train.classes or map(str, range(train.num_classes)))
+    removed = {str(k) for k in past.classes} | {names[k] for k in past.classes if k < len(names)}
+    classes = [name for name in wanted.classes if name in removed]
+    return f"the class {classes[0]}" if classes and gone else ""

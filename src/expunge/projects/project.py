@@ -16,14 +16,15 @@ from ..records.record import Record
 from . import folder as files
 from .answer import answer
 from .answered import Answer, NotAnswered, check_some
-from .changes import check_new_requests, commit, enter, ledger_copy, not_proved
+from .changes import check_new_requests, commit, draw_new, enter, ledger_copy, not_proved
 from .creation import make_folder, remove_leftovers
 from .delivery import deliver_answer, mark_failed
 from .file_checks import check_files, project_status
 from .folder import Folder
 from .ledger_limits import public_key
+from .pending import waiting_splits
 from .plan import Plan, make_plan
-from .prepared import Prepared, Say, draw_each, for_requests, prepare, unanswered
+from .prepared import Prepared, Say, for_requests, prepare
 from .repeated import answer_repeats, earlier_answer, earlier_of
 from .requests import ProjectRequest, ProjectStatus
 from .settings import ProjectSettings, read_settings
@@ -138,8 +139,9 @@ class Project:
                 ledger = ledger_copy(self.folder, work, prepared, self.say)
                 splits = enter(prepared, ledger, new)
                 entries = prepared.requests[len(prepared.requests) - len(new) :]
-                waiting = unanswered(prepared, self.say, entries) if pending else []
-                waiting, of_waiting, skipped = draw_each(prepared.setting, waiting, self.say)
+                waiting, of_waiting, skipped = (
+                    waiting_splits(prepared, self.say, entries) if pending else ([], [], [])
+                )
                 entries, splits = [*waiting, *entries], [*of_waiting, *splits]
                 check_some(entries, skipped)
                 left, kept = answer_repeats(self.folder, prepared, ledger, entries, splits, self.say)
@@ -195,10 +197,9 @@ class Project:
         """Return what `answer` would do and cost. No file is changed. The checks and errors are those of `answer`."""
         prepared = self._prepare()
         states_from_file(self.folder, prepared.state, prepared.requests)
-        waiting = unanswered(prepared, self.say) if pending else []
-        waiting, of_waiting, skipped = draw_each(prepared.setting, waiting, self.say)
+        waiting, of_waiting, skipped = waiting_splits(prepared, self.say) if pending else ([], [], [])
         check_some([*waiting, *new], skipped)
-        splits = [prepared.setting.draw(request) for request in new]
+        splits = draw_new(prepared, new)
         check_new_requests(prepared, new, splits)
         splits, requests = [*of_waiting, *splits], [*(r.wanted for r in waiting), *new]
         for split in splits:
