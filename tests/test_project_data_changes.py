@@ -1,7 +1,9 @@
 """Data that changes after a request: classes and samples that go, and contents that come back under other ids."""
 
+import copy
 import json
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +12,10 @@ import torch
 from PIL import Image
 
 from expunge import Project, Split, TensorData
-from expunge.data.past_requests import PastRequest
+from expunge.audit.earlier_requests import audit_earlier
+from expunge.audit.evaluation import evaluate
+from expunge.cli import main
+from expunge.data.past_requests import PastRequest, remember_requests
 from expunge.data.samples import Samples
 from expunge.errors import ExpungeError
 from expunge.models import build
@@ -20,9 +25,11 @@ from expunge.projects.prepared import prepare
 from expunge.projects.returned import ReturnedCopies, find_returned
 from expunge.projects.settings import checked
 from expunge.projects.wanted import wanted
+from expunge.receipts.ledger import Ledger
 from expunge.records.record import Record
 from expunge.sources import load
 from expunge.sources.source import Source
+from project_office import VALUES, content, reopen
 
 # ---- a class that is no longer in the data keeps its number
 
@@ -91,7 +98,9 @@ def numbers(folder, classes, of_test):
 def hugging_face(folder, classes, of_test):
     datasets = pytest.importorskip("datasets")
     parts = {
-        part: datasets.Dataset.from_list([{"text": f"{part} {k}", "label": n, "id": part + i} for i, n, k in rows(kept)])
+        part: datasets.Dataset.from_list(
+            [{"text": f"{part} {k}", "label": n, "id": part + i} for i, n, k in rows(kept)]
+        )
         for part, kept in (("train", classes), ("test", of_test))
     }
     datasets.DatasetDict(parts).save_to_disk(folder / "hub" / classes)
@@ -165,6 +174,7 @@ def test_a_renamed_class_is_refused(tmp_path, write):
 
 # ---- forgotten contents come back under another id
 
+
 @pytest.fixture
 def change(office, monkeypatch):
     """A function that lets the data of the office have other samples: without `gone`, and with copies {new id: position}."""
@@ -216,7 +226,9 @@ def test_forgotten_contents_under_another_id_stay_out(forgotten, change, gone, l
     kept = Record.load(forgotten.path / "models/0003.json").details["returned_copies"]
     assert kept == {"count": 2, "left_out": True, "requests": [1], "ids": ["zz1", "zz2"]}
     # without a request of their own they stay out for ever, and with one they are forgotten
-    assert not set(TWINS) & set(forgotten.plan([wanted(ids=["p11"])]) and prepared_split(forgotten).retain.ids)
+    assert not set(TWINS) & set(
+        forgotten.plan([wanted(ids=["p11"])]) and prepared_split(forgotten).retain.ids
+    )
     assert "zz1" in prepared_split(forgotten, ["zz1"]).forget.ids
 
 
@@ -302,7 +314,9 @@ def test_a_forgotten_picture_is_known_by_its_pixels(tmp_path):
     with Image.open(source) as image:
         image.save(tmp_path / "pictures/train/c/again.bmp")
     source.unlink()
-    assert returned_of(first, load(f"folder:{tmp_path}/pictures?size=4"), "train/b/u1.png") == ["train/c/again.bmp"]
+    assert returned_of(first, load(f"folder:{tmp_path}/pictures?size=4"), "train/b/u1.png") == [
+        "train/c/again.bmp"
+    ]
 
 
 def test_copies_leave_the_validation_set_too(classifier):
@@ -316,3 +330,233 @@ def test_copies_leave_the_validation_set_too(classifier):
     every = ReturnedCopies(Samples(data, torch.arange(len(data))), (1,), "include")
     with pytest.raises(ExpungeError, match="all samples of the retain set are copies"):
         every.leave(split)
+
+
+# ---- samples of answered requests that are gone
+
+
+def test_a_request_whose_samples_are_gone_is_not_audited_any_more(forgotten, change, capsys):
+    """The samples are deleted, as the law asks. The request stays done, with its last audit."""
+    forgotten.forget(ids=["p20", "p21"])
+    last = forgotten.status().requests[0].now
+    change(("p1", "p2", "p20"))
+    found = forgotten.forget(ids=["p9"])
+    one, _, three = found.earlier
+    assert (one["samples"], one["UA"], one["MIA"], one["came_back"]) == (0, None, None, False)
+    assert (three["samples"], three["scored"]) == (1, "training")
+    text = "not audited any more, as the data no longer has its 2 samples"
+    assert f"request 1: {text}." in forgotten.notes
+    requests = forgotten.status().requests
+    assert [r.gone for r in requests] == [
+        text, "", "the data no longer has 1 of its 2 samples, and audits score the others", "",
+    ]  # fmt: skip
+    assert (requests[0].state, requests[0].now, requests[0].audited) == ("done", last, 3)
+    assert [r.audited for r in requests] == [3, 4, 4, 4]
+    # it is said once, stays in the ledger and in the report, and is no failure
+    forgotten.notes.clear()
+    forgotten.plan([wanted(ids=["p11"])])
+    assert not [t for t in forgotten.notes if "audited" in t]
+    entry = Ledger(forgotten.path / "ledger.db").request(1)
+    assert entry.status == "done" and str(entry.drift) == "not audited: its samples are gone"
+    page = (forgotten.path / "report.html").read_text()
+    assert "request 1 is not audited any more" in page and "not audited: its samples are gone" in page
+    assert main(["status", "--project", str(forgotten.path)]) == 0
+    assert f"request 1: {text}; its last audit followed run 3" in capsys.readouterr().out
+    # the control: restored samples are audited again
+    change()
+    assert forgotten.forget(ids=["p11"]).earlier[0]["samples"] == 2
+    assert [r.gone for r in forgotten.status().requests] == [""] * 5
+
+
+def test_a_forgotten_class_without_training_samples_is_scored_by_its_test_samples(forgotten, change):
+    data = change()
+    three = [f"p{k}" for k in (data.labels == 3).nonzero()[:, 0].tolist()]
+    change(three)
+    found = forgotten.forget(ids=["p9"])
+    entry = found.earlier[1]
+    count = len(prepare(forgotten.folder, print).setting.test.labels.eq(3).nonzero())
+    assert (entry["samples"], entry["scored"], entry["MIA"], entry["came_back"]) == (
+        count,
+        "test",
+        None,
+        False,
+    )
+    evaluated = found.outcome.evaluation
+    assert entry["UA"] == pytest.approx(100 - evaluated.earlier_test.accuracy)
+    shown = forgotten.status().requests[1]
+    assert shown.now == {"UA": entry["UA"]} and f"audits score the {count} test samples" in shown.gone
+    assert any("request 2 is audited on test samples only" in t for t in found.record.details["limits"])
+    # the control: without test samples there is nothing to score
+    change(three, without_test=(3,))
+    assert "not audited any more" in prepared_requests(forgotten)[1].gone
+
+
+def prepared_requests(project):
+    return prepare(project.folder, print).requests
+
+
+def test_a_class_that_comes_back_is_found_by_its_test_samples(classifier):
+    """The model that never forgot the class stands for one that learned it again."""
+    data, test = classifier.by_class.forget.data, classifier.by_class.test.data
+    rest = TensorData(
+        data.x[data.labels != 3],
+        data.labels[data.labels != 3],
+        ids=[f"n{k}" for k in range(int((data.labels != 3).sum()))],
+    )
+    past = PastRequest("r", "class", "unlearn", ("gone",), classes=(3,), scores={"UA": 100.0, "MIA": 100.0})
+    model = remember_requests(copy.deepcopy(classifier.model), [past])
+    split = Split.by_ids(rest, test, ["n1"], validation=0)
+    (entry,) = audit_earlier(evaluate(model, split, classifier.task))
+    assert (
+        entry.came_back
+        and entry.scored == "test"
+        and "test samples of the classes of request 1" in entry.reason
+    )
+
+
+# ---- requests that are repeated when their samples are gone
+
+
+@pytest.mark.parametrize("what", [{"ids": ["p1", "p2"]}, {"group": "user=Doe, u0"}, {"classes": 3}])
+def test_a_request_that_came_back_and_is_gone_is_no_success(project, change, what, capsys):
+    first = project.forget(**what)
+    reopen(project)
+    change(first.splits[0].forget.ids)
+    words = ["forget", "--project", str(project.path), "--pending"]
+    before = content(project.path)
+    assert main(words) == 2
+    shown = capsys.readouterr()
+    count = len(first.splits[0].forget)
+    assert (
+        f"the data no longer has {count} of its {count} samples, so no run can answer it again" in shown.err
+    )
+    assert (
+        "expunge ledger attach ledger.db 1 --status refused" in shown.err
+        and "nothing to answer" not in shown.out
+    )
+    assert content(project.path) == before
+    # another request is answered, and the exit code still says that one is open
+    project.register([wanted(ids=["p50"])])
+    assert main(words) == 1
+    assert [r.state for r in project.status().requests] == ["came back", "done"]
+
+
+def test_a_group_is_repeated_for_its_own_samples(project, change):
+    """Rows that were added for the same person need a request of their own. The control: all are there."""
+    ids = project.forget(group="user=Doe, u0").splits[0].forget.ids
+    reopen(project)
+    change((), {"later": 3}, pixel=1)
+    found = project.answer(pending=True)
+    assert found.splits[0].forget.ids == ids
+    assert Ledger(project.path / "ledger.db").request(1).proved
+
+
+def test_a_class_is_repeated_with_its_new_samples(project, change):
+    three = project.forget(classes=3).splits[0].forget
+    reopen(project)
+    change((), {"later": int(three.index[0])}, pixel=1)
+    found = project.answer(pending=True)
+    assert found.splits[0].forget.ids == [*three.ids, "later"]
+    assert Ledger(project.path / "ledger.db").request(1).proved
+
+
+@pytest.mark.parametrize(
+    ("what", "gone", "words"),
+    [
+        ({"ids": ["p1", "p5"]}, ["p1", "p2"], r"each is unknown.*\n.*request 1 removed 'p1' in run 1, and the data no longer has"),
+        ({"classes": 3}, None, r"class 3 has no training samples.*\n.*request 2 removed the class 3 in run 2"),
+    ],
+)  # fmt: skip
+def test_a_new_request_for_what_is_gone_names_the_earlier_one(forgotten, change, what, gone, words):
+    three = [f"p{k}" for k in (change().labels == 3).nonzero()[:, 0].tolist()]
+    change(gone or three)
+    for call in (lambda: forgotten.forget(**what), lambda: forgotten.plan([wanted(**what)])):
+        with pytest.raises(ExpungeError, match=words):
+            call()
+    # the control: an id that nobody knew
+    with pytest.raises(ExpungeError) as error:
+        forgotten.forget(ids=["p999"])
+    assert "removed" not in str(error.value)
+
+
+# ---- a new project with the model of an old one
+
+
+def next_project(old, path, notes, checkpoint=None, **values):
+    latest = checkpoint or old.path / old.status().model
+    made = Project.create(path, checked({**VALUES, **values}), latest, say=notes.append)
+    made.say = notes.append
+    return made
+
+
+def test_a_new_project_begins_with_the_latest_model_after_samples_are_gone(forgotten, change, tmp_path):
+    three = [f"p{k}" for k in (change().labels == 3).nonzero()[:, 0].tolist()]
+    data = change([*three, "p1"], {"zz1": 1, "zz3": int(three[0][1:])}, label=1)
+    notes = []
+    project = next_project(forgotten, tmp_path / "next", notes)
+    assert (
+        "the model has answered 2 earlier requests, whose samples stay out of training: 1 (ids, 2 samples): 1 in the data;"
+        in notes[0]
+    )
+    assert f"2 (class, {len(three)} samples): none in the data, so there is nothing to leave out" in notes[0]
+    found = project.forget(ids=["p9"])
+    split = found.outcome.run.split
+    # renamed contents of the old requests are still known
+    assert not {"p2", "zz1", "zz3"} & set(split.retain.ids) and len(split.retain) == len(data) - 4
+    assert "copies of samples that earlier requests removed" in notes[1]
+    assert [e["samples"] > 0 for e in found.earlier] == [True, True]
+    assert project.status().exit_code == 0
+
+
+def test_a_new_project_keeps_the_validation_set_and_the_classes(project, change, tmp_path):
+    path = project.path / "expunge.toml"
+    path.write_text(path.read_text().replace("validation = 0.0", "validation = 0.1"))
+    held = set(project.forget(classes=9).outcome.run.split.unseen.ids)
+    nine = [f"p{k}" for k in (change().labels == 9).nonzero()[:, 0].tolist()]
+    change(nine, without_test=(9,))
+    with pytest.raises(
+        ExpungeError, match=r"validation is 0.0, and the model was made with 0.1; give --validation 0.1"
+    ):
+        next_project(project, tmp_path / "next", [])
+    made = next_project(project, tmp_path / "next", [], validation=0.1)
+    split = made.forget(ids=["p9"]).outcome.run.split
+    assert set(split.unseen.ids) == held - set(nine) and split.num_classes == 10
+
+
+def test_a_model_outside_of_its_project(forgotten, change, tmp_path):
+    for name in ("0002.safetensors", "0002.requests.json"):
+        shutil.copy(forgotten.path / "models" / name, tmp_path / name)
+    checkpoint, notes = tmp_path / "0002.safetensors", []
+    next_project(forgotten, tmp_path / "same", notes, checkpoint)
+    assert len(notes) == 1 and "1 (ids, 2 samples): 2 in the data" in notes[0], "the control: unchanged data"
+    change(("p1", "p2"))
+    with pytest.raises(
+        ExpungeError,
+        match="its validation set cannot be drawn again; give --validation 0, or give the checkpoint in",
+    ):
+        next_project(forgotten, tmp_path / "next", notes, checkpoint, validation=0.1)
+    made = next_project(forgotten, tmp_path / "next", notes, checkpoint)
+    assert "copies of earlier requests' samples under other ids cannot be recognised" in notes[-1]
+    made.register([wanted(ids=["p9"])])
+
+
+def test_data_with_other_ids_is_refused(forgotten, change, tmp_path, monkeypatch):
+    import office_data
+
+    data, source = change(), office_data.data()
+    other = TensorData(data.x, data.labels, ids=[f"x{k}" for k in range(400)])
+    monkeypatch.setattr(office_data, "data", lambda: replace(source, train=other))
+    with pytest.raises(
+        ExpungeError,
+        match=r"none of the 400 training samples has an id that the project of the model knew \(ids such as 'x0' now, 'p1'",
+    ):
+        next_project(forgotten, tmp_path / "next", [])
+    assert not (tmp_path / "next").exists()
+
+
+def test_damaged_files_of_the_old_project_are_named(forgotten, tmp_path):
+    (forgotten.path / "samples.npz").write_bytes(b"x")
+    with pytest.raises(
+        ExpungeError, match=r"samples.npz of the project that made .* is missing or was changed"
+    ):
+        next_project(forgotten, tmp_path / "next", [], forgotten.path / "models/0002.safetensors")

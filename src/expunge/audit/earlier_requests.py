@@ -130,7 +130,9 @@ def _of_each(evaluation: Evaluation) -> list[Any]:
     # one attack for all requests: it is fitted on the same members and non-members
     attacked = _percent(evaluation.called_nonmember(predictions), own) if any(own) else known
     # the model never saw test samples: an attack on them says nothing
-    recognised = [a if b is None else b for a, b in zip(known, _percent(of_test.correct.numpy(), tested), strict=True)]
+    recognised = [
+        a if b is None else b for a, b in zip(known, _percent(of_test.correct.numpy(), tested), strict=True)
+    ]
     return [(None if k is None else 100 - k, m) for k, m in zip(recognised, attacked, strict=True)]
 
 
@@ -146,9 +148,7 @@ def _percent(which: np.ndarray, sizes: Sequence[int]) -> list[float | None]:
     return [next(shares) if count else None for count in counts]
 
 
-def _return(
-    entry: EarlierRequest, scores: EarlierScores, UA: float, test: float, tolerance: float
-) -> str:
+def _return(entry: EarlierRequest, scores: EarlierScores, UA: float, test: float, tolerance: float) -> str:
     """Return why the samples of a request count as learned again, or an empty text."""
     allowed = {
         "in its own audit": None if scores.UA_then is None else 100 - scores.UA_then,

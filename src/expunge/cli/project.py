@@ -55,7 +55,7 @@ def init(
         lambda: check_new(folder),
     )
     raise_all(problems)
-    project = Project.create(folder, made["settings"], checkpoint, history)
+    project = Project.create(folder, made["settings"], checkpoint, history, say=notice)
     print(f"project: {project.path}\nsettings: {project.path / 'expunge.toml'}")
 
 

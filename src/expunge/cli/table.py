@@ -97,7 +97,11 @@ def earlier_table(record: Record) -> Table | None:
             f"{entry['samples']:,}",
             *(_changed(entry, name) for name in ("UA", "MIA")),
             "–" if entry["UA_retrained"] is None else f"{entry['UA_retrained']:.1f}",
-            "[bold]came back[/bold]" if entry["came_back"] else "forgotten" if entry["samples"] else "not audited",
+            "[bold]came back[/bold]"
+            if entry["came_back"]
+            else "forgotten"
+            if entry["samples"]
+            else "not audited",
         )
     return table
 

@@ -87,7 +87,9 @@ def class_numbers(wanted: Sequence[int | str], data: Data, num_classes: int) -> 
         elif not 0 <= number < num_classes:
             problems.append(f"there is no class {number}; labels go from 0 to {num_classes - 1}.")
         elif not (data.labels == number).any():
-            problems.append(f"class {number} has no training samples, so there is nothing to forget of it; give another class.")
+            problems.append(
+                f"class {number} has no training samples, so there is nothing to forget of it; give another class."
+            )
         elif number in numbers:
             problems.append(f"class {number} is given twice; give each class once.")
         else:

@@ -62,7 +62,9 @@ def draw_new(prepared: Prepared, new: Sequence[Wanted]) -> list[Split]:
         try:
             splits.append(prepared.setting.draw(request))
         except ExpungeError as error:
-            hints = removed_before(request, prepared.requests, requests_of(prepared.model), prepared.setting.train)
+            hints = removed_before(
+                request, prepared.requests, requests_of(prepared.model), prepared.setting.train
+            )
             raise ExpungeError([*error.problems, *hints]) from error
     return splits
 

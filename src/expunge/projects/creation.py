@@ -6,7 +6,7 @@ import glob
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from ..records.part_files import lock
 from ..records.request_file import answered_requests, requests_path, write_requests
 from .folder import LEDGER, MODELS, SETTINGS, STATE, check_new, create, sha256, write_private_json
 from .ledger_limits import public_key, write_limits
+from .predecessor import begin, predecessor_of
 from .settings import ProjectSettings, load_original
 from .state import FORMAT
 
@@ -23,23 +24,27 @@ from .state import FORMAT
 MAKING = ".making"
 
 
-def make_folder(path: Path, settings: ProjectSettings, checkpoint: Path, history: Path | None) -> None:
+def make_folder(
+    path: Path, settings: ProjectSettings, checkpoint: Path, history: Path | None, say: Callable[[str], None]
+) -> None:
     """Make a project folder. The arguments and errors are those of `Project.create`."""
     check_new(path)
     remove_leftovers(path)
-    read, problems = load_original(settings, checkpoint)
+    before = predecessor_of(checkpoint)
+    read, source, problems = load_original(settings, checkpoint, before.drawn["classes"] if before else ())
     try:
         public_key(settings)
     except ExpungeError as error:
         problems += [f"sign_key: {text}" for text in error.problems]
     raise_all(problems)
-    assert read is not None
+    assert read is not None and source is not None
     answered = answered_requests(read, history)
     with _work_folder(path) as work:
         (work / MODELS).mkdir()
         name = f"{MODELS}/0000{checkpoint.suffix}"
         shutil.copyfile(checkpoint, work / name)
         kept = write_requests(requests_path(work / name), answered) if answered else None
+        drawn = begin(work, settings, source, read, answered, before, say)
         (work / SETTINGS).write_text(settings.to_toml(), encoding="utf-8")
         model = {"file": name, "sha256": sha256(work / name), "receipt": ""}
         ledger = Ledger(work / LEDGER, create=True)
@@ -50,6 +55,7 @@ def make_folder(path: Path, settings: ProjectSettings, checkpoint: Path, history
             "models": [{**model, "requests": sha256(kept) if kept else ""}],
             "requests": [],
             "moves": [],
+            **({"drawn": drawn} if drawn is not None else {}),
         }
         write_private_json(work / STATE, state)
         create(path, work)

@@ -126,7 +126,9 @@ def _copied(hashes: SampleHashes, key: bytes) -> np.ndarray:
     """The keyed hashes (N, K) by which copies are found; 0 for samples that hold nothing that can be copied."""
     count, kinds = hashes.exact.shape[:2]
     rows = np.ascontiguousarray(hashes.exact).reshape(count * kinds, -1)
-    digests = (hashlib.blake2b(row.tobytes(), digest_size=8, key=key, person=b"contents").digest() for row in rows)
+    digests = (
+        hashlib.blake2b(row.tobytes(), digest_size=8, key=key, person=b"contents").digest() for row in rows
+    )
     table = np.frombuffer(b"".join(digests), np.uint64).reshape(count, kinds)
     return np.where(hashes.blank[:, None], np.uint64(0), table)
 

@@ -39,7 +39,9 @@ def note_gone(
     for text in news[:SHOWN]:
         say(text)
     if len(news) > SHOWN:
-        say(f"the same holds for {len(news) - SHOWN:,} more requests; `expunge status` lists them after the next run.")
+        say(
+            f"the same holds for {len(news) - SHOWN:,} more requests; `expunge status` lists them after the next run."
+        )
 
 
 def _sentence(entry: EarlierRequest, here: set[str]) -> str:

@@ -11,6 +11,7 @@ from ..data.samples import Data, Samples
 from ..data.split import Split
 from ..data.split_parts import draw_validation
 from ..errors import SplitError
+from ..sources.source import Source
 
 
 def drawn_ids(train: Data, test: Data, validation: float, seed: int) -> list[str]:
@@ -46,3 +47,9 @@ def hold_out(split: Split, ids: frozenset[str], settings: dict[str, Any]) -> Spl
         held_out=forget[held[forget]],
         spec={**split.spec, **settings},
     )
+
+
+def any_split(source: Source, validation: float, seed: int) -> Split:
+    """Return a split that forgets one sample. Its training samples are those of every other one."""
+    first = 0 if source.train.ids is None else str(source.train.ids[0])
+    return Split.by_ids(source.train, source.test, [first], validation=validation, seed=seed, copies="ignore")

@@ -39,7 +39,8 @@ def waiting_splits(
             drawn.append(entry)
         except ExpungeError as error:
             problems += [
-                f"request {entry.number} cannot be answered and stays open: {text} {_remedy(entry)}" for text in error.problems
+                f"request {entry.number} cannot be answered and stays open: {text} {_remedy(entry)}"
+                for text in error.problems
             ]
     for text in problems:
         say(text)

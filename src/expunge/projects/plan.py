@@ -104,7 +104,10 @@ def make_plan(
         forget=len(split.forget),
         retain=len(split.retain),
         earlier=len(split.removed),
-        copies=[*(setting.returned.sentences if setting.returned else ()), *(t for s in splits for t in s.copies.sentences)],
+        copies=[
+            *(setting.returned.sentences if setting.returned else ()),
+            *(t for s in splits for t in s.copies.sentences),
+        ],
         method=method.name(),
         trials=trials,
         steps=None if run is None else run.steps,

@@ -10,9 +10,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from ..data.past_requests import PastRequest, remember_requests, requests_of
-from ..data.samples import Data
-from ..data.split import Split
+from ..data.past_requests import PastRequest, remember_requests
 from ..errors import ExpungeError, raise_all
 from ..pipeline.factory import seeded_factory
 from ..records.checkpoint import Checkpoint, read_checkpoint
@@ -26,7 +24,7 @@ from ..training.run import Compute
 from .answered import Setting
 from .folder import HELD_OUT, SETTINGS, Folder, request_file, sha256, write_private_json
 from .gone import note_gone
-from .held_out import drawn_ids
+from .held_out import any_split, drawn_ids
 from .pins import Pins, pinned
 from .requests import ProjectRequest
 from .returned import find_returned
@@ -82,12 +80,15 @@ def prepare(folder: Folder, say: Say, command: str = "") -> Prepared:
         say(text)
     setting = replace(_setting(settings, source, command), returned=returned)
     if (drawn := state.get("drawn")) and drawn["held_out"] and source.train.fingerprint() != drawn["data"]:
-        say(
-            "the training data has changed since the first request; the validation set stays the same by its ids."
-        )
+        if drawn["data"]:
+            say(
+                "the training data has changed since the first request; the validation set stays the same by its ids."
+            )
         names = json.loads(folder.find(HELD_OUT, state).read_text(encoding="utf-8"))
         setting = replace(setting, held_out=frozenset(names))
-    if first and (note := check_original(checkpoint, _any_split(setting))):
+    split = any_split(source, settings.validation, settings.split_seed)
+    # from the first request on, the fingerprints of the samples say more
+    if first and not drawn and (note := check_original(checkpoint, split)):
         say(note.replace("add --validation 0", "set validation = 0 in expunge.toml"))
     return Prepared(state, requests, settings, setting, model.to(settings.device), path, pins)
 
@@ -163,9 +164,3 @@ def for_requests(prepared: Prepared, requests: Sequence[Wanted]) -> Setting:
     """Return the setting with the preset for what is forgotten."""
     scenario: Literal["class", "random"] = "class" if all(r.classes for r in requests) else "random"
     return replace(prepared.setting, method=prepared.settings.make_method(scenario))
-
-
-def _any_split(setting: Setting) -> Split:
-    """Return a split whose training samples are those of every other one."""
-    first = "0" if setting.train.ids is None else str(setting.train.ids[0])
-    return setting.draw(Wanted(ids=(first,)))

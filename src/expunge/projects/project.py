@@ -63,7 +63,13 @@ class Project:
 
     @classmethod
     def create(
-        cls, path: Path | str, settings: ProjectSettings, checkpoint: Path | str, history: Path | None = None
+        cls,
+        path: Path | str,
+        settings: ProjectSettings,
+        checkpoint: Path | str,
+        history: Path | None = None,
+        *,
+        say: Say = _say_nothing,
     ) -> Project:
         """Make a project folder.
 
@@ -72,11 +78,12 @@ class Project:
             settings: The settings, as `checked` returns them.
             checkpoint: The trained model. It is copied.
             history: File of the requests that the model has answered. By default the one beside the checkpoint.
+            say: Called with notes for the user.
 
         Raises:
             ExpungeError: Lists every problem. Nothing is written then.
         """
-        make_folder(Path(path), settings, Path(checkpoint), history)
+        make_folder(Path(path), settings, Path(checkpoint), history, say)
         return cls(path)
 
     # ---- requests

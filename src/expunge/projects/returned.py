@@ -43,15 +43,13 @@ class ReturnedCopies:
         shown = f"id{'s' * (not one)} {short(', '.join(ids), 60)}{more}"
         numbers = [str(n) for n in self.requests]
         by = f"request{'s' * (len(numbers) > 1)} {', '.join(numbers)}" if numbers else "earlier requests"
-        start = (
-            f"{count:,} training sample{' is a copy' if one else 's are copies'} of samples that {by} removed ({shown})"
-        )
+        start = f"{count:,} training sample{' is a copy' if one else 's are copies'} of samples that {by} removed ({shown})"
         if self.handling == "include":
             return [f"{start}: {'it leaves' if one else 'they leave'} the retain set and the validation set."]
         stay = "it stays in its set" if one else "they stay in their sets"
         return [
             f"{start}: {stay}, as copies is {self.handling!r} in expunge.toml, and the model learns from "
-            f"{'it' if one else 'them'} again; write copies = \"include\", or ask for {'it' if one else 'them'} too."
+            f'{"it" if one else "them"} again; write copies = "include", or ask for {"it" if one else "them"} too.'
         ]
 
     def leave(self, split: Split) -> Split:
@@ -113,9 +111,7 @@ def find_returned(
     found = _sharing(copied, known.copied_of(ids)) & ~own
     concerned = []
     if found.any():
-        concerned = [
-            r for r in requests if (_sharing(copied, known.copied_of(r.ids)) & found).any()
-        ]
+        concerned = [r for r in requests if (_sharing(copied, known.copied_of(r.ids)) & found).any()]
     return ReturnedCopies(
         Samples(train, torch.from_numpy(np.flatnonzero(found))),
         tuple(sorted({numbers[r.request] for r in concerned if r.request in numbers})),

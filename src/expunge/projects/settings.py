@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from ..data.split import Split
 from ..errors import ExpungeError, raise_all
 from ..methods.retrain import Retrain
 from ..models import check_name
 from ..records.checkpoint import Checkpoint, read_checkpoint
 from ..records.checkpoint_loading import load_into
 from ..records.checkpoint_metadata import check_original
+from ..records.request_file import public_requests
 from ..sources.loading import load
 from ..sources.source import Source
 from ..sources.spec import PATHS, check_spec
@@ -31,6 +32,7 @@ from ..tuning import presets
 from ..tuning.checks import trial_problems
 from ..tuning.search import AUTO, tries
 from .entries import Entries
+from .held_out import any_split
 
 
 class ProjectSettings(Entries):
@@ -140,33 +142,30 @@ def _value_problems(settings: ProjectSettings, given: set[str]) -> list[str]:
     return sentences
 
 
-def load_original(settings: ProjectSettings, checkpoint: Path) -> tuple[Checkpoint | None, list[str]]:
-    """Load data and checkpoint, and check that they fit together.
+def load_original(
+    settings: ProjectSettings, checkpoint: Path, known: Sequence[str] = ()
+) -> tuple[Checkpoint | None, Source | None, list[str]]:
+    """Load data and checkpoint, and check that they fit together. `known` are classes that keep their numbers.
 
     Returns:
-        The checkpoint, and what is wrong with data and checkpoint, one sentence each.
+        The checkpoint, the data, and what is wrong with data and checkpoint, one sentence each.
     """
     loaded: dict[str, Any] = {}
-    problems = [f"data: {p}" for p in _problems_of(lambda: loaded.update(source=load(settings.data)))]
+    problems = [f"data: {p}" for p in _problems_of(lambda: loaded.update(source=load(settings.data, known)))]
     problems += [
         f"checkpoint: {p}"
         for p in _problems_of(lambda: loaded.update(checkpoint=read_checkpoint(checkpoint, settings.ema)))
     ]
     if not problems:
         problems += [f"checkpoint: {p}" for p in _problems_of(lambda: _check_fit(settings, **loaded))]
-    return loaded.get("checkpoint"), problems
+    return loaded.get("checkpoint"), loaded.get("source"), problems
 
 
 def _check_fit(settings: ProjectSettings, source: Source, checkpoint: Checkpoint) -> None:
     load_into(settings.build(source), checkpoint)
-    first = Split.by_ids(
-        source.train,
-        source.test,
-        [0 if source.train.ids is None else str(source.train.ids[0])],
-        validation=settings.validation,
-        seed=settings.split_seed,
-    )
-    check_original(checkpoint, first)
+    # of a model that has answered requests, the data may have lost samples since
+    split = any_split(source, settings.validation, settings.split_seed)
+    check_original(checkpoint, split, same_data=not public_requests(checkpoint))
 
 
 def _trial_problems(settings: ProjectSettings) -> list[str]:

@@ -82,8 +82,13 @@ def check_role(checkpoint: Checkpoint, role: Literal["original", "retrained"]) -
         )
 
 
-def check_original(checkpoint: Checkpoint, split: Split) -> str | None:
+def check_original(checkpoint: Checkpoint, split: Split, *, same_data: bool = True) -> str | None:
     """Check that a checkpoint can be the original of a split.
+
+    Args:
+        checkpoint: The checkpoint.
+        split: The split.
+        same_data: Whether the model must have been trained on the split's forget and retain set.
 
     Returns:
         A sentence for the user where the metadata does not settle the question, else None.
@@ -100,7 +105,7 @@ def check_original(checkpoint: Checkpoint, split: Split) -> str | None:
         return f"{start}it is taken to have seen all {len(split.train):,} training and none of the {tests:,} test samples."
     check_role(checkpoint, "original")
     _check_inputs(checkpoint, split)
-    if trained_on != split.train_hash:
+    if same_data and trained_on != split.train_hash:
         drawn = split_description(checkpoint)
         raise CheckpointError(
             f"{path} was trained on other samples than this split's forget + retain (its validation draw: "

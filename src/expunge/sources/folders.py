@@ -135,7 +135,11 @@ def _class_problems(
     return [
         f"{root / parts[-1] / c} is a class that {root / parts[0]} does not have; add it there, or remove it."
         for c in only_in_test
-    ] + [f"{root / parts[0] / classes[k]} has no images; add images, or remove the folder." for k in empty if k >= known]
+    ] + [
+        f"{root / parts[0] / classes[k]} has no images; add images, or remove the folder."
+        for k in empty
+        if k >= known
+    ]
 
 
 def _parts(root: Path) -> list[str]:

@@ -1,0 +1,178 @@
+"""Begin a project with a model that has answered requests: what it knows of them, and what the data still has."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..data.past_requests import PastRequest, find_samples
+from ..errors import ExpungeError, raise_all
+from ..records.checkpoint import Checkpoint
+from ..sources.source import Source
+from .division import divided_as
+from .entries import Entries
+from .fingerprints import NAME, Fingerprints, sample_problems
+from .folder import HELD_OUT, MODELS, SAMPLES, SETTINGS, STATE, Folder, sha256, write_private_json
+from .held_out import any_split
+
+
+@dataclass(frozen=True, eq=False)
+class Predecessor:
+    """Hold what the project fixed that made a model.
+
+    Args:
+        drawn: The entry `drawn` of its state.
+        held_out: Ids of its validation set; empty without one, and if its data has no ids.
+        samples: Its fingerprints. None in a project of an earlier version.
+    """
+
+    drawn: dict[str, Any]
+    held_out: list[str]
+    samples: Fingerprints | None
+
+
+def predecessor_of(checkpoint: Path) -> Predecessor | None:
+    """Return what the project fixed in whose folder `models` a checkpoint is. None outside of a project.
+
+    Raises:
+        ExpungeError: The files of that project are damaged.
+    """
+    place = checkpoint.resolve()
+    root = place.parent.parent
+    if place.parent.name != MODELS or not all((root / name).is_file() for name in (SETTINGS, STATE)):
+        return None
+    folder = Folder(root)
+    state = folder.state()
+    drawn, files = state.get("drawn"), [entry["file"] for entry in state["models"]]
+    if not drawn or f"{MODELS}/{place.name}" not in files or not place.is_file():
+        return None
+    names, samples = folder.find(HELD_OUT, state), folder.find(SAMPLES, state)
+    raise_all(
+        [
+            f"{path} of the project that made {checkpoint} is missing or was changed; restore it from a backup, or copy the model and "
+            "its request file out of that project."
+            for path, digest in ((names, drawn["held_out"]), (samples, drawn.get("samples")))
+            if digest and (not path.is_file() or sha256(path) != digest)
+        ]
+    )
+    return Predecessor(
+        drawn,
+        json.loads(names.read_text(encoding="utf-8")) if drawn["held_out"] else [],
+        Fingerprints.load(samples) if drawn.get("samples") else None,
+    )
+
+
+def begin(
+    work: Path,
+    settings: Entries,
+    source: Source,
+    checkpoint: Checkpoint,
+    answered: Sequence[PastRequest],
+    before: Predecessor | None,
+    say: Callable[[str], None],
+) -> dict[str, Any] | None:
+    """Write what a new project takes over from the one that made its model, and return the entry `drawn` of its state.
+
+    Returns None where nothing is taken over: then the first request fixes everything.
+
+    Raises:
+        ExpungeError: Samples of earlier requests may be in the data, and nobody could recognise them; or the validation set
+            of the model is not known.
+    """
+    if not answered:
+        return None
+    samples = None if before is None else before.samples
+    if samples is not None:
+        divided, current = divided_as(samples, source)
+        _check_ids(samples, current, divided, answered)
+        # with another preprocessing, all contents are others
+        samples = None if sample_problems(samples, current, divided, {}) else samples
+        source = source if samples is None else divided
+    say(_statement(answered, source))
+    if before is None and not _is_changed(settings, source, checkpoint):
+        return None
+    raise_all(_validation_problems(settings, before))
+    entry = {
+        "validation": settings.validation,
+        "split_seed": settings.split_seed,
+        "classes": list(source.classes),
+        # the validation set is that of the old project, and is not drawn from this data
+        "data": "",
+        "held_out": "",
+    }
+    if before is not None and before.held_out:
+        write_private_json(work / HELD_OUT, before.held_out)
+        entry["held_out"] = sha256(work / HELD_OUT)
+    if samples is not None:
+        samples.save(work / SAMPLES)
+        entry["samples"] = sha256(work / SAMPLES)
+    else:
+        say(
+            "copies of earlier requests' samples under other ids cannot be recognised in this project, as hashes of their contents are "
+            "missing or come from another preprocessing."
+        )
+    return entry
+
+
+def _check_ids(
+    old: Fingerprints, current: Fingerprints, source: Source, answered: Sequence[PastRequest]
+) -> None:
+    """Raise `ExpungeError` if the data has none of the ids that the old project knew."""
+    if np.isin(current.train[:, NAME], old.train[:, NAME]).any() or not any(r.ids for r in answered):
+        return
+    example = next(r.ids[0] for r in answered if r.ids)
+    now = "0" if source.train.ids is None else str(source.train.ids[0])
+    raise ExpungeError(
+        f"none of the {len(source.train):,} training samples has an id that the project of the model knew (ids such as '{now}' now, "
+        f"'{example}' in its requests), so samples of earlier requests cannot be recognised; give the data with its old ids."
+    )
+
+
+def _is_changed(settings: Entries, source: Source, checkpoint: Checkpoint) -> bool:
+    """Whether the data, or its validation set, is another one than the model was trained with."""
+    trained_on = checkpoint.metadata.get("train_hash")
+    split = any_split(source, settings.validation, settings.split_seed)
+    return trained_on is not None and trained_on != split.train_hash
+
+
+def _validation_problems(settings: Entries, before: Predecessor | None) -> list[str]:
+    """Return why the validation set of a model is not known, one sentence each."""
+    if before is None:
+        if not settings.validation:
+            return []
+        return [
+            f"validation is {settings.validation}, and the data has changed since the model was trained, so its validation set cannot "
+            "be drawn again; give --validation 0, or give the checkpoint in the folder `models` of its project, whose validation "
+            "set is then kept."
+        ]
+    return [
+        f"{name} is {getattr(settings, name)}, and the model was made with {before.drawn[name]}; give --{name.replace('_', '-')} "
+        f"{before.drawn[name]}."
+        for name in ("validation", "split_seed")
+        if getattr(settings, name) != before.drawn[name]
+    ]
+
+
+def _statement(answered: Sequence[PastRequest], source: Source) -> str:
+    """Return which requests the model has answered, and how many of their samples the data has.
+
+    Raises:
+        SplitError: Requests name their samples by position, and the data has changed since.
+    """
+    parts = []
+    for number, entry in enumerate(find_samples(answered, source.train, source.test), 1):
+        count, here = len(entry.past.ids), len(entry.forget)
+        text = f"{number} ({entry.past.scenario}, {count:,} sample{'s' * (count != 1)}): "
+        parts.append(
+            text + (f"{here:,} in the data" if here else "none in the data, so there is nothing to leave out")
+        )
+    shown = "; ".join(parts[:_SHOWN]) + (f"; and {len(parts) - _SHOWN:,} more" if len(parts) > _SHOWN else "")
+    return f"the model has answered {len(parts):,} earlier requests, whose samples stay out of training: {shown}."
+
+
+_SHOWN = 10
