@@ -125,15 +125,15 @@ def _of_each(evaluation: Evaluation) -> list[Any]:
     """Return (UA, MIA) in percent for each earlier request. Each is None where there are no samples to measure it on."""
     entries, predictions, of_test = evaluation.split.earlier, evaluation.earlier, evaluation.earlier_test
     own = [len(e.forget) for e in entries]
-    tested = [len(e.test_forgotten) if e.is_scored_by_test else 0 for e in entries]
-    known = _percent(predictions.correct.numpy(), own)
+    known: list[float | None] = _percent(predictions.correct.numpy(), own)
     # one attack for all requests: it is fitted on the same members and non-members
     attacked = _percent(evaluation.called_nonmember(predictions), own) if any(own) else known
-    # the model never saw test samples: an attack on them says nothing
-    recognised = [
-        a if b is None else b for a, b in zip(known, _percent(of_test.correct.numpy(), tested), strict=True)
-    ]
-    return [(None if k is None else 100 - k, m) for k, m in zip(recognised, attacked, strict=True)]
+    if of_test is not None:
+        # the model never saw test samples: an attack on them says nothing
+        tested = [len(e.test_forgotten) if e.is_scored_by_test else 0 for e in entries]
+        of_classes = _percent(of_test.correct.numpy(), tested)
+        known = [a if b is None else b for a, b in zip(known, of_classes, strict=True)]
+    return [(None if k is None else 100 - k, m) for k, m in zip(known, attacked, strict=True)]
 
 
 def _percent(which: np.ndarray, sizes: Sequence[int]) -> list[float | None]:

@@ -124,10 +124,10 @@ def _sharing(copied: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 
     Of two texts with equal words, only one may share its tokens with a third. So the search goes on from what it finds.
     """
-    found = np.zeros(len(copied), bool)
+    found: np.ndarray = np.zeros(len(copied), bool)
     while True:
         before = int(found.sum())
-        found = (np.isin(copied, wanted[wanted != 0])).any(1)
+        found = np.asarray(np.isin(copied, wanted[wanted != 0]).any(1))
         if copied.shape[1] == 1 or int(found.sum()) == before:
             return found
         wanted = np.union1d(wanted, copied[found])

@@ -69,14 +69,15 @@ def with_classes(source: Source, known: Sequence[str]) -> Source:
     if unknown or source.classes == list(known) or len(set(known)) < len(known):
         return source
     numbers = torch.tensor([known.index(name) for name in source.classes])
-    parts = {}
-    for name, data in (("train", source.train), ("test", source.test)):
+    parts = []
+    for data in (source.train, source.test):
         # a copy: a user's function may return the same object again
-        parts[name] = changed = copy.copy(data)
+        changed = copy.copy(data)
         if source.train.classes is not None:
             changed.labels = numbers[data.labels]
         changed.classes = list(known)
-    return replace(source, **parts, classes=list(known))
+        parts.append(changed)
+    return replace(source, train=parts[0], test=parts[1], classes=list(known))
 
 
 def stratified_part(data: Data, part: str, limit: int, seed: int) -> Data:
