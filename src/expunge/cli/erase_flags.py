@@ -23,14 +23,15 @@ class ConceptFlags:
     """What is erased, and what must stay.
 
     Args:
-        concept: What to erase, as it would stand in a prompt.
-        anchor: What the concept's prompts give afterwards. Empty: what the empty prompt gives.
+        concept: What to erase, as it would stand in a prompt. Give it once for each concept to erase several.
+        anchor: What the concept's prompts give afterwards. Empty: what the empty prompt gives. Give one for all concepts, or one
+            for each, in the same order.
         keep: Further concepts that must stay.
         template: Prompts, with {} where the concept goes.
     """
 
-    concept: str
-    anchor: str = ""
+    concept: tuple[str, ...]
+    anchor: tuple[str, ...] = ("",)
     keep: tuple[str, ...] = ()
     template: tuple[str, ...] = ("a photo of a {}",)
 
@@ -61,17 +62,18 @@ class TrainingFlags:
     Args:
         steps: Number of training steps, rounded up to whole passes over the concept's images. By default the published number
             of the method. Give --steps or --epochs.
-        weights: Parameters that are trained.
+        weights: Parameters that are trained. By default cross_attention (ESD-x) for esd, full for other methods and for DiT.
         lora: Rank of low-rank additions to the attention, trained instead of the parameters. With --weights
             cross_attention they are added to the cross-attention only.
         half: Keep the frozen parameters in bfloat16. Needs --lora and --amp bf16.
         images: Folder with one sub-folder of images per concept. Without it the pipeline samples the images.
-        per_prompt: Number of images to sample per prompt, without --images. By default 64.
+        per_prompt: Number of images to sample per prompt, without --images. By default 64, and none for esd, which needs no
+            images.
         gradient_checkpointing: Trade time for memory.
     """
 
     steps: int | None = None
-    weights: Literal["full", "cross_attention", "not_cross_attention"] = "full"
+    weights: Literal["full", "cross_attention", "not_cross_attention"] | None = None
     lora: int | None = None
     half: bool = False
     images: Path | None = None
