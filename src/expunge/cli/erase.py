@@ -147,7 +147,9 @@ class EraseRun:
         raise_all(self._problems(method, changes))
         # an unsupported pipeline is refused before anything large is loaded
         index = read_index(self.pipeline)
-        weights = training.weights or ("full" if index.kind == "dit" else WEIGHTS.get(defaults.name(), "full"))
+        weights = training.weights or (
+            "full" if index.kind == "dit" else WEIGHTS.get(defaults.name(), "full")
+        )
         judge, network = self.judge_flags.load(), feature_network(self.judge_flags.features, outputs.device)
         if judge is not None:
             check_judging(

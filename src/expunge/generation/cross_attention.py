@@ -65,5 +65,3 @@ def _call(model: Prompted) -> None:
     x = torch.zeros(1, config.in_channels, side, side, device=parameter.device)
     zero = torch.zeros(1, dtype=torch.long, device=parameter.device)
     model(x, zero, zero)
-
-

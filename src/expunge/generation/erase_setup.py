@@ -11,11 +11,11 @@ from typing import NamedTuple
 import torch
 
 from ..data.tensors import TensorData
+from ..errors import ModelError, raise_all
 from ..records.hashing import state_hash
 from ..tasks.diffusion import Diffusion
 from ..tasks.sampling import Sampler
 from ..training.method import Method
-from ..errors import ModelError, raise_all
 from .concepts import Erasure
 from .erase_checks import check_loaded
 from .options import PER_PROMPT, EraseOptions

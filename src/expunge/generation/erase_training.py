@@ -125,9 +125,12 @@ def round_as_stored(run: Run, setup: Setup) -> dict[str, Any]:
             kept += int((parameter != before[name]).sum())
     stored = sorted({str(t).removeprefix("torch.") for t in types.values()})
     if changed and not kept and run.has_result:
-        run.ended, run.status = "unchanged", (
-            f"changed nothing: all changes vanish in the type of the files ({', '.join(stored)}). Raise lr or the number of "
-            "steps, or erase from a pipeline in float32."
+        run.ended, run.status = (
+            "unchanged",
+            (
+                f"changed nothing: all changes vanish in the type of the files ({', '.join(stored)}). Raise lr or the number of "
+                "steps, or erase from a pipeline in float32."
+            ),
         )
     return {"stored": stored, "rounded_back": changed - kept}
 

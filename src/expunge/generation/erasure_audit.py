@@ -100,12 +100,16 @@ def audit_erasure(
         f"The judge recognises {judge.accuracy:.1f} % of real test images. There are {count} images of each prompt.",
     ]
     if references:
-        limits.append(f"FID_judge and KID_judge use the judge's features and {references} kept images ({source}).")
+        limits.append(
+            f"FID_judge and KID_judge use the judge's features and {references} kept images ({source})."
+        )
     details: dict[str, Any] = {"before": scores["before"], "prompts": shares, "limits": limits}
     if attack is not None:
         for word in erasure.words:
             attacked = recover_concept(erased, judge, classes[word], attack, seed, word=word)
-            named = attacked if len(erasure.words) == 1 else {f"{k} of “{word}”": v for k, v in attacked.items()}
+            named = (
+                attacked if len(erasure.words) == 1 else {f"{k} of “{word}”": v for k, v in attacked.items()}
+            )
             details.setdefault("attacks", {}).update(named)
     return AuditResult(scores["after"], details, limits)
 

@@ -89,7 +89,9 @@ def _read_json(file: Path) -> dict[str, Any]:
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file} cannot be read as JSON: {error}; copy or download it again.") from error
+        raise CheckpointError(
+            f"{file} cannot be read as JSON: {error}; copy or download it again."
+        ) from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{file} holds no JSON object; copy or download it again.")
     return value
@@ -116,7 +118,9 @@ def _part_problems(path: Path, index: dict[str, Any], kind: Kind) -> list[str]:
     for name in PARTS[kind]:
         part, value = path / name, index.get(name)
         if not _is_part(value):
-            problems.append(f"{path} has no {name}: model_index.json does not name one; use a complete pipeline.")
+            problems.append(
+                f"{path} has no {name}: model_index.json does not name one; use a complete pipeline."
+            )
         elif value[0] not in LIBRARIES:  # type: ignore[index]
             problems.append(f"the {name} of {path} is code of its own ({'.'.join(value)}), which is not run.")  # type: ignore[arg-type]
         elif not part.is_dir():
@@ -187,5 +191,7 @@ def _denoiser_problems(index: PipelineIndex) -> list[str]:
         problems.append(f"{part}/config.json has no sample_size; write the side of the latents there.")
     extra = {k: config[k] for k in ("addition_embed_type", "class_embed_type") if config.get(k) is not None}
     if index.kind == "unet" and extra:
-        problems.append(f"the denoiser in {part} takes inputs that Stable Diffusion 1.x and 2.x have not: {extra}.")
+        problems.append(
+            f"the denoiser in {part} takes inputs that Stable Diffusion 1.x and 2.x have not: {extra}."
+        )
     return problems

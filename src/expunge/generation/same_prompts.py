@@ -27,10 +27,17 @@ def same_prompt_problems(model: Prompted, erasure: Erasure) -> list[str]:
         for other in range(len(prompts)):
             pair = _word(erasure, one, plain), _word(erasure, other, plain)
             # a concept that is another one is named once
-            if other == one or pair in problems or pair[::-1] in problems or (other in mine and pair[0] == pair[1]):
+            if (
+                other == one
+                or pair in problems
+                or pair[::-1] in problems
+                or (other in mine and pair[0] == pair[1])
+            ):
                 continue
             if reason := _sameness(model, one, other):
-                role = "the concept" if other in mine else "the anchor" if other < paired else "the kept concept"
+                role = (
+                    "the concept" if other in mine else "the anchor" if other < paired else "the kept concept"
+                )
                 shown = f"'{_short(prompts[one])}' and '{_short(prompts[other])}'"
                 problems[pair] = (
                     f"the concept '{_short(pair[0])}' and {role} '{_short(pair[1])}' are the same to the pipeline: {shown} "

@@ -15,8 +15,8 @@ from ..data.items import check_range, to_8_bits
 from ..data.resize import Resize
 from ..data.tensors import TensorData
 from ..errors import ExpungeError, raise_all
-from ..sources.folders import ImageFolder
 from ..records.torch_files import load_state, save_state
+from ..sources.folders import ImageFolder
 from ..sources.image_walk import Walk, readable_suffixes, walk_images
 from ..sources.images import warn_unread
 from ..tasks.diffusion import Diffusion
@@ -85,7 +85,9 @@ def image_files(folder: Path, erasure: Erasure) -> dict[str, list[Path]]:
     names = np.array(walk.images, dtype=object)
     images = ImageFolder(folder, names, np.zeros(len(names), dtype=np.int64), Resize(1), walk.renamed)
     with ThreadPoolExecutor() as pool:
-        raise_all(problems + sorted(problem for problem in pool.map(images.problem, range(len(names))) if problem))
+        raise_all(
+            problems + sorted(problem for problem in pool.map(images.problem, range(len(names))) if problem)
+        )
     return paths
 
 
@@ -160,7 +162,9 @@ def read_latents(
     if done is None or not len(done):
         done = torch.empty(0, *loaded.shape)
     for start in range(len(done), len(paths), batch_size):
-        images = torch.stack([picture(path, *loaded.image_size) for path in paths[start : start + batch_size]])
+        images = torch.stack(
+            [picture(path, *loaded.image_size) for path in paths[start : start + batch_size]]
+        )
         done = torch.cat([done, loaded.encode(images)])
         progress("encoded images", len(done), len(paths))
         keep(done)

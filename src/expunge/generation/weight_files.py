@@ -50,7 +50,9 @@ def _complete(found: list[tuple[int, int, Path]]) -> list[Path]:
     if whole := [path for shard, _, path in found if not shard]:
         return whole[:1]
     count = found[0][1]
-    return [path for _, _, path in found] if [shard for shard, _, _ in found] == [*range(1, count + 1)] else []
+    return (
+        [path for _, _, path in found] if [shard for shard, _, _ in found] == [*range(1, count + 1)] else []
+    )
 
 
 def dtypes(files: Sequence[Path]) -> dict[str, torch.dtype]:

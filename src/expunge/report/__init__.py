@@ -20,6 +20,7 @@ from ..records.record import Record
 from . import (
     audit_details,
     class_bars,
+    erasure,
     figures,
     glossary,
     request_history,
@@ -139,12 +140,19 @@ def _dates(records: Sequence[Record]) -> str:
 def _study_parts(study: Study, index: int) -> dict[str, Any]:
     """Return the parts of a study for the template."""
     methods = [_method_parts(g, study, f"s{index}m{i}") for i, g in enumerate(study.methods)]
+    opening = []
+    if erasure.is_erasure(study):
+        # the pictures are the result, so they come first
+        opening = erasure.opening([m.pop("images") for m in methods])
+        methods = [{**m, "images": []} for m in methods]
     return {
         "id": f"s{index}",
         "study": study,
         "headline": sentences.headline(study),
         "standfirst": sentences.standfirst(study),
         "distances": figures.distances(study),
+        "opening": opening,
+        "erasure": erasure.is_erasure(study),
         "columns": tables.columns(study),
         "rows": tables.main_rows(study),
         "extras": tables.extras(study),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 
 from ..records.statistics import HEADLINE
+from . import erasure
+from .erasure import is_erasure
 from .glossary import gap_meaning
 from .group import Group
 from .number_text import duration, fixed, listed, points, setting_text
@@ -14,8 +16,8 @@ from .values import number, table
 
 def equal(study: Study) -> list[Group]:
     """Return the best method and those with the same average gap when printed with two decimals."""
-    best = study.ranked[0]
-    return [g for g in study.ranked if _difference(best, g) < 0.005]
+    best = study.contenders[0]
+    return [g for g in study.contenders if _difference(best, g) < 0.005]
 
 
 def tied(study: Study) -> list[Group]:
@@ -24,10 +26,10 @@ def tied(study: Study) -> list[Group]:
     A method is not clearly worse if its average gap is the same when printed, or if the difference is at most
     the root of the summed squared spreads.
     """
-    best = study.ranked[0]
+    best = study.contenders[0]
     return [
         g
-        for g in study.ranked
+        for g in study.contenders
         if _difference(best, g) < 0.005 or _difference(best, g) <= _joint_spread(best, g)
     ]
 
@@ -46,6 +48,8 @@ def headline(study: Study) -> str:
     """Return the main result in one sentence."""
     if not study.methods:
         return "These are the reference models. No method ran."
+    if is_erasure(study):
+        return erasure.headline(study)
     if not study.ranked and (change := _change_of_generators(study)):
         return change
     if not study.ranked:
@@ -56,12 +60,12 @@ def headline(study: Study) -> str:
                 f"No conclusion on {listed(names)}: the retrained model is not comparable with the original."
             )
         return f"The distance of {listed(names)} to retraining is unknown."
-    best = study.ranked[0]
+    best = study.contenders[0]
     # A ranked method has an average gap.
     assert best.average is not None
     if "unchanged" in best.grounds:
         return f"{best.label} changed nothing: its model is the original."
-    if len(study.ranked) == 1:
+    if len(study.contenders) == 1:
         return f"{best.label} is {points(best.average)} from retraining."
     same, level = equal(study), tied(study)
     if len(same) == len(level) > 1:
@@ -77,7 +81,9 @@ def headline(study: Study) -> str:
 def _change_of_generators(study: Study) -> str:
     """Return how UA changed. Generators seldom have a retrained model to compare with."""
     before = study.original.score("UA") if study.original else None
-    changes = [f"to {fixed(u.mean)} with {g.label}" for g in study.methods[:3] if (u := g.score("UA"))]
+    # controls do not lead
+    methods = sorted(study.methods, key=lambda g: g.control)
+    changes = [f"to {fixed(u.mean)} with {g.label}" for g in methods[:3] if (u := g.score("UA"))]
     if before is None or not changes or not study.generator:
         return ""
     return f"UA changed from {fixed(before.mean)} {', '.join(changes)}."
@@ -108,10 +114,12 @@ def setting(study: Study) -> str:
 
 def standfirst(study: Study) -> list[str]:
     """Return the paragraphs under the headline: setting, largest gap, cost, seeds."""
+    if is_erasure(study):
+        return [*erasure.standfirst(study), *_seeds(study)]
     paragraphs = [setting(study)]
     paragraphs += dict.fromkeys(text for g in study.methods for text in g.grounds.values())
     if study.ranked:
-        best = study.ranked[0]
+        best = study.contenders[0]
         paragraphs.append(" ".join(_gaps(study, best)))
         paragraphs.append(" ".join([*_cost(study, best), *_seeds(study)]))
         return [p for p in paragraphs if p]
@@ -150,6 +158,12 @@ def _gaps(study: Study, best: Group) -> list[str]:
         sentences.append(
             f"But {moved:.0f} % of the {what} would need another class to match Retrain. No score shows this."
         )
+    closer = [g for g in study.ranked if g.control and not best.control and _difference(best, g) < 0]
+    if closer:
+        controls = listed([f"{g.label}, {points(g.average)}" for g in closer if g.average])
+        sentences.append(
+            f"A control is closer to Retrain ({controls}): the choice of the mask does not explain the result."
+        )
     if best.verdict_words:
         sentences.append(f"The verdict on {best.label} is: {best.verdict_words}.")
     if best.missing:
@@ -182,6 +196,8 @@ def verdict(group: Group) -> str:
 
 
 def _largest_gap(group: Group) -> str:
+    if group.kind == "erase":
+        return erasure.result(group) or "no judge scored the images"
     if "reference" in group.grounds:
         return "the retrained model is not comparable, so no gap"
     if group.average is None:

@@ -78,7 +78,14 @@ class Sampler:
         return torch.cat(batches) if batches else torch.empty(0, *shape)
 
     def batches(
-        self, model: nn.Module, task: Diffusion, y: Tensor, shape: tuple[int, ...], *, seed: int = 0, skip: int = 0
+        self,
+        model: nn.Module,
+        task: Diffusion,
+        y: Tensor,
+        shape: tuple[int, ...],
+        *,
+        seed: int = 0,
+        skip: int = 0,
     ) -> Iterator[Tensor]:
         """Yield the images of a call batch by batch, without the first `skip` of them.
 
