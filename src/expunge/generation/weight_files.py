@@ -20,6 +20,20 @@ _NAME = re.compile(
 )
 
 
+_TYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+
+
 def stored(part: Path, variant: str | None = None) -> list[Path]:
     """Return the files that diffusers reads for a part, in the order of their shards. Empty if there are none.
 
@@ -80,8 +94,7 @@ def _dtypes(path: Path) -> Iterator[tuple[str, torch.dtype]]:
         return
     with safe_open(path, "pt") as file:
         for name in file.keys():  # noqa: SIM118
-            part = file.get_slice(name)
-            yield name, part[:0].dtype if part.get_shape() else file.get_tensor(name).dtype
+            yield name, _TYPES[file.get_slice(name).get_dtype()]
 
 
 def write_like(source: Path, target: Path, state: Mapping[str, Tensor]) -> None:
