@@ -63,8 +63,14 @@ def run(folder, out=None, *, lr=1e-3, **options):
 @pytest.mark.parametrize(
     ("index", "words"),
     [
-        ({"_class_name": "FluxPipeline"}, "is a FluxPipeline, which is not supported; known: StableDiffusionPipeline"),
-        ({"_class_name": "StableDiffusion3Pipeline"}, "is a StableDiffusion3Pipeline, which is not supported"),
+        (
+            {"_class_name": "FluxPipeline"},
+            "is a FluxPipeline, which is not supported; known: StableDiffusionPipeline",
+        ),
+        (
+            {"_class_name": "StableDiffusion3Pipeline"},
+            "is a StableDiffusion3Pipeline, which is not supported",
+        ),
         ({"_class_name": "StableDiffusionInpaintPipeline"}, "takes a mask and an image"),
         ({"_class_name": "StableDiffusionXLImg2ImgPipeline"}, "open it as a text-to-image pipeline"),
         ({"_class_name": "LatentConsistencyModelPipeline"}, "distilled to a few steps"),
@@ -187,10 +193,14 @@ def test_precision_variant_shards_and_other_files_stay(tmp_path, form):
     before, after = files(source), files(out)
     assert set(before) - {".cache/old"} == set(after) - {"expunge.json"}
     changed = {name for name in before if name in after and before[name] != after[name]}
-    assert changed and all(name.startswith("unet/") and name.endswith((".bin", ".safetensors")) for name in changed)
+    assert changed and all(
+        name.startswith("unet/") and name.endswith((".bin", ".safetensors")) for name in changed
+    )
     assert all(len(before[name]) == len(after[name]) for name in changed if form != "bin")
     index = read_index(out)
-    assert index == type(index)(out, **{k: getattr(read_index(source), k) for k in ("class_name", "kind", "parts", "variant")})
+    assert index == type(index)(
+        out, **{k: getattr(read_index(source), k) for k in ("class_name", "kind", "parts", "variant")}
+    )
     reopened = load(out)
     # the audit saw the rounded model
     assert state_hash(reopened.denoiser.state_dict()) == done.record.model["hash_after"]

@@ -15,7 +15,7 @@ from ..errors import WriteError, raise_all
 from ..generation.concepts import Erasure
 from ..generation.erase import erase as erase_concept
 from ..generation.erase_checks import place_problems
-from ..generation.erase_presets import STEPS, WEIGHTS
+from ..generation.erase_presets import STEPS, weights_for
 from ..generation.erase_presets import settings as preset
 from ..generation.erased import Erased
 from ..generation.erasure_audit import audit_erasure, check_judging
@@ -147,15 +147,13 @@ class EraseRun:
         raise_all(self._problems(method, changes))
         # an unsupported pipeline is refused before anything large is loaded
         index = read_index(self.pipeline)
-        weights = training.weights or (
-            "full" if index.kind == "dit" else WEIGHTS.get(defaults.name(), "full")
-        )
+        weights = training.weights or weights_for(defaults.name(), index.kind)
         judge, network = self.judge_flags.load(), feature_network(self.judge_flags.features, outputs.device)
         if judge is not None:
             check_judging(
                 self.erasure, *judge, self.judge_flags.judge_count, None if network is None else network[1]
             )
-        sampler = self._sampler(method)
+        sampler = self.pictures.sampler(method, self.compute.accumulate)
         with note_if_written(outputs.out), resumable(outputs.out) as state:
             erased = erase_concept(
                 self.pipeline,
@@ -218,12 +216,6 @@ class EraseRun:
         if training.images is not None and training.per_prompt is not None:
             problems.append("--images brings the images and --per-prompt samples them; give one of them.")
         return problems
-
-    def _sampler(self, method: Method) -> Sampler:
-        """Return the sampler of the images, with batches that fit where a training batch fits."""
-        batch_size = max(1, min(8, getattr(method, "batch_size", 8) // self.compute.accumulate))
-        pictures = self.pictures
-        return Sampler(steps=pictures.sample_steps, guidance=pictures.guidance, batch_size=batch_size)
 
     def _audit(
         self,

@@ -9,6 +9,8 @@ from typing import Literal
 from ..audit.image_judge import Judge
 from ..errors import ExpungeError, raise_all
 from ..imports import call_object
+from ..tasks.sampling import Sampler
+from ..training.method import Method
 from .settings_flags import flag_group, with_help
 
 CONCEPT = flag_group("Concept", 1)
@@ -95,6 +97,11 @@ class PictureFlags:
     sample_steps: int = 50
     guidance: float = 6.5
     safe: bool = False
+
+    def sampler(self, method: Method, accumulate: int) -> Sampler:
+        """Return the sampler of the images, with batches that fit where a training batch fits."""
+        batch_size = max(1, min(8, getattr(method, "batch_size", 8) // accumulate))
+        return Sampler(steps=self.sample_steps, guidance=self.guidance, batch_size=batch_size)
 
 
 @with_help

@@ -48,7 +48,7 @@ def _find(model: Prompted) -> list[str]:
 
 def _is_attention(module: nn.Module) -> bool:
     """Return whether a module is one attention layer of diffusers: it makes keys of its own."""
-    return hasattr(module, "to_k") or hasattr(module, "add_k_proj")
+    return hasattr(module, "to_k")
 
 
 def _note(found: set[str], name: str, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:

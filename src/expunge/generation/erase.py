@@ -51,8 +51,8 @@ def erase(
     `options.lora` the output folder holds only the LoRA adapters.
 
     A call with a `state_file` resumes an interrupted one. The training latents lie beside the state, in
-    `latents_file(state_file)`, each batch from the moment it is made. Both files are removed once `out` is written; without `out` they stay. An
-    interruption after that loses only the pictures in the record.
+    `latents_file(state_file)`, each batch from the moment it is made. Both files are removed once `out` is written;
+    without `out` they stay. An interruption after that loses only pictures in the record that are not yet made.
 
     Args:
         folder: Pipeline folder that `save_pretrained` wrote. It is only read.

@@ -10,6 +10,7 @@ from ..tasks.diffusion import Diffusion
 from ..training.method import Method
 from ..training.registry import find, names, serves, unsuited_text
 from .forget_me_not import ForgetMeNot
+from .pipeline_index import Kind
 from .trainable import Weights
 
 # SalUn for Stable Diffusion, from the released code of arXiv:2310.12508: Adam 1e-5, batch size 8, alpha 0.5 (both terms
@@ -32,8 +33,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
     "concept_ablation": {**_ADAM, "lr": 2e-6, "anchor": 1},
 }
-# Published: SalUn's code takes 5 epochs of about 120 steps on a class of Imagenette, ESD 200 steps (its code of
-# 2025; 1000 in the paper), concept ablation 200 on one GPU (its README), Forget-Me-Not 35. Ours: random_label as SalUn; the others are not tuned.
+# Published: SalUn's code takes 5 epochs of about 120 steps on a class of Imagenette, ESD 200 steps (its code of 2025;
+# 1000 in the paper), concept ablation 200 on one GPU (its README), Forget-Me-Not 35. Ours: random_label as SalUn; the
+# others are not tuned.
 STEPS = {
     "salun": 600,
     "random_label": 600,
@@ -44,10 +46,16 @@ STEPS = {
     "gradient_ascent": 100,
     "finetune": 600,
 }
-# The parameters that train by default, where not all do: ESD-x, as in the authors' code.
-WEIGHTS: dict[str, Weights] = {"esd": "cross_attention"}
 # methods that serve only pipelines
 PIPELINE_METHODS: dict[str, type[Method]] = {"forget_me_not": ForgetMeNot}
+
+
+def weights_for(name: str, kind: Kind) -> Weights:
+    """Return the parameters that a method trains by default: ESD-x, as its authors do, and all for other methods.
+
+    A DiT has no cross-attention.
+    """
+    return "cross_attention" if name == "esd" and kind != "dit" else "full"
 
 
 def settings(name: str, **changes: Any) -> Method:

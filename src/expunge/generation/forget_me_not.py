@@ -112,7 +112,7 @@ class ForgetMeNot(GradientMethod):
             problems.append(
                 "the model has no cross-attention, which this method minimises; use esd or concept_ablation."
             )
-        elif any(hasattr(model.get_submodule(name), "add_k_proj") for name in text_layers(model)):
+        elif any(getattr(model.get_submodule(n), "add_k_proj", None) is not None for n in text_layers(model)):
             problems.append(
                 "the layers that attend to the text also attend to the image (add_k_proj), and this method cannot tell their "
                 "maps apart; use esd or concept_ablation."

@@ -41,7 +41,7 @@ def same_prompt_problems(model: Prompted, erasure: Erasure) -> list[str]:
                 shown = f"'{_short(prompts[one])}' and '{_short(prompts[other])}'"
                 problems[pair] = (
                     f"the concept '{_short(pair[0])}' and {role} '{_short(pair[1])}' are the same to the pipeline: {shown} "
-                    f"{reason}, so one cannot be erased while the other stays. Name other words, or shorten the template."
+                    f"{reason}, so one cannot be erased while the other stays. Name other words."
                 )
     return list(problems.values())
 
@@ -60,8 +60,7 @@ def _sameness(model: Prompted, one: int, other: int) -> str:
     if model.labels is not None:
         return "are one class" if model.labels[one] == model.labels[other] else ""
     if model.token_ids and model.token_ids[one] == model.token_ids[other]:
-        length = len(model.token_ids[one][0])
-        return f"have equal tokens (a prompt is cut after {length} tokens)"
+        return "have equal tokens"
     tables = [table for table in (model.prompts, model.pooled) if table is not None]
     return "have equal embeddings" if all(_equal(t[one], t[other]) for t in tables) else ""
 

@@ -122,8 +122,8 @@ def sampled_latents(
         done = torch.empty(0, *loaded.shape)
     for batch in sampler.batches(model, task, conditions, loaded.shape, seed=seed + 1, skip=len(done)):
         done = torch.cat([done, batch])
-        progress("training images", len(done), len(conditions))
         keep(done)
+        progress("training images", len(done), len(conditions))
     return TensorData(done, conditions, name="drawn by the pipeline")
 
 
@@ -166,8 +166,8 @@ def read_latents(
             [picture(path, *loaded.image_size) for path in paths[start : start + batch_size]]
         )
         done = torch.cat([done, loaded.encode(images)])
-        progress("encoded images", len(done), len(paths))
         keep(done)
+        progress("encoded images", len(done), len(paths))
     return TensorData(done, torch.tensor(conditions), name="images")
 
 
