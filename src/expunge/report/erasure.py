@@ -7,13 +7,9 @@ from typing import Any
 
 from .group import Group
 from .number_text import fixed, listed
+from .sentences import seeds
 from .study import Study
 from .values import number, table, texts
-
-
-def is_erasure(study: Study) -> bool:
-    """Return True if every run of the study erased a concept from a pipeline."""
-    return bool(study.methods) and all(r.kind == "erase" for g in study.methods for r in g.runs)
 
 
 def _words(study: Study, name: str) -> list[str]:
@@ -45,8 +41,8 @@ def standfirst(study: Study) -> list[str]:
         f"Kept: {_quoted(kept) or 'nothing else'}. Pipeline: {record.model.get('name') or 'not named'}{size}.",
         "The pictures show the same prompts and the same noise before and after the erasure.",
     ]
-    judged = [sentence for g in study.methods if (sentence := result(g))]
-    return paragraphs + [f"{g.label}: {result(g)}." for g in study.methods if judged]
+    paragraphs += [f"{g.label}: {text}." for g in study.methods if (text := result(g))]
+    return [*paragraphs, *seeds(study)]
 
 
 def result(group: Group) -> str:
@@ -76,3 +72,8 @@ def opening(pictures: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
         for grid in grids:
             seen.setdefault(f"{grid['title']}|{grid['src']}", grid)
     return list(seen.values())
+
+
+def verdict(group: Group) -> str:
+    """Return the result of one method in one line."""
+    return result(group) or "no judge scored the images"

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 
 from ..records.statistics import HEADLINE
-from . import erasure
-from .erasure import is_erasure
 from .glossary import gap_meaning
 from .group import Group
 from .number_text import duration, fixed, listed, points, setting_text
@@ -48,8 +46,6 @@ def headline(study: Study) -> str:
     """Return the main result in one sentence."""
     if not study.methods:
         return "These are the reference models. No method ran."
-    if is_erasure(study):
-        return erasure.headline(study)
     if not study.ranked and (change := _change_of_generators(study)):
         return change
     if not study.ranked:
@@ -114,24 +110,23 @@ def setting(study: Study) -> str:
 
 def standfirst(study: Study) -> list[str]:
     """Return the paragraphs under the headline: setting, largest gap, cost, seeds."""
-    if is_erasure(study):
-        return [*erasure.standfirst(study), *_seeds(study)]
     paragraphs = [setting(study)]
     paragraphs += dict.fromkeys(text for g in study.methods for text in g.grounds.values())
     if study.ranked:
         best = study.contenders[0]
         paragraphs.append(" ".join(_gaps(study, best)))
-        paragraphs.append(" ".join([*_cost(study, best), *_seeds(study)]))
+        paragraphs.append(" ".join([*_cost(study, best), *seeds(study)]))
         return [p for p in paragraphs if p]
     if study.methods and study.retrain is None:
         paragraphs.append(
             "These records contain no retrained model. Without this reference, no score is good or bad. "
             "To rank the methods, run Retrain, which trains on the retain set alone."
         )
-    return [*paragraphs, *_seeds(study)]
+    return [*paragraphs, *seeds(study)]
 
 
-def _seeds(study: Study) -> list[str]:
+def seeds(study: Study) -> list[str]:
+    """Return how many seeds the scores are means of."""
     counts = sorted({len(g.runs) for g in study.methods})
     if counts == [1]:
         return ["Each method ran with one seed. There is no spread, so small differences may be chance."]
@@ -196,8 +191,6 @@ def verdict(group: Group) -> str:
 
 
 def _largest_gap(group: Group) -> str:
-    if group.kind == "erase":
-        return erasure.result(group) or "no judge scored the images"
     if "reference" in group.grounds:
         return "the retrained model is not comparable, so no gap"
     if group.average is None:

@@ -7,8 +7,6 @@ from typing import Any
 
 from ..records.record import Record
 from ..records.statistics import HEADLINE, Stat
-from . import erasure
-from .erasure import is_erasure
 from .group import Group
 from .number_text import DASH, compact, duration, fixed, gap_step, listed, memory, ratio, setting_text
 from .sentences import equal, tied
@@ -153,8 +151,8 @@ def run_facts(record: Record) -> list[tuple[str, str]]:
 
 def limits(study: Study) -> list[str]:
     """Return sentences on what these results do not show."""
-    sentences = erasure.limits(study) if is_erasure(study) else []
-    if study.retrain is None and not is_erasure(study):
+    sentences = []
+    if study.retrain is None and not study.erasure:
         sentences.append(
             "There is no retrained model. The report shows what changed, not how close a method comes to Retrain."
         )
@@ -172,7 +170,7 @@ def limits(study: Study) -> list[str]:
             "MIA is one inexpensive attack on the confidence in the true class. "
             "A model can pass it and still remember. The strong audit runs stronger attacks."
         )
-    if not is_erasure(study):
+    if not study.erasure:
         sentences.append(
             "A small gap means that the model behaves like a retrained model on these measures. "
             "It does not prove that nothing is left of the data, and it is no certificate."
