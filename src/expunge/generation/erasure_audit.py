@@ -105,12 +105,7 @@ def audit_erasure(
         )
     details: dict[str, Any] = {"before": scores["before"], "prompts": shares, "limits": limits}
     if attack is not None:
-        for word in erasure.words:
-            attacked = recover_concept(erased, judge, classes[word], attack, seed, word=word)
-            named = (
-                attacked if len(erasure.words) == 1 else {f"{k} of “{word}”": v for k, v in attacked.items()}
-            )
-            details.setdefault("attacks", {}).update(named)
+        details["attacks"] = _recover_concepts(erased, judge, classes, attack, seed)
     return AuditResult(scores["after"], details, limits)
 
 
@@ -147,6 +142,17 @@ def _composition(
         for when, one in judging.judge_prompts([prompt], classes[word]).items():
             shares[when] += one.percent_without(classes[concept]) / len(pairs)
     return shares
+
+
+def _recover_concepts(
+    erased: Erased, judge: Judge, classes: Mapping[str, int], attack: RecoveryAttack, seed: int
+) -> dict[str, Any]:
+    """Return the attacks on the one concept, or those on each of several with its words in their names."""
+    words = erased.erasure.words
+    each = {word: recover_concept(erased, judge, classes[word], attack, seed, word=word) for word in words}
+    if len(words) == 1:
+        return each[words[0]]
+    return {f"{name} of “{word}”": value for word in words for name, value in each[word].items()}
 
 
 def check_judging(
