@@ -50,6 +50,8 @@ class Entry:
     changes: dict[str, Any] = field(default_factory=dict)
 
 
+# the settings of the grid of November 2026
+ESD = {"epochs": 30, "batch_size": 16, "clip": 1.0, "sample_steps": 20}
 RELABEL = {"epochs": 15, "batch_size": 16, "retain_weight": 3.0}
 TABLE = {
     "SalUn": Entry("salun", (2e-4, 5e-4, 1e-3), changes=RELABEL),
@@ -57,8 +59,8 @@ TABLE = {
     "SalUn, inverted mask": Entry("salun", (2e-4, 5e-4, 1e-3), changes={**RELABEL, "mask": "inverted"}),
     "RL (SalUn, full mask)": Entry("random_label", (2e-4, 5e-4, 1e-3), changes=RELABEL),
     "RL, cross-attention": Entry("random_label", (5e-4, 1e-3, 2e-3), "cross_attention", RELABEL),
-    "ESD-x": Entry("esd", (3e-5, 1e-4, 3e-4), "cross_attention", {"epochs": 30, "batch_size": 16}),
-    "ESD-u": Entry("esd", (1e-5, 3e-5, 1e-4), "not_cross_attention", {"epochs": 30, "batch_size": 16}),
+    "ESD-x": Entry("esd", (3e-5, 1e-4, 3e-4), "cross_attention", ESD),
+    "ESD-u": Entry("esd", (1e-5, 3e-5, 1e-4), "not_cross_attention", ESD),
     "concept ablation": Entry("concept_ablation", (3e-6, 1e-5, 3e-5), changes={"epochs": 15, "batch_size": 16}),
     "Forget-Me-Not": Entry("forget_me_not", (5e-4, 2e-3, 5e-3), "cross_attention", {"epochs": 30, "batch_size": 16}),
     "GA": Entry("gradient_ascent", (1e-5, 5e-5, 2e-4), changes={"epochs": 5, "batch_size": 16}),

@@ -15,11 +15,12 @@ from ..errors import WriteError, raise_all
 from ..generation.concepts import Erasure
 from ..generation.erase import erase as erase_concept
 from ..generation.erase_checks import place_problems
-from ..generation.erase_presets import STEPS
+from ..generation.erase_presets import STEPS, weights_for
 from ..generation.erase_presets import settings as preset
 from ..generation.erased import Erased
 from ..generation.erasure_audit import audit_erasure, check_judging
 from ..generation.options import EraseOptions
+from ..generation.pipeline_index import read_index
 from ..records.record import plain
 from ..report import write_report
 from ..tasks.sampling import Sampler
@@ -44,7 +45,7 @@ from .method_commands import MethodCommands, first_line
 from .output_checks import output_problems, run_output_problems, size_of
 from .outputs import FAILURE, FailureFlags, note_if_written, resumable
 from .settings_flags import FLAT, given, method_group, settings_flags
-from .terminal import notice, print_row
+from .terminal import notice, print_progress, print_row
 
 TEXT = """Erase a concept from a diffusers pipeline folder (Stable Diffusion 1.x, 2.x, XL, DiT), and write a new folder.
 
@@ -144,12 +145,15 @@ class EraseRun:
             else STEPS.get(defaults.name())
         )
         raise_all(self._problems(method, changes))
+        # an unsupported pipeline is refused before anything large is loaded
+        index = read_index(self.pipeline)
+        weights = training.weights or weights_for(defaults.name(), index.kind)
         judge, network = self.judge_flags.load(), feature_network(self.judge_flags.features, outputs.device)
         if judge is not None:
             check_judging(
                 self.erasure, *judge, self.judge_flags.judge_count, None if network is None else network[1]
             )
-        sampler = self._sampler(method)
+        sampler = self.pictures.sampler(method, self.compute.accumulate)
         with note_if_written(outputs.out), resumable(outputs.out) as state:
             erased = erase_concept(
                 self.pipeline,
@@ -157,8 +161,8 @@ class EraseRun:
                 method,
                 EraseOptions(
                     images=training.images,
-                    per_prompt=64 if training.per_prompt is None else training.per_prompt,
-                    weights=training.weights,
+                    per_prompt=training.per_prompt,
+                    weights=weights,
                     lora=training.lora,
                     half=training.half,
                     steps=steps,
@@ -173,6 +177,7 @@ class EraseRun:
                 ),
                 out=outputs.out,
                 on_row=print_row,
+                on_progress=print_progress,
                 state_file=state,
                 command=command_line(),
             )
@@ -187,7 +192,7 @@ class EraseRun:
         """Write the report. Raises `WriteError` if the folder is not at its place."""
         outputs = self.outputs
         if outputs.report is not None:
-            write_report(outputs.report, [erased.record], title=f"Erased: {self.erasure.concept}")
+            write_report(outputs.report, [erased.record], title=f"Erased: {self.erasure.title}")
             print(f"report: {outputs.report}")
         if erased.out != outputs.out:
             raise WriteError(f"{outputs.out} could not be written; {erased.out} holds the result instead.")
@@ -211,12 +216,6 @@ class EraseRun:
         if training.images is not None and training.per_prompt is not None:
             problems.append("--images brings the images and --per-prompt samples them; give one of them.")
         return problems
-
-    def _sampler(self, method: Method) -> Sampler:
-        """Return the sampler of the images, with batches that fit where a training batch fits."""
-        batch_size = max(1, min(8, getattr(method, "batch_size", 8) // self.compute.accumulate))
-        pictures = self.pictures
-        return Sampler(steps=pictures.sample_steps, guidance=pictures.guidance, batch_size=batch_size)
 
     def _audit(
         self,

@@ -9,6 +9,8 @@ from typing import Literal
 from ..audit.image_judge import Judge
 from ..errors import ExpungeError, raise_all
 from ..imports import call_object
+from ..tasks.sampling import Sampler
+from ..training.method import Method
 from .settings_flags import flag_group, with_help
 
 CONCEPT = flag_group("Concept", 1)
@@ -23,14 +25,15 @@ class ConceptFlags:
     """What is erased, and what must stay.
 
     Args:
-        concept: What to erase, as it would stand in a prompt.
-        anchor: What the concept's prompts give afterwards. Empty: what the empty prompt gives.
+        concept: What to erase, as it would stand in a prompt. Give it once for each concept to erase several.
+        anchor: What the concept's prompts give afterwards. Empty: what the empty prompt gives. Give one for all concepts, or one
+            for each, in the same order.
         keep: Further concepts that must stay.
         template: Prompts, with {} where the concept goes.
     """
 
-    concept: str
-    anchor: str = ""
+    concept: tuple[str, ...]
+    anchor: tuple[str, ...] = ("",)
     keep: tuple[str, ...] = ()
     template: tuple[str, ...] = ("a photo of a {}",)
 
@@ -61,17 +64,18 @@ class TrainingFlags:
     Args:
         steps: Number of training steps, rounded up to whole passes over the concept's images. By default the published number
             of the method. Give --steps or --epochs.
-        weights: Parameters that are trained.
+        weights: Parameters that are trained. By default cross_attention (ESD-x) for esd, full for other methods and for DiT.
         lora: Rank of low-rank additions to the attention, trained instead of the parameters. With --weights
             cross_attention they are added to the cross-attention only.
         half: Keep the frozen parameters in bfloat16. Needs --lora and --amp bf16.
         images: Folder with one sub-folder of images per concept. Without it the pipeline samples the images.
-        per_prompt: Number of images to sample per prompt, without --images. By default 64.
+        per_prompt: Number of images to sample per prompt, without --images. By default 64, and none for esd, which needs no
+            images.
         gradient_checkpointing: Trade time for memory.
     """
 
     steps: int | None = None
-    weights: Literal["full", "cross_attention", "not_cross_attention"] = "full"
+    weights: Literal["full", "cross_attention", "not_cross_attention"] | None = None
     lora: int | None = None
     half: bool = False
     images: Path | None = None
@@ -93,6 +97,11 @@ class PictureFlags:
     sample_steps: int = 50
     guidance: float = 6.5
     safe: bool = False
+
+    def sampler(self, method: Method, accumulate: int) -> Sampler:
+        """Return the sampler of the images, with batches that fit where a training batch fits."""
+        batch_size = max(1, min(8, getattr(method, "batch_size", 8) // accumulate))
+        return Sampler(steps=self.sample_steps, guidance=self.guidance, batch_size=batch_size)
 
 
 @with_help

@@ -115,3 +115,10 @@ def print_row(row: dict[str, Any]) -> None:
         return
     values = [f"{k} –" if row[k] is None else f"{k} {row[k]:.4f}" for k in ("loss", "forget", "retain")]
     print(f"epoch {row['epoch']} step {row['step']}: {', '.join(values)}", file=sys.stderr, flush=True)
+
+
+def print_progress(what: str, done: int, total: int) -> None:
+    """Print how many of a run's images are made, on stderr. A terminal gets one line that changes, a log one line per batch."""
+    in_place = sys.stderr.isatty()
+    start, end = "\r" if in_place else "", "" if in_place and done < total else "\n"
+    print(f"{start}{what}: {done} of {total}", end=end, file=sys.stderr, flush=True)

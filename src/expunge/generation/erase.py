@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -21,13 +21,15 @@ from ..torch_utils.gradients import with_gradients
 from ..training.method import GradientMethod, Method
 from ..training.run import Row, Run
 from .before_after import grids
-from .concepts import Erasure, image_files, split_of
+from .concepts import Erasure, split_of
 from .erase_checks import check
-from .erase_setup import Setup, latents_file, open_pipeline, training_latents
-from .erase_training import Trained, epochs_for, hash_trained, train, with_anchor
+from .erase_setup import Setup, latents_file, needs_images, open_pipeline, training_latents
+from .erase_training import Trained, epochs_for, hash_trained, round_as_stored, train, with_anchor
 from .erased import RECORD, Erased
 from .options import EraseOptions
+from .pipeline_index import read_index
 from .pipelines import files_left_out, save
+from .training_images import Progress, image_files, no_images
 
 
 @with_gradients
@@ -39,6 +41,7 @@ def erase(
     *,
     out: str | Path | None = None,
     on_row: Callable[[Row], None] | None = None,
+    on_progress: Progress | None = None,
     state_file: str | Path | None = None,
     command: str = "",
 ) -> Erased:
@@ -48,8 +51,8 @@ def erase(
     `options.lora` the output folder holds only the LoRA adapters.
 
     A call with a `state_file` resumes an interrupted one. The training latents lie beside the state, in
-    `latents_file(state_file)`. Both files are removed once `out` is written; without `out` they stay. An
-    interruption after that loses only the pictures in the record.
+    `latents_file(state_file)`, each batch from the moment it is made. Both files are removed once `out` is written;
+    without `out` they stay. An interruption after that loses only pictures in the record that are not yet made.
 
     Args:
         folder: Pipeline folder that `save_pretrained` wrote. It is only read.
@@ -58,6 +61,8 @@ def erase(
         options: Training images, trainable parameters and length of the training.
         out: Folder to write. It must not exist.
         on_row: Called with every row of the training curve.
+        on_progress: Called with what is made, how many are made, and how many there will be: of training images, and of
+            pictures before and after.
         state_file: File of the resumable training state.
         command: Command line to store in the record.
 
@@ -75,17 +80,25 @@ def erase(
     """
     options = options or EraseOptions()
     check(erasure, method, options, out)
+    # before the images are read
+    read_index(folder)
     files = {} if options.images is None else image_files(Path(options.images), erasure)
-    setup = open_pipeline(folder, erasure, method, options)
-    data = training_latents(setup, erasure, files, state_file)
+    setup = open_pipeline(folder, erasure, method, options, on_progress or (lambda what, done, total: None))
+    with_images = needs_images(method, options)
+    if with_images:
+        data = training_latents(setup, erasure, files, state_file)
+    else:
+        data = no_images(setup.loaded, len(setup.prompts))
     setup.loaded.offload()
-    split = split_of(data, erasure.concepts(setup.plain), len(setup.prompts), erasure.concept)
+    split = split_of(data, erasure.concepts(setup.plain), len(setup.prompts), erasure.title, with_images)
     method = with_anchor(method, erasure, split)
     if options.steps is not None and isinstance(method, GradientMethod):
         run = Run(setup.original, split, setup.task)
         method = replace(method, epochs=epochs_for(method, run, options.steps))
     trained = train(setup, split, method, on_row, state_file)
+    stored = round_as_stored(trained.run, setup)
     record = _record(setup, erasure, method, trained, command)
+    record.details["trained"] |= stored
     erased = Erased(trained.run, record, None, setup.loaded, setup.original, erasure, setup.prompts)
     if not trained.run.has_result:
         _give_up(erased, setup, out, state_file)
@@ -140,13 +153,13 @@ def _record(setup: Setup, erasure: Erasure, method: Method, trained: Trained, co
     options, run = setup.options, trained.run
     names = {
         "model": type(setup.loaded.pipeline).__name__,
-        "data": "images" if options.images is not None else "drawn by the pipeline",
+        "data": run.split.forget.data.name,
         "classes": setup.prompts,
     }
     record = record_of("erase", run, method, before=trained.hash_before, command=command, names=names)
     # both hashes are of the same tensors
     record.model["hash_after"] = hash_trained(run.model, options.lora)
-    words = {k: v for k, v in asdict(erasure).items() if k != "templates"}
+    words = {"concept": erasure.words, "anchor": erasure.anchors, "keep": erasure.keep}
     record.details["erasure"] = {**words, "prompts": setup.prompts}
     record.details["trained"] = {
         "weights": options.weights,
@@ -166,9 +179,14 @@ def _remove_state(state_file: str | Path | None) -> None:
 
 def _add_pictures(erased: Erased, setup: Setup) -> None:
     """Add samples of before and after to the record, which is already saved without them."""
-    options = setup.options
+    options, pictures = setup.options, []
     try:
-        erased.record.details["images"] = grids(erased, setup.sampler, seed=options.seed, safe=options.safe)
+        for grid in grids(erased, setup.sampler, seed=options.seed, safe=options.safe):
+            pictures.append(grid)
+            setup.progress("pictures", len(pictures), 3 if options.safe else 2)
+            # an interruption loses only what is not yet made
+            erased.record.details["images"] = pictures
+            erased.save_record()
     except torch.OutOfMemoryError as error:
         warnings.warn(
             f"the pictures of before and after could not be sampled: {error}. The written model is complete; "
@@ -176,4 +194,3 @@ def _add_pictures(erased: Erased, setup: Setup) -> None:
             RuntimeWarning,
             stacklevel=4,
         )
-    erased.save_record()

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import ExpungeError, ModelError, raise_all
+from ..methods.concept_ablation import ConceptAblation
 from ..tasks.diffusion import Diffusion
 from ..tasks.sampling import Sampler
 from ..torch_utils.module_state import seed_problems
@@ -16,9 +17,9 @@ from ..training.settings import settings_problems
 from .concepts import TEMPLATES, Erasure
 from .forget_me_not import ForgetMeNot
 from .options import EraseOptions
-from .pipelines import lora_problems, weights_problems
 from .prompted import Prompted
 from .same_prompts import same_prompt_problems
+from .trainable import lora_problems, weights_problems
 
 
 def check(erasure: Erasure, method: Method, options: EraseOptions, out: str | Path | None) -> None:
@@ -32,6 +33,14 @@ def check(erasure: Erasure, method: Method, options: EraseOptions, out: str | Pa
         problems += place_problems(Path(out))
         if options.keep_failed:
             problems += place_problems(Path(out).with_name(f"{Path(out).name}.failed"))
+    if options.safe and len(erasure.words) > 1:
+        problems.append(
+            "safe latent diffusion steers away from one concept; give one concept, or leave it out (--safe)."
+        )
+    if isinstance(method, ConceptAblation) and len(set(erasure.anchors)) > 1:
+        problems.append(
+            f"concept ablation has one anchor, and {len(set(erasure.anchors))} are given; give one for all concepts, or use esd or salun."
+        )
     if options.lora is not None:
         problems += lora_problems(options.lora, options.weights)
         if isinstance(method, GradientMethod) and method.density < 1:

@@ -10,10 +10,12 @@ from ..tasks.diffusion import Diffusion
 from ..training.method import Method
 from ..training.registry import find, names, serves, unsuited_text
 from .forget_me_not import ForgetMeNot
+from .pipeline_index import Kind
+from .trainable import Weights
 
 # SalUn for Stable Diffusion, from the released code of arXiv:2310.12508: Adam 1e-5, batch size 8, alpha 0.5 (both terms
-# are means in that code), all parameters of the UNet. ESD: 1e-5 (arXiv:2303.07345). Concept ablation: 2e-6
-# (arXiv:2303.13516).
+# are means in that code), all parameters of the UNet. ESD: the authors' code of 2025 for Stable Diffusion (Adam 5e-5,
+# batch size 1, 50 sampler steps at scale 3). Concept ablation: 2e-6 (arXiv:2303.13516).
 _ADAM = {"optimizer": "adam", "weight_decay": 0.0, "clip": 1.0, "batch_size": 8}
 _RELABEL = {**_ADAM, "lr": 1e-5, "order": "paired", "relabel": "next", "retain_weight": 0.5}
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -21,15 +23,23 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "random_label": _RELABEL,
     "gradient_ascent": {**_ADAM, "lr": 1e-6},
     "finetune": {**_ADAM, "lr": 1e-5},
-    "esd": {**_ADAM, "lr": 1e-5},
+    "esd": {
+        "optimizer": "adam",
+        "weight_decay": 0.0,
+        "clip": None,
+        "batch_size": 1,
+        "lr": 5e-5,
+        "sample_steps": 50,
+    },
     "concept_ablation": {**_ADAM, "lr": 2e-6, "anchor": 1},
 }
-# Published: SalUn's code takes 5 epochs of about 120 steps on a class of Imagenette, ESD 1000 steps, concept ablation 200
-# on one GPU (its README), Forget-Me-Not 35. Ours: random_label as SalUn; the others are not tuned.
+# Published: SalUn's code takes 5 epochs of about 120 steps on a class of Imagenette, ESD 200 steps (its code of 2025;
+# 1000 in the paper), concept ablation 200 on one GPU (its README), Forget-Me-Not 35. Ours: random_label as SalUn; the
+# others are not tuned.
 STEPS = {
     "salun": 600,
     "random_label": 600,
-    "esd": 1000,
+    "esd": 200,
     "concept_ablation": 200,
     "forget_me_not": 35,
     "selective_amnesia": 1000,
@@ -38,6 +48,14 @@ STEPS = {
 }
 # methods that serve only pipelines
 PIPELINE_METHODS: dict[str, type[Method]] = {"forget_me_not": ForgetMeNot}
+
+
+def weights_for(name: str, kind: Kind) -> Weights:
+    """Return the parameters that a method trains by default: ESD-x, as its authors do, and all for other methods.
+
+    A DiT has no cross-attention.
+    """
+    return "cross_attention" if name == "esd" and kind != "dit" else "full"
 
 
 def settings(name: str, **changes: Any) -> Method:

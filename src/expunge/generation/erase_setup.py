@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,16 +11,19 @@ from typing import NamedTuple
 import torch
 
 from ..data.tensors import TensorData
+from ..errors import ModelError, raise_all
 from ..records.hashing import state_hash
 from ..tasks.diffusion import Diffusion
 from ..tasks.sampling import Sampler
 from ..training.method import Method
-from .concepts import Erasure, contents, kept_latents, read_latents, sampled_latents
+from .concepts import Erasure
 from .erase_checks import check_loaded
-from .options import EraseOptions
+from .options import PER_PROMPT, EraseOptions
 from .pipelines import load
 from .prompted import Prompted
 from .text_to_image import Loaded
+from .tokens import long_prompt_problems
+from .training_images import Make, Progress, contents, kept_latents, read_latents, sampled_latents
 
 
 class Setup(NamedTuple):
@@ -34,6 +37,7 @@ class Setup(NamedTuple):
     options: EraseOptions
     sampler: Sampler
     encode_batch: int
+    progress: Progress
 
 
 def latents_file(state_file: str | Path) -> Path:
@@ -41,7 +45,9 @@ def latents_file(state_file: str | Path) -> Path:
     return Path(state_file).with_suffix(".latents")
 
 
-def open_pipeline(folder: str | Path, erasure: Erasure, method: Method, options: EraseOptions) -> Setup:
+def open_pipeline(
+    folder: str | Path, erasure: Erasure, method: Method, options: EraseOptions, progress: Progress
+) -> Setup:
     """Load the pipeline, encode the prompts and check that the method can train this denoiser."""
     in_memory = max(1, getattr(method, "batch_size", 8) // options.compute.accumulate)
     encode_batch = min(8, in_memory)
@@ -52,13 +58,24 @@ def open_pipeline(folder: str | Path, erasure: Erasure, method: Method, options:
     if options.gradient_checkpointing:
         loaded.denoiser.enable_gradient_checkpointing()  # type: ignore[operator]
     prompts = erasure.prompts(plain)
-    original, task = loaded.prompted(prompts, erasure.concept), loaded.task(len(prompts))
+    if not plain:
+        raise_all(long_prompt_problems(loaded.pipeline, prompts), ModelError)
+    original, task = loaded.prompted(prompts, erasure.words), loaded.task(len(prompts))
     check_loaded(original, task, method, options, erasure, sampler)
     loaded.offload()
     if options.half:
         original.denoiser.to(torch.bfloat16)
     options = replace(options, compute=compute)
-    return Setup(loaded, original, task, prompts, plain, options, sampler, encode_batch)
+    return Setup(loaded, original, task, prompts, plain, options, sampler, encode_batch, progress)
+
+
+def needs_images(method: Method, options: EraseOptions) -> bool:
+    """Return whether the method reads training images, or whether the user asks for some.
+
+    A method that draws its own noisy images reads only the conditions.
+    """
+    given = options.images is not None or options.per_prompt is not None
+    return given or getattr(method, "source", "data") != "model" or getattr(method, "density", 1.0) < 1
 
 
 def training_latents(
@@ -67,29 +84,20 @@ def training_latents(
     files: Mapping[str, Sequence[Path]],
     state_file: str | Path | None,
 ) -> TensorData:
-    """Encode the training images, or sample them, or read the latents of an interrupted call."""
-    loaded, original, task, prompts, _, options, sampler, encode_batch = setup
-    make: Callable[[], TensorData]
+    """Encode the training images, or sample them. What an interrupted call made is not made again."""
+    loaded, original, task, prompts, _, options, sampler, encode_batch, progress = setup
+    make: Make
+    source: tuple[object, ...]
     if options.images is not None:
-        make = partial(read_latents, loaded, Path(options.images), erasure, prompts, encode_batch)
+        make = partial(read_latents, loaded, files, erasure, prompts, encode_batch, progress)
+        source = (contents(files),)
     else:
-        make = partial(
-            sampled_latents,
-            loaded,
-            original,
-            task,
-            len(prompts),
-            sampler,
-            options.per_prompt,
-            options.seed,
-        )
+        per_prompt = options.per_prompt or PER_PROMPT
+        conditions = torch.arange(len(prompts)).repeat_interleave(per_prompt)
+        make = partial(sampled_latents, loaded, original, task, conditions, sampler, options.seed, progress)
+        # the batch size of the sampler changes no image
+        source = (repr(replace(sampler, batch_size=1)), per_prompt, options.seed)
     if state_file is None:
-        return make()
-    # the batch size of the sampler changes no image
-    source: tuple[object, ...] = (
-        (contents(files),)
-        if options.images is not None
-        else (repr(replace(sampler, batch_size=1)), options.per_prompt, options.seed)
-    )
+        return kept_latents(None, (), make)
     hashes = (state_hash(module.state_dict()) for module in (original, loaded.pipeline.vae))
     return kept_latents(latents_file(state_file), (*hashes, repr(task), prompts, *source), make)

@@ -8,7 +8,7 @@ composition damages more than it erases: the benchmark "Erasure or Erosion" find
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +19,11 @@ from ..audit.image_distances import named_distances
 from ..audit.image_judge import Judge
 from ..audit.recovery_attacks import RecoveryAttack, RecoveryGoal
 from ..audit.result import AuditResult
-from ..errors import raise_all
+from ..data.samples import Samples
+from ..data.tensors import TensorData
+from ..errors import ExpungeError, raise_all
 from ..tasks.sampling import Sampler
-from .concepts import Erasure
+from .concepts import Erasure, template_is_wrong
 from .judged_prompts import ErasureJudge, JudgedPrompts
 
 if TYPE_CHECKING:
@@ -69,7 +71,9 @@ def audit_erasure(
     """
     erasure = erased.erasure
     check_judging(erasure, judge, classes, count, None if network is None else name)
-    kept = [w for w in dict.fromkeys((erasure.anchor, *erasure.keep)) if w]
+    if together is not None and template_is_wrong(together, 2):
+        raise ExpungeError(f"together is '{together}'; write {{}} twice in it, and no other brace.")
+    kept = list(erasure.kept)
     sampler = sampler or Sampler(steps=20, guidance=2.0, batch_size=8)
     by_class = erased.loaded.kind == "dit"
     templates = ("{}",) if by_class else erasure.templates
@@ -77,34 +81,37 @@ def audit_erasure(
         erased=erased, judge=judge, sampler=sampler, count=count, seed=seed, network=network, name=name
     )
     judged = {
-        word: judging.judge_prompts([t.format(word) for t in templates], classes[word])
-        for word in (erasure.concept, *kept)
+        word: judging.judge_prompts([t.replace("{}", word) for t in templates], classes[word])
+        for word in (*erasure.words, *kept)
     }
     shares = {
         word: {when: one.percent_correct for when, one in both.items()} for word, both in judged.items()
     }
     reference = judging.reference_features()
     scores = {
-        when: _scores(when, erasure.concept, kept, judged, shares, reference) for when in ("before", "after")
+        when: _scores(when, erasure.words, kept, judged, shares, reference) for when in ("before", "after")
     }
     if together is not None and kept and not by_class:
-        composition = _composition(judging, erasure.concept, kept, classes, together)
+        composition = _composition(judging, erasure.words, kept, classes, together)
         for when in scores:
             scores[when]["composition"] = composition[when]
     source, references = erased.record.data["name"], len(reference["judge"]) if reference else 0
     limits = [
         f"The judge recognises {judge.accuracy:.1f} % of real test images. There are {count} images of each prompt.",
-        f"FID_judge and KID_judge use the judge's features and {references} kept images ({source}).",
     ]
+    if references:
+        limits.append(
+            f"FID_judge and KID_judge use the judge's features and {references} kept images ({source})."
+        )
     details: dict[str, Any] = {"before": scores["before"], "prompts": shares, "limits": limits}
     if attack is not None:
-        details["attacks"] = recover_concept(erased, judge, classes[erasure.concept], attack, seed)
+        details["attacks"] = _recover_concepts(erased, judge, classes, attack, seed)
     return AuditResult(scores["after"], details, limits)
 
 
 def _scores(
     when: str,
-    concept: str,
+    concepts: Sequence[str],
     kept: list[str],
     judged: dict[str, dict[str, JudgedPrompts]],
     shares: dict[str, dict[str, float]],
@@ -112,7 +119,7 @@ def _scores(
 ) -> dict[str, Any]:
     """Return UA, RA and the distances, "before" or "after"."""
     scores: dict[str, Any] = {
-        "UA": 100 - shares[concept][when],
+        "UA": 100 - sum(shares[word][when] for word in concepts) / len(concepts),
         "RA": sum(shares[word][when] for word in kept) / len(kept) if kept else None,
     }
     if kept and reference and len(reference["judge"]) > 1:
@@ -123,15 +130,29 @@ def _scores(
 
 
 def _composition(
-    judging: ErasureJudge, concept: str, kept: list[str], classes: Mapping[str, int], together: str
+    judging: ErasureJudge, concepts: Sequence[str], kept: list[str], classes: Mapping[str, int], together: str
 ) -> dict[str, float]:
     """Return the mean share of images of "concept and kept" prompts that show the kept one, "before" and "after"."""
+    before, between, behind = together.split("{}")
+    pairs = [(concept, word) for concept in concepts for word in kept]
     judging = replace(judging, network=None)
     shares = {"before": 0.0, "after": 0.0}
-    for word in kept:
-        for when, one in judging.judge_prompts([together.format(concept, word)], classes[word]).items():
-            shares[when] += one.percent_without(classes[concept]) / len(kept)
+    for concept, word in pairs:
+        prompt = f"{before}{concept}{between}{word}{behind}"
+        for when, one in judging.judge_prompts([prompt], classes[word]).items():
+            shares[when] += one.percent_without(classes[concept]) / len(pairs)
     return shares
+
+
+def _recover_concepts(
+    erased: Erased, judge: Judge, classes: Mapping[str, int], attack: RecoveryAttack, seed: int
+) -> dict[str, Any]:
+    """Return the attacks on the one concept, or those on each of several with its words in their names."""
+    words = erased.erasure.words
+    each = {word: recover_concept(erased, judge, classes[word], attack, seed, word=word) for word in words}
+    if len(words) == 1:
+        return each[words[0]]
+    return {f"{name} of “{word}”": value for word in words for name, value in each[word].items()}
 
 
 def check_judging(
@@ -150,8 +171,8 @@ def check_judging(
         ExpungeError: With every problem.
     """
     problems = []
-    words = dict.fromkeys((erasure.concept, erasure.anchor, *erasure.keep))
-    if missing := [word for word in words if word and word not in classes]:
+    words = dict.fromkeys((*erasure.words, *erasure.kept))
+    if missing := [word for word in words if word not in classes]:
         problems.append(
             f"the judge's classes of {missing} are not given; give one for the concept, the anchor and everything kept "
             "(--judge-class WORDS=NUMBER)."
@@ -173,7 +194,13 @@ def check_judging(
 
 
 def recover_concept(
-    erased: Erased, judge: Judge, judge_class: int, attack: RecoveryAttack, seed: int = 0
+    erased: Erased,
+    judge: Judge,
+    judge_class: int,
+    attack: RecoveryAttack,
+    seed: int = 0,
+    *,
+    word: str | None = None,
 ) -> dict[str, Any]:
     """Run both recovery attacks on the erased model and on the original.
 
@@ -185,6 +212,7 @@ def recover_concept(
         judge_class: The judge's class of the concept.
         attack: Settings of the attacks.
         seed: Seed of the attacks.
+        word: The concept, if several were erased. Default: the first.
 
     Returns:
         The result of `RecoveryAttack.both` for "original" and "unlearned".
@@ -192,11 +220,20 @@ def recover_concept(
     loaded, task = erased.loaded, erased.run.task
     decoding = replace(attack, decode=lambda latents: loaded.decode(latents, attack.sampler.batch_size))
     models = {"original": erased.original, "unlearned": erased.model}
+    word = word or erased.erasure.words[0]
+    conditions = torch.tensor(erased.erasure.conditions(word, loaded.kind == "dit"))
+    samples = erased.run.split.forget
+    if not len(erased.run.split.retain):
+        # the run read no images, and an attacker needs some
+        y = conditions.repeat_interleave(attack.count)
+        latents = attack.sampler(erased.original, task, y, loaded.shape, seed=seed + 1)  # type: ignore[arg-type]
+        samples = Samples(TensorData(latents, y), torch.arange(len(y)))
+    samples = samples.take(torch.isin(samples.labels, conditions))
     goal = RecoveryGoal(
         task=task,  # type: ignore[arg-type]
-        samples=erased.run.split.forget,
+        samples=samples,
         judge=judge,
-        target=0,
+        target=int(conditions[0]),
         judge_class=judge_class,
         seed=seed,
     )

@@ -27,6 +27,8 @@ from ..data.batch import Batch
 from ..errors import ModelError, raise_all
 from ..training.method import GradientMethod
 from ..training.run import Run
+from .cross_attention import text_layers
+from .prompted import Prompted
 
 if TYPE_CHECKING:
     from ..tasks.diffusion import Diffusion
@@ -59,16 +61,16 @@ class _RecordingProcessor:
 
 
 @contextmanager
-def attention_maps(model: nn.Module) -> Iterator[list[Tensor]]:
-    """Collect the attention maps of every cross-attention layer (`attn2`) when the model is called inside the block.
+def attention_maps(model: Prompted) -> Iterator[list[Tensor]]:
+    """Collect the attention maps of every layer that attends to the text when the model is called inside the block.
 
     Args:
-        model: A model with diffusers attention layers.
+        model: The denoiser with its conditions.
 
     Yields:
         A list that grows by one map (B * heads, positions, tokens) per layer and call.
     """
-    layers: list[Any] = [m for n, m in model.named_modules() if n.endswith(".attn2")]
+    layers: list[Any] = [model.get_submodule(name) for name in text_layers(model)]
     processors = [m.processor for m in layers]
     maps: list[Tensor] = []
     for layer in layers:
@@ -106,9 +108,14 @@ class ForgetMeNot(GradientMethod):
     def unmet(model: nn.Module, concepts: Sequence[int]) -> list[str]:
         """Return the reasons why the method cannot erase the conditions `concepts` of the model."""
         problems = []
-        if not any(n.endswith(".attn2") for n, _ in model.named_modules()):
+        if not isinstance(model, Prompted) or not text_layers(model):
             problems.append(
-                "the model has no cross-attention (attn2), which this method minimises; use esd or concept_ablation."
+                "the model has no cross-attention, which this method minimises; use esd or concept_ablation."
+            )
+        elif any(getattr(model.get_submodule(n), "add_k_proj", None) is not None for n in text_layers(model)):
+            problems.append(
+                "the layers that attend to the text also attend to the image (add_k_proj), and this method cannot tell their "
+                "maps apart; use esd or concept_ablation."
             )
         tokens: Any = getattr(model, "tokens", None)
         if tokens is None:
@@ -132,7 +139,7 @@ class ForgetMeNot(GradientMethod):
         assert forget is not None
         task: Diffusion = run.task  # type: ignore[assignment]
         noisy = task.add_random_noise(task.images(forget))
-        with attention_maps(run.model) as maps:
+        with attention_maps(run.model) as maps:  # type: ignore[arg-type]
             task.predict(run.model, noisy.x, noisy.t, forget.y)
         tokens: Tensor = run.model.tokens[forget.y].float()  # type: ignore[index, union-attr, assignment]
         return torch.stack([self.at_words(m, tokens).square().mean() for m in maps]).mean()

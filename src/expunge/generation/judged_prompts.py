@@ -78,13 +78,11 @@ class ErasureJudge:
         # the text encoders are no longer needed
         loaded.offload()
         task: Diffusion = loaded.task(len(prompts))
-        first = next(self.erased.run.split.retain.take(torch.arange(1)).batches(1))
-        shape = tuple(task.images(first).shape[1:])
         y = torch.arange(len(prompts)).repeat_interleave(self.count)
         after = original.with_denoiser(self.erased.model.denoiser)
         judged = {}
         for when, model in (("before", original), ("after", after)):
-            latents = self.sampler(model, task, y, shape, seed=self.seed)
+            latents = self.sampler(model, task, y, loaded.shape, seed=self.seed)
             images = loaded.decode(latents, self.sampler.batch_size)
             judged[when] = self.judge_images(images, torch.full_like(y, judge_class))
         return judged

@@ -7,7 +7,10 @@ from pathlib import Path
 
 from ..tasks.sampling import Sampler
 from ..training.run import Compute
-from .pipelines import Weights
+from .trainable import Weights
+
+# images to sample per prompt by default
+PER_PROMPT = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +20,8 @@ class EraseOptions:
     Args:
         images: Folder with one sub-folder of training images per concept. The sub-folder has the name of the
             concept. Without it the pipeline samples the training images.
-        per_prompt: Number of images to sample per prompt. Used only without `images`.
+        per_prompt: Number of images to sample per prompt. Used only without `images`. None: 64, or no images for a method
+            that draws its own, such as ESD.
         weights: Parameters of the denoiser that may train: all, only cross-attention, or all but cross-attention.
         lora: Rank of the LoRA adapters to train on the attention layers in place of the denoiser's parameters.
         half: Hold the frozen parameters in bfloat16. Needs `lora` and `compute.amp == "bf16"`.
@@ -33,7 +37,7 @@ class EraseOptions:
     """
 
     images: str | Path | None = None
-    per_prompt: int = 64
+    per_prompt: int | None = None
     weights: Weights = "full"
     lora: int | None = None
     half: bool = False

@@ -1,18 +1,21 @@
-"""Read and write pipeline folders, and choose the parameters of the denoiser that train."""
+"""Read and write pipeline folders."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
-from torch import nn
 
-from ..errors import CheckpointError, MissingExtra, ModelError, raise_all
-from ..records.atomic_files import atomic, write_json
-from .text_to_image import Loaded, Prompted
+from ..errors import CheckpointError, MissingExtra, raise_all
+from ..records.atomic_files import atomic
+from .pipeline_index import PipelineIndex, read_index
+from .prompted import Prompted
+from .text_to_image import Loaded
+from .tokens import limit_tokens
+from .weight_files import dtypes, write_like
 
 # suffixes of files that hold parameters
 PARAMETER_FILES = (
@@ -29,8 +32,6 @@ PARAMETER_FILES = (
     ".npz",
 )
 
-Weights = Literal["full", "cross_attention", "not_cross_attention"]
-
 
 def load(folder: str | Path, *, device: str = "cpu") -> Loaded:
     """Load a pipeline folder of Stable Diffusion 1.x, 2.x, XL or DiT.
@@ -40,24 +41,21 @@ def load(folder: str | Path, *, device: str = "cpu") -> Loaded:
         device: Device of the denoiser. The other networks stay on the CPU until they are used.
 
     Raises:
-        CheckpointError: If the folder holds no such pipeline.
+        CheckpointError: If the folder holds no such pipeline. Unsupported ones are refused before parameters are read.
         MissingExtra: If diffusers is not installed.
 
     Example:
         >>> loaded = load("pipeline", device="cuda")
     """
+    index = read_index(folder)
     try:
         from diffusers import DiffusionPipeline
     except ImportError as error:
         raise MissingExtra("a text-to-image pipeline", "diffusion") from error
-    path = Path(folder)
-    if not (path / "model_index.json").is_file():
-        raise CheckpointError(
-            f"{path} is no pipeline folder: it lacks model_index.json; name a folder that `save_pretrained` wrote."
-        )
+    path = index.folder
     try:
         pipeline = DiffusionPipeline.from_pretrained(
-            str(path), local_files_only=True, dtype=torch.float32, **_variant(path)
+            str(path), local_files_only=True, dtype=torch.float32, variant=index.variant
         )
     # diffusers raises many types of errors, and the user needs the reason
     except Exception as error:
@@ -65,107 +63,30 @@ def load(folder: str | Path, *, device: str = "cpu") -> Loaded:
             f"{path} cannot be opened as a diffusers pipeline: {type(error).__name__}: {error}"
         ) from error
     pipeline.set_progress_bar_config(disable=True)
-    name = type(pipeline).__name__
-    kinds = {"StableDiffusionPipeline": "unet", "StableDiffusionXLPipeline": "xl", "DiTPipeline": "dit"}
-    if name not in kinds:
-        raise CheckpointError(f"{path} is a {name}; known: {', '.join(kinds)}.")
-    loaded = Loaded(pipeline, kinds[name], path)  # type: ignore[arg-type]
+    loaded = Loaded(pipeline, index.kind, path)
+    raise_all(_unmatched(loaded, index), CheckpointError)
+    limit_tokens(pipeline)
     loaded.denoiser.to(device)
     return loaded
 
 
-def _variant(folder: Path) -> dict[str, str]:
-    """Return the variant to load if the folder has no other files, as `save_pretrained(variant="fp16")` writes them."""
-    names = [f.name for part in ("unet", "transformer") for f in (folder / part).glob("*.safetensors")]
-    variants = {n.split(".")[1] for n in names if n.count(".") == 2}
-    if len(variants) == 1 and all(n.count(".") == 2 for n in names):
-        return {"variant": variants.pop()}
-    return {}
-
-
-def choose_weights(model: nn.Module, which: Weights) -> int:
-    """Let only some parameters of the denoiser train. The others need no gradient and no optimizer state.
-
-    Args:
-        model: The denoiser, or a model that contains it.
-        which: The parameters that train. Cross-attention is the module that diffusers calls `attn2`.
-
-    Returns:
-        The number of trainable parameters.
-
-    Raises:
-        ModelError: If the model has no such parameters, as a DiT has no cross-attention.
-    """
-    raise_all(weights_problems(model, which), ModelError)
-    count = 0
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(_chosen(name, which))
-        count += parameter.numel() * parameter.requires_grad
-    return count
-
-
-def weights_problems(model: nn.Module, which: Weights) -> list[str]:
-    """Return the reasons why these parameters cannot train."""
-    if any(_chosen(name, which) for name, _ in model.named_parameters()):
-        return []
-    return [f"the model has no {which.replace('_', ' ')} weights; use weights='full'."]
-
-
-def _chosen(name: str, which: Weights) -> bool:
-    return which == "full" or (".attn2." in name) == (which == "cross_attention")
-
-
-def add_lora(denoiser: Any, rank: int, weights: Weights = "full") -> int:
-    """Freeze the denoiser and add LoRA adapters to its attention layers.
-
-    Args:
-        denoiser: The network of the pipeline.
-        rank: Rank of the adapters.
-        weights: "full" adapts all attention layers, "cross_attention" only cross-attention.
-
-    Returns:
-        The number of trainable parameters.
-
-    Raises:
-        ModelError: If the rank is below 1 or `weights` is "not_cross_attention".
-        MissingExtra: If peft is not installed.
-    """
-    raise_all(lora_problems(rank, weights), ModelError)
-    try:
-        from peft import LoraConfig
-    except ImportError as error:
-        raise MissingExtra("LoRA", "diffusion") from error
-    denoiser.requires_grad_(False)
-    layers = r"(to_k|to_q|to_v|to_out\.0)"
-    pattern = rf".*\.attn2\.{layers}" if weights == "cross_attention" else rf".*\.{layers}"
-    # lora_alpha = rank means scale 1: the file of the adapters cannot store another scale
-    denoiser.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=pattern))
-    trained = [p for p in denoiser.parameters() if p.requires_grad]
-    # the adapters train in float32 even if the frozen parameters are bfloat16
-    for parameter in trained:
-        parameter.data = parameter.data.float()
-    return sum(p.numel() for p in trained)
-
-
-def lora_problems(rank: int, weights: Weights) -> list[str]:
-    """Return the reasons why LoRA cannot train with this rank on these parameters."""
-    problems = []
-    if rank < 1:
-        problems.append(
-            f"the rank of LoRA is {rank}; it must be at least 1. To train without LoRA, leave it out."
-        )
-    if weights == "not_cross_attention":
-        problems.append(
-            "LoRA adapts only attention layers, so it cannot train not_cross_attention; "
-            "use weights full or cross_attention with LoRA, or leave LoRA out."
-        )
-    return problems
+def _unmatched(loaded: Loaded, index: PipelineIndex) -> list[str]:
+    """Return the parameters of the denoiser that the files lack, and those that the denoiser lacks."""
+    files = index.files(index.denoiser)
+    stored, own = set(dtypes(files)), set(loaded.denoiser.state_dict())
+    return [
+        f"{files[0].parent} does not fit its config.json: {what} {len(names)} parameters, such as {min(names)}; use the files of "
+        "one model."
+        for what, names in (("the files lack", own - stored), ("the denoiser does not have", stored - own))
+        if names
+    ]
 
 
 def save(loaded: Loaded, model: Prompted, out: str | Path, *, lora: bool = False) -> Path:
     """Write the pipeline with the denoiser of `model` to a new folder.
 
-    The folder appears only when it is complete.
+    The folder appears only when it is complete. Files of parameters keep their names, types, variant and shards. All other files
+    are copied.
 
     Args:
         loaded: The pipeline that was read.
@@ -182,6 +103,7 @@ def save(loaded: Loaded, model: Prompted, out: str | Path, *, lora: bool = False
     path = Path(out)
     if os.path.lexists(path):
         raise CheckpointError(f"{path} exists and is not replaced; name another folder.")
+    index = read_index(loaded.folder)
     with atomic(path, folder=True) as part:
         if lora:
             from peft.utils import get_peft_model_state_dict
@@ -190,14 +112,10 @@ def save(loaded: Loaded, model: Prompted, out: str | Path, *, lora: bool = False
                 str(part), unet_lora_layers=get_peft_model_state_dict(model.denoiser)
             )
         else:
-            name = "transformer" if loaded.kind == "dit" else "unet"
-            original = getattr(loaded.pipeline, name)
-            setattr(loaded.pipeline, name, model.denoiser)
-            try:
-                loaded.pipeline.save_pretrained(str(part))
-            finally:
-                setattr(loaded.pipeline, name, original)
-            _copy_class_names(loaded.folder, part)
+            copy_untouched(index, part)
+            state = model.denoiser.state_dict()  # type: ignore[union-attr, operator]
+            for file in index.files(index.denoiser):
+                write_like(file, part / index.denoiser / file.name, state)
     return path
 
 
@@ -219,9 +137,32 @@ def files_left_out(folder: str | Path, out: str | Path) -> list[str]:
     return sorted(f.as_posix() for f in files if not (written / f).exists())
 
 
-def _copy_class_names(source: Path, part: Path) -> None:
-    """Copy the class names of a DiT: diffusers reads them from model_index.json but does not write them."""
-    names = json.loads((source / "model_index.json").read_text(encoding="utf-8")).get("id2label")
-    written = json.loads((part / "model_index.json").read_text(encoding="utf-8"))
-    if names and "id2label" not in written:
-        write_json(part / "model_index.json", {**written, "id2label": names})
+def copy_untouched(index: PipelineIndex, out: Path) -> None:
+    """Copy a pipeline folder without the parameters of the denoiser, byte by byte.
+
+    Files of parameters are copied only where they belong to another part of the pipeline. Whatever else is in the folder may hold
+    the old denoiser: averages, single-file checkpoints, hidden folders of version control.
+    """
+    others = {name for name in index.parts if name != index.denoiser}
+    for place in sorted(index.folder.iterdir()):
+        if place.name.startswith(".") and place.is_dir():
+            continue
+        files = [place] if place.is_file() else sorted(f for f in place.rglob("*") if f.is_file())
+        parameters = [f for f in files if f.suffix in PARAMETER_FILES]
+        if parameters and place.is_dir() and place.name not in index.parts:
+            continue
+        for file in files:
+            if file in parameters and place.name not in others:
+                continue
+            # the index of shards of another variant
+            if place.name == index.denoiser and ".index." in file.name and not _indexes(file, index):
+                continue
+            target = out / file.relative_to(index.folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
+
+
+def _indexes(file: Path, index: PipelineIndex) -> bool:
+    """Return whether a file lists the shards that are read."""
+    names = set(json.loads(file.read_text(encoding="utf-8"))["weight_map"].values())
+    return names == {f.name for f in index.files(index.denoiser)}

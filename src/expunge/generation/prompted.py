@@ -24,12 +24,14 @@ class Prompted(nn.Module):
 
     Attributes:
         token_ids: Token ids of each condition from every tokenizer. Empty for a DiT, and where they are unknown.
+        text_layers: Names of the attention layers that attend to the text, once `text_layers` has found them.
         shares: While true, a deep copy shares the frozen parameters of this model. One copy of parameters that
             nobody trains is enough.
     """
 
     token_ids: Sequence[tuple[tuple[int, ...], ...]] = ()
     shares: bool = False
+    text_layers: tuple[str, ...] | None = None
 
     prompts: Tensor | None
     pooled: Tensor | None

@@ -13,30 +13,46 @@ ROUNDING = 1e-6
 
 
 def same_prompt_problems(model: Prompted, erasure: Erasure) -> list[str]:
-    """Return a sentence for the anchor and for each kept concept that is the concept itself to the pipeline.
+    """Return a sentence for each anchor, kept concept or other concept that is the concept itself to the pipeline.
 
     Args:
         model: The denoiser with the conditions `erasure.prompts(...)`, in order.
         erasure: The words.
     """
     plain = model.labels is not None
-    prompts = erasure.prompts(plain)
-    templates = 1 if plain else len(erasure.templates)
-    of_anchor = [(2 * k + 1, erasure.anchor) for k in range(templates)]
-    of_kept = [
-        (2 * templates + k * templates + t, w) for k, w in enumerate(erasure.keep) for t in range(templates)
-    ]
-    problems: dict[str, str] = {}
-    for mine in erasure.concepts(plain):
-        for other, word in of_anchor + of_kept:
-            if word not in problems and (reason := _sameness(model, mine, other)):
-                role = "the anchor" if other < 2 * templates else "the kept concept"
-                shown = f"'{_short(prompts[mine])}' and '{_short(prompts[other])}'"
-                problems[word] = (
-                    f"the concept '{_short(erasure.concept)}' and {role} '{_short(word)}' are the same to the pipeline: {shown} "
-                    f"{reason}, so one cannot be erased while the other stays. Name other words, or shorten the template."
+    prompts, mine = erasure.prompts(plain), erasure.concepts(plain)
+    paired = 2 * len(mine)
+    problems: dict[tuple[str, str], str] = {}
+    for one in mine:
+        for other in range(len(prompts)):
+            pair = _word(erasure, one, plain), _word(erasure, other, plain)
+            # a concept that is another one is named once
+            if (
+                other == one
+                or pair in problems
+                or pair[::-1] in problems
+                or (other in mine and pair[0] == pair[1])
+            ):
+                continue
+            if reason := _sameness(model, one, other):
+                role = (
+                    "the concept" if other in mine else "the anchor" if other < paired else "the kept concept"
+                )
+                shown = f"'{_short(prompts[one])}' and '{_short(prompts[other])}'"
+                problems[pair] = (
+                    f"the concept '{_short(pair[0])}' and {role} '{_short(pair[1])}' are the same to the pipeline: {shown} "
+                    f"{reason}, so one cannot be erased while the other stays. Name other words."
                 )
     return list(problems.values())
+
+
+def _word(erasure: Erasure, condition: int, plain: bool) -> str:
+    """Return the concept, anchor or kept concept that a condition is made of."""
+    paired = 2 * len(erasure.concepts(plain))
+    if condition >= paired:
+        return erasure.keep[(condition - paired) // (1 if plain else len(erasure.templates))]
+    of_kind = erasure.anchors if condition % 2 else erasure.words
+    return of_kind[condition // 2 % len(erasure.words)]
 
 
 def _sameness(model: Prompted, one: int, other: int) -> str:
@@ -44,8 +60,7 @@ def _sameness(model: Prompted, one: int, other: int) -> str:
     if model.labels is not None:
         return "are one class" if model.labels[one] == model.labels[other] else ""
     if model.token_ids and model.token_ids[one] == model.token_ids[other]:
-        length = len(model.token_ids[one][0])
-        return f"have equal tokens (a prompt is cut after {length} tokens)"
+        return "have equal tokens"
     tables = [table for table in (model.prompts, model.pooled) if table is not None]
     return "have equal embeddings" if all(_equal(t[one], t[other]) for t in tables) else ""
 

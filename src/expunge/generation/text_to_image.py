@@ -54,9 +54,18 @@ class Loaded:
         return next(self.denoiser.parameters()).device
 
     @property
-    def size(self) -> int:
-        """Side of the latents."""
-        return int(self.denoiser.config.sample_size)  # type: ignore[union-attr, arg-type]
+    def shape(self) -> tuple[int, int, int]:
+        """Shape (channels, height, width) of the latents."""
+        config: Any = self.denoiser.config
+        size = config.sample_size
+        height, width = (size, size) if isinstance(size, int) else size
+        return int(config.in_channels), int(height), int(width)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the images in pixels."""
+        factor = 2 ** (len(self.pipeline.vae.config.block_out_channels) - 1)
+        return self.shape[1] * factor, self.shape[2] * factor
 
     def offload(self) -> None:
         """Move every network but the denoiser to the CPU. `encode`, `decode` and `prompted` move back what they use."""
@@ -112,7 +121,7 @@ class Loaded:
         return problems
 
     @torch.no_grad()
-    def prompted(self, prompts: Sequence[str], words: str = "") -> Prompted:
+    def prompted(self, prompts: Sequence[str], words: str | Sequence[str] = ()) -> Prompted:
         """Return the denoiser with the embeddings of `prompts` and of the null condition.
 
         The null condition is the one that the pipeline guides away from: the empty prompt, or zeros for an XL with
@@ -120,7 +129,7 @@ class Loaded:
 
         Args:
             prompts: Prompts, or class names or numbers for a DiT.
-            words: Words to mark in the prompts, as `Prompted.tokens`.
+            words: A concept whose tokens to mark in the prompts, as `Prompted.tokens`, or several.
 
         Raises:
             ExpungeError: With every name that is not a class of the DiT.
@@ -133,13 +142,14 @@ class Loaded:
         embeddings = torch.cat([e[0] for e in encoded])
         tokens = None
         if words:
-            tokens = torch.stack([self._mark(p, words) for p in [*prompts, ""]]).to(embeddings.device)
+            concepts = (words,) if isinstance(words, str) else words
+            marked = [torch.stack([self._mark(p, word) for word in concepts]).any(0) for p in [*prompts, ""]]
+            tokens = torch.stack(marked).to(embeddings.device)
         if self.kind == "unet":
             return self._with_ids(Prompted(self.denoiser, prompts=embeddings, tokens=tokens), prompts)
-        side = float(self.size * self.pipeline.vae_scale_factor)
-        times = torch.tensor(
-            [side, side, 0.0, 0.0, side, side], dtype=embeddings.dtype, device=embeddings.device
-        )
+        height, width = self.image_size
+        # original size, crop, and target size
+        times = torch.tensor([height, width, 0, 0, height, width]).to(embeddings)
         pooled = torch.cat([e[1] for e in encoded])
         model = Prompted(self.denoiser, prompts=embeddings, pooled=pooled, times=times, tokens=tokens)
         return self._with_ids(model, prompts)
@@ -150,7 +160,7 @@ class Loaded:
         return model
 
     def _mark(self, prompt: str, words: str) -> Tensor:
-        """Return bool (L,), true at the tokens of `words` in the prompt."""
+        """Return bool (L,), true at the tokens of one concept in the prompt."""
         tokenizer = self.pipeline.tokenizer
         length = tokenizer.model_max_length
         ids = tokenizer(prompt, padding="max_length", max_length=length, truncation=True).input_ids

@@ -8,7 +8,7 @@ Source: Gandikota, Materzynska, Fiotto-Kaufman, Bau, "Erasing Concepts from Diff
 arXiv:2303.07345.
 
 Published: the loss with eta = 1, and sampling with guidance 3. ESD-x trains cross-attention; ESD-u trains everything else
-(the `weights` of `erase`, see `expunge.generation.pipelines`). The method needs no training data, and no term preserves
+(the `weights` of `erase`, see `expunge.generation.trainable`). The method needs no training data, and no term preserves
 the other conditions.
 
 Difference from the authors' current code: it starts from eps0(x_t, c) with eta = 2. Use `base="concept"` for this form.

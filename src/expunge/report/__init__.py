@@ -20,6 +20,7 @@ from ..records.record import Record
 from . import (
     audit_details,
     class_bars,
+    erasure,
     figures,
     glossary,
     request_history,
@@ -139,17 +140,24 @@ def _dates(records: Sequence[Record]) -> str:
 def _study_parts(study: Study, index: int) -> dict[str, Any]:
     """Return the parts of a study for the template."""
     methods = [_method_parts(g, study, f"s{index}m{i}") for i, g in enumerate(study.methods)]
+    opening = []
+    text = erasure if study.erasure else sentences
+    if study.erasure:
+        # the pictures are the result, so they come first
+        opening = erasure.opening([m.pop("images") for m in methods])
+        methods = [{**m, "images": []} for m in methods]
     return {
         "id": f"s{index}",
         "study": study,
-        "headline": sentences.headline(study),
-        "standfirst": sentences.standfirst(study),
+        "headline": text.headline(study),
+        "standfirst": text.standfirst(study),
         "distances": figures.distances(study),
+        "opening": opening,
         "columns": tables.columns(study),
         "rows": tables.main_rows(study),
         "extras": tables.extras(study),
         "extra_rows": tables.extra_rows(study),
-        "limits": tables.limits(study),
+        "limits": (erasure.limits(study) if study.erasure else []) + tables.limits(study),
         "meanings": glossary.meanings(study.generator) | glossary.extra_meanings(study.records),
         "figures": {k for m in methods for k in ("histograms", "bars", "features") if m[k]},
         "methods": methods,
@@ -182,7 +190,7 @@ def _method_parts(group: Group, study: Study, name: str) -> dict[str, Any]:
     return {
         "id": name,
         "group": group,
-        "verdict": sentences.verdict(group),
+        "verdict": (erasure if study.erasure else sentences).verdict(group),
         "seed": record.seed,
         "limits": [str(v) for v in limits] if isinstance(limits, list) else [],
         "empty": not any(optional.values()),

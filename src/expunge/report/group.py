@@ -92,6 +92,11 @@ class Group:
         """Return `gap_of` over the runs."""
         return stat(self.gap_of(r, metric) for r in self.runs)
 
+    @property
+    def control(self) -> bool:
+        """True for a control: the method with a random or an inverted mask, to compare the mask with."""
+        return self.runs[0].settings.get("mask") in ("random", "inverted")
+
     @cached_property
     def average(self) -> Stat | None:
         """The average gap over the runs."""

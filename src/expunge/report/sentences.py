@@ -14,8 +14,8 @@ from .values import number, table
 
 def equal(study: Study) -> list[Group]:
     """Return the best method and those with the same average gap when printed with two decimals."""
-    best = study.ranked[0]
-    return [g for g in study.ranked if _difference(best, g) < 0.005]
+    best = study.contenders[0]
+    return [g for g in study.contenders if _difference(best, g) < 0.005]
 
 
 def tied(study: Study) -> list[Group]:
@@ -24,10 +24,10 @@ def tied(study: Study) -> list[Group]:
     A method is not clearly worse if its average gap is the same when printed, or if the difference is at most
     the root of the summed squared spreads.
     """
-    best = study.ranked[0]
+    best = study.contenders[0]
     return [
         g
-        for g in study.ranked
+        for g in study.contenders
         if _difference(best, g) < 0.005 or _difference(best, g) <= _joint_spread(best, g)
     ]
 
@@ -56,12 +56,12 @@ def headline(study: Study) -> str:
                 f"No conclusion on {listed(names)}: the retrained model is not comparable with the original."
             )
         return f"The distance of {listed(names)} to retraining is unknown."
-    best = study.ranked[0]
+    best = study.contenders[0]
     # A ranked method has an average gap.
     assert best.average is not None
     if "unchanged" in best.grounds:
         return f"{best.label} changed nothing: its model is the original."
-    if len(study.ranked) == 1:
+    if len(study.contenders) == 1:
         return f"{best.label} is {points(best.average)} from retraining."
     same, level = equal(study), tied(study)
     if len(same) == len(level) > 1:
@@ -77,7 +77,9 @@ def headline(study: Study) -> str:
 def _change_of_generators(study: Study) -> str:
     """Return how UA changed. Generators seldom have a retrained model to compare with."""
     before = study.original.score("UA") if study.original else None
-    changes = [f"to {fixed(u.mean)} with {g.label}" for g in study.methods[:3] if (u := g.score("UA"))]
+    # controls do not lead
+    methods = sorted(study.methods, key=lambda g: g.control)
+    changes = [f"to {fixed(u.mean)} with {g.label}" for g in methods[:3] if (u := g.score("UA"))]
     if before is None or not changes or not study.generator:
         return ""
     return f"UA changed from {fixed(before.mean)} {', '.join(changes)}."
@@ -111,19 +113,20 @@ def standfirst(study: Study) -> list[str]:
     paragraphs = [setting(study)]
     paragraphs += dict.fromkeys(text for g in study.methods for text in g.grounds.values())
     if study.ranked:
-        best = study.ranked[0]
+        best = study.contenders[0]
         paragraphs.append(" ".join(_gaps(study, best)))
-        paragraphs.append(" ".join([*_cost(study, best), *_seeds(study)]))
+        paragraphs.append(" ".join([*_cost(study, best), *seeds(study)]))
         return [p for p in paragraphs if p]
     if study.methods and study.retrain is None:
         paragraphs.append(
             "These records contain no retrained model. Without this reference, no score is good or bad. "
             "To rank the methods, run Retrain, which trains on the retain set alone."
         )
-    return [*paragraphs, *_seeds(study)]
+    return [*paragraphs, *seeds(study)]
 
 
-def _seeds(study: Study) -> list[str]:
+def seeds(study: Study) -> list[str]:
+    """Return how many seeds the scores are means of."""
     counts = sorted({len(g.runs) for g in study.methods})
     if counts == [1]:
         return ["Each method ran with one seed. There is no spread, so small differences may be chance."]
@@ -149,6 +152,12 @@ def _gaps(study: Study, best: Group) -> list[str]:
         what = "images sampled for forgotten classes" if study.generator else "forgotten samples"
         sentences.append(
             f"But {moved:.0f} % of the {what} would need another class to match Retrain. No score shows this."
+        )
+    closer = [g for g in study.ranked if g.control and not best.control and _difference(best, g) < 0]
+    if closer:
+        controls = listed([f"{g.label}, {points(g.average)}" for g in closer if g.average])
+        sentences.append(
+            f"A control is closer to Retrain ({controls}): the choice of the mask does not explain the result."
         )
     if best.verdict_words:
         sentences.append(f"The verdict on {best.label} is: {best.verdict_words}.")

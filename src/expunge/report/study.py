@@ -75,6 +75,16 @@ class Study:
         """The methods that have an average gap, smallest first."""
         return [g for g in self.methods if g.average is not None]
 
+    @property
+    def erasure(self) -> bool:
+        """True if every run erased a concept from a pipeline."""
+        return bool(self.methods) and all(r.kind == "erase" for g in self.methods for r in g.runs)
+
+    @property
+    def contenders(self) -> list[Group]:
+        """The ranked methods that the headline is about: without controls, unless all are controls."""
+        return [g for g in self.ranked if not g.control] or self.ranked
+
     @cached_property
     def classes(self) -> list[str]:
         """The class names. Empty if no record has them."""

@@ -152,7 +152,7 @@ def run_facts(record: Record) -> list[tuple[str, str]]:
 def limits(study: Study) -> list[str]:
     """Return sentences on what these results do not show."""
     sentences = []
-    if study.retrain is None:
+    if study.retrain is None and not study.erasure:
         sentences.append(
             "There is no retrained model. The report shows what changed, not how close a method comes to Retrain."
         )
@@ -170,10 +170,11 @@ def limits(study: Study) -> list[str]:
             "MIA is one inexpensive attack on the confidence in the true class. "
             "A model can pass it and still remember. The strong audit runs stronger attacks."
         )
-    sentences.append(
-        "A small gap means that the model behaves like a retrained model on these measures. "
-        "It does not prove that nothing is left of the data, and it is no certificate."
-    )
+    if not study.erasure:
+        sentences.append(
+            "A small gap means that the model behaves like a retrained model on these measures. "
+            "It does not prove that nothing is left of the data, and it is no certificate."
+        )
     sentences.append(_machines(study))
     worse = [g.label for g in study.methods if any(r.ended == "worse" for r in g.runs)]
     if worse:

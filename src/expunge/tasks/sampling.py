@@ -9,6 +9,7 @@ arXiv:2207.12598.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -73,15 +74,33 @@ class Sampler:
         Raises:
             ExpungeError: If the number of steps does not fit the task.
         """
+        batches = list(self.batches(model, task, y, shape, seed=seed))
+        return torch.cat(batches) if batches else torch.empty(0, *shape)
+
+    def batches(
+        self,
+        model: nn.Module,
+        task: Diffusion,
+        y: Tensor,
+        shape: tuple[int, ...],
+        *,
+        seed: int = 0,
+        skip: int = 0,
+    ) -> Iterator[Tensor]:
+        """Yield the images of a call batch by batch, without the first `skip` of them.
+
+        The images that follow `skip` are those of the whole call, unless `eta` adds noise at each step.
+        """
         generator = torch.Generator().manual_seed(seed)
         noise = torch.randn((len(y), *shape), generator=generator)
-        batches = []
-        with evaluating(model), torch.inference_mode():
-            for start in range(0, len(y), self.batch_size):
+        for start in range(skip, len(y), self.batch_size):
+            # the caller does not work in these contexts
+            with evaluating(model), torch.inference_mode():
                 x = noise[start : start + self.batch_size].to(device_of(model))
                 x = self.denoise(model, task, x, y[start : start + self.batch_size].to(x.device), generator)
-                batches.append((x / 2 + 0.5).clamp(0, 1).cpu() if task.pixels else x.cpu())
-        return torch.cat(batches) if batches else torch.empty(0, *shape)
+                images = ((x / 2 + 0.5).clamp(0, 1) if task.pixels else x).cpu()
+            # a tensor of inference mode cannot be trained on
+            yield images.clone()
 
     def denoise(
         self,

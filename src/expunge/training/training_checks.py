@@ -34,7 +34,8 @@ def copy_to_train(task: Task, model: nn.Module, split: Split) -> nn.Module:
     """
     problems = []
     try:
-        task.check(model, split.retain)
+        # a method without retained samples reads the forget set
+        task.check(model, split.retain if len(split.retain) else split.forget)
     except ModelError as error:
         problems += error.problems
     problems += trainability_problems(model)
