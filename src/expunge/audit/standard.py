@@ -169,6 +169,9 @@ def _limits(split: Split, given: dict[str, Evaluation]) -> list[str]:
         )
     if "original" not in given:
         limits.append("No original model was given. The audit cannot tell how much accuracy unlearning cost.")
+    if split.waiting:
+        listed = ", ".join(f"request {n} ({k:,} samples)" for n, k in split.waiting.items())
+        limits.append(f"Left out of retain and validation set, because they wait: {listed}.")
     if not len(split.test_forgotten) and split.forget_classes:
         limits.append(
             "The test set has no samples of the forgotten class. The audit cannot tell whether the model recognises unseen "

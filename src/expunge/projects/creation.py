@@ -14,10 +14,9 @@ from ..errors import ExpungeError, raise_all
 from ..receipts.ledger import Ledger
 from ..records.part_files import lock
 from ..records.request_file import answered_requests, requests_path, write_requests
-from .folder import LEDGER, MODELS, SETTINGS, STATE, check_new, create, sha256, write_private_json
+from .folder import LEDGER, MODELS, SETTINGS, STATE, check_new, create, sha256, write_state
 from .ledger_limits import public_key, write_limits
 from .settings import ProjectSettings, load_original
-from .state import FORMAT
 
 # File whose lock a process holds while it makes a project.
 MAKING = ".making"
@@ -45,13 +44,12 @@ def make_folder(path: Path, settings: ProjectSettings, checkpoint: Path, history
         ledger = Ledger(work / LEDGER, create=True)
         write_limits(ledger, settings, lambda _: None)
         state = {
-            "format": FORMAT,
             "ledger": str(ledger.head()),
             "models": [{**model, "requests": sha256(kept) if kept else ""}],
             "requests": [],
             "moves": [],
         }
-        write_private_json(work / STATE, state)
+        write_state(work / STATE, state, ledger.path)
         create(path, work)
         (path / MAKING).unlink(missing_ok=True)
 

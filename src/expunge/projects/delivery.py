@@ -22,6 +22,7 @@ from ..report import write_report
 from .answered import Answer, Setting
 from .folder import MODELS, REPORT, sha256
 from .ledger_limits import signing_key
+from .pending import attempt
 from .prepared import Prepared
 from .requests import ProjectRequest, apply_audit, audit_file
 
@@ -60,6 +61,7 @@ def deliver(
         parent=models[-1].get("receipt") or None,
         key=key,
         passphrase=passphrase,
+        files={"model": out, "record": record_file},
     )
     receipt_file = out.with_suffix(".receipt.json")
     secret_file = out.with_suffix(f".{receipt.id[:11]}.secret.json")
@@ -95,12 +97,13 @@ def deliver(
 
 
 def _attach(ledger: Ledger, entry: ProjectRequest, ids: Sequence[str], files: dict[str, Any]) -> None:
-    """Attach a run to a request, with the proof that its ids are in the forget set."""
-    request = ledger.request(entry.number)
-    if ids_hash(request.ids_salt, ids) == request.ids_hash:
-        ledger.attach(entry.number, ids=ids, **files)
+    """Attach a run to a request, with the proof that the ids it had when it came are in the forget set `ids`."""
+    request, removed = ledger.request(entry.number), set(ids)
+    own = [name for name in entry.what["ids"] if name in removed]
+    if ids_hash(request.ids_salt, own) == request.ids_hash:
+        ledger.attach(entry.number, ids=own, **files)
         return
-    note = f"the run covers {len(ids)} of its {request.ids} samples; the data no longer has the others"
+    note = f"the run covers {len(own)} of its {request.ids} samples; the data no longer has the others"
     ledger.attach(entry.number, record=files["record"], audit=files["audit"], status="done", note=note)
 
 
@@ -125,6 +128,7 @@ def mark_answered(
 ) -> None:
     """Write into the state what a run has answered, and which earlier requests came back."""
     for entry, past in zip(entries, found.requests, strict=True):
+        entry.tried = attempt(prepared.settings, len(entry.what["ids"]))
         entry.answered(len(prepared.state["models"]), past)
     known = [r for r in prepared.requests if r not in entries]
     for entry in apply_audit(known, found.earlier):

@@ -10,8 +10,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from ..data.past_requests import PastRequest, remember_requests, requests_of
-from ..data.samples import Data
+from ..data.past_requests import PastRequest, remember_requests
 from ..data.split import Split
 from ..errors import ExpungeError, raise_all
 from ..pipeline.factory import seeded_factory
@@ -155,64 +154,7 @@ def for_requests(prepared: Prepared, requests: Sequence[Wanted]) -> Setting:
     return replace(prepared.setting, method=prepared.settings.make_method(scenario))
 
 
-def unanswered(prepared: Prepared, say: Say, new: Sequence[ProjectRequest] = ()) -> list[ProjectRequest]:
-    """Return the requests that wait, came back or are not proved, without the `new` ones, with the ids of their samples.
-
-    A request that came back gets those of its ids that the data still has. It is left out if there are none. One that is not
-    proved is left out if the data lacks some of its ids, as no run can prove it.
-    """
-    known = {past.request: past.ids for past in requests_of(prepared.model)}
-    entries = []
-    for entry in (r for r in prepared.requests if r.is_open and r not in new):
-        if entry.state != "waiting":
-            ids = entry.what["ids"] or list(known.get(entry.request, ()))
-            here = _present(ids, prepared.setting.train)
-            if entry.state == "done" and len(here) < max(len(ids), entry.samples):
-                say(f"request {entry.number} is not proved, and the data no longer has all of its samples.")
-                continue
-            if gone := len(ids) - len(here):
-                say(
-                    f"request {entry.number} came back, and the data no longer has {gone:,} of its {len(ids):,} samples; "
-                    + ("the others are forgotten again." if here else "no run can answer it again.")
-                )
-            if not here:
-                continue
-            entry.what = {**entry.what, "ids": here if entry.kind == "ids" else []}
-        entries.append(entry)
-    return entries
-
-
-def _present(ids: Sequence[str], data: Data) -> list[str]:
-    """Return the ids that the data has. Without ids, a position is an id."""
-    existing = set(map(str, range(len(data)) if data.ids is None else data.ids))
-    return [name for name in ids if name in existing]
-
-
 def _any_split(setting: Setting) -> Split:
     """Return a split whose training samples are those of every other one."""
     first = "0" if setting.train.ids is None else str(setting.train.ids[0])
     return setting.draw(Wanted(ids=(first,)))
-
-
-def draw_each(
-    setting: Setting, entries: Sequence[ProjectRequest], say: Say
-) -> tuple[list[ProjectRequest], list[Split], list[str]]:
-    """Draw the split of each request. One that cannot be drawn stays open, and does not keep the others waiting.
-
-    Returns:
-        The requests that can be drawn, their splits, and why the others cannot, one sentence for each problem. `say` gets
-        these sentences too.
-    """
-    drawn, splits, problems = [], [], []
-    for entry in entries:
-        try:
-            splits.append(setting.draw(entry.wanted))
-        except ExpungeError as error:
-            problems += [
-                f"request {entry.number} cannot be answered and stays open: {text}" for text in error.problems
-            ]
-        else:
-            drawn.append(entry)
-    for text in problems:
-        say(text)
-    return drawn, splits, problems

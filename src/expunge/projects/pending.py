@@ -1,0 +1,186 @@
+"""The open requests of a project: which of them a run may answer, what each names today, and what waits meanwhile."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ..data.forget_set import SHOWN_IDS, class_numbers, samples_in_group
+from ..data.past_requests import requests_of
+from ..data.samples import Data
+from ..data.split import Split
+from ..data.waiting import WaitingRequest
+from ..errors import ExpungeError, SplitError
+from .answered import Setting
+from .prepared import Prepared, Say
+from .requests import ProjectRequest
+from .settings import ProjectSettings
+from .wanted import Wanted
+
+# entries of `expunge.toml` that change no result of a run
+_NO_RESULT = {"data", "device", "days", "max_gap", "passphrase_file"}
+
+
+def open_requests(
+    prepared: Prepared, say: Say, new: Sequence[ProjectRequest] = ()
+) -> tuple[list[ProjectRequest], list[str]]:
+    """Return the open requests that a run may answer, without the `new` ones, with the ids of their samples.
+
+    They wait, came back, or are not proved. One that came back gets those of its ids that the data still has. One that is not
+    proved is left out if the last run for it had the same settings, or if the data lacks some of its ids.
+
+    Returns:
+        The requests, and why each of the others stays open, one sentence each.
+    """
+    known = {past.request: past.ids for past in requests_of(prepared.model)}
+    entries, left = [], []
+    for entry in (r for r in prepared.requests if r.is_open and r not in new):
+        if entry.state != "waiting":
+            ids = entry.what["ids"] or entry.ids_in(known.get(entry.request, ()))
+            here = _present(ids, prepared.setting.train)
+            if reason := _stays_open(entry, len(ids), len(here), prepared.settings):
+                left.append(reason)
+                continue
+            if gone := len(ids) - len(here):
+                say(
+                    f"request {entry.number} came back, and the data no longer has {gone:,} of its {len(ids):,} samples; the "
+                    "others are forgotten again."
+                )
+            entry.what = {**entry.what, "ids": here}
+        entries.append(entry)
+    return entries, left
+
+
+def _stays_open(entry: ProjectRequest, count: int, here: int, settings: ProjectSettings) -> str:
+    """Return why no run can close a request that came back or is not proved; empty if one can."""
+    if not here:
+        return (
+            f"request {entry.number} {'came back' if entry.state == 'came back' else 'is not proved'}, and the data no longer has "
+            f"{count:,} of its {count:,} samples; no run can answer it again. Restore them, or refuse or withdraw it in the ledger."
+        )
+    if entry.state != "done":
+        return ""
+    missing = "; ".join(entry.missing)
+    if here < max(count, entry.samples):
+        return (
+            f"request {entry.number} is done, and not proved (missing: {missing}), and the data no longer has all of its samples, so "
+            "no run can prove it. Restore them, or refuse or withdraw it in the ledger."
+        )
+    if entry.tried == attempt(settings, here):
+        return (
+            f"request {entry.number} is done, and not proved. Missing: {missing}. A run with the same settings gives no other result, "
+            "so none was made; change the settings of the method or the reference in expunge.toml, or the limits of the ledger."
+        )
+    return ""
+
+
+def attempt(settings: ProjectSettings, samples: int) -> str:
+    """Return a hash (16 hex digits) of what decides the result of a run for a request with this number of samples."""
+    values = settings.model_dump(mode="json", exclude=_NO_RESULT)
+    return hashlib.sha256(json.dumps([values, samples], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def draw_open(
+    prepared: Prepared, pending: bool, say: Say, new: Sequence[ProjectRequest] = ()
+) -> tuple[list[ProjectRequest], list[Split], list[str]]:
+    """Return the open requests that a run may answer, their splits, and why the others stay open. None without `pending`."""
+    entries, left = open_requests(prepared, say, new) if pending else ([], [])
+    drawn, splits, problems = draw_each(prepared.setting, entries, say)
+    return drawn, splits, [*left, *problems]
+
+
+def draw_each(
+    setting: Setting, entries: Sequence[ProjectRequest], say: Say
+) -> tuple[list[ProjectRequest], list[Split], list[str]]:
+    """Draw the split of each request from today's data. One that cannot be drawn does not keep the others waiting.
+
+    Returns:
+        The requests that can be drawn, their splits, and why the others cannot, one sentence for each problem.
+    """
+    drawn, splits, problems = [], [], []
+    for entry in entries:
+        try:
+            split = resolve(setting, entry)
+        except ExpungeError as error:
+            problems += [
+                f"request {entry.number} cannot be answered and stays open: {text}" for text in error.problems
+            ]
+            continue
+        drawn.append(entry)
+        splits.append(split)
+        promised = len(entry.what["ids"])
+        if promised and (more := len(split.forget) - promised) > 0:
+            say(
+                f"request {entry.number} names {more:,} more samples than the {promised:,} when it came; they are forgotten too."
+            )
+    return drawn, splits, problems
+
+
+def resolve(setting: Setting, entry: ProjectRequest) -> Split:
+    """Draw the split of a request from today's data. It has all samples that the request had when it came.
+
+    The ledger has the hash of those samples, so that only a run that forgets all of them is proved.
+
+    Raises:
+        SplitError: The data no longer has all of them, or the split cannot be drawn.
+    """
+    split = setting.draw(entry.wanted)
+    names = set(split.forget.ids)
+    # they left their group, or were copies that the settings no longer include
+    others = [name for name in entry.what["ids"] if name not in names]
+    if not others:
+        return split
+    here = set(_present(others, setting.train))
+    if gone := [name for name in others if name not in here]:
+        shown = ", ".join(map(repr, gone[:SHOWN_IDS])) + (" ..." if len(gone) > SHOWN_IDS else "")
+        raise SplitError(
+            f"the data no longer has {len(gone):,} of the {len(entry.what['ids']):,} samples that it had when it came: {shown}. "
+            "Restore them, or refuse or withdraw it in the ledger and enter it again."
+        )
+    rest = replace(setting, copies="ignore").draw(Wanted(ids=tuple(others), goal=split.goal))
+    return replace(setting.union([split, rest]), copies=split.copies)
+
+
+def left_waiting(prepared: Prepared, answered: Sequence[ProjectRequest]) -> list[WaitingRequest]:
+    """Return the requests that wait and are not answered by a run, with their samples in today's data."""
+    numbers, train = {entry.number for entry in answered}, prepared.setting.train
+    entries = [r for r in prepared.requests if r.state == "waiting" and r.is_open and r.number not in numbers]
+    if not entries:
+        return []
+    places = {name: at for at, name in enumerate(_names(train))}
+    waiting = []
+    for entry in entries:
+        members, classes = torch.zeros(len(train), dtype=torch.bool), tuple[int, ...]()
+        # the class or group may be gone from the data
+        with suppress(SplitError), warnings.catch_warnings(action="ignore"):
+            members, classes = _members(entry.wanted, train)
+        members[[places[name] for name in entry.what["ids"] if name in places]] = True
+        waiting.append(WaitingRequest(entry.number, members.nonzero()[:, 0], classes))
+    return waiting
+
+
+def _members(asked: Wanted, train: Data) -> tuple[Tensor, tuple[int, ...]]:
+    """Return the samples that the class or group of a request has today, bool (N,), and the numbers of its classes."""
+    if asked.group:
+        column, _, value = asked.group.partition("=")
+        return samples_in_group(column, [value], train), ()
+    classes = class_numbers(asked.classes, train, train.num_classes) if asked.classes else []
+    return torch.isin(train.labels, torch.tensor(classes, dtype=torch.int64)), tuple(classes)
+
+
+def _names(data: Data) -> list[str]:
+    """Return the id of each sample. Without ids, a position is an id."""
+    return list(map(str, range(len(data)) if data.ids is None else data.ids))
+
+
+def _present(ids: Sequence[str], data: Data) -> list[str]:
+    """Return the ids that the data has."""
+    existing = set(_names(data))
+    return [name for name in ids if name in existing]
