@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy.special import bdtrc
 
-from ..data.past_requests import EarlierRequest
 from .evaluation import Evaluation
 
 # Points by which an earlier request's samples may be recognised better than allowed before they count as learned again.
@@ -55,14 +55,6 @@ class EarlierScores:
     receipt: str = ""
     record: str = ""
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the values for a record, with the changes since the request's own audit."""
-        changes = {
-            f"{name}_change": None if then is None else now - then
-            for name, now, then in (("UA", self.UA, self.UA_then), ("MIA", self.MIA, self.MIA_then))
-        }
-        return {**vars(self), **changes}
-
 
 def audit_earlier(
     evaluation: Evaluation, retrained: Evaluation | None = None, *, tolerance: float = TOLERANCE
@@ -85,70 +77,97 @@ def audit_earlier(
         >>> [(e.number, e.UA, e.came_back) for e in audit_earlier(evaluation)]  # doctest: +SKIP
         [(1, 100.0, False)]
     """
-    earlier = evaluation.split.earlier
-    if not earlier or evaluation.earlier is None:
+    return [EarlierScores(**values) for values in _scored(evaluation, retrained, tolerance)]
+
+
+def earlier_entries(evaluation: Evaluation, retrained: Evaluation | None = None) -> list[dict[str, Any]]:
+    """Return what `audit_earlier` finds, as entries of a record, with the changes since each request's own audit.
+
+    There may be thousands of earlier requests, so no object is made for each of them.
+    """
+    entries = _scored(evaluation, retrained, TOLERANCE)
+    for entry in entries:
+        UA, MIA = entry["UA_then"], entry["MIA_then"]
+        entry["UA_change"] = None if UA is None else entry["UA"] - UA
+        entry["MIA_change"] = None if MIA is None else entry["MIA"] - MIA
+    return entries
+
+
+def _scored(evaluation: Evaluation, retrained: Evaluation | None, tolerance: float) -> list[dict[str, Any]]:
+    """Return the fields of `EarlierScores` of each earlier request with samples in the data."""
+    if not evaluation.split.earlier or evaluation.earlier is None:
         return []
-    own, test_accuracy = _of_each(evaluation), evaluation.test.accuracy
-    reference = _of_each(retrained) if retrained is not None and retrained.earlier is not None else None
-    results = []
-    for at, entry in enumerate(earlier):
-        if own[at] is None:
-            continue
-        UA, MIA = own[at]
-        scores = EarlierScores(
-            number=at + 1,
-            request=entry.past.request,
-            scenario=entry.past.scenario,
-            goal=entry.past.goal,
-            samples=len(entry.forget),
-            UA=UA,
-            MIA=MIA,
-            UA_then=entry.past.scores.get("UA"),
-            MIA_then=entry.past.scores.get("MIA"),
-            UA_retrained=None if reference is None else reference[at][0],
-            MIA_retrained=None if reference is None else reference[at][1],
-            receipt=entry.past.receipt,
-            record=entry.past.record,
-        )
-        reason = _return(entry, scores, test_accuracy, tolerance)
-        results.append(replace(scores, came_back=True, reason=reason) if reason else scores)
-    return results
+    with_samples = [(at, e) for at, e in enumerate(evaluation.split.earlier, 1) if e.count]
+    sizes, test = np.array([e.count for _, e in with_samples]), evaluation.test.accuracy
+    own = _of_each(evaluation, sizes)
+    nothing = [[None] * len(sizes)] * 2
+    reference = (
+        _of_each(retrained, sizes) if retrained is not None and retrained.earlier is not None else nothing
+    )
+    entries = [
+        {
+            "number": at,
+            "request": entry.past.request,
+            "scenario": entry.past.scenario,
+            "goal": entry.past.goal,
+            "samples": entry.count,
+            "UA": UA,
+            "MIA": MIA,
+            "UA_then": entry.past.scores.get("UA"),
+            "MIA_then": entry.past.scores.get("MIA"),
+            "UA_retrained": UA_again,
+            "MIA_retrained": MIA_again,
+            "came_back": False,
+            "reason": "",
+            "receipt": entry.past.receipt,
+            "record": entry.past.record,
+        }
+        for (at, entry), UA, MIA, UA_again, MIA_again in zip(with_samples, *own, *reference, strict=True)
+    ]
+    for at in _better_than_chance(entries, test, tolerance):
+        entries[at] |= {"came_back": True, "reason": _reason(entries[at], test)}
+    return entries
 
 
-def _of_each(evaluation: Evaluation) -> list[Any]:
-    """Return (UA, MIA) in percent for each earlier request; None for one without samples."""
+def _of_each(evaluation: Evaluation, sizes: np.ndarray) -> list[list[float]]:
+    """Return UA and MIA in percent of each earlier request with samples, given their numbers of samples."""
+    if not len(sizes):
+        return [[], []]
     predictions = evaluation.earlier
-    sizes = np.array([len(e.forget) for e in evaluation.split.earlier])
-    if not sizes.any():
-        return [None] * len(sizes)
     # one attack for all requests: it is fitted on the same members and non-members
     called = evaluation.called_nonmember(predictions)
     correct = predictions.correct.double().numpy()
     # sums over all requests at once, as there may be thousands
-    starts = (np.cumsum(sizes) - sizes)[sizes > 0]
+    starts = np.cumsum(sizes) - sizes
     right, nonmember = (np.add.reduceat(np.asarray(v, dtype=np.float64), starts) for v in (correct, called))
-    known = iter((100 - 100 * right / sizes[sizes > 0]).tolist())
-    attacked = iter((100 * nonmember / sizes[sizes > 0]).tolist())
-    return [(next(known), next(attacked)) if size else None for size in sizes]
+    return [(100 - 100 * right / sizes).tolist(), (100 * nonmember / sizes).tolist()]
 
 
-def _return(entry: EarlierRequest, scores: EarlierScores, test: float, tolerance: float) -> str:
-    """Return why the samples of a request count as learned again, or an empty text."""
+def _better_than_chance(entries: Sequence[dict[str, Any]], test: float, tolerance: float) -> list[int]:
+    """Return the positions of the requests that are recognised better than allowed, and not by chance."""
+    columns = ("UA", "UA_then", "UA_retrained", "samples")
+    now, then, again, count = (np.array([e[c] for e in entries], dtype=np.float64) for c in columns)
+    of_test = np.array([test if e["goal"] == "untrain" else np.nan for e in entries])
+    # what is unknown is NaN, and does not count
+    most = np.nan_to_num(np.fmax(np.fmax(100 - then, 100 - again), of_test), nan=0.0)
+    accuracy = 100 - now
+    above = np.flatnonzero(accuracy - most > tolerance)
+    right = np.rint(accuracy * count / 100)[above]
+    # the probability of `right` or more among all samples
+    chance = bdtrc(right - 1, count[above].astype(int), np.minimum(most[above] / 100, 1.0))
+    return above[chance <= SIGNIFICANCE].tolist()
+
+
+def _reason(scores: dict[str, Any], test: float) -> str:
+    """Return why the samples of a request count as learned again."""
     allowed = {
-        "in its own audit": None if scores.UA_then is None else 100 - scores.UA_then,
-        "under the retrained model": None if scores.UA_retrained is None else 100 - scores.UA_retrained,
-        "on the test set": test if entry.past.goal == "untrain" else None,
+        "in its own audit": None if scores["UA_then"] is None else 100 - scores["UA_then"],
+        "under the retrained model": None if scores["UA_retrained"] is None else 100 - scores["UA_retrained"],
+        "on the test set": test if scores["goal"] == "untrain" else None,
     }
     known = {name: value for name, value in allowed.items() if value is not None}
     place, most = max(known.items(), key=lambda item: item[1], default=("if the class is unknown", 0.0))
-    accuracy = 100 - scores.UA
-    if accuracy - most <= tolerance:
-        return ""
-    right = round(accuracy * scores.samples / 100)
-    # the probability of `right` or more among all samples
-    if bdtrc(right - 1, scores.samples, min(most / 100, 1.0)) > SIGNIFICANCE:
-        return ""
     return (
-        f"the accuracy on the {scores.samples:,} samples of request {scores.number} is {accuracy:.1f} %, and at most {most:.1f} % "
-        f"({place}) is allowed; run the request again."
+        f"the accuracy on the {scores['samples']:,} samples of request {scores['number']} is {100 - scores['UA']:.1f} %, and at most "
+        f"{most:.1f} % ({place}) is allowed; run the request again."
     )

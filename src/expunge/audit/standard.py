@@ -14,7 +14,7 @@ from ..errors import ExpungeError, raise_all
 from ..tasks.task import Task
 from ..training.arguments import argument_problems, wrong_argument
 from ..training.run import Compute
-from .earlier_requests import audit_earlier
+from .earlier_requests import earlier_entries
 from .evaluation import BINS, Evaluation, contradicted, evaluate, gaps
 from .examples import embeddings, examples
 from .grounds import Tolerances, find_grounds
@@ -131,9 +131,9 @@ def summarize(
     if entry := grounds.to_dict():
         details["grounds"] = entry
     limits = [*entry.values(), *_limits(split, given)]
-    if earlier := audit_earlier(evaluation, retrained):
-        details["earlier_requests"] = [e.to_dict() for e in earlier]
-        limits += [f"An earlier request came back: {e.reason}" for e in earlier if e.came_back]
+    if earlier := earlier_entries(evaluation, retrained):
+        details["earlier_requests"] = earlier
+        limits += [f"An earlier request came back: {e['reason']}" for e in earlier if e["came_back"]]
     if measures:
         assert task is not None
         values, problems = compute_measures(measures, evaluation, original, retrained, task)

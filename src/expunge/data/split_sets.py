@@ -142,7 +142,8 @@ class SplitSets:
             data=data.fingerprint() if data.ids is None else "",
             classes=self.forget_classes if self.goal == "unlearn" else (),
             method=method,
-            description=self.to_dict(),
+            # a list of all earlier requests in each would grow with the square of their number
+            description={k: v for k, v in self.to_dict().items() if k != "earlier"},
         )
 
     def after(self, requests: Sequence[PastRequest], *, rehearse: bool | None = None) -> Self:
