@@ -10,6 +10,7 @@ import torch
 from expunge import Project, Retrain, Split, train
 from expunge.errors import ExpungeError
 from expunge.models import build
+from expunge.projects import seal
 from expunge.projects.settings import checked
 from expunge.projects.wanted import wanted
 from expunge.receipts.ledger import Ledger
@@ -78,14 +79,26 @@ def answered(answered_folder, tmp_path):
     return Project(tmp_path / "answered")
 
 
+def edit(project, change, *, sealed):
+    """Change `state.json` by hand. `sealed` is what a person with the ledger can do: compute a new seal."""
+    path = project.path / "state.json"
+    state = json.loads(path.read_text())
+    change(state)
+    if sealed:
+        state = seal.sealed(state, seal.seal_key(Ledger(project.path / "ledger.db").name()))
+    path.write_text(json.dumps(state))
+
+
 def reopen(project, count=None):
     """Let an audit have found that the first requests came back, in the state and in the ledger. By default all."""
-    state = json.loads((project.path / "state.json").read_text())
     ledger = Ledger(project.path / "ledger.db")
-    for entry in state["requests"][:count]:
-        entry["state"] = "came back"
-        ledger.attach(entry["number"], status="open", note="it came back")
-    (project.path / "state.json").write_text(json.dumps(state))
+
+    def change(state):
+        for entry in state["requests"][:count]:
+            entry["state"] = "came back"
+            ledger.attach(entry["number"], status="open", note="it came back")
+
+    edit(project, change, sealed=True)
 
 
 def content(folder):

@@ -22,14 +22,11 @@ from expunge.receipts.ledger import Ledger
 from expunge.receipts.receipt import Receipt
 from expunge.receipts.signing import signed
 from expunge.records.record import Record
-from project_office import VALUES, content, refused_by_all
+from project_office import VALUES, content, edit, refused_by_all
 
 
 def forge(project, change):
-    path = project.path / "state.json"
-    state = json.loads(path.read_text())
-    change(state)
-    path.write_text(json.dumps(state))
+    edit(project, change, sealed=True)
 
 
 def refused(project, words):

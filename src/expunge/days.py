@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from calendar import monthrange
 from datetime import date
 
 # what a message asks for
@@ -31,3 +32,9 @@ def is_day(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def a_month_after(day: date) -> date:
+    """Return the same day of the next month, or the last day of that month if it is shorter."""
+    year, month = (day.year, day.month + 1) if day.month < 12 else (day.year + 1, 1)
+    return date(year, month, min(day.day, monthrange(year, month)[1]))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from scipy.special import bdtrc
 
-from ..data.past_requests import EarlierRequest
 from .evaluation import Evaluation
 
 # Points by which an earlier request's samples may be recognised better than allowed before they count as learned again.
@@ -61,14 +60,6 @@ class EarlierScores:
     receipt: str = ""
     record: str = ""
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the values for a record, with the changes since the request's own audit."""
-        changes = {
-            f"{name}_change": None if then is None or now is None else now - then
-            for name, now, then in (("UA", self.UA, self.UA_then), ("MIA", self.MIA, self.MIA_then))
-        }
-        return {**vars(self), **changes}
-
 
 def audit_earlier(
     evaluation: Evaluation, retrained: Evaluation | None = None, *, tolerance: float = TOLERANCE
@@ -91,40 +82,68 @@ def audit_earlier(
         >>> [(e.number, e.UA, e.came_back) for e in audit_earlier(evaluation)]  # doctest: +SKIP
         [(1, 100.0, False)]
     """
-    earlier = evaluation.split.earlier
-    if not earlier or evaluation.earlier is None:
+    return [EarlierScores(**values) for values in _scored(evaluation, retrained, tolerance)]
+
+
+def earlier_entries(evaluation: Evaluation, retrained: Evaluation | None = None) -> list[dict[str, Any]]:
+    """Return what `audit_earlier` finds, as entries of a record, with the changes since each request's own audit.
+
+    There may be thousands of earlier requests, so no object is made for each of them.
+    """
+    entries = _scored(evaluation, retrained, TOLERANCE)
+    for entry in entries:
+        entry["UA_change"] = _change(entry["UA"], entry["UA_then"])
+        entry["MIA_change"] = _change(entry["MIA"], entry["MIA_then"])
+    return entries
+
+
+def _change(now: float | None, then: float | None) -> float | None:
+    return None if now is None or then is None else now - then
+
+
+def _scored(evaluation: Evaluation, retrained: Evaluation | None, tolerance: float) -> list[dict[str, Any]]:
+    """Return the fields of `EarlierScores` of each earlier request."""
+    if not evaluation.split.earlier or evaluation.earlier is None:
         return []
-    own, test_accuracy = _of_each(evaluation), evaluation.test.accuracy
-    reference = _of_each(retrained) if retrained is not None and retrained.earlier is not None else None
-    results = []
-    for at, entry in enumerate(earlier):
-        UA, MIA = own[at]
-        tested = entry.is_scored_by_test
-        scores = EarlierScores(
-            number=at + 1,
-            request=entry.past.request,
-            scenario=entry.past.scenario,
-            goal=entry.past.goal,
-            samples=len(entry.test_forgotten if tested else entry.forget),
-            scored="test" if tested else "training" if len(entry.forget) else "",
-            UA=UA,
-            MIA=MIA,
-            UA_then=entry.past.scores.get("UA"),
-            MIA_then=entry.past.scores.get("MIA"),
-            UA_retrained=None if reference is None else reference[at][0],
-            MIA_retrained=None if reference is None else reference[at][1],
-            receipt=entry.past.receipt,
-            record=entry.past.record,
-        )
-        reason = "" if UA is None else _return(entry, scores, UA, test_accuracy, tolerance)
-        results.append(replace(scores, came_back=True, reason=reason) if reason else scores)
-    return results
+    entries, test = _entries(evaluation), evaluation.test.accuracy
+    own = _of_each(evaluation)
+    again = (
+        [(None, None)] * len(entries)
+        if retrained is None or retrained.earlier is None
+        else _of_each(retrained)
+    )
+    for entry, (UA, MIA), (UA_again, MIA_again) in zip(entries, own, again, strict=True):
+        entry |= {"UA": UA, "MIA": MIA, "UA_retrained": UA_again, "MIA_retrained": MIA_again}
+    for at in _better_than_chance(entries, test, tolerance):
+        entries[at] |= {"came_back": True, "reason": _reason(entries[at], test)}
+    return entries
 
 
-def _of_each(evaluation: Evaluation) -> list[Any]:
+def _entries(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Return the fields of `EarlierScores` that need no predictions, for each earlier request."""
+    return [
+        {
+            "number": at,
+            "request": entry.past.request,
+            "scenario": entry.past.scenario,
+            "goal": entry.past.goal,
+            "samples": len(entry.test_forgotten) if entry.is_scored_by_test else entry.count,
+            "scored": "test" if entry.is_scored_by_test else "training" if entry.count else "",
+            "UA_then": entry.past.scores.get("UA"),
+            "MIA_then": entry.past.scores.get("MIA"),
+            "came_back": False,
+            "reason": "",
+            "receipt": entry.past.receipt,
+            "record": entry.past.record,
+        }
+        for at, entry in enumerate(evaluation.split.earlier, 1)
+    ]
+
+
+def _of_each(evaluation: Evaluation) -> list[tuple[float | None, float | None]]:
     """Return (UA, MIA) in percent for each earlier request. Each is None where there are no samples to measure it on."""
     entries, predictions, of_test = evaluation.split.earlier, evaluation.earlier, evaluation.earlier_test
-    own = [len(e.forget) for e in entries]
+    own = [e.count for e in entries]
     known: list[float | None] = _percent(predictions.correct.numpy(), own)
     # one attack for all requests: it is fitted on the same members and non-members
     attacked = _percent(evaluation.called_nonmember(predictions), own) if any(own) else known
@@ -145,36 +164,44 @@ def _percent(which: np.ndarray, sizes: Sequence[int]) -> list[float | None]:
     starts = (np.cumsum(counts) - counts)[counts > 0]
     sums = np.add.reduceat(np.asarray(which, dtype=np.float64), starts)
     shares = iter((100 * sums / counts[counts > 0]).tolist())
-    return [next(shares) if count else None for count in counts]
+    return [next(shares) if count else None for count in sizes]
 
 
-def _return(entry: EarlierRequest, scores: EarlierScores, UA: float, test: float, tolerance: float) -> str:
-    """Return why the samples of a request count as learned again, or an empty text."""
+def _better_than_chance(entries: Sequence[dict[str, Any]], test: float, tolerance: float) -> list[int]:
+    """Return the positions of the requests that are recognised better than allowed, and not by chance."""
+    columns = ("UA", "UA_then", "UA_retrained", "samples")
+    # what is unknown is NaN, and does not count
+    now, then, again, count = (np.array([e[c] for e in entries], dtype=np.float64) for c in columns)
+    of_test = np.array([test if e["goal"] == "untrain" else np.nan for e in entries])
+    most = np.nan_to_num(np.fmax(np.fmax(100 - then, 100 - again), of_test), nan=0.0)
+    accuracy = 100 - now
+    above = np.flatnonzero(accuracy - most > tolerance)
+    right = np.rint(accuracy * count / 100)[above]
+    # the probability of `right` or more among all samples
+    chance = bdtrc(right - 1, count[above].astype(int), np.minimum(most[above] / 100, 1.0))
+    return above[chance <= SIGNIFICANCE].tolist()
+
+
+def _reason(scores: dict[str, Any], test: float) -> str:
+    """Return why the samples of a request count as learned again."""
     allowed = {
-        "in its own audit": None if scores.UA_then is None else 100 - scores.UA_then,
-        "under the retrained model": None if scores.UA_retrained is None else 100 - scores.UA_retrained,
-        "on the test set": test if entry.past.goal == "untrain" else None,
+        "in its own audit": None if scores["UA_then"] is None else 100 - scores["UA_then"],
+        "under the retrained model": None if scores["UA_retrained"] is None else 100 - scores["UA_retrained"],
+        "on the test set": test if scores["goal"] == "untrain" else None,
     }
     known = {name: value for name, value in allowed.items() if value is not None}
     place, most = max(known.items(), key=lambda item: item[1], default=("if the class is unknown", 0.0))
-    accuracy = 100 - UA
-    if accuracy - most <= tolerance:
-        return ""
-    right = round(accuracy * scores.samples / 100)
-    # the probability of `right` or more among all samples
-    if bdtrc(right - 1, scores.samples, min(most / 100, 1.0)) > SIGNIFICANCE:
-        return ""
-    samples = "test samples of the classes" if scores.scored == "test" else "samples"
+    samples = "test samples of the classes" if scores["scored"] == "test" else "samples"
     return (
-        f"the accuracy on the {scores.samples:,} {samples} of request {scores.number} is {accuracy:.1f} %, and at most {most:.1f} % "
-        f"({place}) is allowed; run the request again."
+        f"the accuracy on the {scores['samples']:,} {samples} of request {scores['number']} is {100 - scores['UA']:.1f} %, and at most "
+        f"{most:.1f} % ({place}) is allowed; run the request again."
     )
 
 
-def not_scored(earlier: Sequence[EarlierScores]) -> list[str]:
+def not_scored(earlier: Sequence[dict[str, Any]]) -> list[str]:
     """Return which requests were not scored on their own samples, as the data no longer has them, one sentence for each kind."""
-    gone = [str(e.number) for e in earlier if not e.scored]
-    tested = [str(e.number) for e in earlier if e.scored == "test"]
+    gone = [str(e["number"]) for e in earlier if not e["scored"]]
+    tested = [str(e["number"]) for e in earlier if e["scored"] == "test"]
     sentences = []
     if gone:
         sentences.append(

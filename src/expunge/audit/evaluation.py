@@ -24,7 +24,7 @@ from ..errors import ExpungeError, raise_all
 from ..records.statistics import HEADLINE
 from ..summaries import score_lines, summary
 from ..tasks.input_checks import broken_positions, input_problems, named_samples
-from ..tasks.predictions import Predictions
+from ..tasks.predictions import Predictions, taken
 from ..tasks.task import Task, require
 from ..torch_utils.module_state import check_seed, device_of
 from ..training.run import Compute, precision
@@ -183,7 +183,7 @@ def evaluate(
     with precision(compute or Compute(), device_of(model)):
         forget, retain = predict(split.forget), predict(split.retain)
         test, test_forgotten = predict(split.test), predict(split.test_forgotten)
-        earlier = predict(split.earlier_samples) if split.earlier else None
+        earlier = _of_earlier(split, located, model, batch_size) if split.earlier else None
         earlier_test = predict(split.earlier_test_samples) if split.earlier else None
     _check_samples(
         (split.forget, forget),
@@ -192,6 +192,13 @@ def evaluate(
         (split.test_forgotten, test_forgotten),
     )
     return Evaluation(split, forget, retain, test, test_forgotten, seed, model, earlier, earlier_test)
+
+
+def _of_earlier(split: Split, task: Task, model: nn.Module, batch_size: int) -> Any:
+    """Return the predictions on the samples of all earlier requests: one pass over the different ones."""
+    samples = split.earlier_samples
+    index, places = samples.index.unique(return_inverse=True)
+    return taken(task.evaluate(model, Samples(samples.data, index), batch_size=batch_size), places)
 
 
 def _check_samples(*sets: tuple[Samples, Any]) -> None:

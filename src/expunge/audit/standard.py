@@ -14,7 +14,7 @@ from ..errors import ExpungeError, raise_all
 from ..tasks.task import Task
 from ..training.arguments import argument_problems, wrong_argument
 from ..training.run import Compute
-from .earlier_requests import audit_earlier, not_scored
+from .earlier_requests import earlier_entries, not_scored
 from .evaluation import BINS, Evaluation, contradicted, evaluate, gaps
 from .examples import embeddings, examples
 from .grounds import Tolerances, find_grounds
@@ -131,9 +131,9 @@ def summarize(
     if entry := grounds.to_dict():
         details["grounds"] = entry
     limits = [*entry.values(), *_limits(split, given)]
-    if earlier := audit_earlier(evaluation, retrained):
-        details["earlier_requests"] = [e.to_dict() for e in earlier]
-        limits += [f"An earlier request came back: {e.reason}" for e in earlier if e.came_back]
+    if earlier := earlier_entries(evaluation, retrained):
+        details["earlier_requests"] = earlier
+        limits += [f"An earlier request came back: {e['reason']}" for e in earlier if e["came_back"]]
         limits += not_scored(earlier)
     if measures:
         assert task is not None
@@ -170,6 +170,9 @@ def _limits(split: Split, given: dict[str, Evaluation]) -> list[str]:
         )
     if "original" not in given:
         limits.append("No original model was given. The audit cannot tell how much accuracy unlearning cost.")
+    if split.waiting:
+        listed = ", ".join(f"request {n} ({k:,} samples)" for n, k in split.waiting.items())
+        limits.append(f"Left out of retain and validation set, because they wait: {listed}.")
     if not len(split.test_forgotten) and split.forget_classes:
         limits.append(
             "The test set has no samples of the forgotten class. The audit cannot tell whether the model recognises unseen "

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from ..days import read_day
+from ..days import a_month_after, read_day
 from ..errors import ExpungeError
-from ..receipts.deletion import DAYS, Status, a_month_after, request_entry
+from ..receipts.deletion import DAYS, Status, request_entry
 from ..receipts.ledger import Ledger
 from ..receipts.ledger_check import check_export
 from ..receipts.ledger_rows import LedgerHead
@@ -272,7 +272,7 @@ def export(ledger: Path, out: Path, /) -> None:
 
 def _lock_of(ledger: Path) -> AbstractContextManager[None]:
     """Return the lock of the project that a ledger belongs to: a command that runs there would replace the file."""
-    from ..projects.folder import ledger_lock
+    from ..projects.ledger_limits import ledger_lock
 
     return ledger_lock(ledger)
 

@@ -67,14 +67,14 @@ def forget(
     """Answer deletion requests in a project folder.
 
     Writes the next checkpoint, its record, receipt, request file and the report, and enters the requests in the ledger.
-    Exit code 1 if the run does not answer one of several requests, if one that waits cannot be answered, if one is not
+    Exit code 1 if the run does not answer one of several requests, if an open one cannot be answered, if one is not
     proved, or if an earlier request came back. Exit code 3 if the run answers none.
 
     Args:
         flags: What to forget.
         classes: Classes to forget, by name or number.
     """
-    from ..projects.answered import NotAnswered, NothingWaits
+    from ..projects.answered import NotAnswered, NothingWaits, StillOpen
     from ..projects.project import Project
 
     requests = flags.requests(classes)
@@ -92,6 +92,10 @@ def forget(
         # a nightly job with nothing to do has not failed
         print(nothing)
         return 0
+    except StillOpen as left:
+        for text in left.problems:
+            print(f"error: {text}", file=sys.stderr)
+        return 1
     except NotAnswered as failed:
         show_records([o.record for o in failed.outcomes], [], None)
         for text in failed.problems:
@@ -113,7 +117,7 @@ def _show_answer(project: Project, found: Answer) -> int:
     return 1 if found.skipped or failed or found.not_proved or found.came_back else 0
 
 
-def status(*, project: Path = Path("."), today: str = "", full: bool = False) -> int:
+def status(*, project: Path = Path("."), today: str = "", full: bool = False, accept: bool = False) -> int:
     """List the requests of a project, their states and drift.
 
     Exit code 1 if a request came back or is overdue, or if a file of the project is missing or was changed. Exit code 2 if
@@ -123,11 +127,14 @@ def status(*, project: Path = Path("."), today: str = "", full: bool = False) ->
         project: The project folder.
         today: The day to compare due days with, as 2026-01-31. By default today (UTC).
         full: Also compare all files of earlier runs, and their models, with their receipts.
+        accept: Accept `state.json` as it is, after a change by hand or of an earlier version. Compare it with the ledger first.
     """
     from ..projects.project import Project
 
     if today and not is_day(today):
         raise ExpungeError(f"--today is {today!r}; write a day as 2026-01-31.")
+    if accept:
+        Project(project).accept()
     found = Project(project).status(read_day(today) if today else None, full=full)
     print_requests(found.requests, found.today)
     counts = {

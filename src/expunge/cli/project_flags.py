@@ -79,7 +79,8 @@ class ForgetFlags:
         subject: Reference to the person, for the ledger. Do not use the name.
         due: Day by which the request must be answered, as 2026-01-31. By default days of expunge.toml after it came.
         received: Day on which the request came, as 2026-01-31. By default today (UTC).
-        pending: Answer all waiting requests in one run, and those that came back or are not proved.
+        pending: Answer all open requests in one run: those that wait or came back, and those that are not proved if the settings
+            have changed since. It takes no request of its own.
         wait: Only enter the request. It waits for `expunge forget --pending`.
         dry_run: Print the plan with estimated seconds, memory and disk space. No file is changed.
         project: The project folder.
@@ -108,11 +109,15 @@ class ForgetFlags:
 
         given = {"--ids": self.ids, "--class": classes, "--group": self.group, "--csv": self.csv}
         named = [flag for flag, value in given.items() if value not in (None, (), "")]
-        problems = []
+        problems = self._pending_problems(named) if self.pending else []
         if len(named) > 1 or (not named and not self.pending):
             problems.append(f"{len(named)} of {', '.join(given)} are given; give exactly one, or --pending.")
-        if self.wait and (self.pending or self.dry_run):
-            problems.append("--wait only enters a request; leave --pending and --dry-run out.")
+        if self.wait and self.dry_run:
+            problems.append(
+                "--wait only enters a request, and --dry-run changes no file; leave one of them out."
+            )
+        if self.id_column != "id" and self.csv is None and not self.pending:
+            problems.append("--id-column names a column of --csv, which is not given; leave it out.")
         problems += [
             f"--{name} is {getattr(self, name)!r}; write a day as 2026-01-31."
             for name in ("due", "received")
@@ -128,6 +133,25 @@ class ForgetFlags:
         if self.ids is not None and not ids:
             raise ExpungeError(f"{self.ids} names no id; give one id per line.")
         return [Wanted(ids=ids, classes=classes, group=self.group, goal=self.goal, **common)]
+
+    def _pending_problems(self, named: Sequence[str]) -> list[str]:
+        """Return which flags have no meaning beside --pending, one sentence each."""
+        of_request = {
+            "--goal": self.goal,
+            "--subject": self.subject,
+            "--due": self.due,
+            "--received": self.received,
+            "--id-column": self.id_column if self.id_column != "id" else None,
+        }
+        given = [*named, *(flag for flag, value in of_request.items() if value)]
+        problems = [
+            f"{flag} describes a new request, and --pending answers those that were entered before; leave it out, or enter the new "
+            "request first with --wait."
+            for flag in given
+        ]
+        if self.wait:
+            problems.append("--pending answers requests, and --wait only enters one; leave one of them out.")
+        return problems
 
 
 def _pairs(name: str, pairs: Sequence[str], problems: list[str]) -> dict[str, Any]:

@@ -112,6 +112,7 @@ class ReceiptFlags:
             parent=Receipt.load(self.parent) if self.parent is not None else parent or None,
             key=self.sign_key,
             passphrase=passphrase_of(self.passphrase_file),
+            files={"record": staged(record)} | ({"model": staged(after)} if staged(after).is_file() else {}),
         )
         receipt_file, secret_file = receipt_paths(after, receipt.id)
         # the secret first: nobody could open the commitment of a receipt whose secret was lost

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal, TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +71,15 @@ class PastRequest:
         return {**shown, "classes": list(self.classes), "count": len(self.ids)}
 
 
+class _Requests(tuple[PastRequest, ...]):
+    """The requests of a model. None of them ever changes, so a copy of the model takes no time for them."""
+
+    __slots__ = ()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Requests:
+        return self
+
+
 @dataclass(frozen=True, eq=False)
 class EarlierRequest:
     """Hold an earlier request with its samples in the data of a split.
@@ -88,6 +99,11 @@ class EarlierRequest:
         """Whether only test samples of the removed classes are left to score."""
         return not len(self.forget) and len(self.test_forgotten) > 0
 
+    @cached_property
+    def count(self) -> int:
+        """Number of its samples in the data."""
+        return len(self.forget)
+
 
 def requests_of(model: nn.Module) -> tuple[PastRequest, ...]:
     """Return the requests that a model has answered, the first one first.
@@ -101,12 +117,21 @@ def requests_of(model: nn.Module) -> tuple[PastRequest, ...]:
         >>> requests_of(unlearned)  # doctest: +SKIP
         (PastRequest(class [3], 178 samples, goal unlearn, salun),)
     """
-    found: dict[str, PastRequest] = {}
     # the model may be part of another one: a wrapper of torch, an ensemble, the user's own module
-    for part in model.modules() if isinstance(model, nn.Module) else [model]:
-        for past in vars(part).get(_ATTRIBUTE, ()):
-            found.setdefault(past.request, past)
-    return tuple(found.values())
+    parts = model.modules() if isinstance(model, nn.Module) else [model]
+    # the parts of one model share their requests, which may be thousands
+    listed = {id(kept): kept for part in parts if (kept := vars(part).get(_ATTRIBUTE))}
+    if len(listed) == 1 and isinstance(kept := next(iter(listed.values())), _Requests):
+        return kept
+    return _different(past for kept in listed.values() for past in kept)
+
+
+def _different(requests: Iterable[PastRequest]) -> _Requests:
+    """Return requests without those that are there a second time."""
+    found: dict[str, PastRequest] = {}
+    for past in requests:
+        found.setdefault(past.request, past)
+    return _Requests(found.values())
 
 
 def remember_requests(model: Model, requests: Iterable[PastRequest]) -> Model:
@@ -120,7 +145,7 @@ def remember_requests(model: Model, requests: Iterable[PastRequest]) -> Model:
     Every module of the model gets them, so that a part that is used elsewhere (`model[:-1]`, a new `Sequential` of its
     children) knows them too.
     """
-    before, new = vars(model).get(_ATTRIBUTE), tuple(requests)
+    before, new = vars(model).get(_ATTRIBUTE), _different(requests)
     for part in model.modules() if isinstance(model, nn.Module) else [model]:
         own = vars(part).get(_ATTRIBUTE)
         if part is model or own is None or own == before:
@@ -144,11 +169,12 @@ def find_samples(requests: Sequence[PastRequest], train: Data, test: Data) -> li
     Raises:
         SplitError: The ids of a request are positions, and the data has changed since.
     """
+    fingerprint = train.fingerprint()
     problems = [
         f"an earlier request ({r.scenario}, {len(r.ids):,} samples) names its samples by position, and the training data has "
         "changed since; give the data as it was, or give every sample an id of its own."
         for r in requests
-        if r.data and r.data != train.fingerprint()
+        if r.data and r.data != fingerprint
     ]
     if train.ids is None:
         problems += [
@@ -158,6 +184,22 @@ def find_samples(requests: Sequence[PastRequest], train: Data, test: Data) -> li
             if r.ids and not r.data and not all(_is_position(name, len(train)) for name in r.ids)
         ]
     raise_all(problems, SplitError)
+    if train not in _FOUND or _FOUND[train][0] is not test:
+        _FOUND[train] = (test, {})
+    known = _FOUND[train][1]
+    if len(known) > 2 * len(requests) + 100:
+        known.clear()
+    # a request is kept with its samples, so that its `id` names no other one
+    known.update({id(e.past): e for e in _find([r for r in requests if id(r) not in known], train, test)})
+    return [known[id(r)] for r in requests]
+
+
+# {training data: (test data, {request: its samples})}: a run and its audits look for the same requests
+_FOUND: WeakKeyDictionary[Data, tuple[Data, dict[int, EarlierRequest]]] = WeakKeyDictionary()
+
+
+def _find(requests: Sequence[PastRequest], train: Data, test: Data) -> list[EarlierRequest]:
+    """Find the samples of requests that fit the data."""
     positions = _positions(train, {name for r in requests if not r.data for name in r.ids})
     nothing = Samples(test, torch.empty(0, dtype=torch.int64))
     earlier = []

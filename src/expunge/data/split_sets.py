@@ -31,8 +31,8 @@ class SplitSets:
         validation: Samples that no model is trained on. Tuning uses them. None of them was requested.
         test: Test samples. After a class request they have no sample of the forgotten classes.
         test_forgotten: Test samples of the forgotten classes.
-        withheld: Training samples of the forgotten classes that the method does not get. They exist if goal is "unlearn"
-            and only a share of each class was requested.
+        withheld: Training samples that the method does not get: the other samples of the forgotten classes, if goal is
+            "unlearn" and only a share of each class was requested, and those of requests that wait.
         num_classes: Number of classes.
         scenario: "class", "part of a class", "random", "ids" or "group".
         goal: "untrain" to remove the influence of the samples, "unlearn" to remove the ability.
@@ -43,7 +43,8 @@ class SplitSets:
         removed: Positions (n,) of the samples that earlier requests took out of the retain set.
         earlier: The earlier requests of the model, with their samples.
         rehearse: Whether a method's forget set also holds the samples of earlier requests.
-        drawn: Hash of the split as it was drawn, before earlier requests were taken out; empty if there are none.
+        drawn: Hash of the split as it was drawn, before samples of other requests were taken out; empty if there are none.
+        waiting: {number of a request that waits: number of its samples}, which are left out of retain and validation set.
         copies: The copies of forget samples that were found when the split was drawn.
     """
 
@@ -64,6 +65,7 @@ class SplitSets:
     rehearse: bool = False
     drawn: str = ""
     copies: Copies = field(default_factory=Copies)
+    waiting: dict[int, int] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         classes = f", classes {list(self.forget_classes)}" if self.forget_classes else ""
@@ -146,7 +148,8 @@ class SplitSets:
             data=data.fingerprint() if data.ids is None else "",
             classes=self.forget_classes if self.goal == "unlearn" else (),
             method=method,
-            description=self.to_dict(),
+            # a list of all earlier requests in each would grow with the square of their number
+            description={k: v for k, v in self.to_dict().items() if k != "earlier"},
         )
 
     def after(self, requests: Sequence[PastRequest], *, rehearse: bool | None = None) -> Self:
@@ -246,6 +249,8 @@ class SplitSets:
                 "removed": len(self.removed),
                 "rehearse": self.rehearse,
             }
+        if self.waiting:
+            later |= {"request": self.request, "waiting": {str(n): k for n, k in self.waiting.items()}}
         if len(self.copies):
             later["copies_found"] = self.copies.to_dict()
         return {

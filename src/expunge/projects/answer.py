@@ -39,7 +39,7 @@ def answer(
         ExpungeError: A request cannot be drawn, or the method does not fit.
     """
     splits = [setting.draw(request) for request in requests] if splits is None else list(splits)
-    union = setting.union(splits).after(requests_of(model), rehearse=setting.rehearse)
+    union = setting.for_run(splits, requests_of(model))
     outcomes = _run(model, union, setting)
     outcome, parts = outcomes[-1], parts_of(splits, outcomes)
     if setting.returned is not None and (sentences := setting.returned.sentences):

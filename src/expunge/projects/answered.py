@@ -12,6 +12,7 @@ from ..data.copies import CopyHandling
 from ..data.past_requests import PastRequest
 from ..data.samples import Data
 from ..data.split import Split
+from ..data.waiting import WaitingRequest, leave_out
 from ..errors import ExpungeError, UnlearningFailed, raise_all
 from ..methods.retrain import Retrain
 from ..pipeline.outcome import Outcome
@@ -50,6 +51,7 @@ class Setting:
             where there are no validation samples, and never delivers the original.
         fixed: Settings of the method that trials keep.
         returned: Copies of samples that earlier requests removed. None if they were not looked for.
+        waiting: Requests that wait. No run trains on their samples.
     """
 
     train: Data
@@ -71,6 +73,7 @@ class Setting:
     trials: Count = None
     fixed: Sequence[str] = ()
     returned: ReturnedCopies | None = None
+    waiting: Sequence[WaitingRequest] = ()
 
     def draw(self, request: Wanted) -> Split:
         """Draw the split of one request."""
@@ -87,6 +90,11 @@ class Setting:
             union_of(splits, self.train, self.test, validation=self._share, seed=self.split_seed)
         )
 
+    def for_run(self, splits: Sequence[Split], requests: Sequence[PastRequest]) -> Split:
+        """Return the split of a run for several requests: without the samples of answered requests and of those that wait."""
+        split = self.union(splits).after(requests, rehearse=self.rehearse)
+        return leave_out(split, self.waiting)
+
     @property
     def _share(self) -> float:
         return self.validation if self.held_out is None else 0.0
@@ -102,11 +110,17 @@ class NothingWaits(ExpungeError):
     """There is no request to answer."""
 
 
-def check_some(requests: Sequence[object], skipped: Sequence[str]) -> None:
-    """Raise `ExpungeError` with the reasons in `skipped` if no request is left, or `NothingWaits` without reasons."""
+class StillOpen(ExpungeError):
+    """Requests are open, and a run can answer none of them."""
+
+
+def check_some(requests: Sequence[object], skipped: Sequence[str], say: Callable[[str], None]) -> None:
+    """Tell why requests are skipped. Raise `StillOpen` with the reasons, or `NothingWaits` without any, if none is left."""
     if not requests:
-        raise_all(skipped)
+        raise_all(skipped, StillOpen)
         raise NothingWaits("no request waits; there is nothing to answer.")
+    for text in skipped:
+        say(text)
 
 
 class NotAnswered(UnlearningFailed):
@@ -140,7 +154,7 @@ class Answer:
         parts: The scores and the verdict of each request (`Part`). Empty if nothing was run, or if the task has no scores.
         failures: {position among the requests that were asked for: why the run does not answer it}. Such a request is neither
             in `splits` nor in `requests`.
-        skipped: Why waiting requests could not be drawn, one sentence for each problem. They stay open.
+        skipped: Why other open requests were not answered, one sentence for each problem. They stay open.
         not_proved: What the ledger lacks to call the requests proved, one sentence for each request.
     """
 

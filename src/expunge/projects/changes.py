@@ -81,6 +81,7 @@ def enter(prepared: Prepared, ledger: Ledger, new: Sequence[Wanted]) -> list[Spl
             received=request.received,
             due=request.due,
             days=prepared.settings.days,
+            project=True,
         )
         due = ledger.request(number).due
         prepared.requests.append(ProjectRequest.new(number, due, request, subject, split))

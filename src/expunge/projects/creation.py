@@ -14,11 +14,10 @@ from ..errors import ExpungeError, raise_all
 from ..receipts.ledger import Ledger
 from ..records.part_files import lock
 from ..records.request_file import answered_requests, requests_path, write_requests
-from .folder import LEDGER, MODELS, SETTINGS, STATE, check_new, create, sha256, write_private_json
+from .folder import LEDGER, MODELS, SETTINGS, STATE, check_new, create, sha256, write_state
 from .ledger_limits import public_key, write_limits
 from .predecessor import begin, predecessor_of
 from .settings import ProjectSettings, load_original
-from .state import FORMAT
 
 # File whose lock a process holds while it makes a project.
 MAKING = ".making"
@@ -50,14 +49,13 @@ def make_folder(
         ledger = Ledger(work / LEDGER, create=True)
         write_limits(ledger, settings, lambda _: None)
         state = {
-            "format": FORMAT,
             "ledger": str(ledger.head()),
             "models": [{**model, "requests": sha256(kept) if kept else ""}],
             "requests": [],
             "moves": [],
             **({"drawn": drawn} if drawn is not None else {}),
         }
-        write_private_json(work / STATE, state)
+        write_state(work / STATE, state, ledger.path)
         create(path, work)
         (path / MAKING).unlink(missing_ok=True)
 

@@ -22,6 +22,7 @@ from ..report import write_report
 from .answered import Answer, Setting
 from .folder import MODELS, REPORT, sha256
 from .ledger_limits import signing_key
+from .pending import attempt
 from .prepared import Prepared
 from .requests import ProjectRequest, apply_audit, audit_file
 
@@ -60,6 +61,7 @@ def deliver(
         parent=models[-1].get("receipt") or None,
         key=key,
         passphrase=passphrase,
+        files={"model": out, "record": record_file},
     )
     receipt_file = out.with_suffix(".receipt.json")
     secret_file = out.with_suffix(f".{receipt.id[:11]}.secret.json")
@@ -74,14 +76,13 @@ def deliver(
     new = {r.request: replace(r, **proof) for r in found.requests}
     remember_requests(found.model, [new.get(r.request, r) for r in requests_of(found.model)])
     requests = write_requests(requests_path(out), requests_of(found.model))
-    asked = {past.request: past.ids for past in requests_of(latest.model)}
     evidence = {"record": record_file, "receipt": receipt_file, "secret": secret_file}
     for at, (entry, own) in enumerate(zip(entries, found.splits, strict=True)):
         audit = record_file
         if found.parts and not found.parts[at].whole:
             owner = part_of(ledger.request(entry.number), own.request, own.forget.ids, secret)
             audit = found.parts[at].audit_of(found.record, owner).save(audit_file(out, entry.number))
-        _attach(ledger, entry, own.forget.ids, asked.get(entry.request, ()), {**evidence, "audit": audit})
+        _attach(ledger, entry, own.forget.ids, {**evidence, "audit": audit})
     project = latest.model_file.parents[1]
     earlier = [(project / m["file"]).with_suffix(".json") for m in models[-SHOWN_RECORDS + 1 :]]
     shown = [Record.load(file) for file in earlier if file.exists()]
@@ -95,25 +96,14 @@ def deliver(
     }
 
 
-def _attach(
-    ledger: Ledger, entry: ProjectRequest, ids: Sequence[str], asked: Sequence[str], files: dict[str, Any]
-) -> None:
-    """Attach a run to a request, with the proof that its ids are in the forget set.
-
-    Args:
-        ledger: The ledger.
-        entry: The request.
-        ids: Ids of the forget set. A class that is forgotten again may have new samples.
-        asked: Ids that an earlier run for this request removed; empty if there was none.
-        files: Record, audit, receipt and secret.
-    """
-    request = ledger.request(entry.number)
-    for proved in (ids, asked):
-        if set(proved) <= set(ids) and ids_hash(request.ids_salt, proved) == request.ids_hash:
-            ledger.attach(entry.number, ids=proved, **files)
-            return
-    covered = len(set(ids) & set(asked)) if asked else len(ids)
-    note = f"the run covers {covered} of its {request.ids} samples; the data no longer has the others"
+def _attach(ledger: Ledger, entry: ProjectRequest, ids: Sequence[str], files: dict[str, Any]) -> None:
+    """Attach a run to a request, with the proof that the ids it had when it came are in the forget set `ids`."""
+    request, removed = ledger.request(entry.number), set(ids)
+    own = [name for name in entry.what["ids"] if name in removed]
+    if ids_hash(request.ids_salt, own) == request.ids_hash:
+        ledger.attach(entry.number, ids=own, **files)
+        return
+    note = f"the run covers {len(own)} of its {request.ids} samples; the data no longer has the others"
     ledger.attach(entry.number, record=files["record"], audit=files["audit"], status="done", note=note)
 
 
@@ -139,6 +129,7 @@ def mark_answered(
     """Write into the state what a run has answered, and which earlier requests came back."""
     run = len(prepared.state["models"])
     for entry, past in zip(entries, found.requests, strict=True):
+        entry.tried = attempt(prepared.settings, len(entry.what["ids"]))
         entry.answered(run, past)
     known = [r for r in prepared.requests if r not in entries]
     for entry in apply_audit(known, found.earlier, run):

@@ -107,7 +107,9 @@ def _class_remembered(part: Part) -> str:
     forget = part.own.forget
     if not part.own.split.forget.data.has_classes:
         return ""
-    alone = ~torch.isin(forget.labels, part.own.retain.labels)
+    # what waits is withheld, and its class is still known
+    kept = torch.cat([part.own.retain.labels, part.own.split.withheld.labels])
+    alone = ~torch.isin(forget.labels, kept)
     if not alone.any():
         return ""
     known, before = (100 * e.forget.correct[alone].double().mean().item() for e in (part.own, part.original))

@@ -10,9 +10,10 @@ from typing import Any
 from ..errors import ExpungeError, raise_all
 from ..receipts.ledger import Ledger
 from ..receipts.ledger_rows import LedgerHead
-from .folder import HELD_OUT, LEDGER, REPORT, SAMPLES, STATE, Folder, request_file, sha256
+from .folder import HELD_OUT, LEDGER, REPORT, SAMPLES, STATE, Folder, request_file, sha256, write_state
 from .requests import ProjectStatus, utc_today
 from .run_checks import model_problems, run_files, run_problems
+from .seal import broken_seal
 from .state import request_entries
 from .state_checks import id_problems, state_problems
 
@@ -52,11 +53,20 @@ def _settled(folder: Folder, full: bool = False) -> tuple[dict[str, Any], list[s
             return state, problems, of_evidence
 
 
-def file_problems(folder: Folder, state: dict[str, Any]) -> list[str]:
+def file_problems(folder: Folder, state: dict[str, Any], *, sealed: bool = True) -> list[str]:
     """Return which files that the next command needs are missing or do not belong to the state, one sentence each.
 
     The latest model is read: its hash must be the one that its receipt and the ledger have.
+
+    Args:
+        folder: The project.
+        state: Its state.
+        sealed: Whether the state must have the seal of Expunge.
     """
+    of_ledger = _ledger_problems(folder, state)
+    if not of_ledger and (of_state := _state_problems(folder, state, sealed)):
+        # what follows from a wrong state would only confuse
+        return of_state
     entry = state["models"][-1]
     checkpoint = folder.find(entry["file"], state)
     problems = []
@@ -71,7 +81,6 @@ def file_problems(folder: Folder, state: dict[str, Any]) -> list[str]:
         problems += _changed(
             folder.find(SAMPLES, state), drawn.get("samples"), "the fingerprints of all samples"
         )
-    of_ledger = _ledger_problems(folder, state)
     if not problems and not of_ledger:
         problems = model_problems(folder, state) or id_problems(folder, state)
     return problems + of_ledger
@@ -124,7 +133,7 @@ def _ledger_problems(folder: Folder, state: dict[str, Any]) -> list[str]:
     path, count = folder.find(LEDGER, state), len(state["requests"])
     remedy = "restore it from a backup, or begin a new project with `expunge init` and the latest model"
     if not path.is_file():
-        return [f"{path} is missing, and {STATE} lists {count} requests; {remedy}."] if count else []
+        return [f"{path} is missing, and {STATE} lists {count} requests; {remedy}."]
     try:
         ledger = Ledger(path)
         noted = state.get("ledger")
@@ -132,8 +141,28 @@ def _ledger_problems(folder: Folder, state: dict[str, Any]) -> list[str]:
         if not known:
             return [f"{path} is not the ledger of the {count} requests in {STATE}; {remedy}."]
         failed = [check.message for check in ledger.check(remember=False) if not check.ok]
-        if not failed:
-            return state_problems(folder, state, ledger)
     except ExpungeError as error:
         return error.problems
     return [f"{path} was changed: {text}; {_BACKUP}." for text in failed]
+
+
+def _state_problems(folder: Folder, state: dict[str, Any], sealed: bool) -> list[str]:
+    """Return what was changed in the state by hand, and where it is not that of the ledger."""
+    path = folder.find(LEDGER, state)
+    try:
+        broken = broken_seal(folder.path / STATE, state, path) if sealed else []
+        return broken + state_problems(folder, state, Ledger(path))
+    except ExpungeError as error:
+        return error.problems
+
+
+def accept_state(folder: Folder) -> None:
+    """Give `state.json` a new seal as it is. The lock must be held.
+
+    Raises:
+        ExpungeError: A file that is needed is missing, or does not belong to the state. All are listed.
+    """
+    state = folder.state()
+    raise_all(file_problems(folder, state, sealed=False))
+    ledger = folder.find(LEDGER, state)
+    write_state(folder.path / STATE, {"ledger": str(Ledger(ledger).head()), **state}, ledger)

@@ -13,15 +13,17 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ..errors import ExpungeError
+from ..errors import ExpungeError, raise_all
+from ..receipts.ledger import Ledger
 from ..records.atomic_files import write_json
 from ..records.part_files import lock
 from ..records.request_file import requests_path
 from .lock_owner import owner, sign
+from .seal import broken_seal, seal_key, sealed
 from .state import FORMAT, read_state
 
 STATE = "state.json"
@@ -103,18 +105,22 @@ class Folder:
         """Finish the moves of the last commit, and remove what was never committed. The lock must be held.
 
         Raises:
-            ExpungeError: A file cannot be moved. All files stay where the next attempt finds them.
+            ExpungeError: A file cannot be moved, or the list of moves was changed. All files stay where the next attempt
+                finds them.
         """
-        for source, target in self.state().get("moves", []):
-            if (self.path / source).exists():
-                try:
-                    (self.path / target).parent.mkdir(exist_ok=True)
-                    os.replace(self.path / source, self.path / target)
-                except OSError as error:
-                    raise ExpungeError(
-                        f"{self.path / target} cannot be written: {error.strerror}; the change is made, and its files are kept in "
-                        f"{self.path / source}: make the folder writable, and give any command again. It moves them."
-                    ) from error
+        state = self.state()
+        moves = [(s, t) for s, t in state.get("moves", []) if (self.path / s).exists()]
+        if moves:
+            raise_all(broken_seal(self.path / STATE, state, self.find(LEDGER, state)))
+        for source, target in moves:
+            try:
+                (self.path / target).parent.mkdir(exist_ok=True)
+                os.replace(self.path / source, self.path / target)
+            except OSError as error:
+                raise ExpungeError(
+                    f"{self.path / target} cannot be written: {error.strerror}; the change is made, and its files are kept in "
+                    f"{self.path / source}: make the folder writable, and give any command again. It moves them."
+                ) from error
         for left in self.path.glob(f"{WORK}*"):
             shutil.rmtree(left, ignore_errors=True)
 
@@ -155,9 +161,8 @@ class Folder:
         moves = [[str(f.relative_to(self.path)), str(f.relative_to(work))] for f in files]
         hashes = {**state.get("files", {}), **_hashes(work, files)}
         try:
-            write_private_json(
-                self.path / STATE, {**state, "format": FORMAT, "moves": moves, "files": hashes}
-            )
+            ledger = work / LEDGER if (work / LEDGER).exists() else self.path / LEDGER
+            write_state(self.path / STATE, {**state, "moves": moves, "files": hashes}, ledger)
         except OSError as error:
             raise _unwritable(self.path / STATE, error) from error
         _flush(self.path)
@@ -189,13 +194,6 @@ def request_file(folder: Folder, state: dict[str, Any]) -> Path:
     return folder.find(str(requests_path(Path(state["models"][-1]["file"]))), state)
 
 
-def ledger_lock(ledger: Path) -> AbstractContextManager[None]:
-    """Return the lock of the project that a ledger file belongs to, or a lock of nothing."""
-    path = ledger.resolve()
-    inside = path.name == LEDGER and all((path.parent / name).is_file() for name in (SETTINGS, STATE))
-    return Folder(path.parent).locked() if inside else nullcontext()
-
-
 def check_new(path: Path) -> None:
     """Raise `ExpungeError` unless a folder is missing or empty."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
@@ -224,6 +222,11 @@ def sha256(path: Path) -> str:
     """Return the SHA-256 (hex) of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_state(path: Path, state: dict[str, Any], ledger: Path) -> None:
+    """Write a state with its seal. `ledger` is the ledger of the project, wherever it is at the moment."""
+    write_private_json(path, sealed({**state, "format": FORMAT}, seal_key(Ledger(ledger).name())))
 
 
 def write_private_json(path: Path, value: Any) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from ..receipts.keys import load_private, public_bytes, read_passphrase
 from ..receipts.ledger import Ledger
 from .entries import Entries
+from .folder import LEDGER, SETTINGS, STATE, Folder
 from .requests import ProjectRequest
 
 
@@ -55,3 +57,10 @@ def read_states(ledger: Ledger, requests: Sequence[ProjectRequest]) -> None:
     for request in requests:
         if request.number in known:
             request.read_ledger(known[request.number])
+
+
+def ledger_lock(ledger: Path) -> AbstractContextManager[None]:
+    """Return the lock of the project that a ledger file belongs to, or a lock of nothing."""
+    path = ledger.resolve()
+    inside = path.name == LEDGER and all((path.parent / name).is_file() for name in (SETTINGS, STATE))
+    return Folder(path.parent).locked() if inside else nullcontext()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from ..audit.verdict import verdict
 from ..data.split import Split
 from ..pipeline.outcome import Outcome
 from ..records.record import Record, plain
+from ..tasks.predictions import taken
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,8 +100,8 @@ def parts_of(splits: Sequence[Split], outcomes: Sequence[Outcome]) -> list[Part]
 def _part(evaluation: Evaluation, split: Split, chosen: Tensor, called: Tensor) -> Evaluation:
     """Return an evaluation whose forget set is that of one request. One attack serves all requests."""
     classes = torch.tensor(split.forget_classes, dtype=torch.int64)
-    forgotten = _taken(evaluation.test_forgotten, torch.isin(evaluation.test_forgotten.labels, classes))
-    forget = _taken(evaluation.forget, chosen)
+    forgotten = taken(evaluation.test_forgotten, torch.isin(evaluation.test_forgotten.labels, classes))
+    forget = taken(evaluation.forget, chosen)
     sets = replace(evaluation.split, goal=split.goal)
     part = replace(evaluation, split=sets, forget=forget, test_forgotten=forgotten, earlier=None)
     shared = {name: evaluation.scores[name] for name in ("RA", "TA")}
@@ -112,9 +113,3 @@ def _part(evaluation: Evaluation, split: Split, chosen: Tensor, called: Tensor) 
         "TFA": forgotten.accuracy if len(forgotten.labels) else None,
     }
     return part
-
-
-def _taken(predictions: Any, chosen: Tensor) -> Any:
-    """Return the predictions on the chosen samples, bool (N,)."""
-    values = {f.name: getattr(predictions, f.name) for f in fields(predictions)}
-    return replace(predictions, **{name: v[chosen] for name, v in values.items() if isinstance(v, Tensor)})

@@ -1,75 +1,108 @@
-"""Which requests `--pending` answers, and why others cannot be answered: the data may no longer have their samples."""
+"""The open requests of a project: which of them a run may answer, what each names today, and what waits meanwhile."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
-from ..data.forget_set import class_numbers
-from ..data.past_requests import PastRequest, requests_of
+import torch
+from torch import Tensor
+
+from ..data.forget_set import SHOWN_IDS, class_numbers, samples_in_group
+from ..data.past_requests import requests_of
 from ..data.samples import Data
 from ..data.split import Split
+from ..data.waiting import WaitingRequest
 from ..errors import ExpungeError, SplitError
+from .answered import Setting
 from .folder import LEDGER
 from .prepared import Prepared, Say
 from .requests import ProjectRequest
+from .settings import ProjectSettings
 from .wanted import Wanted
 
+# entries of `expunge.toml` that change no result of a run
+_NO_RESULT = {"data", "device", "days", "max_gap", "passphrase_file"}
 
-def waiting_splits(
+
+def open_requests(
     prepared: Prepared, say: Say, new: Sequence[ProjectRequest] = ()
-) -> tuple[list[ProjectRequest], list[Split], list[str]]:
-    """Draw the splits of the requests that wait, came back or are not proved, without the `new` ones.
+) -> tuple[list[ProjectRequest], list[str]]:
+    """Return the open requests that a run may answer, without the `new` ones, with the ids of their samples.
 
-    One that cannot be drawn stays open, and does not keep the others waiting. A request that came back gets those of its
-    samples that the data still has. One that is not proved needs all of them, as no other run can prove it.
+    They wait, came back, or are not proved. One that came back gets those of its ids that the data still has. One that is not
+    proved is left out if the last run for it had the same settings, or if the data lacks some of its ids.
 
     Returns:
-        The requests that can be drawn, their splits, and why the others cannot, one sentence for each problem. `say` gets
-        these sentences too.
+        The requests, and why each of the others stays open, one sentence each.
     """
-    known = {past.request: past for past in requests_of(prepared.model)}
-    drawn, splits, problems = [], [], []
+    known = {past.request: past.ids for past in requests_of(prepared.model)}
+    entries, left = [], []
     for entry in (r for r in prepared.requests if r.is_open and r not in new):
-        try:
-            what = entry.wanted
-            if entry.state != "waiting":
-                what = _again(entry, known.get(entry.request), prepared.setting.train, say)
-            splits.append(prepared.setting.draw(what))
-            drawn.append(entry)
-        except ExpungeError as error:
-            problems += [
-                f"request {entry.number} cannot be answered and stays open: {text} {_remedy(entry)}"
-                for text in error.problems
-            ]
-    for text in problems:
-        say(text)
-    return drawn, splits, problems
+        if entry.state != "waiting":
+            ids = entry.what["ids"] or entry.ids_in(known.get(entry.request, ()))
+            here = _present(ids, prepared.setting.train)
+            classes = bool(_classes_left(entry, prepared.setting.train))
+            if reason := _stays_open(entry, len(ids), len(here), classes, prepared.settings):
+                left.append(reason)
+                continue
+            if gone := len(ids) - len(here):
+                say(
+                    f"request {entry.number} came back, and the data no longer has {gone:,} of its {len(ids):,} samples; the "
+                    "others are forgotten again."
+                )
+            entry.what = {**entry.what, "ids": here}
+        entries.append(entry)
+    return entries, left
 
 
-def _again(entry: ProjectRequest, past: PastRequest | None, train: Data, say: Say) -> Wanted:
-    """Return what of an answered request can be forgotten again.
+def _stays_open(
+    entry: ProjectRequest, count: int, here: int, classes: bool, settings: ProjectSettings
+) -> str:
+    """Return why no run can close a request that came back or is not proved; empty if one can.
 
-    A group is repeated for the samples that it had: new ones of the same person belong to a new request.
-
-    Raises:
-        SplitError: The data does not have the samples that this needs.
+    Args:
+        entry: The request.
+        count: Number of its samples.
+        here: How many of them the data has.
+        classes: Whether the data has samples of its classes.
+        settings: The settings of the project.
     """
-    ids = list(entry.what["ids"] or (past.ids if past is not None else ()))
-    here, count = _present(ids, train), max(len(ids), entry.samples)
-    gone = f"the data no longer has {count - len(here):,} of its {count:,} samples"
-    if entry.kind == "class":
-        classes = tuple(name for name in entry.wanted.classes if _has_samples(name, train))
-        left, what = len(classes), replace(entry.wanted, classes=classes)
-    else:
-        left, what = len(here), replace(entry.wanted, ids=tuple(here), group="")
-    if entry.state == "done" and len(here) < count:
-        raise SplitError(f"it is not proved, and {gone}, so no run can prove it.")
-    if not left:
-        raise SplitError(f"it came back, and {gone}, so no run can answer it again.")
-    if len(here) < count:
-        say(f"request {entry.number} came back, and {gone}; the others are forgotten again.")
-    return what
+    start = f"request {entry.number} {'came back' if entry.state == 'came back' else 'is not proved'}, and "
+    gone = f"the data no longer has {count - here:,} of its {count:,} samples, "
+    if not here and not classes:
+        return f"{start}{gone}so no run can answer it again. {_remedy(entry)}"
+    if entry.state != "done":
+        return ""
+    if here < max(count, entry.samples):
+        return f"{start}{gone}so no run can prove it. {_remedy(entry)}"
+    if entry.tried == attempt(settings, here):
+        return (
+            f"request {entry.number} is done, and not proved. Missing: {'; '.join(entry.missing)}. A run with the same settings gives no "
+            "other result, so none was made; change the settings of the method or the reference in expunge.toml, or the limits of the "
+            "ledger."
+        )
+    return ""
+
+
+def _remedy(entry: ProjectRequest) -> str:
+    return (
+        "Restore the samples from a backup for one run. Without a backup, train a model without them and begin a new project with it. "
+        f"To close the request, use {_closing(entry)}."
+    )
+
+
+def _closing(entry: ProjectRequest) -> str:
+    return f"`expunge ledger attach {LEDGER} {entry.number} --status refused` or `withdrawn`"
+
+
+def _classes_left(entry: ProjectRequest, train: Data) -> tuple[str, ...]:
+    """Return the classes of a request that have samples in the data."""
+    return tuple(name for name in entry.wanted.classes if _has_samples(name, train))
 
 
 def _has_samples(name: str, train: Data) -> bool:
@@ -79,17 +112,117 @@ def _has_samples(name: str, train: Data) -> bool:
         return False
 
 
+def attempt(settings: ProjectSettings, samples: int) -> str:
+    """Return a hash (16 hex digits) of what decides the result of a run for a request with this number of samples."""
+    values = settings.model_dump(mode="json", exclude=_NO_RESULT)
+    return hashlib.sha256(json.dumps([values, samples], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def draw_open(
+    prepared: Prepared, pending: bool, say: Say, new: Sequence[ProjectRequest] = ()
+) -> tuple[list[ProjectRequest], list[Split], list[str]]:
+    """Return the open requests that a run may answer, their splits, and why the others stay open. None without `pending`."""
+    entries, left = open_requests(prepared, say, new) if pending else ([], [])
+    drawn, splits, problems = draw_each(prepared.setting, entries, say)
+    return drawn, splits, [*left, *problems]
+
+
+def draw_each(
+    setting: Setting, entries: Sequence[ProjectRequest], say: Say
+) -> tuple[list[ProjectRequest], list[Split], list[str]]:
+    """Draw the split of each request from today's data. One that cannot be drawn does not keep the others waiting.
+
+    Returns:
+        The requests that can be drawn, their splits, and why the others cannot, one sentence for each problem.
+    """
+    drawn, splits, problems = [], [], []
+    for entry in entries:
+        try:
+            split = resolve(setting, entry)
+        except ExpungeError as error:
+            problems += [
+                f"request {entry.number} cannot be answered and stays open: {text} Restore the samples, or close the request with "
+                f"{_closing(entry)} and ask for the others anew."
+                for text in error.problems
+            ]
+            continue
+        drawn.append(entry)
+        splits.append(split)
+        promised = len(entry.what["ids"])
+        if promised and (more := len(split.forget) - promised) > 0:
+            say(
+                f"request {entry.number} names {more:,} more samples than the {promised:,} when it came; they are forgotten too."
+            )
+    return drawn, splits, problems
+
+
+def resolve(setting: Setting, entry: ProjectRequest) -> Split:
+    """Draw the split of a request from today's data. It has all samples that the request had when it came.
+
+    The ledger has the hash of those samples, so that only a run that forgets all of them is proved.
+
+    Raises:
+        SplitError: The data no longer has all of them, or the split cannot be drawn.
+    """
+    split = setting.draw(entry.wanted if entry.state == "waiting" else _again(entry, setting.train))
+    names = set(split.forget.ids)
+    # they left their group, or were copies that the settings no longer include
+    others = [name for name in entry.what["ids"] if name not in names]
+    if not others:
+        return split
+    here = set(_present(others, setting.train))
+    if gone := [name for name in others if name not in here]:
+        shown = ", ".join(map(repr, gone[:SHOWN_IDS])) + (" ..." if len(gone) > SHOWN_IDS else "")
+        raise SplitError(
+            f"the data no longer has {len(gone):,} of the {len(entry.what['ids']):,} samples that it had when it came: {shown}."
+        )
+    rest = replace(setting, copies="ignore").draw(Wanted(ids=tuple(others), goal=split.goal))
+    return replace(setting.union([split, rest]), copies=split.copies)
+
+
+def _again(entry: ProjectRequest, train: Data) -> Wanted:
+    """Return what of an answered request is forgotten again.
+
+    New samples of a class belong to it. Those of a person who asked belong to a new request.
+    """
+    if entry.kind == "class":
+        return replace(entry.wanted, classes=_classes_left(entry, train))
+    return replace(entry.wanted, ids=tuple(entry.what["ids"]), group="")
+
+
+def left_waiting(prepared: Prepared, answered: Sequence[ProjectRequest]) -> list[WaitingRequest]:
+    """Return the requests that wait and are not answered by a run, with their samples in today's data."""
+    numbers, train = {entry.number for entry in answered}, prepared.setting.train
+    entries = [r for r in prepared.requests if r.state == "waiting" and r.is_open and r.number not in numbers]
+    if not entries:
+        return []
+    places = {name: at for at, name in enumerate(_names(train))}
+    waiting = []
+    for entry in entries:
+        members, classes = torch.zeros(len(train), dtype=torch.bool), tuple[int, ...]()
+        # the class or group may be gone from the data
+        with suppress(SplitError), warnings.catch_warnings(action="ignore"):
+            members, classes = _members(entry.wanted, train)
+        members[[places[name] for name in entry.what["ids"] if name in places]] = True
+        waiting.append(WaitingRequest(entry.number, members.nonzero()[:, 0], classes))
+    return waiting
+
+
+def _members(asked: Wanted, train: Data) -> tuple[Tensor, tuple[int, ...]]:
+    """Return the samples that the class or group of a request has today, bool (N,), and the numbers of its classes."""
+    if asked.group:
+        column, _, value = asked.group.partition("=")
+        return samples_in_group(column, [value], train), ()
+    classes = class_numbers(asked.classes, train, train.num_classes) if asked.classes else []
+    return torch.isin(train.labels, torch.tensor(classes, dtype=torch.int64)), tuple(classes)
+
+
+def _names(data: Data) -> list[str]:
+    """Return the id of each sample. Without ids, a position is an id."""
+    return list(map(str, range(len(data)) if data.ids is None else data.ids))
+
+
 def _present(ids: Sequence[str], data: Data) -> list[str]:
-    """Return the ids that the data has. Without ids, a position is an id."""
-    existing = set(map(str, range(len(data)) if data.ids is None else data.ids))
+    """Return the ids that the data has."""
+    existing = set(_names(data))
     return [name for name in ids if name in existing]
-
-
-def _remedy(entry: ProjectRequest) -> str:
-    close = f"`expunge ledger attach {LEDGER} {entry.number} --status refused` or `withdrawn`"
-    if entry.state == "waiting":
-        return f"Restore the samples, or close the request with {close} and ask for the others anew."
-    return (
-        "Restore the samples from a backup for one run. Without a backup, train a model without them and begin a new project with "
-        f"it. To close the request, use {close}."
-    )

@@ -82,7 +82,7 @@ def make_plan(
     Raises:
         ExpungeError: The method does not fit.
     """
-    split = setting.union(splits).after(requests_of(model), rehearse=setting.rehearse)
+    split = setting.for_run(splits, requests_of(model))
     check_run(setting.method, split, setting.task, seed=setting.seed, compute=setting.compute, model=model)
     method, trials = _trials(model, split, setting)
     # the first run of a process loads parts of torch, which takes seconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal
@@ -19,10 +20,10 @@ from .answered import Answer, NotAnswered, check_some
 from .changes import check_new_requests, commit, draw_new, enter, ledger_copy, not_proved
 from .creation import make_folder, remove_leftovers
 from .delivery import deliver_answer, mark_failed
-from .file_checks import check_files, project_status
+from .file_checks import accept_state, check_files, project_status
 from .folder import Folder
 from .ledger_limits import public_key
-from .pending import waiting_splits
+from .pending import draw_open, left_waiting
 from .plan import Plan, make_plan
 from .prepared import Prepared, Say, for_requests, prepare
 from .repeated import answer_repeats, earlier_answer, earlier_of
@@ -127,8 +128,8 @@ class Project:
         """Answer several requests with one run.
 
         A request for samples that an earlier one removed already is answered by the earlier run, if that is proved. A request
-        that the run does not answer waits, with the reason in `Answer.failures` and in the ledger. One that waits and cannot
-        be drawn any more, as the data lacks an id, is left out, with the reason in `Answer.skipped`.
+        that the run does not answer waits, with the reason in `Answer.failures` and in the ledger. Open requests that no run can
+        close are left out, with the reason in `Answer.skipped`. No run trains on the samples of requests that wait.
 
         Args:
             new: New requests.
@@ -138,7 +139,8 @@ class Project:
         Raises:
             NotAnswered: The run answers none of the requests. They wait, and the model stays.
             NothingWaits: No request is given, and none waits.
-            ExpungeError: A new request is wrong, or none of the waiting ones can be answered. The folder stays as it was.
+            StillOpen: No request is given, and a run can answer none of the open ones. The folder stays as it was.
+            ExpungeError: A new request is wrong. The folder stays as it was.
         """
         with self.folder.locked(self.wait):
             prepared = self._prepare(command)
@@ -146,11 +148,9 @@ class Project:
                 ledger = ledger_copy(self.folder, work, prepared, self.say)
                 splits = enter(prepared, ledger, new)
                 entries = prepared.requests[len(prepared.requests) - len(new) :]
-                waiting, of_waiting, skipped = (
-                    waiting_splits(prepared, self.say, entries) if pending else ([], [], [])
-                )
+                waiting, of_waiting, skipped = draw_open(prepared, pending, self.say, entries)
                 entries, splits = [*waiting, *entries], [*of_waiting, *splits]
-                check_some(entries, skipped)
+                check_some(entries, skipped, self.say)
                 left, kept = answer_repeats(self.folder, prepared, ledger, entries, splits, self.say)
                 failed = None
                 if left:
@@ -174,7 +174,7 @@ class Project:
     ) -> Answer:
         """Answer requests by a new run, and write its files into `work`. Requests that it does not answer stay open."""
         entries, what = [entry for entry, _ in left], [entry.wanted for entry, _ in left]
-        setting = for_requests(prepared, what)
+        setting = replace(for_requests(prepared, what), waiting=left_waiting(prepared, entries))
         try:
             found = answer(prepared.model, what, setting, [split for _, split in left])
         except NotAnswered as error:
@@ -204,8 +204,8 @@ class Project:
         """Return what `answer` would do and cost. No file is changed. The checks and errors are those of `answer`."""
         prepared = self._prepare()
         states_from_file(self.folder, prepared.state, prepared.requests)
-        waiting, of_waiting, skipped = waiting_splits(prepared, self.say) if pending else ([], [], [])
-        check_some([*waiting, *new], skipped)
+        waiting, of_waiting, skipped = draw_open(prepared, pending, self.say)
+        check_some([*waiting, *new], skipped, self.say)
         splits = draw_new(prepared, new)
         check_new_requests(prepared, new, splits)
         splits, requests = [*of_waiting, *splits], [*(r.wanted for r in waiting), *new]
@@ -215,6 +215,7 @@ class Project:
                     f"request {earlier.number} removed all samples of a request already; no run would be needed for it."
                 )
         setting, recipe = for_requests(prepared, requests), prepared.settings.make_recipe()
+        setting = replace(setting, waiting=left_waiting(prepared, waiting))
         return make_plan(prepared.model, splits, setting, recipe, self.path, prepared.model_file)
 
     def status(self, today: date | None = None, *, full: bool = False) -> ProjectStatus:
@@ -237,6 +238,15 @@ class Project:
     def model(self) -> nn.Module:
         """The latest model, which knows the requests it has answered."""
         return self._prepare().model
+
+    def accept(self) -> None:
+        """Accept `state.json` as it is, after a change by hand or of an earlier version. Compare it with the ledger first.
+
+        Raises:
+            ExpungeError: A file that is needed is missing, or does not belong to the state. All are listed.
+        """
+        with self.folder.locked(self.wait):
+            accept_state(self.folder)
 
     # ---- pieces
 

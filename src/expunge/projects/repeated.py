@@ -50,7 +50,7 @@ def evidence(folder: Folder, state: dict[str, Any], request: ProjectRequest) -> 
 
 
 def answer_by(
-    ledger: Ledger, request: ProjectRequest, earlier: ProjectRequest, split: Split, files: dict[str, Any]
+    ledger: Ledger, request: ProjectRequest, earlier: ProjectRequest, past: PastRequest, files: dict[str, Any]
 ) -> str:
     """Answer a request by the run that answered an earlier one.
 
@@ -58,7 +58,7 @@ def answer_by(
         ledger: The ledger. It gets the evidence of the earlier run, and the proof that the ids are in its forget set.
         request: The request.
         earlier: The earlier request.
-        split: What the request asks for.
+        past: The earlier request, as the model remembers it.
         files: What `evidence` returned.
 
     Returns:
@@ -68,11 +68,12 @@ def answer_by(
         f"request {request.number} asks for samples that request {earlier.number} removed already; run {earlier.run} answers it "
         "too, and nothing is run again."
     )
-    ledger.attach(request.number, ids=split.forget.ids, note=text, **files)
+    ledger.attach(request.number, ids=request.what["ids"], note=text, **files)
     # later audits name the earlier request, and both come back together
     request.state, request.request, request.run = "done", earlier.request, earlier.run
     request.then, request.now = dict(earlier.then), dict(earlier.now)
     request.audited, request.gone = earlier.audited, earlier.gone
+    request.keep_part(past)
     return text
 
 
@@ -98,11 +99,12 @@ def answer_repeats(
     """
     left: list[tuple[ProjectRequest, Split]] = []
     kept: list[Path] = []
+    known = {past.request: past for past in requests_of(prepared.model)}
     for entry, split in zip(entries, splits, strict=True):
         earlier = earlier_of(prepared, entry, split)
         files = evidence(folder, prepared.state, earlier) if earlier else {}
         if earlier and files:
-            say(answer_by(ledger, entry, earlier, split, files))
+            say(answer_by(ledger, entry, earlier, known[earlier.request], files))
             kept.append(files["record"])
         else:
             left.append((entry, split))

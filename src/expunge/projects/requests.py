@@ -28,13 +28,17 @@ class ProjectRequest:
         number: Number in the project and in its ledger, from 1.
         subject: Reference to the person.
         due: Day by which it must be answered.
-        what: What it asks for (`Wanted.to_dict`). Ids are kept only while it waits.
+        what: What it asks for (`Wanted.to_dict`). While it waits, `ids` are all samples that it had when it came, also those
+            of a class or group. The ledger has their hash.
         kind: "ids", "class" or "group".
         samples: Number of its samples.
         state: What the project knows: "waiting", "done" if a run answered it, or "came back" if a later audit found that its
             samples are recognised again. The ledger says whether it is proved.
         request: Hash of its split. It identifies the request in records and audits.
         run: Number of the run that answered it, or 0.
+        part: Positions of its samples among those that the model remembers for it (`PastRequest.ids`). Empty if it has all
+            of them: a run may have forgotten more, because its group had grown or an earlier request had more samples.
+        tried: What the last run for it was made with (`pending.attempt`).
         then: UA and MIA of the audit that followed its run.
         now: UA and MIA of the latest audit.
         audited: Number of the run whose audit scored it last, or 0.
@@ -53,6 +57,8 @@ class ProjectRequest:
     state: RequestState = "waiting"
     request: str = ""
     run: int = 0
+    part: list[int] = field(default_factory=list)
+    tried: str = ""
     then: dict[str, float] = field(default_factory=dict)
     now: dict[str, float] = field(default_factory=dict)
     audited: int = 0
@@ -65,7 +71,7 @@ class ProjectRequest:
     def new(cls, number: int, due: str, wanted: Wanted, subject: str, split: Split) -> ProjectRequest:
         """Make a waiting request."""
         kind = "ids" if wanted.ids else "class" if wanted.classes else "group"
-        what = {**wanted.to_dict(), "subject": subject, "due": due}
+        what = {**wanted.to_dict(), "ids": list(split.forget.ids), "subject": subject, "due": due}
         return cls(number, subject, due, what, kind, len(split.forget), request=split.request)
 
     @classmethod
@@ -77,7 +83,7 @@ class ProjectRequest:
     @property
     def wanted(self) -> Wanted:
         """What the request asks for."""
-        return Wanted.from_dict(self.what)
+        return Wanted.from_dict({**self.what, "ids": self.what["ids"] if self.kind == "ids" else []})
 
     @property
     def drift(self) -> dict[str, float]:
@@ -110,11 +116,25 @@ class ProjectRequest:
         self.state, self.run, self.request, self.reason = "done", run, past.request, ""
         self.audited = run
         self.then, self.now = dict(past.scores), dict(past.scores)
+        self.keep_part(past)
+
+    def keep_part(self, past: PastRequest) -> None:
+        """Replace the ids of the request by their positions in what the model remembers."""
+        own = set(self.what["ids"])
+        places = [at for at, name in enumerate(past.ids) if name in own]
+        self.part = places if len(places) < len(past.ids) else []
         self.what = {**self.what, "ids": []}
+
+    def ids_in(self, past: Sequence[str]) -> list[str]:
+        """Return the ids of an answered request, given those that the model remembers for it."""
+        return [past[at] for at in self.part if at < len(past)] if self.part else list(past)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the values as JSON holds them."""
-        return {k: v for k, v in asdict(self).items() if k not in _OF_LEDGER}
+        values = {k: v for k, v in asdict(self).items() if k not in _OF_LEDGER}
+        if self.state != "waiting":
+            values["what"]["ids"] = []
+        return values
 
 
 def apply_audit(

@@ -15,15 +15,18 @@ from ..receipts.ledger import Ledger
 from ..receipts.receipt import Receipt
 from ..receipts.verify import verify
 from ..records.hashing import model_hash, state_hash
-from .folder import LEDGER, STATE, Folder
+from .folder import LEDGER, STATE, Folder, sha256
+from .requests import audit_file
 
 _BACKUP = "restore it from a backup"
 
 
 def run_files(state: dict[str, Any], number: int) -> dict[str, str]:
-    """Return {place: what it is} of the files that prove a run."""
+    """Return {place: what it is} of the files that prove a run, with the audits of single requests."""
     model, receipt = Path(state["models"][number]["file"]), state["models"][number]["receipt"]
+    audits = (audit_file(model, r["number"]) for r in state["requests"])
     return {
+        **{str(audit): "an audit" for audit in audits if str(audit) in state.get("files", {})},
         str(model.with_suffix(".json")): "the record",
         str(model.with_suffix(".receipt.json")): "the receipt",
         str(model.with_suffix(f".{receipt[:11]}.secret.json")): "the secret",
@@ -87,8 +90,13 @@ def run_problems(folder: Folder, state: dict[str, Any], number: int, with_model:
     places = {what: folder.find(name, state) for name, what in run_files(state, number).items()}
     model = folder.find(state["models"][number]["file"], state)
     try:
-        digest = _hash_of_run(folder, state, number) if with_model and model.is_file() else None
+        present = with_model and model.is_file()
+        digest = _hash_of_run(folder, state, number) if present else None
         problems = _receipt_problems(folder, state, number, digest)
+        if present and not problems and sha256(model) != state["models"][number]["sha256"]:
+            problems.append(
+                f"{model} has the parameters of run {number}, and other bytes were changed; {_BACKUP}."
+            )
         if not problems:
             statement = Receipt.load(places["the receipt"]).statement
             secret = Secret.load(places["the secret"])

@@ -93,11 +93,18 @@ class _RequestEntry(_Checked):
     state: RequestState = "waiting"
     request: str = ""
     run: Annotated[int, Field(ge=0)] = 0
+    part: list[Annotated[int, Field(ge=0)]] = Field(default_factory=list)
+    tried: str = ""
     then: dict[str, float] = Field(default_factory=dict)
     now: dict[str, float] = Field(default_factory=dict)
     audited: Annotated[int, Field(ge=0)] = 0
     gone: str = ""
     reason: str = ""
+
+
+class _Seal(_Checked):
+    entries: dict[str, str]
+    all: str
 
 
 class _State(_Checked):
@@ -107,6 +114,7 @@ class _State(_Checked):
     ledger: str = ""
     files: dict[Inside, str] = Field(default_factory=dict)
     drawn: DrawnEntry | None = None
+    seal: _Seal | None = None
 
 
 def read_state(path: Path) -> dict[str, Any]:

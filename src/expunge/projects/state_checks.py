@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import ExpungeError
 from ..receipts.commitment import Secret
+from ..receipts.deletion import ids_hash
 from ..receipts.ledger import Ledger
 from ..records.request_file import read_requests
 from .folder import STATE, Folder, request_file
@@ -17,23 +18,33 @@ _BACKUP = "restore it from a backup"
 def state_problems(folder: Folder, state: dict[str, Any], ledger: Ledger) -> list[str]:
     """Return where the requests of a state are not those of the ledger, one sentence each.
 
-    Requests that were added to the ledger by hand, and have no receipt of the project, are no problem.
+    Requests that were added with `expunge ledger add`, and have no receipt of the project, are no problem.
     """
     place, entries = folder.path / STATE, {r["number"]: r for r in state["requests"]}
     known = {r.number: r for r in ledger.requests()}
     receipts = {m["receipt"] for m in state["models"] if m.get("receipt")}
     problems = [
-        f"{place} lacks request {n}, which {ledger.path} has with a receipt of this project; {_BACKUP}."
+        f"{place} lacks request {n}, which {ledger.path} has as a request of this project; {_BACKUP}."
         for n, r in known.items()
-        if n not in entries and r.receipt in receipts
+        if n not in entries and (r.project or r.receipt in receipts)
     ]
     for n, entry in entries.items():
         if n not in known:
             problems.append(f"{place} has request {n}, and {ledger.path} does not; {_BACKUP}.")
             continue
-        if entry["due"] != known[n].due:
+        pairs = {
+            "the due day": (entry["due"], known[n].due),
+            "the subject": (entry["subject"].strip(), known[n].subject),
+            "the number of samples": (entry["samples"], known[n].ids),
+        }
+        problems += [
+            f"{place} has {kept} as {name} of request {n}, and {ledger.path} has {there}; {_BACKUP}."
+            for name, (kept, there) in pairs.items()
+            if kept != there
+        ]
+        if (ids := promised_ids(entry)) and ids_hash(known[n].ids_salt, ids) != known[n].ids_hash:
             problems.append(
-                f"{place} has {entry['due']} as the due day of request {n}, and {ledger.path} has {known[n].due}; {_BACKUP}."
+                f"{place} has other samples for request {n} than {ledger.path} got when it came; {_BACKUP}."
             )
         if entry["state"] == "waiting" and known[n].receipt:
             problems.append(
@@ -42,6 +53,11 @@ def state_problems(folder: Folder, state: dict[str, Any], ledger: Ledger) -> lis
     if entries and state.get("ledger") and not state.get("drawn"):
         problems.append(f"{place} lacks the entry drawn, which the first request wrote; {_BACKUP}.")
     return problems
+
+
+def promised_ids(entry: dict[str, Any]) -> list[str]:
+    """Return the ids of a waiting request when it came. A request by class or group of an earlier version has none."""
+    return list(entry["what"]["ids"]) if entry["state"] == "waiting" else []
 
 
 def id_problems(folder: Folder, state: dict[str, Any]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any, Self
 from ..errors import ExpungeError, MissingExtra
 from .canonical import parse, sha256
 from .keys import fingerprint, load_public, signed_by
-from .receipt import IMPLEMENTATION, KIND, OPTIONAL, SCHEMA, STATEMENT, Receipt
+from .receipt import FILES, IMPLEMENTATION, KIND, OPTIONAL, SCHEMA, STATEMENT, Receipt
 from .signing import messages
 
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
@@ -157,7 +157,8 @@ def _check_changed(statement: dict[str, Any]) -> Check:
 
 def _check_envelope(envelope: dict[str, Any]) -> Check:
     ok = (
-        set(envelope) == {"created", "machine", "key"}
+        set(envelope) - {"files"} == {"created", "machine", "key"}
+        and _are_hashes(envelope.get("files", {}))
         and isinstance(envelope["created"], str)
         and isinstance(envelope["machine"], dict)
         and (envelope["key"] is None or _is_key(envelope["key"]))
@@ -166,7 +167,14 @@ def _check_envelope(envelope: dict[str, Any]) -> Check:
         "envelope",
         ok,
         f"issued {envelope.get('created')}, according to the issuer",
-        "the entries of date, machine and key are missing or have wrong types",
+        "the entries of date, machine, key and files are missing or have wrong types",
+    )
+
+
+def _are_hashes(files: Any) -> bool:
+    """True if `files` is {"model" or "record": 64 hex digits}."""
+    return isinstance(files, dict) and all(
+        name in FILES and isinstance(digest, str) and _DIGEST.match(digest) for name, digest in files.items()
     )
 
 

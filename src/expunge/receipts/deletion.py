@@ -7,7 +7,6 @@ import hmac
 import os
 import secrets
 import unicodedata
-from calendar import monthrange
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -57,6 +56,7 @@ class Request:
         asks: Salted hashes of the classes and concepts of the request.
         covered: True if the record of the run says that it removes all of them.
         note: The last note.
+        project: Whether a project entered it. `state.json` must have it too.
         scores: Scores of the audit, as the row stores them.
         signer: Public key in the signed receipt, 64 hex digits. Empty if the receipt is unsigned.
         answers: Ids of all its receipts, and hashes of the records of all its runs.
@@ -87,6 +87,7 @@ class Request:
     asks: list[str] = field(default_factory=list)
     covered: bool = False
     note: str = ""
+    project: bool = False
     scores: dict[str, Any] = field(default_factory=dict)
     signer: str = ""
     run_split: str = ""
@@ -167,12 +168,6 @@ class Request:
         return self.status not in CLOSED or bool(self.missing if missing is None else missing)
 
 
-def a_month_after(day: date) -> date:
-    """Return the same day of the next month, or the last day of that month if it is shorter."""
-    year, month = (day.year, day.month + 1) if day.month < 12 else (day.year + 1, 1)
-    return date(year, month, min(day.day, monthrange(year, month)[1]))
-
-
 def request_entry(
     subject: str,
     ids: Sequence[str] = (),
@@ -182,6 +177,7 @@ def request_entry(
     note: str = "",
     classes: Sequence[str] = (),
     concept: str = "",
+    project: bool = False,
 ) -> dict[str, Any]:
     """Make the entry that the ledger stores for a new request. The arguments are those of `Ledger.add`.
 
@@ -207,6 +203,7 @@ def request_entry(
     asks = asked_hashes(salt, classes, concept)
     return {
         **({"asks": asks} if asks else {}),
+        **({"project": True} if project else {}),
         "subject": subject.strip(),
         "received": received_day.isoformat(),
         "due": due_day.isoformat(),

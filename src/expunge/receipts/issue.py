@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import os
 from collections.abc import Iterable, Mapping
@@ -46,6 +47,19 @@ def record_hash(record: Record | str | os.PathLike[str]) -> str:
         raise ExpungeError(f"{record} cannot be read as a record: {error}") from error
 
 
+def file_hash(path: str | os.PathLike[str]) -> str:
+    """Compute the SHA-256 (64 hex digits) of the bytes of a file.
+
+    Raises:
+        ExpungeError: The file cannot be read.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ExpungeError(f"{path} cannot be read: {error.strerror}; name a file.") from error
+
+
 def split_commitment(secret: Secret, split_hash: str) -> str:
     """Hash the split's hash under the secret salt.
 
@@ -65,6 +79,7 @@ def issue(
     key: str | os.PathLike[str] | None = None,
     passphrase: bytes | None = None,
     salt: bytes | None = None,
+    files: Mapping[str, str | os.PathLike[str]] | None = None,
 ) -> tuple[Receipt, Secret | None]:
     """Make the receipt of a finished run.
 
@@ -79,6 +94,7 @@ def issue(
         key: File of the private key to sign with. Without it, the receipt is unsigned.
         passphrase: Passphrase of the key, if the key is locked.
         salt: 32 bytes that replace the random salt. The same salt and ids give the same commitment.
+        files: The files that are delivered: "model" and "record". The envelope gets the SHA-256 of their bytes.
 
     Returns:
         The receipt, and the secret that opens its commitment to `forget_ids` (None without ids).
@@ -127,7 +143,10 @@ def issue(
     if isinstance(earlier := record.details.get("earlier"), list):
         statement["earlier"] = [_earlier_request(entry) for entry in plain(earlier)]
     machine = {name: value for name, value in plain(record.machine).items() if name not in _SOFTWARE}
-    receipt = signed(Receipt(statement, {"machine": decimals(machine)}), key, passphrase)
+    envelope = {"machine": decimals(machine)}
+    if files:
+        envelope["files"] = {name: file_hash(path) for name, path in files.items()}
+    receipt = signed(Receipt(statement, envelope), key, passphrase)
     return receipt, secret and Secret(secret.salt, secret.leaves, receipt.id)
 
 

@@ -63,6 +63,7 @@ class Ledger(LedgerFile):
         note: str = "",
         classes: Sequence[str] = (),
         concept: str = "",
+        project: bool = False,
     ) -> int:
         """Enter a request.
 
@@ -75,6 +76,7 @@ class Ledger(LedgerFile):
             note: Any text.
             classes: Classes to forget, by name or number. The ledger keeps only salted hashes.
             concept: Concept to erase. The ledger keeps only a salted hash.
+            project: Whether a project enters the request. Its commands then miss it if it is not in `state.json`.
 
         Returns:
             The number of the request, from 1.
@@ -82,7 +84,7 @@ class Ledger(LedgerFile):
         Raises:
             ExpungeError: The request is not valid. All problems are listed.
         """
-        entry = request_entry(subject, ids, received, due, days, note, classes, concept)
+        entry = request_entry(subject, ids, received, due, days, note, classes, concept, project)
         with self.transaction() as db:
             number, before = 1 + catch_up(db, self.path).last, read_head(db)
             insert_row(db, "request", number, entry)

@@ -54,6 +54,9 @@ IMPLEMENTATION = ("class", "source_sha256")
 # `earlier` lists the requests that the model had answered before: receipt, Merkle root and number of samples of each.
 OPTIONAL: dict[str, tuple[type, ...]] = {"implementation": (dict,), "earlier": (list,)}
 
+# The envelope may name these files, with the SHA-256 of their bytes. The statement has the hashes of what they hold.
+FILES = ("model", "record")
+
 
 @dataclass(frozen=True)
 class Receipt:

@@ -15,7 +15,7 @@ from ..errors import ExpungeError
 from ..records.record import Record
 from .checks import Check, check_equal, check_receipt
 from .commitment import Proof, Secret
-from .issue import record_hash, split_commitment
+from .issue import file_hash, record_hash, split_commitment
 from .kept import moved_outside
 from .receipt import Receipt
 
@@ -85,6 +85,7 @@ def verify(
     ]
     if isinstance(model, str | os.PathLike):
         checks += _check_contents(model)
+    checks += _check_bytes(intact.envelope.get("files", {}), {"model": model, "record": record})
     if secret is not None and record is not None and statement["split_commitment"] is not None:
         expected, hasher = statement["split_commitment"], lambda r: split_commitment(secret, _split_hash(r))
         checks.append(_check_hash("split", "the split of the run", record, expected, hasher))
@@ -168,6 +169,27 @@ def _check_contents(path: str | os.PathLike[str]) -> list[Check]:
             "the file holds this model and no other tensors",
             f"the file holds more than this model: {', '.join(texts)}; do not hand it over",
         )
+    ]
+
+
+def _check_bytes(expected: Mapping[str, str], given: Mapping[str, Any]) -> list[Check]:
+    """Check that files are byte by byte those that were delivered: they may hold more than what the statement hashes.
+
+    A file of another format, such as a converted model, is another file.
+    """
+    return [
+        _guarded(
+            f"{name} file",
+            lambda name=name, path=path: check_equal(  # type: ignore[misc]
+                f"{name} file",
+                expected[name],
+                file_hash(path),
+                "every byte of the file is as delivered",
+                "the bytes of the file are not those that were delivered",
+            ),
+        )
+        for name, path in given.items()
+        if name in expected and isinstance(path, str | os.PathLike) and Path(path).is_file()
     ]
 
 

@@ -42,7 +42,11 @@ def metadata_for(role: Role, split: Split, method: Any, seed: int) -> dict[str, 
         "split_hash": "" if role == "original" else split.hash,
         # values of groups and ids are names of people
         "split": json.dumps(
-            {k: v for k, v in plain(split.to_dict()).items() if k not in ("values", "copies_found")}
+            {
+                k: v
+                for k, v in plain(split.to_dict()).items()
+                if k not in ("values", "copies_found", "waiting")
+            }
         ),
         "seed": str(seed),
         "inputs": split.retain.data.input_options,

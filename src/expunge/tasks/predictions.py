@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -87,3 +88,9 @@ class Predictions:
     def accuracy(self) -> float:
         """Accuracy in percent; NaN for no samples."""
         return 100 * self.correct.double().mean().item()
+
+
+def taken(predictions: Any, chosen: Tensor) -> Any:
+    """Return the predictions on the chosen samples: bool (N,), or positions (n,)."""
+    values = {f.name: getattr(predictions, f.name) for f in fields(predictions)}
+    return replace(predictions, **{name: v[chosen] for name, v in values.items() if isinstance(v, Tensor)})

@@ -1,0 +1,67 @@
+"""Requests that wait for an answer: nothing is trained on their samples until a run answers them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import SplitError
+from .samples import Samples
+from .split_sets import SplitSets
+
+
+@dataclass(frozen=True, eq=False)
+class WaitingRequest:
+    """Hold a request that waits.
+
+    Args:
+        number: Its number in the project.
+        index: Positions (n,) of its training samples.
+        classes: Numbers of the classes that it names as a whole.
+    """
+
+    number: int
+    index: Tensor
+    classes: tuple[int, ...] = ()
+
+
+def leave_out(split: Any, requests: Sequence[WaitingRequest]) -> Any:
+    """Return a split that trains on no sample of requests that wait.
+
+    Their samples leave retain and validation set, and those that the original was trained on are withheld. Samples of the
+    forget set stay in it. Test samples of the classes that they name leave the test set, as the retain set has none.
+
+    Args:
+        split: The split of a run (`SplitSets`).
+        requests: The requests that wait, and that the run does not answer.
+
+    Raises:
+        SplitError: They leave no sample to retain, or no test sample.
+    """
+    assert isinstance(split, SplitSets)
+    if not requests:
+        return split
+    data = split.forget.data
+    positions = torch.cat([r.index for r in requests]).unique()
+    trained = torch.isin(split.retain.index, positions)
+    classes = torch.tensor(sorted({k for r in requests for k in r.classes}), dtype=torch.int64)
+    test = split.test.take(~torch.isin(split.test.labels, classes)) if len(classes) else split.test
+    if trained.all() or not len(test):
+        raise SplitError(
+            f"requests that wait leave no {'retained' if trained.all() else 'test'} samples; answer them in the same run with "
+            "--pending, or train a new model."
+        )
+    validation = split.validation.index
+    return replace(
+        split,
+        retain=Samples(data, split.retain.index[~trained]),
+        validation=Samples(data, validation[~torch.isin(validation, positions)]),
+        withheld=Samples(data, torch.cat([split.withheld.index, split.retain.index[trained]]).sort().values),
+        test=test,
+        waiting={r.number: len(r.index) for r in requests},
+        drawn=split.request,
+    )
