@@ -74,14 +74,13 @@ def deliver(
     new = {r.request: replace(r, **proof) for r in found.requests}
     remember_requests(found.model, [new.get(r.request, r) for r in requests_of(found.model)])
     requests = write_requests(requests_path(out), requests_of(found.model))
-    asked = {past.request: past.ids for past in requests_of(latest.model)}
     evidence = {"record": record_file, "receipt": receipt_file, "secret": secret_file}
     for at, (entry, own) in enumerate(zip(entries, found.splits, strict=True)):
         audit = record_file
         if found.parts and not found.parts[at].whole:
             owner = part_of(ledger.request(entry.number), own.request, own.forget.ids, secret)
             audit = found.parts[at].audit_of(found.record, owner).save(audit_file(out, entry.number))
-        _attach(ledger, entry, own.forget.ids, asked.get(entry.request, ()), {**evidence, "audit": audit})
+        _attach(ledger, entry, own.forget.ids, _asked(latest, entry), {**evidence, "audit": audit})
     project = latest.model_file.parents[1]
     earlier = [(project / m["file"]).with_suffix(".json") for m in models[-SHOWN_RECORDS + 1 :]]
     shown = [Record.load(file) for file in earlier if file.exists()]
@@ -93,6 +92,11 @@ def deliver(
         "receipt": receipt.id,
         "requests": sha256(requests),
     }
+
+
+def _asked(latest: Prepared, entry: ProjectRequest) -> Sequence[str]:
+    """Return the ids that an earlier run for a request removed."""
+    return next((past.ids for past in requests_of(latest.model) if past.request == entry.request), ())
 
 
 def _attach(
