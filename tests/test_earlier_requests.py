@@ -231,7 +231,8 @@ def test_each_of_several_requests_has_its_own_scores():
         )
     )
     split = Split.by_ids(named[0], TEST, ["a100"]).after([first, gone, third])
-    one, two = audit_earlier(evaluation(split, 45, 8.0))
+    one, gone, two = audit_earlier(evaluation(split, 45, 8.0))
+    assert (gone.number, gone.samples, gone.UA, gone.MIA, gone.came_back) == (2, 0, None, None, False)
     assert (one.number, one.samples, one.UA, one.came_back) == (1, 40, 0.0, True)
     assert (two.number, two.samples, two.UA, two.came_back) == (3, 10, 50.0, False)
     # the surer ones are called members: those that are recognised

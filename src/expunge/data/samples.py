@@ -145,8 +145,9 @@ class Data(ABC):
     @property
     def num_classes(self) -> int:
         """Number of class names, or one more than the highest class number; 0 where labels are no class numbers."""
-        known = len(self.classes or ())
-        return max(known, int(self.labels.max()) + 1) if self.has_classes and len(self) else 0
+        return (
+            max(len(self.classes or ()), 1 + int(self.labels.max())) if self.has_classes and len(self) else 0
+        )
 
     @abstractmethod
     def batches(

@@ -66,7 +66,8 @@ def with_classes(source: Source, known: Sequence[str]) -> Source:
     Data with other classes is returned as it is. Without class names, labels are the numbers already.
     """
     unknown = set(source.classes) - set(known)
-    if unknown or source.classes == list(known) or len(set(known)) < len(known):
+    usable = source.train.has_classes and source.train is not source.test
+    if unknown or len(set(known)) < len(known) or not usable:
         return source
     numbers = torch.tensor([known.index(name) for name in source.classes])
     parts = []
