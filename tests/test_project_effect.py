@@ -369,6 +369,7 @@ def part_of_run(before, after, **values):
     sets = SimpleNamespace(
         forget=SimpleNamespace(index=torch.arange(4), data=SimpleNamespace(has_classes=True)),
         earlier_samples=SimpleNamespace(index=torch.arange(0)),
+        withheld=SimpleNamespace(labels=torch.tensor(values.get("withheld", []), dtype=torch.int64)),
         goal="untrain",
     )
 
@@ -395,6 +396,8 @@ def test_a_class_without_retained_samples_must_be_gone():
     assert "still recognises 75.0 %, and 100.0 % before" in failure(known, exact=False)
     assert _class_remembered(part_of_run((0.9, 4, 95), (0.1, 2, 95), retained=[0, 2])) == ""
     assert _class_remembered(part_of_run((0.9, 4, 95), (0.7, 3, 95), retained=[0, 1])) == ""
+    # its other samples wait for a run of their own, and are known until then
+    assert _class_remembered(part_of_run((0.9, 4, 95), (0.7, 3, 95), retained=[0, 2], withheld=[1])) == ""
 
 
 def test_a_run_that_costs_test_accuracy_does_not_answer():

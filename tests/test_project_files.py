@@ -18,7 +18,7 @@ from expunge.projects.folder import Folder
 from expunge.projects.settings import checked
 from expunge.projects.wanted import wanted
 from expunge.receipts.ledger import Ledger
-from project_office import VALUES, content, refused_by_all
+from project_office import VALUES, content, edit, refused_by_all
 
 # ---- missing and changed files
 
@@ -77,13 +77,19 @@ def test_ids_swapped_at_equal_count_are_found(answered):
     assert answered.status().exit_code == 1
 
 
-def test_a_project_of_an_earlier_version_goes_on(answered):
-    """Its state has no hash of the request file, no head of the ledger and no settings of the first request."""
-    state = json.loads((answered.path / "state.json").read_text())
-    del state["ledger"], state["drawn"]
-    for entry in state["models"]:
-        del entry["requests"]
-    (answered.path / "state.json").write_text(json.dumps(state))
+def test_a_project_of_an_earlier_version_goes_on_once_it_is_accepted(answered):
+    """Its state has no seal, no hash of the request file, no head of the ledger and no settings of the first request."""
+
+    def earlier(state):
+        del state["ledger"], state["drawn"], state["seal"]
+        for entry in state["models"]:
+            del entry["requests"]
+
+    edit(answered, earlier, sealed=False)
+    refused_by_all(
+        answered, "it has no seal, which earlier versions did not write; .*`expunge status --accept`"
+    )
+    assert main(["status", "--accept", "--project", str(answered.path)]) == 0
     assert answered.status().problems == ()
     answered.forget(ids=["p9"])
     state = answered.folder.state()
@@ -168,9 +174,7 @@ def test_a_removed_class_that_the_data_does_not_have_is_refused_by_all(answered)
     values = json.loads(path.read_text())
     values["requests"][1]["classes"] = [77]
     path.write_text(json.dumps(values))
-    state = json.loads((answered.path / "state.json").read_text())
-    del state["models"][-1]["requests"]
-    (answered.path / "state.json").write_text(json.dumps(state))
+    edit(answered, lambda s: s["models"][-1].pop("requests"), sealed=True)
     with pytest.raises(ExpungeError, match="request 2 has classes"):
         answered.forget(ids=["p9"])
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sqlite3
+import struct
 from contextlib import closing
 
 import pytest
@@ -15,7 +16,9 @@ from expunge.cli import main
 from expunge.errors import MissingExtra
 from expunge.models import build
 from expunge.projects.folder import Folder, sha256
+from expunge.projects.run_checks import model_problems
 from expunge.projects.settings import checked
+from expunge.projects.wanted import wanted
 from expunge.receipts.issue import issue
 from expunge.receipts.keys import make_key
 from expunge.receipts.ledger import Ledger
@@ -105,10 +108,9 @@ def test_a_state_from_before_the_latest_run_is_refused(answered, tmp_path):
     answered.forget(ids=["p9"], subject="case 3")
     shutil.copy(earlier / "state.json", answered.path / "state.json")
     shutil.copy(earlier / "samples.npz", answered.path / "samples.npz")
-    refused(
-        answered,
-        r"started from .*0002.safetensors, so this is not the latest model; restore the latest state.json",
-    )
+    refused(answered, "state.json lacks request 3, which .*ledger.db has as a request of this project")
+    (problem,) = model_problems(answered.folder, answered.folder.state())
+    assert "0002.safetensors, so this is not the latest model; restore the latest state.json" in problem
 
 
 def test_a_state_that_lists_no_run_is_refused(answered):
@@ -120,10 +122,13 @@ def test_a_state_that_lists_no_run_is_refused(answered):
         state.pop("drawn", None)
 
     forge(answered, empty)
-    refused(answered, "started from .*0000.pt, so this is not the latest model")
+    refused(answered, "lacks request 1")
+    (problem,) = model_problems(answered.folder, answered.folder.state())
+    assert "0000.pt, so this is not the latest model" in problem
     torch.save(tensors, place)
     forge(answered, empty)
-    refused(answered, "0000.pt is not a model of a run in .*ledger.db, and state.json lists no run")
+    (problem,) = model_problems(answered.folder, answered.folder.state())
+    assert "0000.pt is not a model of a run in" in problem and "state.json lists no run" in problem
 
 
 def test_a_model_whose_names_begin_with_a_prefix_of_wrappers(office, tmp_path, monkeypatch):
@@ -196,6 +201,49 @@ def test_older_models_and_their_request_files_may_be_deleted(answered, capsys):
     answered.forget(ids=["p9"])
     assert answered.status().exit_code == 0 and answered.status().old_models == ("models/0002.safetensors",)
     assert main(["status", "--full", "--project", str(answered.path)]) == 0
+
+
+def with_metadata(path, **more):
+    """Write other metadata into the header of a safetensors file. Its tensors stay the same."""
+    data = path.read_bytes()
+    end = 8 + struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8:end])
+    header["__metadata__"] |= more
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data[end:])
+
+
+@pytest.mark.parametrize("name", ["0001.safetensors", "0001.json", "0001.receipt.json"])
+def test_bytes_that_change_no_content_are_found(answered, name, capsys):
+    """The hash of a model covers its tensors, and that of a record its values: other bytes could hide anything."""
+    model, path = answered.path / "models/0001.safetensors", answered.path / "models" / name
+    call = ["verify", str(model.with_suffix(".receipt.json")), "--model", str(model)]
+    call += ["--record", str(model.with_suffix(".json"))]
+    assert main(call) == 0 and answered.status(full=True).problems == (), "the control"
+    assert "model file: every byte" in capsys.readouterr().out
+    if name == model.name:
+        with_metadata(path, note="all names of the forgotten")
+    else:
+        path.write_bytes(path.read_bytes() + b"\n ")
+    assert main(call) == 1
+    shown = capsys.readouterr().out
+    assert "FAILED" in shown and "model: this is the model after the run" in shown
+    (problem,) = answered.status(full=True).problems
+    assert name in problem and ("other bytes were changed" in problem or "was changed" in problem)
+
+
+def test_the_audit_of_one_request_of_a_run_is_checked(project):
+    project.register([wanted(ids=["p1"]), wanted(ids=["p2"])])
+    project.answer(pending=True)
+    path = project.path / "models/0001.request-2.json"
+    assert project.status().problems == ()
+    path.write_text(path.read_text() + " ")
+    assert project.status().problems == (
+        f"{path}, an audit of run 1, was changed; restore it from a backup.",
+    )
+    path.unlink()
+    assert "an audit of run 1, is missing" in project.status().problems[0]
 
 
 @pytest.mark.parametrize("kind", ["record", "secret", "model"])
@@ -275,9 +323,11 @@ def test_a_signed_receipt_without_the_library_for_signatures(answered, tmp_path,
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda s: s["requests"].pop(0), "lacks request 1, which .*ledger.db has with a receipt"),
+        (lambda s: s["requests"].pop(0), "lacks request 1, which .*ledger.db has as a request of"),
         (lambda s: s["requests"][0].update(due="2099-01-01"), "has 2099-01-01 as the due day of request 1"),
         (lambda s: s["requests"][0].update(state="waiting"), "says that request 1 waits"),
+        (lambda s: s["requests"][0].update(subject="case 7"), "has case 7 as the subject of request 1"),
+        (lambda s: s["requests"][0].update(samples=9), "has 9 as the number of samples of request 1"),
         (lambda s: s.pop("drawn"), "lacks the entry drawn"),
     ],
 )

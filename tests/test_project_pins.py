@@ -1,6 +1,5 @@
 """The first request fixes what the model sees: preprocessing, contents and labels of all samples, the division of the data."""
 
-import json
 import shutil
 from dataclasses import replace
 
@@ -21,6 +20,7 @@ from expunge.projects.wanted import wanted
 from expunge.sources import load
 from expunge.sources.source import Source
 from project_office import VALUES, content
+from project_office import edit as edit_state
 
 
 def make(folder, data, model="mlp", **values):
@@ -230,9 +230,7 @@ def test_samples_may_go_and_come_and_change_places(office_project):
 
 def test_a_project_of_an_earlier_version_gets_fingerprints_with_its_next_change(office_project):
     project, change = office_project
-    state = json.loads((project.path / "state.json").read_text())
-    del state["drawn"]["inputs"], state["drawn"]["samples"]
-    (project.path / "state.json").write_text(json.dumps(state))
+    edit_state(project, lambda s: [s["drawn"].pop(k) for k in ("inputs", "samples")], sealed=True)
     (project.path / "samples.npz").unlink()
     project.register([wanted(ids=["p20"])])
     assert project.folder.state()["drawn"]["samples"] and project.status().problems == ()

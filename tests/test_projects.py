@@ -1,7 +1,6 @@
 """A project folder: requests in order, a plan that changes nothing, kills that leave the old or the new state."""
 
 import importlib
-import json
 import os
 import re
 import shutil
@@ -23,7 +22,7 @@ from expunge.projects.wanted import Wanted, _without_classes, wanted
 from expunge.receipts.ledger import Ledger
 from expunge.receipts.verify import verify
 from expunge.training.registry import find
-from project_office import VALUES, content
+from project_office import VALUES, content, edit
 
 # ---- requests in order
 
@@ -96,9 +95,7 @@ def test_a_request_that_came_back_is_reopened_and_can_be_answered_again(project)
     assert apply_audit([entry], entries) == [entry] and entry.state == "came back"
     assert entry.drift["UA"] == 1.0 - entry.then["UA"]
     # a model that remembers nothing learns the class again: give the project such a model
-    state = project.folder.state()
-    state["requests"] = [entry.to_dict()]
-    (project.path / "state.json").write_text(json.dumps(state))
+    edit(project, lambda s: s.update(requests=[entry.to_dict()]), sealed=True)
     Ledger(project.path / "ledger.db").attach(1, status="open", note="it came back")
     assert project.status().exit_code == 1
     project.answer(pending=True)
@@ -109,7 +106,8 @@ def test_exit_code_1_if_an_earlier_request_came_back(project, monkeypatch, capsy
     project.forget(classes=3)
     # `expunge.audit` is a function, so the module is found by its full name
     module = importlib.import_module("expunge.audit.earlier_requests")
-    monkeypatch.setattr(module, "_return", lambda *a: "it came back")
+    monkeypatch.setattr(module, "_better_than_chance", lambda *a: [0])
+    monkeypatch.setattr(module, "_reason", lambda *a: "it came back")
     words = ["forget", "--project", str(project.path), "--class", "5"]
     assert main(words) == 1
     assert Ledger(project.path / "ledger.db").request(1).status == "open"

@@ -10,13 +10,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, TypeVar
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import SplitError, raise_all
-from .samples import Data, Samples
+from .samples import Data
 
 Goal = Literal["untrain", "unlearn"]
 Model = TypeVar("Model", bound=nn.Module)
@@ -82,17 +82,17 @@ class _Requests(tuple[PastRequest, ...]):
 
 @dataclass(frozen=True, eq=False)
 class EarlierRequest:
-    """Hold an earlier request with its samples in the data of a split.
+    """Hold an earlier request with the places of its samples in the data of a split.
 
     Args:
         past: The request.
-        forget: Its forget samples that the training data still has.
-        test_forgotten: Test samples of the classes it removed.
+        index: Positions (n,) of its forget samples that the training data still has.
+        test_index: Positions (m,) of the test samples of the classes it removed.
     """
 
     past: PastRequest
-    forget: Samples
-    test_forgotten: Samples
+    index: Tensor
+    test_index: Tensor
 
     @property
     def is_scored_by_test(self) -> bool:
@@ -102,7 +102,7 @@ class EarlierRequest:
     @cached_property
     def count(self) -> int:
         """Number of its samples in the data."""
-        return len(self.forget)
+        return len(self.index)
 
 
 def requests_of(model: nn.Module) -> tuple[PastRequest, ...]:
@@ -184,8 +184,8 @@ def find_samples(requests: Sequence[PastRequest], train: Data, test: Data) -> li
             if r.ids and not r.data and not all(_is_position(name, len(train)) for name in r.ids)
         ]
     raise_all(problems, SplitError)
-    if train not in _FOUND or _FOUND[train][0] is not test:
-        _FOUND[train] = (test, {})
+    if train not in _FOUND or _FOUND[train][0]() is not test:
+        _FOUND[train] = (ref(test), {})
     known = _FOUND[train][1]
     if len(known) > 2 * len(requests) + 100:
         known.clear()
@@ -195,13 +195,13 @@ def find_samples(requests: Sequence[PastRequest], train: Data, test: Data) -> li
 
 
 # {training data: (test data, {request: its samples})}: a run and its audits look for the same requests
-_FOUND: WeakKeyDictionary[Data, tuple[Data, dict[int, EarlierRequest]]] = WeakKeyDictionary()
+_FOUND: WeakKeyDictionary[Data, tuple[ref[Data], dict[int, EarlierRequest]]] = WeakKeyDictionary()
 
 
 def _find(requests: Sequence[PastRequest], train: Data, test: Data) -> list[EarlierRequest]:
     """Find the samples of requests that fit the data."""
     positions = _positions(train, {name for r in requests if not r.data for name in r.ids})
-    nothing = Samples(test, torch.empty(0, dtype=torch.int64))
+    nothing = torch.empty(0, dtype=torch.int64)
     earlier = []
     for request in requests:
         if request.data:
@@ -211,8 +211,8 @@ def _find(requests: Sequence[PastRequest], train: Data, test: Data) -> list[Earl
         if request.classes:
             known.update(_of_classes(train, request.classes).tolist())
         index = torch.tensor(sorted(known), dtype=torch.int64)
-        of_test = Samples(test, _of_classes(test, request.classes)) if request.classes else nothing
-        earlier.append(EarlierRequest(request, Samples(train, index), of_test))
+        of_test = _of_classes(test, request.classes) if request.classes else nothing
+        earlier.append(EarlierRequest(request, index, of_test))
     return earlier
 
 
