@@ -6,11 +6,13 @@ forget samples is compared with the change in retained samples and in unseen (te
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.special import logit
+from torch import Tensor
 
 from .evaluation import Evaluation
 
@@ -19,9 +21,11 @@ SIGNIFICANCE = 0.01
 # Points by which a difference must differ from 0 to count: a saturated model shows significant differences of no size.
 LEAST = 0.1
 # Random assignments of each permutation test. The smallest probability is 1 / (DRAWS + 1).
-DRAWS = 999
+DRAWS = 499
 # Samples of one class and set that a test uses at most, chosen at random. More of them cost time and add nothing.
-MOST = 1000
+MOST = 500
+# Confidences nearer to 0 or 1 count as this far from them.
+SMALLEST = 1e-6
 
 
 @dataclass(frozen=True)
@@ -30,8 +34,9 @@ class Difference:
 
     Args:
         points: Forget samples minus others, in percentage points.
-        above: Probability of a difference at least as large by chance (permutation test within each class).
-        below: Probability of a difference at most as large by chance.
+        above: Probability that chance makes the difference of the mean log-odds at least as large (permutation test within
+            each class). Means of the confidence itself hang on a few samples.
+        below: Probability that chance makes it at most as large.
     """
 
     points: float
@@ -83,7 +88,7 @@ class ConfidenceChange:
         pair = (self.retained, self.unseen)
         if self.change <= 0 or not all(d is not None and d.higher for d in pair):
             return ""
-        return f"the run raised the confidence in its samples: {self._figures}; chance explains neither (permutation test, 1 %)"
+        return f"the run raised the confidence in its samples: {self._figures}, and chance explains neither (permutation test, 1 %)"
 
     @property
     def warning(self) -> str:
@@ -94,7 +99,10 @@ class ConfidenceChange:
             return f"{self.rose}."
         start = f"The scores do not show that the run forgot the samples: {self._figures}, which chance explains."
         if self.after is not None and self.after.higher:
-            return f"{start} It is still {self.after.points:.1f} points above that in unseen samples, which chance does not explain."
+            return (
+                f"{start} Their confidence is still {self.after.points:.1f} points above that of unseen samples, which chance does "
+                "not explain."
+            )
         if self.before is not None and not self.before.higher:
             return f"{start} The samples did not stand out from unseen ones before the run either."
         return f"{start} After the run, the samples no longer stand out from unseen ones."
@@ -105,8 +113,8 @@ class ConfidenceChange:
         others = (self.change - d.points for d in (self.retained, self.unseen))
         retained, unseen = (f"{value:+.1f}" for value in others)
         return (
-            f"it changed by {self.change:+.1f} points on average, and by {retained} in retained and {unseen} in unseen samples of "
-            "the same classes"
+            f"their confidence changed by {self.change:+.1f} points on average, and by {retained} in retained and {unseen} in unseen "
+            "samples of the same classes"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -115,12 +123,15 @@ class ConfidenceChange:
         return {"samples": self.samples, "change": self.change, **differences}
 
 
-def confidence_change(before: Evaluation, after: Evaluation) -> ConfidenceChange:
+def confidence_change(
+    before: Evaluation, after: Evaluation, among: Tensor | None = None
+) -> ConfidenceChange:
     """Compare what a run did to the confidence in its forget samples with what it did to other samples.
 
     Args:
         before: The evaluation of the model before the run.
         after: That of the model after the run, on the same split.
+        among: Which forget samples to look at, bool (N,). By default all.
 
     Returns:
         The change, with permutation tests within each class.
@@ -134,23 +145,21 @@ def confidence_change(before: Evaluation, after: Evaluation) -> ConfidenceChange
     unseen = _Values.of(before.test, after.test).and_also(
         _Values.of(before.test_forgotten, after.test_forgotten)
     )
+    if among is not None:
+        forget = forget.take(among.cpu().numpy())
     if not classes:
         forget, retain, unseen = (v.without_classes() for v in (forget, retain, unseen))
     # a model without a class recognises none of its samples: there is nothing to compare with
     forget = forget.take(np.isin(forget.labels, retain.labels))
-    return ConfidenceChange(
-        samples=len(forget.labels),
-        change=float(forget.change.mean()) if len(forget.labels) else 0.0,
-        retained=_difference(forget, retain, "change"),
-        unseen=_difference(forget, unseen, "change"),
-        before=_difference(forget, unseen, "before"),
-        after=_difference(forget, unseen, "after"),
-    )
+    change = 100 * float((forget.after - forget.before).mean()) if len(forget.labels) else 0.0
+    (retained,) = _differences(forget, retain, ("change",))
+    of_unseen = _differences(forget, unseen, ("change", "before", "after"))
+    return ConfidenceChange(len(forget.labels), change, retained, *of_unseen)
 
 
 @dataclass(frozen=True)
 class _Values:
-    """Confidences in percent before and after a run (N,), and labels (N,)."""
+    """Confidences before and after a run, from 0 to 1 (N,), and labels (N,)."""
 
     before: np.ndarray
     after: np.ndarray
@@ -158,15 +167,25 @@ class _Values:
 
     @classmethod
     def of(cls, before: Any, after: Any) -> _Values:
-        one, two = (100 * p.confidence.double().cpu().numpy() for p in (before, after))
+        one, two = (p.confidence.double().cpu().numpy() for p in (before, after))
         return cls(one, two, np.asarray(after.labels.cpu()))
 
-    @property
-    def change(self) -> np.ndarray:
-        return self.after - self.before
+    def percent(self, names: tuple[str, ...]) -> np.ndarray:
+        """Return "before", "after" and "change" in percent (N, values)."""
+        return 100 * _columns(names, self.before, self.after)
+
+    def logits(self, names: tuple[str, ...]) -> np.ndarray:
+        """Return the same as log-odds. A change from 98 to 99 % then counts like one from 50 to 67 %."""
+        before, after = (logit(np.clip(v, SMALLEST, 1 - SMALLEST)) for v in (self.before, self.after))
+        return _columns(names, before, after)
+
+    def of_class(self, label: Any, draw: np.random.Generator) -> _Values:
+        """Return the samples of a class, at most `MOST` of them."""
+        chosen = np.flatnonzero(self.labels == label)
+        return self.take(chosen if len(chosen) <= MOST else draw.choice(chosen, MOST, replace=False))
 
     def take(self, chosen: np.ndarray) -> _Values:
-        return _Values(self.before[chosen], self.after[chosen], self.labels[chosen])
+        return _Values(*(v[chosen] for v in vars(self).values()))
 
     def and_also(self, other: _Values) -> _Values:
         pairs = zip(vars(self).values(), vars(other).values(), strict=True)
@@ -176,34 +195,34 @@ class _Values:
         return _Values(self.before, self.after, np.zeros(len(self.before), dtype=np.int64))
 
 
-def _difference(forget: _Values, others: _Values, name: str) -> Difference | None:
+def _columns(names: tuple[str, ...], before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    values = {"before": before, "after": after, "change": after - before}
+    return np.stack([values[name] for name in names], 1)
+
+
+def _differences(forget: _Values, others: _Values, names: tuple[str, ...]) -> list[Difference | None]:
     """Return by how much the forget samples differ from others, weighted by the classes of the forget samples."""
-    mine, theirs = getattr(forget, name), getattr(others, name)
-    pairs = [
-        (mine[forget.labels == k], theirs[others.labels == k])
-        for k in np.unique(forget.labels)
-        if (others.labels == k).any()
-    ]
-    if not pairs:
-        return None
-    draw = np.random.RandomState(0)
-    pairs = [(_some(a, draw), _some(b, draw)) for a, b in pairs]
-    total = sum(len(a) for a, _ in pairs)
-    points = sum(len(a) / total * (a.mean() - b.mean()) for a, b in pairs)
-    by_chance = sum(len(a) / total * _permuted(a, b, draw) for a, b in pairs)
+    classes = [k for k in np.unique(forget.labels) if (others.labels == k).any()]
+    if not classes:
+        return [None] * len(names)
+    draw = np.random.default_rng(0)
+    pairs = [(forget.of_class(k, draw), others.of_class(k, draw)) for k in classes]
+    total = sum(len(a.labels) for a, _ in pairs)
+    points, found, by_chance = (0.0, 0.0, 0.0)
+    for mine, theirs in pairs:
+        weight, count = len(mine.labels) / total, len(mine.labels)
+        points = points + weight * (mine.percent(names).mean(0) - theirs.percent(names).mean(0))
+        pooled = np.concatenate([mine.logits(names), theirs.logits(names)])
+        found = found + weight * (pooled[:count].mean(0) - pooled[count:].mean(0))
+        by_chance = by_chance + weight * _permuted(pooled, count, draw)
     # rounding must not turn an equal value into a larger one
-    above, below = (int((side * by_chance >= side * points - 1e-9).sum()) for side in (1, -1))
-    return Difference(float(points), (above + 1) / (DRAWS + 1), (below + 1) / (DRAWS + 1))
+    above, below = (((by_chance - found) * side >= -1e-9).sum(0) for side in (1, -1))
+    rows = zip(np.asarray(points), above, below, strict=True)
+    return [Difference(float(p), *((int(n) + 1) / (DRAWS + 1) for n in counts)) for p, *counts in rows]
 
 
-def _permuted(mine: np.ndarray, theirs: np.ndarray, draw: np.random.RandomState) -> np.ndarray:
-    """Return differences of means (DRAWS,) where it is drawn which samples of both are `mine`."""
-    pooled, count = np.concatenate([mine, theirs]), len(mine)
-    order = draw.rand(DRAWS, len(pooled))
+def _permuted(pooled: np.ndarray, count: int, draw: np.random.Generator) -> np.ndarray:
+    """Return differences of means (DRAWS, values) where it is drawn which `count` rows of `pooled` come first."""
+    order = draw.random((DRAWS, len(pooled)), dtype=np.float32)
     chosen = pooled[np.argpartition(order, count - 1, axis=1)[:, :count]].sum(1)
-    return chosen / count - (pooled.sum() - chosen) / len(theirs)
-
-
-def _some(values: Sequence[float] | np.ndarray, draw: np.random.RandomState) -> np.ndarray:
-    values = np.asarray(values)
-    return values if len(values) <= MOST else draw.choice(values, MOST, replace=False)
+    return chosen / count - (pooled.sum(0) - chosen) / (len(pooled) - count)

@@ -20,7 +20,9 @@ from ..tasks.task import Task
 from ..training.method import Method
 from ..training.run import Compute
 from ..tuning.search import Count
+from .entries import LARGEST_LOSS
 from .held_out import hold_out
+from .request_scores import warnings_of
 from .wanted import Wanted, union_of
 
 
@@ -48,6 +50,7 @@ class Setting:
         trials: Number of settings that a run tries on validation data: see `unlearn`. "auto" takes the settings as they are
             where there are no validation samples, and never delivers the original.
         fixed: Settings of the method that trials keep.
+        max_loss: Points of test accuracy that a run may cost.
     """
 
     train: Data
@@ -68,6 +71,7 @@ class Setting:
     held_out: frozenset[str] | None = None
     trials: Count = None
     fixed: Sequence[str] = ()
+    max_loss: float = LARGEST_LOSS
 
     def draw(self, request: Wanted) -> Split:
         """Draw the split of one request."""
@@ -116,6 +120,8 @@ class NotAnswered(UnlearningFailed):
 
     def __init__(self, reasons: Sequence[str], outcomes: Sequence[Outcome]):
         self.reasons, self.outcomes = list(reasons), list(outcomes)
+        # the requests of a project
+        self.entries: list[Any] = []
         method = outcomes[-1].record.method
         problems = [
             f"the run answers no request: {text.rstrip('.')}. The model stays as it was; change the settings of {method}, and run again."
@@ -139,6 +145,7 @@ class Answer:
             in `splits` nor in `requests`.
         skipped: Why waiting requests could not be drawn, one sentence for each problem. They stay open.
         not_proved: What the ledger lacks to call the requests proved, one sentence for each request.
+        entries: The requests of a project (`ProjectRequest`) that were to be answered, with their states.
     """
 
     outcomes: list[Outcome]
@@ -149,6 +156,7 @@ class Answer:
     failures: dict[int, str] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
     not_proved: list[str] = field(default_factory=list)
+    entries: list[Any] = field(default_factory=list)
 
     def __repr__(self) -> str:
         last = repr(self.outcomes[-1]) if self.outcomes else "answered by an earlier run"
@@ -177,6 +185,11 @@ class Answer:
     def scores(self) -> dict[str, Any]:
         """The scores of the audit, in percent."""
         return self.record.scores
+
+    @property
+    def warnings(self) -> list[str]:
+        """Why the scores of requests do not show that they are forgotten, one sentence for each."""
+        return [] if self.kept else warnings_of(self.record)
 
     @property
     def earlier(self) -> list[dict[str, Any]]:

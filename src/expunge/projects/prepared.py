@@ -22,6 +22,8 @@ from ..records.request_file import answered_requests, read_requests
 from ..sources.loading import load
 from ..sources.source import Source
 from ..tasks.classification import Classification
+from ..training.method import Method
+from ..training.registry import recipe_from_metadata
 from ..training.run import Compute
 from .answered import Setting
 from .folder import HELD_OUT, SETTINGS, Folder, request_file, sha256, write_private_json
@@ -39,7 +41,8 @@ Say = Callable[[str], None]
 class Prepared:
     """Hold what a command of a project works with: its state, settings, data and latest model.
 
-    `ledger_head` is the head of the ledger that the command copied; empty without a ledger.
+    `ledger_head` is the head of the ledger that the command copied; empty without a ledger. `trained` is the recipe that the
+    checkpoint names, or None.
     """
 
     state: dict[str, Any]
@@ -50,6 +53,7 @@ class Prepared:
     model_file: Path
     pins: Pins
     ledger_head: str = ""
+    trained: Method | None = None
 
 
 def prepare(folder: Folder, say: Say, command: str = "") -> Prepared:
@@ -70,7 +74,8 @@ def prepare(folder: Folder, say: Say, command: str = "") -> Prepared:
     model = settings.build(source)
     load_into(model, checkpoint)
     remember_requests(model, _answered(folder, state, checkpoint, len(source.classes)))
-    setting = _setting(settings, source, command)
+    trained = recipe_from_metadata(checkpoint)
+    setting = _setting(settings, source, command, trained)
     if (drawn := state.get("drawn")) and drawn["held_out"] and source.train.fingerprint() != drawn["data"]:
         say(
             "the training data has changed since the first request; the validation set stays the same by its ids."
@@ -79,10 +84,12 @@ def prepare(folder: Folder, say: Say, command: str = "") -> Prepared:
         setting = replace(setting, held_out=frozenset(names))
     if first and (note := check_original(checkpoint, _any_split(setting))):
         say(note.replace("add --validation 0", "set validation = 0 in expunge.toml"))
-    return Prepared(state, request_entries(state), settings, setting, model.to(settings.device), path, pins)
+    requests = request_entries(state)
+    model = model.to(settings.device)
+    return Prepared(state, requests, settings, setting, model, path, pins, trained=trained)
 
 
-def _setting(settings: ProjectSettings, source: Source, command: str) -> Setting:
+def _setting(settings: ProjectSettings, source: Source, command: str, trained: Method | None) -> Setting:
     return Setting(
         train=source.train,
         test=source.test,
@@ -94,13 +101,14 @@ def _setting(settings: ProjectSettings, source: Source, command: str) -> Setting
         seed=settings.seed,
         compute=Compute(**settings.compute),
         rehearse=settings.rehearse,
-        recipe=settings.make_recipe() if settings.reference else None,
+        recipe=settings.make_recipe(trained) if settings.reference else None,
         factory=seeded_factory(lambda: settings.build(source).to(settings.device), settings.seed),
         measures=settings.measures,
         names={"model": settings.model, "data": source.name, "classes": source.classes},
         command=command,
         trials=settings.trials,
         fixed=sorted(settings.settings),
+        max_loss=settings.max_loss,
     )
 
 

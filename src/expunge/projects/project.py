@@ -25,7 +25,9 @@ from .ledger_limits import public_key
 from .plan import Plan, make_plan
 from .prepared import Prepared, Say, draw_each, for_requests, prepare, unanswered
 from .repeated import answer_repeats, earlier_answer, earlier_of
+from .request_scores import renumber
 from .requests import ProjectRequest, ProjectStatus
+from .same_subject import note_same_subjects
 from .settings import ProjectSettings, read_settings
 from .status import completed, states_from_file
 from .wanted import Wanted, wanted
@@ -136,6 +138,7 @@ class Project:
             prepared = self._prepare(command)
             with self.folder.change() as work:
                 ledger = ledger_copy(self.folder, work, prepared, self.say)
+                note_same_subjects(prepared.requests, new, self.say)
                 splits = enter(prepared, ledger, new)
                 entries = prepared.requests[len(prepared.requests) - len(new) :]
                 waiting = unanswered(prepared, self.say, entries) if pending else []
@@ -155,6 +158,7 @@ class Project:
                     found = Answer([], splits, past, kept=(prepared.model, Record.load(kept[-1])))
                 if failed is None:
                     found.not_proved, found.skipped = not_proved(ledger, entries), skipped
+                    found.entries = list(entries)
                 commit(self.folder, prepared, work, ledger)
                 if failed is not None:
                     raise failed
@@ -170,7 +174,10 @@ class Project:
             found = answer(prepared.model, what, setting, [split for _, split in left])
         except NotAnswered as error:
             mark_failed(ledger, entries, error.reasons, setting.method.name())
+            error.entries = entries
             raise
+        answered = [entry for k, entry in enumerate(entries) if k not in found.failures]
+        renumber(found.record, prepared.requests, zip(answered, found.requests, strict=True))
         deliver_answer(prepared, work, ledger, entries, found, setting)
         return found
 
@@ -180,6 +187,7 @@ class Project:
             prepared = self._prepare()
             with self.folder.change() as work:
                 ledger = ledger_copy(self.folder, work, prepared, self.say)
+                note_same_subjects(prepared.requests, new, self.say)
                 splits = enter(prepared, ledger, new)
                 entries = prepared.requests[len(prepared.requests) - len(new) :]
                 for entry, split in zip(entries, splits, strict=True):
@@ -200,14 +208,14 @@ class Project:
         check_some([*waiting, *new], skipped)
         splits = [prepared.setting.draw(request) for request in new]
         check_new_requests(prepared, new, splits)
+        note_same_subjects(prepared.requests, new, self.say)
         splits, requests = [*of_waiting, *splits], [*(r.wanted for r in waiting), *new]
         for split in splits:
             if earlier := earlier_answer(split, requests_of(prepared.model), prepared.requests):
                 self.say(
                     f"request {earlier.number} removed all samples of a request already; no run would be needed for it."
                 )
-        setting, recipe = for_requests(prepared, requests), prepared.settings.make_recipe()
-        return make_plan(prepared.model, splits, setting, recipe, self.path, prepared.model_file)
+        return make_plan(prepared, splits, for_requests(prepared, requests), self.path)
 
     def status(self, today: date | None = None, *, full: bool = False) -> ProjectStatus:
         """Return all requests with their states in the ledger, the latest model, and what is wrong with files and settings.
