@@ -31,8 +31,13 @@ def run(forget, retain, unseen, *, start=0.0, **options):
     """Log-odds that change by these amounts, with some noise; the forget samples start `start` above the others."""
     counts, changes = (20, 200, 200), (forget, retain, unseen)
     before = [logits(n, start if at == 0 else 0.0, at) for at, n in enumerate(counts)]
-    after = [b + c + 0.3 * logits(len(b), 0.0, 10 + at) for at, (b, c) in enumerate(zip(before, changes, strict=True))]
-    return confidence_change(*(evaluation(*(v.sigmoid() for v in values), **options) for values in (before, after)))
+    after = [
+        b + c + 0.3 * logits(len(b), 0.0, 10 + at)
+        for at, (b, c) in enumerate(zip(before, changes, strict=True))
+    ]
+    return confidence_change(
+        *(evaluation(*(v.sigmoid() for v in values), **options) for values in (before, after))
+    )
 
 
 @pytest.mark.parametrize("classes", [True, False])
@@ -54,7 +59,9 @@ def test_a_rise_that_others_share_is_no_sign_of_teaching():
 
 def test_a_run_that_teaches_its_samples_is_found():
     change = run(1.5, 0.2, 0.2)
-    assert "the run raised the confidence in its samples" in change.rose and change.warning == f"{change.rose}."
+    assert (
+        "the run raised the confidence in its samples" in change.rose and change.warning == f"{change.rose}."
+    )
     # more than retained samples alone is not enough: unseen ones gained as much
     assert not run(1.5, 0.2, 1.5).rose
     part = SimpleNamespace(retrained=None, confidence=change)
@@ -71,7 +78,9 @@ def test_samples_that_still_stand_out_are_named():
 def test_classes_without_retained_samples_are_left_out():
     half = torch.full((10,), 0.5).double()
     labels = [torch.tensor([3] * 10), torch.tensor([1] * 10), torch.tensor([3] * 10)]
-    change = confidence_change(evaluation(half, half, half, labels), evaluation(half / 9, half, half / 9, labels))
+    change = confidence_change(
+        evaluation(half, half, half, labels), evaluation(half / 9, half, half / 9, labels)
+    )
     assert change.samples == 0 and change.warning == "" and not change.fell
 
 
@@ -87,6 +96,7 @@ def test_the_difference_is_that_of_the_means_and_its_probability_that_of_the_per
     some = change.to_dict()
     assert some["unseen"]["points"] == pytest.approx(-30) and np.isfinite(some["after"]["above"])
     # which samples are looked at
-    one = confidence_change(evaluation(*before, labels), evaluation(*after, labels), torch.tensor([True, False]))
+    one = confidence_change(
+        evaluation(*before, labels), evaluation(*after, labels), torch.tensor([True, False])
+    )
     assert one.samples == 1 and one.change == pytest.approx(-40)
-

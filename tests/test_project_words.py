@@ -65,7 +65,9 @@ def test_a_record_has_the_numbers_of_the_project_and_the_scores_of_each_request(
     assert "request 3" in page and "run 2 (requests 1, 3)" in page and "Before this run" in page
 
 
-def test_the_recipe_is_that_of_the_file_then_of_the_checkpoint_then_the_default(tmp_path, monkeypatch, capsys):
+def test_the_recipe_is_that_of_the_file_then_of_the_checkpoint_then_the_default(
+    tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     data = ["--data", "digits?limit=200&test_limit=100", "--model", "mlp"]
     assert main(["train", *data, "--epochs", "7", "--lr", "0.07", "--out", "mine.safetensors"]) == 0
@@ -92,7 +94,9 @@ def test_the_limit_of_lost_accuracy_is_an_entry(office, tmp_path):
         checked({**VALUES, "max_loss": 101})
     assert checked(VALUES).max_loss == 20
     part = part_of_run((0.9, 4, 96), (0.5, 4, 81))
-    assert _lost_accuracy(part) == "" and "at most 10 points are allowed (max_loss)" in _lost_accuracy(part, 10)
+    assert _lost_accuracy(part) == "" and "at most 10 points are allowed (max_loss)" in _lost_accuracy(
+        part, 10
+    )
     own = Project.create(tmp_path / "own", checked({**VALUES, "max_loss": 0.0}), office / "mine.pt")
     assert own._prepare().setting.max_loss == 0.0
 
@@ -103,5 +107,5 @@ def test_an_unknown_id_names_the_nearest_and_examples(project):
     text = str(refused.value)
     assert "'p1O1' is like 'p1" in text and "ids of the data: ['p0', " in text
     digits = load("digits?limit=50")
-    with pytest.raises(ExpungeError, match="is unknown.*ids of the data:|is a position from 0 to 49"):
+    with pytest.raises(ExpungeError, match=r"is unknown.*ids of the data:|is a position from 0 to 49"):
         Split.by_ids(digits.train, digits.test, ["5000"])

@@ -94,7 +94,9 @@ def test_the_terminal_shows_the_scores_of_each_request():
 
 def test_a_model_that_answered_requests_is_no_original():
     before = record("b", [(11, 82), (6, 61)])
-    before.kind, first = "original", record("a", [(10, 85)])
+    before.kind, before.details["answered"] = "original", 1
+    # an original that is scored with earlier requests of another model stays one
+    first = record("a", [(10, 85), (1, 2)])
     first.kind = "original"
     for run, words, others in (
         (before, "before this run", "original"),

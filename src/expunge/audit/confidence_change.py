@@ -6,7 +6,6 @@ forget samples is compared with the change in retained samples and in unseen (te
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,7 +96,9 @@ class ConfidenceChange:
             return ""
         if self.rose:
             return f"{self.rose}."
-        start = f"The scores do not show that the run forgot the samples: {self._figures}, which chance explains."
+        start = (
+            f"The scores do not show that the run forgot the samples: {self._figures}, which chance explains."
+        )
         if self.after is not None and self.after.higher:
             return (
                 f"{start} Their confidence is still {self.after.points:.1f} points above that of unseen samples, which chance does "
@@ -123,9 +124,7 @@ class ConfidenceChange:
         return {"samples": self.samples, "change": self.change, **differences}
 
 
-def confidence_change(
-    before: Evaluation, after: Evaluation, among: Tensor | None = None
-) -> ConfidenceChange:
+def confidence_change(before: Evaluation, after: Evaluation, among: Tensor | None = None) -> ConfidenceChange:
     """Compare what a run did to the confidence in its forget samples with what it did to other samples.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -19,9 +19,6 @@ from .project_flags import ForgetFlags, InitFlags, entries_of
 from .project_tables import print_plan, print_requests
 from .settings_flags import FLAT
 from .terminal import notice
-
-if TYPE_CHECKING:
-    from ..projects.project import Project
 
 
 def init(
@@ -81,7 +78,9 @@ def forget(
         for entry in project.register(requests):
             samples = f"{entry.samples:,} sample{'' if entry.samples == 1 else 's'}"
             print(f"request {entry.number} ({visible(entry.subject)}) waits, due {entry.due}: {samples}")
-        print(f"next: `expunge forget --project {project.path} --pending` answers all waiting requests in one run.")
+        print(
+            f"next: `expunge forget --project {project.path} --pending` answers all waiting requests in one run."
+        )
         return 0
     try:
         if flags.dry_run:

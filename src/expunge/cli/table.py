@@ -137,8 +137,8 @@ def _changed(entry: dict[str, Any], name: str) -> str:
 
 
 def _name(record: Record) -> str:
-    if record.kind == "original" and record.split.get("earlier"):
-        # earlier requests changed it: it is not the model that was trained
+    if record.kind == "original" and record.details.get("answered"):
+        # a model that has answered requests is not the one that was trained
         return "before this run"
     return escape(visible({"original": "Original", "retrain": "Retrain"}.get(record.kind, record.method)))
 

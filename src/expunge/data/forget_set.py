@@ -201,7 +201,9 @@ def _id_hint(unknown: Sequence[str], train: Data) -> str:
         return f"; the data has no ids, so an id is a position from 0 to {len(train) - 1}"
     step = max(1, len(train) // EXAMPLES)
     examples = [str(train.ids[n]) for n in range(0, len(train), step)][:EXAMPLES]
-    return "".join(f"; {text}" for text in (*nearest(unknown, _ids_of(train)), f"ids of the data: {examples}"))
+    return "".join(
+        f"; {text}" for text in (*nearest(unknown, _ids_of(train)), f"ids of the data: {examples}")
+    )
 
 
 def samples_in_group(column: str, values: Any, train: Data) -> Tensor:

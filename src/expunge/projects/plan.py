@@ -106,7 +106,9 @@ def make_plan(prepared: Prepared, splits: Sequence[Split], setting: Setting, fol
         seconds=None if run is None else (least, most),
         memory=None if run is None or run.memory is None else run.memory + extra,
         # the checkpoint, and about 100 bytes per id in secret and request file
-        disk=prepared.model_file.stat().st_size + 100 * len(split.forget) + 2 * sum(map(len, split.forget.ids)),
+        disk=prepared.model_file.stat().st_size
+        + 100 * len(split.forget)
+        + 2 * sum(map(len, split.forget.ids)),
         free=shutil.disk_usage(folder).free,
         retrain_seconds=0.0 if retraining is None else retraining.seconds,
         recipe=f"{_recipe_source(prepared)}, {recipe.epochs} epochs",

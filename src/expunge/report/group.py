@@ -49,8 +49,8 @@ class Group:
 
     @cached_property
     def name(self) -> str:
-        """ "Original", "Retrain", or the display name of the method. After earlier requests, "Before this run" is no original."""
-        if self.kind == "original" and self.runs[0].split.get("earlier"):
+        """ "Original", "Before this run" for a model that has answered requests, "Retrain", or the name of the method."""
+        if self.kind == "original" and self.runs[0].details.get("answered"):
             return "Before this run"
         references = {"original": "Original", "retrain": "Retrain"}
         return references.get(self.kind) or display_name(str(self.runs[0].method))

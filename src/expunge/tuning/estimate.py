@@ -65,7 +65,9 @@ class SetPredictions:
     @property
     def of_removed(self) -> torch.Tensor:
         """Which forget samples are of classes that no retained sample has, bool (N,)."""
-        return torch.zeros(len(self.forget.labels), dtype=torch.bool) if self.removed is None else self.removed
+        return (
+            torch.zeros(len(self.forget.labels), dtype=torch.bool) if self.removed is None else self.removed
+        )
 
     @property
     def removed_share(self) -> float:
