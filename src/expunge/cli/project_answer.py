@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..receipts.limits import visible
 from .exit_codes import NO_RESULT
@@ -13,8 +13,10 @@ from .terminal import notice, show_records
 if TYPE_CHECKING:
     from ..pipeline.outcome import Outcome
     from ..projects.answered import Answer, NotAnswered
-    from ..projects.project import Project
     from ..projects.requests import ProjectRequest
+
+# a `Project`, which is not imported here: it would be one more level of imports
+Project: TypeAlias = Any
 
 
 def show_answer(project: Project, found: Answer) -> int:

@@ -22,7 +22,6 @@ from ..training.run import Compute
 from ..tuning.search import Count
 from .entries import LARGEST_LOSS
 from .held_out import hold_out
-from .request_scores import warnings_of
 from .wanted import Wanted, union_of
 
 
@@ -189,7 +188,8 @@ class Answer:
     @property
     def warnings(self) -> list[str]:
         """Why the scores of requests do not show that they are forgotten, one sentence for each."""
-        return [] if self.kept else warnings_of(self.record)
+        entries = [] if self.kept else self.record.details.get("requests", [])
+        return [f"request {entry['number']}: {entry['warning']}" for entry in entries if entry["warning"]]
 
     @property
     def earlier(self) -> list[dict[str, Any]]:

@@ -64,9 +64,3 @@ def renumber(
                 entry["reason"] = reason.replace(f"of request {old} is", f"of request {new} is", 1)
                 texts = details.get("limits") or []
                 details["limits"] = [t.replace(reason, entry["reason"]) for t in texts]
-
-
-def warnings_of(record: Record) -> list[str]:
-    """Return why the scores of requests do not show that they are forgotten, one sentence for each."""
-    entries = record.details.get("requests") or ()
-    return [f"request {entry['number']}: {entry['warning']}" for entry in entries if entry.get("warning")]
