@@ -421,10 +421,11 @@ def test_what_is_expected_of_retrain_comes_from_validation_samples_alone():
     assert (
         estimated_gap(SetPredictions(said([0.2] * 40), sure, mixed, none), wanted) > 20
     )  # more than unseen samples are
-    of_class = expected_scores(SetPredictions(sure, sure, mixed, sure), SimpleNamespace(forget_classes=(3,)))
+    every = torch.ones(40, dtype=torch.bool)
+    of_class = expected_scores(SetPredictions(sure, sure, mixed, sure, every), split)
     assert (of_class["UA"], of_class["MIA"], of_class["TA"]) == (100, 100, 50)
     half = SetPredictions(
-        said([0.2] * 40), sure, mixed, sure
+        said([0.2] * 40), sure, mixed, sure, every
     )  # unseen samples of the class are known as before
     assert estimated_gap(half, of_class) == pytest.approx(12.5, abs=1)
 

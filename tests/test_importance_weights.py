@@ -8,7 +8,9 @@ import torch
 from expunge import Classification, Split, TensorData, execute
 from expunge.data.likeness import MIN_GROUP, importance_weights, weighted_mean
 from expunge.methods.ugradsl import UGradSL
-from expunge.tuning.estimate import expected_scores, predict_sets
+from expunge.projects.wanted import union_of
+from expunge.tuning.caution import CautiousEstimate
+from expunge.tuning.estimate import estimated_gap, expected_scores, predict_sets
 
 Y = torch.arange(900) % 3
 GROUP = torch.arange(900) // 3 % 4
@@ -75,3 +77,33 @@ def test_small_groups_and_missing_classes_use_all_validation_samples():
     none = split.validation.take(split.validation.labels != 0)
     only = split.forget.take(split.forget.labels == 0)
     assert bool((importance_weights(replace(split, scenario="ids", forget=only, validation=none)) == 1).all())
+
+
+@pytest.mark.parametrize("goal", ["untrain", "unlearn"])
+def test_a_removed_class_and_single_samples_are_expected_part_by_part(goal):
+    """300 samples of class 2, which Retrain never predicts, and 30 of class 0, of which it misses as many as of unseen ones."""
+    options = {"validation": 0.4, "seed": 0, "copies": "ignore"}
+    removed = Split.by_class(DATA, TEST, 2, goal=goal, **options)
+    few = [str(n) for n in removed.train.index[removed.train.labels == 0][:30].tolist()]
+    single = Split.by_ids(DATA, TEST, few, goal="untrain", **options)
+    union = union_of([removed, single], DATA, TEST, validation=0.4, seed=0)
+    task, model = Classification(3), trained()
+    original = predict_sets(model, union, task)
+    share = len(removed.forget) / len(union.forget)
+    alone = expected_scores(predict_sets(model, single, task), single)
+    expected = expected_scores(original, union)
+    assert 0.5 < share < 1 and 5 < alone["UA"] < 60 and original.removed_share == pytest.approx(share)
+    assert expected["UA"] == pytest.approx(100 * share + alone["UA"] * (1 - share))
+    assert 100 * share < expected["MIA"] < 100
+    assert original.errors == pytest.approx((0, 100 - task.evaluate(model, single.forget).accuracy))
+    # nothing is recognised: right for the class, and too much for the single samples
+    blind = torch.nn.Linear(4, 3, bias=False)
+    with torch.no_grad():
+        blind.weight.copy_(trained().weight)
+        blind.weight[2] = -9.0
+        blind.weight[0] = -9.0
+    sets, estimate = predict_sets(blind, union, task), CautiousEstimate.of(original, union)
+    assert sets.errors == pytest.approx((100, 100))
+    # negative control: UA of the union alone would hide it
+    too_much = (1 - share) * (100 - alone["UA"])
+    assert estimated_gap(sets, expected) >= too_much / 4 and estimate.margin > 0

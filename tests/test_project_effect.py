@@ -386,7 +386,12 @@ def part_of_run(before, after, **values):
 
     retrained = evaluation(*values["retrained"]) if "retrained" in values else None
     return SimpleNamespace(
-        split=sets, own=evaluation(*after), original=evaluation(*before), retrained=retrained
+        split=sets,
+        own=evaluation(*after),
+        original=evaluation(*before),
+        retrained=retrained,
+        fresh=torch.ones(4, dtype=torch.bool),
+        confidence=None,
     )
 
 

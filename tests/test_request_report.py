@@ -1,11 +1,12 @@
 """Earlier requests in the report and in the table of the terminal."""
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
-from expunge.cli.table import earlier_table
+from expunge.cli.table import earlier_table, requests_table, result_table
 from expunge.records.record import Record
 from expunge.report import page, request_history
 
@@ -23,7 +24,7 @@ def record(after, values, before="", back=()):
     return Record(
         kind="unlearn", method="salun", scores=scores, model={"hash_before": before, "hash_after": after},
         details={"earlier_requests": earlier} if earlier else {}, machine={}, created="2026-01-01T00:00:00",
-        split={"scenario": "ids", "hash": after, "earlier": [e["request"] for e in earlier]},
+        split={"scenario": "ids", "hash": after, "request": f"r{len(earlier)}", "earlier": [e["request"] for e in earlier]},
     )  # fmt: skip
 
 
@@ -34,13 +35,78 @@ RUNS = [
 ]
 
 
-def test_heat_maps_are_in_the_order_of_the_requests():
+def test_heat_maps_have_a_row_for_each_request():
     accuracy, mia = request_history.heat_maps(RUNS)
     shown = [[c["text"] for c in cells] for _, cells in accuracy["rows"]]
-    assert shown == [["10.0", "", ""], ["11.0", "6.0", ""], ["12.0", "7.0", "95.0"]]
-    assert [c["shade"] for c in accuracy["rows"][2][1]] == [1, 0, 9]
-    assert [name for name, _ in mia["rows"]] == ["after request 1", "after request 2", "after request 3"]
-    assert [c["text"] for c in mia["rows"][2][1]] == ["80.0", "60.0", "10.0"]
+    assert shown == [["10.0", "11.0", "12.0"], ["", "6.0", "7.0"], ["", "", "95.0"]]
+    assert [cells[2]["shade"] for _, cells in accuracy["rows"]] == [1, 0, 9]
+    assert [name for name, _ in mia["rows"]] == ["request 1", "request 2", "request 3"]
+    assert mia["columns"] == [f"run {k} (request {k})" for k in (1, 2, 3)]
+    assert [cells[2]["text"] for _, cells in mia["rows"]] == ["80.0", "60.0", "10.0"]
+    # the record of a first request does not name its hash
+    without = replace(RUNS[1], split={"scenario": "ids", "hash": "a"})
+    assert request_history.heat_maps([RUNS[0], without, RUNS[2]]) == [accuracy, mia]
+
+
+def several():
+    """Two runs; the second one answers three requests, entered as 2, 4 and 3. Its own scores are those of their union."""
+    first, run = record("a", [(10, 85)], "0"), record("b", [(11, 82), (50, 50)], "a")
+    own = [
+        {"number": n, "request": f"s{n}", "scenario": "ids", "goal": "untrain", "samples": 2, "UA": UA, "MIA": MIA,
+         "UA_before": 5.0, "MIA_before": 80.0, "UA_retrained": None, "verdict": ["unknown"], "warning": text}
+        for n, UA, MIA, text in ((2, 90.0, 30.0, ""), (4, 20.0, 40.0, "It was taught."), (3, 0.0, 7.0, ""))
+    ]  # fmt: skip
+    run.details["requests"] = own
+    return [first, run]
+
+
+def test_each_request_of_a_run_has_a_row_with_its_own_scores():
+    runs = several()
+    accuracy, mia = request_history.heat_maps(runs)
+    assert accuracy["columns"] == ["run 1 (request 1)", "run 2 (requests 2, 4, 3)"]
+    shown = {name: [c["text"] for c in cells] for name, cells in accuracy["rows"]}
+    assert shown == {
+        "request 1": ["10.0", "11.0"],
+        "request 2": ["", "10.0"],
+        "request 3": ["", "100.0"],
+        "request 4": ["", "80.0"],
+    }
+    assert [cells[1]["text"] for _, cells in mia["rows"]] == ["82.0", "30.0", "7.0", "40.0"]
+    text = page(runs)
+    # the union's own values stand in no heat map, and its row in the table of methods says what it is
+    assert "SalUn (union of 3 requests)" in text and "Requests of this run" in text
+    assert "Request 4: It was taught." in text and "5.0 &gt; 20.0" in text
+    assert "union of" not in page(runs[:1]) and request_history.own_table(runs[0]) is None
+
+
+def test_the_terminal_shows_the_scores_of_each_request():
+    out = io.StringIO()
+    Console(file=out, width=80).print(requests_table(several()[1]))
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80 and "…" not in out.getvalue()
+    assert [line.split()[1] for line in lines if "(ids)" in line] == ["2", "4", "3"]
+    assert sum("not shown │" in line for line in lines) == 1 and "5.0 > 90.0" in out.getvalue()
+    assert requests_table(several()[0]) is None
+    out.truncate(0)
+    Console(file=out, width=80).print(result_table(several()))
+    assert "3 requests together" in " ".join(out.getvalue().split())
+
+
+def test_a_model_that_answered_requests_is_no_original():
+    before = record("b", [(11, 82), (6, 61)])
+    before.kind, before.details["answered"] = "original", 1
+    # an original that is scored with earlier requests of another model stays one
+    first = record("a", [(10, 85), (1, 2)])
+    first.kind = "original"
+    for run, words, others in (
+        (before, "before this run", "original"),
+        (first, "original", "before this run"),
+    ):
+        out = io.StringIO()
+        Console(file=out, width=80).print(result_table([run]))
+        for text in (out.getvalue().lower(), page([run, RUNS[1]]).lower()):
+            assert words in text
+        assert others not in out.getvalue().lower()
 
 
 def test_there_is_no_heat_map_without_a_sequence():

@@ -13,16 +13,14 @@ from ..days import is_day, read_day
 from ..errors import ExpungeError, raise_all
 from ..receipts.limits import visible
 from .checks import problems_of
-from .exit_codes import NO_RESULT
 from .invocation import command_line
+from .project_answer import show_answer, show_not_answered
 from .project_flags import ForgetFlags, InitFlags, entries_of
 from .project_tables import print_plan, print_requests
 from .settings_flags import FLAT
-from .terminal import notice, show_records
+from .terminal import notice
 
 if TYPE_CHECKING:
-    from ..projects.answered import Answer
-    from ..projects.project import Project
     from ..projects.requests import ProjectRequest
 
 
@@ -81,7 +79,11 @@ def forget(
     project = Project(flags.project, wait=flags.wait_for, say=notice)
     if flags.wait:
         for entry in project.register(requests):
-            print(f"request {entry.number} waits, due {entry.due}: {entry.samples:,} samples")
+            samples = f"{entry.samples:,} sample{'' if entry.samples == 1 else 's'}"
+            print(f"request {entry.number} ({visible(entry.subject)}) waits, due {entry.due}: {samples}")
+        print(
+            f"next: `expunge forget --project {project.path} --pending` answers all waiting requests in one run."
+        )
         return 0
     try:
         if flags.dry_run:
@@ -97,24 +99,8 @@ def forget(
             print(f"error: {text}", file=sys.stderr)
         return 1
     except NotAnswered as failed:
-        show_records([o.record for o in failed.outcomes], [], None)
-        for text in failed.problems:
-            print(f"error: {text}", file=sys.stderr)
-        print("the requests are in the ledger and wait", file=sys.stderr)
-        return NO_RESULT
-    return _show_answer(project, found)
-
-
-def _show_answer(project: Project, found: Answer) -> int:
-    """Print what a run did, and return the exit code."""
-    if found.outcomes:
-        limits = found.outcome.audit.limits if found.outcome.audit is not None else []
-        show_records([o.record for o in found.outcomes], limits, None)
-        print(f"model: {project.path / project.status().model}\nreport: {project.path / 'report.html'}")
-    failed = [f"the run does not answer a request: {text}" for text in found.failures.values()]
-    for text in [*failed, *found.not_proved]:
-        print(f"error: {text}", file=sys.stderr)
-    return 1 if found.skipped or failed or found.not_proved or found.came_back else 0
+        return show_not_answered(project, failed)
+    return show_answer(project, found)
 
 
 def status(*, project: Path = Path("."), today: str = "", full: bool = False, accept: bool = False) -> int:

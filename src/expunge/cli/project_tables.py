@@ -6,11 +6,15 @@ from collections.abc import Sequence
 from datetime import date
 from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Column, Table
+from rich.table import Table
 
 from ..receipts.limits import visible
+
+# longest subject that surely stays on one line
+SUBJECT = 12
 
 if TYPE_CHECKING:
     from ..projects.plan import Plan
@@ -18,10 +22,18 @@ if TYPE_CHECKING:
 
 
 def print_requests(requests: Sequence[ProjectRequest], today: date) -> None:
-    """Print requests with their states in the ledger, and their scores then and now."""
-    columns = (Column(name, no_wrap=True) for name in ("due", "UA", "MIA"))
-    due, *scored = columns
-    table = Table("no.", "subject", "asks for", due, "state", *scored)
+    """Print requests with their states in the ledger, and their scores then and now, in 80 columns if subjects are short."""
+    table = Table(
+        *("no.", "subject", "asks for", "due", "state", "UA", "MIA"),
+        padding=(0, 1, 0, 0),
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        caption="UA and MIA in percent: in the request's own audit > in the latest audit",
+        caption_justify="left",
+    )
+    short = all(len(visible(r.subject)) <= SUBJECT for r in requests)
+    for column in table.columns:
+        column.no_wrap = column.header != "state" and (short or column.header != "subject")
     for r in requests:
         state = f"{r.shown_state}, overdue" if r.is_overdue(today) else r.shown_state
         scores = [
@@ -54,6 +66,7 @@ def print_plan(plan: Plan) -> None:
         "estimated memory": "unknown" if plan.memory is None else f"{plan.memory / 1e6:,.0f} MB",
         "disk space": f"{plan.disk / 1e6:,.1f} MB needed, {plan.free / 1e6:,.0f} MB free",
         "retraining": f"{plan.retrain_seconds:.1f} seconds"
-        + (", which is cheaper than the method may be" if plan.retraining_is_cheaper else ""),
+        + (", which is cheaper than the method may be" if plan.retraining_is_cheaper else "")
+        + f" (by {plan.recipe})",
     }
     print("\n".join(f"{name}: {visible(text)}" for name, text in lines.items()))

@@ -25,11 +25,13 @@ def _gap(record: Record, name: str) -> float | None:
 
 def result_table(records: Sequence[Record], title: str = "") -> Table:
     """Scores beside Retrain's: mean (and spread over seeds) of UA, RA, TA, MIA with the gap, avg. gap, RTE."""
+    several = {len(r.details.get("requests") or ()) for r in records} - {0, 1}
     seeds = max((len(g) for g in by_method(records)), default=1)
     table = Table(
         title=escape(visible(title)) or None,
         caption="percent; the gap to Retrain in brackets, smaller is closer"
-        + (f"; mean ± sample standard deviation over {seeds} seeds" if seeds > 1 else ""),
+        + (f"; mean ± sample standard deviation over {seeds} seeds" if seeds > 1 else "")
+        + (f"; UA and MIA are those of {several.pop()} requests together" if several else ""),
     )
     table.add_column("method", no_wrap=True)
     for name in (*HEADLINE, "avg. gap", "RTE s", "MiB"):
@@ -106,6 +108,33 @@ def earlier_table(record: Record) -> Table | None:
     return table
 
 
+def requests_table(record: Record) -> Table | None:
+    """Return the requests of a run, each with its own scores before and after it. None for a run for one request."""
+    entries = record.details.get("requests") or []
+    if len(entries) < 2:
+        return None
+    table = Table(
+        title="requests of this run, each with its own scores",
+        caption='percent, before > after the run; "not shown": see the notes below',
+    )
+    table.add_column("request", no_wrap=True)
+    for name in ("samples", "UA", "MIA", "Retrain UA", "forgetting"):
+        table.add_column(name, justify="right")
+    for entry in entries:
+        table.add_row(
+            f"{entry['number']} ({escape(visible(entry['scenario']))})",
+            f"{entry['samples']:,}",
+            *(" > ".join(_score(entry.get(k)) for k in (f"{n}_before", n)) for n in ("UA", "MIA")),
+            _score(entry.get("UA_retrained")),
+            "not shown" if entry.get("warning") else "shown",
+        )
+    return table
+
+
+def _score(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"
+
+
 def _changed(entry: dict[str, Any], name: str) -> str:
     change = entry[f"{name}_change"]
     if entry[name] is None:
@@ -114,6 +143,9 @@ def _changed(entry: dict[str, Any], name: str) -> str:
 
 
 def _name(record: Record) -> str:
+    if record.kind == "original" and record.details.get("answered"):
+        # a model that has answered requests is not the one that was trained
+        return "before this run"
     return escape(visible({"original": "Original", "retrain": "Retrain"}.get(record.kind, record.method)))
 
 

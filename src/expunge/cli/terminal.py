@@ -11,7 +11,7 @@ from rich.console import Console
 
 from ..receipts.limits import visible_lines
 from ..records.record import Record
-from .table import earlier_table, measures_table, result_table, table_2x2
+from .table import earlier_table, measures_table, requests_table, result_table, table_2x2
 
 if TYPE_CHECKING:
     from ..pipeline.outcome import Outcome
@@ -34,6 +34,8 @@ def show_records(records: Sequence[Record], limits: Sequence[str], page: Path | 
         console.print(extra)
     for row in [r.details["table2x2"] for r in records if "table2x2" in r.details]:
         console.print(table_2x2(row))
+    if records and (own := requests_table(records[-1])) is not None:
+        console.print(own)
     if records and (earlier := earlier_table(records[-1])) is not None:
         console.print(earlier)
     for text in limits:

@@ -20,6 +20,8 @@ from .samples import Data, as_text
 
 # ids that a message shows
 SHOWN_IDS = 5
+# existing ids that a message shows if an id is unknown
+EXAMPLES = 3
 # group values that a message shows
 SHOWN_VALUES = 20
 
@@ -172,8 +174,7 @@ def _id_problems(counts: Counter[str], positions: dict[str, list[int]], train: D
     alike = _spaced_alike(absent, _ids_of(train)) if absent else set()
     in_test = set() if test.ids is None else {str(i) for i in test.ids if i in absent}
     unknown = [i for i in counts if i in absent - in_test - alike]
-    likely = nearest(unknown, _ids_of(train)) if unknown and train.ids is not None else []
-    hint = f"; {', '.join(likely)}" if likely else ""
+    hint = _id_hint(unknown, train) if unknown else ""
     reasons = [
         (f"is unknown; compare it with the ids of the data{hint}", unknown),
         (
@@ -196,6 +197,17 @@ def _id_problems(counts: Counter[str], positions: dict[str, list[int]], train: D
         for reason, ids in reasons
         if ids
     ]
+
+
+def _id_hint(unknown: Sequence[str], train: Data) -> str:
+    """Return which ids the data has: the nearest ones, and some examples."""
+    if train.ids is None:
+        return f"; the data has no ids, so an id is a position from 0 to {len(train) - 1}"
+    step = max(1, len(train) // EXAMPLES)
+    examples = [str(train.ids[n]) for n in range(0, len(train), step)][:EXAMPLES]
+    return "".join(
+        f"; {text}" for text in (*nearest(unknown, _ids_of(train)), f"ids of the data: {examples}")
+    )
 
 
 def samples_in_group(column: str, values: Any, train: Data) -> Tensor:

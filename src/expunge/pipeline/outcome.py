@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from ..audit.result import AuditResult
+from ..data.past_requests import requests_of
 from ..own_code import source_of
 from ..records.hashing import state_hash
 from ..records.record import Record, plain, settings_of
@@ -131,6 +132,9 @@ def record_of(
         details["mask"] = {"density": run.mask.density}
         if zeros := run.mask.metadata.get("zero_saliency"):
             details["mask"]["zero_saliency"] = int(zeros)
+    if kind == "original" and (answered := requests_of(run.model)):
+        # it is the model before a later run, and not the one that was trained
+        details["answered"] = len(answered)
     if run.split.earlier:
         details["earlier"] = [e.past.public() for e in run.split.earlier]
     return Record(

@@ -17,6 +17,7 @@ from ..training.run import Run
 from .answered import Answer, NotAnswered, Setting
 from .effect import failure, run_failure
 from .parts import Part, parts_of
+from .request_scores import described
 from .wanted import Wanted
 
 
@@ -46,7 +47,7 @@ def answer(
         details = outcome.record.details
         details["returned_copies"] = setting.returned.to_dict()
         details["limits"] = [*details.get("limits", ()), *sentences]
-    failures = _failures(splits, parts, outcomes)
+    failures = _failures(splits, parts, outcomes, setting.max_loss)
     if len(failures) == len(splits):
         raise NotAnswered([failures[k] for k in range(len(splits))], outcomes)
     if parts:
@@ -54,6 +55,8 @@ def answer(
         outcome.record.details["verdict"] = parts_of([union], outcomes)[0].verdict
     answered = [k for k in range(len(splits)) if k not in failures]
     kept = [parts[k] for k in answered] if parts else []
+    if kept:
+        outcome.record.details["requests"] = described(kept, len(requests_of(model)), _is_exact(outcome))
     new = _remembered([splits[k] for k in answered], kept, outcome.record.method)
     hashes = {past.request for past in new}
     # of requests that came back and are not answered by this run, the samples still stay out of training
@@ -86,13 +89,19 @@ def _run(model: nn.Module, union: Split, setting: Setting) -> list[Outcome]:
     return outcomes
 
 
-def _failures(splits: Sequence[Split], parts: Sequence[Part], outcomes: Sequence[Outcome]) -> dict[int, str]:
+def _failures(
+    splits: Sequence[Split], parts: Sequence[Part], outcomes: Sequence[Outcome], max_loss: float
+) -> dict[int, str]:
     """Return {position of a request: why the run does not answer it}."""
     if reason := run_failure(outcomes[-1], outcomes[0]):
         return dict.fromkeys(range(len(splits)), reason)
-    exact = outcomes[-1].method is not None and outcomes[-1].method.exact
-    reasons = {k: failure(part, exact=exact) for k, part in enumerate(parts)}
+    exact = _is_exact(outcomes[-1])
+    reasons = {k: failure(part, exact=exact, max_loss=max_loss) for k, part in enumerate(parts)}
     return {k: text for k, text in reasons.items() if text}
+
+
+def _is_exact(outcome: Outcome) -> bool:
+    return outcome.method is not None and outcome.method.exact
 
 
 def _remembered(splits: Sequence[Split], parts: Sequence[Part], method: str) -> list[PastRequest]:

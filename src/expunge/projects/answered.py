@@ -21,6 +21,7 @@ from ..tasks.task import Task
 from ..training.method import Method
 from ..training.run import Compute
 from ..tuning.search import Count
+from .entries import LARGEST_LOSS
 from .held_out import hold_out
 from .returned import ReturnedCopies
 from .wanted import Wanted, union_of
@@ -52,6 +53,7 @@ class Setting:
         fixed: Settings of the method that trials keep.
         returned: Copies of samples that earlier requests removed. None if they were not looked for.
         waiting: Requests that wait. No run trains on their samples.
+        max_loss: Points of test accuracy that a run may cost.
     """
 
     train: Data
@@ -74,6 +76,7 @@ class Setting:
     fixed: Sequence[str] = ()
     returned: ReturnedCopies | None = None
     waiting: Sequence[WaitingRequest] = ()
+    max_loss: float = LARGEST_LOSS
 
     def draw(self, request: Wanted) -> Split:
         """Draw the split of one request."""
@@ -133,6 +136,8 @@ class NotAnswered(UnlearningFailed):
 
     def __init__(self, reasons: Sequence[str], outcomes: Sequence[Outcome]):
         self.reasons, self.outcomes = list(reasons), list(outcomes)
+        # the requests of a project
+        self.entries: list[Any] = []
         method = outcomes[-1].record.method
         problems = [
             f"the run answers no request: {text.rstrip('.')}. The model stays as it was; change the settings of {method}, and run again."
@@ -156,6 +161,7 @@ class Answer:
             in `splits` nor in `requests`.
         skipped: Why other open requests were not answered, one sentence for each problem. They stay open.
         not_proved: What the ledger lacks to call the requests proved, one sentence for each request.
+        entries: The requests of a project (`ProjectRequest`) that were to be answered, with their states.
     """
 
     outcomes: list[Outcome]
@@ -166,6 +172,7 @@ class Answer:
     failures: dict[int, str] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
     not_proved: list[str] = field(default_factory=list)
+    entries: list[Any] = field(default_factory=list)
 
     def __repr__(self) -> str:
         last = repr(self.outcomes[-1]) if self.outcomes else "answered by an earlier run"
@@ -194,6 +201,12 @@ class Answer:
     def scores(self) -> dict[str, Any]:
         """The scores of the audit, in percent."""
         return self.record.scores
+
+    @property
+    def warnings(self) -> list[str]:
+        """Why the scores of requests do not show that they are forgotten, one sentence for each."""
+        entries = [] if self.kept else self.record.details.get("requests", [])
+        return [f"request {entry['number']}: {entry['warning']}" for entry in entries if entry["warning"]]
 
     @property
     def earlier(self) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from ..receipts.ledger import Ledger
 from ..receipts.limits import visible
 from ..records.checkpoint import write_checkpoint
 from ..records.checkpoint_metadata import metadata_for
-from ..records.record import Record, plain
+from ..records.record import Record, plain, settings_of
 from ..records.request_file import requests_path, write_requests
 from ..report import write_report
 from .answered import Answer, Setting
@@ -51,6 +51,9 @@ def deliver(
     split = found.outcome.run.split
     metadata = metadata_for("unlearn", split, found.outcome.method or setting.method, setting.seed)
     metadata["requests"] = json.dumps(plain([r.public() for r in requests_of(found.model)]))
+    if latest.trained is not None:
+        # later plans and references are trained as the original was
+        metadata["recipe"] = json.dumps(settings_of(latest.trained))
     write_checkpoint(out, found.model.state_dict(), metadata=metadata)
     receipt, secret = issue(
         Record.load(record_file),

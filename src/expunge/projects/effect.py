@@ -16,13 +16,11 @@ from ..audit.earlier_requests import TOLERANCE
 from ..audit.evaluation import Evaluation
 from ..audit.grounds import QUANTILE
 from ..pipeline.outcome import Outcome
+from .entries import LARGEST_LOSS
 from .parts import Part
 
 # Points by which a run must change the confidence in a sample, on average. A real run changes it by more.
 LEAST_CHANGE = 0.1
-# Points of test accuracy that a run may cost. It is a limit for collapse, chosen and not measured: SalUn cost a small MLP on
-# digits 16 points for two ids. The table shows every smaller loss.
-LARGEST_LOSS = 20.0
 # Probability that samples stand out from unseen ones by chance.
 SIGNIFICANCE = 0.01
 
@@ -37,23 +35,24 @@ def run_failure(outcome: Outcome, original: Outcome) -> str:
     return ""
 
 
-def failure(part: Part, *, exact: bool) -> str:
+def failure(part: Part, *, exact: bool, max_loss: float = LARGEST_LOSS) -> str:
     """Return why a run does not answer one of its requests, as a sentence. Empty if it does.
 
     Args:
         part: The request.
         exact: Whether the method trains a new model without the samples. Then there is nothing to measure.
+        max_loss: Points of test accuracy that the run may cost.
     """
     if exact and part.split.goal != "unlearn":
         return ""
-    if harm := _lost_accuracy(part):
+    if harm := _lost_accuracy(part, max_loss):
         return harm
     if part.split.goal == "unlearn":
         return _still_recognised(part)
-    return _unmoved(part) or _class_remembered(part) or _still_remembered(part)
+    return _unmoved(part) or _class_remembered(part) or _taught(part) or _still_remembered(part)
 
 
-def _lost_accuracy(part: Part) -> str:
+def _lost_accuracy(part: Part, max_loss: float = LARGEST_LOSS) -> str:
     """Return that the run cost accuracy on the test samples that both models were evaluated on. They are the same samples."""
     before, after = (e.test.correct.double() for e in (part.original, part.own))
     if not len(before) or len(before) != len(after):
@@ -63,19 +62,19 @@ def _lost_accuracy(part: Part) -> str:
         100 * change.mean().item(),
         100 * QUANTILE * change.std(correction=0).item() / len(change) ** 0.5,
     )
-    if loss <= LARGEST_LOSS or loss <= error or _reference_lost(part, loss):
+    if loss <= max_loss or loss <= error or _reference_lost(part, loss, max_loss):
         return ""
     return (
         f"the run cost {loss:.1f} points of test accuracy, from {part.original.test.accuracy:.1f} % to {part.own.test.accuracy:.1f} %; "
-        f"at most {LARGEST_LOSS:g} points are allowed"
+        f"at most {max_loss:g} points are allowed (max_loss)"
     )
 
 
-def _reference_lost(part: Part, loss: float) -> bool:
+def _reference_lost(part: Part, loss: float, max_loss: float) -> bool:
     """Whether the reference lost as much, up to the allowed loss: then the samples were needed for the accuracy."""
     if part.retrained is None:
         return False
-    return loss - (part.original.test.accuracy - part.retrained.test.accuracy) <= LARGEST_LOSS
+    return loss - (part.original.test.accuracy - part.retrained.test.accuracy) <= max_loss
 
 
 def _still_recognised(part: Part) -> str:
@@ -88,8 +87,7 @@ def _still_recognised(part: Part) -> str:
 
 def _unmoved(part: Part) -> str:
     """Return that the run left the confidence in its samples as it was. It compares the same samples."""
-    index, earlier = part.own.split.forget.index, part.own.split.earlier_samples.index
-    fresh = ~torch.isin(index[torch.isin(index, part.split.forget.index)], earlier)
+    fresh = part.fresh
     if not fresh.any():
         # earlier requests removed all of them
         return ""
@@ -119,6 +117,11 @@ def _class_remembered(part: Part) -> str:
         f"no sample is retained of the classes of {int(alone.sum())} samples, so a retrained model would recognise none of them; the "
         f"model still recognises {known:.1f} %, and {before:.1f} % before the run"
     )
+
+
+def _taught(part: Part) -> str:
+    """Return that the run raised the confidence in its samples, beyond what other samples gained. A reference says more."""
+    return "" if part.retrained is not None or part.confidence is None else part.confidence.rose
 
 
 def _still_remembered(part: Part) -> str:

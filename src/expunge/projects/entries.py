@@ -6,6 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+# Points of test accuracy that a run may cost. It is a limit for collapse, chosen and not measured: SalUn cost a small MLP on
+# digits 16 points for two ids.
+LARGEST_LOSS = 20.0
 # a share below 1
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -34,6 +37,7 @@ class Entries(BaseModel):
         rehearse: Let each run also work on the samples of earlier requests.
         max_gap: Largest average gap to the reference, in percentage points, at which a request is proved. The ledger gets this
             limit. By default the limit of the ledger counts, which is 5 if it was not changed.
+        max_loss: Limit of test accuracy that a run may cost, in percentage points. A run that costs more answers no request.
         measures: Extra measures of each audit.
         compute: How the arithmetic is done: amp, channels_last, compile, accumulate, processes, eval_batch.
         days: Days in which a request must be answered, if it names no due day.
@@ -58,6 +62,7 @@ class Entries(BaseModel):
     recipe: dict[str, Any] = Field(default_factory=dict)
     rehearse: bool = False
     max_gap: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    max_loss: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = LARGEST_LOSS
     measures: list[str] = Field(default_factory=list)
     compute: dict[str, Any] = Field(default_factory=dict)
     days: Annotated[int, Field(ge=0, le=3650)] = 28

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..audit.confidence_change import ConfidenceChange, confidence_change
 from ..audit.evaluation import Evaluation, gaps
 from ..audit.grounds import find_grounds
 from ..audit.result import Grounds
@@ -44,6 +46,20 @@ class Part:
         """The scores of this request, in percent, with the gap to the reference in points."""
         scores = self.own.scores
         return scores if self.retrained is None else {**scores, "gap": gaps(scores, self.retrained.scores)}
+
+    @property
+    def fresh(self) -> Tensor:
+        """Which samples of this request no earlier request removed, bool (N,)."""
+        index, earlier = self.own.split.forget.index, self.own.split.earlier_samples.index
+        return ~torch.isin(index[torch.isin(index, self.split.forget.index)], earlier)
+
+    @cached_property
+    def confidence(self) -> ConfidenceChange | None:
+        """What the run did to the confidence in the samples. None for the goal `unlearn`, which is judged by recognition."""
+        fresh = self.fresh
+        if self.split.goal == "unlearn" or not fresh.any():
+            return None
+        return confidence_change(self.original, self.own, fresh)
 
     @property
     def verdict(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from ..training.method import Method
 from ..tuning.auto import MOST, adapt, can_search
 from ..tuning.search import AUTO, tries
 from .answered import Setting
+from .prepared import Prepared
 from .timing import seconds_per_sample, time_run
 
 
@@ -39,6 +40,7 @@ class Plan:
         disk: Bytes that the run writes.
         free: Free bytes on that disk.
         retrain_seconds: Estimated seconds of retraining by the recipe.
+        recipe: Where the recipe comes from, and its epochs.
     """
 
     samples: list[int]
@@ -54,6 +56,7 @@ class Plan:
     disk: int
     free: int
     retrain_seconds: float
+    recipe: str = ""
 
     @property
     def retraining_is_cheaper(self) -> bool:
@@ -61,27 +64,19 @@ class Plan:
         return self.seconds is not None and self.retrain_seconds < self.seconds[1]
 
 
-def make_plan(
-    model: nn.Module,
-    splits: Sequence[Split],
-    setting: Setting,
-    recipe: Retrain,
-    folder: Path,
-    model_file: Path,
-) -> Plan:
+def make_plan(prepared: Prepared, splits: Sequence[Split], setting: Setting, folder: Path) -> Plan:
     """Plan a run. A run of ten steps is timed for the method and for the recipe, on copies of the model.
 
     Args:
-        model: The latest model. It is left as it was.
+        prepared: The project. Its latest model is left as it was.
         splits: The split of each request.
         setting: Data, task, method and seeds.
-        recipe: The training recipe of the data.
         folder: Where the run writes.
-        model_file: The latest checkpoint.
 
     Raises:
         ExpungeError: The method does not fit.
     """
+    model, recipe = prepared.model, prepared.settings.make_recipe(prepared.trained)
     split = setting.for_run(splits, requests_of(model))
     check_run(setting.method, split, setting.task, seed=setting.seed, compute=setting.compute, model=model)
     method, trials = _trials(model, split, setting)
@@ -114,10 +109,20 @@ def make_plan(
         seconds=None if run is None else (least, most),
         memory=None if run is None or run.memory is None else run.memory + extra,
         # the checkpoint, and about 100 bytes per id in secret and request file
-        disk=model_file.stat().st_size + 100 * len(split.forget) + 2 * sum(map(len, split.forget.ids)),
+        disk=prepared.model_file.stat().st_size
+        + 100 * len(split.forget)
+        + 2 * sum(map(len, split.forget.ids)),
         free=shutil.disk_usage(folder).free,
         retrain_seconds=0.0 if retraining is None else retraining.seconds,
+        recipe=f"{_recipe_source(prepared)}, {recipe.epochs} epochs",
     )
+
+
+def _recipe_source(prepared: Prepared) -> str:
+    """Return where the recipe of a project comes from."""
+    below = "the recipe of the checkpoint" if type(prepared.trained) is Retrain else "the default recipe"
+    given = prepared.settings.recipe
+    return f"[recipe] of expunge.toml ({', '.join(sorted(given))}), else {below}" if given else below
 
 
 def _trials(model: nn.Module, split: Split, setting: Setting) -> tuple[Method, tuple[int, int]]:

@@ -20,6 +20,8 @@ from ..records.request_file import answered_requests, read_requests
 from ..sources.loading import load
 from ..sources.source import Source
 from ..tasks.classification import Classification
+from ..training.method import Method
+from ..training.registry import recipe_from_metadata
 from ..training.run import Compute
 from .answered import Setting
 from .folder import HELD_OUT, SETTINGS, Folder, request_file, sha256, write_private_json
@@ -39,7 +41,8 @@ Say = Callable[[str], None]
 class Prepared:
     """Hold what a command of a project works with: its state, settings, data and latest model.
 
-    `ledger_head` is the head of the ledger that the command copied; empty without a ledger.
+    `ledger_head` is the head of the ledger that the command copied; empty without a ledger. `trained` is the recipe that the
+    checkpoint names, or None.
     """
 
     state: dict[str, Any]
@@ -50,6 +53,7 @@ class Prepared:
     model_file: Path
     pins: Pins
     ledger_head: str = ""
+    trained: Method | None = None
 
 
 def prepare(folder: Folder, say: Say, command: str = "") -> Prepared:
@@ -71,6 +75,7 @@ def prepare(folder: Folder, say: Say, command: str = "") -> Prepared:
     load_into(model, checkpoint)
     answered, requests = _answered(folder, state, checkpoint, len(source.classes)), request_entries(state)
     remember_requests(model, answered)
+    trained = recipe_from_metadata(checkpoint)
     numbers = {entry.request: entry.number for entry in reversed(requests)}
     note_gone(requests, answered, source, say)
     returned = find_returned(
@@ -78,7 +83,7 @@ def prepare(folder: Folder, say: Say, command: str = "") -> Prepared:
     )
     for text in returned.sentences:
         say(text)
-    setting = replace(_setting(settings, source, command), returned=returned)
+    setting = replace(_setting(settings, source, command, trained), returned=returned)
     if (drawn := state.get("drawn")) and drawn["held_out"] and source.train.fingerprint() != drawn["data"]:
         if drawn["data"]:
             say(
@@ -90,10 +95,11 @@ def prepare(folder: Folder, say: Say, command: str = "") -> Prepared:
     # from the first request on, the fingerprints of the samples say more
     if first and not drawn and (note := check_original(checkpoint, split)):
         say(note.replace("add --validation 0", "set validation = 0 in expunge.toml"))
-    return Prepared(state, requests, settings, setting, model.to(settings.device), path, pins)
+    model = model.to(settings.device)
+    return Prepared(state, requests, settings, setting, model, path, pins, trained=trained)
 
 
-def _setting(settings: ProjectSettings, source: Source, command: str) -> Setting:
+def _setting(settings: ProjectSettings, source: Source, command: str, trained: Method | None) -> Setting:
     return Setting(
         train=source.train,
         test=source.test,
@@ -105,13 +111,14 @@ def _setting(settings: ProjectSettings, source: Source, command: str) -> Setting
         seed=settings.seed,
         compute=Compute(**settings.compute),
         rehearse=settings.rehearse,
-        recipe=settings.make_recipe() if settings.reference else None,
+        recipe=settings.make_recipe(trained) if settings.reference else None,
         factory=seeded_factory(lambda: settings.build(source).to(settings.device), settings.seed),
         measures=settings.measures,
         names={"model": settings.model, "data": source.name, "classes": source.classes},
         command=command,
         trials=settings.trials,
         fixed=sorted(settings.settings),
+        max_loss=settings.max_loss,
     )
 
 

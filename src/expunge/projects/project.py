@@ -27,7 +27,9 @@ from .pending import draw_open, left_waiting
 from .plan import Plan, make_plan
 from .prepared import Prepared, Say, for_requests, prepare
 from .repeated import answer_repeats, earlier_answer, earlier_of
+from .request_scores import renumber
 from .requests import ProjectRequest, ProjectStatus
+from .same_subject import note_same_subjects
 from .settings import ProjectSettings, read_settings
 from .status import completed, states_from_file
 from .wanted import Wanted, wanted
@@ -146,6 +148,7 @@ class Project:
             prepared = self._prepare(command)
             with self.folder.change() as work:
                 ledger = ledger_copy(self.folder, work, prepared, self.say)
+                note_same_subjects(prepared.requests, new, self.say)
                 splits = enter(prepared, ledger, new)
                 entries = prepared.requests[len(prepared.requests) - len(new) :]
                 waiting, of_waiting, skipped = draw_open(prepared, pending, self.say, entries)
@@ -164,6 +167,7 @@ class Project:
                     found = Answer([], splits, past, kept=(prepared.model, Record.load(kept[-1])))
                 if failed is None:
                     found.not_proved, found.skipped = not_proved(ledger, entries), skipped
+                    found.entries = list(entries)
                 commit(self.folder, prepared, work, ledger)
                 if failed is not None:
                     raise failed
@@ -179,7 +183,10 @@ class Project:
             found = answer(prepared.model, what, setting, [split for _, split in left])
         except NotAnswered as error:
             mark_failed(ledger, entries, error.reasons, setting.method.name())
+            error.entries = entries
             raise
+        answered = [entry for k, entry in enumerate(entries) if k not in found.failures]
+        renumber(found.record, prepared.requests, zip(answered, found.requests, strict=True))
         deliver_answer(prepared, work, ledger, entries, found, setting)
         return found
 
@@ -189,6 +196,7 @@ class Project:
             prepared = self._prepare()
             with self.folder.change() as work:
                 ledger = ledger_copy(self.folder, work, prepared, self.say)
+                note_same_subjects(prepared.requests, new, self.say)
                 splits = enter(prepared, ledger, new)
                 entries = prepared.requests[len(prepared.requests) - len(new) :]
                 for entry, split in zip(entries, splits, strict=True):
@@ -208,15 +216,15 @@ class Project:
         check_some([*waiting, *new], skipped, self.say)
         splits = draw_new(prepared, new)
         check_new_requests(prepared, new, splits)
+        note_same_subjects(prepared.requests, new, self.say)
         splits, requests = [*of_waiting, *splits], [*(r.wanted for r in waiting), *new]
         for split in splits:
             if earlier := earlier_answer(split, requests_of(prepared.model), prepared.requests):
                 self.say(
                     f"request {earlier.number} removed all samples of a request already; no run would be needed for it."
                 )
-        setting, recipe = for_requests(prepared, requests), prepared.settings.make_recipe()
-        setting = replace(setting, waiting=left_waiting(prepared, waiting))
-        return make_plan(prepared.model, splits, setting, recipe, self.path, prepared.model_file)
+        setting = replace(for_requests(prepared, requests), waiting=left_waiting(prepared, waiting))
+        return make_plan(prepared, splits, setting, self.path)
 
     def status(self, today: date | None = None, *, full: bool = False) -> ProjectStatus:
         """Return all requests with their states in the ledger, the latest model, and what is wrong with files and settings.

@@ -45,9 +45,13 @@ class ProjectSettings(Entries):
         values = {f.name: getattr(made, f.name) for f in fields(made)}
         return chosen(**{**values, **_tuples(self.settings)})
 
-    def make_recipe(self) -> Retrain:
-        """Return the training recipe of the reference."""
-        made = presets.recipe(self.data)
+    def make_recipe(self, trained: Method | None = None) -> Retrain:
+        """Return the training recipe of the reference: `[recipe]` of the file, above that of the model, above the preset.
+
+        Args:
+            trained: How the model was trained, if its checkpoint says it (`recipe_from_metadata`).
+        """
+        made = trained if type(trained) is Retrain else presets.recipe(self.data)
         values = {f.name: getattr(made, f.name) for f in fields(made)}
         return Retrain(**{**values, **_tuples(self.recipe)})
 

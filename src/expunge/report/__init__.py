@@ -184,6 +184,8 @@ def _method_parts(group: Group, study: Study, name: str) -> dict[str, Any]:
         "trials": audit_details.trials(details),
         "attacks": strong_audit.attack_table(details.get("attacks")),
         "feature_measures": strong_audit.feature_table(details.get("features")),
+        "own": request_history.own_table(record),
+        "warnings": request_history.warnings(record),
         "earlier": request_history.earlier_table(record),
         "audit_verdict": strong_audit.verdict(details.get("verdict")),
     }

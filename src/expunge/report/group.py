@@ -49,14 +49,25 @@ class Group:
 
     @cached_property
     def name(self) -> str:
-        """ "Original", "Retrain", or the display name of the method."""
+        """ "Original", "Before this run" for a model that has answered requests, "Retrain", or the name of the method."""
+        if self.kind == "original" and self.runs[0].details.get("answered"):
+            return "Before this run"
         references = {"original": "Original", "retrain": "Retrain"}
         return references.get(self.kind) or display_name(str(self.runs[0].method))
 
     @property
     def label(self) -> str:
-        """The name, with the settings that differ from another group of the same method."""
-        return f"{self.name} ({self.difference})" if self.difference else self.name
+        """The name, with the settings that differ from another group of the same method. The union of requests is named."""
+        several = len(self._requests)
+        union = f"union of {several} requests" if several > 1 else ""
+        remarks = ", ".join(filter(None, (self.difference, union)))
+        return f"{self.name} ({remarks})" if remarks else self.name
+
+    @property
+    def _requests(self) -> list[object]:
+        """The requests that the first run answers, where its record lists them."""
+        listed = self.runs[0].details.get("requests")
+        return list(listed) if isinstance(listed, list) else []
 
     def score(self, metric: str) -> Stat | None:
         """Return a score over the runs, in percent."""

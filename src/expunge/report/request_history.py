@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..records.record import Record
 from .number_text import fixed
-from .values import number, table
+from .values import number, table, texts
 
 # shades of a heat map, from 0 to 100 %
 SHADES = 10
+# requests that the title of a column lists
+SHOWN = 4
 
 
 def _entries(record: Record) -> list[dict[str, Any]]:
@@ -38,37 +41,114 @@ def earlier_table(record: Record) -> dict[str, Any] | None:
     return {"titles": titles, "rows": rows} if rows else None
 
 
-def heat_maps(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """Return two heat maps of a sequence of requests: accuracy and MIA of each request after each run.
+def own_table(record: Record) -> dict[str, Any] | None:
+    """Return the requests of a run, each with its own scores, as a grid for the template. None for a run for one request."""
+    entries = _own(record)
+    if len(entries) < 2:
+        return None
+    rows = []
+    for entry in entries:
+        scores = [
+            " > ".join(fixed(number(entry.get(name))) for name in (f"{score}_before", score))
+            for score in ("UA", "MIA")
+        ]
+        shown = "not shown" if entry.get("warning") else "shown"
+        reference = fixed(number(entry.get("UA_retrained")))
+        words = ", ".join(texts(entry.get("verdict")))
+        cells = [fixed(number(entry.get("samples")), 0), *scores, reference, shown, words]
+        rows.append((f"{entry.get('number', '–')}: {entry.get('scenario', '')}", cells))
+    titles = ["Samples", "UA (before > after)", "MIA (before > after)", "Retrain UA", "Forgetting", "Verdict"]
+    return {"titles": titles, "rows": rows}
 
-    A row is a run, a column a request. Records of one sequence have one earlier request more each. A sequence of one run has
-    no heat map.
+
+def warnings(record: Record) -> list[str]:
+    """Return why the scores of requests of a run do not show that they are forgotten, one sentence for each."""
+    return [f"Request {e.get('number', '–')}: {e['warning']}" for e in _own(record) if e.get("warning")]
+
+
+def _own(record: Record) -> list[dict[str, Any]]:
+    """Return the requests that a run answers, each with its own scores. Empty where the record does not list them."""
+    listed = record.details.get("requests")
+    return [table(e) for e in listed if table(e)] if isinstance(listed, list) else []
+
+
+@dataclass
+class _Row:
+    """One request in a heat map: its number, and its value after each run."""
+
+    number: Any
+    values: dict[int, float | None] = field(default_factory=dict)
+
+
+def heat_maps(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """Return two heat maps of a sequence of runs: accuracy and MIA of each request after each run.
+
+    A row is a request, a column a run. Each run begins with the model of the run before it. A sequence of one run has no
+    heat map. A run that answers several requests gives each of them its own scores.
     """
-    runs = [r for r in records if r.kind == "unlearn"]
-    chain = sorted((r for r in runs if _entries(r)), key=lambda r: len(_entries(r)))
-    if not chain:
+    chain = _chain([r for r in records if r.kind == "unlearn"])
+    if len(chain) < 2:
         return []
-    start = [
-        r for r in runs if not _entries(r) and r.model.get("hash_after") == chain[0].model.get("hash_before")
-    ]
-    chain = [*start[:1], *chain]
-    lengths = [len(_entries(r)) for r in chain]
-    if len(chain) < 2 or lengths != sorted(set(lengths)):
-        return []
-    last = lengths[-1] + 1
+    columns = [_title(record, at) for at, record in enumerate(chain, 1)]
     maps = []
     for title, name, flipped in (
         ("Accuracy on the samples of each request, %", "UA", True),
         ("Share of the samples that the attack calls non-member (MIA), %", "MIA", False),
     ):
         rows = []
-        for record, count in zip(chain, lengths, strict=True):
-            values = [number(e.get(name)) for e in _entries(record)] + [number(record.scores.get(name))]
-            shown = [None if v is None else 100 - v if flipped else v for v in values]
-            cells = [_cell(v) for v in shown] + [_cell(None, "")] * (last - len(shown))
-            rows.append((f"after request {count + 1}", cells))
-        maps.append({"title": title, "columns": [str(k + 1) for k in range(last)], "rows": rows})
+        for row in _rows(chain, name):
+            values = [row.values.get(at) for at in range(len(chain))]
+            first = min(row.values)
+            cells = [
+                _cell(None if v is None else 100 - v if flipped else v, "" if at < first else "–")
+                for at, v in enumerate(values)
+            ]
+            rows.append((f"request {row.number}", cells))
+        maps.append({"title": title, "columns": columns, "rows": rows})
     return maps
+
+
+def _chain(runs: Sequence[Record]) -> list[Record]:
+    """Return the longest row of runs of which each begins with the model of the one before. Empty if it branches."""
+    by_result = {str(r.model.get("hash_after")): r for r in runs}
+    starts = [str(r.model.get("hash_before")) for r in runs]
+    if len(by_result) < len(runs) or len(set(starts)) < len(starts):
+        # seeds or methods of one request
+        return []
+    chains = []
+    for last in runs:
+        chain = [last]
+        while (before := by_result.get(str(chain[0].model.get("hash_before")))) and before not in chain:
+            chain.insert(0, before)
+        chains.append(chain)
+    return max(chains, key=len, default=[])
+
+
+def _rows(chain: Sequence[Record], name: str) -> list[_Row]:
+    """Return the requests of a sequence in the order of their numbers, with a score after each run."""
+    rows: dict[str, _Row] = {}
+    # the record of a first request does not name its hash
+    hashes = {str(e.get("number")): e.get("request") for e in _entries(chain[-1])}
+    for at, record in enumerate(chain):
+        for entry in [*_entries(record), *_answered(record)]:
+            at_number = str(entry.get("number"))
+            key = str(entry.get("request") or hashes.get(at_number) or at_number)
+            row = rows.setdefault(key, _Row(entry.get("number")))
+            row.values[at] = number(entry.get(name))
+    return sorted(rows.values(), key=lambda row: number(row.number) or 0)
+
+
+def _answered(record: Record) -> list[dict[str, Any]]:
+    """Return the requests that a run answers. A record that lists none is that of one request."""
+    one = {"number": len(_entries(record)) + 1, "request": record.split.get("request"), **record.scores}
+    return _own(record) or [one]
+
+
+def _title(record: Record, at: int) -> str:
+    """Return the title of a run's column: the requests that it answers."""
+    numbers = [str(e.get("number", "–")) for e in _answered(record)]
+    shown = ", ".join(numbers) if len(numbers) <= SHOWN else f"{numbers[0]} to {numbers[-1]}"
+    return f"run {at} (request{'s' if len(numbers) > 1 else ''} {shown})"
 
 
 def _cell(value: float | None, missing: str = "–") -> dict[str, Any]:

@@ -12,10 +12,18 @@ from torch import nn
 from ..audit.evaluation import Evaluation, gaps
 from ..audit.result import Scores
 from ..audit.strong_findings import sampling_error
-from ..data.likeness import importance_weights
 from ..data.split import Split
 from ..tasks.task import Task
-from .estimate import LARGEST_DISTANCE, Distance, SetPredictions, estimated_gap, expected_scores, predict_sets
+from .estimate import (
+    LARGEST_DISTANCE,
+    Distance,
+    SetPredictions,
+    estimated_gap,
+    expected_scores,
+    forget_gap,
+    predict_sets,
+    weights_of_others,
+)
 
 # factor of the critical value of the Kolmogorov-Smirnov distance at 5 %
 CRITICAL = 1.358
@@ -27,32 +35,35 @@ class CautiousEstimate:
 
     The attack of `estimated_gap` reacts to tiny changes of confidence where the model is sure of everything. So its part
     is replaced:
-    - Forgotten classes: the attack counts as at least as wrong as UA. A class that is recognised is remembered.
-    - Single samples: the distance of the confidences on the forget set from those on validation samples, above what
+    - Removed classes: the attack counts as at least as wrong as UA. A class that is recognised is remembered.
+    - Other samples: the distance of the confidences on the forget set from those on validation samples, above what
       chance gives (`excess_distance`). Retrain treats both alike.
 
     Args:
         expected: Estimate of Retrain's scores.
-        weights: Importance weights of the validation samples (N,). None for forgotten classes.
+        weights: Importance weights of the validation samples (N,). None if all forget samples are of removed classes.
         size: Number of validation samples, without those of forgotten classes.
+        share: Share of removed classes in the forget set.
     """
 
     expected: Scores
     weights: torch.Tensor | None
     size: int
+    share: float = 0.0
 
     @classmethod
     def of(cls, original: SetPredictions, split: Split) -> CautiousEstimate:
         """Return the estimate that follows from the original's predictions."""
-        weights = None if split.forget_classes else importance_weights(split)
-        return cls(expected_scores(original, split), weights, len(original.validation.labels))
+        weights, expected = weights_of_others(original, split), expected_scores(original, split)
+        return cls(expected, weights, len(original.validation.labels), original.removed_share)
 
     @property
     def margin(self) -> float:
-        """Sampling error of the gap (95 %, in percentage points). The scores of forgotten classes are known, so it is 0."""
+        """Sampling error of the gap (95 %, in percentage points). The scores of removed classes are known: theirs is 0."""
         if self.weights is None:
             return 0.0
-        return sampling_error(self.expected["UA"], round(_effective_size(self.weights))) / 4
+        error = (self.expected["UA"] - 100 * self.share) / (1 - self.share)
+        return (1 - self.share) * sampling_error(error, round(_effective_size(self.weights))) / 4
 
     def doubt(self, size: int) -> float:
         """Return by how much two gaps must differ for a claim about them, in percentage points.
@@ -62,7 +73,8 @@ class CautiousEstimate:
         """
         if self.weights is None:
             return sampling_error(self.expected["TA"], self.size) / 4 if self.size else 0.0
-        return math.hypot(self.margin, 100 * _critical(size, _effective_size(self.weights)) / 4)
+        chance = 100 * _critical(size * (1 - self.share), _effective_size(self.weights)) / 4
+        return math.hypot(self.margin, (1 - self.share) * chance)
 
     def utility_loss(self, model: SetPredictions) -> float:
         """Return the part of the gap that comes from a lower accuracy on retained and on unseen samples."""
@@ -95,12 +107,12 @@ class CautiousEstimate:
         gap = estimated_gap(model, self.expected)
         if not len(model.validation.labels):
             return gap
-        attack = abs(model.mia() - self.expected["MIA"])
-        if self.weights is None:
-            cautious = max(attack, abs(model.error - self.expected["UA"]))
-        else:
-            confidences = (model.forget.confidence, model.validation.confidence)
-            cautious = 100 * excess_distance(*confidences, self.weights)
+        called, removed = model.mia(), model.of_removed
+        attack = forget_gap(called, self.expected["MIA"], self.share)
+        cautious = self.share * max(abs(called[0] - 100), abs(model.errors[0] - 100))
+        if self.weights is not None:
+            confidences = (model.forget.confidence[~removed], model.validation.confidence)
+            cautious += (1 - self.share) * 100 * excess_distance(*confidences, self.weights)
         # the four parts of a gap count alike
         return gap + (cautious - attack) / 4
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -34,12 +35,14 @@ class SetPredictions:
         retain: Predictions on the retain set.
         validation: Predictions on validation samples, without those of forgotten classes.
         validation_forgotten: Predictions on validation samples of forgotten classes.
+        removed: Which forget samples are of classes that no retained sample has, bool (N,). None for none.
     """
 
     forget: Any
     retain: Any
     validation: Any
     validation_forgotten: Any
+    removed: torch.Tensor | None = None
 
     def called_nonmember(
         self, confidence: torch.Tensor, nonmembers: torch.Tensor | None = None
@@ -60,19 +63,43 @@ class SetPredictions:
         return confidence < threshold
 
     @property
-    def error(self) -> float:
-        """Error in percent: the mean of forget set and validation samples of forgotten classes, if there are any."""
-        errors = [100 - p.accuracy for p in (self.forget, self.validation_forgotten) if len(p.labels)]
-        return sum(errors) / len(errors)
+    def of_removed(self) -> torch.Tensor:
+        """Which forget samples are of classes that no retained sample has, bool (N,)."""
+        return (
+            torch.zeros(len(self.forget.labels), dtype=torch.bool) if self.removed is None else self.removed
+        )
+
+    @property
+    def removed_share(self) -> float:
+        """Share of the forget samples whose classes no retained sample has, from 0 to 1."""
+        return self.of_removed.double().mean().item() if len(self.of_removed) else 0.0
+
+    @property
+    def errors(self) -> tuple[float, float]:
+        """Errors in percent on the removed classes and on the other forget samples.
+
+        The first is the mean of forget samples and validation samples of removed classes. An error is 0 without samples.
+        """
+        removed, others = _percent_of_parts(~self.forget.correct, self.of_removed)
+        if len(self.validation_forgotten.labels):
+            removed = (removed + 100 - self.validation_forgotten.accuracy) / 2
+        return removed, others
 
     @property
     def finite(self) -> bool:
         """Whether all outputs are finite."""
         return all(p.finite for p in (self.forget, self.retain, self.validation, self.validation_forgotten))
 
-    def mia(self) -> float:
-        """Return the share of the forget set that the attack calls non-member, in percent."""
-        return 100 * self.called_nonmember(self.forget.confidence).double().mean().item()
+    def mia(self) -> tuple[float, float]:
+        """Return the share that the attack calls non-member, in percent, of removed classes and of other forget samples."""
+        return _percent_of_parts(self.called_nonmember(self.forget.confidence), self.of_removed)
+
+
+def _percent_of_parts(values: torch.Tensor, chosen: torch.Tensor) -> tuple[float, float]:
+    """Return the shares of true values (N,) in percent, of the chosen ones and of the others; 0 for no values."""
+    parts = (values[chosen], values[~chosen])
+    first, second = (100 * v.double().mean().item() if len(v) else 0.0 for v in parts)
+    return first, second
 
 
 def predict_sets(
@@ -91,44 +118,82 @@ def predict_sets(
     if split.forget_classes:
         forgotten = torch.isin(unseen.labels, torch.tensor(split.forget_classes))
     parts = [task.evaluate(model, unseen.take(chosen)) for chosen in (~forgotten, forgotten)]
-    if evaluated is not None:
-        return SetPredictions(evaluated.forget, evaluated.retain, *parts)
-    return SetPredictions(task.evaluate(model, split.forget), task.evaluate(model, split.retain), *parts)
+    known = evaluated or SimpleNamespace(
+        forget=task.evaluate(model, split.forget), retain=task.evaluate(model, split.retain)
+    )
+    removed = None
+    if split.forget.data.has_classes:
+        removed = ~torch.isin(known.forget.labels, known.retain.labels)
+    return SetPredictions(known.forget, known.retain, *parts, removed)
 
 
 def expected_scores(original: SetPredictions, split: Split) -> Scores:
     """Return an estimate of Retrain's scores (percent) from the original and validation samples.
 
-    The original never saw the validation samples, as Retrain never saw the forget samples. So the original's error on
-    validation samples estimates UA, with importance weights (`importance_weights`). For MIA, an attack fitted on four fifths of the
-    validation samples classifies the last fifth. A class that was never seen is never predicted, so both are 100.
+    A class without retained samples is never predicted by Retrain, so UA and MIA of its samples are 100. The original never
+    saw the validation samples, as Retrain never saw the forget samples. So for all other forget samples, the original's
+    error on validation samples estimates UA, with importance weights (`importance_weights`). For MIA, an attack fitted on four
+    fifths of the validation samples classifies the last fifth. UA and MIA are the means over both parts of the forget set.
     """
     scores: Scores = {"RA": original.retain.accuracy, "TA": original.validation.accuracy}
-    if split.forget_classes:
+    weights, share = weights_of_others(original, split), original.removed_share
+    if weights is None:
         return {"UA": 100.0, "MIA": 100.0, **scores}
-    weights, confidence = importance_weights(split), original.validation.confidence
+    confidence = original.validation.confidence
     order = torch.from_numpy(np.random.RandomState(0).permutation(len(confidence)))
     parts, nonmember = order.chunk(FOLDS), torch.zeros(len(confidence))
     for part in parts if len(confidence) > 1 else ():
         others = torch.cat([p for p in parts if p is not part])
         nonmember[part] = original.called_nonmember(confidence[part], others).float()
-    accuracy = weighted_mean(original.validation.correct, weights)
-    return {"UA": 100 - 100 * accuracy, "MIA": 100 * weighted_mean(nonmember, weights), **scores}
+    error, called = (100 * weighted_mean(v, weights) for v in (~original.validation.correct, nonmember))
+    return {"UA": _joined(100.0, error, share), "MIA": _joined(100.0, called, share), **scores}
+
+
+def weights_of_others(sets: SetPredictions, split: Split) -> torch.Tensor | None:
+    """Return the importance weights of `sets.validation` (N,) for the forget samples whose classes are retained.
+
+    None if there are no such forget samples.
+    """
+    removed = sets.of_removed
+    if not removed.any():
+        return importance_weights(split)
+    if removed.all():
+        return None
+    weights = importance_weights(replace(split, forget=split.forget.take(~removed)))
+    weights = weights[~torch.isin(split.unseen.labels, torch.tensor(split.forget_classes, dtype=torch.int64))]
+    return weights / weights.mean() if weights.any() else torch.ones_like(weights)
+
+
+def forget_gap(values: tuple[float, float], expected: float, share: float) -> float:
+    """Return the gap of a score on the forget set, part by part, so that one part cannot make up for the other.
+
+    Args:
+        values: The score on removed classes and on other forget samples, in percent.
+        expected: The expected score of the whole forget set. That of removed classes is 100.
+        share: Share of removed classes in the forget set.
+    """
+    others = abs(values[1] - (expected - 100 * share) / (1 - share)) if share < 1 else 0.0
+    return _joined(abs(values[0] - 100), others, share)
+
+
+def _joined(removed: float, others: float, share: float) -> float:
+    return share * removed + (1 - share) * others
 
 
 def estimated_gap(model: SetPredictions, expected: Scores) -> float:
     """Return the average gap to the expected scores in percentage points; smaller is better.
 
     RA and TA count only where they are lower than expected: Retrain may gain from more training too. If a class is
-    forgotten, UA is the mean over the forget set and the validation samples of the class, if there are any.
+    removed, its UA is the mean over the forget set and the validation samples of the class, if there are any.
     """
+    share = model.removed_share
     parts = [
-        abs(model.error - expected["UA"]),
+        forget_gap(model.errors, expected["UA"], share),
         max(0.0, expected["RA"] - model.retain.accuracy),
     ]
     if len(model.validation.labels):
         parts += [
-            abs(model.mia() - expected["MIA"]),
+            forget_gap(model.mia(), expected["MIA"], share),
             max(0.0, expected["TA"] - model.validation.accuracy),
         ]
     return sum(parts) / len(parts)

@@ -1,0 +1,66 @@
+"""The requests of a run in its record: the scores of each before and after the run, and the number that users know it by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ..data.past_requests import PastRequest
+from ..records.record import Record, plain
+from .parts import Part
+from .requests import ProjectRequest
+
+
+def described(parts: Sequence[Part], earlier: int, exact: bool) -> list[dict[str, Any]]:
+    """Return one entry per request of a run, for `Record.details["requests"]`.
+
+    Args:
+        parts: The requests that the run answers.
+        earlier: Number of requests that the model had answered before. The numbers go on from there.
+        exact: Whether the method trains a new model without the samples, so that no figure has to show it.
+    """
+    entries = []
+    for number, part in enumerate(parts, earlier + 1):
+        change = None if exact else part.confidence
+        entry = {
+            "number": number,
+            "request": part.split.request,
+            "scenario": part.split.scenario,
+            "goal": part.split.goal,
+            "samples": len(part.split.forget),
+            "verdict": part.verdict["words"],
+            "warning": change.warning if change is not None else "",
+            "confidence": change.to_dict() if change is not None else None,
+        }
+        roles = {"": part.own, "_before": part.original, "_retrained": part.retrained}
+        for ending, evaluation in roles.items():
+            scores = {} if evaluation is None else evaluation.scores
+            entry |= {f"{name}{ending}": scores.get(name) for name in ("UA", "MIA")}
+        entries.append(plain(entry))
+    return entries
+
+
+def renumber(
+    record: Record,
+    requests: Sequence[ProjectRequest],
+    answered: Iterable[tuple[ProjectRequest, PastRequest]],
+) -> None:
+    """Give the requests in a record the numbers of a project, also in sentences: `status` and ledger name them by these.
+
+    Args:
+        record: The record of a run.
+        requests: The requests of the project.
+        answered: Those that the run answers, as the model remembers them.
+    """
+    # of several requests for the same samples, the first one
+    numbers = {r.request: r.number for r in reversed(requests)}
+    numbers |= {past.request: request.number for request, past in answered}
+    details = record.details
+    for name in ("earlier_requests", "requests"):
+        for entry in details.get(name) or ():
+            old, new = entry["number"], numbers.get(entry["request"], entry["number"])
+            entry["number"] = new
+            if reason := entry.get("reason"):
+                entry["reason"] = reason.replace(f"of request {old} is", f"of request {new} is", 1)
+                texts = details.get("limits") or []
+                details["limits"] = [t.replace(reason, entry["reason"]) for t in texts]

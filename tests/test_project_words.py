@@ -1,0 +1,111 @@
+"""What a user of a project reads: the last lines of `forget`, notes, numbers of requests, recipe and limit."""
+
+import pytest
+
+from expunge import Project, Split
+from expunge.cli import main
+from expunge.errors import ExpungeError
+from expunge.projects.effect import _lost_accuracy
+from expunge.projects.settings import checked
+from expunge.projects.wanted import wanted
+from expunge.records.record import Record
+from expunge.sources import load
+from project_office import VALUES
+from test_project_effect import part_of_run
+
+
+def test_forget_ends_with_request_state_files_and_the_next_step(project, capsys):
+    (project.path.parent / "ids.txt").write_text("p1\np2\n")
+    ids = str(project.path.parent / "ids.txt")
+    assert main(["forget", "--project", str(project.path), "--ids", ids, "--subject", "case 7"]) == 0
+    shown = capsys.readouterr()
+    last = shown.out.splitlines()[-5:]
+    assert last[0].startswith("test accuracy: ") and "max_loss is 20" in last[0]
+    assert last[1:4] == [
+        "request 1 (case 7): done",
+        f"model: {project.path}/models/0001.safetensors",
+        f"report: {project.path}/report.html",
+    ]
+    assert last[4].startswith("next: hand over") and "0001.receipt.json" in last[4]
+    assert "already has request" not in shown.err
+    # a second request of the subject, which a run answers; another subject gets no note
+    arguments = ["forget", "--project", str(project.path), "--class", "3", "--wait", "--subject"]
+    assert main([*arguments, "case 7"]) == 0
+    assert "subject case 7 already has request 1 (done)" in capsys.readouterr().err
+    assert main([*arguments, "case 8"]) == 0
+    assert "already" not in capsys.readouterr().err
+
+
+def test_a_run_that_answers_nothing_says_what_to_do(office, tmp_path, capsys):
+    own = Project.create(
+        tmp_path / "own", checked({**VALUES, "settings": {"epochs": 1, "lr": 1e-9}}), office / "mine.pt"
+    )
+    (tmp_path / "ids.txt").write_text("p1\n")
+    assert main(["forget", "--project", str(own.path), "--ids", str(tmp_path / "ids.txt")]) == 3
+    last = capsys.readouterr().out.splitlines()[-3:]
+    assert last[0] == "request 1 (no subject): open" and last[1].endswith("0000.pt, as it was")
+    assert last[2].startswith("next: change method or [settings]") and "--pending" in last[2]
+
+
+def test_a_record_has_the_numbers_of_the_project_and_the_scores_of_each_request(project):
+    """Request 2 is answered first, so the model knows it as its first one."""
+    project.register([wanted(ids=["p1", "p2"], subject="a")])
+    project.forget(classes=3, subject="b")
+    project.register([wanted(ids=["p9", "p11"], subject="c")])
+    found = project.answer(pending=True)
+    record = Record.load(project.path / "models/0002.json")
+    assert [e["number"] for e in record.details["earlier_requests"]] == [2]
+    own = record.details["requests"]
+    assert [e["number"] for e in own] == [1, 3] and [e.number for e in found.entries] == [1, 3]
+    for entry, part in zip(own, found.parts, strict=True):
+        assert (entry["UA"], entry["UA_before"]) == (part.scores["UA"], part.original.scores["UA"])
+        assert entry["warning"] == part.confidence.warning
+    assert found.warnings == [f"request {e['number']}: {e['warning']}" for e in own if e["warning"]]
+    page = (project.path / "report.html").read_text(encoding="utf-8")
+    assert "request 3" in page and "run 2 (requests 1, 3)" in page and "Before this run" in page
+
+
+def test_the_recipe_is_that_of_the_file_then_of_the_checkpoint_then_the_default(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    data = ["--data", "digits?limit=200&test_limit=100", "--model", "mlp"]
+    assert main(["train", *data, "--epochs", "7", "--lr", "0.07", "--out", "mine.safetensors"]) == 0
+    assert main(["init", "own", *data, "--checkpoint", "mine.safetensors", "--trials", "0"]) == 0
+    project = Project("own")
+    plan = project.plan([wanted(ids=["1", "2"])])
+    assert plan.recipe == "the recipe of the checkpoint, 7 epochs"
+    # a delivered model names it too, since the original is deleted
+    project.forget(classes=3)
+    assert project._prepare().settings.make_recipe(project._prepare().trained).lr == 0.07
+    settings = project.path / "expunge.toml"
+    settings.write_text(settings.read_text() + "\n[recipe]\nepochs = 5\n")
+    plan = project.plan([wanted(ids=["1", "2"])])
+    assert plan.recipe == "[recipe] of expunge.toml (epochs), else the recipe of the checkpoint, 5 epochs"
+
+
+def test_without_a_recipe_in_the_checkpoint_the_default_counts(project):
+    plan = project.plan([wanted(ids=["p1"])])
+    assert plan.recipe.startswith("the default recipe, ")
+
+
+def test_the_limit_of_lost_accuracy_is_an_entry(office, tmp_path):
+    with pytest.raises(ExpungeError, match="max_loss is 101"):
+        checked({**VALUES, "max_loss": 101})
+    assert checked(VALUES).max_loss == 20
+    part = part_of_run((0.9, 4, 96), (0.5, 4, 81))
+    assert _lost_accuracy(part) == "" and "at most 10 points are allowed (max_loss)" in _lost_accuracy(
+        part, 10
+    )
+    own = Project.create(tmp_path / "own", checked({**VALUES, "max_loss": 0.0}), office / "mine.pt")
+    assert own._prepare().setting.max_loss == 0.0
+
+
+def test_an_unknown_id_names_the_nearest_and_examples(project):
+    with pytest.raises(ExpungeError) as refused:
+        project.forget(ids=["p1O1"])
+    text = str(refused.value)
+    assert "'p1O1' is like 'p1" in text and "ids of the data: ['p0', " in text
+    digits = load("digits?limit=50")
+    with pytest.raises(ExpungeError, match=r"is unknown.*ids of the data:|is a position from 0 to 49"):
+        Split.by_ids(digits.train, digits.test, ["5000"])
