@@ -24,6 +24,7 @@ from ..records.record import plain
 from ..report import write_report
 from ..tasks.sampling import Sampler
 from ..training.method import Method
+from ..training.tracked import run_settings
 from .checks import device_problems, mask_problems
 from .compute_flags import ComputeFlags
 from .erase_flags import (
@@ -45,6 +46,7 @@ from .output_checks import output_problems, run_output_problems, size_of
 from .outputs import FAILURE, FailureFlags, note_if_written, resumable
 from .settings_flags import FLAT, given, method_group, settings_flags
 from .terminal import notice, print_row
+from .track_flags import TRACK, TrackFlags
 
 TEXT = """Erase a concept from a diffusers pipeline folder (Stable Diffusion 1.x, 2.x, XL, DiT), and write a new folder.
 
@@ -83,8 +85,9 @@ def _command(name: str) -> Callable[..., None]:
         judge: Annotated[JudgeFlags, JUDGE] = JudgeFlags(),
         compute: Annotated[ComputeFlags, COMPUTE] = ComputeFlags(),
         failure: Annotated[FailureFlags, FAILURE] = FailureFlags(),
+        track: Annotated[TrackFlags, TRACK] = TrackFlags(),
     ) -> None:
-        call = EraseRun(pipeline, concept, outputs, training, pictures, judge, compute, failure)
+        call = EraseRun(pipeline, concept, outputs, training, pictures, judge, compute, failure, track)
         call.run(defaults, given(settings))
 
     erase.__doc__ = (
@@ -106,6 +109,7 @@ class EraseRun:
         judge: How the images are judged.
         compute: How the arithmetic is done.
         failure: What happens if the run fails.
+        track: Trackers of the run.
     """
 
     def __init__(
@@ -118,9 +122,10 @@ class EraseRun:
         judge: JudgeFlags,
         compute: ComputeFlags,
         failure: FailureFlags,
+        track: TrackFlags,
     ):
         self.pipeline, self.outputs, self.training, self.pictures = pipeline, outputs, training, pictures
-        self.judge_flags, self.failure = judge, failure
+        self.judge_flags, self.failure, self.track = judge, failure, track
         self.erasure = Erasure(
             concept=concept.concept, anchor=concept.anchor, keep=concept.keep, templates=concept.template
         )
@@ -150,7 +155,13 @@ class EraseRun:
                 self.erasure, *judge, self.judge_flags.judge_count, None if network is None else network[1]
             )
         sampler = self._sampler(method)
-        with note_if_written(outputs.out), resumable(outputs.out) as state:
+        settings = {
+            **run_settings(method, None, outputs.seed),
+            "weights": training.weights,
+            "lora": training.lora,
+        }
+        watched = self.track.run(f"erase {method.name()}", settings)
+        with note_if_written(outputs.out), resumable(outputs.out) as state, watched as tracking:
             erased = erase_concept(
                 self.pipeline,
                 self.erasure,
@@ -172,7 +183,7 @@ class EraseRun:
                     spill=self.failure.spill,
                 ),
                 out=outputs.out,
-                on_row=print_row,
+                on_row=tracking.rows(print_row),
                 state_file=state,
                 command=command_line(),
             )
@@ -181,6 +192,8 @@ class EraseRun:
                 notice(f"{erased.out} does not have these files of {self.pipeline}: {', '.join(left_out)}.")
             if judge is not None:
                 self._audit(erased, *judge, sampler, network)
+            tracking.take_record(erased.record)
+            tracking.wrote(pipeline=erased.out, report=outputs.report)
         self._report(erased)
 
     def _report(self, erased: Erased) -> None:
@@ -203,6 +216,7 @@ class EraseRun:
             ),
             *device_problems(outputs.device),
             *mask_problems(method),
+            *self.track.problems(),
         ]
         if self.compute.processes:
             problems.append("expunge erase works in one process; start it without torchrun.")

@@ -18,7 +18,7 @@ from ..pipeline.outcome import Outcome
 from ..records.record import Record
 from ..tasks.task import Task
 from ..training.method import Method
-from ..training.run import Compute
+from ..training.run import Compute, Row
 from ..tuning.search import Count
 from .held_out import hold_out
 from .wanted import Wanted, union_of
@@ -48,6 +48,7 @@ class Setting:
         trials: Number of settings that a run tries on validation data: see `unlearn`. "auto" takes the settings as they are
             where there are no validation samples, and never delivers the original.
         fixed: Settings of the method that trials keep.
+        on_row: Called with each row of the curves of the method, and not of the reference.
     """
 
     train: Data
@@ -68,6 +69,7 @@ class Setting:
     held_out: frozenset[str] | None = None
     trials: Count = None
     fixed: Sequence[str] = ()
+    on_row: Callable[[Row], None] | None = None
 
     def draw(self, request: Wanted) -> Split:
         """Draw the split of one request."""
