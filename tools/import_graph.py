@@ -26,7 +26,7 @@ MOST_LEVELS = 14
 ORDER = (
     "version", "errors", "days", "lazy", "imports", "own_code", "extensions", "summaries", "torch_utils", "data", "records", "sources",
     "tasks", "models", "masks", "tracking", "training", "methods", "audit", "tuning", "pipeline", "generation", "receipts",
-    "report", "projects", "bench", "cli", "__init__", "__main__",
+    "report", "projects", "integrations", "bench", "cli", "__init__", "__main__",
 )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from ..data.past_requests import requests_of
 from ..data.split import Split
 from ..errors import ExpungeError, raise_all
 from ..tasks.task import Task
+from ..torch_utils.prepared import plain_model
 from ..tracking.by_name import TrackerLike
 from ..training.arguments import argument_problems, wrong_argument
 from ..training.run import Compute
@@ -70,9 +71,11 @@ def audit(
         if which is None or isinstance(which, Evaluation):
             check_references(split, which)
             return which
+        which = plain_model(which)
         task.check(which, split.retain)
         return evaluate(which, split, task, seed=seed, compute=compute)
 
+    model = plain_model(model)
     problems = argument_problems(model=model, split=split, task=task, seed=seed, compute=compute)
     for name, value in (("original", original), ("retrained", retrained)):
         problems += wrong_argument(

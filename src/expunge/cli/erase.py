@@ -3,14 +3,11 @@
 # annotations are evaluated here, because the class of the settings' flags is made for the method
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from torch import nn
-
-from ..audit.image_judge import Judge
-from ..audit.recovery_attacks import RecoveryAttack
 from ..errors import WriteError, raise_all
 from ..generation.concepts import Erasure
 from ..generation.erase import erase as erase_concept
@@ -18,15 +15,16 @@ from ..generation.erase_checks import place_problems
 from ..generation.erase_presets import STEPS
 from ..generation.erase_presets import settings as preset
 from ..generation.erased import Erased
-from ..generation.erasure_audit import audit_erasure, check_judging
+from ..generation.erasure_audit import check_judging
 from ..generation.options import EraseOptions
-from ..records.record import plain
 from ..report import write_report
 from ..tasks.sampling import Sampler
+from ..tracking.tracking import Tracking
 from ..training.method import Method
 from ..training.tracked import run_settings
 from .checks import device_problems, mask_problems
 from .compute_flags import ComputeFlags
+from .erase_audit import judge_images
 from .erase_flags import (
     CONCEPT,
     JUDGE,
@@ -155,13 +153,7 @@ class EraseRun:
                 self.erasure, *judge, self.judge_flags.judge_count, None if network is None else network[1]
             )
         sampler = self._sampler(method)
-        settings = {
-            **run_settings(method, None, outputs.seed),
-            "weights": training.weights,
-            "lora": training.lora,
-        }
-        watched = self.track.run(f"erase {method.name()}", settings)
-        with note_if_written(outputs.out), resumable(outputs.out) as state, watched as tracking:
+        with note_if_written(outputs.out), resumable(outputs.out) as state, self._watched(method) as tracking:
             erased = erase_concept(
                 self.pipeline,
                 self.erasure,
@@ -191,10 +183,16 @@ class EraseRun:
             if left_out := erased.record.details.get("left_out"):
                 notice(f"{erased.out} does not have these files of {self.pipeline}: {', '.join(left_out)}.")
             if judge is not None:
-                self._audit(erased, *judge, sampler, network)
+                judge_images(erased, judge, self.judge_flags, sampler, outputs.seed, network)
             tracking.take_record(erased.record)
             tracking.wrote(pipeline=erased.out, report=outputs.report)
         self._report(erased)
+
+    def _watched(self, method: Method) -> AbstractContextManager[Tracking]:
+        # the concept itself may be a person
+        training = {"weights": self.training.weights, "lora": self.training.lora}
+        settings = {**run_settings(method, None, self.outputs.seed), **training}
+        return self.track.run(f"erase {method.name()}", settings)
 
     def _report(self, erased: Erased) -> None:
         """Write the report. Raises `WriteError` if the folder is not at its place."""
@@ -231,34 +229,3 @@ class EraseRun:
         batch_size = max(1, min(8, getattr(method, "batch_size", 8) // self.compute.accumulate))
         pictures = self.pictures
         return Sampler(steps=pictures.sample_steps, guidance=pictures.guidance, batch_size=batch_size)
-
-    def _audit(
-        self,
-        erased: Erased,
-        judge: Judge,
-        classes: dict[str, int],
-        sampler: Sampler,
-        network: tuple[nn.Module, str] | None,
-    ) -> None:
-        """Judge the images; write the scores into the record and beside the weights, and print them."""
-        count = self.judge_flags.judge_count
-        named: dict[str, Any] = {} if network is None else {"network": network[0], "name": network[1]}
-        attack = None
-        if self.judge_flags.attacks:
-            attack = RecoveryAttack(batch_size=sampler.batch_size, count=count, sampler=sampler)
-        result = audit_erasure(
-            erased,
-            judge,
-            classes,
-            sampler=sampler,
-            count=count,
-            attack=attack,
-            seed=self.outputs.seed,
-            **named,
-        )
-        erased.record.scores = plain(result.scores)
-        erased.record.details.update(plain(result.details))
-        erased.save_record()
-        for name, value in result.scores.items():
-            if value is not None:
-                print(f"{name}: {result.details['before'][name]:.3g} before, {value:.3g} after")

@@ -4,8 +4,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Annotated, Any
 
 import torch
@@ -43,48 +42,16 @@ from .method_commands import MethodCommands, first_line
 from .output_checks import output_problems, run_output_problems, size_of
 from .outputs import FAILURE, FailureFlags, deliver, record_dropped, refuse_failed, resumable
 from .run_files import with_record, written
-from .settings_flags import FLAT, flag_group, given, method_group, settings_flags, with_help
+from .settings_flags import FLAT, flag_group, given, method_group, settings_flags
 from .terminal import print_row
 from .track_flags import TRACK, TrackFlags
 from .train_generator import GeneratorFlags, write_generator
+from .unlearn_generator_flags import UnlearnGeneratorFlags
 
 TEXT = """Unlearn classes from a diffusion model that `train-generator` wrote, and audit the images.
 
 The command samples images before and after, and writes the new checkpoint and its record. An interrupted run resumes when you
 give the same command again."""
-
-
-@with_help
-@dataclass(frozen=True, kw_only=True)
-class UnlearnGeneratorFlags:
-    """The files of one run, and how its images are audited.
-
-    Args:
-        checkpoint: The model. It is only read.
-        ema: Entry of the checkpoint that holds the model, if it has several.
-        forget: The class to forget, or several, by number or name.
-        out: Checkpoint to write. The record is written beside it.
-        retrained: A model trained without these classes (`expunge unlearn-generator retrain_ema` makes one), sampled beside
-            the result.
-        frozen_target: Take the targets of salun, random_label and concept_ablation from the original, not from the model that
-            changes.
-        per_class: Number of images to sample per class for the audit.
-        attacks: Try to bring the class back, by a learned condition and by relearning.
-        features: package.module:function that makes the network of published FIDs, for FID and KID in its features. The
-            network's weights are yours: none are shipped.
-        report: HTML report to write.
-    """
-
-    checkpoint: Path
-    forget: tuple[str, ...]
-    out: Path
-    ema: str | None = None
-    retrained: Path | None = None
-    frozen_target: bool = False
-    per_class: int = 50
-    attacks: bool = False
-    features: str | None = None
-    report: Path | None = None
 
 
 def unlearn_generator_commands() -> MethodCommands:

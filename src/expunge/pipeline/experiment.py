@@ -17,6 +17,7 @@ from ..methods._fresh import GoOnFrom
 from ..methods.retrain import Retrain
 from ..summaries import short
 from ..tasks.task import Task
+from ..torch_utils.prepared import of_plain_model, plain_model
 from ..tracking.by_name import TrackerLike
 from ..training.arguments import argument_problems, wrong_argument
 from ..training.execute import execute
@@ -133,6 +134,7 @@ def experiment(
         >>> outcome = experiment(model, split, "salun", Classification(10), trials=4)  # doctest: +SKIP
         >>> print(outcome.audit)  # doctest: +SKIP
     """
+    model, given = plain_model(model), model
     problems = argument_problems(model=model, split=split, task=task, mask=mask, seed=seed, compute=compute, factory=factory,
                                  state_file=state_file, on_row=on_row, on_trial=on_trial, trials_file=trials_file)  # fmt: skip
     raise_all(problems + _other_problems(kind, names, fixed, original, retrained), ExpungeError)
@@ -150,7 +152,9 @@ def experiment(
     how = Trials(count=count_for(method, trials, kind), fixed=fixed, on_trial=on_trial, file=trials_file)
     made = make(method)
     with tracked(tracker, f"{kind} {made.name()}", run_settings(made, split, seed, names)) as tracking:
-        watch = Watch(on_row=tracking.rows(on_row), state_file=state_file, mask=mask, trials=how)
+        watch = Watch(
+            on_row=tracking.rows(on_row), state_file=state_file, mask=of_plain_model(given, mask), trials=how
+        )
         outcome = pipeline.step(model, made, watch, kind=kind, original=original, retrained=retrained)
         tracking.take_record(outcome.record)
     return outcome

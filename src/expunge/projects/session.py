@@ -24,6 +24,7 @@ from ..sources.loading import load
 from ..sources.source import Source
 from ..tasks.classification import Classification
 from ..tasks.task import Task
+from ..torch_utils.prepared import plain_model
 from ..tracking.by_name import TrackerLike, make_trackers
 from ..training.registry import MethodLike, make
 from ..training.run import Compute
@@ -75,6 +76,7 @@ class Session:
             raise ExpungeError(
                 "the data is no pair of training and test data; give (train, test), or a data spec."
             )
+        model = plain_model(model)
         _check(model, task, options)
         try:
             options = {"trials": count_for(method, AUTO), **options}

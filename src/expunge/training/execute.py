@@ -24,6 +24,7 @@ from ..torch_utils.module_state import (
     seeded,
     stored_and_compiled,
 )
+from ..torch_utils.prepared import of_plain_model, plain_model
 from ..tracking.by_name import TrackerLike
 from .arguments import check_arguments, unwritten
 from .broken_samples import broken_samples
@@ -82,6 +83,7 @@ def execute(
         >>> run = execute(model, split, SalUn(epochs=5), task)  # doctest: +SKIP
         >>> run.status, run.seconds  # doctest: +SKIP
     """
+    model, given = plain_model(model), model
     check_arguments(
         model=model,
         split=split,
@@ -93,10 +95,14 @@ def execute(
         state_file=state_file,
         on_row=on_row,
     )
-    method, compute, seed = make(method), compute or Compute(), int(seed)
-    split = split.after(requests_of(model))
+    method, compute, seed, split = (
+        make(method),
+        compute or Compute(),
+        int(seed),
+        split.after(requests_of(model)),
+    )
     check_run(method, split, task, seed=seed, compute=compute, model=model)
-    mask = _checked_mask(model, method, mask)
+    mask = _checked_mask(model, method, of_plain_model(given, mask))
     to_train = copy_to_train(task, model, split)
     task = _with_head(task, model, split, method)
     run = Run(

@@ -12,6 +12,7 @@ from ..data.past_requests import requests_of
 from ..data.split import Split
 from ..errors import UnlearningFailed
 from ..tasks.task import Task
+from ..torch_utils.prepared import of_plain_model, plain_model
 from ..tracking.by_name import TrackerLike
 from ..training.arguments import check_arguments
 from ..training.execute import check_run, execute
@@ -52,8 +53,9 @@ def unlearn(
     Example:
         >>> unlearned = unlearn(model, split, "salun", Classification(10))  # doctest: +SKIP
     """
+    model, given = plain_model(model), model
     options: dict[str, Any] = {
-        "mask": mask,
+        "mask": of_plain_model(given, mask),
         "seed": seed,
         "compute": compute,
         "factory": factory,
