@@ -92,7 +92,9 @@ def train(
         names=model.names(source),
         command=command_line(),
     )
-    with track.run(f"train {role}", run_settings(settings, drawn, seed, pipeline.names)) as tracking:
+    # the split of an original forgets nothing that anyone asked for
+    asked = drawn if without_forget else None
+    with track.run(f"train {role}", run_settings(settings, asked, seed, pipeline.names)) as tracking:
         pipeline = replace(pipeline, watch=_watch(out, role, tracking))
         outcome = pipeline.train_alone(role)
         tracking.take_record(outcome.record)

@@ -152,7 +152,8 @@ def run(request: Request) -> int:
         record = outcomes[-1].record
         tracking.take_record(record)
         _finish(request, out, outcomes, original[1])
-        tracking.wrote(**written(out), report=flags.report)
+        receipt = request.receipt.written(out).get("the receipt")
+        tracking.wrote(**written(out), receipt=receipt, report=flags.report)
     return CHECK_FAILED if record.ended == "worse" else came_back(record)
 
 

@@ -134,7 +134,7 @@ def experiment(
         >>> outcome = experiment(model, split, "salun", Classification(10), trials=4)  # doctest: +SKIP
         >>> print(outcome.audit)  # doctest: +SKIP
     """
-    model, given = plain_model(model), model
+    model, mask = plain_model(model), of_plain_model(model, mask)
     problems = argument_problems(model=model, split=split, task=task, mask=mask, seed=seed, compute=compute, factory=factory,
                                  state_file=state_file, on_row=on_row, on_trial=on_trial, trials_file=trials_file)  # fmt: skip
     raise_all(problems + _other_problems(kind, names, fixed, original, retrained), ExpungeError)
@@ -152,9 +152,7 @@ def experiment(
     how = Trials(count=count_for(method, trials, kind), fixed=fixed, on_trial=on_trial, file=trials_file)
     made = make(method)
     with tracked(tracker, f"{kind} {made.name()}", run_settings(made, split, seed, names)) as tracking:
-        watch = Watch(
-            on_row=tracking.rows(on_row), state_file=state_file, mask=of_plain_model(given, mask), trials=how
-        )
+        watch = Watch(on_row=tracking.rows(on_row), state_file=state_file, mask=mask, trials=how)
         outcome = pipeline.step(model, made, watch, kind=kind, original=original, retrained=retrained)
         tracking.take_record(outcome.record)
     return outcome

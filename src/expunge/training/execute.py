@@ -83,26 +83,13 @@ def execute(
         >>> run = execute(model, split, SalUn(epochs=5), task)  # doctest: +SKIP
         >>> run.status, run.seconds  # doctest: +SKIP
     """
-    model, given = plain_model(model), model
-    check_arguments(
-        model=model,
-        split=split,
-        task=task,
-        mask=mask,
-        seed=seed,
-        compute=compute,
-        factory=factory,
-        state_file=state_file,
-        on_row=on_row,
-    )
-    method, compute, seed, split = (
-        make(method),
-        compute or Compute(),
-        int(seed),
-        split.after(requests_of(model)),
-    )
+    model, mask = plain_model(model), of_plain_model(model, mask)
+    check_arguments(model=model, split=split, task=task, mask=mask, seed=seed, compute=compute, factory=factory,
+                    state_file=state_file, on_row=on_row)  # fmt: skip
+    method, compute, seed = make(method), compute or Compute(), int(seed)
+    split = split.after(requests_of(model))
     check_run(method, split, task, seed=seed, compute=compute, model=model)
-    mask = _checked_mask(model, method, of_plain_model(given, mask))
+    mask = _checked_mask(model, method, mask)
     to_train = copy_to_train(task, model, split)
     task = _with_head(task, model, split, method)
     run = Run(

@@ -53,9 +53,9 @@ def unlearn(
     Example:
         >>> unlearned = unlearn(model, split, "salun", Classification(10))  # doctest: +SKIP
     """
-    model, given = plain_model(model), model
+    model, mask = plain_model(model), of_plain_model(model, mask)
     options: dict[str, Any] = {
-        "mask": of_plain_model(given, mask),
+        "mask": mask,
         "seed": seed,
         "compute": compute,
         "factory": factory,
