@@ -253,7 +253,9 @@ def test_the_example_of_the_integrations_page_works(capsys):
     assert lines[0] == "unlearn salun salun" and lines[-1].startswith(("finished", "stopped"))
     from expunge.tracking.by_name import KINDS
 
-    assert set(KINDS) <= {cell.strip("`").partition(":")[0] for row in table(text, "## Trackers") for cell in row}
+    assert set(KINDS) <= {
+        cell.strip("`").partition(":")[0] for row in table(text, "## Trackers") for cell in row
+    }
 
 
 def install(folder, project):

@@ -207,7 +207,9 @@ def test_commands_tell_a_tracker_of_the_user_and_nothing_private(lines, capsys):
     assert main(["init", "office", *data, "--checkpoint", "o.pt", "--settings", "epochs=1", "batch_size=16",
                  "--trials", "0"]) == 0, capsys.readouterr().err  # fmt: skip
     ids = lines / "ids.txt"
-    ids.write_text("\n".join(json.loads((lines / "u.requests.json").read_text())["requests"][0]["ids"]), "utf-8")
+    ids.write_text(
+        "\n".join(json.loads((lines / "u.requests.json").read_text())["requests"][0]["ids"]), "utf-8"
+    )
     main(["forget", "--ids", str(ids), "--project", "office", "--subject", "case-77", *track])
     text = (lines / "lines.txt").read_text(encoding="utf-8")
     for private in ("anna", "Smith", "person=", "ids.txt", "case-77", "--"):

@@ -71,9 +71,9 @@ def audit(
         if which is None or isinstance(which, Evaluation):
             check_references(split, which)
             return which
-        which = plain_model(which)
-        task.check(which, split.retain)
-        return evaluate(which, split, task, seed=seed, compute=compute)
+        plain = plain_model(which)
+        task.check(plain, split.retain)
+        return evaluate(plain, split, task, seed=seed, compute=compute)
 
     model = plain_model(model)
     problems = argument_problems(model=model, split=split, task=task, seed=seed, compute=compute)
