@@ -72,7 +72,7 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 # beside the CPU build of torch, torchvision imports only with the operators that tools/torchvision_cpu_ops.py defines
 $(COMPAT)/.installed: pyproject.toml constraints.txt tools/torchvision_cpu_ops.py
 	$(PYTHON) -m venv $(COMPAT)
-	$(COMPAT)/bin/python -m pip install -q -c constraints.txt -e '.[dev,vision]' lightning
+	$(COMPAT)/bin/python -m pip install -q -c constraints.txt -e '.[dev,vision,lightning,tensorboard,mlflow,wandb]'
 	$(COMPAT)/bin/python -c 'import torchvision' 2>/dev/null || { \
 	  site=$$($(COMPAT)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
 	  cp tools/torchvision_cpu_ops.py "$$site" && echo 'import torchvision_cpu_ops' > "$$site/torchvision_cpu_ops.pth"; }

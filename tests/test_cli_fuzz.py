@@ -59,6 +59,7 @@ CALLS: dict[str, list[list[str]]] = {
     ],
     "audit": [["audit", *DIGITS, "--checkpoint", "u.pt", "--original", "o.pt", *ASKS, "--out", "new.json"]],
     "report": [["report", "o.json", "u.json", "--out", "new.html"]],
+    "hub-folder": [["hub-folder", "u.pt", *DIGITS, "--out", "new"]],
     "convert": [["convert", "o.pt", "o.pt"]],
     "bench": [["bench", "grid.toml", "--out", "new", "--results", "new", "--only", "nothing"]],
     "erase": [["erase", "salun", "folder", "--concept", "a", "--anchor", "b", "--out", "new"]],

@@ -245,6 +245,19 @@ def test_the_commands_of_the_requests_page_work(tmp_path, monkeypatch, capsys):
     assert len(space["requests_of"](space["twice"])) == 2
 
 
+def test_the_example_of_the_integrations_page_works(capsys):
+    text = (ROOT / "docs/integrations.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    exec(compile(block, "integrations.md", "exec"), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "unlearn salun salun" and lines[-1].startswith(("finished", "stopped"))
+    from expunge.tracking.by_name import KINDS
+
+    assert set(KINDS) <= {
+        cell.strip("`").partition(":")[0] for row in table(text, "## Trackers") for cell in row
+    }
+
+
 def install(folder, project):
     """Write what pip leaves of a package: the metadata with its entry points."""
     info = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"

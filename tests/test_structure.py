@@ -143,8 +143,9 @@ MANY_PARAMETERS = {
     "bench/compare.py:bench": 12,
     "data/stream.py:__init__": 13,
     "data/tensors.py:__init__": 11,
-    "pipeline/experiment.py:experiment": 20,
-    "tuning/one_call.py:unlearn": 11,
+    "pipeline/experiment.py:experiment": 21,
+    "training/execute.py:execute": 11,
+    "tuning/one_call.py:unlearn": 12,
     "tuning/trials.py:tune": 14,
 }
 

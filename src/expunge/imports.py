@@ -20,6 +20,10 @@ EXTRAS = {
     "peft": "text",
     "transformers": "text",
     "diffusers": "diffusion",
+    "tensorboard": "tensorboard",
+    "mlflow": "mlflow",
+    "wandb": "wandb",
+    "lightning": "lightning",
 }
 
 

@@ -12,8 +12,11 @@ from ..data.past_requests import requests_of
 from ..data.split import Split
 from ..errors import ExpungeError, raise_all
 from ..tasks.task import Task
+from ..torch_utils.prepared import plain_model
+from ..tracking.by_name import TrackerLike
 from ..training.arguments import argument_problems, wrong_argument
 from ..training.run import Compute
+from ..training.tracked import run_settings, tracked
 from .earlier_requests import earlier_entries, not_scored
 from .evaluation import BINS, Evaluation, contradicted, evaluate, gaps
 from .examples import embeddings, examples
@@ -33,6 +36,7 @@ def audit(
     compute: Compute | None = None,
     measures: Iterable[MeasureLike] = (),
     tolerances: Tolerances | None = None,
+    tracker: TrackerLike = None,
 ) -> AuditResult:
     """Audit how well a model unlearned the forget set of a split.
 
@@ -49,6 +53,7 @@ def audit(
             are added to the scores and leave the gap as it is.
         tolerances: How far the retrained model may differ from the original, and the forget set from unseen samples. A
             reference that is not comparable gives no gap.
+        tracker: Gets the scores: "tensorboard:DIR", "mlflow:URI", "wandb:PROJECT", a `Tracker`, or several of them.
 
     Returns:
         Scores, figures for the report, and limits.
@@ -66,9 +71,11 @@ def audit(
         if which is None or isinstance(which, Evaluation):
             check_references(split, which)
             return which
-        task.check(which, split.retain)
-        return evaluate(which, split, task, seed=seed, compute=compute)
+        plain = plain_model(which)
+        task.check(plain, split.retain)
+        return evaluate(plain, split, task, seed=seed, compute=compute)
 
+    model = plain_model(model)
     problems = argument_problems(model=model, split=split, task=task, seed=seed, compute=compute)
     for name, value in (("original", original), ("retrained", retrained)):
         problems += wrong_argument(
@@ -80,16 +87,19 @@ def audit(
     raise_all(problems, ExpungeError)
     split, seed = split.after(requests_of(model)), int(seed)
     extra = make_measures(measures, task, retrained=retrained is not None)
-    evaluation = evaluation_of(model)
-    assert evaluation is not None
-    return summarize(
-        evaluation,
-        original=evaluation_of(original),
-        retrained=evaluation_of(retrained),
-        measures=extra,
-        task=task,
-        tolerances=tolerances,
-    )
+    with tracked(tracker, "audit", run_settings(None, split, seed)) as tracking:
+        evaluation = evaluation_of(model)
+        assert evaluation is not None
+        result = summarize(
+            evaluation,
+            original=evaluation_of(original),
+            retrained=evaluation_of(retrained),
+            measures=extra,
+            task=task,
+            tolerances=tolerances,
+        )
+        tracking.take("finished", scores=result.scores)
+    return result
 
 
 def summarize(

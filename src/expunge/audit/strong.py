@@ -17,6 +17,7 @@ from ..methods.retrain import Retrain
 from ..tasks.classification import Classification
 from ..tasks.task import require
 from ..torch_utils.gradients import with_gradients
+from ..torch_utils.prepared import plain_model
 from ..training.method import Method
 from .evaluation import Evaluation, evaluate
 from .features import feature_audit
@@ -103,6 +104,7 @@ def strong_audit(
     settings = settings or StrongSettings()
     settings.check()
     require(task, ["logits", "classes", "scores"], "the strong audit")
+    model, original, retrained = map(plain_model, (model, original, retrained))
     task.check(model, split.retain)
     inputs = _Inputs(model, split, task, original, retrained, method, recipe, settings, factory, on_step)
     wanted, limits = inputs.possible()

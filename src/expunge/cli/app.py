@@ -69,6 +69,10 @@ COMMANDS: dict[str, Command] = {
         "audit:audit", "Audit an unlearned checkpoint beside the original and a retrained model."
     ),
     "report": Command("report:report", "Write one self-contained HTML page from records."),
+    "hub-folder": Command(
+        "hub_folder:hub_folder",
+        "Write a folder with an unlearned model and a model card, ready for the Hugging Face hub.",
+    ),
     "convert": Command(
         "convert:convert", "Rewrite a torch file that holds objects, so that other commands can read it."
     ),

@@ -9,6 +9,7 @@ from cyclopts import Group, Parameter
 from .audit_flags import AuditFlags, StrongFlags
 from .flags import MODEL, SPLIT, ModelFlags, SplitFlags
 from .settings_flags import FLAT
+from .track_flags import TRACK, TrackFlags
 
 
 def audit(
@@ -17,6 +18,7 @@ def audit(
     model: Annotated[ModelFlags, MODEL],
     split: Annotated[SplitFlags, SPLIT] = SplitFlags(),
     strong: Annotated[StrongFlags, Parameter(group=Group("Strong audit", sort_key=5))] = StrongFlags(),
+    track: Annotated[TrackFlags, TRACK] = TrackFlags(),
 ) -> int:
     """Audit an unlearned checkpoint beside the original and a retrained model.
 
@@ -29,7 +31,8 @@ def audit(
         model: The model and its data.
         split: What was to be forgotten.
         strong: What the strong audit runs, with --level strong.
+        track: Trackers that get the scores.
     """
     from .audit_run import run
 
-    return run(flags, model, split, strong)
+    return run(flags, model, split, strong, track)

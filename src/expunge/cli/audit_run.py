@@ -19,6 +19,7 @@ from ..tasks.classification import Classification
 from ..torch_utils.module_state import check_seed
 from ..training.registry import method_from_metadata
 from ..training.run import Run
+from ..training.tracked import run_settings
 from .audit_flags import AuditFlags
 from .audit_states import audit_other_states, worst
 from .checks import check_measures, problems_of
@@ -27,9 +28,12 @@ from .inputs import ModelFiles, after_earlier_requests, draw_split, reference_of
 from .invocation import command_line
 from .output_checks import output_problems
 from .terminal import came_back, notice, show_outcomes
+from .track_flags import TrackFlags
 
 
-def run(flags: AuditFlags, model: ModelFlags, split: SplitFlags, strong: StrongSettings) -> int:
+def run(
+    flags: AuditFlags, model: ModelFlags, split: SplitFlags, strong: StrongSettings, track: TrackFlags
+) -> int:
     """Audit a model, print the scores and the verdict, and write record and report.
 
     Args:
@@ -37,6 +41,7 @@ def run(flags: AuditFlags, model: ModelFlags, split: SplitFlags, strong: StrongS
         model: The model and its data.
         split: What was to be forgotten.
         strong: What the strong audit runs, if the level is "strong".
+        track: Trackers that get the scores.
 
     Returns:
         The exit code: 1 if the model does not pass, or if the audit draws no conclusion.
@@ -51,7 +56,8 @@ def run(flags: AuditFlags, model: ModelFlags, split: SplitFlags, strong: StrongS
         history=flags.history,
         ema=flags.ema,
     )
-    raise_all(_problems(flags, model, split, strong) + model.problems() + files.problems(model.preview()))
+    problems = _problems(flags, model, split, strong) + track.problems()
+    raise_all(problems + model.problems() + files.problems(model.preview()))
     source = model.source()
     drawn, task = draw_split(split, source), Classification(len(source.classes))
     unlearned, checkpoint = files.load("unlearned", source, drawn)
@@ -79,11 +85,14 @@ def run(flags: AuditFlags, model: ModelFlags, split: SplitFlags, strong: StrongS
     )
     others = audit_other_states(files, checkpoint, pipeline, outcome, references)
     settings = strong if flags.level == "strong" else None
-    conclusion = _verdict(outcome, references, settings, model.factory(source), flags.tolerances)
-    if conclusion is not None:
-        outcome.record.details["verdict"] = plain(conclusion.to_dict())
-    if flags.out is not None:
-        outcome.record.save(flags.out)
+    with track.run("audit", run_settings(None, drawn, flags.seed, pipeline.names)) as tracking:
+        conclusion = _verdict(outcome, references, settings, model.factory(source), flags.tolerances)
+        if conclusion is not None:
+            outcome.record.details["verdict"] = plain(conclusion.to_dict())
+        if flags.out is not None:
+            outcome.record.save(flags.out)
+        tracking.take("finished", scores=outcome.record.scores)
+        tracking.wrote(record=flags.out, report=flags.report)
     show_outcomes([references.original, references.retrained, *others, outcome], flags.report)
     print(visible_lines(str(conclusion)))
     return max(_exit_code([outcome, *others], flags.max_gap), came_back(outcome.record))

@@ -3,14 +3,11 @@
 # annotations are evaluated here, because the class of the settings' flags is made for the method
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from torch import nn
-
-from ..audit.image_judge import Judge
-from ..audit.recovery_attacks import RecoveryAttack
 from ..errors import WriteError, raise_all
 from ..generation.concepts import Erasure
 from ..generation.erase import erase as erase_concept
@@ -18,15 +15,16 @@ from ..generation.erase_checks import place_problems
 from ..generation.erase_presets import STEPS, weights_for
 from ..generation.erase_presets import settings as preset
 from ..generation.erased import Erased
-from ..generation.erasure_audit import audit_erasure, check_judging
+from ..generation.erasure_audit import check_judging
 from ..generation.options import EraseOptions
 from ..generation.pipeline_index import read_index
-from ..records.record import plain
 from ..report import write_report
-from ..tasks.sampling import Sampler
+from ..tracking.tracking import Tracking
 from ..training.method import Method
+from ..training.tracked import run_settings
 from .checks import device_problems, mask_problems
 from .compute_flags import ComputeFlags
+from .erase_audit import judge_images
 from .erase_flags import (
     CONCEPT,
     JUDGE,
@@ -46,6 +44,7 @@ from .output_checks import output_problems, run_output_problems, size_of
 from .outputs import FAILURE, FailureFlags, note_if_written, resumable
 from .settings_flags import FLAT, given, method_group, settings_flags
 from .terminal import notice, print_progress, print_row
+from .track_flags import TRACK, TrackFlags
 
 TEXT = """Erase a concept from a diffusers pipeline folder (Stable Diffusion 1.x, 2.x, XL, DiT), and write a new folder.
 
@@ -84,8 +83,9 @@ def _command(name: str) -> Callable[..., None]:
         judge: Annotated[JudgeFlags, JUDGE] = JudgeFlags(),
         compute: Annotated[ComputeFlags, COMPUTE] = ComputeFlags(),
         failure: Annotated[FailureFlags, FAILURE] = FailureFlags(),
+        track: Annotated[TrackFlags, TRACK] = TrackFlags(),
     ) -> None:
-        call = EraseRun(pipeline, concept, outputs, training, pictures, judge, compute, failure)
+        call = EraseRun(pipeline, concept, outputs, training, pictures, judge, compute, failure, track)
         call.run(defaults, given(settings))
 
     erase.__doc__ = (
@@ -107,6 +107,7 @@ class EraseRun:
         judge: How the images are judged.
         compute: How the arithmetic is done.
         failure: What happens if the run fails.
+        track: Trackers of the run.
     """
 
     def __init__(
@@ -119,9 +120,10 @@ class EraseRun:
         judge: JudgeFlags,
         compute: ComputeFlags,
         failure: FailureFlags,
+        track: TrackFlags,
     ):
         self.pipeline, self.outputs, self.training, self.pictures = pipeline, outputs, training, pictures
-        self.judge_flags, self.failure = judge, failure
+        self.judge_flags, self.failure, self.track = judge, failure, track
         self.erasure = Erasure(
             concept=concept.concept, anchor=concept.anchor, keep=concept.keep, templates=concept.template
         )
@@ -154,7 +156,7 @@ class EraseRun:
                 self.erasure, *judge, self.judge_flags.judge_count, None if network is None else network[1]
             )
         sampler = self.pictures.sampler(method, self.compute.accumulate)
-        with note_if_written(outputs.out), resumable(outputs.out) as state:
+        with note_if_written(outputs.out), resumable(outputs.out) as state, self._watched(method) as tracking:
             erased = erase_concept(
                 self.pipeline,
                 self.erasure,
@@ -176,7 +178,7 @@ class EraseRun:
                     spill=self.failure.spill,
                 ),
                 out=outputs.out,
-                on_row=print_row,
+                on_row=tracking.rows(print_row),
                 on_progress=print_progress,
                 state_file=state,
                 command=command_line(),
@@ -185,8 +187,16 @@ class EraseRun:
             if left_out := erased.record.details.get("left_out"):
                 notice(f"{erased.out} does not have these files of {self.pipeline}: {', '.join(left_out)}.")
             if judge is not None:
-                self._audit(erased, *judge, sampler, network)
+                judge_images(erased, judge, self.judge_flags, sampler, outputs.seed, network)
+            tracking.take_record(erased.record)
+            tracking.wrote(pipeline=erased.out, report=outputs.report)
         self._report(erased)
+
+    def _watched(self, method: Method) -> AbstractContextManager[Tracking]:
+        # the concept itself may be a person
+        training = {"weights": self.training.weights, "lora": self.training.lora}
+        settings = {**run_settings(method, None, self.outputs.seed), **training}
+        return self.track.run(f"erase {method.name()}", settings)
 
     def _report(self, erased: Erased) -> None:
         """Write the report. Raises `WriteError` if the folder is not at its place."""
@@ -208,6 +218,7 @@ class EraseRun:
             ),
             *device_problems(outputs.device),
             *mask_problems(method),
+            *self.track.problems(),
         ]
         if self.compute.processes:
             problems.append("expunge erase works in one process; start it without torchrun.")
@@ -217,33 +228,3 @@ class EraseRun:
             problems.append("--images brings the images and --per-prompt samples them; give one of them.")
         return problems
 
-    def _audit(
-        self,
-        erased: Erased,
-        judge: Judge,
-        classes: dict[str, int],
-        sampler: Sampler,
-        network: tuple[nn.Module, str] | None,
-    ) -> None:
-        """Judge the images; write the scores into the record and beside the weights, and print them."""
-        count = self.judge_flags.judge_count
-        named: dict[str, Any] = {} if network is None else {"network": network[0], "name": network[1]}
-        attack = None
-        if self.judge_flags.attacks:
-            attack = RecoveryAttack(batch_size=sampler.batch_size, count=count, sampler=sampler)
-        result = audit_erasure(
-            erased,
-            judge,
-            classes,
-            sampler=sampler,
-            count=count,
-            attack=attack,
-            seed=self.outputs.seed,
-            **named,
-        )
-        erased.record.scores = plain(result.scores)
-        erased.record.details.update(plain(result.details))
-        erased.save_record()
-        for name, value in result.scores.items():
-            if value is not None:
-                print(f"{name}: {result.details['before'][name]:.3g} before, {value:.3g} after")

@@ -19,6 +19,7 @@ from .project_flags import ForgetFlags, InitFlags, entries_of
 from .project_tables import print_plan, print_requests
 from .settings_flags import FLAT
 from .terminal import notice
+from .track_flags import TRACK, TrackFlags
 
 if TYPE_CHECKING:
     from ..projects.requests import ProjectRequest
@@ -61,6 +62,7 @@ def forget(
     *,
     flags: Annotated[ForgetFlags, FLAT] = ForgetFlags(),
     classes: Annotated[tuple[str, ...], Parameter(name="--class")] = (),
+    track: Annotated[TrackFlags, TRACK] = TrackFlags(),
 ) -> int:
     """Answer deletion requests in a project folder.
 
@@ -71,12 +73,13 @@ def forget(
     Args:
         flags: What to forget.
         classes: Classes to forget, by name or number.
+        track: Trackers of the run.
     """
     from ..projects.answered import NotAnswered, NothingWaits, StillOpen
     from ..projects.project import Project
 
     requests = flags.requests(classes)
-    project = Project(flags.project, wait=flags.wait_for, say=notice)
+    project = Project(flags.project, wait=flags.wait_for, say=notice, tracker=track.track)
     if flags.wait:
         for entry in project.register(requests):
             samples = f"{entry.samples:,} sample{'' if entry.samples == 1 else 's'}"

@@ -23,3 +23,8 @@ def failed_file(out: Path) -> Path:
 def with_record(out: Path) -> dict[str, Path]:
     """Return {flag: file} of the files that `--out` stands for: the checkpoint and the record beside it."""
     return {"--out": out, **({"its record": out.with_suffix(".json")} if out.name else {})}
+
+
+def written(out: Path) -> dict[str, Path]:
+    """Return {what: path} of the checkpoint and its record, for trackers."""
+    return {"checkpoint": out, "record": out.with_suffix(".json")}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,8 +15,10 @@ from ..pipeline.watch import Watch
 from ..records.checkpoint_metadata import metadata_for
 from ..records.request_file import read_requests
 from ..tasks.classification import Classification
+from ..tracking.tracking import Tracking
 from ..training.method import Method
 from ..training.processes import is_first_process
+from ..training.tracked import run_settings
 from ..tuning import presets
 from .checks import run_problems
 from .compute_flags import ComputeFlags, RecipeFlags
@@ -25,9 +27,12 @@ from .inputs import draw_split, split_for_original
 from .invocation import command_line
 from .output_checks import output_problems, run_output_problems, size_of_model
 from .outputs import FAILURE, FailureFlags, deliver, note_status, refuse_failed, resumable, write_outcome
-from .run_files import with_record
+from .run_files import with_record, written
 from .settings_flags import flag_group, given
 from .terminal import progress
+from .track_flags import TRACK, TrackFlags
+
+Role = Literal["original", "retrain"]
 
 
 def train(
@@ -41,6 +46,7 @@ def train(
     split: Annotated[SplitFlags, SPLIT] = SplitFlags(),
     compute: Annotated[ComputeFlags, COMPUTE] = ComputeFlags(),
     failure: Annotated[FailureFlags, FAILURE] = FailureFlags(),
+    track: Annotated[TrackFlags, TRACK] = TrackFlags(),
 ) -> None:
     """Train an original model, or with --without-forget the retrained reference.
 
@@ -57,6 +63,7 @@ def train(
         split: How the validation set is drawn. Forget flags are allowed only with --without-forget.
         compute: How the arithmetic is done.
         failure: What happens if the training fails.
+        track: Trackers of the training.
     """
     how = compute.start()
     settings = replace(presets.recipe(model.data), **given(recipe))
@@ -64,6 +71,7 @@ def train(
         output_problems(with_record(out), split.forget_ids, history)
         + run_output_problems(out, size_of_model(model), failure.spill)
         + model.problems()
+        + track.problems()
         + _split_problems(split, without_forget, history)
         + run_problems(settings, Classification(2), how, model.device, seed)
     )
@@ -72,14 +80,7 @@ def train(
     drawn, task = draw(split, source), Classification(len(source.classes))
     if history is not None:
         drawn = drawn.after(read_requests(history))
-    role: Literal["original", "retrain"] = "retrain" if without_forget else "original"
-
-    @contextmanager
-    def watch(label: str, method: Method) -> Iterator[Watch]:
-        with resumable(out) as state:
-            yield Watch(
-                on_row=progress(method, "retrained" if without_forget else "original"), state_file=state
-            )
+    role: Role = "retrain" if without_forget else "original"
 
     pipeline = Pipeline(
         split=drawn,
@@ -90,19 +91,36 @@ def train(
         compute=how,
         names=model.names(source),
         command=command_line(),
-        watch=watch,
     )
-    outcome = pipeline.train_alone(role)
-    refuse_failed(out, outcome.run, outcome.record, failure)
-    if not is_first_process():
-        return
-    metadata = metadata_for(role, drawn, settings, seed)
-    deliver(out, lambda place: write_outcome(place, outcome, metadata), failure)
+    # the split of an original forgets nothing that anyone asked for
+    asked = drawn if without_forget else None
+    with track.run(f"train {role}", run_settings(settings, asked, seed, pipeline.names)) as tracking:
+        pipeline = replace(pipeline, watch=_watch(out, role, tracking))
+        outcome = pipeline.train_alone(role)
+        tracking.take_record(outcome.record)
+        refuse_failed(out, outcome.run, outcome.record, failure)
+        if not is_first_process():
+            return
+        metadata = metadata_for(role, drawn, settings, seed)
+        deliver(out, lambda place: write_outcome(place, outcome, metadata), failure)
+        tracking.wrote(**written(out))
     note_status(outcome.record, outcome.run)
     scores, seen = outcome.record.scores, "retained" if without_forget else "training"
     print(
         f"accuracy: {scores['RA']:.2f} % of {seen} samples of the split, {scores['TA']:.2f} % of test samples"
     )
+
+
+def _watch(
+    out: Path, role: Role, tracking: Tracking
+) -> Callable[[str, Method], AbstractContextManager[Watch]]:
+    @contextmanager
+    def watch(label: str, method: Method) -> Iterator[Watch]:
+        name = "retrained" if role == "retrain" else role
+        with resumable(out) as state:
+            yield Watch(on_row=tracking.rows(progress(method, name)), state_file=state)
+
+    return watch
 
 
 def _split_problems(split: SplitFlags, without_forget: bool, history: Path | None) -> list[str]:

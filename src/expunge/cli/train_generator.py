@@ -10,7 +10,7 @@ from torch import nn
 
 from ..errors import raise_all
 from ..generation import presets
-from ..generation.runs import Generation
+from ..generation.runs import Generation, names_for
 from ..methods.retrain_ema import RetrainEMA
 from ..models.unet import for_data, unserved
 from ..pipeline.experiment import train as train_original
@@ -24,6 +24,7 @@ from ..torch_utils.module_state import check_seed
 from ..training.processes import is_first_process
 from ..training.run import Run
 from ..training.settings import settings_problems
+from ..training.tracked import run_settings
 from ..tuning.presets import data_name
 from .checks import device_problems, problems_of
 from .compute_flags import ComputeFlags
@@ -31,9 +32,10 @@ from .flags import COMPUTE
 from .invocation import command_line
 from .output_checks import output_problems, run_output_problems, size_of_model
 from .outputs import FAILURE, FailureFlags, deliver, refuse_failed, resumable
-from .run_files import with_record
+from .run_files import with_record, written
 from .settings_flags import FLAT, flag_group, given, settings_flags, with_help
 from .terminal import print_row
+from .track_flags import TRACK, TrackFlags
 
 RecipeFlags: Any = settings_flags(
     RetrainEMA, default_text="from the preset of the data", omit=("density", "mask")
@@ -93,6 +95,7 @@ def train_generator(
     recipe: Annotated[RecipeFlags, flag_group("Training recipe", 4)] = RecipeFlags(),
     compute: Annotated[ComputeFlags, COMPUTE] = ComputeFlags(),
     failure: Annotated[FailureFlags, FAILURE] = FailureFlags(),
+    track: Annotated[TrackFlags, TRACK] = TrackFlags(),
 ) -> None:
     """Train a class-conditional diffusion model.
 
@@ -106,6 +109,7 @@ def train_generator(
         recipe: The training recipe. Fields without a flag come from the preset of the data.
         compute: How the arithmetic is done.
         failure: What happens if the training fails.
+        track: Trackers of the training.
     """
     how = compute.start()
     settings = replace(presets.recipe(data_name(generator.data)), **given(recipe))
@@ -115,9 +119,13 @@ def train_generator(
         + generator.problems()
         + settings_problems(settings)
         + how.problems()
+        + track.problems()
     )
     setting = generator.setting((0,), validation)
-    with resumable(out) as state:
+    tracked = track.run(
+        "train generator", run_settings(settings, setting.split, generator.seed, names_for(setting))
+    )
+    with resumable(out) as state, tracked as tracking:
         run = train_original(
             setting.factory(),
             setting.split,
@@ -126,13 +134,15 @@ def train_generator(
             seed=generator.seed,
             compute=how,
             state_file=state,
-            on_row=print_row,
+            on_row=tracking.rows(print_row),
         )
-    record = setting.bare_record("original", run, settings)
-    refuse_failed(out, run, record, failure)
-    if is_first_process():
-        metadata = metadata_for("original", setting.split, settings, generator.seed)
-        deliver(out, lambda place: write_generator(place, run, record, metadata), failure)
+        record = setting.bare_record("original", run, settings)
+        tracking.take_record(record)
+        refuse_failed(out, run, record, failure)
+        if is_first_process():
+            metadata = metadata_for("original", setting.split, settings, generator.seed)
+            deliver(out, lambda place: write_generator(place, run, record, metadata), failure)
+            tracking.wrote(**written(out))
 
 
 def write_generator(out: Path, run: Run, record: Record, metadata: dict[str, str]) -> list[str]:

@@ -4,7 +4,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,9 +23,11 @@ from ..records.request_file import requests_path, write_requests
 from ..records.together import staged
 from ..tasks.classification import Classification
 from ..torch_utils.module_state import check_seed
+from ..tracking.tracking import Tracking
 from ..training.method import Method
 from ..training.processes import is_first_process
 from ..training.registry import METHODS, find, serves, unsuited_text
+from ..training.tracked import run_settings
 from ..tuning.checks import trial_problems
 from ..tuning.search import AUTO, Trial, tries
 from .checks import check_measures, problems_of, run_problems, scenario_of, scenario_problems
@@ -38,9 +40,10 @@ from .method_commands import MethodCommands, first_line
 from .output_checks import output_problems, run_output_problems, size_of
 from .outputs import FAILURE, FailureFlags, deliver, note_status, refuse_failed, resumable, write_outcome
 from .receipt_flags import RECEIPT, ReceiptFlags
-from .run_files import failed_file, trials_file, with_record
+from .run_files import failed_file, trials_file, with_record, written
 from .settings_flags import FLAT, given, method_group, settings_flags
 from .terminal import came_back, notice, print_trials, progress, settings_line, show_outcomes
+from .track_flags import TRACK, TrackFlags
 from .unlearn_flags import Request, UnlearnFlags
 
 TEXT = """Unlearn a forget set from a classifier's checkpoint, and audit the result.
@@ -77,6 +80,7 @@ def _command(name: str) -> Callable[..., int]:
         compute: Annotated[ComputeFlags, COMPUTE] = ComputeFlags(),
         receipt: Annotated[ReceiptFlags, RECEIPT] = ReceiptFlags(),
         failure: Annotated[FailureFlags, FAILURE] = FailureFlags(),
+        track: Annotated[TrackFlags, TRACK] = TrackFlags(),
     ) -> int:
         values = given(settings)
         return run(
@@ -89,6 +93,7 @@ def _command(name: str) -> Callable[..., int]:
                 compute=compute,
                 receipt=receipt,
                 failure=failure,
+                track=track,
             )
         )
 
@@ -125,6 +130,38 @@ def run(request: Request) -> int:
     retrained = files.load_if_given("retrained", source, split)
     _note_on_trials(flags, original[1])
 
+    pipeline = Pipeline(
+        split=split,
+        task=task,
+        factory=model.factory(source),
+        seed=flags.seed,
+        compute=how,
+        names=model.names(source),
+        command=command_line(),
+        measures=flags.measure,
+    )
+    name, settings = f"unlearn {method.name()}", run_settings(method, split, flags.seed, pipeline.names)
+    with request.track.run(name, settings) as tracking:
+        outcomes = replace(pipeline, watch=_watch(request, out, tracking)).run(
+            {method.name(): method},
+            original=lambda: reference_of(original, split, task, flags.seed),
+            retrained=lambda _: (
+                None if retrained is None else reference_of(retrained, split, task, flags.seed)
+            ),
+        )
+        record = outcomes[-1].record
+        tracking.take_record(record)
+        _finish(request, out, outcomes, original[1])
+        receipt = request.receipt.written(out).get("the receipt")
+        tracking.wrote(**written(out), receipt=receipt, report=flags.report)
+    return CHECK_FAILED if record.ended == "worse" else came_back(record)
+
+
+def _watch(
+    request: Request, out: Path, tracking: Tracking
+) -> Callable[[str, Method], AbstractContextManager[Watch]]:
+    flags = request.flags
+
     @contextmanager
     def watch(label: str, method: Method) -> Iterator[Watch]:
         trials = Trials(
@@ -135,26 +172,10 @@ def run(request: Request) -> int:
         )
         with resumable(out) as state:
             adapts = flags.trials == AUTO and "epochs" not in request.fixed
-            yield Watch(on_row=progress(method, adapts=adapts), state_file=state, trials=trials)
+            on_row = tracking.rows(progress(method, adapts=adapts))
+            yield Watch(on_row=on_row, state_file=state, trials=trials)
 
-    outcomes = Pipeline(
-        split=split,
-        task=task,
-        factory=model.factory(source),
-        seed=flags.seed,
-        compute=how,
-        names=model.names(source),
-        command=command_line(),
-        measures=flags.measure,
-        watch=watch,
-    ).run(
-        {method.name(): method},
-        original=lambda: reference_of(original, split, task, flags.seed),
-        retrained=lambda _: None if retrained is None else reference_of(retrained, split, task, flags.seed),
-    )
-    record = outcomes[-1].record
-    _finish(request, out, outcomes, original[1])
-    return CHECK_FAILED if record.ended == "worse" else came_back(record)
+    return watch
 
 
 def _finish(request: Request, out: Path, outcomes: list[Outcome], like: Checkpoint) -> None:
@@ -223,6 +244,7 @@ def _problems(request: Request, out: Path) -> list[str]:
         *output_problems(outputs, *inputs),
         *run_output_problems(out, size_of(flags.checkpoint), request.failure.spill),
         *split.problems(),
+        *request.track.problems(),
         *scenario_problems(method, scenario_of(split)),
         *(trial_problems(method, flags.trials, request.fixed) if flags.trials not in (0, 1, AUTO) else []),
         *problems_of(

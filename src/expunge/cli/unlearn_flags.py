@@ -13,6 +13,7 @@ from .flags import ModelFlags, SplitFlags
 from .outputs import FailureFlags
 from .receipt_flags import ReceiptFlags
 from .settings_flags import with_help
+from .track_flags import TrackFlags
 
 
 @with_help
@@ -71,3 +72,4 @@ class Request:
     compute: ComputeFlags
     receipt: ReceiptFlags
     failure: FailureFlags
+    track: TrackFlags

@@ -4,8 +4,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Annotated, Any
 
 import torch
@@ -25,11 +24,13 @@ from ..records.checkpoint import dropped_metadata
 from ..records.checkpoint_metadata import metadata_for, split_description
 from ..report import write_report
 from ..tasks.diffusion import Diffusion
+from ..tracking.tracking import Tracking
 from ..training.method import Method
 from ..training.processes import is_first_process
 from ..training.registry import METHODS, find, serves, unsuited_text
 from ..training.run import Run
 from ..training.settings import settings_problems
+from ..training.tracked import run_settings
 from ..tuning.presets import data_name
 from .checks import mask_problems, scenario_problems
 from .compute_flags import ComputeFlags
@@ -40,48 +41,17 @@ from .inputs import ModelFiles
 from .method_commands import MethodCommands, first_line
 from .output_checks import output_problems, run_output_problems, size_of
 from .outputs import FAILURE, FailureFlags, deliver, record_dropped, refuse_failed, resumable
-from .run_files import with_record
-from .settings_flags import FLAT, flag_group, given, method_group, settings_flags, with_help
+from .run_files import with_record, written
+from .settings_flags import FLAT, flag_group, given, method_group, settings_flags
 from .terminal import print_row
+from .track_flags import TRACK, TrackFlags
 from .train_generator import GeneratorFlags, write_generator
+from .unlearn_generator_flags import UnlearnGeneratorFlags
 
 TEXT = """Unlearn classes from a diffusion model that `train-generator` wrote, and audit the images.
 
 The command samples images before and after, and writes the new checkpoint and its record. An interrupted run resumes when you
 give the same command again."""
-
-
-@with_help
-@dataclass(frozen=True, kw_only=True)
-class UnlearnGeneratorFlags:
-    """The files of one run, and how its images are audited.
-
-    Args:
-        checkpoint: The model. It is only read.
-        ema: Entry of the checkpoint that holds the model, if it has several.
-        forget: The class to forget, or several, by number or name.
-        out: Checkpoint to write. The record is written beside it.
-        retrained: A model trained without these classes (`expunge unlearn-generator retrain_ema` makes one), sampled beside
-            the result.
-        frozen_target: Take the targets of salun, random_label and concept_ablation from the original, not from the model that
-            changes.
-        per_class: Number of images to sample per class for the audit.
-        attacks: Try to bring the class back, by a learned condition and by relearning.
-        features: package.module:function that makes the network of published FIDs, for FID and KID in its features. The
-            network's weights are yours: none are shipped.
-        report: HTML report to write.
-    """
-
-    checkpoint: Path
-    forget: tuple[str, ...]
-    out: Path
-    ema: str | None = None
-    retrained: Path | None = None
-    frozen_target: bool = False
-    per_class: int = 50
-    attacks: bool = False
-    features: str | None = None
-    report: Path | None = None
 
 
 def unlearn_generator_commands() -> MethodCommands:
@@ -108,9 +78,10 @@ def _command(name: str) -> Callable[..., None]:
         settings: Annotated[settings_class, method_group(name)] = settings_class(),
         compute: Annotated[ComputeFlags, COMPUTE] = ComputeFlags(),
         failure: Annotated[FailureFlags, FAILURE] = FailureFlags(),
+        track: Annotated[TrackFlags, TRACK] = TrackFlags(),
     ) -> None:
         method = replace(presets.method(name, data_name(generator.data)), **given(settings))
-        GeneratorRun(method, flags, generator, compute, failure).run()
+        GeneratorRun(method, flags, generator, compute, failure, track).run()
 
     unlearn_generator.__doc__ = f"{first_line(method_class)}\n\n{TEXT}"
     return unlearn_generator
@@ -125,6 +96,7 @@ class GeneratorRun:
         generator: The data and the place.
         compute: How the arithmetic is done.
         failure: What happens if the run fails.
+        track: Trackers of the run.
     """
 
     def __init__(
@@ -134,8 +106,10 @@ class GeneratorRun:
         generator: GeneratorFlags,
         compute: ComputeFlags,
         failure: FailureFlags,
+        track: TrackFlags,
     ):
-        self.method, self.flags, self.generator, self.failure = method, flags, generator, failure
+        self.method, self.flags, self.generator = method, flags, generator
+        self.failure, self.track = failure, track
         # before any model is made: it decides which GPU belongs to this process
         self.compute = compute.start()
         self.files = ModelFiles(
@@ -152,13 +126,31 @@ class GeneratorRun:
         setting, models, network = self._load()
         # before the run, and in every process: a judge that is too weak ends all of them at once
         judge = setting.judge()
-        outcomes = self._pipeline(setting, judge, models["original"]).run(
-            {self.method.name(): self.method},
-            original=lambda: self._reference(setting, models["original"]),
-            retrained=lambda _: (
-                self._reference(setting, models["retrained"]) if "retrained" in models else None
-            ),
-        )
+        settings = run_settings(self.method, setting.split, setting.seed, names_for(setting))
+        with self.track.run(f"unlearn-generator {self.method.name()}", settings) as tracking:
+            outcomes = self._pipeline(setting, judge, models["original"], tracking).run(
+                {self.method.name(): self.method},
+                original=lambda: self._reference(setting, models["original"]),
+                retrained=lambda _: (
+                    self._reference(setting, models["retrained"]) if "retrained" in models else None
+                ),
+            )
+            tracking.take_record(outcomes[-1].record)
+            self._finish(setting, judge, models, outcomes, network)
+            # with the scores of further networks
+            tracking.take_record(outcomes[-1].record)
+            tracking.wrote(**written(flags.out), report=flags.report)
+
+    def _finish(
+        self,
+        setting: Generation,
+        judge: Judge,
+        models: dict[str, nn.Module],
+        outcomes: list[Outcome],
+        network: tuple[nn.Module, str] | None,
+    ) -> None:
+        """Measure further, write and print the results."""
+        flags = self.flags
         start, outcome = outcomes[0], outcomes[-1]
         record, like = outcome.record, self.files.metadata("original")
         refuse_failed(flags.out, outcome.run, record, self.failure, like)
@@ -179,11 +171,13 @@ class GeneratorRun:
             write_report(flags.report, [record])
             print(f"report: {flags.report}")
 
-    def _pipeline(self, setting: Generation, judge: Judge, original: nn.Module) -> Pipeline:
+    def _pipeline(
+        self, setting: Generation, judge: Judge, original: nn.Module, tracking: Tracking
+    ) -> Pipeline:
         @contextmanager
         def watch(label: str, method: Method) -> Iterator[Watch]:
             with resumable(self.flags.out) as state:
-                yield Watch(on_row=print_row, state_file=state)
+                yield Watch(on_row=tracking.rows(print_row), state_file=state)
 
         return Pipeline(
             split=setting.split,
@@ -213,6 +207,7 @@ class GeneratorRun:
             *mask_problems(method),
             *scenario_problems(method, "class"),
             *self.compute.problems(),
+            *self.track.problems(),
             *self.files.problems(self.generator.preview()),
         ]
         if flags.per_class < 2:

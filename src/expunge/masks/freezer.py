@@ -43,12 +43,19 @@ class Freezer:
     Args:
         parameters: {name: parameter} of the model.
         mask: {name: bool tensor}, true where the parameter may move.
+        keep_in_autograd: Compute the gradients of parameters without a movable element too.
 
     Attributes:
         fully_frozen: The parameters without a movable element, each with the `requires_grad` it had.
     """
 
-    def __init__(self, parameters: Mapping[str, nn.Parameter], mask: Mapping[str, Tensor]):
+    def __init__(
+        self,
+        parameters: Mapping[str, nn.Parameter],
+        mask: Mapping[str, Tensor],
+        *,
+        keep_in_autograd: bool = False,
+    ):
         self.partly_frozen: list[tuple[nn.Parameter, Tensor]] = []
         self.small: dict[tuple[torch.device, torch.dtype], SmallTensors] = {}
         self.fully_frozen: list[tuple[nn.Parameter, bool]] = []
@@ -58,7 +65,7 @@ class Freezer:
             movable = mask[name]
             # of a sharded parameter, another process's part may move
             sharded = local_part(parameter) is not parameter
-            if any_movable and not sharded and not bool(movable.any()):
+            if any_movable and not (sharded or keep_in_autograd) and not bool(movable.any()):
                 self.fully_frozen.append((parameter, parameter.requires_grad))
             elif not bool(movable.all()):
                 self._freeze(parameter, movable.to(parameter.device))

@@ -21,8 +21,9 @@ from torch.optim import Optimizer
 from ..data.samples import Samples
 from ..errors import MaskError
 from ..tasks.task import Task
+from ..torch_utils.prepared import is_distributed, plain_model, plain_optimizer
 from .freezer import Freezer, local_part
-from .mask_check import check_mask
+from .mask_check import check_mask, masked_part
 from .mask_file import Mask, combine, overlap
 from .saliency import Saliency, saliency_scores
 from .topk import Shards, top_k_and_zeros
@@ -137,6 +138,7 @@ def saliency_mask(
     Example:
         >>> mask = saliency_mask(model, split.forget, task, density=0.5)  # doctest: +SKIP
     """
+    model = plain_model(model)
     scores = saliency_scores(model, samples, task, **options)
     densities = [density] if isinstance(density, int | float) else list(density)
     masks = [complete(m, model) for m in top_mask(scores, densities, per_layer=per_layer)]
@@ -180,7 +182,9 @@ def full_mask(model: nn.Module) -> Mask:
 
 
 @contextmanager
-def masked(optimizer: Optimizer, model: nn.Module, mask: Mapping[str, Tensor]) -> Iterator[Freezer]:
+def masked(
+    optimizer: Optimizer, model: nn.Module, mask: Mapping[str, Tensor], *, keep_in_autograd: bool = False
+) -> Iterator[Freezer]:
     """Keep all parameters outside the mask bit-identical inside the block.
 
     This holds under any loss, optimizer, momentum and weight decay. Before each step of `optimizer`, the gradients of these
@@ -189,9 +193,12 @@ def masked(optimizer: Optimizer, model: nn.Module, mask: Mapping[str, Tensor]) -
     they move.
 
     Args:
-        optimizer: The optimizer that steps inside the block.
-        model: The model it trains.
+        optimizer: The optimizer that steps inside the block. It may be wrapped by Accelerate or Lightning.
+        model: The model it trains. It may be wrapped by Accelerate, DistributedDataParallel or torch.compile, with a mask of the
+            model inside.
         mask: {parameter name: bool tensor}, true where the parameter may move.
+        keep_in_autograd: Compute the gradients of parameters without a movable element too. Processes of
+            DistributedDataParallel wait for them. Always so for a model that is wrapped by it.
 
     Yields:
         A `Freezer`. Call its `mask_gradients()` before you clip the norm of the gradients.
@@ -206,8 +213,10 @@ def masked(optimizer: Optimizer, model: nn.Module, mask: Mapping[str, Tensor]) -
         ...         loss_function(model(x), y).backward()
         ...         optimizer.step()
     """
-    check_mask(model, mask)
-    freezer = Freezer(dict(model.named_parameters()), mask)
+    part, optimizer = masked_part(model, mask), plain_optimizer(optimizer)
+    check_mask(part, mask)
+    stays = keep_in_autograd or is_distributed(model)
+    freezer = Freezer(dict(part.named_parameters()), mask, keep_in_autograd=stays)
     for parameter, _ in freezer.fully_frozen:
         parameter.requires_grad_(False)
         parameter.grad = None

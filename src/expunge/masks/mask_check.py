@@ -11,6 +11,20 @@ from ..errors import MaskError, raise_all
 from .freezer import local_part
 
 
+def masked_part(model: nn.Module, mask: Mapping[str, Tensor]) -> nn.Module:
+    """Return the module whose parameters the mask names: the model, or the one inside of wrappers without parameters of their own.
+
+    Such wrappers are those of `accelerator.prepare`, DistributedDataParallel and torch.compile, and a LightningModule with one model.
+    If the mask fits none, the model is returned.
+    """
+    total = len(list(model.parameters()))
+    for module in model.modules():
+        names = [name for name, _ in module.named_parameters()]
+        if len(names) == total and set(names) == set(mask):
+            return module
+    return model
+
+
 def check_mask(model: nn.Module, mask: Mapping[str, Tensor]) -> None:
     """Check that a mask fits a model.
 

@@ -17,11 +17,14 @@ from ..methods._fresh import GoOnFrom
 from ..methods.retrain import Retrain
 from ..summaries import short
 from ..tasks.task import Task
+from ..torch_utils.prepared import of_plain_model, plain_model
+from ..tracking.by_name import TrackerLike
 from ..training.arguments import argument_problems, wrong_argument
 from ..training.execute import execute
 from ..training.method import Method
 from ..training.registry import MethodLike, make
 from ..training.run import Compute, Row, Run
+from ..training.tracked import run_settings, tracked
 from ..tuning.search import AUTO, Count, Trial, count_for
 from .factory import Factory, seeded_factory
 from .outcome import Outcome, record_of
@@ -88,6 +91,7 @@ def experiment(
     on_trial: Callable[[list[Trial]], None] | None = None,
     trials_file: Path | str | None = None,
     measures: Sequence[MeasureLike] = (),
+    tracker: TrackerLike = None,
 ) -> Outcome:
     """Run a method, score its result beside the original and the retrained model, and record it.
 
@@ -118,6 +122,7 @@ def experiment(
         trials_file: File that keeps finished trials, from which an interrupted call goes on.
         measures: Extra measures: names such as "ToW", `package.module:Class`, classes or instances of
             `expunge.audit.Measure`. Their values are added to the scores and leave the gap as it is.
+        tracker: Watches the run and gets its scores: "tensorboard:DIR", "mlflow:URI", "wandb:PROJECT", a `Tracker`, or several.
 
     Returns:
         The run, the record, the predictions and the audit.
@@ -129,6 +134,7 @@ def experiment(
         >>> outcome = experiment(model, split, "salun", Classification(10), trials=4)  # doctest: +SKIP
         >>> print(outcome.audit)  # doctest: +SKIP
     """
+    model, mask = plain_model(model), of_plain_model(model, mask)
     problems = argument_problems(model=model, split=split, task=task, mask=mask, seed=seed, compute=compute, factory=factory,
                                  state_file=state_file, on_row=on_row, on_trial=on_trial, trials_file=trials_file)  # fmt: skip
     raise_all(problems + _other_problems(kind, names, fixed, original, retrained), ExpungeError)
@@ -143,15 +149,13 @@ def experiment(
         command=command,
         measures=make_measures(measures, task, retrained=retrained is not None or kind == "retrain"),
     )
-    watch = Watch(
-        on_row=on_row,
-        state_file=state_file,
-        mask=mask,
-        trials=Trials(
-            count=count_for(method, trials, kind), fixed=fixed, on_trial=on_trial, file=trials_file
-        ),
-    )
-    return pipeline.step(model, make(method), watch, kind=kind, original=original, retrained=retrained)
+    how = Trials(count=count_for(method, trials, kind), fixed=fixed, on_trial=on_trial, file=trials_file)
+    made = make(method)
+    with tracked(tracker, f"{kind} {made.name()}", run_settings(made, split, seed, names)) as tracking:
+        watch = Watch(on_row=tracking.rows(on_row), state_file=state_file, mask=mask, trials=how)
+        outcome = pipeline.step(model, made, watch, kind=kind, original=original, retrained=retrained)
+        tracking.take_record(outcome.record)
+    return outcome
 
 
 def _other_problems(kind: Any, names: Any, fixed: Any, *evaluations: Any) -> list[str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
 from torch import nn
@@ -13,7 +13,10 @@ from ..data.split import Split
 from ..pipeline.outcome import Outcome, Reference
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.watch import Trials, Watch
+from ..tracking.by_name import TrackerLike
+from ..tracking.tracking import Tracking
 from ..training.run import Run
+from ..training.tracked import run_settings, tracked
 from .answered import Answer, NotAnswered, Setting
 from .effect import failure, run_failure
 from .parts import Part, parts_of
@@ -65,10 +68,26 @@ def answer(
     return Answer(outcomes, [splits[k] for k in answered], new, parts=kept, failures=failures)
 
 
+@contextmanager
+def watched(
+    tracker: TrackerLike, setting: Setting, splits: Sequence[Split]
+) -> Iterator[tuple[Setting, Tracking]]:
+    """Let trackers watch the run that answers requests in the block. Yields the setting to use, and what takes the result.
+
+    Trackers get the numbers of requests and samples, and neither subjects nor ids.
+    """
+    method, names = setting.method, setting.names
+    counts = {"requests": len(splits), "samples": {"forget": sum(len(s.forget) for s in splits)}}
+    settings = {**run_settings(method, None, setting.seed, names), **counts}
+    with tracked(tracker, f"forget {method.name()}", settings) as tracking:
+        yield replace(setting, on_row=tracking.rows(setting.on_row)), tracking
+
+
 def _run(model: nn.Module, union: Split, setting: Setting) -> list[Outcome]:
     """Return the model before, the reference if there is one, and the unlearned model, with their records."""
     # a project has no use for the original, whose parameters were trained on the samples
     trials = Trials(count=setting.trials, fixed=setting.fixed, may_keep=False)
+    watches = {setting.method.name(): Watch(trials=trials, on_row=setting.on_row)}
     outcomes = Pipeline(
         split=union,
         task=setting.task,
@@ -79,7 +98,7 @@ def _run(model: nn.Module, union: Split, setting: Setting) -> list[Outcome]:
         names=setting.names,
         command=setting.command,
         measures=setting.measures,
-        watch=lambda label, method: nullcontext(Watch(trials=trials)),
+        watch=lambda label, method: nullcontext(watches.get(label, Watch(trials=trials))),
     ).run(
         {setting.method.name(): setting.method},
         original=lambda: Reference(Run(model, union, setting.task, setting.seed)),

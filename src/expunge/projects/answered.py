@@ -19,7 +19,7 @@ from ..pipeline.outcome import Outcome
 from ..records.record import Record
 from ..tasks.task import Task
 from ..training.method import Method
-from ..training.run import Compute
+from ..training.run import Compute, Row
 from ..tuning.search import Count
 from .entries import LARGEST_LOSS
 from .held_out import hold_out
@@ -54,6 +54,7 @@ class Setting:
         returned: Copies of samples that earlier requests removed. None if they were not looked for.
         waiting: Requests that wait. No run trains on their samples.
         max_loss: Points of test accuracy that a run may cost.
+        on_row: Called with each row of the curves of the method, and not of the reference.
     """
 
     train: Data
@@ -77,6 +78,7 @@ class Setting:
     returned: ReturnedCopies | None = None
     waiting: Sequence[WaitingRequest] = ()
     max_loss: float = LARGEST_LOSS
+    on_row: Callable[[Row], None] | None = None
 
     def draw(self, request: Wanted) -> Split:
         """Draw the split of one request."""

@@ -14,8 +14,9 @@ from ..data.past_requests import requests_of
 from ..data.split import Split
 from ..receipts.ledger import Ledger
 from ..records.record import Record
+from ..tracking.by_name import TrackerLike, make_trackers
 from . import folder as files
-from .answer import answer
+from .answer import answer, watched
 from .answered import Answer, NotAnswered, check_some
 from .changes import check_new_requests, commit, draw_new, enter, ledger_copy, not_proved
 from .creation import make_folder, remove_leftovers
@@ -46,6 +47,7 @@ class Project:
         path: The folder.
         wait: Seconds to wait for another command that works in the folder.
         say: Called with notes for the user.
+        tracker: Watches each run: "tensorboard:DIR", "mlflow:URI", "wandb:PROJECT", a `Tracker`, or several of them.
 
     Raises:
         ExpungeError: The folder has no project.
@@ -56,7 +58,10 @@ class Project:
         4.2
     """
 
-    def __init__(self, path: Path | str, *, wait: float = 0.0, say: Say = _say_nothing):
+    def __init__(
+        self, path: Path | str, *, wait: float = 0.0, say: Say = _say_nothing, tracker: TrackerLike = None
+    ):
+        self.trackers = make_trackers(tracker)
         remove_leftovers(Path(path))
         self.folder = Folder(path)
         self.path, self.wait, self.say = self.folder.path, wait, say
@@ -177,17 +182,23 @@ class Project:
         self, prepared: Prepared, work: Path, ledger: Ledger, left: Sequence[tuple[ProjectRequest, Split]]
     ) -> Answer:
         """Answer requests by a new run, and write its files into `work`. Requests that it does not answer stay open."""
-        entries, what = [entry for entry, _ in left], [entry.wanted for entry, _ in left]
+        entries, splits = [entry for entry, _ in left], [split for _, split in left]
+        what = [entry.wanted for entry in entries]
         setting = replace(for_requests(prepared, what), waiting=left_waiting(prepared, entries))
-        try:
-            found = answer(prepared.model, what, setting, [split for _, split in left])
-        except NotAnswered as error:
-            mark_failed(ledger, entries, error.reasons, setting.method.name())
-            error.entries = entries
-            raise
-        answered = [entry for k, entry in enumerate(entries) if k not in found.failures]
-        renumber(found.record, prepared.requests, zip(answered, found.requests, strict=True))
-        deliver_answer(prepared, work, ledger, entries, found, setting)
+        with watched(self.trackers, setting, splits) as (setting, tracking):
+            try:
+                found = answer(prepared.model, what, setting, splits)
+            except NotAnswered as error:
+                tracking.take_record(error.outcomes[-1].record)
+                mark_failed(ledger, entries, error.reasons, setting.method.name())
+                error.entries = entries
+                raise
+            answered = [entry for k, entry in enumerate(entries) if k not in found.failures]
+            renumber(found.record, prepared.requests, zip(answered, found.requests, strict=True))
+            tracking.take_record(found.record)
+            deliver_answer(prepared, work, ledger, entries, found, setting)
+            model = self.path / prepared.state["models"][-1]["file"]
+            tracking.wrote(checkpoint=model, report=self.path / files.REPORT)
         return found
 
     def register(self, new: Sequence[Wanted]) -> list[ProjectRequest]:

@@ -24,10 +24,12 @@ from ..sources.loading import load
 from ..sources.source import Source
 from ..tasks.classification import Classification
 from ..tasks.task import Task
+from ..torch_utils.prepared import plain_model
+from ..tracking.by_name import TrackerLike, make_trackers
 from ..training.registry import MethodLike, make
 from ..training.run import Compute
 from ..tuning.search import AUTO, count_for
-from .answer import answer
+from .answer import answer, watched
 from .answered import Answer, Setting
 from .repeated import covers
 from .wanted import wanted
@@ -42,6 +44,7 @@ class Session:
         task: The task of the model.
         method: The method that answers requests. Given by name or class, each run chooses its settings (`trials="auto"`). An
             instance runs with exactly its settings.
+        tracker: Watches each run: "tensorboard:DIR", "mlflow:URI", "wandb:PROJECT", a `Tracker`, or several of them.
         options: Other fields of `Setting`, such as `seed`, `recipe` (for a reference) or `validation`.
 
     Raises:
@@ -53,7 +56,17 @@ class Session:
         >>> session.report("report.html")  # doctest: +SKIP
     """
 
-    def __init__(self, model: nn.Module, data: Any, task: Task, method: MethodLike = "salun", **options: Any):
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Any,
+        task: Task,
+        method: MethodLike = "salun",
+        *,
+        tracker: TrackerLike = None,
+        **options: Any,
+    ):
+        self.trackers = make_trackers(tracker)
         source = load(data) if isinstance(data, str) else data
         if isinstance(source, Source):
             train, test = source.train, source.test
@@ -63,6 +76,7 @@ class Session:
             raise ExpungeError(
                 "the data is no pair of training and test data; give (train, test), or a data spec."
             )
+        model = plain_model(model)
         _check(model, task, options)
         try:
             options = {"trials": count_for(method, AUTO), **options}
@@ -120,7 +134,9 @@ class Session:
                 stacklevel=2,
             )
             return earlier
-        found = answer(self.model, [request], setting, [split])
+        with watched(self.trackers, setting, [split]) as (setting, tracking):
+            found = answer(self.model, [request], setting, [split])
+            tracking.take_record(found.record)
         self.model = found.model
         self.answers.append(found)
         return found

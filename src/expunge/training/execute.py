@@ -24,6 +24,8 @@ from ..torch_utils.module_state import (
     seeded,
     stored_and_compiled,
 )
+from ..torch_utils.prepared import of_plain_model, plain_model
+from ..tracking.by_name import TrackerLike
 from .arguments import check_arguments, unwritten
 from .broken_samples import broken_samples
 from .cost import measured
@@ -33,6 +35,7 @@ from .registry import MethodLike, make, unsuited_text
 from .run import Compute, Row, Run
 from .settings import settings_problems
 from .step_checks import check_left, versions
+from .tracked import run_settings, tracked
 from .training_checks import check_step, copy_to_train
 
 
@@ -49,6 +52,7 @@ def execute(
     factory: Callable[[], nn.Module] | None = None,
     state_file: Path | str | None = None,
     on_row: Callable[[Row], None] | None = None,
+    tracker: TrackerLike = None,
 ) -> Run:
     """Run a method on a copy of `model` and return the whole `Run`: model, history, seconds, peak memory, mask, status.
 
@@ -63,6 +67,7 @@ def execute(
         factory: Makes a model with fresh parameters, for Retrain, where resetting every module is not enough.
         state_file: File that keeps a resumable state after each epoch. If it exists, the run resumes from it.
         on_row: Called with each row of the curves.
+        tracker: Watches the run: "tensorboard:DIR", "mlflow:URI", "wandb:PROJECT", a `Tracker`, or several of them.
 
     The samples of requests that `model` has answered before leave the retain set: see `Split.after`. The new model knows
     them and this request: see `requests_of`. After a run that diverged or changed nothing, the model does not know this
@@ -78,17 +83,9 @@ def execute(
         >>> run = execute(model, split, SalUn(epochs=5), task)  # doctest: +SKIP
         >>> run.status, run.seconds  # doctest: +SKIP
     """
-    check_arguments(
-        model=model,
-        split=split,
-        task=task,
-        mask=mask,
-        seed=seed,
-        compute=compute,
-        factory=factory,
-        state_file=state_file,
-        on_row=on_row,
-    )
+    model, mask = plain_model(model), of_plain_model(model, mask)
+    check_arguments(model=model, split=split, task=task, mask=mask, seed=seed, compute=compute, factory=factory,
+                    state_file=state_file, on_row=on_row)  # fmt: skip
     method, compute, seed = make(method), compute or Compute(), int(seed)
     split = split.after(requests_of(model))
     check_run(method, split, task, seed=seed, compute=compute, model=model)
@@ -105,14 +102,16 @@ def execute(
         factory,
         source=model,
         state_file=None if state_file is None else Path(state_file),
-        on_row=on_row,
         loop=descend,
     )
     check_step(run, method)
-    _apply(run, method, model)
-    # scores are those of the request, without what was rehearsed
-    run.split = split
-    _check_result(run, model, method)
+    with tracked(tracker, f"run {method.name()}", run_settings(method, split, seed)) as tracking:
+        run.on_row = tracking.rows(on_row)
+        _apply(run, method, model)
+        # scores are those of the request, without what was rehearsed
+        run.split = split
+        _check_result(run, model, method)
+        tracking.take(run.ended)
     if run.has_result:
         remember_requests(run.model, _answered(split, method))
     return run

@@ -12,10 +12,13 @@ from ..data.past_requests import requests_of
 from ..data.split import Split
 from ..errors import UnlearningFailed
 from ..tasks.task import Task
+from ..torch_utils.prepared import of_plain_model, plain_model
+from ..tracking.by_name import TrackerLike
 from ..training.arguments import check_arguments
 from ..training.execute import check_run, execute
 from ..training.registry import MethodLike, make
 from ..training.run import Compute, Row
+from ..training.tracked import run_settings, tracked
 from .search import AUTO, Count, count_for
 from .trials import choose
 
@@ -33,6 +36,7 @@ def unlearn(
     state_file: Path | str | None = None,
     on_row: Callable[[Row], None] | None = None,
     trials: Count = AUTO,
+    tracker: TrackerLike = None,
 ) -> nn.Module:
     """Return a new model from which `method` unlearned the split's forget set. `model` is left as it was.
 
@@ -41,6 +45,7 @@ def unlearn(
     Args:
         trials: Number of settings to try. "auto" chooses settings for a method that is given by name or class, and fails if
             nothing improves on `model`. An instance runs with exactly its settings. None or 0: none are tried.
+        tracker: Watches the run with its trials: "tensorboard:DIR", "mlflow:URI", "wandb:PROJECT", a `Tracker`, or several.
 
     Raises:
         UnlearningFailed: The run diverged or changed nothing. Its attribute `run` has the model and the curves.
@@ -48,6 +53,7 @@ def unlearn(
     Example:
         >>> unlearned = unlearn(model, split, "salun", Classification(10))  # doctest: +SKIP
     """
+    model, mask = plain_model(model), of_plain_model(model, mask)
     options: dict[str, Any] = {
         "mask": mask,
         "seed": seed,
@@ -59,8 +65,12 @@ def unlearn(
     check_arguments(model=model, split=split, task=task, **options)
     count, made = count_for(method, trials), make(method)
     check_run(made, split.after(requests_of(model)), task, seed=seed, compute=compute, model=model)
-    made, run, _ = choose(model, split, made, task, count=count, **options)
-    run = run or execute(model, split, made, task, **options)
+    settings = run_settings(made, split, seed)
+    with tracked(tracker, f"unlearn {made.name()}", settings) as tracking:
+        options["on_row"] = tracking.rows(on_row)
+        made, run, _ = choose(model, split, made, task, count=count, **options)
+        run = run or execute(model, split, made, task, **options)
+        tracking.take(run.ended, made)
     if not run.has_result:
         raise UnlearningFailed(f"{made.name()} {run.status}", run)
     return run.model

@@ -1,0 +1,73 @@
+"""`expunge hub-folder`: a folder with an unlearned model and its card, ready for the Hugging Face hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from ..errors import ExpungeError, raise_all
+from .flags import MODEL, ModelFlags
+from .output_checks import output_problems
+
+
+def hub_folder(
+    checkpoint: Path,
+    /,
+    *,
+    model: Annotated[ModelFlags, MODEL],
+    out: Path,
+    ema: str | None = None,
+    record: Path | None = None,
+    receipt: Path | None = None,
+    title: str = "",
+) -> None:
+    """Write a folder with an unlearned model and a model card, ready for the Hugging Face hub.
+
+    The model's own library reads the folder: transformers and peft with from_pretrained, timm as local-dir:FOLDER. The card says
+    what was removed, how it was audited, its limits and the id of the receipt. Nothing is uploaded, and no private file is copied.
+
+    Args:
+        checkpoint: The unlearned model.
+        model: The model and its data.
+        out: The folder to write. It must not exist.
+        ema: Entry of the checkpoint that holds the model, if it has several.
+        record: Record of the run, or of its audit, which has the verdict. By default the one beside the checkpoint.
+        receipt: Receipt of the run. By default the one beside the checkpoint.
+        title: Title of the card. By default the name of the folder.
+    """
+    beside = {"record": ".json", "receipt": ".receipt.json"}
+    found = {name: checkpoint.with_suffix(suffix) for name, suffix in beside.items()}
+    record = record or (found["record"] if found["record"].is_file() else None)
+    receipt = receipt or (found["receipt"] if found["receipt"].is_file() else None)
+    raise_all(output_problems({"--out": out}, checkpoint, record, receipt) + model.problems())
+    from ..integrations.hub_folder import write_hub_folder
+    from ..receipts.receipt import Receipt
+    from ..records.checkpoint import read_checkpoint
+    from ..records.checkpoint_loading import load_into
+    from ..records.record import Record
+    from ..sources.preview import Preview
+    from .terminal import notice
+
+    data = model.preview()
+    if data is None:
+        # only the data itself can tell
+        source = model.source()
+        data = Preview(len(source.classes), source.shape)
+    content = read_checkpoint(checkpoint, ema)
+    if (made := content.metadata.get("kind", "unlearn")) not in ("unlearn", "retrain"):
+        raise ExpungeError(f"{checkpoint} is an {made}; give an unlearned model.")
+    network = model.build(data)
+    load_into(network, content)
+    write_hub_folder(
+        out,
+        network,
+        spec=model.model,
+        record=None if record is None else Record.load(record),
+        receipt=None if receipt is None else Receipt.load(receipt),
+        title=title,
+    )
+    print(f"folder: {out}\nmodel card: {out / 'README.md'}")
+    if record is None:
+        notice(
+            "there is no record beside the checkpoint, so the card does not say what was removed; give --record."
+        )

@@ -1,0 +1,240 @@
+"""Callbacks and hub folders with the libraries of the default tests: transformers, accelerate, huggingface_hub."""
+
+import json
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from expunge import Classification, ExpungeError, MaskError, Record, SalUn, Split, experiment, saliency_mask
+from expunge.audit import evaluate
+from expunge.cli import main
+from expunge.integrations.held_mask import HeldMask
+from expunge.integrations.hub_folder import write_hub_folder
+from expunge.integrations.model_card import CardFacts, card_text
+from expunge.models import build
+from small_problem import vectors
+
+TASK = Classification(3)
+# ids and groups of samples, which leave no house
+PERSON = "anna-smith"
+
+
+def texts():
+    torch.manual_seed(0)
+    x, y = torch.randint(0, 50, (64, 8)), torch.arange(64) % 3
+    return x, y, Split.by_class((x[:48], y[:48]), (x[48:], y[48:]), [1], validation=0)
+
+
+def bert():
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    config = transformers.BertConfig(vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+                                     intermediate_size=16, max_position_embeddings=8, num_labels=3)  # fmt: skip
+    torch.manual_seed(0)
+    return transformers.BertForSequenceClassification(config)
+
+
+def trained(model, x, y, folder, callback, attach=True, **options):
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    pytest.importorskip("accelerate", reason="accelerate is not installed")
+    settings = transformers.TrainingArguments(
+        str(folder), num_train_epochs=2, per_device_train_batch_size=16, report_to=[], use_cpu=True,
+        disable_tqdm=True, save_strategy="no", logging_strategy="no", **options)  # fmt: skip
+    rows = [{"input_ids": a, "labels": b} for a, b in zip(x, y, strict=True)]
+    trainer = transformers.Trainer(
+        model, settings, train_dataset=rows, callbacks=None if attach else [callback]
+    )
+    if attach:
+        callback.attach(trainer)
+    trainer.train()
+    return trainer
+
+
+@pytest.mark.parametrize("optim", ["adamw_torch", "sgd"])
+def test_the_callback_of_trainer_holds_a_mask(tmp_path, optim):
+    from expunge.integrations.transformers import MaskCallback
+
+    class Checked(MaskCallback):
+        """Compares after each optimizer step."""
+
+        steps = 0
+
+        def on_optimizer_step(self, args, state, control, **given):
+            self.steps += 1
+            for name, parameter in given["model"].named_parameters():
+                assert torch.equal(parameter[~mask[name]], before[name][~mask[name]]), name
+
+    x, y, split = texts()
+    model = bert()
+    mask = saliency_mask(model, split.forget, TASK, 0.3)
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    callback = Checked(mask, split, TASK)
+    args = {"optim_args": "momentum=0.9"} if optim == "sgd" else {}
+    trainer = trained(model, x, y, tmp_path, callback, optim=optim, weight_decay=0.1, learning_rate=1e-2,
+                      max_grad_norm=0.5, **args)  # fmt: skip
+    moved = sum(int((p.detach() != before[n]).sum()) for n, p in model.named_parameters())
+    assert (
+        callback.steps == 8 and 0 < moved <= mask.count and all(p.requires_grad for p in model.parameters())
+    )
+    assert [row["step"] for row in callback.history] == [0, 4, 8]
+    logged = [row["forget"] for row in trainer.state.log_history if "forget" in row]
+    assert logged == [row["forget"] for row in callback.history]
+    # the control: without the mask they move
+    plain = Checked(None, split, TASK)
+    plain.on_optimizer_step = lambda *a, **k: None
+    trained(model, x, y, tmp_path, plain, attach=False, optim=optim, weight_decay=0.1, learning_rate=1e-2)
+    assert any((p.detach() != before[n])[~mask[n]].any() for n, p in model.named_parameters())
+    assert len(plain.history) == 3
+
+
+def test_the_norm_for_clipping_is_that_of_what_moves():
+    """Two ways to zero the gradients of frozen elements before a clip."""
+    model, split, task = vectors()
+    mask = saliency_mask(model, split.forget, task, 0.3)
+    batch = next(split.forget.batches(16))
+    norms = []
+    for way in ("mask_gradients", "mask_gradients_as_they_come"):
+        held = HeldMask(mask, split, task, 100, 16)
+        held.hold([torch.optim.SGD(model.parameters(), 0.1)], model, several=False)
+        if way == "mask_gradients_as_they_come":
+            held.mask_gradients_as_they_come()
+        model.zero_grad()
+        task.loss(model, batch).mean().backward()
+        if way == "mask_gradients":
+            held.mask_gradients()
+        assert all(not p.grad[~mask[n]].any() for n, p in model.named_parameters() if p.grad is not None)
+        norms.append(float(nn.utils.clip_grad_norm_(model.parameters(), 1e9)))
+        held.release()
+    model.zero_grad()
+    task.loss(model, batch).mean().backward()
+    assert (
+        norms[0] == pytest.approx(norms[1])
+        and float(nn.utils.clip_grad_norm_(model.parameters(), 1e9)) > norms[0]
+    )
+
+
+def test_figures_are_those_of_the_sets_and_change_nothing():
+    model, split, task = vectors()
+    held = HeldMask(None, split, task, samples=7, batch_size=3)
+    assert {name: len(samples) for name, samples in held.sets.items()} == {"forget": 7, "retain": 7}
+    model.train()
+    state = torch.get_rng_state()
+    whole = HeldMask(None, split, task, 10_000, 16).figures(model)
+    assert whole["forget"] == pytest.approx(100 - evaluate(model, split, task).scores["UA"])
+    assert model.training and torch.equal(torch.get_rng_state(), state)
+    for wrong in ((None, None, None), (None, split, None), (None, None, task)):
+        with pytest.raises(ExpungeError, match="give"):
+            HeldMask(*wrong, 10, 10)
+    other = {"nothing": torch.ones(2, dtype=torch.bool)}
+    with pytest.raises(MaskError, match="make it from this model"):
+        HeldMask(other, None, None, 10, 10).hold(
+            [torch.optim.SGD(model.parameters(), 0.1)], model, several=False
+        )
+
+
+@pytest.fixture(scope="module")
+def unlearned():
+    model, (_, _, split) = bert(), texts()
+    names = {"model": "hf-config:bert", "data": "texts", "classes": ["cat", "dog", "owl"]}
+    return experiment(model, split, SalUn(epochs=2, lr=0.05, batch_size=8), TASK, names=names)
+
+
+def test_a_hub_folder_loads_with_transformers(unlearned, tmp_path):
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    base = tmp_path / "base"
+    unlearned.model.save_pretrained(base)
+    for name in ("tokenizer_config.json", "un.requests.json", "training_args.bin", "notes.txt"):
+        (base / name).write_text("{}", encoding="utf-8")
+    out = write_hub_folder(
+        tmp_path / "out", unlearned.model, spec=f"hf-config:{base}", record=unlearned.record
+    )
+    assert {f.name for f in out.iterdir()} == {
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "tokenizer_config.json",
+    }
+    again = transformers.AutoModelForSequenceClassification.from_pretrained(out)
+    x = texts()[0]
+    assert torch.equal(TASK.logits(again.eval(), x), TASK.logits(unlearned.model.eval(), x))
+    assert again.config.id2label == {0: "cat", 1: "dog", 2: "owl"}
+    assert unlearned.model.config.id2label[0] == "LABEL_0", "the model of the user stays as it was"
+
+    hub = pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
+    card = hub.ModelCard.load(out / "README.md")
+    assert card.data.library_name == "transformers" and card.data.pipeline_tag == "text-classification"
+    assert {"machine-unlearning", "expunge"} <= set(card.data.tags)
+    for words in ("16 training samples: all of the class dog", "Method: salun", "| UA |", "No retrained model was given",
+                  "do not prove", "No receipt was issued"):  # fmt: skip
+        assert words in card.text, words
+    with pytest.raises(ExpungeError, match="exists"):
+        write_hub_folder(out, unlearned.model)
+
+
+def test_a_record_or_receipt_of_another_model_is_refused(unlearned, tmp_path):
+    other = bert()
+    with pytest.raises(ExpungeError, match="the record describes another model"):
+        write_hub_folder(tmp_path / "out", other, record=unlearned.record)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_card_without_the_library_is_the_same(monkeypatch, unlearned):
+    yaml = pytest.importorskip("yaml")
+    facts = CardFacts(title="t", library="expunge", usage="pass", record=unlearned.record, tags=("a: b",))
+    full = card_text(facts)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    bare = card_text(facts)
+    heads = [yaml.safe_load(text.split("---")[1]) for text in (full, bare)]
+    assert heads[0] == heads[1] and heads[0]["tags"][-1] == "a: b"
+    assert full.split("---\n", 2)[2].strip() == bare.split("---\n", 2)[2].strip()
+    assert "not known" in card_text(CardFacts(title="t", library="expunge", usage="pass"))
+
+
+def test_the_command_writes_a_folder_without_private_files(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rows = [f"{PERSON}-{k},word{k % 3} n{k},{'xyz'[k % 3]},{PERSON} {k // 10}" for k in range(60)]
+    (tmp_path / "t.csv").write_text("\n".join(["id,text,label,person", *rows]) + "\n", encoding="utf-8")
+    data = ["--data", "text:t.csv?length=4", "--model", "text_transformer"]
+    quick = ["--epochs", "1", "--batch-size", "16"]
+    assert main(["train", *data, "--out", "o.safetensors", "--validation", "0", *quick]) == 0
+    forget = ["--forget-group", f"person={PERSON} 2", "--validation", "0"]
+    run = ["unlearn", "salun", *data, "--checkpoint", "o.safetensors", *forget, "--trials", "0", *quick]
+    assert main([*run, "--out", "u.safetensors"]) in (0, 1)
+    audit = ["audit", *data, "--checkpoint", "u.safetensors", "--original", "o.safetensors", *forget]
+    assert main([*audit, "--out", "audit.json"]) in (0, 1)
+    assert (tmp_path / "u.requests.json").exists(), "the control: there is a private file"
+    assert PERSON in (tmp_path / "u.json").read_text(encoding="utf-8"), (
+        "the control: the record names the group"
+    )
+    command = [
+        "hub-folder",
+        "u.safetensors",
+        *data,
+        "--out",
+        "push",
+        "--record",
+        "audit.json",
+        "--title",
+        "Mine",
+    ]
+    assert main(command) == 0, capsys.readouterr().err
+    assert {f.name for f in (tmp_path / "push").iterdir()} == {"README.md", "model.safetensors"}
+    for file in (tmp_path / "push").iterdir():
+        assert PERSON.encode() not in file.read_bytes(), file.name
+    card = (tmp_path / "push" / "README.md").read_text(encoding="utf-8")
+    receipt = json.loads((tmp_path / "u.receipt.json").read_text(encoding="utf-8"))["id"]
+    assert "# Mine" in card and receipt in card and "Verdict: " in card
+    assert "training samples of one group, such as a person" in card
+
+    from safetensors.torch import load_model
+
+    model = build("text_transformer", num_classes=3, shape=(4,), **{})
+    load_model(model, tmp_path / "push" / "model.safetensors")
+    assert main(["hub-folder", "o.safetensors", *data, "--out", "no"]) == 2
+    assert "give an unlearned model" in capsys.readouterr().err
+    record = Record.load("u.json")
+    record.model["hash_after"] = "0" * 64
+    record.save("wrong.json")
+    assert main(["hub-folder", "u.safetensors", *data, "--out", "no", "--record", "wrong.json"]) == 2
+    assert "another model" in capsys.readouterr().err and not (tmp_path / "no").exists()
