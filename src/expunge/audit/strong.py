@@ -234,4 +234,7 @@ def with_strong(details: dict[str, Any], result: StrongResult) -> dict[str, Any]
     Returns:
         The details with attacks, features and verdict. The new limits follow the ones that are there.
     """
-    return {**details, **result.details(), "limits": [*details.get("limits", []), *result.limits]}
+    # the standard audit has some features already
+    features = {**(details.get("features") or {}), **result.features}
+    limits = [*details.get("limits", []), *result.limits]
+    return {**details, **result.details(), "features": features, "limits": limits}
