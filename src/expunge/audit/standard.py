@@ -150,7 +150,7 @@ def summarize(
         assert task is not None
         values, problems = compute_measures(measures, evaluation, original, retrained, task)
         scores |= values
-        details["measures"] = {m.name: m.described() for m in measures}
+        details["measures"] = {name: entry for m in measures for name, entry in m.described().items()}
         limits += problems
     return AuditResult(scores, details, limits)
 

@@ -183,7 +183,8 @@ class _Inputs:
         limits: list[str] = []
         if wanted & WITH_SHADOWS:
             assert self.method is not None
-            attacks |= population_attacks(self.shadows(), self.method, wanted, self.model, seed)
+            of_populations, limits = population_attacks(self.shadows(), self.method, wanted, self.model, seed)
+            attacks |= of_populations
         if "label-only" in wanted:
             try:
                 attacks["label-only"] = {

@@ -29,7 +29,9 @@ def rows(entries: Iterable[Entry]) -> list[list[Entry]]:
         One list of entries for each label.
     """
     groups = grouped(entries, lambda e: e["label"])
-    return sorted(groups, key=lambda group: row_order(group[0]["kind"], [worse_gap(e["scores"]) for e in group]))
+    return sorted(
+        groups, key=lambda group: row_order(group[0]["kind"], [worse_gap(e["scores"]) for e in group])
+    )
 
 
 def gap_of(entry: Entry, score: str = "avg") -> float | None:

@@ -105,9 +105,7 @@ class Group:
     @cached_property
     def distance(self) -> Stat | None:
         """The worse of average gap and feature gap of each run, over the runs. Methods are sorted by it."""
-        gaps = [
-            (self.average_of(r), number(table(r.scores.get("gap")).get("features"))) for r in self.runs
-        ]
+        gaps = [(self.average_of(r), number(table(r.scores.get("gap")).get("features"))) for r in self.runs]
         return stat(a if a is None or f is None else max(a, f) for a, f in gaps)
 
     @property
