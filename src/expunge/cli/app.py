@@ -68,6 +68,10 @@ COMMANDS: dict[str, Command] = {
     "audit": Command(
         "audit:audit", "Audit an unlearned checkpoint beside the original and a retrained model."
     ),
+    "audit-predictions": Command(
+        "audit_predictions:audit_predictions",
+        "Audit populations of models from their predictions, in the format of EasyDUB.",
+    ),
     "report": Command("report:report", "Write one self-contained HTML page from records."),
     "convert": Command(
         "convert:convert", "Rewrite a torch file that holds objects, so that other commands can read it."

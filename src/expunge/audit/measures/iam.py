@@ -14,6 +14,7 @@ than models that never saw it also counts as complete, so `below_unseen` counts 
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -107,7 +108,7 @@ def completeness(
     grid = np.linspace(0, 1, POINTS)
     total = np.zeros_like(own)
     centre, spread = out.mean(0), out.std(0)
-    for at, weight in zip(grid[:-1], grid[1:], strict=True):
+    for at, weight in pairwise(grid):
         mean = centre + at * (fit - centre)
         # the interpolants of one sample share `fit`, so their deviation is this share of that of `out`
         deviation = sigma if sigma is not None else mean.std() if len(out) == 1 else (1 - at) * spread
