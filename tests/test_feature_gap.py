@@ -27,14 +27,10 @@ FIGURES = ("probe_forgotten", "corrected_forgotten", "corrected_retained", "cka_
 
 @pytest.fixture(scope="module")
 def comparison():
-    """A bias shift, and three epochs of training anew on the retain set as a method that reaches the features."""
+    """A bias shift, and half of the training anew on the retain set, as a method that reaches the features."""
     recipe = Retrain(epochs=12, lr=0.1, batch_size=32)
     methods = {"shift": "bias_shift", "half": Retrain(epochs=6, lr=0.1, batch_size=32)}
     return bench(methods, data="digits?limit=700", model="mlp", forget=3, recipe=recipe, trials=0)
-
-
-def labels(rows):
-    return [row[0]["label"] for row in rows]
 
 
 def test_the_gap_by_hand():
@@ -94,18 +90,13 @@ def test_a_bias_shift_is_not_first_in_any_class_wise_table(comparison, tmp_path)
     """The negative control: by the average gap alone it is first, or level with the best."""
     records = comparison.records
     shift, half = (comparison.of(name)[0].record.scores["gap"] for name in ("shift", "half"))
-    assert shift["avg"] <= half["avg"] < half["features"] + 5 and shift["features"] > half["features"] + 3
+    assert shift["avg"] <= half["avg"] and max(half.values()) < shift["features"]
     original = comparison.of("Original")[0].record.scores["gap"]
     assert shift["features"] == pytest.approx(original["features"], abs=1e-6)
     assert comparison.of("Retrain")[0].record.scores["gap"]["features"] == 0
 
     lines = [line.split(" | ")[0].strip("| ") for line in comparison.table().splitlines()]
-    assert lines == ["method", "---", "Original", "Retrain", "half", "shift"] or lines[2:] == [
-        "Original",
-        "Retrain",
-        "half",
-        "shift",
-    ]
+    assert lines[2:] == ["Original", "Retrain", "half", "shift"]
     assert "feature gap" in comparison.table().splitlines()[0]
     assert [g[0].method for g in by_method(records)][2:] == ["retrain", "bias_shift"]
     (study,) = studies(records)
@@ -145,6 +136,6 @@ def test_one_old_row_has_a_dash(comparison):
     assert "**–**" in row
 
 
-def test_the_standard_audit_prints_it_and_the_verdict_uses_it(classifier, comparison):
+def test_the_standard_audit_prints_it(comparison):
     outcome = comparison.of("shift")[0]
     assert f"feature gap {outcome.record.scores['gap']['features']:.2f}" in str(outcome.audit)

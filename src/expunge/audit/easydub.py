@@ -33,8 +33,6 @@ FILE = re.compile(r"id_(\d+)_epoch_\d+\.npy")
 # Halves of a population are compared, and each half needs two models.
 FEWEST = 4
 
-Labels = dict[str, np.ndarray]
-
 
 def read_easydub(
     folder: Path,
@@ -63,12 +61,9 @@ def read_easydub(
 
     Example:
         >>> values = read_easydub(Path("EasyDUB-dataset"), 1, models=100)  # doctest: +SKIP
-        >>> bench_klom(values["retrained"]["forget"], values["unlearned"]["forget"], "easydub").mean()  # doctest: +SKIP
     """
     if models is not None and models < FEWEST:
-        raise ExpungeError(
-            f"models is {models}; give {FEWEST} or more, because halves of a population are compared."
-        )
+        raise ExpungeError(f"models is {models}; give {FEWEST} or more: halves of a population are compared.")
     names = {"retrained": RETRAINED, "original": ORIGINAL}
     archive = Path(unlearned) if unlearned.endswith(".npz") else None
     if archive is None:
@@ -101,7 +96,7 @@ class _Reader:
     forget_set: int
     problems: list[str] = field(default_factory=list)
     root: Path = Path()
-    labels: Labels = field(default_factory=dict)
+    labels: dict[str, np.ndarray] = field(default_factory=dict)
     indices: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def open(self, labels: Path | None) -> None:
@@ -114,14 +109,12 @@ class _Reader:
         self.root = _only_folder(self.folder / quantity)
         path = self.folder / "forget_sets" / self.root.name / f"forget_set_{self.forget_set}.npy"
         indices = self._load(path)
-        if indices is not None and (
-            indices.ndim != 1 or indices.dtype.kind not in "iu" or np.unique(indices).size < indices.size
-        ):
+        if indices is not None and indices.ndim == 1 and indices.dtype.kind in "iu":
+            self.indices = indices.astype(np.int64)
+        if indices is not None and np.unique(self.indices).size != indices.size:
             self.problems.append(
                 f"{path} is {indices.dtype} of shape {indices.shape}; it must hold different whole numbers, shape (n,)."
             )
-        elif indices is not None:
-            self.indices = indices.astype(np.int64)
         if labels is not None:
             self._read_labels(labels)
         elif quantity == "logits":
@@ -225,11 +218,10 @@ class _Reader:
         try:
             check_regular(path)
             return np.load(path, allow_pickle=False)
-        except ExpungeError as error:
-            self.problems += error.problems
         # a broken file can raise nearly anything
         except Exception as error:
-            self.problems.append(f"{path} cannot be read: {error}; write it with np.save, without objects.")
+            text = f"{path} cannot be read: {error}; write it with np.save, without objects."
+            self.problems += error.problems if isinstance(error, ExpungeError) else [text]
         return None
 
 
@@ -251,7 +243,8 @@ def _population_problems(margins: Values, models: int | None) -> list[str]:
     for population, row in margins.items():
         count = min(len(v) for v in row.values())
         if count < (models or FEWEST):
+            wanted = models or FEWEST
             problems.append(
-                f"there are {count} {population} models for all sets; at least {models or FEWEST} are needed."
+                f"there are {count} {population} models for all sets; at least {wanted} are needed."
             )
     return problems

@@ -8,19 +8,38 @@ the three parts and their equal weights are ours. `features.py` has the full lis
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from statistics import fmean
+from typing import Any, Protocol
 
-from torch import Tensor
-
-from .evaluation import Evaluation
-from .feature_measures import cka
-from .features import probe_accuracy, with_fewer_retained
+from ..data.split import Split
+from ..tasks.predictions import PredictedSets, Predictions
+from .feature_measures import cka, fewer_retained, probe_accuracy
 from .head_bias import bias_correction
 
 Figures = dict[str, float]
 
 
-def feature_figures(evaluation: Evaluation, original: Evaluation | None = None) -> Figures:
+class Evaluated(PredictedSets, Protocol):
+    """What the feature gap needs of an `Evaluation`."""
+
+    split: Split
+    seed: int
+
+    @property
+    def has_logits(self) -> bool:
+        """Whether the predictions are those of a classifier."""
+
+
+@dataclass(frozen=True)
+class _Sets:
+    forget: Any
+    retain: Any
+    test: Any
+    test_forgotten: Any
+
+
+def feature_figures(evaluation: Evaluated, original: Evaluated | None = None) -> Figures:
     """Return the figures of a model that its feature gap compares.
 
     Args:
@@ -37,12 +56,12 @@ def feature_figures(evaluation: Evaluation, original: Evaluation | None = None) 
         return {}
     figures: Figures = {}
     if len(evaluation.test_forgotten.labels):
-        fewer = with_fewer_retained(evaluation, evaluation.seed)
+        fewer = _with_fewer_retained(evaluation)
         figures["probe_forgotten"] = probe_accuracy(fewer)["forgotten"]
         corrected = bias_correction(fewer, list(split.forget_classes))
         figures |= {f"corrected_{name}": corrected[name] for name in ("forgotten", "retained")}
     if original is not None and original.has_logits and _finite(original):
-        figures["cka_original"] = cka(_forget_features(evaluation), _forget_features(original))
+        figures["cka_original"] = cka(evaluation.forget.features, original.forget.features)
     return {name: value for name, value in figures.items() if value == value}
 
 
@@ -75,13 +94,14 @@ def feature_gap(own: Mapping[str, float], reference: Mapping[str, float]) -> flo
     return fmean(abs(part) for part in parts) if parts else None
 
 
-def _finite(evaluation: Evaluation) -> bool:
+def _with_fewer_retained(evaluation: Evaluated) -> _Sets:
+    whole = evaluation.retain
+    at = fewer_retained(len(whole.labels), evaluation.seed)
+    retain = Predictions(whole.logits[at], whole.labels[at], whole.features[at])
+    return _Sets(evaluation.forget, retain, evaluation.test, evaluation.test_forgotten)
+
+
+def _finite(evaluation: Evaluated) -> bool:
     """Return whether the model has features, and all logits and features are finite."""
     sets = (evaluation.forget, evaluation.retain, evaluation.test, evaluation.test_forgotten)
     return all(p.features is not None and p.finite and bool(p.features.isfinite().all()) for p in sets)
-
-
-def _forget_features(evaluation: Evaluation) -> Tensor:
-    features = evaluation.forget.features
-    assert features is not None
-    return features

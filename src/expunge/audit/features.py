@@ -22,18 +22,16 @@ from ..tasks.classification import Classification
 from ..tasks.predictions import Predictions
 from .evaluation import Evaluation, evaluate
 from .feature_measures import (
-    apply_probe,
     cka,
-    fit_probe,
+    fewer_retained,
     member_probe,
     nearest_classes,
+    probe_accuracy,
     scatter_ratio,
     total_variation,
+    training_features,
 )
 from .head_bias import bias_correction, head_bias
-
-# Largest number of retain samples for probes and neighbours.
-MAX_RETAIN = 20_000
 
 
 def feature_audit(
@@ -120,21 +118,18 @@ def evaluate_features(
             "leave out 'features'."
         )
     if evaluation is None or evaluation.retain.features is None:
-        smaller = replace(split, retain=split.retain.take(_chosen(len(split.retain), seed)))
+        smaller = replace(split, retain=split.retain.take(fewer_retained(len(split.retain), seed)))
         return evaluate(model, smaller, task, seed=seed)
     return with_fewer_retained(evaluation, seed)
 
 
 def with_fewer_retained(evaluation: Evaluation, seed: int) -> Evaluation:
     """Return an evaluation with features on at most 20,000 retain samples, chosen by the seed."""
-    at, split, whole = _chosen(len(evaluation.retain.labels), seed), evaluation.split, evaluation.retain
-    retain = Predictions(whole.logits[at], whole.labels[at], whole.features[at])
+    at, split = fewer_retained(len(evaluation.retain.labels), seed), evaluation.split
+    retain = Predictions(
+        *(v[at] for v in (evaluation.retain.logits, evaluation.retain.labels, evaluation.retain.features))
+    )
     return replace(evaluation, split=replace(split, retain=split.retain.take(at)), retain=retain)
-
-
-def _chosen(count: int, seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randperm(count, generator=generator)[:MAX_RETAIN].sort().values
 
 
 def model_features(
@@ -169,10 +164,10 @@ def model_features(
 def _class_features(evaluation: Evaluation, classes: list[int], num_classes: int) -> dict[str, Any]:
     """Compute the measures that need unseen samples of the forgotten classes."""
     figures: dict[str, Any] = {}
-    x, y = _training_features(evaluation)
+    x, y = training_features(evaluation)
     for name, accuracy in probe_accuracy(evaluation).items():
         figures[f"probe_{name}"] = accuracy
-        p = _unseen(evaluation)[name]
+        p = evaluation.test_forgotten if name == "forgotten" else evaluation.test
         figures[f"knn_{name}"] = _percent_correct(nearest_classes(x, y, _features(p), num_classes), p.labels)
     corrected = bias_correction(evaluation, classes)
     figures["bias_shift"] = corrected["shift"]
@@ -182,34 +177,6 @@ def _class_features(evaluation: Evaluation, classes: list[int], num_classes: int
     test_x, test_y = torch.cat([_features(p) for p in tests]), torch.cat([p.labels for p in tests])
     figures["scatter"] = scatter_ratio(test_x, test_y, classes)
     return figures
-
-
-def probe_accuracy(evaluation: Evaluation) -> dict[str, float]:
-    """Return the accuracy of a linear probe of the features on unseen samples, in percent.
-
-    The probe is fitted to the features of all training samples, forgotten ones included, and weighs classes equally.
-
-    Args:
-        evaluation: An evaluation with features, with unseen samples of forgotten and of retained classes.
-
-    Returns:
-        "forgotten": accuracy on unseen samples of the forgotten classes. "retained": accuracy on those of the others.
-    """
-    weights = fit_probe(*_training_features(evaluation), evaluation.forget.logits.shape[1])
-    return {
-        name: _percent_correct(apply_probe(weights, _features(p)).argmax(1), p.labels)
-        for name, p in _unseen(evaluation).items()
-    }
-
-
-def _training_features(evaluation: Evaluation) -> tuple[Tensor, Tensor]:
-    """Return features (N, D) and labels (N,) of forget and retain set."""
-    sets = (evaluation.forget, evaluation.retain)
-    return torch.cat([_features(p) for p in sets]), torch.cat([p.labels for p in sets])
-
-
-def _unseen(evaluation: Evaluation) -> dict[str, Predictions]:
-    return {"forgotten": evaluation.test_forgotten, "retained": evaluation.test}
 
 
 def _features(p: Predictions) -> Tensor:

@@ -27,8 +27,7 @@ def audit_predictions(
     Args:
         folder: Folder in the format of EasyDUB: margins or logits, and forget_sets.
         forget_set: Number of the forget set.
-        unlearned: Folder of the unlearned models beside "oracle", or a .npz file with the arrays forget, retain and val. By
-            default the models before unlearning.
+        unlearned: Folder of the unlearned models beside "oracle", or a .npz file with the arrays forget, retain and val.
         models: Number of models of each population. By default as many as all have.
         labels: A .npz file with the class numbers of the samples, `train` and `val`. Only logits need it.
         out: Record to write (JSON).
