@@ -58,6 +58,9 @@ CALLS: dict[str, list[list[str]]] = {
         ],
     ],
     "audit": [["audit", *DIGITS, "--checkpoint", "u.pt", "--original", "o.pt", *ASKS, "--out", "new.json"]],
+    "audit-predictions": [
+        ["audit-predictions", "folder", "--models", "4", "--labels", "x.npz", "--out", "new.json"]
+    ],
     "report": [["report", "o.json", "u.json", "--out", "new.html"]],
     "hub-folder": [["hub-folder", "u.pt", *DIGITS, "--out", "new"]],
     "convert": [["convert", "o.pt", "o.pt"]],

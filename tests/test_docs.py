@@ -128,7 +128,7 @@ def test_the_examples_of_the_extending_page_work(tmp_path, monkeypatch, capsys):
     text = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```(\w+)\n(.*?)```", text, re.S)
     files = {b.split("\n")[0].removeprefix("# "): b for _, b in blocks if re.match(r"# \w+\.\w+\n", b)}
-    modules = {f"my_{k}.py" for k in ("method", "edit", "measure", "source", "model", "task")}
+    modules = {f"my_{k}.py" for k in ("method", "edit", "measure", "parts", "source", "model", "task")}
     assert set(files) == modules | {"test_my_methods.py", "grid.toml", "pyproject.toml"}
     for name, content in files.items():
         (tmp_path / name).write_text(content, encoding="utf-8")
@@ -147,7 +147,7 @@ def test_the_examples_of_the_extending_page_work(tmp_path, monkeypatch, capsys):
     importlib.import_module("test_my_methods").test_my_methods()
     assert main(["bench", "grid.toml", "--jobs", "1", "--out", "cache", "--results", "results"]) == 0
     record = json.loads((tmp_path / "unlearned.json").read_text(encoding="utf-8"))
-    assert {"ToW", "forget_confidence"} <= set(record["scores"])
+    assert {"ToW", "forget_confidence", "sureness_forget", "sureness_test"} <= set(record["scores"])
     assert record["details"]["implementation"]["class"] == "my_method:RetainAndForget"
     names = {name: value for space in spaces for name, value in space.items()}
     assert "RetainAndForget" in repr(names["comparison"]) and not names["comparison"].failed

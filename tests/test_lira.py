@@ -185,3 +185,56 @@ def test_klom_by_hand_and_between_equal_and_far_populations():
     assert (klom.klom(r, r) == 0).all()
     with pytest.raises(ExpungeError, match="same samples"):
         klom.klom(np.zeros((3, 2)), np.zeros((3, 4)))
+
+
+def literal_bench(p, q, drop_last, renormalise):
+    """KL of two lists of margins as the released code writes it, bin by bin."""
+    p, q = np.clip(p, -100, 100), np.clip(q, -100, 100)
+    low, high = min(p.min(), q.min()), max(p.max(), q.max())
+    edges = np.linspace(low, high if high > low else low + 1, 21)
+
+    def shares(values):
+        at = np.digitize(values, edges)
+        counts = np.array([(at == k).sum() for k in range(1, 21)], dtype=float)
+        counts[-1] += 0 if drop_last else (at == 21).sum()
+        return counts / counts.sum()
+
+    p, q = shares(p), shares(q)
+    q = np.where(p > 0, np.maximum(q, 1e-5), q)
+    q = q / q.sum() if renormalise else q
+    return sum(a * math.log(a / b) for a, b in zip(p, q, strict=True) if a > 0)
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.0, 30.0])
+def test_klom_of_the_bench_equals_its_literal_form(shift):
+    r, u = normal(60, 25, 0, 1), normal(60, 25, shift, 2)
+    r[:5, 3] = 400.0
+    expected = {
+        "repaired": [literal_bench(u[:, i], r[:, i], False, True) for i in range(25)],
+        "data-unlearning-bench": [literal_bench(r[:, i], u[:, i], True, True) for i in range(25)],
+        "easydub": [literal_bench(u[:, i], r[:, i], True, False) for i in range(25)],
+    }
+    assert set(expected) == set(klom.FORMS)
+    for form, values in expected.items():
+        assert klom.bench_klom(r, u, form) == pytest.approx(values, rel=1e-9, abs=1e-12)
+
+
+def test_klom_of_the_bench_by_hand():
+    r, u = np.zeros((4, 1)), np.ones((4, 1))
+    assert klom.bench_klom(r, u)[0] == pytest.approx(math.log((1 + 1e-5) / 1e-5))  # no bin in common: the cap
+    assert klom.bench_klom(r, r)[0] == 0
+    # the largest margin is in the last bin; the released forms lose it, here a whole population
+    assert klom.bench_klom(r, u, "easydub")[0] == 0
+    mixed = np.array([[0.0], [0.0], [0.0], [1.0]])
+    assert klom.bench_klom(r, mixed)[0] == pytest.approx(
+        0.75 * math.log(0.75 / (1 / (1 + 1e-5))) + 0.25 * math.log(0.25 / (1e-5 / (1 + 1e-5)))
+    )
+    # exchanged arguments are another number
+    assert klom.bench_klom(mixed, r)[0] == pytest.approx(math.log(4 / 3))
+
+
+def test_klom_of_the_bench_refuses_what_it_cannot_use():
+    with pytest.raises(ExpungeError, match="no form 'x' of KLOM; the forms are repaired, data-unlearning"):
+        klom.bench_klom(np.zeros((2, 1)), np.zeros((2, 1)), "x")
+    with pytest.raises(ExpungeError, match=r"(?s)2 of the retrained margins are NaN.*1 of the unlearned"):
+        klom.bench_klom(np.array([[np.nan], [np.nan]]), np.array([[np.nan], [0.0]]))

@@ -197,6 +197,10 @@ def test_strong_audit_end_to_end(classifier, retrained, tmp_path):
         "RMIA",
         "forgetting score",
         "KLOM",
+        "KLOM of data-unlearning-bench",
+        "IAM",
+        "RULI efficacy",
+        "RULI privacy",
         "label-only",
         "relearning delay",
         "interclass confusion",
@@ -205,7 +209,12 @@ def test_strong_audit_end_to_end(classifier, retrained, tmp_path):
         result.attacks["U-LiRA"]["auc"] > 0.95
         and result.attacks["U-LiRA"]["auc"] == result.attacks["U-LiRA"]["auc_original"]
     )
-    assert result.attacks["KLOM"]["forget"] >= result.attacks["KLOM"]["forget_null"]
+    for form in ("KLOM", "KLOM of data-unlearning-bench"):
+        assert result.attacks[form]["forget"] >= result.attacks[form]["forget_null"]
+    # a method that does nothing leaves the originals as they were
+    ruli, iam = result.attacks["RULI efficacy"], result.attacks["IAM"]
+    assert ruli["auc"] == ruli["auc_original"] > 0.9 and result.attacks["RULI privacy"]["auc"] > 0.9
+    assert iam["completeness"] == iam["completeness_original"] < 0.3 < iam["completeness_null"]
     assert "under-forgotten" in result.verdict.words and not result.limits
     assert {s[0] for s in steps} == {"original", "retrained", "unlearned"}
     assert all(torch.equal(v, classifier.model.state_dict()[n]) for n, v in before.items())

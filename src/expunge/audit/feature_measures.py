@@ -6,12 +6,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..tasks.predictions import PredictedSets
 from .roc import auc
 
 # Ridge penalty, as a share of the mean squared feature.
 RIDGE = 1e-3
 # Fewest samples of each kind for the member probe.
 MIN_SAMPLES = 10
+# Largest number of retain samples for probes and neighbours.
+MAX_RETAIN = 20_000
+
+
+def fewer_retained(count: int, seed: int) -> Tensor:
+    """Return sorted positions of at most 20,000 of `count` retain samples, chosen by the seed."""
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    return order[:MAX_RETAIN].sort().values
 
 
 def fit_probe(x: Tensor, y: Tensor, num_classes: int) -> Tensor:
@@ -36,6 +45,31 @@ def fit_probe(x: Tensor, y: Tensor, num_classes: int) -> Tensor:
 def apply_probe(weights: Tensor, x: Tensor) -> Tensor:
     """Return the outputs (N, K) of a probe on features (N, D)."""
     return torch.cat([x, torch.ones(len(x), 1)], 1).double() @ weights
+
+
+def probe_accuracy(sets: PredictedSets) -> dict[str, float]:
+    """Return the accuracy of a linear probe of the features on unseen samples, in percent.
+
+    The probe is fitted to the features of all training samples, forgotten ones included, and weighs classes equally.
+
+    Args:
+        sets: Predictions with features, also on unseen samples of forgotten and of retained classes.
+
+    Returns:
+        "forgotten": accuracy on unseen samples of the forgotten classes. "retained": accuracy on those of the others.
+    """
+    weights = fit_probe(*training_features(sets), sets.forget.logits.shape[1])
+    unseen = {"forgotten": sets.test_forgotten, "retained": sets.test}
+    return {
+        name: 100 * (apply_probe(weights, p.features).argmax(1) == p.labels).double().mean().item()
+        for name, p in unseen.items()
+    }
+
+
+def training_features(sets: PredictedSets) -> tuple[Tensor, Tensor]:
+    """Return features (N, D) and labels (N,) of forget and retain set."""
+    both = (sets.forget, sets.retain)
+    return torch.cat([p.features for p in both]), torch.cat([p.labels for p in both])
 
 
 def member_probe(forget: Tensor, unseen: Tensor) -> float | None:

@@ -22,18 +22,16 @@ from ..tasks.classification import Classification
 from ..tasks.predictions import Predictions
 from .evaluation import Evaluation, evaluate
 from .feature_measures import (
-    apply_probe,
     cka,
-    fit_probe,
+    fewer_retained,
     member_probe,
     nearest_classes,
+    probe_accuracy,
     scatter_ratio,
     total_variation,
+    training_features,
 )
 from .head_bias import bias_correction, head_bias
-
-# Largest number of retain samples for probes and neighbours.
-MAX_RETAIN = 20_000
 
 
 def feature_audit(
@@ -119,14 +117,19 @@ def evaluate_features(
             "the model has no linear head that takes one vector per sample, so it has no features to audit; "
             "leave out 'features'."
         )
-    generator = torch.Generator().manual_seed(seed)
-    at = torch.randperm(len(split.retain), generator=generator)[:MAX_RETAIN].sort().values
-    smaller = replace(split, retain=split.retain.take(at))
     if evaluation is None or evaluation.retain.features is None:
+        smaller = replace(split, retain=split.retain.take(fewer_retained(len(split.retain), seed)))
         return evaluate(model, smaller, task, seed=seed)
-    whole = evaluation.retain
-    retain = Predictions(whole.logits[at], whole.labels[at], whole.features[at])  # type: ignore[index]
-    return replace(evaluation, split=smaller, retain=retain)
+    return with_fewer_retained(evaluation, seed)
+
+
+def with_fewer_retained(evaluation: Evaluation, seed: int) -> Evaluation:
+    """Return an evaluation with features on at most 20,000 retain samples, chosen by the seed."""
+    at, split = fewer_retained(len(evaluation.retain.labels), seed), evaluation.split
+    retain = Predictions(
+        *(v[at] for v in (evaluation.retain.logits, evaluation.retain.labels, evaluation.retain.features))
+    )
+    return replace(evaluation, split=replace(split, retain=split.retain.take(at)), retain=retain)
 
 
 def model_features(
@@ -161,14 +164,11 @@ def model_features(
 def _class_features(evaluation: Evaluation, classes: list[int], num_classes: int) -> dict[str, Any]:
     """Compute the measures that need unseen samples of the forgotten classes."""
     figures: dict[str, Any] = {}
-    forget, retain = evaluation.forget, evaluation.retain
-    x, y = torch.cat([_features(forget), _features(retain)]), torch.cat([forget.labels, retain.labels])
-    weights = fit_probe(x, y, num_classes)
-    for name, p in (("forgotten", evaluation.test_forgotten), ("retained", evaluation.test)):
-        probed = apply_probe(weights, _features(p)).argmax(1)
-        figures[f"probe_{name}"] = _percent_correct(probed, p.labels)
-        nearest = nearest_classes(x, y, _features(p), num_classes)
-        figures[f"knn_{name}"] = _percent_correct(nearest, p.labels)
+    x, y = training_features(evaluation)
+    for name, accuracy in probe_accuracy(evaluation).items():
+        figures[f"probe_{name}"] = accuracy
+        p = evaluation.test_forgotten if name == "forgotten" else evaluation.test
+        figures[f"knn_{name}"] = _percent_correct(nearest_classes(x, y, _features(p), num_classes), p.labels)
     corrected = bias_correction(evaluation, classes)
     figures["bias_shift"] = corrected["shift"]
     figures["corrected_forgotten"] = corrected["forgotten"]

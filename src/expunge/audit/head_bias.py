@@ -5,18 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..tasks.predictions import Predictions
-from .evaluation import Evaluation
+from ..tasks.predictions import PredictedSets, Predictions
 
 
-def bias_correction(evaluation: Evaluation, classes: list[int]) -> dict[str, float]:
+def bias_correction(sets: PredictedSets, classes: list[int]) -> dict[str, float]:
     """Add one number to the logits of the forgotten classes and measure what this brings back.
 
     The number maximises the mean of forget and retain accuracy on training samples. If an edit of the head hid the
     class, the accuracy on unseen samples of the class is then close to the original's.
 
     Args:
-        evaluation: Evaluation of the model.
+        sets: Predictions of the model on the sets of the split, such as its evaluation.
         classes: The forgotten classes.
 
     Returns:
@@ -25,9 +24,9 @@ def bias_correction(evaluation: Evaluation, classes: list[int]) -> dict[str, flo
     """
     class_index = torch.tensor(classes)
     # forget samples are correct from this shift on
-    needed = _margins(evaluation.forget, class_index)
+    needed = _margins(sets.forget, class_index)
     # retain samples are correct below this shift
-    allowed = -_margins(evaluation.retain, class_index)
+    allowed = -_margins(sets.retain, class_index)
     edges = torch.cat([needed, allowed]).unique()
     zero = torch.zeros(1, dtype=torch.float64)
     shifts = torch.cat([edges[:1] - 1, (edges[1:] + edges[:-1]) / 2, edges[-1:] + 1, zero])
@@ -36,7 +35,7 @@ def bias_correction(evaluation: Evaluation, classes: list[int]) -> dict[str, flo
     retain_accuracy = 1 - torch.searchsorted(allowed.sort().values, shifts) / len(allowed)
     best = shifts[(forget_accuracy + retain_accuracy).argmax()]
     accuracy = {}
-    for name, p in (("forgotten", evaluation.test_forgotten), ("retained", evaluation.test)):
+    for name, p in (("forgotten", sets.test_forgotten), ("retained", sets.test)):
         logits = p.logits.double().clone()
         logits[:, class_index] += best
         correct = (logits.argmax(1) == p.labels).double()

@@ -1,4 +1,4 @@
-"""What an extra measure is: one number that the audit adds to the standard scores.
+"""What an extra measure is: one number, or several named ones, that the audit adds to the standard scores.
 
 Each measure has a file of its own: under `audit/measures/`, or in the user's code.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, TypeAlias
 
 from ..errors import ExpungeError, ModelError, raise_all
@@ -31,6 +31,7 @@ class Measure(ABC):
         unit: Unit of the value: "percent", "bits", "points", or empty for a plain number.
         needs: Capabilities that the measure needs from a task, beyond "scores" (see `expunge.tasks.task`).
         reference: Whether the measure needs a retrained model.
+        parts: For a measure of several numbers: {part: its glossary sentence}. The scores are then called NAME_PART.
 
     Example:
         >>> class WorstForget(Measure):
@@ -47,6 +48,7 @@ class Measure(ABC):
     unit: ClassVar[str] = "percent"
     needs: ClassVar[tuple[Capability, ...]] = ()
     reference: ClassVar[bool] = False
+    parts: ClassVar[Mapping[str, str]] = {}
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -58,10 +60,11 @@ class Measure(ABC):
             for key in ("name", "glossary")
             if not isinstance(getattr(cls, key, None), str) or not getattr(cls, key).strip()
         ]
-        if getattr(cls, "name", "") in RESERVED:
-            problems.append(
-                f"{cls.__name__}.name is '{cls.name}', a score of the standard audit; choose another."
-            )
+        problems += [
+            f"{cls.__name__}.name is '{name}', a score of the standard audit; choose another."
+            for name in (cls.score_names() if hasattr(cls, "name") else [])
+            if name in RESERVED
+        ]
         problems += attribute_problems(cls, ("needs",))
         if problems:
             raise TypeError(" ".join(problems))
@@ -73,8 +76,8 @@ class Measure(ABC):
         original: Evaluation | None,
         retrained: Evaluation | None,
         task: Task,
-    ) -> float | None:
-        """Return the value for one model, or None if it has none.
+    ) -> float | Mapping[str, float | None] | None:
+        """Return the value for one model, or None if it has none. With `parts`, return {part: value or None}.
 
         An evaluation holds the predictions on each set (`forget`, `retain`, `test`, `test_forgotten`), the `scores`, the
         `split` and the `model`. Do not change the model.
@@ -86,9 +89,18 @@ class Measure(ABC):
             task: The task of the models.
         """
 
-    def described(self) -> dict[str, Any]:
-        """Return what a record keeps of the measure: its unit, its glossary entry, its class and the hash of its source."""
-        return {"unit": self.unit, "glossary": self.glossary, **source_of(type(self))}
+    @classmethod
+    def score_names(cls) -> list[str]:
+        """Return the names of the scores: `name`, or NAME_PART for each part."""
+        return [f"{cls.name}_{part}" for part in cls.parts] or [cls.name]
+
+    def described(self) -> dict[str, dict[str, Any]]:
+        """Return what a record keeps: {score: its unit, its glossary entry, the class and the hash of its source}."""
+        texts = list(self.parts.values()) or [self.glossary]
+        return {
+            name: {"unit": self.unit, "glossary": text, **source_of(type(self))}
+            for name, text in zip(self.score_names(), texts, strict=True)
+        }
 
 
 MeasureLike: TypeAlias = Measure | type[Measure] | str
@@ -142,7 +154,7 @@ def make_measures(
     if isinstance(measures, str | Measure | type) or not isinstance(measures, Iterable):
         raise ExpungeError(f"measures is {measures!r}; give a list of measures.")
     made = [make_measure(m) for m in measures]
-    names = [m.name for m in made]
+    names = [name for m in made for name in m.score_names()]
     twice = sorted({n for n in names if names.count(n) > 1})
     raise_all([f"two measures are called '{n}'; leave one out." for n in twice], ExpungeError)
     if task is not None:
@@ -193,20 +205,33 @@ def compute_measures(
     A measure that fails does not end the audit, because the run before it may have taken hours.
 
     Returns:
-        {name: value or None}, and a sentence for each measure that failed.
+        {score: value or None}, and a sentence for each measure that failed.
     """
     values: dict[str, float | None] = {}
     problems = []
     for measure in measures:
-        values[measure.name] = None
+        values |= dict.fromkeys(measure.score_names())
         if measure.reference and retrained is None:
             continue
         try:
             value = measure.compute(unlearned, original, retrained, task)
-            values[measure.name] = None if value is None or not math.isfinite(value) else float(value)
+            values |= {name: _finite(v) for name, v in _named(measure, value).items()}
         except Exception as error:  # the measure may be the user's code
             problems.append(
                 f"The measure {measure.name} failed and has no value: {type(error).__name__}: {error}"
             )
             warnings.warn(problems[-1], RuntimeWarning, stacklevel=3)
     return values, problems
+
+
+def _named(measure: Measure, value: Any) -> dict[str, Any]:
+    """Return {score: value} of what a measure computed. Raise `ValueError` if its parts are not those it declares."""
+    if value is None or not measure.parts:
+        return dict.fromkeys(measure.score_names(), value)
+    if not isinstance(value, Mapping) or set(value) != set(measure.parts):
+        raise ValueError(f"it returned {value!r}; return a value for each of {', '.join(measure.parts)}")
+    return {f"{measure.name}_{part}": value[part] for part in measure.parts}
+
+
+def _finite(value: Any) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(value)

@@ -47,7 +47,8 @@ class AuditResult:
     """Hold the result of an audit.
 
     Args:
-        scores: Scores in percent. With a retrained model, "gap" holds the gaps to it in points.
+        scores: Scores in percent. With a retrained model, "gap" holds the gaps to it in points. For forgotten classes,
+            gap["features"] is the feature gap (`feature_gap.py`).
         details: Figures that the report draws.
         limits: Sentences on what the audit cannot tell.
     """
@@ -72,4 +73,6 @@ class AuditResult:
         gap = self.scores.get("gap")
         without = self.grounds.reference or "no retrained model was given"
         ending = f"avg. gap to Retrain {gap['avg']:.2f}" if gap else f"no gap: {without}"
+        if gap and "features" in gap:
+            ending += f", feature gap {gap['features']:.2f}"
         return "\n".join([f"{', '.join(shown)}; {ending}", *filter(None, [self.grounds.unchanged])])

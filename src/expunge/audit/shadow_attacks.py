@@ -1,14 +1,12 @@
-"""Run the attacks that need shadow models on a method: U-LiRA, RMIA, the forgetting score and KLOM.
+"""Run the attacks that need shadow models on a method: U-LiRA, RMIA, the forgetting score, KLOM, IAM and RULI.
 
-Each figure has two companions. "null" is the same figure between two halves of the retrained population: the noise of
-the measure. "original" is the same figure for the shadow originals: the result without unlearning.
-
-Own code, because the membership attacks on populations are what the strong audit is for.
+`population_figures.py` has the figures. Own code, because the membership attacks on populations are what the strong
+audit is for.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -16,35 +14,41 @@ import torch
 from torch import Tensor, nn
 
 from ..data.samples import Samples
+from ..data.split import Split
+from ..errors import ExpungeError
 from ..training.method import Method
 from .forgetting_score import forgetting_score
-from .klom import klom, klom_summary
-from .lira import lira_on_model, scaled_logit, u_lira
+from .lira import scaled_logit
+from .population_figures import (
+    Values,
+    iam_figures,
+    klom_figures,
+    lira_figures,
+    rmia_figures,
+    ruli_figures,
+)
 from .populations import halves
-from .rmia import rmia
 from .shadows import Shadows
 
 # Largest number of retain and of test samples that the attacks use.
 MAX_SAMPLES = 2000
 
-# {population: {set: values (models, samples)}}
-Values = dict[str, dict[str, np.ndarray]]
-
 
 def population_attacks(
     shadows: Shadows, method: Method, wanted: set[str], model: nn.Module, seed: int = 0
-) -> dict[str, dict[str, Any]]:
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Run the wanted attacks on `method`.
 
     Args:
         shadows: The shadow models.
         method: The method under test, with its settings.
-        wanted: Names of attacks: "lira", "rmia", "challenge", "klom".
+        wanted: Names of attacks: "lira", "rmia", "challenge", "klom", "iam", "ruli".
         model: The audited model, for `auc_this_model`.
         seed: Seed of the choice of retain and test samples.
 
     Returns:
-        {attack: {figure: value}} as a record keeps it, each with its null, its original and the number of shadows.
+        {attack: {figure: value}} as a record keeps it, each with its null, its original and the number of shadows. And
+        a sentence for each part that was left out.
     """
     split, task = shadows.split, shadows.task
     generator = torch.Generator().manual_seed(seed)
@@ -65,42 +69,72 @@ def population_attacks(
         for population, row in {"model": of_model, **logits}.items()
     }
     attacks: dict[str, dict[str, Any]] = {}
+    limits: list[str] = []
     if "lira" in wanted:
-        attacks["U-LiRA"] = _lira(margins)
+        attacks["U-LiRA"] = lira_figures(margins)
     if "rmia" in wanted:
-        attacks["RMIA"] = _rmia(margins)
+        attacks["RMIA"] = rmia_figures(margins)
     if "challenge" in wanted:
         attacks["forgetting score"] = _forgetting_score(margins, logits, sets)
     if "klom" in wanted:
-        attacks["KLOM"] = _klom(margins)
-    return {name: {**figures, "shadows": shadows.count} for name, figures in attacks.items()}
+        attacks["KLOM"] = klom_figures(margins)
+        attacks["KLOM of data-unlearning-bench"] = klom_figures(margins, bench=True)
+    if "iam" in wanted:
+        attacks["IAM"] = iam_figures(margins)
+    if "ruli" in wanted:
+        other, limits = _after_other_requests(shadows, method, seed)
+        attacks |= {f"RULI {part}": figures for part, figures in ruli_figures(margins, other).items()}
+    return {name: {**figures, "shadows": shadows.count} for name, figures in attacks.items()}, limits
 
 
-def _lira(margins: Values) -> dict[str, Any]:
-    forget = {population: row["forget"] for population, row in margins.items()}
-    retrained = forget["retrained"]
-    figures: dict[str, Any] = u_lira(forget["unlearned"], retrained).to_dict()
-    figures["auc_original"] = u_lira(forget["original"], retrained).auc
-    a, b = halves(retrained)
-    figures["auc_null"] = u_lira(a, b).auc if len(a) >= 3 else None
-    # above 0: the unlearned models are surer of the forget samples than Retrain
-    shift = np.median(forget["unlearned"], 0) - np.median(retrained, 0)
-    figures["margin_shift"] = float(np.median(shift))
-    figures["auc_this_model"] = lira_on_model(forget["model"], forget["unlearned"], retrained).auc
-    return figures
+def _after_other_requests(shadows: Shadows, method: Method, seed: int) -> tuple[np.ndarray | None, list[str]]:
+    """Return margins (N, n) on the forget set of retrained shadows after `method` unlearned other samples from them."""
+    forget = shadows.split.forget
+    try:
+        logits = shadows.unlearned(method, {"forget": forget}, other_request(shadows.split, seed))["forget"]
+    except ExpungeError as error:
+        return None, [f"The privacy part of RULI was left out: {p}" for p in error.problems]
+    return scaled_logit(logits.numpy(), forget.labels.numpy()), []
 
 
-def _rmia(margins: Values) -> dict[str, Any]:
-    confidences = {
-        population: (1 / (1 + np.exp(-row["forget"])), 1 / (1 + np.exp(-row["test"])))
-        for population, row in margins.items()
-    }
-    retrained = confidences["retrained"]
-    figures: dict[str, Any] = rmia(confidences["unlearned"], retrained).to_dict()
-    figures["auc_original"] = rmia(confidences["original"], retrained).auc
-    (a, b), (c, d) = halves(retrained[0]), halves(retrained[1])
-    figures["auc_null"] = rmia((a, c), (b, d)).auc if len(a) >= 3 else None
-    return figures
+def other_request(split: Split, seed: int) -> Split:
+    """Return a request for as many other samples: random ones of the retain set, or as many other classes.
+
+    Args:
+        split: The split of the audit. Its forget set takes no part in the new split.
+        seed: Seed of the choice.
+
+    Raises:
+        ExpungeError: If the retain set is too small.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    retain, none = split.retain, torch.empty(0, dtype=torch.int64)
+    classes: tuple[int, ...] = ()
+    test, test_forgotten = split.test, split.test_forgotten.take(none)
+    if split.forget_classes:
+        present = retain.labels.unique()
+        chosen = present[torch.randperm(len(present), generator=generator)[: len(split.forget_classes)]]
+        classes = tuple(sorted(chosen.tolist()))
+        asked, also = torch.isin(retain.labels, chosen), torch.isin(test.labels, chosen)
+        test, test_forgotten = test.take(~also), test.take(also)
+    else:
+        asked = torch.zeros(len(retain), dtype=torch.bool)
+        asked[torch.randperm(len(retain), generator=generator)[: len(split.forget)]] = True
+    if asked.all():
+        raise ExpungeError(
+            f"the retain set has {len(retain)} samples, too few for a second request; give more data."
+        )
+    return replace(
+        split,
+        forget=retain.take(asked),
+        retain=retain.take(~asked),
+        test=test,
+        test_forgotten=test_forgotten,
+        withheld=split.withheld.take(none),
+        held_out=none,
+        forget_classes=classes,
+        spec={**split.spec, "other_request": seed},
+    )
 
 
 def _accuracy(logits: Tensor, samples: Samples) -> float:
@@ -127,20 +161,3 @@ def _forgetting_score(
     a, b = halves(margins["retrained"]["forget"])
     null = forgetting_score(a, b).final
     return {**score("unlearned"), "final_original": score("original")["final"], "final_null": null}
-
-
-def _klom(margins: Values) -> dict[str, Any]:
-    """Return means and 95th percentiles. Each figure uses half a population, because the null has no more models."""
-    figures: dict[str, Any] = {}
-    for name in ("forget", "retain", "test"):
-        a, b = halves(margins["retrained"][name])
-        compared = {
-            "": margins["unlearned"][name][: len(a)],
-            "_null": a,
-            "_original": margins["original"][name][: len(a)],
-        }
-        for suffix, population in compared.items():
-            summary = klom_summary(klom(b, population))
-            figures[f"{name}{suffix}"] = summary["mean"]
-            figures[f"{name}_p95{suffix}"] = summary["p95"]
-    return figures

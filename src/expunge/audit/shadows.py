@@ -15,24 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
 from ..data.samples import Samples
 from ..data.split import Split
 from ..errors import ExpungeError
 from ..methods.retrain import Retrain, reset_trained
-from ..records.atomic_files import atomic
 from ..records.hashing import state_hash
 from ..records.record import settings_of
 from ..tasks.classification import Classification
 from ..torch_utils.module_state import device_of, seeded
 from ..training.execute import execute
 from ..training.method import Method
+from .shadow_files import Tensors, digest, load_shadow, save_shadow
 from .stacked_training import train_stacked
-
-Tensors = dict[str, Tensor]
 
 # Version of the files on disk. It is part of the cache key.
 VERSION = 2
@@ -90,21 +86,23 @@ class Shadows:
         rows = [{n: self.task.predict(m, s).logits for n, s in sets.items()} for m in self.models(population)]
         return {n: torch.stack([r[n] for r in rows]) for n in sets}
 
-    def unlearned(self, method: Method, sets: dict[str, Samples]) -> Tensors:
+    def unlearned(self, method: Method, sets: dict[str, Samples], other: Split | None = None) -> Tensors:
         """Return the logits {set: (count, n, K)} of the shadow originals after `method`.
 
-        The logits are kept on disk, so an interrupted run continues.
+        The logits are kept on disk, so an interrupted run continues. With `other`, a request for other samples, these are
+        the logits of the retrained shadows after that request.
         """
-        sizes = {n: [len(s), _digest(s)] for n, s in sets.items()}
-        folder = self._cache_folder("unlearned", [method.name(), settings_of(method), sizes])  # type: ignore[call-overload]
+        sizes = {n: [len(s), digest(s)] for n, s in sets.items()}
+        key = [method.name(), settings_of(method), sizes, *([] if other is None else [other.hash])]  # type: ignore[call-overload]
+        folder, request = self._cache_folder("unlearned", key), other or self.split
         rows = []
-        for k, model in enumerate(self.models("original")):
-            row = _load(folder, k, set(sets))
+        for k, model in enumerate(self.models("original" if other is None else "retrained")):
+            row = load_shadow(folder, k, set(sets))
             if row is None:
                 seed = self._seed("unlearned", k)
-                run = execute(model, self.split, method, self.task, seed=seed, factory=self.factory)
+                run = execute(model, request, method, self.task, seed=seed, factory=self.factory)
                 row = {n: self.task.predict(run.model, s).logits for n, s in sets.items()}
-                _save(folder, k, row)
+                save_shadow(folder, k, row)
                 self._report("unlearned", k + 1)
             rows.append(row)
         return {n: torch.stack([r[n] for r in rows]) for n in sets}
@@ -121,12 +119,12 @@ class Shadows:
         if population not in self._states_of:
             folder = self._cache_folder(population, [])
             names = set(self.model.state_dict())
-            states = [_load(folder, k, names) for k in range(self.count)]
+            states = [load_shadow(folder, k, names) for k in range(self.count)]
             missing = [k for k, state in enumerate(states) if state is None]
             for numbers, models in self._trained(population, missing):
                 for k, model in zip(numbers, models, strict=True):
                     states[k] = {n: t.detach().cpu().clone() for n, t in model.state_dict().items()}
-                    _save(folder, k, states[k])  # type: ignore[arg-type]
+                    save_shadow(folder, k, states[k])  # type: ignore[arg-type]
                 self._report(population, sum(state is not None for state in states))
             self._states_of[population] = states  # type: ignore[assignment]
         return self._states_of[population]
@@ -223,26 +221,3 @@ def _random_share(samples: Samples, share: float, seed: int) -> Samples:
         return samples
     order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed))
     return samples.take(order[: max(1, round(share * len(samples)))].sort().values)
-
-
-def _digest(samples: Samples) -> str:
-    return hashlib.sha256(samples.index.numpy().tobytes()).hexdigest()[:16]
-
-
-def _save(folder: Path | None, k: int, tensors: Tensors) -> None:
-    if folder is not None:
-        with atomic(folder / f"{k:04d}.safetensors") as partial:
-            save_file({n: t.contiguous() for n, t in tensors.items()}, partial)
-
-
-def _load(folder: Path | None, k: int, names: set[str]) -> Tensors | None:
-    """Return the tensors of shadow `k`. Return None if there is no intact file."""
-    path = None if folder is None else folder / f"{k:04d}.safetensors"
-    if path is None or not path.is_file():
-        return None
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError):
-        # a truncated or damaged file is made again
-        return None
-    return tensors if set(tensors) == names else None

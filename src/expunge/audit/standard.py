@@ -20,6 +20,7 @@ from ..training.tracked import run_settings, tracked
 from .earlier_requests import earlier_entries, not_scored
 from .evaluation import BINS, Evaluation, contradicted, evaluate, gaps
 from .examples import embeddings, examples
+from .feature_gap import feature_figures, feature_gap
 from .grounds import Tolerances, find_grounds
 from .measure import Measure, MeasureLike, compute_measures, make_measures
 from .result import AuditResult
@@ -115,7 +116,7 @@ def summarize(
 
     Args:
         evaluation: The evaluation of the unlearned model.
-        original: The evaluation of the original.
+        original: The evaluation of the original. It may be `evaluation`, for the audit of the original itself.
         retrained: The evaluation of the retrained model.
         measures: Extra measures, as `make_measures` returns them.
         task: The task of the models. It is needed for extra measures.
@@ -125,11 +126,17 @@ def summarize(
         Scores, figures for the report, and limits.
     """
     split, scores = evaluation.split, dict(evaluation.scores)
-    models = {"original": original, "unlearned": evaluation, "retrained": retrained}
+    # the figures of the original itself would be those of the audited model once more
+    before = None if original is evaluation else original
+    models = {"original": before, "unlearned": evaluation, "retrained": retrained}
     given = {name: e for name, e in models.items() if e is not None}
     grounds = find_grounds(evaluation, original, retrained, tolerances)
     if retrained is not None and not grounds.reference:
         scores["gap"] = gaps(scores, retrained.scores)
+    features = {name: feature_figures(e, original) for name, e in given.items()}
+    distance = feature_gap(features["unlearned"], features.get("retrained", {}))
+    if "gap" in scores and distance is not None:
+        scores["gap"]["features"] = distance
     details: dict[str, Any] = {
         "histograms": {
             "bins": np.linspace(0, 1, BINS + 1).round(4).tolist(),
@@ -138,6 +145,11 @@ def summarize(
     }
     if evaluation.has_logits:
         details |= _classifier_details(given, split)
+    if features["unlearned"]:
+        details["features"] = {
+            figure: {name: row[figure] for name, row in features.items() if figure in row}
+            for figure in features["unlearned"]
+        }
     if entry := grounds.to_dict():
         details["grounds"] = entry
     limits = [*entry.values(), *_limits(split, given)]
@@ -149,7 +161,7 @@ def summarize(
         assert task is not None
         values, problems = compute_measures(measures, evaluation, original, retrained, task)
         scores |= values
-        details["measures"] = {m.name: m.described() for m in measures}
+        details["measures"] = {name: entry for m in measures for name, entry in m.described().items()}
         limits += problems
     return AuditResult(scores, details, limits)
 

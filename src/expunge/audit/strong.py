@@ -185,7 +185,8 @@ class _Inputs:
         limits: list[str] = []
         if wanted & WITH_SHADOWS:
             assert self.method is not None
-            attacks |= population_attacks(self.shadows(), self.method, wanted, self.model, seed)
+            of_populations, limits = population_attacks(self.shadows(), self.method, wanted, self.model, seed)
+            attacks |= of_populations
         if "label-only" in wanted:
             try:
                 attacks["label-only"] = {
@@ -236,4 +237,7 @@ def with_strong(details: dict[str, Any], result: StrongResult) -> dict[str, Any]
     Returns:
         The details with attacks, features and verdict. The new limits follow the ones that are there.
     """
-    return {**details, **result.details(), "limits": [*details.get("limits", []), *result.limits]}
+    # the standard audit has some features already
+    features = {**(details.get("features") or {}), **result.features}
+    limits = [*details.get("limits", []), *result.limits]
+    return {**details, **result.details(), "features": features, "limits": limits}

@@ -8,9 +8,11 @@ from typing import Literal, get_args
 
 from ..errors import raise_all
 
-AttackName = Literal["lira", "rmia", "challenge", "klom", "label-only", "relearning", "confusion", "features"]
+AttackName = Literal[
+    "lira", "rmia", "challenge", "klom", "iam", "ruli", "label-only", "relearning", "confusion", "features"
+]
 ATTACKS: tuple[AttackName, ...] = get_args(AttackName)
-WITH_SHADOWS = {"lira", "rmia", "challenge", "klom"}
+WITH_SHADOWS = {"lira", "rmia", "challenge", "klom", "iam", "ruli"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,8 @@ def entry(record: Record, label: str, split: dict[str, Any], vary: dict[str, Any
     Returns:
         The entry.
     """
-    kept = {k: record.details[k] for k in ("table2x2", "worst_class", "measures") if record.details.get(k)}
+    wanted = ("table2x2", "worst_class", "features", "measures")
+    kept = {k: record.details[k] for k in wanted if record.details.get(k)}
     return {
         "label": label,
         "kind": record.kind,

@@ -6,12 +6,21 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..records.record import ended_from_status
-from ..records.statistics import HEADLINE, TABLE_2X2, extra_measures, grouped, row_order, stat, stat_text
+from ..records.statistics import (
+    HEADLINE,
+    TABLE_2X2,
+    extra_measures,
+    grouped,
+    row_order,
+    stat,
+    stat_text,
+    worse_gap,
+)
 from .results import Entry
 
 
 def rows(entries: Iterable[Entry]) -> list[list[Entry]]:
-    """Group entries by label, and sort the groups: original, Retrain, then by average gap.
+    """Group entries by label, and sort the groups: original, Retrain, then by the worse of average and feature gap.
 
     Args:
         entries: Entries of one split. Entries with the same label differ in their seed.
@@ -20,7 +29,9 @@ def rows(entries: Iterable[Entry]) -> list[list[Entry]]:
         One list of entries for each label.
     """
     groups = grouped(entries, lambda e: e["label"])
-    return sorted(groups, key=lambda group: row_order(group[0]["kind"], [gap_of(e) for e in group]))
+    return sorted(
+        groups, key=lambda group: row_order(group[0]["kind"], [worse_gap(e["scores"]) for e in group])
+    )
 
 
 def gap_of(entry: Entry, score: str = "avg") -> float | None:
@@ -31,7 +42,8 @@ def gap_of(entry: Entry, score: str = "avg") -> float | None:
 def markdown(entries: Sequence[Entry]) -> str:
     """Make the table of one split: mean ± sample standard deviation over seeds, with the gap of each score in brackets.
 
-    Extra measures have a column each.
+    Extra measures have a column each. Splits of whole classes have a column for the feature gap, unless their results
+    are from before it was measured.
 
     Args:
         entries: Entries of one split.
@@ -40,7 +52,8 @@ def markdown(entries: Sequence[Entry]) -> str:
         The table in Markdown.
     """
     extra = extra_measures(e["details"] for e in entries)
-    columns = ["method", *HEADLINE, "avg. gap", *extra, "RTE s", "n"]
+    features = ["feature gap"] if any(gap_of(e, "features") is not None for e in entries) else []
+    columns = ["method", *HEADLINE, "avg. gap", *features, *extra, "RTE s", "n"]
     lines = [f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|"]
     for group in rows(entries):
         kind = group[0]["kind"]
@@ -49,13 +62,17 @@ def markdown(entries: Sequence[Entry]) -> str:
             gap = stat(gap_of(e, name) for e in group) if kind == "unlearn" else None
             text = stat_text(e["scores"].get(name) for e in group)
             cells.append(text + (f" ({gap.mean:.2f})" if gap else ""))
-        average = "0" if kind == "retrain" else stat_text(gap_of(e) for e in group)
+        gaps = [
+            "0" if kind == "retrain" else stat_text(gap_of(e, name) for e in group)
+            for name in ("avg", *(["features"] if features else []))
+        ]
         seconds = "–" if kind == "original" else stat_text((e["seconds"] for e in group), 1)
         # old results have no "ended", only the words of "status"
         diverged = sum((e.get("ended") or ended_from_status(e["status"])) == "diverged" for e in group)
         label = group[0]["label"] + (f" ({diverged} diverged)" if diverged else "")
         more = [stat_text((e["scores"].get(name) for e in group), 3) for name in extra]
-        lines.append(f"| {' | '.join([label, *cells, f'**{average}**', *more, seconds, str(len(group))])} |")
+        bold = [f"**{gap}**" for gap in gaps]
+        lines.append(f"| {' | '.join([label, *cells, *bold, *more, seconds, str(len(group))])} |")
     return "\n".join(lines)
 
 

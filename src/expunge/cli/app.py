@@ -68,6 +68,10 @@ COMMANDS: dict[str, Command] = {
     "audit": Command(
         "audit:audit", "Audit an unlearned checkpoint beside the original and a retrained model."
     ),
+    "audit-predictions": Command(
+        "audit_predictions:audit_predictions",
+        "Audit populations of models from their predictions, in the format of EasyDUB.",
+    ),
     "report": Command("report:report", "Write one self-contained HTML page from records."),
     "hub-folder": Command(
         "hub_folder:hub_folder",

@@ -132,6 +132,7 @@ def _verdict(
             retrained_scores,
             sizes=outcome.run.split.sizes,
             goal=outcome.run.split.goal,
+            features=outcome.record.details.get("features"),
             original=references.original.record.scores,
             grounds=outcome.audit.grounds if outcome.audit is not None else None,
         )

@@ -10,13 +10,25 @@ from rich.table import Table
 
 from ..receipts.limits import visible
 from ..records.record import Record
-from ..records.statistics import HEADLINE, TABLE_2X2, extra_measures, grouped, row_order, stat, stat_text
+from ..records.statistics import (
+    HEADLINE,
+    TABLE_2X2,
+    extra_measures,
+    grouped,
+    row_order,
+    stat,
+    stat_text,
+    worse_gap,
+)
 
 
 def by_method(records: Sequence[Record]) -> list[list[Record]]:
-    """Records of one kind, method and settings together (the seeds of a row): original, Retrain, then by avg. gap."""
+    """Records of one kind, method and settings together (the seeds of a row): original, Retrain, then by their gap.
+
+    The gap of a class-wise run is the worse of its average gap and its feature gap.
+    """
     groups = grouped(records, lambda r: repr((r.kind, r.method, sorted(r.settings.items(), key=str))))
-    return sorted(groups, key=lambda g: row_order(g[0].kind, [_gap(r, "avg") for r in g]))
+    return sorted(groups, key=lambda g: row_order(g[0].kind, [worse_gap(r.scores) for r in g]))
 
 
 def _gap(record: Record, name: str) -> float | None:
@@ -34,7 +46,9 @@ def result_table(records: Sequence[Record], title: str = "") -> Table:
         + (f"; UA and MIA are those of {several.pop()} requests together" if several else ""),
     )
     table.add_column("method", no_wrap=True)
-    for name in (*HEADLINE, "avg. gap", "RTE s", "MiB"):
+    features = any(_gap(r, "features") is not None for r in records)
+    gaps = ("avg", "features") if features else ("avg",)
+    for name in (*HEADLINE, "avg. gap", *(["feature gap"] if features else []), "RTE s", "MiB"):
         table.add_column(name, justify="right")
     for group in by_method(records):
         first = group[0]
@@ -44,7 +58,7 @@ def result_table(records: Sequence[Record], title: str = "") -> Table:
         table.add_row(
             _name(first) + note,
             *cells,
-            "–" if first.kind == "retrain" else stat_text(_gap(r, "avg") for r in group),
+            *("–" if first.kind == "retrain" else stat_text(_gap(r, k) for r in group) for k in gaps),
             # a model that was only looked at has no seconds
             "–" if first.kind == "original" else stat_text(r.seconds or None for r in group),
             f"{max(memory) / 2**20:.0f}" if memory else "–",

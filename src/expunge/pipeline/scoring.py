@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..audit.evaluation import Evaluation, evaluate
-from ..audit.grounds import Tolerances, find_grounds
+from ..audit.grounds import Tolerances
 from ..audit.measure import Measure, MeasureLike, make_measure, make_measures
 from ..audit.result import AuditResult
 from ..audit.standard import check_references, summarize
@@ -65,24 +65,15 @@ class StandardScoring:
         check_references(own.split, original, retrained)
         audit = summarize(
             own,
-            original=original,
+            original=own if record.kind == "original" else original,
             retrained=own if record.kind == "retrain" else retrained,
             measures=self.measures,
             task=self.task,
             tolerances=self.tolerances,
         )
-        if record.kind == "original" and retrained is not None:
-            self._compare_references(audit, own, retrained)
         record.scores = plain(audit.scores)
         record.details.update(plain(audit.details), limits=audit.limits)
         return audit
-
-    def _compare_references(self, audit: AuditResult, original: Evaluation, retrained: Evaluation) -> None:
-        """Leave the gap out of the original's own audit too where the retrained model is not comparable with it."""
-        reason = find_grounds(original, original, retrained, self.tolerances).reference
-        if reason and audit.scores.pop("gap", None):
-            audit.details["grounds"] = {**audit.details.get("grounds", {}), "reference": reason}
-            audit.limits.insert(0, reason)
 
 
 def default_scoring(

@@ -73,12 +73,30 @@ def extra_measures(details: Iterable[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(name for d in details for name in d.get("measures") or {}))
 
 
+def worse_gap(scores: Mapping[str, Any]) -> float | None:
+    """Return the worse of the average gap and the feature gap, by which tables are sorted.
+
+    Args:
+        scores: Scores with or without "gap". Only class-wise audits have a feature gap, and old records have none.
+
+    Returns:
+        The gap in points. None without an average gap.
+
+    Example:
+        >>> worse_gap({"gap": {"avg": 0.2, "features": 14.5}})
+        14.5
+    """
+    gap = scores.get("gap") or {}
+    average, features = gap.get("avg"), gap.get("features")
+    return average if average is None or features is None else max(average, features)
+
+
 def row_order(kind: str, gaps: Iterable[float | None]) -> tuple[int, float]:
-    """Return the sort key of a table row: original, Retrain, then by mean average gap. Rows without a gap come last.
+    """Return the sort key of a table row: original, Retrain, then by mean gap. Rows without a gap come last.
 
     Args:
         kind: The kind of the row's records: "original", "retrain", "unlearn" or "erase".
-        gaps: The average gap of each run in the row.
+        gaps: The `worse_gap` of each run in the row.
     """
     gap = stat(gaps)
     return {"original": 0, "retrain": 1}.get(kind, 2), math.inf if gap is None else gap.mean

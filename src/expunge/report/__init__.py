@@ -36,7 +36,7 @@ from .study import Study, studies
 __all__ = ["page", "write_report"]
 
 # Sorts the table by the column whose title is pressed, and opens the method that a link points to.
-# Without scripts, the rows are in the order of the average gap, and readers open the methods themselves.
+# Without scripts, the rows are in the order of the worse of both gaps, and readers open the methods themselves.
 SCRIPT = """
 for (const title of document.querySelectorAll('th[data-sort]')) {
   const button = document.createElement('button');

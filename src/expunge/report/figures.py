@@ -29,13 +29,17 @@ STYLES = {"original": "o", "unlearned": "u", "retrained": "r"}
 
 
 def distances(study: Study) -> Figure | None:
-    """Draw the average gap of each method with its spread on one scale, the closest first, the original last."""
+    """Draw the gap of each method with its spread on one scale, the closest first, the original last.
+
+    The gap is the worse of average gap and feature gap.
+    """
     groups = study.ranked
     if not groups:
         return None
     if study.original is not None and study.original.average is not None:
         groups = [*groups, study.original]
-    rows = [(g, g.average) for g in groups if g.average is not None]
+    rows = [(g, g.distance) for g in groups if g.distance is not None]
+    measure = "worse of average and feature gap" if any(g.feature_gap for g, _ in rows) else "average gap"
     limit = max(a.mean + (a.spread or 0.0) for _, a in rows) * 1.05 or 1.0
     left = 24 + 6.2 * min(max(len(cut(g.label, 24)) for g, _ in rows), 24)
     plot = Plot((0, limit), (0, 1), height=50 + 26 * len(rows), left=left, right=40, top=8)
@@ -64,9 +68,9 @@ def distances(study: Study) -> Figure | None:
             "row value",
         )
     plot.segment(plot.px(0), plot.top, plot.px(0), bottom, "zero r")
-    plot.text(0, plot.height - 3, "average gap in points; 0 is Retrain", "name")
+    plot.text(0, plot.height - 3, f"{measure} in points; 0 is Retrain", "name")
     gaps = ", ".join(f"{g.label} {fixed(a.mean, 2)}" for g, a in rows)
-    return Figure(plot.svg(f"Average gap to Retrain in points: {gaps}."), "Distance to retraining")
+    return Figure(plot.svg(f"{measure.capitalize()} to Retrain in points: {gaps}."), "Distance to retraining")
 
 
 def cut(text: str, length: int) -> str:

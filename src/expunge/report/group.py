@@ -113,6 +113,17 @@ class Group:
         """The average gap over the runs."""
         return stat(self.average_of(r) for r in self.runs)
 
+    @cached_property
+    def feature_gap(self) -> Stat | None:
+        """The feature gap over the runs, in points. Only class-wise audits have it, and old records do not."""
+        return stat(number(table(r.scores.get("gap")).get("features")) for r in self.runs)
+
+    @cached_property
+    def distance(self) -> Stat | None:
+        """The worse of average gap and feature gap of each run, over the runs. Methods are sorted by it."""
+        gaps = [(self.average_of(r), number(table(r.scores.get("gap")).get("features"))) for r in self.runs]
+        return stat(a if a is None or f is None else max(a, f) for a, f in gaps)
+
     @property
     def missing(self) -> list[str]:
         """The scores that the average gap leaves out because a value is missing."""

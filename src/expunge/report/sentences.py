@@ -13,7 +13,10 @@ from .values import number, table
 
 
 def equal(study: Study) -> list[Group]:
-    """Return the best method and those with the same average gap when printed with two decimals."""
+    """Return the best method and those with the same gap when printed with two decimals.
+
+    The gap is the worse of average gap and feature gap.
+    """
     best = study.contenders[0]
     return [g for g in study.contenders if _difference(best, g) < 0.005]
 
@@ -21,7 +24,7 @@ def equal(study: Study) -> list[Group]:
 def tied(study: Study) -> list[Group]:
     """Return the best method and those that are not clearly worse.
 
-    A method is not clearly worse if its average gap is the same when printed, or if the difference is at most
+    A method is not clearly worse if its gap is the same when printed, or if the difference is at most
     the root of the summed squared spreads.
     """
     best = study.contenders[0]
@@ -33,12 +36,12 @@ def tied(study: Study) -> list[Group]:
 
 
 def _difference(best: Group, other: Group) -> float:
-    return other.average.mean - best.average.mean if best.average and other.average else math.inf
+    return other.distance.mean - best.distance.mean if best.distance and other.distance else math.inf
 
 
 def _joint_spread(*groups: Group) -> float:
     """Return the root of the summed squared spreads, or -1 if one spread is missing."""
-    spreads = [g.average.spread if g.average else None for g in groups]
+    spreads = [g.distance.spread if g.distance else None for g in groups]
     return math.hypot(*(s for s in spreads if s is not None)) if None not in spreads else -1.0
 
 
@@ -57,21 +60,21 @@ def headline(study: Study) -> str:
             )
         return f"The distance of {listed(names)} to retraining is unknown."
     best = study.contenders[0]
-    # A ranked method has an average gap.
-    assert best.average is not None
+    # A ranked method has an average gap, and therefore a distance.
+    assert best.distance is not None
     if "unchanged" in best.grounds:
         return f"{best.label} changed nothing: its model is the original."
     if len(study.contenders) == 1:
-        return f"{best.label} is {points(best.average)} from retraining."
+        return f"{best.label} is {points(best.distance)} from retraining."
     same, level = equal(study), tied(study)
     if len(same) == len(level) > 1:
-        return f"{listed([g.label for g in same])} come closest to retraining: {points(best.average)} away."
+        return f"{listed([g.label for g in same])} come closest to retraining: {points(best.distance)} away."
     if len(level) > 1:
         names = [g.label for g in level]
         return (
             f"{listed(names)} come closest to retraining. Their gaps are equal within the spread over seeds."
         )
-    return f"{best.label} comes closest to retraining: {points(best.average)} away."
+    return f"{best.label} comes closest to retraining: {points(best.distance)} away."
 
 
 def _change_of_generators(study: Study) -> str:
@@ -147,6 +150,11 @@ def _gaps(study: Study, best: Group) -> list[str]:
             sentences.append(
                 f"The largest gap of {best.label} is {metric}, {fixed(size)} points {side} Retrain: it {meaning}."
             )
+    if best.feature_gap and best.average and best.feature_gap.mean > best.average.mean:
+        sentences.append(
+            f"Its features are further away: the feature gap is {points(best.feature_gap)}, the average gap of the scores "
+            f"{points(best.average)}."
+        )
     # The scores can agree although the predictions on the forget set do not.
     if best.average and best.average.mean < 3 and (moved := best.moved) and moved >= 25:
         what = "images sampled for forgotten classes" if study.generator else "forgotten samples"

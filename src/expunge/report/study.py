@@ -42,7 +42,8 @@ class Study:
         records: The records.
         original: The group of the original models.
         retrain: The group of the retrained models.
-        methods: The groups of the methods, smallest average gap first. Those without a gap come last.
+        methods: The groups of the methods, smallest gap first: the worse of average gap and feature gap. Those without a
+            gap come last.
     """
 
     records: list[Record]
@@ -158,8 +159,8 @@ def _study(records: list[Record]) -> Study:
 
 
 def _rank(group: Group) -> tuple[float, float]:
-    """Order by the average gap as printed, then by seconds. Groups without a gap come last."""
-    gap = round(group.average.mean, 2) if group.average else math.inf
+    """Order by the worse of average and feature gap as printed, then by seconds. Groups without a gap come last."""
+    gap = round(group.distance.mean, 2) if group.distance else math.inf
     return gap, group.seconds.mean if group.seconds else math.inf
 
 

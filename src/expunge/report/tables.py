@@ -31,7 +31,7 @@ def extras(study: Study) -> list[str]:
 
 
 def main_rows(study: Study) -> list[dict[str, Any]]:
-    """Return the rows of the main table: original, Retrain, then the methods by average gap."""
+    """Return the rows of the main table: original, Retrain, then the methods by the worse of both gaps."""
     same, level = (equal(study), tied(study)) if study.ranked else ([], [])
     rows = []
     for group in study.groups:
@@ -49,6 +49,7 @@ def main_rows(study: Study) -> list[dict[str, Any]]:
                 "diverged": any(r.ended == "diverged" for r in group.runs),
                 "cells": [_cell(group, m) for m in columns(study)],
                 "average": _average(group),
+                "features": _feature_gap(group),
                 "n": len(group.runs),
                 "seconds": _with_spread(group.seconds, duration),
                 "memory": memory(group.memory.mean) if group.memory else DASH,
@@ -111,6 +112,14 @@ def _average(group: Group) -> dict[str, Any]:
         "sort": stat.mean,
         "why": f"without {listed(group.missing)}" if group.missing else "",
     }
+
+
+def _feature_gap(group: Group) -> dict[str, Any]:
+    stat = group.feature_gap
+    if group.kind == "retrain":
+        return {"value": "0", "spread": "", "step": -1, "sort": 0.0}
+    step, sort = gap_step(stat.mean if stat else None), stat.mean if stat else ""
+    return {**_with_spread(stat, lambda value: fixed(value, 2)), "step": step, "sort": sort}
 
 
 def extra_rows(study: Study) -> list[tuple[str, list[str]]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -88,6 +88,26 @@ class Predictions:
     def accuracy(self) -> float:
         """Accuracy in percent; NaN for no samples."""
         return 100 * self.correct.double().mean().item()
+
+
+class PredictedSets(Protocol):
+    """Predictions of a classifier on the sets of a split, such as an `Evaluation`."""
+
+    @property
+    def forget(self) -> Any:
+        """Predictions on the forget set."""
+
+    @property
+    def retain(self) -> Any:
+        """Predictions on the retain set."""
+
+    @property
+    def test(self) -> Any:
+        """Predictions on the test samples of the retained classes."""
+
+    @property
+    def test_forgotten(self) -> Any:
+        """Predictions on the test samples of the forgotten classes."""
 
 
 def taken(predictions: Any, chosen: Tensor) -> Any:
