@@ -41,7 +41,8 @@ from expunge.sources.loading import load
 from expunge.sources.spec import locate
 from expunge.training.method import Method
 from expunge.training.run import Run
-from expunge.tuning.trials import choose, tune
+from expunge.tuning.choice import choose
+from expunge.tuning.trials import tune
 
 HERE = Path(__file__).parent
 CACHE = HERE / "cache" / "sequence"

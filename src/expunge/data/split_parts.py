@@ -13,6 +13,8 @@ from ..torch_utils.module_state import check_seed
 from .class_names import not_finite
 from .past_requests import Goal
 from .samples import Data
+from .unseen_samples import Ids, named_samples
+from .validation_source import ValidationFrom, source_problems
 
 # ids that a message shows
 SHOWN_IDS = 5
@@ -26,6 +28,7 @@ class Pool(NamedTuple):
         test: The test data.
         for_training: Bool (N,), the training samples that models are trained on.
         for_validation: Bool (N,), the training samples that are held out for validation.
+        from_test: Bool (M,), the test samples that are the validation set instead.
         settings: The settings that every way of drawing has.
     """
 
@@ -33,26 +36,35 @@ class Pool(NamedTuple):
     test: Data
     for_training: Tensor
     for_validation: Tensor
+    from_test: Tensor
     settings: dict[str, Any]
 
 
 def draw_validation(
-    train_data: Data, test_data: Data, validation: float, seed: int, goal: str = "untrain"
+    train_data: Data,
+    test_data: Data,
+    validation: float,
+    seed: int,
+    goal: str = "untrain",
+    validation_from: ValidationFrom = "train",
+    unseen_ids: Ids | None = None,
 ) -> Pool:
     """Check the data and draw the validation set.
 
     Args:
         train_data: The training data.
         test_data: The test data.
-        validation: Share of each class to hold out, at least 0 and below 1.
+        validation: Share of each class to draw, at least 0 and below 1.
         seed: Seed of the draw.
         goal: "untrain" or "unlearn".
+        validation_from: The set to draw from, "train" or "test".
+        unseen_ids: Ids of the validation set, instead of a draw.
 
     Raises:
         SplitError: The data, the share or the goal cannot be used.
     """
     check_seed(seed)
-    raise_all(_setting_problems(validation, goal), SplitError)
+    raise_all(_setting_problems(validation, goal, validation_from, unseen_ids is not None), SplitError)
     both = (("training", train_data), ("test", test_data))
     problems = [f"the {name} set is empty; give at least one sample." for name, d in both if not len(d)]
     problems += [
@@ -82,20 +94,32 @@ def draw_validation(
             f"test labels are out of range: they go up to {int(test_data.labels.max())}, training labels up to "
             f"{int(train_data.labels.max())}; number the classes of both sets alike."
         )
-    held_out = torch.zeros(len(train_data), dtype=torch.bool)
-    if validation:
-        per_class = train_data.labels if train_data.has_classes else None
-        held_out = draw_share(~held_out, validation, seed, per_class=per_class)
-    settings = {"goal": goal, "validation": validation, "seed": seed}
-    return Pool(train_data, test_data, ~held_out, held_out, settings)
+    held_out, from_test = (torch.zeros(len(d), dtype=torch.bool) for d in (train_data, test_data))
+    settings: dict[str, Any] = {"goal": goal, "validation": validation, "seed": seed}
+    if unseen_ids is not None:
+        held_out, from_test = named_samples(unseen_ids, train_data, test_data)
+        settings |= {"validation": 0.0, "unseen_ids": int(held_out.sum() + from_test.sum())}
+    elif validation:
+        data = test_data if validation_from == "test" else train_data
+        drawn = torch.ones(len(data), dtype=torch.bool)
+        drawn = draw_share(drawn, validation, seed, per_class=data.labels if data.has_classes else None)
+        held_out, from_test = (held_out, drawn) if validation_from == "test" else (drawn, from_test)
+    if validation_from == "test":
+        settings["validation_from"] = "test"
+        if not from_test.any():
+            raise SplitError(
+                f"a share of {validation:g} of the {len(test_data):,} test samples is none; give a larger share for validation."
+            )
+    return Pool(train_data, test_data, ~held_out, held_out, from_test, settings)
 
 
-def _setting_problems(validation: float, goal: str) -> list[str]:
+def _setting_problems(validation: float, goal: str, validation_from: str, named: bool) -> list[str]:
     problems = []
     if not 0 <= validation < 1:
         problems.append(
             f"validation is {validation}; give the share of each class to hold out, at least 0 and below 1."
         )
+    problems += source_problems(validation, validation_from, named)
     if goal not in get_args(Goal):
         problems.append(f"goal is '{goal}'; give {' or '.join(get_args(Goal))}.")
     return problems
@@ -157,6 +181,10 @@ def check_sets(pool: Pool, forget: Tensor, retain: Tensor, test_forgotten: Tenso
     if test_forgotten.all():
         problems.append(
             "the test set has only forgotten classes; give test samples of the retained classes too."
+        )
+    elif (test_forgotten | pool.from_test).all():
+        problems.append(
+            "the validation set leaves no test samples of the retained classes; take fewer test samples for it."
         )
     if train.ids is not None and test.ids is not None:
         shared = np.intersect1d(train.ids[forget.numpy()], test.ids)

@@ -131,6 +131,8 @@ def record_of(
         details["mask"] = {"density": run.mask.density}
         if zeros := run.mask.metadata.get("zero_saliency"):
             details["mask"]["zero_saliency"] = int(zeros)
+    if run.notes:
+        details["notes"] = list(run.notes)
     if run.split.earlier:
         details["earlier"] = [e.past.public() for e in run.split.earlier]
     return Record(

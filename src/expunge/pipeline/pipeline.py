@@ -19,7 +19,7 @@ from ..training.execute import execute
 from ..training.method import Method
 from ..training.registry import MethodLike, make
 from ..training.run import Compute, Run
-from ..tuning.trials import choose
+from ..tuning.choice import choose
 from .factory import Factory
 from .outcome import Outcome, Reference, References
 from .scoring import Scorer, check_measured
@@ -198,7 +198,10 @@ class Pipeline(Scorer):
         outcome = self.outcome(
             kind, run, method, before=before, label=label, original=original, retrained=retrained
         )
-        outcome.record.details |= plain(details)
+        kept = outcome.record.details
+        if notes := [*details.pop("notes", ()), *kept.get("notes", ())]:
+            kept["notes"] = notes
+        kept |= plain(details)
         return outcome
 
     # ---- pieces

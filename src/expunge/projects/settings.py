@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from ..data.split import Split
+from ..data.validation_source import source_problems
 from ..errors import ExpungeError, raise_all
 from ..methods.retrain import Retrain
 from ..models import check_name
@@ -107,6 +108,9 @@ def _value_problems(settings: ProjectSettings, given: set[str]) -> list[str]:
     checks: dict[str, Any] = {
         "data": lambda: check_spec(settings.data),
         "model": lambda: check_name(settings.model),
+        "validation_from": lambda: raise_all(
+            source_problems(settings.validation, settings.validation_from, False)
+        ),
         "seed": lambda: raise_all(seed_problems(settings.seed)),
         "split_seed": lambda: raise_all(seed_problems(settings.split_seed)),
         "method": lambda: check_run(find(settings.method)(), None, Classification(2)),
@@ -164,6 +168,7 @@ def _check_fit(settings: ProjectSettings, source: Source, checkpoint: Checkpoint
         source.test,
         [0 if source.train.ids is None else str(source.train.ids[0])],
         validation=settings.validation,
+        validation_from=settings.validation_from,
         seed=settings.split_seed,
     )
     check_original(checkpoint, first)
@@ -176,7 +181,10 @@ def _trial_problems(settings: ProjectSettings) -> list[str]:
         return []
     problems = trial_problems(settings.make_method(), count, sorted(settings.settings))
     if not settings.validation:
-        problems.append('trials are chosen on validation samples; set validation, or trials to "auto" or 0.')
+        problems.append(
+            'trials are chosen on validation samples; set validation (validation_from = "test" if the model saw all training '
+            'samples), or trials to "auto" or 0.'
+        )
     return problems
 
 

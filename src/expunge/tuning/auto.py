@@ -46,8 +46,12 @@ def adapt(method: Method, model: nn.Module, split: Split, task: Task, fixed: Col
 
 
 def can_search(method: Method, split: Split, task: Task, fixed: Collection[str] = ()) -> bool:
-    """Return whether there are settings to try, and validation samples to choose them by."""
-    return "scores" in task.offers and len(split.validation) > 0 and bool(search_space(method, fixed))
+    """Return whether there are settings to try, and something to choose them by.
+
+    Validation samples say how a model treats samples that it never saw. A forgotten class needs none: Retrain never predicts it.
+    """
+    known = len(split.validation) > 0 or bool(split.forget_classes)
+    return "scores" in task.offers and known and bool(search_space(method, fixed))
 
 
 def seen_samples(split: Split) -> Split:
