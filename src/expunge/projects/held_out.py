@@ -15,7 +15,7 @@ from ..errors import SplitError
 
 
 def drawn_ids(
-    train: Data, test: Data, validation: float, validation_from: ValidationFrom, seed: int
+    train: Data, test: Data, validation: float, seed: int, validation_from: ValidationFrom = "train"
 ) -> list[str]:
     """Return the ids of the validation set as it is drawn from this data; empty if the data has no ids."""
     data = test if validation_from == "test" else train

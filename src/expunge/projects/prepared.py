@@ -140,7 +140,7 @@ def drawn_entry(prepared: Prepared, work: Path) -> dict[str, Any]:
         return {**entry, **prepared.pins.write(work)}
     setting, digest = prepared.setting, ""
     if names := drawn_ids(
-        setting.train, setting.test, setting.validation, setting.validation_from, setting.split_seed
+        setting.train, setting.test, setting.validation, setting.split_seed, setting.validation_from
     ):
         write_private_json(work / HELD_OUT, names)
         digest = sha256(work / HELD_OUT)
