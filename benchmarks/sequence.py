@@ -41,8 +41,7 @@ from expunge.sources.loading import load
 from expunge.sources.spec import locate
 from expunge.training.method import Method
 from expunge.training.run import Run
-from expunge.tuning.choice import choose
-from expunge.tuning.trials import tune
+from expunge.tuning.trials import choose, tune
 
 HERE = Path(__file__).parent
 CACHE = HERE / "cache" / "sequence"

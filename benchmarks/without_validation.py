@@ -56,7 +56,7 @@ from expunge.sources.spec import locate
 from expunge.training.method import Method
 from expunge.training.run import Compute
 from expunge.tuning.auto import adapt
-from expunge.tuning.choice import choose
+from expunge.tuning.trials import choose
 
 sys.path.append(str(Path(__file__).parent))
 from sequence import WordBag

@@ -17,7 +17,7 @@ from expunge.methods.ugradsl import UGradSL
 from expunge.records.checkpoint import Checkpoint
 from expunge.records.record import settings_of
 from expunge.training.registry import METHODS, method_from_metadata
-from expunge.tuning.choice import choose
+from expunge.tuning.trials import choose
 
 TASK = Classification(4)
 

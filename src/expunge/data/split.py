@@ -18,17 +18,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..errors import SplitError
 from .convert import as_data
 from .copies import CopyHandling
+from .copy_search import copy_settings, include_copies
 from .forget_set import as_texts, class_numbers, samples_in_group, samples_with_ids
 from .past_requests import Goal
-from .split_build import build_sets
-from .split_parts import draw_share, draw_validation
+from .split_parts import Pool, check_sets, draw_share, draw_validation, fields_of
 from .split_sets import SplitSets
-from .unseen_samples import Ids, check_not_requested
-from .validation_source import ValidationFrom
+from .validation_source import Ids, ValidationFrom
 
 __all__ = ["Goal", "Split"]
 
@@ -101,12 +101,8 @@ class Split(SplitSets):
         forgotten = of_class if share == 1 else draw_share(trained, share, seed, per_class=labels)
         spec = {"forget": classes, "share": share}
         if share < 1 and goal == "untrain":
-            return cls(**build_sets(pool, forgotten, "part of a class", spec, copies))
-        return cls(
-            **build_sets(
-                pool, forgotten, "class", spec, copies, withheld=trained & ~forgotten, classes=classes
-            )
-        )
+            return _build(pool, forgotten, "part of a class", spec, copies)
+        return _build(pool, forgotten, "class", spec, copies, withheld=trained & ~forgotten, classes=classes)
 
     @classmethod
     def random(
@@ -147,11 +143,7 @@ class Split(SplitSets):
             as_data(train), as_data(test), validation, seed, goal, validation_from, unseen_ids
         )
         forgotten = draw_share(pool.for_training, share, seed, count=count)
-        return cls(
-            **build_sets(
-                pool, forgotten, "random", {"share": None if count else share, "count": count}, copies
-            )
-        )
+        return _build(pool, forgotten, "random", {"share": None if count else share, "count": count}, copies)
 
     @classmethod
     def by_ids(
@@ -190,9 +182,7 @@ class Split(SplitSets):
             as_data(train), as_data(test), validation, seed, goal, validation_from, unseen_ids
         )
         forgotten = samples_with_ids(ids, pool.train, pool.test)
-        if unseen_ids is not None:
-            check_not_requested(forgotten, pool.for_validation, pool.train)
-        return cls(**build_sets(pool, forgotten, "ids", {"count": int(forgotten.sum())}, copies))
+        return _build(pool, forgotten, "ids", {"count": int(forgotten.sum())}, copies)
 
     @classmethod
     def by_group(
@@ -234,4 +224,26 @@ class Split(SplitSets):
         )
         spec = {"column": column, "values": as_texts(values)}
         forgotten = samples_in_group(column, values, pool.train)
-        return cls(**build_sets(pool, forgotten, "group", spec, copies))
+        return _build(pool, forgotten, "group", spec, copies)
+
+
+def _build(
+    pool: Pool,
+    forget: Tensor,
+    scenario: str,
+    spec: dict[str, Any],
+    handling: CopyHandling,
+    *,
+    withheld: Tensor | None = None,
+    classes: Sequence[int] = (),
+) -> Split:
+    """Build the split with this forget set. `forget` and `withheld` are bool (N,)."""
+    withheld = forget & False if withheld is None else withheld
+    retain = pool.for_training & ~forget & ~withheld
+    test_forgotten = torch.isin(pool.test.labels, torch.tensor(list(classes), dtype=torch.int64))
+    check_sets(pool, forget, retain, test_forgotten, by_id=scenario == "ids")
+    validation = pool.for_validation & ~forget
+    forget, retain, copies = include_copies(pool.train, pool.test, forget, retain, validation, handling)
+    how = {"scenario": scenario, **spec, **pool.settings, **copy_settings(scenario, copies)}
+    sets = fields_of(pool, forget, retain, withheld, test_forgotten)
+    return Split(**sets, scenario=scenario, spec=how, forget_classes=tuple(classes), copies=copies)

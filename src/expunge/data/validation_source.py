@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 ValidationFrom: TypeAlias = Literal["train", "test"]
+Ids: TypeAlias = str | Path | Iterable[str | int]
 
 NO_UNSEEN = "the split has no samples that the original never saw"
 REMEDY = "draw them from the test set (validation_from='test', --validation-from test), or name them (unseen_ids, --unseen-ids)"

@@ -124,15 +124,13 @@ def record_of(
     unknown = "retrain" if kind in ("original", "retrain") else "unknown"
     named = names or {}
     parameters = list(run.model.parameters())
-    details: dict[str, Any] = {}
+    details: dict[str, Any] = {"notes": list(run.notes)} if run.notes else {}
     if method is not None:
         details["implementation"] = source_of(type(method))
     if run.mask is not None:
         details["mask"] = {"density": run.mask.density}
         if zeros := run.mask.metadata.get("zero_saliency"):
             details["mask"]["zero_saliency"] = int(zeros)
-    if run.notes:
-        details["notes"] = list(run.notes)
     if run.split.earlier:
         details["earlier"] = [e.past.public() for e in run.split.earlier]
     return Record(

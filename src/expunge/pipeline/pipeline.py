@@ -19,7 +19,7 @@ from ..training.execute import execute
 from ..training.method import Method
 from ..training.registry import MethodLike, make
 from ..training.run import Compute, Run
-from ..tuning.choice import choose
+from ..tuning.trials import choose
 from .factory import Factory
 from .outcome import Outcome, Reference, References
 from .scoring import Scorer, check_measured

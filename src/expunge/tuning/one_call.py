@@ -16,8 +16,8 @@ from ..training.arguments import check_arguments
 from ..training.execute import check_run, execute
 from ..training.registry import MethodLike, make
 from ..training.run import Compute, Row
-from .choice import choose
 from .search import AUTO, Count, count_for
+from .trials import choose
 
 
 def unlearn(

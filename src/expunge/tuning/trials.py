@@ -18,16 +18,16 @@ from ..errors import raise_all
 from ..records.atomic_files import write_json
 from ..records.record import plain
 from ..tasks.task import Task, require
-from ..training.execute import execute
+from ..training.execute import execute, keep_original
 from ..training.method import Method
 from ..training.processes import ProcessGroup, is_first_process
 from ..training.run import Compute, Run
-from .auto import ENOUGH, adapt, search_for, seen_samples
+from .auto import BY_RETAIN, ENOUGH, adapt, can_search, search_for, seen_samples, why_no_search
 from .caution import cautious_distance
 from .checks import tuning_problems
 from .estimate import LARGEST_DISTANCE, Distance, distance_to_expected, distance_to_retrained
 from .kept import finished_trials, identity_of
-from .search import AUTO, By, Trial, next_settings
+from .search import AUTO, By, Count, Trial, next_settings, tries
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,6 +162,53 @@ def tune(
     if not tuned.improved:
         warnings.warn(no_better_text(tuned), RuntimeWarning, stacklevel=2)
     return tuned
+
+
+def choose(
+    model: nn.Module,
+    split: Split,
+    method: Method,
+    task: Task,
+    *,
+    count: Count,
+    fixed: Collection[str] = (),
+    may_keep: bool = True,
+    **options: Any,
+) -> tuple[Method, Run | None, dict[str, Any]]:
+    """Return the method with the settings to use, its run if there is one already, and details for the record.
+
+    Args:
+        model: The original.
+        split: The split of the request.
+        method: The method with its own settings.
+        task: The task of the model.
+        count: Number of trials. None, 0 and 1 keep the settings. "auto" keeps the original if no trial improves on it.
+        fixed: Names of fields that stay as they are.
+        may_keep: Whether "auto" may keep the original. If not, the first trial that does no harm is taken, else the best.
+        options: Further keyword arguments of `tune`.
+    """
+    if not tries(count) or count is None:
+        return method, None, {}
+    if count == AUTO and (method.paper or "scores" not in task.offers):
+        return method, None, {}
+    if count == AUTO and not can_search(method, split, task, fixed):
+        return adapt(method, model, split, task, fixed), None, why_no_search(method, split, fixed)
+    tuned = tune(model, split, method, task, count=count, fixed=fixed, may_keep=may_keep, **options)
+    details: dict[str, Any] = {
+        "trials": [asdict(t) for t in tuned.trials],
+        "trials_untouched": tuned.untouched,
+        **({} if len(split.unseen) or options.get("by") == "gap" else {"notes": [BY_RETAIN]}),
+    }
+    if count != AUTO or tuned.improved:
+        return tuned.method, tuned.run, details
+    if not may_keep:
+        return (*tuned.harmless, details)
+    shared = {name: options[name] for name in ("seed", "compute") if name in options}
+    return (
+        tuned.method,
+        keep_original(model, split, task, no_better_text(tuned), **shared),
+        details,
+    )
 
 
 def _distance(
