@@ -1,6 +1,7 @@
 """Validation samples from the test set or by name, and what stop rules and trials do with and without them."""
 
 import copy
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -8,11 +9,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from torch import nn
 
 from expunge import NHLE, Classification, ExpungeError, Split, SplitError, TensorData, execute
 from expunge.audit.evaluation import evaluate
 from expunge.audit.interclass_confusion import confuse
+from expunge.bench.grid import read_grid
+from expunge.bench.model_store import ModelStore
+from expunge.cli import main
 from expunge.data.likeness import importance_weights
 from expunge.data.past_requests import remember_requests, requests_of
 from expunge.data.split_settings import SplitSpec
@@ -26,6 +31,8 @@ from expunge.methods.lotus import LoTUS
 from expunge.methods.ugradsl import UGradSL
 from expunge.methods.ugradsl_plus import UGradSLPlus
 from expunge.pipeline.experiment import experiment
+from expunge.records.checkpoint import read_checkpoint
+from expunge.records.record import Record
 from expunge.training.guard import Guard
 from expunge.training.run import Run
 from expunge.tuning.auto import can_search
@@ -339,3 +346,86 @@ def test_a_run_on_test_samples_never_scores_them(problem):
     assert record.split["validation_from"] == "test" and record.split["sizes"]["validation"] == 160
     evaluated = evaluate(problem[0], split, TASK)
     assert len(evaluated.test.labels) + len(evaluated.test_forgotten.labels) == 400 - 160
+
+
+# ---- the command line
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A checkpoint of another program, whose model saw all 300 training samples, and one of `expunge train`."""
+    folder = tmp_path_factory.mktemp("unseen")
+    flags = ["--epochs", "4", "--batch-size", "64", "--validation-from", "test"]
+    assert main(["train", *DIGITS, *flags, "--out", str(folder / "own.safetensors")]) == 0
+    save_file(read_checkpoint(folder / "own.safetensors").state, folder / "theirs.safetensors")
+    return folder
+
+
+DIGITS = ["--data", "digits?limit=300&test_limit=200", "--model", "mlp"]
+QUICK = ["--forget-class", "3", "--epochs", "1", "--batch-size", "64"]
+
+
+def test_the_commands_draw_the_same_test_samples(folder, tmp_path, capsys):
+    checkpoint, out = str(folder / "theirs.safetensors"), tmp_path / "out.safetensors"
+    ready = [*DIGITS, *QUICK[:2], "--validation-from", "test"]
+    assert (
+        main(["unlearn", "ugradsl_plus", *ready, *QUICK[2:], "--checkpoint", checkpoint, "--out", str(out)])
+        == 0
+    )
+    told = capsys.readouterr().err
+    assert "20 test samples are the validation set; audits use the other 180" in told
+    assert (
+        "seen all 300 training and none of the 200 test samples" in told and "the choice is poor" not in told
+    )
+    record = Record.load(out.with_suffix(".json"))
+    assert record.split["validation_from"] == "test" and len(record.details["trials"]) >= 1
+    assert json.loads(read_checkpoint(out).metadata["split"])["validation_from"] == "test"
+    assert main(["audit", *ready, "--original", checkpoint, "--checkpoint", str(out)]) == 0
+    capsys.readouterr()
+    # the draw is part of what must agree
+    assert main(["audit", *ready[:-2], "--original", checkpoint, "--checkpoint", str(out)]) == 2
+    assert "validation from test" in capsys.readouterr().err
+
+
+def test_the_checkpoint_says_which_set_was_drawn_from(folder, tmp_path, capsys):
+    own = ["--checkpoint", str(folder / "own.safetensors"), "--out", str(tmp_path / "out.safetensors")]
+    # an original that saw all samples serves both
+    assert (
+        main(["unlearn", "salun", *DIGITS, *QUICK, "--trials", "0", "--validation-from", "test", *own]) == 0
+    )
+    assert main(["unlearn", "salun", *DIGITS, *QUICK, "--trials", "0", *own]) == 2
+    error = capsys.readouterr().err
+    assert "share 0.1 of the test set" in error and "--validation-from" in error
+    theirs = ["--checkpoint", str(folder / "theirs.safetensors"), "--out", str(tmp_path / "b.safetensors")]
+    assert main(["unlearn", "salun", *DIGITS, *QUICK, *theirs]) in (0, 3)
+    told = capsys.readouterr().err
+    assert "if it saw the whole training set, add --validation-from test" in told
+    assert "Add --validation-from test then" in told
+
+
+def test_flags_that_contradict_each_other_are_refused_before_any_data_is_read(tmp_path, capsys):
+    flags = ["--data", "digits", "--model", "mlp", "--forget-class", "3", "--validation-from", "test"]
+    (tmp_path / "ids.txt").write_text("1\n")
+    out = ["--checkpoint", str(tmp_path / "none.pt")]
+    assert (
+        main(
+            ["unlearn", "salun", *flags, *out, "--validation", "0", "--unseen-ids", str(tmp_path / "ids.txt")]
+        )
+        == 2
+    )
+    assert "--validation-from and --unseen-ids are given" in capsys.readouterr().err
+    assert main(["unlearn", "salun", *flags, *out, "--validation", "0"]) == 2
+    assert "--validation-from is test and --validation is 0" in capsys.readouterr().err
+
+
+def test_a_grid_draws_from_the_test_set(tmp_path):
+    grid = 'data = ["digits?limit=100"]\nseeds = [0]\n[[split]]\nforget_share = 0.1\nvalidation_from = "test"\n[[method]]\nname = "salun"\n'
+    (tmp_path / "g.toml").write_text(grid)
+    job = read_grid(tmp_path / "g.toml").jobs[0]
+    assert ModelStore(tmp_path).setting(job)[1].validation_from_test
+    (tmp_path / "g.toml").write_text(
+        grid.replace('"test"', '"tests"') + '[[split]]\nforget_share = 0.1\nunseen_ids = "none.txt"\n'
+    )
+    with pytest.raises(ExpungeError) as error:
+        read_grid(tmp_path / "g.toml")
+    assert "none.txt is no file" in str(error.value) and "validation_from" in str(error.value)
