@@ -49,7 +49,7 @@ def main() -> None:
         StreamData(wines, ids=wines.names),
         DataLoader(Wines(test=True), batch_size=16),
         forgotten,
-        validation=0,
+        validation_from="test",
     )
     task = Classification(num_classes=3)
     recipe = Retrain(epochs=30, lr=0.05, lr_schedule="cosine", batch_size=32)

@@ -245,12 +245,15 @@ def test_no_name_does_harm_at_random(setting):
     assert outcome.record.ended == "unchanged"
 
 
-def test_auto_without_validation_samples_adapts_only(setting):
-    model, split, *_ = setting
-    empty = replace(split, validation=split.validation.take(slice(0)), held_out=split.held_out[:0])
-    assert not can_search(SSD(), empty, TASK)
-    outcome = experiment(model, empty, "ssd", TASK)
-    assert 1 < outcome.record.settings["alpha"] < 10 and "trials" not in outcome.record.details
+def test_auto_without_validation_samples_adapts_only_or_uses_the_retain_set(setting):
+    of_class, *_, random = setting
+    without = lambda s: replace(s, validation=s.validation.take(slice(0)), held_out=s.held_out[:0])  # noqa: E731
+    assert can_search(SSD(), without(setting[1]), TASK) and not can_search(SSD(), without(random), TASK)
+    with pytest.warns(RuntimeWarning, match="no settings were tried"):
+        record = experiment(setting[-2], without(random), "ssd", TASK).record
+    assert 1 < record.settings["alpha"] < 10 and "trials" not in record.details
+    found = tune(of_class, without(setting[1]), SSD(), TASK, count="auto")
+    assert found.improved and found.trials[0].distance < 10
 
 
 # ---- runs that did harm

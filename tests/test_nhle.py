@@ -209,7 +209,7 @@ def test_the_guard_on_retained_samples_measures_the_masked_model(setting):
 
 
 def test_the_guard_keeps_the_drop_on_retained_samples(setting):
-    """Negative control: without validation samples, the guard by default sees no fall."""
+    """Negative control: without a limit, the same run loses more. Without validation samples, both guards use the retain set."""
     model, split, task = setting
     never = split.validation.take(slice(0))
     strong = {
@@ -221,8 +221,12 @@ def test_the_guard_keeps_the_drop_on_retained_samples(setting):
         "trainable": "all",
     }
     before = task.predict(model, split.retain).accuracy
+    bare = replace(split, validation=never, held_out=split.held_out[:0])
+    free = execute(model, bare, NHLE(max_drop=100.0, **strong), task)
+    by_default = execute(model, bare, NHLE(**strong), task)
     with pytest.warns(RuntimeWarning):
-        free = execute(model, replace(split, validation=never), NHLE(**strong), task)
         held = execute(model, replace(split, validation=never), NHLE(guard="retain", **strong), task)
     assert task.predict(free.model, split.retain).accuracy < before - 3.5
+    assert task.predict(by_default.model, split.retain).accuracy >= before - 3.5
+    assert by_default.notes and not free.notes
     assert task.predict(held.model, split.retain).accuracy >= before - 3.5

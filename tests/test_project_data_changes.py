@@ -527,7 +527,7 @@ def test_a_model_outside_of_its_project(forgotten, change, tmp_path):
     change(("p1", "p2"))
     with pytest.raises(
         ExpungeError,
-        match="its validation set cannot be drawn again; give --validation 0, or give the checkpoint in",
+        match="its validation set cannot be drawn again; give --validation-from test, or give the checkpoint in",
     ):
         next_project(forgotten, tmp_path / "next", notes, checkpoint, validation=0.1)
     made = next_project(forgotten, tmp_path / "next", notes, checkpoint)

@@ -332,3 +332,53 @@ def test_copies_in_a_project(project, monkeypatch, copies, count):
     reopen(project, 1)
     again = project.answer(pending=True)
     assert len(again.outcome.run.split.forget) == count + 1 and ledger(project).request(1).proved
+
+
+@pytest.mark.parametrize(
+    "request_of",
+    [lambda: wanted(ids=["p1", "p9"]), lambda: wanted(classes=3), lambda: wanted(group="user=Doe, u3")],
+)
+def test_a_validation_set_of_test_samples_by_ids_is_the_drawn_one(project, request_of):
+    """The control: on unchanged data, both ways give the same split. On a larger test set only ids keep it."""
+    setting = prepare(project.folder, print).setting
+    test = named_test(setting.test, range(len(setting.test)))
+    setting = replace(setting, test=test, validation=0.1, validation_from="test")
+    names = drawn_ids(setting.train, test, 0.1, 0, "test")
+    by_ids = replace(setting, held_out=frozenset(names))
+    request = request_of()
+    drawn = setting.draw(request)
+    assert by_ids.draw(request).hash == drawn.hash and by_ids.draw(request).spec == drawn.spec
+    assert drawn.validation.ids == names and len(drawn.train) == len(setting.train)
+    splits = [drawn, setting.draw(wanted(ids=["p50"]))]
+    assert by_ids.union(splits).hash == setting.union(splits).hash
+    more = replace(by_ids, test=named_test(setting.test, [*range(10, 200), *range(5)]))
+    assert more.draw(request).validation.ids == [
+        n for n in (f"t{k}" for k in [*range(10, 200), *range(5)]) if n in names
+    ]
+
+
+def named_test(test, positions):
+    at = torch.tensor(list(positions))
+    return TensorData(test.x[at], test.labels[at], ids=[f"t{k}" for k in at.tolist()])
+
+
+def test_a_project_of_an_original_that_saw_everything(project, notes):
+    """Its validation set leaves the test set, is part of the record, and cannot change afterwards."""
+    path = project.path / "expunge.toml"
+    path.write_text(
+        path.read_text()
+        .replace("validation = 0.0", "validation = 0.1")
+        .replace('_from = "train"', '_from = "test"')
+    )
+    outcome = project.forget(classes=3).outcome
+    split = outcome.run.split
+    assert (
+        split.validation_from_test and len(split.train) == 400 and "validation_from" in outcome.record.split
+    )
+    assert len(split.validation) + len(split.test) + len(split.test_forgotten) == 200
+    assert not any("validation_from" in text for text in notes)
+    path.write_text(path.read_text().replace('validation_from = "test"', 'validation_from = "train"'))
+    with pytest.raises(
+        ExpungeError, match=r'validation_from is train, .* drawn with test; write validation_from = "test"'
+    ):
+        project.forget(ids=["p5"])

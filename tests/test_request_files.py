@@ -6,7 +6,7 @@ import torch
 from expunge import Split, TensorData
 from expunge.cli import main
 from expunge.cli.project_flags import ForgetFlags
-from expunge.data.forget_set import read_ids
+from expunge.data.id_file import read_ids
 from expunge.days import is_day
 from expunge.errors import ExpungeError, SplitError
 from expunge.projects.request_csv import read_csv

@@ -62,7 +62,7 @@ def test_proxies():
     assert (held_out >= 0).all() and held_out.max() > 0 and same(before, snapshot(run.model))
     bare = vectors(random=True).run()
     bare.split = replace(run.split, validation=run.split.validation.take(slice(0)))
-    with pytest.warns(RuntimeWarning, match="no validation samples"):
+    with pytest.warns(RuntimeWarning, match="no samples that the original never saw"):
         assert torch.allclose(memorisation(bare, run.split.forget, "held_out"), 1 - p)
 
 

@@ -122,7 +122,7 @@ def confuse(split: Split, pair: tuple[int, int], count: int, seed: int = 0) -> S
         forget=Samples(data, mislabelled),
         retain=Samples(data, train.index[~torch.isin(train.index, mislabelled)]),
         withheld=Samples(data, torch.empty(0, dtype=torch.int64)),
-        validation=Samples(data, split.validation.index),
+        validation=split.validation if split.validation_from_test else Samples(data, split.validation.index),
         scenario="ids",
         goal="untrain",
         forget_classes=(),

@@ -37,6 +37,7 @@ def _check_split(split: dict[str, Any]) -> None:
         raise ExpungeError("'split_seed' is not for a grid, whose 'seeds' draw its splits; leave it out.")
     types: dict[str, tuple[type, str]] = {
         "forget_class": (list, "a list"), "forget_ids": (str, "a text"), "forget_group": (str, "a text"),
+        "unseen_ids": (str, "a text"),
     }  # fmt: skip
     problems = [
         f"{key} is {split[key]!r}; it must be {words}."
@@ -45,8 +46,11 @@ def _check_split(split: dict[str, Any]) -> None:
     ]
     if split.get("goal", "untrain") not in get_args(Goal):
         problems.append(f"goal is {split['goal']!r}; it must be {' or '.join(get_args(Goal))}.")
-    if isinstance(ids := split.get("forget_ids"), str) and not Path(ids).is_file():
-        problems.append(f"forget_ids: {ids} is no file; give a file with one id per line.")
+    problems += [
+        f"{key}: {ids} is no file; give a file with one id per line."
+        for key in ("forget_ids", "unseen_ids")
+        if isinstance(ids := split.get(key), str) and not Path(ids).is_file()
+    ]
     problems = problems or field_problems("split", SplitSpec, split)
     if not problems and not any(split.get(flag) for flag in SCENARIOS):
         problems.append(f"it names nothing to forget; give one of {', '.join(SCENARIOS)}.")

@@ -60,8 +60,9 @@ class Job:
         chosen = parts or tuple(f.name for f in fields(self) if f.name not in ("label", "vary"))
         values = {p: getattr(self, p) for p in chosen}
         # A file with other ids gives another forget set.
-        if "split" in values and (ids := self.split.get("forget_ids")):
-            values["ids"] = hashlib.sha256(Path(ids).read_bytes()).hexdigest()
+        for key, name in (("ids", "forget_ids"), ("unseen", "unseen_ids")):
+            if "split" in values and (ids := self.split.get(name)):
+                values[key] = hashlib.sha256(Path(ids).read_bytes()).hexdigest()
         if not self.measures:  # records made before there were extra measures keep their names
             values.pop("measures", None)
         values |= {f"source of {p}": code for p in chosen if (code := self._own_code(p))}

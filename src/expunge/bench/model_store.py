@@ -48,6 +48,7 @@ KEPT_DETAILS = (
     "histograms",
     "measures",
     "implementation",
+    "notes",
 )
 Setting = tuple[Source, Split, Classification]
 # Number of models that a process keeps in memory.

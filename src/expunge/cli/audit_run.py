@@ -104,7 +104,13 @@ def _problems(flags: AuditFlags, model: ModelFlags, split: SplitFlags, strong: S
     return [
         *flags.problems(),
         *output_problems(
-            outputs, flags.checkpoint, flags.original, flags.retrained, flags.history, split.forget_ids
+            outputs,
+            flags.checkpoint,
+            flags.original,
+            flags.retrained,
+            flags.history,
+            split.forget_ids,
+            split.unseen_ids,
         ),
         *split.problems(),
         *problems_of(

@@ -227,4 +227,3 @@ class EraseRun:
         if training.images is not None and training.per_prompt is not None:
             problems.append("--images brings the images and --per-prompt samples them; give one of them.")
         return problems
-

@@ -48,6 +48,11 @@ def draw_split(flags: SplitSpec, source: Source) -> Split:
     ]
     classes = f", of class {', '.join(names)}" if names else ""
     notice(f"forgets {len(split.forget):,} of {len(split.train):,} training samples{classes}.")
+    if split.validation_from_test:
+        notice(
+            f"{len(split.validation):,} test samples are the validation set; audits use the other "
+            f"{len(split.test) + len(split.test_forgotten):,}."
+        )
     if sentences := split.copies.sentences:
         notice(" ".join(sentences))
     return split
@@ -68,9 +73,7 @@ def after_earlier_requests(split: Split, model: nn.Module, rehearse: bool = Fals
 def split_for_original(flags: SplitSpec, source: Source) -> Split:
     """Return a split to train an original on. It is the same for every forget set, so any class stands for it."""
     lowest = int(source.train.labels.min())
-    return Split.by_class(
-        source.train, source.test, lowest, validation=flags.validation, seed=flags.split_seed, copies="ignore"
-    )
+    return Split.by_class(source.train, source.test, lowest, **flags.validation_options, copies="ignore")
 
 
 class ModelFiles:

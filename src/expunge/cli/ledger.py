@@ -82,7 +82,7 @@ def add(
         classes: Class to forget, by name or number. Repeat it for several. Only salted hashes are kept.
         concept: Concept to erase. Only a salted hash is kept.
     """
-    from ..data.forget_set import read_ids
+    from ..data.id_file import read_ids
 
     sample_ids = read_ids(ids, strip=True) if ids else []
     entry: Any = {"received": received, "due": due, "days": days, "note": note}
@@ -127,7 +127,7 @@ def attach(
         request: Number of the request.
         attachments: What is attached.
     """
-    from ..data.forget_set import read_ids
+    from ..data.id_file import read_ids
 
     needs_secret = attachments.receipt is not None and attachments.ids is not None
     with _lock_of(ledger):

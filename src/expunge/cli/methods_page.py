@@ -82,7 +82,8 @@ samples, it is the Kolmogorov-Smirnov distance between the confidences on the fo
 chance gives: a retrained model treats both alike.
 
 A checkpoint that was trained on the validation samples too gives no estimate. Draw the split as it was drawn for the
-checkpoint, or leave the trials out.
+checkpoint. If it saw all training samples, add `--validation-from test` ([validation samples](validation.md)). With
+`--validation 0`, only a forgotten class has an estimate: UA is 100, and RA stands for TA. MIA is then left out.
 
 ### Trials in a grid
 

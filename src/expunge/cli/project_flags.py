@@ -103,7 +103,7 @@ class ForgetFlags:
 
     def requests(self, classes: tuple[str, ...]) -> list[Wanted]:
         """Return the requests that the flags name. Raises `ExpungeError` with every problem."""
-        from ..data.forget_set import read_ids
+        from ..data.id_file import read_ids
         from ..projects.request_csv import read_csv
         from ..projects.wanted import Wanted
 

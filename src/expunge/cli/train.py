@@ -68,7 +68,7 @@ def train(
     how = compute.start()
     settings = replace(presets.recipe(model.data), **given(recipe))
     raise_all(
-        output_problems(with_record(out), split.forget_ids, history)
+        output_problems(with_record(out), split.forget_ids, split.unseen_ids, history)
         + run_output_problems(out, size_of_model(model), failure.spill)
         + model.problems()
         + track.problems()

@@ -128,7 +128,7 @@ def run(request: Request) -> int:
     original = files.load("original", source, split)
     split = after_earlier_requests(split, original[0], flags.rehearse)
     retrained = files.load_if_given("retrained", source, split)
-    _note_on_trials(flags, original[1])
+    _note_on_trials(flags, request.split, original[1])
 
     pipeline = Pipeline(
         split=split,
@@ -237,6 +237,7 @@ def _problems(request: Request, out: Path) -> list[str]:
         flags.retrained,
         flags.history,
         split.forget_ids,
+        split.unseen_ids,
         receipt.sign_key,
         receipt.parent,
     )
@@ -255,11 +256,13 @@ def _problems(request: Request, out: Path) -> list[str]:
     ]
 
 
-def _note_on_trials(flags: UnlearnFlags, checkpoint: Checkpoint) -> None:
+def _note_on_trials(flags: UnlearnFlags, split: SplitFlags, checkpoint: Checkpoint) -> None:
     """Warn where the checkpoint does not say that it never saw the validation samples, by which trials are chosen."""
-    if tries(flags.trials) and "train_hash" not in checkpoint.metadata:
+    drawn = split.validation and split.validation_from == "train" and split.unseen_ids is None
+    if drawn and tries(flags.trials) and "train_hash" not in checkpoint.metadata:
         notice(
-            f"trials are chosen on the validation samples; if {checkpoint.path.name} was trained on them too, the choice is poor."
+            f"trials are chosen on the validation samples; if {checkpoint.path.name} was trained on them too, the choice is poor. "
+            "Add --validation-from test then."
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any, get_args
 
@@ -21,7 +22,7 @@ _NONE = np.empty(0, np.int64)
 def include_copies(
     train: Data, test: Data, forget: Tensor, retain: Tensor, validation: Tensor, handling: CopyHandling
 ) -> tuple[Tensor, Tensor, Copies]:
-    """Find copies of forget samples. With "include", exact ones of retain and validation set join the forget set.
+    """Find copies of forget samples, and warn of them. With "include", exact ones of retain and validation set join the forget set.
 
     Args:
         train: The training data.
@@ -45,6 +46,9 @@ def include_copies(
             f"all {int(retain.sum())} samples of the retain set are exact copies of forget samples, so no sample would be "
             "retained; check the data, or report copies only (copies='report', --copies report)."
         )
+    for text in copies.warnings:
+        # The warning points at the caller of Split.random, Split.by_class, ...
+        warnings.warn(text, stacklevel=4)
     return forget | copied, retain & ~copied, copies
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import warnings
 from collections import Counter
@@ -14,9 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import ExpungeError, SplitError, raise_all
+from ..errors import SplitError, raise_all
+from .id_file import read_ids
 from .id_forms import composed, encodable, folded, nearest, resolve_ids
 from .samples import Data, as_text
+from .validation_source import Ids
 
 # ids that a message shows
 SHOWN_IDS = 5
@@ -24,33 +25,6 @@ SHOWN_IDS = 5
 EXAMPLES = 3
 # group values that a message shows
 SHOWN_VALUES = 20
-
-
-def read_ids(
-    path: str | os.PathLike[str], error: type[ExpungeError] = ExpungeError, *, strip: bool = False
-) -> list[str]:
-    """Read ids from a text file with one id per line. Blank lines are left out.
-
-    Args:
-        path: The file, in UTF-8.
-        error: The exception to raise for a file that is missing or no text.
-        strip: Whether spaces around an id do not count. Without data, nobody knows whether they belong to the id;
-            `samples_with_ids` finds out.
-    """
-    remedy = "give a text file in UTF-8 with one id per line"
-    if not Path(path).is_file():
-        raise error(f"{path} is no file; {remedy}.")
-    try:
-        raw = Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf")
-    except OSError as problem:
-        raise error(f"{path} cannot be read as ids: {problem}; {remedy}.") from problem
-    if b"\0" in raw:
-        raise error(f"{path} cannot be read as ids: it is no text in UTF-8; {remedy}.")
-    # The id of a file whose name is no UTF-8 has its bytes as \xe9, and a list of file names has the bytes themselves.
-    text = raw.decode("utf-8", "backslashreplace")
-    # an id may hold any other line break, as file names do
-    lines = [line for line in re.split(r"\r?\n", text) if line.strip()]
-    return [line.strip() for line in lines] if strip else lines
 
 
 def class_numbers(wanted: Sequence[int | str], data: Data, num_classes: int) -> list[int]:
@@ -126,6 +100,40 @@ def samples_with_ids(ids: str | Path | Iterable[str | int], train: Data, test: D
     forget = torch.zeros(len(train), dtype=torch.bool)
     forget[[at[0] for at in positions.values()]] = True
     return forget
+
+
+def named_samples(ids: Ids, train: Data, test: Data) -> tuple[Tensor, Tensor]:
+    """Find the samples that a user names as never seen. Without ids in the data, an id is a position in the training data.
+
+    Args:
+        ids: A list of ids, or a text file with one id per line. All lie in the training data, or all in the test data.
+        train: The training data.
+        test: The test data.
+
+    Returns:
+        The samples of the training data, bool (N,), and of the test data, bool (M,).
+
+    Raises:
+        SplitError: Lists ids that are unknown or given twice, or lie in both sets.
+    """
+    wanted = read_ids(ids, SplitError) if isinstance(ids, str | Path) else [encodable(str(i)) for i in ids]
+    if not wanted:
+        raise SplitError("no id of an unseen sample is given; give at least one, or leave unseen_ids out.")
+    of_train, of_test = (set() if d.ids is None else set(map(str, d.ids)) for d in (train, test))
+    in_test = [name for name in wanted if name in of_test - of_train]
+    in_train = [name for name in wanted if name in of_train]
+    if in_test and in_train:
+        raise SplitError(
+            f"{len(in_train)} ids of unseen samples are in the training set (first: {in_train[:SHOWN_IDS]}) and {len(in_test)} in "
+            f"the test set (first: {in_test[:SHOWN_IDS]}); name samples of one set."
+        )
+    none = [torch.zeros(len(d), dtype=torch.bool) for d in (train, test)]
+    try:
+        if in_test:
+            return none[0], samples_with_ids(wanted, test, train)
+        return samples_with_ids(wanted, train, test), none[1]
+    except SplitError as error:
+        raise SplitError([f"unseen samples: {text}" for text in error.problems]) from error
 
 
 def _ids_of(data: Data) -> Iterable[str]:

@@ -35,9 +35,12 @@ def importance_weights(split: Split) -> Tensor:
     if split.scenario == "random":
         return weights
     if split.scenario == "group":
-        column, values = as_text(split.forget.data.groups[split.spec["column"]]), set(split.spec["values"])
-        in_group = torch.tensor([v in values for v in column[split.unseen.index.numpy()]])
-        weights = in_group.double() if int(in_group.sum()) >= MIN_GROUP else weights
+        groups, values = split.unseen.data.groups, set(split.spec["values"])
+        # a test set need not have the column
+        column = as_text(groups[name]) if (name := split.spec["column"]) in groups else None
+        if column is not None:
+            in_group = torch.tensor([v in values for v in column[split.unseen.index.numpy()]])
+            weights = in_group.double() if int(in_group.sum()) >= MIN_GROUP else weights
     if not split.num_classes:
         return weights / weights.mean()
     available = torch.bincount(labels, weights, split.num_classes)

@@ -2,7 +2,8 @@
 
 The validation set is drawn first, from the seed alone. One original model, trained on all other samples, therefore
 serves every forget set. Requested samples then leave the validation set, so the forget set is exactly what was
-requested. `held_out` names those that the original never saw.
+requested. `held_out` names those that the original never saw. With `validation_from="test"` the validation set comes
+from the test set, for an original that saw all training samples.
 
 The published code of SalUn draws the validation set twice with two seeds: a tenth of its forget set was never seen by
 the model that should forget it. Here the hash of the original's training samples is stored in its checkpoint metadata
@@ -11,7 +12,6 @@ and checked when it is loaded.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,14 +26,9 @@ from .copies import CopyHandling
 from .copy_search import copy_settings, include_copies
 from .forget_set import as_texts, class_numbers, samples_in_group, samples_with_ids
 from .past_requests import Goal
-from .samples import Samples
-from .split_parts import (
-    Pool,
-    check_sets,
-    draw_share,
-    draw_validation,
-)
+from .split_parts import Pool, check_sets, draw_share, draw_validation, fields_of
 from .split_sets import SplitSets
+from .validation_source import Ids, ValidationFrom
 
 __all__ = ["Goal", "Split"]
 
@@ -62,6 +57,8 @@ class Split(SplitSets):
         share: float = 1.0,
         goal: Goal = "unlearn",
         validation: float = 0.1,
+        validation_from: ValidationFrom = "train",
+        unseen_ids: Ids | None = None,
         seed: int = 0,
         copies: CopyHandling = "report",
     ) -> Split:
@@ -74,7 +71,9 @@ class Split(SplitSets):
             share: Share of each class to forget, above 0 and at most 1. Below 1, the rest of the class is withheld from
                 method and reference if goal is "unlearn", and retained if goal is "untrain".
             goal: "unlearn" or "untrain".
-            validation: Share of each class to hold out of training, at least 0 and below 1.
+            validation: Share of each class to draw for validation, at least 0 and below 1.
+            validation_from: "train" holds it out of training, "test" takes it out of the test set.
+            unseen_ids: Ids that the original never saw, which are the validation set instead of a draw.
             seed: Seed of the validation set and of the share.
             copies: "report" copies in other sets, "include" exact ones in the forget set, or "ignore" them.
 
@@ -86,7 +85,9 @@ class Split(SplitSets):
         """
         if share > 1:
             raise SplitError(f"the share of a class is {share}; give a share above 0 and at most 1.")
-        pool = draw_validation(as_data(train), as_data(test), validation, seed, goal)
+        pool = draw_validation(
+            as_data(train), as_data(test), validation, seed, goal, validation_from, unseen_ids
+        )
         if not pool.train.has_classes:
             raise SplitError(
                 "labels are no class numbers, so no class can be forgotten; draw the forget set with random, by_ids or by_group."
@@ -113,6 +114,8 @@ class Split(SplitSets):
         count: int | None = None,
         goal: Goal = "untrain",
         validation: float = 0.1,
+        validation_from: ValidationFrom = "train",
+        unseen_ids: Ids | None = None,
         seed: int = 0,
         copies: CopyHandling = "report",
     ) -> Split:
@@ -124,7 +127,9 @@ class Split(SplitSets):
             share: Share of the training samples to forget, above 0. Default 0.1.
             count: Number of samples to forget, instead of a share.
             goal: "untrain" or "unlearn".
-            validation: Share of each class to hold out of training, at least 0 and below 1.
+            validation: Share of each class to draw for validation, at least 0 and below 1.
+            validation_from: "train" holds it out of training, "test" takes it out of the test set.
+            unseen_ids: Ids that the original never saw, which are the validation set instead of a draw.
             seed: Seed of the validation set and of the forget set.
             copies: "report" copies in other sets, "include" exact ones in the forget set, or "ignore" them.
 
@@ -134,7 +139,9 @@ class Split(SplitSets):
         Example:
             >>> split = Split.random(train, test, count=100, seed=1)
         """
-        pool = draw_validation(as_data(train), as_data(test), validation, seed, goal)
+        pool = draw_validation(
+            as_data(train), as_data(test), validation, seed, goal, validation_from, unseen_ids
+        )
         forgotten = draw_share(pool.for_training, share, seed, count=count)
         return _build(pool, forgotten, "random", {"share": None if count else share, "count": count}, copies)
 
@@ -147,6 +154,8 @@ class Split(SplitSets):
         *,
         goal: Goal = "untrain",
         validation: float = 0.1,
+        validation_from: ValidationFrom = "train",
+        unseen_ids: Ids | None = None,
         seed: int = 0,
         copies: CopyHandling = "include",
     ) -> Split:
@@ -157,7 +166,9 @@ class Split(SplitSets):
             test: Test data.
             ids: A list of ids, or a text file with one id per line.
             goal: "untrain" or "unlearn".
-            validation: Share of each class to hold out of training, at least 0 and below 1.
+            validation: Share of each class to draw for validation, at least 0 and below 1.
+            validation_from: "train" holds it out of training, "test" takes it out of the test set.
+            unseen_ids: Ids that the original never saw, which are the validation set instead of a draw.
             seed: Seed of the validation set.
             copies: "include" exact copies from other sets in the forget set, "report" them only, or "ignore" them.
 
@@ -167,7 +178,9 @@ class Split(SplitSets):
         Example:
             >>> split = Split.by_ids(train, test, "request.txt", validation=0)
         """
-        pool = draw_validation(as_data(train), as_data(test), validation, seed, goal)
+        pool = draw_validation(
+            as_data(train), as_data(test), validation, seed, goal, validation_from, unseen_ids
+        )
         forgotten = samples_with_ids(ids, pool.train, pool.test)
         return _build(pool, forgotten, "ids", {"count": int(forgotten.sum())}, copies)
 
@@ -181,6 +194,8 @@ class Split(SplitSets):
         *,
         goal: Goal = "untrain",
         validation: float = 0.1,
+        validation_from: ValidationFrom = "train",
+        unseen_ids: Ids | None = None,
         seed: int = 0,
         copies: CopyHandling = "include",
     ) -> Split:
@@ -192,7 +207,9 @@ class Split(SplitSets):
             column: The group column.
             values: One value, or a list of values. They are compared as texts.
             goal: "untrain" or "unlearn".
-            validation: Share of each class to hold out of training, at least 0 and below 1.
+            validation: Share of each class to draw for validation, at least 0 and below 1.
+            validation_from: "train" holds it out of training, "test" takes it out of the test set.
+            unseen_ids: Ids that the original never saw, which are the validation set instead of a draw.
             seed: Seed of the validation set.
             copies: "include" exact copies from other sets in the forget set, "report" them only, or "ignore" them.
 
@@ -202,7 +219,9 @@ class Split(SplitSets):
         Example:
             >>> split = Split.by_group(train, test, "user", ["alice", "bob"])
         """
-        pool = draw_validation(as_data(train), as_data(test), validation, seed, goal)
+        pool = draw_validation(
+            as_data(train), as_data(test), validation, seed, goal, validation_from, unseen_ids
+        )
         spec = {"column": column, "values": as_texts(values)}
         forgotten = samples_in_group(column, values, pool.train)
         return _build(pool, forgotten, "group", spec, copies)
@@ -219,30 +238,12 @@ def _build(
     classes: Sequence[int] = (),
 ) -> Split:
     """Build the split with this forget set. `forget` and `withheld` are bool (N,)."""
-    train, test, for_training, for_validation, settings = pool
     withheld = forget & False if withheld is None else withheld
-    retain = for_training & ~forget & ~withheld
-    test_forgotten = torch.zeros(len(test), dtype=torch.bool)
-    if classes:
-        test_forgotten = torch.isin(test.labels, torch.tensor(list(classes), dtype=torch.int64))
-    check_sets(pool, forget, retain, test_forgotten)
-    forget, retain, copies = include_copies(train, test, forget, retain, for_validation & ~forget, handling)
-    for text in copies.warnings:
-        # The warning points at the caller of Split.random, Split.by_class, ...
-        warnings.warn(text, stacklevel=3)
-    samples = lambda which, data: Samples(data, which.nonzero()[:, 0])  # noqa: E731
-    return Split(
-        forget=samples(forget, train),
-        retain=samples(retain, train),
-        validation=samples(for_validation & ~forget, train),
-        test=samples(~test_forgotten, test),
-        test_forgotten=samples(test_forgotten, test),
-        withheld=samples(withheld, train),
-        num_classes=train.num_classes,
-        scenario=scenario,
-        goal=settings["goal"],
-        spec={"scenario": scenario, **spec, **settings, **copy_settings(scenario, copies)},
-        forget_classes=tuple(classes),
-        held_out=(forget & for_validation).nonzero()[:, 0],
-        copies=copies,
-    )
+    retain = pool.for_training & ~forget & ~withheld
+    test_forgotten = torch.isin(pool.test.labels, torch.tensor(list(classes), dtype=torch.int64))
+    check_sets(pool, forget, retain, test_forgotten, by_id=scenario == "ids")
+    validation = pool.for_validation & ~forget
+    forget, retain, copies = include_copies(pool.train, pool.test, forget, retain, validation, handling)
+    how = {"scenario": scenario, **spec, **pool.settings, **copy_settings(scenario, copies)}
+    sets = fields_of(pool, forget, retain, withheld, test_forgotten)
+    return Split(**sets, scenario=scenario, spec=how, forget_classes=tuple(classes), copies=copies)

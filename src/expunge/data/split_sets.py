@@ -28,7 +28,8 @@ class SplitSets:
     Args:
         forget: Training samples to forget. They are those that were requested, and with `copies="include"` their exact copies.
         retain: Training samples to keep.
-        validation: Samples that no model is trained on. Tuning uses them. None of them was requested.
+        validation: Samples that no model is trained on. Tuning uses them. None of them was requested. They are training
+            samples that were held out, or test samples that left the test set (`validation_from_test`).
         test: Test samples. After a class request they have no sample of the forgotten classes.
         test_forgotten: Test samples of the forgotten classes.
         withheld: Training samples that the method does not get: the other samples of the forgotten classes, if goal is
@@ -87,8 +88,15 @@ class SplitSets:
         return Samples(self.forget.data, torch.cat(parts).unique())
 
     @property
+    def validation_from_test(self) -> bool:
+        """Whether the validation set was taken out of the test set, so that the original saw all training samples."""
+        return self.validation.data is self.test.data
+
+    @property
     def unseen(self) -> Samples:
-        """The samples that were held out of training, in data order: validation set and `held_out`."""
+        """The samples that the original never saw, in data order: validation set and `held_out`."""
+        if self.validation_from_test:
+            return self.validation
         return Samples(self.forget.data, torch.cat([self.validation.index, self.held_out]).sort().values)
 
     @property
@@ -110,6 +118,16 @@ class SplitSets:
             forget=Samples(self.forget.data, torch.cat(parts).unique()),
             forget_classes=tuple(sorted(classes)),
         )
+
+    def validation_without(self, positions: Tensor, test_positions: Tensor = _NO_POSITIONS) -> Samples:
+        """Return the validation set without some samples.
+
+        Args:
+            positions: Positions (n,) in the training data, for samples that were held out of training.
+            test_positions: Positions (m,) in the test data, for samples that left the test set.
+        """
+        gone = test_positions if self.validation_from_test else positions
+        return self.validation.take(~torch.isin(self.validation.index, gone))
 
     @property
     def earlier_samples(self) -> Samples:
@@ -175,10 +193,10 @@ class SplitSets:
             return replace(self, rehearse=rehearse) if rehearse != self.rehearse else self
         found = find_samples(new, self.forget.data, self.test.data)
         data, positions = self.forget.data, torch.cat([e.index for e in found]).unique()
-        retain, validation, withheld = (
-            _without(s.index, positions) for s in (self.retain, self.validation, self.withheld)
-        )
-        test = _without(self.test.index, torch.cat([e.test_index for e in found]))
+        test_positions = torch.cat([e.test_index for e in found])
+        retain, withheld = (_without(s.index, positions) for s in (self.retain, self.withheld))
+        validation = self.validation_without(positions, test_positions).index
+        test = _without(self.test.index, test_positions)
         if not len(retain) or not len(test):
             raise SplitError(
                 f"earlier requests leave no {'test' if len(retain) else 'retained'} samples; train a new model instead."
@@ -188,7 +206,7 @@ class SplitSets:
         return replace(
             self,
             retain=Samples(data, retain),
-            validation=Samples(data, validation),
+            validation=Samples(self.validation.data, validation),
             withheld=Samples(data, withheld),
             test=Samples(self.test.data, test),
             removed=torch.cat([self.removed, removed]).unique(),
@@ -224,8 +242,9 @@ class SplitSets:
         sets = [self.forget, self.retain, self.validation, self.test, self.test_forgotten, self.withheld]
         later = [self.held_out] if len(self.held_out) or self.earlier else []
         later += [self.removed] if self.earlier else []
+        source = "validation from test" if self.validation_from_test else ""
         return hash_parts(
-            self.forget.data.fingerprint() + self.test.data.fingerprint() + self.goal,
+            self.forget.data.fingerprint() + self.test.data.fingerprint() + self.goal + source,
             *(s.index for s in sets),
             *later,
         )

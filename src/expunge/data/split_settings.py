@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import SplitError, raise_all
+from .validation_source import source_problems
 
 if TYPE_CHECKING:
     from .samples import Data
@@ -27,7 +28,11 @@ class SplitSpec:
         class_share: Share of each class to forget.
         goal: Remove the influence of the samples (untrain) or the ability (unlearn). The default depends on what is
             forgotten: unlearn for classes, untrain for all else.
-        validation: Share of each class to hold out of training. Give 0 if the original was trained on all samples.
+        validation: Share of each class to draw for validation, by which settings and the end of a run are chosen.
+        validation_from: The set that it leaves: train, which the original must not have seen, or test. Give test if the
+            original was trained on all training samples; an audit then uses the other test samples.
+        unseen_ids: Text file with ids that the original never saw, one per line, all of the training or all of the test
+            data. They are the validation set instead of a draw.
         split_seed: Seed of the validation set and of random forget sets.
         copies: What to do with copies of forget samples: move exact copies from the retain and validation set to the forget
             set (include), only report them (report), or look for none (ignore). Near copies and copies in the test set are
@@ -44,6 +49,8 @@ class SplitSpec:
     class_share: float = 1.0
     goal: Literal["untrain", "unlearn"] | None = None
     validation: float = 0.1
+    validation_from: Literal["train", "test"] = "train"
+    unseen_ids: Path | None = None
     split_seed: int = 0
     copies: Literal["include", "report", "ignore"] | None = None
 
@@ -88,6 +95,8 @@ class SplitSpec:
             problems.append(
                 f"{name('validation')} is {self.validation:g}; give a share of each class, at least 0 and below 1."
             )
+        names = (name("validation"), name("validation_from"), name("unseen_ids"))
+        problems += source_problems(self.validation, self.validation_from, self.unseen_ids is not None, names)
         parts = [text.partition("=") for text in self.forget_group]
         problems += [
             f"{name('forget_group')} is '{text}'; write COLUMN=VALUE."
@@ -100,6 +109,12 @@ class SplitSpec:
             )
         return problems
 
+    @property
+    def validation_options(self) -> dict[str, Any]:
+        """The arguments of `Split.by_class` and the like that say what the validation set is."""
+        names = ("validation", "validation_from", "unseen_ids")
+        return {**{name: getattr(self, name) for name in names}, "seed": self.split_seed}
+
     def draw(self, train: Data, test: Data) -> Split:
         """Draw the split.
 
@@ -111,8 +126,7 @@ class SplitSpec:
 
         raise_all(self.problems(), SplitError)
         options: dict[str, Any] = {
-            "validation": self.validation,
-            "seed": self.split_seed,
+            **self.validation_options,
             **({"goal": self.goal} if self.goal else {}),
             **({"copies": self.copies} if self.copies else {}),
         }

@@ -55,11 +55,11 @@ def leave_out(split: Any, requests: Sequence[WaitingRequest]) -> Any:
             f"requests that wait leave no {'retained' if trained.all() else 'test'} samples; answer them in the same run with "
             "--pending, or train a new model."
         )
-    validation = split.validation.index
+    validation = split.validation_without(positions)
     return replace(
         split,
         retain=Samples(data, split.retain.index[~trained]),
-        validation=Samples(data, validation[~torch.isin(validation, positions)]),
+        validation=validation.take(~torch.isin(validation.labels, classes)) if len(classes) else validation,
         withheld=Samples(data, torch.cat([split.withheld.index, split.retain.index[trained]]).sort().values),
         test=test,
         waiting={r.number: len(r.index) for r in requests},

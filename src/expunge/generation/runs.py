@@ -169,7 +169,7 @@ def without_crops(split: Split) -> Split:
 
 def _with_data(split: Split, data: Data) -> Split:
     """Return the split with the same indices into `data`."""
-    names = ("forget", "retain", "validation", "withheld")
+    names = ("forget", "retain", "withheld", *(() if split.validation_from_test else ("validation",)))
     samples: dict[str, Any] = {name: Samples(data, getattr(split, name).index) for name in names}
     return replace(split, **samples)
 

@@ -28,8 +28,8 @@ class FewSamplesMethod(GradientMethod):
         clip: Maximum L2 norm of a step's gradient. None disables clipping.
         max_drop: Maximum drop in accuracy on retained classes, in percentage points. If exceeded, the run rolls back to the last
             good state.
-        guard: Samples on which the drop is measured. "validation" needs no retain data. "retain" looks at retained training
-            samples, of which an overfitted model loses more; no step trains on them.
+        guard: Samples on which the drop is measured. "retain" looks at retained training samples, of which an overfitted model
+            loses more; no step trains on them. "validation" does the same if the split has no validation samples.
         probe_every: Steps between two evaluations of the accuracies. 0 evaluates once per epoch.
         samples: Forget samples drawn per forgotten class, at least 1.
     """

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..data.past_requests import remember_requests
 from ..data.samples import Samples
+from ..data.validation_source import NO_UNSEEN, REMEDY
 from ..errors import ModelError
 from ..masks.per_sample_gradients import random_samples
 from ..training.execute import execute
@@ -58,14 +59,11 @@ def memorisation(run: Run, samples: Samples, score: Score) -> Tensor:
     task: Any = run.task
     before = task.predict(run.original, samples, batch_size=run.compute.eval_batch)
     unseen = run.split.validation
+    if run.split.forget_classes:
+        unseen = unseen.take(~torch.isin(unseen.labels, torch.tensor(run.split.forget_classes)))
     if score == "confidence" or not len(unseen):
         if score != "confidence":
-            warnings.warn(
-                "the split has no validation samples, so the samples are ranked by confidence instead; draw it with a "
-                "validation share.",
-                RuntimeWarning,
-                stacklevel=3,
-            )
+            run.note(f"{NO_UNSEEN}, so the samples are ranked by confidence instead; {REMEDY}.")
         return 1 - before.logits.softmax(1).gather(1, before.labels[:, None])[:, 0]
     other = copy.deepcopy(run.model)
     other.load_state_dict(run.original.state_dict())

@@ -14,7 +14,8 @@ Ours, everything else:
 - There is no generator. The change of each weight is learned itself, and the penalty is a proximal step, so most weights stay
   exactly as they were.
 - P is taken for each class, over validation samples with the label of the forget sample. If the class itself is forgotten, P is
-  the mean over the validation samples of all other classes.
+  the mean over the validation samples of all other classes. This mean is mainly the class distribution, so without validation
+  samples up to 2,048 retained training samples stand for them.
 - The settings, and frozen statistics of batch norm.
 """
 
@@ -29,10 +30,14 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ..data.batch import Batch, to_device
+from ..data.validation_source import NO_UNSEEN, REMEDY
 from ..errors import ExpungeError
-from ..masks.per_sample_gradients import to_full_precision
+from ..masks.per_sample_gradients import random_samples, to_full_precision
 from ..training.method import GradientMethod
 from ..training.run import Run
+
+# retained samples that stand for missing validation samples
+MOST_SAMPLES = 2048
 
 
 def unseen_outputs(probabilities: Tensor, labels: Tensor, forgotten: tuple[int, ...]) -> Tensor:
@@ -80,15 +85,18 @@ class Forsaken(GradientMethod):
         """Take the outputs of the original on the validation set.
 
         Raises:
-            ExpungeError: The split has no validation samples of the classes that stay.
+            ExpungeError: No class is forgotten, and the split has no validation samples.
         """
         task: Any = run.task
         unseen, gone = run.split.validation, run.split.forget_classes
-        kept = ~torch.isin(unseen.labels, torch.tensor(gone, dtype=torch.int64))
-        if not bool(kept.any()):
-            raise ExpungeError(
-                "forsaken imitates outputs on unseen samples, and the split has no validation samples of the classes that stay; "
-                "draw it with a validation share."
+        if not bool((~torch.isin(unseen.labels, torch.tensor(gone, dtype=torch.int64))).any()):
+            if not gone:
+                raise ExpungeError(f"forsaken imitates outputs on unseen samples, and {NO_UNSEEN}; {REMEDY}.")
+            unseen = random_samples(run.split.retain, MOST_SAMPLES, run.generator("unseen"))
+            run.note(
+                f"forsaken imitates the mean output on {len(unseen):,} retained training samples, because the split has no "
+                "validation samples.",
+                warn=False,
             )
         outputs = task.predict(run.original, unseen, batch_size=run.compute.eval_batch)
         run.memo["targets"] = unseen_outputs(outputs.logits.softmax(1), outputs.labels, gone)

@@ -35,6 +35,7 @@ from torch import Tensor
 
 from ..data.batch import Batch, to_device
 from ..data.samples import Samples
+from ..data.validation_source import NO_UNSEEN, REMEDY
 from ..errors import ExpungeError
 from ..masks.per_sample_gradients import to_full_precision
 from ..training.run import Row, Run
@@ -91,8 +92,7 @@ class LoTUS(RetainPartMethod):
     def _unseen_accuracy(self, run: Run) -> float:
         if not len(run.split.validation):
             raise ExpungeError(
-                "lotus compares the forget set with unseen samples, and the split has no validation samples; draw it with a "
-                "validation share."
+                f"lotus compares the forget set with unseen samples, and {NO_UNSEEN}; {REMEDY}."
             )
         return self._accuracy(run, run.original, run.split.validation)
 

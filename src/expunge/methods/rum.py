@@ -131,6 +131,7 @@ class RUM(Method):
                 on_row=run.on_row,
             )
             model = outcome.model
+            run.notes += [text for text in outcome.notes if text not in run.notes]
             run.memo["parts"][part]["status"] = outcome.status
             if outcome.ended == "diverged":
                 run.ended, run.status = "stopped", f"stopped: the part '{part}' {outcome.status}"

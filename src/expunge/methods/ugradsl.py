@@ -31,7 +31,6 @@ off is GA. Both are equal step for step.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -45,6 +44,7 @@ from ..tasks.task import Capability
 from ..torch_utils.module_state import evaluating
 from ..training.method import GradientMethod
 from ..training.run import Row, Run
+from ._unseen import no_target
 
 
 def smoothed_loss(logits: Tensor, y: Tensor, alpha: Tensor | float) -> Tensor:
@@ -147,14 +147,10 @@ class UGradSL(GradientMethod):
             run.memo["gate"] = self.gate_at
 
     def _disable_safeguards(self, run: Run) -> None:
-        """Turn off the gate and the stop rule with a warning, since no validation sample can set their limits."""
+        """Turn off the gate and the stop rule with a note, since no unseen sample can set their limits."""
         run.memo.update(gate=-1.0 if self.gate_at is None else self.gate_at, target=-1.0)
-        warnings.warn(
-            "the split has no validation samples, so the gate and the stop rule are off; draw it with a validation share, "
-            "or set gate_at and epochs.",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+        gate = "the gate and " if self.gate and self.gate_at is None else ""
+        run.note(no_target(f"{gate}the stop rule {'are' if gate else 'is'} off"))
 
     def loss(self, run: Run, forget: Batch | None, retain: Batch | None) -> Tensor:
         """Return p * retain loss - (1 - p) * smoothed forget loss."""

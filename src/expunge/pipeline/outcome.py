@@ -125,7 +125,7 @@ def record_of(
     unknown = "retrain" if kind in ("original", "retrain") else "unknown"
     named = names or {}
     parameters = list(run.model.parameters())
-    details: dict[str, Any] = {}
+    details: dict[str, Any] = {"notes": list(run.notes)} if run.notes else {}
     if method is not None:
         details["implementation"] = source_of(type(method))
     if run.mask is not None:

@@ -198,7 +198,10 @@ class Pipeline(Scorer):
         outcome = self.outcome(
             kind, run, method, before=before, label=label, original=original, retrained=retrained
         )
-        outcome.record.details |= plain(details)
+        kept = outcome.record.details
+        if notes := [*details.pop("notes", ()), *kept.get("notes", ())]:
+            kept["notes"] = notes
+        kept |= plain(details)
         return outcome
 
     # ---- pieces

@@ -12,6 +12,7 @@ from ..data.copies import CopyHandling
 from ..data.past_requests import PastRequest
 from ..data.samples import Data
 from ..data.split import Split
+from ..data.validation_source import ValidationFrom
 from ..data.waiting import WaitingRequest, leave_out
 from ..errors import ExpungeError, UnlearningFailed, raise_all
 from ..methods.retrain import Retrain
@@ -22,7 +23,7 @@ from ..training.method import Method
 from ..training.run import Compute, Row
 from ..tuning.search import Count
 from .entries import LARGEST_LOSS
-from .held_out import hold_out
+from .held_out import hold_out, take_from_test
 from .returned import ReturnedCopies
 from .wanted import Wanted, union_of
 
@@ -36,7 +37,8 @@ class Setting:
         test: Test data.
         task: Task of the model.
         method: The method.
-        validation: Share of each class that the original never saw.
+        validation: Share of each class to draw for validation.
+        validation_from: The set to draw it from: "train", of which the original never saw this share, or "test".
         split_seed: Seed of the validation set.
         copies: What is done about copies of forget samples: include, report or ignore. By default as `Split` does.
         seed: Seed of everything random in a run.
@@ -48,8 +50,8 @@ class Setting:
         names: Names of model, data and classes, for records.
         command: The command as it can be typed again, for records.
         held_out: Ids of the validation set, if the data has changed since it was drawn. None to draw it.
-        trials: Number of settings that a run tries on validation data: see `unlearn`. "auto" takes the settings as they are
-            where there are no validation samples, and never delivers the original.
+        trials: Number of settings that a run tries on validation data: see `unlearn`. "auto" takes the adapted settings
+            where there is nothing to choose them by, and never delivers the original.
         fixed: Settings of the method that trials keep.
         returned: Copies of samples that earlier requests removed. None if they were not looked for.
         waiting: Requests that wait. No run trains on their samples.
@@ -62,6 +64,7 @@ class Setting:
     task: Task
     method: Method
     validation: float = 0.0
+    validation_from: ValidationFrom = "train"
     split_seed: int = 0
     copies: CopyHandling | None = None
     seed: int = 0
@@ -82,18 +85,13 @@ class Setting:
 
     def draw(self, request: Wanted) -> Split:
         """Draw the split of one request."""
-        split = request.draw(
-            self.train, self.test, validation=self._share, seed=self.split_seed, copies=self.copies
-        )
-        return self._adjusted(split)
+        return self._adjusted(request.draw(self.train, self.test, copies=self.copies, **self._validation))
 
     def union(self, splits: Sequence[Split]) -> Split:
         """Return the split of several requests together."""
         if len(splits) == 1:
             return splits[0]
-        return self._adjusted(
-            union_of(splits, self.train, self.test, validation=self._share, seed=self.split_seed)
-        )
+        return self._adjusted(union_of(splits, self.train, self.test, **self._validation))
 
     def for_run(self, splits: Sequence[Split], requests: Sequence[PastRequest]) -> Split:
         """Return the split of a run for several requests: without the samples of answered requests and of those that wait."""
@@ -101,13 +99,24 @@ class Setting:
         return leave_out(split, self.waiting)
 
     @property
-    def _share(self) -> float:
-        return self.validation if self.held_out is None else 0.0
+    def _validation(self) -> dict[str, Any]:
+        """How a split draws its validation set: not at all if its ids are known."""
+        if self.held_out is not None:
+            return {"validation": 0.0, "seed": self.split_seed}
+        return {
+            "validation": self.validation,
+            "validation_from": self.validation_from,
+            "seed": self.split_seed,
+        }
 
     def _adjusted(self, split: Split) -> Split:
         """Return the split with the validation set of the first request, if the data has changed since, without returned copies."""
         if self.held_out is not None:
-            split = hold_out(split, self.held_out, {"validation": self.validation, "seed": self.split_seed})
+            settings = {"validation": self.validation, "seed": self.split_seed}
+            if self.validation_from == "test":
+                split = take_from_test(split, self.held_out, {**settings, "validation_from": "test"})
+            else:
+                split = hold_out(split, self.held_out, settings)
         return split if self.returned is None else self.returned.leave(split)
 
 

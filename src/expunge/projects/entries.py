@@ -23,7 +23,9 @@ class Entries(BaseModel):
             torchvision:NAME or package.module:factory.
         device: Where the model is: cpu, cuda, cuda:1 or mps.
         ema: Entry of the first checkpoint that holds the model, if the file holds several.
-        validation: Share of each class that the model was not trained on. Give 0 if it was trained on all samples.
+        validation: Share of each class to draw for validation.
+        validation_from: Set that it leaves: train, of which the model then never saw this share, or test. Give test if the
+            model was trained on all training samples.
         split_seed: Seed of the validation set.
         copies: Copies of forget samples: include exact ones in the forget set, only report them, or ignore. By default include
             for ids and groups, and report for classes.
@@ -52,6 +54,7 @@ class Entries(BaseModel):
     device: str = "cpu"
     ema: str | None = None
     validation: Share = 0.1
+    validation_from: Literal["train", "test"] = "train"
     split_seed: int = 0
     copies: Literal["include", "report", "ignore"] | None = None
     seed: int = 0

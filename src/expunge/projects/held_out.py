@@ -10,16 +10,21 @@ import torch
 from ..data.samples import Data, Samples
 from ..data.split import Split
 from ..data.split_parts import draw_validation
+from ..data.validation_source import ValidationFrom
 from ..errors import SplitError
 from ..sources.source import Source
 
 
-def drawn_ids(train: Data, test: Data, validation: float, seed: int) -> list[str]:
+def drawn_ids(
+    train: Data, test: Data, validation: float, seed: int, validation_from: ValidationFrom = "train"
+) -> list[str]:
     """Return the ids of the validation set as it is drawn from this data; empty if the data has no ids."""
-    if train.ids is None or not validation:
+    data = test if validation_from == "test" else train
+    if data.ids is None or not validation:
         return []
-    pool = draw_validation(train, test, validation, seed)
-    return [str(name) for name in train.ids[pool.for_validation.numpy()]]
+    pool = draw_validation(train, test, validation, seed, validation_from=validation_from)
+    drawn = pool.from_test if validation_from == "test" else pool.for_validation
+    return [str(name) for name in data.ids[drawn.numpy()]]
 
 
 def hold_out(split: Split, ids: frozenset[str], settings: dict[str, Any]) -> Split:
@@ -49,7 +54,36 @@ def hold_out(split: Split, ids: frozenset[str], settings: dict[str, Any]) -> Spl
     )
 
 
-def any_split(source: Source, validation: float, seed: int) -> Split:
+def any_split(
+    source: Source, validation: float, seed: int, validation_from: ValidationFrom = "train"
+) -> Split:
     """Return a split that forgets one sample. Its training samples are those of every other one."""
     first = 0 if source.train.ids is None else str(source.train.ids[0])
-    return Split.by_ids(source.train, source.test, [first], validation=validation, seed=seed, copies="ignore")
+    options: dict[str, Any] = {"validation": validation, "validation_from": validation_from, "seed": seed}
+    return Split.by_ids(source.train, source.test, [first], copies="ignore", **options)
+
+
+def take_from_test(split: Split, ids: frozenset[str], settings: dict[str, Any]) -> Split:
+    """Return a split that was drawn without validation set with one of these test samples.
+
+    Args:
+        split: The split, drawn with `validation=0`.
+        ids: Ids of test samples. Those that the data no longer has are left out.
+        settings: Share, seed and source that the ids were drawn with, for records.
+
+    Raises:
+        SplitError: No test sample is left.
+    """
+    data = split.test.data
+    if data.ids is None:
+        raise SplitError(
+            "the test data has no ids now, by which the validation set is known; give it with its ids."
+        )
+    drawn = torch.tensor([str(name) in ids for name in data.ids])
+    test, forgotten = (s.take(~drawn[s.index]) for s in (split.test, split.test_forgotten))
+    if not len(test):
+        raise SplitError("all test samples are in the validation set; give the test data as it was.")
+    validation = data.samples(drawn.nonzero()[:, 0])
+    return replace(
+        split, validation=validation, test=test, test_forgotten=forgotten, spec={**split.spec, **settings}
+    )

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from ..data.samples import Data
 from ..errors import ExpungeError, raise_all
@@ -31,6 +31,7 @@ class Fixed(Protocol):
     model: str
     ema: str | None
     validation: float
+    validation_from: Literal["train", "test"]
     split_seed: int
 
 
@@ -168,11 +169,13 @@ def _moved_files(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
 
 def _drawn_problems(drawn: Mapping[str, Any], settings: Fixed) -> list[str]:
     """Return which settings differ from those that earlier requests were drawn with, one sentence each."""
+    # projects of earlier versions drew from the training set
+    known = {"validation_from": "train", **drawn} if drawn else {}
     return [
-        f"{SETTINGS}: {name} is {getattr(settings, name)}, and the requests of this project were drawn with {drawn[name]}; write "
-        f"{name} = {drawn[name]}, {_REMEDY}."
-        for name in ("validation", "split_seed")
-        if name in drawn and getattr(settings, name) != drawn[name]
+        f"{SETTINGS}: {name} is {getattr(settings, name)}, and the requests of this project were drawn with {known[name]}; write "
+        f"{name} = {json.dumps(known[name])}, {_REMEDY}."
+        for name in ("validation", "validation_from", "split_seed")
+        if name in known and getattr(settings, name) != known[name]
     ]
 
 

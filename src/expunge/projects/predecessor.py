@@ -99,6 +99,7 @@ def begin(
     raise_all(_validation_problems(settings, before))
     entry = {
         "validation": settings.validation,
+        "validation_from": settings.validation_from,
         "split_seed": settings.split_seed,
         "classes": list(source.classes),
         # the validation set is that of the old project, and is not drawn from this data
@@ -136,25 +137,26 @@ def _check_ids(
 def _is_changed(settings: Entries, source: Source, checkpoint: Checkpoint) -> bool:
     """Whether the data, or its validation set, is another one than the model was trained with."""
     trained_on = checkpoint.metadata.get("train_hash")
-    split = any_split(source, settings.validation, settings.split_seed)
+    split = any_split(source, settings.validation, settings.split_seed, settings.validation_from)
     return trained_on is not None and trained_on != split.train_hash
 
 
 def _validation_problems(settings: Entries, before: Predecessor | None) -> list[str]:
     """Return why the validation set of a model is not known, one sentence each."""
     if before is None:
-        if not settings.validation:
+        if not settings.validation or settings.validation_from == "test":
             return []
         return [
             f"validation is {settings.validation}, and the data has changed since the model was trained, so its validation set cannot "
-            "be drawn again; give --validation 0, or give the checkpoint in the folder `models` of its project, whose validation "
+            "be drawn again; give --validation-from test, or give the checkpoint in the folder `models` of its project, whose validation "
             "set is then kept."
         ]
+    made_with = {"validation_from": "train", **before.drawn}
     return [
-        f"{name} is {getattr(settings, name)}, and the model was made with {before.drawn[name]}; give --{name.replace('_', '-')} "
-        f"{before.drawn[name]}."
-        for name in ("validation", "split_seed")
-        if getattr(settings, name) != before.drawn[name]
+        f"{name} is {getattr(settings, name)}, and the model was made with {made_with[name]}; give --{name.replace('_', '-')} "
+        f"{made_with[name]}."
+        for name in ("validation", "validation_from", "split_seed")
+        if getattr(settings, name) != made_with[name]
     ]
 
 

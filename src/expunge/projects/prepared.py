@@ -15,7 +15,7 @@ from ..errors import ExpungeError, raise_all
 from ..pipeline.factory import seeded_factory
 from ..records.checkpoint import Checkpoint, read_checkpoint
 from ..records.checkpoint_loading import load_into
-from ..records.checkpoint_metadata import check_original
+from ..records.checkpoint_metadata import ADVICE, check_original
 from ..records.request_file import answered_requests, read_requests
 from ..sources.loading import load
 from ..sources.source import Source
@@ -84,17 +84,18 @@ def prepare(folder: Folder, say: Say, command: str = "") -> Prepared:
     for text in returned.sentences:
         say(text)
     setting = replace(_setting(settings, source, command, trained), returned=returned)
-    if (drawn := state.get("drawn")) and drawn["held_out"] and source.train.fingerprint() != drawn["data"]:
-        if drawn["data"]:
+    drawn, of_test = state.get("drawn"), settings.validation_from == "test"
+    if drawn and drawn["held_out"] and (of_test or source.train.fingerprint() != drawn["data"]):
+        if drawn["data"] and not of_test:
             say(
                 "the training data has changed since the first request; the validation set stays the same by its ids."
             )
         names = json.loads(folder.find(HELD_OUT, state).read_text(encoding="utf-8"))
         setting = replace(setting, held_out=frozenset(names))
-    split = any_split(source, settings.validation, settings.split_seed)
+    split = any_split(source, settings.validation, settings.split_seed, settings.validation_from)
     # from the first request on, the fingerprints of the samples say more
     if first and not drawn and (note := check_original(checkpoint, split)):
-        say(note.replace("add --validation 0", "set validation = 0 in expunge.toml"))
+        say(note.replace(ADVICE, 'set validation_from = "test" in expunge.toml'))
     model = model.to(settings.device)
     return Prepared(state, requests, settings, setting, model, path, pins, trained=trained)
 
@@ -106,6 +107,7 @@ def _setting(settings: ProjectSettings, source: Source, command: str, trained: M
         task=Classification(len(source.classes)),
         method=settings.make_method(),
         validation=settings.validation,
+        validation_from=settings.validation_from,
         split_seed=settings.split_seed,
         copies=settings.copies,
         seed=settings.seed,
@@ -154,11 +156,14 @@ def drawn_entry(prepared: Prepared, work: Path) -> dict[str, Any]:
     if entry := prepared.state.get("drawn"):
         return {**entry, **prepared.pins.write(work)}
     setting, digest = prepared.setting, ""
-    if names := drawn_ids(setting.train, setting.test, setting.validation, setting.split_seed):
+    if names := drawn_ids(
+        setting.train, setting.test, setting.validation, setting.split_seed, setting.validation_from
+    ):
         write_private_json(work / HELD_OUT, names)
         digest = sha256(work / HELD_OUT)
     return {
         "validation": setting.validation,
+        **({"validation_from": "test"} if setting.validation_from == "test" else {}),
         "split_seed": setting.split_seed,
         "classes": list((setting.names or {})["classes"]),
         "data": setting.train.fingerprint(),

@@ -61,15 +61,14 @@ class ReturnedCopies:
         if self.handling != "include" or not len(self.copies):
             return split
         copied = self.copies.index
-        retain, validation, withheld = (
-            s.take(~torch.isin(s.index, copied)) for s in (split.retain, split.validation, split.withheld)
-        )
+        retain, withheld = (s.take(~torch.isin(s.index, copied)) for s in (split.retain, split.withheld))
         if not len(retain):
             raise SplitError(
                 "all samples of the retain set are copies of samples that earlier requests removed; add other samples."
             )
         trained = torch.cat([split.retain.index, split.withheld.index])
         removed = torch.cat([split.removed, trained[torch.isin(trained, copied)]]).unique()
+        validation = split.validation_without(copied)
         return replace(split, retain=retain, validation=validation, withheld=withheld, removed=removed)
 
     def to_dict(self) -> dict[str, Any]:

@@ -160,6 +160,7 @@ class Session:
 # Types of the options. Their values are checked where they are used.
 _TYPES: dict[str, tuple[type, ...]] = {
     "validation": (int, float),
+    "validation_from": (str,),
     "split_seed": (int,),
     "seed": (int,),
     "compute": (Compute,),

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from ..data.validation_source import source_problems
 from ..errors import ExpungeError, raise_all
 from ..methods.retrain import Retrain
 from ..models import check_name
@@ -113,6 +114,9 @@ def _value_problems(settings: ProjectSettings, given: set[str]) -> list[str]:
     checks: dict[str, Any] = {
         "data": lambda: check_spec(settings.data),
         "model": lambda: check_name(settings.model),
+        "validation_from": lambda: raise_all(
+            source_problems(settings.validation, settings.validation_from, False)
+        ),
         "seed": lambda: raise_all(seed_problems(settings.seed)),
         "split_seed": lambda: raise_all(seed_problems(settings.split_seed)),
         "method": lambda: check_run(find(settings.method)(), None, Classification(2)),
@@ -168,7 +172,7 @@ def load_original(
 def _check_fit(settings: ProjectSettings, source: Source, checkpoint: Checkpoint) -> None:
     load_into(settings.build(source), checkpoint)
     # of a model that has answered requests, the data may have lost samples since
-    split = any_split(source, settings.validation, settings.split_seed)
+    split = any_split(source, settings.validation, settings.split_seed, settings.validation_from)
     check_original(checkpoint, split, same_data=not public_requests(checkpoint))
 
 
@@ -179,7 +183,10 @@ def _trial_problems(settings: ProjectSettings) -> list[str]:
         return []
     problems = trial_problems(settings.make_method(), count, sorted(settings.settings))
     if not settings.validation:
-        problems.append('trials are chosen on validation samples; set validation, or trials to "auto" or 0.')
+        problems.append(
+            'trials are chosen on validation samples; set validation (validation_from = "test" if the model saw all training '
+            'samples), or trials to "auto" or 0.'
+        )
     return problems
 
 

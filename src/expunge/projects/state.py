@@ -56,6 +56,7 @@ class DrawnEntry(_Checked):
 
     Args:
         validation: Share of the validation set.
+        validation_from: The set that it was drawn from. Projects of an earlier version drew it from the training set.
         split_seed: Its seed.
         classes: Names of the classes, in the order of their numbers.
         data: Fingerprint of the training data at the first request.
@@ -65,6 +66,7 @@ class DrawnEntry(_Checked):
     """
 
     validation: float
+    validation_from: Literal["train", "test"] = "train"
     split_seed: int
     classes: list[str]
     data: str

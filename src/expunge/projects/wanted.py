@@ -12,6 +12,7 @@ from ..data.copies import CopyHandling
 from ..data.forget_set import as_texts
 from ..data.samples import Data
 from ..data.split import Split
+from ..data.validation_source import ValidationFrom
 from ..errors import SplitError, raise_all
 
 # Name of a request that has no subject.
@@ -54,11 +55,22 @@ class Wanted:
         return problems
 
     def draw(
-        self, train: Data, test: Data, *, validation: float, seed: int, copies: CopyHandling | None = None
+        self,
+        train: Data,
+        test: Data,
+        *,
+        validation: float,
+        seed: int,
+        validation_from: ValidationFrom = "train",
+        copies: CopyHandling | None = None,
     ) -> Split:
         """Draw the split of this request alone. Raises `SplitError`."""
         raise_all(self.problems())
-        options: dict[str, Any] = {"validation": validation, "seed": seed}
+        options: dict[str, Any] = {
+            "validation": validation,
+            "validation_from": validation_from,
+            "seed": seed,
+        }
         if copies is not None:
             options["copies"] = copies
         if self.goal is not None:
@@ -101,7 +113,15 @@ def _texts(values: Any) -> tuple[str, ...]:
     return tuple(as_texts(values.tolist() if hasattr(values, "tolist") else values))
 
 
-def union_of(splits: Sequence[Split], train: Data, test: Data, *, validation: float, seed: int) -> Split:
+def union_of(
+    splits: Sequence[Split],
+    train: Data,
+    test: Data,
+    *,
+    validation: float,
+    seed: int,
+    validation_from: ValidationFrom = "train",
+) -> Split:
     """Return one split whose forget set is that of all `splits` together.
 
     Requests for classes stay a request for classes. Any other mixture becomes a request for samples, with goal "untrain"
@@ -113,6 +133,7 @@ def union_of(splits: Sequence[Split], train: Data, test: Data, *, validation: fl
     goals = {s.goal for s in splits}
     options: dict[str, Any] = {
         "validation": validation,
+        "validation_from": validation_from,
         "seed": seed,
         # each split has its own copies already
         "copies": "ignore",

@@ -18,7 +18,10 @@ from .request_file import public_requests
 Role = Literal["original", "retrain", "unlearn"]
 
 # parts of a split's description that messages show
-_SHOWN = ("scenario", "forget_classes", "goal", "validation", "seed", "copies", "copies_included")
+_SHOWN = ("scenario", "forget_classes", "goal", "validation", "validation_from", "unseen_ids", "seed", "copies",
+          "copies_included")  # fmt: skip
+# what to do with an original that saw the samples that were drawn for validation
+ADVICE = "add --validation-from test"
 
 
 def metadata_for(role: Role, split: Split, method: Any, seed: int) -> dict[str, str]:
@@ -103,9 +106,10 @@ def check_original(checkpoint: Checkpoint, split: Split, *, same_data: bool = Tr
     trained_on, path = checkpoint.metadata.get("train_hash"), checkpoint.path
     if trained_on is None:
         start = f"{path.name} does not say which samples it was trained on; "
-        if len(split.validation):
-            return start + "if it saw the whole training set, add --validation 0."
-        tests = len(split.test) + len(split.test_forgotten)
+        if len(split.unseen) and not split.validation_from_test and "unseen_ids" not in split.spec:
+            return f"{start}if it saw the whole training set, {ADVICE}."
+        of_test = len(split.validation) if split.validation_from_test else 0
+        tests = len(split.test) + len(split.test_forgotten) + of_test
         return f"{start}it is taken to have seen all {len(split.train):,} training and none of the {tests:,} test samples."
     check_role(checkpoint, "original")
     _check_inputs(checkpoint, split)
@@ -113,8 +117,9 @@ def check_original(checkpoint: Checkpoint, split: Split, *, same_data: bool = Tr
         drawn = split_description(checkpoint)
         raise CheckpointError(
             f"{path} was trained on other samples than this split's forget + retain (its validation draw: "
-            f"share {drawn.get('validation', '?')}, seed {drawn.get('seed', '?')}); use the same data, --validation and --split-seed "
-            "(a function for --data must return the same samples at every call)."
+            f"share {drawn.get('validation', '?')} of the {'test' if 'validation_from' in drawn else 'training'} set, seed "
+            f"{drawn.get('seed', '?')}); use the same data, --validation, --validation-from, --unseen-ids and --split-seed (a function "
+            "for --data must return the same samples at every call)."
         )
     return None
 

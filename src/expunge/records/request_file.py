@@ -12,7 +12,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, get_args
 
-from ..data.forget_set import read_ids
+from ..data.id_file import read_ids
 from ..data.past_requests import Goal, PastRequest
 from ..data.split_sets import hash_parts
 from ..errors import CheckpointError, raise_all

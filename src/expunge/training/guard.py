@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
@@ -19,6 +18,7 @@ from .schedule import Pair
 MOST_SAMPLES = 2048  # of each set in one evaluation
 # An evaluation of both sets takes 1/16 of the samples trained on since the last one, which costs about 4 % of the training.
 SHARE = 16
+BY_RETAIN = "max_drop was measured on retained training samples, because the split has no validation samples."
 # Steps between checks of the loss for NaN. Each check waits for the device.
 NAN_EVERY = 25
 # A task without accuracies is evaluated at least 20 times a run, or once in 100 steps.
@@ -76,13 +76,10 @@ class Guard:
         retained = split.retain if by_retain else split.validation
         if retained is split.validation and split.forget_classes and len(retained):
             retained = retained.take(~torch.isin(retained.labels, torch.tensor(split.forget_classes)))
-        if self.has_scores and not len(retained) and method.max_drop < 100 and not by_retain:
-            warnings.warn(
-                f"the split has no validation samples, so nothing ends the run where retained accuracy falls by max_drop = "
-                f"{method.max_drop:g} points; draw it with a validation share.",
-                RuntimeWarning,
-                stacklevel=3,
-            )
+        if not len(retained):
+            retained = split.retain
+            if self.has_scores and method.max_drop < 100:
+                self.run.note(BY_RETAIN, warn=False)
         generator, most = self.run.generator("probe"), self._count()
         few = lambda s: s.take(torch.randperm(len(s), generator=generator)[:most].sort().values)  # noqa: E731
         return {"forget": few(split.forget), "retain": few(retained)}

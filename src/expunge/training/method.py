@@ -199,7 +199,7 @@ class GradientMethod(Method):
         """Do what follows each optimizer step, for example a proximal step."""
 
     def guards_by_retain(self) -> bool:
-        """Return whether `max_drop` is measured on retained training samples, else on validation samples."""
+        """Return whether `max_drop` is measured on retained training samples, else on validation samples if there are any."""
         return "retain" in self.data
 
     def as_result(self, run: Run) -> AbstractContextManager[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -92,6 +93,7 @@ class Run:
         kept_original: Whether `trials="auto"` kept the original, so that the method did not run.
         history: Rows of the curves.
         memo: State of the method itself. It is saved and restored with the run.
+        notes: Sentences for the record: which rules were off, and which samples stood for missing ones.
         seconds: Seconds of work.
         peak_memory: Peak memory in bytes, None where it is unknown.
     """
@@ -116,6 +118,7 @@ class Run:
     kept_original: bool = False
     history: list[Row] = field(default_factory=list)
     memo: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
     peak_memory: int | None = None
     _started: float | None = None  # clock at the start of the current work
@@ -139,6 +142,13 @@ class Run:
             f"last row of the history: {row}" if row else "",
             *repr(self.split).splitlines(),
         )
+
+    def note(self, text: str, *, warn: bool = True) -> None:
+        """Keep a sentence for the record, and warn the user with it."""
+        if warn:
+            warnings.warn(text, RuntimeWarning, stacklevel=3)
+        if text not in self.notes:
+            self.notes.append(text)
 
     def descend(self, method: Any) -> None:
         """Run the training loop for a `GradientMethod`. Raises `ExpungeError` outside of `execute`."""

@@ -7,6 +7,7 @@ two, then of one. It ends after `MOST` trials, or as soon as the estimated gap c
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +16,7 @@ from torch import nn
 
 from ..data.past_requests import requests_of
 from ..data.split import Split
+from ..data.validation_source import NO_UNSEEN, REMEDY
 from ..tasks.task import Task
 from ..training.method import GradientMethod, Method
 from ..training.run import Run
@@ -27,6 +29,7 @@ ENOUGH = 1.0
 # the ratio of neighbouring learning rates, and how many lie on each side of the method's own
 RATIO, EACH_SIDE = 10**0.5, 7
 LARGEST_RATE = 1.0
+BY_RETAIN = "trials were chosen by the forget set and by retained training samples, because the split has no validation samples."
 # more passes are tried as long as a run has at most this number of steps
 MOST_STEPS = 1000
 
@@ -46,8 +49,21 @@ def adapt(method: Method, model: nn.Module, split: Split, task: Task, fixed: Col
 
 
 def can_search(method: Method, split: Split, task: Task, fixed: Collection[str] = ()) -> bool:
-    """Return whether there are settings to try, and validation samples to choose them by."""
-    return "scores" in task.offers and len(split.validation) > 0 and bool(search_space(method, fixed))
+    """Return whether there are settings to try, and something to choose them by.
+
+    Validation samples say how a model treats samples that it never saw. A forgotten class needs none: Retrain never predicts it.
+    """
+    known = len(split.validation) > 0 or bool(split.forget_classes)
+    return "scores" in task.offers and known and bool(search_space(method, fixed))
+
+
+def why_no_search(method: Method, split: Split, fixed: Collection[str]) -> dict[str, Any]:
+    """Warn if only unseen samples are missing for a search, and return this note for the record."""
+    if len(split.validation) or not search_space(method, fixed):
+        return {}
+    text = f"{NO_UNSEEN}, so no settings were tried and the adapted ones were taken; {REMEDY}."
+    warnings.warn(text, RuntimeWarning, stacklevel=3)
+    return {"notes": [text]}
 
 
 def seen_samples(split: Split) -> Split:

@@ -174,7 +174,7 @@ def worse_text(own: Any, original: Any, retrained: Any, task: Task) -> str:
             else ""
         )
     split = own.split
-    if own.model is None or original.model is None or not len(split.unseen):
+    if own.model is None or original.model is None or not (len(split.unseen) or split.forget_classes):
         return ""
     was = predict_sets(original.model, split, task, original)
     estimate = CautiousEstimate.of(was, split)

@@ -8,6 +8,7 @@ from typing import get_args
 
 from ..audit.evaluation import Evaluation
 from ..data.split import Split
+from ..data.validation_source import NO_UNSEEN, REMEDY
 from ..training.method import Method
 from .search import AUTO, By, search_space
 
@@ -47,8 +48,9 @@ def tuning_problems(
         problems.append("by='gap' needs a retrained model; pass `retrained`, or use by='validation'.")
     if retrained is not None and retrained.split.hash != split.hash:
         problems.append("the retrained model was evaluated on another split; evaluate it on this one.")
-    if by == "validation" and not len(split.validation if count == AUTO else split.unseen):
+    unseen = split.validation if count == AUTO else split.unseen
+    if by == "validation" and not len(unseen) and not split.forget_classes:
         problems.append(
-            "the split has no validation samples, on which trials are chosen; draw it with a validation share, for example 0.1."
+            f"trials are chosen by samples that the original never saw, and {NO_UNSEEN}; {REMEDY}."
         )
     return problems

@@ -22,7 +22,7 @@ from ..training.execute import execute, keep_original
 from ..training.method import Method
 from ..training.processes import ProcessGroup, is_first_process
 from ..training.run import Compute, Run
-from .auto import ENOUGH, adapt, can_search, search_for, seen_samples
+from .auto import BY_RETAIN, ENOUGH, adapt, can_search, search_for, seen_samples, why_no_search
 from .caution import cautious_distance
 from .checks import tuning_problems
 from .estimate import LARGEST_DISTANCE, Distance, distance_to_expected, distance_to_retrained
@@ -93,7 +93,7 @@ def tune(
 
     Args:
         model: The original. It stays unchanged.
-        split: The split. `by="validation"` needs validation samples in it.
+        split: The split. `by="validation"` needs validation samples in it, or forgotten classes.
         method: The method; the first trial uses its settings.
         task: The task of the model.
         count: Number of trials, at least 1. "auto" adapts the settings to the request first and ends when the gap cannot be
@@ -192,9 +192,13 @@ def choose(
     if count == AUTO and (method.paper or "scores" not in task.offers):
         return method, None, {}
     if count == AUTO and not can_search(method, split, task, fixed):
-        return adapt(method, model, split, task, fixed), None, {}
+        return adapt(method, model, split, task, fixed), None, why_no_search(method, split, fixed)
     tuned = tune(model, split, method, task, count=count, fixed=fixed, may_keep=may_keep, **options)
-    details = {"trials": [asdict(t) for t in tuned.trials], "trials_untouched": tuned.untouched}
+    details: dict[str, Any] = {
+        "trials": [asdict(t) for t in tuned.trials],
+        "trials_untouched": tuned.untouched,
+        **({} if len(split.unseen) or options.get("by") == "gap" else {"notes": [BY_RETAIN]}),
+    }
     if count != AUTO or tuned.improved:
         return tuned.method, tuned.run, details
     if not may_keep:
