@@ -268,7 +268,7 @@ def test_an_id_and_contents_cannot_pass_for_another_id():
     assert np.isin(same.train, first.train).all()
     third = Fingerprints.of(source([[4], [3]], ["a", "b"]), first)
     assert np.isin(third.train[:, 2], first.train[:, 2]).tolist() == [False, True]
-    assert len(np.unique(first.train)) == 2 + 3 + 3
+    assert len(np.unique(first.train)) == 2 + 3 + 3 + 3
     other_key = Fingerprints.of(source([[1]], ["a"]))
     assert not np.isin(other_key.train, first.train).any()
 

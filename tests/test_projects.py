@@ -92,7 +92,7 @@ def test_a_request_that_came_back_is_reopened_and_can_be_answered_again(project)
     project.forget(classes=3)
     (entry,) = project.status().requests
     entries = [{"request": entry.request, "UA": 1.0, "MIA": 2.0, "came_back": True, "reason": "it came back"}]
-    assert apply_audit([entry], entries) == [entry] and entry.state == "came back"
+    assert apply_audit([entry], entries, 1) == [entry] and entry.state == "came back"
     assert entry.drift["UA"] == 1.0 - entry.then["UA"]
     # a model that remembers nothing learns the class again: give the project such a model
     edit(project, lambda s: s.update(requests=[entry.to_dict()]), sealed=True)

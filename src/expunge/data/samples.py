@@ -145,9 +145,8 @@ class Data(ABC):
     @property
     def num_classes(self) -> int:
         """Number of class names, or one more than the highest class number; 0 where labels are no class numbers."""
-        return (
-            max(len(self.classes or ()), 1 + int(self.labels.max())) if self.has_classes and len(self) else 0
-        )
+        last = int(self.labels.max()) if self.has_classes and len(self) else -1
+        return max(len(self.classes or ()), last + 1) if last >= 0 else 0
 
     @abstractmethod
     def batches(
@@ -215,8 +214,7 @@ class Data(ABC):
         digest = hashlib.sha256(self.labels.contiguous().numpy().data)
         if self.ids is not None:
             for start in range(0, len(self.ids), ID_BLOCK):
-                block = "\0".join(self.ids[start : start + ID_BLOCK])
-                digest.update(("\0" * (start > 0) + block).encode())
+                digest.update(("\0" * (start > 0) + "\0".join(self.ids[start : start + ID_BLOCK])).encode())
         return digest
 
 
