@@ -207,7 +207,7 @@ def _differences(forget: _Values, others: _Values, names: tuple[str, ...]) -> li
     draw = np.random.default_rng(0)
     pairs = [(forget.of_class(k, draw), others.of_class(k, draw)) for k in classes]
     total = sum(len(a.labels) for a, _ in pairs)
-    points, found, by_chance = (0.0, 0.0, 0.0)
+    points, found, by_chance = np.zeros(len(names)), np.zeros(len(names)), np.zeros((DRAWS, len(names)))
     for mine, theirs in pairs:
         weight, count = len(mine.labels) / total, len(mine.labels)
         points = points + weight * (mine.percent(names).mean(0) - theirs.percent(names).mean(0))
@@ -216,7 +216,7 @@ def _differences(forget: _Values, others: _Values, names: tuple[str, ...]) -> li
         by_chance = by_chance + weight * _permuted(pooled, count, draw)
     # rounding must not turn an equal value into a larger one
     above, below = (((by_chance - found) * side >= -1e-9).sum(0) for side in (1, -1))
-    rows = zip(np.asarray(points), above, below, strict=True)
+    rows = zip(points, above, below, strict=True)
     return [Difference(float(p), *((int(n) + 1) / (DRAWS + 1) for n in counts)) for p, *counts in rows]
 
 

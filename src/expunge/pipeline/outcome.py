@@ -132,11 +132,7 @@ def record_of(
         details["mask"] = {"density": run.mask.density}
         if zeros := run.mask.metadata.get("zero_saliency"):
             details["mask"]["zero_saliency"] = int(zeros)
-    if kind == "original" and (answered := requests_of(run.model)):
-        # it is the model before a later run, and not the one that was trained
-        details["answered"] = len(answered)
-    if run.split.earlier:
-        details["earlier"] = [e.past.public() for e in run.split.earlier]
+    details |= _details_of_requests(kind, run)
     return Record(
         kind=kind,
         method=method.name() if method is not None else unknown,
@@ -164,3 +160,14 @@ def record_of(
         peak_memory=run.peak_memory,
         command=command,
     )
+
+
+def _details_of_requests(kind: str, run: Run) -> dict[str, Any]:
+    """Return the earlier requests of the split, and the number of those that an original has answered itself."""
+    details: dict[str, Any] = {}
+    if kind == "original" and (answered := requests_of(run.model)):
+        # it is the model before a later run, and not the one that was trained
+        details["answered"] = len(answered)
+    if run.split.earlier:
+        details["earlier"] = [e.past.public() for e in run.split.earlier]
+    return details

@@ -49,12 +49,7 @@ def deliver(
     record_file = found.record.save(out.with_suffix(".json"))
     key, passphrase = signing_key(latest.settings)
     split = found.outcome.run.split
-    metadata = metadata_for("unlearn", split, found.outcome.method or setting.method, setting.seed)
-    metadata["requests"] = json.dumps(plain([r.public() for r in requests_of(found.model)]))
-    if latest.trained is not None:
-        # later plans and references are trained as the original was
-        metadata["recipe"] = json.dumps(settings_of(latest.trained))
-    write_checkpoint(out, found.model.state_dict(), metadata=metadata)
+    write_checkpoint(out, found.model.state_dict(), metadata=_metadata(latest, found, setting))
     receipt, secret = issue(
         Record.load(record_file),
         split.forget.ids,
@@ -97,6 +92,17 @@ def deliver(
         "receipt": receipt.id,
         "requests": sha256(requests),
     }
+
+
+def _metadata(latest: Prepared, found: Answer, setting: Setting) -> dict[str, str]:
+    """Return the metadata of the new checkpoint."""
+    method = found.outcome.method or setting.method
+    metadata = metadata_for("unlearn", found.outcome.run.split, method, setting.seed)
+    metadata["requests"] = json.dumps(plain([r.public() for r in requests_of(found.model)]))
+    if latest.trained is not None:
+        # later plans and references are trained as the original was
+        metadata["recipe"] = json.dumps(settings_of(latest.trained))
+    return metadata
 
 
 def _attach(ledger: Ledger, entry: ProjectRequest, ids: Sequence[str], files: dict[str, Any]) -> None:

@@ -117,14 +117,14 @@ def predict_sets(
     forgotten = torch.zeros(len(unseen), dtype=torch.bool)
     if split.forget_classes:
         forgotten = torch.isin(unseen.labels, torch.tensor(split.forget_classes))
-    parts = [task.evaluate(model, unseen.take(chosen)) for chosen in (~forgotten, forgotten)]
+    others, of_forgotten = (task.evaluate(model, unseen.take(chosen)) for chosen in (~forgotten, forgotten))
     known = evaluated or SimpleNamespace(
         forget=task.evaluate(model, split.forget), retain=task.evaluate(model, split.retain)
     )
     removed = None
     if split.forget.data.has_classes:
         removed = ~torch.isin(known.forget.labels, known.retain.labels)
-    return SetPredictions(known.forget, known.retain, *parts, removed)
+    return SetPredictions(known.forget, known.retain, others, of_forgotten, removed)
 
 
 def expected_scores(original: SetPredictions, split: Split) -> Scores:
