@@ -20,9 +20,9 @@ from ..records.record import Record, plain, settings_of
 from ..records.request_file import requests_path, write_requests
 from ..report import write_report
 from .answered import Answer, Setting
+from .attempt import attempt
 from .folder import MODELS, REPORT, sha256
 from .ledger_limits import signing_key
-from .pending import attempt
 from .prepared import Prepared
 from .requests import ProjectRequest, apply_audit, audit_file
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
@@ -19,14 +17,12 @@ from ..data.split import Split
 from ..data.waiting import WaitingRequest
 from ..errors import ExpungeError, SplitError
 from .answered import Setting
+from .attempt import attempt
 from .folder import LEDGER
 from .prepared import Prepared, Say
 from .requests import ProjectRequest
 from .settings import ProjectSettings
 from .wanted import Wanted
-
-# entries of `expunge.toml` that change no result of a run
-_NO_RESULT = {"data", "device", "days", "max_gap", "passphrase_file"}
 
 
 def open_requests(
@@ -110,12 +106,6 @@ def _has_samples(name: str, train: Data) -> bool:
         return bool(class_numbers([name], train, train.num_classes))
     except SplitError:
         return False
-
-
-def attempt(settings: ProjectSettings, samples: int) -> str:
-    """Return a hash (16 hex digits) of what decides the result of a run for a request with this number of samples."""
-    values = settings.model_dump(mode="json", exclude=_NO_RESULT)
-    return hashlib.sha256(json.dumps([values, samples], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def draw_open(
