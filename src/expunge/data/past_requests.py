@@ -97,7 +97,7 @@ class EarlierRequest:
     @property
     def is_scored_by_test(self) -> bool:
         """Whether only test samples of the removed classes are left to score."""
-        return not len(self.forget) and len(self.test_forgotten) > 0
+        return not self.count and len(self.test_index) > 0
 
     @cached_property
     def count(self) -> int:

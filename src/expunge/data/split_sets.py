@@ -137,7 +137,7 @@ class SplitSets:
     @property
     def earlier_test_samples(self) -> Samples:
         """The test samples of those earlier requests for classes whose training samples are gone, request by request."""
-        found = [e.test_forgotten.index for e in self.earlier if e.is_scored_by_test]
+        found = [e.test_index for e in self.earlier if e.is_scored_by_test]
         return Samples(self.test.data, torch.cat([_NO_POSITIONS, *found]))
 
     @property

@@ -50,11 +50,11 @@ def _sentence(entry: EarlierRequest, here: set[str]) -> str:
     gone = sum(name not in here for name in entry.past.ids)
     if not gone:
         return ""
-    if len(entry.forget):
+    if entry.count:
         return f"the data no longer has {gone:,} of its {count:,} samples, and audits score the others"
     if entry.is_scored_by_test:
         return (
-            f"the data no longer has its {count:,} training samples, and audits score the {len(entry.test_forgotten):,} test "
+            f"the data no longer has its {count:,} training samples, and audits score the {len(entry.test_index):,} test "
             "samples of the classes"
         )
     its = "its sample" if count == 1 else f"its {count:,} samples"

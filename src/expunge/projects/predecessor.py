@@ -168,7 +168,7 @@ def _statement(answered: Sequence[PastRequest], source: Source) -> str:
     """
     parts = []
     for number, entry in enumerate(find_samples(answered, source.train, source.test), 1):
-        count, here = len(entry.past.ids), len(entry.forget)
+        count, here = len(entry.past.ids), entry.count
         text = f"{number} ({entry.past.scenario}, {count:,} sample{'s' * (count != 1)}): "
         parts.append(
             text + (f"{here:,} in the data" if here else "none in the data, so there is nothing to leave out")
