@@ -80,7 +80,7 @@ class SetPredictions:
 
         The first is the mean of forget samples and validation samples of removed classes. An error is 0 without samples.
         """
-        removed, others = _percent_of_parts(~self.forget.correct, self.of_removed)
+        removed, others = _percent_of_parts(1 - self.forget.correct.double(), self.of_removed)
         if len(self.validation_forgotten.labels):
             removed = (removed + 100 - self.validation_forgotten.accuracy) / 2
         return removed, others
@@ -96,7 +96,7 @@ class SetPredictions:
 
 
 def _percent_of_parts(values: torch.Tensor, chosen: torch.Tensor) -> tuple[float, float]:
-    """Return the shares of true values (N,) in percent, of the chosen ones and of the others; 0 for no values."""
+    """Return the means of values (N,) from 0 to 1 in percent, of the chosen ones and of the others; 0 for no values."""
     parts = (values[chosen], values[~chosen])
     first, second = (100 * v.double().mean().item() if len(v) else 0.0 for v in parts)
     return first, second
@@ -145,7 +145,9 @@ def expected_scores(original: SetPredictions, split: Split) -> Scores:
     for part in parts if len(confidence) > 1 else ():
         others = torch.cat([p for p in parts if p is not part])
         nonmember[part] = original.called_nonmember(confidence[part], others).float()
-    error, called = (100 * weighted_mean(v, weights) for v in (~original.validation.correct, nonmember))
+    error, called = (
+        100 * weighted_mean(v, weights) for v in (1 - original.validation.correct.double(), nonmember)
+    )
     return {"UA": _joined(100.0, error, share), "MIA": _joined(100.0, called, share), **scores}
 
 
