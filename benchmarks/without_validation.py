@@ -5,12 +5,13 @@
     python benchmarks/without_validation.py zoo --seed 0
     python benchmarks/without_validation.py --collect
 
-Each data set has one original and one reference (Retrain) for each request, and four ways to run a method:
+Each data set has one original and one reference (Retrain) for each request, and five ways to run a method:
 
 - `train`: as if a tenth of the data had been held out of training (`unseen_ids`). An owner of a finished checkpoint lacks it.
 - `test`: a tenth of the test set (`validation_from="test"`).
 - `none`: no unseen samples (`validation=0`): rules and trials use the retain set where the request is for a class.
 - `off`: no rules and no trials.
+- `norules` (UGradSL+ only): the settings that `test` chose, without rules.
 
 Rules are the gate and the stop rule of UGradSL+ and the limit on the drop. With trials, `trials="auto"` chooses all settings but the
 number of epochs. All models are scored on the same forget set, retain set and nine tenths of the test set. Finished runs are kept in
@@ -30,7 +31,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,9 @@ HERE = Path(__file__).parent
 CACHE = HERE / "cache" / "without_validation"
 RESULT = HERE / "results" / "without_validation.json"
 ZOO = HERE / "zoo" / "cifar10_full"
-SOURCES = ("train", "test", "none", "off")
+SOURCES = ("train", "test", "none", "off", "norules")
+# ways whose runs have no rules
+WITHOUT_RULES = ("off", "norules")
 METHODS = ("ugradsl_plus", "nhle", "salun")
 # passes of SalUn and UGradSL+
 PASSES = 2
@@ -269,17 +272,17 @@ class Setting:
     def method(self, name: str, source: str) -> Method:
         """Return a method before its settings are chosen."""
         changes: dict[str, Any] = {"optimizer": "adamw", "lr": 1e-3} if self.problem.text else {}
-        if source == "off":
+        if source in WITHOUT_RULES:
             changes["max_drop"] = 100.0
         if name == "nhle":
-            return NHLE(guard="validation" if source == "off" else "retain", **changes)
+            return NHLE(guard="validation" if source in WITHOUT_RULES else "retain", **changes)
         if name == "salun":
             return SalUn(epochs=PASSES, batch_size=128, **changes)
-        rules = {"gate": False, "early_stop": False} if source == "off" else {}
+        rules = {"gate": False, "early_stop": False} if source in WITHOUT_RULES else {}
         return UGradSLPlus(epochs=PASSES, batch_size=128, **changes, **rules)
 
-    def row(self, request: str, name: str, source: str) -> dict[str, Any]:
-        """Run a method with one source, and score its model."""
+    def row(self, request: str, name: str, source: str, chosen: dict[str, Any]) -> dict[str, Any]:
+        """Run a method with one source, and score its model. `chosen` are the settings of the way `test`."""
         what = self.problem.requests[request]
         shared = self.problem.split(what, "test", self.seed)
         original = self.model("original", shared)
@@ -288,7 +291,9 @@ class Setting:
         fixed = [k for k in ("epochs", "gate", "early_stop", "max_drop", "guard") if hasattr(method, k)]
         options: dict[str, Any] = {"seed": self.seed, "compute": self.compute}
         start, run, details = time.process_time(), None, {}
-        if source == "off" or self.data == "zoo":
+        if source == "norules":
+            method = replace(method, **chosen)
+        elif source == "off" or self.data == "zoo":
             method = adapt(method, original, split, self.task, fixed)
         else:
             method, run, details = choose(
@@ -312,24 +317,25 @@ class Setting:
         })  # fmt: skip
 
 
-def run(data: str, seed: int, deadline: float, sources: tuple[str, ...]) -> None:
+def run(data: str, seed: int, deadline: float, sources: list[str], names: list[str]) -> None:
     """Make the missing rows of a data set and seed."""
     path = CACHE / f"{data}-{seed}.json"
     rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     setting = Setting(data, seed)
-    methods = ("ugradsl_plus",) if data == "zoo" else METHODS
+    methods = ["ugradsl_plus"] if data == "zoo" else names
     for request in setting.problem.requests:
         for name in methods:
             if name == "nhle" and request != "class":
                 continue
             for source in sources:
                 key = f"{request}/{name}/{source}"
-                if key in rows:
+                if key in rows or (source == "norules" and name != "ugradsl_plus"):
                     continue
                 if time.time() > deadline:
                     print(f"{data} {seed}: {len(rows)} runs are done; give the same command again")
                     return
-                rows[key] = {**setting.row(request, name, source), "finished": _now(), "machine": machine(),
+                chosen = rows.get(f"{request}/{name}/test", {}).get("settings", {})
+                rows[key] = {**setting.row(request, name, source, chosen), "finished": _now(), "machine": machine(),
                              "revision": revision()}  # fmt: skip
                 write_json(path, rows)
                 row = rows[key]
@@ -393,7 +399,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("data", nargs="?", choices=DATA)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=600.0)
-    parser.add_argument("--sources", nargs="+", choices=SOURCES, default=SOURCES)
+    parser.add_argument("--sources", nargs="+", choices=SOURCES, default=list(SOURCES))
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--collect", action="store_true")
     options = parser.parse_args(arguments)
     if options.collect:
@@ -402,7 +409,7 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"name the data: {', '.join(DATA)}")
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    run(options.data, options.seed, time.time() + 60 * options.minutes, tuple(options.sources))
+    run(options.data, options.seed, time.time() + 60 * options.minutes, options.sources, options.methods)
 
 
 if __name__ == "__main__":
