@@ -15,7 +15,7 @@ from torch import Tensor
 from ..errors import SplitError
 from ..summaries import short, summary
 from .copies import Copies
-from .past_requests import EarlierRequest, Goal, PastRequest, find_samples
+from .past_requests import EarlierRequest, Goal, PastRequest, find_samples, joined
 from .samples import Samples
 
 _NO_POSITIONS = torch.empty(0, dtype=torch.int64)
@@ -102,7 +102,7 @@ class SplitSets:
         """The split that a method works on. With `rehearse`, its forget set also has the samples of earlier requests."""
         if not (self.earlier and self.rehearse):
             return self
-        parts = [self.forget.index, *(e.index for e in self.earlier)]
+        parts = [self.forget.index, self.earlier_samples.index]
         # an earlier request for samples has no class, and a later one for a class has only its own
         classes = {*self.forget_classes, *(self.earlier_classes if self.forget_classes else ())}
         return replace(
@@ -114,7 +114,7 @@ class SplitSets:
     @property
     def earlier_samples(self) -> Samples:
         """The samples of all earlier requests, request by request. A sample of two requests is there twice."""
-        return Samples(self.forget.data, torch.cat([_NO_POSITIONS, *(e.index for e in self.earlier)]))
+        return Samples(self.forget.data, joined(e.places for e in self.earlier))
 
     @property
     def earlier_classes(self) -> tuple[int, ...]:
@@ -168,11 +168,11 @@ class SplitSets:
         if not new:
             return replace(self, rehearse=rehearse) if rehearse != self.rehearse else self
         found = find_samples(new, self.forget.data, self.test.data)
-        data, positions = self.forget.data, torch.cat([e.index for e in found]).unique()
+        data, positions = self.forget.data, joined(e.places for e in found).unique()
         retain, validation, withheld = (
             _without(s.index, positions) for s in (self.retain, self.validation, self.withheld)
         )
-        test = _without(self.test.index, torch.cat([e.test_index for e in found]))
+        test = _without(self.test.index, joined(e.test_places for e in found))
         if not len(retain) or not len(test):
             raise SplitError(
                 f"earlier requests leave no {'test' if len(retain) else 'retained'} samples; train a new model instead."

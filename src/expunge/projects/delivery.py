@@ -22,7 +22,6 @@ from ..report import write_report
 from .answered import Answer, Setting
 from .folder import MODELS, REPORT, sha256
 from .ledger_limits import signing_key
-from .pending import attempt
 from .prepared import Prepared
 from .requests import ProjectRequest, apply_audit, audit_file
 
@@ -63,11 +62,10 @@ def deliver(
         passphrase=passphrase,
         files={"model": out, "record": record_file},
     )
-    receipt_file = out.with_suffix(".receipt.json")
     secret_file = out.with_suffix(f".{receipt.id[:11]}.secret.json")
     assert secret is not None
     secret.save(secret_file)
-    receipt.save(receipt_file)
+    receipt_file = receipt.save(out.with_suffix(".receipt.json"))
     proof = {
         "record": record_hash(record_file),
         "receipt": receipt.id,
@@ -128,7 +126,7 @@ def mark_answered(
 ) -> None:
     """Write into the state what a run has answered, and which earlier requests came back."""
     for entry, past in zip(entries, found.requests, strict=True):
-        entry.tried = attempt(prepared.settings, len(entry.what["ids"]))
+        entry.tried = prepared.settings.attempt(len(entry.what["ids"]))
         entry.answered(len(prepared.state["models"]), past)
     known = [r for r in prepared.requests if r not in entries]
     for entry in apply_audit(known, found.earlier):

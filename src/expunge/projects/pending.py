@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
@@ -23,9 +21,6 @@ from .prepared import Prepared, Say
 from .requests import ProjectRequest
 from .settings import ProjectSettings
 from .wanted import Wanted
-
-# entries of `expunge.toml` that change no result of a run
-_NO_RESULT = {"data", "device", "days", "max_gap", "passphrase_file"}
 
 
 def open_requests(
@@ -73,18 +68,12 @@ def _stays_open(entry: ProjectRequest, count: int, here: int, settings: ProjectS
             f"request {entry.number} is done, and not proved (missing: {missing}), and the data no longer has all of its samples, so "
             "no run can prove it. Restore them, or refuse or withdraw it in the ledger."
         )
-    if entry.tried == attempt(settings, here):
+    if entry.tried == settings.attempt(here):
         return (
             f"request {entry.number} is done, and not proved. Missing: {missing}. A run with the same settings gives no other result, "
             "so none was made; change the settings of the method or the reference in expunge.toml, or the limits of the ledger."
         )
     return ""
-
-
-def attempt(settings: ProjectSettings, samples: int) -> str:
-    """Return a hash (16 hex digits) of what decides the result of a run for a request with this number of samples."""
-    values = settings.model_dump(mode="json", exclude=_NO_RESULT)
-    return hashlib.sha256(json.dumps([values, samples], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def draw_open(

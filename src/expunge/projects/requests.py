@@ -38,7 +38,7 @@ class ProjectRequest:
         run: Number of the run that answered it, or 0.
         part: Positions of its samples among those that the model remembers for it (`PastRequest.ids`). Empty if it has all
             of them: a run may have forgotten more, because its group had grown or an earlier request had more samples.
-        tried: What the last run for it was made with (`pending.attempt`).
+        tried: What the last run for it was made with (`Entries.attempt`).
         then: UA and MIA of the audit that followed its run.
         now: UA and MIA of the latest audit.
         reason: Why it came back, or why the last run did not answer it, in a sentence.
