@@ -14,6 +14,7 @@ from expunge.projects import seal
 from expunge.projects.settings import checked
 from expunge.projects.wanted import wanted
 from expunge.receipts.ledger import Ledger
+from expunge.receipts.ledger_name import ledger_name
 from expunge.sources import load
 from expunge.tasks.classification import Classification
 
@@ -85,7 +86,7 @@ def edit(project, change, *, sealed):
     state = json.loads(path.read_text())
     change(state)
     if sealed:
-        state = seal.sealed(state, seal.seal_key(Ledger(project.path / "ledger.db").name()))
+        state = seal.sealed(state, seal.seal_key(ledger_name(project.path / "ledger.db")))
     path.write_text(json.dumps(state))
 
 

@@ -127,7 +127,7 @@ def _entries(evaluation: Evaluation) -> list[dict[str, Any]]:
             "request": entry.past.request,
             "scenario": entry.past.scenario,
             "goal": entry.past.goal,
-            "samples": len(entry.test_index) if entry.is_scored_by_test else entry.count,
+            "samples": entry.test_count if entry.is_scored_by_test else entry.count,
             "scored": "test" if entry.is_scored_by_test else "training" if entry.count else "",
             "UA_then": entry.past.scores.get("UA"),
             "MIA_then": entry.past.scores.get("MIA"),
@@ -149,7 +149,7 @@ def _of_each(evaluation: Evaluation) -> list[tuple[float | None, float | None]]:
     attacked = _percent(evaluation.called_nonmember(predictions), own) if any(own) else known
     if of_test is not None:
         # the model never saw test samples: an attack on them says nothing
-        tested = [len(e.test_index) if e.is_scored_by_test else 0 for e in entries]
+        tested = [e.test_count if e.is_scored_by_test else 0 for e in entries]
         of_classes = _percent(of_test.correct.numpy(), tested)
         known = [a if b is None else b for a, b in zip(known, of_classes, strict=True)]
     return [(None if k is None else 100 - k, m) for k, m in zip(known, attacked, strict=True)]

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any, Literal, TypeVar
 from weakref import WeakKeyDictionary, ref
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -84,25 +84,42 @@ class _Requests(tuple[PastRequest, ...]):
 class EarlierRequest:
     """Hold an earlier request with the places of its samples in the data of a split.
 
+    Thousands of them are kept. As bytes they do not fragment the memory that tensors are taken from.
+
     Args:
         past: The request.
-        index: Positions (n,) of its forget samples that the training data still has.
-        test_index: Positions (m,) of the test samples of the classes it removed.
+        places: Positions (n,) of its forget samples that the training data still has, int64.
+        test_places: Positions (m,) of the test samples of the classes it removed, int64.
     """
 
     past: PastRequest
-    index: Tensor
-    test_index: Tensor
+    places: bytes
+    test_places: bytes
 
     @property
     def is_scored_by_test(self) -> bool:
         """Whether only test samples of the removed classes are left to score."""
-        return not self.count and len(self.test_index) > 0
+        return not self.places and bool(self.test_places)
 
-    @cached_property
+    @property
     def count(self) -> int:
         """Number of its samples in the data."""
-        return len(self.index)
+        return len(self.places) // 8
+
+    @property
+    def test_count(self) -> int:
+        """Number of the test samples of the classes that it removed."""
+        return len(self.test_places) // 8
+
+    @property
+    def index(self) -> Tensor:
+        """Positions (n,) of its forget samples that the training data still has."""
+        return joined([self.places])
+
+
+def joined(places: Iterable[bytes]) -> Tensor:
+    """Return the positions (n,) of several requests, one after the other."""
+    return torch.from_numpy(np.frombuffer(b"".join(places), np.int64).copy())
 
 
 def requests_of(model: nn.Module) -> tuple[PastRequest, ...]:
@@ -201,7 +218,6 @@ _FOUND: WeakKeyDictionary[Data, tuple[ref[Data], dict[int, EarlierRequest]]] = W
 def _find(requests: Sequence[PastRequest], train: Data, test: Data) -> list[EarlierRequest]:
     """Find the samples of requests that fit the data."""
     positions = _positions(train, {name for r in requests if not r.data for name in r.ids})
-    nothing = torch.empty(0, dtype=torch.int64)
     earlier = []
     for request in requests:
         if request.data:
@@ -210,9 +226,9 @@ def _find(requests: Sequence[PastRequest], train: Data, test: Data) -> list[Earl
             known = {p for name in request.ids for p in positions.get(name, ())}
         if request.classes:
             known.update(_of_classes(train, request.classes).tolist())
-        index = torch.tensor(sorted(known), dtype=torch.int64)
-        of_test = _of_classes(test, request.classes) if request.classes else nothing
-        earlier.append(EarlierRequest(request, index, of_test))
+        places = np.array(sorted(known), np.int64).tobytes()
+        of_test = _of_classes(test, request.classes).numpy().tobytes() if request.classes else b""
+        earlier.append(EarlierRequest(request, places, of_test))
     return earlier
 
 

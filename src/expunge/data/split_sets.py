@@ -15,7 +15,7 @@ from torch import Tensor
 from ..errors import SplitError
 from ..summaries import short, summary
 from .copies import Copies
-from .past_requests import EarlierRequest, Goal, PastRequest, find_samples
+from .past_requests import EarlierRequest, Goal, PastRequest, find_samples, joined
 from .samples import Samples
 
 _NO_POSITIONS = torch.empty(0, dtype=torch.int64)
@@ -110,7 +110,7 @@ class SplitSets:
         """The split that a method works on. With `rehearse`, its forget set also has the samples of earlier requests."""
         if not (self.earlier and self.rehearse):
             return self
-        parts = [self.forget.index, *(e.index for e in self.earlier)]
+        parts = [self.forget.index, self.earlier_samples.index]
         # an earlier request for samples has no class, and a later one for a class has only its own
         classes = {*self.forget_classes, *(self.earlier_classes if self.forget_classes else ())}
         return replace(
@@ -132,13 +132,12 @@ class SplitSets:
     @property
     def earlier_samples(self) -> Samples:
         """The samples of all earlier requests, request by request. A sample of two requests is there twice."""
-        return Samples(self.forget.data, torch.cat([_NO_POSITIONS, *(e.index for e in self.earlier)]))
+        return Samples(self.forget.data, joined(e.places for e in self.earlier))
 
     @property
     def earlier_test_samples(self) -> Samples:
         """The test samples of those earlier requests for classes whose training samples are gone, request by request."""
-        found = [e.test_index for e in self.earlier if e.is_scored_by_test]
-        return Samples(self.test.data, torch.cat([_NO_POSITIONS, *found]))
+        return Samples(self.test.data, joined(e.test_places for e in self.earlier if e.is_scored_by_test))
 
     @property
     def earlier_classes(self) -> tuple[int, ...]:
@@ -192,8 +191,8 @@ class SplitSets:
         if not new:
             return replace(self, rehearse=rehearse) if rehearse != self.rehearse else self
         found = find_samples(new, self.forget.data, self.test.data)
-        data, positions = self.forget.data, torch.cat([e.index for e in found]).unique()
-        test_positions = torch.cat([e.test_index for e in found])
+        data, positions = self.forget.data, joined(e.places for e in found).unique()
+        test_positions = joined(e.test_places for e in found)
         retain, withheld = (_without(s.index, positions) for s in (self.retain, self.withheld))
         validation = self.validation_without(positions, test_positions).index
         test = _without(self.test.index, test_positions)

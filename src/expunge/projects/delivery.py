@@ -20,7 +20,6 @@ from ..records.record import Record, plain, settings_of
 from ..records.request_file import requests_path, write_requests
 from ..report import write_report
 from .answered import Answer, Setting
-from .attempt import attempt
 from .folder import MODELS, REPORT, sha256
 from .ledger_limits import signing_key
 from .prepared import Prepared
@@ -61,11 +60,10 @@ def deliver(
         passphrase=passphrase,
         files={"model": out, "record": record_file},
     )
-    receipt_file = out.with_suffix(".receipt.json")
     secret_file = out.with_suffix(f".{receipt.id[:11]}.secret.json")
     assert secret is not None
     secret.save(secret_file)
-    receipt.save(receipt_file)
+    receipt_file = receipt.save(out.with_suffix(".receipt.json"))
     proof = {
         "record": record_hash(record_file),
         "receipt": receipt.id,
@@ -138,7 +136,7 @@ def mark_answered(
     """Write into the state what a run has answered, and which earlier requests came back."""
     run = len(prepared.state["models"])
     for entry, past in zip(entries, found.requests, strict=True):
-        entry.tried = attempt(prepared.settings, len(entry.what["ids"]))
+        entry.tried = prepared.settings.attempt(len(entry.what["ids"]))
         entry.answered(run, past)
     known = [r for r in prepared.requests if r not in entries]
     for entry in apply_audit(known, found.earlier, run):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -9,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 # Points of test accuracy that a run may cost. It is a limit for collapse, chosen and not measured: SalUn cost a small MLP on
 # digits 16 points for two ids.
 LARGEST_LOSS = 20.0
+# entries that change no result of a run
+_NO_RESULT = {"data", "device", "days", "max_gap", "passphrase_file"}
 # a share below 1
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -71,3 +75,8 @@ class Entries(BaseModel):
     days: Annotated[int, Field(ge=0, le=3650)] = 28
     sign_key: str | None = None
     passphrase_file: str | None = None
+
+    def attempt(self, samples: int) -> str:
+        """Return a hash (16 hex digits) of what decides the result of a run for a request with this number of samples."""
+        values = self.model_dump(mode="json", exclude=_NO_RESULT)
+        return hashlib.sha256(json.dumps([values, samples], sort_keys=True).encode()).hexdigest()[:16]

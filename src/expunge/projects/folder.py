@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ExpungeError, raise_all
-from ..receipts.ledger_file import LedgerFile
+from ..receipts.ledger_name import ledger_name
 from ..records.atomic_files import write_json
 from ..records.part_files import lock
 from ..records.request_file import requests_path
@@ -226,7 +226,7 @@ def sha256(path: Path) -> str:
 
 def write_state(path: Path, state: dict[str, Any], ledger: Path) -> None:
     """Write a state with its seal. `ledger` is the ledger of the project, wherever it is at the moment."""
-    write_private_json(path, sealed({**state, "format": FORMAT}, seal_key(LedgerFile(ledger).name())))
+    write_private_json(path, sealed({**state, "format": FORMAT}, seal_key(ledger_name(ledger))))
 
 
 def write_private_json(path: Path, value: Any) -> None:

@@ -54,7 +54,7 @@ def _sentence(entry: EarlierRequest, here: set[str]) -> str:
         return f"the data no longer has {gone:,} of its {count:,} samples, and audits score the others"
     if entry.is_scored_by_test:
         return (
-            f"the data no longer has its {count:,} training samples, and audits score the {len(entry.test_index):,} test "
+            f"the data no longer has its {count:,} training samples, and audits score the {entry.test_count:,} test "
             "samples of the classes"
         )
     its = "its sample" if count == 1 else f"its {count:,} samples"

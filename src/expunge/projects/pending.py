@@ -17,7 +17,6 @@ from ..data.split import Split
 from ..data.waiting import WaitingRequest
 from ..errors import ExpungeError, SplitError
 from .answered import Setting
-from .attempt import attempt
 from .folder import LEDGER
 from .prepared import Prepared, Say
 from .requests import ProjectRequest
@@ -76,7 +75,7 @@ def _stays_open(
         return ""
     if here < max(count, entry.samples):
         return f"{start}{gone}so no run can prove it. {_remedy(entry)}"
-    if entry.tried == attempt(settings, here):
+    if entry.tried == settings.attempt(here):
         return (
             f"request {entry.number} is done, and not proved. Missing: {'; '.join(entry.missing)}. A run with the same settings gives no "
             "other result, so none was made; change the settings of the method or the reference in expunge.toml, or the limits of the "

@@ -38,7 +38,7 @@ class ProjectRequest:
         run: Number of the run that answered it, or 0.
         part: Positions of its samples among those that the model remembers for it (`PastRequest.ids`). Empty if it has all
             of them: a run may have forgotten more, because its group had grown or an earlier request had more samples.
-        tried: What the last run for it was made with (`attempt.attempt`).
+        tried: What the last run for it was made with (`Entries.attempt`).
         then: UA and MIA of the audit that followed its run.
         now: UA and MIA of the latest audit.
         audited: Number of the run whose audit scored it last, or 0.

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..receipts.ledger_file import LedgerFile
+from ..receipts.ledger_name import ledger_name
 
 # entry of `state.json` with the tags
 SEAL = "seal"
@@ -69,7 +69,7 @@ def broken_seal(path: Path, state: Mapping[str, Any], ledger: Path) -> list[str]
     Raises:
         ExpungeError: The ledger cannot be read.
     """
-    changes = seal_problems(state, seal_key(LedgerFile(ledger).name())) if ledger.is_file() else []
+    changes = seal_problems(state, seal_key(ledger_name(ledger))) if ledger.is_file() else []
     if not changes:
         return []
     return [

@@ -82,21 +82,6 @@ class LedgerFile:
         with self._open() as db:
             return read_head(db)
 
-    def name(self) -> str:
-        """Return the random name (32 hex digits) that the ledger got when it was made.
-
-        Raises:
-            ExpungeError: Its first row cannot be read.
-        """
-        with self._open() as db:
-            row = db.execute("SELECT body FROM events WHERE seq = 1").fetchone()
-        try:
-            return str(json.loads(row[0])["ledger"])
-        except (TypeError, ValueError, KeyError) as error:
-            raise ExpungeError(
-                f"the first row of {self.path} cannot be read. Restore the file from a backup."
-            ) from error
-
     def has(self, noted: LedgerHead) -> bool:
         """Return whether the ledger has, or once had, this head. Only one row is read."""
         with self._open() as db:
