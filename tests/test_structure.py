@@ -95,6 +95,8 @@ def test_only_the_command_line_knows_flags_terminals_and_reports():
         and not (file.name == "plots.py" and within(name, "expunge.report.svg"))
         # A project writes the report of its runs.
         and not (file.parent.name == "projects" and within(name, "expunge.report"))
+        # A model card names and prints scores as the report does.
+        and not (file.name == "model_card.py" and within(name, "expunge.report"))
     ]
     assert not wrong
 
@@ -127,7 +129,7 @@ LONG_FILES = {
     "cli/project.py": (320, "one function per action, whose docstrings are the help"),
     "cli/unlearn.py": (290, "flags and their help take half of it"),
     "data/samples.py": (280, "the contract of all data in one place"),
-    "data/split_sets.py": (290, "all properties of the one object that every module uses"),
+    "data/split_sets.py": (295, "all properties of the one object that every module uses"),
     "projects/settings.py": (290, "to be split: the newest package"),
 }
 LONG_FUNCTIONS = {

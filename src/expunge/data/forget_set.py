@@ -16,13 +16,10 @@ from torch import Tensor
 from ..errors import SplitError, raise_all
 from .id_file import read_ids
 from .id_forms import composed, encodable, folded, nearest, resolve_ids
+from .id_problems import SHOWN_IDS, id_problems, ids_of, spaced_alike
 from .samples import Data, as_text
 from .validation_source import Ids
 
-# ids that a message shows
-SHOWN_IDS = 5
-# existing ids that a message shows if an id is unknown
-EXAMPLES = 3
 # group values that a message shows
 SHOWN_VALUES = 20
 
@@ -96,7 +93,7 @@ def samples_with_ids(ids: str | Path | Iterable[str | int], train: Data, test: D
     if absent := [name for name in counts if name not in positions]:
         counts = _resolved(counts, absent, train, test)
         positions = _positions(counts, train)
-    raise_all(_id_problems(counts, positions, train, test), SplitError)
+    raise_all(id_problems(counts, positions, train, test), SplitError)
     forget = torch.zeros(len(train), dtype=torch.bool)
     forget[[at[0] for at in positions.values()]] = True
     return forget
@@ -136,15 +133,11 @@ def named_samples(ids: Ids, train: Data, test: Data) -> tuple[Tensor, Tensor]:
         raise SplitError([f"unseen samples: {text}" for text in error.problems]) from error
 
 
-def _ids_of(data: Data) -> Iterable[str]:
-    return map(str, data.ids if data.ids is not None else range(len(data)))
-
-
 def _positions(counts: Counter[str], train: Data) -> dict[str, list[int]]:
     """The positions of the wanted ids."""
     # Only for the wanted ids: a search in sorted ids fails on NumPy's variable-width text.
     positions: dict[str, list[int]] = {}
-    for position, name in enumerate(_ids_of(train)):
+    for position, name in enumerate(ids_of(train)):
         if name in counts:
             positions.setdefault(name, []).append(position)
     return positions
@@ -155,10 +148,10 @@ def _resolved(counts: Counter[str], absent: list[str], train: Data, test: Data) 
 
     Spaces around an id count if the data has such an id, and else only if they decide between two.
     """
-    known = [*_ids_of(train), *(() if test.ids is None else _ids_of(test))]
+    known = [*ids_of(train), *(() if test.ids is None else ids_of(test))]
     meant = resolve_ids(absent, known, train.root) if train.ids is not None else {}
     spaced = {name: name.strip() for name in absent if name not in meant and name != name.strip()}
-    spaced = {name: form for name, form in spaced.items() if name not in _spaced_alike(spaced, known)}
+    spaced = {name: form for name, form in spaced.items() if name not in spaced_alike(spaced, known)}
     bare = [*spaced.values()]
     found = resolve_ids(bare, known, train.root) if bare else {}
     meant |= {name: found[form] for name, form in spaced.items() if form in found}
@@ -167,55 +160,6 @@ def _resolved(counts: Counter[str], absent: list[str], train: Data, test: Data) 
         ids = set(meant.get(name, [name]))
         resolved[ids.pop() if len(ids) == 1 else name] += times
     return resolved
-
-
-def _spaced_alike(wanted: Iterable[str], known: Iterable[str]) -> set[str]:
-    """The wanted ids from which several ids of the data differ in the spaces around them only."""
-    bare = {name.strip() for name in wanted}
-    forms = Counter(form for name in set(known) if (form := name.strip()) in bare)
-    return {name for name in wanted if forms[name.strip()] > 1}
-
-
-def _id_problems(counts: Counter[str], positions: dict[str, list[int]], train: Data, test: Data) -> list[str]:
-    """One sentence per reason why wanted ids cannot be used."""
-    absent = {i for i in counts if i not in positions}
-    alike = _spaced_alike(absent, _ids_of(train)) if absent else set()
-    in_test = set() if test.ids is None else {str(i) for i in test.ids if i in absent}
-    unknown = [i for i in counts if i in absent - in_test - alike]
-    hint = _id_hint(unknown, train) if unknown else ""
-    reasons = [
-        (f"is unknown; compare it with the ids of the data{hint}", unknown),
-        (
-            "lies in the test set, which is never forgotten; if the model was trained on it, give the data a test set of its own "
-            "(test=FILE for texts, a folder `test` for images), so that no training sample is held out",
-            [i for i in counts if i in in_test],
-        ),
-        (
-            "means several ids that differ only in the spaces around them; write it with the spaces of the data",
-            [i for i in counts if i in alike - in_test],
-        ),
-        ("is given twice; give each id once", [i for i, times in counts.items() if times > 1]),
-        (
-            "belongs to several samples; give the data unique ids",
-            [i for i, at in positions.items() if len(at) > 1],
-        ),
-    ]
-    return [
-        f"{len(ids)} id(s) like '{ids[0]}': each {reason} (first: {ids[:SHOWN_IDS]})."
-        for reason, ids in reasons
-        if ids
-    ]
-
-
-def _id_hint(unknown: Sequence[str], train: Data) -> str:
-    """Return which ids the data has: the nearest ones, and some examples."""
-    if train.ids is None:
-        return f"; the data has no ids, so an id is a position from 0 to {len(train) - 1}"
-    step = max(1, len(train) // EXAMPLES)
-    examples = [str(train.ids[n]) for n in range(0, len(train), step)][:EXAMPLES]
-    return "".join(
-        f"; {text}" for text in (*nearest(unknown, _ids_of(train)), f"ids of the data: {examples}")
-    )
 
 
 def samples_in_group(column: str, values: Any, train: Data) -> Tensor:

@@ -17,6 +17,7 @@ from ..summaries import short, summary
 from .copies import Copies
 from .past_requests import EarlierRequest, Goal, PastRequest, find_samples, joined
 from .samples import Samples
+from .validation_set import validation_without
 
 _NO_POSITIONS = torch.empty(0, dtype=torch.int64)
 
@@ -119,16 +120,6 @@ class SplitSets:
             forget_classes=tuple(sorted(classes)),
         )
 
-    def validation_without(self, positions: Tensor, test_positions: Tensor = _NO_POSITIONS) -> Samples:
-        """Return the validation set without some samples.
-
-        Args:
-            positions: Positions (n,) in the training data, for samples that were held out of training.
-            test_positions: Positions (m,) in the test data, for samples that left the test set.
-        """
-        gone = test_positions if self.validation_from_test else positions
-        return self.validation.take(~torch.isin(self.validation.index, gone))
-
     @property
     def earlier_samples(self) -> Samples:
         """The samples of all earlier requests, request by request. A sample of two requests is there twice."""
@@ -189,13 +180,15 @@ class SplitSets:
         known = {e.past.request for e in self.earlier}
         new = [r for r in requests if r.request not in known and r.request != self.request]
         if not new:
-            return replace(self, rehearse=rehearse) if rehearse != self.rehearse else self
+            return self if rehearse == self.rehearse else replace(self, rehearse=rehearse)
         found = find_samples(new, self.forget.data, self.test.data)
         data, positions = self.forget.data, joined(e.places for e in found).unique()
         test_positions = joined(e.test_places for e in found)
         retain, withheld = (_without(s.index, positions) for s in (self.retain, self.withheld))
-        validation = self.validation_without(positions, test_positions).index
-        test = _without(self.test.index, test_positions)
+        validation, test = (
+            validation_without(self, positions, test_positions),
+            _without(self.test.index, test_positions),
+        )
         if not len(retain) or not len(test):
             raise SplitError(
                 f"earlier requests leave no {'test' if len(retain) else 'retained'} samples; train a new model instead."
@@ -205,7 +198,7 @@ class SplitSets:
         return replace(
             self,
             retain=Samples(data, retain),
-            validation=Samples(self.validation.data, validation),
+            validation=validation,
             withheld=Samples(data, withheld),
             test=Samples(self.test.data, test),
             removed=torch.cat([self.removed, removed]).unique(),

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..errors import SplitError
 from .samples import Samples
 from .split_sets import SplitSets
+from .validation_set import validation_without
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +56,7 @@ def leave_out(split: Any, requests: Sequence[WaitingRequest]) -> Any:
             f"requests that wait leave no {'retained' if trained.all() else 'test'} samples; answer them in the same run with "
             "--pending, or train a new model."
         )
-    validation = split.validation_without(positions)
+    validation = validation_without(split, positions)
     return replace(
         split,
         retain=Samples(data, split.retain.index[~trained]),

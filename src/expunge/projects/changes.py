@@ -8,17 +8,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..data.past_requests import requests_of
 from ..data.split import Split
 from ..errors import ExpungeError
-from ..receipts.deletion import request_entry
 from ..receipts.ledger import Ledger
 from ..receipts.ledger_file import read_head
 from .folder import LEDGER, Folder
-from .gone import removed_before
 from .ledger_limits import read_states, write_limits
-from .prepared import Prepared, Say, drawn_entry
+from .prepared import Prepared, Say, check_new_requests, draw_new, drawn_entry
 from .requests import NOT_PROVED, ProjectRequest
+from .same_subject import note_same_subjects
 from .wanted import NO_SUBJECT, Wanted
 
 
@@ -39,38 +37,11 @@ def ledger_copy(folder: Folder, work: Path, prepared: Prepared, say: Say) -> Led
     return ledger
 
 
-def check_new_requests(prepared: Prepared, new: Sequence[Wanted], splits: Sequence[Split]) -> None:
-    """Raise `ExpungeError` for days or subjects that the ledger would refuse."""
-    for request, split in zip(new, splits, strict=True):
-        request_entry(
-            request.subject or NO_SUBJECT,
-            split.forget.ids,
-            request.received,
-            request.due,
-            prepared.settings.days,
-        )
-
-
-def draw_new(prepared: Prepared, new: Sequence[Wanted]) -> list[Split]:
-    """Draw the splits of new requests.
-
-    Raises:
-        ExpungeError: A request cannot be drawn. It is named if an earlier request removed what the data lacks.
-    """
-    splits = []
-    for request in new:
-        try:
-            splits.append(prepared.setting.draw(request))
-        except ExpungeError as error:
-            hints = removed_before(
-                request, prepared.requests, requests_of(prepared.model), prepared.setting.train
-            )
-            raise ExpungeError([*error.problems, *hints]) from error
-    return splits
-
-
-def enter(prepared: Prepared, ledger: Ledger, new: Sequence[Wanted]) -> list[Split]:
-    """Enter new requests in state and ledger, and return their splits. They are drawn first, so a wrong one is refused."""
+def enter(
+    prepared: Prepared, ledger: Ledger, new: Sequence[Wanted], say: Say
+) -> tuple[list[ProjectRequest], list[Split]]:
+    """Enter new requests in state and ledger, and return them with their splits. They are drawn first, so a wrong one is refused."""
+    note_same_subjects(prepared.requests, new, say)
     splits = draw_new(prepared, new)
     check_new_requests(prepared, new, splits)
     for request, split in zip(new, splits, strict=True):
@@ -85,7 +56,7 @@ def enter(prepared: Prepared, ledger: Ledger, new: Sequence[Wanted]) -> list[Spl
         )
         due = ledger.request(number).due
         prepared.requests.append(ProjectRequest.new(number, due, request, subject, split))
-    return splits
+    return prepared.requests[len(prepared.requests) - len(new) :], splits
 
 
 def not_proved(ledger: Ledger, requests: Sequence[ProjectRequest]) -> list[str]:

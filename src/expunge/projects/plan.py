@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import nn
 
 from ..data.past_requests import requests_of
 from ..data.split import Split
+from ..data.waiting import WaitingRequest
 from ..methods.retrain import Retrain
 from ..training.execute import check_run
 from ..training.method import Method
 from ..tuning.auto import MOST, adapt, can_search
 from ..tuning.search import AUTO, tries
 from .answered import Setting
-from .prepared import Prepared
+from .earlier import earlier_answer
+from .prepared import Prepared, Say, check_new_requests, draw_new, for_requests
+from .requests import ProjectRequest
 from .timing import seconds_per_sample, time_run
+from .wanted import Wanted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +66,35 @@ class Plan:
     def retraining_is_cheaper(self) -> bool:
         """Whether retraining without all requests is estimated to take less time than the largest number of trials."""
         return self.seconds is not None and self.retrain_seconds < self.seconds[1]
+
+
+def plan_answer(
+    prepared: Prepared,
+    waiting: Sequence[tuple[ProjectRequest, Split]],
+    new: Sequence[Wanted],
+    left: Sequence[WaitingRequest],
+    folder: Path,
+    say: Say,
+) -> Plan:
+    """Plan the run that answers open and new requests. The checks and errors are those of the answer.
+
+    Args:
+        prepared: The project.
+        waiting: The open requests that are answered too, with their splits.
+        new: New requests.
+        left: The requests that wait, and that the run does not answer.
+        folder: Where the run writes.
+        say: Gets notes for the user.
+    """
+    splits = draw_new(prepared, new)
+    check_new_requests(prepared, new, splits)
+    splits, requests = [*(s for _, s in waiting), *splits], [*(r.wanted for r, _ in waiting), *new]
+    for split in splits:
+        if earlier := earlier_answer(split, requests_of(prepared.model), prepared.requests):
+            say(
+                f"request {earlier.number} removed all samples of a request already; no run would be needed for it."
+            )
+    return make_plan(prepared, splits, replace(for_requests(prepared, requests), waiting=left), folder)
 
 
 def make_plan(prepared: Prepared, splits: Sequence[Split], setting: Setting, folder: Path) -> Plan:

@@ -10,9 +10,11 @@ from typing import Any, Literal
 
 from torch import nn
 
-from ..data.past_requests import PastRequest, remember_requests
+from ..data.past_requests import PastRequest, remember_requests, requests_of
+from ..data.split import Split
 from ..errors import ExpungeError, raise_all
 from ..pipeline.factory import seeded_factory
+from ..receipts.deletion import request_entry
 from ..records.checkpoint import Checkpoint, read_checkpoint
 from ..records.checkpoint_loading import load_into
 from ..records.checkpoint_metadata import ADVICE, check_original
@@ -25,14 +27,14 @@ from ..training.registry import recipe_from_metadata
 from ..training.run import Compute
 from .answered import Setting
 from .folder import HELD_OUT, SETTINGS, Folder, request_file, sha256, write_private_json
-from .gone import note_gone
+from .gone import note_gone, removed_before
 from .held_out import any_split, drawn_ids
 from .pins import Pins, pinned
 from .requests import ProjectRequest
 from .returned import find_returned
 from .settings import ProjectSettings, read_settings
 from .state import request_entries
-from .wanted import Wanted
+from .wanted import NO_SUBJECT, Wanted
 
 Say = Callable[[str], None]
 
@@ -176,3 +178,33 @@ def for_requests(prepared: Prepared, requests: Sequence[Wanted]) -> Setting:
     """Return the setting with the preset for what is forgotten."""
     scenario: Literal["class", "random"] = "class" if all(r.classes for r in requests) else "random"
     return replace(prepared.setting, method=prepared.settings.make_method(scenario))
+
+
+def check_new_requests(prepared: Prepared, new: Sequence[Wanted], splits: Sequence[Split]) -> None:
+    """Raise `ExpungeError` for days or subjects that the ledger would refuse."""
+    for request, split in zip(new, splits, strict=True):
+        request_entry(
+            request.subject or NO_SUBJECT,
+            split.forget.ids,
+            request.received,
+            request.due,
+            prepared.settings.days,
+        )
+
+
+def draw_new(prepared: Prepared, new: Sequence[Wanted]) -> list[Split]:
+    """Draw the splits of new requests.
+
+    Raises:
+        ExpungeError: A request cannot be drawn. It is named if an earlier request removed what the data lacks.
+    """
+    splits = []
+    for request in new:
+        try:
+            splits.append(prepared.setting.draw(request))
+        except ExpungeError as error:
+            hints = removed_before(
+                request, prepared.requests, requests_of(prepared.model), prepared.setting.train
+            )
+            raise ExpungeError([*error.problems, *hints]) from error
+    return splits

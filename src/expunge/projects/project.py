@@ -10,24 +10,22 @@ from typing import Any, Literal
 
 from torch import nn
 
-from ..data.past_requests import requests_of
 from ..data.split import Split
 from ..receipts.ledger import Ledger
-from ..records.record import Record
 from ..tracking.by_name import TrackerLike, make_trackers
 from . import folder as files
 from .answer import answer, watched
 from .answered import Answer, NotAnswered, check_some
-from .changes import check_new_requests, commit, draw_new, enter, ledger_copy, not_proved
+from .changes import commit, enter, ledger_copy, not_proved
 from .creation import make_folder, remove_leftovers
 from .delivery import deliver_answer, mark_failed
 from .file_checks import accept_state, check_files, project_status
 from .folder import Folder
 from .ledger_limits import public_key
 from .pending import draw_open, left_waiting
-from .plan import Plan, make_plan
+from .plan import Plan, plan_answer
 from .prepared import Prepared, Say, for_requests, prepare
-from .repeated import answer_repeats, earlier_answer, earlier_of
+from .repeated import answer_repeats, answer_without_run, note_repeats
 from .request_scores import renumber
 from .requests import ProjectRequest, ProjectStatus
 from .same_subject import note_same_subjects
@@ -94,8 +92,6 @@ class Project:
         make_folder(Path(path), settings, Path(checkpoint), history, say)
         return cls(path)
 
-    # ---- requests
-
     def forget(
         self,
         *,
@@ -153,26 +149,21 @@ class Project:
             prepared = self._prepare(command)
             with self.folder.change() as work:
                 ledger = ledger_copy(self.folder, work, prepared, self.say)
-                note_same_subjects(prepared.requests, new, self.say)
-                splits = enter(prepared, ledger, new)
-                entries = prepared.requests[len(prepared.requests) - len(new) :]
+                entries, splits = enter(prepared, ledger, new, self.say)
                 waiting, of_waiting, skipped = draw_open(prepared, pending, self.say, entries)
                 entries, splits = [*waiting, *entries], [*of_waiting, *splits]
                 check_some(entries, skipped, self.say)
                 left, kept = answer_repeats(self.folder, prepared, ledger, entries, splits, self.say)
                 failed = None
-                if left:
-                    try:
+                try:
+                    if left:
                         found = self._run(prepared, work, ledger, left)
-                    except NotAnswered as error:
-                        failed = error
-                else:
-                    hashes = {entry.request for entry in entries}
-                    past = [p for p in requests_of(prepared.model) if p.request in hashes]
-                    found = Answer([], splits, past, kept=(prepared.model, Record.load(kept[-1])))
-                if failed is None:
+                    else:
+                        found = answer_without_run(prepared, entries, splits, kept)
                     found.not_proved, found.skipped = not_proved(ledger, entries), skipped
                     found.entries = list(entries)
+                except NotAnswered as error:
+                    failed = error
                 commit(self.folder, prepared, work, ledger)
                 if failed is not None:
                     raise failed
@@ -207,15 +198,8 @@ class Project:
             prepared = self._prepare()
             with self.folder.change() as work:
                 ledger = ledger_copy(self.folder, work, prepared, self.say)
-                note_same_subjects(prepared.requests, new, self.say)
-                splits = enter(prepared, ledger, new)
-                entries = prepared.requests[len(prepared.requests) - len(new) :]
-                for entry, split in zip(entries, splits, strict=True):
-                    if earlier := earlier_of(prepared, entry, split):
-                        self.say(
-                            f"request {entry.number} asks for samples that request {earlier.number} removed already; "
-                            "`expunge forget --pending` answers it without a new run."
-                        )
+                entries, splits = enter(prepared, ledger, new, self.say)
+                note_repeats(prepared, entries, splits, self.say)
                 commit(self.folder, prepared, work, ledger)
         return entries
 
@@ -223,19 +207,11 @@ class Project:
         """Return what `answer` would do and cost. No file is changed. The checks and errors are those of `answer`."""
         prepared = self._prepare()
         states_from_file(self.folder, prepared.state, prepared.requests)
-        waiting, of_waiting, skipped = draw_open(prepared, pending, self.say)
-        check_some([*waiting, *new], skipped, self.say)
-        splits = draw_new(prepared, new)
-        check_new_requests(prepared, new, splits)
+        entries, splits, skipped = draw_open(prepared, pending, self.say)
+        check_some([*entries, *new], skipped, self.say)
         note_same_subjects(prepared.requests, new, self.say)
-        splits, requests = [*of_waiting, *splits], [*(r.wanted for r in waiting), *new]
-        for split in splits:
-            if earlier := earlier_answer(split, requests_of(prepared.model), prepared.requests):
-                self.say(
-                    f"request {earlier.number} removed all samples of a request already; no run would be needed for it."
-                )
-        setting = replace(for_requests(prepared, requests), waiting=left_waiting(prepared, waiting))
-        return make_plan(prepared, splits, setting, self.path)
+        waiting, left = list(zip(entries, splits, strict=True)), left_waiting(prepared, entries)
+        return plan_answer(prepared, waiting, new, left, self.path, self.say)
 
     def status(self, today: date | None = None, *, full: bool = False) -> ProjectStatus:
         """Return all requests with their states in the ledger, the latest model, and what is wrong with files and settings.
@@ -266,8 +242,6 @@ class Project:
         """
         with self.folder.locked(self.wait):
             accept_state(self.folder)
-
-    # ---- pieces
 
     def _prepare(self, command: str = "") -> Prepared:
         """Check the files and the key, then load what a command works with."""

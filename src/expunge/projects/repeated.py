@@ -9,30 +9,12 @@ from typing import Any
 from ..data.past_requests import PastRequest, requests_of
 from ..data.split import Split
 from ..receipts.ledger import Ledger
+from ..records.record import Record
+from .answered import Answer
+from .earlier import earlier_answer
 from .folder import Folder
 from .prepared import Prepared, Say
 from .requests import ProjectRequest, audit_file
-
-
-def covers(past: PastRequest, split: Split) -> bool:
-    """Return whether an answered request removed all that a split asks for."""
-    asked = split.as_request("")
-    if asked.goal == "unlearn" and past.goal != "unlearn":
-        return False
-    return set(asked.classes) <= set(past.classes) and set(asked.ids) <= set(past.ids)
-
-
-def earlier_answer(
-    split: Split, answered: Sequence[PastRequest], requests: Sequence[ProjectRequest]
-) -> ProjectRequest | None:
-    """Return the latest request of a project that is done and proved, and removed all that a split asks for, or None."""
-    by_hash = {past.request: past for past in answered}
-    for request in reversed(requests):
-        past = by_hash.get(request.request)
-        done = request.state == "done" and not request.is_open
-        if past is not None and done and request.run and covers(past, split):
-            return request
-    return None
 
 
 def evidence(folder: Folder, state: dict[str, Any], request: ProjectRequest) -> dict[str, Path]:
@@ -109,3 +91,31 @@ def answer_repeats(
         else:
             left.append((entry, split))
     return left, kept
+
+
+def note_repeats(
+    prepared: Prepared, entries: Sequence[ProjectRequest], splits: Sequence[Split], say: Say
+) -> None:
+    """Tell which requests ask for samples that earlier ones removed already."""
+    for entry, split in zip(entries, splits, strict=True):
+        if earlier := earlier_of(prepared, entry, split):
+            say(
+                f"request {entry.number} asks for samples that request {earlier.number} removed already; "
+                "`expunge forget --pending` answers it without a new run."
+            )
+
+
+def answer_without_run(
+    prepared: Prepared, entries: Sequence[ProjectRequest], splits: Sequence[Split], records: Sequence[Path]
+) -> Answer:
+    """Return the answer to requests that earlier runs have answered.
+
+    Args:
+        prepared: The project.
+        entries: The requests.
+        splits: Their splits.
+        records: Records of the earlier runs.
+    """
+    hashes = {entry.request for entry in entries}
+    past = [p for p in requests_of(prepared.model) if p.request in hashes]
+    return Answer([], list(splits), past, kept=(prepared.model, Record.load(records[-1])))

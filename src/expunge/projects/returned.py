@@ -13,6 +13,7 @@ from ..data.copies import RECORDED_IDS, SHOWN_IDS, CopyHandling
 from ..data.past_requests import PastRequest
 from ..data.samples import Data, Samples
 from ..data.split import Split
+from ..data.validation_set import validation_without
 from ..errors import SplitError
 from ..summaries import short
 from .fingerprints import COPIED, Fingerprints
@@ -68,7 +69,7 @@ class ReturnedCopies:
             )
         trained = torch.cat([split.retain.index, split.withheld.index])
         removed = torch.cat([split.removed, trained[torch.isin(trained, copied)]]).unique()
-        validation = split.validation_without(copied)
+        validation = validation_without(split, copied)
         return replace(split, retain=retain, validation=validation, withheld=withheld, removed=removed)
 
     def to_dict(self) -> dict[str, Any]:

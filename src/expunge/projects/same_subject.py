@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from .prepared import Say
 from .requests import ProjectRequest
 from .wanted import Wanted
 
 
-def note_same_subjects(requests: Sequence[ProjectRequest], new: Sequence[Wanted], say: Say) -> None:
+def note_same_subjects(
+    requests: Sequence[ProjectRequest], new: Sequence[Wanted], say: Callable[[str], None]
+) -> None:
     """Say which subjects of new requests have requests already: a second one may be a mistake.
 
     Args:

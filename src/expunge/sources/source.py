@@ -69,6 +69,9 @@ def with_classes(source: Source, known: Sequence[str]) -> Source:
     usable = source.train.has_classes and source.train is not source.test
     if unknown or len(set(known)) < len(known) or not usable:
         return source
+    if source.train.classes is None and list(source.classes) != list(known[: len(source.classes)]):
+        # the numbers mean other classes now
+        return source
     numbers = torch.tensor([known.index(name) for name in source.classes])
     parts = []
     for data in (source.train, source.test):

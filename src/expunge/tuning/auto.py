@@ -20,6 +20,7 @@ from ..data.validation_source import NO_UNSEEN, REMEDY
 from ..tasks.task import Task
 from ..training.method import GradientMethod, Method
 from ..training.run import Run
+from .estimate import removes_only_classes
 from .search import Space, Trial, search_space
 
 # the largest number of trials
@@ -53,7 +54,7 @@ def can_search(method: Method, split: Split, task: Task, fixed: Collection[str] 
 
     Validation samples say how a model treats samples that it never saw. A forgotten class needs none: Retrain never predicts it.
     """
-    known = len(split.validation) > 0 or bool(split.forget_classes)
+    known = len(split.validation) > 0 or removes_only_classes(split)
     return "scores" in task.offers and known and bool(search_space(method, fixed))
 
 

@@ -177,6 +177,8 @@ def worse_text(own: Any, original: Any, retrained: Any, task: Task) -> str:
     if own.model is None or original.model is None or not (len(split.unseen) or split.forget_classes):
         return ""
     was = predict_sets(original.model, split, task, original)
+    if not was.has_target:
+        return ""
     estimate = CautiousEstimate.of(was, split)
     now = predict_sets(own.model, split, task, own)
     if not estimate.is_worse(now, was, len(split.forget)):

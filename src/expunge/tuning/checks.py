@@ -10,6 +10,7 @@ from ..audit.evaluation import Evaluation
 from ..data.split import Split
 from ..data.validation_source import NO_UNSEEN, REMEDY
 from ..training.method import Method
+from .estimate import removes_only_classes
 from .search import AUTO, By, search_space
 
 
@@ -49,7 +50,7 @@ def tuning_problems(
     if retrained is not None and retrained.split.hash != split.hash:
         problems.append("the retrained model was evaluated on another split; evaluate it on this one.")
     unseen = split.validation if count == AUTO else split.unseen
-    if by == "validation" and not len(unseen) and not split.forget_classes:
+    if by == "validation" and not len(unseen) and not removes_only_classes(split):
         problems.append(
             f"trials are chosen by samples that the original never saw, and {NO_UNSEEN}; {REMEDY}."
         )

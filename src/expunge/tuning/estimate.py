@@ -70,6 +70,11 @@ class SetPredictions:
         )
 
     @property
+    def has_target(self) -> bool:
+        """Whether Retrain's scores can be estimated: removed classes need no samples for that, others need unseen ones."""
+        return len(self.validation.labels) > 0 or bool(self.of_removed.all())
+
+    @property
     def removed_share(self) -> float:
         """Share of the forget samples whose classes no retained sample has, from 0 to 1."""
         return self.of_removed.double().mean().item() if len(self.of_removed) else 0.0
@@ -125,6 +130,11 @@ def predict_sets(
     if split.forget.data.has_classes:
         removed = ~torch.isin(known.forget.labels, known.retain.labels)
     return SetPredictions(known.forget, known.retain, others, of_forgotten, removed)
+
+
+def removes_only_classes(split: Split) -> bool:
+    """Return whether no forget sample has a class of the retain set. Then Retrain's scores on the forget set are known."""
+    return bool(split.forget_classes) and not bool(torch.isin(split.forget.labels, split.retain.labels).any())
 
 
 def expected_scores(original: SetPredictions, split: Split) -> Scores:

@@ -1,0 +1,78 @@
+"""What is wrong with the ids of a request, in sentences."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+from .id_forms import nearest
+
+# ids that a message shows
+SHOWN_IDS = 5
+# existing ids that a message shows if an id is unknown
+EXAMPLES = 3
+
+
+class WithIds(Protocol):
+    """What is needed of data."""
+
+    @property
+    def ids(self) -> Any:
+        """The ids (N,), or None."""
+
+    def __len__(self) -> int: ...
+
+
+def ids_of(data: WithIds) -> Iterable[str]:
+    """Return the ids of data. Without ids, a position is an id."""
+    return map(str, data.ids if data.ids is not None else range(len(data)))
+
+
+def spaced_alike(wanted: Iterable[str], known: Iterable[str]) -> set[str]:
+    """The wanted ids from which several ids of the data differ in the spaces around them only."""
+    bare = {name.strip() for name in wanted}
+    forms = Counter(form for name in set(known) if (form := name.strip()) in bare)
+    return {name for name in wanted if forms[name.strip()] > 1}
+
+
+def id_problems(
+    counts: Counter[str], positions: dict[str, list[int]], train: WithIds, test: WithIds
+) -> list[str]:
+    """One sentence per reason why wanted ids cannot be used."""
+    absent = {i for i in counts if i not in positions}
+    alike = spaced_alike(absent, ids_of(train)) if absent else set()
+    in_test = set() if test.ids is None else {str(i) for i in test.ids if i in absent}
+    unknown = [i for i in counts if i in absent - in_test - alike]
+    hint = _id_hint(unknown, train) if unknown else ""
+    reasons = [
+        (f"is unknown; compare it with the ids of the data{hint}", unknown),
+        (
+            "lies in the test set, which is never forgotten; if the model was trained on it, give the data a test set of its own "
+            "(test=FILE for texts, a folder `test` for images), so that no training sample is held out",
+            [i for i in counts if i in in_test],
+        ),
+        (
+            "means several ids that differ only in the spaces around them; write it with the spaces of the data",
+            [i for i in counts if i in alike - in_test],
+        ),
+        ("is given twice; give each id once", [i for i, times in counts.items() if times > 1]),
+        (
+            "belongs to several samples; give the data unique ids",
+            [i for i, at in positions.items() if len(at) > 1],
+        ),
+    ]
+    return [
+        f"{len(ids)} id(s) like '{ids[0]}': each {reason} (first: {ids[:SHOWN_IDS]})."
+        for reason, ids in reasons
+        if ids
+    ]
+
+
+def _id_hint(unknown: Sequence[str], train: WithIds) -> str:
+    """Return which ids the data has: the nearest ones, and some examples."""
+    if train.ids is None:
+        return f"; the data has no ids, so an id is a position from 0 to {len(train) - 1}"
+    step = max(1, len(train) // EXAMPLES)
+    examples = [str(train.ids[n]) for n in range(0, len(train), step)][:EXAMPLES]
+    return "".join(f"; {text}" for text in (*nearest(unknown, ids_of(train)), f"ids of the data: {examples}"))
