@@ -51,7 +51,7 @@ def trained(model, x, y, folder, callback, attach=True, **options):
     return trainer
 
 
-@pytest.mark.parametrize("optim", ["adamw_torch", "sgd"])
+@pytest.mark.parametrize("optim", [pytest.param("adamw_torch", marks=pytest.mark.slow), "sgd"])
 def test_the_callback_of_trainer_holds_a_mask(tmp_path, optim):
     from expunge.integrations.transformers import MaskCallback
 
@@ -131,6 +131,18 @@ def test_figures_are_those_of_the_sets_and_change_nothing():
         HeldMask(other, None, None, 10, 10).hold(
             [torch.optim.SGD(model.parameters(), 0.1)], model, several=False
         )
+
+
+def test_a_missing_library_is_named_when_a_callback_is_made(monkeypatch):
+    from expunge.integrations import lightning, transformers
+
+    for module, base, extra in (
+        (lightning, "Callback", "lightning"),
+        (transformers, "TrainerCallback", "text"),
+    ):
+        monkeypatch.setattr(module, base, object)
+        with pytest.raises(ExpungeError, match=rf"expunge\[{extra}\]"):
+            module.MaskCallback({"w": torch.ones(1, dtype=torch.bool)})
 
 
 @pytest.fixture(scope="module")

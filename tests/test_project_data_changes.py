@@ -29,7 +29,7 @@ from expunge.receipts.ledger import Ledger
 from expunge.records.record import Record
 from expunge.sources import load
 from expunge.sources.source import Source
-from project_office import VALUES, content, reopen
+from project_office import VALUES, content, edit, reopen
 
 # ---- a class that is no longer in the data keeps its number
 
@@ -270,9 +270,7 @@ def test_a_project_of_an_earlier_version_learns_the_contents_of_what_it_still_ha
     with np.load(path) as file:
         old = {k: v[:, :3] if k in ("train", "test") else v for k, v in file.items()}
     np.savez(path, **old)
-    state = json.loads((forgotten.path / "state.json").read_text())
-    state["drawn"]["samples"] = sha256(path)
-    (forgotten.path / "state.json").write_text(json.dumps(state))
+    edit(forgotten, lambda state: state["drawn"].update(samples=sha256(path)), sealed=True)
     change(("p1",))
     forgotten.register([wanted(ids=["p9"])])
     change(("p1", "p2"), TWINS)

@@ -15,7 +15,9 @@ _NO_POSITIONS = torch.empty(0, dtype=torch.int64)
 class WithValidation(Protocol):
     """What is needed of a split."""
 
-    validation: Samples
+    @property
+    def validation(self) -> Samples:
+        """The validation set."""
 
     @property
     def validation_from_test(self) -> bool:

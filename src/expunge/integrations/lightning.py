@@ -13,13 +13,12 @@ from ..errors import MissingExtra
 from ..tasks.task import Task
 from .held_mask import HeldMask
 
-# one library under two names
+# one library under two names; without it the class can be read, and not be made
+Callback: Any = object
 if find_spec("lightning") is not None:
-    from lightning.pytorch import Callback
+    from lightning.pytorch import Callback  # type: ignore[no-redef]
 elif find_spec("pytorch_lightning") is not None:
-    from pytorch_lightning import Callback
-else:
-    raise MissingExtra("the callback for Lightning", "lightning")
+    from pytorch_lightning import Callback  # type: ignore[no-redef]
 
 
 class MaskCallback(Callback):
@@ -56,6 +55,8 @@ class MaskCallback(Callback):
         samples: int = 2048,
         batch_size: int = 256,
     ):
+        if Callback is object:
+            raise MissingExtra("the callback for Lightning", "lightning")
         self.held = HeldMask(mask, split, task, samples, batch_size)
         self.history: list[dict[str, float]] = []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any
 
 from torch import Tensor
@@ -12,10 +13,10 @@ from ..errors import ExpungeError, MissingExtra
 from ..tasks.task import Task
 from .held_mask import HeldMask
 
-try:
+# without the library the class can be read, and not be made
+TrainerCallback: Any = object
+if find_spec("transformers") is not None:
     from transformers import TrainerCallback
-except ImportError as error:
-    raise MissingExtra("the callback for transformers.Trainer", "text") from error
 
 
 class MaskCallback(TrainerCallback):
@@ -52,6 +53,8 @@ class MaskCallback(TrainerCallback):
         samples: int = 2048,
         batch_size: int = 256,
     ):
+        if TrainerCallback is object:
+            raise MissingExtra("the callback for transformers.Trainer", "text")
         self.held = HeldMask(mask, split, task, samples, batch_size)
         self.history: list[dict[str, float]] = []
         self._trainer: Any = None

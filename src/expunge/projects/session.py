@@ -31,7 +31,7 @@ from ..training.run import Compute
 from ..tuning.search import AUTO, count_for
 from .answer import answer, watched
 from .answered import Answer, Setting
-from .repeated import covers
+from .earlier import covers
 from .wanted import wanted
 
 
