@@ -117,7 +117,7 @@ def test_a_vit_on_the_command_line(sharded, tmp_path):
             Image.new("RGB", (32, 32), (shade, 20 * k, 0)).save(tmp_path / "data" / name / f"{k}.png")
     flags = ["--data", f"folder:{tmp_path / 'data'}?size=32", "--model", f"hf-config:{folder}"]
     out, mask = tmp_path / "unlearned", tmp_path / "mask.safetensors"
-    assert main(["unlearn", "gradient_ascent", *flags, "--checkpoint", str(folder), "--validation", "0", "--epochs", "1",
+    assert main(["unlearn", "gradient_ascent", *flags, "--checkpoint", str(folder), "--validation", "0", "--epochs", "1", "--trials", "0",
                  "--forget-class", "cat", "--batch-size", "8", "--out", str(out), "--density", "0.5",
                  "--save-mask", str(mask)]) == 0  # fmt: skip
     loaded, report = auto("vit").from_pretrained(out, output_loading_info=True)

@@ -128,7 +128,7 @@ def test_a_model_of_timm_on_the_command_line(pictures, tmp_path, capsys):
         "--forget-class",
         "cat",
     ]
-    assert main(["unlearn", "gradient_ascent", *flags, "--checkpoint", str(tmp_path / "vit.pth"), "--epochs", "1",
+    assert main(["unlearn", "gradient_ascent", *flags, "--checkpoint", str(tmp_path / "vit.pth"), "--epochs", "1", "--trials", "0",
                  "--batch-size", "8", "--out", str(out)]) == 0  # fmt: skip
     assert "size=168&crop=160" in capsys.readouterr().err.replace("\n", "")
     timm.create_model("test_vit", num_classes=3, checkpoint_path=str(out))
