@@ -1,7 +1,6 @@
 """Data that changes after a request: classes and samples that go, and contents that come back under other ids."""
 
 import copy
-import json
 import re
 import shutil
 from dataclasses import replace

@@ -82,9 +82,7 @@ class _Requests(tuple[PastRequest, ...]):
 
 @dataclass(frozen=True, eq=False)
 class EarlierRequest:
-    """Hold an earlier request with the places of its samples in the data of a split.
-
-    Thousands of them are kept. As bytes they do not fragment the memory that tensors are taken from.
+    """Hold an earlier request with the places of its samples in the data of a split, as bytes: many tensors fragment the memory.
 
     Args:
         past: The request.
