@@ -2,7 +2,6 @@
 
     python benchmarks/without_validation.py cifar10 --seed 0 --minutes 20
     python benchmarks/without_validation.py newsgroups --seed 0
-    python benchmarks/without_validation.py zoo --seed 0
     python benchmarks/without_validation.py --collect
 
 Each data set has one original and one reference (Retrain) for each request, and five ways to run a method:
@@ -17,9 +16,8 @@ Rules are the gate and the stop rule of UGradSL+ and the limit on the drop. With
 number of epochs. All models are scored on the same forget set, retain set and nine tenths of the test set. Finished runs are kept in
 `benchmarks/cache/without_validation`; `--collect` writes `benchmarks/results/without_validation.json` and prints the table.
 
-`cifar10` takes 3,000 training images and a small network, because trials on the whole set take hours on a CPU. `zoo` takes the
-committed full-size models (45,000 images) and a request of 450 of the images that their reference never saw; its runs have no
-trials. `newsgroups` is 20 Newsgroups as in `sequence.py`.
+`cifar10` takes 3,000 training images and a small network, because trials on the whole set take hours on a CPU. `newsgroups` is 20
+Newsgroups as in `sequence.py`.
 """
 
 from __future__ import annotations
@@ -46,16 +44,12 @@ from expunge.bench.results import revision
 from expunge.data.past_requests import remember_requests
 from expunge.data.samples import Data
 from expunge.data.tensors import TensorData
-from expunge.models import build
 from expunge.records.atomic_files import write_json
-from expunge.records.checkpoint import read_checkpoint
-from expunge.records.checkpoint_loading import load_into
 from expunge.records.record import machine, plain
 from expunge.sources.loading import load
 from expunge.sources.source import part_at
 from expunge.sources.spec import locate
 from expunge.training.method import Method
-from expunge.training.run import Compute
 from expunge.tuning.auto import adapt
 from expunge.tuning.trials import choose
 
@@ -65,7 +59,6 @@ from sequence import WordBag
 HERE = Path(__file__).parent
 CACHE = HERE / "cache" / "without_validation"
 RESULT = HERE / "results" / "without_validation.json"
-ZOO = HERE / "zoo" / "cifar10_full"
 SOURCES = ("train", "test", "none", "off", "norules")
 # ways whose runs have no rules
 WITHOUT_RULES = ("off", "norules")
@@ -106,7 +99,7 @@ class Problem:
         unseen: Positions of that tenth in `whole`.
         test: Test data.
         make: Makes a model with fresh parameters.
-        recipe: Recipe of the original and of Retrain. None if both are in the zoo.
+        recipe: Recipe of the original and of Retrain.
         requests: {name: what to forget}: a class, a share, or (column, value).
         text: Whether the model takes words, whose methods use AdamW.
     """
@@ -115,7 +108,7 @@ class Problem:
     unseen: torch.Tensor
     test: Data
     make: Callable[[], nn.Module]
-    recipe: Retrain | None
+    recipe: Retrain
     requests: dict[str, Any]
     text: bool = False
 
@@ -213,30 +206,7 @@ def newsgroups(seed: int) -> Problem:
     return Problem(source.train, unseen, source.test, WordBag, recipe, requests, text=True)
 
 
-def zoo(seed: int) -> Problem:
-    """The committed models of 45,000 images, and a request of 450 images that their reference never saw."""
-    train, test = _cifar10()
-    # the draw of the grid, whose data has no ids
-    drawn = Split.random(
-        TensorData(train.x, train.labels), TensorData(test.x, test.labels), 0.1, seed=seed, copies="ignore"
-    )
-    draw = torch.Generator().manual_seed(seed)
-    parts = [
-        balanced(train.labels, count, draw, s.index)
-        for s, count in ((drawn.forget, 450), (drawn.retain, 4050), (drawn.validation, 500))
-    ]
-    order = torch.cat(parts).sort().values
-    whole = part_at(train, order)
-    unseen = torch.searchsorted(order, parts[2])
-    assert train.ids is not None
-    few = part_at(test, balanced(test.labels, 2000, draw, torch.arange(len(test))))
-    requests = {"random": train.ids[parts[0].numpy()].tolist()}
-    return Problem(
-        whole, unseen, few, lambda: build("airbench", num_classes=10, shape=(3, 32, 32)), None, requests
-    )
-
-
-DATA = {"cifar10": cifar10, "newsgroups": newsgroups, "zoo": zoo}
+DATA = {"cifar10": cifar10, "newsgroups": newsgroups}
 
 
 class Setting:
@@ -245,16 +215,11 @@ class Setting:
     def __init__(self, data: str, seed: int):
         self.data, self.seed, self.problem = data, seed, DATA[data](seed)
         self.task = Classification(self.problem.whole.num_classes)
-        self.compute = Compute(amp="bf16", channels_last=True) if data == "zoo" else Compute()
 
     def model(self, name: str, split: Split) -> nn.Module:
         """Return the original, or the reference `name` of a split."""
         torch.manual_seed(self.seed)
         model = self.problem.make()
-        if self.problem.recipe is None:
-            file = "original" if name == "original" else "retrain-random10"
-            load_into(model, read_checkpoint(ZOO / f"{file}-seed{self.seed}.safetensors"))
-            return model
         path = CACHE / f"{self.data}-{name}-{self.seed}.pt"
         if not path.exists():
             part = split.for_original if name == "original" else split
@@ -266,7 +231,7 @@ class Setting:
 
     def scores(self, model: nn.Module, split: Split) -> dict[str, Any]:
         """Return the scores of a model on the sets that all ways share."""
-        result = evaluate(model, split, self.task, seed=self.seed, compute=self.compute)
+        result = evaluate(model, split, self.task, seed=self.seed)
         return {k: result.scores[k] for k in ("UA", "RA", "TA", "MIA")}
 
     def method(self, name: str, source: str) -> Method:
@@ -289,11 +254,11 @@ class Setting:
         reference = self.scores(self.model(f"retrain-{request}", shared), shared)
         split, method = self.problem.split(what, source, self.seed), self.method(name, source)
         fixed = [k for k in ("epochs", "gate", "early_stop", "max_drop", "guard") if hasattr(method, k)]
-        options: dict[str, Any] = {"seed": self.seed, "compute": self.compute}
+        options: dict[str, Any] = {"seed": self.seed}
         start, run, details = time.process_time(), None, {}
         if source == "norules":
             method = replace(method, **chosen)
-        elif source == "off" or self.data == "zoo":
+        elif source == "off":
             method = adapt(method, original, split, self.task, fixed)
         else:
             method, run, details = choose(
@@ -322,9 +287,8 @@ def run(data: str, seed: int, deadline: float, sources: list[str], names: list[s
     path = CACHE / f"{data}-{seed}.json"
     rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     setting = Setting(data, seed)
-    methods = ["ugradsl_plus"] if data == "zoo" else names
     for request in setting.problem.requests:
-        for name in methods:
+        for name in names:
             if name == "nhle" and request != "class":
                 continue
             for source in sources:
