@@ -97,8 +97,8 @@ def _scored(evaluation: Evaluation, retrained: Evaluation | None, tolerance: flo
     """Return the fields of `EarlierScores` of each earlier request with samples in the data."""
     if not evaluation.split.earlier or evaluation.earlier is None:
         return []
-    with_samples = [(at, e) for at, e in enumerate(evaluation.split.earlier, 1) if e.count]
-    sizes, test = np.array([e.count for _, e in with_samples]), evaluation.test.accuracy
+    with_samples = [(at, e.past, n) for at, e in enumerate(evaluation.split.earlier, 1) if (n := e.count)]
+    sizes, test = np.array([n for _, _, n in with_samples]), evaluation.test.accuracy
     own = _of_each(evaluation, sizes)
     nothing = [[None] * len(sizes)] * 2
     reference = (
@@ -107,22 +107,24 @@ def _scored(evaluation: Evaluation, retrained: Evaluation | None, tolerance: flo
     entries = [
         {
             "number": at,
-            "request": entry.past.request,
-            "scenario": entry.past.scenario,
-            "goal": entry.past.goal,
-            "samples": entry.count,
+            "request": past.request,
+            "scenario": past.scenario,
+            "goal": past.goal,
+            "samples": count,
             "UA": UA,
             "MIA": MIA,
-            "UA_then": entry.past.scores.get("UA"),
-            "MIA_then": entry.past.scores.get("MIA"),
+            "UA_then": past.scores.get("UA"),
+            "MIA_then": past.scores.get("MIA"),
             "UA_retrained": UA_again,
             "MIA_retrained": MIA_again,
             "came_back": False,
             "reason": "",
-            "receipt": entry.past.receipt,
-            "record": entry.past.record,
+            "receipt": past.receipt,
+            "record": past.record,
         }
-        for (at, entry), UA, MIA, UA_again, MIA_again in zip(with_samples, *own, *reference, strict=True)
+        for (at, past, count), UA, MIA, UA_again, MIA_again in zip(
+            with_samples, *own, *reference, strict=True
+        )
     ]
     for at in _better_than_chance(entries, test, tolerance):
         entries[at] |= {"came_back": True, "reason": _reason(entries[at], test)}
