@@ -93,7 +93,7 @@ def test_a_run_leaves_a_receipt_and_a_private_secret(run, capsys):
         == 0
     )
     shown = capsys.readouterr().out
-    assert "all 14 checks hold" in shown and "FAILED" not in shown
+    assert "all 16 checks hold" in shown and "FAILED" not in shown
     assert "does not show that the data is forgotten" in shown
 
 

@@ -451,7 +451,7 @@ def test_a_file_as_it_was_delivered_before_fails_verify_and_is_seen_by_audit(tra
     assert main(["verify", receipt, "--model", str(tmp_path / "dirty.pt")]) == 1
     shown = capsys.readouterr().out
     assert "FAILED contents: the file holds more than this model: state_dict_ema (" in shown
-    assert "ok     model" in shown and "1 of" in shown
+    assert "ok     model" in shown and "FAILED model file" in shown and "2 of" in shown
     checks = {c.name: c.ok for c in verify(receipt, torch.load(out)["state_dict"])}
     assert checks["model"] and "contents" not in checks
     audit = [

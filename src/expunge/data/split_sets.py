@@ -177,8 +177,8 @@ class SplitSets:
             >>> second = split.after(requests_of(unlearned), rehearse=True)  # doctest: +SKIP
         """
         rehearse = self.rehearse if rehearse is None else rehearse
-        known = {e.past.request for e in self.earlier}
-        new = [r for r in requests if r.request not in known and r.request != self.request]
+        known = {self.request, *(e.past.request for e in self.earlier)}
+        new = [r for r in requests if r.request not in known]
         if not new:
             return self if rehearse == self.rehearse else replace(self, rehearse=rehearse)
         found = find_samples(new, self.forget.data, self.test.data)

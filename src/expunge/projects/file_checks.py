@@ -165,4 +165,4 @@ def accept_state(folder: Folder) -> None:
     state = folder.state()
     raise_all(file_problems(folder, state, sealed=False))
     ledger = folder.find(LEDGER, state)
-    write_state(folder.path / STATE, {"ledger": str(Ledger(ledger).head()), **state}, ledger)
+    write_state(folder.path / STATE, state, ledger)

@@ -85,7 +85,9 @@ def verify(
     ]
     if isinstance(model, str | os.PathLike):
         checks += _check_contents(model)
-    checks += _check_bytes(intact.envelope.get("files", {}), {"model": model, "record": record})
+    wrong = {check.name for check in checks if not check.ok}
+    given = {name: path for name, path in (("model", model), ("record", record)) if name not in wrong}
+    checks += _check_bytes(intact.envelope.get("files", {}), given)
     if secret is not None and record is not None and statement["split_commitment"] is not None:
         expected, hasher = statement["split_commitment"], lambda r: split_commitment(secret, _split_hash(r))
         checks.append(_check_hash("split", "the split of the run", record, expected, hasher))
