@@ -1,6 +1,7 @@
 """Data that changes after a request: classes and samples that go, and contents that come back under other ids."""
 
 import copy
+import json
 import re
 import shutil
 from dataclasses import replace
@@ -552,3 +553,32 @@ def test_damaged_files_of_the_old_project_are_named(forgotten, tmp_path):
         ExpungeError, match=r"samples.npz of the project that made .* is missing or was changed"
     ):
         next_project(forgotten, tmp_path / "next", [], forgotten.path / "models/0002.safetensors")
+
+
+# ---- the model of an old project
+
+
+def test_a_request_file_of_the_old_project_that_was_changed_is_refused(answered, tmp_path):
+    path = answered.path / "models/0002.requests.json"
+    values = json.loads(path.read_text())
+    values["requests"][0]["ids"][-1] = "p99"
+    path.write_text(json.dumps(values))
+    with pytest.raises(ExpungeError, match=r"0002\.requests\.json of the project that made .* was changed"):
+        Project.create(tmp_path / "new", answered.settings, answered.path / "models/0002.safetensors")
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_older_model_of_a_project_is_refused(answered, tmp_path):
+    with pytest.raises(
+        ExpungeError, match=r"later ones answered request 2; give the latest, .*0002\.safetensors"
+    ):
+        Project.create(tmp_path / "new", answered.settings, answered.path / "models/0001.safetensors")
+
+
+def test_requests_of_the_old_project_that_wait_are_named(answered, tmp_path):
+    notes = []
+    answered.register([wanted(ids=["p60"])])
+    Project.create(
+        tmp_path / "a", answered.settings, answered.path / "models/0002.safetensors", say=notes.append
+    )
+    assert any("has requests that wait (3)" in text for text in notes)

@@ -298,3 +298,27 @@ def test_flags_of_a_new_request_beside_pending_are_refused_together(project, fla
     assert main(["forget", "--project", str(project.path), "--pending", *flags]) == 2
     err = capsys.readouterr().err
     assert all(words in err for words in named) and content(project.path) == before
+
+
+# ---- states that contradict the ledger, also after --accept
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda r: r.update(state="done"), "says that request 3 is done, and names no run"),
+        (lambda r: r["what"].update(ids=[]), "has 0 ids for request 3, which came with 1 samples"),
+    ],
+)
+def test_a_waiting_request_that_was_emptied_is_not_accepted(answered, change, words):
+    answered.register([wanted(ids=["p60"])])
+    edit(answered, lambda state: change(state["requests"][2]), sealed=False)
+    with pytest.raises(ExpungeError, match=words):
+        answered.accept()
+
+
+def test_a_subject_in_another_unicode_form_is_one_subject(project):
+    project.register([wanted(ids=["p1"], subject="Jose\u0301")])
+    assert project.status().problems == ()
+    project.register([wanted(ids=["p2"], subject="Jos\u00e9")])
+    assert {r.subject for r in project.status().requests} == {"Jos\u00e9"}

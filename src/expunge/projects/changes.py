@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,7 +46,8 @@ def enter(
     splits = draw_new(prepared, new)
     check_new_requests(prepared, new, splits)
     for request, split in zip(new, splits, strict=True):
-        subject = request.subject or NO_SUBJECT
+        # the form in which the ledger keeps it
+        subject = unicodedata.normalize("NFC", request.subject) or NO_SUBJECT
         number = ledger.add(
             subject,
             split.forget.ids,

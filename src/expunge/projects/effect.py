@@ -40,13 +40,13 @@ def failure(part: Part, *, exact: bool, max_loss: float = LARGEST_LOSS) -> str:
 
     Args:
         part: The request.
-        exact: Whether the method trains a new model without the samples. Then there is nothing to measure.
+        exact: Whether the method trains a new model without the samples. Then only the loss of accuracy is measured.
         max_loss: Points of test accuracy that the run may cost.
     """
-    if exact and part.split.goal != "unlearn":
-        return ""
     if harm := _lost_accuracy(part, max_loss):
         return harm
+    if exact and part.split.goal != "unlearn":
+        return ""
     if part.split.goal == "unlearn":
         return _still_recognised(part)
     return _unmoved(part) or _class_remembered(part) or _taught(part) or _still_remembered(part)

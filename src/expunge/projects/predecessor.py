@@ -13,6 +13,7 @@ import numpy as np
 from ..data.past_requests import PastRequest, find_samples
 from ..errors import ExpungeError, raise_all
 from ..records.checkpoint import Checkpoint
+from ..records.request_file import requests_path
 from ..sources.source import Source
 from .division import divided_as
 from .entries import Entries
@@ -26,11 +27,13 @@ class Predecessor:
     """Hold what the project fixed that made a model.
 
     Args:
+        waiting: Numbers of its requests that wait.
         drawn: The entry `drawn` of its state.
         held_out: Ids of its validation set; empty without one, and if its data has no ids.
         samples: Its fingerprints. None in a project of an earlier version.
     """
 
+    waiting: list[int]
     drawn: dict[str, Any]
     held_out: list[str]
     samples: Fingerprints | None
@@ -40,7 +43,7 @@ def predecessor_of(checkpoint: Path) -> Predecessor | None:
     """Return what the project fixed in whose folder `models` a checkpoint is. None outside of a project.
 
     Raises:
-        ExpungeError: The files of that project are damaged.
+        ExpungeError: The files of that project are damaged, or it has a later model.
     """
     place = checkpoint.resolve()
     root = place.parent.parent
@@ -51,16 +54,31 @@ def predecessor_of(checkpoint: Path) -> Predecessor | None:
     drawn, files = state.get("drawn"), [entry["file"] for entry in state["models"]]
     if not drawn or f"{MODELS}/{place.name}" not in files or not place.is_file():
         return None
+    at = files.index(f"{MODELS}/{place.name}")
+    if later := [str(r["number"]) for r in state["requests"] if r.get("run", 0) > at]:
+        raise ExpungeError(
+            f"{checkpoint} is an older model of its project: later ones answered request{'s' * (len(later) > 1)} {', '.join(later)}; give "
+            f"the latest, {root / files[-1]}."
+        )
     names, samples = folder.find(HELD_OUT, state), folder.find(SAMPLES, state)
+    history, known = (
+        folder.find(str(requests_path(Path(files[at]))), state),
+        state["models"][at].get("requests"),
+    )
     raise_all(
         [
             f"{path} of the project that made {checkpoint} is missing or was changed; restore it from a backup, or copy the model and "
             "its request file out of that project."
-            for path, digest in ((names, drawn["held_out"]), (samples, drawn.get("samples")))
+            for path, digest in (
+                (names, drawn["held_out"]),
+                (samples, drawn.get("samples")),
+                (history, known),
+            )
             if digest and (not path.is_file() or sha256(path) != digest)
         ]
     )
     return Predecessor(
+        [r["number"] for r in state["requests"] if r["state"] == "waiting"],
         drawn,
         json.loads(names.read_text(encoding="utf-8")) if drawn["held_out"] else [],
         Fingerprints.load(samples) if drawn.get("samples") else None,
@@ -84,6 +102,12 @@ def begin(
         ExpungeError: Samples of earlier requests may be in the data, and nobody could recognise them; or the validation set
             of the model is not known.
     """
+    if before is not None and before.waiting:
+        numbers = ", ".join(map(str, before.waiting))
+        say(
+            f"the project that made the model has requests that wait ({numbers}), which this project does not know: runs train on their "
+            "samples; answer them there first, or enter them here too."
+        )
     if not answered:
         return None
     samples = None if before is None else before.samples

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def state_problems(folder: Folder, state: dict[str, Any], ledger: Ledger) -> lis
             continue
         pairs = {
             "the due day": (entry["due"], known[n].due),
-            "the subject": (entry["subject"].strip(), known[n].subject),
+            "the subject": (unicodedata.normalize("NFC", entry["subject"]).strip(), known[n].subject),
             "the number of samples": (entry["samples"], known[n].ids),
         }
         problems += [
@@ -46,6 +47,12 @@ def state_problems(folder: Folder, state: dict[str, Any], ledger: Ledger) -> lis
             problems.append(
                 f"{place} has other samples for request {n} than {ledger.path} got when it came; {_BACKUP}."
             )
+        if entry["state"] == "waiting" and ids_differ(entry):
+            problems.append(
+                f"{place} has {len(entry['what']['ids'])} ids for request {n}, which came with {entry['samples']} samples; {_BACKUP}."
+            )
+        if entry["state"] == "done" and not entry.get("run"):
+            problems.append(f"{place} says that request {n} is done, and names no run for it; {_BACKUP}.")
         if entry["state"] == "waiting" and known[n].receipt:
             problems.append(
                 f"{place} says that request {n} waits, and {ledger.path} has a receipt for it; {_BACKUP}."
@@ -53,6 +60,12 @@ def state_problems(folder: Folder, state: dict[str, Any], ledger: Ledger) -> lis
     if entries and state.get("ledger") and not state.get("drawn"):
         problems.append(f"{place} lacks the entry drawn, which the first request wrote; {_BACKUP}.")
     return problems
+
+
+def ids_differ(entry: dict[str, Any]) -> bool:
+    """Return whether a waiting request lacks ids that it had. One by class or group of an earlier version has none."""
+    ids = entry["what"]["ids"]
+    return len(ids) != entry["samples"] and (bool(ids) or entry["kind"] == "ids")
 
 
 def promised_ids(entry: dict[str, Any]) -> list[str]:
