@@ -201,6 +201,16 @@ def test_stored_gap_serves_without_a_retrained_record() -> None:
     assert "SalUn is 1.00 points from retraining" in text
 
 
+def test_a_stored_gap_has_a_direction_only_where_the_score_of_retrain_is_known() -> None:
+    run = one("unlearn", "salun", scores=(0, 90, 80, 50), goal="untrain")
+    run.scores["gap"] = {"UA": 11.11, "RA": 2.0, "TA": 0.0, "MIA": 1.0, "avg": 3.5}
+    text = words(page([run]))
+    assert "UA 11.1 points from Retrain" in text
+    assert "+11.1" not in text and "gets more of the forget set wrong" not in text
+    run.details["verdict"] = {"words": [], "figures": {"UA": {"value": 0.0, "retrained": 11.11}}}
+    assert f"UA {fixed(-11.1)}: still gets more of the forget set right" in words(page([run]))
+
+
 def test_same_method_with_other_settings_stands_apart() -> None:
     runs = [one("retrain", "retrain", scores=(50, 90, 80, 50))]
     runs += [

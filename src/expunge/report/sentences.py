@@ -211,4 +211,6 @@ def _largest_gap(group: Group) -> str:
         return f"{points(group.average)} from Retrain on average"
     if size <= 1:
         return "within one point of Retrain on every score"
+    if not group.signed(metric):
+        return f"{metric} {fixed(size)} points from Retrain"
     return f"{metric} {fixed(gap, sign=True)}: {gap_meaning(is_generator(group.runs[0]), metric, gap)}"

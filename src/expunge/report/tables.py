@@ -84,7 +84,7 @@ def _cell(group: Group, metric: str) -> dict[str, Any]:
     gap = group.gap(metric) if group.kind != "retrain" and metric in HEADLINE else None
     return {
         **_with_spread(score, fixed if metric in HEADLINE else compact),
-        "gap": fixed(gap.mean, sign=True) if gap else "",
+        "gap": fixed(gap.mean, sign=group.signed(metric)) if gap else "",
         "step": gap_step(gap.mean if gap else None),
         "why": "" if score else "not measured in this run",
         "sort": score.mean if score else "",
