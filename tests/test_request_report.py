@@ -109,6 +109,26 @@ def test_a_model_that_answered_requests_is_no_original():
         assert others not in out.getvalue().lower()
 
 
+def test_the_texts_name_the_model_before_a_later_run_as_its_row_does():
+    before, run = record("b", [(11, 82), (6, 61)]), record("c", [(12, 80), (7, 60)], "b")
+    retrained = record("r", [(10, 85), (1, 2)])
+    before.kind, retrained.kind, before.details["answered"] = "original", "retrain", 1
+    counts = {"bins": [0, 0.5, 1], "original": {"forget": [1, 3]}, "unlearned": {"forget": [3, 1]}}
+    run.details |= {"histograms": counts, "trials": [{"settings": {"lr": 0.1}, "distance": 1.0}]}
+    run.ended = "worse"
+    rows = [replace(r, split={"scenario": "ids", "earlier": ["r0"]}) for r in (before, retrained, run)]
+    text = page(rows)
+    assert "The model before this run is" in text and "target than the model before this run" in text
+    assert "model before this run 75.0" in text and "points; the model before this run:" in text
+    assert (
+        "</svg>model before this run</span>" in text
+        and "original" not in text.split("<main>")[1].lower().split("<script>")[0]
+    )
+    assert "the model before this run:" in page(rows[2:])
+    before.details["answered"] = 0
+    assert "The original is" in page(rows) and "this run 75.0" not in page(rows)
+
+
 def test_there_is_no_heat_map_without_a_sequence():
     assert request_history.heat_maps(RUNS[1:2]) == []
     # two seeds of one request are no sequence

@@ -188,7 +188,7 @@ def limits(study: Study) -> list[str]:
     worse = [g.label for g in study.methods if any(r.ended == "worse" for r in g.runs)]
     if worse:
         sentences.append(
-            f"Further from the target than the original: {listed(worse)}. Their runs below give the numbers."
+            f"Further from the target than the {study.before}: {listed(worse)}. Their runs below give the numbers."
         )
     stopped = [g.label for g in study.methods if any(r.ended not in ("finished", "worse") for r in g.runs)]
     if stopped:
