@@ -159,3 +159,24 @@ def test_the_terminal_table_fits_eighty_columns():
     assert max(map(len, lines)) <= 80 and "…" not in out.getvalue()
     assert sum("came back" in line for line in lines) == 1 and "88.0 (+10.0)" in out.getvalue()
     assert earlier_table(RUNS[1]) is None
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_no_number_of_the_result_table_is_cut_in_eighty_columns(seeds):
+    gap = dict.fromkeys(("UA", "RA", "TA", "MIA", "avg", "features"), 100.0)
+    runs = [
+        Record(kind=kind, method="ugradsl_plus", seed=seed, seconds=12345.6, peak_memory=2**40, machine={},
+               scores={"UA": 100.0, "RA": 100.0, "TA": 100.0, "MIA": 100.0, "gap": gap},
+               details={"grounds": {"over_forgotten": "It is."}} if kind == "unlearn" else {})
+        for kind in ("original", "unlearn")
+        for seed in range(seeds)
+    ]  # fmt: skip
+    for width in (72, 80, 200):
+        out = io.StringIO()
+        Console(file=out, width=width).print(result_table(runs, width=width))
+        text = out.getvalue()
+        assert max(map(len, text.splitlines())) <= width and "…" not in text
+        # four scores, average and feature gap in each of two rows, the gaps to Retrain in brackets
+        assert text.count("100.00") == 20 and text.count("(100.00)") == 8
+        assert ("MiB" in text) == (width == 200)
+        assert text.count("±0.00") == (0 if seeds == 1 else 13 if "RTE" in text else 12)
