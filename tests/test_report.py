@@ -178,6 +178,13 @@ def test_equal_figures_share_the_headline() -> None:
     assert "b and a come closest to retraining: 0.00 points away" in text and text.count("smallest gap") == 2
 
 
+def test_a_method_alone_has_no_smallest_gap_and_a_badge_stands_apart_from_the_name() -> None:
+    runs = [one("retrain", "retrain", scores=(50, 90, 80, 50)), one("unlearn", "a", scores=(50, 90, 80, 50))]
+    assert "smallest gap" not in words(page(runs))
+    text = words(page([*runs, one("unlearn", "b", scores=(40, 90, 80, 50))]))
+    assert "a smallest gap" in text and "Retrain the reference" in text
+
+
 def test_close_scores_with_other_predictions_are_not_praised_alone() -> None:
     moved = {"redistribution": {"unlearned": [60, 40, 0], "retrained": [0.2, 0.2, 0.6]}}
     runs = [one(kind, "a", scores=(50, 90, 80, 50), details=moved) for kind in ("retrain", "unlearn")]
