@@ -26,7 +26,7 @@ import expunge.report
 from expunge.errors import ExpungeError
 from expunge.records.record import Record
 from expunge.report import page, write_report
-from expunge.report.audit_details import picture
+from expunge.report.audit_details import picture, trials
 from expunge.report.figures import curves
 from expunge.report.group import Group
 from expunge.report.number_text import compact, duration, fixed, gap_step, listed, memory
@@ -178,6 +178,13 @@ def test_equal_figures_share_the_headline() -> None:
     assert "b and a come closest to retraining: 0.00 points away" in text and text.count("smallest gap") == 2
 
 
+def test_a_method_alone_has_no_smallest_gap_and_a_badge_stands_apart_from_the_name() -> None:
+    runs = [one("retrain", "retrain", scores=(50, 90, 80, 50)), one("unlearn", "a", scores=(50, 90, 80, 50))]
+    assert "smallest gap" not in words(page(runs))
+    text = words(page([*runs, one("unlearn", "b", scores=(40, 90, 80, 50))]))
+    assert "a smallest gap" in text and "Retrain the reference" in text
+
+
 def test_close_scores_with_other_predictions_are_not_praised_alone() -> None:
     moved = {"redistribution": {"unlearned": [60, 40, 0], "retrained": [0.2, 0.2, 0.6]}}
     runs = [one(kind, "a", scores=(50, 90, 80, 50), details=moved) for kind in ("retrain", "unlearn")]
@@ -199,6 +206,48 @@ def test_stored_gap_serves_without_a_retrained_record() -> None:
     run.scores["gap"] = {"UA": 1.0, "RA": 2.0, "TA": 0.0, "MIA": 1.0, "avg": 1.0}
     text = words(page([run]))
     assert "SalUn is 1.00 points from retraining" in text
+
+
+def test_a_stored_gap_has_a_direction_only_where_the_score_of_retrain_is_known() -> None:
+    run = one("unlearn", "salun", scores=(0, 90, 80, 50), goal="untrain")
+    run.scores["gap"] = {"UA": 11.11, "RA": 2.0, "TA": 0.0, "MIA": 1.0, "avg": 3.5}
+    text = words(page([run]))
+    assert "UA 11.1 points from Retrain" in text
+    assert "+11.1" not in text and "gets more of the forget set wrong" not in text
+    run.details["verdict"] = {"words": [], "figures": {"UA": {"value": 0.0, "retrained": 11.11}}}
+    assert f"UA {fixed(-11.1)}: still gets more of the forget set right" in words(page([run]))
+
+
+@pytest.mark.parametrize(
+    ("lr", "ended", "expected", "used"),
+    [
+        (0.1, "finished", "Tuning chose the first row", 1),
+        (0.2, "finished", "closer to Retrain than the original, so tuning took the marked row", 1),
+        (0.3, "finished", "No row has the settings of this run", 0),
+        (0.1, "unchanged", "so the run kept that model", 0),
+    ],
+)
+def test_the_trial_with_the_settings_of_the_run_is_marked(
+    lr: float, ended: str, expected: str, used: int
+) -> None:
+    rows = [{"settings": {"lr": v}, "distance": d, "status": "finished"} for v, d in ((0.1, 1.0), (0.2, 2.0))]
+    run = one("unlearn", "ft", scores=(0, 90, 80, 50), settings={"lr": lr, "epochs": 2}, status=ended)
+    run.details["trials"] = rows
+    shown = trials(run, "original")
+    assert [r["used"] for r in shown["rows"]].count(True) == used
+    text = words(page([run]))
+    assert expected in text and text.count("finished · used") == used
+    assert ("chose the first row" in text) == (expected == "Tuning chose the first row")
+
+
+def test_a_union_of_a_class_and_other_samples_is_not_all_of_the_class() -> None:
+    split = {"sizes": {"forget": 149, "retain": 900}, "forget_classes": [3]}
+    for scenario, text in (
+        ("ids", "149 samples, among them all of “class 3”"),
+        ("class", "149 samples, all of “class 3”"),
+    ):
+        run = one("unlearn", "ft", scores=(0, 90, 80, 50), split={**split, "scenario": scenario})
+        assert f"To forget: {text}." in words(page([replace(run, data={})]))
 
 
 def test_same_method_with_other_settings_stands_apart() -> None:

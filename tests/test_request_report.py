@@ -109,6 +109,26 @@ def test_a_model_that_answered_requests_is_no_original():
         assert others not in out.getvalue().lower()
 
 
+def test_the_texts_name_the_model_before_a_later_run_as_its_row_does():
+    before, run = record("b", [(11, 82), (6, 61)]), record("c", [(12, 80), (7, 60)], "b")
+    retrained = record("r", [(10, 85), (1, 2)])
+    before.kind, retrained.kind, before.details["answered"] = "original", "retrain", 1
+    counts = {"bins": [0, 0.5, 1], "original": {"forget": [1, 3]}, "unlearned": {"forget": [3, 1]}}
+    run.details |= {"histograms": counts, "trials": [{"settings": {"lr": 0.1}, "distance": 1.0}]}
+    run.ended = "worse"
+    rows = [replace(r, split={"scenario": "ids", "earlier": ["r0"]}) for r in (before, retrained, run)]
+    text = page(rows)
+    assert "The model before this run is" in text and "target than the model before this run" in text
+    assert "model before this run 75.0" in text and "points; the model before this run:" in text
+    assert (
+        "</svg>model before this run</span>" in text
+        and "original" not in text.split("<main>")[1].lower().split("<script>")[0]
+    )
+    assert "the model before this run:" in page(rows[2:])
+    before.details["answered"] = 0
+    assert "The original is" in page(rows) and "this run 75.0" not in page(rows)
+
+
 def test_there_is_no_heat_map_without_a_sequence():
     assert request_history.heat_maps(RUNS[1:2]) == []
     # two seeds of one request are no sequence
@@ -139,3 +159,24 @@ def test_the_terminal_table_fits_eighty_columns():
     assert max(map(len, lines)) <= 80 and "…" not in out.getvalue()
     assert sum("came back" in line for line in lines) == 1 and "88.0 (+10.0)" in out.getvalue()
     assert earlier_table(RUNS[1]) is None
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_no_number_of_the_result_table_is_cut_in_eighty_columns(seeds):
+    gap = dict.fromkeys(("UA", "RA", "TA", "MIA", "avg", "features"), 100.0)
+    runs = [
+        Record(kind=kind, method="ugradsl_plus", seed=seed, seconds=12345.6, peak_memory=2**40, machine={},
+               scores={"UA": 100.0, "RA": 100.0, "TA": 100.0, "MIA": 100.0, "gap": gap},
+               details={"grounds": {"over_forgotten": "It is."}} if kind == "unlearn" else {})
+        for kind in ("original", "unlearn")
+        for seed in range(seeds)
+    ]  # fmt: skip
+    for width in (72, 80, 200):
+        out = io.StringIO()
+        Console(file=out, width=width).print(result_table(runs, width=width))
+        text = out.getvalue()
+        assert max(map(len, text.splitlines())) <= width and "…" not in text
+        # four scores, average and feature gap in each of two rows, the gaps to Retrain in brackets
+        assert text.count("100.00") == 20 and text.count("(100.00)") == 8
+        assert ("MiB" in text) == (width == 200)
+        assert text.count("±0.00") == (0 if seeds == 1 else 13 if "RTE" in text else 12)

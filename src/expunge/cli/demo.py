@@ -102,7 +102,7 @@ def demo(
         for seed in range(seeds):
             records += DemoSeed(source, data, flags, seed, out, command).run(methods, bars)
     write_report(out / "report.html", records)
-    console.print(result_table(records, f"{source.name}: forget {describe(flags)}"))
+    console.print(result_table(records, f"{source.name}: forget {describe(flags)}", console.width))
     for rows in [r.details["table2x2"] for r in records if "table2x2" in r.details and r.seed == 0]:
         console.print(table_2x2(rows))
     console.print(f"report: {out / 'report.html'}")

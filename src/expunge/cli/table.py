@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rich.markup import escape
@@ -35,36 +35,76 @@ def _gap(record: Record, name: str) -> float | None:
     return (record.scores.get("gap") or {}).get(name)
 
 
-def result_table(records: Sequence[Record], title: str = "") -> Table:
-    """Scores beside Retrain's: mean (and spread over seeds) of UA, RA, TA, MIA with the gap, avg. gap, RTE."""
+def result_table(records: Sequence[Record], title: str = "", width: int | None = None) -> Table:
+    """Scores beside Retrain's: mean (and spread over seeds) of UA, RA, TA, MIA with the gap, avg. gap, RTE.
+
+    Args:
+        records: The records.
+        title: The title of the table.
+        width: The columns of the terminal. A table that is wider has gaps and spreads below the scores, and if it must be, no
+            memory and no seconds. No number is cut.
+    """
     several = {len(r.details.get("requests") or ()) for r in records} - {0, 1}
-    seeds = max((len(g) for g in by_method(records)), default=1)
+    groups = by_method(records)
+    seeds = max(map(len, groups), default=1)
+    features = any(_gap(r, "features") is not None for r in records)
+    names = ["method", *HEADLINE, "avg. gap", *(["feature gap"] if features else []), "RTE s", "MiB"]
+    rows = [_row(group, ("avg", "features") if features else ("avg",)) for group in groups]
+    widths: list[int | None] = [None] * len(names)
+    padding = 1
+    if width is not None and _width([names, *rows], len) > width:
+        rows = [[cell.replace("±", " ±") for cell in row] for row in rows]
+        widths, padding = _narrow([names, *rows], width)
     table = Table(
         title=escape(visible(title)) or None,
         caption="percent; the gap to Retrain in brackets, smaller is closer"
         + (f"; mean ± sample standard deviation over {seeds} seeds" if seeds > 1 else "")
         + (f"; UA and MIA are those of {several.pop()} requests together" if several else ""),
+        padding=(0, padding),
     )
-    table.add_column("method", no_wrap=True)
-    features = any(_gap(r, "features") is not None for r in records)
-    gaps = ("avg", "features") if features else ("avg",)
-    for name in (*HEADLINE, "avg. gap", *(["feature gap"] if features else []), "RTE s", "MiB"):
-        table.add_column(name, justify="right")
-    for group in by_method(records):
-        first = group[0]
-        cells = [_cell([r.scores.get(k) for r in group], [_gap(r, k) for r in group]) for k in HEADLINE]
-        memory = [r.peak_memory for r in group if r.peak_memory]
-        note = _note(group)
-        table.add_row(
-            _name(first) + note,
-            *cells,
-            *("–" if first.kind == "retrain" else stat_text(_gap(r, k) for r in group) for k in gaps),
-            # a model that was only looked at has no seconds
-            "–" if first.kind == "original" else stat_text(r.seconds or None for r in group),
-            f"{max(memory) / 2**20:.0f}" if memory else "–",
-            style="bold" if first.kind == "retrain" else "",
+    for name, size in zip(names, widths, strict=False):
+        first = name == "method"
+        table.add_column(
+            name, justify="left" if first else "right", width=size, no_wrap=first and size is None
         )
+    for group, row in zip(groups, rows, strict=True):
+        table.add_row(*row[: len(widths)], style="bold" if group[0].kind == "retrain" else "")
     return table
+
+
+def _row(group: Sequence[Record], gaps: Sequence[str]) -> list[str]:
+    """Return the cells of a method: its name, the headline scores, these gaps, seconds and memory."""
+    first = group[0]
+    memory = [r.peak_memory for r in group if r.peak_memory]
+    return [
+        _name(first) + _note(group),
+        *(_cell([r.scores.get(k) for r in group], [_gap(r, k) for r in group]) for k in HEADLINE),
+        *("–" if first.kind == "retrain" else stat_text(_gap(r, k) for r in group) for k in gaps),
+        # a model that was only looked at has no seconds
+        "–" if first.kind == "original" else stat_text(r.seconds or None for r in group),
+        f"{max(memory) / 2**20:.0f}" if memory else "–",
+    ]
+
+
+def _width(rows: Sequence[Sequence[str]], size: Callable[[str], int], padding: int = 1) -> int:
+    """Return the width of a table with its lines, if a cell is as wide as `size` says."""
+    return sum(max(map(size, column)) + 2 * padding + 1 for column in zip(*rows, strict=True)) + 1
+
+
+def _longest_word(text: str) -> int:
+    return max(map(len, text.split()), default=0)
+
+
+def _narrow(rows: Sequence[Sequence[str]], width: int) -> tuple[list[int | None], int]:
+    """Return the widths of the columns that fit, each as wide as its longest word, and their padding. The last ones go first."""
+    kept, padding = len(rows[0]), 1
+    for kept, padding in ((len(rows[0]) - dropped, p) for dropped in range(3) for p in (1, 0)):
+        spare = width - _width([row[:kept] for row in rows], _longest_word, padding)
+        if spare >= 0:
+            break
+    words = [max(map(_longest_word, column)) for column in list(zip(*rows, strict=True))[:kept]]
+    name = max(len(row[0]) for row in rows)
+    return [min(name, words[0] + max(spare, 0)), *words[1:]], padding
 
 
 def _note(group: Sequence[Record]) -> str:

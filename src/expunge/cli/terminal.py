@@ -29,7 +29,7 @@ def notice(text: str) -> None:
 def show_records(records: Sequence[Record], limits: Sequence[str], page: Path | None) -> None:
     """Print the table of the records and the limits of the audit, and write the HTML report if `page` is given."""
     console = Console()
-    console.print(result_table(records))
+    console.print(result_table(records, width=console.width))
     if (extra := measures_table(records)) is not None:
         console.print(extra)
     for row in [r.details["table2x2"] for r in records if "table2x2" in r.details]:

@@ -174,14 +174,14 @@ def _method_parts(group: Group, study: Study, name: str) -> dict[str, Any]:
     # Parts that hold nothing for this run are left out of the page.
     optional = {
         "curves": figures.curves(record, study.retrain),
-        "histograms": figures.histograms(details),
+        "histograms": figures.histograms(details, study),
         "bars": [figure for figure in bars if figure is not None],
         "features": scatter.features(details, study),
         "examples": audit_details.examples(details, study),
         "images": audit_details.image_grids(details),
         "before": audit_details.before_and_after(details, record.scores),
         "nhle": audit_details.nhle_table(details),
-        "trials": audit_details.trials(details),
+        "trials": audit_details.trials(record, study.before),
         "attacks": strong_audit.attack_table(details.get("attacks")),
         "feature_measures": strong_audit.feature_table(details.get("features")),
         "own": request_history.own_table(record),

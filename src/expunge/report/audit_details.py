@@ -6,6 +6,7 @@ import base64
 import binascii
 from typing import Any
 
+from ..records.record import Record
 from ..records.statistics import TABLE_2X2
 from .number_text import DASH, compact, fixed, setting_text
 from .study import Study
@@ -55,24 +56,49 @@ def before_and_after(details: dict[str, Any], scores: dict[str, Any]) -> dict[st
     return {"titles": ["before", "after"], "rows": rows} if rows else {}
 
 
-def trials(details: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings that tuning tried, in their order of distance, with a column for each field."""
+def trials(record: Record, before: str) -> dict[str, Any]:
+    """Return the settings that tuning tried, in their order of distance, with a column for each field.
+
+    Args:
+        record: A run. The first trial with its settings is marked.
+        before: What the model before the run is called.
+    """
+    details = record.details
     items = [(table(trial.get("settings")), trial) for trial in _dicts(details.get("trials"))]
     fields = list(dict.fromkeys(str(k) for settings, _ in items for k in settings))
     if not fields:
         return {}
+    used = next((i for i, (s, _) in enumerate(items) if s.items() <= record.settings.items()), None)
+    if record.ended == "unchanged":
+        used = None
     return {
         "titles": fields,
+        "why": _why(record, used, before),
         "untouched": fixed(number(details.get("trials_untouched"))),
         "rows": [
             {
                 "settings": [setting_text(settings.get(k)) for k in fields],
                 "distance": fixed(number(trial.get("distance"))),
                 "status": str(trial.get("status") or ""),
+                "used": i == used,
             }
-            for settings, trial in items
+            for i, (settings, trial) in enumerate(items)
         ],
     }
+
+
+def _why(record: Record, used: int | None, before: str) -> str:
+    """Return why the run has the settings of the trial in row `used`."""
+    if used == 0:
+        return "Tuning chose the first row, the settings with the smallest estimated distance to Retrain."
+    if used is not None:
+        return (
+            f"No trial was clearly closer to Retrain than the {before}, so tuning took the marked row: the first trial that "
+            "is hardly further away."
+        )
+    first = "The first row has the smallest estimated distance to Retrain."
+    kept = f"No trial was clearly closer than the {before}, so the run kept that model."
+    return f"{first} {kept if record.ended == 'unchanged' else 'No row has the settings of this run.'}"
 
 
 def value_text(value: Any) -> str:

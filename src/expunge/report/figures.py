@@ -165,17 +165,17 @@ def _padded(low: float, high: float) -> tuple[float, float]:
     return (0.0 if low >= 0 and low < 0.4 * high else low - room), high + room
 
 
-def histograms(details: dict[str, Any]) -> list[Figure]:
+def histograms(details: dict[str, Any], study: Study) -> list[Figure]:
     """Draw the confidence in the true class on forget, retain and test set, with the three models in each panel."""
     data = table(details.get("histograms"))
     edges = [e for e in numbers(data.get("bins")) if e is not None]
     if len(edges) < 2 or edges != sorted(edges):
         return []
-    panels = [_histogram(name, edges, data) for name in SETS]
+    panels = [_histogram(name, edges, data, study.before) for name in SETS]
     return [panel for panel in panels if panel is not None]
 
 
-def _histogram(name: str, edges: list[float], data: dict[str, Any]) -> Figure | None:
+def _histogram(name: str, edges: list[float], data: dict[str, Any], before: str) -> Figure | None:
     shares: dict[str, list[float]] = {}
     for model in MODELS:
         counts = [c for c in numbers(table(data.get(model)).get(name)) if c is not None and c >= 0]
@@ -206,7 +206,10 @@ def _histogram(name: str, edges: list[float], data: dict[str, Any]) -> Figure | 
         )
         plot.parts.append(f'<path class="step {STYLES[model]}" d="{path}"/>')
     half = min(range(len(edges)), key=lambda i: abs(edges[i] - 0.5))
-    confident = ", ".join(f"{m} {fixed(sum(s[half:]))}\N{NO-BREAK SPACE}%" for m, s in shares.items())
+    confident = ", ".join(
+        f"{before if m == 'original' else m} {fixed(sum(s[half:]))}\N{NO-BREAK SPACE}%"
+        for m, s in shares.items()
+    )
     note = f"Confidence above {edges[half]:g}: {confident}."
     return Figure(
         plot.svg(f"Confidence in the true class, {name} set. {note}"), f"{name.capitalize()} set", note

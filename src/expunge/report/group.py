@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,6 +27,12 @@ def display_name(method: str) -> str:
         return method
     match = re.search(r"^class ([A-Z]\w*)\(", text, re.MULTILINE)
     return re.sub("Plus$", "+", match[1]) if match else method
+
+
+def _reference_score(run: Record, metric: str) -> float | None:
+    """Return Retrain's score as the verdict of a record states it."""
+    figures = table(table(run.details.get("verdict")).get("figures"))
+    return number(table(figures.get(metric)).get("retrained"))
 
 
 @dataclass
@@ -79,9 +86,10 @@ class Group:
         return [r for r in references if r.seed == run.seed] or references
 
     def gap_of(self, run: Record, metric: str) -> float | None:
-        """Return the signed distance to Retrain in points. Without a retrained run, return the stored gap.
+        """Return the signed distance to Retrain in points. Without a retrained run, return the gap of the record.
 
-        There is no distance to a retrained model that is not comparable with the original.
+        The gap of a record has no sign. It gets the one of Retrain's score in the record's verdict, if that is known: see
+        `signed`. There is no distance to a retrained model that is not comparable with the original.
         """
         if "reference" in table(run.details.get("grounds")):
             return None
@@ -89,7 +97,15 @@ class Group:
         reference = stat(number(r.scores.get(metric)) for r in self.reference(run))
         if score is not None and reference is not None:
             return score - reference.mean
-        return None if self.retrain else number(table(run.scores.get("gap")).get(metric))
+        stored = None if self.retrain else number(table(run.scores.get("gap")).get(metric))
+        known = _reference_score(run, metric)
+        if stored is None or score is None or known is None:
+            return stored
+        return math.copysign(stored, score - known)
+
+    def signed(self, metric: str) -> bool:
+        """Return whether it is known of each run if its score lies above or below Retrain's."""
+        return self.retrain is not None or all(_reference_score(r, metric) is not None for r in self.runs)
 
     def average_of(self, run: Record) -> float | None:
         """Return the mean of |gap| over the four scores that are available."""

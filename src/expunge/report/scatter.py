@@ -56,7 +56,10 @@ def _scatter(model: str, points: list[Point], study: Study) -> Figure:
         plot.parts.append(f'<path class="crosses" d="{marks}"/>')
     _names(plot, points, classes, study)
     counts = f"{len(points)} samples in two dimensions, {len(crosses)} of them from the forget set"
-    return Figure(plot.svg(f"Penultimate features of the {model} model: {counts}."), model.capitalize())
+    title = study.before if model == "original" else f"{model} model"
+    return Figure(
+        plot.svg(f"Penultimate features of the {title}: {counts}."), title.removesuffix(" model").capitalize()
+    )
 
 
 def _names(plot: Plot, points: list[Point], classes: list[int], study: Study) -> None:

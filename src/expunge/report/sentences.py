@@ -55,15 +55,13 @@ def headline(study: Study) -> str:
         names = [g.label for g in study.methods[:3]]
         names += ["others"] if len(study.methods) > 3 else []
         if any("reference" in g.grounds for g in study.methods):
-            return (
-                f"No conclusion on {listed(names)}: the retrained model is not comparable with the original."
-            )
+            return f"No conclusion on {listed(names)}: the retrained model is not comparable with the {study.before}."
         return f"The distance of {listed(names)} to retraining is unknown."
     best = study.contenders[0]
     # A ranked method has an average gap, and therefore a distance.
     assert best.distance is not None
     if "unchanged" in best.grounds:
-        return f"{best.label} changed nothing: its model is the original."
+        return f"{best.label} changed nothing: its model is the {study.before}."
     if len(study.contenders) == 1:
         return f"{best.label} is {points(best.distance)} from retraining."
     same, level = equal(study), tied(study)
@@ -97,8 +95,9 @@ def setting(study: Study) -> str:
     forgotten = f"{forget:,.0f} sample{'' if forget == 1 else 's'}" if forget else "the forget set"
     if study.forgotten:
         names = [f"“{study.class_name(c)}”" for c in study.forgotten]
-        part = "part of" if split.get("scenario") == "part of a class" else "all of"
-        forgotten += f", {part} {listed(names)}"
+        # a union of a class and other samples is a request for ids
+        parts = {"part of a class": "part of", "ids": "among them all of"}
+        forgotten += f", {parts.get(str(split.get('scenario')), 'all of')} {listed(names)}"
     elif forget and retain and split.get("scenario") == "random":
         forgotten += f", drawn at random, {100 * forget / (forget + retain):.0f} % of the training set"
     elif split.get("scenario") == "group":
@@ -172,7 +171,7 @@ def _gaps(study: Study, best: Group) -> list[str]:
     if best.missing:
         sentences.append(f"The average leaves out {listed(best.missing)}, for which a value is missing.")
     if study.original is not None and study.original.average is not None:
-        sentences.append(f"The original is {points(study.original.average)} from Retrain.")
+        sentences.append(f"The {study.before} is {points(study.original.average)} from Retrain.")
     return sentences
 
 
@@ -211,4 +210,6 @@ def _largest_gap(group: Group) -> str:
         return f"{points(group.average)} from Retrain on average"
     if size <= 1:
         return "within one point of Retrain on every score"
+    if not group.signed(metric):
+        return f"{metric} {fixed(size)} points from Retrain"
     return f"{metric} {fixed(gap, sign=True)}: {gap_meaning(is_generator(group.runs[0]), metric, gap)}"

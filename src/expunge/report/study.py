@@ -67,6 +67,14 @@ class Study:
         return has_accuracies(self.lead)
 
     @property
+    def before(self) -> str:
+        """What the report calls the model before the run: "original", or "model before this run" after earlier requests."""
+        answered = bool(self.lead.split.get("earlier"))
+        if self.original is not None:
+            answered = bool(self.original.runs[0].details.get("answered"))
+        return "model before this run" if answered else "original"
+
+    @property
     def groups(self) -> list[Group]:
         """The rows of the table: original, Retrain, methods."""
         return [g for g in (self.original, self.retrain, *self.methods) if g is not None]

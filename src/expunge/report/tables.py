@@ -32,7 +32,7 @@ def extras(study: Study) -> list[str]:
 
 def main_rows(study: Study) -> list[dict[str, Any]]:
     """Return the rows of the main table: original, Retrain, then the methods by the worse of both gaps."""
-    same, level = (equal(study), tied(study)) if study.ranked else ([], [])
+    same, level = (equal(study), tied(study)) if len(study.ranked) > 1 else ([], [])
     rows = []
     for group in study.groups:
         note = ""
@@ -48,7 +48,7 @@ def main_rows(study: Study) -> list[dict[str, Any]]:
                 "ended": unfinished[0] if unfinished else "",
                 "diverged": any(r.ended == "diverged" for r in group.runs),
                 "cells": [_cell(group, m) for m in columns(study)],
-                "average": _average(group),
+                "average": _average(group, study.before),
                 "features": _feature_gap(group),
                 "n": len(group.runs),
                 "seconds": _with_spread(group.seconds, duration),
@@ -84,14 +84,14 @@ def _cell(group: Group, metric: str) -> dict[str, Any]:
     gap = group.gap(metric) if group.kind != "retrain" and metric in HEADLINE else None
     return {
         **_with_spread(score, fixed if metric in HEADLINE else compact),
-        "gap": fixed(gap.mean, sign=True) if gap else "",
+        "gap": fixed(gap.mean, sign=group.signed(metric)) if gap else "",
         "step": gap_step(gap.mean if gap else None),
         "why": "" if score else "not measured in this run",
         "sort": score.mean if score else "",
     }
 
 
-def _average(group: Group) -> dict[str, Any]:
+def _average(group: Group, before: str) -> dict[str, Any]:
     if group.kind == "retrain":
         return {"value": "0", "spread": "", "step": -1, "sort": 0.0, "why": "Retrain is the reference"}
     stat = group.average
@@ -101,7 +101,7 @@ def _average(group: Group) -> dict[str, Any]:
             "spread": "",
             "step": -1,
             "sort": "",
-            "why": "the retrained model is not comparable with the original"
+            "why": f"the retrained model is not comparable with the {before}"
             if "reference" in group.grounds
             else "these records contain no retrained model",
         }
@@ -188,7 +188,7 @@ def limits(study: Study) -> list[str]:
     worse = [g.label for g in study.methods if any(r.ended == "worse" for r in g.runs)]
     if worse:
         sentences.append(
-            f"Further from the target than the original: {listed(worse)}. Their runs below give the numbers."
+            f"Further from the target than the {study.before}: {listed(worse)}. Their runs below give the numbers."
         )
     stopped = [g.label for g in study.methods if any(r.ended not in ("finished", "worse") for r in g.runs)]
     if stopped:
