@@ -54,7 +54,7 @@ def answer_by(
     # later audits name the earlier request, and both come back together
     request.state, request.request, request.run = "done", earlier.request, earlier.run
     request.then, request.now = dict(earlier.then), dict(earlier.now)
-    request.audited, request.gone = earlier.audited, earlier.gone
+    request.audited = earlier.audited
     request.keep_part(past)
     return text
 
