@@ -77,13 +77,15 @@ def forget(
     """
     from ..projects.answered import NotAnswered, NothingWaits, StillOpen
     from ..projects.project import Project
+    from ..projects.requests import utc_today
 
     requests = flags.requests(classes)
     project = Project(flags.project, wait=flags.wait_for, say=notice, tracker=track.track)
     if flags.wait:
         for entry in project.register(requests):
             samples = f"{entry.samples:,} sample{'' if entry.samples == 1 else 's'}"
-            print(f"request {entry.number} ({visible(entry.subject)}) waits, due {entry.due}: {samples}")
+            due = f"{entry.due}, already overdue" if entry.is_overdue(utc_today()) else entry.due
+            print(f"request {entry.number} ({visible(entry.subject)}) waits, due {due}: {samples}")
         print(
             f"next: `expunge forget --project {project.path} --pending` answers all waiting requests in one run."
         )

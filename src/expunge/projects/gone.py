@@ -95,7 +95,11 @@ def removed_before(
             proofs = f"Its receipt ({receipt}) and proofs (`expunge verify {receipt} --prove ID`) answer"
             sentences.append(
                 f"request {request.number} removed {what} in run {request.run}, and the data no longer has what it removed. {proofs} "
-                + ("for that part; ask for the other samples only." if others else "this request; no run is needed.")
+                + (
+                    "for that part; ask for the other samples only."
+                    if others
+                    else "this request; no run is needed."
+                )
             )
     return sentences
 
