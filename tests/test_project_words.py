@@ -3,6 +3,7 @@
 import pytest
 
 from expunge import Project, Split
+from expunge.audit.evaluation import contradicted
 from expunge.cli import main
 from expunge.cli.project_answer import show_answer
 from expunge.errors import ExpungeError
@@ -12,7 +13,7 @@ from expunge.projects.settings import checked
 from expunge.projects.wanted import wanted
 from expunge.records.record import Record
 from expunge.sources import load
-from project_office import VALUES
+from project_office import VALUES, edit
 from test_project_effect import part_of_run
 
 
@@ -63,6 +64,35 @@ def test_a_costly_run_and_a_bad_verdict_are_in_the_last_lines(office, tmp_path, 
     show_answer(own, found)
     last = capsys.readouterr().out
     assert "verdict of" not in last and "cost more" not in last and "next: hand over the model" in last
+
+
+def test_status_marks_what_the_scores_do_not_show(answered, capsys):
+    def shown():
+        assert main(["status", "--project", str(answered.path)]) == 0
+        return capsys.readouterr().out
+
+    first, second = answered.status().requests[:2]
+    details = Record.load(answered.path / "models/0001.json").details["requests"]
+    assert first.not_shown == bool(details[0]["warning"]) and not second.not_shown
+    assert second.unreliable_mia == contradicted(Record.load(answered.path / "models/0002.json").scores)
+
+    def marks(value):
+        return lambda state: [r.update(not_shown=value, unreliable_mia=value) for r in state["requests"][:1]]
+
+    edit(answered, marks(True), sealed=True)
+    text = f"request 1: the scores of its audit do not show that it is forgotten (UA {first.then['UA']:.1f}, MIA "
+    out = shown()
+    assert text in out and f"{first.now['MIA']:.1f}*" in out and "MIA is unreliable" in out
+    # a repeated request has the audit of the first one
+    answered.forget(ids=["p1"])
+    assert answered.status().requests[-1].not_shown
+    edit(
+        answered,
+        lambda state: [r.update(not_shown=False, unreliable_mia=False) for r in state["requests"]],
+        sealed=True,
+    )
+    out = shown()
+    assert "do not show" not in out and "*" not in out
 
 
 def test_a_repeated_request_names_the_receipt_of_its_run(answered, tmp_path, capsys):

@@ -147,11 +147,18 @@ def status(*, project: Path = Path("."), today: str = "", full: bool = False, ac
         if request.missing:
             missing = visible("; ".join(request.missing))
             print(f"request {request.number} is not proved. Missing: {missing}", file=sys.stderr)
+        if request.not_shown and request.state == "done":
+            print(f"request {request.number}: {_not_shown(request)}")
         if request.gone:
             print(f"request {request.number}: {visible(request.gone)}{_last_audit(request)}")
     for text in (*found.problems, *found.wrong):
         print(f"error: {visible(text)}", file=sys.stderr)
     return found.exit_code
+
+
+def _not_shown(request: ProjectRequest) -> str:
+    scores = ", ".join(f"{name} {value:.1f}" for name, value in request.then.items())
+    return f"the scores of its audit do not show that it is forgotten ({scores})"
 
 
 def _last_audit(request: ProjectRequest) -> str:

@@ -55,6 +55,7 @@ def answer_by(
     request.state, request.request, request.run = "done", earlier.request, earlier.run
     request.then, request.now = dict(earlier.then), dict(earlier.now)
     request.audited = earlier.audited
+    request.not_shown, request.unreliable_mia = earlier.not_shown, earlier.unreliable_mia
     request.keep_part(past)
     return text
 
