@@ -32,7 +32,8 @@ from expunge.training.method import Method
 from expunge.tuning.auto import MOST, AutoSearch, adapt, can_search, search_for
 from expunge.tuning.caution import cautious_distance, excess_distance, worse_text
 from expunge.tuning.search import Trial, count_for, tries
-from expunge.tuning.trials import tune
+from expunge.tuning.trial_texts import no_better_text
+from expunge.tuning.trials import Tuned, tune
 
 TASK = Classification(10)
 
@@ -174,12 +175,26 @@ def test_trials_never_look_at_test_samples(setting):
 def test_a_method_that_does_nothing_is_reported_as_such(setting):
     """Negative control: a step too small to move an accuracy must not pass as forgetting."""
     model, split, *_ = setting
-    with pytest.warns(RuntimeWarning, match="improved on the original"):
+    with pytest.warns(RuntimeWarning, match=r"improved? on the original"):
         outcome = experiment(model, split, Nothing, TASK)
-    assert outcome.record.ended == "unchanged" and "trials of" in outcome.record.status
+    assert outcome.record.ended == "unchanged" and "trial" in outcome.record.status
     assert outcome.record.model["hash_before"] == outcome.record.model["hash_after"]
     assert state_hash(outcome.model.state_dict()) == state_hash(model.state_dict())
     assert outcome.model is not model and len(requests_of(model)) == 0
+
+
+def test_trials_that_gain_nothing_name_what_is_delivered():
+    """A project cannot keep the model before the run, so its text names the settings that it takes."""
+    trials = [Trial({"lr": 0.1, "epochs": 5}, 2.0, "finished"), Trial({}, 2.25, "finished")]
+    one, two = (Tuned(trials[:n], SSD(), 2.1, None, 0.5, trials[:n]) for n in (1, 2))
+    assert no_better_text(one).startswith("The only trial of ssd did not improve on the original model")
+    assert "None of the 2 trials of ssd improved on the original" in no_better_text(two)
+    text = no_better_text(two, two.harmless)
+    assert text.startswith(
+        "None of the 2 trials of ssd was clearly better than the model before the run (est"
+    )
+    assert text.endswith("The run takes lr=0.1, epochs=5 (estimated gap 2.00).") and "trials=0" not in text
+    assert no_better_text(one, trials[1]).endswith("takes the settings of the method (estimated gap 2.25).")
 
 
 class Nothing(BiasShift):
@@ -232,7 +247,7 @@ def test_unlearn_with_a_name_forgets_a_class_and_with_an_instance_runs_it(settin
     with pytest.warns(RuntimeWarning), pytest.raises(UnlearningFailed, match="ssd unchanged") as failed:
         unlearn(model, split, SSD(), TASK)
     assert state_hash(failed.value.run.model.state_dict()) == state_hash(model.state_dict())
-    with pytest.warns(RuntimeWarning), pytest.raises(UnlearningFailed, match="improved on the original"):
+    with pytest.warns(RuntimeWarning), pytest.raises(UnlearningFailed, match=r"improved? on the original"):
         unlearn(model, split, Nothing, TASK)
     with pytest.raises(ExpungeError, match="lr is"):
         unlearn(model, split, FineTune(lr=-1.0), TASK)
@@ -338,7 +353,7 @@ def test_exit_codes_of_harm_and_of_nothing(tmp_path, monkeypatch, capsys):
         "diverged.safetensors.failed.json",
     ]
     assert main([*unlearn, "--epochs", "3", "--out", "none.safetensors"]) == 3
-    assert "improved on the original" in capsys.readouterr().err and not list(tmp_path.glob("*none*"))
+    assert "on the original model" in capsys.readouterr().err and not list(tmp_path.glob("*none*"))
     good = ["unlearn", "ssd", *digits, "--checkpoint", "o.safetensors", "--forget-class", "3"]
     assert main([*good, "--out", "good.safetensors"]) == 0
     assert Record.load("good.json").scores["UA"] > 90

@@ -456,8 +456,18 @@ def test_a_class_is_repeated_with_its_new_samples(project, change):
 @pytest.mark.parametrize(
     ("what", "gone", "words"),
     [
-        ({"ids": ["p1", "p5"]}, ["p1", "p2"], r"each is unknown.*\n.*request 1 removed 'p1' in run 1, and the data no longer has"),
-        ({"classes": 3}, None, r"class 3 has no training samples.*\n.*request 2 removed the class 3 in run 2"),
+        (
+            {"ids": ["p1", "p5"]}, ["p1", "p2"],
+            r"each is unknown.*\n.*request 1 removed 'p1' in run 1, and the data no longer has.*ask for the other samples only",
+        ),
+        (
+            {"ids": ["p1", "p2"]}, ["p1", "p2"],
+            r"removed 2 of these samples .*Its receipt \(models/0001.receipt.json\).*answer this request; no run is needed",
+        ),
+        (
+            {"classes": 3}, None,
+            r"class 3 has no training samples.*\n.*request 2 removed the class 3 in run 2.*models/0002.*answer this request",
+        ),
     ],
 )  # fmt: skip
 def test_a_new_request_for_what_is_gone_names_the_earlier_one(forgotten, change, what, gone, words):
@@ -470,6 +480,20 @@ def test_a_new_request_for_what_is_gone_names_the_earlier_one(forgotten, change,
     with pytest.raises(ExpungeError) as error:
         forgotten.forget(ids=["p999"])
     assert "removed" not in str(error.value)
+
+
+def test_a_repeated_request_speaks_of_its_own_samples(forgotten, change, capsys):
+    """The class has fewer samples when it is requested again."""
+    three = [f"p{k}" for k in (change().labels == 3).nonzero()[:, 0].tolist()]
+    change(three[:4])
+    answer = forgotten.forget(classes=3)
+    again = forgotten.status().requests
+    assert not answer.outcomes and (again[1].samples, again[-1].samples) == (len(three), len(three) - 4)
+    assert again[-1].gone == ""
+    change(three[:5])
+    forgotten.forget(ids=["p9"])
+    one, two = (forgotten.status().requests[k].gone for k in (1, 2))
+    assert f"5 of its {len(three)} samples" in one and f"1 of its {len(three) - 4} samples" in two
 
 
 # ---- a new project with the model of an old one

@@ -3,14 +3,17 @@
 import pytest
 
 from expunge import Project, Split
+from expunge.audit.evaluation import contradicted
 from expunge.cli import main
+from expunge.cli.project_answer import show_answer
 from expunge.errors import ExpungeError
+from expunge.projects.answered import BAD_WORDS
 from expunge.projects.effect import _lost_accuracy
 from expunge.projects.settings import checked
 from expunge.projects.wanted import wanted
 from expunge.records.record import Record
 from expunge.sources import load
-from project_office import VALUES
+from project_office import VALUES, edit
 from test_project_effect import part_of_run
 
 
@@ -34,6 +37,84 @@ def test_forget_ends_with_request_state_files_and_the_next_step(project, capsys)
     assert "subject case 7 already has request 1 (done)" in capsys.readouterr().err
     assert main([*arguments, "case 8"]) == 0
     assert "already" not in capsys.readouterr().err
+
+
+def test_a_costly_run_and_a_bad_verdict_are_in_the_last_lines(office, tmp_path, capsys, monkeypatch):
+    values = {
+        **VALUES,
+        "settings": {"epochs": 1, "lr": 0.001, "batch_size": 64},
+        "recipe": {"epochs": 8, "lr": 0.1},
+    }
+    own = Project.create(tmp_path / "own", checked({**values, "reference": True}), office / "mine.pt")
+    found = own.forget(ids=["p1", "p2"], subject="case 7")
+    part, words = found.parts[0], "verdict of request 1: utility lost. RA 90 against 99."
+    assert set(found.bad_verdicts) == ({1} if BAD_WORDS & set(part.verdict["words"]) else set())
+    monkeypatch.setattr(
+        type(part), "verdict", {"words": ["utility lost"], "sentences": ["RA 90 against 99."]}
+    )
+    found.outcomes[-1].record.scores["TA"] = found.outcomes[0].record.scores["TA"] - 2.5
+    show_answer(own, found)
+    last = capsys.readouterr().out
+    assert f"request 1 (case 7): done\n{words}\n" in last.replace(", not proved", "")
+    assert "the run cost more than 2 points of test accuracy: lower max_loss" in last
+    # the control
+    monkeypatch.setattr(type(part), "verdict", {"words": ["indistinguishable"], "sentences": []})
+    found.outcomes[-1].record.scores["TA"] += 2
+    found.not_proved.clear()
+    show_answer(own, found)
+    last = capsys.readouterr().out
+    assert "verdict of" not in last and "cost more" not in last and "next: hand over the model" in last
+
+
+def test_status_marks_what_the_scores_do_not_show(answered, capsys):
+    def shown():
+        assert main(["status", "--project", str(answered.path)]) == 0
+        return capsys.readouterr().out
+
+    first, second = answered.status().requests[:2]
+    details = Record.load(answered.path / "models/0001.json").details["requests"]
+    assert first.not_shown == bool(details[0]["warning"]) and not second.not_shown
+    assert second.unreliable_mia == contradicted(Record.load(answered.path / "models/0002.json").scores)
+
+    def marks(value):
+        return lambda state: [r.update(not_shown=value, unreliable_mia=value) for r in state["requests"][:1]]
+
+    edit(answered, marks(True), sealed=True)
+    text = f"request 1: the scores of its audit do not show that it is forgotten (UA {first.then['UA']:.1f}, MIA "
+    out = shown()
+    assert text in out and f"{first.now['MIA']:.1f}*" in out and "MIA is unreliable" in out
+    # a repeated request has the audit of the first one
+    answered.forget(ids=["p1"])
+    assert answered.status().requests[-1].not_shown
+    edit(
+        answered,
+        lambda state: [r.update(not_shown=False, unreliable_mia=False) for r in state["requests"]],
+        sealed=True,
+    )
+    out = shown()
+    assert "do not show" not in out and "*" not in out
+
+
+def test_a_repeated_request_names_the_receipt_of_its_run(answered, tmp_path, capsys):
+    (tmp_path / "ids.txt").write_text("p1\n")
+    assert main(["forget", "--project", str(answered.path), "--ids", str(tmp_path / "ids.txt")]) == 0
+    receipt = f"run 1 ({answered.path}/models/0001.receipt.json)"
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"next: hand over the receipt of the run that answers the request: {receipt}."
+    # together with a new one
+    answered.register([wanted(ids=["p2"])])
+    answered.register([wanted(ids=["p9"])])
+    assert main(["forget", "--project", str(answered.path), "--pending"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert f"0003.receipt.json; for the requests that an earlier run answers, {receipt})" in last
+
+
+def test_a_request_whose_due_day_has_passed_is_entered_as_overdue(project, capsys):
+    arguments = ["forget", "--project", str(project.path), "--class", "3", "--wait", "--received"]
+    assert main([*arguments, "2020-01-01"]) == 0
+    assert "waits, due 2020-01-29, already overdue: " in capsys.readouterr().out
+    assert main(arguments[:-1]) == 0
+    assert "overdue" not in capsys.readouterr().out
 
 
 def test_a_run_that_answers_nothing_says_what_to_do(office, tmp_path, capsys):

@@ -77,13 +77,15 @@ def forget(
     """
     from ..projects.answered import NotAnswered, NothingWaits, StillOpen
     from ..projects.project import Project
+    from ..projects.requests import utc_today
 
     requests = flags.requests(classes)
     project = Project(flags.project, wait=flags.wait_for, say=notice, tracker=track.track)
     if flags.wait:
         for entry in project.register(requests):
             samples = f"{entry.samples:,} sample{'' if entry.samples == 1 else 's'}"
-            print(f"request {entry.number} ({visible(entry.subject)}) waits, due {entry.due}: {samples}")
+            due = f"{entry.due}, already overdue" if entry.is_overdue(utc_today()) else entry.due
+            print(f"request {entry.number} ({visible(entry.subject)}) waits, due {due}: {samples}")
         print(
             f"next: `expunge forget --project {project.path} --pending` answers all waiting requests in one run."
         )
@@ -145,11 +147,18 @@ def status(*, project: Path = Path("."), today: str = "", full: bool = False, ac
         if request.missing:
             missing = visible("; ".join(request.missing))
             print(f"request {request.number} is not proved. Missing: {missing}", file=sys.stderr)
+        if request.not_shown and request.state == "done":
+            print(f"request {request.number}: {_not_shown(request)}")
         if request.gone:
             print(f"request {request.number}: {visible(request.gone)}{_last_audit(request)}")
     for text in (*found.problems, *found.wrong):
         print(f"error: {visible(text)}", file=sys.stderr)
     return found.exit_code
+
+
+def _not_shown(request: ProjectRequest) -> str:
+    scores = ", ".join(f"{name} {value:.1f}" for name, value in request.then.items())
+    return f"the scores of its audit do not show that it is forgotten ({scores})"
 
 
 def _last_audit(request: ProjectRequest) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..receipts.limits import visible
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from ..pipeline.outcome import Outcome
     from ..projects.answered import Answer, NotAnswered
     from ..projects.requests import ProjectRequest
+
+# Points of test accuracy. A run that costs more is not called done without a word.
+NOTABLE_LOSS = 2
 
 # a `Project`, which is not imported here: it would be one more level of imports
 Project: TypeAlias = Any
@@ -31,7 +34,7 @@ def show_answer(project: Project, found: Answer) -> int:
         print(f"error: {visible(text)}", file=sys.stderr)
     if found.outcomes:
         _show_loss(project, found.outcomes)
-    _show_requests(found.entries)
+    _show_requests(found.entries, found.bad_verdicts)
     model = _latest_model(project)
     print(f"model: {project.path / model}\nreport: {project.path / 'report.html'}")
     failures = bool(found.skipped or failed or found.not_proved or found.came_back)
@@ -55,9 +58,11 @@ def _latest_model(project: Project) -> str:
     return str(project.folder.state()["models"][-1]["file"])
 
 
-def _show_requests(entries: Sequence[ProjectRequest]) -> None:
+def _show_requests(entries: Sequence[ProjectRequest], verdicts: Mapping[int, str] | None = None) -> None:
     for entry in entries:
         print(f"request {entry.number} ({visible(entry.subject)}): {visible(entry.shown_state)}")
+        if text := (verdicts or {}).get(entry.number):
+            print(f"verdict of request {entry.number}: {visible(text)}")
 
 
 def _show_loss(project: Project, outcomes: Sequence[Outcome]) -> None:
@@ -69,6 +74,11 @@ def _show_loss(project: Project, outcomes: Sequence[Outcome]) -> None:
     print(
         f"test accuracy: {before:.1f} % before the run, {after:.1f} % after it ({after - before:+.1f} points; max_loss is {limit:g})"
     )
+    if before - after > NOTABLE_LOSS:
+        print(
+            f"the run cost more than {NOTABLE_LOSS} points of test accuracy: lower max_loss in {project.path / 'expunge.toml'} "
+            "to refuse such runs, and give method or [settings] that change less."
+        )
 
 
 def _again(project: Project) -> str:
@@ -85,8 +95,34 @@ def _next_step(project: Project, found: Answer, model: str) -> str:
         return f"give what is missing, or {_again(project)}"
     if found.skipped:
         return "restore the missing samples in the data, or refuse or withdraw these requests in the ledger."
-    receipt = (project.path / model).with_suffix(".receipt.json")
+    by_earlier = _earlier_receipts(project, found, model)
+    if not found.outcomes:
+        return f"hand over the receipt of the run that answers the request: {by_earlier}."
+    receipt = _receipt(project, model)
+    if by_earlier:
+        receipt += f"; for the requests that an earlier run answers, {by_earlier}"
+    bad = f"{_after_bad_verdict(project)} Then " if found.bad_verdicts else ""
     return (
-        f"hand over the model with its receipt ({receipt}), and delete older models: they still know what was removed "
+        f"{bad}hand over the model with its receipt ({receipt}), and delete older models: they still know what was removed "
         f"(`expunge status --project {project.path}` lists them)."
     )
+
+
+def _after_bad_verdict(project: Project) -> str:
+    change = "read the verdict. If the model is not good enough, change method or [settings] in expunge.toml"
+    if not project.settings.reference:
+        return f"{change} for later requests."
+    return f"{change}, set max_gap below the gap of this run, and `expunge forget --project {project.path} --pending` runs it again."
+
+
+def _earlier_receipts(project: Project, found: Answer, model: str) -> str:
+    """Return the receipts of earlier runs that answer requests too, as words; empty for none."""
+    files = [entry["file"] for entry in project.folder.state()["models"]]
+    runs = sorted(
+        {e.run for e in found.entries if (e.state == "done" and files[e.run] != model) or not found.outcomes}
+    )
+    return ", ".join(f"run {run} ({_receipt(project, files[run])})" for run in runs)
+
+
+def _receipt(project: Project, model: str) -> str:
+    return str((project.path / model).with_suffix(".receipt.json"))

@@ -15,6 +15,7 @@ from ..receipts.limits import visible
 
 # longest subject that surely stays on one line
 SUBJECT = 12
+UNRELIABLE = "* MIA and MIA_entropy contradict each other in its audit: MIA is unreliable"
 
 if TYPE_CHECKING:
     from ..projects.plan import Plan
@@ -39,9 +40,13 @@ def print_requests(requests: Sequence[ProjectRequest], today: date) -> None:
         scores = [
             f"{r.then[k]:.1f} > {r.now[k]:.1f}" if k in r.then and k in r.now else "" for k in ("UA", "MIA")
         ]
+        if r.unreliable_mia and scores[1]:
+            scores[1] += "*"
         words = (r.subject, f"{r.kind}, {r.samples:,}", r.due, state)
         table.add_row(str(r.number), *(escape(visible(word)) for word in words), *scores)
     Console().print(table)
+    if any(r.unreliable_mia for r in requests):
+        print(UNRELIABLE)
 
 
 def _seconds(plan: Plan) -> str:

@@ -27,6 +27,9 @@ from .held_out import hold_out, take_from_test
 from .returned import ReturnedCopies
 from .wanted import Wanted, union_of
 
+# words of a verdict that the last lines of `forget` show
+BAD_WORDS = {"utility lost", "under-forgotten", "over-forgotten"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
@@ -218,6 +221,19 @@ class Answer:
         """Why the scores of requests do not show that they are forgotten, one sentence for each."""
         entries = [] if self.kept else self.record.details.get("requests", [])
         return [f"request {entry['number']}: {entry['warning']}" for entry in entries if entry["warning"]]
+
+    @property
+    def bad_verdicts(self) -> dict[int, str]:
+        """{number of a request: the words and sentences of its verdict}, where the model lost utility or forgot wrongly."""
+        entries = [] if self.kept else self.record.details.get("requests", [])
+        pairs = (
+            [(e["number"], p.verdict) for e, p in zip(entries, self.parts, strict=True)] if entries else []
+        )
+        return {
+            number: f"{', '.join(v['words'])}. {' '.join(v['sentences'])}"
+            for number, v in pairs
+            if BAD_WORDS & set(v["words"])
+        }
 
     @property
     def earlier(self) -> list[dict[str, Any]]:

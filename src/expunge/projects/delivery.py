@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..audit.evaluation import contradicted
 from ..data.past_requests import remember_requests, requests_of
 from ..receipts.attachments import part_of
 from ..receipts.deletion import Status, ids_hash
@@ -135,7 +136,11 @@ def mark_answered(
 ) -> None:
     """Write into the state what a run has answered, and which earlier requests came back."""
     run = len(prepared.state["models"])
+    own = found.record.details.get("requests", [])
+    unsure = {e["number"] for e in own if e["warning"]}
     for entry, past in zip(entries, found.requests, strict=True):
+        entry.not_shown = entry.number in unsure
+        entry.unreliable_mia = contradicted(found.record.scores)
         entry.tried = prepared.settings.attempt(len(entry.what["ids"]))
         entry.answered(run, past)
     known = [r for r in prepared.requests if r not in entries]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from ..data.past_requests import EarlierRequest, PastRequest, find_samples
 from ..data.samples import Data
@@ -32,7 +33,7 @@ def note_gone(
     news = []
     for request in requests:
         entry = found.get(request.request)
-        text = "" if entry is None or here is None else _sentence(entry, here)
+        text = "" if entry is None or here is None else _sentence(entry, here, request)
         if text and text != request.gone:
             news.append(f"request {request.number}: {text}.")
         request.gone = text
@@ -44,12 +45,17 @@ def note_gone(
         )
 
 
-def _sentence(entry: EarlierRequest, here: set[str]) -> str:
-    """Return which samples of a request are gone, and what audits still score; empty if all are there."""
-    count = len(entry.past.ids)
-    gone = sum(name not in here for name in entry.past.ids)
+def _sentence(entry: EarlierRequest, here: set[str], request: ProjectRequest) -> str:
+    """Return which samples of a request are gone, and what audits still score; empty if all are there.
+
+    The run that answered it may have removed more than it asks for.
+    """
+    own, run = request.ids_in(entry.past.ids), request.run
+    count, gone = len(own), sum(name not in here for name in own)
     if not gone:
         return ""
+    if entry.count and gone == count:
+        return f"the data no longer has its {count:,} samples, and audits score the others that run {run} removed"
     if entry.count:
         return f"the data no longer has {gone:,} of its {count:,} samples, and audits score the others"
     if entry.is_scored_by_test:
@@ -62,7 +68,11 @@ def _sentence(entry: EarlierRequest, here: set[str]) -> str:
 
 
 def removed_before(
-    wanted: Wanted, requests: Sequence[ProjectRequest], answered: Sequence[PastRequest], train: Data
+    wanted: Wanted,
+    requests: Sequence[ProjectRequest],
+    answered: Sequence[PastRequest],
+    train: Data,
+    models: Sequence[Mapping[str, str]],
 ) -> list[str]:
     """Return which earlier requests removed what a new request asks for and the data no longer has, one sentence each.
 
@@ -71,19 +81,33 @@ def removed_before(
         requests: The requests of the project.
         answered: Those that the model has answered.
         train: Today's training data.
+        models: The models of the project, by run (`state.json`).
     """
     here = set() if train.ids is None else set(map(str, train.ids))
     by_hash = {past.request: past for past in answered}
+    others = _others(wanted, answered, here)
     sentences = []
     for request in requests:
         past = by_hash.get(request.request)
         what = "" if past is None else _removed_by(past, wanted, train, here)
         if what and request.state == "done":
+            receipt = Path(models[request.run]["file"]).with_suffix(".receipt.json").as_posix()
+            proofs = f"Its receipt ({receipt}) and proofs (`expunge verify {receipt} --prove ID`) answer"
             sentences.append(
-                f"request {request.number} removed {what} in run {request.run}, and the data no longer has what it removed. Its receipt "
-                f"and proofs (`expunge verify --prove ID`) answer for that part; ask for the other samples only."
+                f"request {request.number} removed {what} in run {request.run}, and the data no longer has what it removed. {proofs} "
+                + (
+                    "for that part; ask for the other samples only."
+                    if others
+                    else "this request; no run is needed."
+                )
             )
     return sentences
+
+
+def _others(wanted: Wanted, answered: Sequence[PastRequest], here: set[str]) -> bool:
+    """Return whether a new request asks for ids that no earlier one removed, or that the data still has."""
+    removed = {name for past in answered for name in past.ids if name not in here}
+    return any(name not in removed for name in wanted.ids) or len(wanted.classes) > 1
 
 
 def _removed_by(past: PastRequest, wanted: Wanted, train: Data, here: set[str]) -> str:

@@ -204,7 +204,11 @@ def draw_new(prepared: Prepared, new: Sequence[Wanted]) -> list[Split]:
             splits.append(prepared.setting.draw(request))
         except ExpungeError as error:
             hints = removed_before(
-                request, prepared.requests, requests_of(prepared.model), prepared.setting.train
+                request,
+                prepared.requests,
+                requests_of(prepared.model),
+                prepared.setting.train,
+                prepared.state["models"],
             )
             raise ExpungeError([*error.problems, *hints]) from error
     return splits

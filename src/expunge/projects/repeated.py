@@ -54,7 +54,8 @@ def answer_by(
     # later audits name the earlier request, and both come back together
     request.state, request.request, request.run = "done", earlier.request, earlier.run
     request.then, request.now = dict(earlier.then), dict(earlier.now)
-    request.audited, request.gone = earlier.audited, earlier.gone
+    request.audited = earlier.audited
+    request.not_shown, request.unreliable_mia = earlier.not_shown, earlier.unreliable_mia
     request.keep_part(past)
     return text
 

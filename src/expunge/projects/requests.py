@@ -43,6 +43,8 @@ class ProjectRequest:
         now: UA and MIA of the latest audit.
         audited: Number of the run whose audit scored it last, or 0.
         gone: Which of its samples the data no longer has, in a sentence without a full stop; empty if it has all.
+        not_shown: Whether the scores of its own audit do not show that it is forgotten (`ConfidenceChange.warning`).
+        unreliable_mia: Whether MIA and MIA_entropy contradict each other in the audit of its run.
         reason: Why it came back, or why the last run did not answer it, in a sentence.
         ledger_state: Its state in the ledger. `Project.status` reads it; it is not kept in `state.json`.
         missing: What the ledger lacks to call it proved.
@@ -63,6 +65,8 @@ class ProjectRequest:
     now: dict[str, float] = field(default_factory=dict)
     audited: int = 0
     gone: str = ""
+    not_shown: bool = False
+    unreliable_mia: bool = False
     reason: str = ""
     ledger_state: str = ""
     missing: tuple[str, ...] = ()

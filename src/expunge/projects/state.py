@@ -101,6 +101,8 @@ class _RequestEntry(_Checked):
     now: dict[str, float] = Field(default_factory=dict)
     audited: Annotated[int, Field(ge=0)] = 0
     gone: str = ""
+    not_shown: bool = False
+    unreliable_mia: bool = False
     reason: str = ""
 
 

@@ -28,6 +28,7 @@ from .checks import tuning_problems
 from .estimate import LARGEST_DISTANCE, Distance, distance_to_expected, distance_to_retrained
 from .kept import finished_trials, identity_of
 from .search import AUTO, By, Count, Trial, next_settings, tries
+from .trial_texts import no_better_text
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,16 +52,15 @@ class Tuned:
     in_order: Sequence[Trial] = ()
 
     @property
-    def harmless(self) -> tuple[Method, Run | None]:
-        """The method of the first trial that is hardly further from the target than the original, and its run if it is kept.
+    def harmless(self) -> Trial:
+        """The first trial that is hardly further from the target than the original.
 
         Where no trial improves on the original, their distances differ by chance, and the closest trial is the one that does
         least. The first trial has the method's own settings. Hardly means a point, or the sampling error if it is smaller. If
         all trials are further away, it is the closest one.
         """
         limit = self.untouched + min(self.margin, ENOUGH)
-        trial = next((t for t in self.in_order if t.distance <= limit), self.trials[0])
-        return replace(self.method, **trial.settings), self.run if trial is self.trials[0] else None
+        return next((t for t in self.in_order if t.distance <= limit), self.trials[0])
 
     @property
     def improved(self) -> bool:
@@ -160,7 +160,8 @@ def tune(
         best_run = None
     tuned = Tuned(trials, replace(method, **trials[0].settings), untouched, best_run, margin, in_order)
     if not tuned.improved:
-        warnings.warn(no_better_text(tuned), RuntimeWarning, stacklevel=2)
+        taken = tuned.harmless if count == AUTO else tuned.trials[0]
+        warnings.warn(no_better_text(tuned, None if may_keep else taken), RuntimeWarning, stacklevel=2)
     return tuned
 
 
@@ -202,7 +203,9 @@ def choose(
     if count != AUTO or tuned.improved:
         return tuned.method, tuned.run, details
     if not may_keep:
-        return (*tuned.harmless, details)
+        taken = tuned.harmless
+        own = tuned.run if taken is tuned.trials[0] else None
+        return replace(tuned.method, **taken.settings), own, details
     shared = {name: options[name] for name in ("seed", "compute") if name in options}
     return (
         tuned.method,
@@ -238,13 +241,3 @@ def _proposals(
         method = adapt(method, model, split, task, fixed)
         return method, search_for(method, model, split, task, fixed, enough, weaker).next
     return method, lambda done: next_settings(method, done, count, fixed) if len(done) < count else None
-
-
-def no_better_text(tuned: Tuned) -> str:
-    """Return the sentences that no trial improved on the original."""
-    needed = f" A gain below {tuned.margin:.2f} points is within the sampling error." if tuned.margin else ""
-    return (
-        f"None of the {len(tuned.trials)} trials of {tuned.method.name()} improved on the original model (estimated gap "
-        f"{tuned.untouched:.2f} points; best trial {tuned.trials[0].distance:.2f}).{needed} Use more epochs, other settings or "
-        "another method; trials=0 (--trials 0) runs the settings as they are."
-    )
