@@ -409,8 +409,8 @@ from expunge.errors import MissingExtra
 from expunge.models.unet import salun_cifar10, unet
 from expunge.tasks.sampling import Sampler
 assert all(command.load() for command in expunge.cli.app.COMMANDS.values())
-(expunge.generation.pipelines.Path("p")).mkdir()
-(expunge.generation.pipelines.Path("p") / "model_index.json").write_text("{}")
+# a folder that can be read; diffusers is needed only then
+expunge.generation.pipelines.read_index = lambda folder: None
 for call in (lambda: unet(10, (1, 8, 8)), salun_cifar10, lambda: Sampler().scheduler(Diffusion(2)),
              lambda: distances(torch.rand(3, 2), torch.rand(3, 2)), lambda: expunge.generation.pipelines.load("p")):
     try:

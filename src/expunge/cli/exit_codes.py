@@ -24,7 +24,8 @@ CHECKS: dict[str, str] = {
     "unlearn": 'the model is further from the target than the original (status "worse"), or an earlier request came back',
     "audit": "the average gap exceeds `--max-gap`, the audit draws no conclusion, or an earlier request came back",
     "bench": "a run of the grid failed; the others are in the result",
-    "forget": "the run does not answer one of several requests, a request is not proved, or an earlier request came back",
+    "forget": "the run does not answer one of several requests, `--pending` leaves one open, a request is not proved, or an earlier "
+    "request came back",
     "status": "a request came back or is overdue, or a file of the project is missing or was changed",
     "ledger attach": "an earlier request came back",
     "ledger overdue": "there are overdue requests",

@@ -240,7 +240,9 @@ def _build(
     """Build the split with this forget set. `forget` and `withheld` are bool (N,)."""
     withheld = forget & False if withheld is None else withheld
     retain = pool.for_training & ~forget & ~withheld
-    test_forgotten = torch.isin(pool.test.labels, torch.tensor(list(classes), dtype=torch.int64))
+    test_forgotten = torch.zeros(len(pool.test), dtype=torch.bool)
+    if classes:
+        test_forgotten = torch.isin(pool.test.labels, torch.tensor(classes, dtype=torch.int64))
     check_sets(pool, forget, retain, test_forgotten, by_id=scenario == "ids")
     validation = pool.for_validation & ~forget
     forget, retain, copies = include_copies(pool.train, pool.test, forget, retain, validation, handling)
