@@ -115,6 +115,7 @@ def test_the_texts_name_the_model_before_a_later_run_as_its_row_does():
     before.kind, retrained.kind, before.details["answered"] = "original", "retrain", 1
     counts = {"bins": [0, 0.5, 1], "original": {"forget": [1, 3]}, "unlearned": {"forget": [3, 1]}}
     run.details |= {"histograms": counts, "trials": [{"settings": {"lr": 0.1}, "distance": 1.0}]}
+    run.details["features"] = {"original": {"cka_original": 1.0}, "unlearned": {"cka_original": 0.5}}
     run.ended = "worse"
     rows = [replace(r, split={"scenario": "ids", "earlier": ["r0"]}) for r in (before, retrained, run)]
     text = page(rows)
@@ -124,6 +125,7 @@ def test_the_texts_name_the_model_before_a_later_run_as_its_row_does():
         "</svg>model before this run</span>" in text
         and "original" not in text.split("<main>")[1].lower().split("<script>")[0]
     )
+    assert "CKA to the model before this run" in text
     assert "the model before this run:" in page(rows[2:])
     before.details["answered"] = 0
     assert "The original is" in page(rows) and "this run 75.0" not in page(rows)

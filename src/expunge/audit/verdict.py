@@ -223,7 +223,7 @@ def _without_comparison(
             for n in HEADLINE
             if scores.get(n) is not None and original.get(n) is not None
         )
-        sentences.append(f"Changes from the original, in points: {changes}.")
+        sentences.append(f"Changes from the model before unlearning, in points: {changes}.")
     limits = [NO_REFERENCE] if not grounds.refusals else []
     if grounds.reference and grounds.reference not in sentences:
         limits.append(grounds.reference)

@@ -182,8 +182,10 @@ def _method_parts(group: Group, study: Study, name: str) -> dict[str, Any]:
         "before": audit_details.before_and_after(details, record.scores),
         "nhle": audit_details.nhle_table(details),
         "trials": audit_details.trials(record, study.before),
-        "attacks": strong_audit.attack_table(details.get("attacks")),
-        "feature_measures": strong_audit.feature_table(details.get("features")),
+        "attacks": strong_audit.with_name(strong_audit.attack_table(details.get("attacks")), study.before),
+        "feature_measures": strong_audit.with_name(
+            strong_audit.feature_table(details.get("features")), study.before
+        ),
         "own": request_history.own_table(record),
         "warnings": request_history.warnings(record),
         "earlier": request_history.earlier_table(record),

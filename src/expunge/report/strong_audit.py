@@ -123,6 +123,17 @@ def _grid(groups: list[tuple[str, dict[str, dict[str, Any]]]]) -> dict[str, Any]
     return {"titles": [TITLES[m] for m in models], "groups": [g for g in filled if g[1]]}
 
 
+def with_name(grid: dict[str, Any], before: str) -> dict[str, Any]:
+    """Return a table of `attack_table` or `feature_table` that calls the original `before`."""
+    if not grid:
+        return {}
+    groups = [
+        (name, [(m.replace("the original", f"the {before}"), cells) for m, cells in rows])
+        for name, rows in grid["groups"]
+    ]
+    return {"titles": [before if t == TITLES["original"] else t for t in grid["titles"]], "groups": groups}
+
+
 def verdict(value: Any) -> dict[str, Any]:
     """Return the audit's verdict for the template. Empty without one.
 
