@@ -32,8 +32,8 @@ from expunge.training.method import Method
 from expunge.tuning.auto import MOST, AutoSearch, adapt, can_search, search_for
 from expunge.tuning.caution import cautious_distance, excess_distance, worse_text
 from expunge.tuning.search import Trial, count_for, tries
-from expunge.tuning.trial_texts import no_better_text
-from expunge.tuning.trials import Tuned, tune
+from expunge.tuning.trials import tune
+from expunge.tuning.tuned import Tuned, no_better_text
 
 TASK = Classification(10)
 

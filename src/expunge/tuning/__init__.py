@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from .one_call import unlearn as unlearn
     from .presets import recipe as recipe
     from .search import Trial as Trial
-    from .trials import Tuned as Tuned
     from .trials import tune as tune
+    from .tuned import Tuned as Tuned
 
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
         "Trial": "search",
-        "Tuned": "trials",
+        "Tuned": "tuned",
         "recipe": "presets",
         "tune": "trials",
         "unlearn": "one_call",

@@ -21,12 +21,10 @@ from ..tasks.task import Task
 from ..training.method import GradientMethod, Method
 from ..training.run import Run
 from .estimate import removes_only_classes
-from .search import Space, Trial, search_space
+from .search import ENOUGH, Space, Trial, search_space
 
 # the largest number of trials
 MOST = 8
-# an estimated gap, in percentage points, that ends the search
-ENOUGH = 1.0
 # the ratio of neighbouring learning rates, and how many lie on each side of the method's own
 RATIO, EACH_SIDE = 10**0.5, 7
 LARGEST_RATE = 1.0

@@ -19,7 +19,8 @@ from ..training.method import Method
 
 # number of coarse trials, between the method's own settings and the finer trials
 COARSE = 2
-
+# an estimated gap, in percentage points, that ends the search
+ENOUGH = 1.0
 
 # how trials are ranked: by validation data, or by the gap to a retrained model
 By = Literal["validation", "gap"]

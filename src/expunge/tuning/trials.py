@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Collection
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,50 +22,13 @@ from ..training.execute import execute, keep_original
 from ..training.method import Method
 from ..training.processes import ProcessGroup, is_first_process
 from ..training.run import Compute, Run
-from .auto import BY_RETAIN, ENOUGH, adapt, can_search, search_for, seen_samples, why_no_search
+from .auto import BY_RETAIN, adapt, can_search, search_for, seen_samples, why_no_search
 from .caution import cautious_distance
 from .checks import tuning_problems
 from .estimate import LARGEST_DISTANCE, Distance, distance_to_expected, distance_to_retrained
 from .kept import finished_trials, identity_of
 from .search import AUTO, By, Count, Trial, next_settings, tries
-from .trial_texts import no_better_text
-
-
-@dataclass(frozen=True, eq=False)
-class Tuned:
-    """Hold the result of `tune`.
-
-    Args:
-        trials: All trials, the best first.
-        method: The method with the settings of the best trial.
-        untouched: Distance of the original, in percentage points.
-        run: Run of the best trial. None if an interrupted call made it, or if trials ran on a part of the forget set.
-        margin: Sampling error of the distance for `count="auto"`, else 0. A smaller gain counts as none.
-        in_order: All trials, the first one first.
-    """
-
-    trials: list[Trial]
-    method: Method
-    untouched: float
-    run: Run | None
-    margin: float = 0.0
-    in_order: Sequence[Trial] = ()
-
-    @property
-    def harmless(self) -> Trial:
-        """The first trial that is hardly further from the target than the original.
-
-        Where no trial improves on the original, their distances differ by chance, and the closest trial is the one that does
-        least. The first trial has the method's own settings. Hardly means a point, or the sampling error if it is smaller. If
-        all trials are further away, it is the closest one.
-        """
-        limit = self.untouched + min(self.margin, ENOUGH)
-        return next((t for t in self.in_order if t.distance <= limit), self.trials[0])
-
-    @property
-    def improved(self) -> bool:
-        """Whether the best trial is closer to the target than the original."""
-        return self.trials[0].distance < self.untouched - self.margin
+from .tuned import Tuned, no_better_text
 
 
 def tune(
@@ -154,15 +117,19 @@ def tune(
             write_json(trials_path, plain({"identity": identity, "trials": [asdict(t) for t in trials]}))
         if on_trial is not None:
             on_trial(trials)
-    in_order, trials = trials, sorted(trials, key=lambda t: t.distance)
+    ranked = sorted(trials, key=lambda t: t.distance)
     if len(trial_split.forget) < len(split.forget):
         # the best settings then run on all that was requested
         best_run = None
-    tuned = Tuned(trials, replace(method, **trials[0].settings), untouched, best_run, margin, in_order)
+    tuned = Tuned(ranked, replace(method, **ranked[0].settings), untouched, best_run, margin, trials)
     if not tuned.improved:
-        taken = tuned.harmless if count == AUTO else tuned.trials[0]
-        warnings.warn(no_better_text(tuned, None if may_keep else taken), RuntimeWarning, stacklevel=2)
+        warnings.warn(no_better_text(tuned, None if may_keep else _taken(tuned, count)), RuntimeWarning, 2)
     return tuned
+
+
+def _taken(tuned: Tuned, count: int | str) -> Trial:
+    """Return the trial whose settings are used where none improves on the original and nobody keeps that."""
+    return tuned.harmless if count == AUTO else tuned.trials[0]
 
 
 def choose(
