@@ -26,7 +26,7 @@ from .copies import CopyHandling
 from .copy_search import copy_settings, include_copies
 from .forget_set import as_texts, class_numbers, samples_in_group, samples_with_ids
 from .past_requests import Goal
-from .split_parts import Pool, check_sets, draw_share, draw_validation, fields_of
+from .split_parts import Pool, check_sets, draw_share, draw_validation, fields_of, in_classes
 from .split_sets import SplitSets
 from .validation_source import Ids, ValidationFrom
 
@@ -240,9 +240,7 @@ def _build(
     """Build the split with this forget set. `forget` and `withheld` are bool (N,)."""
     withheld = forget & False if withheld is None else withheld
     retain = pool.for_training & ~forget & ~withheld
-    test_forgotten = torch.zeros(len(pool.test), dtype=torch.bool)
-    if classes:
-        test_forgotten = torch.isin(pool.test.labels, torch.tensor(classes, dtype=torch.int64))
+    test_forgotten = in_classes(pool.test, classes)
     check_sets(pool, forget, retain, test_forgotten, by_id=scenario == "ids")
     validation = pool.for_validation & ~forget
     forget, retain, copies = include_copies(pool.train, pool.test, forget, retain, validation, handling)

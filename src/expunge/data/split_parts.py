@@ -173,6 +173,13 @@ def draw_share(
     return drawn
 
 
+def in_classes(data: Data, classes: Sequence[int]) -> Tensor:
+    """Return which samples are of some classes, bool (N,). Without classes, labels may be of any shape."""
+    if not classes:
+        return torch.zeros(len(data), dtype=torch.bool)
+    return torch.isin(data.labels, torch.tensor(list(classes), dtype=torch.int64))
+
+
 def check_sets(
     pool: Pool, forget: Tensor, retain: Tensor, test_forgotten: Tensor, *, by_id: bool = False
 ) -> None:
