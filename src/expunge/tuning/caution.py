@@ -44,18 +44,28 @@ class CautiousEstimate:
         weights: Importance weights of the validation samples (N,). None if all forget samples are of removed classes.
         size: Number of validation samples, without those of forgotten classes.
         share: Share of removed classes in the forget set.
+        retained: Number of retained samples. Without validation samples, they alone show a loss of accuracy.
     """
 
     expected: Scores
     weights: torch.Tensor | None
     size: int
     share: float = 0.0
+    retained: int = 0
 
     @classmethod
     def of(cls, original: SetPredictions, split: Split) -> CautiousEstimate:
         """Return the estimate that follows from the original's predictions."""
         weights, expected = weights_of_others(original, split), expected_scores(original, split)
-        return cls(expected, weights, len(original.validation.labels), original.removed_share)
+        sizes = len(original.validation.labels), len(original.retain.labels)
+        return cls(expected, weights, sizes[0], original.removed_share, sizes[1])
+
+    @property
+    def accuracy_error(self) -> float:
+        """Sampling error (95 %, in points of the gap) of the accuracy that shows a loss: on validation or on retained samples."""
+        if self.size:
+            return sampling_error(self.expected["TA"], self.size) / 4
+        return sampling_error(self.expected["RA"], self.retained) / 2 if self.retained else 0.0
 
     @property
     def margin(self) -> float:
@@ -72,7 +82,7 @@ class CautiousEstimate:
             size: Number of forget samples.
         """
         if self.weights is None:
-            return sampling_error(self.expected["TA"], self.size) / 4 if self.size else 0.0
+            return self.accuracy_error
         chance = 100 * _critical(size * (1 - self.share), _effective_size(self.weights)) / 4
         return math.hypot(self.margin, (1 - self.share) * chance)
 
@@ -80,7 +90,7 @@ class CautiousEstimate:
         """Return the part of the gap that comes from a lower accuracy on retained and on unseen samples."""
         falls = [self.expected["RA"] - model.retain.accuracy]
         falls += [self.expected["TA"] - model.validation.accuracy] if self.size else []
-        return sum(max(0.0, fall) for fall in falls) / 4
+        return sum(max(0.0, fall) for fall in falls) / (4 if self.size else 2)
 
     def is_worse(self, model: SetPredictions, original: SetPredictions, size: int) -> bool:
         """Return whether a model is further from the target than the original, beyond chance.
@@ -97,8 +107,7 @@ class CautiousEstimate:
         if self.gap(model) > before + self.doubt(size):
             return True
         # of a difference of two accuracies
-        error = math.sqrt(2) * sampling_error(self.expected["TA"], self.size) / 4 if self.size else 0.0
-        return self.utility_loss(model) > before + error
+        return self.utility_loss(model) > before + math.sqrt(2) * self.accuracy_error
 
     def gap(self, model: SetPredictions) -> float:
         """Return the gap in percentage points; 100 if an output is not finite."""
