@@ -162,6 +162,13 @@ def _resolved(counts: Counter[str], absent: list[str], train: Data, test: Data) 
     return resolved
 
 
+def in_classes(data: Data, classes: Sequence[int]) -> Tensor:
+    """Return which samples are of some classes, bool (N,). Without classes, labels may be of any shape."""
+    if not classes:
+        return torch.zeros(len(data), dtype=torch.bool)
+    return torch.isin(data.labels, torch.tensor(list(classes), dtype=torch.int64))
+
+
 def samples_in_group(column: str, values: Any, train: Data) -> Tensor:
     """Find the training samples whose group `column` has one of `values`: bool (N,).
 

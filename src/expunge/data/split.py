@@ -24,9 +24,9 @@ from ..errors import SplitError
 from .convert import as_data
 from .copies import CopyHandling
 from .copy_search import copy_settings, include_copies
-from .forget_set import as_texts, class_numbers, samples_in_group, samples_with_ids
+from .forget_set import as_texts, class_numbers, in_classes, samples_in_group, samples_with_ids
 from .past_requests import Goal
-from .split_parts import Pool, check_sets, draw_share, draw_validation, fields_of, in_classes
+from .split_parts import Pool, check_sets, draw_share, draw_validation, fields_of
 from .split_sets import SplitSets
 from .validation_source import Ids, ValidationFrom
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
@@ -172,13 +171,6 @@ def draw_share(
             )
         drawn[positions[torch.randperm(len(positions), generator=generator)[:size]]] = True
     return drawn
-
-
-def in_classes(data: Data, classes: Sequence[int]) -> Tensor:
-    """Return which samples are of some classes, bool (N,). Without classes, labels may be of any shape."""
-    if not classes:
-        return torch.zeros(len(data), dtype=torch.bool)
-    return torch.isin(data.labels, torch.tensor(list(classes), dtype=torch.int64))
 
 
 def check_sets(
