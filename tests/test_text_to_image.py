@@ -666,7 +666,11 @@ def never(*args, **options):
     raise AssertionError("not to be called")
 
 
-@pytest.mark.parametrize("more", [{}, {"lora": 2}, {"weights": "cross_attention"}], ids=str)
+@pytest.mark.parametrize(
+    "more",
+    [{}, *(pytest.param(m, marks=pytest.mark.slow) for m in ({"lora": 2}, {"weights": "cross_attention"}))],
+    ids=str,
+)
 def test_an_interrupted_erasure_goes_on_to_the_same_weights(folders, tmp_path, monkeypatch, more):
     method = small("salun", epochs=3, density=1.0 if "lora" in more else 0.5)
     options = {"per_prompt": 4, "sampler": FEW, **more}
