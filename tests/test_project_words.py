@@ -1,14 +1,18 @@
 """What a user of a project reads: the last lines of `forget`, notes, numbers of requests, recipe and limit."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from expunge import Project, Split
+from expunge.audit.earlier_requests import not_scored
 from expunge.audit.evaluation import contradicted
 from expunge.cli import main
 from expunge.cli.project_answer import show_answer
 from expunge.errors import ExpungeError
 from expunge.projects.answered import BAD_WORDS
 from expunge.projects.effect import _lost_accuracy
+from expunge.projects.request_scores import renumber
 from expunge.projects.settings import checked
 from expunge.projects.wanted import wanted
 from expunge.records.record import Record
@@ -190,3 +194,20 @@ def test_an_unknown_id_names_the_nearest_and_examples(project):
     digits = load("digits?limit=50")
     with pytest.raises(ExpungeError, match=r"is unknown.*ids of the data:|is a position from 0 to 49"):
         Split.by_ids(digits.train, digits.test, ["5000"])
+
+
+def test_sentences_on_requests_without_samples_name_the_numbers_of_the_project():
+    entries = [
+        {"number": at, "request": name, "scored": scored}
+        for at, (name, scored) in enumerate([("a", "training"), ("b", ""), ("c", "test")], 1)
+    ]
+    record = SimpleNamespace(
+        details={"earlier_requests": entries, "limits": ["first", *not_scored(entries), "last"]}
+    )
+    known = [SimpleNamespace(request=name, number=number) for name, number in (("a", 2), ("b", 4), ("c", 7))]
+    renumber(record, known, [])
+    first, gone, tested, last = record.details["limits"]
+    assert (first, last) == ("first", "last")
+    assert gone.startswith("The other request 4 is not audited") and tested.startswith(
+        "The other request 7 is audited on test"
+    )

@@ -25,8 +25,8 @@ Project: TypeAlias = Any
 def show_answer(project: Project, found: Answer) -> int:
     """Print what a run did, and return the exit code."""
     if found.outcomes:
-        limits = found.outcome.audit.limits if found.outcome.audit is not None else []
-        show_records([o.record for o in found.outcomes], limits, None)
+        # those of the record name requests by the numbers of the project
+        show_records([o.record for o in found.outcomes], found.record.details.get("limits", []), None)
     failed = [f"the run does not answer a request: {text}" for text in found.failures.values()]
     for text in found.warnings:
         notice(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ..audit.earlier_requests import not_scored
 from ..data.past_requests import PastRequest
 from ..records.record import Record, plain
 from .parts import Part
@@ -56,6 +57,7 @@ def renumber(
     numbers = {r.request: r.number for r in reversed(requests)}
     numbers |= {past.request: request.number for request, past in answered}
     details = record.details
+    before = not_scored(details.get("earlier_requests") or ())
     for name in ("earlier_requests", "requests"):
         for entry in details.get(name) or ():
             old, new = entry["number"], numbers.get(entry["request"], entry["number"])
@@ -64,3 +66,7 @@ def renumber(
                 entry["reason"] = reason.replace(f"of request {old} is", f"of request {new} is", 1)
                 texts = details.get("limits") or []
                 details["limits"] = [t.replace(reason, entry["reason"]) for t in texts]
+    after = not_scored(details.get("earlier_requests") or ())
+    renamed = dict(zip(before, after, strict=True))
+    if renamed:
+        details["limits"] = [renamed.get(text, text) for text in details.get("limits") or ()]
