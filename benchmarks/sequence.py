@@ -78,19 +78,26 @@ class WordBag(nn.Module):
 
 
 class SmallCNN(nn.Module):
-    """Classify an image (B, 1, 28, 28) by two convolutions of stride 2: an epoch of 60,000 takes 8 processor seconds."""
+    """Classify a square image by two convolutions of stride 2: an epoch of 60,000 of Fashion-MNIST takes 8 processor seconds.
 
-    def __init__(self, classes: int = 10, width: int = 16):
+    Args:
+        classes: Number of classes.
+        width: Channels of the first convolution.
+        channels: Channels of the image.
+        side: Height and width of the image, a multiple of 4.
+    """
+
+    def __init__(self, classes: int = 10, width: int = 16, channels: int = 1, side: int = 28):
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(1, width, 5, stride=2, padding=2),
+            nn.Conv2d(channels, width, 5, stride=2, padding=2),
             nn.BatchNorm2d(width),
             nn.ReLU(),
             nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
             nn.BatchNorm2d(2 * width),
             nn.ReLU(),
             nn.Flatten(),
-            nn.Linear(2 * width * 49, 128),
+            nn.Linear(2 * width * (side // 4) ** 2, 128),
             nn.ReLU(),
         )
         self.head = nn.Linear(128, classes)

@@ -54,7 +54,7 @@ from expunge.tuning.auto import adapt
 from expunge.tuning.trials import choose
 
 sys.path.append(str(Path(__file__).parent))
-from sequence import WordBag
+from sequence import SmallCNN, WordBag
 
 HERE = Path(__file__).parent
 CACHE = HERE / "cache" / "without_validation"
@@ -65,29 +65,6 @@ WITHOUT_RULES = ("off", "norules")
 METHODS = ("ugradsl_plus", "nhle", "salun")
 # passes of SalUn and UGradSL+
 PASSES = 2
-
-
-class SmallCNN(nn.Module):
-    """Classify an image (B, 3, 32, 32) by two convolutions of stride 2."""
-
-    def __init__(self, classes: int = 10, width: int = 24):
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(3, width, 5, stride=2, padding=2),
-            nn.BatchNorm2d(width),
-            nn.ReLU(),
-            nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
-            nn.BatchNorm2d(2 * width),
-            nn.ReLU(),
-            nn.Flatten(),
-            nn.Linear(2 * width * 64, 128),
-            nn.ReLU(),
-        )
-        self.head = nn.Linear(128, classes)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return logits (B, classes)."""
-        return self.head(self.body(x))
 
 
 @dataclass(frozen=True)
@@ -164,7 +141,11 @@ def cifar10(seed: int) -> Problem:
     test = part_at(source[1], balanced(source[1].labels, 2000, draw, torch.arange(len(source[1]))))
     unseen = balanced(whole.labels, 330, draw, torch.arange(len(whole)))
     recipe = Retrain(epochs=15, lr=0.05, lr_schedule="one_cycle", batch_size=64, weight_decay=5e-4)
-    return Problem(whole, unseen, test, SmallCNN, recipe, _of_images(whole, unseen, 300, seed, draw))
+    return Problem(whole, unseen, test, _network, recipe, _of_images(whole, unseen, 300, seed, draw))
+
+
+def _network() -> nn.Module:
+    return SmallCNN(width=24, channels=3, side=32)
 
 
 def _of_images(

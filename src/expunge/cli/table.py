@@ -152,7 +152,7 @@ def earlier_table(record: Record) -> Table | None:
             f"{entry['number']} ({escape(visible(entry['scenario']))})",
             f"{entry['samples']:,}",
             *(_changed(entry, name) for name in ("UA", "MIA")),
-            "–" if entry["UA_retrained"] is None else f"{entry['UA_retrained']:.1f}",
+            _score(entry["UA_retrained"]),
             "[bold]came back[/bold]"
             if entry["came_back"]
             else "forgotten"

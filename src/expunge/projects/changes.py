@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..data.id_forms import composed
 from ..data.split import Split
 from ..errors import ExpungeError
 from ..receipts.ledger import Ledger
@@ -47,7 +47,7 @@ def enter(
     check_new_requests(prepared, new, splits)
     for request, split in zip(new, splits, strict=True):
         # the form in which the ledger keeps it
-        subject = unicodedata.normalize("NFC", request.subject) or NO_SUBJECT
+        subject = composed(request.subject) or NO_SUBJECT
         number = ledger.add(
             subject,
             split.forget.ids,

@@ -10,7 +10,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..data.forget_set import SHOWN_IDS, class_numbers, samples_in_group
+from ..data.forget_set import class_numbers, samples_in_group
+from ..data.id_problems import SHOWN_IDS, ids_of
 from ..data.past_requests import requests_of
 from ..data.samples import Data
 from ..data.split import Split
@@ -185,7 +186,7 @@ def left_waiting(prepared: Prepared, answered: Sequence[ProjectRequest]) -> list
     entries = [r for r in prepared.requests if r.state == "waiting" and r.is_open and r.number not in numbers]
     if not entries:
         return []
-    places = {name: at for at, name in enumerate(_names(train))}
+    places = {name: at for at, name in enumerate(ids_of(train))}
     waiting = []
     for entry in entries:
         members, classes = torch.zeros(len(train), dtype=torch.bool), tuple[int, ...]()
@@ -206,12 +207,7 @@ def _members(asked: Wanted, train: Data) -> tuple[Tensor, tuple[int, ...]]:
     return torch.isin(train.labels, torch.tensor(classes, dtype=torch.int64)), tuple(classes)
 
 
-def _names(data: Data) -> list[str]:
-    """Return the id of each sample. Without ids, a position is an id."""
-    return list(map(str, range(len(data)) if data.ids is None else data.ids))
-
-
 def _present(ids: Sequence[str], data: Data) -> list[str]:
     """Return the ids that the data has."""
-    existing = set(_names(data))
+    existing = set(ids_of(data))
     return [name for name in ids if name in existing]

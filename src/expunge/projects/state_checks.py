@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import unicodedata
 from pathlib import Path
 from typing import Any
 
+from ..data.id_forms import composed
 from ..errors import ExpungeError
 from ..receipts.commitment import Secret
 from ..receipts.deletion import ids_hash
@@ -35,7 +35,7 @@ def state_problems(folder: Folder, state: dict[str, Any], ledger: Ledger) -> lis
             continue
         pairs = {
             "the due day": (entry["due"], known[n].due),
-            "the subject": (unicodedata.normalize("NFC", entry["subject"]).strip(), known[n].subject),
+            "the subject": (composed(entry["subject"]).strip(), known[n].subject),
             "the number of samples": (entry["samples"], known[n].ids),
         }
         problems += [

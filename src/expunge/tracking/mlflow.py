@@ -54,13 +54,8 @@ class MLflow:
         """Write scores as metrics, and endings, chosen settings and paths as tags: a parameter of MLflow never changes."""
         from mlflow.entities import RunTag
 
-        self.log(0, {f"score.{name}": value for name, value in result.scores.items()})
-        texts: dict[str, Any] = {
-            "ended": result.ended,
-            **{f"chosen.{k}": v for k, v in result.chosen.items()},
-            **{f"output.{k}": v for k, v in result.outputs.items()},
-        }
-        self._batches("tags", [RunTag(_name(k), str(v)[:LONGEST]) for k, v in texts.items()])
+        self.log(0, result.named_scores)
+        self._batches("tags", [RunTag(_name(k), str(v)[:LONGEST]) for k, v in result.named_texts.items()])
         status = "KILLED" if result.ended == "interrupted" else "FINISHED" if result.succeeded else "FAILED"
         self._client.set_terminated(self.run_id, status)
 

@@ -28,6 +28,20 @@ class Result:
     outputs: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def named_scores(self) -> dict[str, float]:
+        """The scores as {"score.NAME": score}."""
+        return {f"score.{name}": value for name, value in self.scores.items()}
+
+    @property
+    def named_texts(self) -> dict[str, Value]:
+        """Ending, chosen settings and paths, as "ended", "chosen.NAME" and "output.WHAT"."""
+        return {
+            "ended": self.ended,
+            **{f"chosen.{name}": value for name, value in self.chosen.items()},
+            **{f"output.{what}": path for what, path in self.outputs.items()},
+        }
+
+    @property
     def succeeded(self) -> bool:
         """Whether the run has a result."""
         return self.ended in ("finished", "stopped", "worse")

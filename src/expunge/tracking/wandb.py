@@ -64,12 +64,5 @@ class WandB:
 
     def finish(self, result: Result) -> None:
         """Write scores, chosen settings and paths into the summary of the run."""
-        self._run.summary.update(
-            {
-                "ended": result.ended,
-                **{f"score.{k}": v for k, v in result.scores.items()},
-                **{f"chosen.{k}": v for k, v in result.chosen.items()},
-                **{f"output.{k}": v for k, v in result.outputs.items()},
-            }
-        )
+        self._run.summary.update({**result.named_texts, **result.named_scores})
         self._run.finish(exit_code=0 if result.succeeded else 1)

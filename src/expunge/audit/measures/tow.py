@@ -7,6 +7,7 @@ arXiv:2406.01257: the product of 1 - |accuracy - Retrain's accuracy| over the th
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 from ...tasks.task import Task
 from ..evaluation import Evaluation
@@ -20,6 +21,8 @@ class ToW(Measure):
     glossary = "Closeness to Retrain on forget, retain and test set in one number: 1 is equal, 0 is as far as possible."
     unit = ""
     reference = True
+    # the scores that are compared
+    compared: ClassVar = ("UA", "RA", "TA")
 
     def compute(
         self,
@@ -28,7 +31,7 @@ class ToW(Measure):
         retrained: Evaluation | None,
         task: Task,
     ) -> float | None:
-        """Return the product over UA, RA and TA of 1 - |score - Retrain's score| / 100."""
+        """Return the product over the compared scores of 1 - |score - Retrain's score| / 100."""
         assert retrained is not None
         own, reference = unlearned.scores, retrained.scores
-        return math.prod(1 - abs(own[k] - reference[k]) / 100 for k in ("UA", "RA", "TA"))
+        return math.prod(1 - abs(own[k] - reference[k]) / 100 for k in self.compared)
