@@ -11,8 +11,12 @@ Published: the step with N = 1,000 and alpha in [1, 20]. The inverse comes from 
 
     F_t^-1 v = F_{t-1}^-1 v - o_t (g_t . F_{t-1}^-1 v) / (N + g_t . o_t),    o_t = F_{t-1}^-1 g_t
 
-Difference from the released code: the recursion needs all N vectors o_t, but the code keeps one. Its step is v plus a
-multiple of the first sample's gradient. `paper=True` does the same.
+Differences from the released code (`paper=True` follows it; OPTML-Group/Unlearn-Saliency, commit a6e89fd):
+- The recursion needs all N vectors o_t, but the code keeps one. Its step is v plus a multiple of the first sample's
+  gradient.
+- N stays 1,000 if there are fewer retain samples. Ours is the number of samples that are used.
+- The code takes the first N + 2 samples in data order: the first gives o, the others a step of the recursion each. Ours
+  are N random ones.
 
 Ours: the same inverse by the matrix inversion lemma,
 
@@ -54,7 +58,7 @@ class Influence(Method):
 
     Args:
         alpha: Length of the step.
-        samples: N, the retain samples in the Fisher matrix. 0 uses all.
+        samples: N, the retain samples in the Fisher matrix. 0 uses all. Under `paper`, N also where there are fewer.
         damping: d, the multiple of the identity in the Fisher matrix, above 0.
         tolerance: Relative residual at which the solver stops, above 0.
         iterations: Maximum number of iterations of the solver.
@@ -85,8 +89,9 @@ class Influence(Method):
         forget_gradient, retain_gradient = (mean_gradient(run.model, run.task, s) for s in (forget, retain))
         share = len(forget) / (len(forget) + len(retain))
         v = {n: share * (forget_gradient[n] - retain_gradient[n]) for n in forget_gradient}
-        few = random_samples(retain, self.samples, run.generator("fisher"))
-        return self._released(run, few, v) if self.paper else self._inverse(run, few, v)
+        if self.paper:
+            return self._released(run, v)
+        return self._inverse(run, random_samples(retain, self.samples, run.generator("fisher")), v)
 
     def _inverse(self, run: Run, few: Samples, v: NamedTensors) -> NamedTensors:
         """Return F^-1 v by the matrix inversion lemma."""
@@ -104,9 +109,12 @@ class Influence(Method):
         correction = matrix.transposed(a)
         return {n: (v[n] - correction[n]) / self.damping for n in v}
 
-    def _released(self, run: Run, few: Samples, v: NamedTensors) -> NamedTensors:
+    def _released(self, run: Run, v: NamedTensors) -> NamedTensors:
         """Return the result of the released recursion, in which o stays a multiple of the first gradient."""
-        k, o, n = dict(v), None, len(few)
+        retain = run.split.retain
+        n = self.samples or len(retain)
+        few = retain.take(torch.arange(min(n + 2, len(retain))))
+        k, o = dict(v), None
         for batch in gradient_batches(run.model, few):
             rows = per_sample_gradients(run.model, run.task, batch)
             for i in range(len(batch)):
