@@ -13,7 +13,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from pathlib import Path
 
@@ -87,7 +86,7 @@ def test_models_are_those_of_the_released_code(name, same_draws):
     run = execute(original, split_of(name), find(name)(**METHODS[name]), TASK)
     assert run.ended == "finished"
     assert torch.allclose(numbers(run.model.state_dict().values()), recorded(name), rtol=1e-9, atol=1e-11)
-    # without `paper`, or for SCRUB and SSD with other settings, the result is another
+    # the control: the method moved the model
     assert not torch.allclose(numbers(original.state_dict().values()), recorded(name), rtol=1e-3)
 
 
@@ -136,13 +135,28 @@ class TestSelectiveAmnesia:
         monkeypatch.setattr(torch, "randn_like", problem.stream())
         fisher = method._fisher(run, run.task, *problem.replayed())
         assert torch.allclose(numbers(fisher.values()), recorded("selective_amnesia/fisher"), rtol=1e-4)
-        monkeypatch.undo()
-        plain = copy.deepcopy(method)
-        object.__setattr__(plain, "paper", False)
-        ours = numbers(plain._fisher(run, run.task, *problem.replayed()).values()) * 32**2
-        larger = recorded("selective_amnesia/fisher") / ours
-        # T to T^2 times as large
-        assert 3 < larger[larger.isfinite()].median() < 2 * problem.TIMES**2
+
+    def test_the_fisher_information_drops_conditions_and_the_replay_keeps_them(self, run, method):
+        object.__setattr__(run.task, "condition_drop", 1.0)
+        conditions = []
+        run.model.of_condition.register_forward_hook(lambda module, given, out: conditions.append(given[0]))
+        x, y = problem.replayed()
+        run.memo.update(pool=x, conditions=y, **{"fisher/of_time": torch.zeros(2)})
+        fisher = method._fisher(run, run.task, x[:1], y[:1])
+        assert torch.cat(conditions).tolist() == problem.TIMES * [run.task.null] and len(fisher) == 4
+        run.model.train()
+        method.loss(run, Batch(x, torch.full((4,), problem.FORGOTTEN), torch.arange(4)), None)
+        noise, replay = conditions[-2:]
+        assert set(noise.tolist()) == {problem.FORGOTTEN} and set(replay.tolist()) <= set(y.tolist())
+
+    @pytest.mark.parametrize(("paper", "conditions"), [(False, {0, 2, 3}), (True, {0, 1, 2, 3})])
+    def test_images_of_the_fisher_information(self, run, monkeypatch, paper, conditions):
+        method = find("selective_amnesia")(paper=paper, replay="data", pool=64, fisher_samples=60)
+        calls = []
+        monkeypatch.setattr(type(method), "_fisher", lambda self, run, task, x, y: calls.append(y) or {})
+        method.prepare(run)
+        assert len(calls[0]) == 60 and set(calls[0].tolist()) == conditions
+        assert set(run.memo["conditions"].tolist()) == {0, 2, 3}
 
     def test_two_steps(self, run, method, monkeypatch):
         x, y = problem.replayed()

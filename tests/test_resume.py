@@ -11,6 +11,7 @@ from expunge import ExpungeError
 from expunge.errors import WriteError
 from expunge.methods.finetune import FineTune
 from expunge.methods.salun import SalUn
+from expunge.methods.salun_soft import SalUnSoft
 from expunge.methods.selective_amnesia import SelectiveAmnesia
 from expunge.training import resume
 from expunge.training.execute import execute
@@ -140,6 +141,22 @@ def test_a_resumed_run_does_not_sample_its_replay_images_again(generator, tmp_pa
         go(state_file=tmp_path / "s", on_row=end)
     monkeypatch.setattr(SelectiveAmnesia, "_pool", None)
     again = go(state_file=tmp_path / "s")
+    assert all(
+        torch.equal(a, b) for a, b in zip(again.model.parameters(), whole.model.parameters(), strict=True)
+    )
+
+
+def test_the_anchor_of_an_epoch_is_that_of_the_uninterrupted_run(classifier, tmp_path):
+    method = SalUnSoft(epochs=2, lr=0.05, paper=True)
+    go = lambda **more: execute(classifier.model, classifier.by_class, method, classifier.task, **more)  # noqa: E731
+
+    def end(row):
+        if row["epoch"] == 1:
+            raise Killed
+
+    with pytest.raises(Killed):
+        go(state_file=tmp_path / "s", on_row=end)
+    again, whole = go(state_file=tmp_path / "s"), go()
     assert all(
         torch.equal(a, b) for a, b in zip(again.model.parameters(), whole.model.parameters(), strict=True)
     )

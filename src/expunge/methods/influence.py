@@ -42,14 +42,10 @@ from ..masks.per_sample_gradients import (
     mean_gradient,
     per_sample_gradients,
     random_samples,
+    to_full_precision,
 )
 from ..training.method import Method
 from ..training.run import Run
-
-
-def dot(a: NamedTensors, b: NamedTensors) -> torch.Tensor:
-    """Return the inner product of two directions in parameter space."""
-    return torch.stack([(a[n] * b[n]).sum() for n in a]).sum()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,19 +110,18 @@ class Influence(Method):
         retain = run.split.retain
         n = self.samples or len(retain)
         few = retain.take(torch.arange(min(n + 2, len(retain))))
-        k, o = dict(v), None
+        k, o = torch.cat([part.flatten() for part in v.values()]), None
         for batch in gradient_batches(run.model, few):
             rows = per_sample_gradients(run.model, run.task, batch)
-            for i in range(len(batch)):
-                g = {name: rows[name][i] for name in rows}
+            for g in torch.cat([to_full_precision(rows[name]).flatten(1) for name in v], 1):
                 if o is None:
                     o = g
                     continue
-                t = dot(o, g)
-                along = dot(k, g) / (n + t)
-                k = {name: k[name] - along * o[name] for name in k}
-                o = {name: o[name] * (1 - t / (n + t)) for name in o}
-        return k
+                t = o @ g
+                k = k - (k @ g) / (n + t) * o
+                o = o - t / (n + t) * o
+        parts = k.split([part.numel() for part in v.values()])
+        return {name: part.view_as(v[name]) for name, part in zip(v, parts, strict=True)}
 
     def details(self, run: Run) -> dict[str, Any]:
         """Return the iterations of the solver and its relative residual."""

@@ -14,9 +14,10 @@ condition in 1,000 steps. All of them give F, and those of the kept conditions a
 
 Differences from the released code (`paper=True` follows it; clear-nus/selective-amnesia, commit b736571):
 - Its F is the mean over samples of (sum over all T time steps of the gradient of one sample's loss)^2. Ours is the mean
-  of the squared gradient at one random time step. Theirs is larger by a factor of T if the gradients of different steps
-  are independent, and of T^2 if they are equal. For T = 1,000 we measured about 1e5.
-- So `elastic` is their lambda only with `paper=True`. Without it, the same value pulls about 1e5 times less.
+  of the squared gradient at one random time step. On the same images theirs is T times as large if the gradients of
+  different steps are independent, and T^2 times if they are equal.
+- So `elastic` is their lambda only with `paper=True`. Without it, the same value pulls about 1e5 times less (T = 1,000;
+  `benchmarks/fisher_scale.py`).
 - It computes F with noise on images in [0, 1], which the model otherwise sees in [-1, 1], and drops some conditions.
 - F uses the images of all conditions. Ours uses some of the replayed images.
 - Its replay keeps every condition. Ours makes some of them null, as in training, for the sake of guidance.
@@ -183,7 +184,8 @@ class SelectiveAmnesia(GradientMethod):
         # not task.loss, which replaces some conditions by the null condition
         loss = self._error(run, task, noisy, forget.y).mean()
         if self.paper:
-            noisy = task.add_noise(task.images(replay), noisy.t, torch.randn_like(replay.x))
+            images = task.images(replay)
+            noisy = task.add_noise(images, noisy.t, torch.randn_like(images))
             replay_loss = self._error(run, task, noisy, replay.y).mean()
         else:
             replay_loss = task.loss(run.model, replay).mean()
