@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 CLASSES, FORGOTTEN, BATCH, TEMPERATURE = 4, 1, 8, 4.0
-TIMES = 8
+TIMES, ALPHA = 8, 0.02
 # retained samples of methods with a fixed number of samples: more than 1,002, and two batches of at most 32
 RETAINED = {"influence": 1010, "fisher_forgetting": 40}
 
@@ -95,3 +95,13 @@ def denoiser() -> nn.Module:
 def replayed() -> tuple[Tensor, Tensor]:
     """Four images in [0, 1) of kept conditions."""
     return values(4, 2, 4, 4, seed=9) + 0.5, torch.tensor([0, 2, 3, 0])
+
+
+def forgotten_images() -> Tensor:
+    """Four images in [0, 1) of the forgotten condition."""
+    return values(4, 2, 4, 4, seed=12) + 0.5
+
+
+def extra_unit() -> Tensor:
+    """Weights and bias of the class that boundary expand adds to the classifier."""
+    return values(25, seed=11) / 4

@@ -3,8 +3,8 @@
 `tests/fixtures/released.json` holds the numbers. `python tools/released_numbers.py DIR` made them on 27 November 2026 (torch
 2.13 on a CPU, one thread) with clones of these repositories in DIR:
 
-- OPTML-Group/Unlearn-Saliency, commit a6e89fd: masks, RL, SalUn, SalUn-soft, GA, FT, l1-sparse, boundary shrink, Fisher
-  forgetting, IU
+- OPTML-Group/Unlearn-Saliency, commit a6e89fd: masks, RL, SalUn, SalUn-soft, GA, FT, l1-sparse, boundary shrink,
+  boundary expand, Fisher forgetting, IU, SalUn for diffusion
 - clear-nus/selective-amnesia, commit b736571: Fisher information and two steps
 - meghdadk/SCRUB, commit 98ffb11: SCRUB
 - if-loops/selective-synaptic-dampening, commit cdfdc0e: SSD
@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import expunge.methods.boundary_expand as boundary_expand
 import expunge.methods.fisher_forgetting as fisher_forgetting
 import released_problem as problem
 from expunge import Classification, Split, execute
@@ -41,6 +42,7 @@ METHODS = {
     "finetune": {"paper": True, **STEPS},
     "l1_sparse": {"paper": True, **STEPS, "penalty": 0.01},
     "boundary_shrink": {"paper": True, **STEPS},
+    "boundary_expand": {"paper": True, **STEPS},
     "fisher_forgetting": {"paper": True, "alpha": 1e-5},
     "influence": {"paper": True, "alpha": 5.0},
     "scrub": {**STEPS, "forget_batch_size": problem.BATCH, "alpha": 0.3, "gamma": 0.99},
@@ -78,6 +80,9 @@ def same_draws(monkeypatch):
     )
     monkeypatch.setattr(find("random_label"), "other_labels", other_labels)
     monkeypatch.setattr(fisher_forgetting.torch, "randn", lambda *shape, **_: torch.ones(*shape))
+    # boundary expand draws its unit between -1 and 1 and divides it by the square root of the width
+    drawn = (problem.extra_unit() * 24**0.5 + 1) / 2
+    monkeypatch.setattr(boundary_expand.torch, "rand", lambda *shape, **_: drawn)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -115,17 +120,53 @@ def test_bad_teacher_has_the_gradient_times_the_number_of_classes():
     assert torch.allclose(numbers(gradient), expected, rtol=1e-9, atol=1e-14)
 
 
+def diffusion_run():
+    signal = tuple(RECORDED["selective_amnesia/signal"])
+    task = Diffusion(problem.CLASSES, steps=problem.TIMES, levels=signal, condition_drop=0.0)
+    x, y = problem.replayed()
+    x, y = torch.cat([x, x]), torch.cat([torch.full((4,), problem.FORGOTTEN), y])
+    split = Split.by_class((x, y), (x, y), forget=problem.FORGOTTEN, validation=0, copies="ignore")
+    return Run(problem.denoiser(), split, task)
+
+
+def two_steps(run, method, forget, retain, monkeypatch):
+    """Take two steps of SGD with the draws of the recording."""
+    calls = []
+
+    def noise(like):
+        calls.append(like)
+        return problem.values(*like.shape, seed=200 + len(calls) - 1)
+
+    def drawn(low, high, size, **_):
+        # the choice of replayed images, else time steps
+        return torch.arange(4) if high == 4 else problem.times(size[0])
+
+    monkeypatch.setattr(torch, "randn_like", noise)
+    monkeypatch.setattr(torch, "randint", drawn)
+    optimizer = torch.optim.SGD(run.model.parameters(), lr=1e-3, momentum=0.9)
+    for _ in range(2):
+        optimizer.zero_grad()
+        method.loss(run, forget, retain).backward()
+        optimizer.step()
+
+
+def test_salun_for_diffusion(monkeypatch):
+    """Its alpha belongs to losses summed over the 32 elements of an image."""
+    method = find("salun")(order="paired", relabel="next", retain_weight=32 * problem.ALPHA)
+    run = diffusion_run()
+    forget = Batch(problem.forgotten_images(), torch.full((4,), problem.FORGOTTEN), torch.arange(4))
+    two_steps(run, method, forget, Batch(*problem.replayed(), torch.arange(4)), monkeypatch)
+    assert torch.allclose(numbers(run.model.parameters()), recorded("salun/diffusion"), rtol=1e-5, atol=1e-7)
+    moved = numbers(run.model.parameters()) - numbers(problem.denoiser().parameters())
+    assert moved.abs().max() > 1e-4
+
+
 class TestSelectiveAmnesia:
     """The task computes predictions in float32, so the numbers agree to that precision."""
 
     @pytest.fixture
     def run(self):
-        signal = tuple(RECORDED["selective_amnesia/signal"])
-        task = Diffusion(problem.CLASSES, steps=problem.TIMES, levels=signal, condition_drop=0.0)
-        x, y = problem.replayed()
-        x, y = torch.cat([x, x]), torch.cat([torch.full((4,), problem.FORGOTTEN), y])
-        split = Split.by_class((x, y), (x, y), forget=problem.FORGOTTEN, validation=0, copies="ignore")
-        return Run(problem.denoiser(), split, task)
+        return diffusion_run()
 
     @pytest.fixture
     def method(self):
@@ -164,24 +205,10 @@ class TestSelectiveAmnesia:
         sizes, start = [p.numel() for p in run.model.parameters()], dict(run.original.named_parameters())
         for part, name in zip(recorded("selective_amnesia/fisher").split(sizes), start, strict=True):
             run.memo[f"fisher/{name}"] = part.view_as(start[name])
-        calls = []
-
-        def noise(like):
-            calls.append(like)
-            return problem.values(*like.shape, seed=200 + len(calls) - 1)
-
-        def drawn(low, high, size, **_):
-            return torch.arange(4) if high == 4 else problem.times(size[0])
-
-        monkeypatch.setattr(torch, "randn_like", noise)
         monkeypatch.setattr(torch, "rand_like", lambda like: problem.values(*like.shape, seed=5) + 0.5)
-        monkeypatch.setattr(torch, "randint", drawn)
-        optimizer = torch.optim.SGD(run.model.parameters(), lr=1e-3, momentum=0.9)
-        forget = Batch(x, torch.full((4,), problem.FORGOTTEN), torch.arange(4))
-        for _ in range(2):
-            optimizer.zero_grad()
-            method.loss(run, forget, None).backward()
-            optimizer.step()
+        two_steps(
+            run, method, Batch(x, torch.full((4,), problem.FORGOTTEN), torch.arange(4)), None, monkeypatch
+        )
         assert torch.allclose(
             numbers(run.model.parameters()), recorded("selective_amnesia"), rtol=1e-5, atol=1e-7
         )

@@ -13,25 +13,21 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import os
 import subprocess
 import sys
 import tempfile
 from argparse import Namespace
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
+import released_diffusion
 import torch
+from released_code import code_in, flat, loaders, problem
 from torch import nn
 from torch.utils.data import DataLoader
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
-
-import released_problem as problem  # noqa: E402
-
 OUT = ROOT / "tests" / "fixtures" / "released.json"
 REPOSITORIES = {
     "Unlearn-Saliency": ("OPTML-Group/Unlearn-Saliency", "a6e89fd17ff737c24c6aa16c9574469a234ffd91"),
@@ -46,57 +42,6 @@ REPOSITORIES = {
         "f1aa988f71cccf1be6d50e0c6f7b2b905e4c9126",
     ),
 }
-STAND_INS = [
-    "torchvision", "torchvision.transforms", "torchvision.transforms.functional", "torchvision.datasets", "torchvision.models",
-    "torchvision.utils", "matplotlib", "matplotlib.pyplot", "datasets", "datasets.load", "imagenet", "dataset", "models",
-    "models.diffusion", "models.ema", "pruner", "trainer", "wandb", "seaborn", "scipy.stats", "PIL",
-]  # fmt: skip
-
-
-def flat(tensors) -> list[float]:
-    """Return all elements of floating-point tensors as one list."""
-    return [v for t in tensors if t.is_floating_point() for v in t.detach().double().flatten().tolist()]
-
-
-@contextmanager
-def code_in(folder: Path):
-    """Import from `folder` meanwhile, with stand-ins for what is not installed, and without any shuffling."""
-    sys.path.insert(0, str(folder))
-    sys.modules.update({name: mock.MagicMock() for name in STAND_INS})
-    in_order = lambda data, batch_size=1, **_: DataLoader(data, batch_size=batch_size)  # noqa: E731
-    with (
-        mock.patch.object(torch.Tensor, "cuda", lambda self, *a, **k: self),
-        mock.patch.object(torch.utils.data, "DataLoader", in_order),
-        open(os.devnull, "w") as nowhere,
-        redirect_stdout(nowhere),
-        redirect_stderr(nowhere),
-    ):
-        yield in_order
-    sys.path.remove(str(folder))
-    # the repositories have modules of the same names
-    for name, module in list(sys.modules.items()):
-        if name in STAND_INS or str(getattr(module, "__file__", "")).startswith(str(folder)):
-            sys.modules.pop(name, None)
-
-
-class Labelled(torch.utils.data.Dataset):
-    """Samples whose labels the released code may replace."""
-
-    def __init__(self, x, y):
-        self.data, self.targets = x, y.numpy()
-
-    def __len__(self):
-        return len(self.data)
-
-    def __getitem__(self, i):
-        return self.data[i], int(self.targets[i])
-
-
-def loaders(batch_size: int = problem.BATCH, retained: int = 20) -> dict[str, DataLoader]:
-    x, y = problem.training_samples(retained)
-    forget = y == problem.FORGOTTEN
-    sets = {"forget": Labelled(x[forget], y[forget]), "retain": Labelled(x[~forget], y[~forget])}
-    return {name: DataLoader(data, batch_size=batch_size) for name, data in sets.items()}
 
 
 def salun(folder: Path) -> dict[str, list[float]]:
@@ -133,9 +78,17 @@ def salun(folder: Path) -> dict[str, list[float]]:
             "finetune": (code.FT, {}, None),
             "l1_sparse": (code.FT_l1, {}, None),
             "boundary_shrink": (code.boundary_shrink, {}, None),
+            "boundary_expand": (code.boundary_expanding, {}, None),
             "fisher_forgetting": (code.get_unlearn_method("fisher_new"), {"alpha": 1e-5}, None),
             "influence": (code.Wfisher, {"alpha": 5.0}, None),
         }
+
+        def fresh(layer):
+            # boundary expand adds a class to the head
+            with torch.no_grad():
+                unit = problem.extra_unit()
+                layer.weight[-1], layer.bias[-1] = unit[:-1], unit[-1]
+
         ones = lambda self, *a: self.fill_(1.0)  # noqa: E731
         for name, (method, changes, mask) in runs.items():
             model, place = problem.classifier(), 0
@@ -145,19 +98,24 @@ def salun(folder: Path) -> dict[str, list[float]]:
                 mock.patch.object(torch, "randint", drawn),
                 mock.patch.object(np.random, "randint", lambda *a: drawn(*a).numpy()),
                 mock.patch.object(torch.Tensor, "normal_", ones),
+                mock.patch.object(nn.Linear, "reset_parameters", fresh),
             ):
                 method(sets, model, criterion, args, *([] if mask is None else [mask]))
-            numbers[name] = flat(model.state_dict().values())
+            # without that class
+            kept = {
+                n: v[: problem.CLASSES] if n.startswith("fc") else v for n, v in model.state_dict().items()
+            }
+            numbers[name] = flat(kept.values())
             if name == "fisher_forgetting":
                 plain = problem.classifier()
                 fisher.hessian(sets["retain"].dataset, plain, criterion, args)
                 numbers["fisher_forgetting/fisher"] = flat(p.grad2_acc for p in plain.parameters())
-    return numbers
+    return numbers | released_diffusion.salun(folder)
 
 
 def scrub(folder: Path) -> dict[str, list[float]]:
     """Two epochs of max steps, then min steps."""
-    with code_in(folder / "thirdparty" / "repdistiller"):
+    with code_in(next(folder.glob("third*/repdistiller"))):
         loops = importlib.import_module("helper.loops")
         divergence = importlib.import_module("distiller_zoo.KD").DistillKL(problem.TEMPERATURE)
         student, teacher, sets = problem.classifier(), problem.classifier(), loaders()
@@ -206,68 +164,11 @@ def bad_teacher(folder: Path) -> dict[str, list[float]]:
     return {"bad_teacher/gradient": flat(p.grad for p in model.parameters())}
 
 
-def selective_amnesia(folder: Path) -> dict[str, list[float]]:
-    """The Fisher information, and the parameters after two steps of SGD."""
-    x, y = problem.replayed()
-    state = [{f"module.{n}": v for n, v in problem.denoiser().state_dict().items()}]
-    training = Namespace(
-        n_iters=2, gamma=1.0, lmbda=0.5, save_freq=10**6, log_freq=10**6, snapshot_freq=10**6
-    )
-    config = Namespace(
-        model=Namespace(var_type="fixedlarge", type="simple", ema=False),
-        diffusion=Namespace(
-            beta_schedule="linear", beta_start=1e-2, beta_end=0.3, num_diffusion_timesteps=problem.TIMES
-        ),
-        data=Namespace(num_workers=0, n_classes=problem.CLASSES, channels=2, image_size=4, rescaled=True)
-        , training=training, optim=Namespace(optimizer="SGD", lr=1e-3),
-    )  # fmt: skip
-    config.data.uniform_dequantization = config.data.gaussian_dequantization = False
-    models, calls = [], []
-
-    def made(_):
-        models.append(problem.denoiser())
-        return models[-1]
-
-    def noise(like):
-        # the code draws for the replayed images first, ours for the forgotten condition
-        calls.append(like)
-        return problem.values(*like.shape, seed=200 + (len(calls) - 1 ^ 1))
-
-    with code_in(folder / "ddpm") as in_order, tempfile.TemporaryDirectory() as out:
-        del sys.modules["datasets"]
-        code = importlib.import_module("runners.diffusion")
-        code.Conditional_Model, code.DataLoader = made, in_order
-        code.ImageFolder = lambda *a, **k: [(x[i], int(y[i])) for i in range(len(x))]
-        code.all_but_one_class_path_dataset = lambda *a: [(x, y)]
-        args = Namespace(ckpt_folder=out, n_chunks=2, label_to_forget=problem.FORGOTTEN)
-        runner = code.Diffusion(args, config)
-        # pickle reads tensors by torch.load, too
-        load = torch.load
-        with mock.patch.object(torch, "load", lambda f, **k: state if isinstance(f, str) else load(f, **k)):
-            with (
-                mock.patch.object(torch.cuda, "device_count", lambda: 1),
-                mock.patch.object(torch, "randn_like", problem.stream()),
-            ):
-                runner.save_fim()
-            fisher = code.pickle.loads(Path(out, "fisher_dict.pkl").read_bytes())
-            with (
-                mock.patch.object(torch, "randn_like", noise),
-                mock.patch.object(torch, "rand", lambda size, **_: problem.values(*size, seed=5) + 0.5),
-                mock.patch.object(torch, "randint", lambda low, high, size: problem.times(size[0])),
-            ):
-                runner.train_forget()
-    return {
-        "selective_amnesia/signal": flat([(1 - runner.betas).cumprod(0)]),
-        "selective_amnesia/fisher": flat(fisher.values()),
-        "selective_amnesia": flat(models[-1].parameters()),
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="folder with a clone of each repository")
     folder = parser.parse_args().folder
-    parts = (salun, selective_amnesia, scrub, ssd, bad_teacher)
+    parts = (salun, released_diffusion.selective_amnesia, scrub, ssd, bad_teacher)
     numbers: dict[str, list[float]] = {}
     for (name, (repository, commit)), part in zip(REPOSITORIES.items(), parts, strict=True):
         here = subprocess.check_output(

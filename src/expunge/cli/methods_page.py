@@ -71,15 +71,16 @@ precision. `python tools/released_numbers.py DIR` records the numbers from clone
 | code, commit | methods | agreement |
 | --- | --- | --- |
 | OPTML-Group/Unlearn-Saliency, a6e89fd | masks of SalUn at ten densities | exact |
-| | SalUn, SalUn-soft, RL, GA, FT, l1-sparse, boundary shrink, IU, Fisher forgetting, all with `paper` | rounding |
+| | SalUn, SalUn-soft, RL, GA, FT, l1-sparse, boundary shrink and expand, IU, Fisher forgetting, all with `paper` | rounding |
+| | SalUn for diffusion, without a mask | float32 |
 | meghdadk/SCRUB, 98ffb11 | SCRUB | rounding |
 | if-loops/selective-synaptic-dampening, cdfdc0e | SSD with `paper` | rounding |
 | vikram2000b/bad-teaching-unlearning, f1aa988 | gradient of bad teacher, times the number of classes | rounding |
 | clear-nus/selective-amnesia, b736571 | Fisher information and steps of Selective Amnesia with `paper` | float32 |
 
 "Rounding" is a relative difference below 1e-9. The loss of bad teacher is a mean over samples and classes in the code, and over
-samples here; Adam takes the same steps with both. The code of Selective Amnesia also runs in double precision, but our diffusion
-task predicts in float32. Not compared: data augmentation, learning-rate schedules and order of samples.
+samples here; Adam takes the same steps with both. The code for diffusion also runs in double precision, but our diffusion task
+predicts in float32. Not compared: data augmentation, learning-rate schedules and order of samples.
 
 The Fisher information of the released Selective Amnesia is 1.9e5 times ours for the median parameter of a generator of digits, and
 9.5e6 times for the sum over parameters (`python benchmarks/fisher_scale.py`, seed 0, one thread of a shared two-core CPU, 27
