@@ -139,6 +139,7 @@ def test_interrupted_grid_gives_the_serial_table(serial, tmp_path):
     assert not list(tmp_path.rglob("*.state"))
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_serial_table(serial, tmp_path):
     folder, first = serial
     assert main(bench(folder, tmp_path, 2)) == 0

@@ -577,6 +577,7 @@ def test_recipe_flags_are_the_fields_of_retrain_but_those_of_masks():
     assert given(RecipeFlags()) == {} and given(RecipeFlags(clip=None, lr=0.1)) == {"clip": None, "lr": 0.1}
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_whole_files_and_resumes_to_the_same_weights(trained, tmp_path):
     command = [
         sys.executable,

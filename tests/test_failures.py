@@ -297,9 +297,8 @@ main(sys.argv[3:])
 
 
 @POSIX
-@pytest.mark.parametrize(
-    "stop", [pytest.param(0, marks=pytest.mark.slow), 2, pytest.param(4, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [0, 2, 4])
 def test_a_killed_delivery_is_whole_after_the_next_command(original, tmp_path, stop):
     ready, out = tmp_path / "ready", tmp_path / "out"
     words = unlearn(original, out / "u.safetensors")

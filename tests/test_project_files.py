@@ -208,7 +208,7 @@ def test_a_project_that_cannot_be_made_is_an_error(office, tmp_path, monkeypatch
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="the system has no SIGKILL")
-@pytest.mark.parametrize("pause", ["before", "after"])
+@pytest.mark.parametrize("pause", [pytest.param("before", marks=pytest.mark.slow), "after"])
 def test_sigkill_around_the_commit(answered, office, pause):
     """`before` stops at the rename of state.json, `after` at the first move behind it."""
     script = f"""

@@ -396,7 +396,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_any_json_is_survived(data: st.DataObject) -> None:
     """The page is well formed whatever value an entry of a record has: anyone can edit the file."""

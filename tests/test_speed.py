@@ -22,6 +22,7 @@ import saliency
 import timing
 
 
+@pytest.mark.slow
 def test_the_sorts_pick_the_same_weights():
     found = saliency.measure(20_000, 1, sorts=2, warm=0)
     assert found["same_answer"] and found["weights"] == 20_000
@@ -102,6 +103,7 @@ def test_a_sort_runs_on_the_device_of_its_scores():
     assert {m.device.type for m in saliency.argsort(scores, 0.5).values()} == {"meta"}
 
 
+@pytest.mark.slow
 def test_the_gpu_selection_is_compared_by_its_answer():
     assert floor.selection("cpu", 4000, 1)["same_answer"]
 
