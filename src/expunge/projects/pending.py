@@ -21,8 +21,13 @@ from .answered import Setting
 from .folder import LEDGER
 from .prepared import Prepared, Say
 from .requests import ProjectRequest
+from .returned import with_copies
 from .settings import ProjectSettings
 from .wanted import Wanted
+
+
+def _say_nothing(text: str) -> None:
+    pass
 
 
 def open_requests(
@@ -180,8 +185,10 @@ def _again(entry: ProjectRequest, train: Data) -> Wanted:
     return replace(entry.wanted, ids=tuple(entry.what["ids"]), group="")
 
 
-def left_waiting(prepared: Prepared, answered: Sequence[ProjectRequest]) -> list[WaitingRequest]:
-    """Return the requests that wait and are not answered by a run, with their samples in today's data."""
+def left_waiting(
+    prepared: Prepared, answered: Sequence[ProjectRequest], say: Say = _say_nothing
+) -> list[WaitingRequest]:
+    """Return the requests that wait and are not answered by a run, with their samples in today's data and copies of these."""
     numbers, train = {entry.number for entry in answered}, prepared.setting.train
     entries = [r for r in prepared.requests if r.state == "waiting" and r.is_open and r.number not in numbers]
     if not entries:
@@ -195,6 +202,11 @@ def left_waiting(prepared: Prepared, answered: Sequence[ProjectRequest]) -> list
             members, classes = _members(entry.wanted, train)
         members[[places[name] for name in entry.what["ids"] if name in places]] = True
         waiting.append(WaitingRequest(entry.number, members.nonzero()[:, 0], classes))
+    pins, promised = prepared.pins, {entry.number: entry.what["ids"] for entry in entries}
+    waiting = with_copies(pins.fingerprints, pins.current, train, waiting, promised, prepared.settings.copies)
+    for request in waiting:
+        if request.note:
+            say(request.note)
     return waiting
 
 

@@ -134,6 +134,7 @@ def make_plan(prepared: Prepared, splits: Sequence[Split], setting: Setting, fol
         earlier=len(split.removed),
         copies=[
             *(setting.returned.sentences if setting.returned else ()),
+            *(request.note for request in setting.waiting if request.note),
             *(t for s in splits for t in s.copies.sentences),
         ],
         method=method.name(),

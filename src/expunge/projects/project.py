@@ -175,7 +175,7 @@ class Project:
         """Answer requests by a new run, and write its files into `work`. Requests that it does not answer stay open."""
         entries, splits = [entry for entry, _ in left], [split for _, split in left]
         what = [entry.wanted for entry in entries]
-        setting = replace(for_requests(prepared, what), waiting=left_waiting(prepared, entries))
+        setting = replace(for_requests(prepared, what), waiting=left_waiting(prepared, entries, self.say))
         with watched(self.trackers, setting, splits) as (setting, tracking):
             try:
                 found = answer(prepared.model, what, setting, splits)
@@ -210,7 +210,7 @@ class Project:
         entries, splits, skipped = draw_open(prepared, pending, self.say)
         check_some([*entries, *new], skipped, self.say)
         note_same_subjects(prepared.requests, new, self.say)
-        waiting, left = list(zip(entries, splits, strict=True)), left_waiting(prepared, entries)
+        waiting, left = list(zip(entries, splits, strict=True)), left_waiting(prepared, entries, self.say)
         return plan_answer(prepared, waiting, new, left, self.path, self.say)
 
     def status(self, today: date | None = None, *, full: bool = False) -> ProjectStatus:
