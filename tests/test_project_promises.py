@@ -322,3 +322,54 @@ def test_a_subject_in_another_unicode_form_is_one_subject(project):
     assert project.status().problems == ()
     project.register([wanted(ids=["p2"], subject="Jos\u00e9")])
     assert {r.subject for r in project.status().requests} == {"Jos\u00e9"}
+
+
+# ---- what somebody wrote into the ledger by hand
+
+
+def test_a_request_that_was_reopened_by_hand_is_answered_again(answered, capsys):
+    ledger(answered).attach(1, status="open", note="the person asks again")
+    assert main(["status", "--project", str(answered.path)]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "reopened: 1" in out
+    assert "request 1 was reopened in the ledger: `expunge forget --pending` answers it again" in out
+    found = answered.answer(pending=True)
+    assert found.skipped == [] and found.splits[0].forget.ids == ["p1", "p2"]
+    assert [r.shown_state for r in answered.status().requests] == ["done", "done"]
+    # the control: closed by hand again, it needs no run
+    ledger(answered).attach(2, status="open")
+    ledger(answered).attach(2, status="done")
+    assert (
+        answered.status().reopened == [] and [r.shown_state for r in answered.status().requests][1] == "done"
+    )
+
+
+def test_a_reopened_request_whose_samples_are_gone_says_so(answered, monkeypatch):
+    ledger(answered).attach(1, status="open")
+    data_of(monkeypatch, keep=[0, *range(3, 400)])
+    with pytest.raises(
+        StillOpen, match=r"request 1 was reopened in the ledger, and the data no longer has 2 of its 2"
+    ):
+        answered.answer(pending=True)
+
+
+def test_requests_that_only_the_ledger_has_are_shown_and_due(answered, capsys):
+    number = ledger(answered).add("case by mail", received="2026-01-01", due="2026-01-31")
+    ledger(answered).add("not due", ["p9"], due="2099-01-31")
+    assert main(["status", "--project", str(answered.path)]) == 1
+    out, err = (" ".join(text.split()) for text in capsys.readouterr())
+    assert "in ledger only" in out and "overdue: 1, in ledger only: 2" in out
+    assert f"request {number} was added with `expunge ledger add`, so no run knows its samples" in err
+    with pytest.raises(
+        StillOpen, match=f"--due 2026-01-31, and --ids, --class or --group.*attach ledger.db {number} "
+    ):
+        answered.answer(pending=True)
+    notes = []
+    answered.say = notes.append
+    answered.register([wanted(ids=["p9"], subject="not due")])
+    assert "subject not due already has request 4 (open); this is another one." in notes
+    # closed requests are listed, and count nowhere
+    ledger(answered).attach(number, status="refused")
+    status = answered.status()
+    assert status.overdue == [] and [r.number for r in status.listed] == [1, 2, 3, 4, 5]
+    assert [r.number for r in status.waiting] == [5]

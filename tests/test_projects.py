@@ -16,7 +16,7 @@ from expunge.models import build
 from expunge.projects.answered import Setting
 from expunge.projects.folder import Folder
 from expunge.projects.prepared import prepare
-from expunge.projects.requests import apply_audit
+from expunge.projects.request_scores import apply_audit
 from expunge.projects.settings import checked
 from expunge.projects.wanted import Wanted, _without_classes, wanted
 from expunge.receipts.ledger import Ledger

@@ -120,6 +120,7 @@ def status(*, project: Path = Path("."), today: str = "", full: bool = False, ac
         full: Also compare all files of earlier runs, and their models, with their receipts.
         accept: Accept `state.json` as it is, after a change by hand or of an earlier version. Compare it with the ledger first.
     """
+    from ..projects.pending import what_to_do
     from ..projects.project import Project
 
     if today and not is_day(today):
@@ -127,12 +128,14 @@ def status(*, project: Path = Path("."), today: str = "", full: bool = False, ac
     if accept:
         Project(project).accept()
     found = Project(project).status(read_day(today) if today else None, full=full)
-    print_requests(found.requests, found.today)
+    print_requests(found.listed, found.today)
     counts = {
         "waiting": found.waiting,
         "not proved": found.not_proved,
         "came back": found.came_back,
         "overdue": found.overdue,
+        **({"reopened": found.reopened} if found.reopened else {}),
+        **({"in ledger only": still} if (still := [r for r in found.in_ledger if r.is_open]) else {}),
     }
     listed = ", ".join(f"{name}: {len(some)}" for name, some in counts.items())
     print(f"model: {visible(found.model)}; {listed}")
@@ -140,7 +143,13 @@ def status(*, project: Path = Path("."), today: str = "", full: bool = False, ac
         print(
             f"older models: {_shown(old)}; they know what later requests removed: delete those that you do not need"
         )
+    for request in still:
+        print(visible(what_to_do(request)), file=sys.stderr)
     for request in found.requests:
+        if request.is_reopened:
+            print(
+                f"request {request.number} was reopened in the ledger: `expunge forget --pending` answers it again"
+            )
         if request.is_open and request.reason:
             ending = "came back" if request.state == "came back" else "is open"
             print(f"request {request.number} {ending}: {visible(request.reason)}", file=sys.stderr)

@@ -206,10 +206,10 @@ class Project:
     def plan(self, new: Sequence[Wanted] = (), *, pending: bool = False) -> Plan:
         """Return what `answer` would do and cost. No file is changed. The checks and errors are those of `answer`."""
         prepared = self._prepare()
-        states_from_file(self.folder, prepared.state, prepared.requests)
+        prepared.in_ledger = states_from_file(self.folder, prepared.state, prepared.requests)
         entries, splits, skipped = draw_open(prepared, pending, self.say)
         check_some([*entries, *new], skipped, self.say)
-        note_same_subjects(prepared.requests, new, self.say)
+        note_same_subjects([*prepared.requests, *prepared.in_ledger], new, self.say)
         waiting, left = list(zip(entries, splits, strict=True)), left_waiting(prepared, entries, self.say)
         return plan_answer(prepared, waiting, new, left, self.path, self.say)
 
