@@ -126,7 +126,7 @@ def status(*, project: Path = Path("."), today: str = "", full: bool = False, ac
     if today and not is_day(today):
         raise ExpungeError(f"--today is {today!r}; write a day as 2026-01-31.")
     if accept:
-        Project(project).accept()
+        Project(project, say=notice).accept()
     found = Project(project).status(read_day(today) if today else None, full=full)
     print_requests(found.listed, found.today)
     counts = {

@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import ExpungeError, raise_all
 from ..receipts.ledger import Ledger
 from ..receipts.ledger_rows import LedgerHead
-from .folder import HELD_OUT, LEDGER, REPORT, SAMPLES, STATE, Folder, request_file, sha256, write_state
+from .folder import HELD_OUT, LEDGER, REPORT, SAMPLES, STATE, Folder, request_file, sha256
 from .requests import ProjectStatus, utc_today
 from .run_checks import model_problems, run_files, run_problems
 from .seal import broken_seal
@@ -86,7 +86,9 @@ def file_problems(folder: Folder, state: dict[str, Any], *, sealed: bool = True)
     return problems + of_ledger
 
 
-def evidence_problems(folder: Folder, state: dict[str, Any], full: bool = False) -> list[str]:
+def evidence_problems(
+    folder: Folder, state: dict[str, Any], full: bool = False, missing: bool = True
+) -> list[str]:
     """Return which files that prove earlier runs are missing or were changed, one sentence each.
 
     Models and request files of earlier runs may be deleted, and so may the report: the next run writes a new one.
@@ -95,14 +97,17 @@ def evidence_problems(folder: Folder, state: dict[str, Any], full: bool = False)
         folder: The project.
         state: Its state.
         full: Also compare each record, secret and older model with its receipt. This reads all of them.
+        missing: Whether a missing file is a problem.
     """
     hashes, last = state.get("files", {}), len(state["models"]) - 1
-    problems = []
+    problems, incomplete = [], set()
     for number in range(1, len(state["models"])):
         for name, content in run_files(state, number).items():
             path = folder.find(name, state)
             if not path.is_file():
-                problems.append(f"{path}, {content} of run {number}, is missing; {_BACKUP}.")
+                incomplete.add(number)
+                if missing:
+                    problems.append(f"{path}, {content} of run {number}, is missing; {_BACKUP}.")
             elif name in hashes and sha256(path) != hashes[name]:
                 problems.append(f"{path}, {content} of run {number}, was changed; {_BACKUP}.")
     report = folder.find(REPORT, state)
@@ -112,7 +117,12 @@ def evidence_problems(folder: Folder, state: dict[str, Any], full: bool = False)
         return problems
     # in a project of an earlier version no hash of a file is known
     numbers = range(1, last + 1) if full or not hashes else range(last, last + 1)
-    return [text for n in numbers if n for text in run_problems(folder, state, n, with_model=full)]
+    return [
+        text
+        for n in numbers
+        if n and n not in incomplete
+        for text in run_problems(folder, state, n, with_model=full)
+    ]
 
 
 def _old_models(folder: Folder, state: dict[str, Any]) -> list[str]:
@@ -154,15 +164,3 @@ def _state_problems(folder: Folder, state: dict[str, Any], sealed: bool) -> list
         return broken + state_problems(folder, state, Ledger(path))
     except ExpungeError as error:
         return error.problems
-
-
-def accept_state(folder: Folder) -> None:
-    """Give `state.json` a new seal as it is. The lock must be held.
-
-    Raises:
-        ExpungeError: A file that is needed is missing, or does not belong to the state. All are listed.
-    """
-    state = folder.state()
-    raise_all(file_problems(folder, state, sealed=False))
-    ledger = folder.find(LEDGER, state)
-    write_state(folder.path / STATE, state, ledger)

@@ -19,15 +19,11 @@ from ..data.waiting import WaitingRequest
 from ..errors import ExpungeError, SplitError
 from .answered import Setting
 from .folder import LEDGER
-from .prepared import Prepared, Say
+from .prepared import Prepared, Say, say_nothing
 from .requests import ProjectRequest
 from .returned import with_copies
 from .settings import ProjectSettings
 from .wanted import Wanted
-
-
-def _say_nothing(text: str) -> None:
-    pass
 
 
 def open_requests(
@@ -202,7 +198,7 @@ def _again(entry: ProjectRequest, train: Data) -> Wanted:
 
 
 def left_waiting(
-    prepared: Prepared, answered: Sequence[ProjectRequest], say: Say = _say_nothing
+    prepared: Prepared, answered: Sequence[ProjectRequest], say: Say = say_nothing
 ) -> list[WaitingRequest]:
     """Return the requests that wait and are not answered by a run, with their samples in today's data and copies of these."""
     numbers, train = {entry.number for entry in answered}, prepared.setting.train

@@ -39,6 +39,10 @@ from .wanted import NO_SUBJECT, Wanted
 Say = Callable[[str], None]
 
 
+def say_nothing(text: str) -> None:
+    """Take a note for the user, and drop it."""
+
+
 @dataclass
 class Prepared:
     """Hold what a command of a project works with: its state, settings, data and latest model.

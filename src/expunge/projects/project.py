@@ -14,17 +14,18 @@ from ..data.split import Split
 from ..receipts.ledger import Ledger
 from ..tracking.by_name import TrackerLike, make_trackers
 from . import folder as files
+from .accept import accept_state
 from .answer import answer, watched
 from .answered import Answer, NotAnswered, check_some
 from .changes import commit, enter, ledger_copy, not_proved
 from .creation import make_folder, remove_leftovers
 from .delivery import deliver_answer, mark_failed
-from .file_checks import accept_state, check_files, project_status
+from .file_checks import check_files, project_status
 from .folder import Folder
 from .ledger_limits import public_key
 from .pending import draw_open, left_waiting
 from .plan import Plan, plan_answer
-from .prepared import Prepared, Say, for_requests, prepare
+from .prepared import Prepared, Say, for_requests, prepare, say_nothing
 from .repeated import answer_repeats, answer_without_run, note_repeats
 from .request_scores import renumber
 from .requests import ProjectRequest, ProjectStatus
@@ -32,10 +33,6 @@ from .same_subject import note_same_subjects
 from .settings import ProjectSettings, read_settings
 from .status import completed, states_from_file
 from .wanted import Wanted, wanted
-
-
-def _say_nothing(text: str) -> None:
-    pass
 
 
 class Project:
@@ -57,7 +54,7 @@ class Project:
     """
 
     def __init__(
-        self, path: Path | str, *, wait: float = 0.0, say: Say = _say_nothing, tracker: TrackerLike = None
+        self, path: Path | str, *, wait: float = 0.0, say: Say = say_nothing, tracker: TrackerLike = None
     ):
         self.trackers = make_trackers(tracker)
         remove_leftovers(Path(path))
@@ -75,7 +72,7 @@ class Project:
         checkpoint: Path | str,
         history: Path | None = None,
         *,
-        say: Say = _say_nothing,
+        say: Say = say_nothing,
     ) -> Project:
         """Make a project folder.
 
@@ -235,13 +232,13 @@ class Project:
         return self._prepare().model
 
     def accept(self) -> None:
-        """Accept `state.json` as it is, after a change by hand or of an earlier version. Compare it with the ledger first.
+        """Accept `state.json` as it is, after a change by hand or of an earlier version.
 
         Raises:
-            ExpungeError: A file that is needed is missing, or does not belong to the state. All are listed.
+            ExpungeError: A file that is needed is missing, or an entry contradicts files, ledger, settings or data. All are listed.
         """
         with self.folder.locked(self.wait):
-            accept_state(self.folder)
+            accept_state(self.folder, self.say)
 
     def _prepare(self, command: str = "") -> Prepared:
         """Check the files and the key, then load what a command works with."""
