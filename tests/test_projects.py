@@ -66,6 +66,7 @@ def test_ten_requests_stay_honoured(project):
         )
         assert all(c.ok for c in checks)
     assert "p100" not in (project.path / "state.json").read_text()
+    project.accept()
 
 
 def test_pending_requests_share_one_run_and_keep_their_own_entries(project):

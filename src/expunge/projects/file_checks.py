@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import ExpungeError, raise_all
 from ..receipts.ledger import Ledger
 from ..receipts.ledger_rows import LedgerHead
+from .arguments import check_day
 from .folder import HELD_OUT, LEDGER, REPORT, SAMPLES, STATE, Folder, request_file, sha256
 from .requests import ProjectStatus, utc_today
 from .run_checks import model_problems, run_files, run_problems
@@ -34,6 +35,7 @@ def check_files(folder: Folder, say: Callable[[str], None]) -> None:
 
 def project_status(folder: Folder, today: date | None = None, full: bool = False) -> ProjectStatus:
     """Return what `Project.status` returns."""
+    check_day(today)
     state, problems, of_evidence = _settled(folder, full)
     return ProjectStatus(
         request_entries(state),

@@ -25,6 +25,7 @@ from ..records.request_file import requests_path
 from .lock_owner import owner, sign
 from .seal import broken_seal, seal_key, sealed
 from .state import FORMAT, read_state
+from .system_errors import system_error, unwritable
 
 STATE = "state.json"
 SETTINGS = "expunge.toml"
@@ -80,12 +81,12 @@ class Folder:
             wait: Seconds to wait for another command.
 
         Raises:
-            ExpungeError: Another command works in the folder.
+            ExpungeError: Another command works in the folder, or the system refuses to write or read a file in the block.
         """
         try:
             file = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
-            raise _unwritable(self.path, error) from error
+            raise unwritable(self.path, error) from error
         try:
             deadline = time.monotonic() + wait
             while not lock(file):
@@ -98,6 +99,8 @@ class Folder:
             sign(file)
             self.recover()
             yield
+        except OSError as error:
+            raise system_error(self.path, error) from error
         finally:
             os.close(file)
 
@@ -130,7 +133,7 @@ class Folder:
         try:
             work = Path(tempfile.mkdtemp(prefix=WORK, dir=self.path))
         except OSError as error:
-            raise _unwritable(self.path, error) from error
+            raise unwritable(self.path, error) from error
         try:
             yield work
         finally:
@@ -164,7 +167,7 @@ class Folder:
             ledger = work / LEDGER if (work / LEDGER).exists() else self.path / LEDGER
             write_state(self.path / STATE, {**state, "moves": moves, "files": hashes}, ledger)
         except OSError as error:
-            raise _unwritable(self.path / STATE, error) from error
+            raise unwritable(self.path / STATE, error) from error
         _flush(self.path)
         # from here on the change is made: a kill leaves the rest to the next command
         self.recover()
@@ -181,12 +184,6 @@ def _hashes(work: Path, files: list[Path]) -> dict[str, str]:
 
 def _is_model(name: str) -> bool:
     return name.startswith(f"{MODELS}/") and not name.endswith(".json")
-
-
-def _unwritable(path: Path, error: OSError) -> ExpungeError:
-    return ExpungeError(
-        f"{path} cannot be written: {error.strerror}; give the user of this process write access to the folder."
-    )
 
 
 def request_file(folder: Folder, state: dict[str, Any]) -> Path:
@@ -234,10 +231,12 @@ def write_private_json(path: Path, value: Any) -> None:
     part = path.with_name(f"{WORK}{path.name}")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(mode=0o700)
-    write_json(part / path.name, value)
-    os.chmod(part / path.name, 0o600)
-    os.replace(part / path.name, path)
-    part.rmdir()
+    try:
+        write_json(part / path.name, value)
+        os.chmod(part / path.name, 0o600)
+        os.replace(part / path.name, path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _flush(path: Path) -> None:

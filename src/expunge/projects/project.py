@@ -17,6 +17,7 @@ from . import folder as files
 from .accept import accept_state
 from .answer import answer, watched
 from .answered import Answer, NotAnswered, check_some
+from .arguments import check_project, check_requests, path_of
 from .changes import commit, enter, ledger_copy, not_proved
 from .creation import make_folder, remove_leftovers
 from .delivery import deliver_answer, mark_failed
@@ -57,7 +58,8 @@ class Project:
         self, path: Path | str, *, wait: float = 0.0, say: Say = say_nothing, tracker: TrackerLike = None
     ):
         self.trackers = make_trackers(tracker)
-        remove_leftovers(Path(path))
+        check_project(wait, say)
+        remove_leftovers(path_of("the folder", path))
         self.folder = Folder(path)
         self.path, self.wait, self.say = self.folder.path, wait, say
 
@@ -86,7 +88,7 @@ class Project:
         Raises:
             ExpungeError: Lists every problem. Nothing is written then.
         """
-        make_folder(Path(path), settings, Path(checkpoint), history, say)
+        make_folder(path, settings, checkpoint, history, say)
         return cls(path)
 
     def forget(
@@ -143,7 +145,7 @@ class Project:
             ExpungeError: A new request is wrong. The folder stays as it was.
         """
         with self.folder.locked(self.wait):
-            prepared = self._prepare(command)
+            prepared = self._prepare(new, command)
             with self.folder.change() as work:
                 ledger = ledger_copy(self.folder, work, prepared, self.say)
                 entries, splits = enter(prepared, ledger, new, self.say)
@@ -192,7 +194,7 @@ class Project:
     def register(self, new: Sequence[Wanted]) -> list[ProjectRequest]:
         """Enter requests that wait for `answer(pending=True)`, and return them. No model is changed."""
         with self.folder.locked(self.wait):
-            prepared = self._prepare()
+            prepared = self._prepare(new)
             with self.folder.change() as work:
                 ledger = ledger_copy(self.folder, work, prepared, self.say)
                 entries, splits = enter(prepared, ledger, new, self.say)
@@ -202,7 +204,7 @@ class Project:
 
     def plan(self, new: Sequence[Wanted] = (), *, pending: bool = False) -> Plan:
         """Return what `answer` would do and cost. No file is changed. The checks and errors are those of `answer`."""
-        prepared = self._prepare()
+        prepared = self._prepare(new)
         prepared.in_ledger = states_from_file(self.folder, prepared.state, prepared.requests)
         entries, splits, skipped = draw_open(prepared, pending, self.say)
         check_some([*entries, *new], skipped, self.say)
@@ -240,8 +242,9 @@ class Project:
         with self.folder.locked(self.wait):
             accept_state(self.folder, self.say)
 
-    def _prepare(self, command: str = "") -> Prepared:
-        """Check the files and the key, then load what a command works with."""
+    def _prepare(self, new: Sequence[Wanted] = (), command: str = "") -> Prepared:
+        """Check requests, files and key, then load what a command works with."""
+        check_requests(new, Wanted, command)
         check_files(self.folder, self.say)
         public_key(self.settings)
         return prepare(self.folder, self.say, command)
