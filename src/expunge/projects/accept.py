@@ -34,7 +34,8 @@ def accept_state(folder: Folder, say: Callable[[str], None]) -> None:
     raise_all([*of_entries, *of_files])
     raise_all(evidence_problems(folder, state, full=True, missing=False))
     _compare_data(folder, state, say)
-    write_state(folder.path / STATE, state, folder.find(LEDGER, state))
+    # the next command reads all evidence again
+    write_state(folder.path / STATE, {**state, "stats": {}}, folder.find(LEDGER, state))
 
 
 def _compare_data(folder: Folder, state: dict[str, Any], say: Callable[[str], None]) -> None:

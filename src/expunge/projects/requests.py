@@ -18,6 +18,8 @@ RequestState = Literal["waiting", "done", "came back"]
 NOT_PROVED = "done, not proved"
 # kind of a request that was added with `expunge ledger add`: nobody said which samples it names
 IN_LEDGER = "in ledger only"
+# in the names of files with the audit of one request
+AUDIT = ".request-"
 # fields that the ledger keeps, and not `state.json`
 _OF_LEDGER = ("ledger_state", "missing")
 
@@ -224,4 +226,4 @@ def utc_today() -> date:
 
 def audit_file(model: Path, number: int) -> Path:
     """Return the file of the audit of one request, where a run answered several."""
-    return model.with_suffix(f".request-{number}.json")
+    return model.with_suffix(f"{AUDIT}{number}.json")
