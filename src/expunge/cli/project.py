@@ -120,7 +120,6 @@ def status(*, project: Path = Path("."), today: str = "", full: bool = False, ac
         full: Also compare all files of earlier runs, and their models, with their receipts.
         accept: Accept `state.json` as it is, after a change by hand or of an earlier version. Compare it with the ledger first.
     """
-    from ..projects.pending import what_to_do
     from ..projects.project import Project
 
     if today and not is_day(today):
@@ -143,9 +142,19 @@ def status(*, project: Path = Path("."), today: str = "", full: bool = False, ac
         print(
             f"older models: {_shown(old)}; they know what later requests removed: delete those that you do not need"
         )
+    _print_remarks(found.requests, still)
+    for text in (*found.problems, *found.wrong):
+        print(f"error: {visible(text)}", file=sys.stderr)
+    return found.exit_code
+
+
+def _print_remarks(requests: Sequence[ProjectRequest], still: Sequence[ProjectRequest]) -> None:
+    """Print what is to be done about requests, and `still` open ones that only the ledger has."""
+    from ..projects.pending import what_to_do
+
     for request in still:
         print(visible(what_to_do(request)), file=sys.stderr)
-    for request in found.requests:
+    for request in requests:
         if request.is_reopened:
             print(
                 f"request {request.number} was reopened in the ledger: `expunge forget --pending` answers it again"
@@ -160,9 +169,6 @@ def status(*, project: Path = Path("."), today: str = "", full: bool = False, ac
             print(f"request {request.number}: {_not_shown(request)}")
         if request.gone:
             print(f"request {request.number}: {visible(request.gone)}{_last_audit(request)}")
-    for text in (*found.problems, *found.wrong):
-        print(f"error: {visible(text)}", file=sys.stderr)
-    return found.exit_code
 
 
 def _not_shown(request: ProjectRequest) -> str:

@@ -21,7 +21,7 @@ from .arguments import check_project, check_requests, path_of
 from .changes import commit, enter, ledger_copy, not_proved
 from .creation import make_folder, remove_leftovers
 from .delivery import deliver_answer, mark_failed
-from .file_checks import check_files, project_status
+from .file_checks import check_files, evidence_problems, file_problems, project_status
 from .folder import Folder
 from .ledger_limits import public_key
 from .pending import draw_open, left_waiting
@@ -234,13 +234,12 @@ class Project:
         return self._prepare().model
 
     def accept(self) -> None:
-        """Accept `state.json` as it is, after a change by hand or of an earlier version.
-
-        Raises:
-            ExpungeError: A file that is needed is missing, or an entry contradicts files, ledger, settings or data. All are listed.
-        """
+        """Accept `state.json` as it is. Raises `ExpungeError` with every entry that contradicts files, ledger, settings or data."""
         with self.folder.locked(self.wait):
-            accept_state(self.folder, self.say)
+            state = self.folder.state()
+            of_files = file_problems(self.folder, state, sealed=False)
+            found = [] if of_files else evidence_problems(self.folder, state, full=True, missing=False)
+            accept_state(self.folder, state, of_files, found, self.say)
 
     def _prepare(self, new: Sequence[Wanted] = (), command: str = "") -> Prepared:
         """Check requests, files and key, then load what a command works with."""
