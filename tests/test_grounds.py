@@ -10,10 +10,11 @@ from torch import nn
 
 from expunge import Classification, ExpungeError, Split, audit
 from expunge.audit.evaluation import evaluate
-from expunge.audit.grounds import Tolerances, find_grounds
+from expunge.audit.grounds import Tolerances, find_grounds, reference_problem
 from expunge.audit.result import Grounds
 from expunge.audit.verdict import verdict
 from expunge.cli.table import result_table
+from expunge.data.past_requests import PastRequest, remember_requests
 from expunge.errors import MaskError
 from expunge.masks.mask import full_mask, inverted_mask, saliency_mask, top_mask
 from expunge.methods.finetune import FineTune
@@ -326,3 +327,25 @@ def test_an_unchanged_model_is_never_called_indistinguishable():
     with torch.no_grad():
         moved[2].bias[0] += 1e-6
     assert not find_grounds(evaluate(moved, split, task), original).unchanged
+
+
+def test_a_model_that_has_answered_requests_is_called_as_in_the_tables():
+    model, split, task = small_world()
+    past = PastRequest("r", "ids", "untrain", ("0",))
+    earlier = remember_requests(copy.deepcopy(model), [past])
+    before = evaluate(earlier, split, task)
+    copied = evaluate(copy.deepcopy(model), split, task)
+    same = find_grounds(copied, before, copied)
+    assert same.unchanged.startswith("The model is the model before this run: every parameter")
+    assert same.reference.startswith("The retrained model is not comparable with the model before this run:")
+    poor = reference_problem({"RA": 55.6}, {"RA": 100.0}, {}, Tolerances(), "the model before this run")
+    assert "Its RA is 55.60, that of the model before this run is 100.00" in poor
+
+
+def test_indistinguishable_says_if_nothing_had_to_be_done():
+    near, far = {**GOOD, "UA": GOOD["UA"] + 0.1}, {**GOOD, "UA": 0.0, "MIA": 0.0}
+    words = "The model before unlearning is as close to Retrain"
+    result = verdict(GOOD, [GOOD], sizes=SIZES, original=near)
+    assert result.words == ["indistinguishable"] and words in result.sentences[1]
+    for original in (far, None):
+        assert words not in str(verdict(GOOD, [GOOD], sizes=SIZES, original=original))

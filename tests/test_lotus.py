@@ -9,10 +9,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from expunge.data.split import Split
 from expunge.errors import ExpungeError
+from expunge.methods._unseen import unseen_accuracy
 from expunge.methods.lotus import LoTUS, gumbel_target
+from expunge.methods.ugradsl import UGradSL
+from expunge.projects.wanted import union_of
 from expunge.training.execute import execute
-from small_problem import everything, images, vectors
+from small_problem import Problem, everything, images, vectors
 
 
 @pytest.mark.parametrize(
@@ -95,3 +99,44 @@ def test_a_class_gets_the_softer_targets_of_the_authors():
     assert LoTUS(epochs=50).adapted(vectors().run())["alpha"] == 8
     assert "alpha" not in LoTUS(epochs=50).adapted(vectors(random=True).run())
     assert "alpha" not in LoTUS(alpha=16.0).adapted(vectors().run())
+
+
+def test_a_class_with_other_samples_is_no_pure_class():
+    """15 samples of class 1 and 5 of class 0: the class counts as 0, the others as unseen samples of retained classes."""
+    model, split, task = vectors()
+    train, test = split.forget.data, split.test.data
+    others = [str(n) for n in (train.labels == 0).nonzero()[:5, 0].tolist()]
+    drawn = {"validation": 0.1, "seed": 0}
+    parts = [Split.by_class(train, test, 1, **drawn), Split.by_ids(train, test, others, **drawn)]
+    union = union_of(parts, train, test, **drawn)
+    count = int((union.forget.labels == 1).sum())
+    problem = Problem(model, union, task)
+    run = problem.run()
+    method = LoTUS()
+    method.prepare(run)
+    kept = union.validation.take(union.validation.labels != 1)
+    accuracy = task.predict(model, kept).accuracy / 100
+    assert run.memo["unseen"] == pytest.approx(5 / (5 + count) * accuracy) and accuracy > 0
+    assert "alpha" not in LoTUS(epochs=50).adapted(problem.run())
+    # only unseen samples of class 0 are like the five others
+    alike = union.unseen.take(union.unseen.labels == 0)
+    expected = 5 / (5 + count) * task.predict(model, alike).accuracy
+    assert unseen_accuracy(problem.run()) == pytest.approx(expected)
+    bare = replace(union, validation=union.validation.take(slice(0)), held_out=union.held_out[:0])
+    with pytest.raises(ExpungeError, match="validation"):
+        execute(model, bare, LoTUS(epochs=1), task)
+    with pytest.warns(RuntimeWarning, match="the stop rule is off"):
+        assert unseen_accuracy(Problem(model, bare, task).run()) is None
+
+
+def test_the_gate_and_the_target_of_a_union_by_hand():
+    model, split, task = vectors()
+    train, test = split.forget.data, split.test.data
+    drawn = {"validation": 0.1, "seed": 0}
+    parts = [Split.by_class(train, test, 1, **drawn), Split.by_ids(train, test, ["0", "4"], **drawn)]
+    union = union_of(parts, train, test, **drawn)
+    run, method = Problem(model, union, task).run(), UGradSL(gate=True)
+    method.prepare(run)
+    assert run.memo["target"] == pytest.approx(unseen_accuracy(run))
+    limits = method._limits(run, torch.tensor([0, 1]))
+    assert limits.tolist() == pytest.approx([run.memo["gate"], 0.25]) and run.memo["gate"] != 0.25

@@ -77,8 +77,9 @@ def during_a_run(monkeypatch, act):
     original = changes.read_states
 
     def then_act(ledger, requests):
-        original(ledger, requests)
+        others = original(ledger, requests)
         act()
+        return others
 
     monkeypatch.setattr(changes, "read_states", then_act)
 

@@ -21,9 +21,11 @@ from expunge.errors import ExpungeError
 from expunge.models import build
 from expunge.projects.fingerprints import Fingerprints
 from expunge.projects.folder import sha256
+from expunge.projects.pending import left_waiting
 from expunge.projects.prepared import prepare
 from expunge.projects.returned import ReturnedCopies, find_returned
 from expunge.projects.settings import checked
+from expunge.projects.status import states_from_file
 from expunge.projects.wanted import wanted
 from expunge.receipts.ledger import Ledger
 from expunge.records.record import Record
@@ -237,6 +239,60 @@ def prepared_split(project, ids=("p11",)):
     return prepared.setting.draw(wanted(ids=ids)).after(requests_of(prepared.model))
 
 
+@pytest.fixture
+def waits(project):
+    """A project in which a request for p1 waits."""
+    project.notes = []
+    project.say = project.notes.append
+    project.register([wanted(ids=["p1"], subject="case 1")])
+    return project
+
+
+def run_split(project, ids=("p9",)):
+    """The split of a run for some ids, while other requests wait, and what the project says."""
+    prepared, notes = prepare(project.folder, project.say), []
+    states_from_file(project.folder, prepared.state, prepared.requests)
+    setting = replace(prepared.setting, waiting=left_waiting(prepared, [], notes.append))
+    return setting.for_run([setting.draw(wanted(ids=ids))], requests_of(prepared.model)), notes
+
+
+WAITS = (
+    "1 training sample is a copy of samples of request 1, which waits (id zz1): it leaves the retain set and the validation set "
+    "until its run."
+)
+
+
+def test_contents_of_a_waiting_request_under_another_id_stay_out(waits, change):
+    """A copy came into the data later: a run for another request must not train on it."""
+    change((), {"zz1": 1})
+    assert WAITS in waits.plan([wanted(ids=["p9"])]).copies
+    found = waits.forget(ids=["p9"])
+    split = found.outcome.run.split
+    assert not {"p1", "zz1"} & {*split.retain.ids, *split.validation.ids} and split.forget.ids == ["p9"]
+    assert split.waiting == {1: 2} and WAITS in waits.notes
+    assert WAITS in found.record.details["limits"] and WAITS in (waits.path / "report.html").read_text()
+
+
+def test_which_copies_of_waiting_samples_leave(waits, change):
+    change(("p1",), {"zz1": 1}, label=4)
+    split, notes = run_split(waits)
+    assert "zz1" not in split.retain.ids and split.waiting == {1: 1} and notes == [WAITS]
+    # the control: one pixel differs
+    change((), {"zz1": 1}, pixel=1)
+    split, notes = run_split(waits)
+    assert "zz1" in split.retain.ids and notes == []
+    # the control: the project only reports copies
+    change((), {"zz1": 1})
+    path = waits.path / "expunge.toml"
+    path.write_text(path.read_text().replace("# copies = ...", 'copies = "report"'))
+    split, (note,) = run_split(waits)
+    assert "zz1" in split.retain.ids and "p1" not in split.retain.ids
+    assert "it stays in its set, as copies is 'report' in expunge.toml, and the model learns from it;" in note
+    Ledger(waits.path / "ledger.db").attach(1, status="withdrawn")
+    split, notes = run_split(waits)
+    assert {"p1", "zz1"} <= set(split.retain.ids) and notes == []
+
+
 @pytest.mark.parametrize("copies", ["report", "ignore"])
 def test_copies_that_a_project_only_reports_stay(forgotten, change, copies):
     """The control: the policy of the project counts for later copies too, and is named."""
@@ -263,6 +319,18 @@ def test_a_copy_of_a_forgotten_class_stays_out_under_another_label(forgotten, ch
     change((f"p{three}",), {"zz3": three})
     prepared = prepare(forgotten.folder, forgotten.say)
     assert len(prepared.setting.returned.copies) == 0
+
+
+def test_a_new_sample_of_a_removed_class_stays_out_and_is_said(forgotten, change):
+    """Its contents are new. With another label, nothing shows that it belongs to the class, and it is retained."""
+    three = int((change().labels == 3).nonzero()[0])
+    change((), {"zz3": three}, pixel=1)
+    words = "1 new training sample has the label 3, a class that a request removed: it leaves the retain set and the validation set."
+    assert "zz3" not in run_split(forgotten)[0].retain.ids and forgotten.notes[-1] == words
+    returned = prepare(forgotten.folder, forgotten.say).setting.returned
+    assert returned.sentences == [words] and returned.to_dict()["new_of_classes"] == {"3": 1}
+    change((), {"zz3": three}, pixel=1, label=1)
+    assert "zz3" in run_split(forgotten)[0].retain.ids
 
 
 def test_a_project_of_an_earlier_version_learns_the_contents_of_what_it_still_has(forgotten, change):

@@ -1,6 +1,7 @@
 """Swapped files of a project are found, also if `state.json` was forged to match them."""
 
 import json
+import os
 import shutil
 import sqlite3
 import struct
@@ -15,6 +16,8 @@ from expunge import Project
 from expunge.cli import main
 from expunge.errors import MissingExtra
 from expunge.models import build
+from expunge.projects import file_checks
+from expunge.projects import folder as folder_module
 from expunge.projects.folder import Folder, sha256
 from expunge.projects.run_checks import model_problems
 from expunge.projects.settings import checked
@@ -344,3 +347,45 @@ def test_ids_swapped_together_with_their_hash_are_found(answered):
     path.write_text(json.dumps(values))
     forge(answered, lambda s: s["models"][2].update(requests=sha256(path)))
     refused(answered, "request 1 has 1 ids that its receipt ul-")
+
+
+# ---- the work of a command does not grow with the evidence
+
+
+def read_by(project, call, monkeypatch):
+    """Names of the files that a command hashes."""
+    read = []
+
+    def counted(path):
+        read.append(path.name)
+        return folder_module.sha256(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(file_checks, "sha256", counted)
+        call()
+    return read
+
+
+def test_unchanged_evidence_is_not_read_at_each_command(answered, monkeypatch):
+    record = answered.path / "models/0001.json"
+    # a copied folder has other inodes: the first command reads the evidence, and its commit notes them
+    assert "0001.json" in read_by(answered, lambda: answered.register([wanted(ids=["p60"])]), monkeypatch)
+    again = Project(answered.path)
+    assert "0001.json" not in read_by(again, lambda: again.register([wanted(ids=["p61"])]), monkeypatch)
+    # `status` reads all of it
+    assert "0001.json" in read_by(again, again.status, monkeypatch)
+    # an edit of the same size changes the time, and a replaced file has another inode
+    text, notes = record.read_text(), []
+    again.say = notes.append
+    record.write_text(text.replace('"seed": 0', '"seed": 1', 1))
+    again.register([wanted(ids=["p62"])])
+    assert any("the record of run 1, was changed" in note for note in notes)
+    record.write_text(text)
+    stamp = record.stat()
+    other = record.with_name("other")
+    other.write_text(text.replace('"seed": 0', '"seed": 1', 1))
+    os.utime(other, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    os.replace(other, record)
+    notes.clear()
+    again.register([wanted(ids=["p63"])])
+    assert any("the record of run 1, was changed" in note for note in notes)

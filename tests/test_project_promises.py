@@ -1,5 +1,6 @@
 """What a request names when it comes is kept until a run forgets it, whatever happens to folder, data and settings meanwhile."""
 
+import re
 import shutil
 from dataclasses import replace
 
@@ -317,8 +318,151 @@ def test_a_waiting_request_that_was_emptied_is_not_accepted(answered, change, wo
         answered.accept()
 
 
+def put(where, value):
+    """A change of one entry, such as "requests.0.then.UA"."""
+
+    def change(state):
+        *path, last = [int(name) if name.isdigit() else name for name in where.split(".")]
+        for name in path:
+            state = state[name]
+        state[last] = value
+
+    return change
+
+
+DAMAGE = {
+    "drawn.samples": ("", "the entry drawn.samples is empty, and samples.npz is there"),
+    "drawn.inputs": ({}, "one is empty, and both are written together"),
+    "drawn.data": ("x", "the entry drawn.data is no hash"),
+    "drawn.validation": (0.5, "the entry drawn.validation is 0.5, and its runs had 0.0"),
+    "drawn.split_seed": (7, "the entry drawn.split_seed is 7, and its runs had 0"),
+    "drawn.validation_from": ("test", "the entry drawn.validation_from is 'test', and its runs had 'train'"),
+    "drawn.classes": (["a"], "the entry drawn.classes has 1 classes, and its runs had 10"),
+    "drawn.classes.9": (
+        "x",
+        "its entry drawn, expunge.toml and the data contradict each other: .*the classes",
+    ),
+    "drawn.inputs.model": ("cnn", "contradict each other: expunge.toml: model is 'mlp'"),
+    "drawn.held_out": ("0" * 64, "is missing"),
+    "ledger": ("", "the entry ledger is empty"),
+    "files": ({}, "the entry files is empty"),
+    "files.models/0001~json": ("0" * 64, "the record of run 1, was changed"),
+    "models.0.file": ("models/0002.safetensors", "the entry models.0.file is 'models/0002.safetensors'"),
+    "models.0.sha256": ("0" * 64, "the entry models.0.sha256 is not the hash of"),
+    "models.1.receipt": ("ul-x", "the entry models.1.receipt is 'ul-x'"),
+    "models.2.requests": ("", "the entry models.2.requests is empty"),
+    "requests.0.kind": ("class", "request 1: the entry kind is 'class'"),
+    "requests.0.run": (2, "request 1: .*the entry run is 2"),
+    "requests.0.part": ([0], "name other samples than the ledger got"),
+    "requests.1.part": ([9999], "the entry part has positions beyond"),
+    "requests.0.request": ("", "request 1: the entry request is no hash"),
+    "requests.0.tried": ("x", "the entry tried is no hash of 16"),
+    "requests.0.then.UA": (55.0, "the entry then has other scores"),
+    "requests.0.now.UA": (55.0, "the entry now has other scores than the audit of run 2"),
+    "requests.0.now.MIA": (-5.0, "the entry now.MIA is no percentage"),
+    "requests.0.audited": (0, "the entry audited is 0, and audits followed the runs 1 to 2"),
+    "requests.0.unreliable_mia": (True, "the entry unreliable_mia is True"),
+    "requests.1.not_shown": (True, "the entry not_shown is True"),
+    "requests.1.what.classes": (["5"], "the entry what.classes has '5'"),
+    "requests.0.what.goal": ("unlearn", "the entry what.goal is 'unlearn'"),
+    "requests.0.what.subject": ("other", "the entries subject and what.subject differ"),
+}
+
+
+def test_no_damaged_entry_is_accepted(answered):
+    """All that files, ledger, records, settings or data know is compared, and the entry is named."""
+    path, state = answered.path / "state.json", (answered.path / "state.json").read_text()
+    wrong = {}
+    for where, (value, words) in DAMAGE.items():
+        path.write_text(state)
+        edit(answered, put(where, value) if "~" not in where else _files(where, value), sealed=False)
+        before = path.read_bytes()
+        with pytest.raises(ExpungeError) as error:
+            answered.accept()
+        if not re.search(words, str(error.value)) or path.read_bytes() != before:
+            wrong[where] = str(error.value)
+    assert wrong == {}
+    # the control: a free text, which nothing else knows
+    path.write_text(state)
+    edit(answered, put("requests.0.reason", "a note"), sealed=False)
+    answered.accept()
+    assert answered.status().problems == ()
+
+
+def _files(where, value):
+    return lambda state: state["files"].update({where.removeprefix("files.").replace("~", "."): value})
+
+
+def test_what_cannot_be_checked_stops_no_acceptance(answered, monkeypatch):
+    """Older evidence may be missing, and the data may be out of reach: the user is told what was not compared."""
+    import office_data
+
+    def unreachable():
+        raise ExpungeError("the disk is not mounted.")
+
+    (answered.path / "models/0001.json").unlink()
+    edit(answered, put("requests.0.reason", "a note"), sealed=False)
+    monkeypatch.setattr(office_data, "data", unreachable)
+    notes = []
+    answered.say = notes.append
+    answered.accept()
+    assert len(notes) == 1 and "the entry drawn of state.json was not compared with it" in notes[0]
+    assert [text for text in answered.status().problems if "seal" in text or "outside" in text] == []
+
+
 def test_a_subject_in_another_unicode_form_is_one_subject(project):
     project.register([wanted(ids=["p1"], subject="Jose\u0301")])
     assert project.status().problems == ()
     project.register([wanted(ids=["p2"], subject="Jos\u00e9")])
     assert {r.subject for r in project.status().requests} == {"Jos\u00e9"}
+
+
+# ---- what somebody wrote into the ledger by hand
+
+
+def test_a_request_that_was_reopened_by_hand_is_answered_again(answered, capsys):
+    ledger(answered).attach(1, status="open", note="the person asks again")
+    assert main(["status", "--project", str(answered.path)]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "reopened: 1" in out
+    assert "request 1 was reopened in the ledger: `expunge forget --pending` answers it again" in out
+    found = answered.answer(pending=True)
+    assert found.skipped == [] and found.splits[0].forget.ids == ["p1", "p2"]
+    assert [r.shown_state for r in answered.status().requests] == ["done", "done"]
+    # the control: closed by hand again, it needs no run
+    ledger(answered).attach(2, status="open")
+    ledger(answered).attach(2, status="done")
+    assert (
+        answered.status().reopened == [] and [r.shown_state for r in answered.status().requests][1] == "done"
+    )
+
+
+def test_a_reopened_request_whose_samples_are_gone_says_so(answered, monkeypatch):
+    ledger(answered).attach(1, status="open")
+    data_of(monkeypatch, keep=[0, *range(3, 400)])
+    with pytest.raises(
+        StillOpen, match=r"request 1 was reopened in the ledger, and the data no longer has 2 of its 2"
+    ):
+        answered.answer(pending=True)
+
+
+def test_requests_that_only_the_ledger_has_are_shown_and_due(answered, capsys):
+    number = ledger(answered).add("case by mail", received="2026-01-01", due="2026-01-31")
+    ledger(answered).add("not due", ["p9"], due="2099-01-31")
+    assert main(["status", "--project", str(answered.path)]) == 1
+    out, err = (" ".join(text.split()) for text in capsys.readouterr())
+    assert "in ledger only" in out and "overdue: 1, in ledger only: 2" in out
+    assert f"request {number} was added with `expunge ledger add`, so no run knows its samples" in err
+    with pytest.raises(
+        StillOpen, match=f"--due 2026-01-31, and --ids, --class or --group.*attach ledger.db {number} "
+    ):
+        answered.answer(pending=True)
+    notes = []
+    answered.say = notes.append
+    answered.register([wanted(ids=["p9"], subject="not due")])
+    assert "subject not due already has request 4 (open); this is another one." in notes
+    # closed requests are listed, and count nowhere
+    ledger(answered).attach(number, status="refused")
+    status = answered.status()
+    assert status.overdue == [] and [r.number for r in status.listed] == [1, 2, 3, 4, 5]
+    assert [r.number for r in status.waiting] == [5]

@@ -95,6 +95,12 @@ def test_a_request_that_came_back_is_run_again_with_its_repeats(project):
     project.answer(pending=True)
     assert [r.run for r in project.status().requests] == [3, 3, 2]
     assert all(r.proved for r in ledger(project).requests())
+    # nothing in it contradicts what is known
+    project.accept()
+    # answered again alone, the first request has another receipt than the second one that its run answered
+    ledger(project).attach(1, status="open")
+    project.answer(pending=True)
+    project.accept()
 
 
 def test_the_command_prints_the_note_and_exits_with_0(project, tmp_path, capsys):

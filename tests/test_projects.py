@@ -16,7 +16,7 @@ from expunge.models import build
 from expunge.projects.answered import Setting
 from expunge.projects.folder import Folder
 from expunge.projects.prepared import prepare
-from expunge.projects.requests import apply_audit
+from expunge.projects.request_scores import apply_audit
 from expunge.projects.settings import checked
 from expunge.projects.wanted import Wanted, _without_classes, wanted
 from expunge.receipts.ledger import Ledger
@@ -66,6 +66,7 @@ def test_ten_requests_stay_honoured(project):
         )
         assert all(c.ok for c in checks)
     assert "p100" not in (project.path / "state.json").read_text()
+    project.accept()
 
 
 def test_pending_requests_share_one_run_and_keep_their_own_entries(project):

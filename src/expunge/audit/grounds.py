@@ -14,6 +14,7 @@ import torch
 from scipy.special import bdtr
 from torch import Tensor
 
+from ..data.past_requests import requests_of
 from ..data.split import Goal
 from ..errors import raise_all
 from ..torch_utils.module_state import same_buffers, same_parameters
@@ -27,6 +28,7 @@ COMPARED = {"RA": "retain", "TA": "test"}
 UNKNOWN_SIZE = 1000
 # Two shares differ by more than this many standard errors by chance in 5 % of cases.
 QUANTILE = 1.96
+ORIGINAL = "the original"
 # Largest probability that so few forget samples are right by chance where the model is called over-forgotten. For a few samples,
 # standard errors are no guide: one wrong sample of one is no evidence.
 SIGNIFICANCE = 0.025
@@ -83,16 +85,22 @@ def find_grounds(
     """
     tolerances = tolerances or Tolerances()
     tolerances.check()
-    reference = ""
+    reference, before = "", _before(unlearned, original)
     if original is not None and retrained is not None:
-        reference = _same_model(original, retrained) or reference_problem(
-            retrained.scores, original.scores, unlearned.split.sizes, tolerances
+        reference = _same_model(original, retrained, before) or reference_problem(
+            retrained.scores, original.scores, unlearned.split.sizes, tolerances, before
         )
     over_forgotten = ""
     if unlearned.split.goal == "untrain":
         normal = retrained is not None and not reference and _far_below(retrained, tolerances)
         over_forgotten = "" if normal else _far_below(unlearned, tolerances)
-    return Grounds(_unchanged(unlearned, original), reference, over_forgotten)
+    return Grounds(_unchanged(unlearned, original, before), reference, over_forgotten)
+
+
+def _before(unlearned: Evaluation, original: Evaluation | None) -> str:
+    """Return what tables and reports call the model before the run: one that has answered requests is not the original."""
+    answered = unlearned.split.earlier or (original and original.model and requests_of(original.model))
+    return "the model before this run" if answered else ORIGINAL
 
 
 def grounds_of_scores(
@@ -125,8 +133,9 @@ def reference_problem(
     original: Mapping[str, Any],
     sizes: Mapping[str, int],
     tolerances: Tolerances,
+    before: str = ORIGINAL,
 ) -> str:
-    """Return why a retrained model is not comparable with the original, by RA and TA. Empty if it is comparable."""
+    """Return why a retrained model is not comparable with the original, called `before`, by RA and TA. Else empty."""
     differences = []
     for name, samples in COMPARED.items():
         value, expected = _number(retrained.get(name)), _number(original.get(name))
@@ -136,44 +145,45 @@ def reference_problem(
         allowed = max(tolerances.reference, sampling_error((value + expected) / 2, size))
         if abs(value - expected) > allowed:
             differences.append(
-                f"Its {name} is {value:.2f}, the original's is {expected:.2f}: {abs(value - expected):.2f} points apart, "
+                f"Its {name} is {value:.2f}, {_of(before)} is {expected:.2f}: {abs(value - expected):.2f} points apart, "
                 f"allowed are {allowed:.2f}."
             )
     if not differences:
         return ""
     return (
-        f"The retrained model is not comparable with the original. {' '.join(differences)} Train the reference on the retain "
+        f"The retrained model is not comparable with {before}. {' '.join(differences)} Train the reference on the retain "
         "set with the recipe of the original, or raise the tolerance of the audit."
     )
+
+
+def _of(before: str) -> str:
+    return f"{before}'s" if before == ORIGINAL else f"that of {before}"
 
 
 def _number(value: Any) -> float | None:
     return float(value) if value is not None and math.isfinite(value) else None
 
 
-def _unchanged(unlearned: Evaluation, original: Evaluation | None) -> str:
+def _unchanged(unlearned: Evaluation, original: Evaluation | None, before: str) -> str:
     if original is None or unlearned.model is None or original.model is None:
         return ""
-    if unlearned.model is original.model:
-        # the caller asks for the scores of the original itself
-        return ""
-    if not same_parameters(unlearned.model, original.model):
+    # of one object, the caller asks for the scores of the original
+    if unlearned.model is original.model or not same_parameters(unlearned.model, original.model):
         return ""
     if same_buffers(unlearned.model, original.model):
-        return "The model is the original: every parameter is identical. Nothing was unlearned."
+        return f"The model is {before}: every parameter is identical. Nothing was unlearned."
     return (
-        "Every parameter is identical to the original's. Only buffers differ, such as batch-norm statistics. Nothing was "
+        f"Every parameter is identical to {_of(before)}. Only buffers differ, such as batch-norm statistics. Nothing was "
         "unlearned."
     )
 
 
-def _same_model(original: Evaluation, retrained: Evaluation) -> str:
-    if original.model is None or retrained.model is None:
-        return ""
-    if not same_parameters(original.model, retrained.model):
+def _same_model(original: Evaluation, retrained: Evaluation, before: str) -> str:
+    one, other = original.model, retrained.model
+    if one is None or other is None or not same_parameters(one, other):
         return ""
     return (
-        "The retrained model is not comparable with the original: every parameter is identical, so it saw the forget set. "
+        f"The retrained model is not comparable with {before}: every parameter is identical, so it saw the forget set. "
         "Train the reference on the retain set alone."
     )
 

@@ -18,7 +18,15 @@ from .evaluation import contradicted
 from .grounds import UNKNOWN_SIZE, grounds_of_scores
 from .result import Grounds
 from .strong_findings import Word, sampling_error, strong_findings
-from .verdict_sentences import GOALS, NO_REFERENCE, Figures, limit_sentences, side, word_sentence
+from .verdict_sentences import (
+    GOALS,
+    NO_REFERENCE,
+    Figures,
+    limit_sentences,
+    nothing_to_do,
+    side,
+    word_sentence,
+)
 
 # Differences of fewer points than this never count.
 FLOOR = 0.5
@@ -109,6 +117,9 @@ def verdict(
         strong_words = ["unchanged", *strong_words]
         strong_sentences = [grounds.unchanged, *strong_sentences]
     sentences = [word_sentence(w, figures, len(retrained), alone=not strong_words) for w in words]
+    if original and words == ["indistinguishable"] and not strong_words:
+        before, _ = _compare(original, retrained, counts, unreliable_mia or contradicted(original))
+        sentences += nothing_to_do(before) if _words(before) == words and set(before) == set(figures) else []
     if strong_words:
         weaker = [w for w in words if w not in strong_words and w != "indistinguishable"]
         words = list(dict.fromkeys([*strong_words, *weaker]))

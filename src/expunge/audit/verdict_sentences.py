@@ -60,6 +60,15 @@ def word_sentence(word: Word, figures: Figures, seeds: int, *, alone: bool) -> s
     return f"Different from Retrain{where}: {listed(list(sides))}."
 
 
+def nothing_to_do(before: Figures) -> list[str]:
+    """Return that the model before unlearning is at Retrain's level too. `before` has its figures."""
+    listed = ", ".join(f"{n} {f['value']:.2f} against {f['retrained']:.2f}" for n, f in before.items())
+    return [
+        f"The model before unlearning is as close to Retrain: {listed}. So these scores show no effect of unlearning, and nothing "
+        "had to be done to reach them."
+    ]
+
+
 def limit_sentences(
     goal: Goal, seeds: int, of_one_model: list[str], unreliable_mia: bool, attacks: bool, features: bool
 ) -> list[str]:

@@ -125,14 +125,16 @@ def status(*, project: Path = Path("."), today: str = "", full: bool = False, ac
     if today and not is_day(today):
         raise ExpungeError(f"--today is {today!r}; write a day as 2026-01-31.")
     if accept:
-        Project(project).accept()
+        Project(project, say=notice).accept()
     found = Project(project).status(read_day(today) if today else None, full=full)
-    print_requests(found.requests, found.today)
+    print_requests(found.listed, found.today)
     counts = {
         "waiting": found.waiting,
         "not proved": found.not_proved,
         "came back": found.came_back,
         "overdue": found.overdue,
+        **({"reopened": found.reopened} if found.reopened else {}),
+        **({"in ledger only": still} if (still := [r for r in found.in_ledger if r.is_open]) else {}),
     }
     listed = ", ".join(f"{name}: {len(some)}" for name, some in counts.items())
     print(f"model: {visible(found.model)}; {listed}")
@@ -140,7 +142,23 @@ def status(*, project: Path = Path("."), today: str = "", full: bool = False, ac
         print(
             f"older models: {_shown(old)}; they know what later requests removed: delete those that you do not need"
         )
-    for request in found.requests:
+    _print_remarks(found.requests, still)
+    for text in (*found.problems, *found.wrong):
+        print(f"error: {visible(text)}", file=sys.stderr)
+    return found.exit_code
+
+
+def _print_remarks(requests: Sequence[ProjectRequest], still: Sequence[ProjectRequest]) -> None:
+    """Print what is to be done about requests, and `still` open ones that only the ledger has."""
+    from ..projects.pending import what_to_do
+
+    for request in still:
+        print(visible(what_to_do(request)), file=sys.stderr)
+    for request in requests:
+        if request.is_reopened:
+            print(
+                f"request {request.number} was reopened in the ledger: `expunge forget --pending` answers it again"
+            )
         if request.is_open and request.reason:
             ending = "came back" if request.state == "came back" else "is open"
             print(f"request {request.number} {ending}: {visible(request.reason)}", file=sys.stderr)
@@ -151,9 +169,6 @@ def status(*, project: Path = Path("."), today: str = "", full: bool = False, ac
             print(f"request {request.number}: {_not_shown(request)}")
         if request.gone:
             print(f"request {request.number}: {visible(request.gone)}{_last_audit(request)}")
-    for text in (*found.problems, *found.wrong):
-        print(f"error: {visible(text)}", file=sys.stderr)
-    return found.exit_code
 
 
 def _not_shown(request: ProjectRequest) -> str:

@@ -94,7 +94,7 @@ def _next_step(project: Project, found: Answer, model: str) -> str:
     if found.not_proved:
         return f"give what is missing, or {_again(project)}"
     if found.skipped:
-        return "restore the missing samples in the data, or refuse or withdraw these requests in the ledger."
+        return "do what the notes above say of each request that stays open."
     by_earlier = _earlier_receipts(project, found, model)
     if not found.outcomes:
         return f"hand over the receipt of the run that answers the request: {by_earlier}."

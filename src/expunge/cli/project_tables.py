@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 def print_requests(requests: Sequence[ProjectRequest], today: date) -> None:
     """Print requests with their states in the ledger, and their scores then and now, in 80 columns if subjects are short."""
+    from ..projects.requests import IN_LEDGER
+
     table = Table(
         *("no.", "subject", "asks for", "due", "state", "UA", "MIA"),
         padding=(0, 1, 0, 0),
@@ -42,7 +44,8 @@ def print_requests(requests: Sequence[ProjectRequest], today: date) -> None:
         ]
         if r.unreliable_mia and scores[1]:
             scores[1] += "*"
-        words = (r.subject, f"{r.kind}, {r.samples:,}", r.due, state)
+        asked = r.kind if r.kind == IN_LEDGER else f"{r.kind}, {r.samples:,}"
+        words = (r.subject, asked, r.due, state)
         table.add_row(str(r.number), *(escape(visible(word)) for word in words), *scores)
     Console().print(table)
     if any(r.unreliable_mia for r in requests):

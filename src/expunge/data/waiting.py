@@ -21,13 +21,15 @@ class WaitingRequest:
 
     Args:
         number: Its number in the project.
-        index: Positions (n,) of its training samples.
+        index: Positions (n,) of its training samples, and of copies of them that leave too.
         classes: Numbers of the classes that it names as a whole.
+        note: Which copies of its samples the data has under other ids, and what is done about them; empty without copies.
     """
 
     number: int
     index: Tensor
     classes: tuple[int, ...] = ()
+    note: str = ""
 
 
 def leave_out(split: Any, requests: Sequence[WaitingRequest]) -> Any:

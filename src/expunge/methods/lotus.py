@@ -17,6 +17,7 @@ Published:
 Ours:
 - The unseen samples are the validation set. Trials use the same samples; the test set stays untouched.
 - `trials="auto"` starts with alpha 8 if a class is forgotten. With alpha 2, a confident original stays the most probable class.
+- In the union of a request for a class with one for samples, only the samples of the class count as 0 (the mean over both).
 - Accuracies are not rounded, except under `paper`.
 
 A retain target is a sample and not the most probable class, so it differs from that class with probability 1 - max p.
@@ -41,6 +42,7 @@ from ..masks.per_sample_gradients import to_full_precision
 from ..training.run import Row, Run
 from ..training.schedule import Pair
 from ._retain_part import RetainPartMethod
+from ._unseen import of_removed_classes, removes_classes_only
 
 # difference of the accuracies (shares) at which a run stops
 ENOUGH = -0.01
@@ -84,17 +86,24 @@ class LoTUS(RetainPartMethod):
         """Draw the part of the retain set, and measure the original on the validation set.
 
         Raises:
-            ExpungeError: The split has no validation samples, and no class is forgotten.
+            ExpungeError: The split has no validation samples of retained classes, and forgets samples of such classes.
         """
         run.memo["part"] = self.draw_part(run).index
-        run.memo["unseen"] = 0.0 if run.split.forget_classes else self._unseen_accuracy(run)
+        run.memo["unseen"] = self._unseen_accuracy(run)
 
     def _unseen_accuracy(self, run: Run) -> float:
-        if not len(run.split.validation):
+        """Return the accuracy (share) that the forget set should have: 0 for samples of removed classes."""
+        split = run.split
+        if removes_classes_only(split):
+            return 0.0
+        gone = torch.tensor(split.forget_classes, dtype=torch.int64)
+        unseen = split.validation.take(~torch.isin(split.validation.labels, gone))
+        if not len(unseen):
             raise ExpungeError(
                 f"lotus compares the forget set with unseen samples, and {NO_UNSEEN}; {REMEDY}."
             )
-        return self._accuracy(run, run.original, run.split.validation)
+        retained = 1 - of_removed_classes(split).double().mean().item()
+        return retained * self._accuracy(run, run.original, unseen)
 
     def _accuracy(self, run: Run, model: Any, samples: Samples) -> float:
         """Return the accuracy as a share from 0 to 1."""
@@ -111,7 +120,7 @@ class LoTUS(RetainPartMethod):
 
     def adapted(self, run: Run) -> dict[str, Any]:
         """Return more epochs for a small request, and alpha 8 for a class, whose targets are otherwise hardly softened."""
-        softer = {"alpha": 8.0} if run.split.forget_classes and self.alpha < 8 else {}
+        softer = {"alpha": 8.0} if removes_classes_only(run.split) and self.alpha < 8 else {}
         return {**super().adapted(run), **softer}
 
     def part(self, run: Run) -> Samples:

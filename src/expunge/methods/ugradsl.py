@@ -39,12 +39,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..data.batch import Batch
-from ..data.likeness import importance_weights, weighted_mean
+from ..data.likeness import weighted_mean
 from ..tasks.task import Capability
 from ..torch_utils.module_state import evaluating
 from ..training.method import GradientMethod
 from ..training.run import Row, Run
-from ._unseen import no_target
+from ._unseen import no_target, of_removed_classes, removes_classes_only, unseen_weights
 
 
 def smoothed_loss(logits: Tensor, y: Tensor, alpha: Tensor | float) -> Tensor:
@@ -128,8 +128,9 @@ class UGradSL(GradientMethod):
     def prepare(self, run: Run) -> None:
         """Estimate on validation samples the gate's confidence and the stop rule's accuracy (percent)."""
         run.memo.update(gate=1 / run.task.num_classes, target=0.0)
-        if not run.split.forget_classes and (self.gate or self.early_stop):
-            if not len(run.split.unseen):
+        if not removes_classes_only(run.split) and (self.gate or self.early_stop):
+            alike = unseen_weights(run.split)
+            if not alike.any():
                 self._disable_safeguards(run)
                 return
             correct, confidence = [], []
@@ -138,13 +139,14 @@ class UGradSL(GradientMethod):
                     loss = run.task.loss(run.model, batch)
                     confidence.append((-loss).exp())
                     correct.append(run.task.sample_scores(run.model, batch))
-            alike = importance_weights(run.split)
+            retained = 1 - of_removed_classes(run.split).double().mean().item()
             run.memo.update(
                 gate=weighted_mean(torch.cat(confidence), alike),
-                target=100 * weighted_mean(torch.cat(correct), alike),
+                target=100 * retained * weighted_mean(torch.cat(correct), alike),
+                gone=run.split.forget_classes,
             )
         if self.gate_at is not None:
-            run.memo["gate"] = self.gate_at
+            run.memo.update(gate=self.gate_at, gone=())
 
     def _disable_safeguards(self, run: Run) -> None:
         """Turn off the gate and the stop rule with a note, since no unseen sample can set their limits."""
@@ -190,8 +192,14 @@ class UGradSL(GradientMethod):
         losses = smoothed_loss(logits, y, alpha)
         if self.gate:
             confidence = logits.detach().softmax(1).gather(1, y[:, None])[:, 0]
-            losses = torch.where(confidence > run.memo["gate"], losses, losses.detach())
+            losses = torch.where(confidence > self._limits(run, y), losses, losses.detach())
         return losses.mean()
+
+    def _limits(self, run: Run, y: Tensor) -> Tensor:
+        """Return the confidence (B,) at which the gate closes. Beside other samples, that of a removed class is chance."""
+        limits = torch.full(y.shape, float(run.memo["gate"]), device=y.device)
+        gone = torch.tensor(run.memo.get("gone", ()), device=y.device, dtype=torch.int64)
+        return torch.where(torch.isin(y, gone), 1 / run.task.num_classes, limits)
 
     def rates(self, run: Run, retain: Tensor, forget: Tensor) -> Tensor:
         """Return the self-adaptive rate of each forget sample (F,).

@@ -50,6 +50,9 @@ def answer(
         details = outcome.record.details
         details["returned_copies"] = setting.returned.to_dict()
         details["limits"] = [*details.get("limits", ()), *sentences]
+    if notes := [request.note for request in setting.waiting if request.note]:
+        details = outcome.record.details
+        details["limits"] = [*details.get("limits", ()), *notes]
     failures = _failures(splits, parts, outcomes, setting.max_loss)
     if len(failures) == len(splits):
         raise NotAnswered([failures[k] for k in range(len(splits))], outcomes)

@@ -34,7 +34,7 @@ def ledger_copy(folder: Folder, work: Path, prepared: Prepared, say: Say) -> Led
             shutil.copy(kept, copied)
     ledger = Ledger(copied, create=not kept.exists())
     write_limits(ledger, prepared.settings, say)
-    read_states(ledger, prepared.requests)
+    prepared.in_ledger = read_states(ledger, prepared.requests)
     return ledger
 
 
@@ -42,7 +42,7 @@ def enter(
     prepared: Prepared, ledger: Ledger, new: Sequence[Wanted], say: Say
 ) -> tuple[list[ProjectRequest], list[Split]]:
     """Enter new requests in state and ledger, and return them with their splits. They are drawn first, so a wrong one is refused."""
-    note_same_subjects(prepared.requests, new, say)
+    note_same_subjects([*prepared.requests, *prepared.in_ledger], new, say)
     splits = draw_new(prepared, new)
     check_new_requests(prepared, new, splits)
     for request, split in zip(new, splits, strict=True):

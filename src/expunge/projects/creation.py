@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ..errors import ExpungeError, raise_all
+from ..errors import ExpungeError, raise_all, write_error
 from ..receipts.ledger import Ledger
 from ..records.part_files import lock
 from ..records.request_file import answered_requests, requests_path, write_requests
+from .arguments import check_project, path_of
 from .folder import LEDGER, MODELS, SETTINGS, STATE, check_new, create, sha256, write_state
 from .ledger_limits import public_key, write_limits
 from .predecessor import begin, predecessor_of
@@ -24,9 +25,20 @@ MAKING = ".making"
 
 
 def make_folder(
-    path: Path, settings: ProjectSettings, checkpoint: Path, history: Path | None, say: Callable[[str], None]
+    path: Path | str,
+    settings: ProjectSettings,
+    checkpoint: Path | str,
+    history: Path | str | None,
+    say: Callable[[str], None],
 ) -> None:
     """Make a project folder. The arguments and errors are those of `Project.create`."""
+    if not isinstance(settings, ProjectSettings):
+        raise ExpungeError(
+            f"the settings are {settings!r}; give what `checked` returns (expunge.projects.settings)."
+        )
+    check_project(0.0, say)
+    history = None if history is None else path_of("the history", history)
+    path, checkpoint = path_of("the folder", path), path_of("the checkpoint", checkpoint)
     check_new(path)
     remove_leftovers(path)
     before = predecessor_of(checkpoint)
@@ -57,7 +69,9 @@ def make_folder(
         }
         write_state(work / STATE, state, ledger.path)
         create(path, work)
-        (path / MAKING).unlink(missing_ok=True)
+        # an empty file that stays harms nothing
+        with suppress(OSError):
+            (path / MAKING).unlink()
 
 
 @contextmanager
@@ -70,11 +84,14 @@ def _work_folder(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise ExpungeError(f"{path} cannot be made: {error.strerror}; give another folder.") from error
     # on Windows, a folder with an open file cannot be renamed
-    handle = None if os.name == "nt" else os.open(work / MAKING, os.O_RDWR | os.O_CREAT, 0o600)
+    handle = None
     try:
-        if handle is not None:
+        if os.name != "nt":
+            handle = os.open(work / MAKING, os.O_RDWR | os.O_CREAT, 0o600)
             lock(handle)
         yield work
+    except OSError as error:
+        raise write_error(path, error) from error
     finally:
         if handle is not None:
             os.close(handle)

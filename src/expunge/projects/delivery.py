@@ -24,7 +24,8 @@ from .answered import Answer, Setting
 from .folder import MODELS, REPORT, sha256
 from .ledger_limits import signing_key
 from .prepared import Prepared
-from .requests import ProjectRequest, apply_audit, audit_file
+from .request_scores import apply_audit
+from .requests import ProjectRequest, audit_file
 
 # Records that the report shows: all of them would make each request slower than the one before.
 SHOWN_RECORDS = 12

@@ -10,9 +10,11 @@ from typing import Any
 from ..errors import ExpungeError, raise_all
 from ..receipts.ledger import Ledger
 from ..receipts.ledger_rows import LedgerHead
-from .folder import HELD_OUT, LEDGER, REPORT, SAMPLES, STATE, Folder, request_file, sha256, write_state
+from .arguments import check_day
+from .file_stats import file_stat
+from .folder import HELD_OUT, LEDGER, REPORT, SAMPLES, STATE, Folder, request_file, sha256
 from .requests import ProjectStatus, utc_today
-from .run_checks import model_problems, run_files, run_problems
+from .run_checks import audits_of, model_problems, run_files, run_problems
 from .seal import broken_seal
 from .state import request_entries
 from .state_checks import id_problems, state_problems
@@ -26,7 +28,7 @@ def check_files(folder: Folder, say: Callable[[str], None]) -> None:
     Raises:
         ExpungeError: A file that is needed is missing or does not belong to the state. All are listed.
     """
-    _, problems, of_evidence = _settled(folder)
+    _, problems, of_evidence = _settled(folder, trusts=True)
     raise_all(problems)
     for text in of_evidence:
         say(text)
@@ -34,6 +36,7 @@ def check_files(folder: Folder, say: Callable[[str], None]) -> None:
 
 def project_status(folder: Folder, today: date | None = None, full: bool = False) -> ProjectStatus:
     """Return what `Project.status` returns."""
+    check_day(today)
     state, problems, of_evidence = _settled(folder, full)
     return ProjectStatus(
         request_entries(state),
@@ -44,11 +47,14 @@ def project_status(folder: Folder, today: date | None = None, full: bool = False
     )
 
 
-def _settled(folder: Folder, full: bool = False) -> tuple[dict[str, Any], list[str], list[str]]:
+def _settled(
+    folder: Folder, full: bool = False, trusts: bool = False
+) -> tuple[dict[str, Any], list[str], list[str]]:
     """Return the state, and what is wrong with needed files and with evidence. A commit during the checks starts them again."""
     while True:
         state = folder.state()
-        problems, of_evidence = file_problems(folder, state), evidence_problems(folder, state, full)
+        problems = file_problems(folder, state)
+        of_evidence = evidence_problems(folder, state, full, trusts=trusts)
         if not (problems or of_evidence) or folder.state() == state:
             return state, problems, of_evidence
 
@@ -86,7 +92,9 @@ def file_problems(folder: Folder, state: dict[str, Any], *, sealed: bool = True)
     return problems + of_ledger
 
 
-def evidence_problems(folder: Folder, state: dict[str, Any], full: bool = False) -> list[str]:
+def evidence_problems(
+    folder: Folder, state: dict[str, Any], full: bool = False, missing: bool = True, trusts: bool = False
+) -> list[str]:
     """Return which files that prove earlier runs are missing or were changed, one sentence each.
 
     Models and request files of earlier runs may be deleted, and so may the report: the next run writes a new one.
@@ -95,16 +103,28 @@ def evidence_problems(folder: Folder, state: dict[str, Any], full: bool = False)
         folder: The project.
         state: Its state.
         full: Also compare each record, secret and older model with its receipt. This reads all of them.
+        missing: Whether a missing file is a problem.
+        trusts: Do not read a file whose size, time of change and inode are those of its last check.
     """
     hashes, last = state.get("files", {}), len(state["models"]) - 1
-    problems = []
+    problems, incomplete, audits = [], set(), audits_of(state)
+    noted = state.get("stats", {}) if trusts else {}
     for number in range(1, len(state["models"])):
-        for name, content in run_files(state, number).items():
+        of_run = dict.fromkeys(
+            audits.get(str(Path(state["models"][number]["file"]).with_suffix("")), ()), "an audit"
+        )
+        for name, content in (of_run | run_files(state, number)).items():
             path = folder.find(name, state)
-            if not path.is_file():
-                problems.append(f"{path}, {content} of run {number}, is missing; {_BACKUP}.")
-            elif name in hashes and sha256(path) != hashes[name]:
-                problems.append(f"{path}, {content} of run {number}, was changed; {_BACKUP}.")
+            found = file_stat(path)
+            if found is None:
+                incomplete.add(number)
+                if missing:
+                    problems.append(f"{path}, {content} of run {number}, is missing; {_BACKUP}.")
+            elif name in hashes and found != noted.get(name):
+                if sha256(path) != hashes[name]:
+                    problems.append(f"{path}, {content} of run {number}, was changed; {_BACKUP}.")
+                else:
+                    folder.checked[name] = found
     report = folder.find(REPORT, state)
     if report.is_file() and REPORT in hashes and sha256(report) != hashes[REPORT]:
         problems.append(f"{report} was changed; {_BACKUP}, or delete it: the next run writes a new one.")
@@ -112,7 +132,12 @@ def evidence_problems(folder: Folder, state: dict[str, Any], full: bool = False)
         return problems
     # in a project of an earlier version no hash of a file is known
     numbers = range(1, last + 1) if full or not hashes else range(last, last + 1)
-    return [text for n in numbers if n for text in run_problems(folder, state, n, with_model=full)]
+    return [
+        text
+        for n in numbers
+        if n and n not in incomplete
+        for text in run_problems(folder, state, n, with_model=full)
+    ]
 
 
 def _old_models(folder: Folder, state: dict[str, Any]) -> list[str]:
@@ -154,15 +179,3 @@ def _state_problems(folder: Folder, state: dict[str, Any], sealed: bool) -> list
         return broken + state_problems(folder, state, Ledger(path))
     except ExpungeError as error:
         return error.problems
-
-
-def accept_state(folder: Folder) -> None:
-    """Give `state.json` a new seal as it is. The lock must be held.
-
-    Raises:
-        ExpungeError: A file that is needed is missing, or does not belong to the state. All are listed.
-    """
-    state = folder.state()
-    raise_all(file_problems(folder, state, sealed=False))
-    ledger = folder.find(LEDGER, state)
-    write_state(folder.path / STATE, state, ledger)

@@ -22,15 +22,16 @@ from ..receipts.ledger_name import ledger_name
 from ..records.atomic_files import write_json
 from ..records.part_files import lock
 from ..records.request_file import requests_path
+from .file_stats import stats_of
 from .lock_owner import owner, sign
 from .seal import broken_seal, seal_key, sealed
 from .state import FORMAT, read_state
+from .system_errors import system_error, unwritable
 
 STATE = "state.json"
 SETTINGS = "expunge.toml"
 LEDGER = "ledger.db"
 REPORT = "report.html"
-# Ids of the validation set, and fingerprints of all samples.
 HELD_OUT = "held_out.json"
 SAMPLES = "samples.npz"
 MODELS = "models"
@@ -52,12 +53,13 @@ class Folder:
 
     def __init__(self, path: Path | str):
         self.path = Path(path)
+        # `file_stat` of evidence that was checked; the next commit notes it
+        self.checked: dict[str, list[int]] = {}
         missing = [name for name in (SETTINGS, STATE) if not (self.path / name).is_file()]
         if missing:
-            verb = "are" if len(missing) > 1 else "is"
             raise ExpungeError(
-                f"{self.path} is no project: {' and '.join(missing)} {verb} missing; make one with `expunge init`, or name its folder "
-                "with --project."
+                f"{self.path} is no project: {' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} missing; make one with "
+                "`expunge init`, or name its folder with --project."
             )
 
     def state(self) -> dict[str, Any]:
@@ -66,26 +68,25 @@ class Folder:
 
     def find(self, name: str, state: dict[str, Any]) -> Path:
         """Return where a committed file of a state is, also if a kill interrupted its move."""
-        moves = {target: self.path / source for source, target in state.get("moves", [])}
-        waiting = moves.get(name)
-        return waiting if waiting is not None and waiting.exists() else self.path / name
+        for source, target in state.get("moves", []):
+            if target == name and (self.path / source).exists():
+                return self.path / str(source)
+        return self.path / name
 
     @contextmanager
     def locked(self, wait: float = 0.0) -> Iterator[None]:
-        """Keep other commands out of the folder, and finish or remove what a killed one left.
-
-        The system frees the lock of a process that ends, however it ends.
+        """Keep other commands out of the folder, and finish or remove what a killed one left. The lock ends with its process.
 
         Args:
             wait: Seconds to wait for another command.
 
         Raises:
-            ExpungeError: Another command works in the folder.
+            ExpungeError: Another command works in the folder, or the system refuses to write or read a file in the block.
         """
         try:
             file = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
-            raise _unwritable(self.path, error) from error
+            raise unwritable(self.path, error) from error
         try:
             deadline = time.monotonic() + wait
             while not lock(file):
@@ -98,6 +99,8 @@ class Folder:
             sign(file)
             self.recover()
             yield
+        except OSError as error:
+            raise system_error(self.path, error) from error
         finally:
             os.close(file)
 
@@ -130,7 +133,7 @@ class Folder:
         try:
             work = Path(tempfile.mkdtemp(prefix=WORK, dir=self.path))
         except OSError as error:
-            raise _unwritable(self.path, error) from error
+            raise unwritable(self.path, error) from error
         try:
             yield work
         finally:
@@ -162,9 +165,10 @@ class Folder:
         hashes = {**state.get("files", {}), **_hashes(work, files)}
         try:
             ledger = work / LEDGER if (work / LEDGER).exists() else self.path / LEDGER
-            write_state(self.path / STATE, {**state, "moves": moves, "files": hashes}, ledger)
+            stats = stats_of(work, files, {**state.get("stats", {}), **self.checked}, hashes)
+            write_state(self.path / STATE, {**state, "moves": moves, "files": hashes, "stats": stats}, ledger)
         except OSError as error:
-            raise _unwritable(self.path / STATE, error) from error
+            raise unwritable(self.path / STATE, error) from error
         _flush(self.path)
         # from here on the change is made: a kill leaves the rest to the next command
         self.recover()
@@ -175,18 +179,12 @@ class Folder:
 
 def _hashes(work: Path, files: list[Path]) -> dict[str, str]:
     """Return {place: SHA-256} of the files of a change. The ledger also changes by hand; models have their own entry."""
-    names = {str(f.relative_to(work)): f for f in files}
-    return {name: sha256(f) for name, f in names.items() if name != LEDGER and not _is_model(name)}
+    names = ((str(f.relative_to(work)), f) for f in files)
+    return {name: sha256(f) for name, f in names if name != LEDGER and not _is_model(name)}
 
 
 def _is_model(name: str) -> bool:
     return name.startswith(f"{MODELS}/") and not name.endswith(".json")
-
-
-def _unwritable(path: Path, error: OSError) -> ExpungeError:
-    return ExpungeError(
-        f"{path} cannot be written: {error.strerror}; give the user of this process write access to the folder."
-    )
 
 
 def request_file(folder: Folder, state: dict[str, Any]) -> Path:
@@ -234,10 +232,12 @@ def write_private_json(path: Path, value: Any) -> None:
     part = path.with_name(f"{WORK}{path.name}")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(mode=0o700)
-    write_json(part / path.name, value)
-    os.chmod(part / path.name, 0o600)
-    os.replace(part / path.name, path)
-    part.rmdir()
+    try:
+        write_json(part / path.name, value)
+        os.chmod(part / path.name, 0o600)
+        os.replace(part / path.name, path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _flush(path: Path) -> None:

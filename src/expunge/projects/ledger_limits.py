@@ -51,12 +51,16 @@ def write_limits(ledger: Ledger, settings: Entries, say: Callable[[str], None]) 
         )
 
 
-def read_states(ledger: Ledger, requests: Sequence[ProjectRequest]) -> None:
-    """Let requests have the states that the ledger gives them."""
-    known = {request.number: request for request in ledger.requests()} if requests else {}
-    for request in requests:
-        if request.number in known:
-            request.read_ledger(known[request.number])
+def read_states(ledger: Ledger, requests: Sequence[ProjectRequest]) -> list[ProjectRequest]:
+    """Let requests have the states that the ledger gives them. Return the requests that only the ledger has."""
+    own = {request.number: request for request in requests}
+    others = []
+    for entry in ledger.requests():
+        if entry.number in own:
+            own[entry.number].read_ledger(entry)
+        elif not entry.project:
+            others.append(ProjectRequest.of_ledger(entry))
+    return others
 
 
 def ledger_lock(ledger: Path) -> AbstractContextManager[None]:

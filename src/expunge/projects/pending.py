@@ -19,8 +19,9 @@ from ..data.waiting import WaitingRequest
 from ..errors import ExpungeError, SplitError
 from .answered import Setting
 from .folder import LEDGER
-from .prepared import Prepared, Say
+from .prepared import Prepared, Say, say_nothing
 from .requests import ProjectRequest
+from .returned import with_copies
 from .settings import ProjectSettings
 from .wanted import Wanted
 
@@ -30,8 +31,9 @@ def open_requests(
 ) -> tuple[list[ProjectRequest], list[str]]:
     """Return the open requests that a run may answer, without the `new` ones, with the ids of their samples.
 
-    They wait, came back, or are not proved. One that came back gets those of its ids that the data still has. One that is not
-    proved is left out if the last run for it had the same settings, or if the data lacks some of its ids.
+    They wait, came back, were reopened in the ledger, or are not proved. One that came back or was reopened gets those of its ids
+    that the data still has. One that is not proved is left out if the last run for it had the same settings, or if the data
+    lacks some of its ids. One that only the ledger has is left out.
 
     Returns:
         The requests, and why each of the others stays open, one sentence each.
@@ -48,18 +50,33 @@ def open_requests(
                 continue
             if gone := len(ids) - len(here):
                 say(
-                    f"request {entry.number} came back, and the data no longer has {gone:,} of its {len(ids):,} samples; the "
+                    f"request {entry.number} {_why_open(entry)}, and the data no longer has {gone:,} of its {len(ids):,} samples; the "
                     "others are forgotten again."
                 )
             entry.what = {**entry.what, "ids": here}
         entries.append(entry)
-    return entries, left
+    return entries, left + [what_to_do(entry) for entry in prepared.in_ledger if entry.is_open]
+
+
+def what_to_do(entry: ProjectRequest) -> str:
+    """Return what to do about an open request that only the ledger has, as a sentence."""
+    return (
+        f"request {entry.number} was added with `expunge ledger add`, so no run knows its samples. Enter it as a new request "
+        f"with `expunge forget` (its subject, --due {entry.due}, and --ids, --class or --group), then close number "
+        f"{entry.number} with `expunge ledger attach {LEDGER} {entry.number} --status withdrawn --note 'entered anew'`."
+    )
+
+
+def _why_open(entry: ProjectRequest) -> str:
+    if entry.is_reopened:
+        return "was reopened in the ledger"
+    return "came back" if entry.state == "came back" else "is not proved"
 
 
 def _stays_open(
     entry: ProjectRequest, count: int, here: int, classes: bool, settings: ProjectSettings
 ) -> str:
-    """Return why no run can close a request that came back or is not proved; empty if one can.
+    """Return why no run can close a request that came back, was reopened or is not proved; empty if one can.
 
     Args:
         entry: The request.
@@ -68,11 +85,11 @@ def _stays_open(
         classes: Whether the data has samples of its classes.
         settings: The settings of the project.
     """
-    start = f"request {entry.number} {'came back' if entry.state == 'came back' else 'is not proved'}, and "
+    start = f"request {entry.number} {_why_open(entry)}, and "
     gone = f"the data no longer has {count - here:,} of its {count:,} samples, "
     if not here and not classes:
         return f"{start}{gone}so no run can answer it again. {_remedy(entry)}"
-    if entry.state != "done":
+    if entry.state != "done" or entry.is_reopened:
         return ""
     if here < max(count, entry.samples):
         return f"{start}{gone}so no run can prove it. {_remedy(entry)}"
@@ -180,8 +197,10 @@ def _again(entry: ProjectRequest, train: Data) -> Wanted:
     return replace(entry.wanted, ids=tuple(entry.what["ids"]), group="")
 
 
-def left_waiting(prepared: Prepared, answered: Sequence[ProjectRequest]) -> list[WaitingRequest]:
-    """Return the requests that wait and are not answered by a run, with their samples in today's data."""
+def left_waiting(
+    prepared: Prepared, answered: Sequence[ProjectRequest], say: Say = say_nothing
+) -> list[WaitingRequest]:
+    """Return the requests that wait and are not answered by a run, with their samples in today's data and copies of these."""
     numbers, train = {entry.number for entry in answered}, prepared.setting.train
     entries = [r for r in prepared.requests if r.state == "waiting" and r.is_open and r.number not in numbers]
     if not entries:
@@ -195,6 +214,11 @@ def left_waiting(prepared: Prepared, answered: Sequence[ProjectRequest]) -> list
             members, classes = _members(entry.wanted, train)
         members[[places[name] for name in entry.what["ids"] if name in places]] = True
         waiting.append(WaitingRequest(entry.number, members.nonzero()[:, 0], classes))
+    pins, promised = prepared.pins, {entry.number: entry.what["ids"] for entry in entries}
+    waiting = with_copies(pins.fingerprints, pins.current, train, waiting, promised, prepared.settings.copies)
+    for request in waiting:
+        if request.note:
+            say(request.note)
     return waiting
 
 

@@ -132,10 +132,7 @@ def make_plan(prepared: Prepared, splits: Sequence[Split], setting: Setting, fol
         forget=len(split.forget),
         retain=len(split.retain),
         earlier=len(split.removed),
-        copies=[
-            *(setting.returned.sentences if setting.returned else ()),
-            *(t for s in splits for t in s.copies.sentences),
-        ],
+        copies=_copies(setting, splits),
         method=method.name(),
         trials=trials,
         steps=None if run is None else run.steps,
@@ -149,6 +146,13 @@ def make_plan(prepared: Prepared, splits: Sequence[Split], setting: Setting, fol
         retrain_seconds=0.0 if retraining is None else retraining.seconds,
         recipe=f"{_recipe_source(prepared)}, {recipe.epochs} epochs",
     )
+
+
+def _copies(setting: Setting, splits: Sequence[Split]) -> list[str]:
+    """Return the sentences on copies of samples: of answered requests, of waiting ones, and of those of the run."""
+    of_waiting = [request.note for request in setting.waiting if request.note]
+    of_run = [text for split in splits for text in split.copies.sentences]
+    return [*(setting.returned.sentences if setting.returned else ()), *of_waiting, *of_run]
 
 
 def _recipe_source(prepared: Prepared) -> str:

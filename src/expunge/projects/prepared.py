@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,12 +39,16 @@ from .wanted import NO_SUBJECT, Wanted
 Say = Callable[[str], None]
 
 
+def say_nothing(text: str) -> None:
+    """Take a note for the user, and drop it."""
+
+
 @dataclass
 class Prepared:
     """Hold what a command of a project works with: its state, settings, data and latest model.
 
-    `ledger_head` is the head of the ledger that the command copied; empty without a ledger. `trained` is the recipe that the
-    checkpoint names, or None.
+    `ledger_head` is the head of the ledger that the command copied; empty without a ledger. `in_ledger` are the requests that only
+    the ledger has. `trained` is the recipe that the checkpoint names, or None.
     """
 
     state: dict[str, Any]
@@ -55,6 +59,7 @@ class Prepared:
     model_file: Path
     pins: Pins
     ledger_head: str = ""
+    in_ledger: list[ProjectRequest] = field(default_factory=list)
     trained: Method | None = None
 
 

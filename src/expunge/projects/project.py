@@ -14,17 +14,19 @@ from ..data.split import Split
 from ..receipts.ledger import Ledger
 from ..tracking.by_name import TrackerLike, make_trackers
 from . import folder as files
+from .accept import accept_state
 from .answer import answer, watched
 from .answered import Answer, NotAnswered, check_some
+from .arguments import check_project, check_requests, path_of
 from .changes import commit, enter, ledger_copy, not_proved
 from .creation import make_folder, remove_leftovers
 from .delivery import deliver_answer, mark_failed
-from .file_checks import accept_state, check_files, project_status
+from .file_checks import check_files, evidence_problems, file_problems, project_status
 from .folder import Folder
 from .ledger_limits import public_key
 from .pending import draw_open, left_waiting
 from .plan import Plan, plan_answer
-from .prepared import Prepared, Say, for_requests, prepare
+from .prepared import Prepared, Say, for_requests, prepare, say_nothing
 from .repeated import answer_repeats, answer_without_run, note_repeats
 from .request_scores import renumber
 from .requests import ProjectRequest, ProjectStatus
@@ -32,10 +34,6 @@ from .same_subject import note_same_subjects
 from .settings import ProjectSettings, read_settings
 from .status import completed, states_from_file
 from .wanted import Wanted, wanted
-
-
-def _say_nothing(text: str) -> None:
-    pass
 
 
 class Project:
@@ -57,10 +55,11 @@ class Project:
     """
 
     def __init__(
-        self, path: Path | str, *, wait: float = 0.0, say: Say = _say_nothing, tracker: TrackerLike = None
+        self, path: Path | str, *, wait: float = 0.0, say: Say = say_nothing, tracker: TrackerLike = None
     ):
         self.trackers = make_trackers(tracker)
-        remove_leftovers(Path(path))
+        check_project(wait, say)
+        remove_leftovers(path_of("the folder", path))
         self.folder = Folder(path)
         self.path, self.wait, self.say = self.folder.path, wait, say
 
@@ -75,7 +74,7 @@ class Project:
         checkpoint: Path | str,
         history: Path | None = None,
         *,
-        say: Say = _say_nothing,
+        say: Say = say_nothing,
     ) -> Project:
         """Make a project folder.
 
@@ -89,7 +88,7 @@ class Project:
         Raises:
             ExpungeError: Lists every problem. Nothing is written then.
         """
-        make_folder(Path(path), settings, Path(checkpoint), history, say)
+        make_folder(path, settings, checkpoint, history, say)
         return cls(path)
 
     def forget(
@@ -146,7 +145,7 @@ class Project:
             ExpungeError: A new request is wrong. The folder stays as it was.
         """
         with self.folder.locked(self.wait):
-            prepared = self._prepare(command)
+            prepared = self._prepare(new, command)
             with self.folder.change() as work:
                 ledger = ledger_copy(self.folder, work, prepared, self.say)
                 entries, splits = enter(prepared, ledger, new, self.say)
@@ -175,7 +174,7 @@ class Project:
         """Answer requests by a new run, and write its files into `work`. Requests that it does not answer stay open."""
         entries, splits = [entry for entry, _ in left], [split for _, split in left]
         what = [entry.wanted for entry in entries]
-        setting = replace(for_requests(prepared, what), waiting=left_waiting(prepared, entries))
+        setting = replace(for_requests(prepared, what), waiting=left_waiting(prepared, entries, self.say))
         with watched(self.trackers, setting, splits) as (setting, tracking):
             try:
                 found = answer(prepared.model, what, setting, splits)
@@ -195,7 +194,7 @@ class Project:
     def register(self, new: Sequence[Wanted]) -> list[ProjectRequest]:
         """Enter requests that wait for `answer(pending=True)`, and return them. No model is changed."""
         with self.folder.locked(self.wait):
-            prepared = self._prepare()
+            prepared = self._prepare(new)
             with self.folder.change() as work:
                 ledger = ledger_copy(self.folder, work, prepared, self.say)
                 entries, splits = enter(prepared, ledger, new, self.say)
@@ -205,12 +204,12 @@ class Project:
 
     def plan(self, new: Sequence[Wanted] = (), *, pending: bool = False) -> Plan:
         """Return what `answer` would do and cost. No file is changed. The checks and errors are those of `answer`."""
-        prepared = self._prepare()
-        states_from_file(self.folder, prepared.state, prepared.requests)
+        prepared = self._prepare(new)
+        prepared.in_ledger = states_from_file(self.folder, prepared.state, prepared.requests)
         entries, splits, skipped = draw_open(prepared, pending, self.say)
         check_some([*entries, *new], skipped, self.say)
-        note_same_subjects(prepared.requests, new, self.say)
-        waiting, left = list(zip(entries, splits, strict=True)), left_waiting(prepared, entries)
+        note_same_subjects([*prepared.requests, *prepared.in_ledger], new, self.say)
+        waiting, left = list(zip(entries, splits, strict=True)), left_waiting(prepared, entries, self.say)
         return plan_answer(prepared, waiting, new, left, self.path, self.say)
 
     def status(self, today: date | None = None, *, full: bool = False) -> ProjectStatus:
@@ -235,16 +234,16 @@ class Project:
         return self._prepare().model
 
     def accept(self) -> None:
-        """Accept `state.json` as it is, after a change by hand or of an earlier version. Compare it with the ledger first.
-
-        Raises:
-            ExpungeError: A file that is needed is missing, or does not belong to the state. All are listed.
-        """
+        """Accept `state.json` as it is. Raises `ExpungeError` with every entry that contradicts files, ledger, settings or data."""
         with self.folder.locked(self.wait):
-            accept_state(self.folder)
+            state = self.folder.state()
+            of_files = file_problems(self.folder, state, sealed=False)
+            found = [] if of_files else evidence_problems(self.folder, state, full=True, missing=False)
+            accept_state(self.folder, state, of_files, found, self.say)
 
-    def _prepare(self, command: str = "") -> Prepared:
-        """Check the files and the key, then load what a command works with."""
+    def _prepare(self, new: Sequence[Wanted] = (), command: str = "") -> Prepared:
+        """Check requests, files and key, then load what a command works with."""
+        check_requests(new, Wanted, command)
         check_files(self.folder, self.say)
         public_key(self.settings)
         return prepare(self.folder, self.say, command)

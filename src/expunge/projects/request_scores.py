@@ -1,4 +1,4 @@
-"""The requests of a run in its record: the scores of each before and after the run, and the number that users know it by."""
+"""The scores of requests: in the record of their run, and in the audits of later runs."""
 
 from __future__ import annotations
 
@@ -70,3 +70,33 @@ def renumber(
     renamed = dict(zip(before, after, strict=True))
     if renamed:
         details["limits"] = [renamed.get(text, text) for text in details.get("limits") or ()]
+
+
+def apply_audit(
+    requests: Sequence[ProjectRequest], earlier: Sequence[dict[str, Any]], run: int
+) -> list[ProjectRequest]:
+    """Write the scores of an audit on the requests that were answered before.
+
+    Args:
+        requests: The requests.
+        earlier: What the audit says of earlier requests (`Answer.earlier`).
+        run: Number of the run that it followed.
+
+    Returns:
+        The requests that came back.
+    """
+    scores = {entry["request"]: entry for entry in earlier}
+    returned = []
+    for request in requests:
+        entry = scores.get(request.request)
+        if entry is None or request.state == "waiting":
+            continue
+        if entry["UA"] is None:
+            # the data has none of its samples: the scores of the last audit stay
+            continue
+        request.now = {name: entry[name] for name in ("UA", "MIA") if entry[name] is not None}
+        request.audited = run
+        if entry["came_back"]:
+            request.state, request.reason = "came back", entry["reason"]
+            returned.append(request)
+    return returned

@@ -16,6 +16,10 @@ from .wanted import Wanted
 RequestState = Literal["waiting", "done", "came back"]
 # the state of a done request in the ledger that lacks something
 NOT_PROVED = "done, not proved"
+# kind of a request that was added with `expunge ledger add`: nobody said which samples it names
+IN_LEDGER = "in ledger only"
+# in the names of files with the audit of one request
+AUDIT = ".request-"
 # fields that the ledger keeps, and not `state.json`
 _OF_LEDGER = ("ledger_state", "missing")
 
@@ -30,7 +34,7 @@ class ProjectRequest:
         due: Day by which it must be answered.
         what: What it asks for (`Wanted.to_dict`). While it waits, `ids` are all samples that it had when it came, also those
             of a class or group. The ledger has their hash.
-        kind: "ids", "class" or "group".
+        kind: "ids", "class" or "group"; IN_LEDGER if only the ledger has it.
         samples: Number of its samples.
         state: What the project knows: "waiting", "done" if a run answered it, or "came back" if a later audit found that its
             samples are recognised again. The ledger says whether it is proved.
@@ -79,6 +83,13 @@ class ProjectRequest:
         return cls(number, subject, due, what, kind, len(split.forget), request=split.request)
 
     @classmethod
+    def of_ledger(cls, entry: LedgerRequest) -> ProjectRequest:
+        """Make a request that only the ledger has."""
+        request = cls(entry.number, entry.subject, entry.due, {}, IN_LEDGER, 0)
+        request.read_ledger(entry)
+        return request
+
+    @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ProjectRequest:
         """Make a request from an entry of `state.json`."""
         known = {f.name for f in fields(cls)} - set(_OF_LEDGER)
@@ -102,9 +113,16 @@ class ProjectRequest:
         return self.state != "done"
 
     @property
+    def is_reopened(self) -> bool:
+        """Whether a run answered it and somebody has opened it again in the ledger."""
+        return self.state == "done" and self.ledger_state in ("open", "running")
+
+    @property
     def shown_state(self) -> str:
         """The state in the ledger, in its words. A request that came back is open again."""
         state = self.ledger_state or ("done" if self.state == "done" else "open")
+        if self.is_reopened:
+            return f"{state}, reopened"
         return f"{state}, came back" if self.state == "came back" and state == "open" else state
 
     def is_overdue(self, today: date) -> bool:
@@ -141,36 +159,6 @@ class ProjectRequest:
         return values
 
 
-def apply_audit(
-    requests: Sequence[ProjectRequest], earlier: Sequence[dict[str, Any]], run: int
-) -> list[ProjectRequest]:
-    """Write the scores of an audit on the requests that were answered before.
-
-    Args:
-        requests: The requests.
-        earlier: What the audit says of earlier requests (`Answer.earlier`).
-        run: Number of the run that it followed.
-
-    Returns:
-        The requests that came back.
-    """
-    scores = {entry["request"]: entry for entry in earlier}
-    returned = []
-    for request in requests:
-        entry = scores.get(request.request)
-        if entry is None or request.state == "waiting":
-            continue
-        if entry["UA"] is None:
-            # the data has none of its samples: the scores of the last audit stay
-            continue
-        request.now = {name: entry[name] for name in ("UA", "MIA") if entry[name] is not None}
-        request.audited = run
-        if entry["came_back"]:
-            request.state, request.reason = "came back", entry["reason"]
-            returned.append(request)
-    return returned
-
-
 @dataclass(frozen=True)
 class ProjectStatus:
     """What `expunge status` shows.
@@ -182,6 +170,7 @@ class ProjectStatus:
         problems: Which files of the project are missing or were changed, one sentence each.
         wrong: What is wrong with `expunge.toml`, one sentence each. `forget` refuses it.
         old_models: Files of earlier models that are still there. They know what later requests removed.
+        in_ledger: Requests that only the ledger has. Nobody said which samples they name, and no run answers them.
     """
 
     requests: list[ProjectRequest]
@@ -190,6 +179,12 @@ class ProjectStatus:
     problems: tuple[str, ...] = ()
     old_models: tuple[str, ...] = ()
     wrong: tuple[str, ...] = ()
+    in_ledger: tuple[ProjectRequest, ...] = ()
+
+    @property
+    def listed(self) -> list[ProjectRequest]:
+        """All requests of project and ledger, by number."""
+        return sorted([*self.requests, *self.in_ledger], key=lambda r: r.number)
 
     @property
     def waiting(self) -> list[ProjectRequest]:
@@ -203,8 +198,13 @@ class ProjectStatus:
 
     @property
     def overdue(self) -> list[ProjectRequest]:
-        """Requests that are open or not proved, and whose due day has passed."""
-        return [r for r in self.requests if r.is_overdue(self.today)]
+        """Requests that are open or not proved, and whose due day has passed, also those that only the ledger has."""
+        return [r for r in self.listed if r.is_overdue(self.today)]
+
+    @property
+    def reopened(self) -> list[ProjectRequest]:
+        """Requests that a run answered and that somebody has opened again in the ledger."""
+        return [r for r in self.requests if r.is_reopened]
 
     @property
     def came_back(self) -> list[ProjectRequest]:
@@ -226,4 +226,4 @@ def utc_today() -> date:
 
 def audit_file(model: Path, number: int) -> Path:
     """Return the file of the audit of one request, where a run answered several."""
-    return model.with_suffix(f".request-{number}.json")
+    return model.with_suffix(f"{AUDIT}{number}.json")

@@ -16,21 +16,29 @@ from ..receipts.receipt import Receipt
 from ..receipts.verify import verify
 from ..records.hashing import model_hash, state_hash
 from .folder import LEDGER, STATE, Folder, sha256
-from .requests import audit_file
+from .requests import AUDIT
 
 _BACKUP = "restore it from a backup"
 
 
 def run_files(state: dict[str, Any], number: int) -> dict[str, str]:
-    """Return {place: what it is} of the files that prove a run, with the audits of single requests."""
+    """Return {place: what it is} of the files that prove a run, without the audits of single requests."""
     model, receipt = Path(state["models"][number]["file"]), state["models"][number]["receipt"]
-    audits = (audit_file(model, r["number"]) for r in state["requests"])
     return {
-        **{str(audit): "an audit" for audit in audits if str(audit) in state.get("files", {})},
         str(model.with_suffix(".json")): "the record",
         str(model.with_suffix(".receipt.json")): "the receipt",
         str(model.with_suffix(f".{receipt[:11]}.secret.json")): "the secret",
     }
+
+
+def audits_of(state: dict[str, Any]) -> dict[str, list[str]]:
+    """Return {place of a model without its ending: places of the audits of single requests of its run}."""
+    audits: dict[str, list[str]] = {}
+    for name in state.get("files", {}):
+        model, mark, _ = name.partition(AUDIT)
+        if mark:
+            audits.setdefault(model, []).append(name)
+    return audits
 
 
 def model_problems(folder: Folder, state: dict[str, Any]) -> list[str]:

@@ -117,6 +117,7 @@ class _State(_Checked):
     moves: list[tuple[Inside, Inside]] = Field(default_factory=list)
     ledger: str = ""
     files: dict[Inside, str] = Field(default_factory=dict)
+    stats: dict[Inside, list[int]] = Field(default_factory=dict)
     drawn: DrawnEntry | None = None
     seal: _Seal | None = None
 

@@ -19,8 +19,8 @@ from .settings import read_settings
 def completed(folder: Folder, status: ProjectStatus) -> ProjectStatus:
     """Return the status of the files with the states in the ledger, and with what is wrong with the settings."""
     state = folder.state()
-    states_from_file(folder, state, status.requests)
-    return replace(status, wrong=tuple(settings_problems(folder, state)))
+    others = states_from_file(folder, state, status.requests)
+    return replace(status, wrong=tuple(settings_problems(folder, state)), in_ledger=tuple(others))
 
 
 def settings_problems(folder: Folder, state: dict[str, Any]) -> list[str]:
@@ -37,9 +37,16 @@ def settings_problems(folder: Folder, state: dict[str, Any]) -> list[str]:
     return problems
 
 
-def states_from_file(folder: Folder, state: dict[str, Any], requests: Sequence[ProjectRequest]) -> None:
-    """Let requests have the states that the ledger gives them. A ledger that is missing or broken gives none."""
+def states_from_file(
+    folder: Folder, state: dict[str, Any], requests: Sequence[ProjectRequest]
+) -> list[ProjectRequest]:
+    """Let requests have the states that the ledger gives them. A ledger that is missing or broken gives none.
+
+    Returns:
+        The requests that only the ledger has.
+    """
     path = folder.find(LEDGER, state)
     if path.is_file():
         with suppress(ExpungeError):
-            read_states(Ledger(path), requests)
+            return read_states(Ledger(path), requests)
+    return []

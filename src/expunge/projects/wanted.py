@@ -9,11 +9,12 @@ from typing import Any, Literal
 import torch
 
 from ..data.copies import CopyHandling
-from ..data.forget_set import as_texts
+from ..data.id_forms import encodable
 from ..data.samples import Data
 from ..data.split import Split
 from ..data.validation_source import ValidationFrom
 from ..errors import SplitError, raise_all
+from .arguments import names_of, text_problems
 
 # Name of a request that has no subject.
 NO_SUBJECT = "no subject"
@@ -44,12 +45,21 @@ class Wanted:
     def problems(self) -> list[str]:
         """Return what is wrong with these values, one sentence each."""
         given = [k for k in ("ids", "classes", "group") if getattr(self, k)]
-        problems = []
+        texts = ("group", "subject", "due", "received")
+        problems = text_problems({name: getattr(self, name) for name in texts})
+        for name in ("ids", "classes"):
+            values = getattr(self, name)
+            if not isinstance(values, tuple) or not all(isinstance(v, str) for v in values):
+                problems.append(f"{name} is {values!r}; give a tuple of texts, or use `wanted`.")
+        if self.goal is not None and self.goal not in ("untrain", "unlearn"):
+            problems.append(f"goal is {self.goal!r}; give untrain or unlearn, or leave it out.")
+        if problems:
+            return problems
         if len(given) != 1:
             problems.append(
                 f"{len(given)} of ids, classes and group are given ({', '.join(given) or 'none'}); give exactly one."
             )
-        column, equals, value = str(self.group).partition("=")
+        column, equals, value = self.group.partition("=")
         if self.group and not (column and equals and value):
             problems.append(f"the group is '{self.group}'; write COLUMN=VALUE.")
         return problems
@@ -102,15 +112,15 @@ def wanted(
     group: str = "",
     **options: Any,
 ) -> Wanted:
-    """Make a request from what users write: numbers or texts, one or several."""
-    return Wanted(ids=_texts(ids), classes=_texts(classes), group=group, **options)
+    """Make a request from what users write: numbers or texts, one or several, also arrays and tensors.
 
-
-def _texts(values: Any) -> tuple[str, ...]:
-    """Return one value, or several (also an array or a tensor), as texts."""
-    if values is None:
-        return ()
-    return tuple(as_texts(values.tolist() if hasattr(values, "tolist") else values))
+    Raises:
+        ExpungeError: An id or a class is neither a text nor a whole number.
+    """
+    ids, classes = (
+        [encodable(v) for v in names_of(k, values)] for k, values in (("ids", ids), ("classes", classes))
+    )
+    return Wanted(ids=tuple(ids), classes=tuple(classes), group=group, **options)
 
 
 def union_of(

@@ -7,6 +7,7 @@ import hmac
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unicodedata import normalize
@@ -42,9 +43,15 @@ def record_hash(record: Record | str | os.PathLike[str]) -> str:
     if isinstance(record, Record):
         return sha256(exact(plain(asdict(record))))
     try:
-        return sha256(exact(parse(Path(record).read_bytes(), floats=True)))
+        return _hash_of_bytes(Path(record).read_bytes())
     except (OSError, ExpungeError) as error:
         raise ExpungeError(f"{record} cannot be read as a record: {error}") from error
+
+
+@lru_cache(maxsize=4)
+def _hash_of_bytes(content: bytes) -> str:
+    """Return the hash of a record's JSON. A command needs that of the same record several times."""
+    return sha256(exact(parse(content, floats=True)))
 
 
 def file_hash(path: str | os.PathLike[str]) -> str:
