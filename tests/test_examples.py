@@ -16,7 +16,13 @@ def scores(line):
     return {k: float(v) for k, v in re.findall(r"(\w+) (-?\d+\.\d+)", line)}
 
 
-@pytest.mark.parametrize("name", sorted(p.name for p in FOLDER.glob("*.py")))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(p.name, marks=pytest.mark.slow) if p.name == "text_classifier.py" else p.name
+        for p in sorted(FOLDER.glob("*.py"))
+    ],
+)
 def test_examples(name, capsys):
     runpy.run_path(str(FOLDER / name), run_name="__main__")
     lines = capsys.readouterr().out.splitlines()

@@ -61,6 +61,7 @@ def test_the_docs_page_shows_the_example(dropped):
     assert "| `retain_share` | `0.95` | 0.9, 0.95 | Weight of the retain loss, from 0 to 1. |" in page
 
 
+@pytest.mark.slow
 def test_the_conformance_suite_passes_on_the_example(dropped):
     args = ["-q", "-p", "no:cacheprovider", "-k", NAME, str(ROOT / "tests" / "test_methods.py")]
     result = subprocess.run(

@@ -83,6 +83,7 @@ def test_more_processes_than_gpus_may_share_a_run_on_the_cpu(monkeypatch, rank, 
     assert join_torchrun() and seen == set_to
 
 
+@pytest.mark.slow
 def test_the_commands_under_torchrun(tmp_path, capsys):
     """One checkpoint, one record, and the score of a run in one process."""
     common = ["--data", "digits", "--model", "mlp", "--seed", "0"]

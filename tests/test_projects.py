@@ -262,7 +262,10 @@ def killed(path, name, at):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the child process is a fork")
-@pytest.mark.parametrize("name", ["replace", "link", pytest.param("fsync", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name",
+    ["link", *(pytest.param(name, marks=pytest.mark.slow) for name in ("replace", "fsync"))],
+)
 def test_a_kill_leaves_the_old_or_the_new_state(office, tmp_path, name):
     old = content(office / "project")
     outcomes = []
