@@ -21,6 +21,7 @@ from expunge.generation.erase import erase
 from expunge.generation.erase_presets import STEPS, settings, weights_for
 from expunge.generation.erase_setup import latents_file
 from expunge.generation.erasure_audit import audit_erasure
+from expunge.generation.latents_file import LatentsFile
 from expunge.generation.options import EraseOptions
 from expunge.generation.pipelines import load
 from expunge.generation.prompted import Prompted
@@ -35,6 +36,12 @@ WHAT = Erasure(concept="dress", anchor="coat")
 def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("words")
     return tiny.save(tiny.stable_diffusion(place), place / "unet")
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Sample no pictures of before and after."""
+    monkeypatch.setattr(erasing, "grids", lambda *_, **__: iter(()))
 
 
 def small(name, **more):
@@ -132,6 +139,17 @@ def test_templates_with_other_braces_are_refused(template):
         erase("nowhere", Erasure(concept="dress", anchor="coat", templates=(template,)), settings("esd"))
 
 
+def test_one_text_is_one_concept_and_other_values_are_refused():
+    one = Erasure(concept="dress", keep="bag", templates="a {}")
+    assert one.keep == ("bag",) and one.prompts() == ["a dress", "", "a bag"]
+    assert Erasure(concept=["dress", "bag"], keep=["coat"]).words == ("dress", "bag")
+    with pytest.raises(ExpungeError) as error:
+        Erasure(concept=None, anchor=3, keep=("bag", None))
+    assert [p.split(" is ")[0] for p in error.value.problems] == ["concept", "anchor", "keep"]
+    with pytest.raises(ExpungeError, match=r"'dr\\udcffess' has characters that no text can have"):
+        Erasure(concept="dr\udcffess").check()
+
+
 def test_words_with_braces_stay_as_they_are():
     assert Erasure(concept="a {b}", anchor="{}").prompts() == ["a photo of a a {b}", "a photo of a {}"]
 
@@ -164,6 +182,21 @@ def test_broken_images_are_named_and_hidden_ones_are_left_out(folder, tmp_path):
     ] == [True] * 3
 
 
+def test_images_belong_to_the_innermost_concept_and_unused_ones_are_told(tmp_path):
+    from PIL import Image
+
+    for name in ("dress/0", "dress/red/1", "coat/2", "tench/3", "tench/4", "loose"):
+        (tmp_path / f"{name}.png").parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / f"{name}.png")
+    with pytest.warns(UserWarning, match=r"3 images are not used, .*: 1 in the folder itself, 2 in tench\."):
+        found = image_files(tmp_path, Erasure(concept="dress", anchor="coat", keep="dress/red"))
+    assert {word: [f.name for f in files] for word, files in found.items()} == {
+        "dress": ["0.png"], "coat": ["2.png"], "dress/red": ["1.png"],
+    }  # fmt: skip
+    with pytest.warns(UserWarning, match="2 in tench"), pytest.raises(ExpungeError, match="'hat' there"):
+        image_files(tmp_path, Erasure(concept="dress", keep="hat"))
+
+
 # ---- ESD as its authors ship it
 
 
@@ -188,8 +221,8 @@ def test_esd_draws_no_images_and_calls_the_denoiser_as_often_as_its_authors(fold
     assert STEPS["esd"] == 200 and weights_for("esd", "unet") == "cross_attention"
     assert weights_for("esd", "dit") == weights_for("salun", "unet") == "full"
     monkeypatch.setattr(type(method), "_noisy", counted_stops(type(method)._noisy, stops := []))
-    done = erase(folder, WHAT, method, EraseOptions(steps=4, weights="cross_attention"), on_row=rows.append)
-    assert done.run.step == 4 and len(stops) == 4
+    done = erase(folder, WHAT, method, EraseOptions(steps=2, weights="cross_attention"), on_row=rows.append)
+    assert done.run.step == 2 and len(stops) == 2
     trained = [n for n, p in done.model.named_parameters() if p.requires_grad]
     assert trained and all(".attn2." in n for n in trained)
     # the checks of the model before the first step, and one look at a condition for each row of the curve
@@ -213,6 +246,7 @@ def counted_stops(noisy, stops):
     return wrapped
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_esd_with_a_mask_or_noised_images_gets_images(folder, monkeypatch):
     monkeypatch.setattr(erase_setup, "PER_PROMPT", 2)
     for more in ({"density": 0.5}, {"source": "data"}):
@@ -220,6 +254,8 @@ def test_esd_with_a_mask_or_noised_images_gets_images(folder, monkeypatch):
         assert done.record.data["name"] == "drawn by the pipeline" and done.run.split.sizes["forget"] == 2
 
 
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.slow
 def test_an_erasure_without_images_is_audited(folder):
     done = erase(folder, WHAT, small("esd", sample_steps=2), EraseOptions(sampler=FEW))
     attack = RecoveryAttack(steps=1, every=1, batch_size=2, count=2, sampler=FEW)
@@ -233,6 +269,7 @@ def test_an_erasure_without_images_is_audited(folder):
 # ---- what an interruption leaves
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_latents_are_kept_as_they_are_drawn_and_the_rest_is_drawn_alone(folder, tmp_path, calls):
     options, state = EraseOptions(per_prompt=4, sampler=FEW), tmp_path / ".out.state"
     told = []
@@ -245,14 +282,53 @@ def test_latents_are_kept_as_they_are_drawn_and_the_rest_is_drawn_alone(folder, 
     with pytest.raises(KeyboardInterrupt):
         erase(folder, WHAT, small("random_label"), options, state_file=state, on_progress=stop)
     assert told == [("training images", 3, 8), ("training images", 6, 8)]
-    assert len(torch.load(latents_file(state), weights_only=True)["latents"]) == 6
+    kept = latents_file(state).read_bytes()
+    assert kept.count(b'"start"') == 2
+    # killed while the second batch was written
+    latents_file(state).write_bytes(kept[:-5])
     told.clear()
     again = erase(
         folder, WHAT, small("random_label"), options, state_file=state, on_progress=lambda *a: told.append(a)
     )
-    assert told[0] == ("training images", 8, 8)
+    assert told[0] == ("training images", 6, 8)
     whole = erase(folder, WHAT, small("random_label"), options)
     assert torch.equal(again.run.split.forget.data.x, whole.run.split.forget.data.x)
+
+
+def test_latents_are_appended_and_only_whole_batches_are_read(tmp_path):
+    path, values = tmp_path / "latents", torch.randn(5, 2, 3)
+    kept = LatentsFile(path, "one")
+    lengths = []
+    for start in (0, 2, 4):
+        kept.add(start, values[start : start + 2])
+        lengths.append(path.stat().st_size)
+    whole = path.read_bytes()
+    for length in (*range(0, len(whole), 7), *lengths, *(n - 1 for n in lengths)):
+        path.write_bytes(whole[:length])
+        read = LatentsFile(path, "one")
+        count = sum(length >= end for end in lengths)
+        assert read.data is None and torch.equal(
+            read.latents, values[: 2 * count] if count else torch.empty(0)
+        )
+    # a batch of another process, and one with a changed bit
+    entry = whole[lengths[1] :]
+    for tail in (whole[lengths[0] : lengths[1]], entry[:-1] + bytes([entry[-1] ^ 1])):
+        path.write_bytes(whole[: lengths[1]] + tail)
+        read = LatentsFile(path, "one")
+        assert len(read.latents) == 4
+    read.add(4, values[4:])
+    assert path.read_bytes() == whole
+    read.finish([0, 1, 2, 3, 4], "drawn")
+    again = LatentsFile(path, "one").data
+    assert torch.equal(again.x, values) and again.labels.tolist() == [0, 1, 2, 3, 4] and again.name == "drawn"
+    with pytest.raises(ExpungeError, match="latents of another call"):
+        LatentsFile(path, "other")
+    read.add(0, values[:1])
+    assert torch.equal(LatentsFile(path, "one").latents, values[:1])
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(ExpungeError, match="is a folder"):
+        read.add(1, values[:1])
 
 
 def test_pictures_that_are_drawn_stay_in_the_record(folder, tmp_path):
@@ -277,6 +353,7 @@ with atomic(Path(sys.argv[1]), folder=True) as part:
 """
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_no_part_of_a_killed_run_stays(folder, tmp_path):
     ended = subprocess.run(
         [sys.executable, "-c", KILLED, str(tmp_path / "out")], env={**os.environ}, check=False

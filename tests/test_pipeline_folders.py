@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
+from inspect import signature
+from pathlib import Path
 
 import pytest
 import torch
 
 import tiny_pipelines as tiny
+from expunge.cli.erase_start import check_folder
 from expunge.errors import CheckpointError, ExpungeError, UnlearningFailed
 from expunge.generation.concepts import Erasure
 from expunge.generation.cross_attention import text_layers
 from expunge.generation.erase import erase
+from expunge.generation.erase_checks import inside_problems
 from expunge.generation.erase_presets import settings
 from expunge.generation.options import EraseOptions
 from expunge.generation.pipeline_index import read_index
 from expunge.generation.pipelines import load
 from expunge.generation.prompted import Prompted
+from expunge.generation.schedulers import SCHEDULERS, few_step_doubt, scheduler_problems
 from expunge.generation.trainable import add_lora, choose_weights
+from expunge.generation.weight_files import stored, variants
 from expunge.records.hashing import state_hash
 from expunge.tasks.sampling import Sampler
 
@@ -50,6 +57,12 @@ def files(folder):
 
 def change(file, **entries):
     file.write_text(json.dumps({**json.loads(file.read_text()), **entries}))
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Sample no pictures of before and after."""
+    monkeypatch.setattr("expunge.generation.erase.grids", lambda *_, **__: iter(()))
 
 
 def run(folder, out=None, *, lr=1e-3, **options):
@@ -108,6 +121,9 @@ BROKEN = {
     ),
     "inpainting": (lambda f: change(f / "unet/config.json", in_channels=9), "takes 9 channels, but latents have 4"),
     "consistency": (lambda f: change(f / "unet/config.json", time_cond_proj_dim=8), "takes the guidance as an input"),
+    "size 0": (lambda f: change(f / "unet/config.json", sample_size=0), "sample_size in"),
+    "size of a side": (lambda f: change(f / "unet/config.json", sample_size=[8, True]), "is [8, True]; it must be"),
+    "no size by default": (lambda f: drop(f / "unet/config.json", "sample_size"), "has no sample_size"),
     "no size": (lambda f: change(f / "unet/config.json", sample_size=None), "has no sample_size"),
     "inputs": (
         lambda f: change(f / "unet/config.json", addition_embed_type="image"),
@@ -136,6 +152,16 @@ def change_text(file):
     file.write_text("{}")
 
 
+def drop(file, name):
+    file.write_text(json.dumps({k: v for k, v in json.loads(file.read_text()).items() if k != name}))
+
+
+def change_scheduler(folder, name, **config):
+    """Write another scheduler, as `pipeline.scheduler = ...` and `save_pretrained` do."""
+    change(folder / "scheduler/scheduler_config.json", _class_name=name, **config)
+    change(folder / "model_index.json", scheduler=["diffusers", name])
+
+
 @pytest.mark.parametrize("case", BROKEN)
 def test_folders_that_cannot_work_are_refused_before_the_import(folder, no_diffusers, case):
     break_it, words = BROKEN[case]
@@ -143,6 +169,97 @@ def test_folders_that_cannot_work_are_refused_before_the_import(folder, no_diffu
     with pytest.raises(CheckpointError) as error:
         read_index(folder)
     assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "words"),
+    [
+        ("LCMScheduler", {}, "is a LCMScheduler, so the denoiser is distilled to a few steps"),
+        ("TCDScheduler", {}, "attach the LoRA of few steps to the result"),
+        ("FlowMatchEulerDiscreteScheduler", {}, "(flow matching); known: DDIMScheduler"),
+        ("EDMEulerScheduler", {}, "(unknown noise levels); known"),
+        ("UniPCMultistepScheduler", {"use_flow_sigmas": True}, "is set to flow matching"),
+        ("DPMSolverMultistepScheduler", {"prediction_type": "flow_prediction"}, "is set to flow matching"),
+        ("EulerDiscreteScheduler", {"timestep_type": "continuous"}, "continuous noise levels"),
+    ],
+)
+def test_schedulers_of_other_losses_are_refused(folder, no_diffusers, name, config, words):
+    """Each of these was erased from: old entries of betas stay in a saved configuration."""
+    change_scheduler(folder, name, **config)
+    with pytest.raises(CheckpointError) as error:
+        read_index(folder)
+    assert words in str(error.value)
+
+
+def test_every_scheduler_that_is_served_has_noise_levels():
+    import diffusers
+
+    for name in SCHEDULERS:
+        # this one needs a further package
+        if name != "DPMSolverSDEScheduler":
+            assert "beta_schedule" in signature(getattr(diffusers, name)).parameters
+        assert not scheduler_problems(Path("s"), name, {"_class_name": name}, ())
+
+
+def test_a_model_of_few_steps_is_refused_by_its_name_and_doubted_by_its_spacing(folder, monkeypatch):
+    change_scheduler(folder, "EulerDiscreteScheduler", timestep_spacing="trailing")
+    monkeypatch.setattr("expunge.generation.erase.open_pipeline", lambda *_: 1 / 0)
+    with pytest.warns(UserWarning, match="timestep_spacing is trailing"), pytest.raises(ZeroDivisionError):
+        run(folder)
+    config = folder / "scheduler/scheduler_config.json"
+    assert few_step_doubt(folder, json.loads(config.read_text()))
+    # ordinary models that predict v have this spacing
+    assert not few_step_doubt(
+        folder, {"timestep_spacing": "trailing", "prediction_type": "v_prediction"}
+    ) and not few_step_doubt(folder, {"timestep_spacing": "leading"})
+    change(folder / "model_index.json", _name_or_path="stabilityai/sd-turbo")
+    with pytest.raises(CheckpointError, match=r"the model is stabilityai/sd-turbo: it is distilled"):
+        read_index(folder)
+
+
+def test_the_command_refuses_a_folder_before_torch_is_imported(folder, tmp_path):
+    """In a fresh interpreter: torch and diffusers are not imported when the refusal is raised."""
+    change_scheduler(folder, "LCMScheduler")
+    code = (
+        "import sys; from expunge.cli.app import main; "
+        "code = main(sys.argv[1:]); print(code, {'torch', 'diffusers', 'numpy'} & set(sys.modules))"
+    )
+    words = ["erase", "salun", str(folder), "--concept", "dress", "--out", str(tmp_path / "out")]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "2 set()" and "is a LCMScheduler" in done.stderr
+    check_folder(["salun", str(folder), "--help"])
+    check_folder(["salun", "--concept", "dress"])
+    check_folder(["salun"])
+
+
+def test_nothing_is_written_into_a_folder_that_is_read(folder, tmp_path, monkeypatch):
+    from expunge.cli import main
+
+    before = files(folder)
+    link = tmp_path / "link"
+    link.symlink_to(folder, target_is_directory=True)
+    for place in (folder / "inside", folder / "new/deep", link / "inside", folder / "unet/../inside"):
+        with pytest.raises(ExpungeError, match="which is only read; name a place outside it"):
+            run(folder, place)
+    (tmp_path / "images").mkdir()
+    with pytest.raises(ExpungeError, match=r"lies inside .*images, which is only read"):
+        erase(
+            folder,
+            WHAT,
+            settings("esd"),
+            EraseOptions(images=tmp_path / "images"),
+            out=tmp_path / "images/out",
+        )
+    with pytest.raises(ExpungeError, match="pipeline is only read; name another folder"):
+        run(folder, tmp_path / "out", spill=link)
+    assert not inside_problems(folder / "../out", folder)
+    words = ["erase", "salun", str(folder), "--concept", "dress", "--out"]
+    assert main([*words, str(folder / "inside")]) == 2
+    assert main([*words, str(tmp_path / "out"), "--report", str(link / "report.html")]) == 2
+    assert main([*words, str(tmp_path / "out"), "--spill", str(folder / "spill")]) == 2
+    assert files(folder) == before and sorted(p.name for p in folder.iterdir()) == sorted(
+        {name.partition("/")[0] for name in before}
+    )
 
 
 def test_an_attached_adapter_and_foreign_parameters_are_refused(folder, tmp_path):
@@ -171,16 +288,29 @@ def test_a_tokenizer_without_a_limit_gets_that_of_its_encoder(folder):
     assert loaded.prompted(["a photo of a dress"]).prompts.shape[:2] == (2, 77)
 
 
+def test_variants_are_read_whatever_their_name(tmp_path):
+    start = "diffusion_pytorch_model"
+    for name in (".my-var", ".v1.0-00001-of-00001", "-00001-of-00001.late-1", ""):
+        (tmp_path / f"{start}{name}.safetensors").touch()
+    assert variants(tmp_path) == {"my-var", "v1.0", "late-1", None}
+    assert [f.name for f in stored(tmp_path, "v1.0")] == [f"{start}.v1.0-00001-of-00001.safetensors"]
+
+
 # ---- written as they were
 
 
-@pytest.mark.parametrize("form", ["fp16 variant in shards", "bfloat16", "bin"])
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize(
+    "form", ["fp16 variant in shards", pytest.param("bfloat16", marks=pytest.mark.slow), "bin"]
+)
 def test_precision_variant_shards_and_other_files_stay(tmp_path, form):
     source, out = tmp_path / "source", tmp_path / "out"
     pipeline = tiny.stable_diffusion(tmp_path)
     if form == "fp16 variant in shards":
-        pipeline.to(dtype=torch.float16).save_pretrained(str(source), variant="fp16", max_shard_size="150KB")
-        assert len(list((source / "unet").glob("*.fp16-*.safetensors"))) == 3
+        pipeline.to(dtype=torch.float16).save_pretrained(
+            str(source), variant="my-fp16", max_shard_size="150KB"
+        )
+        assert len(list((source / "unet").glob("*.my-fp16-*.safetensors"))) == 3
     elif form == "bfloat16":
         pipeline.to(dtype=torch.bfloat16).save_pretrained(str(source))
     else:
@@ -221,6 +351,7 @@ def test_a_change_that_vanishes_by_rounding_is_no_result(tmp_path):
 # ---- sizes
 
 
+@pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("kind", ["unet", "xl"])
 def test_sizes_that_are_not_square(tmp_path, kind):
     from PIL import Image

@@ -38,11 +38,13 @@ class Command:
             function that returns their `MethodCommands`.
         summary: The line in `expunge --help`: the first line of the function's docstring.
         per_method: Whether a method follows the command.
+        check: Function that refuses wrong input from the words after the command, before the command is imported.
     """
 
     place: str
     summary: str
     per_method: bool = False
+    check: str = ""
 
     @property
     def import_path(self) -> str:
@@ -51,8 +53,13 @@ class Command:
 
     def load(self) -> Any:
         """Import the function."""
-        module, _, name = self.import_path.partition(":")
-        return getattr(importlib.import_module(module), name)
+        return _imported(self.place)
+
+
+def _imported(place: str) -> Any:
+    """Import a function of this package from module:function."""
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(f"{__package__}.{module}"), name)
 
 
 # in the order of the help
@@ -81,7 +88,12 @@ COMMANDS: dict[str, Command] = {
         "convert:convert", "Rewrite a torch file that holds objects, so that other commands can read it."
     ),
     "bench": Command("bench:bench", "Run the grid of experiments in a TOML file."),
-    "erase": Command("erase:erase_commands", "Erase a concept from a text-to-image pipeline folder.", True),
+    "erase": Command(
+        "erase:erase_commands",
+        "Erase a concept from a text-to-image pipeline folder.",
+        True,
+        "erase_start:check_folder",
+    ),
     "demo-generation": Command(
         "demos:demo_generation",
         "Unlearn a class from a diffusion model of real images in minutes, and write a report.",
@@ -139,6 +151,8 @@ def _call(words: list[str]) -> int:
         return NOT_POSSIBLE
     if not name.startswith("-"):
         _check_command(name)
+        if check := COMMANDS[name].check:
+            _imported(check)(words[1:])
         keep_freed_memory()
     code = build_app(words)(words, exit_on_error=False, print_error=False)
     return code if isinstance(code, int) else 0

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from ..errors import WriteError, raise_all
 from ..generation.concepts import Erasure
 from ..generation.erase import erase as erase_concept
-from ..generation.erase_checks import place_problems
+from ..generation.erase_checks import inside_problems, place_problems
 from ..generation.erase_presets import STEPS, weights_for
 from ..generation.erase_presets import settings as preset
 from ..generation.erased import Erased
@@ -210,6 +210,10 @@ class EraseRun:
     def _problems(self, method: Method, changes: dict[str, Any]) -> list[str]:
         """Return the problems that are known before the pipeline is opened."""
         outputs, training = self.outputs, self.training
+        reads = [path for path in (self.pipeline, training.images) if path is not None]
+        writes = [path for path in (outputs.out, self.failure.spill, outputs.report) if path is not None]
+        # the next checks write into the folders of the outputs
+        raise_all([problem for path in writes for problem in inside_problems(path, *reads)])
         problems = [
             *place_problems(outputs.out),
             *output_problems({"--report": outputs.report}, self.pipeline, outputs.out),

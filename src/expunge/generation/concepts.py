@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,8 +25,12 @@ class Erasure:
         concept: The concept to erase, in the words of a prompt. A tuple names several.
         anchor: What the model shows for the concept's prompts after the erasure. Empty: what it shows for the
             null condition. A tuple names one anchor for each concept, in the same order.
-        keep: Concepts that must stay as they are. The anchors are always kept too.
-        templates: Prompts with `{}` in place of the concept. Every concept and anchor goes into every template.
+        keep: Concepts that must stay as they are. The anchors are always kept too. One text is one concept.
+        templates: Prompts with `{}` in place of the concept. Every concept and anchor goes into every template. One text is
+            one template.
+
+    Raises:
+        ExpungeError: A value is neither a text nor a tuple of texts.
 
     Example:
         >>> Erasure(concept="dress", anchor="coat", keep=("bag",)).prompts()
@@ -37,15 +42,26 @@ class Erasure:
     keep: tuple[str, ...] = ()
     templates: tuple[str, ...] = TEMPLATES
 
+    def __post_init__(self) -> None:
+        names = ("concept", "anchor", "keep", "templates")
+        raise_all([p for name in names for p in _not_texts(name, getattr(self, name))])
+        for name in names:
+            value = getattr(self, name)
+            if not isinstance(value, str):
+                object.__setattr__(self, name, tuple(value))
+            # the letters of one text are no concepts
+            elif name in ("keep", "templates"):
+                object.__setattr__(self, name, (value,))
+
     @property
     def words(self) -> tuple[str, ...]:
         """The concepts to erase."""
-        return (self.concept,) if isinstance(self.concept, str) else tuple(self.concept)
+        return (self.concept,) if isinstance(self.concept, str) else self.concept
 
     @property
     def anchors(self) -> tuple[str, ...]:
         """The anchor of each concept."""
-        given = (self.anchor,) if isinstance(self.anchor, str) else tuple(self.anchor)
+        given = (self.anchor,) if isinstance(self.anchor, str) else self.anchor
         return given * len(self.words) if len(given) == 1 else given
 
     @property
@@ -110,6 +126,11 @@ class Erasure:
             problems.append(
                 f"templates {bad} do not contain {{}} exactly once, and no other brace; write {{}} in the place of the concept."
             )
+        problems += [
+            f"the text {text!a} has characters that no text can have (surrogates); give it in UTF-8."
+            for text in (*self.words, *self.anchors, *self.keep, *self.templates)
+            if _is_no_unicode(text)
+        ]
         if not self.templates:
             problems.append("there is no template; give at least one, for example '{}'.")
         return problems
@@ -117,6 +138,21 @@ class Erasure:
     def check(self) -> None:
         """Raise `ExpungeError` with every problem of the words and templates."""
         raise_all(self.problems())
+
+
+def _not_texts(name: str, value: Any) -> list[str]:
+    """Return the problem of a value that is neither a text nor a list or tuple of texts."""
+    if isinstance(value, str) or (isinstance(value, list | tuple) and all(isinstance(v, str) for v in value)):
+        return []
+    return [f"{name} is {value!r}; give a text or a tuple of texts."]
+
+
+def _is_no_unicode(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def template_is_wrong(template: str, places: int = 1) -> bool:

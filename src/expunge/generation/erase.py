@@ -27,8 +27,10 @@ from .erase_setup import Setup, latents_file, needs_images, open_pipeline, train
 from .erase_training import Trained, epochs_for, hash_trained, round_as_stored, train, with_anchor
 from .erased import RECORD, Erased
 from .options import EraseOptions
+from .pipeline_config import scheduler_config
 from .pipeline_index import read_index
 from .pipelines import files_left_out, save
+from .schedulers import few_step_doubt
 from .training_images import Progress, image_files, no_images
 
 
@@ -59,7 +61,7 @@ def erase(
         erasure: What to erase and what to keep.
         method: The unlearning method; `erase_presets.settings` gives published settings.
         options: Training images, trainable parameters and length of the training.
-        out: Folder to write. It must not exist.
+        out: Folder to write. It must not exist, and not lie in a folder that is read.
         on_row: Called with every row of the training curve.
         on_progress: Called with what is made, how many are made, and how many there will be: of training images, and of
             pictures before and after.
@@ -79,9 +81,11 @@ def erase(
         >>> erased = erase("pipeline", concept, settings("salun"), EraseOptions(steps=600), out="erased")
     """
     options = options or EraseOptions()
-    check(erasure, method, options, out)
+    check(erasure, method, options, folder, out, state_file)
     # before the images are read
     read_index(folder)
+    if doubt := few_step_doubt(Path(folder) / "scheduler", scheduler_config(Path(folder))):
+        warnings.warn(doubt, stacklevel=3)
     files = {} if options.images is None else image_files(Path(options.images), erasure)
     setup = open_pipeline(folder, erasure, method, options, on_progress or (lambda what, done, total: None))
     with_images = needs_images(method, options)

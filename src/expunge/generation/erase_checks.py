@@ -22,13 +22,23 @@ from .same_prompts import same_prompt_problems
 from .trainable import lora_problems, weights_problems
 
 
-def check(erasure: Erasure, method: Method, options: EraseOptions, out: str | Path | None) -> None:
-    """Check everything that needs no pipeline.
+def check(
+    erasure: Erasure,
+    method: Method,
+    options: EraseOptions,
+    folder: str | Path,
+    out: str | Path | None,
+    state_file: str | Path | None = None,
+) -> None:
+    """Check everything that needs no parameters.
 
     Raises:
         ExpungeError: With every problem.
     """
     problems = erasure.problems() + seed_problems(options.seed) + method_problems(method)
+    reads = [Path(path) for path in (folder, options.images) if path is not None]
+    writes = [Path(path) for path in (out, options.spill, state_file) if path is not None]
+    problems += [problem for path in writes for problem in inside_problems(path, *reads)]
     if out is not None:
         problems += place_problems(Path(out))
         if options.keep_failed:
@@ -82,6 +92,24 @@ def place_problems(out: Path) -> list[str]:
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         return [f"{out} cannot be written: {parent} is not a writable folder; name another folder."]
     return []
+
+
+def inside_problems(path: Path, *reads: Path) -> list[str]:
+    """Return a sentence for each folder in `reads` that the file or folder `path` would be written into, also through links."""
+    try:
+        real = path.resolve()
+        places = [p for p in (real, *real.parents) if p.is_dir()]
+        inside = [read for read in reads if read.is_dir() and any(p.samefile(read) for p in places)]
+        same = [read for read in inside if real.is_dir() and real.samefile(read)]
+    # a loop of links
+    except (OSError, RuntimeError) as error:
+        return [f"{path} cannot be written: {error}; name another place."]
+    return [
+        f"{read} is only read; name another folder to write."
+        if read in same
+        else f"{path} lies inside {read}, which is only read; name a place outside it."
+        for read in inside
+    ]
 
 
 def check_loaded(

@@ -121,19 +121,20 @@ class Loaded:
         return problems
 
     @torch.no_grad()
-    def prompted(self, prompts: Sequence[str], words: str | Sequence[str] = ()) -> Prompted:
+    def prompted(self, prompts: str | Sequence[str], words: str | Sequence[str] = ()) -> Prompted:
         """Return the denoiser with the embeddings of `prompts` and of the null condition.
 
         The null condition is the one that the pipeline guides away from: the empty prompt, or zeros for an XL with
         `force_zeros_for_empty_prompt`.
 
         Args:
-            prompts: Prompts, or class names or numbers for a DiT.
+            prompts: Prompts, or class names or numbers for a DiT. One text is one prompt.
             words: A concept whose tokens to mark in the prompts, as `Prompted.tokens`, or several.
 
         Raises:
             ExpungeError: With every name that is not a class of the DiT.
         """
+        prompts = (prompts,) if isinstance(prompts, str) else prompts
         if self.kind == "dit":
             return Prompted(self.denoiser, labels=self._labels(prompts))
         encoded = [self._encode(p) for p in [*prompts, ""]]
@@ -207,22 +208,31 @@ class Loaded:
             Latents (N, c, h, w), float32 on the CPU.
         """
         vae = self.pipeline.vae.to(self.device)
-        parameter = next(vae.parameters())
-        shift = getattr(vae.config, "shift_factor", None) or 0.0
+        parameter, (mean, std) = next(vae.parameters()), self._mean_and_std()
         means = [vae.encode(x.to(parameter) * 2 - 1).latent_dist.mean.cpu() for x in images.split(batch_size)]
-        return ((torch.cat(means) - shift) * vae.config.scaling_factor).float()
+        return ((torch.cat(means) - mean) / std).float()
 
     @torch.no_grad()
     def decode(self, latents: Tensor, batch_size: int = 16) -> Tensor:
         """Decode latents to images (N, 3, H, W) in [0, 1] on the CPU, `batch_size` at once."""
         vae = self.pipeline.vae.to(self.device)
-        parameter = next(vae.parameters())
-        shift = getattr(vae.config, "shift_factor", None) or 0.0
+        parameter, (mean, std) = next(vae.parameters()), self._mean_and_std()
         images = [
-            vae.decode(z.to(parameter) / vae.config.scaling_factor + shift).sample.cpu()
-            for z in latents.split(batch_size)
+            vae.decode((z.cpu() * std + mean).to(parameter)).sample.cpu() for z in latents.split(batch_size)
         ]
         return (torch.cat(images).float() / 2 + 0.5).clamp(0, 1)
+
+    def _mean_and_std(self) -> tuple[Tensor, Tensor]:
+        """Return the mean and standard deviation (1, c or 1, 1, 1) that the latents of the denoiser take away from the encoder's.
+
+        As the pipelines of diffusers: only an XL has those of each channel (`latents_mean`, `latents_std`), and none a
+        `shift_factor`.
+        """
+        config = self.pipeline.vae.config
+        given = [getattr(config, name, None) for name in ("latents_mean", "latents_std")]
+        mean, std = ([0.0], [1.0]) if self.kind != "xl" or None in given else given
+        mean, std = (torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1) for values in (mean, std))
+        return mean, std / config.scaling_factor
 
     def data(self, images: Tensor, conditions: Tensor, name: str) -> TensorData:
         """Encode images (N, 3, H, W) in [0, 1] with their conditions (N,) as training data named `name`."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
@@ -14,21 +16,27 @@ from torch import Tensor
 from ..data.items import check_range, to_8_bits
 from ..data.resize import Resize
 from ..data.tensors import TensorData
-from ..errors import ExpungeError, raise_all
-from ..records.torch_files import load_state, save_state
+from ..errors import raise_all
 from ..sources.folders import ImageFolder
 from ..sources.image_walk import Walk, readable_suffixes, walk_images
 from ..sources.images import warn_unread
 from ..tasks.diffusion import Diffusion
 from ..tasks.sampling import Sampler
 from .concepts import Erasure
+from .latents_file import LatentsFile
 from .prompted import Prompted
 from .text_to_image import Loaded
 
 # called with what is made, how many are made, and how many there will be
 Progress = Callable[[str, int, int], None]
-# makes latents: takes those that an earlier call made, and a function that keeps the latents so far
-Make = Callable[[Tensor, Callable[[Tensor], None]], TensorData]
+# keeps a batch of latents: takes the position of its first one, and the batch
+Keep = Callable[[int, Tensor], None]
+# makes latents: takes those that an earlier call made, and what keeps further ones
+Make = Callable[[Tensor, Keep], TensorData]
+
+
+def not_kept(start: int, batch: Tensor) -> None:
+    """Keep no latents."""
 
 
 def kept_latents(path: Path | None, made_of: tuple[object, ...], make: Make) -> TensorData:
@@ -45,50 +53,68 @@ def kept_latents(path: Path | None, made_of: tuple[object, ...], make: Make) -> 
         ExpungeError: If the file was made with another `made_of`.
     """
     if path is None:
-        return make(torch.empty(0), lambda latents: None)
-    identity, done = repr(made_of), torch.empty(0)
-    if path.exists():
-        state = load_state(path)
-        if state.get("identity") != identity:
-            raise ExpungeError(
-                f"{path} holds the latents of another call: pipeline, prompts, images, their number, sampler or seed "
-                "differ. Remove the file to start again, or repeat the settings of that call."
-            )
-        if "conditions" in state:
-            return TensorData(state["latents"], state["conditions"], name=state["name"])
-        done = state["latents"]
-    data = make(done, lambda latents: save_state(path, {"identity": identity, "latents": latents}))
-    save_state(path, {"identity": identity, "latents": data.x, "conditions": data.labels, "name": data.name})
+        return make(torch.empty(0), not_kept)
+    kept = LatentsFile(path, repr(made_of))
+    if kept.data is not None:
+        return kept.data
+    data = make(kept.latents, kept.add)
+    kept.finish(data.labels.tolist(), data.name)
     return data
 
 
 def image_files(folder: Path, erasure: Erasure) -> dict[str, list[Path]]:
     """List the image files below the sub-folder of each concept, sorted, and decode each once.
 
-    Hidden files are left out. A warning names other files that are not images.
+    An image in the sub-folders of two concepts, such as "dress" and "dress/red", belongs to the inner one. Hidden files are left
+    out. Warnings name other files that are not images, and the folders of images that no concept names.
 
     Raises:
         ExpungeError: With every sub-folder that has no images, and every file that cannot be decoded. An anchor may have no
             images.
     """
-    walk, paths, problems = Walk(), {}, []
-    for word in dict.fromkeys((*erasure.words, *erasure.kept)):
-        before = len(walk.images)
-        if (folder / word).is_dir():
-            walk_images(folder, word, walk)
-        paths[word] = [folder / walk.renamed.get(name, name) for name in sorted(walk.images[before:])]
-        if not paths[word] and (word not in erasure.anchors or word in erasure.keep):
-            problems.append(
-                f"{folder / word} has no images ({', '.join(sorted(readable_suffixes()))}); put the images of '{word}' there."
-            )
+    walk = Walk()
+    walk_images(folder, "", walk)
+    words = dict.fromkeys((*erasure.words, *erasure.kept))
+    places = {PurePosixPath(word).as_posix(): word for word in words}
+    named: dict[str, list[str]] = {word: [] for word in words}
+    unused: Counter[str] = Counter()
+    for name in sorted(walk.images):
+        above = PurePosixPath(name).parents
+        word = next((places[place.as_posix()] for place in above if place.as_posix() in places), None)
+        if word is None:
+            unused[above[0].as_posix()] += 1
+        else:
+            named[word].append(name)
+    problems = [
+        f"{folder / word} has no images ({', '.join(sorted(readable_suffixes()))}); put the images of '{word}' there."
+        for word, found in named.items()
+        if not found and (word not in erasure.anchors or word in erasure.keep)
+    ]
+    used = [name for found in named.values() for name in found]
     warn_unread(str(folder), walk.unread, len(walk.images))
-    names = np.array(walk.images, dtype=object)
+    _warn_unused(folder, unused)
+    names = np.array(used, dtype=object)
     images = ImageFolder(folder, names, np.zeros(len(names), dtype=np.int64), Resize(1), walk.renamed)
     with ThreadPoolExecutor() as pool:
         raise_all(
             problems + sorted(problem for problem in pool.map(images.problem, range(len(names))) if problem)
         )
-    return paths
+    return {word: [folder / walk.renamed.get(name, name) for name in found] for word, found in named.items()}
+
+
+def _warn_unused(folder: Path, unused: Mapping[str, int], shown: int = 5) -> None:
+    """Warn of the folders whose images no concept names."""
+    if not unused:
+        return
+    listed = [
+        f"{count:,} in {'the folder itself' if place == '.' else place}" for place, count in unused.items()
+    ]
+    more = f" and {len(listed) - shown} more folders" if len(listed) > shown else ""
+    warnings.warn(
+        f"{folder}: {sum(unused.values()):,} images are not used, because no concept names their folder: "
+        f"{', '.join(listed[:shown])}{more}. To keep what they show, name the folder as a kept concept (--keep).",
+        stacklevel=5,
+    )
 
 
 def contents(files: Mapping[str, Sequence[Path]]) -> list[tuple[str, str, str]]:
@@ -114,17 +140,19 @@ def sampled_latents(
     seed: int,
     progress: Progress,
     done: Tensor,
-    keep: Callable[[Tensor], None],
+    keep: Keep,
 ) -> TensorData:
     """Sample one latent for each of the conditions (N,) of `model`, from the first that is not in `done`."""
     # noise that is added at each step would not be that of the interrupted call
-    if sampler.eta or not len(done):
-        done = torch.empty(0, *loaded.shape)
-    for batch in sampler.batches(model, task, conditions, loaded.shape, seed=seed + 1, skip=len(done)):
-        done = torch.cat([done, batch])
-        keep(done)
-        progress("training images", len(done), len(conditions))
-    return TensorData(done, conditions, name="drawn by the pipeline")
+    batches = [done] if len(done) and not sampler.eta else []
+    count = sum(map(len, batches))
+    for batch in sampler.batches(model, task, conditions, loaded.shape, seed=seed + 1, skip=count):
+        # as the file keeps it
+        batches.append(batch.float())
+        keep(count, batches[-1])
+        count += len(batch)
+        progress("training images", count, len(conditions))
+    return TensorData(torch.cat(batches), conditions, name="drawn by the pipeline")
 
 
 def read_latents(
@@ -135,7 +163,7 @@ def read_latents(
     batch_size: int = 8,
     progress: Progress = lambda what, done, total: None,
     done: Tensor | None = None,
-    keep: Callable[[Tensor], None] = lambda latents: None,
+    keep: Keep = not_kept,
 ) -> TensorData:
     """Encode the images of `image_files`, from the first that is not in `done`.
 
@@ -149,7 +177,7 @@ def read_latents(
         batch_size: Images to encode at once.
         progress: Called after each batch.
         done: Latents of an interrupted call.
-        keep: Called with all latents so far after each batch.
+        keep: Keeps each batch as soon as it is made.
     """
     paths: list[Path] = []
     conditions: list[int] = []
@@ -159,16 +187,16 @@ def read_latents(
         for k, path in enumerate(of_word):
             paths.append(path)
             conditions.append(choices[k % len(choices)])
-    if done is None or not len(done):
-        done = torch.empty(0, *loaded.shape)
-    for start in range(len(done), len(paths), batch_size):
+    batches = [done] if done is not None and len(done) else []
+    for start in range(sum(map(len, batches)), len(paths), batch_size):
         images = torch.stack(
             [picture(path, *loaded.image_size) for path in paths[start : start + batch_size]]
         )
-        done = torch.cat([done, loaded.encode(images)])
-        keep(done)
-        progress("encoded images", len(done), len(paths))
-    return TensorData(done, torch.tensor(conditions), name="images")
+        batches.append(loaded.encode(images))
+        keep(start, batches[-1])
+        progress("encoded images", start + len(images), len(paths))
+    latents = torch.cat(batches) if batches else torch.empty(0, *loaded.shape)
+    return TensorData(latents, torch.tensor(conditions), name="images")
 
 
 def picture(path: Path, height: int, width: int) -> Tensor:

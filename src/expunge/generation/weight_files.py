@@ -15,8 +15,8 @@ from ..errors import CheckpointError
 
 # `diffusion_pytorch_model.fp16-00001-of-00002.safetensors`; diffusers once wrote the variant behind the shard
 _NAME = re.compile(
-    r"(?:diffusion_pytorch_model|pytorch_model|model)(?:\.(?P<variant>[\w]+))?"
-    r"(?:-(?P<shard>\d{5})-of-(?P<count>\d{5}))?(?:\.(?P<late>[\w]+))?\.(?P<format>safetensors|bin)"
+    r"(?:diffusion_pytorch_model|pytorch_model|model)(?:\.(?P<variant>.+?))?"
+    r"(?:-(?P<shard>\d{5})-of-(?P<count>\d{5})(?:\.(?P<late>.+))?)?\.(?P<format>safetensors|bin)"
 )
 
 
