@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,10 @@ from .settings_flags import flag_group, with_help
 from .terminal import notice
 
 FAILURE = flag_group("Failures", 8)
+# how the warnings on a run without a result start: the error that ends its command says the same
+_SAID_BY_ERROR = (
+    r"\w+ (diverged|unchanged)\b|(The only trial|None of the \d+ trials) of \S+ (did not improve|improved) on"
+)
 
 
 @with_help
@@ -40,10 +45,13 @@ class FailureFlags:
 def resumable(out: Path) -> Iterator[Path]:
     """Yield the file where the run that writes `out` keeps its resumable state.
 
-    If the user interrupts the run, a note says whether the same command will resume it.
+    If the user interrupts the run, a note says whether the same command will resume it. The status of a run without a result
+    is not shown here, because `refuse_failed` says it.
     """
     try:
-        yield state_file(out)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", _SAID_BY_ERROR, RuntimeWarning)
+            yield state_file(out)
     except KeyboardInterrupt:
         if text := kept_text(out):
             notice(text)

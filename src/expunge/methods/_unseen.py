@@ -2,35 +2,65 @@
 
 from __future__ import annotations
 
-import torch
+from dataclasses import asdict
+from typing import Any
 
-from ..data.likeness import importance_weights, weighted_mean
+import torch
+from torch import Tensor
+
+from ..data.likeness import FEW, Target, few_text, likeness, weighted_mean
 from ..data.validation_source import NO_UNSEEN, REMEDY
 from ..torch_utils.module_state import evaluating
-from ..training.run import Run
+from ..training.run import Row, Run
+
+# where the run keeps the target as plain values, which its resumable state can hold
+KEY = "stop_target"
 
 
 def no_target(rules: str) -> str:
     """Return that rules are off because nothing says how a model treats samples that it never saw, and the remedy.
 
     Args:
-        rules: The rules with their verb, such as "the stop rule is off".
+        rules: The rules, such as "the stop rule" or "the gate and the stop rule".
     """
-    return f"{NO_UNSEEN}, so {rules}: the method may forget too much or too little. To turn it on, {REMEDY}."
+    verb, them = ("are", "them") if " and " in rules else ("is", "it")
+    return f"{NO_UNSEEN}, so {rules} {verb} off: the method may forget too much or too little. To turn {them} on, {REMEDY}."
 
 
-def unseen_accuracy(run: Run) -> float | None:
-    """Return the accuracy in percent that forget samples should fall to.
+def measure_unseen(run: Run) -> tuple[Target, float]:
+    """Return the accuracy on unseen samples and their mean confidence in the true class, weighted like the forget set.
 
-    It is 0 for a forgotten class, else that of the model on unseen samples, which importance weights give the class
-    distribution of the forget set. Without unseen samples it is None, and the run notes that the stop rule is off.
+    The target is kept for `stop_reason` and `target_details`. The run notes if few samples are behind it.
     """
-    if run.split.forget_classes:
-        return 0.0
-    if not len(run.split.unseen):
-        run.note(no_target("the stop rule is off"))
-        return None
+    correct: list[Tensor] = []
+    confidence: list[Tensor] = []
     with evaluating(run.model), torch.inference_mode():
-        batches = run.split.unseen.batches(run.compute.eval_batch, device=run.device)
-        scores = [run.task.sample_scores(run.model, batch) for batch in batches]
-    return 100 * weighted_mean(torch.cat(scores), importance_weights(run.split))
+        for batch in run.split.unseen.batches(run.compute.eval_batch, device=run.device):
+            confidence.append((-run.task.loss(run.model, batch)).exp())
+            correct.append(run.task.sample_scores(run.model, batch))
+    alike = likeness(run.split)
+    target = Target.of(torch.cat(correct), alike)
+    keep_target(run, target)
+    return target, weighted_mean(torch.cat(confidence), alike.weights)
+
+
+def keep_target(run: Run, target: Target) -> None:
+    """Remember at what forget accuracy the run stops, and note it if few samples are behind it."""
+    run.memo[KEY] = asdict(target)
+    if target.samples is not None and target.samples < FEW:
+        run.note(few_text(target.samples))
+
+
+def stop_reason(run: Run, row: Row) -> str | None:
+    """Return why a run ends whose forget accuracy has reached that of unseen samples; None for a run that goes on."""
+    if KEY not in run.memo or row["forget"] is None:
+        return None
+    target = Target(**run.memo[KEY])
+    if row["forget"] > target.percent:
+        return None
+    return f"forget accuracy {row['forget']:.1f} reached that of unseen samples, {target}"
+
+
+def target_details(run: Run) -> dict[str, Any]:
+    """Return the target of the stop rule for the record: percent, standard error in points, number of comparable samples."""
+    return {KEY: run.memo[KEY]} if KEY in run.memo else {}

@@ -34,13 +34,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..data.batch import Batch, to_device
+from ..data.likeness import Target, standard_error
 from ..data.samples import Samples
-from ..data.validation_source import NO_UNSEEN, REMEDY
-from ..errors import ExpungeError
+from ..errors import ExpungeError, raise_all
 from ..masks.per_sample_gradients import to_full_precision
 from ..training.run import Row, Run
 from ..training.schedule import Pair
+from ..training.unseen_check import unseen_problems
 from ._retain_part import RetainPartMethod
+from ._unseen import KEY, keep_target, target_details
 
 # difference of the accuracies (shares) at which a run stops
 ENOUGH = -0.01
@@ -78,6 +80,7 @@ class LoTUS(RetainPartMethod):
 
     published: ClassVar = {}
     needs: ClassVar = ("logits",)
+    needs_unseen: ClassVar = "compares the forget set with unseen samples"
     search: ClassVar = {"lr": (1e-6, 1e-5, 1e-4, 3e-4, 1e-3, 3e-3), "alpha": (2.0, 4.0, 8.0, 16.0)}
 
     def prepare(self, run: Run) -> None:
@@ -86,15 +89,14 @@ class LoTUS(RetainPartMethod):
         Raises:
             ExpungeError: The split has no validation samples, and no class is forgotten.
         """
+        raise_all(unseen_problems(self, run.split), ExpungeError)
         run.memo["part"] = self.draw_part(run).index
-        run.memo["unseen"] = 0.0 if run.split.forget_classes else self._unseen_accuracy(run)
-
-    def _unseen_accuracy(self, run: Run) -> float:
-        if not len(run.split.validation):
-            raise ExpungeError(
-                f"lotus compares the forget set with unseen samples, and {NO_UNSEEN}; {REMEDY}."
-            )
-        return self._accuracy(run, run.original, run.split.validation)
+        if run.split.forget_classes:
+            run.memo["unseen"] = 0.0
+            return
+        share, count = self._accuracy(run, run.original, run.split.validation), len(run.split.validation)
+        run.memo["unseen"] = share
+        keep_target(run, Target(100 * share, standard_error(100 * share, count), count))
 
     def _accuracy(self, run: Run, model: Any, samples: Samples) -> float:
         """Return the accuracy as a share from 0 to 1."""
@@ -145,7 +147,11 @@ class LoTUS(RetainPartMethod):
         # equal shares may differ by rounding
         if not run.step or self.difference(run) > ENOUGH + 1e-9:
             return None
-        return "the accuracy on the forget set is a point below that on unseen samples"
+        target = f", {Target(**run.memo[KEY])}" if KEY in run.memo else ""
+        return f"the accuracy on the forget set is a point below that on unseen samples{target}"
+
+    def details(self, run: Run) -> dict[str, Any]:
+        return target_details(run)
 
     def problems(self) -> list[str]:
         problems = super().problems()

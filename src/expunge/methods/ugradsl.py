@@ -39,12 +39,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..data.batch import Batch
-from ..data.likeness import importance_weights, weighted_mean
+from ..data.likeness import Target
 from ..tasks.task import Capability
-from ..torch_utils.module_state import evaluating
 from ..training.method import GradientMethod
 from ..training.run import Row, Run
-from ._unseen import no_target
+from ._unseen import keep_target, measure_unseen, no_target, stop_reason, target_details
 
 
 def smoothed_loss(logits: Tensor, y: Tensor, alpha: Tensor | float) -> Tensor:
@@ -125,32 +124,23 @@ class UGradSL(GradientMethod):
     def plan(self) -> str:
         return "forget" if self.p == 0 else "forget+retain"
 
+    def unseen_rules(self) -> str:
+        rules = ["the gate"] if self.gate and self.gate_at is None else []
+        return " and ".join([*rules, *(["the stop rule"] if self.early_stop else [])])
+
     def prepare(self, run: Run) -> None:
         """Estimate on validation samples the gate's confidence and the stop rule's accuracy (percent)."""
-        run.memo.update(gate=1 / run.task.num_classes, target=0.0)
-        if not run.split.forget_classes and (self.gate or self.early_stop):
-            if not len(run.split.unseen):
-                self._disable_safeguards(run)
-                return
-            correct, confidence = [], []
-            with evaluating(run.model), torch.inference_mode():
-                for batch in run.split.unseen.batches(run.compute.eval_batch, device=run.device):
-                    loss = run.task.loss(run.model, batch)
-                    confidence.append((-loss).exp())
-                    correct.append(run.task.sample_scores(run.model, batch))
-            alike = importance_weights(run.split)
-            run.memo.update(
-                gate=weighted_mean(torch.cat(confidence), alike),
-                target=100 * weighted_mean(torch.cat(correct), alike),
-            )
+        run.memo["gate"] = 1 / run.task.num_classes
+        if run.split.forget_classes:
+            keep_target(run, Target(0.0))
+        elif not len(run.split.unseen):
+            run.memo["gate"] = -1.0
+            if rules := self.unseen_rules():
+                run.note(no_target(rules))
+        elif self.gate or self.early_stop:
+            run.memo["gate"] = measure_unseen(run)[1]
         if self.gate_at is not None:
             run.memo["gate"] = self.gate_at
-
-    def _disable_safeguards(self, run: Run) -> None:
-        """Turn off the gate and the stop rule with a note, since no unseen sample can set their limits."""
-        run.memo.update(gate=-1.0 if self.gate_at is None else self.gate_at, target=-1.0)
-        gate = "the gate and " if self.gate and self.gate_at is None else ""
-        run.note(no_target(f"{gate}the stop rule {'are' if gate else 'is'} off"))
 
     def loss(self, run: Run, forget: Batch | None, retain: Batch | None) -> Tensor:
         """Return p * retain loss - (1 - p) * smoothed forget loss."""
@@ -208,9 +198,10 @@ class UGradSL(GradientMethod):
         return -self.max_rate * (near_share if self.rate == "literal" else 1 - near_share)
 
     def stop(self, run: Run, row: Row) -> str | None:
-        if self.early_stop and row["forget"] is not None and row["forget"] <= run.memo["target"]:
-            return f"forget accuracy {row['forget']:.1f} reached that of unseen samples, {run.memo['target']:.1f}"
-        return None
+        return stop_reason(run, row) if self.early_stop else None
+
+    def details(self, run: Run) -> dict[str, Any]:
+        return target_details(run) if self.early_stop else {}
 
     def problems(self) -> list[str]:
         problems = super().problems()
