@@ -28,6 +28,8 @@ def _of_run(record: Record) -> list[str]:
         lines.append(
             f"RTE is the one run that made the model. The {len(trials)} trials together took {seconds:.1f} s."
         )
-    if target := record.details.get("stop_target"):
+    target = record.details.get("stop_target") or {"percent": 0.0}
+    # the status of a run that it stopped says the same
+    if target.get("samples") is not None and record.ended != "stopped":
         lines.append(f"The stop rule ends a run at a forget accuracy of {Target(**target)}.")
     return [*lines, *record.details.get("changes", ())]
