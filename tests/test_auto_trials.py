@@ -31,6 +31,7 @@ from expunge.sources.loading import load
 from expunge.training.method import Method
 from expunge.tuning.auto import MOST, AutoSearch, adapt, can_search, search_for
 from expunge.tuning.caution import cautious_distance, excess_distance, worse_text
+from expunge.tuning.estimate import predict_sets
 from expunge.tuning.search import Trial, count_for, tries
 from expunge.tuning.trials import tune
 from expunge.tuning.tuned import Tuned, no_better_text
@@ -145,14 +146,14 @@ def test_excess_distance_by_hand():
 
 def test_the_original_is_far_for_a_class_and_within_the_error_for_few_samples(setting):
     model, split, other, random = setting
-    distance, margin = cautious_distance(model, split, TASK)
+    distance, margin = cautious_distance(predict_sets(model, split, TASK), split, TASK)
     assert margin == 0 and distance(model) > 45
     # confidences alone do not make a recognised class forgotten
     sharper = copy.deepcopy(model)
     with torch.no_grad():
         list(sharper.parameters())[-2].mul_(1.5)
     assert distance(sharper) > 45
-    distance, margin = cautious_distance(other, random, TASK)
+    distance, margin = cautious_distance(predict_sets(other, random, TASK), random, TASK)
     assert distance(other) <= margin < 5
 
 

@@ -75,7 +75,7 @@ def test_what_was_forgotten_is_not_learned_again_by_a_second_request(made, tmp_p
     ours = ["--trials", "0", "--checkpoint", made["ours"], "--epochs", "1", "--batch-size", "64"]
     first, second = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
     assert main(["unlearn", "salun", *DIGITS, "--forget-class", "4", *ours, "--out", str(first)]) == 0
-    assert "answered 1 other request(s), 30 samples: they are not trained on" in capsys.readouterr().err
+    assert "answered 1 other request, 30 samples: they are not trained on" in capsys.readouterr().err
     assert [r.classes for r in read_requests(tmp_path / "a.requests.json")] == [(3,), (4,)]
     assert main(["unlearn", "salun", *DIGITS, "--forget-class", "3", "4", *ours, "--out", str(first)]) == 0
     start = ["unlearn", "salun", *DIGITS, *AS_GIVEN, "--epochs", "1", "--batch-size", "64"]
@@ -84,7 +84,7 @@ def test_what_was_forgotten_is_not_learned_again_by_a_second_request(made, tmp_p
     capsys.readouterr()
     later = ["--checkpoint", str(second), "--forget-class", "4", "--out", str(tmp_path / "c.safetensors")]
     assert main([*start, *later]) == 0
-    assert "answered 1 other request(s), 27 samples" in capsys.readouterr().err
+    assert "answered 1 other request, 27 samples" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

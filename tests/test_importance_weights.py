@@ -58,7 +58,7 @@ def test_weights_pick_validation_samples_like_the_forget_set(split, wrong):
     assert error > (20 if wrong else 1)
     assert expected_scores(predict_sets(model, split, task), split)["UA"] == pytest.approx(error)
     run = execute(model, split, UGradSL(epochs=1, lr=0.0), task)
-    assert run.memo["target"] == pytest.approx(100 - error, abs=0.01)
+    assert run.memo["stop_target"]["percent"] == pytest.approx(100 - error, abs=0.01)
 
 
 def test_small_groups_and_missing_classes_use_all_validation_samples():

@@ -102,10 +102,12 @@ def test_a_run_stops_once_forget_samples_are_no_better_than_unseen_ones():
         expected = run.task.predict(run.model, run.split.validation).accuracy if target is None else target
         if target is None:
             # weights only give the validation set the class distribution of the forget set
-            assert run.memo["target"] == pytest.approx(expected, abs=25)
+            assert run.memo["stop_target"]["percent"] == pytest.approx(expected, abs=25)
         else:
-            assert run.memo["target"] == expected
-        assert method.stop(run, {"forget": run.memo["target"]}) and not method.stop(run, {"forget": 101.0})
+            assert run.memo["stop_target"]["percent"] == expected
+        assert method.stop(run, {"forget": run.memo["stop_target"]["percent"]}) and not method.stop(
+            run, {"forget": 101.0}
+        )
     method = JIT(early_stop=False)
     method.prepare(run)
     assert method.stop(run, {"forget": 0.0}) is None

@@ -9,9 +9,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from expunge.data.likeness import BORROWED, FEW
 from expunge.data.split import Split
 from expunge.errors import ExpungeError
-from expunge.methods._unseen import unseen_accuracy
+from expunge.methods._unseen import KEY, measure_unseen
 from expunge.methods.lotus import LoTUS, gumbel_target
 from expunge.methods.ugradsl import UGradSL
 from expunge.projects.wanted import union_of
@@ -120,13 +121,23 @@ def test_a_class_with_other_samples_is_no_pure_class():
     assert "alpha" not in LoTUS(epochs=50).adapted(problem.run())
     # only unseen samples of class 0 are like the five others
     alike = union.unseen.take(union.unseen.labels == 0)
-    expected = 5 / (5 + count) * task.predict(model, alike).accuracy
-    assert unseen_accuracy(problem.run()) == pytest.approx(expected)
+    kept = union.unseen.take(union.unseen.labels != 1)
+    few, every = len(alike), len(union.unseen)
+    assert few < FEW
+    # 10 samples are borrowed from all unseen samples, of which those of the removed class count as 0
+    share, borrowed = (1 - BORROWED / (few + BORROWED)) / few, BORROWED / (few + BORROWED) / every
+    right = task.predict(model, kept).correct.double()
+    weights = borrowed + share * (kept.labels == 0)
+    expected = 5 / (5 + count) * 100 * float((right * weights).sum() / weights.sum())
+    run = problem.run()
+    with pytest.warns(RuntimeWarning, match="comparable"):
+        assert measure_unseen(run, "the stop rule") is not None
+    assert run.memo[KEY]["percent"] == pytest.approx(expected) and run.memo[KEY]["samples"] == few
     bare = replace(union, validation=union.validation.take(slice(0)), held_out=union.held_out[:0])
     with pytest.raises(ExpungeError, match="validation"):
         execute(model, bare, LoTUS(epochs=1), task)
     with pytest.warns(RuntimeWarning, match="the stop rule is off"):
-        assert unseen_accuracy(Problem(model, bare, task).run()) is None
+        assert measure_unseen(Problem(model, bare, task).run(), "the stop rule") is None
 
 
 def test_the_gate_and_the_target_of_a_union_by_hand():
@@ -137,6 +148,8 @@ def test_the_gate_and_the_target_of_a_union_by_hand():
     union = union_of(parts, train, test, **drawn)
     run, method = Problem(model, union, task).run(), UGradSL(gate=True)
     method.prepare(run)
-    assert run.memo["target"] == pytest.approx(unseen_accuracy(run))
+    again = Problem(model, union, task).run()
+    assert run.memo["gate"] == pytest.approx(measure_unseen(again, ""))
+    assert run.memo[KEY] == again.memo[KEY] and 0 < run.memo[KEY]["percent"] < 100
     limits = method._limits(run, torch.tensor([0, 1]))
     assert limits.tolist() == pytest.approx([run.memo["gate"], 0.25]) and run.memo["gate"] != 0.25

@@ -526,7 +526,7 @@ def test_a_class_is_repeated_with_its_new_samples(project, change):
     [
         (
             {"ids": ["p1", "p5"]}, ["p1", "p2"],
-            r"each is unknown.*\n.*request 1 removed 'p1' in run 1, and the data no longer has.*ask for the other samples only",
+            r"is unknown.*\n.*request 1 removed 'p1' in run 1, and the data no longer has.*ask for the other samples only",
         ),
         (
             {"ids": ["p1", "p2"]}, ["p1", "p2"],

@@ -256,7 +256,7 @@ def test_a_waiting_request_whose_samples_are_gone_is_left_out(project, notes, mo
     project.register([wanted(ids=["p9"]), wanted(ids=["p1", "p2"])])
     data_with(monkeypatch, [k for k in range(400) if k != 1])
     project.register([wanted(ids=["p8"])])
-    words = r"request 2 cannot be answered and stays open: 1 id\(s\) like 'p1': each is unknown"
+    words = r"request 2 cannot be answered and stays open: 1 id, 'p1', is unknown"
     assert project.plan(pending=True).samples == [1, 1] and re.search(words, notes[-1])
     # the command answers the others
     assert main(["forget", "--project", str(project.path), "--pending"]) == 1

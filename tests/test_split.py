@@ -118,7 +118,7 @@ def test_ids_in_the_test_set_have_their_own_message():
     with pytest.raises(SplitError) as caught:
         Split.by_ids(train, test, ["a1", "b4", "zz", "b2"], validation=0)
     unknown, in_test = caught.value.problems
-    assert "like 'zz': each is unknown" in unknown
+    assert "1 id, 'zz', is unknown" in unknown
     assert "each lies in the test set" in in_test and "test=FILE" in in_test and "['b4', 'b2']" in in_test
 
 

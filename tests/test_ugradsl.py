@@ -216,7 +216,7 @@ def test_random_forgetting_takes_its_gate_from_validation(setting):
     run = execute(model, split, UGradSL(epochs=1, lr=0.0), task)
     seen = task.predict(model, split.validation)
     assert run.memo["gate"] == pytest.approx(seen.confidence.mean().item(), rel=1e-4)
-    assert run.memo["target"] == pytest.approx(seen.accuracy, rel=1e-4)
+    assert run.memo["stop_target"]["percent"] == pytest.approx(seen.accuracy, rel=1e-4)
 
 
 @pytest.mark.parametrize("rate", ["fixed", "adaptive"])

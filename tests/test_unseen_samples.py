@@ -18,7 +18,7 @@ from expunge.audit.interclass_confusion import confuse
 from expunge.bench.grid import read_grid
 from expunge.bench.model_store import ModelStore
 from expunge.cli import main
-from expunge.data.likeness import importance_weights
+from expunge.data.likeness import few_text, importance_weights
 from expunge.data.past_requests import remember_requests, requests_of
 from expunge.data.split_settings import SplitSpec
 from expunge.masks.per_sample_gradients import random_samples
@@ -180,7 +180,7 @@ def test_all_problems_of_named_samples_are_told_at_once():
     with pytest.raises(SplitError) as error:
         KINDS["ids"](unseen_ids=["s1", "s1", "nobody"])
     text = str(error.value)
-    assert "unseen samples: 1 id(s) like 'nobody'" in text and "given twice" in text
+    assert "unseen samples: 1 id, 'nobody', is unknown" in text and "given twice" in text
     flags = SplitSpec(forget_share=0.1, validation_from="test", validation=0.0)
     assert flags.problems() == [
         "validation_from is test and validation is 0; give a share of the test set, such as 0.1."
@@ -240,15 +240,16 @@ def test_rules_take_their_limits_from_each_source(problem, source):
     model, split = problem[0], split_of(problem, "random", source)
     predicted = TASK.predict(model, split.unseen)
     run = Run(copy.deepcopy(model), split, TASK, source=model)
-    for method, key in ((UGradSL(), "target"), (JIT(), "target"), (LoTUS(), "unseen")):
+    for method, key in ((UGradSL(), "stop_target"), (JIT(), "stop_target"), (LoTUS(), "unseen")):
         method.prepare(run)
-        share = 100 * run.memo[key] if key == "unseen" else run.memo[key]
+        share = 100 * run.memo[key] if key == "unseen" else run.memo[key]["percent"]
         assert share == pytest.approx(predicted.accuracy, rel=1e-4)
     UGradSL().prepare(run)
     assert run.memo["gate"] == pytest.approx(predicted.confidence.mean().item(), rel=1e-4)
     Forsaken().prepare(run)
     assert torch.allclose(run.memo["targets"][2], predicted.logits.softmax(1)[predicted.labels == 2].mean(0))
-    assert memorisation(run, split.forget, "held_out").max() > 0 and not run.notes
+    assert memorisation(run, split.forget, "held_out").max() > 0
+    assert run.notes == ([few_text(24)] if source == "train" else [])
     guarded = Guard(run, NHLE())._sets()["retain"]
     assert guarded.data is split.validation.data and guarded.index.tolist() == split.validation.index.tolist()
     assert can_search(FineTune(), split, TASK)
@@ -286,7 +287,7 @@ def test_without_unseen_samples_a_class_request_uses_the_retain_set(problem):
     assert len(split.unseen) == 0 and can_search(UGradSLPlus(), split, TASK)
     run = Run(copy.deepcopy(model), split, TASK, source=model)
     UGradSL().prepare(run)
-    assert run.memo["gate"] == 0.25 and run.memo["target"] == 0 and not run.notes
+    assert run.memo["gate"] == 0.25 and run.memo["stop_target"]["percent"] == 0 and not run.notes
     Forsaken().prepare(run)
     few = random_samples(split.retain, 2048, run.generator("unseen"))
     assert torch.allclose(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -31,6 +33,7 @@ from ..training.run import Row
 from ..tuning import presets
 from .flags import SplitFlags
 from .table import result_table, table_2x2
+from .terminal import progress as progress_lines
 
 METHODS = ("salun", "ugradsl", "ugradsl_plus", "nhle", "finetune", "gradient_ascent", "random_label")
 # labels of the progress bars
@@ -39,21 +42,30 @@ TITLES = {"retrain": "retrain (reference)"}
 
 @dataclass
 class Bars:
-    """Progress bars on the terminal."""
+    """Progress bars on a terminal, and lines on stderr where the output is a file or a pipe."""
 
     progress: Progress
 
     @contextmanager
     def bar(self, label: str, method: Method) -> Iterator[Watch]:
-        """Yield a watch whose bar moves with the epochs of one run."""
+        """Yield a watch whose bar moves with the epochs of one run, or that prints a line for each row of its curves."""
         epochs = method.epochs if isinstance(method, GradientMethod) else 1
-        task = self.progress.add_task(TITLES.get(label, label), total=epochs)
+        title = TITLES.get(label, label)
+        task = self.progress.add_task(title, total=epochs)
+        lines, start = not self.progress.console.is_terminal, time.monotonic()
+        if lines:
+            print(f"{title}: starts", file=sys.stderr, flush=True)
+            print_line = progress_lines(method, title)
 
         def on_row(row: Row) -> None:
             self.progress.update(task, completed=row["epoch"])
+            if lines:
+                print_line(row)
 
         yield Watch(on_row=on_row)
         self.progress.update(task, completed=epochs)
+        if lines:
+            print(f"{title}: took {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from torch import nn
 
 from ..audit.image_judge import Judge
 from ..audit.recovery_attacks import RecoveryAttack, RecoveryGoal
+from ..errors import ExpungeError
 from ..generation import presets as diffusion_presets
 from ..generation.runs import Generation, GeneratorScoring, names_for
 from ..pipeline.outcome import Outcome
@@ -26,6 +27,7 @@ from ..sources.loading import load
 from ..sources.spec import locate
 from ..tuning import presets
 from .demo import Bars, progress_bars
+from .terminal import notice
 
 # label -> (method, what differs from its settings for the data)
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -51,6 +53,8 @@ SHOWN = (
 # titles of the images, and roles of the models in attacks
 TITLES = {"original": "before", "retrain": "retrained"}
 ROLES = {"original": "original", "retrain": "retrained"}
+# docs/generation_results.md has the measurement
+MINUTES = 5
 SCORES = ("UA", "RA", "FID_judge", "KID_judge", "diversity")
 
 
@@ -82,6 +86,8 @@ def demo_generation(
     console = Console()
     source = load(locate(data))
     setting = Generation.of(source, data, forget, seed=seed, per_class=per_class, command=command)
+    folder_to_write(out)
+    notice(plan_text(source.name, methods, out))
     with threads_for(source.shape), progress_bars(console) as bars:
         with bars.bar("judge", presets.recipe(setting.data)):
             judge = setting.judge()
@@ -91,6 +97,26 @@ def demo_generation(
     console.print(table(records, methods))
     console.print(f"judge: {judge.accuracy:.1f} % of real test images\nreport: {out / 'report.html'}")
     return records
+
+
+def folder_to_write(out: Path) -> None:
+    """Make the folder of the results before minutes of work. Raises `ExpungeError` if nothing can be written there."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ExpungeError(
+            f"{out} cannot be made: {error.strerror or error}; give --out a folder that you may write."
+        ) from error
+
+
+def plan_text(name: str, methods: tuple[str, ...], out: Path) -> str:
+    """Return what the demo will do, how long that takes, and what a second call does."""
+    minutes = f"about {MINUTES} minutes for digits on a quiet CPU core, longer for larger images or beside other work"
+    return (
+        f"the demo trains a judge and two diffusion models of {name}, and runs {len(methods)} methods ({', '.join(methods)}): "
+        f"{minutes}. Each result is in {out} as soon as its images are judged. The demo does not resume: a second call starts "
+        "from the beginning and replaces the files."
+    )
 
 
 class GeneratorDemo:
@@ -139,6 +165,9 @@ class GeneratorDemo:
                 models = {role: self.models[role] for role in ("original", "unlearned", "retrained")}
                 outcome.record.details["attacks"] = come_back(self.setting, self.judge, models)
         write_run(self.out, label, outcome)
+        notice(
+            f"{self.out / label}.json: {', '.join(f'{k} {outcome.record.scores[k]:.1f}' for k in ('UA', 'RA'))}"
+        )
 
 
 @contextmanager

@@ -63,8 +63,9 @@ def after_earlier_requests(split: Split, model: nn.Module, rehearse: bool = Fals
     split = split.after(requests_of(model), rehearse=rehearse)
     if split.earlier:
         count = len(set(split.earlier_samples.index.tolist()))
+        requests = "1 other request" if len(split.earlier) == 1 else f"{len(split.earlier)} other requests"
         notice(
-            f"the model has answered {len(split.earlier)} other request(s), {count:,} samples: they are not trained on"
+            f"the model has answered {requests}, {count:,} samples: they are not trained on"
             f"{', and forgotten again' if rehearse else ''}."
         )
     return split

@@ -98,7 +98,9 @@ Trials use neither the test set nor a retrained model. They use validation sampl
 
 The attack is a threshold on confidences. For UA and MIA, importance weights give the validation samples the class
 distribution of the forget set. If a group is forgotten, only validation samples of this group count, if there are at
-least 20.
+least 20. If fewer than 30 validation samples are of the classes of the forget set, all validation samples together count as 10
+more of them. The trial, the table and the record then name the standard error of the gap and the number of samples
+([how many are needed](validation.md#how-many-are-needed)).
 
 For `--trials auto`, the attack's part is replaced. For a forgotten class, it counts as at least as wrong as UA. For single
 samples, it is the Kolmogorov-Smirnov distance between the confidences on the forget set and on validation samples, above what

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ from .settings_flags import flag_group, with_help
 from .terminal import notice
 
 FAILURE = flag_group("Failures", 8)
+# how the warnings on a run without a result start: the error that ends its command says the same
+_FAILED = r"\w+ (diverged|unchanged)\b"
+_KEPT = r"(The only trial|None of the \d+ trials) of \S+ (did not improve|improved) on"
 
 
 @with_help
@@ -37,13 +41,21 @@ class FailureFlags:
 
 
 @contextmanager
-def resumable(out: Path) -> Iterator[Path]:
+def resumable(out: Path, keeps_original: bool = False) -> Iterator[Path]:
     """Yield the file where the run that writes `out` keeps its resumable state.
 
-    If the user interrupts the run, a note says whether the same command will resume it.
+    If the user interrupts the run, a note says whether the same command will resume it. The status of a run without a result
+    is not shown here, because `refuse_failed` says it.
+
+    Args:
+        out: The checkpoint that the run writes.
+        keeps_original: Whether trials that do not improve on the original end in a run without a result.
     """
     try:
-        yield state_file(out)
+        with warnings.catch_warnings():
+            for start in (_FAILED, *([_KEPT] if keeps_original else [])):
+                warnings.filterwarnings("ignore", start, RuntimeWarning)
+            yield state_file(out)
     except KeyboardInterrupt:
         if text := kept_text(out):
             notice(text)

@@ -12,6 +12,7 @@ from rich.console import Console
 from ..receipts.limits import visible_lines
 from ..records.record import Record
 from .table import earlier_table, measures_table, requests_table, result_table, table_2x2
+from .table_notes import table_notes
 
 if TYPE_CHECKING:
     from ..pipeline.outcome import Outcome
@@ -27,9 +28,11 @@ def notice(text: str) -> None:
 
 
 def show_records(records: Sequence[Record], limits: Sequence[str], page: Path | None) -> None:
-    """Print the table of the records and the limits of the audit, and write the HTML report if `page` is given."""
+    """Print the table of the records with its notes and the limits of the audit, and write the HTML report if `page` is given."""
     console = Console()
     console.print(result_table(records, width=console.width))
+    for text in table_notes(records):
+        print(visible_lines(text))
     if (extra := measures_table(records)) is not None:
         console.print(extra)
     for row in [r.details["table2x2"] for r in records if "table2x2" in r.details]:
@@ -72,8 +75,12 @@ def print_trials(count: int | str) -> Callable[[list[Trial]], None]:
         last = trials[-1]
         if is_first_process():
             of = "" if isinstance(count, str) else f" of {count}"
-            print(f"trial {len(trials)}{of}: {settings_line(last)}: estimated gap {last.distance:.2f} points, "
-                  f"from validation data ({last.seconds:.1f} s)", file=sys.stderr)  # fmt: skip
+            failed = last.status.startswith(("diverged", "unchanged"))
+            result = last.status if failed else f"estimated gap {last.gap_text}, from validation data"
+            print(
+                f"trial {len(trials)}{of}: {settings_line(last)}: {result} ({last.seconds:.1f} s)",
+                file=sys.stderr,
+            )
 
     return on_trial
 

@@ -170,7 +170,7 @@ def _watch(
             on_trial=print_trials(flags.trials),
             file=trials_file(out),
         )
-        with resumable(out) as state:
+        with resumable(out, keeps_original=flags.trials == AUTO) as state:
             adapts = flags.trials == AUTO and "epochs" not in request.fixed
             on_row = tracking.rows(progress(method, adapts=adapts))
             yield Watch(on_row=on_row, state_file=state, trials=trials)

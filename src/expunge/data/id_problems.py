@@ -63,7 +63,9 @@ def id_problems(
         ),
     ]
     return [
-        f"{len(ids)} id(s) like '{ids[0]}': each {reason} (first: {ids[:SHOWN_IDS]})."
+        f"1 id, '{ids[0]}', {reason}."
+        if len(ids) == 1
+        else f"{len(ids)} ids (first: {ids[:SHOWN_IDS]}): each {reason}."
         for reason, ids in reasons
         if ids
     ]

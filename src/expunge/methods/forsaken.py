@@ -30,11 +30,11 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ..data.batch import Batch, to_device
-from ..data.validation_source import NO_UNSEEN, REMEDY
-from ..errors import ExpungeError
+from ..errors import ExpungeError, raise_all
 from ..masks.per_sample_gradients import random_samples, to_full_precision
 from ..training.method import GradientMethod
 from ..training.run import Run
+from ..training.unseen_check import unseen_problems
 
 # retained samples that stand for missing validation samples
 MOST_SAMPLES = 2048
@@ -77,21 +77,21 @@ class Forsaken(GradientMethod):
     penalty: float = 1e-4
 
     needs: ClassVar = ("logits",)
+    needs_unseen: ClassVar = "imitates outputs on unseen samples"
     data: ClassVar = ("forget",)
     search: ClassVar = {"lr": (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1), "penalty": (1e-5, 1e-4, 1e-3)}
     schedule: ClassVar = "forget"
 
     def prepare(self, run: Run) -> None:
-        """Take the outputs of the original on the validation set.
+        """Take the outputs of the original on the validation set, or on retained samples where it has no other classes.
 
         Raises:
             ExpungeError: No class is forgotten, and the split has no validation samples.
         """
+        raise_all(unseen_problems(self, run.split), ExpungeError)
         task: Any = run.task
         unseen, gone = run.split.validation, run.split.forget_classes
         if not bool((~torch.isin(unseen.labels, torch.tensor(gone, dtype=torch.int64))).any()):
-            if not gone:
-                raise ExpungeError(f"forsaken imitates outputs on unseen samples, and {NO_UNSEEN}; {REMEDY}.")
             unseen = random_samples(run.split.retain, MOST_SAMPLES, run.generator("unseen"))
             run.note(
                 f"forsaken imitates the mean output on {len(unseen):,} retained training samples, because the split has no "

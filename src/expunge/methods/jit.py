@@ -38,7 +38,7 @@ from ..errors import ExpungeError
 from ..training.method import GradientMethod
 from ..training.run import Row, Run
 from ._gradients import free_gradients, with_gradients
-from ._unseen import unseen_accuracy
+from ._unseen import measure_unseen, stop_reason, target_details
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,15 +83,19 @@ class JIT(GradientMethod):
     search: ClassVar = {"lr": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2), "noise": (0.01, 0.1, 0.5)}
     schedule: ClassVar = "forget"
 
+    def unseen_rules(self) -> str:
+        return "the stop rule" if self.early_stop else ""
+
     def prepare(self, run: Run) -> None:
-        """Measure the accuracy on unseen samples, at which the run stops."""
-        run.memo["target"] = unseen_accuracy(run) if self.early_stop else None
+        """Measure the accuracy on unseen samples, at which the run stops. It is 0 for a forgotten class."""
+        if self.early_stop:
+            measure_unseen(run, self.unseen_rules())
 
     def stop(self, run: Run, row: Row) -> str | None:
-        target = run.memo["target"]
-        if target is None or row["forget"] is None or row["forget"] > target:
-            return None
-        return f"forget accuracy {row['forget']:.1f} reached that of unseen samples, {target:.1f}"
+        return stop_reason(run, row) if self.early_stop else None
+
+    def details(self, run: Run) -> dict[str, Any]:
+        return target_details(run) if self.early_stop else {}
 
     def train_mode(self, run: Run) -> None:
         # eval mode does not stop gradients

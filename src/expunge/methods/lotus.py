@@ -35,14 +35,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..data.batch import Batch, to_device
+from ..data.likeness import Target, of_removed_classes, removes_classes_only, standard_error
 from ..data.samples import Samples
 from ..data.validation_source import NO_UNSEEN, REMEDY
-from ..errors import ExpungeError
+from ..errors import ExpungeError, raise_all
 from ..masks.per_sample_gradients import to_full_precision
 from ..training.run import Row, Run
 from ..training.schedule import Pair
+from ..training.unseen_check import unseen_problems
 from ._retain_part import RetainPartMethod
-from ._unseen import of_removed_classes, removes_classes_only
+from ._unseen import KEY, keep_target, target_details
 
 # difference of the accuracies (shares) at which a run stops
 ENOUGH = -0.01
@@ -80,6 +82,7 @@ class LoTUS(RetainPartMethod):
 
     published: ClassVar = {}
     needs: ClassVar = ("logits",)
+    needs_unseen: ClassVar = "compares the forget set with unseen samples"
     search: ClassVar = {"lr": (1e-6, 1e-5, 1e-4, 3e-4, 1e-3, 3e-3), "alpha": (2.0, 4.0, 8.0, 16.0)}
 
     def prepare(self, run: Run) -> None:
@@ -88,22 +91,21 @@ class LoTUS(RetainPartMethod):
         Raises:
             ExpungeError: The split has no validation samples of retained classes, and forgets samples of such classes.
         """
+        raise_all(unseen_problems(self, run.split), ExpungeError)
         run.memo["part"] = self.draw_part(run).index
-        run.memo["unseen"] = self._unseen_accuracy(run)
-
-    def _unseen_accuracy(self, run: Run) -> float:
-        """Return the accuracy (share) that the forget set should have: 0 for samples of removed classes."""
         split = run.split
         if removes_classes_only(split):
-            return 0.0
+            run.memo["unseen"] = 0.0
+            return
         gone = torch.tensor(split.forget_classes, dtype=torch.int64)
         unseen = split.validation.take(~torch.isin(split.validation.labels, gone))
         if not len(unseen):
-            raise ExpungeError(
-                f"lotus compares the forget set with unseen samples, and {NO_UNSEEN}; {REMEDY}."
-            )
+            raise ExpungeError(f"{self.name()} {self.needs_unseen}, and {NO_UNSEEN}; {REMEDY}.")
         retained = 1 - of_removed_classes(split).double().mean().item()
-        return retained * self._accuracy(run, run.original, unseen)
+        share = self._accuracy(run, run.original, unseen)
+        run.memo["unseen"] = retained * share
+        error = retained * standard_error(100 * share, len(unseen))
+        keep_target(run, Target(100 * retained * share, error, len(unseen)))
 
     def _accuracy(self, run: Run, model: Any, samples: Samples) -> float:
         """Return the accuracy as a share from 0 to 1."""
@@ -154,7 +156,11 @@ class LoTUS(RetainPartMethod):
         # equal shares may differ by rounding
         if not run.step or self.difference(run) > ENOUGH + 1e-9:
             return None
-        return "the accuracy on the forget set is a point below that on unseen samples"
+        target = f", {Target(**run.memo[KEY])}" if KEY in run.memo else ""
+        return f"the accuracy on the forget set is a point below that on unseen samples{target}"
+
+    def details(self, run: Run) -> dict[str, Any]:
+        return target_details(run)
 
     def problems(self) -> list[str]:
         problems = super().problems()

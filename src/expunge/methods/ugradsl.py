@@ -39,12 +39,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..data.batch import Batch
-from ..data.likeness import weighted_mean
+from ..data.likeness import removes_classes_only
 from ..tasks.task import Capability
-from ..torch_utils.module_state import evaluating
 from ..training.method import GradientMethod
 from ..training.run import Row, Run
-from ._unseen import no_target, of_removed_classes, removes_classes_only, unseen_weights
+from ._unseen import measure_unseen, stop_reason, target_details
 
 
 def smoothed_loss(logits: Tensor, y: Tensor, alpha: Tensor | float) -> Tensor:
@@ -125,34 +124,22 @@ class UGradSL(GradientMethod):
     def plan(self) -> str:
         return "forget" if self.p == 0 else "forget+retain"
 
+    def unseen_rules(self) -> str:
+        rules = ["the gate"] if self.gate and self.gate_at is None else []
+        return " and ".join([*rules, *(["the stop rule"] if self.early_stop else [])])
+
     def prepare(self, run: Run) -> None:
         """Estimate on validation samples the gate's confidence and the stop rule's accuracy (percent)."""
-        run.memo.update(gate=1 / run.task.num_classes, target=0.0)
-        if not removes_classes_only(run.split) and (self.gate or self.early_stop):
-            alike = unseen_weights(run.split)
-            if not alike.any():
-                self._disable_safeguards(run)
-                return
-            correct, confidence = [], []
-            with evaluating(run.model), torch.inference_mode():
-                for batch in run.split.unseen.batches(run.compute.eval_batch, device=run.device):
-                    loss = run.task.loss(run.model, batch)
-                    confidence.append((-loss).exp())
-                    correct.append(run.task.sample_scores(run.model, batch))
-            retained = 1 - of_removed_classes(run.split).double().mean().item()
-            run.memo.update(
-                gate=weighted_mean(torch.cat(confidence), alike),
-                target=100 * retained * weighted_mean(torch.cat(correct), alike),
-                gone=run.split.forget_classes,
-            )
+        limit, gone = 1 / run.task.num_classes, ()
+        if self.gate or self.early_stop:
+            confidence = measure_unseen(run, self.unseen_rules())
+            if confidence is not None:
+                limit, gone = confidence, run.split.forget_classes
+            elif not removes_classes_only(run.split):
+                limit = -1.0
         if self.gate_at is not None:
-            run.memo.update(gate=self.gate_at, gone=())
-
-    def _disable_safeguards(self, run: Run) -> None:
-        """Turn off the gate and the stop rule with a note, since no unseen sample can set their limits."""
-        run.memo.update(gate=-1.0 if self.gate_at is None else self.gate_at, target=-1.0)
-        gate = "the gate and " if self.gate and self.gate_at is None else ""
-        run.note(no_target(f"{gate}the stop rule {'are' if gate else 'is'} off"))
+            limit, gone = self.gate_at, ()
+        run.memo.update(gate=limit, gone=gone)
 
     def loss(self, run: Run, forget: Batch | None, retain: Batch | None) -> Tensor:
         """Return p * retain loss - (1 - p) * smoothed forget loss."""
@@ -198,7 +185,7 @@ class UGradSL(GradientMethod):
     def _limits(self, run: Run, y: Tensor) -> Tensor:
         """Return the confidence (B,) at which the gate closes. Beside other samples, that of a removed class is chance."""
         limits = torch.full(y.shape, float(run.memo["gate"]), device=y.device)
-        gone = torch.tensor(run.memo.get("gone", ()), device=y.device, dtype=torch.int64)
+        gone = torch.tensor(run.memo["gone"], device=y.device, dtype=torch.int64)
         return torch.where(torch.isin(y, gone), 1 / run.task.num_classes, limits)
 
     def rates(self, run: Run, retain: Tensor, forget: Tensor) -> Tensor:
@@ -216,9 +203,10 @@ class UGradSL(GradientMethod):
         return -self.max_rate * (near_share if self.rate == "literal" else 1 - near_share)
 
     def stop(self, run: Run, row: Row) -> str | None:
-        if self.early_stop and row["forget"] is not None and row["forget"] <= run.memo["target"]:
-            return f"forget accuracy {row['forget']:.1f} reached that of unseen samples, {run.memo['target']:.1f}"
-        return None
+        return stop_reason(run, row) if self.early_stop else None
+
+    def details(self, run: Run) -> dict[str, Any]:
+        return target_details(run) if self.early_stop else {}
 
     def problems(self) -> list[str]:
         problems = super().problems()

@@ -199,8 +199,8 @@ class Pipeline(Scorer):
             kind, run, method, before=before, label=label, original=original, retrained=retrained
         )
         kept = outcome.record.details
-        if notes := [*details.pop("notes", ()), *kept.get("notes", ())]:
-            kept["notes"] = notes
+        if notes := dict.fromkeys([*details.pop("notes", ()), *kept.get("notes", ())]):
+            kept["notes"] = list(notes)
         kept |= plain(details)
         return outcome
 

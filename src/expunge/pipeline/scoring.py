@@ -19,6 +19,7 @@ from ..tasks.task import Task
 from ..training.method import Method
 from ..training.run import Run
 from ..tuning.caution import worse_text
+from .changes import change_texts
 from .outcome import Outcome, details_of, record_of
 
 
@@ -149,6 +150,10 @@ class Scorer:
         audit = scoring.describe(record, label or kind, own, original, retrained)
         if kind == "unlearn" and run.has_result:
             remember_scores(run.model, record.scores)
+            if isinstance(original, Evaluation):
+                exact = method is not None and method.exact
+                changes = change_texts(record.scores, original.scores, exact=exact)
+                record.details |= {"changes": changes} if changes else {}
         # a model that was trained anew is what others are compared with
         if kind == "unlearn" and (method is None or not method.exact):
             self._note_harm(run, record, own, original, retrained)

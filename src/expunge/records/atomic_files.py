@@ -63,6 +63,10 @@ def atomic(
             yield part.path
             part.flush()
             os.chmod(part.path, 0o600 if private else (0o777 if folder else 0o666) & ~_umask())
+            # safetensors makes its files private to the owner, unlike all other writers
+            for file in part.path.rglob("*.safetensors") if folder and not private else ():
+                if not file.is_symlink():
+                    os.chmod(file, 0o666 & ~_umask())
         # a file inside the part of a folder appears with the folder
         inside = any(PART.fullmatch(parent.name) for parent in target.parents)
         if (block := current()) is not None and not inside:

@@ -20,6 +20,10 @@ Role = Literal["original", "retrain", "unlearn"]
 # parts of a split's description that messages show
 _SHOWN = ("scenario", "forget_classes", "goal", "validation", "validation_from", "unseen_ids", "seed", "copies",
           "copies_included")  # fmt: skip
+# entries of a split's description -> their flags
+_FLAGS = {"goal": "--goal", "validation": "--validation", "validation_from": "--validation-from", "unseen_ids": "--unseen-ids",
+          "seed": "--split-seed", "copies": "--copies"}  # fmt: skip
+_FORGET_FLAGS = ("scenario", "forget_classes", "share", "count", "column")
 # what to do with an original that saw the samples that were drawn for validation
 ADVICE = "add --validation-from test"
 
@@ -118,8 +122,8 @@ def check_original(checkpoint: Checkpoint, split: Split, *, same_data: bool = Tr
         raise CheckpointError(
             f"{path} was trained on other samples than this split's forget + retain (its validation draw: "
             f"share {drawn.get('validation', '?')} of the {'test' if 'validation_from' in drawn else 'training'} set, seed "
-            f"{drawn.get('seed', '?')}); use the same data, --validation, --validation-from, --unseen-ids and --split-seed (a function "
-            "for --data must return the same samples at every call)."
+            f"{drawn.get('seed', '?')}); give {_flags_to_give(drawn, split, forget=False)} (a function for --data must return the same "
+            "samples at every call)."
         )
     return None
 
@@ -149,8 +153,8 @@ def check_retrained(checkpoint: Checkpoint, split: Split) -> str | None:
         return None
     if drawn.get("hash") != split.hash:
         raise CheckpointError(
-            f"{path} was retrained for another split ({_in_words(drawn)}) than this one ({_in_words(split.to_dict())}); give the "
-            "same data, forget flags, --goal, --validation and --split-seed, or retrain for this split."
+            f"{path} was retrained for another split ({_in_words(drawn)}) than this one ({_in_words(split.to_dict())}); give "
+            f"{_flags_to_give(drawn, split)}, or retrain for this split."
         )
     return None
 
@@ -161,10 +165,10 @@ def check_audited(checkpoint: Checkpoint, split: Split) -> None:
     _check_inputs(checkpoint, split)
     answered = {entry["request"] for entry in public_requests(checkpoint)}
     if metadata.get("split_hash") not in (None, "", split.hash) and split.request not in answered:
+        drawn = split_description(checkpoint)
         raise CheckpointError(
-            f"{path} was made for another split ({_in_words(split_description(checkpoint))}) than this one "
-            f"({_in_words(split.to_dict())}); "
-            "give the data, forget flags, --goal, --validation and --split-seed that it was made with."
+            f"{path} was made for another split ({_in_words(drawn)}) than this one ({_in_words(split.to_dict())}); give "
+            f"{_flags_to_give(drawn, split)}, with which it was made."
         )
     if metadata.get("train_hash") not in (None, "", split.train_hash):
         check_original(checkpoint, split)
@@ -188,6 +192,34 @@ def split_description(checkpoint: Checkpoint) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return description if isinstance(description, dict) else {}
+
+
+def _flags_to_give(drawn: dict[str, Any], split: Split, *, forget: bool = True) -> str:
+    """Return the flags in which a split differs from the one of a checkpoint, with the values of the checkpoint.
+
+    Args:
+        drawn: The description of the checkpoint's split. If it is empty, all flags are named.
+        split: The split of this command.
+        forget: Whether the forget sets must be the same. An original has none.
+    """
+    names = _FLAGS if forget else {k: v for k, v in _FLAGS.items() if k not in ("goal", "copies")}
+    same = f"the same data{' and forget flags' if forget else ''}"
+    if not drawn:
+        return f"{same}, and the same {', '.join(names.values())}"
+    now = plain(split.to_dict())
+    parts = [
+        _flag_text(flag, drawn.get(key)) for key, flag in names.items() if drawn.get(key) != now.get(key)
+    ]
+    if forget and any(drawn.get(key) != now.get(key) for key in _FORGET_FLAGS):
+        parts = ["the same forget flags", *parts]
+    return " and ".join(parts) or same
+
+
+def _flag_text(flag: str, value: Any) -> str:
+    """Return what to write for a flag. Of ids a split only knows the number."""
+    if flag == "--unseen-ids" and value is not None:
+        return f"{flag} with its file of {value:,} ids"
+    return f"no {flag}" if value is None else f"{flag} {value}"
 
 
 def _settings(method: Any) -> str:

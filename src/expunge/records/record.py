@@ -41,7 +41,7 @@ class Record:
         scores: UA, RA, TA, MIA and others, and "gap" with the gaps to a retrained model if there was one.
         curves: One row per evaluation during the run: step, epoch, loss, retain, forget.
         details: What the report draws: histograms, scores per class, features, images.
-        seconds: RTE: the time of unlearning, with the mask and without evaluation.
+        seconds: RTE: the seconds of the run that made the model, with its mask, without evaluation and without other trials.
         peak_memory: Peak memory of the process (CPU) or of the allocator (CUDA).
         machine: Processor, GPU and versions.
         created: Time of creation, UTC.

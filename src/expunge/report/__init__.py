@@ -169,7 +169,7 @@ def _method_parts(group: Group, study: Study, name: str) -> dict[str, Any]:
     """Return the parts of a method for the template, from one of its runs."""
     record = group.shown
     details = record.details
-    limits = details.get("limits")
+    parts = [details.get(name) for name in ("changes", "notes", "limits")]
     bars = (class_bars.per_class(details, study), class_bars.redistribution(details, study))
     # Parts that hold nothing for this run are left out of the page.
     optional = {
@@ -196,7 +196,7 @@ def _method_parts(group: Group, study: Study, name: str) -> dict[str, Any]:
         "group": group,
         "verdict": (erasure if study.erasure else sentences).verdict(group),
         "seed": record.seed,
-        "limits": [str(v) for v in limits] if isinstance(limits, list) else [],
+        "limits": [str(v) for part in parts if isinstance(part, list) for v in part],
         "empty": not any(optional.values()),
         **optional,
     }

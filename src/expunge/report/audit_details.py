@@ -78,13 +78,19 @@ def trials(record: Record, before: str) -> dict[str, Any]:
         "rows": [
             {
                 "settings": [setting_text(settings.get(k)) for k in fields],
-                "distance": fixed(number(trial.get("distance"))),
+                "distance": _with_error(trial),
                 "status": str(trial.get("status") or ""),
                 "used": i == used,
             }
             for i, (settings, trial) in enumerate(items)
         ],
     }
+
+
+def _with_error(trial: dict[str, Any]) -> str:
+    """Return the distance of a trial, with its standard error if it is estimated from samples."""
+    error = number(trial.get("error"))
+    return fixed(number(trial.get("distance"))) + (f" ± {fixed(error)}" if error else "")
 
 
 def _why(record: Record, used: int | None, before: str) -> str:

@@ -44,6 +44,7 @@ class Method:
         data: Sets that the method needs: "forget", "retain".
         exact: Whether the resulting model never saw the forget set.
         search: Values that tuning may try, {field: values}.
+        needs_unseen: What the method does with unseen samples, if it refuses a split without them; empty where it does not.
         python_only: Why the command line refuses the method; empty where it does not.
         published: Published settings that differ from the defaults; empty if none does. None if none were found.
     """
@@ -55,6 +56,7 @@ class Method:
     data: ClassVar[tuple[str, ...]] = ("forget", "retain")
     exact: ClassVar[bool] = False
     search: ClassVar[dict[str, tuple[Any, ...]]] = {}
+    needs_unseen: ClassVar[str] = ""
     python_only: ClassVar[str] = ""
     published: ClassVar[dict[str, Any] | None] = None
 
@@ -89,6 +91,10 @@ class Method:
         Types are checked before: floats are finite numbers and ints are whole numbers.
         """
         return []
+
+    def unseen_rules(self) -> str:
+        """Return the rules that unseen samples set, such as "the stop rule". A run notes if such samples are few or missing."""
+        return ""
 
     def adapted(self, run: Run) -> dict[str, Any]:
         """Return settings that fit the request of a run better than these, as {field: value}, for `trials="auto"`.

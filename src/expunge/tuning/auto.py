@@ -8,7 +8,7 @@ two, then of one. It ends after `MOST` trials, or as soon as the estimated gap c
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,11 +17,13 @@ from torch import nn
 from ..data.past_requests import requests_of
 from ..data.split import Split
 from ..data.validation_source import NO_UNSEEN, REMEDY
+from ..errors import ExpungeError, raise_all
 from ..tasks.task import Task
 from ..training.method import GradientMethod, Method
 from ..training.run import Run
+from ..training.unseen_check import unseen_problems
 from .estimate import removes_only_classes
-from .search import ENOUGH, Space, Trial, search_space
+from .search import ENOUGH, Space, Trial, next_settings, search_space
 
 # the largest number of trials
 MOST = 8
@@ -57,18 +59,19 @@ def can_search(method: Method, split: Split, task: Task, fixed: Collection[str] 
 
 
 def why_no_search(method: Method, split: Split, fixed: Collection[str]) -> dict[str, Any]:
-    """Warn if only unseen samples are missing for a search, and return this note for the record."""
+    """Warn if only unseen samples are missing for a search, and return this note for the record.
+
+    Raises:
+        ExpungeError: The method itself refuses a split without unseen samples.
+    """
     if len(split.validation) or not search_space(method, fixed):
         return {}
-    text = f"{NO_UNSEEN}, so no settings were tried and the adapted ones were taken; {REMEDY}."
+    raise_all(unseen_problems(method, split), ExpungeError)
+    # a run whose rules are off names the remedy itself
+    remedy = "" if method.unseen_rules() and not split.forget_classes else f"; {REMEDY}"
+    text = f"{NO_UNSEEN}, so no settings were tried and the adapted ones were taken{remedy}."
     warnings.warn(text, RuntimeWarning, stacklevel=3)
     return {"notes": [text]}
-
-
-def seen_samples(split: Split) -> Split:
-    """Return the split without forget samples that the original never saw, if it saw any of them."""
-    seen = split.without_held_out
-    return seen if len(seen.forget) else split
 
 
 @dataclass(frozen=True)
@@ -167,3 +170,20 @@ def _passes(method: GradientMethod, run: Run) -> list[int]:
     """Return the numbers of epochs to try: the method's own, 3 and 9 times as many where the runs stay short."""
     longer = [replace(method, epochs=factor * method.epochs) for factor in (3, 9)]
     return [method.epochs, *(m.epochs for m in longer if m.steps(run) <= MOST_STEPS)]
+
+
+def proposals(
+    model: nn.Module,
+    split: Split,
+    method: Method,
+    task: Task,
+    count: int | str,
+    fixed: Collection[str],
+    enough: float,
+    weaker: bool,
+) -> tuple[Method, Callable[[list[Trial]], dict[str, Any] | None]]:
+    """Return the method that trials vary, and the function that gives the settings of the next trial."""
+    if isinstance(count, str):
+        method = adapt(method, model, split, task, fixed)
+        return method, search_for(method, model, split, task, fixed, enough, weaker).next
+    return method, lambda done: next_settings(method, done, count, fixed) if len(done) < count else None

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
 from ..audit.evaluation import Evaluation, gaps
 from ..audit.result import Scores
 from ..audit.strong_findings import sampling_error
+from ..data.likeness import Likeness, effective_size
 from ..data.split import Split
 from ..tasks.task import Task
 from .estimate import (
@@ -73,7 +73,7 @@ class CautiousEstimate:
         if self.weights is None:
             return 0.0
         error = (self.expected["UA"] - 100 * self.share) / (1 - self.share)
-        return (1 - self.share) * sampling_error(error, round(_effective_size(self.weights))) / 4
+        return (1 - self.share) * sampling_error(error, round(effective_size(self.weights))) / 4
 
     def doubt(self, size: int) -> float:
         """Return by how much two gaps must differ for a claim about them, in percentage points.
@@ -83,7 +83,7 @@ class CautiousEstimate:
         """
         if self.weights is None:
             return self.accuracy_error
-        chance = 100 * _critical(size * (1 - self.share), _effective_size(self.weights)) / 4
+        chance = 100 * _critical(size * (1 - self.share), effective_size(self.weights)) / 4
         return math.hypot(self.margin, (1 - self.share) * chance)
 
     def utility_loss(self, model: SetPredictions) -> float:
@@ -126,10 +126,27 @@ class CautiousEstimate:
         return gap + (cautious - attack) / 4
 
 
-def cautious_distance(original: nn.Module, split: Split, task: Task) -> tuple[Distance, float]:
+def cautious_distance(original: SetPredictions, split: Split, task: Task) -> tuple[Distance, float]:
     """Return the function that gives a model's cautious gap, and the margin of that gap."""
-    estimate = CautiousEstimate.of(predict_sets(original, split, task), split)
+    estimate = CautiousEstimate.of(original, split)
     return lambda model: estimate.gap(predict_sets(model, split, task)), estimate.margin
+
+
+def gap_error(expected: Scores, share: float, alike: Likeness | None) -> float:
+    """Return the standard error of the estimated gap that comes from few comparable samples, in percentage points.
+
+    UA and MIA, two of the four parts of a gap, are estimated from the same samples, so their errors add up:
+    (1 - share) * (error of UA + error of MIA) / 4.
+
+    Args:
+        expected: Estimate of Retrain's scores.
+        share: Share of removed classes in the forget set, whose scores are known.
+        alike: How unseen samples stand for the other forget samples; None if there are none.
+    """
+    if alike is None:
+        return 0.0
+    others = [(expected[name] - 100 * share) / (1 - share) for name in ("UA", "MIA")]
+    return (1 - share) * sum(alike.error(percent) for percent in others) / 4
 
 
 def excess_distance(values: torch.Tensor, others: torch.Tensor, weights: torch.Tensor) -> float:
@@ -147,18 +164,13 @@ def excess_distance(values: torch.Tensor, others: torch.Tensor, weights: torch.T
     cumulative = torch.cat([torch.zeros(1, dtype=torch.float64), weights.double()[order].cumsum(0)])
     share = torch.searchsorted(values.double().sort().values, points, right=True) / len(values)
     other_share = cumulative[torch.searchsorted(others.double()[order], points, right=True)] / cumulative[-1]
-    critical = _critical(len(values), _effective_size(weights))
+    critical = _critical(len(values), effective_size(weights))
     return max(0.0, float((share - other_share).abs().max()) - critical)
 
 
 def _critical(n: float, m: float) -> float:
     """Return the Kolmogorov-Smirnov distance that samples of `n` and `m` exceed by chance in 5 % of cases."""
     return CRITICAL * math.sqrt((n + m) / (n * m))
-
-
-def _effective_size(weights: torch.Tensor) -> float:
-    """Return the number of equally weighted samples that say as much as the weighted ones."""
-    return float(weights.sum() ** 2 / weights.square().sum())
 
 
 def worse_text(own: Any, original: Any, retrained: Any, task: Task) -> str:

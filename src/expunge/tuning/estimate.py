@@ -14,7 +14,7 @@ from torch import nn
 from ..audit.evaluation import Evaluation, evaluate, gaps
 from ..audit.mia import best_threshold, members_and_nonmembers
 from ..audit.result import Scores
-from ..data.likeness import importance_weights, weighted_mean
+from ..data.likeness import Likeness, likeness, weighted_mean
 from ..data.split import Split
 from ..tasks.task import Task
 
@@ -166,14 +166,20 @@ def weights_of_others(sets: SetPredictions, split: Split) -> torch.Tensor | None
 
     None if there are no such forget samples.
     """
-    removed = sets.of_removed
-    if not removed.any():
-        return importance_weights(split)
-    if removed.all():
-        return None
-    weights = importance_weights(replace(split, forget=split.forget.take(~removed)))
+    alike = likeness_of_others(sets, split)
+    if alike is None or not sets.of_removed.any():
+        return None if alike is None else alike.weights
+    weights = alike.weights
     weights = weights[~torch.isin(split.unseen.labels, torch.tensor(split.forget_classes, dtype=torch.int64))]
     return weights / weights.mean() if weights.any() else torch.ones_like(weights)
+
+
+def likeness_of_others(sets: SetPredictions, split: Split) -> Likeness | None:
+    """Return how unseen samples stand for the forget samples whose classes are retained; None without such samples."""
+    removed = sets.of_removed
+    if removed.any() and removed.all():
+        return None
+    return likeness(replace(split, forget=split.forget.take(~removed)) if removed.any() else split)
 
 
 def forget_gap(values: tuple[float, float], expected: float, share: float) -> float:
@@ -211,9 +217,9 @@ def estimated_gap(model: SetPredictions, expected: Scores) -> float:
     return sum(parts) / len(parts)
 
 
-def distance_to_expected(original: nn.Module, split: Split, task: Task) -> Distance:
+def distance_to_expected(original: SetPredictions, split: Split, task: Task) -> Distance:
     """Return the function that gives a model's estimated gap."""
-    expected = expected_scores(predict_sets(original, split, task), split)
+    expected = expected_scores(original, split)
 
     def distance(model: nn.Module) -> float:
         sets = predict_sets(model, split, task)
@@ -236,4 +242,4 @@ def distance_to_retrained(retrained: Evaluation, task: Task) -> Distance:
 
 def estimated_distance(model: nn.Module, original: nn.Module, split: Split, task: Task) -> float:
     """Return the `estimated_gap` of a model, given its original; 100 if an output of the model is not finite."""
-    return distance_to_expected(original, split, task)(model)
+    return distance_to_expected(predict_sets(original, split, task), split, task)(model)

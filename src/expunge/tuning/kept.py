@@ -13,9 +13,11 @@ from ..data.split import Split
 from ..errors import ExpungeError
 from ..masks.mask_file import Mask
 from ..own_code import code_identity
+from ..records.atomic_files import write_json
 from ..records.hashing import mask_hash, state_hash
-from ..records.record import settings_of
+from ..records.record import plain, settings_of
 from ..training.method import Method
+from ..training.processes import is_first_process
 from ..training.run import Compute
 from .search import By, Trial
 
@@ -54,3 +56,9 @@ def finished_trials(path: Path | None, identity: str) -> list[Trial]:
             "it to start again, or use the settings of that run."
         )
     return trials
+
+
+def keep_trials(path: Path | None, identity: str, trials: list[Trial]) -> None:
+    """Write the finished trials for an interrupted call; of several processes, only the first writes."""
+    if path is not None and is_first_process():
+        write_json(path, plain({"identity": identity, "trials": [asdict(t) for t in trials]}))

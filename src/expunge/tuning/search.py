@@ -9,12 +9,13 @@ same trials.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from ..data.likeness import FEW, count_text, few_text
 from ..training.method import Method
 
 # number of coarse trials, between the method's own settings and the finer trials
@@ -35,12 +36,46 @@ class Trial:
         distance: Distance from Retrain's scores in percentage points; smaller is better.
         status: Status of the run.
         seconds: Duration of the run in seconds.
+        error: Standard error of the distance in percentage points, as far as it comes from the number of unseen samples; 0
+            where the target is known.
+        unseen: Number of comparable unseen samples that the target is estimated from; None where it is known.
     """
 
     settings: dict[str, Any]
     distance: float
     status: str
     seconds: float = 0.0
+    error: float = 0.0
+    unseen: int | None = None
+
+    @property
+    def gap_text(self) -> str:
+        """The distance with its standard error and the number of samples behind it."""
+        if self.unseen is None:
+            return f"{self.distance:.2f} points"
+        return f"{self.distance:.2f} ± {self.error:.1f} points ({count_text(self.unseen)})"
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Hold the distance that ranks trials.
+
+    Args:
+        distance: Returns the distance of a model in percentage points.
+        margin: Sampling error (95 %) below which a gain counts as none; 0 for a fixed number of trials.
+        error: Standard error of the distance that comes from few comparable samples, in percentage points.
+        unseen: Number of comparable unseen samples behind the distance. None if the target is known.
+    """
+
+    distance: Callable[[Any], float]
+    margin: float = 0.0
+    error: float = 0.0
+    unseen: int | None = None
+
+    @property
+    def notes(self) -> list[str]:
+        """The warning that few samples are comparable, or nothing."""
+        return [] if self.unseen is None or self.unseen >= FEW else [few_text(self.unseen)]
 
 
 Space = dict[str, list[Any]]

@@ -15,19 +15,24 @@ from ..audit.evaluation import Evaluation
 from ..data.past_requests import requests_of
 from ..data.split import Split
 from ..errors import raise_all
-from ..records.atomic_files import write_json
-from ..records.record import plain
 from ..tasks.task import Task, require
 from ..training.execute import execute, keep_original
 from ..training.method import Method
-from ..training.processes import ProcessGroup, is_first_process
+from ..training.processes import ProcessGroup
 from ..training.run import Compute, Run
-from .auto import BY_RETAIN, adapt, can_search, search_for, seen_samples, why_no_search
-from .caution import cautious_distance
+from .auto import BY_RETAIN, adapt, can_search, proposals, why_no_search
+from .caution import cautious_distance, gap_error
 from .checks import tuning_problems
-from .estimate import LARGEST_DISTANCE, Distance, distance_to_expected, distance_to_retrained
-from .kept import finished_trials, identity_of
-from .search import AUTO, By, Count, Trial, next_settings, tries
+from .estimate import (
+    LARGEST_DISTANCE,
+    distance_to_expected,
+    distance_to_retrained,
+    expected_scores,
+    likeness_of_others,
+    predict_sets,
+)
+from .kept import finished_trials, identity_of, keep_trials
+from .search import AUTO, By, Count, Objective, Trial, tries
 from .tuned import Tuned, no_better_text
 
 
@@ -92,11 +97,12 @@ def tune(
     split = split.after(requests_of(model))
     # trials leave out what the original never saw, by which they are compared; automatic ones run what is delivered
     trial_split = split if by == "gap" or count == AUTO else seen_samples(split)
-    distance_of, margin = _distance(model, trial_split, task, retrained if by == "gap" else None, count)
-    untouched = distance_of(model)
+    objective = objective_of(model, trial_split, task, retrained if by == "gap" else None, count)
+    _warn_of_few(objective, method)
+    distance_of, margin, untouched = objective.distance, objective.margin, objective.distance(model)
     identity = identity_of(model, split, method, seed, how, options.get("mask"), count, fixed, by)
     enough = margin if may_keep else min(margin, untouched)
-    method, propose = _proposals(model, trial_split, method, task, count, fixed, enough, not may_keep)
+    method, propose = proposals(model, trial_split, method, task, count, fixed, enough, not may_keep)
     trials, group = finished_trials(trials_path, identity), ProcessGroup(how.processes)
     best_run: Run | None = None
     while (settings := propose(trials)) is not None:
@@ -112,19 +118,24 @@ def tune(
             state_path.unlink(missing_ok=True)
         if all(distance < t.distance for t in trials):
             best_run = run
-        trials.append(Trial(settings, distance, run.status, run.seconds))
-        if trials_path is not None and is_first_process():
-            write_json(trials_path, plain({"identity": identity, "trials": [asdict(t) for t in trials]}))
+        trials.append(Trial(settings, distance, run.status, run.seconds, objective.error, objective.unseen))
+        keep_trials(trials_path, identity, trials)
         if on_trial is not None:
             on_trial(trials)
     ranked = sorted(trials, key=lambda t: t.distance)
-    if len(trial_split.forget) < len(split.forget):
-        # the best settings then run on all that was requested
-        best_run = None
-    tuned = Tuned(ranked, replace(method, **ranked[0].settings), untouched, best_run, margin, trials)
+    # the best settings of trials on a part run then on all that was requested
+    best_run = None if len(trial_split.forget) < len(split.forget) else best_run
+    best = replace(method, **ranked[0].settings)
+    tuned = Tuned(ranked, best, untouched, best_run, margin, trials, objective.notes)
     if not tuned.improved:
         warnings.warn(no_better_text(tuned, None if may_keep else _taken(tuned, count)), RuntimeWarning, 2)
     return tuned
+
+
+def _warn_of_few(objective: Objective, method: Method) -> None:
+    """Warn that few samples are comparable. A run whose stop rule or gate has the same target warns itself."""
+    for note in objective.notes if not method.unseen_rules() else ():
+        warnings.warn(note, RuntimeWarning, 3)
 
 
 def _taken(tuned: Tuned, count: int | str) -> Trial:
@@ -165,7 +176,7 @@ def choose(
     details: dict[str, Any] = {
         "trials": [asdict(t) for t in tuned.trials],
         "trials_untouched": tuned.untouched,
-        **({} if len(split.unseen) or options.get("by") == "gap" else {"notes": [BY_RETAIN]}),
+        "notes": [*tuned.notes, *([] if len(split.unseen) or options.get("by") == "gap" else [BY_RETAIN])],
     }
     if count != AUTO or tuned.improved:
         return tuned.method, tuned.run, details
@@ -181,30 +192,36 @@ def choose(
     )
 
 
-def _distance(
+def seen_samples(split: Split) -> Split:
+    """Return the split without forget samples that the original never saw, if it saw any of them."""
+    seen = split.without_held_out
+    return seen if len(seen.forget) else split
+
+
+def objective_of(
     model: nn.Module, split: Split, task: Task, retrained: Evaluation | None, count: int | str
-) -> tuple[Distance, float]:
-    """Return the distance that ranks the trials, and its margin."""
+) -> Objective:
+    """Return what ranks the trials on a split.
+
+    Args:
+        model: The original.
+        split: The split that trials run on.
+        task: The task of the model.
+        retrained: Evaluation of the retrained model, if trials are ranked by the gap to it.
+        count: Number of trials; "auto" takes the cautious estimate.
+    """
     if retrained is not None:
-        return distance_to_retrained(retrained, task), 0.0
+        return Objective(distance_to_retrained(retrained, task))
     if count == AUTO:
         seen = seen_samples(split)
-        return cautious_distance(model, replace(seen, held_out=seen.held_out[:0]), task)
-    return distance_to_expected(model, split, task), 0.0
-
-
-def _proposals(
-    model: nn.Module,
-    split: Split,
-    method: Method,
-    task: Task,
-    count: int | str,
-    fixed: Collection[str],
-    enough: float,
-    weaker: bool,
-) -> tuple[Method, Callable[[list[Trial]], dict[str, Any] | None]]:
-    """Return the method that trials vary, and the function that gives the settings of the next trial."""
-    if isinstance(count, str):
-        method = adapt(method, model, split, task, fixed)
-        return method, search_for(method, model, split, task, fixed, enough, weaker).next
-    return method, lambda done: next_settings(method, done, count, fixed) if len(done) < count else None
+        split = replace(seen, held_out=seen.held_out[:0])
+    original = predict_sets(model, split, task)
+    if count == AUTO:
+        distance, margin = cautious_distance(original, split, task)
+    else:
+        distance, margin = distance_to_expected(original, split, task), 0.0
+    alike = likeness_of_others(original, split) if len(original.validation.labels) else None
+    if alike is None:
+        return Objective(distance, margin)
+    error = gap_error(expected_scores(original, split), original.removed_share, alike)
+    return Objective(distance, margin, error, alike.samples)

@@ -21,6 +21,7 @@ class Tuned:
         run: Run of the best trial. None if an interrupted call made it, or if trials ran on a part of the forget set.
         margin: Sampling error of the distance for `count="auto"`, else 0. A smaller gain counts as none.
         in_order: All trials, the first one first.
+        notes: What weakens the ranking, one sentence each.
     """
 
     trials: list[Trial]
@@ -29,6 +30,7 @@ class Tuned:
     run: Run | None
     margin: float = 0.0
     in_order: Sequence[Trial] = ()
+    notes: Sequence[str] = ()
 
     @property
     def harmless(self) -> Trial:
