@@ -7,7 +7,17 @@ import pytest
 import torch
 from torch import nn
 
-from expunge import Classification, ExpungeError, MaskError, Record, SalUn, Split, experiment, saliency_mask
+from expunge import (
+    Classification,
+    ExpungeError,
+    MaskError,
+    Record,
+    SalUn,
+    Split,
+    experiment,
+    random_mask,
+    saliency_mask,
+)
 from expunge.audit import evaluate
 from expunge.cli import main
 from expunge.integrations.held_mask import HeldMask
@@ -112,6 +122,46 @@ def test_the_norm_for_clipping_is_that_of_what_moves():
         norms[0] == pytest.approx(norms[1])
         and float(nn.utils.clip_grad_norm_(model.parameters(), 1e9)) > norms[0]
     )
+
+
+def test_parameters_without_gradients_do_not_stop_a_clip():
+    """Layers that the user froze, or that peft froze, in a mask that covers them partly."""
+    model, split, task = vectors()
+    first = next(model.parameters()).requires_grad_(False)
+    mask = {n: torch.arange(p.numel()).reshape(p.shape) % 2 == 0 for n, p in model.named_parameters()}
+    held = HeldMask(mask, split, task, 100, 16)
+    held.hold([torch.optim.SGD(model.parameters(), 0.1)], model, several=False)
+    held.mask_gradients_as_they_come()
+    batch = next(split.forget.batches(16))
+    task.loss(model, batch).mean().backward()
+    assert first.grad is None and not first.requires_grad
+    first.requires_grad_(True)
+    task.loss(model, batch).mean().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad[mask[name]].any() and not parameter.grad[~mask[name]].any(), name
+    held.release()
+    task.loss(model, batch).mean().backward()
+    assert all(p.grad[~mask[n]].any() for n, p in model.named_parameters())
+
+
+def test_an_average_of_the_parameters_has_the_frozen_values():
+    """EMAWeightAveraging of Lightning: 0.999 x + (1 - 0.999) x is not always x."""
+    from torch.optim.swa_utils import AveragedModel
+
+    torch.manual_seed(0)
+    model = nn.Linear(64, 64)
+    mask = random_mask(model, 0.3)
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    for holds in (True, False):
+        average = AveragedModel(model, avg_fn=lambda mean, new, _: 0.999 * mean + (1 - 0.999) * new)
+        held = HeldMask(mask, None, None, 1, 1)
+        held.hold([torch.optim.SGD(model.parameters(), 0.1)], model, several=False)
+        held.hold_in_averages([average] * holds, model)
+        for _ in range(20):
+            average.update_parameters(model)
+        held.release()
+        equal = [torch.equal(p[~mask[n]], before[n][~mask[n]]) for n, p in average.module.named_parameters()]
+        assert all(equal) == holds and "update_parameters" not in vars(average)
 
 
 def test_figures_are_those_of_the_sets_and_change_nothing():

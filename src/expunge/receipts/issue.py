@@ -15,6 +15,7 @@ from ..errors import ExpungeError
 from ..records.record import Record, plain
 from .canonical import decimals, exact, parse, sha256
 from .commitment import Secret
+from .kept import names_hash
 from .receipt import IMPLEMENTATION, KIND, SCHEMA, Receipt
 from .signing import signed
 
@@ -137,6 +138,8 @@ def issue(
         "software": {name: str(record.machine[name]) for name in _SOFTWARE if name in record.machine},
         "parent": parent.id if isinstance(parent, Receipt) else parent,
     }
+    if mask is not None:
+        statement["mask_names"] = names_hash(mask)
     implementation = record.details.get("implementation")
     if isinstance(implementation, dict):
         statement["implementation"] = {name: implementation.get(name) for name in IMPLEMENTATION}
