@@ -95,10 +95,15 @@ class SplitSets:
 
     @property
     def unseen(self) -> Samples:
-        """The samples that the original never saw, in data order: validation set and `held_out`."""
+        """The samples that the original never saw, in data order: validation set and `held_out`.
+
+        A sample of an earlier request is none of them, as a run worked on it, nor is an exact copy of a forget sample.
+        """
         if self.validation_from_test:
             return self.validation
-        return Samples(self.forget.data, torch.cat([self.validation.index, self.held_out]).sort().values)
+        known = torch.cat([self.copies.included, self.earlier_samples.index])
+        unseen = torch.cat([self.validation.index, _without(self.held_out, known)])
+        return Samples(self.forget.data, unseen.sort().values)
 
     @property
     def without_held_out(self) -> Self:

@@ -150,7 +150,8 @@ def check_retrained(checkpoint: Checkpoint, split: Split) -> str | None:
     if drawn.get("hash") != split.hash:
         raise CheckpointError(
             f"{path} was retrained for another split ({_in_words(drawn)}) than this one ({_in_words(split.to_dict())}); give the "
-            "same data, forget flags, --goal, --validation and --split-seed, or retrain for this split."
+            "same data, forget flags, --goal, --validation, --validation-from, --unseen-ids, --copies and --split-seed, or retrain for "
+            "this split."
         )
     return None
 
@@ -164,7 +165,8 @@ def check_audited(checkpoint: Checkpoint, split: Split) -> None:
         raise CheckpointError(
             f"{path} was made for another split ({_in_words(split_description(checkpoint))}) than this one "
             f"({_in_words(split.to_dict())}); "
-            "give the data, forget flags, --goal, --validation and --split-seed that it was made with."
+            "give the data, forget flags, --goal, --validation, --validation-from, --unseen-ids, --copies and --split-seed that it was "
+            "made with."
         )
     if metadata.get("train_hash") not in (None, "", split.train_hash):
         check_original(checkpoint, split)
