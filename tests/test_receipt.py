@@ -692,7 +692,7 @@ def test_a_mask_cannot_say_that_a_moved_tensor_is_another_one():
     )
     assert moved_outside(first, second, good, names_hash(good)) == 3
     for wrong, stated, words in ((bad, names_hash(good), "other names"), (bad, None, "shapes"), (twice, None, "two parameters"),
-                                 (Mask(mask), names_hash(good), "other names")):  # fmt: skip
+                                 (Mask(mask), names_hash(good), "no tensor for 3")):  # fmt: skip
         with pytest.raises(ExpungeError, match=words):
             moved_outside(first, second, wrong, stated)
 

@@ -95,15 +95,11 @@ class SplitSets:
 
     @property
     def unseen(self) -> Samples:
-        """The samples that the original never saw, in data order: validation set and `held_out`.
-
-        A sample of an earlier request is none of them, as a run worked on it, nor is an exact copy of a forget sample.
-        """
+        """The samples that no model saw: validation set and `held_out`, without earlier requests and copies of forget samples."""
         if self.validation_from_test:
             return self.validation
-        known = torch.cat([self.copies.included, self.earlier_samples.index])
-        unseen = torch.cat([self.validation.index, _without(self.held_out, known)])
-        return Samples(self.forget.data, unseen.sort().values)
+        held_out = _without(self.held_out, torch.cat([self.copies.included, self.earlier_samples.index]))
+        return Samples(self.forget.data, torch.cat([self.validation.index, held_out]).sort().values)
 
     @property
     def without_held_out(self) -> Self:

@@ -80,7 +80,7 @@ def _places(mask: Mapping[str, Tensor], state: Mapping[str, Tensor], stated: str
     if not trusts_names(mask, state):
         return {name: name for name in mask}
     names = _stated_names(mask)
-    if stated is not None and sha256(names) != stated:
+    if names and stated is not None and sha256(names) != stated:
         raise ExpungeError(
             "the mask gives other names for the model file than the receipt states; use the file that this run wrote with --save-mask."
         )
