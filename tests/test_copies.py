@@ -447,3 +447,45 @@ def test_a_command_trains_without_the_copies(tmp_path, capsys):
     moved = sizes["include"]["forget"] - sizes["report"]["forget"]
     kept = ("retain", "validation")
     assert moved >= 8 and moved == sum(sizes["report"][k] - sizes["include"][k] for k in kept)
+
+
+def test_copies_leave_a_validation_set_of_test_samples():
+    """Test samples 0 to 5 are exact copies of the forget samples, and 0 to 2 of them are drawn or named as unseen."""
+    draw = torch.Generator().manual_seed(0)
+    x, other = (torch.rand(n, 1, 8, 8, generator=draw) for n in (40, 30))
+    other[:6] = x[:6]
+    train = TensorData(x, torch.arange(40) % 2, ids=[f"a{k}" for k in range(40)])
+    test = TensorData(other, torch.arange(30) % 2, ids=[f"b{k}" for k in range(30)])
+    forget, unseen = [f"a{k}" for k in range(6)], [f"b{k}" for k in (0, 1, 2, 10, 11)]
+
+    def split(copies, ids=unseen):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            made = Split.by_ids(train, test, forget, unseen_ids=ids, copies=copies)
+        return made, [str(w.message) for w in caught if "cop" in str(w.message)]
+
+    made, texts = split("include")
+    assert made.unseen.ids == ["b10", "b11"] and made.spec["copies_left_out"] == 3
+    assert len(made.forget) == 6 and len(made.test) == 25 and made.validation_from_test
+    assert texts[0].startswith(
+        "3 exact copies of forget samples in the validation set, which was taken from the test set, and is now"
+    )
+    assert texts[1].startswith("3 forget samples are also in the test set")
+    assert made.copies.exact["validation"].copies.ids == ["b0", "b1", "b2"]
+    kept, texts = split("report")
+    assert kept.unseen.ids == unseen and kept.copies.left_out.tolist() == [] and kept.hash != made.hash
+    assert "leave copies out of it (copies='include'" in texts[0] and "still learns" not in texts[0]
+    assert split("ignore")[0].unseen.ids == unseen
+    with pytest.raises(SplitError, match="all 2 test samples of the validation set are exact copies"):
+        split("include", unseen[:2])
+    # drawn ones
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        drawn = Split.by_ids(train, test, forget, validation=0.5, validation_from="test", copies="include")
+    assert len(drawn.copies.left_out) and not set(drawn.unseen.index.tolist()) & set(range(6))
+    # a copy among held-out training samples is forgotten too, and no unseen sample
+    twin = TensorData(torch.cat([x[:1], x[1:39], x[:1]]), train.labels, ids=train.ids)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        held = Split.by_ids(twin, test, forget, unseen_ids=["a39", "a30"], copies="include")
+    assert "a39" in held.forget.ids and held.unseen.ids == ["a30"] and held.held_out.tolist() == [39]

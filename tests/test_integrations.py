@@ -1,19 +1,32 @@
 """Callbacks and hub folders with the libraries of the default tests: transformers, accelerate, huggingface_hub."""
 
 import json
+import shutil
 import sys
 
 import pytest
 import torch
 from torch import nn
 
-from expunge import Classification, ExpungeError, MaskError, Record, SalUn, Split, experiment, saliency_mask
+from expunge import (
+    Classification,
+    ExpungeError,
+    MaskError,
+    Record,
+    SalUn,
+    Split,
+    experiment,
+    random_mask,
+    saliency_mask,
+)
 from expunge.audit import evaluate
 from expunge.cli import main
 from expunge.integrations.held_mask import HeldMask
-from expunge.integrations.hub_folder import write_hub_folder
+from expunge.integrations.hub_folder import preparation_files, write_hub_folder
 from expunge.integrations.model_card import CardFacts, card_text
 from expunge.models import build
+from expunge.receipts.issue import issue
+from expunge.records.hashing import model_hash
 from small_problem import vectors
 
 TASK = Classification(3)
@@ -112,6 +125,46 @@ def test_the_norm_for_clipping_is_that_of_what_moves():
         norms[0] == pytest.approx(norms[1])
         and float(nn.utils.clip_grad_norm_(model.parameters(), 1e9)) > norms[0]
     )
+
+
+def test_parameters_without_gradients_do_not_stop_a_clip():
+    """Layers that the user froze, or that peft froze, in a mask that covers them partly."""
+    model, split, task = vectors()
+    first = next(model.parameters()).requires_grad_(False)
+    mask = {n: torch.arange(p.numel()).reshape(p.shape) % 2 == 0 for n, p in model.named_parameters()}
+    held = HeldMask(mask, split, task, 100, 16)
+    held.hold([torch.optim.SGD(model.parameters(), 0.1)], model, several=False)
+    held.mask_gradients_as_they_come()
+    batch = next(split.forget.batches(16))
+    task.loss(model, batch).mean().backward()
+    assert first.grad is None and not first.requires_grad
+    first.requires_grad_(True)
+    task.loss(model, batch).mean().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad[mask[name]].any() and not parameter.grad[~mask[name]].any(), name
+    held.release()
+    task.loss(model, batch).mean().backward()
+    assert all(p.grad[~mask[n]].any() for n, p in model.named_parameters())
+
+
+def test_an_average_of_the_parameters_has_the_frozen_values():
+    """EMAWeightAveraging of Lightning: 0.999 x + (1 - 0.999) x is not always x."""
+    from torch.optim.swa_utils import AveragedModel
+
+    torch.manual_seed(0)
+    model = nn.Linear(64, 64)
+    mask = random_mask(model, 0.3)
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    for holds in (True, False):
+        average = AveragedModel(model, avg_fn=lambda mean, new, _: 0.999 * mean + (1 - 0.999) * new)
+        held = HeldMask(mask, None, None, 1, 1)
+        held.hold([torch.optim.SGD(model.parameters(), 0.1)], model, several=False)
+        held.hold_in_averages([average] * holds, model)
+        for _ in range(20):
+            average.update_parameters(model)
+        held.release()
+        equal = [torch.equal(p[~mask[n]], before[n][~mask[n]]) for n, p in average.module.named_parameters()]
+        assert all(equal) == holds and "update_parameters" not in vars(average)
 
 
 def test_figures_are_those_of_the_sets_and_change_nothing():
@@ -245,8 +298,75 @@ def test_the_command_writes_a_folder_without_private_files(tmp_path, monkeypatch
     load_model(model, tmp_path / "push" / "model.safetensors")
     assert main(["hub-folder", "o.safetensors", *data, "--out", "no"]) == 2
     assert "give an unlearned model" in capsys.readouterr().err
+    shutil.copyfile("u.safetensors", "bare.safetensors")
+    assert main(["hub-folder", "bare.safetensors", *data, "--out", "no"]) == 2
+    assert "nothing shows that it was unlearned" in capsys.readouterr().err
+    assert main(["hub-folder", "u.safetensors", *data, "--out", "push"]) == 2
+    assert "push exists; give a new folder" in capsys.readouterr().err
     record = Record.load("u.json")
     record.model["hash_after"] = "0" * 64
     record.save("wrong.json")
     assert main(["hub-folder", "u.safetensors", *data, "--out", "no", "--record", "wrong.json"]) == 2
     assert "another model" in capsys.readouterr().err and not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize("family", ["ViT", "Swin"])
+def test_a_receipt_of_a_file_with_the_names_of_transformers_belongs_to_the_model(tmp_path, family):
+    """save_pretrained names the tensors of many image models otherwise than the model does."""
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    small = {
+        "ViT": {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8, "image_size": 8,
+                "patch_size": 4},
+        "Swin": {"image_size": 8, "patch_size": 2, "embed_dim": 4, "depths": [1], "num_heads": [1], "window_size": 2},
+    }  # fmt: skip
+    config = getattr(transformers, f"{family}Config")(**small[family], num_labels=3)
+    models = [getattr(transformers, f"{family}ForImageClassification")(config) for _ in range(2)]
+    for name, model in zip(("before", "after"), models, strict=True):
+        model.save_pretrained(tmp_path / name)
+    files = [tmp_path / name / "model.safetensors" for name in ("before", "after")]
+    run = Record("unlearn", "salun", model={"hash_after": model_hash(models[1])}, created="", machine={})
+    receipt, _ = issue(run, before=files[0], after=files[1])
+    out = write_hub_folder(tmp_path / "out", models[1], record=run, receipt=receipt)
+    assert receipt.id in (out / "README.md").read_text(encoding="utf-8")
+    with pytest.raises(ExpungeError, match="the receipt is about another model"):
+        write_hub_folder(tmp_path / "no", models[0], receipt=receipt)
+    # names that no library explains: the hash of the file decides
+    other, _ = issue(run, before=files[0], after={"x": torch.ones(1)})
+    with pytest.raises(ExpungeError, match="the receipt is about another model"):
+        write_hub_folder(tmp_path / "no", models[1], receipt=other)
+    assert write_hub_folder(
+        tmp_path / "third", models[1], receipt=other, file_hash=model_hash({"x": torch.ones(1)})
+    )
+
+
+def test_only_files_that_transformers_writes_are_copied(tmp_path):
+    private = [
+        "vocab_of_patients.csv",
+        "tokenizer_training_texts.txt",
+        "merges.bak~",
+        "vocab.txt.old",
+        "notes",
+    ]
+    public = ["vocab.txt", "tokenizer.json", "preprocessor_config.json"]
+    for name in (*private, *public, "config.json", "model.safetensors"):
+        (tmp_path / name).write_text("{}", encoding="utf-8")
+    copied, left = preparation_files(f"hf-weights:{tmp_path}")
+    assert {f.name for f in copied} == set(public) and {f.name for f in left} == set(private)
+    assert preparation_files("mlp") == ([], [])
+
+
+def test_a_card_claims_unlearning_only_with_a_record_or_receipt(tmp_path):
+    base = {"title": 'a "name"\n# with lines', "library": "expunge", "usage": "pass"}
+    run = Record("unlearn", "salun", created="", machine={})
+    audited = Record("unlearn", "unknown", created="", machine={})
+    for record, claims in ((run, True), (audited, False), (None, False)):
+        card = card_text(CardFacts(**base, record=record))
+        assert (
+            "changed this model by machine unlearning" in card.split("##")[0] and "No record" not in card
+        ) == claims
+        assert (
+            "machine-unlearning" in card.split("---")[1]
+        ) == claims and '# a "name" # with lines\n' in card
+    assert "No record or receipt shows" in card_text(CardFacts(**base))
+    out = write_hub_folder(tmp_path / 'a"b', nn.Linear(2, 2))
+    assert 'load_model(model, "a\\"b/model.safetensors")' in (out / "README.md").read_text(encoding="utf-8")

@@ -431,3 +431,43 @@ def test_scores_of_half_precision_are_those_of_the_same_weights_in_full(how):
     for name, score in found.items():
         assert score.dtype == torch.float32
         assert torch.allclose(score, wanted[name], rtol=0.03, atol=1e-5 * float(wanted[name].max())), name
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adamw", "lbfgs"])
+def test_a_loop_that_unfreezes_layers_does_not_move_frozen_ones(kind):
+    """Loops that unfreeze layers step by step, at any place: before the loss, after backward, or in the closure of a step."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+    make = {
+        "sgd": lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, weight_decay=0.1),
+        "adamw": lambda p: torch.optim.AdamW(p, 0.1),
+        "lbfgs": lambda p: torch.optim.LBFGS(p, 0.5, max_iter=2),
+    }
+    optimizer = make[kind](model.parameters())
+    mask = Mask({n: torch.full_like(p, n[0] == "1", dtype=torch.bool) for n, p in model.named_parameters()})
+    model[0].bias.requires_grad_(False)
+    before, x = copy.deepcopy(model), torch.randn(8, 4)
+
+    def closure():
+        model.requires_grad_(True)
+        optimizer.zero_grad()
+        loss = model(x).square().sum()
+        loss.backward()
+        return loss
+
+    with masked(optimizer, model, mask) as handle:
+        for _ in range(2):
+            optimizer.step(closure)
+            if kind != "lbfgs":
+                closure()
+                handle.mask_gradients()
+                assert model[0].weight.grad is None, "a norm for clipping is that of the parameters that move"
+                closure()
+                model.requires_grad_(True)
+                optimizer.step()
+    assert torch.equal(model[0].weight, before[0].weight) and torch.equal(model[0].bias, before[0].bias)
+    assert not torch.equal(model[1].weight, before[1].weight)
+    assert model[0].weight.requires_grad and not model[0].bias.requires_grad
+    # nothing is left behind: the layer moves again
+    closure()
+    assert model[0].weight.grad is not None

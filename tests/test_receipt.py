@@ -18,7 +18,7 @@ from expunge.masks.mask_file import Mask
 from expunge.receipts.canonical import canonical, file_form, parse, sha256
 from expunge.receipts.commitment import Proof, Secret
 from expunge.receipts.issue import issue, record_hash
-from expunge.receipts.kept import moved_outside
+from expunge.receipts.kept import moved_outside, names_hash
 from expunge.receipts.keys import (
     fingerprint,
     load_private,
@@ -137,7 +137,7 @@ def test_everything_given_everything_holds(world):
 
 def test_the_statement_is_complete_and_without_floats(world):
     statement = world["receipt"].statement
-    assert set(statement) == set(STATEMENT)
+    assert set(statement) == {*STATEMENT, "mask_names"}
     assert statement["settings"] == {"lr": "0.01", "epochs": 10, "density": "0.5"}
     assert statement["software"] == {"python": "3.12.1", "torch": "2.13.0", "expunge": "0.1.0"}
     assert statement["forget_count"] == 7 and statement["seed"] == 3 and statement["parent"] is None
@@ -674,3 +674,41 @@ def test_the_kept_parameters_of_a_file_with_a_prefix(tmp_path, prefix):
     mask["b.weight"] = torch.zeros(1, dtype=torch.bool)
     with pytest.raises(ExpungeError, match="no tensor for 1 of the 3 parameters"):
         moved_outside(first, second, mask)
+
+
+def test_a_mask_cannot_say_that_a_moved_tensor_is_another_one():
+    before = {"a.weight": torch.zeros(3), "b.weight": torch.zeros(3), "c.bias": torch.zeros(2)}
+    after = {**before, "a.weight": torch.ones(3), "c.bias": torch.ones(2)}
+    mask = Mask({k: torch.full_like(v, k == "c.bias", dtype=torch.bool) for k, v in before.items()})
+    assert moved_outside(before, after, mask) == 3
+    forged = Mask(mask, {"names_in_checkpoint": json.dumps({"a.weight": "b.weight"})})
+    assert mask_hash(forged) == mask_hash(mask) and moved_outside(before, after, forged) == 3
+    # a file with a prefix: only the mask says which tensor is which, and the receipt of the run states it
+    first, second = ({f"model.{k}": v for k, v in state.items()} for state in (before, after))
+    honest = {k: f"model.{k}" for k in before}
+    swapped = {**honest, "a.weight": "model.c.bias", "c.bias": "model.a.weight"}
+    doubled = {**honest, "a.weight": "model.b.weight"}
+    good, bad, twice = (
+        Mask(mask, {"names_in_checkpoint": json.dumps(n)}) for n in (honest, swapped, doubled)
+    )
+    assert moved_outside(first, second, good, names_hash(good)) == 3
+    for wrong, stated, words in ((bad, names_hash(good), "other names"), (bad, None, "shapes"), (twice, None, "two parameters"),
+                                 (Mask(mask), names_hash(good), "no tensor for 3")):  # fmt: skip
+        with pytest.raises(ExpungeError, match=words):
+            moved_outside(first, second, wrong, stated)
+
+
+def test_a_receipt_states_the_names_of_its_mask(world):
+    record, mask = world["record"], Mask(world["mask"])
+    states = [{f"net.{k}": v for k, v in world[name].state_dict().items()} for name in ("before", "after")]
+    mask.metadata["names_in_checkpoint"] = json.dumps({k: f"net.{k}" for k in mask})
+    receipt, _ = issue(record, IDS, before=states[0], after=states[1], mask=mask)
+    checks = verify(receipt, states[1], original=states[0], mask=mask)
+    assert holds(checks) and checks[-1].message == "no parameter outside the mask has changed"
+    assert outcome(verify(receipt, states[1], original=states[0], mask=dict(mask)))["kept"] is False
+    # a receipt of an earlier version does not state them: it stays valid, and the check says so
+    older = Receipt({k: v for k, v in receipt.statement.items() if k != "mask_names"}, receipt.envelope)
+    checks = verify(older, states[1], original=states[0], mask=mask)
+    assert holds(checks) and "only the mask file says" in checks[-1].message
+    wrong = Receipt({**receipt.statement, "mask_names": "no hash"}, receipt.envelope)
+    assert outcome(verify(wrong))["statement"] is False

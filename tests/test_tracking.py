@@ -1,6 +1,7 @@
 """Trackers get settings, curves, scores and paths of a run, and nothing private; a failing one costs a warning."""
 
 import json
+import os
 import sys
 import warnings
 
@@ -19,7 +20,10 @@ from expunge import (
     unlearn,
 )
 from expunge.cli import main
+from expunge.cli.invocation import command_line, invoked_with
 from expunge.tracking.by_name import make_trackers
+from expunge.tracking.mlflow import PATIENCE, MLflow
+from expunge.tracking.mlflow_uri import divided, uri_problem
 from expunge.tracking.tracker import Result, Tracker
 from expunge.tracking.tracking import Tracking, flat
 from expunge.training.tracked import run_settings, tracked
@@ -238,3 +242,104 @@ def test_settings_name_nobody():
         QUICK, split, 3, {"model": "mlp", "data": "folder:faces?size=3", "classes": ["Anna"]}
     )
     assert "Anna" not in str(settings) and "hash" not in str(settings) and settings["data"] == "folder:faces"
+
+
+SECRET_URIS = (
+    "http://user:hunter2@localhost", "http://user:hunter2#x@localhost", "http://localhost:5000?password=hunter2",
+    "https://hunter2@host:5000", "http://user:pa/hunter2@host#runs", "http://user:hunter2%40host",
+    "postgresql+psycopg2://me:hunter2@host/runs", "mysql://host/runs?password=hunter2", "sqlite://me:hunter2@/runs.db",
+    "user:hunter2@host", "hunter2@host/path", "http://[hunter2", "http://host:hunter2/", "sqlite:///a.db?token=hunter2",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("uri", SECRET_URIS)
+def test_a_uri_with_a_secret_is_refused_and_not_repeated(uri):
+    with pytest.raises(ExpungeError, match="MLFLOW_TRACKING_USERNAME") as caught:
+        make_trackers(f"mlflow:{uri}")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_hash_sign_in_the_path_of_a_database_is_no_experiment():
+    expected = {
+        "sqlite:///runs.db": ("sqlite:///runs.db", ""),
+        "sqlite:///runs.db#mine": ("sqlite:///runs.db", "mine"),
+        "sqlite:////data/a#1/runs.db": ("sqlite:////data/a#1/runs.db", ""),
+        "sqlite:////data/a#1/runs#2.db#mine": ("sqlite:////data/a#1/runs#2.db", "mine"),
+        "http://localhost:5000#a b": ("http://localhost:5000", "a b"),
+        "http://localhost:5000": ("http://localhost:5000", ""),
+        "./me@home/runs": ("./me@home/runs", ""),
+    }
+    for text, parts in expected.items():
+        assert divided(text) == parts and uri_problem(text) == "", text
+
+
+def test_records_and_warnings_have_no_password():
+    arguments = [
+        "train",
+        "--data",
+        "text:t.csv?tokenizer=bert",
+        "--track",
+        "x.y:http://me:hunter2@host/a?token=hunter2",
+    ]
+    with invoked_with(arguments):
+        line = command_line()
+    assert "hunter2" not in line and "tokenizer=bert" in line and "http://***@host/a?token=***" in line
+    with pytest.warns(RuntimeWarning, match=r"http://\*\*\*@host") as caught:
+        Tracking([Raises(ValueError("no answer of http://me:hunter2@host"))]).start("run", {})
+    assert "hunter2" not in str(caught[0].message)
+
+
+class Raises(Kept):
+    """A tracker that raises an error at each call."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def _take(self, name, *values):
+        raise self.error
+
+
+def test_a_tracker_that_ends_its_process_ends_no_run():
+    model, split, task = vectors()
+    with pytest.warns(RuntimeWarning, match="SystemExit: 3"):
+        assert execute(model, split, QUICK, task, tracker=Raises(SystemExit(3))).ended == "finished"
+    with pytest.raises(KeyboardInterrupt):
+        execute(model, split, QUICK, task, tracker=Raises(KeyboardInterrupt()))
+
+
+def test_a_tracker_cannot_change_what_others_get():
+    class Clears(Kept):
+        def _take(self, name, *values):
+            for value in values:
+                for each in (value.scores, value.outputs) if isinstance(value, Result) else (value,):
+                    getattr(each, "clear", int)()
+
+    kept, tracking = Kept(), Tracking([Clears(), last := Kept()])
+    tracking.trackers.insert(0, kept)
+    tracking.start("run", {"method": "salun"})
+    tracking.row({"step": 0, "loss": 1.0})
+    tracking.take("finished", scores={"UA": 3.0})
+    tracking.finish()
+    assert last.calls == kept.calls and last.result.scores == {"UA": 3.0} and tracking.settings
+
+
+def test_a_server_that_does_not_answer_is_given_up_soon(monkeypatch):
+    """MLflow reads its limits from the environment at each call; those of the user stay."""
+    seen = []
+
+    class Client:
+        def __getattr__(self, name):
+            seen.append({key: os.environ.get(key) for key in PATIENCE})
+            return lambda *a, **k: None
+
+    for name in PATIENCE:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
+    tracker = MLflow("http://localhost:1")
+    tracker._client = Client()
+    tracker._batches("tags", [1])
+    tracker._batches("tags", [1])
+    assert seen == [{**PATIENCE, "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}] * 2
+    assert not set(PATIENCE) - {"MLFLOW_HTTP_REQUEST_TIMEOUT"} & set(os.environ)
+    assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "60"

@@ -166,6 +166,7 @@ def test_changed_labels_leave_validation_samples_of_the_test_set_as_they_are():
         ({"validation_from": "test", "validation": 0.01}, "of the 40 test samples is none"),
         ({"validation_from": "test", "validation": 0.99}, "leaves no test samples"),
         ({"validation_from": "test", "unseen_ids": ["s1"]}, "both say what the validation set is"),
+        ({"validation": 0.3, "unseen_ids": ["s1"]}, "validation 0.3 and unseen_ids are given, which both say"),
         ({"unseen_ids": []}, "no id of an unseen sample"),
         ({"unseen_ids": ["s1", "t1"]}, "1 ids of unseen samples are in the training set .* and 1 in the test set"),
         ({"unseen_ids": ["s3", "s5"]}, "1 requested ids are also named as never seen .first: .'s3'"),
@@ -199,6 +200,36 @@ def test_named_samples_are_the_validation_set(tmp_path):
     of_test = Split.by_ids(TRAIN, TEST, ["s3"], unseen_ids=["t7", "t8"], **QUIET)
     assert of_test.validation.ids == ["t7", "t8"] and of_test.validation_from_test
     assert len(of_test.train) == 40 and len(of_test.test) == 38
+
+
+def test_named_samples_in_other_spellings():
+    """Spaces and `./` as in a request, also for ids of the test set."""
+    named = [f"train/{k}.png" for k in range(40)], [f"test/{k}.png" for k in range(40)]
+    train, test = (data(40, first=k, ids=ids) for k, ids in zip((0, 3), named, strict=True))
+    train.root = test.root = "pictures"
+    forget = ["train/3.png"]
+    for ids in ([" test/7.png", "./test/8.png"], ["pictures/test/7.png", "test/8.png "]):
+        split = Split.by_ids(train, test, forget, unseen_ids=ids, **QUIET)
+        assert split.validation.ids == ["test/7.png", "test/8.png"] and split.validation_from_test
+    split = Split.by_ids(train, test, forget, unseen_ids=["./train/5.png "], **QUIET)
+    assert split.validation.ids == ["train/5.png"]
+    for ids, words in (
+        (["./train/5.png", "./test/7.png"], "1 ids .* in the training set .* and 1 in the test set"),
+        (["./test/7.png", "test/7.png"], "given twice"),
+        (["./test/7.png", "nobody"], "'nobody': each is unknown"),
+    ):
+        with pytest.raises(SplitError, match=words) as error:
+            Split.by_ids(train, test, forget, unseen_ids=ids, **QUIET)
+        assert "never forgotten" not in str(error.value)
+
+
+def test_samples_of_earlier_requests_are_not_unseen():
+    """A group request whose samples are named as unseen, though an earlier run worked on two of them."""
+    earlier = Split.by_ids(TRAIN, TEST, ["s2", "s7"], validation=0, **QUIET).as_request("salun")
+    split = Split.by_group(TRAIN, TEST, "user", "u2", unseen_ids=["s2", "s7", "s12", "s1"], **QUIET)
+    assert split.unseen.ids == ["s1", "s2", "s7", "s12"]
+    later = split.after([earlier])
+    assert later.unseen.ids == ["s1", "s12"] and later.train_hash == split.train_hash
 
 
 # ---- rules and trials with each source

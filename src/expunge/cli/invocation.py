@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from ..summaries import without_secrets
+
 _ARGUMENTS: ContextVar[tuple[str, ...]] = ContextVar("arguments", default=())
 
 
@@ -23,6 +25,7 @@ def invoked_with(arguments: Sequence[str]) -> Iterator[None]:
 def command_line() -> str:
     """Return the running command as a line that can be typed again.
 
-    Bytes of file names that are not valid text are escaped, because JSON cannot hold them.
+    Bytes of file names that are not valid text are escaped, because JSON cannot hold them. Passwords in URIs are `***`.
     """
-    return shlex.join(["expunge", *_ARGUMENTS.get()]).encode("utf-8", "backslashreplace").decode()
+    line = shlex.join(["expunge", *map(without_secrets, _ARGUMENTS.get())])
+    return line.encode("utf-8", "backslashreplace").decode()

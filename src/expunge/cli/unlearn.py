@@ -200,13 +200,14 @@ def _write(request: Request, out: Path, outcome: Outcome, like: Checkpoint) -> l
     mask, mask_file = outcome.run.mask, flags.save_mask
     if mask is not None:
         mask = mask_of_file(mask, like)
+        # the receipt states the names too
+        mask.metadata[NAMES] = json.dumps(like.names_in_file(mask))
     if mask_file is not None and mask is not None:
         # spilled outputs are all in one folder
         mask_file = (
             mask_file if out == flags.checkpoint_to_write(request.method) else out.parent / mask_file.name
         )
-        names = {NAMES: json.dumps(like.names_in_file(mask))}
-        lines.append(f"mask: {mask.save(mask_file, split=split.hash, **names)}")
+        lines.append(f"mask: {mask.save(mask_file, split=split.hash)}")
     elif mask_file is not None:
         notice(f"the run had no mask, so {mask_file} was not written; --density below 1 makes one.")
     answered = requests_of(outcome.model)

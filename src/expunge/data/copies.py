@@ -70,7 +70,7 @@ class Copies:
     Args:
         handling: "include", "report" or "ignore".
         exact: {set: exact copies} for "retain", "validation" and "test". Only sets with copies are named. With "include",
-            those of "retain" and "validation" are now in the forget set.
+            those of "retain" and "validation" are now in the forget set; test samples of "validation" are left out of all sets.
         near: {set: near copies}, without the exact ones. They stay in their set.
         forget_in_test: Number of forget samples that have an exact copy in the test set.
         near_by: How near copies were found: "perceptual hash", "MinHash", or None if they were not looked for.
@@ -106,14 +106,23 @@ class Copies:
 
     @property
     def in_training(self) -> Mapping[str, CopyPairs]:
-        """The exact copies in retain and validation set, as they were drawn."""
+        """The exact copies in retain and validation set, as they were drawn. The validation set may be of test samples."""
         return {part: pairs for part, pairs in self.exact.items() if part != "test"}
 
     @property
     def included(self) -> Tensor:
         """Positions (n,) of the exact copies that joined the forget set."""
+        return self._moved(of_test=False)
+
+    @property
+    def left_out(self) -> Tensor:
+        """Positions (m,) in the test data of the exact copies that left the validation set: a model has seen their content."""
+        return self._moved(of_test=True)
+
+    def _moved(self, of_test: bool) -> Tensor:
         pairs = self.in_training.values() if self.handling == "include" else ()
-        return torch.cat([torch.empty(0, dtype=torch.int64), *(p.copies.index for p in pairs)])
+        moved = [p.copies.index for p in pairs if _of_test(p) == of_test]
+        return torch.cat([torch.empty(0, dtype=torch.int64), *moved])
 
     @property
     def sentences(self) -> list[str]:
@@ -128,11 +137,27 @@ class Copies:
     def _about_exact(self, part: str, pairs: CopyPairs) -> str:
         one, which = len(pairs) == 1, pairs.other_label
         place = f"{_counted(len(pairs), 'exact')} in the {part} set"
+        if _of_test(pairs):
+            end, remedy = (
+                "which was taken from the test set, and is now without them",
+                (
+                    "leave copies out of it (copies='include', --copies include), or rules and trials take them for samples that no "
+                    "model has seen."
+                ),
+            )
+            stays = f"which was taken from the test set; {'it' if one else 'they'} stay{'s' * one} there"
+        else:
+            end, remedy = (
+                "now in the forget set",
+                (
+                    "include copies in the forget set (copies='include', --copies include), or the model still learns from them."
+                ),
+            )
+            stays = f"which stay{'s' * one} there"
         text = (
-            f"{place}, now in the forget set: {_ids(pairs)}."
+            f"{place}, {end}: {_ids(pairs)}."
             if self.handling == "include"
-            else f"{place}, which stay{'s' * one} there: {_ids(pairs)}; include copies in the forget set (copies='include', "
-            "--copies include), or the model still learns from them."
+            else f"{place}, {stays}: {_ids(pairs)}; {remedy}"
         )
         wrong = CopyPairs(pairs.copies.take(which), pairs.of.take(which))
         if not len(wrong):
@@ -159,6 +184,10 @@ class Copies:
             "near_by": self.near_by,
             "limits": list(self.limits),
         }
+
+
+def _of_test(pairs: CopyPairs) -> bool:
+    return pairs.copies.data is not pairs.of.data
 
 
 def _counted(count: int, kind: str) -> str:

@@ -20,31 +20,45 @@ _NONE = np.empty(0, np.int64)
 
 
 def include_copies(
-    train: Data, test: Data, forget: Tensor, retain: Tensor, validation: Tensor, handling: CopyHandling
+    train: Data,
+    test: Data,
+    forget: Tensor,
+    retain: Tensor,
+    validation: Tensor,
+    from_test: Tensor,
+    handling: CopyHandling,
 ) -> tuple[Tensor, Tensor, Copies]:
     """Find copies of forget samples, and warn of them. With "include", exact ones of retain and validation set join the forget set.
+
+    Test samples cannot be forgotten: with "include", `Copies.left_out` are those that must leave the validation set.
 
     Args:
         train: The training data.
         test: The test data.
         forget: Bool (N,), the requested samples.
         retain: Bool (N,), the samples of the retain set.
-        validation: Bool (N,), the samples of the validation set.
+        validation: Bool (N,), the training samples of the validation set.
+        from_test: Bool (M,), the test samples of the validation set.
         handling: "include", "report" or "ignore".
 
     Returns:
         The forget set and the retain set, bool (N,) each, and the copies.
 
     Raises:
-        SplitError: No sample would be retained.
+        SplitError: No sample would be retained, or none of the test samples of the validation set would be left.
     """
-    copies = find_copies(train, test, forget, retain, validation, handling)
+    copies = find_copies(train, test, forget, retain, validation, handling, from_test)
     copied = torch.zeros_like(forget)
     copied[copies.included] = True
     if not (retain & ~copied).any():
         raise SplitError(
             f"all {int(retain.sum())} samples of the retain set are exact copies of forget samples, so no sample would be "
             "retained; check the data, or report copies only (copies='report', --copies report)."
+        )
+    if len(copies.left_out) and len(copies.left_out) == from_test.sum():
+        raise SplitError(
+            f"all {len(copies.left_out)} test samples of the validation set are exact copies of forget samples, so a model has seen "
+            "them; take other samples (unseen_ids, --unseen-ids), more of them (validation, --validation), or none (validation 0)."
         )
     for text in copies.warnings:
         # The warning points at the caller of Split.random, Split.by_class, ...
@@ -57,14 +71,21 @@ def copy_settings(scenario: str, copies: Copies) -> dict[str, Any]:
 
     It is empty if the default draws the same sets.
     """
-    if len(copies.included):
-        return {"copies": copies.handling, "copies_included": len(copies.included)}
+    if len(copies.included) or len(copies.left_out):
+        counts = {"copies_included": len(copies.included), "copies_left_out": len(copies.left_out)}
+        return {"copies": copies.handling, **{name: count for name, count in counts.items() if count}}
     left_in = copies.handling == "ignore" or copies.in_training
     return {"copies": copies.handling} if left_in and scenario in ("ids", "group") else {}
 
 
 def find_copies(
-    train: Data, test: Data, forget: Tensor, retain: Tensor, validation: Tensor, handling: CopyHandling
+    train: Data,
+    test: Data,
+    forget: Tensor,
+    retain: Tensor,
+    validation: Tensor,
+    handling: CopyHandling,
+    from_test: Tensor | None = None,
 ) -> Copies:
     """Find the copies of forget samples. The first search in a data set reads and hashes every sample once.
 
@@ -73,8 +94,9 @@ def find_copies(
         test: The test data.
         forget: Bool (N,), the requested samples.
         retain: Bool (N,), the samples of the retain set.
-        validation: Bool (N,), the samples of the validation set.
+        validation: Bool (N,), the training samples of the validation set.
         handling: "include" also looks for copies of the included copies; "ignore" looks for nothing.
+        from_test: Bool (M,), the test samples that are the validation set instead.
 
     Raises:
         SplitError: `handling` is none of these.
@@ -87,7 +109,8 @@ def find_copies(
     limits = tuple(dict.fromkeys(hashes.limits + test_hashes.limits))
     filled = torch.from_numpy(~hashes.blank)
     sets = {"retain": retain & filled, "validation": validation & filled}
-    in_test = np.flatnonzero(~test_hashes.blank)
+    drawn = np.zeros(len(test), bool) if from_test is None else from_test.numpy()
+    in_test, in_drawn = (np.flatnonzero(~test_hashes.blank & which) for which in (~drawn, drawn))
     copied, of = _exact_in_training(
         hashes.exact, _positions(forget & filled), _positions(sets["retain"] | sets["validation"])
     )
@@ -98,9 +121,15 @@ def find_copies(
     forgotten = either if handling == "include" else forget & filled
     test_copied, test_of = _exact(hashes.exact, _positions(forgotten), test_hashes.exact, in_test)
     exact["test"] = _pairs(test, test_copied, train, test_of)
+    drawn_copied, drawn_of = _exact(hashes.exact, _positions(forgotten), test_hashes.exact, in_drawn)
+    if drawn.any():
+        exact["validation"] = _pairs(test, drawn_copied, train, drawn_of)
     # Exact copies have left the candidates, so that none is reported as a near one too.
     candidates = {part: (train, hashes, _positions(which & ~either)) for part, which in sets.items()}
     candidates["test"] = (test, test_hashes, np.setdiff1d(in_test, test_copied, assume_unique=True))
+    if drawn.any():
+        others = np.setdiff1d(in_drawn, drawn_copied, assume_unique=True)
+        candidates["validation"] = (test, test_hashes, others)
     near = _near(train, hashes, _positions(forgotten), candidates)
     return Copies(
         handling,

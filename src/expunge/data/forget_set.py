@@ -117,6 +117,13 @@ def named_samples(ids: Ids, train: Data, test: Data) -> tuple[Tensor, Tensor]:
     if not wanted:
         raise SplitError("no id of an unseen sample is given; give at least one, or leave unseen_ids out.")
     of_train, of_test = (set() if d.ids is None else set(map(str, d.ids)) for d in (train, test))
+    if train.ids is not None:
+        counts = Counter(wanted)
+        # another spelling of an id, in either set; each has a root of its own
+        for first, second in ((train, test), (test, train)):
+            if absent := [name for name in counts if name not in of_train | of_test]:
+                counts = _resolved(counts, absent, first, second)
+        wanted = [*counts.elements()]
     in_test = [name for name in wanted if name in of_test - of_train]
     in_train = [name for name in wanted if name in of_train]
     if in_test and in_train:

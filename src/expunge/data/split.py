@@ -243,7 +243,8 @@ def _build(
     test_forgotten = in_classes(pool.test, classes)
     check_sets(pool, forget, retain, test_forgotten, by_id=scenario == "ids")
     validation = pool.for_validation & ~forget
-    forget, retain, copies = include_copies(pool.train, pool.test, forget, retain, validation, handling)
+    sets = (forget, retain, validation, pool.from_test)
+    forget, retain, copies = include_copies(pool.train, pool.test, *sets, handling)
     how = {"scenario": scenario, **spec, **pool.settings, **copy_settings(scenario, copies)}
-    sets = fields_of(pool, forget, retain, withheld, test_forgotten)
-    return Split(**sets, scenario=scenario, spec=how, forget_classes=tuple(classes), copies=copies)
+    fields = fields_of(pool, forget, retain, withheld, test_forgotten, copies.left_out)
+    return Split(**fields, scenario=scenario, spec=how, forget_classes=tuple(classes), copies=copies)

@@ -218,7 +218,7 @@ def check_sets(
 
 
 def fields_of(
-    pool: Pool, forget: Tensor, retain: Tensor, withheld: Tensor, test_forgotten: Tensor
+    pool: Pool, forget: Tensor, retain: Tensor, withheld: Tensor, test_forgotten: Tensor, left_out: Tensor
 ) -> dict[str, Any]:
     """Return the sets of a split as its fields.
 
@@ -228,14 +228,17 @@ def fields_of(
         retain: Bool (N,), the training samples to keep.
         withheld: Bool (N,), training samples that the method does not get.
         test_forgotten: Bool (M,), the test samples of the forgotten classes.
+        left_out: Positions (m,) of the test samples that were drawn for validation, and belong to no set.
     """
     train, test = pool.train, pool.test
+    from_test = pool.from_test.clone()
+    from_test[left_out] = False
     samples = lambda which, data: Samples(data, which.nonzero()[:, 0])  # noqa: E731
     held_out = samples(pool.for_validation & ~forget, train)
     return {
         "forget": samples(forget, train),
         "retain": samples(retain, train),
-        "validation": samples(pool.from_test, test) if pool.from_test.any() else held_out,
+        "validation": samples(from_test, test) if pool.from_test.any() else held_out,
         "test": samples(~test_forgotten & ~pool.from_test, test),
         "test_forgotten": samples(test_forgotten & ~pool.from_test, test),
         "withheld": samples(withheld, train),

@@ -95,10 +95,11 @@ class SplitSets:
 
     @property
     def unseen(self) -> Samples:
-        """The samples that the original never saw, in data order: validation set and `held_out`."""
+        """The samples that no model saw: validation set and `held_out`, without earlier requests and copies of forget samples."""
         if self.validation_from_test:
             return self.validation
-        return Samples(self.forget.data, torch.cat([self.validation.index, self.held_out]).sort().values)
+        held_out = _without(self.held_out, torch.cat([self.copies.included, self.earlier_samples.index]))
+        return Samples(self.forget.data, torch.cat([self.validation.index, held_out]).sort().values)
 
     @property
     def without_held_out(self) -> Self:

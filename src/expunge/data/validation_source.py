@@ -10,6 +10,8 @@ ValidationFrom: TypeAlias = Literal["train", "test"]
 Ids: TypeAlias = str | Path | Iterable[str | int]
 
 NO_UNSEEN = "the split has no samples that the original never saw"
+# share that is drawn where nobody says otherwise
+DEFAULT_SHARE = 0.1
 REMEDY = "draw them from the test set (validation_from='test', --validation-from test), or name them (unseen_ids, --unseen-ids)"
 
 
@@ -27,6 +29,10 @@ def source_problems(
     share, source, ids = names or ("validation", "validation_from", "unseen_ids")
     if validation_from not in get_args(ValidationFrom):
         return [f"{source} is {validation_from!r}; give {' or '.join(get_args(ValidationFrom))}."]
+    if named and validation not in (0, DEFAULT_SHARE):
+        return [
+            f"{share} {validation:g} and {ids} are given, which both say what the validation set is; give one of them."
+        ]
     if validation_from == "train":
         return []
     if named:

@@ -8,12 +8,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.hooks import RemovableHandle
 
 from ..data.split import Split
 from ..errors import ExpungeError, raise_all
-from ..masks.freezer import Freezer
+from ..masks.freezer import Freezer, on_gradient
 from ..masks.mask import masked
+from ..masks.mask_check import masked_part
 from ..tasks.task import Task
 from ..torch_utils.module_state import device_of, evaluating
 
@@ -89,6 +91,32 @@ class HeldMask:
             for parameter, movable in freezer.partly_frozen:
                 self._held.callback(_zero_outside(parameter, movable).remove)
 
+    def hold_in_averages(self, averages: Iterable[AveragedModel], model: nn.Module) -> None:
+        """Hold the mask in averages of the model too: an average of equal numbers is not always the same number.
+
+        Args:
+            averages: The averages, which `update_parameters(model)` updates.
+            model: The model that is trained.
+        """
+        if self.mask is None:
+            return
+        trained = dict(masked_part(model, self.mask).named_parameters())
+        for average in averages:
+            averaged = dict(masked_part(average.module, self.mask).named_parameters())
+            update = average.update_parameters
+
+            def held(source: nn.Module, update: Any = update, averaged: Any = averaged) -> None:
+                update(source)
+                with torch.no_grad():
+                    for name, movable in (self.mask or {}).items():
+                        place = averaged[name]
+                        frozen = ~movable.to(place.device)
+                        place[frozen] = trained[name].to(place)[frozen]
+
+            average.update_parameters = held  # type: ignore[method-assign, assignment]
+            # an attribute of the object stands before the method of its class
+            self._held.callback(delattr, average, "update_parameters")
+
     def release(self) -> None:
         """Let all parameters move again."""
         self._held.close()
@@ -118,4 +146,4 @@ def _zero_outside(parameter: nn.Parameter, movable: Tensor) -> RemovableHandle:
         if changed.grad is not None:
             changed.grad.mul_(movable)
 
-    return parameter.register_post_accumulate_grad_hook(zero)
+    return on_gradient(parameter, zero)

@@ -5,6 +5,7 @@ Nothing is uploaded. The folder holds only what is written here: no record, no r
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,26 @@ from ..errors import ExpungeError, ModelError
 from ..models.pretrained import FOLDERS
 from ..receipts.receipt import Receipt
 from ..records.atomic_files import atomic
+from ..records.checkpoint_names import saved_state
 from ..records.hashing import state_hash
 from ..records.record import Record
 from ..records.tensor_memory import own_memory, unshared
 from ..torch_utils.prepared import plain_model
 from .model_card import CardFacts, card_text
 
-# files that tokenizers and image processors of transformers read, by the beginnings of their names
-PREPARATION = ("tokenizer", "vocab", "merges", "special_tokens_map", "added_tokens", "spiece", "sentencepiece",
-               "preprocessor_config", "processor_config", "chat_template")  # fmt: skip
+# names of the files that tokenizers and processors of transformers write and read; no other file is copied
+PREPARATION = frozenset(
+    (
+        "added_tokens.json", "bpe.codes", "chat_template.jinja", "chat_template.json", "dict.txt", "emoji.json",
+        "entity_vocab.json", "merges.txt", "normalizer.json", "preprocessor_config.json", "processor_config.json",
+        "prophetnet.tokenizer", "sentencepiece.bpe.model", "sentencepiece.model", "source.spm", "special_tokens_map.json",
+        "spiece.model", "spm.model", "spm_char.model", "target.spm", "target_vocab.json", "tokenizer.json", "tokenizer.model",
+        "tokenizer_config.json", "video_preprocessor_config.json", "vocab-src.json", "vocab-tgt.json", "vocab.json", "vocab.txt",
+        "word_pronunciation.json", "word_shape.json",
+    )
+)  # fmt: skip
+# the model itself, which is written anew
+OF_MODEL = ("config.json", "generation_config.json", "model.safetensors", "pytorch_model.bin")
 
 
 def write_hub_folder(
@@ -35,6 +47,7 @@ def write_hub_folder(
     record: Record | None = None,
     receipt: Receipt | None = None,
     title: str = "",
+    file_hash: str = "",
 ) -> Path:
     """Write a folder with the model and its card.
 
@@ -49,6 +62,8 @@ def write_hub_folder(
         record: Record of the run or of its audit.
         receipt: Receipt of the run.
         title: Title of the card. By default the name of the folder.
+        file_hash: `model_hash` of the checkpoint that the model was loaded from. A receipt states it, and the names of tensors in
+            a file may differ from those of the model, as for an adapter of peft.
 
     Returns:
         The folder.
@@ -60,10 +75,12 @@ def write_hub_folder(
         >>> write_hub_folder("to-push", model, spec="hf-weights:original", record=record)  # doctest: +SKIP
     """
     out, model = Path(out), plain_model(model)
-    _check_belongs(model, record, receipt)
+    _check_belongs(model, record, receipt, file_hash)
     with atomic(out, folder=True) as part:
         library, usage, tag = _write_model(part, model, spec, out.name, record)
-        _copy_preparation(part, spec)
+        for file in preparation_files(spec)[0]:
+            if not (part / file.name).exists():
+                shutil.copyfile(file, part / file.name)
         facts = CardFacts(
             title=title or out.name,
             library=library,
@@ -76,13 +93,30 @@ def write_hub_folder(
     return out
 
 
-def _check_belongs(model: nn.Module, record: Record | None, receipt: Receipt | None) -> None:
+def preparation_files(spec: str) -> tuple[list[Path], list[Path]]:
+    """Return the files of tokenizer and image processor in the folder that a model was made from, and those that are left out.
+
+    Args:
+        spec: What the model was made by. Only `hf-config:DIR` and `hf-weights:DIR` have such files.
+    """
+    kind, _, path = spec.partition(":")
+    if kind not in FOLDERS:
+        return [], []
+    files = sorted(file for file in Path(path).expanduser().iterdir() if file.is_file())
+    others = [file for file in files if file.name not in PREPARATION and file.name not in OF_MODEL]
+    return [file for file in files if file.name in PREPARATION], others
+
+
+def _check_belongs(model: nn.Module, record: Record | None, receipt: Receipt | None, file_hash: str) -> None:
     own = state_hash(model.state_dict())
     if record is not None and record.model.get("hash_after") != own:
         raise ExpungeError(
             "the record describes another model than the checkpoint; give the record that was written beside the checkpoint."
         )
-    if receipt is not None and receipt.statement.get("model_after") != own:
+    if receipt is None or (stated := receipt.statement.get("model_after")) in (own, file_hash or own):
+        return
+    # transformers names the tensors of many image models otherwise in a file
+    if stated != state_hash(saved_state(model, model.state_dict())):
         raise ExpungeError(
             "the receipt is about another model than the checkpoint; give the receipt that was written beside the checkpoint."
         )
@@ -90,7 +124,7 @@ def _check_belongs(model: nn.Module, record: Record | None, receipt: Receipt | N
 
 def _write_model(part: Path, model: Any, spec: str, name: str, record: Record | None) -> tuple[str, str, str]:
     """Write configuration and parameters. Returns library, lines that load the model, and its task on the hub."""
-    origin = type(model).__module__.partition(".")[0]
+    origin, quoted = type(model).__module__.partition(".")[0], json.dumps(name)
     classes = list(record.data.get("classes", [])) if record is not None else []
     if origin == "peft" and hasattr(model, "save_pretrained"):
         model.save_pretrained(part)
@@ -98,26 +132,28 @@ def _write_model(part: Path, model: Any, spec: str, name: str, record: Record | 
         (part / "README.md").unlink(missing_ok=True)
         return (
             "peft",
-            f'from peft import PeftModel\n\nmodel = PeftModel.from_pretrained(base_model, "{name}")',
+            f"from peft import PeftModel\n\nmodel = PeftModel.from_pretrained(base_model, {quoted})",
             "",
         )
     if origin == "transformers" and hasattr(model, "save_pretrained"):
         _save_transformers(part, model, classes)
         kind, text = type(model).__name__, "ForSequenceClassification" in type(model).__name__
-        usage = f'from transformers import {kind}\n\nmodel = {kind}.from_pretrained("{name}")'
+        usage = f"from transformers import {kind}\n\nmodel = {kind}.from_pretrained({quoted})"
         image = "ForImageClassification" in kind
         return "transformers", usage, "text-classification" if text else "image-classification" * image
     if origin == "timm" or spec.startswith("timm:"):
         _save_timm(part, model, classes)
-        usage = f'import timm\n\nmodel = timm.create_model("local-dir:{name}", pretrained=True)'
+        usage = (
+            f"import timm\n\nmodel = timm.create_model({json.dumps(f'local-dir:{name}')}, pretrained=True)"
+        )
         return "timm", usage, "image-classification"
     state = unshared(own_memory(model.state_dict()))
     safetensors.torch.save_file(state, part / "model.safetensors", {"format": "pt"})
     make = "module:factory" if not spec or Path(spec.partition(":")[2]).exists() else spec
     usage = (
         "from expunge.models import build\nfrom safetensors.torch import load_model\n\n"
-        f'model = build("{make}", num_classes={len(classes) or "K"}, shape=SHAPE)\n'
-        f'load_model(model, "{name}/model.safetensors")'
+        f"model = build({json.dumps(make)}, num_classes={len(classes) or 'K'}, shape=SHAPE)\n"
+        f"load_model(model, {json.dumps(f'{name}/model.safetensors')})"
     )
     return "expunge", usage, ""
 
@@ -144,13 +180,3 @@ def _save_timm(part: Path, model: nn.Module, classes: list[str]) -> None:
         ) from error
     config = {"label_names": classes} if classes else {}
     save_for_hf(model, str(part), model_config=config, safe_serialization=True)
-
-
-def _copy_preparation(part: Path, spec: str) -> None:
-    """Copy tokenizer and image processor of the folder that the model was made from."""
-    kind, _, path = spec.partition(":")
-    if kind not in FOLDERS:
-        return
-    for file in sorted(Path(path).expanduser().iterdir()):
-        if file.is_file() and file.name.startswith(PREPARATION) and not (part / file.name).exists():
-            shutil.copyfile(file, part / file.name)

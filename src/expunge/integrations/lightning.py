@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 
 from ..data.split import Split
 from ..errors import MissingExtra
@@ -25,7 +26,8 @@ class MaskCallback(Callback):
     """Hold a mask in a training of Lightning, and measure the forget and the retain set after each epoch.
 
     Every parameter outside the mask is bit-identical after each optimizer step, under any optimizer, momentum and weight decay.
-    The norm for clipping (`gradient_clip_val`) is that of the parameters that move.
+    The norm for clipping (`gradient_clip_val`) is that of the parameters that move. An average of the parameters (`WeightAveraging`,
+    `EMAWeightAveraging`) has the frozen values too.
 
     The figures "forget" and "retain" (accuracy in percent) go into `history`, and with `log` of the module to every logger of the
     trainer.
@@ -67,6 +69,9 @@ class MaskCallback(Callback):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Hold the mask, and measure the model before any step."""
         self.held.hold(trainer.optimizers, pl_module, several=trainer.world_size > 1)
+        # WeightAveraging and EMAWeightAveraging
+        of_callbacks = [value for callback in trainer.callbacks for value in vars(callback).values()]
+        self.held.hold_in_averages([v for v in of_callbacks if isinstance(v, AveragedModel)], pl_module)
         self._measure(trainer, pl_module)
 
     def on_after_backward(self, trainer: Any, pl_module: Any) -> None:

@@ -51,18 +51,26 @@ class CardFacts:
     receipt: Receipt | None = None
     tags: tuple[str, ...] = field(default_factory=tuple)
 
+    @property
+    def shows_unlearning(self) -> bool:
+        """Whether record or receipt show that the model is the result of an unlearning, not only of an audit."""
+        record = self.record
+        of_run = record is not None and record.kind in ("unlearn", "retrain") and record.method != "unknown"
+        return of_run or self.receipt is not None
+
 
 def card_text(facts: CardFacts) -> str:
     """Return the content of README.md, with the metadata of the hub at its head.
 
     huggingface_hub writes it where it is installed.
     """
+    tags = ["machine-unlearning", "expunge"] if facts.shows_unlearning else ["expunge"]
     metadata: dict[str, Any] = {
         "library_name": facts.library,
-        "tags": ["machine-unlearning", "expunge", *facts.tags],
+        "tags": [*tags, *facts.tags],
         **({"pipeline_tag": facts.pipeline_tag} if facts.pipeline_tag else {}),
     }
-    body = "\n\n".join([f"# {facts.title}", *_sections(facts)]) + "\n"
+    body = "\n\n".join([f"# {_line(facts.title)}", *_sections(facts)]) + "\n"
     try:
         from huggingface_hub import ModelCard, ModelCardData
     except ImportError:
@@ -76,7 +84,7 @@ def card_text(facts: CardFacts) -> str:
 def _sections(facts: CardFacts) -> list[str]:
     record = facts.record
     return [
-        f"Expunge {__version__} changed this model by machine unlearning.",
+        f"Expunge {__version__} {_origin(facts)}",
         f"```python\n{facts.usage}\n```",
         "## What was removed",
         *(
@@ -97,11 +105,30 @@ def _sections(facts: CardFacts) -> list[str]:
     ]
 
 
+def _origin(facts: CardFacts) -> str:
+    if not facts.shows_unlearning:
+        return (
+            "wrote this folder. No record or receipt shows that the model was changed by machine unlearning."
+        )
+    if facts.record is not None and facts.record.kind == "retrain":
+        return "trained this model without the samples below."
+    return "changed this model by machine unlearning."
+
+
+def _line(text: object) -> str:
+    """Return a text as one line: names may have line breaks, which end headings and tables."""
+    return " ".join(str(text).split())
+
+
 def _removed(record: Record) -> list[str]:
+    if record.method == "unknown":
+        return [
+            "This is not known: the record is that of an audit, and it names no method that removed the samples."
+        ]
     split = record.split
     sizes = split.get("sizes", {})
     classes = record.data.get("classes", [])
-    names = [classes[k] if k < len(classes) else str(k) for k in split.get("forget_classes", [])]
+    names = [_line(classes[k] if k < len(classes) else k) for k in split.get("forget_classes", [])]
     named = f"the class {', '.join(names)}" if len(names) == 1 else f"the classes {', '.join(names)}"
     what = REMOVED.get(str(split.get("scenario")), "training samples").format(classes=named)
     texts = [f"{sizes.get('forget', 0):,} {what}. {GOALS.get(record.goal, '')}"]

@@ -5,11 +5,12 @@ Own code, because no library keeps parameters bit-identical under every optimize
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 # On a GPU, tensors of at most this many elements are handled together by the same kernels.
 SMALL = 1 << 16
@@ -28,6 +29,21 @@ def on_accelerator(tensor: Tensor) -> bool:
     return tensor.device.type != "cpu"
 
 
+def on_gradient(parameter: Tensor, change: Callable[[Tensor], None]) -> RemovableHandle:
+    """Call `change(parameter)` after each backward pass that reaches a parameter, also if it requires a gradient only later.
+
+    Returns:
+        What `remove()` ends it by.
+    """
+    required = parameter.requires_grad
+    # torch registers hooks only on tensors that require a gradient, and keeps them when that changes
+    parameter.requires_grad_(True)
+    try:
+        return parameter.register_post_accumulate_grad_hook(change)
+    finally:
+        parameter.requires_grad_(required)
+
+
 class Freezer:
     """Keep the parameters outside a mask unchanged. `masked` yields one.
 
@@ -39,6 +55,8 @@ class Freezer:
       batches. Tensors that are not contiguous are restored by bools.
     - On a GPU a packed scatter needs a prefix sum as large as the tensor. So the freezer stores each partly frozen
       tensor whole, and handles small tensors together.
+    - Of a parameter without a movable element it stores nothing: it leaves autograd, and an optimizer leaves out what has no
+      gradient. If a loop lets it require a gradient again, this gradient is removed before the optimizer reads it.
 
     Args:
         parameters: {name: parameter} of the model.
@@ -59,6 +77,7 @@ class Freezer:
         self.partly_frozen: list[tuple[nn.Parameter, Tensor]] = []
         self.small: dict[tuple[torch.device, torch.dtype], SmallTensors] = {}
         self.fully_frozen: list[tuple[nn.Parameter, bool]] = []
+        self._hooks: list[RemovableHandle] = []
         # if nothing may move, one parameter must stay in autograd: a backward pass without any raises an error
         any_movable = any(bool(movable.any()) for movable in mask.values())
         for name, parameter in parameters.items():
@@ -95,11 +114,33 @@ class Freezer:
             movable = torch.empty_like(values, dtype=torch.bool).copy_(movable)
             self.partly_frozen.append((parameter, movable))
 
+    def leave_autograd(self) -> None:
+        """Take the parameters without a movable element out of autograd."""
+        for parameter, _ in self.fully_frozen:
+            if parameter.is_floating_point() or parameter.is_complex():
+                # a closure of an optimizer computes gradients within its step
+                self._hooks.append(on_gradient(parameter, _remove_gradient))
+        self._remove_gradients()
+
+    def join_autograd(self) -> None:
+        """Undo `leave_autograd`."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+        for parameter, required_gradient in self.fully_frozen:
+            parameter.requires_grad_(required_gradient)
+
+    def _remove_gradients(self) -> None:
+        for parameter, _ in self.fully_frozen:
+            parameter.requires_grad_(False)
+            _remove_gradient(parameter)
+
     def mask_gradients(self, *_: object) -> None:
         """Zero the gradients of frozen parameters.
 
         The optimizer's step does this itself. Call it earlier if your loop clips the norm of the gradients.
         """
+        self._remove_gradients()
         for small in self.small.values():
             small.mask_gradients()
         pairs = [(local_part(p.grad), movable) for p, movable in self.partly_frozen if p.grad is not None]
@@ -160,6 +201,10 @@ class SmallTensors:
         values = [_bits(local_part(p.detach())) for p in self.parameters]
         torch._foreach_mul_(values, self.movable)
         torch._foreach_add_(values, self.frozen_bits)
+
+
+def _remove_gradient(parameter: Tensor) -> None:
+    parameter.grad = None
 
 
 def _bits(values: Tensor) -> Tensor:

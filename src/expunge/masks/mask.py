@@ -189,8 +189,8 @@ def masked(
 
     This holds under any loss, optimizer, momentum and weight decay. Before each step of `optimizer`, the gradients of these
     parameters are zeroed. After the step, their values are restored from a copy. Parameters without a movable element leave
-    autograd for the block. Buffers (such as batch-norm statistics) are not parameters: the mode of the model decides whether
-    they move.
+    autograd for the block, also if the loop sets `requires_grad` on them again. Buffers (such as batch-norm statistics) are not
+    parameters: the mode of the model decides whether they move.
 
     Args:
         optimizer: The optimizer that steps inside the block. It may be wrapped by Accelerate or Lightning.
@@ -217,9 +217,7 @@ def masked(
     check_mask(part, mask)
     stays = keep_in_autograd or is_distributed(model)
     freezer = Freezer(dict(part.named_parameters()), mask, keep_in_autograd=stays)
-    for parameter, _ in freezer.fully_frozen:
-        parameter.requires_grad_(False)
-        parameter.grad = None
+    freezer.leave_autograd()
     hooks = [
         optimizer.register_step_pre_hook(freezer.mask_gradients),
         optimizer.register_step_post_hook(freezer.restore),
@@ -229,5 +227,4 @@ def masked(
     finally:
         for hook in hooks:
             hook.remove()
-        for parameter, required_grad in freezer.fully_frozen:
-            parameter.requires_grad_(required_grad)
+        freezer.join_autograd()

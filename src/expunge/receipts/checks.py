@@ -120,11 +120,19 @@ def _value_problems(statement: dict[str, Any]) -> list[str]:
         problems.append(f"its schema is {statement['schema']}, this version reads {SCHEMA}")
     if statement["kind"] != KIND:
         problems.append(f"its kind is {statement['kind']!r}, not {KIND!r}")
-    hashes = ("model_before", "model_after", "record", "forget_commitment", "split_commitment", "mask")
+    hashes = (
+        "model_before",
+        "model_after",
+        "record",
+        "forget_commitment",
+        "split_commitment",
+        "mask",
+        "mask_names",
+    )
     problems += [
         f"`{key}` is not 64 hex digits"
         for key in hashes
-        if statement[key] is not None and not _DIGEST.match(statement[key])
+        if statement.get(key) is not None and not _DIGEST.match(statement[key])
     ]
     if statement["parent"] is not None and not _ID.match(statement["parent"]):
         problems.append("`parent` is not the id of a receipt")

@@ -16,6 +16,7 @@ from ..errors import ExpungeError
 from ..records.record import Record, plain
 from .canonical import decimals, exact, parse, sha256
 from .commitment import Secret
+from .kept import names_hash
 from .receipt import IMPLEMENTATION, KIND, SCHEMA, Receipt
 from .signing import signed
 
@@ -139,7 +140,7 @@ def issue(
         "forget_commitment": secret.commitment if secret else None,
         "forget_count": len(secret.leaves) if secret else 0,
         "split_commitment": split_commitment(secret, split) if secret and split else None,
-        "mask": _mask_hash(mask) if mask is not None else None,
+        **_mask_entries(mask),
         "record": record_hash(record),
         "software": {name: str(record.machine[name]) for name in _SOFTWARE if name in record.machine},
         "parent": parent.id if isinstance(parent, Receipt) else parent,
@@ -167,11 +168,14 @@ def _earlier_request(entry: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _mask_hash(mask: Mapping[str, Tensor]) -> str:
+def _mask_entries(mask: Mapping[str, Tensor] | None) -> dict[str, Any]:
+    """Return what the statement says of the mask: its hash, and that of the names it gives for a model file."""
+    if mask is None:
+        return {"mask": None}
     # imported here: the ledger reads records without torch
     from ..records.hashing import mask_hash
 
-    return mask_hash(mask)
+    return {"mask": mask_hash(mask), "mask_names": names_hash(mask)}
 
 
 def _model_hashes(record: Record, before: Model | None, after: Model | None) -> tuple[str, str]:

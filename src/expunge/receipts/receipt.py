@@ -52,7 +52,8 @@ STATEMENT: dict[str, tuple[type, ...]] = {
 IMPLEMENTATION = ("class", "source_sha256")
 # A statement may have these entries too. Older receipts lack them.
 # `earlier` lists the requests that the model had answered before: receipt, Merkle root and number of samples of each.
-OPTIONAL: dict[str, tuple[type, ...]] = {"implementation": (dict,), "earlier": (list,)}
+# `mask_names` is the hash of the names that parameters of the mask have in the model file, where they differ.
+OPTIONAL: dict[str, tuple[type, ...]] = {"implementation": (dict,), "earlier": (list,), "mask_names": (str,)}
 
 # The envelope may name these files, with the SHA-256 of their bytes. The statement has the hashes of what they hold.
 FILES = ("model", "record")

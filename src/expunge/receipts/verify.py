@@ -16,7 +16,7 @@ from ..records.record import Record
 from .checks import Check, check_equal, check_receipt
 from .commitment import Proof, Secret
 from .issue import file_hash, record_hash, split_commitment
-from .kept import moved_outside
+from .kept import moved_outside, trusts_names
 from .receipt import Receipt
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def verify(
         expected, hasher = statement["split_commitment"], lambda r: split_commitment(secret, _split_hash(r))
         checks.append(_check_hash("split", "the split of the run", record, expected, hasher))
     if mask is not None and model is not None and original is not None:
-        checks.append(_guarded("kept", lambda: _check_kept(original, model, mask, before)))
+        checks.append(_guarded("kept", lambda: _check_kept(original, model, mask, statement)))
     if prove is not None:
         checks.append(_guarded("proof", lambda: _check_proof(intact, prove, secret)))
     if parent is not None:
@@ -195,16 +195,22 @@ def _check_bytes(expected: Mapping[str, str], given: Mapping[str, Any]) -> list[
     ]
 
 
-def _check_kept(before: Model, after: Model, mask: Mapping[str, Tensor], digest: str) -> Check:
+def _check_kept(
+    before: Model, after: Model, mask: Mapping[str, Tensor], statement: Mapping[str, Any]
+) -> Check:
     """Check that the parameters outside the mask are bit-identical. Tensors that the mask does not name are not compared."""
     from ..records.hashing import load_weights
     from ..records.surplus import state_with_hash
 
-    moved = moved_outside(state_with_hash(before, digest) or load_weights(before), load_weights(after), mask)
+    first = state_with_hash(before, statement["model_before"]) or load_weights(before)
+    second, stated = load_weights(after), statement.get("mask_names")
+    moved = moved_outside(first, second, mask, stated)
+    unsure = stated is None and (trusts_names(mask, first) or trusts_names(mask, second))
     return Check.of(
         "kept",
         moved == 0,
-        "no parameter outside the mask has changed",
+        "no parameter outside the mask has changed"
+        + "; which tensor is which, only the mask file says: the receipt does not state it" * unsure,
         f"parameters outside the mask that changed: {moved}",
     )
 

@@ -182,11 +182,15 @@ def _replaced(name: str, pairs: Iterable[tuple[str, str]]) -> str:
 
 def saved_names(model: nn.Module, expected: Mapping[str, Any]) -> dict[str, str]:
     """Return {name that `save_pretrained` writes: name in the model}; empty for other models than those of transformers."""
+    by_tensor = {id(v): k for k, v in expected.items()}
+    return {k: by_tensor[id(v)] for k, v in saved_state(model, expected).items() if id(v) in by_tensor}
+
+
+def saved_state(model: nn.Module, state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the tensors that `save_pretrained` writes; empty for other models than those of transformers."""
     library = sys.modules.get("transformers")
     if library is None or not isinstance(model, library.PreTrainedModel):
         return {}
     from transformers.core_model_loading import revert_weight_conversion
 
-    saved: dict[str, Tensor] = revert_weight_conversion(model, dict(expected))  # type: ignore[arg-type]
-    by_tensor = {id(v): k for k, v in expected.items()}
-    return {k: by_tensor[id(v)] for k, v in saved.items() if id(v) in by_tensor}
+    return revert_weight_conversion(model, dict(state))  # type: ignore[arg-type, no-any-return]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
-from urllib.parse import urlsplit
 
 from ..errors import ExpungeError, MissingExtra, raise_all
 from ..imports import call_object
 from .mlflow import MLflow
+from .mlflow_uri import divided, uri_problem
 from .tensorboard import TensorBoard
 from .tracker import Tracker
 from .wandb import WandB
@@ -18,7 +18,7 @@ ALLOWED = "tensorboard:DIR, mlflow:URI, mlflow:URI#EXPERIMENT, wandb:PROJECT or 
 
 
 def _mlflow(text: str) -> Tracker:
-    uri, _, experiment = text.partition("#")
+    uri, experiment = divided(text)
     return MLflow(uri, experiment or "expunge")
 
 
@@ -58,12 +58,8 @@ def _named(text: str) -> Tracker:
         return _checked(call_object(text, {}, ExpungeError), text)
     if not rest:
         raise ExpungeError(f"the tracker is '{text}', which names no place; write {ALLOWED}.")
-    if kind == "mlflow" and urlsplit(rest).password is not None:
-        # the command is part of the record
-        raise ExpungeError(
-            "the tracker's URI contains a password, which would stand in the record; set MLFLOW_TRACKING_USERNAME and "
-            "MLFLOW_TRACKING_PASSWORD, and leave both out of the URI."
-        )
+    if kind == "mlflow" and (problem := uri_problem(rest)):
+        raise ExpungeError(problem)
     if find_spec(kind) is None:
         raise MissingExtra(f"the tracker {kind}", kind)
     return KINDS[kind](rest)

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from .tracker import Result, Value
 
 # MLflow takes at most so many values in one call, and texts of at most so many characters
 MOST_VALUES, LONGEST = 100, 500
+# How long a call waits for a server, in seconds, and how often it tries again. MLflow's own are 120 seconds and 7 times.
+PATIENCE = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0",
+}
 
 
 class MLflow:
     """A tracker that writes each run into an experiment of MLflow.
 
-    It uses MLflow's client, which adds no tags of its own: no command line, no user name, no git commit.
+    It uses MLflow's client, which adds no tags of its own: no command line, no user name, no git commit. A server that does not
+    answer is given up after about ten seconds, unless you set MLFLOW_HTTP_REQUEST_TIMEOUT (seconds) and
+    MLFLOW_HTTP_REQUEST_MAX_RETRIES.
 
     Args:
         uri: Tracking URI: "sqlite:///runs.db", or "http://host:5000". Name and password of a server belong into MLflow's
@@ -37,10 +47,11 @@ class MLflow:
         from mlflow.entities import Param
         from mlflow.tracking import MlflowClient
 
-        self._client = MlflowClient(tracking_uri=self.uri)
-        known = self._client.get_experiment_by_name(self.experiment)
-        experiment = self._client.create_experiment(self.experiment) if known is None else known.experiment_id
-        self.run_id = self._client.create_run(experiment, run_name=name).info.run_id
+        with _patience():
+            self._client = client = MlflowClient(tracking_uri=self.uri)
+            known = client.get_experiment_by_name(self.experiment)
+            experiment = client.create_experiment(self.experiment) if known is None else known.experiment_id
+            self.run_id = client.create_run(experiment, run_name=name).info.run_id
         self._batches("params", [Param(_name(k), str(v)[:LONGEST]) for k, v in settings.items()])
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
@@ -57,11 +68,25 @@ class MLflow:
         self.log(0, result.named_scores)
         self._batches("tags", [RunTag(_name(k), str(v)[:LONGEST]) for k, v in result.named_texts.items()])
         status = "KILLED" if result.ended == "interrupted" else "FINISHED" if result.succeeded else "FAILED"
-        self._client.set_terminated(self.run_id, status)
+        with _patience():
+            self._client.set_terminated(self.run_id, status)
 
     def _batches(self, kind: str, values: Sequence[Any]) -> None:
-        for start in range(0, len(values), MOST_VALUES):
-            self._client.log_batch(self.run_id, **{kind: values[start : start + MOST_VALUES]})
+        with _patience():
+            for start in range(0, len(values), MOST_VALUES):
+                self._client.log_batch(self.run_id, **{kind: values[start : start + MOST_VALUES]})
+
+
+@contextmanager
+def _patience() -> Iterator[None]:
+    """Set `PATIENCE` for calls inside the block, where the user set nothing else. MLflow reads it from the environment."""
+    own = {name: value for name, value in PATIENCE.items() if name not in os.environ}
+    os.environ.update(own)
+    try:
+        yield
+    finally:
+        for name in own:
+            os.environ.pop(name, None)
 
 
 def _name(text: str) -> str:

@@ -51,7 +51,7 @@ class Result:
 class Tracker(Protocol):
     """What a tracker does. One object serves one run at a time; `start` begins a new one.
 
-    An exception of a tracker never ends a run: it costs one warning, and the tracker gets no further call.
+    An exception of a tracker never ends a run, `SystemExit` included: it costs one warning, and the tracker gets no further call.
 
     Example:
         >>> class Printer:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..records.record import Record, plain, settings_of
+from ..summaries import without_secrets
 from .tracker import Result, Tracker, Value
 
 Row = dict[str, Any]
@@ -90,13 +92,14 @@ class Tracking:
     def _tell(self, call: str, *arguments: Any) -> None:
         for tracker in list(self.trackers):
             try:
-                getattr(tracker, call)(*arguments)
-            # a tracker may raise anything, also the user's own
-            except Exception as error:
+                # a tracker may change what it gets
+                getattr(tracker, call)(*copy.deepcopy(arguments))
+            # a tracker may raise anything, also the user's own; a library may end its process
+            except (Exception, SystemExit) as error:
                 self.trackers.remove(tracker)
                 warnings.warn(
                     f"the tracker {type(tracker).__name__} failed and gets nothing more of this run: {type(error).__name__}: "
-                    f"{error}. The run goes on.",
+                    f"{without_secrets(str(error))}. The run goes on.",
                     RuntimeWarning,
                     stacklevel=3,
                 )
