@@ -130,7 +130,7 @@ class UGradSL(GradientMethod):
 
     def prepare(self, run: Run) -> None:
         """Estimate on validation samples the gate's confidence and the stop rule's accuracy (percent)."""
-        limit, gone = 1 / run.task.num_classes, ()
+        limit, gone = 1 / run.task.num_classes, tuple[int, ...]()
         if self.gate or self.early_stop:
             confidence = measure_unseen(run, self.unseen_rules())
             if confidence is not None:
