@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -197,6 +198,25 @@ def test_a_missing_library_is_named_when_a_callback_is_made(monkeypatch):
         monkeypatch.setattr(module, base, object)
         with pytest.raises(ExpungeError, match=rf"expunge\[{extra}\]"):
             module.MaskCallback({"w": torch.ones(1, dtype=torch.bool)})
+
+
+def test_the_callback_of_lightning_counts_finished_epochs(monkeypatch):
+    """As Lightning calls it: `current_epoch` is that of the running epoch until its hooks are done."""
+    from expunge.integrations import lightning
+
+    monkeypatch.setattr(lightning, "Callback", type)
+    split = vectors().split
+    callback = lightning.MaskCallback(None, split, TASK)
+    module = SimpleNamespace(log_dict=lambda figures: None)
+    monkeypatch.setattr(callback.held, "hold", lambda *_, **__: None)
+    monkeypatch.setattr(callback.held, "figures", lambda _: {"forget": 1.0, "retain": 2.0})
+    trainer = SimpleNamespace(optimizers=[], world_size=1, callbacks=[], current_epoch=0, global_step=0)
+    callback.on_train_start(trainer, module)
+    for trainer.current_epoch in range(3):
+        trainer.global_step += 5
+        callback.on_train_epoch_end(trainer, module)
+    assert [row["epoch"] for row in callback.history] == [0, 1, 2, 3]
+    assert [row["step"] for row in callback.history] == [0, 5, 10, 15]
 
 
 @pytest.fixture(scope="module")
