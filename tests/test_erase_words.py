@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from expunge.audit.recovery_attacks import RecoveryAttack
 from expunge.errors import ExpungeError
 from expunge.generation import erase as erasing
 from expunge.generation import erase_setup
+from expunge.generation.before_after import grids
 from expunge.generation.concepts import Erasure, template_is_wrong
 from expunge.generation.erase import erase
 from expunge.generation.erase_presets import STEPS, settings, weights_for
@@ -127,6 +129,23 @@ def test_each_concept_moves_to_its_own_anchor(folder):
         assert distance(done.model, concept, anchor) < 0.9 * distance(done.original, concept, anchor)
     with pytest.raises(ExpungeError, match="concept ablation has one anchor, and 2 are given"):
         erase(folder, two, small("concept_ablation"), EraseOptions(per_prompt=2, sampler=FEW))
+
+
+def test_a_prompt_of_several_concepts_has_one_row_of_pictures():
+    drawn = []
+
+    def draw(model, task, conditions, shape, seed):
+        drawn.append(conditions.tolist())
+        return torch.zeros(len(conditions), 3, 4, 4)
+
+    loaded = SimpleNamespace(shape=(3, 4, 4), decode=lambda x, _: x, offload=lambda: None)
+    what = Erasure(concept=("dress", "bag"), anchor="coat", templates=("{}",))
+    erased = SimpleNamespace(run=SimpleNamespace(task=None), prompts=what.prompts(), record=SimpleNamespace(method="esd"),
+                             original=None, model=None, loaded=loaded)  # fmt: skip
+    draw.batch_size = 4
+    notes = [grid["note"] for grid in grids(erased, draw, count=2)]
+    assert notes == ["rows: “dress”, “coat”, “bag”"] * 2
+    assert drawn == [[0, 0, 1, 1, 2, 2]] * 2, "the second coat, condition 3, is not drawn again"
 
 
 # ---- templates and images

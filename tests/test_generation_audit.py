@@ -13,14 +13,11 @@ from torch import nn
 from expunge.audit.generators import JudgedImages, audit_generator, generate_and_judge
 from expunge.audit.image_distances import distances, network_distances
 from expunge.audit.image_judge import Judge, train_judge
+from expunge.audit.learned_condition import LearnedCondition, condition_tables
 from expunge.audit.pictures import png
-from expunge.audit.recovery_attacks import (
-    LearnedCondition,
-    Recovery,
-    RecoveryAttack,
-    RecoveryGoal,
-    condition_tables,
-)
+from expunge.audit.recovery_attacks import Recovery, RecoveryAttack, RecoveryGoal
+from expunge.cli.erase_audit import attack_line
+from expunge.cli.terminal import print_attack
 from expunge.data.split import Split
 from expunge.data.tensors import TensorData
 from expunge.data.transforms import CropFlip
@@ -254,6 +251,39 @@ def test_both_attacks_bring_a_hidden_class_back(split, judge):
         assert result.steps is not None and 0 < result.steps <= 60
         assert result.to_dict()["highest"] >= 50
     assert attack.relearn(Paints(), goal).steps == 0
+
+
+def test_each_attack_tells_how_far_it_is(split, judge, capsys):
+    said = []
+    attack = RecoveryAttack(
+        steps=2, every=1, count=4, batch_size=4, sampler=Sampler(steps=2, guidance=0.0), label=" of “x”",
+        on_progress=lambda *what: said.append(what),
+    )  # fmt: skip
+    goal = RecoveryGoal(task=Diffusion(3), samples=split.forget, judge=judge, target=1)
+    result = attack.both({"original": Paints(), "unlearned": Paints((0, 2, 2, 0))}, goal)
+    last = [(what, step) for what, step, _, ended in said if ended]
+    assert last == [("learned condition of “x”, original", 2), ("learned condition of “x”, unlearned", 2),
+                    ("relearning of “x”, original", 0), ("relearning of “x”, unlearned", 2)]  # fmt: skip
+    assert len(said) == 10, "also each evaluation before the last"
+    back = (
+        "relearning: original back after 0 steps, unlearned not back within 2 steps (at most 0 % recognised)"
+    )
+    assert attack_line("relearning", result["relearning"]) == back
+    for what in said:
+        print_attack(*what)
+    shown = capsys.readouterr().err.splitlines()
+    assert len(shown) == 4
+    assert shown[2] == "relearning of “x”, original: step 0, 100 % of the images recognised"
+
+
+def test_the_help_names_the_cost_of_the_attacks():
+    from expunge.cli.erase_flags import JudgeFlags
+
+    attack = RecoveryAttack()
+    assert f"{4 * attack.steps} training steps ({attack.steps} steps, 2 attacks" in " ".join(
+        JudgeFlags.__doc__.split()
+    )
+    assert f"every {attack.every} steps" in " ".join(JudgeFlags.__doc__.split())
 
 
 def test_recovery_counts_steps_to_the_threshold():

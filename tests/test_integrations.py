@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -23,6 +24,7 @@ from expunge.audit import evaluate
 from expunge.cli import main
 from expunge.integrations.held_mask import HeldMask
 from expunge.integrations.hub_folder import preparation_files, write_hub_folder
+from expunge.integrations.hub_folder_usage import code_module, inputs_text, own_usage
 from expunge.integrations.model_card import CardFacts, card_text
 from expunge.models import build
 from expunge.receipts.issue import issue
@@ -198,6 +200,25 @@ def test_a_missing_library_is_named_when_a_callback_is_made(monkeypatch):
             module.MaskCallback({"w": torch.ones(1, dtype=torch.bool)})
 
 
+def test_the_callback_of_lightning_counts_finished_epochs(monkeypatch):
+    """As Lightning calls it: `current_epoch` is that of the running epoch until its hooks are done."""
+    from expunge.integrations import lightning
+
+    monkeypatch.setattr(lightning, "Callback", type)
+    split = vectors().split
+    callback = lightning.MaskCallback(None, split, TASK)
+    module = SimpleNamespace(log_dict=lambda figures: None)
+    monkeypatch.setattr(callback.held, "hold", lambda *_, **__: None)
+    monkeypatch.setattr(callback.held, "figures", lambda _: {"forget": 1.0, "retain": 2.0})
+    trainer = SimpleNamespace(optimizers=[], world_size=1, callbacks=[], current_epoch=0, global_step=0)
+    callback.on_train_start(trainer, module)
+    for trainer.current_epoch in range(3):
+        trainer.global_step += 5
+        callback.on_train_epoch_end(trainer, module)
+    assert [row["epoch"] for row in callback.history] == [0, 1, 2, 3]
+    assert [row["step"] for row in callback.history] == [0, 5, 10, 15]
+
+
 @pytest.fixture(scope="module")
 def unlearned():
     model, (_, _, split) = bert(), texts()
@@ -256,6 +277,72 @@ def test_the_card_without_the_library_is_the_same(monkeypatch, unlearned):
     assert "not known" in card_text(CardFacts(title="t", library="expunge", usage="pass"))
 
 
+VERDICT = {
+    "words": ["under-forgotten"],
+    "sentences": ["It still knows them."],
+    "limits": ["Only these attacks."],
+}
+
+
+def record_with(method="salun", verdict=None, **scores):
+    details = {} if verdict is None else {"verdict": verdict}
+    return Record("unlearn", method, scores=scores, details=details, created="", machine={})
+
+
+@pytest.mark.parametrize(("score", "text"), [(93.51, "\N{MINUS SIGN}6.1"), (100.0, "+0.4")])
+def test_a_gap_in_the_card_is_the_model_minus_retrain(score, text):
+    """A loss against Retrain is no gain."""
+    scores = {"RA": score, "gap": {"RA": abs(score - 99.64), "avg": abs(score - 99.64)}}
+    figures = {"figures": {"RA": {"value": score, "retrained": 99.64}}}
+    base = {"title": "t", "library": "expunge", "usage": "pass"}
+    card = card_text(CardFacts(**base, record=record_with(verdict=VERDICT | figures, **scores)))
+    assert f"| RA | {score:.1f} | {text} |" in card and "| gap to Retrain |" in card
+    # without Retrain's score only the size of the gap is known
+    card = card_text(CardFacts(**base, record=record_with(**scores)))
+    assert f"| RA | {score:.1f} | {text[1:]} |" in card and "size of the gap to Retrain" in card
+    assert "There is no verdict" in card
+
+
+def test_a_card_has_the_method_of_the_run_and_both_verdicts():
+    base = {"title": "t", "library": "expunge", "usage": "pass"}
+    run = record_with(verdict={"words": ["unknown"], "limits": ["Of the run."]}, UA=3.0)
+    audit = record_with("unknown", VERDICT, UA=4.0)
+    card = card_text(CardFacts(**base, record=run, audit=audit))
+    for words in ("Method: salun", "| UA | 4.0 |", "Verdict: under-forgotten. It still knows them.", "Verdict: unknown.",
+                  "- Only these attacks.", "- Of the run.", "changed this model by machine unlearning"):  # fmt: skip
+        assert words in card, words
+    assert "There is no verdict" not in card
+    # scores with a reference say more than scores without one
+    run = record_with(UA=3.0, gap={"UA": 1.0, "avg": 1.0})
+    card = card_text(CardFacts(**base, record=run, audit=audit))
+    assert "| UA | 3.0 | 1.0 |" in card and "Verdict: under-forgotten" in card
+
+
+def test_the_code_of_a_card_runs(tmp_path, monkeypatch):
+    """The card of an own model names the classes, the shape, the preparation, and where the module lies."""
+    source = (
+        "from torch import nn\n\ndef net(num_classes, shape):\n    return nn.Linear(shape[0], num_classes)\n"
+    )
+    model = nn.Linear(4, 2)
+    record = record_with()
+    record.data["classes"], record.model["hash_after"] = ["cat", "d\u00f6g"], model_hash(model)
+    data = "folder:private?size=40&crop=32&mean=0.5,0.4,0.3&std=0.2,0.2,0.2"
+    write_hub_folder(tmp_path / "push", model, spec="net_of_card:net", record=record, shape=(4,), data=data)
+    (tmp_path / "push" / "net_of_card.py").write_text(source, encoding="utf-8")
+    card = (tmp_path / "push" / "README.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    names = {}
+    exec(card.split("```python\n")[1].split("```")[0], names)
+    assert names["CLASSES"] == ["cat", "d\u00f6g"] and names["SHAPE"] == (4,)
+    assert torch.equal(names["model"].weight, model.weight) and not names["model"].training
+    assert "mean 0.5, 0.4, 0.3, std 0.2, 0.2, 0.2" in card and "private" not in card
+    text = inputs_text((3, 32, 32), data)
+    assert "resized to 40 on the short side and cut to the middle 32 x 32 (bicubic)" in text
+    assert inputs_text((), "") == "" and code_module("mlp") == code_module("timm:vit") == ""
+    assert 'build("mlp"' in own_usage("a", "mlp", [], ()) and "fill in" in own_usage("a", "", [], ())
+
+
 def test_the_command_writes_a_folder_without_private_files(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     rows = [f"{PERSON}-{k},word{k % 3} n{k},{'xyz'[k % 3]},{PERSON} {k // 10}" for k in range(60)]
@@ -288,6 +375,10 @@ def test_the_command_writes_a_folder_without_private_files(tmp_path, monkeypatch
     for file in (tmp_path / "push").iterdir():
         assert PERSON.encode() not in file.read_bytes(), file.name
     card = (tmp_path / "push" / "README.md").read_text(encoding="utf-8")
+    assert "Method: salun" in card, "the record of the run beside the checkpoint is read too"
+    assert (
+        'build("text_transformer", num_classes=len(CLASSES), shape=SHAPE)' in card and "SHAPE = (4,)" in card
+    )
     receipt = json.loads((tmp_path / "u.receipt.json").read_text(encoding="utf-8"))["id"]
     assert "# Mine" in card and receipt in card and "Verdict: " in card
     assert "training samples of one group, such as a person" in card
@@ -303,9 +394,16 @@ def test_the_command_writes_a_folder_without_private_files(tmp_path, monkeypatch
     assert "nothing shows that it was unlearned" in capsys.readouterr().err
     assert main(["hub-folder", "u.safetensors", *data, "--out", "push"]) == 2
     assert "push exists; give a new folder" in capsys.readouterr().err
+    capsys.readouterr()
+    assert main(["hub-folder", "u.safetensors", *data, "--out", "run"]) == 0
+    assert "the card has no verdict; run `expunge audit`" in capsys.readouterr().err
     record = Record.load("u.json")
     record.model["hash_after"] = "0" * 64
     record.save("wrong.json")
+    shutil.copyfile("u.safetensors", "wrong.safetensors")
+    stale = ["hub-folder", "wrong.safetensors", *data, "--out", "stale", "--record", "audit.json"]
+    assert main(stale) == 0
+    assert "wrong.json is left out of the card: it describes another model" in capsys.readouterr().err
     assert main(["hub-folder", "u.safetensors", *data, "--out", "no", "--record", "wrong.json"]) == 2
     assert "another model" in capsys.readouterr().err and not (tmp_path / "no").exists()
 

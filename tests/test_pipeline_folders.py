@@ -22,7 +22,7 @@ from expunge.generation.erase_checks import inside_problems
 from expunge.generation.erase_presets import settings
 from expunge.generation.options import EraseOptions
 from expunge.generation.pipeline_index import read_index
-from expunge.generation.pipelines import load
+from expunge.generation.pipelines import load, save
 from expunge.generation.prompted import Prompted
 from expunge.generation.schedulers import SCHEDULERS, few_step_doubt, scheduler_problems
 from expunge.generation.trainable import add_lora, choose_weights
@@ -267,7 +267,7 @@ def test_an_attached_adapter_and_foreign_parameters_are_refused(folder, tmp_path
     model = loaded.prompted(["a photo of a dress"])
     add_lora(model, 2)
     loaded.pipeline.save_pretrained(str(tmp_path / "lora"))
-    with pytest.raises(CheckpointError, match=r"LoRA attached; merge it with `pipeline\.fuse_lora\(\)`"):
+    with pytest.raises(CheckpointError, match=r"LoRA attached.* load the base pipeline, attach"):
         load(tmp_path / "lora")
     # a neighbour: the files of another network
     from safetensors.torch import load_file, save_file
@@ -279,6 +279,36 @@ def test_an_attached_adapter_and_foreign_parameters_are_refused(folder, tmp_path
     with pytest.raises(CheckpointError) as error:
         load(folder)
     assert len(error.value.problems) == 2 and "conv_out.bias" in str(error.value)
+
+
+def test_the_remedy_for_an_attached_adapter_gives_a_folder_that_loads(folder, tmp_path):
+    """What the refusal says, with diffusers itself."""
+    from diffusers import StableDiffusionPipeline
+
+    loaded = load(folder)
+    model = loaded.prompted(["a photo of a dress"])
+    add_lora(model, 2)
+    with torch.no_grad():
+        for name, p in model.denoiser.named_parameters():
+            p.add_(0.1 * ("lora_B" in name))
+    save(loaded, model, tmp_path / "lora", lora=True)
+    base = StableDiffusionPipeline.from_pretrained(str(folder))
+    base.load_lora_weights(str(tmp_path / "lora"))
+    base.fuse_lora()
+    base.unload_lora_weights()
+    base.save_pretrained(str(tmp_path / "merged"))
+    merged = load(tmp_path / "merged").denoiser.state_dict()
+    before = load(folder).denoiser.state_dict()
+    assert merged.keys() == before.keys()
+    assert any(not torch.equal(merged[k], before[k]) for k in merged)
+
+
+def test_opening_a_pipeline_shows_no_bars_and_leaves_the_settings(folder, capsys):
+    from diffusers.utils import logging
+
+    assert logging.is_progress_bar_enabled()
+    load(folder)
+    assert "Loading" not in capsys.readouterr().err and logging.is_progress_bar_enabled()
 
 
 def test_a_tokenizer_without_a_limit_gets_that_of_its_encoder(folder):

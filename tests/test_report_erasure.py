@@ -41,6 +41,15 @@ def test_an_erasure_opens_with_its_pictures_and_words() -> None:
     assert "No judge scored the images" in shown
 
 
+def test_an_erasure_has_no_sentence_about_ta() -> None:
+    judged = erased({"UA": 90.0, "RA": 80.0}, before={"UA": 5.0, "RA": 81.0})
+    judged.split = {"scenario": "class", "forget_classes": [0]}
+    assert "TA leaves out" not in page([judged])
+    other = record("unlearn", "salun", {"UA": 50.0, "TA": 60.0}, 0, 1.0)
+    other.split = {"scenario": "class", "forget_classes": [0]}
+    assert "TA leaves out" in page([other]), "the control"
+
+
 def test_an_erasure_never_suggests_retraining() -> None:
     judged = erased({"UA": 90.0, "RA": 80.0}, before={"UA": 5.0, "RA": 81.0})
     for run in (erased(), judged):

@@ -17,7 +17,8 @@ import torch
 from torch import nn
 
 import tiny_pipelines as tiny
-from expunge.audit.recovery_attacks import LearnedCondition, RecoveryAttack, condition_tables
+from expunge.audit.learned_condition import LearnedCondition, condition_tables
+from expunge.audit.recovery_attacks import RecoveryAttack
 from expunge.data.tensors import TensorData
 from expunge.errors import CheckpointError, ExpungeError, ModelError
 from expunge.generation import erase as erasing

@@ -205,6 +205,7 @@ def test_the_callback_of_lightning_holds_a_mask(optimizer):
     moved = sum(int((p.detach() != before[n]).sum()) for n, p in module.model.named_parameters())
     assert moved == mask.count and all(p.requires_grad for p in module.parameters())
     assert [row["step"] for row in callback.history] == [0, 4, 8]
+    assert [row["epoch"] for row in callback.history] == [0, 1, 2]
     assert float(trainer.callback_metrics["forget"]) == pytest.approx(callback.history[-1]["forget"])
 
 

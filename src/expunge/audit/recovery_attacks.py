@@ -3,16 +3,15 @@
 Both attacks count steps. A model without residue needs as many steps as one that was retrained without the class. The
 steps of one model alone mean little, because any generator can learn anything.
 
-Sources: learned conditions are from Pham et al., "Circumventing Concept Erasure Methods for Text-to-Image Generative
-Models", ICLR 2024, arXiv:2308.01508. They use textual inversion (Gal et al., arXiv:2208.01618) against the erased model.
-Relearning is the relearning delay of classifiers.
+Sources: learned conditions are from Pham et al., "Circumventing Concept Erasure Methods for Text-to-Image Generative Models", ICLR
+2024, arXiv:2308.01508. They use textual inversion (Gal et al., arXiv:2208.01618). Relearning is the relearning delay of classifiers.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -20,11 +19,11 @@ from torch import Tensor, nn
 
 from ..data.batch import Batch
 from ..data.samples import Samples
-from ..errors import ModelError
 from ..tasks.diffusion import Diffusion
 from ..tasks.sampling import Sampler
 from ..torch_utils.module_state import device_of, seeded
 from .image_judge import Judge
+from .learned_condition import LearnedCondition
 
 
 @dataclass(frozen=True)
@@ -48,78 +47,6 @@ class Recovery:
         """Return the fields, `steps` and the highest percentage as a dictionary for a record."""
         highest = max((percent for _, percent in self.curve), default=None)
         return {**asdict(self), "steps": self.steps, "highest": highest}
-
-
-class LearnedCondition(nn.Module):
-    """Wrap a frozen model so that the embedding of one condition can be learned.
-
-    `rows` holds the learned embedding: one row for each table of conditions. A DiT of diffusers has a table in every
-    block, and each table gets its own row.
-
-    Args:
-        model: The model. It is copied.
-        size: Number of conditions, including the null condition.
-        condition: The condition to learn.
-        start: Where the embedding starts: "null" at the null condition, "own" at the condition itself.
-
-    Raises:
-        ModelError: If the model has no table of conditions.
-    """
-
-    def __init__(self, model: nn.Module, size: int, condition: int, *, start: str = "null"):
-        super().__init__()
-        self.inner = copy.deepcopy(model).eval().requires_grad_(False)
-        self.names = condition_tables(self.inner, size)
-        labels: Tensor | None = getattr(self.inner, "labels", None)  # type: ignore[assignment]
-        self.row = condition if labels is None else int(labels[condition])
-        null = size - 1 if labels is None else int(labels[-1])
-        at = null if start == "null" else self.row
-        self.rows = nn.ParameterList(table[at].detach().clone().float() for table in self._tables())
-
-    def _tables(self) -> list[Tensor]:
-        tensors = dict([*self.inner.named_parameters(), *self.inner.named_buffers()])
-        return [tensors[name] for name in self.names]
-
-    def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Any:
-        k = self.row
-        changed = {
-            name: torch.cat([table[:k], row[None].to(table.dtype), table[k + 1 :]])
-            for name, table, row in zip(self.names, self._tables(), self.rows, strict=True)
-        }
-        return torch.func.functional_call(self.inner, changed, (x, t, y))
-
-
-def condition_tables(model: nn.Module, size: int) -> list[str]:
-    """Return the names of the parameters or buffers that hold one embedding per row for `size` conditions.
-
-    This is an `nn.Embedding` with `size` rows, or the buffers `prompts` and `pooled` of a text-conditioned model. If a
-    buffer `labels` maps conditions to classes, it is every `embedding_table` of a DiT.
-
-    Args:
-        model: The model to search.
-        size: Number of conditions, including the null condition.
-
-    Raises:
-        ModelError: If the model has no such table.
-    """
-    embeddings = {
-        f"{n}.weight" if n else "weight": m for n, m in model.named_modules() if isinstance(m, nn.Embedding)
-    }
-    labels = getattr(model, "labels", None)
-    if labels is not None:
-        largest = int(labels.max())
-        names = [n for n, m in embeddings.items() if "embedding_table" in n and m.num_embeddings > largest]
-    else:
-        names = [n for n, m in embeddings.items() if m.num_embeddings == size][:1]
-    if not names:
-        known = ("prompts", "pooled")
-        names = [n for n, b in model.named_buffers() if n.rpartition(".")[2] in known and len(b) == size]
-    if not names:
-        raise ModelError(
-            f"the model has no embedding of {size} conditions; a learned condition needs an nn.Embedding with {size} rows, "
-            "or a buffer `prompts`."
-        )
-    return names
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -157,6 +84,8 @@ class RecoveryAttack:
         threshold: Percentage of recognised images at which the class counts as back.
         sampler: The sampler for the evaluations.
         decode: Turns latents into images, for a model of latents.
+        on_progress: Called at every evaluation with `label`, steps, percentage of recognised images, and whether the attack ended.
+        label: What runs, for `on_progress`.
 
     Example:
         >>> goal = RecoveryGoal(task=task, samples=split.forget, judge=judge, target=3)
@@ -173,6 +102,8 @@ class RecoveryAttack:
     threshold: float = 50.0
     sampler: Sampler = field(default_factory=lambda: Sampler(kind="dpm", steps=10, guidance=1.0))
     decode: Callable[[Tensor], Tensor] | None = None
+    on_progress: Callable[[str, int, float, bool], None] = lambda *_: None
+    label: str = ""
 
     def learned_condition(self, model: nn.Module, goal: RecoveryGoal, *, start: str = "null") -> Recovery:
         """Learn an embedding under which the frozen model denoises the images of the goal. This is a white-box attack.
@@ -205,10 +136,15 @@ class RecoveryAttack:
             for each model `<name>_steps` and `<name>_highest`.
         """
         result: dict[str, Any] = {}
-        for title, attack in (("learned_condition", self.learned_condition), ("relearning", self.relearn)):
+        attacks = {
+            "learned_condition": RecoveryAttack.learned_condition,
+            "relearning": RecoveryAttack.relearn,
+        }
+        for title, attack in attacks.items():
             result[title] = {"within": self.steps}
             for name, model in models.items():
-                recovery = attack(model, goal).to_dict()
+                one = replace(self, label=f"{title.replace('_', ' ')}{self.label}, {name}")
+                recovery = attack(one, model, goal).to_dict()
                 result[title] |= {f"{name}_{key}": recovery[key] for key in ("steps", "highest")}
         return result
 
@@ -221,7 +157,9 @@ class RecoveryAttack:
             for step in range(self.steps + 1):
                 if step % self.every == 0:
                     curve.append((step, self._recognised(model, goal)))
-                    if curve[-1][1] >= self.threshold:
+                    back = curve[-1][1] >= self.threshold
+                    self.on_progress(self.label, *curve[-1], back or step + self.every > self.steps)
+                    if back:
                         break
                 at = torch.randint(0, len(goal.samples), (self.batch_size,), generator=generator)
                 batch = next(goal.samples.take(at).batches(self.batch_size, device=device))
@@ -239,8 +177,7 @@ class RecoveryAttack:
         first = next(goal.samples.take(torch.arange(1)).batches(1))
         shape = tuple(goal.task.images(first).shape[1:])
         images = self.sampler(model, goal.task, labels, shape, seed=goal.seed)
-        if self.decode is not None:
-            images = self.decode(images)
+        images = images if self.decode is None else self.decode(images)
         judge_class = goal.target if goal.judge_class is None else goal.judge_class
         predictions = goal.judge.predict(images, torch.full_like(labels, judge_class))
         return 100 * predictions.correct.double().mean().item()

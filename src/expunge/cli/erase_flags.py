@@ -113,7 +113,8 @@ class JudgeFlags:
         judge: package.module:function that returns an expunge.audit.image_judge.Judge.
         judge_class: The judge's class of the concept, the anchor and everything kept, written WORDS=NUMBER.
         judge_count: Number of images to sample per prompt for the judge.
-        attacks: Try to bring the concept back, by a learned prompt and by relearning. Needs --judge.
+        attacks: Try to bring the concept back, by a learned prompt and by relearning. Needs --judge. For each concept it takes up to
+            800 training steps (200 steps, 2 attacks, original and erased pipeline) and samples --judge-count images every 25 steps.
         features: package.module:function that makes the network of published FIDs, for FID and KID in its features. Needs
             --judge.
     """

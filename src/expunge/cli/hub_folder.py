@@ -37,38 +37,44 @@ def hub_folder(
         model: The model and its data.
         out: The folder to write. It must not exist.
         ema: Entry of the checkpoint that holds the model, if it has several.
-        record: Record of the run, or of its audit, which has the verdict. By default the one beside the checkpoint.
+        record: Record of `expunge audit --out`, which has the verdict, or of the run. The record beside the checkpoint is read too.
         receipt: Receipt of the run. By default the one beside the checkpoint. Record or receipt is needed.
         title: Title of the card. By default the name of the folder.
     """
-    beside = {"record": ".json", "receipt": ".receipt.json"}
-    found = {name: checkpoint.with_suffix(suffix) for name, suffix in beside.items()}
-    record = record or (found["record"] if found["record"].is_file() else None)
-    receipt = receipt or (found["receipt"] if found["receipt"].is_file() else None)
+    beside = {name: checkpoint.with_suffix(f".{name}") for name in ("json", "receipt.json")}
+    record = record or (beside["json"] if beside["json"].is_file() else None)
+    receipt = receipt or (beside["receipt.json"] if beside["receipt.json"].is_file() else None)
     raise_all(_problems(checkpoint, out, record, receipt) + model.problems())
-    from ..integrations.hub_folder import preparation_files, write_hub_folder
+    from ..integrations.hub_folder import write_hub_folder
     from ..receipts.receipt import Receipt
     from ..records.checkpoint import read_checkpoint
     from ..records.checkpoint_loading import load_into
     from ..records.hashing import state_hash
 
-    of_run = None if record is None else _record_of_unlearning(record)
+    given = None if record is None else _record_of_unlearning(record)
     content = read_checkpoint(checkpoint, ema)
     if (made := content.metadata.get("kind", "unlearn")) not in ("unlearn", "retrain"):
         raise ExpungeError(f"{checkpoint} is an {made}; give an unlearned model.")
-    file_hash, network = state_hash(content.state), model.build(_preview(model))
+    data = _preview(model)
+    file_hash, network = state_hash(content.state), model.build(data)
     load_into(network, content)
+    other = None
+    if record is not None and beside["json"].is_file() and not record.samefile(beside["json"]):
+        other = _run_beside(beside["json"], state_hash(network.state_dict()))
     write_hub_folder(
         out,
         network,
         spec=model.model,
-        record=of_run,
+        record=other or given,
+        audit=given if other is not None else None,
         receipt=None if receipt is None else Receipt.load(receipt),
         title=title,
         file_hash=file_hash,
+        shape=data.shape,
+        data=model.prepared(),
     )
     print(f"folder: {out}\nmodel card: {out / 'README.md'}")
-    _note(record, [file.name for file in preparation_files(model.model)[1]])
+    _note(out, model.model, [r for r in (other, given) if r is not None])
 
 
 def _problems(checkpoint: Path, out: Path, record: Path | None, receipt: Path | None) -> list[str]:
@@ -94,6 +100,21 @@ def _record_of_unlearning(path: Path) -> Record:
     return record
 
 
+def _run_beside(path: Path, own_hash: str) -> Record | None:
+    """Return the record beside the checkpoint; None with a notice if it is not that of a run that gave this model."""
+    from .terminal import notice
+
+    try:
+        record = _record_of_unlearning(path)
+    except ExpungeError as error:
+        notice(f"{path} is left out of the card: {error}")
+        return None
+    if record.model.get("hash_after") != own_hash:
+        notice(f"{path} is left out of the card: it describes another model than the checkpoint.")
+        return None
+    return record
+
+
 def _preview(model: ModelFlags) -> Preview:
     from ..sources.preview import Preview
 
@@ -104,15 +125,26 @@ def _preview(model: ModelFlags) -> Preview:
     return Preview(len(source.classes), source.shape)
 
 
-def _note(record: Path | None, left_out: list[str]) -> None:
-    """Tell what is not in the folder."""
+def _note(out: Path, spec: str, records: list[Record]) -> None:
+    """Tell what is not in the folder, or not in its card."""
+    from ..integrations.hub_folder import preparation_files
+    from ..integrations.hub_folder_usage import code_module
     from .terminal import notice
 
-    if left_out:
+    if left_out := ", ".join(file.name for file in preparation_files(spec)[1]):
         notice(
-            f"files beside the model that no tokenizer or image processor writes were left out: {short(', '.join(left_out), 200)}."
+            f"files beside the model that no tokenizer or image processor writes were left out: {short(left_out, 200)}."
         )
-    if record is None:
+    # other libraries write a configuration and need no code of the user
+    if (module := code_module(spec)) and not list(out.glob("*.json")):
+        notice(
+            f"the card imports the code of the model, {module}, from {out}; copy it there, unless it is an installed package."
+        )
+    if not records:
         notice(
             "there is no record beside the checkpoint, so the card does not say what was removed; give --record."
+        )
+    elif not any(record.details.get("verdict") for record in records):
+        notice(
+            "the card has no verdict; run `expunge audit` with --out audit.json, and give --record audit.json here."
         )

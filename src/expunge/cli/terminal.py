@@ -126,6 +126,16 @@ def print_row(row: dict[str, Any]) -> None:
     print(f"epoch {row['epoch']} step {row['step']}: {', '.join(values)}", file=sys.stderr, flush=True)
 
 
+def print_attack(what: str, step: int, percent: float, ended: bool) -> None:
+    """Print how far a recovery attack is, on stderr. A terminal gets one line that changes, a log one line when the attack ends."""
+    in_place = sys.stderr.isatty()
+    if in_place or ended:
+        text = f"{what}: step {step}, {percent:.0f} % of the images recognised"
+        start, end = ("\r", "\n" if ended else "") if in_place else ("", "\n")
+        # a shorter text must cover the one before it
+        print(f"{start}{text:<79}" if in_place else text, end=end, file=sys.stderr, flush=True)
+
+
 def print_progress(what: str, done: int, total: int) -> None:
     """Print how many of a run's images are made, on stderr. A terminal gets one line that changes, a log one line per batch."""
     in_place = sys.stderr.isatty()

@@ -16,7 +16,7 @@ from .erased import Erased
 def grids(
     erased: Erased, sampler: Sampler, *, count: int = 6, seed: int = 0, safe: bool = False
 ) -> Iterator[dict[str, str]]:
-    """Sample the original and the erased model on every prompt, from the same noise.
+    """Sample the original and the erased model on every prompt, from the same noise. A prompt of several conditions has one row.
 
     Args:
         erased: The result of `erase`.
@@ -29,8 +29,10 @@ def grids(
         One dict per grid, as soon as it is made: its `title`, the `png` as a data URL, and a `note`. Each row is a prompt.
     """
     task: Diffusion = erased.run.task  # type: ignore[assignment]
-    conditions = torch.arange(len(erased.prompts)).repeat_interleave(count)
-    note = "rows: " + ", ".join(f"“{p}”" for p in erased.prompts)
+    # concepts with one anchor share its prompt
+    prompts = list(dict.fromkeys(erased.prompts))
+    conditions = torch.tensor([erased.prompts.index(p) for p in prompts]).repeat_interleave(count)
+    note = "rows: " + ", ".join(f"“{p}”" for p in prompts)
     rows = [
         ("before", erased.original, sampler),
         (f"after {erased.record.method}", erased.model, sampler),

@@ -21,6 +21,7 @@ from .erase_checks import check_loaded
 from .options import PER_PROMPT, EraseOptions
 from .pipelines import load
 from .prompted import Prompted
+from .quiet import quiet
 from .text_to_image import Loaded
 from .tokens import long_prompt_problems
 from .training_images import Make, Progress, contents, kept_latents, read_latents, sampled_latents
@@ -64,7 +65,9 @@ def open_pipeline(
     check_loaded(original, task, method, options, erasure, sampler)
     loaded.offload()
     if options.half:
-        original.denoiser.to(torch.bfloat16)
+        # diffusers warns of parts that must stay in float32, and names none
+        with quiet(notes=True):
+            original.denoiser.to(torch.bfloat16)
     options = replace(options, compute=compute)
     return Setup(loaded, original, task, prompts, plain, options, sampler, encode_batch, progress)
 

@@ -149,9 +149,14 @@ def _recover_concepts(
 ) -> dict[str, Any]:
     """Return the attacks on the one concept, or those on each of several with its words in their names."""
     words = erased.erasure.words
-    each = {word: recover_concept(erased, judge, classes[word], attack, seed, word=word) for word in words}
     if len(words) == 1:
-        return each[words[0]]
+        return recover_concept(erased, judge, classes[words[0]], attack, seed)
+    each = {
+        word: recover_concept(
+            erased, judge, classes[word], replace(attack, label=f" of “{word}”"), seed, word=word
+        )
+        for word in words
+    }
     return {f"{name} of “{word}”": value for word in words for name, value in each[word].items()}
 
 

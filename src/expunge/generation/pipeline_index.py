@@ -80,7 +80,8 @@ def _weight_problems(index: PipelineIndex) -> list[str]:
             )
         elif (part / "adapter_config.json").exists() or any(map(_is_adapter, dtypes(files))):
             problems.append(
-                f"{part} has an adapter such as LoRA attached; merge it with `pipeline.fuse_lora()` and "
+                f"{part} has an adapter such as LoRA attached, and diffusers cannot load such a folder; load the base pipeline, "
+                "attach the file of the LoRA with `pipeline.load_lora_weights(...)`, merge it with `pipeline.fuse_lora()` and "
                 "`pipeline.unload_lora_weights()`, save the pipeline, and give that folder."
             )
     return problems

@@ -13,6 +13,7 @@ from ..errors import CheckpointError, MissingExtra, raise_all
 from ..records.atomic_files import atomic
 from .pipeline_index import PipelineIndex, read_index
 from .prompted import Prompted
+from .quiet import quiet
 from .text_to_image import Loaded
 from .tokens import limit_tokens
 from .weight_files import dtypes, write_like
@@ -49,14 +50,18 @@ def load(folder: str | Path, *, device: str = "cpu") -> Loaded:
     """
     index = read_index(folder)
     try:
-        from diffusers import DiffusionPipeline
+        import diffusers
     except ImportError as error:
         raise MissingExtra("a text-to-image pipeline", "diffusion") from error
     path = index.folder
     try:
-        pipeline = DiffusionPipeline.from_pretrained(
-            str(path), local_files_only=True, dtype=torch.float32, variant=index.variant
-        )
+        with quiet(notes=True):
+            # the import names image processors that no erasure uses
+            pipeline_class = getattr(diffusers, index.class_name)
+        with quiet():
+            pipeline = pipeline_class.from_pretrained(
+                str(path), local_files_only=True, dtype=torch.float32, variant=index.variant
+            )
     # diffusers raises many types of errors, and the user needs the reason
     except Exception as error:
         raise CheckpointError(

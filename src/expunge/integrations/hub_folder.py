@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from ..records.hashing import state_hash
 from ..records.record import Record
 from ..records.tensor_memory import own_memory, unshared
 from ..torch_utils.prepared import plain_model
+from .hub_folder_usage import inputs_text, own_usage
 from .model_card import CardFacts, card_text
 
 # names of the files that tokenizers and processors of transformers write and read; no other file is copied
@@ -45,9 +47,12 @@ def write_hub_folder(
     *,
     spec: str = "",
     record: Record | None = None,
+    audit: Record | None = None,
     receipt: Receipt | None = None,
     title: str = "",
     file_hash: str = "",
+    shape: tuple[int, ...] = (),
+    data: str = "",
 ) -> Path:
     """Write a folder with the model and its card.
 
@@ -59,25 +64,31 @@ def write_hub_folder(
         model: The unlearned model.
         spec: What the model was made by, as for `expunge.models.build`. From `hf-config:DIR` or `hf-weights:DIR` also come the
             files of tokenizer and image processor.
-        record: Record of the run or of its audit.
+        record: Record of the run, or of an audit if there is no other.
+        audit: Record of an audit of the same model, beside that of the run. It has the verdict.
         receipt: Receipt of the run.
         title: Title of the card. By default the name of the folder.
         file_hash: `model_hash` of the checkpoint that the model was loaded from. A receipt states it, and the names of tensors in
             a file may differ from those of the model, as for an adapter of peft.
+        shape: Shape of one input, such as (C, H, W), for the card.
+        data: The data spec that the model was trained with. The card names its size, crop, mean and std, and no path.
 
     Returns:
         The folder.
 
     Raises:
-        ExpungeError: Record or receipt belong to another model, or the folder cannot be written.
+        ExpungeError: A record or the receipt belongs to another model, or the folder cannot be written.
 
     Example:
         >>> write_hub_folder("to-push", model, spec="hf-weights:original", record=record)  # doctest: +SKIP
     """
     out, model = Path(out), plain_model(model)
-    _check_belongs(model, record, receipt, file_hash)
+    _check_belongs(model, (record, audit), receipt, file_hash)
+    classes = next(
+        (list(known) for r in (record, audit) if r is not None and (known := r.data.get("classes"))), []
+    )
     with atomic(out, folder=True) as part:
-        library, usage, tag = _write_model(part, model, spec, out.name, record)
+        library, usage, tag = _write_model(part, model, spec, out.name, classes, shape)
         for file in preparation_files(spec)[0]:
             if not (part / file.name).exists():
                 shutil.copyfile(file, part / file.name)
@@ -86,7 +97,9 @@ def write_hub_folder(
             library=library,
             usage=usage,
             pipeline_tag=tag,
+            inputs=inputs_text(shape, data),
             record=record,
+            audit=audit,
             receipt=receipt,
         )
         (part / "README.md").write_text(card_text(facts), encoding="utf-8")
@@ -107,9 +120,11 @@ def preparation_files(spec: str) -> tuple[list[Path], list[Path]]:
     return [file for file in files if file.name in PREPARATION], others
 
 
-def _check_belongs(model: nn.Module, record: Record | None, receipt: Receipt | None, file_hash: str) -> None:
+def _check_belongs(
+    model: nn.Module, records: Sequence[Record | None], receipt: Receipt | None, file_hash: str
+) -> None:
     own = state_hash(model.state_dict())
-    if record is not None and record.model.get("hash_after") != own:
+    if any(record is not None and record.model.get("hash_after") != own for record in records):
         raise ExpungeError(
             "the record describes another model than the checkpoint; give the record that was written beside the checkpoint."
         )
@@ -122,10 +137,11 @@ def _check_belongs(model: nn.Module, record: Record | None, receipt: Receipt | N
         )
 
 
-def _write_model(part: Path, model: Any, spec: str, name: str, record: Record | None) -> tuple[str, str, str]:
+def _write_model(
+    part: Path, model: Any, spec: str, name: str, classes: list[str], shape: tuple[int, ...]
+) -> tuple[str, str, str]:
     """Write configuration and parameters. Returns library, lines that load the model, and its task on the hub."""
     origin, quoted = type(model).__module__.partition(".")[0], json.dumps(name)
-    classes = list(record.data.get("classes", [])) if record is not None else []
     if origin == "peft" and hasattr(model, "save_pretrained"):
         model.save_pretrained(part)
         # the library writes a card of its own
@@ -149,13 +165,7 @@ def _write_model(part: Path, model: Any, spec: str, name: str, record: Record | 
         return "timm", usage, "image-classification"
     state = unshared(own_memory(model.state_dict()))
     safetensors.torch.save_file(state, part / "model.safetensors", {"format": "pt"})
-    make = "module:factory" if not spec or Path(spec.partition(":")[2]).exists() else spec
-    usage = (
-        "from expunge.models import build\nfrom safetensors.torch import load_model\n\n"
-        f"model = build({json.dumps(make)}, num_classes={len(classes) or 'K'}, shape=SHAPE)\n"
-        f"load_model(model, {json.dumps(f'{name}/model.safetensors')})"
-    )
-    return "expunge", usage, ""
+    return "expunge", own_usage(name, spec, classes, shape), ""
 
 
 def _save_transformers(part: Path, model: Any, classes: list[str]) -> None:

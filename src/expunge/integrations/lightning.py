@@ -42,6 +42,7 @@ class MaskCallback(Callback):
 
     Attributes:
         history: One row for each measurement: step, epoch, forget, retain. The first row is that of the model before any step.
+            "epoch" is the number of finished epochs, as in the history of the callback for `transformers.Trainer`.
 
     Example:
         >>> trainer = lightning.Trainer(callbacks=[MaskCallback(mask, split, Classification(10))])  # doctest: +SKIP
@@ -72,7 +73,7 @@ class MaskCallback(Callback):
         # WeightAveraging and EMAWeightAveraging
         of_callbacks = [value for callback in trainer.callbacks for value in vars(callback).values()]
         self.held.hold_in_averages([v for v in of_callbacks if isinstance(v, AveragedModel)], pl_module)
-        self._measure(trainer, pl_module)
+        self._measure(trainer, pl_module, trainer.current_epoch)
 
     def on_after_backward(self, trainer: Any, pl_module: Any) -> None:
         """Zero the gradients of frozen elements, before they are clipped."""
@@ -80,7 +81,8 @@ class MaskCallback(Callback):
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Measure the model, and log the figures."""
-        figures = self._measure(trainer, pl_module)
+        # Lightning counts an epoch as finished after this hook
+        figures = self._measure(trainer, pl_module, trainer.current_epoch + 1)
         if figures:
             pl_module.log_dict(figures)
 
@@ -92,9 +94,9 @@ class MaskCallback(Callback):
         """Let all parameters move again."""
         self.held.release()
 
-    def _measure(self, trainer: Any, pl_module: Any) -> dict[str, float]:
+    def _measure(self, trainer: Any, pl_module: Any, epochs: int) -> dict[str, float]:
         figures = self.held.figures(pl_module)
         if figures:
-            row = {"step": trainer.global_step, "epoch": float(trainer.current_epoch)}
+            row = {"step": trainer.global_step, "epoch": float(epochs)}
             self.history.append({**row, **figures})
         return figures

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,8 @@ from ..audit.verdict_sentences import GOALS, NO_REFERENCE
 from ..receipts.receipt import Receipt
 from ..records.record import Record
 from ..report.glossary import CLASSIFIER
-from ..report.number_text import DASH, fixed
+from ..report.group import Group
+from ..report.number_text import fixed
 from ..version import __version__
 
 # how the forget set was drawn -> what was removed, with the number of samples before it
@@ -38,7 +39,9 @@ class CardFacts:
         library: Library that loads the folder: "transformers", "timm", "peft" or "expunge".
         usage: Lines of Python that load the model.
         pipeline_tag: Task of the hub, such as "image-classification"; empty for none.
-        record: Record of the run or of its audit; None if it is not known.
+        inputs: How an input is prepared; empty if it is not known.
+        record: Record of the run, or of an audit; None if it is not known.
+        audit: Record of an audit beside that of the run, or None.
         receipt: Receipt of the run, or None.
         tags: Further tags.
     """
@@ -47,16 +50,42 @@ class CardFacts:
     library: str
     usage: str
     pipeline_tag: str = ""
+    inputs: str = ""
     record: Record | None = None
+    audit: Record | None = None
     receipt: Receipt | None = None
     tags: tuple[str, ...] = field(default_factory=tuple)
 
     @property
     def shows_unlearning(self) -> bool:
         """Whether record or receipt show that the model is the result of an unlearning, not only of an audit."""
-        record = self.record
+        record = self.run
         of_run = record is not None and record.kind in ("unlearn", "retrain") and record.method != "unknown"
         return of_run or self.receipt is not None
+
+    @property
+    def records(self) -> list[Record]:
+        """The records that are known, that of the audit first."""
+        return [record for record in (self.audit, self.record) if record is not None]
+
+    @property
+    def run(self) -> Record | None:
+        """The record that names the method: that of the run if there is one."""
+        given = self.records[::-1]
+        return next((record for record in given if record.method != "unknown"), given[0] if given else None)
+
+    @property
+    def scored(self) -> Record | None:
+        """The record whose scores the card shows: one with gaps to Retrain, and of two such that of the audit."""
+        return next(
+            (r for r in self.records if r.scores.get("gap")), self.records[0] if self.records else None
+        )
+
+    @property
+    def verdicts(self) -> list[Mapping[str, Any]]:
+        """The verdicts of the records, each once."""
+        given = [record.details.get("verdict") or {} for record in self.records]
+        return [v for k, v in enumerate(given) if v.get("words") and v not in given[:k]]
 
 
 def card_text(facts: CardFacts) -> str:
@@ -82,24 +111,18 @@ def card_text(facts: CardFacts) -> str:
 
 
 def _sections(facts: CardFacts) -> list[str]:
-    record = facts.record
+    run, scored = facts.run, facts.scored
+    unknown = ["This is not known: the folder was made without a record."]
     return [
         f"Expunge {__version__} {_origin(facts)}",
         f"```python\n{facts.usage}\n```",
+        *([facts.inputs] if facts.inputs else []),
         "## What was removed",
-        *(
-            ["This is not known: the folder was made without a record."]
-            if record is None
-            else _removed(record)
-        ),
+        *(unknown if run is None else _removed(run)),
         "## How it was audited",
-        *(
-            ["This is not known: the folder was made without a record."]
-            if record is None
-            else _audited(record)
-        ),
+        *(unknown if scored is None else _audited(scored, facts.verdicts)),
         "## Limits",
-        "\n".join(f"- {text}" for text in (*_limits(record), *STANDING)),
+        "\n".join(f"- {text}" for text in dict.fromkeys((*_limits(facts), *STANDING))),
         "## Receipt",
         _receipt(facts.receipt),
     ]
@@ -110,7 +133,7 @@ def _origin(facts: CardFacts) -> str:
         return (
             "wrote this folder. No record or receipt shows that the model was changed by machine unlearning."
         )
-    if facts.record is not None and facts.record.kind == "retrain":
+    if facts.run is not None and facts.run.kind == "retrain":
         return "trained this model without the samples below."
     return "changed this model by machine unlearning."
 
@@ -140,35 +163,50 @@ def _removed(record: Record) -> list[str]:
     return texts
 
 
-def _audited(record: Record) -> list[str]:
-    gaps = record.scores.get("gap", {})
+def _audited(record: Record, verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
+    names = [name for name in CLASSIFIER if isinstance(record.scores.get(name), int | float)]
+    texts = _score_texts(record, names) if names else ["The record has no scores."]
+    if not verdicts:
+        return [*texts, "There is no verdict: no record of `expunge audit` was given with the folder."]
+    return [
+        *texts,
+        *(f"Verdict: {', '.join(v['words'])}. {' '.join(v.get('sentences', []))}".strip() for v in verdicts),
+    ]
+
+
+def _score_texts(record: Record, names: Sequence[str]) -> list[str]:
+    """Return the table of scores, and what it says of the gaps."""
+    group = Group([record])
+    gaps = {name: gap for name in names if (gap := group.gap_of(record, name)) is not None}
+    # a gap is method minus Retrain; a record without Retrain's scores has only its size
+    signed = all(map(group.signed, gaps))
+    heading = "gap to Retrain" if signed else "size of the gap to Retrain"
     rows = [
-        f"| {name} | {fixed(record.scores[name])} | {fixed(gaps.get(name), sign=True) if gaps else DASH} | {meaning} |"
-        for name, meaning in CLASSIFIER.items()
-        if isinstance(record.scores.get(name), int | float)
+        f"| {name} | {fixed(record.scores[name])} | {fixed(gaps.get(name), sign=signed)} | {CLASSIFIER[name]} |"
+        for name in names
     ]
-    if not rows:
-        return ["The record has no scores."]
-    texts = [
-        "\n".join(["| score (%) | value | gap to Retrain | meaning |", "| --- | --- | --- | --- |", *rows])
-    ]
-    if "avg" in gaps:
+    texts = ["\n".join([f"| score (%) | value | {heading} | meaning |", "| --- | --- | --- | --- |", *rows])]
+    if gaps:
         texts.append(
-            f"The average gap to a model that was trained without the samples (Retrain) is {fixed(gaps['avg'], 2)} points."
+            "A gap is this model's score minus that of a model that was trained without the samples (Retrain), in points."
+            if signed
+            else "The size of a gap is the distance to a model that was trained without the samples (Retrain), in points. The "
+            "record does not say which of the two is higher."
         )
-    verdict: Mapping[str, Any] = record.details.get("verdict") or {}
-    if words := verdict.get("words"):
-        texts.append(f"Verdict: {', '.join(words)}. {' '.join(verdict.get('sentences', []))}".strip())
+    if (average := group.average_of(record)) is not None:
+        texts.append(f"The average size of the gaps is {fixed(average, 2)} points.")
     return texts
 
 
-def _limits(record: Record | None) -> list[str]:
-    if record is None:
+def _limits(facts: CardFacts) -> list[str]:
+    scored = facts.scored
+    if scored is None:
         return []
-    verdict: Mapping[str, Any] = record.details.get("verdict") or {}
-    if limits := verdict.get("limits"):
-        return [text for text in limits if text not in GOALS.values()]
-    return [] if "gap" in record.scores else [NO_REFERENCE]
+    compared = bool(scored.scores.get("gap"))
+    limits = [text for verdict in facts.verdicts for text in verdict.get("limits", [])]
+    if not facts.verdicts and not compared:
+        limits = [NO_REFERENCE]
+    return [text for text in limits if text not in GOALS.values() and not (compared and text == NO_REFERENCE)]
 
 
 def _receipt(receipt: Receipt | None) -> str:

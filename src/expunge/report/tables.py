@@ -170,7 +170,7 @@ def limits(study: Study) -> list[str]:
         sentences.append(
             f"Fewer than three seeds ran for {listed(few)}. Differences of one or two points may be noise."
         )
-    if study.forgotten:
+    if study.forgotten and any(g.score("TA") for g in study.groups):
         sentences.append(
             "TA leaves out the forgotten class. So does the test set, except where the report says otherwise."
         )
