@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import nn
 
+from expunge.cli import main
 from expunge.errors import ExpungeError
 from expunge.receipts.canonical import canonical
 from expunge.receipts.chain import START, Event, LedgerHead, check_events
@@ -156,6 +157,23 @@ def test_everything_wrong_with_a_request_is_said_at_once(ledger):
         with pytest.raises(ExpungeError, match="days is"):
             ledger.add("x", days=days)
     assert ledger.requests() == [] and holds(ledger.check())
+
+
+def test_a_day_in_the_future_is_no_received_day(ledger):
+    today = datetime.now(UTC).date()
+    for day in ("9999-12-31", str(today + timedelta(days=2))):
+        with pytest.raises(ExpungeError, match=f"received on {day} is after today") as caught:
+            ledger.add("x", received=day)
+        assert len(caught.value.problems) == 1
+    # the control: east of UTC, the next day may have begun
+    assert ledger.request(ledger.add("x", received=str(today + timedelta(days=1)), due="9999-12-31"))
+
+
+def test_a_due_day_beyond_two_years_gets_a_note(tmp_path, capsys):
+    book, today = str(tmp_path / "new.db"), datetime.now(UTC).date()
+    for days, told in ((730, False), (732, True)):
+        assert main(["ledger", "add", book, "x", "--due", str(today + timedelta(days=days))]) == 0
+        assert ("is the year right?" in capsys.readouterr().err) == told
 
 
 def test_overdue(ledger):

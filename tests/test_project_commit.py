@@ -192,3 +192,13 @@ def test_models_on_another_file_system_are_refused_and_other_links_are_not(proje
 
     monkeypatch.setattr(Path, "stat", stat)
     refused_by_all(project, "models is on another file system .* move the whole project")
+
+
+def test_days_are_checked_when_a_request_comes(project):
+    before, said = content(project.path), []
+    for day in ("9999-12-31", "2206-11-27"):
+        with pytest.raises(ExpungeError, match=f"received on {day} is after today"):
+            project.register([wanted(ids=["p1"], received=day)])
+    assert content(project.path) == before
+    Project(project.path, say=said.append).register([wanted(ids=["p1"], due="2206-11-27")])
+    assert any("request 1: due on 2206-11-27 is" in text for text in said)

@@ -13,11 +13,12 @@ from cyclopts import App, Parameter
 
 from ..days import a_month_after, read_day
 from ..errors import ExpungeError
-from ..receipts.deletion import DAYS, Status, request_entry
+from ..receipts.deletion import DAYS, Status
 from ..receipts.ledger import Ledger
 from ..receipts.ledger_check import check_export
 from ..receipts.ledger_rows import LedgerHead
 from ..receipts.limits import visible
+from ..receipts.request_entry import due_note, request_entry
 from .ledger_table import print_requests, scores_text
 from .receipt import show_checks
 from .receipt_flags import secret_path
@@ -96,6 +97,8 @@ def add(
     month_end = a_month_after(date.fromisoformat(request.received))
     if date.fromisoformat(request.due) > month_end:
         notice(f"the month of GDPR article 12 (3) ends on {month_end}; due on {request.due} is later.")
+    if note := due_note(request.due):
+        notice(note)
 
 
 @ledger.command(name="list")

@@ -79,7 +79,8 @@ def twin_problems(wanted: Iterable[str], train: WithIds, test: WithIds) -> list[
     first, second = map(ascii, pairs[0])
     return [
         f"the data has other Unicode forms of {len(pairs)} id{'s' if len(pairs) > 1 else ''} to forget (first: {first} and {second}). "
-        "Receipts take both forms for one id, and would say that both are forgotten; give these samples ids that differ in more than their Unicode form."
+        "Receipts take both forms for one id, and would say that both are forgotten; give these samples ids that differ in more than "
+        "their Unicode form."
     ]
 
 

@@ -13,6 +13,7 @@ from ..data.split import Split
 from ..errors import ExpungeError
 from ..receipts.ledger import Ledger
 from ..receipts.ledger_file import read_head
+from ..receipts.request_entry import due_note
 from .folder import LEDGER, Folder
 from .ledger_limits import read_states, write_limits
 from .prepared import Prepared, Say, check_new_requests, draw_new, drawn_entry
@@ -57,6 +58,8 @@ def enter(
             project=True,
         )
         due = ledger.request(number).due
+        if note := due_note(due):
+            say(f"request {number}: {note}")
         prepared.requests.append(ProjectRequest.new(number, due, request, subject, split))
     return prepared.requests[len(prepared.requests) - len(new) :], splits
 

@@ -14,7 +14,7 @@ from ..data.past_requests import PastRequest, remember_requests, requests_of
 from ..data.split import Split
 from ..errors import ExpungeError, raise_all
 from ..pipeline.factory import seeded_factory
-from ..receipts.deletion import request_entry
+from ..receipts.request_entry import request_entry
 from ..records.checkpoint import Checkpoint, read_checkpoint
 from ..records.checkpoint_loading import load_into
 from ..records.checkpoint_metadata import ADVICE, check_original
