@@ -202,3 +202,22 @@ def test_days_are_checked_when_a_request_comes(project):
     assert content(project.path) == before
     Project(project.path, say=said.append).register([wanted(ids=["p1"], due="2206-11-27")])
     assert any("request 1: due on 2206-11-27 is" in text for text in said)
+
+
+# ---- errors of the system
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(32, "Broken pipe"), TimeoutError("no answer")])
+def test_an_error_that_is_of_no_file_is_not_blamed_on_the_folder(project, error):
+    def say(text):
+        raise error
+
+    before = content(project.path)
+    with pytest.raises(type(error)) as caught:
+        Project(project.path, say=say).register([wanted(ids=["p1"], due="2206-11-27")])
+    assert caught.value is error and content(project.path) == before
+
+
+def test_a_full_disk_is_told_without_a_file_name(project):
+    with pytest.raises(ExpungeError, match="make room on the disk"), project.folder.locked():
+        raise OSError(28, "No space left on device")

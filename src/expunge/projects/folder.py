@@ -104,7 +104,9 @@ class Folder:
             self.recover()
             yield
         except OSError as error:
-            raise system_error(self.path, error) from error
+            if (told := system_error(self.path, error)) is None:
+                raise
+            raise told from error
         finally:
             os.close(file)
 
