@@ -20,9 +20,9 @@ from ..receipts.ledger_rows import LedgerHead
 from ..receipts.limits import visible
 from ..receipts.request_entry import due_note, request_entry
 from .ledger_table import print_requests, scores_text
-from .receipt import show_checks
 from .receipt_flags import secret_path
 from .settings_flags import FLAT, with_help
+from .shown_checks import show_checks
 from .terminal import notice
 
 TEXT = "Keep deletion requests and their receipts in one tamper-evident file."

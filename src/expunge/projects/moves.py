@@ -74,6 +74,29 @@ def _same_ledger(path: Path, sources: Sequence[str], kept: Path) -> Iterator[Non
         yield
 
 
+@contextmanager
+def unchanged_ledger(kept: Path, copied: str) -> Iterator[None]:
+    """Keep the ledger file as it is while its changed copy replaces it. Writers wait, and are told that it was replaced.
+
+    Raises:
+        ExpungeError: Its head is no longer the one that was copied: the copy lacks rows.
+    """
+    if not (copied or kept.exists()):
+        yield
+        return
+    with LedgerFile(kept).transaction() as db:
+        if str(read_head(db)) != copied:
+            raise ExpungeError(
+                f"{kept} was written while this command ran, so no file of the project is changed; give the command again. "
+                "Use `expunge ledger` to write on the ledger of a project: it does not write while a command runs."
+            )
+        if os.name != "nt":
+            yield
+    if os.name == "nt":
+        # Windows replaces no open file
+        yield
+
+
 def flush(path: Path) -> None:
     """Write a file or the names of a folder to disk. Some systems cannot flush a folder."""
     with suppress(OSError):

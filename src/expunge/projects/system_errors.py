@@ -8,7 +8,6 @@ from pathlib import Path
 
 from ..errors import ExpungeError
 
-
 # What a write into an open file, whose name the error lacks, raises.
 _OF_DISKS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO}
 
