@@ -479,8 +479,10 @@ def test_requests_that_only_the_ledger_has_are_shown_and_due(answered, capsys):
     out, err = (" ".join(text.split()) for text in capsys.readouterr())
     assert "in ledger only" in out and "overdue: 1, in ledger only: 2" in out
     assert f"request {number} was added with `expunge ledger add`, so no run knows its samples" in err
+    assert f"attach {answered.path}/ledger.db {number} --status withdrawn" in err
     with pytest.raises(
-        StillOpen, match=f"--due 2026-01-31, and --ids, --class or --group.*attach ledger.db {number} "
+        StillOpen,
+        match=f"--due 2026-01-31, and --ids, --class or --group.*attach {answered.path}/ledger.db {number} ",
     ):
         answered.answer(pending=True)
     notes = []

@@ -62,6 +62,11 @@ class Prepared:
     in_ledger: list[ProjectRequest] = field(default_factory=list)
     trained: Method | None = None
 
+    @property
+    def root(self) -> Path:
+        """The folder of the project, as it was given."""
+        return self.model_file.parents[1]
+
 
 def prepare(folder: Folder, say: Say, command: str = "") -> Prepared:
     """Load and check everything.
@@ -214,6 +219,7 @@ def draw_new(prepared: Prepared, new: Sequence[Wanted]) -> list[Split]:
                 requests_of(prepared.model),
                 prepared.setting.train,
                 prepared.state["models"],
+                prepared.root,
             )
             raise ExpungeError([*error.problems, *hints]) from error
     return splits

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 
 import torch
 from torch import Tensor
@@ -49,10 +50,11 @@ def check_together(drawn: Sequence[Drawn], waiting: Sequence[WaitingRequest], le
     example = numbers[-1] if numbers else "NUMBER"
     if len(names) > SHOWN:
         names = [*names[:SHOWN], f"{len(names) - SHOWN:,} others"]
+    withdraw = f"`expunge ledger attach {quote(str(ledger))} {example} --status withdrawn`"
     raise SplitError(
         f"{', '.join(names[:-1])} and {names[-1]} together leave no {'test' if retain.any() else 'training'} samples to retain, and no "
         "run trains on the samples of a request that waits, so no run can answer any of them. If a person takes a request back, leave "
-        f"it out, or use `expunge ledger attach {ledger} {example} --status withdrawn` if the ledger has it. Otherwise retire the model: "
+        f"it out, or use {withdraw} if the ledger has it. Otherwise retire the model: "
         "delete it and every copy of it, train a new one without their samples, and begin a new project with it."
     )
 
