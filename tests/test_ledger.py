@@ -3,18 +3,22 @@
 import json
 import multiprocessing
 import os
+import re
 import signal
 import sqlite3
 import stat
 import threading
 import time
 from datetime import UTC, date, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
+from expunge.cli import main
 from expunge.errors import ExpungeError
+from expunge.receipts import ledger_file
 from expunge.receipts.canonical import canonical
 from expunge.receipts.chain import START, Event, LedgerHead, check_events
 from expunge.receipts.issue import issue, record_hash
@@ -156,6 +160,49 @@ def test_everything_wrong_with_a_request_is_said_at_once(ledger):
         with pytest.raises(ExpungeError, match="days is"):
             ledger.add("x", days=days)
     assert ledger.requests() == [] and holds(ledger.check())
+
+
+def test_a_day_in_the_future_is_no_received_day(ledger):
+    today = datetime.now(UTC).date()
+    for day in ("9999-12-31", str(today + timedelta(days=2))):
+        with pytest.raises(ExpungeError, match=f"received on {day} is after today") as caught:
+            ledger.add("x", received=day)
+        assert len(caught.value.problems) == 1
+    # the control: east of UTC, the next day may have begun
+    assert ledger.request(ledger.add("x", received=str(today + timedelta(days=1)), due="9999-12-31"))
+
+
+def test_a_due_day_beyond_two_years_gets_a_note(tmp_path, capsys):
+    book, today = str(tmp_path / "new.db"), datetime.now(UTC).date()
+    for days, told in ((730, False), (732, True)):
+        assert main(["ledger", "add", book, "x", "--due", str(today + timedelta(days=days))]) == 0
+        assert ("is the year right?" in capsys.readouterr().err) == told
+
+
+def test_the_day_of_the_answer_is_shown(ledger, monkeypatch, capsys):
+    today = datetime.now(UTC).date()
+    book = str(ledger.path)
+    start = ledger.count()
+    for due, late in ((today, ""), (today - timedelta(days=1), ", late")):
+        number = ledger.add("x", received="2026-01-01", due=str(due))
+        ledger.attach(number, status="done")
+        assert main(["ledger", "show", book, str(number)]) == 0
+        assert f"answered: done on {today}{late}\n" in capsys.readouterr().out
+    assert main(["ledger", "list", book]) == 0
+    assert re.findall(r"done on \d{4}-\d\d-\d\d(?:, late)?", capsys.readouterr().out)[-2:] == [
+        f"done on {today}",
+        f"done on {today}, late",
+    ]
+    # a second entry of the same answer is not another day, and a reopened request has none
+    monkeypatch.setattr(
+        ledger_file, "datetime", SimpleNamespace(now=lambda zone: datetime.now(zone) + timedelta(days=9))
+    )
+    ledger.attach(start + 1, status="done")
+    assert ledger.done_on()[start + 1] == str(today)
+    ledger.attach(start + 1, status="open")
+    assert start + 1 not in ledger.done_on()
+    ledger.attach(start + 1, status="done")
+    assert ledger.done_on()[start + 1] == str(today + timedelta(days=9))
 
 
 def test_overdue(ledger):

@@ -10,9 +10,9 @@ import pytest
 from expunge.cli import main
 from expunge.errors import ExpungeError
 from expunge.receipts import chain, ledger_file, ledger_state
-from expunge.receipts.deletion import request_entry
 from expunge.receipts.ledger import Ledger
 from expunge.receipts.replay import replay, to_json
+from expunge.receipts.request_entry import request_entry
 from test_ledger_proof import entry, make_run
 
 OLD = Path(__file__).parent / "fixtures" / "ledger_v1.db"

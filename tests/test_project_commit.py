@@ -3,6 +3,8 @@
 import os
 import shutil
 from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,7 +15,7 @@ from expunge.projects import changes
 from expunge.projects.folder import Folder
 from expunge.projects.wanted import wanted
 from expunge.receipts.ledger import Ledger
-from project_office import content
+from project_office import content, refused_by_all
 
 
 def interrupted(monkeypatch, error, at):
@@ -135,3 +137,87 @@ def test_a_writer_that_waited_for_a_replaced_ledger_is_told(project, monkeypatch
         book.add("case 1")
     monkeypatch.undo()
     assert book.count() == 0 and book.add("case 1") == 1
+
+
+def test_rows_that_a_program_wrote_behind_an_interrupted_commit_are_not_lost(project, monkeypatch, tmp_path):
+    book = project.path / "ledger.db"
+    project.register([wanted(ids=["p1"])])
+    with monkeypatch.context() as patch:
+        interrupted(patch, KeyboardInterrupt(), "project/ledger.db")
+        with pytest.raises(KeyboardInterrupt):
+            project.register([wanted(ids=["p2"])])
+    Ledger(book).attach(1, status="withdrawn")
+    before = content(project.path)
+    for call in (lambda: project.register([wanted(ids=["p3"])]), Folder(project.path).locked().__enter__):
+        with pytest.raises(
+            ExpungeError, match=r"the rows written then are in no other file.*Move .*ledger.db out"
+        ):
+            call()
+    assert content(project.path) == before
+    assert any("Move " in text for text in project.status().problems)
+    # what the sentence says
+    shutil.move(book, tmp_path / "kept.db")
+    project.register([wanted(ids=["p3"])])
+    assert project.status().problems == () and Ledger(book).count() == 3
+    assert Ledger(tmp_path / "kept.db").request(1).state == "withdrawn"
+
+
+# ---- files that lie elsewhere
+
+
+@pytest.mark.parametrize("name", ["ledger.db", "state.json"])
+def test_a_linked_file_is_refused_before_a_change(project, tmp_path, name):
+    project.register([wanted(ids=["p1"])])
+    shutil.move(project.path / name, tmp_path / name)
+    (project.path / name).symlink_to(tmp_path / name)
+    refused_by_all(project, rf"{name} is a link to .*copy the file into its place")
+    assert any("is a link" in text for text in project.status().problems)
+    (project.path / name).unlink()
+    shutil.copy(tmp_path / name, project.path / name)
+    project.register([wanted(ids=["p2"])])
+    assert project.status().problems == ()
+
+
+def test_models_on_another_file_system_are_refused_and_other_links_are_not(project, tmp_path, monkeypatch):
+    shutil.move(project.path / "models", tmp_path / "models")
+    (project.path / "models").symlink_to(tmp_path / "models")
+    (tmp_path / "link").symlink_to(project.path)
+    Project(tmp_path / "link").register([wanted(ids=["p1"])])
+    assert project.status().problems == ()
+    original = Path.stat
+
+    def stat(path, **options):
+        found = original(path, **options)
+        return SimpleNamespace(st_dev=-1, st_mode=found.st_mode) if path.name == "models" else found
+
+    monkeypatch.setattr(Path, "stat", stat)
+    refused_by_all(project, "models is on another file system .* move the whole project")
+
+
+def test_days_are_checked_when_a_request_comes(project):
+    before, said = content(project.path), []
+    for day in ("9999-12-31", "2206-11-27"):
+        with pytest.raises(ExpungeError, match=f"received on {day} is after today"):
+            project.register([wanted(ids=["p1"], received=day)])
+    assert content(project.path) == before
+    Project(project.path, say=said.append).register([wanted(ids=["p1"], due="2206-11-27")])
+    assert any("request 1: due on 2206-11-27 is" in text for text in said)
+
+
+# ---- errors of the system
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(32, "Broken pipe"), TimeoutError("no answer")])
+def test_an_error_that_is_of_no_file_is_not_blamed_on_the_folder(project, error):
+    def say(text):
+        raise error
+
+    before = content(project.path)
+    with pytest.raises(type(error)) as caught:
+        Project(project.path, say=say).register([wanted(ids=["p1"], due="2206-11-27")])
+    assert caught.value is error and content(project.path) == before
+
+
+def test_a_full_disk_is_told_without_a_file_name(project):
+    with pytest.raises(ExpungeError, match="make room on the disk"), project.folder.locked():
+        raise OSError(28, "No space left on device")

@@ -9,13 +9,16 @@ import torch
 
 from expunge import Project, TensorData
 from expunge.cli import main
+from expunge.data.waiting import WaitingRequest, leave_out
 from expunge.errors import ExpungeError
 from expunge.projects.answered import StillOpen
 from expunge.projects.pending import left_waiting
 from expunge.projects.prepared import prepare
+from expunge.projects.requests import ProjectRequest
 from expunge.projects.seal import seal_problems, sealed
 from expunge.projects.settings import checked
 from expunge.projects.status import states_from_file
+from expunge.projects.together import check_together
 from expunge.projects.wanted import wanted
 from expunge.receipts.ledger import Ledger
 from project_office import VALUES, content, edit, refused_by_all, reopen
@@ -243,10 +246,33 @@ def test_a_class_that_waits_leaves_validation_and_test_set_too(project, monkeypa
     assert {3} == set(split.withheld.labels.tolist()) and len(split.train) == len(split.for_original.retain)
 
 
-def test_requests_that_leave_nothing_to_retain_are_refused(project):
+def test_requests_that_leave_nothing_to_retain_are_named(project):
     project.register([wanted(classes=list(range(9)))])
-    with pytest.raises(ExpungeError, match="requests that wait leave no"):
+    named = (
+        r"request 1 \(\d+ samples, waits\) together leave no training samples.*ledger.db 1 --status withdrawn"
+    )
+    with pytest.raises(ExpungeError, match=rf"request 2 \(\d+ samples\) and {named}"):
         project.forget(classes=9)
+    with pytest.raises(ExpungeError, match=rf"the new request \(\d+ samples\) and {named}"):
+        project.plan([wanted(classes=9)])
+    project.register([wanted(classes=9)])
+    for call in (project.answer, project.plan):
+        with pytest.raises(ExpungeError, match=r"request 1 .*and request 2 .*ledger.db 2 --status withdrawn"):
+            call(pending=True)
+    # what the sentence says
+    assert main(["ledger", "attach", str(project.path / "ledger.db"), "2", "--status", "withdrawn"]) == 0
+    assert len(project.plan(pending=True).samples) == 1
+
+
+def test_classes_that_leave_no_test_samples_are_named(project):
+    asked = wanted(ids=["p1"])
+    split = prepare(project.folder, print).setting.draw(asked)
+    split = replace(split, test=split.test.take(split.test.labels == 0))
+    entry = ProjectRequest.new(1, "2030-01-01", asked, "x", split)
+    with pytest.raises(ExpungeError, match=r"request 1 .* and request 2 .* leave no test samples"):
+        check_together([(entry, split)], [WaitingRequest(2, torch.tensor([0]), (0,))], project.path)
+    with pytest.raises(ExpungeError, match=r"request 2 \(1 samples\), which .* leave no test samples beside"):
+        leave_out(split, [WaitingRequest(2, torch.tensor([0]), (0,))])
 
 
 # ---- a nightly `forget --pending`
@@ -453,8 +479,10 @@ def test_requests_that_only_the_ledger_has_are_shown_and_due(answered, capsys):
     out, err = (" ".join(text.split()) for text in capsys.readouterr())
     assert "in ledger only" in out and "overdue: 1, in ledger only: 2" in out
     assert f"request {number} was added with `expunge ledger add`, so no run knows its samples" in err
+    assert f"attach {answered.path}/ledger.db {number} --status withdrawn" in err
     with pytest.raises(
-        StillOpen, match=f"--due 2026-01-31, and --ids, --class or --group.*attach ledger.db {number} "
+        StillOpen,
+        match=f"--due 2026-01-31, and --ids, --class or --group.*attach {answered.path}/ledger.db {number} ",
     ):
         answered.answer(pending=True)
     notes = []

@@ -10,7 +10,7 @@ from expunge.data.id_file import read_ids
 from expunge.days import is_day
 from expunge.errors import ExpungeError, SplitError
 from expunge.projects.request_csv import read_csv
-from expunge.receipts.deletion import request_entry
+from expunge.receipts.request_entry import request_entry
 
 
 @pytest.fixture

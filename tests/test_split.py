@@ -167,6 +167,21 @@ def test_refused_requests(pair, draw, words):
         assert word in str(caught.value)
 
 
+def test_ids_that_are_unicode_forms_of_another_are_refused():
+    """A receipt would say that both are forgotten."""
+    names = [str(i) for i in range(200)]
+    one, two, kelvin = "\u00e9", "e\u0301", "\u212a"
+    train, test = data(ids=[one, two, kelvin, *names[3:]]), data(50, ids=[f"t{i}" for i in range(49)] + ["K"])
+    for ids in ([one], [two], [one, two], [kelvin]):
+        with pytest.raises(SplitError, match=r"Unicode forms of \d ids? to forget \(first: .* and '"):
+            Split.by_ids(train, test, ids, copies="ignore")
+    with pytest.raises(SplitError, match="give these samples ids that differ in more"):
+        Split.by_class(train, test, int(train.labels[0]))
+    # the control: other samples of this data, and one form alone
+    Split.by_ids(train, test, ["7"], copies="ignore")
+    Split.by_ids(data(ids=[two, *names[1:]]), test, [one], copies="ignore")
+
+
 def test_shared_ids_of_forget_and_test_are_refused():
     train, test = (
         data(ids=[f"u{i}" for i in range(200)]),

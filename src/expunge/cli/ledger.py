@@ -13,15 +13,16 @@ from cyclopts import App, Parameter
 
 from ..days import a_month_after, read_day
 from ..errors import ExpungeError
-from ..receipts.deletion import DAYS, Status, request_entry
+from ..receipts.deletion import DAYS, Status
 from ..receipts.ledger import Ledger
 from ..receipts.ledger_check import check_export
 from ..receipts.ledger_rows import LedgerHead
 from ..receipts.limits import visible
-from .ledger_table import print_requests, scores_text
-from .receipt import show_checks
+from ..receipts.request_entry import due_note, request_entry
+from .ledger_table import done_text, print_requests, scores_text
 from .receipt_flags import secret_path
 from .settings_flags import FLAT, with_help
+from .shown_checks import show_checks
 from .terminal import notice
 
 TEXT = "Keep deletion requests and their receipts in one tamper-evident file."
@@ -96,6 +97,8 @@ def add(
     month_end = a_month_after(date.fromisoformat(request.received))
     if date.fromisoformat(request.due) > month_end:
         notice(f"the month of GDPR article 12 (3) ends on {month_end}; due on {request.due} is later.")
+    if note := due_note(request.due):
+        notice(note)
 
 
 @ledger.command(name="list")
@@ -106,7 +109,8 @@ def list_requests(ledger: Path, /, *, status: Status | None = None) -> None:
         ledger: The ledger file.
         status: List only requests with this status.
     """
-    print_requests([r for r in Ledger(ledger).requests() if status in (None, r.status)])
+    file = Ledger(ledger)
+    print_requests([r for r in file.requests() if status in (None, r.status)], file.done_on())
 
 
 @ledger.command
@@ -162,13 +166,15 @@ def show(ledger: Path, request: int, /) -> None:
         ledger: The ledger file.
         request: Number of the request.
     """
-    r = Ledger(ledger).request(request)
+    file = Ledger(ledger)
+    r = file.request(request)
     drift = f"{r.drift}, in the audit of request {r.drift.request}" if r.drift else ""
     values = {
         "subject": r.subject,
         "received": r.received,
         "due": r.due,
         "state": r.state,
+        "answered": done_text(r, file.done_on()),
         "missing": "; ".join(r.missing),
         "ids": f"{r.ids}, proved" if r.proved else str(r.ids),
         "classes or concepts": f"{len(r.asks)}{', removed by the run' if r.covered else ''}"
@@ -231,8 +237,9 @@ def overdue(ledger: Path, /, *, today: str = "") -> int:
         ledger: The ledger file.
         today: The day to compare with, as 2026-01-31. By default today (UTC).
     """
-    late = Ledger(ledger).overdue(_day(today))
-    print_requests(late)
+    file = Ledger(ledger)
+    late = file.overdue(_day(today))
+    print_requests(late, file.done_on())
     return 1 if late else 0
 
 

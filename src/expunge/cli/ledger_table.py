@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 
 from ..receipts.deletion import CLOSED, Request
@@ -17,10 +17,15 @@ INDENT = "     "
 SUBJECT = 22
 
 
-def print_requests(requests: Sequence[Request]) -> None:
-    """Print each request as a line of columns, and its remarks below it, so that both fit into a narrow terminal."""
+def print_requests(requests: Sequence[Request], done_on: Mapping[int, str]) -> None:
+    """Print each request as a line of columns, and its remarks below it, so that both fit into a narrow terminal.
+
+    Args:
+        requests: The requests.
+        done_on: What `Ledger.done_on` returned.
+    """
     today = datetime.now(UTC).date()
-    rows = [_cells(request, today) for request in requests]
+    rows = [_cells(request, today, done_text(request, done_on)) for request in requests]
     lines = _plain([HEAD, *(cells for cells, _ in rows)])
     width = max(40, shutil.get_terminal_size().columns)
     print(lines[0])
@@ -28,6 +33,12 @@ def print_requests(requests: Sequence[Request]) -> None:
         print(line)
         for text in remarks:
             print(textwrap.fill(text, width, initial_indent=INDENT, subsequent_indent=INDENT))
+
+
+def done_text(request: Request, done_on: Mapping[int, str]) -> str:
+    """Return on which day a request was done, and whether that was after its due day. Empty if it is not done."""
+    day = done_on.get(request.number, "") if request.status == "done" else ""
+    return f"done on {day}{', late' if day > request.due else ''}" if day else ""
 
 
 def scores_text(request: Request) -> str:
@@ -38,7 +49,7 @@ def scores_text(request: Request) -> str:
     return ", ".join(f"{name} {value:.1f}" for name, value in scores.items() if value is not None)
 
 
-def _cells(request: Request, today: date) -> tuple[tuple[str, ...], list[str]]:
+def _cells(request: Request, today: date, done: str) -> tuple[tuple[str, ...], list[str]]:
     """Return the columns of a request, and its remarks."""
     missing = request.missing
     state = request.state_with(missing)
@@ -47,7 +58,7 @@ def _cells(request: Request, today: date) -> tuple[tuple[str, ...], list[str]]:
     scores = scores_text(request) if request.status in CLOSED else ""
     lacks = f"missing: {'; '.join(missing)}" if missing else ""
     verdict = f"verdict: {request.verdict}" if request.verdict else ""
-    results = ", ".join(filter(None, (scores, verdict, request.receipt[:11])))
+    results = ", ".join(filter(None, (done, scores, verdict, request.receipt[:11])))
     remarks = [visible(text) for text in (lacks, results, request.note) if text]
     subject = visible(request.subject)
     shown = subject if len(subject) <= SUBJECT else f"{subject[: SUBJECT - 1]}…"

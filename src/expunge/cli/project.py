@@ -142,18 +142,21 @@ def status(*, project: Path = Path("."), today: str = "", full: bool = False, ac
         print(
             f"older models: {_shown(old)}; they know what later requests removed: delete those that you do not need"
         )
-    _print_remarks(found.requests, still)
+    _print_remarks(found.requests, still, project)
     for text in (*found.problems, *found.wrong):
         print(f"error: {visible(text)}", file=sys.stderr)
     return found.exit_code
 
 
-def _print_remarks(requests: Sequence[ProjectRequest], still: Sequence[ProjectRequest]) -> None:
-    """Print what is to be done about requests, and `still` open ones that only the ledger has."""
+def _print_remarks(
+    requests: Sequence[ProjectRequest], still: Sequence[ProjectRequest], project: Path
+) -> None:
+    """Print what is to be done about requests of a project, and `still` open ones that only the ledger has."""
+    from ..projects.folder import LEDGER
     from ..projects.pending import what_to_do
 
     for request in still:
-        print(visible(what_to_do(request)), file=sys.stderr)
+        print(visible(what_to_do(request, project / LEDGER)), file=sys.stderr)
     for request in requests:
         if request.is_reopened:
             print(

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from ..errors import ExpungeError, raise_all
 from ..receipts.limits import visible
 from .output_checks import output_problems
 from .settings_flags import flag_group, with_help
-
-if TYPE_CHECKING:
-    from ..receipts.verify import Check
+from .shown_checks import show_checks
+from .terminal import notice
 
 
 @with_help
@@ -124,7 +122,7 @@ def sign(
 ) -> None:
     """Sign a receipt, or replace its signature.
 
-    The id of the receipt stays the same. The date and the key in its envelope are new.
+    The id of the receipt stays the same. The date and the key in its envelope are new. The ledger of a project gets the signed receipt too.
 
     Args:
         receipt: The receipt to sign. It must pass its own checks.
@@ -132,6 +130,7 @@ def sign(
         passphrase_file: File whose first line opens the key, if it is locked. By default EXPUNGE_PASSPHRASE.
         out: File to write. By default the receipt itself.
     """
+    from ..projects.signing import project_of, sign_receipt
     from ..receipts.receipt import Receipt
     from ..receipts.signing import signed
     from ..receipts.verify import verify as verify_receipt
@@ -141,8 +140,19 @@ def sign(
     raise_all(missing + output_problems({"--out": out}, key, passphrase_file))
     if not all(check.ok for check in verify_receipt(receipt)):
         raise ExpungeError(f"{receipt} does not hold as it is, so it is not signed: see `expunge verify`.")
-    new = signed(Receipt.load(receipt), key, passphrase_of(passphrase_file))
-    print(f"receipt: {new.save(out or receipt)} ({new.id}, signed by {new.envelope['key']['fingerprint']})")
+    passphrase, told = passphrase_of(passphrase_file), list[str]()
+    if (project := project_of(out or receipt)) is None:
+        new = signed(Receipt.load(receipt), key, passphrase)
+        new.save(out or receipt)
+    elif out is not None and not out.samefile(receipt):
+        raise ExpungeError(
+            f"{out} is a receipt of the project {project.path}, and its state knows the file. Sign it there, without --out."
+        )
+    else:
+        new, told = sign_receipt(project, receipt.resolve(), lambda old: signed(old, key, passphrase), notice)
+    print(f"receipt: {out or receipt} ({new.id}, signed by {new.envelope['key']['fingerprint']})")
+    for text in told:
+        print(visible(text))
 
 
 def keygen(out: Path, /, *, passphrase_file: Path | None = None) -> None:
@@ -160,12 +170,3 @@ def keygen(out: Path, /, *, passphrase_file: Path | None = None) -> None:
     fingerprint = make_key(out, passphrase)
     lock = "not locked" if passphrase is None else "locked with the passphrase"
     print(f"private key: {out} ({lock})\npublic key: {out}.pub\nfingerprint: {fingerprint}")
-
-
-def show_checks(checks: Sequence[Check]) -> bool:
-    """Print one line per check, and return whether all hold."""
-    for check in checks:
-        print(f"{'ok    ' if check.ok else 'FAILED'} {check.name}: {visible(check.message)}")
-    failed = sum(not check.ok for check in checks)
-    print(f"{failed} of {len(checks)} checks failed" if failed else f"all {len(checks)} checks hold")
-    return not failed

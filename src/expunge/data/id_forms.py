@@ -32,6 +32,25 @@ def folded(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
+def twins(names: Iterable[str], known: Iterable[str]) -> list[tuple[str, str]]:
+    """Return (name, other id) for each name of which another id is a Unicode form: receipts take both for one id.
+
+    Args:
+        names: Some ids of the data.
+        known: All ids of the data.
+    """
+    odd, plain = list[str](), set[str]()
+    for name in known:
+        (plain.add if name.isascii() else odd.append)(name)
+    if not odd:
+        return []
+    forms: dict[str, list[str]] = {}
+    for name in dict.fromkeys(odd):
+        # some signs, such as that of Kelvin, have a letter of ASCII as their form
+        forms.setdefault(form := composed(name), [form] if form in plain else []).append(name)
+    return [(name, other) for name in names for other in forms.get(composed(name), ()) if other != name]
+
+
 def resolve_ids(wanted: Collection[str], known: Iterable[str], root: str) -> dict[str, list[str]]:
     """Find the ids that are written in another way.
 

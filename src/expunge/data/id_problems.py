@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
-from .id_forms import nearest
+from .id_forms import nearest, twins
 
 # ids that a message shows
 SHOWN_IDS = 5
@@ -68,6 +68,19 @@ def id_problems(
         else f"{len(ids)} ids (first: {ids[:SHOWN_IDS]}): each {reason}."
         for reason, ids in reasons
         if ids
+    ]
+
+
+def twin_problems(wanted: Iterable[str], train: WithIds, test: WithIds) -> list[str]:
+    """Return why ids to forget prove nothing: a receipt takes the Unicode forms of a name for one id."""
+    pairs = twins(list(map(str, wanted)), [*ids_of(train), *(ids_of(test) if test.ids is not None else ())])
+    if not pairs:
+        return []
+    first, second = map(ascii, pairs[0])
+    return [
+        f"the data has other Unicode forms of {len(pairs)} id{'s' if len(pairs) > 1 else ''} to forget (first: {first} and {second}). "
+        "Receipts take both forms for one id, and would say that both are forgotten; give these samples ids that differ in more than "
+        "their Unicode form."
     ]
 
 

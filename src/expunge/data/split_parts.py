@@ -12,6 +12,7 @@ from ..errors import SplitError, raise_all
 from ..torch_utils.module_state import check_seed
 from .class_names import not_finite
 from .forget_set import SHOWN_IDS, named_samples
+from .id_problems import twin_problems
 from .past_requests import Goal
 from .samples import Data, Samples
 from .validation_source import Ids, ValidationFrom, source_problems
@@ -207,13 +208,14 @@ def check_sets(
         problems.append(
             "the validation set leaves no test samples of the retained classes; take fewer test samples for it."
         )
-    if train.ids is not None and test.ids is not None:
-        shared = np.intersect1d(train.ids[forget.numpy()], test.ids)
+    if train.ids is not None:
+        shared = np.intersect1d(train.ids[forget.numpy()], test.ids) if test.ids is not None else ()
         if len(shared):
             problems.append(
-                f"{len(shared)} ids are in the forget set and in the test set (first: {shared[:SHOWN_IDS].tolist()}); "
+                f"{len(shared)} ids are in the forget set and in the test set (first: {list(map(str, shared[:SHOWN_IDS]))}); "
                 "remove them from one."
             )
+        problems += twin_problems(train.ids[forget.numpy()], train, test)
     raise_all(problems, SplitError)
 
 

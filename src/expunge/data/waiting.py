@@ -54,9 +54,10 @@ def leave_out(split: Any, requests: Sequence[WaitingRequest]) -> Any:
     classes = torch.tensor(sorted({k for r in requests for k in r.classes}), dtype=torch.int64)
     test = split.test.take(~torch.isin(split.test.labels, classes)) if len(classes) else split.test
     if trained.all() or not len(test):
+        names = " and ".join(f"request {r.number} ({len(r.index):,} samples)" for r in requests)
         raise SplitError(
-            f"requests that wait leave no {'retained' if trained.all() else 'test'} samples; answer them in the same run with "
-            "--pending, or train a new model."
+            f"{names}, which this run does not answer, leave no {'retained' if trained.all() else 'test'} samples beside its forget set. "
+            "A run that answers them too would have none either: leave a withdrawn request out, or train a new model."
         )
     validation = validation_without(split, positions)
     return replace(

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..data.id_forms import composed
 from ..data.split import Split
-from ..errors import ExpungeError
 from ..receipts.ledger import Ledger
 from ..receipts.ledger_file import read_head
+from ..receipts.request_entry import due_note
 from .folder import LEDGER, Folder
 from .ledger_limits import read_states, write_limits
+from .moves import unchanged_ledger
 from .prepared import Prepared, Say, check_new_requests, draw_new, drawn_entry
 from .requests import NOT_PROVED, ProjectRequest
 from .same_subject import note_same_subjects
@@ -57,6 +56,8 @@ def enter(
             project=True,
         )
         due = ledger.request(number).due
+        if note := due_note(due):
+            say(f"request {number}: {note}")
         prepared.requests.append(ProjectRequest.new(number, due, request, subject, split))
     return prepared.requests[len(prepared.requests) - len(new) :], splits
 
@@ -83,28 +84,5 @@ def commit(folder: Folder, prepared: Prepared, work: Path, ledger: Ledger) -> No
         "ledger": str(ledger.head()),
         "drawn": drawn_entry(prepared, work),
     }
-    with _unchanged_ledger(folder.path / LEDGER, prepared.ledger_head):
+    with unchanged_ledger(folder.path / LEDGER, prepared.ledger_head):
         folder.commit(work, state)
-
-
-@contextmanager
-def _unchanged_ledger(kept: Path, copied: str) -> Iterator[None]:
-    """Keep the ledger file as it is while its changed copy replaces it. Writers wait, and are told that it was replaced.
-
-    Raises:
-        ExpungeError: Its head is no longer the one that was copied: the copy lacks rows.
-    """
-    if not (copied or kept.exists()):
-        yield
-        return
-    with Ledger(kept).transaction() as db:
-        if str(read_head(db)) != copied:
-            raise ExpungeError(
-                f"{kept} was written while this command ran, so no file of the project is changed; give the command again. "
-                "Use `expunge ledger` to write on the ledger of a project: it does not write while a command runs."
-            )
-        if os.name != "nt":
-            yield
-    if os.name == "nt":
-        # Windows replaces no open file
-        yield

@@ -12,7 +12,9 @@ from ..receipts.ledger import Ledger
 from ..receipts.ledger_rows import LedgerHead
 from .arguments import check_day
 from .file_stats import file_stat
-from .folder import HELD_OUT, LEDGER, REPORT, SAMPLES, STATE, Folder, request_file, sha256
+from .folder import HELD_OUT, LEDGER, MODELS, REPORT, SAMPLES, STATE, Folder, request_file, sha256
+from .moves import lost_rows
+from .places import place_problems
 from .requests import ProjectStatus, utc_today
 from .run_checks import audits_of, model_problems, run_files, run_problems
 from .seal import broken_seal
@@ -53,7 +55,7 @@ def _settled(
     """Return the state, and what is wrong with needed files and with evidence. A commit during the checks starts them again."""
     while True:
         state = folder.state()
-        problems = file_problems(folder, state)
+        problems = place_problems(folder.path, (LEDGER, STATE), MODELS) + file_problems(folder, state)
         of_evidence = evidence_problems(folder, state, full, trusts=trusts)
         if not (problems or of_evidence) or folder.state() == state:
             return state, problems, of_evidence
@@ -160,6 +162,9 @@ def _ledger_problems(folder: Folder, state: dict[str, Any]) -> list[str]:
     if not path.is_file():
         return [f"{path} is missing, and {STATE} lists {count} requests; {remedy}."]
     try:
+        kept = folder.path / LEDGER
+        if path != kept and kept.is_file() and (lost := lost_rows(kept, path)):
+            return [lost]
         ledger = Ledger(path)
         noted = state.get("ledger")
         known = ledger.has(LedgerHead.of(noted)) if noted else ledger.count() >= count

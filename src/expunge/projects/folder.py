@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from ..records.part_files import lock
 from ..records.request_file import requests_path
 from .file_stats import stats_of
 from .lock_owner import owner, sign
+from .moves import finish_moves, flush, make_moves
+from .places import place_problems
 from .seal import broken_seal, seal_key, sealed
 from .state import FORMAT, read_state
 from .system_errors import system_error, unwritable
@@ -81,7 +83,8 @@ class Folder:
             wait: Seconds to wait for another command.
 
         Raises:
-            ExpungeError: Another command works in the folder, or the system refuses to write or read a file in the block.
+            ExpungeError: Another command works in the folder, a file lies elsewhere (`place_problems`), or the system refuses to
+                write or read a file in the block.
         """
         try:
             file = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
@@ -97,10 +100,13 @@ class Folder:
                     )
                 time.sleep(PAUSE)
             sign(file)
+            raise_all(place_problems(self.path, (LEDGER, STATE), MODELS))
             self.recover()
             yield
         except OSError as error:
-            raise system_error(self.path, error) from error
+            if (told := system_error(self.path, error)) is None:
+                raise
+            raise told from error
         finally:
             os.close(file)
 
@@ -108,22 +114,20 @@ class Folder:
         """Finish the moves of the last commit, and remove what was never committed. The lock must be held.
 
         Raises:
-            ExpungeError: A file cannot be moved, or the list of moves was changed. All files stay where the next attempt
-                finds them.
+            ExpungeError: A file cannot be moved, the list of moves was changed, or the ledger got rows in the meantime. All files
+                stay where the next attempt finds them.
         """
         state = self.state()
-        moves = [(s, t) for s, t in state.get("moves", []) if (self.path / s).exists()]
-        if moves:
+        if moves := self.open_moves(state):
             raise_all(broken_seal(self.path / STATE, state, self.find(LEDGER, state)))
-        for source, target in moves:
-            try:
-                (self.path / target).parent.mkdir(exist_ok=True)
-                os.replace(self.path / source, self.path / target)
-            except OSError as error:
-                raise ExpungeError(
-                    f"{self.path / target} cannot be written: {error.strerror}; the change is made, and its files are kept in "
-                    f"{self.path / source}: make the folder writable, and give any command again. It moves them."
-                ) from error
+            finish_moves(self.path, moves, LEDGER)
+        self._remove_leftovers()
+
+    def open_moves(self, state: dict[str, Any]) -> list[tuple[str, str]]:
+        """Return the moves of a state that a kill interrupted."""
+        return [(s, t) for s, t in state.get("moves", []) if (self.path / s).exists()]
+
+    def _remove_leftovers(self) -> None:
         for left in self.path.glob(f"{WORK}*"):
             shutil.rmtree(left, ignore_errors=True)
 
@@ -157,11 +161,13 @@ class Folder:
 
         Raises:
             ExpungeError: A file cannot be written. Once the new state is there, the next command finishes the change.
+
+        The caller keeps other processes from writing into the ledger.
         """
         files = [f for f in sorted(work.rglob("*")) if f.is_file()]
         for file in files:
-            _flush(file)
-        moves = [[str(f.relative_to(self.path)), str(f.relative_to(work))] for f in files]
+            flush(file)
+        moves = [(str(f.relative_to(self.path)), str(f.relative_to(work))) for f in files]
         hashes = {**state.get("files", {}), **_hashes(work, files)}
         try:
             ledger = work / LEDGER if (work / LEDGER).exists() else self.path / LEDGER
@@ -169,9 +175,10 @@ class Folder:
             write_state(self.path / STATE, {**state, "moves": moves, "files": hashes, "stats": stats}, ledger)
         except OSError as error:
             raise unwritable(self.path / STATE, error) from error
-        _flush(self.path)
+        flush(self.path)
         # from here on the change is made: a kill leaves the rest to the next command
-        self.recover()
+        make_moves(self.path, moves)
+        self._remove_leftovers()
 
     def __repr__(self) -> str:
         return f"Folder({self.path})"
@@ -207,7 +214,7 @@ def create(path: Path, content: Path) -> None:
     """
     for file in content.rglob("*"):
         if file.is_file():
-            _flush(file)
+            flush(file)
     try:
         if path.exists():
             path.rmdir()
@@ -238,13 +245,3 @@ def write_private_json(path: Path, value: Any) -> None:
         os.replace(part / path.name, path)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-
-
-def _flush(path: Path) -> None:
-    """Write a file or the names of a folder to disk. Some systems cannot flush a folder."""
-    with suppress(OSError):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 
 from ..data.past_requests import EarlierRequest, PastRequest, find_samples
 from ..data.samples import Data
@@ -73,6 +74,7 @@ def removed_before(
     answered: Sequence[PastRequest],
     train: Data,
     models: Sequence[Mapping[str, str]],
+    root: Path,
 ) -> list[str]:
     """Return which earlier requests removed what a new request asks for and the data no longer has, one sentence each.
 
@@ -82,6 +84,7 @@ def removed_before(
         answered: Those that the model has answered.
         train: Today's training data.
         models: The models of the project, by run (`state.json`).
+        root: The folder of the project.
     """
     here = set() if train.ids is None else set(map(str, train.ids))
     by_hash = {past.request: past for past in answered}
@@ -91,7 +94,7 @@ def removed_before(
         past = by_hash.get(request.request)
         what = "" if past is None else _removed_by(past, wanted, train, here)
         if what and request.state == "done":
-            receipt = Path(models[request.run]["file"]).with_suffix(".receipt.json").as_posix()
+            receipt = quote((root / models[request.run]["file"]).with_suffix(".receipt.json").as_posix())
             proofs = f"Its receipt ({receipt}) and proofs (`expunge verify {receipt} --prove ID`) answer"
             sentences.append(
                 f"request {request.number} removed {what} in run {request.run}, and the data no longer has what it removed. {proofs} "

@@ -6,6 +6,8 @@ import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
+from shlex import quote
 
 import torch
 from torch import Tensor
@@ -38,14 +40,14 @@ def open_requests(
     Returns:
         The requests, and why each of the others stays open, one sentence each.
     """
-    known = {past.request: past.ids for past in requests_of(prepared.model)}
+    known, ledger = {past.request: past.ids for past in requests_of(prepared.model)}, prepared.root / LEDGER
     entries, left = [], []
     for entry in (r for r in prepared.requests if r.is_open and r not in new):
         if entry.state != "waiting":
             ids = entry.what["ids"] or entry.ids_in(known.get(entry.request, ()))
             here = _present(ids, prepared.setting.train)
             classes = bool(_classes_left(entry, prepared.setting.train))
-            if reason := _stays_open(entry, len(ids), len(here), classes, prepared.settings):
+            if reason := _stays_open(entry, len(ids), len(here), classes, prepared.settings, ledger):
                 left.append(reason)
                 continue
             if gone := len(ids) - len(here):
@@ -55,15 +57,15 @@ def open_requests(
                 )
             entry.what = {**entry.what, "ids": here}
         entries.append(entry)
-    return entries, left + [what_to_do(entry) for entry in prepared.in_ledger if entry.is_open]
+    return entries, left + [what_to_do(entry, ledger) for entry in prepared.in_ledger if entry.is_open]
 
 
-def what_to_do(entry: ProjectRequest) -> str:
-    """Return what to do about an open request that only the ledger has, as a sentence."""
+def what_to_do(entry: ProjectRequest, ledger: Path) -> str:
+    """Return what to do about an open request that only `ledger` has, as a sentence."""
     return (
         f"request {entry.number} was added with `expunge ledger add`, so no run knows its samples. Enter it as a new request "
         f"with `expunge forget` (its subject, --due {entry.due}, and --ids, --class or --group), then close number "
-        f"{entry.number} with `expunge ledger attach {LEDGER} {entry.number} --status withdrawn --note 'entered anew'`."
+        f"{entry.number} with `expunge ledger attach {quote(str(ledger))} {entry.number} --status withdrawn --note 'entered anew'`."
     )
 
 
@@ -74,7 +76,7 @@ def _why_open(entry: ProjectRequest) -> str:
 
 
 def _stays_open(
-    entry: ProjectRequest, count: int, here: int, classes: bool, settings: ProjectSettings
+    entry: ProjectRequest, count: int, here: int, classes: bool, settings: ProjectSettings, ledger: Path
 ) -> str:
     """Return why no run can close a request that came back, was reopened or is not proved; empty if one can.
 
@@ -84,15 +86,16 @@ def _stays_open(
         here: How many of them the data has.
         classes: Whether the data has samples of its classes.
         settings: The settings of the project.
+        ledger: Its ledger.
     """
     start = f"request {entry.number} {_why_open(entry)}, and "
     gone = f"the data no longer has {count - here:,} of its {count:,} samples, "
     if not here and not classes:
-        return f"{start}{gone}so no run can answer it again. {_remedy(entry)}"
+        return f"{start}{gone}so no run can answer it again. {_remedy(entry, ledger)}"
     if entry.state != "done" or entry.is_reopened:
         return ""
     if here < max(count, entry.samples):
-        return f"{start}{gone}so no run can prove it. {_remedy(entry)}"
+        return f"{start}{gone}so no run can prove it. {_remedy(entry, ledger)}"
     if entry.tried == settings.attempt(here):
         return (
             f"request {entry.number} is done, and not proved. Missing: {'; '.join(entry.missing)}. A run with the same settings gives no "
@@ -102,15 +105,15 @@ def _stays_open(
     return ""
 
 
-def _remedy(entry: ProjectRequest) -> str:
+def _remedy(entry: ProjectRequest, ledger: Path) -> str:
     return (
         "Restore the samples from a backup for one run. Without a backup, train a model without them and begin a new project with it. "
-        f"To close the request, use {_closing(entry)}."
+        f"To close the request, use {_closing(entry, ledger)}."
     )
 
 
-def _closing(entry: ProjectRequest) -> str:
-    return f"`expunge ledger attach {LEDGER} {entry.number} --status refused` or `withdrawn`"
+def _closing(entry: ProjectRequest, ledger: Path) -> str:
+    return f"`expunge ledger attach {quote(str(ledger))} {entry.number} --status refused` or `withdrawn`"
 
 
 def _classes_left(entry: ProjectRequest, train: Data) -> tuple[str, ...]:
@@ -130,12 +133,12 @@ def draw_open(
 ) -> tuple[list[ProjectRequest], list[Split], list[str]]:
     """Return the open requests that a run may answer, their splits, and why the others stay open. None without `pending`."""
     entries, left = open_requests(prepared, say, new) if pending else ([], [])
-    drawn, splits, problems = draw_each(prepared.setting, entries, say)
+    drawn, splits, problems = draw_each(prepared.setting, entries, say, prepared.root / LEDGER)
     return drawn, splits, [*left, *problems]
 
 
 def draw_each(
-    setting: Setting, entries: Sequence[ProjectRequest], say: Say
+    setting: Setting, entries: Sequence[ProjectRequest], say: Say, ledger: Path
 ) -> tuple[list[ProjectRequest], list[Split], list[str]]:
     """Draw the split of each request from today's data. One that cannot be drawn does not keep the others waiting.
 
@@ -149,7 +152,7 @@ def draw_each(
         except ExpungeError as error:
             problems += [
                 f"request {entry.number} cannot be answered and stays open: {text} Restore the samples, or close the request with "
-                f"{_closing(entry)} and ask for the others anew."
+                f"{_closing(entry, ledger)} and ask for the others anew."
                 for text in error.problems
             ]
             continue

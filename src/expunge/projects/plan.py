@@ -19,9 +19,11 @@ from ..tuning.auto import MOST, adapt, can_search
 from ..tuning.search import AUTO, tries
 from .answered import Setting
 from .earlier import earlier_answer
+from .folder import LEDGER
 from .prepared import Prepared, Say, check_new_requests, draw_new, for_requests
 from .requests import ProjectRequest
 from .timing import seconds_per_sample, time_run
+from .together import check_together
 from .wanted import Wanted
 
 
@@ -88,6 +90,7 @@ def plan_answer(
     """
     splits = draw_new(prepared, new)
     check_new_requests(prepared, new, splits)
+    check_together([*waiting, *((None, split) for split in splits)], left, folder / LEDGER)
     splits, requests = [*(s for _, s in waiting), *splits], [*(r.wanted for r, _ in waiting), *new]
     for split in splits:
         if earlier := earlier_answer(split, requests_of(prepared.model), prepared.requests):

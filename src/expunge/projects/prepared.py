@@ -14,7 +14,7 @@ from ..data.past_requests import PastRequest, remember_requests, requests_of
 from ..data.split import Split
 from ..errors import ExpungeError, raise_all
 from ..pipeline.factory import seeded_factory
-from ..receipts.deletion import request_entry
+from ..receipts.request_entry import request_entry
 from ..records.checkpoint import Checkpoint, read_checkpoint
 from ..records.checkpoint_loading import load_into
 from ..records.checkpoint_metadata import ADVICE, check_original
@@ -61,6 +61,11 @@ class Prepared:
     ledger_head: str = ""
     in_ledger: list[ProjectRequest] = field(default_factory=list)
     trained: Method | None = None
+
+    @property
+    def root(self) -> Path:
+        """The folder of the project, as it was given."""
+        return self.model_file.parents[1]
 
 
 def prepare(folder: Folder, say: Say, command: str = "") -> Prepared:
@@ -214,6 +219,7 @@ def draw_new(prepared: Prepared, new: Sequence[Wanted]) -> list[Split]:
                 requests_of(prepared.model),
                 prepared.setting.train,
                 prepared.state["models"],
+                prepared.root,
             )
             raise ExpungeError([*error.problems, *hints]) from error
     return splits

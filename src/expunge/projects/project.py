@@ -22,7 +22,6 @@ from .changes import commit, enter, ledger_copy, not_proved
 from .creation import make_folder, remove_leftovers
 from .delivery import deliver_answer, mark_failed
 from .file_checks import check_files, evidence_problems, file_problems, project_status
-from .folder import Folder
 from .ledger_limits import public_key
 from .pending import draw_open, left_waiting
 from .plan import Plan, plan_answer
@@ -33,6 +32,7 @@ from .requests import ProjectRequest, ProjectStatus
 from .same_subject import note_same_subjects
 from .settings import ProjectSettings, read_settings
 from .status import completed, states_from_file
+from .together import check_together
 from .wanted import Wanted, wanted
 
 
@@ -60,7 +60,7 @@ class Project:
         self.trackers = make_trackers(tracker)
         check_project(wait, say)
         remove_leftovers(path_of("the folder", path))
-        self.folder = Folder(path)
+        self.folder = files.Folder(path)
         self.path, self.wait, self.say = self.folder.path, wait, say
 
     def __repr__(self) -> str:
@@ -175,6 +175,7 @@ class Project:
         entries, splits = [entry for entry, _ in left], [split for _, split in left]
         what = [entry.wanted for entry in entries]
         setting = replace(for_requests(prepared, what), waiting=left_waiting(prepared, entries, self.say))
+        check_together(left, setting.waiting, self.path / files.LEDGER)
         with watched(self.trackers, setting, splits) as (setting, tracking):
             try:
                 found = answer(prepared.model, what, setting, splits)

@@ -5,21 +5,18 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
-import secrets
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from typing import Any, Literal
 
-from ..days import is_day, read_day
-from ..errors import raise_all
 from .canonical import canonical
 from .drift import Drift
-from .limits import DEFAULT_LIMITS, Limits, missing_cover, unsafe_problems
+from .limits import DEFAULT_LIMITS, Limits, missing_cover
 
-# 28 days are never more than the month of GDPR article 12 (3). Other laws and contracts differ. A request may stay open for LONGEST.
-DAYS, LONGEST = 28, 3650
+# 28 days are never more than the month of GDPR article 12 (3). Other laws and contracts differ.
+DAYS = 28
 
 Status = Literal["open", "running", "done", "refused", "withdrawn"]
 CLOSED = ("done", "refused", "withdrawn")
@@ -168,52 +165,6 @@ class Request:
         return self.status not in CLOSED or bool(self.missing if missing is None else missing)
 
 
-def request_entry(
-    subject: str,
-    ids: Sequence[str] = (),
-    received: str = "",
-    due: str = "",
-    days: int = DAYS,
-    note: str = "",
-    classes: Sequence[str] = (),
-    concept: str = "",
-    project: bool = False,
-) -> dict[str, Any]:
-    """Make the entry that the ledger stores for a new request. The arguments are those of `Ledger.add`.
-
-    Raises:
-        ExpungeError: The request is not valid. All problems are listed.
-    """
-    problems = []
-    if not subject.strip():
-        problems.append("the subject is empty. Give a reference that you can trace to the person.")
-    problems += unsafe_problems({"subject": subject, "note": note})
-    if len(nfc(ids)) < len(ids):
-        problems.append("an id repeats. Give each id once.")
-    if not all(name.strip() for name in classes):
-        problems.append("the name of a class is empty. Give its name or number.")
-    received_day = _day("received", received, problems) or datetime.now(UTC).date()
-    if not 0 <= days <= LONGEST:
-        problems.append(f"days is {days}; allowed are 0 to {LONGEST}. Give fewer days, or a due day.")
-    due_day = _day("due", due, problems) or received_day + timedelta(days=min(max(0, days), LONGEST))
-    if due_day < received_day:
-        problems.append(f"due on {due_day} is before received on {received_day}. Give a later due day.")
-    raise_all(problems)
-    salt = secrets.token_hex(32)
-    asks = asked_hashes(salt, classes, concept)
-    return {
-        **({"asks": asks} if asks else {}),
-        **({"project": True} if project else {}),
-        "subject": subject.strip(),
-        "received": received_day.isoformat(),
-        "due": due_day.isoformat(),
-        "ids": len(ids),
-        "ids_salt": salt,
-        "note": note,
-        "ids_hash": ids_hash(salt, ids) if ids else "",
-    }
-
-
 def nfc(ids: Sequence[str]) -> set[str]:
     """Return the different ids, each in Unicode normal form NFC."""
     return {unicodedata.normalize("NFC", name) for name in ids}
@@ -235,11 +186,3 @@ def asked_hashes(salt: str, classes: Sequence[str], concept: str) -> list[str]:
 def ids_hash(salt: str, ids: Sequence[str]) -> str:
     """Compute a salted hash (64 hex digits) of a set of ids. Their order does not matter."""
     return hmac.new(bytes.fromhex(salt), canonical(sorted(nfc(ids))), hashlib.sha256).hexdigest()
-
-
-def _day(name: str, text: str, problems: list[str]) -> date | None:
-    """Read an ISO day. Returns None for an empty text, and for a wrong text, which goes to `problems`."""
-    if text and not is_day(text):
-        problems.append(f"{name} is {text!r}, which is not a day. Write a day as 2026-01-31.")
-        return None
-    return read_day(text) if text else None

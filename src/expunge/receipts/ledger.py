@@ -18,7 +18,7 @@ from typing import Any
 from ..errors import ExpungeError
 from ..records.atomic_files import write_private
 from .canonical import file_form, parse
-from .deletion import DAYS, Request, Source, Status, request_entry
+from .deletion import DAYS, Request, Source, Status
 from .keys import load_public
 from .ledger_attach import attachment, reopened_rows, unknown_returns
 from .ledger_check import check_export, check_file
@@ -27,6 +27,7 @@ from .ledger_rows import LedgerHead
 from .ledger_state import VERIFIED, catch_up, many_objects, mark, read_book, set_mark
 from .limits import Limits
 from .replay import Book
+from .request_entry import request_entry
 from .verify import Check
 
 __all__ = ["DAYS", "Ledger", "check_export"]

@@ -88,6 +88,22 @@ class LedgerFile:
             row = db.execute("SELECT hash FROM events WHERE seq = ?", (noted.count,)).fetchone()
         return row is not None and row[0] == noted.hash
 
+    def done_on(self) -> dict[int, str]:
+        """Return {number of a done request: the day (UTC, ISO) on which it became done}. Later receipts do not change it."""
+        with self._open() as db:
+            rows = db.execute(
+                "SELECT request, at, body FROM events WHERE kind = 'attach' ORDER BY seq"
+            ).fetchall()
+        days: dict[int, str] = {}
+        for request, at, body in rows:
+            content = self._content(body)
+            status = content.get("status") or ("done" if "receipt" in content else "")
+            if status == "done":
+                days.setdefault(request, at[:10])
+            elif status:
+                days.pop(request, None)
+        return days
+
     def receipts(self, naming: str = "") -> list[dict[str, Any]]:
         """Return the receipts that rows hold, in the order of entry, as the ledger stores them.
 
@@ -97,12 +113,17 @@ class LedgerFile:
         query = "SELECT body FROM events WHERE kind = 'attach' AND instr(body, '\"receipt\":{') AND instr(body, ?)"
         with self._open() as db:
             bodies = [row[0] for row in db.execute(f"{query} ORDER BY seq", (naming,))]
+        return [body["receipt"] for body in map(self._content, bodies) if "receipt" in body]
+
+    def _content(self, body: str) -> dict[str, Any]:
+        """Return the content of a row. Raises `ExpungeError` if it cannot be read."""
         try:
-            return [body["receipt"] for body in map(json.loads, bodies) if "receipt" in body]
-        except (TypeError, ValueError) as error:
-            raise ExpungeError(
-                f"{self.path} has a row that cannot be read. `expunge ledger check` says which."
-            ) from error
+            content = json.loads(body)
+            if isinstance(content, dict):
+                return content
+        except (TypeError, ValueError):
+            pass
+        raise ExpungeError(f"{self.path} has a row that cannot be read. `expunge ledger check` says which.")
 
     def count(self) -> int:
         """Return the number of requests."""
