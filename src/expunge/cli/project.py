@@ -43,7 +43,8 @@ def init(
     """
     from ..projects.folder import check_new
     from ..projects.project import Project
-    from ..projects.settings import checked, fixed_paths
+    from ..projects.setting_paths import fixed_paths
+    from ..projects.settings import checked
     from ..records.checkpoint import read_checkpoint
 
     made: dict[str, Any] = {}
