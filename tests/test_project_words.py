@@ -1,5 +1,6 @@
 """What a user of a project reads: the last lines of `forget`, notes, numbers of requests, recipe and limit."""
 
+import json
 import re
 from types import SimpleNamespace
 
@@ -230,3 +231,22 @@ def test_a_typo_in_a_group_names_the_nearest_value_alone():
     text = str(refused.value)
     assert "'person doe, jane' is like 'person Doe, Jane'" in text and "the column has 4 values" in text
     assert not any(name in text for name in ("Amy", "Bob", "Eve"))
+
+
+def test_status_in_a_pipe_cuts_nothing_and_prints_json(answered, capsys, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    subject = "a subject of many words " * 5
+    edit(
+        answered,
+        lambda state: [r.update(subject=subject.strip()) for r in state["requests"][:1]],
+        sealed=True,
+    )
+    code = main(["status", "--project", str(answered.path)])
+    assert subject.strip() in capsys.readouterr().out
+    assert main(["status", "--project", str(answered.path), "--json"]) == code
+    found = json.loads(capsys.readouterr().out)
+    requests = answered.status().requests
+    assert [(r["number"], r["state"], r["then"]) for r in found["requests"]] == [
+        (r.number, r.shown_state, r.then) for r in requests
+    ]
+    assert found["exit_code"] == code and "ids" not in found["requests"][0]
