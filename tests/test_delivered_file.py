@@ -283,6 +283,59 @@ def test_files_of_the_archive_that_torch_does_not_read(tmp_path):
         assert surplus(copy) == [f"files of the archive that torch does not read: {word}"]
 
 
+PIECES = {
+    "numbers": lambda k: [0.5 + k] * 300,
+    "texts": lambda k: str(k) * 3_000,
+    "bytes": lambda k: bytes([k]) * 300,
+}
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("kind", PIECES)
+def test_a_model_does_not_pass_in_small_pieces(tmp_path, kind, nested):
+    pieces = {f"log{k}": PIECES[kind](k) for k in range(9)}
+    content = {"state_dict": old(), "epoch": 7, **pieces}
+    torch.save({"run": content} if nested else content, tmp_path / "in.pt")
+    read = read_checkpoint(tmp_path / "in.pt")
+    rest = read.rest["run"] if nested else read.rest
+    assert rest["epoch"] == 7 and 2 <= len(rest) <= 7 and len(read.dropped) == 10 - len(rest)
+    assert all("with the other entries" in text for text in read.dropped.values()) and surplus(read.path)
+    assert surplus(write_checkpoint(tmp_path / "out.pt", old(2), like=read)) == []
+
+
+def test_names_hold_no_model(tmp_path):
+    long = {"k" * 3_000 + str(k): k for k in range(60)}
+    torch.save({"state_dict": old(), **long}, tmp_path / "in.pt")
+    read = read_checkpoint(tmp_path / "in.pt")
+    assert len(read.rest) <= 6 and max(map(len, read.dropped)) <= 100
+    out = read_checkpoint(write_checkpoint(tmp_path / "out.pt", old(2), like=read))
+    assert len(out.metadata["dropped"]) < 10_000
+    torch.save({"k" * 2_000: {"state_dict": old()}}, tmp_path / "in.pt")
+    with pytest.raises(CheckpointError, match="short name"):
+        read_checkpoint(tmp_path / "in.pt")
+
+
+def test_versions_hold_no_model(tmp_path):
+    state = OrderedDict(old())
+    state._metadata = OrderedDict({"": {"version": 2, "x": [0.5] * 9}, "no module": {"version": 1}})
+    torch.save({"state_dict": state}, tmp_path / "in.pt")
+    assert read_checkpoint(tmp_path / "in.pt").versions == {"": {"version": 2}}
+
+
+@pytest.mark.parametrize("marked", [False, True])
+def test_metadata_do_not_hold_a_model_in_pieces(tmp_path, marked):
+    pieces = {f"n{k}": "x" * 9_000 for k in range(9)} | ({"expunge": "1.0"} if marked else {})
+    save_file(old(), tmp_path / "in.safetensors", {**pieces, "method": "y" * 5_000})
+    read = read_checkpoint(tmp_path / "in.safetensors")
+    assert sum(map(len, read.metadata.values())) < 20_000 and len(read.dropped) >= 7
+    assert ("method" in read.metadata) != marked and surplus(read.path)
+    save_file(
+        old(), tmp_path / "in.safetensors", {"expunge": "1.0", "requests": json.dumps([{"x": "y" * 2_000}])}
+    )
+    with pytest.raises(CheckpointError, match="list of requests that is longer"):
+        read_checkpoint(tmp_path / "in.safetensors")
+
+
 def test_metadata_are_short_texts(tmp_path):
     save_file(old(), tmp_path / "in.safetensors", {"tags": "x" * 20_000, "note": "short"})
     read = read_checkpoint(tmp_path / "in.safetensors")

@@ -414,3 +414,53 @@ def test_steps_that_diverge_are_still_blamed():
     method = find("gradient_ascent")(**{**SETTINGS, "lr": 1e30, "epochs": 3})
     result = execute(mlp(), split_of(), method, TASK)
     assert result.ended == "diverged" and "Lower lr" in result.status and "sample (" not in result.status
+
+
+class WithCopy(nn.Module):
+    """A model with further tensors beside `online`, which alone is used."""
+
+    def __init__(self, kind):
+        super().__init__()
+        torch.manual_seed(0)
+        self.online = mlp()
+        values = [p.detach() for p in self.online.parameters()]
+        if kind == "target":
+            self.target = copy.deepcopy(self.online).requires_grad_(False)
+        elif kind == "average":
+            for k, value in enumerate(values):
+                self.register_buffer(f"avg_{k}", value + 0.001 * torch.randn(value.shape))
+        elif kind == "flat":
+            self.register_buffer("flat", torch.cat([v.flatten() for v in values]))
+        elif kind == "tied":
+            self.again = self.online[0]
+        elif kind == "auxiliary":
+            self.aux = nn.Linear(8, 12)
+        elif kind == "norms":
+            self.norm, self.unused = nn.BatchNorm1d(8), nn.BatchNorm1d(8)
+        self.kind = kind
+
+    def forward(self, x):
+        return self.online(self.norm(x) if self.kind == "norms" else x)
+
+
+@pytest.mark.parametrize("method", ["gradient_ascent", "ssd"])
+@pytest.mark.parametrize(("kind", "name"), [("target", "target"), ("average", "avg_0"), ("flat", "flat")])
+def test_a_second_set_of_weights_inside_the_model_is_refused_by_name(kind, name, method):
+    model = WithCopy(kind)
+    before = copy.deepcopy(model)
+    with pytest.raises(ModelError, match=f"second set of weights in '{name}'.*--ema KEY"):
+        run(model, method=method)
+    assert same_parameters(model, before) and same_buffers(model, before)
+
+
+@pytest.mark.parametrize("kind", ["tied", "auxiliary", "norms"])
+def test_tensors_that_copy_nothing_are_no_second_set_of_weights(kind):
+    result = run(WithCopy(kind))
+    assert result.ended == "finished"
+    assert any("depends on" in note for note in result.notes) == (kind != "tied")
+
+
+def test_frozen_layers_that_began_like_trained_ones_are_no_second_set_of_weights():
+    layer = nn.Linear(8, 8)
+    frozen = copy.deepcopy(layer).requires_grad_(False)
+    assert run(nn.Sequential(frozen, layer, nn.Linear(8, 3))).ended == "finished"

@@ -11,7 +11,8 @@ import torch
 
 from expunge import Project, Session
 from expunge.errors import ExpungeError
-from expunge.projects.settings import checked
+from expunge.projects.setting_paths import fixed_paths
+from expunge.projects.settings import checked, read_settings
 from expunge.projects.wanted import Wanted, wanted
 from project_office import VALUES, content
 
@@ -172,3 +173,32 @@ def test_a_full_disk_makes_no_project(office, tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.copyfile", full)
     refused(lambda: Project.create(tmp_path / "new", checked(VALUES), office / "mine.pt"), "make room")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("given", "fixed"),
+    [
+        ("text:a.csv?test=b.csv&length=64", "text:{0}/a.csv?test={0}/b.csv&length=64"),
+        ("images:a.csv?root=pictures&tokenizer=t", "images:{0}/a.csv?root={0}/pictures&tokenizer={0}/t"),
+        ("webdataset:a-{0..3}.tar?test=b.tar", "webdataset:{0}/a-{0..3}.tar?test={0}/b.tar"),
+        ("torchvision:CIFAR10?root=d", "torchvision:CIFAR10?root={0}/d"),
+        ("hf:no-folder?text=body", "hf:no-folder?text=body"),
+        ("mydata:data", "mydata:data"),
+        ("digits?limit=5", "digits?limit=5"),
+    ],
+)
+def test_every_path_of_a_spec_becomes_absolute(tmp_path, given, fixed):
+    fixed = fixed.replace("{0}", str(tmp_path))
+    found = fixed_paths({"data": given, "sign_key": "key"}, tmp_path)
+    assert found == {"data": fixed, "sign_key": str(tmp_path / "key")}
+    assert fixed_paths(found) == found
+
+
+def test_relative_paths_begin_at_the_folder_of_the_settings(tmp_path, monkeypatch):
+    (tmp_path / "a.csv").touch()
+    settings = tmp_path / "expunge.toml"
+    settings.write_text('data = "text:a.csv?test=b.csv"\nmodel = "mlp"\n')
+    monkeypatch.chdir("/")
+    refused(lambda: read_settings(settings), rf"^expunge.toml: data: test={tmp_path}/b.csv does not exist")
+    (tmp_path / "b.csv").touch()
+    assert read_settings(settings).data == f"text:{tmp_path}/a.csv?test={tmp_path}/b.csv"

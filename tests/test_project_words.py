@@ -1,16 +1,19 @@
 """What a user of a project reads: the last lines of `forget`, notes, numbers of requests, recipe and limit."""
 
+import json
+import re
 from types import SimpleNamespace
 
 import pytest
+import torch
 
-from expunge import Project, Split
+from expunge import Project, Split, TensorData
 from expunge.audit.earlier_requests import not_scored
 from expunge.audit.evaluation import contradicted
 from expunge.cli import main
-from expunge.cli.project_answer import show_answer
+from expunge.cli.project_answer import show_answer, show_not_answered
 from expunge.errors import ExpungeError
-from expunge.projects.answered import BAD_WORDS
+from expunge.projects.answered import BAD_WORDS, NotAnswered
 from expunge.projects.effect import _lost_accuracy
 from expunge.projects.request_scores import renumber
 from expunge.projects.settings import checked
@@ -61,6 +64,8 @@ def test_a_costly_run_and_a_bad_verdict_are_in_the_last_lines(office, tmp_path, 
     last = capsys.readouterr().out
     assert f"request 1 (case 7): done\n{words}\n" in last.replace(", not proved", "")
     assert "the run cost more than 2 points of test accuracy: lower max_loss" in last
+    show_not_answered(own, NotAnswered(["it costs too much."], found.outcomes))
+    assert "test accuracy: " in (out := capsys.readouterr().out) and "lower max_loss" not in out
     # the control
     monkeypatch.setattr(type(part), "verdict", {"words": ["indistinguishable"], "sentences": []})
     found.outcomes[-1].record.scores["TA"] += 2
@@ -190,9 +195,9 @@ def test_an_unknown_id_names_the_nearest_and_examples(project):
     with pytest.raises(ExpungeError) as refused:
         project.forget(ids=["p1O1"])
     text = str(refused.value)
-    assert "'p1O1' is like 'p1" in text and "ids of the data: ['p0', " in text
+    assert "'p1O1' is like 'p1" in text and re.search(r"the data has \d+ ids", text) and "'p0'" not in text
     digits = load("digits?limit=50")
-    with pytest.raises(ExpungeError, match=r"is unknown.*ids of the data:|is a position from 0 to 49"):
+    with pytest.raises(ExpungeError, match=r"is unknown.*the data has|is a position from 0 to 49"):
         Split.by_ids(digits.train, digits.test, ["5000"])
 
 
@@ -204,10 +209,44 @@ def test_sentences_on_requests_without_samples_name_the_numbers_of_the_project()
     record = SimpleNamespace(
         details={"earlier_requests": entries, "limits": ["first", *not_scored(entries), "last"]}
     )
-    known = [SimpleNamespace(request=name, number=number) for name, number in (("a", 2), ("b", 4), ("c", 7))]
+    known = [
+        SimpleNamespace(request=name, number=number, not_shown=name == "b", unreliable_mia=name == "c")
+        for name, number in (("a", 2), ("b", 4), ("c", 7), ("a", 8))
+    ]
     renumber(record, known, [])
+    assert [e["not_shown"] for e in entries] == [False, True, False]
+    assert [e["unreliable_mia"] for e in entries] == [False, False, True] and entries[0]["repeated"] == [8]
     first, gone, tested, last = record.details["limits"]
     assert (first, last) == ("first", "last")
     assert gone.startswith("The other request 4 is not audited") and tested.startswith(
         "The other request 7 is audited on test"
     )
+
+
+def test_a_typo_in_a_group_names_the_nearest_value_alone():
+    people = [f"person {name}" for name in ("Amy", "Bob", "Doe, Jane", "Eve")] * 3
+    data = TensorData(torch.zeros(12, 2), torch.arange(12) % 2, groups={"person": people})
+    with pytest.raises(ExpungeError) as refused:
+        Split.by_group(data, (torch.zeros(2, 2), torch.arange(2)), "person", "person doe, jane")
+    text = str(refused.value)
+    assert "'person doe, jane' is like 'person Doe, Jane'" in text and "the column has 4 values" in text
+    assert not any(name in text for name in ("Amy", "Bob", "Eve"))
+
+
+def test_status_in_a_pipe_cuts_nothing_and_prints_json(answered, capsys, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    subject = "a subject of many words " * 5
+    edit(
+        answered,
+        lambda state: [r.update(subject=subject.strip()) for r in state["requests"][:1]],
+        sealed=True,
+    )
+    code = main(["status", "--project", str(answered.path)])
+    assert subject.strip() in capsys.readouterr().out
+    assert main(["status", "--project", str(answered.path), "--json"]) == code
+    found = json.loads(capsys.readouterr().out)
+    requests = answered.status().requests
+    assert [(r["number"], r["state"], r["then"]) for r in found["requests"]] == [
+        (r.number, r.shown_state, r.then) for r in requests
+    ]
+    assert found["exit_code"] == code and "ids" not in found["requests"][0]

@@ -139,7 +139,7 @@ def test_there_is_no_heat_map_without_a_sequence():
 
 def test_the_page_shows_what_came_back():
     text = page(RUNS)
-    assert "Requests in order" in text and "came back" in text and text.count("still forgotten") == 2
+    assert "Requests in order" in text and "came back" in text and text.count("not back") == 2
     assert "90.0 (+10.0)" not in text and "88.0 (+10.0)" in text
     assert "Requests in order" not in page(RUNS[1:2]) and "Other requests" not in page(RUNS[1:2])
 
@@ -182,3 +182,21 @@ def test_no_number_of_the_result_table_is_cut_in_eighty_columns(seeds):
         assert text.count("100.00") == 20 and text.count("(100.00)") == 8
         assert ("MiB" in text) == (width == 200)
         assert text.count("±0.00") == (0 if seeds == 1 else 13 if "RTE" in text else 12)
+
+
+def test_words_and_marks_of_other_requests_say_what_their_own_audits_showed():
+    run = record("c", [(12, 80), (7, 60), (95, 10)], "b")
+    run.details["earlier_requests"][0] |= {"not_shown": True, "unreliable_mia": True, "repeated": [4, 9]}
+    out = io.StringIO()
+    Console(file=out, width=200).print(earlier_table(run))
+    lines = [line for line in out.getvalue().splitlines() if "(ids)" in line]
+    assert (
+        ["not shown" in line for line in lines] == ["not back" not in line for line in lines] == [True, False]
+    )
+    assert "80.0*" in out.getvalue() and "60.0*" not in out.getvalue() and "forgotten │" not in out.getvalue()
+    rows = request_history.earlier_table(run)
+    assert [row[1][-1].partition(":")[0] for row in rows["rows"]] == ["not shown", "not back"]
+    accuracy, mia = request_history.heat_maps([run, *RUNS[1:]])
+    assert accuracy["notes"] == ["Requests 4, 9: see request 1."]
+    assert [name for name, _ in mia["rows"]] == ["request 1*", "request 2", "request 3"]
+    assert "unreliable" in mia["notes"][-1] and "see request 1." in page([run, *RUNS[1:]])

@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from expunge.audit.evaluation import gaps
 from expunge.audit.strong_findings import auc_noise
 from expunge.audit.verdict import allowed_distance, verdict, within_gap
 from expunge.errors import ExpungeError
+from expunge.receipts.limits import Limits
 
 SIZES = {"forget": 500, "retain": 5000, "test": 1000, "test_forgotten": 100}
 SEEDS = [
@@ -109,6 +111,17 @@ def test_contradicted_mia_takes_no_part():
     assert words(MIA=100.0, MIA_entropy=60.0) == ["over-forgotten"]
     assert words([*SEEDS[1:], {**SEEDS[0], "MIA_entropy": 90.0}], MIA=40.0) == ["indistinguishable"]
     assert words(MIA=40.0, MIA_entropy=None) == ["over-forgotten"]
+
+
+def test_limits_of_the_gap_leave_out_an_unreliable_mia():
+    own = {"UA": 100.0, "RA": 99.0, "TA": 95.0, "MIA": 100.0, "MIA_entropy": 99.0}
+    reference = {**own, "RA": 96.0, "MIA": 0.0}
+    gap = gaps(own, reference)
+    assert gap["avg"] == 25.75 and gap["reliable"] == 1.0
+    assert within_gap({"gap": gap}, 5.0) and Limits().missing_audit({**own, "gap": gap}, "unknown") == []
+    gap = gaps(own, {**reference, "MIA_entropy": 1.0})
+    assert "reliable" not in gap and not within_gap({"gap": gap}, 5.0)
+    assert Limits().missing_audit({**own, "gap": gap}, "unknown")
 
 
 def test_verdict_is_unknown_without_a_reference():

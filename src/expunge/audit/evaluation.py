@@ -223,12 +223,18 @@ def gaps(scores: Mapping[str, Any], reference: Mapping[str, Any]) -> dict[str, f
         reference: Scores of the retrained model.
 
     Returns:
-        {score: gap}, and "avg".
+        {score: gap}, and "avg". If MIA of one of the models is unreliable (`contradicted`), "reliable" is the mean without it,
+        which limits are compared with.
 
     Source: SalUn, arXiv:2310.12508, section 6.
     """
     of_scores = {k: abs(scores[k] - reference[k]) for k in HEADLINE}
-    return {**of_scores, "avg": sum(of_scores.values()) / len(of_scores)}
+    result = {**of_scores, "avg": sum(of_scores.values()) / len(of_scores)}
+    if contradicted(scores) or contradicted(reference):
+        result["reliable"] = sum(gap for name, gap in of_scores.items() if name != "MIA") / (
+            len(of_scores) - 1
+        )
+    return result
 
 
 def contradicted(scores: Mapping[str, Any]) -> bool:

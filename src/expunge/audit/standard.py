@@ -152,7 +152,7 @@ def summarize(
         }
     if entry := grounds.to_dict():
         details["grounds"] = entry
-    limits = [*entry.values(), *_limits(split, given)]
+    limits = [*entry.values(), *_limits(split, given, scores)]
     if earlier := earlier_entries(evaluation, retrained):
         details["earlier_requests"] = earlier
         limits += [f"An earlier request came back: {e['reason']}" for e in earlier if e["came_back"]]
@@ -182,7 +182,7 @@ def _classifier_details(given: dict[str, Evaluation], split: Split) -> dict[str,
     return details
 
 
-def _limits(split: Split, given: dict[str, Evaluation]) -> list[str]:
+def _limits(split: Split, given: dict[str, Evaluation], scores: dict[str, Any]) -> list[str]:
     """Return a sentence for everything that these evaluations cannot tell."""
     limits = []
     if "retrained" not in given:
@@ -208,6 +208,9 @@ def _limits(split: Split, given: dict[str, Evaluation]) -> list[str]:
                 f"MIA ({mia:.0f}) and MIA_entropy ({entropy:.0f}){names[name]} contradict each other. The forget samples' "
                 "confidences lie outside the range that the MIA classifier was fitted on, so this MIA is unreliable."
             )
+    if "reliable" in scores.get("gap", {}):
+        gap = scores["gap"]["reliable"]
+        limits.append(f"Limits of the average gap leave out MIA, which is unreliable: {gap:.1f} points.")
     return limits
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..data.split import Goal
 from ..errors import ExpungeError
-from ..records.statistics import HEADLINE, stat
+from ..records.statistics import HEADLINE, limit_gap, stat
 from .evaluation import contradicted
 from .grounds import UNKNOWN_SIZE, grounds_of_scores
 from .result import Grounds
@@ -155,7 +155,7 @@ def allowed_distance(values: Sequence[float], size: int) -> tuple[float, bool]:
 
 
 def within_gap(scores: Mapping[str, Any], max_gap: float) -> bool:
-    """Return whether the avg. gap to Retrain is at most a limit, for an exit code.
+    """Return whether the avg. gap to Retrain, without an unreliable MIA, is at most a limit, for an exit code.
 
     Args:
         scores: Scores with "gap".
@@ -168,7 +168,7 @@ def within_gap(scores: Mapping[str, Any], max_gap: float) -> bool:
         >>> within_gap({"gap": {"avg": 1.5}}, 2.0)
         True
     """
-    gap = (scores.get("gap") or {}).get("avg")
+    gap = limit_gap(scores)
     if gap is None or not math.isfinite(gap):
         raise ExpungeError("there is no avg. gap to compare with the limit; give a retrained model.")
     return gap <= max_gap

@@ -72,11 +72,11 @@ def _record(
 
 
 def _print_table(attacks: dict[str, dict[str, Any]], models: int) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from ..receipts.limits import visible
     from ..report.strong_audit import attack_table
+    from .console import table_console
 
     # the caption has the number of models
     rows = attack_table({name: {k: v for k, v in a.items() if k != "shadows"} for name, a in attacks.items()})
@@ -87,4 +87,4 @@ def _print_table(attacks: dict[str, dict[str, Any]], models: int) -> None:
         for number, (measure, cells) in enumerate(measures):
             table.add_row("" if number else name, measure, *cells)
         table.add_section()
-    Console().print(table)
+    table_console().print(table)

@@ -15,6 +15,7 @@ from ..pipeline.outcome import Outcome, References
 from ..pipeline.pipeline import Pipeline
 from ..receipts.limits import visible_lines
 from ..records.record import plain
+from ..records.statistics import limit_gap
 from ..tasks.classification import Classification
 from ..torch_utils.module_state import check_seed
 from ..training.registry import method_from_metadata
@@ -179,7 +180,7 @@ def _exit_code(outcomes: list[Outcome], max_gap: float | None) -> int:
     with_gap = [o for o in outcomes if not refused or "gap" in o.record.scores]
     if max_gap is None or not with_gap or (outcome := worst(with_gap, max_gap)) is None:  # type: ignore[assignment]
         return int(refused)
-    gap = outcome.record.scores["gap"]["avg"]
+    gap = limit_gap(outcome.record.scores)
     print(f"avg. gap {gap:.2f} is above --max-gap {max_gap:g}", file=sys.stderr)
     return 1
 

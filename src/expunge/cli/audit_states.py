@@ -7,6 +7,7 @@ from ..pipeline.outcome import Outcome, References
 from ..pipeline.pipeline import Pipeline
 from ..records.checkpoint import Checkpoint
 from ..records.record import plain
+from ..records.statistics import limit_gap
 from ..training.run import Run
 from .inputs import ModelFiles
 from .terminal import notice
@@ -51,4 +52,4 @@ def audit_other_states(
 def worst(outcomes: list[Outcome], max_gap: float) -> Outcome | None:
     """Return the outcome with the largest average gap above `max_gap`; None if all are within it."""
     beyond = [o for o in outcomes if not within_gap(o.record.scores, max_gap)]
-    return max(beyond, key=lambda o: o.record.scores["gap"]["avg"], default=None)
+    return max(beyond, key=lambda o: limit_gap(o.record.scores), default=None)

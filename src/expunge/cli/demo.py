@@ -31,6 +31,7 @@ from ..tasks.classification import Classification
 from ..training.method import GradientMethod, Method
 from ..training.run import Row
 from ..tuning import presets
+from .console import table_console
 from .flags import SplitFlags
 from .table import result_table, table_2x2
 from .terminal import progress as progress_lines
@@ -114,6 +115,7 @@ def demo(
         for seed in range(seeds):
             records += DemoSeed(source, data, flags, seed, out, command).run(methods, bars)
     write_report(out / "report.html", records)
+    console = table_console()
     console.print(result_table(records, f"{source.name}: forget {describe(flags)}", console.width))
     for rows in [r.details["table2x2"] for r in records if "table2x2" in r.details and r.seed == 0]:
         console.print(table_2x2(rows))

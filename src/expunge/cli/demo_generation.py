@@ -26,6 +26,7 @@ from ..report import write_report
 from ..sources.loading import load
 from ..sources.spec import locate
 from ..tuning import presets
+from .console import table_console
 from .demo import Bars, progress_bars
 from .terminal import notice
 
@@ -94,6 +95,7 @@ def demo_generation(
         records = GeneratorDemo(setting, judge, out, bars, attacks).run(methods)
     title = f"Forgetting in generation: {source.name}, class {source.classes[forget]}"
     write_report(out / "report.html", records, title=title)
+    console = table_console()
     console.print(table(records, methods))
     console.print(f"judge: {judge.accuracy:.1f} % of real test images\nreport: {out / 'report.html'}")
     return records

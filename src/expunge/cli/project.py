@@ -16,7 +16,7 @@ from .checks import problems_of
 from .invocation import command_line
 from .project_answer import show_answer, show_not_answered
 from .project_flags import ForgetFlags, InitFlags, entries_of
-from .project_tables import print_plan, print_requests
+from .project_tables import print_plan, print_requests, print_status_json
 from .settings_flags import FLAT
 from .terminal import notice
 from .track_flags import TRACK, TrackFlags
@@ -43,7 +43,8 @@ def init(
     """
     from ..projects.folder import check_new
     from ..projects.project import Project
-    from ..projects.settings import checked, fixed_paths
+    from ..projects.setting_paths import fixed_paths
+    from ..projects.settings import checked
     from ..records.checkpoint import read_checkpoint
 
     made: dict[str, Any] = {}
@@ -108,7 +109,14 @@ def forget(
     return show_answer(project, found)
 
 
-def status(*, project: Path = Path("."), today: str = "", full: bool = False, accept: bool = False) -> int:
+def status(
+    *,
+    project: Path = Path("."),
+    today: str = "",
+    full: bool = False,
+    accept: bool = False,
+    json: bool = False,
+) -> int:
     """List the requests of a project, their states and drift.
 
     Exit code 1 if a request came back or is overdue, or if a file of the project is missing or was changed. Exit code 2 if
@@ -119,6 +127,7 @@ def status(*, project: Path = Path("."), today: str = "", full: bool = False, ac
         today: The day to compare due days with, as 2026-01-31. By default today (UTC).
         full: Also compare all files of earlier runs, and their models, with their receipts.
         accept: Accept `state.json` as it is, after a change by hand or of an earlier version. Compare it with the ledger first.
+        json: Print one JSON object, for programs. Exit codes stay the same.
     """
     from ..projects.project import Project
 
@@ -127,6 +136,9 @@ def status(*, project: Path = Path("."), today: str = "", full: bool = False, ac
     if accept:
         Project(project, say=notice).accept()
     found = Project(project).status(read_day(today) if today else None, full=full)
+    if json:
+        print_status_json(found)
+        return found.exit_code
     print_requests(found.listed, found.today)
     counts = {
         "waiting": found.waiting,

@@ -47,7 +47,7 @@ def show_not_answered(project: Project, error: NotAnswered) -> int:
     show_records([o.record for o in error.outcomes], [], None)
     for text in error.problems:
         print(f"error: {visible(text)}", file=sys.stderr)
-    _show_loss(project, error.outcomes)
+    _show_loss(project, error.outcomes, delivered=False)
     _show_requests(error.entries)
     print(f"model: {project.path / _latest_model(project)}, as it was")
     print(f"next: {_again(project)}")
@@ -65,7 +65,7 @@ def _show_requests(entries: Sequence[ProjectRequest], verdicts: Mapping[int, str
             print(f"verdict of request {entry.number}: {visible(text)}")
 
 
-def _show_loss(project: Project, outcomes: Sequence[Outcome]) -> None:
+def _show_loss(project: Project, outcomes: Sequence[Outcome], *, delivered: bool = True) -> None:
     """Print the test accuracy before and after the run, and its limit."""
     before, after = (outcomes[k].record.scores.get("TA") for k in (0, -1))
     if before is None or after is None:
@@ -74,7 +74,7 @@ def _show_loss(project: Project, outcomes: Sequence[Outcome]) -> None:
     print(
         f"test accuracy: {before:.1f} % before the run, {after:.1f} % after it ({after - before:+.1f} points; max_loss is {limit:g})"
     )
-    if before - after > NOTABLE_LOSS:
+    if delivered and before - after > NOTABLE_LOSS:
         print(
             f"the run cost more than {NOTABLE_LOSS} points of test accuracy: lower max_loss in {project.path / 'expunge.toml'} "
             "to refuse such runs, and give method or [settings] that change less."

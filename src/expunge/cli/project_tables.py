@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import date
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from ..receipts.limits import visible
+from .console import table_console
 
 # longest subject that surely stays on one line
 SUBJECT = 12
@@ -19,7 +20,7 @@ UNRELIABLE = "* MIA and MIA_entropy contradict each other in its audit: MIA is u
 
 if TYPE_CHECKING:
     from ..projects.plan import Plan
-    from ..projects.requests import ProjectRequest
+    from ..projects.requests import ProjectRequest, ProjectStatus
 
 
 def print_requests(requests: Sequence[ProjectRequest], today: date) -> None:
@@ -47,9 +48,16 @@ def print_requests(requests: Sequence[ProjectRequest], today: date) -> None:
         asked = r.kind if r.kind == IN_LEDGER else f"{r.kind}, {r.samples:,}"
         words = (r.subject, asked, r.due, state)
         table.add_row(str(r.number), *(escape(visible(word)) for word in words), *scores)
-    Console().print(table)
+    table_console().print(table)
     if any(r.unreliable_mia for r in requests):
         print(UNRELIABLE)
+
+
+def print_status_json(found: ProjectStatus) -> None:
+    """Print the status of a project as one JSON object. It names subjects, and no ids of samples."""
+    from ..projects.status import status_values
+
+    print(json.dumps(status_values(found), indent=2))
 
 
 def _seconds(plan: Plan) -> str:

@@ -15,11 +15,15 @@ from ..records.statistics import (
     TABLE_2X2,
     extra_measures,
     grouped,
+    request_state,
     row_order,
     stat,
     stat_text,
     worse_gap,
 )
+
+UNRELIABLE = "*: MIA and MIA_entropy contradict each other in its own audit, so MIA is unreliable"
+NOT_SHOWN = '"not shown": its own audit does not show that it is forgotten'
 
 
 def by_method(records: Sequence[Record]) -> list[list[Record]]:
@@ -142,7 +146,9 @@ def earlier_table(record: Record) -> Table | None:
         return None
     table = Table(
         title="other requests of this model",
-        caption="percent; in brackets the change since the request's own audit",
+        caption="percent; in brackets the change since the request's own audit"
+        + (f"; {NOT_SHOWN}" if any(request_state(e) == "not shown" for e in entries) else "")
+        + (f"; {UNRELIABLE}" if any(e.get("unreliable_mia") for e in entries) else ""),
     )
     table.add_column("request", no_wrap=True)
     for name in ("samples", "UA", "MIA", "Retrain UA", "state"):
@@ -153,11 +159,7 @@ def earlier_table(record: Record) -> Table | None:
             f"{entry['samples']:,}",
             *(_changed(entry, name) for name in ("UA", "MIA")),
             _score(entry["UA_retrained"]),
-            "[bold]came back[/bold]"
-            if entry["came_back"]
-            else "forgotten"
-            if entry["samples"]
-            else "not audited",
+            f"[bold]{state}[/bold]" if (state := request_state(entry)) == "came back" else state,
         )
     return table
 
@@ -169,7 +171,8 @@ def requests_table(record: Record) -> Table | None:
         return None
     table = Table(
         title="requests of this run, each with its own scores",
-        caption='percent, before > after the run; "not shown": see the notes below',
+        caption='percent, before > after the run; "not shown": see the notes below'
+        + (f"; {UNRELIABLE}" if any(e.get("unreliable_mia") for e in entries) else ""),
     )
     table.add_column("request", no_wrap=True)
     for name in ("samples", "UA", "MIA", "Retrain UA", "forgetting"):
@@ -178,7 +181,11 @@ def requests_table(record: Record) -> Table | None:
         table.add_row(
             f"{entry['number']} ({escape(visible(entry['scenario']))})",
             f"{entry['samples']:,}",
-            *(" > ".join(_score(entry.get(k)) for k in (f"{n}_before", n)) for n in ("UA", "MIA")),
+            *(
+                " > ".join(_score(entry.get(k)) for k in (f"{n}_before", n))
+                + ("*" if n == "MIA" and entry.get("unreliable_mia") is True else "")
+                for n in ("UA", "MIA")
+            ),
             _score(entry.get("UA_retrained")),
             "not shown" if entry.get("warning") else "shown",
         )
@@ -193,7 +200,8 @@ def _changed(entry: dict[str, Any], name: str) -> str:
     change = entry[f"{name}_change"]
     if entry[name] is None:
         return "–"
-    return f"{entry[name]:.1f}" + ("" if change is None else f" ({change:+.1f})")
+    mark = "*" if name == "MIA" and entry.get("unreliable_mia") is True else ""
+    return f"{entry[name]:.1f}{mark}" + ("" if change is None else f" ({change:+.1f})")
 
 
 def _name(record: Record) -> str:

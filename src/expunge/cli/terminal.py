@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from ..receipts.limits import visible_lines
 from ..records.record import Record
+from .console import table_console
 from .table import earlier_table, measures_table, requests_table, result_table, table_2x2
 from .table_notes import table_notes
 
@@ -29,7 +28,7 @@ def notice(text: str) -> None:
 
 def show_records(records: Sequence[Record], limits: Sequence[str], page: Path | None) -> None:
     """Print the table of the records with its notes and the limits of the audit, and write the HTML report if `page` is given."""
-    console = Console()
+    console = table_console()
     console.print(result_table(records, width=console.width))
     for text in table_notes(records):
         print(visible_lines(text))

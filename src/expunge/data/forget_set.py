@@ -196,8 +196,9 @@ def samples_in_group(column: str, values: Any, train: Data) -> Tensor:
         listed = [v for v in absent if "," in v and all(part in different for part in v.split(","))]
         remedy = "; give each value on its own (--forget-group COLUMN=VALUE, repeated)" if listed else ""
         likely = nearest(absent, different)
+        # the values may be names of people, who are no concern of this request
         raise SplitError(
-            f"no sample has {column} = {absent}; values of the column: {different[:SHOWN_VALUES]}{remedy}"
+            f"no sample has {column} = {absent}; the column has {len(different):,} values{remedy}"
             f"{'; ' + ', '.join(likely) if likely else ''}."
         )
     alike = set(map(folded, chosen))

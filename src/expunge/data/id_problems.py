@@ -10,8 +10,6 @@ from .id_forms import nearest, twins
 
 # ids that a message shows
 SHOWN_IDS = 5
-# existing ids that a message shows if an id is unknown
-EXAMPLES = 3
 
 
 class WithIds(Protocol):
@@ -85,9 +83,9 @@ def twin_problems(wanted: Iterable[str], train: WithIds, test: WithIds) -> list[
 
 
 def _id_hint(unknown: Sequence[str], train: WithIds) -> str:
-    """Return which ids the data has: the nearest ones, and some examples."""
+    """Return how many ids the data has, and the nearest ones. Others may name people."""
     if train.ids is None:
         return f"; the data has no ids, so an id is a position from 0 to {len(train) - 1}"
-    step = max(1, len(train) // EXAMPLES)
-    examples = [str(train.ids[n]) for n in range(0, len(train), step)][:EXAMPLES]
-    return "".join(f"; {text}" for text in (*nearest(unknown, ids_of(train)), f"ids of the data: {examples}"))
+    return "".join(
+        f"; {text}" for text in (*nearest(unknown, ids_of(train)), f"the data has {len(train):,} ids")
+    )

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from ..errors import ExpungeError, raise_all, write_error
 from ..receipts.ledger import Ledger
@@ -18,6 +19,7 @@ from .arguments import check_project, path_of
 from .folder import LEDGER, MODELS, SETTINGS, STATE, check_new, create, sha256, write_state
 from .ledger_limits import public_key, write_limits
 from .predecessor import begin, predecessor_of
+from .setting_paths import fixed_paths
 from .settings import ProjectSettings, load_original
 
 # File whose lock a process holds while it makes a project.
@@ -32,10 +34,7 @@ def make_folder(
     say: Callable[[str], None],
 ) -> None:
     """Make a project folder. The arguments and errors are those of `Project.create`."""
-    if not isinstance(settings, ProjectSettings):
-        raise ExpungeError(
-            f"the settings are {settings!r}; give what `checked` returns (expunge.projects.settings)."
-        )
+    settings = _with_fixed_paths(settings)
     check_project(0.0, say)
     history = None if history is None else path_of("the history", history)
     path, checkpoint = path_of("the folder", path), path_of("the checkpoint", checkpoint)
@@ -72,6 +71,14 @@ def make_folder(
         # an empty file that stays harms nothing
         with suppress(OSError):
             (path / MAKING).unlink()
+
+
+def _with_fixed_paths(settings: Any) -> ProjectSettings:
+    if not isinstance(settings, ProjectSettings):
+        raise ExpungeError(
+            f"the settings are {settings!r}; give what `checked` returns (expunge.projects.settings)."
+        )
+    return settings.model_copy(update=fixed_paths(settings.model_dump()))
 
 
 @contextmanager

@@ -80,7 +80,7 @@ def prepare(folder: Folder, say: Say, command: str = "") -> Prepared:
     if sha256(path) != entry["sha256"]:
         raise ExpungeError(f"{path} was changed; restore it from a backup.")
     source, pins = pinned(
-        folder, state, settings, lambda known: load(settings.data, known), lambda: _removed_by(folder, state)
+        folder, state, settings, lambda known: _load(settings, known), lambda: _removed_by(folder, state)
     )
     checkpoint = read_checkpoint(path, settings.ema if first else None)
     model = settings.build(source)
@@ -110,6 +110,14 @@ def prepare(folder: Folder, say: Say, command: str = "") -> Prepared:
         say(note.replace(ADVICE, 'set validation_from = "test" in expunge.toml'))
     model = model.to(settings.device)
     return Prepared(state, requests, settings, setting, model, path, pins, trained=trained)
+
+
+def _load(settings: ProjectSettings, known: Sequence[str]) -> Source:
+    try:
+        return load(settings.data, known)
+    except ExpungeError as error:
+        raise_all([f"{SETTINGS}: data: {text}" for text in error.problems])
+        raise
 
 
 def _setting(settings: ProjectSettings, source: Source, command: str, trained: Method | None) -> Setting:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..audit.earlier_requests import not_scored
+from ..audit.evaluation import contradicted
 from ..data.past_requests import PastRequest
 from ..records.record import Record, plain
 from .parts import Part
@@ -30,6 +31,7 @@ def described(parts: Sequence[Part], earlier: int, exact: bool) -> list[dict[str
             "goal": part.split.goal,
             "samples": len(part.split.forget),
             "verdict": part.verdict["words"],
+            "unreliable_mia": contradicted(part.own.scores),
             "warning": change.warning if change is not None else "",
             "confidence": change.to_dict() if change is not None else None,
         }
@@ -48,6 +50,8 @@ def renumber(
 ) -> None:
     """Give the requests in a record the numbers of a project, also in sentences: `status` and ledger name them by these.
 
+    An earlier request also gets what its own audit said of it, and any request the numbers of those that repeat it.
+
     Args:
         record: The record of a run.
         requests: The requests of the project.
@@ -62,6 +66,12 @@ def renumber(
         for entry in details.get(name) or ():
             old, new = entry["number"], numbers.get(entry["request"], entry["number"])
             entry["number"] = new
+            same = [r for r in requests if r.request and r.request == entry["request"]]
+            if name == "earlier_requests" and same:
+                entry["not_shown"] = any(r.not_shown for r in same)
+                entry["unreliable_mia"] = any(r.unreliable_mia for r in same)
+            if repeated := [r.number for r in same if r.number != new]:
+                entry["repeated"] = repeated
             if reason := entry.get("reason"):
                 entry["reason"] = reason.replace(f"of request {old} is", f"of request {new} is", 1)
                 texts = details.get("limits") or []

@@ -21,7 +21,7 @@ from ..records.checkpoint_metadata import check_original
 from ..records.request_file import public_requests
 from ..sources.loading import load
 from ..sources.source import Source
-from ..sources.spec import PATHS, check_spec
+from ..sources.spec import check_spec
 from ..tasks.classification import Classification
 from ..torch_utils.module_state import seed_problems
 from ..training.execute import check_run
@@ -34,6 +34,7 @@ from ..tuning.checks import trial_problems
 from ..tuning.search import AUTO, tries
 from .entries import Entries
 from .held_out import any_split
+from .setting_paths import fixed_paths, missing_places
 
 
 class ProjectSettings(Entries):
@@ -101,12 +102,12 @@ def checked(values: dict[str, Any], where: str = "expunge.toml") -> ProjectSetti
 
 
 def read_settings(path: Path) -> ProjectSettings:
-    """Read and check the file. Raises `ExpungeError` with every problem."""
+    """Read and check the file; its relative paths begin at its folder. Raises `ExpungeError` with every problem."""
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ExpungeError(f"{path} cannot be read: {error}; write it in TOML.") from error
-    return checked(values, path.name)
+    return checked(fixed_paths(values, path.parent), path.name)
 
 
 def _value_problems(settings: ProjectSettings, given: set[str]) -> list[str]:
@@ -144,9 +145,8 @@ def _value_problems(settings: ProjectSettings, given: set[str]) -> list[str]:
         sentences.append(
             "max_gap: without a reference there is no gap; add reference = true, or leave max_gap out."
         )
-    source, path, _ = check_spec(settings.data) if not problems["data"] else ("", "", {})
-    if PATHS.get(source) and path and not Path(path).expanduser().exists():
-        sentences.append(f"data: {path} does not exist; name an existing file or folder.")
+    if not problems["data"]:
+        sentences += [f"data: {text}" for text in missing_places(settings.data)]
     return sentences
 
 
@@ -240,16 +240,3 @@ def _toml(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_toml, value))}]"
     return json.dumps(value, ensure_ascii=False)
-
-
-def fixed_paths(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the entries with absolute paths, so that commands find the files from any folder."""
-    changed = dict(values)
-    source, colon, rest = values["data"].partition(":")
-    path, question, query = rest.partition("?")
-    if PATHS.get(source) and colon:
-        changed["data"] = f"{source}:{Path(path).expanduser().absolute()}{question}{query}"
-    for name in ("sign_key", "passphrase_file"):
-        if values.get(name) is not None:
-            changed[name] = str(Path(values[name]).expanduser().absolute())
-    return changed

@@ -23,6 +23,30 @@ def completed(folder: Folder, status: ProjectStatus) -> ProjectStatus:
     return replace(status, wrong=tuple(settings_problems(folder, state)), in_ledger=tuple(others))
 
 
+def status_values(found: ProjectStatus) -> dict[str, Any]:
+    """Return a status as JSON holds it: what `expunge status` prints, with the scores of each request, and no ids of samples."""
+    kept = ("number", "subject", "kind", "samples", "due", "run", "then", "now", "audited", "gone", "not_shown", "unreliable_mia",
+            "reason", "missing")  # fmt: skip
+    requests = [
+        {
+            **{name: getattr(r, name) for name in kept},
+            "missing": list(r.missing),
+            "state": r.shown_state,
+            "overdue": r.is_overdue(found.today),
+        }
+        for r in found.listed
+    ]
+    return {
+        "model": found.model,
+        "today": found.today.isoformat(),
+        "requests": requests,
+        "problems": list(found.problems),
+        "wrong_settings": list(found.wrong),
+        "old_models": list(found.old_models),
+        "exit_code": found.exit_code,
+    }
+
+
 def settings_problems(folder: Folder, state: dict[str, Any]) -> list[str]:
     """Return what is wrong with `expunge.toml`, one sentence each: entries, key, and what the first request has fixed."""
     try:

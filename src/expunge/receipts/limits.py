@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from ..errors import raise_all
+from ..records.statistics import limit_gap
 
 # Largest average gap to Retrain, in points.
 MAX_GAP = 5.0
@@ -70,8 +71,7 @@ class Limits:
             missing.append("an audit with scores")
         if not words.strip():
             missing.append("an audit with a verdict (`expunge audit --out FILE` writes one)")
-        gap = scores.get("gap")
-        average = number(gap.get("avg")) if isinstance(gap, dict) else None
+        average = number(limit_gap(scores))
         if average is not None and not average <= self.max_gap:
             missing.append(
                 f"an audit within the limits (average gap to Retrain {average:.1f}, at most {self.max_gap:g} points)"

@@ -23,7 +23,8 @@ from .atomic_files import atomic
 from .checkpoint_contents import OPTIMIZER, Keys, dotted
 from .checkpoint_files import read_file
 from .checkpoint_folders import write_folder
-from .checkpoint_reading import METADATA_ENTRY, Content, choose_state, separate
+from .checkpoint_reading import Content, choose_state, separate
+from .checkpoint_totals import METADATA_ENTRY, MOST_LISTED
 from .tensor_memory import own_memory, unshared
 from .versions import add_prefix, versions_of, with_versions
 
@@ -231,7 +232,9 @@ def dropped_metadata(like: Checkpoint) -> dict[str, str]:
     """Return metadata on the entry of a file that is used, if there is a choice, and on those that no output has."""
     texts = {}
     if like.dropped_data:
-        texts["dropped"] = json.dumps(like.dropped_data)
+        more = len(like.dropped_data) - MOST_LISTED
+        listed = like.dropped_data[:MOST_LISTED] + [f"{more:,} more entries"] * (more > 0)
+        texts["dropped"] = json.dumps(listed)
     if like.nest is not None and (like.ema is not None or like.other_states):
         texts["entry"] = like.nest
     return texts

@@ -16,7 +16,7 @@ Keys = tuple[str | int, ...]
 
 # what one entry may hold and still count as a small plain value
 MOST_NUMBERS = 1_000
-MOST_CHARACTERS = 50_000
+MOST_CHARACTERS = 20_000
 LONGEST_TEXT = 10_000
 MOST_BYTES = 1_000
 # prefixes of names that DataParallel, DistributedDataParallel and torch.compile add

@@ -12,7 +12,7 @@ from torch.nn.parameter import is_lazy
 from ..errors import CheckpointError, raise_all
 from .checkpoint import Checkpoint
 from .checkpoint_names import fit_names, part_that_fits
-from .checkpoint_reading import METADATA_ENTRY
+from .checkpoint_totals import METADATA_ENTRY
 from .checkpoint_values import (
     SHOWN,
     conversion_problems,

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 from .checkpoint_contents import (
-    LONGEST_TEXT,
     Keys,
     common_prefix,
     counters_of,
@@ -24,12 +23,17 @@ from .checkpoint_contents import (
     state_at,
     without_data,
 )
-from .versions import versions_of
+from .checkpoint_totals import (
+    LONGEST_NAME,
+    METADATA_ENTRY,
+    check_path,
+    drop_above_total,
+    short_texts,
+    sound_versions,
+)
 
 # entries of a torch file that may hold the state dict; the first that does is used
 STATE_ENTRIES = ("state_dict", "model_state_dict", "model", "net", "weights", "params")
-# entry of a torch file that holds the metadata
-METADATA_ENTRY = "expunge"
 # entries that a message shows
 SHOWN = 8
 
@@ -148,24 +152,26 @@ def separate(loaded: Any, chosen: Chosen, texts: dict[str, str]) -> Content:
         texts: The metadata outside the content.
     """
     keys, start, entries = chosen
+    check_path(keys)
     counters = counters_of(entries)
     state = {k: v for k, v in entries.items() if isinstance(v, Tensor) and k not in counters}
     prefix = common_prefix(list(state))
-    metadata, dropped = _short_texts(texts)
-    parts = Parts(plain_names(state), metadata, keys, start + prefix, counters)
+    parts = Parts(plain_names(state), {}, keys, start + prefix, counters)
     if keys:
         parts.rest, parts.dropped = without_data(loaded, keys)
+        parts.dropped |= drop_above_total(parts.rest, keys, sum(t.numel() for t in state.values()))
         given = parts.rest.pop(METADATA_ENTRY, None)
         given = given if isinstance(given, Mapping) else loaded.get(METADATA_ENTRY)
         if isinstance(given, Mapping):
             parts.dropped.pop(METADATA_ENTRY, None)
-            parts.metadata = {k: v for k, v in given.items() if isinstance(k, str) and isinstance(v, str)}
+            texts = {k: v for k, v in given.items() if isinstance(k, str) and isinstance(v, str)}
             odd = {
                 f"{METADATA_ENTRY}.{k}": data_text(k, v) for k, v in given.items() if not isinstance(v, str)
             }
             parts.dropped |= {k: text for k, text in odd.items() if text}
+    parts.metadata, dropped = short_texts(texts)
     container = _inside(loaded, keys)
-    parts.versions = versions_of(container)
+    parts.versions = sound_versions(container)
     own = {*(start + k for k in state), *counters}
     others = {k: v for k, v in container.items() if k not in own}
     if start:
@@ -173,9 +179,9 @@ def separate(loaded: Any, chosen: Chosen, texts: dict[str, str]) -> Content:
         others = {}
     plain = [k for k, v in others.items() if not data_text(k, v)]
     parts.dropped |= {dotted((*keys, k)): data_text(k, v) for k, v in others.items() if k not in plain}
-    parts.dropped |= dropped
+    parts.dropped = {name[:LONGEST_NAME]: text for name, text in (parts.dropped | dropped).items()}
     parts.other_states = other_states(loaded, chosen)
-    return Content(parts, [k for k in plain if k != "_metadata"])
+    return Content(parts, [str(k)[:LONGEST_NAME] for k in plain if k != "_metadata"])
 
 
 def _inside(loaded: Any, keys: Keys) -> Mapping[str, Any]:
@@ -191,12 +197,3 @@ def _grouped(keys: Keys, others: Mapping[str, Any]) -> dict[str, str]:
         groups.setdefault(str(name).partition(".")[0], []).append(value)
     texts = {dotted((*keys, first)): data_text("", values) for first, values in groups.items()}
     return {name: text for name, text in texts.items() if text}
-
-
-def _short_texts(texts: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Separate metadata that other programs wrote into short texts and {name: length} of long ones. Expunge's own stay."""
-    if METADATA_ENTRY in texts:
-        return dict(texts), {}
-    long = {k: v for k, v in texts.items() if len(v) > LONGEST_TEXT}
-    kept = {k: v for k, v in texts.items() if k not in long}
-    return kept, {f"metadata {k}"[:LONGEST_TEXT]: f"{len(v):,} characters" for k, v in long.items()}

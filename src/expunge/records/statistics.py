@@ -91,6 +91,29 @@ def worse_gap(scores: Mapping[str, Any]) -> float | None:
     return average if average is None or features is None else max(average, features)
 
 
+def limit_gap(scores: Mapping[str, Any]) -> Any:
+    """Return the average gap that a limit is compared with: without MIA where MIA is unreliable. None without a gap.
+
+    Example:
+        >>> limit_gap({"gap": {"UA": 0.0, "MIA": 100.0, "avg": 25.3, "reliable": 0.4}})
+        0.4
+    """
+    gap = scores.get("gap")
+    return gap.get("reliable", gap.get("avg")) if isinstance(gap, Mapping) else None
+
+
+def request_state(entry: Mapping[str, Any]) -> str:
+    """Return what an audit says of a request of an earlier run: an entry of `details["earlier_requests"]`.
+
+    "not back" is all that a later audit can tell. Whether the request was forgotten, its own audit says.
+    """
+    if entry.get("came_back") is True:
+        return "came back"
+    if entry.get("samples") == 0:
+        return "not audited"
+    return "not shown" if entry.get("not_shown") is True else "not back"
+
+
 def row_order(kind: str, gaps: Iterable[float | None]) -> tuple[int, float]:
     """Return the sort key of a table row: original, Retrain, then by mean gap. Rows without a gap come last.
 

@@ -6,12 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..audit.evaluation import contradicted
 from ..records.record import Record
+from ..records.statistics import request_state
 from .number_text import fixed
 from .values import number, table, texts
 
 # shades of a heat map, from 0 to 100 %
 SHADES = 10
+# states of requests of earlier runs, beside "came back"
+WORDS = {
+    "not back": "not back",
+    "not shown": "not shown: its own audit does not show that it is forgotten",
+    "not audited": "not audited: its samples are gone",
+}
+UNRELIABLE = "* MIA and MIA_entropy contradict each other in the request’s own audit, so MIA is unreliable."
 # requests that the title of a column lists
 SHOWN = 4
 
@@ -30,15 +39,14 @@ def earlier_table(record: Record) -> dict[str, Any] | None:
         scores = [
             "–"
             if (value := number(entry.get(name))) is None
-            else f"{fixed(value)} ({fixed(number(entry.get(f'{name}_change')), sign=True)})"
+            else f"{fixed(value)}{_mark(entry, name)} ({fixed(number(entry.get(f'{name}_change')), sign=True)})"
             for name in ("UA", "MIA")
         ]
-        state = "came back" if entry.get("came_back") is True else "still forgotten"
-        state = "not audited: its samples are gone" if samples == 0 else state
+        state = WORDS.get(request_state({**entry, "samples": samples}), "came back")
         name = f"{entry.get('number', at)}: {entry.get('scenario', '')}"
         rows.append((name, [fixed(samples, 0), *scores, fixed(number(entry.get("UA_retrained"))), state]))
     titles = ["Samples", "UA (change)", "MIA (change)", "Retrain UA", "State"]
-    return {"titles": titles, "rows": rows} if rows else None
+    return {"titles": titles, "rows": rows, "notes": _notes(_entries(record))} if rows else None
 
 
 def own_table(record: Record) -> dict[str, Any] | None:
@@ -50,6 +58,7 @@ def own_table(record: Record) -> dict[str, Any] | None:
     for entry in entries:
         scores = [
             " > ".join(fixed(number(entry.get(name))) for name in (f"{score}_before", score))
+            + _mark(entry, score)
             for score in ("UA", "MIA")
         ]
         shown = "not shown" if entry.get("warning") else "shown"
@@ -58,7 +67,7 @@ def own_table(record: Record) -> dict[str, Any] | None:
         cells = [fixed(number(entry.get("samples")), 0), *scores, reference, shown, words]
         rows.append((f"{entry.get('number', '–')}: {entry.get('scenario', '')}", cells))
     titles = ["Samples", "UA (before > after)", "MIA (before > after)", "Retrain UA", "Forgetting", "Verdict"]
-    return {"titles": titles, "rows": rows}
+    return {"titles": titles, "rows": rows, "notes": _notes(entries)}
 
 
 def warnings(record: Record) -> list[str]:
@@ -72,12 +81,22 @@ def _own(record: Record) -> list[dict[str, Any]]:
     return [table(e) for e in listed if table(e)] if isinstance(listed, list) else []
 
 
+def _notes(entries: Sequence[dict[str, Any]]) -> list[str]:
+    return [UNRELIABLE] if any(_mark(entry, "MIA") for entry in entries) else []
+
+
+def _mark(entry: dict[str, Any], name: str) -> str:
+    return "*" if name == "MIA" and entry.get("unreliable_mia") is True else ""
+
+
 @dataclass
 class _Row:
-    """One request in a heat map: its number, and its value after each run."""
+    """One request in a heat map: its number, its value after each run, whether MIA is unreliable, and what repeats it."""
 
     number: Any
     values: dict[int, float | None] = field(default_factory=dict)
+    unreliable: bool = False
+    repeated: list[str] = field(default_factory=list)
 
 
 def heat_maps(records: Sequence[Record]) -> list[dict[str, Any]]:
@@ -95,16 +114,23 @@ def heat_maps(records: Sequence[Record]) -> list[dict[str, Any]]:
         ("Accuracy on the samples of each request, %", "UA", True),
         ("Share of the samples that the attack calls non-member (MIA), %", "MIA", False),
     ):
-        rows = []
-        for row in _rows(chain, name):
+        rows, found = [], _rows(chain, name)
+        for row in found:
+            mark = "*" if row.unreliable and name == "MIA" else ""
             values = [row.values.get(at) for at in range(len(chain))]
             first = min(row.values)
             cells = [
                 _cell(None if v is None else 100 - v if flipped else v, "" if at < first else "–")
                 for at, v in enumerate(values)
             ]
-            rows.append((f"request {row.number}", cells))
-        maps.append({"title": title, "columns": columns, "rows": rows})
+            rows.append((f"request {row.number}{mark}", cells))
+        notes = [
+            f"{'Requests' if len(row.repeated) > 1 else 'Request'} {', '.join(row.repeated)}: see request {row.number}."
+            for row in found
+            if row.repeated
+        ]
+        notes += [UNRELIABLE] if name == "MIA" and any(row.unreliable for row in found) else []
+        maps.append({"title": title, "columns": columns, "rows": rows, "notes": notes})
     return maps
 
 
@@ -135,12 +161,16 @@ def _rows(chain: Sequence[Record], name: str) -> list[_Row]:
             key = str(entry.get("request") or hashes.get(at_number) or at_number)
             row = rows.setdefault(key, _Row(entry.get("number")))
             row.values[at] = number(entry.get(name))
+            row.unreliable |= entry.get("unreliable_mia") is True
+            row.repeated = texts(entry.get("repeated")) or row.repeated
     return sorted(rows.values(), key=lambda row: number(row.number) or 0)
 
 
 def _answered(record: Record) -> list[dict[str, Any]]:
     """Return the requests that a run answers. A record that lists none is that of one request."""
     one = {"number": len(_entries(record)) + 1, "request": record.split.get("request"), **record.scores}
+    scores = {name: number(record.scores.get(name)) for name in ("MIA", "MIA_entropy")}
+    one["unreliable_mia"] = contradicted(scores)
     return _own(record) or [one]
 
 

@@ -41,6 +41,8 @@ NAMED_OPTIONS = {
     "webdataset": ("image", "label", "test"),
     "torchvision": ("root", "split", "test_split"),
 }
+# those that name a file or a folder
+PATH_OPTIONS = ("test", "root", "tokenizer")
 # entry points by which installed packages add sources
 ENTRY_POINTS = "expunge.sources"
 # files that a table of texts may have

@@ -21,6 +21,7 @@ from ..torch_utils.gradients import dense_gradients
 from ..torch_utils.module_state import SINGLE_SAMPLE, evaluating, seeded
 from .method import GradientMethod, Method
 from .run import Run
+from .second_weights import second_weights
 
 # largest difference from 1 of the sum of a row of probabilities
 ROUNDING = 1e-3
@@ -103,7 +104,7 @@ def _problems(run: Run, method: Method, batch: Batch) -> list[str]:
     losses = task.loss(run.model, batch)
     if not losses.isfinite().all():
         return [f"the loss of two samples is not finite in {_mode(method)} mode; check the model."]
-    return _gradient_problems(run.model, losses)
+    return _gradient_problems(run, method, batch, losses)
 
 
 def _mode_problems(eval: Tensor, training: Tensor) -> list[str]:
@@ -126,13 +127,13 @@ def _are_probabilities(outputs: Tensor) -> bool:
     return bool((outputs >= 0).all()) and bool(((sums - 1).abs() < ROUNDING).all())
 
 
-def _gradient_problems(model: nn.Module, losses: Tensor) -> list[str]:
+def _gradient_problems(run: Run, method: Method, batch: Batch, losses: Tensor) -> list[str]:
     if not losses.requires_grad:
         return [
             "the loss has no gradient with respect to the parameters; remove no_grad, inference_mode, detach() and argmax from the "
             "forward pass."
         ]
-    trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    trained = {n: p for n, p in run.model.named_parameters() if p.requires_grad}
     gradients = torch.autograd.grad(losses.sum(), list(trained.values()), allow_unused=True)
     named = {n: g for n, g in zip(trained, gradients, strict=True) if g is not None}
     if not named:
@@ -142,6 +143,18 @@ def _gradient_problems(model: nn.Module, losses: Tensor) -> list[str]:
             f"{len(sparse)} parameters get sparse gradients (first: {sparse[:3]}), which no optimizer here takes; leave sparse=True "
             "out."
         ]
+    # a method that starts from fresh weights takes no values of the model
+    if not method.exact:
+        run.model.eval()
+        used = {n: trained[n] for n in named}
+        if problems := second_weights(run.model, used, lambda: run.task.loss(run.model, batch)):
+            return problems
+    if unused := [n for n in trained if n not in named]:
+        run.note(
+            f"the loss of two samples depends on {len(unused)} trained parameters not at all (first: {unused[:3]}); gradients do not "
+            "change them.",
+            warn=False,
+        )
     return []
 
 
