@@ -75,12 +75,16 @@ def deliver(
     remember_requests(found.model, [new.get(r.request, r) for r in requests_of(found.model)])
     requests = write_requests(requests_path(out), requests_of(found.model))
     evidence = {"record": record_file, "receipt": receipt_file, "secret": secret_file}
+    known: dict[str, list[int]] = {}
+    for r in latest.requests:
+        if r.state != "waiting" and r not in entries:
+            known.setdefault(r.request, []).append(r.number)
     for at, (entry, own) in enumerate(zip(entries, found.splits, strict=True)):
         audit = record_file
         if found.parts and not found.parts[at].whole:
             owner = part_of(ledger.request(entry.number), own.request, own.forget.ids, secret)
             audit = found.parts[at].audit_of(found.record, owner).save(audit_file(out, entry.number))
-        _attach(ledger, entry, own.forget.ids, {**evidence, "audit": audit})
+        _attach(ledger, entry, own.forget.ids, {**evidence, "audit": audit, "known": known})
     project = latest.model_file.parents[1]
     earlier = [(project / m["file"]).with_suffix(".json") for m in models[-SHOWN_RECORDS + 1 :]]
     shown = [Record.load(file) for file in earlier if file.exists()]
@@ -113,7 +117,8 @@ def _attach(ledger: Ledger, entry: ProjectRequest, ids: Sequence[str], files: di
         ledger.attach(entry.number, ids=own, **files)
         return
     note = f"the run covers {len(own)} of its {request.ids} samples; the data no longer has the others"
-    ledger.attach(entry.number, record=files["record"], audit=files["audit"], status="done", note=note)
+    del files["receipt"], files["secret"]
+    ledger.attach(entry.number, status="done", note=note, **files)
 
 
 def mark_failed(
