@@ -5,8 +5,11 @@ import sys
 import pytest
 
 import expunge.audit.earlier_requests  # noqa: F401
+from expunge.errors import ExpungeError
 from expunge.projects.wanted import wanted
 from expunge.receipts.ledger import Ledger
+from test_ledger_proof import make_run
+from test_project_repeats import data_with
 
 AUDIT = sys.modules["expunge.audit.earlier_requests"]
 
@@ -49,3 +52,90 @@ def test_a_repeat_is_audited_also_after_the_first_request_got_a_new_run(project,
     project.answer(pending=True)
     project.forget(ids=["p9"])
     assert [r.drift.request for r in ledger(project).requests()[:2]] == [3, 3]
+
+
+def test_a_larger_request_answers_no_sample_that_came_back(project, monkeypatch):
+    project.forget(ids=["p1"])
+    project.forget(ids=["p1", "p2"])
+    came_back(monkeypatch, 0)
+    project.forget(ids=["p9"])
+    came_back(monkeypatch)
+    assert states(project)[:2] == [("came back", 1), ("done", 2)]
+    assert project.forget(ids=["p1"]).outcomes, "the latest model recognises it"
+    assert not project.forget(ids=["p2"]).outcomes
+
+
+def test_what_a_run_gives_to_other_requests_is_judged_after_it(project, monkeypatch):
+    """The second one was not proved only because its run had brought the first one back."""
+    said = []
+    project.say = said.append
+    project.forget(ids=["p1"])
+    came_back(monkeypatch, 0)
+    project.forget(ids=["p2"])
+    assert "a new run for request 1" in ledger(project).request(2).missing[0]
+    came_back(monkeypatch)
+    found = project.answer(pending=True)
+    assert found.splits[0].forget.ids == ["p1"] and found.skipped == [] and found.not_proved == []
+    assert not [text for text in said if "not proved" in text]
+    assert [r.state for r in ledger(project).requests()] == ["done", "done"]
+
+
+def test_samples_that_the_data_lost_for_a_while_are_forgotten_when_they_are_back(project, monkeypatch):
+    said = []
+    project.say = said.append
+    project.forget(ids=["p1", "p2"], subject="case 1")
+    ledger(project).attach(1, status="open", note="again")
+    data_with(monkeypatch, [k for k in range(400) if k != 1])
+    assert project.answer(pending=True).splits[0].forget.ids == ["p2"]
+    (entry,) = project.status().requests
+    assert (entry.shown_state, entry.before) != ("done", {}) and entry.samples == 2
+    with pytest.raises(
+        ExpungeError, match="the data no longer has 1 of its 2 samples, so no run can prove it"
+    ):
+        project.answer(pending=True)
+    project.accept()
+    # an audit of what the last run lacked reopens the request too
+    came_back(monkeypatch, 0)
+    project.forget(ids=["p9"])
+    assert states(project)[0] == ("came back", 2) and ledger(project).request(1).status == "open"
+    came_back(monkeypatch)
+    monkeypatch.undo()
+    assert sorted(project.answer(pending=True).splits[0].forget.ids) == ["p1", "p2"]
+    (entry, _) = project.status().requests
+    assert (entry.shown_state, entry.before, entry.part) == ("done", {}, []) and ledger(project).request(
+        1
+    ).proved
+    project.accept()
+
+
+def test_an_answer_that_was_attached_in_the_ledger_is_taken_over(project):
+    said = []
+    project.say = said.append
+    project.register([wanted(ids=["p1"])])
+    project.forget(ids=["p1", "p2"])
+    place = project.path / "models"
+    (secret,) = place.glob("0001.*.secret.json")
+    files = {
+        "record": place / "0001.json",
+        "audit": place / "0001.json",
+        "receipt": place / "0001.receipt.json",
+    }
+    assert ledger(project).attach(1, **files, secret=secret, ids=["p1"]).state == "done"
+    status = project.status()
+    assert status.problems == () and status.requests[0].shown_state == "done"
+    project.forget(ids=["p9"])
+    assert "request 1 was answered in the ledger with run 1, and the project takes that over." in said
+    assert states(project) == [("done", 1), ("done", 1), ("done", 2)]
+    assert ledger(project).request(1).drift is not None
+    project.accept()
+
+
+def test_an_answer_from_elsewhere_does_not_stop_the_project(project, tmp_path):
+    said = []
+    project.say = said.append
+    project.register([wanted(ids=["p1"])])
+    project.forget(ids=["p2"])
+    assert ledger(project).attach(1, **make_run(tmp_path, "other", ["p1"])).state == "done"
+    project.forget(ids=["p9"])
+    assert [text for text in said if "request 1 was closed in the ledger with the receipt" in text]
+    project.accept()

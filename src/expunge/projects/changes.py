@@ -16,6 +16,7 @@ from ..receipts.ledger_file import read_head
 from .folder import LEDGER, Folder
 from .ledger_limits import read_states, write_limits
 from .prepared import Prepared, Say, check_new_requests, draw_new, drawn_entry
+from .repeated import take_over
 from .requests import NOT_PROVED, ProjectRequest
 from .same_subject import note_same_subjects
 from .wanted import NO_SUBJECT, Wanted
@@ -35,6 +36,7 @@ def ledger_copy(folder: Folder, work: Path, prepared: Prepared, say: Say) -> Led
     ledger = Ledger(copied, create=not kept.exists())
     write_limits(ledger, prepared.settings, say)
     prepared.in_ledger = read_states(ledger, prepared.requests)
+    take_over(prepared, ledger, say)
     return ledger
 
 
@@ -61,9 +63,14 @@ def enter(
     return prepared.requests[len(prepared.requests) - len(new) :], splits
 
 
-def not_proved(ledger: Ledger, requests: Sequence[ProjectRequest]) -> list[str]:
-    """Return what the ledger lacks to call requests proved, one sentence for each request."""
-    read_states(ledger, requests)
+def not_proved(
+    ledger: Ledger, every: Sequence[ProjectRequest], requests: Sequence[ProjectRequest]
+) -> list[str]:
+    """Return what the ledger lacks to call requests proved, one sentence for each request.
+
+    Also lets `every` request of the project have its state in the ledger.
+    """
+    read_states(ledger, every)
     return [
         f"request {r.number} is done, and not proved. Missing: {'; '.join(r.missing)}."
         for r in requests

@@ -187,6 +187,12 @@ def _answered_entries(
         reasons.append(f"the entry run is {request.run}, and another run has its receipt {past.receipt}")
     if any(at >= len(past.ids) for at in request.part):
         reasons.append(f"the entry part has positions beyond its {len(past.ids)} samples")
+    elif any(
+        at >= len(next((p.ids for p in answered if p.request == split), ()))
+        for split, places in request.before.items()
+        for at in places
+    ):
+        reasons.append("the entry before has positions of samples that no earlier run removed")
     elif known.proved and ids_hash(known.ids_salt, request.ids_in(past.ids)) != known.ids_hash:
         reasons.append("the entries request and part name other samples than the ledger got when it came")
     if dict(past.scores) != request.then and not again:

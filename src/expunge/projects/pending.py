@@ -25,10 +25,13 @@ from .returned import with_copies
 from .settings import ProjectSettings
 from .wanted import Wanted
 
+# number of a request, and why it stays open, as a sentence
+StaysOpen = tuple[int, str]
+
 
 def open_requests(
     prepared: Prepared, say: Say, new: Sequence[ProjectRequest] = ()
-) -> tuple[list[ProjectRequest], list[str]]:
+) -> tuple[list[ProjectRequest], list[StaysOpen]]:
     """Return the open requests that a run may answer, without the `new` ones, with the ids of their samples.
 
     They wait, came back, were reopened in the ledger, or are not proved. One that came back or was reopened gets those of its ids
@@ -36,17 +39,17 @@ def open_requests(
     lacks some of its ids. One that only the ledger has is left out.
 
     Returns:
-        The requests, and why each of the others stays open, one sentence each.
+        The requests, and why each of the others stays open.
     """
     known = {past.request: past.ids for past in requests_of(prepared.model)}
     entries, left = [], []
     for entry in (r for r in prepared.requests if r.is_open and r not in new):
         if entry.state != "waiting":
-            ids = entry.what["ids"] or entry.ids_in(known.get(entry.request, ()))
+            ids = entry.what["ids"] or entry.all_ids(known)
             here = _present(ids, prepared.setting.train)
             classes = bool(_classes_left(entry, prepared.setting.train))
             if reason := _stays_open(entry, len(ids), len(here), classes, prepared.settings):
-                left.append(reason)
+                left.append((entry.number, reason))
                 continue
             if gone := len(ids) - len(here):
                 say(
@@ -55,7 +58,20 @@ def open_requests(
                 )
             entry.what = {**entry.what, "ids": here}
         entries.append(entry)
-    return entries, left + [what_to_do(entry) for entry in prepared.in_ledger if entry.is_open]
+    return entries, left + [(e.number, what_to_do(e)) for e in prepared.in_ledger if e.is_open]
+
+
+def still_open(prepared: Prepared, left: Sequence[StaysOpen]) -> list[str]:
+    """Return why requests are open after a run that left them out. It may have given them what they lacked.
+
+    Args:
+        prepared: The project after the run, with the states in the ledger.
+        left: What `draw_open` returned.
+    """
+    entries = {entry.number: entry for entry in [*prepared.requests, *prepared.in_ledger]}
+    kept = [(entries[number], text) for number, text in left if entries[number].is_open]
+    tried = [_tried(e) if text.startswith(_NOT_PROVED.format(e.number)) else text for e, text in kept]
+    return list(dict.fromkeys(tried))
 
 
 def what_to_do(entry: ProjectRequest) -> str:
@@ -91,15 +107,22 @@ def _stays_open(
         return f"{start}{gone}so no run can answer it again. {_remedy(entry)}"
     if entry.state != "done" or entry.is_reopened:
         return ""
-    if here < max(count, entry.samples):
+    if here < (total := max(count, entry.samples)):
+        gone = f"the data no longer has {total - here:,} of its {total:,} samples, "
         return f"{start}{gone}so no run can prove it. {_remedy(entry)}"
     if entry.tried == settings.attempt(here):
-        return (
-            f"request {entry.number} is done, and not proved. Missing: {'; '.join(entry.missing)}. A run with the same settings gives no "
-            "other result, so none was made; change the settings of the method or the reference in expunge.toml, or the limits of the "
-            "ledger."
-        )
+        return _tried(entry)
     return ""
+
+
+_NOT_PROVED = "request {} is done, and not proved."
+
+
+def _tried(entry: ProjectRequest) -> str:
+    return (
+        f"{_NOT_PROVED.format(entry.number)} Missing: {'; '.join(entry.missing)}. A run with the same settings gives no other result, so "
+        "none was made for it; change the settings of the method or the reference in expunge.toml, or the limits of the ledger."
+    )
 
 
 def _remedy(entry: ProjectRequest) -> str:
@@ -127,7 +150,7 @@ def _has_samples(name: str, train: Data) -> bool:
 
 def draw_open(
     prepared: Prepared, pending: bool, say: Say, new: Sequence[ProjectRequest] = ()
-) -> tuple[list[ProjectRequest], list[Split], list[str]]:
+) -> tuple[list[ProjectRequest], list[Split], list[StaysOpen]]:
     """Return the open requests that a run may answer, their splits, and why the others stay open. None without `pending`."""
     entries, left = open_requests(prepared, say, new) if pending else ([], [])
     drawn, splits, problems = draw_each(prepared.setting, entries, say)
@@ -136,11 +159,11 @@ def draw_open(
 
 def draw_each(
     setting: Setting, entries: Sequence[ProjectRequest], say: Say
-) -> tuple[list[ProjectRequest], list[Split], list[str]]:
+) -> tuple[list[ProjectRequest], list[Split], list[StaysOpen]]:
     """Draw the split of each request from today's data. One that cannot be drawn does not keep the others waiting.
 
     Returns:
-        The requests that can be drawn, their splits, and why the others cannot, one sentence for each problem.
+        The requests that can be drawn, their splits, and number and sentence for each problem of the others.
     """
     drawn, splits, problems = [], [], []
     for entry in entries:
@@ -148,8 +171,11 @@ def draw_each(
             split = resolve(setting, entry)
         except ExpungeError as error:
             problems += [
-                f"request {entry.number} cannot be answered and stays open: {text} Restore the samples, or close the request with "
-                f"{_closing(entry)} and ask for the others anew."
+                (
+                    entry.number,
+                    f"request {entry.number} cannot be answered and stays open: {text} Restore the samples, or close the request with "
+                    f"{_closing(entry)} and ask for the others anew.",
+                )
                 for text in error.problems
             ]
             continue

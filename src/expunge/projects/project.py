@@ -24,7 +24,7 @@ from .delivery import deliver_answer, mark_failed
 from .file_checks import check_files, evidence_problems, file_problems, project_status
 from .folder import Folder
 from .ledger_limits import public_key
-from .pending import draw_open, left_waiting
+from .pending import draw_open, left_waiting, still_open
 from .plan import Plan, plan_answer
 from .prepared import Prepared, Say, for_requests, prepare, say_nothing
 from .repeated import answer_repeats, answer_without_run, note_repeats
@@ -151,7 +151,7 @@ class Project:
                 entries, splits = enter(prepared, ledger, new, self.say)
                 waiting, of_waiting, skipped = draw_open(prepared, pending, self.say, entries)
                 entries, splits = [*waiting, *entries], [*of_waiting, *splits]
-                check_some(entries, skipped, self.say)
+                check_some(entries, [text for _, text in skipped])
                 left, kept = answer_repeats(self.folder, prepared, ledger, entries, splits, self.say)
                 failed = None
                 try:
@@ -159,10 +159,13 @@ class Project:
                         found = self._run(prepared, work, ledger, left)
                     else:
                         found = answer_without_run(prepared, entries, splits, kept)
-                    found.not_proved, found.skipped = not_proved(ledger, entries), skipped
+                    found.not_proved = not_proved(ledger, prepared.requests, entries)
+                    found.skipped = texts = still_open(prepared, skipped)
                     found.entries = list(entries)
                 except NotAnswered as error:
-                    failed = error
+                    failed, texts = error, [text for _, text in skipped]
+                for text in texts:
+                    self.say(text)
                 commit(self.folder, prepared, work, ledger)
                 if failed is not None:
                     raise failed
@@ -207,7 +210,7 @@ class Project:
         prepared = self._prepare(new)
         prepared.in_ledger = states_from_file(self.folder, prepared.state, prepared.requests)
         entries, splits, skipped = draw_open(prepared, pending, self.say)
-        check_some([*entries, *new], skipped, self.say)
+        check_some([*entries, *new], [text for _, text in skipped], self.say)
         note_same_subjects([*prepared.requests, *prepared.in_ledger], new, self.say)
         waiting, left = list(zip(entries, splits, strict=True)), left_waiting(prepared, entries, self.say)
         return plan_answer(prepared, waiting, new, left, self.path, self.say)

@@ -54,7 +54,7 @@ def renumber(
         answered: Those that the run answers, as the model remembers them.
     """
     # of several requests for the same samples, the first one
-    numbers = {r.request: r.number for r in reversed(requests)}
+    numbers = {split: own[0] for split, own in numbers_of(requests).items()}
     numbers |= {past.request: request.number for request, past in answered}
     details = record.details
     before = not_scored(details.get("earlier_requests") or ())
@@ -70,6 +70,15 @@ def renumber(
     renamed = dict(zip(before, after, strict=True))
     if renamed:
         details["limits"] = [renamed.get(text, text) for text in details.get("limits") or ()]
+
+
+def numbers_of(requests: Iterable[ProjectRequest]) -> dict[str, list[int]]:
+    """Return {hash of a split: numbers of the requests that it belongs to}."""
+    numbers: dict[str, list[int]] = {}
+    for request in requests:
+        for split in (*request.before, request.request):
+            numbers.setdefault(split, []).append(request.number)
+    return numbers
 
 
 def apply_audit(
@@ -96,7 +105,9 @@ def apply_audit(
             continue
         request.now = {name: entry[name] for name in ("UA", "MIA") if entry[name] is not None}
         request.audited = run
-        if entry["came_back"]:
-            request.state, request.reason = "came back", entry["reason"]
+        # also of the samples that its last run lacked
+        back = [e for e in (entry, *map(scores.get, request.before)) if e is not None and e["came_back"]]
+        if back:
+            request.state, request.reason = "came back", back[0]["reason"]
             returned.append(request)
     return returned

@@ -21,9 +21,9 @@ _COMPUTED = ("limits", "brought_back", "reopened", "unknown_returns")
 class Book:
     """Hold the state of a ledger as entries {(kind, key): value}. A subclass loads entries that are kept in a file.
 
-    The kinds are "request" (number: state of a request), "name" (receipt id or hash of a run's record: numbers of the
-    requests that it answered; or the tag of one request of a run), "document" (hash of a record whose results on earlier requests are entered), "mention"
-    (receipt id or hash of a run's record: what the latest audit says of it) and "returns" (number of a request: requests that
+    The kinds are "request" (number: state of a request), "name" (receipt id, hash of a run's record, or tag of one request of
+    a run: numbers of the requests that it answered), "document" (hash of a record whose results on earlier requests are
+    entered), "mention" (such a name: what the latest audit says of it) and "returns" (number of a request: requests that
     came back in its audit).
     """
 
