@@ -11,7 +11,7 @@ from expunge import Project, TensorData
 from expunge.cli import main
 from expunge.errors import ExpungeError
 from expunge.projects.answered import StillOpen
-from expunge.projects.pending import left_waiting
+from expunge.projects.left_waiting import left_waiting
 from expunge.projects.prepared import prepare
 from expunge.projects.seal import seal_problems, sealed
 from expunge.projects.settings import checked

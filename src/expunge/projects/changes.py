@@ -9,14 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..data.id_forms import composed
+from ..data.past_requests import requests_of
 from ..data.split import Split
 from ..errors import ExpungeError
 from ..receipts.ledger import Ledger
 from ..receipts.ledger_file import read_head
+from .earlier import take_over
 from .folder import LEDGER, Folder
 from .ledger_limits import read_states, write_limits
 from .prepared import Prepared, Say, check_new_requests, draw_new, drawn_entry
-from .repeated import take_over
 from .requests import NOT_PROVED, ProjectRequest
 from .same_subject import note_same_subjects
 from .wanted import NO_SUBJECT, Wanted
@@ -36,7 +37,7 @@ def ledger_copy(folder: Folder, work: Path, prepared: Prepared, say: Say) -> Led
     ledger = Ledger(copied, create=not kept.exists())
     write_limits(ledger, prepared.settings, say)
     prepared.in_ledger = read_states(ledger, prepared.requests)
-    take_over(prepared, ledger, say)
+    take_over(prepared.state, prepared.requests, requests_of(prepared.model), ledger, say)
     return ledger
 
 

@@ -185,14 +185,10 @@ def _answered_entries(
     again = sum(r["request"] == request.request for r in state["requests"]) > 1 and receipt != past.receipt
     if past.receipt and receipt != past.receipt and not again:
         reasons.append(f"the entry run is {request.run}, and another run has its receipt {past.receipt}")
-    if any(at >= len(past.ids) for at in request.part):
-        reasons.append(f"the entry part has positions beyond its {len(past.ids)} samples")
-    elif any(
-        at >= len(next((p.ids for p in answered if p.request == split), ()))
-        for split, places in request.before.items()
-        for at in places
-    ):
-        reasons.append("the entry before has positions of samples that no earlier run removed")
+    sizes = {p.request: len(p.ids) for p in answered}
+    places = {request.request: request.part, **request.before}
+    if any(at >= sizes.get(split, 0) for split, own in places.items() for at in own):
+        reasons.append("the entry part or before has positions beyond the samples that runs removed for it")
     elif known.proved and ids_hash(known.ids_salt, request.ids_in(past.ids)) != known.ids_hash:
         reasons.append("the entries request and part name other samples than the ledger got when it came")
     if dict(past.scores) != request.then and not again:

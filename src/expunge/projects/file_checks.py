@@ -7,13 +7,14 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from ..days import utc_today
 from ..errors import ExpungeError, raise_all
 from ..receipts.ledger import Ledger
 from ..receipts.ledger_rows import LedgerHead
 from .arguments import check_day
 from .file_stats import file_stat
 from .folder import HELD_OUT, LEDGER, REPORT, SAMPLES, STATE, Folder, request_file, sha256
-from .requests import ProjectStatus, utc_today
+from .requests import ProjectStatus
 from .run_checks import audits_of, model_problems, run_files, run_problems
 from .seal import broken_seal
 from .state import request_entries

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 
-import torch
-from torch import Tensor
-
-from ..data.forget_set import class_numbers, samples_in_group
+from ..data.forget_set import class_numbers
 from ..data.id_problems import SHOWN_IDS, ids_of
 from ..data.past_requests import requests_of
 from ..data.samples import Data
 from ..data.split import Split
-from ..data.waiting import WaitingRequest
 from ..errors import ExpungeError, SplitError
 from .answered import Setting
 from .folder import LEDGER
-from .prepared import Prepared, Say, say_nothing
+from .prepared import Prepared, Say
 from .requests import ProjectRequest
-from .returned import with_copies
 from .settings import ProjectSettings
 from .wanted import Wanted
 
@@ -61,17 +54,20 @@ def open_requests(
     return entries, left + [(e.number, what_to_do(e)) for e in prepared.in_ledger if e.is_open]
 
 
-def still_open(prepared: Prepared, left: Sequence[StaysOpen]) -> list[str]:
+def still_open(prepared: Prepared, left: Sequence[StaysOpen], say: Say) -> list[str]:
     """Return why requests are open after a run that left them out. It may have given them what they lacked.
 
     Args:
         prepared: The project after the run, with the states in the ledger.
         left: What `draw_open` returned.
+        say: Gets each sentence.
     """
     entries = {entry.number: entry for entry in [*prepared.requests, *prepared.in_ledger]}
     kept = [(entries[number], text) for number, text in left if entries[number].is_open]
     tried = [_tried(e) if text.startswith(_NOT_PROVED.format(e.number)) else text for e, text in kept]
-    return list(dict.fromkeys(tried))
+    for text in tried:
+        say(text)
+    return tried
 
 
 def what_to_do(entry: ProjectRequest) -> str:
@@ -221,40 +217,6 @@ def _again(entry: ProjectRequest, train: Data) -> Wanted:
     if entry.kind == "class":
         return replace(entry.wanted, classes=_classes_left(entry, train))
     return replace(entry.wanted, ids=tuple(entry.what["ids"]), group="")
-
-
-def left_waiting(
-    prepared: Prepared, answered: Sequence[ProjectRequest], say: Say = say_nothing
-) -> list[WaitingRequest]:
-    """Return the requests that wait and are not answered by a run, with their samples in today's data and copies of these."""
-    numbers, train = {entry.number for entry in answered}, prepared.setting.train
-    entries = [r for r in prepared.requests if r.state == "waiting" and r.is_open and r.number not in numbers]
-    if not entries:
-        return []
-    places = {name: at for at, name in enumerate(ids_of(train))}
-    waiting = []
-    for entry in entries:
-        members, classes = torch.zeros(len(train), dtype=torch.bool), tuple[int, ...]()
-        # the class or group may be gone from the data
-        with suppress(SplitError), warnings.catch_warnings(action="ignore"):
-            members, classes = _members(entry.wanted, train)
-        members[[places[name] for name in entry.what["ids"] if name in places]] = True
-        waiting.append(WaitingRequest(entry.number, members.nonzero()[:, 0], classes))
-    pins, promised = prepared.pins, {entry.number: entry.what["ids"] for entry in entries}
-    waiting = with_copies(pins.fingerprints, pins.current, train, waiting, promised, prepared.settings.copies)
-    for request in waiting:
-        if request.note:
-            say(request.note)
-    return waiting
-
-
-def _members(asked: Wanted, train: Data) -> tuple[Tensor, tuple[int, ...]]:
-    """Return the samples that the class or group of a request has today, bool (N,), and the numbers of its classes."""
-    if asked.group:
-        column, _, value = asked.group.partition("=")
-        return samples_in_group(column, [value], train), ()
-    classes = class_numbers(asked.classes, train, train.num_classes) if asked.classes else []
-    return torch.isin(train.labels, torch.tensor(classes, dtype=torch.int64)), tuple(classes)
 
 
 def _present(ids: Sequence[str], data: Data) -> list[str]:

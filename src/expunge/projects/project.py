@@ -24,7 +24,8 @@ from .delivery import deliver_answer, mark_failed
 from .file_checks import check_files, evidence_problems, file_problems, project_status
 from .folder import Folder
 from .ledger_limits import public_key
-from .pending import draw_open, left_waiting, still_open
+from .left_waiting import left_waiting
+from .pending import draw_open, still_open
 from .plan import Plan, plan_answer
 from .prepared import Prepared, Say, for_requests, prepare, say_nothing
 from .repeated import answer_repeats, answer_without_run, note_repeats
@@ -129,9 +130,8 @@ class Project:
     def answer(self, new: Sequence[Wanted] = (), *, pending: bool = False, command: str = "") -> Answer:
         """Answer several requests with one run.
 
-        A request for samples that an earlier one removed already is answered by the earlier run, if that is proved. A request
-        that the run does not answer waits, with the reason in `Answer.failures` and in the ledger. Open requests that no run can
-        close are left out, with the reason in `Answer.skipped`. No run trains on the samples of requests that wait.
+        A request for samples that an earlier run removed is answered by that run, if it is proved. One that the run does not
+        answer waits (`Answer.failures`), and no run trains on its samples. One that no run can close is in `Answer.skipped`.
 
         Args:
             new: New requests.
@@ -160,12 +160,10 @@ class Project:
                     else:
                         found = answer_without_run(prepared, entries, splits, kept)
                     found.not_proved = not_proved(ledger, prepared.requests, entries)
-                    found.skipped = texts = still_open(prepared, skipped)
-                    found.entries = list(entries)
+                    found.entries, found.skipped = list(entries), still_open(prepared, skipped, self.say)
                 except NotAnswered as error:
-                    failed, texts = error, [text for _, text in skipped]
-                for text in texts:
-                    self.say(text)
+                    failed = error
+                    still_open(prepared, skipped, self.say)
                 commit(self.folder, prepared, work, ledger)
                 if failed is not None:
                     raise failed

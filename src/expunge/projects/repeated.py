@@ -11,8 +11,8 @@ from ..data.split import Split
 from ..receipts.ledger import Ledger
 from ..records.record import Record
 from .answered import Answer
-from .earlier import earlier_answer
-from .folder import LEDGER, Folder
+from .earlier import earlier_answer, follow
+from .folder import Folder
 from .prepared import Prepared, Say
 from .requests import ProjectRequest, audit_file
 
@@ -51,45 +51,8 @@ def answer_by(
         "too, and nothing is run again."
     )
     ledger.attach(request.number, ids=request.what["ids"], note=text, **files)
-    _follow(request, earlier, past)
+    follow(request, earlier, past)
     return text
-
-
-def _follow(request: ProjectRequest, earlier: ProjectRequest, past: PastRequest) -> None:
-    """Let a request be one that the run of an earlier one answered: later audits name that, and both come back together."""
-    request.state, request.request, request.run = "done", earlier.request, earlier.run
-    request.then, request.now = dict(earlier.then), dict(earlier.now)
-    request.audited = earlier.audited
-    request.not_shown, request.unreliable_mia = earlier.not_shown, earlier.unreliable_mia
-    request.keep_part(past)
-
-
-def take_over(prepared: Prepared, ledger: Ledger, say: Say) -> None:
-    """Let requests that wait have the answers that a person attached to them in the ledger (`expunge ledger attach`)."""
-    runs = {
-        entry["receipt"]: run for run, entry in enumerate(prepared.state["models"]) if entry.get("receipt")
-    }
-    known = {past.request: past for past in requests_of(prepared.model)}
-    for request in (r for r in prepared.requests if r.state == "waiting" and not r.is_open):
-        entry = ledger.request(request.number)
-        if not entry.receipt:
-            # refused or withdrawn
-            continue
-        run, asked = runs.get(entry.receipt, 0), set(request.what["ids"])
-        for earlier in prepared.requests if entry.proved and asked else ():
-            past = known.get(earlier.request)
-            if past and earlier.state != "waiting" and earlier.run == run and asked <= set(past.ids):
-                _follow(request, earlier, past)
-                say(
-                    f"request {request.number} was answered in the ledger with run {run}, and the project takes that over."
-                )
-                break
-        else:
-            say(
-                f"request {request.number} was closed in the ledger with the receipt {entry.receipt[:11]}, which is not shown to be of a "
-                "run of this project for these samples, so no run of the project answers it and none keeps its samples out. To answer "
-                f"it here, open it with `expunge ledger attach {LEDGER} {request.number} --status open` and run `expunge forget --pending`."
-            )
 
 
 def earlier_of(prepared: Prepared, entry: ProjectRequest, split: Split) -> ProjectRequest | None:

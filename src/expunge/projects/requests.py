@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
@@ -243,11 +243,6 @@ class ProjectStatus:
         if self.wrong:
             return 2
         return 1 if self.overdue or self.came_back or self.problems else 0
-
-
-def utc_today() -> date:
-    """Return today (UTC), as the ledger counts days."""
-    return datetime.now(UTC).date()
 
 
 def audit_file(model: Path, number: int) -> Path:
