@@ -1,10 +1,12 @@
 """Requests that come back: which one a later audit means, what answers it again, and what it keeps meanwhile."""
 
+import os
 import sys
 
 import pytest
 
 import expunge.audit.earlier_requests  # noqa: F401
+from expunge import Project
 from expunge.errors import ExpungeError
 from expunge.projects.wanted import wanted
 from expunge.receipts.ledger import Ledger
@@ -139,3 +141,51 @@ def test_an_answer_from_elsewhere_does_not_stop_the_project(project, tmp_path):
     project.forget(ids=["p9"])
     assert [text for text in said if "request 1 was closed in the ledger with the receipt" in text]
     project.accept()
+
+
+def test_a_changed_audit_is_no_evidence_for_a_second_request(project):
+    said = []
+    project.say = said.append
+    project.register([wanted(ids=["p1", "p2"]), wanted(ids=["p9"])])
+    project.answer(pending=True)
+    audit = project.path / "models/0001.request-1.json"
+    stat = audit.stat()
+    audit.write_bytes(audit.read_bytes().replace(b'"UA": ', b'"UA":  ', 1))
+    os.utime(audit, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert project.forget(ids=["p1"]).outcomes
+    assert [text for text in said if "request 3 gets a new run, as files that prove run 1" in text]
+    audit.unlink()
+    assert project.forget(ids=["p2"]).outcomes, "the audit of the whole run is not that of the request"
+
+
+def test_two_requests_for_the_same_samples_in_one_run(project):
+    project.register(
+        [wanted(ids=["p1", "p2"]), wanted(ids=["p2", "p1"]), wanted(ids=["p1", "p2"], goal="unlearn")]
+    )
+    found = project.answer(pending=True)
+    numbers = [e["number"] for e in found.record.details["requests"]]
+    assert numbers == [r.number for r in project.status().requests if r.run] and len(set(numbers)) == len(
+        numbers
+    )
+    assert set(found.bad_verdicts) <= set(numbers)
+    project.accept()
+
+
+@pytest.mark.parametrize("name", ["03", "3.0"])
+def test_a_class_that_is_written_in_another_way_is_accepted(project, name):
+    project.forget(classes=name)
+    project.accept()
+
+
+def test_a_new_project_tells_which_requests_of_the_old_one_are_open(project, monkeypatch, tmp_path):
+    project.forget(ids=["p1"])
+    project.forget(ids=["p2"])
+    came_back(monkeypatch, 0)
+    project.forget(ids=["p9"])
+    ledger(project).attach(2, status="open", note="again")
+    ledger(project).add("by hand", ["x"])
+    said = []
+    model = project.path / project.status().model
+    Project.create(tmp_path / "next", project.settings, model, say=said.append)
+    assert [t for t in said if "requests that wait (4)" in t]
+    assert [t for t in said if "requests that came back or were reopened (1, 2)" in t]

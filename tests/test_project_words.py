@@ -204,7 +204,10 @@ def test_sentences_on_requests_without_samples_name_the_numbers_of_the_project()
     record = SimpleNamespace(
         details={"earlier_requests": entries, "limits": ["first", *not_scored(entries), "last"]}
     )
-    known = [SimpleNamespace(request=name, number=number) for name, number in (("a", 2), ("b", 4), ("c", 7))]
+    known = [
+        SimpleNamespace(request=name, number=number, before={})
+        for name, number in (("a", 2), ("b", 4), ("c", 7))
+    ]
     renumber(record, known, [])
     first, gone, tested, last = record.details["limits"]
     assert (first, last) == ("first", "last")

@@ -12,23 +12,32 @@ from ..receipts.ledger import Ledger
 from ..records.record import Record
 from .answered import Answer
 from .earlier import earlier_answer, follow
-from .folder import Folder
+from .folder import Folder, sha256
 from .prepared import Prepared, Say
 from .requests import ProjectRequest, audit_file
 
 
 def evidence(folder: Folder, state: dict[str, Any], request: ProjectRequest) -> dict[str, Path]:
-    """Return record, audit, receipt and secret of an answered request; empty if one of them is missing."""
+    """Return record, audit, receipt and secret of an answered request; empty if one of them is missing or was changed."""
     entry = state["models"][request.run]
     model = folder.path / entry["file"]
-    own = audit_file(model, request.number)
+    own, hashes = audit_file(model, request.number), state.get("files", {})
     files = {
-        "audit": own if own.is_file() else model.with_suffix(".json"),
+        "audit": own if own.is_file() or _name(folder, own) in hashes else model.with_suffix(".json"),
         "record": model.with_suffix(".json"),
         "receipt": model.with_suffix(".receipt.json"),
         "secret": model.with_suffix(f".{entry['receipt'][:11]}.secret.json"),
     }
-    return files if all(file.is_file() for file in files.values()) else {}
+    sound = all(
+        file.is_file() and hashes.get(_name(folder, file), digest := sha256(file)) == digest
+        for file in files.values()
+    )
+    return files if sound else {}
+
+
+def _name(folder: Folder, file: Path) -> str:
+    """Return the name that `state.json` has for a file of the project."""
+    return file.relative_to(folder.path).as_posix()
 
 
 def answer_by(
@@ -85,6 +94,11 @@ def answer_repeats(
             say(answer_by(ledger, entry, earlier, known[earlier.request], files))
             kept.append(files["record"])
         else:
+            if earlier:
+                say(
+                    f"request {entry.number} gets a new run, as files that prove run {earlier.run} are missing or were changed; `expunge "
+                    "status` names them."
+                )
             left.append((entry, split))
     return left, kept
 

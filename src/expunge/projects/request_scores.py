@@ -55,12 +55,17 @@ def renumber(
     """
     # of several requests for the same samples, the first one
     numbers = {split: own[0] for split, own in numbers_of(requests).items()}
+    answered = list(answered)
     numbers |= {past.request: request.number for request, past in answered}
+    # those of the run have the order of `answered`, and two of them may have the same samples
+    own = [request.number for request, _ in answered]
     details = record.details
     before = not_scored(details.get("earlier_requests") or ())
     for name in ("earlier_requests", "requests"):
-        for entry in details.get(name) or ():
+        for at, entry in enumerate(details.get(name) or ()):
             old, new = entry["number"], numbers.get(entry["request"], entry["number"])
+            if name == "requests" and at < len(own):
+                new = own[at]
             entry["number"] = new
             if reason := entry.get("reason"):
                 entry["reason"] = reason.replace(f"of request {old} is", f"of request {new} is", 1)
