@@ -21,7 +21,7 @@ from expunge.errors import ExpungeError
 from expunge.models import build
 from expunge.projects.fingerprints import Fingerprints
 from expunge.projects.folder import sha256
-from expunge.projects.pending import left_waiting
+from expunge.projects.left_waiting import left_waiting
 from expunge.projects.prepared import prepare
 from expunge.projects.returned import ReturnedCopies, find_returned
 from expunge.projects.settings import checked

@@ -12,7 +12,7 @@ from expunge.cli import main
 from expunge.data.waiting import WaitingRequest, leave_out
 from expunge.errors import ExpungeError
 from expunge.projects.answered import StillOpen
-from expunge.projects.pending import left_waiting
+from expunge.projects.left_waiting import left_waiting
 from expunge.projects.prepared import prepare
 from expunge.projects.requests import ProjectRequest
 from expunge.projects.seal import seal_problems, sealed

@@ -210,7 +210,9 @@ def test_sentences_on_requests_without_samples_name_the_numbers_of_the_project()
         details={"earlier_requests": entries, "limits": ["first", *not_scored(entries), "last"]}
     )
     known = [
-        SimpleNamespace(request=name, number=number, not_shown=name == "b", unreliable_mia=name == "c")
+        SimpleNamespace(
+            request=name, number=number, before={}, not_shown=name == "b", unreliable_mia=name == "c"
+        )
         for name, number in (("a", 2), ("b", 4), ("c", 7), ("a", 8))
     ]
     renumber(record, known, [])

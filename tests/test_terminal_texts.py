@@ -177,7 +177,8 @@ def test_the_tables_of_records(capsys):
 
 def test_every_text_of_the_state_of_a_project(monkeypatch, tmp_path, capsys):
     from expunge import Project
-    from expunge.projects.requests import ProjectRequest, utc_today
+    from expunge.days import utc_today
+    from expunge.projects.requests import ProjectRequest
 
     what = {"ids": ["x"], "classes": [], "group": "", "goal": None, "subject": "s", "due": ""}
     values = {"number": 1, "subject": "s", "due": "2020-01-01", "what": what, "kind": "ids", "samples": 1, "state": "came back",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from calendar import monthrange
-from datetime import date
+from datetime import UTC, date, datetime
 
 # what a message asks for
 REMEDY = "write a day as 2026-01-31"
@@ -38,3 +38,8 @@ def a_month_after(day: date) -> date:
     """Return the same day of the next month, or the last day of that month if it is shorter."""
     year, month = (day.year, day.month + 1) if day.month < 12 else (day.year + 1, 1)
     return date(year, month, min(day.day, monthrange(year, month)[1]))
+
+
+def utc_today() -> date:
+    """Return today (UTC), as the ledger counts days."""
+    return datetime.now(UTC).date()

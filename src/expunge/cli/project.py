@@ -76,9 +76,9 @@ def forget(
         classes: Classes to forget, by name or number.
         track: Trackers of the run.
     """
+    from ..days import utc_today
     from ..projects.answered import NotAnswered, NothingWaits, StillOpen
     from ..projects.project import Project
-    from ..projects.requests import utc_today
 
     requests = flags.requests(classes)
     project = Project(flags.project, wait=flags.wait_for, say=notice, tracker=track.track)

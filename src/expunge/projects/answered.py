@@ -131,7 +131,9 @@ class StillOpen(ExpungeError):
     """Requests are open, and a run can answer none of them."""
 
 
-def check_some(requests: Sequence[object], skipped: Sequence[str], say: Callable[[str], None]) -> None:
+def check_some(
+    requests: Sequence[object], skipped: Sequence[str], say: Callable[[str], None] = lambda text: None
+) -> None:
     """Tell why requests are skipped. Raise `StillOpen` with the reasons, or `NothingWaits` without any, if none is left."""
     if not requests:
         raise_all(skipped, StillOpen)

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..data.id_forms import composed
+from ..data.past_requests import requests_of
 from ..data.split import Split
 from ..receipts.ledger import Ledger
 from ..receipts.ledger_file import read_head
 from ..receipts.request_entry import due_note
+from .earlier import take_over
 from .folder import LEDGER, Folder
 from .ledger_limits import read_states, write_limits
 from .moves import unchanged_ledger
@@ -34,6 +36,7 @@ def ledger_copy(folder: Folder, work: Path, prepared: Prepared, say: Say) -> Led
     ledger = Ledger(copied, create=not kept.exists())
     write_limits(ledger, prepared.settings, say)
     prepared.in_ledger = read_states(ledger, prepared.requests)
+    take_over(prepared.state, prepared.requests, requests_of(prepared.model), ledger, say)
     return ledger
 
 
@@ -62,9 +65,14 @@ def enter(
     return prepared.requests[len(prepared.requests) - len(new) :], splits
 
 
-def not_proved(ledger: Ledger, requests: Sequence[ProjectRequest]) -> list[str]:
-    """Return what the ledger lacks to call requests proved, one sentence for each request."""
-    read_states(ledger, requests)
+def not_proved(
+    ledger: Ledger, every: Sequence[ProjectRequest], requests: Sequence[ProjectRequest]
+) -> list[str]:
+    """Return what the ledger lacks to call requests proved, one sentence for each request.
+
+    Also lets `every` request of the project have its state in the ledger.
+    """
+    read_states(ledger, every)
     return [
         f"request {r.number} is done, and not proved. Missing: {'; '.join(r.missing)}."
         for r in requests

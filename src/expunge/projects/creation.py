@@ -17,8 +17,8 @@ from ..records.part_files import lock
 from ..records.request_file import answered_requests, requests_path, write_requests
 from .arguments import check_project, path_of
 from .folder import LEDGER, MODELS, SETTINGS, STATE, check_new, create, sha256, write_state
-from .ledger_limits import public_key, write_limits
-from .predecessor import begin, predecessor_of
+from .ledger_limits import public_key, read_states, write_limits
+from .predecessor import Predecessor, begin, predecessor_of
 from .setting_paths import fixed_paths
 from .settings import ProjectSettings, load_original
 
@@ -40,7 +40,7 @@ def make_folder(
     path, checkpoint = path_of("the folder", path), path_of("the checkpoint", checkpoint)
     check_new(path)
     remove_leftovers(path)
-    before = predecessor_of(checkpoint)
+    before = _predecessor(checkpoint, say)
     read, source, problems = load_original(settings, checkpoint, before.drawn["classes"] if before else ())
     try:
         public_key(settings)
@@ -79,6 +79,32 @@ def _with_fixed_paths(settings: Any) -> ProjectSettings:
             f"the settings are {settings!r}; give what `checked` returns (expunge.projects.settings)."
         )
     return settings.model_copy(update=fixed_paths(settings.model_dump()))
+
+
+def _predecessor(checkpoint: Path, say: Callable[[str], None]) -> Predecessor | None:
+    """Return what `predecessor_of` returns, and say which requests of that project are open: the new one does not know that."""
+    before = predecessor_of(checkpoint)
+    if before is None:
+        return None
+    requests = list(before.requests)
+    if before.ledger.is_file():
+        # a ledger that cannot be read says nothing
+        with suppress(ExpungeError):
+            requests += read_states(Ledger(before.ledger), requests)
+    waiting = [str(r.number) for r in requests if r.is_open and r.state == "waiting"]
+    again = [str(r.number) for r in requests if r.is_open and (r.state == "came back" or r.is_reopened)]
+    remedy = "answer them there first, or enter them here too."
+    if waiting:
+        say(
+            f"the project that made the model has requests that wait ({', '.join(waiting)}), which this project does not know: runs train "
+            f"on their samples; {remedy}"
+        )
+    if again:
+        say(
+            f"the project that made the model has requests that came back or were reopened ({', '.join(again)}), and this project does not "
+            f"know that: the model may still recognise their samples; {remedy}"
+        )
+    return before
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from ..receipts.deletion import Status, ids_hash
 from ..receipts.issue import issue, record_hash
 from ..receipts.ledger import Ledger
 from ..receipts.limits import visible
+from ..receipts.receipt import Receipt
 from ..records.checkpoint import write_checkpoint
 from ..records.checkpoint_metadata import metadata_for
 from ..records.record import Record, plain, settings_of
@@ -24,7 +25,7 @@ from .answered import Answer, Setting
 from .folder import MODELS, REPORT, sha256
 from .ledger_limits import signing_key
 from .prepared import Prepared
-from .request_scores import apply_audit
+from .request_scores import apply_audit, numbers_of
 from .requests import ProjectRequest, audit_file
 
 # Records that the report shows: all of them would make each request slower than the one before.
@@ -75,12 +76,13 @@ def deliver(
     remember_requests(found.model, [new.get(r.request, r) for r in requests_of(found.model)])
     requests = write_requests(requests_path(out), requests_of(found.model))
     evidence = {"record": record_file, "receipt": receipt_file, "secret": secret_file}
+    known = numbers_of(r for r in latest.requests if r.state != "waiting" and r not in entries)
     for at, (entry, own) in enumerate(zip(entries, found.splits, strict=True)):
         audit = record_file
         if found.parts and not found.parts[at].whole:
             owner = part_of(ledger.request(entry.number), own.request, own.forget.ids, secret)
             audit = found.parts[at].audit_of(found.record, owner).save(audit_file(out, entry.number))
-        _attach(ledger, entry, own.forget.ids, {**evidence, "audit": audit})
+        _attach(ledger, entry, own.forget.ids, {**evidence, "audit": audit, "known": known})
     project = latest.model_file.parents[1]
     earlier = [(project / m["file"]).with_suffix(".json") for m in models[-SHOWN_RECORDS + 1 :]]
     shown = [Record.load(file) for file in earlier if file.exists()]
@@ -113,7 +115,11 @@ def _attach(ledger: Ledger, entry: ProjectRequest, ids: Sequence[str], files: di
         ledger.attach(entry.number, ids=own, **files)
         return
     note = f"the run covers {len(own)} of its {request.ids} samples; the data no longer has the others"
-    ledger.attach(entry.number, record=files["record"], audit=files["audit"], status="done", note=note)
+    del files["secret"]
+    if ledger.answered_by(Receipt.load(files["receipt"]).id):
+        # without a proof, a receipt answers one request only
+        del files["receipt"]
+    ledger.attach(entry.number, status="done", note=note, **files)
 
 
 def mark_failed(
@@ -139,11 +145,12 @@ def mark_answered(
     run = len(prepared.state["models"])
     own = found.record.details.get("requests", [])
     unsure = {e["number"] for e in own if e["warning"]}
+    remembered = {past.request: past.ids for past in requests_of(prepared.model)}
     for entry, past in zip(entries, found.requests, strict=True):
         entry.not_shown = entry.number in unsure
         entry.unreliable_mia = contradicted(found.record.scores)
         entry.tried = prepared.settings.attempt(len(entry.what["ids"]))
-        entry.answered(run, past)
+        entry.answered(run, past, remembered)
     known = [r for r in prepared.requests if r not in entries]
     for entry in apply_audit(known, found.earlier, run):
         # the ledger has reopened it where it found its receipt in the audit

@@ -1,11 +1,14 @@
-"""Which earlier request removed already what a new one asks for."""
+"""Which earlier request removed already what another one asks for, and answers it too."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from ..data.past_requests import PastRequest
 from ..data.split import Split
+from ..receipts.ledger import Ledger
+from .folder import LEDGER
 from .requests import ProjectRequest
 
 
@@ -20,11 +23,68 @@ def covers(past: PastRequest, split: Split) -> bool:
 def earlier_answer(
     split: Split, answered: Sequence[PastRequest], requests: Sequence[ProjectRequest]
 ) -> ProjectRequest | None:
-    """Return the latest request of a project that is done and proved, and removed all that a split asks for, or None."""
+    """Return the latest request of a project that is done and proved, and removed all that a split asks for, or None.
+
+    Also None if another request for some of these samples came back or was reopened: then the latest model may know them.
+    """
     by_hash = {past.request: past for past in answered}
+    known, asked = {past.request: past.ids for past in answered}, set(split.as_request("").ids)
+    for request in requests:
+        again = request.is_open and (request.state == "came back" or request.is_reopened)
+        if again and not asked.isdisjoint(request.all_ids(known)):
+            return None
     for request in reversed(requests):
         past = by_hash.get(request.request)
         done = request.state == "done" and not request.is_open
         if past is not None and done and request.run and covers(past, split):
             return request
     return None
+
+
+def follow(request: ProjectRequest, earlier: ProjectRequest, past: PastRequest) -> None:
+    """Let a request be one that the run of an earlier one answered: later audits name that, and both come back together."""
+    request.state, request.request, request.run = "done", earlier.request, earlier.run
+    request.then, request.now = dict(earlier.then), dict(earlier.now)
+    request.audited = earlier.audited
+    request.not_shown, request.unreliable_mia = earlier.not_shown, earlier.unreliable_mia
+    request.keep_part(past)
+
+
+def take_over(
+    state: Mapping[str, Any],
+    requests: Sequence[ProjectRequest],
+    answered: Sequence[PastRequest],
+    ledger: Ledger,
+    say: Callable[[str], None],
+) -> None:
+    """Let requests that wait have the answers that a person attached to them in the ledger (`expunge ledger attach`).
+
+    Args:
+        state: The state of the project.
+        requests: Its requests, with their states in the ledger.
+        answered: Those that the model has answered.
+        ledger: The ledger.
+        say: Gets a sentence for each of them.
+    """
+    runs = {entry["receipt"]: run for run, entry in enumerate(state["models"]) if entry.get("receipt")}
+    known = {past.request: past for past in answered}
+    for request in (r for r in requests if r.state == "waiting" and not r.is_open):
+        entry = ledger.request(request.number)
+        if not entry.receipt:
+            # refused or withdrawn
+            continue
+        run, asked = runs.get(entry.receipt, 0), set(request.what["ids"])
+        for earlier in requests if entry.proved and asked else ():
+            past = known.get(earlier.request)
+            if past and earlier.state != "waiting" and earlier.run == run and asked <= set(past.ids):
+                follow(request, earlier, past)
+                say(
+                    f"request {request.number} was answered in the ledger with run {run}, and the project takes that over."
+                )
+                break
+        else:
+            say(
+                f"request {request.number} was closed in the ledger with the receipt {entry.receipt[:11]}, which is not shown to be of a "
+                "run of this project for these samples, so no run of the project answers it and none keeps its samples out. To answer "
+                f"it here, open it with `expunge ledger attach {LEDGER} {request.number} --status open` and run `expunge forget --pending`."
+            )

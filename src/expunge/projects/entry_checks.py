@@ -7,19 +7,15 @@ Free texts (`gone`, `reason`) and what only a run knows of a waiting request can
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..audit.evaluation import contradicted
-from ..data.id_forms import composed
 from ..data.past_requests import PastRequest
-from ..receipts.deletion import Request as LedgerRequest
-from ..receipts.deletion import ids_hash
 from ..receipts.ledger import Ledger
 from ..receipts.receipt import Receipt
-from ..records.record import Record
 from ..records.request_file import read_requests
+from .answered_checks import Records, answered_entries
 from .folder import HELD_OUT, LEDGER, SAMPLES, STATE, Folder, request_file, sha256
 from .requests import ProjectRequest
 from .seal import SEAL
@@ -46,30 +42,14 @@ def entry_problems(folder: Folder, state: dict[str, Any]) -> list[str]:
     # what follows from them would only confuse
     entries = [] if found else request_entries(state)
     ledger = {r.number: r for r in Ledger(folder.find(LEDGER, state)).requests()}
-    records = _Records(folder, state)
+    records = Records(folder, state)
     for request in entries:
         reasons = _forms(request, len(state["models"]) - 1)
         known = ledger.get(request.number)
         if not reasons and request.state != "waiting" and answered is not None and known is not None:
-            reasons = _answered_entries(request, state, answered, known, records)
+            reasons = answered_entries(request, state, answered, known, records)
         found += [f"request {request.number}: {text}" for text in reasons]
     return [f"{folder.path / STATE}: {text}; {_BACKUP}." for text in found]
-
-
-class _Records:
-    """Read the record of each run once."""
-
-    def __init__(self, folder: Folder, state: Mapping[str, Any]):
-        self.folder, self.state = folder, state
-        self.read: dict[int, Record | None] = {}
-
-    def of(self, run: int) -> Record | None:
-        """Return the record of a run; None if its file is missing."""
-        if run not in self.read:
-            name = str(Path(self.state["models"][run]["file"]).with_suffix(".json"))
-            path = self.folder.find(name, dict(self.state))
-            self.read[run] = Record.load(path) if run and path.is_file() else None
-        return self.read[run]
 
 
 def _model_entries(folder: Folder, state: dict[str, Any]) -> Iterator[str]:
@@ -166,75 +146,3 @@ def _forms(request: ProjectRequest, last: int) -> list[str]:
         reasons.append("the entry state is 'came back', and no run is named")
     wrong = [f"{n}.{k}" for n in ("then", "now") for k, v in getattr(request, n).items() if not 0 <= v <= 100]
     return reasons + [f"the entry {name} is no percentage" for name in wrong]
-
-
-def _answered_entries(
-    request: ProjectRequest,
-    state: dict[str, Any],
-    answered: Sequence[PastRequest],
-    known: LedgerRequest,
-    records: _Records,
-) -> list[str]:
-    """Return where an answered request is not what the model, the ledger and the records know of it."""
-    past = next((p for p in answered if p.request == request.request), None)
-    if past is None:
-        return ["the entry request is not the hash of a request that the model has answered"]
-    reasons = []
-    receipt = state["models"][request.run].get("receipt")
-    # a repeated request names the run of the earlier one, which a later run may have answered again
-    again = sum(r["request"] == request.request for r in state["requests"]) > 1 and receipt != past.receipt
-    if past.receipt and receipt != past.receipt and not again:
-        reasons.append(f"the entry run is {request.run}, and another run has its receipt {past.receipt}")
-    if any(at >= len(past.ids) for at in request.part):
-        reasons.append(f"the entry part has positions beyond its {len(past.ids)} samples")
-    elif known.proved and ids_hash(known.ids_salt, request.ids_in(past.ids)) != known.ids_hash:
-        reasons.append("the entries request and part name other samples than the ledger got when it came")
-    if dict(past.scores) != request.then and not again:
-        reasons.append("the entry then has other scores than the audit of its run")
-    goal = request.what.get("goal") or ("unlearn" if request.kind == "class" else "untrain")
-    if goal != past.goal and past.goal != "unlearn":
-        reasons.append(f"the entry what.goal is {goal!r}, and its run had {past.goal!r}")
-    reasons += _names(request, state, past)
-    if again:
-        return reasons
-    record = records.of(request.audited)
-    scores = None if record is None else _audited_scores(request, past, record)
-    if scores is not None and request.audited and request.now != scores:
-        reasons.append(f"the entry now has other scores than the audit of run {request.audited}")
-    own = None if reasons else records.of(request.run)
-    if own is not None and request.unreliable_mia != contradicted(own.scores):
-        reasons.append(
-            f"the entry unreliable_mia is {request.unreliable_mia}, and the audit of its run says otherwise"
-        )
-    entries = [] if own is None else own.details.get("requests", [])
-    warned = [bool(e.get("warning")) for e in entries if e.get("request") == past.request]
-    if warned and warned[0] != request.not_shown:
-        reasons.append(f"the entry not_shown is {request.not_shown}, and the audit of its run says otherwise")
-    return reasons
-
-
-def _names(request: ProjectRequest, state: Mapping[str, Any], past: PastRequest) -> Iterator[str]:
-    """Yield where the classes or the group of an answered request are not those that its run removed."""
-    names = [composed(name) for name in (state.get("drawn") or {}).get("classes", ())]
-    for name in request.what["classes"] if past.classes and names else ():
-        numbers = {k for k, known in enumerate(names) if composed(name) in (known, str(k))}
-        if not numbers & set(past.classes):
-            yield f"the entry what.classes has {name!r}, which its run did not remove by the order of drawn.classes"
-    column, _, value = request.what.get("group", "").partition("=")
-    kept = past.description
-    if (
-        kept.get("scenario") == "group"
-        and request.kind == "group"
-        and [column, [value]] != [kept.get("column"), list(kept.get("values", ()))]
-    ):
-        yield f"the entry what.group is {request.what['group']!r}, and its run removed another group"
-
-
-def _audited_scores(request: ProjectRequest, past: PastRequest, record: Record) -> dict[str, float] | None:
-    """Return UA and MIA of a request in the record of the run that audited it last; None if it has none."""
-    if request.audited == request.run:
-        return dict(past.scores)
-    for entry in record.details.get("earlier_requests", ()):
-        if entry.get("request") == past.request and entry.get("UA") is not None:
-            return {name: entry[name] for name in ("UA", "MIA") if entry.get(name) is not None}
-    return None

@@ -7,6 +7,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from ..days import utc_today
 from ..errors import ExpungeError, raise_all
 from ..receipts.ledger import Ledger
 from ..receipts.ledger_rows import LedgerHead
@@ -15,7 +16,7 @@ from .file_stats import file_stat
 from .folder import HELD_OUT, LEDGER, MODELS, REPORT, SAMPLES, STATE, Folder, request_file, sha256
 from .moves import lost_rows
 from .places import place_problems
-from .requests import ProjectStatus, utc_today
+from .requests import ProjectStatus
 from .run_checks import audits_of, model_problems, run_files, run_problems
 from .seal import broken_seal
 from .state import request_entries

@@ -31,10 +31,11 @@ def note_gone(
     """
     here = set(map(str, source.train.ids)) if source.train.ids is not None else None
     found = {e.past.request: e for e in find_samples(answered, source.train, source.test)}
+    known = {past.request: past.ids for past in answered}
     news = []
     for request in requests:
         entry = found.get(request.request)
-        text = "" if entry is None or here is None else _sentence(entry, here, request)
+        text = "" if entry is None or here is None else _sentence(entry, here, request, known)
         if text and text != request.gone:
             news.append(f"request {request.number}: {text}.")
         request.gone = text
@@ -46,12 +47,14 @@ def note_gone(
         )
 
 
-def _sentence(entry: EarlierRequest, here: set[str], request: ProjectRequest) -> str:
+def _sentence(
+    entry: EarlierRequest, here: set[str], request: ProjectRequest, known: Mapping[str, Sequence[str]]
+) -> str:
     """Return which samples of a request are gone, and what audits still score; empty if all are there.
 
     The run that answered it may have removed more than it asks for.
     """
-    own, run = request.ids_in(entry.past.ids), request.run
+    own, run = request.all_ids(known), request.run
     count, gone = len(own), sum(name not in here for name in own)
     if not gone:
         return ""

@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 
-import torch
-from torch import Tensor
-
-from ..data.forget_set import class_numbers, samples_in_group
+from ..data.forget_set import class_numbers
 from ..data.id_problems import SHOWN_IDS, ids_of
 from ..data.past_requests import requests_of
 from ..data.samples import Data
 from ..data.split import Split
-from ..data.waiting import WaitingRequest
 from ..errors import ExpungeError, SplitError
 from .answered import Setting
 from .folder import LEDGER
-from .prepared import Prepared, Say, say_nothing
+from .prepared import Prepared, Say
 from .requests import ProjectRequest
-from .returned import with_copies
 from .settings import ProjectSettings
 from .wanted import Wanted
+
+# number of a request, and why it stays open, as a sentence
+StaysOpen = tuple[int, str]
 
 
 def open_requests(
     prepared: Prepared, say: Say, new: Sequence[ProjectRequest] = ()
-) -> tuple[list[ProjectRequest], list[str]]:
+) -> tuple[list[ProjectRequest], list[StaysOpen]]:
     """Return the open requests that a run may answer, without the `new` ones, with the ids of their samples.
 
     They wait, came back, were reopened in the ledger, or are not proved. One that came back or was reopened gets those of its ids
@@ -38,17 +34,17 @@ def open_requests(
     lacks some of its ids. One that only the ledger has is left out.
 
     Returns:
-        The requests, and why each of the others stays open, one sentence each.
+        The requests, and why each of the others stays open.
     """
     known, ledger = {past.request: past.ids for past in requests_of(prepared.model)}, prepared.root / LEDGER
     entries, left = [], []
     for entry in (r for r in prepared.requests if r.is_open and r not in new):
         if entry.state != "waiting":
-            ids = entry.what["ids"] or entry.ids_in(known.get(entry.request, ()))
+            ids = entry.what["ids"] or entry.all_ids(known)
             here = _present(ids, prepared.setting.train)
             classes = bool(_classes_left(entry, prepared.setting.train))
             if reason := _stays_open(entry, len(ids), len(here), classes, prepared.settings, ledger):
-                left.append(reason)
+                left.append((entry.number, reason))
                 continue
             if gone := len(ids) - len(here):
                 say(
@@ -57,7 +53,23 @@ def open_requests(
                 )
             entry.what = {**entry.what, "ids": here}
         entries.append(entry)
-    return entries, left + [what_to_do(entry, ledger) for entry in prepared.in_ledger if entry.is_open]
+    return entries, left + [(e.number, what_to_do(e, ledger)) for e in prepared.in_ledger if e.is_open]
+
+
+def still_open(prepared: Prepared, left: Sequence[StaysOpen], say: Say) -> list[str]:
+    """Return why requests are open after a run that left them out. It may have given them what they lacked.
+
+    Args:
+        prepared: The project after the run, with the states in the ledger.
+        left: What `draw_open` returned.
+        say: Gets each sentence.
+    """
+    entries = {entry.number: entry for entry in [*prepared.requests, *prepared.in_ledger]}
+    kept = [(entries[number], text) for number, text in left if entries[number].is_open]
+    tried = [_tried(e) if text.startswith(_NOT_PROVED.format(e.number)) else text for e, text in kept]
+    for text in tried:
+        say(text)
+    return tried
 
 
 def what_to_do(entry: ProjectRequest, ledger: Path) -> str:
@@ -94,15 +106,22 @@ def _stays_open(
         return f"{start}{gone}so no run can answer it again. {_remedy(entry, ledger)}"
     if entry.state != "done" or entry.is_reopened:
         return ""
-    if here < max(count, entry.samples):
+    if here < (total := max(count, entry.samples)):
+        gone = f"the data no longer has {total - here:,} of its {total:,} samples, "
         return f"{start}{gone}so no run can prove it. {_remedy(entry, ledger)}"
     if entry.tried == settings.attempt(here):
-        return (
-            f"request {entry.number} is done, and not proved. Missing: {'; '.join(entry.missing)}. A run with the same settings gives no "
-            "other result, so none was made; change the settings of the method or the reference in expunge.toml, or the limits of the "
-            "ledger."
-        )
+        return _tried(entry)
     return ""
+
+
+_NOT_PROVED = "request {} is done, and not proved."
+
+
+def _tried(entry: ProjectRequest) -> str:
+    return (
+        f"{_NOT_PROVED.format(entry.number)} Missing: {'; '.join(entry.missing)}. A run with the same settings gives no other result, so "
+        "none was made for it; change the settings of the method or the reference in expunge.toml, or the limits of the ledger."
+    )
 
 
 def _remedy(entry: ProjectRequest, ledger: Path) -> str:
@@ -130,7 +149,7 @@ def _has_samples(name: str, train: Data) -> bool:
 
 def draw_open(
     prepared: Prepared, pending: bool, say: Say, new: Sequence[ProjectRequest] = ()
-) -> tuple[list[ProjectRequest], list[Split], list[str]]:
+) -> tuple[list[ProjectRequest], list[Split], list[StaysOpen]]:
     """Return the open requests that a run may answer, their splits, and why the others stay open. None without `pending`."""
     entries, left = open_requests(prepared, say, new) if pending else ([], [])
     drawn, splits, problems = draw_each(prepared.setting, entries, say, prepared.root / LEDGER)
@@ -139,11 +158,11 @@ def draw_open(
 
 def draw_each(
     setting: Setting, entries: Sequence[ProjectRequest], say: Say, ledger: Path
-) -> tuple[list[ProjectRequest], list[Split], list[str]]:
+) -> tuple[list[ProjectRequest], list[Split], list[StaysOpen]]:
     """Draw the split of each request from today's data. One that cannot be drawn does not keep the others waiting.
 
     Returns:
-        The requests that can be drawn, their splits, and why the others cannot, one sentence for each problem.
+        The requests that can be drawn, their splits, and number and sentence for each problem of the others.
     """
     drawn, splits, problems = [], [], []
     for entry in entries:
@@ -151,8 +170,11 @@ def draw_each(
             split = resolve(setting, entry)
         except ExpungeError as error:
             problems += [
-                f"request {entry.number} cannot be answered and stays open: {text} Restore the samples, or close the request with "
-                f"{_closing(entry, ledger)} and ask for the others anew."
+                (
+                    entry.number,
+                    f"request {entry.number} cannot be answered and stays open: {text} Restore the samples, or close the request with "
+                    f"{_closing(entry, ledger)} and ask for the others anew.",
+                )
                 for text in error.problems
             ]
             continue
@@ -198,40 +220,6 @@ def _again(entry: ProjectRequest, train: Data) -> Wanted:
     if entry.kind == "class":
         return replace(entry.wanted, classes=_classes_left(entry, train))
     return replace(entry.wanted, ids=tuple(entry.what["ids"]), group="")
-
-
-def left_waiting(
-    prepared: Prepared, answered: Sequence[ProjectRequest], say: Say = say_nothing
-) -> list[WaitingRequest]:
-    """Return the requests that wait and are not answered by a run, with their samples in today's data and copies of these."""
-    numbers, train = {entry.number for entry in answered}, prepared.setting.train
-    entries = [r for r in prepared.requests if r.state == "waiting" and r.is_open and r.number not in numbers]
-    if not entries:
-        return []
-    places = {name: at for at, name in enumerate(ids_of(train))}
-    waiting = []
-    for entry in entries:
-        members, classes = torch.zeros(len(train), dtype=torch.bool), tuple[int, ...]()
-        # the class or group may be gone from the data
-        with suppress(SplitError), warnings.catch_warnings(action="ignore"):
-            members, classes = _members(entry.wanted, train)
-        members[[places[name] for name in entry.what["ids"] if name in places]] = True
-        waiting.append(WaitingRequest(entry.number, members.nonzero()[:, 0], classes))
-    pins, promised = prepared.pins, {entry.number: entry.what["ids"] for entry in entries}
-    waiting = with_copies(pins.fingerprints, pins.current, train, waiting, promised, prepared.settings.copies)
-    for request in waiting:
-        if request.note:
-            say(request.note)
-    return waiting
-
-
-def _members(asked: Wanted, train: Data) -> tuple[Tensor, tuple[int, ...]]:
-    """Return the samples that the class or group of a request has today, bool (N,), and the numbers of its classes."""
-    if asked.group:
-        column, _, value = asked.group.partition("=")
-        return samples_in_group(column, [value], train), ()
-    classes = class_numbers(asked.classes, train, train.num_classes) if asked.classes else []
-    return torch.isin(train.labels, torch.tensor(classes, dtype=torch.int64)), tuple(classes)
 
 
 def _present(ids: Sequence[str], data: Data) -> list[str]:

@@ -18,8 +18,10 @@ from ..sources.source import Source
 from .division import divided_as
 from .entries import Entries
 from .fingerprints import NAME, Fingerprints, sample_problems
-from .folder import HELD_OUT, MODELS, SAMPLES, SETTINGS, STATE, Folder, sha256, write_private_json
+from .folder import HELD_OUT, LEDGER, MODELS, SAMPLES, SETTINGS, STATE, Folder, sha256, write_private_json
 from .held_out import any_split
+from .requests import ProjectRequest
+from .state import request_entries
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,13 +29,15 @@ class Predecessor:
     """Hold what the project fixed that made a model.
 
     Args:
-        waiting: Numbers of its requests that wait.
+        requests: Its requests, without their states in the ledger.
+        ledger: Its ledger.
         drawn: The entry `drawn` of its state.
         held_out: Ids of its validation set; empty without one, and if its data has no ids.
         samples: Its fingerprints. None in a project of an earlier version.
     """
 
-    waiting: list[int]
+    requests: list[ProjectRequest]
+    ledger: Path
     drawn: dict[str, Any]
     held_out: list[str]
     samples: Fingerprints | None
@@ -78,7 +82,8 @@ def predecessor_of(checkpoint: Path) -> Predecessor | None:
         ]
     )
     return Predecessor(
-        [r["number"] for r in state["requests"] if r["state"] == "waiting"],
+        request_entries(state),
+        folder.find(LEDGER, state),
         drawn,
         json.loads(names.read_text(encoding="utf-8")) if drawn["held_out"] else [],
         Fingerprints.load(samples) if drawn.get("samples") else None,
@@ -102,12 +107,6 @@ def begin(
         ExpungeError: Samples of earlier requests may be in the data, and nobody could recognise them; or the validation set
             of the model is not known.
     """
-    if before is not None and before.waiting:
-        numbers = ", ".join(map(str, before.waiting))
-        say(
-            f"the project that made the model has requests that wait ({numbers}), which this project does not know: runs train on their "
-            "samples; answer them there first, or enter them here too."
-        )
     if not answered:
         return None
     samples = None if before is None else before.samples

@@ -21,9 +21,10 @@ from .arguments import check_project, check_requests, path_of
 from .changes import commit, enter, ledger_copy, not_proved
 from .creation import make_folder, remove_leftovers
 from .delivery import deliver_answer, mark_failed
-from .file_checks import check_files, evidence_problems, file_problems, project_status
+from .file_checks import check_files, project_status
 from .ledger_limits import public_key
-from .pending import draw_open, left_waiting
+from .left_waiting import left_waiting
+from .pending import draw_open, still_open
 from .plan import Plan, plan_answer
 from .prepared import Prepared, Say, for_requests, prepare, say_nothing
 from .repeated import answer_repeats, answer_without_run, note_repeats
@@ -129,9 +130,8 @@ class Project:
     def answer(self, new: Sequence[Wanted] = (), *, pending: bool = False, command: str = "") -> Answer:
         """Answer several requests with one run.
 
-        A request for samples that an earlier one removed already is answered by the earlier run, if that is proved. A request
-        that the run does not answer waits, with the reason in `Answer.failures` and in the ledger. Open requests that no run can
-        close are left out, with the reason in `Answer.skipped`. No run trains on the samples of requests that wait.
+        A request for samples that an earlier run removed is answered by that run, if it is proved. One that the run does not
+        answer waits (`Answer.failures`), and no run trains on its samples. One that no run can close is in `Answer.skipped`.
 
         Args:
             new: New requests.
@@ -150,21 +150,23 @@ class Project:
                 ledger = ledger_copy(self.folder, work, prepared, self.say)
                 entries, splits = enter(prepared, ledger, new, self.say)
                 waiting, of_waiting, skipped = draw_open(prepared, pending, self.say, entries)
-                entries, splits = [*waiting, *entries], [*of_waiting, *splits]
-                check_some(entries, skipped, self.say)
+                check_some(entries := [*waiting, *entries], [text for _, text in skipped])
+                splits = [*of_waiting, *splits]
                 left, kept = answer_repeats(self.folder, prepared, ledger, entries, splits, self.say)
                 failed = None
                 try:
-                    if left:
-                        found = self._run(prepared, work, ledger, left)
-                    else:
-                        found = answer_without_run(prepared, entries, splits, kept)
-                    found.not_proved, found.skipped = not_proved(ledger, entries), skipped
-                    found.entries = list(entries)
+                    again = answer_without_run(prepared, entries, splits, kept) if not left else None
+                    found = again or self._run(prepared, work, ledger, left)
+                    found.not_proved, found.entries = (
+                        not_proved(ledger, prepared.requests, entries),
+                        list(entries),
+                    )
+                    found.skipped = still_open(prepared, skipped, self.say)
                 except NotAnswered as error:
                     failed = error
+                    still_open(prepared, skipped, self.say)
                 commit(self.folder, prepared, work, ledger)
-                if failed is not None:
+                if failed:
                     raise failed
         return found
 
@@ -208,10 +210,10 @@ class Project:
         prepared = self._prepare(new)
         prepared.in_ledger = states_from_file(self.folder, prepared.state, prepared.requests)
         entries, splits, skipped = draw_open(prepared, pending, self.say)
-        check_some([*entries, *new], skipped, self.say)
+        check_some([*entries, *new], [text for _, text in skipped], self.say)
         note_same_subjects([*prepared.requests, *prepared.in_ledger], new, self.say)
-        waiting, left = list(zip(entries, splits, strict=True)), left_waiting(prepared, entries, self.say)
-        return plan_answer(prepared, waiting, new, left, self.path, self.say)
+        left = left_waiting(prepared, entries, self.say)
+        return plan_answer(prepared, list(zip(entries, splits, strict=True)), new, left, self.path, self.say)
 
     def status(self, today: date | None = None, *, full: bool = False) -> ProjectStatus:
         """Return all requests with their states in the ledger, the latest model, and what is wrong with files and settings.
@@ -237,10 +239,7 @@ class Project:
     def accept(self) -> None:
         """Accept `state.json` as it is. Raises `ExpungeError` with every entry that contradicts files, ledger, settings or data."""
         with self.folder.locked(self.wait):
-            state = self.folder.state()
-            of_files = file_problems(self.folder, state, sealed=False)
-            found = [] if of_files else evidence_problems(self.folder, state, full=True, missing=False)
-            accept_state(self.folder, state, of_files, found, self.say)
+            accept_state(self.folder, self.say)
 
     def _prepare(self, new: Sequence[Wanted] = (), command: str = "") -> Prepared:
         """Check requests, files and key, then load what a command works with."""

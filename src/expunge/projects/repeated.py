@@ -11,24 +11,33 @@ from ..data.split import Split
 from ..receipts.ledger import Ledger
 from ..records.record import Record
 from .answered import Answer
-from .earlier import earlier_answer
-from .folder import Folder
+from .earlier import earlier_answer, follow
+from .folder import Folder, sha256
 from .prepared import Prepared, Say
 from .requests import ProjectRequest, audit_file
 
 
 def evidence(folder: Folder, state: dict[str, Any], request: ProjectRequest) -> dict[str, Path]:
-    """Return record, audit, receipt and secret of an answered request; empty if one of them is missing."""
+    """Return record, audit, receipt and secret of an answered request; empty if one of them is missing or was changed."""
     entry = state["models"][request.run]
     model = folder.path / entry["file"]
-    own = audit_file(model, request.number)
+    own, hashes = audit_file(model, request.number), state.get("files", {})
     files = {
-        "audit": own if own.is_file() else model.with_suffix(".json"),
+        "audit": own if own.is_file() or _name(folder, own) in hashes else model.with_suffix(".json"),
         "record": model.with_suffix(".json"),
         "receipt": model.with_suffix(".receipt.json"),
         "secret": model.with_suffix(f".{entry['receipt'][:11]}.secret.json"),
     }
-    return files if all(file.is_file() for file in files.values()) else {}
+    sound = all(
+        file.is_file() and hashes.get(_name(folder, file), digest := sha256(file)) == digest
+        for file in files.values()
+    )
+    return files if sound else {}
+
+
+def _name(folder: Folder, file: Path) -> str:
+    """Return the name that `state.json` has for a file of the project."""
+    return file.relative_to(folder.path).as_posix()
 
 
 def answer_by(
@@ -51,12 +60,7 @@ def answer_by(
         "too, and nothing is run again."
     )
     ledger.attach(request.number, ids=request.what["ids"], note=text, **files)
-    # later audits name the earlier request, and both come back together
-    request.state, request.request, request.run = "done", earlier.request, earlier.run
-    request.then, request.now = dict(earlier.then), dict(earlier.now)
-    request.audited = earlier.audited
-    request.not_shown, request.unreliable_mia = earlier.not_shown, earlier.unreliable_mia
-    request.keep_part(past)
+    follow(request, earlier, past)
     return text
 
 
@@ -90,6 +94,11 @@ def answer_repeats(
             say(answer_by(ledger, entry, earlier, known[earlier.request], files))
             kept.append(files["record"])
         else:
+            if earlier:
+                say(
+                    f"request {entry.number} gets a new run, as files that prove run {earlier.run} are missing or were changed; `expunge "
+                    "status` names them."
+                )
             left.append((entry, split))
     return left, kept
 

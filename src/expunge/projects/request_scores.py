@@ -58,13 +58,18 @@ def renumber(
         answered: Those that the run answers, as the model remembers them.
     """
     # of several requests for the same samples, the first one
-    numbers = {r.request: r.number for r in reversed(requests)}
+    numbers = {split: own[0] for split, own in numbers_of(requests).items()}
+    answered = list(answered)
     numbers |= {past.request: request.number for request, past in answered}
+    # those of the run have the order of `answered`, and two of them may have the same samples
+    own = [request.number for request, _ in answered]
     details = record.details
     before = not_scored(details.get("earlier_requests") or ())
     for name in ("earlier_requests", "requests"):
-        for entry in details.get(name) or ():
+        for at, entry in enumerate(details.get(name) or ()):
             old, new = entry["number"], numbers.get(entry["request"], entry["number"])
+            if name == "requests" and at < len(own):
+                new = own[at]
             entry["number"] = new
             same = [r for r in requests if r.request and r.request == entry["request"]]
             if name == "earlier_requests" and same:
@@ -80,6 +85,15 @@ def renumber(
     renamed = dict(zip(before, after, strict=True))
     if renamed:
         details["limits"] = [renamed.get(text, text) for text in details.get("limits") or ()]
+
+
+def numbers_of(requests: Iterable[ProjectRequest]) -> dict[str, list[int]]:
+    """Return {hash of a split: numbers of the requests that it belongs to}."""
+    numbers: dict[str, list[int]] = {}
+    for request in requests:
+        for split in (*request.before, request.request):
+            numbers.setdefault(split, []).append(request.number)
+    return numbers
 
 
 def apply_audit(
@@ -106,7 +120,9 @@ def apply_audit(
             continue
         request.now = {name: entry[name] for name in ("UA", "MIA") if entry[name] is not None}
         request.audited = run
-        if entry["came_back"]:
-            request.state, request.reason = "came back", entry["reason"]
+        # also of the samples that its last run lacked
+        back = [e for e in (entry, *map(scores.get, request.before)) if e is not None and e["came_back"]]
+        if back:
+            request.state, request.reason = "came back", back[0]["reason"]
             returned.append(request)
     return returned

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,6 +42,8 @@ class ProjectRequest:
         run: Number of the run that answered it, or 0.
         part: Positions of its samples among those that the model remembers for it (`PastRequest.ids`). Empty if it has all
             of them: a run may have forgotten more, because its group had grown or an earlier request had more samples.
+        before: {hash of the split of an earlier run for it: positions of its samples there that its last run lacked, as the
+            data had lost them}. They are its samples too, and a later run removes those that are back.
         tried: What the last run for it was made with (`Entries.attempt`).
         then: UA and MIA of the audit that followed its run.
         now: UA and MIA of the latest audit.
@@ -64,6 +66,7 @@ class ProjectRequest:
     request: str = ""
     run: int = 0
     part: list[int] = field(default_factory=list)
+    before: dict[str, list[int]] = field(default_factory=dict)
     tried: str = ""
     then: dict[str, float] = field(default_factory=dict)
     now: dict[str, float] = field(default_factory=dict)
@@ -133,8 +136,17 @@ class ProjectRequest:
         """Take over what the ledger says of this request."""
         self.ledger_state, self.missing = request.state, tuple(request.missing)
 
-    def answered(self, run: int, past: PastRequest) -> None:
-        """Mark the request as answered by a run, as the model remembers it."""
+    def answered(self, run: int, past: PastRequest, known: Mapping[str, Sequence[str]]) -> None:
+        """Mark the request as answered by a run, as the model remembers it.
+
+        Args:
+            run: Number of the run.
+            past: The request, as the model remembers it.
+            known: {hash of a split: ids that the model before the run remembered for it}.
+        """
+        removed = set(past.ids)
+        left = {split: [at for at, name in own if name not in removed] for split, own in self._places(known)}
+        self.before = {split: places for split, places in left.items() if places and split != past.request}
         self.state, self.run, self.request, self.reason = "done", run, past.request, ""
         self.audited = run
         self.then, self.now = dict(past.scores), dict(past.scores)
@@ -150,6 +162,20 @@ class ProjectRequest:
     def ids_in(self, past: Sequence[str]) -> list[str]:
         """Return the ids of an answered request, given those that the model remembers for it."""
         return [past[at] for at in self.part if at < len(past)] if self.part else list(past)
+
+    def all_ids(self, known: Mapping[str, Sequence[str]]) -> list[str]:
+        """Return all ids of an answered request, also those that its last run lacked.
+
+        Args:
+            known: {hash of a split: ids that the model remembers for it}.
+        """
+        return list(dict.fromkeys(name for _, own in self._places(known) for _, name in own))
+
+    def _places(self, known: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, list[tuple[int, str]]]]:
+        """Yield each split that has samples of the request, with their positions and ids there."""
+        for split, places in ({self.request: self.part} | self.before).items() if self.run else ():
+            ids = known.get(split, ())
+            yield split, [(at, ids[at]) for at in places or range(len(ids)) if at < len(ids)]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the values as JSON holds them."""
@@ -217,11 +243,6 @@ class ProjectStatus:
         if self.wrong:
             return 2
         return 1 if self.overdue or self.came_back or self.problems else 0
-
-
-def utc_today() -> date:
-    """Return today (UTC), as the ledger counts days."""
-    return datetime.now(UTC).date()
 
 
 def audit_file(model: Path, number: int) -> Path:

@@ -147,6 +147,9 @@ class Session:
     def _earlier(self, split: Split) -> Answer | None:
         """Return the latest answer that removed all that a split asks for and whose samples have not come back."""
         returned = {entry["request"] for entry in self.answers[-1].came_back} if self.answers else set()
+        known = {name for past in self.requests if past.request in returned for name in past.ids}
+        if not known.isdisjoint(split.as_request("").ids):
+            return None
         for found in reversed(self.answers):
             if any(covers(past, split) and past.request not in returned for past in found.requests):
                 return found

@@ -96,6 +96,7 @@ class _RequestEntry(_Checked):
     request: str = ""
     run: Annotated[int, Field(ge=0)] = 0
     part: list[Annotated[int, Field(ge=0)]] = Field(default_factory=list)
+    before: dict[str, list[Annotated[int, Field(ge=0)]]] = Field(default_factory=dict)
     tried: str = ""
     then: dict[str, float] = Field(default_factory=dict)
     now: dict[str, float] = Field(default_factory=dict)

@@ -53,10 +53,8 @@ def state_problems(folder: Folder, state: dict[str, Any], ledger: Ledger) -> lis
             )
         if entry["state"] == "done" and not entry.get("run"):
             problems.append(f"{place} says that request {n} is done, and names no run for it; {_BACKUP}.")
-        if entry["state"] == "waiting" and known[n].receipt:
-            problems.append(
-                f"{place} says that request {n} waits, and {ledger.path} has a receipt for it; {_BACKUP}."
-            )
+        if entry["state"] == "waiting" and entry.get("run"):
+            problems.append(f"{place} says that request {n} waits, and names a run for it; {_BACKUP}.")
     if entries and state.get("ledger") and not state.get("drawn"):
         problems.append(f"{place} lacks the entry drawn, which the first request wrote; {_BACKUP}.")
     return problems

@@ -10,7 +10,7 @@ Concurrent writers wait for each other's lock. Each row is flushed to disk, so a
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Any
@@ -104,10 +104,9 @@ class Ledger(LedgerFile):
         status: Status | None = None,
         note: str = "",
         public_key: Source | bytes | None = None,
+        known: Mapping[str, Collection[int]] | None = None,
     ) -> Request:
-        """Attach a record, an audit, a receipt or a status to a request. If one does not fit, none is entered.
-
-        An audit or a record may say that earlier requests came back. They are then reopened in the same transaction.
+        """Attach evidence or a status to a request. If one does not fit, none is entered. Requests that came back are reopened.
 
         Args:
             request: Number of the request.
@@ -120,17 +119,20 @@ class Ledger(LedgerFile):
             status: The new status: open, running, done, refused or withdrawn.
             note: Any text without control characters.
             public_key: Public key that must have signed the receipt.
+            known: {hash of the split of an earlier request: its numbers}, for what an audit says of earlier requests.
+                By default the audits of these requests say which they are.
 
         Returns:
-            The new state of the request. `reopened` has the numbers of the requests that were reopened.
+            The new state of the request. `reopened` has the numbers of those that an audit reopened.
 
         Raises:
             ExpungeError: Something does not fit. All problems are listed.
         """
+        given = (record, audit, receipt, status, note)
         proof: dict[str, Any] = {"secret": secret, "ids": ids, "public_key": public_key}
         with self.transaction() as db:
             book, before = catch_up(db, self.path), read_head(db)
-            body = attachment(book, _of(book, request), record, audit, receipt, status, note, proof)
+            body = attachment(book, _of(book, request), *given, proof, known or {})
             rows, unknown = reopened_rows(book, request, body), unknown_returns(book, body)
             insert_row(db, "attach", request, body)
             for number, row in rows.items():

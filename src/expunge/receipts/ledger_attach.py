@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
 from ..errors import raise_all
 from .attachments import audit_entry, receipt_entry, run_entry
 from .deletion import STATUSES, Request, Source, Status
+from .ledger_match import matched, part_split, tags
 from .limits import unsafe_problems
 from .reaudit import later_audits, reopening
 from .replay import Book
@@ -22,8 +24,11 @@ def attachment(
     status: Status | None,
     note: str,
     proof: dict[str, Any],
+    known: Mapping[str, Collection[int]],
 ) -> dict[str, Any]:
     """Make the row of an attachment. `proof` has the secret, the ids and the public key of the receipt.
+
+    `known` has the numbers of requests by the hash of their split, where the caller knows them.
 
     Raises:
         ExpungeError: Something does not fit. All problems are listed.
@@ -52,7 +57,13 @@ def attachment(
     documents = later_audits(path for path in (record, audit) if path is not None)
     # a record counts once, or a second --audit of the same file would undo a later answer
     later = [a for a in documents if not book.get("document", a["document"])]
-    return {**body, "note": note, **({"later": later} if later else {})}
+    updated = replace(current)
+    updated.apply({"note": "", **body})
+    if (split := part_split(audit)) and (named := tags((updated.receipt, updated.run), split)):
+        body["tags"] = named
+    if current.drift is not None and updated.answers - current.answers:
+        body["clears_drift"] = True
+    return {**body, "note": note, **({"later": matched(book, later, known)} if later else {})}
 
 
 def reopened_rows(book: Book, number: int, body: dict[str, Any]) -> dict[int, dict[str, Any]]:
@@ -80,7 +91,7 @@ def _known_return(book: Book, number: int, body: dict[str, Any]) -> dict[str, An
     assert request is not None
     updated = replace(request)
     updated.apply({**body, "later": ()})
-    mention = book.mention(updated.answers - request.answers)
+    mention = book.mention(body.get("tags") or updated.answers - request.answers)
     if mention is None or not mention["came_back"] or updated.status not in ("running", "done"):
         return None
     return reopening(mention, updated.receipt, mention["by"])
@@ -89,9 +100,21 @@ def _known_return(book: Book, number: int, body: dict[str, Any]) -> dict[str, An
 def unknown_returns(book: Book, body: dict[str, Any]) -> tuple[str, ...]:
     """Describe the earlier requests that came back and that no request of the ledger names."""
     return tuple(
-        f"an earlier request of the model came back, and no request of the ledger has its receipt or run: {e['reason']}"
+        f"an earlier request of the model came back, and {_unknown(book, e)}: {e['reason']}"
         for e in _returns(body)
         if not book.concerned(e)
+    )
+
+
+def _unknown(book: Book, entry: dict[str, Any]) -> str:
+    """Say why no request of the ledger is reopened for one that came back."""
+    numbers = book.concerned({name: value for name, value in entry.items() if name != "of"})
+    if not numbers:
+        return "no request of the ledger has its receipt or run"
+    shown = ", ".join(map(str, numbers))
+    return (
+        f"its run answered several requests of the ledger ({shown}), so none is reopened; reopen the right one with "
+        "`expunge ledger attach LEDGER NUMBER --status open`"
     )
 
 

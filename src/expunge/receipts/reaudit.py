@@ -22,7 +22,7 @@ _KEPT = ("receipt", "record", "samples", "UA", "MIA", "UA_change", "MIA_change",
 def later_audits(paths: Iterable[str | os.PathLike[str]]) -> list[dict[str, Any]]:
     """Return what the records in some files say of earlier requests, one entry per different record that says something.
 
-    Each result has "document" (hash of the record) and "entries".
+    Each result has "document" (hash of the record) and "entries", whose "request" is the hash of a split. `matched` replaces it.
 
     Raises:
         ExpungeError: An entry has wrong types or values. All are listed.
@@ -44,7 +44,10 @@ def later_audits(paths: Iterable[str | os.PathLike[str]]) -> list[dict[str, Any]
         if entries and not problems:
             kept = [
                 {name: entry.get(name) for name in _KEPT}
-                | {"reason": visible(str(entry.get("reason") or ""))}
+                | {
+                    "reason": visible(str(entry.get("reason") or "")),
+                    "request": str(entry.get("request") or ""),
+                }
                 for entry in plain(entries)
             ]
             audits.setdefault(record_hash(path), {"document": record_hash(path), "entries": decimals(kept)})

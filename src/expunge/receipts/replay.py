@@ -21,9 +21,9 @@ _COMPUTED = ("limits", "brought_back", "reopened", "unknown_returns")
 class Book:
     """Hold the state of a ledger as entries {(kind, key): value}. A subclass loads entries that are kept in a file.
 
-    The kinds are "request" (number: state of a request), "name" (receipt id or hash of a run's record: numbers of the
-    requests that it answered), "document" (hash of a record whose results on earlier requests are entered), "mention"
-    (receipt id or hash of a run's record: what the latest audit says of it) and "returns" (number of a request: requests that
+    The kinds are "request" (number: state of a request), "name" (receipt id, hash of a run's record, or tag of one request of
+    a run: numbers of the requests that it answered), "document" (hash of a record whose results on earlier requests are
+    entered), "mention" (such a name: what the latest audit says of it) and "returns" (number of a request: requests that
     came back in its audit).
     """
 
@@ -77,7 +77,12 @@ class Book:
         return list(self.get("name", name) or ()) if name else []
 
     def concerned(self, entry: dict[str, Any]) -> list[int]:
-        """Return the numbers of the requests that were answered by the receipt or the run that an entry of an audit names."""
+        """Return the numbers of the requests that an entry of an audit means.
+
+        They are in its "of". A row of an earlier version lacks it, and means all that the receipt or the run answered.
+        """
+        if "of" in entry:
+            return [number for number in entry["of"] if self.get("request", number) is not None]
         names = {name for name in (entry.get("receipt"), entry.get("record")) if name}
         return sorted({number for name in names for number in self.answered_by(name)})
 
@@ -103,14 +108,17 @@ class Book:
         """Apply a row of the kind "attach"."""
         request: Request = self.get("request", number)
         before = request.answers
+        if body.get("clears_drift"):
+            # what audits said of an earlier answer says nothing of this one
+            request.drift = None
         request.apply(body)
         self.put("request", number, _checked(request))
         new = request.answers - before
-        for name in new:
+        for name in [*new, *body.get("tags", ())]:
             numbers = self.get("name", name) or []
             if number not in numbers:
                 self.put("name", name, sorted([*numbers, number]))
-        if mention := self.mention(new):
+        if mention := self.mention(body.get("tags") or new):
             # an audit that was attached before the run says something of it
             request.drift = Drift.of(mention, mention["by"])
         if "reopened" in body:
@@ -127,7 +135,8 @@ class Book:
         An audit that could not score its samples does not undo what an earlier one found.
         """
         scored = entry.get("UA") is not None
-        for name in {entry.get("receipt"), entry.get("record")} - {None, ""}:
+        names = {entry.get("receipt"), entry.get("record")} if entry.get("alone", True) else set()
+        for name in {*names, *entry.get("tags", ())} - {None, ""}:
             kept = self.get("mention", name)
             # a receipt may have answered two requests, of which one came back
             if kept is None or (scored and kept["seq"] != seq) or not kept["came_back"]:
