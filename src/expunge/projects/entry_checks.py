@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..audit.evaluation import contradicted
 from ..data.id_forms import composed
 from ..data.past_requests import PastRequest
 from ..receipts.deletion import Request as LedgerRequest
@@ -20,6 +19,7 @@ from ..receipts.ledger import Ledger
 from ..receipts.receipt import Receipt
 from ..records.record import Record
 from ..records.request_file import read_requests
+from ..records.statistics import contradicted
 from .folder import HELD_OUT, LEDGER, SAMPLES, STATE, Folder, request_file, sha256
 from .requests import ProjectRequest
 from .seal import SEAL
