@@ -100,7 +100,7 @@ def test_unlearn_writes_checkpoint_record_and_report(trained, tmp_path, capsys):
     assert (trained / "original.safetensors").read_bytes() == before
     record = Record.load(tmp_path / "out.json")
     assert (
-        set(record.scores["gap"]) == {"UA", "RA", "TA", "MIA", "avg", "features"}
+        set(record.scores["gap"]) - {"reliable"} == {"UA", "RA", "TA", "MIA", "avg", "features"}
         and record.settings["density"] == 0.5
     )
     assert (

@@ -9,7 +9,6 @@ import torch
 
 from expunge import Project, Split, TensorData
 from expunge.audit.earlier_requests import not_scored
-from expunge.audit.evaluation import contradicted
 from expunge.cli import main
 from expunge.cli.project_answer import show_answer, show_not_answered
 from expunge.errors import ExpungeError
@@ -19,6 +18,7 @@ from expunge.projects.request_scores import renumber
 from expunge.projects.settings import checked
 from expunge.projects.wanted import wanted
 from expunge.records.record import Record
+from expunge.records.statistics import contradicted
 from expunge.sources import load
 from project_office import VALUES, edit
 from test_project_effect import part_of_run

@@ -21,7 +21,7 @@ from ..data.past_requests import requests_of
 from ..data.samples import Samples
 from ..data.split import Split
 from ..errors import ExpungeError, raise_all
-from ..records.statistics import HEADLINE
+from ..records.statistics import HEADLINE, contradicted
 from ..summaries import score_lines, summary
 from ..tasks.input_checks import broken_positions, input_problems, named_samples
 from ..tasks.predictions import Predictions, taken
@@ -33,8 +33,6 @@ from .result import Scores
 
 # Number of bins of the confidence histograms.
 BINS = 20
-# Two attacks on one model that differ by more points than this cannot both be right.
-CONTRADICTION = 50.0
 
 
 @dataclass(eq=False)
@@ -235,9 +233,3 @@ def gaps(scores: Mapping[str, Any], reference: Mapping[str, Any]) -> dict[str, f
             len(of_scores) - 1
         )
     return result
-
-
-def contradicted(scores: Mapping[str, Any]) -> bool:
-    """Return whether MIA and MIA_entropy differ by more than 50 points, so that MIA is unreliable."""
-    svm, threshold = scores.get("MIA"), scores.get("MIA_entropy")
-    return svm is not None and threshold is not None and abs(svm - threshold) > CONTRADICTION

@@ -11,6 +11,7 @@ from torch import nn
 from ..data.past_requests import requests_of
 from ..data.split import Split
 from ..errors import ExpungeError, raise_all
+from ..records.statistics import contradicted
 from ..tasks.task import Task
 from ..torch_utils.prepared import plain_model
 from ..tracking.by_name import TrackerLike
@@ -18,7 +19,7 @@ from ..training.arguments import argument_problems, wrong_argument
 from ..training.run import Compute
 from ..training.tracked import run_settings, tracked
 from .earlier_requests import earlier_entries, not_scored
-from .evaluation import BINS, Evaluation, contradicted, evaluate, gaps
+from .evaluation import BINS, Evaluation, evaluate, gaps
 from .examples import embeddings, examples
 from .feature_gap import feature_figures, feature_gap
 from .grounds import Tolerances, find_grounds

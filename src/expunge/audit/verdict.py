@@ -13,8 +13,7 @@ from typing import Any
 
 from ..data.split import Goal
 from ..errors import ExpungeError
-from ..records.statistics import HEADLINE, limit_gap, stat
-from .evaluation import contradicted
+from ..records.statistics import HEADLINE, contradicted, limit_gap, stat
 from .grounds import UNKNOWN_SIZE, grounds_of_scores
 from .result import Grounds
 from .strong_findings import Word, sampling_error, strong_findings

@@ -8,27 +8,24 @@ from typing import Any
 from ..errors import ExpungeError, raise_all
 from ..sources.loading import load
 from .entry_checks import entry_problems
-from .file_checks import evidence_problems, file_problems
 from .folder import LEDGER, SETTINGS, STATE, Folder, write_state
 from .prepared import prepare, say_nothing
 from .settings import read_settings
 
 
-def accept_state(folder: Folder, say: Callable[[str], None]) -> None:
+def accept_state(folder: Folder, found: tuple[list[str], list[str]], say: Callable[[str], None]) -> None:
     """Give `state.json` a new seal as it is. The lock must be held.
 
     Args:
         folder: The project.
+        found: What is wrong with files (`problems_unsealed`).
         say: Gets a sentence if the data cannot be read, and was not compared.
 
     Raises:
         ExpungeError: A file that is needed is missing, or an entry contradicts the files, the ledger, the settings or the data.
             All are listed. Nothing is changed.
     """
-    state = folder.state()
-    # what the next command needs, and what is there of earlier runs
-    of_files = file_problems(folder, state, sealed=False)
-    of_evidence = [] if of_files else evidence_problems(folder, state, full=True, missing=False)
+    state, (of_files, of_evidence) = folder.state(), found
     try:
         of_entries = entry_problems(folder, state)
     except ExpungeError as error:

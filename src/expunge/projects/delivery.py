@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..audit.evaluation import contradicted
 from ..data.past_requests import remember_requests, requests_of
 from ..receipts.attachments import part_of
 from ..receipts.deletion import Status, ids_hash
@@ -20,6 +19,7 @@ from ..records.checkpoint import write_checkpoint
 from ..records.checkpoint_metadata import metadata_for
 from ..records.record import Record, plain, settings_of
 from ..records.request_file import requests_path, write_requests
+from ..records.statistics import contradicted
 from ..report import write_report
 from .answered import Answer, Setting
 from .folder import MODELS, REPORT, sha256

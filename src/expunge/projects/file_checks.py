@@ -143,6 +143,13 @@ def evidence_problems(
     ]
 
 
+def problems_unsealed(folder: Folder) -> tuple[list[str], list[str]]:
+    """Return what is wrong with the files that the next command needs, seal apart, and with those of earlier runs that are there."""
+    state = folder.state()
+    of_files = file_problems(folder, state, sealed=False)
+    return of_files, [] if of_files else evidence_problems(folder, state, full=True, missing=False)
+
+
 def _old_models(folder: Folder, state: dict[str, Any]) -> list[str]:
     """Return the files of earlier models that are still there. They know what later requests removed."""
     return [entry["file"] for entry in state["models"][:-1] if folder.find(entry["file"], state).is_file()]

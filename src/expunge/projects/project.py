@@ -21,7 +21,7 @@ from .arguments import check_project, check_requests, path_of
 from .changes import commit, enter, ledger_copy, not_proved
 from .creation import make_folder, remove_leftovers
 from .delivery import deliver_answer, mark_failed
-from .file_checks import check_files, project_status
+from .file_checks import check_files, problems_unsealed, project_status
 from .ledger_limits import public_key
 from .left_waiting import left_waiting
 from .pending import draw_open, still_open
@@ -239,7 +239,7 @@ class Project:
     def accept(self) -> None:
         """Accept `state.json` as it is. Raises `ExpungeError` with every entry that contradicts files, ledger, settings or data."""
         with self.folder.locked(self.wait):
-            accept_state(self.folder, self.say)
+            accept_state(self.folder, problems_unsealed(self.folder), self.say)
 
     def _prepare(self, new: Sequence[Wanted] = (), command: str = "") -> Prepared:
         """Check requests, files and key, then load what a command works with."""

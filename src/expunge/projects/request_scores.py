@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..audit.earlier_requests import not_scored
-from ..audit.evaluation import contradicted
 from ..data.past_requests import PastRequest
 from ..records.record import Record, plain
+from ..records.statistics import contradicted
 from .parts import Part
 from .requests import ProjectRequest
 

@@ -9,6 +9,8 @@ from statistics import fmean, stdev
 from typing import Any, TypeVar
 
 # The average gap is the mean of the gaps of these scores to Retrain.
+# Two attacks on one model that differ by more points than this cannot both be right.
+CONTRADICTION = 50.0
 HEADLINE = ("UA", "RA", "TA", "MIA")
 # Accuracies (percent) in the table NHLE x class weight masking: the set of the split, and the column title.
 TABLE_2X2 = {
@@ -89,6 +91,12 @@ def worse_gap(scores: Mapping[str, Any]) -> float | None:
     gap = scores.get("gap") or {}
     average, features = gap.get("avg"), gap.get("features")
     return average if average is None or features is None else max(average, features)
+
+
+def contradicted(scores: Mapping[str, Any]) -> bool:
+    """Return whether MIA and MIA_entropy differ by more than 50 points, so that MIA is unreliable."""
+    svm, threshold = scores.get("MIA"), scores.get("MIA_entropy")
+    return svm is not None and threshold is not None and abs(svm - threshold) > CONTRADICTION
 
 
 def limit_gap(scores: Mapping[str, Any]) -> Any:

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..audit.evaluation import contradicted
 from ..records.record import Record
-from ..records.statistics import request_state
+from ..records.statistics import contradicted, request_state
 from .number_text import fixed
 from .values import number, table, texts
 
