@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..audit.evaluation import contradicted
 from ..data.id_forms import composed
 from ..data.past_requests import PastRequest
 from ..receipts.deletion import Request as LedgerRequest
 from ..receipts.deletion import ids_hash
 from ..records.record import Record
+from ..records.statistics import contradicted
 from .folder import Folder
 from .requests import ProjectRequest
 
