@@ -281,15 +281,17 @@ def test_a_project_of_an_earlier_version_is_compared_with_its_receipts(answered)
     assert answered.status().problems == (f"{path} is not the record of run 1; restore it from a backup.",)
 
 
-def test_a_run_whose_data_had_lost_samples_is_known_by_its_record(answered, monkeypatch):
-    """Its receipt is not in the ledger, because it cannot prove all ids of the request."""
+def test_a_run_whose_data_had_lost_samples_has_its_receipt_in_the_ledger(answered, monkeypatch):
+    """It does not prove all ids of the request, which stays open."""
     ledger = Ledger(answered.path / "ledger.db")
     receipt = answered.folder.state()["models"][2]["receipt"]
     assert ledger.answered_by(receipt) == [2] and len(ledger.receipts()) == 2
     assert ledger.receipts(receipt)[0]["id"] == receipt and ledger.receipts("nothing") == []
     monkeypatch.setattr("expunge.projects.delivery.ids_hash", lambda *rest: "another")
     answered.forget(ids=["p9"])
-    assert len(ledger.receipts()) == 2 and answered.status(full=True).problems == ()
+    found = answered.status(full=True)
+    assert len(ledger.receipts()) == 3 and found.problems == ()
+    assert found.requests[-1].is_open and "proof" in " ".join(found.requests[-1].missing)
     swap_model(answered, 3)
     refused(answered, "is not the model of its receipt")
 

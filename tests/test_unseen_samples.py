@@ -216,7 +216,7 @@ def test_named_samples_in_other_spellings():
     for ids, words in (
         (["./train/5.png", "./test/7.png"], "1 ids .* in the training set .* and 1 in the test set"),
         (["./test/7.png", "test/7.png"], "given twice"),
-        (["./test/7.png", "nobody"], "'nobody': each is unknown"),
+        (["./test/7.png", "nobody"], "1 id, 'nobody', is unknown"),
     ):
         with pytest.raises(SplitError, match=words) as error:
             Split.by_ids(train, test, forget, unseen_ids=ids, **QUIET)

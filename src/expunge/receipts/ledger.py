@@ -15,7 +15,6 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Any
 
-from ..errors import ExpungeError
 from ..records.atomic_files import write_private
 from .canonical import file_form, parse
 from .deletion import DAYS, Request, Source, Status
@@ -132,12 +131,12 @@ class Ledger(LedgerFile):
         proof: dict[str, Any] = {"secret": secret, "ids": ids, "public_key": public_key}
         with self.transaction() as db:
             book, before = catch_up(db, self.path), read_head(db)
-            body = attachment(book, _of(book, request), *given, proof, known or {})
+            body = attachment(book, book.known(request), *given, proof, known or {})
             rows, unknown = reopened_rows(book, request, body), unknown_returns(book, body)
             insert_row(db, "attach", request, body)
             for number, row in rows.items():
                 insert_row(db, "attach", number, row)
-            state = _of(self._entered(db, before), request)
+            state = self._entered(db, before).known(request)
         return replace(state, reopened=tuple(rows), unknown_returns=unknown)
 
     def set_limits(
@@ -200,7 +199,7 @@ class Ledger(LedgerFile):
             ExpungeError: There is no request with this number.
         """
         with self.snapshot() as db:
-            return _of(read_book(db, self.path), number)
+            return read_book(db, self.path).known(number)
 
     def answered_by(self, name: str) -> list[int]:
         """Return the numbers of the requests that a run answered, by the id of its receipt or the hash of its record."""
@@ -241,11 +240,3 @@ class Ledger(LedgerFile):
         rows = [{**event.__dict__, "body": parse(event.body.encode())} for event in self.events()]
         content = {"format": FORMAT, "head": self.head().__dict__, "events": rows}
         write_private(path, file_form(content).decode())
-
-
-def _of(book: Book, number: int) -> Request:
-    """Return one request of a ledger. Raises `ExpungeError` if there is none with this number."""
-    request = book.request(number)
-    if request is None:
-        raise ExpungeError(f"there is no request {number}. `expunge ledger list` shows all requests.")
-    return request

@@ -54,6 +54,12 @@ class Book:
 
     # ---- what the ledger asks
 
+    def known(self, number: int) -> Request:
+        """Return the current state of a request. Raises `ExpungeError` if there is none with this number."""
+        if (request := self.request(number)) is None:
+            raise ExpungeError(f"there is no request {number}. `expunge ledger list` shows all requests.")
+        return request
+
     def request(self, number: int) -> Request | None:
         """Return the current state of a request, or None."""
         request: Request | None = self.get("request", number)
