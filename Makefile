@@ -10,7 +10,7 @@ export HF_HUB_OFFLINE = 1
 ARGS ?=
 RUN ?= $(BIN)/python
 
-.PHONY: demo demo-generation test test-slow test-compat check bench-speed bench-cpu bench-audit bench-generation bench-defaults bench-gpu clean
+.PHONY: demo demo-generation test test-slow test-compat check mutants bench-speed bench-cpu bench-audit bench-generation bench-defaults bench-gpu clean
 
 demo: $(VENV)/.installed
 	$(BIN)/expunge demo $(ARGS)
@@ -33,6 +33,10 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check src tests benchmarks examples
 	$(BIN)/mypy
 	$(BIN)/codespell
+
+# 300 small changes of the core, one at a time: how many do the tests notice? Can be repeated; ARGS='--count 60 --minutes 5' for a piece
+mutants: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python tools/mutants.py all $(ARGS)
 
 bench-speed: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/speed/run.py $(ARGS)
