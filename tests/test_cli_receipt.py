@@ -12,11 +12,11 @@ from safetensors.torch import save_file
 from torch import nn
 
 from expunge.cli import main
-from expunge.cli.receipt_flags import ReceiptFlags, receipt_paths
+from expunge.cli.receipt_flags import ReceiptFlags
 from expunge.errors import ExpungeError
 from expunge.masks.mask_file import Mask
 from expunge.receipts.keys import make_key
-from expunge.receipts.receipt import Receipt
+from expunge.receipts.receipt import Receipt, receipt_paths
 from expunge.records.hashing import model_hash
 from expunge.records.record import Record
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 import textwrap
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import date
 
+from ..days import utc_today
 from ..receipts.deletion import CLOSED, Request
 from ..receipts.limits import number, visible
 
@@ -24,7 +25,7 @@ def print_requests(requests: Sequence[Request], done_on: Mapping[int, str]) -> N
         requests: The requests.
         done_on: What `Ledger.done_on` returned.
     """
-    today = datetime.now(UTC).date()
+    today = utc_today()
     rows = [_cells(request, today, done_text(request, done_on)) for request in requests]
     lines = _plain([HEAD, *(cells for cells, _ in rows)])
     width = max(40, shutil.get_terminal_size().columns)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import ExpungeError
 from ..receipts.keys import load_private, read_passphrase
-from ..receipts.receipt import Receipt
+from ..receipts.receipt import Receipt, receipt_paths
 from ..records.record import Record
 from ..records.together import staged
 from .settings_flags import flag_group, with_help
@@ -135,15 +135,6 @@ def _hash_of(checkpoint: Path, ema: str | None) -> str:
 def passphrase_of(file: Path | None) -> bytes | None:
     """Return the passphrase in `file`. Without a file, the key itself decides whether the environment is asked."""
     return read_passphrase(file) if file is not None else None
-
-
-def receipt_paths(checkpoint: Path, name: str) -> tuple[Path, Path]:
-    """Return the files of the receipt with the id `name` of a checkpoint, and of its secret.
-
-    The name of the secret contains the id, so that a later run to the same checkpoint keeps the secret of a receipt that
-    was handed out.
-    """
-    return checkpoint.with_suffix(".receipt.json"), checkpoint.with_suffix(f".{name[:11]}.secret.json")
 
 
 def secret_path(receipt: Path, secret: Path | None, needed: bool) -> Path | None:

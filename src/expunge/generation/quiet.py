@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+
+from ..models.silenced import silenced
 
 
 @contextmanager
@@ -19,19 +20,5 @@ def quiet(*, notes: bool = False) -> Iterator[None]:
 
     with ExitStack() as after:
         for logging in (of_diffusers, of_transformers):
-            after.enter_context(_quiet(logging, notes))
+            after.enter_context(silenced(logging, warnings=notes))
         yield
-
-
-@contextmanager
-def _quiet(logging: Any, notes: bool) -> Iterator[None]:
-    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    if notes:
-        logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bar:
-            logging.enable_progress_bar()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from ..errors import MissingExtra, ModelError
+from .silenced import silenced
 
 FOLDERS = ("hf-config", "hf-weights")
 
@@ -41,7 +40,8 @@ def from_folder(spec: str, num_classes: int, shape: tuple[int, ...]) -> nn.Modul
         else transformers.AutoModelForSequenceClassification
     )
     try:
-        with _quiet(transformers.logging):
+        # the warning is about a new head, which the user asked for
+        with silenced(transformers.logging):
             return _load(auto, transformers.AutoConfig, kind, folder, num_classes)
     except ModelError:
         raise
@@ -62,17 +62,3 @@ def _load(auto: Any, configs: Any, kind: str, folder: Path, num_classes: int) ->
             "the classes, or hf-weights:DIR to get a head for the classes of the data."
         )
     return auto.from_config(config).float()
-
-
-@contextmanager
-def _quiet(logging: Any) -> Iterator[None]:
-    """Silence the warning about a new head, which the user asked for, and the progress bar."""
-    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bar:
-            logging.enable_progress_bar()

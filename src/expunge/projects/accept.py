@@ -13,11 +13,14 @@ from .prepared import prepare, say_nothing
 from .settings import read_settings
 
 
-def accept_state(folder: Folder, found: tuple[list[str], list[str]], say: Callable[[str], None]) -> None:
+def accept_state(
+    folder: Folder, state: dict[str, Any], found: tuple[list[str], list[str]], say: Callable[[str], None]
+) -> None:
     """Give `state.json` a new seal as it is. The lock must be held.
 
     Args:
         folder: The project.
+        state: Its state.
         found: What is wrong with files (`problems_unsealed`).
         say: Gets a sentence if the data cannot be read, and was not compared.
 
@@ -25,7 +28,7 @@ def accept_state(folder: Folder, found: tuple[list[str], list[str]], say: Callab
         ExpungeError: A file that is needed is missing, or an entry contradicts the files, the ledger, the settings or the data.
             All are listed. Nothing is changed.
     """
-    state, (of_files, of_evidence) = folder.state(), found
+    of_files, of_evidence = found
     try:
         of_entries = entry_problems(folder, state)
     except ExpungeError as error:

@@ -14,7 +14,7 @@ from ..receipts.deletion import Status, ids_hash
 from ..receipts.issue import issue, record_hash
 from ..receipts.ledger import Ledger
 from ..receipts.limits import visible
-from ..receipts.receipt import Receipt
+from ..receipts.receipt import Receipt, receipt_paths
 from ..records.checkpoint import write_checkpoint
 from ..records.checkpoint_metadata import metadata_for
 from ..records.record import Record, plain, settings_of
@@ -63,10 +63,10 @@ def deliver(
         passphrase=passphrase,
         files={"model": out, "record": record_file},
     )
-    secret_file = out.with_suffix(f".{receipt.id[:11]}.secret.json")
+    receipt_file, secret_file = receipt_paths(out, receipt.id)
     assert secret is not None
     secret.save(secret_file)
-    receipt_file = receipt.save(out.with_suffix(".receipt.json"))
+    receipt.save(receipt_file)
     proof = {
         "record": record_hash(record_file),
         "receipt": receipt.id,

@@ -143,9 +143,8 @@ def evidence_problems(
     ]
 
 
-def problems_unsealed(folder: Folder) -> tuple[list[str], list[str]]:
+def problems_unsealed(folder: Folder, state: dict[str, Any]) -> tuple[list[str], list[str]]:
     """Return what is wrong with the files that the next command needs, seal apart, and with those of earlier runs that are there."""
-    state = folder.state()
     of_files = file_problems(folder, state, sealed=False)
     return of_files, [] if of_files else evidence_problems(folder, state, full=True, missing=False)
 

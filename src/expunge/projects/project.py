@@ -239,7 +239,8 @@ class Project:
     def accept(self) -> None:
         """Accept `state.json` as it is. Raises `ExpungeError` with every entry that contradicts files, ledger, settings or data."""
         with self.folder.locked(self.wait):
-            accept_state(self.folder, problems_unsealed(self.folder), self.say)
+            state = self.folder.state()
+            accept_state(self.folder, state, problems_unsealed(self.folder, state), self.say)
 
     def _prepare(self, new: Sequence[Wanted] = (), command: str = "") -> Prepared:
         """Check requests, files and key, then load what a command works with."""

@@ -9,6 +9,7 @@ from typing import Any
 from ..data.past_requests import PastRequest, requests_of
 from ..data.split import Split
 from ..receipts.ledger import Ledger
+from ..receipts.receipt import receipt_paths
 from ..records.record import Record
 from .answered import Answer
 from .earlier import earlier_answer, follow
@@ -22,11 +23,12 @@ def evidence(folder: Folder, state: dict[str, Any], request: ProjectRequest) -> 
     entry = state["models"][request.run]
     model = folder.path / entry["file"]
     own, hashes = audit_file(model, request.number), state.get("files", {})
+    receipt, secret = receipt_paths(model, entry["receipt"])
     files = {
         "audit": own if own.is_file() or _name(folder, own) in hashes else model.with_suffix(".json"),
         "record": model.with_suffix(".json"),
-        "receipt": model.with_suffix(".receipt.json"),
-        "secret": model.with_suffix(f".{entry['receipt'][:11]}.secret.json"),
+        "receipt": receipt,
+        "secret": secret,
     }
     sound = all(
         file.is_file() and hashes.get(_name(folder, file), digest := sha256(file)) == digest

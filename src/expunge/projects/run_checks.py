@@ -12,7 +12,7 @@ from ..errors import ExpungeError
 from ..receipts.commitment import Secret
 from ..receipts.issue import record_hash
 from ..receipts.ledger import Ledger
-from ..receipts.receipt import Receipt
+from ..receipts.receipt import Receipt, receipt_paths
 from ..receipts.verify import verify
 from ..records.hashing import model_hash, state_hash
 from .folder import LEDGER, STATE, Folder, sha256
@@ -24,10 +24,11 @@ _BACKUP = "restore it from a backup"
 def run_files(state: dict[str, Any], number: int) -> dict[str, str]:
     """Return {place: what it is} of the files that prove a run, without the audits of single requests."""
     model, receipt = Path(state["models"][number]["file"]), state["models"][number]["receipt"]
+    of_receipt, of_secret = receipt_paths(model, receipt)
     return {
         str(model.with_suffix(".json")): "the record",
-        str(model.with_suffix(".receipt.json")): "the receipt",
-        str(model.with_suffix(f".{receipt[:11]}.secret.json")): "the secret",
+        str(of_receipt): "the receipt",
+        str(of_secret): "the secret",
     }
 
 

@@ -11,7 +11,7 @@ from ..errors import ExpungeError
 from ..receipts.deletion import ids_hash
 from ..receipts.ledger import Ledger
 from ..receipts.ledger_file import read_head
-from ..receipts.receipt import Receipt
+from ..receipts.receipt import Receipt, receipt_paths
 from ..records.request_file import read_requests
 from .file_checks import check_files
 from .folder import LEDGER, MODELS, SETTINGS, STATE, Folder, request_file
@@ -76,7 +76,7 @@ def sign_receipt(
 def _attach(folder: Folder, state: dict[str, Any], ledger: Ledger, new: Receipt, file: Path) -> list[str]:
     """Attach a signed receipt to the requests that are proved by it. Their ids are proved again."""
     known = {past.request: past.ids for past in read_requests(request_file(folder, state))}
-    secret = folder.path / MODELS / file.name.replace(".receipt.json", f".{new.id[:11]}.secret.json")
+    _, secret = receipt_paths(folder.path / MODELS / file.name.removesuffix(".receipt.json"), new.id)
     told = []
     for entry in request_entries(state):
         request = ledger.request(entry.number)

@@ -10,6 +10,7 @@ from ..errors import ExpungeError
 from ..receipts.commitment import Secret
 from ..receipts.deletion import ids_hash
 from ..receipts.ledger import Ledger
+from ..receipts.receipt import receipt_paths
 from ..records.request_file import read_requests
 from .folder import STATE, Folder, request_file
 
@@ -82,7 +83,7 @@ def id_problems(folder: Folder, state: dict[str, Any]) -> list[str]:
         for at, past in enumerate(read_requests(path), 1):
             if past.receipt not in models:
                 continue
-            name = Path(models[past.receipt]).with_suffix(f".{past.receipt[:11]}.secret.json")
+            _, name = receipt_paths(Path(models[past.receipt]), past.receipt)
             place = folder.find(str(name), state)
             secret = Secret.load(place) if place.is_file() else None
             if secret and (not past.commitment or secret.commitment == past.commitment):

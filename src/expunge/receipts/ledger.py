@@ -12,9 +12,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Any
 
+from ..days import utc_today
 from ..records.atomic_files import write_private
 from .canonical import file_form, parse
 from .deletion import DAYS, Request, Source, Status
@@ -212,7 +213,7 @@ class Ledger(LedgerFile):
         Args:
             today: The day to compare with. Default: today (UTC).
         """
-        today = today or datetime.now(UTC).date()
+        today = today or utc_today()
         return sorted((r for r in self.requests() if r.is_overdue(today)), key=lambda r: (r.due, r.number))
 
     def check(

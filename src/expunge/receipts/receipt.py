@@ -163,3 +163,12 @@ class Receipt:
         ):
             raise ExpungeError(f"{source} has a statement, an envelope or a signature of a wrong type.")
         return cls(values["statement"], values["envelope"], signature if has_signatures else None)
+
+
+def receipt_paths(checkpoint: Path, name: str) -> tuple[Path, Path]:
+    """Return the files of the receipt with the id `name` of a checkpoint, and of its secret.
+
+    The name of the secret contains the id, so that a later run to the same checkpoint keeps the secret of a receipt that
+    was handed out.
+    """
+    return checkpoint.with_suffix(".receipt.json"), checkpoint.with_suffix(f".{name[:11]}.secret.json")

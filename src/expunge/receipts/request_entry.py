@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Any
 
-from ..days import is_day, read_day
+from ..days import is_day, read_day, utc_today
 from ..errors import raise_all
 from .deletion import DAYS, asked_hashes, ids_hash, nfc
 from .limits import unsafe_problems
@@ -42,7 +42,7 @@ def request_entry(
         problems.append("an id repeats. Give each id once.")
     if not all(name.strip() for name in classes):
         problems.append("the name of a class is empty. Give its name or number.")
-    today = datetime.now(UTC).date()
+    today = utc_today()
     received_day = _day("received", received, problems) or today
     # where the clock is ahead of UTC, the next day may have begun
     if received_day > today + timedelta(days=1):
@@ -73,7 +73,7 @@ def request_entry(
 
 def due_note(due: str) -> str:
     """Return a note on a due day (ISO) that is more than `FAR` days from today (UTC); empty for another."""
-    days = (date.fromisoformat(due) - datetime.now(UTC).date()).days
+    days = (date.fromisoformat(due) - utc_today()).days
     return f"due on {due} is {days:,} days from today; is the year right?" if days > FAR else ""
 
 
