@@ -32,7 +32,7 @@ from .cost import measured
 from .loop import descend
 from .method import GradientMethod, Method
 from .registry import MethodLike, make, unsuited_text
-from .run import Compute, Row, Run
+from .run import Compute, Row, Run, note_precision
 from .settings import settings_problems
 from .step_checks import check_left, versions
 from .tracked import run_settings, tracked
@@ -105,6 +105,7 @@ def execute(
         loop=descend,
     )
     check_step(run, method)
+    note_precision(run)
     with tracked(tracker, f"run {method.name()}", run_settings(method, split, seed)) as tracking:
         run.on_row = tracking.rows(on_row)
         _apply(run, method, model)

@@ -22,6 +22,7 @@ from ..records.record import Ended
 from ..summaries import short, summary
 from ..tasks.task import Task
 from ..torch_utils.module_state import device_of
+from ..torch_utils.precision import autocast_type, computes_bfloat16
 from .processes import ProcessGroup
 from .settings import type_problems
 
@@ -33,7 +34,8 @@ class Compute:
     """How the arithmetic is done. None of it is part of a method.
 
     Args:
-        amp: Autocast of forward pass and loss: off, bfloat16 or float16. Parameters stay float32.
+        amp: Autocast of forward pass and loss: off, bfloat16, float16, or auto: bfloat16 where the device has instructions
+            for it. Parameters stay float32.
         channels_last: Store convolution weights channels-last, which is faster on most devices. The returned model is
             contiguous again.
         compile: Run the model's forward pass through torch.compile.
@@ -42,7 +44,7 @@ class Compute:
         eval_batch: Number of samples of a batch in evaluations. On a CPU, 1,024 take almost twice as long per sample as 256.
     """
 
-    amp: Literal["off", "bf16", "fp16"] = "off"
+    amp: Literal["off", "auto", "bf16", "fp16"] = "off"
     channels_last: bool = False
     compile: bool = False
     accumulate: int = 1
@@ -238,6 +240,17 @@ class Run:
                 self.generator(key.removeprefix("stream/")).set_state(value)
 
 
+def note_precision(run: Run) -> None:
+    """Note what amp "auto" chose, and warn where the device only emulates bfloat16."""
+    fast = computes_bfloat16(run.device)
+    if run.compute.amp == "auto":
+        run.note(f"amp auto: {'bfloat16 autocast' if fast else 'float32'}", warn=False)
+    elif run.compute.amp == "bf16" and run.device.type == "cpu" and not fast:
+        run.note(
+            "this processor has no bfloat16 instructions, so amp bf16 takes several times longer than float32; use amp auto"
+        )
+
+
 def autocast(run: Run) -> AbstractContextManager[Any]:
     """Return the context of mixed precision that the run's `Compute` asks for."""
     return precision(run.compute, run.device)
@@ -245,6 +258,5 @@ def autocast(run: Run) -> AbstractContextManager[Any]:
 
 def precision(compute: Compute, device: torch.device) -> AbstractContextManager[Any]:
     """Return the context of mixed precision for work on `device`."""
-    if compute.amp == "off":
-        return nullcontext()
-    return torch.autocast(device.type, torch.bfloat16 if compute.amp == "bf16" else torch.float16)
+    kind = autocast_type(compute.amp, device)
+    return nullcontext() if kind is None else torch.autocast(device.type, kind)
