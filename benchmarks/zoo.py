@@ -257,8 +257,15 @@ def restore(grid: Grid, folder: Path, cache: Path) -> None:
     """Copy the published models into the cache of `expunge bench`, under the names that it looks for."""
     if problems := verify(grid, folder):
         raise SystemExit("\n".join(problems))
+    copy_models(folder, cache)
+
+
+def copy_models(folder: Path, cache: Path) -> None:
+    """Copy the models of a manifest into a cache, except those that it has."""
     for name, entry in read_manifest(folder).items():
         target = cache / "models" / entry["cache_file"]
+        if target.exists():
+            continue
         target.parent.mkdir(parents=True, exist_ok=True)
         if "record" in entry:
             shutil.copyfile(folder / entry["record"], target.with_suffix(".json"))
@@ -302,6 +309,8 @@ def run(grid: Grid, options: argparse.Namespace) -> None:
     else:
         torch.set_num_threads(grid.threads)
         keep_freed_memory()
+        # a retrained model needs its original in the cache
+        copy_models(folder, options.cache)
         command = f"python benchmarks/zoo.py benchmarks/grids/{options.grid.name}"
         store = RecordingStore(options.cache, time.time() + 60 * options.minutes, options.note, command)
         missing = train_all(grid, store, folder)

@@ -102,6 +102,20 @@ def test_an_interrupted_call_goes_on(call, tmp_path, capsys):
     assert {name: after[name] for name in models} == models
 
 
+def test_a_new_cache_takes_the_published_models(call, tmp_path, capsys):
+    models = manifest(tmp_path)
+    last = models.pop("retrain-class-seed1")
+    (tmp_path / "zoo/small/manifest.json").write_text(json.dumps({"models": models}), encoding="utf-8")
+    shutil.rmtree(tmp_path / "cache")
+    call()
+    # only the missing model was trained: the call reports no other
+    assert "original" not in capsys.readouterr().out.split("retrain-class-seed1: test")[1]
+    originals = [tmp_path / "cache/models" / e["cache_file"] for n, e in models.items() if "original" in n]
+    published = [tmp_path / "zoo/small" / e["file"] for n, e in models.items() if "original" in n]
+    assert [f.read_bytes() for f in originals] == [f.read_bytes() for f in published]
+    assert manifest(tmp_path)["retrain-class-seed1"]["state_hash"] == last["state_hash"]
+
+
 def test_models_that_a_bench_trained_are_published_too(call, tmp_path):
     for file in (tmp_path / "cache/models").glob("*.training.json"):
         file.unlink()
