@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import hypothesis
 import pytest
 import torch
 from sklearn.datasets import load_digits
@@ -15,6 +16,11 @@ from expunge.tasks.diffusion import Diffusion
 from expunge.tasks.task import Task
 from project_office import answered, answered_folder, office, project  # noqa: F401
 
+# a slow machine is no fault of the code
+hypothesis.settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("untimed")
 torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
 
 
