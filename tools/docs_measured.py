@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable
@@ -95,7 +96,7 @@ def cases() -> dict[Case, dict[str, Row]]:
     result: dict[Case, dict[str, Row]] = {}
     for file in (*GRIDS, SIZES):
         for run in read(file)["runs"]:
-            case = Case(file, run["data"].partition(", not augmented")[0], run["model"], _request(run["split"]))
+            case = Case(file, re.sub(r", \d+ test samples|, not augmented", "", run["data"]), run["model"], _request(run["split"]))
             row = result.setdefault(case, {}).setdefault(run["label"], Row(run["label"], run["method"].partition(",")[0], run["kind"]))
             gap = (run["scores"].get("gap") or {}).get("avg")
             _add(row, run["scores"], gap, run["seconds"], run["ended"])
@@ -124,7 +125,9 @@ def source(file: str) -> str:
     about = content.get("about", content)
     machine = about["machine"]
     date = about.get("date", "")
-    seeds = sorted({run["seed"] for run in content["runs"]}) if isinstance(content.get("runs"), list) else [0, 1]
+    runs = content["runs"] if isinstance(content.get("runs"), list) else []
+    keys = [key.split("/")[2] for key in content.get("rows", {})]
+    seeds = content.get("seeds") or sorted({run["seed"] for run in runs} or set(keys))
     return (
         f"`{about['command']}`, {date}, seeds {', '.join(map(str, seeds))}, {machine['arch']}, {machine['cores']} cores, "
         f"{machine['threads']} thread{'s' if machine['threads'] > 1 else ''}, torch {machine['torch']} (`benchmarks/results/{file}.json`)"

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import dataclass, field
 
 from docs_measured import GRIDS, Case, Row, cases, read, source, spread
-from expunge.cli.methods_page import facts, settings_table
-from expunge.cli.method_commands import first_line
+from expunge.cli.methods_page import forget_sets, models, needed_samples, settings_table, takes_mask
 from expunge.training.method import Method
 from expunge.training.registry import find, names, served_tasks
 
 COST, NOT_FOR = "Cost:", "When not to use it:"
 ORIGINS = ("Source", "Published", "Not published", "Ours", "Also ours", "Difference", "Not followed")
 GENERATION = "generation_digits"
+# how a docstring names a page of the documentation
+PAGE = re.compile(r"docs/(\w+)\.md")
 
 
 @dataclass
@@ -61,12 +63,9 @@ def _markdown(paragraphs: list[str]) -> str:
         else:
             lead, mark, items = paragraph.partition("\n- ")
             # `<` of a formula would begin a tag
-            texts.append((f"{lead}\n{mark}{items}" if mark else paragraph).replace("|", "\\|").replace("<", "&lt;"))
+            text = (f"{lead}\n{mark}{items}" if mark else paragraph).replace("<", "&lt;")
+            texts.append(PAGE.sub(r"[\1](../\1.md)", text))
     return "\n\n".join(texts)
-
-
-def _origin(paragraphs: list[str]) -> str:
-    return _markdown(paragraphs)
 
 
 def rows_of(name: str) -> list[tuple[Case, Row, Row, Row]]:
@@ -153,22 +152,34 @@ def page(name: str) -> str:
     cost = _markdown([text.cost]) if text.cost else _general_cost(method)
     sections = [
         f"# {name}",
-        f"{text.title}",
+        text.title,
         _markdown(text.idea),
-        f"In one line: {first_line(method)} {facts(method).capitalize()}.",
+        _facts(method),
         f"```\nexpunge {command} {name} --help\n```",
         "## When not to use it",
         _markdown([text.not_for]) if text.not_for else _limits(method),
         "## Cost",
         f"{cost}\n\n{_share_of_retrain(name)}",
         "## What is published, and what is ours",
-        _origin(text.origin),
+        _markdown(text.origin),
         "## Settings",
         settings_table(name),
         "## Measured",
         measured(name),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _facts(method: type[Method]) -> str:
+    """Return the facts of the index as a list."""
+    return "\n".join(
+        [
+            f"- Models: {models(method)}",
+            f"- Forget sets: {forget_sets(method)}",
+            f"- Needs the samples of: {needed_samples(method)}",
+            f"- Takes a mask: {takes_mask(method)}",
+        ]
+    )
 
 
 def _general_cost(method: type[Method]) -> str:
@@ -184,7 +195,7 @@ def _general_cost(method: type[Method]) -> str:
 
 def _limits(method: type[Method]) -> str:
     """Return the limits that follow from what a method declares."""
-    limits = ["Nothing beyond what it declares is known here:"]
+    limits = ["These limits follow from what it declares:"]
     if method.scenarios:
         limits.append(f"- It accepts only these forget sets: {', '.join(method.scenarios)}.")
     if "retain" in method.data:

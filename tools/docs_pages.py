@@ -11,6 +11,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "src")]
 
+import docs_choose  # noqa: E402
+import docs_commands  # noqa: E402
 import docs_methods  # noqa: E402
 
 from expunge.cli import methods_page  # noqa: E402
@@ -20,7 +22,7 @@ DOCS = ROOT / "docs"
 
 def pages() -> dict[str, str]:
     """Return {path inside docs: text} of every generated page."""
-    return {"methods.md": methods_page.page(), **docs_methods.pages()}
+    return {"methods.md": methods_page.page(), "choose.md": docs_choose.page(), "command_line.md": docs_commands.page(), **docs_methods.pages()}
 
 
 def outdated(docs: Path = DOCS) -> list[str]:

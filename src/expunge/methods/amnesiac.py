@@ -15,6 +15,12 @@ Ours:
 - The default of 3 epochs, and the learning rates.
 - The log holds parameters only; the repair corrects the running statistics of batch norm.
 - Under a mask, only the weights inside it are changed back.
+
+Cost: One pass over both sets for each epoch. With `log`, one file as large as the parameters for each logged
+training step.
+
+When not to use it: There is no retain set. With `log`, many steps saw the forget samples: their sum is far from
+the parameters of training without them.
 """
 
 from __future__ import annotations
