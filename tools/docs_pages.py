@@ -13,6 +13,7 @@ sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "src")]
 
 import docs_choose  # noqa: E402
 import docs_commands  # noqa: E402
+import docs_formats  # noqa: E402
 import docs_methods  # noqa: E402
 
 from expunge.cli import methods_page  # noqa: E402
@@ -22,7 +23,13 @@ DOCS = ROOT / "docs"
 
 def pages() -> dict[str, str]:
     """Return {path inside docs: text} of every generated page."""
-    return {"methods.md": methods_page.page(), "choose.md": docs_choose.page(), "command_line.md": docs_commands.page(), **docs_methods.pages()}
+    return {
+        "methods.md": methods_page.page(),
+        "choose.md": docs_choose.page(),
+        "command_line.md": docs_commands.page(),
+        "formats.md": docs_formats.page(),
+        **docs_methods.pages(),
+    }
 
 
 def outdated(docs: Path = DOCS) -> list[str]:

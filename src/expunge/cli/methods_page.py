@@ -105,7 +105,8 @@ def page() -> str:
         "| method | what it does | models | forget sets | needs | mask |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    return "\n".join([HEADER + table[0], *table[1:], *map(row, names()), ""])
+    pages = ["```{toctree}", ":hidden:", "", *(f"methods/{name}" for name in names()), "```"]
+    return "\n".join([HEADER + table[0], *table[1:], *map(row, names()), "", *pages, ""])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

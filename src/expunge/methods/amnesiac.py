@@ -60,13 +60,10 @@ class AmnesiacRecorder:
         wanted: Samples, or their positions in the data, whose steps are logged. None logs every step.
 
     Example:
-        In a training loop of your own:
-
-            recorder = AmnesiacRecorder("steps", wanted=split.forget)
-            with recorder.step(model, batch.index):
-                optimizer.step()
-
-        In the loop of this package, pass `recorder.recipe(recipe)` in place of `recipe`.
+        >>> recorder = AmnesiacRecorder("steps", wanted=split.forget)
+        >>> with recorder.step(model, batch.index):  # in a training loop of your own
+        ...     optimizer.step()
+        >>> train(model, split, recorder.recipe(recipe), task)  # in the loop of this package
     """
 
     def __init__(self, folder: Path | str, wanted: Samples | Tensor | None = None):
