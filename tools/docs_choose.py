@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from docs_measured import GRIDS, SIZES, Case, Row, cases, mean, measured_methods, read, source, spread
+
 from expunge.models import build
 from expunge.training.registry import find, names, served_tasks
 
@@ -43,7 +44,9 @@ def _without_retain(row: Row) -> bool:
 def nearest(rows: Iterable[Row], keep: Callable[[Row], bool]) -> list[Row]:
     """Return the methods with the smallest mean gap, nearest first. Runs with another mask than the default are left out."""
     fitting = [row for row in rows if row.kind == "unlearn" and row.label == row.method and row.gaps]
-    fitting = [row for row in fitting if row.method not in BASELINES and row.unchanged < len(row.gaps) and keep(row)]
+    fitting = [
+        row for row in fitting if row.method not in BASELINES and row.unchanged < len(row.gaps) and keep(row)
+    ]
     return sorted(fitting, key=lambda row: mean(row.gaps))[:BEST]
 
 
@@ -71,7 +74,8 @@ def classifier_table() -> str:
             return mean(row.seconds) <= QUICK / 100 * retrain
 
         cells = [
-            f"{case.data}, {case.model} ({size(case)})" + ("; settings chosen by default" if case.file == "defaults" else ""),
+            f"{case.data}, {case.model} ({size(case)})"
+            + ("; settings chosen by default" if case.file == "defaults" else ""),
             case.request,
             spread(original.gaps),
             _named(nearest(rows.values(), lambda row: True), original),
@@ -87,7 +91,11 @@ def size_table() -> str:
     lines = ["| forgotten | original's gap | nearest to Retrain |", "| --- | ---: | --- |"]
     for case, rows in cases().items():
         if case.file == SIZES:
-            cells = [case.request, spread(rows["Original"].gaps), _named(nearest(rows.values(), lambda row: True), rows["Original"])]
+            cells = [
+                case.request,
+                spread(rows["Original"].gaps),
+                _named(nearest(rows.values(), lambda row: True), rows["Original"]),
+            ]
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -112,14 +120,18 @@ def generator_table() -> str:
     target = runs["retrain"]["scores"]
 
     def distance(name: str) -> float:
-        return mean(abs(a - b) for s in ("UA", "RA") for a, b in zip(runs[name]["scores"][s], target[s], strict=True))
+        return mean(
+            abs(a - b) for s in ("UA", "RA") for a, b in zip(runs[name]["scores"][s], target[s], strict=True)
+        )
 
     tried = [name for name in runs if name in names()]
     lines = ["| method | distance to Retrain | UA | RA | FID_judge |", "| --- | ---: | ---: | ---: | ---: |"]
     for name in sorted((n for n in tried if n != "retrain"), key=distance):
         scores = runs[name]["scores"]
         lines.append(
-            f"| [{name}](methods/{name}.md) | {distance(name):.1f} | " + " | ".join(spread(scores[s]) for s in ("UA", "RA", "FID_judge")) + " |"
+            f"| [{name}](methods/{name}.md) | {distance(name):.1f} | "
+            + " | ".join(spread(scores[s]) for s in ("UA", "RA", "FID_judge"))
+            + " |"
         )
     return "\n".join(lines)
 
@@ -130,14 +142,18 @@ def not_measured() -> str:
     links = ", ".join(f"[{name}](methods/{name}.md)" for name in unmeasured)
     largest = max(cases(), key=parameters)
     retrain = max(mean(rows["Retrain"].seconds) for case, rows in cases().items() if case.file in GRIDS)
-    generators = sorted(n for n in names() if "diffusion" in served_tasks(find(n)) and n not in read("generation_digits")["runs"])
+    generators = sorted(
+        n
+        for n in names()
+        if "diffusion" in served_tasks(find(n)) and n not in read("generation_digits")["runs"]
+    )
     return "\n".join(
         [
             f"- Methods without a committed run: {links}. Their absence from a table says nothing about them.",
             f"- Models above {size(largest)} parameters, and recipes whose Retrain takes longer than {retrain:.0f} seconds here.",
             "- A GPU. All runs are from a machine with two cores.",
-            "- Groups as one request, except one method on one seed ([validation samples](validation.md)). The tables have whole classes and "
-            "random shares.",
+            "- Groups as one request, except one method on one seed ([validation samples](validation.md)). The tables have "
+            "whole classes and random shares.",
             "- Regression, multi-label and other tasks of your own. Texts appear in the sequence alone.",
             f"- Diffusion models other than one of digits. Not among its runs: {', '.join(generators)}.",
             "- More than three seeds. Differences smaller than the spreads are no ranking.",
@@ -160,12 +176,12 @@ def made() -> str:
             "Digits with the built-in MLP, five methods with fixed settings.",
             size_table(),
             "## Ten requests one after the other",
-            "Each method chose its settings anew for every request (`benchmarks/sequence.py`; [what was measured](requests.md)). Distances "
-            "are to a model that was retrained without all requests, in points.",
+            "Each method chose its settings anew for every request (`benchmarks/sequence.py`; [what was measured](requests.md)). "
+            "Distances are to a model that was retrained without all requests, in points.",
             sequence_table(),
             "## Diffusion models",
-            "A class of digits, three seeds. The distance is the mean over UA and RA, in points. [generation_results.md](generation_results.md) "
-            "has text-to-image pipelines, for which there is no Retrain.",
+            "A class of digits, three seeds. The distance is the mean over UA and RA, in points. "
+            "[generation_results.md](generation_results.md) has text-to-image pipelines, for which there is no Retrain.",
             generator_table(),
             "## What is not measured",
             not_measured(),

@@ -8,6 +8,7 @@ from typing import Any
 
 from cyclopts import App
 from docstring_parser import parse
+
 from expunge.cli.app import COMMANDS, build_app
 
 # flags of the settings of a method are on the page of the method
@@ -30,7 +31,13 @@ default and without the mark *required* is off, or its meaning says what happens
 def _text(value: str) -> str:
     """Return help as Markdown in the cell of a table."""
     # names in capitals, paths and patterns with | or < would be read as markup
-    return " ".join(value.split()).replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*").replace("_", "\\_")
+    return (
+        " ".join(value.split())
+        .replace("|", "\\|")
+        .replace("<", "&lt;")
+        .replace("*", "\\*")
+        .replace("_", "\\_")
+    )
 
 
 def _default(argument: Any) -> str:
@@ -39,7 +46,11 @@ def _default(argument: Any) -> str:
         return "*required*"
     if shown is False or shown is None:
         value = argument.field_info.default
-        return "" if value is None or value in ("", ()) or value is argument.field_info.empty else f"`{_shown(value)}`"
+        return (
+            ""
+            if value is None or value in ("", ()) or value is argument.field_info.empty
+            else f"`{_shown(value)}`"
+        )
     return f"`{shown}`" if isinstance(shown, str) else ""
 
 
@@ -85,7 +96,12 @@ def section(name: str) -> str:
         app = build_app([name, EXAMPLE_METHOD])[name]
         general = build_app([name])[name]
         return "\n\n".join(
-            [f"## expunge {name} METHOD", _help(general), _help(app[EXAMPLE_METHOD]).partition("\n\n")[2], flags(app[EXAMPLE_METHOD])]
+            [
+                f"## expunge {name} METHOD",
+                _help(general),
+                _help(app[EXAMPLE_METHOD]).partition("\n\n")[2],
+                flags(app[EXAMPLE_METHOD]),
+            ]
         )
     app = build_app([name])[name]
     actions = [key for key in app if not key.startswith("-")]

@@ -60,7 +60,9 @@ def record_table() -> str:
     lines = ["| entry | type | without it | meaning |", "| --- | --- | --- | --- |"]
     for f in fields(Record):
         default = "refused" if f.default is MISSING and f.default_factory is MISSING else "its default"
-        lines.append(f"| `{f.name}` | {_type(hints[f.name])} | {default} | {_cell(field_help(Record, f.name))} |")
+        lines.append(
+            f"| `{f.name}` | {_type(hints[f.name])} | {default} | {_cell(field_help(Record, f.name))} |"
+        )
     return "\n".join(lines)
 
 
@@ -68,26 +70,38 @@ def project_table() -> str:
     """Return the entries of `expunge.toml`."""
     lines = ["| entry | type | default | meaning |", "| --- | --- | --- | --- |"]
     for name, info in Entries.model_fields.items():
-        default = "*required*" if info.is_required() else "" if (v := info.get_default(call_default_factory=True)) is None else f"`{v!r}`"
-        lines.append(f"| `{name}` | {_type(info.annotation)} | {default} | {_cell(field_help(Entries, name))} |")
+        default = (
+            "*required*"
+            if info.is_required()
+            else ""
+            if (v := info.get_default(call_default_factory=True)) is None
+            else f"`{v!r}`"
+        )
+        lines.append(
+            f"| `{name}` | {_type(info.annotation)} | {default} | {_cell(field_help(Entries, name))} |"
+        )
     return "\n".join(lines)
 
 
 def page() -> str:
     """Return the whole page."""
     tables = ";\n".join(" ".join(sql.split()) for sql in (*BASE, *ADDED))
-    return "\n\n".join(
-        [
-            HEADER.rstrip(),
-            "## Record",
-            f"One run as JSON, schema {SCHEMA}. Scores are in percent, times in seconds, memory in bytes. A value that does not exist is null.",
-            record_table(),
-            "## Project",
-            "The entries of `expunge.toml`. Unknown entries are refused. [Projects](projects.md#settings) shows an example.",
-            project_table(),
-            "## Ledger",
-            "A SQLite file. [How the ledger shows changes](receipts.md#how-the-ledger-shows-changes) explains the chain of hashes. A file with "
-            "other tables, triggers or indexes is refused:",
-            f"```sql\n{tables};\n```",
-        ]
-    ) + "\n"
+    return (
+        "\n\n".join(
+            [
+                HEADER.rstrip(),
+                "## Record",
+                f"One run as JSON, schema {SCHEMA}. Scores are in percent, times in seconds, memory in bytes. "
+                "A value that does not exist is null.",
+                record_table(),
+                "## Project",
+                "The entries of `expunge.toml`. Unknown entries are refused. [Projects](projects.md#settings) shows an example.",
+                project_table(),
+                "## Ledger",
+                "A SQLite file. [How the ledger shows changes](receipts.md#how-the-ledger-shows-changes) explains the chain of hashes. "
+                "A file with other tables, triggers or indexes is refused:",
+                f"```sql\n{tables};\n```",
+            ]
+        )
+        + "\n"
+    )

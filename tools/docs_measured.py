@@ -96,14 +96,24 @@ def cases() -> dict[Case, dict[str, Row]]:
     result: dict[Case, dict[str, Row]] = {}
     for file in (*GRIDS, SIZES):
         for run in read(file)["runs"]:
-            case = Case(file, re.sub(r", \d+ test samples|, not augmented", "", run["data"]), run["model"], _request(run["split"]))
-            row = result.setdefault(case, {}).setdefault(run["label"], Row(run["label"], run["method"].partition(",")[0], run["kind"]))
+            case = Case(
+                file,
+                re.sub(r", \d+ test samples|, not augmented", "", run["data"]),
+                run["model"],
+                _request(run["split"]),
+            )
+            row = result.setdefault(case, {}).setdefault(
+                run["label"], Row(run["label"], run["method"].partition(",")[0], run["kind"])
+            )
             gap = (run["scores"].get("gap") or {}).get("avg")
             _add(row, run["scores"], gap, run["seconds"], run["ended"])
     content = read("defaults")
     for key, values in content["references"].items():
         case = _default_case(key)
-        for label, name, kind, gap in (("Original", "original", "original", values["gap"]), ("Retrain", "retrain", "retrain", None)):
+        for label, name, kind, gap in (
+            ("Original", "original", "original", values["gap"]),
+            ("Retrain", "retrain", "retrain", None),
+        ):
             row = result.setdefault(case, {}).setdefault(label, Row(label, "retrain", kind))
             _add(row, values[name], gap, 0.0, "finished")
     for key, run in content["rows"].items():

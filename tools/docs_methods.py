@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass, field
 
 from docs_measured import GRIDS, Case, Row, cases, read, source, spread
+
 from expunge.cli.methods_page import forget_sets, models, needed_samples, settings_table, takes_mask
 from expunge.training.method import Method
 from expunge.training.registry import find, names, served_tasks
@@ -121,7 +122,9 @@ def _generation(name: str) -> list[str]:
     table = ["| run | UA | RA | FID_judge |", "| --- | ---: | ---: | ---: |"]
     for label in [*labels, "retrain"]:
         scores = content["runs"][label]["scores"]
-        table.append(f"| {label} | " + " | ".join(spread(scores[s]) for s in ("UA", "RA", "FID_judge")) + " |")
+        table.append(
+            f"| {label} | " + " | ".join(spread(scores[s]) for s in ("UA", "RA", "FID_judge")) + " |"
+        )
     machine = content["machine"]
     return [
         f"On a small diffusion model ({content['what'].split(', every')[0]}; see [generation results](../generation_results.md)):",
@@ -199,9 +202,13 @@ def _limits(method: type[Method]) -> str:
     if method.scenarios:
         limits.append(f"- It accepts only these forget sets: {', '.join(method.scenarios)}.")
     if "retain" in method.data:
-        limits.append("- It needs the retain set. Without it, take a method that needs only the forget set ([table](../choose.md)).")
+        limits.append(
+            "- It needs the retain set. Without it, take a method that needs only the forget set ([table](../choose.md))."
+        )
     else:
-        limits.append("- It has no retain samples to protect the kept accuracy with; look at RA and TA of the audit.")
+        limits.append(
+            "- It has no retain samples to protect the kept accuracy with; look at RA and TA of the audit."
+        )
     return "\n".join([limits[0], "", *limits[1:]])
 
 

@@ -35,15 +35,26 @@ def pages() -> dict[str, str]:
 def outdated(docs: Path = DOCS) -> list[str]:
     """Return the pages that differ from what the code says, and pages of methods that are gone."""
     made = pages()
-    differing = [p for p, text in made.items() if not (docs / p).is_file() or (docs / p).read_text(encoding="utf-8") != text]
-    return differing + [f"methods/{f.name}" for f in sorted((docs / "methods").glob("*.md")) if f"methods/{f.name}" not in made]
+    differing = [
+        p
+        for p, text in made.items()
+        if not (docs / p).is_file() or (docs / p).read_text(encoding="utf-8") != text
+    ]
+    return differing + [
+        f"methods/{f.name}"
+        for f in sorted((docs / "methods").glob("*.md"))
+        if f"methods/{f.name}" not in made
+    ]
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Write the pages, or compare them."""
     wrong = outdated()
     if "--check" in (sys.argv[1:] if arguments is None else arguments):
-        print("\n".join(f"docs/{p} is out of date; run python tools/docs_pages.py" for p in wrong) or "all generated pages are current")
+        print(
+            "\n".join(f"docs/{p} is out of date; run python tools/docs_pages.py" for p in wrong)
+            or "all generated pages are current"
+        )
         return 1 if wrong else 0
     made = pages()
     for path in wrong:

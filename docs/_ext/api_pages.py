@@ -23,7 +23,9 @@ def modules(package: str) -> list[str]:
     """Return the dotted names of a package's public modules, also those of packages inside it, sorted."""
     files = (SOURCE / package).rglob("*.py")
     names = [file.relative_to(SOURCE).with_suffix("").parts for file in files]
-    return sorted("expunge." + ".".join(parts) for parts in names if not any(p.startswith("_") for p in parts))
+    return sorted(
+        "expunge." + ".".join(parts) for parts in names if not any(p.startswith("_") for p in parts)
+    )
 
 
 def first_line(file: Path) -> str:
@@ -52,8 +54,17 @@ def pages() -> dict[str, str]:
         "A name in them may change between versions if :doc:`/python` does not show it.", "",
         ".. toctree::", "   :maxdepth: 1", "", *(f"   {name}" for name in names), "",
     ]  # fmt: skip
-    alone = {name: "\n".join(["expunge." + name, "=" * 40, "", f".. automodule:: expunge.{name}", "   :members:", ""]) for name in ALONE}
-    return {"index.rst": "\n".join(index), **{f"{k}.rst": package_page(k) for k in packages()}, **{f"{k}.rst": t for k, t in alone.items()}}
+    alone = {
+        name: "\n".join(
+            ["expunge." + name, "=" * 40, "", f".. automodule:: expunge.{name}", "   :members:", ""]
+        )
+        for name in ALONE
+    }
+    return {
+        "index.rst": "\n".join(index),
+        **{f"{k}.rst": package_page(k) for k in packages()},
+        **{f"{k}.rst": t for k, t in alone.items()},
+    }
 
 
 def _write(app: Sphinx) -> None:

@@ -28,7 +28,9 @@ def as_rst(lines: list[str], *, formulas: bool) -> list[str]:
     result: list[str] = []
     for line in lines:
         before = result[-1] if result else ""
-        if line.lstrip().startswith((">>>", "...", "::")) or (result and before.lstrip().startswith((">>>", "...")) and line.strip()):
+        if line.lstrip().startswith((">>>", "...", "::")) or (
+            result and before.lstrip().startswith((">>>", "...")) and line.strip()
+        ):
             result.append(line)
             continue
         indented = line.startswith("    ")

@@ -1,4 +1,7 @@
-"""Write docs/methods.md from the method files: `python -m expunge.cli.methods_page [FILE]`; `--check` only compares."""
+"""Write docs/methods.md, the index of methods: `python -m expunge.cli.methods_page [FILE]`; `--check` only compares.
+
+`tools/docs_pages.py` writes it too, with the page of each method and the other generated pages.
+"""
 
 from __future__ import annotations
 
