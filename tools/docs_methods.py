@@ -13,7 +13,7 @@ from expunge.training.method import Method
 from expunge.training.registry import find, names, served_tasks
 
 COST, NOT_FOR = "Cost:", "When not to use it:"
-ORIGINS = ("Source", "Published", "Not published", "Ours", "Also ours", "Difference", "Not followed")
+ORIGINS = ("Source", "Published", "Not published", "Ours", "Also ours", "Difference", "Not followed", "Defaults")
 GENERATION = "generation_digits"
 # how a docstring names a page of the documentation
 PAGE = re.compile(r"docs/(\w+)\.md")
@@ -108,6 +108,8 @@ def measured(name: str) -> str:
             "\n".join(f"- {source(file)}" for file in files),
         ]
     texts += _generation(name)
+    if name == "retrain":
+        texts.append("The gap of Retrain is 0 by definition. Its scores and seconds are in [benchmarks](../benchmarks.md).")
     if not texts:
         return "No committed benchmark has this method. Its tests compare it with a slow form or with numbers worked out by hand."
     return "\n\n".join(texts)
@@ -162,7 +164,7 @@ def page(name: str) -> str:
         "## When not to use it",
         _markdown([text.not_for]) if text.not_for else _limits(method),
         "## Cost",
-        f"{cost}\n\n{_share_of_retrain(name)}",
+        cost if method.exact else f"{cost}\n\n{_share_of_retrain(name)}",
         "## What is published, and what is ours",
         _markdown(text.origin),
         "## Settings",

@@ -174,7 +174,7 @@ def features() -> None:
     for panel, (name, model) in enumerate(models.items()):
         x, y = _test_samples((3, *kept))
         with torch.no_grad():
-            z = TASK.features(model, x).numpy()
+            z = TASK.with_features(model, x)[1].numpy()
         centred = z - z.mean(0)
         _, _, directions = np.linalg.svd(centred, full_matrices=False)
         flat = centred @ directions[:2].T

@@ -1,5 +1,7 @@
 """Amnesiac unlearning: train with wrong labels on the forget set, or subtract the training steps that saw it.
 
+    loss = CE(forget, random labels) + CE(retain),    or with `log`    theta <- theta - sum of the logged steps, then CE(retain)
+
 Source: Graves, Nagisetty, Ganesh, "Amnesiac Machine Learning", AAAI 2021, arXiv:2010.10981.
 
 Published, in two forms:

@@ -1,5 +1,7 @@
 """RUM: split the request by memorisation, and unlearn each part with a method of its own, the least memorised one first.
 
+    memorisation of x = symmetric KL(original(x), copy(x)),    the copy is fine-tuned on unseen samples (proxy "held_out")
+
 Before it runs, it prints how hard the request is: how much the model memorised it, and how entangled its features are with those
 of the retain set.
 

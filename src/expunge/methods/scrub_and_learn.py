@@ -14,8 +14,8 @@ Ours:
 - Batch norm and dropout stay in eval mode, whatever `batch_norm` says, because no retain data could repair the statistics.
 - Accuracy on retained classes may drop by at most 3.5 percentage points, measured on validation samples.
 
-Cost: Full-batch steps on 50 samples of each forgotten class: independent of the size of the data. No retain
-samples are read.
+Cost: One full-batch step on `samples` samples of each forgotten class for each epoch, whatever the size of the
+data. No retain samples take part.
 
 When not to use it: Single samples or groups must go: it serves whole classes only. All samples of the class
 move to a few other classes, which an audit of the predictions sees.

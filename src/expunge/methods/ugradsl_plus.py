@@ -1,5 +1,7 @@
 """UGradSL+: the loss of UGradSL, in passes over the retain set; the forget set repeats as needed.
 
+    loss = p * CE(retain) - (1 - p) * CE_alpha(forget)    with CE_alpha as in UGradSL
+
 Source: Di et al., arXiv:2406.07698 (ICLR 2026). See `ugradsl` for what is published and what is ours.
 
 A step costs twice as much as one of FT. In the paper's tables it is the better of the two variants.
