@@ -31,13 +31,7 @@ default and without the mark *required* is off, or its meaning says what happens
 def _text(value: str) -> str:
     """Return help as Markdown in the cell of a table."""
     # names in capitals, paths and patterns with | or < would be read as markup
-    return (
-        " ".join(value.split())
-        .replace("|", "\\|")
-        .replace("<", "&lt;")
-        .replace("*", "\\*")
-        .replace("_", "\\_")
-    )
+    return " ".join(value.split()).replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
 
 
 def _default(argument: Any) -> str:
