@@ -24,7 +24,8 @@ extensions = [
     "outside_links",
 ]
 exclude_patterns = ["_build", "_ext", "_static", "**.ipynb_checkpoints"]
-suppress_warnings = ["mystnb.unknown_mime_type"]
+# ref.python: a short name in a signature may belong to two classes, and the link takes one of them
+suppress_warnings = ["mystnb.unknown_mime_type", "ref.python"]
 nitpicky = False
 
 # pages: Markdown of GitHub, and headings as targets of links
