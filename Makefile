@@ -10,7 +10,7 @@ export HF_HUB_OFFLINE = 1
 ARGS ?=
 RUN ?= $(BIN)/python
 
-.PHONY: demo demo-generation test test-slow test-compat check mutants bench-speed bench-cpu bench-audit bench-generation bench-defaults bench-gpu clean
+.PHONY: demo demo-generation docs test test-slow test-compat check mutants bench-speed bench-cpu bench-audit bench-generation bench-defaults bench-gpu clean
 
 demo: $(VENV)/.installed
 	$(BIN)/expunge demo $(ARGS)
@@ -33,6 +33,10 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check src tests benchmarks examples
 	$(BIN)/mypy
 	$(BIN)/codespell
+
+# the site, docs/_build/html/index.html; a warning is an error
+docs: $(VENV)/.installed-docs
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -b html -W --keep-going -q docs docs/_build/html $(ARGS)
 
 # 300 small changes of the core, one at a time: how many do the tests notice? Can be repeated; ARGS='--count 60 --minutes 5' for a piece
 mutants: $(VENV)/.installed-dev
@@ -73,6 +77,10 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
 	touch $@ $(VENV)/.installed
 
+$(VENV)/.installed-docs: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[docs]'
+	touch $@
+
 # beside the CPU build of torch, torchvision imports only with the operators that tools/torchvision_cpu_ops.py defines
 $(COMPAT)/.installed: pyproject.toml constraints.txt tools/torchvision_cpu_ops.py
 	$(PYTHON) -m venv $(COMPAT)
@@ -83,4 +91,4 @@ $(COMPAT)/.installed: pyproject.toml constraints.txt tools/torchvision_cpu_ops.p
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(COMPAT) demo build src/*.egg-info
+	rm -rf $(VENV) $(COMPAT) demo build docs/_build docs/api src/*.egg-info

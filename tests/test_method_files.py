@@ -57,8 +57,9 @@ def test_the_command_line_has_it(dropped, capsys):
 
 def test_the_docs_page_shows_the_example(dropped):
     page = docs_table.page()
-    assert f"[{NAME}](#{NAME})" in page and f"## {NAME}\n" in page
-    assert "| `retain_share` | `0.95` | 0.9, 0.95 | Weight of the retain loss, from 0 to 1. |" in page
+    assert f"[{NAME}](methods/{NAME}.md)" in page and f"\nmethods/{NAME}\n" in page
+    row = "| `retain_share` | `0.95` | 0.9, 0.95 | Weight of the retain loss, from 0 to 1. |"
+    assert row in docs_table.settings_table(NAME)
 
 
 @pytest.mark.slow

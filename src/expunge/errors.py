@@ -1,6 +1,6 @@
 """Exceptions of Expunge.
 
-All are `ValueError`s. One exception lists every problem that a check found.
+Each is a `ValueError`. One exception lists every problem that a check found.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """Amnesiac unlearning: train with wrong labels on the forget set, or subtract the training steps that saw it.
 
+    loss = CE(forget, random labels) + CE(retain),    or with `log`    theta <- theta - sum of the logged steps, then CE(retain)
+
 Source: Graves, Nagisetty, Ganesh, "Amnesiac Machine Learning", AAAI 2021, arXiv:2010.10981.
 
 Published, in two forms:
@@ -15,6 +17,12 @@ Ours:
 - The default of 3 epochs, and the learning rates.
 - The log holds parameters only; the repair corrects the running statistics of batch norm.
 - Under a mask, only the weights inside it are changed back.
+
+Cost: One pass over both sets for each epoch. With `log`, one file as large as the parameters for each logged
+training step.
+
+When not to use it: There is no retain set. With `log`, many steps saw the forget samples: their sum is far from
+the parameters of training without them.
 """
 
 from __future__ import annotations
@@ -54,13 +62,10 @@ class AmnesiacRecorder:
         wanted: Samples, or their positions in the data, whose steps are logged. None logs every step.
 
     Example:
-        In a training loop of your own:
-
-            recorder = AmnesiacRecorder("steps", wanted=split.forget)
-            with recorder.step(model, batch.index):
-                optimizer.step()
-
-        In the loop of this package, pass `recorder.recipe(recipe)` in place of `recipe`.
+        >>> recorder = AmnesiacRecorder("steps", wanted=split.forget)
+        >>> with recorder.step(model, batch.index):  # in a training loop of your own
+        ...     optimizer.step()
+        >>> train(model, split, recorder.recipe(recipe), task)  # in the loop of this package
     """
 
     def __init__(self, folder: Path | str, wanted: Samples | Tensor | None = None):

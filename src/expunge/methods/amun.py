@@ -24,6 +24,12 @@ Ours:
 - The rate falls by a cosine. The code divides it by 10 after every 1, 5 or 10 epochs.
 - The method was published for random samples. `trials="auto"` leaves out true labels if a class is forgotten: they would keep it.
 - Inputs must be images in [0, 1] before the normalisation of the data.
+
+Cost: Up to `attack_steps` forward and backward passes of each forget sample for each radius, then one pass over
+both sets and the adversarial examples for each epoch.
+
+When not to use it: Inputs are not images in [0, 1], or the model is large: the attack costs more than the
+training. A whole class must go: the published use is single samples.
 """
 
 from __future__ import annotations

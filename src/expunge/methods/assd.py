@@ -14,6 +14,11 @@ Differences from the notebook:
 
 Ours: squared gradients of single samples, and a random part of the training set for I_D (`samples`). Weights without any gradient
 have no ratio and stay.
+
+Cost: That of ssd: one gradient of each forget sample and of at most `samples` training samples, and one edit.
+
+When not to use it: See ssd. The rule for alpha sees only the share of the forget set, not what the model
+remembers.
 """
 
 from __future__ import annotations

@@ -12,6 +12,12 @@ Published: the loss at temperature 1, on the shuffled union of the forget set an
 epoch of Adam with learning rate 1e-4 and batch size 256.
 
 Ours: the part of the retain set is drawn anew in each epoch.
+
+Cost: One pass over the forget set and 30 % of the retain set for each epoch. Each sample also takes a forward
+pass of one of two teachers, which stay in memory.
+
+When not to use it: Three copies of the model do not fit into memory. With the goal untrain, outputs of a random
+network are further from Retrain's than the original's: a model that never saw a sample still classifies it.
 """
 
 from __future__ import annotations

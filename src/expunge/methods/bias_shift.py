@@ -9,6 +9,11 @@ Source: the edit is known from diagnoses of class-wise unlearning by the biases 
 
 Ours: its use as a baseline, and the default s. It is so large that the class is never predicted, and so small that half
 precision holds the logit.
+
+Cost: One number for each forgotten class. No sample is read.
+
+When not to use it: Anything must be forgotten. It is a baseline for claims about class-wise unlearning: every
+feature of the class stays in the model.
 """
 
 from __future__ import annotations

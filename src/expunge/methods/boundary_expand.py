@@ -17,6 +17,10 @@ Ours:
   the current learning rate.
 - `density` and `clip` do not apply to the unit.
 - Tuning also tries learning rates above the published range. On small data the few steps would otherwise change nothing.
+
+Cost: One pass over the forget set for each epoch, and one more output unit during the run.
+
+When not to use it: Kept accuracy matters and there is no validation set: no retain sample takes part.
 """
 
 from __future__ import annotations

@@ -16,6 +16,11 @@ Ours:
   keeps the true label.
 - Inputs must lie in [0, 1] before the normalisation of the data.
 - Tuning also tries learning rates above the published range. On small data the few steps would otherwise change nothing.
+
+Cost: One adversarial step for each forget sample, then one pass over the forget set for each epoch.
+
+When not to use it: Inputs are not images in [0, 1]. Kept accuracy matters and there is no validation set: no
+retain sample takes part.
 """
 
 from __future__ import annotations

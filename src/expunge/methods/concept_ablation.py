@@ -14,6 +14,12 @@ Ours:
 - The prior term uses all retain samples. It is off by default, as published.
 - The anchor of a class is the next kept class, unless `anchor` names another.
 - `anchor=-1` is the null condition, on all retain images.
+
+Cost: One pass over the retain images (those of the anchor, if `retain_weight` is 0) for each epoch, with two
+predictions for each image.
+
+When not to use it: There is no kept condition that may be drawn in place of the forgotten one, or its images
+are missing.
 """
 
 from __future__ import annotations

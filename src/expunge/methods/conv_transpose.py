@@ -15,6 +15,11 @@ Ours:
 - Kernels that are not square stay as they are. The code changes their shape.
 - Under a mask, two weights are swapped only if both may move.
 - The rate falls by the step. The code lowers it by the epoch.
+
+Cost: One pass over the retain set for each epoch. The edit costs nothing.
+
+When not to use it: The network has no convolutions with square kernels above one pixel: then it is FT with few
+epochs. The forget set decides nothing, so do not expect a result that depends on the request.
 """
 
 from __future__ import annotations

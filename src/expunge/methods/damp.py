@@ -17,6 +17,11 @@ Ours:
   features, R would otherwise span the whole space and d would be 0.
 - A convolution is projected along its input channels, with means over positions.
 - All means are those of the original.
+
+Cost: One pass over both sets for the means of each layer, and one pseudoinverse for each layer. No gradients.
+
+When not to use it: Single samples must go: it serves whole classes only. The number of classes is near the
+width of the layers: little is left to project out.
 """
 
 from __future__ import annotations

@@ -18,6 +18,11 @@ Ours:
 - The code subtracts 1e10 from the logit of y, which half precision cannot hold. Here y is left out exactly.
 
 Random samples can be forgotten too. The loss drives their accuracy to 0, far below Retrain's, so choose few epochs.
+
+Cost: One pass over the forget set for each epoch, and one forward pass of the original for each forget sample.
+
+When not to use it: Single samples must go and the result must be like Retrain's: the loss drives their accuracy
+to 0.
 """
 
 from __future__ import annotations

@@ -27,6 +27,12 @@ Differences from the released code (`paper=True` follows it):
 Ours:
 - F uses a random part of the retain set (`samples`).
 - The default alpha is 1e-7, larger than the authors' values. Choose it for your model, for example by trials.
+
+Cost: For each of at most `samples` retain samples, one gradient for each class, and one edit. With many classes
+this is its main cost.
+
+When not to use it: A class must go and all others stay: the noise acts on all classes alike. It missed the goal
+of docs/defaults.md on both data sets.
 """
 
 from __future__ import annotations

@@ -17,6 +17,12 @@ Ours, everything else:
   the mean over the validation samples of all other classes. This mean is mainly the class distribution, so without validation
   samples up to 2,048 retained training samples stand for them.
 - The settings, and frozen statistics of batch norm.
+
+Cost: One forward pass of the original over the unseen samples, then one pass over the forget set for each
+epoch.
+
+When not to use it: There is no validation set for the outputs on unseen samples, or the published generator is
+wanted: ours has none.
 """
 
 from __future__ import annotations

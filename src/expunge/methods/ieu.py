@@ -13,6 +13,12 @@ Ours, everything else:
 - The noise is relative to the root mean square of each tensor. It shrinks linearly to 0 over the run, so the last steps
   repair its damage.
 - The learning rates.
+
+Cost: One pass over the retain set for each epoch, with as many forget samples beside it, and one draw of noise
+for each weight and step.
+
+When not to use it: A published result has to be repeated: only the abstract could be read, so the method here
+is mostly ours.
 """
 
 from __future__ import annotations

@@ -24,6 +24,12 @@ Ours: the same inverse by the matrix inversion lemma,
 
 where G holds the gradients g_t in its rows. Conjugate gradients solve the N x N system with products of G alone, so memory
 stays at a few copies of the parameters for any N. `damping` is d; 1 is the published value.
+
+Cost: One gradient of each sample of both sets, and products with at most N single gradients until the linear
+system is solved. One step.
+
+When not to use it: The network is deep and the forget set large: the step is a first-order answer near the
+original. Choose alpha by trials, since too large a step destroys the model.
 """
 
 from __future__ import annotations

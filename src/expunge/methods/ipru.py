@@ -15,6 +15,11 @@ its normalisation, and starts at 0.
 
 The weights still know the forget set: who removes v has the original back. So a delivered file of weights alone is not unlearned,
 and the command line refuses the method.
+
+Cost: One pass over both sets for each epoch; only one vector of the size of an input is trained.
+
+When not to use it: A file of weights is delivered: the weights still know the forget set, and the command line
+refuses the method.
 """
 
 from __future__ import annotations

@@ -22,6 +22,11 @@ Ours:
 - Momentum and weight decay are 0, as in the code. The default rate is 1e-3.
 - The loss has no goal of its own. A run ends as soon as forget samples are classified no better than unseen samples, or at
   `max_drop`.
+
+Cost: One pass over the forget set with N more forward passes for each sample.
+
+When not to use it: Inputs have no small perturbations, such as token ids. There is no validation set that could
+end the run.
 """
 
 from __future__ import annotations

@@ -11,6 +11,11 @@ Published: the loss. The settings come from SalUn's released code (arXiv:2310.12
 [1e-3, 1e-1] and a penalty in [1e-6, 1e-4].
 
 Despite its name the method prunes nothing: each step follows the subgradient of the penalty.
+
+Cost: One pass over the retain set for each epoch, and one sum over all weights for each step.
+
+When not to use it: Few epochs must do, or the weights are on very different scales: the penalty pulls all of
+them alike. As with FT, nothing pushes the forget set out.
 """
 
 from __future__ import annotations

@@ -13,6 +13,11 @@ Ours:
 - lambda = 1, since no published value was found.
 - No gradient flows through b_min.
 - Features are computed in eval mode, whatever `batch_norm` says, so running statistics and dropout do not change.
+
+Cost: One forward pass over the retain set for each epoch, and a backward pass through the head alone.
+
+When not to use it: More than the head has to forget: all features of the class stay, as the feature gap shows.
+It serves whole classes only.
 """
 
 from __future__ import annotations

@@ -15,6 +15,10 @@ does so too.
 Ours: gradients of single samples, and a random part of the training set for I_D (`samples`).
 
 I_f / I_D never exceeds n / n_f if both use all samples and single gradients (see SSD).
+
+Cost: That of ssd with gradients of outputs: no labels are read.
+
+When not to use it: Labels are at hand: ssd uses them. Random samples must go: see ssd.
 """
 
 from __future__ import annotations

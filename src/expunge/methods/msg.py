@@ -22,6 +22,12 @@ Ours:
 - The rate rises and falls by the step (`lr_schedule="one_cycle"`).
 - A model without convolutions is edited in its linear layers, except the head if there is another.
 - Under a mask, only weights inside it are drawn anew.
+
+Cost: One gradient of the forget set and of as many retain samples, then one pass over the retain set for each
+epoch.
+
+When not to use it: Weights must not be drawn anew, for example because few epochs or few retain samples are
+left for the repair.
 """
 
 from __future__ import annotations

@@ -20,6 +20,10 @@ Differences from the released code (`as_released=True` follows it):
 - The code drops the mask. Here the bargain is over the weights that may move.
 
 Ours: the learning rate falls by a cosine, because the length of a step does not fall with the loss.
+
+Cost: One pass over the retain set for each epoch. Steps with a forget batch take two backward passes.
+
+When not to use it: There is no retain set, or the model has only one class: the forget loss uses random labels.
 """
 
 from __future__ import annotations

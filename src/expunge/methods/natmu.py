@@ -23,6 +23,10 @@ Ours:
 - Inputs must be images in [0, 1] before the normalisation of the data.
 
 With delta = 1 a hybrid is the forget image under a wrong label; with delta = -1 it is a retain image.
+
+Cost: One pass over the retain set and four hybrids of each forget sample for each epoch.
+
+When not to use it: Inputs are not images in [0, 1], or the retain set has fewer than two other classes.
 """
 
 from __future__ import annotations

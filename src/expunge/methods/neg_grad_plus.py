@@ -14,6 +14,11 @@ Ours:
 - The default beta is 0.95.
 - The ascent has no lower bound, so gradients are clipped. A run that ends with a larger drop than `max_drop` rolls back
   to its last good state.
+
+Cost: One pass over the retain set for each epoch, with as many forget samples beside it.
+
+When not to use it: There is no validation set: the ascent has no lower bound, and only `max_drop` ends it. With
+its defaults on digits, one of two seeds ended with MIA 0 for a forgotten class (docs/defaults.md).
 """
 
 from __future__ import annotations

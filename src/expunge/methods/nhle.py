@@ -1,5 +1,10 @@
 """NHLE with class weight masking: teach a few samples an anti-label, then remove the class's row from the head.
 
+    label = -1 for each forgotten class, 0 elsewhere;    loss = -log(1 - P_F)    on a few forget samples
+    then the head's row of each forgotten class <- 0, and its bias <- -1e4
+
+P_F is the probability of all forgotten classes together.
+
 Source: "Negative-Hot Label Encoding" and class weight masking (CWM), Scientific Reports, 2026,
 doi:10.1038/s41598-026-40379-9. Only the abstract and summaries could be read.
 
@@ -7,8 +12,7 @@ Published: the method forgets whole classes from a few of their samples, without
 a label that makes the class an anti-class, and masks the class's weights. Forgotten accuracy falls to about 0 and retained
 accuracy by at most 0.035.
 
-Ours, everything else. The label vector is -1 on every forgotten class and 0 elsewhere. P_F is the probability of all
-forgotten classes together. `loss_kind` selects the loss:
+Ours, everything else. `loss_kind` selects the loss:
 - `bounded_ce`: -log(1 - P_F). It has the direction of the literal cross-entropy, rescaled by the odds of the forgotten
   classes. So it acts while the class is remembered and fades once it is not.
 - `mse_logits`: the squared distance of the logits to the label vector.
@@ -26,6 +30,13 @@ Also ours:
   to 0; the class then still wins where all other logits are negative.
 
 Masking alone brings forgotten accuracy to 0. So the run also reports the four combinations of NHLE and masking.
+
+Cost: One full-batch step on `samples` samples of each forgotten class for each epoch, whatever the size of the
+data. No retain samples take part.
+
+When not to use it: Single samples or groups must go: the method serves whole classes only. If retain samples are at
+hand, ugradsl_plus was nearer to Retrain on CIFAR-10 (docs/benchmarks.md). Masking the row of the head alone
+brings UA to 100, so judge the result by the features of the audit.
 """
 
 from __future__ import annotations

@@ -17,6 +17,12 @@ Ours:
   weight decay and edits before the first step are constrained as well.
 - Parameters that are not in a convolution or linear layer stay as they are, and batch norm keeps its statistics.
 - The choice of U by `energy`, and the default method and settings.
+
+Cost: That of the constrained method, one pass over retain samples and one decomposition for each layer, and one
+projection for each step.
+
+When not to use it: Layers are narrow or the retained features fill them: little of the change is left. Other
+parameters than those of convolutions and linear layers have to move.
 """
 
 from __future__ import annotations

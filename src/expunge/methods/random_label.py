@@ -18,6 +18,11 @@ paper by default; `paper=True` follows the code.
 
 Ours: on a task whose loss and relabelled loss differ (diffusion), random labels exclude all forgotten classes if
 there are several. A generator must not learn to draw one forgotten class in place of another.
+
+Cost: One pass over both sets for each epoch. There is no mask, and no second model.
+
+When not to use it: There is no retain set, or the model has only one class. For single samples with the goal
+untrain, a wrong label teaches more than forgetting asks for; compare MIA with Retrain's.
 """
 
 from __future__ import annotations

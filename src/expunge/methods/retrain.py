@@ -8,6 +8,11 @@ together (`expunge.train`). Frozen parameters keep their values in both cases.
 Defaults: the recipe of SalUn's released code (Fan et al., ICLR 2024, arXiv:2310.12508). It runs 182 epochs of SGD with
 learning rate 0.1, momentum 0.9, weight decay 5e-4 and batch size 256. The learning rate falls to a tenth at half and at
 three quarters of the run.
+
+Cost: A full training on the retain set: what all other methods avoid.
+
+When not to use it: The training data or the recipe is gone, or a training costs too much for each request. Then
+the audit has no reference, and says so.
 """
 
 from __future__ import annotations

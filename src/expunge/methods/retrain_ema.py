@@ -13,6 +13,10 @@ Ours: the average warms up, as the formula of d says, so short runs do not keep 
 
 Difference from SalUn's released code: it unlearns from the raw weights, but evaluates the averaged ones, which draw better
 images. Here the averaged weights are the model.
+
+Cost: A full training on the retain set, and a second copy of the parameters for the average.
+
+When not to use it: The model is a classifier: use retrain.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """RUM: split the request by memorisation, and unlearn each part with a method of its own, the least memorised one first.
 
+    memorisation of x = symmetric KL(original(x), copy(x)),    the copy is fine-tuned on unseen samples (proxy "held_out")
+
 Before it runs, it prints how hard the request is: how much the model memorised it, and how entangled its features are with those
 of the retain set.
 
@@ -24,6 +26,12 @@ Ours:
 - Any methods can take the parts. Each gets at least 100 steps, as in `trials="auto"`.
 - The proxy "confidence": 1 minus the confidence in the true label. It is used if the split has no validation samples.
 - The printed comparison: the entanglement of a random part of the retain set, the hardest request of that size.
+
+Cost: A fine-tuning of a copy for at most 30 epochs on the validation set (proxy "held_out"), then the methods
+of the parts one after the other.
+
+When not to use it: Whole classes must go: memorisation differs little within the request. The forget set is so
+small that a third of it has only a few samples.
 """
 
 from __future__ import annotations

@@ -25,6 +25,14 @@ Differences from the released code:
 
 Batch-norm statistics are not weights and follow `batch_norm`. Control masks are `mask="random"` and `mask="inverted"`;
 `density=1` is RL.
+
+Cost: One pass over the forget set for the mask, then one pass over both sets for each epoch. The mask takes one
+byte for each parameter.
+
+When not to use it: There is no retain set, or the model has only one class. For single samples with the goal
+untrain, random labels can make the samples look less familiar than to a model that never saw them: the strong
+audit on digits calls the result over-forgotten (docs/audit_results.md). Take a method that stops at unseen
+samples, such as ugradsl_plus, and audit it.
 """
 
 from __future__ import annotations

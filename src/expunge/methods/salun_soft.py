@@ -21,6 +21,12 @@ Differences from the released code (`paper=True` follows it; OPTML-Group/Unlearn
 Not followed: the SVHN branch, whose steps on retain batches count from the epoch's first step.
 
 Ours in both forms: a weight that returns to the anchor keeps its momentum. The paper does not mention momentum.
+
+Cost: One pass over both sets for each epoch. Each step also finds a quantile of the displacements of all
+weights and keeps the original beside the model.
+
+When not to use it: There is no retain set, or steps must be cheap on a large model: every step looks at all
+weights. For single samples, see salun.
 """
 
 from __future__ import annotations

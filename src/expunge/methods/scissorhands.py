@@ -22,6 +22,11 @@ Differences from the released code:
 - One forget batch decides its saliency. Here the whole forget set does.
 
 Under a mask, only weights inside it are drawn anew, and gradients are projected after masking.
+
+Cost: One gradient of the forget set at the start of each epoch, then one pass over the retain set for each
+epoch, with as many forget samples beside it.
+
+When not to use it: Weights must not be drawn anew, or few retain samples are left for the repair.
 """
 
 from __future__ import annotations

@@ -17,6 +17,13 @@ Ours:
 - The mean of d is multiplied by T^2 for temperature T.
 - The learning rate is constant unless `lr_schedule` says otherwise.
 - There is no rewinding. SCRUB+R needs a checkpoint chosen by the error on the forget set; the curves of the run show it.
+
+Cost: One pass over the forget set in the first `max_epochs` epochs, and one over the retain set in each epoch.
+Each sample also takes a forward pass of the original, which stays in memory.
+
+When not to use it: Two copies of the model do not fit into memory. Results varied much between seeds on
+CIFAR-10 (docs/benchmarks.md), so do not use it without trials. A forget set of a few samples gives few max
+steps: lower `forget_batch_size`.
 """
 
 from __future__ import annotations

@@ -21,6 +21,12 @@ Differences from the released code (`as_released=True` follows it):
 - The code calls a weight without any gradient salient. Here it is not.
 
 Ours: 5 epochs instead of 1,500 steps, and at most `samples` samples of each set for F.
+
+Cost: The Fisher information of at most `samples` samples of each set, then one pass over the retain set for
+each epoch, and a forget step after every `every`-th retain step.
+
+When not to use it: There is no retain set, or its losses are noisy: the mask compares the importances of both
+sets weight by weight.
 """
 
 from __future__ import annotations

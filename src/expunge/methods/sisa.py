@@ -5,23 +5,23 @@ IEEE S&P 2021, arXiv:1912.03817.
 
 Published:
 - The training set is cut into S shards, and each shard into R slices.
-- Each shard has its own model. It learns slice after slice (slice 1, then 1 and 2, ...), and its parameters are kept after
-  each slice.
+- Each shard has its own model. It learns slice after slice (slice 1, then 1 and 2, ...) and keeps its parameters after each.
 - To delete a sample, its shard's model continues from the parameters kept before the sample's slice.
 - A vote, or the mean of the probabilities, joins the predictions.
 - With 2 E / (R + 1) epochs per slice, the model of a shard sees its data E times.
 
 Ours:
-- A random permutation of all positions of the data assigns them to slices, so the assignment does not depend on what is
-  deleted. All randomness of a slice comes from the ensemble's seed, the shard and the slice. So deletion gives, bit for
-  bit, the ensemble that training without the samples would give.
+- A random permutation of all positions assigns them to slices, whatever is deleted. All randomness of a slice comes from the
+  ensemble's seed, the shard and the slice. So deletion gives, bit for bit, the ensemble of training without the samples.
 - Given a `SisaEnsemble`, the method deletes the forget set from it. Given any other model, it trains an ensemble of such
-  models on the retain set from fresh weights.
-- The ensemble predicts the mean of the probabilities.
+  models on the retain set from fresh weights. The ensemble predicts the mean of the probabilities.
 
-The result is an ensemble with all its kept states, not one set of parameters, so `expunge unlearn` cannot write it. Use it
-from Python: `ensemble = unlearn(model, split, SISA(), task)`, then `ensemble.save(folder)`. For a later deletion pass
-`SisaEnsemble.load(folder, factory)` (from `expunge.methods.sisa`) to `unlearn` in place of the model.
+The result is an ensemble, so `expunge unlearn` cannot write it. In Python: `ensemble = unlearn(model, split, SISA(), task)`, then
+`ensemble.save(folder)`. A later deletion takes `SisaEnsemble.load(folder, factory)` (`expunge.methods.sisa`) as the model.
+
+Cost: S models to train. A deletion trains the last slices of the shards that held the samples. Disk: S * R states.
+
+When not to use it: The model is trained already, or it must stay one model. Requests hit all shards.
 """
 
 from __future__ import annotations

@@ -15,6 +15,13 @@ Ours: squared gradients of single samples, as the formula says, and a random par
 
 The forget set is part of the training set. So I_f / I_D never exceeds n / n_f if both use all samples. A forget set of 10 %
 needs alpha below 10 to change anything.
+
+Cost: One gradient of each forget sample and of at most `samples` training samples, and one edit. No steps, so a
+run takes seconds. Memory: two numbers for each parameter.
+
+When not to use it: Random samples must go: their importances are those of all other samples, and in the
+benchmarks no alpha improved on the original. It repairs nothing, so a low alpha costs retain accuracy: on
+CIFAR-10 it destroyed some models.
 """
 
 from __future__ import annotations

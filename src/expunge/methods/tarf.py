@@ -22,6 +22,12 @@ Ours, because the paper's constants were not found:
 - beta is relative to the mean change of loss on the forget data.
 - An epoch after t1 is a pass over the rest. A forget batch accompanies every batch; the forget data repeats as needed.
 - Gradients are clipped.
+
+Cost: One pass over the forget data in the first epochs, then one over the rest for each epoch, with as many
+forget samples beside it, and evaluations of the loss of the rest.
+
+When not to use it: Labels and concept match: simpler methods do the same. The concept cannot be told by the
+loss: then the rest teaches it again.
 """
 
 from __future__ import annotations

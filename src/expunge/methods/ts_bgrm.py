@@ -14,6 +14,11 @@ Difference from the released code: its factor is +1, so it reverses nothing. Use
 
 Ours: the factor -1, the number of epochs and the learning rate. Features are computed in eval mode, whatever `batch_norm`
 says.
+
+Cost: Two short trainings of the head on features of both sets; no backward pass through the network.
+
+When not to use it: More than the head has to forget: all features of the class stay, as the feature gap shows.
+It serves whole classes only.
 """
 
 from __future__ import annotations

@@ -27,6 +27,13 @@ Ours:
 
 Special cases with `early_stop=False` and `clip=None`: `ugradsl_plus` with p = 1 is FT. p = 0 with smoothing 0 and the gate
 off is GA. Both are equal step for step.
+
+Cost: One pass over the forget set for each epoch, with as many retain samples beside it: two samples for each
+forget sample. Before the run, one evaluation of unseen samples.
+
+When not to use it: There is no retain set or no validation set: without unseen samples nothing stops the ascent
+except `max_drop` and the gradient limit. In the benchmarks it was far from Retrain on random forget sets of
+CIFAR-10, where the guard stopped it early; ugradsl_plus was nearer.
 """
 
 from __future__ import annotations

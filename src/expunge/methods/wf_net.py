@@ -18,6 +18,12 @@ Ours, everything else:
 - Gates are on the outputs of convolutions and linear layers except the head, whose gates would only hide the class. A model
   without any gets them on its layer norms.
 - Batch norm uses its running statistics while gates are learned. It would undo them otherwise.
+
+Cost: One training of the gates on both sets for all classes together; a request then costs one product for each
+layer.
+
+When not to use it: Only one class will ever be forgotten: learning gates for all classes is wasted. It serves
+whole classes only.
 """
 
 from __future__ import annotations
