@@ -19,6 +19,7 @@ from cyclopts.exceptions import MissingArgumentError, UnknownCommandError, Unuse
 
 from ..errors import ExpungeError
 from ..receipts.limits import visible_lines
+from ..secret_text import without_secrets
 from ..torch_utils.allocator import keep_freed_memory
 from ..version import __version__
 from .exit_codes import INTERRUPTED, NOT_POSSIBLE
@@ -118,6 +119,13 @@ COMMANDS: dict[str, Command] = {
     "keygen": Command("receipt:keygen", "Make a key pair for signing receipts."),
 }
 
+# after these flags, a word too many may be a passphrase, which no message repeats
+PRIVATE_FLAGS = ("--key", "--sign-key", "--passphrase-file")
+MAYBE_PASSPHRASE = (
+    "unexpected word, which is not shown, as it may be a passphrase; no flag takes a passphrase: put it into a file "
+    "(--passphrase-file FILE), or into EXPUNGE_PASSPHRASE, and leave the word out."
+)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code: see `exit_codes.py` for what each means.
@@ -198,6 +206,8 @@ def _flag_problems(error: CycloptsError, words: Sequence[str]) -> list[str]:
     """Return what is wrong with the flags, one sentence each: for a missing flag, all missing and unknown ones."""
     argument = error.argument
     if isinstance(error, UnknownCommandError | UnusedCliTokensError):
+        if any(word.partition("=")[0] in PRIVATE_FLAGS for word in words):
+            return [MAYBE_PASSPHRASE]
         return [f"unexpected word '{(error.unused_tokens or [''])[0]}'."]
     if not isinstance(error, MissingArgumentError) or argument is None or error.app is None:
         return [str(error)]
@@ -233,7 +243,7 @@ def _print_problems(problems: Sequence[str]) -> None:
     """Print one problem behind the word "error", several as a list below it."""
     text = f" {problems[0]}" if len(problems) == 1 else "".join(f"\n- {problem}" for problem in problems)
     # problems may quote files of other people
-    print(f"error:{visible_lines(text)}", file=sys.stderr)
+    print(f"error:{visible_lines(without_secrets(text))}", file=sys.stderr)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], filename: str, *_: Any) -> None:
@@ -244,4 +254,4 @@ def _show_warning(message: Warning | str, category: type[Warning], filename: str
         if of_package
         else warnings.formatwarning(message, category, filename, 0, "")
     )
-    print(text, file=sys.stderr)
+    print(without_secrets(text), file=sys.stderr)
