@@ -9,13 +9,12 @@ import difflib
 import importlib
 import sys
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cyclopts import App, CycloptsError, Parameter
-from cyclopts.exceptions import MissingArgumentError, UnknownCommandError, UnusedCliTokensError
 
 from ..errors import ExpungeError
 from ..receipts.limits import visible_lines
@@ -24,6 +23,7 @@ from ..torch_utils.allocator import keep_freed_memory
 from ..version import __version__
 from .exit_codes import INTERRUPTED, NOT_POSSIBLE
 from .failures import DEBUG, Failure, run_guarded
+from .flag_problems import flag_problems
 from .invocation import invoked_with
 from .settings_flags import default_string, help_text
 
@@ -119,13 +119,6 @@ COMMANDS: dict[str, Command] = {
     "keygen": Command("receipt:keygen", "Make a key pair for signing receipts."),
 }
 
-# after these flags, a word too many may be a passphrase, which no message repeats
-PRIVATE_FLAGS = ("--key", "--sign-key", "--passphrase-file")
-MAYBE_PASSPHRASE = (
-    "unexpected word, which is not shown, as it may be a passphrase; no flag takes a passphrase: put it into a file "
-    "(--passphrase-file FILE), or into EXPUNGE_PASSPHRASE, and leave the word out."
-)
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code: see `exit_codes.py` for what each means.
@@ -146,7 +139,7 @@ def _run(words: list[str]) -> int:
     try:
         return _call(words)
     except CycloptsError as error:
-        _print_problems(_flag_problems(error, words))
+        _print_problems(flag_problems(error, words))
         print(f"see `{_help_command(error)}`", file=sys.stderr)
         return NOT_POSSIBLE
 
@@ -200,32 +193,6 @@ def _check_command(name: str) -> None:
         nearest = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
         raise ExpungeError(f"there is no command '{name}'; known: {', '.join(COMMANDS)}.{hint}")
-
-
-def _flag_problems(error: CycloptsError, words: Sequence[str]) -> list[str]:
-    """Return what is wrong with the flags, one sentence each: for a missing flag, all missing and unknown ones."""
-    argument = error.argument
-    if isinstance(error, UnknownCommandError | UnusedCliTokensError):
-        if any(word.partition("=")[0] in PRIVATE_FLAGS for word in words):
-            return [MAYBE_PASSPHRASE]
-        return [f"unexpected word '{(error.unused_tokens or [''])[0]}'."]
-    if not isinstance(error, MissingArgumentError) or argument is None or error.app is None:
-        return [str(error)]
-    typed = [word.partition("=")[0] for word in words if word.startswith("--")]
-    if set(typed) & set(argument.names):
-        return [f"{argument.name} needs a value."]
-    arguments = error.app.assemble_argument_collection()
-    known = {name for each in arguments for name in each.names}
-    problems = [_unknown_flag(flag, known) for flag in typed if flag not in known]
-    missing = [each.name for each in arguments if each.required and not set(typed) & set(each.names)]
-    # the library reports the first one; words without a flag may belong to the others
-    flags = [name for name in missing if name.startswith("--")]
-    return problems + [f"{name} is missing." for name in dict.fromkeys([argument.name, *flags])]
-
-
-def _unknown_flag(flag: str, known: Collection[str]) -> str:
-    nearest = difflib.get_close_matches(flag, known, n=1)
-    return f"Unknown option: {flag}." + (f" Did you mean {nearest[0]}?" if nearest else "")
 
 
 def _help_command(error: CycloptsError) -> str:
