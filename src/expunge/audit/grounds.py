@@ -241,7 +241,6 @@ def _sentence(accuracy: float, expected: float, error: float, tolerances: Tolera
     # false for NaN, which stands for no samples
     if not expected - accuracy > allowed:
         return ""
-    # the share of few unseen samples is uncertain too: one more of them may be wrong
     if bdtr(round(accuracy * n / 100), n, expected / 100 * m / (m + 1)) > SIGNIFICANCE:
         return ""
     return (
