@@ -3,6 +3,12 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 COMPAT ?= .venv-compat
+SUPPLY ?= .venv-supply
+# LOCKED=1 installs what developers need from requirements-dev.lock, with hashes
+LOCKED ?=
+# the order of the tests: another one at each run; SEED=N repeats one
+SEED := $(or $(SEED),$(shell $(PYTHON) -c 'import random; print(random.randrange(10**6))'))
+ORDER = --random-order --random-order-bucket=module --random-order-seed=$(SEED)
 # real data for tests and benchmarks, where it is at hand (see CONTRIBUTING.md)
 EXPUNGE_DATA ?= $(firstword $(wildcard $(CURDIR)/shared/data $(CURDIR)/../shared/data))
 export EXPUNGE_DATA
@@ -10,7 +16,7 @@ export HF_HUB_OFFLINE = 1
 ARGS ?=
 RUN ?= $(BIN)/python
 
-.PHONY: demo demo-generation docs test test-slow test-compat check mutants bench-speed bench-cpu bench-audit bench-generation bench-defaults bench-gpu clean
+.PHONY: demo demo-generation docs test test-slow test-compat check mutants lock sbom bench-speed bench-cpu bench-audit bench-generation bench-defaults bench-gpu clean
 
 demo: $(VENV)/.installed
 	$(BIN)/expunge demo $(ARGS)
@@ -19,7 +25,8 @@ demo-generation: $(VENV)/.installed-dev
 	$(BIN)/expunge demo-generation $(ARGS)
 
 test: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow" $(ARGS)
+	@echo 'tests in random order; make test SEED=$(SEED) repeats it'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow" $(ORDER) $(ARGS)
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q -m slow $(ARGS)
@@ -41,6 +48,16 @@ docs: $(VENV)/.installed-docs
 # 300 small changes of the core, one at a time: how many do the tests notice? Can be repeated; ARGS='--count 60 --minutes 5' for a piece
 mutants: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python tools/mutants.py all $(ARGS)
+
+# exact versions and hashes of what developers install; torch stays out (tools/lock.py says why)
+lock: $(SUPPLY)/.installed
+	PATH="$(CURDIR)/$(SUPPLY)/bin:$$PATH" $(SUPPLY)/bin/python tools/lock.py
+
+# what is installed in $(VENV): an SBOM (CycloneDX) and the licences, in build/sbom
+sbom: $(VENV)/.installed-dev $(SUPPLY)/.installed
+	mkdir -p build/sbom
+	$(SUPPLY)/bin/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml --output-reproducible --of JSON -o build/sbom/expunge.cdx.json
+	$(SUPPLY)/bin/pip-licenses --python $(BIN)/python --format=csv --order=license --output-file build/sbom/licences.csv
 
 bench-speed: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/speed/run.py $(ARGS)
@@ -73,8 +90,16 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install -q -c constraints.txt -e .
 	touch $@
 
-$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
+# torch is in no lock, so it comes last; then nothing else is installed with it but the packages of its CUDA build
+$(VENV)/.installed-dev: pyproject.toml constraints.txt $(if $(LOCKED),requirements-dev.lock) | $(BIN)/python
+ifeq ($(LOCKED),)
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+else
+	$(BIN)/python -m pip install -q --require-hashes --no-deps -r requirements-dev.lock
+	$(BIN)/python -m pip install -q -c constraints.txt torch
+	$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
+	$(BIN)/python -m pip check
+endif
 	touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-docs: pyproject.toml constraints.txt | $(BIN)/python
@@ -90,5 +115,10 @@ $(COMPAT)/.installed: pyproject.toml constraints.txt tools/torchvision_cpu_ops.p
 	  cp tools/torchvision_cpu_ops.py "$$site" && echo 'import torchvision_cpu_ops' > "$$site/torchvision_cpu_ops.pth"; }
 	touch $@
 
+$(SUPPLY)/.installed: tools/supply.lock
+	$(PYTHON) -m venv $(SUPPLY)
+	$(SUPPLY)/bin/python -m pip install -q --require-hashes --no-deps -r tools/supply.lock
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(COMPAT) demo build docs/_build docs/api src/*.egg-info
+	rm -rf $(VENV) $(COMPAT) $(SUPPLY) demo build docs/_build docs/api src/*.egg-info

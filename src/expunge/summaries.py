@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from html import escape
 from typing import Any
@@ -11,11 +10,6 @@ from typing import Any
 # limits of one `repr`
 LONGEST_LINE = 120
 MOST_SCORES = 7
-# name and password of a URI, and values of its query that are secrets
-USER = re.compile(r"//[^/]*@")
-SECRET = re.compile(
-    r"([?&;](?:pass|passwd|password|pwd|token|access_token|secret|key|api_key|auth)=)[^&;]+", re.IGNORECASE
-)
 
 Rows = list[tuple[str, str, str]]
 
@@ -82,13 +76,3 @@ def _number(value: Any) -> str:
         return f"{value:.2f}" if math.isfinite(value) else "–"
     except OverflowError:
         return "–"
-
-
-def without_secrets(text: str) -> str:
-    """Return a text in which names and passwords of URIs are `***`.
-
-    Example:
-        >>> without_secrets("no answer from http://me:secret@host/api?token=3")
-        'no answer from http://***@host/api?token=***'
-    """
-    return re.sub(r"\w+://[^\s'\"]+", lambda uri: SECRET.sub(r"\1***", USER.sub("//***@", uri[0])), text)

@@ -15,6 +15,8 @@ from .evaluation import Evaluation
 TOLERANCE = 2.0
 # Largest probability that as many samples are recognised by chance where the request is called learned again.
 SIGNIFICANCE = 0.01
+# the same as a quantile of the normal distribution
+NORMAL = 2.326
 # numbers of requests that a sentence shows
 SHOWN = 5
 
@@ -67,8 +69,9 @@ def audit_earlier(
     """Score every earlier request of an evaluated model.
 
     A request came back if its samples are recognised more than `tolerance` points better than allowed, and chance does not
-    explain it (binomial test, 1 %). Allowed is the highest of three accuracies: that of the request's own audit, that of
-    the retrained model, and, if only the influence of the samples was to be removed, that on the test set.
+    explain it (1 %: binomial test, and for the test set also the sampling error of both accuracies). Allowed is the highest of
+    three accuracies: that of the request's own audit, that of the retrained model, and, if only the influence of the samples
+    was to be removed, that on the test set.
 
     Args:
         evaluation: The evaluation of the later model.
@@ -114,7 +117,7 @@ def _scored(evaluation: Evaluation, retrained: Evaluation | None, tolerance: flo
     )
     for entry, (UA, MIA), (UA_again, MIA_again) in zip(entries, own, again, strict=True):
         entry |= {"UA": UA, "MIA": MIA, "UA_retrained": UA_again, "MIA_retrained": MIA_again}
-    for at in _better_than_chance(entries, test, tolerance):
+    for at in _better_than_chance(entries, test, len(evaluation.test.labels), tolerance):
         entries[at] |= {"came_back": True, "reason": _reason(entries[at], test)}
     return entries
 
@@ -167,19 +170,32 @@ def _percent(which: np.ndarray, sizes: Sequence[int]) -> list[float | None]:
     return [next(shares) if count else None for count in sizes]
 
 
-def _better_than_chance(entries: Sequence[dict[str, Any]], test: float, tolerance: float) -> list[int]:
-    """Return the positions of the requests that are recognised better than allowed, and not by chance."""
+def _better_than_chance(
+    entries: Sequence[dict[str, Any]], test: float, test_count: int, tolerance: float
+) -> list[int]:
+    """Return the positions of the requests that are recognised better than allowed, and not by chance.
+
+    The accuracy on the test set is that of other samples, so the difference of both shares must also be larger than its sampling
+    error. The other allowed accuracies are of the same samples, or known.
+    """
     columns = ("UA", "UA_then", "UA_retrained", "samples")
     # what is unknown is NaN, and does not count
     now, then, again, count = (np.array([e[c] for e in entries], dtype=np.float64) for c in columns)
     of_test = np.array([test if e["goal"] == "untrain" else np.nan for e in entries])
-    most = np.nan_to_num(np.fmax(np.fmax(100 - then, 100 - again), of_test), nan=0.0)
+    own = np.fmax(100 - then, 100 - again)
+    most = np.fmax(own, of_test)
+    by_test = (most == of_test) & ~(own >= of_test)
+    most = np.nan_to_num(most, nan=0.0)
     accuracy = 100 - now
     above = np.flatnonzero(accuracy - most > tolerance)
     right = np.rint(accuracy * count / 100)[above]
     # the probability of `right` or more among all samples
     chance = bdtrc(right - 1, count[above].astype(int), np.minimum(most[above] / 100, 1.0))
-    return above[chance <= SIGNIFICANCE].tolist()
+    size, other, level = count[above], max(test_count, 1), most[above] / 100
+    pooled = (right + other * level) / (size + other)
+    error = NORMAL * np.sqrt(pooled * (1 - pooled) * (1 / size + 1 / other)) + 0.5 / size + 0.5 / other
+    beyond = ~by_test[above] | (right / size - level > error)
+    return above[(chance <= SIGNIFICANCE) & beyond].tolist()
 
 
 def _reason(scores: dict[str, Any], test: float) -> str:

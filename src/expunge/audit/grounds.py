@@ -201,13 +201,14 @@ def _far_below(evaluation: Evaluation, tolerances: Tolerances) -> str:
         for parts in zip(*((p.correct.double(), p.labels) for p in unseen_parts), strict=True)
     )
     if not evaluation.split.forget.data.has_classes:
-        return _sentence(*_compare([(forget[0], unseen[0])]), tolerances, len(forget[0]))
+        return _sentence(*_compare([(forget[0], unseen[0])]), tolerances, len(forget[0]), len(unseen[0]))
     pairs = [
         (forget[0][forget[1] == k], unseen[0][unseen[1] == k])
         for k in forget[1].unique().tolist()
         if (evaluation.retain.labels == k).any()
     ]
-    return _sentence(*_compare(pairs), tolerances, sum(len(mine) for mine, seen in pairs if len(seen)))
+    sizes = [(len(mine), len(seen)) for mine, seen in pairs if len(seen)]
+    return _sentence(*_compare(pairs), tolerances, sum(n for n, _ in sizes), sum(m for _, m in sizes))
 
 
 def _compare(pairs: Sequence[tuple[Tensor, Tensor]]) -> tuple[float, float, float]:
@@ -231,16 +232,16 @@ def _scores_far_below(scores: Mapping[str, Any], sizes: Mapping[str, int], toler
         return ""
     count = sizes.get("forget", UNKNOWN_SIZE)
     error = sampling_error((100 - missed + expected) / 2, min(count, sizes.get("test", UNKNOWN_SIZE)))
-    return _sentence(100 - missed, expected, error, tolerances, count)
+    return _sentence(100 - missed, expected, error, tolerances, count, sizes.get("test", UNKNOWN_SIZE))
 
 
-def _sentence(accuracy: float, expected: float, error: float, tolerances: Tolerances, count: int) -> str:
-    """Return the sentence for a forget set of `count` samples; empty if the accuracy is not far below what is expected."""
+def _sentence(accuracy: float, expected: float, error: float, tolerances: Tolerances, n: int, m: int) -> str:
+    """Return the sentence for n forget and m unseen samples; empty if the accuracy is not far below what is expected."""
     allowed = max(tolerances.forget, error)
     # false for NaN, which stands for no samples
     if not expected - accuracy > allowed:
         return ""
-    if bdtr(round(accuracy * count / 100), count, expected / 100) > SIGNIFICANCE:
+    if bdtr(round(accuracy * n / 100), n, expected / 100 * m / (m + 1)) > SIGNIFICANCE:
         return ""
     return (
         f"Over-forgotten: the accuracy on the forget set is {accuracy:.2f} %, on unseen samples of the same classes "

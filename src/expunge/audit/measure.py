@@ -14,6 +14,7 @@ from typing import Any, ClassVar, TypeAlias
 from ..errors import ExpungeError, ModelError, raise_all
 from ..extensions import Extensions
 from ..own_code import remember_source, source_of
+from ..secret_text import error_text
 from ..tasks.task import Capability, Task, missing_capabilities, missing_text
 from ..training.method_class import attribute_problems
 from .evaluation import Evaluation
@@ -217,9 +218,7 @@ def compute_measures(
             value = measure.compute(unlearned, original, retrained, task)
             values |= {name: _finite(v) for name, v in _named(measure, value).items()}
         except Exception as error:  # the measure may be the user's code
-            problems.append(
-                f"The measure {measure.name} failed and has no value: {type(error).__name__}: {error}"
-            )
+            problems.append(f"The measure {measure.name} failed and has no value: {error_text(error)}")
             warnings.warn(problems[-1], RuntimeWarning, stacklevel=3)
     return values, problems
 

@@ -145,6 +145,9 @@ def _share_error(shares: Mapping[str, Any], size: int) -> float:
 def sampling_error(percent: float, size: int) -> float:
     """Return how far two shares of the same number of samples may differ by chance, at 95 %.
 
+    The share is first moved toward one half, by two samples of each kind, and half a sample is added: without both, shares near
+    0 and 100 %, and those of few samples, would differ more often than in 5 % of cases.
+
     Args:
         percent: The approximate value of both shares, in percent.
         size: Number of samples behind each share.
@@ -152,8 +155,9 @@ def sampling_error(percent: float, size: int) -> float:
     Returns:
         The largest difference by chance, in points.
     """
-    share = min(max(percent / 100, 0.0), 1.0)
-    return 100 * 1.96 * math.sqrt(2 * share * (1 - share) / max(size, 1))
+    size = max(size, 1)
+    share = (min(max(percent / 100, 0.0), 1.0) * size + 2) / (size + 4)
+    return 100 * (1.96 * math.sqrt(2 * share * (1 - share) / size) + 0.5 / size)
 
 
 def _steps(delays: Sequence[Mapping[str, Any]], key: str) -> str:
@@ -163,7 +167,8 @@ def _steps(delays: Sequence[Mapping[str, Any]], key: str) -> str:
 def auc_noise(figures: Mapping[str, Any]) -> float:
     """Return how far from 0.5 an AUC may lie by chance.
 
-    It is the largest of 0.02, two standard errors over target models, and the distance of the attack's null from 0.5.
+    It is the largest of 0.02, the error of the mean over target models at 95 % (Student's t), and the distance of the attack's
+    null from 0.5.
 
     Args:
         figures: "auc_null", "spread" and "shadows" of an attack. Each may be missing.
@@ -172,5 +177,10 @@ def auc_noise(figures: Mapping[str, Any]) -> float:
         The distance, 0.02 or more.
     """
     null = figures["auc_null"] if figures.get("auc_null") is not None else 0.5
-    standard_error = (figures.get("spread") or 0.0) / math.sqrt(max(1, figures.get("shadows") or 1))
-    return max(0.02, abs(null - 0.5), 2 * standard_error)
+    count, spread = figures.get("shadows") or 1, figures.get("spread") or 0.0
+    error = 0.0
+    if count > 1 and spread:
+        from scipy.special import stdtrit
+
+        error = float(stdtrit(count - 1, 0.975)) * spread / math.sqrt(count)
+    return max(0.02, abs(null - 0.5), error)

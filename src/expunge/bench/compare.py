@@ -15,6 +15,7 @@ from ..pipeline.factory import seeded_factory
 from ..pipeline.outcome import Outcome
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.watch import Trials, Watch
+from ..secret_text import error_text
 from ..tasks.classification import Classification
 from ..tasks.task import Task
 from ..training.arguments import argument_problems, wrong_argument
@@ -150,7 +151,7 @@ def _run(
         try:
             outcome = pipeline.unlearn(references.original.model, method, label, references)
         except Exception as error:  # a method that fails must not cost the results of the others
-            result.failed[f"{label}, seed {pipeline.seed}"] = f"{type(error).__name__}: {error}"
+            result.failed[f"{label}, seed {pipeline.seed}"] = error_text(error)
             warnings.warn(f"{label} failed with seed {pipeline.seed}: {error}", RuntimeWarning, stacklevel=3)
         else:
             add(label, outcome)

@@ -18,6 +18,7 @@ import torch
 
 from ..errors import MissingExtra
 from ..records.statistics import grouped
+from ..secret_text import error_text
 from ..torch_utils.allocator import keep_freed_memory
 from .grid import Grid, Job
 
@@ -127,7 +128,7 @@ def _in_order(group: Iterable[Job], worker: Worker) -> Iterator[Result]:
             return
         except Exception as error:
             # any error: a method that cannot run on a model must not stop the other runs
-            yield job, f"{type(error).__name__}: {error}"
+            yield job, error_text(error)
 
 
 def _worker_of_each_gpu(worker: Worker) -> Iterator[Worker]:

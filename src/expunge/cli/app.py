@@ -9,20 +9,21 @@ import difflib
 import importlib
 import sys
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cyclopts import App, CycloptsError, Parameter
-from cyclopts.exceptions import MissingArgumentError, UnknownCommandError, UnusedCliTokensError
 
 from ..errors import ExpungeError
 from ..receipts.limits import visible_lines
+from ..secret_text import without_secrets
 from ..torch_utils.allocator import keep_freed_memory
 from ..version import __version__
 from .exit_codes import INTERRUPTED, NOT_POSSIBLE
 from .failures import DEBUG, Failure, run_guarded
+from .flag_problems import flag_problems
 from .invocation import invoked_with
 from .settings_flags import default_string, help_text
 
@@ -138,7 +139,7 @@ def _run(words: list[str]) -> int:
     try:
         return _call(words)
     except CycloptsError as error:
-        _print_problems(_flag_problems(error, words))
+        _print_problems(flag_problems(error, words))
         print(f"see `{_help_command(error)}`", file=sys.stderr)
         return NOT_POSSIBLE
 
@@ -194,30 +195,6 @@ def _check_command(name: str) -> None:
         raise ExpungeError(f"there is no command '{name}'; known: {', '.join(COMMANDS)}.{hint}")
 
 
-def _flag_problems(error: CycloptsError, words: Sequence[str]) -> list[str]:
-    """Return what is wrong with the flags, one sentence each: for a missing flag, all missing and unknown ones."""
-    argument = error.argument
-    if isinstance(error, UnknownCommandError | UnusedCliTokensError):
-        return [f"unexpected word '{(error.unused_tokens or [''])[0]}'."]
-    if not isinstance(error, MissingArgumentError) or argument is None or error.app is None:
-        return [str(error)]
-    typed = [word.partition("=")[0] for word in words if word.startswith("--")]
-    if set(typed) & set(argument.names):
-        return [f"{argument.name} needs a value."]
-    arguments = error.app.assemble_argument_collection()
-    known = {name for each in arguments for name in each.names}
-    problems = [_unknown_flag(flag, known) for flag in typed if flag not in known]
-    missing = [each.name for each in arguments if each.required and not set(typed) & set(each.names)]
-    # the library reports the first one; words without a flag may belong to the others
-    flags = [name for name in missing if name.startswith("--")]
-    return problems + [f"{name} is missing." for name in dict.fromkeys([argument.name, *flags])]
-
-
-def _unknown_flag(flag: str, known: Collection[str]) -> str:
-    nearest = difflib.get_close_matches(flag, known, n=1)
-    return f"Unknown option: {flag}." + (f" Did you mean {nearest[0]}?" if nearest else "")
-
-
 def _help_command(error: CycloptsError) -> str:
     return " ".join([PROGRAM, *(error.command_chain or ()), "--help"])
 
@@ -233,7 +210,7 @@ def _print_problems(problems: Sequence[str]) -> None:
     """Print one problem behind the word "error", several as a list below it."""
     text = f" {problems[0]}" if len(problems) == 1 else "".join(f"\n- {problem}" for problem in problems)
     # problems may quote files of other people
-    print(f"error:{visible_lines(text)}", file=sys.stderr)
+    print(f"error:{visible_lines(without_secrets(text))}", file=sys.stderr)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], filename: str, *_: Any) -> None:
@@ -244,4 +221,4 @@ def _show_warning(message: Warning | str, category: type[Warning], filename: str
         if of_package
         else warnings.formatwarning(message, category, filename, 0, "")
     )
-    print(text, file=sys.stderr)
+    print(without_secrets(text), file=sys.stderr)

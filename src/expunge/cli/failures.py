@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from ..errors import ExpungeError, UnlearningFailed
+from ..secret_text import without_secrets
 from .exit_codes import INTERRUPTED, NO_RESULT, NOT_POSSIBLE, UNEXPECTED
 
 DEBUG = "--debug"
@@ -71,7 +72,9 @@ def run_guarded(run: Callable[[], int], show: Callable[[Failure], None], debug: 
             # SystemExit too: code of the user that ends the process must not look like success
             except BaseException as error:
                 if debug:
-                    traceback.print_exception(error)
+                    print(
+                        without_secrets("".join(traceback.format_exception(error))), end="", file=sys.stderr
+                    )
                 failure = failure_of(error)
                 show(failure)
                 code = failure.code

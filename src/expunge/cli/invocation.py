@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from ..summaries import without_secrets
+from ..secret_text import argument_without_secrets
 
 _ARGUMENTS: ContextVar[tuple[str, ...]] = ContextVar("arguments", default=())
 
@@ -25,7 +25,7 @@ def invoked_with(arguments: Sequence[str]) -> Iterator[None]:
 def command_line() -> str:
     """Return the running command as a line that can be typed again.
 
-    Bytes of file names that are not valid text are escaped, because JSON cannot hold them. Passwords in URIs are `***`.
+    Bytes of file names that are not valid text are escaped, because JSON cannot hold them. Passwords and tokens are `***`.
     """
-    line = shlex.join(["expunge", *map(without_secrets, _ARGUMENTS.get())])
+    line = shlex.join(["expunge", *map(argument_without_secrets, _ARGUMENTS.get())])
     return line.encode("utf-8", "backslashreplace").decode()

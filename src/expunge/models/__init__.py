@@ -10,6 +10,7 @@ from torch.nn.parameter import is_lazy
 
 from ..errors import ModelError
 from ..imports import call_object
+from ..secret_text import secret_problem
 from . import adapters, by_name
 from .airbench import Airbench
 from .cnn import CNN, MLP
@@ -87,6 +88,8 @@ def build(name: str, *, num_classes: int, shape: tuple[int, ...] = (3, 32, 32), 
 
 def check_name(name: str) -> None:
     """Raise `ModelError` for an unknown name. A folder or a factory is checked when the model is made."""
+    if problem := secret_problem("the name of the model", name):
+        raise ModelError(problem)
     if name.partition(":")[0] in by_name.KINDS:
         by_name.check_name(name)
     if ":" not in name and name not in MODELS:

@@ -10,17 +10,19 @@ from __future__ import annotations
 import math
 
 import torch
+from scipy.special import bdtrc
 from torch import Tensor
 
 from ..audit.earlier_requests import TOLERANCE
 from ..audit.evaluation import Evaluation
-from ..audit.grounds import QUANTILE
 from ..pipeline.outcome import Outcome
 from .entries import LARGEST_LOSS
 from .parts import Part
 
 # Points by which a run must change the confidence in a sample, on average. A real run changes it by more.
 LEAST_CHANGE = 0.1
+# Largest probability that a run which costs nothing makes as many test samples wrong.
+LOST_BY_CHANCE = 0.025
 # Probability that samples stand out from unseen ones by chance.
 SIGNIFICANCE = 0.01
 
@@ -58,11 +60,10 @@ def _lost_accuracy(part: Part, max_loss: float = LARGEST_LOSS) -> str:
     if not len(before) or len(before) != len(after):
         return ""
     change = before - after
-    loss, error = (
-        100 * change.mean().item(),
-        100 * QUANTILE * change.std(correction=0).item() / len(change) ** 0.5,
-    )
-    if loss <= max_loss or loss <= error or _reference_lost(part, loss, max_loss):
+    loss, worse = 100 * change.mean().item(), int((change > 0).sum())
+    # of the samples that changed, as many became wrong by chance (sign test)
+    chance = bdtrc(worse - 1, int((change != 0).sum()), 0.5)
+    if loss <= max_loss or chance > LOST_BY_CHANCE or _reference_lost(part, loss, max_loss):
         return ""
     return (
         f"the run cost {loss:.1f} points of test accuracy, from {part.original.test.accuracy:.1f} % to {part.own.test.accuracy:.1f} %; "

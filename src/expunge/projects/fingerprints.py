@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ import numpy as np
 from ..data.copy_hashes import CHANGING, SampleHashes, hashes_of
 from ..data.samples import Data
 from ..errors import ExpungeError
+from ..records.part_files import private_file
 from ..sources.source import Source
 
 # ids that a sentence shows
@@ -84,7 +84,8 @@ class Fingerprints:
 
     def save(self, path: Path) -> None:
         """Write the file, readable by its owner only."""
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        private_file(path)
+        with path.open("wb") as file:
             without = np.array(sorted(self.without_contents), dtype="U8")
             key = np.frombuffer(self.key, np.uint8)
             np.savez(file, key=key, train=self.train, test=self.test, without_contents=without)

@@ -20,7 +20,7 @@ from typing import Any
 from ..errors import ExpungeError, raise_all
 from ..receipts.ledger_name import ledger_name
 from ..records.atomic_files import write_json
-from ..records.part_files import lock
+from ..records.part_files import lock, private_folder
 from ..records.request_file import requests_path
 from .file_stats import stats_of
 from .lock_owner import owner, sign
@@ -238,7 +238,7 @@ def write_private_json(path: Path, value: Any) -> None:
     """Write JSON atomically, readable by its owner only: it may hold ids."""
     part = path.with_name(f"{WORK}{path.name}")
     shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(mode=0o700)
+    private_folder(part)
     try:
         write_json(part / path.name, value)
         os.chmod(part / path.name, 0o600)

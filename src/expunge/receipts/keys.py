@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -65,7 +66,8 @@ def read_passphrase(file: str | os.PathLike[str] | None = None) -> bytes | None:
         ExpungeError: The file cannot be read, or its first line has not 1 to 1023 bytes.
     """
     if file is None:
-        return os.environ.get(PASSPHRASE, "").encode() or None
+        # the bytes as they were given: an error about their encoding would repeat them
+        return os.fsencode(os.environ.get(PASSPHRASE, "")) or None
     try:
         passphrase = Path(file).read_bytes().partition(b"\n")[0].rstrip(b"\r")
     except OSError as error:
@@ -85,6 +87,8 @@ def load_private(path: str | os.PathLike[str], passphrase: bytes | None = None) 
         path: The file.
         passphrase: Passphrase of a locked key. Default: the value of EXPUNGE_PASSPHRASE.
 
+    An unlocked key that other users may read costs a warning.
+
     Raises:
         ExpungeError: The file is not an Ed25519 private key, or the passphrase is missing, wrong or not needed.
         MissingExtra: The library `cryptography` is not installed.
@@ -93,6 +97,13 @@ def load_private(path: str | os.PathLike[str], passphrase: bytes | None = None) 
     try:
         data = Path(path).read_bytes()
         locked = b"ENCRYPTED" in data
+        if not locked and os.name != "nt" and Path(path).stat().st_mode & 0o077:
+            warnings.warn(
+                f"{path} is a private key that other users of this machine may read or replace; run chmod 600 {path}, and make a new "
+                "key if others have used the machine.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         # The variable applies to locked keys only, so it may stay set while other keys are in use.
         opener = read_passphrase() if passphrase is None and locked else passphrase
         if locked != (opener is not None):

@@ -6,16 +6,16 @@ Each row carries the hash of the row before it.
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ..errors import ExpungeError
+from ..records.part_files import private_file
 from .canonical import canonical, decimals
 from .deletion import Source
 from .ledger_rows import START, Event, LedgerHead
@@ -165,7 +165,8 @@ class LedgerFile:
     def _open(self) -> Iterator[sqlite3.Connection]:
         if not self.path.exists():
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+            with suppress(FileExistsError):
+                private_file(self.path)
         try:
             with closing(sqlite3.connect(self.path, timeout=60, isolation_level=None)) as db:
                 # The row is on disk before the lock is released.

@@ -18,7 +18,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from ..errors import ExpungeError, WriteError, write_error
-from .part_files import PART, Part
+from .part_files import PART, Part, private_file
 from .together import Together, current, finish_or_remove, kept_text, refuse_special
 
 # folders that this process has rid of what killed processes left in them
@@ -60,6 +60,8 @@ def atomic(
     waits = False
     try:
         with _write_errors(part):
+            if private and not folder:
+                private_file(part.path)
             yield part.path
             part.flush()
             os.chmod(part.path, 0o600 if private else (0o777 if folder else 0o666) & ~_umask())
@@ -165,6 +167,7 @@ def write_private(path: str | os.PathLike[str], text: str) -> None:
 
 
 def _umask() -> int:
-    mask = os.umask(0)
+    # files that another thread makes meanwhile must not be open to others
+    mask = os.umask(0o077)
     os.umask(mask)
     return mask

@@ -11,6 +11,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import time
 from pathlib import Path
 
@@ -24,6 +25,23 @@ LONGEST = 200
 ABANDONED_SECONDS = 86400.0
 # the byte that Windows locks: beyond the text of a lock file, which others read
 LOCKED_BYTE = 1 << 20
+
+
+def private_folder(path: Path) -> None:
+    """Make a folder that only its owner may use (0700), whatever the umask."""
+    path.mkdir(mode=0o700)
+    # a umask may take rights from the owner too
+    os.chmod(path, 0o700)
+
+
+def private_file(path: Path) -> None:
+    """Make an empty file that only its owner may read and write (0600) from the first moment, whatever the umask.
+
+    Raises:
+        FileExistsError: The file exists.
+    """
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    os.chmod(path, 0o600)
 
 
 class Part:
@@ -40,7 +58,7 @@ class Part:
         self.target = target
         while True:
             self.folder = target.with_name(f".{shortened(target.name)}.{secrets.token_hex(6)}{SUFFIX}")
-            self.folder.mkdir(mode=0o700)
+            private_folder(self.folder)
             try:
                 # Windows opens no folders
                 self.lock = None if os.name == "nt" else os.open(self.folder, os.O_RDONLY)
@@ -61,6 +79,9 @@ class Part:
         """Write the content to disk. Raises `OSError`."""
         for file in self.folder.rglob("*"):
             if file.is_file():
+                # a umask may take rights from the owner too
+                if not file.is_symlink() and not os.access(file, os.R_OK | os.W_OK):
+                    os.chmod(file, stat.S_IMODE(file.stat().st_mode) | 0o600)
                 with file.open("rb+") as opened:
                     os.fsync(opened.fileno())
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..errors import ExpungeError, raise_all
 from ..extensions import installed
+from ..secret_text import secret_problem
 
 # what the text after the colon names, for each source; digits come with scikit-learn
 PATHS = {
@@ -87,8 +88,9 @@ def check_spec(spec: str) -> tuple[str, str, dict[str, str]]:
         the module, the function and the options.
 
     Raises:
-        ExpungeError: The source is unknown, or options are unknown, repeated or out of range.
+        ExpungeError: The source is unknown, options are unknown, repeated or out of range, or the text has a password or token.
     """
+    raise_all(list(filter(None, [secret_problem("the text that names the data", spec)])))
     address, _, query = spec.partition("?")
     pairs = [part.partition("=")[::2] for part in query.split("&") if part]
     options = dict(pairs)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..records.record import Record, plain, settings_of
-from ..summaries import without_secrets
+from ..secret_text import without_secrets
 from .tracker import Result, Tracker, Value
 
 Row = dict[str, Any]

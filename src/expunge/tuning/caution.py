@@ -215,8 +215,9 @@ def _error_of_gap(retrained: Evaluation) -> float:
         "TA": len(retrained.test.labels),
         "MIA": len(retrained.forget.labels),
     }
-    errors = [sampling_error(retrained.scores[name] or 0.0, size) for name, size in sizes.items()]
-    return math.hypot(*errors) / len(errors)
+    errors = {name: sampling_error(retrained.scores[name] or 0.0, size) for name, size in sizes.items()}
+    # UA and MIA are scores of the same samples, so their errors may add up
+    return math.hypot(errors["UA"] + errors["MIA"], errors["RA"], errors["TA"]) / len(errors)
 
 
 def _sentence(name: str, gap: float, before: float) -> str:
