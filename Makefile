@@ -10,7 +10,7 @@ export HF_HUB_OFFLINE = 1
 ARGS ?=
 RUN ?= $(BIN)/python
 
-.PHONY: demo demo-generation test test-slow test-compat check mutants bench-speed bench-cpu bench-audit bench-generation bench-defaults bench-gpu clean
+.PHONY: demo demo-generation test test-slow test-compat check mutants torture bench-speed bench-cpu bench-audit bench-generation bench-defaults bench-gpu clean
 
 demo: $(VENV)/.installed
 	$(BIN)/expunge demo $(ARGS)
@@ -37,6 +37,10 @@ check: $(VENV)/.installed-dev
 # 300 small changes of the core, one at a time: how many do the tests notice? Can be repeated; ARGS='--count 60 --minutes 5' for a piece
 mutants: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python tools/mutants.py all $(ARGS)
+
+# an hour on two cores: kills, full disks, broken files, very many requests, several writers. ARGS='--minutes 10' is the short form
+torture: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/torture/run.py $(ARGS)
 
 bench-speed: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/speed/run.py $(ARGS)

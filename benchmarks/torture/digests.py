@@ -13,7 +13,7 @@ from expunge.records.hashing import state_hash
 from expunge.records.torch_reading import read_torch_file
 
 # ids of receipts and of runs are random
-RANDOM = re.compile(r"ul-[A-Z2-7]{8}|[0-9a-f]{64}|[0-9a-f]{16}(?=\.)")
+RANDOM = re.compile(r"ul-[A-Z2-7]{8,26}|[0-9a-f]{64}|[0-9a-f]{16}(?=\.)")
 # entries of JSON files that depend on the clock, the machine, the folder or chance
 FLEETING = {"seconds", "seconds_per_step", "time", "at", "peak_memory", "memory", "created", "finished", "date", "day", "received", "due",
             "machine", "versions", "salt", "secret", "seal", "stats", "files", "moves", "receipt", "record", "id", "sha256", "envelope",
@@ -78,7 +78,8 @@ def _ledger(file: Path) -> str:
     """Return the rows of a ledger without what is random: kind, request, status."""
     with sqlite3.connect(f"file:{file}?mode=ro", uri=True) as db:
         rows = db.execute("select kind, request, body from events order by seq").fetchall()
-    bodies = [[kind, request, json.loads(body)] for kind, request, body in rows]
+    # the first row names the ledger at random
+    bodies = [[kind, request, json.loads(body) if kind != "ledger" else {}] for kind, request, body in rows]
     return f"{len(rows)} rows {_short(json.dumps(lasting(bodies), sort_keys=True))}"
 
 
