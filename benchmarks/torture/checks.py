@@ -46,7 +46,7 @@ def check_end(case: Case, ended: Ended, allowed: set[int]) -> None:
 
 def check_disturbed(case: Case, folder: Path, known: Undisturbed) -> None:
     """Check a folder right after the end: inputs as they were, each output either as before, or whole and new."""
-    outputs, now = known.outputs(), contents(folder)
+    outputs, now = known.outputs() | known.written, contents(folder)
     for name, data in known.files.items():
         if now.get(name) == data or name in outputs:
             continue

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 import sqlite3
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +78,13 @@ def _weights(file: Path, data: bytes) -> str:
 
 def _ledger(file: Path) -> str:
     """Return the rows of a ledger without what is random: kind, request, status."""
-    with sqlite3.connect(f"file:{file}?mode=ro", uri=True) as db:
+    # a copy: SQLite brings a database whose writer was killed back to its last whole state, and this must not change the folder
+    with tempfile.TemporaryDirectory() as folder:
+        for part in file.parent.glob(f"{file.name}*"):
+            shutil.copy(part, folder)
+        db = sqlite3.connect(Path(folder) / file.name)
         rows = db.execute("select kind, request, body from events order by seq").fetchall()
+        db.close()
     # the first row names the ledger at random
     bodies = [[kind, request, json.loads(body) if kind != "ledger" else {}] for kind, request, body in rows]
     return f"{len(rows)} rows {_short(json.dumps(lasting(bodies), sort_keys=True))}"

@@ -21,7 +21,7 @@ CLEANED, TWICE = 0.4, 0.2
 
 
 def watched(stage: Stage, scenario: Scenario, folder: Path) -> list[tuple[str, int]]:
-    """Return the system calls of a command that change the disk: [name, the how manieth], in no order."""
+    """Return the system calls of a command that change the disk, as (name, number among those of its name)."""
     place = stage.copy(scenario, folder)
     ended = run(scenario.call(), place, inject=Injection(CHANGES + REMOVALS))
     return [(name, number) for name, count in sorted(ended.calls.items()) for number in range(1, count + 1)]

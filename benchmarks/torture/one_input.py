@@ -20,8 +20,8 @@ from typing import Any
 
 from checks import BEGINNING
 from children import run
-from inputs import CANARY
 from mutate import Files
+from valid_files import CANARY
 
 import expunge
 from expunge.cli.failures import failure_of

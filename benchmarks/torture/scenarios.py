@@ -54,15 +54,18 @@ def settle() -> int:
     """Do what the next command does first: finish or remove what a killed one left in a project or a ledger."""
     from expunge.projects.folder import Folder
     from expunge.receipts.ledger import Ledger
+    from expunge.records.together import finish_or_remove
 
+    finish_or_remove(Path("."))
     if (Path(PROJECT) / "state.json").exists():
         with Folder(PROJECT).locked():
             pass
-    if Path(LEDGER).exists():
-        failed = [check.message for check in Ledger(LEDGER).check(full=True) if check.ok is False]
-        print("\n".join(failed), file=sys.stderr)
-        return int(bool(failed))
-    return 0
+    failed = []
+    for ledger in (Path(LEDGER), Path(PROJECT) / "ledger.db"):
+        if ledger.exists():
+            failed += [check.message for check in Ledger(ledger).check(full=True) if check.ok is False]
+    print("\n".join(failed), file=sys.stderr)
+    return int(bool(failed))
 
 
 @dataclass(frozen=True)

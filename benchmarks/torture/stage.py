@@ -93,6 +93,7 @@ class Undisturbed:
         files: {file: bytes} of the folder before.
         before: Fingerprints of the folder before.
         after: Fingerprints of the folder after.
+        written: Files whose bytes the command changes.
     """
 
     ended: Ended
@@ -100,7 +101,13 @@ class Undisturbed:
     files: dict[str, bytes]
     before: dict[str, str]
     after: dict[str, str]
+    written: frozenset[str] = frozenset()
 
     def outputs(self) -> set[str]:
         """Return the files that the command writes, changes or removes."""
         return {name for name in {*self.before, *self.after} if self.before.get(name) != self.after.get(name)}
+
+
+def changed_files(before: dict[str, bytes], after: dict[str, bytes]) -> set[str]:
+    """Return the files that were written, changed or removed."""
+    return {name for name in {*before, *after} if before.get(name) != after.get(name)}

@@ -21,7 +21,7 @@ class Injection:
 
     Args:
         calls: Names of the system calls.
-        number: At the how manieth call of a name, from 1. 0 only counts the calls.
+        number: Number of the call among those of its name, from 1. 0 only counts the calls.
         error: Name of the error, such as ENOSPC, from this call on. Empty: the process is killed there.
     """
 

@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..errors import ExpungeError
+from ..errors import ExpungeError, WriteError
+from ..records.atomic_files import atomic
 from .canonical import canonical, decimals
 from .deletion import Source
 from .ledger_rows import START, Event, LedgerHead
@@ -40,6 +41,8 @@ class LedgerFile:
 
     def __init__(self, path: Source, *, create: bool = False, any_schema: bool = False):
         self.path = Path(path)
+        if create and not self.path.exists():
+            self._make()
         if not create and not self.path.is_file():
             raise ExpungeError(
                 f"there is no ledger at {self.path}. Name another file, or make one with `expunge ledger add`."
@@ -161,13 +164,26 @@ class LedgerFile:
             yield db
             db.execute("COMMIT")
 
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        if not self.path.exists():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+    def _make(self) -> None:
+        """Make the file beside its place, and link it there when it is whole: a killed process leaves none without tables."""
         try:
-            with closing(sqlite3.connect(self.path, timeout=60, isolation_level=None)) as db:
+            with atomic(self.path, private=True, replaces=False) as part:
+                self._create(part)
+        except WriteError:
+            raise
+        except ExpungeError:
+            # another process has made it in the meantime
+            if not self.path.exists():
+                raise
+
+    @contextmanager
+    def _open(self, place: Path | None = None) -> Iterator[sqlite3.Connection]:
+        place = self.path if place is None else place
+        if not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(place, os.O_CREAT | os.O_RDWR, 0o600))
+        try:
+            with closing(sqlite3.connect(place, timeout=60, isolation_level=None)) as db:
                 # The row is on disk before the lock is released.
                 db.execute("PRAGMA synchronous = EXTRA")
                 yield db
@@ -176,8 +192,9 @@ class LedgerFile:
                 f"the ledger {self.path} cannot be used: {error}. Name a ledger file, or restore it from a backup."
             ) from error
 
-    def _create(self) -> None:
-        with self._open() as db:
+    def _create(self, place: Path | None = None) -> None:
+        """Make the tables, in a file at another place if it is given."""
+        with self._open(place) as db:
             db.execute("BEGIN IMMEDIATE")
             # Another process may have created the tables in the meantime.
             if db.execute("PRAGMA user_version").fetchone()[0] == 0:
