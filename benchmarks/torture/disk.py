@@ -25,6 +25,8 @@ from system_calls import CHANGES, Injection
 SMALL_DISK = 0.4
 # bytes that a small disk has beyond what the folder takes, at most; folders on a tmpfs take whole pages
 PAGE = 4096
+# what an error says if the work is done, or may be
+SAYS_DONE = ("the change is made", "may be there all the same")
 
 
 def can_mount(folder: Path) -> bool:
@@ -148,6 +150,9 @@ def check_full(
         check_result_but_states(case, place, known)
         return
     done = check_settled(case, place, known, scenario, run_command) if not scenario.repeats else False
+    if done and any(words in ended.err for words in SAYS_DONE):
+        case.count("done, and said so beside the error")
+        return
     if done:
         case.fault(
             "unclear error", f"exit code {ended.code}, but the command did all its work: {ended.err[-300:]}"

@@ -78,7 +78,12 @@ class Stage:
                 )
             template = self.template(scenario)
             self._known[scenario.name] = Undisturbed(
-                ended, min(first.seconds, ended.seconds), contents(template), fingerprints(template), result
+                ended,
+                min(first.seconds, ended.seconds),
+                contents(template),
+                fingerprints(template),
+                result,
+                frozenset(changed_files(contents(template), contents(place))),
             )
         return self._known[scenario.name]
 

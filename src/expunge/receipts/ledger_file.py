@@ -154,7 +154,14 @@ class LedgerFile:
                     f"{self.path} was replaced by a command of its project before the rows were written; write them again."
                 )
             yield db
-            db.execute("COMMIT")
+            try:
+                db.execute("COMMIT")
+            except sqlite3.Error as error:
+                # such as a full disk behind the commit: SQLite does not say whether the rows are there
+                raise ExpungeError(
+                    f"the ledger {self.path} cannot be used: {error}. The rows may be there all the same: see `expunge ledger list` "
+                    "before you enter them again."
+                ) from error
 
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
@@ -184,8 +191,12 @@ class LedgerFile:
             os.close(os.open(place, os.O_CREAT | os.O_RDWR, 0o600))
         try:
             with closing(sqlite3.connect(place, timeout=60, isolation_level=None)) as db:
-                # The row is on disk before the lock is released.
-                db.execute("PRAGMA synchronous = EXTRA")
+                try:
+                    # The row is on disk before the lock is released.
+                    db.execute("PRAGMA synchronous = EXTRA")
+                # SQLite quotes a damaged schema in its error
+                except UnicodeDecodeError:
+                    raise sqlite3.DatabaseError("the schema is no text") from None
                 yield db
         except sqlite3.Error as error:
             raise ExpungeError(
