@@ -37,7 +37,9 @@ def test_workflow_runs_on_all_systems_and_pythons(path):
 def test_the_torture_job_is_the_make_target_in_its_short_form():
     job = read(ROOT / ".github/workflows/tests.yml")["jobs"]["torture"]
     commands = [step["run"] for step in job["steps"] if "run" in step]
-    target = re.search(r"^torture:.*\n\t\$\(BIN\)/(.*) \$\(ARGS\)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+    target = re.search(
+        r"^torture:.*\n\t\$\(BIN\)/(.*) \$\(ARGS\)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M
+    )
     assert commands[-1].startswith(f"{target[1]} --minutes 10 ")
 
 

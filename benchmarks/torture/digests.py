@@ -20,7 +20,7 @@ RANDOM = re.compile(r"ul-[A-Z2-7]{8,26}|[0-9a-f]{64}|[0-9a-f]{16}(?=\.)")
 FLEETING = {"seconds", "seconds_per_step", "time", "at", "peak_memory", "memory", "created", "finished", "date", "day", "received", "due",
             "machine", "versions", "salt", "secret", "seal", "stats", "files", "moves", "receipt", "record", "id", "sha256", "envelope",
             "envelope_sha256", "signature", "commitment", "forget_commitment", "split_commitment", "leaves", "key", "nonce", "progress",
-            "command", "requests_sha256", "mib", "cost"}  # fmt: skip
+            "command", "places", "owner", "images", "requests_sha256", "mib", "cost"}  # fmt: skip
 SKIPPED = (".lock", "__pycache__")
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from checks import check_disturbed, check_end, check_result, check_settled
 from children import Ended, can_trace, run
+from digests import fingerprints
 from runner import Case, Notes, cases, one, prepare, reported
-from scenarios import SCENARIOS, Scenario, warm
+from scenarios import SCENARIOS, Scenario, settle, warm
 from stage import Stage, Undisturbed
 from system_calls import CHANGES, REMOVALS, Injection
 
@@ -60,33 +61,24 @@ def kill_case(
         case.count("kills" if ended.killed else "ended before the kill")
         case.count(f"kills: {scenario.name}", int(ended.killed))
         case.count("kills at a system call", int(ended.killed and at.startswith("at")))
-        if not ended.killed:
-            check_result(case, place, known)
-            return
-    done = False
-    if chance.random() < CLEANED:
-        done = check_settled(case, place, known, scenario, run_command)
-        case.count("done before the kill", int(done))
+        if not ended.killed or (not scenario.repeats and is_done(place, known)):
+            break
+    done = not ended.killed
+    if chance.random() < CLEANED or is_done(place, known):
+        done = check_settled(case, place, known, scenario, run_command) or done
+        case.count("done before the kill", int(done and ended.killed))
     elif not scenario.repeats:
-        check_end(case, run_command(_settle()), {0})
+        check_end(case, run_command(settle), {0})
         done = is_done(place, known)
-    if not (done and not scenario.repeats):
+    if not done or (scenario.repeats and ended.killed):
         check_end(case, run_command(scenario.call()), codes)
     check_result(case, place, known)
 
 
 def is_done(place: Path, known: Undisturbed) -> bool:
     """Return whether a killed command had done its work."""
-    from digests import fingerprints
-
     now = fingerprints(place)
     return all(now.get(name) == known.after.get(name) for name in known.outputs())
-
-
-def _settle() -> Callable[[], int]:
-    from scenarios import settle
-
-    return settle
 
 
 class Kills:

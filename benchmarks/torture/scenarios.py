@@ -152,7 +152,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("bench --jobs 2", ["bench", "grid.toml", "--out", "cache", "--results", "results", "--jobs", "2"], make=extra_files,
              share=0.5, slow=True),
     Scenario("erase", ["erase", "salun", "pipeline", "--concept", "dress", "--anchor", "coat", "--per-prompt", "2", "--steps", "4",
-                       "--sample-steps", "1", "--batch-size", "4", "--out", "erased"], make=_pipeline, slow=True),
+                       "--sample-steps", "1", "--batch-size", "4", "--out", "erased"], make=_pipeline, repeats=False, slow=True),
     Scenario("init", INIT, ORIGINAL, repeats=False),
     Scenario("forget", FORGET, OFFICE, extra_files, repeats=False, share=3),
     Scenario("forget --csv", ["forget", "--project", PROJECT, "--csv", "two.csv"], OFFICE, extra_files, repeats=False),

@@ -45,7 +45,9 @@ class Stage:
             extra_files(place)
             ended = run(command(*commands[-1]), place)
             if ended.code not in (0, 1):
-                raise SystemExit(f"{' '.join(commands[-1])} ended with {ended.code}: {ended.out}{ended.err}")
+                raise RuntimeError(
+                    f"{' '.join(commands[-1])} ended with {ended.code}: {ended.out}{ended.err}"
+                )
             for name in ("ids.txt", "two.csv", "grid.toml"):
                 (place / name).unlink()
         else:
@@ -73,7 +75,7 @@ class Stage:
                     for k in {*result, *other}
                     if result.get(k) != other.get(k)
                 }
-                raise SystemExit(
+                raise RuntimeError(
                     f"{scenario.name}: code {ended.code}, differs between two runs: {differs} {ended.err}"
                 )
             template = self.template(scenario)
