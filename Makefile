@@ -16,7 +16,7 @@ export HF_HUB_OFFLINE = 1
 ARGS ?=
 RUN ?= $(BIN)/python
 
-.PHONY: demo demo-generation docs test test-slow test-compat check mutants lock sbom bench-speed bench-cpu bench-audit bench-generation bench-defaults bench-gpu clean
+.PHONY: demo demo-generation docs test test-slow test-compat check mutants lock sbom torture bench-speed bench-cpu bench-audit bench-generation bench-defaults bench-gpu clean
 
 demo: $(VENV)/.installed
 	$(BIN)/expunge demo $(ARGS)
@@ -58,6 +58,10 @@ sbom: $(VENV)/.installed-dev $(SUPPLY)/.installed
 	mkdir -p build/sbom
 	$(SUPPLY)/bin/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml --output-reproducible --of JSON -o build/sbom/expunge.cdx.json
 	$(SUPPLY)/bin/pip-licenses --python $(BIN)/python --format=csv --order=license --output-file build/sbom/licences.csv
+
+# an hour on two cores: kills, full disks, broken files, very many requests, several writers. ARGS='--minutes 10' is the short form
+torture: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/torture/run.py $(ARGS)
 
 bench-speed: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/speed/run.py $(ARGS)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import tracemalloc
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -167,3 +169,82 @@ def test_broken_results_and_trials_are_named(tmp_path, text):
         page(tmp_path, tmp_path / "page.md")
     with pytest.raises(ExpungeError, match=r"r\.json cannot be read as trials"):
         finished_trials(tmp_path / "r.json", "")
+
+
+# ---- found by `make torture`
+
+
+def test_a_mask_of_bytes_in_another_shape_is_damaged(tmp_path):
+    from safetensors.torch import save_file
+
+    form = {"expunge": "mask", "shapes": '{"w": [2, 3]}'}
+    for packed in (torch.tensor(7, dtype=torch.uint8), torch.tensor([[7]], dtype=torch.uint8)):
+        save_file({"w": packed}, tmp_path / "m.safetensors", form)
+        with pytest.raises(MaskError, match="holds no mask of the shape"):
+            Mask.load(tmp_path / "m.safetensors")
+    save_file({"w": torch.tensor([7], dtype=torch.uint8)}, tmp_path / "m.safetensors", form)
+    assert Mask.load(tmp_path / "m.safetensors")["w"].tolist() == [[True, True, True], [False, False, False]]
+
+
+def _with_version(data):
+    """An archive that asks for a version of zip that does not exist."""
+    return re.sub(rb"(PK\x01\x02..)..", lambda found: found[1] + b"\xff\x00", data, flags=re.S)
+
+
+@pytest.mark.parametrize(
+    "change", [lambda d: b"", lambda d: d[:40], lambda d: d.replace(b"'descr'", b"('descr"), _with_version]
+)
+def test_damaged_fingerprints_are_refused(tmp_path, change):
+    from expunge.projects.fingerprints import Fingerprints
+
+    path = tmp_path / "samples.npz"
+    table = np.arange(12, dtype=np.uint64).reshape(3, 4)
+    Fingerprints(b"k" * 32, table, table, frozenset({"train"})).save(path)
+    again = Fingerprints.load(path)
+    assert again.key == b"k" * 32 and again.without_contents == {"train"} and (again.train == table).all()
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(ExpungeError, match="from a backup"):
+        Fingerprints.load(path)
+
+
+@pytest.mark.parametrize("changed", [{"train": np.zeros(3, np.uint64)}, {"test": np.zeros((3, 2), np.uint64)},
+                                     {"key": np.zeros(4)}, {"more": np.zeros(1)}])  # fmt: skip
+def test_arrays_that_are_no_fingerprints_are_refused(tmp_path, changed):
+    from expunge.projects.fingerprints import Fingerprints
+
+    table = np.zeros((3, 4), np.uint64)
+    right = {
+        "key": np.zeros(32, np.uint8),
+        "train": table,
+        "test": table,
+        "without_contents": np.array([], "U8"),
+    }
+    np.savez(tmp_path / "s.npz", **{**right, **changed})
+    with pytest.raises(ExpungeError, match="no fingerprints of samples"):
+        Fingerprints.load(tmp_path / "s.npz")
+
+
+def test_a_table_without_test_samples_is_refused(tmp_path, capsys):
+    """A fifth of one sample, rounded, is none."""
+    (tmp_path / "t.csv").write_text("text,label,id\ngood,a,t1\n")
+    words = [
+        "train",
+        "--data",
+        f"text:{tmp_path}/t.csv",
+        "--model",
+        "text_transformer",
+        "--out",
+        str(tmp_path / "m.pt"),
+    ]
+    assert main(words) == 2 and "there are no test samples" in capsys.readouterr().err
+
+
+def test_a_damaged_schema_of_a_ledger_is_named(tmp_path):
+    """SQLite quotes the damaged words in its error, and they need not be text."""
+    from expunge.receipts.ledger import Ledger
+
+    path = tmp_path / "l.db"
+    Ledger(path, create=True)
+    path.write_bytes(path.read_bytes().replace(b"CREATE TABLE head", b"CREATE T\xf9\xf9LE head"))
+    with pytest.raises(ExpungeError, match=r"l\.db cannot be used"):
+        Ledger(path)

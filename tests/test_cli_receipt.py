@@ -1,8 +1,10 @@
 """The commands verify, sign, keygen and ledger, as a user types them: output, exit codes, files."""
 
 import json
+import os
 import re
 import shlex
+import signal
 import stat
 from pathlib import Path
 
@@ -15,10 +17,11 @@ from expunge.cli import main
 from expunge.cli.receipt_flags import ReceiptFlags
 from expunge.errors import ExpungeError
 from expunge.masks.mask_file import Mask
-from expunge.receipts.keys import make_key
+from expunge.receipts.keys import load_private, load_public, make_key, public_bytes
 from expunge.receipts.receipt import Receipt, receipt_paths
 from expunge.records.hashing import model_hash
 from expunge.records.record import Record
+from expunge.records.together import finish_or_remove
 
 IDS = ["17", "4", "23"]
 
@@ -343,3 +346,47 @@ def test_what_cannot_be_done_ends_with_2_and_a_sentence(run, capsys, words):
     assert expunge("ledger", *words) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: ") and "Traceback" not in said
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the killed process is a fork")
+@pytest.mark.parametrize(("call", "at", "left"), [("fsync", 1, []), ("fsync", 3, []), ("link", 1, ["key", "key.pub"]),
+                                                 ("link", 2, ["key", "key.pub"]), ("unlink", 1, ["key", "key.pub"])])  # fmt: skip
+def test_a_killed_keygen_leaves_both_keys_or_none(tmp_path, call, at, left):
+    """A private key without its public one would refuse the same command, given again."""
+    child = os.fork()
+    if not child:
+        real, calls = getattr(os, call), 0
+
+        def dying(*args, **options):
+            nonlocal calls
+            calls += 1
+            if calls == at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*args, **options)
+
+        setattr(os, call, dying)
+        make_key(tmp_path / "key")
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    finish_or_remove(tmp_path)
+    assert sorted(f.name for f in tmp_path.iterdir()) == left
+    if left:
+        with pytest.raises(ExpungeError, match="exists and is not replaced"):
+            make_key(tmp_path / "key")
+        assert load_public(tmp_path / "key.pub") == public_bytes(load_private(tmp_path / "key"))
+    else:
+        make_key(tmp_path / "key")
+
+
+def test_keygen_replaces_neither_key(tmp_path, monkeypatch):
+    """Another process makes a key meanwhile: its key stays."""
+    real = os.fsync
+
+    def slow(handle):
+        (tmp_path / "key").write_text("of another process")
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    with pytest.raises(ExpungeError):
+        make_key(tmp_path / "key")
+    assert (tmp_path / "key").read_text() == "of another process" and not (tmp_path / "key.pub").exists()

@@ -139,6 +139,14 @@ def test_missing_parts_and_wrong_numbers_are_named(folder):
         read_easydub(folder, 1, labels=labels)
 
 
+def test_predictions_that_are_no_numbers_are_named(folder):
+    base = next(p for q in ("margins", "logits") if (p := folder / q / "cifar10").is_dir())
+    file = base / "oracle/forget_1/val/resnet9/id_1_epoch_23.npy"
+    np.save(file, np.load(file).view("V4"))
+    with pytest.raises(ExpungeError, match=r"id_1_epoch_23.npy cannot be read: it holds \|V4, no numbers"):
+        read_easydub(folder, 1, labels=folder.parent / "labels.npz")
+
+
 def test_logits_need_labels(folder):
     if (folder / "logits").is_dir():
         with pytest.raises(ExpungeError, match="so the labels are needed"):

@@ -507,6 +507,37 @@ def test_a_ledger_made_by_another_while_it_is_looked_at(tmp_path, monkeypatch):
     assert holds(ledger.check()) and [event.kind for event in ledger.events()] == ["ledger"]
 
 
+def _dies_making(path, at):
+    """Make a ledger in a process that is killed before its statement number `at`. Return whether it was killed."""
+    child = os.fork()
+    if not child:
+        connect, calls = sqlite3.connect, 0
+
+        class Dying(sqlite3.Connection):
+            def execute(self, *values):
+                nonlocal calls
+                calls += 1
+                if calls == at:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return super().execute(*values)
+
+        sqlite3.connect = lambda *values, **options: connect(*values, factory=Dying, **options)
+        Ledger(path, create=True)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the killed process is a fork")
+@pytest.mark.parametrize("at", [1, 2, 5, 9, 14])
+def test_a_killed_process_leaves_no_file_without_tables(tmp_path, at):
+    path = tmp_path / "requests.db"
+    assert _dies_making(path, at) and not path.exists()
+    with pytest.raises(ExpungeError, match="there is no ledger"):
+        Ledger(path)
+    assert Ledger(path, create=True).add("x") == 1 and holds(Ledger(path).check())
+    assert [f.name for f in tmp_path.iterdir()] == ["requests.db"]
+
+
 @pytest.mark.parametrize("delay", [0.02, 0.05, 0.11])
 def test_a_writer_killed_at_any_moment_leaves_whole_rows(tmp_path, delay):
     path = tmp_path / "requests.db"

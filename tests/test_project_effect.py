@@ -313,7 +313,8 @@ def test_wrong_numbers_of_trials_are_refused(values, words):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL") or os.name == "nt", reason="needs SIGKILL and locks")
-def test_a_killed_init_leaves_nothing_behind(office, tmp_path):
+@pytest.mark.parametrize("by_clean", [False, True])
+def test_a_killed_init_leaves_nothing_behind(office, tmp_path, capsys, by_clean):
     script = f"""
 import sys, time
 sys.path[:0] = [{str(office)!r}, {os.path.dirname(__file__)!r}]
@@ -332,10 +333,18 @@ Project.create({str(tmp_path / "new")!r}, checked(VALUES), {str(office / "mine.p
     # while it lives, its folder stays
     with pytest.raises(ExpungeError, match=r"expunge\.toml and state\.json are missing"):
         Project(tmp_path / "new")
+    assert main(["clean", str(tmp_path)]) == 0
     assert len(list(tmp_path.glob(".new.init-*"))) == 1
     child.send_signal(signal.SIGKILL)
     child.wait()
     child.stdout.close()
+    if by_clean:
+        assert (
+            main(["clean", str(tmp_path), "--dry-run"]) == 0
+            and "project that was not made: " in capsys.readouterr().out
+        )
+        assert len(list(tmp_path.glob(".new.init-*"))) == 1
+        assert main(["clean", str(tmp_path)]) == 0 and list(tmp_path.iterdir()) == []
     made(office, tmp_path, "new")
     assert [f.name for f in tmp_path.iterdir()] == ["new"]
     assert not (tmp_path / "new" / ".making").exists()

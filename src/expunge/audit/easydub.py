@@ -20,8 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ExpungeError, raise_all
-from ..sources.archives import read_arrays
-from ..sources.regular_files import check_regular
+from ..sources.archives import read_arrays, read_numbers
 from .lira import scaled_logit
 from .population_figures import Values
 from .populations import Floats
@@ -216,8 +215,7 @@ class _Reader:
 
     def _load(self, path: Path) -> np.ndarray | None:
         try:
-            check_regular(path)
-            return np.load(path, allow_pickle=False)
+            return read_numbers(path)
         # a broken file can raise nearly anything
         except Exception as error:
             text = f"{path} cannot be read: {error}; write it with np.save, without objects."

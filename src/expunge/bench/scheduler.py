@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import itertools
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Protocol
 
@@ -138,10 +139,27 @@ def _worker_of_each_gpu(worker: Worker) -> Iterator[Worker]:
         yield worker.on(f"cuda:{number % count}" if count else worker.device)
 
 
+def _begin_worker() -> None:
+    """Prepare a worker process. It ends when the process that started it was killed: nobody would take its results.
+
+    Without this, a worker waits forever for the next job, and the one that runs a job goes on writing beside the same
+    command, given again.
+    """
+    keep_freed_memory()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
 def _run_in_processes(
     plan: list[Stage], worker: Worker, workers: int, threads: int
 ) -> Iterator[list[Result]]:
-    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=keep_freed_memory) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_begin_worker) as pool:
         for what, groups in plan:
             pairs = zip(groups, _worker_of_each_gpu(worker), strict=False)
             for future in as_completed([pool.submit(_run_group, what, g, w, threads) for g, w in pairs]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from ..errors import ExpungeError, raise_all
@@ -28,6 +29,10 @@ def clean(folders: Sequence[Path] = (Path("."),), /, *, states: bool = False, dr
     places = sorted({place.resolve(): place for folder in folders for place in _below(folder)}.values())
     failed = []
     for place in places:
+        # it was part of what was removed
+        if not place.is_dir():
+            continue
+        failed += _clean_projects(place, dry_run)
         for journal in journals(place):
             print(f"{'unfinished' if dry_run else 'finished'}: {journal} (outputs of a killed command)")
         found = left_behind(place)
@@ -44,6 +49,30 @@ def clean(folders: Sequence[Path] = (Path("."),), /, *, states: bool = False, dr
     )
     if not dry_run and not states and any(_states(place) for place in places):
         print("runs resume from their states; --states removes them")
+
+
+def _clean_projects(place: Path, dry_run: bool) -> list[Path]:
+    """Remove what killed commands left of projects: one that was being made here, and changes of the one that this folder is."""
+    # the modules of projects import torch
+    if not any(place.glob(".*.init-*")) and not any(place.glob(".work-*")):
+        return []
+    from ..projects.creation import left_unmade
+    from ..projects.folder import STATE, Folder
+
+    failed = []
+    for left in left_unmade(place):
+        if not dry_run:
+            remove(left)
+        failed += _report("project that was not made", left, dry_run, gone=not left.exists())
+    # a project that another command works in, or that is broken, is left alone
+    with suppress(ExpungeError):
+        works = Folder(place).left_works() if (place / STATE).is_file() else []
+        if works and not dry_run:
+            with Folder(place).locked():
+                pass
+        for left in works:
+            failed += _report("change of a project", left, dry_run, gone=not left.exists())
+    return failed
 
 
 def _below(folder: Path) -> list[Path]:

@@ -53,6 +53,11 @@ def sparse_labels(values: np.ndarray) -> list[str]:
 def pair_problems(train: Data, test: Data) -> list[str]:
     """Return one sentence for each difference between the inputs of training and test data, and for inputs that are not finite."""
     inputs = {"training": train, "test": test}
+    if empty := [part for part, data in inputs.items() if not len(data)]:
+        return [
+            f"there are no {' and no '.join(empty)} samples; give some, or, where a fifth of each class is held out for testing, at "
+            "least three samples of a class."
+        ]
     # raw inputs: a batch would copy data that lies on a GPU
     described = {part: _describe(as_float(next(iter(data.raw_inputs(1))))) for part, data in inputs.items()}
     problems = []

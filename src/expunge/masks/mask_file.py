@@ -132,7 +132,12 @@ def _pack(mask: Tensor) -> Tensor:
 
 def _unpack(packed: Tensor, shape: tuple[int, ...]) -> Tensor:
     sizes_are_sound = all(type(n) is int and n >= 0 for n in shape)
-    if not sizes_are_sound or packed.dtype != torch.uint8 or packed.numel() != -(-math.prod(shape) // 8):
+    if (
+        not sizes_are_sound
+        or packed.ndim != 1
+        or packed.dtype != torch.uint8
+        or packed.numel() != -(-math.prod(shape) // 8)
+    ):
         raise ValueError(
             f"a tensor of {packed.numel()} bytes holds no mask of the shape {short(repr(shape), 60)}"
         )

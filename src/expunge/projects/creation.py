@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -24,6 +25,8 @@ from .settings import ProjectSettings, load_original
 
 # File whose lock a process holds while it makes a project.
 MAKING = ".making"
+# name of the hidden folder in which a project is made
+UNMADE = re.compile(r"\..+\.init-[a-z0-9_]{8}", re.S)
 
 
 def make_folder(
@@ -134,14 +137,25 @@ def _work_folder(path: Path) -> Iterator[Path]:
 def remove_leftovers(path: Path) -> None:
     """Remove the hidden folders that killed commands left beside a project when they made it."""
     for left in path.resolve().parent.glob(f"{glob.escape(_hidden(path))}*"):
-        with suppress(OSError):
-            handle = os.open(left / MAKING, os.O_RDWR)
-            try:
-                dead = lock(handle)
-            finally:
-                os.close(handle)
-            if dead:
-                shutil.rmtree(left, ignore_errors=True)
+        if _is_left(left):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def left_unmade(folder: Path) -> list[Path]:
+    """Return the hidden folders in a folder that killed commands left when they made a project. They hold a model."""
+    return sorted(left for left in folder.glob(".*.init-*") if UNMADE.fullmatch(left.name) and _is_left(left))
+
+
+def _is_left(left: Path) -> bool:
+    """Return whether no process holds the lock of a hidden folder."""
+    try:
+        handle = os.open(left / MAKING, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+    except OSError:
+        return False
+    try:
+        return lock(handle) is True
+    finally:
+        os.close(handle)
 
 
 def _hidden(path: Path) -> str:

@@ -7,7 +7,6 @@ import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from ..data.copy_hashes import CHANGING, SampleHashes, hashes_of
 from ..data.samples import Data
 from ..errors import ExpungeError
 from ..records.part_files import private_file
+from ..sources.archives import read_arrays
 from ..sources.source import Source
 
 # ids that a sentence shows
@@ -94,11 +94,15 @@ class Fingerprints:
     def load(cls, path: Path) -> Fingerprints:
         """Read the file. Raises `ExpungeError` if it is damaged."""
         try:
-            with np.load(path, allow_pickle=False) as file:
-                key, without = file["key"].tobytes(), frozenset(map(str, file["without_contents"]))
-                return cls(key, file["train"], file["test"], without)
-        except (OSError, ValueError, KeyError, BadZipFile) as error:
-            raise ExpungeError(f"{path} cannot be read: {error}; restore it from a backup.") from error
+            file = read_arrays(path)
+        except ExpungeError as error:
+            raise ExpungeError([*error.problems, f"Restore {path} from a backup."]) from error
+        forms = {"key": ("u", 1), "train": ("u", 2), "test": ("u", 2), "without_contents": ("U", 1)}
+        found = {name: (array.dtype.kind, array.ndim) for name, array in file.items()}
+        if found != forms or min(file["train"].shape[1], file["test"].shape[1]) < COPIED:
+            raise ExpungeError(f"{path} holds no fingerprints of samples; restore it from a backup.")
+        without = frozenset(map(str, file["without_contents"]))
+        return cls(file["key"].tobytes(), file["train"], file["test"], without)
 
 
 def _has_no_contents(data: Data) -> bool:

@@ -131,6 +131,10 @@ class Folder:
         for left in self.path.glob(f"{WORK}*"):
             shutil.rmtree(left, ignore_errors=True)
 
+    def left_works(self) -> list[Path]:
+        """Return the hidden folders of changes, committed or not. While a command works, they are its own."""
+        return sorted(self.path.glob(f"{WORK}*"))
+
     @contextmanager
     def change(self) -> Iterator[Path]:
         """Yield a hidden folder for the new files of a change. It is removed if the block raises before the change is committed."""

@@ -10,7 +10,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from ..errors import ExpungeError, MissingExtra
-from ..records.atomic_files import write_private, write_text
+from ..records.atomic_files import atomic, write_private
+from ..records.together import together
 
 # Name of the environment variable that holds the passphrase of a locked key.
 PASSPHRASE = "EXPUNGE_PASSPHRASE"
@@ -42,9 +43,12 @@ def make_key(path: str | os.PathLike[str], passphrase: bytes | None = None) -> s
     form = crypto.serialization
     lock = form.NoEncryption() if passphrase is None else form.BestAvailableEncryption(passphrase)
     private = key.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, lock)
-    write_private(path, private.decode())
     public = key.public_key().public_bytes(form.Encoding.PEM, form.PublicFormat.SubjectPublicKeyInfo)
-    write_text(public_path, public.decode())
+    # a private key without its public one would refuse the same command, given again after a kill
+    with together(Path(path)):
+        write_private(path, private.decode())
+        with atomic(public_path, replaces=False) as part:
+            part.write_bytes(public)
     return fingerprint(public_bytes(key))
 
 

@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..errors import ExpungeError
+from ..errors import ExpungeError, WriteError
+from ..records.atomic_files import atomic
 from ..records.part_files import private_file
 from .canonical import canonical, decimals
 from .deletion import Source
@@ -40,6 +41,8 @@ class LedgerFile:
 
     def __init__(self, path: Source, *, create: bool = False, any_schema: bool = False):
         self.path = Path(path)
+        if create and not self.path.exists():
+            self._make()
         if not create and not self.path.is_file():
             raise ExpungeError(
                 f"there is no ledger at {self.path}. Name another file, or make one with `expunge ledger add`."
@@ -151,7 +154,14 @@ class LedgerFile:
                     f"{self.path} was replaced by a command of its project before the rows were written; write them again."
                 )
             yield db
-            db.execute("COMMIT")
+            try:
+                db.execute("COMMIT")
+            except sqlite3.Error as error:
+                # such as a full disk behind the commit: SQLite does not say whether the rows are there
+                raise ExpungeError(
+                    f"the ledger {self.path} cannot be used: {error}. The rows may be there all the same: see `expunge ledger list` "
+                    "before you enter them again."
+                ) from error
 
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
@@ -161,24 +171,42 @@ class LedgerFile:
             yield db
             db.execute("COMMIT")
 
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        if not self.path.exists():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with suppress(FileExistsError):
-                private_file(self.path)
+    def _make(self) -> None:
+        """Make the file beside its place, and link it there when it is whole: a killed process leaves none without tables."""
         try:
-            with closing(sqlite3.connect(self.path, timeout=60, isolation_level=None)) as db:
-                # The row is on disk before the lock is released.
-                db.execute("PRAGMA synchronous = EXTRA")
+            with atomic(self.path, private=True, replaces=False) as part:
+                self._create(part)
+        except WriteError:
+            raise
+        except ExpungeError:
+            # another process has made it in the meantime
+            if not self.path.exists():
+                raise
+
+    @contextmanager
+    def _open(self, place: Path | None = None) -> Iterator[sqlite3.Connection]:
+        place = self.path if place is None else place
+        if not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(FileExistsError):
+                private_file(place)
+        try:
+            with closing(sqlite3.connect(place, timeout=60, isolation_level=None)) as db:
+                try:
+                    # The row is on disk before the lock is released.
+                    db.execute("PRAGMA synchronous = EXTRA")
+                # SQLite quotes a damaged schema in its error
+                except UnicodeDecodeError:
+                    raise sqlite3.DatabaseError("the schema is no text") from None
                 yield db
         except sqlite3.Error as error:
             raise ExpungeError(
                 f"the ledger {self.path} cannot be used: {error}. Name a ledger file, or restore it from a backup."
             ) from error
 
-    def _create(self) -> None:
-        with self._open() as db:
+    def _create(self, place: Path | None = None) -> None:
+        """Make the tables, in a file at another place if it is given."""
+        with self._open(place) as db:
             db.execute("BEGIN IMMEDIATE")
             # Another process may have created the tables in the meantime.
             if db.execute("PRAGMA user_version").fetchone()[0] == 0:

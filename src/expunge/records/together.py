@@ -67,7 +67,7 @@ class Together:
             for part, target in moves:
                 # another command may have ended the work by the journal
                 if part.exists() or journal is None:
-                    os.replace(part, target)
+                    _bring(part, target, self.waiting[target].replaces)
                 done += 1
         except OSError as error:
             if done == 0 and journal is not None:
@@ -95,6 +95,21 @@ class Together:
         except OSError as error:
             raise write_error(self.main, error) from error
         return journal
+
+
+def _bring(part: Path, target: Path, replaces: bool) -> None:
+    """Bring one output to its place. Unlike a rename, a link fails if another process has made the target meanwhile."""
+    if not replaces and part.is_file():
+        try:
+            os.link(part, target)
+            part.unlink()
+            return
+        except FileExistsError:
+            raise
+        except OSError:
+            # the file system has no hard links
+            pass
+    os.replace(part, target)
 
 
 _CURRENT: ContextVar[Together | None] = ContextVar("together", default=None)

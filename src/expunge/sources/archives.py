@@ -68,6 +68,15 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
+def read_numbers(path: Path) -> np.ndarray:
+    """Read one array of numbers (.npy). A broken file can raise nearly anything."""
+    check_regular(path)
+    array = np.load(path, allow_pickle=False)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"it holds {array.dtype}, no numbers")
+    return array
+
+
 def _opened(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
