@@ -87,7 +87,7 @@ class ModelFlags:
 
         spec = self.prepared()
         if spec != self.data:
-            notice(f"images are prepared as those of {self.model}: --data '{spec}'.")
+            notice(f"the data is prepared as {self.model} expects it: --data '{spec}'.")
         return load(spec)
 
     def names(self, source: Source) -> dict[str, Any]:

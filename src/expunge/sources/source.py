@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -69,19 +68,17 @@ def with_classes(source: Source, known: Sequence[str]) -> Source:
     usable = source.train.has_classes and source.train is not source.test
     if unknown or len(set(known)) < len(known) or not usable:
         return source
-    if source.train.classes is None and list(source.classes) != list(known[: len(source.classes)]):
+    unnamed = source.train.classes is None
+    if unnamed and list(source.classes) != list(known[: len(source.classes)]):
         # the numbers mean other classes now
         return source
     numbers = torch.tensor([known.index(name) for name in source.classes])
-    parts = []
-    for data in (source.train, source.test):
-        # a copy: a user's function may return the same object again
-        changed = copy.copy(data)
-        if source.train.classes is not None:
-            changed.labels = numbers[data.labels]
-        changed.classes = list(known)
-        parts.append(changed)
-    return replace(source, train=parts[0], test=parts[1], classes=list(known))
+    # a user's function may return the same object again, so both stay as they are
+    train, test = (
+        data.with_labels(data.labels if unnamed else numbers[data.labels], known)
+        for data in (source.train, source.test)
+    )
+    return replace(source, train=train, test=test, classes=list(known))
 
 
 def stratified_part(data: Data, part: str, limit: int, seed: int) -> Data:
