@@ -55,6 +55,7 @@ def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
         + value_problems(state)
         + conversion_problems(expected, state, dict(model.named_parameters()))
         + extra_state_problems(expected)
+        + _tie_problems(expected, state)
     )
     if problems:
         _restore(before)
@@ -123,6 +124,28 @@ def _tied_tensors(expected: Mapping[str, Any], state: Mapping[str, Tensor]) -> d
     saved = {(own[k].data_ptr(), own[k].shape): v for k, v in state.items() if k in own}
     missing = {k: (v.data_ptr(), v.shape) for k, v in own.items() if k not in state}
     return {k: saved[memory] for k, memory in missing.items() if memory in saved}
+
+
+def _tie_problems(expected: Mapping[str, Any], state: Mapping[str, Tensor]) -> list[str]:
+    """One sentence if the file has several values for what is one tensor in the model: the last one read would replace the others."""
+    first: dict[tuple[Any, ...], str] = {}
+    different = []
+    for name, own in expected.items():
+        if not isinstance(own, Tensor) or is_lazy(own) or own.layout != torch.strided or not own.numel():
+            continue
+        one = first.setdefault((own.data_ptr(), own.shape, own.stride(), own.dtype), name)
+        if one != name and {one, name} <= state.keys() and not _same_values(state[one], state[name]):
+            different.append(f"'{one}' and '{name}'")
+    if not different:
+        return []
+    return [
+        f"{len(different)} pairs of tensors have different values in the file, and each is one tensor in the model (first: "
+        f"{', '.join(different[:SHOWN])}); give a model that does not tie them, or a checkpoint in which they are equal."
+    ]
+
+
+def _same_values(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and one.dtype == other.dtype and torch.equal(one, other)
 
 
 def _name_problems(missing: list[str], surplus: list[str]) -> list[str]:
