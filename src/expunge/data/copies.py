@@ -144,10 +144,11 @@ class Copies:
         """One sentence each on the validation samples and the test samples that a model was trained on."""
         texts = []
         if self.seen is not None:
-            count = len(self.seen)
+            several = len(self.seen) > 1
+            what = f"{len(self.seen):,} test sample{'s' * several} drawn or named for validation"
             texts.append(
-                f"{count:,} test sample{'s' * (count > 1)} drawn or named for validation {'are exact copies' if count > 1 else 'is an exact copy'} "
-                f"of training samples, so a model has seen the content; the validation set is now without: {_ids(self.seen)}."
+                f"{what} {'are exact copies' if several else 'is an exact copy'} of training samples, so a model has seen the content; "
+                f"the validation set is now without: {_ids(self.seen)}."
             )
         if self.seen_in_test:
             texts.append(
