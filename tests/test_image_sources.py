@@ -229,6 +229,21 @@ def test_a_folder_of_shards_with_equal_keys(tmp_path):
     assert len(ids) == 20 and {"0.tar/0003", "1.tar/0003"} <= ids
 
 
+def test_samples_with_several_images_are_refused_until_one_is_named(tmp_path):
+    masks = [(f"{k:04}.jpg", encoded(19 - k)) for k in range(10)]
+    file = shard(tmp_path / "a.tar", range(20), more=masks)
+    assert (
+        "a.tar: 10 samples hold several images, jpg, png (first: 0000); name the ending of the inputs: image=jpg."
+        in str(refused(f"webdataset:{file}?size=8"))
+    )
+    source, _ = read(f"webdataset:{file}?size=8&image=png")
+    assert len(source.train) + len(source.test) == 20
+    # the control: a mask whose ending says so is no second input
+    named = [(f"{k:04}.mask.png", encoded(19 - k)) for k in range(10)]
+    source, _ = read(f"webdataset:{shard(tmp_path / 'b.tar', range(20), more=named)}?size=8")
+    assert len(source.train) + len(source.test) == 20
+
+
 def test_what_a_shard_holds_besides_samples_is_listed(tmp_path):
     link = tarfile.TarInfo("0099.png")
     link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"

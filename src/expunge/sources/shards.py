@@ -90,7 +90,7 @@ def read_shards(path: Path, options: dict[str, str], known: Sequence[str] = ()) 
         options: Options of the data spec: those of images, and
 
             - `test`: shards of test images. Default: a fixed fifth of each class.
-            - `image`: the ending of the images, such as `jpg`. Default: every ending that Pillow reads.
+            - `image`: the ending of the images, such as `jpg`. Default: every ending that Pillow reads, of which a sample may have one.
             - `label`: the ending of the labels, or an entry of `KEY.json`. Default `cls`.
 
         known: Classes that come first, in this order, also without samples.
@@ -172,6 +172,7 @@ def _read(files: list[Path], suffixes: frozenset[str], label: str) -> Shards:
     owners: list[int] = []
     for number, file in enumerate(files):
         samples: dict[str, dict[str, tuple[int, int]]] = {}
+        several: dict[str, list[str]] = {}
         try:
             _list_members(file, samples, shards.unread)
         except (tarfile.TarError, OSError, EOFError, ValueError) as error:
@@ -182,6 +183,9 @@ def _read(files: list[Path], suffixes: frozenset[str], label: str) -> Shards:
         with file.open("rb") as opened:
             for key, members in samples.items():
                 image = next((suffix for suffix in members if suffix in suffixes), None)
+                if len(endings := [suffix for suffix in members if suffix in suffixes]) > 1:
+                    several.setdefault(", ".join(sorted(endings)), []).append(key)
+                    continue
                 if image is None:
                     shards.unread.setdefault("without an image", []).append(key)
                     continue
@@ -193,6 +197,11 @@ def _read(files: list[Path], suffixes: frozenset[str], label: str) -> Shards:
                 shards.keys.append(key)
                 shards.at.append((number, *members[image]))
                 owners.append(number)
+        problems += [
+            f"{file}: {len(keys):,} samples hold several images, {endings} (first: {keys[0]}); name the ending of the inputs: "
+            f"image={endings.partition(',')[0]}."
+            for endings, keys in several.items()
+        ]
     raise_all(problems)
     if len(set(shards.keys)) < len(shards.keys):
         shards.keys = [f"{files[n].name}/{key}" for n, key in zip(owners, shards.keys, strict=True)]

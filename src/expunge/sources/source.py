@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Subset
 
+from ..data.label_values import class_list
 from ..data.samples import Data
 from ..data.stream import StreamData
 from ..data.tensors import TensorData
@@ -39,6 +40,10 @@ class Source:
     shape: tuple[int, ...]
     name: str
     root: str = ""
+
+    def __post_init__(self) -> None:
+        """Bring the names of a user's source into the order of their numbers. Raises `ExpungeError`."""
+        object.__setattr__(self, "classes", class_list(self.classes) or [])
 
 
 def held_out(labels: np.ndarray, classes: int) -> np.ndarray:
