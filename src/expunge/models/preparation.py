@@ -5,11 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..sources.class_order import are_chosen, model_classes
-from ..sources.spec import check_spec
+from ..sources.spec import IMAGE_SOURCES, check_spec
 from .by_name import KINDS, data_options
+from .preprocessor import preprocessor_options
+from .pretrained import FOLDERS
 
 # options that a source takes; the images of a user's own source stay as they are
-TAKES = {"folder": ("size", "crop", "interpolation", "mean", "std"), "cifar10": ("mean", "std")}
+IMAGES = ("size", "crop", "interpolation", "mean", "std")
+TAKES = {**dict.fromkeys(IMAGE_SOURCES, IMAGES), "cifar10": ("mean", "std")}
+# options of a source that may have texts instead
+OF_TEXTS = {"text", "tokenizer", "length"}
 # options that belong together: whoever gives one decides on all
 TOGETHER = (("size", "crop", "interpolation"), ("mean", "std"))
 # the model whose head always has the classes of its config.json; hf-weights makes a new head for another number
@@ -23,7 +28,8 @@ def prepared_spec(data: str, model: str) -> str:
 
     Args:
         data: A data spec, such as "folder:pictures".
-        model: A model spec. Of timm and torchvision it adds the preparation of images, of `hf-config:DIR` the order of classes.
+        model: A model spec. Of timm and torchvision it adds the preparation of images, of `hf-config:DIR` and `hf-weights:DIR` that in
+            `preprocessor_config.json`, and of `hf-config:DIR` the order of classes.
 
     Raises:
         ExpungeError: The data spec is wrong, the model is unknown, or its `config.json` is broken.
@@ -32,17 +38,23 @@ def prepared_spec(data: str, model: str) -> str:
         >>> prepared_spec("folder:pictures", "timm:vit_tiny_patch16_224")
         'folder:pictures?mean=0.5,0.5,0.5&std=0.5,0.5,0.5&size=248&crop=224'
     """
-    if model.partition(":")[0] not in KINDS:
-        return ordered_spec(data, model)
     source, _, given = check_spec(data)
     settled = {k for group in TOGETHER if set(group) & set(given) for k in group}
     grey = {"mean", "std"} if given.get("channels") == "1" else set()
-    added = {
-        k: v
-        for k, v in data_options(model).items()
-        if k in TAKES.get(source, ()) and k not in settled and k not in grey
-    }
-    return _with(data, added)
+    takes = () if OF_TEXTS & set(given) else TAKES.get(source, ())
+    wanted = _options(model) if takes else {}
+    added = {k: v for k, v in wanted.items() if k in takes and k not in settled and k not in grey}
+    return ordered_spec(_with(data, added), model)
+
+
+def _options(model: str) -> dict[str, str]:
+    """How the images of a model are prepared. Empty for a model that does not say it."""
+    kind, _, place = model.partition(":")
+    if kind in KINDS:
+        return data_options(model)
+    if kind in FOLDERS:
+        return preprocessor_options(Path(place).expanduser())
+    return {}
 
 
 def ordered_spec(data: str, model: str) -> str:
