@@ -244,6 +244,21 @@ def test_samples_with_several_images_are_refused_until_one_is_named(tmp_path):
     assert len(source.train) + len(source.test) == 20
 
 
+def test_keys_that_begin_anew_in_the_test_shards_name_other_samples(tmp_path):
+    train, test = shard(tmp_path / "train.tar", range(12)), tmp_path / "test.tar"
+    with tarfile.open(test, "w") as archive:
+        for k in range(8):
+            add(archive, f"{k:04}.png", encoded(k + 12))
+            add(archive, f"{k:04}.cls", LABELS[k + 12].encode())
+    source, _ = read(f"webdataset:{train}?test={test}&size=8")
+    assert source.test.ids.tolist() == [f"test/{k:04}" for k in range(8)]
+    assert source.train.ids.tolist() == [f"{k:04}" for k in range(12)]
+    assert Split.by_ids(source.train, source.test, ["0003"], validation=0).forget.ids == ["0003"]
+    # the control: keys of their own stay
+    other, _ = read(f"webdataset:{train}?test={shard(tmp_path / 'more.tar', range(12, 20))}&size=8")
+    assert other.test.ids.tolist() == [f"{k:04}" for k in range(12, 20)]
+
+
 def test_what_a_shard_holds_besides_samples_is_listed(tmp_path):
     link = tarfile.TarInfo("0099.png")
     link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"

@@ -17,7 +17,7 @@ from expunge.integrations.hub_folder import write_hub_folder
 from expunge.receipts.receipt import receipt_paths
 from expunge.records.checkpoint import read_checkpoint, write_checkpoint
 from expunge.records.checkpoint_loading import load_into
-from expunge.records.file_names import beside, file_suffix
+from expunge.records.file_names import beside, file_suffix, same_names
 from expunge.records.request_file import requests_path
 from expunge.training.registry import find as find_method
 
@@ -262,3 +262,37 @@ def test_train_and_unlearn_name_their_files_after_a_version(tmp_path, monkeypatc
         "u-v1.5.requests.json",
     }
     assert not names & {"m-v1.json", "u-v1.json"}
+    # a run of the same name replaces its own files
+    assert main(["train", *data, "--epochs", "1", "--seed", "1", "--out", "m-v1.5"]) == 0
+
+
+def test_files_beside_another_checkpoint_are_not_replaced(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    data = ["--data", "digits?limit=200", "--model", "mlp"]
+    train = ["train", *data, "--epochs", "1", "--out"]
+    assert main([*train, "m.pt"]) == 0
+    before = (tmp_path / "m.json").read_bytes()
+    unlearn = [
+        "unlearn",
+        "finetune",
+        *data,
+        "--forget-class",
+        "3",
+        "--trials",
+        "0",
+        "--epochs",
+        "1",
+        "--checkpoint",
+        "m.pt",
+        "--out",
+    ]
+    for command, other in ((train, "m-2.safetensors"), (unlearn, "m-2.safetensors")):
+        assert main([*command, "m.safetensors"]) == 2
+        text = " ".join(capsys.readouterr().err.split())
+        assert "m.json are beside m.pt, and this run would replace them" in text and f"--out {other}." in text
+    assert (tmp_path / "m.json").read_bytes() == before and not (tmp_path / "m.safetensors").exists()
+    # the control: another name, and the same name again beside a checkpoint that has no files
+    assert main([*unlearn, "u.pt"]) in (0, 1)
+    (tmp_path / "u.safetensors").write_bytes(b"an original without files")
+    assert main([*unlearn, "u.pt"]) in (0, 1)
+    assert same_names(tmp_path / "u.pt") == [tmp_path / "u.safetensors"]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from ..errors import ExpungeError, raise_all
-from ..records.file_names import beside
+from ..records.file_names import existing_beside
 from ..summaries import short
 from .flags import MODEL, ModelFlags
 from .output_checks import output_problems
@@ -42,7 +42,7 @@ def hub_folder(
         receipt: Receipt of the run. By default the one beside the checkpoint. Record or receipt is needed.
         title: Title of the card. By default the name of the folder.
     """
-    of_run, of_receipt = beside(checkpoint, ".json"), beside(checkpoint, ".receipt.json")
+    of_run, of_receipt = (existing_beside(checkpoint, ending) for ending in (".json", ".receipt.json"))
     record = record or (of_run if of_run.is_file() else None)
     receipt = receipt or (of_receipt if of_receipt.is_file() else None)
     raise_all(_problems(checkpoint, out, record, receipt) + model.problems())

@@ -45,6 +45,19 @@ def file_suffix(path: Path) -> str:
     return path.suffix if path.suffix.lower() in FILE_SUFFIXES else ""
 
 
+def existing_beside(path: Path, ending: str) -> Path:
+    """Return `beside`, or the file that earlier versions wrote, which took a version for a suffix: `bert-v1.json` of `bert-v1.5`."""
+    file, earlier = beside(path, ending), path.with_suffix(ending)
+    return earlier if earlier.exists() and not file.exists() else file
+
+
+def same_names(path: Path) -> list[Path]:
+    """Return the other checkpoints in the folder of `path` whose files beside them have the same names: `m.pt` and `m.safetensors`."""
+    stem = path.name.removesuffix(file_suffix(path))
+    others = [path.with_name(f"{stem}{ending}") for ending in ("", *DATA_SUFFIXES, ".th", ".model", ".mdl")]
+    return [other for other in others if other.name != path.name and other.exists()]
+
+
 def beside(path: Path, ending: str) -> Path:
     """Return the file beside a checkpoint whose name ends with `ending` in place of the suffix.
 

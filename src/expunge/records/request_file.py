@@ -18,7 +18,7 @@ from ..data.split_sets import hash_parts
 from ..errors import CheckpointError, raise_all
 from .atomic_files import atomic
 from .checkpoint import Checkpoint
-from .file_names import beside
+from .file_names import beside, existing_beside
 from .record import plain
 
 FORMAT = "expunge-requests/v1"
@@ -193,10 +193,8 @@ def answered_requests(
         return [*answered_requests(checkpoint, None, current), *read_requests(history)]
     public = public_requests(checkpoint)
     path = history or requests_path(checkpoint.path)
-    # earlier versions took a version for a suffix: bert-v1.requests.json beside bert-v1.5
-    earlier = checkpoint.path.with_suffix(SUFFIX)
-    if not path.exists() and earlier.exists() and "requests" in checkpoint.metadata:
-        path = earlier
+    if history is None and "requests" in checkpoint.metadata:
+        path = existing_beside(checkpoint.path, SUFFIX)
     if history is not None or path.exists():
         requests = read_requests(path)
         if path.suffix == ".json" and "requests" in checkpoint.metadata:

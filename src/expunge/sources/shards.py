@@ -25,7 +25,7 @@ from .images import DecodedImages, image_data, image_resize, warn_unread
 from .labels import in_order, label_names
 from .regular_files import check_regular
 from .source import Source
-from .table_rows import check_same_labels, groups_of, row_parts, table_problems
+from .table_rows import check_same_labels, groups_of, ids_of_test, row_parts, table_problems
 from .tables import Row, Table
 
 # bytes of the longest label or metadata of a sample
@@ -123,6 +123,8 @@ def read_shards(path: Path, options: dict[str, str], known: Sequence[str] = ()) 
         rows = [shards.rows[k] for k in part.rows]
         images = ShardImages(shards.files, np.array(shards.at)[part.rows], y[part.table][part.rows], resize)
         ids = [shards.keys[k] for k in part.rows]
+        # shards of another set may begin their keys anew
+        ids = ids_of_test(parts[0].keys, ids) if part.table else ids
         workers = int(options.get("workers", 0))
         data.append(image_data(images, classes, encodable(path.stem), ids, groups_of(rows, {label}), workers))
     return Source(data[0], data[1], classes, resize.shape, encodable(path.stem))

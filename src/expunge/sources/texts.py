@@ -102,7 +102,10 @@ def texts_of(
             texts=texts,
         )
 
-    train, test = (data(p, ids) for p, ids in zip(parts, part_ids(tables, parts, columns["id"]), strict=True))
+    train, test = (
+        data(p, ids)
+        for p, ids in zip(parts, part_ids(tables, parts, columns["id"], columns["text"]), strict=True)
+    )
     return Source(train, test, classes, input_shape(train), encodable(name))
 
 
