@@ -11,7 +11,7 @@ import torch
 
 from ..errors import CheckpointError, MissingExtra, raise_all
 from ..records.atomic_files import atomic
-from ..records.file_names import CONFIGS, PREPARATION
+from ..records.file_names import CARDS, CONFIGS, PREPARATION
 from .pipeline_index import PipelineIndex, read_index
 from .prompted import Prompted
 from .quiet import quiet
@@ -20,7 +20,7 @@ from .tokens import limit_tokens
 from .weight_files import dtypes, write_like
 
 # files of a pipeline folder outside of its parts that are copied
-TOP_FILES = frozenset(("model_index.json", "README.md", "LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE"))
+TOP_FILES = CARDS | {"model_index.json"}
 # files of a part that are copied, besides parameters and their indexes
 PART_FILES = CONFIGS | PREPARATION | {"scheduler_config.json"}
 # suffixes of files that hold parameters

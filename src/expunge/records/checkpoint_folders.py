@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
-from .file_names import CONFIGS, PREPARATION
+from .file_names import CARDS, CONFIGS, PREPARATION
 
 # files with parameters, in the order in which transformers looks for them, and those of an adapter of peft
 WEIGHTS = ("model.safetensors", "pytorch_model.bin", "adapter_model.safetensors", "adapter_model.bin")
 INDEX = ".index.json"
 # the files that an output folder gets besides the parameters
-COPIED = CONFIGS | PREPARATION
+COPIED = CONFIGS | PREPARATION | CARDS
 # entries of a configuration with the type of the parameters
 DTYPE_ENTRIES = ("dtype", "torch_dtype")
 
@@ -94,8 +94,8 @@ def write_folder(part: Path, like: Path, tensors: Mapping[str, Tensor], texts: M
 def files_left_out(folder: Path) -> list[str]:
     """Return the names of the files and folders in a folder that an output does not get, without those of the parameters.
 
-    Only configurations and the files that tokenizers and processors write are copied. Any other file may hold training data, a
-    secret or a state of the training.
+    Only configurations, the files that tokenizers and processors write, the card and the licence are copied. Any other file may hold
+    training data, a secret or a state of the training.
     """
     parameters = {name for w in WEIGHTS for name in (w, f"{w}{INDEX}")} | {
         file.name for file in weight_files(folder)

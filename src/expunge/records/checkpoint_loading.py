@@ -64,7 +64,8 @@ def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
     if problems:
         _restore(before)
         hint = part_that_fits(expected, checkpoint) if not state.keys() <= expected.keys() else ""
-        problems += [hint] if hint else []
+        # what to do comes first
+        problems = [hint, *problems] if hint else problems
     raise_all([f"{checkpoint.path}: {p}" for p in problems], CheckpointError)
     checkpoint.notices += _precision_notices(expected, checkpoint)
 

@@ -31,6 +31,8 @@ PREPARATION = frozenset(
 )  # fmt: skip
 # configurations of the model itself, of its text generation, and of an adapter
 CONFIGS = frozenset(("config.json", "generation_config.json", "adapter_config.json"))
+# the card and the licence of a model, which people publish with it
+CARDS = frozenset(("README.md", "LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE"))
 # endings that say what a file is; after any other dot the name goes on
 FILE_SUFFIXES = frozenset((*DATA_SUFFIXES, ".failed", ".json", ".mdl", ".model", ".tar", ".th", ".weights"))
 
