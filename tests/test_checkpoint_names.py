@@ -66,8 +66,8 @@ def test_a_compiled_part_of_a_model(tmp_path):
 
 
 def test_a_prefix_of_some_names_is_refused_with_the_way_out(tmp_path):
-    """The control: a file with more than the model is never cut to fit."""
-    content = {"state_dict": {**wrapped("model."), "criterion.weight": torch.ones(3)}}
+    """The control: a file with more than the model and a few values is never cut to fit."""
+    content = {"state_dict": {**wrapped("model."), "criterion.weight": torch.ones(30)}}
     with pytest.raises(
         CheckpointError,
         match=r"begin with 'model\.' fit the model; choose them with --ema state_dict\.model\.",
@@ -79,6 +79,26 @@ def test_a_prefix_of_some_names_is_refused_with_the_way_out(tmp_path):
     two = {"state_dict": {**wrapped("model."), **wrapped("teacher.")}}
     with pytest.raises(CheckpointError, match=r"--ema state_dict\.model or --ema state_dict\.teacher"):
         there_and_back(tmp_path, two, Net())
+
+
+def test_few_tensors_beside_a_prefixed_model_stay_in_the_output(tmp_path):
+    """Class weights and metrics of a Lightning module, which a strict load needs."""
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 3))
+    whole = {f"model.{k}": v for k, v in model.state_dict().items()}
+    extra = {"criterion.weight": torch.ones(3), "train_acc.tp": torch.arange(3)}
+    content = {"state_dict": {**whole, **extra}, "epoch": 3}
+    read, out = there_and_back(tmp_path, content, model)
+    assert set(out["state_dict"]) == {*whole, *extra} and out["epoch"] == 3
+    assert all(torch.equal(out["state_dict"][k], v) for k, v in extra.items())
+    assert any(
+        "2 tensors of in.ckpt with 6 values are not of the model (first: ['criterion.weight'" in n
+        for n in read.notices
+    )
+    # the control: more than a tenth of the values may be another model
+    for others in ({"teacher.weight": torch.ones(20)}, {"ema.0.weight": torch.ones(8, 8)}):
+        with pytest.raises(CheckpointError) as caught:
+            there_and_back(tmp_path, {"state_dict": {**whole, **others}}, model)
+        assert "choose them with --ema state_dict.model" in caught.value.problems[0]
 
 
 def salun_name(name):

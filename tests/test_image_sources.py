@@ -229,6 +229,36 @@ def test_a_folder_of_shards_with_equal_keys(tmp_path):
     assert len(ids) == 20 and {"0.tar/0003", "1.tar/0003"} <= ids
 
 
+def test_samples_with_several_images_are_refused_until_one_is_named(tmp_path):
+    masks = [(f"{k:04}.jpg", encoded(19 - k)) for k in range(10)]
+    file = shard(tmp_path / "a.tar", range(20), more=masks)
+    assert (
+        "a.tar: 10 samples hold several images, jpg, png (first: 0000); name the ending of the inputs: image=jpg."
+        in str(refused(f"webdataset:{file}?size=8"))
+    )
+    source, _ = read(f"webdataset:{file}?size=8&image=png")
+    assert len(source.train) + len(source.test) == 20
+    # the control: a mask whose ending says so is no second input
+    named = [(f"{k:04}.mask.png", encoded(19 - k)) for k in range(10)]
+    source, _ = read(f"webdataset:{shard(tmp_path / 'b.tar', range(20), more=named)}?size=8")
+    assert len(source.train) + len(source.test) == 20
+
+
+def test_keys_that_begin_anew_in_the_test_shards_name_other_samples(tmp_path):
+    train, test = shard(tmp_path / "train.tar", range(12)), tmp_path / "test.tar"
+    with tarfile.open(test, "w") as archive:
+        for k in range(8):
+            add(archive, f"{k:04}.png", encoded(k + 12))
+            add(archive, f"{k:04}.cls", LABELS[k + 12].encode())
+    source, _ = read(f"webdataset:{train}?test={test}&size=8")
+    assert source.test.ids.tolist() == [f"test/{k:04}" for k in range(8)]
+    assert source.train.ids.tolist() == [f"{k:04}" for k in range(12)]
+    assert Split.by_ids(source.train, source.test, ["0003"], validation=0).forget.ids == ["0003"]
+    # the control: keys of their own stay
+    other, _ = read(f"webdataset:{train}?test={shard(tmp_path / 'more.tar', range(12, 20))}&size=8")
+    assert other.test.ids.tolist() == [f"{k:04}" for k in range(12, 20)]
+
+
 def test_what_a_shard_holds_besides_samples_is_listed(tmp_path):
     link = tarfile.TarInfo("0099.png")
     link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"

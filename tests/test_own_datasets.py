@@ -334,7 +334,7 @@ def test_runs_and_audits_of_noisy_data_repeat_exactly():
 
 
 def test_columns_of_hugging_face_data_give_labels_and_names():
-    """Duck typing: `column_names`, `features` and columns by name. No item is decoded for its label but three."""
+    """Duck typing: `column_names`, `features` and columns by name. Few items are decoded for their labels."""
 
     class Features:
         names = ("ant", "bee")
@@ -350,7 +350,9 @@ def test_columns_of_hugging_face_data_give_labels_and_names():
 
     data = StreamData(Columns(None))
     assert (
-        data.classes == ["ant", "bee"] and data.labels.tolist() == [0, 1] * 6 and Columns.read == [0, 6, 11]
+        data.classes == ["ant", "bee"]
+        and data.labels.tolist() == [0, 1] * 6
+        and Columns.read == [0, 1, 6, 11]
     )
     assert inputs_of(data).shape == (12, 3, 4, 5)
 

@@ -187,7 +187,7 @@ def test_shared_ids_of_forget_and_test_are_refused():
         data(ids=[f"u{i}" for i in range(200)]),
         data(60, ids=[f"u{i + 195}" for i in range(60)], seed=1),
     )
-    with pytest.raises(SplitError, match="in the forget set and in the test set"):
+    with pytest.raises(SplitError, match="in the training set and in the test set"):
         Split.by_ids(train, test, ["u196", "u3"], validation=0)
 
 

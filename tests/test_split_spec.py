@@ -74,15 +74,21 @@ def source(names, first=0):
     return Source(train, test, names, (1,), "some")
 
 
-@pytest.mark.filterwarnings("ignore:.*are also in the test set")
 def test_a_note_says_what_is_forgotten(capsys):
-    draw_split(SplitFlags(forget_class=("10", "ant"), validation=0), source(["0", "10", "ant", "bee"]))
+    quiet = {"validation": 0, "copies": "ignore"}
+    draw_split(SplitFlags(forget_class=("10", "ant"), **quiet), source(["0", "10", "ant", "bee"]))
     assert (
         capsys.readouterr().err
         == "note: forgets 24 of 48 training samples, of class 10 (number 1), ant (number 2).\n"
     )
-    draw_split(SplitFlags(forget_share=0.25, validation=0), source(["0", "1"]))
+    draw_split(SplitFlags(forget_share=0.25, **quiet), source(["0", "1"]))
     assert capsys.readouterr().err == "note: forgets 12 of 48 training samples.\n"
+    with warnings.catch_warnings():
+        # the note alone says it
+        warnings.filterwarnings("error", message=".*copies of training samples")
+        warnings.filterwarnings("ignore", message=".*are also in the test set")
+        draw_split(SplitFlags(forget_class=("10", "ant"), validation=0), source(["0", "10", "ant", "bee"]))
+    assert "note: 12 test samples are exact copies of training samples" in capsys.readouterr().err
 
 
 def test_an_original_forgets_nothing_and_needs_no_class_0(capsys):

@@ -73,6 +73,22 @@ def test_quoted_separators_and_line_ends_stay_in_their_text(tmp_path):
     assert set(source.train.groups["user"]) == {'Doe, "Jane"\nJr.'}
 
 
+def test_ids_that_begin_anew_in_a_test_table_name_other_samples(tmp_path):
+    table = lambda name, first: write(  # noqa: E731
+        tmp_path / name, [{"text": f"text {first + k}", "label": "ab"[k % 2], "id": k} for k in range(8)]
+    )
+    train = table("train.csv", 0)
+    source = load(f"text:{train}?test={table('test.csv', 100)}&length=4")
+    assert source.test.ids.tolist() == [f"test/{k}" for k in range(8)] and source.train.ids.tolist() == [
+        *"01234567"
+    ]
+    assert Split.by_ids(source.train, source.test, ["3"], validation=0).forget.ids == ["3"]
+    # the same rows under the same ids are the same samples
+    same = load(f"text:{train}?test={table('same.csv', 0)}&length=4")
+    with pytest.raises(SplitError, match="8 ids are in the training set and in the test set"):
+        Split.by_ids(same.train, same.test, ["3"], validation=0)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A folder of a small BERT and its tokenizer, with classes in an order that no sorting gives."""

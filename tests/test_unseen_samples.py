@@ -461,3 +461,86 @@ def test_a_grid_draws_from_the_test_set(tmp_path):
     with pytest.raises(ExpungeError) as error:
         read_grid(tmp_path / "g.toml")
     assert "none.txt is no file" in str(error.value) and "validation_from" in str(error.value)
+
+
+# ---- samples that the model was trained on
+
+
+def test_ids_of_both_sets_are_refused_however_the_forget_set_is_drawn():
+    test = data(40, first=3, ids=[*(f"t{k}" for k in range(38)), "s7", "s8"])
+    for draw in (
+        lambda: Split.by_ids(TRAIN, test, ["s1"], validation=0),
+        lambda: Split.by_ids(TRAIN, test, ["s1"], unseen_ids=["t1"]),
+        lambda: Split.by_class(TRAIN, test, 1),
+        lambda: Split.random(TRAIN, test, validation_from="test"),
+    ):
+        with pytest.raises(
+            SplitError, match=r"2 ids are in the training set and in the test set \(first: \['s7', 's8'\]\)"
+        ):
+            draw()
+    # the control: without ids, positions are no ids of the test set
+    assert Split.random(data(40), data(40, first=3), **QUIET)
+
+
+def copied(places):
+    """Test data whose samples at `places` are the training samples at the same places."""
+    # falling values, which no training sample has
+    x = TRAIN.x.flip(3)
+    x[places] = TRAIN.x[places]
+    return TensorData(x, TRAIN.labels)
+
+
+@pytest.mark.parametrize("handling", ["include", "report"])
+def test_copies_of_kept_samples_leave_the_validation_set(handling):
+    plain = Split.by_ids(TRAIN, copied([]), ["s1"], validation=0.5, validation_from="test", copies=handling)
+    drawn = plain.validation.index.tolist()
+    # sample 1 is the one to forget
+    drawn = [k for k in drawn if k != 1]
+    places = [*drawn[:3], *(k for k in range(40) if k not in (1, *drawn))][:5]
+    with pytest.warns(
+        UserWarning,
+        match=r"3 test samples drawn or named for validation are exact copies of training samples",
+    ):
+        split = Split.by_ids(
+            TRAIN, copied(places), ["s1"], validation=0.5, validation_from="test", copies=handling
+        )
+    assert (
+        set(split.unseen.index.tolist()) == {*plain.validation.index.tolist()} - {*drawn[:3]}
+        and split.copies.left_out.tolist() == drawn[:3]
+    )
+    # they do not return to the test set
+    assert split.test.index.tolist() == plain.test.index.tolist()
+    assert split.copies.seen.of.index.tolist() == drawn[:3] and split.copies.seen_in_test == 2
+    assert split.hash != plain.hash and split.copies.to_dict()["seen"]["count"] == 3
+    ignored = Split.by_ids(
+        TRAIN, copied(places), ["s1"], validation=0.5, validation_from="test", copies="ignore"
+    )
+    assert ignored.validation.index.tolist() == plain.validation.index.tolist()
+
+
+def test_copies_of_samples_of_earlier_requests_are_no_unseen_samples():
+    places = Split.by_ids(
+        TRAIN, copied([]), ["s1"], validation=0.5, validation_from="test"
+    ).validation.index.tolist()[:2]
+    with pytest.warns(UserWarning, match="2 test samples drawn or named"):
+        split = Split.by_ids(TRAIN, copied(places), ["s1"], validation=0.5, validation_from="test")
+    first = Split.by_ids(TRAIN, copied([]), [f"s{k}" for k in places], validation=0)
+    after = split.after([first.as_request("retrain")])
+    assert not set(after.unseen.index.tolist()) & set(places)
+
+
+def test_a_test_set_of_training_samples_alone_is_refused():
+    with pytest.raises(
+        SplitError, match="all 20 test samples of the validation set are exact copies of training samples"
+    ):
+        Split.by_ids(TRAIN, copied(list(range(40))), ["s1"], validation=0.5, validation_from="test")
+    with pytest.warns(
+        UserWarning, match="30 test samples are exact copies of training samples that are kept: TA and MIA"
+    ):
+        assert Split.by_class(TRAIN, copied(list(range(40))), 1, validation=0)
+
+
+def test_one_copy_is_named_in_the_singular():
+    with pytest.warns(UserWarning, match="1 test sample is an exact copy of training samples"):
+        split = Split.by_class(TRAIN, copied([0]), 1, validation=0)
+    assert split.copies.sentences[-1].startswith("1 test sample is an exact copy")

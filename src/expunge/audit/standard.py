@@ -18,6 +18,7 @@ from ..tracking.by_name import TrackerLike
 from ..training.arguments import argument_problems, wrong_argument
 from ..training.run import Compute
 from ..training.tracked import run_settings, tracked
+from .chance import chance_limits
 from .earlier_requests import earlier_entries, not_scored
 from .evaluation import BINS, Evaluation, evaluate, gaps
 from .examples import embeddings, examples
@@ -185,7 +186,7 @@ def _classifier_details(given: dict[str, Evaluation], split: Split) -> dict[str,
 
 def _limits(split: Split, given: dict[str, Evaluation], scores: dict[str, Any]) -> list[str]:
     """Return a sentence for everything that these evaluations cannot tell."""
-    limits = []
+    limits = chance_limits(given)
     if "retrained" not in given:
         limits.append(
             "No retrained model was given. The audit cannot tell how close the model is to one that never saw the forget "

@@ -104,7 +104,7 @@ def bench(
     problems = problems_of_seeds(seeds) + early_problems(labelled, data, model, forget, task)
     raise_all(problems, ExpungeError)
     made_measures = make_measures(measures, task or Classification(2))
-    source = open_source(data)
+    source = open_source(data, model)
     if task is None:
         check_class_numbers(source.forget.data if isinstance(source, Split) else source.train)
         task = Classification(len(class_names(source)))

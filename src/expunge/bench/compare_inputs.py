@@ -17,6 +17,7 @@ from ..data.split import Split
 from ..data.split_settings import SplitSpec
 from ..errors import ExpungeError, raise_all
 from ..models import check_name as check_model
+from ..models.preparation import ordered_spec
 from ..sources.loading import load
 from ..sources.source import Source, input_shape
 from ..sources.spec import check_spec, locate
@@ -103,10 +104,11 @@ def _check_data(spec: str) -> None:
     check_spec(locate(spec))
 
 
-def open_source(data: DataLike) -> Source | Split:
-    """Load or wrap the data. Raises `ExpungeError` for what is no data."""
+def open_source(data: DataLike, model: ModelLike) -> Source | Split:
+    """Load or wrap the data, with the order of classes that the model names. Raises `ExpungeError` for what is no data."""
     if isinstance(data, str):
-        return load(locate(data))
+        spec = locate(data)
+        return load(ordered_spec(spec, model) if isinstance(model, str) else spec)
     if isinstance(data, Source | Split):
         return data
     if not isinstance(data, tuple | list) or len(data) != 2:

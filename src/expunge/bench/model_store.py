@@ -23,6 +23,7 @@ from ..data.split_settings import SplitSpec
 from ..errors import ExpungeError
 from ..methods.retrain import Retrain
 from ..models import build
+from ..models.preparation import ordered_spec
 from ..pipeline.factory import seeded_factory
 from ..pipeline.outcome import Outcome
 from ..pipeline.pipeline import Pipeline
@@ -59,7 +60,7 @@ _CACHE: dict[tuple[Path, str, str, bool], tuple[nn.Module, Evaluation]] = {}
 
 @lru_cache(maxsize=2)
 def _source(data: str) -> Source:
-    return load(locate(data))
+    return load(data)
 
 
 @lru_cache(maxsize=8)
@@ -101,7 +102,9 @@ class ModelStore:
 
     def setting(self, job: Job) -> Setting:
         """Return the data, the split and the task of a job. Each process makes them once."""
-        return _setting(job.data, json.dumps(job.split, sort_keys=True), job.seed)
+        return _setting(
+            ordered_spec(locate(job.data), job.model), json.dumps(job.split, sort_keys=True), job.seed
+        )
 
     def pipeline(self, job: Job, file: Path) -> Pipeline:
         """Return the pipeline of a job. With a deadline, each run keeps its state beside `file`."""

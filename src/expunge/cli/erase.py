@@ -218,7 +218,11 @@ class EraseRun:
             *place_problems(outputs.out),
             *output_problems({"--report": outputs.report}, self.pipeline, outputs.out),
             *run_output_problems(
-                outputs.out, 0 if training.lora else size_of(self.pipeline), self.failure.spill
+                outputs.out,
+                0 if training.lora else size_of(self.pipeline),
+                self.failure.spill,
+                # all files are inside of the folder
+                has_files_beside=False,
             ),
             *device_problems(outputs.device),
             *mask_problems(method),

@@ -37,11 +37,11 @@ class ModelFlags:
     """The model and its data.
 
     Args:
-        data: The data: digits, fashion-mnist:DIR, cifar10:DIR, folder:DIR, text:FILE, npz:FILE or
-            package.module:factory. Options follow a '?': see docs/data.md.
+        data: The data: digits, fashion-mnist:DIR, cifar10:DIR, folder:DIR, images:FILE, webdataset:SHARDS, torchvision:NAME,
+            text:FILE, hf:NAME, npz:FILE or package.module:factory. Options follow a '?': see docs/data.md.
         model: The model: a built-in name (cnn, mlp, airbench, resnet20, resnet18, vgg16_bn, vit_tiny, text_transformer),
-            hf-config:DIR or hf-weights:DIR (transformers), peft:DIR (an adapter), timm:NAME or torchvision:NAME, which
-            also set size, crop, mean and std of a folder of images, or package.module:factory.
+            hf-config:DIR or hf-weights:DIR (transformers), peft:DIR (an adapter), timm:NAME or torchvision:NAME, or
+            package.module:factory. Those of other libraries also set how images are prepared, and hf-config the order of classes.
         device: Where the model is: cpu, cuda, cuda:1 or mps.
     """
 
@@ -87,7 +87,7 @@ class ModelFlags:
 
         spec = self.prepared()
         if spec != self.data:
-            notice(f"images are prepared as those of {self.model}: --data '{spec}'.")
+            notice(f"the data is prepared as {self.model} expects it: --data '{spec}'.")
         return load(spec)
 
     def names(self, source: Source) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from ..errors import ExpungeError, raise_all
+from ..records.file_names import existing_beside
 from ..summaries import short
 from .flags import MODEL, ModelFlags
 from .output_checks import output_problems
@@ -41,9 +42,9 @@ def hub_folder(
         receipt: Receipt of the run. By default the one beside the checkpoint. Record or receipt is needed.
         title: Title of the card. By default the name of the folder.
     """
-    beside = {name: checkpoint.with_suffix(f".{name}") for name in ("json", "receipt.json")}
-    record = record or (beside["json"] if beside["json"].is_file() else None)
-    receipt = receipt or (beside["receipt.json"] if beside["receipt.json"].is_file() else None)
+    of_run, of_receipt = (existing_beside(checkpoint, ending) for ending in (".json", ".receipt.json"))
+    record = record or (of_run if of_run.is_file() else None)
+    receipt = receipt or (of_receipt if of_receipt.is_file() else None)
     raise_all(_problems(checkpoint, out, record, receipt) + model.problems())
     from ..integrations.hub_folder import write_hub_folder
     from ..receipts.receipt import Receipt
@@ -59,8 +60,8 @@ def hub_folder(
     file_hash, network = state_hash(content.state), model.build(data)
     load_into(network, content)
     other = None
-    if record is not None and beside["json"].is_file() and not record.samefile(beside["json"]):
-        other = _run_beside(beside["json"], state_hash(network.state_dict()))
+    if record is not None and of_run.is_file() and not record.samefile(of_run):
+        other = _run_beside(of_run, state_hash(network.state_dict()))
     write_hub_folder(
         out,
         network,

@@ -40,7 +40,7 @@ def draw_split(flags: SplitSpec, source: Source) -> Split:
     """Return the split that the flags ask for, and print what it forgets. Raises `SplitError`."""
     with warnings.catch_warnings():
         # the notice below says it
-        warnings.filterwarnings("ignore", r"[0-9,]+ exact cop")
+        warnings.filterwarnings("ignore", r"[0-9,]+ (exact cop|test sample)")
         split = flags.draw(source.train, source.test)
     names = [
         source.classes[k] + (f" (number {k})" if source.classes[k] != str(k) else "")

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import write_error
+from ..records.file_names import beside, file_suffix, same_names
 from ..records.part_files import Part
 from ..records.together import finish_or_remove, special_problem
 from .run_files import state_file
+from .side_files import belong_to
 
 # bytes that records, receipts and reports take at most, for a small model
 ALLOWANCE = 1 << 16
@@ -46,18 +48,21 @@ def output_problems(outputs: Mapping[str, Path | None], *inputs: Path | None) ->
     return list(dict.fromkeys([*problems, *_place_problems(sound)]))
 
 
-def run_output_problems(out: Path, size: int, spill: Path | None = None) -> list[str]:
+def run_output_problems(
+    out: Path, size: int, spill: Path | None = None, *, has_files_beside: bool = True
+) -> list[str]:
     """Return the problems of the place where a run writes a checkpoint and its resumable state. Leftovers are removed first.
 
     Args:
         out: The checkpoint.
         size: Bytes of the checkpoint, as far as they are known.
         spill: The folder for outputs that cannot be written.
+        has_files_beside: Whether the run writes its record and other files beside the checkpoint.
     """
     if not out.name:
         return []
     finish_or_remove(out.parent)
-    problems = _place_problems([state_file(out)])
+    problems = [*_place_problems([state_file(out)]), *(_taken(out) if has_files_beside else [])]
     needed, free = size + ALLOWANCE, _free(out)
     if not problems and free is not None and free < needed:
         problems.append(
@@ -69,6 +74,34 @@ def run_output_problems(out: Path, size: int, spill: Path | None = None) -> list
     elif spill is not None:
         problems += [f"--spill {text}" for text in _place_problems([spill / out.name])]
     return problems
+
+
+def _taken(out: Path) -> list[str]:
+    """Return one sentence if the files beside `out` are those of another checkpoint, which a run would replace."""
+    files = [
+        file
+        for ending in (".json", ".receipt.json", ".requests.json")
+        if (file := beside(out, ending)).exists()
+    ]
+    others = same_names(out) if files else []
+    if not others or belong_to(out, files):
+        return []
+    return [
+        f"--out {out}: {', '.join(file.name for file in files)} are beside {others[0].name}, and this run would replace them, so that its "
+        f"requests and receipt are lost; give another name, such as --out {_other_name(out)}."
+    ]
+
+
+def _other_name(out: Path) -> Path:
+    """A name of whose files none exists."""
+    suffix = file_suffix(out)
+    stem = out.name.removesuffix(suffix)
+    names = (out.with_name(f"{stem}-{number}{suffix}") for number in itertools.count(2))
+    return next(
+        name
+        for name in names
+        if not name.exists() and not beside(name, ".json").exists() and not same_names(name)
+    )
 
 
 def size_of(checkpoint: Path) -> int:

@@ -12,6 +12,7 @@ from typing import NoReturn
 from ..errors import UnlearningFailed, WriteError
 from ..pipeline.outcome import Outcome
 from ..records.checkpoint import Checkpoint, write_checkpoint
+from ..records.file_names import beside
 from ..records.record import Record
 from ..records.together import together
 from ..training.processes import is_first_process
@@ -135,7 +136,7 @@ def write_outcome(
     if like is not None:
         record_dropped(outcome.record, like)
     write_checkpoint(out, outcome.model.state_dict(), like=like, metadata=metadata)
-    record = outcome.record.save(out.with_suffix(".json"))
+    record = outcome.record.save(beside(out, ".json"))
     return [f"checkpoint: {out}", f"record: {record}"]
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..records.file_names import beside
+
 
 def state_file(out: Path) -> Path:
     """Return the file where a run that writes `out` keeps its resumable state."""
@@ -22,9 +24,9 @@ def failed_file(out: Path) -> Path:
 
 def with_record(out: Path) -> dict[str, Path]:
     """Return {flag: file} of the files that `--out` stands for: the checkpoint and the record beside it."""
-    return {"--out": out, **({"its record": out.with_suffix(".json")} if out.name else {})}
+    return {"--out": out, **({"its record": beside(out, ".json")} if out.name else {})}
 
 
 def written(out: Path) -> dict[str, Path]:
     """Return {what: path} of the checkpoint and its record, for trackers."""
-    return {"checkpoint": out, "record": out.with_suffix(".json")}
+    return {"checkpoint": out, "record": beside(out, ".json")}

@@ -16,6 +16,7 @@ from ..models.unet import for_data, unserved
 from ..pipeline.experiment import train as train_original
 from ..records.checkpoint import write_checkpoint
 from ..records.checkpoint_metadata import metadata_for
+from ..records.file_names import beside
 from ..records.record import Record
 from ..sources.loading import load
 from ..sources.preview import Preview, preview
@@ -148,5 +149,5 @@ def train_generator(
 def write_generator(out: Path, run: Run, record: Record, metadata: dict[str, str]) -> list[str]:
     """Write the checkpoint and the record beside it. Returns the lines to print."""
     write_checkpoint(out, run.model.state_dict(), metadata=metadata)
-    saved = record.save(out.with_suffix(".json"))
+    saved = record.save(beside(out, ".json"))
     return [f"checkpoint: {out}", f"record: {saved}"]

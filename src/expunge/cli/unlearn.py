@@ -19,6 +19,7 @@ from ..receipts.issue import record_hash
 from ..receipts.kept import NAMES
 from ..records.checkpoint import Checkpoint, read_checkpoint
 from ..records.checkpoint_metadata import metadata_for
+from ..records.file_names import beside
 from ..records.request_file import requests_path, write_requests
 from ..records.together import staged
 from ..tasks.classification import Classification
@@ -212,7 +213,7 @@ def _write(request: Request, out: Path, outcome: Outcome, like: Checkpoint) -> l
         notice(f"the run had no mask, so {mask_file} was not written; --density below 1 makes one.")
     answered = requests_of(outcome.model)
     before = flags.checkpoint if flags.ema is None else read_checkpoint(flags.checkpoint, flags.ema).state
-    record = out.with_suffix(".json")
+    record = beside(out, ".json")
     earlier = answered[:-1]
     parent = earlier[-1].receipt if earlier else ""
     receipt, written = request.receipt.write(record, before, out, split.forget.ids, mask, parent)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ..records.file_names import beside, file_suffix
 from ..training.method import Method
 from ..tuning.search import AUTO
 from .compute_flags import ComputeFlags
@@ -54,10 +55,9 @@ class UnlearnFlags:
 
     def checkpoint_to_write(self, method: Method) -> Path:
         """Return `out`, or the default beside the input."""
-        return self.out or self.checkpoint.with_name(
-            # a colon is not allowed in file names everywhere
-            f"{self.checkpoint.stem}-{method.name().replace(':', '.')}{self.checkpoint.suffix}"
-        )
+        # a colon is not allowed in file names everywhere
+        name = method.name().replace(":", ".")
+        return self.out or beside(self.checkpoint, f"-{name}{file_suffix(self.checkpoint)}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -75,6 +75,9 @@ class Copies:
         forget_in_test: Number of forget samples that have an exact copy in the test set.
         near_by: How near copies were found: "perceptual hash", "MinHash", or None if they were not looked for.
         limits: Why copies may have been missed, one sentence each.
+        seen: Test samples of the validation set that are exact copies of training samples outside of the forget set, or None. A model
+            has seen them, so they are left out of all sets.
+        seen_in_test: Number of test samples that are exact copies of such training samples. They stay.
 
     Example:
         >>> split = Split.by_ids(train, test, ["7"])  # doctest: +SKIP
@@ -88,6 +91,8 @@ class Copies:
     forget_in_test: int = 0
     near_by: Kind | None = None
     limits: tuple[str, ...] = ()
+    seen: CopyPairs | None = None
+    seen_in_test: int = 0
 
     def __len__(self) -> int:
         return sum(map(len, (*self.exact.values(), *self.near.values())))
@@ -117,7 +122,8 @@ class Copies:
     @property
     def left_out(self) -> Tensor:
         """Positions (m,) in the test data of the exact copies that left the validation set: a model has seen their content."""
-        return self._moved(of_test=True)
+        seen = self.seen.copies.index if self.seen is not None else torch.empty(0, dtype=torch.int64)
+        return torch.cat([self._moved(of_test=True), seen])
 
     def _moved(self, of_test: bool) -> Tensor:
         pairs = self.in_training.values() if self.handling == "include" else ()
@@ -132,7 +138,24 @@ class Copies:
             f"{_counted(len(pairs), 'near')} in the {part} set, which stay{'s' * (len(pairs) == 1)} there: {_ids(pairs)}."
             for part, pairs in self.near.items()
         ]
-        return [*exact, *near, *self.limits]
+        return [*exact, *near, *self._about_seen(), *self.limits]
+
+    def _about_seen(self) -> list[str]:
+        """One sentence each on the validation samples and the test samples that a model was trained on."""
+        texts = []
+        if self.seen is not None:
+            several = len(self.seen) > 1
+            what = f"{len(self.seen):,} test sample{'s' * several} drawn or named for validation"
+            texts.append(
+                f"{what} {'are exact copies' if several else 'is an exact copy'} of training samples, so a model has seen the content; "
+                f"the validation set is now without: {_ids(self.seen)}."
+            )
+        if self.seen_in_test:
+            texts.append(
+                f"{self.seen_in_test:,} test sample{'s are exact copies' if self.seen_in_test > 1 else ' is an exact copy'} of training "
+                "samples that are kept: TA and MIA take them for unseen samples; remove them from the test set."
+            )
+        return texts
 
     def _about_exact(self, part: str, pairs: CopyPairs) -> str:
         one, which = len(pairs) == 1, pairs.other_label
@@ -168,6 +191,7 @@ class Copies:
     def warnings(self) -> list[str]:
         """One sentence for each set with exact copies."""
         texts = [self._about_exact(part, pairs) for part, pairs in self.in_training.items()]
+        texts += self._about_seen()
         if self.forget_in_test:
             texts.append(
                 f"{self.forget_in_test} forget samples are also in the test set, byte for byte or as equal text: the test set "
@@ -182,6 +206,8 @@ class Copies:
             "exact": {part: pairs.to_dict() for part, pairs in self.exact.items()},
             "near": {part: pairs.to_dict() for part, pairs in self.near.items()},
             "near_by": self.near_by,
+            **({"seen": self.seen.to_dict()} if self.seen is not None else {}),
+            **({"seen_in_test": self.seen_in_test} if self.seen_in_test else {}),
             "limits": list(self.limits),
         }
 

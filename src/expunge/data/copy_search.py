@@ -57,7 +57,7 @@ def include_copies(
         )
     if len(copies.left_out) and len(copies.left_out) == from_test.sum():
         raise SplitError(
-            f"all {len(copies.left_out)} test samples of the validation set are exact copies of forget samples, so a model has seen "
+            f"all {len(copies.left_out)} test samples of the validation set are exact copies of training samples, so a model has seen "
             "them; take other samples (unseen_ids, --unseen-ids), more of them (validation, --validation), or none (validation 0)."
         )
     for text in copies.warnings:
@@ -130,6 +130,22 @@ def find_copies(
     if drawn.any():
         others = np.setdiff1d(in_drawn, drawn_copied, assume_unique=True)
         candidates["validation"] = (test, test_hashes, others)
+    # what else the models were trained on
+    kept = _positions(~(forget | validation) & filled)
+    drawn_seen, seen_of = _exact(
+        hashes.exact, kept, test_hashes.exact, np.setdiff1d(in_drawn, drawn_copied, assume_unique=True)
+    )
+    test_seen, _ = _exact(
+        hashes.exact, kept, test_hashes.exact, np.setdiff1d(in_test, test_copied, assume_unique=True)
+    )
+    candidates = {
+        part: (
+            data,
+            of_data,
+            np.setdiff1d(others, drawn_seen, assume_unique=True) if data is test else others,
+        )
+        for part, (data, of_data, others) in candidates.items()
+    }
     near = _near(train, hashes, _positions(forgotten), candidates)
     return Copies(
         handling,
@@ -138,6 +154,8 @@ def find_copies(
         len(_exact(test_hashes.exact, test_copied, hashes.exact, _positions(forgotten))[0]),
         hashes.kind if hashes.kind == test_hashes.kind else None,
         limits,
+        _pairs(test, drawn_seen, train, seen_of) if len(drawn_seen) else None,
+        len(test_seen),
     )
 
 

@@ -69,6 +69,20 @@ def id_problems(
     ]
 
 
+def shared_id_problems(train: WithIds, test: WithIds) -> list[str]:
+    """Return one sentence if training and test samples share ids: what a model was trained on would count as unseen."""
+    if train.ids is None or test.ids is None:
+        return []
+    of_test = set(map(str, test.ids))
+    shared = [name for name in map(str, train.ids) if name in of_test]
+    if not shared:
+        return []
+    return [
+        f"{len(shared):,} ids are in the training set and in the test set (first: {shared[:SHOWN_IDS]}), so samples that a model was "
+        "trained on would count as unseen; remove them from one set, or give different samples different ids."
+    ]
+
+
 def twin_problems(wanted: Iterable[str], train: WithIds, test: WithIds) -> list[str]:
     """Return why ids to forget prove nothing: a receipt takes the Unicode forms of a name for one id."""
     pairs = twins(list(map(str, wanted)), [*ids_of(train), *(ids_of(test) if test.ids is not None else ())])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, KeysView, Mapping, Sequence, Set
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,52 @@ from ..errors import ExpungeError
 SHOWN_LABELS = 5
 
 
-def numbered(labels: Any, classes: Sequence[str] | None) -> tuple[Tensor, Sequence[str] | None]:
+def class_list(classes: Any) -> list[str] | None:
+    """Return class names as texts, in the order of their numbers. None if there are none.
+
+    Args:
+        classes: A sequence of names, or a dict {name: number} or {number: name} with the numbers 0 to K - 1.
+
+    Raises:
+        ExpungeError: The names have no order, as in a set, or are no such dict.
+    """
+    if classes is None:
+        return None
+    if isinstance(classes, Mapping):
+        return _by_number(classes)
+    if isinstance(classes, Set) and not isinstance(classes, KeysView):
+        raise ExpungeError(
+            "`classes` is a set, which has no order, so that the numbers of the classes would change with each run; give a list of the "
+            "names in the order of their numbers."
+        )
+    if isinstance(classes, str | bytes) or not isinstance(classes, Iterable):
+        raise ExpungeError(
+            f"`classes` is a {type(classes).__name__} ({str(classes)[:40]!r}); give a list of the names in the order of their numbers."
+        )
+    return [str(c) for c in classes] or None
+
+
+def _by_number(classes: Mapping[Any, Any]) -> list[str] | None:
+    """The names of {name: number}, such as `class_to_idx`, or of {number: name}, such as `id2label`."""
+    for numbers, names in ((classes.values(), classes.keys()), (classes.keys(), classes.values())):
+        if all(isinstance(k, Integral) and not isinstance(k, bool) for k in numbers):
+            pairs = sorted(zip(map(int, numbers), names, strict=True), key=lambda pair: pair[0])
+            if [k for k, _ in pairs] == list(range(len(pairs))):
+                return [str(name) for _, name in pairs] or None
+    raise ExpungeError(
+        f"`classes` is a dict that does not number its names from 0 to {len(classes) - 1}; give a list of the names in the order of "
+        "their numbers."
+    )
+
+
+def numbered(labels: Any, classes: Any) -> tuple[Tensor, list[str] | None]:
     """Return labels as a tensor, and the class names. Names are numbered by `classes`, else in alphabetical order.
 
     Raises:
-        ExpungeError: Labels are missing, are names and numbers, are no numbers, or are not among the class names.
+        ExpungeError: Labels are missing, are names and numbers, are no numbers, or are not among the class names, or the class names
+            cannot be used.
     """
+    classes = class_list(classes)
     if isinstance(labels, Tensor):
         return labels, classes
     values = labels.tolist() if isinstance(labels, np.ndarray) and labels.dtype.kind in "UTOS" else labels
@@ -33,10 +74,15 @@ def numbered(labels: Any, classes: Sequence[str] | None) -> tuple[Tensor, Sequen
             f"the label of item {other[0]} is {values[other[0]]!r} and that of item {first} is {values[first]!r}; give all as names "
             "or all as numbers from 0."
         )
-    names = sorted(set(values)) if classes is None else [str(c) for c in classes]
+    names = sorted(set(values)) if classes is None else classes
     if unknown := sorted(set(values) - set(names)):
         raise ExpungeError(
             f"the labels {unknown[:SHOWN_LABELS]} are not among the classes {names[:SHOWN_LABELS]}; give all names as `classes`."
+        )
+    if twice := sorted({name for name in set(values) if names.count(name) > 1}):
+        raise ExpungeError(
+            f"the classes {twice[:SHOWN_LABELS]} occur more than once in `classes`, so their labels have no number; give each class a "
+            "name of its own."
         )
     number = {name: k for k, name in enumerate(names)}
     return torch.tensor([number[v] for v in values], dtype=torch.int64), names

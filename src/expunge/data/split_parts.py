@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, get_args
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,7 +11,7 @@ from ..errors import SplitError, raise_all
 from ..torch_utils.module_state import check_seed
 from .class_names import not_finite
 from .forget_set import SHOWN_IDS, named_samples
-from .id_problems import twin_problems
+from .id_problems import shared_id_problems, twin_problems
 from .past_requests import Goal
 from .samples import Data, Samples
 from .validation_source import Ids, ValidationFrom, source_problems
@@ -99,6 +98,7 @@ def _check_data(train_data: Data, test_data: Data) -> None:
             f"{shapes[1][1]}); give labels of one kind."
         )
     problems += [p for name, d in both for p in not_finite(name, d)]
+    problems += shared_id_problems(train_data, test_data) if train_data is not test_data else []
     raise_all(problems, SplitError)
     if test_data.has_classes and int(test_data.labels.max()) >= train_data.num_classes:
         raise SplitError(
@@ -209,12 +209,6 @@ def check_sets(
             "the validation set leaves no test samples of the retained classes; take fewer test samples for it."
         )
     if train.ids is not None:
-        shared = np.intersect1d(train.ids[forget.numpy()], test.ids) if test.ids is not None else ()
-        if len(shared):
-            problems.append(
-                f"{len(shared)} ids are in the forget set and in the test set (first: {list(map(str, shared[:SHOWN_IDS]))}); "
-                "remove them from one."
-            )
         problems += twin_problems(train.ids[forget.numpy()], train, test)
     raise_all(problems, SplitError)
 

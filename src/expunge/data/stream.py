@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from ..errors import ExpungeError
 from .batch import Augment, Batch, Inputs
 from .item_reader import Failure, ItemReader
 from .items import label_name
+from .label_shortcut import changes_labels, one_per_label
 from .label_values import label_tensor, numbered
 from .samples import RAW_BATCH, Data
 from .transforms import Normalize, prepare
@@ -35,7 +36,8 @@ class StreamData(Data):
     Labels come from the first of these that applies:
 
     1. the argument `labels`;
-    2. the attribute `targets` or `labels` of the data set, if the first, middle and last item carry the same labels;
+    2. the attribute `targets` or `labels` of the data set, if it has no `target_transform`, and the first item of each label carries
+       the same label;
     3. one pass over all items.
 
     Args:
@@ -44,7 +46,8 @@ class StreamData(Data):
         label: The entry of an item that holds the label. By default "labels", "label", "target", "targets" or "y".
         ids: One id per sample. Default: the position is the id.
         groups: {column: one value per sample}, for requests such as `Split.by_group(..., "user", "alice")`.
-        classes: Class names. Default: the attribute `classes` of the data set, or the labels if they are names.
+        classes: Class names, in the order of their numbers. Default: the attribute `classes` of the data set, or the labels if they
+            are names.
         augment: Augmentation of training batches, such as `CropFlip()`.
         normalize: Normalisation of all batches.
         name: Name for records.
@@ -107,13 +110,11 @@ class StreamData(Data):
     def _find_labels(self) -> Any:
         """Take the labels from an attribute of the data set, or read them from all items."""
         count = len(self.dataset)  # type: ignore[arg-type]
-        checked = sorted({0, count // 2, count - 1}) if count else []
-        for labels in (
-            getattr(self.dataset, "targets", None),
-            getattr(self.dataset, "labels", None),
-            self._label_column(),
-        ):
-            if labels is not None and _labels_agree(labels, checked, count, self._read_labels(checked, 0)):
+        # what changes labels may change some of them alone
+        known = () if changes_labels(self.dataset) else ("targets", "labels")
+        for labels in (*(getattr(self.dataset, name, None) for name in known), self._label_column()):
+            checked = one_per_label(labels, count)
+            if checked and _labels_agree(labels, checked, count, self._read_labels(checked, 0)):
                 return labels
         return self._read_labels(range(count), self.workers)
 
@@ -128,7 +129,9 @@ class StreamData(Data):
         columns = getattr(self.dataset, "features", None)
         name = label_name(columns, self.label) if isinstance(columns, Mapping) else None
         of_column = None if name is None else getattr(columns[name], "names", None)  # type: ignore[index]
-        return getattr(self.dataset, "classes", None) or of_column
+        named = getattr(self.dataset, "classes", None)
+        # a number of classes, or a method, names none
+        return named if isinstance(named, Iterable) and len(list(named)) else of_column
 
     def _read_labels(self, positions: Sequence[int], workers: int) -> Any:
         """Read the labels (n,) of the items at `positions`: a tensor, or a list of names."""

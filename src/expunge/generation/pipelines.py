@@ -11,6 +11,7 @@ import torch
 
 from ..errors import CheckpointError, MissingExtra, raise_all
 from ..records.atomic_files import atomic
+from ..records.file_names import CARDS, CONFIGS, PREPARATION
 from .pipeline_index import PipelineIndex, read_index
 from .prompted import Prompted
 from .quiet import quiet
@@ -18,6 +19,10 @@ from .text_to_image import Loaded
 from .tokens import limit_tokens
 from .weight_files import dtypes, write_like
 
+# files of a pipeline folder outside of its parts that are copied
+TOP_FILES = CARDS | {"model_index.json"}
+# files of a part that are copied, besides parameters and their indexes
+PART_FILES = CONFIGS | PREPARATION | {"scheduler_config.json"}
 # suffixes of files that hold parameters
 PARAMETER_FILES = (
     ".safetensors",
@@ -125,10 +130,10 @@ def save(loaded: Loaded, model: Prompted, out: str | Path, *, lora: bool = False
 
 
 def files_left_out(folder: str | Path, out: str | Path) -> list[str]:
-    """Return the files of parameters in a pipeline folder that the written folder does not have.
+    """Return the files in a pipeline folder that the written folder does not have, without hidden ones.
 
     `save` writes only what the pipeline read. Averages (`unet_ema`, `non_ema`) and other variants (`fp16`) of the old
-    parameters stay behind, and so do checkpoints that lie beside them.
+    parameters stay behind, and so do checkpoints, training data and whatever else lies beside them.
 
     Args:
         folder: The folder that was read.
@@ -138,33 +143,35 @@ def files_left_out(folder: str | Path, out: str | Path) -> list[str]:
         Paths inside `folder`, in order of their names.
     """
     source, written = Path(folder), Path(out)
-    files = (f.relative_to(source) for f in source.rglob("*") if f.suffix in PARAMETER_FILES and f.is_file())
-    return sorted(f.as_posix() for f in files if not (written / f).exists())
+    files = (f.relative_to(source) for f in source.rglob("*") if f.is_file())
+    shown = (f for f in files if not any(part.startswith(".") for part in f.parts))
+    return sorted(f.as_posix() for f in shown if not (written / f).exists())
 
 
 def copy_untouched(index: PipelineIndex, out: Path) -> None:
     """Copy a pipeline folder without the parameters of the denoiser, byte by byte.
 
-    Files of parameters are copied only where they belong to another part of the pipeline. Whatever else is in the folder may hold
-    the old denoiser: averages, single-file checkpoints, hidden folders of version control.
+    Only files that diffusers and transformers write are copied, and the card and the licence. Files of parameters are copied only
+    where they belong to another part of the pipeline. Whatever else is in the folder may hold the old denoiser (averages,
+    single-file checkpoints, hidden folders of version control), training data or secrets.
     """
-    others = {name for name in index.parts if name != index.denoiser}
-    for place in sorted(index.folder.iterdir()):
-        if place.name.startswith(".") and place.is_dir():
-            continue
-        files = [place] if place.is_file() else sorted(f for f in place.rglob("*") if f.is_file())
-        parameters = [f for f in files if f.suffix in PARAMETER_FILES]
-        if parameters and place.is_dir() and place.name not in index.parts:
-            continue
-        for file in files:
-            if file in parameters and place.name not in others:
-                continue
-            # the index of shards of another variant
-            if place.name == index.denoiser and ".index." in file.name and not _indexes(file, index):
-                continue
-            target = out / file.relative_to(index.folder)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, target)
+    for name in sorted(TOP_FILES):
+        if (index.folder / name).is_file():
+            shutil.copyfile(index.folder / name, out / name)
+    for part in sorted(index.parts):
+        (out / part).mkdir(exist_ok=True)
+        for file in sorted((index.folder / part).iterdir()):
+            if file.is_file() and _belongs(file, part, index):
+                shutil.copyfile(file, out / part / file.name)
+
+
+def _belongs(file: Path, part: str, index: PipelineIndex) -> bool:
+    """Return whether a file of a part is copied: not the parameters of the denoiser, nor the index of shards of another variant."""
+    if ".index." in file.name and file.suffix == ".json":
+        return part != index.denoiser or _indexes(file, index)
+    if file.suffix in PARAMETER_FILES:
+        return part != index.denoiser
+    return file.name in PART_FILES
 
 
 def _indexes(file: Path, index: PipelineIndex) -> bool:

@@ -19,24 +19,14 @@ from ..models.pretrained import FOLDERS
 from ..receipts.receipt import Receipt
 from ..records.atomic_files import atomic
 from ..records.checkpoint_names import saved_state
+from ..records.file_names import PREPARATION
 from ..records.hashing import state_hash
 from ..records.record import Record
-from ..records.tensor_memory import own_memory, unshared
+from ..records.tensor_memory import own_memory, same_memory, unshared, without_repeats
 from ..torch_utils.prepared import plain_model
 from .hub_folder_usage import inputs_text, own_usage
 from .model_card import CardFacts, card_text
 
-# names of the files that tokenizers and processors of transformers write and read; no other file is copied
-PREPARATION = frozenset(
-    (
-        "added_tokens.json", "bpe.codes", "chat_template.jinja", "chat_template.json", "dict.txt", "emoji.json",
-        "entity_vocab.json", "merges.txt", "normalizer.json", "preprocessor_config.json", "processor_config.json",
-        "prophetnet.tokenizer", "sentencepiece.bpe.model", "sentencepiece.model", "source.spm", "special_tokens_map.json",
-        "spiece.model", "spm.model", "spm_char.model", "target.spm", "target_vocab.json", "tokenizer.json", "tokenizer.model",
-        "tokenizer_config.json", "video_preprocessor_config.json", "vocab-src.json", "vocab-tgt.json", "vocab.json", "vocab.txt",
-        "word_pronunciation.json", "word_shape.json",
-    )
-)  # fmt: skip
 # the model itself, which is written anew
 OF_MODEL = ("config.json", "generation_config.json", "model.safetensors", "pytorch_model.bin")
 
@@ -163,7 +153,9 @@ def _write_model(
             f"import timm\n\nmodel = timm.create_model({json.dumps(f'local-dir:{name}')}, pretrained=True)"
         )
         return "timm", usage, "image-classification"
-    state = unshared(own_memory(model.state_dict()))
+    # the card loads it by `load_model` of safetensors, which refuses tied tensors under two names
+    state = model.state_dict()
+    state = unshared(own_memory(without_repeats(state, same_memory(state))))
     safetensors.torch.save_file(state, part / "model.safetensors", {"format": "pt"})
     return "expunge", own_usage(name, spec, classes, shape), ""
 

@@ -20,6 +20,7 @@ from typing import Any, Self
 
 from ..errors import ExpungeError
 from ..records.atomic_files import atomic
+from ..records.file_names import beside
 from ..summaries import entry, summary
 from .canonical import file_form, parse, sha256, short_id
 
@@ -171,4 +172,4 @@ def receipt_paths(checkpoint: Path, name: str) -> tuple[Path, Path]:
     The name of the secret contains the id, so that a later run to the same checkpoint keeps the secret of a receipt that
     was handed out.
     """
-    return checkpoint.with_suffix(".receipt.json"), checkpoint.with_suffix(f".{name[:11]}.secret.json")
+    return beside(checkpoint, ".receipt.json"), beside(checkpoint, f".{name[:11]}.secret.json")

@@ -22,10 +22,11 @@ from .archive_metadata import add_archive_metadata
 from .atomic_files import atomic
 from .checkpoint_contents import OPTIMIZER, Keys, dotted
 from .checkpoint_files import read_file
-from .checkpoint_folders import write_folder
+from .checkpoint_folders import files_left_out, write_folder
 from .checkpoint_reading import Content, choose_state, separate
 from .checkpoint_totals import METADATA_ENTRY, MOST_LISTED
-from .tensor_memory import own_memory, unshared
+from .file_names import file_suffix
+from .tensor_memory import own_memory, unshared, without_repeats
 from .versions import add_prefix, versions_of, with_versions
 
 # entries that a notice shows
@@ -51,6 +52,7 @@ class Checkpoint:
         versions: {module name: version} that torch stores with a state dict for its own migrations, with the names of the file.
         names: {name in the model: name in the file, after `prefix`} of the tensors that the file names otherwise; of all tensors
             of an adapter.
+        repeats: {name in the model: name of the same tensor that the file has}, of tied tensors that the file does not repeat.
         convert: Turns a state of the model into the tensors of the file, where the file divides them otherwise.
         notices: Sentences that the user should read.
     """
@@ -68,6 +70,7 @@ class Checkpoint:
     ema: str | None = None
     versions: dict[str, Any] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
+    repeats: dict[str, str] = field(default_factory=dict)
     convert: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None
     notices: list[str] = field(default_factory=list)
 
@@ -118,6 +121,10 @@ def _checkpoint_of(file: Path, kind: str, content: Content, ema: str | None) -> 
         checkpoint.notices.append(
             f"the entries {content.no_tensors[:SHOWN]} in the state dict of {file.name} are no tensors; an output does not have them."
         )
+    if file.is_dir() and (left := files_left_out(file)):
+        checkpoint.notices.append(
+            f"an output folder does not get these files of {file.name}, as no tokenizer or processor writes them: {_listed(left)}."
+        )
     if checkpoint.other_states and ema is None:
         checkpoint.notices.append(
             f"{file.name} holds {len(checkpoint.other_states) + 1} models of one shape: `{checkpoint.nest}` is used, not "
@@ -162,8 +169,8 @@ def write_checkpoint(
 
     Args:
         path: The output. The suffix `.safetensors` gives safetensors. If output and input have the same suffix, the format
-            of the input is kept. An output without suffix is a folder if the input is one, with the same shards and the
-            configuration. Otherwise a torch file is written.
+            of the input is kept. An output without the suffix of a file, such as `bert-v1.5`, is a folder if the input is one, with
+            the same shards and the configuration. Otherwise a torch file is written.
         state: The tensors, by the names of the model.
         like: The input checkpoint. The output has its prefix, nesting, plain entries and metadata.
         metadata: Texts to store, in addition to those of `like`.
@@ -182,16 +189,18 @@ def write_checkpoint(
     file = Path(path)
     if like is not None and file.exists() and like.path.exists() and file.samefile(like.path):
         raise CheckpointError(f"{file} is the input, which is never overwritten; give another output file.")
-    prefix = like.prefix if like is not None else ""
+    prefix = like.prefix if like is not None and not has_prefix(state, like) else ""
     counters = like.counters if like is not None else {}
     names = like.names if like is not None else {}
     versions = add_prefix(versions_of(state), prefix) if like is not None and not names else {}
     if like is not None and like.convert is not None:
         state = like.convert(dict(state))
+    if like is not None:
+        state = without_repeats(state, like.repeats)
     tensors = own_memory({**counters, **{prefix + names.get(k, k): v for k, v in state.items()}})
     texts = {**_inherited(like), **dict(metadata or {})}
-    suffix = (named or file).suffix
-    keeps_format = like is not None and like.format == "safetensors" and suffix == like.path.suffix
+    suffix = file_suffix(named or file)
+    keeps_format = like is not None and like.format == "safetensors" and suffix == file_suffix(like.path)
     if like is not None and like.path.is_dir() and not suffix:
         with atomic(file, folder=True) as part:
             write_folder(part, like.path, unshared(tensors), texts)
@@ -204,6 +213,11 @@ def write_checkpoint(
             # a file without versions would be migrated again when it is loaded
             _write_torch(part, with_versions(tensors, versions), texts, like)
     return file
+
+
+def has_prefix(state: Mapping[str, Tensor], like: Checkpoint) -> bool:
+    """Whether the names of a state have the prefix of the input already, as those of a model in DataParallel."""
+    return bool(like.prefix) and state.keys() == {like.prefix + name for name in like.state}
 
 
 def _write_torch(

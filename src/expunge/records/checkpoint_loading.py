@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from ..errors import CheckpointError, raise_all
+from ..torch_utils.prepared import unwrapped
 from .checkpoint import Checkpoint
 from .checkpoint_names import fit_names, part_that_fits
 from .checkpoint_totals import METADATA_ENTRY
@@ -40,13 +41,16 @@ def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
     Example:
         >>> load_into(model, read_checkpoint("model.pt"))
     """
+    # a run works on the model inside, and an output has the prefix of the file again
+    model = unwrapped(model)
     if checkpoint.metadata.get(METADATA_ENTRY) == "mask":
         raise CheckpointError(f"{checkpoint.path} is a mask, not a model; give a checkpoint.")
     expected = model.state_dict()
     _restore_prefix(expected, checkpoint)
     fit_names(model, expected, checkpoint)
     state = checkpoint.state
-    state.update(_tied_tensors(expected, state))
+    checkpoint.repeats = _repeats(expected, state)
+    state.update({name: state[kept] for name, kept in checkpoint.repeats.items()})
     before = _values(model)
     versions = remove_prefix(checkpoint.versions, checkpoint.prefix)
     unusable = unusable_tensors(state)
@@ -55,11 +59,13 @@ def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
         + value_problems(state)
         + conversion_problems(expected, state, dict(model.named_parameters()))
         + extra_state_problems(expected)
+        + _tie_problems(expected, state)
     )
     if problems:
         _restore(before)
         hint = part_that_fits(expected, checkpoint) if not state.keys() <= expected.keys() else ""
-        problems += [hint] if hint else []
+        # what to do comes first
+        problems = [hint, *problems] if hint else problems
     raise_all([f"{checkpoint.path}: {p}" for p in problems], CheckpointError)
     checkpoint.notices += _precision_notices(expected, checkpoint)
 
@@ -117,12 +123,34 @@ def _restore_prefix(expected: Mapping[str, Tensor], checkpoint: Checkpoint) -> N
         checkpoint.prefix, checkpoint.counters = "", {}
 
 
-def _tied_tensors(expected: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors that the file does not repeat, as `safetensors.torch.save_model` does with tied parameters."""
+def _repeats(expected: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, str]:
+    """{name that the file does not repeat: name that it has}, as `safetensors.torch.save_model` does with tied parameters."""
     own = {k: v for k, v in expected.items() if isinstance(v, Tensor) and not is_lazy(v) and v.numel()}
-    saved = {(own[k].data_ptr(), own[k].shape): v for k, v in state.items() if k in own}
+    saved = {(own[k].data_ptr(), own[k].shape): k for k in state if k in own}
     missing = {k: (v.data_ptr(), v.shape) for k, v in own.items() if k not in state}
     return {k: saved[memory] for k, memory in missing.items() if memory in saved}
+
+
+def _tie_problems(expected: Mapping[str, Any], state: Mapping[str, Tensor]) -> list[str]:
+    """One sentence if the file has several values for what is one tensor in the model: the last one read would replace the others."""
+    first: dict[tuple[Any, ...], str] = {}
+    different = []
+    for name, own in expected.items():
+        if not isinstance(own, Tensor) or is_lazy(own) or own.layout != torch.strided or not own.numel():
+            continue
+        one = first.setdefault((own.data_ptr(), own.shape, own.stride(), own.dtype), name)
+        if one != name and {one, name} <= state.keys() and not _same_values(state[one], state[name]):
+            different.append(f"'{one}' and '{name}'")
+    if not different:
+        return []
+    return [
+        f"{len(different)} pairs of tensors have different values in the file, and each is one tensor in the model (first: "
+        f"{', '.join(different[:SHOWN])}); give a model that does not tie them, or a checkpoint in which they are equal."
+    ]
+
+
+def _same_values(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and one.dtype == other.dtype and torch.equal(one, other)
 
 
 def _name_problems(missing: list[str], surplus: list[str]) -> list[str]:

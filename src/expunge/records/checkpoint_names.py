@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..errors import CheckpointError
 from .checkpoint import Checkpoint, prefix_notice
-from .checkpoint_contents import PREFIXES, dotted
+from .checkpoint_contents import MOST_NUMBERS, PREFIXES, dotted
 
 
 def fit_names(model: nn.Module, expected: Mapping[str, Any], checkpoint: Checkpoint) -> None:
@@ -34,6 +34,7 @@ def fit_names(model: nn.Module, expected: Mapping[str, Any], checkpoint: Checkpo
         CheckpointError: A published buffer has other values than in the model.
     """
     _set_constants_aside(model, checkpoint)
+    _set_others_aside(expected, checkpoint)
     state = checkpoint.state
     if state.keys() <= expected.keys() or _fit_adapter(model, expected, checkpoint):
         return
@@ -77,6 +78,36 @@ def _set_constants_aside(model: nn.Module, checkpoint: Checkpoint) -> None:
             )
         checkpoint.counters = {**checkpoint.counters, name: value}
         checkpoint.state = {k: v for k, v in checkpoint.state.items() if k != buffer}
+
+
+def _set_others_aside(expected: Mapping[str, Any], checkpoint: Checkpoint) -> None:
+    """Keep the few tensors beside a model that one prefix marks, such as class weights and metrics of a Lightning module, for the output.
+
+    They must have too few values for a model: at most 1,000, and at most a tenth of those of the model.
+    """
+    state = checkpoint.state
+    starts = _fitting_starts(expected, state)
+    if len(starts) != 1 or not starts[0]:
+        return
+    others = {k: v for k, v in state.items() if not k.startswith(starts[0])}
+    numbers = sum(v.numel() for v in others.values())
+    size = sum(v.numel() for v in state.values()) - numbers
+    if not others or numbers > MOST_NUMBERS or 10 * numbers > size:
+        return
+    checkpoint.counters = {**checkpoint.counters, **{checkpoint.prefix + k: v for k, v in others.items()}}
+    checkpoint.state = {k: v for k, v in state.items() if k not in others}
+    names = [checkpoint.prefix + k for k in others]
+    checkpoint.notices.append(
+        f"{len(names)} tensors of {checkpoint.path.name} with {numbers:,} values are not of the model (first: {names[:3]}); an output has "
+        "them as they are."
+    )
+
+
+def _fitting_starts(expected: Mapping[str, Any], state: Mapping[str, Tensor]) -> list[str]:
+    """The beginnings of names after which all tensors of a model follow, without counters of batch norm."""
+    wanted = [k for k in expected if not k.endswith("num_batches_tracked")]
+    starts = {k[: -len(wanted[0])] for k in state if wanted and k.endswith(f".{wanted[0]}")}
+    return sorted(p for p in starts if all(p + k in state for k in wanted))
 
 
 def _convert(model: nn.Module, checkpoint: Checkpoint) -> None:
@@ -133,9 +164,7 @@ def _part(names: Collection[str], state: dict[str, Tensor]) -> dict[str, Tensor]
 
 def part_that_fits(expected: Mapping[str, Any], checkpoint: Checkpoint) -> str:
     """Return a sentence on a part of the names that fits the model; empty if no part does."""
-    wanted = [k for k in expected if not k.endswith("num_batches_tracked")]
-    starts = {k[: -len(wanted[0])] for k in checkpoint.state if wanted and k.endswith(f".{wanted[0]}")}
-    fitting = sorted(p for p in starts if all(p + k in checkpoint.state for k in wanted))
+    fitting = _fitting_starts(expected, checkpoint.state)
     keys = [dotted((*checkpoint.keys, checkpoint.prefix + p.removesuffix("."))) for p in fitting]
     if not keys:
         return ""

@@ -9,13 +9,17 @@ import importlib
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from datetime import date, time, timedelta
+from enum import Enum
+from pathlib import Path, PurePath
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 
 from ..errors import CheckpointError
 from .atomic_files import atomic
+from .foreign_objects import needed_classes
 
 # what NumPy writes with every scalar and array
 NUMPY = (
@@ -37,7 +41,13 @@ def convert_file(source: Path, out: Path, allowed: Sequence[str]) -> None:
     Raises:
         CheckpointError: A name cannot be imported, the file has further classes, or an object has no attributes.
     """
-    objects: list[Any] = [_import(name) for name in allowed]
+    objects: list[Any] = [(_import(name), name) for name in allowed]
+    if missing := sorted(set(needed_classes(source)) - {*allowed, *_numpy_names(allowed)}):
+        names = [*allowed, *missing]
+        raise CheckpointError(
+            f"the file also has {', '.join(missing)}; if you trust it, allow all: expunge convert {source} OUT "
+            f"{' '.join(f'--allow {name}' for name in names)}."
+        )
     if any(name.startswith("numpy.") for name in allowed):
         import numpy as np
 
@@ -50,12 +60,20 @@ def convert_file(source: Path, out: Path, allowed: Sequence[str]) -> None:
             content = torch.load(source, map_location="cpu", weights_only=True)
     # torch and the allowed classes may raise anything
     except Exception as error:
+        # torch's own text advises to read the file without weights_only
+        detail = "" if isinstance(error, UnpicklingError) else f": {str(error).partition(chr(10))[0][:200]}"
         raise CheckpointError(
-            f"{source} cannot be read with these classes: {type(error).__name__}: {error}"
+            f"{source} cannot be read with these classes ({type(error).__name__}{detail}); read it with the code that wrote it, and save "
+            "its state dict."
         ) from error
     plain = _plain(content, "")
     with atomic(out) as part:
         torch.save(plain, part)
+
+
+def _numpy_names(allowed: Sequence[str]) -> list[str]:
+    """The names that one name of NumPy stands for."""
+    return [name for name in NUMPY if any(a.startswith("numpy.") for a in allowed)]
 
 
 def _import(name: str) -> Any:
@@ -77,6 +95,12 @@ def _plain(value: Any, place: str) -> Any:
         return value
     if isinstance(value, np.generic):
         return value.item()
+    if isinstance(value, torch.nn.Module):
+        return _plain(value.state_dict(), place)
+    if isinstance(value, Enum):
+        return _plain(value.value, place)
+    if isinstance(value, PurePath | date | time | timedelta):
+        return str(value)
     if isinstance(value, np.ndarray):
         return torch.from_numpy(value)
     if isinstance(value, Mapping):

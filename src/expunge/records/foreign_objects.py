@@ -8,12 +8,17 @@ from __future__ import annotations
 import io
 import pickle
 import zipfile
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 # modules whose objects torch reads with weights_only
 TORCH = ("torch", "collections")
+NUMPY = "numpy."
+# what files of torch before 1.6 begin with
+LEGACY_START = 0x1950A86A20F9469CFC6C
 
 
 class StandIn:
@@ -44,7 +49,16 @@ class StandIn:
 
 
 class _Unpickler(pickle.Unpickler):
+    """Reads with stand-ins. `named` gets every class and function of the file, also those inside of other objects."""
+
+    def __init__(self, file: io.BytesIO, named: dict[str, None]):
+        super().__init__(file)
+        self.named = named
+
     def find_class(self, module: str, name: str) -> Any:
+        # names of Python 2, which protocol 2 writes
+        module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
+        self.named[f"{module}.{name}"] = None
         if (module, name) == ("collections", "OrderedDict"):
             return _Dict
         return type(name, (StandIn,), {"origin": f"{module}.{name}"})
@@ -65,12 +79,51 @@ def foreign_objects(path: Path) -> dict[str, str]:
 
     Entries are paths with dots. The result is empty if the file cannot be parsed.
     """
-    try:
-        content = _Unpickler(io.BytesIO(_pickle_of(path))).load()
-    # a broken or hostile file may raise anything
-    except Exception:
-        return {}
+    content, _ = _read(path)
     return dict(_walk(content, ""))
+
+
+def needed_classes(path: Path) -> list[str]:
+    """Return every class and function that a conversion must allow, so that one command names all of them.
+
+    Of NumPy one name stands for all that its arrays and numbers need.
+
+    Args:
+        path: The torch file. The result is empty if it cannot be parsed.
+    """
+    content, named = _read(path)
+    shown = set(dict(_walk(content, "")).values())
+    foreign = [name for name in named if not _is_read(name)]
+    numpy = [name for name in foreign if name.startswith(NUMPY) and name not in shown]
+    others = {name for name in foreign if not name.startswith(NUMPY)}
+    has_numpy = any(name.startswith(NUMPY) for name in shown)
+    return sorted(shown | others | set(numpy[:1] if numpy and not has_numpy else ()))
+
+
+def _read(path: Path) -> tuple[Any, dict[str, None]]:
+    """The content with stand-ins, and {name: None} of the classes in the order of the file. A broken file gives what was read."""
+    named: dict[str, None] = {}
+    content = None
+    # a broken or hostile file may raise anything
+    with suppress(Exception):
+        file = io.BytesIO(_pickle_of(path))
+        content = _Unpickler(file, named).load()
+        # files of torch before 1.6 have three pickles in front
+        if content == LEGACY_START:
+            for _ in range(3):
+                content = _Unpickler(file, named).load()
+    return content, named
+
+
+def _is_read(name: str) -> bool:
+    """Whether torch reads a class with weights_only."""
+    try:
+        from torch._weights_only_unpickler import _get_allowed_globals
+
+        return name in _get_allowed_globals()
+    # not part of torch's interface
+    except (ImportError, TypeError):
+        return name.partition(".")[0] in TORCH
 
 
 def _pickle_of(path: Path) -> bytes:

@@ -18,6 +18,7 @@ from ..data.split_sets import hash_parts
 from ..errors import CheckpointError, raise_all
 from .atomic_files import atomic
 from .checkpoint import Checkpoint
+from .file_names import beside, existing_beside
 from .record import plain
 
 FORMAT = "expunge-requests/v1"
@@ -40,7 +41,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
 
 def requests_path(checkpoint: Path) -> Path:
     """Return the path of the request file of a checkpoint: `model.requests.json` beside `model.safetensors`."""
-    return checkpoint.with_suffix(SUFFIX)
+    return beside(checkpoint, SUFFIX)
 
 
 def write_requests(path: Path | str, requests: Sequence[PastRequest]) -> Path:
@@ -192,6 +193,8 @@ def answered_requests(
         return [*answered_requests(checkpoint, None, current), *read_requests(history)]
     public = public_requests(checkpoint)
     path = history or requests_path(checkpoint.path)
+    if history is None and "requests" in checkpoint.metadata:
+        path = existing_beside(checkpoint.path, SUFFIX)
     if history is not None or path.exists():
         requests = read_requests(path)
         if path.suffix == ".json" and "requests" in checkpoint.metadata:

@@ -52,6 +52,32 @@ def unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return copies
 
 
+def without_repeats(tensors: Mapping[str, Tensor], repeats: Mapping[str, str]) -> dict[str, Tensor]:
+    """Leave out tensors that equal another one which stays.
+
+    Args:
+        tensors: {name: tensor}.
+        repeats: {name: name of the tensor that it repeats}. Where the values differ, both stay.
+    """
+    return {
+        name: tensor
+        for name, tensor in tensors.items()
+        if (kept := repeats.get(name)) not in tensors or not torch.equal(tensor, tensors[kept])
+    }
+
+
+def same_memory(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Return {name: name of an earlier tensor that is the same one}, such as tied parameters."""
+    first: dict[tuple[object, ...], str] = {}
+    repeats = {}
+    for name, tensor in tensors.items():
+        if tensor.layout == torch.strided and tensor.numel():
+            kept = first.setdefault((tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype), name)
+            if kept != name:
+                repeats[name] = kept
+    return repeats
+
+
 def spare_bytes(tensors: Iterable[Tensor]) -> int:
     """Return how many bytes the storages of strided tensors hold that belong to none of the tensors."""
     sizes: dict[int, int] = {}

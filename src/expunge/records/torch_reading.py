@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ..errors import CheckpointError
-from .foreign_objects import foreign_objects
+from .foreign_objects import foreign_objects, needed_classes
 
 # file in a torch archive that keeps the metadata of a plain state dict; torch does not read it
 METADATA_FILE = "expunge.json"
@@ -59,15 +59,15 @@ def why_unreadable(path: Path, error: Exception) -> str:
     text = str(error)
     is_pickle = path.open("rb").read(1) == b"\x80" or zipfile.is_zipfile(path)
     if is_pickle and any(word in text for word in ("weights_only", "Weights only", "Unsupported", "GLOBAL")):
-        foreign = foreign_objects(path)
+        foreign, needed = foreign_objects(path), needed_classes(path)
         entries = ", ".join(f"{entry} ({name})" for entry, name in list(foreign.items())[:SHOWN])
         more = f" and {len(foreign) - SHOWN} more" if len(foreign) > SHOWN else ""
-        allow = " ".join(f"--allow {name}" for name in sorted(set(foreign.values())))
+        allow = " ".join(f"--allow {name}" for name in needed)
         return (
             f"{path} contains more than tensors and plain values, so reading it could run code; it was not opened. "
             + (f"The entries are {entries}{more}. " if foreign else "")
             + "Save the state dict alone, or as safetensors"
-            + (f"; or, if you trust the file: expunge convert {path} OUT {allow}." if foreign else ".")
+            + (f"; or, if you trust the file: expunge convert {path} OUT {allow}." if needed else ".")
         )
     if not zipfile.is_zipfile(path) and path.open("rb").read(2) == b"PK":
         return f"{path} is cut off: its archive has no end; copy or download it again."

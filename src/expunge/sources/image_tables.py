@@ -64,7 +64,7 @@ def read_image_table(path: Path, options: dict[str, str], known: Sequence[str] =
     problems = [] if has_ids else [p for table in tables for p in _repeated(table, image)]
     raise_all(problems)
     parts = row_parts(y, len(classes))
-    given = part_ids(tables, parts, columns["id"])
+    given = part_ids(tables, parts, columns["id"], image)
     data = []
     for part, ids in zip(parts, given, strict=True):
         rows = [tables[part.table].rows[k] for k in part.rows]

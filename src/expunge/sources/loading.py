@@ -20,6 +20,7 @@ from ..data.transforms import CropFlip, Normalize, named_inputs_problem
 from ..errors import ExpungeError, raise_all
 from ..extensions import installed, loaded
 from ..imports import call_factory, call_object
+from .class_order import in_model_order
 from .folders import read_folder
 from .hugging_face import read_hugging_face
 from .image_tables import read_image_table
@@ -50,6 +51,7 @@ def load(spec: str, known: Sequence[str] = ()) -> Source:
     - `limit=N`, `test_limit=N`: a stratified part of the training or test set, N samples. `seed=N` draws it (default 0).
     - `augment=1` shifts and flips training images, `augment=crop` only shifts them, `augment=0` does neither.
     - `mean=A,B,C&std=A,B,C` normalises images, with one number per channel.
+    - `classes=DIR` numbers the classes as `DIR/config.json` of transformers does.
 
     Options of images: `size`, `crop`, `channels`, `hold`, `workers`, `check` and `exif`. Options of `text`: `tokenizer`, `length`,
     `text`, `label`, `id` and `test`. The page docs/data.md describes them and those of the other sources.
@@ -83,6 +85,9 @@ def load(spec: str, known: Sequence[str] = ()) -> Source:
     # Images that are decoded later have one size already.
     if source_name not in IMAGE_SOURCES:
         raise_all([f"{spec}: {problem}" for problem in pair_problems(source.train, source.test)])
+    # after the first request of a project, its classes keep their numbers
+    if "classes" in options and not known:
+        source = in_model_order(source, Path(options["classes"]).expanduser())
     return _with_options(with_classes(source, known), options, has_images=source_name in IMAGE_SOURCES)
 
 

@@ -42,6 +42,8 @@ def preview(spec: str) -> Preview | None:
         Preview(classes=10, shape=(3, 32, 32))
     """
     source, path, options = check_spec(spec)
+    if "classes" in options:
+        return None
     if PATHS.get(source) and not Path(path).expanduser().exists():
         return None
     if source in STANDARD_SETS:

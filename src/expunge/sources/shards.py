@@ -25,7 +25,7 @@ from .images import DecodedImages, image_data, image_resize, warn_unread
 from .labels import in_order, label_names
 from .regular_files import check_regular
 from .source import Source
-from .table_rows import check_same_labels, groups_of, row_parts, table_problems
+from .table_rows import check_same_labels, groups_of, ids_of_test, row_parts, table_problems
 from .tables import Row, Table
 
 # bytes of the longest label or metadata of a sample
@@ -90,7 +90,7 @@ def read_shards(path: Path, options: dict[str, str], known: Sequence[str] = ()) 
         options: Options of the data spec: those of images, and
 
             - `test`: shards of test images. Default: a fixed fifth of each class.
-            - `image`: the ending of the images, such as `jpg`. Default: every ending that Pillow reads.
+            - `image`: the ending of the images, such as `jpg`. Default: every ending that Pillow reads, of which a sample may have one.
             - `label`: the ending of the labels, or an entry of `KEY.json`. Default `cls`.
 
         known: Classes that come first, in this order, also without samples.
@@ -123,6 +123,8 @@ def read_shards(path: Path, options: dict[str, str], known: Sequence[str] = ()) 
         rows = [shards.rows[k] for k in part.rows]
         images = ShardImages(shards.files, np.array(shards.at)[part.rows], y[part.table][part.rows], resize)
         ids = [shards.keys[k] for k in part.rows]
+        # shards of another set may begin their keys anew
+        ids = ids_of_test(parts[0].keys, ids) if part.table else ids
         workers = int(options.get("workers", 0))
         data.append(image_data(images, classes, encodable(path.stem), ids, groups_of(rows, {label}), workers))
     return Source(data[0], data[1], classes, resize.shape, encodable(path.stem))
@@ -172,6 +174,7 @@ def _read(files: list[Path], suffixes: frozenset[str], label: str) -> Shards:
     owners: list[int] = []
     for number, file in enumerate(files):
         samples: dict[str, dict[str, tuple[int, int]]] = {}
+        several: dict[str, list[str]] = {}
         try:
             _list_members(file, samples, shards.unread)
         except (tarfile.TarError, OSError, EOFError, ValueError) as error:
@@ -182,6 +185,9 @@ def _read(files: list[Path], suffixes: frozenset[str], label: str) -> Shards:
         with file.open("rb") as opened:
             for key, members in samples.items():
                 image = next((suffix for suffix in members if suffix in suffixes), None)
+                if len(endings := [suffix for suffix in members if suffix in suffixes]) > 1:
+                    several.setdefault(", ".join(sorted(endings)), []).append(key)
+                    continue
                 if image is None:
                     shards.unread.setdefault("without an image", []).append(key)
                     continue
@@ -193,6 +199,11 @@ def _read(files: list[Path], suffixes: frozenset[str], label: str) -> Shards:
                 shards.keys.append(key)
                 shards.at.append((number, *members[image]))
                 owners.append(number)
+        problems += [
+            f"{file}: {len(keys):,} samples hold several images, {endings} (first: {keys[0]}); name the ending of the inputs: "
+            f"image={endings.partition(',')[0]}."
+            for endings, keys in several.items()
+        ]
     raise_all(problems)
     if len(set(shards.keys)) < len(shards.keys):
         shards.keys = [f"{files[n].name}/{key}" for n, key in zip(owners, shards.keys, strict=True)]

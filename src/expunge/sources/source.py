@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Subset
 
+from ..data.label_values import class_list
 from ..data.samples import Data
 from ..data.stream import StreamData
 from ..data.tensors import TensorData
@@ -41,6 +41,10 @@ class Source:
     name: str
     root: str = ""
 
+    def __post_init__(self) -> None:
+        """Bring the names of a user's source into the order of their numbers. Raises `ExpungeError`."""
+        object.__setattr__(self, "classes", class_list(self.classes) or [])
+
 
 def held_out(labels: np.ndarray, classes: int) -> np.ndarray:
     """Draw a fifth of each class for testing, the same samples at every call: bool (N,)."""
@@ -69,19 +73,17 @@ def with_classes(source: Source, known: Sequence[str]) -> Source:
     usable = source.train.has_classes and source.train is not source.test
     if unknown or len(set(known)) < len(known) or not usable:
         return source
-    if source.train.classes is None and list(source.classes) != list(known[: len(source.classes)]):
+    unnamed = source.train.classes is None
+    if unnamed and list(source.classes) != list(known[: len(source.classes)]):
         # the numbers mean other classes now
         return source
     numbers = torch.tensor([known.index(name) for name in source.classes])
-    parts = []
-    for data in (source.train, source.test):
-        # a copy: a user's function may return the same object again
-        changed = copy.copy(data)
-        if source.train.classes is not None:
-            changed.labels = numbers[data.labels]
-        changed.classes = list(known)
-        parts.append(changed)
-    return replace(source, train=parts[0], test=parts[1], classes=list(known))
+    # a user's function may return the same object again, so both stay as they are
+    train, test = (
+        data.with_labels(data.labels if unnamed else numbers[data.labels], known)
+        for data in (source.train, source.test)
+    )
+    return replace(source, train=train, test=test, classes=list(known))
 
 
 def stratified_part(data: Data, part: str, limit: int, seed: int) -> Data:

@@ -43,7 +43,7 @@ NAMED_OPTIONS = {
     "torchvision": ("root", "split", "test_split"),
 }
 # those that name a file or a folder
-PATH_OPTIONS = ("test", "root", "tokenizer")
+PATH_OPTIONS = ("test", "root", "tokenizer", "classes")
 # entry points by which installed packages add sources
 ENTRY_POINTS = "expunge.sources"
 # files that a table of texts may have
@@ -119,6 +119,7 @@ def _option_problems(source: str, options: dict[str, str]) -> list[str]:
     minimum |= {"length": 1} if "length" in NAMED_OPTIONS.get(source, ()) else {}
     names = tuple(name for name in NAMED_OPTIONS.get(source, ()) if name != "length")
     choices = {"augment": ("0", "1", "crop")} | (IMAGE_CHOICES if has_images else {})
+    names = (*names, "classes")
     known = (*minimum, *choices, *names, "mean", "std")
     problems = [
         f"'{k}' is no option of {source}; known options: {', '.join(sorted(known))}."

@@ -44,14 +44,44 @@ def row_parts(labels: Sequence[np.ndarray], classes: int) -> list[Part]:
     return [Part(0, np.flatnonzero(in_test == test)) for test in (False, True)]
 
 
-def part_ids(tables: Sequence[Table], parts: Sequence[Part], column: str) -> list[list[str] | None]:
-    """Return the ids of the training and the test rows. Without a column of ids, they are row numbers from 0."""
+# what stands before the ids of test samples that training samples have too
+TEST = "test/"
+
+
+def ids_of_test(train: Sequence[str], test: Sequence[str]) -> list[str]:
+    """Return the ids of test samples, all with `test/` before them if some of them are ids of other training samples.
+
+    A folder of images names its test samples in the same way.
+    """
+    known = set(train)
+    return [f"{TEST}{name}" for name in test] if known.intersection(test) else list(test)
+
+
+def part_ids(
+    tables: Sequence[Table], parts: Sequence[Part], column: str, content: str = ""
+) -> list[list[str] | None]:
+    """Return the ids of the training and the test rows. Without a column of ids, they are row numbers from 0.
+
+    Ids of a test table that begin anew get `test/` before them: see `ids_of_test`. They stay if a row is the training row of that id, so
+    that a split refuses it.
+
+    Args:
+        tables: The training table, and possibly the test table.
+        parts: The training and the test rows.
+        column: The column of the ids.
+        content: The column by which two rows are the same sample; empty if no column shows it.
+    """
     have_ids = [column in table.columns for table in tables]
     given = [[as_name(tables[p.table].rows[k].get(column)) for k in p.rows] for p in parts]
     row_numbers = [[str(k) for k in p.rows] for p in parts]
     # In a test file, equal row numbers are other rows than in the training file.
-    test_ids = row_numbers[1] if len(tables) == 1 else None
-    return [given[0] if have_ids[0] else row_numbers[0], given[1] if all(have_ids) else test_ids]
+    of_test = row_numbers[1] if len(tables) == 1 else None
+    if len(tables) > 1 and all(have_ids):
+        rows = [{name: tables[p.table].rows[k].get(content) for name, k in zip(ids, p.rows, strict=True)}
+                for p, ids in zip(parts, given, strict=True)]  # fmt: skip
+        same = any(rows[0][name] == value for name, value in rows[1].items() if content and name in rows[0])
+        given[1] = given[1] if same else ids_of_test(given[0], given[1])
+    return [given[0] if have_ids[0] else row_numbers[0], given[1] if all(have_ids) else of_test]
 
 
 def table_problems(table: Table, columns: Mapping[str, str], needs_id: bool) -> list[str]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor
 from ..data.id_forms import encodable
 from ..data.tensors import TensorData
 from ..errors import ExpungeError, MissingExtra, raise_all
+from .class_order import model_classes, spelled_as
 from .labels import in_order, label_names
 from .source import Source, input_shape
 from .table_rows import Part, check_same_labels, groups_of, part_ids, row_parts, table_problems
@@ -102,7 +102,10 @@ def texts_of(
             texts=texts,
         )
 
-    train, test = (data(p, ids) for p, ids in zip(parts, part_ids(tables, parts, columns["id"]), strict=True))
+    train, test = (
+        data(p, ids)
+        for p, ids in zip(parts, part_ids(tables, parts, columns["id"], columns["text"]), strict=True)
+    )
     return Source(train, test, classes, input_shape(train), encodable(name))
 
 
@@ -112,41 +115,17 @@ def _classes(
     """The class names in order, and the class number of each label."""
     if known and set(labels) <= set(known):
         return list(known), {name: k for k, name in enumerate(known)}
-    try:
-        id2label = {int(k): str(v) for k, v in _read_config(folder).get("id2label", {}).items()}
-    except (AttributeError, TypeError, ValueError) as error:
-        raise ExpungeError(
-            f"`id2label` in {folder}/config.json does not map class numbers to names: {error}; correct or remove it."
-        ) from error
     # The order that the checkpoint in the folder was trained with.
-    model_classes = (
-        [id2label[k] for k in range(len(id2label))] if set(id2label) == set(range(len(id2label))) else []
-    )
+    of_model = model_classes(folder)
     existing = set(labels)
-    if existing <= set(model_classes):
-        return model_classes, {name: k for k, name in enumerate(model_classes)}
+    if of_model and (spelled := spelled_as(existing, of_model)) is not None:
+        return spelled, {name: k for k, name in enumerate(spelled)}
     are_numbers = all(name.isascii() and name.isdigit() for name in existing)
-    if are_numbers and max(map(int, existing)) < len(model_classes):
-        return model_classes, {
-            name: int(name) for name in existing | set(map(str, range(len(model_classes))))
-        }
+    if are_numbers and max(map(int, existing)) < len(of_model):
+        return of_model, {name: int(name) for name in existing | set(map(str, range(len(of_model))))}
     # Of stars from 1 to 5, the first class is "1".
     names = in_order(existing, known) if class_order is None else list(class_order)
     return names, {name: k for k, name in enumerate(names)}
-
-
-def _read_config(folder: Path | None) -> dict[str, Any]:
-    """The `config.json` of a folder of transformers. Empty if there is none."""
-    file = None if folder is None else folder / "config.json"
-    if file is None or not file.is_file():
-        return {}
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ExpungeError(
-            f"{file} cannot be read: {type(error).__name__}: {error}; give a folder that save_pretrained wrote."
-        ) from error
-    return config if isinstance(config, dict) else {}
 
 
 def _tokenizer(folder: Path) -> Tokenize:

@@ -15,6 +15,7 @@ from ..errors import ExpungeError, ModelError, raise_all
 from ..torch_utils.compiled import uncompiled
 from ..torch_utils.memory_format import to_channels_last
 from ..torch_utils.module_state import device_of, evaluating
+from .class_order import class_order_problems
 from .forward_check import forward_problems
 from .head import candidates, check_takes_part, named_head, only_head, traced_head
 from .input_checks import input_problems
@@ -228,6 +229,7 @@ class Classification(Task):
             problems.append(
                 f"the task has {self.num_classes} classes; a classifier needs at least 2 (replace one output by two)."
             )
+        problems += class_order_problems(model, samples.data.classes)
         labels = samples.data.labels
         if not samples.data.has_classes:
             problems.append(

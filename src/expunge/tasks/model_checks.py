@@ -10,6 +10,7 @@ from torch.nn.parameter import is_lazy
 
 from ..errors import ModelError
 from ..torch_utils.finite import all_finite
+from ..torch_utils.shared_memory import shared_memory
 
 # names that a message shows
 SHOWN = 3
@@ -44,6 +45,7 @@ def parameter_problems(model: nn.Module) -> list[str]:
         "load a checkpoint into the model (load_state_dict with assign=True)",
         "parameters and buffers",
     )
+    problems += _shared_problems(model)
     if not any(p.requires_grad for p in parameters.values()):
         problems.append(
             "no parameter requires a gradient, so nothing can be unlearned; call model.requires_grad_(True)."
@@ -59,6 +61,34 @@ def parameter_problems(model: nn.Module) -> list[str]:
     if broken:
         problems.append(
             f"{len(broken)} parameters hold NaN or infinity (first: {broken[:SHOWN]}); load a sound checkpoint."
+        )
+    return problems
+
+
+def _shared_problems(model: nn.Module) -> list[str]:
+    """A copy of the model unties such tensors, so that the trained copy and its file are another model."""
+    repeated = [
+        n
+        for n, p in model.named_parameters()
+        if not is_lazy(p)
+        and p.layout == torch.strided
+        and any(size > 1 and not step for size, step in zip(p.shape, p.stride(), strict=True))
+    ]
+    problems = (
+        [
+            f"{len(repeated)} parameters repeat values in one memory, as expand makes them (first: {repeated[:SHOWN]}); store one "
+            "value as the parameter and expand it in the forward pass, or give each its own (clone)."
+        ]
+        if repeated
+        else []
+    )
+    if pairs := shared_memory(model):
+        listed = ", ".join(f"'{one}' with '{other}'" for one, other in pairs[:SHOWN])
+        problems.append(
+            f"{len(pairs)} pairs of tensors share memory without being one Parameter (first: {listed}). A copy of the model and its "
+            "checkpoint have them as two tensors, so that the result would be another model. Tie them by the Parameter itself "
+            "(decoder.weight = encoder.weight, a transposed one in the forward pass), or give each its own memory "
+            "(decoder.weight.data = decoder.weight.data.clone())."
         )
     return problems
 

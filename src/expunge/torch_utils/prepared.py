@@ -29,6 +29,13 @@ def _holds_parts(model: nn.Module) -> bool:
     return wrapped or any(hasattr(p, "to_local") for p in model.parameters())
 
 
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Return the model inside of DataParallel and DistributedDataParallel. Any other model is returned unchanged."""
+    while isinstance(model, DistributedDataParallel | DataParallel):
+        model = model.module
+    return model
+
+
 def plain_model(model: Any) -> Any:
     """Return the model inside of what `accelerator.prepare` or DistributedDataParallel made of it. It shares its parameters.
 
@@ -45,8 +52,7 @@ def plain_model(model: Any) -> Any:
             "accelerator.get_state_dict(model), load them into a model that is not prepared, and give that one. In your own loop "
             "`masked` works on a model sharded by fully_shard, with a mask from expunge.masks.sharded.distributed_mask."
         )
-    while isinstance(model, DistributedDataParallel | DataParallel):
-        model = model.module
+    model = unwrapped(model)
     if "_original_forward" not in vars(model):
         return model
     # the user's object keeps its forward pass

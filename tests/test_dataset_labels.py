@@ -1,0 +1,171 @@
+"""Labels and class names of a user's `Dataset`: in the order of their numbers, and those that the items carry."""
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import ConcatDataset, Dataset, Subset
+
+from expunge import ExpungeError, StreamData, TensorData
+from expunge.data.label_shortcut import MOST_COMPARED, changes_labels, one_per_label
+from expunge.data.label_values import class_list
+from expunge.sources import load
+from expunge.sources.source import Source
+
+NAMES = ["owl", "cat", "dog"]
+
+
+class Named(Dataset):
+    """Items with names for labels."""
+
+    def __init__(self, classes, labels=NAMES):
+        self.classes, self.labels_of_items = classes, labels
+
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, k):
+        return torch.full((2,), float(k)), self.labels_of_items[k % len(self.labels_of_items)]
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        NAMES,
+        tuple(NAMES),
+        np.array(NAMES),
+        {"cat": 1, "dog": 2, "owl": 0},
+        {1: "cat", 0: "owl", 2: "dog"},
+        dict.fromkeys(NAMES).keys(),
+    ],
+    ids=["list", "tuple", "array", "class_to_idx", "id2label", "keys"],
+)
+def test_names_in_every_ordered_form_number_the_labels(classes):
+    for data in (StreamData(Named(classes)), TensorData(torch.zeros(12, 2), NAMES * 4, classes=classes)):
+        assert data.classes == NAMES and data.labels.tolist() == [0, 1, 2] * 4
+    numbers = StreamData(Named(classes, [1, 0, 2]))
+    assert numbers.classes == NAMES and numbers.labels.tolist() == [1, 0, 2] * 4
+    assert Source(numbers, numbers, classes, (2,), "x").classes == NAMES
+
+
+@pytest.mark.parametrize(
+    "classes, words",
+    [
+        ({*NAMES}, "is a set, which has no order"),
+        (frozenset(NAMES), "is a set, which has no order"),
+        ("owl", r"is a str \('owl'\)"),
+        ({"cat": 1, "dog": 2, "owl": 3}, "does not number its names from 0 to 2"),
+        ({"cat": "a", "dog": "b", "owl": "c"}, "does not number its names"),
+        ({"cat": True, "dog": False}, "does not number its names"),
+    ],
+)
+def test_names_without_numbers_are_refused(classes, words):
+    for make in (
+        lambda: StreamData(Named(classes)),
+        lambda: StreamData(Named(None), classes=classes),
+        lambda: TensorData(torch.zeros(3, 2), [0, 1, 2], classes=classes),
+        lambda: Source(None, None, classes, (2,), "x"),
+    ):
+        with pytest.raises(ExpungeError, match=words):
+            make()
+
+
+def test_a_number_of_classes_names_none():
+    assert StreamData(Named(3, [0, 1, 2])).classes is None
+    assert StreamData(Named(3)).classes == sorted(NAMES)
+    assert StreamData(Named(lambda: NAMES, [0, 1])).classes is None
+    with pytest.raises(ExpungeError, match="`classes` is a int"):
+        TensorData(torch.zeros(2, 2), [0, 1], classes=2)
+    assert class_list(None) is class_list([]) is class_list({}) is None
+
+
+def test_a_name_of_two_classes_is_refused_only_where_a_label_has_it():
+    # ImageNet has two classes called crane
+    assert TensorData(torch.zeros(3, 2), [0, 1, 2], classes=["crane", "owl", "crane"]).num_classes == 3
+    with pytest.raises(ExpungeError, match=r"the classes \['crane'\] occur more than once"):
+        TensorData(torch.zeros(2, 2), ["crane", "owl"], classes=["crane", "owl", "crane"])
+
+
+def test_a_function_of_the_user_may_give_its_names_as_a_dict(tmp_path, monkeypatch):
+    (tmp_path / "dict_source.py").write_text(
+        "import torch\nfrom expunge import TensorData\n"
+        "def data():\n"
+        "    make = lambda: TensorData(torch.zeros(4, 2), ['b', 'a'] * 2, classes={'b': 0, 'a': 1})\n"
+        "    return make(), make()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    source = load("dict_source:data")
+    assert source.classes == ["b", "a"] and source.train.labels.tolist() == [0, 1, 0, 1]
+
+
+# ---- labels from an attribute
+
+
+class Changed(Dataset):
+    """Sixty items of six classes, of which `change` swaps some after `targets` was made."""
+
+    def __init__(self, change, target_transform=None):
+        self.targets, self.change, self.target_transform = (
+            [k // 10 for k in range(60)],
+            change,
+            target_transform,
+        )
+        self.read = []
+
+    def __len__(self):
+        return 60
+
+    def __getitem__(self, k):
+        self.read.append(k)
+        y = self.targets[k]
+        return torch.zeros(2), self.change.get(
+            y, y
+        ) if self.target_transform is None else self.target_transform(y)
+
+
+def test_labels_that_differ_in_one_class_alone_come_from_the_items():
+    data = Changed({1: 2, 2: 1})
+    assert StreamData(data).labels.tolist() == [{1: 2, 2: 1}.get(k // 10, k // 10) for k in range(60)]
+    # the control: labels that agree are not read
+    same = Changed({})
+    assert StreamData(same).labels.tolist() == same.targets
+    assert sorted(set(same.read)) == [0, 10, 20, 30, 40, 50, 59]
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda d: d, lambda d: Wrapped(Subset(d, range(60))), lambda d: Wrapped(ConcatDataset([d]))]
+)
+def test_a_transform_of_labels_has_all_items_read(wrap):
+    data = Changed({}, target_transform=lambda y: 5 - y)
+    assert changes_labels(wrap(data)) and not changes_labels(wrap(Changed({})))
+    assert StreamData(wrap(data)).labels.tolist() == [5 - k // 10 for k in range(60)]
+
+
+class Wrapped(Dataset):
+    """A data set around another one that shows the targets inside."""
+
+    def __init__(self, dataset):
+        self.dataset = dataset
+
+    @property
+    def targets(self):
+        inner = self.dataset.datasets[0] if isinstance(self.dataset, ConcatDataset) else self.dataset.dataset
+        return inner.targets
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def __getitem__(self, k):
+        return self.dataset[k]
+
+
+def test_positions_that_are_compared():
+    assert one_per_label(["a", "b", "a", "b", "c", "a"], 6) == [0, 1, 3, 4, 5]
+    assert one_per_label(torch.tensor([1, 1, 0]), 3) == [0, 1, 2]
+    assert (
+        one_per_label([1, 2], 3)
+        == one_per_label(3, 3)
+        == one_per_label(None, 3)
+        == one_per_label([[1], [2]], 2)
+        == []
+    )
+    assert len(one_per_label(range(2 * MOST_COMPARED), 2 * MOST_COMPARED)) == MOST_COMPARED + 2
