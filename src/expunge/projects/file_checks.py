@@ -14,6 +14,7 @@ from ..receipts.ledger_rows import LedgerHead
 from .arguments import check_day
 from .file_stats import file_stat
 from .folder import HELD_OUT, LEDGER, MODELS, REPORT, SAMPLES, STATE, Folder, request_file, sha256
+from .later_runs import later_run_problems
 from .moves import lost_rows
 from .places import place_problems
 from .requests import ProjectStatus
@@ -72,6 +73,9 @@ def file_problems(folder: Folder, state: dict[str, Any], *, sealed: bool = True)
         state: Its state.
         sealed: Whether the state must have the seal of Expunge.
     """
+    if later := later_run_problems(folder.path, state, MODELS, STATE):
+        # what else is wrong follows from the older state
+        return later
     of_ledger = _ledger_problems(folder, state)
     if not of_ledger and (of_state := _state_problems(folder, state, sealed)):
         # what follows from a wrong state would only confuse

@@ -24,7 +24,7 @@ from ..records.part_files import lock
 from ..records.request_file import requests_path
 from .file_stats import stats_of
 from .lock_owner import owner, sign
-from .moves import finish_moves, flush, make_moves
+from .moves import check_targets, finish_moves, flush, make_moves
 from .places import place_problems
 from .seal import broken_seal, seal_key, sealed
 from .state import FORMAT, read_state
@@ -120,6 +120,7 @@ class Folder:
         state = self.state()
         if moves := self.open_moves(state):
             raise_all(broken_seal(self.path / STATE, state, self.find(LEDGER, state)))
+            check_targets(self.path, state["moves"], MODELS)
             finish_moves(self.path, moves, LEDGER)
         self._remove_leftovers()
 
@@ -168,6 +169,7 @@ class Folder:
         for file in files:
             flush(file)
         moves = [(str(f.relative_to(self.path)), str(f.relative_to(work))) for f in files]
+        check_targets(self.path, moves, MODELS)
         hashes = {**state.get("files", {}), **_hashes(work, files)}
         try:
             ledger = work / LEDGER if (work / LEDGER).exists() else self.path / LEDGER

@@ -20,6 +20,7 @@ from .entries import Entries
 from .fingerprints import NAME, Fingerprints, sample_problems
 from .folder import HELD_OUT, LEDGER, MODELS, SAMPLES, SETTINGS, STATE, Folder, sha256, write_private_json
 from .held_out import any_split
+from .later_runs import later_run_problems
 from .requests import ProjectRequest
 from .state import request_entries
 
@@ -64,6 +65,7 @@ def predecessor_of(checkpoint: Path) -> Predecessor | None:
             f"{checkpoint} is an older model of its project: later ones answered request{'s' * (len(later) > 1)} {', '.join(later)}; give "
             f"the latest, {root / files[-1]}."
         )
+    raise_all(later_run_problems(root, state, MODELS, STATE))
     names, samples = folder.find(HELD_OUT, state), folder.find(SAMPLES, state)
     history, known = (
         folder.find(str(requests_path(Path(files[at]))), state),
