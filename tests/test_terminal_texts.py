@@ -14,7 +14,7 @@ from expunge.cli import ledger, main
 from expunge.cli.app import _print_problems
 from expunge.cli.table import earlier_table, measures_table, result_table
 from expunge.errors import ExpungeError
-from expunge.projects.requests import ProjectStatus
+from expunge.projects.shown_status import ProjectStatus
 from expunge.receipts.canonical import canonical
 from expunge.receipts.ledger import Ledger
 from expunge.receipts.ledger_rows import START, Event, LedgerHead

@@ -20,7 +20,8 @@ UNRELIABLE = "* MIA and MIA_entropy contradict each other in its audit: MIA is u
 
 if TYPE_CHECKING:
     from ..projects.plan import Plan
-    from ..projects.requests import ProjectRequest, ProjectStatus
+    from ..projects.requests import ProjectRequest
+    from ..projects.shown_status import ProjectStatus
 
 
 def print_requests(requests: Sequence[ProjectRequest], today: date) -> None:

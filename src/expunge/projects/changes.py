@@ -17,7 +17,7 @@ from .folder import LEDGER, Folder
 from .ledger_limits import read_states, write_limits
 from .moves import unchanged_ledger
 from .prepared import Prepared, Say, check_new_requests, draw_new, drawn_entry
-from .requests import NOT_PROVED, ProjectRequest
+from .requests import NOT_PROVED, ProjectRequest, receipts_of
 from .same_subject import note_same_subjects
 from .wanted import NO_SUBJECT, Wanted
 
@@ -35,7 +35,7 @@ def ledger_copy(folder: Folder, work: Path, prepared: Prepared, say: Say) -> Led
             shutil.copy(kept, copied)
     ledger = Ledger(copied, create=not kept.exists())
     write_limits(ledger, prepared.settings, say)
-    prepared.in_ledger = read_states(ledger, prepared.requests)
+    prepared.in_ledger = read_states(ledger, prepared.requests, own_receipts(prepared))
     take_over(prepared.state, prepared.requests, requests_of(prepared.model), ledger, say)
     return ledger
 
@@ -65,14 +65,17 @@ def enter(
     return prepared.requests[len(prepared.requests) - len(new) :], splits
 
 
-def not_proved(
-    ledger: Ledger, every: Sequence[ProjectRequest], requests: Sequence[ProjectRequest]
-) -> list[str]:
+def own_receipts(prepared: Prepared) -> set[str]:
+    """Return the ids of the receipts of a project: of all its runs so far, and of what its model had answered before."""
+    return receipts_of(prepared.state, requests_of(prepared.model))
+
+
+def not_proved(ledger: Ledger, prepared: Prepared, requests: Sequence[ProjectRequest]) -> list[str]:
     """Return what the ledger lacks to call requests proved, one sentence for each request.
 
-    Also lets `every` request of the project have its state in the ledger.
+    Also lets every request of the project have its state in the ledger.
     """
-    read_states(ledger, every)
+    read_states(ledger, prepared.requests, own_receipts(prepared))
     return [
         f"request {r.number} is done, and not proved. Missing: {'; '.join(r.missing)}."
         for r in requests

@@ -112,14 +112,14 @@ def _attach(ledger: Ledger, entry: ProjectRequest, ids: Sequence[str], files: di
     request, removed = ledger.request(entry.number), set(ids)
     own = [name for name in entry.what["ids"] if name in removed]
     if ids_hash(request.ids_salt, own) == request.ids_hash:
-        ledger.attach(entry.number, ids=own, **files)
+        ledger.attach(entry.number, ids=own, project=True, **files)
         return
     note = f"the run covers {len(own)} of its {request.ids} samples; the data no longer has the others"
     del files["secret"]
     if ledger.answered_by(Receipt.load(files["receipt"]).id):
         # without a proof, a receipt answers one request only
         del files["receipt"]
-    ledger.attach(entry.number, status="done", note=note, **files)
+    ledger.attach(entry.number, status="done", note=note, project=True, **files)
 
 
 def mark_failed(

@@ -17,9 +17,9 @@ from .folder import HELD_OUT, LEDGER, MODELS, REPORT, SAMPLES, STATE, Folder, re
 from .later_runs import later_run_problems
 from .moves import lost_rows
 from .places import place_problems
-from .requests import ProjectStatus
 from .run_checks import audits_of, model_problems, run_files, run_problems
 from .seal import broken_seal
+from .shown_status import ProjectStatus
 from .state import request_entries
 from .state_checks import id_problems, state_problems
 

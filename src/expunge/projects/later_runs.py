@@ -44,7 +44,7 @@ def later_run_problems(path: Path, state: Mapping[str, Any], models: str, name: 
         else "begin a new project with a model that you train without the samples of all requests"
     )
     return [
-        f"{files[0]}{more} of {runs}, and {path / name} knows no run after run {last}: {name} and the ledger are older than the models, and "
-        "a new run would learn again what later ones removed. Restore all files of the project from one backup, of the time of the "
+        f"{files[0]}{more} of {runs}, and {path / name} knows no run after run {last}: {name} and the ledger are older than the models, "
+        "and a new run would learn again what later ones removed. Restore all files of the project from one backup, of the time of the "
         f"latest model. Without such a backup, {new}."
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -51,15 +51,20 @@ def write_limits(ledger: Ledger, settings: Entries, say: Callable[[str], None]) 
         )
 
 
-def read_states(ledger: Ledger, requests: Sequence[ProjectRequest]) -> list[ProjectRequest]:
-    """Let requests have the states that the ledger gives them. Return the requests that only the ledger has."""
+def read_states(
+    ledger: Ledger, requests: Sequence[ProjectRequest], receipts: Collection[str]
+) -> list[ProjectRequest]:
+    """Let requests have the states that the ledger gives them. Return the requests that only the ledger has.
+
+    `receipts` are those of the project (`receipts_of`). A request that was closed with another one is not proved.
+    """
     own = {request.number: request for request in requests}
     others = []
     for entry in ledger.requests():
         if entry.number in own:
-            own[entry.number].read_ledger(entry)
+            own[entry.number].read_ledger(entry, receipts)
         elif not entry.project:
-            others.append(ProjectRequest.of_ledger(entry))
+            others.append(ProjectRequest.of_ledger(entry, receipts))
     return others
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from ..data.past_requests import PastRequest, find_samples
 from ..errors import ExpungeError, raise_all
 from ..records.checkpoint import Checkpoint
-from ..records.request_file import requests_path
+from ..records.request_file import read_requests, requests_path
 from ..sources.source import Source
 from .division import divided_as
 from .entries import Entries
@@ -21,7 +21,7 @@ from .fingerprints import NAME, Fingerprints, sample_problems
 from .folder import HELD_OUT, LEDGER, MODELS, SAMPLES, SETTINGS, STATE, Folder, sha256, write_private_json
 from .held_out import any_split
 from .later_runs import later_run_problems
-from .requests import ProjectRequest
+from .requests import ProjectRequest, receipts_of
 from .state import request_entries
 
 
@@ -32,6 +32,7 @@ class Predecessor:
     Args:
         requests: Its requests, without their states in the ledger.
         ledger: Its ledger.
+        receipts: Ids of the receipts that say something of its models (`receipts_of`).
         drawn: The entry `drawn` of its state.
         held_out: Ids of its validation set; empty without one, and if its data has no ids.
         samples: Its fingerprints. None in a project of an earlier version.
@@ -39,6 +40,7 @@ class Predecessor:
 
     requests: list[ProjectRequest]
     ledger: Path
+    receipts: set[str]
     drawn: dict[str, Any]
     held_out: list[str]
     samples: Fingerprints | None
@@ -86,6 +88,7 @@ def predecessor_of(checkpoint: Path) -> Predecessor | None:
     return Predecessor(
         request_entries(state),
         folder.find(LEDGER, state),
+        receipts_of(state, read_requests(history) if history.is_file() else ()),
         drawn,
         json.loads(names.read_text(encoding="utf-8")) if drawn["held_out"] else [],
         Fingerprints.load(samples) if drawn.get("samples") else None,

@@ -61,7 +61,7 @@ def answer_by(
         f"request {request.number} asks for samples that request {earlier.number} removed already; run {earlier.run} answers it "
         "too, and nothing is run again."
     )
-    ledger.attach(request.number, ids=request.what["ids"], note=text, **files)
+    ledger.attach(request.number, ids=request.what["ids"], note=text, project=True, **files)
     follow(request, earlier, past)
     return text
 

@@ -88,7 +88,7 @@ def _attach(folder: Folder, state: dict[str, Any], ledger: Ledger, new: Receipt,
                 f"the ids of request {entry.number} are not known any more, so its receipt cannot be attached again; sign a copy of the "
                 "receipt (--out), and give it away with a note."
             )
-        after = ledger.attach(entry.number, receipt=file, secret=secret, ids=ids)
+        after = ledger.attach(entry.number, receipt=file, secret=secret, ids=ids, project=True)
         lacks = f"; missing: {'; '.join(after.missing)}" if after.missing else ""
         told.append(f"request {entry.number} is {after.state}{lacks}")
     return told

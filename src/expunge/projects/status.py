@@ -9,11 +9,13 @@ from typing import Any
 
 from ..errors import ExpungeError
 from ..receipts.ledger import Ledger
-from .folder import LEDGER, SETTINGS, Folder
+from ..records.request_file import read_requests
+from .folder import LEDGER, SETTINGS, Folder, request_file
 from .ledger_limits import public_key, read_states
 from .pins import setting_problems
-from .requests import ProjectRequest, ProjectStatus
+from .requests import ProjectRequest, receipts_of
 from .settings import read_settings
+from .shown_status import ProjectStatus
 
 
 def completed(folder: Folder, status: ProjectStatus) -> ProjectStatus:
@@ -69,8 +71,9 @@ def states_from_file(
     Returns:
         The requests that only the ledger has.
     """
-    path = folder.find(LEDGER, state)
+    path, kept = folder.find(LEDGER, state), request_file(folder, state)
     if path.is_file():
         with suppress(ExpungeError):
-            return read_states(Ledger(path), requests)
+            answered = read_requests(kept) if kept.is_file() else []
+            return read_states(Ledger(path), requests, receipts_of(state, answered))
     return []
