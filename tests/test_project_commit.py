@@ -221,3 +221,34 @@ def test_an_error_that_is_of_no_file_is_not_blamed_on_the_folder(project, error)
 def test_a_full_disk_is_told_without_a_file_name(project):
     with pytest.raises(ExpungeError, match="make room on the disk"), project.folder.locked():
         raise OSError(28, "No space left on device")
+
+
+# ---- the file of the lock
+
+
+@pytest.mark.parametrize("other", [True, False], ids=["another command worked meanwhile", "no other command"])
+def test_a_lock_that_is_deleted_while_a_command_works_is_named(project, monkeypatch, other):
+    """The other command removed the files of this one, which then blamed the ledger and asked for a backup."""
+    run = Project._run
+
+    def without_lock(*values):
+        found = run(*values)
+        (project.path / ".lock").unlink()
+        if other:
+            monkeypatch.undo()
+            Project(project.path).register([wanted(ids=["p9"], subject="other")])
+        return found
+
+    monkeypatch.setattr(Project, "_run", without_lock)
+    with pytest.raises(ExpungeError, match=r"\.lock was deleted or replaced while this command worked"):
+        project.forget(ids=["p1"], subject="case 1")
+    monkeypatch.undo()
+    assert [r.subject for r in project.status().requests] == [
+        "other"
+    ] * other and project.status().problems == ()
+    assert project.forget(ids=["p1"]).outcomes and len(project.status().requests) == 1 + other
+
+
+def test_other_errors_of_a_command_say_nothing_of_the_lock(project):
+    with pytest.raises(ExpungeError, match="^of the block$"), project.folder.locked():
+        raise ExpungeError("of the block")

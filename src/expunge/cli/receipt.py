@@ -120,9 +120,10 @@ def _check_files(receipt: Path, evidence: EvidenceFlags, proofs: ProofFlags) -> 
 def sign(
     receipt: Path, /, *, key: Path, passphrase_file: Path | None = None, out: Path | None = None
 ) -> None:
-    """Sign a receipt, or replace its signature.
+    """Sign a receipt.
 
-    The id of the receipt stays the same. The date and the key in its envelope are new. The ledger of a project gets the signed receipt too.
+    The id of the receipt stays the same. The date and the key in its envelope are new. The ledger of a project gets the signed receipt too:
+    the key must be one that the ledger knows, if it has keys. A good signature by another key is not replaced.
 
     Args:
         receipt: The receipt to sign. It must pass its own checks.
@@ -143,6 +144,7 @@ def sign(
     passphrase, told = passphrase_of(passphrase_file), list[str]()
     if (project := project_of(out or receipt)) is None:
         new = signed(Receipt.load(receipt), key, passphrase)
+        _check_replaced(out or receipt, new.envelope["key"])
         new.save(out or receipt)
     elif out is not None and not out.samefile(receipt):
         raise ExpungeError(
@@ -153,6 +155,21 @@ def sign(
     print(f"receipt: {out or receipt} ({new.id}, signed by {new.envelope['key']['fingerprint']})")
     for text in told:
         print(visible(text))
+
+
+def _check_replaced(file: Path, key: dict[str, str]) -> None:
+    """Raise `ExpungeError` if a file is a receipt with a good signature by another key than `key`."""
+    from ..receipts.receipt import Receipt
+    from ..receipts.verify import verify as verify_receipt
+
+    if not file.is_file() or not all(check.ok for check in verify_receipt(file)):
+        return
+    old = Receipt.load(file)
+    if old.signature and old.envelope["key"]["public"] != key["public"]:
+        raise ExpungeError(
+            f"{file} has a good signature by the key {old.envelope['key']['fingerprint']}, which would be lost; write the receipt with the "
+            "new one to another file (--out), or move the old file away first."
+        )
 
 
 def keygen(out: Path, /, *, passphrase_file: Path | None = None) -> None:
