@@ -250,5 +250,5 @@ def test_a_lock_that_is_deleted_while_a_command_works_is_named(project, monkeypa
 
 
 def test_other_errors_of_a_command_say_nothing_of_the_lock(project):
-    with pytest.raises(ExpungeError, match="^of the block$"), project.folder.locked():
+    with pytest.raises(ExpungeError, match=r"^of the block$"), project.folder.locked():
         raise ExpungeError("of the block")

@@ -11,7 +11,7 @@ from ..data.past_requests import requests_of
 from ..data.split import Split
 from ..receipts.ledger import Ledger
 from ..receipts.ledger_file import read_head
-from ..receipts.request_entry import due_note
+from ..receipts.request_entry import day_notes
 from .earlier import take_over
 from .folder import LEDGER, Folder
 from .ledger_limits import read_states, write_limits
@@ -58,10 +58,10 @@ def enter(
             days=prepared.settings.days,
             project=True,
         )
-        due = ledger.request(number).due
-        if note := due_note(due):
+        entry = ledger.request(number)
+        for note in day_notes(entry.received, entry.due):
             say(f"request {number}: {note}")
-        prepared.requests.append(ProjectRequest.new(number, due, request, subject, split))
+        prepared.requests.append(ProjectRequest.new(number, entry.due, request, subject, split))
     return prepared.requests[len(prepared.requests) - len(new) :], splits
 
 

@@ -13,7 +13,7 @@ from ..receipts.attachments import part_of
 from ..receipts.deletion import Status, ids_hash
 from ..receipts.issue import issue, record_hash
 from ..receipts.ledger import Ledger
-from ..receipts.limits import visible
+from ..receipts.limits import LONGEST, visible
 from ..receipts.receipt import Receipt, receipt_paths
 from ..records.checkpoint import write_checkpoint
 from ..records.checkpoint_metadata import metadata_for
@@ -129,9 +129,8 @@ def mark_failed(
     for entry, reason in zip(entries, reasons, strict=True):
         entry.reason = reason
         status: Status = "done" if ledger.request(entry.number).status == "done" else "open"
-        ledger.attach(
-            entry.number, status=status, note=visible(f"a run of {method} did not answer it: {reason}")
-        )
+        note = visible(f"a run of {method} did not answer it: {reason}")[: LONGEST["note"]]
+        ledger.attach(entry.number, status=status, note=note)
 
 
 def mark_answered(
