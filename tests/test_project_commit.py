@@ -196,12 +196,14 @@ def test_models_on_another_file_system_are_refused_and_other_links_are_not(proje
 
 def test_days_are_checked_when_a_request_comes(project):
     before, said = content(project.path), []
-    for day in ("9999-12-31", "2206-11-27"):
+    for day in ("2199-12-31", "2106-11-27"):
         with pytest.raises(ExpungeError, match=f"received on {day} is after today"):
             project.register([wanted(ids=["p1"], received=day)])
+    with pytest.raises(ExpungeError, match=r"due on 2206-11-27 is not between"):
+        project.register([wanted(ids=["p1"], due="2206-11-27")])
     assert content(project.path) == before
-    Project(project.path, say=said.append).register([wanted(ids=["p1"], due="2206-11-27")])
-    assert any("request 1: due on 2206-11-27 is" in text for text in said)
+    Project(project.path, say=said.append).register([wanted(ids=["p1"], due="2106-11-27")])
+    assert any("request 1: due on 2106-11-27 is" in text for text in said)
 
 
 # ---- errors of the system
@@ -214,7 +216,7 @@ def test_an_error_that_is_of_no_file_is_not_blamed_on_the_folder(project, error)
 
     before = content(project.path)
     with pytest.raises(type(error)) as caught:
-        Project(project.path, say=say).register([wanted(ids=["p1"], due="2206-11-27")])
+        Project(project.path, say=say).register([wanted(ids=["p1"], due="2106-11-27")])
     assert caught.value is error and content(project.path) == before
 
 

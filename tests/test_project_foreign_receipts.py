@@ -6,6 +6,7 @@ import pytest
 
 from expunge import Project
 from expunge.cli import main
+from expunge.projects import answer
 from expunge.projects.wanted import wanted
 from expunge.receipts.ledger import Ledger
 from expunge.receipts.receipt import Receipt
@@ -63,7 +64,7 @@ def test_a_receipt_from_elsewhere_on_a_waiting_request_of_a_new_project(
     assert request.shown_state == "done, not proved" and not project.status().waiting
     assert main(["status", "--project", str(project.path)]) == 0
     shown = capsys.readouterr()
-    assert f"({name[:11]} is of another model)" in shown.err and "not proved: 1" in shown.out
+    assert f"({name[:11]} is no proof: of another model)" in shown.err and "not proved: 1" in shown.out
     check_forgotten(project, ["p1", "p2"])
     assert book(project).request(1).receipt != name
 
@@ -150,6 +151,34 @@ def test_a_receipt_from_elsewhere_on_an_answered_request(answered, tmp_path, cap
     command = err.partition("`expunge ")[2].partition("`")[0].replace("FILE", str(tmp_path / "ids.txt"))
     assert main(command.split()) == 0
     assert answered.status().requests[0].shown_state == "done"
+
+
+def test_the_receipt_of_a_run_that_declined_a_request_is_no_answer(project, tmp_path, monkeypatch, capsys):
+    """Its forget set has the samples of all requests of the run, so the proof of each id holds."""
+    project.register([wanted(ids=["p1", "p2"]), wanted(ids=["p9", "p10"])])
+    monkeypatch.setattr(answer, "_failures", lambda *values: {1: "it changed nothing."})
+    project.answer(pending=True)
+    monkeypatch.undo()
+    (tmp_path / "ids.txt").write_text("p9\np10\n")
+    receipt = str(project.path / "models/0001.receipt.json")
+    command = ["ledger", "attach", str(project.path / "ledger.db"), "2", "--receipt", receipt]
+    before = book(project).head()
+    assert main([*command, "--ids", str(tmp_path / "ids.txt")]) == 2 and book(project).head() == before
+    assert (
+        "did not answer request 2 (it changed nothing.), so its receipt proves nothing"
+        in capsys.readouterr().err
+    )
+    for name, told in (("p9", True), ("p1", False)):
+        assert main(["verify", receipt, "--prove", name]) == 0
+        assert ("the run declined the request" in capsys.readouterr().err) == told
+    # a program attaches it all the same
+    book(project).attach(2, **evidence(project, ["p9", "p10"]))
+    status = project.status()
+    assert [r.shown_state for r in status.requests] == ["done", "done, not proved"]
+    assert (len(status.waiting), len(status.not_proved)) == (0, 1)
+    assert "its run did not answer the request" in status.requests[1].missing[-1]
+    assert {"p9", "p10"}.isdisjoint(project.forget(ids=["p20"]).outcome.run.split.retain.ids)
+    assert project.answer(pending=True).outcomes and project.status().requests[1].shown_state == "done"
 
 
 def test_a_ledger_request_with_a_receipt_of_the_project_or_from_elsewhere(answered, elsewhere):

@@ -132,10 +132,13 @@ def attach(
         attachments: What is attached.
     """
     from ..data.id_file import read_ids
+    from ..projects.ledger_limits import check_receipt
 
     needs_secret = attachments.receipt is not None and attachments.ids is not None
     with _lock_of(ledger):
         file = Ledger(ledger)
+        if attachments.receipt is not None:
+            check_receipt(ledger, request, attachments.receipt)
         state = file.attach(
             request,
             record=attachments.record,

@@ -94,8 +94,27 @@ def verify(
     if proofs.write_proof is not None and proofs.prove is not None and secret is not None:
         secret.prove(proofs.prove).save(proofs.write_proof)
         print(f"proof: {proofs.write_proof}")
+    if proofs.prove is not None and (text := _declined(receipt, proofs.prove)):
+        notice(text)
     print("This shows what was run. It does not show that the data is forgotten: see the audit for that.")
     return 0
+
+
+def _declined(receipt: Path, name: str) -> str:
+    """Return that a run did not answer for an id of its forget set, according to the request file beside its receipt; else empty."""
+    from ..receipts.receipt import Receipt
+    from ..records.request_file import SUFFIX, read_requests
+
+    file = receipt.with_name(receipt.name.removesuffix(".receipt.json") + SUFFIX)
+    if not file.is_file():
+        return ""
+    answered = [past for past in read_requests(file) if past.receipt == Receipt.load(receipt).id]
+    if not answered or any(name in past.ids for past in answered):
+        return ""
+    return (
+        f"{name!r} is in the forget set of the run, and {file} has no answered request for it: the run declined the request, so this "
+        "proof is no answer to it."
+    )
 
 
 def _check_files(receipt: Path, evidence: EvidenceFlags, proofs: ProofFlags) -> None:

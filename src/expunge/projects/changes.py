@@ -65,8 +65,8 @@ def enter(
     return prepared.requests[len(prepared.requests) - len(new) :], splits
 
 
-def own_receipts(prepared: Prepared) -> set[str]:
-    """Return the ids of the receipts of a project: of all its runs so far, and of what its model had answered before."""
+def own_receipts(prepared: Prepared) -> dict[str, set[str]]:
+    """Return what `receipts_of` returns, of all runs so far."""
     return receipts_of(prepared.state, requests_of(prepared.model))
 
 

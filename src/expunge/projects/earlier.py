@@ -47,6 +47,8 @@ def follow(request: ProjectRequest, earlier: ProjectRequest, past: PastRequest) 
     request.audited = earlier.audited
     request.not_shown, request.unreliable_mia = earlier.not_shown, earlier.unreliable_mia
     request.keep_part(past)
+    same = len(request.all_ids({past.request: past.ids})) == len(earlier.all_ids({past.request: past.ids}))
+    request.scores_of = earlier.scores_of if same else earlier.scores_of or earlier.number
 
 
 def take_over(

@@ -31,7 +31,7 @@ class Predecessor:
     Args:
         requests: Its requests, without their states in the ledger.
         ledger: Its ledger.
-        receipts: Ids of the receipts that say something of its models (`receipts_of`).
+        receipts: What `receipts_of` returned.
         drawn: The entry `drawn` of its state.
         held_out: Ids of its validation set; empty without one, and if its data has no ids.
         samples: Its fingerprints. None in a project of an earlier version.
@@ -39,7 +39,7 @@ class Predecessor:
 
     requests: list[ProjectRequest]
     ledger: Path
-    receipts: set[str]
+    receipts: dict[str, set[str]]
     drawn: dict[str, Any]
     held_out: list[str]
     samples: Fingerprints | None

@@ -52,9 +52,11 @@ class ProjectRequest:
         not_shown: Whether the scores of its own audit do not show that it is forgotten (`ConfidenceChange.warning`).
         unreliable_mia: Whether MIA and MIA_entropy contradict each other in the audit of its run.
         reason: Why it came back, or why the last run did not answer it, in a sentence.
+        scores_of: Number of the request whose scores `then` and `now` are: one with more samples, whose run answered this one too; 0
+            if they are its own.
         ledger_state: Its state in the ledger. `Project.status` reads it; it is not kept in `state.json`.
         missing: What the ledger lacks to call it proved.
-        foreign: Id of the receipt that the ledger has for it and that is of no run of this project; empty for none.
+        foreign: Id of the receipt that the ledger has for it and that is of no run of this project which answered it; empty for none.
     """
 
     number: int
@@ -76,6 +78,7 @@ class ProjectRequest:
     not_shown: bool = False
     unreliable_mia: bool = False
     reason: str = ""
+    scores_of: int = 0
     ledger_state: str = ""
     missing: tuple[str, ...] = ()
     foreign: str = ""
@@ -88,8 +91,8 @@ class ProjectRequest:
         return cls(number, subject, due, what, kind, len(split.forget), request=split.request)
 
     @classmethod
-    def of_ledger(cls, entry: LedgerRequest, receipts: Collection[str]) -> ProjectRequest:
-        """Make a request that only the ledger has. `receipts` are those of the project."""
+    def of_ledger(cls, entry: LedgerRequest, receipts: Mapping[str, Collection[str]]) -> ProjectRequest:
+        """Make a request that only the ledger has. `receipts` are those of the project (`receipts_of`)."""
         request = cls(entry.number, entry.subject, entry.due, {}, IN_LEDGER, 0)
         request.read_ledger(entry, receipts)
         return request
@@ -134,14 +137,22 @@ class ProjectRequest:
         """Return whether the due day has passed and the request is open, or done but not proved."""
         return self.is_open and date.fromisoformat(self.due) < today
 
-    def read_ledger(self, request: LedgerRequest, receipts: Collection[str]) -> None:
-        """Take over what the ledger says of this request. A receipt that is none of `receipts`, those of the project, proves nothing."""
+    def read_ledger(self, request: LedgerRequest, receipts: Mapping[str, Collection[str]]) -> None:
+        """Take over what the ledger says of this request. `receipts` are those that count for the project (`receipts_of`)."""
         self.ledger_state, self.missing = request.state, tuple(request.missing)
-        known = request.status != "done" or not request.receipt or request.receipt in receipts
-        self.foreign = "" if known else request.receipt
-        if self.foreign:
-            self.ledger_state = NOT_PROVED
-            self.missing += (f"a receipt of a run of this project ({self.foreign[:11]} is of another model)",)
+        if request.status != "done" or not request.receipt or self.is_answered(request.receipt, receipts):
+            self.foreign = ""
+            return
+        self.ledger_state, self.foreign = NOT_PROVED, request.receipt
+        other = "its run did not answer the request" if request.receipt in receipts else "of another model"
+        self.missing += (f"a receipt of a run of this project ({self.foreign[:11]} is no proof: {other})",)
+
+    def is_answered(self, receipt: str, receipts: Mapping[str, Collection[str]]) -> bool:
+        """Return whether a receipt is of the project, and of a run that answered for the samples of a request that waits."""
+        if receipt not in receipts or self.state != "waiting" or self.kind == IN_LEDGER:
+            return receipt in receipts
+        ids = self.what["ids"]
+        return bool(ids) and set(ids) <= set(receipts[receipt])
 
     @property
     def waits(self) -> bool:
@@ -160,7 +171,7 @@ class ProjectRequest:
         left = {split: [at for at, name in own if name not in removed] for split, own in self._places(known)}
         self.before = {split: places for split, places in left.items() if places and split != past.request}
         self.state, self.run, self.request, self.reason = "done", run, past.request, ""
-        self.audited = run
+        self.audited, self.scores_of = run, 0
         self.then, self.now = dict(past.scores), dict(past.scores)
         self.keep_part(past)
 
@@ -202,12 +213,20 @@ def audit_file(model: Path, number: int) -> Path:
     return model.with_suffix(f"{AUDIT}{number}.json")
 
 
-def receipts_of(state: Mapping[str, Any], answered: Iterable[PastRequest]) -> set[str]:
-    """Return the ids of the receipts that say something of a project's models: of its runs, and of what its model had answered before.
+def receipts_of(state: Mapping[str, Any], answered: Iterable[PastRequest]) -> dict[str, set[str]]:
+    """Return {id of a receipt: ids that its run answered for}. Of another receipt, nothing is known about a project's models.
+
+    They are those of its runs, and of what its model had answered before. A run may have forgotten more than it answered: samples of
+    requests that it declined.
 
     Args:
         state: Its state.
         answered: The requests that its latest model has answered.
     """
-    runs = {entry["receipt"] for entry in state["models"]}
-    return (runs | {past.receipt for past in answered}) - {""}
+    found: dict[str, set[str]] = {
+        entry["receipt"]: set() for entry in state["models"] if entry.get("receipt")
+    }
+    for past in answered:
+        if past.receipt:
+            found.setdefault(past.receipt, set()).update(past.ids)
+    return found

@@ -134,7 +134,8 @@ class Session:
         split = setting.draw(request)
         if (earlier := self._earlier(split)) is not None:
             warnings.warn(
-                "an earlier request removed all these samples already; its answer is returned and nothing was run.",
+                "an earlier request removed all these samples already; its answer is returned, with the scores of all its samples, and "
+                "nothing was run.",
                 RuntimeWarning,
                 stacklevel=2,
             )

@@ -28,7 +28,7 @@ def completed(folder: Folder, status: ProjectStatus) -> ProjectStatus:
 def status_values(found: ProjectStatus) -> dict[str, Any]:
     """Return a status as JSON holds it: what `expunge status` prints, with the scores of each request, and no ids of samples."""
     kept = ("number", "subject", "kind", "samples", "due", "run", "then", "now", "audited", "gone", "not_shown", "unreliable_mia",
-            "reason", "missing")  # fmt: skip
+            "scores_of", "reason", "missing")  # fmt: skip
     requests = [
         {
             **{name: getattr(r, name) for name in kept},
