@@ -78,8 +78,8 @@ def during_a_run(monkeypatch, act):
     """Let `act` happen between the copy of the ledger and the commit of the next command."""
     original = changes.read_states
 
-    def then_act(ledger, requests):
-        others = original(ledger, requests)
+    def then_act(ledger, requests, receipts):
+        others = original(ledger, requests, receipts)
         act()
         return others
 
