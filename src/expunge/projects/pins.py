@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -66,6 +66,7 @@ def pinned(
     settings: Fixed,
     read: Callable[[Sequence[str]], Source],
     requests: Callable[[], Mapping[str, int]],
+    named: Callable[[], Collection[str]],
     say: Callable[[str], None],
 ) -> tuple[Source, Pins]:
     """Read the data, and check it and the settings against what the first request fixed.
@@ -77,6 +78,7 @@ def pinned(
         read: Reads the data. It gets the names of the classes, which keep their numbers. Settings that need no data are
             checked before.
         requests: Returns {id: number of the request that named or removed this sample}.
+        named: Returns the ids of all such samples, also of requests that have no number here.
         say: Gets a sentence if ids may have been renamed.
 
     Returns:
@@ -98,7 +100,7 @@ def pinned(
         return source, Pins(values, current, current, is_new=True)
     known = Fingerprints.load(folder.find(SAMPLES, dict(state)))
     source, current = divided_as(known, source)
-    _in_settings(lambda: check_recognised(known, current, source, lambda: requests().keys(), say))
+    _in_settings(lambda: check_recognised(known, current, source, named, say))
     if sample_problems(known, current, source, {}):
         problems = sample_problems(known, current, source, requests())
         raise_all([f"{SETTINGS}: data: {text}" for text in problems + _moved_files(old, values)])
