@@ -13,7 +13,7 @@ from expunge import Split, StreamData, TensorData
 from expunge.cli.app import main
 from expunge.cli.flags import SplitFlags
 from expunge.cli.inputs import draw_split
-from expunge.data import copy_hashes, near_copies
+from expunge.data import input_hashes, near_copies
 from expunge.data.copy_hashes import normalised
 from expunge.data.split_settings import SplitSpec
 from expunge.errors import SplitError
@@ -328,8 +328,8 @@ def test_minhash_estimates_the_share_of_common_triples():
 def test_cost_is_linear(monkeypatch):
     """Twice the samples: twice the hashes. No sample is compared with all others."""
     hashed, compared = [], []
-    digest, similarity = copy_hashes._digest, near_copies._similarity
-    monkeypatch.setattr(copy_hashes, "_digest", lambda content: hashed.append(1) or digest(content))
+    digest, similarity = input_hashes.digest, near_copies._similarity
+    monkeypatch.setattr(input_hashes, "digest", lambda content: hashed.append(1) or digest(content))
     monkeypatch.setattr(
         near_copies, "_similarity", lambda a, *rest: compared.append(len(a)) or similarity(a, *rest)
     )

@@ -78,8 +78,8 @@ def during_a_run(monkeypatch, act):
     """Let `act` happen between the copy of the ledger and the commit of the next command."""
     original = changes.read_states
 
-    def then_act(ledger, requests):
-        others = original(ledger, requests)
+    def then_act(ledger, requests, receipts):
+        others = original(ledger, requests, receipts)
         act()
         return others
 
@@ -196,12 +196,14 @@ def test_models_on_another_file_system_are_refused_and_other_links_are_not(proje
 
 def test_days_are_checked_when_a_request_comes(project):
     before, said = content(project.path), []
-    for day in ("9999-12-31", "2206-11-27"):
+    for day in ("2199-12-31", "2106-11-27"):
         with pytest.raises(ExpungeError, match=f"received on {day} is after today"):
             project.register([wanted(ids=["p1"], received=day)])
+    with pytest.raises(ExpungeError, match=r"due on 2206-11-27 is not between"):
+        project.register([wanted(ids=["p1"], due="2206-11-27")])
     assert content(project.path) == before
-    Project(project.path, say=said.append).register([wanted(ids=["p1"], due="2206-11-27")])
-    assert any("request 1: due on 2206-11-27 is" in text for text in said)
+    Project(project.path, say=said.append).register([wanted(ids=["p1"], due="2106-11-27")])
+    assert any("request 1: due on 2106-11-27 is" in text for text in said)
 
 
 # ---- errors of the system
@@ -214,10 +216,41 @@ def test_an_error_that_is_of_no_file_is_not_blamed_on_the_folder(project, error)
 
     before = content(project.path)
     with pytest.raises(type(error)) as caught:
-        Project(project.path, say=say).register([wanted(ids=["p1"], due="2206-11-27")])
+        Project(project.path, say=say).register([wanted(ids=["p1"], due="2106-11-27")])
     assert caught.value is error and content(project.path) == before
 
 
 def test_a_full_disk_is_told_without_a_file_name(project):
     with pytest.raises(ExpungeError, match="make room on the disk"), project.folder.locked():
         raise OSError(28, "No space left on device")
+
+
+# ---- the file of the lock
+
+
+@pytest.mark.parametrize("other", [True, False], ids=["another command worked meanwhile", "no other command"])
+def test_a_lock_that_is_deleted_while_a_command_works_is_named(project, monkeypatch, other):
+    """The other command removed the files of this one, which then blamed the ledger and asked for a backup."""
+    run = Project._run
+
+    def without_lock(*values):
+        found = run(*values)
+        (project.path / ".lock").unlink()
+        if other:
+            monkeypatch.undo()
+            Project(project.path).register([wanted(ids=["p9"], subject="other")])
+        return found
+
+    monkeypatch.setattr(Project, "_run", without_lock)
+    with pytest.raises(ExpungeError, match=r"\.lock was deleted or replaced while this command worked"):
+        project.forget(ids=["p1"], subject="case 1")
+    monkeypatch.undo()
+    assert [r.subject for r in project.status().requests] == [
+        "other"
+    ] * other and project.status().problems == ()
+    assert project.forget(ids=["p1"]).outcomes and len(project.status().requests) == 1 + other
+
+
+def test_other_errors_of_a_command_say_nothing_of_the_lock(project):
+    with pytest.raises(ExpungeError, match=r"^of the block$"), project.folder.locked():
+        raise ExpungeError("of the block")

@@ -633,7 +633,7 @@ def test_data_with_other_ids_is_refused(forgotten, change, tmp_path, monkeypatch
     monkeypatch.setattr(office_data, "data", lambda: replace(source, train=other))
     with pytest.raises(
         ExpungeError,
-        match=r"none of the 400 training samples has an id that the project of the model knew \(ids such as 'x0' now, 'p1'",
+        match=r"none of the 400 training samples has an id that the project knows \(ids such as 'x0' now, 'p0'",
     ):
         next_project(forgotten, tmp_path / "next", [])
     assert not (tmp_path / "next").exists()

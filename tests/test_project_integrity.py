@@ -111,6 +111,9 @@ def test_a_state_from_before_the_latest_run_is_refused(answered, tmp_path):
     answered.forget(ids=["p9"], subject="case 3")
     shutil.copy(earlier / "state.json", answered.path / "state.json")
     shutil.copy(earlier / "samples.npz", answered.path / "samples.npz")
+    refused(answered, "knows no run after run 2: state.json and the ledger are older than the models")
+    for file in answered.path.glob("models/0003.*"):
+        file.unlink()
     refused(answered, "state.json lacks request 3, which .*ledger.db has as a request of this project")
     (problem,) = model_problems(answered.folder, answered.folder.state())
     assert "0002.safetensors, so this is not the latest model; restore the latest state.json" in problem
@@ -125,6 +128,9 @@ def test_a_state_that_lists_no_run_is_refused(answered):
         state.pop("drawn", None)
 
     forge(answered, empty)
+    refused(answered, "knows no run after run 0")
+    for file in answered.path.glob("models/000[12].*"):
+        file.unlink()
     refused(answered, "lacks request 1")
     (problem,) = model_problems(answered.folder, answered.folder.state())
     assert "0000.pt, so this is not the latest model" in problem

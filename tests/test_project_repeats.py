@@ -16,7 +16,7 @@ from expunge.projects.prepared import prepare
 from expunge.projects.wanted import wanted
 from expunge.receipts.ledger import Ledger
 from expunge.training.registry import find
-from project_office import content, reopen
+from project_office import content, edit, reopen
 
 
 @pytest.fixture
@@ -388,3 +388,24 @@ def test_a_project_of_an_original_that_saw_everything(project, notes):
         ExpungeError, match=r'validation_from is train, .* drawn with test; write validation_from = "test"'
     ):
         project.forget(ids=["p5"])
+
+
+def test_scores_of_a_larger_request_are_marked(project, capsys):
+    """The repeated request has 1 of the 3 samples, and showed their scores as its own."""
+    project.forget(ids=["p1", "p2", "p9"], subject="case 1")
+    project.forget(ids=["p1", "p2", "p9"], subject="the same")
+    found = project.forget(ids=["p1"], subject="a part")
+    assert [r.scores_of for r in project.status().requests] == [0, 0, found.entries[0].scores_of]
+    of = found.entries[0].scores_of
+    assert of in (1, 2) and not found.outcomes
+    project.accept()
+    capsys.readouterr()
+    assert main(["status", "--project", str(project.path)]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert shown.count(f"(no. {of})") == 2 and "UA and MIA of all samples of request N" in shown
+    assert main(["ledger", "list", str(project.path / "ledger.db")]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert shown.count("UA and MIA are those of request") == 1 and f"are those of request {of}." in shown
+    edit(project, lambda s: s["requests"][2].update(scores_of=7), sealed=False)
+    with pytest.raises(ExpungeError, match="the entry scores_of is 7, and its run answered no such request"):
+        project.accept()

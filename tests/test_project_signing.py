@@ -59,3 +59,46 @@ def test_a_signed_copy_leaves_the_project_and_no_copy_replaces_a_receipt(with_ke
     before = content(with_key.path)
     assert main(["sign", str(file), "--key", key]) == 2
     assert content(with_key.path) == before
+
+
+def test_a_key_that_the_ledger_does_not_know_signs_nothing(with_key, tmp_path, capsys):
+    """It took the proof from a request that was proved, and exited with 0."""
+    file, key = with_key.path / "models" / "0001.receipt.json", str(tmp_path / "key")
+    assert main(["sign", str(file), "--key", key]) == 0
+    make_key(tmp_path / "other")
+    before = content(with_key.path)
+    capsys.readouterr()
+    assert main(["sign", str(file), "--key", str(tmp_path / "other")]) == 2
+    err = capsys.readouterr().err
+    own = Receipt.load(file).envelope["key"]["fingerprint"]
+    assert "does not know the key" in err and f"sign with a key that it knows ({own})" in err
+    assert content(with_key.path) == before
+    Ledger(with_key.path / "ledger.db").set_limits(keys=[tmp_path / "key.pub", tmp_path / "other.pub"])
+    assert main(["sign", str(file), "--key", str(tmp_path / "other")]) == 0
+    assert not any("signature" in text for text in Ledger(with_key.path / "ledger.db").request(1).missing)
+
+
+def test_a_ledger_without_keys_takes_any(answered, tmp_path):
+    make_key(tmp_path / "other")
+    file = answered.path / "models" / "0001.receipt.json"
+    assert main(["sign", str(file), "--key", str(tmp_path / "other")]) == 0
+    assert answered.status(full=True).problems == () and answered.status().requests[0].shown_state == "done"
+
+
+def test_a_good_signature_by_another_key_is_not_replaced(answered, tmp_path, capsys):
+    file = tmp_path / "own.receipt.json"
+    shutil.copy(answered.path / "models" / "0001.receipt.json", file)
+    make_key(tmp_path / "key")
+    make_key(tmp_path / "other")
+    assert main(["sign", str(file), "--key", str(tmp_path / "key")]) == 0
+    assert main(["sign", str(file), "--key", str(tmp_path / "key")]) == 0, "the same key may sign again"
+    before = file.read_bytes()
+    for out in ([], ["--out", str(file)]):
+        assert main(["sign", str(file), "--key", str(tmp_path / "other"), *out]) == 2
+        assert "which would be lost" in capsys.readouterr().err
+    assert file.read_bytes() == before
+    unsigned = answered.path / "models" / "0002.receipt.json"
+    assert main(["sign", str(unsigned), "--key", str(tmp_path / "other"), "--out", str(file)]) == 2
+    assert (
+        main(["sign", str(file), "--key", str(tmp_path / "other"), "--out", str(tmp_path / "new.json")]) == 0
+    )

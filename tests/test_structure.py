@@ -128,8 +128,8 @@ LONG_FILES = {
     "cli/ledger.py": (320, "one function per action, whose docstrings are the help"),
     "cli/project.py": (320, "one function per action, whose docstrings are the help"),
     "cli/unlearn.py": (290, "flags and their help take half of it"),
-    "data/samples.py": (280, "the contract of all data in one place"),
-    "data/split_sets.py": (295, "all properties of the one object that every module uses"),
+    "data/samples.py": (290, "the contract of all data in one place"),
+    "data/split_sets.py": (305, "all properties of the one object that every module uses"),
     "projects/settings.py": (290, "to be split: the newest package"),
 }
 LONG_FUNCTIONS = {
@@ -146,6 +146,7 @@ MANY_PARAMETERS = {
     "data/stream.py:__init__": 13,
     "data/tensors.py:__init__": 11,
     "pipeline/experiment.py:experiment": 21,
+    "receipts/ledger.py:attach": 11,
     "training/execute.py:execute": 11,
     "tuning/one_call.py:unlearn": 12,
     "tuning/trials.py:tune": 14,

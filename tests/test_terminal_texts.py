@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 from contextlib import closing
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +15,7 @@ from expunge.cli import ledger, main
 from expunge.cli.app import _print_problems
 from expunge.cli.table import earlier_table, measures_table, result_table
 from expunge.errors import ExpungeError
-from expunge.projects.requests import ProjectStatus
+from expunge.projects.shown_status import ProjectStatus
 from expunge.receipts.canonical import canonical
 from expunge.receipts.ledger import Ledger
 from expunge.receipts.ledger_rows import START, Event, LedgerHead
@@ -194,3 +195,27 @@ def test_every_text_of_the_state_of_a_project(monkeypatch, tmp_path, capsys):
     found = ProjectStatus([], EVIL, utc_today(), (EVIL,), (EVIL,))
     monkeypatch.setattr(Project, "status", lambda self, today, full: found)
     assert "break" in run(capsys, "status", "--project", tmp_path)
+
+
+def test_requests_with_the_same_remark_share_a_line(capsys):
+    """A hundred deleted requests took a hundred lines."""
+    from expunge.cli.project import _print_remarks
+    from expunge.projects.requests import ProjectRequest
+
+    def request(number, **values):
+        return ProjectRequest(number, "s", "2099-01-31", {}, "ids", 1, "done", run=1, audited=2, **values)
+
+    gone = "not audited any more, as the data no longer has its sample"
+    many = [
+        request(1, gone=gone),
+        request(2, gone=gone, not_shown=True),
+        request(3, gone="other", not_shown=True),
+    ]
+    _print_remarks(many, [], Path("office"))
+    assert capsys.readouterr().out.splitlines() == [
+        "requests 2, 3: the scores of their audits do not show that they are forgotten",
+        f"requests 1, 2: {gone}; its last audit followed run 2",
+        "request 3: other; its last audit followed run 2",
+    ]
+    _print_remarks(many[1:2], [], Path("office"))
+    assert "request 2: the scores of its audit do not show that it is forgotten" in capsys.readouterr().out

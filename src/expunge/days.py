@@ -9,6 +9,9 @@ from datetime import UTC, date, datetime
 # what a message asks for
 REMEDY = "write a day as 2026-01-31"
 
+# days of requests: others are mistakes of a keyboard or a program
+FIRST, LAST = date(2000, 1, 1), date(2199, 12, 31)
+
 
 def read_day(text: str) -> date:
     """Read a day in the form YYYY-MM-DD. `date.fromisoformat` also takes 20260131 and 2026-W05-6.

@@ -18,7 +18,7 @@ from ..receipts.ledger import Ledger
 from ..receipts.ledger_check import check_export
 from ..receipts.ledger_rows import LedgerHead
 from ..receipts.limits import visible
-from ..receipts.request_entry import due_note, request_entry
+from ..receipts.request_entry import day_notes, request_entry
 from .ledger_table import done_text, print_requests, scores_text
 from .receipt_flags import secret_path
 from .settings_flags import FLAT, with_help
@@ -97,8 +97,8 @@ def add(
     month_end = a_month_after(date.fromisoformat(request.received))
     if date.fromisoformat(request.due) > month_end:
         notice(f"the month of GDPR article 12 (3) ends on {month_end}; due on {request.due} is later.")
-    if note := due_note(request.due):
-        notice(note)
+    for text in day_notes(request.received, request.due):
+        notice(text)
 
 
 @ledger.command(name="list")
@@ -132,10 +132,13 @@ def attach(
         attachments: What is attached.
     """
     from ..data.id_file import read_ids
+    from ..projects.ledger_limits import check_receipt
 
     needs_secret = attachments.receipt is not None and attachments.ids is not None
     with _lock_of(ledger):
         file = Ledger(ledger)
+        if attachments.receipt is not None:
+            check_receipt(ledger, request, attachments.receipt)
         state = file.attach(
             request,
             record=attachments.record,

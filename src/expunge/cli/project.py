@@ -180,10 +180,18 @@ def _print_remarks(
         if request.missing:
             missing = visible("; ".join(request.missing))
             print(f"request {request.number} is not proved. Missing: {missing}", file=sys.stderr)
-        if request.not_shown and request.state == "done":
-            print(f"request {request.number}: {_not_shown(request)}")
-        if request.gone:
-            print(f"request {request.number}: {visible(request.gone)}{_last_audit(request)}")
+    unsure = [request for request in requests if request.not_shown and request.state == "done"]
+    if len(unsure) == 1:
+        print(f"request {unsure[0].number}: {_not_shown(unsure[0])}")
+    elif unsure:
+        numbers = ", ".join(str(request.number) for request in unsure)
+        print(f"requests {numbers}: the scores of their audits do not show that they are forgotten")
+    # many requests may share a sentence
+    gone: dict[str, list[str]] = {}
+    for request in (request for request in requests if request.gone):
+        gone.setdefault(f"{visible(request.gone)}{_last_audit(request)}", []).append(str(request.number))
+    for text, of in gone.items():
+        print(f"request{'s' * (len(of) > 1)} {', '.join(of)}: {text}")
 
 
 def _not_shown(request: ProjectRequest) -> str:

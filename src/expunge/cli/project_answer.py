@@ -60,7 +60,8 @@ def _latest_model(project: Project) -> str:
 
 def _show_requests(entries: Sequence[ProjectRequest], verdicts: Mapping[int, str] | None = None) -> None:
     for entry in entries:
-        print(f"request {entry.number} ({visible(entry.subject)}): {visible(entry.shown_state)}")
+        of = f"; its scores are those of request {entry.scores_of}" if entry.scores_of else ""
+        print(f"request {entry.number} ({visible(entry.subject)}): {visible(entry.shown_state)}{of}")
         if text := (verdicts or {}).get(entry.number):
             print(f"verdict of request {entry.number}: {visible(text)}")
 

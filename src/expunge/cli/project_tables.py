@@ -17,10 +17,12 @@ from .console import table_console
 # longest subject that surely stays on one line
 SUBJECT = 12
 UNRELIABLE = "* MIA and MIA_entropy contradict each other in its audit: MIA is unreliable"
+OF_OTHERS = "(no. N) UA and MIA of all samples of request N, whose run answers this one too"
 
 if TYPE_CHECKING:
     from ..projects.plan import Plan
-    from ..projects.requests import ProjectRequest, ProjectStatus
+    from ..projects.requests import ProjectRequest
+    from ..projects.shown_status import ProjectStatus
 
 
 def print_requests(requests: Sequence[ProjectRequest], today: date) -> None:
@@ -45,12 +47,16 @@ def print_requests(requests: Sequence[ProjectRequest], today: date) -> None:
         ]
         if r.unreliable_mia and scores[1]:
             scores[1] += "*"
+        if r.scores_of:
+            scores = [f"{text} (no. {r.scores_of})" if text else "" for text in scores]
         asked = r.kind if r.kind == IN_LEDGER else f"{r.kind}, {r.samples:,}"
         words = (r.subject, asked, r.due, state)
         table.add_row(str(r.number), *(escape(visible(word)) for word in words), *scores)
     table_console().print(table)
     if any(r.unreliable_mia for r in requests):
         print(UNRELIABLE)
+    if any(r.scores_of for r in requests):
+        print(OF_OTHERS)
 
 
 def print_status_json(found: ProjectStatus) -> None:

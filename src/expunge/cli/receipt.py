@@ -94,8 +94,27 @@ def verify(
     if proofs.write_proof is not None and proofs.prove is not None and secret is not None:
         secret.prove(proofs.prove).save(proofs.write_proof)
         print(f"proof: {proofs.write_proof}")
+    if proofs.prove is not None and (text := _declined(receipt, proofs.prove)):
+        notice(text)
     print("This shows what was run. It does not show that the data is forgotten: see the audit for that.")
     return 0
+
+
+def _declined(receipt: Path, name: str) -> str:
+    """Return that a run did not answer for an id of its forget set, according to the request file beside its receipt; else empty."""
+    from ..receipts.receipt import Receipt
+    from ..records.request_file import SUFFIX, read_requests
+
+    file = receipt.with_name(receipt.name.removesuffix(".receipt.json") + SUFFIX)
+    if not file.is_file():
+        return ""
+    answered = [past for past in read_requests(file) if past.receipt == Receipt.load(receipt).id]
+    if not answered or any(name in past.ids for past in answered):
+        return ""
+    return (
+        f"{name!r} is in the forget set of the run, and {file} has no answered request for it: the run declined the request, so this "
+        "proof is no answer to it."
+    )
 
 
 def _check_files(receipt: Path, evidence: EvidenceFlags, proofs: ProofFlags) -> None:
@@ -120,9 +139,10 @@ def _check_files(receipt: Path, evidence: EvidenceFlags, proofs: ProofFlags) -> 
 def sign(
     receipt: Path, /, *, key: Path, passphrase_file: Path | None = None, out: Path | None = None
 ) -> None:
-    """Sign a receipt, or replace its signature.
+    """Sign a receipt.
 
-    The id of the receipt stays the same. The date and the key in its envelope are new. The ledger of a project gets the signed receipt too.
+    The id of the receipt stays the same. The date and the key in its envelope are new. The ledger of a project gets the signed receipt too:
+    the key must be one that the ledger knows, if it has keys. A good signature by another key is not replaced.
 
     Args:
         receipt: The receipt to sign. It must pass its own checks.
@@ -143,6 +163,7 @@ def sign(
     passphrase, told = passphrase_of(passphrase_file), list[str]()
     if (project := project_of(out or receipt)) is None:
         new = signed(Receipt.load(receipt), key, passphrase)
+        _check_replaced(out or receipt, new.envelope["key"])
         new.save(out or receipt)
     elif out is not None and not out.samefile(receipt):
         raise ExpungeError(
@@ -153,6 +174,21 @@ def sign(
     print(f"receipt: {out or receipt} ({new.id}, signed by {new.envelope['key']['fingerprint']})")
     for text in told:
         print(visible(text))
+
+
+def _check_replaced(file: Path, key: dict[str, str]) -> None:
+    """Raise `ExpungeError` if a file is a receipt with a good signature by another key than `key`."""
+    from ..receipts.receipt import Receipt
+    from ..receipts.verify import verify as verify_receipt
+
+    if not file.is_file() or not all(check.ok for check in verify_receipt(file)):
+        return
+    old = Receipt.load(file)
+    if old.signature and old.envelope["key"]["public"] != key["public"]:
+        raise ExpungeError(
+            f"{file} has a good signature by the key {old.envelope['key']['fingerprint']}, which would be lost; write the receipt with the "
+            "new one to another file (--out), or move the old file away first."
+        )
 
 
 def keygen(out: Path, /, *, passphrase_file: Path | None = None) -> None:

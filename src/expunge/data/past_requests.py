@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import SplitError, raise_all
+from .sample_contents import changed_problems
 from .samples import Data
 
 Goal = Literal["untrain", "unlearn"]
@@ -42,6 +43,7 @@ class PastRequest:
         record: Hash of the run's record, or empty.
         receipt: Id of the receipt, or empty.
         commitment: Merkle root of the receipt, or empty.
+        contents: Hashes of the contents of the samples if `ids` are positions (`contents_of`); empty if they cannot be compared.
     """
 
     request: str
@@ -56,6 +58,7 @@ class PastRequest:
     record: str = ""
     receipt: str = ""
     commitment: str = ""
+    contents: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         classes = f" {list(self.classes)}" if self.classes else ""
@@ -67,7 +70,8 @@ class PastRequest:
 
     def public(self) -> dict[str, Any]:
         """Return what a checkpoint that leaves the house may say of the request: no ids, no names of groups."""
-        shown = {k: v for k, v in vars(self).items() if k not in ("ids", "data", "description", "scores")}
+        private = ("ids", "data", "description", "scores", "contents")
+        shown = {k: v for k, v in vars(self).items() if k not in private}
         return {**shown, "classes": list(self.classes), "count": len(self.ids)}
 
 
@@ -154,11 +158,9 @@ def remember_requests(model: Model, requests: Iterable[PastRequest]) -> Model:
 
     Args:
         model: The model, for example just loaded from a file.
-        requests: The requests, the first one first. They replace what was written on the model, but not what its submodules
-            have answered on their own.
+        requests: The requests, the first one first. They replace what was written on the model, but not on its submodules.
 
-    Every module of the model gets them, so that a part that is used elsewhere (`model[:-1]`, a new `Sequential` of its
-    children) knows them too.
+    Every module of the model gets them, so that a part that is used elsewhere (`model[:-1]`) knows them too.
     """
     before, new = vars(model).get(_ATTRIBUTE), _different(requests)
     for part in model.modules() if isinstance(model, nn.Module) else [model]:
@@ -191,6 +193,7 @@ def find_samples(requests: Sequence[PastRequest], train: Data, test: Data) -> li
         for r in requests
         if r.data and r.data != fingerprint
     ]
+    problems = problems or changed_problems(requests, train)
     if train.ids is None:
         problems += [
             f"an earlier request ({r.scenario}, {len(r.ids):,} samples) names its samples by ids such as '{r.ids[0]}', and the "
@@ -199,9 +202,10 @@ def find_samples(requests: Sequence[PastRequest], train: Data, test: Data) -> li
             if r.ids and not r.data and not all(_is_position(name, len(train)) for name in r.ids)
         ]
     raise_all(problems, SplitError)
-    if train not in _FOUND or _FOUND[train][0]() is not test:
-        _FOUND[train] = (ref(test), {})
-    known = _FOUND[train][1]
+    versions = (train.version, test.version)
+    if train not in _FOUND or _FOUND[train][0]() is not test or _FOUND[train][1] != versions:
+        _FOUND[train] = (ref(test), versions, {})
+    known = _FOUND[train][2]
     if len(known) > 2 * len(requests) + 100:
         known.clear()
     # a request is kept with its samples, so that its `id` names no other one
@@ -209,8 +213,8 @@ def find_samples(requests: Sequence[PastRequest], train: Data, test: Data) -> li
     return [known[id(r)] for r in requests]
 
 
-# {training data: (test data, {request: its samples})}: a run and its audits look for the same requests
-_FOUND: WeakKeyDictionary[Data, tuple[ref[Data], dict[int, EarlierRequest]]] = WeakKeyDictionary()
+# {training data: (test data, versions of both, {request: its samples})}: a run and its audits look for the same requests
+_FOUND: WeakKeyDictionary[Data, tuple[ref[Data], object, dict[int, EarlierRequest]]] = WeakKeyDictionary()
 
 
 def _find(requests: Sequence[PastRequest], train: Data, test: Data) -> list[EarlierRequest]:
@@ -218,10 +222,8 @@ def _find(requests: Sequence[PastRequest], train: Data, test: Data) -> list[Earl
     positions = _positions(train, {name for r in requests if not r.data for name in r.ids})
     earlier = []
     for request in requests:
-        if request.data:
-            known = {int(name) for name in request.ids}
-        else:
-            known = {p for name in request.ids for p in positions.get(name, ())}
+        known = {p for name in request.ids for p in positions.get(name, ())}
+        known |= {int(name) for name in request.ids if request.data}
         if request.classes:
             known.update(_of_classes(train, request.classes).tolist())
         places = np.array(sorted(known), np.int64).tobytes()
@@ -245,5 +247,4 @@ def _is_position(name: str, count: int) -> bool:
 
 
 def _of_classes(data: Data, classes: Sequence[int]) -> Tensor:
-    """Positions (n,) of the samples of these classes."""
     return torch.isin(data.labels, torch.tensor(list(classes), dtype=torch.int64)).nonzero()[:, 0]

@@ -171,6 +171,15 @@ class Data(ABC):
         order = torch.arange(len(self) if count is None else min(count, len(self)))
         return (batch.x for batch in self.batches(order, RAW_BATCH, torch.device("cpu"), None))
 
+    @property
+    def version(self) -> object:
+        """What changes when samples that are held in memory change. It says nothing of a `Dataset`."""
+        return ()
+
+    def inputs_at(self, index: Tensor) -> Iterator[Inputs]:
+        """Yield the inputs of the samples at the positions `index` (n,): see `raw_inputs`."""
+        return (batch.x for batch in self.batches(index, RAW_BATCH, torch.device("cpu"), None))
+
     @abstractmethod
     def fingerprint(self) -> str:
         """Return a SHA-256 (hex) that names the samples. A split hash contains it."""

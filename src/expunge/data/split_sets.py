@@ -16,6 +16,7 @@ from ..errors import SplitError
 from ..summaries import short, summary
 from .copies import Copies
 from .past_requests import EarlierRequest, Goal, PastRequest, find_samples, joined
+from .sample_contents import contents_of
 from .samples import Samples
 from .validation_set import validation_without
 
@@ -146,15 +147,21 @@ class SplitSets:
         """Whether a run on this split removes its forget set: it is not in the retain set, as it is for an original."""
         return len(self.forget) > 0 and not bool(torch.isin(self.forget.index, self.retain.index).any())
 
-    def as_request(self, method: str) -> PastRequest:
-        """Return the request that a run of a method on this split answers."""
-        data = self.forget.data
+    def as_request(self, method: str, *, with_contents: bool = False) -> PastRequest:
+        """Return the request that a run of a method on this split answers.
+
+        Args:
+            method: Name of the method.
+            with_contents: Whether to read the samples of data without ids, and keep hashes of their contents.
+        """
+        data, by_position = self.forget.data, self.forget.data.ids is None
         return PastRequest(
             request=self.request,
             scenario=self.scenario,
             goal=self.goal,
             ids=tuple(self.forget.ids),
-            data=data.fingerprint() if data.ids is None else "",
+            data=data.fingerprint() if by_position else "",
+            contents=contents_of(data, self.forget.index) if by_position and with_contents else (),
             classes=self.forget_classes if self.goal == "unlearn" else (),
             method=method,
             # a list of all earlier requests in each would grow with the square of their number

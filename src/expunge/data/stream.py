@@ -177,8 +177,13 @@ class StreamData(Data):
         # another seed for another count, so that random transforms show
         return self._passes(order, size, len(order), "inputs", self.workers)
 
+    def inputs_at(self, index: Tensor) -> Iterator[Inputs]:
+        size = RAW_BATCH if self.collate in (None, default_collate) else 1
+        return self._passes(index, size, _pass_seed(index), "inputs", self.workers)
+
     def fingerprint(self) -> str:
-        # Reading all inputs only to name the data costs an epoch. Labels, ids and length stand for them.
+        # Reading all inputs only to name the data costs an epoch. Labels, ids and length stand for them. Requests by position keep
+        # hashes of their samples (`sample_contents`), by which another order is found.
         return self._hash_labels().hexdigest()
 
 

@@ -35,6 +35,11 @@ def _as_tensor(x: Any) -> Tensor:
         ) from error
 
 
+def _version(t: Tensor) -> int:
+    """The number of changes in place of a tensor. Tensors that inference mode made count none."""
+    return 0 if t.is_inference() else t._version
+
+
 class TensorData(Data):
     """Samples in memory.
 
@@ -87,13 +92,23 @@ class TensorData(Data):
                 f"the data has {sorted(lengths)} inputs and {len(self)} labels; give one label per input."
             )
         self._on_device: dict[torch.device, tuple[Inputs, Tensor]] = {}
-        self._fingerprint = fingerprint
+        self._resident_version: object = None
+        self._fingerprint, self._fingerprint_version = fingerprint, self.version
+
+    @property
+    def version(self) -> object:
+        """What changes when the tensors are replaced, or changed in place by torch. NumPy changes memory unseen."""
+        tensors = [*(self.x.values() if isinstance(self.x, dict) else [self.x]), self.labels]
+        return tuple((t.data_ptr(), _version(t)) for t in tensors)
 
     def _resident(self, device: torch.device) -> tuple[Inputs, Tensor] | None:
         """All inputs and labels on `device`, copied there once. None if they do not fit."""
         if device.type == "cuda" and device.index is None:
             # "cuda" and "cuda:0" are one device and need one copy.
             device = torch.device("cuda", torch.cuda.current_device())
+        if self._resident_version != self.version:
+            self._on_device.clear()
+            self._resident_version = self.version
         if device not in self._on_device:
             if device.type == "cuda":
                 tensors = self.x.values() if isinstance(self.x, dict) else [self.x]
@@ -129,12 +144,17 @@ class TensorData(Data):
         for start in range(0, end, RAW_BATCH):
             yield map_inputs(self.x, lambda t: t[start : min(start + RAW_BATCH, end)])  # noqa: B023
 
+    def inputs_at(self, index: Tensor) -> Iterator[Inputs]:
+        for part in index.split(RAW_BATCH):
+            yield map_inputs(self.x, lambda t: t[part.to(t.device)])  # noqa: B023
+
     def _describe_inputs(self) -> str:
         named = self.x if isinstance(self.x, dict) else {"x": self.x}
         return short(", ".join(f"{k} {t.dtype} {tuple(t.shape[1:])}" for k, t in named.items()), 60)
 
     def fingerprint(self) -> str:
-        if self._fingerprint is None:
+        if self._fingerprint is None or self._fingerprint_version != self.version:
+            self._fingerprint_version = self.version
             digest = self._hash_labels()
             for key, t in sorted(self.x.items()) if isinstance(self.x, dict) else [("x", self.x)]:
                 digest.update(f"{key} {t.dtype} {tuple(t.shape)}".encode())

@@ -128,7 +128,7 @@ def _is_exact(outcome: Outcome) -> bool:
 
 def _remembered(splits: Sequence[Split], parts: Sequence[Part], method: str) -> list[PastRequest]:
     """Return the requests with their own UA and MIA."""
-    requests = [split.as_request(method) for split in splits]
+    requests = [split.as_request(method, with_contents=True) for split in splits]
     if not parts:
         return requests
     scores = [{name: part.scores[name] for name in ("UA", "MIA")} for part in parts]

@@ -64,6 +64,9 @@ def answered_entries(
         )
     elif known.proved and ids_hash(known.ids_salt, request.ids_in(past.ids)) != known.ids_hash:
         reasons.append("the entries request and part name other samples than the ledger got when it came")
+    others = {r["number"]: r["request"] for r in state["requests"] if r["number"] != request.number}
+    if request.scores_of and others.get(request.scores_of) != request.request:
+        reasons.append(f"the entry scores_of is {request.scores_of}, and its run answered no such request")
     if dict(past.scores) != request.then and not again:
         reasons.append("the entry then has other scores than the audit of its run")
     if goal != past.goal and past.goal != "unlearn":

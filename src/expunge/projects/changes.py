@@ -11,13 +11,13 @@ from ..data.past_requests import requests_of
 from ..data.split import Split
 from ..receipts.ledger import Ledger
 from ..receipts.ledger_file import read_head
-from ..receipts.request_entry import due_note
+from ..receipts.request_entry import day_notes
 from .earlier import take_over
 from .folder import LEDGER, Folder
 from .ledger_limits import read_states, write_limits
 from .moves import unchanged_ledger
 from .prepared import Prepared, Say, check_new_requests, draw_new, drawn_entry
-from .requests import NOT_PROVED, ProjectRequest
+from .requests import NOT_PROVED, ProjectRequest, receipts_of
 from .same_subject import note_same_subjects
 from .wanted import NO_SUBJECT, Wanted
 
@@ -35,7 +35,7 @@ def ledger_copy(folder: Folder, work: Path, prepared: Prepared, say: Say) -> Led
             shutil.copy(kept, copied)
     ledger = Ledger(copied, create=not kept.exists())
     write_limits(ledger, prepared.settings, say)
-    prepared.in_ledger = read_states(ledger, prepared.requests)
+    prepared.in_ledger = read_states(ledger, prepared.requests, own_receipts(prepared))
     take_over(prepared.state, prepared.requests, requests_of(prepared.model), ledger, say)
     return ledger
 
@@ -58,21 +58,24 @@ def enter(
             days=prepared.settings.days,
             project=True,
         )
-        due = ledger.request(number).due
-        if note := due_note(due):
+        entry = ledger.request(number)
+        for note in day_notes(entry.received, entry.due):
             say(f"request {number}: {note}")
-        prepared.requests.append(ProjectRequest.new(number, due, request, subject, split))
+        prepared.requests.append(ProjectRequest.new(number, entry.due, request, subject, split))
     return prepared.requests[len(prepared.requests) - len(new) :], splits
 
 
-def not_proved(
-    ledger: Ledger, every: Sequence[ProjectRequest], requests: Sequence[ProjectRequest]
-) -> list[str]:
+def own_receipts(prepared: Prepared) -> dict[str, set[str]]:
+    """Return what `receipts_of` returns, of all runs so far."""
+    return receipts_of(prepared.state, requests_of(prepared.model))
+
+
+def not_proved(ledger: Ledger, prepared: Prepared, requests: Sequence[ProjectRequest]) -> list[str]:
     """Return what the ledger lacks to call requests proved, one sentence for each request.
 
-    Also lets `every` request of the project have its state in the ledger.
+    Also lets every request of the project have its state in the ledger.
     """
-    read_states(ledger, every)
+    read_states(ledger, prepared.requests, own_receipts(prepared))
     return [
         f"request {r.number} is done, and not proved. Missing: {'; '.join(r.missing)}."
         for r in requests

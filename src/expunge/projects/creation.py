@@ -93,7 +93,7 @@ def _predecessor(checkpoint: Path, say: Callable[[str], None]) -> Predecessor | 
     if before.ledger.is_file():
         # a ledger that cannot be read says nothing
         with suppress(ExpungeError):
-            requests += read_states(Ledger(before.ledger), requests)
+            requests += read_states(Ledger(before.ledger), requests, before.receipts)
     waiting = [str(r.number) for r in requests if r.is_open and r.state == "waiting"]
     again = [str(r.number) for r in requests if r.is_open and (r.state == "came back" or r.is_reopened)]
     remedy = "answer them there first, or enter them here too."

@@ -13,7 +13,7 @@ from ..receipts.attachments import part_of
 from ..receipts.deletion import Status, ids_hash
 from ..receipts.issue import issue, record_hash
 from ..receipts.ledger import Ledger
-from ..receipts.limits import visible
+from ..receipts.limits import LONGEST, visible
 from ..receipts.receipt import Receipt, receipt_paths
 from ..records.checkpoint import write_checkpoint
 from ..records.checkpoint_metadata import metadata_for
@@ -112,14 +112,14 @@ def _attach(ledger: Ledger, entry: ProjectRequest, ids: Sequence[str], files: di
     request, removed = ledger.request(entry.number), set(ids)
     own = [name for name in entry.what["ids"] if name in removed]
     if ids_hash(request.ids_salt, own) == request.ids_hash:
-        ledger.attach(entry.number, ids=own, **files)
+        ledger.attach(entry.number, ids=own, project=True, **files)
         return
     note = f"the run covers {len(own)} of its {request.ids} samples; the data no longer has the others"
     del files["secret"]
     if ledger.answered_by(Receipt.load(files["receipt"]).id):
         # without a proof, a receipt answers one request only
         del files["receipt"]
-    ledger.attach(entry.number, status="done", note=note, **files)
+    ledger.attach(entry.number, status="done", note=note, project=True, **files)
 
 
 def mark_failed(
@@ -129,9 +129,8 @@ def mark_failed(
     for entry, reason in zip(entries, reasons, strict=True):
         entry.reason = reason
         status: Status = "done" if ledger.request(entry.number).status == "done" else "open"
-        ledger.attach(
-            entry.number, status=status, note=visible(f"a run of {method} did not answer it: {reason}")
-        )
+        note = visible(f"a run of {method} did not answer it: {reason}")[: LONGEST["note"]]
+        ledger.attach(entry.number, status=status, note=note)
 
 
 def mark_answered(

@@ -8,8 +8,7 @@ from typing import Any
 from ..data.past_requests import PastRequest
 from ..data.split import Split
 from ..receipts.ledger import Ledger
-from .folder import LEDGER
-from .requests import ProjectRequest
+from .requests import NOT_PROVED, ProjectRequest
 
 
 def covers(past: PastRequest, split: Split) -> bool:
@@ -48,6 +47,8 @@ def follow(request: ProjectRequest, earlier: ProjectRequest, past: PastRequest) 
     request.audited = earlier.audited
     request.not_shown, request.unreliable_mia = earlier.not_shown, earlier.unreliable_mia
     request.keep_part(past)
+    same = len(request.all_ids({past.request: past.ids})) == len(earlier.all_ids({past.request: past.ids}))
+    request.scores_of = earlier.scores_of if same else earlier.scores_of or earlier.number
 
 
 def take_over(
@@ -68,11 +69,8 @@ def take_over(
     """
     runs = {entry["receipt"]: run for run, entry in enumerate(state["models"]) if entry.get("receipt")}
     known = {past.request: past for past in answered}
-    for request in (r for r in requests if r.state == "waiting" and not r.is_open):
+    for request in (r for r in requests if r.waits and (r.foreign or not r.is_open)):
         entry = ledger.request(request.number)
-        if not entry.receipt:
-            # refused or withdrawn
-            continue
         run, asked = runs.get(entry.receipt, 0), set(request.what["ids"])
         for earlier in requests if entry.proved and asked else ():
             past = known.get(earlier.request)
@@ -83,8 +81,10 @@ def take_over(
                 )
                 break
         else:
+            # only a run of the project shows that its models lack the samples
+            request.ledger_state = NOT_PROVED
             say(
                 f"request {request.number} was closed in the ledger with the receipt {entry.receipt[:11]}, which is not shown to be of a "
-                "run of this project for these samples, so no run of the project answers it and none keeps its samples out. To answer "
-                f"it here, open it with `expunge ledger attach {LEDGER} {request.number} --status open` and run `expunge forget --pending`."
+                "run of this project for these samples. So it is still open, and no run trains on its samples: `expunge forget --pending` "
+                "answers it."
             )

@@ -14,11 +14,12 @@ from ..receipts.ledger_rows import LedgerHead
 from .arguments import check_day
 from .file_stats import file_stat
 from .folder import HELD_OUT, LEDGER, MODELS, REPORT, SAMPLES, STATE, Folder, request_file, sha256
+from .later_runs import later_run_problems
 from .moves import lost_rows
 from .places import place_problems
-from .requests import ProjectStatus
 from .run_checks import audits_of, model_problems, run_files, run_problems
 from .seal import broken_seal
+from .shown_status import ProjectStatus
 from .state import request_entries
 from .state_checks import id_problems, state_problems
 
@@ -72,6 +73,9 @@ def file_problems(folder: Folder, state: dict[str, Any], *, sealed: bool = True)
         state: Its state.
         sealed: Whether the state must have the seal of Expunge.
     """
+    if later := later_run_problems(folder.path, state, MODELS, STATE):
+        # what else is wrong follows from the older state
+        return later
     of_ledger = _ledger_problems(folder, state)
     if not of_ledger and (of_state := _state_problems(folder, state, sealed)):
         # what follows from a wrong state would only confuse

@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,11 +19,11 @@ from typing import Any
 from ..errors import ExpungeError, raise_all
 from ..receipts.ledger_name import ledger_name
 from ..records.atomic_files import write_json
-from ..records.part_files import lock, private_folder
+from ..records.part_files import private_folder
 from ..records.request_file import requests_path
 from .file_stats import stats_of
-from .lock_owner import owner, sign
-from .moves import finish_moves, flush, make_moves
+from .lock_owner import check_kept, kept, take
+from .moves import check_targets, finish_moves, flush, make_moves
 from .places import place_problems
 from .seal import broken_seal, seal_key, sealed
 from .state import FORMAT, read_state
@@ -39,8 +38,6 @@ SAMPLES = "samples.npz"
 MODELS = "models"
 LOCK = ".lock"
 WORK = ".work-"
-# Seconds between two attempts to take the lock.
-PAUSE = 0.1
 
 
 class Folder:
@@ -57,6 +54,7 @@ class Folder:
         self.path = Path(path)
         # `file_stat` of evidence that was checked; the next commit notes it
         self.checked: dict[str, list[int]] = {}
+        self._lock: int | None = None
         missing = [name for name in (SETTINGS, STATE) if not (self.path / name).is_file()]
         if missing:
             raise ExpungeError(
@@ -86,28 +84,20 @@ class Folder:
             ExpungeError: Another command works in the folder, a file lies elsewhere (`place_problems`), or the system refuses to
                 write or read a file in the block.
         """
+        place = self.path / LOCK
+        file = take(place, wait)
         try:
-            file = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError as error:
-            raise unwritable(self.path, error) from error
-        try:
-            deadline = time.monotonic() + wait
-            while not lock(file):
-                if time.monotonic() >= deadline:
-                    raise ExpungeError(
-                        f"another command works in {self.path} ({owner(file)}); wait until it ends, or let `expunge forget` wait "
-                        "with --wait-for seconds."
-                    )
-                time.sleep(PAUSE)
-            sign(file)
-            raise_all(place_problems(self.path, (LEDGER, STATE), MODELS))
-            self.recover()
-            yield
+            with kept(file, place):
+                raise_all(place_problems(self.path, (LEDGER, STATE), MODELS))
+                self.recover()
+                self._lock = file
+                yield
         except OSError as error:
             if (told := system_error(self.path, error)) is None:
                 raise
             raise told from error
         finally:
+            self._lock = None
             os.close(file)
 
     def recover(self) -> None:
@@ -120,6 +110,7 @@ class Folder:
         state = self.state()
         if moves := self.open_moves(state):
             raise_all(broken_seal(self.path / STATE, state, self.find(LEDGER, state)))
+            check_targets(self.path, state["moves"], MODELS)
             finish_moves(self.path, moves, LEDGER)
         self._remove_leftovers()
 
@@ -172,10 +163,13 @@ class Folder:
         for file in files:
             flush(file)
         moves = [(str(f.relative_to(self.path)), str(f.relative_to(work))) for f in files]
+        check_targets(self.path, moves, MODELS)
         hashes = {**state.get("files", {}), **_hashes(work, files)}
         try:
             ledger = work / LEDGER if (work / LEDGER).exists() else self.path / LEDGER
             stats = stats_of(work, files, {**state.get("stats", {}), **self.checked}, hashes)
+            if self._lock is not None:
+                check_kept(self._lock, self.path / LOCK)
             write_state(self.path / STATE, {**state, "moves": moves, "files": hashes, "stats": stats}, ledger)
         except OSError as error:
             raise unwritable(self.path / STATE, error) from error

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
+from ..errors import ExpungeError
 from ..receipts.keys import load_private, public_bytes, read_passphrase
 from ..receipts.ledger import Ledger
+from ..receipts.receipt import Receipt
+from ..records.request_file import read_requests
 from .entries import Entries
-from .folder import LEDGER, SETTINGS, STATE, Folder
-from .requests import ProjectRequest
+from .folder import LEDGER, SETTINGS, STATE, Folder, request_file
+from .requests import ProjectRequest, receipts_of
+from .state import request_entries
 
 
 def signing_key(settings: Entries) -> tuple[Path | None, bytes | None]:
@@ -51,20 +56,52 @@ def write_limits(ledger: Ledger, settings: Entries, say: Callable[[str], None]) 
         )
 
 
-def read_states(ledger: Ledger, requests: Sequence[ProjectRequest]) -> list[ProjectRequest]:
-    """Let requests have the states that the ledger gives them. Return the requests that only the ledger has."""
+def read_states(
+    ledger: Ledger, requests: Sequence[ProjectRequest], receipts: Mapping[str, Collection[str]]
+) -> list[ProjectRequest]:
+    """Let requests have the states that the ledger gives them. Return the requests that only the ledger has.
+
+    `receipts` are those of the project (`receipts_of`). A request that was closed with another one is not proved.
+    """
     own = {request.number: request for request in requests}
     others = []
     for entry in ledger.requests():
         if entry.number in own:
-            own[entry.number].read_ledger(entry)
+            own[entry.number].read_ledger(entry, receipts)
         elif not entry.project:
-            others.append(ProjectRequest.of_ledger(entry))
+            others.append(ProjectRequest.of_ledger(entry, receipts))
     return others
 
 
 def ledger_lock(ledger: Path) -> AbstractContextManager[None]:
     """Return the lock of the project that a ledger file belongs to, or a lock of nothing."""
     path = ledger.resolve()
-    inside = path.name == LEDGER and all((path.parent / name).is_file() for name in (SETTINGS, STATE))
-    return Folder(path.parent).locked() if inside else nullcontext()
+    return Folder(path.parent).locked() if _is_of_project(path) else nullcontext()
+
+
+def _is_of_project(ledger: Path) -> bool:
+    return ledger.name == LEDGER and all((ledger.parent / name).is_file() for name in (SETTINGS, STATE))
+
+
+def check_receipt(ledger: Path, number: int, receipt: Path) -> None:
+    """Raise `ExpungeError` if a ledger is that of a project, one of whose runs has a receipt and did not answer a request that waits."""
+    path = ledger.resolve()
+    if not _is_of_project(path) or not receipt.is_file():
+        return
+    folder = Folder(path.parent)
+    state, name = folder.state(), Receipt.load(receipt).id
+    runs = [run for run, entry in enumerate(state["models"]) if entry.get("receipt") == name]
+    kept = request_file(folder, state)
+    known = receipts_of(state, read_requests(kept) if kept.is_file() else ())
+    for entry in request_entries(state):
+        if (
+            runs
+            and entry.number == number
+            and entry.state == "waiting"
+            and not entry.is_answered(name, known)
+        ):
+            reason = f" ({entry.reason})" if entry.reason else ""
+            raise ExpungeError(
+                f"run {runs[0]} of the project in {folder.path} forgot its samples and did not answer request {number}{reason}, so "
+                f"its receipt proves nothing for it; `expunge forget --project {quote(str(folder.path))} --pending` makes a run that does."
+            )

@@ -25,7 +25,7 @@ def left_waiting(
 ) -> list[WaitingRequest]:
     """Return the requests that wait and are not answered by a run, with their samples in today's data and copies of these."""
     numbers, train = {entry.number for entry in answered}, prepared.setting.train
-    entries = [r for r in prepared.requests if r.state == "waiting" and r.is_open and r.number not in numbers]
+    entries = [r for r in prepared.requests if r.waits and r.number not in numbers]
     if not entries:
         return []
     places = {name: at for at, name in enumerate(ids_of(train))}

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ..errors import ExpungeError
+from ..errors import ExpungeError, raise_all
 from ..receipts.ledger_file import LedgerFile, read_head
 from ..receipts.ledger_rows import LedgerHead
 
@@ -28,6 +28,30 @@ def finish_moves(path: Path, moves: Moves, ledger: str) -> None:
     """
     with _same_ledger(path, [source for source, target in moves if target == ledger], path / ledger):
         make_moves(path, moves)
+
+
+def check_targets(path: Path, moves: Moves, models: str) -> None:
+    """Raise `ExpungeError` if the files of a new run would replace those of another one. A signed receipt replaces its own.
+
+    Args:
+        path: The folder of the project.
+        moves: All moves of the change.
+        models: Name of the folder of the models.
+    """
+    targets = [target for _, target in moves if target.startswith(f"{models}/")]
+    if len(targets) < 2:
+        return
+    here = [path / target for target in targets if (path / target).exists()]
+    # moves that a kill interrupted have brought some files to their places already
+    waiting = {target for source, target in moves if (path / source).exists()}
+    raise_all(
+        [
+            f"{file} exists already, and a file of the new run would replace it, so no file is moved; move it out of the folder and keep "
+            "it, and give the command again."
+            for file in here
+            if file.relative_to(path).as_posix() in waiting
+        ]
+    )
 
 
 def make_moves(path: Path, moves: Moves) -> None:

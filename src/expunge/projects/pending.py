@@ -14,9 +14,9 @@ from ..data.samples import Data
 from ..data.split import Split
 from ..errors import ExpungeError, SplitError
 from .answered import Setting
-from .folder import LEDGER
+from .folder import LEDGER, MODELS
 from .prepared import Prepared, Say
-from .requests import ProjectRequest
+from .requests import ProjectRequest, audit_file
 from .settings import ProjectSettings
 from .wanted import Wanted
 
@@ -66,7 +66,10 @@ def still_open(prepared: Prepared, left: Sequence[StaysOpen], say: Say) -> list[
     """
     entries = {entry.number: entry for entry in [*prepared.requests, *prepared.in_ledger]}
     kept = [(entries[number], text) for number, text in left if entries[number].is_open]
-    tried = [_tried(e) if text.startswith(_NOT_PROVED.format(e.number)) else text for e, text in kept]
+    tried = [
+        _tried(e) if not e.foreign and text.startswith(_NOT_PROVED.format(e.number)) else text
+        for e, text in kept
+    ]
     for text in tried:
         say(text)
     return tried
@@ -109,6 +112,8 @@ def _stays_open(
     if here < (total := max(count, entry.samples)):
         gone = f"the data no longer has {total - here:,} of its {total:,} samples, "
         return f"{start}{gone}so no run can prove it. {_remedy(entry, ledger)}"
+    if entry.foreign:
+        return _evidence_again(entry, ledger)
     if entry.tried == settings.attempt(here):
         return _tried(entry)
     return ""
@@ -121,6 +126,17 @@ def _tried(entry: ProjectRequest) -> str:
     return (
         f"{_NOT_PROVED.format(entry.number)} Missing: {'; '.join(entry.missing)}. A run with the same settings gives no other result, so "
         "none was made for it; change the settings of the method or the reference in expunge.toml, or the limits of the ledger."
+    )
+
+
+def _evidence_again(entry: ProjectRequest, ledger: Path) -> str:
+    model = ledger.parent / MODELS / f"{entry.run:04d}.safetensors"
+    own, run = audit_file(model, entry.number), quote(model.with_suffix("").as_posix())
+    audit = quote(own.as_posix()) if own.is_file() else f"{run}.json"
+    return (
+        f"{_NOT_PROVED.format(entry.number)} Missing: {'; '.join(entry.missing)}. Run {entry.run} has answered it: attach its evidence "
+        f"again with `expunge ledger attach {quote(str(ledger))} {entry.number} --record {run}.json --audit {audit} --receipt "
+        f"{run}.receipt.json --ids FILE`, where FILE has the ids of the request, one a line."
     )
 
 

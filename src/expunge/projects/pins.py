@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -18,6 +18,7 @@ from ..sources.spec import check_spec
 from .division import divided_as
 from .fingerprints import Fingerprints, sample_problems
 from .folder import SAMPLES, SETTINGS, Folder, sha256
+from .recognised import check_recognised
 
 # Options of a data spec that name columns, with their defaults.
 _COLUMNS = {"text": "text", "label": "label", "id": "id"}
@@ -65,6 +66,8 @@ def pinned(
     settings: Fixed,
     read: Callable[[Sequence[str]], Source],
     requests: Callable[[], Mapping[str, int]],
+    named: Callable[[], Collection[str]],
+    say: Callable[[str], None],
 ) -> tuple[Source, Pins]:
     """Read the data, and check it and the settings against what the first request fixed.
 
@@ -74,7 +77,9 @@ def pinned(
         settings: Its settings.
         read: Reads the data. It gets the names of the classes, which keep their numbers. Settings that need no data are
             checked before.
-        requests: Returns {id: number of the earlier request that removed this sample}.
+        requests: Returns {id: number of the request that named or removed this sample}.
+        named: Returns the ids of all such samples, also of requests that have no number here.
+        say: Gets a sentence if ids may have been renamed.
 
     Returns:
         The data, in the division of the first request, and what is fixed.
@@ -95,11 +100,20 @@ def pinned(
         return source, Pins(values, current, current, is_new=True)
     known = Fingerprints.load(folder.find(SAMPLES, dict(state)))
     source, current = divided_as(known, source)
+    _in_settings(lambda: check_recognised(known, current, source, named, say))
     if sample_problems(known, current, source, {}):
         problems = sample_problems(known, current, source, requests())
         raise_all([f"{SETTINGS}: data: {text}" for text in problems + _moved_files(old, values)])
     extended = known.extended(current)
     return source, Pins({**old, **values}, extended, current, is_new=extended.has_more_than(known))
+
+
+def _in_settings(check: Callable[[], object]) -> None:
+    """Run a check of the data. Its problems name the file that names the data."""
+    try:
+        check()
+    except ExpungeError as error:
+        raise ExpungeError([f"{SETTINGS}: data: {text}" for text in error.problems]) from error
 
 
 def setting_problems(drawn: Mapping[str, Any], settings: Fixed) -> list[str]:

@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..data.past_requests import PastRequest, find_samples
 from ..errors import ExpungeError, raise_all
 from ..records.checkpoint import Checkpoint
-from ..records.request_file import requests_path
+from ..records.request_file import read_requests, requests_path
 from ..sources.source import Source
 from .division import divided_as
 from .entries import Entries
-from .fingerprints import NAME, Fingerprints, sample_problems
+from .fingerprints import Fingerprints, sample_problems
 from .folder import HELD_OUT, LEDGER, MODELS, SAMPLES, SETTINGS, STATE, Folder, sha256, write_private_json
 from .held_out import any_split
-from .requests import ProjectRequest
+from .later_runs import later_run_problems
+from .recognised import check_recognised, check_validation
+from .requests import ProjectRequest, receipts_of
 from .state import request_entries
 
 
@@ -31,6 +31,7 @@ class Predecessor:
     Args:
         requests: Its requests, without their states in the ledger.
         ledger: Its ledger.
+        receipts: What `receipts_of` returned.
         drawn: The entry `drawn` of its state.
         held_out: Ids of its validation set; empty without one, and if its data has no ids.
         samples: Its fingerprints. None in a project of an earlier version.
@@ -38,6 +39,7 @@ class Predecessor:
 
     requests: list[ProjectRequest]
     ledger: Path
+    receipts: dict[str, set[str]]
     drawn: dict[str, Any]
     held_out: list[str]
     samples: Fingerprints | None
@@ -64,11 +66,9 @@ def predecessor_of(checkpoint: Path) -> Predecessor | None:
             f"{checkpoint} is an older model of its project: later ones answered request{'s' * (len(later) > 1)} {', '.join(later)}; give "
             f"the latest, {root / files[-1]}."
         )
+    raise_all(later_run_problems(root, state, MODELS, STATE))
     names, samples = folder.find(HELD_OUT, state), folder.find(SAMPLES, state)
-    history, known = (
-        folder.find(str(requests_path(Path(files[at]))), state),
-        state["models"][at].get("requests"),
-    )
+    history = folder.find(str(requests_path(Path(files[at]))), state)
     raise_all(
         [
             f"{path} of the project that made {checkpoint} is missing or was changed; restore it from a backup, or copy the model and "
@@ -76,7 +76,7 @@ def predecessor_of(checkpoint: Path) -> Predecessor | None:
             for path, digest in (
                 (names, drawn["held_out"]),
                 (samples, drawn.get("samples")),
-                (history, known),
+                (history, state["models"][at].get("requests")),
             )
             if digest and (not path.is_file() or sha256(path) != digest)
         ]
@@ -84,6 +84,7 @@ def predecessor_of(checkpoint: Path) -> Predecessor | None:
     return Predecessor(
         request_entries(state),
         folder.find(LEDGER, state),
+        receipts_of(state, read_requests(history) if history.is_file() else ()),
         drawn,
         json.loads(names.read_text(encoding="utf-8")) if drawn["held_out"] else [],
         Fingerprints.load(samples) if drawn.get("samples") else None,
@@ -112,7 +113,7 @@ def begin(
     samples = None if before is None else before.samples
     if samples is not None:
         divided, current = divided_as(samples, source)
-        _check_ids(samples, current, divided, answered)
+        check_recognised(samples, current, divided, lambda: {name for r in answered for name in r.ids}, say)
         # with another preprocessing, all contents are others
         samples = None if sample_problems(samples, current, divided, {}) else samples
         source = source if samples is None else divided
@@ -130,6 +131,10 @@ def begin(
         "held_out": "",
     }
     if before is not None and before.held_out:
+        part, data = (
+            ("test", source.test) if settings.validation_from == "test" else ("training", source.train)
+        )
+        check_validation(before.held_out, {name for r in answered for name in r.ids}, data, part)
         write_private_json(work / HELD_OUT, before.held_out)
         entry["held_out"] = sha256(work / HELD_OUT)
     if samples is not None:
@@ -141,20 +146,6 @@ def begin(
             "missing or come from another preprocessing."
         )
     return entry
-
-
-def _check_ids(
-    old: Fingerprints, current: Fingerprints, source: Source, answered: Sequence[PastRequest]
-) -> None:
-    """Raise `ExpungeError` if the data has none of the ids that the old project knew."""
-    if np.isin(current.train[:, NAME], old.train[:, NAME]).any() or not any(r.ids for r in answered):
-        return
-    example = next(r.ids[0] for r in answered if r.ids)
-    now = "0" if source.train.ids is None else str(source.train.ids[0])
-    raise ExpungeError(
-        f"none of the {len(source.train):,} training samples has an id that the project of the model knew (ids such as '{now}' now, "
-        f"'{example}' in its requests), so samples of earlier requests cannot be recognised; give the data with its old ids."
-    )
 
 
 def _is_changed(settings: Entries, source: Source, checkpoint: Checkpoint) -> bool:

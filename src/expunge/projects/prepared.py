@@ -30,6 +30,7 @@ from .folder import HELD_OUT, SETTINGS, Folder, request_file, sha256, write_priv
 from .gone import note_gone, removed_before
 from .held_out import any_split, drawn_ids
 from .pins import Pins, pinned
+from .recognised import check_validation
 from .requests import ProjectRequest
 from .returned import find_returned
 from .settings import ProjectSettings, read_settings
@@ -80,7 +81,13 @@ def prepare(folder: Folder, say: Say, command: str = "") -> Prepared:
     if sha256(path) != entry["sha256"]:
         raise ExpungeError(f"{path} was changed; restore it from a backup.")
     source, pins = pinned(
-        folder, state, settings, lambda known: _load(settings, known), lambda: _removed_by(folder, state)
+        folder,
+        state,
+        settings,
+        lambda known: _load(settings, known),
+        lambda: _removed_by(folder, state),
+        lambda: _named(folder, state),
+        say,
     )
     checkpoint = read_checkpoint(path, settings.ema if first else None)
     model = settings.build(source)
@@ -98,11 +105,14 @@ def prepare(folder: Folder, say: Say, command: str = "") -> Prepared:
     setting = replace(_setting(settings, source, command, trained), returned=returned)
     drawn, of_test = state.get("drawn"), settings.validation_from == "test"
     if drawn and drawn["held_out"] and (of_test or source.train.fingerprint() != drawn["data"]):
+        names = json.loads(folder.find(HELD_OUT, state).read_text(encoding="utf-8"))
+        part, data = ("test", source.test) if of_test else ("training", source.train)
+        here = check_validation(names, _named(folder, state), data, part)
         if drawn["data"] and not of_test:
             say(
-                "the training data has changed since the first request; the validation set stays the same by its ids."
+                "the training data has changed since the first request; the validation set stays the same by its ids, and has "
+                f"{here:,} of its {len(names):,} samples."
             )
-        names = json.loads(folder.find(HELD_OUT, state).read_text(encoding="utf-8"))
         setting = replace(setting, held_out=frozenset(names))
     split = any_split(source, settings.validation, settings.split_seed, settings.validation_from)
     # from the first request on, the fingerprints of the samples say more
@@ -160,6 +170,15 @@ def _answered(
         ]
     )
     return requests
+
+
+def _named(folder: Folder, state: dict[str, Any]) -> set[str]:
+    """Return the ids of all samples that requests named or removed, also those that the first model of the project had answered."""
+    path = request_file(folder, state)
+    answered = read_requests(path) if path.exists() else []
+    return {name for r in state["requests"] for name in r["what"]["ids"]}.union(
+        *(past.ids for past in answered)
+    )
 
 
 def _removed_by(folder: Folder, state: dict[str, Any]) -> dict[str, int]:

@@ -29,9 +29,10 @@ from .plan import Plan, plan_answer
 from .prepared import Prepared, Say, for_requests, prepare, say_nothing
 from .repeated import answer_repeats, answer_without_run, note_repeats
 from .request_scores import renumber
-from .requests import ProjectRequest, ProjectStatus
+from .requests import ProjectRequest
 from .same_subject import note_same_subjects
 from .settings import ProjectSettings, read_settings
+from .shown_status import ProjectStatus
 from .status import completed, states_from_file
 from .together import check_together
 from .wanted import Wanted, wanted
@@ -157,10 +158,8 @@ class Project:
                 try:
                     again = answer_without_run(prepared, entries, splits, kept) if not left else None
                     found = again or self._run(prepared, work, ledger, left)
-                    found.not_proved, found.entries = (
-                        not_proved(ledger, prepared.requests, entries),
-                        list(entries),
-                    )
+                    found.entries = list(entries)
+                    found.not_proved = not_proved(ledger, prepared, entries)
                     found.skipped = still_open(prepared, skipped, self.say)
                 except NotAnswered as error:
                     failed = error

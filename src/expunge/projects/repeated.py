@@ -61,9 +61,11 @@ def answer_by(
         f"request {request.number} asks for samples that request {earlier.number} removed already; run {earlier.run} answers it "
         "too, and nothing is run again."
     )
-    ledger.attach(request.number, ids=request.what["ids"], note=text, **files)
+    ids = request.what["ids"]
     follow(request, earlier, past)
-    return text
+    note = f"{text[:-1]}; UA and MIA are those of request {request.scores_of}." if request.scores_of else text
+    ledger.attach(request.number, ids=ids, note=note, project=True, **files)
+    return note
 
 
 def earlier_of(prepared: Prepared, entry: ProjectRequest, split: Split) -> ProjectRequest | None:

@@ -8,7 +8,9 @@ from typing import Literal
 
 from ..days import REMEDY, is_day
 from ..errors import ExpungeError, raise_all
+from ..receipts.limits import LONGEST
 from ..sources.tables import first_problems, read_csv_rows
+from ..summaries import short
 from .wanted import Wanted
 
 # columns that may stand beside the ids
@@ -95,9 +97,12 @@ def _header_problems(names: list[str], id_column: str) -> list[str]:
 
 def _row_problems(line: int, row: Mapping[str, str], id_column: str) -> list[str]:
     """Return what is wrong with the cells of a row, one sentence each."""
+    subject, most = len(row.get("subject", "").strip()), LONGEST["subject"]
     problems = [] if row[id_column].strip() else [f"line {line} has no id; give one, or remove the line."]
+    if subject > most:
+        problems.append(f"line {line}: the subject has {subject:,} characters; give at most {most}.")
     return problems + [
-        f"line {line}: {name} is {row[name]!r}; {REMEDY}."
+        f"line {line}: {name} is {short(row[name], 40)!r}; {REMEDY}."
         for name in ("due", "received")
         if row.get(name, "").strip() and not is_day(row[name].strip())
     ]

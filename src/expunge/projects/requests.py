@@ -1,8 +1,8 @@
-"""The requests of a project as `state.json` keeps them, and what `expunge status` says of them."""
+"""The requests of a project as `state.json` keeps them, with their states in the ledger."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import date
 from pathlib import Path
@@ -21,7 +21,7 @@ IN_LEDGER = "in ledger only"
 # in the names of files with the audit of one request
 AUDIT = ".request-"
 # fields that the ledger keeps, and not `state.json`
-_OF_LEDGER = ("ledger_state", "missing")
+_OF_LEDGER = ("ledger_state", "missing", "foreign")
 
 
 @dataclass
@@ -52,8 +52,11 @@ class ProjectRequest:
         not_shown: Whether the scores of its own audit do not show that it is forgotten (`ConfidenceChange.warning`).
         unreliable_mia: Whether MIA and MIA_entropy contradict each other in the audit of its run.
         reason: Why it came back, or why the last run did not answer it, in a sentence.
+        scores_of: Number of the request whose scores `then` and `now` are: one with more samples, whose run answered this one too; 0
+            if they are its own.
         ledger_state: Its state in the ledger. `Project.status` reads it; it is not kept in `state.json`.
         missing: What the ledger lacks to call it proved.
+        foreign: Id of the receipt that the ledger has for it and that is of no run of this project which answered it; empty for none.
     """
 
     number: int
@@ -75,8 +78,10 @@ class ProjectRequest:
     not_shown: bool = False
     unreliable_mia: bool = False
     reason: str = ""
+    scores_of: int = 0
     ledger_state: str = ""
     missing: tuple[str, ...] = ()
+    foreign: str = ""
 
     @classmethod
     def new(cls, number: int, due: str, wanted: Wanted, subject: str, split: Split) -> ProjectRequest:
@@ -86,10 +91,10 @@ class ProjectRequest:
         return cls(number, subject, due, what, kind, len(split.forget), request=split.request)
 
     @classmethod
-    def of_ledger(cls, entry: LedgerRequest) -> ProjectRequest:
-        """Make a request that only the ledger has."""
+    def of_ledger(cls, entry: LedgerRequest, receipts: Mapping[str, Collection[str]]) -> ProjectRequest:
+        """Make a request that only the ledger has. `receipts` are those of the project (`receipts_of`)."""
         request = cls(entry.number, entry.subject, entry.due, {}, IN_LEDGER, 0)
-        request.read_ledger(entry)
+        request.read_ledger(entry, receipts)
         return request
 
     @classmethod
@@ -132,9 +137,27 @@ class ProjectRequest:
         """Return whether the due day has passed and the request is open, or done but not proved."""
         return self.is_open and date.fromisoformat(self.due) < today
 
-    def read_ledger(self, request: LedgerRequest) -> None:
-        """Take over what the ledger says of this request."""
+    def read_ledger(self, request: LedgerRequest, receipts: Mapping[str, Collection[str]]) -> None:
+        """Take over what the ledger says of this request. `receipts` are those that count for the project (`receipts_of`)."""
         self.ledger_state, self.missing = request.state, tuple(request.missing)
+        if request.status != "done" or not request.receipt or self.is_answered(request.receipt, receipts):
+            self.foreign = ""
+            return
+        self.ledger_state, self.foreign = NOT_PROVED, request.receipt
+        other = "its run did not answer the request" if request.receipt in receipts else "of another model"
+        self.missing += (f"a receipt of a run of this project ({self.foreign[:11]} is no proof: {other})",)
+
+    def is_answered(self, receipt: str, receipts: Mapping[str, Collection[str]]) -> bool:
+        """Return whether a receipt is of the project, and of a run that answered for the samples of a request that waits."""
+        if receipt not in receipts or self.state != "waiting" or self.kind == IN_LEDGER:
+            return receipt in receipts
+        ids = self.what["ids"]
+        return bool(ids) and set(ids) <= set(receipts[receipt])
+
+    @property
+    def waits(self) -> bool:
+        """Whether no run has answered it, and nobody refused or withdrew it: no run may train on its samples."""
+        return self.state == "waiting" and self.ledger_state not in ("refused", "withdrawn")
 
     def answered(self, run: int, past: PastRequest, known: Mapping[str, Sequence[str]]) -> None:
         """Mark the request as answered by a run, as the model remembers it.
@@ -148,7 +171,7 @@ class ProjectRequest:
         left = {split: [at for at, name in own if name not in removed] for split, own in self._places(known)}
         self.before = {split: places for split, places in left.items() if places and split != past.request}
         self.state, self.run, self.request, self.reason = "done", run, past.request, ""
-        self.audited = run
+        self.audited, self.scores_of = run, 0
         self.then, self.now = dict(past.scores), dict(past.scores)
         self.keep_part(past)
 
@@ -185,66 +208,25 @@ class ProjectRequest:
         return values
 
 
-@dataclass(frozen=True)
-class ProjectStatus:
-    """What `expunge status` shows.
-
-    Args:
-        requests: All requests, in the order of entry.
-        model: File of the latest model, inside the project.
-        today: The day that due days are compared with.
-        problems: Which files of the project are missing or were changed, one sentence each.
-        wrong: What is wrong with `expunge.toml`, one sentence each. `forget` refuses it.
-        old_models: Files of earlier models that are still there. They know what later requests removed.
-        in_ledger: Requests that only the ledger has. Nobody said which samples they name, and no run answers them.
-    """
-
-    requests: list[ProjectRequest]
-    model: str
-    today: date
-    problems: tuple[str, ...] = ()
-    old_models: tuple[str, ...] = ()
-    wrong: tuple[str, ...] = ()
-    in_ledger: tuple[ProjectRequest, ...] = ()
-
-    @property
-    def listed(self) -> list[ProjectRequest]:
-        """All requests of project and ledger, by number."""
-        return sorted([*self.requests, *self.in_ledger], key=lambda r: r.number)
-
-    @property
-    def waiting(self) -> list[ProjectRequest]:
-        """Requests that no run has answered."""
-        return [r for r in self.requests if r.state == "waiting" and r.is_open]
-
-    @property
-    def not_proved(self) -> list[ProjectRequest]:
-        """Requests that a run has answered and that the ledger does not call proved."""
-        return [r for r in self.requests if r.ledger_state == NOT_PROVED]
-
-    @property
-    def overdue(self) -> list[ProjectRequest]:
-        """Requests that are open or not proved, and whose due day has passed, also those that only the ledger has."""
-        return [r for r in self.listed if r.is_overdue(self.today)]
-
-    @property
-    def reopened(self) -> list[ProjectRequest]:
-        """Requests that a run answered and that somebody has opened again in the ledger."""
-        return [r for r in self.requests if r.is_reopened]
-
-    @property
-    def came_back(self) -> list[ProjectRequest]:
-        """Requests whose samples the latest model recognises again."""
-        return [r for r in self.requests if r.state == "came back" and r.is_open]
-
-    @property
-    def exit_code(self) -> int:
-        """2 if `expunge.toml` is wrong; 1 if a request came back or is overdue, or a file is missing or was changed; else 0."""
-        if self.wrong:
-            return 2
-        return 1 if self.overdue or self.came_back or self.problems else 0
-
-
 def audit_file(model: Path, number: int) -> Path:
     """Return the file of the audit of one request, where a run answered several."""
     return model.with_suffix(f"{AUDIT}{number}.json")
+
+
+def receipts_of(state: Mapping[str, Any], answered: Iterable[PastRequest]) -> dict[str, set[str]]:
+    """Return {id of a receipt: ids that its run answered for}. Of another receipt, nothing is known about a project's models.
+
+    They are those of its runs, and of what its model had answered before. A run may have forgotten more than it answered: samples of
+    requests that it declined.
+
+    Args:
+        state: Its state.
+        answered: The requests that its latest model has answered.
+    """
+    found: dict[str, set[str]] = {
+        entry["receipt"]: set() for entry in state["models"] if entry.get("receipt")
+    }
+    for past in answered:
+        if past.receipt:
+            found.setdefault(past.receipt, set()).update(past.ids)
+    return found

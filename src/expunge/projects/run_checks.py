@@ -48,8 +48,8 @@ def model_problems(folder: Folder, state: dict[str, Any]) -> list[str]:
     path, book = folder.find(entry["file"], state), folder.find(LEDGER, state)
     try:
         digest = _hash_of_run(folder, state, number) if number else _first_hash(path)
-        receipts = Ledger(book).receipts() if not number and book.is_file() else []
-        named = Ledger(book).receipts(digest) if book.is_file() and digest else []
+        receipts = Ledger(book).receipts(of_project=True) if not number and book.is_file() else []
+        named = Ledger(book).receipts(digest, of_project=True) if book.is_file() and digest else []
         if number and (problems := _receipt_problems(folder, state, number, digest)):
             return problems
     except ExpungeError as error:

@@ -15,6 +15,7 @@ from torch import nn
 
 from ..data.convert import as_data
 from ..data.past_requests import PastRequest, remember_requests, requests_of
+from ..data.sample_contents import compare_again
 from ..data.samples import Samples
 from ..data.split import Split
 from ..data.waiting import WaitingRequest
@@ -129,10 +130,12 @@ class Session:
         if method is not None:
             setting = replace(setting, method=make(method), trials=count_for(method, AUTO))
         request = wanted(ids=ids, classes=classes, group=group, goal=goal)
+        compare_again(setting.train)
         split = setting.draw(request)
         if (earlier := self._earlier(split)) is not None:
             warnings.warn(
-                "an earlier request removed all these samples already; its answer is returned and nothing was run.",
+                "an earlier request removed all these samples already; its answer is returned, with the scores of all its samples, and "
+                "nothing was run.",
                 RuntimeWarning,
                 stacklevel=2,
             )

@@ -5,10 +5,12 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from ..errors import ExpungeError
 from ..receipts.deletion import ids_hash
+from ..receipts.keys import fingerprint
 from ..receipts.ledger import Ledger
 from ..receipts.ledger_file import read_head
 from ..receipts.receipt import Receipt, receipt_paths
@@ -56,6 +58,7 @@ def sign_receipt(
         check_files(folder, say)
         state, name = folder.state(), f"{MODELS}/{receipt.name}"
         new = sign(Receipt.load(folder.path / name))
+        _check_key(new, folder.path / LEDGER)
         if new.id not in {m.get("receipt") for m in state["models"] if name == _receipt_of(m)}:
             raise ExpungeError(
                 f"{folder.path / name} is not the receipt of its run in {STATE}; restore it from a backup."
@@ -73,6 +76,18 @@ def sign_receipt(
     return new, told
 
 
+def _check_key(new: Receipt, book: Path) -> None:
+    """Raise `ExpungeError` unless the ledger knows the key of a signed receipt. A ledger without keys takes any."""
+    keys, own = Ledger(book).limits.keys, new.envelope["key"]
+    if keys and own["public"] not in keys:
+        known = ", ".join(fingerprint(bytes.fromhex(key)) for key in keys)
+        raise ExpungeError(
+            f"{book} does not know the key {own['fingerprint']}, so its requests would not be proved by this signature; sign with a key "
+            f"that it knows ({known}), or let it know the new one first: write sign_key in {SETTINGS} and run a command of the project, or "
+            f"use `expunge ledger limits {quote(str(book))} --key KEY.pub` with all keys that count."
+        )
+
+
 def _attach(folder: Folder, state: dict[str, Any], ledger: Ledger, new: Receipt, file: Path) -> list[str]:
     """Attach a signed receipt to the requests that are proved by it. Their ids are proved again."""
     known = {past.request: past.ids for past in read_requests(request_file(folder, state))}
@@ -82,13 +97,13 @@ def _attach(folder: Folder, state: dict[str, Any], ledger: Ledger, new: Receipt,
         request = ledger.request(entry.number)
         if request.receipt != new.id or request.status != "done" or not request.proved:
             continue
-        ids = entry.what["ids"] or entry.ids_in(known.get(entry.request, ()))
+        ids = entry.what["ids"] or entry.all_ids(known)
         if ids_hash(request.ids_salt, ids) != request.ids_hash:
             raise ExpungeError(
                 f"the ids of request {entry.number} are not known any more, so its receipt cannot be attached again; sign a copy of the "
                 "receipt (--out), and give it away with a note."
             )
-        after = ledger.attach(entry.number, receipt=file, secret=secret, ids=ids)
+        after = ledger.attach(entry.number, receipt=file, secret=secret, ids=ids, project=True)
         lacks = f"; missing: {'; '.join(after.missing)}" if after.missing else ""
         told.append(f"request {entry.number} is {after.state}{lacks}")
     return told

@@ -105,6 +105,7 @@ class _RequestEntry(_Checked):
     not_shown: bool = False
     unreliable_mia: bool = False
     reason: str = ""
+    scores_of: Annotated[int, Field(ge=0)] = 0
 
 
 class _Seal(_Checked):

@@ -20,11 +20,13 @@ _BACKUP = "restore it from a backup"
 def state_problems(folder: Folder, state: dict[str, Any], ledger: Ledger) -> list[str]:
     """Return where the requests of a state are not those of the ledger, one sentence each.
 
-    Requests that were added with `expunge ledger add`, and have no receipt of the project, are no problem.
+    Requests that were added with `expunge ledger add` are no problem, also if somebody attached a receipt of the project to them.
+    Only a ledger of an earlier version does not say which those are.
     """
     place, entries = folder.path / STATE, {r["number"]: r for r in state["requests"]}
     known = {r.number: r for r in ledger.requests()}
-    receipts = {m["receipt"] for m in state["models"] if m.get("receipt")}
+    marked = any(r.project for r in known.values())
+    receipts = set() if marked else {m["receipt"] for m in state["models"] if m.get("receipt")}
     problems = [
         f"{place} lacks request {n}, which {ledger.path} has as a request of this project; {_BACKUP}."
         for n, r in known.items()

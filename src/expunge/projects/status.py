@@ -9,11 +9,13 @@ from typing import Any
 
 from ..errors import ExpungeError
 from ..receipts.ledger import Ledger
-from .folder import LEDGER, SETTINGS, Folder
+from ..records.request_file import read_requests
+from .folder import LEDGER, SETTINGS, Folder, request_file
 from .ledger_limits import public_key, read_states
 from .pins import setting_problems
-from .requests import ProjectRequest, ProjectStatus
+from .requests import ProjectRequest, receipts_of
 from .settings import read_settings
+from .shown_status import ProjectStatus
 
 
 def completed(folder: Folder, status: ProjectStatus) -> ProjectStatus:
@@ -26,7 +28,7 @@ def completed(folder: Folder, status: ProjectStatus) -> ProjectStatus:
 def status_values(found: ProjectStatus) -> dict[str, Any]:
     """Return a status as JSON holds it: what `expunge status` prints, with the scores of each request, and no ids of samples."""
     kept = ("number", "subject", "kind", "samples", "due", "run", "then", "now", "audited", "gone", "not_shown", "unreliable_mia",
-            "reason", "missing")  # fmt: skip
+            "scores_of", "reason", "missing")  # fmt: skip
     requests = [
         {
             **{name: getattr(r, name) for name in kept},
@@ -69,8 +71,9 @@ def states_from_file(
     Returns:
         The requests that only the ledger has.
     """
-    path = folder.find(LEDGER, state)
+    path, kept = folder.find(LEDGER, state), request_file(folder, state)
     if path.is_file():
         with suppress(ExpungeError):
-            return read_states(Ledger(path), requests)
+            answered = read_requests(kept) if kept.is_file() else []
+            return read_states(Ledger(path), requests, receipts_of(state, answered))
     return []

@@ -14,6 +14,7 @@ from ..data.samples import Data
 from ..data.split import Split
 from ..data.validation_source import ValidationFrom
 from ..errors import SplitError, raise_all
+from ..receipts.limits import LONGEST
 from .arguments import names_of, text_problems
 
 # Name of a request that has no subject.
@@ -55,6 +56,8 @@ class Wanted:
             problems.append(f"goal is {self.goal!r}; give untrain or unlearn, or leave it out.")
         if problems:
             return problems
+        if len(self.subject) > (most := LONGEST["subject"]):
+            problems.append(f"the subject has {len(self.subject):,} characters; give at most {most}.")
         if len(given) != 1:
             problems.append(
                 f"{len(given)} of ids, classes and group are given ({', '.join(given) or 'none'}); give exactly one."

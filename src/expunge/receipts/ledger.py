@@ -105,6 +105,7 @@ class Ledger(LedgerFile):
         note: str = "",
         public_key: Source | bytes | None = None,
         known: Mapping[str, Collection[int]] | None = None,
+        project: bool = False,
     ) -> Request:
         """Attach evidence or a status to a request. If one does not fit, none is entered. Requests that came back are reopened.
 
@@ -121,6 +122,7 @@ class Ledger(LedgerFile):
             public_key: Public key that must have signed the receipt.
             known: {hash of the split of an earlier request: its numbers}, for what an audit says of earlier requests.
                 By default the audits of these requests say which they are.
+            project: Whether a project attaches one of its own runs. A receipt from elsewhere says nothing of its models.
 
         Returns:
             The new state of the request. `reopened` has the numbers of those that an audit reopened.
@@ -133,6 +135,7 @@ class Ledger(LedgerFile):
         with self.transaction() as db:
             book, before = catch_up(db, self.path), read_head(db)
             body = attachment(book, book.known(request), *given, proof, known or {})
+            body |= {"project": True} if project else {}
             rows, unknown = reopened_rows(book, request, body), unknown_returns(book, body)
             insert_row(db, "attach", request, body)
             for number, row in rows.items():

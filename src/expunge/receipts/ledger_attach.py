@@ -10,7 +10,7 @@ from ..errors import raise_all
 from .attachments import audit_entry, receipt_entry, run_entry
 from .deletion import STATUSES, Request, Source, Status
 from .ledger_match import matched, part_split, tags
-from .limits import unsafe_problems
+from .limits import text_problems
 from .reaudit import later_audits, reopening
 from .replay import Book
 
@@ -34,7 +34,7 @@ def attachment(
         ExpungeError: Something does not fit. All problems are listed.
     """
     body: dict[str, Any] = {}
-    problems = unsafe_problems({"note": note})
+    problems = text_problems({"note": note})
     if record is not None:
         body["run"] = run_entry(current, record, problems)
     if audit is not None:

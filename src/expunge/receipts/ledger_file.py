@@ -107,16 +107,22 @@ class LedgerFile:
                 days.pop(request, None)
         return days
 
-    def receipts(self, naming: str = "") -> list[dict[str, Any]]:
+    def receipts(self, naming: str = "", *, of_project: bool = False) -> list[dict[str, Any]]:
         """Return the receipts that rows hold, in the order of entry, as the ledger stores them.
 
         Args:
             naming: A text that the row must hold, such as the hash of a model. Default: all receipts.
+            of_project: Whether to return only those that a project attached after its own runs.
         """
         query = "SELECT body FROM events WHERE kind = 'attach' AND instr(body, '\"receipt\":{') AND instr(body, ?)"
         with self._open() as db:
             bodies = [row[0] for row in db.execute(f"{query} ORDER BY seq", (naming,))]
-        return [body["receipt"] for body in map(self._content, bodies) if "receipt" in body]
+        contents = map(self._content, bodies)
+        return [
+            body["receipt"]
+            for body in contents
+            if "receipt" in body and (body.get("project") or not of_project)
+        ]
 
     def _content(self, body: str) -> dict[str, Any]:
         """Return the content of a row. Raises `ExpungeError` if it cannot be read."""

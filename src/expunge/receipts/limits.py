@@ -17,6 +17,8 @@ MAX_GAP = 5.0
 REFUSED_WORDS = ("under-forgotten", "over-forgotten", "no conclusion", "unchanged")
 # Control characters, surrogates, line separators. They can change what a terminal shows.
 _UNSAFE = ("Cc", "Cs", "Zl", "Zp")
+# Characters that a text of the ledger may have. Rows cannot be deleted, so a mistake would stay for ever.
+LONGEST = {"subject": 200, "note": 2000}
 # Marks that turn the direction of the text after them.
 _TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
@@ -116,6 +118,15 @@ def unsafe_problems(texts: dict[str, str]) -> list[str]:
         "Allowed is printable text. Remove the character."
         for name, text in texts.items()
         if any(map(_is_unsafe, text))
+    ]
+
+
+def text_problems(texts: dict[str, str]) -> list[str]:
+    """List the texts {name: text} of a new row that hold control characters, or are too long."""
+    return unsafe_problems(texts) + [
+        f"the {name} has {len(text):,} characters. Allowed are {LONGEST[name]:,}. Give a shorter one."
+        for name, text in texts.items()
+        if len(text) > LONGEST[name]
     ]
 
 

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from datetime import date, timedelta
 from typing import Any
 
-from ..days import is_day, read_day, utc_today
+from ..days import FIRST, LAST, is_day, read_day, utc_today
 from ..errors import raise_all
 from .deletion import DAYS, asked_hashes, ids_hash, nfc
-from .limits import unsafe_problems
+from .limits import text_problems
 
 # Days that a request may stay open.
 LONGEST = 3650
-# Days to a due day from which a note asks whether it is right: two years.
+# Days between today and a day from which a note asks whether it is right: two years.
 FAR = 731
 
 
@@ -37,7 +37,7 @@ def request_entry(
     problems = []
     if not subject.strip():
         problems.append("the subject is empty. Give a reference that you can trace to the person.")
-    problems += unsafe_problems({"subject": subject, "note": note})
+    problems += text_problems({"subject": subject, "note": note})
     if len(nfc(ids)) < len(ids):
         problems.append("an id repeats. Give each id once.")
     if not all(name.strip() for name in classes):
@@ -71,15 +71,21 @@ def request_entry(
     }
 
 
-def due_note(due: str) -> str:
-    """Return a note on a due day (ISO) that is more than `FAR` days from today (UTC); empty for another."""
+def day_notes(received: str, due: str) -> list[str]:
+    """Return notes on the days (ISO) of a request that are more than `FAR` days from today (UTC)."""
+    ago = (utc_today() - date.fromisoformat(received)).days
     days = (date.fromisoformat(due) - utc_today()).days
-    return f"due on {due} is {days:,} days from today; is the year right?" if days > FAR else ""
+    notes = [f"received on {received} is {ago:,} days before today; is the year right?"] if ago > FAR else []
+    return notes + ([f"due on {due} is {days:,} days from today; is the year right?"] if days > FAR else [])
 
 
 def _day(name: str, text: str, problems: list[str]) -> date | None:
-    """Read an ISO day. Returns None for an empty text, and for a wrong text, which goes to `problems`."""
+    """Read an ISO day. Returns None for an empty text, and for a wrong text or day, which goes to `problems`."""
     if text and not is_day(text):
         problems.append(f"{name} is {text!r}, which is not a day. Write a day as 2026-01-31.")
         return None
-    return read_day(text) if text else None
+    day = read_day(text) if text else None
+    if day and not FIRST <= day <= LAST:
+        problems.append(f"{name} on {day} is not between {FIRST} and {LAST}. Give the right year.")
+        return None
+    return day

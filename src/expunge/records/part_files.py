@@ -66,7 +66,7 @@ class Part:
                 # another process took the folder for one that was left behind, as it had no lock yet
                 continue
             # the same can happen before the lock is taken
-            if self.lock is None or (lock(self.lock) is not False and _is_same(self.lock, self.folder)):
+            if self.lock is None or (lock(self.lock) is not False and is_same(self.lock, self.folder)):
                 return
             self.release()
 
@@ -192,7 +192,8 @@ def lock(handle: int) -> bool | None:
     return True
 
 
-def _is_same(handle: int, path: Path) -> bool:
+def is_same(handle: int, path: Path) -> bool:
+    """Return whether an open file or folder still has its path."""
     try:
         return os.path.samestat(os.fstat(handle), path.stat())
     except OSError:

@@ -36,6 +36,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "record": str,
     "receipt": str,
     "commitment": str,
+    "contents": list,
 }
 
 
@@ -96,9 +97,11 @@ def _entry_problems(path: Path, number: int, entry: Any) -> list[str]:
     start = f"{path}: request {number}"
     if not isinstance(entry, dict):
         return [f"{start} is no table; restore the file."]
+    entry = {"contents": [], **entry}  # files of earlier versions have none
     wrong = [k for k, kind in _TYPES.items() if not isinstance(entry.get(k), kind)]
     if not wrong:
-        wrong = [k for k, check in _CONTENTS.items() if not check(entry[k])]
+        wrong = ["contents"] if len(entry["contents"]) not in (0, len(entry["ids"])) else []
+        wrong += [k for k, check in _CONTENTS.items() if not check(entry[k])]
     problems = [f"{start} has a wrong or missing {', '.join(wrong)}; restore the file."] if wrong else []
     if "goal" not in wrong and entry["goal"] not in get_args(Goal):
         problems.append(
@@ -116,6 +119,7 @@ def _is_score(value: Any) -> bool:
 _CONTENTS: dict[str, Callable[[Any], bool]] = {
     "request": bool,
     "ids": lambda ids: all(type(name) is str for name in ids),
+    "contents": lambda hashes: all(type(text) is str for text in hashes),
     "classes": lambda classes: all(type(k) is int and k >= 0 for k in classes),
     "scores": lambda scores: all(map(_is_score, scores.values())),
 }

@@ -185,7 +185,9 @@ def check_run(
 def _answered(split: Split, method: Method) -> list[PastRequest]:
     """Return the requests that the model of a finished run has answered."""
     earlier = [e.past for e in split.earlier]
-    return [*earlier, split.as_request(method.name())] if split.answers_request else earlier
+    if not split.answers_request:
+        return earlier
+    return [*earlier, split.as_request(method.name(), with_contents=True)]
 
 
 def _with_head(task: Task, model: nn.Module, split: Split, method: Method) -> Task:

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..data.past_requests import requests_of
+from ..data.sample_contents import compare_again
 from ..data.split import Split
 from ..errors import UnlearningFailed
 from ..tasks.task import Task
@@ -64,6 +65,7 @@ def unlearn(
     }
     check_arguments(model=model, split=split, task=task, **options)
     count, made = count_for(method, trials), make(method)
+    compare_again(split.forget.data)
     check_run(made, split.after(requests_of(model)), task, seed=seed, compute=compute, model=model)
     settings = run_settings(made, split, seed)
     with tracked(tracker, f"unlearn {made.name()}", settings) as tracking:
