@@ -252,3 +252,35 @@ def test_status_in_a_pipe_cuts_nothing_and_prints_json(answered, capsys, monkeyp
         (r.number, r.shown_state, r.then) for r in requests
     ]
     assert found["exit_code"] == code and "ids" not in found["requests"][0]
+
+
+@pytest.mark.parametrize("all_of_them", [False, True])
+def test_a_declined_request_has_a_row_its_reason_and_its_number(project, monkeypatch, capsys, all_of_them):
+    from expunge.projects import answer as module
+
+    monkeypatch.setattr(
+        module,
+        "failure",
+        lambda part, **o: "it is still known" if all_of_them or len(part.split.forget) == 1 else "",
+    )
+    project.register([wanted(ids=["p1"], subject="a"), wanted(ids=["p8", "p9"], subject="b")])
+    code = main(["forget", "--project", str(project.path), "--pending"])
+    shown = capsys.readouterr()
+    text = " ".join(shown.out.split())
+    assert code == (3 if all_of_them else 1) and "those of 2 requests together" in text
+    rows = [line.split("│") for line in shown.out.splitlines() if re.match(r"│ [12] \(", line)]
+    assert [row[1].split()[0] for row in rows] == (["1", "2"] if all_of_them else ["2", "1"])
+    assert [row[-2].strip() for row in rows] == (["declined"] * 2 if all_of_them else ["shown", "declined"])
+    assert '"declined": the run does not answer it' in text
+    if all_of_them:
+        return
+    assert "error: the run does not answer request 1: it is still known" in shown.err
+    record = Record.load(project.path / "models/0001.json")
+    assert [e["number"] for e in record.details["requests"]] == [2]
+    (entry,) = record.details["declined"]
+    assert entry["number"] == 1 and entry["reason"] == "it is still known" and entry["samples"] == 1
+    # the scores of the union are the mean over its three samples
+    total = sum(e["UA"] * e["samples"] for e in (*record.details["requests"], entry))
+    assert record.scores["UA"] == pytest.approx(total / 3)
+    report = (project.path / "report.html").read_text()
+    assert "union of 2 requests" in report and "The run does not answer request 1" in report

@@ -27,7 +27,7 @@ def show_answer(project: Project, found: Answer) -> int:
     if found.outcomes:
         # those of the record name requests by the numbers of the project
         show_records([o.record for o in found.outcomes], found.record.details.get("limits", []), None)
-    failed = [f"the run does not answer a request: {text}" for text in found.failures.values()]
+    failed = [f"the run does not answer request {number}: {text}" for number, text in found.declined]
     for text in found.warnings:
         notice(text)
     for text in [*failed, *found.not_proved]:

@@ -17,6 +17,7 @@ from ..records.statistics import (
     grouped,
     request_state,
     row_order,
+    run_requests,
     stat,
     stat_text,
     worse_gap,
@@ -48,7 +49,7 @@ def result_table(records: Sequence[Record], title: str = "", width: int | None =
         width: The columns of the terminal. A table that is wider has gaps and spreads below the scores, and if it must be, no
             memory and no seconds. No number is cut.
     """
-    several = {len(r.details.get("requests") or ()) for r in records} - {0, 1}
+    several = {len(run_requests(r.details)) for r in records} - {0, 1}
     groups = by_method(records)
     seeds = max(map(len, groups), default=1)
     features = any(_gap(r, "features") is not None for r in records)
@@ -166,12 +167,13 @@ def earlier_table(record: Record) -> Table | None:
 
 def requests_table(record: Record) -> Table | None:
     """Return the requests of a run, each with its own scores before and after it. None for a run for one request."""
-    entries = record.details.get("requests") or []
+    entries = run_requests(record.details)
     if len(entries) < 2:
         return None
     table = Table(
         title="requests of this run, each with its own scores",
         caption='percent, before > after the run; "not shown": see the notes below'
+        + ('; "declined": the run does not answer it' if any(e.get("reason") for e in entries) else "")
         + (f"; {UNRELIABLE}" if any(e.get("unreliable_mia") for e in entries) else ""),
     )
     table.add_column("request", no_wrap=True)
@@ -187,7 +189,7 @@ def requests_table(record: Record) -> Table | None:
                 for n in ("UA", "MIA")
             ),
             _score(entry.get("UA_retrained")),
-            "not shown" if entry.get("warning") else "shown",
+            "declined" if entry.get("reason") else "not shown" if entry.get("warning") else "shown",
         )
     return table
 

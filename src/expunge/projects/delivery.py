@@ -85,15 +85,26 @@ def deliver(
         _attach(ledger, entry, own.forget.ids, {**evidence, "audit": audit, "known": known})
     project = latest.model_file.parents[1]
     earlier = [(project / m["file"]).with_suffix(".json") for m in models[-SHOWN_RECORDS + 1 :]]
-    shown = [Record.load(file) for file in earlier if file.exists()]
     references = [o.record for o in found.outcomes[:-1]]
-    write_report(work / REPORT, [*references, *shown, found.record])
+    shows_samples = latest.settings.show_forgotten
+    last = found.outcome.shown_record if shows_samples else found.record
+    write_report(work / REPORT, [*references, *shown_records(earlier), last])
+    if shows_samples:
+        (work / REPORT).chmod(0o600)
     return {
         "file": f"{MODELS}/{out.name}",
         "sha256": sha256(out),
         "receipt": receipt.id,
         "requests": sha256(requests),
     }
+
+
+def shown_records(files: Sequence[Path]) -> list[Record]:
+    """Return the records that exist, without forgotten samples, which records of earlier versions hold."""
+    records = [Record.load(file) for file in files if file.exists()]
+    for record in records:
+        record.details.pop("examples", None)
+    return records
 
 
 def _metadata(latest: Prepared, found: Answer, setting: Setting) -> dict[str, str]:

@@ -184,10 +184,12 @@ class Project:
             except NotAnswered as error:
                 tracking.take_record(error.outcomes[-1].record)
                 mark_failed(ledger, entries, error.reasons, setting.method.name())
+                renumber(error.outcomes[-1].record, prepared.requests, (), entries)
                 error.entries = entries
                 raise
             answered = [entry for k, entry in enumerate(entries) if k not in found.failures]
-            renumber(found.record, prepared.requests, zip(answered, found.requests, strict=True))
+            pairs, declined = zip(answered, found.requests, strict=True), [entries[k] for k in found.failures]
+            renumber(found.record, prepared.requests, pairs, declined)
             tracking.take_record(found.record)
             deliver_answer(prepared, work, ledger, entries, found, setting)
             model = self.path / prepared.state["models"][-1]["file"]

@@ -47,6 +47,7 @@ def renumber(
     record: Record,
     requests: Sequence[ProjectRequest],
     answered: Iterable[tuple[ProjectRequest, PastRequest]],
+    declined: Sequence[ProjectRequest] = (),
 ) -> None:
     """Give the requests in a record the numbers of a project, also in sentences: `status` and ledger name them by these.
 
@@ -56,7 +57,10 @@ def renumber(
         record: The record of a run.
         requests: The requests of the project.
         answered: Those that the run answers, as the model remembers them.
+        declined: Those that it does not answer.
     """
+    for entry, request in zip(record.details.get("declined") or (), declined, strict=False):
+        entry["number"] = request.number
     # of several requests for the same samples, the first one
     numbers = {split: own[0] for split, own in numbers_of(requests).items()}
     answered = list(answered)
