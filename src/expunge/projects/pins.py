@@ -35,6 +35,15 @@ class Fixed(Protocol):
     split_seed: int
 
 
+class OtherInputs(ExpungeError):
+    """Settings, preprocessing or classes are not those of the first request."""
+
+
+def run_was_made(state: Mapping[str, Any]) -> bool:
+    """Return whether the model of a project has answered a request. Until then, nothing but samples is fixed."""
+    return len(state["models"]) > 1 or bool(state["models"][0].get("requests"))
+
+
 @dataclass(frozen=True, eq=False)
 class Pins:
     """Hold what a project fixes.
@@ -85,10 +94,10 @@ def pinned(
     drawn = state.get("drawn") or {}
     old = drawn.get("inputs") or {}
     values = _setting_values(settings)
-    raise_all(setting_problems(drawn, settings))
+    raise_all(setting_problems(drawn, settings), OtherInputs)
     source = read(drawn.get("classes", ()))
     values |= _input_values(source.train)
-    raise_all(_class_problems(drawn, source) + _differences(old, values))
+    raise_all(_class_problems(drawn, source) + _differences(old, values), OtherInputs)
     if not drawn.get("samples"):
         # the first request, or a project of an earlier version
         current = Fingerprints.of(source)
@@ -100,6 +109,21 @@ def pinned(
         raise_all([f"{SETTINGS}: data: {text}" for text in problems + _moved_files(old, values)])
     extended = known.extended(current)
     return source, Pins({**old, **values}, extended, current, is_new=extended.has_more_than(known))
+
+
+def replaced_before_first_run(
+    state: dict[str, Any], read: Callable[[], tuple[Source, Pins]], say: Callable[[str], None]
+) -> tuple[Source, Pins]:
+    """Return what `read` returns. Until a run is made, new settings replace those of the first request in `state`."""
+    try:
+        return read()
+    except OtherInputs as error:
+        if run_was_made(state):
+            raise
+        changed = [text.removeprefix(f"{SETTINGS}: ").partition(";")[0] for text in error.problems]
+        say(f"no run was made yet, so requests that wait now use {SETTINGS} as it is: {'; '.join(changed)}.")
+        del state["drawn"]
+        return read()
 
 
 def setting_problems(drawn: Mapping[str, Any], settings: Fixed) -> list[str]:

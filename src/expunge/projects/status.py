@@ -11,7 +11,7 @@ from ..errors import ExpungeError
 from ..receipts.ledger import Ledger
 from .folder import LEDGER, SETTINGS, Folder
 from .ledger_limits import public_key, read_states
-from .pins import setting_problems
+from .pins import run_was_made, setting_problems
 from .requests import ProjectRequest, ProjectStatus
 from .settings import read_settings
 
@@ -53,7 +53,7 @@ def settings_problems(folder: Folder, state: dict[str, Any]) -> list[str]:
         settings = read_settings(folder.path / SETTINGS)
     except ExpungeError as error:
         return error.problems
-    problems = setting_problems(state.get("drawn") or {}, settings)
+    problems = setting_problems((state.get("drawn") or {}) if run_was_made(state) else {}, settings)
     try:
         public_key(settings)
     except ExpungeError as error:
