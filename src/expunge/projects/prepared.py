@@ -101,7 +101,7 @@ def prepare(folder: Folder, say: Say, command: str = "") -> Prepared:
         say(text)
     setting = replace(_setting(settings, source, command, trained), returned=returned)
     drawn, of_test = state.get("drawn"), settings.validation_from == "test"
-    if drawn and drawn["held_out"] and (of_test or source.train.fingerprint() != drawn["data"]):
+    if drawn and drawn.get("held_out") and (of_test or source.train.fingerprint() != drawn["data"]):
         if drawn["data"] and not of_test:
             say(
                 "the training data has changed since the first request; the validation set stays the same by its ids."
@@ -181,7 +181,8 @@ def _removed_by(folder: Folder, state: dict[str, Any]) -> dict[str, int]:
 
 def drawn_entry(prepared: Prepared, work: Path) -> dict[str, Any]:
     """Return the entry `drawn` of the state. The first request writes the ids of the validation set into `work`."""
-    if entry := prepared.state.get("drawn"):
+    # only the classes stay where settings were replaced before the first run
+    if (entry := prepared.state.get("drawn") or {}).keys() - {"classes"}:
         return {**entry, **prepared.pins.write(work)}
     setting, digest = prepared.setting, ""
     if (
