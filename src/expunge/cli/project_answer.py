@@ -45,6 +45,8 @@ def show_answer(project: Project, found: Answer) -> int:
 def show_not_answered(project: Project, error: NotAnswered) -> int:
     """Print why a run answers no request, and return the exit code."""
     show_records([o.record for o in error.outcomes], [], None)
+    if reason := (error.outcomes[-1].record.details.get("grounds") or {}).get("reference"):
+        notice(reason)
     for text in error.problems:
         print(f"error: {visible(text)}", file=sys.stderr)
     _show_loss(project, error.outcomes, delivered=False)

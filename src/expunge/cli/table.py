@@ -24,6 +24,7 @@ from ..records.statistics import (
 )
 
 UNRELIABLE = "*: MIA and MIA_entropy contradict each other in its own audit, so MIA is unreliable"
+FILE_NUMBERS = "numbers: the order in the request file of the model"
 NOT_SHOWN = '"not shown": its own audit does not show that it is forgotten'
 
 
@@ -148,6 +149,7 @@ def earlier_table(record: Record) -> Table | None:
     table = Table(
         title="other requests of this model",
         caption="percent; in brackets the change since the request's own audit"
+        + ("" if record.details.get("numbers") == "ledger" else f"; {FILE_NUMBERS}")
         + (f"; {NOT_SHOWN}" if any(request_state(e) == "not shown" for e in entries) else "")
         + (f"; {UNRELIABLE}" if any(e.get("unreliable_mia") for e in entries) else ""),
     )

@@ -45,7 +45,10 @@ def earlier_table(record: Record) -> dict[str, Any] | None:
         name = f"{entry.get('number', at)}: {entry.get('scenario', '')}"
         rows.append((name, [fixed(samples, 0), *scores, fixed(number(entry.get("UA_retrained"))), state]))
     titles = ["Samples", "UA (change)", "MIA (change)", "Retrain UA", "State"]
-    return {"titles": titles, "rows": rows, "notes": _notes(_entries(record))} if rows else None
+    notes = _notes(_entries(record))
+    if record.details.get("numbers") != "ledger":
+        notes.append("Numbers: the order in the request file of the model.")
+    return {"titles": titles, "rows": rows, "notes": notes} if rows else None
 
 
 def own_table(record: Record) -> dict[str, Any] | None:
