@@ -108,8 +108,8 @@ def test_details_have_example_images_and_a_feature_plane():
     split = Split.random((x[:60], y[:60]), (x[60:], y[60:]), 0.2)
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 4))
     result = audit(model, split, Classification(4), original=model)
-    assert len(result.details["examples"]) == min(12, len(split.forget))
-    assert all(e["png"] and e["original"] == e["unlearned"] for e in result.details["examples"])
+    assert len(result.examples) == min(12, len(split.forget)) and "examples" not in result.details
+    assert all(e["png"] and e["original"] == e["unlearned"] for e in result.examples)
     plane = result.details["embedding"]
     assert len(plane["unlearned"]["x"]) == len(plane["set"]) == len(plane["label"])
 

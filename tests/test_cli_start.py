@@ -170,7 +170,7 @@ data = load("digits?limit=300")
 split = Split.by_class(data.train, data.test, forget=3)
 model = execute(build("cnn", num_classes=10, shape=data.shape), split.for_original, Retrain(epochs=1), Classification(10)).model
 ours = execute(model, split, SalUn(epochs=1, batch_size=64), Classification(10)).model
-assert audit(ours, split, Classification(10), original=model).details["examples"]
+assert audit(ours, split, Classification(10), original=model).examples
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -122,7 +122,7 @@ def test_lines_under_the_table():
     trials = [vars(Trial({"lr": 0.1}, 2.67, "finished", s, 5.92, 12)) for s in (20.0, 27.8)]
     details = {"trials": trials, "changes": ["RA fell by 22.0 points against the original (98.8 to 76.8)."],
                "stop_target": {"percent": 16.7, "error": 11.8, "samples": 12}}  # fmt: skip
-    record = Record("unlearn", "ugradsl", details=details, machine={})
+    record = Record("unlearn", "ugradsl", settings={"lr": 0.1, "epochs": 1}, details=details, machine={})
     assert table_notes([Record("original", "retrain", machine={}), record]) == [
         "The chosen settings had an estimated gap of 2.67 ± 5.9 points (12 comparable samples).",
         "RTE is the one run that made the model. The 2 trials together took 47.8 s.",
@@ -134,6 +134,18 @@ def test_lines_under_the_table():
         "unlearn", "salun", details={"trials": [{"settings": {}, "distance": 2.0, "status": ""}]}, machine={}
     )
     assert table_notes([old]) == ["The chosen settings had an estimated gap of 2.00 points."]
+
+
+@pytest.mark.parametrize(("lr", "gap"), [(0.1, "1.50"), (0.2, "1.84"), (0.3, "")])
+def test_the_line_on_the_chosen_settings_is_that_of_the_trial_that_was_used(lr, gap):
+    """A project may take another trial than the closest one."""
+    trials = [vars(Trial({"lr": v, "betas": (0, 1)}, d, "finished")) for v, d in ((0.1, 1.5), (0.2, 1.84))]
+    record = Record(
+        "unlearn", "salun", settings={"lr": lr, "betas": [0, 1]}, details={"trials": trials}, machine={}
+    )
+    assert [text for text in table_notes([record]) if "chosen" in text] == (
+        [f"The chosen settings had an estimated gap of {gap} points."] if gap else []
+    )
 
 
 def test_large_losses_and_unchanged_forget_sets_are_said():

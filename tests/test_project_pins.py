@@ -1,4 +1,4 @@
-"""The first request fixes what the model sees: preprocessing, contents and labels of all samples, the division of the data."""
+"""The first run fixes what the model sees: preprocessing, contents and labels of all samples, the division of the data."""
 
 import shutil
 from dataclasses import replace
@@ -23,14 +23,17 @@ from project_office import VALUES, content
 from project_office import edit as edit_state
 
 
-def make(folder, data, model="mlp", **values):
-    """A project with an untrained model and one waiting request, which fixes everything."""
+def make(folder, data, model="mlp", run=False, **values):
+    """A project with an untrained model and one waiting request. A run for another one fixes everything."""
     source = load(data)
     torch.manual_seed(0)
     fresh = build(model, num_classes=len(source.classes), shape=source.shape)
     torch.save(fresh.state_dict(), folder / "mine.pt")
-    entries = {"data": data, "model": model, "validation": 0.0, **values}
+    quick = {"method": "retrain", "settings": {"epochs": 1, "batch_size": 64}, "trials": 0}
+    entries = {"data": data, "model": model, "validation": 0.0, **quick, **values}
     project = Project.create(folder / "project", checked(entries), folder / "mine.pt")
+    if run:
+        project.forget(ids=[str(source.train.ids[1])])
     project.register([wanted(ids=[str(source.train.ids[0])])])
     return project
 
@@ -91,7 +94,7 @@ def posts(tmp_path_factory):
     ],
 )  # fmt: skip
 def test_the_preprocessing_of_pictures_is_fixed(pictures, tmp_path, old, new, words):
-    project = make(tmp_path, f"folder:{pictures}?size=8")
+    project = make(tmp_path, f"folder:{pictures}?size=8", run=True)
     edit(project, old, new)
     refused(project, words)
 
@@ -105,18 +108,28 @@ def test_the_preprocessing_of_pictures_is_fixed(pictures, tmp_path, old, new, wo
     ],
 )
 def test_the_preprocessing_of_texts_is_fixed(posts, tmp_path, option, words):
-    project = make(tmp_path, f"text:{posts}", "text_transformer")
+    project = make(tmp_path, f"text:{posts}", "text_transformer", run=True)
     edit(project, "posts.csv", f"posts.csv?{option}")
     refused(project, words)
 
 
+def test_before_the_first_run_preprocessing_is_free_and_the_column_of_ids_is_not(posts, tmp_path):
+    """An id of another column may name another sample."""
+    project = make(tmp_path, f"text:{posts}", "text_transformer")
+    edit(project, "posts.csv", "posts.csv?text=summary")
+    assert project.plan(pending=True).forget == 1
+    edit(project, "?text=summary", "?id=second")
+    refused(project, "id is 'second', .* drawn with 'id'")
+
+
 def test_options_that_change_no_input_stay_free(pictures, tmp_path, capsys):
     """The control: defaults that are written out, augmentation, and how files are read."""
-    project = make(tmp_path, f"folder:{pictures}?size=8")
+    project = make(tmp_path, f"folder:{pictures}?size=8", run=True)
     edit(project, "?size=8", "?size=8&channels=3&augment=1&hold=1&check=0")
     assert project.plan(pending=True).forget == 1
     edit(project, "&channels=3&augment=1&hold=1", "&workers=0")
     assert project.plan(pending=True).forget == 1
+    # the control
     edit(project, "size=8&", "size=4&")
     assert main(["forget", "--project", str(project.path), "--pending", "--dry-run"]) == 2
     assert "size is '4'" in capsys.readouterr().err

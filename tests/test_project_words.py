@@ -1,12 +1,16 @@
 """What a user of a project reads: the last lines of `forget`, notes, numbers of requests, recipe and limit."""
 
+import ast
 import json
 import re
+import warnings
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+import expunge
 from expunge import Project, Split, TensorData
 from expunge.audit.earlier_requests import not_scored
 from expunge.cli import main
@@ -17,6 +21,7 @@ from expunge.projects.effect import _lost_accuracy
 from expunge.projects.request_scores import renumber
 from expunge.projects.settings import checked
 from expunge.projects.wanted import wanted
+from expunge.projects.words import for_project
 from expunge.records.record import Record
 from expunge.records.statistics import contradicted
 from expunge.sources import load
@@ -207,7 +212,8 @@ def test_sentences_on_requests_without_samples_name_the_numbers_of_the_project()
         for at, (name, scored) in enumerate([("a", "training"), ("b", ""), ("c", "test")], 1)
     ]
     record = SimpleNamespace(
-        details={"earlier_requests": entries, "limits": ["first", *not_scored(entries), "last"]}
+        status="finished",
+        details={"earlier_requests": entries, "limits": ["first", *not_scored(entries), "last"]},
     )
     known = [
         SimpleNamespace(
@@ -252,3 +258,190 @@ def test_status_in_a_pipe_cuts_nothing_and_prints_json(answered, capsys, monkeyp
         (r.number, r.shown_state, r.then) for r in requests
     ]
     assert found["exit_code"] == code and "ids" not in found["requests"][0]
+
+
+@pytest.mark.parametrize("all_of_them", [False, True])
+def test_a_declined_request_has_a_row_its_reason_and_its_number(project, monkeypatch, capsys, all_of_them):
+    from expunge.projects import answer as module
+
+    monkeypatch.setattr(
+        module,
+        "failure",
+        lambda part, **o: "it is still known" if all_of_them or len(part.split.forget) == 1 else "",
+    )
+    project.register([wanted(ids=["p1"], subject="a"), wanted(ids=["p8", "p9"], subject="b")])
+    code = main(["forget", "--project", str(project.path), "--pending"])
+    shown = capsys.readouterr()
+    text = " ".join(shown.out.split())
+    assert code == (3 if all_of_them else 1) and "those of 2 requests together" in text
+    rows = [line.split("│") for line in shown.out.splitlines() if re.match(r"│ [12] \(", line)]
+    assert [row[1].split()[0] for row in rows] == (["1", "2"] if all_of_them else ["2", "1"])
+    assert [row[-2].strip() for row in rows] == (["declined"] * 2 if all_of_them else ["shown", "declined"])
+    assert '"declined": the run does not answer it' in text
+    if all_of_them:
+        return
+    assert "error: the run does not answer request 1: it is still known" in shown.err
+    record = Record.load(project.path / "models/0001.json")
+    assert [e["number"] for e in record.details["requests"]] == [2]
+    (entry,) = record.details["declined"]
+    assert entry["number"] == 1 and entry["reason"] == "it is still known" and entry["samples"] == 1
+    # the scores of the union are the mean over its three samples
+    total = sum(e["UA"] * e["samples"] for e in (*record.details["requests"], entry))
+    assert record.scores["UA"] == pytest.approx(total / 3)
+    report = (project.path / "report.html").read_text()
+    assert "union of 2 requests" in report and "The run does not answer request 1" in report
+
+
+def test_a_failed_run_names_other_requests_by_the_numbers_of_the_ledger(project, monkeypatch, capsys):
+    """Request 2 waits, so the second request that the model has answered is number 3."""
+    from expunge.projects import answer as module
+
+    project.forget(ids=["p1", "p2"])
+    project.register([wanted(ids=["p9"])])
+    project.forget(classes=3)
+    monkeypatch.setattr(module, "failure", lambda part, **o: "no")
+    assert main(["forget", "--project", str(project.path), "--ids", str(ids_file(project, "p20"))]) == 3
+    shown = capsys.readouterr().out
+    assert re.findall(r"^│ (\d) \(", shown, re.MULTILINE) == ["1", "3"] and "request 4 (" in shown
+
+
+def ids_file(project, *names):
+    path = project.path.parent / "ids.txt"
+    path.write_text("\n".join(names))
+    return path
+
+
+def test_a_request_of_an_earlier_project_has_no_number_of_this_one():
+    entry = {
+        "number": 1,
+        "request": "old",
+        "reason": "the accuracy on the 3 samples of request 1 is 9 %",
+        "scored": "training",
+    }
+    record = Record(
+        "unlearn",
+        "salun",
+        details={"earlier_requests": [dict(entry, receipt="ul-A"), dict(entry, receipt="")]},
+    )
+    own = SimpleNamespace(number=1, request="new", before={}, not_shown=False, unreliable_mia=False)
+    renumber(record, [own], [])
+    first, second = record.details["earlier_requests"]
+    assert first["number"] == "ul-A" and "of request ul-A is" in first["reason"]
+    assert second["number"] == "1 of the model's file"
+
+
+def test_tables_outside_of_projects_say_what_the_numbers_count():
+    from expunge.cli.table import earlier_table
+    from expunge.report.request_history import earlier_table as of_report
+
+    entry = {
+        "number": 1,
+        "request": "r",
+        "scenario": "ids",
+        "samples": 2,
+        "came_back": False,
+        "UA_retrained": None,
+    }
+    entry |= {f"{name}{ending}": 1.0 for name in ("UA", "MIA") for ending in ("", "_change")}
+    for numbers, said in ((None, True), ("ledger", False)):
+        record = Record("unlearn", "salun", details={"earlier_requests": [entry], "numbers": numbers})
+        assert ("request file" in earlier_table(record).caption) is said
+        assert any("request file" in note for note in of_report(record)["notes"]) is said
+
+
+def test_a_reference_that_is_not_comparable_says_why_and_what_to_change(
+    office, tmp_path, monkeypatch, capsys
+):
+    from expunge.projects import answer as module
+
+    weak = {"reference": True, "recipe": {"epochs": 1, "lr": 1e-6, "batch_size": 64}}
+    project = Project.create(tmp_path / "weak", checked({**VALUES, **weak}), office / "mine.pt")
+    monkeypatch.setattr(
+        module, "failure", lambda part, **o: "" if part.retrained is not None else "no reference counts"
+    )
+    assert main(["forget", "--project", str(project.path), "--ids", str(ids_file(project, "p1"))]) == 3
+    shown = capsys.readouterr().err
+    assert "The retrained model is not comparable with the original. Its RA is" in shown
+    assert (
+        "by [recipe] in expunge.toml (epochs, lr, batch_size)" in shown
+        and "tolerance of the audit" not in shown
+    )
+
+
+# ---- advice
+
+
+def test_advice_of_a_project_names_entries_and_no_flags_of_other_commands():
+    """Every text with a flag below the packages that a project uses."""
+    root = Path(expunge.__file__).parent
+    packages = ("audit", "data", "masks", "methods", "pipeline", "tasks", "training", "tuning", "records")
+    texts = [
+        text
+        for package in packages
+        for file in sorted((root / package).rglob("*.py"))
+        for text in advice_in(file.read_text(encoding="utf-8"))
+    ]
+    assert len(texts) >= 10
+    assert [text for text in map(for_project, texts) if set(FLAG.findall(text)) - set(OTHERS)] == []
+    assert for_project("Choose another method, or trials='auto' (--trials auto).") == (
+        'Choose another method, or trials = "auto" in expunge.toml.'
+    )
+    shown = "leave copies out (copies='include', --copies include), or not."
+    assert for_project(shown) == 'leave copies out (copies = "include" in expunge.toml), or not.'
+    assert for_project("(validation=0.5, --validation 0.5)") == "(validation = 0.5 in expunge.toml)"
+    assert for_project("give --split-seed 3 (a function for --data must)") == (
+        "give split_seed = 3 in expunge.toml (a function for the entry data of expunge.toml must)"
+    )
+    # the control: what a project has itself
+    assert for_project("give --ids FILE, or --pending") == "give --ids FILE, or --pending"
+
+
+FLAG = re.compile(r"(?<![\w`])--[a-z][a-z-]+")
+# flags in texts that no run of a project reaches: its references are trained, its groups have one value
+OTHERS = ("--forget-group", "--history", "--retrained", "--without-forget")
+
+
+def advice_in(code):
+    """The texts with flags in a file, with their parts joined. Docstrings and tables of flags are left out."""
+    tree = ast.parse(code)
+    documented = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if getattr(node, "body", None) and is_text(node.body)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            documented |= {id(part) for part in node.values}
+            text = "".join(part.value if isinstance(part, ast.Constant) else "{}" for part in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documented:
+            text = node.value
+        else:
+            continue
+        if FLAG.search(text) and " " in text and not text.startswith("--"):
+            yield text
+
+
+def is_text(body):
+    return (
+        isinstance(body, list) and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant)
+    )
+
+
+def test_errors_warnings_and_records_of_a_run_have_the_words_of_a_project(project, monkeypatch):
+    from expunge.projects import project as module
+
+    advice = "do less, or trials='auto' (--trials auto)."
+
+    def warn(*arguments):
+        warnings.warn(advice, RuntimeWarning, stacklevel=2)
+        raise ExpungeError([advice])
+
+    monkeypatch.setattr(module, "answer", warn)
+    words = r'or trials = "auto" in expunge.toml\.$'
+    with pytest.warns(RuntimeWarning, match=words), pytest.raises(ExpungeError, match=words):
+        project.forget(ids=["p1"])
+    record = Record(
+        "unlearn", "salun", status=f"worse: {advice}", details={"notes": [advice], "limits": [advice]}
+    )
+    renumber(record, [], [])
+    assert "--trials" not in f"{record.status} {record.details}"

@@ -51,11 +51,14 @@ class AuditResult:
             gap["features"] is the feature gap (`feature_gap.py`).
         details: Figures that the report draws.
         limits: Sentences on what the audit cannot tell.
+        examples: Up to 12 forgotten samples: picture, id, label and the prediction of each model (`examples.examples`). No
+            record has them, unless somebody asks for it (`Outcome.shown_record`).
     """
 
     scores: Scores
     details: dict[str, Any] = field(default_factory=dict)
     limits: list[str] = field(default_factory=list)
+    examples: list[dict[str, Any]] = field(default_factory=list, repr=False)
 
     @property
     def grounds(self) -> Grounds:

@@ -165,15 +165,15 @@ def summarize(
         scores |= values
         details["measures"] = {name: entry for m in measures for name, entry in m.described().items()}
         limits += problems
-    return AuditResult(scores, details, limits)
+    shown = examples(given) if evaluation.has_logits else []
+    return AuditResult(scores, details, limits, shown)
 
 
 def _classifier_details(given: dict[str, Evaluation], split: Split) -> dict[str, Any]:
-    """The figures that only classifiers have: per class, predictions on forget samples, examples, and the embedding."""
+    """The figures that only classifiers have: per class, predictions on forget samples, and the embedding."""
     details: dict[str, Any] = {
         "per_class": {name: e.per_class for name, e in given.items()},
         "redistribution": {name: e.redistribution for name, e in given.items()},
-        "examples": examples(given),
     }
     if given["unlearned"].forget.features is not None:
         details["embedding"] = embeddings(given)

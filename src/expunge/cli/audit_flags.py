@@ -38,6 +38,7 @@ class AuditFlags:
         measure: Extra measures: names such as ToW, or package.module:Class. Can be repeated.
         history: File with the requests that the checkpoint's model has answered. By default the file beside the checkpoint.
             Their samples are scored too.
+        show_forgotten: Show up to 12 forgotten samples in record and report, each with picture, id and predictions.
     """
 
     checkpoint: Path
@@ -52,6 +53,7 @@ class AuditFlags:
     report: Path | None = None
     measure: tuple[str, ...] = ()
     history: Path | None = None
+    show_forgotten: bool = False
 
     @property
     def tolerances(self) -> Tolerances:

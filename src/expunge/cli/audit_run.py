@@ -90,6 +90,8 @@ def run(
         conclusion = _verdict(outcome, references, settings, model.factory(source), flags.tolerances)
         if conclusion is not None:
             outcome.record.details["verdict"] = plain(conclusion.to_dict())
+        if flags.show_forgotten:
+            outcome.record = outcome.shown_record
         if flags.out is not None:
             outcome.record.save(flags.out)
         tracking.take("finished", scores=outcome.record.scores)

@@ -171,7 +171,11 @@ class DemoSeed:
             for name, method in chosen.items()
             if not method.scenarios or self.split.scenario in method.scenarios
         }
-        return [outcome.record for outcome in pipeline.run(served)]
+        return [self._record(outcome) for outcome in pipeline.run(served)]
+
+    def _record(self, outcome: Outcome) -> Record:
+        """Return the record; of public data, with forgotten samples."""
+        return outcome.shown_record if presets.data_name(self.data) in presets.MODELS else outcome.record
 
     def _write(self, label: str, outcome: Outcome) -> None:
         """Write checkpoint and record of one run."""
@@ -181,4 +185,4 @@ class DemoSeed:
         write_checkpoint(
             self.out / f"{label}{suffix}.safetensors", outcome.model.state_dict(), metadata=metadata
         )
-        outcome.record.save(self.out / f"{label}{suffix}.json")
+        self._record(outcome).save(self.out / f"{label}{suffix}.json")

@@ -9,6 +9,8 @@ from contextvars import ContextVar
 
 from ..secret_text import argument_without_secrets
 
+# flags whose values may name people
+_PERSONAL = ("--subject", "--group", "--forget-group")
 _ARGUMENTS: ContextVar[tuple[str, ...]] = ContextVar("arguments", default=())
 
 
@@ -23,9 +25,29 @@ def invoked_with(arguments: Sequence[str]) -> Iterator[None]:
 
 
 def command_line() -> str:
-    """Return the running command as a line that can be typed again.
+    """Return the running command for a record, as it was typed.
 
-    Bytes of file names that are not valid text are escaped, because JSON cannot hold them. Passwords and tokens are `***`.
+    Subjects and values of groups may name people, and URIs may hold passwords: both are `***`. Bytes of file names that are
+    not valid text are escaped, because JSON cannot hold them.
     """
-    line = shlex.join(["expunge", *map(argument_without_secrets, _ARGUMENTS.get())])
+    line = shlex.join(["expunge", *map(argument_without_secrets, _without_people(_ARGUMENTS.get()))])
     return line.encode("utf-8", "backslashreplace").decode()
+
+
+def _without_people(arguments: Sequence[str]) -> Iterator[str]:
+    """Yield the arguments with `***` for subjects and values of groups. The column of a group stays."""
+    before = ""
+    for argument in arguments:
+        flag, equals, value = argument.partition("=")
+        if before in _PERSONAL:
+            yield _masked(argument)
+        elif equals and flag.replace("_", "-") in _PERSONAL:
+            yield f"{flag}={_masked(value)}"
+        else:
+            yield argument
+        before = argument.replace("_", "-")
+
+
+def _masked(value: str) -> str:
+    column, equals, _ = value.partition("=")
+    return f"{column}=***" if equals else "***"

@@ -27,7 +27,7 @@ def show_answer(project: Project, found: Answer) -> int:
     if found.outcomes:
         # those of the record name requests by the numbers of the project
         show_records([o.record for o in found.outcomes], found.record.details.get("limits", []), None)
-    failed = [f"the run does not answer a request: {text}" for text in found.failures.values()]
+    failed = [f"the run does not answer request {number}: {text}" for number, text in found.declined]
     for text in found.warnings:
         notice(text)
     for text in [*failed, *found.not_proved]:
@@ -45,6 +45,8 @@ def show_answer(project: Project, found: Answer) -> int:
 def show_not_answered(project: Project, error: NotAnswered) -> int:
     """Print why a run answers no request, and return the exit code."""
     show_records([o.record for o in error.outcomes], [], None)
+    if reason := (error.outcomes[-1].record.details.get("grounds") or {}).get("reference"):
+        notice(reason)
     for text in error.problems:
         print(f"error: {visible(text)}", file=sys.stderr)
     _show_loss(project, error.outcomes, delivered=False)

@@ -17,12 +17,14 @@ from ..records.statistics import (
     grouped,
     request_state,
     row_order,
+    run_requests,
     stat,
     stat_text,
     worse_gap,
 )
 
 UNRELIABLE = "*: MIA and MIA_entropy contradict each other in its own audit, so MIA is unreliable"
+FILE_NUMBERS = "numbers: the order in the request file of the model"
 NOT_SHOWN = '"not shown": its own audit does not show that it is forgotten'
 
 
@@ -48,7 +50,7 @@ def result_table(records: Sequence[Record], title: str = "", width: int | None =
         width: The columns of the terminal. A table that is wider has gaps and spreads below the scores, and if it must be, no
             memory and no seconds. No number is cut.
     """
-    several = {len(r.details.get("requests") or ()) for r in records} - {0, 1}
+    several = {len(run_requests(r.details)) for r in records} - {0, 1}
     groups = by_method(records)
     seeds = max(map(len, groups), default=1)
     features = any(_gap(r, "features") is not None for r in records)
@@ -147,6 +149,7 @@ def earlier_table(record: Record) -> Table | None:
     table = Table(
         title="other requests of this model",
         caption="percent; in brackets the change since the request's own audit"
+        + ("" if record.details.get("numbers") == "ledger" else f"; {FILE_NUMBERS}")
         + (f"; {NOT_SHOWN}" if any(request_state(e) == "not shown" for e in entries) else "")
         + (f"; {UNRELIABLE}" if any(e.get("unreliable_mia") for e in entries) else ""),
     )
@@ -166,12 +169,13 @@ def earlier_table(record: Record) -> Table | None:
 
 def requests_table(record: Record) -> Table | None:
     """Return the requests of a run, each with its own scores before and after it. None for a run for one request."""
-    entries = record.details.get("requests") or []
+    entries = run_requests(record.details)
     if len(entries) < 2:
         return None
     table = Table(
         title="requests of this run, each with its own scores",
         caption='percent, before > after the run; "not shown": see the notes below'
+        + ('; "declined": the run does not answer it' if any(e.get("reason") for e in entries) else "")
         + (f"; {UNRELIABLE}" if any(e.get("unreliable_mia") for e in entries) else ""),
     )
     table.add_column("request", no_wrap=True)
@@ -187,7 +191,7 @@ def requests_table(record: Record) -> Table | None:
                 for n in ("UA", "MIA")
             ),
             _score(entry.get("UA_retrained")),
-            "not shown" if entry.get("warning") else "shown",
+            "declined" if entry.get("reason") else "not shown" if entry.get("warning") else "shown",
         )
     return table
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..records.record import Record
+from ..records.record import Record, used_trial
 
 
 def table_notes(records: Sequence[Record]) -> list[str]:
@@ -21,8 +21,9 @@ def _of_run(record: Record) -> list[str]:
 
     lines = []
     trials = [Trial(**entry) for entry in record.details.get("trials") or ()]
-    if trials and record.ended not in ("unchanged", "diverged"):
-        lines.append(f"The chosen settings had an estimated gap of {trials[0].gap_text}.")
+    used = used_trial(record)
+    if used is not None and record.ended != "diverged":
+        lines.append(f"The chosen settings had an estimated gap of {trials[used].gap_text}.")
     if len(trials) > 1:
         seconds = sum(trial.seconds for trial in trials)
         lines.append(

@@ -182,6 +182,8 @@ def _watch(
 def _finish(request: Request, out: Path, outcomes: list[Outcome], like: Checkpoint) -> None:
     """Write and show the results. Raises `UnlearningFailed` for a run without a result, after its table."""
     outcome = outcomes[-1]
+    if request.flags.show_forgotten:
+        outcome.record = outcome.shown_record
     if is_first_process() and not outcome.run.has_result:
         show_outcomes(outcomes, None)
     refuse_failed(out, outcome.run, outcome.record, request.failure, like)

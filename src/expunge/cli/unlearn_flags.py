@@ -39,6 +39,7 @@ class UnlearnFlags:
         history: File with the requests that the checkpoint's model has answered (.requests.json, or a text file with one id
             per line). By default the file beside the checkpoint. No later run trains on their samples.
         rehearse: Forget the samples of earlier requests again in this run.
+        show_forgotten: Show up to 12 forgotten samples in record and report, each with picture, id and predictions.
     """
 
     checkpoint: Path
@@ -52,6 +53,7 @@ class UnlearnFlags:
     measure: tuple[str, ...] = ()
     history: Path | None = None
     rehearse: bool = False
+    show_forgotten: bool = False
 
     def checkpoint_to_write(self, method: Method) -> Path:
         """Return `out`, or the default beside the input."""

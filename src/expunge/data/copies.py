@@ -21,8 +21,6 @@ CopyHandling = Literal["include", "report", "ignore"]
 
 # ids that a sentence shows
 SHOWN_IDS = 5
-# pairs of ids that a record stores of each set
-RECORDED_IDS = 20
 # limits that `repr` shows; with two kinds of copies in three sets it has 12 lines at most
 SHOWN_LIMITS = 3
 
@@ -50,16 +48,10 @@ class CopyPairs:
         return (self.copies.labels != self.of.labels).reshape(len(self), -1).any(1)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the counts and the first 20 pairs of ids, for a record."""
-        first = torch.arange(len(self))[:RECORDED_IDS]
-        entry: dict[str, Any] = {
-            "count": len(self),
-            "other_label": int(self.other_label.sum()),
-            "copies": self.copies.take(first).ids,
-            "of": self.of.take(first).ids,
-        }
-        if self.similarity is not None:
-            entry["similarity"] = [round(float(s), 3) for s in self.similarity[:RECORDED_IDS]]
+        """Return the counts, for a record, and of near copies the lowest similarity. It holds no ids."""
+        entry: dict[str, Any] = {"count": len(self), "other_label": int(self.other_label.sum())}
+        if self.similarity is not None and len(self):
+            entry["similarity"] = round(float(min(self.similarity)), 3)
         return entry
 
 
@@ -200,7 +192,7 @@ class Copies:
         return texts
 
     def to_dict(self) -> dict[str, Any]:
-        """Return counts and the first 20 ids of each set, for a record."""
+        """Return the counts of each set, for a record. It holds no ids."""
         return {
             "handling": self.handling,
             "exact": {part: pairs.to_dict() for part, pairs in self.exact.items()},

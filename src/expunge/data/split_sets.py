@@ -165,7 +165,7 @@ class SplitSets:
             classes=self.forget_classes if self.goal == "unlearn" else (),
             method=method,
             # a list of all earlier requests in each would grow with the square of their number
-            description={k: v for k, v in self.to_dict().items() if k != "earlier"},
+            description={k: v for k, v in {**self.spec, **self.to_dict()}.items() if k != "earlier"},
         )
 
     def after(self, requests: Sequence[PastRequest], *, rehearse: bool | None = None) -> Self:
@@ -258,7 +258,7 @@ class SplitSets:
     def to_dict(self) -> dict[str, Any]:
         """Return what a record stores of the split: how it was drawn, sizes and hashes.
 
-        It holds no ids, except those of the first 20 copies in each set.
+        It holds no ids and no values of groups: they name people.
         """
         later: dict[str, Any] = {"held_out": len(self.held_out)} if len(self.held_out) else {}
         if self.earlier:
@@ -272,8 +272,13 @@ class SplitSets:
             later |= {"request": self.request, "waiting": {str(n): k for n, k in self.waiting.items()}}
         if len(self.copies):
             later["copies_found"] = self.copies.to_dict()
+        spec = {k: v for k, v in self.spec.items() if k != "values"}
+        if "values" in self.spec:
+            # the hash keeps the requests of two groups apart in a report
+            forget = hash_parts(self.forget.data.fingerprint(), self.forget.index)
+            spec |= {"group_values": len(self.spec["values"]), "forget_hash": forget}
         return {
-            **self.spec,
+            **spec,
             **later,
             "scenario": self.scenario,
             "goal": self.goal,

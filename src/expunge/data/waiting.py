@@ -24,12 +24,14 @@ class WaitingRequest:
         index: Positions (n,) of its training samples, and of copies of them that leave too.
         classes: Numbers of the classes that it names as a whole.
         note: Which copies of its samples the data has under other ids, and what is done about them; empty without copies.
+        recorded: The same without ids, for a record.
     """
 
     number: int
     index: Tensor
     classes: tuple[int, ...] = ()
     note: str = ""
+    recorded: str = ""
 
 
 def leave_out(split: Any, requests: Sequence[WaitingRequest]) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -48,6 +48,16 @@ class Outcome:
     def model(self) -> nn.Module:
         """The resulting model."""
         return self.run.model
+
+    @property
+    def shown_record(self) -> Record:
+        """The record with up to 12 forgotten samples: pictures, ids and predictions. For reports whose reader may see them."""
+        shown = self.audit.examples if self.audit is not None else []
+        return (
+            replace(self.record, details={**self.record.details, "examples": plain(shown)})
+            if shown
+            else self.record
+        )
 
 
 @dataclass(eq=False)

@@ -94,6 +94,8 @@ class Pipeline(Scorer):
         start = (original or self.train_original)()
         # after earlier requests, no model of the comparison is scored on their samples
         start.run.split = start.run.split.after(requests_of(start.run.model))
+        # before its scores: a model that fails on the data is an input error, and training may take long
+        self.task.check(start.run.model, start.run.split.retain)
         again = (retrained or self.retrain)(start.run.model)
         make_measures(self.measures, self.task, retrained=again is not None)
         scores = {

@@ -46,20 +46,26 @@ def answer(
     union = setting.for_run(splits, requests_of(model))
     outcomes = _run(model, union, setting)
     outcome, parts = outcomes[-1], parts_of(splits, outcomes)
-    if setting.returned is not None and (sentences := setting.returned.sentences):
+    if setting.returned is not None and (sentences := setting.returned.recorded):
         details = outcome.record.details
         details["returned_copies"] = setting.returned.to_dict()
         details["limits"] = [*details.get("limits", ()), *sentences]
-    if notes := [request.note for request in setting.waiting if request.note]:
+    if notes := [request.recorded for request in setting.waiting if request.recorded]:
         details = outcome.record.details
         details["limits"] = [*details.get("limits", ()), *notes]
     failures = _failures(splits, parts, outcomes, setting.max_loss)
+    answered = [k for k in range(len(splits)) if k not in failures]
+    if parts and failures and len(splits) > 1:
+        entries = described(
+            [parts[k] for k in failures], len(requests_of(model)) + len(answered), _is_exact(outcome)
+        )
+        reasons = [{"reason": text} for text in failures.values()]
+        outcome.record.details["declined"] = [e | r for e, r in zip(entries, reasons, strict=True)]
     if len(failures) == len(splits):
         raise NotAnswered([failures[k] for k in range(len(splits))], outcomes)
     if parts:
         # the ledger accepts no audit without a verdict
         outcome.record.details["verdict"] = parts_of([union], outcomes)[0].verdict
-    answered = [k for k in range(len(splits)) if k not in failures]
     kept = [parts[k] for k in answered] if parts else []
     if kept:
         outcome.record.details["requests"] = described(kept, len(requests_of(model)), _is_exact(outcome))

@@ -219,6 +219,12 @@ class Answer:
         return self.record.scores
 
     @property
+    def declined(self) -> list[tuple[int, str]]:
+        """Number of each request that the run does not answer, and why. They stay open."""
+        entries = self.record.details.get("declined") or []
+        return [(entry["number"], entry["reason"]) for entry in entries]
+
+    @property
     def warnings(self) -> list[str]:
         """Why the scores of requests do not show that they are forgotten, one sentence for each."""
         entries = [] if self.kept else self.record.details.get("requests", [])

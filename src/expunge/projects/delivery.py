@@ -25,8 +25,9 @@ from .answered import Answer, Setting
 from .folder import MODELS, REPORT, sha256
 from .ledger_limits import signing_key
 from .prepared import Prepared
-from .request_scores import apply_audit, numbers_of
+from .request_scores import apply_audit, numbers_of, renumber
 from .requests import ProjectRequest, audit_file
+from .words import for_project, rewrite
 
 # Records that the report shows: all of them would make each request slower than the one before.
 SHOWN_RECORDS = 12
@@ -81,19 +82,32 @@ def deliver(
         audit = record_file
         if found.parts and not found.parts[at].whole:
             owner = part_of(ledger.request(entry.number), own.request, own.forget.ids, secret)
-            audit = found.parts[at].audit_of(found.record, owner).save(audit_file(out, entry.number))
+            own_audit = found.parts[at].audit_of(found.record, owner)
+            rewrite(own_audit)
+            audit = own_audit.save(audit_file(out, entry.number))
         _attach(ledger, entry, own.forget.ids, {**evidence, "audit": audit, "known": known})
     project = latest.model_file.parents[1]
     earlier = [(project / m["file"]).with_suffix(".json") for m in models[-SHOWN_RECORDS + 1 :]]
-    shown = [Record.load(file) for file in earlier if file.exists()]
     references = [o.record for o in found.outcomes[:-1]]
-    write_report(work / REPORT, [*references, *shown, found.record])
+    shows_samples = latest.settings.show_forgotten
+    last = found.outcome.shown_record if shows_samples else found.record
+    write_report(work / REPORT, [*references, *shown_records(earlier), last])
+    if shows_samples:
+        (work / REPORT).chmod(0o600)
     return {
         "file": f"{MODELS}/{out.name}",
         "sha256": sha256(out),
         "receipt": receipt.id,
         "requests": sha256(requests),
     }
+
+
+def shown_records(files: Sequence[Path]) -> list[Record]:
+    """Return the records that exist, without forgotten samples, which records of earlier versions hold."""
+    records = [Record.load(file) for file in files if file.exists()]
+    for record in records:
+        record.details.pop("examples", None)
+    return records
 
 
 def _metadata(latest: Prepared, found: Answer, setting: Setting) -> dict[str, str]:
@@ -126,7 +140,7 @@ def mark_failed(
     ledger: Ledger, entries: Sequence[ProjectRequest], reasons: Sequence[str], method: str
 ) -> None:
     """Write into state and ledger why a run did not answer requests. They stay open."""
-    for entry, reason in zip(entries, reasons, strict=True):
+    for entry, reason in zip(entries, map(for_project, reasons), strict=True):
         entry.reason = reason
         status: Status = "done" if ledger.request(entry.number).status == "done" else "open"
         note = visible(f"a run of {method} did not answer it: {reason}")[: LONGEST["note"]]
@@ -168,7 +182,8 @@ def deliver_answer(
 ) -> None:
     """Write the files of an answer below `work`, and its results into state and ledger. Failed requests stay open."""
     answered = [entry for k, entry in enumerate(entries) if k not in found.failures]
+    left = [entries[k] for k in found.failures]
+    renumber(found.record, prepared.requests, zip(answered, found.requests, strict=True), left)
     model = deliver(prepared, work, ledger, answered, found, setting)
     mark_answered(prepared, ledger, answered, found, model)
-    left = [entries[k] for k in found.failures]
     mark_failed(ledger, left, list(found.failures.values()), setting.method.name())

@@ -132,9 +132,10 @@ def _still_remembered(part: Part) -> str:
     before, after = remembered(part.original), remembered(part.own)
     if after <= before / 2:
         return ""
+    kind = "comparable reference" if part.grounds.reference else "reference"
     return (
         f"the model still tells its samples from unseen ones: their confidences are {after:.2f} higher than chance explains "
-        f"(Kolmogorov-Smirnov distance), and {before:.2f} before the run; at most half of that is allowed without a reference"
+        f"(Kolmogorov-Smirnov distance), and {before:.2f} before the run; at most half of that is allowed without a {kind}"
     )
 
 

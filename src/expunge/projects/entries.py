@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 # digits 16 points for two ids.
 LARGEST_LOSS = 20.0
 # entries that change no result of a run
-_NO_RESULT = {"data", "device", "days", "max_gap", "passphrase_file"}
+_NO_RESULT = {"data", "device", "days", "max_gap", "passphrase_file", "show_forgotten"}
 # a share below 1
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -49,6 +49,8 @@ class Entries(BaseModel):
         days: Days in which a request must be answered, if it names no due day.
         sign_key: Private key that signs receipts. The ledger then asks for its signature. Without it, receipts are unsigned.
         passphrase_file: File whose first line opens the key, if it is locked.
+        show_forgotten: Show up to 12 forgotten samples of the latest run in report.html, with picture, id and predictions. The
+            file is then private. Records never hold them.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -75,6 +77,7 @@ class Entries(BaseModel):
     days: Annotated[int, Field(ge=0, le=3650)] = 28
     sign_key: str | None = None
     passphrase_file: str | None = None
+    show_forgotten: bool = False
 
     def attempt(self, samples: int) -> str:
         """Return a hash (16 hex digits) of what decides the result of a run for a request with this number of samples."""

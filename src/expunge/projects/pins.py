@@ -22,6 +22,8 @@ from .recognised import check_recognised
 
 # Options of a data spec that name columns, with their defaults.
 _COLUMNS = {"text": "text", "label": "label", "id": "id"}
+# which sample an id names, and which class
+_IDENTITY = ("id", "label")
 _REMEDY = "or begin a new project with `expunge init` and the latest model"
 
 
@@ -34,6 +36,15 @@ class Fixed(Protocol):
     validation: float
     validation_from: Literal["train", "test"]
     split_seed: int
+
+
+class OtherInputs(ExpungeError):
+    """Settings or preprocessing are not those of the first request."""
+
+
+def run_was_made(state: Mapping[str, Any]) -> bool:
+    """Return whether the model of a project has answered a request. Until then, only samples and classes are fixed."""
+    return len(state["models"]) > 1 or bool(state["models"][0].get("requests"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,10 +101,13 @@ def pinned(
     drawn = state.get("drawn") or {}
     old = drawn.get("inputs") or {}
     values = _setting_values(settings)
-    raise_all(setting_problems(drawn, settings))
+    # another column may give an id to another sample
+    raise_all(_differences({key: old[key] for key in _IDENTITY if key in old}, values))
+    raise_all(setting_problems(drawn, settings), OtherInputs)
     source = read(drawn.get("classes", ()))
     values |= _input_values(source.train)
-    raise_all(_class_problems(drawn, source) + _differences(old, values))
+    raise_all(_class_problems(drawn, source))
+    raise_all(_differences(old, values), OtherInputs)
     if not drawn.get("samples"):
         # the first request, or a project of an earlier version
         current = Fingerprints.of(source)
@@ -114,6 +128,22 @@ def _in_settings(check: Callable[[], object]) -> None:
         check()
     except ExpungeError as error:
         raise ExpungeError([f"{SETTINGS}: data: {text}" for text in error.problems]) from error
+
+
+def replaced_before_first_run(
+    state: dict[str, Any], read: Callable[[], tuple[Source, Pins]], say: Callable[[str], None]
+) -> tuple[Source, Pins]:
+    """Return what `read` returns. Until a run is made, new settings replace those of the first request in `state`."""
+    try:
+        return read()
+    except OtherInputs as error:
+        if run_was_made(state):
+            raise
+        changed = [text.removeprefix(f"{SETTINGS}: ").partition(";")[0] for text in error.problems]
+        say(f"no run was made yet, so requests that wait now use {SETTINGS} as it is: {'; '.join(changed)}.")
+        # the outputs of the model have the numbers of these classes
+        state["drawn"] = {"classes": state["drawn"]["classes"]}
+        return read()
 
 
 def setting_problems(drawn: Mapping[str, Any], settings: Fixed) -> list[str]:
@@ -184,7 +214,7 @@ def _moved_files(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
 def _drawn_problems(drawn: Mapping[str, Any], settings: Fixed) -> list[str]:
     """Return which settings differ from those that earlier requests were drawn with, one sentence each."""
     # projects of earlier versions drew from the training set
-    known = {"validation_from": "train", **drawn} if drawn else {}
+    known = {"validation_from": "train", **drawn} if "validation" in drawn else {}
     return [
         f"{SETTINGS}: {name} is {getattr(settings, name)}, and the requests of this project were drawn with {known[name]}; write "
         f"{name} = {json.dumps(known[name])}, {_REMEDY}."

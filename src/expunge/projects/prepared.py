@@ -12,7 +12,7 @@ from torch import nn
 
 from ..data.past_requests import PastRequest, remember_requests, requests_of
 from ..data.split import Split
-from ..errors import ExpungeError, raise_all
+from ..errors import ExpungeError, ModelError, raise_all
 from ..pipeline.factory import seeded_factory
 from ..receipts.request_entry import request_entry
 from ..records.checkpoint import Checkpoint, read_checkpoint
@@ -29,11 +29,11 @@ from .answered import Setting
 from .folder import HELD_OUT, SETTINGS, Folder, request_file, sha256, write_private_json
 from .gone import note_gone, removed_before
 from .held_out import any_split, drawn_ids
-from .pins import Pins, pinned
+from .pins import Pins, pinned, replaced_before_first_run
 from .recognised import check_validation
 from .requests import ProjectRequest
 from .returned import find_returned
-from .settings import ProjectSettings, read_settings
+from .settings import ProjectSettings, check_inputs, read_settings
 from .state import request_entries
 from .wanted import NO_SUBJECT, Wanted
 
@@ -80,13 +80,16 @@ def prepare(folder: Folder, say: Say, command: str = "") -> Prepared:
     path = folder.find(entry["file"], state)
     if sha256(path) != entry["sha256"]:
         raise ExpungeError(f"{path} was changed; restore it from a backup.")
-    source, pins = pinned(
-        folder,
+    source, pins = replaced_before_first_run(
         state,
-        settings,
-        lambda known: _load(settings, known),
-        lambda: _removed_by(folder, state),
-        lambda: _named(folder, state),
+        lambda: pinned(
+            folder,
+            state,
+            settings,
+            lambda known: _load(settings, known),
+            lambda: _removed_by(folder, state),
+            lambda: _named(folder, state),
+        ),
         say,
     )
     checkpoint = read_checkpoint(path, settings.ema if first else None)
@@ -104,7 +107,7 @@ def prepare(folder: Folder, say: Say, command: str = "") -> Prepared:
         say(text)
     setting = replace(_setting(settings, source, command, trained), returned=returned)
     drawn, of_test = state.get("drawn"), settings.validation_from == "test"
-    if drawn and drawn["held_out"] and (of_test or source.train.fingerprint() != drawn["data"]):
+    if drawn and drawn.get("held_out") and (of_test or source.train.fingerprint() != drawn["data"]):
         names = json.loads(folder.find(HELD_OUT, state).read_text(encoding="utf-8"))
         part, data = ("test", source.test) if of_test else ("training", source.train)
         here = check_validation(names, _named(folder, state), data, part)
@@ -119,6 +122,10 @@ def prepare(folder: Folder, say: Say, command: str = "") -> Prepared:
     if first and not drawn and (note := check_original(checkpoint, split)):
         say(note.replace(ADVICE, 'set validation_from = "test" in expunge.toml'))
     model = model.to(settings.device)
+    try:
+        check_inputs(model, source)
+    except ModelError as error:
+        raise_all([f"{SETTINGS}: data and model: {text}" for text in error.problems], ModelError)
     return Prepared(state, requests, settings, setting, model, path, pins, trained=trained)
 
 
@@ -192,12 +199,17 @@ def _removed_by(folder: Folder, state: dict[str, Any]) -> dict[str, int]:
 
 def drawn_entry(prepared: Prepared, work: Path) -> dict[str, Any]:
     """Return the entry `drawn` of the state. The first request writes the ids of the validation set into `work`."""
-    if entry := prepared.state.get("drawn"):
+    # only the classes stay where settings were replaced before the first run
+    if (entry := prepared.state.get("drawn") or {}).keys() - {"classes"}:
         return {**entry, **prepared.pins.write(work)}
     setting, digest = prepared.setting, ""
-    if names := drawn_ids(
-        setting.train, setting.test, setting.validation, setting.split_seed, setting.validation_from
+    if (
+        names := drawn_ids(
+            setting.train, setting.test, setting.validation, setting.split_seed, setting.validation_from
+        )
+        or (prepared.root / HELD_OUT).exists()
     ):
+        # a file of settings that were replaced before the first run must not stay
         write_private_json(work / HELD_OUT, names)
         digest = sha256(work / HELD_OUT)
     return {

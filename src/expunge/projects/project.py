@@ -36,6 +36,7 @@ from .shown_status import ProjectStatus
 from .status import completed, states_from_file
 from .together import check_together
 from .wanted import Wanted, wanted
+from .words import for_project, in_project_words
 
 
 class Project:
@@ -63,7 +64,7 @@ class Project:
         check_project(wait, say)
         remove_leftovers(path_of("the folder", path))
         self.folder = files.Folder(path)
-        self.path, self.wait, self.say = self.folder.path, wait, say
+        self.path, self.wait, self.say = self.folder.path, wait, lambda text: say(for_project(text))
 
     def __repr__(self) -> str:
         return f"Project({self.path}, {len(self.folder.state()['requests'])} requests)"
@@ -125,9 +126,9 @@ class Project:
             ExpungeError: The request is wrong. The folder stays as it was.
         """
         what: dict[str, Any] = {"ids": ids, "classes": classes, "group": group, "goal": goal}
-        request = wanted(**what, subject=subject, due=due, received=received)
-        return self.answer([request], command=command)
+        return self.answer([wanted(**what, subject=subject, due=due, received=received)], command=command)
 
+    @in_project_words
     def answer(self, new: Sequence[Wanted] = (), *, pending: bool = False, command: str = "") -> Answer:
         """Answer several requests with one run.
 
@@ -183,16 +184,16 @@ class Project:
             except NotAnswered as error:
                 tracking.take_record(error.outcomes[-1].record)
                 mark_failed(ledger, entries, error.reasons, setting.method.name())
+                renumber(error.outcomes[-1].record, prepared.requests, (), entries)
                 error.entries = entries
                 raise
-            answered = [entry for k, entry in enumerate(entries) if k not in found.failures]
-            renumber(found.record, prepared.requests, zip(answered, found.requests, strict=True))
             tracking.take_record(found.record)
             deliver_answer(prepared, work, ledger, entries, found, setting)
             model = self.path / prepared.state["models"][-1]["file"]
             tracking.wrote(checkpoint=model, report=self.path / files.REPORT)
         return found
 
+    @in_project_words
     def register(self, new: Sequence[Wanted]) -> list[ProjectRequest]:
         """Enter requests that wait for `answer(pending=True)`, and return them. No model is changed."""
         with self.folder.locked(self.wait):
@@ -204,6 +205,7 @@ class Project:
                 commit(self.folder, prepared, work, ledger)
         return entries
 
+    @in_project_words
     def plan(self, new: Sequence[Wanted] = (), *, pending: bool = False) -> Plan:
         """Return what `answer` would do and cost. No file is changed. The checks and errors are those of `answer`."""
         prepared = self._prepare(new)

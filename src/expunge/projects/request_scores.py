@@ -11,6 +11,7 @@ from ..records.record import Record, plain
 from ..records.statistics import contradicted
 from .parts import Part
 from .requests import ProjectRequest
+from .words import rewrite
 
 
 def described(parts: Sequence[Part], earlier: int, exact: bool) -> list[dict[str, Any]]:
@@ -47,16 +48,23 @@ def renumber(
     record: Record,
     requests: Sequence[ProjectRequest],
     answered: Iterable[tuple[ProjectRequest, PastRequest]],
+    declined: Sequence[ProjectRequest] = (),
 ) -> None:
-    """Give the requests in a record the numbers of a project, also in sentences: `status` and ledger name them by these.
+    """Give the requests in a record the numbers of a project, also in sentences, and its advice the words of a project.
 
-    An earlier request also gets what its own audit said of it, and any request the numbers of those that repeat it.
+    `status` and ledger name requests by these numbers. One of an earlier project, which they do not have, is named by its
+    receipt. An earlier request also gets what its own audit said of it, and any request the numbers of those that repeat it.
 
     Args:
         record: The record of a run.
         requests: The requests of the project.
         answered: Those that the run answers, as the model remembers them.
+        declined: Those that it does not answer.
     """
+    rewrite(record)
+    record.details["numbers"] = "ledger"
+    for entry, request in zip(record.details.get("declined") or (), declined, strict=False):
+        entry["number"] = request.number
     # of several requests for the same samples, the first one
     numbers = {split: own[0] for split, own in numbers_of(requests).items()}
     answered = list(answered)
@@ -67,7 +75,8 @@ def renumber(
     before = not_scored(details.get("earlier_requests") or ())
     for name in ("earlier_requests", "requests"):
         for at, entry in enumerate(details.get(name) or ()):
-            old, new = entry["number"], numbers.get(entry["request"], entry["number"])
+            old = entry["number"]
+            new = numbers.get(entry["request"]) or entry.get("receipt") or f"{old} of the model's file"
             if name == "requests" and at < len(own):
                 new = own[at]
             entry["number"] = new

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..data.copies import RECORDED_IDS, SHOWN_IDS, CopyHandling
+from ..data.copies import SHOWN_IDS, CopyHandling
 from ..data.past_requests import PastRequest
 from ..data.samples import Data, Samples
 from ..data.split import Split
@@ -42,21 +42,27 @@ class ReturnedCopies:
     @property
     def sentences(self) -> list[str]:
         """What is done about the copies and about new samples of removed classes, for the user; empty without any."""
-        return [*self._of_copies, *(_new_sentence(name, count) for name, count in self.new.items())]
+        ids = self.copies.take(torch.arange(len(self.copies))[:SHOWN_IDS]).ids
+        more = f" and {len(self.copies) - SHOWN_IDS:,} more" if len(self.copies) > SHOWN_IDS else ""
+        return self._sentences(f" (id{'s' * (len(self.copies) > 1)} {short(', '.join(ids), 60)}{more})")
 
     @property
-    def _of_copies(self) -> list[str]:
+    def recorded(self) -> list[str]:
+        """The same sentences without ids, for a record."""
+        return self._sentences("")
+
+    def _sentences(self, shown: str) -> list[str]:
+        return [*self._of_copies(shown), *(_new_sentence(name, count) for name, count in self.new.items())]
+
+    def _of_copies(self, shown: str) -> list[str]:
         if not len(self.copies):
             return []
         count, one = len(self.copies), len(self.copies) == 1
-        ids = self.copies.take(torch.arange(count)[:SHOWN_IDS]).ids
-        more = f" and {count - SHOWN_IDS:,} more" if count > SHOWN_IDS else ""
-        shown = f"id{'s' * (not one)} {short(', '.join(ids), 60)}{more}"
         numbers = [str(n) for n in self.requests]
         by = f"request{'s' * (len(numbers) > 1)} {', '.join(numbers)}" if numbers else "earlier requests"
         which = f"of {by}, which waits" if self.wait else f"that {by} removed"
         start = (
-            f"{count:,} training sample{' is a copy' if one else 's are copies'} of samples {which} ({shown})"
+            f"{count:,} training sample{' is a copy' if one else 's are copies'} of samples {which}{shown}"
         )
         if self.handling == "include":
             until = " until its run" if self.wait else ""
@@ -89,13 +95,11 @@ class ReturnedCopies:
         return replace(split, retain=retain, validation=validation, withheld=withheld, removed=removed)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return number, requests and the first 20 ids, for a record."""
-        first = self.copies.take(torch.arange(len(self.copies))[:RECORDED_IDS])
+        """Return number and requests, for a record. It holds no ids."""
         return {
             "count": len(self.copies),
             "left_out": self.handling == "include",
             "requests": list(self.requests),
-            "ids": first.ids,
             **({"new_of_classes": dict(self.new)} if self.new else {}),
         }
 
@@ -181,7 +185,11 @@ def with_copies(
         returned = ReturnedCopies(Samples(train, at), (request.number,), handling or "include", wait=True)
         leaving = at if returned.handling == "include" else at[:0]
         index = torch.cat([request.index, leaving]).sort().values
-        found.append(replace(request, index=index, note=" ".join(returned.sentences)))
+        found.append(
+            replace(
+                request, index=index, note=" ".join(returned.sentences), recorded=" ".join(returned.recorded)
+            )
+        )
     return found
 
 

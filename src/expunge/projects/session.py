@@ -158,12 +158,21 @@ class Session:
                 return found
         return None
 
-    def report(self, path: Path | str) -> Path:
-        """Write the report of the last answers as one HTML file, and return its path."""
+    def report(self, path: Path | str, *, show_forgotten: bool = False) -> Path:
+        """Write the report of all answers as one HTML file, and return its path.
+
+        Args:
+            path: The file.
+            show_forgotten: Show up to 12 forgotten samples of each run, with picture, id and predictions.
+
+        Raises:
+            ExpungeError: There is no answer to report on.
+        """
         path = path_of("the report", path)
         if not self.answers:
             raise ExpungeError("there is nothing to report on; call `forget` first.")
-        records = [self.answers[0].outcomes[0].record, *(a.record for a in self.answers)]
+        shown = [a.outcome.shown_record if show_forgotten else a.record for a in self.answers]
+        records = [self.answers[0].outcomes[0].record, *shown]
         return write_report(path, records)
 
 

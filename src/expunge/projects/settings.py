@@ -170,10 +170,17 @@ def load_original(
 
 
 def _check_fit(settings: ProjectSettings, source: Source, checkpoint: Checkpoint) -> None:
-    load_into(settings.build(source), checkpoint)
+    model = settings.build(source)
+    load_into(model, checkpoint)
+    check_inputs(model, source)
     # of a model that has answered requests, the data may have lost samples since
     split = any_split(source, settings.validation, settings.split_seed, settings.validation_from)
     check_original(checkpoint, split, same_data=not public_requests(checkpoint))
+
+
+def check_inputs(model: Any, source: Source) -> None:
+    """Run two samples through the model. Raises `ModelError` with every reason why model and data do not fit."""
+    Classification(len(source.classes)).check(model, source.train.samples())
 
 
 def _trial_problems(settings: ProjectSettings) -> list[str]:

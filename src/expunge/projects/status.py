@@ -12,7 +12,7 @@ from ..receipts.ledger import Ledger
 from ..records.request_file import read_requests
 from .folder import LEDGER, SETTINGS, Folder, request_file
 from .ledger_limits import public_key, read_states
-from .pins import setting_problems
+from .pins import run_was_made, setting_problems
 from .requests import ProjectRequest, receipts_of
 from .settings import read_settings
 from .shown_status import ProjectStatus
@@ -55,7 +55,7 @@ def settings_problems(folder: Folder, state: dict[str, Any]) -> list[str]:
         settings = read_settings(folder.path / SETTINGS)
     except ExpungeError as error:
         return error.problems
-    problems = setting_problems(state.get("drawn") or {}, settings)
+    problems = setting_problems((state.get("drawn") or {}) if run_was_made(state) else {}, settings)
     try:
         public_key(settings)
     except ExpungeError as error:

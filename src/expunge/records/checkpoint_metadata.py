@@ -47,12 +47,11 @@ def metadata_for(role: Role, split: Split, method: Any, seed: int) -> dict[str, 
         "kind": role,
         "train_hash": "" if role == "retrain" else split.train_hash,
         "split_hash": "" if role == "original" else split.hash,
-        # values of groups and ids are names of people
         "split": json.dumps(
             {
                 k: v
                 for k, v in plain(split.to_dict()).items()
-                if k not in ("values", "copies_found", "waiting")
+                if k not in ("group_values", "forget_hash", "copies_found", "waiting")
             }
         ),
         "seed": str(seed),

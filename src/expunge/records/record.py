@@ -193,6 +193,25 @@ def settings_of(settings: Any) -> dict[str, Any]:
     return {k: v for k, v in plain(asdict(settings)).items() if k != "paper" or v}
 
 
+def used_trial(record: Record) -> int | None:
+    """Return the position in `details["trials"]` of the settings that made the model; None if no trial has them.
+
+    It is not always the first, closest one: a project takes the first trial that does no harm where none improves.
+    """
+    trials = record.details.get("trials")
+    if record.ended == "unchanged" or not isinstance(trials, list):
+        return None
+    settings = [trial.get("settings") if isinstance(trial, dict) else None for trial in trials]
+    return next(
+        (
+            k
+            for k, s in enumerate(settings)
+            if isinstance(s, dict) and plain(s).items() <= record.settings.items()
+        ),
+        None,
+    )
+
+
 def machine() -> dict[str, Any]:
     """Return what the numbers of a run depend on: system, processor, GPU and versions. No host name, no path."""
     import torch

@@ -110,6 +110,15 @@ def limit_gap(scores: Mapping[str, Any]) -> Any:
     return gap.get("reliable", gap.get("avg")) if isinstance(gap, Mapping) else None
 
 
+def run_requests(details: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the requests that a run worked on: those that it answers, then those that it does not (`declined`).
+
+    The forget set of the run is the union of all of them.
+    """
+    lists = [details.get(name) for name in ("requests", "declined")]
+    return [e for listed in lists if isinstance(listed, list) for e in listed if isinstance(e, dict)]
+
+
 def request_state(entry: Mapping[str, Any]) -> str:
     """Return what an audit says of a request of an earlier run: an entry of `details["earlier_requests"]`.
 

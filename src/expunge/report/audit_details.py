@@ -6,7 +6,7 @@ import base64
 import binascii
 from typing import Any
 
-from ..records.record import Record
+from ..records.record import Record, used_trial
 from ..records.statistics import TABLE_2X2
 from .number_text import DASH, compact, fixed, setting_text
 from .study import Study
@@ -68,9 +68,7 @@ def trials(record: Record, before: str) -> dict[str, Any]:
     fields = list(dict.fromkeys(str(k) for settings, _ in items for k in settings))
     if not fields:
         return {}
-    used = next((i for i, (s, _) in enumerate(items) if s.items() <= record.settings.items()), None)
-    if record.ended == "unchanged":
-        used = None
+    used = used_trial(record)
     return {
         "titles": fields,
         "why": _why(record, used, before),

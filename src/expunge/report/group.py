@@ -10,7 +10,7 @@ from importlib.resources import files
 from statistics import fmean
 
 from ..records.record import Record
-from ..records.statistics import HEADLINE, Stat, stat
+from ..records.statistics import HEADLINE, Stat, run_requests, stat
 from .values import number, shares, table, texts, total_variation
 
 
@@ -72,9 +72,8 @@ class Group:
 
     @property
     def _requests(self) -> list[object]:
-        """The requests that the first run answers, where its record lists them."""
-        listed = self.runs[0].details.get("requests")
-        return list(listed) if isinstance(listed, list) else []
+        """The requests whose union the first run forgot, where its record lists them."""
+        return list(run_requests(self.runs[0].details))
 
     def score(self, metric: str) -> Stat | None:
         """Return a score over the runs, in percent."""

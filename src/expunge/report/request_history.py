@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..records.record import Record
-from ..records.statistics import contradicted, request_state
+from ..records.statistics import contradicted, request_state, run_requests
 from .number_text import fixed
 from .values import number, table, texts
 
@@ -45,12 +45,15 @@ def earlier_table(record: Record) -> dict[str, Any] | None:
         name = f"{entry.get('number', at)}: {entry.get('scenario', '')}"
         rows.append((name, [fixed(samples, 0), *scores, fixed(number(entry.get("UA_retrained"))), state]))
     titles = ["Samples", "UA (change)", "MIA (change)", "Retrain UA", "State"]
-    return {"titles": titles, "rows": rows, "notes": _notes(_entries(record))} if rows else None
+    notes = _notes(_entries(record))
+    if record.details.get("numbers") != "ledger":
+        notes.append("Numbers: the order in the request file of the model.")
+    return {"titles": titles, "rows": rows, "notes": notes} if rows else None
 
 
 def own_table(record: Record) -> dict[str, Any] | None:
     """Return the requests of a run, each with its own scores, as a grid for the template. None for a run for one request."""
-    entries = _own(record)
+    entries = [table(entry) for entry in run_requests(record.details)]
     if len(entries) < 2:
         return None
     rows = []
@@ -60,7 +63,7 @@ def own_table(record: Record) -> dict[str, Any] | None:
             + _mark(entry, score)
             for score in ("UA", "MIA")
         ]
-        shown = "not shown" if entry.get("warning") else "shown"
+        shown = "declined" if entry.get("reason") else "not shown" if entry.get("warning") else "shown"
         reference = fixed(number(entry.get("UA_retrained")))
         words = ", ".join(texts(entry.get("verdict")))
         cells = [fixed(number(entry.get("samples")), 0), *scores, reference, shown, words]
@@ -70,8 +73,15 @@ def own_table(record: Record) -> dict[str, Any] | None:
 
 
 def warnings(record: Record) -> list[str]:
-    """Return why the scores of requests of a run do not show that they are forgotten, one sentence for each."""
-    return [f"Request {e.get('number', '–')}: {e['warning']}" for e in _own(record) if e.get("warning")]
+    """Return why a run does not answer requests, and why scores do not show that they are forgotten, a sentence for each."""
+    sentences = []
+    for entry in run_requests(record.details):
+        name = f"request {entry.get('number', '–')}"
+        if entry.get("reason"):
+            sentences.append(f"The run does not answer {name}, which stays open: {entry['reason']}.")
+        elif entry.get("warning"):
+            sentences.append(f"{name.capitalize()}: {entry['warning']}")
+    return sentences
 
 
 def _own(record: Record) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ import math
 from ..records.statistics import HEADLINE
 from .glossary import gap_meaning
 from .group import Group
-from .number_text import duration, fixed, listed, points, setting_text
+from .number_text import duration, fixed, listed, points
 from .study import Study, is_generator
 from .values import number, table
 
@@ -101,7 +101,12 @@ def setting(study: Study) -> str:
     elif forget and retain and split.get("scenario") == "random":
         forgotten += f", drawn at random, {100 * forget / (forget + retain):.0f} % of the training set"
     elif split.get("scenario") == "group":
-        forgotten += f" with {split.get('column')} = {setting_text(split.get('values'))}"
+        # records of earlier versions name the values, which may be people
+        values = split.get("values")
+        count = number(split.get("group_values")) or (len(values) if isinstance(values, list) else 1)
+        forgotten += (
+            f", those with {count:,.0f} value{'' if count == 1 else 's'} of the column {split.get('column')}"
+        )
     parameters = number(model.get("parameters"))
     size = f" ({parameters:,.0f} parameters)" if parameters else ""
     return (

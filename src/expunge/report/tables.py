@@ -138,7 +138,8 @@ def _joined(stat: Stat | None) -> str:
 def run_facts(record: Record) -> list[tuple[str, str]]:
     """Return what a run depended on, as names and values. Empty values are left out."""
     split, model = record.split, record.model
-    left_out = ("hash", "train_hash", "sizes", "goal", "classes")
+    # records of earlier versions hold values of groups and ids of copies, which name people
+    left_out = ("hash", "train_hash", "sizes", "goal", "classes", "values", "copies_found")
     facts = [
         ("seed", record.seed),
         ("goal", record.goal),

@@ -44,7 +44,8 @@ def forward_problems(
         # whole numbers may be tokens
         if differ and (batch.x.is_floating_point() or "type" in str(error)):
             problem += f"; the inputs are {batch.x.dtype}, the parameters {dtype}: convert one of them to the type of the other."
-        return [problem]
+            return [problem]
+        return [f"{problem.rstrip('.')}; {_remedy(model, batch.x)}"]
     expected = (len(batch), num_classes)
     if logits.shape != expected:
         return [
@@ -57,3 +58,13 @@ def forward_problems(
             "the model's outputs on the retain set are not finite; check the scale of the inputs and the checkpoint."
         ]
     return []
+
+
+def _remedy(model: nn.Module, x: Any) -> str:
+    """Return what to do about inputs that a model fails on."""
+    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
+    if first is not None and isinstance(x, Tensor) and x.dim() == 4 and first.in_channels != x.shape[1]:
+        wanted = first.in_channels
+        how = f" (for folders and tables of images: the option channels={wanted})" if wanted in (1, 3) else ""
+        return f"the images have {x.shape[1]} channels, and the first convolution takes {wanted}: give such images{how}."
+    return "give inputs of the shape and kind that the model was trained on."

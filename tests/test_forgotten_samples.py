@@ -1,0 +1,160 @@
+"""Records and reports keep no picture, id or name of a forgotten sample, unless somebody asks for them."""
+
+import json
+import re
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from expunge import Classification, Retrain, SalUn, Session, Split, TensorData, audit, train
+from expunge.cli import main
+from expunge.cli.invocation import command_line, invoked_with
+from expunge.models import build
+from expunge.pipeline.outcome import Outcome
+from expunge.projects.settings import checked
+from expunge.records.record import Record
+from expunge.report import page
+from project_office import VALUES
+
+PICTURE = "data:image/png"
+DATA = ["--data", "digits?limit=300&test_limit=100", "--model", "mlp"]
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:1 exact copy of forget samples:UserWarning")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    file = tmp_path_factory.mktemp("trained") / "mine.safetensors"
+    assert not main(["train", *DATA, "--epochs", "2", "--batch-size", "64", "--out", str(file)])
+    return file
+
+
+def forgotten_ids(text, ids):
+    """Those of the ids that a text holds as a whole JSON text."""
+    return [name for name in ids if re.search(rf'"{name}"|\b{name}\b', text)]
+
+
+def test_records_and_report_of_a_project_hold_no_samples_and_no_names(project, capsys):
+    ids = [f"p{k}" for k in range(8, 16)]
+    arguments = ["forget", "--project", str(project.path), "--group", "user=Doe, u1", "--subject", "Jane Doe"]
+    assert main(arguments) == 0
+    for file in (*project.path.glob("models/*.json"), project.path / "report.html"):
+        if ".secret." in file.name or ".requests." in file.name:
+            continue
+        text = file.read_text()
+        assert not forgotten_ids(text, ids) and "Doe" not in text and PICTURE not in text, file.name
+        assert "iVBOR" not in text, file.name
+    record = Record.load(project.path / "models/0001.json")
+    assert "--group 'user=***' --subject '***'" in record.command and record.split["group_values"] == 1
+    # the control: the request file, which is private, has all of it
+    kept = (project.path / "models/0001.requests.json").read_text()
+    assert forgotten_ids(kept, ids) == ids and "Doe, u1" in kept
+
+
+def test_the_report_of_a_project_shows_samples_if_the_settings_ask(project):
+    path = project.path / "expunge.toml"
+    path.write_text(path.read_text().replace("show_forgotten = false", "show_forgotten = true"))
+    project.forget(ids=["p1", "p2"])
+    report = project.path / "report.html"
+    assert report.read_text().count(PICTURE) == 2 and report.stat().st_mode & 0o777 == 0o600
+    assert "examples" not in Record.load(project.path / "models/0001.json").details
+    # the next run without the entry shows none, also not those of the run before
+    path.write_text(path.read_text().replace("show_forgotten = true", "show_forgotten = false"))
+    project.forget(ids=["p3"])
+    assert PICTURE not in report.read_text()
+
+
+def test_pictures_in_records_of_earlier_versions_stay_out_of_new_reports(answered):
+    """An old record keeps its bytes, as receipt and ledger have its hash."""
+    from expunge.projects.delivery import shown_records
+
+    file = answered.path / "models/0001.json"
+    record = Record.load(file)
+    record.details["examples"] = [{"png": "iVBOR", "id": "p1", "label": 1}]
+    record.save(file)
+    (kept,) = shown_records([file])
+    assert "examples" not in kept.details and "examples" in Record.load(file).details
+
+
+def test_a_changed_entry_for_the_report_is_no_other_setting_of_a_run():
+    assert checked(VALUES).attempt(3) == checked({**VALUES, "show_forgotten": True}).attempt(3)
+    # the control
+    assert checked(VALUES).attempt(3) != checked({**VALUES, "seed": 1}).attempt(3)
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_unlearn_and_audit_keep_samples_only_if_asked(trained, tmp_path, capsys, asked):
+    flag = ["--show-forgotten"] if asked else []
+    out, report = tmp_path / "out.safetensors", tmp_path / "report.html"
+    run = ["unlearn", "salun", *DATA, "--checkpoint", str(trained), "--forget-share", "0.1", "--epochs", "1"]
+    assert main([*run, "--trials", "0", "--out", str(out), "--report", str(report), *flag]) in (0, 1)
+    record = Record.load(out.with_suffix(".json"))
+    assert ("examples" in record.details) is asked and (PICTURE in report.read_text()) is asked
+    looked = ["audit", *DATA, "--checkpoint", str(out), "--original", str(trained), "--forget-share", "0.1"]
+    main([*looked, "--out", str(tmp_path / "audit.json"), "--report", str(report), *flag])
+    record = Record.load(tmp_path / "audit.json")
+    assert ("examples" in record.details) is asked and (PICTURE in report.read_text()) is asked
+
+
+def world(groups=None):
+    torch.manual_seed(0)
+    x, y = torch.randint(0, 256, (60, 1, 8, 8), dtype=torch.uint8), torch.arange(60) % 4
+    x[20] = x[3]
+    ids = [f"file-{k}.png" for k in range(40)]
+    data = TensorData(x[:40], y[:40], ids=ids, groups=groups or {}, classes=["a", "b", "c", "d"])
+    return data, TensorData(x[40:], y[40:], classes=["a", "b", "c", "d"])
+
+
+def test_a_split_is_described_without_ids_of_copies_and_values_of_groups():
+    users = [f"user {k // 4}" for k in range(40)]
+    first, test = world({"user": users})
+    splits = [Split.by_group(first, test, "user", [f"user {k}"], validation=0) for k in (0, 1)]
+    texts = [json.dumps(split.to_dict()) for split in splits]
+    assert not any("file-" in text or "user 0" in text or "user 1" in text for text in texts)
+    assert splits[0].to_dict()["copies_found"]["exact"]["retain"] == {"count": 1, "other_label": 1}
+    # a request remembers its values, for messages; its file is private
+    assert splits[0].as_request("salun").description["values"] == ["user 0"]
+    # the requests of two people are no seeds of one request
+    records = [
+        Record(kind="unlearn", method="salun", split=split.to_dict(), scores={"UA": 1.0}) for split in splits
+    ]
+    assert page(records).count("those with 1 value of the column user") == 2
+
+
+def test_a_session_shows_samples_only_if_asked(tmp_path):
+    data, test = world()
+    model = build("mlp", num_classes=4, shape=(1, 8, 8))
+    split = Split.by_class(data, test, 3, validation=0)
+    model = train(model, split, Retrain(epochs=20, lr=0.1, batch_size=8), Classification(4)).model
+    assert audit(model, split, Classification(4)).examples[0]["png"]
+    assert "examples" not in audit(model, split, Classification(4)).details
+    session = Session(model, (data, test), Classification(4), SalUn(epochs=10, lr=0.1, batch_size=8))
+    session.forget(classes=3)
+    for asked in (False, True):
+        text = session.report(tmp_path / "report.html", show_forgotten=asked).read_text()
+        assert (PICTURE in text) is asked
+
+
+def test_a_record_without_an_audit_is_shown_as_it_is():
+    record = Record(kind="unlearn", method="salun")
+    assert Outcome(SimpleNamespace(), record).shown_record is record
+
+
+def test_a_command_in_a_record_names_no_people():
+    line = [
+        "forget",
+        "--subject",
+        "Jane Doe",
+        "--group=author=jane@x.org",
+        "--forget-group",
+        "a=Jane",
+        "--ids",
+        "f",
+    ]
+    with invoked_with(line):
+        assert (
+            command_line()
+            == "expunge forget --subject '***' '--group=author=***' --forget-group 'a=***' --ids f"
+        )
