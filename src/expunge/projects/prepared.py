@@ -89,6 +89,7 @@ def prepare(folder: Folder, say: Say, command: str = "") -> Prepared:
             lambda known: _load(settings, known),
             lambda: _removed_by(folder, state),
             lambda: _named(folder, state),
+            say,
         ),
         say,
     )

@@ -62,7 +62,9 @@ def without_repeats(tensors: Mapping[str, Tensor], repeats: Mapping[str, str]) -
     return {
         name: tensor
         for name, tensor in tensors.items()
-        if (kept := repeats.get(name)) not in tensors or not torch.equal(tensor, tensors[kept])
+        if (kept := repeats.get(name)) is None
+        or kept not in tensors
+        or not torch.equal(tensor, tensors[kept])
     }
 
 
