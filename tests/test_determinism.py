@@ -38,7 +38,8 @@ class Noisy(Dataset):
 
     def __getitem__(self, k):
         noise = np.random.rand() + random.random() + torch.rand(1).item() + self.rng.random()
-        return self.x[k] + 0.1 * noise, self.targets[k]
+        # in [0, 1], as methods that change pixels need it
+        return 0.6 * self.x[k] + 0.1 * noise, self.targets[k]
 
 
 class Interrupted(Exception):
@@ -64,7 +65,15 @@ def problem(workers, count=96):
 
 def quick(name, **more):
     kind = find(name)
-    small = {"epochs": 2, "lr": 1e-3, "batch_size": 48, "max_drop": 100.0, **SMALL, **more}
+    small = {
+        "epochs": 2,
+        "lr": 1e-3,
+        "batch_size": 48,
+        "max_drop": 100.0,
+        "early_stop": False,
+        **SMALL,
+        **more,
+    }
     return kind(**{k: v for k, v in small.items() if k in {f.name for f in fields(kind)}})
 
 

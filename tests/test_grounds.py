@@ -103,8 +103,9 @@ def test_the_tolerance_is_a_setting_and_never_below_the_sampling_error():
 
     assert grounds(89.9, 5000) and not grounds(90.1, 5000)
     assert not grounds(80.0, 5000, reference=20.0) and grounds(98.0, 5000, reference=1.0)
-    # 1.96 sqrt(2 * 0.92 * 0.08 / 20) = 16.8 points for 20 samples at 84 against 100 %
-    assert not grounds(84.0, 20) and grounds(78.0, 20)
+    # 20 samples at 70 against 100 %: the share is (17 + 2) / 24 = 0.79, so 1.96 sqrt(2 * 0.79 * 0.21 / 20) = 25.2 points, and half a
+    # sample, 2.5 points
+    assert not grounds(75.0, 20) and grounds(70.0, 20)
     for value in (-1.0, math.inf, math.nan):
         with pytest.raises(ExpungeError, match="tolerance reference is"):
             Tolerances(reference=value).check()

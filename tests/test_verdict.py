@@ -72,8 +72,16 @@ def test_allowed_distance_by_hand():
     width, measured = allowed_distance([10.0, 12.0, 14.0], 10_000)
     assert measured and width == pytest.approx(4.302652729911275 * 2 * math.sqrt(4 / 3))
     width, measured = allowed_distance([10.0], 400)
-    assert not measured and width == pytest.approx(100 * 1.96 * math.sqrt(2 * 0.09 / 400))
-    assert allowed_distance([0.0], 20)[0] == 5  # one sample of twenty
+    # the share of 40 of 400 with two samples more of each kind, and half a sample
+    share = 42 / 404
+    assert not measured
+    assert width == pytest.approx(100 * (1.96 * math.sqrt(2 * share * (1 - share) / 400) + 0.5 / 400))
+    # 0 of 20 and 3 of 20 differ by chance, and 0 and 4 do not
+    assert allowed_distance([0.0], 20)[0] == pytest.approx(
+        100 * (1.96 * math.sqrt(2 * (2 * 22 / 24**2) / 20) + 0.5 / 20)
+    )
+    assert 15 < allowed_distance([0.0], 20)[0] < 20
+    assert allowed_distance([0.0], 10**6)[0] == 0.5
     assert allowed_distance([0.0, 0.0, 0.0], 10**6)[0] == 0.5
 
 
@@ -199,7 +207,9 @@ def test_rmia_below_one_half_is_over_forgotten():
 
 
 def test_noise_of_an_auc():
-    assert auc_noise({"spread": 0.1, "shadows": 16}) == pytest.approx(0.05)
+    # Student's t of 15 degrees of freedom at 97.5 %, times the standard error 0.1 / 4
+    assert auc_noise({"spread": 0.1, "shadows": 16}) == pytest.approx(2.13145 * 0.025, rel=1e-5)
+    assert auc_noise({"spread": 0.1, "shadows": 1}) == 0.02
     assert auc_noise({"spread": 0.01, "shadows": 16}) == auc_noise({}) == 0.02
     assert auc_noise({"spread": 0.01, "shadows": 16, "auc_null": 0.44}) == pytest.approx(0.06)
 
