@@ -17,7 +17,7 @@ from PIL import Image
 from expunge import ExpungeError, Split, StreamData, TensorData
 from expunge.cli import main
 from expunge.sources import load
-from expunge.sources.shards import expanded
+from expunge.sources.shard_patterns import expanded
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3), dtype=np.uint8)
 LABELS = ["cat", "dog"] * 10

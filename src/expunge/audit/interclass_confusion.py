@@ -7,17 +7,16 @@ Source: Goel et al., arXiv:2201.06640.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ..data.samples import Data, Samples
+from ..data.relabel import relabelled
+from ..data.samples import Samples
 from ..data.split import Split
-from ..data.tensors import TensorData
 from ..errors import ExpungeError, raise_all
 from ..methods.retrain import Retrain
 from ..tasks.classification import Classification
@@ -116,7 +115,7 @@ def confuse(split: Split, pair: tuple[int, int], count: int, seed: int = 0) -> S
     mislabelled = torch.cat(chosen).sort().values
     labels = train.data.labels.clone()
     labels[mislabelled] = pair[0] + pair[1] - labels[mislabelled]
-    data = _relabelled(train.data, labels)
+    data = relabelled(train.data, labels, train.data.classes)
     return replace(
         split,
         forget=Samples(data, mislabelled),
@@ -128,15 +127,6 @@ def confuse(split: Split, pair: tuple[int, int], count: int, seed: int = 0) -> S
         forget_classes=(),
         spec={"scenario": "interclass confusion", "pair": list(pair), "count": count, "seed": seed},
     )
-
-
-def _relabelled(data: Data, labels: Tensor) -> Data:
-    other = copy.copy(data)
-    other.labels = labels
-    if isinstance(other, TensorData):
-        # copies on devices and the content hash belong to the old labels
-        other._on_device, other._fingerprint = {}, None
-    return other
 
 
 def confusion(model: nn.Module, samples: Samples, pair: tuple[int, int], task: Classification) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
@@ -48,6 +49,7 @@ def include_copies(
         SplitError: No sample would be retained, or none of the test samples of the validation set would be left.
     """
     copies = find_copies(train, test, forget, retain, validation, handling, from_test)
+    copies = _with_seen(copies, train, test, ~(forget | validation), from_test, forget)
     copied = torch.zeros_like(forget)
     copied[copies.included] = True
     if not (retain & ~copied).any():
@@ -130,22 +132,6 @@ def find_copies(
     if drawn.any():
         others = np.setdiff1d(in_drawn, drawn_copied, assume_unique=True)
         candidates["validation"] = (test, test_hashes, others)
-    # what else the models were trained on
-    kept = _positions(~(forget | validation) & filled)
-    drawn_seen, seen_of = _exact(
-        hashes.exact, kept, test_hashes.exact, np.setdiff1d(in_drawn, drawn_copied, assume_unique=True)
-    )
-    test_seen, _ = _exact(
-        hashes.exact, kept, test_hashes.exact, np.setdiff1d(in_test, test_copied, assume_unique=True)
-    )
-    candidates = {
-        part: (
-            data,
-            of_data,
-            np.setdiff1d(others, drawn_seen, assume_unique=True) if data is test else others,
-        )
-        for part, (data, of_data, others) in candidates.items()
-    }
     near = _near(train, hashes, _positions(forgotten), candidates)
     return Copies(
         handling,
@@ -154,9 +140,36 @@ def find_copies(
         len(_exact(test_hashes.exact, test_copied, hashes.exact, _positions(forgotten))[0]),
         hashes.kind if hashes.kind == test_hashes.kind else None,
         limits,
-        _pairs(test, drawn_seen, train, seen_of) if len(drawn_seen) else None,
-        len(test_seen),
     )
+
+
+def _with_seen(
+    copies: Copies, train: Data, test: Data, trained: Tensor, from_test: Tensor, forgotten: Tensor
+) -> Copies:
+    """Add the test samples that are exact copies of what else the models were trained on.
+
+    Args:
+        copies: The copies of forget samples.
+        train: The training data.
+        test: The test data.
+        trained: Bool (N,), the training samples outside of forget and validation set.
+        from_test: Bool (M,), the test samples of the validation set.
+        forgotten: Bool (N,), the requested samples. Without any, nothing is looked for.
+    """
+    if copies.handling == "ignore" or not forgotten.any():
+        return copies
+    hashes, test_hashes = hashes_of(train), hashes_of(test)
+    known = torch.zeros(len(test), dtype=torch.bool)
+    for pairs in copies.exact.values():
+        known[pairs.copies.index if pairs.copies.data is test else []] = True
+    found = {}
+    for of_validation, which in ((True, from_test), (False, ~from_test)):
+        others = _positions(which & ~known & torch.from_numpy(~test_hashes.blank))
+        kept = _positions(trained & torch.from_numpy(~hashes.blank))
+        found[of_validation] = _exact(hashes.exact, kept, test_hashes.exact, others)
+    seen, of = found[True]
+    of_seen = _pairs(test, seen, train, of) if len(seen) else None
+    return replace(copies, seen=of_seen, seen_in_test=len(found[False][0]))
 
 
 def _positions(which: Tensor) -> np.ndarray:

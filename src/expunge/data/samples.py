@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from functools import partial
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -197,12 +196,6 @@ class Data(ABC):
             "groups": {k: v[at] for k, v in self.groups.items()},
             **{k: getattr(self, k) for k in ("classes", "augment", "normalize", "name", "read_as")},
         }
-
-    def with_labels(self, labels: Tensor, classes: Sequence[str]) -> Self:
-        """Return the same samples with other labels (N,) and class names. This data stays as it is."""
-        changed = copy.copy(self)
-        changed.labels, changed.classes = labels, list(classes)
-        return changed
 
     @property
     def preparation(self) -> str:

@@ -7,7 +7,7 @@ reads samples that do not fit in memory through a `DataLoader`. Methods and audi
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -130,13 +130,6 @@ class TensorData(Data):
             if resident is None:
                 batch = batch.to(device)
             yield prepare(batch, self.augment, augment, self.normalize)
-
-    def with_labels(self, labels: Tensor, classes: Sequence[str]) -> Self:
-        """Return the same samples with other labels: see `Data.with_labels`."""
-        changed = super().with_labels(labels, classes)
-        # these hold or name the old labels
-        changed._on_device, changed._fingerprint = {}, None
-        return changed
 
     def raw_inputs(self, count: int | None = None) -> Iterator[Inputs]:
         """Yield the tensors of the samples as they are held: see `Data.raw_inputs`."""

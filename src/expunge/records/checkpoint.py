@@ -26,6 +26,7 @@ from .checkpoint_folders import files_left_out, write_folder
 from .checkpoint_reading import Content, choose_state, separate
 from .checkpoint_totals import METADATA_ENTRY, MOST_LISTED
 from .file_names import file_suffix
+from .output_parts import has_prefix, insert
 from .tensor_memory import own_memory, unshared, without_repeats
 from .versions import add_prefix, versions_of, with_versions
 
@@ -189,7 +190,7 @@ def write_checkpoint(
     file = Path(path)
     if like is not None and file.exists() and like.path.exists() and file.samefile(like.path):
         raise CheckpointError(f"{file} is the input, which is never overwritten; give another output file.")
-    prefix = like.prefix if like is not None and not has_prefix(state, like) else ""
+    prefix = like.prefix if like is not None and not has_prefix(state, like.prefix, like.state) else ""
     counters = like.counters if like is not None else {}
     names = like.names if like is not None else {}
     versions = add_prefix(versions_of(state), prefix) if like is not None and not names else {}
@@ -215,11 +216,6 @@ def write_checkpoint(
     return file
 
 
-def has_prefix(state: Mapping[str, Tensor], like: Checkpoint) -> bool:
-    """Whether the names of a state have the prefix of the input already, as those of a model in DataParallel."""
-    return bool(like.prefix) and state.keys() == {like.prefix + name for name in like.state}
-
-
 def _write_torch(
     file: Path, tensors: Mapping[str, Tensor], texts: dict[str, str], like: Checkpoint | None
 ) -> None:
@@ -230,7 +226,7 @@ def _write_torch(
         if texts:
             add_archive_metadata(file, texts)
         return
-    content = _insert(like.rest if like is not None else {}, keys or ("state_dict",), tensors)
+    content = insert(like.rest if like is not None else {}, keys or ("state_dict",), tensors)
     torch.save({**content, METADATA_ENTRY: texts} if texts else content, file)
 
 
@@ -252,12 +248,3 @@ def dropped_metadata(like: Checkpoint) -> dict[str, str]:
     if like.nest is not None and (like.ema is not None or like.other_states):
         texts["entry"] = like.nest
     return texts
-
-
-def _insert(rest: Any, keys: Keys, tensors: Mapping[str, Tensor]) -> Any:
-    """Put the state dict where the input had it. A list holds nothing but it."""
-    if not keys:
-        return tensors
-    if rest is None:
-        return [_insert(None, keys[1:], tensors)]
-    return {**rest, keys[0]: _insert(rest.get(keys[0]), keys[1:], tensors)}

@@ -59,13 +59,12 @@ def without_repeats(tensors: Mapping[str, Tensor], repeats: Mapping[str, str]) -
         tensors: {name: tensor}.
         repeats: {name: name of the tensor that it repeats}. Where the values differ, both stay.
     """
-    return {
-        name: tensor
-        for name, tensor in tensors.items()
-        if (kept := repeats.get(name)) is None
-        or kept not in tensors
-        or not torch.equal(tensor, tensors[kept])
+    gone = {
+        name
+        for name, kept in repeats.items()
+        if name in tensors and kept in tensors and torch.equal(tensors[name], tensors[kept])
     }
+    return {name: tensor for name, tensor in tensors.items() if name not in gone}
 
 
 def same_memory(tensors: Mapping[str, Tensor]) -> dict[str, str]:

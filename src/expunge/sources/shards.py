@@ -5,12 +5,10 @@ The headers of a shard are read once. An image is read from its place in the sha
 
 from __future__ import annotations
 
-import glob
 import io
 import json
-import re
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,11 +17,11 @@ import numpy as np
 
 from ..data.id_forms import encodable
 from ..data.resize import Resize
-from ..errors import ExpungeError, raise_all
+from ..errors import raise_all
 from .image_walk import readable_suffixes
 from .images import DecodedImages, image_data, image_resize, warn_unread
 from .labels import in_order, label_names
-from .regular_files import check_regular
+from .shard_patterns import expanded
 from .source import Source
 from .table_rows import check_same_labels, groups_of, ids_of_test, row_parts, table_problems
 from .tables import Row, Table
@@ -130,44 +128,6 @@ def read_shards(path: Path, options: dict[str, str], known: Sequence[str] = ()) 
     return Source(data[0], data[1], classes, resize.shape, encodable(path.stem))
 
 
-def expanded(pattern: str) -> list[Path]:
-    """Return the shards of a folder, a file or a pattern, in the order of their names.
-
-    Raises:
-        ExpungeError: There are none, or one of them is missing or no regular file. Lists every one.
-    """
-    if Path(pattern).is_dir():
-        files = sorted(Path(pattern).glob("*.tar"))
-    else:
-        files = [
-            Path(name).expanduser() for part in _braces(pattern) for name in sorted(glob.glob(part)) or [part]
-        ]
-    if not files:
-        raise ExpungeError(
-            f"{pattern} has no .tar files; give a folder of shards, or a pattern such as train-{{000..004}}.tar."
-        )
-    problems = []
-    for file in files:
-        try:
-            check_regular(file)
-        except ExpungeError as error:
-            problems += error.problems
-    raise_all(problems)
-    return files
-
-
-def _braces(pattern: str) -> Iterator[str]:
-    """Yield the names that `{000..004}` and `{a,b}` stand for."""
-    found = re.search(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}", pattern)
-    if found is None:
-        yield pattern
-        return
-    first, last, words = found.groups()
-    numbers = range(int(first), int(last) + 1) if words is None else ()
-    for word in words.split(",") if words is not None else (str(n).zfill(len(first)) for n in numbers):
-        yield from _braces(pattern[: found.start()] + word + pattern[found.end() :])
-
-
 def _read(files: list[Path], suffixes: frozenset[str], label: str) -> Shards:
     """Read the headers of shards, and the labels and metadata of the samples."""
     shards, problems = Shards(files), []
@@ -184,11 +144,11 @@ def _read(files: list[Path], suffixes: frozenset[str], label: str) -> Shards:
             continue
         with file.open("rb") as opened:
             for key, members in samples.items():
-                image = next((suffix for suffix in members if suffix in suffixes), None)
-                if len(endings := [suffix for suffix in members if suffix in suffixes]) > 1:
-                    several.setdefault(", ".join(sorted(endings)), []).append(key)
+                images = sorted(suffix for suffix in members if suffix in suffixes)
+                if len(images) > 1:
+                    several.setdefault(", ".join(images), []).append(key)
                     continue
-                if image is None:
+                if not images:
                     shards.unread.setdefault("without an image", []).append(key)
                     continue
                 try:
@@ -197,7 +157,7 @@ def _read(files: list[Path], suffixes: frozenset[str], label: str) -> Shards:
                     problems.append(f"{file}: sample {key} cannot be read: {error}; correct or remove it.")
                     continue
                 shards.keys.append(key)
-                shards.at.append((number, *members[image]))
+                shards.at.append((number, *members[images[0]]))
                 owners.append(number)
         problems += [
             f"{file}: {len(keys):,} samples hold several images, {endings} (first: {keys[0]}); name the ending of the inputs: "

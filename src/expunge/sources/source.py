@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Subset
 
 from ..data.label_values import class_list
+from ..data.relabel import relabelled
 from ..data.samples import Data
 from ..data.stream import StreamData
 from ..data.tensors import TensorData
@@ -80,7 +81,7 @@ def with_classes(source: Source, known: Sequence[str]) -> Source:
     numbers = torch.tensor([known.index(name) for name in source.classes])
     # a user's function may return the same object again, so both stay as they are
     train, test = (
-        data.with_labels(data.labels if unnamed else numbers[data.labels], known)
+        relabelled(data, data.labels if unnamed else numbers[data.labels], known)
         for data in (source.train, source.test)
     )
     return replace(source, train=train, test=test, classes=list(known))
