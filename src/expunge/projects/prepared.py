@@ -183,10 +183,8 @@ def _answered(
 def _named(folder: Folder, state: dict[str, Any]) -> set[str]:
     """Return the ids of all samples that requests named or removed, also those that the first model of the project had answered."""
     path = request_file(folder, state)
-    answered = read_requests(path) if path.exists() else []
-    return {name for r in state["requests"] for name in r["what"]["ids"]}.union(
-        *(past.ids for past in answered)
-    )
+    answered = [past.ids for past in read_requests(path)] if path.exists() else []
+    return set[str]().union(*answered, *(r["what"]["ids"] for r in state["requests"]))
 
 
 def _removed_by(folder: Folder, state: dict[str, Any]) -> dict[str, int]:
