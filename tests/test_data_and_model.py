@@ -79,7 +79,7 @@ def test_a_model_that_no_longer_fits_enters_nothing(world, tmp_path):
     good = toml.read_text()
     toml.write_text(good.replace("&channels=1", ""))
     for call in (project.register, project.plan, project.answer):
-        with pytest.raises(ExpungeError, match=r"expunge.toml: data and model: the model fails.*channels=1"):
+        with pytest.raises(ExpungeError, match=r"data and model: the model fails.*channels=1"):
             call([wanted(ids=["train/1/u1.png"])])
     assert project.status().requests == []
     toml.write_text(good)

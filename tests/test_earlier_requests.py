@@ -2,6 +2,8 @@
 
 import copy
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from expunge.data.past_requests import remember_requests, requests_of
 from expunge.data.samples import Samples
 from expunge.errors import SplitError
 from expunge.methods.random_label import RandomLabel
+from expunge.records.checkpoint_metadata import check_original
 from expunge.tasks.classification import Predictions
 
 TASK = Classification(4)
@@ -283,3 +286,16 @@ def test_parts_of_a_model_know_what_the_whole_has_answered():
     remember_requests(model[2], [other])
     remember_requests(model, [past])
     assert requests_of(model) == (past, other) and requests_of(model[:2]) == (past,)
+
+
+@pytest.mark.parametrize("source", [{}, {"validation": 0.2, "validation_from": "test"}])
+def test_a_note_counts_all_samples_also_after_a_class_was_removed(source):
+    """24 training and 16 test samples of four classes, one of which an earlier request removed."""
+    x, y = torch.rand(40, 3), torch.arange(40) % 4
+    data = (TensorData(x[:24], y[:24]), TensorData(x[24:], y[24:]))
+    options = {"validation": 0.0, **source}
+    first = Split.by_class(*data, 0, **options).as_request("salun")
+    split = Split.by_class(*data, 1, **options).after([first])
+    assert len(split.test) + len(split.test_forgotten) < 16
+    note = check_original(SimpleNamespace(metadata={}, path=Path("mine.pt")), split)
+    assert "seen all 24 training and none of the 16 test samples" in note

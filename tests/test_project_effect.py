@@ -101,6 +101,9 @@ def test_a_harmful_run_is_not_done(classifier):
     with pytest.raises(NotAnswered):
         session.forget(ids=range(20, 60))
     assert session.requests == () and session.answers == []
+    # the report says what was refused
+    with pytest.raises(ExpungeError, match="nothing to report on: the run answers no request"):
+        session.report("report.html")
 
 
 def test_one_request_of_a_run_may_stay_open(project, monkeypatch):

@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import sys
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ from expunge.cli.project_answer import show_answer, show_not_answered
 from expunge.errors import ExpungeError
 from expunge.projects.answered import BAD_WORDS, NotAnswered
 from expunge.projects.effect import _lost_accuracy
+from expunge.projects.request_csv import read_csv
 from expunge.projects.request_scores import renumber
 from expunge.projects.settings import checked
 from expunge.projects.wanted import wanted
@@ -25,7 +27,7 @@ from expunge.projects.words import for_project
 from expunge.records.record import Record
 from expunge.records.statistics import contradicted
 from expunge.sources import load
-from project_office import VALUES, edit
+from project_office import VALUES, content, edit
 from test_project_effect import part_of_run
 
 
@@ -445,3 +447,61 @@ def test_errors_warnings_and_records_of_a_run_have_the_words_of_a_project(projec
     )
     renumber(record, [], [])
     assert "--trials" not in f"{record.status} {record.details}"
+
+
+def test_status_gives_each_remark_one_line(answered, capsys):
+    def doubt(state):
+        for entry in state["requests"]:
+            entry["not_shown"] = True
+
+    edit(answered, doubt, sealed=True)
+    assert main(["status", "--project", str(answered.path)]) in (0, 1)
+    shown = capsys.readouterr().out
+    words = (
+        "requests 1 and 2: the scores of their audits do not show that they are forgotten (UA and MIA above)"
+    )
+    assert words in shown and "request 1:" not in shown
+
+
+def test_requests_with_the_same_remark_share_a_line(capsys):
+    from expunge.cli.project_tables import on_requests
+
+    on_requests(
+        [(1, "is open: x"), (2, "is not proved"), (4, "is open: x"), (5, ": gone"), (6, ": gone")], sys.stdout
+    )
+    assert capsys.readouterr().out.splitlines() == [
+        "requests 1 and 4: each is open: x",
+        "request 2 is not proved",
+        "requests 5 and 6, each: gone",
+    ]
+
+
+def test_no_change_has_no_minus(capsys):
+    from expunge.cli.table import _changed
+
+    for change, text in ((-0.04, "5.0 (+0.0)"), (-0.06, "5.0 (-0.1)"), (0.0, "5.0 (+0.0)")):
+        assert _changed({"UA": 5.0, "UA_change": change}, "UA") == text
+
+
+def test_an_unknown_id_of_a_csv_file_has_its_line_and_subject(project, tmp_path):
+    path = tmp_path / "requests.csv"
+    path.write_text("id,subject\np1,case 1\nzz1,case 1\np2,case 2\nzz2,case 3\np3,case 3\np3,case 3\n")
+    before = content(project.path)
+    with pytest.raises(ExpungeError) as error:
+        project.register(read_csv(path))
+    first, *others = error.value.problems
+    assert first.startswith("line 3 (subject 'case 1'): 1 id, 'zz1', is unknown")
+    assert len(others) == 2 and all(text.startswith("lines 5, 6, 7 (subject 'case 3'): ") for text in others)
+    assert content(project.path) == before
+    # lines are for messages only, and the control: requests from elsewhere have none
+    assert "lines" not in read_csv(path)[0].to_dict() and read_csv(path)[0].lines == (2, 3)
+    with pytest.raises(ExpungeError, match=r"^1 id, 'zz1', is unknown"):
+        project.register([wanted(ids=["zz1"])])
+
+
+def test_the_dry_run_says_what_the_seconds_of_retraining_are(project, capsys):
+    assert main(["forget", "--project", str(project.path), "--class", "3", "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(
+        r"^retraining instead: [\d.]+ seconds for a new model without the samples", shown, re.MULTILINE
+    )

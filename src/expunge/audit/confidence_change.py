@@ -112,9 +112,9 @@ class ConfidenceChange:
     def _figures(self) -> str:
         assert self.retained is not None and self.unseen is not None
         others = (self.change - d.points for d in (self.retained, self.unseen))
-        retained, unseen = (f"{value:+.1f}" for value in others)
+        retained, unseen = (f"{value:+z.1f}" for value in others)
         return (
-            f"their confidence changed by {self.change:+.1f} points on average, and by {retained} in retained and {unseen} in unseen "
+            f"their confidence changed by {self.change:+z.1f} points on average, and by {retained} in retained and {unseen} in unseen "
             "samples of the same classes"
         )
 

@@ -27,7 +27,8 @@ from ..tasks.input_checks import broken_positions, input_problems, named_samples
 from ..tasks.predictions import Predictions, taken
 from ..tasks.task import Task, require
 from ..torch_utils.module_state import check_seed, device_of
-from ..training.run import Compute, precision
+from ..training.mixed_precision import precision
+from ..training.run import Compute
 from .mia import members_and_nonmembers, modified_entropy, svm_calls_nonmember, threshold_attack
 from .result import Scores
 

@@ -229,7 +229,7 @@ def _without_comparison(
     sentences.append(f"The scores are {shown}.")
     if original and not grounds.unchanged:
         changes = ", ".join(
-            f"{n} {scores[n] - original[n]:+.2f}"
+            f"{n} {scores[n] - original[n]:+z.2f}"
             for n in HEADLINE
             if scores.get(n) is not None and original.get(n) is not None
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +16,7 @@ from .checks import problems_of
 from .invocation import command_line
 from .project_answer import show_answer, show_not_answered
 from .project_flags import ForgetFlags, InitFlags, entries_of
-from .project_tables import print_plan, print_requests, print_status_json
+from .project_tables import numbers_text, on_requests, print_plan, print_requests, print_status_json
 from .settings_flags import FLAT
 from .terminal import notice
 from .track_flags import TRACK, TrackFlags
@@ -169,29 +169,37 @@ def _print_remarks(
 
     for request in still:
         print(visible(what_to_do(request, project / LEDGER)), file=sys.stderr)
+    on_requests(
+        (
+            (r.number, "was reopened in the ledger: `expunge forget --pending` answers it again")
+            for r in requests
+            if r.is_reopened
+        ),
+        sys.stdout,
+    )
+    on_requests(_open_remarks(requests), sys.stderr)
+    not_shown = [r for r in requests if r.not_shown and r.state == "done"]
+    if len(not_shown) == 1:
+        print(f"request {not_shown[0].number}: {_not_shown(not_shown[0])}")
+    elif not_shown:
+        numbers = numbers_text(r.number for r in not_shown)
+        print(
+            f"requests {numbers}: the scores of their audits do not show that they are forgotten (UA and MIA above)"
+        )
+    on_requests(((r.number, f": {r.gone}{_last_audit(r)}") for r in requests if r.gone), sys.stdout)
+
+
+def _open_remarks(requests: Sequence[ProjectRequest]) -> Iterator[tuple[int, str]]:
+    """Yield number and remark of requests that are open or not proved."""
+    from ..projects.words import for_project
+
     for request in requests:
-        if request.is_reopened:
-            print(
-                f"request {request.number} was reopened in the ledger: `expunge forget --pending` answers it again"
-            )
         if request.is_open and request.reason:
             ending = "came back" if request.state == "came back" else "is open"
-            print(f"request {request.number} {ending}: {visible(request.reason)}", file=sys.stderr)
+            # a reason in a file of an earlier version may name flags
+            yield request.number, f"{ending}: {for_project(request.reason)}"
         if request.missing:
-            missing = visible("; ".join(request.missing))
-            print(f"request {request.number} is not proved. Missing: {missing}", file=sys.stderr)
-    unsure = [request for request in requests if request.not_shown and request.state == "done"]
-    if len(unsure) == 1:
-        print(f"request {unsure[0].number}: {_not_shown(unsure[0])}")
-    elif unsure:
-        numbers = ", ".join(str(request.number) for request in unsure)
-        print(f"requests {numbers}: the scores of their audits do not show that they are forgotten")
-    # many requests may share a sentence
-    gone: dict[str, list[str]] = {}
-    for request in (request for request in requests if request.gone):
-        gone.setdefault(f"{visible(request.gone)}{_last_audit(request)}", []).append(str(request.number))
-    for text, of in gone.items():
-        print(f"request{'s' * (len(of) > 1)} {', '.join(of)}: {text}")
+            yield request.number, f"is not proved. Missing: {'; '.join(request.missing)}"
 
 
 def _not_shown(request: ProjectRequest) -> str:

@@ -27,7 +27,8 @@ def show_answer(project: Project, found: Answer) -> int:
     if found.outcomes:
         # those of the record name requests by the numbers of the project
         show_records([o.record for o in found.outcomes], found.record.details.get("limits", []), None)
-    failed = [f"the run does not answer request {number}: {text}" for number, text in found.declined]
+    declined = found.entries_of("declined")
+    failed = [f"the run does not answer request {e['number']}: {e['reason']}" for e in declined]
     for text in found.warnings:
         notice(text)
     for text in [*failed, *found.not_proved]:
@@ -75,7 +76,7 @@ def _show_loss(project: Project, outcomes: Sequence[Outcome], *, delivered: bool
         return
     limit = project.settings.max_loss
     print(
-        f"test accuracy: {before:.1f} % before the run, {after:.1f} % after it ({after - before:+.1f} points; max_loss is {limit:g})"
+        f"test accuracy: {before:.1f} % before the run, {after:.1f} % after it ({after - before:+z.1f} points; max_loss is {limit:g})"
     )
     if delivered and before - after > NOTABLE_LOSS:
         print(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
@@ -59,6 +59,28 @@ def print_requests(requests: Sequence[ProjectRequest], today: date) -> None:
         print(OF_OTHERS)
 
 
+def on_requests(remarks: Iterable[tuple[int, str]], stream: TextIO) -> None:
+    """Print remarks on requests, each with its number. Requests with the same remark share a line.
+
+    Args:
+        remarks: Number of a request, and the remark. It begins with a verb, or with a colon.
+        stream: Standard output or error.
+    """
+    numbers: dict[str, list[int]] = {}
+    for number, remark in remarks:
+        numbers.setdefault(remark, []).append(number)
+    for remark, own in numbers.items():
+        several, colon = len(own) > 1, remark.startswith(":")
+        link = ("" if colon else " ") if not several else ", each" if colon else ": each "
+        print(f"request{'s' * several} {numbers_text(own)}{link}{visible(remark)}", file=stream)
+
+
+def numbers_text(numbers: Iterable[int]) -> str:
+    """Return numbers of requests as words: "1, 2 and 5"."""
+    *first, last = map(str, numbers)
+    return f"{', '.join(first)} and {last}" if first else last
+
+
 def print_status_json(found: ProjectStatus) -> None:
     """Print the status of a project as one JSON object. It names subjects, and no ids of samples."""
     from ..projects.status import status_values
@@ -87,7 +109,8 @@ def print_plan(plan: Plan) -> None:
         "estimated seconds": _seconds(plan),
         "estimated memory": "unknown" if plan.memory is None else f"{plan.memory / 1e6:,.0f} MB",
         "disk space": f"{plan.disk / 1e6:,.1f} MB needed, {plan.free / 1e6:,.0f} MB free",
-        "retraining": f"{plan.retrain_seconds:.1f} seconds"
+        # not part of the run, also with a reference: its seconds are in the estimate
+        "retraining instead": f"{plan.retrain_seconds:.1f} seconds for a new model without the samples"
         + (", which is cheaper than the method may be" if plan.retraining_is_cheaper else "")
         + f" (by {plan.recipe})",
     }

@@ -205,7 +205,7 @@ def _changed(entry: dict[str, Any], name: str) -> str:
     if entry[name] is None:
         return "–"
     mark = "*" if name == "MIA" and entry.get("unreliable_mia") is True else ""
-    return f"{entry[name]:.1f}{mark}" + ("" if change is None else f" ({change:+.1f})")
+    return f"{entry[name]:.1f}{mark}" + ("" if change is None else f" ({change:+z.1f})")
 
 
 def _name(record: Record) -> str:

@@ -256,10 +256,7 @@ class SplitSets:
         return {name: len(getattr(self, name)) for name in names}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what a record stores of the split: how it was drawn, sizes and hashes.
-
-        It holds no ids and no values of groups: they name people.
-        """
+        """Return what a record stores of the split: how it was drawn, sizes and hashes. No ids and group values: they name people."""
         later: dict[str, Any] = {"held_out": len(self.held_out)} if len(self.held_out) else {}
         if self.earlier:
             later |= {
@@ -270,13 +267,11 @@ class SplitSets:
             }
         if self.waiting:
             later |= {"request": self.request, "waiting": {str(n): k for n, k in self.waiting.items()}}
-        if len(self.copies):
-            later["copies_found"] = self.copies.to_dict()
+        later |= {"copies_found": self.copies.to_dict()} if len(self.copies) else {}
         spec = {k: v for k, v in self.spec.items() if k != "values"}
-        if "values" in self.spec:
-            # the hash keeps the requests of two groups apart in a report
-            forget = hash_parts(self.forget.data.fingerprint(), self.forget.index)
-            spec |= {"group_values": len(self.spec["values"]), "forget_hash": forget}
+        if values := self.spec.get("values"):
+            spec["forget_hash"] = hash_parts(self.forget.data.fingerprint(), self.forget.index)
+            spec["group_values"] = len(values)
         return {
             **spec,
             **later,

@@ -27,7 +27,7 @@ from .mask_check import check_mask, masked_part
 from .mask_file import Mask, combine, overlap
 from .saliency import Saliency, saliency_scores
 from .topk import Shards, top_k_and_zeros
-from .zero_saliency import check_zeros
+from .zero_saliency import check_zeros, density_without_zeros
 
 __all__ = [
     "Mask", "Saliency", "check_mask", "combine", "complete", "full_mask", "inverted_mask", "masked", "overlap",
@@ -85,7 +85,10 @@ def top_mask(
     masks = []
     for k in range(len(densities)):
         tensors = {n: m for parts in selected for n, m in parts[k][0].items()}
-        zeros = check_zeros(sum(parts[k][1] for parts in selected), sum(c[k] for c in counts))
+        number, count = sum(parts[k][1] for parts in selected), sum(c[k] for c in counts)
+        # of a share in each layer, a layer without saliency needs zeros at any density
+        remedy = [] if per_layer else [density_without_zeros(count - number, _size(scores, shards))]
+        zeros = check_zeros(number, count, *remedy)
         masks.append(Mask(tensors, zeros))
     for mask, share in zip(masks, densities, strict=True):
         mask.metadata["density"] = f"{share:g}"
@@ -102,7 +105,7 @@ def inverted_mask(scores: Mapping[str, Tensor], density: float) -> Mask:
     total = _size(scores, None)
     count = total - _count(density, total)
     others, zeros = top_k_and_zeros(scores, [count])[0]
-    check_zeros(zeros, count)
+    check_zeros(zeros, count, density_without_zeros(count - zeros, total, inverted=True))
     return ~Mask(others, {"density": f"{density:g}", "inverted": "yes"})
 
 

@@ -219,34 +219,30 @@ class Answer:
         return self.record.scores
 
     @property
-    def declined(self) -> list[tuple[int, str]]:
-        """Number of each request that the run does not answer, and why. They stay open."""
-        entries = self.record.details.get("declined") or []
-        return [(entry["number"], entry["reason"]) for entry in entries]
-
-    @property
     def warnings(self) -> list[str]:
         """Why the scores of requests do not show that they are forgotten, one sentence for each."""
-        entries = [] if self.kept else self.record.details.get("requests", [])
-        return [f"request {entry['number']}: {entry['warning']}" for entry in entries if entry["warning"]]
+        own = self.entries_of("requests")
+        return [f"request {entry['number']}: {entry['warning']}" for entry in own if entry["warning"]]
 
     @property
     def bad_verdicts(self) -> dict[int, str]:
         """{number of a request: the words and sentences of its verdict}, where the model lost utility or forgot wrongly."""
-        entries = [] if self.kept else self.record.details.get("requests", [])
-        pairs = (
-            [(e["number"], p.verdict) for e, p in zip(entries, self.parts, strict=True)] if entries else []
-        )
+        entries = self.entries_of("requests")
+        verdicts = [part.verdict for part in self.parts] if entries else []
         return {
-            number: f"{', '.join(v['words'])}. {' '.join(v['sentences'])}"
-            for number, v in pairs
+            entry["number"]: f"{', '.join(v['words'])}. {' '.join(v['sentences'])}"
+            for entry, v in zip(entries, verdicts, strict=True)
             if BAD_WORDS & set(v["words"])
         }
 
     @property
     def earlier(self) -> list[dict[str, Any]]:
         """The scores of every earlier request under the new model. Empty if nothing was run."""
-        return [] if self.kept else list(self.record.details.get("earlier_requests", []))
+        return self.entries_of("earlier_requests")
+
+    def entries_of(self, name: str) -> list[dict[str, Any]]:
+        """An entry of the record's details. Empty if nothing was run: the record of an earlier run is about other requests."""
+        return [] if self.kept else list(self.record.details.get(name) or [])
 
     @property
     def came_back(self) -> list[dict[str, Any]]:

@@ -82,24 +82,26 @@ def deliver(
         audit = record_file
         if found.parts and not found.parts[at].whole:
             owner = part_of(ledger.request(entry.number), own.request, own.forget.ids, secret)
-            own_audit = found.parts[at].audit_of(found.record, owner)
-            rewrite(own_audit)
-            audit = own_audit.save(audit_file(out, entry.number))
+            part_audit = rewrite(found.parts[at].audit_of(found.record, owner))
+            audit = part_audit.save(audit_file(out, entry.number))
         _attach(ledger, entry, own.forget.ids, {**evidence, "audit": audit, "known": known})
     project = latest.model_file.parents[1]
     earlier = [(project / m["file"]).with_suffix(".json") for m in models[-SHOWN_RECORDS + 1 :]]
-    references = [o.record for o in found.outcomes[:-1]]
-    shows_samples = latest.settings.show_forgotten
-    last = found.outcome.shown_record if shows_samples else found.record
-    write_report(work / REPORT, [*references, *shown_records(earlier), last])
-    if shows_samples:
-        (work / REPORT).chmod(0o600)
+    _write_report(work / REPORT, found, shown_records(earlier), latest.settings.show_forgotten)
     return {
         "file": f"{MODELS}/{out.name}",
         "sha256": sha256(out),
         "receipt": receipt.id,
         "requests": sha256(requests),
     }
+
+
+def _write_report(path: Path, found: Answer, earlier: Sequence[Record], show_forgotten: bool) -> None:
+    """Write the report of this run and `earlier` ones. With forgotten samples, it is private."""
+    last = found.outcome.shown_record if show_forgotten else found.record
+    write_report(path, [*(o.record for o in found.outcomes[:-1]), *earlier, last])
+    if show_forgotten:
+        path.chmod(0o600)
 
 
 def shown_records(files: Sequence[Path]) -> list[Record]:

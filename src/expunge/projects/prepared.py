@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ from torch import nn
 
 from ..data.past_requests import PastRequest, remember_requests, requests_of
 from ..data.split import Split
-from ..errors import ExpungeError, ModelError, raise_all
+from ..errors import ExpungeError, raise_all
 from ..pipeline.factory import seeded_factory
 from ..receipts.request_entry import request_entry
 from ..records.checkpoint import Checkpoint, read_checkpoint
@@ -31,6 +32,7 @@ from .gone import note_gone, removed_before
 from .held_out import any_split, drawn_ids
 from .pins import Pins, pinned, replaced_before_first_run
 from .recognised import check_validation
+from .request_csv import place_of
 from .requests import ProjectRequest
 from .returned import find_returned
 from .settings import ProjectSettings, check_inputs, read_settings
@@ -80,19 +82,9 @@ def prepare(folder: Folder, say: Say, command: str = "") -> Prepared:
     path = folder.find(entry["file"], state)
     if sha256(path) != entry["sha256"]:
         raise ExpungeError(f"{path} was changed; restore it from a backup.")
-    source, pins = replaced_before_first_run(
-        state,
-        lambda: pinned(
-            folder,
-            state,
-            settings,
-            lambda known: _load(settings, known),
-            lambda: _removed_by(folder, state),
-            lambda: _named(folder, state),
-            say,
-        ),
-        say,
-    )
+    read, requests = partial(_load, settings), partial(_removed_by, folder, state)
+    pin = partial(pinned, folder, state, settings, read, requests, partial(_named, folder, state), say)
+    source, pins = replaced_before_first_run(state, pin, say)
     checkpoint = read_checkpoint(path, settings.ema if first else None)
     model = settings.build(source)
     load_into(model, checkpoint)
@@ -123,10 +115,7 @@ def prepare(folder: Folder, say: Say, command: str = "") -> Prepared:
     if first and not drawn and (note := check_original(checkpoint, split)):
         say(note.replace(ADVICE, 'set validation_from = "test" in expunge.toml'))
     model = model.to(settings.device)
-    try:
-        check_inputs(model, source)
-    except ModelError as error:
-        raise_all([f"{SETTINGS}: data and model: {text}" for text in error.problems], ModelError)
+    check_inputs(model, source)
     return Prepared(state, requests, settings, setting, model, path, pins, trained=trained)
 
 
@@ -246,7 +235,7 @@ def draw_new(prepared: Prepared, new: Sequence[Wanted]) -> list[Split]:
     Raises:
         ExpungeError: A request cannot be drawn. It is named if an earlier request removed what the data lacks.
     """
-    splits = []
+    splits, problems = [], []
     for request in new:
         try:
             splits.append(prepared.setting.draw(request))
@@ -259,5 +248,7 @@ def draw_new(prepared: Prepared, new: Sequence[Wanted]) -> list[Split]:
                 prepared.state["models"],
                 prepared.root,
             )
-            raise ExpungeError([*error.problems, *hints]) from error
+            place = place_of(request, prepared.setting.train)
+            problems += [*(f"{place}{text}" for text in error.problems), *hints]
+    raise_all(problems)
     return splits

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
+from ..data.id_problems import SHOWN_IDS, WithIds, ids_of
 from ..days import REMEDY, is_day
 from ..errors import ExpungeError, raise_all
 from ..receipts.limits import LONGEST
@@ -56,19 +58,47 @@ def read_csv(
         return names
 
     defaults = {"subject": subject, "due": due, "received": received}
-    requests: dict[tuple[str, ...], list[str]] = {}
+    requests: dict[tuple[str, ...], list[tuple[int, str]]] = {}
     for line, row in read_csv_rows(path, header_of, problems):
         # without a column of ids, every row would be a problem of its own
         if id_column in row:
             problems += _row_problems(line, row, id_column)
             key = tuple(row.get(name, "").strip() or value for name, value in defaults.items())
-            requests.setdefault(key, []).append(row[id_column])
+            requests.setdefault(key, []).append((line, row[id_column]))
     raise_all(first_problems(path, problems))
     if not requests:
         raise ExpungeError(f"{path} names no id; give a header and one or more rows.")
     return [
-        Wanted(ids=tuple(ids), goal=goal, subject=s, due=d, received=r) for (s, d, r), ids in requests.items()
+        Wanted(
+            ids=tuple(name for _, name in rows),
+            lines=tuple(line for line, _ in rows),
+            goal=goal,
+            subject=s,
+            due=d,
+            received=r,
+        )
+        for (s, d, r), rows in requests.items()
     ]
+
+
+def place_of(request: Wanted, train: WithIds) -> str:
+    """Return where a CSV file has the wrong ids of a request: lines and subject. Empty if it came from no file.
+
+    Args:
+        request: The request, which cannot be drawn.
+        train: The training data.
+    """
+    if not request.lines:
+        return ""
+    known, times = set(ids_of(train)), Counter(request.ids)
+    rows = list(zip(request.ids, request.lines, strict=True))
+    # an id that is neither unknown nor repeated is wrong for another reason, which may concern all of them
+    wrong = [line for name, line in rows if name not in known or times[name] > 1] or list(request.lines)
+    shown = ", ".join(map(str, wrong[:SHOWN_IDS])) + (
+        f" and {len(wrong) - SHOWN_IDS:,} more" if len(wrong) > SHOWN_IDS else ""
+    )
+    subject = f" (subject {request.subject!r})" if request.subject else ""
+    return f"line{'s' * (len(wrong) > 1)} {shown}{subject}: "
 
 
 def _name(cell: str) -> str:

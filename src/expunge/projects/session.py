@@ -33,7 +33,7 @@ from ..training.registry import MethodLike, make
 from ..training.run import Compute
 from ..tuning.search import AUTO, count_for
 from .answer import answer, watched
-from .answered import Answer, Setting
+from .answered import Answer, NotAnswered, Setting
 from .arguments import path_of
 from .earlier import covers
 from .wanted import wanted
@@ -91,6 +91,8 @@ class Session:
         task.check(model, Samples(train, torch.arange(len(train))))
         self.model = remember_requests(copy.deepcopy(model), requests_of(model))
         self.answers: list[Answer] = []
+        # why runs answered no request
+        self.refusals: list[str] = []
 
     def __repr__(self) -> str:
         return f"Session({type(self.model).__name__}, {len(self.requests)} requests)"
@@ -141,7 +143,11 @@ class Session:
             )
             return earlier
         with watched(self.trackers, setting, [split]) as (setting, tracking):
-            found = answer(self.model, [request], setting, [split])
+            try:
+                found = answer(self.model, [request], setting, [split])
+            except NotAnswered as error:
+                self.refusals += error.problems
+                raise
             tracking.take_record(found.record)
         self.model = found.model
         self.answers.append(found)
@@ -159,18 +165,16 @@ class Session:
         return None
 
     def report(self, path: Path | str, *, show_forgotten: bool = False) -> Path:
-        """Write the report of all answers as one HTML file, and return its path.
+        """Write the report of all answers as one HTML file, and return its path. Raises `ExpungeError` without any answer.
 
         Args:
             path: The file.
             show_forgotten: Show up to 12 forgotten samples of each run, with picture, id and predictions.
-
-        Raises:
-            ExpungeError: There is no answer to report on.
         """
         path = path_of("the report", path)
         if not self.answers:
-            raise ExpungeError("there is nothing to report on; call `forget` first.")
+            start = "there is nothing to report on"
+            raise ExpungeError([f"{start}: {t}" for t in self.refusals] or f"{start}; call `forget` first.")
         shown = [a.outcome.shown_record if show_forgotten else a.record for a in self.answers]
         records = [self.answers[0].outcomes[0].record, *shown]
         return write_report(path, records)

@@ -179,8 +179,11 @@ def _check_fit(settings: ProjectSettings, source: Source, checkpoint: Checkpoint
 
 
 def check_inputs(model: Any, source: Source) -> None:
-    """Run two samples through the model. Raises `ModelError` with every reason why model and data do not fit."""
-    Classification(len(source.classes)).check(model, source.train.samples())
+    """Run two samples through the model. Raises `ExpungeError` with every reason why model and data do not fit."""
+    task = Classification(len(source.classes))
+    raise_all(
+        [f"data and model: {p}" for p in _problems_of(lambda: task.check(model, source.train.samples()))]
+    )
 
 
 def _trial_problems(settings: ProjectSettings) -> list[str]:

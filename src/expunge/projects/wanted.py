@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -33,6 +33,7 @@ class Wanted:
         subject: A reference to the person, for the ledger. Do not use the name.
         due: Day by which the request must be answered, as 2026-01-31. By default `days` of the project after it came.
         received: Day on which the request came, as 2026-01-31. By default today (UTC).
+        lines: Line of each id in the CSV file that it came from, for messages. It is not kept.
     """
 
     ids: tuple[str, ...] = ()
@@ -42,6 +43,7 @@ class Wanted:
     subject: str = ""
     due: str = ""
     received: str = ""
+    lines: tuple[int, ...] = field(default=(), compare=False, repr=False)
 
     def problems(self) -> list[str]:
         """Return what is wrong with these values, one sentence each."""
@@ -98,7 +100,7 @@ class Wanted:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the values as JSON holds them."""
-        values = asdict(self)
+        values = {name: value for name, value in asdict(self).items() if name != "lines"}
         return {**values, "ids": list(self.ids), "classes": list(self.classes)}
 
     @classmethod

@@ -68,14 +68,15 @@ def _value(word: str | None, number: str) -> str:
     return number if word is None else f'"{word}"'
 
 
-def rewrite(record: Record) -> None:
-    """Write the advice in status, notes, limits and grounds of a record in the words of a project."""
+def rewrite(record: Record) -> Record:
+    """Write the advice in status, notes, limits and grounds of a record in the words of a project, and return it."""
     record.status = for_project(record.status)
     for name in ("notes", "limits"):
         if isinstance(texts := record.details.get(name), list):
             record.details[name] = [for_project(text) for text in texts]
     if isinstance(grounds := record.details.get("grounds"), dict):
         record.details["grounds"] = {name: for_project(text) for name, text in grounds.items()}
+    return record
 
 
 @contextmanager

@@ -49,4 +49,4 @@ def _float(value: Any) -> float | None:
 def _shown(value: float | None, change: float | None) -> str:
     if value is None:
         return "unknown"
-    return f"{value:.1f}" if change is None else f"{value:.1f} ({change:+.1f})"
+    return f"{value:.1f}" if change is None else f"{value:.1f} ({change:+z.1f})"

@@ -111,8 +111,8 @@ def check_original(checkpoint: Checkpoint, split: Split, *, same_data: bool = Tr
         start = f"{path.name} does not say which samples it was trained on; "
         if len(split.unseen) and not split.validation_from_test and "unseen_ids" not in split.spec:
             return f"{start}if it saw the whole training set, {ADVICE}."
-        of_test = len(split.validation) if split.validation_from_test else 0
-        tests = len(split.test) + len(split.test_forgotten) + of_test
+        # all of the data: sets of the split lack what earlier requests removed
+        tests = len(split.test.data)
         return f"{start}it is taken to have seen all {len(split.train):,} training and none of the {tests:,} test samples."
     check_role(checkpoint, "original")
     _check_inputs(checkpoint, split)

@@ -142,7 +142,7 @@ def _typed(record: Record) -> Record:
 
 def _study_key(record: Record) -> str:
     split = {k: v for k, v in record.split.items() if k not in _PER_SEED}
-    # requests of one sequence are no seeds of one request
+    # requests of one sequence are no seeds of one request, and those of two groups differ in `forget_hash`
     if isinstance(earlier := split.get("earlier"), list):
         split["earlier"] = len(earlier)
     parts = [record.task, record.data.get("name"), record.model.get("name"), split]

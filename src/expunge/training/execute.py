@@ -31,8 +31,9 @@ from .broken_samples import broken_samples
 from .cost import measured
 from .loop import descend
 from .method import GradientMethod, Method
+from .mixed_precision import note_precision
 from .registry import MethodLike, make, unsuited_text
-from .run import Compute, Row, Run, note_precision
+from .run import Compute, Row, Run
 from .settings import settings_problems
 from .step_checks import check_left, versions
 from .tracked import run_settings, tracked

@@ -12,7 +12,8 @@ from torch import Tensor
 from ..data.samples import Samples
 from ..torch_utils.module_state import evaluating, is_finite
 from .broken_samples import RecentSamples
-from .run import Row, Run, autocast
+from .mixed_precision import autocast
+from .run import Row, Run
 from .schedule import Pair
 
 MOST_SAMPLES = 2048  # of each set in one evaluation

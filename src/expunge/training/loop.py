@@ -25,8 +25,9 @@ from ..torch_utils.module_state import SINGLE_SAMPLE, freeze_batch_norm
 from .broken_samples import broken_samples
 from .guard import Guard
 from .method import GradientMethod
+from .mixed_precision import autocast
 from .resume import ResumableState
-from .run import Run, autocast
+from .run import Run
 from .schedule import Pair, pieces
 from .step_checks import loss_of
 

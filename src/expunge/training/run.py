@@ -7,7 +7,6 @@ import hashlib
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +21,6 @@ from ..records.record import Ended
 from ..summaries import short, summary
 from ..tasks.task import Task
 from ..torch_utils.module_state import device_of
-from ..torch_utils.precision import autocast_type, computes_bfloat16
 from .processes import ProcessGroup
 from .settings import type_problems
 
@@ -238,25 +236,3 @@ class Run:
         for key, value in state.items():
             if key.startswith("stream/"):
                 self.generator(key.removeprefix("stream/")).set_state(value)
-
-
-def note_precision(run: Run) -> None:
-    """Note what amp "auto" chose, and warn where the device only emulates bfloat16."""
-    fast = computes_bfloat16(run.device)
-    if run.compute.amp == "auto":
-        run.note(f"amp auto: {'bfloat16 autocast' if fast else 'float32'}", warn=False)
-    elif run.compute.amp == "bf16" and run.device.type == "cpu" and not fast:
-        run.note(
-            "this processor has no bfloat16 instructions, so amp bf16 takes several times longer than float32; use amp auto"
-        )
-
-
-def autocast(run: Run) -> AbstractContextManager[Any]:
-    """Return the context of mixed precision that the run's `Compute` asks for."""
-    return precision(run.compute, run.device)
-
-
-def precision(compute: Compute, device: torch.device) -> AbstractContextManager[Any]:
-    """Return the context of mixed precision for work on `device`."""
-    kind = autocast_type(compute.amp, device)
-    return nullcontext() if kind is None else torch.autocast(device.type, kind)
