@@ -10,7 +10,6 @@ from expunge import Classification, Compute, Split
 from expunge.errors import ExpungeError
 from expunge.methods.finetune import FineTune
 from expunge.torch_utils import precision
-from expunge.training import mixed_precision
 from expunge.training.execute import execute
 
 
@@ -40,8 +39,7 @@ SEEN: set = set()
 @pytest.mark.parametrize(("fast", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
 def test_auto_follows_the_instructions_of_the_device(setting, monkeypatch, fast, expected):
     _, split, task = setting
-    for module in (precision, mixed_precision):
-        monkeypatch.setattr(module, "computes_bfloat16", lambda device: fast)
+    monkeypatch.setattr(precision, "computes_bfloat16", lambda device: fast)
     SEEN.clear()
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
@@ -54,7 +52,7 @@ def test_auto_follows_the_instructions_of_the_device(setting, monkeypatch, fast,
 
 def test_emulated_bfloat16_is_told_and_used(setting, monkeypatch):
     _, split, task = setting
-    monkeypatch.setattr(mixed_precision, "computes_bfloat16", lambda device: False)
+    monkeypatch.setattr(precision, "computes_bfloat16", lambda device: False)
     SEEN.clear()
     with pytest.warns(RuntimeWarning, match="no bfloat16 instructions.*use amp auto"):
         run = execute(

@@ -27,7 +27,7 @@ from ..tasks.input_checks import broken_positions, input_problems, named_samples
 from ..tasks.predictions import Predictions, taken
 from ..tasks.task import Task, require
 from ..torch_utils.module_state import check_seed, device_of
-from ..training.mixed_precision import precision
+from ..torch_utils.precision import autocast
 from ..training.run import Compute
 from .mia import members_and_nonmembers, modified_entropy, svm_calls_nonmember, threshold_attack
 from .result import Scores
@@ -179,7 +179,7 @@ def evaluate(
     # an empty set, such as the test samples of no forgotten class, cannot tell which layer is the head
     located = task.with_head(model, split.retain) if features else task
     predict = lambda samples: located.evaluate(model, samples, features=features, batch_size=batch_size)  # noqa: E731
-    with precision(compute or Compute(), device_of(model)):
+    with autocast((compute or Compute()).amp, device_of(model)):
         forget, retain = predict(split.forget), predict(split.retain)
         test, test_forgotten = predict(split.test), predict(split.test_forgotten)
         earlier = _of_earlier(split, located, model, batch_size) if split.earlier else None

@@ -1,6 +1,9 @@
-"""Mixed precision: which type a device computes in, and whether it gains from it."""
+"""Mixed precision: which type a device computes in, and whether it gains from it. `amp` is the field of `Compute`."""
 
 from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 
@@ -37,3 +40,27 @@ def autocast_type(amp: str, device: torch.device) -> torch.dtype | None:
     if amp == "auto":
         amp = "bf16" if computes_bfloat16(device) else "off"
     return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(amp)
+
+
+def autocast(amp: str, device: torch.device) -> AbstractContextManager[Any]:
+    """Return the context of mixed precision for work on a device.
+
+    Args:
+        amp: As for `autocast_type`.
+        device: The device.
+    """
+    kind = autocast_type(amp, device)
+    return nullcontext() if kind is None else torch.autocast(device.type, kind)
+
+
+def precision_note(amp: str, device: torch.device) -> tuple[str, bool]:
+    """Return what the record says of the precision, "" for nothing, and whether the user should be warned of it."""
+    fast = computes_bfloat16(device)
+    if amp == "auto":
+        return f"amp auto: {'bfloat16 autocast' if fast else 'float32'}", False
+    if amp == "bf16" and device.type == "cpu" and not fast:
+        return (
+            "this processor has no bfloat16 instructions, so amp bf16 takes several times longer than float32; use amp auto",
+            True,
+        )
+    return "", False

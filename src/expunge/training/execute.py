@@ -24,6 +24,7 @@ from ..torch_utils.module_state import (
     seeded,
     stored_and_compiled,
 )
+from ..torch_utils.precision import precision_note
 from ..torch_utils.prepared import of_plain_model, plain_model
 from ..tracking.by_name import TrackerLike
 from .arguments import check_arguments, unwritten
@@ -31,7 +32,6 @@ from .broken_samples import broken_samples
 from .cost import measured
 from .loop import descend
 from .method import GradientMethod, Method
-from .mixed_precision import note_precision
 from .registry import MethodLike, make, unsuited_text
 from .run import Compute, Row, Run
 from .settings import settings_problems
@@ -106,7 +106,9 @@ def execute(
         loop=descend,
     )
     check_step(run, method)
-    note_precision(run)
+    note, slow = precision_note(run.compute.amp, run.device)
+    if note:
+        run.note(note, warn=slow)
     with tracked(tracker, f"run {method.name()}", run_settings(method, split, seed)) as tracking:
         run.on_row = tracking.rows(on_row)
         _apply(run, method, model)

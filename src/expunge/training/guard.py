@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ..data.samples import Samples
 from ..torch_utils.module_state import evaluating, is_finite
+from ..torch_utils.precision import autocast
 from .broken_samples import RecentSamples
-from .mixed_precision import autocast
 from .run import Row, Run
 from .schedule import Pair
 
@@ -193,7 +193,7 @@ class Guard:
             torch.random.fork_rng(devices=devices),
             evaluating(run.model),
             torch.inference_mode(),
-            autocast(run),
+            autocast(run.compute.amp, run.device),
         ):
             for name, samples in self.sets.items():
                 batches = run.process_group.share(samples).batches(run.compute.eval_batch, device=run.device)

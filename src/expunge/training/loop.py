@@ -22,10 +22,10 @@ from ..masks.sharded import distributed_scores
 from ..torch_utils.finite import all_finite
 from ..torch_utils.gradients import dense_gradients
 from ..torch_utils.module_state import SINGLE_SAMPLE, freeze_batch_norm
+from ..torch_utils.precision import autocast
 from .broken_samples import broken_samples
 from .guard import Guard
 from .method import GradientMethod
-from .mixed_precision import autocast
 from .resume import ResumableState
 from .run import Run
 from .schedule import Pair, pieces
@@ -212,7 +212,7 @@ def _step(
     union = method.plan() == "mixed" and run.task.joint
     every = pieces(pair, run.compute.accumulate * group.size, union)
     for (forget, retain), share in islice(every, group.rank, None, group.size):
-        with autocast(run):
+        with autocast(run.compute.amp, run.device):
             loss = loss_of(method, run, forget, retain)
         scaler.scale(loss * share).backward()
         total += loss.detach() * share
