@@ -141,7 +141,7 @@ def test_dict_samples_keep_their_entries():
     assert len(again) == 3 and again.x["mask"].shape == (3, 2)
 
 
-def test_labels_of_an_attribute_are_checked_on_three_items():
+def test_labels_of_an_attribute_are_checked_on_one_item_of_each_class():
     class Targets(Pairs):
         def __init__(self):
             super().__init__()
@@ -155,7 +155,7 @@ def test_labels_of_an_attribute_are_checked_on_three_items():
     state = torch.get_rng_state()
     source = Targets()
     assert StreamData(source).labels.tolist() == StreamData(Pairs()).labels.tolist()
-    assert source.read == [0, 11, 22], "only the checked items are read"
+    assert source.read == [0, 1, 2, 3, 11, 22], "only the checked items are read"
     assert torch.equal(torch.get_rng_state(), state)
 
 

@@ -38,6 +38,8 @@ def prepared_spec(data: str, model: str) -> str:
         >>> prepared_spec("folder:pictures", "timm:vit_tiny_patch16_224")
         'folder:pictures?mean=0.5,0.5,0.5&std=0.5,0.5,0.5&size=248&crop=224'
     """
+    if model.partition(":")[0] not in (*KINDS, *FOLDERS):
+        return data
     source, _, given = check_spec(data)
     settled = {k for group in TOGETHER if set(group) & set(given) for k in group}
     grey = {"mean", "std"} if given.get("channels") == "1" else set()
