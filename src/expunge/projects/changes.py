@@ -10,7 +10,7 @@ from ..data.id_forms import composed
 from ..data.past_requests import requests_of
 from ..data.split import Split
 from ..receipts.ledger import Ledger
-from ..receipts.ledger_file import read_head
+from ..receipts.ledger_rows import read_head
 from ..receipts.request_entry import day_notes
 from .earlier import take_over
 from .folder import LEDGER, Folder

@@ -8,8 +8,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import ExpungeError, raise_all
-from ..receipts.ledger_file import LedgerFile, read_head
-from ..receipts.ledger_rows import LedgerHead
+from ..receipts.ledger_file import LedgerFile
+from ..receipts.ledger_rows import LedgerHead, read_head
 
 Moves = Sequence[tuple[str, str]]
 

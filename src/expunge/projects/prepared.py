@@ -19,7 +19,7 @@ from ..receipts.request_entry import request_entry
 from ..records.checkpoint import Checkpoint, read_checkpoint
 from ..records.checkpoint_loading import load_into
 from ..records.checkpoint_metadata import ADVICE, check_original
-from ..records.request_file import answered_requests, read_requests
+from ..records.request_file import answered_requests
 from ..sources.loading import load
 from ..sources.source import Source
 from ..tasks.classification import Classification
@@ -35,6 +35,7 @@ from .recognised import check_validation
 from .request_csv import place_of
 from .requests import ProjectRequest
 from .returned import find_returned
+from .sample_names import named_samples, removed_samples
 from .settings import ProjectSettings, check_inputs, read_settings
 from .state import request_entries
 from .wanted import NO_SUBJECT, Wanted
@@ -82,8 +83,8 @@ def prepare(folder: Folder, say: Say, command: str = "") -> Prepared:
     path = folder.find(entry["file"], state)
     if sha256(path) != entry["sha256"]:
         raise ExpungeError(f"{path} was changed; restore it from a backup.")
-    read, requests = partial(_load, settings), partial(_removed_by, folder, state)
-    pin = partial(pinned, folder, state, settings, read, requests, partial(_named, folder, state), say)
+    read, requests = partial(_load, settings), partial(removed_samples, folder, state)
+    pin = partial(pinned, folder, state, settings, read, requests, partial(named_samples, folder, state), say)
     source, pins = replaced_before_first_run(state, pin, say)
     checkpoint = read_checkpoint(path, settings.ema if first else None)
     model = settings.build(source)
@@ -103,7 +104,7 @@ def prepare(folder: Folder, say: Say, command: str = "") -> Prepared:
     if drawn and drawn.get("held_out") and (of_test or source.train.fingerprint() != drawn["data"]):
         names = json.loads(folder.find(HELD_OUT, state).read_text(encoding="utf-8"))
         part, data = ("test", source.test) if of_test else ("training", source.train)
-        here = check_validation(names, _named(folder, state), data, part)
+        here = check_validation(names, named_samples(folder, state), data, part)
         if drawn["data"] and not of_test:
             say(
                 "the training data has changed since the first request; the validation set stays the same by its ids, and has "
@@ -169,34 +170,16 @@ def _answered(
     return requests
 
 
-def _named(folder: Folder, state: dict[str, Any]) -> set[str]:
-    """Return the ids of all samples that requests named or removed, also those that the first model of the project had answered."""
-    path = request_file(folder, state)
-    answered = [past.ids for past in read_requests(path)] if path.exists() else []
-    return set[str]().union(*answered, *(r["what"]["ids"] for r in state["requests"]))
-
-
-def _removed_by(folder: Folder, state: dict[str, Any]) -> dict[str, int]:
-    """Return {id: number of the request} of all samples that were requested or removed."""
-    numbers = {r["request"]: r["number"] for r in state["requests"]}
-    path = request_file(folder, state)
-    answered = read_requests(path) if path.exists() else []
-    waiting = {name: r["number"] for r in state["requests"] for name in r["what"]["ids"]}
-    return waiting | {name: numbers[p.request] for p in answered if p.request in numbers for name in p.ids}
-
-
 def drawn_entry(prepared: Prepared, work: Path) -> dict[str, Any]:
     """Return the entry `drawn` of the state. The first request writes the ids of the validation set into `work`."""
     # only the classes stay where settings were replaced before the first run
     if (entry := prepared.state.get("drawn") or {}).keys() - {"classes"}:
         return {**entry, **prepared.pins.write(work)}
     setting, digest = prepared.setting, ""
-    if (
-        names := drawn_ids(
-            setting.train, setting.test, setting.validation, setting.split_seed, setting.validation_from
-        )
-        or (prepared.root / HELD_OUT).exists()
-    ):
+    names = drawn_ids(
+        setting.train, setting.test, setting.validation, setting.split_seed, setting.validation_from
+    )
+    if names or (prepared.root / HELD_OUT).exists():
         # a file of settings that were replaced before the first run must not stay
         write_private_json(work / HELD_OUT, names)
         digest = sha256(work / HELD_OUT)

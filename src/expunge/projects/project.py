@@ -159,8 +159,7 @@ class Project:
                 try:
                     again = answer_without_run(prepared, entries, splits, kept) if not left else None
                     found = again or self._run(prepared, work, ledger, left)
-                    found.entries = list(entries)
-                    found.not_proved = not_proved(ledger, prepared, entries)
+                    found.entries, found.not_proved = list(entries), not_proved(ledger, prepared, entries)
                     found.skipped = still_open(prepared, skipped, self.say)
                 except NotAnswered as error:
                     failed = error
@@ -175,7 +174,7 @@ class Project:
     ) -> Answer:
         """Answer requests by a new run, and write its files into `work`. Requests that it does not answer stay open."""
         entries, splits = [entry for entry, _ in left], [split for _, split in left]
-        what = [entry.wanted for entry in entries]
+        what = [e.wanted for e in entries]
         setting = replace(for_requests(prepared, what), waiting=left_waiting(prepared, entries, self.say))
         check_together(left, setting.waiting, self.path / files.LEDGER)
         with watched(self.trackers, setting, splits) as (setting, tracking):
@@ -189,8 +188,8 @@ class Project:
                 raise
             tracking.take_record(found.record)
             deliver_answer(prepared, work, ledger, entries, found, setting)
-            model = self.path / prepared.state["models"][-1]["file"]
-            tracking.wrote(checkpoint=model, report=self.path / files.REPORT)
+            model = prepared.state["models"][-1]["file"]
+            tracking.wrote(checkpoint=self.path / model, report=self.path / files.REPORT)
         return found
 
     @in_project_words
@@ -213,8 +212,8 @@ class Project:
         entries, splits, skipped = draw_open(prepared, pending, self.say)
         check_some([*entries, *new], [text for _, text in skipped], self.say)
         note_same_subjects([*prepared.requests, *prepared.in_ledger], new, self.say)
-        left = left_waiting(prepared, entries, self.say)
-        return plan_answer(prepared, list(zip(entries, splits, strict=True)), new, left, self.path, self.say)
+        left, pairs = left_waiting(prepared, entries, self.say), list(zip(entries, splits, strict=True))
+        return plan_answer(prepared, pairs, new, left, self.path, self.say)
 
     def status(self, today: date | None = None, *, full: bool = False) -> ProjectStatus:
         """Return all requests with their states in the ledger, the latest model, and what is wrong with files and settings.

@@ -12,7 +12,7 @@ from ..errors import ExpungeError
 from ..receipts.deletion import ids_hash
 from ..receipts.keys import fingerprint
 from ..receipts.ledger import Ledger
-from ..receipts.ledger_file import read_head
+from ..receipts.ledger_rows import read_head
 from ..receipts.receipt import Receipt, receipt_paths
 from ..records.request_file import read_requests
 from .file_checks import check_files

@@ -22,8 +22,8 @@ from .deletion import DAYS, Request, Source, Status
 from .keys import load_public
 from .ledger_attach import attachment, reopened_rows, unknown_returns
 from .ledger_check import check_export, check_file
-from .ledger_file import FORMAT, LedgerFile, insert_row, read_head
-from .ledger_rows import LedgerHead
+from .ledger_file import FORMAT, LedgerFile
+from .ledger_rows import LedgerHead, insert_row, read_head
 from .ledger_state import VERIFIED, catch_up, many_objects, mark, read_book, set_mark
 from .limits import Limits
 from .replay import Book

@@ -10,8 +10,8 @@ from ..errors import ExpungeError
 from .canonical import canonical, parse
 from .chain import check_events
 from .deletion import Source
-from .ledger_file import FORMAT, LedgerFile, read_events, read_head
-from .ledger_rows import Event, LedgerHead
+from .ledger_file import FORMAT, LedgerFile, read_events
+from .ledger_rows import Event, LedgerHead, read_head
 from .ledger_schema import schema_problems
 from .ledger_state import STATE, VERIFIED, digest_problem, mark, set_mark, state_problem, stored_state
 from .replay import replay

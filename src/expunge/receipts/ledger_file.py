@@ -10,16 +10,14 @@ import secrets
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ..errors import ExpungeError, WriteError
 from ..records.atomic_files import atomic
 from ..records.part_files import private_file
-from .canonical import canonical, decimals
 from .deletion import Source
-from .ledger_rows import START, Event, LedgerHead
+from .ledger_rows import Event, LedgerHead, read_head
 from .ledger_schema import BASE, schema_problems
 from .ledger_state import VERIFIED, catch_up, read_book, rows_after, set_mark
 
@@ -237,19 +235,3 @@ def _identity(path: Path) -> tuple[int, int] | None:
 def read_events(db: sqlite3.Connection) -> list[Event]:
     """Return all rows in order."""
     return rows_after(db, -(2**62))
-
-
-def read_head(db: sqlite3.Connection) -> LedgerHead:
-    """Return the stored head."""
-    row = db.execute("SELECT count, hash FROM head").fetchone()
-    return LedgerHead(*row) if row else LedgerHead(0, "")
-
-
-def insert_row(db: sqlite3.Connection, kind: str, request: int | None, body: dict[str, Any]) -> None:
-    """Insert the next row of the chain within the transaction of the caller."""
-    last = db.execute("SELECT count, hash FROM head").fetchone()
-    head = LedgerHead(*last) if last else LedgerHead(0, START)
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    event = Event.after(head, now, kind, request, canonical(decimals(body)).decode())
-    db.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)", tuple(event.__dict__.values()))
-    db.execute("INSERT OR REPLACE INTO head VALUES (1, ?, ?)", (event.seq, event.hash))

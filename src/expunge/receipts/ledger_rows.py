@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sqlite3
 import unicodedata
 from dataclasses import dataclass
-from typing import Self
+from datetime import UTC, datetime
+from typing import Any, Self
 
 from ..errors import ExpungeError
-from .canonical import LARGEST, canonical
+from .canonical import LARGEST, canonical, decimals
 
 _ROW = b"expunge-ledger-row/v1\0"
 # The first row has no row before it, so it carries this in place of a hash.
@@ -107,3 +109,19 @@ class Event:
 
 
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
+
+def read_head(db: sqlite3.Connection) -> LedgerHead:
+    """Return the stored head."""
+    row = db.execute("SELECT count, hash FROM head").fetchone()
+    return LedgerHead(*row) if row else LedgerHead(0, "")
+
+
+def insert_row(db: sqlite3.Connection, kind: str, request: int | None, body: dict[str, Any]) -> None:
+    """Insert the next row of the chain within the transaction of the caller."""
+    last = db.execute("SELECT count, hash FROM head").fetchone()
+    head = LedgerHead(*last) if last else LedgerHead(0, START)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    event = Event.after(head, now, kind, request, canonical(decimals(body)).decode())
+    db.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)", tuple(event.__dict__.values()))
+    db.execute("INSERT OR REPLACE INTO head VALUES (1, ?, ?)", (event.seq, event.hash))

@@ -110,18 +110,15 @@ def _entry_problems(path: Path, number: int, entry: Any) -> list[str]:
     return problems
 
 
-def _is_score(value: Any) -> bool:
-    """Whether a value is a percentage. None stands for a score that was not measured."""
-    return value is None or (type(value) in (int, float) and 0 <= value <= 100)
-
-
 # What the right types must contain.
 _CONTENTS: dict[str, Callable[[Any], bool]] = {
     "request": bool,
     "ids": lambda ids: all(type(name) is str for name in ids),
     "contents": lambda hashes: all(type(text) is str for text in hashes),
     "classes": lambda classes: all(type(k) is int and k >= 0 for k in classes),
-    "scores": lambda scores: all(map(_is_score, scores.values())),
+    "scores": lambda scores: all(
+        s is None or (type(s) in (int, float) and 0 <= s <= 100) for s in scores.values()
+    ),
 }
 
 
