@@ -17,7 +17,7 @@ from expunge.receipts.canonical import parse
 from expunge.receipts.deletion import request_entry
 from expunge.receipts.issue import issue, record_hash
 from expunge.receipts.ledger import Ledger
-from expunge.receipts.ledger_file import insert_row
+from expunge.receipts.ledger_rows import insert_row
 from expunge.records.hashing import model_hash
 from expunge.records.record import Record
 

@@ -17,7 +17,7 @@ from ..errors import ExpungeError, WriteError
 from ..records.atomic_files import atomic
 from ..records.part_files import private_file
 from .deletion import Source
-from .ledger_rows import Event, LedgerHead, read_head
+from .ledger_rows import Event, LedgerHead, insert_row, read_head
 from .ledger_schema import BASE, schema_problems
 from .ledger_state import VERIFIED, catch_up, read_book, rows_after, set_mark
 
