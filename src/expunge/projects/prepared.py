@@ -83,8 +83,8 @@ def prepare(folder: Folder, say: Say, command: str = "") -> Prepared:
     path = folder.find(entry["file"], state)
     if sha256(path) != entry["sha256"]:
         raise ExpungeError(f"{path} was changed; restore it from a backup.")
-    read, requests = partial(_load, settings), partial(removed_samples, folder, state)
-    pin = partial(pinned, folder, state, settings, read, requests, partial(named_samples, folder, state), say)
+    read, removed = partial(_load, settings), partial(removed_samples, folder, state)
+    pin = partial(pinned, folder, state, settings, read, removed, partial(named_samples, folder, state), say)
     source, pins = replaced_before_first_run(state, pin, say)
     checkpoint = read_checkpoint(path, settings.ema if first else None)
     model = settings.build(source)
