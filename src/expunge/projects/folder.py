@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ SAMPLES = "samples.npz"
 MODELS = "models"
 LOCK = ".lock"
 WORK = ".work-"
+# File whose lock a process holds while it makes a project.
+MAKING = ".making"
 # Seconds between two attempts to take the lock.
 PAUSE = 0.1
 
@@ -130,6 +132,9 @@ class Folder:
     def _remove_leftovers(self) -> None:
         for left in self.path.glob(f"{WORK}*"):
             shutil.rmtree(left, ignore_errors=True)
+        # `init` was killed right behind the rename that made the project
+        with suppress(OSError):
+            (self.path / MAKING).unlink(missing_ok=True)
 
     def left_works(self) -> list[Path]:
         """Return the hidden folders of changes, committed or not. While a command works, they are its own."""
