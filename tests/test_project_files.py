@@ -14,7 +14,6 @@ from expunge import Project
 from expunge.cli import main
 from expunge.data.past_requests import requests_of
 from expunge.errors import ExpungeError
-from expunge.projects.folder import Folder
 from expunge.projects.settings import checked
 from expunge.projects.wanted import wanted
 from expunge.receipts.ledger import Ledger
@@ -207,9 +206,15 @@ def test_a_project_that_cannot_be_made_is_an_error(office, tmp_path, monkeypatch
     assert not list(tmp_path.iterdir())
 
 
+def test_the_next_command_removes_the_lock_file_of_a_killed_init(project):
+    (project.path / ".making").touch()
+    project.register([wanted(ids=["p1"])])
+    assert not (project.path / ".making").exists()
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="the system has no SIGKILL")
 @pytest.mark.parametrize("pause", [pytest.param("before", marks=pytest.mark.slow), "after"])
-def test_sigkill_around_the_commit(answered, office, pause):
+def test_sigkill_around_the_commit(answered, office, pause, capsys):
     """`before` stops at the rename of state.json, `after` at the first move behind it."""
     script = f"""
 import os, sys, time
@@ -231,11 +236,13 @@ Project({str(answered.path)!r}).forget(ids=["p9"])
     child.send_signal(signal.SIGKILL)
     child.wait()
     child.stdout.close()
+    # what `expunge clean` would remove or bring to its place is listed, and stays for now
+    assert main(["clean", str(answered.path), "--dry-run"]) == 0
+    assert "change of a project: " in capsys.readouterr().out and list(answered.path.glob(".work-*"))
     # commands that take no lock work on the state that was committed
     assert answered.status().problems == ()
     assert len(requests_of(answered.model)) == (2 if pause == "before" else 3)
-    with Folder(answered.path).locked():
-        pass
+    assert main(["clean", str(answered.path)]) == 0 and not list(answered.path.glob(".work-*"))
     if pause == "before":
         assert content(answered.path) == before
     else:

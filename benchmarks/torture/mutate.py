@@ -7,6 +7,7 @@ import io
 import random
 import re
 import sqlite3
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -159,9 +160,13 @@ def _archive(data: bytes, chance: random.Random, other: bytes) -> bytes:
         inner = chance.choice([_bytes, *structured(name, content)])
         entries[k] = (name, inner(content, chance, content))
     out = io.BytesIO()
-    with zipfile.ZipFile(
-        out, "w", chance.choice((zipfile.ZIP_STORED, zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))
-    ) as archive:
+    # two entries of one name are meant
+    with (
+        warnings.catch_warnings(action="ignore"),
+        zipfile.ZipFile(
+            out, "w", chance.choice((zipfile.ZIP_STORED, zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))
+        ) as archive,
+    ):
         for name, content in entries:
             archive.writestr(zipfile.ZipInfo(name), content)
     return out.getvalue()

@@ -80,6 +80,8 @@ class Notes:
         total: Counter[str] = Counter()
         for case in self.cases:
             total.update(case["counts"])
+            # figures of the last chain, no numbers of cases
+            total.update({k: v - total[k] for k, v in case["counts"].items() if k.startswith("chain,")})
         return total
 
 

@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,8 @@ SAMPLES = "samples.npz"
 MODELS = "models"
 LOCK = ".lock"
 WORK = ".work-"
+# File whose lock a process holds while it makes a project.
+MAKING = ".making"
 
 
 class Folder:
@@ -121,6 +123,9 @@ class Folder:
     def _remove_leftovers(self) -> None:
         for left in self.path.glob(f"{WORK}*"):
             shutil.rmtree(left, ignore_errors=True)
+        # `init` was killed right behind the rename that made the project
+        with suppress(OSError):
+            (self.path / MAKING).unlink(missing_ok=True)
 
     def left_works(self) -> list[Path]:
         """Return the hidden folders of changes, committed or not. While a command works, they are its own."""
