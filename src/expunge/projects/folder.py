@@ -25,7 +25,7 @@ from ..records.request_file import requests_path
 from .file_stats import stats_of
 from .lock_owner import owner, sign
 from .moves import finish_moves, flush, make_moves
-from .places import place_problems
+from .places import MAKING, place_problems
 from .seal import broken_seal, seal_key, sealed
 from .state import FORMAT, read_state
 from .system_errors import system_error, unwritable
@@ -39,8 +39,6 @@ SAMPLES = "samples.npz"
 MODELS = "models"
 LOCK = ".lock"
 WORK = ".work-"
-# File whose lock a process holds while it makes a project.
-MAKING = ".making"
 # Seconds between two attempts to take the lock.
 PAUSE = 0.1
 
@@ -135,10 +133,6 @@ class Folder:
         # `init` was killed right behind the rename that made the project
         with suppress(OSError):
             (self.path / MAKING).unlink(missing_ok=True)
-
-    def left_works(self) -> list[Path]:
-        """Return the hidden folders of changes, committed or not. While a command works, they are its own."""
-        return sorted(self.path.glob(f"{WORK}*"))
 
     @contextmanager
     def change(self) -> Iterator[Path]:
