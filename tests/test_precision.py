@@ -45,7 +45,9 @@ def test_auto_follows_the_instructions_of_the_device(setting, monkeypatch, fast,
     SEEN.clear()
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
-        run = execute(Spy(), split, FineTune(epochs=1, lr=0.1, batch_size=16), task, compute=Compute(amp="auto"))
+        run = execute(
+            Spy(), split, FineTune(epochs=1, lr=0.1, batch_size=16), task, compute=Compute(amp="auto")
+        )
     assert expected in SEEN and len(SEEN - {torch.float32}) == fast
     assert run.notes == [f"amp auto: {'bfloat16 autocast' if fast else 'float32'}"]
 
@@ -55,7 +57,9 @@ def test_emulated_bfloat16_is_told_and_used(setting, monkeypatch):
     monkeypatch.setattr(run_module, "computes_bfloat16", lambda device: False)
     SEEN.clear()
     with pytest.warns(RuntimeWarning, match="no bfloat16 instructions.*use amp auto"):
-        run = execute(Spy(), split, FineTune(epochs=1, lr=0.1, batch_size=16), task, compute=Compute(amp="bf16"))
+        run = execute(
+            Spy(), split, FineTune(epochs=1, lr=0.1, batch_size=16), task, compute=Compute(amp="bf16")
+        )
     assert torch.bfloat16 in SEEN and "no bfloat16 instructions" in run.notes[0]
 
 
