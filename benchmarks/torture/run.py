@@ -128,6 +128,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2, help="processes, each with one thread")
     parser.add_argument("--case", default="", help="repeat one case of one part, by its seed in the result")
     parser.add_argument("--result", type=Path, default=RESULT, help="the file of figures")
+    parser.add_argument("--note", default="", help="what a reader of the figures should know")
     parser.add_argument("--fresh", action="store_true", help="forget the finished cases of this seed")
     given = parser.parse_args()
     os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"})
@@ -146,7 +147,8 @@ def main() -> int:
     from expunge.records.atomic_files import write_json
     from expunge.records.record import plain
 
-    result = result_of(given.seed, f"python {shlex.join([str(Path(sys.argv[0]).name), *sys.argv[1:]])}")
+    result = {"note": given.note} if given.note else {}
+    result |= result_of(given.seed, f"python {shlex.join([str(Path(sys.argv[0]).name), *sys.argv[1:]])}")
     given.result.parent.mkdir(parents=True, exist_ok=True)
     write_json(given.result, plain(result))
     for name, counts in result["parts"].items():

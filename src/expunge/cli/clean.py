@@ -57,7 +57,7 @@ def _clean_projects(place: Path, dry_run: bool) -> list[Path]:
     if not any(place.glob(".*.init-*")) and not any(place.glob(".work-*")):
         return []
     from ..projects.creation import left_unmade
-    from ..projects.folder import STATE, Folder
+    from ..projects.folder import STATE, WORK, Folder
 
     failed = []
     for left in left_unmade(place):
@@ -66,7 +66,7 @@ def _clean_projects(place: Path, dry_run: bool) -> list[Path]:
         failed += _report("project that was not made", left, dry_run, gone=not left.exists())
     # a project that another command works in, or that is broken, is left alone
     with suppress(ExpungeError):
-        works = Folder(place).left_works() if (place / STATE).is_file() else []
+        works = sorted(place.glob(f"{WORK}*")) if (place / STATE).is_file() else []
         if works and not dry_run:
             with Folder(place).locked():
                 pass

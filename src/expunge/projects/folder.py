@@ -24,7 +24,7 @@ from ..records.request_file import requests_path
 from .file_stats import stats_of
 from .lock_owner import check_kept, kept, take
 from .moves import check_targets, finish_moves, flush, make_moves
-from .places import place_problems
+from .places import MAKING, place_problems
 from .seal import broken_seal, seal_key, sealed
 from .state import FORMAT, read_state
 from .system_errors import system_error, unwritable
@@ -38,8 +38,6 @@ SAMPLES = "samples.npz"
 MODELS = "models"
 LOCK = ".lock"
 WORK = ".work-"
-# File whose lock a process holds while it makes a project.
-MAKING = ".making"
 
 
 class Folder:
@@ -126,10 +124,6 @@ class Folder:
         # `init` was killed right behind the rename that made the project
         with suppress(OSError):
             (self.path / MAKING).unlink(missing_ok=True)
-
-    def left_works(self) -> list[Path]:
-        """Return the hidden folders of changes, committed or not. While a command works, they are its own."""
-        return sorted(self.path.glob(f"{WORK}*"))
 
     @contextmanager
     def change(self) -> Iterator[Path]:

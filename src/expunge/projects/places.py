@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+# file whose lock a process holds while it makes a project
+MAKING = ".making"
+
 
 def place_problems(path: Path, replaced: Sequence[str], models: str) -> list[str]:
     """Return which files of a project cannot be replaced where they lie, one sentence each.
