@@ -81,8 +81,8 @@ def prepare(folder: Folder, say: Say, command: str = "") -> Prepared:
     path = folder.find(entry["file"], state)
     if sha256(path) != entry["sha256"]:
         raise ExpungeError(f"{path} was changed; restore it from a backup.")
-    read, requests = partial(_load, settings), partial(_removed_by, folder, state)
-    pin = partial(pinned, folder, state, settings, read, requests)
+    read, removed = partial(_load, settings), partial(_removed_by, folder, state)
+    pin = partial(pinned, folder, state, settings, read, removed)
     source, pins = replaced_before_first_run(state, pin, say)
     checkpoint = read_checkpoint(path, settings.ema if first else None)
     model = settings.build(source)

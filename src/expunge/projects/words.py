@@ -13,7 +13,8 @@ from ..data.validation_source import REMEDY
 from ..errors import ExpungeError
 from ..records.record import Record
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 TOML = "in expunge.toml"
 # advice of other packages -> what a user of a project does
