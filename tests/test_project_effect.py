@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from expunge import Project, Session, execute
+from expunge.audit.result import Grounds
 from expunge.cli import main
 from expunge.data.past_requests import requests_of
 from expunge.errors import ExpungeError
@@ -85,9 +86,13 @@ def test_at_most_half_of_what_stands_out_may_be_left():
     assert remembered(of_confidences(unseen[::4], unseen)) == 0.0
     for left, words in ((30, ""), (40, "still tells its samples from unseen ones")):
         own = of_confidences(torch.cat([torch.full((left,), 0.9), torch.full((60 - left,), 0.05)]), unseen)
-        part = SimpleNamespace(own=own, original=known, retrained=None)
+        part = SimpleNamespace(own=own, original=known, retrained=None, grounds=Grounds())
         assert remembered(own) == pytest.approx(left / 60 - chance)
         assert words in _still_remembered(part) and bool(words) == bool(_still_remembered(part))
+    assert _still_remembered(part).endswith("is allowed without a reference")
+    # there is one, and it does not count
+    part.grounds = Grounds(reference="The retrained model is not comparable.")
+    assert _still_remembered(part).endswith("is allowed without a comparable reference")
     # a retrained model says more
     part.retrained = object()
     assert _still_remembered(part) == ""
