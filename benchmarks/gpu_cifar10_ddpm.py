@@ -46,9 +46,10 @@ from expunge.sources import Source, load, locate
 from expunge.tasks.classification import Classification
 from expunge.tasks.diffusion import Diffusion
 from expunge.tasks.sampling import Sampler
+from expunge.torch_utils.precision import autocast
 from expunge.training.execute import execute
 from expunge.training.method import Method
-from expunge.training.run import Row, Run, precision
+from expunge.training.run import Row, Run
 
 sys.path.append(str(Path(__file__).parent))
 from identity import made_of, only_of
@@ -147,7 +148,7 @@ class Bench:
                 continue
             self.on_time()
             y = torch.full((self.per_class,), k)
-            with precision(self.compute, torch.device(self.device)):
+            with autocast(self.compute.amp, torch.device(self.device)):
                 x = self.sampler(model, self.task, y, (3, 32, 32), seed=1000 * self.seed + k)
             parts[f"class {k}"] = (255 * x).round().byte()
             write_checkpoint(file, parts)

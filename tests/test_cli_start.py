@@ -161,8 +161,11 @@ def test_the_core_alone_runs_the_first_command_of_the_readme():
     code = f"""
 import sys
 import tomllib
-for name in {sorted(modules)}:
-    sys.modules[name] = None
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {sorted(modules)}:
+            raise ModuleNotFoundError(name, name=name)
+sys.meta_path.insert(0, Missing())
 from expunge import Classification, Retrain, SalUn, Split, audit, execute
 from expunge.models import build
 from expunge.sources import load

@@ -18,7 +18,7 @@ from torch import nn
 
 from expunge.cli import main
 from expunge.errors import ExpungeError
-from expunge.receipts import ledger_file
+from expunge.receipts import ledger_rows
 from expunge.receipts.canonical import canonical
 from expunge.receipts.chain import START, Event, LedgerHead, check_events
 from expunge.receipts.issue import issue, record_hash
@@ -195,7 +195,7 @@ def test_the_day_of_the_answer_is_shown(ledger, monkeypatch, capsys):
     ]
     # a second entry of the same answer is not another day, and a reopened request has none
     monkeypatch.setattr(
-        ledger_file, "datetime", SimpleNamespace(now=lambda zone: datetime.now(zone) + timedelta(days=9))
+        ledger_rows, "datetime", SimpleNamespace(now=lambda zone: datetime.now(zone) + timedelta(days=9))
     )
     ledger.attach(start + 1, status="done")
     assert ledger.done_on()[start + 1] == str(today)
@@ -555,7 +555,7 @@ def test_a_writer_killed_at_any_moment_leaves_whole_rows(tmp_path, delay):
 def test_an_error_in_a_transaction_leaves_nothing(ledger, monkeypatch):
     ledger.add("x")
     before = ledger.head()
-    monkeypatch.setattr("expunge.receipts.ledger_file.canonical", lambda value: b"\xff")
+    monkeypatch.setattr("expunge.receipts.ledger_rows.canonical", lambda value: b"\xff")
     with pytest.raises(UnicodeDecodeError):
         ledger.add("y")
     monkeypatch.undo()

@@ -115,7 +115,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "clean": Command("clean:clean", "Find and remove what killed commands left in folders."),
     "verify": Command("receipt:verify", "Verify a receipt and the files that belong to it."),
-    "sign": Command("receipt:sign", "Sign a receipt, or replace its signature."),
+    "sign": Command("receipt:sign", "Sign a receipt."),
     "keygen": Command("receipt:keygen", "Make a key pair for signing receipts."),
 }
 

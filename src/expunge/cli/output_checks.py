@@ -81,7 +81,8 @@ def _taken(out: Path) -> list[str]:
     files = [
         file
         for ending in (".json", ".receipt.json", ".requests.json")
-        if (file := beside(out, ending)).exists()
+        # a name that is too long is told by the check of the places
+        if os.path.exists(file := beside(out, ending))
     ]
     others = same_names(out) if files else []
     if not others or belong_to(out, files):

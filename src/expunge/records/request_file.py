@@ -89,7 +89,8 @@ def read_requests(path: Path | str) -> list[PastRequest]:
     problems = [text for at, entry in enumerate(entries, 1) for text in _entry_problems(path, at, entry)]
     raise_all(problems, CheckpointError)
     names = {f.name for f in fields(PastRequest)}
-    return [PastRequest(**{k: _tupled(v) for k, v in entry.items() if k in names}) for entry in entries]
+    tupled = [{k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()} for entry in entries]
+    return [PastRequest(**{k: v for k, v in entry.items() if k in names}) for entry in tupled]
 
 
 def _entry_problems(path: Path, number: int, entry: Any) -> list[str]:
@@ -100,9 +101,12 @@ def _entry_problems(path: Path, number: int, entry: Any) -> list[str]:
     entry = {"contents": [], **entry}  # files of earlier versions have none
     wrong = [k for k, kind in _TYPES.items() if not isinstance(entry.get(k), kind)]
     if not wrong:
-        wrong = ["contents"] if len(entry["contents"]) not in (0, len(entry["ids"])) else []
-        wrong += [k for k, check in _CONTENTS.items() if not check(entry[k])]
+        wrong = [k for k, check in _CONTENTS.items() if not check(entry[k])]
     problems = [f"{start} has a wrong or missing {', '.join(wrong)}; restore the file."] if wrong else []
+    if not wrong and len(entry["contents"]) not in (0, held := len(entry["ids"])):
+        problems.append(
+            f"{start} has {held} ids for a request of {len(entry['contents'])} samples; restore the file."
+        )
     if "goal" not in wrong and entry["goal"] not in get_args(Goal):
         problems.append(
             f"{start} has the goal '{entry['goal']}'; allowed are {' and '.join(get_args(Goal))}; restore the file."
@@ -120,10 +124,6 @@ _CONTENTS: dict[str, Callable[[Any], bool]] = {
         s is None or (type(s) in (int, float) and 0 <= s <= 100) for s in scores.values()
     ),
 }
-
-
-def _tupled(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def public_requests(checkpoint: Checkpoint) -> list[dict[str, Any]]:

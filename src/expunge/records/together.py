@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import ExpungeError, WriteError, write_error
-from .part_files import Part, is_abandoned, is_part_of, left_behind, remove, shortened
+from .part_files import Part, is_abandoned, is_part_of, left_behind, private_file, remove, shortened
 
 JOURNAL = ".expunge-journal"
 
@@ -87,6 +87,7 @@ class Together:
                     (output.part.folder / JOURNAL).write_text(str(journal.absolute()), encoding="utf-8")
             part = Part(journal)
             try:
+                private_file(part.path)
                 part.path.write_text(json.dumps([[str(p), str(t)] for p, t in moves]), encoding="utf-8")
                 part.flush()
                 os.replace(part.path, journal)
