@@ -110,7 +110,9 @@ def test_a_target_holds_the_true_share_as_often_as_one_standard_error_does(n):
     for share in SHARES:
         found = 100 * rng.binomial(n, share, 4000) / n
         squares, said = (found - 100 * share) ** 2, [standard_error(x, n) ** 2 for x in found]
-        assert squares.mean() <= (1 if n > 5 else 1.125) * np.mean(said) + 3 * squares.std() / math.sqrt(len(found))
+        assert squares.mean() <= (1 if n > 5 else 1.125) * np.mean(said) + 3 * squares.std() / math.sqrt(
+            len(found)
+        )
 
 
 def test_weighted_samples_count_by_their_effective_size():
