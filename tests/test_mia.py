@@ -1,6 +1,7 @@
 """Test the attacks on scores with known answers, and the SVM against scikit-learn's."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -15,6 +16,15 @@ from expunge.audit.roc import auc, tpr_at_fpr
 from expunge.audit.svm1d import WIDEST, KernelFeatures, LibSvm, OneDimensionalSvm, fit_svm
 
 RNG = np.random.default_rng(0)
+START = RNG.bit_generator.state
+
+
+@pytest.fixture(autouse=True)
+def same_numbers_in_any_order():
+    """Let each test draw the same numbers, whichever tests ran before it."""
+    RNG.bit_generator.state = START
+
+
 CASES = {
     "memorised": lambda n: (1 - RNG.beta(0.2, 20, n), 1 - RNG.beta(0.3, 3, n)),
     "uniform": lambda n: (RNG.random(n), RNG.random(n)),
@@ -95,12 +105,18 @@ def test_svm_refuses_scores_that_are_not_confidences():
             svm_attack(good, good, bad)
 
 
-def test_threshold_equals_brute_force():
-    for _ in range(20):
-        member, nonmember = np.round(RNG.random(30), 1), np.round(RNG.random(25) ** 2, 1)
+@pytest.mark.parametrize("seed", range(100))
+def test_threshold_equals_brute_force(seed):
+    rng = np.random.default_rng(seed)
+    for _ in range(5):
+        member, nonmember = np.round(rng.random(30), 1), np.round(rng.random(25) ** 2, 1)
         cuts = np.unique(np.r_[member, nonmember])
-        best = max(cuts, key=lambda c: ((nonmember < c).mean() + (member >= c).mean(), -c))
-        target = np.round(RNG.random(40), 2)
+        # exact fractions: equally good thresholds are a tie, and the lowest wins
+        right = {
+            c: Fraction(int((nonmember < c).sum()), 25) + Fraction(int((member >= c).sum()), 30) for c in cuts
+        }
+        best = max(cuts, key=lambda c: (right[c], -c))
+        target = np.round(rng.random(40), 2)
         assert threshold_attack(member, nonmember, target) == pytest.approx(100 * (target < best).mean())
 
 

@@ -28,6 +28,13 @@ from expunge.training.execute import execute
 
 TASK = Classification(10)
 RNG = np.random.default_rng(0)
+START = RNG.bit_generator.state
+
+
+@pytest.fixture(autouse=True)
+def same_numbers_in_any_order():
+    """Let each test draw the same numbers, whichever tests ran before it."""
+    RNG.bit_generator.state = START
 
 
 @pytest.fixture(scope="module")

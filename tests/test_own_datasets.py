@@ -268,6 +268,13 @@ def test_reading_leaves_the_users_generators_as_they_were():
 
 
 RNG = np.random.default_rng(0)
+START = RNG.bit_generator.state
+
+
+@pytest.fixture(autouse=True)
+def same_numbers_in_any_order():
+    """Let each test draw the same numbers, whichever tests ran before it."""
+    RNG.bit_generator.state = START
 
 
 class DrawsFromModule(Dataset):

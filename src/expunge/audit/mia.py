@@ -130,9 +130,10 @@ def threshold_attack(member: Scores, nonmember: Scores, target: Scores) -> float
 def best_threshold(member: Scores, nonmember: Scores) -> float:
     """Return the threshold of `threshold_attack`: a sample that scores below it is classified as non-member."""
     thresholds = np.unique(np.concatenate([member, nonmember]))
-    caught = np.searchsorted(np.sort(nonmember), thresholds, side="left") / len(nonmember)
-    kept = 1 - np.searchsorted(np.sort(member), thresholds, side="left") / len(member)
-    return float(thresholds[np.argmax(caught + kept)])
+    caught = np.searchsorted(np.sort(nonmember), thresholds, side="left")
+    lost = np.searchsorted(np.sort(member), thresholds, side="left")
+    # whole numbers: rounded shares would decide which of several equally good thresholds is the first
+    return float(thresholds[np.argmax(caught * len(member) - lost * len(nonmember))])
 
 
 def modified_entropy(probabilities: np.ndarray, labels: np.ndarray) -> Scores:
