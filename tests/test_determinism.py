@@ -22,7 +22,8 @@ from expunge.training.execute import execute
 from expunge.training.registry import find, names, serves
 from test_methods import SMALL
 
-WORKERS = (1, 3)
+# starting processes takes seconds
+WORKERS = (1, pytest.param(3, marks=pytest.mark.slow))
 GRADIENT = [n for n in names() if serves(find(n), Classification) and hasattr(find(n), "schedule")]
 
 
@@ -161,7 +162,7 @@ def test_an_audit_gives_the_same_figures(workers):
     assert scores_with(workers) == scores_with(0)
 
 
-@pytest.mark.parametrize("interrupt", [False, True])
+@pytest.mark.parametrize("interrupt", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_trials_by_themselves_give_the_same_bits(interrupt, tmp_path):
     def bits(workers, **options):
         model, split = problem(workers)

@@ -131,7 +131,7 @@ def commands(word, wrong):
 
 @pytest.fixture(scope="module")
 def used(tmp_path_factory):
-    """A folder in which all commands ran, and what they printed. The files with passphrases lie elsewhere."""
+    """A folder in which all commands ran (some seconds), and what they printed. The files with passphrases lie elsewhere."""
     folder, elsewhere = tmp_path_factory.mktemp("used"), tmp_path_factory.mktemp("elsewhere")
     word, wrong = elsewhere / "word", elsewhere / "wrong"
     word.write_text(SECRETS["file"])
