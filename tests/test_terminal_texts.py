@@ -214,7 +214,7 @@ def test_requests_with_the_same_remark_share_a_line(capsys):
     _print_remarks(many, [], Path("office"))
     assert capsys.readouterr().out.splitlines() == [
         "requests 2 and 3: the scores of their audits do not show that they are forgotten (UA and MIA above)",
-        f"requests 1, 2: {gone}; its last audit followed run 2",
+        f"requests 1 and 2, each: {gone}; its last audit followed run 2",
         "request 3: other; its last audit followed run 2",
     ]
     _print_remarks(many[1:2], [], Path("office"))
