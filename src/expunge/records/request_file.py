@@ -89,8 +89,8 @@ def read_requests(path: Path | str) -> list[PastRequest]:
     problems = [text for at, entry in enumerate(entries, 1) for text in _entry_problems(path, at, entry)]
     raise_all(problems, CheckpointError)
     names = {f.name for f in fields(PastRequest)}
-    tupled = [{k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()} for entry in entries]
-    return [PastRequest(**{k: v for k, v in entry.items() if k in names}) for entry in tupled]
+    tuples: Callable[[Any], Any] = lambda v: tuple(v) if isinstance(v, list) else v  # noqa: E731
+    return [PastRequest(**{k: tuples(v) for k, v in entry.items() if k in names}) for entry in entries]
 
 
 def _entry_problems(path: Path, number: int, entry: Any) -> list[str]:
