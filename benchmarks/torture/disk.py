@@ -16,7 +16,7 @@ from checks import check_disturbed, check_end, check_result, check_settled, is_h
 from children import Ended, run
 from digests import contents
 from kills import Kills
-from runner import Case, Notes, cases, one, reported
+from runner import Case
 from scenarios import Scenario
 from stage import Undisturbed
 from system_calls import CHANGES, Injection
@@ -44,29 +44,17 @@ def _mount(folder: Path, size: int, *more: str) -> list[str]:
 class Disk(Kills):
     """The part "disk"."""
 
+    part = "disk"
+
     def prepare(self) -> None:
         """Import what the commands need, and see what this machine allows."""
         super().prepare()
         self.mounts = can_mount(self.folder / "small")
         self._turns: dict[str, list[tuple[str, int]]] = {}
 
-    def run(self, seed: int, notes: Notes, minutes: float) -> None:
-        """Fill the disk until the time is over, or every write had its turn."""
-        for case, chance in cases("disk", seed, notes, minutes):
-            self.do(case, chance)
-
-    def repeat(self, seed: str) -> Case:
-        """Repeat one case."""
-        case, chance = one("disk", seed)
-        with reported(case):
-            self.do(case, chance)
-        return case
-
     def do(self, case: Case, chance: random.Random) -> None:
         """Do one case."""
-        scenario = chance.choices(self.scenarios, [s.share for s in self.scenarios])[0]
-        case.what = scenario.name
-        known = self.stage.undisturbed(scenario)
+        scenario, known = self.drawn(case, chance)
         if self.traces and chance.random() >= SMALL_DISK:
             self._at_call(case, chance, scenario, known)
         elif self.mounts:

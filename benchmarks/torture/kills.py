@@ -89,6 +89,8 @@ class Kills:
         names: Names of the scenarios; empty: all.
     """
 
+    part = "kills"
+
     def __init__(self, folder: Path, names: tuple[str, ...] = ()):
         self.folder, self.stage = folder, Stage(folder)
         self.scenarios = [s for s in SCENARIOS if not names or s.name in names]
@@ -101,22 +103,27 @@ class Kills:
         prepare(warm, self.folder / "warm")
 
     def run(self, seed: int, notes: Notes, minutes: float) -> None:
-        """Kill commands until the time is over."""
-        for case, chance in cases("kills", seed, notes, minutes):
+        """Do cases until the time is over."""
+        for case, chance in cases(self.part, seed, notes, minutes):
             self.do(case, chance)
 
     def repeat(self, seed: str) -> Case:
         """Repeat one case."""
-        case, chance = one("kills", seed)
+        case, chance = one(self.part, seed)
         with reported(case):
             self.do(case, chance)
         return case
 
-    def do(self, case: Case, chance: random.Random) -> None:
-        """Do one case."""
+    def drawn(self, case: Case, chance: random.Random) -> tuple[Scenario, Undisturbed]:
+        """Return the scenario of a case, and what it gives undisturbed."""
         scenario = chance.choices(self.scenarios, [s.share for s in self.scenarios])[0]
         case.what = scenario.name
         known = self.stage.undisturbed(scenario)
+        return scenario, known
+
+    def do(self, case: Case, chance: random.Random) -> None:
+        """Do one case."""
+        scenario, known = self.drawn(case, chance)
         if self.traces and scenario.name not in self._calls:
             self._calls[scenario.name] = watched(self.stage, scenario, self.folder / "watched")
         place = self.stage.copy(scenario, self.folder / "kills")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from children import run
 from kills import Kills
-from runner import Case, Notes, cases, one, reported
+from runner import Case
 from scenarios import LEDGER, OFFICE, PROJECT, Scenario
 
 from expunge.cli import main
@@ -134,17 +134,7 @@ def check_writers(case: Case, folder: Path, subjects: list[str], killed: bool, r
 class Writers(Kills):
     """The part "writers"."""
 
-    def run(self, seed: int, notes: Notes, minutes: float) -> None:
-        """Let writers write at once until the time is over."""
-        for case, chance in cases("writers", seed, notes, minutes):
-            self.do(case, chance)
-
-    def repeat(self, seed: str) -> Case:
-        """Repeat one case."""
-        case, chance = one("writers", seed)
-        with reported(case):
-            self.do(case, chance)
-        return case
+    part = "writers"
 
     def do(self, case: Case, chance: random.Random) -> None:
         """Do one case."""
