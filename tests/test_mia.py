@@ -14,15 +14,10 @@ from expunge import ExpungeError
 from expunge.audit.mia import members_and_nonmembers, modified_entropy, svm_attack, threshold_attack
 from expunge.audit.roc import auc, tpr_at_fpr
 from expunge.audit.svm1d import WIDEST, KernelFeatures, LibSvm, OneDimensionalSvm, fit_svm
+from generators import same_in_any_order
 
 RNG = np.random.default_rng(0)
-START = RNG.bit_generator.state
-
-
-@pytest.fixture(autouse=True)
-def same_numbers_in_any_order():
-    """Let each test draw the same numbers, whichever tests ran before it."""
-    RNG.bit_generator.state = START
+same_numbers = same_in_any_order(RNG)
 
 
 CASES = {

@@ -25,16 +25,11 @@ from expunge.audit.ruli import likelihood_share, log_density, ruli_attack, vulne
 from expunge.audit.shadow_attacks import other_request
 from expunge.tasks.predictions import Predictions
 from expunge.training.execute import execute
+from generators import same_in_any_order
 
 TASK = Classification(10)
 RNG = np.random.default_rng(0)
-START = RNG.bit_generator.state
-
-
-@pytest.fixture(autouse=True)
-def same_numbers_in_any_order():
-    """Let each test draw the same numbers, whichever tests ran before it."""
-    RNG.bit_generator.state = START
+same_numbers = same_in_any_order(RNG)
 
 
 @pytest.fixture(scope="module")

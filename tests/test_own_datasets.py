@@ -16,6 +16,7 @@ from expunge import Classification, ExpungeError, Split, SplitError, StreamData,
 from expunge.data.convert import as_data
 from expunge.methods.salun import SalUn
 from expunge.torch_utils.random_state import drawing_from, held_generators
+from generators import same_in_any_order
 
 X = torch.rand(12, 3, generator=torch.Generator().manual_seed(0))
 Pair = namedtuple("Pair", "x y")
@@ -268,13 +269,7 @@ def test_reading_leaves_the_users_generators_as_they_were():
 
 
 RNG = np.random.default_rng(0)
-START = RNG.bit_generator.state
-
-
-@pytest.fixture(autouse=True)
-def same_numbers_in_any_order():
-    """Let each test draw the same numbers, whichever tests ran before it."""
-    RNG.bit_generator.state = START
+same_numbers = same_in_any_order(RNG)
 
 
 class DrawsFromModule(Dataset):
