@@ -21,6 +21,7 @@ from .checkpoint_values import (
     unusable_tensors,
     value_problems,
 )
+from .tensor_memory import same_memory
 from .versions import remove_prefix, with_versions
 
 
@@ -133,14 +134,12 @@ def _repeats(expected: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[s
 
 def _tie_problems(expected: Mapping[str, Any], state: Mapping[str, Tensor]) -> list[str]:
     """One sentence if the file has several values for what is one tensor in the model: the last one read would replace the others."""
-    first: dict[tuple[Any, ...], str] = {}
-    different = []
-    for name, own in expected.items():
-        if not isinstance(own, Tensor) or is_lazy(own) or own.layout != torch.strided or not own.numel():
-            continue
-        one = first.setdefault((own.data_ptr(), own.shape, own.stride(), own.dtype), name)
-        if one != name and {one, name} <= state.keys() and not _same_values(state[one], state[name]):
-            different.append(f"'{one}' and '{name}'")
+    own = {name: t for name, t in expected.items() if isinstance(t, Tensor) and not is_lazy(t)}
+    different = [
+        f"'{one}' and '{name}'"
+        for name, one in same_memory(own).items()
+        if {one, name} <= state.keys() and not _same_values(state[one], state[name])
+    ]
     if not different:
         return []
     return [

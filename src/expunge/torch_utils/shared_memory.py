@@ -38,7 +38,7 @@ def shared_memory(model: nn.Module) -> list[tuple[str, str]]:
     return [
         (one.name, other.name)
         for k, one in enumerate(places)
-        for other in _reached(one, places[k + 1 :])
+        for other in _reached(places, k)
         if (one.tensor.requires_grad or other.tensor.requires_grad) and _share(one, other)
     ]
 
@@ -63,9 +63,11 @@ def _places(model: nn.Module) -> Iterator[_Place]:
         yield _Place(str(tensor.device), storage, start, start + (last + 1) * size, name, tensor)
 
 
-def _reached(one: _Place, later: list[_Place]) -> Iterator[_Place]:
-    """The later places that begin before the end of one."""
-    for other in later:
+def _reached(places: list[_Place], k: int) -> Iterator[_Place]:
+    """The places after place `k` that begin before its end."""
+    one = places[k]
+    for at in range(k + 1, len(places)):
+        other = places[at]
         if other[:2] != one[:2] or other.start >= one.end:
             return
         yield other
