@@ -12,9 +12,9 @@ from ..errors import ExpungeError
 from ..receipts.keys import load_private, public_bytes, read_passphrase
 from ..receipts.ledger import Ledger
 from ..receipts.receipt import Receipt
-from ..records.request_file import read_requests
 from .entries import Entries
-from .folder import LEDGER, SETTINGS, STATE, Folder, request_file
+from .folder import LEDGER, SETTINGS, STATE, Folder
+from .kept_requests import read_answered
 from .requests import ProjectRequest, receipts_of
 from .state import request_entries
 
@@ -91,17 +91,12 @@ def check_receipt(ledger: Path, number: int, receipt: Path) -> None:
     folder = Folder(path.parent)
     state, name = folder.state(), Receipt.load(receipt).id
     runs = [run for run, entry in enumerate(state["models"]) if entry.get("receipt") == name]
-    kept = request_file(folder, state)
-    known = receipts_of(state, read_requests(kept) if kept.is_file() else ())
-    for entry in request_entries(state):
-        if (
-            runs
-            and entry.number == number
-            and entry.state == "waiting"
-            and not entry.is_answered(name, known)
-        ):
-            reason = f" ({entry.reason})" if entry.reason else ""
-            raise ExpungeError(
-                f"run {runs[0]} of the project in {folder.path} forgot its samples and did not answer request {number}{reason}, so "
-                f"its receipt proves nothing for it; `expunge forget --project {quote(str(folder.path))} --pending` makes a run that does."
-            )
+    known = receipts_of(state, read_answered(folder, state))
+    entry = next((e for e in request_entries(state) if e.number == number), None)
+    if not runs or entry is None or entry.state != "waiting" or entry.is_answered(name, known):
+        return
+    reason = f" ({entry.reason})" if entry.reason else ""
+    raise ExpungeError(
+        f"run {runs[0]} of the project in {folder.path} forgot its samples and did not answer request {number}{reason}, so "
+        f"its receipt proves nothing for it; `expunge forget --project {quote(str(folder.path))} --pending` makes a run that does."
+    )

@@ -30,12 +30,12 @@ from .answered import Setting
 from .folder import HELD_OUT, SETTINGS, Folder, request_file, sha256, write_private_json
 from .gone import note_gone, removed_before
 from .held_out import any_split, drawn_ids
+from .kept_requests import named_samples, removed_samples
 from .pins import Pins, pinned, replaced_before_first_run
 from .recognised import check_validation
 from .request_csv import place_of
 from .requests import ProjectRequest
 from .returned import find_returned
-from .sample_names import named_samples, removed_samples
 from .settings import ProjectSettings, check_inputs, read_settings
 from .state import request_entries
 from .wanted import NO_SUBJECT, Wanted

@@ -9,8 +9,8 @@ from typing import Any
 
 from ..errors import ExpungeError
 from ..receipts.ledger import Ledger
-from ..records.request_file import read_requests
-from .folder import LEDGER, SETTINGS, Folder, request_file
+from .folder import LEDGER, SETTINGS, Folder
+from .kept_requests import read_answered
 from .ledger_limits import public_key, read_states
 from .pins import run_was_made, setting_problems
 from .requests import ProjectRequest, receipts_of
@@ -71,9 +71,9 @@ def states_from_file(
     Returns:
         The requests that only the ledger has.
     """
-    path, kept = folder.find(LEDGER, state), request_file(folder, state)
+    path = folder.find(LEDGER, state)
     if path.is_file():
         with suppress(ExpungeError):
-            answered = read_requests(kept) if kept.is_file() else []
-            return read_states(Ledger(path), requests, receipts_of(state, answered))
+            receipts = receipts_of(state, read_answered(folder, state))
+            return read_states(Ledger(path), requests, receipts)
     return []

@@ -7,7 +7,7 @@ it, a later run could not know which samples it must not train on.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, get_args
@@ -20,24 +20,10 @@ from .atomic_files import atomic
 from .checkpoint import Checkpoint
 from .file_names import beside, existing_beside
 from .record import plain
+from .request_entries import CONTENTS, entry_problems
 
 FORMAT = "expunge-requests/v1"
 SUFFIX = ".requests.json"
-_TYPES: dict[str, type | tuple[type, ...]] = {
-    "request": str,
-    "scenario": str,
-    "goal": str,
-    "ids": list,
-    "data": str,
-    "classes": list,
-    "method": str,
-    "description": dict,
-    "scores": dict,
-    "record": str,
-    "receipt": str,
-    "commitment": str,
-    "contents": list,
-}
 
 
 def requests_path(checkpoint: Path) -> Path:
@@ -86,44 +72,14 @@ def read_requests(path: Path | str) -> list[PastRequest]:
         raise CheckpointError(
             f"{path} is no file of requests in the format {FORMAT}; give the .requests.json file of a run."
         )
-    problems = [text for at, entry in enumerate(entries, 1) for text in _entry_problems(path, at, entry)]
+    problems = [text for at, entry in enumerate(entries, 1) for text in entry_problems(path, at, entry)]
     raise_all(problems, CheckpointError)
     names = {f.name for f in fields(PastRequest)}
-    tuples: Callable[[Any], Any] = lambda v: tuple(v) if isinstance(v, list) else v  # noqa: E731
-    return [PastRequest(**{k: tuples(v) for k, v in entry.items() if k in names}) for entry in entries]
+    return [PastRequest(**{k: _tupled(v) for k, v in entry.items() if k in names}) for entry in entries]
 
 
-def _entry_problems(path: Path, number: int, entry: Any) -> list[str]:
-    """Return what is wrong with one entry of a request file, one sentence each."""
-    start = f"{path}: request {number}"
-    if not isinstance(entry, dict):
-        return [f"{start} is no table; restore the file."]
-    entry = {"contents": [], **entry}  # files of earlier versions have none
-    wrong = [k for k, kind in _TYPES.items() if not isinstance(entry.get(k), kind)]
-    if not wrong:
-        wrong = [k for k, check in _CONTENTS.items() if not check(entry[k])]
-    problems = [f"{start} has a wrong or missing {', '.join(wrong)}; restore the file."] if wrong else []
-    if not wrong and len(entry["contents"]) not in (0, held := len(entry["ids"])):
-        problems.append(
-            f"{start} has {held} ids for a request of {len(entry['contents'])} samples; restore the file."
-        )
-    if "goal" not in wrong and entry["goal"] not in get_args(Goal):
-        problems.append(
-            f"{start} has the goal '{entry['goal']}'; allowed are {' and '.join(get_args(Goal))}; restore the file."
-        )
-    return problems
-
-
-# What the right types must contain.
-_CONTENTS: dict[str, Callable[[Any], bool]] = {
-    "request": bool,
-    "ids": lambda ids: all(type(name) is str for name in ids),
-    "contents": lambda hashes: all(type(text) is str for text in hashes),
-    "classes": lambda classes: all(type(k) is int and k >= 0 for k in classes),
-    "scores": lambda scores: all(
-        s is None or (type(s) in (int, float) and 0 <= s <= 100) for s in scores.values()
-    ),
-}
+def _tupled(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def public_requests(checkpoint: Checkpoint) -> list[dict[str, Any]]:
@@ -171,7 +127,7 @@ def _is_public(entry: Any) -> bool:
     return (
         entry.get("goal", "unlearn") in get_args(Goal)
         and isinstance(classes, list)
-        and _CONTENTS["classes"](classes)
+        and CONTENTS["classes"](classes)
         and type(entry.get("count", 0)) is int
     )
 
