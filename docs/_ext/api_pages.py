@@ -3,10 +3,14 @@
 The pages are not committed. A module is public unless its name begins with an underscore.
 """
 
+from __future__ import annotations
+
 import ast
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sphinx.application import Sphinx
+if TYPE_CHECKING:  # the tests of the functions need no Sphinx
+    from sphinx.application import Sphinx
 
 DOCS = Path(__file__).parents[1]
 SOURCE = DOCS.parent / "src" / "expunge"

@@ -3,9 +3,13 @@
 reStructuredText wants an empty line before a list and a mark before a formula, and takes |x| and * for markup. This adds them.
 """
 
-import re
+from __future__ import annotations
 
-from sphinx.application import Sphinx
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the tests of the functions need no Sphinx
+    from sphinx.application import Sphinx
 
 CODE = re.compile(r"(`[^`]*`)")
 MARKUP = re.compile(r"([|*\\])|(?<=\w)(_)(?=\W|$)")

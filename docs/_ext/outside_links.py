@@ -3,10 +3,14 @@
 A link to CONTRIBUTING.md leads to the page that includes it.
 """
 
+from __future__ import annotations
+
 import posixpath
 import re
+from typing import TYPE_CHECKING
 
-from sphinx.application import Sphinx
+if TYPE_CHECKING:  # the tests of the functions need no Sphinx
+    from sphinx.application import Sphinx
 
 LINK = re.compile(r"\[(?P<text>[^\]\n]*(?:\n[^\]\n]*)?)\]\((?P<path>\.\./[^)#\s]+)(?P<anchor>#[^)]*)?\)")
 # file in the root -> page of the site
