@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..errors import ExpungeError, MissingExtra
 from ..torch_utils.module_state import evaluating
+from ..torch_utils.random_state import seed_torch
 
 
 class _GivenFeatures(nn.Module):
@@ -70,7 +71,7 @@ def distances(
             ),
         }
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        seed_torch(seed)
         for metric in metrics.values():
             metric.update(real.float(), real=True)
             metric.update(generated.float(), real=False)

@@ -15,6 +15,7 @@ from ..errors import ExpungeError
 from ..methods.retrain import Retrain
 from ..tasks.classification import Classification
 from ..tasks.predictions import Predictions
+from ..torch_utils.random_state import seed_torch
 from ..training.execute import execute
 
 
@@ -82,7 +83,7 @@ def train_judge(
     """
     task = Classification(split.num_classes)
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        seed_torch(seed)
         model = factory()
     run = execute(model, split.for_original, recipe, task, seed=seed, factory=lambda: model, **options)
     tests = [s for s in (split.test, split.test_forgotten) if len(s)]

@@ -14,6 +14,7 @@ from ..errors import ModelError
 from ..imports import call_factory
 from ..models import build
 from ..torch_utils.module_state import same_parameters
+from ..torch_utils.random_state import seed_torch
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +71,7 @@ def _check(make: OwnFactory, name: str) -> None:
     models = []
     for seed in (0, 1):
         with torch.random.fork_rng():
-            torch.manual_seed(seed)
+            seed_torch(seed)
             models.append(make())
     if lazy := [n for n, p in models[0].named_parameters() if is_lazy(p)]:
         raise ModelError(

@@ -10,6 +10,7 @@ from torch import nn
 
 from ..errors import ModelError
 from ..torch_utils.module_state import same_parameters
+from ..torch_utils.random_state import seed_torch
 from ..training.run import Run
 
 RETURN_NEW = "return a newly made model at each call, whose parameters have not seen the forget set."
@@ -49,7 +50,7 @@ class GoOnFrom:
 
 def _check_fresh(model: nn.Module, run: Run) -> None:
     with torch.random.fork_rng(devices=[run.device] if run.device.type == "cuda" else []):
-        torch.manual_seed(run.seed + 1)
+        seed_torch(run.seed + 1)
         second = _made(run.factory)
     if _share_memory(model, second):
         raise ModelError(f"factory returned the same model twice, which may be trained already; {RETURN_NEW}")

@@ -39,6 +39,7 @@ from ..data.split import Split
 from ..errors import ExpungeError
 from ..records.record import settings_of
 from ..tasks.task import Task
+from ..torch_utils.random_state import seed_torch
 from ..training.execute import execute
 from ..training.method import Method
 from ..training.run import Run
@@ -159,7 +160,7 @@ class SISA(Method):
         models, kept = [], []
         for s in range(self.shards):
             with torch.random.fork_rng():
-                torch.manual_seed(derived_seed(seed, s, 0))
+                seed_torch(derived_seed(seed, s, 0))
                 model = factory()
             states = self._learn(model, [cpu_state(model)], split, slice_of, s, task, seed, failures, options)
             models.append(model)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ..torch_utils.module_state import check_seed
+from ..torch_utils.random_state import seed_torch
 
 Factory = Callable[[], nn.Module]
 
@@ -40,5 +41,5 @@ class SeededFactory:
 
     def __call__(self) -> nn.Module:
         with torch.random.fork_rng():
-            torch.manual_seed(self.seed)
+            seed_torch(self.seed)
             return self.factory()

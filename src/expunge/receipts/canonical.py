@@ -124,9 +124,24 @@ def exact(value: Any) -> Any:
 
 def _refuse_odd(value: Any) -> None:
     try:
-        raise_all(_problems(value, "value"))
+        if not _is_fine(value):
+            raise_all(_problems(value, "value"))
     except RecursionError:
         raise ExpungeError("the value is nested too deeply to be written.") from None
+
+
+def _is_fine(value: Any) -> bool:
+    """Whether `value` is surely without problems. Texts outside ASCII are left to `_problems`, which also names places."""
+    kind = type(value)
+    if kind is str:
+        return value.isascii()
+    if kind is int:
+        return -LARGEST <= value <= LARGEST
+    if kind is list:
+        return all(map(_is_fine, value))
+    if kind is dict:
+        return all(type(k) is str and k.isascii() for k in value) and all(map(_is_fine, value.values()))
+    return value is None or kind is bool
 
 
 def _problems(value: Any, where: str) -> list[str]:

@@ -6,7 +6,6 @@ import hashlib
 import hmac
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,7 +41,7 @@ def record_hash(record: Record | str | os.PathLike[str]) -> str:
         ExpungeError: The file is not JSON.
     """
     if isinstance(record, Record):
-        return sha256(exact(plain(asdict(record))))
+        return sha256(exact(plain(record)))
     try:
         return _hash_of_bytes(Path(record).read_bytes())
     except (OSError, ExpungeError) as error:

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import platform
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -96,7 +96,7 @@ class Record:
         Raises:
             ExpungeError: Nothing can be written there.
         """
-        write_json(path, plain(asdict(self)))
+        write_json(path, plain(self))
         return Path(path)
 
     @classmethod
@@ -170,17 +170,24 @@ def ended_from_status(status: Any) -> Ended:
 def plain(value: Any) -> Any:
     """Convert `value` to what JSON can hold.
 
-    Tuples and sets become lists, paths become text, arrays and tensors become numbers and lists, NaN becomes None.
+    Tuples and sets become lists, dataclasses dicts, paths text, arrays and tensors numbers and lists, and NaN None.
     """
+    kind = type(value)
+    if kind is str or kind is int or kind is bool or value is None:
+        return value
+    if kind is float:
+        return value if math.isfinite(value) else None
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple | set):
         return [plain(v) for v in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
     if hasattr(value, "tolist"):
         return plain(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    if isinstance(value, str | int | float | bool) or value is None:
+    if isinstance(value, str | int | float | bool):
         return value
     return str(value)
 
@@ -190,7 +197,7 @@ def settings_of(settings: Any) -> dict[str, Any]:
 
     `paper` is left out where it is false, as in files of earlier versions, so that their hashes and cache keys stay.
     """
-    return {k: v for k, v in plain(asdict(settings)).items() if k != "paper" or v}
+    return {k: v for k, v in plain(settings).items() if k != "paper" or v}
 
 
 def used_trial(record: Record) -> int | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
 
@@ -37,7 +37,7 @@ def write_requests(path: Path | str, requests: Sequence[PastRequest]) -> Path:
     Raises:
         ExpungeError: Nothing can be written there.
     """
-    content = {"format": FORMAT, "requests": [plain(asdict(r)) for r in requests]}
+    content = {"format": FORMAT, "requests": plain(requests)}
     with atomic(path, private=True) as part:
         part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return Path(path)

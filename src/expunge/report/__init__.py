@@ -6,6 +6,7 @@ import base64
 import hashlib
 import os
 from collections.abc import Sequence
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
@@ -77,25 +78,21 @@ def page(records: Sequence[Record], title: str | None = None) -> str:
         )
     sorted_studies = studies(records)
     runs = [record for study in sorted_studies for record in study.records]
-    environment = Environment(
-        loader=PackageLoader("expunge.report", "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    environment.globals.update(swatch=figures.swatch)
     digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
-    return environment.get_template("page.html").render(
-        title=title or _title(runs),
-        studies=[_study_parts(study, i) for i, study in enumerate(sorted_studies)],
-        script=Markup(SCRIPT),
-        digest=digest,
-        version=_version(),
-        style=Markup(files(__name__).joinpath("style.css").read_text(encoding="utf-8")),
-        count=len(runs),
-        heat_maps=request_history.heat_maps(runs),
-        dates=_dates(runs),
+    return (
+        _templates()
+        .get_template("page.html")
+        .render(
+            title=title or _title(runs),
+            studies=[_study_parts(study, i) for i, study in enumerate(sorted_studies)],
+            script=Markup(SCRIPT),
+            digest=digest,
+            version=_version(),
+            style=Markup(files(__name__).joinpath("style.css").read_text(encoding="utf-8")),
+            count=len(runs),
+            heat_maps=request_history.heat_maps(runs),
+            dates=_dates(runs),
+        )
     )
 
 
@@ -118,6 +115,20 @@ def write_report(path: str | os.PathLike[str], records: Sequence[Record], title:
     """
     write_text(path, page(records, title))
     return Path(path)
+
+
+@cache
+def _templates() -> Environment:
+    """Return the templates. They are compiled once in a process, which takes longer than to fill them."""
+    templates = Environment(
+        loader=PackageLoader("expunge.report", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    templates.globals.update(swatch=figures.swatch)
+    return templates
 
 
 def _version() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +45,10 @@ CIFAR10_CLASSES = (
 
 def read_digits(_: Path, options: dict[str, str]) -> Source:
     """Read scikit-learn's 1,797 digits (1, 8, 8). A fixed fifth of each class is the test set."""
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
+    images, target = _digits()
     # The pixels go from 0 to 16.
-    x = torch.from_numpy(digits.images / 16 * 255).round().byte()[:, None]
-    y = torch.from_numpy(digits.target)
+    x = torch.from_numpy(images / 16 * 255).round().byte()[:, None]
+    y = torch.from_numpy(target.copy())
     # Not `held_out`, whose draw is another one: checkpoints and results depend on this one.
     in_test = torch.zeros(len(y), dtype=torch.bool)
     generator = torch.Generator().manual_seed(0)
@@ -59,6 +58,15 @@ def read_digits(_: Path, options: dict[str, str]) -> Source:
         in_test[of_class[order[: round(TEST_SHARE * len(of_class))]]] = True
     names = [str(k) for k in range(10)]
     return _source(x[~in_test], y[~in_test], x[in_test], y[in_test], names, "digits")
+
+
+@cache
+def _digits() -> tuple[np.ndarray, np.ndarray]:
+    """Return the images and labels of scikit-learn's file. Reading its text takes longer than all else here."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    return digits.images, digits.target
 
 
 def read_fashion_mnist(folder: Path, options: dict[str, str]) -> Source:

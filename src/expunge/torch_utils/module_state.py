@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import raise_all
 from .finite import all_finite
-from .random_state import drawing_from
+from .random_state import drawing_from, seed_torch
 
 # part of torch's message where batch norm gets a batch of one sample
 SINGLE_SAMPLE = "more than 1 value per channel"
@@ -68,7 +68,7 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         device: The device whose random state is seeded beside that of the CPU.
     """
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+        seed_torch(seed)
         with drawing_from(seed):
             yield
 

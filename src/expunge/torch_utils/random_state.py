@@ -22,6 +22,17 @@ OBJECTS = 2000
 NUMPY_SEEDS = 2**32
 
 
+def seed_torch(seed: int) -> None:
+    """Seed torch's global generators, those of accelerators where there are any.
+
+    `torch.manual_seed` writes down the call stack for accelerators that are not there, which takes longer than a small step.
+    """
+    if torch.accelerator.is_available():
+        torch.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)
+
+
 @contextmanager
 def drawing_from(seed: int, held: Iterable[Any] = ()) -> Iterator[None]:
     """Seed the global generators of torch (CPU), NumPy and `random` inside the block, and restore them afterwards.

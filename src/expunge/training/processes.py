@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from ..data.samples import Samples
 from ..errors import ExpungeError
+from ..torch_utils.random_state import seed_torch
 
 # maximum number of elements in one message of gradients
 BUCKET = 1 << 25
@@ -56,7 +57,7 @@ class ProcessGroup:
         """Give each process its own random stream for an epoch. The first one keeps the stream of a run in one process."""
         if self.rank:
             text = f"{seed}/{epoch}/{self.rank}".encode()
-            torch.manual_seed(int.from_bytes(hashlib.sha256(text).digest()[:7], "big"))
+            seed_torch(int.from_bytes(hashlib.sha256(text).digest()[:7], "big"))
 
     def sum(self, tensor: Tensor) -> Tensor:
         """Sum a tensor over the processes, in place."""

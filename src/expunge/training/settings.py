@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import fields
+from functools import lru_cache
 from numbers import Integral, Real
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -18,6 +19,12 @@ from .method_class import made_by_default
 TYPE_NAMES = {int: "a whole number", float: "a finite number", bool: "True or False"}
 
 
+@lru_cache(maxsize=256)
+def _hints(settings_class: type) -> dict[str, Any]:
+    """Return the types of a class's fields. To read them from text takes longer than to check the values."""
+    return get_type_hints(settings_class)
+
+
 def type_problems(settings: Any) -> list[str]:
     """Return the problems of fields that take a number, a bool or one of a few words, one sentence each.
 
@@ -26,7 +33,7 @@ def type_problems(settings: Any) -> list[str]:
     Args:
         settings: A dataclass instance.
     """
-    hints, problems = get_type_hints(type(settings)), []
+    hints, problems = _hints(type(settings)), []
     for name in (f.name for f in fields(settings)):
         hint, value = hints[name], getattr(settings, name)
         if get_origin(hint) is Literal:

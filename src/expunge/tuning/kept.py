@@ -61,4 +61,4 @@ def finished_trials(path: Path | None, identity: str) -> list[Trial]:
 def keep_trials(path: Path | None, identity: str, trials: list[Trial]) -> None:
     """Write the finished trials for an interrupted call; of several processes, only the first writes."""
     if path is not None and is_first_process():
-        write_json(path, plain({"identity": identity, "trials": [asdict(t) for t in trials]}))
+        write_json(path, plain({"identity": identity, "trials": trials}))
