@@ -31,6 +31,7 @@ def page_faults(mode):
     return int(done.stdout)
 
 
+@pytest.mark.slow  # two processes
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts the page faults of Linux")
 def test_the_second_step_uses_the_memory_of_the_first():
     assert page_faults("keep") < page_faults("default") / 4

@@ -84,6 +84,7 @@ def test_a_class_by_its_place_has_all_its_fields_as_flags(folder, capsys):
     assert (folder / "o-mine_pull.safetensors").exists() or list(folder.glob("o-*.safetensors"))
 
 
+@pytest.mark.slow  # a process of its own
 def test_the_console_script_finds_modules_of_the_current_folder(folder):
     """`python -m expunge` puts the current folder on the path; the console script does not."""
     code = "import sys; sys.path = [p for p in sys.path if p]; from expunge.cli import main; sys.exit(main(sys.argv[1:]))"

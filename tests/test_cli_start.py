@@ -145,6 +145,7 @@ def test_flags_of_settings_work_in_a_program_that_imported_pydantic(capsys):
     assert "no-such-data" in error and "NOT_GIVEN" not in error
 
 
+@pytest.mark.slow  # runs the demo in a process of its own
 def test_the_core_alone_runs_the_first_command_of_the_readme():
     """As after `pip install .`: every package that only an extra brings is missing."""
     names = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

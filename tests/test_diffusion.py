@@ -396,6 +396,7 @@ def test_networks_answer_for_every_condition():
         unet(10, (1, 9, 9))
 
 
+@pytest.mark.slow  # a process of its own
 def test_the_core_does_without_the_extra_and_says_what_is_missing():
     code = """
 import sys

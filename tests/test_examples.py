@@ -38,6 +38,7 @@ def test_examples(name, capsys):
         assert last["UA"] > first["UA"] + 40, "the class is forgotten"
 
 
+@pytest.mark.slow  # trains a transformer
 def test_a_model_of_transformers_unlearns_a_class_of_texts():
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     example = runpy.run_path(str(FOLDER / "text_classifier.py"))

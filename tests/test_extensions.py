@@ -294,6 +294,7 @@ def test_a_receipt_with_a_wrong_implementation_does_not_hold(world, wrong):
     assert all(c.ok for c in verify(replace(receipt, statement=old)))
 
 
+@pytest.mark.slow  # a process of its own
 def test_a_method_of_a_script_is_named_by_the_script(package):
     (package / "script.py").write_text(
         MODULE + "from expunge.own_code import source_of\nprint(source_of(Keep)['class'])\n"

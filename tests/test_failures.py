@@ -131,6 +131,7 @@ def expunge(*words, cwd=None, **options):
     return subprocess.run(command, cwd=cwd, text=True, stderr=subprocess.PIPE, **options)
 
 
+@pytest.mark.slow  # two processes
 @POSIX
 def test_a_closed_pipe_and_a_full_device_are_one_error():
     reader, writer = os.pipe()

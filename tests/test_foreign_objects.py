@@ -37,7 +37,9 @@ OBJECTS = {
 }
 
 
-@pytest.mark.parametrize("key", OBJECTS)
+@pytest.mark.parametrize(
+    "key", ["args", *(pytest.param(k, marks=pytest.mark.slow) for k in list(OBJECTS)[1:])]
+)
 def test_entry_and_class_are_named_and_the_file_is_converted(tmp_path, key, capsys):
     value, entry, name = OBJECTS[key]
     source, out = tmp_path / "in.pt", tmp_path / "out.pt"

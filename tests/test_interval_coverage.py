@@ -144,6 +144,7 @@ def test_the_error_of_an_estimated_gap_holds_however_UA_and_MIA_hang_together(to
 # ---- gaps
 
 
+@pytest.mark.slow  # thousands of simulated audits
 @pytest.mark.parametrize("together", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("size", [50, 1000])
 def test_equal_average_gaps_differ_by_at_most_the_error_of_the_gap(size, together):
@@ -214,6 +215,7 @@ def test_a_run_that_costs_no_accuracy_seldom_counts_as_harm(n, changed):
     assert rare(alarms, 0.025)
 
 
+@pytest.mark.slow  # thousands of simulated audits
 @pytest.mark.parametrize("share", [0.5, 0.9, 0.98])
 @pytest.mark.parametrize(("n", "m"), [(5, 50), (20, 20), (50, 500), (500, 100)])
 def test_samples_like_unseen_ones_are_seldom_called_over_forgotten(n, m, share):

@@ -196,6 +196,7 @@ def test_a_state_of_another_notebook_cell_is_refused(world, tmp_path):
         execute(model, split, recipe, cell(2), state_file=tmp_path / "state")
 
 
+@pytest.mark.slow  # two processes
 def test_the_identity_of_a_cell_is_equal_in_each_process():
     """The order of a set of texts differs between processes."""
     cell = (

@@ -95,7 +95,14 @@ def mode(path):
     return stat.S_IMODE(path.stat().st_mode)
 
 
-@pytest.mark.parametrize(("mask", "lock"), [(0, None), (0, b"open sesame"), (0o777, None)])
+@pytest.mark.parametrize(
+    ("mask", "lock"),
+    [
+        (0, None),
+        pytest.param(0, b"open sesame", marks=pytest.mark.slow),
+        pytest.param(0o777, None, marks=pytest.mark.slow),
+    ],
+)
 def test_a_key_is_0600_under_any_umask_and_is_never_open(tmp_path, mask, lock):
     make_key(tmp_path / "warm up", lock)  # imports are not traced
     with umask(mask):

@@ -321,7 +321,7 @@ def test_wrong_numbers_of_trials_are_refused(values, words):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL") or os.name == "nt", reason="needs SIGKILL and locks")
-@pytest.mark.parametrize("by_clean", [False, True])
+@pytest.mark.parametrize("by_clean", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_killed_init_leaves_nothing_behind(office, tmp_path, capsys, by_clean):
     script = f"""
 import sys, time

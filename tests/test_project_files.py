@@ -212,8 +212,9 @@ def test_the_next_command_removes_the_lock_file_of_a_killed_init(project):
     assert not (project.path / ".making").exists()
 
 
+@pytest.mark.slow  # processes that are killed; make torture kills many more
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="the system has no SIGKILL")
-@pytest.mark.parametrize("pause", [pytest.param("before", marks=pytest.mark.slow), "after"])
+@pytest.mark.parametrize("pause", ["before", "after"])
 def test_sigkill_around_the_commit(answered, office, pause, capsys):
     """`before` stops at the rename of state.json, `after` at the first move behind it."""
     script = f"""

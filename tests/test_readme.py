@@ -4,6 +4,8 @@ import re
 import shlex
 from pathlib import Path
 
+import pytest
+
 from expunge.cli import main
 
 ROOT = Path(__file__).parent.parent
@@ -28,6 +30,7 @@ def test_the_first_steps_show_the_block_of_the_readme():
     ]
 
 
+@pytest.mark.slow  # trains two models, and unlearns with trials
 def test_the_commands_of_the_first_steps_run_as_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     block = next(text for _, text in blocks_of(STEPS) if "expunge unlearn" in text)

@@ -786,6 +786,7 @@ def test_kept_latents_are_those_of_the_images_and_the_autoencoder(folders, tmp_p
         erase(folders["unet"], what, small("finetune"), **options)
 
 
+@pytest.mark.slow  # draws many images
 def test_the_command_resumes_and_cleans_up(folders, tmp_path, monkeypatch, capsys):
     from PIL import Image
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..errors import ExpungeError, MissingExtra
 from ..torch_utils.module_state import evaluating
-from ..torch_utils.random_state import seed_torch
+from ..torch_utils.random_state import torch_seeded
 
 
 class _GivenFeatures(nn.Module):
@@ -70,8 +70,7 @@ def distances(
                 feature=_GivenFeatures(real.shape[1]), subsets=subsets, subset_size=size
             ),
         }
-    with torch.random.fork_rng():
-        seed_torch(seed)
+    with torch_seeded(seed):
         for metric in metrics.values():
             metric.update(real.float(), real=True)
             metric.update(generated.float(), real=False)

@@ -15,7 +15,7 @@ from ..errors import ExpungeError
 from ..methods.retrain import Retrain
 from ..tasks.classification import Classification
 from ..tasks.predictions import Predictions
-from ..torch_utils.random_state import seed_torch
+from ..torch_utils.random_state import torch_seeded
 from ..training.execute import execute
 
 
@@ -82,8 +82,7 @@ def train_judge(
         >>> judge = train_judge(split, lambda: build("cnn", num_classes=10, shape=(1, 8, 8)), recipe)
     """
     task = Classification(split.num_classes)
-    with torch.random.fork_rng():
-        seed_torch(seed)
+    with torch_seeded(seed):
         model = factory()
     run = execute(model, split.for_original, recipe, task, seed=seed, factory=lambda: model, **options)
     tests = [s for s in (split.test, split.test_forgotten) if len(s)]

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
@@ -14,7 +13,7 @@ from ..errors import ModelError
 from ..imports import call_factory
 from ..models import build
 from ..torch_utils.module_state import same_parameters
-from ..torch_utils.random_state import seed_torch
+from ..torch_utils.random_state import torch_seeded
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,8 +69,7 @@ class OwnFactory:
 def _check(make: OwnFactory, name: str) -> None:
     models = []
     for seed in (0, 1):
-        with torch.random.fork_rng():
-            seed_torch(seed)
+        with torch_seeded(seed):
             models.append(make())
     if lazy := [n for n, p in models[0].named_parameters() if is_lazy(p)]:
         raise ModelError(

@@ -39,7 +39,7 @@ from ..data.split import Split
 from ..errors import ExpungeError
 from ..records.record import settings_of
 from ..tasks.task import Task
-from ..torch_utils.random_state import seed_torch
+from ..torch_utils.random_state import torch_seeded
 from ..training.execute import execute
 from ..training.method import Method
 from ..training.run import Run
@@ -159,8 +159,7 @@ class SISA(Method):
         slice_of = self.assignment(len(split.retain.data), seed)
         models, kept = [], []
         for s in range(self.shards):
-            with torch.random.fork_rng():
-                seed_torch(derived_seed(seed, s, 0))
+            with torch_seeded(derived_seed(seed, s, 0)):
                 model = factory()
             states = self._learn(model, [cpu_state(model)], split, slice_of, s, task, seed, failures, options)
             models.append(model)

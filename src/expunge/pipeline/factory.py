@@ -6,11 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import nn
 
 from ..torch_utils.module_state import check_seed
-from ..torch_utils.random_state import seed_torch
+from ..torch_utils.random_state import torch_seeded
 
 Factory = Callable[[], nn.Module]
 
@@ -40,6 +39,5 @@ class SeededFactory:
     seeded: ClassVar[bool] = True
 
     def __call__(self) -> nn.Module:
-        with torch.random.fork_rng():
-            seed_torch(self.seed)
+        with torch_seeded(self.seed):
             return self.factory()

@@ -34,6 +34,14 @@ def seed_torch(seed: int) -> None:
 
 
 @contextmanager
+def torch_seeded(seed: int) -> Iterator[None]:
+    """Seed torch's global generators inside the block, and restore them afterwards."""
+    with torch.random.fork_rng():
+        seed_torch(seed)
+        yield
+
+
+@contextmanager
 def drawing_from(seed: int, held: Iterable[Any] = ()) -> Iterator[None]:
     """Seed the global generators of torch (CPU), NumPy and `random` inside the block, and restore them afterwards.
 

@@ -33,7 +33,8 @@ def type_problems(settings: Any) -> list[str]:
     Args:
         settings: A dataclass instance.
     """
-    hints, problems = _hints(type(settings)), []
+    settings_class: Any = type(settings)
+    hints, problems = _hints(settings_class), []
     for name in (f.name for f in fields(settings)):
         hint, value = hints[name], getattr(settings, name)
         if get_origin(hint) is Literal:
