@@ -110,6 +110,8 @@ CALLS: dict[str, list[list[str]]] = {
     "verify": [["verify", "u.receipt.json", "--model", "u.pt", "--original", "o.pt", "--record", "u.json"]],
     "sign": [["sign", "u.receipt.json", "--key", "key", "--out", "new.json"]],
     "keygen": [["keygen", "new"]],
+    # never a shell that there is: its start-up file would be changed
+    "completion": [["completion", "--shell", "new", "--out", "new"]],
 }
 # the word after these is what makes the call end early
 FIXED = {"npz:garbage", "nothing", "new", *COMMANDS}

@@ -129,7 +129,7 @@ def test_the_command_line_is_what_was_typed_and_the_host_keeps_its_own(monkeypat
 
 def test_every_setting_of_a_method_is_a_flag_of_each_command(capsys):
     for words in (["erase", "esd"], ["unlearn-generator", "esd"]):
-        assert main([*words, "--help"]) == 0
+        assert main([*words, "--help-all"]) == 0
         shown = capsys.readouterr().out
         assert all(
             f"--{name} " in shown for name in ("eta", "base", "source", "lr-schedule", "momentum", "clip")

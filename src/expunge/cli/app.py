@@ -24,6 +24,7 @@ from ..version import __version__
 from .exit_codes import INTERRUPTED, NOT_POSSIBLE
 from .failures import DEBUG, Failure, run_guarded
 from .flag_problems import flag_problems
+from .help_page import HELP, HELP_ALL, PARAMETERS, asks_for_help, show_help
 from .invocation import invoked_with
 from .settings_flags import default_string, help_text
 
@@ -117,6 +118,9 @@ COMMANDS: dict[str, Command] = {
     "verify": Command("receipt:verify", "Verify a receipt and the files that belong to it."),
     "sign": Command("receipt:sign", "Sign a receipt."),
     "keygen": Command("receipt:keygen", "Make a key pair for signing receipts."),
+    "completion": Command(
+        "completion:completion", "Install completion of commands, methods and flags by the Tab key."
+    ),
 }
 
 
@@ -147,11 +151,12 @@ def _run(words: list[str]) -> int:
 def _call(words: list[str]) -> int:
     name = words[0] if words else ""
     needs_more = not words or (len(words) == 1 and name in COMMANDS and COMMANDS[name].per_method)
-    if needs_more:
-        build_app(words).help_print(words)
-        return NOT_POSSIBLE
-    if not name.startswith("-"):
+    if not name.startswith("-") and words:
         _check_command(name)
+    if needs_more or asks_for_help(words):
+        show_help(build_app([w for w in words if w not in (*HELP, HELP_ALL)]), words)
+        return NOT_POSSIBLE if needs_more else 0
+    if not name.startswith("-"):
         if check := COMMANDS[name].check:
             _imported(check)(words[1:])
         keep_freed_memory()
@@ -165,6 +170,7 @@ def build_app(words: Sequence[str]) -> App:
         name=PROGRAM,
         help=f"Machine unlearning for PyTorch.\n\nEvery command takes {DEBUG}, which adds the traceback to an error.",
         help_format="plaintext",
+        group_parameters=PARAMETERS,
         version=f"{PROGRAM} {__version__}",
         default_parameter=Parameter(consume_multiple=True, negative_iterable=(), show_default=_default_shown),  # type: ignore[arg-type]
         result_action="return_value",

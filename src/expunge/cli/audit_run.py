@@ -28,7 +28,7 @@ from .flags import ModelFlags, SplitFlags
 from .inputs import ModelFiles, after_earlier_requests, draw_split, reference_of
 from .invocation import command_line
 from .output_checks import output_problems
-from .terminal import came_back, notice, show_outcomes
+from .terminal import came_back, notice, print_progress, show_outcomes
 from .track_flags import TrackFlags
 
 
@@ -161,7 +161,7 @@ def _verdict(
         },
         retrained_scores=retrained_scores,
         factory=factory,
-        on_step=_print_step,
+        on_step=print_progress,
         tolerances=tolerances,
     )
     outcome.record.details = plain(with_strong(outcome.record.details, result))
@@ -185,8 +185,3 @@ def _exit_code(outcomes: list[Outcome], max_gap: float | None) -> int:
     gap = limit_gap(outcome.record.scores)
     print(f"avg. gap {gap:.2f} is above --max-gap {max_gap:g}", file=sys.stderr)
     return 1
-
-
-def _print_step(what: str, done: int, total: int) -> None:
-    end = "" if sys.stderr.isatty() and done < total else "\n"
-    print(f"\r{what}: {done} of {total}   ", end=end, file=sys.stderr, flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -120,7 +121,38 @@ def demo(
     for rows in [r.details["table2x2"] for r in records if "table2x2" in r.details and r.seed == 0]:
         console.print(table_2x2(rows))
     console.print(f"report: {out / 'report.html'}")
+    print(next_commands(data, flags, out))
     return records
+
+
+def next_commands(data: str, flags: SplitFlags, out: Path) -> str:
+    """Return three commands that go on from the files of the demo."""
+    model = presets.MODELS.get(presets.data_name(data), "cnn")
+    forget = [f"--forget-{name}={value}" for name, value in _given(flags)]
+    shared = ["--data", data, "--model", model]
+    original, retrained = (str(out / f"{name}.safetensors") for name in ("original", "retrain"))
+    commands = {
+        "another method, or your own settings": [
+            "unlearn", "salun_soft", "--checkpoint", original, "--retrained", retrained, *shared, *forget, "--report",
+            "salun_soft.html",
+        ],
+        "the audit of a model that exists": [
+            "audit", "--checkpoint", str(out / "salun.safetensors"), "--original", original, "--retrained", retrained, *shared,
+            *forget,
+        ],
+        "a project, which keeps every request honoured": ["init", "office", "--checkpoint", original, *shared],
+    }  # fmt: skip
+    lines = (f"  # {text}\n  expunge {shlex.join(words)}" for text, words in commands.items())
+    return "\n".join(["what next:", *lines])
+
+
+def _given(flags: SplitFlags) -> Iterator[tuple[str, object]]:
+    """Yield the forget flags that are given, by their names without "forget_"."""
+    for name in ("class", "share", "ids", "group"):
+        value = getattr(flags, f"forget_{name}")
+        for one in value if isinstance(value, tuple) else [value]:
+            if one:
+                yield name, one
 
 
 def describe(flags: SplitFlags) -> str:

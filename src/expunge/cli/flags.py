@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..sources.source import Source
 
 MODEL = flag_group("Model and data", 1)
-SPLIT = flag_group("Forget set and validation set", 2)
+SPLIT = flag_group("Forget set and validation set", 0.3)
 COMPUTE = flag_group("Computation", 6)
 
 

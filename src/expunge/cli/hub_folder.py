@@ -11,6 +11,7 @@ from ..records.file_names import existing_beside
 from ..summaries import short
 from .flags import MODEL, ModelFlags
 from .output_checks import output_problems
+from .settings_flags import REQUIRED
 
 if TYPE_CHECKING:
     from ..records.record import Record
@@ -22,7 +23,7 @@ def hub_folder(
     /,
     *,
     model: Annotated[ModelFlags, MODEL],
-    out: Path,
+    out: Annotated[Path, REQUIRED],
     ema: str | None = None,
     record: Path | None = None,
     receipt: Path | None = None,

@@ -19,6 +19,7 @@ from ..receipts.ledger_check import check_export
 from ..receipts.ledger_rows import LedgerHead
 from ..receipts.limits import visible
 from ..receipts.request_entry import day_notes, request_entry
+from .help_page import PARAMETERS
 from .ledger_table import done_text, print_requests, scores_text
 from .receipt_flags import secret_path
 from .settings_flags import FLAT, with_help
@@ -27,7 +28,7 @@ from .terminal import notice
 
 TEXT = "Keep deletion requests and their receipts in one tamper-evident file."
 
-ledger = App(name="ledger", help=TEXT)
+ledger = App(name="ledger", help=TEXT, group_parameters=PARAMETERS)
 
 
 @with_help

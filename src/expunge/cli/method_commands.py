@@ -12,6 +12,7 @@ from cyclopts import App, Group
 
 from ..errors import ExpungeError
 from ..training.method import Method
+from .help_page import PARAMETERS
 from .settings_flags import help_text
 
 
@@ -38,6 +39,7 @@ class MethodCommands:
             name=self.name,
             help=help_text(self.text),
             usage=f"Usage: expunge {self.name} METHOD [OPTIONS]",
+            group_parameters=PARAMETERS,
             group_commands=Group("Methods"),
         )
         first = words[0] if words else ""

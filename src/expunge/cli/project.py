@@ -17,7 +17,7 @@ from .invocation import command_line
 from .project_answer import show_answer, show_not_answered
 from .project_flags import ForgetFlags, InitFlags, entries_of
 from .project_tables import numbers_text, on_requests, print_plan, print_requests, print_status_json
-from .settings_flags import FLAT
+from .settings_flags import FLAT, REQUIRED
 from .terminal import notice
 from .track_flags import TRACK, TrackFlags
 
@@ -29,7 +29,7 @@ def init(
     folder: Path,
     /,
     *,
-    checkpoint: Path,
+    checkpoint: Annotated[Path, REQUIRED],
     history: Path | None = None,
     flags: Annotated[InitFlags, FLAT],
 ) -> None:

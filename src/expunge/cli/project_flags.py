@@ -15,7 +15,7 @@ from ..errors import ExpungeError, raise_all
 from ..projects.entries import Entries
 from .checks import problems_of
 from .field_help import field_help
-from .settings_flags import with_help
+from .settings_flags import REQUIRED, with_help
 
 if TYPE_CHECKING:
     from ..projects.wanted import Wanted
@@ -30,7 +30,9 @@ def _init_flags() -> type:
         if several:
             form, default = tuple[str, ...], ()
             text = f"{text} Write NAME=VALUE." if name in TABLES else text
-        annotation: Any = Annotated[form, Parameter(help=text)]  # type: ignore[valid-type]
+        shown = Parameter(help=text)
+        shown = Parameter.combine(shown, REQUIRED) if entry.is_required() else shown
+        annotation: Any = Annotated[form, shown]  # type: ignore[valid-type]
         flags.append(
             (name, annotation) if entry.is_required() else (name, annotation, field(default=default))
         )

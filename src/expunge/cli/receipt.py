@@ -9,7 +9,7 @@ from typing import Annotated
 from ..errors import ExpungeError, raise_all
 from ..receipts.limits import visible
 from .output_checks import output_problems
-from .settings_flags import flag_group, with_help
+from .settings_flags import REQUIRED, flag_group, with_help
 from .shown_checks import show_checks
 from .terminal import notice
 
@@ -137,7 +137,12 @@ def _check_files(receipt: Path, evidence: EvidenceFlags, proofs: ProofFlags) -> 
 
 
 def sign(
-    receipt: Path, /, *, key: Path, passphrase_file: Path | None = None, out: Path | None = None
+    receipt: Path,
+    /,
+    *,
+    key: Annotated[Path, REQUIRED],
+    passphrase_file: Path | None = None,
+    out: Path | None = None,
 ) -> None:
     """Sign a receipt.
 

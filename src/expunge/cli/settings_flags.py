@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, Field, field, fields, make_dataclass
 from typing import Annotated, Any, TypeVar, get_type_hints
@@ -62,6 +63,7 @@ def settings_flags(
             Annotated[
                 hints[f.name],
                 _NoValidation(),
+                FURTHER if _is_rare(settings_class, f.name) else None,
                 Parameter(
                     name=(renamed or {}).get(f.name),
                     help=field_help(settings_class, f.name),
@@ -83,17 +85,32 @@ def settings_flags(
     )
 
 
+def _is_rare(settings_class: type, name: str) -> bool:
+    """Return whether a setting is one of all gradient methods that few people set."""
+    declared = [c for c in settings_class.__mro__ if name in inspect.get_annotations(c)]
+    inherited = bool(declared) and declared[0] is not settings_class
+    return inherited and name not in COMMON and declared[0].__module__.startswith("expunge.training.")
+
+
 def given(flags: Any) -> dict[str, Any]:
     """Return {field: value} of the flags that the user gave, for an instance of a class by `settings_flags`."""
     values = {f.name: getattr(flags, f.name) for f in fields(flags)}
     return {name: value for name, value in values.items() if value is not NOT_GIVEN}
 
 
+# the first panel of a help page
+REQUIRED = Parameter(group=Group("Required", sort_key=0))
+# the panels that `--help` leaves to `--help-all`
+FURTHER = Parameter(group=Group("Further settings", sort_key=5))
+RARE = ("Further settings", "Computation", "Receipt", "Failures", "Trackers")
+# settings of every gradient method that people do set
+COMMON = ("epochs", "lr", "batch_size", "density", "mask", "paper")
+
 # the annotation that spreads a dataclass into the main flags of a command
 FLAT = Parameter(name="*")
 
 
-def flag_group(title: str, position: int) -> Parameter:
+def flag_group(title: str, position: float) -> Parameter:
     """Return the annotation that spreads a dataclass into flags, which the help shows under `title`.
 
     `position` orders the groups of a command: smaller ones come first.
@@ -113,7 +130,7 @@ def with_help(flags: type[T]) -> type[T]:
     """
     hints = get_type_hints(flags)
     documented = [
-        (f.name, Annotated[hints[f.name], Parameter(help=field_help(flags, f.name))], _same_default(f))
+        (f.name, Annotated[hints[f.name], _annotation(flags, f)], _same_default(f))
         for f in fields(flags)  # type: ignore[arg-type]
     ]
     made = make_dataclass(
@@ -125,6 +142,12 @@ def with_help(flags: type[T]) -> type[T]:
         namespace={"__module__": flags.__module__, "__doc__": flags.__doc__},
     )
     return made
+
+
+def _annotation(flags: type, f: Field[Any]) -> Parameter:
+    text = Parameter(help=field_help(flags, f.name))
+    needed = f.default is MISSING and f.default_factory is MISSING
+    return Parameter.combine(text, REQUIRED) if needed else text
 
 
 def _same_default(f: Field[Any]) -> Any:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..receipts.limits import visible_lines
 from ..records.record import Record
 from .console import table_console
+from .progress_line import LINE
 from .table import earlier_table, measures_table, requests_table, result_table, table_2x2
 from .table_notes import table_notes
 
@@ -23,11 +24,13 @@ OnRow = Callable[[dict[str, Any]], None]
 
 def notice(text: str) -> None:
     """Print one line to the user, on stderr."""
+    LINE.finish()
     print(f"note: {visible_lines(text)}", file=sys.stderr)
 
 
 def show_records(records: Sequence[Record], limits: Sequence[str], page: Path | None) -> None:
     """Print the table of the records with its notes and the limits of the audit, and write the HTML report if `page` is given."""
+    LINE.finish()
     console = table_console()
     console.print(result_table(records, width=console.width))
     for text in table_notes(records):
@@ -76,6 +79,7 @@ def print_trials(count: int | str) -> Callable[[list[Trial]], None]:
             of = "" if isinstance(count, str) else f" of {count}"
             failed = last.status.startswith(("diverged", "unchanged"))
             result = last.status if failed else f"estimated gap {last.gap_text}, from validation data"
+            LINE.finish()
             print(
                 f"trial {len(trials)}{of}: {settings_line(last)}: {result} ({last.seconds:.1f} s)",
                 file=sys.stderr,
@@ -86,8 +90,6 @@ def print_trials(count: int | str) -> Callable[[list[Trial]], None]:
 
 def progress(method: Method, label: str = "", adapts: bool = False) -> OnRow:
     """Return a function that prints the progress of a run on stderr; of several processes, only the first prints.
-
-    A terminal gets one line that changes, a log one line per epoch.
 
     Args:
         method: The method that runs; it knows its number of epochs.
@@ -100,16 +102,16 @@ def progress(method: Method, label: str = "", adapts: bool = False) -> OnRow:
 
     if not is_first_process():
         return lambda row: None
-    total = "" if adapts else f"/{method.epochs if isinstance(method, GradientMethod) else 1}"
+    epochs = None if adapts else method.epochs if isinstance(method, GradientMethod) else 1
+    total = "" if epochs is None else f"/{epochs}"
     sets = ("retain",) if isinstance(method, Retrain) else ("forget", "retain")
 
     def on_row(row: dict[str, Any]) -> None:
         values = ", ".join(f"{k} {'–' if row[k] is None else f'{row[k]:.3f}'}" for k in ("loss", *sets))
-        print(
-            f"\r{label or method.name()} epoch {row['epoch']}{total} step {row['step']}: {values}   ",
-            end="" if sys.stderr.isatty() else "\n",
-            file=sys.stderr,
-            flush=True,
+        LINE.show(
+            label or method.name(),
+            f" epoch {row['epoch']}{total} step {row['step']}: {values}",
+            row["epoch"] == epochs,
         )
 
     return on_row
@@ -122,21 +124,14 @@ def print_row(row: dict[str, Any]) -> None:
     if not is_first_process():
         return
     values = [f"{k} –" if row[k] is None else f"{k} {row[k]:.4f}" for k in ("loss", "forget", "retain")]
-    print(f"epoch {row['epoch']} step {row['step']}: {', '.join(values)}", file=sys.stderr, flush=True)
+    LINE.show("", f"epoch {row['epoch']} step {row['step']}: {', '.join(values)}")
 
 
 def print_attack(what: str, step: int, percent: float, ended: bool) -> None:
-    """Print how far a recovery attack is, on stderr. A terminal gets one line that changes, a log one line when the attack ends."""
-    in_place = sys.stderr.isatty()
-    if in_place or ended:
-        text = f"{what}: step {step}, {percent:.0f} % of the images recognised"
-        start, end = ("\r", "\n" if ended else "") if in_place else ("", "\n")
-        # a shorter text must cover the one before it
-        print(f"{start}{text:<79}" if in_place else text, end=end, file=sys.stderr, flush=True)
+    """Print how far a recovery attack is, on stderr."""
+    LINE.show(what, f": step {step}, {percent:.0f} % of the images recognised", ended)
 
 
 def print_progress(what: str, done: int, total: int) -> None:
-    """Print how many of a run's images are made, on stderr. A terminal gets one line that changes, a log one line per batch."""
-    in_place = sys.stderr.isatty()
-    start, end = "\r" if in_place else "", "" if in_place and done < total else "\n"
-    print(f"{start}{what}: {done} of {total}", end=end, file=sys.stderr, flush=True)
+    """Print how many of a run's parts, such as images, are done, on stderr."""
+    LINE.show(what, f": {done} of {total}", done >= total)

@@ -28,7 +28,7 @@ from .invocation import command_line
 from .output_checks import output_problems, run_output_problems, size_of_model
 from .outputs import FAILURE, FailureFlags, deliver, note_status, refuse_failed, resumable, write_outcome
 from .run_files import with_record, written
-from .settings_flags import flag_group, given
+from .settings_flags import REQUIRED, flag_group, given
 from .terminal import progress
 from .track_flags import TRACK, TrackFlags
 
@@ -38,7 +38,7 @@ Role = Literal["original", "retrain"]
 def train(
     *,
     model: Annotated[ModelFlags, MODEL],
-    out: Path,
+    out: Annotated[Path, REQUIRED],
     seed: int = 0,
     without_forget: bool = False,
     history: Path | None = None,

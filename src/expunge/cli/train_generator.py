@@ -34,7 +34,7 @@ from .invocation import command_line
 from .output_checks import output_problems, run_output_problems, size_of_model
 from .outputs import FAILURE, FailureFlags, deliver, refuse_failed, resumable
 from .run_files import with_record, written
-from .settings_flags import FLAT, flag_group, given, settings_flags, with_help
+from .settings_flags import FLAT, REQUIRED, flag_group, given, settings_flags, with_help
 from .terminal import print_row
 from .track_flags import TRACK, TrackFlags
 
@@ -91,7 +91,7 @@ class GeneratorFlags:
 def train_generator(
     *,
     generator: Annotated[GeneratorFlags, FLAT],
-    out: Path,
+    out: Annotated[Path, REQUIRED],
     validation: float = 0.1,
     recipe: Annotated[RecipeFlags, flag_group("Training recipe", 4)] = RecipeFlags(),
     compute: Annotated[ComputeFlags, COMPUTE] = ComputeFlags(),
