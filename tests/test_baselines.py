@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 from dataclasses import replace
 
@@ -16,14 +17,16 @@ from scipy.sparse.linalg import cg
 from torch import nn
 
 from expunge.data.batch import Batch
+from expunge.data.past_requests import requests_of
 from expunge.data.samples import Samples
 from expunge.data.split import Split
 from expunge.data.tensors import TensorData
 from expunge.data.transforms import Normalize
-from expunge.errors import ExpungeError, ModelError, SplitError
+from expunge.errors import CheckpointError, ExpungeError, ModelError, SplitError
 from expunge.masks.gradient_matrix import GradientMatrix, conjugate_gradient
 from expunge.masks.mask_file import Mask
 from expunge.masks.per_sample_gradients import fisher_diagonal, mean_gradient, per_sample_gradients
+from expunge.methods import _sisa_shards
 from expunge.methods.amnesiac import Amnesiac, AmnesiacRecorder
 from expunge.methods.bad_teacher import BadTeacher
 from expunge.methods.bias_shift import BiasShift
@@ -716,6 +719,59 @@ def test_sisa_predicts_the_mean_probability_and_can_be_saved(small, tmp_path):
     assert all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
     with pytest.raises(ExpungeError, match="same settings"):
         execute(ensemble, split, SISA(shards=2), task)
+
+
+def sisa_with_ids(rows=range(60)):
+    """Return data with ids of 60 samples of 4 classes, without the samples that are not in `rows`, and a test set."""
+    x, y = noise()
+    rows = list(rows)
+    train = TensorData(x[:60][rows], y[:60][rows], ids=[f"u{n}" for n in rows])
+    return train, (x[60:], y[60:])
+
+
+def seen_by_shards(monkeypatch, deletion):
+    """Return the ids that the shards learn in a deletion."""
+    seen = set()
+
+    def watched(model, part, *rest, **options):
+        seen.update(part.retain.ids)
+        return execute(model, part, *rest, **options)
+
+    monkeypatch.setattr(_sisa_shards, "execute", watched)
+    deletion()
+    return seen
+
+
+SISA_TINY = SISA(shards=1, slices=1, epochs=1, batch_size=64)
+
+
+def test_a_loaded_ensemble_keeps_its_requests_and_never_learns_their_samples(tmp_path, monkeypatch):
+    task, (data, test) = Classification(4), sisa_with_ids()
+    first, second = (Split.by_ids(data, test, [name], validation=0) for name in ("u0", "u7"))
+    make = lambda: nn.Linear(5, 4)  # noqa: E731
+    ensemble = execute(make(), first, SISA_TINY, task).model
+    ensemble.save(tmp_path)
+    assert (tmp_path / "requests.json").stat().st_mode & 0o777 == 0o600
+    again = SisaEnsemble.load(tmp_path, make)
+    assert requests_of(again) == requests_of(ensemble) != ()
+    # one shard, so that the deletion of u7 trains on what is left of the samples of u0's shard
+    seen = seen_by_shards(monkeypatch, lambda: execute(again, second, SISA_TINY, task))
+    assert seen == {f"u{n}" for n in range(60)} - {"u0", "u7"}
+    (tmp_path / "requests.json").unlink()
+    with pytest.raises(CheckpointError, match=r"lacks 1 of the 1 requests"):
+        SisaEnsemble.load(tmp_path, make)
+
+
+def test_an_ensemble_of_an_earlier_version_says_that_its_requests_are_unknown(small, tmp_path):
+    ensemble_of(small).save(tmp_path)
+    settings = json.loads((tmp_path / "settings.json").read_text())
+    del settings["requests"]
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    with pytest.warns(RuntimeWarning, match="did not keep the requests"):
+        SisaEnsemble.load(tmp_path, net)
+    (tmp_path / "settings.json").unlink()
+    with pytest.raises(CheckpointError, match=r"has no settings\.json"):
+        SisaEnsemble.load(tmp_path, net)
 
 
 @pytest.mark.gpu
