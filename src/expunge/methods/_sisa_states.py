@@ -22,7 +22,9 @@ from ..torch_utils.module_state import snapshot
 State = dict[str, Tensor]
 # how, and with which status, the training of a slice ended early
 Failures = list[tuple[Ended, str]]
-SETTINGS, REQUESTS = "settings.json", "requests.json"
+# what an ensemble keeps of its data: keys of the samples that have ids (N,), int64, else the fingerprint
+TrainedFrom = Tensor | str
+SETTINGS, REQUESTS, SAMPLES = "settings.json", "requests.json", "samples.safetensors"
 
 
 def derived_seed(seed: int, shard: int, piece: int) -> int:
@@ -36,9 +38,13 @@ def cpu_state(model: nn.Module) -> State:
 
 
 def write_states(
-    folder: Path, kept: list[list[State]], settings: dict[str, Any], requests: Sequence[PastRequest]
+    folder: Path,
+    kept: list[list[State]],
+    settings: dict[str, Any],
+    requests: Sequence[PastRequest],
+    samples: TrainedFrom | None,
 ) -> None:
-    """Write a safetensors file for each state `kept[shard][slice]`, requests.json (0600) and settings.json."""
+    """Write a safetensors file for each state `kept[shard][slice]`, samples, requests.json (0600) and settings.json."""
     # settings.json is written last: a folder in which a write ended early has none, and cannot be loaded
     (folder / SETTINGS).unlink(missing_ok=True)
     for s, states in enumerate(kept):
@@ -46,13 +52,24 @@ def write_states(
             with atomic(_file(folder, s, r)) as path:
                 save_file({k: v.contiguous() for k, v in state.items()}, path)
     write_requests(folder / REQUESTS, requests)
-    write_json(folder / SETTINGS, {**settings, "requests": [past.request for past in requests]})
+    # what an earlier version did not keep stays unknown
+    known: dict[str, Any] = {}
+    if requests or samples is not None:
+        known["requests"] = [past.request for past in requests]
+    if samples is not None:
+        known["data"] = samples if isinstance(samples, str) else ""
+    if isinstance(samples, Tensor):
+        with atomic(folder / SAMPLES) as path:
+            save_file({"keys": samples}, path)
+    write_json(folder / SETTINGS, {**settings, **known})
 
 
-def read_states(folder: Path) -> tuple[dict[str, Any], list[list[State]], list[PastRequest]]:
-    """Return the settings, the states and the requests that `write_states` wrote.
+def read_states(
+    folder: Path,
+) -> tuple[dict[str, Any], list[list[State]], list[PastRequest], TrainedFrom | None]:
+    """Return the settings, the states, the requests and the samples that `write_states` wrote.
 
-    A folder of an earlier version has no requests. Then a warning says so.
+    A folder of an earlier version has no requests and no samples. Then a warning says so.
 
     Raises:
         CheckpointError: The folder has no settings, or lacks requests that the ensemble has answered.
@@ -66,7 +83,10 @@ def read_states(folder: Path) -> tuple[dict[str, Any], list[list[State]], list[P
     requests = _requests_in(folder, settings.get("requests"))
     slices = range(settings["slices"] + 1)
     kept = [[load_file(_file(folder, s, r)) for r in slices] for s in range(settings["shards"])]
-    return settings, kept, requests
+    samples: TrainedFrom | None = settings.get("data")
+    if samples == "":
+        samples = load_file(folder / SAMPLES)["keys"]
+    return settings, kept, requests, samples
 
 
 def _requests_in(folder: Path, listed: list[str] | None) -> list[PastRequest]:
