@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 import math
 from dataclasses import replace
 
@@ -12,18 +14,22 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from scipy.sparse.linalg import cg
 from torch import nn
 
 from expunge.data.batch import Batch
+from expunge.data.past_requests import requests_of
 from expunge.data.samples import Samples
 from expunge.data.split import Split
 from expunge.data.tensors import TensorData
 from expunge.data.transforms import Normalize
-from expunge.errors import ExpungeError, ModelError, SplitError
+from expunge.errors import CheckpointError, ExpungeError, ModelError, SplitError
 from expunge.masks.gradient_matrix import GradientMatrix, conjugate_gradient
 from expunge.masks.mask_file import Mask
 from expunge.masks.per_sample_gradients import fisher_diagonal, mean_gradient, per_sample_gradients
+from expunge.methods import _sisa_shards
+from expunge.methods._sisa_samples import sample_keys
 from expunge.methods.amnesiac import Amnesiac, AmnesiacRecorder
 from expunge.methods.bad_teacher import BadTeacher
 from expunge.methods.bias_shift import BiasShift
@@ -587,7 +593,12 @@ def test_amnesiac_refuses_logs_of_other_models_or_samples(small, tmp_path):
     model, split, task = small
     with pytest.raises(ExpungeError, match="no log"):
         execute(model, split, Amnesiac(log=tmp_path / "nothing"), task)
-    recorder = AmnesiacRecorder(tmp_path / "log")
+    with (
+        pytest.raises(ExpungeError, match="does not know the data"),
+        AmnesiacRecorder(tmp_path).step(model, split.retain.index),
+    ):
+        pass
+    recorder = AmnesiacRecorder(tmp_path / "log", data=split.train.data)
     with recorder.step(model, split.retain.index[:3]):
         pass
     with pytest.raises(ExpungeError, match="saw a forget sample"):
@@ -600,6 +611,67 @@ def test_amnesiac_refuses_logs_of_other_models_or_samples(small, tmp_path):
 
 
 # ---- TARF
+
+
+def logged_by_hand(folder, data, wanted=None):
+    """Log a step of samples 0 and 2 that adds 1 to a weight, and one of samples 1 and 3 that adds 10. Return the model."""
+    model = nn.Linear(5, 4)
+    nn.init.zeros_(model.weight)
+    recorder = AmnesiacRecorder(folder, wanted, data)
+    for batch, size in (([0, 2], 1.0), ([1, 3], 10.0)):
+        with recorder.step(model, torch.tensor(batch)), torch.no_grad():
+            model.weight.add_(size)
+    return model
+
+
+def test_amnesiac_finds_the_steps_of_a_sample_also_after_the_data_lost_samples(tmp_path):
+    task, (data, test) = Classification(4), sisa_with_ids()
+    model = logged_by_hand(tmp_path, data)
+    assert all(file.stat().st_mode & 0o777 == 0o600 for file in tmp_path.iterdir())
+    undo = Amnesiac(log=tmp_path, epochs=1, lr=0.0)
+    # u2 is at position 1 once u0 is gone, and the step of positions 1 and 3 did not see it
+    smaller, _ = sisa_with_ids(range(1, 60))
+    for today in (data, smaller):
+        after = execute(model, Split.by_ids(today, test, ["u2"], validation=0), undo, task).model
+        assert torch.equal(after.weight, torch.full((4, 5), 10.0))
+
+
+def test_amnesiac_refuses_a_log_whose_samples_cannot_be_found(tmp_path):
+    task, (data, test) = Classification(4), sisa_with_ids()
+    plain, shorter = (TensorData(data.x[k:], data.labels[k:]) for k in (0, 1))
+    model = logged_by_hand(tmp_path / "ids", data)
+    logged_by_hand(tmp_path / "positions", plain)
+    for folder, today, words in (
+        ("ids", plain, "by id, and the training data has no ids now"),
+        ("positions", shorter, "by position, and the training data has changed"),
+        ("positions", data, "by position, and the training data has changed"),
+    ):
+        undo = Amnesiac(log=tmp_path / folder, epochs=1, lr=0.0)
+        with pytest.raises(ExpungeError, match=words):
+            execute(model, Split.by_ids(today, test, [today.samples().ids[2]], validation=0), undo, task)
+    undo = Amnesiac(log=tmp_path / "positions", epochs=1, lr=0.0)
+    assert execute(model, Split.by_ids(plain, test, [2], validation=0), undo, task).ended == "finished"
+    # what an earlier version wrote
+    (tmp_path / "old").mkdir()
+    old = {"batch/positions": torch.tensor([2]), "weight": model.weight.detach(), "bias": model.bias.detach()}
+    save_file(old, tmp_path / "old" / "00000000.safetensors")
+    with pytest.raises(ExpungeError, match="earlier version, which did not keep whose positions"):
+        execute(
+            model, Split.by_ids(plain, test, [2], validation=0), replace(undo, log=tmp_path / "old"), task
+        )
+
+
+def test_a_recorder_finds_its_samples_in_the_data_of_the_training(tmp_path):
+    data, _ = sisa_with_ids()
+    turned, _ = sisa_with_ids(range(59, -1, -1))
+    # u3 is at position 56 of the training, so no step here holds it
+    logged_by_hand(tmp_path / "a", turned, data.samples(torch.tensor([3])))
+    assert not (tmp_path / "a").exists()
+    logged_by_hand(tmp_path / "b", turned, data.samples(torch.tensor([56])))
+    assert [file.name for file in (tmp_path / "b").iterdir()] == ["00000000.safetensors"]
+    plain, other = TensorData(data.x, data.labels), TensorData(turned.x, turned.labels)
+    with pytest.raises(ExpungeError, match="by position in other data"):
+        logged_by_hand(tmp_path / "c", other, plain.samples(torch.tensor([3])))
 
 
 def test_mismatch_tasks_have_the_right_given_and_evaluated_sets():
@@ -676,7 +748,7 @@ def test_sisa_deletion_equals_training_without_the_samples_bit_for_bit(small):
 
 def test_sisa_retrains_only_the_slices_that_saw_a_sample(small):
     _, split, task = small
-    where = SISA_SMALL.assignment(len(split.train.data), 5)
+    where = SISA_SMALL.places(sample_keys(split.train.data, 5))
     last = split.train.index[where[split.train.index] % 3 == 2][:1]
     gone = Split.by_ids(
         (split.train.data.x, split.train.data.labels),
@@ -716,6 +788,120 @@ def test_sisa_predicts_the_mean_probability_and_can_be_saved(small, tmp_path):
     assert all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
     with pytest.raises(ExpungeError, match="same settings"):
         execute(ensemble, split, SISA(shards=2), task)
+
+
+def sisa_with_ids(rows=range(60)):
+    """Return data with ids of 60 samples of 4 classes, without the samples that are not in `rows`, and a test set."""
+    x, y = noise()
+    rows = list(rows)
+    train = TensorData(x[:60][rows], y[:60][rows], ids=[f"u{n}" for n in rows])
+    return train, (x[60:], y[60:])
+
+
+def seen_by_shards(monkeypatch, deletion):
+    """Return the ids that the shards learn in a deletion."""
+    seen = set()
+
+    def watched(model, part, *rest, **options):
+        seen.update(part.retain.ids)
+        return execute(model, part, *rest, **options)
+
+    monkeypatch.setattr(_sisa_shards, "execute", watched)
+    deletion()
+    return seen
+
+
+SISA_TINY = SISA(shards=1, slices=1, epochs=1, batch_size=64)
+
+
+def test_a_loaded_ensemble_keeps_its_requests_and_never_learns_their_samples(tmp_path, monkeypatch):
+    task, (data, test) = Classification(4), sisa_with_ids()
+    first, second = (Split.by_ids(data, test, [name], validation=0) for name in ("u0", "u7"))
+    make = lambda: nn.Linear(5, 4)  # noqa: E731
+    ensemble = execute(make(), first, SISA_TINY, task).model
+    ensemble.save(tmp_path)
+    assert (tmp_path / "requests.json").stat().st_mode & 0o777 == 0o600
+    again = SisaEnsemble.load(tmp_path, make)
+    assert requests_of(again) == requests_of(ensemble) != ()
+    # one shard, so that the deletion of u7 trains on what is left of the samples of u0's shard
+    seen = seen_by_shards(monkeypatch, lambda: execute(again, second, SISA_TINY, task))
+    assert seen == {f"u{n}" for n in range(60)} - {"u0", "u7"}
+    (tmp_path / "requests.json").unlink()
+    with pytest.raises(CheckpointError, match=r"lacks 1 of the 1 requests"):
+        SisaEnsemble.load(tmp_path, make)
+
+
+def test_an_ensemble_of_an_earlier_version_says_that_its_requests_are_unknown(small, tmp_path):
+    ensemble_of(small).save(tmp_path)
+    settings = json.loads((tmp_path / "settings.json").read_text())
+    del settings["requests"], settings["data"]
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    for _ in range(2):
+        with pytest.warns(RuntimeWarning, match="did not keep the requests"):
+            old = SisaEnsemble.load(tmp_path, net)
+        # another save does not make known what was never kept
+        old.save(tmp_path)
+    with pytest.raises(ExpungeError, match="earlier version, which did not keep the samples"):
+        execute(old, small[1], SISA_SMALL, small[2])
+    (tmp_path / "settings.json").unlink()
+    with pytest.raises(CheckpointError, match=r"has no settings\.json"):
+        SisaEnsemble.load(tmp_path, net)
+
+
+def test_a_deletion_finds_the_shard_also_after_the_data_lost_samples(tmp_path):
+    task, sisa, (data, test) = (
+        Classification(4),
+        SISA(shards=3, slices=2, epochs=2, batch_size=64),
+        sisa_with_ids(),
+    )
+    make = lambda: nn.Linear(5, 4)  # noqa: E731
+    whole = Split.random(data, test, count=1, validation=0)
+    # the first and an early sample are deleted, so that every later one has another position
+    rows = [n for n in range(60) if n not in (0, 3)]
+    smaller, _ = sisa_with_ids(rows)
+    gone = Split.by_ids(smaller, test, ["u41"], validation=0)
+    ensemble = sisa.train(make, replace(whole, retain=whole.train), task, seed=5)
+    keys = dict(zip(data.ids, sample_keys(data, 5) % 6, strict=True))
+    ensemble.save(tmp_path)
+    for known in (ensemble, SisaEnsemble.load(tmp_path, make)):
+        after = execute(known, gone, sisa, task).model
+        changed = [
+            not torch.equal(a.weight, b.weight) for a, b in zip(after.shards, known.shards, strict=True)
+        ]
+        assert changed == [s == keys["u41"] // 2 for s in range(3)]
+    # hand-worked: the same sample, whatever the position
+    assert {n: int(k) for n, k in zip(smaller.ids, sample_keys(smaller, 5) % 6, strict=True)} == {
+        n: int(keys[n]) for n in smaller.ids
+    }
+    digest = hashlib.sha256(b"5/u41").hexdigest()
+    assert keys["u41"] == int(digest[:14], 16) % 6
+    # today's training without the samples gives the same shard, bit for bit
+    never = sisa.train(make, gone, task, seed=5)
+    hit = int(keys["u41"] // 2)
+    lost = {int(keys[n] // 2) for n in ("u0", "u3")}
+    assert hit not in lost and torch.equal(after.shards[hit].weight, never.shards[hit].weight)
+
+
+def test_a_deletion_refuses_data_in_which_the_samples_of_an_ensemble_cannot_be_found():
+    task, (data, test) = Classification(4), sisa_with_ids()
+    plain, renamed = TensorData(data.x, data.labels), TensorData(data.x, data.labels, ids=range(60))
+    shorter = TensorData(data.x[1:], data.labels[1:])
+    by_id, by_position = (
+        SISA_TINY.train(lambda: nn.Linear(5, 4), Split.random(d, test, count=1, validation=0), task)
+        for d in (data, plain)
+    )
+    for ensemble, today, words in (
+        (by_id, plain, "by id, and the training data has no ids now"),
+        (by_id, renamed, r"without any of the 1 forget samples \(first: '7'\)"),
+        (by_position, shorter, "by position, and the training data has changed"),
+        (by_position, renamed, "by position, and the training data has changed"),
+    ):
+        with pytest.raises(ExpungeError, match=words):
+            execute(ensemble, Split.by_ids(today, test, [7], validation=0), SISA_TINY, task)
+    assert (
+        execute(by_position, Split.by_ids(plain, test, [7], validation=0), SISA_TINY, task).ended
+        == "finished"
+    )
 
 
 @pytest.mark.gpu

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from expunge.data.past_requests import PastRequest, remember_requests, requests_of
 from expunge.errors import ExpungeError
 from expunge.methods._null_space_directions import main_directions, project, retained_directions, rows_of
 from expunge.methods.null_space import NullSpace
@@ -88,8 +91,12 @@ def test_the_constraint_keeps_retained_outputs_closer():
         changes[energy] = F.mse_loss(run.model(retain.x), model(retain.x)).item()
         assert run.memo["rank"]["0"][1] == 6 and run.step == 10
     assert 0 < changes[0.9] < changes[0.01] / 2
+    known = copy.deepcopy(model)
+    remember_requests(known, [PastRequest("one", "ids", "untrain", (str(int(split.retain.index[0])),))])
     with pytest.warns(RuntimeWarning, match="unchanged"):
-        execute(model, split, NullSpace(energy=1.0, epochs=2), task)
+        run = execute(known, split, NullSpace(energy=1.0, epochs=2), task)
+    # the run answers nothing, and its model knows what was answered before
+    assert requests_of(run.model) == requests_of(known) != ()
 
 
 @pytest.mark.parametrize(

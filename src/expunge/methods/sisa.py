@@ -11,13 +11,15 @@ Published:
 - With 2 E / (R + 1) epochs per slice, the model of a shard sees its data E times.
 
 Ours:
-- A random permutation of all positions assigns them to slices, whatever is deleted. All randomness of a slice comes from the
-  ensemble's seed, the shard and the slice. So deletion gives, bit for bit, the ensemble of training without the samples.
+- A hash of the ensemble's seed and a sample's id assigns it to a slice, whatever is deleted. Data without ids gets a random
+  permutation of its positions, and a deletion refuses other data. All randomness of a slice comes from the seed, the shard and
+  the slice. So deletion gives, bit for bit, the ensemble of training without the samples.
 - Given a `SisaEnsemble`, the method deletes the forget set from it. Given any other model, it trains an ensemble of such
   models on the retain set from fresh weights. The ensemble predicts the mean of the probabilities.
 
 The result is an ensemble, so `expunge unlearn` cannot write it. In Python: `ensemble = unlearn(model, split, SISA(), task)`, then
-`ensemble.save(folder)`. A later deletion takes `SisaEnsemble.load(folder, factory)` (`expunge.methods.sisa`) as the model.
+`ensemble.save(folder)`. A later deletion takes `SisaEnsemble.load(folder, factory)` (`expunge.methods.sisa`) as the model. The
+folder has a private file with the ids of forgotten samples, so that no later run trains on them.
 
 Cost: S models to train. A deletion trains the last slices of the shards that held the samples. Disk: S * R states.
 
@@ -35,16 +37,17 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from ..data.past_requests import remember_requests, requests_of
 from ..data.split import Split
 from ..errors import ExpungeError
 from ..records.record import settings_of
 from ..tasks.task import Task
 from ..torch_utils.random_state import torch_seeded
-from ..training.execute import execute
 from ..training.method import Method
 from ..training.run import Run
-from ._fresh import GoOnFrom
-from ._sisa_states import Failures, State, cpu_state, derived_seed, read_states, write_states
+from ._sisa_samples import check_samples, sample_keys, trained_from
+from ._sisa_shards import ShardTraining
+from ._sisa_states import Failures, State, TrainedFrom, cpu_state, derived_seed, read_states, write_states
 from .retrain import Retrain, fresh_weights
 
 
@@ -58,12 +61,21 @@ class SisaEnsemble(nn.Module):
         settings: The method's settings at training.
         seed: The seed at training.
         kept: `kept[s]` holds the states of shard s: before its first slice and after each slice.
+        samples: Keys (N,) of the samples of the training data, or its fingerprint if it has no ids. Without them (None) nothing
+            can be deleted.
     """
 
-    def __init__(self, shards: list[nn.Module], settings: SISA, seed: int, kept: list[list[State]]):
+    def __init__(
+        self,
+        shards: list[nn.Module],
+        settings: SISA,
+        seed: int,
+        kept: list[list[State]],
+        samples: TrainedFrom | None = None,
+    ):
         super().__init__()
         self.shards = nn.ModuleList(shards)
-        self.settings, self.seed, self.kept = settings, seed, kept
+        self.settings, self.seed, self.kept, self.samples = settings, seed, kept, samples
 
     def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor:
         outputs = [shard(*inputs, **named) for shard in self.shards]
@@ -71,23 +83,30 @@ class SisaEnsemble(nn.Module):
         return torch.stack(logp).logsumexp(0) - torch.tensor(float(len(logp))).log().to(logp[0])
 
     def save(self, folder: Path | str) -> None:
-        """Write the ensemble: a safetensors file for each kept state, and settings.json."""
-        write_states(Path(folder), self.kept, {"seed": self.seed, **settings_of(self.settings)})
+        """Write the ensemble: a safetensors file for each kept state, settings.json, samples and requests.json.
+
+        requests.json has the ids of forgotten samples. It is private: only its owner may read it (0600).
+        """
+        settings = {"seed": self.seed, **settings_of(self.settings)}
+        write_states(Path(folder), self.kept, settings, requests_of(self), self.samples)
 
     @staticmethod
     def load(folder: Path | str, factory: Callable[[], nn.Module]) -> SisaEnsemble:
-        """Return the ensemble that `save` wrote.
+        """Return the ensemble that `save` wrote. It knows the requests that it has answered (`requests_of`).
 
         Args:
             folder: The folder given to `save`.
             factory: A function that returns a model of the ensemble's architecture.
+
+        Raises:
+            CheckpointError: A file of the folder is missing, or requests.json lacks requests of the ensemble.
         """
-        saved, kept = read_states(Path(folder))
+        saved, kept, requests, samples = read_states(Path(folder))
         models, settings = [], SISA(**{f.name: saved[f.name] for f in fields(SISA) if f.name in saved})
         for states in kept:
             models.append(factory())
             models[-1].load_state_dict(states[-1])
-        return SisaEnsemble(models, settings, saved["seed"], kept)
+        return remember_requests(SisaEnsemble(models, settings, saved["seed"], kept, samples), requests)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,15 +175,16 @@ class SISA(Method):
             failures: List that receives the end and the status of each slice whose training did not finish.
             options: Further keyword arguments of `execute`.
         """
-        slice_of = self.assignment(len(split.retain.data), seed)
+        keys = sample_keys(split.retain.data, seed)
+        training = self._training(split, self.places(keys), task, seed, failures, options)
         models, kept = [], []
         for s in range(self.shards):
             with torch_seeded(derived_seed(seed, s, 0)):
                 model = factory()
-            states = self._learn(model, [cpu_state(model)], split, slice_of, s, task, seed, failures, options)
+            states = training.learn(model, [cpu_state(model)], s)
             models.append(model)
             kept.append(states)
-        return SisaEnsemble(models, self, seed, kept)
+        return SisaEnsemble(models, self, seed, kept, trained_from(split.retain.data, keys))
 
     def delete(
         self,
@@ -176,6 +196,8 @@ class SISA(Method):
     ) -> SisaEnsemble:
         """Remove the forget set of `split` from `ensemble` in place, and return it.
 
+        Samples are found by id. The data may have lost samples since, and may have new ones. Data without ids must be as it was.
+
         Args:
             ensemble: The ensemble, trained with the same settings.
             split: The split whose forget set is removed.
@@ -184,63 +206,39 @@ class SISA(Method):
             options: Further keyword arguments of `execute`.
 
         Raises:
-            ExpungeError: The ensemble was trained with other settings.
+            ExpungeError: The ensemble was trained with other settings, or its samples cannot be found in the data.
         """
         if self != ensemble.settings:
             raise ExpungeError(
                 f"the ensemble was trained with {ensemble.settings}, but the deletion uses {self}; give the same settings."
             )
-        slice_of = self.assignment(len(split.retain.data), ensemble.seed)
+        keys = sample_keys(split.retain.data, ensemble.seed)
+        check_samples(ensemble.samples, split.forget, keys)
+        slice_of = self.places(keys)
+        training = self._training(split, slice_of, task, ensemble.seed, failures, options)
         # withheld samples go too, since the retain set does not hold them
         deleted = slice_of[torch.cat([split.forget.index, split.withheld.index])]
         for s in deleted.div(self.slices, rounding_mode="floor").unique().tolist():
             first = int((deleted[deleted // self.slices == s] % self.slices).min())
             model, states = ensemble.shards[s], ensemble.kept[s][: first + 1]
             model.load_state_dict(states[-1])
-            ensemble.kept[s] = self._learn(
-                model, states, split, slice_of, s, task, ensemble.seed, failures, options
-            )
+            ensemble.kept[s] = training.learn(model, states, s)
+        if isinstance(ensemble.samples, Tensor):
+            ensemble.samples = torch.cat([ensemble.samples, keys]).unique()
         return ensemble
 
-    def assignment(self, size: int, seed: int) -> Tensor:
-        """Return shard * slices + slice of each position of the data (N,)."""
-        order = torch.randperm(size, generator=torch.Generator().manual_seed(derived_seed(seed, -1, 0)))
-        return order % (self.shards * self.slices)
+    def places(self, keys: Tensor) -> Tensor:
+        """Return shard * slices + slice of each sample (N,), int64, from its key."""
+        return keys % (self.shards * self.slices)
 
-    def _learn(
-        self,
-        model: nn.Module,
-        states: list[State],
-        split: Split,
-        slice_of: Tensor,
-        s: int,
-        task: Task,
-        seed: int,
-        failures: Failures | None,
-        options: dict[str, Any],
-    ) -> list[State]:
-        """Train the model of shard `s` on from the last of `states`, and return the states after all slices."""
+    def _training(self, *given: Any) -> ShardTraining:
+        """Return the training of shards with these settings; `given` are its further fields."""
         recipe = Retrain(
             epochs=max(1, round(2 * self.epochs / (self.slices + 1))),
             max_drop=100.0,
             **{n: getattr(self, n) for n in ("lr", "batch_size", "momentum", "weight_decay", "lr_schedule")},
         )
-        of_retain = slice_of[split.retain.index]
-        for r in range(len(states) - 1, self.slices):
-            in_slices = (of_retain // self.slices == s) & (of_retain % self.slices <= r)
-            if in_slices.any():
-                part = replace(
-                    split,
-                    retain=split.retain.take(in_slices),
-                    withheld=split.withheld.take(torch.empty(0, dtype=torch.int64)),
-                )
-                slice_seed = derived_seed(seed, s, r + 1)
-                run = execute(model, part, recipe, task, seed=slice_seed, factory=GoOnFrom(model), **options)
-                model.load_state_dict(run.model.state_dict())
-                if failures is not None and run.ended != "finished":
-                    failures.append((run.ended, f"shard {s}, slice {r}: {run.status}"))
-            states = [*states, cpu_state(model)]
-        return states
+        return ShardTraining(recipe, self.slices, *given)
 
     def problems(self) -> list[str]:
         return [

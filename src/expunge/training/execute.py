@@ -116,8 +116,8 @@ def execute(
         run.split = split
         _check_result(run, model, method)
         tracking.take(run.ended)
-    if run.has_result:
-        remember_requests(run.model, _answered(split, method))
+    # a method that runs others has taken the earlier requests off its model
+    remember_requests(run.model, _answered(split, method) if run.has_result else requests_of(model))
     return run
 
 
