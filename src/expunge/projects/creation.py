@@ -17,9 +17,9 @@ from ..receipts.ledger import Ledger
 from ..records.part_files import lock
 from ..records.request_file import answered_requests, requests_path, write_requests
 from .arguments import check_project, path_of
-from .folder import LEDGER, MODELS, SETTINGS, STATE, check_new, create, sha256, write_state
+from .folder import LEDGER, MODELS, STATE, check_new, create, sha256, write_state
 from .ledger_limits import public_key, read_states, write_limits
-from .places import MAKING
+from .places import MAKING, SETTINGS
 from .predecessor import Predecessor, begin, predecessor_of
 from .setting_paths import fixed_paths
 from .settings import ProjectSettings, load_original
