@@ -74,8 +74,7 @@ class Fingerprints:
 
     def which(self, ids: Iterable[str]) -> np.ndarray:
         """Return which training samples have one of these ids, bool (N,)."""
-        names = [_named(name, self.key).digest() for name in ids]
-        return np.isin(self.train[:, NAME], np.frombuffer(b"".join(names), np.uint64))
+        return np.isin(self.train[:, NAME], id_hashes(ids, self.key))
 
     def copied_of(self, ids: Iterable[str]) -> np.ndarray:
         """Return the hashes (n,) of the contents of the training samples with these ids, as far as they are known."""
@@ -136,6 +135,11 @@ def _named(name: str, key: bytes) -> hashlib.blake2b:
     """Return the state of a hash that has read an id. Its length comes first: no id can pass for an id and contents."""
     encoded = str(name).encode()
     return hashlib.blake2b(len(encoded).to_bytes(8, "big") + encoded, digest_size=8, key=key)
+
+
+def id_hashes(ids: Iterable[str], key: bytes) -> np.ndarray:
+    """Return the keyed hashes (n,) of ids."""
+    return np.frombuffer(b"".join(_named(name, key).digest() for name in ids), np.uint64)
 
 
 def _copied(hashes: SampleHashes, key: bytes) -> np.ndarray:
