@@ -89,8 +89,14 @@ class Fingerprints:
         with path.open("wb") as file:
             without = np.array(sorted(self.without_contents), dtype="U8")
             key = np.frombuffer(self.key, np.uint8)
-            tables = {"train": self.train, "test": self.test, "labels": self.labels}
-            np.savez(file, key=key, without_contents=without, **tables)
+            np.savez(
+                file,
+                key=key,
+                train=self.train,
+                test=self.test,
+                without_contents=without,
+                labels=self.labels,
+            )
 
     @classmethod
     def load(cls, path: Path) -> Fingerprints:
