@@ -224,9 +224,26 @@ def test_webdataset_shards(tmp_path, query):
 def test_a_folder_of_shards_with_equal_keys(tmp_path):
     for number in range(2):
         shard(tmp_path / f"{number}.tar", range(10))
-    source, _ = read(f"webdataset:{tmp_path}?size=8")
+    source, told = read(f"webdataset:{tmp_path}?size=8")
     ids = {*source.train.ids.tolist(), *source.test.ids.tolist()}
-    assert len(ids) == 20 and {"0.tar/0003", "1.tar/0003"} <= ids
+    assert len(ids) == 20 and {"0.tar/0003", "1.tar/0003"} <= ids and not told
+
+
+def test_a_few_keys_that_shards_share_are_named(tmp_path):
+    """A new shard with a reused key gives all samples other ids, so a project knows none of them."""
+    shard(tmp_path / "0.tar", range(10))
+    shard(tmp_path / "1.tar", [*range(10, 14), 7])
+    source, told = read(f"webdataset:{tmp_path}?size=8")
+    assert (
+        "1 of 14 keys are in several shards (0007 in 0.tar and 1.tar), so all ids are SHARD/KEY. If the ids were"
+        in told
+    )
+    assert "0.tar/0003" in {*source.train.ids.tolist(), *source.test.ids.tolist()}
+    shard(tmp_path / "1.tar", [*range(10, 14), 1, 2, 3, 4])
+    assert (
+        "4 of 14 keys" in (told := read(f"webdataset:{tmp_path}?size=8")[1])
+        and "0003 in 0.tar and 1.tar and 1 more" in told
+    )
 
 
 def test_samples_with_several_images_are_refused_until_one_is_named(tmp_path):

@@ -24,6 +24,7 @@ from expunge.projects.effect import (
     failure,
     remembered,
 )
+from expunge.projects.effect import test_accuracies as accuracies
 from expunge.projects.settings import checked
 from expunge.projects.wanted import wanted
 from expunge.receipts.keys import load_public, make_key
@@ -398,7 +399,9 @@ def part_of_run(before, after, **values):
                 confidence=torch.full((4,), confidence), correct=torch.arange(4) < right, labels=labels
             ),
             retain=SimpleNamespace(labels=torch.tensor(values.get("retained", [0, 1]))),
-            test=SimpleNamespace(correct=test, accuracy=100 * test.mean().item()),
+            test=SimpleNamespace(
+                correct=test, labels=torch.tensor(values.get("tested", [1])).repeat(100)[:100]
+            ),
         )
 
     retrained = evaluation(*values["retrained"]) if "retrained" in values else None
@@ -430,3 +433,27 @@ def test_a_run_that_costs_test_accuracy_does_not_answer():
     # Retrain lost the same, so the samples were needed
     assert _lost_accuracy(part_of_run((0.9, 4, 96), (0.5, 4, 72), retrained=(0.5, 4, 85))) == ""
     assert _lost_accuracy(part_of_run((0.9, 4, 96), (0.5, 4, 72), retrained=(0.5, 4, 95)))
+
+
+def test_a_run_may_lose_the_test_samples_of_a_class_that_it_must_forget():
+    """Of the 100 test samples, the even positions have class 0 and the odd ones class 1, of which no sample is retained."""
+    wanted = {"retained": [0, 2], "tested": [0, 1]}
+    lost = part_of_run((0.9, 4, 100), (0.1, 0, 50), **wanted)
+    # the control: with all classes, the 50 wrong samples from position 50 on are half of all
+    assert "cost 50.0 points" in _lost_accuracy(part_of_run((0.9, 4, 100), (0.1, 0, 50), tested=[0, 1]))
+    assert (
+        "cost 50.0 points of test accuracy on the 50 test samples of classes with retained samples"
+        in _lost_accuracy(lost)
+    )
+    for evaluation, right in ((lost.original, 100), (lost.own, 0)):
+        odd = torch.arange(100) % 2 == 1
+        evaluation.test.correct = torch.where(odd, float(right > 0), 1.0)
+    assert _lost_accuracy(lost) == "" == failure(lost, exact=True) and _class_remembered(lost) == ""
+    before, after, counted = accuracies(lost.original, lost.own)
+    assert (before, after, counted.sum()) == (100.0, 100.0, 50)
+    # a class that waits is still known, so losing its test samples is a loss
+    lost.split.withheld.labels = torch.tensor([1])
+    assert "cost 50.0 points of test accuracy, from 100.0 % to 50.0 %" in _lost_accuracy(lost)
+    # without other classes, all count
+    lost.split.withheld.labels, lost.own.retain.labels = torch.tensor([]), torch.tensor([5])
+    assert "cost 50.0 points" in _lost_accuracy(lost)

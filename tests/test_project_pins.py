@@ -1,6 +1,7 @@
 """The first run fixes what the model sees: preprocessing, contents and labels of all samples, the division of the data."""
 
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,7 @@ from expunge.cli import main
 from expunge.errors import ExpungeError
 from expunge.models import build
 from expunge.projects.fingerprints import Fingerprints
-from expunge.projects.pins import _differences, _moved_files, _setting_values
+from expunge.projects.fixed_settings import differences, moved_files, setting_values
 from expunge.projects.prepared import prepare
 from expunge.projects.settings import checked
 from expunge.projects.wanted import wanted
@@ -122,6 +123,54 @@ def test_before_the_first_run_preprocessing_is_free_and_the_column_of_ids_is_not
     refused(project, "id is 'second', .* drawn with 'id'")
 
 
+@pytest.mark.parametrize(
+    ("old", "new"), [("split_seed = 0", "split_seed = 1"), ("validation = 0.0", "validation = 0.1")]
+)
+def test_before_the_first_run_an_id_keeps_its_sample_under_other_settings(
+    office, tmp_path, monkeypatch, old, new
+):
+    """Request 1 waits for p5. With the ids of p5 and p6 swapped, a run would forget the wrong sample."""
+    import office_data
+
+    shutil.copytree(office / "project", tmp_path / "project")
+    project, source = Project(tmp_path / "project"), office_data.data()
+    project.register([wanted(ids=["p5"])])
+    edit(project, old, new)
+    assert project.plan(pending=True).forget == 1
+    ids = source.train.ids.copy()
+    ids[[5, 6]] = ids[[6, 5]]
+    swapped = TensorData(source.train.x, source.train.labels, ids=ids, groups=source.train.groups)
+    monkeypatch.setattr(office_data, "data", lambda: replace(source, train=swapped))
+    refused(project, r"2 of 400 training samples have other contents .*: 'p5' \(request 1\), 'p6'\.")
+
+
+@pytest.mark.parametrize(
+    ("option", "row", "words"),
+    [
+        ("length=8", "good words 4,1,u3,v3,x", r"1 of 16 training samples have other contents .*: 'u3'"),
+        ("length=8", "GOOD words  3,0,u3,v3,x", r"1 of 16 training samples have another label .*: 'u3'"),
+        ("text=summary", "good words 3,0,u3,v3,other 3", r"1 of 16 training samples have another label .*: 'u3'"),
+    ],
+)  # fmt: skip
+def test_before_the_first_run_another_preprocessing_keeps_texts_and_labels(
+    posts, tmp_path, option, row, words
+):
+    """Inputs of another length are other inputs, and those of the same text. u3 has the text "good words 3" and the label 1."""
+    rows = posts.read_text().splitlines()
+    own, tests = tmp_path / "own.csv", [k for k in range(20) if k % 5 == 0]
+    test = tmp_path / "test.csv"
+    test.write_text("\n".join([rows[0], *(rows[k + 1] for k in tests)]))
+    kept = [rows[0], *(rows[k + 1] for k in range(20) if k not in tests)]
+    own.write_text("\n".join(kept))
+    project = make(tmp_path, f"text:{own}?test={test}", "text_transformer")
+    edit(project, f"?test={test}", f"?test={test}&{option}")
+    # the control: these texts and labels pass, and a model of 128 tokens does not fit to inputs of 8
+    with nullcontext() if option == "text=summary" else pytest.raises(ExpungeError, match="another shape"):
+        prepare(project.folder, print)
+    own.write_text("\n".join(row if ",u3," in line else line for line in kept))
+    refused(project, words)
+
+
 def test_options_that_change_no_input_stay_free(pictures, tmp_path, capsys):
     """The control: defaults that are written out, augmentation, and how files are read."""
     project = make(tmp_path, f"folder:{pictures}?size=8", run=True)
@@ -137,8 +186,8 @@ def test_options_that_change_no_input_stay_free(pictures, tmp_path, capsys):
 
 def test_a_tokenizer_may_move_and_explains_other_samples():
     old, new = {"tokenizer": "a", "length": "8"}, {"tokenizer": "b", "length": "8"}
-    assert _differences(old, new) == [] and _moved_files(old, old) == []
-    assert _moved_files(old, new) == [
+    assert differences(old, new) == [] and moved_files(old, old) == []
+    assert moved_files(old, new) == [
         "the tokenizer was 'a' at the first request, and is 'b' now; give the old one."
     ]
 
@@ -146,13 +195,13 @@ def test_a_tokenizer_may_move_and_explains_other_samples():
 def test_the_config_of_a_transformers_model_is_fixed(tmp_path):
     settings = replace_settings(model=f"hf-config:{tmp_path}")
     (tmp_path / "config.json").write_text('{"hidden_act": "gelu"}')
-    old = _setting_values(settings)
+    old = setting_values(settings)
     (tmp_path / "config.json").write_text('{"hidden_act": "relu"}')
-    (problem,) = _differences(old, _setting_values(settings))
+    (problem,) = differences(old, setting_values(settings))
     assert "config.json of the model is" in problem and "restore the file" in problem
     (tmp_path / "config.json").unlink()
     with pytest.raises(ExpungeError, match=r"config\.json cannot be read"):
-        _setting_values(settings)
+        setting_values(settings)
 
 
 def replace_settings(**values):

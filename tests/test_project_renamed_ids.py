@@ -4,11 +4,19 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 
 from expunge import Project, TensorData
 from expunge.errors import ExpungeError
+from expunge.models import build
+from expunge.projects.division import divided_as
+from expunge.projects.fingerprints import Fingerprints
+from expunge.projects.prepared import prepare
 from expunge.projects.recognised import check_validation
+from expunge.projects.sample_changes import sample_problems
+from expunge.projects.settings import checked
 from expunge.projects.wanted import wanted
+from expunge.sources import load
 from project_office import content, refused_by_all
 
 
@@ -129,3 +137,64 @@ def test_a_validation_set_that_requests_named_may_be_deleted(rename):
     assert check_validation(["p1", "p2", "p6"], {"p1"}, data, "training") == 1
     with pytest.raises(ExpungeError, match=r"none of the 2 samples of the validation set \(such as 'p2'\)"):
         check_validation(["p1", "p2"], {"p1"}, data, "training")
+
+
+# ---- test ids with and without `test/`
+
+
+def posts(folder, train, test):
+    """A text source. Each text is `words of ID`, and the label is whether the number in the id is odd."""
+    for name, ids in (("train", train), ("test", test)):
+        rows = [f"words of {i},{number(i) % 2},{i}" for i in ids]
+        (folder / f"{name}.csv").write_text("\n".join(["text,label,id", *rows]))
+    return f"text:{folder / 'train.csv'}?test={folder / 'test.csv'}"
+
+
+def test_test_ids_keep_their_form_when_a_training_row_goes_or_comes(tmp_path):
+    """u9 is a training and a test id with other contents, so the source gives all test ids another form."""
+    train, test = [f"u{k}" for k in range(10)], ["u9", "v1", "v2"]
+    with_prefix = ["test/u9", "test/v1", "test/v2"]
+    spec = posts(tmp_path, train, test)
+    # the text of the training row u9 is another one
+    (tmp_path / "train.csv").write_text((tmp_path / "train.csv").read_text().replace("words of u9", "other"))
+    both = load(spec)
+    posts(tmp_path, train[:9], test)
+    apart = load(spec)
+    assert (both.test.ids.tolist(), apart.test.ids.tolist()) == (with_prefix, test)
+    gone, current = divided_as(Fingerprints.of(both), apart)
+    assert gone.test.ids.tolist() == with_prefix and apart.test.ids.tolist() == test
+    assert sample_problems(Fingerprints.of(both, current), current, gone, {}) == []
+    # u9 cannot have the id that the test sample had: it names a training sample now
+    come, current = divided_as(Fingerprints.of(apart), both)
+    assert come.test.ids.tolist() == ["test/u9", "v1", "v2"]
+    # the control: other test samples, which have new ids
+    posts(tmp_path, train[:9], ["v3", "v4"])
+    assert divided_as(Fingerprints.of(both), load(spec))[0].test.ids.tolist() == ["v3", "v4"]
+    # the control: the ids of known samples with other contents are other samples
+    text = (tmp_path / "test.csv").read_text().replace("v3", "v1").replace("v4", "v2")
+    (tmp_path / "test.csv").write_text(text.replace("words", "new words"))
+    assert divided_as(Fingerprints.of(both), load(spec))[0].test.ids.tolist() == ["v1", "v2"]
+
+
+def test_a_text_project_goes_on_after_its_forgotten_row_is_deleted(tmp_path):
+    """Its validation set is drawn from the test set, of which it knew no id any more."""
+    train, test = [f"u{k}" for k in range(20)], ["u19", *(f"v{k}" for k in range(19))]
+    spec = posts(tmp_path, train, test)
+    file = tmp_path / "train.csv"
+    file.write_text(file.read_text().replace("words of u19", "other"))
+    source = load(spec)
+    torch.save(build("text_transformer", num_classes=2, shape=source.shape).state_dict(), tmp_path / "m.pt")
+    entries = {
+        "data": spec,
+        "model": "text_transformer",
+        "validation": 0.4,
+        "validation_from": "test",
+        "trials": 0,
+    }
+    project = Project.create(tmp_path / "project", checked(entries), tmp_path / "m.pt")
+    project.register([wanted(ids=["u1"])])
+    held_out = set(json.loads((project.path / "held_out.json").read_text()))
+    file.write_text("\n".join(file.read_text().splitlines()[:-1]))
+    assert "u19" in load(spec).test.ids and "u19" not in load(spec).train.ids
+    setting = prepare(project.folder, print).setting
+    assert len(held_out) == 8 and held_out <= set(setting.test.ids) == {f"test/{name}" for name in test}

@@ -1,5 +1,6 @@
 """Repeated requests are answered by the earlier run. Data that loses, gains or reorders samples keeps earlier requests."""
 
+import copy
 import re
 import warnings
 from dataclasses import replace
@@ -125,6 +126,42 @@ def test_a_session_returns_the_earlier_answer(classifier):
     assert session.model is model and len(session.requests) == 1
     first.record.details["earlier_requests"] = [{"request": first.requests[0].request, "came_back": True}]
     assert session.forget(ids=[2, 3]) is not first
+
+
+def session_that_forgot_3(classifier):
+    data = (classifier.by_class.forget.data, classifier.by_class.test.data)
+    method = find("salun")(epochs=2, lr=0.03, batch_size=64)
+    session = Session(classifier.model, data, classifier.task, method)
+    return session, session.forget(classes=3)
+
+
+def test_a_session_runs_again_for_a_model_that_was_trained_on(classifier):
+    """One changed parameter is enough. Other places and gradients are no change."""
+    session, first = session_that_forgot_3(classifier)
+    session.model.train().requires_grad_(False)
+    with pytest.warns(RuntimeWarning, match="nothing was run"):
+        assert session.forget(classes=3) is first
+    session.model.requires_grad_(True)
+    with torch.no_grad():
+        list(session.model.parameters())[-1][3] += 20
+    with pytest.warns(RuntimeWarning, match="trained on or replaced since the latest answer"):
+        again = session.forget(classes=3)
+    assert again is not first and again.scores["UA"] > 90 and session.answers == [first, again]
+    assert len(session.requests) == 1
+
+
+def test_a_replaced_model_of_a_session_keeps_its_requests_out_of_training(classifier):
+    session, first = session_that_forgot_3(classifier)
+    session.model = copy.deepcopy(classifier.model)
+    with pytest.warns(RuntimeWarning, match="has not answered 1 of 1 earlier requests"):
+        second = session.forget(ids=range(5))
+    (earlier,) = second.earlier
+    assert earlier["came_back"] and [p.request for p in session.requests][:1] == [first.requests[0].request]
+    of_3 = set((session.setting.train.labels == 3).nonzero()[:, 0].tolist())
+    assert second.record.split["sizes"]["retain"] == 700 - len(of_3 | set(range(5)))
+    assert requests_of(classifier.model) == ()
+    # the request that came back is answered again
+    assert session.forget(classes=3).scores["UA"] > 90
 
 
 # ---- a session with a wrong task

@@ -66,7 +66,9 @@ def test_a_costly_run_and_a_bad_verdict_are_in_the_last_lines(office, tmp_path, 
     monkeypatch.setattr(
         type(part), "verdict", {"words": ["utility lost"], "sentences": ["RA 90 against 99."]}
     )
-    found.outcomes[-1].record.scores["TA"] = found.outcomes[0].record.scores["TA"] - 2.5
+    # of 200 test samples, 5 are 2.5 points
+    accuracies = [(95.0, 92.5, torch.ones(200, dtype=torch.bool))]
+    monkeypatch.setattr("expunge.projects.effect.accuracies_of", lambda *_: accuracies[-1])
     show_answer(own, found)
     last = capsys.readouterr().out
     assert f"request 1 (case 7): done\n{words}\n" in last.replace(", not proved", "")
@@ -75,7 +77,7 @@ def test_a_costly_run_and_a_bad_verdict_are_in_the_last_lines(office, tmp_path, 
     assert "test accuracy: " in (out := capsys.readouterr().out) and "lower max_loss" not in out
     # the control
     monkeypatch.setattr(type(part), "verdict", {"words": ["indistinguishable"], "sentences": []})
-    found.outcomes[-1].record.scores["TA"] += 2
+    accuracies.append((95.0, 94.5, torch.arange(200) >= 20))
     found.not_proved.clear()
     show_answer(own, found)
     last = capsys.readouterr().out

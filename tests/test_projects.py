@@ -1,12 +1,14 @@
 """A project folder: requests in order, a plan that changes nothing, kills that leave the old or the new state."""
 
 import importlib
+import json
 import os
 import re
 import shutil
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from expunge import Project, Session, TensorData
 from expunge.cli import main
@@ -287,6 +289,33 @@ def test_a_kill_leaves_the_old_or_the_new_state(office, tmp_path, name):
         if not died:
             break
     assert not died and set(outcomes) == {1, 2} and outcomes == sorted(outcomes)
+
+
+# ---- a checkpoint that is a folder
+
+
+def test_init_takes_the_model_file_of_a_folder(office, tmp_path):
+    """As `save_pretrained` writes it."""
+    state = torch.load(office / "mine.pt", weights_only=True)
+    folder = tmp_path / "saved"
+    folder.mkdir()
+    save_file(state, folder / "model.safetensors")
+    project = Project.create(tmp_path / "project", checked(VALUES), folder)
+    assert (project.path / "models/0000.safetensors").read_bytes() == (
+        folder / "model.safetensors"
+    ).read_bytes()
+    assert all(torch.equal(t, state[name]) for name, t in project.model.state_dict().items())
+    # in several files, it is refused before anything is made
+    names = sorted(state)
+    parts = {"model-00001-of-00002.safetensors": names[:1], "model-00002-of-00002.safetensors": names[1:]}
+    (folder / "model.safetensors").unlink()
+    for file, kept in parts.items():
+        save_file({name: state[name] for name in kept}, folder / file)
+    index = {"weight_map": {name: file for file, kept in parts.items() for name in kept}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ExpungeError, match=r"saved holds its parameters in 2 files .*max_shard_size"):
+        Project.create(tmp_path / "other", checked(VALUES), folder)
+    assert not (tmp_path / "other").exists()
 
 
 # ---- without a folder

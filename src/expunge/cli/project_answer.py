@@ -71,12 +71,18 @@ def _show_requests(entries: Sequence[ProjectRequest], verdicts: Mapping[int, str
 
 def _show_loss(project: Project, outcomes: Sequence[Outcome], *, delivered: bool = True) -> None:
     """Print the test accuracy before and after the run, and its limit."""
-    before, after = (outcomes[k].record.scores.get("TA") for k in (0, -1))
-    if before is None or after is None:
+    from ..projects.effect import accuracies_of
+
+    both = accuracies_of(outcomes[0], outcomes[-1])
+    if both is None:
         return
+    before, after, counted = both
+    left = int((~counted).sum())
+    others = f", without {left:,} test samples of classes of which no sample is retained" if left else ""
     limit = project.settings.max_loss
     print(
         f"test accuracy: {before:.1f} % before the run, {after:.1f} % after it ({after - before:+z.1f} points; max_loss is {limit:g})"
+        f"{others}"
     )
     if delivered and before - after > NOTABLE_LOSS:
         print(

@@ -8,7 +8,8 @@ from typing import Any
 from ..errors import ExpungeError, raise_all
 from ..sources.loading import load
 from .entry_checks import entry_problems
-from .folder import LEDGER, SETTINGS, STATE, Folder, write_state
+from .folder import LEDGER, STATE, Folder, write_state
+from .places import SETTINGS
 from .prepared import prepare, say_nothing
 from .settings import read_settings
 

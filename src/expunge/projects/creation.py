@@ -14,12 +14,13 @@ from typing import Any
 
 from ..errors import ExpungeError, raise_all, write_error
 from ..receipts.ledger import Ledger
+from ..records.checkpoint_folders import weight_files
 from ..records.part_files import lock
 from ..records.request_file import answered_requests, requests_path, write_requests
 from .arguments import check_project, path_of
-from .folder import LEDGER, MODELS, SETTINGS, STATE, check_new, create, sha256, write_state
+from .folder import LEDGER, MODELS, STATE, check_new, create, sha256, write_state
 from .ledger_limits import public_key, read_states, write_limits
-from .places import MAKING
+from .places import MAKING, SETTINGS
 from .predecessor import Predecessor, begin, predecessor_of
 from .setting_paths import fixed_paths
 from .settings import ProjectSettings, load_original
@@ -41,6 +42,7 @@ def make_folder(
     history = None if history is None else path_of("the history", history)
     path, checkpoint = path_of("the folder", path), path_of("the checkpoint", checkpoint)
     check_new(path)
+    file = _model_file(checkpoint)
     remove_leftovers(path)
     before = _predecessor(checkpoint, say)
     read, source, problems = load_original(settings, checkpoint, before.drawn["classes"] if before else ())
@@ -53,8 +55,8 @@ def make_folder(
     answered = answered_requests(read, history)
     with _work_folder(path) as work:
         (work / MODELS).mkdir()
-        name = f"{MODELS}/0000{checkpoint.suffix}"
-        shutil.copyfile(checkpoint, work / name)
+        name = f"{MODELS}/0000{file.suffix}"
+        shutil.copyfile(file, work / name)
         kept = write_requests(requests_path(work / name), answered) if answered else None
         drawn = begin(work, settings, source, read, answered, before, say)
         (work / SETTINGS).write_text(settings.to_toml(), encoding="utf-8")
@@ -73,6 +75,19 @@ def make_folder(
         # an empty file that stays harms nothing
         with suppress(OSError):
             (path / MAKING).unlink()
+
+
+def _model_file(checkpoint: Path) -> Path:
+    """Return the file of a checkpoint: its own, or the only one with parameters in a folder that `save_pretrained` wrote."""
+    if not checkpoint.is_dir():
+        return checkpoint
+    files = weight_files(checkpoint)
+    if len(files) > 1:
+        raise ExpungeError(
+            f"{checkpoint} holds its parameters in {len(files):,} files ({files[0].name} ...), and a project has one model file; write one "
+            "with `model.save_pretrained(FOLDER, max_shard_size='1TB')` and give that folder."
+        )
+    return files[0]
 
 
 def _with_fixed_paths(settings: Any) -> ProjectSettings:

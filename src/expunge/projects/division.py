@@ -6,6 +6,8 @@ then trained samples would be test samples, and samples that the model never saw
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,12 +15,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset
 
-from ..data.samples import Data
+from ..data.samples import Data, as_text
 from ..data.stream import StreamData
 from ..data.tensors import TensorData
 from ..errors import ExpungeError
 from ..sources.source import Source, part_at
-from .fingerprints import Fingerprints, moved
+from ..sources.table_rows import TEST
+from .fingerprints import CONTENT, NAME, Fingerprints, id_hashes, moved
 
 
 def divided_as(pinned: Fingerprints, source: Source) -> tuple[Source, Fingerprints]:
@@ -27,6 +30,7 @@ def divided_as(pinned: Fingerprints, source: Source) -> tuple[Source, Fingerprin
     Raises:
         ExpungeError: The data is a subclass of `Data` that cannot be divided.
     """
+    source = _with_known_test_ids(pinned, source)
     current = Fingerprints.of(source, pinned)
     if source.train.ids is None or source.test.ids is None:
         return source, current
@@ -41,6 +45,33 @@ def divided_as(pinned: Fingerprints, source: Source) -> tuple[Source, Fingerprin
     train.root = test.root = source.root
     divided = Source(train, test, source.classes, source.shape, source.name, source.root)
     return divided, Fingerprints.of(divided, pinned)
+
+
+def _with_known_test_ids(pinned: Fingerprints, source: Source) -> Source:
+    """Return the data with the test ids of the first request, with or without `test/` before them.
+
+    A source writes `test/` before all test ids as long as one of them is a training id too, so a row that is deleted or added gives
+    all of them the other form. Ids are renamed if most of the renamed samples have the contents that the project knows.
+    """
+    data = source.test
+    if data.ids is None or source.train.ids is None:
+        return source
+    names, train = list(map(str, data.ids)), set(map(str, source.train.ids))
+    known = np.isin(id_hashes(names, pinned.key), pinned.test[:, NAME])
+    if known.all():
+        return source
+    others = [name.removeprefix(TEST) if name.startswith(TEST) else f"{TEST}{name}" for name in names]
+    free = np.array([name not in train for name in others])
+    renamed = free & ~known & np.isin(id_hashes(others, pinned.key), pinned.test[:, NAME])
+    if not renamed.any():
+        return source
+    test = copy.copy(data)
+    test.ids = as_text(
+        [other if new else name for name, other, new in zip(names, others, renamed, strict=True)]
+    )
+    with_others = replace(source, test=test)
+    same = np.isin(Fingerprints.of(with_others, pinned).test[:, CONTENT], pinned.test[:, CONTENT])
+    return with_others if 2 * same[renamed].sum() > renamed.sum() else source
 
 
 def _joined(first: Data, second: Data) -> Data:

@@ -56,26 +56,62 @@ def failure(part: Part, *, exact: bool, max_loss: float = LARGEST_LOSS) -> str:
 
 def _lost_accuracy(part: Part, max_loss: float = LARGEST_LOSS) -> str:
     """Return that the run cost accuracy on the test samples that both models were evaluated on. They are the same samples."""
-    before, after = (e.test.correct.double() for e in (part.original, part.own))
-    if not len(before) or len(before) != len(after):
+    if (both := test_accuracies(part.original, part.own)) is None:
         return ""
-    change = before - after
-    loss, worse = 100 * change.mean().item(), int((change > 0).sum())
+    before, after, counted = both
+    change = (part.original.test.correct.double() - part.own.test.correct.double())[counted]
+    loss, worse = before - after, int((change > 0).sum())
     # of the samples that changed, as many became wrong by chance (sign test)
     chance = bdtrc(worse - 1, int((change != 0).sum()), 0.5)
     if loss <= max_loss or chance > LOST_BY_CHANCE or _reference_lost(part, loss, max_loss):
         return ""
+    others = "" if counted.all() else f" on the {len(change):,} test samples of classes with retained samples"
     return (
-        f"the run cost {loss:.1f} points of test accuracy, from {part.original.test.accuracy:.1f} % to {part.own.test.accuracy:.1f} %; "
-        f"at most {max_loss:g} points are allowed (max_loss)"
+        f"the run cost {loss:.1f} points of test accuracy{others}, from {before:.1f} % to {after:.1f} %; at most {max_loss:g} points are "
+        "allowed (max_loss)"
     )
+
+
+def test_accuracies(original: Evaluation, own: Evaluation) -> tuple[float, float, Tensor] | None:
+    """Return the test accuracies by which a run is judged. None if the two models were not evaluated on the same samples.
+
+    Test samples of classes without retained samples do not count, unless there are no others: a retrained model recognises none
+    of them, so a run that forgets such a class must lose them.
+
+    Args:
+        original: The model before the run.
+        own: The unlearned model.
+
+    Returns:
+        Accuracy before and after the run, in percent, and which test samples count, bool (M,).
+    """
+    if not len(own.test.correct) or len(own.test.correct) != len(original.test.correct):
+        return None
+    counted = torch.ones(len(own.test.correct), dtype=torch.bool)
+    if own.split.forget.data.has_classes:
+        known = torch.isin(own.test.labels, _known_classes(own))
+        counted = known if known.any() else counted
+    before, after = (100 * e.test.correct[counted].double().mean().item() for e in (original, own))
+    return before, after, counted
+
+
+def accuracies_of(original: Outcome, own: Outcome) -> tuple[float, float, Tensor] | None:
+    """Return `test_accuracies` of two outcomes. None if their task has no scores, or a run ended before its evaluation."""
+    before, after = original.evaluation, own.evaluation
+    if not isinstance(before, Evaluation) or not isinstance(after, Evaluation):
+        return None
+    return test_accuracies(before, after)
+
+
+def _known_classes(evaluation: Evaluation) -> Tensor:
+    """Return labels of the samples that a model may know: retained ones, and withheld ones, as their requests wait."""
+    return torch.cat([evaluation.retain.labels, evaluation.split.withheld.labels])
 
 
 def _reference_lost(part: Part, loss: float, max_loss: float) -> bool:
     """Whether the reference lost as much, up to the allowed loss: then the samples were needed for the accuracy."""
-    if part.retrained is None:
-        return False
-    return loss - (part.original.test.accuracy - part.retrained.test.accuracy) <= max_loss
+    both = None if part.retrained is None else test_accuracies(part.original, part.retrained)
+    return both is not None and loss - (both[0] - both[1]) <= max_loss
 
 
 def _still_recognised(part: Part) -> str:
@@ -106,9 +142,7 @@ def _class_remembered(part: Part) -> str:
     forget = part.own.forget
     if not part.own.split.forget.data.has_classes:
         return ""
-    # what waits is withheld, and its class is still known
-    kept = torch.cat([part.own.retain.labels, part.own.split.withheld.labels])
-    alone = ~torch.isin(forget.labels, kept)
+    alone = ~torch.isin(forget.labels, _known_classes(part.own))
     if not alone.any():
         return ""
     known, before = (100 * e.forget.correct[alone].double().mean().item() for e in (part.own, part.original))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +17,6 @@ from ..records.part_files import private_file
 from ..sources.archives import read_arrays
 from ..sources.source import Source
 
-# ids that a sentence shows
-SHOWN_IDS = 5
 # columns of a table of fingerprints; those from COPIED on are the hashes by which copies are found
 NAME, CONTENT, SAMPLE, COPIED = range(4)
 
@@ -36,12 +34,14 @@ class Fingerprints:
         train: Table (N, 4 or 5) of the training samples. A project of an earlier version has 3 columns.
         test: Table (M, 4 or 5) of the test samples.
         without_contents: Names of the tables whose contents are not compared, because each reading gives other ones.
+        labels: Keyed hashes (K,) of part, id and label of all samples. A project of an earlier version has none.
     """
 
     key: bytes
     train: np.ndarray
     test: np.ndarray
     without_contents: frozenset[str] = frozenset()
+    labels: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint64))
 
     @classmethod
     def of(cls, source: Source, like: Fingerprints | None = None) -> Fingerprints:
@@ -59,21 +59,22 @@ class Fingerprints:
             else like.without_contents
         )
         tables = {name: _table(data, key, name not in without) for name, data in parts.items()}
-        return cls(key, **tables, without_contents=without)
+        labels = np.unique(np.concatenate([label_hashes(data, name, key) for name, data in parts.items()]))
+        return cls(key, **tables, without_contents=without, labels=labels)
 
     def extended(self, current: Fingerprints) -> Fingerprints:
         """Return these fingerprints with those of the samples that are new in the data."""
         train, test = _joined(self.train, current.train), _joined(self.test, current.test)
-        return replace(self, train=train, test=test)
+        return replace(self, train=train, test=test, labels=np.union1d(self.labels, current.labels))
 
     def has_more_than(self, other: Fingerprints) -> bool:
         """Return whether these fingerprints have rows or columns that others lack."""
-        return any(a.shape != b.shape for a, b in ((self.train, other.train), (self.test, other.test)))
+        names = ("train", "test", "labels")
+        return any(getattr(self, name).shape != getattr(other, name).shape for name in names)
 
     def which(self, ids: Iterable[str]) -> np.ndarray:
         """Return which training samples have one of these ids, bool (N,)."""
-        names = [_named(name, self.key).digest() for name in ids]
-        return np.isin(self.train[:, NAME], np.frombuffer(b"".join(names), np.uint64))
+        return np.isin(self.train[:, NAME], id_hashes(ids, self.key))
 
     def copied_of(self, ids: Iterable[str]) -> np.ndarray:
         """Return the hashes (n,) of the contents of the training samples with these ids, as far as they are known."""
@@ -88,7 +89,14 @@ class Fingerprints:
         with path.open("wb") as file:
             without = np.array(sorted(self.without_contents), dtype="U8")
             key = np.frombuffer(self.key, np.uint8)
-            np.savez(file, key=key, train=self.train, test=self.test, without_contents=without)
+            np.savez(
+                file,
+                key=key,
+                train=self.train,
+                test=self.test,
+                without_contents=without,
+                labels=self.labels,
+            )
 
     @classmethod
     def load(cls, path: Path) -> Fingerprints:
@@ -97,12 +105,20 @@ class Fingerprints:
             file = read_arrays(path)
         except ExpungeError as error:
             raise ExpungeError([*error.problems, f"Restore {path} from a backup."]) from error
-        forms = {"key": ("u", 1), "train": ("u", 2), "test": ("u", 2), "without_contents": ("U", 1)}
+        # a file of an earlier version has no labels
+        file = {"labels": np.empty(0, np.uint64), **file}
+        forms = {
+            "key": ("u", 1),
+            "train": ("u", 2),
+            "test": ("u", 2),
+            "without_contents": ("U", 1),
+            "labels": ("u", 1),
+        }
         found = {name: (array.dtype.kind, array.ndim) for name, array in file.items()}
         if found != forms or min(file["train"].shape[1], file["test"].shape[1]) < COPIED:
             raise ExpungeError(f"{path} holds no fingerprints of samples; restore it from a backup.")
         without = frozenset(map(str, file["without_contents"]))
-        return cls(file["key"].tobytes(), file["train"], file["test"], without)
+        return cls(file["key"].tobytes(), file["train"], file["test"], without, file["labels"])
 
 
 def _has_no_contents(data: Data) -> bool:
@@ -127,6 +143,11 @@ def _named(name: str, key: bytes) -> hashlib.blake2b:
     return hashlib.blake2b(len(encoded).to_bytes(8, "big") + encoded, digest_size=8, key=key)
 
 
+def id_hashes(ids: Iterable[str], key: bytes) -> np.ndarray:
+    """Return the keyed hashes (n,) of ids."""
+    return np.frombuffer(b"".join(_named(name, key).digest() for name in ids), np.uint64)
+
+
 def _copied(hashes: SampleHashes, key: bytes) -> np.ndarray:
     """The keyed hashes (N, K) by which copies are found; 0 for samples that hold nothing that can be copied."""
     count, kinds = hashes.exact.shape[:2]
@@ -143,9 +164,8 @@ def _table(data: Data, key: bytes, with_contents: bool) -> np.ndarray:
     count, hashes = len(data), hashes_of(data)
     contents = np.ascontiguousarray(hashes.exact.reshape(count, -1))
     labels = np.ascontiguousarray(data.labels.numpy().reshape(count, -1))
-    ids = data.ids if data.ids is not None else map(str, range(count))
     digests = bytearray()
-    for at, name in enumerate(ids):
+    for at, name in enumerate(names_of(data)):
         state = _named(str(name), key)
         digests += state.digest()
         for part in (contents[at].tobytes() if with_contents else b"", labels[at].tobytes()):
@@ -153,6 +173,22 @@ def _table(data: Data, key: bytes, with_contents: bool) -> np.ndarray:
             digests += state.digest()
     table = np.frombuffer(bytes(digests), np.uint64).reshape(count, COPIED)
     return np.concatenate([table, _copied(hashes, key)], axis=1)
+
+
+def names_of(data: Data) -> Iterable[str]:
+    """The ids of the samples. Without ids, the position is the id."""
+    return map(str, range(len(data)) if data.ids is None else data.ids)
+
+
+def label_hashes(data: Data, part: str, key: bytes) -> np.ndarray:
+    """The keyed hashes (N,) of part, id and label of the samples of a data set."""
+    values = np.ascontiguousarray(data.labels.numpy().reshape(len(data), -1))
+    digests = bytearray()
+    for at, name in enumerate(names_of(data)):
+        state = _named(f"label {part} {name}", key)
+        state.update(values[at].tobytes())
+        digests += state.digest()
+    return np.frombuffer(bytes(digests), np.uint64)
 
 
 def moved(pinned: Fingerprints, current: Fingerprints) -> Mapping[str, np.ndarray]:
@@ -166,53 +202,3 @@ def moved(pinned: Fingerprints, current: Fingerprints) -> Mapping[str, np.ndarra
         & ~np.isin(table[:, NAME], known[part][:, NAME])
         for part, other, table in (("train", "test", current.train), ("test", "train", current.test))
     }
-
-
-def sample_problems(
-    pinned: Fingerprints, current: Fingerprints, source: Source, requests: Mapping[str, int]
-) -> list[str]:
-    """Return which samples have other contents or another label than at first, one sentence per part and kind.
-
-    Args:
-        pinned: The fingerprints of the project.
-        current: Those of today's data.
-        source: Today's data.
-        requests: {id: number of the earlier request that removed this training sample}.
-    """
-    parts = (
-        ("train", source.train, pinned.train, current.train),
-        ("test", source.test, pinned.test, current.test),
-    )
-    problems = []
-    for part, data, old, new in parts:
-        known = np.isin(new[:, NAME], old[:, NAME])
-        same_content = np.isin(new[:, CONTENT], old[:, CONTENT])
-        relabelled = known & same_content & ~np.isin(new[:, SAMPLE], old[:, SAMPLE])
-        by = requests if part == "train" else {}
-        problems += _sentences(data, part, known & ~same_content, "other contents", by, known)
-        problems += _sentences(data, part, relabelled, "another label", by, known)
-    return problems
-
-
-def _sentences(
-    data: Data, part: str, changed: np.ndarray, what: str, requests: Mapping[str, int], known: np.ndarray
-) -> list[str]:
-    """Describe changed samples. Those of earlier requests come first: their contents are evidence."""
-    positions = np.flatnonzero(changed)
-    if not len(positions):
-        return []
-    ids = [str(n) for n in positions] if data.ids is None else [str(name) for name in data.ids[positions]]
-    ids.sort(key=lambda name: requests.get(name, len(requests) + 1))
-    texts = [f"{name!r} (request {requests[name]})" if name in requests else repr(name) for name in ids]
-    shown = ", ".join(texts[:SHOWN_IDS]) + (
-        f" and {len(ids) - SHOWN_IDS:,} more" if len(ids) > SHOWN_IDS else ""
-    )
-    kind = "training" if part == "train" else "test"
-    called = "ids" if data.ids is not None else "positions, because the data has no ids"
-    reason = ""
-    if len(positions) > 1 and 2 * len(positions) > known.sum():
-        reason = " Most samples differ, so look for a changed preprocessing, tokenizer or image library."
-    return [
-        f"{len(ids):,} of {int(known.sum()):,} {kind} samples have {what} than at the first request under the same {called}: "
-        f"{shown}.{reason} Restore them, or give other samples new ids."
-    ]

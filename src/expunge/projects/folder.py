@@ -25,12 +25,12 @@ from .file_stats import stats_of
 from .lock_owner import check_kept, kept, take
 from .moves import check_targets, finish_moves, flush, make_moves
 from .places import MAKING, place_problems
+from .places import SETTINGS as SETTINGS
 from .seal import broken_seal, seal_key, sealed
 from .state import FORMAT, read_state
 from .system_errors import system_error, unwritable
 
 STATE = "state.json"
-SETTINGS = "expunge.toml"
 LEDGER = "ledger.db"
 REPORT = "report.html"
 HELD_OUT = "held_out.json"

@@ -13,8 +13,9 @@ from ..receipts.keys import load_private, public_bytes, read_passphrase
 from ..receipts.ledger import Ledger
 from ..receipts.receipt import Receipt
 from .entries import Entries
-from .folder import LEDGER, SETTINGS, STATE, Folder
+from .folder import LEDGER, STATE, Folder
 from .kept_requests import read_answered
+from .places import SETTINGS
 from .requests import ProjectRequest, receipts_of
 from .state import request_entries
 

@@ -2,40 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 
-from ..data.samples import Data
 from ..errors import ExpungeError, raise_all
-from ..models import adapters
-from ..models.pretrained import FOLDERS
 from ..sources.source import Source
-from ..sources.spec import check_spec
 from .division import divided_as
-from .fingerprints import Fingerprints, sample_problems
-from .folder import SAMPLES, SETTINGS, Folder, sha256
+from .fingerprints import Fingerprints
+from .fixed_settings import (
+    IDENTITY,
+    REMEDY,
+    Fixed,
+    differences,
+    input_values,
+    moved_files,
+    setting_problems,
+    setting_values,
+    what_compares,
+)
+from .folder import SAMPLES, Folder, sha256
+from .places import SETTINGS
 from .recognised import check_recognised
+from .sample_changes import sample_problems
 
-# Options of a data spec that name columns, with their defaults.
-_COLUMNS = {"text": "text", "label": "label", "id": "id"}
-# which sample an id names, and which class
-_IDENTITY = ("id", "label")
-_REMEDY = "or begin a new project with `expunge init` and the latest model"
-
-
-class Fixed(Protocol):
-    """The settings that the first request fixes: entries of `ProjectSettings`."""
-
-    data: str
-    model: str
-    ema: str | None
-    validation: float
-    validation_from: Literal["train", "test"]
-    split_seed: int
+# entry of `drawn`, never in a file: the inputs of the first request, if other settings replace them before the first run
+REPLACED = "replaced"
 
 
 class OtherInputs(ExpungeError):
@@ -100,14 +93,14 @@ def pinned(
     """
     drawn = state.get("drawn") or {}
     old = drawn.get("inputs") or {}
-    values = _setting_values(settings)
+    values = setting_values(settings)
     # another column may give an id to another sample
-    raise_all(_differences({key: old[key] for key in _IDENTITY if key in old}, values))
+    raise_all(differences({key: old[key] for key in IDENTITY if key in old}, values))
     raise_all(setting_problems(drawn, settings), OtherInputs)
     source = read(drawn.get("classes", ()))
-    values |= _input_values(source.train)
+    values |= input_values(source.train)
     raise_all(_class_problems(drawn, source))
-    raise_all(_differences(old, values), OtherInputs)
+    raise_all(differences(old, values), OtherInputs)
     if not drawn.get("samples"):
         # the first request, or a project of an earlier version
         current = Fingerprints.of(source)
@@ -115,11 +108,16 @@ def pinned(
     known = Fingerprints.load(folder.find(SAMPLES, dict(state)))
     source, current = divided_as(known, source)
     _in_settings(lambda: check_recognised(known, current, source, named, say))
-    if sample_problems(known, current, source, {}):
-        problems = sample_problems(known, current, source, requests())
-        raise_all([f"{SETTINGS}: data: {text}" for text in problems + _moved_files(old, values)])
+    compared = what_compares(drawn.get(REPLACED, values), values)
+    if sample_problems(known, current, source, {}, compared):
+        problems = sample_problems(known, current, source, requests(), compared)
+        raise_all([f"{SETTINGS}: data: {text}" for text in problems + moved_files(old, values)])
     extended = known.extended(current)
-    return source, Pins({**old, **values}, extended, current, is_new=extended.has_more_than(known))
+    if compared != "contents":
+        # the hashes of other inputs are of no use any more
+        extended = replace(current, labels=extended.labels)
+    is_new = REPLACED in drawn or extended.has_more_than(known)
+    return source, Pins({**old, **values}, extended, current, is_new=is_new)
 
 
 def _in_settings(check: Callable[[], object]) -> None:
@@ -133,7 +131,10 @@ def _in_settings(check: Callable[[], object]) -> None:
 def replaced_before_first_run(
     state: dict[str, Any], read: Callable[[], tuple[Source, Pins]], say: Callable[[str], None]
 ) -> tuple[Source, Pins]:
-    """Return what `read` returns. Until a run is made, new settings replace those of the first request in `state`."""
+    """Return what `read` returns. Until a run is made, new settings replace those of the first request in `state`.
+
+    The samples stay those of the first request: an id must name the same one under the new settings.
+    """
     try:
         return read()
     except OtherInputs as error:
@@ -141,86 +142,11 @@ def replaced_before_first_run(
             raise
         changed = [text.removeprefix(f"{SETTINGS}: ").partition(";")[0] for text in error.problems]
         say(f"no run was made yet, so requests that wait now use {SETTINGS} as it is: {'; '.join(changed)}.")
+        drawn = state["drawn"]
         # the outputs of the model have the numbers of these classes
-        state["drawn"] = {"classes": state["drawn"]["classes"]}
+        kept = {key: drawn[key] for key in ("classes", "samples") if drawn.get(key)}
+        state["drawn"] = {**kept, REPLACED: drawn.get("inputs") or {}}
         return read()
-
-
-def setting_problems(drawn: Mapping[str, Any], settings: Fixed) -> list[str]:
-    """Return which settings differ from what the first request fixed, one sentence each, as far as no data is needed."""
-    return _drawn_problems(drawn, settings) + _differences(
-        drawn.get("inputs") or {}, _setting_values(settings)
-    )
-
-
-def _setting_values(settings: Fixed) -> dict[str, str]:
-    """Return {key: value} of the settings that decide what the model sees."""
-    name, _, options = check_spec(settings.data)
-    values = {"model": settings.model, "ema": settings.ema or ""}
-    if name == "text":
-        values |= {key: options.get(key, default) for key, default in _COLUMNS.items()}
-        values["tokenizer"] = options.get("tokenizer", "")
-    kind, _, directory = settings.model.partition(":")
-    configs = {**dict.fromkeys(FOLDERS, "config.json"), adapters.KIND: adapters.CONFIG}
-    if kind in configs:
-        place = Path(directory.partition("?")[0]).expanduser() / configs[kind]
-        values[f"{configs[kind]} of the model"] = _file_hash(place)
-    return values
-
-
-def _input_values(data: Data) -> dict[str, str]:
-    """Return {key: value} of the effective preprocessing: also of defaults, and of data from a user's function."""
-    pairs = [part.partition("=") for part in data.input_options.split("&") if part]
-    values = {key: value for key, _, value in pairs}
-    return {key: values.get(key, "") for key in (*_IMAGES, *sorted(set(values) - set(_IMAGES)))}
-
-
-_IMAGES = ("size", "crop", "channels", "length", "mean", "std")
-# These name places. A folder may move, as long as the samples stay the same.
-_PLACES = ("tokenizer",)
-
-
-def _differences(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
-    """Return which fixed values have changed, one sentence each."""
-    return [
-        f"{SETTINGS}: {key} is {_shown(new[key])}, and the requests of this project were drawn with {_shown(old[key])}; "
-        f"{_undo(key, old[key])}, {_REMEDY}."
-        for key in old
-        if key in new and key not in _PLACES and new[key] != old[key]
-    ]
-
-
-def _undo(key: str, value: str) -> str:
-    if key in ("model", "ema"):
-        return f"write {key} = {json.dumps(value)}" if value else f"remove {key}"
-    if " " in key:
-        return "restore the file"
-    return f"give the option {key}={value} in `data`" if value else f"remove the option {key} from `data`"
-
-
-def _shown(value: str) -> str:
-    return repr(value) if value else "not given"
-
-
-def _moved_files(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
-    """Return which places have changed: they explain other contents."""
-    return [
-        f"the {key} was {_shown(old[key])} at the first request, and is {_shown(new.get(key, ''))} now; give the old one."
-        for key in _PLACES
-        if key in old and old[key] != new.get(key, "")
-    ]
-
-
-def _drawn_problems(drawn: Mapping[str, Any], settings: Fixed) -> list[str]:
-    """Return which settings differ from those that earlier requests were drawn with, one sentence each."""
-    # projects of earlier versions drew from the training set
-    known = {"validation_from": "train", **drawn} if "validation" in drawn else {}
-    return [
-        f"{SETTINGS}: {name} is {getattr(settings, name)}, and the requests of this project were drawn with {known[name]}; write "
-        f"{name} = {json.dumps(known[name])}, {_REMEDY}."
-        for name in ("validation", "validation_from", "split_seed")
-        if name in known and getattr(settings, name) != known[name]
-    ]
 
 
 def _class_problems(drawn: Mapping[str, Any], source: Source) -> list[str]:
@@ -229,12 +155,5 @@ def _class_problems(drawn: Mapping[str, Any], source: Source) -> list[str]:
     return [
         f"{SETTINGS}: the data has the classes {list(source.classes)}, and the requests of this project were drawn with "
         f"{drawn['classes']}; a class may lose all of its samples, but none may be new or have another name. Give data with "
-        f"these classes, {_REMEDY}."
+        f"these classes, {REMEDY}."
     ]
-
-
-def _file_hash(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    except OSError as error:
-        raise ExpungeError(f"{path} cannot be read: {error.strerror}; give a folder with it.") from error

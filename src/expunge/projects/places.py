@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+SETTINGS = "expunge.toml"
 # file whose lock a process holds while it makes a project
 MAKING = ".making"
 

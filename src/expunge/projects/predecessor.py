@@ -15,12 +15,14 @@ from ..records.request_file import read_requests, requests_path
 from ..sources.source import Source
 from .division import divided_as
 from .entries import Entries
-from .fingerprints import Fingerprints, sample_problems
-from .folder import HELD_OUT, LEDGER, MODELS, SAMPLES, SETTINGS, STATE, Folder, sha256, write_private_json
+from .fingerprints import Fingerprints
+from .folder import HELD_OUT, LEDGER, MODELS, SAMPLES, STATE, Folder, sha256, write_private_json
 from .held_out import any_split
 from .later_runs import later_run_problems
+from .places import SETTINGS
 from .recognised import check_recognised, check_validation
 from .requests import ProjectRequest, receipts_of
+from .sample_changes import sample_problems
 from .state import request_entries
 
 

@@ -27,11 +27,12 @@ from ..training.method import Method
 from ..training.registry import recipe_from_metadata
 from ..training.run import Compute
 from .answered import Setting
-from .folder import HELD_OUT, SETTINGS, Folder, request_file, sha256, write_private_json
+from .folder import HELD_OUT, Folder, request_file, sha256, write_private_json
 from .gone import note_gone, removed_before
 from .held_out import any_split, drawn_ids
 from .kept_requests import named_samples, removed_samples
-from .pins import Pins, pinned, replaced_before_first_run
+from .pins import REPLACED, Pins, pinned, replaced_before_first_run
+from .places import SETTINGS
 from .recognised import check_validation
 from .request_csv import place_of
 from .requests import ProjectRequest
@@ -172,8 +173,7 @@ def _answered(
 
 def drawn_entry(prepared: Prepared, work: Path) -> dict[str, Any]:
     """Return the entry `drawn` of the state. The first request writes the ids of the validation set into `work`."""
-    # only the classes stay where settings were replaced before the first run
-    if (entry := prepared.state.get("drawn") or {}).keys() - {"classes"}:
+    if (entry := prepared.state.get("drawn") or {}) and REPLACED not in entry:
         return {**entry, **prepared.pins.write(work)}
     setting, digest = prepared.setting, ""
     names = drawn_ids(

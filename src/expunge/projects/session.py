@@ -18,6 +18,7 @@ from ..data.sample_contents import compare_again
 from ..data.samples import Samples
 from ..data.split import Split
 from ..errors import ExpungeError
+from ..records.hashing import state_hash
 from ..report import write_report
 from ..sources.loading import load
 from ..sources.source import Source
@@ -84,7 +85,9 @@ class Session:
             raise ExpungeError(f"{error}; give fields of `Setting`.") from error
         # a wrong task is found here, and not in the middle of the first request
         task.check(model, Samples(train, torch.arange(len(train))))
+        # the user may train this model on, or replace it
         self.model = remember_requests(copy.deepcopy(model), requests_of(model))
+        self._known = requests_of(model)
         self.answers: list[Answer] = []
         # why runs answered no request
         self.refusals: list[str] = []
@@ -116,8 +119,8 @@ class Session:
             method: Another method than that of the session.
 
         Returns:
-            The answer. `model` is then its model. If an earlier answer of the session removed all samples already, nothing is
-            run and that answer is returned, with a warning.
+            The answer. `model` is then its model. If an earlier answer of the session removed all samples already, and `model` is
+            as the latest answer left it, nothing is run and that answer is returned, with a warning.
 
         Raises:
             NotAnswered: The run diverged, changed nothing, did harm or forgot nothing. The session stays as it was.
@@ -139,14 +142,34 @@ class Session:
             return earlier
         with watched(self.trackers, setting, [split]) as (setting, tracking):
             try:
-                found = answer(self.model, [request], setting, [split])
+                found = answer(self._start(), [request], setting, [split])
             except NotAnswered as error:
                 self.refusals += error.problems
                 raise
             tracking.take_record(found.record)
-        self.model = found.model
+        self.model, self._known = found.model, requests_of(found.model)
         self.answers.append(found)
         return found
+
+    def _start(self) -> nn.Module:
+        """Return the model to unlearn from. One that replaced the model of the session gets the requests that it lacks."""
+        own = requests_of(self.model)
+        missing = {past.request for past in self._known} - {past.request for past in own}
+        if not missing:
+            return self.model
+        warnings.warn(
+            f"the model of the session was replaced, and the new one has not answered {len(missing):,} of {len(self._known):,} earlier "
+            "requests. Their samples stay out of training; `came_back` of the answer says which of them the model recognises.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+        return remember_requests(copy.deepcopy(self.model), [*self._known, *own])
+
+    def _is_as_left(self) -> bool:
+        """Return whether the model is the one that the latest answer left, with all its parameters and buffers."""
+        return bool(self.answers) and (
+            self.answers[-1].record.model["hash_after"] == state_hash(self.model.state_dict())
+        )
 
     def _earlier(self, split: Split) -> Answer | None:
         """Return the latest answer that removed all that a split asks for and whose samples have not come back."""
@@ -156,7 +179,15 @@ class Session:
             return None
         for found in reversed(self.answers):
             if any(covers(past, split) and past.request not in returned for past in found.requests):
-                return found
+                if self._is_as_left():
+                    return found
+                warnings.warn(
+                    "an earlier request removed all these samples already, and the model of the session was trained on or replaced since "
+                    "the latest answer. So they are unlearned again.",
+                    RuntimeWarning,
+                    stacklevel=3,
+                )
+                return None
         return None
 
     def report(self, path: Path | str, *, show_forgotten: bool = False) -> Path:

@@ -16,8 +16,9 @@ from ..receipts.ledger_rows import read_head
 from ..receipts.receipt import Receipt, receipt_paths
 from ..records.request_file import read_requests
 from .file_checks import check_files
-from .folder import LEDGER, MODELS, SETTINGS, STATE, Folder, request_file
+from .folder import LEDGER, MODELS, STATE, Folder, request_file
 from .moves import unchanged_ledger
+from .places import SETTINGS
 from .state import request_entries
 
 

@@ -9,10 +9,12 @@ from typing import Any
 
 from ..errors import ExpungeError
 from ..receipts.ledger import Ledger
-from .folder import LEDGER, SETTINGS, Folder
+from .fixed_settings import setting_problems
+from .folder import LEDGER, Folder
 from .kept_requests import read_answered
 from .ledger_limits import public_key, read_states
-from .pins import run_was_made, setting_problems
+from .pins import run_was_made
+from .places import SETTINGS
 from .requests import ProjectRequest, receipts_of
 from .settings import read_settings
 from .shown_status import ProjectStatus

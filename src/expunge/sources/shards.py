@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,8 @@ from .tables import Row, Table
 # bytes of the longest label or metadata of a sample
 LONGEST_TEXT = 1 << 20
 LABEL = "cls"
+# shared keys that a warning names
+SHOWN_KEYS = 3
 
 
 @dataclass
@@ -166,8 +169,31 @@ def _read(files: list[Path], suffixes: frozenset[str], label: str) -> Shards:
         ]
     raise_all(problems)
     if len(set(shards.keys)) < len(shards.keys):
+        _warn_shared(shards.keys, [files[n].name for n in owners])
         shards.keys = [f"{files[n].name}/{key}" for n, key in zip(owners, shards.keys, strict=True)]
     return shards
+
+
+def _warn_shared(keys: Sequence[str], names: Sequence[str]) -> None:
+    """Warn of a few keys that shards share: all ids change for their sake. Shards that number anew share most of their keys.
+
+    Args:
+        keys: The key of each sample.
+        names: The name of its shard.
+    """
+    places: dict[str, list[str]] = {}
+    for key, name in zip(keys, names, strict=True):
+        places.setdefault(key, []).append(name)
+    shared = {key: where for key, where in places.items() if len(where) > 1}
+    if 2 * len(shared) > len(places):
+        return
+    first = [f"{key} in {' and '.join(where)}" for key, where in shared.items()][:SHOWN_KEYS]
+    more = f" and {len(shared) - SHOWN_KEYS:,} more" if len(shared) > SHOWN_KEYS else ""
+    warnings.warn(
+        f"{len(shared):,} of {len(places):,} keys are in several shards ({'; '.join(first)}{more}), so all ids are SHARD/KEY. "
+        "If the ids were the keys before, rename these samples, or ids of earlier requests name nothing.",
+        stacklevel=4,
+    )
 
 
 def _list_members(
