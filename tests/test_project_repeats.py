@@ -366,6 +366,11 @@ def test_copies_in_a_project(project, monkeypatch, copies, count):
     assert "# copies = ..." in text
     if copies is not None:
         path.write_text(text.replace("# copies = ...", f'copies = "{copies}"'))
+    setting = prepare(project.folder, print).setting
+    # the record of a run for several requests says it too
+    union = setting.union([setting.draw(wanted(ids=[name])) for name in ("p1", "p3")])
+    assert union.spec["copies"] == (copies or "include")
+    assert union.spec.get("copies_included") == (1 if count == 2 else None)
     found = project.forget(ids=["p1", "p2"])
     assert set(found.outcome.run.split.forget.ids) == {"p1", "p2", *(["twin"] if count == 2 else [])}
     assert ledger(project).request(1).proved and ledger(project).request(1).ids == count + 1

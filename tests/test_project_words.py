@@ -507,3 +507,34 @@ def test_the_dry_run_says_what_the_seconds_of_retraining_are(project, capsys):
     assert re.search(
         r"^retraining instead: [\d.]+ seconds for a new model without the samples", shown, re.MULTILINE
     )
+
+
+def test_an_interrupted_forget_says_what_is_kept(project, capsys, monkeypatch):
+    """The docs promised that it resumes; a new request was simply gone."""
+    (project.path.parent / "ids.txt").write_text("p1\n")
+    command = ["forget", "--project", str(project.path)]
+    new = [*command, "--ids", str(project.path.parent / "ids.txt"), "--subject", "case 7"]
+
+    def interrupted(*given, **named):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("expunge.projects.answer._run", interrupted)
+    assert main(new) == 130
+    shown = capsys.readouterr().err
+    assert "the request was not entered; with --wait" in shown and "still wait" not in shown
+    assert not project.status().requests
+    assert main([*new, "--wait"]) == 0 and main([*command, "--pending"]) == 130
+    shown = capsys.readouterr().err
+    assert "still wait" in shown and "not entered" not in shown
+    assert [r.state for r in project.status().requests] == ["waiting"]
+
+
+def test_the_plan_counts_only_samples_that_the_run_forgets(answered):
+    """Request 1 forgot p1 and p2; a plan counted them again beside those of a new request."""
+    notes = []
+    project = Project(answered.path, say=notes.append)
+    plan = project.plan(
+        [wanted(ids=["p1"], subject="case 8"), wanted(ids=["p7", "p8", "p9"], subject="case 9")]
+    )
+    assert plan.samples == [3]
+    assert "request 1 removed all samples of the request of case 8 already; no run is needed for it." in notes

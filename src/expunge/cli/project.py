@@ -96,6 +96,9 @@ def forget(
             print_plan(project.plan(requests, pending=flags.pending))
             return 0
         found = project.answer(requests, pending=flags.pending, command=command_line())
+    except KeyboardInterrupt:
+        _print_interrupted(len(requests), flags.pending)
+        raise
     except NothingWaits as nothing:
         # a nightly job with nothing to do has not failed
         print(nothing)
@@ -107,6 +110,18 @@ def forget(
     except NotAnswered as failed:
         return show_not_answered(project, failed)
     return show_answer(project, found)
+
+
+def _print_interrupted(new: int, pending: bool) -> None:
+    """Say what is kept of an interrupted call. The project changes only when a run ends."""
+    if pending:
+        print("the requests that waited still wait; the next --pending starts the run anew.", file=sys.stderr)
+    if new:
+        which = "the request was" if new == 1 else f"the {new} new requests were"
+        print(
+            f"{which} not entered; with --wait, requests are entered first, and no interruption loses them.",
+            file=sys.stderr,
+        )
 
 
 def status(

@@ -104,7 +104,7 @@ def print_plan(plan: Plan) -> None:
     lines = {
         "requests": f"{len(plan.samples)} ({each} samples), {plan.forget:,} different samples to forget",
         "retained samples": f"{plan.retain:,} (earlier requests removed {plan.earlier:,})",
-        "copies": " ".join(plan.copies) or "none found",
+        "copies": " ".join(plan.copies) or "none outside of the samples to forget",
         "method": plan.method,
         "estimated seconds": _seconds(plan),
         "estimated memory": "unknown" if plan.memory is None else f"{plan.memory / 1e6:,.0f} MB",

@@ -92,11 +92,17 @@ def plan_answer(
     check_new_requests(prepared, new, splits)
     check_together([*waiting, *((None, split) for split in splits)], left, folder / LEDGER)
     splits, requests = [*(s for _, s in waiting), *splits], [*(r.wanted for r, _ in waiting), *new]
-    for split in splits:
+    to_run = []
+    for split, request in zip(splits, requests, strict=True):
         if earlier := earlier_answer(split, requests_of(prepared.model), prepared.requests):
+            of = f" of {request.subject}" if request.subject else ""
             say(
-                f"request {earlier.number} removed all samples of a request already; no run would be needed for it."
+                f"request {earlier.number} removed all samples of the request{of} already; no run is needed for it."
             )
+        else:
+            to_run.append((split, request))
+    if to_run:
+        splits, requests = map(list, zip(*to_run, strict=True))
     return make_plan(prepared, splits, replace(for_requests(prepared, requests), waiting=left), folder)
 
 

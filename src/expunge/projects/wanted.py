@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
@@ -156,13 +157,25 @@ def union_of(
     }
     if all(s.forget_classes for s in splits) and len(goals) == 1:
         classes = sorted({k for s in splits for k in s.forget_classes})
-        return Split.by_class(train, test, classes, **options)
+        return _with_copies_of(splits, Split.by_class(train, test, classes, **options))
     positions = torch.cat([s.forget.index for s in splits]).unique()
     ids = (
         [str(n) for n in positions.tolist()] if train.ids is None else [str(train.ids[n]) for n in positions]
     )
-    union = Split.by_ids(train, test, ids, **options)
+    union = _with_copies_of(splits, Split.by_ids(train, test, ids, **options))
     return _without_classes(union, sorted({k for s in splits for k in s.forget_classes}))
+
+
+def _with_copies_of(splits: Sequence[Split], union: Split) -> Split:
+    """Return the union whose description says how the splits handled copies, and how many they included or left out."""
+    kept = {name: value for name, value in union.spec.items() if not name.startswith("copies")}
+    counts: Counter[str] = Counter()
+    for split in splits:
+        counts.update(
+            {name: n for name, n in split.spec.items() if name in ("copies_included", "copies_left_out")}
+        )
+    handling = sorted({split.copies.handling for split in splits})
+    return replace(union, spec={**kept, "copies": ", ".join(handling), **counts})
 
 
 def _without_classes(union: Split, classes: Sequence[int]) -> Split:
