@@ -16,7 +16,7 @@ MEANINGS: dict[int, str] = {
     "or a closed output.",
     NO_RESULT: "The run diverged or changed nothing, so there is no model. No checkpoint was written.",
     UNEXPECTED: "An error that nobody foresaw, in Expunge or in your own code. `--debug` shows its traceback.",
-    INTERRUPTED: "You interrupted the command (Ctrl-C). It resumes when given again. `forget` begins anew, and waiting requests still wait.",
+    INTERRUPTED: "You interrupted the command (Ctrl-C). It resumes when given again; `forget` begins anew, and waiting requests wait.",
 }
 
 # command: the check that failed. Commands that are not listed never end with 1.
