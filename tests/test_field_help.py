@@ -108,7 +108,7 @@ def test_every_flag_of_every_command_has_help_on_one_line(words):
 )
 def test_the_help_of_a_command_shows_it(command, kinds, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "400")
-    assert main([*command, "--help"]) == 0
+    assert main([*command, "--help-all"]) == 0
     plain = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).replace("│", " ")
     shown = "".join(plain.split())
     texts = {f.name: field_help(k, f.name) for k in kinds for f in fields(k)}

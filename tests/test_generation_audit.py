@@ -272,8 +272,12 @@ def test_each_attack_tells_how_far_it_is(split, judge, capsys):
     for what in said:
         print_attack(*what)
     shown = capsys.readouterr().err.splitlines()
-    assert len(shown) == 4
-    assert shown[2] == "relearning of “x”, original: step 0, 100 % of the images recognised"
+    # the first line of each attack is shown at once, and its last one; one attack ended with its first
+    assert len(shown) == 7
+    assert "relearning of “x”, original: step 0, 100 % of the images recognised" in shown
+    assert [line.partition(":")[0] for line in shown] == [
+        what for what, _ in last for _ in range(1 if what == "relearning of “x”, original" else 2)
+    ]
 
 
 def test_the_help_names_the_cost_of_the_attacks():

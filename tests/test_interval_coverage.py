@@ -209,7 +209,8 @@ def test_a_run_that_costs_no_accuracy_seldom_counts_as_harm(n, changed):
         right, flips = rng.random(n) < 0.8, rng.random(n)
         worse, better = flips < changed / 2, (flips >= changed / 2) & (flips < changed)
         first, second = (torch.tensor(np.where(worse | better, w, right)) for w in (worse, better))
-        tests = [SimpleNamespace(test=SimpleNamespace(correct=c, accuracy=0.0)) for c in (first, second)]
+        split = SimpleNamespace(forget=SimpleNamespace(data=SimpleNamespace(has_classes=False)))
+        tests = [SimpleNamespace(test=SimpleNamespace(correct=c), split=split) for c in (first, second)]
         part = SimpleNamespace(original=tests[0], own=tests[1], retrained=None)
         alarms.append(_lost_accuracy(part, 0.0) != "")
     assert rare(alarms, 0.025)
