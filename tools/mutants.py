@@ -137,7 +137,8 @@ def run(count: int, seed: int, minutes: float, jobs: int) -> None:
 
     running: dict[int, tuple[int, str, Site, float, float, bool]] = {}
     # changes that the tests of their line did not see; a shared fixture counts for the first test that uses it, so the
-    # other tests of these files run too
+    # other tests of these files run too, the fastest first, for at most PATIENCE seconds: a line that all files run would
+    # cost the whole suite
     again: list[tuple[str, Site, list[str]]] = []
     free = list(range(jobs))
     while todo or again or running:
@@ -171,13 +172,24 @@ def run(count: int, seed: int, minutes: float, jobs: int) -> None:
                 files = {test.split("::")[0] for test in ran}
                 others = {test for test in times if test.split("::")[0] in files} - ran
                 if code == 0 and not second and others:
-                    again.append((name, site, in_order(others)))
+                    again.append((name, site, _within(in_order(others), times, PATIENCE)))
                     continue
                 # a name of the report that pytest does not know is no proof
                 seen = code not in (0, 4) if second else code != 0
                 outcome = "took too long" if late else "caught" if seen else "not seen"
                 keep(name, site, outcome, _failed(place), time.time() - begun)
     print(f"{len(finished())} changes tested, {len(todo)} left")
+
+
+def _within(tests: list[str], times: dict[str, float], seconds: float) -> list[str]:
+    """Return the first tests that together take at most these seconds, and at least one."""
+    spent, kept = 0.0, []
+    for test in tests:
+        spent += times.get(test, 1.0)
+        if kept and spent > seconds:
+            break
+        kept.append(test)
+    return kept
 
 
 def _start(place: int, name: str, site: Site, tests: list[str]) -> int:
