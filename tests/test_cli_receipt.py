@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from dying import dies_at
 from expunge.cli import main
 from expunge.cli.receipt_flags import ReceiptFlags
 from expunge.errors import ExpungeError
@@ -356,21 +357,7 @@ def test_what_cannot_be_done_ends_with_2_and_a_sentence(run, capsys, words):
                                                  ("link", 2, ["key", "key.pub"]), ("unlink", 1, ["key", "key.pub"])])  # fmt: skip
 def test_a_killed_keygen_leaves_both_keys_or_none(tmp_path, call, at, left):
     """A private key without its public one would refuse the same command, given again."""
-    child = os.fork()
-    if not child:
-        real, calls = getattr(os, call), 0
-
-        def dying(*args, **options):
-            nonlocal calls
-            calls += 1
-            if calls == at:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return real(*args, **options)
-
-        setattr(os, call, dying)
-        make_key(tmp_path / "key")
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert dies_at(call, at, lambda: make_key(tmp_path / "key")) == -signal.SIGKILL
     finish_or_remove(tmp_path)
     assert sorted(f.name for f in tmp_path.iterdir()) == left
     if left:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from dying import dies_at
 from expunge import Project, Session, TensorData
 from expunge.cli import main
 from expunge.data.past_requests import remember_requests, requests_of
@@ -241,26 +242,7 @@ def test_a_second_command_is_refused_and_a_dead_one_does_not_block(project):
 
 def killed(path, name, at):
     """Run a request in a child process that dies at the call `at` of `os.NAME`. Return whether it died."""
-    child = os.fork()
-    if not child:
-        original, calls = getattr(os, name), 0
-
-        def dying(*args, **options):
-            nonlocal calls
-            calls += 1
-            if calls == at:
-                os._exit(9)
-            return original(*args, **options)
-
-        setattr(os, name, dying)
-        try:
-            Project(path).forget(ids=["p1", "p2"])
-            os._exit(0)
-        except BaseException:
-            os._exit(7)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert code in (0, 9)
-    return code == 9
+    return dies_at(name, at, lambda: Project(path).forget(ids=["p1", "p2"])) != 0
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the child process is a fork")

@@ -22,7 +22,7 @@ the parser.
 expunge --help
 expunge audit --help                                 # an example, required flags, common flags
 expunge audit --help-all                             # also flags for rare needs, such as trackers
-expunge completion --shell bash --out tab.bash   # the Tab key completes commands, methods and flags; without --out, it is installed
+expunge completion --shell bash --out tab.bash       # the Tab key completes commands, methods and flags; without --out, it is installed
 ```
 
 Every command takes `--debug`, which adds the traceback to an error. [failures.md](failures.md) lists the exit codes. A flag without a

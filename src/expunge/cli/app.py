@@ -24,7 +24,7 @@ from ..version import __version__
 from .exit_codes import INTERRUPTED, NOT_POSSIBLE
 from .failures import DEBUG, Failure, run_guarded
 from .flag_problems import flag_problems
-from .help_page import HELP, HELP_ALL, PARAMETERS, asks_for_help, show_help
+from .help_page import HELP_ALL, PARAMETERS, asks_for_help, show_help, without_help
 from .invocation import invoked_with
 from .settings_flags import default_string, help_text
 
@@ -151,10 +151,11 @@ def _run(words: list[str]) -> int:
 def _call(words: list[str]) -> int:
     name = words[0] if words else ""
     needs_more = not words or (len(words) == 1 and name in COMMANDS and COMMANDS[name].per_method)
-    if not name.startswith("-") and words:
+    if words and not name.startswith("-"):
         _check_command(name)
     if needs_more or asks_for_help(words):
-        show_help(build_app([w for w in words if w not in (*HELP, HELP_ALL)]), words)
+        command = without_help(words)
+        show_help(build_app(command), command, everything=HELP_ALL in words)
         return NOT_POSSIBLE if needs_more else 0
     if not name.startswith("-"):
         if check := COMMANDS[name].check:

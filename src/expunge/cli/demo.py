@@ -128,7 +128,11 @@ def demo(
 def next_commands(data: str, flags: SplitFlags, out: Path) -> str:
     """Return three commands that go on from the files of the demo."""
     model = presets.MODELS.get(presets.data_name(data), "cnn")
-    forget = [f"--forget-{name}={value}" for name, value in _given(flags)]
+    forget = [
+        f"{flags.display_name(name)}={value}"
+        for name in flags.chosen()
+        for value in _several(getattr(flags, name))
+    ]
     shared = ["--data", data, "--model", model]
     original, retrained = (str(out / f"{name}.safetensors") for name in ("original", "retrain"))
     commands = {
@@ -146,13 +150,8 @@ def next_commands(data: str, flags: SplitFlags, out: Path) -> str:
     return "\n".join(["what next:", *lines])
 
 
-def _given(flags: SplitFlags) -> Iterator[tuple[str, object]]:
-    """Yield the forget flags that are given, by their names without "forget_"."""
-    for name in ("class", "share", "ids", "group"):
-        value = getattr(flags, f"forget_{name}")
-        for one in value if isinstance(value, tuple) else [value]:
-            if one:
-                yield name, one
+def _several(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
 
 
 def describe(flags: SplitFlags) -> str:

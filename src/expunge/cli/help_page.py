@@ -50,15 +50,19 @@ class Panels:
 
 def asks_for_help(words: Sequence[str]) -> bool:
     """Return whether the words ask for a help page."""
-    return any(word in HELP or word == HELP_ALL for word in words)
+    return len(without_help(words)) < len(words)
 
 
-def show_help(app: App, words: Sequence[str]) -> None:
-    """Print the help page of the command that the words name."""
-    panels = Panels(HELP_ALL in words)
+def without_help(words: Sequence[str]) -> list[str]:
+    """Return the words that name the command of a help page."""
+    return [word for word in words if word not in (*HELP, HELP_ALL)]
+
+
+def show_help(app: App, command: Sequence[str], *, everything: bool) -> None:
+    """Print the help page of a command, with the rare flags if `everything` is asked for."""
+    panels = Panels(everything)
     app.help_formatter = panels
-    command = [word for word in words if word not in HELP and word != HELP_ALL]
-    if text := example(command):
+    if text := example(list(command)):
         print(f"Example:\n  {text}\n")
     app.help_print(command)
     if panels.left_out:

@@ -57,7 +57,7 @@ class SplitSpec:
     @property
     def forgets(self) -> bool:
         """Whether any of the four ways to forget is set."""
-        return bool(self._chosen())
+        return bool(self.chosen())
 
     def __post_init__(self) -> None:
         """Take one group as a text, as grid files may give it."""
@@ -68,13 +68,13 @@ class SplitSpec:
         """Return the name of a field for messages: an entry of a grid file here, a flag on the command line."""
         return field
 
-    def _chosen(self) -> list[str]:
+    def chosen(self) -> list[str]:
         """Which of the four ways to forget are set."""
         return [field for field in FORGET if getattr(self, field) not in ((), None)]
 
     def problems(self) -> list[str]:
         """Return one sentence for each problem of these values."""
-        chosen, problems, name = self._chosen(), [], self.display_name
+        chosen, problems, name = self.chosen(), [], self.display_name
         if len(chosen) != 1:
             problems.append(
                 f"{len(chosen)} of {', '.join(map(name, FORGET))} are given "

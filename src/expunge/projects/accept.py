@@ -43,7 +43,7 @@ def accept_state(
 
 def _compare_data(folder: Folder, state: dict[str, Any], say: Callable[[str], None]) -> None:
     """Let all checks of a command run on settings and data. Data that cannot be read says nothing."""
-    settings = read_settings(folder.path / SETTINGS)
+    settings = read_settings(folder.settings_file)
     if not state.get("drawn"):
         return
     try:

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from ..data.copy_hashes import CHANGING, SampleHashes, hashes_of
-from ..data.samples import Data
+from ..data.samples import Data, Samples
 from ..errors import ExpungeError
 from ..records.part_files import private_file
 from ..sources.archives import read_arrays
@@ -165,8 +166,8 @@ def _table(data: Data, key: bytes, with_contents: bool) -> np.ndarray:
     contents = np.ascontiguousarray(hashes.exact.reshape(count, -1))
     labels = np.ascontiguousarray(data.labels.numpy().reshape(count, -1))
     digests = bytearray()
-    for at, name in enumerate(names_of(data)):
-        state = _named(str(name), key)
+    for at, name in enumerate(all_ids(data)):
+        state = _named(name, key)
         digests += state.digest()
         for part in (contents[at].tobytes() if with_contents else b"", labels[at].tobytes()):
             state.update(part)
@@ -175,16 +176,16 @@ def _table(data: Data, key: bytes, with_contents: bool) -> np.ndarray:
     return np.concatenate([table, _copied(hashes, key)], axis=1)
 
 
-def names_of(data: Data) -> Iterable[str]:
-    """The ids of the samples. Without ids, the position is the id."""
-    return map(str, range(len(data)) if data.ids is None else data.ids)
+def all_ids(data: Data) -> list[str]:
+    """The ids of all samples. Without ids, the position is the id."""
+    return Samples(data, torch.arange(len(data))).ids
 
 
 def label_hashes(data: Data, part: str, key: bytes) -> np.ndarray:
     """The keyed hashes (N,) of part, id and label of the samples of a data set."""
     values = np.ascontiguousarray(data.labels.numpy().reshape(len(data), -1))
     digests = bytearray()
-    for at, name in enumerate(names_of(data)):
+    for at, name in enumerate(all_ids(data)):
         state = _named(f"label {part} {name}", key)
         state.update(values[at].tobytes())
         digests += state.digest()

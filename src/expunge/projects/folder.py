@@ -24,8 +24,7 @@ from ..records.request_file import requests_path
 from .file_stats import stats_of
 from .lock_owner import check_kept, kept, take
 from .moves import check_targets, finish_moves, flush, make_moves
-from .places import MAKING, place_problems
-from .places import SETTINGS as SETTINGS
+from .places import MAKING, SETTINGS, place_problems
 from .seal import broken_seal, seal_key, sealed
 from .state import FORMAT, read_state
 from .system_errors import system_error, unwritable
@@ -61,6 +60,11 @@ class Folder:
                 f"{self.path} is no project: {' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} missing; make one with "
                 "`expunge init`, or name its folder with --project."
             )
+
+    @property
+    def settings_file(self) -> Path:
+        """The file of the project's settings."""
+        return self.path / SETTINGS
 
     def state(self) -> dict[str, Any]:
         """Return the committed state. Raises `ExpungeError` if it cannot be read, or has missing or wrong entries."""

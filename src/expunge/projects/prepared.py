@@ -79,7 +79,7 @@ def prepare(folder: Folder, say: Say, command: str = "") -> Prepared:
     Raises:
         ExpungeError: The latest model was changed, or the settings no longer fit the requests.
     """
-    state, settings = folder.state(), read_settings(folder.path / SETTINGS)
+    state, settings = folder.state(), read_settings(folder.settings_file)
     entry, first = state["models"][-1], len(state["models"]) == 1
     path = folder.find(entry["file"], state)
     if sha256(path) != entry["sha256"]:

@@ -229,7 +229,7 @@ class Project:
     @property
     def settings(self) -> ProjectSettings:
         """The settings in `expunge.toml`. Raises `ExpungeError` with every problem."""
-        return read_settings(self.path / files.SETTINGS)
+        return read_settings(self.folder.settings_file)
 
     @property
     def model(self) -> nn.Module:

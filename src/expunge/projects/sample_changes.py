@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
+import torch
 
-from ..data.samples import Data
+from ..data.samples import Data, Samples
 from ..sources.source import Source
-from .fingerprints import CONTENT, COPIED, NAME, SAMPLE, Fingerprints, label_hashes, names_of
+from .fingerprints import CONTENT, COPIED, NAME, SAMPLE, Fingerprints, label_hashes
 
 # ids that a sentence shows
 SHOWN_IDS = 5
@@ -68,8 +69,7 @@ def _sentences(
     positions = np.flatnonzero(changed)
     if not len(positions):
         return []
-    names = list(names_of(data))
-    ids = [names[k] for k in positions]
+    ids = Samples(data, torch.from_numpy(positions)).ids
     ids.sort(key=lambda name: requests.get(name, len(requests) + 1))
     texts = [f"{name!r} (request {requests[name]})" if name in requests else repr(name) for name in ids]
     shown = ", ".join(texts[:SHOWN_IDS]) + (

@@ -14,7 +14,6 @@ from .folder import LEDGER, Folder
 from .kept_requests import read_answered
 from .ledger_limits import public_key, read_states
 from .pins import run_was_made
-from .places import SETTINGS
 from .requests import ProjectRequest, receipts_of
 from .settings import read_settings
 from .shown_status import ProjectStatus
@@ -54,7 +53,7 @@ def status_values(found: ProjectStatus) -> dict[str, Any]:
 def settings_problems(folder: Folder, state: dict[str, Any]) -> list[str]:
     """Return what is wrong with `expunge.toml`, one sentence each: entries, key, and what the first request has fixed."""
     try:
-        settings = read_settings(folder.path / SETTINGS)
+        settings = read_settings(folder.settings_file)
     except ExpungeError as error:
         return error.problems
     problems = setting_problems((state.get("drawn") or {}) if run_was_made(state) else {}, settings)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
@@ -169,13 +168,12 @@ def union_of(
 def _with_copies_of(splits: Sequence[Split], union: Split) -> Split:
     """Return the union whose description says how the splits handled copies, and how many they included or left out."""
     kept = {name: value for name, value in union.spec.items() if not name.startswith("copies")}
-    counts: Counter[str] = Counter()
-    for split in splits:
-        counts.update(
-            {name: n for name, n in split.spec.items() if name in ("copies_included", "copies_left_out")}
-        )
-    handling = sorted({split.copies.handling for split in splits})
-    return replace(union, spec={**kept, "copies": ", ".join(handling), **counts})
+    counts = {
+        name: sum(split.spec.get(name, 0) for split in splits)
+        for name in ("copies_included", "copies_left_out")
+    }
+    handling = ", ".join(sorted({split.copies.handling for split in splits}))
+    return replace(union, spec={**kept, "copies": handling, **{name: n for name, n in counts.items() if n}})
 
 
 def _without_classes(union: Split, classes: Sequence[int]) -> Split:
