@@ -284,15 +284,18 @@ KILLED = """
 import os, sys, time
 from pathlib import Path
 from expunge.cli import main
-moves, replace, stop = [], os.replace, int(sys.argv[1])
-def slow(one, other):
-    if Path(other).name.startswith("u.") and not str(other).endswith("journal"):
-        moves.append(other)
-        if len(moves) > stop:
-            Path(sys.argv[2]).touch()
-            time.sleep(600)
-    replace(one, other)
-os.replace = slow
+moves, stop = [], int(sys.argv[1])
+def slowly(move):
+    def slow(one, other):
+        if Path(other).name.startswith("u.") and not str(other).endswith("journal"):
+            moves.append(other)
+            if len(moves) > stop:
+                Path(sys.argv[2]).touch()
+                time.sleep(600)
+        move(one, other)
+    return slow
+# an output that was not there appears by a link, which replaces nothing
+os.replace, os.link = slowly(os.replace), slowly(os.link)
 main(sys.argv[3:])
 """
 
