@@ -8,8 +8,8 @@
 change is made in a copy of the package, so nothing in the checkout changes. Changes that cannot alter what the code does are listed
 with their reasons in `tools/equivalent_mutants.json`, and do not count.
 
-Of a line that very many tests run, those run that are fastest and together take two minutes: more would cost an hour for one change. So the
-score can only be too low.
+Of a line that very many tests run, those run that look at its file most closely for their time, a minute of them: all of them would cost
+an hour for one change. So the score can only be too low.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -48,8 +49,9 @@ AREAS = {
 }
 # a change is not tested for longer than this many seconds, plus ten times what the tests took unchanged
 PATIENCE = 60
-# the tests that run a changed line are chosen to take at most this many seconds unchanged
-LONGEST_RUN = 120
+# seconds of the tests of a changed line that run first, from how many files, of those that run after them, and of the other tests
+# of the same files
+FIRST_RUN, FIRST_FILES, SECOND_RUN, THIRD_RUN = 15, 4, 45, 20
 
 
 def collect(tests: list[str]) -> None:
@@ -123,6 +125,8 @@ def chosen(count: int, seed: int) -> list[tuple[str, Site]]:
             if len(kept) == round(count * share / total):
                 break
         drawn += kept
+    # any number of finished changes is a fair sample of all parts
+    rng.shuffle(drawn)
     return drawn
 
 
@@ -137,34 +141,28 @@ def run(count: int, seed: int, minutes: float, jobs: int) -> None:
     for name in ("hypothesis", "numpy", "pytest", "safetensors.torch", "scipy.stats", "sklearn.svm", "torch"):
         import_module(name)
 
-    def in_order(tests: set[str]) -> list[str]:
-        return sorted(tests, key=lambda test: times.get(test, 1.0))
-
-    running: dict[int, tuple[int, str, Site, float, float, bool]] = {}
-    # changes that the tests of their line did not see; a shared fixture counts for the first test that uses it, so the
-    # other tests of these files run too, the fastest first, for at most PATIENCE seconds: a line that all files run would
-    # cost the whole suite
-    again: list[tuple[str, Site, list[str]]] = []
+    stages = _stages(covered, times)
+    running: dict[int, tuple[int, str, Site, float, float, list[list[str]]]] = {}
+    # changes that no test saw so far, with the tests that are left
+    again: list[tuple[str, Site, list[list[str]]]] = []
     free = list(range(jobs))
     while todo or again or running:
         while (again or todo) and free and time.time() < deadline:
-            second = bool(again)
             if again:
-                name, site, tests = again.pop(0)
+                name, site, left = again.pop(0)
             else:
                 name, site = todo.pop(0)
-                tests = in_order(covered.get((name, site.line), set()))
-                tests = _within(tests, times, LONGEST_RUN)
-            if not tests:
+                left = stages(name, site.line)
+            if not left:
                 keep(name, site, "not run by any test", [], 0)
                 continue
             place = free.pop()
-            limit = PATIENCE + 10 * sum(times.get(test, 1.0) for test in tests)
-            running[_start(place, name, site, tests)] = (place, name, site, time.time(), limit, second)
+            limit = PATIENCE + 10 * sum(times.get(test, 1.0) for test in left[0])
+            running[_start(place, name, site, left[0])] = (place, name, site, time.time(), limit, left[1:])
         if not running:
             break
         time.sleep(0.2)
-        for process, (place, name, site, begun, limit, second) in list(running.items()):
+        for process, (place, name, site, begun, limit, left) in list(running.items()):
             ended, status = os.waitpid(process, os.WNOHANG)
             late = not ended and time.time() - begun > limit
             if late:
@@ -174,17 +172,47 @@ def run(count: int, seed: int, minutes: float, jobs: int) -> None:
                 del running[process]
                 free.append(place)
                 code = os.waitstatus_to_exitcode(status) if ended else None
-                ran = covered[name, site.line]
-                files = {test.split("::")[0] for test in ran}
-                others = {test for test in times if test.split("::")[0] in files} - ran
-                if code == 0 and not second and others:
-                    again.append((name, site, _within(in_order(others), times, PATIENCE)))
+                # 4: a name of the report that pytest does not know, which is no proof
+                if code in (0, 4) and left:
+                    again.append((name, site, left))
                     continue
-                # a name of the report that pytest does not know is no proof
-                seen = code not in (0, 4) if second else code != 0
-                outcome = "took too long" if late else "caught" if seen else "not seen"
+                outcome = "took too long" if late else "not seen" if code in (0, 4) else "caught"
                 keep(name, site, outcome, _failed(place), time.time() - begun)
     print(f"{len(finished())} changes tested, {len(todo)} left")
+
+
+def _stages(
+    covered: dict[tuple[str, int], set[str]], times: dict[str, float]
+) -> Callable[[str, int], list[list[str]]]:
+    """Return what chooses the tests of a line: lists of tests, of which the next runs if no test of the one before failed."""
+    lines_of: dict[str, Counter[str]] = defaultdict(Counter)
+    for (file, _), tests in covered.items():
+        for test in tests:
+            lines_of[test][file] += 1
+
+    def chosen_tests(file: str, line: int) -> list[list[str]]:
+        ran = covered.get((file, line), set())
+
+        # the share of a test's lines that are in the file, per second
+        def worth(test: str) -> float:
+            return lines_of[test][file] / lines_of[test].total() / (times.get(test, 1.0) + 0.1)
+
+        ordered = sorted(ran, key=lambda test: (-worth(test), test))
+        files = list(dict.fromkeys(_file(test) for test in ordered))
+        # few files first: to read 25 files of tests takes longer than most tests
+        near = [test for test in ordered if _file(test) in files[:FIRST_FILES]]
+        first = _within(near, times, FIRST_RUN)
+        rest = _within([test for test in ordered if test not in set(first)], times, SECOND_RUN)
+        # a shared fixture counts for the first test that uses it, so other tests of these files may see its lines too
+        others = {test for test in times if _file(test) in files} - ran
+        last = _within(sorted(others, key=lambda test: (times.get(test, 1.0), test)), times, THIRD_RUN)
+        return [tests for tests in (first, rest, last) if tests]
+
+    return chosen_tests
+
+
+def _file(test: str) -> str:
+    return test.split("::")[0]
 
 
 def _within(tests: list[str], times: dict[str, float], seconds: float) -> list[str]:
@@ -219,7 +247,7 @@ def _start(place: int, name: str, site: Site, tests: list[str]) -> int:
 
     code = 2
     try:
-        # the order of the list: the fastest tests first
+        # in the order of the list
         code = int(
             pytest.main(
                 ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "--no-header", "--tb=line", *tests]
