@@ -1,4 +1,4 @@
-"""A request that is done without a shown effect: forget, ledger and status repeat it, and say what to change."""
+"""What a project says at the end of a command: no shown effect and what to change, empty requests, the next step."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pytest
 
 from expunge.audit.confidence_change import ConfidenceChange
 from expunge.cli.app import main
+from expunge.errors import ExpungeError
 from expunge.projects.no_effect import NO_EFFECT, changes
 from project_office import office, project  # noqa: F401
 
@@ -57,3 +58,28 @@ def test_a_run_with_an_effect_says_none_of_it(project, tmp_path, capsys, monkeyp
 def test_the_settings_to_change_are_named():
     assert changes(["lr"]) == "change lr in [settings], or method, in expunge.toml"
     assert changes() == "change method or [settings] in expunge.toml"
+
+
+@pytest.mark.parametrize("name", ["ids", "classes"])
+def test_an_empty_list_is_refused(project, name):  # noqa: F811
+    with pytest.raises(ExpungeError, match=f"{name} is an empty list, so the request asks for nothing"):
+        project.forget(**{name: []})
+
+
+def test_init_ends_with_the_next_step(office, tmp_path, capsys):  # noqa: F811
+    command = [
+        "init",
+        str(tmp_path / "new"),
+        "--checkpoint",
+        str(office / "mine.pt"),
+        "--data",
+        "office_data:data",
+    ]
+    assert main([*command, "--model", "mlp"]) == 0
+    start = f"next: `expunge forget --project {tmp_path / 'new'} --ids FILE --dry-run`"
+    assert capsys.readouterr().out.splitlines()[-1].startswith(start)
+    # the command is one that runs
+    assert (
+        main(["forget", "--project", str(tmp_path / "new"), "--ids", ids_file(tmp_path, "p1"), "--dry-run"])
+        == 0
+    )

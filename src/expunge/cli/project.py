@@ -57,6 +57,10 @@ def init(
     raise_all(problems)
     project = Project.create(folder, made["settings"], checkpoint, history, say=notice)
     print(f"project: {project.path}\nsettings: {project.path / 'expunge.toml'}")
+    print(
+        f"next: `expunge forget --project {project.path} --ids FILE --dry-run` shows what a request would do and cost (or --class, "
+        "--group, --csv)."
+    )
 
 
 def forget(
