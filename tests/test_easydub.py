@@ -139,6 +139,30 @@ def test_missing_parts_and_wrong_numbers_are_named(folder):
         read_easydub(folder, 1, labels=labels)
 
 
+def test_folders_without_one_file_of_each_model_are_named(folder):
+    base = next(p for q in ("margins", "logits") if (p := folder / q / "cifar10").is_dir())
+    labels = folder.parent / "labels.npz"
+    values = np.load(base / "oracle/forget_1/val/resnet9/id_3_epoch_23.npy")
+    write(base / "oracle/forget_1/val/resnet9/id_3_epoch_7.npy", values)
+    for path in (base / "pretrain/val/resnet9").glob("*.npy"):
+        path.rename(path.with_name(f"model_{path.name}"))
+    with pytest.raises(ExpungeError) as error:
+        read_easydub(folder, 1, labels=labels)
+    texts = "\n".join(error.value.problems)
+    assert "has two files of model 3; leave one epoch of each" in texts
+    assert "pretrain/val/resnet9 has no files id_X_epoch_Y.npy" in texts
+
+
+def test_an_archive_without_all_sets_or_of_whole_numbers_is_named(folder, tmp_path):
+    labels = folder.parent / "labels.npz"
+    np.savez(tmp_path / "two.npz", forget=np.zeros((4, 4)), val=np.zeros((4, 4)))
+    with pytest.raises(ExpungeError, match=r"lacks \['retain'\]; name them forget, retain and val"):
+        read_easydub(folder, 1, labels=labels, unlearned=str(tmp_path / "two.npz"))
+    np.savez(tmp_path / "whole.npz", **{n: np.zeros((8, 9), int) for n in ("forget", "retain", "val")})
+    with pytest.raises(ExpungeError, match=r"int64 of shape \(8, 9\); give margins"):
+        read_easydub(folder, 1, labels=labels, unlearned=str(tmp_path / "whole.npz"))
+
+
 def test_predictions_that_are_no_numbers_are_named(folder):
     base = next(p for q in ("margins", "logits") if (p := folder / q / "cifar10").is_dir())
     file = base / "oracle/forget_1/val/resnet9/id_1_epoch_23.npy"

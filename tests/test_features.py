@@ -192,6 +192,10 @@ def test_member_probe_sees_membership_in_features():
     marked[:, 0] += 4
     assert feature_measures.member_probe(marked, x) > 0.95
     assert feature_measures.member_probe(marked, x[:4]) is None
+    few, enough = feature_measures.MIN_SAMPLES - 1, feature_measures.MIN_SAMPLES
+    for forget, unseen in ((few, enough), (enough, few)):
+        assert feature_measures.member_probe(marked[:forget], x[:unseen]) is None
+    assert feature_measures.member_probe(marked[:enough], x[:enough]) is not None
 
 
 def test_has_head():

@@ -471,3 +471,14 @@ def test_a_loop_that_unfreezes_layers_does_not_move_frozen_ones(kind):
     # nothing is left behind: the layer moves again
     closure()
     assert model[0].weight.grad is not None
+
+
+def test_a_frozen_parameter_that_a_loop_thaws_loses_the_gradient_that_the_loop_writes(setting):
+    model = copy.deepcopy(setting[0])
+    mask = random_mask(model, 0.5)
+    mask["3.bias"][:] = False
+    with masked(OPTIMIZERS["sgd"](model.parameters()), model, mask) as handle:
+        model[3].bias.requires_grad_(True)
+        model[3].bias.grad = torch.ones(4)
+        handle.mask_gradients()
+        assert model[3].bias.grad is None and not model[3].bias.requires_grad

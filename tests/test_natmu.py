@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from expunge.errors import ExpungeError
+from expunge.methods import natmu
 from expunge.methods.natmu import NatMU, ramp_masks, wrong_classes
 from small_problem import everything, gradients, images, vectors
 
@@ -67,6 +68,16 @@ def test_partners_are_distinct_where_there_are_enough():
         of_class = counts[retain.y == k]
         # none is used again before every other one of its class
         assert of_class.max() - of_class.min() <= 1 and of_class.sum() == (run.memo["labels"] == k).sum()
+
+
+def test_draws_of_other_sizes_go_on_where_the_last_one_ended():
+    run = images(random=True).run()
+    partners = natmu._Partners(run)
+    members = partners.of_class[0]
+    inputs = {int(i): run.split.retain.data.x[i] for i in members}
+    drawn = torch.cat([partners.draw(torch.zeros(n, 4, dtype=torch.long)).flatten(0, 1) for n in (1, 2, 1)])
+    wanted = [int(members[k % len(members)]) for k in range(16)]
+    assert all(torch.equal(pixels, inputs[i]) for pixels, i in zip(drawn, wanted, strict=True))
 
 
 def test_loss_equals_its_literal_form():

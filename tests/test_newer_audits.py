@@ -163,7 +163,10 @@ def test_ruli_separates_only_what_differs():
     at = population(3, 3)[0] / 100
     assert abs(likelihood_share(at, *narrow, 1.0) - 0.5).max() < 0.01
     assert likelihood_share(at, *narrow).mean() > 0.8
-    assert ruli_attack(population(40, 1), population(30, 2), as_released=True)["auc"] == 0.5
+    # all beyond the clip of 13.8 on one side are alike, but not those on different sides
+    for sign in (1, -1):
+        assert ruli_attack(population(40 * sign, 1), population(30 * sign, 2), as_released=True)["auc"] == 0.5
+    assert ruli_attack(population(40, 1), population(-40, 2), as_released=True)["auc"] == 1.0
 
 
 def test_ruli_has_a_part_for_efficacy_and_one_for_privacy():

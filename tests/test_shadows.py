@@ -1,6 +1,7 @@
 """Test shadow models: stacked training, files on disk, and interrupted runs."""
 
 import copy
+import hashlib
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ from torch import nn
 
 from conftest import tiny
 from expunge import Classification, ExpungeError, Normalize, Samples
-from expunge.audit.shadows import Shadows
+from expunge.audit.shadows import Shadows, _random_share
 from expunge.audit.stacked_training import train_stacked
 from expunge.methods.finetune import FineTune
 from expunge.methods.retrain import Retrain, reset
@@ -132,9 +133,17 @@ def test_unlearned_shadows_are_kept_by_method_and_settings(splits, tmp_path):
     assert len(list(tmp_path.glob("unlearned-*"))) == 2
 
 
-def test_each_shadow_has_its_own_share(splits):
-    from expunge.audit.shadows import _random_share
+def test_a_shadow_is_drawn_trained_and_begun_with_one_seed(splits):
+    recipe = Retrain(epochs=2, lr=0.05, lr_schedule="constant", batch_size=64)
+    shadows = Shadows(tiny(), splits[1], TASK, recipe, count=2, share=0.5, seed=5)
+    for k, model in enumerate(shadows.models("retrained")):
+        seed = int.from_bytes(hashlib.sha256(f"5/retrained/{k}".encode()).digest()[:7], "big")
+        alone = plain_loop(shadows.fresh(seed), _random_share(splits[1].retain, 0.5, seed), seed)
+        for (name, a), b in zip(model.state_dict().items(), alone.state_dict().values(), strict=True):
+            assert torch.allclose(a.double(), b.double(), atol=2e-4), name
 
+
+def test_each_shadow_has_its_own_share(splits):
     a, b = _random_share(splits[1].retain, 0.5, 1), _random_share(splits[1].retain, 0.5, 2)
     assert len(a) == len(b) == round(len(splits[1].retain) / 2) and not torch.equal(a.index, b.index)
     with pytest.raises(ExpungeError, match="share"):

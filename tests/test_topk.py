@@ -179,3 +179,17 @@ def test_shards_agree_with_one_process():
     for number in range(2):
         for name in whole:
             assert torch.equal(torch.cat([got[r][number][name] for r in range(3)]), want[number][name])
+
+
+def test_a_bracket_that_misses_the_value_moves_to_its_side_and_one_that_has_it_narrows():
+    counts = torch.tensor([3, 2])
+    bracket = radix.Bracket(k=4, low=8, high=9)
+    bracket.narrow(above=4, counts=counts, largest=63)
+    assert (bracket.low, bracket.high) == (10, 63)
+    bracket = radix.Bracket(k=7, low=8, high=9)
+    bracket.narrow(above=1, counts=counts, largest=63)
+    assert (bracket.low, bracket.high) == (0, 7)
+    # one value is above, and two have the digit 1, so the second largest is a 9
+    bracket = radix.Bracket(k=2, low=8, high=9)
+    bracket.narrow(above=1, counts=counts, largest=63)
+    assert (bracket.low, bracket.high, bracket.above, bracket.inside) == (9, 9, 1, 2)

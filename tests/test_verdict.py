@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from expunge.audit.evaluation import gaps
+from expunge.audit.result import Grounds
 from expunge.audit.strong_findings import auc_noise
 from expunge.audit.verdict import allowed_distance, verdict, within_gap
 from expunge.errors import ExpungeError
@@ -109,6 +110,15 @@ def test_limits_name_scores_that_one_retrained_model_has():
     assert (
         verdict(SAME, [SEEDS[0], *some], sizes=SIZES).limits[0].startswith("Only one retrained model has UA")
     )
+
+
+def test_far_below_unseen_samples_is_over_forgotten_also_where_retrain_agrees():
+    told = Grounds(over_forgotten="The forget set is far below the unseen samples.")
+    result = verdict(SAME, SEEDS, sizes=SIZES, grounds=told)
+    assert result.words == ["over-forgotten"] and told.over_forgotten in result.sentences
+    # the comparison with Retrain says so already
+    again = verdict({**SAME, "UA": 30.0, "MIA": 70.0}, SEEDS, sizes=SIZES, grounds=told)
+    assert again.words == ["over-forgotten"] and told.over_forgotten not in again.sentences
 
 
 def test_contradicted_mia_takes_no_part():
