@@ -1,18 +1,23 @@
 """Adapters of peft: the base model stays, the adapter is unlearned, and the output is what peft loads."""
 
+import copy
 import json
+import warnings
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 peft = pytest.importorskip("peft", reason="peft is not installed")
-from expunge import CheckpointError, ModelError  # noqa: E402
+from expunge import CheckpointError, Classification, ModelError, Split, TensorData  # noqa: E402
 from expunge.cli import main  # noqa: E402
 from expunge.masks import Mask  # noqa: E402
+from expunge.methods._fresh import from_factory  # noqa: E402
 from expunge.models import build  # noqa: E402
+from expunge.pipeline.factory import seeded_factory  # noqa: E402
 from expunge.records.checkpoint import read_checkpoint, write_checkpoint  # noqa: E402
 from expunge.records.checkpoint_loading import load_into  # noqa: E402
+from expunge.training.run import Run  # noqa: E402
 from tiny_families import auto, tiny  # noqa: E402
 
 SHAPE = (3, 32, 32)
@@ -122,3 +127,61 @@ def test_an_adapter_on_the_command_line(adapter):
     assert len(Mask.load(mask)) == len(before) and 0.3 < Mask.load(mask).density < 0.7
     (~Mask.load(mask)).save(folder / "other.safetensors")
     assert main(["verify", str(receipt), *files, "--mask", str(folder / "other.safetensors")]) == 1
+
+
+def first_model(model, spec, classes=3):
+    """The model that a retraining without class 0 starts from, if `spec` makes it and `model` is to be unlearned."""
+    data = TensorData(torch.rand(8 * classes, *SHAPE), torch.arange(8 * classes) % classes)
+    test = TensorData(torch.rand(classes, *SHAPE), torch.arange(classes))
+    split = Split.by_class(data, test, 0, validation=0)
+    factory = seeded_factory(lambda: build(spec, num_classes=classes, shape=SHAPE), 0)
+    run = Run(copy.deepcopy(model), split, Classification(classes), factory=factory, source=model)
+    return from_factory(run)
+
+
+def moved(model, part=""):
+    """A copy of a model whose trainable parameters with this in their names are trained."""
+    model = copy.deepcopy(model)
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and part in name:
+            parameter.data.add_(0.1)
+    return model
+
+
+def test_a_folder_with_the_trained_parameters_makes_no_fresh_model(adapter):
+    folder, _ = adapter
+    spec = f"hf-weights:{folder / 'base'}"
+    pretrained = build(spec, num_classes=3, shape=SHAPE)
+    with pytest.raises(ModelError, match=r"exactly the parameters.*use hf-config:DIR"):
+        first_model(pretrained, spec)
+    # its head is trained, and only the head
+    with pytest.raises(ModelError, match="with the head of the model that was passed in"):
+        first_model(moved(pretrained, "embeddings"), spec)
+    with pytest.warns(RuntimeWarning, match="the same parameters for each seed"):
+        first_model(moved(pretrained), spec)
+
+
+def test_a_pretrained_body_with_a_fresh_head_is_taken(adapter):
+    folder, _ = adapter
+    base(folder).base_model.save_pretrained(folder / "body")
+    spec = f"hf-weights:{folder / 'body'}"
+    pretrained = build(spec, num_classes=3, shape=SHAPE)
+    with pytest.warns(RuntimeWarning, match="A pretrained body that the training left as it was"):
+        first_model(moved(pretrained, "classifier"), spec)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        first_model(moved(pretrained), spec)
+
+
+def test_a_fresh_adapter_is_taken(adapter):
+    folder, _ = adapter
+    spec = f"peft:{folder / 'adapter'}"
+    trained = moved(build(spec, num_classes=3, shape=SHAPE))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        made = first_model(trained, spec)
+    assert not any(
+        torch.equal(p, dict(trained.named_parameters())[n])
+        for n, p in made.named_parameters()
+        if p.requires_grad
+    )

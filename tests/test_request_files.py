@@ -1,11 +1,14 @@
 """Files of requests: no request, person, day or id of a CSV file or a file of ids is lost or changed."""
 
+import os
+
 import pytest
 import torch
 
 from expunge import Split, TensorData
 from expunge.cli import main
 from expunge.cli.project_flags import ForgetFlags
+from expunge.data import id_file
 from expunge.data.id_file import read_ids
 from expunge.days import is_day
 from expunge.errors import ExpungeError, SplitError
@@ -138,3 +141,33 @@ def test_spaces_never_choose_between_two_ids(tmp_path, known, lines, words):
 def test_without_data_spaces_around_ids_do_not_count(tmp_path):
     (tmp_path / "ids.txt").write_text(" 23 \n4\n")
     assert read_ids(tmp_path / "ids.txt", strip=True) == ["23", "4"]
+
+
+def test_a_pipe_is_read_where_it_is_read_once(tmp_path, monkeypatch):
+    def pipe(content):
+        reading, writing = os.pipe()
+        os.write(writing, content)
+        os.close(writing)
+        return reading
+
+    reading = pipe(b"23\n4\n")
+    assert read_ids(f"/dev/fd/{reading}", pipe=True) == ["23", "4"]
+    os.close(reading)
+    monkeypatch.setattr(id_file, "LARGEST_PIPE", 4)
+    for content, ids in ((b"23\n4", ["23", "4"]), (b"23\n45", None)):
+        reading = pipe(content)
+        if ids is None:
+            with pytest.raises(
+                ExpungeError, match="a pipe with more than 4 bytes; write the ids into a file"
+            ):
+                read_ids(f"/dev/fd/{reading}", pipe=True)
+        else:
+            assert read_ids(f"/dev/fd/{reading}", pipe=True) == ids
+        os.close(reading)
+    # a file may be larger, and elsewhere a pipe is refused: it would be read twice
+    (tmp_path / "ids.txt").write_text("23\n45\n")
+    assert read_ids(tmp_path / "ids.txt", pipe=True) == ["23", "45"]
+    reading = pipe(b"23")
+    with pytest.raises(ExpungeError, match="is no file"):
+        read_ids(f"/dev/fd/{reading}")
+    os.close(reading)

@@ -200,6 +200,7 @@ def test_every_text_of_the_state_of_a_project(monkeypatch, tmp_path, capsys):
 def test_requests_with_the_same_remark_share_a_line(capsys):
     """A hundred deleted requests took a hundred lines."""
     from expunge.cli.project import _print_remarks
+    from expunge.projects.no_effect import remedy
     from expunge.projects.requests import ProjectRequest
 
     def request(number, **values):
@@ -214,6 +215,7 @@ def test_requests_with_the_same_remark_share_a_line(capsys):
     _print_remarks(many, [], Path("office"))
     assert capsys.readouterr().out.splitlines() == [
         "requests 2 and 3: the scores of their audits do not show that they are forgotten (UA and MIA above)",
+        f"to answer such a request better: {remedy('office')}",
         f"requests 1 and 2, each: {gone}; its last audit followed run 2",
         "request 3: other; its last audit followed run 2",
     ]

@@ -245,3 +245,66 @@ def test_max_gap():
     for scores in ({}, {"gap": {"avg": None}}, {"gap": {"avg": math.nan}}):
         with pytest.raises(ExpungeError, match="retrained model"):
             within_gap(scores, 1)
+
+
+# one retrained model: with 1000 test samples and 94 %, 2.13 points are allowed, and 0.5 with 5000 and 99.5 %
+ONE = SEEDS[1:2]
+
+
+def of_one(before, sizes=SIZES, **changes):
+    return verdict({**SAME, **changes}, ONE, sizes=sizes, goal="untrain", original={**SAME, **before})
+
+
+def test_accuracy_that_was_missing_before_the_run_is_not_its_loss():
+    result = of_one({"TA": 91.0}, TA=90.5)
+    assert result.words == ["different"]
+    text = "TA 91.00 before unlearning, 90.50 after it, and 94.00 of Retrain. The run did not cost this accuracy."
+    assert text in str(result) and "Utility lost" not in str(result)
+    # the run took away more than the allowed 2.1 points
+    result = of_one({"TA": 91.0}, TA=88.0)
+    assert result.words == ["utility lost"] and "; 91.00 before unlearning)" in result.sentences[0]
+    assert "did not cost" not in str(result)
+    # the original was within the allowed distance
+    result = of_one({"TA": 92.5}, TA=91.0)
+    assert result.words == ["utility lost"] and "; 92.50 before unlearning)" in result.sentences[0]
+    # one of two: only the other one counts, and other words stay
+    result = of_one({"TA": 91.0, "RA": 99.5}, TA=90.5, RA=95.0, UA=0.0)
+    assert result.words == ["utility lost", "under-forgotten"]
+    assert result.sentences[0].startswith("Utility lost, accuracy is below Retrain's: RA 95.00")
+    assert "TA" not in result.sentences[0] and "TA 91.00 before unlearning" in str(result)
+
+
+def test_without_an_original_the_loss_counts():
+    result = verdict({**SAME, "TA": 80.0}, ONE, sizes=SIZES)
+    assert result.words == ["utility lost"] and "before unlearning" not in str(result)
+
+
+@pytest.mark.parametrize(("count", "word"), [(1, "unknown"), (24, "unknown"), (25, "indistinguishable")])
+def test_too_few_samples_are_no_agreement(count, word):
+    """UA 5 %: the share counts as (0.05 n + 2) / (n + 4), and 1.96 sqrt(2 p q / n) + 0.5 / n is the allowed distance."""
+    same = {**SAME, "UA": 5.0}
+    result = verdict(same, ONE, sizes={**SIZES, "forget": count}, goal="untrain")
+    assert result.words == [word]
+
+    def allowed(n):
+        share = (0.05 * n + 2) / (n + 4)
+        return 100 * (1.96 * math.sqrt(2 * share * (1 - share) / n) + 0.5 / n)
+
+    needed = next(n for n in range(1, 100) if allowed(n) <= 20)
+    assert allowed(needed) <= 20 < allowed(needed - 1)
+    told = f"{needed} samples would bring that down to 20 points" in str(result)
+    assert told == (word == "unknown") and (allowed(count) > 20) == told
+    assert str(result).startswith(f"Verdict: {word}.") and "is indistinguishable from Retrain within" not in (
+        str(result) if told else ""
+    )
+
+
+def test_few_samples_that_differ_still_tell():
+    few = {**SIZES, "forget": 10}
+    assert verdict({**SAME, "UA": 100.0}, ONE, sizes=few).words == ["over-forgotten"]
+
+
+def test_retrained_models_that_differ_much_are_no_agreement():
+    apart = [{**SEEDS[0], "UA": 0.0, "MIA": 0.0}, {**SEEDS[1], "UA": 20.0, "MIA": 40.0}]
+    result = verdict({**SAME, "UA": 10.0, "MIA": 20.0}, apart, sizes=SIZES)
+    assert result.words == ["unknown"] and "Give more retrained models" in str(result)

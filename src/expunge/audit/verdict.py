@@ -21,10 +21,11 @@ from .verdict_sentences import (
     GOALS,
     NO_REFERENCE,
     Figures,
+    explained,
+    lacking_before,
     limit_sentences,
-    nothing_to_do,
     side,
-    word_sentence,
+    too_few,
 )
 
 # Differences of fewer points than this never count.
@@ -87,7 +88,8 @@ def verdict(
 
     Returns:
         The verdict. Its word is "unchanged" for the original itself, "no conclusion" if the retrained model is not
-        comparable with the original, and "unknown" without a retrained model. "over-forgotten" needs no retrained model.
+        comparable with the original, and "unknown" without a retrained model or with too few samples to tell a difference.
+        "over-forgotten" needs no retrained model.
 
     Example:
         >>> print(verdict(scores, [retrained_scores], sizes=split.sizes, goal=split.goal))
@@ -101,7 +103,9 @@ def verdict(
         return _without_comparison(scores, goal, original, grounds)
     unreliable_mia = any(contradicted(s) for s in (scores, *retrained))
     figures, of_one_model = _compare(scores, retrained, counts, unreliable_mia)
-    words = _words(figures)
+    unreliable_before = unreliable_mia or contradicted(original or {})
+    before, _ = _compare(original or {}, retrained, counts, unreliable_before)
+    words = _words(figures, lacking_before(figures, before))
     strong_sentences, strong_words = strong_findings(
         attacks or {},
         features or {},
@@ -115,12 +119,11 @@ def verdict(
         # scores that agree with Retrain's are no success of a run that did nothing
         strong_words = ["unchanged", *strong_words]
         strong_sentences = [grounds.unchanged, *strong_sentences]
-    sentences = [word_sentence(w, figures, len(retrained), alone=not strong_words) for w in words]
-    if original and words == ["indistinguishable"] and not strong_words:
-        before, _ = _compare(original, retrained, counts, unreliable_mia or contradicted(original))
-        sentences += nothing_to_do(before) if _words(before) == words and set(before) == set(figures) else []
+    few = too_few(figures, counts, of_one_model) if words == ["indistinguishable"] else []
+    sentences = explained(words, figures, before, len(retrained), few, strong=bool(strong_words))
+    words = ["unknown"] if few else words
     if strong_words:
-        weaker = [w for w in words if w not in strong_words and w != "indistinguishable"]
+        weaker = [w for w in words if w not in strong_words and w not in ("indistinguishable", "unknown")]
         words = list(dict.fromkeys([*strong_words, *weaker]))
     limits = limit_sentences(
         goal, len(retrained), of_one_model, unreliable_mia, bool(attacks), bool(features)
@@ -199,10 +202,10 @@ def _compare(
     return figures, of_one_model
 
 
-def _words(figures: Figures) -> list[Word]:
-    """Choose words from scores. RA and TA decide on utility. UA, MIA and TFA decide on forgetting."""
+def _words(figures: Figures, lacking: Sequence[str] = ()) -> list[Word]:
+    """Choose words from scores. RA and TA decide on utility, without those `lacking` before. UA, MIA and TFA decide on forgetting."""
     words: list[Word] = []
-    if side(figures, "RA") < 0 or side(figures, "TA") < 0:
+    if any(side(figures, name) < 0 for name in ("RA", "TA") if name not in lacking):
         words.append("utility lost")
     if side(figures, "UA") < 0 or side(figures, "MIA") < 0 or side(figures, "TFA") > 0:
         words.append("under-forgotten")

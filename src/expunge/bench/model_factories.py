@@ -11,6 +11,7 @@ from torch.nn.parameter import is_lazy
 
 from ..errors import ModelError
 from ..imports import call_factory
+from ..methods._fresh import SAME_FOR_EACH_SEED
 from ..models import build
 from ..torch_utils.module_state import same_parameters
 from ..torch_utils.random_state import torch_seeded
@@ -84,8 +85,7 @@ def _check(make: OwnFactory, name: str) -> None:
         )
     if same_parameters(*models):
         warnings.warn(
-            f"{name} returns the same parameters for each seed. If they were trained on the forget set, the reference is no model "
-            "that never saw it. Make fresh parameters from torch's random state.",
+            f"{name} {SAME_FOR_EACH_SEED}",
             RuntimeWarning,
             stacklevel=5,
         )

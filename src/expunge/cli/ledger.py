@@ -86,7 +86,7 @@ def add(
     """
     from ..data.id_file import read_ids
 
-    sample_ids = read_ids(ids, strip=True) if ids else []
+    sample_ids = read_ids(ids, strip=True, pipe=True) if ids else []
     entry: Any = {"received": received, "due": due, "days": days, "note": note}
     entry |= {"classes": classes, "concept": concept}
     # raises for a wrong entry, before the file is created
@@ -146,7 +146,7 @@ def attach(
             audit=attachments.audit,
             receipt=attachments.receipt,
             secret=secret_path(attachments.receipt or Path(), attachments.secret, needs_secret),
-            ids=read_ids(attachments.ids, strip=True) if attachments.ids else [],
+            ids=read_ids(attachments.ids, strip=True, pipe=True) if attachments.ids else [],
             public_key=attachments.key,
             status=attachments.status,
             note=attachments.note,

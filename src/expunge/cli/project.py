@@ -57,6 +57,10 @@ def init(
     raise_all(problems)
     project = Project.create(folder, made["settings"], checkpoint, history, say=notice)
     print(f"project: {project.path}\nsettings: {project.path / 'expunge.toml'}")
+    print(
+        f"next: `expunge forget --project {project.path} --ids FILE --dry-run` shows what a request would do and cost (or --class, "
+        "--group, --csv)."
+    )
 
 
 def forget(
@@ -193,7 +197,13 @@ def _print_remarks(
         sys.stdout,
     )
     on_requests(_open_remarks(requests), sys.stderr)
-    not_shown = [r for r in requests if r.not_shown and r.state == "done"]
+    _print_not_shown([r for r in requests if r.not_shown and r.state == "done"], project)
+    on_requests(((r.number, f": {r.gone}{_last_audit(r)}") for r in requests if r.gone), sys.stdout)
+
+
+def _print_not_shown(not_shown: Sequence[ProjectRequest], project: Path) -> None:
+    from ..projects.no_effect import remedy
+
     if len(not_shown) == 1:
         print(f"request {not_shown[0].number}: {_not_shown(not_shown[0])}")
     elif not_shown:
@@ -201,7 +211,8 @@ def _print_remarks(
         print(
             f"requests {numbers}: the scores of their audits do not show that they are forgotten (UA and MIA above)"
         )
-    on_requests(((r.number, f": {r.gone}{_last_audit(r)}") for r in requests if r.gone), sys.stdout)
+    if not_shown:
+        print(f"to answer such a request better: {remedy(project)}")
 
 
 def _open_remarks(requests: Sequence[ProjectRequest]) -> Iterator[tuple[int, str]]:
@@ -218,8 +229,10 @@ def _open_remarks(requests: Sequence[ProjectRequest]) -> Iterator[tuple[int, str
 
 
 def _not_shown(request: ProjectRequest) -> str:
+    from ..projects.no_effect import NO_EFFECT
+
     scores = ", ".join(f"{name} {value:.1f}" for name, value in request.then.items())
-    return f"the scores of its audit do not show that it is forgotten ({scores})"
+    return f"{NO_EFFECT} ({scores})"
 
 
 def _last_audit(request: ProjectRequest) -> str:

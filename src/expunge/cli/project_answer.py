@@ -36,6 +36,7 @@ def show_answer(project: Project, found: Answer) -> int:
     if found.outcomes:
         _show_loss(project, found.outcomes)
     _show_requests(found.entries, found.bad_verdicts)
+    _show_no_effect(project, found)
     model = _latest_model(project)
     print(f"model: {project.path / model}\nreport: {project.path / 'report.html'}")
     failures = bool(found.skipped or failed or found.not_proved or found.came_back)
@@ -67,6 +68,18 @@ def _show_requests(entries: Sequence[ProjectRequest], verdicts: Mapping[int, str
         print(f"request {entry.number} ({visible(entry.subject)}): {visible(entry.shown_state)}{of}")
         if text := (verdicts or {}).get(entry.number):
             print(f"verdict of request {entry.number}: {visible(text)}")
+
+
+def _show_no_effect(project: Project, found: Answer) -> None:
+    """Repeat at the end which requests are done without a shown effect, and what to change."""
+    from ..projects.no_effect import NO_EFFECT, remedy
+
+    unsure = [e["number"] for e in found.entries_of("requests") if e["warning"]]
+    for number in unsure:
+        print(f"request {number}: {NO_EFFECT}")
+    if unsure:
+        method = found.outcome.method
+        print(f"to answer it better: {remedy(project.path, method.search if method else ())}")
 
 
 def _show_loss(project: Project, outcomes: Sequence[Outcome], *, delivered: bool = True) -> None:

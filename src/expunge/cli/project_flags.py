@@ -131,7 +131,7 @@ class ForgetFlags:
             return read_csv(self.csv, self.id_column, goal=self.goal, **common)
         if not named:
             return []
-        ids = tuple(read_ids(self.ids)) if self.ids is not None else ()
+        ids = tuple(read_ids(self.ids, pipe=True)) if self.ids is not None else ()
         if self.ids is not None and not ids:
             raise ExpungeError(f"{self.ids} names no id; give one id per line.")
         return [Wanted(ids=ids, classes=classes, group=self.group, goal=self.goal, **common)]

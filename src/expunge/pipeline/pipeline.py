@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from torch import nn
@@ -12,7 +13,7 @@ from torch import nn
 from ..audit.measure import make_measures
 from ..data.past_requests import requests_of
 from ..errors import ExpungeError
-from ..methods._fresh import GoOnFrom
+from ..methods._fresh import GoOnFrom, same_for_each_seed
 from ..records.hashing import state_hash
 from ..records.record import plain
 from ..training.execute import execute
@@ -142,12 +143,23 @@ class Pipeline(Scorer):
     def train_alone(self, role: Literal["original", "retrain"]) -> Outcome:
         """Train only an original or only a reference, and score it on the samples it was trained on."""
         if role == "retrain":
-            factory, recipe = self._needed()
-            with self.watch("retrain", recipe) as watch:
-                return self.step(factory(), recipe, watch, kind="retrain")
+            return self._retrain_alone()
         original = self.train_original()
         original.run.split = self.split.for_original
         return self.outcome("original", original.run, original.method)
+
+    def _retrain_alone(self) -> Outcome:
+        """Train a reference without an original. There is no trained model to compare its first parameters with."""
+        factory, recipe = self._needed()
+        model = factory()
+        note = same_for_each_seed(factory, model, self.seed) if self.split.answers_request else ""
+        if note:
+            warnings.warn(note, RuntimeWarning, stacklevel=3)
+        with self.watch("retrain", recipe) as watch:
+            outcome = replace(self, factory=GoOnFrom(model)).step(model, recipe, watch, kind="retrain")
+        if note:
+            outcome.record.details["notes"] = [*outcome.record.details.get("notes", ()), note]
+        return outcome
 
     def unlearn(self, model: nn.Module, method: MethodLike, label: str, references: References) -> Outcome:
         """Run one method on the original `model`, score it beside the references, and record it."""

@@ -24,6 +24,7 @@ from ..report import write_report
 from .answered import Answer, Setting
 from .folder import MODELS, REPORT, sha256
 from .ledger_limits import signing_key
+from .no_effect import NO_EFFECT, changes
 from .prepared import Prepared
 from .request_scores import apply_audit, numbers_of, renumber
 from .requests import ProjectRequest, audit_file
@@ -78,13 +79,15 @@ def deliver(
     requests = write_requests(requests_path(out), requests_of(found.model))
     evidence = {"record": record_file, "receipt": receipt_file, "secret": secret_file}
     known = numbers_of(r for r in latest.requests if r.state != "waiting" and r not in entries)
+    unsure = _not_shown(found)
     for at, (entry, own) in enumerate(zip(entries, found.splits, strict=True)):
         audit = record_file
         if found.parts and not found.parts[at].whole:
             owner = part_of(ledger.request(entry.number), own.request, own.forget.ids, secret)
             part_audit = rewrite(found.parts[at].audit_of(found.record, owner))
             audit = part_audit.save(audit_file(out, entry.number))
-        _attach(ledger, entry, own.forget.ids, {**evidence, "audit": audit, "known": known})
+        remark = f"{NO_EFFECT}; {changes(setting.method.search)}" if entry.number in unsure else ""
+        _attach(ledger, entry, own.forget.ids, remark, {**evidence, "audit": audit, "known": known})
     project = latest.model_file.parents[1]
     earlier = [(project / m["file"]).with_suffix(".json") for m in models[-SHOWN_RECORDS + 1 :]]
     _write_report(work / REPORT, found, shown_records(earlier), latest.settings.show_forgotten)
@@ -94,6 +97,11 @@ def deliver(
         "receipt": receipt.id,
         "requests": sha256(requests),
     }
+
+
+def _not_shown(found: Answer) -> set[int]:
+    """The numbers of the requests whose scores do not show that they are forgotten."""
+    return {e["number"] for e in found.record.details.get("requests", []) if e["warning"]}
 
 
 def _write_report(path: Path, found: Answer, earlier: Sequence[Record], show_forgotten: bool) -> None:
@@ -123,14 +131,20 @@ def _metadata(latest: Prepared, found: Answer, setting: Setting) -> dict[str, st
     return metadata
 
 
-def _attach(ledger: Ledger, entry: ProjectRequest, ids: Sequence[str], files: dict[str, Any]) -> None:
+def _attach(
+    ledger: Ledger, entry: ProjectRequest, ids: Sequence[str], remark: str, files: dict[str, Any]
+) -> None:
     """Attach a run to a request, with the proof that the ids it had when it came are in the forget set `ids`."""
     request, removed = ledger.request(entry.number), set(ids)
+    if request.note and not remark:
+        # the ledger shows the last note, which is of an earlier run
+        remark = "answered by a later run"
     own = [name for name in entry.what["ids"] if name in removed]
     if ids_hash(request.ids_salt, own) == request.ids_hash:
-        ledger.attach(entry.number, ids=own, project=True, **files)
+        ledger.attach(entry.number, ids=own, project=True, note=remark, **files)
         return
     note = f"the run covers {len(own)} of its {request.ids} samples; the data no longer has the others"
+    note = f"{note}; {remark}" if remark else note
     del files["secret"]
     if ledger.answered_by(Receipt.load(files["receipt"]).id):
         # without a proof, a receipt answers one request only
@@ -158,8 +172,7 @@ def mark_answered(
 ) -> None:
     """Write into the state what a run has answered, and which earlier requests came back."""
     run = len(prepared.state["models"])
-    own = found.record.details.get("requests", [])
-    unsure = {e["number"] for e in own if e["warning"]}
+    unsure = _not_shown(found)
     remembered = {past.request: past.ids for past in requests_of(prepared.model)}
     for entry, past in zip(entries, found.requests, strict=True):
         entry.not_shown = entry.number in unsure

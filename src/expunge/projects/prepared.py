@@ -27,6 +27,7 @@ from ..training.method import Method
 from ..training.registry import recipe_from_metadata
 from ..training.run import Compute
 from .answered import Setting
+from .first_model import first_parameters
 from .folder import HELD_OUT, Folder, request_file, sha256, write_private_json
 from .gone import note_gone, removed_before
 from .held_out import any_split, drawn_ids
@@ -88,8 +89,7 @@ def prepare(folder: Folder, say: Say, command: str = "") -> Prepared:
     pin = partial(pinned, folder, state, settings, read, removed, partial(named_samples, folder, state), say)
     source, pins = replaced_before_first_run(state, pin, say)
     checkpoint = read_checkpoint(path, settings.ema if first else None)
-    model = settings.build(source)
-    load_into(model, checkpoint)
+    load_into(model := settings.build(source), checkpoint)
     answered, requests = _answered(folder, state, checkpoint, len(source.classes)), request_entries(state)
     remember_requests(model, answered)
     trained = recipe_from_metadata(checkpoint)
@@ -100,7 +100,8 @@ def prepare(folder: Folder, say: Say, command: str = "") -> Prepared:
     )
     for text in returned.sentences:
         say(text)
-    setting = replace(_setting(settings, source, command, trained), returned=returned)
+    original = partial(first_parameters, folder, state)
+    setting = replace(_setting(settings, source, command, trained, original), returned=returned)
     drawn, of_test = state.get("drawn"), settings.validation_from == "test"
     if drawn and drawn.get("held_out") and (of_test or source.train.fingerprint() != drawn["data"]):
         names = json.loads(folder.find(HELD_OUT, state).read_text(encoding="utf-8"))
@@ -129,7 +130,14 @@ def _load(settings: ProjectSettings, known: Sequence[str]) -> Source:
         raise
 
 
-def _setting(settings: ProjectSettings, source: Source, command: str, trained: Method | None) -> Setting:
+def _setting(
+    settings: ProjectSettings,
+    source: Source,
+    command: str,
+    trained: Method | None,
+    original: Callable[..., Any],
+) -> Setting:
+    build = partial(settings.build, source)
     return Setting(
         train=source.train,
         test=source.test,
@@ -143,7 +151,9 @@ def _setting(settings: ProjectSettings, source: Source, command: str, trained: M
         compute=Compute(**settings.compute),
         rehearse=settings.rehearse,
         recipe=settings.make_recipe(trained) if settings.reference else None,
-        factory=seeded_factory(lambda: settings.build(source).to(settings.device), settings.seed),
+        factory=seeded_factory(
+            lambda: build().to(settings.device), settings.seed, trained=partial(original, build, settings.ema)
+        ),
         measures=settings.measures,
         names={"model": settings.model, "data": source.name, "classes": source.classes},
         command=command,

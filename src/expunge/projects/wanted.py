@@ -120,10 +120,18 @@ def wanted(
     """Make a request from what users write: numbers or texts, one or several, also arrays and tensors.
 
     Raises:
-        ExpungeError: An id or a class is neither a text nor a whole number.
+        ExpungeError: An id or a class is neither a text nor a whole number, or a list of them is empty.
     """
+    lists = {"ids": ids, "classes": classes}
     ids, classes = (
         [encodable(v) for v in names_of(k, values)] for k, values in (("ids", ids), ("classes", classes))
+    )
+    raise_all(
+        [
+            f"{name} is an empty list, so the request asks for nothing; give at least one, or leave {name} out."
+            for name, values in (("ids", ids), ("classes", classes))
+            if not values and lists[name] is not None
+        ]
     )
     return Wanted(ids=tuple(ids), classes=tuple(classes), group=group, **options)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Integral
 from typing import Any
@@ -115,6 +115,19 @@ def same_parameters(one: nn.Module, other: nn.Module) -> bool:
 def same_buffers(one: nn.Module, other: nn.Module) -> bool:
     """Return whether two models have the same buffers. The comparison is that of `same_parameters`."""
     return _same_tensors(one.named_buffers(), other.named_buffers())
+
+
+def equal_names(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of tensors that are the same in both: shape, type and every bit. Devices may differ."""
+    return [n for n, tensor in one.items() if n in other and _same_bits(_local(tensor), _local(other[n]))]
+
+
+def varies(tensor: Tensor) -> bool:
+    """Whether a tensor is no constant. A single number is one only if it is 0 or 1."""
+    values = _local(tensor)
+    if values.numel() <= 1:
+        return bool(((values != 0) & (values != 1)).any())
+    return bool((values != values.flatten()[0]).any())
 
 
 def _same_tensors(one: Iterable[tuple[str, Tensor]], other: Iterable[tuple[str, Tensor]]) -> bool:

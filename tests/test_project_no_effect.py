@@ -1,0 +1,85 @@
+"""What a project says at the end of a command: no shown effect and what to change, empty requests, the next step."""
+
+from __future__ import annotations
+
+import pytest
+
+from expunge.audit.confidence_change import ConfidenceChange
+from expunge.cli.app import main
+from expunge.errors import ExpungeError
+from expunge.projects.no_effect import NO_EFFECT, changes
+from project_office import office, project  # noqa: F401
+
+
+def ids_file(tmp_path, *names):
+    file = tmp_path / "ids.txt"
+    file.write_text("\n".join(names))
+    return str(file)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_it_is_repeated_everywhere_and_the_advice_works(project, tmp_path, capsys, monkeypatch):  # noqa: F811
+    folder, ledger = str(project.path), str(project.path / "ledger.db")
+
+    def shown(*command):
+        assert main(list(command)) == 0
+        return " ".join(capsys.readouterr().out.split())
+
+    monkeypatch.setattr(ConfidenceChange, "warning", "The scores show nothing.")
+    out = shown("forget", "--project", folder, "--ids", ids_file(tmp_path, "p1", "p2"))
+    end = out[out.index("request 1 (") :]
+    assert f"done request 1: {NO_EFFECT} to answer it better: change " in end
+    # the settings of salun that tuning varies
+    assert "lr" in end and f"expunge ledger attach {ledger} NUMBER --status open" in end
+    assert f"expunge forget --project {folder} --pending" in end and end.index("lr") < end.index("next: ")
+    for command in (["list", ledger], ["show", ledger, "1"]):
+        assert f"{NO_EFFECT}; change " in shown("ledger", *command)
+    assert "to answer such a request better: change method or [settings] in expunge.toml" in shown(
+        "status", "--project", folder
+    )
+    # the advice, and a run that shows an effect
+    monkeypatch.setattr(ConfidenceChange, "warning", "")
+    text = project.folder.settings_file.read_text()
+    project.folder.settings_file.write_text(text.replace("lr = 0.005", "lr = 0.006"))
+    shown("ledger", "attach", ledger, "1", "--status", "open")
+    out = shown("forget", "--project", folder, "--pending")
+    assert "done" in out and NO_EFFECT not in out
+    assert NO_EFFECT not in shown("ledger", "list", ledger) + shown("status", "--project", folder)
+
+
+def test_a_run_with_an_effect_says_none_of_it(project, tmp_path, capsys, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(ConfidenceChange, "warning", "")
+    assert main(["forget", "--project", str(project.path), "--ids", ids_file(tmp_path, "p1", "p2")]) == 0
+    assert NO_EFFECT not in capsys.readouterr().out
+    assert main(["ledger", "show", str(project.path / "ledger.db"), "1"]) == 0
+    assert "note:" not in capsys.readouterr().out
+
+
+def test_the_settings_to_change_are_named():
+    assert changes(["lr"]) == "change lr in [settings], or method, in expunge.toml"
+    assert changes() == "change method or [settings] in expunge.toml"
+
+
+@pytest.mark.parametrize("name", ["ids", "classes"])
+def test_an_empty_list_is_refused(project, name):  # noqa: F811
+    with pytest.raises(ExpungeError, match=f"{name} is an empty list, so the request asks for nothing"):
+        project.forget(**{name: []})
+
+
+def test_init_ends_with_the_next_step(office, tmp_path, capsys):  # noqa: F811
+    command = [
+        "init",
+        str(tmp_path / "new"),
+        "--checkpoint",
+        str(office / "mine.pt"),
+        "--data",
+        "office_data:data",
+    ]
+    assert main([*command, "--model", "mlp"]) == 0
+    start = f"next: `expunge forget --project {tmp_path / 'new'} --ids FILE --dry-run`"
+    assert capsys.readouterr().out.splitlines()[-1].startswith(start)
+    # the command is one that runs
+    assert (
+        main(["forget", "--project", str(tmp_path / "new"), "--ids", ids_file(tmp_path, "p1"), "--dry-run"])
+        == 0
+    )
