@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from ..data.timm_folder import folder_problem
 from ..errors import CheckpointError, raise_all
 from ..torch_utils.prepared import unwrapped
 from .checkpoint import Checkpoint
+from .checkpoint_folders import WEIGHTS
 from .checkpoint_names import fit_names, part_that_fits
 from .checkpoint_totals import METADATA_ENTRY
 from .checkpoint_values import (
@@ -46,6 +48,9 @@ def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
     model = unwrapped(model)
     if checkpoint.metadata.get(METADATA_ENTRY) == "mask":
         raise CheckpointError(f"{checkpoint.path} is a mask, not a model; give a checkpoint.")
+    folder = checkpoint.path.parent if checkpoint.path.name in WEIGHTS else checkpoint.path
+    if problem := folder_problem(folder, getattr(model, "made_by", "")):
+        raise CheckpointError(problem)
     expected = model.state_dict()
     _restore_prefix(expected, checkpoint)
     fit_names(model, expected, checkpoint)
