@@ -98,8 +98,8 @@ def make(text: str, num_classes: int, shape: tuple[int, ...]) -> nn.Module:
         saved, name = timm_config(spec.folder), f"local-dir:{spec.folder}"
         if saved.get("num_classes", num_classes) != num_classes:
             raise ModelError(
-                f"{spec.folder}/config.json describes {saved['num_classes']} classes, but the data has {num_classes}; use data with all the "
-                f"classes, or timm:{saved['architecture']} to get a head for the classes of the data."
+                f"{spec.folder}/config.json describes {saved['num_classes']} classes, but the data has {num_classes}; use data with all "
+                f"the classes, or timm:{saved['architecture']} to get a head for the classes of the data."
             )
     fixed = config.fixed_input_size and "img_size" not in spec.arguments
     if fixed and tuple(config.input_size[1:]) != shape[1:]:
