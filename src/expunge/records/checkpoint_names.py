@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ..errors import CheckpointError
 from .checkpoint import Checkpoint, prefix_notice
 from .checkpoint_contents import MOST_NUMBERS, PREFIXES, dotted
+from .older_names import drop_leftovers, weight_norm_rule
 
 
 def fit_names(model: nn.Module, expected: Mapping[str, Any], checkpoint: Checkpoint) -> None:
@@ -33,6 +34,7 @@ def fit_names(model: nn.Module, expected: Mapping[str, Any], checkpoint: Checkpo
     Raises:
         CheckpointError: A published buffer has other values than in the model.
     """
+    drop_leftovers(model, expected, checkpoint)
     _set_constants_aside(model, checkpoint)
     _set_others_aside(expected, checkpoint)
     state = checkpoint.state
@@ -193,6 +195,8 @@ def _candidates(model: nn.Module, expected: Mapping[str, Any], names: list[str])
     rules: list[Callable[[str], str]] = [str, _without_wrappers]
     if published := getattr(model, "published_names", ()):
         rules.append(lambda name: _replaced(_without_wrappers(name), published))
+    if parametrized := weight_norm_rule(expected):
+        rules.append(lambda name: parametrized(_without_wrappers(name)))
     for rule in rules:
         new = {name: rule(name) for name in names}
         for head in ["", *_heads(new.values())]:
