@@ -23,6 +23,7 @@ from .checkpoint_values import (
     unusable_tensors,
     value_problems,
 )
+from .kept_scores import score_notices
 from .tensor_memory import same_memory
 from .versions import remove_prefix, with_versions
 
@@ -74,6 +75,7 @@ def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
         problems = [hint, *problems] if hint else problems
     raise_all([f"{checkpoint.path}: {p}" for p in problems], CheckpointError)
     checkpoint.notices += _precision_notices(expected, checkpoint)
+    checkpoint.notices += score_notices(checkpoint.path.name, checkpoint.rest)
 
 
 def _values(model: nn.Module) -> list[tuple[Tensor, Tensor]]:
