@@ -17,7 +17,7 @@ def table_notes(records: Sequence[Record]) -> list[str]:
 def no_gain(record: Record) -> str:
     """Return that the settings of a run did not improve on the original by the estimate that chose them; empty if they did."""
     trials, used, untouched = (
-        record.details.get("trials"),
+        record.details.get("trials", []),
         used_trial(record),
         record.details.get("trials_untouched"),
     )
