@@ -84,6 +84,7 @@ CALLS: dict[str, list[list[str]]] = {
     ],
     "init": [["init", "new", "--checkpoint", "o.pt", *DIGITS, "--method", "finetune"]],
     "forget": [["forget", "--project", "folder", "--class", "3", "--dry-run"]],
+    "export": [["export", "new", "--project", "folder"], ["export", "folder", "--project", "nothing"]],
     "status": [["status", "--project", "folder", "--today", "2026-01-31"]],
     "ledger": [
         ["ledger", "add", "l.db", "case 1", "--ids", "ids.txt", "--received", "2026-01-31"],

@@ -68,7 +68,9 @@ def test_an_image_is_built_from_the_wheel_and_runs_without_root(name):
     assert "COPY" not in text and "/dist -name 'expunge-*.whl'" in text
     assert [line for line in lines if line.startswith("USER ")] == ["USER 1000"]
     assert lines.index("USER 1000") < lines.index('ENTRYPOINT ["expunge"]')
-    assert ("TORCH_CPU_INDEX" in text) == (name == "Dockerfile"), "only the CPU image takes torch from elsewhere"
+    assert ("TORCH_CPU_INDEX" in text) == (name == "Dockerfile"), (
+        "only the CPU image takes torch from elsewhere"
+    )
     ignored = (ROOT / ".dockerignore").read_text().split("\n")
     assert [line for line in ignored if line and line[0] != "#"] == ["*", "!dist/*.whl"]
 
@@ -103,7 +105,12 @@ def test_the_notes_of_a_version_are_its_section_alone():
         ("v0.2.0", CHANGELOG, "version: 0.1.0", ["has version 0.1.0; set it to 0.2.0"]),
         ("v0.2.0", CHANGELOG, "cff-version: 1.2.0", ["has version nothing"]),
         ("v0.2.0", CHANGELOG.replace("- A thing.", ""), "version: 0.2.0", ["names no change"]),
-        ("v0.2.0", CHANGELOG.replace("[Unreleased]\n", "[Unreleased]\n- More.\n"), "version: 0.2.0", ["unreleased"]),
+        (
+            "v0.2.0",
+            CHANGELOG.replace("[Unreleased]\n", "[Unreleased]\n- More.\n"),
+            "version: 0.2.0",
+            ["unreleased"],
+        ),
         ("v0.3.0", CHANGELOG, "version: 0.2.0", ["no section", "set it to 0.3.0"]),
     ],
 )
@@ -137,7 +144,12 @@ def test_wheel_and_source_distribution_hold_the_package_alone_and_run_outside_a_
     clone = tmp_path / "clone"
     subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
     for hook in ("build_sdist", "build_wheel"):
-        subprocess.run([sys.executable, "-c", build, hook, str(tmp_path / "dist")], cwd=clone, check=True, capture_output=True)
+        subprocess.run(
+            [sys.executable, "-c", build, hook, str(tmp_path / "dist")],
+            cwd=clone,
+            check=True,
+            capture_output=True,
+        )
     (source,), (wheel,) = (list((tmp_path / "dist").glob(form)) for form in ("*.tar.gz", "*.whl"))
     with tarfile.open(source) as archive:
         inside = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}

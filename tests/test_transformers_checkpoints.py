@@ -10,6 +10,7 @@ from expunge import CheckpointError, ExpungeError
 from expunge.cli import main
 from expunge.masks.mask_file import Mask
 from expunge.records.checkpoint import read_checkpoint, write_checkpoint
+from expunge.records.checkpoint_form import complete_form, needs_model, read_form, write_form
 from expunge.records.checkpoint_loading import load_into
 from expunge.records.hashing import state_hash
 from tiny_families import IMAGES, TEXTS, auto, tiny, transformers
@@ -48,6 +49,31 @@ def test_every_family_goes_in_and_comes_out(tmp_path, family):
     theirs = auto(family).from_pretrained(tmp_path / "theirs")
     assert state_hash(loaded.float().state_dict()) == state_hash(theirs.float().state_dict())
     assert state_hash(theirs.float().state_dict()) != state_hash(original.state_dict())
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("family", ["bert", "vit", "mixtral"])
+def test_the_form_of_a_folder_gives_the_same_output_as_the_folder(tmp_path, family):
+    torch.manual_seed(0)
+    original = tiny(family)
+    original.save_pretrained(tmp_path / "mine")
+    read, fresh = read_checkpoint(tmp_path / "mine"), type(original)(original.config).float()
+    load_into(fresh, read)
+    write_form(tmp_path / "form", read)
+    size = sum(t.nbytes for t in read.state.values())
+    assert (tmp_path / "form" / "form.pt").stat().st_size < size / 2
+    with torch.no_grad():
+        for parameter in fresh.parameters():
+            parameter.add_(1.0)
+    expected = write_checkpoint(tmp_path / "expected", fresh.state_dict(), like=read)
+    form, other = read_form(tmp_path / "form"), type(original)(original.config).float()
+    assert needs_model(form) == (family == "mixtral")
+    if needs_model(form):
+        complete_form(form, other)
+    out = write_checkpoint(tmp_path / "out", fresh.state_dict(), like=form)
+    assert sorted(f.name for f in out.iterdir()) == sorted(f.name for f in expected.iterdir())
+    assert (out / "model.safetensors").read_bytes() == (expected / "model.safetensors").read_bytes()
+    assert json.loads((out / "config.json").read_text()) == json.loads((expected / "config.json").read_text())
 
 
 def vit(folder, **options):

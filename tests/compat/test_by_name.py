@@ -13,12 +13,13 @@ torchvision = pytest.importorskip("torchvision", reason="torchvision is not inst
 from PIL import Image  # noqa: E402
 from timm.data import create_transform, resolve_data_config  # noqa: E402
 
-from expunge import ModelError  # noqa: E402
+from expunge import CheckpointError, ModelError  # noqa: E402
 from expunge.cli import main  # noqa: E402
 from expunge.models import build, check_name  # noqa: E402
 from expunge.models.by_name import data_options  # noqa: E402
 from expunge.models.preparation import prepared_spec  # noqa: E402
 from expunge.records.checkpoint import read_checkpoint  # noqa: E402
+from expunge.records.checkpoint_loading import load_into  # noqa: E402
 from expunge.sources.loading import load  # noqa: E402
 
 VIT = "timm:vit_tiny_patch16_224"
@@ -140,3 +141,65 @@ def test_a_model_of_timm_on_the_command_line(pictures, tmp_path, capsys):
         main(["init", str(tmp_path / "office"), *flags[:6], "--checkpoint", str(tmp_path / "vit.pth")]) == 0
     )
     assert "size=168&crop=160" in (tmp_path / "office" / "expunge.toml").read_text()
+
+
+# ---- arguments and folders of timm
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"global_pool": "max"}, {"output_stride": 16}, {"act_layer": "silu"}, {"global_pool": "avgmax"}],
+)
+def test_arguments_make_the_function_of_the_library(arguments):
+    torch.manual_seed(0)
+    theirs = timm.create_model("resnet10t", num_classes=3, **arguments).eval()
+    text = "&".join(f"{k}={v}" for k, v in arguments.items())
+    ours, plain = (
+        build(f"timm:{n}", num_classes=3, shape=(3, 64, 64)).eval()
+        for n in (f"resnet10t?{text}", "resnet10t")
+    )
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        for model in (ours, plain):
+            model.load_state_dict(theirs.state_dict())
+        assert torch.equal(ours(x), theirs(x)) and not torch.equal(plain(x), theirs(x))
+    with pytest.raises(ModelError, match="no_such_argument"):
+        build("timm:resnet10t?no_such_argument=1", num_classes=3, shape=(3, 64, 64))
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A folder of timm whose pooling, preparation and order of classes are not those of the architecture."""
+    torch.manual_seed(0)
+    model = timm.create_model("resnet10t", num_classes=3, global_pool="max")
+    model.pretrained_cfg.update(
+        mean=(0.1, 0.2, 0.3), std=(0.5, 0.5, 0.5), input_size=(3, 32, 32), crop_pct=1.0
+    )
+    labels = {"label_names": ["owl", "cat", "dog"]}
+    timm.models.save_for_hf(model, tmp_path / "saved", model_config=labels, safe_serialization=True)
+    return tmp_path / "saved"
+
+
+def test_a_folder_of_timm_brings_pooling_preparation_and_classes(saved, pictures):
+    spec = prepared_spec(f"folder:{pictures}", f"timm:{saved}")
+    for part in ("mean=0.1,0.2,0.3", "std=0.5,0.5,0.5", "size=32", "crop=32", f"classes={saved}"):
+        assert part in spec
+    source = load(spec)
+    assert list(source.classes) == ["owl", "cat", "dog"]
+    model = build(f"timm:{saved}", num_classes=3, shape=source.shape).eval()
+    load_into(model, read_checkpoint(saved))
+    theirs = timm.create_model(f"local-dir:{saved}", pretrained=True).eval()
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(model(x), theirs(x))
+    assert model.pretrained_cfg["mean"] == [0.1, 0.2, 0.3] or model.pretrained_cfg["mean"] == (0.1, 0.2, 0.3)
+    with pytest.raises(ModelError, match="describes 3 classes, but the data has 2"):
+        build(f"timm:{saved}", num_classes=2, shape=source.shape)
+
+
+def test_a_folder_of_timm_is_no_bare_parameters_of_a_model_by_name(saved):
+    model = build("timm:resnet10t", num_classes=3, shape=(3, 32, 32))
+    with pytest.raises(CheckpointError, match="give the model as timm:"):
+        load_into(model, read_checkpoint(saved))
+    with pytest.raises(ModelError, match=r"has no config\.json of timm"):
+        check_name(f"timm:{saved.parent}/none")

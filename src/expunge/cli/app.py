@@ -110,6 +110,9 @@ COMMANDS: dict[str, Command] = {
     ),
     "init": Command("project:init", "Make a project folder for deletion requests from a trained model."),
     "forget": Command("project:forget", "Answer deletion requests in a project folder."),
+    "export": Command(
+        "export:export", "Write the latest model of a project in the form of its original checkpoint."
+    ),
     "status": Command("project:status", "List the requests of a project, their states and drift."),
     "ledger": Command(
         "ledger:ledger", "Keep deletion requests and their receipts in one tamper-evident file."

@@ -40,7 +40,7 @@ class ModelFlags:
         data: The data: digits, fashion-mnist:DIR, cifar10:DIR, folder:DIR, images:FILE, webdataset:SHARDS, torchvision:NAME,
             text:FILE, hf:NAME, npz:FILE or package.module:factory. Options follow a '?': see docs/data.md.
         model: The model: a built-in name (cnn, mlp, airbench, resnet20, resnet18, vgg16_bn, vit_tiny, text_transformer),
-            hf-config:DIR or hf-weights:DIR (transformers), peft:DIR (an adapter), timm:NAME or torchvision:NAME, or
+            hf-config:DIR or hf-weights:DIR (transformers), peft:DIR (an adapter), timm:NAME, timm:DIR or torchvision:NAME, or
             package.module:factory. Those of other libraries also set how images are prepared, and hf-config the order of classes.
         device: Where the model is: cpu, cuda, cuda:1 or mps.
     """

@@ -27,6 +27,7 @@ EXAMPLES = {
     "without-3.safetensors",
     "init": "expunge init office --data digits --model cnn --checkpoint original.safetensors",
     "forget": "expunge forget --project office --class 3 --subject request-1 --due 2027-01-31",
+    "export": "expunge export unlearned.ckpt --project office",
     "status": "expunge status --project office",
     "ledger": "expunge ledger list requests.db",
     "ledger add": "expunge ledger add requests.db person-17 --due 2027-01-31",

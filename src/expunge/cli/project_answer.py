@@ -127,7 +127,8 @@ def _next_step(project: Project, found: Answer, model: str) -> str:
     bad = f"{_after_bad_verdict(project)} Then " if found.bad_verdicts else ""
     return (
         f"{bad}hand over the model with its receipt ({receipt}), and delete older models: they still know what was removed "
-        f"(`expunge status --project {project.path}` lists them)."
+        f"(`expunge status --project {project.path}` lists them). `expunge export OUT --project {project.path}` writes the model in the "
+        "form of the checkpoint that the project began with."
     )
 
 

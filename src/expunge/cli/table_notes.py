@@ -14,6 +14,18 @@ def table_notes(records: Sequence[Record]) -> list[str]:
     return [(f"{r.method}: " if several else "") + text for r in runs for text in _of_run(r)]
 
 
+def no_gain(record: Record) -> str:
+    """Return that the settings of a run did not improve on the original by the estimate that chose them; empty if they did."""
+    trials, used, untouched = (
+        record.details.get("trials", []),
+        used_trial(record),
+        record.details.get("trials_untouched"),
+    )
+    if used is None or untouched is None or trials[used]["distance"] < untouched:
+        return ""
+    return f"The original's was {untouched:.2f} points: by its own estimate, this model is no better than the original."
+
+
 def _of_run(record: Record) -> list[str]:
     # here, because the help of a command does not import torch
     from ..data.likeness import Target
@@ -23,7 +35,8 @@ def _of_run(record: Record) -> list[str]:
     trials = [Trial(**entry) for entry in record.details.get("trials") or ()]
     used = used_trial(record)
     if used is not None and record.ended != "diverged":
-        lines.append(f"The chosen settings had an estimated gap of {trials[used].gap_text}.")
+        worse = f" {text}" if (text := no_gain(record)) else ""
+        lines.append(f"The chosen settings had an estimated gap of {trials[used].gap_text}.{worse}")
     if len(trials) > 1:
         seconds = sum(trial.seconds for trial in trials)
         lines.append(

@@ -30,7 +30,7 @@ from ..training.processes import is_first_process
 from ..training.registry import METHODS, find, serves, unsuited_text
 from ..training.tracked import run_settings
 from ..tuning.checks import trial_problems
-from ..tuning.search import AUTO, Trial, tries
+from ..tuning.search import AUTO, tries
 from .checks import check_measures, problems_of, run_problems, scenario_of, scenario_problems
 from .compute_flags import ComputeFlags
 from .exit_codes import CHECK_FAILED
@@ -43,8 +43,9 @@ from .outputs import FAILURE, FailureFlags, deliver, note_status, refuse_failed,
 from .receipt_flags import RECEIPT, ReceiptFlags
 from .run_files import failed_file, trials_file, with_record, written
 from .settings_flags import FLAT, given, method_group, settings_flags
-from .terminal import came_back, notice, print_trials, progress, settings_line, show_outcomes
+from .terminal import came_back, notice, print_trials, progress, show_outcomes
 from .track_flags import TRACK, TrackFlags
+from .trial_lines import note_no_gain, print_chosen
 from .unlearn_flags import Request, UnlearnFlags
 
 TEXT = """Unlearn a forget set from a classifier's checkpoint, and audit the result.
@@ -189,9 +190,10 @@ def _finish(request: Request, out: Path, outcomes: list[Outcome], like: Checkpoi
     refuse_failed(out, outcome.run, outcome.record, request.failure, like)
     if is_first_process():
         deliver(out, lambda place: _write(request, place, outcome, like), request.failure)
-        _print_trials(outcome, request.flags.trials)
+        print_chosen(outcome, request.flags.trials)
         note_status(outcome.record, outcome.run)
         show_outcomes(outcomes, request.flags.report)
+        note_no_gain(outcome.record)
 
 
 def _write(request: Request, out: Path, outcome: Outcome, like: Checkpoint) -> list[str]:
@@ -268,10 +270,3 @@ def _note_on_trials(flags: UnlearnFlags, split: SplitFlags, checkpoint: Checkpoi
             f"trials are chosen on the validation samples; if {checkpoint.path.name} was trained on them too, the choice is poor. "
             "Add --validation-from test then."
         )
-
-
-def _print_trials(outcome: Outcome, asked: int | str) -> None:
-    trials = outcome.record.details.get("trials")
-    if trials and not outcome.run.kept_original:
-        all_tried = "" if asked in (len(trials), AUTO) else " (there are no more to try)"
-        print(f"settings, the best of {len(trials)} trials{all_tried}: {settings_line(Trial(**trials[0]))}")

@@ -5,16 +5,14 @@ Nothing is downloaded: a model has initial parameters until a checkpoint is load
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from difflib import get_close_matches
 from typing import Any
 
 from torch import nn
 
 from ..errors import MissingExtra, ModelError
-
-Options = dict[str, str]
+from . import timm_models
+from .timm_models import Options, normalisation, unknown
 
 # models of torchvision that repeat the normalisation inside where they come with published parameters
 TRANSFORM_INPUT = ("googlenet", "inception_v3")
@@ -35,7 +33,8 @@ def make(name: str, num_classes: int, shape: tuple[int, ...]) -> nn.Module:
     """Make a model with initial parameters.
 
     Args:
-        name: `timm:NAME`, `timm:NAME.TAG`, `torchvision:NAME` or `torchvision:NAME@WEIGHTS`.
+        name: `timm:NAME`, `timm:NAME.TAG`, `timm:NAME?argument=value` with arguments of `timm.create_model`, `timm:DIR` of a folder that
+            `save_for_hf` wrote, `torchvision:NAME` or `torchvision:NAME@WEIGHTS`.
         num_classes: Number of classes.
         shape: Shape (C, H, W) of one image.
 
@@ -49,6 +48,8 @@ def make(name: str, num_classes: int, shape: tuple[int, ...]) -> nn.Module:
     kind, _, model = name.partition(":")
     try:
         return _LIBRARIES[kind][1](model, num_classes, shape)
+    except ModelError:
+        raise
     # the libraries raise many types of errors
     except Exception as error:
         raise ModelError(
@@ -75,14 +76,6 @@ def data_options(name: str) -> Options:
     return _LIBRARIES[kind][2](model)
 
 
-def _timm() -> Any:
-    try:
-        import timm
-    except ImportError as error:
-        raise MissingExtra("models of timm", "vision") from error
-    return timm
-
-
 def _torchvision() -> Any:
     try:
         import torchvision
@@ -90,48 +83,6 @@ def _torchvision() -> Any:
     except (ImportError, RuntimeError) as error:
         raise MissingExtra("models of torchvision", "vision") from error
     return torchvision.models
-
-
-def _check_timm(name: str) -> None:
-    timm = _timm()
-    architecture, _, tag = name.partition(".")
-    if not timm.is_model(architecture):
-        raise ModelError(_unknown("timm", architecture, timm.list_models()))
-    tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
-    if tag and tag not in tags:
-        raise ModelError(f"timm has no {architecture} with the tag '{tag}'; its tags are {', '.join(tags)}.")
-
-
-def _make_timm(name: str, num_classes: int, shape: tuple[int, ...]) -> nn.Module:
-    config, size = _timm_config(name), {}
-    if config.fixed_input_size and tuple(config.input_size[1:]) != shape[1:]:
-        size = {"img_size": shape[1:]}
-    return _timm().create_model(name, num_classes=num_classes, in_chans=shape[0], **size)
-
-
-def _timm_config(name: str) -> Any:
-    _timm()
-    from timm.models import get_pretrained_cfg
-
-    return get_pretrained_cfg(name) or get_pretrained_cfg(name, allow_unregistered=True)
-
-
-def _timm_options(name: str) -> Options:
-    config = _timm_config(name)
-    if config is None:
-        return {}
-    from timm.data import resolve_data_config
-
-    resolved = resolve_data_config(pretrained_cfg=config.to_dict())
-    options = _normalisation(resolved["mean"], resolved["std"], resolved["interpolation"])
-    height, width = resolved["input_size"][1:]
-    whole = math.floor(height / resolved["crop_pct"])
-    if height != width or resolved["crop_mode"] == "border":
-        return options
-    if resolved["crop_mode"] == "center":
-        return {**options, "size": str(whole), "crop": str(height)}
-    # "squash" resizes both sides, and only then cuts
-    return {**options, "size": str(height)} if whole == height else options
 
 
 def _torchvision_parts(name: str) -> tuple[str, str]:
@@ -144,7 +95,7 @@ def _check_torchvision(name: str) -> None:
     model, weights = _torchvision_parts(name)
     known = models.list_models(module=models)
     if model not in known:
-        raise ModelError(_unknown("torchvision", model, known))
+        raise ModelError(unknown("torchvision", model, known))
     names = [w.name for w in models.get_model_weights(model)]
     if weights and weights not in names:
         raise ModelError(
@@ -165,25 +116,15 @@ def _torchvision_options(name: str) -> Options:
     if not len(weights):
         return {}
     used = (weights[chosen] if chosen else weights.DEFAULT).transforms()
-    options = _normalisation(used.mean, used.std, used.interpolation.value)
+    options = normalisation(used.mean, used.std, used.interpolation.value)
     return {**options, "size": str(used.resize_size[0]), "crop": str(used.crop_size[0])}
-
-
-def _normalisation(mean: Any, std: Any, interpolation: str) -> Options:
-    options = {k: ",".join(f"{v:.6g}" for v in values) for k, values in (("mean", mean), ("std", std))}
-    return options if interpolation == "bicubic" else {**options, "interpolation": interpolation}
-
-
-def _unknown(library: str, name: str, known: list[str]) -> str:
-    near = ", ".join(get_close_matches(name, known, 3)) or "those of its documentation"
-    return f"{library} has no classifier '{name}'; the nearest names are {near}."
 
 
 Library = tuple[
     Callable[[str], None], Callable[[str, int, tuple[int, ...]], nn.Module], Callable[[str], Options]
 ]
 _LIBRARIES: dict[str, Library] = {
-    "timm": (_check_timm, _make_timm, _timm_options),
+    "timm": (timm_models.check, timm_models.make, timm_models.data_options),
     "torchvision": (_check_torchvision, _make_torchvision, _torchvision_options),
 }
 KINDS = tuple(_LIBRARIES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..data.timm_folder import timm_config
 from ..sources.class_order import are_chosen, model_classes
 from ..sources.spec import IMAGE_SOURCES, check_spec
 from .by_name import KINDS, data_options
@@ -29,7 +30,7 @@ def prepared_spec(data: str, model: str) -> str:
     Args:
         data: A data spec, such as "folder:pictures".
         model: A model spec. Of timm and torchvision it adds the preparation of images, of `hf-config:DIR` and `hf-weights:DIR` that in
-            `preprocessor_config.json`, and of `hf-config:DIR` the order of classes.
+            `preprocessor_config.json`, and of `hf-config:DIR` and `timm:DIR` the order of classes.
 
     Raises:
         ExpungeError: The data spec is wrong, the model is unknown, or its `config.json` is broken.
@@ -60,7 +61,7 @@ def _options(model: str) -> dict[str, str]:
 
 
 def ordered_spec(data: str, model: str) -> str:
-    """Return a data spec with `classes=DIR` for a model `hf-config:DIR` whose `config.json` names its classes.
+    """Return a data spec with `classes=DIR` for a model `hf-config:DIR` or `timm:DIR` whose `config.json` names its classes.
 
     A table of texts whose `tokenizer` is in the same folder has that order without it.
 
@@ -72,7 +73,8 @@ def ordered_spec(data: str, model: str) -> str:
         ExpungeError: The data spec is wrong, or `config.json` is broken.
     """
     kind, _, folder = model.partition(":")
-    if kind != CONFIGURED:
+    folder = folder.partition("?")[0] if kind == "timm" else folder
+    if kind != CONFIGURED and not (kind == "timm" and timm_config(Path(folder).expanduser())):
         return data
     _, _, given = check_spec(data)
     place = Path(folder).expanduser()

@@ -15,12 +15,13 @@ from typing import Any
 from ..errors import ExpungeError, raise_all, write_error
 from ..receipts.ledger import Ledger
 from ..records.checkpoint_folders import weight_files
+from ..records.checkpoint_form import write_form
 from ..records.part_files import lock
 from ..records.request_file import answered_requests, requests_path, write_requests
 from .arguments import check_project, path_of
 from .folder import LEDGER, MODELS, STATE, check_new, create, sha256, write_state
 from .ledger_limits import public_key, read_states, write_limits
-from .places import MAKING, SETTINGS
+from .places import FORM_FOLDER, MAKING, SETTINGS
 from .predecessor import Predecessor, begin, predecessor_of
 from .setting_paths import fixed_paths
 from .settings import ProjectSettings, load_original
@@ -57,6 +58,7 @@ def make_folder(
         (work / MODELS).mkdir()
         name = f"{MODELS}/0000{file.suffix}"
         shutil.copyfile(file, work / name)
+        write_form(work / FORM_FOLDER, read)
         kept = write_requests(requests_path(work / name), answered) if answered else None
         drawn = begin(work, settings, source, read, answered, before, say)
         (work / SETTINGS).write_text(settings.to_toml(), encoding="utf-8")
@@ -68,6 +70,7 @@ def make_folder(
             "models": [{**model, "requests": sha256(kept) if kept else ""}],
             "requests": [],
             "moves": [],
+            "files": {f"{FORM_FOLDER}/{f.name}": sha256(f) for f in sorted((work / FORM_FOLDER).iterdir())},
             **({"drawn": drawn} if drawn is not None else {}),
         }
         write_state(work / STATE, state, ledger.path)

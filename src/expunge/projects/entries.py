@@ -23,8 +23,8 @@ class Entries(BaseModel):
     Args:
         data: The data: digits, fashion-mnist:DIR, cifar10:DIR, folder:DIR, images:FILE, webdataset:SHARDS, torchvision:NAME,
             text:FILE, hf:NAME, npz:FILE or package.module:factory. Options follow a '?': see docs/data.md.
-        model: The model: a built-in name such as cnn or resnet18, hf-config:DIR, hf-weights:DIR, peft:DIR, timm:NAME,
-            torchvision:NAME or package.module:factory.
+        model: The model: a built-in name such as cnn or resnet18, hf-config:DIR, hf-weights:DIR, peft:DIR,
+            timm:NAME, timm:DIR, torchvision:NAME or package.module:factory.
         device: Where the model is: cpu, cuda, cuda:1 or mps.
         ema: Entry of the first checkpoint that holds the model, if the file holds several.
         validation: Share of each class to draw for validation.

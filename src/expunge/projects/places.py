@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 SETTINGS = "expunge.toml"
+# folder with the form of the checkpoint that a project began with
+FORM_FOLDER = "form"
 # file whose lock a process holds while it makes a project
 MAKING = ".making"
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ..data.timm_folder import timm_config
 from ..models.adapters import KIND
 from ..models.pretrained import FOLDERS
 from ..sources.spec import PATH_OPTIONS, PATHS
@@ -28,7 +29,8 @@ def fixed_paths(values: dict[str, Any], folder: Path | None = None) -> dict[str,
     if isinstance(model := values.get("model"), str):
         kind, colon, rest = model.partition(":")
         place, question, query = rest.partition("?")
-        if colon and place and kind in (*FOLDERS, KIND) and _at(place, base).exists():
+        is_folder = kind in (*FOLDERS, KIND) or (kind == "timm" and bool(timm_config(_at(place, base))))
+        if colon and place and is_folder and _at(place, base).exists():
             if query.startswith("base=") and _at(query[5:], base).exists():
                 query = f"base={_at(query[5:], base)}"
             changed["model"] = f"{kind}:{_at(place, base)}{question}{query}"

@@ -69,10 +69,10 @@ def verify(
     if intact is None:
         return checks
     statement = intact.statement
-    before, commitment = statement["model_before"], statement["forget_commitment"]
+    before, after, commitment = (statement[k] for k in ("model_before", "model_after", "forget_commitment"))
     of_original = partial(_hash_of_original, expected=before)
     hashed: list[tuple[str, str, Any, str | None, Callable[[Any], str]]] = [
-        ("model", "the model after the run", model, statement["model_after"], _hash_of_model),
+        ("model", "the model after the run", model, after, partial(_hash_of_result, expected=after)),
         ("original", "the model before the run", original, before, of_original),
         ("record", "the record of the run", record, statement["record"], record_hash),
         ("mask", "the mask", mask, statement["mask"], _hash_of_mask),
@@ -140,6 +140,13 @@ def _hash_of_model(source: Model) -> str:
     return model_hash(source)
 
 
+def _hash_of_result(source: Model, expected: str) -> str:
+    """The expected hash if an exported file has it under the names of the model, else the hash of the state by its own names."""
+    from ..records.surplus import exported_state
+
+    return expected if exported_state(source, expected) is not None else _hash_of_model(source)
+
+
 def _hash_of_mask(mask: Mapping[str, Tensor]) -> str:
     from ..records.hashing import mask_hash
 
@@ -155,20 +162,20 @@ def _hash_of_original(source: Model, expected: str) -> str:
 
 def _check_contents(path: str | os.PathLike[str]) -> list[Check]:
     """Check that a torch file holds the model and no other tensors. The hash covers all tensors of a safetensors file."""
-    from ..records.surplus import surplus
+    from ..records.surplus import surplus, values_beside
 
     try:
-        texts = surplus(path)
+        texts, beside = surplus(path), values_beside(path)
     except (ExpungeError, OSError):
         # the check of the model reports it
         return []
-    if not texts and Path(path).suffix == ".safetensors":
+    if not texts and not beside and Path(path).suffix == ".safetensors":
         return []
     return [
         Check.of(
             "contents",
             not texts,
-            "the file holds this model and no other tensors",
+            f"the file holds this model and {f'{beside:,} values of' if beside else 'no'} other tensors",
             f"the file holds more than this model: {', '.join(texts)}; do not hand it over",
         )
     ]
@@ -200,10 +207,11 @@ def _check_kept(
 ) -> Check:
     """Check that the parameters outside the mask are bit-identical. Tensors that the mask does not name are not compared."""
     from ..records.hashing import load_weights
-    from ..records.surplus import state_with_hash
+    from ..records.surplus import exported_state, state_with_hash
 
     first = state_with_hash(before, statement["model_before"]) or load_weights(before)
-    second, stated = load_weights(after), statement.get("mask_names")
+    second = exported_state(after, statement["model_after"]) or load_weights(after)
+    stated = statement.get("mask_names")
     moved = moved_outside(first, second, mask, stated)
     unsure = stated is None and (trusts_names(mask, first) or trusts_names(mask, second))
     return Check.of(

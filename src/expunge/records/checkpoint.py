@@ -24,7 +24,7 @@ from .checkpoint_contents import OPTIMIZER, Keys, dotted
 from .checkpoint_files import read_file
 from .checkpoint_folders import files_left_out, write_folder
 from .checkpoint_reading import Content, choose_state, separate
-from .checkpoint_totals import METADATA_ENTRY, MOST_LISTED
+from .checkpoint_totals import METADATA_ENTRY, MODEL_NAMES, MOST_LISTED
 from .file_names import file_suffix
 from .output_parts import has_prefix, insert
 from .tensor_memory import own_memory, unshared, without_repeats
@@ -55,6 +55,7 @@ class Checkpoint:
             of an adapter.
         repeats: {name in the model: name of the same tensor that the file has}, of tied tensors that the file does not repeat.
         convert: Turns a state of the model into the tensors of the file, where the file divides them otherwise.
+        in_file: Zeros with the names, shapes and dtypes of the tensors of the file, where `convert` makes them.
         notices: Sentences that the user should read.
     """
 
@@ -73,6 +74,7 @@ class Checkpoint:
     names: dict[str, str] = field(default_factory=dict)
     repeats: dict[str, str] = field(default_factory=dict)
     convert: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None
+    in_file: dict[str, Tensor] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
 
     @property
@@ -191,13 +193,10 @@ def write_checkpoint(
     if like is not None and file.exists() and like.path.exists() and file.samefile(like.path):
         raise CheckpointError(f"{file} is the input, which is never overwritten; give another output file.")
     prefix = like.prefix if like is not None and not has_prefix(state, like.prefix, like.state) else ""
-    counters = like.counters if like is not None else {}
-    names = like.names if like is not None else {}
+    counters, names = (like.counters, like.names) if like is not None else ({}, {})
     versions = add_prefix(versions_of(state), prefix) if like is not None and not names else {}
-    if like is not None and like.convert is not None:
-        state = like.convert(dict(state))
     if like is not None:
-        state = without_repeats(state, like.repeats)
+        state = without_repeats(like.convert(dict(state)) if like.convert else state, like.repeats)
     tensors = own_memory({**counters, **{prefix + names.get(k, k): v for k, v in state.items()}})
     texts = {**_inherited(like), **dict(metadata or {})}
     suffix = file_suffix(named or file)
@@ -234,7 +233,7 @@ def _inherited(like: Checkpoint | None) -> dict[str, str]:
     """The metadata that an output takes from its input, and what it did not take."""
     if like is None:
         return {}
-    texts = {k: v for k, v in like.metadata.items() if k not in ("dropped", "entry")}
+    texts = {k: v for k, v in like.metadata.items() if k not in ("dropped", "entry", MODEL_NAMES)}
     return texts | dropped_metadata(like)
 
 

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from ..data.timm_folder import folder_problem
 from ..errors import CheckpointError, raise_all
 from ..torch_utils.prepared import unwrapped
 from .checkpoint import Checkpoint
+from .checkpoint_folders import WEIGHTS
 from .checkpoint_names import fit_names, part_that_fits
 from .checkpoint_totals import METADATA_ENTRY
 from .checkpoint_values import (
@@ -21,6 +23,7 @@ from .checkpoint_values import (
     unusable_tensors,
     value_problems,
 )
+from .kept_scores import score_notices
 from .tensor_memory import same_memory
 from .versions import remove_prefix, with_versions
 
@@ -46,6 +49,9 @@ def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
     model = unwrapped(model)
     if checkpoint.metadata.get(METADATA_ENTRY) == "mask":
         raise CheckpointError(f"{checkpoint.path} is a mask, not a model; give a checkpoint.")
+    folder = checkpoint.path.parent if checkpoint.path.name in WEIGHTS else checkpoint.path
+    if problem := folder_problem(folder, getattr(model, "made_by", "")):
+        raise CheckpointError(problem)
     expected = model.state_dict()
     _restore_prefix(expected, checkpoint)
     fit_names(model, expected, checkpoint)
@@ -69,6 +75,7 @@ def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
         problems = [hint, *problems] if hint else problems
     raise_all([f"{checkpoint.path}: {p}" for p in problems], CheckpointError)
     checkpoint.notices += _precision_notices(expected, checkpoint)
+    checkpoint.notices += score_notices(checkpoint.path.name, checkpoint.rest)
 
 
 def _values(model: nn.Module) -> list[tuple[Tensor, Tensor]]:

@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ..errors import CheckpointError
 from .checkpoint import Checkpoint, prefix_notice
 from .checkpoint_contents import MOST_NUMBERS, PREFIXES, dotted
+from .older_names import drop_leftovers, weight_norm_rule
 
 
 def fit_names(model: nn.Module, expected: Mapping[str, Any], checkpoint: Checkpoint) -> None:
@@ -33,6 +34,7 @@ def fit_names(model: nn.Module, expected: Mapping[str, Any], checkpoint: Checkpo
     Raises:
         CheckpointError: A published buffer has other values than in the model.
     """
+    drop_leftovers(model, expected, checkpoint)
     _set_constants_aside(model, checkpoint)
     _set_others_aside(expected, checkpoint)
     state = checkpoint.state
@@ -110,25 +112,40 @@ def _fitting_starts(expected: Mapping[str, Any], state: Mapping[str, Tensor]) ->
     return sorted(p for p in starts if all(p + k in state for k in wanted))
 
 
-def _convert(model: nn.Module, checkpoint: Checkpoint) -> None:
-    """Let transformers join or divide the tensors of a file, as `from_pretrained` does. An output has those of the file."""
+class Converted(NamedTuple):
+    """A state with the names of a model, and the function that makes the tensors of the file from one."""
+
+    state: dict[str, Tensor]
+    revert: Callable[[dict[str, Tensor]], dict[str, Tensor]]
+
+
+def converted_by_library(model: nn.Module, state: Mapping[str, Tensor]) -> Converted | None:
+    """Let transformers join or divide the tensors of a file, as `from_pretrained` does. None if it cannot."""
     library = sys.modules.get("transformers")
     if library is None or not isinstance(model, library.PreTrainedModel):
-        return
+        return None
     from transformers.core_model_loading import revert_weight_conversion
 
     try:
         loaded, report = type(model).from_pretrained(
-            None, config=model.config, state_dict=dict(checkpoint.state), output_loading_info=True
+            None, config=model.config, state_dict=dict(state), output_loading_info=True
         )
     # transformers raises many types of errors; the names are then refused as they are
     except Exception:
-        return
+        return None
     if any(report.values()):
-        return
+        return None
     model._weight_conversions = loaded._weight_conversions  # type: ignore[assignment]
-    checkpoint.state = loaded.state_dict()
-    checkpoint.convert = partial(revert_weight_conversion, model)  # type: ignore[arg-type]
+    return Converted(loaded.state_dict(), partial(revert_weight_conversion, model))  # type: ignore[arg-type]
+
+
+def _convert(model: nn.Module, checkpoint: Checkpoint) -> None:
+    """Convert the tensors of a file as transformers does. An output has those of the file."""
+    found = converted_by_library(model, checkpoint.state)
+    if found is None:
+        return
+    checkpoint.in_file = {k: t.new_zeros(1).expand(t.shape) for k, t in checkpoint.state.items()}
+    checkpoint.state, checkpoint.convert = found
     checkpoint.notices.append(
         f"{checkpoint.path.name} divides the tensors otherwise than the model; transformers converts them, and an output has "
         "those of the file."
@@ -149,7 +166,7 @@ def _fit_adapter(model: nn.Module, expected: Mapping[str, Any], checkpoint: Chec
         if names.keys() == checkpoint.state.keys() and all(names.values()):
             checkpoint.state = {**expected, **{names[k]: v for k, v in checkpoint.state.items()}}
             checkpoint.names = {own: name for name, own in names.items()}
-            checkpoint.convert = partial(_part, frozenset(names.values()))
+            checkpoint.convert = partial(part_of_state, frozenset(names.values()))
             checkpoint.notices.append(
                 f"{checkpoint.path.name} holds an adapter of {len(names)} tensors; the base model stays as it is, and an output has "
                 "the adapter alone."
@@ -158,7 +175,8 @@ def _fit_adapter(model: nn.Module, expected: Mapping[str, Any], checkpoint: Chec
     return False
 
 
-def _part(names: Collection[str], state: dict[str, Tensor]) -> dict[str, Tensor]:
+def part_of_state(names: Collection[str], state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of a state with these names."""
     return {name: tensor for name, tensor in state.items() if name in names}
 
 
@@ -177,6 +195,8 @@ def _candidates(model: nn.Module, expected: Mapping[str, Any], names: list[str])
     rules: list[Callable[[str], str]] = [str, _without_wrappers]
     if published := getattr(model, "published_names", ()):
         rules.append(lambda name: _replaced(_without_wrappers(name), published))
+    if parametrized := weight_norm_rule(expected):
+        rules.append(lambda name: parametrized(_without_wrappers(name)))
     for rule in rules:
         new = {name: rule(name) for name in names}
         for head in ["", *_heads(new.values())]:

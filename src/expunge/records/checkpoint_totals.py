@@ -30,6 +30,8 @@ LONGEST_NAME, LONGEST_PATH = 100, 1_000
 MOST_LISTED = 50
 # entry that marks metadata of Expunge
 METADATA_ENTRY = "expunge"
+# metadata of an exported file: the names that its tensors have in the model; no output inherits it
+MODEL_NAMES = "model_names"
 # longest texts of the metadata that Expunge writes; "requests" has no limit but one for each request
 OWN = {
     "expunge": 100,
@@ -46,6 +48,7 @@ OWN = {
     "dropped": LONGEST_TEXT,
     "entry": LONGEST_PATH,
     "format": 100,
+    MODEL_NAMES: 1_000_000,
 }
 LONGEST_REQUEST = 1_000
 # largest version of a module of torch is far below

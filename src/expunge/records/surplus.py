@@ -10,11 +10,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..errors import ModelError
+from ..errors import CheckpointError, ModelError
 from .checkpoint import Checkpoint, read_checkpoint
 from .checkpoint_contents import counters_of, plain_names
 from .checkpoint_reading import candidates
 from .hashing import load_weights, state_hash
+from .model_names import ModelPart, model_part
 from .tensor_memory import spare_bytes
 from .torch_reading import METADATA_FILE, read_torch_file
 
@@ -69,11 +70,42 @@ def _unread_files(checkpoint: Checkpoint, tensors: list[Tensor]) -> list[str]:
     return [f"files of the archive that torch does not read: {', '.join(unknown)}"] if unknown else []
 
 
+def exported_state(source: object, digest: str) -> Mapping[str, Tensor] | None:
+    """Return the model in an exported file, by the names of the model, if it has this `state_hash`.
+
+    A file may hold few values of tensors that are not of the model. None for a file with more, and for one that is no export.
+    """
+    part = _export(source)
+    if part is None or not part.few_others:
+        return None
+    try:
+        return part.state if state_hash(part.state) == digest else None
+    except ModelError:
+        return None
+
+
+def values_beside(path: str | os.PathLike[str]) -> int:
+    """Return the number of values in an exported file that are not of the model."""
+    part = _export(path)
+    return 0 if part is None else sum(t.numel() for t in part.others.values())
+
+
+def _export(source: object) -> ModelPart | None:
+    if not isinstance(source, str | os.PathLike):
+        return None
+    try:
+        return model_part(read_checkpoint(source))
+    except CheckpointError:
+        return None
+
+
 def state_with_hash(source: object, digest: str) -> Mapping[str, Tensor] | None:
     """Return the state of a model, state dict or file that has this `state_hash`; of a torch file, any state in it."""
     first: Mapping[str, Tensor] = load_weights(source)  # type: ignore[arg-type]
     if state_hash(first) == digest:
         return first
+    if (exported := exported_state(source, digest)) is not None:
+        return exported
     if not isinstance(source, str | os.PathLike) or Path(source).suffix == ".safetensors":
         return None
     for _, _, entries in candidates(read_torch_file(Path(source))):

@@ -1,4 +1,4 @@
-"""The order of classes that a model of transformers was trained with: `id2label` in the `config.json` of its folder."""
+"""The order of classes that a model was trained with: `id2label` (transformers) or `label_names` (timm) in `config.json`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..data.timm_folder import timm_labels
 from ..errors import ExpungeError
 from .labels import SHOWN_LABELS, alike, plain
 from .source import Source, with_classes
@@ -38,7 +39,8 @@ def model_classes(folder: Path | None) -> list[str]:
         ExpungeError: `config.json` is broken, or its `id2label` maps no numbers to names.
     """
     try:
-        return ordered(read_config(folder).get("id2label") or {})
+        config = read_config(folder)
+        return timm_labels(config) or ordered(config.get("id2label") or {})
     except (AttributeError, TypeError, ValueError) as error:
         raise ExpungeError(
             f"`id2label` in {folder}/config.json does not map class numbers to names: {error}; correct or remove it."
@@ -87,7 +89,8 @@ def in_model_order(source: Source, folder: Path) -> Source:
     classes = model_classes(folder)
     if not classes:
         raise ExpungeError(
-            f"{folder}/config.json names no classes in `id2label`; give classes=FOLDER with a folder that save_pretrained wrote."
+            f"{folder}/config.json names no classes in `id2label` or `label_names`; give classes=FOLDER with a folder that "
+            "save_pretrained or save_for_hf of timm wrote."
         )
     if not are_chosen(classes) or source.classes == classes:
         return source

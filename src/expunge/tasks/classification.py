@@ -19,7 +19,7 @@ from .class_order import class_order_problems
 from .forward_check import forward_problems
 from .head import candidates, check_takes_part, named_head, only_head, traced_head
 from .input_checks import input_problems
-from .model_checks import lacks_values, parameter_problems
+from .model_checks import lacks_values, parameter_problems, warn_of_several_labels
 from .outputs import logits_in
 from .predictions import Predictions
 from .task import Task
@@ -229,6 +229,7 @@ class Classification(Task):
             problems.append(
                 f"the task has {self.num_classes} classes; a classifier needs at least 2 (replace one output by two)."
             )
+        warn_of_several_labels(model)
         problems += class_order_problems(model, samples.data.classes)
         labels = samples.data.labels
         if not samples.data.has_classes:

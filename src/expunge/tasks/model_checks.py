@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 
 import torch
@@ -91,6 +92,17 @@ def _shared_problems(model: nn.Module) -> list[str]:
             "(decoder.weight.data = decoder.weight.data.clone())."
         )
     return problems
+
+
+def warn_of_several_labels(model: nn.Module) -> None:
+    """Warn that the configuration of a model of transformers says that a sample may have several labels."""
+    if getattr(getattr(model, "config", None), "problem_type", None) == "multi_label_classification":
+        warnings.warn(
+            "config.json has problem_type 'multi_label_classification', so each output was trained by itself, and this task applies one "
+            "softmax over all classes; use a task of your own (examples/multi_label.py), unless each sample has one class.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 def lacks_values(model: nn.Module) -> bool:

@@ -119,6 +119,13 @@ def _mode_problems(eval: Tensor, training: Tensor) -> list[str]:
         return [
             f"the model returns probabilities in {mode} mode only; return logits in both modes, without softmax."
         ]
+    if kinds["eval"]:
+        warnings.warn(
+            "the model returns probabilities (no value is negative, and each row adds up to 1), and the loss applies a softmax to them "
+            "once more; return logits, without softmax, unless the model was trained in this way.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     return []
 
 

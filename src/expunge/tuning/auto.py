@@ -23,7 +23,7 @@ from ..training.method import GradientMethod, Method
 from ..training.run import Run
 from ..training.unseen_check import unseen_problems
 from .estimate import removes_only_classes
-from .search import ENOUGH, Space, Trial, next_settings, search_space
+from .search import ENOUGH, Space, Trial, next_settings, rate_factor, search_space
 
 # the largest number of trials
 MOST = 8
@@ -45,6 +45,9 @@ def adapt(method: Method, model: nn.Module, split: Split, task: Task, fixed: Col
         task: The task of the model.
         fixed: Names of fields that stay as they are.
     """
+    if (factor := rate_factor(method)) != 1 and "lr" not in fixed:
+        # the learning rates of a method are those of its own optimizer
+        method = replace(method, lr=float(f"{method.lr * factor:.3g}"))  # type: ignore[attr-defined, call-arg]
     run = Run(model, split.after(requests_of(model)).for_method, task)
     return replace(method, **{k: v for k, v in method.adapted(run).items() if k not in fixed})
 
@@ -56,6 +59,21 @@ def can_search(method: Method, split: Split, task: Task, fixed: Collection[str] 
     """
     known = len(split.validation) > 0 or removes_only_classes(split)
     return "scores" in task.offers and known and bool(search_space(method, fixed))
+
+
+def all_fixed(method: Method, split: Split, task: Task, fixed: Collection[str]) -> str:
+    """Return that every field which trials choose is fixed, as a sentence. The run is then compared with the original as the only trial.
+
+    Empty if there are settings to try, or nothing to compare by.
+    """
+    known = len(split.validation) > 0 or removes_only_classes(split)
+    if "scores" not in task.offers or not known or not type(method).search or search_space(method, fixed):
+        return ""
+    names = ", ".join(type(method).search)
+    return (
+        f"every setting that trials of {method.name()} choose ({names}) is fixed, so no settings were tried; the run is compared with the "
+        "original."
+    )
 
 
 def why_no_search(method: Method, split: Split, fixed: Collection[str]) -> dict[str, Any]:
@@ -96,6 +114,8 @@ class AutoSearch:
         """Return the settings to try next, or None if the search is over."""
         if not done:
             return dict(self.own)
+        if not self.space:
+            return None
         if len(done) >= MOST or min(t.distance for t in done) <= self.enough:
             return None
         # where nothing is forgotten yet, all distances are about equal, and the latest trial was the strongest
@@ -144,7 +164,7 @@ def search_for(
         weaker: Whether the search goes on with weaker settings where it is stuck.
     """
     space = {name: _ladder(name, values, method) for name, values in search_space(method, fixed).items()}
-    if isinstance(method, GradientMethod) and "epochs" not in fixed:
+    if space and isinstance(method, GradientMethod) and "epochs" not in fixed:
         passes = _passes(method, Run(model, split.for_method, task))
         space = dict([*list(space.items())[:1], ("epochs", passes), *list(space.items())[1:]])
     own = {name: getattr(method, name) for name in space}

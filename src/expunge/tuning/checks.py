@@ -42,7 +42,8 @@ def tuning_problems(
     by: By,
     retrained: Evaluation | None,
 ) -> list[str]:
-    problems = trial_problems(method, count, fixed)
+    # one trial of fixed settings compares them with the original
+    problems = trial_problems(method, count, () if count == AUTO else fixed)
     if by not in get_args(By):
         problems.append(f"trials cannot be chosen by {by!r}; choose by {' or '.join(get_args(By))}.")
     if by == "gap" and retrained is None:

@@ -18,6 +18,8 @@ import numpy as np
 from ..data.likeness import FEW, count_text, few_text
 from ..training.method import Method
 
+# ratio of usual learning rates of SGD (0.1) and Adam (1e-3)
+ADAM_TO_SGD = 100.0
 # number of coarse trials, between the method's own settings and the finer trials
 COARSE = 2
 # an estimated gap, in percentage points, that ends the search
@@ -98,6 +100,22 @@ def count_for(method: Method | type[Method] | str, count: Count, kind: str = "un
     return None if count == AUTO and (isinstance(method, Method) or kind != "unlearn") else count
 
 
+def rate_factor(method: Method) -> float:
+    """Return the factor on the learning rates of a method for an optimizer that is not its own.
+
+    A step of Adam changes each parameter by about the learning rate, whatever the gradient, so SGD's rates are too large for it.
+
+    Example:
+        >>> from expunge import SalUn
+        >>> rate_factor(SalUn()), rate_factor(SalUn(optimizer="adamw"))
+        (1.0, 0.01)
+    """
+    used, own = getattr(method, "optimizer", ""), getattr(type(method), "optimizer", "")
+    if (used == "sgd") == (own == "sgd"):
+        return 1.0
+    return 1 / ADAM_TO_SGD if own == "sgd" else ADAM_TO_SGD
+
+
 def search_space(method: Method, fixed: Collection[str] = ()) -> Space:
     """Return the values that trials may give each field: those of `search` and the method's own.
 
@@ -105,9 +123,11 @@ def search_space(method: Method, fixed: Collection[str] = ()) -> Space:
         method: The method with its own settings.
         fixed: Names of fields to leave out.
     """
-    space: Space = {}
+    space, factor = Space(), rate_factor(method)
     for name, values in type(method).search.items():
         if name not in fixed:
+            if name == "lr" and factor != 1:
+                values = tuple(float(f"{v * factor:.3g}") for v in values)
             own_value = getattr(method, name)
             space[name] = list(values) if own_value in values else sorted([*values, own_value])
     return space

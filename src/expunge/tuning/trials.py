@@ -20,7 +20,7 @@ from ..training.execute import execute, keep_original
 from ..training.method import Method
 from ..training.processes import ProcessGroup
 from ..training.run import Compute, Run
-from .auto import BY_RETAIN, adapt, can_search, proposals, why_no_search
+from .auto import BY_RETAIN, adapt, all_fixed, can_search, proposals, why_no_search
 from .caution import cautious_distance, gap_error
 from .checks import tuning_problems
 from .estimate import (
@@ -170,13 +170,20 @@ def choose(
         return method, None, {}
     if count == AUTO and (method.paper or "scores" not in task.offers):
         return method, None, {}
-    if count == AUTO and not can_search(method, split, task, fixed):
+    note = all_fixed(method, split, task, fixed) if count == AUTO else ""
+    if count == AUTO and not note and not can_search(method, split, task, fixed):
         return adapt(method, model, split, task, fixed), None, why_no_search(method, split, fixed)
+    if note:
+        warnings.warn(note, RuntimeWarning, 2)
     tuned = tune(model, split, method, task, count=count, fixed=fixed, may_keep=may_keep, **options)
     details: dict[str, Any] = {
         "trials": [asdict(t) for t in tuned.trials],
         "trials_untouched": tuned.untouched,
-        "notes": [*tuned.notes, *([] if len(split.unseen) or options.get("by") == "gap" else [BY_RETAIN])],
+        "notes": [
+            *([note] if note else []),
+            *tuned.notes,
+            *([] if len(split.unseen) or options.get("by") == "gap" else [BY_RETAIN]),
+        ],
     }
     if count != AUTO or tuned.improved:
         return tuned.method, tuned.run, details

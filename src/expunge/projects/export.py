@@ -1,0 +1,111 @@
+"""Write the latest model of a project in the form of the checkpoint that the project began with, with a receipt of this file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ..errors import ExpungeError, raise_all
+from ..receipts.issue import file_hash
+from ..receipts.receipt import Receipt
+from ..receipts.signing import signed
+from ..records.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from ..records.checkpoint_form import FORM, complete_form, file_names, needs_model, read_form
+from ..records.checkpoint_totals import MODEL_NAMES
+from ..records.file_names import beside
+from ..records.model_names import names_text
+from ..records.together import staged, together
+from .arguments import path_of
+from .file_checks import check_files
+from .folder import Folder, sha256
+from .ledger_limits import signing_key
+from .places import FORM_FOLDER
+from .prepared import prepare, say_nothing
+from .settings import read_settings
+
+_BACKUP = "restore it from a backup"
+
+
+def export_model(
+    project: Path | str, out: Path | str, say: Callable[[str], None] = say_nothing
+) -> tuple[Path, Path]:
+    """Write the latest model as the original was: its nesting, prefix, names, small plain entries and configuration.
+
+    The receipt beside it is that of the run, with the same id, in a new envelope that has the hash of this file.
+
+    Args:
+        project: The folder of the project. It stays as it is.
+        out: The output. Its suffix decides between safetensors and a torch file. Without one, it is a folder if the original was one.
+        say: Called with notes for the user.
+
+    Returns:
+        The checkpoint and its receipt.
+
+    Raises:
+        ExpungeError: The project has made no run, a file of it is missing or was changed, or the output cannot be written.
+
+    Example:
+        >>> export_model("office", "unlearned.ckpt")  # doctest: +SKIP
+        (PosixPath('unlearned.ckpt'), PosixPath('unlearned.receipt.json'))
+    """
+    folder, place = Folder(path_of("the folder", project)), path_of("the output", out)
+    if folder.path.resolve() in place.resolve().parents:
+        raise ExpungeError(f"{place} is in the folder of the project; name an output outside of it.")
+    check_files(folder, say)
+    state, settings = folder.state(), read_settings(folder.settings_file)
+    if len(state["models"]) == 1:
+        raise ExpungeError(
+            f"{folder.path} has made no run, so its model is the checkpoint that it began with; use `expunge forget` first."
+        )
+    form = _form(folder, state)
+    file = folder.find(state["models"][-1]["file"], state)
+    if needs_model(form):
+        complete_form(form, prepare(folder, say).model)
+    stored = read_checkpoint(file)
+    tensors = _tensors(stored, form)
+    metadata = dict(stored.metadata)
+    if form.convert is not None:
+        say(
+            f"{place.name} has other tensors than the model, so its receipt can only be verified with {file}."
+        )
+    elif names := names_text(file_names(form, tensors), form.prefix, list(form.counters)):
+        metadata[MODEL_NAMES] = names
+    receipt = Receipt.load(
+        folder.find(str(Path(state["models"][-1]["file"]).with_suffix(".receipt.json")), state)
+    )
+    paper = beside(place, ".receipt.json")
+    with together(place):
+        write_checkpoint(place, tensors, like=form, metadata=metadata)
+        files = {k: v for k, v in receipt.envelope.get("files", {}).items() if k != "model"}
+        if (written := staged(place)).is_file():
+            files["model"] = file_hash(written)
+        key, passphrase = signing_key(settings)
+        signed(replace(receipt, envelope={**receipt.envelope, "files": files}), key, passphrase).save(paper)
+    return place, paper
+
+
+def _form(folder: Folder, state: dict[str, Any]) -> Checkpoint:
+    """Return the form of the original, after a check that its files are those that `init` wrote."""
+    hashes = {name: h for name, h in state.get("files", {}).items() if Path(name).parts[0] == FORM_FOLDER}
+    if f"{FORM_FOLDER}/{FORM}" not in hashes:
+        raise ExpungeError(
+            f"{folder.path} was made by an earlier version, which did not keep the form of the original; begin a new project with the "
+            "original's form: `expunge init NEW --checkpoint FILE`, where FILE is the latest model as your own code writes it."
+        )
+    paths = {folder.path / name: digest for name, digest in hashes.items()}
+    raise_all([f"{path} is missing; {_BACKUP}." for path in paths if not path.is_file()])
+    raise_all([f"{path} was changed; {_BACKUP}." for path, digest in paths.items() if sha256(path) != digest])
+    return read_form(folder.path / FORM_FOLDER)
+
+
+def _tensors(stored: Checkpoint, form: Checkpoint) -> dict[str, Tensor]:
+    """Return the tensors of the latest model by the names that the model has."""
+    state = stored.state
+    if state.keys() != form.state.keys():
+        state = {**stored.counters, **{stored.prefix + name: tensor for name, tensor in state.items()}}
+    # safetensors does not keep the order of the model
+    return {name: state[name] for name in (*form.state, *state) if name in state}
