@@ -43,7 +43,7 @@ class ItemReader(Dataset):
         label: The entry of an item that holds the label.
         collate: The user's function that makes a batch of items; None for the one of `DataLoader`.
         seed: Seed of the pass. Equal batches of a pass with equal seeds draw the same random numbers.
-        want: Whether to return the inputs or the labels of a batch.
+        want: What to return of a batch: "inputs", "labels", or "both" as a pair, which needs a `collate`.
     """
 
     def __init__(
@@ -69,12 +69,12 @@ class ItemReader(Dataset):
         number = zlib.crc32(np.asarray(positions, np.int64).tobytes(), self.seed & 0xFFFFFFFF)
         with drawing_from((self.seed >> 32 << 32 | number) % 2**63, self._held):
             try:
-                return self._batch(positions, self._read(positions))
+                return self._batch(positions, self.items(positions))
             except ExpungeError as error:
                 return Failure(error.problems)
 
-    def _read(self, positions: Sequence[int]) -> list[Any]:
-        """The items. Raises `ExpungeError` that names each item that the data set cannot give."""
+    def items(self, positions: Sequence[int]) -> list[Any]:
+        """Return the items. Raises `ExpungeError` that names each item that the data set cannot give."""
         many = getattr(self.dataset, "__getitems__", None)
         try:
             return list(many(positions)) if callable(many) else [self.dataset[k] for k in positions]
@@ -135,7 +135,9 @@ class ItemReader(Dataset):
                 f"the collate function returned {size} samples for {len(positions)} items (first: {positions[0]}); it must leave "
                 "none out. Give a torch.utils.data.Subset with the samples you mean."
             )
-        return labels if self.want == "labels" else inputs
+        if self.want == "labels":
+            return labels
+        return (inputs, labels) if self.want == "both" else inputs
 
 
 def split_batch(batch: Any, label: str) -> tuple[Any, Any]:
