@@ -135,7 +135,8 @@ def _images(
         data.append(
             image_data(images, classes, encodable(path.name), ids, groups, int(options.get("workers", 0)))
         )
-    return Source(data[0], data[1], classes, resize.shape, encodable(path.name))
+    by_row = columns["id"] not in tables[0].columns
+    return Source(data[0], data[1], classes, resize.shape, encodable(path.name), row_ids=by_row)
 
 
 def _loaded(path: Path, config: str | None) -> Mapping[str, Any]:

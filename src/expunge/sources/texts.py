@@ -106,7 +106,8 @@ def texts_of(
         data(p, ids)
         for p, ids in zip(parts, part_ids(tables, parts, columns["id"], columns["text"]), strict=True)
     )
-    return Source(train, test, classes, input_shape(train), encodable(name))
+    by_row = columns["id"] not in tables[0].columns
+    return Source(train, test, classes, input_shape(train), encodable(name), row_ids=by_row)
 
 
 def _classes(
