@@ -18,7 +18,7 @@ from torch.utils.data import Dataset, default_collate
 
 from ..errors import ExpungeError
 from ..torch_utils.random_state import drawing_from, held_generators
-from .items import UnusableItem, label_name, split_item
+from .items import UnusableItem, label_name, split_item, unnamed
 
 # items that a message names
 SHOWN_ITEMS = 5
@@ -153,13 +153,14 @@ def split_batch(batch: Any, label: str) -> tuple[Any, Any]:
         raise ExpungeError(
             f"the collate function returned a {type(batch).__name__}; return (x, y) or a dict."
         )
+    if isinstance(batch[0], tuple | list):
+        raise ExpungeError(f"the collate function returned {unnamed(batch[0])}.")
     return batch[0], batch[1]
 
 
 def _batch_size(inputs: Any) -> int | None:
     """The number of samples of a batch; None if it is not known."""
     first = next(iter(inputs.values()), None) if isinstance(inputs, Mapping) else inputs
-    first = first[0] if isinstance(first, tuple | list) and first else first
     return len(first) if isinstance(first, Tensor) and first.ndim else None
 
 
@@ -182,7 +183,7 @@ def _shape(x: Any) -> str:
         return f"shape {tuple(x.shape)}"
     if isinstance(x, Mapping):
         return ", ".join(f"{k} {_shape(v)}" for k, v in sorted(x.items()))
-    return f"({', '.join(map(_shape, x))})" if isinstance(x, tuple) else f"type {type(x).__name__}"
+    return f"type {type(x).__name__}"
 
 
 def _described(error: Exception) -> str:
