@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # Entries of an item that may hold the label. The first that exists is used.
 LABEL_NAMES = ("labels", "label", "target", "targets", "y")
+# the brightest pixel of an image of 16 bits
+WHITE = 65_535
 # Entries that are the only input of a model: it is called with the tensor, and not with a name.
 ONLY_INPUT_NAMES = ("x", "image", "img", "input", "inputs", "data", "features")
 
@@ -158,10 +160,18 @@ def check_range(image: Image) -> None:
     """Check that the pixels of an image have a range that is known.
 
     Raises:
-        ValueError: They are floats, of which no format says which number is white.
+        ValueError: They are floats, of which no format says which number is white, or whole numbers below 0 or above 65,535.
     """
     if image.mode == "F":
         raise ValueError("its pixels are floats without a range; save it with 8 or 16 bits")
+    if image.mode == "I":
+        pixels = np.asarray(image)
+        low, high = int(pixels.min()), int(pixels.max())
+        if low < 0 or high > WHITE:
+            raise ValueError(
+                f"its pixels are whole numbers from {low:,} to {high:,}, and 0 is black and {WHITE:,} white; scale them, and save it "
+                "with 8 or 16 bits"
+            )
 
 
 def to_8_bits(image: Image) -> Image:
@@ -170,4 +180,4 @@ def to_8_bits(image: Image) -> Image:
 
     if not image.mode.startswith("I"):
         return image
-    return fromarray((np.asarray(image) * (255 / 65535)).round().clip(0, 255).astype(np.uint8))
+    return fromarray((np.asarray(image) * (255 / WHITE)).round().clip(0, 255).astype(np.uint8))
