@@ -218,7 +218,7 @@ def test_a_tsv_without_quoting_is_refused_where_quotes_join_rows(tmp_path):
         # a table that pandas wrote: line ends and tabs of texts are in quotes
         ("tsv", '"first line\nsecond line"\tpos', "first line\nsecond line"),
         ("tsv", '"with\ttab"\tpos', "with\ttab"),
-        ("tsv", '"with\ttab\nand a line"\tpos', "with\ttab\nand a line"),
+        ("tsv", '"with\ttab\nand\nlines"\tpos', "with\ttab\nand\nlines"),
         ("tsv", '"in ""quotes"""\tpos', 'in "quotes"'),
         ("tsv", 'a "word" within\tpos', 'a "word" within'),
         # commas and line ends are common in texts, and a CSV has quotes for them
