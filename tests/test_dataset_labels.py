@@ -103,6 +103,25 @@ def test_a_function_of_the_user_may_give_its_names_as_a_dict(tmp_path, monkeypat
     assert source.classes == ["b", "a"] and source.train.labels.tolist() == [0, 1, 0, 1]
 
 
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        ([str(k) for k in range(12)], [str(k) for k in range(12)]),
+        (["10", "9", "-1", "2.5"] * 3, ["-1", "2.5", "9", "10"]),
+        # one name among them: alphabetical
+        (["10", "9", "x"] * 4, ["10", "9", "x"]),
+    ],
+)
+def test_names_that_are_numbers_have_one_order_everywhere(tmp_path, labels, classes):
+    numbers = [classes.index(label) for label in labels]
+    x = torch.zeros(12, 2)
+    for data in (TensorData(x, labels), TensorData(x, np.array(labels)), StreamData(Named(None, labels))):
+        assert data.classes == classes and data.labels.tolist() == numbers
+    np.savez(tmp_path / "a.npz", x_train=x.numpy(), y_train=labels, x_test=x.numpy(), y_test=labels)
+    source = load(f"npz:{tmp_path / 'a.npz'}")
+    assert source.classes == classes and source.train.labels.tolist() == numbers
+
+
 # ---- labels from an attribute
 
 

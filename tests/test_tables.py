@@ -7,8 +7,9 @@ import warnings
 import pytest
 
 from expunge import ExpungeError
+from expunge.data.label_order import in_order
 from expunge.sources import load
-from expunge.sources.labels import in_order, label_names, plain
+from expunge.sources.labels import label_names, plain
 
 CSV = "text,label,user\n" + "".join(f"hello {k},{'ab'[k % 2]},u{k % 3}\n" for k in range(12))
 ROWS = [{"text": f"t{k}", "label": k % 2, "user": "u"} for k in range(10)]

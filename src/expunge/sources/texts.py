@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from ..data.id_forms import encodable
+from ..data.label_order import in_order
 from ..data.tensors import TensorData
 from ..errors import ExpungeError, MissingExtra, raise_all
 from .class_order import model_classes, spelled_as
-from .labels import in_order, label_names
+from .labels import label_names
 from .source import Source, input_shape
 from .table_rows import Part, check_same_labels, groups_of, part_ids, row_parts, table_problems
 from .tables import Table, tables_of
