@@ -107,7 +107,8 @@ def test_a_split_without_copies_is_the_same_however_they_are_handled():
         for handling in ("include", "ignore")
     )
     assert split.hash == ignored.hash and len(split.copies) == 0
-    assert split.spec == {"scenario": "ids", "count": 2, "goal": "untrain", "validation": 0.1, "seed": 0}
+    drawn = {"count": 2, "ids": "positions of rows", "goal": "untrain", "validation": 0.1, "seed": 0}
+    assert split.spec == {"scenario": "ids", **drawn}
     assert "copies_found" not in split.to_dict() and "none found" in repr(split.copies)
     assert ignored.spec == {**split.spec, "copies": "ignore"}
 

@@ -143,6 +143,9 @@ def test_dict_samples_keep_their_entries():
 
 def test_labels_of_an_attribute_are_checked_on_one_item_of_each_class():
     class Targets(Pairs):
+        # a class of a library: one of the user is read
+        __module__ = "torchvision.datasets.stand_in"
+
         def __init__(self):
             super().__init__()
             self.read, self.targets = [], self.y.tolist()

@@ -5,8 +5,14 @@ import pytest
 import torch
 from torch.utils.data import ConcatDataset, Dataset, Subset
 
-from expunge import ExpungeError, StreamData, TensorData
-from expunge.data.label_shortcut import MOST_COMPARED, changes_labels, one_per_label
+from expunge import ExpungeError, Split, StreamData, TensorData
+from expunge.data.label_shortcut import (
+    MOST_COMPARED,
+    changes_labels,
+    labels_without_items,
+    made_by_library,
+    one_per_label,
+)
 from expunge.data.label_values import class_list
 from expunge.sources import load
 from expunge.sources.source import Source
@@ -97,6 +103,25 @@ def test_a_function_of_the_user_may_give_its_names_as_a_dict(tmp_path, monkeypat
     assert source.classes == ["b", "a"] and source.train.labels.tolist() == [0, 1, 0, 1]
 
 
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        ([str(k) for k in range(12)], [str(k) for k in range(12)]),
+        (["10", "9", "-1", "2.5"] * 3, ["-1", "2.5", "9", "10"]),
+        # one name among them: alphabetical
+        (["10", "9", "x"] * 4, ["10", "9", "x"]),
+    ],
+)
+def test_names_that_are_numbers_have_one_order_everywhere(tmp_path, labels, classes):
+    numbers = [classes.index(label) for label in labels]
+    x = torch.zeros(12, 2)
+    for data in (TensorData(x, labels), TensorData(x, np.array(labels)), StreamData(Named(None, labels))):
+        assert data.classes == classes and data.labels.tolist() == numbers
+    np.savez(tmp_path / "a.npz", x_train=x.numpy(), y_train=labels, x_test=x.numpy(), y_test=labels)
+    source = load(f"npz:{tmp_path / 'a.npz'}")
+    assert source.classes == classes and source.train.labels.tolist() == numbers
+
+
 # ---- labels from an attribute
 
 
@@ -125,10 +150,73 @@ class Changed(Dataset):
 def test_labels_that_differ_in_one_class_alone_come_from_the_items():
     data = Changed({1: 2, 2: 1})
     assert StreamData(data).labels.tolist() == [{1: 2, 2: 1}.get(k // 10, k // 10) for k in range(60)]
-    # the control: labels that agree are not read
-    same = Changed({})
+    # the control: labels of a library that agree are not read
+    same = OfLibrary({})
     assert StreamData(same).labels.tolist() == same.targets
     assert sorted(set(same.read)) == [0, 10, 20, 30, 40, 50, 59]
+
+
+class OfLibrary(Changed):
+    """The same class, as torchvision may have it."""
+
+    __module__ = "torchvision.datasets.stand_in"
+    __getitem__ = Changed.__getitem__
+
+
+class Poisoned(OfLibrary):
+    """A user's subclass that gives the items 33 and 34 the label 0, and leaves the first of each class as it is."""
+
+    def __getitem__(self, k):
+        x, y = super().__getitem__(k)
+        return x, 0 if k in (33, 34) else y
+
+
+class PoisonedBatches(OfLibrary):
+    def __getitems__(self, positions):
+        return [(torch.zeros(2), 0 if k in (33, 34) else k // 10) for k in positions]
+
+
+@pytest.mark.parametrize("kind", [Poisoned, PoisonedBatches])
+def test_labels_that_a_class_of_the_user_changes_come_from_its_items(kind):
+    expected = [0 if k in (33, 34) else k // 10 for k in range(60)]
+    assert not made_by_library(kind({})) and StreamData(kind({})).labels.tolist() == expected
+    split = Split.by_class(StreamData(kind({})), StreamData(OfLibrary({})), 0, copies="ignore", validation=0)
+    assert split.forget.index.tolist() == [*range(10), 33, 34]
+    # the control: the class that it extends shows its labels
+    assert made_by_library(OfLibrary({})) and not made_by_library(Changed({}))
+
+
+def test_labels_of_image_folders_come_from_their_samples():
+    """`targets` is a copy, which the items do not read."""
+    data = OfLibrary({})
+    data.samples = [(f"{k}.png", k // 10) for k in range(60)]
+    data.targets = [0 if k in (33, 34) else k // 10 for k in range(60)]
+    assert next(labels_without_items(data, "labels")) == [k // 10 for k in range(60)]
+    # samples of other data sets hold more than a path and a label
+    data.samples = [(f"{k}.png", k // 10, "more") for k in range(60)]
+    assert next(labels_without_items(data, "labels")) == data.targets
+
+
+def test_a_transform_of_hugging_face_gives_the_labels_and_checks_the_names():
+    datasets = pytest.importorskip("datasets", reason="datasets is not installed (extra `datasets`)")
+    features = datasets.Features({"x": datasets.Value("float32"), "label": datasets.ClassLabel(names=NAMES)})
+    table = datasets.Dataset.from_dict({"x": [0.0] * 12, "label": [0, 1, 2] * 4}, features=features)
+    plain = StreamData(table)
+    assert plain.labels.tolist() == [0, 1, 2] * 4 and plain.classes == NAMES
+    assert StreamData(table.with_format("torch")).labels.tolist() == [0, 1, 2] * 4
+
+    def renamed(batch):
+        # needs the column of inputs too, also where labels alone are asked for
+        return {"pixel_values": [torch.tensor([v]) for v in batch["x"]], "labels": batch["label"]}
+
+    data = StreamData(table.with_transform(renamed))
+    assert data.labels.tolist() == [0, 1, 2] * 4 and data.classes == NAMES
+    assert set(next(data.samples().batches(4)).x) == {"pixel_values"}
+    # a transform that gives other numbers: the names of the column do not belong to them
+    turned = StreamData(table.with_transform(lambda b: {"x": b["x"], "label": [2 - y for y in b["label"]]}))
+    assert turned.labels.tolist() == [2, 1, 0] * 4 and turned.classes is None
+    with pytest.raises(ExpungeError, match="ZeroDivisionError"):
+        StreamData(table.with_transform(lambda b: 1 / 0))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from expunge import ExpungeError, Split, SplitError, TensorData
+from expunge import ExpungeError, Split, SplitError, StreamData, TensorData
 from expunge.data.resize import Resize
 from expunge.sources import load
 
@@ -283,3 +283,73 @@ def test_a_name_of_two_classes_is_refused_and_their_numbers_are_not():
     )
     with pytest.raises(SplitError, match="'Dog' is like 'dog'"):
         Split.by_class(train, test, "Dog")
+
+
+# grey images of whole numbers
+
+STEPS = np.arange(64).reshape(8, 8)
+
+
+def deep_folder(tmp_path, pixels, ending):
+    for name in "ab":
+        (tmp_path / "deep" / name).mkdir(parents=True)
+        for k in range(5):
+            Image.fromarray(pixels).save(tmp_path / "deep" / name / f"{k}.{ending}")
+    return tmp_path / "deep"
+
+
+@pytest.mark.parametrize("query", ["?size=8&channels=1", "?size=8&channels=1&hold=0"])
+@pytest.mark.parametrize(
+    ("pixels", "ending", "words"),
+    [
+        # eight bits in a file of 32, twelve in one of 16
+        (
+            (STEPS * 4).astype(np.int32),
+            "tif",
+            "10 images of 16 bits have no pixel above 252, and 65,535 is white",
+        ),
+        ((STEPS * 64).astype(np.uint16), "png", "10 images of 16 bits have no pixel above 4,032"),
+        ((STEPS * 260).astype(np.uint16), "png", "no pixel above 16,380"),
+        # a quarter of white, and the whole range
+        ((STEPS * 261).astype(np.uint16), "png", ""),
+        ((STEPS * 1040).astype(np.uint16), "png", ""),
+        ((STEPS * 1040).astype(np.int32), "tif", ""),
+    ],
+)
+def test_images_of_16_bits_without_a_bright_pixel_get_a_note(tmp_path, pixels, ending, words, query):
+    _, told = read(deep_folder(tmp_path, pixels, ending), query)
+    assert words in told and bool(told) == bool(words)
+
+
+@pytest.mark.parametrize("query", ["?size=8", "?size=8&hold=0"])
+@pytest.mark.parametrize(
+    ("pixels", "words"),
+    [
+        (STEPS * 10 - 100, "whole numbers from -100 to 530, and 0 is black and 65,535 white"),
+        (STEPS * 1041, "whole numbers from 0 to 65,583"),
+    ],
+)
+def test_whole_numbers_outside_of_16_bits_are_refused(tmp_path, pixels, words, query):
+    """They became white or black without a word."""
+    found = problems(deep_folder(tmp_path, pixels.astype(np.int32), "tif"), query)
+    assert len(found) == 10 and all(words in text for text in found)
+
+
+def test_images_of_a_dataset_have_the_same_range():
+    class Scans(torch.utils.data.Dataset):
+        def __init__(self, factor):
+            self.factor = factor
+
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, k):
+            return Image.fromarray((STEPS * self.factor).astype(np.int32)), k % 2
+
+    x = next(StreamData(Scans(1040)).raw_inputs(1))
+    # 63 * 1040 = 65,520 of 65,535 is 254.9 of 255
+    assert x[0, 0, 7].tolist() == [round(n * 1040 / 257) for n in range(56, 64)]
+    with pytest.raises(
+        ExpungeError, match="item 0 of the data set is an image that cannot be used: its pixels are whole"
+    ):
+        StreamData(Scans(1041))

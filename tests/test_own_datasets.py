@@ -117,6 +117,30 @@ def test_labels_that_are_names(collate):
         Split.by_class(held, (X[:2], ["bee", "cat"]), "cat")
 
 
+def test_several_inputs_have_names():
+    """A tuple of inputs is refused before a run; the same inputs in a dict reach the model by name."""
+    unnamed = Own(lambda k: ((X[k], 2 * X[k]), k % 2))
+    with pytest.raises(ExpungeError, match="item 0 of the data set has a tuple of 2 inputs without names"):
+        as_data(unnamed)
+
+    def padded(items):
+        return (torch.stack([x for (x, _), _ in items]), torch.tensor([1] * len(items))), [
+            y for _, y in items
+        ]
+
+    for labels in (None, [0, 1] * 6):
+        with pytest.raises(ExpungeError, match="the collate function returned a tuple of 2 inputs without"):
+            next(iter(StreamData(unnamed, collate=padded, labels=labels).raw_inputs(1)))
+    named = StreamData(Own(lambda k: {"first": X[k], "second": 2 * X[k], "label": k % 2}))
+    batch = next(named.samples().batches(3))
+    assert torch.equal(batch.x["second"], 2 * X[:3]) and set(batch.x) == {"first", "second"}
+
+
+def test_lists_of_lists_of_numbers_are_one_input():
+    data = StreamData(Own(lambda k: ([[k, 1], [2, 3]], k % 2)))
+    assert inputs_of(data)[5].tolist() == [[5, 1], [2, 3]]
+
+
 def unless(k, wrong, right=None):
     """An item that is right but at position 7."""
     return wrong if k == 7 else (X[k], k % 2) if right is None else right
@@ -133,6 +157,19 @@ def unless(k, wrong, right=None):
         (lambda: {"x": X[7]}, "item 7 of the data set has the entries ['x'] and no 'labels'"),
         (lambda: {"label": 1, "name": "a"}, "has the entries ['name'] and none is a tensor"),
         (lambda: ("words", 1), "item 7 of the data set has an input of type str"),
+        (
+            lambda: ((X[7], X[7]), 1),
+            "item 7 of the data set has a tuple of 2 inputs without names; give a dict with a name for each",
+        ),
+        (
+            lambda: ([X[7].numpy(), 3], 1),
+            "item 7 of the data set has a list of 2 inputs without names; give a dict",
+        ),
+        (
+            lambda: {"views": [Image.new("L", (2, 2))], "label": 1},
+            "item 7 of the data set has in 'views' a list of 1 inputs without names; give a dict",
+        ),
+        (lambda: ([[1, 2], [3]], 1), "item 7 of the data set has a list of 2 as input that makes no tensor"),
         (lambda: (np.array(["a"]), 1), "item 7 of the data set has an input of <U1"),
         (
             lambda: (Image.new("F", (2, 2)), 1),
@@ -342,7 +379,12 @@ def test_columns_of_hugging_face_data_give_labels_and_names():
         names = ("ant", "bee")
 
     class Columns(Own):
+        # a class of the library: one of the user is read
+        __module__ = "datasets.stand_in"
         column_names, features, read = ["image", "label"], {"image": None, "label": Features}, []
+
+        def with_format(self, kind):
+            return self
 
         def __getitem__(self, k):
             if isinstance(k, str):

@@ -7,8 +7,9 @@ import warnings
 import pytest
 
 from expunge import ExpungeError
+from expunge.data.label_order import in_order
 from expunge.sources import load
-from expunge.sources.labels import in_order, label_names, plain
+from expunge.sources.labels import label_names, plain
 
 CSV = "text,label,user\n" + "".join(f"hello {k},{'ab'[k % 2]},u{k % 3}\n" for k in range(12))
 ROWS = [{"text": f"t{k}", "label": k % 2, "user": "u"} for k in range(10)]
@@ -195,3 +196,41 @@ def test_a_named_pipe_is_refused_and_not_opened(tmp_path, name):
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(ExpungeError, match="is a folder"):
         load(f"text:{tmp_path / 'folder.csv'}")
+
+
+# tables with tabs, in which many programs do not quote
+
+PLAIN = "".join(f"x{k}\t{'pos' if k % 2 else 'neg'}\n" for k in range(20))
+
+
+def test_a_tsv_without_quoting_is_refused_where_quotes_join_rows(tmp_path):
+    content = 'text\tlabel\n"hello there\tpos\nnice film\tneg\nthe end"\tneg\n' + PLAIN
+    error = refused(tmp_path / "t.tsv", content)
+    assert "lines 2 to 4 are one row in quotes, but without quoting each of them is a row" in str(error)
+    # a quote that closes later, in the first cell alone
+    assert "lines 3 to 4 are one row" in str(
+        refused(tmp_path / "t.tsv", f'text\tlabel\na\tpos\n"b\tpos\nc"\tneg\n{PLAIN}')
+    )
+
+
+@pytest.mark.parametrize(
+    ("ending", "cells", "text"),
+    [
+        # a table that pandas wrote: line ends and tabs of texts are in quotes
+        ("tsv", '"first line\nsecond line"\tpos', "first line\nsecond line"),
+        ("tsv", '"with\ttab"\tpos', "with\ttab"),
+        ("tsv", '"with\ttab\nand\nlines"\tpos', "with\ttab\nand\nlines"),
+        ("tsv", '"in ""quotes"""\tpos', 'in "quotes"'),
+        ("tsv", 'a "word" within\tpos', 'a "word" within'),
+        # commas and line ends are common in texts, and a CSV has quotes for them
+        ("csv", '"first, a\nsecond",pos', "first, a\nsecond"),
+    ],
+)
+def test_quoted_cells_stay_whole(tmp_path, ending, cells, text):
+    mark = "\t" if ending == "tsv" else ","
+    content = f"text{mark}label\n{cells}\n{PLAIN.replace(chr(9), mark)}"
+    path = tmp_path / f"t.{ending}"
+    path.write_bytes(content.encode())
+    source = load(f"text:{path}")
+    assert text in {*source.train.texts.tolist(), *source.test.texts.tolist()}
+    assert len(source.train) + len(source.test) == 21

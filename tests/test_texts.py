@@ -2,6 +2,7 @@
 
 import csv
 import json
+import warnings
 
 import pytest
 import torch
@@ -292,3 +293,31 @@ def test_text_transformer_learns_a_table(tmp_path, capsys):
     assert main(["train", *data, "--epochs", "8", "--lr", "0.003", "--optimizer", "adamw", "--batch-size", "8",
                  "--out", str(tmp_path / "o.safetensors")]) == 0  # fmt: skip
     assert "accuracy: 100.00 % of training samples" in capsys.readouterr().out
+
+
+def longer(tmp_path, sizes):
+    """A table of texts with these numbers of words."""
+    rows = [{"text": " ".join(["ball"] * n), "label": "ab"[k % 2]} for k, n in enumerate(sizes)]
+    return write(tmp_path / "long.csv", rows)
+
+
+def told(spec):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        load(spec)
+    return " ".join(str(w.message) for w in caught)
+
+
+def test_texts_that_the_default_length_cuts_are_counted(tmp_path):
+    # 128 words fit, 129 do not
+    path = longer(tmp_path, [128, 3, 128, 129, 400, 4, 5, 6, 7, 8])
+    assert "2 of 10 texts are cut at 128 tokens, the default; give length=N" in told(f"text:{path}")
+    assert "are cut" not in told(f"text:{path}?length=128")
+    assert "are cut" not in told(f"text:{longer(tmp_path, [128] * 10)}")
+
+
+def test_a_tokenizer_counts_its_own_tokens(tmp_path, folder):
+    source = load(f"text:{longer(tmp_path, [5] * 10)}?tokenizer={folder}&length=300")
+    special = int((source.train.x["input_ids"][0] != 0).sum()) - 5
+    path = longer(tmp_path, [128 - special, 129 - special, 3, 200, *[4] * 6])
+    assert "2 of 10 texts are cut at 128 tokens" in told(f"text:{path}?tokenizer={folder}")

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ..data.past_requests import remember_requests, requests_of
+from ..data.row_ids import NOTE
 from ..data.split import Split
 from ..data.split_settings import SplitSpec
 from ..errors import CheckpointError
@@ -48,6 +49,8 @@ def draw_split(flags: SplitSpec, source: Source) -> Split:
     ]
     classes = f", of class {', '.join(names)}" if names else ""
     notice(f"forgets {len(split.forget):,} of {len(split.train):,} training samples{classes}.")
+    if "ids" in split.spec:
+        notice(NOTE)
     if split.validation_from_test:
         notice(
             f"{len(split.validation):,} test samples are the validation set; audits use the other "

@@ -100,6 +100,9 @@ def _seconds(plan: Plan) -> str:
 
 def print_plan(plan: Plan) -> None:
     """Print a plan, one line for each figure."""
+    # here, so that the help of a command does not import NumPy
+    from ..data.row_ids import NOTE
+
     each = ", ".join(f"{n:,}" for n in plan.samples)
     lines = {
         "requests": f"{len(plan.samples)} ({each} samples), {plan.forget:,} different samples to forget",
@@ -114,4 +117,5 @@ def print_plan(plan: Plan) -> None:
         + (", which is cheaper than the method may be" if plan.retraining_is_cheaper else "")
         + f" (by {plan.recipe})",
     }
+    lines |= {"ids": NOTE} if plan.by_row else {}
     print("\n".join(f"{name}: {visible(text)}" for name, text in lines.items()))

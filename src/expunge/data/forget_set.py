@@ -17,6 +17,7 @@ from ..errors import SplitError, raise_all
 from .id_file import read_ids
 from .id_forms import composed, encodable, folded, nearest, resolve_ids
 from .id_problems import SHOWN_IDS, id_problems, ids_of, spaced_alike
+from .row_ids import OwnIds, by_row, row_id_problems
 from .samples import Data, as_text
 from .validation_source import Ids
 
@@ -85,7 +86,8 @@ def samples_with_ids(ids: str | Path | Iterable[str | int], train: Data, test: D
         Bool (N,), the samples.
 
     Raises:
-        SplitError: Ids are unknown, given twice, shared by several samples, or in the test set.
+        SplitError: Ids are unknown, given twice, shared by several samples, or in the test set; or they are positions, and a column
+            has them as its values.
     """
     wanted = read_ids(ids, SplitError) if isinstance(ids, str | Path) else [encodable(str(i)) for i in ids]
     counts = Counter(wanted)
@@ -93,10 +95,18 @@ def samples_with_ids(ids: str | Path | Iterable[str | int], train: Data, test: D
     if absent := [name for name in counts if name not in positions]:
         counts = _resolved(counts, absent, train, test)
         positions = _positions(counts, train)
-    raise_all(id_problems(counts, positions, train, test), SplitError)
+    problems = id_problems(counts, positions, train, test)
+    if not problems and not isinstance(ids, OwnIds):
+        problems = row_id_problems(positions, train, test)
+    raise_all(problems, SplitError)
     forget = torch.zeros(len(train), dtype=torch.bool)
     forget[[at[0] for at in positions.values()]] = True
     return forget
+
+
+def ids_spec(forgotten: Tensor, train: Data) -> dict[str, Any]:
+    """Return what a record says of a request by ids: how many (N,) is true for, and whether ids are positions."""
+    return {"count": int(forgotten.sum()), **({"ids": "positions of rows"} if by_row(train) else {})}
 
 
 def named_samples(ids: Ids, train: Data, test: Data) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from .id_forms import nearest, twins
+from .row_ids import by_row, id_hint
 
 # ids that a message shows
 SHOWN_IDS = 5
@@ -42,7 +43,7 @@ def id_problems(
     alike = spaced_alike(absent, ids_of(train)) if absent else set()
     in_test = set() if test.ids is None else {str(i) for i in test.ids if i in absent}
     unknown = [i for i in counts if i in absent - in_test - alike]
-    hint = _id_hint(unknown, train) if unknown else ""
+    hint = _id_hint(unknown, train, test) if unknown else ""
     reasons = [
         (f"is unknown; compare it with the ids of the data{hint}", unknown),
         (
@@ -96,10 +97,7 @@ def twin_problems(wanted: Iterable[str], train: WithIds, test: WithIds) -> list[
     ]
 
 
-def _id_hint(unknown: Sequence[str], train: WithIds) -> str:
-    """Return how many ids the data has, and the nearest ones. Others may name people."""
-    if train.ids is None:
-        return f"; the data has no ids, so an id is a position from 0 to {len(train) - 1}"
-    return "".join(
-        f"; {text}" for text in (*nearest(unknown, ids_of(train)), f"the data has {len(train):,} ids")
-    )
+def _id_hint(unknown: Sequence[str], train: WithIds, test: WithIds) -> str:
+    """Return the ids that are most like unknown ones, and what ids the data has. Others may name people."""
+    like = [] if by_row(train) else nearest(unknown, ids_of(train))
+    return "".join(f"; {text}" for text in (*like, *id_hint(unknown, train, test)))

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset, default_collate
 
 from ..errors import ExpungeError
 from ..torch_utils.random_state import drawing_from, held_generators
-from .items import UnusableItem, label_name, split_item
+from .items import UnusableItem, label_name, split_item, unnamed
 
 # items that a message names
 SHOWN_ITEMS = 5
@@ -43,7 +43,7 @@ class ItemReader(Dataset):
         label: The entry of an item that holds the label.
         collate: The user's function that makes a batch of items; None for the one of `DataLoader`.
         seed: Seed of the pass. Equal batches of a pass with equal seeds draw the same random numbers.
-        want: Whether to return the inputs or the labels of a batch.
+        want: What to return of a batch: "inputs", "labels", or "both" as a pair, which needs a `collate`.
     """
 
     def __init__(
@@ -69,12 +69,12 @@ class ItemReader(Dataset):
         number = zlib.crc32(np.asarray(positions, np.int64).tobytes(), self.seed & 0xFFFFFFFF)
         with drawing_from((self.seed >> 32 << 32 | number) % 2**63, self._held):
             try:
-                return self._batch(positions, self._read(positions))
+                return self._batch(positions, self.items(positions))
             except ExpungeError as error:
                 return Failure(error.problems)
 
-    def _read(self, positions: Sequence[int]) -> list[Any]:
-        """The items. Raises `ExpungeError` that names each item that the data set cannot give."""
+    def items(self, positions: Sequence[int]) -> list[Any]:
+        """Return the items. Raises `ExpungeError` that names each item that the data set cannot give."""
         many = getattr(self.dataset, "__getitems__", None)
         try:
             return list(many(positions)) if callable(many) else [self.dataset[k] for k in positions]
@@ -135,7 +135,9 @@ class ItemReader(Dataset):
                 f"the collate function returned {size} samples for {len(positions)} items (first: {positions[0]}); it must leave "
                 "none out. Give a torch.utils.data.Subset with the samples you mean."
             )
-        return labels if self.want == "labels" else inputs
+        if self.want == "labels":
+            return labels
+        return (inputs, labels) if self.want == "both" else inputs
 
 
 def split_batch(batch: Any, label: str) -> tuple[Any, Any]:
@@ -151,13 +153,14 @@ def split_batch(batch: Any, label: str) -> tuple[Any, Any]:
         raise ExpungeError(
             f"the collate function returned a {type(batch).__name__}; return (x, y) or a dict."
         )
+    if isinstance(batch[0], tuple | list):
+        raise ExpungeError(f"the collate function returned {unnamed(batch[0])}.")
     return batch[0], batch[1]
 
 
 def _batch_size(inputs: Any) -> int | None:
     """The number of samples of a batch; None if it is not known."""
     first = next(iter(inputs.values()), None) if isinstance(inputs, Mapping) else inputs
-    first = first[0] if isinstance(first, tuple | list) and first else first
     return len(first) if isinstance(first, Tensor) and first.ndim else None
 
 
@@ -180,7 +183,7 @@ def _shape(x: Any) -> str:
         return f"shape {tuple(x.shape)}"
     if isinstance(x, Mapping):
         return ", ".join(f"{k} {_shape(v)}" for k, v in sorted(x.items()))
-    return f"({', '.join(map(_shape, x))})" if isinstance(x, tuple) else f"type {type(x).__name__}"
+    return f"type {type(x).__name__}"
 
 
 def _described(error: Exception) -> str:

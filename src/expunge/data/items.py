@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # Entries of an item that may hold the label. The first that exists is used.
 LABEL_NAMES = ("labels", "label", "target", "targets", "y")
+# the brightest pixel of an image of 16 bits
+WHITE = 65_535
 # Entries that are the only input of a model: it is called with the tensor, and not with a name.
 ONLY_INPUT_NAMES = ("x", "image", "img", "input", "inputs", "data", "features")
 
@@ -33,10 +35,10 @@ def split_item(item: Any, label: str) -> tuple[Any, Any]:
         label: Name of the entry with the label. The default "labels" also finds "label", "target", "targets" and "y".
 
     Returns:
-        The input (tensor, or a dict or tuple of tensors) and the label as it is.
+        The input (tensor, or a dict of tensors) and the label as it is.
 
     Raises:
-        UnusableItem: There is no label, or an input is no tensor, array, number or image.
+        UnusableItem: There is no label, an input is no tensor, array, number or image, or several inputs have no names.
     """
     if item is None:
         raise UnusableItem("is None; leave it out (torch.utils.data.Subset), or give a sample with a label")
@@ -70,6 +72,8 @@ def _named_inputs(entries: dict[str, Any]) -> Any:
     for name, value in entries.items():
         if value is None or isinstance(value, str | bytes | Mapping):
             continue
+        if holds_inputs(value):
+            raise UnusableItem(f"has in '{name}' {unnamed(value)}")
         try:
             inputs[name] = as_input(value)
         except UnusableItem:
@@ -83,10 +87,10 @@ def _named_inputs(entries: dict[str, Any]) -> Any:
 
 
 def as_input(value: Any) -> Any:
-    """Return a tensor of an array, number, list of numbers or PIL image; a tuple keeps several inputs.
+    """Return a tensor of an array, number, list of numbers (of any depth) or PIL image, or a dict of such.
 
     Raises:
-        UnusableItem: The value is none of these.
+        UnusableItem: The value is none of these, or several inputs without names.
     """
     if isinstance(value, Tensor):
         return value
@@ -107,9 +111,32 @@ def as_input(value: Any) -> Any:
     if isinstance(value, tuple | list) and len(value):
         if all(isinstance(v, Number) for v in value):
             return torch.tensor(value)
-        return tuple(as_input(v) for v in value)
+        if holds_inputs(value):
+            raise UnusableItem(f"has {unnamed(value)}")
+        try:
+            return torch.tensor(value)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise UnusableItem(
+                f"has a {type(value).__name__} of {len(value)} as input that makes no tensor ({error}); give numbers, each list as "
+                "long as the others"
+            ) from error
     raise UnusableItem(
         f"has an input of type {type(value).__name__}; give a tensor, an array, numbers or a PIL image"
+    )
+
+
+def holds_inputs(value: Any) -> bool:
+    """Whether a value is a tuple or list of tensors, arrays or images: several inputs without names."""
+    if not isinstance(value, tuple | list):
+        return False
+    return any(isinstance(v, Tensor | np.ndarray) or is_image(v) or holds_inputs(v) for v in value)
+
+
+def unnamed(value: Any) -> str:
+    """Say that several inputs have no names, and how to give them."""
+    return (
+        f"a {type(value).__name__} of {len(value)} inputs without names; give a dict with a name for each, by which the model takes it: "
+        "{'first': x1, 'second': x2, 'label': y} for forward(first, second)"
     )
 
 
@@ -133,10 +160,18 @@ def check_range(image: Image) -> None:
     """Check that the pixels of an image have a range that is known.
 
     Raises:
-        ValueError: They are floats, of which no format says which number is white.
+        ValueError: They are floats, of which no format says which number is white, or whole numbers below 0 or above 65,535.
     """
     if image.mode == "F":
         raise ValueError("its pixels are floats without a range; save it with 8 or 16 bits")
+    if image.mode == "I":
+        pixels = np.asarray(image)
+        low, high = int(pixels.min()), int(pixels.max())
+        if low < 0 or high > WHITE:
+            raise ValueError(
+                f"its pixels are whole numbers from {low:,} to {high:,}, and 0 is black and {WHITE:,} white; scale them, and save it "
+                "with 8 or 16 bits"
+            )
 
 
 def to_8_bits(image: Image) -> Image:
@@ -145,4 +180,4 @@ def to_8_bits(image: Image) -> Image:
 
     if not image.mode.startswith("I"):
         return image
-    return fromarray((np.asarray(image) * (255 / 65535)).round().clip(0, 255).astype(np.uint8))
+    return fromarray((np.asarray(image) * (255 / WHITE)).round().clip(0, 255).astype(np.uint8))

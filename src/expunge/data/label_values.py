@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from ..errors import ExpungeError
+from .label_order import in_order
 
 # labels that a message shows
 SHOWN_LABELS = 5
@@ -56,7 +57,7 @@ def _by_number(classes: Mapping[Any, Any]) -> list[str] | None:
 
 
 def numbered(labels: Any, classes: Any) -> tuple[Tensor, list[str] | None]:
-    """Return labels as a tensor, and the class names. Names are numbered by `classes`, else in alphabetical order.
+    """Return labels as a tensor, and the class names. Names are numbered by `classes`, else as `in_order` orders them.
 
     Raises:
         ExpungeError: Labels are missing, are names and numbers, are no numbers, or are not among the class names, or the class names
@@ -74,7 +75,7 @@ def numbered(labels: Any, classes: Any) -> tuple[Tensor, list[str] | None]:
             f"the label of item {other[0]} is {values[other[0]]!r} and that of item {first} is {values[first]!r}; give all as names "
             "or all as numbers from 0."
         )
-    names = sorted(set(values)) if classes is None else classes
+    names = in_order(values) if classes is None else classes
     if unknown := sorted(set(values) - set(names)):
         raise ExpungeError(
             f"the labels {unknown[:SHOWN_LABELS]} are not among the classes {names[:SHOWN_LABELS]}; give all names as `classes`."

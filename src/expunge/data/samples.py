@@ -70,6 +70,7 @@ class Data(ABC):
         read_as: Source options that the images were read with, such as "size=64".
         texts: The text that each sample was made of (N,), or None. Copies are found by it.
         root: The folder that the ids are paths below, so that a path of this computer names a sample. Empty if they are no paths.
+        row_ids: Whether the ids are numbers of rows, because the table has no column of ids.
     """
 
     labels: Tensor
@@ -82,6 +83,7 @@ class Data(ABC):
     name: str
     read_as: str = ""
     root: str = ""
+    row_ids: bool = False
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -91,13 +93,8 @@ class Data(ABC):
             f"{self.num_classes} classes" if self.has_classes else f"labels {tuple(self.labels.shape[1:])}"
         )
         groups = f"groups {short(', '.join(self.groups))}" if self.groups else ""
-        parts = [
-            f"{len(self):,} samples",
-            labels,
-            self._describe_inputs(),
-            "ids" if self.ids is not None else "",
-            groups,
-        ]
+        ids = "ids" if self.ids is not None else ""
+        parts = [f"{len(self):,} samples", labels, self._describe_inputs(), ids, groups]
         return f"{type(self).__name__}({short(self.name)!r}, {', '.join(filter(None, parts))})"
 
     def _describe_inputs(self) -> str:

@@ -24,7 +24,7 @@ from ..errors import SplitError
 from .convert import as_data
 from .copies import CopyHandling
 from .copy_search import copy_settings, include_copies
-from .forget_set import as_texts, class_numbers, in_classes, samples_in_group, samples_with_ids
+from .forget_set import as_texts, class_numbers, ids_spec, in_classes, samples_in_group, samples_with_ids
 from .past_requests import Goal
 from .split_parts import Pool, check_sets, draw_share, draw_validation, fields_of
 from .split_sets import SplitSets
@@ -182,7 +182,7 @@ class Split(SplitSets):
             as_data(train), as_data(test), validation, seed, goal, validation_from, unseen_ids
         )
         forgotten = samples_with_ids(ids, pool.train, pool.test)
-        return _build(pool, forgotten, "ids", {"count": int(forgotten.sum())}, copies)
+        return _build(pool, forgotten, "ids", ids_spec(forgotten, pool.train), copies)
 
     @classmethod
     def by_group(

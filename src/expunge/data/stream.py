@@ -13,9 +13,10 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from ..errors import ExpungeError
 from .batch import Augment, Batch, Inputs
-from .item_reader import Failure, ItemReader
+from .collate_order import check_order
+from .item_reader import SHOWN_ITEMS, Failure, ItemReader, split_batch
 from .items import label_name
-from .label_shortcut import changes_labels, one_per_label
+from .label_shortcut import has_transform, label_column, labels_without_items, one_per_label
 from .label_values import label_tensor, numbered
 from .samples import RAW_BATCH, Data
 from .transforms import Normalize, prepare
@@ -36,8 +37,8 @@ class StreamData(Data):
     Labels come from the first of these that applies:
 
     1. the argument `labels`;
-    2. the attribute `targets` or `labels` of the data set, if it has no `target_transform`, and the first item of each label carries
-       the same label;
+    2. the attribute `samples`, `targets` or `labels`, or the column, of a data set of torchvision, torch, `datasets` or Expunge without
+       a `__getitem__` of yours and without a transform of labels, if the first item of each label carries the same label;
     3. one pass over all items.
 
     Args:
@@ -54,11 +55,11 @@ class StreamData(Data):
         read_as: Source options that the images were read with.
         texts: The text that each sample was made of, by which copies are found.
         workers: Processes that read items ahead of the steps. Default 0: read in this process.
-        collate: Function that makes a batch of items. Default: the one of `DataLoader`.
+        collate: Function that makes a batch of items, in their order. Default: the one of `DataLoader`.
 
     Raises:
-        ExpungeError: The data set has no length or no items by position, the number of labels differs from it, or an item cannot
-            be used. Names the item by its position.
+        ExpungeError: The data set has no length or no items by position, the number of labels differs from it, an item cannot be
+            used, or `collate` changes the order of items. Names the item by its position.
 
     Example:
         >>> train = StreamData(torchvision.datasets.ImageFolder("train", transform), workers=8)
@@ -86,8 +87,13 @@ class StreamData(Data):
                 f"{type(dataset).__name__} has no length or no items by position; give a map-style Dataset."
             )
         self.dataset, self.label, self.workers, self.collate = dataset, label, workers, collate
-        names = self._class_names() if classes is None else classes
-        numbers, names = numbered(self._find_labels() if labels is None else labels, names)
+        if self.collate not in (None, default_collate):
+            reader = ItemReader(dataset, label, collate, 0)
+            check_order(dataset, reader.items, lambda items: split_batch(self.collate(items), label))  # type: ignore[misc]
+        # whether each batch of the collate function must have these labels
+        self._compared = labels is None and self.collate not in (None, default_collate)
+        labels = self._find_labels() if labels is None else labels
+        numbers, names = numbered(labels, self._class_names(labels) if classes is None else classes)
         self._set(
             numbers,
             ids,
@@ -110,25 +116,21 @@ class StreamData(Data):
     def _find_labels(self) -> Any:
         """Take the labels from an attribute of the data set, or read them from all items."""
         count = len(self.dataset)  # type: ignore[arg-type]
-        # what changes labels may change some of them alone
-        known = () if changes_labels(self.dataset) else ("targets", "labels")
-        for labels in (*(getattr(self.dataset, name, None) for name in known), self._label_column()):
+        for labels in labels_without_items(self.dataset, self.label):
             checked = one_per_label(labels, count)
             if checked and _labels_agree(labels, checked, count, self._read_labels(checked, 0)):
                 return labels
         return self._read_labels(range(count), self.workers)
 
-    def _label_column(self) -> Any:
-        """The labels of a data set of Hugging Face, which has columns. None for others."""
-        columns = getattr(self.dataset, "column_names", None)
-        name = label_name(columns, self.label) if isinstance(columns, list) else None
-        return None if name is None else list(self.dataset[name])  # type: ignore[index]
-
-    def _class_names(self) -> Any:
-        """The class names that the data set knows."""
+    def _class_names(self, labels: Any) -> Any:
+        """The class names that the data set knows. Those of a column have its numbers, which a transform may change."""
         columns = getattr(self.dataset, "features", None)
         name = label_name(columns, self.label) if isinstance(columns, Mapping) else None
         of_column = None if name is None else getattr(columns[name], "names", None)  # type: ignore[index]
+        if has_transform(self.dataset) and of_column is not None:
+            column = label_column(self.dataset, self.label)
+            values = labels.tolist() if isinstance(labels, Tensor) else list(labels)
+            of_column = of_column if column == values else None
         named = getattr(self.dataset, "classes", None)
         # a number of classes, or a method, names none
         return named if isinstance(named, Iterable) and len(list(named)) else of_column
@@ -163,11 +165,24 @@ class StreamData(Data):
         self, order: Tensor, batch_size: int, device: torch.device, augment: torch.Generator | None
     ) -> Iterator[Batch]:
         pinned = device.type == "cuda"
-        parts = self._passes(order, batch_size, _pass_seed(order), "inputs", self.workers, pinned)
-        for number, x in enumerate(parts):
+        want = "both" if self._compared else "inputs"
+        parts = self._passes(order, batch_size, _pass_seed(order), want, self.workers, pinned)
+        for number, part in enumerate(parts):
             at = order[number * batch_size : (number + 1) * batch_size]
+            x = self._compared_inputs(*part, at) if self._compared else part
             batch = Batch(x, self.labels[at], at).to(device)
             yield prepare(batch, self.augment, augment, self.normalize)
+
+    def _compared_inputs(self, x: Inputs, labels: Any, at: Tensor) -> Inputs:
+        """The inputs of a batch whose labels are those of its samples. Raises `ExpungeError` for others."""
+        named = isinstance(labels, list) and any(isinstance(v, str) for v in labels)
+        of_batch = numbered(labels, self.classes)[0] if named else label_tensor(labels, at)
+        if not torch.equal(of_batch.cpu().to(self.labels.dtype), self.labels[at]):
+            raise ExpungeError(
+                f"the collate function gives a batch (items {at[:SHOWN_ITEMS].tolist()} ...) other labels than it gave these items "
+                "before; it must keep the order of the items, and the label of each."
+            )
+        return x
 
     def raw_inputs(self, count: int | None = None) -> Iterator[Inputs]:
         """Yield the inputs as the data set gives them: see `Data.raw_inputs`."""

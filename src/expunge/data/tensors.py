@@ -50,7 +50,8 @@ class TensorData(Data):
         y: Labels (N,), whole numbers from 0, or names.
         ids: One id per sample. Default: the position is the id.
         groups: {column: one value per sample}, for requests such as `Split.by_group(..., "user", "alice")`.
-        classes: Class names, in the order of their numbers. Default: the labels in alphabetical order, if they are names.
+        classes: Class names, in the order of their numbers. Default: the labels, if they are names, in alphabetical order (in
+            numerical order if all are numbers).
         augment: Augmentation of training batches, such as `CropFlip()`.
         normalize: Normalisation of all batches.
         name: Name for records.

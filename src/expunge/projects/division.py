@@ -78,6 +78,12 @@ def _joined(first: Data, second: Data) -> Data:
     """The samples of two parts of one source as one data set with the attributes of the first."""
     if not len(second):
         return first
+    joined = _concatenated(first, second)
+    joined.root, joined.row_ids = first.root, first.row_ids
+    return joined
+
+
+def _concatenated(first: Data, second: Data) -> Data:
     attributes: dict[str, Any] = {**first.attributes(), **_per_sample(first, second)}
     labels = torch.cat([first.labels, second.labels])
     if isinstance(first, TensorData) and isinstance(second, TensorData):

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ..data.row_ids import OwnIds
 from ..data.samples import Data, Samples
 from ..data.split import Split
 from ..data.split_parts import draw_validation
@@ -58,9 +59,9 @@ def any_split(
     source: Source, validation: float, seed: int, validation_from: ValidationFrom = "train"
 ) -> Split:
     """Return a split that forgets one sample. Its training samples are those of every other one."""
-    first = 0 if source.train.ids is None else str(source.train.ids[0])
+    first = OwnIds(["0" if source.train.ids is None else str(source.train.ids[0])])
     options: dict[str, Any] = {"validation": validation, "validation_from": validation_from, "seed": seed}
-    return Split.by_ids(source.train, source.test, [first], copies="ignore", **options)
+    return Split.by_ids(source.train, source.test, first, copies="ignore", **options)
 
 
 def take_from_test(split: Split, ids: frozenset[str], settings: dict[str, Any]) -> Split:

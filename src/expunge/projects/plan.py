@@ -47,6 +47,7 @@ class Plan:
         free: Free bytes on that disk.
         retrain_seconds: Estimated seconds of retraining by the recipe.
         recipe: Where the recipe comes from, and its epochs.
+        by_row: Whether ids of the requests are positions of rows.
     """
 
     samples: list[int]
@@ -63,6 +64,7 @@ class Plan:
     free: int
     retrain_seconds: float
     recipe: str = ""
+    by_row: bool = False
 
     @property
     def retraining_is_cheaper(self) -> bool:
@@ -154,6 +156,7 @@ def make_plan(prepared: Prepared, splits: Sequence[Split], setting: Setting, fol
         free=shutil.disk_usage(folder).free,
         retrain_seconds=0.0 if retraining is None else retraining.seconds,
         recipe=f"{_recipe_source(prepared)}, {recipe.epochs} epochs",
+        by_row=any("ids" in s.spec for s in splits),
     )
 
 

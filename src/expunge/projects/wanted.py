@@ -10,6 +10,7 @@ import torch
 
 from ..data.copies import CopyHandling
 from ..data.id_forms import encodable
+from ..data.row_ids import OwnIds
 from ..data.samples import Data
 from ..data.split import Split
 from ..data.validation_source import ValidationFrom
@@ -169,13 +170,16 @@ def union_of(
     ids = (
         [str(n) for n in positions.tolist()] if train.ids is None else [str(train.ids[n]) for n in positions]
     )
-    union = _with_copies_of(splits, Split.by_ids(train, test, ids, **options))
+    union = _with_copies_of(splits, Split.by_ids(train, test, OwnIds(ids), **options))
     return _without_classes(union, sorted({k for s in splits for k in s.forget_classes}))
 
 
 def _with_copies_of(splits: Sequence[Split], union: Split) -> Split:
     """Return the union whose description says how the splits handled copies, and how many they included or left out."""
     kept = {name: value for name, value in union.spec.items() if not name.startswith("copies")}
+    # the union itself is drawn by ids, also where no request was
+    if not any("ids" in split.spec for split in splits):
+        kept.pop("ids", None)
     counts = {
         name: sum(split.spec.get(name, 0) for split in splits)
         for name in ("copies_included", "copies_left_out")

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from ..data.id_forms import encodable
+from ..data.label_order import in_order
 from ..data.resize import Resize
 from ..errors import ExpungeError, MissingExtra, raise_all
 from .images import DecodedImages, image_data, image_resize
-from .labels import in_order, label_names
+from .labels import label_names
 from .source import Source
 from .table_rows import check_same_labels, groups_of, part_ids, row_parts, table_problems
 from .tables import Table
@@ -135,7 +136,8 @@ def _images(
         data.append(
             image_data(images, classes, encodable(path.name), ids, groups, int(options.get("workers", 0)))
         )
-    return Source(data[0], data[1], classes, resize.shape, encodable(path.name))
+    by_row = columns["id"] not in tables[0].columns
+    return Source(data[0], data[1], classes, resize.shape, encodable(path.name), row_ids=by_row)
 
 
 def _loaded(path: Path, config: str | None) -> Mapping[str, Any]:

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from ..data.id_forms import encodable
+from ..data.label_order import in_order
 from ..errors import ExpungeError, raise_all
 from .folders import TEXT, ImageFolder
 from .images import image_data, image_resize
-from .labels import in_order, label_names
+from .labels import label_names
 from .source import Source
 from .table_rows import check_same_labels, groups_of, part_ids, row_parts, table_problems
 from .tables import Table, first_problems, tables_of

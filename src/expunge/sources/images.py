@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
-from ..data.items import check_range
+from ..data.items import WHITE, check_range
 from ..data.resize import Resize
 from ..data.stream import StreamData
 from ..data.tensors import TensorData
@@ -26,6 +26,8 @@ from ..errors import ExpungeError, raise_all
 CHUNK = 4096
 # side of the images without the options `size` and `crop`
 DEFAULT_SIZE = 64
+# grey images of 16 bits whose pixels are all below this share of white get a note
+DARK_SHARE = 0.25
 
 
 class DecodedImages(Dataset):
@@ -41,6 +43,8 @@ class DecodedImages(Dataset):
     def __init__(self, labels: np.ndarray, resize: Resize):
         # a tensor and not a list: workers share it
         self.targets, self.resize = torch.from_numpy(labels), resize
+        # {position of an image of 16 bits that was read here: its brightest pixel}
+        self.brightest: dict[int, int] = {}
 
     @abstractmethod
     def open(self, index: int) -> Any:
@@ -56,6 +60,7 @@ class DecodedImages(Dataset):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         try:
             with self.open(index) as image:
+                self._note_brightest(index, image)
                 return self.resize(image), int(self.targets[index])
         # Pillow raises many types of errors for broken files.
         except Exception as error:
@@ -69,10 +74,15 @@ class DecodedImages(Dataset):
                 image.draft(None, (max(1, image.width // 8), max(1, image.height // 8)))
                 check_range(image)
                 image.load()
+                self._note_brightest(index, image)
         # Pillow raises many types of errors for broken files.
         except Exception as error:
             return self._unreadable(index, error)
         return None
+
+    def _note_brightest(self, index: int, image: Any) -> None:
+        if image.mode.startswith("I"):
+            self.brightest[int(index)] = int(np.asarray(image).max())
 
     def _unreadable(self, index: int, error: Exception) -> str:
         place = self.place(index)
@@ -141,6 +151,7 @@ def check_images(*parts: StreamData) -> None:
                 positions = range(start, min(start + CHUNK, len(data)))
                 problems += [p for p in pool.map(lambda k: _problem(data.dataset, k), positions) if p]  # noqa: B023
     raise_all(sorted(problems))
+    _warn_dark(parts)
 
 
 def _problem(images: Any, index: int) -> str | None:
@@ -148,6 +159,22 @@ def _problem(images: Any, index: int) -> str | None:
     while isinstance(images, Subset):
         images, index = images.dataset, int(images.indices[index])
     return images.problem(index)
+
+
+def _warn_dark(parts: Sequence[StreamData]) -> None:
+    """Warn of images of 16 bits that have no bright pixel: their numbers have a smaller range, such as 12 bits."""
+    brightest: list[int] = []
+    for data in parts:
+        images: Any = data.dataset
+        while isinstance(images, Subset):
+            images = images.dataset
+        brightest += images.brightest.values()
+    if brightest and max(brightest) < DARK_SHARE * WHITE:
+        warnings.warn(
+            f"{len(brightest):,} images of 16 bits have no pixel above {max(brightest):,}, and {WHITE:,} is white, so they are nearly "
+            "black with 8 bits; if their numbers have a smaller range, such as 12 bits, scale them to the whole range.",
+            stacklevel=5,
+        )
 
 
 def in_memory(*parts: StreamData) -> list[TensorData]:
@@ -158,6 +185,7 @@ def in_memory(*parts: StreamData) -> list[TensorData]:
     """
     decoded = [_decode(data.dataset) for data in parts]
     raise_all(sorted(p for _, problems in decoded for p in problems))
+    _warn_dark(parts)
     return [
         TensorData(x, data.labels, **data.attributes(), fingerprint=data.fingerprint())
         for (x, _), data in zip(decoded, parts, strict=True)

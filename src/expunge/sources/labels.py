@@ -9,7 +9,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+from ..data.label_order import NUMBER
+
 WHOLE_FLOAT = re.compile(r"([+-]?\d+)\.0*", re.ASCII)
 # texts that programs write for a missing value
 MISSING = frozenset(("nan", "null", "none", "n/a", "na", "<na>", "#n/a"))
@@ -35,19 +36,6 @@ def label_names(values: Sequence[Any], known: Iterable[str] = ()) -> list[str]:
     if all(NUMBER.fullmatch(name) for name in {*names, *known}):
         return [m[1] if (m := WHOLE_FLOAT.fullmatch(name)) else name for name in names]
     return names
-
-
-def in_order(names: Iterable[str], known: Sequence[str] = ()) -> list[str]:
-    """Return each name once: in numerical order if all are numbers, else in alphabetical order.
-
-    Args:
-        names: The names.
-        known: Names that come first, in this order, also if `names` lacks them.
-    """
-    new = set(names) - set(known)
-    if all(NUMBER.fullmatch(name) for name in new):
-        return [*known, *sorted(new, key=lambda name: (float(name), name))]
-    return [*known, *sorted(new)]
 
 
 def plain(name: str) -> str:

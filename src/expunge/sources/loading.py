@@ -113,8 +113,8 @@ def _with_options(source: Source, options: dict[str, str], has_images: bool) -> 
     if "mean" in options:
         train, test = (_normalized(d, options, source.shape) for d in (train, test))
         name += f", mean {options['mean']}, std {options['std']}"
-    for data in (train, test) if source.root else ():
-        data.root = source.root
+    for data in (train, test) if source.root or source.row_ids else ():
+        data.root, data.row_ids = source.root, source.row_ids
     return replace(source, train=train, test=test, name=name)
 
 

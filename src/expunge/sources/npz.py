@@ -12,10 +12,10 @@ import torch
 from ..data.batch import Inputs
 from ..data.class_names import sparse_labels
 from ..data.id_forms import encodable
+from ..data.label_order import in_order
 from ..data.tensors import TensorData
 from ..errors import ExpungeError, raise_all
 from .archives import read_arrays
-from .labels import in_order
 from .source import Source, input_shape
 
 # names of arrays (before a dot) that are no group column

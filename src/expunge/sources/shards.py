@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 
 from ..data.id_forms import encodable
+from ..data.label_order import in_order
 from ..data.resize import Resize
 from ..errors import raise_all
 from .image_walk import readable_suffixes
 from .images import DecodedImages, image_data, image_resize, warn_unread
-from .labels import in_order, label_names
+from .labels import label_names
 from .shard_patterns import expanded
 from .source import Source
 from .table_rows import check_same_labels, groups_of, ids_of_test, row_parts, table_problems

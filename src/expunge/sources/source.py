@@ -33,6 +33,7 @@ class Source:
         shape: Shape of one input: (C, H, W) for images.
         name: Name for records.
         root: The folder that the ids are paths below. Empty if they are no paths.
+        row_ids: Whether the ids are numbers of rows, because the table has no column of ids.
     """
 
     train: Data
@@ -41,6 +42,7 @@ class Source:
     shape: tuple[int, ...]
     name: str
     root: str = ""
+    row_ids: bool = False
 
     def __post_init__(self) -> None:
         """Bring the names of a user's source into the order of their numbers. Raises `ExpungeError`."""
@@ -130,7 +132,7 @@ def part_at(data: Data, positions: Tensor) -> Data:
         subset = Subset(data.dataset, positions.numpy())  # type: ignore[arg-type]
         part = StreamData(subset, labels=data.labels[positions], **reading, **attributes)
     if part is not None:
-        part.root = data.root
+        part.root, part.row_ids = data.root, data.row_ids
         return part
     raise ExpungeError(
         f"a part of a {type(data).__name__} cannot be taken; leave the options limit and test_limit out."

@@ -137,6 +137,8 @@ def _read_csv(
     """Yield line and row. A row with too many or too few cells would shift its values."""
     csv.field_size_limit(FIELD_LIMIT)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    # many programs write a TSV without quoting
+    lines = io.StringIO(text, newline="").readlines() if delimiter == "\t" else []
     header: list[str] | None = None
     line = 1
     try:
@@ -156,10 +158,20 @@ def _read_csv(
                     f"line {start} has {len(cells)} cells, but the header has {len(header)} (last cell: "
                     f"'{cells[-1][:SHOWN_CHARACTERS]}'); put texts with separators in quotes."
                 )
+            elif _fits_unquoted(lines[start - 1 : line - 1], len(header)):
+                problems.append(
+                    f"lines {start} to {line - 1} are one row in quotes, but without quoting each of them is a row; if the file has no "
+                    'quoting, write each " of a text twice and quotes around the text ("a ""b"" c"), or save the table as .jsonl.'
+                )
             else:
                 yield start, dict(zip(header, cells, strict=True))
     except csv.Error as error:
         problems.append(f"line {line} cannot be read: {error}; check the quotes there.")
+
+
+def _fits_unquoted(lines: list[str], columns: int) -> bool:
+    """Whether the lines that quotes join to one row of a TSV are a row each where quotes mean nothing."""
+    return len(lines) > 1 and all(line.count("\t") + 1 == columns for line in lines)
 
 
 def _read_jsonl(text: str, _: str, problems: list[str]) -> Iterator[tuple[int, Row]]:

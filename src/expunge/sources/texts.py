@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,10 +14,11 @@ import torch
 from torch import Tensor
 
 from ..data.id_forms import encodable
+from ..data.label_order import in_order
 from ..data.tensors import TensorData
 from ..errors import ExpungeError, MissingExtra, raise_all
 from .class_order import model_classes, spelled_as
-from .labels import in_order, label_names
+from .labels import label_names
 from .source import Source, input_shape
 from .table_rows import Part, check_same_labels, groups_of, part_ids, row_parts, table_problems
 from .tables import Table, tables_of
@@ -26,7 +28,8 @@ VOCABULARY = 8192
 # tokens of a text without the option `length`
 DEFAULT_LENGTH = 128
 
-Tokenize: TypeAlias = Callable[[list[str], int], dict[str, Tensor]]
+# model inputs (N, T) of texts and a length T, and the number of texts that are longer
+Tokenize: TypeAlias = Callable[[list[str], int], tuple[dict[str, Tensor], int]]
 
 
 def read_texts(path: Path, options: dict[str, str], known: Sequence[str] = ()) -> Source:
@@ -42,7 +45,7 @@ def read_texts(path: Path, options: dict[str, str], known: Sequence[str] = ()) -
             - `test`: table of test texts. Default: a fixed fifth of each class.
             - `tokenizer`: folder that `save_pretrained` wrote. If its `config.json` names the classes, their numbers are
               used. Default: hash the words.
-            - `length`: tokens to keep of each text. Default 128.
+            - `length`: tokens to keep of each text. Default 128, with a warning if texts are longer.
             - `text`, `label`, `id`: names of the columns.
 
         known: Classes that come first, in this order, also without samples.
@@ -85,14 +88,17 @@ def texts_of(
     check_same_labels(tables, labels, numbers)
     tokenize = _hash_words if folder is None else _tokenizer(folder)
     length = int(options.get("length", DEFAULT_LENGTH))
+    cut = []
     y = [np.array([numbers[label] for label in of_table]) for of_table in labels]
     parts = row_parts(y, len(classes))
 
     def data(part: Part, ids: list[str] | None) -> TensorData:
         rows = [tables[part.table].rows[k] for k in part.rows]
         texts = [row[columns["text"]] for row in rows]
+        inputs, longer = tokenize(texts, length)
+        cut.append(longer)
         return TensorData(
-            tokenize(texts, length),
+            inputs,
             torch.from_numpy(y[part.table][part.rows]),
             ids=ids,
             groups=groups_of(rows, set(columns.values())),
@@ -106,7 +112,14 @@ def texts_of(
         data(p, ids)
         for p, ids in zip(parts, part_ids(tables, parts, columns["id"], columns["text"]), strict=True)
     )
-    return Source(train, test, classes, input_shape(train), encodable(name))
+    if sum(cut) and "length" not in options:
+        warnings.warn(
+            f"{sum(cut):,} of {len(train) + len(test):,} texts are cut at {length} tokens, the default; give length=N as in the training "
+            "of the model.",
+            stacklevel=4,
+        )
+    by_row = columns["id"] not in tables[0].columns
+    return Source(train, test, classes, input_shape(train), encodable(name), row_ids=by_row)
 
 
 def _classes(
@@ -129,7 +142,7 @@ def _classes(
 
 
 def _tokenizer(folder: Path) -> Tokenize:
-    """A function that makes model inputs (N, T) of texts and a length T."""
+    """A function that tokenizes texts with the tokenizer in a folder."""
     try:
         from transformers import AutoTokenizer
     except ImportError as error:
@@ -146,19 +159,25 @@ def _tokenizer(folder: Path) -> Tokenize:
             f"the tokenizer in {folder} has no padding token; set tokenizer.pad_token and save it again."
         )
 
-    def tokenize(texts: list[str], length: int) -> dict[str, Tensor]:
-        return dict(
+    def tokenize(texts: list[str], length: int) -> tuple[dict[str, Tensor], int]:
+        inputs = dict(
             tokenizer(texts, truncation=True, max_length=length, padding="max_length", return_tensors="pt")
         )
+        full = inputs.get("attention_mask", inputs["input_ids"] != tokenizer.pad_token_id).bool().all(1)
+        whole = [texts[k] for k in full.nonzero()[:, 0]]
+        # `verbose` warns of texts that are too long for the model
+        tokens = tokenizer(whole, verbose=False)["input_ids"] if whole else []
+        return inputs, sum(len(of_text) > length for of_text in tokens)
 
     return tokenize
 
 
-def _hash_words(texts: list[str], length: int) -> dict[str, Tensor]:
-    """Model inputs (N, T): each word as a number from 1 to 8,191, and 0 for padding."""
-    tokens = torch.zeros(len(texts), length, dtype=torch.int64)
+def _hash_words(texts: list[str], length: int) -> tuple[dict[str, Tensor], int]:
+    """Number each word from 1 to 8,191; 0 is padding."""
+    tokens, cut = torch.zeros(len(texts), length, dtype=torch.int64), 0
     for n, text in enumerate(texts):
-        words = re.findall(r"\w+", text.lower())[:length]
+        words = re.findall(r"\w+", text.lower())
+        words, cut = words[:length], cut + (len(words) > length)
         numbers = [zlib.crc32(word.encode()) % (VOCABULARY - 1) + 1 for word in words]
         tokens[n, : len(words)] = torch.tensor(numbers).long()
-    return {"input_ids": tokens, "attention_mask": (tokens != 0).long()}
+    return {"input_ids": tokens, "attention_mask": (tokens != 0).long()}, cut
