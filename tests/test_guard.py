@@ -32,8 +32,12 @@ def run(**settings):
 def test_a_loss_that_becomes_nan_inside_an_epoch_ends_it(monkeypatch):
     monkeypatch.setattr(guard, "NAN_EVERY", 4)
     problem, broken = run(epochs=1, loss_at=6)
-    assert broken.ended == "diverged" and broken.taken_back and broken.step == 8, "looked at every fourth step"
-    assert broken.status.startswith("diverged at step 8: the loss became NaN or infinite; the last good state (step 0)")
+    assert broken.ended == "diverged" and broken.taken_back and broken.step == 8, (
+        "looked at every fourth step"
+    )
+    assert broken.status.startswith(
+        "diverged at step 8: the loss became NaN or infinite; the last good state (step 0)"
+    )
     assert same_parameters(broken.model, problem.model)
 
 
@@ -46,4 +50,6 @@ def test_the_last_good_state_is_that_of_the_epoch_before(monkeypatch):
     assert broken.ended == "stopped" and broken.taken_back
     assert f"the last good state (step {steps}) was kept" in broken.status
     literal = run(epochs=2)[1]
-    assert not same_parameters(broken.model, literal.model) and not same_parameters(broken.model, problem.model)
+    assert not same_parameters(broken.model, literal.model) and not same_parameters(
+        broken.model, problem.model
+    )

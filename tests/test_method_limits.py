@@ -135,9 +135,24 @@ def test_the_edge_is_taken_and_the_first_value_outside_is_refused(name, field, e
 @pytest.mark.parametrize(
     ("name", "settings", "edge", "words"),
     [
-        ("amun", {"radius": 0.5, "max_radius": 0.4}, {"radius": 0.5, "max_radius": 0.5}, "at most max_radius, 0.4"),
-        ("l1_sparse", {"epochs": 3, "free_epochs": 4}, {"epochs": 3, "free_epochs": 3}, "number of epochs, 3"),
-        ("nhle", {"loss_kind": "ce", "clip": None}, {"loss_kind": "ce", "clip": 1.0}, "is unbounded and needs clip"),
+        (
+            "amun",
+            {"radius": 0.5, "max_radius": 0.4},
+            {"radius": 0.5, "max_radius": 0.5},
+            "at most max_radius, 0.4",
+        ),
+        (
+            "l1_sparse",
+            {"epochs": 3, "free_epochs": 4},
+            {"epochs": 3, "free_epochs": 3},
+            "number of epochs, 3",
+        ),
+        (
+            "nhle",
+            {"loss_kind": "ce", "clip": None},
+            {"loss_kind": "ce", "clip": 1.0},
+            "is unbounded and needs clip",
+        ),
         ("ugradsl", {"smoothing": 0.1}, {"smoothing": 0.1, "allow_positive": True}, "Set allow_positive"),
     ],
 )
