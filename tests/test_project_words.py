@@ -26,7 +26,7 @@ from expunge.projects.settings import checked
 from expunge.projects.wanted import wanted
 from expunge.projects.words import for_project
 from expunge.records.record import Record
-from expunge.records.statistics import contradicted
+from expunge.records.statistics import contradicted, shown_word
 from expunge.sources import load
 from project_office import VALUES, content, edit
 from test_project_effect import part_of_run
@@ -541,3 +541,27 @@ def test_the_plan_counts_only_samples_that_the_run_forgets(answered):
     )
     assert plan.samples == [3]
     assert "request 1 removed all samples of the request of case 8 already; no run is needed for it." in notes
+
+
+@pytest.mark.parametrize(
+    ("method", "words"), [("ipru", "leaves the weights as they are"), ("bias_shift", "answers no request")]
+)
+def test_a_method_whose_file_still_has_what_the_model_knew_is_no_method_of_a_project(method, words):
+    """Also for `expunge.toml` that is edited later: it is checked at each command."""
+    values = {**VALUES, "method": method, "settings": {}}
+    with pytest.raises(ExpungeError, match=words):
+        checked(values, Path("expunge.toml"))
+
+
+@pytest.mark.parametrize(
+    ("entry", "word"),
+    [
+        ({"reason": "it did harm", "unmeasured": True}, "declined"),
+        ({"warning": "The scores do not show"}, "not shown"),
+        ({"goal": "untrain", "unmeasured": True, "warning": ""}, "–"),
+        ({"goal": "untrain", "unmeasured": False, "warning": ""}, "shown"),
+        ({"goal": "unlearn", "confidence": None}, "shown"),
+    ],
+)
+def test_a_request_that_was_not_measured_is_not_shown_to_be_forgotten(entry, word):
+    assert shown_word(entry) == word

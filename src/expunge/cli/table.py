@@ -18,6 +18,7 @@ from ..records.statistics import (
     request_state,
     row_order,
     run_requests,
+    shown_word,
     stat,
     stat_text,
     worse_gap,
@@ -191,7 +192,7 @@ def requests_table(record: Record) -> Table | None:
                 for n in ("UA", "MIA")
             ),
             _score(entry.get("UA_retrained")),
-            "declined" if entry.get("reason") else "not shown" if entry.get("warning") else "shown",
+            shown_word(entry),
         )
     return table
 

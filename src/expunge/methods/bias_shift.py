@@ -42,6 +42,10 @@ class BiasShift(Method):
     scenarios: ClassVar = ("class",)
     data: ClassVar = ()
     search: ClassVar = {"shift": (2.0, 5.0, 10.0, 1e4)}
+    hides_only: ClassVar = (
+        "bias_shift lowers a bias and leaves all that the model learned in its weights, so it answers no request; it is a baseline for "
+        "benchmarks. Choose another method: `expunge methods` lists them."
+    )
 
     def apply(self, run: Run) -> None:
         """Lower the biases in place."""

@@ -35,6 +35,8 @@ def described(parts: Sequence[Part], earlier: int, exact: bool) -> list[dict[str
             "unreliable_mia": contradicted(part.own.scores),
             "warning": change.warning if change is not None else "",
             "confidence": change.to_dict() if change is not None else None,
+            # earlier requests removed all samples of this one, so no run of its own is there to compare
+            "unmeasured": change is None and not exact and part.split.goal == "untrain",
         }
         roles = {"": part.own, "_before": part.original, "_retrained": part.retrained}
         for ending, evaluation in roles.items():

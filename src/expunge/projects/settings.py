@@ -24,7 +24,6 @@ from ..sources.source import Source
 from ..sources.spec import check_spec
 from ..tasks.classification import Classification
 from ..torch_utils.module_state import seed_problems
-from ..training.execute import check_run
 from ..training.method import Method
 from ..training.registry import find
 from ..training.run import Compute
@@ -35,6 +34,7 @@ from ..tuning.search import AUTO, tries
 from .entries import Entries
 from .held_out import any_split
 from .setting_paths import fixed_paths, missing_places
+from .value_checks import check_device, check_method
 
 
 class ProjectSettings(Entries):
@@ -120,11 +120,11 @@ def _value_problems(settings: ProjectSettings, given: set[str]) -> list[str]:
         ),
         "seed": lambda: raise_all(seed_problems(settings.seed)),
         "split_seed": lambda: raise_all(seed_problems(settings.split_seed)),
-        "method": lambda: check_run(find(settings.method)(), None, Classification(2)),
+        "method": lambda: check_method(settings.method),
         "measures": lambda: _check_measures(settings),
         "compute": lambda: _check_fields("compute", Compute, settings.compute),
         "recipe": lambda: _check_fields("recipe", Retrain, settings.recipe),
-        "device": lambda: _check_device(settings.device),
+        "device": lambda: check_device(settings.device),
     }
     problems = {name: _problems_of(check) for name, check in checks.items()}
     if not problems["method"]:
@@ -209,17 +209,6 @@ def _check_measures(settings: ProjectSettings) -> None:
     from ..audit.measure import make_measures
 
     make_measures(settings.measures, Classification(2), retrained=settings.reference)
-
-
-def _check_device(name: str) -> None:
-    import torch
-
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise ExpungeError(
-            f"the device '{name}' is not available here; use cpu, cuda, cuda:1 or mps."
-        ) from error
 
 
 def _problems_of(check: Any) -> list[str]:

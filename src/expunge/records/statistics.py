@@ -119,6 +119,18 @@ def run_requests(details: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [e for listed in lists if isinstance(listed, list) for e in listed if isinstance(e, dict)]
 
 
+def shown_word(entry: Mapping[str, Any]) -> str:
+    """Return whether an entry of `run_requests` shows that its request is forgotten: "shown", "not shown", "declined" or "–".
+
+    "–" is for a request to untrain whose confidences were not compared, because earlier requests removed all its samples.
+    """
+    if entry.get("reason"):
+        return "declined"
+    if entry.get("warning"):
+        return "not shown"
+    return "–" if entry.get("unmeasured") else "shown"
+
+
 def request_state(entry: Mapping[str, Any]) -> str:
     """Return what an audit says of a request of an earlier run: an entry of `details["earlier_requests"]`.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..records.record import Record
-from ..records.statistics import contradicted, request_state, run_requests
+from ..records.statistics import contradicted, request_state, run_requests, shown_word
 from .number_text import fixed
 from .values import number, table, texts
 
@@ -63,7 +63,7 @@ def own_table(record: Record) -> dict[str, Any] | None:
             + _mark(entry, score)
             for score in ("UA", "MIA")
         ]
-        shown = "declined" if entry.get("reason") else "not shown" if entry.get("warning") else "shown"
+        shown = shown_word(entry)
         reference = fixed(number(entry.get("UA_retrained")))
         words = ", ".join(texts(entry.get("verdict")))
         cells = [fixed(number(entry.get("samples")), 0), *scores, reference, shown, words]

@@ -45,7 +45,8 @@ class Method:
         exact: Whether the resulting model never saw the forget set.
         search: Values that tuning may try, {field: values}.
         needs_unseen: What the method does with unseen samples, if it refuses a split without them; empty where it does not.
-        python_only: Why the command line refuses the method; empty where it does not.
+        python_only: Why the command line and projects refuse the method; empty where they do not.
+        hides_only: Why a project refuses a baseline that hides what the model still knows; empty for methods that forget.
         published: Published settings that differ from the defaults; empty if none does. None if none were found.
     """
 
@@ -58,6 +59,7 @@ class Method:
     search: ClassVar[dict[str, tuple[Any, ...]]] = {}
     needs_unseen: ClassVar[str] = ""
     python_only: ClassVar[str] = ""
+    hides_only: ClassVar[str] = ""
     published: ClassVar[dict[str, Any] | None] = None
 
     def __post_init__(self) -> None:
