@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler, Subset
 
 from expunge import Classification, ExpungeError, Split, SplitError, StreamData, TensorData, audit, unlearn
 from expunge.data.convert import as_data
@@ -228,6 +228,31 @@ def test_a_collate_function_that_leaves_items_out_is_refused():
     assert (
         len(as_data(DataLoader(Subset(source, [k for k in range(12) if k != 7]), collate_fn=drop_none))) == 11
     )
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        SequentialSampler(range(5)),
+        RandomSampler(range(5)),
+        RandomSampler(range(12), num_samples=5),
+        RandomSampler(range(12), replacement=True, num_samples=11),
+    ],
+)
+def test_a_loader_that_draws_a_part_of_its_data_is_refused(sampler):
+    """All samples of the data set counted as trained on."""
+    source = Own(lambda k: (X[k], k % 2))
+    with pytest.raises(ExpungeError, match=r"Sampler of the DataLoader draws \d+ of 12 samples"):
+        as_data(DataLoader(source, 4, sampler=sampler))
+    with pytest.raises(ExpungeError, match=r"draws \d+ of 12 samples"):
+        as_data(DataLoader(source, batch_sampler=BatchSampler(sampler, 4, False)))
+    for whole in (SequentialSampler(source), RandomSampler(range(12), replacement=True, num_samples=24)):
+        assert len(as_data(DataLoader(source, 4, sampler=whole))) == 12
+
+
+def test_labels_of_the_other_byte_order_are_the_same_labels():
+    for kind in (">i8", ">i2", "<i4"):
+        assert TensorData(X, (np.arange(12) % 3).astype(kind)).labels.tolist() == [0, 1, 2] * 4
 
 
 def test_inputs_in_memory_that_are_no_numbers_are_refused():

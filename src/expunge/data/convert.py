@@ -57,3 +57,10 @@ def _check_sampler(loader: DataLoader[Any]) -> None:
             f"the DataLoader has a {type(sampler).__name__}, which may leave samples out, but Expunge reads its whole data set; "
             "give the data set itself, or a torch.utils.data.Subset with the samples you mean."
         )
+    # over a part of the positions, or with fewer draws
+    drawn = min(len(sampler), len(sampler.data_source)) if hasattr(loader.dataset, "__len__") else 0
+    if hasattr(loader.dataset, "__len__") and drawn < len(loader.dataset):
+        raise ExpungeError(
+            f"the {type(sampler).__name__} of the DataLoader draws {drawn} of {len(loader.dataset)} samples, but Expunge reads its whole "
+            "data set; give a torch.utils.data.Subset with the samples that the model was trained on."
+        )

@@ -90,6 +90,9 @@ def numbered(labels: Any, classes: Any) -> tuple[Tensor, list[str] | None]:
 
 
 def _as_tensor(values: Any) -> Tensor:
+    if isinstance(values, np.ndarray) and not values.dtype.isnative:
+        # torch takes no other byte order
+        values = values.astype(values.dtype.newbyteorder("="))
     try:
         return torch.as_tensor(values)
     except (TypeError, ValueError, RuntimeError) as error:

@@ -169,7 +169,7 @@ class StreamData(Data):
         parts = self._passes(order, batch_size, _pass_seed(order), want, self.workers, pinned)
         for number, part in enumerate(parts):
             at = order[number * batch_size : (number + 1) * batch_size]
-            x = self._compared_inputs(*part, at) if self._compared else part
+            x = self._compared_inputs(part[0], part[1], at) if self._compared else part
             batch = Batch(x, self.labels[at], at).to(device)
             yield prepare(batch, self.augment, augment, self.normalize)
 
