@@ -24,6 +24,7 @@ from ..sources.source import Source
 from ..sources.spec import check_spec
 from ..tasks.classification import Classification
 from ..torch_utils.module_state import seed_problems
+from ..training.execute import check_run
 from ..training.method import Method
 from ..training.registry import find
 from ..training.run import Compute
@@ -31,10 +32,10 @@ from ..training.settings import field_problems
 from ..tuning import presets
 from ..tuning.checks import trial_problems
 from ..tuning.search import AUTO, tries
+from .device_entry import check_device
 from .entries import Entries
 from .held_out import any_split
 from .setting_paths import fixed_paths, missing_places
-from .value_checks import check_device, check_method
 
 
 class ProjectSettings(Entries):
@@ -120,7 +121,7 @@ def _value_problems(settings: ProjectSettings, given: set[str]) -> list[str]:
         ),
         "seed": lambda: raise_all(seed_problems(settings.seed)),
         "split_seed": lambda: raise_all(seed_problems(settings.split_seed)),
-        "method": lambda: check_method(settings.method),
+        "method": lambda: _check_method(settings.method),
         "measures": lambda: _check_measures(settings),
         "compute": lambda: _check_fields("compute", Compute, settings.compute),
         "recipe": lambda: _check_fields("recipe", Retrain, settings.recipe),
@@ -198,6 +199,14 @@ def _trial_problems(settings: ProjectSettings) -> list[str]:
             'samples), or trials to "auto" or 0.'
         )
     return problems
+
+
+def _check_method(name: str) -> None:
+    """Raise `ExpungeError` if a method does not exist, or cannot answer requests: its file would still have what the model knew."""
+    chosen = find(name)
+    if reason := chosen.python_only or chosen.hides_only:
+        raise ExpungeError(reason)
+    check_run(chosen(), None, Classification(2))
 
 
 def _check_fields(owner: str, made: Any, values: dict[str, Any]) -> None:

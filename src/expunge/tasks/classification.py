@@ -226,9 +226,8 @@ class Classification(Task):
         problems = parameter_problems(model) + input_problems(samples)
         parameters = dict(model.named_parameters())
         if self.num_classes < 2:
-            problems.append(
-                f"the task has {self.num_classes} classes; a classifier needs at least 2 (replace one output by two)."
-            )
+            text = f"the task has {self.num_classes} classes; a classifier needs at least 2 (replace one output by two)."
+            problems.append(text)
         warn_of_several_labels(model)
         problems += class_order_problems(model, samples.data.classes)
         labels = samples.data.labels

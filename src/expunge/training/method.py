@@ -1,7 +1,6 @@
-"""What a method is: a frozen dataclass whose fields are its settings and the command line's flags.
+"""What a method is: a frozen dataclass whose fields are its settings and the command line's flags. Its docstring is its help.
 
-Its docstring is its help and citation. Each method has a file of its own, under `methods/` or in the user's code, in one of three forms:
-
+It has a file of its own, under `methods/` or in the user's code, in one of three forms:
 1. an objective: subclass `GradientMethod` and write `loss`; the loop, masks, schedules and guards work with it;
 2. an objective and a last edit: also write `finish`;
 3. an edit of the parameters without a loop: subclass `Method` and write `apply`.
@@ -45,8 +44,7 @@ class Method:
         exact: Whether the resulting model never saw the forget set.
         search: Values that tuning may try, {field: values}.
         needs_unseen: What the method does with unseen samples, if it refuses a split without them; empty where it does not.
-        python_only: Why the command line and projects refuse the method; empty where they do not.
-        hides_only: Why a project refuses a baseline that hides what the model still knows; empty for methods that forget.
+        python_only, hides_only: Why the command line and projects refuse the method, and why projects alone do; else empty.
         published: Published settings that differ from the defaults; empty if none does. None if none were found.
     """
 
