@@ -309,7 +309,7 @@ def report(seed: int) -> None:
             unseen.append(row)
     caught, missed = (sum(area[word] for area in areas.values()) for word in ("caught", "not seen"))
     result = {
-        "command": "make mutants", "seed": seed, "date": time.strftime("%Y-%m-%d"), "changes": len(finished()),
+        "command": "make mutants", "commit": _commit(), "seed": seed, "date": time.strftime("%Y-%m-%d"), "changes": len(finished()),
         "caught": caught, "not seen": missed, "equivalent": len(equivalent),
         "score": round(100 * caught / max(caught + missed, 1), 1),
         "areas": {area: dict(counts) for area, counts in areas.items()},
@@ -317,6 +317,11 @@ def report(seed: int) -> None:
     }  # fmt: skip
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
     print(f"score {result['score']} %: {caught} caught, {missed} not seen, {len(equivalent)} equivalent")
+
+
+def _commit() -> str:
+    made = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    return made.stdout.strip()
 
 
 def main() -> None:
