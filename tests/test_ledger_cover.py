@@ -255,7 +255,19 @@ def test_the_commands_from_request_to_done_and_back(tmp_path, monkeypatch, capsy
     assert run("train", *data, "--epochs", "10", "--batch-size", "32", "--out", "m0.safetensors")[0] == 0
     assert run("ledger", "add", "l.db", "case 1", "--ids", "ids.txt", "--received", "2026-01-01")[0] == 0
     assert run("ledger", "add", "l.db", "case 2", "--class", "3", "--received", "2026-01-01")[0] == 0
-    salun = ["unlearn", "salun", *data, "--epochs", "1", "--batch-size", "32", "--lr", "0.001"]
+    salun = [
+        "unlearn",
+        "salun",
+        *data,
+        "--epochs",
+        "1",
+        "--batch-size",
+        "32",
+        "--lr",
+        "0.001",
+        "--trials",
+        "0",
+    ]
     ids = ["--forget-ids", "ids.txt"]
     assert run(*salun, "--checkpoint", "m0.safetensors", *ids, "--out", "m1.safetensors")[0] == 0
     audit = ["audit", *data, "--checkpoint", "m1.safetensors", "--original", "m0.safetensors", *ids]
