@@ -72,9 +72,9 @@ def _show_requests(entries: Sequence[ProjectRequest], verdicts: Mapping[int, str
 
 def _show_no_effect(project: Project, found: Answer) -> None:
     """Repeat at the end which requests are done without a shown effect, and what to change."""
-    from ..projects.no_effect import NO_EFFECT, remedy
+    from ..projects.no_effect import NO_EFFECT, not_shown, remedy
 
-    unsure = [e["number"] for e in found.entries_of("requests") if e["warning"]]
+    unsure = not_shown(found)
     for number in unsure:
         print(f"request {number}: {NO_EFFECT}")
     if unsure:

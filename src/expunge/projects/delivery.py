@@ -24,7 +24,7 @@ from ..report import write_report
 from .answered import Answer, Setting
 from .folder import MODELS, REPORT, sha256
 from .ledger_limits import signing_key
-from .no_effect import NO_EFFECT, changes
+from .no_effect import NO_EFFECT, changes, not_shown
 from .prepared import Prepared
 from .request_scores import apply_audit, numbers_of, renumber
 from .requests import ProjectRequest, audit_file
@@ -79,7 +79,7 @@ def deliver(
     requests = write_requests(requests_path(out), requests_of(found.model))
     evidence = {"record": record_file, "receipt": receipt_file, "secret": secret_file}
     known = numbers_of(r for r in latest.requests if r.state != "waiting" and r not in entries)
-    unsure = _not_shown(found)
+    unsure = not_shown(found)
     for at, (entry, own) in enumerate(zip(entries, found.splits, strict=True)):
         audit = record_file
         if found.parts and not found.parts[at].whole:
@@ -97,11 +97,6 @@ def deliver(
         "receipt": receipt.id,
         "requests": sha256(requests),
     }
-
-
-def _not_shown(found: Answer) -> set[int]:
-    """The numbers of the requests whose scores do not show that they are forgotten."""
-    return {e["number"] for e in found.record.details.get("requests", []) if e["warning"]}
 
 
 def _write_report(path: Path, found: Answer, earlier: Sequence[Record], show_forgotten: bool) -> None:
@@ -172,7 +167,7 @@ def mark_answered(
 ) -> None:
     """Write into the state what a run has answered, and which earlier requests came back."""
     run = len(prepared.state["models"])
-    unsure = _not_shown(found)
+    unsure = not_shown(found)
     remembered = {past.request: past.ids for past in requests_of(prepared.model)}
     for entry, past in zip(entries, found.requests, strict=True):
         entry.not_shown = entry.number in unsure

@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .answered import Answer
 
 NO_EFFECT = "the scores of its audit do not show that it is forgotten"
+
+
+def not_shown(found: Answer) -> list[int]:
+    """Return the numbers of the requests whose scores do not show that they are forgotten."""
+    return [entry["number"] for entry in found.entries_of("requests") if entry["warning"]]
 
 
 def changes(settings: Iterable[str] = ()) -> str:
