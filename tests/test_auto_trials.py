@@ -28,6 +28,8 @@ from expunge.records.checkpoint import read_checkpoint
 from expunge.records.hashing import state_hash
 from expunge.records.record import Record
 from expunge.sources.loading import load
+from expunge.torch_utils.module_state import same_parameters
+from expunge.training.execute import keep_original
 from expunge.training.method import Method
 from expunge.tuning.auto import MOST, AutoSearch, adapt, can_search, search_for
 from expunge.tuning.caution import cautious_distance, excess_distance, worse_text
@@ -35,6 +37,7 @@ from expunge.tuning.estimate import predict_sets
 from expunge.tuning.search import Trial, count_for, tries
 from expunge.tuning.trials import tune
 from expunge.tuning.tuned import Tuned, no_better_text
+from small_problem import vectors
 
 TASK = Classification(10)
 
@@ -358,3 +361,14 @@ def test_exit_codes_of_harm_and_of_nothing(tmp_path, monkeypatch, capsys):
     good = ["unlearn", "ssd", *digits, "--checkpoint", "o.safetensors", "--forget-class", "3"]
     assert main([*good, "--out", "good.safetensors"]) == 0
     assert Record.load("good.json").scores["UA"] > 90
+
+
+def test_a_kept_original_is_a_copy_that_knows_its_source():
+    model, split, task = vectors(random=True)
+    run = keep_original(model, split, task, "nothing is better", seed=4)
+    assert run.source is model and run.model is not model and same_parameters(run.model, model)
+    assert (run.ended, run.status, run.seed) == (
+        "unchanged",
+        "unchanged: nothing is better",
+        4,
+    ) and run.kept_original

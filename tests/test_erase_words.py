@@ -318,6 +318,7 @@ def test_latents_are_appended_and_only_whole_batches_are_read(tmp_path):
     path, values = tmp_path / "latents", torch.randn(5, 2, 3)
     kept = LatentsFile(path, "one")
     lengths = []
+    assert kept.data is None and len(kept.latents) == 0
     for start in (0, 2, 4):
         kept.add(start, values[start : start + 2])
         lengths.append(path.stat().st_size)

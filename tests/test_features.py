@@ -12,6 +12,7 @@ from torch import nn
 from conftest import tiny
 from expunge import Classification, ModelError, Split
 from expunge.audit import Evaluation, audit, evaluate, feature_measures, features, head_bias
+from expunge.audit.feature_measures import fewer_retained
 from expunge.data.tensors import TensorData
 from expunge.tasks.predictions import Predictions
 
@@ -38,6 +39,13 @@ def test_probe_and_neighbours_separate_only_separable_classes():
     assert (
         feature_measures.apply_probe(feature_measures.fit_probe(noise, y, 4), other).argmax(1) == y
     ).double().mean() < 0.45
+
+
+def test_few_retained_samples_are_drawn_by_the_seed():
+    assert fewer_retained(7, 0).tolist() == list(range(7))
+    first, again, other = (fewer_retained(20_010, seed) for seed in (3, 3, 4))
+    assert len(first) == 20_000 and torch.equal(first, again) and not torch.equal(first, other)
+    assert torch.equal(first, first.unique())
 
 
 def test_neighbours_equal_scikit_learn():

@@ -22,8 +22,9 @@ from expunge.data.split import Split
 from expunge.data.tensors import TensorData
 from expunge.data.transforms import CropFlip
 from expunge.errors import ExpungeError, ModelError
-from expunge.generation.runs import without_crops
+from expunge.generation.runs import Generation, without_crops
 from expunge.methods.retrain import Retrain
+from expunge.sources.loading import load
 from expunge.tasks.classification import Classification
 from expunge.tasks.diffusion import Diffusion
 from expunge.tasks.sampling import Sampler
@@ -293,6 +294,7 @@ def test_the_help_names_the_cost_of_the_attacks():
 def test_recovery_counts_steps_to_the_threshold():
     assert Recovery([(0, 0.0), (25, 40.0), (50, 50.0), (75, 100.0)]).steps == 50
     assert Recovery([(0, 10.0)]).steps is None
+    assert Recovery().to_dict() == {"curve": [], "threshold": 50.0, "steps": None, "highest": None}
     assert Recovery([(0, 10.0), (5, 80.0)], threshold=90).to_dict() == {
         "curve": [(0, 10.0), (5, 80.0)],
         "threshold": 90,
@@ -306,3 +308,14 @@ def test_network_name_must_not_be_judge():
 
     with pytest.raises(ExpungeError, match="FID_judge"):
         feature_network("tiny_pipelines:judge", "cpu")
+
+
+def test_a_generation_forgets_from_the_training_set():
+    source = load("digits")
+    generation = Generation.of(source, "digits", 3, validation=0.2)
+    split = generation.split
+    assert len(split.train) + len(split.validation) <= len(source.train) and len(split.test.data) == len(
+        source.test
+    )
+    # all of the class: what is requested is never held out
+    assert split.sizes["forget"] == int((source.train.labels == 3).sum()) == 146

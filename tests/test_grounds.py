@@ -25,6 +25,7 @@ from expunge.report.sentences import headline, standfirst
 from expunge.report.study import studies
 from expunge.training.execute import execute
 from expunge.training.run import Run
+from small_problem import vectors
 
 SIZES = {"forget": 500, "retain": 5000, "test": 1000, "test_forgotten": 0}
 ORIGINAL = {"UA": 0.0, "RA": 100.0, "TA": 95.0, "MIA": 1.0}
@@ -350,3 +351,10 @@ def test_indistinguishable_says_if_nothing_had_to_be_done():
     assert result.words == ["indistinguishable"] and words in result.sentences[1]
     for original in (far, None):
         assert words not in str(verdict(GOOD, [GOOD], sizes=SIZES, original=original))
+
+
+def test_a_tolerance_below_0_is_refused_by_every_audit():
+    problem = vectors()
+    for value in (-1.0, math.inf, math.nan):
+        with pytest.raises(ExpungeError, match="tolerance forget is"):
+            audit(problem.model, problem.split, problem.task, tolerances=Tolerances(forget=value))

@@ -93,6 +93,15 @@ def test_u_lira_between_equal_populations_is_chance():
     )
 
 
+def test_rates_are_those_of_the_unlearned_population():
+    """What is far above is found at any rate of false alarms; what is far below is not found at all."""
+    above, below = (lira.u_lira(normal(8, 50, s, 1), normal(8, 50, 0, 2)) for s in (40.0, 0.0))
+    assert above.auc == above.tpr_at_1 == above.tpr_at_01 == 1
+    assert below.tpr_at_01 < 0.1
+    ordered = populations.Separation.of(np.arange(10.0)[None], np.arange(5.0, 15.0)[None])
+    assert (ordered.tpr_at_1, ordered.tpr_at_01) == (0, 0) and ordered.auc == pytest.approx(0.125)
+
+
 def test_u_lira_sees_a_shift_that_averages_miss():
     """Half of the samples move up, half down. Means are equal, and so are the standard scores."""
     sign = np.where(np.arange(300) % 2, 1.5, -1.5)

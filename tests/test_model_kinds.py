@@ -17,6 +17,8 @@ from expunge.masks.saliency import saliency_scores
 from expunge.tasks.diffusion import Diffusion
 from expunge.torch_utils.module_state import same_buffers, same_parameters
 from expunge.training.registry import find
+from expunge.training.run import Run
+from expunge.training.training_checks import check_step
 
 TASK = Classification(3)
 SETTINGS = {"epochs": 1, "batch_size": 8, "max_drop": 100.0, "lr": 1e-3}
@@ -344,6 +346,15 @@ def test_samples_in_memory_with_nan_are_named_before_the_first_step(value):
         run(mlp(), split)
 
 
+def test_nan_in_validation_samples_of_the_test_set_is_named_before_the_first_step():
+    test = TensorData(X[60:].clone(), Y[60:])
+    split = Split.by_class((X[:60], Y[:60]), test, [1], validation=0.4, validation_from="test")
+    position = int(split.validation.index[0])
+    split.validation.data.x[position, 3] = torch.nan
+    with pytest.raises(ModelError, match=rf"1 sample \('{position}'\) has NaN or infinity in the inputs"):
+        run(mlp(), split)
+
+
 def test_test_samples_and_labels_with_nan_are_named():
     split = split_of(test=X[60:].clone())
     split.test.data.x[2, 3] = torch.nan
@@ -363,6 +374,26 @@ class Items(torch.utils.data.Dataset):
 
     def __getitem__(self, k):
         return self.x[k], self.targets[k]
+
+
+class Watched(Items):
+    def __init__(self, x):
+        super().__init__(x)
+        self.read = set()
+
+    def __getitem__(self, k):
+        self.read.add(int(k))
+        return super().__getitem__(k)
+
+
+def test_the_check_of_a_step_reads_what_the_method_reads():
+    items = Watched(X[:60])
+    split = Split.by_class(StreamData(items), (X[60:], Y[60:]), [1], validation=0.2)
+    retained, forgotten = (set(s.index.tolist()) for s in (split.retain, split.forget))
+    for method, allowed in (("gradient_ascent", forgotten), ("finetune", retained)):
+        items.read.clear()
+        check_step(Run(mlp(), split, TASK), find(method)())
+        assert len(items.read) == 2 and items.read <= allowed, method
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

@@ -1,6 +1,7 @@
 """Test NHLE and class weight masking: the losses, the parameters that may move, and the masked head."""
 
 import copy
+from collections import OrderedDict
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ from torch import nn
 
 from expunge import NHLE, Classification, ExpungeError, ModelError, Split, execute, mask_class_weights
 from expunge.methods.nhle import bounded_loss, negative_hot
+from expunge.training.run import Run
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +47,45 @@ def test_bounded_loss_has_a_finite_value_and_a_gradient_for_certain_predictions(
     loss = bounded_loss(z, [0])
     loss.sum().backward()
     assert loss.isfinite().all() and z.grad[0, 0] == pytest.approx(1.0)
+
+
+def test_the_anchor_adds_the_squared_distance_to_the_original(setting):
+    model, split, task = setting
+    run = Run(copy.deepcopy(model), split, task, source=model)
+    with torch.no_grad():
+        for parameter in run.model.parameters():
+            parameter += 0.1
+    forget = next(split.forget.batches(16))
+    free, held = (NHLE(anchor=anchor).loss(run, forget, None) for anchor in (0.0, 0.5))
+    count = sum(p.numel() for p in model.parameters())
+    assert (held - free).item() == pytest.approx(0.5 * count * 0.1**2, rel=1e-3)
+
+
+def test_the_last_block_is_that_before_the_head():
+    part = lambda: nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), nn.BatchNorm2d(1))  # noqa: E731
+    model = nn.Sequential(
+        OrderedDict(
+            stem=nn.Sequential(part(), part()),
+            body=nn.Sequential(part(), part()),
+            flat=nn.Flatten(),
+            head=nn.Linear(4, 3),
+        )
+    )
+    y = torch.arange(30) % 3
+    x = torch.randn(30, 1, 2, 2)
+    split = Split.by_class((x[:24], y[:24]), (x[24:], y[24:]), forget=1)
+    run = Run(model, split, Classification(3))
+    frozen = NHLE(trainable="last_block").frozen(run)
+    movable = {n for n, _ in model.named_parameters()} - frozen
+    assert movable == {"body.1.0.weight", "body.1.0.bias", "body.1.1.weight", "body.1.1.bias"}
+    assert NHLE().frozen(run) == {"head.weight", "head.bias"} and not NHLE(trainable="all").frozen(run)
+
+
+def test_trials_guard_by_retained_samples_where_there_are_any(setting):
+    model, split, task = setting
+    assert NHLE().adapted(Run(model, split, task))["guard"] == "retain"
+    bare = replace(split, retain=split.retain.take(slice(0)))
+    assert "guard" not in NHLE().adapted(Run(model, bare, task))
 
 
 def test_mse_has_the_fixed_point_of_the_label():

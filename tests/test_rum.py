@@ -97,3 +97,9 @@ def test_wrong_parts_are_refused(settings, message):
     model, split, task = vectors(random=True)
     with pytest.raises(ExpungeError, match=message):
         execute(model, split, RUM(**settings), task)
+
+
+def test_trials_print_how_hard_the_request_is(capsys):
+    run = vectors(random=True).run()
+    assert RUM().adapted(run) == {}
+    assert capsys.readouterr().err.startswith("rum: 10 forget samples; memorisation (held_out) is")

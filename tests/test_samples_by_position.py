@@ -13,7 +13,7 @@ from expunge import Classification, Session, Split, TensorData, find, unlearn
 from expunge.data.convert import as_data
 from expunge.data.copy_hashes import hashes_of
 from expunge.data.past_requests import PastRequest, requests_of
-from expunge.data.sample_contents import contents_of
+from expunge.data.sample_contents import changed_problems, contents_of
 from expunge.errors import CheckpointError, SplitError
 from expunge.records.request_file import read_requests, write_requests
 
@@ -164,3 +164,13 @@ def test_a_request_file_keeps_the_hashes_and_old_files_have_none(tmp_path):
     path.write_text(text.replace('"bb"', "7"))
     with pytest.raises(CheckpointError, match="wrong or missing contents"):
         read_requests(path)
+
+
+def test_a_position_after_the_end_of_the_data_has_changed():
+    data = TensorData(images(), Y)
+    contents = contents_of(data, torch.tensor([0, 59]))
+    for ids, count in ((("0", "59"), 0), (("0", "60"), 2)):
+        past = PastRequest("r", "ids", "untrain", ids, data=data.fingerprint(), contents=contents)
+        found = changed_problems([past], data)
+        assert len(found) == bool(count)
+        assert not found or found[0].startswith("2 of the 2 samples of an earlier request")

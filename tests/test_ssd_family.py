@@ -10,6 +10,7 @@ from torch import nn
 
 from expunge.methods.assd import ASSD, adaptive_alpha, percentile_of
 from expunge.methods.lfssd import LFSSD
+from expunge.methods.ssd import dampen
 from expunge.torch_utils.module_state import snapshot
 from expunge.training.execute import execute
 from small_problem import gradients, images, vectors
@@ -51,6 +52,19 @@ def test_labels_do_not_matter():
     data.labels = 3 - data.labels
     second = LFSSD().importances(problem.run(), problem.split.forget)
     assert all(torch.equal(first[n], second[n]) for n in first)
+
+
+def test_a_weight_is_never_enlarged_by_hand():
+    run = vectors().run()
+    (name, weight), *_ = run.model.named_parameters()
+    before = weight.detach().clone()
+    of_forget, of_all = torch.full_like(weight, 0.1), torch.ones_like(weight)
+    of_forget[0, :3] = torch.tensor([1.5, 4.0, 2.0])
+    assert dampen(run, {name: of_forget}, {name: of_all}, 1.0, 3.0) == 3
+    # 3 * 1 / 1.5 would double it, 3 * 1 / 4 is three quarters, 3 * 1 / 2 would enlarge it
+    factor = torch.ones_like(weight)
+    factor[0, 1] = 0.75
+    assert torch.equal(weight, before * factor)
 
 
 @pytest.mark.parametrize("method", [LFSSD(alpha=1.1), ASSD(dampening=0.1)])

@@ -17,6 +17,7 @@ from expunge import (
     audit,
     execute,
     experiment,
+    find,
     unlearn,
 )
 from expunge.cli import main
@@ -343,3 +344,11 @@ def test_a_server_that_does_not_answer_is_given_up_soon(monkeypatch):
     assert seen == [{**PATIENCE, "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}] * 2
     assert not set(PATIENCE) - {"MLFLOW_HTTP_REQUEST_TIMEOUT"} & set(os.environ)
     assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "60"
+
+
+def test_trackers_are_told_how_a_run_ended():
+    model, split, task = vectors()
+    kept = Kept()
+    with pytest.warns(RuntimeWarning, match="diverged"):
+        run = execute(model, split, find("finetune")(epochs=1, lr=1e30, batch_size=8), task, tracker=kept)
+    assert kept.result.ended == run.ended == "diverged"

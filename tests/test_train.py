@@ -3,7 +3,7 @@
 import copy
 import sys
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -113,6 +113,9 @@ def test_rates_by_hand():
     assert [rate("multistep", 8)(s) for s in (0, 4, 6)] == pytest.approx([1, 0.1, 0.01])
     cycle = [rate("one_cycle", 20)(s) for s in range(20)]
     assert max(cycle) == 1 and cycle[0] == 0.2 and 0 < cycle[-1] < 0.1
+    # one step of four rises, and a run of one step takes it whole
+    assert [rate("one_cycle", 4)(s) for s in range(4)] == [1, 0.75, 0.5, 0.25]
+    assert rate("one_cycle", 1)(0) == 1
 
 
 def test_inputs_are_left_unchanged(setting):
@@ -345,6 +348,16 @@ def test_retrain_refuses_buffers_that_keep_traces_of_the_forget_set(setting):
             execute(model, split, method, task)
     fresh = lambda: nn.Sequential(Remembers(), nn.Linear(8, 5))  # noqa: E731
     assert execute(model, split, once, task, factory=fresh).ended == "finished"
+
+
+def test_buffers_that_keep_traces_are_found_with_one_retained_sample(setting):
+    """Batch norm takes no batch of one sample in training, and is not what is asked about."""
+    _, split, task = setting
+    model = nn.Sequential(Remembers(), nn.BatchNorm1d(8), nn.Linear(8, 5))
+    one = replace(split, retain=split.retain.take(slice(1)))
+    with pytest.raises(ModelError, match=r"1 buffers .*0\.seen.*factory"):
+        execute(model, one, Retrain(epochs=1), task)
+    assert model[1].num_batches_tracked == 0 and not model[0].seen.any()
 
 
 def test_bad_teacher_takes_a_model_whose_layers_share_a_weight(setting):

@@ -158,23 +158,22 @@ class Data(ABC):
             augment: CPU generator of the augmentation, or None for no augmentation.
         """
 
+    @abstractmethod
     def raw_inputs(self, count: int | None = None) -> Iterator[Inputs]:
         """Yield the inputs of the samples in order, some at a time, without augmentation.
 
         Args:
             count: Number of samples, from the first. Default: all.
         """
-        order = torch.arange(len(self) if count is None else min(count, len(self)))
-        return (batch.x for batch in self.batches(order, RAW_BATCH, torch.device("cpu"), None))
 
     @property
     def version(self) -> object:
         """What changes when samples that are held in memory change. It says nothing of a `Dataset`."""
         return ()
 
+    @abstractmethod
     def inputs_at(self, index: Tensor) -> Iterator[Inputs]:
         """Yield the inputs of the samples at the positions `index` (n,): see `raw_inputs`."""
-        return (batch.x for batch in self.batches(index, RAW_BATCH, torch.device("cpu"), None))
 
     @abstractmethod
     def fingerprint(self) -> str:
