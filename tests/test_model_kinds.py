@@ -390,7 +390,7 @@ def test_the_check_of_a_step_reads_what_the_method_reads():
     items = Watched(X[:60])
     split = Split.by_class(StreamData(items), (X[60:], Y[60:]), [1], validation=0.2)
     retained, forgotten = (set(s.index.tolist()) for s in (split.retain, split.forget))
-    for method, allowed in (("gradient_ascent", forgotten), ("finetune", retained)):
+    for method, allowed in (("delete", forgotten), ("finetune", retained)):
         items.read.clear()
         check_step(Run(mlp(), split, TASK), find(method)())
         assert len(items.read) == 2 and items.read <= allowed, method

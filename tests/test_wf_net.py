@@ -86,6 +86,7 @@ def test_a_request_multiplies_the_row_of_its_class_into_the_weights():
     before = snapshot(model)
     run = execute(model, split, WFNet(epochs=2, lr=0.2), task)
     gates = run.memo["gates"]
+    assert list(gates) == ["0", "3"], "the head and batch norm get none"
     assert all(g.min() >= 0 and g.max() <= 1 for g in gates.values())
     assert any((g < 1).any() for g in gates.values())
     expected = snapshot(folded(model, gates, 1))
