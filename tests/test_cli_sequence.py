@@ -8,9 +8,11 @@ import pytest
 
 from expunge.cli.app import main
 from expunge.receipts.receipt import Receipt
-from expunge.records.checkpoint import read_checkpoint
+from expunge.records.checkpoint import read_checkpoint, write_checkpoint
+from expunge.records.checkpoint_requests import answered_requests, key_of, public_requests
+from expunge.records.keyed import keyed
 from expunge.records.record import Record
-from expunge.records.request_file import answered_requests, public_requests, read_requests
+from expunge.records.request_file import read_requests
 
 DIGITS = ["--data", "digits", "--model", "mlp"]
 METHOD = ["--trials", "0", "--epochs", "4", "--lr", "0.05", "--batch-size", "64"]
@@ -61,8 +63,9 @@ def test_checkpoint_record_and_receipt_know_the_earlier_requests(sequence):
     assert [e["receipt"] for e in third["earlier"]] == [r.id for r in receipts[:2]]
     assert [e["forget_count"] for e in third["earlier"]] == [len(requests[0].ids), 60]
     assert "earlier" not in receipts[0].statement
-    listed = public_requests(read_checkpoint(sequence / "m3.safetensors"))
-    assert [e["request"] for e in listed] == [r.request for r in requests]
+    third = read_checkpoint(sequence / "m3.safetensors")
+    listed, key = public_requests(third), key_of(third)
+    assert [e["request"] for e in listed] == [keyed(key, "request", r.request) for r in requests]
     # the ids stay in the house: the request file is private, the checkpoint has none of them
     assert stat.S_IMODE((sequence / "m3.requests.json").stat().st_mode) == 0o600
     metadata = read_checkpoint(sequence / "m3.safetensors").metadata
@@ -111,7 +114,8 @@ def test_a_checkpoint_without_its_request_file_is_refused(sequence, tmp_path, ca
 def test_a_request_that_came_back_ends_with_exit_code_1(folder, tmp_path, capsys):
     """A model that never forgot class 3 is given a history that says it did."""
     history = tmp_path / "m0.requests.json"
-    (tmp_path / "m0.safetensors").write_bytes((folder / "m0.safetensors").read_bytes())
+    # without metadata: that of an original says that it has seen the class
+    write_checkpoint(tmp_path / "m0.safetensors", read_checkpoint(folder / "m0.safetensors").state)
     assert unlearn(folder, "m0.safetensors", "c.safetensors", "--forget-class", "3") == 0
     values = json.loads((folder / "c.requests.json").read_text())
     history.write_text(json.dumps(values))
@@ -122,6 +126,8 @@ def test_a_request_that_came_back_ends_with_exit_code_1(folder, tmp_path, capsys
     )
     told = capsys.readouterr()
     assert "came back" in told.out and "request 1" in told.err
+    said = "taken as answered because you say so: 1 (class, "
+    assert f"m0.safetensors does not list these requests of m0.requests.json, and they are {said}" in told.err
     assert Record.load(tmp_path / "m1.json").details["earlier_requests"][0]["came_back"]
 
 

@@ -9,7 +9,8 @@ import torch
 from expunge.data.past_requests import PastRequest, remember_requests, requests_of
 from expunge.errors import CheckpointError
 from expunge.records.checkpoint import read_checkpoint, write_checkpoint
-from expunge.records.request_file import answered_requests, public_requests, read_requests, write_requests
+from expunge.records.checkpoint_requests import answered_requests, public_requests
+from expunge.records.request_file import read_requests, write_requests
 
 FIRST = PastRequest("a" * 64, "ids", "untrain", ("p1", "p2"), scores={"UA": 5.0, "MIA": 60.0})
 SECOND = PastRequest("b" * 64, "class", "unlearn", ("p3",), classes=(3,))

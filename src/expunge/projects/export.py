@@ -15,9 +15,11 @@ from ..receipts.receipt import Receipt
 from ..receipts.signing import signed
 from ..records.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from ..records.checkpoint_form import FORM, complete_form, file_names, needs_model, read_form
-from ..records.checkpoint_totals import MODEL_NAMES
+from ..records.checkpoint_totals import KEY_ID, MODEL_NAMES
 from ..records.file_names import beside
+from ..records.keyed import new_key, with_key
 from ..records.model_names import names_text
+from ..records.request_file import read_requests, requests_path, write_requests
 from ..records.together import staged, together
 from .arguments import path_of
 from .file_checks import check_files
@@ -67,7 +69,10 @@ def export_model(
         complete_form(form, prepare(folder, say).model)
     stored = read_checkpoint(file)
     tensors = _tensors(stored, form)
-    metadata = dict(stored.metadata)
+    metadata, hash_key = dict(stored.metadata), None
+    if KEY_ID not in metadata:
+        hash_key = new_key()
+        metadata = with_key(metadata, hash_key)
     if form.convert is not None:
         say(
             f"{place.name} has other tensors than the model, so its receipt can only be verified with {file}."
@@ -80,11 +85,21 @@ def export_model(
     paper = beside(place, ".receipt.json")
     with together(place):
         write_checkpoint(place, tensors, like=form, metadata=metadata)
+        if hash_key is not None:
+            answered = read_requests(
+                folder.find(str(requests_path(Path(state["models"][-1]["file"]))), state)
+            )
+            own = write_requests(requests_path(place), answered, hash_key)
         files = {k: v for k, v in receipt.envelope.get("files", {}).items() if k != "model"}
         if (written := staged(place)).is_file():
             files["model"] = file_hash(written)
         key, passphrase = signing_key(settings)
         signed(replace(receipt, envelope={**receipt.envelope, "files": files}), key, passphrase).save(paper)
+    if hash_key is not None:
+        say(
+            f"an earlier version of Expunge wrote {file.name}, with plain hashes of the forgotten samples. Those in {place.name} are "
+            f"keyed, and {own} has the key and the forgotten ids: keep it, and do not hand it over."
+        )
     return place, paper
 
 
