@@ -81,8 +81,7 @@ def read_key(path: Path) -> bytes | None:
     Raises:
         CheckpointError: The file is broken, or its key is missing or wrong.
     """
-    content = _content(path)
-    return bytes.fromhex(content["key"]) if content.get("key") else None
+    return bytes.fromhex(_content(path)["key"]) or None
 
 
 def _content(path: Path) -> dict[str, Any]:
@@ -98,7 +97,9 @@ def _content(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} is no file of requests in the format {FORMAT}; give the .requests.json file of a run."
         )
-    text = content.get("key") if content["format"] == FORMAT else ""
+    if content["format"] == EARLIER_FORMAT:
+        return {**content, "key": ""}
+    text = content.get("key")
     if not isinstance(text, str) or not _KEY.fullmatch(text):
         raise CheckpointError(
             f"{path} has a wrong or missing key: it is {2 * KEY_SIZE} hex digits, or an empty text if it is not known; restore the file."
