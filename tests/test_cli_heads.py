@@ -208,6 +208,9 @@ def test_the_demo_writes_the_same_heads(tmp_path, monkeypatch):
     assert recipe_from_metadata(read_checkpoint(made["original"])) == quick
     kept = {n: Record.load(tmp_path / f"{n}.json").split for n in ("original", "retrain", "salun")}
     assert kept["original"] == kept["retrain"] == kept["salun"]  # judged on the same samples
+    digest = kept["salun"]["hash"].encode()
+    assert len(digest) == 64 and digest in (tmp_path / "salun.json").read_bytes()
+    assert all(digest not in Path(file).read_bytes() for file in made.values())
 
 
 def test_a_head_of_another_version_gives_no_settings(tmp_path):

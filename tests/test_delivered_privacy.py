@@ -94,6 +94,8 @@ def office(tmp_path_factory):
         run(["train", *MODEL, "--without-forget", "--validation", "0", *group, *history])
         alone = ["--out", at("alone.safetensors"), "--epochs", "1"]
         run(["train", *MODEL, "--without-forget", "--validation", "0", *ids, *alone])
+        card = ["hub-folder", at("m1.safetensors"), *MODEL, "--out", at("hub")]
+        run(card)
         yield folder
 
 
@@ -167,7 +169,7 @@ def test_no_hash_in_a_delivered_file_names_anyone(office, guesses):
         "l1.ckpt",
         "p1.pt",
     } <= names
-    assert {"mask.safetensors", "m2.html", "m1.receipt.json"} <= names
+    assert {"mask.safetensors", "m2.html", "m1.receipt.json", "README.md", "model.safetensors"} <= names
     assert {f.name: named(f, guesses) for f in files if named(f, guesses)} == {}
     # the files have hashes to try
     for name in (
