@@ -20,6 +20,7 @@ _PERSONAL = (
     "--unseen-ids",
     "--history",
 )
+_SEVERAL = "--forget-group"
 _ARGUMENTS: ContextVar[tuple[str, ...]] = ContextVar("arguments", default=())
 
 
@@ -48,15 +49,19 @@ def _without_people(arguments: Sequence[str]) -> Iterator[str]:
     before = ""
     for argument in arguments:
         flag, equals, value = argument.partition("=")
-        if before in _PERSONAL:
+        name = flag.replace("_", "-")
+        if before in _PERSONAL and not (name.startswith("--") and before == _SEVERAL):
             yield _masked(argument, before)
-        elif equals and flag.replace("_", "-") in _PERSONAL:
-            yield f"{flag}={_masked(value, flag)}"
+            # one flag may have several groups
+            before = before if before == _SEVERAL else ""
+        elif equals and name in _PERSONAL:
+            yield f"{flag}={_masked(value, name)}"
+            before = name if name == _SEVERAL else ""
         else:
             yield argument
-        before = argument.replace("_", "-")
+            before = argument.replace("_", "-")
 
 
 def _masked(value: str, flag: str) -> str:
     column, equals, _ = value.partition("=")
-    return f"{column}=***" if equals and flag.replace("_", "-").endswith("group") else "***"
+    return f"{column}=***" if equals and flag in ("--group", _SEVERAL) else "***"

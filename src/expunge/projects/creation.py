@@ -12,14 +12,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from ..data.past_requests import PastRequest
 from ..errors import ExpungeError, raise_all, write_error
 from ..receipts.ledger import Ledger
+from ..records.checkpoint import Checkpoint
 from ..records.checkpoint_folders import weight_files
 from ..records.checkpoint_form import write_form
 from ..records.checkpoint_requests import answered_requests, key_of
 from ..records.history_checks import check_history
 from ..records.part_files import lock
 from ..records.request_file import requests_path, write_requests
+from ..sources.source import Source
 from .arguments import check_project, path_of
 from .folder import LEDGER, MODELS, STATE, check_new, create, sha256, write_state
 from .held_out import any_split
@@ -56,10 +59,7 @@ def make_folder(
         problems += [f"sign_key: {text}" for text in error.problems]
     raise_all(problems)
     assert read is not None and source is not None
-    answered, key = answered_requests(read, history), key_of(read, history)
-    split = any_split(source, settings.validation, settings.split_seed, settings.validation_from)
-    if note := check_history(read, split, answered, history):
-        say(note)
+    answered, key = _answered(settings, read, source, history, say), key_of(read, history)
     with _work_folder(path) as work:
         (work / MODELS).mkdir()
         name = f"{MODELS}/0000{file.suffix}"
@@ -84,6 +84,21 @@ def make_folder(
         # an empty file that stays harms nothing
         with suppress(OSError):
             (path / MAKING).unlink()
+
+
+def _answered(
+    settings: ProjectSettings,
+    read: Checkpoint,
+    source: Source,
+    history: Path | None,
+    say: Callable[[str], None],
+) -> list[PastRequest]:
+    """Return the requests that a model has answered, and say which are taken as answered. A history of another model is refused."""
+    answered = answered_requests(read, history)
+    split = any_split(source, settings.validation, settings.split_seed, settings.validation_from)
+    if note := check_history(read, split, answered, history):
+        say(note)
+    return answered
 
 
 def _model_file(checkpoint: Path) -> Path:

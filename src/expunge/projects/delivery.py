@@ -91,9 +91,7 @@ def deliver(
             audit = part_audit.save(audit_file(out, entry.number))
         remark = f"{NO_EFFECT}; {changes(setting.method.search)}" if entry.number in unsure else ""
         _attach(ledger, entry, own.forget.ids, remark, {**evidence, "audit": audit, "known": known})
-    project = latest.model_file.parents[1]
-    earlier = [(project / m["file"]).with_suffix(".json") for m in models[-SHOWN_RECORDS + 1 :]]
-    _write_report(work / REPORT, found, shown_records(earlier), latest.settings.show_forgotten)
+    _write_report(work / REPORT, latest, found)
     return {
         "file": f"{MODELS}/{out.name}",
         "sha256": sha256(out),
@@ -102,8 +100,11 @@ def deliver(
     }
 
 
-def _write_report(path: Path, found: Answer, earlier: Sequence[Record], show_forgotten: bool) -> None:
-    """Write the report of this run and `earlier` ones. With forgotten samples, it is private."""
+def _write_report(path: Path, latest: Prepared, found: Answer) -> None:
+    """Write the report of this run and earlier ones. With forgotten samples, it is private."""
+    project, show_forgotten = latest.model_file.parents[1], latest.settings.show_forgotten
+    files = [(project / m["file"]).with_suffix(".json") for m in latest.state["models"][-SHOWN_RECORDS + 1 :]]
+    earlier = shown_records(files)
     last = found.outcome.shown_record if show_forgotten else found.record
     write_report(path, [*(o.record for o in found.outcomes[:-1]), *earlier, last])
     if show_forgotten:

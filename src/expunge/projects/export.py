@@ -69,10 +69,7 @@ def export_model(
         complete_form(form, prepare(folder, say).model)
     stored = read_checkpoint(file)
     tensors = _tensors(stored, form)
-    metadata, hash_key = dict(stored.metadata), None
-    if KEY_ID not in metadata:
-        hash_key = new_key()
-        metadata = with_key(metadata, hash_key)
+    metadata, hash_key = _with_hash_key(stored)
     if form.convert is not None:
         say(
             f"{place.name} has other tensors than the model, so its receipt can only be verified with {file}."
@@ -85,22 +82,34 @@ def export_model(
     paper = beside(place, ".receipt.json")
     with together(place):
         write_checkpoint(place, tensors, like=form, metadata=metadata)
-        if hash_key is not None:
-            answered = read_requests(
-                folder.find(str(requests_path(Path(state["models"][-1]["file"]))), state)
-            )
-            own = write_requests(requests_path(place), answered, hash_key)
+        told = _kept_beside(place, folder, state, hash_key) if hash_key else ""
         files = {k: v for k, v in receipt.envelope.get("files", {}).items() if k != "model"}
         if (written := staged(place)).is_file():
             files["model"] = file_hash(written)
         key, passphrase = signing_key(settings)
         signed(replace(receipt, envelope={**receipt.envelope, "files": files}), key, passphrase).save(paper)
-    if hash_key is not None:
-        say(
-            f"an earlier version of Expunge wrote {file.name}, with plain hashes of the forgotten samples. Those in {place.name} are "
-            f"keyed, and {own} has the key and the forgotten ids: keep it, and do not hand it over."
-        )
+    if told:
+        say(told)
     return place, paper
+
+
+def _with_hash_key(stored: Checkpoint) -> tuple[dict[str, str], bytes | None]:
+    """Return the metadata of a model, and the new key of its hashes if an earlier version wrote them without one."""
+    if KEY_ID in stored.metadata:
+        return dict(stored.metadata), None
+    key = new_key()
+    return with_key(stored.metadata, key), key
+
+
+def _kept_beside(place: Path, folder: Folder, state: dict[str, Any], key: bytes) -> str:
+    """Write the request file of an output whose hashes have a new key, and return what the user is told about it."""
+    file = Path(state["models"][-1]["file"])
+    answered = read_requests(folder.find(str(requests_path(file)), state))
+    own = write_requests(requests_path(place), answered, key)
+    return (
+        f"an earlier version of Expunge wrote {file.name}, with plain hashes of the forgotten samples. Those in {place.name} are keyed, "
+        f"and {own} has the key and the forgotten ids: keep it, and do not hand it over."
+    )
 
 
 def _form(folder: Folder, state: dict[str, Any]) -> Checkpoint:

@@ -24,7 +24,7 @@ from .checkpoint_contents import OPTIMIZER, Keys, dotted
 from .checkpoint_files import read_file
 from .checkpoint_folders import files_left_out, write_folder
 from .checkpoint_reading import Content, choose_state, separate
-from .checkpoint_totals import HASHES, KEY_ID, METADATA_ENTRY, MODEL_NAMES, MOST_LISTED
+from .checkpoint_totals import METADATA_ENTRY, MOST_LISTED, NOT_INHERITED, OF_ONE_FILE
 from .file_names import file_suffix
 from .output_parts import has_prefix, insert
 from .tensor_memory import own_memory, unshared, without_repeats
@@ -233,9 +233,8 @@ def _inherited(like: Checkpoint | None, new: Mapping[str, str]) -> dict[str, str
     """The metadata that an output takes from its input, and what it did not take."""
     if like is None:
         return {}
-    # hashes are those of one file, under its own key
-    other = (*HASHES, KEY_ID, "requests", "split") if "kind" in new else ()
-    texts = {k: v for k, v in like.metadata.items() if k not in ("dropped", "entry", MODEL_NAMES, *other)}
+    left = (*NOT_INHERITED, *(OF_ONE_FILE if "kind" in new else ()))
+    texts = {k: v for k, v in like.metadata.items() if k not in left}
     return texts | dropped_metadata(like)
 
 
