@@ -208,3 +208,44 @@ def test_a_comma_belongs_to_the_value_of_a_group(tmp_path, monkeypatch):
     assert {users[int(i)] for i in request.ids} == {"Doe, Jane", "Roe"} and len(request.ids) == 60
     # names of people are in no checkpoint
     assert not any("Doe" in text for text in read_checkpoint(tmp_path / "u.pt").metadata.values())
+
+
+# ---- who has the file, and who has another one
+
+
+def test_an_auditor_without_the_request_file_is_told_what_was_not_checked(sequence, tmp_path, capsys):
+    """The second request is one of ids, and only the key would tell that it is the one that is audited."""
+    (tmp_path / "m2.safetensors").write_bytes((sequence / "m2.safetensors").read_bytes())
+    audit = ["audit", *DIGITS, "--original", str(sequence / "m1.safetensors"), "--checkpoint"]
+    moved = [*audit, str(tmp_path / "m2.safetensors")]
+    first, other = (["--forget-ids", str(sequence / f"ids{k}.txt")] for k in (1, 2))
+    said = "m2.requests.json with their key is not there, so it was not checked that the model was made for this forget set"
+    for forget in (first, other):
+        assert main([*moved, *forget]) in (0, 1)
+        assert said in capsys.readouterr().err
+    # the owner's file settles it
+    assert main([*audit, str(sequence / "m2.safetensors"), *first]) in (0, 1)
+    assert "not checked" not in capsys.readouterr().err
+    history = ["--history", str(sequence / "m2.requests.json")]
+    assert main([*moved, *other, *history]) == 2
+    assert "made for another split" in capsys.readouterr().err
+    # a share of the samples, or another number of them, needs no key to be refused
+    (tmp_path / "few.txt").write_text("0\n1\n")
+    assert main([*moved, "--forget-ids", str(tmp_path / "few.txt")]) == 2
+    # nothing is trained on trust
+    assert unlearn(tmp_path, "m2.safetensors", "m3.safetensors", *first) == 2
+    assert "m2.requests.json with their ids is missing" in capsys.readouterr().err
+
+
+def test_a_history_of_another_model_is_refused_with_an_original(sequence, tmp_path, capsys):
+    (tmp_path / "m0.safetensors").write_bytes((sequence / "m0.safetensors").read_bytes())
+    ids = ["--forget-ids", str(sequence / "ids2.txt"), "--history", str(sequence / "m2.requests.json")]
+    assert unlearn(tmp_path, "m0.safetensors", "m1.safetensors", *ids) == 2
+    assert "m2.requests.json is not the history of" in capsys.readouterr().err
+    office = ["init", str(tmp_path / "office"), *DIGITS, "--checkpoint", str(tmp_path / "m0.safetensors")]
+    assert main([*office, "--history", str(sequence / "m2.requests.json")]) == 2
+    assert "m2.requests.json is not the history of" in capsys.readouterr().err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m0.safetensors"]
+    # the control: with the model that it was written with
+    office[office.index("--checkpoint") + 1] = str(sequence / "m2.safetensors")
+    assert main([*office, "--history", str(sequence / "m2.requests.json")]) == 0
